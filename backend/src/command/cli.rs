@@ -1,0 +1,188 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::client::Target;
+use crate::import::Form;
+
+/// Serves holodules, the schedule of streams, to a gateway that has checked who asks.
+///
+/// Two listeners: the api (only what the public may read) and the admin side (users,
+/// imports, metrics, and the check of credentials). Neither asks for a token.
+///
+/// Every key of the configuration may come from the environment, as in
+/// ADMIN_ADDR=127.0.0.1:8081; ops/config/backend.toml describes them all.
+#[derive(Debug, Parser)]
+#[command(name = "holodule-backend", version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration, a TOML file [env: HOLODULE_BACKEND_CONFIG]. Without one the
+    /// defaults and the environment hold.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// What to do; `serve` where nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM or SIGINT, then finish what is in flight
+    Serve,
+    /// Read the configuration, tell everything that is wrong, and start nothing
+    Check,
+    /// What is done over the admin listener.
+    #[command(flatten)]
+    Admin(Admin),
+}
+
+/// The commands that talk to the admin listener.
+#[derive(Debug, Subcommand)]
+pub enum Admin {
+    /// Upload holodules: the collector's CSV, NDJSON or JSON
+    ///
+    /// Each row is stored under its video_id, or under its key where that is empty, so that
+    /// importing a file again changes nothing. Rows that cannot be stored, and rows that a
+    /// later one of the same file supersedes, go to FILE.rejects.csv with the reason
+    /// (stdin.rejects.csv for standard input); one of an earlier run is replaced, or removed
+    /// where every row was stored.
+    ///
+    /// Exit status: 0 where every row was stored, 2 where some were rejected, 1 where the
+    /// import failed.
+    Import {
+        /// The files, one after the other; - is standard input, which needs --format.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The form of the files; auto tells it from their names.
+        #[arg(long, value_enum, default_value_t = Format::Auto)]
+        format: Format,
+        /// Where the admin listener is.
+        #[command(flatten)]
+        at: At,
+    },
+    /// Download every holodule, by time and key
+    ///
+    /// CSV is the collector's form, with code as an eighth column where any record has one;
+    /// NDJSON and JSON keep every stored field.
+    ///
+    /// Exit status: 0 where all is there, 2 where documents that cannot be read are missing,
+    /// 1 where the export failed; then FILE is left as it was.
+    Export {
+        /// The form; by default told from the name of the output, else NDJSON.
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+        /// Where to; standard output where no file is named.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Where the admin listener is.
+        #[command(flatten)]
+        at: At,
+    },
+    /// Make, change and list users
+    User {
+        /// What to do.
+        #[command(subcommand)]
+        command: UserCommand,
+        /// Where the admin listener is.
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+impl Admin {
+    /// The admin listener that was named.
+    pub(super) fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Import { at, .. } | Self::Export { at, .. } | Self::User { at, .. } => at.admin.as_ref(),
+        }
+    }
+}
+
+/// A form of files, as an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Told from the name of the file.
+    Auto,
+    /// The collector's CSV.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+    /// One JSON array.
+    Json,
+}
+
+impl Format {
+    pub(super) fn form(self) -> Option<Form> {
+        match self {
+            Self::Auto => None,
+            Self::Csv => Some(Form::Csv),
+            Self::Ndjson => Some(Form::Ndjson),
+            Self::Json => Some(Form::Json),
+        }
+    }
+}
+
+/// Where the admin listener is.
+#[derive(Debug, Args)]
+pub struct At {
+    /// The admin listener, http://HOST:PORT or unix:/PATH [default: the configured admin_addr]
+    #[arg(long, value_name = "URL", global = true)]
+    pub(super) admin: Option<Target>,
+}
+
+/// What can be done with users.
+///
+/// A password is asked for twice on a terminal, else read as one line of standard
+/// input; it is never an argument, where other users of the host could see it.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Add a user; asks for the password, or reads it as one line of standard input
+    Add {
+        /// The new user's name: 1 to 128 bytes, no control characters.
+        name: String,
+    },
+    /// Change a user's password; asks for it, or reads it as one line of standard input
+    Passwd {
+        /// The user's name.
+        name: String,
+    },
+    /// Keep a user from logging in
+    Disable {
+        /// The user's name.
+        name: String,
+    },
+    /// Let a disabled user log in again
+    Enable {
+        /// The user's name.
+        name: String,
+    },
+    /// Remove a user for good
+    Delete {
+        /// The user's name.
+        name: String,
+    },
+    /// List the users: name, state, how the password is stored
+    List,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_said_means_serve_and_a_password_is_no_argument() {
+        assert!(Cli::try_parse_from(["holodule-backend"]).unwrap().command.is_none());
+        assert!(Cli::try_parse_from(["holodule-backend", "user", "add", "user01", "password01"]).is_err());
+        let cli = Cli::try_parse_from(["holodule-backend", "user", "list", "--admin", "unix:/run/a.sock"]).unwrap();
+        let Some(Command::Admin(admin)) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(admin.target().unwrap().to_string(), "unix:/run/a.sock");
+    }
+}

@@ -1,0 +1,219 @@
+//! `import FILE...`: reads files here, and uploads what can be stored in bounded batches.
+
+use std::collections::HashSet;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Deserialize;
+
+use super::client::{Client, ClientError};
+use super::{Failure, say};
+use crate::import::{self, Batch, Form, Reject, Row, write_rejects};
+use crate::model::Entry;
+
+/// Rows of one upload at most.
+const BATCH_ROWS: usize = 500;
+/// Bytes of one upload at most, but for a single row that is longer.
+const BATCH_BYTES: usize = 1 << 20;
+/// How long to wait before each further attempt where the service is too busy. Storing
+/// a row twice changes nothing, so an upload may be sent again.
+const PAUSES: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
+
+/// The exit status where some rows were not stored.
+const SOME_REJECTED: u8 = 2;
+
+/// What the service tells of an upload.
+#[derive(Debug, Default, Deserialize)]
+struct Summary {
+    inserted: u64,
+    updated: u64,
+    unchanged: u64,
+    rejected: Vec<Refused>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Refused {
+    row: u64,
+    reason: String,
+}
+
+pub(super) async fn run(client: &Client, files: &[PathBuf], form: Option<Form>) -> Result<ExitCode, Failure> {
+    let mut rejected = 0;
+    for file in files {
+        rejected += one(client, file, form).await.map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    Ok(if rejected == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_REJECTED) })
+}
+
+/// Imports one file and gives back how many of its rows were not stored.
+async fn one(client: &Client, file: &Path, form: Option<Form>) -> Result<usize, Failure> {
+    let is_stdin = file == Path::new("-");
+    let form = form
+        .or_else(|| Form::of_extension(file.extension()?.to_str()?))
+        .ok_or("the name does not tell the form; name it with --format")?;
+    let mut bytes = Vec::new();
+    if is_stdin {
+        std::io::stdin().lock().read_to_end(&mut bytes)?;
+    } else {
+        bytes = std::fs::read(file)?;
+    }
+    let mut batch = Batch::read(form, bytes.as_slice())?;
+    let rejects_file = rejects_file(if is_stdin { Path::new("stdin") } else { file });
+    // Before anything is uploaded: what cannot be stored is told even where that breaks off.
+    write(&rejects_file, &batch)?;
+
+    let lines = batch.entries.iter().map(line).collect::<Result<Vec<_>, _>>()?;
+    let summary = upload(client, &lines).await?;
+    if !summary.rejected.is_empty() {
+        let refused = rows_of(form, &bytes, &batch.rejects, &summary.rejected)?;
+        batch.rejects.extend(refused);
+        batch.rejects.sort_by_key(|reject| reject.row);
+        write(&rejects_file, &batch)?;
+    }
+    let Summary { inserted, updated, unchanged, .. } = summary;
+    let (read, rejected) = (batch.entries.len() + batch.rejects.len() - summary.rejected.len(), batch.rejects.len());
+    let name = if is_stdin { "standard input".into() } else { file.to_string_lossy() };
+    say(format_args!(
+        "{name}: {read} read, {inserted} inserted, {updated} updated, {unchanged} unchanged, {rejected} rejected"
+    ))?;
+    if rejected > 0 {
+        say(format_args!("the rejected rows and the reasons are in {}", rejects_file.display()))?;
+    }
+    Ok(rejected)
+}
+
+fn line(entry: &Entry) -> Result<Vec<u8>, serde_json::Error> {
+    let mut line = serde_json::to_vec(entry.holodule())?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Uploads all lines. The rows of what is rejected are counted over all of them, from 1.
+async fn upload(client: &Client, lines: &[Vec<u8>]) -> Result<Summary, Failure> {
+    // Drawn on standard error, and only where that is a terminal.
+    let progress = ProgressBar::new(lines.len() as u64);
+    progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {eta} left")?);
+    let mut total = Summary::default();
+    let mut done = 0;
+    let mut most = BATCH_ROWS;
+    while let Some(rest) = lines.get(done..).filter(|rest| !rest.is_empty()) {
+        let rows = fitting(rest, most);
+        let body: Bytes = rest.iter().take(rows).flatten().copied().collect::<Vec<u8>>().into();
+        match send(client, body).await {
+            Ok(summary) => {
+                total.inserted += summary.inserted;
+                total.updated += summary.updated;
+                total.unchanged += summary.unchanged;
+                let refused = summary.rejected.into_iter();
+                total.rejected.extend(refused.map(|refused| Refused { row: refused.row + done as u64, ..refused }));
+                done += rows;
+                progress.set_position(done as u64);
+            }
+            // The service takes less at once than is usual: its admin.body_limit.
+            Err(ClientError::Refused { status: StatusCode::PAYLOAD_TOO_LARGE, .. }) if rows > 1 => most = rows / 2,
+            Err(error) => {
+                progress.abandon();
+                return Err(format!(
+                    "{error}; {done} of {} rows were stored, and storing them again changes nothing",
+                    lines.len()
+                )
+                .into());
+            }
+        }
+    }
+    progress.finish_and_clear();
+    Ok(total)
+}
+
+/// How many of `lines` make one batch: at least one.
+fn fitting(lines: &[Vec<u8>], most: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |line: &&Vec<u8>| {
+        bytes += line.len();
+        bytes <= BATCH_BYTES
+    };
+    lines.iter().take(most).take_while(fits).count().max(1)
+}
+
+async fn send(client: &Client, body: Bytes) -> Result<Summary, ClientError> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        let sent = client.json(Method::POST, "/holodules", Form::Ndjson.media_type(), body.clone()).await;
+        match (sent, pauses.next()) {
+            (Err(ClientError::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. }), Some(pause)) => {
+                tokio::time::sleep(*pause).await;
+            }
+            (sent, _) => return sent,
+        }
+    }
+}
+
+/// The rows of the file that a service of another version refused, though they pass here.
+/// It counts only the rows that were sent to it.
+fn rows_of(form: Form, bytes: &[u8], rejects: &[Reject], refused: &[Refused]) -> Result<Vec<Reject>, Failure> {
+    let not_sent: HashSet<u64> = rejects.iter().map(|reject| reject.row).collect();
+    let mut sent = 0;
+    let mut found = Vec::new();
+    for row in import::read(form, Cursor::new(bytes))? {
+        let Row { number, raw, .. } = row?;
+        if not_sent.contains(&number) {
+            continue;
+        }
+        sent += 1;
+        if let Some(refused) = refused.iter().find(|refused| refused.row == sent) {
+            found.push(Reject { row: number, reason: refused.reason.clone(), raw });
+        }
+    }
+    Ok(found)
+}
+
+/// `FILE.rejects.csv`.
+fn rejects_file(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".rejects.csv");
+    PathBuf::from(name)
+}
+
+/// Writes the rejects, or removes those of an earlier run where there are none now.
+fn write(path: &Path, batch: &Batch) -> Result<(), Failure> {
+    let written = if batch.rejects.is_empty() {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    } else {
+        std::fs::write(path, write_rejects(&batch.columns, &batch.rejects)?)
+    };
+    written.map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_bounded_in_rows_and_bytes_and_never_empty() {
+        let lines = |count, length| vec![vec![b'x'; length]; count];
+        assert_eq!(fitting(&lines(700, 10), BATCH_ROWS), 500);
+        assert_eq!(fitting(&lines(10, BATCH_BYTES / 4), BATCH_ROWS), 4);
+        assert_eq!(fitting(&lines(2, BATCH_BYTES * 2), BATCH_ROWS), 1);
+    }
+
+    #[test]
+    fn what_the_service_refused_is_found_among_the_rows_that_were_sent() {
+        let row = |video: &str| format!("{{\"video_id\":\"{video}\",\"datetime\":\"20201209 230000\"}}\n");
+        let file = ["\n", &row("aaaaaaaaaa1"), "nonsense\n", "\n", &row("aaaaaaaaaa2"), &row("aaaaaaaaaa3")].concat();
+        let batch = Batch::read(Form::Ndjson, file.as_bytes()).unwrap();
+        assert_eq!(batch.entries.len(), 3, "{batch:?}");
+        let refused = [Refused { row: 2, reason: "not today".to_owned() }];
+        let found = rows_of(Form::Ndjson, file.as_bytes(), &batch.rejects, &refused).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].row, found[0].reason.as_str()), (5, "not today"));
+    }
+}

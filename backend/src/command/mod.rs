@@ -1,0 +1,52 @@
+//! The commands for people: they talk to the admin listener, so that they serve both
+//! stores, and from another host.
+
+mod cli;
+mod client;
+mod export;
+mod import;
+mod user;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+pub use cli::{Admin, At, Cli, Command, UserCommand};
+pub use client::{Client, ClientError, NotATarget, Target};
+
+use crate::server::Address;
+
+/// Why a command failed, in words for the person who gave it.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs one command against the admin listener that it names, else the one that
+/// `configured` tells.
+///
+/// # Errors
+/// Whatever kept it from being done, in words.
+pub async fn run<E>(admin: Admin, configured: impl FnOnce() -> Result<Address, E>) -> Result<ExitCode, Failure>
+where
+    E: Into<Failure>,
+{
+    let target = match admin.target() {
+        Some(target) => target.clone(),
+        None => Target::from(configured().map_err(Into::into)?),
+    };
+    let client = Client::new(target);
+    match admin {
+        Admin::Import { files, format, .. } => import::run(&client, &files, format.form()).await,
+        Admin::Export { format, output, .. } => {
+            export::run(&client, format.and_then(cli::Format::form), output.as_deref()).await
+        }
+        Admin::User { command, .. } => user::run(&client, command).await,
+    }
+}
+
+/// Writes a line for whoever gave the command.
+fn say(text: impl std::fmt::Display) -> Result<(), Failure> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+/// Writes a line of what is wrong.
+fn complain(text: impl std::fmt::Display) -> Result<(), Failure> {
+    Ok(writeln!(std::io::stderr(), "holodule-backend: {text}")?)
+}

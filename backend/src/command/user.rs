@@ -1,0 +1,123 @@
+//! `user add|passwd|disable|enable|delete|list`.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::process::ExitCode;
+
+use bytes::Bytes;
+use http::Method;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::cli::UserCommand;
+use super::client::Client;
+use super::{Failure, say};
+use crate::password::PASSWORD_LIMIT;
+
+const JSON: &str = "application/json";
+
+/// Everything but the unreserved characters of RFC 3986, section 2.3.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+#[derive(Deserialize)]
+struct Users {
+    users: Vec<User>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+    disabled: bool,
+    password: Option<String>,
+}
+
+pub(super) async fn run(client: &Client, command: UserCommand) -> Result<ExitCode, Failure> {
+    match command {
+        UserCommand::Add { name } => {
+            let password = read_password()?;
+            let body = json!({ "username": name, "password": password });
+            client.send(Method::POST, "/users", JSON, bytes(&body)).await?;
+            say(format_args!("{name:?} was added"))?;
+        }
+        UserCommand::Passwd { name } => {
+            let password = read_password()?;
+            let path = format!("{}/password", path(&name));
+            client.send(Method::PUT, &path, JSON, bytes(&json!({ "password": password }))).await?;
+            say(format_args!("{name:?} has a new password"))?;
+        }
+        UserCommand::Disable { name } => set_disabled(client, &name, true).await?,
+        UserCommand::Enable { name } => set_disabled(client, &name, false).await?,
+        UserCommand::Delete { name } => {
+            client.send(Method::DELETE, &path(&name), JSON, Bytes::new()).await?;
+            say(format_args!("{name:?} was deleted"))?;
+        }
+        UserCommand::List => {
+            let Users { users } = client.json(Method::GET, "/users", JSON, Bytes::new()).await?;
+            let mut out = std::io::stdout().lock();
+            for User { username, disabled, password } in users {
+                let state = if disabled { "disabled" } else { "enabled" };
+                // A name may hold what a terminal would obey: older ones were never checked.
+                writeln!(out, "{}\t{state}\t{}", username.escape_debug(), password.as_deref().unwrap_or("none"))?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn set_disabled(client: &Client, name: &str, disabled: bool) -> Result<(), Failure> {
+    client.send(Method::PATCH, &path(name), JSON, bytes(&json!({ "disabled": disabled }))).await?;
+    say(format_args!("{name:?} is {}", if disabled { "disabled" } else { "enabled" }))
+}
+
+fn path(name: &str) -> String {
+    format!("/users/{}", utf8_percent_encode(name, SEGMENT))
+}
+
+fn bytes(value: &serde_json::Value) -> Bytes {
+    value.to_string().into()
+}
+
+/// A password: typed twice on a terminal, else one line of standard input.
+fn read_password() -> Result<String, Failure> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return read_line(stdin.lock());
+    }
+    let password = rpassword::prompt_password("Password: ")?;
+    if password != rpassword::prompt_password("The same again: ")? {
+        return Err("the two differ; nothing was changed".into());
+    }
+    Ok(password)
+}
+
+fn read_line(input: impl BufRead) -> Result<String, Failure> {
+    let mut line = String::new();
+    // A little over the limit, so that the service can say that it is too long.
+    input.take(PASSWORD_LIMIT as u64 + 3).read_line(&mut line)?;
+    let line = line.strip_suffix('\n').unwrap_or(&line);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() {
+        return Err("standard input holds no password".into());
+    }
+    Ok(line.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_one_line() {
+        assert_eq!(read_line(&b"pass word\r\nmore"[..]).unwrap(), "pass word");
+        assert_eq!(read_line(&b"password"[..]).unwrap(), "password");
+        assert!(read_line(&b"\n"[..]).is_err());
+        assert!(read_line(&b""[..]).is_err());
+        assert_eq!(read_line(&[b'x'; 5000][..]).unwrap().len(), PASSWORD_LIMIT + 3);
+    }
+
+    #[test]
+    fn a_name_is_one_segment() {
+        assert_eq!(path("a/b c%é"), "/users/a%2Fb%20c%25%C3%A9");
+        assert_eq!(path(".."), "/users/..");
+    }
+}

@@ -1,0 +1,317 @@
+//! The configuration: raw settings become one [`Config`] that cannot be wrong, or every
+//! reason why not, told together.
+//!
+//! The stages declare what they need as `Settings` of their own; the keys, their
+//! defaults and ranges stand here, and for people in `ops/config/backend.toml`.
+
+mod environment;
+mod source;
+
+use std::path::PathBuf;
+
+pub use environment::{Environment, environment};
+pub use source::{Problem, Problems, Secret, Source};
+
+use crate::server::{Address, Limits};
+use crate::store::StoreUrl;
+use crate::{handler, password, record, server, store};
+
+/// The embedded store's file where no store is configured, in the working directory.
+pub const DEFAULT_STORE: &str = "embedded:holodules.redb";
+
+/// The least that an argon2id hash may cost, as memory in KiB times passes. OWASP's
+/// equivalent choices lie between 35,840 (m=7168, t=5) and 38,912 (m=19456, t=2).
+const ARGON2_FLOOR: u64 = 7168 * 5;
+
+/// Everything that the service needs to know, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the api listens.
+    pub api_addr: Address,
+    /// Where the admin side listens; public only where that was allowed.
+    pub admin_addr: Address,
+    /// Where the bound addresses are told.
+    pub announce_file: Option<PathBuf>,
+    /// The store.
+    pub store: store::Settings,
+    /// Password hashing.
+    pub password: password::Settings,
+    /// The handlers' limits.
+    pub handler: handler::Settings,
+    /// The listeners' limits.
+    pub server: server::Settings,
+    /// The log.
+    pub log: record::Settings,
+    /// What is right and yet worth a second look, for `check` and the log at start.
+    pub notes: Vec<String>,
+}
+
+impl Config {
+    /// Reads every key of `source`.
+    ///
+    /// # Errors
+    /// [`Problems`], all of them.
+    pub fn from_source(mut source: Source) -> Result<Self, Problems> {
+        let config = Self::read(&mut source);
+        source.finish()?;
+        Ok(config)
+    }
+
+    /// Reads every key, a default standing in for what is wrong.
+    fn read(s: &mut Source) -> Self {
+        let mut notes = Vec::new();
+        Self {
+            api_addr: address(s, "api_addr", 8080),
+            admin_addr: admin_address(s, &mut notes),
+            announce_file: s.get::<PathBuf>("announce_file").filter(|path| !path.as_os_str().is_empty()),
+            store: store::Settings {
+                url: store_url(s, &mut notes),
+                operation_timeout: s.seconds("store_operation_timeout", 5.0, 0.1..=120.0),
+                max_connections: bounded(s, "store_max_connections", 100, 1..=10_000),
+            },
+            password: passwords(s, &mut notes),
+            handler: handler::Settings {
+                allowed_hosts: allowed_hosts(s),
+                body_limit: usize::try_from(s.number("admin.body_limit", 64 << 20, 1024..=1 << 30)).unwrap_or(64 << 20),
+                body_timeout: s.seconds("admin.body_timeout", 60.0, 0.1..=3600.0),
+                concurrent_uploads: bounded(s, "admin.concurrent_uploads", 4, 1..=64),
+            },
+            server: server::Settings {
+                api: limits(s, "api", 4096),
+                admin: limits(s, "admin", 1024),
+                drain: s.seconds("drain", 20.0, 0.0..=600.0),
+            },
+            log: record::Settings {
+                format: s.parse("log.format", str::parse).unwrap_or_default(),
+                level: s.parse("log.level", str::parse).unwrap_or_default(),
+            },
+            notes,
+        }
+    }
+}
+
+fn address(source: &mut Source, key: &str, default_port: u16) -> Address {
+    let default = Address::Tcp((std::net::Ipv4Addr::LOCALHOST, default_port).into());
+    source.parse(key, str::parse).unwrap_or(default)
+}
+
+fn admin_address(source: &mut Source, notes: &mut Vec<String>) -> Address {
+    let address = address(source, "admin_addr", 8081);
+    let allowed = source.get_or("admin.allow_public_bind", false);
+    match (address.is_public(), allowed) {
+        (true, false) => source.problem(
+            "admin_addr",
+            format!("{address} is a public address, and the admin side asks nobody who they are; bind a loopback, private or Unix address, or set admin.allow_public_bind"),
+        ),
+        (true, true) => notes.push(format!("the admin side, which asks nobody who they are, listens on the public address {address}")),
+        (false, _) => {}
+    }
+    address
+}
+
+/// `store`, else the original's three variables, else the embedded store.
+fn store_url(source: &mut Source, notes: &mut Vec<String>) -> StoreUrl {
+    let given = |text: &str| !text.is_empty();
+    let store = source.secret("store").filter(|url| given(url.expose()));
+    let user = source.get::<String>("mongodb_user").filter(|user| given(user));
+    let password = source.secret("mongodb_password").filter(|password| given(password.expose()));
+    let host = source.get::<String>("mongodb_host").filter(|host| given(host));
+    let url = match (store, host) {
+        (Some(url), host) => {
+            if host.is_some() || user.is_some() || password.is_some() {
+                notes.push("store is set: mongodb_user, mongodb_password and mongodb_host are not used".to_owned());
+            }
+            url.expose().parse().map_err(|error| ("store", error))
+        }
+        (None, Some(host)) => {
+            let host = host.strip_prefix("mongodb://").unwrap_or(&host).trim_end_matches('/');
+            let url = match (user, password) {
+                (Some(user), Some(password)) => StoreUrl::mongodb(&user, password.expose(), host),
+                (None, None) => format!("mongodb://{host}/").parse(),
+                (Some(_), None) => {
+                    source.problem("mongodb_password", "is missing, and mongodb_user is set");
+                    return fallback();
+                }
+                (None, Some(_)) => {
+                    source.problem("mongodb_user", "is missing, and mongodb_password is set");
+                    return fallback();
+                }
+            };
+            url.map_err(|error| ("mongodb_host", error))
+        }
+        (None, None) if user.is_some() || password.is_some() => {
+            source.problem("mongodb_host", "is missing, and mongodb_user or mongodb_password is set");
+            return fallback();
+        }
+        (None, None) => {
+            notes.push(format!("no store is configured: {DEFAULT_STORE} in the working directory serves"));
+            return fallback();
+        }
+    };
+    url.unwrap_or_else(|(key, error)| {
+        source.problem(key, error.to_string());
+        fallback()
+    })
+}
+
+fn fallback() -> StoreUrl {
+    StoreUrl::Embedded(PathBuf::from(DEFAULT_STORE.trim_start_matches("embedded:")))
+}
+
+fn passwords(source: &mut Source, notes: &mut Vec<String>) -> password::Settings {
+    use password::CostLimits;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let concurrency = source.number("password.concurrency", cores as u64, 1..=1024);
+    let queue = source.number("password.queue", 64, 0..=65_536);
+    let settings = password::Settings {
+        memory_kib: bounded(source, "password.argon2_memory_kib", 19_456, 1024..=CostLimits::MEMORY_KIB),
+        iterations: bounded(source, "password.argon2_iterations", 2, 1..=CostLimits::ITERATIONS),
+        parallelism: bounded(source, "password.argon2_parallelism", 1, 1..=CostLimits::PARALLELISM),
+        concurrency: usize::try_from(concurrency).unwrap_or(cores),
+        queue: usize::try_from(queue).unwrap_or(usize::MAX),
+        upgrade: source.get_or("password.upgrade", true),
+    };
+    let cost = u64::from(settings.memory_kib) * u64::from(settings.iterations);
+    if cost < ARGON2_FLOOR {
+        let reason = format!(
+            "argon2_memory_kib times argon2_iterations is {cost}, under {ARGON2_FLOOR}: a stolen hash would be guessed too cheaply"
+        );
+        source.problem("password.argon2_memory_kib", reason);
+    }
+    if !settings.upgrade {
+        notes.push("password.upgrade is off: plain-text and bcrypt passwords stay as they are stored".to_owned());
+    }
+    settings
+}
+
+fn allowed_hosts(source: &mut Source) -> Vec<String> {
+    let hosts: Vec<String> = source.get_or("admin.allowed_hosts", Vec::new());
+    let name = |host: &String| {
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+    };
+    if !hosts.iter().all(name) {
+        source.problem("admin.allowed_hosts", "must be a list of host names, without ports");
+    }
+    hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect()
+}
+
+fn limits(source: &mut Source, side: &str, max_connections: u64) -> Limits {
+    let key = |name: &str| format!("{side}.{name}");
+    let max_connections = source.number(&key("max_connections"), max_connections, 1..=1_000_000);
+    let header_bytes = source.number(&key("header_limit"), 16 * 1024, 8192..=65_536);
+    Limits {
+        max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
+        header_timeout: source.seconds(&key("header_timeout"), 10.0, 0.1..=600.0),
+        idle_timeout: source.seconds(&key("idle_timeout"), 90.0, 0.1..=3600.0),
+        write_timeout: source.seconds(&key("write_timeout"), 30.0, 0.1..=600.0),
+        header_bytes: usize::try_from(header_bytes).unwrap_or(16 * 1024),
+    }
+}
+
+fn bounded(source: &mut Source, key: &str, default: u32, range: std::ops::RangeInclusive<u32>) -> u32 {
+    let value = source.number(key, u64::from(default), u64::from(*range.start())..=u64::from(*range.end()));
+    u32::try_from(value).unwrap_or(default)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn read(toml: &str, environment: &[(&str, &str)]) -> Result<Config, Problems> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(toml.as_bytes()).unwrap();
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Config::from_source(Source::read(Some(file.path()), environment))
+    }
+
+    fn keys(result: Result<Config, Problems>) -> Vec<String> {
+        result.unwrap_err().0.into_iter().map(|problem| problem.key).collect()
+    }
+
+    #[test]
+    fn the_reference_file_says_what_the_defaults_are() {
+        let text = include_str!("../../../ops/config/backend.toml");
+        let reference = read(text, &[]).unwrap();
+        assert_eq!(format!("{reference:?}"), format!("{:?}", read("", &[]).unwrap()));
+    }
+
+    #[test]
+    fn the_reference_file_names_every_key() {
+        let mut section = String::new();
+        let mut named = std::collections::BTreeSet::new();
+        for line in include_str!("../../../ops/config/backend.toml").lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+                section = format!("{name}.");
+            } else if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ") {
+                named.insert(format!("{section}{key}"));
+            }
+        }
+        let mut source = Source::read(None, Environment::new());
+        Config::read(&mut source);
+        let read: std::collections::BTreeSet<String> = source
+            .asked()
+            .filter(|key| *key == "announce_file" || !key.ends_with("_file"))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(named, read);
+    }
+
+    #[test]
+    fn every_problem_is_told_together_and_no_secret() {
+        let result = read(
+            "store = 'hush://hush'\napi_addr = 'here'\ndrain = -1\n[admin]\nallowed_hosts = ['a:1']\n[log]\nlevel = 'loud'\n[nonsense]\nx = 1",
+            &[("ADMIN_ADDR", "0.0.0.0:8081")],
+        );
+        let told = result.as_ref().unwrap_err().to_string();
+        assert!(!told.contains("hush"), "{told}");
+        let mut keys = keys(result);
+        keys.sort_unstable();
+        assert_eq!(keys, ["admin.allowed_hosts", "admin_addr", "api_addr", "drain", "log.level", "nonsense", "store"]);
+    }
+
+    #[test]
+    fn the_originals_variables_make_the_url() {
+        let config =
+            read("", &[("MONGODB_USER", "us/er"), ("MONGODB_PASSWORD", "p@ss"), ("MONGODB_HOST", "db.example:27017")]);
+        assert_eq!(config.unwrap().store.url, StoreUrl::mongodb("us/er", "p@ss", "db.example:27017").unwrap());
+        let config = read("store = 'embedded:x'", &[("MONGODB_HOST", "db.example")]).unwrap();
+        assert_eq!(config.store.url, "embedded:x".parse().unwrap());
+        assert!(config.notes.iter().any(|note| note.contains("not used")), "{:?}", config.notes);
+    }
+
+    #[test]
+    fn half_of_the_originals_variables_is_an_error() {
+        assert_eq!(keys(read("", &[("MONGODB_USER", "u"), ("MONGODB_HOST", "h")])), ["mongodb_password"]);
+        assert_eq!(keys(read("", &[("MONGODB_PASSWORD", "p"), ("MONGODB_HOST", "h")])), ["mongodb_user"]);
+        assert_eq!(keys(read("", &[("MONGODB_USER", "u"), ("MONGODB_PASSWORD", "p")])), ["mongodb_host"]);
+        assert!(read("", &[("MONGODB_USER", ""), ("MONGODB_PASSWORD", ""), ("MONGODB_HOST", "")]).is_ok());
+    }
+
+    #[test]
+    fn a_public_admin_address_must_be_allowed() {
+        assert_eq!(keys(read("admin_addr = '8.8.8.8:1'", &[])), ["admin_addr"]);
+        let config = read("admin_addr = '[::]:1'\n[admin]\nallow_public_bind = true", &[]).unwrap();
+        assert!(config.notes.iter().any(|note| note.contains("[::]:1")), "{:?}", config.notes);
+    }
+
+    #[test]
+    fn a_hash_that_costs_too_little_is_refused() {
+        assert_eq!(keys(read("[password]\nargon2_memory_kib = 9216", &[])), ["password.argon2_memory_kib"]);
+        let config = read("[password]\nargon2_memory_kib = 7168\nargon2_iterations = 5", &[]).unwrap();
+        assert_eq!(config.password.memory_kib, 7168);
+    }
+
+    #[test]
+    fn the_environment_overrides_every_kind_of_value() {
+        let config = read(
+            "drain = 1",
+            &[("DRAIN", "2.5"), ("PASSWORD_UPGRADE", "false"), ("ADMIN_ALLOWED_HOSTS", "['Admin.Example']")],
+        )
+        .unwrap();
+        assert_eq!(config.server.drain.as_millis(), 2500);
+        assert!(!config.password.upgrade);
+        assert_eq!(config.handler.allowed_hosts, ["admin.example"]);
+    }
+}

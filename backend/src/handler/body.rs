@@ -1,0 +1,86 @@
+//! Reading request bodies: bounded in length and in time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use serde::de::DeserializeOwned;
+
+use super::defence::{content_type, unsupported};
+use crate::respond::Refusal;
+
+/// The whole body, of at most `limit` bytes, within `timeout`.
+///
+/// # Errors
+/// `413`, `408`, or `400` for one that breaks off; the connection ends with each.
+pub(super) async fn read<B>(body: B, limit: usize, timeout: Duration) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let too_large = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over {limit} bytes")).closing();
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(timeout, Limited::new(body, limit).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Refusal::bad_request("the body broke off").closing()),
+        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time").closing()),
+    }
+}
+
+/// The body as JSON of the type `T`. `expected` says in words what that is: the parser's
+/// own words could repeat a value, and that may be a password.
+///
+/// # Errors
+/// `415` for another content type, `400` for anything that is no `T`, and those of [`read`].
+pub(super) async fn json<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Incoming,
+    limit: usize,
+    timeout: Duration,
+    expected: &'static str,
+) -> Result<T, Refusal> {
+    if content_type(headers).as_deref() != Some("application/json") {
+        return Err(unsupported("this takes application/json"));
+    }
+    let bytes = read(body, limit, timeout).await?;
+    serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => Refusal::bad_request(format!("the body must be {expected}")),
+        _ => Refusal::bad_request("the body is not JSON"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[tokio::test]
+    async fn a_body_is_bounded_whether_its_length_is_told_or_not() {
+        let told = Full::new(Bytes::from_static(b"12345"));
+        assert_eq!(read(told.clone(), 5, LONG).await.unwrap(), "12345");
+        assert_eq!(read(told, 4, LONG).await.unwrap_err().status, StatusCode::PAYLOAD_TOO_LARGE);
+        let frames =
+            ["123", "45"].map(|part| Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(part.as_bytes()))));
+        let untold = StreamBody::new(futures_util::stream::iter(frames));
+        assert_eq!(read(untold, 4, LONG).await.unwrap_err().status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stops_or_breaks_off_is_refused() {
+        let stops = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
+        let refused = read(stops, 4, Duration::from_millis(10)).await.unwrap_err();
+        assert_eq!(refused.status, StatusCode::REQUEST_TIMEOUT);
+        let frames = [Err::<Frame<Bytes>, _>(std::io::Error::other("reset"))];
+        let refused = read(StreamBody::new(futures_util::stream::iter(frames)), 4, LONG).await.unwrap_err();
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    }
+}

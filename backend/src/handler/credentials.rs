@@ -1,0 +1,101 @@
+//! `POST /credentials/verify`: whether a name and a password belong together.
+
+use std::time::{Duration, Instant};
+
+use http::request::Parts;
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+use serde::{Deserialize, Serialize};
+
+use super::{App, Handled, STORE_RETRY, body};
+use crate::password::{Busy, Outcome, Password};
+use crate::record::{Upgrade, Verification};
+use crate::respond::{self, Body, Refusal};
+use crate::store::StoreError;
+
+/// The largest request, in bytes: both fields at their longest, each byte escaped.
+const BODY_LIMIT: usize = 16 * 1024;
+/// The longest name that is looked up, in bytes. Names of ours are shorter; stored ones may be longer.
+const NAME_LIMIT: usize = 1024;
+/// How long a login waits for its password's new form to be stored.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(1);
+
+const EXPECTED: &str = "an object of exactly username and password, both strings";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Credentials {
+    username: String,
+    password: String,
+}
+
+#[derive(Serialize)]
+struct Verified<'a> {
+    username: &'a str,
+}
+
+/// `200` with the name where the password is the user's, else `401`, alike in every
+/// respect for a wrong password, a name that is not there and a disabled user.
+pub(crate) async fn verify(app: &App, parts: &Parts, incoming: Incoming) -> Handled {
+    let started = Instant::now();
+    let (result, answer) = match attempt(app, parts, incoming).await {
+        Ok(answer) => (Verification::Success, Ok(answer)),
+        Err((result, refusal)) => (result, Err(refusal)),
+    };
+    app.metrics.verified(result, started.elapsed());
+    answer
+}
+
+async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Response<Body>, (Verification, Refusal)> {
+    let malformed = |refusal| (Verification::Malformed, refusal);
+    let timeout = app.settings.body_timeout;
+    let credentials: Credentials =
+        body::json(&parts.headers, incoming, BODY_LIMIT, timeout, EXPECTED).await.map_err(malformed)?;
+    let Credentials { username, password } = credentials;
+    if username.len() > NAME_LIMIT {
+        return Err(malformed(Refusal::bad_request(format!("a name has at most {NAME_LIMIT} bytes"))));
+    }
+    let password = Password::new(password).map_err(|error| malformed(Refusal::bad_request(error.to_string())))?;
+
+    let user = app.store.user(&username).await.map_err(|error| {
+        app.store_failed(&error);
+        // Even a store that is broken for good says nothing about the password.
+        (Verification::Unavailable, Refusal::unavailable("the store does not answer", STORE_RETRY))
+    })?;
+    let refused = match &user {
+        None => Verification::UnknownUser,
+        Some(user) if user.disabled => Verification::Disabled,
+        Some(_) => Verification::WrongPassword,
+    };
+    let stored = user.filter(|user| !user.disabled).map(|user| user.password.expose().to_owned());
+    let outcome = app.hasher.verify(password, stored.clone()).await;
+    match outcome.map_err(|error| (Verification::Busy, unhashed(error)))? {
+        Outcome::Differs => Err((refused, Refusal::new(StatusCode::UNAUTHORIZED, "Invalid credentials"))),
+        Outcome::Matches { upgrade } => {
+            if let (Some(hash), Some(stored)) = (upgrade, stored) {
+                replace(app, &username, &stored, &hash).await;
+            }
+            Ok(respond::json(StatusCode::OK, &Verified { username: &username }))
+        }
+    }
+}
+
+/// What could not be checked now can be tried again: it never reads as a refusal.
+fn unhashed(error: Busy) -> Refusal {
+    App::not_hashed(error)
+}
+
+/// Replaces the stored form of a password that has just matched. Whatever becomes of
+/// it, the login stands.
+async fn replace(app: &App, username: &str, stored: &str, hash: &str) {
+    let replaced = tokio::time::timeout(UPGRADE_TIMEOUT, app.store.upgrade_password(username, stored, hash)).await;
+    let replaced = replaced.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".to_owned())));
+    app.metrics.upgraded(match replaced {
+        Ok(true) => Upgrade::Done,
+        Ok(false) => Upgrade::Superseded,
+        Err(error) => {
+            tracing::warn!(%error, "a password keeps its older form until its user's next login");
+            Upgrade::Failed
+        }
+    });
+}

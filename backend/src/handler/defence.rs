@@ -1,0 +1,156 @@
+//! The admin side asks nobody who they are, so a browser on the internal network is
+//! what others would like to borrow. These checks take that from them: DNS rebinding
+//! fails at the name of the host, a form or a script of another site at what browsers
+//! say of it, or at the content type that it may not send unasked.
+
+use std::net::IpAddr;
+
+use http::header::{CONTENT_TYPE, HOST};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, Method, StatusCode};
+
+use crate::respond::Refusal;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The content types that any web page may make a browser send to any host (the Fetch
+/// standard's "CORS-safelisted request-header").
+const SENT_UNASKED: [&str; 3] = ["text/plain", "multipart/form-data", "application/x-www-form-urlencoded"];
+
+/// Lets a request of the admin side pass, or refuses it.
+///
+/// # Errors
+/// `400` without exactly one host, `421` for a host that is not ours, and for writes
+/// `403` where a browser says that another site sent it, `415` without a content type
+/// that proves otherwise.
+pub(crate) fn defend(request: &Parts, allowed_hosts: &[String]) -> Result<(), Refusal> {
+    check_host(request, allowed_hosts)?;
+    if [Method::GET, Method::HEAD, Method::OPTIONS].contains(&request.method) {
+        return Ok(());
+    }
+    let foreign = |site: &http::HeaderValue| site != "same-origin" && site != "none";
+    if request.headers.get_all(SEC_FETCH_SITE).iter().any(foreign) {
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "sent by a browser for another site").closing());
+    }
+    match content_type(&request.headers) {
+        Some(essence) if !SENT_UNASKED.contains(&essence.as_str()) => Ok(()),
+        _ => Err(unsupported("a write needs a content type such as application/json")),
+    }
+}
+
+/// `415`, and the connection ends: the body has not been read.
+pub(super) fn unsupported(description: &'static str) -> Refusal {
+    Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, description).closing()
+}
+
+/// Type and subtype of the one `Content-Type`, in lower case, without parameters.
+pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let essence = value.to_str().ok()?.split(';').next()?.trim().to_ascii_lowercase();
+    let (kind, subtype) = essence.split_once('/')?;
+    (!kind.is_empty() && !subtype.is_empty() && !essence.contains(',')).then_some(essence)
+}
+
+fn check_host(request: &Parts, allowed_hosts: &[String]) -> Result<(), Refusal> {
+    let mut values = request.headers.get_all(HOST).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(Refusal::bad_request("exactly one Host is needed").closing());
+    };
+    let header = value.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+    let header = header.ok_or_else(|| Refusal::bad_request("Host is no host").closing())?;
+    // The absolute form of a target names a host as well (RFC 9112, section 3.2.2).
+    let hosts = request.uri.authority().into_iter().chain([&header]);
+    for host in hosts {
+        if !is_allowed(host, allowed_hosts) {
+            return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "not a name of this service").closing());
+        }
+    }
+    Ok(())
+}
+
+fn is_allowed(authority: &Authority, allowed_hosts: &[String]) -> bool {
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let host = authority.host();
+    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    // An IP literal cannot be rebound: the browser asked for the address itself.
+    if literal.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    name == "localhost" || allowed_hosts.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(method: &str, headers: &[(&str, &str)]) -> Result<(), StatusCode> {
+        let mut request = http::Request::builder().method(method).uri("/users");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        defend(&parts, &["admin.example".to_owned()]).map_err(|refusal| refusal.status)
+    }
+
+    #[test]
+    fn only_known_hosts_are_served() {
+        for host in ["127.0.0.1:8081", "[::1]:8081", "10.0.0.7", "localhost", "LocalHost:1", "Admin.Example.:8081"] {
+            assert_eq!(check("GET", &[("host", host)]), Ok(()), "{host}");
+        }
+        for host in
+            ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "a@localhost", "sub.admin.example"]
+        {
+            assert_eq!(check("GET", &[("host", host)]), Err(StatusCode::MISDIRECTED_REQUEST), "{host}");
+        }
+        for headers in [&[][..], &[("host", "localhost"), ("host", "localhost")], &[("host", "a b")], &[("host", "")]] {
+            assert_eq!(check("GET", headers), Err(StatusCode::BAD_REQUEST), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn an_absolute_target_is_held_to_the_same_names() {
+        let request = http::Request::get("http://evil.example/users").header("host", "localhost").body(()).unwrap();
+        let refused = defend(&request.into_parts().0, &[]).unwrap_err();
+        assert_eq!(refused.status, StatusCode::MISDIRECTED_REQUEST);
+    }
+
+    #[test]
+    fn a_write_needs_a_content_type_that_no_page_sends_unasked() {
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            for kind in ["application/json", "Application/JSON; charset=utf-8", "text/csv", "application/x-ndjson"] {
+                assert_eq!(check(method, &[("host", "localhost"), ("content-type", kind)]), Ok(()), "{method} {kind}");
+            }
+            for kind in [
+                "text/plain",
+                "TEXT/Plain; x=application/json",
+                "multipart/form-data; boundary=x",
+                "application/x-www-form-urlencoded",
+                "",
+                "json",
+                "text/plain, application/json",
+            ] {
+                let refused = check(method, &[("host", "localhost"), ("content-type", kind)]);
+                assert_eq!(refused, Err(StatusCode::UNSUPPORTED_MEDIA_TYPE), "{method} {kind}");
+            }
+            assert_eq!(check(method, &[("host", "localhost")]), Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        }
+    }
+
+    #[test]
+    fn a_write_from_another_site_is_refused_and_a_read_is_not() {
+        let json = ("content-type", "application/json");
+        for site in ["cross-site", "same-site", "other"] {
+            let headers = [("host", "localhost"), json, ("sec-fetch-site", site)];
+            assert_eq!(check("POST", &headers), Err(StatusCode::FORBIDDEN), "{site}");
+            assert_eq!(check("GET", &headers), Ok(()));
+        }
+        for site in ["same-origin", "none"] {
+            assert_eq!(check("POST", &[("host", "localhost"), json, ("sec-fetch-site", site)]), Ok(()));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The public read: the holodules of one day.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use super::super::{App, Handled};
+use crate::model::{Day, Public};
+use crate::respond::{self, Body, Refusal};
+
+/// For the edge: five seconds without asking, then old answers while it asks or where we fail.
+const CACHED: HeaderValue =
+    HeaderValue::from_static("public, max-age=0, s-maxage=5, stale-while-revalidate=30, stale-if-error=86400");
+/// A day without holodules may soon have some: it is never served stale.
+const CACHED_BRIEFLY: HeaderValue = HeaderValue::from_static("public, max-age=0, s-maxage=5");
+
+/// Bytes of the SHA-256 that make the entity tag: enough that two bodies never share one.
+const TAG_BYTES: usize = 16;
+/// `_id`s of unreadable documents that one line of the log names.
+const NAMED_UNREADABLE: usize = 20;
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    result: usize,
+    holodules: Vec<Public<'a>>,
+}
+
+/// `200` with the day's holodules, newest first, or `304` where the client has them;
+/// `404` where there are none, `400` where `day` is no day.
+pub(crate) async fn day(app: &App, headers: &HeaderMap, day: &str) -> Handled {
+    let day = Day::parse(day).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let listing = app.store.day(day).await.map_err(|error| app.store_failed(&error))?;
+    if !listing.unreadable.is_empty() {
+        app.metrics.unreadable(listing.unreadable.len());
+        let named: Vec<&str> = listing.unreadable.iter().take(NAMED_UNREADABLE).map(String::as_str).collect();
+        tracing::warn!(documents = listing.unreadable.len(), ids = ?named, "documents that cannot be read were left out");
+    }
+    if listing.holodules.is_empty() {
+        let mut response = Refusal::not_found("no holodules on this day").into_response(respond::Shape::Plain);
+        response.headers_mut().insert(CACHE_CONTROL, CACHED_BRIEFLY);
+        return Ok(response);
+    }
+    let holodules: Vec<_> = listing.holodules.iter().map(|holodule| holodule.public()).collect();
+    let text = respond::json_bytes(&Listing { result: holodules.len(), holodules }).map_err(|error| {
+        tracing::error!(%error, "a day's holodules could not be written as JSON");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written")
+    })?;
+    Ok(tagged(headers, text.into()))
+}
+
+/// `200` with the body, or `304` where the client has it (RFC 9110, sections 13.1.2 and 15.4.5).
+fn tagged(headers: &HeaderMap, body: Bytes) -> Response<Body> {
+    let tag = entity_tag(&body);
+    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut response = if known.into_iter().any(|list| names(list, &tag)) {
+        respond::with(StatusCode::NOT_MODIFIED, respond::empty())
+    } else {
+        let mut response = respond::with(StatusCode::OK, respond::full(body));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    };
+    response.headers_mut().insert(CACHE_CONTROL, CACHED);
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
+/// A strong entity tag: the same body, and no other, has it.
+fn entity_tag(body: &[u8]) -> String {
+    let hash = digest(&SHA256, body);
+    let hex: String = hash.as_ref().iter().take(TAG_BYTES).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
+}
+
+/// Whether an `If-None-Match` list names `tag`, by weak comparison (RFC 9110, section 8.8.3.2).
+fn names(list: &str, tag: &str) -> bool {
+    if list.trim() == "*" {
+        return true;
+    }
+    let mut rest = list;
+    loop {
+        rest = rest.trim_start_matches([',', ' ', '\t']);
+        let opaque = rest.strip_prefix("W/").unwrap_or(rest);
+        // What is no quoted tag ends the list: the rest of it cannot be told apart.
+        let Some(end) = opaque.strip_prefix('"').and_then(|inner| inner.find('"')) else { return false };
+        let (found, after) = opaque.split_at_checked(end + 2).unwrap_or((opaque, ""));
+        if found == tag {
+            return true;
+        }
+        rest = after;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tag_is_of_the_body() {
+        assert_eq!(entity_tag(b"a"), entity_tag(b"a"));
+        assert_ne!(entity_tag(b"a"), entity_tag(b"b"));
+        assert_eq!(entity_tag(b"").len(), 34);
+    }
+
+    #[test]
+    fn a_list_names_a_tag() {
+        for list in ["*", " * ", "\"x\"", "W/\"x\"", "\"y\", \"x\"", "\"y\",,W/\"x\"", "\"a,b\", \"x\", junk"] {
+            assert!(names(list, "\"x\""), "{list}");
+        }
+        for list in ["", "x", "\"y\"", "\"x", "\"xx\"", "junk, \"x\"", "\"y, \"x\"", "w/\"x\"", "**"] {
+            assert!(!names(list, "\"x\""), "{list}");
+        }
+    }
+
+    #[test]
+    fn a_known_body_is_not_sent_again() {
+        let body = Bytes::from_static(b"body");
+        let mut headers = HeaderMap::new();
+        assert_eq!(tagged(&headers, body.clone()).status(), StatusCode::OK);
+        headers.insert(IF_NONE_MATCH, entity_tag(&body).parse().unwrap());
+        let response = tagged(&headers, body.clone());
+        assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(response.headers()[ETAG], entity_tag(&body));
+        assert_eq!(response.headers()[CACHE_CONTROL], CACHED);
+    }
+}

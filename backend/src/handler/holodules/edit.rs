@@ -1,0 +1,46 @@
+//! One holodule, put or removed by its identifier.
+
+use http::StatusCode;
+use http::request::Parts;
+use hyper::body::Incoming;
+
+use super::super::defence::{content_type, unsupported};
+use super::super::{App, Handled, body};
+use crate::import::{self, ROW_LIMIT};
+use crate::model::{Identifier, Invalid};
+use crate::respond::{self, Refusal};
+use crate::store::Upserted;
+
+/// `201` where it is new, `200` where it was there, with what was put; `400` where it
+/// may not be stored, or where the path names another.
+pub(crate) async fn put(app: &App, parts: &Parts, incoming: Incoming, id: &str) -> Handled {
+    if content_type(&parts.headers).as_deref() != Some("application/json") {
+        return Err(unsupported("this takes application/json"));
+    }
+    let limit = ROW_LIMIT.min(app.settings.body_limit);
+    let body = body::read(incoming, limit, app.settings.body_timeout).await?;
+    let entry = import::parse_object(&body).map_err(Refusal::bad_request)?;
+    if Identifier::parse(id).map_err(|error| invalid(&error))? != *entry.identifier() {
+        return Err(Refusal::bad_request(format!(
+            "the path names another holodule than the body, {}",
+            entry.identifier()
+        )));
+    }
+    let answer = entry.holodule().clone();
+    let upserted = app.store.upsert(vec![entry]).await.map_err(|error| app.store_failed(&error))?;
+    let status = if upserted.contains(&Upserted::Inserted) { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(respond::json(status, &answer))
+}
+
+/// `204`; `404` where there is no such holodule.
+pub(crate) async fn delete(app: &App, id: &str) -> Handled {
+    let id = Identifier::parse(id).map_err(|error| invalid(&error))?;
+    if app.store.delete_holodule(&id).await.map_err(|error| app.store_failed(&error))? {
+        return Ok(respond::no_content());
+    }
+    Err(Refusal::not_found("no such holodule"))
+}
+
+fn invalid(error: &Invalid) -> Refusal {
+    Refusal::bad_request(error.to_string())
+}

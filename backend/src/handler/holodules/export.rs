@@ -1,0 +1,121 @@
+//! Export: every holodule, streamed in one of the three forms.
+
+use std::mem;
+
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+
+use super::super::{App, Handled};
+use crate::import::{Exporter, Form};
+use crate::respond::{self, Cut, Refusal};
+use crate::store::{Exported, StoreError};
+
+/// Records are gathered to pieces of about this many bytes.
+const PIECE: usize = 32 * 1024;
+
+/// How many documents could not be read and are not in the export.
+pub(crate) const UNREADABLE_DOCUMENTS: HeaderName = HeaderName::from_static("x-unreadable-documents");
+
+/// `200` with every holodule by time and key, as `format=csv`, `ndjson` (where none is
+/// named) or `json`.
+///
+/// It goes through the store twice: what leads an export, the columns and the count of
+/// what is missing in it, depends on every record.
+pub(crate) async fn export(app: &App, query: Option<&str>) -> Handled {
+    let (form, disposition) = match query.unwrap_or_default() {
+        "" | "format=ndjson" => (Form::Ndjson, "attachment; filename=\"holodules.ndjson\""),
+        "format=csv" => (Form::Csv, "attachment; filename=\"holodules.csv\""),
+        "format=json" => (Form::Json, "attachment; filename=\"holodules.json\""),
+        _ => return Err(Refusal::bad_request("the query may be format=csv, format=ndjson or format=json")),
+    };
+    let Survey { code, unreadable } = survey(app).await?;
+    let records = app.store.export().await.map_err(|error| app.store_failed(&error))?;
+    let export = Export { exporter: Exporter::new(form, code), records, state: State::Begin };
+    let pieces = stream::unfold(export, |mut export| async move { Some((export.piece().await?, export)) });
+    let body = StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync();
+
+    let mut response = respond::with(StatusCode::OK, body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
+    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static(disposition));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(UNREADABLE_DOCUMENTS, HeaderValue::from(unreadable));
+    Ok(response)
+}
+
+/// What must be known of all records before the first is written.
+#[derive(Default)]
+struct Survey {
+    code: bool,
+    unreadable: u64,
+}
+
+async fn survey(app: &App) -> Result<Survey, Refusal> {
+    let failed = |error| app.store_failed(&error);
+    let mut survey = Survey::default();
+    let mut records = app.store.export().await.map_err(failed)?;
+    while let Some(record) = records.next().await {
+        match record.map_err(failed)? {
+            Ok(holodule) => survey.code |= Exporter::needs_code(&holodule),
+            Err(id) => {
+                app.metrics.unreadable(1);
+                tracing::warn!(id, "a document that cannot be read is left out of an export");
+                survey.unreadable += 1;
+            }
+        }
+    }
+    Ok(survey)
+}
+
+/// An export on its way.
+struct Export {
+    exporter: Exporter,
+    records: BoxStream<'static, Result<Exported, StoreError>>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Begin,
+    Records,
+    Ended,
+}
+
+impl Export {
+    /// The next piece; `None` after the last. An error cuts the answer short, so that
+    /// the client cannot take a part for the whole.
+    async fn piece(&mut self) -> Option<Result<Bytes, Cut>> {
+        let mut piece = match mem::replace(&mut self.state, State::Records) {
+            State::Begin => self.exporter.begin(),
+            State::Records => Vec::new(),
+            State::Ended => return None,
+        };
+        while piece.len() < PIECE {
+            match self.records.next().await {
+                Some(Ok(Ok(holodule))) => match self.exporter.record(&holodule) {
+                    Ok(record) => piece.extend(record),
+                    Err(error) => return Some(Err(self.cut(&error))),
+                },
+                // Counted and told by the survey.
+                Some(Ok(Err(_unreadable))) => {}
+                Some(Err(error)) => return Some(Err(self.cut(&error))),
+                None => {
+                    self.state = State::Ended;
+                    piece.extend(self.exporter.end());
+                    break;
+                }
+            }
+        }
+        Some(Ok(piece.into()))
+    }
+
+    fn cut(&mut self, error: &dyn std::error::Error) -> Cut {
+        tracing::warn!(%error, "an export was cut short");
+        self.state = State::Ended;
+        Cut
+    }
+}

@@ -1,0 +1,93 @@
+//! Bulk upload: any of the three forms, each row stored or refused with a reason.
+
+use bytes::{Buf, Bytes};
+use http::StatusCode;
+use http::request::Parts;
+use hyper::body::Incoming;
+use serde::Serialize;
+
+use super::super::defence::{content_type, unsupported};
+use super::super::{App, BUSY_RETRY, Handled, body};
+use crate::import::{Batch, Form, Unreadable};
+use crate::respond::{self, Refusal};
+use crate::store::Upserted;
+
+/// Rows stored in one step. A step is durable, or did not happen, on the embedded
+/// store; between two of them other writers have their turn.
+const STEP: usize = 500;
+/// Rows of one upload at most. Each is held in memory, the reason of a refused one too, and
+/// the shortest has one byte: without this bound 64 MiB of commas would take the machine's.
+const ROWS: usize = 200_000;
+
+/// What became of an upload.
+#[derive(Debug, Default, Serialize)]
+struct Summary {
+    read: usize,
+    inserted: u64,
+    updated: u64,
+    unchanged: u64,
+    rejected: Vec<Rejected>,
+}
+
+#[derive(Debug, Serialize)]
+struct Rejected {
+    row: u64,
+    reason: String,
+}
+
+/// `200` once every row that may be stored is durable, with the others and why not;
+/// `400` where the file as a whole cannot be read, `413` where it has too many rows; then
+/// nothing was stored.
+pub(crate) async fn upload(app: &App, parts: &Parts, incoming: Incoming) -> Handled {
+    let form = content_type(&parts.headers).and_then(|essence| Form::of_media_type(&essence));
+    let Some(form) = form else {
+        return Err(unsupported("this takes text/csv, application/x-ndjson or application/json"));
+    };
+    // Before the body is read: each upload is held in memory.
+    let Ok(_turn) = app.uploads.try_acquire() else {
+        return Err(Refusal::unavailable("too many uploads at once", BUSY_RETRY).closing());
+    };
+    let body = body::read(incoming, app.settings.body_limit, app.settings.body_timeout).await?;
+    let Batch { entries, rejects, .. } = read(form, body).await?;
+
+    let mut summary = Summary { read: entries.len() + rejects.len(), ..Summary::default() };
+    summary.rejected = rejects.into_iter().map(|reject| Rejected { row: reject.row, reason: reject.reason }).collect();
+    let mut entries = entries.into_iter().peekable();
+    while entries.peek().is_some() {
+        let step = entries.by_ref().take(STEP).collect();
+        for outcome in app.store.upsert(step).await.map_err(|error| app.store_failed(&error))? {
+            match outcome {
+                Upserted::Inserted => summary.inserted += 1,
+                Upserted::Updated => summary.updated += 1,
+                Upserted::Unchanged => summary.unchanged += 1,
+            }
+        }
+    }
+    app.metrics.rows(summary.inserted, summary.updated, summary.unchanged, summary.rejected.len() as u64);
+    tracing::info!(
+        read = summary.read,
+        inserted = summary.inserted,
+        updated = summary.updated,
+        unchanged = summary.unchanged,
+        rejected = summary.rejected.len(),
+        "holodules were uploaded"
+    );
+    Ok(respond::json(StatusCode::OK, &summary))
+}
+
+/// Reads the rows on a thread of their own: a large file takes longer than a request may hold up others.
+async fn read(form: Form, body: Bytes) -> Result<Batch, Refusal> {
+    let read = tokio::task::spawn_blocking(move || Batch::read_within(form, body.reader(), ROWS)).await;
+    match read {
+        Ok(Ok(batch)) => Ok(batch),
+        Ok(Err(error @ (Unreadable::Header(_) | Unreadable::NoArray))) => Err(Refusal::bad_request(error.to_string())),
+        Ok(Err(error @ Unreadable::TooManyRows(_))) => {
+            let description = format!("the upload {error}: send it in parts");
+            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, description))
+        }
+        // Memory does not fail to be read, and a thread that died has said why.
+        Ok(Err(Unreadable::Io(_))) | Err(_) => {
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the upload could not be read"))
+        }
+    }
+}

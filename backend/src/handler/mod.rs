@@ -1,0 +1,112 @@
+//! What the service does for each route. A handler reads its request, asks the store
+//! or the hasher, and answers; which handler, and in which order the checks come, is
+//! [`route`](crate::route)'s business.
+
+mod body;
+mod credentials;
+mod defence;
+mod holodules;
+mod status;
+mod users;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use tokio::sync::Semaphore;
+
+pub(crate) use credentials::verify;
+pub(crate) use defence::defend;
+pub(crate) use holodules::{day, delete, export, put, upload};
+pub(crate) use status::{healthz, metrics, readyz, status};
+pub(crate) use users::{change_password, create, delete as delete_user, list, set_disabled};
+
+use crate::password::{Busy, Hasher};
+use crate::record::Metrics;
+use crate::respond::{Body, Refusal};
+use crate::store::{Store, StoreError};
+
+/// After how many seconds to try again where the store does not answer.
+const STORE_RETRY: u32 = 5;
+/// After how many seconds to try again where too much is going on at once.
+const BUSY_RETRY: u32 = 1;
+
+/// What every handler gives back.
+pub(crate) type Handled = Result<Response<Body>, Refusal>;
+
+/// The limits of the handlers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Names that the admin side may be called by besides IP literals and `localhost`, in lower case.
+    pub allowed_hosts: Vec<String>,
+    /// The largest upload, in bytes.
+    pub body_limit: usize,
+    /// How long a whole request body may take to come.
+    pub body_timeout: Duration,
+    /// Uploads handled at once.
+    pub concurrent_uploads: u32,
+}
+
+/// What the handlers share: the store, the hasher, the metrics and their limits.
+pub struct App {
+    store: Store,
+    hasher: Hasher,
+    metrics: Arc<Metrics>,
+    settings: Settings,
+    uploads: Semaphore,
+    log_lines_dropped: Box<dyn Fn() -> usize + Send + Sync>,
+}
+
+impl App {
+    /// Brings the parts together. `log_lines_dropped` is read at each scrape.
+    pub fn new(
+        store: Store,
+        hasher: Hasher,
+        metrics: Arc<Metrics>,
+        settings: Settings,
+        log_lines_dropped: impl Fn() -> usize + Send + Sync + 'static,
+    ) -> Self {
+        let uploads = Semaphore::new(settings.concurrent_uploads as usize);
+        Self { store, hasher, metrics, settings, uploads, log_lines_dropped: Box::new(log_lines_dropped) }
+    }
+
+    /// Names that the admin side may be called by, besides IP literals and `localhost`.
+    pub(crate) fn allowed_hosts(&self) -> &[String] {
+        &self.settings.allowed_hosts
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Tells of a store's failure in the log and the metrics, and refuses the request.
+    fn store_failed(&self, error: &StoreError) -> Refusal {
+        let unavailable = matches!(error, StoreError::Unavailable(_));
+        self.metrics.store_failed(unavailable);
+        if unavailable {
+            tracing::warn!(%error, "the store does not answer");
+            return Refusal::unavailable("the store does not answer", STORE_RETRY);
+        }
+        tracing::error!(%error, "the store failed");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the store failed")
+    }
+
+    /// Refuses what the hasher had no place for.
+    fn not_hashed(error: Busy) -> Refusal {
+        match error {
+            Busy::Full => Refusal::unavailable("too many passwords are being checked", BUSY_RETRY),
+            Busy::Failed => {
+                tracing::error!("a password could not be hashed");
+                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the password could not be hashed")
+            }
+        }
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

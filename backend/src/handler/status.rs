@@ -1,0 +1,65 @@
+//! How the service is: for probes, for Prometheus, and for whoever asks what is stored.
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use super::{App, Handled};
+use crate::record::Gauges;
+use crate::respond::{self, Refusal};
+
+#[derive(Serialize)]
+struct State {
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    holodules: u64,
+    users: u64,
+    duplicate_video_ids: u64,
+}
+
+/// `200` while the process serves.
+pub(crate) fn healthz() -> Handled {
+    Ok(fresh(respond::json(StatusCode::OK, &State { status: "alive" })))
+}
+
+/// `200` while the store answers, else `503`.
+pub(crate) async fn readyz(app: &App) -> Handled {
+    app.store.ping().await.map_err(|error| app.store_failed(&error))?;
+    Ok(fresh(respond::json(StatusCode::OK, &State { status: "ready" })))
+}
+
+/// `200` with how many holodules and users are stored.
+pub(crate) async fn status(app: &App) -> Handled {
+    let failed = |error| app.store_failed(&error);
+    let holodules = app.store.count_holodules().await.map_err(failed)?;
+    let users = app.store.users().await.map_err(failed)?.len() as u64;
+    let duplicate_video_ids = app.store.duplicate_video_ids();
+    Ok(fresh(respond::json(StatusCode::OK, &Counts { holodules, users, duplicate_video_ids })))
+}
+
+/// `200` with the metrics in Prometheus' text format, version 0.0.4.
+pub(crate) fn metrics(app: &App) -> Handled {
+    let load = app.hasher.load();
+    let page = app.metrics.render(Gauges {
+        hashing_running: load.running,
+        hashing_waiting: load.waiting,
+        duplicate_video_ids: app.store.duplicate_video_ids(),
+        log_lines_dropped: (app.log_lines_dropped)(),
+    });
+    let page = page.map_err(|error| {
+        tracing::error!(%error, "the metrics could not be encoded");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be encoded")
+    })?;
+    let mut response = respond::with(StatusCode::OK, respond::full(page));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    Ok(fresh(response))
+}
+
+/// An answer that holds for now alone.
+fn fresh<B>(mut response: http::Response<B>) -> http::Response<B> {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

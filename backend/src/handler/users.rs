@@ -1,0 +1,131 @@
+//! Users: listed without any hash, made, changed, disabled, removed.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::StatusCode;
+use http::request::Parts;
+use hyper::body::Incoming;
+use serde::{Deserialize, Serialize};
+
+use super::{App, Handled, body};
+use crate::model::{NewUser, PasswordForm, StoredPassword, UserSummary, Username};
+use crate::password::Password;
+use crate::respond::{self, Refusal};
+use crate::store::UserChange;
+
+/// The largest request, in bytes: both fields at their longest, each byte escaped.
+const BODY_LIMIT: usize = 16 * 1024;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Creation {
+    username: String,
+    password: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewPassword {
+    password: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    disabled: bool,
+}
+
+#[derive(Serialize)]
+struct Users<'a> {
+    users: Vec<Listed<'a>>,
+}
+
+/// A user in the list. `password` tells how it is stored, and nothing more of it.
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    username: &'a str,
+    disabled: bool,
+    password: Option<PasswordForm>,
+}
+
+impl<'a> From<&'a UserSummary> for Listed<'a> {
+    fn from(user: &'a UserSummary) -> Self {
+        Self { id: user.id.as_deref(), username: &user.username, disabled: user.disabled, password: user.form }
+    }
+}
+
+#[derive(Serialize)]
+struct Created<'a> {
+    username: &'a str,
+}
+
+/// `200` with every user, by name.
+pub(crate) async fn list(app: &App) -> Handled {
+    let users = app.store.users().await.map_err(|error| app.store_failed(&error))?;
+    Ok(respond::json(StatusCode::OK, &Users { users: users.iter().map(Listed::from).collect() }))
+}
+
+/// `201`; `409` where the name is taken, `400` where name or password cannot be.
+pub(crate) async fn create(app: &App, parts: &Parts, incoming: Incoming) -> Handled {
+    const EXPECTED: &str = "an object of exactly username and password, both strings";
+    let creation: Creation =
+        body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
+    let username = Username::parse(&creation.username).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let hash = app.hasher.hash(fit(creation.password)?).await.map_err(App::not_hashed)?;
+    let user = NewUser { username: username.clone(), hash: StoredPassword::new(hash), created_at: now() };
+    if !app.store.create_user(user).await.map_err(|error| app.store_failed(&error))? {
+        return Err(Refusal::new(StatusCode::CONFLICT, "the name is taken"));
+    }
+    Ok(respond::json(StatusCode::CREATED, &Created { username: username.as_str() }))
+}
+
+/// `204`; `404` where there is no such user.
+pub(crate) async fn change_password(app: &App, parts: &Parts, incoming: Incoming, name: &str) -> Handled {
+    const EXPECTED: &str = "an object of exactly password, a string";
+    let NewPassword { password } =
+        body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
+    let password = fit(password)?;
+    let hash = app.hasher.hash(password).await.map_err(App::not_hashed)?;
+    changed(app, app.store.change_password(name, &hash, now()).await)
+}
+
+/// `204`; `404` where there is no such user.
+pub(crate) async fn set_disabled(app: &App, parts: &Parts, incoming: Incoming, name: &str) -> Handled {
+    const EXPECTED: &str = "an object of exactly disabled, true or false";
+    let Change { disabled } =
+        body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
+    changed(app, app.store.set_disabled(name, disabled).await)
+}
+
+/// `204`; `404` where there is no such user.
+pub(crate) async fn delete(app: &App, name: &str) -> Handled {
+    changed(app, app.store.delete_user(name).await)
+}
+
+fn changed(app: &App, change: Result<UserChange, crate::store::StoreError>) -> Handled {
+    match change.map_err(|error| app.store_failed(&error))? {
+        UserChange::Done => Ok(respond::no_content()),
+        UserChange::NoSuchUser => Err(no_such_user()),
+    }
+}
+
+fn no_such_user() -> Refusal {
+    Refusal::not_found("no such user")
+}
+
+/// A password that may be set: not empty, not over the limit.
+fn fit(password: String) -> Result<Password, Refusal> {
+    let password = Password::new(password).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    if password.is_empty() {
+        return Err(Refusal::bad_request("a password must not be empty"));
+    }
+    Ok(password)
+}
+
+/// Seconds since 1970. A clock before that is as good as one that stands at it.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,325 @@
+//! The collector's CSV: RFC 4180, UTF-8, a header, quoted line breaks.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead};
+
+use super::lines::{self, Line};
+use super::{COLUMNS, ROW_LIMIT, Raw, Row, Unreadable, stored_datetime};
+use crate::model::{Entry, Holodule};
+
+/// How often reading starts again at the line after a stray quote. Beyond it, all that
+/// the quote encloses is one reject, so that no file makes us read it over and over.
+const RECOVERIES: u32 = 64;
+
+/// The rows of a CSV file.
+pub(super) struct Rows<R> {
+    columns: Vec<String>,
+    records: Records<R>,
+    number: u64,
+}
+
+impl<R: BufRead> Rows<R> {
+    /// Reads the header: the collector's seven columns in any order, and perhaps `code`.
+    pub(super) fn new(reader: R) -> Result<(Vec<String>, Self), Unreadable> {
+        let mut records = Records { reader, pending: VecDeque::new(), recoveries: 0 };
+        let header = records.next()?.ok_or_else(|| Unreadable::Header("is missing: the file is empty".to_owned()))?;
+        let bytes = header.bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&header.bytes);
+        let text = std::str::from_utf8(bytes).ok().filter(|_| header.whole);
+        let Some(Ok(columns)) = text.map(split) else {
+            return Err(Unreadable::Header("is no CSV in UTF-8".to_owned()));
+        };
+        for (at, column) in columns.iter().enumerate() {
+            if !COLUMNS.contains(&column.as_str()) && column != "code" {
+                return Err(Unreadable::Header(format!("has an unknown column {column:?}")));
+            }
+            if columns.iter().take(at).any(|earlier| earlier == column) {
+                return Err(Unreadable::Header(format!("has the column {column:?} twice")));
+            }
+        }
+        if let Some(missing) = COLUMNS.iter().find(|column| !columns.iter().any(|other| other == *column)) {
+            return Err(Unreadable::Header(format!("has no column {missing:?}")));
+        }
+        Ok((columns.clone(), Self { columns, records, number: 0 }))
+    }
+
+    fn row(&self, record: &Record) -> (Raw, Result<Entry, String>) {
+        let text = || Raw::Text(lines::shown(&record.bytes));
+        if !record.whole {
+            return (text(), Err(format!("a quote is not closed, or the row is longer than {ROW_LIMIT} bytes")));
+        }
+        let Ok(line) = std::str::from_utf8(&record.bytes) else { return (text(), Err("is not UTF-8".to_owned())) };
+        let cells = match split(line) {
+            Ok(cells) => cells,
+            Err(reason) => return (text(), Err(reason.to_owned())),
+        };
+        if cells.len() != self.columns.len() {
+            return (text(), Err(format!("has {} cells where the header has {}", cells.len(), self.columns.len())));
+        }
+        let entry = self.entry(&cells);
+        (Raw::Cells(cells), entry)
+    }
+
+    fn entry(&self, cells: &[String]) -> Result<Entry, String> {
+        let mut holodule = Holodule::default();
+        for (column, cell) in self.columns.iter().zip(cells) {
+            let cell = cell.clone();
+            match column.as_str() {
+                "key" => holodule.key = Some(cell),
+                "video_id" => holodule.video_id = Some(cell),
+                "datetime" => holodule.datetime = Some(stored_datetime(cell)),
+                "name" => holodule.name = Some(cell),
+                "title" => holodule.title = Some(cell),
+                "url" => holodule.url = Some(cell),
+                "description" => holodule.description = Some(cell),
+                // An optional column: an empty cell is no code.
+                _ => holodule.code = Some(cell).filter(|code| !code.is_empty()),
+            }
+        }
+        Entry::new(holodule).map_err(|invalid| invalid.to_string())
+    }
+}
+
+impl<R: BufRead> Iterator for Rows<R> {
+    type Item = io::Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let record = match self.records.next() {
+                Ok(Some(record)) => record,
+                Ok(None) => return None,
+                Err(error) => return Some(Err(error)),
+            };
+            // An empty line is no row.
+            if matches!(record.bytes.as_slice(), b"\n" | b"\r\n" | b"\r" | b"") {
+                continue;
+            }
+            self.number += 1;
+            let (raw, entry) = self.row(&record);
+            return Some(Ok(Row { number: self.number, raw, entry }));
+        }
+    }
+}
+
+/// The cells of one record.
+fn split(record: &str) -> Result<Vec<String>, &'static str> {
+    let record = record.strip_suffix('\n').unwrap_or(record);
+    let record = record.strip_suffix('\r').unwrap_or(record);
+    let (mut cells, mut cell, mut state) = (Vec::new(), String::new(), State::Start);
+    for c in record.chars() {
+        let before = state;
+        state = state.after(c);
+        match (before, state) {
+            (State::Quote, State::Plain) => return Err("has text after a closing quote"),
+            (_, State::Plain) if c == '\r' => return Err("has a carriage return outside quotes"),
+            (_, State::Start) => cells.push(std::mem::take(&mut cell)),
+            // A quote that opens a cell, and one that closes it or is the first of two.
+            (State::Start, State::Quoted) | (_, State::Quote) => {}
+            _ => cell.push(c),
+        }
+    }
+    cells.push(cell);
+    Ok(cells)
+}
+
+/// One record with its end, perhaps of several lines.
+struct Record {
+    bytes: Vec<u8>,
+    /// False where it is only a piece: too long, or with a quote that is never closed.
+    whole: bool,
+}
+
+/// Splits a file into records.
+struct Records<R> {
+    reader: R,
+    /// Lines that were read ahead in search of a quote's end.
+    pending: VecDeque<Line>,
+    recoveries: u32,
+}
+
+impl<R: BufRead> Records<R> {
+    fn next(&mut self) -> io::Result<Option<Record>> {
+        let (mut lines, mut length, mut state) = (Vec::new(), 0, State::Start);
+        loop {
+            let line = match self.pending.pop_front() {
+                Some(line) => Some(line),
+                None => lines::next(&mut self.reader)?,
+            };
+            let Some(line) = line else {
+                return Ok(if lines.is_empty() { None } else { Some(self.recover(lines)) });
+            };
+            state = line.bytes.iter().fold(state, |state, byte| state.after(char::from(*byte)));
+            length += line.bytes.len();
+            let cut = line.cut;
+            lines.push(line);
+            if cut || length > ROW_LIMIT {
+                return Ok(Some(self.recover(lines)));
+            }
+            if state != State::Quoted {
+                let bytes = lines.into_iter().flat_map(|line| line.bytes).collect();
+                return Ok(Some(Record { bytes, whole: true }));
+            }
+        }
+    }
+
+    /// A record that has no end: its first line alone is given up, while recoveries last.
+    fn recover(&mut self, lines: Vec<Line>) -> Record {
+        let mut lines = lines.into_iter();
+        let mut bytes = lines.next().map(|line| line.bytes).unwrap_or_default();
+        if self.recoveries < RECOVERIES {
+            self.recoveries += 1;
+            for line in lines.rev() {
+                self.pending.push_front(line);
+            }
+        } else {
+            bytes.extend(lines.flat_map(|line| line.bytes));
+        }
+        Record { bytes, whole: false }
+    }
+}
+
+/// Where in a record a character stands. Those that matter are ASCII, so that the bytes
+/// of a record may be walked as well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// At the beginning of a cell: a quote opens it.
+    Start,
+    /// In a cell without quotes, or after its closing quote.
+    Plain,
+    /// Between quotes, where line breaks are text.
+    Quoted,
+    /// After a quote between quotes: the closing one, or the first of two.
+    Quote,
+}
+
+impl State {
+    fn after(self, c: char) -> Self {
+        match (self, c) {
+            (Self::Start, '"') | (Self::Quote, '"') => Self::Quoted,
+            (Self::Quoted, '"') => Self::Quote,
+            (Self::Quoted, _) => Self::Quoted,
+            (Self::Start | Self::Plain | Self::Quote, ',') => Self::Start,
+            (Self::Start | Self::Plain | Self::Quote, _) => Self::Plain,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Batch, Form};
+    use super::*;
+
+    const HEADER: &str = "key,video_id,datetime,name,title,url,description\r\n";
+
+    fn batch(rows: &str) -> Batch {
+        Batch::read(Form::Csv, format!("{HEADER}{rows}").as_bytes()).unwrap()
+    }
+
+    fn row(n: u32) -> String {
+        format!("HL0001_20201209_2300{n:02},aaaaaaaaa{n:02},2020-12-09 23:00:{n:02},n,t,,\r\n")
+    }
+
+    #[test]
+    fn each_defect_is_told_and_the_rest_is_stored() {
+        let defects = include_bytes!("../../../ops/sample/defects.csv");
+        let batch = Batch::read(Form::Csv, defects.as_slice()).unwrap();
+        let stored: Vec<_> = batch.entries.iter().map(|entry| entry.identifier().to_string()).collect();
+        assert_eq!(stored, ["bbbbbbbbbb5", "bbbbbbbbbb6"]);
+        assert_eq!(batch.entries[1].holodule().title.as_deref(), Some("改行\nと\"引用符\""));
+        let told: Vec<_> = batch.rejects.iter().map(|reject| (reject.row, reject.reason.as_str())).collect();
+        let time = "datetime: must be a day of the calendar and a time of the day";
+        assert_eq!(
+            told,
+            [
+                (1, "video_id: must not be empty where the key is empty too"),
+                (2, "video_id: must be empty or 11 characters of A-Z, a-z, 0-9, _ and -"),
+                (3, time),
+                (4, time),
+                (5, time),
+                (6, "has 4 cells where the header has 7"),
+                (7, "superseded by row 8"),
+                (10, "url: must be empty or begin with http:// or https:// and a host, without spaces"),
+            ]
+        );
+    }
+
+    #[test]
+    fn columns_are_known_by_their_names() {
+        let file = "datetime,code,key,video_id,description,name,title,url\n\
+                    20201209 230000,HL0503,,aaaaaaaaaaa,d,n,t,\n2020-12-09 23:00:00,,,bbbbbbbbbbb,,,,\n";
+        let batch = Batch::read(Form::Csv, file.as_bytes()).unwrap();
+        assert_eq!(batch.rejects, []);
+        let [first, second] = [0, 1].map(|at| batch.entries[at].holodule());
+        assert_eq!((first.code.as_deref(), first.description.as_deref()), (Some("HL0503"), Some("d")));
+        assert_eq!((second.code.as_deref(), second.datetime.as_deref()), (None, Some("20201209 230000")));
+    }
+
+    #[test]
+    fn a_wrong_header_refuses_the_file() {
+        for (file, reason) in [
+            ("", "the header is missing: the file is empty"),
+            ("key,video_id\n", "the header has no column \"datetime\""),
+            ("key,key\n", "the header has the column \"key\" twice"),
+            ("key,id\n", "the header has an unknown column \"id\""),
+            ("key,\"video_id\n", "the header is no CSV in UTF-8"),
+        ] {
+            let refused = Batch::read(Form::Csv, file.as_bytes()).unwrap_err();
+            assert_eq!(refused.to_string(), reason);
+        }
+    }
+
+    #[test]
+    fn quotes_stand_around_whole_cells() {
+        let cells = |record: &str| split(record).map(|cells| cells.join("|"));
+        for (record, expected) in [
+            ("a,b\r\n", "a|b"),
+            ("a,b", "a|b"),
+            (",\n", "|"),
+            ("", ""),
+            ("\"a,\"\"b\"\"\r\n\",c\n", "a,\"b\"\r\n|c"),
+            ("\"\",\"\"\n", "|"),
+            ("a\"b,c\"\n", "a\"b|c\""),
+            ("é,\"夜\"\n", "é|夜"),
+        ] {
+            assert_eq!(cells(record).as_deref(), Ok(expected), "{record:?}");
+        }
+        assert_eq!(cells("\"a\"b,c\n"), Err("has text after a closing quote"));
+        assert_eq!(cells("a\rb,c\n"), Err("has a carriage return outside quotes"));
+    }
+
+    #[test]
+    fn a_stray_quote_costs_its_own_line_alone() {
+        let bad = "HL0001_20201209_230001,aaaaaaaaa01,2020-12-09 23:00:01,n,\"t,,\r\n";
+        let batch = batch(&format!("{}{bad}{}{}", row(2), row(3), row(4)));
+        assert_eq!(batch.entries.len(), 3);
+        assert_eq!(batch.rejects.len(), 1);
+        assert_eq!(batch.rejects[0].row, 2);
+        assert_eq!(batch.rejects[0].raw, Raw::Text(bad.trim_end().to_owned()));
+    }
+
+    #[test]
+    fn a_row_that_is_too_long_or_no_text_costs_no_other() {
+        let long = format!("x,{}\r\n", "y".repeat(2 * ROW_LIMIT));
+        let quoted = format!("x,\"{}\"\r\n", "y\n".repeat(ROW_LIMIT));
+        let mut file = format!("{HEADER}{}{long}{}", row(1), row(2)).into_bytes();
+        file.extend(b"\xff\xfe,bad,,,,,\r\n");
+        file.extend(row(3).bytes());
+        let batch = Batch::read(Form::Csv, file.as_slice()).unwrap();
+        assert_eq!(batch.entries.len(), 3);
+        assert_eq!(batch.rejects.iter().map(|reject| reject.row).collect::<Vec<_>>(), [2, 4]);
+        let Raw::Text(shown) = &batch.rejects[0].raw else { panic!() };
+        assert_eq!(shown.len(), ROW_LIMIT);
+        // Line breaks between quotes do not make a row longer than it may be.
+        let batch = self::batch(&format!("{quoted}{}", row(1)));
+        assert_eq!(batch.entries.len(), 1);
+        assert!(batch.rejects.iter().all(|reject| !reject.reason.is_empty()));
+    }
+
+    #[test]
+    fn a_hostile_file_is_not_read_over_and_over() {
+        // From each of its lines on, a quote stays open.
+        let lines = 200_000;
+        let batch = batch(&"a\",\"z\n".repeat(lines));
+        assert_eq!(batch.entries, []);
+        assert!(batch.rejects.len() >= 64 && batch.rejects.len() < 200, "{}", batch.rejects.len());
+    }
+}

@@ -1,0 +1,222 @@
+//! Holodules as files: what is read back gives the same records.
+
+use ::csv::{Terminator, WriterBuilder};
+
+use super::{COLUMNS, Form};
+use crate::model::{Holodule, WallClock};
+
+/// Writes an export piece by piece: [`Exporter::begin`], a [`Exporter::record`] for
+/// each holodule, [`Exporter::end`].
+///
+/// CSV is the collector's: a byte order mark, CRLF, quotes only where they are needed,
+/// its seven columns and `code` as an eighth where it was asked for. It has no place for
+/// the further fields of newer documents, and a missing text is an empty one. NDJSON
+/// and JSON hold the records whole, and keep missing what is missing.
+#[derive(Debug)]
+pub struct Exporter {
+    form: Form,
+    code: bool,
+    records: u64,
+}
+
+/// A record has a `code`, for which the CSV was begun without a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a record with a code came after the header was written without one")]
+pub struct NoCodeColumn;
+
+impl Exporter {
+    /// An export in `form`. `code` gives CSV the eighth column, which it has where
+    /// [`Exporter::needs_code`] is true for any record.
+    pub fn new(form: Form, code: bool) -> Self {
+        Self { form, code, records: 0 }
+    }
+
+    /// Whether this record needs the eighth column in CSV.
+    pub fn needs_code(holodule: &Holodule) -> bool {
+        holodule.code.as_ref().is_some_and(|code| !code.is_empty())
+    }
+
+    /// What stands before the first record.
+    pub fn begin(&self) -> Vec<u8> {
+        match self.form {
+            Form::Csv => {
+                let columns = COLUMNS.into_iter().chain(self.code.then_some("code"));
+                [b"\xEF\xBB\xBF".to_vec(), csv_row(columns)].concat()
+            }
+            Form::Ndjson => Vec::new(),
+            Form::Json => b"[".to_vec(),
+        }
+    }
+
+    /// One record, and what stands between it and the one before.
+    ///
+    /// # Errors
+    /// [`NoCodeColumn`]: the export must be begun again, for nothing may be left out.
+    pub fn record(&mut self, holodule: &Holodule) -> Result<Vec<u8>, NoCodeColumn> {
+        self.records = self.records.saturating_add(1);
+        match self.form {
+            Form::Csv if Self::needs_code(holodule) && !self.code => Err(NoCodeColumn),
+            Form::Csv => Ok(self.csv_record(holodule)),
+            Form::Ndjson => Ok([json(holodule), b"\n".to_vec()].concat()),
+            Form::Json => {
+                let before: &[u8] = if self.records == 1 { b"\n" } else { b",\n" };
+                Ok([before, &json(holodule)].concat())
+            }
+        }
+    }
+
+    /// What stands after the last record.
+    pub fn end(&self) -> Vec<u8> {
+        match self.form {
+            Form::Csv | Form::Ndjson => Vec::new(),
+            Form::Json if self.records == 0 => b"]\n".to_vec(),
+            Form::Json => b"\n]\n".to_vec(),
+        }
+    }
+
+    fn csv_record(&self, holodule: &Holodule) -> Vec<u8> {
+        let stored = holodule.datetime.as_deref().unwrap_or_default();
+        // A time of older data that no clock shows is given as it is.
+        let datetime = WallClock::parse(stored).map_or_else(|_| stored.to_owned(), WallClock::collector);
+        let text = |text: &'_ Option<String>| text.clone().unwrap_or_default();
+        let cells = [
+            text(&holodule.key),
+            text(&holodule.video_id),
+            datetime,
+            text(&holodule.name),
+            text(&holodule.title),
+            text(&holodule.url),
+            text(&holodule.description),
+        ];
+        csv_row(cells.into_iter().chain(self.code.then(|| text(&holodule.code))))
+    }
+}
+
+fn csv_row<T: AsRef<[u8]>>(cells: impl IntoIterator<Item = T>) -> Vec<u8> {
+    let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new());
+    // Writing to memory does not fail.
+    let written = writer.write_record(cells);
+    written.ok().and_then(|()| writer.into_inner().ok()).unwrap_or_default()
+}
+
+fn json(holodule: &Holodule) -> Vec<u8> {
+    // Strings and JSON values always have a form in JSON.
+    serde_json::to_vec(holodule).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::super::Batch;
+    use super::*;
+    use crate::model::Entry;
+
+    fn export<'a>(form: Form, holodules: impl IntoIterator<Item = &'a Holodule> + Clone) -> Vec<u8> {
+        let code = holodules.clone().into_iter().any(Exporter::needs_code);
+        let mut exporter = Exporter::new(form, code);
+        let mut file = exporter.begin();
+        for holodule in holodules {
+            file.extend(exporter.record(holodule).unwrap());
+        }
+        file.extend(exporter.end());
+        file
+    }
+
+    /// A small generator of its own, so that a failure comes back with its seed.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, limit: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % limit
+        }
+
+        fn text(&mut self, lines: bool) -> String {
+            const ODD: [char; 16] = [
+                '"', ',', '\'', '\\', ' ', '=', ';', '\u{feff}', '\u{2028}', '【', 'é', '👨', '\u{200d}', '{', ']', ':',
+            ];
+            let length = self.below(12);
+            let mut any = || match self.below(4) {
+                0 => char::from_u32(u32::try_from(self.below(0x11_0000)).unwrap()).filter(|c| !c.is_control()),
+                1 => ODD.get(usize::try_from(self.below(16)).unwrap()).copied(),
+                2 if lines => ['\n', '\r', '\t'].get(usize::try_from(self.below(3)).unwrap()).copied(),
+                _ => char::from_u32(u32::try_from(0x20 + self.below(0x5f)).unwrap()),
+            };
+            (0..length).filter_map(|_| any()).collect()
+        }
+
+        fn entry(&mut self, number: u64, whole: bool) -> Entry {
+            let maybe = |random: &mut Self, lines| (whole || random.below(3) > 0).then(|| random.text(lines));
+            let further = !whole && self.below(2) == 0;
+            Entry::new(Holodule {
+                key: Some(format!("HL0503_20201209_{number:06}")),
+                video_id: Some(if self.below(5) == 0 { String::new() } else { format!("{number:011}") }),
+                code: (self.below(2) == 0).then(|| "HL0503".to_owned()),
+                datetime: Some(format!("20201209 {:02}{:02}{:02}", self.below(24), self.below(60), self.below(60))),
+                name: maybe(self, false),
+                title: maybe(self, true),
+                url: if whole { Some("https://例え.jp/?a=\",\"".to_owned()) } else { None },
+                description: maybe(self, true),
+                tags: further.then(|| json!([self.text(true), { "a": self.text(true) }])),
+                published_at: further.then(|| json!(self.text(true))),
+                ..Holodule::default()
+            })
+            .unwrap()
+        }
+    }
+
+    #[test]
+    fn what_is_exported_is_read_back_the_same() {
+        for seed in 0..200 {
+            for form in [Form::Csv, Form::Ndjson, Form::Json] {
+                let mut random = Random(seed);
+                let count = random.below(8);
+                // CSV cannot tell a missing text from an empty one.
+                let entries: Vec<_> = (0..count).map(|number| random.entry(number, form == Form::Csv)).collect();
+                let file = export(form, entries.iter().map(Entry::holodule));
+                let batch = Batch::read(form, file.as_slice()).unwrap();
+                assert_eq!(batch.rejects, [], "seed {seed}, {form:?}");
+                assert_eq!(batch.entries, entries, "seed {seed}, {form:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_sample_comes_out_as_it_went_in() {
+        let sample = include_bytes!("../../../ops/sample/holodules.csv");
+        let batch = Batch::read(Form::Csv, sample.as_slice()).unwrap();
+        assert_eq!((batch.entries.len(), batch.rejects.len()), (587, 0));
+        assert_eq!(export(Form::Csv, batch.entries.iter().map(Entry::holodule)), sample);
+
+        // A store gives them by time and key; the collector left ties in no order.
+        let mut sorted = batch.entries.clone();
+        sorted.sort_by(|a, b| {
+            let order = |entry: &Entry| (entry.holodule().datetime.clone(), entry.holodule().key.clone());
+            order(a).cmp(&order(b))
+        });
+        let written = export(Form::Csv, sorted.iter().map(Entry::holodule));
+        let lines = |file: &[u8]| file.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<BTreeSet<_>>();
+        assert_eq!(lines(&written), lines(sample));
+    }
+
+    #[test]
+    fn missing_stays_missing_and_odd_times_stay_odd() {
+        let bare = Holodule { datetime: Some("20201209 250000".into()), ..Holodule::default() };
+        assert_eq!(export(Form::Ndjson, [&bare]), b"{\"datetime\":\"20201209 250000\"}\n");
+        assert_eq!(export(Form::Json, [&bare]), b"[\n{\"datetime\":\"20201209 250000\"}\n]\n");
+        assert_eq!(export(Form::Json, []), b"[]\n");
+        let csv = String::from_utf8(export(Form::Csv, [&bare])).unwrap();
+        assert_eq!(csv.lines().nth(1), Some(",,20201209 250000,,,,"));
+    }
+
+    #[test]
+    fn the_code_has_a_column_where_a_record_has_a_code() {
+        let coded = Holodule { code: Some("HL0503".into()), ..Holodule::default() };
+        let csv = String::from_utf8(export(Form::Csv, [&coded])).unwrap();
+        assert!(csv.contains("description,code\r\n") && csv.ends_with(",HL0503\r\n"), "{csv}");
+        assert_eq!(Exporter::new(Form::Csv, false).record(&coded), Err(NoCodeColumn));
+    }
+}

@@ -1,0 +1,334 @@
+//! Rows as JSON objects: one a line, or in one array.
+
+use std::io::{self, BufRead};
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::lines;
+use super::{ROW_LIMIT, Raw, Row, Unreadable, stored_datetime};
+use crate::model::{Entry, Holodule};
+
+/// What a row may hold. Unknown fields are refused rather than lost.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    key: Option<String>,
+    code: Option<String>,
+    video_id: Option<String>,
+    datetime: Option<String>,
+    name: Option<String>,
+    title: Option<String>,
+    url: Option<String>,
+    description: Option<String>,
+    published_at: Option<Value>,
+    channel_id: Option<Value>,
+    channel_title: Option<Value>,
+    tags: Option<Value>,
+    /// MongoDB's own exports have it. A holodule is found by its video or key.
+    #[serde(rename = "_id")]
+    _id: Option<IgnoredAny>,
+}
+
+/// Reads one holodule from a JSON object. `datetime` may have either spelling; null is
+/// a missing field.
+///
+/// # Errors
+/// The reason, fit to be shown: no JSON object, not UTF-8, a field twice, unknown or of
+/// the wrong type, or what [`Entry::new`] refuses.
+pub fn parse_object(json: &[u8]) -> Result<Entry, String> {
+    let fields: Fields = serde_json::from_slice(json).map_err(|error| format!("is no row of JSON: {error}"))?;
+    let Fields { key, code, video_id, datetime, name, title, url, description, .. } = fields;
+    let Fields { published_at, channel_id, channel_title, tags, .. } = fields;
+    let datetime = datetime.map(stored_datetime);
+    let holodule = Holodule {
+        key,
+        code,
+        video_id,
+        datetime,
+        name,
+        title,
+        url,
+        description,
+        published_at,
+        channel_id,
+        channel_title,
+        tags,
+    };
+    Entry::new(holodule).map_err(|invalid| invalid.to_string())
+}
+
+fn row(number: u64, bytes: &[u8], cut: bool) -> Row {
+    let entry = if cut { Err(format!("is longer than {ROW_LIMIT} bytes")) } else { parse_object(bytes) };
+    Row { number, raw: Raw::Text(lines::shown(bytes)), entry }
+}
+
+/// The rows of an NDJSON file. Blank lines are counted, but are no rows.
+pub(super) struct Lines<R> {
+    reader: R,
+    number: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(super) fn new(reader: R) -> Self {
+        Self { reader, number: 0 }
+    }
+}
+
+impl<R: BufRead> Iterator for Lines<R> {
+    type Item = io::Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let line = match lines::next(&mut self.reader) {
+                Ok(line) => line?,
+                Err(error) => return Some(Err(error)),
+            };
+            self.number += 1;
+            let mut bytes = line.bytes.as_slice();
+            if self.number == 1 {
+                bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+            }
+            if !bytes.trim_ascii().is_empty() {
+                return Some(Ok(row(self.number, bytes, line.cut)));
+            }
+        }
+    }
+}
+
+/// The elements of one JSON array, taken apart by their brackets and commas, so that
+/// one that is wrong in itself costs no other.
+pub(super) struct Elements<R> {
+    reader: R,
+    number: u64,
+    done: bool,
+}
+
+impl<R: BufRead> Elements<R> {
+    /// Reads up to the array: at once, or as the member `holodules` of one object.
+    pub(super) fn new(mut reader: R) -> Result<Self, Unreadable> {
+        let mut first = next_token(&mut reader)?;
+        if first == Some(0xEF) {
+            let rest = [next_byte(&mut reader)?, next_byte(&mut reader)?];
+            if rest != [Some(0xBB), Some(0xBF)] {
+                return Err(Unreadable::NoArray);
+            }
+            first = next_token(&mut reader)?;
+        }
+        match first {
+            Some(b'[') => {}
+            Some(b'{') => find_member(&mut reader)?,
+            _ => return Err(Unreadable::NoArray),
+        }
+        Ok(Self { reader, number: 0, done: false })
+    }
+
+    /// The bytes of the next element, and whether some were thrown away. `None` in the
+    /// place of the end where the file ends first.
+    fn element(&mut self) -> io::Result<Element> {
+        let mut scan = Scan::default();
+        while let Some(byte) = next_byte(&mut self.reader)? {
+            if scan.depth == 0 && !scan.text && matches!(byte, b',' | b']') {
+                return Ok(Element { bytes: scan.bytes, cut: scan.cut, end: Some(byte) });
+            }
+            scan.take(byte);
+        }
+        Ok(Element { bytes: scan.bytes, cut: scan.cut, end: None })
+    }
+}
+
+impl<R: BufRead> Iterator for Elements<R> {
+    type Item = io::Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let element = match self.element() {
+            Ok(element) => element,
+            Err(error) => {
+                self.done = true;
+                return Some(Err(error));
+            }
+        };
+        self.done = element.end != Some(b',');
+        let bytes = element.bytes.trim_ascii();
+        if bytes.is_empty() && element.end == Some(b']') && self.number == 0 {
+            return None;
+        }
+        self.number += 1;
+        let mut row = row(self.number, bytes, element.cut);
+        if element.end.is_none() {
+            row.entry = Err("the array is not closed: the file ends early".to_owned());
+        }
+        Some(Ok(row))
+    }
+}
+
+struct Element {
+    bytes: Vec<u8>,
+    cut: bool,
+    /// The comma or bracket behind it.
+    end: Option<u8>,
+}
+
+/// What is needed of JSON's grammar to find where a value ends.
+#[derive(Default)]
+struct Scan {
+    bytes: Vec<u8>,
+    cut: bool,
+    depth: u32,
+    text: bool,
+    escaped: bool,
+}
+
+impl Scan {
+    fn take(&mut self, byte: u8) {
+        if self.bytes.len() < ROW_LIMIT {
+            self.bytes.push(byte);
+        } else {
+            self.cut = true;
+        }
+        if self.text {
+            let escape = byte == b'\\' && !self.escaped;
+            self.text = byte != b'"' || self.escaped;
+            self.escaped = escape;
+            return;
+        }
+        match byte {
+            b'"' => self.text = true,
+            b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+}
+
+/// Within an object: reads up to the array of its member `holodules`, over the others.
+fn find_member(reader: &mut impl BufRead) -> Result<(), Unreadable> {
+    loop {
+        let mut name = Scan::default();
+        loop {
+            match next_byte(reader)?.ok_or(Unreadable::NoArray)? {
+                b':' if name.depth == 0 && !name.text => break,
+                b'}' | b',' if name.depth == 0 && !name.text => return Err(Unreadable::NoArray),
+                byte => name.take(byte),
+            }
+        }
+        let wanted = serde_json::from_slice::<String>(&name.bytes).is_ok_and(|name| name == "holodules");
+        let first = next_token(reader)?.ok_or(Unreadable::NoArray)?;
+        if wanted {
+            return if first == b'[' { Ok(()) } else { Err(Unreadable::NoArray) };
+        }
+        let mut value = Scan::default();
+        value.take(first);
+        loop {
+            match next_byte(reader)?.ok_or(Unreadable::NoArray)? {
+                b',' if value.depth == 0 && !value.text => break,
+                b'}' if value.depth == 0 && !value.text => return Err(Unreadable::NoArray),
+                byte => value.take(byte),
+            }
+        }
+    }
+}
+
+/// The next byte that is no white space of JSON.
+fn next_token(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
+    loop {
+        match next_byte(reader)? {
+            Some(b' ' | b'\t' | b'\r' | b'\n') => {}
+            other => return Ok(other),
+        }
+    }
+}
+
+fn next_byte(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
+    loop {
+        match reader.fill_buf() {
+            Ok(buffer) => {
+                let byte = buffer.first().copied();
+                reader.consume(usize::from(byte.is_some()));
+                return Ok(byte);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Batch, Form, Reject};
+    use super::*;
+
+    const GOOD: &str = r#"{"video_id":"aaaaaaaaaaa","datetime":"20201209 230000"}"#;
+
+    fn reasons(rejects: &[Reject]) -> Vec<(u64, &str)> {
+        rejects.iter().map(|reject| (reject.row, reject.reason.as_str())).collect()
+    }
+
+    #[test]
+    fn an_object_is_read_strictly() {
+        let entry = parse_object(
+            br#"{"_id":{"$oid":"x"},"video_id":"aaaaaaaaaaa","datetime":"2020-12-09 23:00:00","code":null,"tags":["a"]}"#,
+        )
+        .unwrap();
+        assert_eq!(entry.holodule().datetime.as_deref(), Some("20201209 230000"));
+        assert_eq!(entry.holodule().tags, Some(serde_json::json!(["a"])));
+        for (json, part) in [
+            (r#"{"key":"","key":""}"#, "duplicate field"),
+            (r#"{"title":1}"#, "invalid type"),
+            (r#"{"titel":""}"#, "unknown field"),
+            (r#"{"title":"\ud800"}"#, "is no row of JSON"),
+            (r#"["x"]x"#, "is no row of JSON"),
+            (r#"{"video_id":"aaaaaaaaaaa"}"#, "datetime: is missing"),
+            ("null", "is no row of JSON"),
+        ] {
+            let reason = parse_object(json.as_bytes()).unwrap_err();
+            assert!(reason.contains(part), "{json}: {reason}");
+        }
+        assert!(parse_object(b"{\"title\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn a_bad_line_costs_no_other() {
+        let long = format!("{{\"title\":\"{}\"}}", "x".repeat(ROW_LIMIT));
+        let file = format!("\u{feff}{GOOD}\n\nnot json\n{long}\n{}", GOOD.replace("aaa", "bbb"));
+        let batch = Batch::read(Form::Ndjson, file.as_bytes()).unwrap();
+        assert_eq!(batch.entries.len(), 2);
+        assert_eq!(batch.rejects.iter().map(|reject| reject.row).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(batch.rejects[0].raw, Raw::Text("not json".to_owned()));
+    }
+
+    #[test]
+    fn an_array_is_read_in_each_of_its_shapes() {
+        let other = GOOD.replace("aaa", "bbb");
+        for file in [
+            format!("[{GOOD},{other}]"),
+            format!("\u{feff} [ \n{GOOD} ,\r\n {other}\n]\n"),
+            format!(r#"{{"result":2,"holodules":[{GOOD},{other}]}}"#),
+            format!(r#"{{ "odd": {{"holodules":[1,"]}}"]}}, "holodules" : [{GOOD},{other}], "more": [] }}"#),
+        ] {
+            let batch = Batch::read(Form::Json, file.as_bytes()).unwrap();
+            assert_eq!((batch.entries.len(), batch.rejects.len()), (2, 0), "{file}");
+        }
+        for file in ["[]", " [ ] ", r#"{"result":0,"holodules":[]}"#] {
+            assert_eq!(Batch::read(Form::Json, file.as_bytes()).unwrap(), Batch::default());
+        }
+        for file in ["", "x", "{}", r#"{"result":1}"#, r#"{"holodules":{}}"#, "\u{feff}", "null", r#"{"holodules"#] {
+            assert!(matches!(Batch::read(Form::Json, file.as_bytes()), Err(Unreadable::NoArray)), "{file}");
+        }
+    }
+
+    #[test]
+    fn a_bad_element_costs_no_other() {
+        let file = format!(r#"[{GOOD},{{"title":"\"],[{{"}},{{bad}},,{}"#, GOOD.replace("aaa", "bbb"));
+        let batch = Batch::read(Form::Json, format!("{file}]").as_bytes()).unwrap();
+        assert_eq!(batch.entries.len(), 2);
+        assert_eq!(batch.rejects.iter().map(|reject| reject.row).collect::<Vec<_>>(), [2, 3, 4]);
+        let early = Batch::read(Form::Json, file.as_bytes()).unwrap();
+        assert_eq!(early.entries.len(), 1);
+        assert_eq!(reasons(&early.rejects).last(), Some(&(5, "the array is not closed: the file ends early")));
+    }
+}

@@ -1,0 +1,252 @@
+//! The three forms in which holodules are uploaded and exported: the collector's CSV,
+//! NDJSON and JSON.
+//!
+//! Pure: rows come from any reader and go to any buffer, and what becomes of them is
+//! the caller's affair. A row that cannot be stored is told with its number, the reason
+//! and what it held; nothing is passed over in silence, and one bad row costs no other.
+//! The memory that a row takes is bounded by [`ROW_LIMIT`].
+
+mod csv;
+mod export;
+mod json;
+mod lines;
+mod rejects;
+
+use std::collections::HashMap;
+use std::io::BufRead;
+
+use serde::{Deserialize, Serialize};
+
+pub use export::{Exporter, NoCodeColumn};
+pub use json::parse_object;
+pub use rejects::write_rejects;
+
+use crate::model::{Entry, Identifier, WallClock};
+
+/// The longest row, in bytes as it stands in the file. Every valid row is shorter.
+pub const ROW_LIMIT: usize = 256 * 1024;
+
+/// The columns of the collector's CSV, in its order. A further one, `code`, may follow.
+pub const COLUMNS: [&str; 7] = ["key", "video_id", "datetime", "name", "title", "url", "description"];
+
+/// The form of an upload or an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// The collector's: UTF-8 with or without a byte order mark, RFC 4180, a header.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+    /// One JSON array, or the api's own answer around it.
+    Json,
+}
+
+impl Form {
+    /// The form of a file, told from the end of its name: `csv`, `ndjson`, `jsonl` or `json`.
+    pub fn of_extension(extension: &str) -> Option<Self> {
+        [("csv", Self::Csv), ("ndjson", Self::Ndjson), ("jsonl", Self::Ndjson), ("json", Self::Json)]
+            .into_iter()
+            .find_map(|(name, form)| extension.eq_ignore_ascii_case(name).then_some(form))
+    }
+
+    /// Its media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Csv => "text/csv; charset=utf-8",
+            Self::Ndjson => "application/x-ndjson",
+            Self::Json => "application/json",
+        }
+    }
+
+    /// The form of a media type, parameters ignored.
+    pub fn of_media_type(media_type: &str) -> Option<Self> {
+        let essence = media_type.split(';').next().unwrap_or_default().trim();
+        [("text/csv", Self::Csv), ("application/x-ndjson", Self::Ndjson), ("application/json", Self::Json)]
+            .into_iter()
+            .find_map(|(name, form)| essence.eq_ignore_ascii_case(name).then_some(form))
+    }
+}
+
+/// Why a whole file cannot be read, where no single row is to blame.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// Its reader failed.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The CSV header is not what it must be.
+    #[error("the header {0}")]
+    Header(String),
+    /// It is no JSON array of rows.
+    #[error("must be a JSON array, or an object with an array \"holodules\"")]
+    NoArray,
+    /// It has more rows than were to be read.
+    #[error("has more than {0} rows")]
+    TooManyRows(usize),
+}
+
+/// What a row held, as far as it could be told apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Raw {
+    /// The cells, one for each column of the file.
+    Cells(Vec<String>),
+    /// The row's text, where it could not be split into those cells. Bytes that are no
+    /// UTF-8 are replaced, and what is beyond [`ROW_LIMIT`] is cut off.
+    Text(String),
+}
+
+/// One row of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Counted from 1: CSV rows after the header, lines of NDJSON, elements of an array.
+    pub number: u64,
+    /// What it held.
+    pub raw: Raw,
+    /// What can be stored of it, or the reason why it cannot.
+    pub entry: Result<Entry, String>,
+}
+
+/// A row that is not stored, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reject {
+    /// As [`Row::number`].
+    pub row: u64,
+    /// Fit to be shown.
+    pub reason: String,
+    /// What it held.
+    pub raw: Raw,
+}
+
+/// The rows of one file, one after the other.
+pub struct Rows<R> {
+    columns: Vec<String>,
+    reader: Reader<R>,
+}
+
+enum Reader<R> {
+    Csv(csv::Rows<R>),
+    Ndjson(json::Lines<R>),
+    Json(json::Elements<R>),
+}
+
+/// Begins to read a file. A CSV's header is read at once.
+///
+/// # Errors
+/// [`Unreadable`] where the header is wrong or the reader fails.
+pub fn read<R: BufRead>(form: Form, reader: R) -> Result<Rows<R>, Unreadable> {
+    let (columns, reader) = match form {
+        Form::Csv => {
+            let (columns, rows) = csv::Rows::new(reader)?;
+            (columns, Reader::Csv(rows))
+        }
+        Form::Ndjson => (Vec::new(), Reader::Ndjson(json::Lines::new(reader))),
+        Form::Json => (Vec::new(), Reader::Json(json::Elements::new(reader)?)),
+    };
+    Ok(Rows { columns, reader })
+}
+
+impl<R> Rows<R> {
+    /// The columns as the file has them; none for the JSON forms.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+}
+
+impl<R: BufRead> Iterator for Rows<R> {
+    type Item = Result<Row, Unreadable>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = match &mut self.reader {
+            Reader::Csv(rows) => rows.next(),
+            Reader::Ndjson(lines) => lines.next(),
+            Reader::Json(elements) => elements.next(),
+        };
+        row.map(|row| row.map_err(Unreadable::from))
+    }
+}
+
+/// A whole file, sorted into what is to be stored and what is not.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// As [`Rows::columns`].
+    pub columns: Vec<String>,
+    /// In the order of the file, each [`Identifier`] once.
+    pub entries: Vec<Entry>,
+    /// In the order of the file: what is invalid, and what a later row supersedes.
+    pub rejects: Vec<Reject>,
+}
+
+impl Batch {
+    /// Reads every row of a file. Of several rows with one [`Identifier`] the last is
+    /// stored, and the others are rejects. The memory it takes grows with the file,
+    /// whose length is the caller's to bound.
+    ///
+    /// # Errors
+    /// [`Unreadable`] where the file as a whole cannot be read: then no row is stored.
+    pub fn read<R: BufRead>(form: Form, reader: R) -> Result<Self, Unreadable> {
+        Self::read_within(form, reader, usize::MAX)
+    }
+
+    /// [`Batch::read`] of at most `limit` rows. A row takes hundreds of times the memory of
+    /// its shortest text, so a stranger's file has to be bounded in both.
+    ///
+    /// # Errors
+    /// [`Unreadable::TooManyRows`] past them, and those of [`Batch::read`].
+    pub fn read_within<R: BufRead>(form: Form, reader: R, limit: usize) -> Result<Self, Unreadable> {
+        let rows = read(form, reader)?;
+        let columns = rows.columns().to_vec();
+        let rows = rows.take(limit.saturating_add(1)).collect::<Result<Vec<Row>, Unreadable>>()?;
+        if rows.len() > limit {
+            return Err(Unreadable::TooManyRows(limit));
+        }
+        let mut last: HashMap<Identifier, u64> = HashMap::new();
+        for row in &rows {
+            if let Ok(entry) = &row.entry {
+                last.insert(entry.identifier().clone(), row.number);
+            }
+        }
+        let mut batch = Self { columns, ..Self::default() };
+        for Row { number, raw, entry } in rows {
+            let stored = entry.and_then(|entry| match last.get(entry.identifier()) {
+                Some(later) if *later != number => Err(format!("superseded by row {later}")),
+                _ => Ok(entry),
+            });
+            match stored {
+                Ok(entry) => batch.entries.push(entry),
+                Err(reason) => batch.rejects.push(Reject { row: number, reason, raw }),
+            }
+        }
+        Ok(batch)
+    }
+}
+
+/// The stored form of a time in either spelling; another text stays as it is, for the
+/// model to refuse.
+fn stored_datetime(text: String) -> String {
+    WallClock::parse_collector(&text).map_or(text, |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_known_by_its_extension_and_its_media_type() {
+        for (extension, form) in [
+            ("csv", Form::Csv),
+            ("CSV", Form::Csv),
+            ("ndjson", Form::Ndjson),
+            ("jsonl", Form::Ndjson),
+            ("json", Form::Json),
+        ] {
+            assert_eq!(Form::of_extension(extension), Some(form));
+        }
+        assert_eq!(Form::of_extension("txt"), None);
+        for form in [Form::Csv, Form::Ndjson, Form::Json] {
+            assert_eq!(Form::of_media_type(form.media_type()), Some(form));
+        }
+        assert_eq!(Form::of_media_type("Text/CSV ;charset=utf-8"), Some(Form::Csv));
+        for other in ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/csvx"] {
+            assert_eq!(Form::of_media_type(other), None, "{other:?}");
+        }
+    }
+}

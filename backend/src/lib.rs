@@ -1,0 +1,23 @@
+//! The internal service that serves holodules, the schedule of streams.
+//!
+//! It has no auth code of its own: it is reached through the gateway, or by admins on
+//! the internal network. A request comes in at [`server`], [`route`] finds its
+//! handler and makes the checks before it, [`handler`] does what was asked with
+//! [`model`], [`store`], [`password`] and [`import`], and [`respond`] shapes the
+//! answer. [`record`] counts and logs; [`config`] is read once at start; [`command`] is
+//! the other side of the admin listener, for people.
+//!
+//! In floors, each importing only what lies below: `command`, `config`; `server`;
+//! `route`; `handler`; `respond`, `record`, `password`, `import`, `store`; `model`.
+
+pub mod command;
+pub mod config;
+pub mod handler;
+pub mod import;
+pub mod model;
+pub mod password;
+pub mod record;
+pub mod respond;
+pub mod route;
+pub mod server;
+pub mod store;

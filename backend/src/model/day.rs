@@ -1,0 +1,204 @@
+//! Days and times of Japan's wall clock, as the documents hold them: text without a
+//! zone. Nothing here knows what time it is now.
+
+use std::fmt;
+use std::ops::Range;
+
+use time::{Date, Month, Time};
+
+/// A day of the calendar (proleptic Gregorian, years 0000 to 9999) on Japan's wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(Date);
+
+/// The text is not eight ASCII digits that name a day of the calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a day of the calendar as yyyymmdd")]
+pub struct NotADay;
+
+impl Day {
+    /// Reads `yyyymmdd`: exactly eight ASCII digits, and a day that the calendar has.
+    ///
+    /// # Errors
+    /// [`NotADay`] for anything else; no spelling is mended.
+    pub fn parse(text: &str) -> Result<Self, NotADay> {
+        let [year @ .., m1, m2, d1, d2] = text.as_bytes() else { return Err(NotADay) };
+        let [y1, y2, y3, y4] = year else { return Err(NotADay) };
+        let year = number(&[*y1, *y2, *y3, *y4]).ok_or(NotADay)?;
+        let month = number(&[*m1, *m2]).ok_or(NotADay)?;
+        let day = number(&[*d1, *d2]).ok_or(NotADay)?;
+        date(year, month, day).map(Self).ok_or(NotADay)
+    }
+
+    /// The half-open range of stored `datetime` texts that lie on this day: every text
+    /// that begins with `yyyymmdd` and a space, whatever follows.
+    pub fn datetimes(self) -> Range<String> {
+        // '!' is the character after the space.
+        format!("{self} ")..format!("{self}!")
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}{:02}{:02}", self.0.year(), u8::from(self.0.month()), self.0.day())
+    }
+}
+
+impl std::str::FromStr for Day {
+    type Err = NotADay;
+
+    fn from_str(text: &str) -> Result<Self, NotADay> {
+        Self::parse(text)
+    }
+}
+
+/// A second of Japan's wall clock. Its text form is the stored one, `yyyymmdd hhmmss`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallClock {
+    day: Day,
+    time: Time,
+}
+
+impl WallClock {
+    /// Reads the stored form, `yyyymmdd hhmmss`: a day of the calendar and a time from
+    /// 000000 to 235959.
+    ///
+    /// # Errors
+    /// [`NotADay`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, NotADay> {
+        let (day, time) = text.split_once(' ').ok_or(NotADay)?;
+        let [h1, h2, m1, m2, s1, s2] = time.as_bytes() else { return Err(NotADay) };
+        Self::new(Day::parse(day)?, [[*h1, *h2], [*m1, *m2], [*s1, *s2]])
+    }
+
+    /// Reads the collector's form, `YYYY-MM-DD HH:MM:SS`, within the same bounds.
+    ///
+    /// # Errors
+    /// [`NotADay`] for anything else.
+    pub fn parse_collector(text: &str) -> Result<Self, NotADay> {
+        let (date, time) = text.split_once(' ').ok_or(NotADay)?;
+        let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = date.as_bytes() else { return Err(NotADay) };
+        let year = number(&[*y1, *y2, *y3, *y4]).ok_or(NotADay)?;
+        let month = number(&[*m1, *m2]).ok_or(NotADay)?;
+        let day = number(&[*d1, *d2]).ok_or(NotADay)?;
+        let [h1, h2, b':', n1, n2, b':', s1, s2] = time.as_bytes() else { return Err(NotADay) };
+        Self::new(Day(self::date(year, month, day).ok_or(NotADay)?), [[*h1, *h2], [*n1, *n2], [*s1, *s2]])
+    }
+
+    fn new(day: Day, [hour, minute, second]: [[u8; 2]; 3]) -> Result<Self, NotADay> {
+        let part = |digits: [u8; 2]| number(&digits).and_then(|value| u8::try_from(value).ok()).ok_or(NotADay);
+        let time = Time::from_hms(part(hour)?, part(minute)?, part(second)?).map_err(|_| NotADay)?;
+        Ok(Self { day, time })
+    }
+
+    /// The day it lies on.
+    pub fn day(self) -> Day {
+        self.day
+    }
+
+    /// The collector's form, `YYYY-MM-DD HH:MM:SS`.
+    pub fn collector(self) -> String {
+        let (date, (hour, minute, second)) = (self.day.0, self.time.as_hms());
+        let month = u8::from(date.month());
+        format!("{:04}-{month:02}-{:02} {hour:02}:{minute:02}:{second:02}", date.year(), date.day())
+    }
+}
+
+impl fmt::Display for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (hour, minute, second) = self.time.as_hms();
+        write!(f, "{} {hour:02}{minute:02}{second:02}", self.day)
+    }
+}
+
+/// The value of ASCII digits, and nothing else: no sign, no space, no other script.
+fn number(digits: &[u8]) -> Option<u16> {
+    digits.iter().try_fold(0u16, |value, digit| {
+        digit.is_ascii_digit().then(|| value.checked_mul(10)?.checked_add(u16::from(digit - b'0'))).flatten()
+    })
+}
+
+fn date(year: u16, month: u16, day: u16) -> Option<Date> {
+    let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
+    Date::from_calendar_date(i32::from(year), month, u8::try_from(day).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_eight_ascii_digits_of_the_calendar() {
+        for good in ["20201209", "20200229", "20000229", "00010101", "99991231", "00000229"] {
+            assert_eq!(Day::parse(good).unwrap().to_string(), good);
+        }
+        for bad in [
+            "",
+            "2020120",
+            "202012091",
+            "20201232",
+            "20201301",
+            "20200001",
+            "20201200",
+            "20210229",
+            "19000229",
+            "2020-12-09",
+            "+2020129",
+            " 2020129",
+            "2020120a",
+            "２０２０1209",
+            "20201209 ",
+            "20201209\n",
+            ".*",
+        ] {
+            assert_eq!(Day::parse(bad), Err(NotADay), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_range_holds_the_day_and_nothing_beside_it() {
+        let range = Day::parse("20201209").unwrap().datetimes();
+        for inside in ["20201209 000000", "20201209 235959", "20201209 250000", "20201209 "] {
+            assert!(range.contains(&inside.to_owned()), "{inside}");
+        }
+        for outside in ["20201208 235959", "20201210 000000", "20201209", "202012090 00000", "20201209T000000"] {
+            assert!(!range.contains(&outside.to_owned()), "{outside}");
+        }
+    }
+
+    #[test]
+    fn both_spellings_of_a_time_are_the_same_second() {
+        let stored = WallClock::parse("20201209 230000").unwrap();
+        assert_eq!(stored, WallClock::parse_collector("2020-12-09 23:00:00").unwrap());
+        assert_eq!(stored.to_string(), "20201209 230000");
+        assert_eq!(stored.collector(), "2020-12-09 23:00:00");
+        assert_eq!(stored.day(), Day::parse("20201209").unwrap());
+    }
+
+    #[test]
+    fn a_time_that_no_clock_shows_is_refused() {
+        for bad in [
+            "20201209 250000",
+            "20201209 006000",
+            "20201209 000060",
+            "20201332 000000",
+            "20201209",
+            "20201209 2300",
+            "20201209  230000",
+            "20201209 230000 ",
+            "20201209 23000x",
+        ] {
+            assert_eq!(WallClock::parse(bad), Err(NotADay), "{bad:?}");
+        }
+        for bad in [
+            "2020-12-09 25:00:00",
+            "2020-13-32 10:00:00",
+            "not a date",
+            "2020-12-09T10:00:00",
+            "2020-12-09 1:00:00",
+            "2020/12/09 10:00:00",
+            "",
+        ] {
+            assert_eq!(WallClock::parse_collector(bad), Err(NotADay), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The domain's types: each is checked when it is built, so that what holds one
+//! need not check again. They know neither HTTP nor a database.
+
+mod day;
+mod entry;
+mod holodule;
+mod user;
+
+pub use day::{Day, NotADay, WallClock};
+pub use entry::{
+    Code, DESCRIPTION_LIMIT, Entry, FURTHER_LIMIT, Identifier, Invalid, KEY_LIMIT, NAME_LIMIT, TITLE_LIMIT, URL_LIMIT,
+    VideoId,
+};
+pub use holodule::{Holodule, Public};
+pub use user::{
+    NewUser, NotAUsername, PasswordForm, RESERVED_PREFIX, StoredPassword, StoredUser, USERNAME_LIMIT, UserSummary,
+    Username,
+};

@@ -1,0 +1,214 @@
+//! Users: who may be created, and what is stored of one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest name of a new user, in bytes of UTF-8.
+pub const USERNAME_LIMIT: usize = 128;
+
+/// Names that begin so belong to machine tokens, whose identity must never be a user's.
+pub const RESERVED_PREFIX: &str = "static:";
+
+/// A name that a new user may have: 1 to [`USERNAME_LIMIT`] bytes, no control
+/// characters (Unicode `Cc`), not beginning with [`RESERVED_PREFIX`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Username(String);
+
+/// Why a name may not be given to a user. Fit to be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAUsername {
+    /// It is empty.
+    #[error("a username must not be empty")]
+    Empty,
+    /// It is longer than [`USERNAME_LIMIT`].
+    #[error("a username must not be longer than {USERNAME_LIMIT} bytes")]
+    TooLong,
+    /// It has a control character.
+    #[error("a username must not contain control characters")]
+    ControlCharacter,
+    /// It begins with [`RESERVED_PREFIX`].
+    #[error("a username must not begin with \"{RESERVED_PREFIX}\"")]
+    Reserved,
+}
+
+impl Username {
+    /// Reads a name, exactly as it stands: nothing is trimmed or folded.
+    ///
+    /// # Errors
+    /// [`NotAUsername`] tells the rule that it breaks.
+    pub fn parse(text: &str) -> Result<Self, NotAUsername> {
+        if text.is_empty() {
+            return Err(NotAUsername::Empty);
+        }
+        if text.len() > USERNAME_LIMIT {
+            return Err(NotAUsername::TooLong);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(NotAUsername::ControlCharacter);
+        }
+        if text.starts_with(RESERVED_PREFIX) {
+            return Err(NotAUsername::Reserved);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Username {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a password is stored, told from the stored value alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PasswordForm {
+    /// An argon2 PHC string: what this service writes.
+    Argon2id,
+    /// A bcrypt hash, of the original's later versions.
+    Bcrypt,
+    /// Plain text, of the original.
+    Plain,
+}
+
+impl PasswordForm {
+    /// The form of a stored value.
+    ///
+    /// Whatever begins like a hash is one, even a damaged one, which then matches no
+    /// password. Taken as plain text, a hash would itself be the password.
+    pub fn of(stored: &str) -> Self {
+        if stored.starts_with("$argon2") {
+            return Self::Argon2id;
+        }
+        match stored.as_bytes() {
+            [b'$', b'2', b'a' | b'b' | b'x' | b'y', b'$', ..] | [b'$', b'2', b'$', ..] => Self::Bcrypt,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// A password as it is stored: a hash, or the plain text of older eras. It can be
+/// used, but not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredPassword(String);
+
+impl StoredPassword {
+    /// Wraps a stored value.
+    pub fn new(stored: impl Into<String>) -> Self {
+        Self(stored.into())
+    }
+
+    /// The stored value, for the one place that compares it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// How it is stored.
+    pub fn form(&self) -> PasswordForm {
+        PasswordForm::of(&self.0)
+    }
+}
+
+impl fmt::Debug for StoredPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// A user who can be checked against a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredUser {
+    /// The name, as it is stored: older ones need not be a [`Username`].
+    pub username: String,
+    /// The document's `id`, where it has one.
+    pub id: Option<String>,
+    /// Never empty.
+    pub password: StoredPassword,
+    /// Whether the user may not log in.
+    pub disabled: bool,
+}
+
+impl StoredUser {
+    /// How the password is stored.
+    pub fn form(&self) -> PasswordForm {
+        self.password.form()
+    }
+}
+
+/// What a list of users tells of one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserSummary {
+    /// The document's `id`, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<String>,
+    /// The name, as it is stored.
+    pub username: String,
+    /// Whether the user may not log in.
+    pub disabled: bool,
+    /// How the password is stored. `None` where nobody could log in with what is.
+    pub form: Option<PasswordForm>,
+}
+
+/// A user to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewUser {
+    /// The name.
+    pub username: Username,
+    /// The hash of the password.
+    pub hash: StoredPassword,
+    /// When, in seconds since the Unix epoch.
+    pub created_at: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_username_keeps_its_bytes_and_its_rules() {
+        for good in ["user01", "a", "ときのそら", "with space", " ", "Static:x", "statics", &"x".repeat(128)] {
+            assert_eq!(Username::parse(good).unwrap().as_str(), good);
+        }
+        for (bad, why) in [
+            ("", NotAUsername::Empty),
+            ("a\0b", NotAUsername::ControlCharacter),
+            ("a\nb", NotAUsername::ControlCharacter),
+            ("a\u{85}b", NotAUsername::ControlCharacter),
+            ("static:", NotAUsername::Reserved),
+            ("static:monitor", NotAUsername::Reserved),
+            (&"x".repeat(129), NotAUsername::TooLong),
+        ] {
+            assert_eq!(Username::parse(bad), Err(why), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_begins_like_a_hash_is_never_plain_text() {
+        for (stored, form) in [
+            ("$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA", PasswordForm::Argon2id),
+            ("$argon2id$damaged", PasswordForm::Argon2id),
+            ("$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW", PasswordForm::Bcrypt),
+            ("$2y$", PasswordForm::Bcrypt),
+            ("$2$x", PasswordForm::Bcrypt),
+            ("password01", PasswordForm::Plain),
+            ("$20", PasswordForm::Plain),
+            ("", PasswordForm::Plain),
+        ] {
+            assert_eq!(PasswordForm::of(stored), form, "{stored:?}");
+        }
+    }
+
+    #[test]
+    fn no_debug_text_holds_a_password() {
+        let password = StoredPassword::new("password01");
+        let user = StoredUser { username: "u".into(), id: None, password: password.clone(), disabled: false };
+        let new = NewUser { username: Username::parse("u").unwrap(), hash: password, created_at: 0 };
+        assert!(!format!("{user:?}{new:?}").contains("password01"));
+    }
+}

@@ -1,0 +1,168 @@
+//! The access log: one line a request, written when the answer has ended.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderMap, Method};
+
+use super::label::Listener;
+use super::metrics::{InFlight, Metrics};
+
+/// The status told of a request whose client left before there was an answer, as nginx has it.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// The longest identity that is logged, in bytes: a username of 128 bytes, each percent-encoded.
+const IDENTITY_LIMIT: usize = 384;
+/// The longest request id that is taken over, in bytes.
+const REQUEST_ID_LIMIT: usize = 128;
+
+/// One request, from its header to the last byte of its answer.
+///
+/// It counts and logs when it is dropped, so that a request whose client left is told
+/// as well. It holds no path and no query: a path can name a user, and a query
+/// anything.
+#[derive(Debug)]
+pub struct Access {
+    metrics: Arc<Metrics>,
+    started: Instant,
+    listener: Listener,
+    method: Method,
+    client: String,
+    request_id: String,
+    identity: Option<String>,
+    route: &'static str,
+    status: u16,
+    bytes: u64,
+    complete: bool,
+    _in_flight: InFlight,
+}
+
+impl Access {
+    /// Begins the record of a request whose header has come.
+    ///
+    /// The client is the peer; behind the gateway, on the api side, the last address
+    /// of `X-Forwarded-For`, which the gateway sets.
+    pub fn begin(metrics: &Arc<Metrics>, listener: Listener, peer: &str, method: &Method, headers: &HeaderMap) -> Self {
+        let forwarded = (listener == Listener::Api).then(|| forwarded_client(headers)).flatten();
+        Self {
+            started: Instant::now(),
+            listener,
+            method: method.clone(),
+            client: forwarded.unwrap_or_else(|| peer.to_owned()),
+            request_id: request_id(headers),
+            identity: identity(headers),
+            route: "unknown",
+            status: CLIENT_CLOSED_REQUEST,
+            bytes: 0,
+            complete: false,
+            _in_flight: metrics.request_in_flight(listener),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    /// The id that ties the lines of one request together.
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// Notes the matched route's template and the status.
+    pub fn answer(&mut self, route: &'static str, status: u16) {
+        self.route = route;
+        self.status = status;
+    }
+
+    /// Notes that `bytes` more of the body went out.
+    pub fn sent(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    /// Notes that the whole body went out.
+    pub fn complete(&mut self) {
+        self.complete = true;
+    }
+}
+
+impl Drop for Access {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        self.metrics.answered(self.listener, self.route, &self.method, self.status, took);
+        tracing::info!(
+            target: "access",
+            request_id = self.request_id,
+            client = self.client,
+            listener = self.listener.as_str(),
+            method = self.method.as_str(),
+            route = self.route,
+            status = self.status,
+            total_ms = took.as_micros() as f64 / 1000.0,
+            bytes = self.bytes,
+            identity = self.identity,
+            complete = self.complete,
+        );
+    }
+}
+
+/// The request's id: the sender's where it is sane, else a random one of 32 hexadecimal digits.
+pub fn request_id(headers: &HeaderMap) -> String {
+    let sane = |id: &&str| {
+        !id.is_empty()
+            && id.len() <= REQUEST_ID_LIMIT
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    if let Some(id) = headers.get("x-request-id").and_then(|value| value.to_str().ok()).filter(sane) {
+        return id.to_owned();
+    }
+    let mut random = [0_u8; 16];
+    // An id only tells lines apart: without randomness it is all zeros, and the request is served.
+    if aws_lc_rs::rand::fill(&mut random).is_err() {
+        random = [0; 16];
+    }
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `X-Auth-Identity` as the gateway sends it: percent-encoded outside RFC 3986's unreserved.
+fn identity(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("x-auth-identity")?.to_str().ok()?;
+    let encoded = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
+    (!value.is_empty() && value.len() <= IDENTITY_LIMIT && value.bytes().all(encoded)).then(|| value.to_owned())
+}
+
+fn forwarded_client(headers: &HeaderMap) -> Option<String> {
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+    let address: std::net::IpAddr = last.rsplit(',').next()?.trim().parse().ok()?;
+    Some(address.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(http::HeaderName::from_static(name), value.parse().unwrap())])
+    }
+
+    #[test]
+    fn a_sane_request_id_is_taken_over() {
+        assert_eq!(request_id(&headers("x-request-id", "a-1_b.c")), "a-1_b.c");
+        for odd in ["", "a b", "a\"b", &"x".repeat(129)] {
+            let id = request_id(&headers("x-request-id", odd));
+            assert_eq!(id.len(), 32, "{odd:?} gave {id}");
+        }
+    }
+
+    #[test]
+    fn an_odd_identity_is_not_logged() {
+        assert_eq!(identity(&headers("x-auth-identity", "user%2001")).as_deref(), Some("user%2001"));
+        assert_eq!(identity(&headers("x-auth-identity", "user 01")), None);
+        assert_eq!(identity(&headers("x-auth-identity", &"u".repeat(385))), None);
+    }
+
+    #[test]
+    fn the_last_forwarded_address_is_the_client() {
+        assert_eq!(
+            forwarded_client(&headers("x-forwarded-for", "9.9.9.9, 2001:db8::1")).as_deref(),
+            Some("2001:db8::1")
+        );
+        assert_eq!(forwarded_client(&headers("x-forwarded-for", "somebody")), None);
+    }
+}

@@ -1,0 +1,305 @@
+//! The metrics, as one struct with a registry of its own: two services in one
+//! process count apart.
+//!
+//! Every label value comes from a fixed set, so that no client can make a series.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use super::label::{Listener, Upgrade, Verification, method_label, status_class};
+
+/// Upper bounds of the request durations, in seconds: from an answer out of memory to
+/// one that ran into the store's timeout.
+const DURATION_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// What is read at the time of a scrape rather than counted as it happens.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gauges {
+    /// Password hashes being computed.
+    pub hashing_running: usize,
+    /// Password hashes waiting for their turn.
+    pub hashing_waiting: usize,
+    /// `video_id`s that more than one document has.
+    pub duplicate_video_ids: u64,
+    /// Log lines lost since start because the reader of the log was too slow.
+    pub log_lines_dropped: usize,
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    in_flight: IntGaugeVec,
+    connections: IntGaugeVec,
+    verifications: IntCounterVec,
+    upgrades: IntCounterVec,
+    verification_durations: Histogram,
+    hashing_running: IntGauge,
+    hashing_waiting: IntGauge,
+    unreadable: IntCounter,
+    duplicates: IntGauge,
+    store_errors: IntCounterVec,
+    rows: IntCounterVec,
+    panics: IntCounter,
+    log_lines_lost: IntCounter,
+}
+
+impl Metrics {
+    /// A fresh set, every fixed series at zero.
+    ///
+    /// # Errors
+    /// Two metrics of one name, or a name that Prometheus does not take: a mistake in this file.
+    pub fn new() -> Result<Arc<Self>, prometheus::Error> {
+        let registry = Registry::new();
+        let add = Registrar(&registry);
+        let build =
+            add.gauges("backend_build_info", "Constant 1, labelled with the version of the program.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let metrics = Self {
+            requests: add.counters(
+                "backend_requests_total",
+                "Requests answered, by listener, matched route, method and status class.",
+                &["listener", "route", "method", "status_class"],
+            )?,
+            durations: add.histograms(
+                "backend_request_duration_seconds",
+                "Seconds from the request's header to the last byte of the answer.",
+                &["listener", "route"],
+            )?,
+            in_flight: add.gauges("backend_requests_in_flight", "Requests being answered.", &["listener"])?,
+            connections: add.gauges("backend_connections", "Open client connections.", &["listener"])?,
+            verifications: add.counters(
+                "backend_verifications_total",
+                "Checks of credentials, by how they ended.",
+                &["result"],
+            )?,
+            upgrades: add.counters(
+                "backend_password_upgrades_total",
+                "Stored passwords to be replaced by argon2id on a login, by what became of it.",
+                &["result"],
+            )?,
+            verification_durations: add.histogram(
+                "backend_verification_duration_seconds",
+                "Seconds that a check of credentials took, waiting for its turn included.",
+            )?,
+            hashing_running: add.gauge("backend_password_hashing_running", "Password hashes being computed.")?,
+            hashing_waiting: add
+                .gauge("backend_password_hashing_waiting", "Password hashes waiting for their turn.")?,
+            unreadable: add.counter(
+                "backend_unreadable_documents_total",
+                "Times a stored holodule could not be read and was left out of an answer.",
+            )?,
+            duplicates: add.gauge(
+                "backend_duplicate_video_ids",
+                "Values of video_id that more than one stored document has; above zero MongoDB lacks its unique index.",
+            )?,
+            store_errors: add.counters(
+                "backend_store_errors_total",
+                "Operations that the store failed, by kind.",
+                &["kind"],
+            )?,
+            rows: add.counters(
+                "backend_uploaded_rows_total",
+                "Rows of uploads, by what became of them.",
+                &["result"],
+            )?,
+            panics: add
+                .counter("backend_panics_total", "Requests answered with 500 because their handler panicked.")?,
+            log_lines_lost: add
+                .counter("backend_log_lines_lost_total", "Log lines lost because their reader stalled.")?,
+            registry: registry.clone(),
+        };
+        for listener in [Listener::Api, Listener::Admin] {
+            metrics.in_flight.with_label_values(&[listener.as_str()]).set(0);
+            metrics.connections.with_label_values(&[listener.as_str()]).set(0);
+        }
+        for result in Verification::ALL {
+            metrics.verifications.with_label_values(&[result.as_str()]).inc_by(0);
+        }
+        for result in Upgrade::ALL {
+            metrics.upgrades.with_label_values(&[result.as_str()]).inc_by(0);
+        }
+        for kind in ["unavailable", "failed"] {
+            metrics.store_errors.with_label_values(&[kind]).inc_by(0);
+        }
+        for result in ["inserted", "updated", "unchanged", "rejected"] {
+            metrics.rows.with_label_values(&[result]).inc_by(0);
+        }
+        Ok(Arc::new(metrics))
+    }
+
+    /// Counts one answered request. `route` is the matched route's template, never the raw path.
+    pub fn answered(
+        &self,
+        listener: Listener,
+        route: &'static str,
+        method: &http::Method,
+        status: u16,
+        took: Duration,
+    ) {
+        let labels = [listener.as_str(), route, method_label(method), status_class(status)];
+        self.requests.with_label_values(&labels).inc();
+        self.durations.with_label_values(&[listener.as_str(), route]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a request as in flight until the guard is dropped.
+    pub fn request_in_flight(&self, listener: Listener) -> InFlight {
+        InFlight::count(self.in_flight.with_label_values(&[listener.as_str()]))
+    }
+
+    /// Counts a connection as open until the guard is dropped.
+    pub fn connection_open(&self, listener: Listener) -> InFlight {
+        InFlight::count(self.connections.with_label_values(&[listener.as_str()]))
+    }
+
+    /// Counts one check of credentials.
+    pub fn verified(&self, result: Verification, took: Duration) {
+        self.verifications.with_label_values(&[result.as_str()]).inc();
+        self.verification_durations.observe(took.as_secs_f64());
+    }
+
+    /// Counts one attempt to replace a stored password's form.
+    pub fn upgraded(&self, result: Upgrade) {
+        self.upgrades.with_label_values(&[result.as_str()]).inc();
+    }
+
+    /// Counts documents that were left out of an answer.
+    pub fn unreadable(&self, documents: usize) {
+        self.unreadable.inc_by(documents as u64);
+    }
+
+    /// Counts an operation that the store failed.
+    pub fn store_failed(&self, unavailable: bool) {
+        self.store_errors.with_label_values(&[if unavailable { "unavailable" } else { "failed" }]).inc();
+    }
+
+    /// Counts what became of the rows of an upload.
+    pub fn rows(&self, inserted: u64, updated: u64, unchanged: u64, rejected: u64) {
+        for (result, rows) in
+            [("inserted", inserted), ("updated", updated), ("unchanged", unchanged), ("rejected", rejected)]
+        {
+            self.rows.with_label_values(&[result]).inc_by(rows);
+        }
+    }
+
+    /// Counts a handler that panicked.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// The page for Prometheus, in its text format (version 0.0.4).
+    ///
+    /// # Errors
+    /// A metric that cannot be encoded.
+    pub fn render(&self, gauges: Gauges) -> Result<String, prometheus::Error> {
+        self.hashing_running.set(saturated(gauges.hashing_running as u64));
+        self.hashing_waiting.set(saturated(gauges.hashing_waiting as u64));
+        self.duplicates.set(saturated(gauges.duplicate_video_ids));
+        let lost = gauges.log_lines_dropped as u64;
+        self.log_lines_lost.inc_by(lost.saturating_sub(self.log_lines_lost.get()));
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// One more while it lives, one less when it is dropped, however its owner ends.
+#[derive(Debug)]
+pub struct InFlight(IntGauge);
+
+impl InFlight {
+    fn count(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn saturated(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Makes metrics and registers them in one step.
+struct Registrar<'a>(&'a Registry);
+
+impl Registrar<'_> {
+    fn add<C: prometheus::core::Collector + Clone + 'static>(&self, metric: C) -> Result<C, prometheus::Error> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.add(IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.add(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
+        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(DURATION_BUCKETS.to_vec()))?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
+        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(DURATION_BUCKETS.to_vec()), labels)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_sets_count_apart() {
+        let (one, other) = (Metrics::new().unwrap(), Metrics::new().unwrap());
+        one.panicked();
+        assert!(one.render(Gauges::default()).unwrap().contains("\nbackend_panics_total 1\n"));
+        assert!(other.render(Gauges::default()).unwrap().contains("\nbackend_panics_total 0\n"));
+    }
+
+    #[test]
+    fn lost_lines_are_counted_once_however_often_they_are_read() {
+        let metrics = Metrics::new().unwrap();
+        for log_lines_dropped in [0, 3, 3, 5] {
+            let page = metrics.render(Gauges { log_lines_dropped, ..Gauges::default() }).unwrap();
+            assert!(page.contains(&format!("\nbackend_log_lines_lost_total {log_lines_dropped}\n")), "{page}");
+        }
+    }
+
+    #[test]
+    fn a_strange_method_makes_no_series_of_its_own() {
+        let metrics = Metrics::new().unwrap();
+        let method = http::Method::from_bytes(b"BREW").unwrap();
+        metrics.answered(Listener::Api, "unknown", &method, 404, Duration::from_millis(1));
+        let page = metrics.render(Gauges::default()).unwrap();
+        assert!(page.contains(r#"method="other""#) && !page.contains("BREW"), "{page}");
+    }
+
+    #[test]
+    fn what_is_in_flight_ends_with_its_guard() {
+        let metrics = Metrics::new().unwrap();
+        let guard = metrics.request_in_flight(Listener::Admin);
+        let line = |count| format!("backend_requests_in_flight{{listener=\"admin\"}} {count}\n");
+        assert!(metrics.render(Gauges::default()).unwrap().contains(&line(1)));
+        drop(guard);
+        assert!(metrics.render(Gauges::default()).unwrap().contains(&line(0)));
+    }
+}

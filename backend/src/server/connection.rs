@@ -1,0 +1,179 @@
+//! One connection, from its first byte to its last: HTTP/1.1 over any stream.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use super::Limits;
+use super::stream::{Activity, Busy, Watched};
+use crate::handler::App;
+use crate::record::{Access, Listener, Metrics};
+use crate::respond::{Body, Cut, Refusal, Shape};
+use crate::route::{self, Answer};
+
+/// Fields of a request at most: the 100 that the gateway lets pass, and those that it adds.
+/// hyper's own bound is 100, at which it answers in no shape of ours.
+const HEADER_FIELDS: usize = 128;
+
+/// What every connection of a listener shares.
+#[derive(Clone)]
+pub(super) struct Side {
+    pub(super) app: Arc<App>,
+    pub(super) listener: Listener,
+    pub(super) limits: Limits,
+    /// Becomes true when the listener drains.
+    pub(super) draining: watch::Receiver<bool>,
+}
+
+/// Serves `stream` until its client or a deadline ends it, or the listener drains.
+pub(super) async fn serve<S>(side: Side, stream: S, peer: String)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = side.limits;
+    let activity = Activity::new();
+    let watched = Watched::new(stream, Arc::clone(&activity), limits.header_timeout, limits.write_timeout);
+    let service = service_fn({
+        let (side, activity) = (side.clone(), Arc::clone(&activity));
+        move |request: Request<Incoming>| {
+            let busy = activity.busy();
+            let handled = answer(side.clone(), peer.clone(), request, busy);
+            async move { Ok::<_, Infallible>(handled.await) }
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Its timer would run between two requests as well; ours tells the two apart.
+        .header_read_timeout(None)
+        .max_buf_size(limits.header_bytes)
+        .max_headers(HEADER_FIELDS)
+        .serve_connection(TokioIo::new(watched), service);
+    let mut connection = std::pin::pin!(connection);
+    let mut draining = side.draining.clone();
+    let mut closing = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(listener = side.listener.as_str(), %error, "a connection broke off");
+                }
+                return;
+            }
+            () = told_to_drain(&mut draining), if !closing => {
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep_until(activity.idle_deadline(limits.idle_timeout)), if !closing => {
+                if activity.is_idle(limits.idle_timeout) {
+                    closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Ends when the listener drains. One that is gone altogether is the same.
+pub(super) async fn told_to_drain(draining: &mut watch::Receiver<bool>) {
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
+/// Answers one request, whatever its handler does, and records it.
+async fn answer(side: Side, peer: String, request: Request<Incoming>, busy: Busy) -> Response<Recorded> {
+    let metrics = side.app.metrics();
+    let mut access = Access::begin(metrics, side.listener, &peer, request.method(), request.headers());
+    let is_head = *request.method() == Method::HEAD;
+    let handled = route::answer(&side.app, side.listener, request);
+    let Answer { route, response } = survived(metrics, side.listener, access.request_id(), handled).await;
+    access.answer(route, response.status().as_u16());
+    response.map(|body| Recorded::new(body, access, busy, is_head))
+}
+
+/// What a handler answers, or `500` where it panics: one request ends, and no other.
+async fn survived(
+    metrics: &Metrics,
+    listener: Listener,
+    request_id: &str,
+    handled: impl Future<Output = Answer>,
+) -> Answer {
+    // What a panic leaves behind is dropped with the request; what is shared is behind locks and atomics.
+    if let Ok(answer) = AssertUnwindSafe(handled).catch_unwind().await {
+        return answer;
+    }
+    metrics.panicked();
+    tracing::error!(request_id, "a handler panicked");
+    let shape = match listener {
+        Listener::Api => Shape::Plain,
+        Listener::Admin => Shape::Described,
+    };
+    let refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be handled").closing();
+    Answer { route: "panicked", response: refusal.into_response(shape) }
+}
+
+/// A body that tells what of it went out.
+struct Recorded {
+    body: Body,
+    access: Access,
+    _busy: Busy,
+}
+
+impl Recorded {
+    fn new(body: Body, mut access: Access, busy: Busy, is_head: bool) -> Self {
+        // hyper does not ask such a body for anything.
+        if is_head || body.is_end_stream() {
+            access.complete();
+        }
+        Self { body, access, _busy: busy }
+    }
+}
+
+impl HttpBody for Recorded {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref) {
+            self.access.sent(data.len());
+        }
+        if frame.is_none() || (matches!(frame, Some(Ok(_))) && self.body.is_end_stream()) {
+            self.access.complete();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Gauges;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_500() {
+        let metrics = Metrics::new().unwrap();
+        let answer = survived(&metrics, Listener::Api, "id", async { panic!("as a defect would") }).await;
+        assert_eq!((answer.route, answer.response.status()), ("panicked", StatusCode::INTERNAL_SERVER_ERROR));
+        assert_eq!(answer.response.headers()["connection"], "close");
+        assert!(metrics.render(Gauges::default()).unwrap().contains("\nbackend_panics_total 1\n"));
+    }
+}

@@ -1,0 +1,223 @@
+//! A stream with the deadlines that hyper has not: a header that must come in time
+//! once its first byte has, and a write that must make progress.
+//!
+//! [`Activity`] is shared with the connection's task: it knows whether a request is
+//! being answered, which the bytes alone do not tell.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// A request's header is coming, or the connection is new and it should.
+    Header { since: Instant },
+    /// A request is being answered.
+    Busy,
+    /// Between two requests.
+    Idle { since: Instant },
+}
+
+/// What a connection is doing, as its stream and its task both see it.
+#[derive(Debug)]
+pub(super) struct Activity(Mutex<Phase>);
+
+impl Activity {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Phase::Header { since: Instant::now() })))
+    }
+
+    /// A request is being answered until the guard is dropped.
+    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+        *self.phase() = Phase::Busy;
+        Busy(Arc::clone(self))
+    }
+
+    /// When the connection will have been idle for `timeout`, as seen now.
+    pub(super) fn idle_deadline(&self, timeout: Duration) -> Instant {
+        match *self.phase() {
+            Phase::Idle { since } => since + timeout,
+            Phase::Busy | Phase::Header { .. } => Instant::now() + timeout,
+        }
+    }
+
+    /// Whether it has been idle for `timeout`.
+    pub(super) fn is_idle(&self, timeout: Duration) -> bool {
+        matches!(*self.phase(), Phase::Idle { since } if since.elapsed() >= timeout)
+    }
+
+    fn received(&self) {
+        let mut phase = self.phase();
+        if matches!(*phase, Phase::Idle { .. }) {
+            *phase = Phase::Header { since: Instant::now() };
+        }
+    }
+
+    fn header_since(&self) -> Option<Instant> {
+        match *self.phase() {
+            Phase::Header { since } => Some(since),
+            Phase::Busy | Phase::Idle { .. } => None,
+        }
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Marks the connection as busy while it lives.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Activity>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        *self.0.phase() = Phase::Idle { since: Instant::now() };
+    }
+}
+
+/// A stream whose header and writes have deadlines.
+#[derive(Debug)]
+pub(super) struct Watched<S> {
+    stream: S,
+    activity: Arc<Activity>,
+    header_timeout: Duration,
+    write_timeout: Duration,
+    header: Option<Pin<Box<Sleep>>>,
+    write: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, activity: Arc<Activity>, header_timeout: Duration, write_timeout: Duration) -> Self {
+        Self { stream, activity, header_timeout, write_timeout, header: None, write: None }
+    }
+
+    /// Lets `progress` through; one that is pending for `write_timeout` is an error.
+    fn watch_write<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if progress.is_ready() {
+            self.write = None;
+            return progress;
+        }
+        let deadline = Instant::now() + self.write_timeout;
+        let timer = self.write.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no more of the answer")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_ready() {
+            if buffer.filled().len() > before {
+                self.activity.received();
+            }
+            return read;
+        }
+        let Some(since) = self.activity.header_since() else {
+            self.header = None;
+            return Poll::Pending;
+        };
+        let deadline = since + self.header_timeout;
+        let timer = self.header.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request's header did not come in time")))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let progress = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch_write(cx, progress)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let progress = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.watch_write(cx, progress)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[tokio::test]
+    async fn a_header_that_stops_is_cut_and_a_request_at_work_is_not() {
+        let (mut client, server) = duplex(64);
+        let activity = Activity::new();
+        let mut server = Watched::new(server, Arc::clone(&activity), SHORT, LONG);
+        client.write_all(b"GET / HT").await.unwrap();
+        let mut buffer = [0; 64];
+        assert_eq!(server.read(&mut buffer).await.unwrap(), 8);
+        let busy = activity.busy();
+        assert!(tokio::time::timeout(SHORT * 3, server.read(&mut buffer)).await.is_err(), "no deadline while busy");
+        drop(busy);
+        assert!(tokio::time::timeout(SHORT * 3, server.read(&mut buffer)).await.is_err(), "nor while idle");
+        client.write_all(b"G").await.unwrap();
+        assert_eq!(server.read(&mut buffer).await.unwrap(), 1);
+        assert_eq!(server.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_is_cut() {
+        let (_client, server) = duplex(16);
+        let mut server = Watched::new(server, Activity::new(), LONG, SHORT);
+        let error = server.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_slowly_is_not_cut() {
+        let (mut client, server) = duplex(16);
+        let mut server = Watched::new(server, Activity::new(), LONG, SHORT * 4);
+        let reader = tokio::spawn(async move {
+            let mut taken = [0; 16];
+            for _ in 0..8 {
+                tokio::time::sleep(SHORT).await;
+                client.read_exact(&mut taken).await.unwrap();
+            }
+        });
+        server.write_all(&[0; 128]).await.unwrap();
+        reader.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn idleness_is_counted_from_the_last_answer() {
+        let activity = Activity::new();
+        assert!(!activity.is_idle(Duration::ZERO), "a new connection owes a header");
+        drop(activity.busy());
+        assert!(activity.is_idle(Duration::ZERO));
+        assert!(activity.idle_deadline(LONG) <= Instant::now() + LONG);
+    }
+}

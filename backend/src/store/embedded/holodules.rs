@@ -1,0 +1,187 @@
+//! The tables of holodules. The records lie in the order of `datetime`, then `key`,
+//! so that a day is one range and an export one walk.
+
+use std::ops::Bound;
+
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
+
+use super::META;
+use crate::model::{Day, Entry, Holodule, Identifier};
+use crate::store::{DayListing, Exported, Upserted};
+
+/// `(datetime, key, id)` to the record as JSON. The id is a serial number.
+const RECORDS: TableDefinition<'_, (&str, &str, u64), &[u8]> = TableDefinition::new("holodules");
+/// `video_id`, where it is not empty, to the record's place.
+const BY_VIDEO_ID: TableDefinition<'_, &str, (&str, &str, u64)> = TableDefinition::new("holodules_by_video_id");
+/// `key`, where it is not empty, and id to the record's `datetime`. Several videos may share a key.
+const BY_KEY: TableDefinition<'_, (&str, u64), &str> = TableDefinition::new("holodules_by_key");
+
+/// Where a record lies: `datetime`, `key` and id.
+pub(super) type Place = (String, String, u64);
+
+pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(RECORDS)?;
+    transaction.open_table(BY_VIDEO_ID)?;
+    transaction.open_table(BY_KEY)?;
+    Ok(())
+}
+
+pub(super) fn day(transaction: &ReadTransaction, day: Day) -> Result<DayListing, redb::Error> {
+    let range = day.datetimes();
+    let mut listing = DayListing::default();
+    for record in transaction.open_table(RECORDS)?.range((range.start.as_str(), "", 0)..(range.end.as_str(), "", 0))? {
+        let (place, record) = record?;
+        match serde_json::from_slice(record.value()) {
+            Ok(holodule) => listing.holodules.push(holodule),
+            Err(_) => listing.unreadable.push(place.value().2.to_string()),
+        }
+    }
+    listing.sort();
+    Ok(listing)
+}
+
+pub(super) fn count(transaction: &ReadTransaction) -> Result<u64, redb::Error> {
+    Ok(transaction.open_table(RECORDS)?.len()?)
+}
+
+/// Up to `limit` records that lie after `after`, and the place of the last one, where
+/// there may be more.
+pub(super) fn page(
+    transaction: &ReadTransaction,
+    after: Option<&Place>,
+    limit: usize,
+) -> Result<(Vec<Exported>, Option<Place>), redb::Error> {
+    let table = transaction.open_table(RECORDS)?;
+    let from = match after {
+        None => Bound::Unbounded,
+        Some((datetime, key, id)) => Bound::Excluded((datetime.as_str(), key.as_str(), *id)),
+    };
+    let (mut records, mut last) = (Vec::new(), None);
+    for record in table.range::<(&str, &str, u64)>((from, Bound::Unbounded))?.take(limit) {
+        let (place, record) = record?;
+        let (datetime, key, id) = place.value();
+        records.push(serde_json::from_slice(record.value()).map_err(|_| id.to_string()));
+        if records.len() == limit {
+            last = Some((datetime.to_owned(), key.to_owned(), id));
+        }
+    }
+    Ok((records, last))
+}
+
+pub(super) fn upsert(transaction: &WriteTransaction, entries: &[Entry]) -> Result<Vec<Upserted>, redb::Error> {
+    let mut tables = Tables::open(transaction)?;
+    let mut meta = transaction.open_table(META)?;
+    let mut next = meta.get("next_holodule")?.map_or(1, |next| next.value());
+    let mut outcomes = Vec::with_capacity(entries.len());
+    for entry in entries {
+        outcomes.push(match tables.find(entry.identifier())? {
+            Some((place, stored)) => {
+                let updated = stored.updated_by(entry);
+                if updated == stored {
+                    Upserted::Unchanged
+                } else {
+                    tables.remove(&place, &stored)?;
+                    tables.insert(place.2, &updated)?;
+                    Upserted::Updated
+                }
+            }
+            None => {
+                tables.insert(next, entry.holodule())?;
+                next += 1;
+                Upserted::Inserted
+            }
+        });
+    }
+    meta.insert("next_holodule", next)?;
+    Ok(outcomes)
+}
+
+pub(super) fn delete(transaction: &WriteTransaction, id: &Identifier) -> Result<bool, redb::Error> {
+    let mut tables = Tables::open(transaction)?;
+    let Some((place, stored)) = tables.find(id)? else { return Ok(false) };
+    tables.remove(&place, &stored)?;
+    Ok(true)
+}
+
+struct Tables<'t> {
+    records: Table<'t, (&'static str, &'static str, u64), &'static [u8]>,
+    by_video_id: Table<'t, &'static str, (&'static str, &'static str, u64)>,
+    by_key: Table<'t, (&'static str, u64), &'static str>,
+}
+
+impl<'t> Tables<'t> {
+    fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
+        Ok(Self {
+            records: transaction.open_table(RECORDS)?,
+            by_video_id: transaction.open_table(BY_VIDEO_ID)?,
+            by_key: transaction.open_table(BY_KEY)?,
+        })
+    }
+
+    /// By key, a record without a video is preferred, then the oldest.
+    fn find(&self, id: &Identifier) -> Result<Option<(Place, Holodule)>, redb::Error> {
+        match id {
+            Identifier::VideoId(video_id) => {
+                let place = self.by_video_id.get(video_id.as_str())?.map(|place| owned(place.value()));
+                place.map(|place| self.read(place)).transpose()
+            }
+            Identifier::Key(key) => {
+                let mut oldest = None;
+                for found in self.by_key.range((key.as_str(), 0)..=(key.as_str(), u64::MAX))? {
+                    let (id, datetime) = found?;
+                    let (place, record) = self.read((datetime.value().to_owned(), key.clone(), id.value().1))?;
+                    if record.video_id.as_deref().unwrap_or_default().is_empty() {
+                        return Ok(Some((place, record)));
+                    }
+                    oldest.get_or_insert((place, record));
+                }
+                Ok(oldest)
+            }
+        }
+    }
+
+    fn read(&self, place: Place) -> Result<(Place, Holodule), redb::Error> {
+        let record = self.records.get((place.0.as_str(), place.1.as_str(), place.2))?;
+        let record = record.ok_or_else(|| damaged(place.2))?;
+        let holodule = serde_json::from_slice(record.value()).map_err(|_| damaged(place.2))?;
+        Ok((place, holodule))
+    }
+
+    fn insert(&mut self, id: u64, holodule: &Holodule) -> Result<(), redb::Error> {
+        let (datetime, key, video_id) = indexed(holodule);
+        let record = serde_json::to_vec(holodule).map_err(|_| damaged(id))?;
+        self.records.insert((datetime, key, id), record.as_slice())?;
+        if !video_id.is_empty() {
+            self.by_video_id.insert(video_id, (datetime, key, id))?;
+        }
+        if !key.is_empty() {
+            self.by_key.insert((key, id), datetime)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, place: &Place, holodule: &Holodule) -> Result<(), redb::Error> {
+        let (_, key, video_id) = indexed(holodule);
+        self.records.remove((place.0.as_str(), place.1.as_str(), place.2))?;
+        self.by_video_id.remove(video_id)?;
+        self.by_key.remove((key, place.2))?;
+        Ok(())
+    }
+}
+
+/// The fields that the tables are keyed by: `datetime`, `key` and `video_id`.
+fn indexed(holodule: &Holodule) -> (&str, &str, &str) {
+    (
+        holodule.datetime.as_deref().unwrap_or_default(),
+        holodule.key.as_deref().unwrap_or_default(),
+        holodule.video_id.as_deref().unwrap_or_default(),
+    )
+}
+
+fn owned((datetime, key, id): (&str, &str, u64)) -> Place {
+    (datetime.to_owned(), key.to_owned(), id)
+}
+
+fn damaged(id: u64) -> redb::Error {
+    redb::Error::Corrupted(format!("record {id} cannot be read"))
+}

@@ -1,0 +1,248 @@
+//! The embedded engine: one redb file, owned by one process.
+//!
+//! Every write is one transaction that is on the disk before the call returns, so
+//! what was acknowledged survives a killed process and a lost power supply. redb
+//! blocks, so each call runs on tokio's blocking threads: reads a few at a time,
+//! writes one by one. A call that gets no turn within the operation timeout is
+//! refused, and a read that takes longer is given up. A write that has begun runs to its
+//! end, however long the disk takes and even where its caller goes away.
+
+mod holodules;
+mod users;
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, BoxStream, StreamExt};
+use redb::{Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{DayListing, Exported, StoreError, Upserted, UserChange};
+use crate::model::{Day, Entry, Identifier, NewUser, StoredUser, UserSummary};
+
+/// Reads that may run at the same time.
+const READERS: usize = 8;
+/// Memory for pages of the file, in bytes.
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Records that an export takes from the file at a time.
+const EXPORT_PAGE: usize = 256;
+/// The layout of the tables. A file of a later one is refused, not guessed at.
+const FORMAT: u64 = 1;
+
+/// Counters and the format: `format`, `next_holodule`.
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// The engine. Clones share one file.
+#[derive(Clone)]
+pub(super) struct Embedded {
+    database: Arc<Database>,
+    readers: Arc<Semaphore>,
+    writer: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+impl Embedded {
+    /// Opens the file, or makes it, readable by its owner alone.
+    pub(super) async fn open(path: &Path, timeout: Duration) -> Result<Self, StoreError> {
+        let path = path.to_owned();
+        let opened = tokio::task::spawn_blocking(move || {
+            open_file(&path).map_err(|error| StoreError::Unusable(format!("{}: {error}", path.display())))
+        });
+        // A damaged file can make redb panic.
+        let database = opened.await.map_err(|_| StoreError::Unusable("the file is damaged".to_owned()))??;
+        Ok(Self {
+            database: Arc::new(database),
+            readers: Arc::new(Semaphore::new(READERS)),
+            writer: Arc::new(Semaphore::new(1)),
+            timeout,
+        })
+    }
+
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        self.read(|transaction| transaction.open_table(META).map(drop).map_err(redb::Error::from)).await
+    }
+
+    pub(super) async fn day(&self, day: Day) -> Result<DayListing, StoreError> {
+        self.read(move |transaction| holodules::day(transaction, day)).await
+    }
+
+    pub(super) async fn upsert(&self, entries: Vec<Entry>) -> Result<Vec<Upserted>, StoreError> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(move |transaction| holodules::upsert(transaction, &entries)).await
+    }
+
+    pub(super) async fn delete_holodule(&self, id: &Identifier) -> Result<bool, StoreError> {
+        let id = id.clone();
+        self.write(move |transaction| holodules::delete(transaction, &id)).await
+    }
+
+    pub(super) async fn count_holodules(&self) -> Result<u64, StoreError> {
+        self.read(holodules::count).await
+    }
+
+    /// One snapshot, read page by page, so that a slow reader holds no thread.
+    pub(super) async fn export(&self) -> Result<BoxStream<'static, Result<Exported, StoreError>>, StoreError> {
+        let database = Arc::clone(&self.database);
+        let permit = turn(&self.readers, self.timeout).await?;
+        let snapshot = blocking(permit, move || Ok(database.begin_read()?)).await?;
+        let state = Some((self.clone(), Arc::new(snapshot), None));
+        let pages = stream::unfold(state, |state| async move {
+            let (engine, snapshot, after) = state?;
+            let (view, from) = (Arc::clone(&snapshot), after);
+            let page = match turn(&engine.readers, engine.timeout).await {
+                Ok(permit) => blocking(permit, move || holodules::page(&view, from.as_ref(), EXPORT_PAGE)).await,
+                Err(error) => Err(error),
+            };
+            Some(match page {
+                Ok((records, last)) => {
+                    let next = last.map(|last| (engine, snapshot, Some(last)));
+                    (records.into_iter().map(Ok).collect::<Vec<_>>(), next)
+                }
+                Err(error) => (vec![Err(error)], None),
+            })
+        });
+        Ok(pages.flat_map(stream::iter).boxed())
+    }
+
+    pub(super) async fn user(&self, username: &str) -> Result<Option<StoredUser>, StoreError> {
+        let username = username.to_owned();
+        self.read(move |transaction| users::user(transaction, &username)).await
+    }
+
+    pub(super) async fn users(&self) -> Result<Vec<UserSummary>, StoreError> {
+        self.read(users::users).await
+    }
+
+    pub(super) async fn create_user(&self, user: NewUser) -> Result<bool, StoreError> {
+        let id = super::random_id()?;
+        self.write(move |transaction| users::create(transaction, &user, id)).await
+    }
+
+    pub(super) async fn change_password(
+        &self,
+        username: &str,
+        hash: &str,
+        changed_at: i64,
+    ) -> Result<UserChange, StoreError> {
+        let hash = hash.to_owned();
+        self.change_user(username, move |user| {
+            user.password = hash;
+            user.password_changed_at = Some(changed_at);
+        })
+        .await
+    }
+
+    pub(super) async fn upgrade_password(&self, username: &str, stored: &str, hash: &str) -> Result<bool, StoreError> {
+        let (username, stored, hash) = (username.to_owned(), stored.to_owned(), hash.to_owned());
+        self.write(move |transaction| users::upgrade(transaction, &username, &stored, hash)).await
+    }
+
+    pub(super) async fn set_disabled(&self, username: &str, disabled: bool) -> Result<UserChange, StoreError> {
+        self.change_user(username, move |user| user.disabled = disabled).await
+    }
+
+    pub(super) async fn delete_user(&self, username: &str) -> Result<UserChange, StoreError> {
+        let username = username.to_owned();
+        self.write(move |transaction| users::delete(transaction, &username)).await
+    }
+
+    async fn change_user(
+        &self,
+        username: &str,
+        change: impl FnOnce(&mut users::Record) + Send + 'static,
+    ) -> Result<UserChange, StoreError> {
+        let username = username.to_owned();
+        self.write(move |transaction| users::change(transaction, &username, change)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let database = Arc::clone(&self.database);
+        let permit = turn(&self.readers, self.timeout).await?;
+        let reading = blocking(permit, move || work(&database.begin_read()?));
+        match tokio::time::timeout(self.timeout, reading).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Unavailable("the disk does not answer".to_owned())),
+        }
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let database = Arc::clone(&self.database);
+        let permit = turn(&self.writer, self.timeout).await?;
+        blocking(permit, move || {
+            let mut transaction = database.begin_write()?;
+            // Commits in two phases, and a killed process opens its file again at once.
+            transaction.set_quick_repair(true);
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        })
+        .await
+    }
+}
+
+async fn turn(semaphore: &Arc<Semaphore>, timeout: Duration) -> Result<OwnedSemaphorePermit, StoreError> {
+    match tokio::time::timeout(timeout, Arc::clone(semaphore).acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable("too much is under way".to_owned())),
+    }
+}
+
+/// Runs `work` where blocking is allowed. The permit goes with it: a caller that goes
+/// away does not make room for work that is still running.
+async fn blocking<T: Send + 'static>(
+    permit: OwnedSemaphorePermit,
+    work: impl FnOnce() -> Result<T, redb::Error> + Send + 'static,
+) -> Result<T, StoreError> {
+    let running = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        work()
+    });
+    match running.await {
+        Ok(result) => result.map_err(|error| StoreError::Failed(error.to_string())),
+        Err(_) => Err(StoreError::Failed("the embedded engine stopped at a damaged page".to_owned())),
+    }
+}
+
+fn open_file(path: &PathBuf) -> Result<Database, redb::Error> {
+    match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => {
+            file.sync_all()?;
+            // The name itself must survive a lost power supply too.
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error.into()),
+    }
+    // The check reads the whole file once; without it a damaged page shows only when it is read.
+    let database = Builder::new().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create(path)?;
+    let transaction = database.begin_write()?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        let format = meta.get("format")?.map(|format| format.value());
+        match format {
+            None => drop(meta.insert("format", FORMAT)?),
+            Some(FORMAT) => {}
+            Some(other) => {
+                return Err(redb::Error::Corrupted(format!(
+                    "format {other} is not {FORMAT}, which this version reads"
+                )));
+            }
+        }
+        holodules::create_tables(&transaction)?;
+        users::create_table(&transaction)?;
+    }
+    transaction.commit()?;
+    Ok(database)
+}

@@ -1,0 +1,110 @@
+//! The table of users, by name.
+
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{NewUser, PasswordForm, StoredPassword, StoredUser, UserSummary};
+use crate::store::{UserChange, can_log_in};
+
+const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
+
+/// What is stored of a user beside the name. It has no `Debug`, for it holds a password.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Record {
+    id: String,
+    pub(super) password: String,
+    #[serde(default)]
+    pub(super) disabled: bool,
+    /// Seconds since the Unix epoch.
+    created_at: i64,
+    /// Seconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) password_changed_at: Option<i64>,
+}
+
+pub(super) fn create_table(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(USERS)?;
+    Ok(())
+}
+
+pub(super) fn user(transaction: &ReadTransaction, username: &str) -> Result<Option<StoredUser>, redb::Error> {
+    let Some(record) = transaction.open_table(USERS)?.get(username)? else { return Ok(None) };
+    let Record { id, password, disabled, .. } = decode(record.value())?;
+    if !can_log_in(username, &password) {
+        return Ok(None);
+    }
+    let password = StoredPassword::new(password);
+    Ok(Some(StoredUser { username: username.to_owned(), id: Some(id), password, disabled }))
+}
+
+pub(super) fn users(transaction: &ReadTransaction) -> Result<Vec<UserSummary>, redb::Error> {
+    let mut users = Vec::new();
+    for user in transaction.open_table(USERS)?.iter()? {
+        let (username, record) = user?;
+        let Record { id, password, disabled, .. } = decode(record.value())?;
+        let username = username.value().to_owned();
+        let form = can_log_in(&username, &password).then(|| PasswordForm::of(&password));
+        users.push(UserSummary { id: Some(id), username, disabled, form });
+    }
+    Ok(users)
+}
+
+pub(super) fn create(transaction: &WriteTransaction, user: &NewUser, id: String) -> Result<bool, redb::Error> {
+    let mut table = transaction.open_table(USERS)?;
+    if table.get(user.username.as_str())?.is_some() {
+        return Ok(false);
+    }
+    let record = Record {
+        id,
+        password: user.hash.expose().to_owned(),
+        disabled: false,
+        created_at: user.created_at,
+        password_changed_at: None,
+    };
+    table.insert(user.username.as_str(), encode(&record)?.as_slice())?;
+    Ok(true)
+}
+
+pub(super) fn change(
+    transaction: &WriteTransaction,
+    username: &str,
+    change: impl FnOnce(&mut Record),
+) -> Result<UserChange, redb::Error> {
+    let mut table = transaction.open_table(USERS)?;
+    let Some(mut record) = table.get(username)?.map(|record| decode(record.value())).transpose()? else {
+        return Ok(UserChange::NoSuchUser);
+    };
+    change(&mut record);
+    table.insert(username, encode(&record)?.as_slice())?;
+    Ok(UserChange::Done)
+}
+
+pub(super) fn upgrade(
+    transaction: &WriteTransaction,
+    username: &str,
+    stored: &str,
+    hash: String,
+) -> Result<bool, redb::Error> {
+    let mut upgraded = false;
+    change(transaction, username, |record| {
+        if record.password == stored {
+            record.password = hash;
+            upgraded = true;
+        }
+    })?;
+    Ok(upgraded)
+}
+
+pub(super) fn delete(transaction: &WriteTransaction, username: &str) -> Result<UserChange, redb::Error> {
+    let removed = transaction.open_table(USERS)?.remove(username)?.is_some();
+    Ok(if removed { UserChange::Done } else { UserChange::NoSuchUser })
+}
+
+fn decode(record: &[u8]) -> Result<Record, redb::Error> {
+    // Without the parser's text, which may repeat what it could not read.
+    serde_json::from_slice(record).map_err(|_| redb::Error::Corrupted("a user cannot be read".to_owned()))
+}
+
+fn encode(record: &Record) -> Result<Vec<u8>, redb::Error> {
+    serde_json::to_vec(record).map_err(|_| redb::Error::Corrupted("a user cannot be written".to_owned()))
+}

@@ -1,0 +1,212 @@
+//! Where holodules and users are kept: one interface, two engines behind one URL.
+//!
+//! [`Store`] is cheap to clone and is what the rest of the program holds. Which
+//! engine serves it is decided once, by [`StoreUrl`]; the same contract tests
+//! (`tests/it/contract.rs`) run on both.
+
+mod embedded;
+mod error;
+mod mongo;
+mod url;
+
+use futures_util::stream::BoxStream;
+
+pub use error::StoreError;
+pub use url::{MongoUrl, NotAStoreUrl, StoreUrl};
+
+use crate::model::{Day, Entry, Holodule, Identifier, NewUser, RESERVED_PREFIX, StoredUser, UserSummary};
+
+/// How long the engines may take, and what the deployment allows.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which engine, and where.
+    pub url: StoreUrl,
+    /// The longest one operation may take, server selection included.
+    pub operation_timeout: std::time::Duration,
+    /// Connections to MongoDB at most. 1 to 10,000.
+    pub max_connections: u32,
+}
+
+/// What a day holds, as one read saw it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DayListing {
+    /// Newest first; ties by `key` ascending, bytewise.
+    pub holodules: Vec<Holodule>,
+    /// The `_id` of each document that could not be read and was left out.
+    pub unreadable: Vec<String>,
+}
+
+impl DayListing {
+    /// Brings the holodules into their order. What shares a key too is ordered
+    /// by its video, so that each read gives one order.
+    fn sort(&mut self) {
+        self.holodules.sort_by(|a, b| {
+            b.datetime.cmp(&a.datetime).then_with(|| a.key.cmp(&b.key)).then_with(|| a.video_id.cmp(&b.video_id))
+        });
+    }
+}
+
+/// What became of one entry of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upserted {
+    /// It was not there before.
+    Inserted,
+    /// It was there with other content.
+    Updated,
+    /// It was there, the same to the byte.
+    Unchanged,
+}
+
+/// What became of a change to one user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserChange {
+    /// It is durable.
+    Done,
+    /// No such user.
+    NoSuchUser,
+}
+
+/// One record of an export: a holodule, or the `_id` of a document that could not be read.
+pub type Exported = Result<Holodule, String>;
+
+/// The store. Clones share one engine.
+#[derive(Clone)]
+pub struct Store {
+    engine: Engine,
+}
+
+#[derive(Clone)]
+enum Engine {
+    Mongo(mongo::Mongo),
+    Embedded(embedded::Embedded),
+}
+
+/// Calls the method of the same name on whichever engine serves.
+macro_rules! engine {
+    ($self:ident . $method:ident ( $($argument:expr),* )) => {
+        match &$self.engine {
+            Engine::Mongo(engine) => engine.$method($($argument),*).await,
+            Engine::Embedded(engine) => engine.$method($($argument),*).await,
+        }
+    };
+}
+
+impl Store {
+    /// Opens the engine that `settings.url` names and makes its indexes.
+    ///
+    /// MongoDB that does not answer yet is no error: the indexes are made when it
+    /// does, and until then each operation says [`StoreError::Unavailable`].
+    ///
+    /// # Errors
+    /// A store that can never serve: an embedded file that is locked by another
+    /// process, damaged or not writable; a MongoDB URL that the driver refuses.
+    pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
+        let engine = match &settings.url {
+            StoreUrl::Mongo(url) => Engine::Mongo(mongo::Mongo::open(url, settings).await?),
+            StoreUrl::Embedded(path) => {
+                Engine::Embedded(embedded::Embedded::open(path, settings.operation_timeout).await?)
+            }
+        };
+        Ok(Self { engine })
+    }
+
+    /// Whether the engine answers now, within the operation timeout.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        engine!(self.ping())
+    }
+
+    /// The holodules of one day of Japan's wall clock.
+    pub async fn day(&self, day: Day) -> Result<DayListing, StoreError> {
+        engine!(self.day(day))
+    }
+
+    /// Stores `entries` in their order, each found by its [`Identifier`]; a later
+    /// one with the same identifier wins. What is stored keeps the fields that an entry
+    /// does not supply ([`Holodule::updated_by`]).
+    ///
+    /// Several videos may share a key. An entry without a video is stored over the one of
+    /// its key that has no video either, else over the oldest.
+    ///
+    /// When this returns, what it tells of is durable. Where it fails, the embedded store
+    /// holds none of the entries; MongoDB may hold some, and the call may be repeated.
+    pub async fn upsert(&self, entries: Vec<Entry>) -> Result<Vec<Upserted>, StoreError> {
+        engine!(self.upsert(entries))
+    }
+
+    /// Removes one holodule, and tells whether it was there. By key it is the one that
+    /// [`Store::upsert`] would find.
+    pub async fn delete_holodule(&self, id: &Identifier) -> Result<bool, StoreError> {
+        engine!(self.delete_holodule(id))
+    }
+
+    /// How many holodules there are (an estimate is allowed above zero).
+    pub async fn count_holodules(&self) -> Result<u64, StoreError> {
+        engine!(self.count_holodules())
+    }
+
+    /// Every holodule, by `datetime` and then `key`, both ascending.
+    pub async fn export(&self) -> Result<BoxStream<'static, Result<Exported, StoreError>>, StoreError> {
+        engine!(self.export())
+    }
+
+    /// One user by the exact bytes of the name, disabled ones too. `None` where there
+    /// is none, or where the stored document is no user that could log in.
+    pub async fn user(&self, username: &str) -> Result<Option<StoredUser>, StoreError> {
+        engine!(self.user(username))
+    }
+
+    /// Every user, without the stored password, by name.
+    pub async fn users(&self) -> Result<Vec<UserSummary>, StoreError> {
+        engine!(self.users())
+    }
+
+    /// Adds a user; `false` where the name is taken.
+    pub async fn create_user(&self, user: NewUser) -> Result<bool, StoreError> {
+        engine!(self.create_user(user))
+    }
+
+    /// A change of password: stores the new hash and the time of the change.
+    pub async fn change_password(&self, username: &str, hash: &str, changed_at: i64) -> Result<UserChange, StoreError> {
+        engine!(self.change_password(username, hash, changed_at))
+    }
+
+    /// Replaces the stored form of a password that stays the same: only where what is
+    /// stored still equals `stored`, and without the time of a change. `false` where
+    /// it did not.
+    pub async fn upgrade_password(&self, username: &str, stored: &str, hash: &str) -> Result<bool, StoreError> {
+        engine!(self.upgrade_password(username, stored, hash))
+    }
+
+    /// Disables or enables a user.
+    pub async fn set_disabled(&self, username: &str, disabled: bool) -> Result<UserChange, StoreError> {
+        engine!(self.set_disabled(username, disabled))
+    }
+
+    /// Removes a user.
+    pub async fn delete_user(&self, username: &str) -> Result<UserChange, StoreError> {
+        engine!(self.delete_user(username))
+    }
+
+    /// How many `video_id`s stand in more than one document, as found at start: above
+    /// zero, MongoDB serves without its unique index. Always 0 when embedded.
+    pub fn duplicate_video_ids(&self) -> u64 {
+        match &self.engine {
+            Engine::Mongo(engine) => engine.duplicate_video_ids(),
+            Engine::Embedded(_) => 0,
+        }
+    }
+}
+
+/// Whether somebody could log in with what is stored. The names of machine tokens and
+/// empty passwords never can.
+fn can_log_in(username: &str, password: &str) -> bool {
+    !username.starts_with(RESERVED_PREFIX) && !password.is_empty()
+}
+
+/// A new user's `id`: 128 random bits as 32 hexadecimal digits, since counting up would
+/// need a lock that an existing database does not have.
+fn random_id() -> Result<String, StoreError> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| StoreError::Failed("no random bytes".to_owned()))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

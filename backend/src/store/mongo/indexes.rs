@@ -1,0 +1,135 @@
+//! The indexes, made in the background for as long as it takes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use mongodb::Collection;
+use mongodb::IndexModel;
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::IndexOptions;
+use tokio::sync::watch;
+
+use super::StoreError;
+use super::error;
+
+/// The first pause after a server that does not answer; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long building one index may take before it is asked for again. The server goes
+/// on building meanwhile.
+const BUILD_LIMIT: Duration = Duration::from_secs(600);
+/// Duplicates that the log names.
+const NAMED_DUPLICATES: usize = 20;
+/// The server's code for an index of the same fields that stands under another name.
+const STANDS_OTHERWISE: i32 = 85;
+
+/// Makes the indexes, again and again while the server does not answer. Afterwards, also
+/// where some cannot be had, `settled` is true.
+pub(super) async fn make(
+    holodules: Collection<RawDocumentBuf>,
+    users: Collection<RawDocumentBuf>,
+    duplicates: Arc<AtomicU64>,
+    settled: watch::Sender<bool>,
+) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match try_make(&holodules, &users, &duplicates).await {
+            Ok(()) => break,
+            Err(StoreError::Unavailable(reason)) => {
+                tracing::warn!(%reason, "the indexes cannot be made yet");
+                tokio::time::sleep(pause).await;
+                pause = LONGEST_PAUSE.min(pause * 2);
+            }
+            Err(reason) => {
+                tracing::error!(%reason, "serving without some indexes");
+                break;
+            }
+        }
+    }
+    settled.send_replace(true);
+}
+
+async fn try_make(
+    holodules: &Collection<RawDocumentBuf>,
+    users: &Collection<RawDocumentBuf>,
+    duplicates: &AtomicU64,
+) -> Result<(), StoreError> {
+    create(holodules, index("datetime_key", doc! { "datetime": 1, "key": 1 }, None)).await?;
+    create(holodules, index("key", doc! { "key": 1 }, None)).await?;
+    create(users, index("username", doc! { "username": 1 }, None)).await?;
+
+    let unique = index("video_id_unique", doc! { "video_id": 1 }, Some(doc! { "video_id": { "$gt": "" } }));
+    if create(holodules, unique).await? {
+        duplicates.store(0, Ordering::Relaxed);
+    } else {
+        let count = count_duplicates(holodules, "video_id").await?;
+        duplicates.store(count, Ordering::Relaxed);
+        create(holodules, index("video_id", doc! { "video_id": 1 }, None)).await?;
+    }
+    // Two uploads at once must not store a holodule without a video twice either. What has
+    // neither is left to whoever writes it: the original does, and must not begin to fail.
+    let without_video = doc! { "video_id": "", "key": { "$gt": "" } };
+    let unique = index("key_unique_without_video", doc! { "key": 1 }, Some(without_video));
+    if !create(holodules, unique).await? {
+        tracing::warn!("several documents without a video share a key: serving without that unique index");
+    }
+    Ok(())
+}
+
+/// An index over all documents, or a unique one over those of `partial`.
+fn index(name: &str, keys: Document, partial: Option<Document>) -> IndexModel {
+    let unique = partial.is_some().then_some(true);
+    let options = IndexOptions::builder().name(name.to_owned()).unique(unique);
+    IndexModel::builder().keys(keys).options(options.partial_filter_expression(partial).build()).build()
+}
+
+/// Makes one index; `false` where existing documents forbid it.
+async fn create(collection: &Collection<RawDocumentBuf>, index: IndexModel) -> Result<bool, StoreError> {
+    match tokio::time::timeout(BUILD_LIMIT, async { collection.create_index(index).await }).await {
+        Ok(Ok(_)) => Ok(true),
+        Ok(Err(error)) if error::is_duplicate_key(&error) => Ok(false),
+        Ok(Err(error)) if stands_otherwise(&error) => {
+            tracing::info!("an index of the same fields stands already, and is kept");
+            Ok(true)
+        }
+        Ok(Err(error)) => Err(error::told(&error)),
+        Err(_) => Err(StoreError::Unavailable("an index is still being built".to_owned())),
+    }
+}
+
+fn stands_otherwise(error: &Error) -> bool {
+    matches!(error.kind.as_ref(), ErrorKind::Command(error) if error.code == STANDS_OTHERWISE)
+}
+
+/// How many non-empty values of `field` stand in more than one document. Some are logged.
+async fn count_duplicates(collection: &Collection<RawDocumentBuf>, field: &str) -> Result<u64, StoreError> {
+    let pipeline = [
+        doc! { "$match": { field: { "$gt": "" } } },
+        doc! { "$group": { "_id": format!("${field}"), "documents": { "$sum": 1 } } },
+        doc! { "$match": { "documents": { "$gt": 1 } } },
+        doc! { "$sort": { "_id": 1 } },
+    ];
+    let counted = async {
+        let mut cursor = collection.aggregate(pipeline).allow_disk_use(true).await?;
+        let (mut count, mut named) = (0_u64, Vec::new());
+        while let Some(group) = cursor.try_next().await? {
+            count = count.saturating_add(1);
+            if named.len() < NAMED_DUPLICATES
+                && let Some(Bson::String(value)) = group.get("_id")
+            {
+                named.push(value.clone());
+            }
+        }
+        Ok((count, named))
+    };
+    let (count, named) = match tokio::time::timeout(BUILD_LIMIT, counted).await {
+        Ok(counted) => counted.map_err(|error: Error| error::told(&error))?,
+        Err(_) => return Err(StoreError::Unavailable("duplicates are still being counted".to_owned())),
+    };
+    tracing::warn!(field, count, ?named, "duplicates: serving without the unique index");
+    Ok(count)
+}

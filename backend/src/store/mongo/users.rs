@@ -1,0 +1,132 @@
+//! Users in the collection of the same name.
+//!
+//! No unique index on `username` can be asked of a database that exists, so a new
+//! user's document has the name as its `_id`, which is unique in every collection: of
+//! two that add one name at the same time, one is refused. Where older data has a name
+//! several times, the document with the lowest `_id` is the user, as it has always been
+//! for the one that asks for the first; deleting the user deletes all of them.
+
+use futures_util::TryStreamExt;
+use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+
+use super::{Mongo, document, error};
+use crate::model::{NewUser, PasswordForm, StoredPassword, StoredUser, UserSummary};
+use crate::store::{StoreError, UserChange, can_log_in, random_id};
+
+impl Mongo {
+    pub(in crate::store) async fn user(&self, username: &str) -> Result<Option<StoredUser>, StoreError> {
+        let Some(document) = self.user_document(username).await? else { return Ok(None) };
+        let Some(password) = text(&document, "password").filter(|password| can_log_in(username, password)) else {
+            return Ok(None);
+        };
+        Ok(Some(StoredUser {
+            username: username.to_owned(),
+            id: id(&document),
+            password: StoredPassword::new(password),
+            disabled: disabled(&document),
+        }))
+    }
+
+    pub(in crate::store) async fn users(&self) -> Result<Vec<UserSummary>, StoreError> {
+        let find = self.users.find(doc! {}).sort(doc! { "username": 1, "_id": 1 }).allow_disk_use(true);
+        let documents: Vec<RawDocumentBuf> = self.within(async { find.await?.try_collect().await }).await?;
+        let summary = |document: &RawDocumentBuf| {
+            let username = text(document, "username")?.to_owned();
+            let password = text(document, "password").filter(|password| can_log_in(&username, password));
+            let form = password.map(PasswordForm::of);
+            Some(UserSummary { id: id(document), disabled: disabled(document), form, username })
+        };
+        Ok(documents.iter().filter_map(summary).collect())
+    }
+
+    pub(in crate::store) async fn create_user(&self, user: NewUser) -> Result<bool, StoreError> {
+        let username = user.username.as_str();
+        let document = doc! {
+            "_id": username,
+            "id": random_id()?,
+            "username": username,
+            "password": user.hash.expose(),
+            "created_at": user.created_at,
+        };
+        let create = self.users.update_one(doc! { "username": username }, doc! { "$setOnInsert": document });
+        let create = async {
+            match create.upsert(true).await {
+                Ok(result) => Ok(result.upserted_id.is_some()),
+                Err(error) if error::is_duplicate_key(&error) => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        self.within(create).await
+    }
+
+    pub(in crate::store) async fn change_password(
+        &self,
+        username: &str,
+        hash: &str,
+        changed_at: i64,
+    ) -> Result<UserChange, StoreError> {
+        self.change_user(username, doc! { "password": hash, "password_changed_at": changed_at }).await
+    }
+
+    pub(in crate::store) async fn upgrade_password(
+        &self,
+        username: &str,
+        stored: &str,
+        hash: &str,
+    ) -> Result<bool, StoreError> {
+        let Some(id) = self.user_id(username).await? else { return Ok(false) };
+        let filter = doc! { "_id": id, "username": username, "password": stored };
+        let update = self.users.update_one(filter, doc! { "$set": { "password": hash } });
+        Ok(self.within(async { update.await }).await?.matched_count > 0)
+    }
+
+    pub(in crate::store) async fn set_disabled(
+        &self,
+        username: &str,
+        disabled: bool,
+    ) -> Result<UserChange, StoreError> {
+        self.change_user(username, doc! { "disabled": disabled }).await
+    }
+
+    pub(in crate::store) async fn delete_user(&self, username: &str) -> Result<UserChange, StoreError> {
+        let delete = self.users.delete_many(doc! { "username": username });
+        let deleted = self.within(async { delete.await }).await?.deleted_count;
+        Ok(if deleted > 0 { UserChange::Done } else { UserChange::NoSuchUser })
+    }
+
+    async fn change_user(&self, username: &str, set: Document) -> Result<UserChange, StoreError> {
+        let Some(id) = self.user_id(username).await? else { return Ok(UserChange::NoSuchUser) };
+        let filter = doc! { "_id": id, "username": username };
+        let update = self.users.update_one(filter, doc! { "$set": set });
+        let matched = self.within(async { update.await }).await?.matched_count;
+        Ok(if matched > 0 { UserChange::Done } else { UserChange::NoSuchUser })
+    }
+
+    async fn user_id(&self, username: &str) -> Result<Option<Bson>, StoreError> {
+        Ok(self.user_document(username).await?.and_then(|document| document::id(&document)))
+    }
+
+    async fn user_document(&self, username: &str) -> Result<Option<RawDocumentBuf>, StoreError> {
+        let find = self.users.find_one(doc! { "username": username }).sort(doc! { "_id": 1 });
+        self.within(async { find.max_time(self.timeout).await }).await
+    }
+}
+
+fn text<'a>(document: &'a RawDocument, name: &str) -> Option<&'a str> {
+    document.get_str(name).ok()
+}
+
+/// The original's ids are strings; some hand may have written a number.
+fn id(document: &RawDocument) -> Option<String> {
+    match document.get("id") {
+        Ok(Some(RawBsonRef::String(id))) => Some(id.to_owned()),
+        Ok(Some(RawBsonRef::Int32(id))) => Some(id.to_string()),
+        Ok(Some(RawBsonRef::Int64(id))) => Some(id.to_string()),
+        _ => None,
+    }
+}
+
+/// Only what is missing, null or false leaves a user enabled.
+fn disabled(document: &RawDocument) -> bool {
+    !matches!(document.get("disabled"), Ok(None | Some(RawBsonRef::Null | RawBsonRef::Boolean(false))))
+}

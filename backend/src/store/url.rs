@@ -1,0 +1,178 @@
+//! The one URL that decides which engine serves.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The database where the URL names none.
+const DEFAULT_DATABASE: &str = "holoduledb";
+
+/// Which engine serves, and where: `mongodb://…` or `mongodb+srv://…` as MongoDB's
+/// connection string specification has them, or `embedded:PATH` for a file.
+///
+/// Its `Debug` and `Display` never show who logs in to MongoDB, nor the password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// The production engine.
+    Mongo(MongoUrl),
+    /// The embedded engine, and its file.
+    Embedded(PathBuf),
+}
+
+/// The text is no URL of a store. It is not repeated, for it may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAStoreUrl {
+    /// It has another scheme, or none.
+    #[error("must begin with mongodb://, mongodb+srv:// or embedded:")]
+    Scheme,
+    /// `embedded:` without a path.
+    #[error("embedded: must be followed by the path of a file")]
+    NoPath,
+    /// A MongoDB URL without a host.
+    #[error("names no host")]
+    NoHost,
+}
+
+/// A MongoDB URL: it can be used, but is shown without its user and password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MongoUrl {
+    full: String,
+    /// The scheme, the hosts and the database: what may be shown.
+    shown: String,
+    database: String,
+}
+
+impl StoreUrl {
+    /// The URL of the database `holoduledb` on `host` (perhaps with a port), for a
+    /// user who is known in that database: what the original built from its
+    /// environment. Any character is right in `user` and `password`.
+    ///
+    /// # Errors
+    /// [`NotAStoreUrl::NoHost`].
+    pub fn mongodb(user: &str, password: &str, host: &str) -> Result<Self, NotAStoreUrl> {
+        let (user, password) = (percent_encode(user), percent_encode(password));
+        format!("mongodb://{user}:{password}@{host}/{DEFAULT_DATABASE}").parse()
+    }
+}
+
+impl FromStr for StoreUrl {
+    type Err = NotAStoreUrl;
+
+    fn from_str(text: &str) -> Result<Self, NotAStoreUrl> {
+        if let Some(path) = text.strip_prefix("embedded:") {
+            if path.is_empty() {
+                return Err(NotAStoreUrl::NoPath);
+            }
+            return Ok(Self::Embedded(PathBuf::from(path)));
+        }
+        let scheme = ["mongodb://", "mongodb+srv://"].into_iter().find(|scheme| text.starts_with(scheme));
+        let (scheme, rest) =
+            scheme.and_then(|scheme| Some((scheme, text.strip_prefix(scheme)?))).ok_or(NotAStoreUrl::Scheme)?;
+        // Up to the last '@', so that a password with a stray '/', '?' or '@' is not shown either.
+        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+        let before_options = place.split_once('?').map_or(place, |(before, _)| before);
+        let (hosts, database) = before_options.split_once('/').unwrap_or((before_options, ""));
+        if hosts.is_empty() {
+            return Err(NotAStoreUrl::NoHost);
+        }
+        let database = if database.is_empty() { DEFAULT_DATABASE } else { database };
+        Ok(Self::Mongo(MongoUrl {
+            full: text.to_owned(),
+            shown: format!("{scheme}{hosts}/{database}"),
+            database: database.to_owned(),
+        }))
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mongo(url) => url.fmt(f),
+            Self::Embedded(path) => write!(f, "embedded:{}", path.display()),
+        }
+    }
+}
+
+impl MongoUrl {
+    /// The whole text, for the driver alone.
+    pub(super) fn expose(&self) -> &str {
+        &self.full
+    }
+
+    /// The database that it names, or `holoduledb`.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+}
+
+impl fmt::Display for MongoUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for MongoUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// Everything but the unreserved characters of RFC 3986, section 2.3.
+fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_engine_has_its_scheme() {
+        assert_eq!("embedded:/var/lib/x.redb".parse(), Ok(StoreUrl::Embedded("/var/lib/x.redb".into())));
+        assert_eq!("embedded:x.redb".parse::<StoreUrl>().unwrap().to_string(), "embedded:x.redb");
+        for (text, database) in [
+            ("mongodb://h", "holoduledb"),
+            ("mongodb://h:27017,i:27018/", "holoduledb"),
+            ("mongodb://h/other?replicaSet=rs", "other"),
+            ("mongodb+srv://h?tls=true", "holoduledb"),
+        ] {
+            let StoreUrl::Mongo(url) = text.parse().unwrap() else { panic!("{text}") };
+            assert_eq!((url.database(), url.expose()), (database, text));
+        }
+        for (text, why) in [
+            ("", NotAStoreUrl::Scheme),
+            ("postgres://h", NotAStoreUrl::Scheme),
+            ("embedded:", NotAStoreUrl::NoPath),
+            ("mongodb://", NotAStoreUrl::NoHost),
+            ("mongodb://u:p@/db", NotAStoreUrl::NoHost),
+        ] {
+            assert_eq!(text.parse::<StoreUrl>(), Err(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_has_no_password() {
+        for text in
+            ["mongodb://usr:s3cret@h:1/db", "mongodb://usr:s3c/s3cret?@s3cret@h:1/db", "mongodb+srv://usr:s3cret@h"]
+        {
+            let url: StoreUrl = text.parse().unwrap();
+            let shown = format!("{url} {url:?}");
+            assert!(!shown.contains("s3cret") && !shown.contains("usr"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn the_parts_of_the_original_make_a_url() {
+        let StoreUrl::Mongo(url) = StoreUrl::mongodb("us/er", "p@ss:w%rd", "db:27017").unwrap() else { panic!() };
+        assert_eq!(url.expose(), "mongodb://us%2Fer:p%40ss%3Aw%25rd@db:27017/holoduledb");
+        assert_eq!(url.to_string(), "mongodb://db:27017/holoduledb");
+    }
+}

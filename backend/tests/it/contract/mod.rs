@@ -1,0 +1,85 @@
+//! What a store promises, on both engines.
+
+mod embedded;
+mod holodules;
+mod mongo;
+mod users;
+
+use std::time::Duration;
+
+use holodule_backend::model::{Day, Entry, Holodule};
+use holodule_backend::store::{Settings, Store};
+use tempfile::TempDir;
+
+use crate::mongod::Server;
+
+/// A store of one test, empty at first.
+struct Stage {
+    store: Store,
+    _folder: Option<TempDir>,
+}
+
+impl Stage {
+    async fn embedded() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("embedded:{}", folder.path().join("store.redb").display());
+        Self { store: Store::open(&settings(&url)).await.unwrap(), _folder: Some(folder) }
+    }
+
+    async fn mongo() -> Self {
+        let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
+        Self { store: Store::open(&settings(&url)).await.unwrap(), _folder: None }
+    }
+}
+
+/// Makes each named function, which takes a [`Store`], a test of both engines.
+macro_rules! on_both_engines {
+    ($($name:ident),* $(,)?) => {
+        mod on_embedded {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(&crate::contract::Stage::embedded().await.store).await;
+            })*
+        }
+        mod on_mongo {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(&crate::contract::Stage::mongo().await.store).await;
+            })*
+        }
+    };
+}
+use on_both_engines;
+
+fn settings(url: &str) -> Settings {
+    Settings { url: url.parse().unwrap(), operation_timeout: Duration::from_secs(20), max_connections: 20 }
+}
+
+fn day(text: &str) -> Day {
+    Day::parse(text).unwrap()
+}
+
+/// A holodule of this key, video and time, with a text in every field.
+fn holodule(key: &str, video_id: &str, datetime: &str) -> Holodule {
+    Holodule {
+        key: Some(key.into()),
+        video_id: Some(video_id.into()),
+        datetime: Some(datetime.into()),
+        name: Some("尾丸ポルカ".into()),
+        title: Some("t".into()),
+        url: Some("https://www.youtube.com/".into()),
+        description: Some("d".into()),
+        ..Holodule::default()
+    }
+}
+
+fn entry(key: &str, video_id: &str, datetime: &str) -> Entry {
+    Entry::new(holodule(key, video_id, datetime)).unwrap()
+}
+
+/// The videos of a day in the order of the answer.
+async fn videos(store: &Store, day: &str) -> Vec<String> {
+    let listing = store.day(self::day(day)).await.unwrap();
+    assert_eq!(listing.unreadable, Vec::<String>::new());
+    listing.holodules.into_iter().map(|holodule| holodule.video_id.unwrap_or_default()).collect()
+}

@@ -1,0 +1,50 @@
+//! The admin side against browsers: what they can be made to send is refused.
+
+use crate::http;
+use crate::service::{Service, Setup};
+
+#[tokio::test]
+async fn a_host_that_is_not_ours_is_misdirected_whatever_is_asked() {
+    let mut setup = Setup::default();
+    setup.handler.allowed_hosts = vec!["admin.example".to_owned()];
+    let service = Service::with(setup).await;
+    for path in ["/users", "/metrics", "/healthz", "/nowhere"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+        let reply = http::raw(&service.admin, &request).await;
+        assert_eq!((reply.status, reply.json()["error"].as_str()), (421, Some("Misdirected Request")), "{path}");
+    }
+    let named = "GET /healthz HTTP/1.1\r\nHost: admin.example:8081\r\nConnection: close\r\n\r\n";
+    assert_eq!(http::raw(&service.admin, named).await.status, 200);
+    let absolute = "GET http://evil.example/users HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert_eq!(http::raw(&service.admin, absolute).await.status, 421);
+    let none = "GET /users HTTP/1.1\r\nConnection: close\r\n\r\n";
+    assert_eq!(http::raw(&service.admin, none).await.status, 400);
+}
+
+#[tokio::test]
+async fn what_a_page_can_make_a_browser_send_changes_nothing() {
+    let service = Service::start().await;
+    let user = r#"{"username":"user01","password":"password01"}"#;
+    for headers in [
+        &[][..],
+        &[("Content-Type", "text/plain")],
+        &[("Content-Type", "text/plain;charset=UTF-8")],
+        &[("Content-Type", "application/x-www-form-urlencoded")],
+        &[("Content-Type", "multipart/form-data; boundary=x")],
+    ] {
+        assert_eq!(http::send(&service.admin, "POST", "/users", headers, user).await.status, 415, "{headers:?}");
+        assert_eq!(http::send(&service.admin, "POST", "/holodules", headers, "x").await.status, 415, "{headers:?}");
+        assert_eq!(http::send(&service.admin, "POST", "/credentials/verify", headers, user).await.status, 415);
+    }
+    for site in ["cross-site", "same-site"] {
+        let headers = [("Content-Type", "application/json"), ("Sec-Fetch-Site", site)];
+        assert_eq!(http::send(&service.admin, "POST", "/users", &headers, user).await.status, 403, "{site}");
+    }
+    assert!(service.store.users().await.unwrap().is_empty());
+    let headers = [("Content-Type", "application/json"), ("Sec-Fetch-Site", "same-origin")];
+    assert_eq!(http::send(&service.admin, "POST", "/users", &headers, user).await.status, 201);
+    for headers in [&[][..], &[("Content-Type", "text/plain")]] {
+        assert_eq!(http::send(&service.admin, "DELETE", "/users/user01", headers, "").await.status, 415);
+    }
+    assert_eq!(service.store.users().await.unwrap().len(), 1);
+}

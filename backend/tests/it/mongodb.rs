@@ -1,0 +1,95 @@
+//! What a service makes of MongoDB: of documents of all eras, of those that cannot be
+//! read, and of a server that does not answer.
+
+use std::time::{Duration, Instant};
+
+use holodule_backend::store::{Settings, Store};
+use mongodb::Client;
+use mongodb::bson::{Document, doc};
+
+use crate::mongod::Server;
+use crate::service::{Service, Setup};
+
+async fn open(url: &str, operation_timeout: Duration) -> Store {
+    Store::open(&Settings { url: url.parse().unwrap(), operation_timeout, max_connections: 10 }).await.unwrap()
+}
+
+async fn insert(url: &str, collection: &str, documents: Vec<Document>) {
+    let database = Client::with_uri_str(url).await.unwrap().default_database().unwrap();
+    database.collection::<Document>(collection).insert_many(documents).await.unwrap();
+}
+
+#[tokio::test]
+async fn documents_of_the_original_are_served_and_unreadable_ones_left_out() {
+    let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
+    let readable = doc! {
+        "key": "HL0503_20201209_230000", "code": "HL0503", "video_id": "aaaaaaaaaa1", "datetime": "20201209 230000",
+        "name": "尾丸ポルカ", "title": "t", "url": "https://www.youtube.com/", "description": "d", "tags": ["x"],
+    };
+    insert(&url, "holodules", vec![readable, doc! { "video_id": 7, "datetime": "20201209 220000" }]).await;
+    let bcrypt = bcrypt::hash("password02", 4).unwrap();
+    let users = vec![
+        doc! { "id": "1", "username": "user01", "password": "password01", "firstname": "a", "lastname": "b" },
+        doc! { "id": "2", "username": "user02", "password": bcrypt },
+    ];
+    insert(&url, "users", users).await;
+
+    let service = Service::over(open(&url, Duration::from_secs(20)).await, Setup::default()).await;
+    let day = service.get("/holodules/20201209").await;
+    let expected = concat!(
+        r#"{"result":1,"holodules":[{"key":"HL0503_20201209_230000","code":"HL0503","video_id":"aaaaaaaaaa1","#,
+        r#""datetime":"20201209 230000","name":"尾丸ポルカ","title":"t","url":"https://www.youtube.com/","description":"d"}]}"#,
+        "\n"
+    );
+    assert_eq!((day.status, day.body.as_str()), (200, expected));
+    assert_eq!(service.metric("backend_unreadable_documents_total").await, 1.0);
+    let export = service.admin("GET", "/holodules", "").await;
+    assert_eq!((export.body.lines().count(), export.header("x-unreadable-documents")), (1, "1"));
+    assert!(export.body.contains(r#""tags":["x"]"#), "{}", export.body);
+
+    for (username, password) in [("user01", "password01"), ("user02", "password02")] {
+        assert_eq!(service.verify(username, "wrong").await.status, 401);
+        assert_eq!(service.verify(username, password).await.status, 200, "{username}");
+        assert_eq!(service.verify(username, password).await.status, 200, "{username}, by its new form");
+    }
+    let users = service.admin("GET", "/users", "").await.json();
+    assert_eq!(
+        (&users["users"][0]["password"], &users["users"][1]["password"]),
+        (&"argon2id".into(), &"argon2id".into())
+    );
+    let database = Client::with_uri_str(&url).await.unwrap().default_database().unwrap();
+    let user = database.collection::<Document>("users").find_one(doc! { "username": "user01" }).await.unwrap().unwrap();
+    assert_eq!(user.get_str("firstname").unwrap(), "a", "what is not ours is left as it was");
+    assert!(!user.contains_key("password_changed_at"), "it is the same password");
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_told_in_time() {
+    // A port that was free a moment ago.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let store = open(&format!("mongodb://user:hush@{nobody}/?authSource=x"), Duration::from_millis(300)).await;
+    let service = Service::over(store, Setup::default()).await;
+    let started = Instant::now();
+    let day = service.get("/holodules/20201209").await;
+    assert_eq!((day.status, day.body.as_str()), (503, "{\"error\":\"Service Unavailable\"}\n"));
+    assert_eq!((day.header("retry-after"), day.header("cache-control")), ("5", "no-store"));
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    let user = r#"{"username":"user01","password":"password01"}"#;
+    for (method, path, body) in [
+        ("POST", "/credentials/verify", user),
+        ("POST", "/users", user),
+        ("GET", "/users", ""),
+        ("DELETE", "/users/user01", ""),
+        ("GET", "/holodules", ""),
+        ("POST", "/holodules", r#"[{"video_id":"aaaaaaaaaa1","datetime":"20201209 230000"}]"#),
+        ("GET", "/status", ""),
+        ("GET", "/readyz", ""),
+    ] {
+        let reply = service.admin(method, path, body).await;
+        assert_eq!((reply.status, reply.header("retry-after")), (503, "5"), "{method} {path}: {reply:?}");
+        assert!(!reply.body.contains("hush"), "{reply:?}");
+    }
+    assert_eq!(service.admin("GET", "/healthz", "").await.status, 200, "the process is alive");
+    assert_eq!(service.metric("backend_verifications_total{result=\"unavailable\"}").await, 1.0);
+    assert!(service.metric("backend_store_errors_total{kind=\"unavailable\"}").await >= 9.0);
+}

@@ -1,0 +1,164 @@
+//! A whole service in this process: both listeners on ports of the system's choice, over
+//! a store of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holodule_backend::handler::{self, App};
+use holodule_backend::model::{Entry, Holodule, NewUser, StoredPassword, Username};
+use holodule_backend::password::{self, Hasher};
+use holodule_backend::record::Metrics;
+use holodule_backend::server::{self, Address, Drained, Limits, Listeners};
+use holodule_backend::store::{self, Store};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::http::{self, Reply};
+
+/// What a test may want otherwise.
+pub(crate) struct Setup {
+    pub(crate) api: Address,
+    pub(crate) admin: Address,
+    pub(crate) server: server::Settings,
+    pub(crate) handler: handler::Settings,
+    pub(crate) password: password::Settings,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let limits = Limits {
+            max_connections: 64,
+            header_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::from_secs(20),
+            write_timeout: Duration::from_secs(20),
+            header_bytes: 16 * 1024,
+        };
+        Self {
+            api: "127.0.0.1:0".parse().unwrap(),
+            admin: "127.0.0.1:0".parse().unwrap(),
+            server: server::Settings { api: limits, admin: limits, drain: Duration::from_secs(20) },
+            handler: handler::Settings {
+                allowed_hosts: Vec::new(),
+                body_limit: 1 << 20,
+                body_timeout: Duration::from_secs(20),
+                concurrent_uploads: 2,
+            },
+            // Cheap hashes: the tests are of what is made of them.
+            password: password::Settings {
+                memory_kib: 64,
+                iterations: 1,
+                parallelism: 1,
+                concurrency: 2,
+                queue: 16,
+                upgrade: true,
+            },
+        }
+    }
+}
+
+/// A running service.
+pub(crate) struct Service {
+    pub(crate) api: Address,
+    pub(crate) admin: Address,
+    pub(crate) store: Store,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Drained>,
+    _folder: Option<TempDir>,
+}
+
+impl Service {
+    /// One over an embedded store, empty.
+    pub(crate) async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    pub(crate) async fn with(setup: Setup) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = store::Settings {
+            url: format!("embedded:{}", folder.path().join("store.redb").display()).parse().unwrap(),
+            operation_timeout: Duration::from_secs(20),
+            max_connections: 4,
+        };
+        let store = Store::open(&settings).await.unwrap();
+        Self { _folder: Some(folder), ..Self::over(store, setup).await }
+    }
+
+    /// One over a store that is open.
+    pub(crate) async fn over(store: Store, setup: Setup) -> Self {
+        let hasher = Hasher::new(&setup.password).unwrap();
+        let app = Arc::new(App::new(store.clone(), hasher, Metrics::new().unwrap(), setup.handler, || 0));
+        let listeners = Listeners::bind(&setup.api, &setup.admin).await.unwrap();
+        let (api, admin) = (listeners.api.address().unwrap(), listeners.admin.address().unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(async move {
+            let shutdown = async { stopped.await.unwrap_or_default() };
+            server::run(listeners, &setup.server, app, shutdown).await
+        });
+        Self { api, admin, store, stop, running, _folder: None }
+    }
+
+    /// Asks it to end; the handle tells when it has.
+    pub(crate) fn stop(self) -> JoinHandle<Drained> {
+        self.stop.send(()).unwrap();
+        self.running
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        http::send(&self.api, "GET", path, &[], "").await
+    }
+
+    /// A request of the admin side, as JSON.
+    pub(crate) async fn admin(&self, method: &str, path: &str, body: &str) -> Reply {
+        http::send(&self.admin, method, path, &[("Content-Type", "application/json")], body).await
+    }
+
+    pub(crate) async fn verify(&self, username: &str, password: &str) -> Reply {
+        let body = serde_json::json!({ "username": username, "password": password }).to_string();
+        self.admin("POST", "/credentials/verify", &body).await
+    }
+
+    /// The value of one series of the metrics page.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let page = http::send(&self.admin, "GET", "/metrics", &[], "").await.body;
+        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {series} in {page}")).parse().unwrap()
+    }
+
+    /// Waits until a series of the metrics page has at least this value.
+    pub(crate) async fn until(&self, series: &str, value: f64) {
+        let reached = async { while self.metric(series).await < value {} };
+        let reached = tokio::time::timeout(Duration::from_secs(20), reached).await;
+        reached.unwrap_or_else(|_| panic!("{series} never came to {value}"));
+    }
+
+    /// Adds a user whose password is stored as `stored`.
+    pub(crate) async fn user(&self, username: &str, stored: &str) {
+        let user = NewUser {
+            username: Username::parse(username).unwrap(),
+            hash: StoredPassword::new(stored),
+            created_at: 1_600_000_000,
+        };
+        assert!(self.store.create_user(user).await.unwrap());
+    }
+
+    pub(crate) async fn holodules(&self, holodules: impl IntoIterator<Item = Holodule>) {
+        let entries = holodules.into_iter().map(|holodule| Entry::new(holodule).unwrap()).collect();
+        self.store.upsert(entries).await.unwrap();
+    }
+}
+
+/// A holodule of one moment; `number` makes its video and, by its last three digits, the
+/// streamer in its key: there are codes up to HL0999.
+pub(crate) fn holodule(number: u32, datetime: &str) -> Holodule {
+    Holodule {
+        key: Some(format!("HL{:04}_{}", number % 1000, datetime.replace(' ', "_"))),
+        video_id: Some(format!("video{number:06}")),
+        datetime: Some(datetime.to_owned()),
+        name: Some("ときのそら".to_owned()),
+        title: Some(format!("title {number}")),
+        url: Some(format!("https://www.youtube.com/watch?v=video{number:06}")),
+        description: Some("two\nlines".to_owned()),
+        ..Holodule::default()
+    }
+}
