@@ -1,0 +1,273 @@
+//! The configuration: what an operator wrote, turned once into settings that cannot be wrong.
+//!
+//! The stages declare their settings; this module imports and fills them. Every problem is
+//! told together, by key, and no secret is echoed.
+
+mod environment;
+mod source;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+pub use environment::{Environment, environment};
+use source::Source;
+pub use source::{Problem, Problems, Secret};
+
+use crate::framing;
+use crate::listener::{self, Identity, NotAnIdentity};
+use crate::record::log;
+use crate::route::{self, CanonicalPath, Route, Table};
+use crate::token::{self, Keys};
+use crate::upstream::{self, Address};
+
+/// Everything the gateway needs to run.
+pub struct Config {
+    /// Where the public listener binds.
+    pub https_addr: SocketAddr,
+    /// Where the redirect listener binds, if at all.
+    pub http_addr: Option<SocketAddr>,
+    /// The folder of ACME challenges that the redirect listener shows, if any.
+    pub acme_challenges: Option<PathBuf>,
+    /// Where the ops listener binds.
+    pub ops_addr: SocketAddr,
+    /// The file that tells the bound addresses once they are, if any.
+    pub announce_file: Option<PathBuf>,
+    /// The certificate and its key.
+    pub identity: Identity,
+    /// The public listener.
+    pub listener: listener::Settings,
+    /// The key of the tokens.
+    pub keys: Keys,
+    /// The corridor.
+    pub corridor: Corridor,
+    /// What is forwarded.
+    pub routes: Table,
+    /// Where the routes go.
+    pub api: Address,
+    /// Where logins are checked; `None` where the login is off.
+    pub admin: Option<Address>,
+    /// How long a backend may take.
+    pub upstream: upstream::Settings,
+    /// The log.
+    pub log: log::Settings,
+    /// The keys that were asked for, so that a test can hold the reference file against them.
+    #[cfg(test)]
+    asked: Vec<String>,
+}
+
+/// What the corridor needs to know besides its stages' own settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Corridor {
+    /// `max-age` of `Strict-Transport-Security` in seconds (RFC 6797, section 6.1.1); 0 sends none.
+    pub hsts_max_age: u64,
+    /// How large a request may be.
+    pub sizes: framing::Settings,
+    /// Host names that are ours besides those of the certificate, in lower case.
+    pub hosts: Vec<String>,
+    /// For the whole body of a login.
+    pub body_timeout: Duration,
+    /// For each read of a request's body.
+    pub read_timeout: Duration,
+}
+
+impl Config {
+    /// Reads the configuration from `file` below `environment`.
+    ///
+    /// # Errors
+    /// Every problem there is, unknown keys among them.
+    pub fn read(file: Option<&Path>, environment: Environment) -> Result<Self, Problems> {
+        let mut source = Source::read(file, environment);
+        let https_addr = source.get_or("https_addr", SocketAddr::from(([127, 0, 0, 1], 8443)));
+        let http_addr = source.get("http_addr");
+        let acme_challenges: Option<PathBuf> = source.get("acme_challenges");
+        if acme_challenges.is_some() && http_addr.is_none() {
+            source.problem("acme_challenges", "is shown by the redirect listener, which http_addr turns on");
+        }
+        let ops_addr = source.get_or("ops_addr", SocketAddr::from(([127, 0, 0, 1], 9180)));
+        let announce_file = source.get("announce_file");
+        let identity = read_identity(&mut source);
+        let listener = read_listener(&mut source);
+        let keys = read_keys(&mut source);
+        let corridor = read_corridor(&mut source);
+        let routes = read_routes(&mut source);
+        let api = source.parse("upstream.api", str::parse::<Address>);
+        let api = api.unwrap_or(Address::Inet(([127, 0, 0, 1], 8080).into()));
+        let admin = source.parse("upstream.admin", str::parse::<Address>);
+        let admin = admin.unwrap_or(Address::Inet(([127, 0, 0, 1], 8081).into()));
+        let admin = source.get_or("login.enabled", true).then_some(admin);
+        let upstream = upstream::Settings {
+            connect_timeout: source.seconds("upstream.connect_timeout", 1.0, 0.01..=60.0),
+            read_timeout: source.seconds("upstream.read_timeout", 10.0, 0.01..=3600.0),
+            request_timeout: source.seconds("upstream.request_timeout", 30.0, 0.01..=3600.0),
+            idle_timeout: source.seconds("upstream.idle_timeout", 30.0, 0.0..=3600.0),
+        };
+        let log = read_log(&mut source);
+        #[cfg(test)]
+        let asked = source.asked();
+        source.finish_with(|| {
+            Some(Self {
+                https_addr,
+                http_addr,
+                acme_challenges,
+                ops_addr,
+                announce_file,
+                identity: identity?,
+                listener,
+                keys: keys?,
+                corridor,
+                routes: routes?,
+                api,
+                admin,
+                upstream,
+                log,
+                #[cfg(test)]
+                asked,
+            })
+        })
+    }
+
+    /// What is allowed, but worth knowing before it runs.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if self.admin.is_none() {
+            remarks.push("login.enabled is false: POST /auth makes no tokens".to_owned());
+        }
+        if self.corridor.hsts_max_age == 0 {
+            remarks.push("hsts.max_age is 0: browsers are not told to stay with https".to_owned());
+        }
+        if !self.ops_addr.ip().to_canonical().is_loopback() {
+            remarks.push(format!("ops_addr {} can be reached from other hosts", self.ops_addr));
+        }
+        remarks
+    }
+}
+
+fn read_identity(source: &mut Source) -> Option<Identity> {
+    let certificate: Option<PathBuf> = required(source, "tls.certificate", "a PEM file, the leaf first");
+    let private_key: Option<PathBuf> = required(source, "tls.private_key", "the PEM file of the leaf's key");
+    match Identity::read(&certificate?, &private_key?) {
+        Ok(identity) => Some(identity),
+        Err(error) => {
+            let key = match error {
+                NotAnIdentity::Certificate(_) => "tls.certificate",
+                NotAnIdentity::PrivateKey(_) => "tls.private_key",
+            };
+            source.problem(key, error.to_string());
+            None
+        }
+    }
+}
+
+fn required<T: serde::de::DeserializeOwned>(source: &mut Source, key: &str, what: &str) -> Option<T> {
+    let before = source.problems();
+    let value = source.get(key);
+    if value.is_none() && source.problems() == before {
+        source.problem(key, format!("is required: {what}"));
+    }
+    value
+}
+
+fn read_listener(source: &mut Source) -> listener::Settings {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = source.number("listener.workers", cores as u64, 1..=1024);
+    let max_connections = source.number("listener.max_connections", 15_000, 1..=1_000_000);
+    listener::Settings {
+        handshake_timeout: source.seconds("listener.handshake_timeout", 10.0, 0.01..=600.0),
+        header_timeout: source.seconds("listener.header_timeout", 10.0, 0.01..=600.0),
+        keepalive_timeout: source.seconds("listener.keepalive_timeout", 60.0, 0.01..=3600.0),
+        write_timeout: source.seconds("listener.write_timeout", 30.0, 0.01..=3600.0),
+        max_connections: u32::try_from(max_connections).unwrap_or(u32::MAX),
+        workers: usize::try_from(workers).unwrap_or(1),
+        drain_timeout: source.seconds("drain_timeout", 10.0, 0.0..=600.0),
+    }
+}
+
+fn read_keys(source: &mut Source) -> Option<Keys> {
+    let before = source.problems();
+    let lifetime = source.number("token.lifetime", 300, 1..=86_400);
+    let leeway = source.number("token.leeway", 0, 0..=300);
+    let settings = token::Settings {
+        lifetime: u32::try_from(lifetime).unwrap_or(300),
+        leeway: u32::try_from(leeway).unwrap_or(0),
+    };
+    let Some(secret) = source.secret("jwt_secret_key") else {
+        if source.problems() == before {
+            source.problem("jwt_secret_key", "is required: the secret that signs tokens, 32 bytes or more");
+        }
+        return None;
+    };
+    Keys::new(secret.expose().as_bytes(), settings)
+        .map_err(|error| source.problem("jwt_secret_key", error.to_string()))
+        .ok()
+}
+
+fn read_corridor(source: &mut Source) -> Corridor {
+    let number = |source: &mut Source, key, default: usize| {
+        let value = source.number(key, default as u64, 1..=1024 * 1024);
+        usize::try_from(value).unwrap_or(default)
+    };
+    let sizes = framing::Settings::default();
+    let hosts: Vec<String> = source.get_or("hosts", Vec::new());
+    for host in &hosts {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let is_name =
+            !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        if !is_name && bare.parse::<IpAddr>().is_err() {
+            source.problem("hosts", format!("{host:?} is no host name: no scheme, port or wildcard"));
+        }
+    }
+    Corridor {
+        hsts_max_age: source.number("hsts.max_age", 31_536_000, 0..=63_072_000),
+        sizes: framing::Settings {
+            max_header_bytes: number(source, "request.max_header_bytes", sizes.max_header_bytes),
+            max_header_fields: number(source, "request.max_header_fields", sizes.max_header_fields),
+            max_target_bytes: number(source, "request.max_target_bytes", sizes.max_target_bytes),
+        },
+        hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        body_timeout: source.seconds("login.body_timeout", 10.0, 0.01..=600.0),
+        read_timeout: source.seconds("listener.read_timeout", 10.0, 0.01..=600.0),
+    }
+}
+
+fn read_routes(source: &mut Source) -> Option<Table> {
+    let before = source.problems();
+    let settings: Vec<route::Settings> = source.get("route").unwrap_or_else(route::shipped);
+    let mut routes: Vec<Arc<Route>> = Vec::new();
+    for (index, settings) in settings.iter().enumerate() {
+        match Route::try_from(settings) {
+            Ok(route) if route::RESERVED_NAMES.contains(&route.name.as_str()) => {
+                source.problem(&format!("route[{index}].name"), format!("{:?} is the gateway's own", route.name));
+            }
+            Ok(route) if routes.iter().any(|other| other.name == route.name) => {
+                source.problem(&format!("route[{index}].name"), format!("{:?} stands twice", route.name));
+            }
+            Ok(route) => routes.push(Arc::new(route)),
+            Err(error) => source.problem(&format!("route[{index}]"), error.to_string()),
+        }
+    }
+    let prefixes: Vec<String> = source.get_or("strip_prefix", Vec::new());
+    for prefix in &prefixes {
+        if prefix.ends_with('/') || CanonicalPath::parse(prefix).is_err() {
+            source.problem("strip_prefix", format!("{prefix:?} must be a canonical path without a trailing slash"));
+        }
+    }
+    (source.problems() == before).then(|| Table::new(routes, prefixes))
+}
+
+fn read_log(source: &mut Source) -> log::Settings {
+    log::Settings {
+        format: source.parse("log.format", str::parse::<log::Format>).unwrap_or(log::Format::Auto),
+        level: source
+            .parse("log.level", |text| {
+                text.parse::<LevelFilter>().map_err(|_| "must be off, error, warn, info, debug or trace")
+            })
+            .unwrap_or(LevelFilter::INFO),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+use super::*;
+
+fn read(toml: &str, environment: &[(&str, &str)]) -> Result<Config, Problems> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), toml).unwrap();
+    let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    Config::read(Some(file.path()), environment)
+}
+
+fn keys_of(problems: &Problems) -> Vec<&str> {
+    problems.0.iter().map(|problem| problem.key.as_str()).collect()
+}
+
+#[test]
+fn what_is_required_is_told_together() {
+    let problems = read("", &[]).err().unwrap();
+    assert_eq!(keys_of(&problems), ["tls.certificate", "tls.private_key", "jwt_secret_key"]);
+}
+
+#[test]
+fn every_wrong_value_is_told_with_its_key_and_no_secret() {
+    let problems = read(
+        "jwt_secret_key = 'hush-hush'\nhttps_addr = 'x'\nhosts = ['a:1']\nstrip_prefix = ['/a/']\nnonsense = 1\n\
+         [upstream]\napi = '1'\nread_timeout = -1\n[token]\nlifetime = 0\n[log]\nlevel = 'loud'\n\
+         [[route]]\nmethods = []\npath = '/a'\n[[route]]\nmethods = ['GET']\npath = '/b'\nname = 'auth'\n",
+        &[("LISTENER_WORKERS", "none")],
+    )
+    .err()
+    .unwrap();
+    let expected = [
+        "https_addr",
+        "tls.certificate",
+        "tls.private_key",
+        "LISTENER_WORKERS",
+        "token.lifetime",
+        "jwt_secret_key",
+        "hosts",
+        "route[0]",
+        "route[1].name",
+        "strip_prefix",
+        "upstream.api",
+        "upstream.read_timeout",
+        "log.level",
+        "nonsense",
+    ];
+    assert_eq!(keys_of(&problems), expected);
+    assert!(!problems.to_string().contains("hush"), "{problems}");
+}
+
+#[test]
+fn a_short_secret_is_refused_wherever_it_comes_from() {
+    let problems = read("", &[("JWT_SECRET_KEY", "only-thirty-one-bytes-long-here")]).err().unwrap();
+    let told: Vec<_> = problems.0.iter().filter(|problem| problem.key == "jwt_secret_key").collect();
+    assert_eq!(told[0].reason, "has 31 bytes; at least 32 are required");
+}
+
+#[test]
+fn routes_can_come_from_the_environment() {
+    let problems = read("", &[("ROUTE", "[{ methods = ['GET'], path = 'a' }]")]).err().unwrap();
+    assert!(keys_of(&problems).contains(&"route[0]"), "{problems}");
+}
+
+/// A certificate for `localhost`, made by the library that only tests use.
+fn certificate(folder: &Path) -> [(String, String); 2] {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+    [("TLS_CERTIFICATE".to_owned(), text(certificate)), ("TLS_PRIVATE_KEY".to_owned(), text(key))]
+}
+
+/// The reference with every setting in force.
+fn reference() -> String {
+    let is_setting = |rest: &&str| rest.starts_with(|first: char| first == '[' || first.is_ascii_lowercase());
+    let text = include_str!("../../../ops/config/gateway.toml");
+    let lines = text.lines().map(|line| line.strip_prefix('#').filter(is_setting).unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_reference_holds_every_key_at_its_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut environment = certificate(folder.path()).to_vec();
+    environment.push(("JWT_SECRET_KEY".to_owned(), "k".repeat(32)));
+    let environment: Environment = environment.into_iter().collect();
+    let file = folder.path().join("gateway.toml");
+    // Without those that have no default; and the workers follow the machine.
+    let workers = std::thread::available_parallelism().unwrap().get();
+    let settings = reference().replace("workers = 2", &format!("workers = {workers}"));
+    let settings: Vec<_> = settings.lines().filter(|line| !line.ends_with("= \"\"")).collect();
+    std::fs::write(&file, settings.join("\n")).unwrap();
+    let written = Config::read(Some(&file), environment.clone()).map_err(|problems| problems.to_string()).unwrap();
+    let default = Config::read(None, environment).map_err(|problems| problems.to_string()).unwrap();
+    assert_eq!(written.https_addr, default.https_addr);
+    assert_eq!(written.ops_addr, default.ops_addr);
+    assert_eq!(written.listener, default.listener);
+    assert_eq!(written.corridor, default.corridor);
+    assert_eq!((written.api, written.admin), (default.api, default.admin));
+    assert_eq!(written.upstream, default.upstream);
+    assert_eq!(written.log, default.log);
+    assert_eq!(format!("{:?}", written.keys), format!("{:?}", default.keys));
+    assert_eq!(format!("{:?}", written.routes), format!("{:?}", default.routes));
+
+    let table = toml::Value::Table(reference().parse().unwrap());
+    for key in default.asked.iter().filter(|key| !key.ends_with("_file") || *key == "announce_file") {
+        let found = key.split('.').try_fold(&table, |value, part| value.get(part));
+        assert!(found.is_some(), "{key} is missing in ops/config/gateway.toml");
+    }
+}

@@ -1,0 +1,73 @@
+//! What is known of one request while it walks the corridor.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pingora::{Error, ErrorType, Result};
+
+use super::Passage;
+use crate::authenticate::Principal;
+use crate::record::InFlight;
+use crate::respond::Answer;
+use crate::route::Matched;
+
+/// One request.
+pub struct Context {
+    pub(super) request_id: String,
+    pub(super) started: Instant,
+    pub(super) client: Option<IpAddr>,
+    /// The host that was asked for, port included.
+    pub(super) authority: String,
+    /// Whom the token was issued to, once it was checked.
+    pub(super) principal: Option<Principal>,
+    /// What the request is forwarded as, once every stage let it pass.
+    pub(super) matched: Option<Matched>,
+    /// The label of the route, once one is known.
+    pub(super) route: Option<Arc<str>>,
+    /// Why it was refused or failed.
+    pub(super) reason: Option<&'static str>,
+    pub(super) upstream_started: Option<Instant>,
+    pub(super) upstream_ended: Option<Instant>,
+    _in_flight: InFlight,
+}
+
+impl Context {
+    pub(super) fn new(request_id: String, in_flight: InFlight) -> Self {
+        Self {
+            request_id,
+            started: Instant::now(),
+            client: None,
+            authority: String::new(),
+            principal: None,
+            matched: None,
+            route: None,
+            reason: None,
+            upstream_started: None,
+            upstream_ended: None,
+            _in_flight: in_flight,
+        }
+    }
+
+    /// Leaves the corridor with an answer.
+    pub(super) fn refuse(&mut self, reason: &'static str, answer: Answer) -> Passage {
+        self.reason = Some(reason);
+        Passage::Answered(answer)
+    }
+
+    /// How long the backend took, where it was asked.
+    pub(super) fn upstream_duration(&self) -> Option<Duration> {
+        let started = self.upstream_started?;
+        Some(self.upstream_ended.map_or_else(|| started.elapsed(), |ended| ended.duration_since(started)))
+    }
+
+    /// Whether the backend still has time.
+    pub(super) fn check_deadline(&self, timeout: Duration) -> Result<()> {
+        match self.upstream_started {
+            Some(started) if started.elapsed() > timeout => {
+                Err(Error::explain(ErrorType::ReadTimedout, "the whole answer took too long").into_up())
+            }
+            _ => Ok(()),
+        }
+    }
+}

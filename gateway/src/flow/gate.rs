@@ -1,0 +1,87 @@
+//! What stands before the corridor on HTTP/1: the head as it came, while it can still be
+//! told from what a parser makes of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+
+use crate::framing::{self, Body, Refusal};
+use crate::listener;
+use crate::record::{Access, Metrics, method_label};
+use crate::respond::Answer;
+use crate::route::{self, CanonicalPath};
+
+/// Refuses heads of more than one meaning, in the contract's shape.
+pub struct Gate {
+    /// How large a head may be.
+    pub sizes: framing::Settings,
+    /// Stands on every answer; 0 sends none.
+    pub hsts_max_age: u64,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl listener::Gate for Gate {
+    fn end(&self, bytes: &[u8], seen: usize) -> Option<usize> {
+        framing::end_of_head(bytes, seen)
+    }
+
+    fn max_head_bytes(&self) -> usize {
+        framing::max_head_bytes(&self.sizes)
+    }
+
+    fn check(&self, head: &[u8], peer: SocketAddr) -> Result<Option<u64>, Bytes> {
+        match framing::check_head(head, &self.sizes) {
+            Ok(Body::None) => Ok(Some(0)),
+            Ok(Body::Length(length)) => Ok(Some(length)),
+            Ok(Body::Chunked) => Ok(None),
+            Err(Refusal::TargetTooLong | Refusal::HeadersTooLarge) if !has_canonical_path(head) => {
+                Err(self.refuse(head, peer, Refusal::Malformed("the path is not canonical")))
+            }
+            Err(refusal) => Err(self.refuse(head, peer, refusal)),
+        }
+    }
+
+    fn overflow(&self, head: &[u8], peer: SocketAddr) -> Bytes {
+        self.refuse(head, peer, framing::overflow(head, &self.sizes))
+    }
+}
+
+impl Gate {
+    fn refuse(&self, head: &[u8], peer: SocketAddr, refusal: Refusal) -> Bytes {
+        let answer = Answer::from(refusal);
+        let request_id = super::random_id().unwrap_or_default();
+        // A name for the label only: whatever is not one of a fixed set is `other`.
+        let word = head.split(|&byte| byte == b' ').next().unwrap_or_default();
+        let method = Method::from_bytes(word).unwrap_or(Method::CONNECT);
+        self.metrics.request(route::NONE, &method, Some(answer.status), Duration::ZERO, None);
+        crate::record::write(&Access {
+            request_id: &request_id,
+            client: Some(crate::client::address(peer)),
+            method: method_label(&method),
+            route: route::NONE,
+            status: Some(answer.status),
+            upstream: None,
+            total: Duration::ZERO,
+            identity: None,
+            bytes: answer.body.len(),
+            reason: Some("framing"),
+        });
+        answer.into_http1(&request_id, self.hsts_max_age)
+    }
+}
+
+/// Whether the path of a head is in its one form. Of what is too large the corridor, which asks
+/// for this first, never hears. An absolute target has a path behind its host, if any.
+fn has_canonical_path(head: &[u8]) -> bool {
+    let target = head.split(|&byte| byte == b' ').nth(1).and_then(|target| std::str::from_utf8(target).ok());
+    let path = target.and_then(|target| match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains(['/', '?']) => rest.find('/').and_then(|slash| rest.get(slash..)),
+        _ => Some(target),
+    });
+    let path = path.and_then(|path| path.split('?').next());
+    path.is_some_and(|path| CanonicalPath::parse(path).is_ok())
+}

@@ -1,0 +1,374 @@
+//! The corridor: pingora's hooks, with the stages in their order, and nothing else.
+//!
+//! What a stage refuses, [`respond`] turns into an answer; what passes all of them goes to
+//! the api upstream, and to no other place.
+
+mod context;
+mod gate;
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use http::{Method, StatusCode, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use tokio::time::timeout;
+
+use crate::authenticate::authenticate;
+use crate::config::Corridor;
+use crate::framing::{self, Head};
+use crate::listener::Identity;
+use crate::login::{self, login};
+use crate::record::{Access, Metrics, method_label};
+use crate::respond::{self, Answer};
+use crate::route::{self, CanonicalPath, Table};
+use crate::token::Keys;
+use crate::upstream::{self, Client, Facts, Upstream};
+use context::Context;
+pub use gate::Gate;
+
+/// The corridor and what its stages work with.
+pub struct Flow {
+    /// What the corridor itself needs to know.
+    pub settings: Corridor,
+    /// The certificate's names decide which hosts are ours.
+    pub identity: Arc<Identity>,
+    /// The key of the tokens.
+    pub keys: Keys,
+    /// Asks the backend for a login; `None` where the login is off.
+    pub login: Option<Client>,
+    /// What is forwarded.
+    pub routes: Table,
+    /// Where it is forwarded to.
+    pub api: Arc<Upstream>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Where a request leaves the corridor: answered here, or let through to the upstream.
+enum Passage {
+    Answered(Answer),
+    Forwarded,
+}
+
+impl Flow {
+    /// The stages, in the contract's order of refusals.
+    async fn walk(&self, session: &mut Session, ctx: &mut Context) -> Passage {
+        let target = match framing::inspect(head(session.req_header())) {
+            Ok(target) => target,
+            Err(refusal) => return ctx.refuse("framing", refusal.into()),
+        };
+        let Ok(path) = CanonicalPath::parse(&target.path) else {
+            return ctx.refuse("framing", framing::Refusal::Malformed("the path is not canonical").into());
+        };
+        if let Err(refusal) = framing::check_sizes(head(session.req_header()), &self.settings.sizes) {
+            return ctx.refuse("size", refusal.into());
+        }
+        if !self.is_our_host(&target.host) {
+            return ctx.refuse("host", Answer::misdirected());
+        }
+        let path = self.routes.strip(path);
+        if let Some(backend) = self.login.as_ref().filter(|_| path.as_str() == "/auth") {
+            ctx.route = Some(route::LOGIN.into());
+            return Passage::Answered(self.log_in(session, ctx, backend).await);
+        }
+        let request = session.req_header();
+        let principal = match authenticate(&request.headers, &self.keys, now()) {
+            Ok(principal) => principal,
+            Err(refusal) => {
+                self.metrics.token_refusal(refusal.label());
+                return ctx.refuse(refusal.label(), refusal.into());
+            }
+        };
+        ctx.principal = Some(principal);
+        let matched = match self.routes.find(&request.method, &path, target.query.as_deref()) {
+            Ok(matched) => matched,
+            Err(no_match) => return ctx.refuse("route", no_match.into()),
+        };
+        ctx.route = Some(matched.route.name.as_str().into());
+        let takes_no_body = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
+        // HTTP/2 needs no length for a body: that the stream goes on tells of one.
+        if takes_no_body && (target.body != framing::Body::None || !session.as_downstream_mut().is_body_empty()) {
+            return ctx.refuse("body", Answer::unwanted_body());
+        }
+        ctx.authority = target.authority;
+        ctx.matched = Some(matched);
+        Passage::Forwarded
+    }
+
+    fn is_our_host(&self, host: &str) -> bool {
+        self.identity.covers(host) || self.settings.hosts.iter().any(|ours| ours == host)
+    }
+
+    /// `POST /auth`.
+    async fn log_in(&self, session: &mut Session, ctx: &mut Context, backend: &Client) -> Answer {
+        if session.req_header().method != Method::POST {
+            ctx.reason = Some("method");
+            return Answer::login_method();
+        }
+        let result = self.try_log_in(session, ctx, backend).await;
+        self.metrics.login(result.as_ref().map_or_else(login::Refusal::label, |_| "success"));
+        match result {
+            Ok(token) => Answer::granted(&token),
+            Err(refusal) => {
+                if let login::Refusal::Unavailable(reason) = &refusal {
+                    tracing::warn!(request_id = ctx.request_id, reason, "a login could not be checked");
+                }
+                ctx.reason = Some(refusal.label());
+                Answer::from(&refusal)
+            }
+        }
+    }
+
+    async fn try_log_in(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        backend: &Client,
+    ) -> Result<String, login::Refusal> {
+        login::check_content_type(&session.req_header().headers)?;
+        let body = timeout(self.settings.body_timeout, read_body(session, login::MAX_BODY_BYTES)).await;
+        let credentials = login::parse(&body.unwrap_or(Err(login::Refusal::Incomplete))?)?;
+        let id = random_id().ok_or_else(|| login::Refusal::Unavailable("no random bytes".to_owned()))?;
+        ctx.upstream_started = Some(Instant::now());
+        let token = login(credentials, backend, &self.keys, &id, &ctx.request_id, now).await;
+        ctx.upstream_ended = Some(Instant::now());
+        token
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Flow {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        // Without random bytes the id is shared, which the log shows; nothing opens by it.
+        Context::new(random_id().unwrap_or_else(|| "0".repeat(32)), self.metrics.in_flight())
+    }
+
+    // The stock compression module is of no use here, and each request would pay for it.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        ctx.client = client_address(session);
+        session.set_read_timeout(Some(self.settings.read_timeout));
+        match self.walk(session, ctx).await {
+            Passage::Forwarded => {
+                // No route becomes another protocol; a server may ignore the wish
+                // (RFC 9110, section 7.8), and a tunnel would bypass every stage.
+                session.req_header_mut().remove_header(&header::UPGRADE);
+                Ok(false)
+            }
+            Passage::Answered(answer) => {
+                respond::send(session, answer, &ctx.request_id, self.settings.hsts_max_age).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        let started = *ctx.upstream_started.get_or_insert_with(Instant::now);
+        let left = self.api.settings.request_timeout.saturating_sub(started.elapsed());
+        let mut peer =
+            self.api.peer().map_err(|error| Error::because(ErrorType::ConnectError, "no peer", error).into_up())?;
+        let options = &mut peer.options;
+        // No single wait may outlast the whole.
+        for wait in [&mut options.total_connection_timeout, &mut options.read_timeout, &mut options.write_timeout] {
+            *wait = wait.map(|wait| wait.min(left).max(Duration::from_millis(1)));
+        }
+        Ok(Box::new(peer))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        // What did not pass every stage has nothing to be forwarded as.
+        let (Some(client), Some(principal), Some(matched)) = (ctx.client, &ctx.principal, &ctx.matched) else {
+            return Err(Error::explain(ErrorType::InternalError, "a request that did not pass the corridor"));
+        };
+        let facts = Facts {
+            client,
+            host: &ctx.authority,
+            request_id: &ctx.request_id,
+            identity: &principal.identity,
+            upstream_host: &self.api.address.host(),
+            target: &matched.target,
+        };
+        upstream::for_upstream(request, &facts)
+    }
+
+    async fn upstream_response_filter(&self, _: &mut Session, _: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        ctx.check_deadline(self.api.settings.request_timeout)
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        if end_of_stream {
+            ctx.upstream_ended = Some(Instant::now());
+        }
+        ctx.check_deadline(self.api.settings.request_timeout)?;
+        Ok(None)
+    }
+
+    async fn response_filter(&self, _: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        upstream::for_client(response)?;
+        respond::mark(response, &ctx.request_id, self.settings.hsts_max_age)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        let status = failure_status(error);
+        ctx.reason = Some(match error.esource() {
+            ErrorSource::Upstream => "upstream",
+            ErrorSource::Downstream => "client",
+            _ => "internal",
+        });
+        // The kind alone: the error's text may hold what the client sent.
+        let (source, kind) = (error.esource().as_str(), error.etype().as_str());
+        if *error.esource() == ErrorSource::Downstream {
+            // A client that leaves is no trouble of ours, and must not fill the log.
+            tracing::debug!(request_id = ctx.request_id, source, kind, "a request failed");
+        } else {
+            tracing::warn!(request_id = ctx.request_id, source, kind, "a request failed");
+        }
+        let answerable = session.response_written().is_none() && !is_client_gone(error);
+        if answerable {
+            let answer = Answer { close: true, ..Answer::upstream(status) };
+            // The client may be gone as well; there is nobody else to tell.
+            let _ = respond::send(session, answer, &ctx.request_id, self.settings.hsts_max_age).await;
+        }
+        FailToProxy { error_code: if answerable { status.as_u16() } else { 0 }, can_reuse_downstream: false }
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+        // `fail_to_proxy` has told of it, without the target that pingora would print.
+        true
+    }
+
+    fn request_summary(&self, _: &Session, ctx: &Context) -> String {
+        format!("request {}", ctx.request_id)
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
+        let method = &session.req_header().method;
+        let status = session.response_written().map(|response| response.status);
+        let (total, upstream) = (ctx.started.elapsed(), ctx.upstream_duration());
+        let route = ctx.route.as_deref().unwrap_or(route::NONE);
+        self.metrics.request(route, method, status, total, upstream);
+        crate::record::write(&Access {
+            request_id: &ctx.request_id,
+            client: ctx.client,
+            method: method_label(method),
+            route,
+            status,
+            upstream,
+            total,
+            identity: ctx.principal.as_ref().map(|principal| principal.identity.as_str()),
+            bytes: session.body_bytes_sent(),
+            reason: ctx.reason,
+        });
+    }
+}
+
+/// The head of a request, as the parser left it.
+fn head(request: &RequestHeader) -> Head<'_> {
+    Head { method: &request.method, uri: &request.uri, version: request.version, headers: &request.headers }
+}
+
+/// The answer to a failure towards the backend, or our own.
+fn failure_status(error: &Error) -> StatusCode {
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout) => {
+            StatusCode::GATEWAY_TIMEOUT
+        }
+        (ErrorSource::Upstream, _) => StatusCode::BAD_GATEWAY,
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => StatusCode::REQUEST_TIMEOUT,
+        (ErrorSource::Downstream, _) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Whether there is nobody left to answer.
+fn is_client_gone(error: &Error) -> bool {
+    let odd_chunk = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
+    if error.root_cause().downcast_ref().is_some_and(odd_chunk) {
+        return false;
+    }
+    let gone = matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed);
+    *error.esource() == ErrorSource::Downstream && gone
+}
+
+fn client_address(session: &Session) -> Option<IpAddr> {
+    match session.client_addr()? {
+        PeerAddr::Inet(address) => Some(crate::client::address(*address)),
+        PeerAddr::Unix(_) => None,
+    }
+}
+
+/// Reads a request's body of at most `limit` bytes.
+async fn read_body(session: &mut Session, limit: usize) -> Result<Bytes, login::Refusal> {
+    let headers = &session.req_header().headers;
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|declared| declared > limit) {
+        return Err(login::Refusal::TooLarge);
+    }
+    let expects =
+        headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    // HTTP/1.0 knows no interim answer and would take this for the answer (RFC 9110, section
+    // 10.1.1); and where nothing is to come, there is nothing to wait for.
+    if expects && session.req_header().version != Version::HTTP_10 && !session.as_downstream_mut().is_body_empty() {
+        let keepalive = session.get_keepalive();
+        session.write_continue_response().await.map_err(|_| login::Refusal::Incomplete)?;
+        // pingora takes this for an answer that leaves the body unread, and would close.
+        session.set_keepalive(keepalive);
+    }
+    let mut body = BytesMut::new();
+    while let Some(part) = session.read_request_body().await.map_err(|error| unread(&error))? {
+        if body.len() + part.len() > limit {
+            return Err(login::Refusal::TooLarge);
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok(body.freeze())
+}
+
+/// Why a login's body could not be read.
+fn unread(error: &Error) -> login::Refusal {
+    match error.etype() {
+        ErrorType::ReadTimedout => login::Refusal::Incomplete,
+        _ => login::Refusal::Broken,
+    }
+}
+
+/// 128 random bits in hexadecimal.
+fn random_id() -> Option<String> {
+    use std::fmt::Write as _;
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).ok()?;
+    Some(bytes.iter().fold(String::with_capacity(32), |mut id, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(id, "{byte:02x}");
+        id
+    }))
+}
+
+/// Seconds since 1970. A clock before that is read as 1970, when no token of ours is valid.
+fn now() -> i64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+}

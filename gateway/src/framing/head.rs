@@ -1,0 +1,206 @@
+//! The head of an HTTP/1 request as it came, before any parser has mended it
+//! (RFC 9112, sections 2 to 6).
+
+use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Uri, Version};
+
+use super::{Body, Head, Refusal, Settings, inspect};
+
+/// What a request line holds besides its target, generously: a method, a version, CRLF.
+const LINE_BYTES: usize = 64;
+
+/// The fields that decide where a request goes and where it ends.
+const DECISIVE: [HeaderName; 3] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING];
+
+/// The most that a head may have, in bytes, before it is known to be too large.
+pub fn max_head_bytes(settings: &Settings) -> usize {
+    settings.max_header_bytes + settings.max_target_bytes + LINE_BYTES
+}
+
+/// Where the head ends that `bytes` begin with, where it does; the first `seen` bytes are known
+/// to hold no end. Lines that end in a bare LF end a head as well: [`check_head`] refuses them,
+/// instead of waiting for what never comes.
+pub fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
+    // An end is up to three bytes long, so it may have begun two before.
+    let start = seen.saturating_sub(2);
+    let rest = bytes.get(start..)?;
+    let is_end = |at: usize| match (rest.get(at), rest.get(at + 1), rest.get(at + 2)) {
+        (Some(b'\n'), Some(b'\n'), _) => Some(at + 2),
+        (Some(b'\n'), Some(b'\r'), Some(b'\n')) => Some(at + 3),
+        _ => None,
+    };
+    (0..rest.len()).find_map(is_end).map(|end| start + end)
+}
+
+/// Checks a whole head: its grammar, that it has one meaning, and what a parser cannot take.
+/// Tells what follows it.
+///
+/// # Errors
+/// The first [`Refusal`] in the contract's order.
+pub fn check_head(raw: &[u8], settings: &Settings) -> Result<Body, Refusal> {
+    let mut lines = raw.split_inclusive(|&byte| byte == b'\n');
+    let request_line = line(lines.next().unwrap_or_default())?;
+    let (method, target, version) = read_request_line(request_line)?;
+    let mut headers = HeaderMap::new();
+    let mut count = 0;
+    for field in lines {
+        let field = line(field)?;
+        if field.is_empty() {
+            break;
+        }
+        count += 1;
+        let (name, value) = read_field(field)?;
+        if let Some(name) =
+            DECISIVE.into_iter().find(|decisive| name.eq_ignore_ascii_case(decisive.as_str().as_bytes()))
+        {
+            headers.append(name, HeaderValue::from_bytes(value).map_err(|_| Refusal::Malformed("an odd value"))?);
+        }
+    }
+    let too_long = target.len() > settings.max_target_bytes;
+    let uri = match Uri::try_from(target) {
+        Ok(uri) => uri,
+        Err(_) if too_long => return Err(Refusal::TargetTooLong),
+        Err(_) => return Err(Refusal::Malformed("an odd target")),
+    };
+    let target = inspect(Head { method: &method, uri: &uri, version, headers: &headers })?;
+    if too_long {
+        return Err(Refusal::TargetTooLong);
+    }
+    // The parser takes no more than 256 fields.
+    if count > settings.max_header_fields {
+        return Err(Refusal::HeadersTooLarge);
+    }
+    Ok(target.body)
+}
+
+/// Why a head that has not ended within [`max_head_bytes`] is refused.
+pub fn overflow(raw: &[u8], settings: &Settings) -> Refusal {
+    let line = raw.iter().position(|&byte| byte == b'\n').unwrap_or(raw.len());
+    if line > settings.max_target_bytes + LINE_BYTES { Refusal::TargetTooLong } else { Refusal::HeadersTooLarge }
+}
+
+/// A line without its CRLF.
+fn line(line: &[u8]) -> Result<&[u8], Refusal> {
+    line.strip_suffix(b"\r\n").ok_or(Refusal::Malformed("a line does not end in CRLF"))
+}
+
+fn read_request_line(line: &[u8]) -> Result<(Method, &[u8], Version), Refusal> {
+    let mut words = line.split(|&byte| byte == b' ');
+    let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(Refusal::Malformed("the request line is not three words"));
+    };
+    let method = Method::from_bytes(method).map_err(|_| Refusal::Malformed("an odd method"))?;
+    // A fragment is never sent (RFC 9112, section 3.2); the parser would drop it silently.
+    if target.is_empty() || !target.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Err(Refusal::Malformed("a character that may not stand in a target"));
+    }
+    let version = match version {
+        b"HTTP/1.1" => Version::HTTP_11,
+        b"HTTP/1.0" => Version::HTTP_10,
+        _ => return Err(Refusal::Malformed("an odd version")),
+    };
+    Ok((method, target, version))
+}
+
+fn read_field(field: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    if matches!(field.first(), Some(b' ' | b'\t')) {
+        return Err(Refusal::Malformed("a folded line"));
+    }
+    let colon = field.iter().position(|&byte| byte == b':').ok_or(Refusal::Malformed("a line without a colon"))?;
+    let (name, value) = field.split_at(colon);
+    let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii();
+    if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
+        return Err(Refusal::Malformed("an odd field name"));
+    }
+    // Controls, a bare CR and NUL among them, may not stand in a value (RFC 9110, section 5.5).
+    if value.iter().any(|&byte| byte.is_ascii_control() && byte != b'\t') {
+        return Err(Refusal::Malformed("a control character in a value"));
+    }
+    Ok((name, value))
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(raw: &str) -> Result<Body, Refusal> {
+        assert_eq!(end_of_head(raw.as_bytes(), 0), Some(raw.len()), "{raw:?}");
+        check_head(raw.as_bytes(), &Settings::default())
+    }
+
+    #[test]
+    fn plain_heads_pass() {
+        assert_eq!(check("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Body::None));
+        assert_eq!(
+            check("POST /a?b HTTP/1.0\r\nhost:a:1\r\nX-A:\t\u{e9} \r\nContent-Length: 7\r\n\r\n"),
+            Ok(Body::Length(7))
+        );
+        assert_eq!(check("GET https://a/b HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Body::None));
+    }
+
+    #[test]
+    fn what_a_parser_would_mend_is_refused() {
+        for raw in [
+            "GET / HTTP/1.1\nHost: a\n\n",
+            "GET / HTTP/1.1\r\nHost: a\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: b\0\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX Y: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nb\r\n\r\n",
+            "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+            "GET / http/1.1\r\nHost: a\r\n\r\n",
+            "G(T / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\n",
+            "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\ncontent-length: 1\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n",
+        ] {
+            assert!(matches!(check(raw), Err(Refusal::Malformed(_))), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_ends_at_its_first_empty_line() {
+        assert_eq!(end_of_head(b"GET / HTTP/1.1\r\nHost: a\r\n", 0), None);
+        assert_eq!(end_of_head(b"a\r\n\r\nb\r\n\r\n", 0), Some(5));
+        assert_eq!(end_of_head(b"a\n\nb", 0), Some(3));
+        assert_eq!(end_of_head(b"", 0), None);
+        let head = b"a\r\nb\r\n\r\n";
+        for seen in 0..head.len() {
+            assert_eq!(end_of_head(head, seen), Some(head.len()), "{seen}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_told_apart() {
+        let settings = Settings { max_header_bytes: 100, max_header_fields: 2, max_target_bytes: 10 };
+        let check = |raw: &str| check_head(raw.as_bytes(), &settings);
+        assert_eq!(check("GET /012345678 HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Body::None));
+        assert_eq!(check("GET /0123456789 HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Refusal::TargetTooLong));
+        assert_eq!(check("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nA: b\r\n\r\n"), Err(Refusal::HeadersTooLarge));
+        assert_eq!(overflow(&[b'a'; 200], &settings), Refusal::TargetTooLong);
+        assert_eq!(
+            overflow(format!("GET / HTTP/1.1\r\n{}", "a".repeat(200)).as_bytes(), &settings),
+            Refusal::HeadersTooLarge
+        );
+    }
+}

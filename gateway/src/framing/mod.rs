@@ -1,0 +1,182 @@
+//! What is refused before anything else is looked at: framing on which two programs could
+//! disagree, targets that are none of ours, and sizes (RFC 9112; RFC 9113, section 8).
+//!
+//! On HTTP/1, [`check_head`] sees the head as it came, before a parser has mended it. The
+//! corridor asks [`inspect`] first and [`check_sizes`] next; everything after them works with
+//! the [`Target`] that the first returns, and never reads the request line again.
+
+mod head;
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::uri::Authority;
+use http::{HeaderMap, Method, Uri, Version};
+
+pub use head::{check_head, end_of_head, max_head_bytes, overflow};
+
+/// How large a request may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The header section, in bytes. 16 KiB by default.
+    pub max_header_bytes: usize,
+    /// The fields in it. 100 by default.
+    pub max_header_fields: usize,
+    /// The request target, in bytes. 2 KiB by default.
+    pub max_target_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { max_header_bytes: 16 * 1024, max_header_fields: 100, max_target_bytes: 2 * 1024 }
+    }
+}
+
+/// What a request asks for, once it is known to have one meaning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The host it names, without the port, in lower case; brackets around IPv6.
+    pub host: String,
+    /// The host as it was sent, port included.
+    pub authority: String,
+    /// The path, as sent.
+    pub path: String,
+    /// The query, as sent.
+    pub query: Option<String>,
+    /// What follows the head.
+    pub body: Body,
+}
+
+/// What follows the head of a request (RFC 9112, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing; a length of 0 says the same.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks, of which the last tells that it is.
+    Chunked,
+}
+
+/// Why a request is refused. The reason is for the log; the client is told the status alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not one meaning: 400, and the connection is closed.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// The target is too long: 414.
+    #[error("the target is too long")]
+    TargetTooLong,
+    /// The header section is too large: 431.
+    #[error("the header section is too large")]
+    HeadersTooLarge,
+}
+
+/// The request line and header section of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target: origin or absolute form.
+    pub uri: &'a Uri,
+    /// The protocol version.
+    pub version: Version,
+    /// The fields, as the parser left them.
+    pub headers: &'a HeaderMap,
+}
+
+/// Checks that a request has one meaning, and tells which.
+///
+/// # Errors
+/// [`Refusal::Malformed`] with the first reason found.
+pub fn inspect(head: Head<'_>) -> Result<Target, Refusal> {
+    if matches!(*head.method, Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::Malformed("a method that is never taken"));
+    }
+    // The asterisk form (RFC 9112, section 3.2.4) speaks of the server, which has nothing to tell.
+    if !head.uri.path().starts_with('/') {
+        return Err(Refusal::Malformed("the target has no path"));
+    }
+    let authority = authority(&head)?;
+    let body = body(&head)?;
+    Ok(Target {
+        host: authority.host().to_ascii_lowercase(),
+        authority: authority.as_str().to_owned(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
+        body,
+    })
+}
+
+/// Checks the sizes of a request that has one meaning.
+///
+/// # Errors
+/// [`Refusal::TargetTooLong`] and [`Refusal::HeadersTooLarge`], in this order.
+pub fn check_sizes(head: Head<'_>, settings: &Settings) -> Result<(), Refusal> {
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > settings.max_target_bytes {
+        return Err(Refusal::TargetTooLong);
+    }
+    // Each field counts as on the wire: the name, ": ", the value, CRLF.
+    let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if head.headers.len() > settings.max_header_fields || bytes > settings.max_header_bytes {
+        return Err(Refusal::HeadersTooLarge);
+    }
+    Ok(())
+}
+
+/// The one host that the request names: `Host`, `:authority` or an absolute target, all alike.
+fn authority(head: &Head<'_>) -> Result<Authority, Refusal> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let host = match hosts.next() {
+        Some(value) => Some(Authority::try_from(value.as_bytes()).map_err(|_| Refusal::Malformed("an odd Host"))?),
+        None => None,
+    };
+    if hosts.next().is_some() {
+        return Err(Refusal::Malformed("two Host fields"));
+    }
+    let authority = match (head.uri.authority(), host) {
+        (Some(target), Some(host)) if *target != host => {
+            return Err(Refusal::Malformed("the target names another host than Host"));
+        }
+        (Some(target), _) => target.clone(),
+        (None, Some(host)) => host,
+        (None, None) => return Err(Refusal::Malformed("no Host")),
+    };
+    let host = authority.host();
+    let odd = authority.as_str().contains('@') || host.is_empty() || authority.as_str().ends_with(':');
+    let odd_port = authority.as_str().len() > host.len() && authority.port_u16().is_none();
+    if odd || odd_port {
+        return Err(Refusal::Malformed("an odd Host"));
+    }
+    Ok(authority)
+}
+
+/// What follows, by a length or an encoding of one meaning (RFC 9112, section 6).
+fn body(head: &Head<'_>) -> Result<Body, Refusal> {
+    let mut encodings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+    match (encodings.next(), lengths.next()) {
+        (None, None) => Ok(Body::None),
+        (Some(_), _) if head.version != Version::HTTP_11 => {
+            Err(Refusal::Malformed("Transfer-Encoding outside HTTP/1.1"))
+        }
+        (Some(encoding), None)
+            if encodings.next().is_none() && encoding.as_bytes().eq_ignore_ascii_case(b"chunked") =>
+        {
+            Ok(Body::Chunked)
+        }
+        (Some(_), _) => Err(Refusal::Malformed("an odd Transfer-Encoding")),
+        (None, Some(length)) => {
+            let digits = !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
+            let value = length.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+            match value {
+                Some(value) if digits && lengths.next().is_none() => {
+                    Ok(if value == 0 { Body::None } else { Body::Length(value) })
+                }
+                _ => Err(Refusal::Malformed("an odd Content-Length")),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+use super::*;
+
+fn request(head: &str) -> Result<Target, Refusal> {
+    let mut lines = head.lines();
+    let request_line = lines.next().unwrap();
+    let (method, rest) = request_line.split_once(' ').unwrap();
+    let (uri, version) = rest.rsplit_once(' ').unwrap();
+    let mut headers = HeaderMap::new();
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':').unwrap();
+        headers.append(http::HeaderName::try_from(name.trim()).unwrap(), value.trim().parse().unwrap());
+    }
+    let head = Head {
+        method: &method.parse().unwrap(),
+        uri: &uri.parse().unwrap(),
+        version: if version == "HTTP/1.0" { Version::HTTP_10 } else { Version::HTTP_11 },
+        headers: &headers,
+    };
+    let target = inspect(head)?;
+    check_sizes(head, &Settings::default())?;
+    Ok(target)
+}
+
+fn malformed(head: &str) -> bool {
+    matches!(request(head), Err(Refusal::Malformed(_)))
+}
+
+#[test]
+fn a_plain_request_has_one_meaning() {
+    let target = request("GET /a/b?c=d HTTP/1.1\nHost: LocalHost:8443\n\n").unwrap();
+    assert_eq!((target.host.as_str(), target.authority.as_str()), ("localhost", "LocalHost:8443"));
+    assert_eq!((target.path.as_str(), target.query.as_deref(), target.body), ("/a/b", Some("c=d"), Body::None));
+}
+
+#[test]
+fn an_absolute_target_must_name_the_same_host() {
+    assert!(request("GET https://a:1/b HTTP/1.1\nHost: a:1\n\n").is_ok());
+    assert!(malformed("GET https://a:1/b HTTP/1.1\nHost: b:1\n\n"));
+}
+
+#[test]
+fn missing_repeated_or_odd_hosts() {
+    for head in [
+        "GET / HTTP/1.1\n\n",
+        "GET / HTTP/1.0\n\n",
+        "GET / HTTP/1.1\nHost: a\nHost: a\n\n",
+        "GET / HTTP/1.1\nHost:\n\n",
+        "GET / HTTP/1.1\nHost: a b\n\n",
+        "GET / HTTP/1.1\nHost: a@b\n\n",
+        "GET / HTTP/1.1\nHost: a:x\n\n",
+        "GET / HTTP/1.1\nHost: a:\n\n",
+        "GET / HTTP/1.1\nHost: a/b\n\n",
+        "GET / HTTP/1.1\nHost: :1\n\n",
+    ] {
+        assert!(malformed(head), "{head}");
+    }
+}
+
+#[test]
+fn methods_that_are_never_taken() {
+    assert!(malformed("TRACE / HTTP/1.1\nHost: a\n\n"));
+    assert!(malformed("OPTIONS * HTTP/1.1\nHost: a\n\n"));
+}
+
+#[test]
+fn lengths_of_more_than_one_meaning() {
+    for fields in [
+        "Content-Length: 1\nTransfer-Encoding: chunked",
+        "Content-Length: 1\nContent-Length: 1",
+        "Content-Length: 1, 1",
+        "Content-Length: +1",
+        "Content-Length: 0x1",
+        "Content-Length: 1 1",
+        "Content-Length:",
+        "Content-Length: 99999999999999999999",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: identity",
+    ] {
+        assert!(malformed(&format!("POST / HTTP/1.1\nHost: a\n{fields}\n\n")), "{fields}");
+    }
+    assert!(malformed("POST / HTTP/1.0\nHost: a\nTransfer-Encoding: chunked\n\n"));
+}
+
+#[test]
+fn a_length_of_zero_is_no_body() {
+    let body = |fields| request(&format!("POST / HTTP/1.1\nHost: a\n{fields}\n\n")).unwrap().body;
+    assert_eq!(body("Content-Length: 0"), Body::None);
+    assert_eq!(body("Content-Length: 1"), Body::Length(1));
+    assert_eq!(body("Transfer-Encoding: Chunked"), Body::Chunked);
+}
+
+#[test]
+fn sizes() {
+    let long = |length| request(&format!("GET /{} HTTP/1.1\nHost: a\n\n", "a".repeat(length)));
+    assert!(long(2047).is_ok());
+    assert_eq!(long(2048), Err(Refusal::TargetTooLong));
+    let large = |length| request(&format!("GET / HTTP/1.1\nHost: a\nX-A: {}\n\n", "a".repeat(length)));
+    assert!(large(16 * 1024 - 20).is_ok());
+    assert_eq!(large(16 * 1024), Err(Refusal::HeadersTooLarge));
+    let many = |count| request(&format!("GET / HTTP/1.1\nHost: a\n{}\n", "X-A: b\n".repeat(count)));
+    assert!(many(99).is_ok());
+    assert_eq!(many(100), Err(Refusal::HeadersTooLarge));
+}

@@ -1,0 +1,205 @@
+//! One connection, from its handshake to its end.
+//!
+//! On HTTP/1 each head is read here, whole and within its deadline, and looked at before
+//! pingora parses it: by then a parser has mended what two programs may read differently.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::{ALPN, Ssl as _, Stream};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::{Failure, Gate, Idle, Observe, Settings, TlsStream};
+
+/// What a client of HTTP/2 sends first (RFC 9113, section 3.4), in bytes.
+const PREFACE_BYTES: usize = 24;
+
+/// How long a client that was refused may take to read why.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One accepted connection.
+pub(super) struct Connection<A> {
+    pub(super) acceptor: TlsAcceptor,
+    pub(super) app: Arc<A>,
+    pub(super) gate: Arc<dyn Gate>,
+    pub(super) settings: Settings,
+    pub(super) drain: watch::Receiver<bool>,
+}
+
+/// What was read of a head.
+enum Read {
+    /// All of it, and it passes.
+    Head,
+    /// It is refused, by this answer.
+    Refused(bytes::Bytes),
+    /// The client left, or sent nothing in time.
+    Gone,
+}
+
+impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
+    /// Serves `stream` until it ends.
+    pub(super) async fn run(mut self, stream: TcpStream, peer: SocketAddr, observer: &dyn Observe) {
+        let Some(mut stream) = self.shake_hands(stream, peer, observer).await else { return };
+        if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+            let preface = timeout(self.settings.header_timeout, read_preface(&mut stream));
+            let preface = tokio::select! {
+                preface = preface => Some(preface),
+                _ = self.drain.wait_for(|drain| *drain) => None,
+            };
+            match preface {
+                Some(Ok(Ok(()))) => {
+                    let stream: Stream = Box::new(stream);
+                    self.app.process_new(stream, &self.drain).await;
+                }
+                Some(Err(_)) => observer.reaped(Idle::Header),
+                Some(Ok(Err(_))) | None => {}
+            }
+        } else {
+            self.serve_http1(Box::new(stream), observer).await;
+        }
+    }
+
+    async fn shake_hands(&self, stream: TcpStream, peer: SocketAddr, observer: &dyn Observe) -> Option<TlsStream> {
+        let accepted = Instant::now();
+        // Answers leave in one piece; waiting for more to send would only delay them.
+        if stream.set_nodelay(true).is_err() {
+            observer.failed(Failure::Disconnected);
+            return None;
+        }
+        match timeout(self.settings.handshake_timeout, self.acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => {
+                let stream = TlsStream::new(stream, peer, accepted.elapsed(), self.settings.write_timeout);
+                observer.shaken(stream.version());
+                return Some(stream);
+            }
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => observer.failed(Failure::Protocol),
+            Ok(Err(_)) => observer.failed(Failure::Disconnected),
+            Err(_) => observer.failed(Failure::Timeout),
+        }
+        None
+    }
+
+    /// One request after the other, as pingora's own loop does it, with the head read first.
+    async fn serve_http1(&mut self, mut stream: Box<TlsStream>, observer: &dyn Observe) {
+        let mut persistent: Option<HttpPersistentSettings> = None;
+        loop {
+            let is_first = persistent.is_none();
+            match self.await_head(&mut stream, is_first, observer).await {
+                Read::Head => {}
+                Read::Refused(answer) => return refuse(&mut stream, &answer).await,
+                Read::Gone => return stream.close().await,
+            }
+            let mut session = ServerSession::new_http1(stream);
+            if let Some(persistent) = persistent.take() {
+                persistent.apply_to_session(&mut session);
+            }
+            let Some(reused) = self.app.process_new_http(session, &self.drain).await else { return };
+            let (reused, settings) = reused.consume();
+            // It is the stream that was handed over; any other could not be read ahead.
+            let Ok(same) = reused.into_any().downcast::<TlsStream>() else { return };
+            stream = same;
+            persistent = settings;
+            if persistent.is_none() {
+                return stream.close().await;
+            }
+        }
+    }
+
+    /// Waits for a request as long as the connection may be idle, or until a drain begins,
+    /// and then for its head.
+    async fn await_head(&mut self, stream: &mut TlsStream, is_first: bool, observer: &dyn Observe) -> Read {
+        let began = Instant::now();
+        let mut left = self.settings.header_timeout;
+        if stream.ahead().is_empty() {
+            let (wait, reason) =
+                if is_first { (left, Idle::Header) } else { (self.settings.keepalive_timeout, Idle::Keepalive) };
+            let first = tokio::select! {
+                first = timeout(wait, stream.read_ahead()) => first,
+                // An error means that the listener is gone: the same as a drain.
+                _ = self.drain.wait_for(|drain| *drain) => return Read::Gone,
+            };
+            match first {
+                Ok(Ok(bytes)) if !bytes.is_empty() => {}
+                Ok(_) => return Read::Gone,
+                Err(_) => {
+                    observer.reaped(reason);
+                    return Read::Gone;
+                }
+            }
+            if is_first {
+                left = left.saturating_sub(began.elapsed());
+            }
+        }
+        let head = timeout(left, read_head(stream, &*self.gate)).await;
+        head.unwrap_or_else(|_| {
+            observer.reaped(Idle::Header);
+            Read::Gone
+        })
+    }
+}
+
+/// Reads ahead until a head has ended.
+async fn read_head(stream: &mut TlsStream, gate: &dyn Gate) -> Read {
+    let peer = stream.peer();
+    let mut seen = 0;
+    loop {
+        // A robust server ignores an empty line before a request (RFC 9112, section 2.2).
+        if seen <= 2 && stream.ahead().starts_with(b"\r\n") {
+            stream.skip_ahead(2);
+            seen = 0;
+        }
+        let ahead = stream.ahead();
+        if let Some(head) = gate.end(ahead, seen).and_then(|end| ahead.get(..end)) {
+            let length = head.len() as u64;
+            return match gate.check(head, peer) {
+                Ok(body) => {
+                    // What follows the request is the next one, which is read when this one
+                    // has been answered.
+                    match body {
+                        Some(body) => stream.allow(length.saturating_add(body)),
+                        None => stream.allow_chunks(length),
+                    }
+                    Read::Head
+                }
+                Err(answer) => Read::Refused(answer),
+            };
+        }
+        if ahead.len() > gate.max_head_bytes() {
+            return Read::Refused(gate.overflow(ahead, peer));
+        }
+        seen = ahead.len();
+        match stream.read_ahead().await {
+            Ok(bytes) if bytes.len() > seen => {}
+            _ => return Read::Gone,
+        }
+    }
+}
+
+async fn read_preface(stream: &mut TlsStream) -> io::Result<()> {
+    while stream.ahead().len() < PREFACE_BYTES {
+        let before = stream.ahead().len();
+        if stream.read_ahead().await?.len() == before {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
+
+/// Tells why, and closes.
+async fn refuse(stream: &mut TlsStream, answer: &[u8]) {
+    let told = async {
+        stream.write_all(answer).await?;
+        stream.flush().await
+    };
+    // Whether the client heard it makes no difference to what follows.
+    let _ = timeout(REFUSAL_TIMEOUT, told).await;
+    stream.close().await;
+}

@@ -1,0 +1,262 @@
+//! The public listener: accepts, shakes hands, and hands each stream to the HTTP side.
+//!
+//! The stock listener of pingora has a fixed handshake deadline, no cap and large buffers;
+//! this one is a pingora [`Service`] of our own around the same HTTP application.
+
+mod chunks;
+mod connection;
+mod stream;
+mod tls;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::apps::HttpServerApp;
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::Service;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use connection::Connection;
+pub use stream::TlsStream;
+pub use tls::{Identity, NotAnIdentity, server_config};
+
+/// The TLS versions that are spoken.
+pub const VERSIONS: [&str; 2] = ["1.2", "1.3"];
+
+/// How connections are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// For the whole TLS handshake. 10 s by default.
+    pub handshake_timeout: Duration,
+    /// For the whole head of an HTTP/1 request, and for the preface of HTTP/2: the first from
+    /// the end of the handshake, later ones from their first byte. 10 s by default.
+    pub header_timeout: Duration,
+    /// How long an unused connection is kept. 60 s by default.
+    pub keepalive_timeout: Duration,
+    /// How long a client may take nothing of what is written to it. 30 s by default.
+    pub write_timeout: Duration,
+    /// Connections at once, over which the newest is closed. 15,000 by default.
+    pub max_connections: u32,
+    /// Worker threads.
+    pub workers: usize,
+    /// How long a stop waits for what is under way.
+    pub drain_timeout: Duration,
+}
+
+/// Why a connection came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// The handshake took too long.
+    Timeout,
+    /// The client spoke no TLS that we accept.
+    Protocol,
+    /// The connection broke.
+    Disconnected,
+}
+
+impl Failure {
+    /// Every failure.
+    pub const ALL: [Self; 3] = [Self::Timeout, Self::Protocol, Self::Disconnected];
+
+    /// The reason as a metric tells it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
+/// Why a connection was closed without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Idle {
+    /// The head of a request did not come within its deadline.
+    Header,
+    /// No further request came.
+    Keepalive,
+}
+
+impl Idle {
+    /// Every reason.
+    pub const ALL: [Self; 2] = [Self::Header, Self::Keepalive];
+
+    /// The reason as a metric tells it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Header => "header_timeout",
+            Self::Keepalive => "keepalive_timeout",
+        }
+    }
+}
+
+/// What looks at the head of each HTTP/1 request before any parser does.
+pub trait Gate: Send + Sync + 'static {
+    /// Where the head ends that `bytes` begin with, where it does; the first `seen` bytes are
+    /// known to hold no end.
+    fn end(&self, bytes: &[u8], seen: usize) -> Option<usize>;
+
+    /// The most that a head may have, in bytes.
+    fn max_head_bytes(&self) -> usize;
+
+    /// Looks at a whole head, and tells how many bytes of body follow it: `None` where it is
+    /// chunked, so that only the body itself tells where it ends.
+    ///
+    /// # Errors
+    /// The answer to send before the connection is closed.
+    fn check(&self, head: &[u8], peer: SocketAddr) -> Result<Option<u64>, Bytes>;
+
+    /// The answer to a head that has not ended within [`Gate::max_head_bytes`].
+    fn overflow(&self, head: &[u8], peer: SocketAddr) -> Bytes;
+}
+
+/// What is told of connections, for whoever counts them.
+pub trait Observe: Send + Sync + 'static {
+    /// A connection was accepted.
+    fn opened(&self);
+    /// A connection ended.
+    fn closed(&self);
+    /// A connection was refused at the cap.
+    fn refused(&self);
+    /// A handshake ended well, with this version (one of [`VERSIONS`]).
+    fn shaken(&self, version: &'static str);
+    /// A handshake failed.
+    fn failed(&self, failure: Failure);
+    /// A connection was closed because no request came, or not within its deadline.
+    fn reaped(&self, idle: Idle);
+}
+
+/// Binds `address`; port 0 takes a free one.
+///
+/// # Errors
+/// Whatever the system says, the address included.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// The two ends of a stop, as the listener holds them.
+pub struct Drain {
+    /// When it becomes true, the listener stops accepting.
+    pub asked: watch::Receiver<bool>,
+    /// Becomes true once the last connection has ended, or the drain timeout has passed.
+    pub done: watch::Sender<bool>,
+}
+
+/// The service that serves `app` on one socket until it is told to drain.
+pub struct Listener<A> {
+    socket: Option<TcpListener>,
+    acceptor: TlsAcceptor,
+    app: Arc<A>,
+    gate: Arc<dyn Gate>,
+    observer: Arc<dyn Observe>,
+    settings: Settings,
+    drain: Drain,
+}
+
+impl<A> Listener<A> {
+    /// A listener on `socket`.
+    pub fn new(
+        socket: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        app: Arc<A>,
+        gate: Arc<dyn Gate>,
+        observer: Arc<dyn Observe>,
+        settings: Settings,
+        drain: Drain,
+    ) -> Self {
+        Self { socket: Some(socket), acceptor: TlsAcceptor::from(tls), app, gate, observer, settings, drain }
+    }
+}
+
+#[async_trait]
+impl<A: HttpServerApp + Send + Sync + 'static> Service for Listener<A> {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+        if let Some(socket) = self.socket.take() {
+            match tokio::net::TcpListener::from_std(socket) {
+                Ok(socket) => self.serve(socket).await,
+                Err(error) => tracing::error!(%error, "the public listener cannot be served"),
+            }
+        }
+        // Whoever waits for the drain must not wait for a service that is gone.
+        self.drain.done.send_replace(true);
+    }
+
+    fn name(&self) -> &str {
+        "public"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(self.settings.workers)
+    }
+}
+
+impl<A: HttpServerApp + Send + Sync + 'static> Listener<A> {
+    async fn serve(&mut self, socket: tokio::net::TcpListener) {
+        let cap = self.settings.max_connections;
+        let free = Arc::new(Semaphore::new(usize::try_from(cap).unwrap_or(Semaphore::MAX_PERMITS)));
+        while !*self.drain.asked.borrow() {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                _ = self.drain.asked.changed() => break,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, or the client is gone already: neither is mended by
+                    // asking again at once.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+            };
+            // A closed connection tells the newest client at once, before any work is done.
+            let Ok(permit) = Arc::clone(&free).try_acquire_owned() else {
+                self.observer.refused();
+                continue;
+            };
+            let open = Open::new(Arc::clone(&self.observer));
+            let connection = Connection {
+                acceptor: self.acceptor.clone(),
+                app: Arc::clone(&self.app),
+                gate: Arc::clone(&self.gate),
+                settings: self.settings,
+                drain: self.drain.asked.clone(),
+            };
+            tokio::spawn(async move {
+                connection.run(stream, peer, &*open.0).await;
+                drop((open, permit));
+            });
+        }
+        drop(socket);
+        // Connections that wait for a request are told; those that answer one may end it.
+        self.app.http_cleanup().await;
+        if timeout(self.settings.drain_timeout, free.acquire_many(cap)).await.is_err() {
+            tracing::warn!("connections were still open at the end of the drain timeout");
+        }
+    }
+}
+
+/// Tells the observer of a connection's end, however it comes.
+struct Open(Arc<dyn Observe>);
+
+impl Open {
+    fn new(observer: Arc<dyn Observe>) -> Self {
+        observer.opened();
+        Self(observer)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.closed();
+    }
+}

@@ -1,0 +1,323 @@
+//! A TLS connection as pingora wants it, with a write buffer of our own: the head and the
+//! body of an answer leave in one TLS record and one system call, and a connection that
+//! waits holds no buffer.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::{Buf as _, BytesMut};
+use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+use tokio_rustls::server;
+
+use super::chunks::Chunks;
+
+/// What is gathered before it is encrypted: one TLS record (RFC 8446, section 5.1).
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// What is read ahead at once, and the most that is kept of the next request.
+const PIECE_BYTES: usize = 4 * 1024;
+
+/// How long a closing connection waits for its last bytes to leave.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A connection on which the handshake is done.
+pub struct TlsStream {
+    inner: server::TlsStream<TcpStream>,
+    peer: SocketAddr,
+    /// What was read ahead, to be read again by whoever reads next.
+    ahead: BytesMut,
+    /// How many bytes may be read before whatever comes belongs to the next request, or to
+    /// the chunked body; `None` is no bound.
+    allowance: Option<u64>,
+    /// Follows the body that comes behind the allowance, where only it tells where it ends.
+    chunks: Option<Chunks>,
+    /// What is to be written next; `written` bytes of it have been.
+    buffer: Vec<u8>,
+    written: usize,
+    tls: Arc<SslDigest>,
+    version: &'static str,
+    socket: Arc<SocketDigest>,
+    timing: TimingDigest,
+    write_timeout: Duration,
+    /// Runs while the client takes nothing of what is to be written.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl TlsStream {
+    /// Wraps `inner`, whose handshake took `handshake`. A write that makes no progress for
+    /// `write_timeout` fails.
+    pub fn new(
+        inner: server::TlsStream<TcpStream>,
+        peer: SocketAddr,
+        handshake: Duration,
+        write_timeout: Duration,
+    ) -> Self {
+        let (tcp, session) = inner.get_ref();
+        let version = match session.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
+            Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
+            _ => "other",
+        };
+        let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown");
+        let socket = SocketDigest::from_raw_fd(tcp.as_raw_fd());
+        // The cell is new, so it is empty.
+        let _ = socket.peer_addr.set(Some(PeerAddr::Inet(peer)));
+        Self {
+            tls: Arc::new(SslDigest::new(cipher, version, None, None, Vec::new())),
+            version,
+            socket: Arc::new(socket),
+            timing: TimingDigest {
+                established_ts: SystemTime::now(),
+                establishment_duration: Some(handshake),
+                offload_wait_duration: None,
+            },
+            inner,
+            peer,
+            ahead: BytesMut::new(),
+            allowance: None,
+            chunks: None,
+            buffer: Vec::new(),
+            written: 0,
+            write_timeout,
+            stalled: None,
+        }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Reads some more ahead, and returns all that was; the same as before at the end.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn read_ahead(&mut self) -> io::Result<&[u8]> {
+        self.inner.read_buf(&mut self.ahead).await?;
+        Ok(&self.ahead)
+    }
+
+    /// What was read ahead and has not been read since.
+    pub fn ahead(&self) -> &[u8] {
+        &self.ahead
+    }
+
+    /// Forgets the first `count` bytes that were read ahead.
+    pub fn skip_ahead(&mut self, count: usize) {
+        self.ahead.advance(count.min(self.ahead.len()));
+    }
+
+    /// Lets so many bytes be read, those ahead among them; more are kept for later.
+    pub fn allow(&mut self, count: u64) {
+        self.allowance = Some(count);
+        self.chunks = None;
+    }
+
+    /// [`TlsStream::allow`], and the chunked body that follows them. Where that breaks its
+    /// grammar, reading is an error.
+    pub fn allow_chunks(&mut self, count: u64) {
+        self.allowance = Some(count);
+        self.chunks = Some(Chunks::new());
+    }
+
+    /// Allows what has come of a chunked body; `Ready(false)` at the end of the stream.
+    fn poll_chunks(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.ahead.is_empty() && !ready!(self.poll_read_ahead(cx))? {
+            return Poll::Ready(Ok(false));
+        }
+        if let Some(chunks) = &mut self.chunks {
+            self.allowance = Some(chunks.follow(&self.ahead)? as u64);
+            self.chunks.take_if(|chunks| chunks.ended());
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    /// Reads a piece ahead; `Ready(false)` at the end.
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut piece = [0; PIECE_BYTES];
+        let mut piece = ReadBuf::new(&mut piece);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut piece))?;
+        self.ahead.extend_from_slice(piece.filled());
+        Poll::Ready(Ok(!piece.filled().is_empty()))
+    }
+
+    /// Hands out what was read ahead, as far as it may be read.
+    fn take_ahead(&mut self, buf: &mut ReadBuf<'_>) {
+        let allowed = self.allowance.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
+        let count = self.ahead.len().min(buf.remaining()).min(allowed);
+        buf.put_slice(&self.ahead.split_to(count));
+        self.allowance = self.allowance.map(|left| left - count as u64);
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+        }
+    }
+
+    /// The version that was agreed on: `1.2` or `1.3`.
+    pub fn version(&self) -> &'static str {
+        self.version
+    }
+
+    /// Writes what is left, says goodbye and closes.
+    pub async fn close(&mut self) {
+        // A peer that reads nothing, or is gone, must not hold the connection open.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, AsyncWriteExt::shutdown(self)).await;
+    }
+
+    /// Passes on what became of a write, which may wait for its client only so long.
+    fn bounded<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if write.is_ready() {
+            self.stalled = None;
+            return write;
+        }
+        let timeout = self.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_write_buffered(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.buffer.len() + buf.len() > BUFFER_BYTES {
+            ready!(self.poll_drain(cx))?;
+            if buf.len() >= BUFFER_BYTES {
+                return Pin::new(&mut self.inner).poll_write(cx, buf);
+            }
+        }
+        self.buffer.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush_buffered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    /// Hands the buffer to TLS, all of it.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.buffer.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut self.inner).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => {
+                    self.written += count;
+                    self.stalled = None;
+                }
+            }
+        }
+        // A connection that waits for its next request keeps no memory for it.
+        self.buffer = Vec::new();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for TlsStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.allowance == Some(0) && self.chunks.is_some() && !ready!(self.poll_chunks(cx))? {
+            return Poll::Ready(Ok(()));
+        }
+        match self.allowance {
+            None if self.ahead.is_empty() => return Pin::new(&mut self.inner).poll_read(cx, buf),
+            // The request has been read: what is heard now is the next one, or that the client
+            // has left, for which whoever answers is listening.
+            Some(0) => {
+                while self.ahead.len() < PIECE_BYTES {
+                    if !ready!(self.poll_read_ahead(cx))? {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                return Poll::Pending;
+            }
+            _ => {}
+        }
+        // At the end of the stream there is nothing to hand out, which says so.
+        if self.ahead.is_empty() {
+            ready!(self.poll_read_ahead(cx))?;
+        }
+        self.take_ahead(buf);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for TlsStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let write = self.poll_write_buffered(cx, buf);
+        self.bounded(cx, write)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flush = self.poll_flush_buffered(cx);
+        self.bounded(cx, flush)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Shutdown for TlsStream {
+    async fn shutdown(&mut self) {
+        self.close().await;
+    }
+}
+
+impl UniqueID for TlsStream {
+    fn id(&self) -> UniqueIDType {
+        self.inner.get_ref().0.as_raw_fd()
+    }
+}
+
+impl Ssl for TlsStream {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        Some(Arc::clone(&self.tls))
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        match self.inner.get_ref().1.alpn_protocol()? {
+            b"h2" => Some(ALPN::H2),
+            _ => Some(ALPN::H1),
+        }
+    }
+}
+
+impl GetTimingDigest for TlsStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        vec![Some(self.timing.clone())]
+    }
+}
+
+impl GetProxyDigest for TlsStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for TlsStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.socket))
+    }
+}
+
+impl Peek for TlsStream {}
+
+impl fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsStream").field("id", &self.id()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,231 @@
+//! `POST /auth`: reads the credentials, asks the backend whether they are right, and makes
+//! a token. Only a 200 whose JSON names the same user ever does.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use crate::token::{self, Keys};
+use crate::upstream::Client;
+
+/// The largest body that is read, in bytes.
+pub const MAX_BODY_BYTES: usize = 4 * 1024;
+
+/// The most that is read of the backend's answer, in bytes. A username fits many times.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The body is not declared as JSON.
+    #[error("the content type is not application/json")]
+    ContentType,
+    /// Over [`MAX_BODY_BYTES`].
+    #[error("the body is too large")]
+    TooLarge,
+    /// The body did not come within its deadline.
+    #[error("the body did not arrive")]
+    Incomplete,
+    /// The body is not framed as it must be, or was cut short.
+    #[error("the body cannot be read")]
+    Broken,
+    /// The body cannot be a login. The text is fit for the client.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// The backend does not take these credentials, or they cannot be right.
+    #[error("the credentials are not accepted")]
+    Credentials,
+    /// The backend could not check just now. The text is for the log.
+    #[error("the credentials cannot be checked: {0}")]
+    Unavailable(String),
+}
+
+impl Refusal {
+    /// Every value of [`Refusal::label`], and what a login that went well is called.
+    pub const LABELS: [&str; 4] = ["success", "refused", "malformed", "unavailable"];
+
+    /// What became of the login, as a metric tells it.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Credentials => "refused",
+            Self::Unavailable(_) => "unavailable",
+            Self::ContentType | Self::TooLarge | Self::Incomplete | Self::Broken | Self::Malformed(_) => "malformed",
+        }
+    }
+}
+
+/// What was sent: a name and a password, either of which may be missing.
+#[derive(PartialEq, Eq)]
+pub struct Credentials {
+    username: String,
+    password: String,
+    /// Whether these two, not empty, and nothing else were sent. What cannot be right is
+    /// still checked, so that it takes as long as what is wrong.
+    complete: bool,
+}
+
+/// Checks the `Content-Type`: `application/json`, with any parameters.
+///
+/// # Errors
+/// [`Refusal::ContentType`].
+pub fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let value = values.next().and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") && values.next().is_none() {
+        Ok(())
+    } else {
+        Err(Refusal::ContentType)
+    }
+}
+
+/// Reads a body of at most [`MAX_BODY_BYTES`].
+///
+/// # Errors
+/// [`Refusal::Malformed`] where it is no JSON object of strings.
+pub fn parse(body: &[u8]) -> Result<Credentials, Refusal> {
+    let mut members = token::json_object(body).map_err(Refusal::Malformed)?;
+    let mut take = |name: &str| match members.remove(name) {
+        Some(Value::String(text)) => Ok(text),
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(_) => Err(Refusal::Malformed("username and password must be strings")),
+    };
+    let (username, password) = (take("username")?, take("password")?);
+    let complete = !username.is_empty() && !password.is_empty() && members.is_empty();
+    Ok(Credentials { username, password, complete })
+}
+
+/// Asks the backend, and makes a token known by `id` at `now` (seconds since 1970).
+///
+/// # Errors
+/// [`Refusal::Credentials`] or [`Refusal::Unavailable`].
+pub async fn login(
+    credentials: Credentials,
+    backend: &Client,
+    keys: &Keys,
+    id: &str,
+    request_id: &str,
+    now: impl FnOnce() -> i64,
+) -> Result<String, Refusal> {
+    let Credentials { username, password, complete } = credentials;
+    let body = json!({"username": username, "password": password}).to_string();
+    let request = Request::post("/credentials/verify")
+        .header(CONTENT_TYPE, "application/json")
+        .header("X-Request-Id", request_id)
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| Refusal::Unavailable(error.to_string()))?;
+    let answer =
+        backend.send(request, MAX_ANSWER_BYTES).await.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+    judge(answer.status(), answer.body(), &username)?;
+    if !complete {
+        return Err(Refusal::Credentials);
+    }
+    // The time is taken after the check, which may have waited.
+    keys.issue(&username, id, now()).map_err(|error| Refusal::Unavailable(error.to_string()))
+}
+
+/// Whether an answer says that `username` gave the right password.
+fn judge(status: StatusCode, body: &[u8], username: &str) -> Result<(), Refusal> {
+    match status {
+        StatusCode::OK => {
+            let named = token::json_object(body).ok().and_then(|mut members| members.remove("username"));
+            if named.as_ref().and_then(Value::as_str) == Some(username) {
+                Ok(())
+            } else {
+                Err(Refusal::Unavailable("a 200 that does not name the user".to_owned()))
+            }
+        }
+        // 400 is what it says of a name that could belong to no user.
+        StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST => Err(Refusal::Credentials),
+        status => Err(Refusal::Unavailable(format!("status {}", status.as_u16()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn read(body: &str) -> Result<(String, String, bool), &'static str> {
+        match parse(body.as_bytes()) {
+            Ok(Credentials { username, password, complete }) => Ok((username, password, complete)),
+            Err(Refusal::Malformed(reason)) => Err(reason),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn exactly_two_strings_are_complete() {
+        let good = read(r#" {"username":"user01","password":"p"} "#);
+        assert_eq!(good, Ok(("user01".to_owned(), "p".to_owned(), true)));
+    }
+
+    #[test]
+    fn missing_empty_null_or_extra_fields_cannot_be_right_but_are_no_error() {
+        for body in [
+            "{}",
+            r#"{"username":"a"}"#,
+            r#"{"username":"a","password":""}"#,
+            r#"{"username":null,"password":"b"}"#,
+            r#"{"username":"a","password":"b","c":1}"#,
+        ] {
+            assert!(!read(body).unwrap().2, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_of_strings_is_malformed() {
+        for body in [
+            "",
+            "x",
+            "[]",
+            "1",
+            "null",
+            "\"a\"",
+            r#"{"username":"a""#,
+            r#"{"username":{"$ne":null},"password":"b"}"#,
+            r#"{"username":["a"],"password":"b"}"#,
+            r#"{"username":1,"password":"b"}"#,
+            r#"{"username":"a","username":"a","password":"b"}"#,
+            r#"{"username":true,"password":"b"}"#,
+        ] {
+            assert!(read(body).is_err(), "{body}");
+        }
+        assert!(parse(b"{\"username\":\"\xff\",\"password\":\"b\"}").is_err());
+    }
+
+    #[test]
+    fn the_content_type_may_have_parameters() {
+        let check = |values: &[&'static str]| {
+            let headers = values.iter().map(|value| (CONTENT_TYPE, HeaderValue::from_static(value))).collect();
+            check_content_type(&headers).is_ok()
+        };
+        assert!(check(&["application/json"]) && check(&["Application/JSON; charset=utf-8; x=y"]));
+        assert!(!check(&[]) && !check(&["text/plain"]) && !check(&["application/jsonx"]) && !check(&[""]));
+        assert!(!check(&["application/json", "application/json"]));
+    }
+
+    #[test]
+    fn only_a_200_that_names_the_same_user_is_a_yes() {
+        let named = |status: u16, body: &str| judge(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "user01");
+        assert!(named(200, r#"{"username":"user01"}"#).is_ok());
+        for body in [
+            "",
+            "{}",
+            "true",
+            r#"{"username":"user02"}"#,
+            r#"{"username":["user01"]}"#,
+            r#"{"username":"user01","username":"user01"}"#,
+        ] {
+            assert!(matches!(named(200, body), Err(Refusal::Unavailable(_))), "{body}");
+        }
+        for status in [201, 204, 302, 403, 404, 429, 500, 503] {
+            assert!(matches!(named(status, r#"{"username":"user01"}"#), Err(Refusal::Unavailable(_))), "{status}");
+        }
+        assert!(matches!(named(401, ""), Err(Refusal::Credentials)));
+        assert!(matches!(named(400, ""), Err(Refusal::Credentials)));
+    }
+}

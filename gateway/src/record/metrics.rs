@@ -1,0 +1,311 @@
+//! The metrics, declared as one struct. Label values come from fixed sets and from the
+//! configuration, never from a request, so that no stranger can make a series.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use prometheus::{
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// Seconds: from an answer of the edge itself to the longest deadline.
+const DURATION_BUCKETS: &[f64] =
+    &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Every metric of the gateway.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    upstream_durations: HistogramVec,
+    in_flight: IntGauge,
+    logins: IntCounterVec,
+    token_refusals: IntCounterVec,
+    handshakes: IntCounterVec,
+    handshake_failures: IntCounterVec,
+    connections: IntGauge,
+    connections_refused: IntCounterVec,
+    connections_reaped: IntCounterVec,
+    certificate_expiry: IntGauge,
+    upstream_up: IntGaugeVec,
+    log_lines_lost: IntCounter,
+}
+
+/// The fixed sets of label values, as the stages declare them.
+pub struct Labels<'a> {
+    /// What becomes of logins.
+    pub logins: &'a [&'a str],
+    /// Why tokens are refused.
+    pub token_refusals: &'a [&'a str],
+    /// TLS versions.
+    pub handshakes: &'a [&'a str],
+    /// Why handshakes fail.
+    pub handshake_failures: &'a [&'a str],
+    /// Caps at which connections are closed.
+    pub connections_refused: &'a [&'a str],
+    /// Deadlines at which connections are closed.
+    pub connections_reaped: &'a [&'a str],
+    /// The routes, those of the gateway itself among them.
+    pub routes: Vec<&'a str>,
+}
+
+/// The method as a label: one that a route may take (RFC 9110, section 9; RFC 5789), or `other`.
+pub fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn status_class(status: Option<StatusCode>) -> &'static str {
+    match status.map(|status| status.as_u16() / 100) {
+        Some(1) => "1xx",
+        Some(2) => "2xx",
+        Some(3) => "3xx",
+        Some(4) => "4xx",
+        Some(5) => "5xx",
+        _ => "none",
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero, with the series that alerts ask for already there.
+    ///
+    /// # Errors
+    /// Two metrics of one name: a mistake in this file.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok::<_, prometheus::Error>(gauges)
+        };
+        let histograms = |name: &str, help: &str| {
+            let options = HistogramOpts::new(name, help).buckets(DURATION_BUCKETS.to_vec());
+            let histograms = HistogramVec::new(options, &["route"])?;
+            registry.register(Box::new(histograms.clone()))?;
+            Ok::<_, prometheus::Error>(histograms)
+        };
+        let lost = IntCounter::new("gateway_log_lines_lost_total", "Log lines lost because their reader stalled.")?;
+        registry.register(Box::new(lost.clone()))?;
+        let metrics = Self {
+            requests: counters("gateway_requests_total", "Requests answered.", &["route", "method", "status_class"])?,
+            durations: histograms(
+                "gateway_request_duration_seconds",
+                "From the request's head to the end of its answer.",
+            )?,
+            upstream_durations: histograms(
+                "gateway_upstream_duration_seconds",
+                "From asking the backend to the end of its answer.",
+            )?,
+            in_flight: gauge("gateway_requests_in_flight", "Requests being answered.")?,
+            logins: counters("gateway_logins_total", "Logins by what became of them.", &["result"])?,
+            token_refusals: counters(
+                "gateway_token_refusals_total",
+                "Requests refused for their token, by reason.",
+                &["reason"],
+            )?,
+            handshakes: counters(
+                "gateway_tls_handshakes_total",
+                "TLS handshakes that ended well, by version.",
+                &["version"],
+            )?,
+            handshake_failures: counters(
+                "gateway_tls_handshake_failures_total",
+                "TLS handshakes that failed, by reason.",
+                &["reason"],
+            )?,
+            connections: gauge("gateway_connections", "Open client connections.")?,
+            connections_refused: counters(
+                "gateway_connections_refused_total",
+                "Connections closed at a cap.",
+                &["reason"],
+            )?,
+            connections_reaped: counters(
+                "gateway_connections_reaped_total",
+                "Connections closed for want of a request.",
+                &["reason"],
+            )?,
+            certificate_expiry: gauge(
+                "gateway_certificate_expiry_timestamp_seconds",
+                "When the certificate stops being valid.",
+            )?,
+            upstream_up: gauges("gateway_upstream_up", "Whether the backend answered when last asked.", &["upstream"])?,
+            log_lines_lost: lost,
+            registry,
+        };
+        let build = gauges_for_build(&metrics.registry)?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(metrics)
+    }
+
+    /// Makes the series of these labels, so that a rate over the first event is no gap.
+    pub fn touch(&self, fixed: &Labels<'_>) {
+        for result in fixed.logins {
+            self.logins.with_label_values(&[*result]);
+        }
+        for reason in fixed.token_refusals {
+            self.token_refusals.with_label_values(&[*reason]);
+        }
+        for version in fixed.handshakes {
+            self.handshakes.with_label_values(&[*version]);
+        }
+        for reason in fixed.handshake_failures {
+            self.handshake_failures.with_label_values(&[*reason]);
+        }
+        for reason in fixed.connections_refused {
+            self.connections_refused.with_label_values(&[*reason]);
+        }
+        for reason in fixed.connections_reaped {
+            self.connections_reaped.with_label_values(&[*reason]);
+        }
+        for route in &fixed.routes {
+            self.durations.with_label_values(&[*route]);
+            self.upstream_durations.with_label_values(&[*route]);
+        }
+    }
+
+    /// The page that Prometheus reads, in its text format.
+    ///
+    /// # Errors
+    /// A metric that cannot be encoded.
+    pub fn page(&self) -> prometheus::Result<Vec<u8>> {
+        let mut page = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
+        Ok(page)
+    }
+
+    /// Counts a request until the guard is dropped.
+    pub fn in_flight(self: &Arc<Self>) -> InFlight {
+        self.in_flight.inc();
+        InFlight(Arc::clone(self))
+    }
+
+    /// Counts a request that was answered, or whose client left.
+    pub fn request(
+        &self,
+        route: &str,
+        method: &Method,
+        status: Option<StatusCode>,
+        total: Duration,
+        upstream: Option<Duration>,
+    ) {
+        self.requests.with_label_values(&[route, method_label(method), status_class(status)]).inc();
+        self.durations.with_label_values(&[route]).observe(total.as_secs_f64());
+        if let Some(upstream) = upstream {
+            self.upstream_durations.with_label_values(&[route]).observe(upstream.as_secs_f64());
+        }
+    }
+
+    /// Counts a login by what became of it.
+    pub fn login(&self, result: &'static str) {
+        self.logins.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a request that was refused for its token.
+    pub fn token_refusal(&self, reason: &'static str) {
+        self.token_refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// The open connections; whoever opens one closes it.
+    pub fn connections(&self) -> &IntGauge {
+        &self.connections
+    }
+
+    /// Counts a connection that was closed at a cap.
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.connections_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a connection that was closed for want of a request.
+    pub fn connection_reaped(&self, reason: &'static str) {
+        self.connections_reaped.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a handshake that ended well.
+    pub fn handshake(&self, version: &'static str) {
+        self.handshakes.with_label_values(&[version]).inc();
+    }
+
+    /// Counts a handshake that failed.
+    pub fn handshake_failure(&self, reason: &'static str) {
+        self.handshake_failures.with_label_values(&[reason]).inc();
+    }
+
+    /// Tells when the certificate ends, in seconds since 1970.
+    pub fn certificate_expiry(&self, not_after: i64) {
+        self.certificate_expiry.set(not_after);
+    }
+
+    /// Tells whether a backend answered.
+    pub fn upstream_up(&self, upstream: &str, up: bool) {
+        self.upstream_up.with_label_values(&[upstream]).set(i64::from(up));
+    }
+
+    /// Tells how many log lines were lost since the start.
+    pub fn log_lines_lost(&self, total: u64) {
+        self.log_lines_lost.inc_by(total.saturating_sub(self.log_lines_lost.get()));
+    }
+}
+
+fn gauges_for_build(registry: &Registry) -> prometheus::Result<IntGaugeVec> {
+    let build = IntGaugeVec::new(Opts::new("gateway_build_info", "The version that runs; always 1."), &["version"])?;
+    registry.register(Box::new(build.clone()))?;
+    Ok(build)
+}
+
+/// A request being answered; dropping it ends the count, however the request ended.
+pub struct InFlight(Arc<Metrics>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_request_can_name_a_label() {
+        let metrics = Metrics::new().unwrap();
+        let before = metrics.page().unwrap().len();
+        for name in ["BREW", "X1", "X2"] {
+            metrics.request("none", &Method::from_bytes(name.as_bytes()).unwrap(), None, Duration::ZERO, None);
+        }
+        let page = String::from_utf8(metrics.page().unwrap()).unwrap();
+        assert!(
+            page.contains(r#"gateway_requests_total{method="other",route="none",status_class="none"} 3"#),
+            "{page}"
+        );
+        assert!(page.len() > before);
+    }
+
+    #[test]
+    fn in_flight_ends_with_its_guard() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let guard = metrics.in_flight();
+        assert_eq!(metrics.in_flight.get(), 1);
+        drop(guard);
+        assert_eq!(metrics.in_flight.get(), 0);
+    }
+}

@@ -1,0 +1,297 @@
+//! Which requests are forwarded, and as what: `(method, path)` is matched once, on the one
+//! canonical form, and what the match gives serves the forwarded request and the label.
+//!
+//! Pure: it knows neither pingora nor a clock.
+
+mod path;
+mod pattern;
+
+use std::sync::Arc;
+
+use http::Method;
+use serde::Deserialize;
+
+pub use path::{CanonicalPath, NotCanonical};
+pub use pattern::{NotAPattern, Pattern};
+
+/// The name of the login route in metrics and logs.
+pub const LOGIN: &str = "auth";
+/// What metrics and logs call a request that no route has.
+pub const NONE: &str = "none";
+/// The names that no configured route may have.
+pub const RESERVED_NAMES: [&str; 2] = [LOGIN, NONE];
+
+/// One `[[route]]` of the configuration.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The name in metrics and logs; the path where none is given.
+    pub name: Option<String>,
+    /// The methods that are forwarded.
+    pub methods: Vec<String>,
+    /// The path: literal segments, and `{name}` for any one segment.
+    pub path: String,
+    /// Other spellings that are taken for `path`, with the same names in the same order.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// The query names that are forwarded; all others are dropped.
+    #[serde(default)]
+    pub query: Vec<String>,
+    /// Whether every principal gets the same answer.
+    #[serde(default)]
+    pub shared: bool,
+}
+
+/// A route that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotARoute {
+    /// A path that is no pattern.
+    #[error("path {0:?}: {1}")]
+    Pattern(String, NotAPattern),
+    /// An alias that does not bind what the path binds.
+    #[error("alias {0:?} does not have the names of the path in the same order")]
+    Alias(String),
+    /// No method, or one that is never forwarded.
+    #[error("methods: {0}")]
+    Method(String),
+    /// A query name outside RFC 3986's unreserved characters.
+    #[error("query name {0:?} has a character outside A-Z a-z 0-9 - . _ ~")]
+    Query(String),
+}
+
+/// One route, ready to match.
+#[derive(Debug)]
+pub struct Route {
+    /// The name in metrics and logs.
+    pub name: String,
+    /// The methods that are forwarded.
+    pub methods: Vec<Method>,
+    /// What stands in the `Allow` header: the methods, joined.
+    pub allow: String,
+    /// Whether every principal gets the same answer.
+    pub shared: bool,
+    path: Pattern,
+    aliases: Vec<Pattern>,
+    query: Vec<String>,
+}
+
+/// What a request is forwarded as.
+#[derive(Clone, Debug)]
+pub struct Matched {
+    /// The route that took it.
+    pub route: Arc<Route>,
+    /// The path and, where any declared name was sent, the query: in origin form.
+    pub target: String,
+}
+
+/// Why no route takes a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoMatch {
+    /// No route has the path.
+    Path,
+    /// A route has the path, but not with this method; these it has.
+    Method {
+        /// The value of `Allow`.
+        allow: String,
+    },
+}
+
+impl TryFrom<&Settings> for Route {
+    type Error = NotARoute;
+
+    fn try_from(settings: &Settings) -> Result<Self, NotARoute> {
+        let pattern = |text: &String| Pattern::parse(text).map_err(|error| NotARoute::Pattern(text.clone(), error));
+        let path = pattern(&settings.path)?;
+        let mut aliases = Vec::new();
+        for text in &settings.aliases {
+            let alias = pattern(text)?;
+            if !alias.binds_like(&path) {
+                return Err(NotARoute::Alias(text.clone()));
+            }
+            aliases.push(alias);
+        }
+        let mut methods = Vec::new();
+        for text in &settings.methods {
+            match Method::from_bytes(text.as_bytes()) {
+                Ok(Method::CONNECT | Method::TRACE) | Err(_) => {
+                    return Err(NotARoute::Method(format!("{text:?} cannot be forwarded")));
+                }
+                Ok(method) if methods.contains(&method) => {
+                    return Err(NotARoute::Method(format!("{method} stands twice")));
+                }
+                Ok(method) => methods.push(method),
+            }
+        }
+        if methods.is_empty() {
+            return Err(NotARoute::Method("at least one is required".to_owned()));
+        }
+        if let Some(name) = settings.query.iter().find(|name| name.is_empty() || !name.bytes().all(path::is_unreserved))
+        {
+            return Err(NotARoute::Query(name.clone()));
+        }
+        Ok(Self {
+            name: settings.name.clone().unwrap_or_else(|| settings.path.clone()),
+            allow: methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "),
+            methods,
+            shared: settings.shared,
+            path,
+            aliases,
+            query: settings.query.clone(),
+        })
+    }
+}
+
+impl Route {
+    /// The path this route forwards `path` as, where it takes it.
+    fn forwarded(&self, path: &CanonicalPath<'_>) -> Option<String> {
+        if self.path.matches(path) {
+            return Some(path.as_str().to_owned());
+        }
+        let alias = self.aliases.iter().find(|alias| alias.matches(path))?;
+        Some(self.path.fill(&alias.bound(path)))
+    }
+
+    /// The declared names of `query`, in the order in which they were sent.
+    fn declared(&self, query: Option<&str>) -> String {
+        let pairs = query.unwrap_or_default().split('&');
+        let declared = pairs.filter(|pair| {
+            let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
+            self.query.iter().any(|declared| declared == name)
+        });
+        declared.collect::<Vec<_>>().join("&")
+    }
+}
+
+/// The routes, in the order of the configuration: the first that has the path decides.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    routes: Vec<Arc<Route>>,
+    strip_prefix: Vec<String>,
+}
+
+impl Table {
+    /// A table of `routes`. Each of `strip_prefix` (canonical, without a trailing slash) is
+    /// taken off once where a path begins with it.
+    pub fn new(routes: Vec<Arc<Route>>, strip_prefix: Vec<String>) -> Self {
+        Self { routes, strip_prefix }
+    }
+
+    /// `path` without the configured prefix, where it has one.
+    pub fn strip<'a>(&self, path: CanonicalPath<'a>) -> CanonicalPath<'a> {
+        self.strip_prefix.iter().find_map(|prefix| path.without(prefix)).unwrap_or(path)
+    }
+
+    /// Finds the route of a request.
+    ///
+    /// # Errors
+    /// [`NoMatch`] where no route takes it.
+    pub fn find(&self, method: &Method, path: &CanonicalPath<'_>, query: Option<&str>) -> Result<Matched, NoMatch> {
+        let found = self.routes.iter().find_map(|route| Some((route, route.forwarded(path)?)));
+        let (route, mut target) = found.ok_or(NoMatch::Path)?;
+        if !route.methods.contains(method) {
+            return Err(NoMatch::Method { allow: route.allow.clone() });
+        }
+        let query = route.declared(query);
+        if !query.is_empty() {
+            target.push('?');
+            target.push_str(&query);
+        }
+        Ok(Matched { route: Arc::clone(route), target })
+    }
+
+    /// The routes, for what is set up once for each.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+}
+
+/// The routes that ship: the holodules, and nothing else.
+pub fn shipped() -> Vec<Settings> {
+    vec![Settings {
+        name: Some("holodules".to_owned()),
+        methods: vec!["GET".to_owned(), "HEAD".to_owned()],
+        path: "/holodules/{day}".to_owned(),
+        aliases: vec!["/Holodules/{day}".to_owned()],
+        query: Vec::new(),
+        shared: true,
+    }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let mut settings = shipped();
+        settings.push(Settings {
+            name: None,
+            methods: vec!["POST".to_owned()],
+            path: "/notes".to_owned(),
+            aliases: Vec::new(),
+            query: vec!["page".to_owned()],
+            shared: false,
+        });
+        let routes = settings.iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
+        Table::new(routes, vec!["/holoapi".to_owned()])
+    }
+
+    fn target(method: &Method, path: &str, query: Option<&str>) -> Result<String, NoMatch> {
+        let table = table();
+        let path = table.strip(CanonicalPath::parse(path).unwrap());
+        table.find(method, &path, query).map(|matched| matched.target)
+    }
+
+    #[test]
+    fn the_originals_spelling_and_the_old_prefix_are_the_same_route() {
+        for path in ["/holodules/20201209", "/Holodules/20201209", "/holoapi/holodules/20201209"] {
+            assert_eq!(target(&Method::GET, path, None).as_deref(), Ok("/holodules/20201209"), "{path}");
+        }
+    }
+
+    #[test]
+    fn other_paths_are_no_route() {
+        let paths = [
+            "/",
+            "/holodules",
+            "/holodules/",
+            "/holodules/1/2",
+            "/holodules/20201209/",
+            "/HOLODULES/1",
+            "/holoapi",
+            "/holoapix/holodules/1",
+            "/holoapi/holoapi/holodules/1",
+            "/metrics",
+            "/users",
+        ];
+        for path in paths {
+            assert_eq!(target(&Method::GET, path, None), Err(NoMatch::Path), "{path}");
+        }
+    }
+
+    #[test]
+    fn other_methods_are_told_what_is_allowed() {
+        let allow = "GET, HEAD".to_owned();
+        assert_eq!(target(&Method::POST, "/holodules/1", None), Err(NoMatch::Method { allow }));
+    }
+
+    #[test]
+    fn only_declared_query_names_are_forwarded() {
+        assert_eq!(target(&Method::GET, "/holodules/1", Some("a=b")).as_deref(), Ok("/holodules/1"));
+        let query = Some("page=2&x=1&page&pages=3&PAGE=4");
+        assert_eq!(target(&Method::POST, "/notes", query).as_deref(), Ok("/notes?page=2&page"));
+    }
+
+    #[test]
+    fn routes_that_cannot_be_used_are_refused() {
+        let with = |change: fn(&mut Settings)| {
+            let mut settings = shipped().remove(0);
+            change(&mut settings);
+            Route::try_from(&settings)
+        };
+        assert!(matches!(with(|s| s.methods.clear()), Err(NotARoute::Method(_))));
+        assert!(matches!(with(|s| s.methods.push("TRACE".to_owned())), Err(NotARoute::Method(_))));
+        assert!(matches!(with(|s| s.aliases.push("/x".to_owned())), Err(NotARoute::Alias(_))));
+        assert!(matches!(with(|s| s.path = "holodules".to_owned()), Err(NotARoute::Pattern(..))));
+        assert!(matches!(with(|s| s.query.push("a b".to_owned())), Err(NotARoute::Query(_))));
+    }
+}

@@ -1,0 +1,115 @@
+//! Path patterns: literal segments, and `{name}` for any one segment.
+
+use super::path::CanonicalPath;
+
+/// A path pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(Vec<Segment>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Segment {
+    Literal(String),
+    Any { name: String },
+}
+
+/// Why a text is no pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAPattern {
+    /// With each name filled in, it is not a canonical path.
+    #[error("{0}")]
+    Path(#[from] super::NotCanonical),
+    /// A name that is empty, or stands twice.
+    #[error("the name {0:?} is empty, stands twice, or is no part of a name")]
+    Name(String),
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// [`NotAPattern`] where no canonical path could ever match it.
+    pub fn parse(text: &str) -> Result<Self, NotAPattern> {
+        let mut segments = Vec::new();
+        let mut names: Vec<&str> = Vec::new();
+        let rest = text.strip_prefix('/').ok_or(super::NotCanonical::Relative)?;
+        for segment in rest.split('/') {
+            let Some(name) = segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) else {
+                segments.push(Segment::Literal(segment.to_owned()));
+                continue;
+            };
+            if name.is_empty()
+                || names.contains(&name)
+                || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            {
+                return Err(NotAPattern::Name(name.to_owned()));
+            }
+            names.push(name);
+            segments.push(Segment::Any { name: name.to_owned() });
+        }
+        let pattern = Self(segments);
+        CanonicalPath::parse(&pattern.fill(&vec!["x"; names.len()]))?;
+        Ok(pattern)
+    }
+
+    /// Whether `path` has this form. A name never takes an empty segment.
+    pub fn matches(&self, path: &CanonicalPath<'_>) -> bool {
+        let mut segments = path.segments();
+        let all = self.0.iter().all(|expected| match (expected, segments.next()) {
+            (Segment::Literal(literal), Some(segment)) => literal == segment,
+            (Segment::Any { .. }, Some(segment)) => !segment.is_empty(),
+            (_, None) => false,
+        });
+        all && segments.next().is_none()
+    }
+
+    /// What the names take of a `path` that matches.
+    pub(super) fn bound<'a>(&self, path: &CanonicalPath<'a>) -> Vec<&'a str> {
+        let pairs = self.0.iter().zip(path.segments());
+        pairs.filter_map(|(expected, segment)| matches!(expected, Segment::Any { .. }).then_some(segment)).collect()
+    }
+
+    /// The path with `values` for its names, in their order.
+    pub(super) fn fill(&self, values: &[&str]) -> String {
+        let mut values = values.iter();
+        self.0.iter().fold(String::new(), |mut path, segment| {
+            path.push('/');
+            path.push_str(match segment {
+                Segment::Literal(literal) => literal,
+                Segment::Any { .. } => values.next().copied().unwrap_or_default(),
+            });
+            path
+        })
+    }
+
+    /// Whether both bind the same names in the same order.
+    pub(super) fn binds_like(&self, other: &Self) -> bool {
+        self.names().eq(other.names())
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|segment| match segment {
+            Segment::Any { name } => Some(name.as_str()),
+            Segment::Literal(_) => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_no_path_could_match_are_no_patterns() {
+        for text in ["", "a", "/a//b", "/a/../b", "/{}", "/{a}/{a}", "/{a b}", "/a{b}", "/a;b", "/é"] {
+            assert!(Pattern::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_takes_one_segment_that_is_not_empty() {
+        let pattern = Pattern::parse("/a/{b}/c").unwrap();
+        let matches = |path| pattern.matches(&CanonicalPath::parse(path).unwrap());
+        assert!(matches("/a/x/c") && matches("/a/%E3%83%9B/c"));
+        assert!(!matches("/a/c") && !matches("/a/x/y/c") && !matches("/a/x/c/") && !matches("/A/x/c"));
+    }
+}

@@ -1,0 +1,256 @@
+//! The composition root: binds the listeners, builds the corridor, runs pingora's server
+//! until it is told to stop, and lets what is under way end.
+
+mod observe;
+mod ops;
+mod plain;
+mod probe;
+mod redirect;
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use pingora::apps::HttpServerOptions;
+use pingora::prelude::http_proxy;
+use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use tokio::sync::watch;
+
+use crate::authenticate;
+use crate::config::Config;
+use crate::flow::{Flow, Gate};
+use crate::listener::{self, Drain, Failure, Idle, Listener};
+use crate::login;
+use crate::record::log::Writer;
+use crate::record::{Labels, Metrics};
+use crate::route;
+use crate::upstream::{Client, Upstream};
+use observe::Observer;
+use ops::Ops;
+use probe::Probe;
+use redirect::Redirect;
+
+/// Connections to the backend that are kept unused, at most.
+const UPSTREAM_POOL: usize = 256;
+
+/// The gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStarted {
+    /// A listener or the announce file.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The TLS library.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The metrics.
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A gateway whose listeners are bound, and which serves once it is run.
+pub struct Gateway {
+    server: Server,
+    stop: Stop,
+    addresses: Addresses,
+}
+
+/// Where the listeners are bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The public one.
+    pub https: SocketAddr,
+    /// The one that redirects to it, if any.
+    pub http: Option<SocketAddr>,
+    /// The one for those who run the gateway.
+    pub ops: SocketAddr,
+}
+
+/// The two halves of a stop: asking for it, and hearing that all connections have ended.
+struct Stop {
+    drain: watch::Sender<bool>,
+    drained: watch::Receiver<bool>,
+}
+
+impl Gateway {
+    /// Binds the listeners and builds everything that serves them. `log` is asked how many
+    /// lines it lost, where there is one.
+    ///
+    /// # Errors
+    /// [`NotStarted`], with the address or the file in the message.
+    pub fn build(config: Config, log: Option<&Writer>) -> Result<Self, NotStarted> {
+        let public = listener::bind(config.https_addr)?;
+        let ops_socket = listener::bind(config.ops_addr)?;
+        let redirect_socket = config.http_addr.map(listener::bind).transpose()?;
+        let addresses = Addresses {
+            https: public.local_addr()?,
+            http: redirect_socket.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
+            ops: ops_socket.local_addr()?,
+        };
+        let metrics = Arc::new(Metrics::new()?);
+        metrics.certificate_expiry(config.identity.not_after);
+        touch(&metrics, &config);
+
+        let api = Arc::new(Upstream::new("api", config.api, config.upstream));
+        let admin = config.admin.map(|address| Arc::new(Upstream::new("admin", address, config.upstream)));
+        let upstreams: Vec<_> = std::iter::once(&api).chain(&admin).cloned().collect();
+
+        let tls = Arc::new(listener::server_config(&config.identity)?);
+        let identity = Arc::new(config.identity);
+        let redirect = Redirect {
+            identity: Arc::clone(&identity),
+            hosts: config.corridor.hosts.clone(),
+            https_port: addresses.https.port(),
+            challenges: config.acme_challenges,
+        };
+        let gate = Gate {
+            sizes: config.corridor.sizes,
+            hsts_max_age: config.corridor.hsts_max_age,
+            metrics: Arc::clone(&metrics),
+        };
+        let flow = Flow {
+            settings: config.corridor,
+            identity,
+            keys: config.keys,
+            login: admin.map(Client::new),
+            routes: config.routes,
+            api,
+            metrics: Arc::clone(&metrics),
+        };
+        let mut server = Server::new_with_opt_and_conf(None, server_conf());
+        let mut proxy = http_proxy(&server.configuration, flow);
+        let mut options = HttpServerOptions::default();
+        // Refused by the corridor, with an answer of ours, instead of by pingora with its own.
+        options.allow_connect_method_proxying = true;
+        options.h2_idle_timeout = Some(config.listener.keepalive_timeout);
+        proxy.server_options = Some(options);
+        proxy.h2_options = Some(default_h2_options());
+
+        let (drain, asked) = watch::channel(false);
+        let (done, drained) = watch::channel(false);
+        let ends = Drain { asked, done };
+        let observer = Arc::new(Observer(Arc::clone(&metrics)));
+        let listener = Listener::new(public, tls, Arc::new(proxy), Arc::new(gate), observer, config.listener, ends);
+
+        server.bootstrap();
+        server.add_service(listener);
+        let lost = log.map(Writer::lost);
+        let ops = Ops { metrics: Arc::clone(&metrics), upstreams: upstreams.clone(), lost };
+        server.add_service(ops.on(ops_socket));
+        if let Some(socket) = redirect_socket {
+            server.add_service(redirect.on(socket));
+        }
+        server.add_service(Probe::new(upstreams, metrics));
+        if let Some(file) = &config.announce_file {
+            announce(file, addresses)?;
+        }
+        Ok(Self { server, stop: Stop { drain, drained }, addresses })
+    }
+
+    /// Where the listeners are bound.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Where the public listener is bound.
+    pub fn https_addr(&self) -> SocketAddr {
+        self.addresses.https
+    }
+
+    /// Where the ops listener is bound.
+    pub fn ops_addr(&self) -> SocketAddr {
+        self.addresses.ops
+    }
+
+    /// Serves until `stop` resolves, then until every connection has ended or the drain
+    /// timeout has passed.
+    pub fn run(self, stop: impl Future<Output = ()> + Send + 'static) {
+        tracing::info!(https = %self.addresses.https, ops = %self.addresses.ops, version = env!("CARGO_PKG_VERSION"), "serving");
+        let signal = Signal { stop: Mutex::new(Some(Box::pin(stop))), parts: self.stop };
+        self.server.run(RunArgs { shutdown_signal: Box::new(signal) });
+    }
+}
+
+/// The server's own settings. Stopping is ours: [`Signal`] returns when all is drained, so
+/// pingora's grace period would only add to it.
+fn server_conf() -> ServerConf {
+    ServerConf {
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(1),
+        // The first attempt, and one more where a kept connection had gone stale.
+        max_retries: 2,
+        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        threads: 1,
+        ..ServerConf::default()
+    }
+}
+
+/// What resolves when the gateway is to stop.
+type StopFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Waits for the stop that was asked for, drains, and only then lets pingora end.
+struct Signal {
+    stop: Mutex<Option<StopFuture>>,
+    parts: Stop,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Signal {
+    async fn recv(&self) -> ShutdownSignal {
+        let stop = self.stop.lock().ok().and_then(|mut stop| stop.take());
+        if let Some(stop) = stop {
+            stop.await;
+        }
+        tracing::info!("stopping: no new connections, and what is under way may end");
+        self.parts.drain.send_replace(true);
+        let mut drained = self.parts.drained.clone();
+        // An error means that the listener is gone, which is as drained as it gets.
+        let _ = drained.wait_for(|drained| *drained).await;
+        ShutdownSignal::FastShutdown
+    }
+}
+
+/// Resolves on SIGTERM or SIGINT.
+///
+/// # Errors
+/// The system refuses to tell of signals.
+pub async fn stop_signal() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn touch(metrics: &Metrics, config: &Config) {
+    let failures = Failure::ALL.map(Failure::label);
+    let idle = Idle::ALL.map(Idle::label);
+    metrics.touch(&Labels {
+        logins: &login::Refusal::LABELS,
+        token_refusals: &authenticate::Refusal::LABELS,
+        handshakes: &listener::VERSIONS,
+        handshake_failures: &failures,
+        connections_refused: &[observe::MAX_CONNECTIONS],
+        connections_reaped: &idle,
+        routes: config.routes.iter().map(|route| route.name.as_str()).chain(route::RESERVED_NAMES).collect(),
+    });
+}
+
+/// Writes where the listeners are, all at once: a reader sees the whole file or none.
+fn announce(file: &Path, addresses: Addresses) -> io::Result<()> {
+    let Addresses { https, http, ops } = addresses;
+    let text = serde_json::json!({"https": https, "http": http, "ops": ops}).to_string();
+    let unfinished = file.with_extension("unfinished");
+    let write = || {
+        let mut out = std::fs::File::create(&unfinished)?;
+        out.write_all(text.as_bytes())?;
+        out.sync_all()?;
+        std::fs::rename(&unfinished, file)
+    };
+    write().map_err(|error| io::Error::new(error.kind(), format!("announce_file {}: {error}", file.display())))
+}

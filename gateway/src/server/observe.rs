@@ -1,0 +1,38 @@
+//! What the listener tells, as metrics.
+
+use std::sync::Arc;
+
+use crate::listener::{Failure, Idle, Observe};
+use crate::record::Metrics;
+
+/// The label of connections that were closed because there were too many.
+pub(super) const MAX_CONNECTIONS: &str = "max_connections";
+
+/// Counts what the listener tells.
+pub(super) struct Observer(pub(super) Arc<Metrics>);
+
+impl Observe for Observer {
+    fn opened(&self) {
+        self.0.connections().inc();
+    }
+
+    fn closed(&self) {
+        self.0.connections().dec();
+    }
+
+    fn refused(&self) {
+        self.0.connection_refused(MAX_CONNECTIONS);
+    }
+
+    fn shaken(&self, version: &'static str) {
+        self.0.handshake(version);
+    }
+
+    fn failed(&self, failure: Failure) {
+        self.0.handshake_failure(failure.label());
+    }
+
+    fn reaped(&self, idle: Idle) {
+        self.0.connection_reaped(idle.label());
+    }
+}

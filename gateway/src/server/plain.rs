@@ -1,0 +1,132 @@
+//! A small plain-HTTP service: bounded in connections and time, for the listeners that
+//! carry no traffic of clients.
+
+use std::convert::Infallible;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::Service;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+/// For the head of a request, and for an unused connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The head of a request, in bytes.
+const HEADER_BYTES: usize = 16 * 1024;
+
+/// What answers GET and HEAD on a plain listener.
+pub(super) trait Answer: Send + Sync + 'static {
+    /// Answers one request, whose method is GET or HEAD.
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>>;
+}
+
+/// Text, and a newline.
+pub(super) fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    page(status, "text/plain", format!("{text}\n"))
+}
+
+/// A page of any type.
+pub(super) fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// The service on one socket.
+pub(super) struct Plain<A> {
+    name: &'static str,
+    socket: Option<TcpListener>,
+    max_connections: usize,
+    connection_timeout: Duration,
+    answer: Arc<A>,
+}
+
+impl<A: Answer> Plain<A> {
+    /// A service called `name` that holds at most `max_connections`, each for at most
+    /// `connection_timeout`.
+    pub(super) fn new(
+        name: &'static str,
+        socket: TcpListener,
+        max_connections: usize,
+        connection_timeout: Duration,
+        answer: A,
+    ) -> Self {
+        Self { name, socket: Some(socket), max_connections, connection_timeout, answer: Arc::new(answer) }
+    }
+
+    async fn serve(&self, socket: tokio::net::TcpListener) {
+        let free = Arc::new(Semaphore::new(self.max_connections));
+        let connection_timeout = self.connection_timeout;
+        loop {
+            let stream = match socket.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(listener = self.name, %error, "a connection could not be accepted");
+                    sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = Arc::clone(&free).try_acquire_owned() else { continue };
+            let answer = Arc::clone(&self.answer);
+            tokio::spawn(async move {
+                let service = service_fn(|request| {
+                    let response = respond(&*answer, &request);
+                    async move { Ok::<_, Infallible>(response) }
+                });
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADER_TIMEOUT)
+                    .max_buf_size(HEADER_BYTES)
+                    .serve_connection(TokioIo::new(stream), service);
+                // How such a connection ends is of no interest.
+                let _ = timeout(connection_timeout, connection).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+fn respond(answer: &impl Answer, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return answer.answer(request);
+    }
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+#[async_trait]
+impl<A: Answer> Service for Plain<A> {
+    async fn start_service(&mut self, _: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
+        let Some(socket) = self.socket.take() else { return };
+        match tokio::net::TcpListener::from_std(socket) {
+            // Served until the end of a drain: how that goes is worth seeing.
+            Ok(socket) => tokio::select! {
+                () = self.serve(socket) => {}
+                _ = shutdown.changed() => {}
+            },
+            Err(error) => tracing::error!(listener = self.name, %error, "a listener cannot be served"),
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
+    }
+}

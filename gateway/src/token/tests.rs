@@ -1,0 +1,208 @@
+//! Every row of the contract's token table, against hand-made tokens.
+
+use serde_json::json;
+
+use super::*;
+
+const SECRET: &[u8] = b"a secret of thirty-two bytes, ok";
+const NOW: i64 = 1_700_000_000;
+
+fn keys() -> Keys {
+    Keys::new(SECRET, Settings { lifetime: 300, leeway: 0 }).unwrap()
+}
+
+fn encode(text: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(text)
+}
+
+/// Signs exactly these segments, whatever they say.
+fn sign(header: &str, payload: &str) -> String {
+    let signed = format!("{}.{}", encode(header), encode(payload));
+    let signature =
+        jsonwebtoken::crypto::sign(signed.as_bytes(), &EncodingKey::from_secret(SECRET), Algorithm::HS256).unwrap();
+    format!("{signed}.{signature}")
+}
+
+const HEADER: &str = r#"{"typ":"JWT","alg":"HS256"}"#;
+
+fn claims() -> serde_json::Value {
+    json!({"exp": NOW + 300, "iat": NOW, "nbf": NOW, "identity": "user01"})
+}
+
+fn verify(token: &str) -> Result<Verified, Refused> {
+    keys().verify(token.as_bytes(), NOW)
+}
+
+fn with(name: &str, value: serde_json::Value) -> Result<Verified, Refused> {
+    let mut claims = claims();
+    claims[name] = value;
+    verify(&sign(HEADER, &claims.to_string()))
+}
+
+fn without(name: &str) -> Result<Verified, Refused> {
+    let mut claims = claims();
+    claims.as_object_mut().unwrap().remove(name);
+    verify(&sign(HEADER, &claims.to_string()))
+}
+
+#[test]
+fn what_is_issued_has_the_contracts_form_and_verifies() {
+    let token = keys().issue("user01", "0123", NOW).unwrap();
+    let segments: Vec<_> = token.split('.').map(|segment| URL_SAFE_NO_PAD.decode(segment).unwrap()).collect();
+    assert_eq!(segments[0], HEADER.as_bytes());
+    let payload = r#"{"exp":1700000300,"iat":1700000000,"nbf":1700000000,"identity":"user01","jti":"0123"}"#;
+    assert_eq!(segments[1], payload.as_bytes());
+    let verified = verify(&token).unwrap();
+    assert_eq!((verified.identity.as_str(), verified.issued_at, verified.expires_at), ("user01", NOW, NOW + 300));
+}
+
+#[test]
+fn a_token_without_jti_as_the_original_makes_them_verifies() {
+    assert!(verify(&sign(HEADER, &claims().to_string())).is_ok());
+}
+
+#[test]
+fn fewer_than_three_segments() {
+    for token in ["", "a", "a.b", "eyJhbGciOiJIUzI1NiJ9.e30"] {
+        assert_eq!(verify(token), Err(Refused::NotEnoughSegments), "{token}");
+    }
+}
+
+#[test]
+fn header_not_base64url() {
+    let good = sign(HEADER, &claims().to_string());
+    let rest = good.split_once('.').unwrap().1;
+    for header in ["eyJhbGciOiJIUzI1NiJ9=", "e+30", "e/30", "e30 ", "e31", "{}"] {
+        assert_eq!(verify(&format!("{header}.{rest}")), Err(Refused::HeaderEncoding), "{header}");
+    }
+}
+
+#[test]
+fn header_not_json_not_an_object_or_a_key_twice() {
+    for (header, reason) in [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("\u{feff}{}", "not JSON"),
+        ("[]", "not an object"),
+        ("1", "not an object"),
+        (r#"{"alg":"HS256","alg":"HS256"}"#, "a name stands twice"),
+    ] {
+        assert_eq!(verify(&sign(header, "{}")), Err(Refused::HeaderJson(reason)), "{header}");
+    }
+    let invalid_utf8 = format!("{}.e30.e30", encode(b"{\"alg\":\"\xff\"}"));
+    assert_eq!(verify(&invalid_utf8), Err(Refused::HeaderJson("not JSON")));
+}
+
+#[test]
+fn payload_not_base64url_or_more_than_three_segments() {
+    let header = encode(HEADER);
+    for token in [format!("{header}.e30=.e30"), format!("{header}.e+.e30"), format!("{header}.e30.e30.e30")] {
+        assert_eq!(verify(&token), Err(Refused::PayloadEncoding), "{token}");
+    }
+    let five = format!("{}.x.y", sign(HEADER, &claims().to_string()));
+    assert_eq!(verify(&five), Err(Refused::PayloadEncoding));
+}
+
+#[test]
+fn signature_not_base64url() {
+    let good = sign(HEADER, &claims().to_string());
+    assert_eq!(verify(&format!("{good}=")), Err(Refused::SignatureEncoding));
+    assert_eq!(verify(&format!("{good}é")), Err(Refused::SignatureEncoding));
+}
+
+#[test]
+fn alg_not_the_pinned_one_or_headers_that_change_the_meaning() {
+    for header in [
+        r#"{}"#,
+        r#"{"alg":"none"}"#,
+        r#"{"alg":"NONE"}"#,
+        r#"{"alg":"hs256"}"#,
+        r#"{"alg":"HS384"}"#,
+        r#"{"alg":"RS256"}"#,
+        r#"{"alg":["HS256"]}"#,
+        r#"{"alg":null}"#,
+        r#"{"alg":"HS256","crit":["exp"]}"#,
+        r#"{"alg":"HS256","b64":false}"#,
+        r#"{"alg":"HS256","zip":"DEF"}"#,
+        r#"{"alg":"HS256","kid":"unknown"}"#,
+    ] {
+        assert_eq!(verify(&sign(header, &claims().to_string())), Err(Refused::Algorithm), "{header}");
+    }
+}
+
+#[test]
+fn a_wrong_signature_wins_over_expired() {
+    let mut claims = claims();
+    claims["exp"] = json!(NOW - 1);
+    let token = sign(HEADER, &claims.to_string());
+    assert_eq!(verify(&token), Err(Refused::Expired));
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    assert_eq!(verify(&format!("{signed}.{}", encode([0; 32]))), Err(Refused::Signature));
+    assert_eq!(verify(&format!("{signed}.")), Err(Refused::Signature));
+}
+
+#[test]
+fn payload_not_a_json_object_or_a_key_twice() {
+    for payload in ["", "[]", "null", "x", r#"{"exp":1,"exp":2}"#, "\u{feff}{}"] {
+        assert!(matches!(verify(&sign(HEADER, payload)), Err(Refused::PayloadJson(_))), "{payload}");
+    }
+    let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
+    assert!(matches!(verify(&sign(HEADER, &deep)), Err(Refused::PayloadJson(_))));
+}
+
+#[test]
+fn claims_missing_or_null_in_this_order() {
+    assert_eq!(verify(&sign(HEADER, "{}")), Err(Refused::Missing(Claim::ExpirationTime)));
+    assert_eq!(verify(&sign(HEADER, r#"{"exp":1}"#)), Err(Refused::Missing(Claim::IssuedAt)));
+    assert_eq!(verify(&sign(HEADER, r#"{"exp":1,"iat":1}"#)), Err(Refused::Missing(Claim::NotBefore)));
+    assert_eq!(with("exp", json!(null)), Err(Refused::Missing(Claim::ExpirationTime)));
+}
+
+#[test]
+fn times_are_integers_within_two_to_the_53rd() {
+    let odd = [json!(1.5), json!(1e9), json!("1700000000"), json!(true), json!([1]), json!({}), json!(1_u64 << 54)];
+    for value in odd {
+        assert_eq!(with("iat", value.clone()), Err(Refused::NotAnInteger(Claim::IssuedAt)), "{value}");
+        assert_eq!(with("nbf", value.clone()), Err(Refused::NotAnInteger(Claim::NotBefore)), "{value}");
+        assert_eq!(with("exp", value.clone()), Err(Refused::NotAnInteger(Claim::ExpirationTime)), "{value}");
+    }
+    assert_eq!(with("iat", json!(i64::MIN)), Err(Refused::NotAnInteger(Claim::IssuedAt)));
+    assert!(with("exp", json!(1_i64 << 53)).is_ok());
+}
+
+#[test]
+fn times_are_compared_to_now() {
+    assert_eq!(with("iat", json!(NOW + 1)), Err(Refused::IssuedInTheFuture));
+    assert_eq!(with("nbf", json!(NOW + 1)), Err(Refused::NotYetValid));
+    assert_eq!(with("exp", json!(NOW)), Err(Refused::Expired), "RFC 7519: on or after");
+    assert_eq!(with("exp", json!(-1)), Err(Refused::Expired));
+    assert!(with("exp", json!(NOW + 1)).is_ok());
+}
+
+#[test]
+fn leeway_is_forgiven_on_all_three() {
+    let keys = Keys::new(SECRET, Settings { lifetime: 300, leeway: 10 }).unwrap();
+    let token =
+        |iat: i64, exp: i64| sign(HEADER, &json!({"exp": exp, "iat": iat, "nbf": iat, "identity": "a"}).to_string());
+    assert!(keys.verify(token(NOW + 10, NOW - 9).as_bytes(), NOW).is_ok());
+    assert_eq!(keys.verify(token(NOW + 11, NOW + 20).as_bytes(), NOW), Err(Refused::IssuedInTheFuture));
+    assert_eq!(keys.verify(token(NOW, NOW - 10).as_bytes(), NOW), Err(Refused::Expired));
+}
+
+#[test]
+fn identity_missing_empty_or_no_string() {
+    assert_eq!(without("identity"), Err(Refused::NoIdentity));
+    for value in [json!(""), json!(1), json!(null), json!(["user01"])] {
+        assert_eq!(with("identity", value.clone()), Err(Refused::NoIdentity), "{value}");
+    }
+}
+
+#[test]
+fn a_long_token_is_refused_before_it_is_read() {
+    assert_eq!(verify(&"a".repeat(MAX_TOKEN_BYTES + 1)), Err(Refused::TooLong));
+}
+
+#[test]
+fn a_short_secret_is_refused() {
+    assert_eq!(Keys::new(&[7; 31], Settings { lifetime: 300, leeway: 0 }).unwrap_err(), SecretTooShort(31));
+}

@@ -1,0 +1,118 @@
+//! `host:port`, or the path of a Unix socket.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
+
+/// Where a backend listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An IP address and a port.
+    Inet(SocketAddr),
+    /// A DNS name and a port.
+    Name(String, u16),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// Why a text is no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnAddress {
+    /// No port.
+    #[error("must be host:port or unix:/path")]
+    Form,
+    /// A port of 0, or none at all.
+    #[error("the port must be within 1 and 65535")]
+    Port,
+    /// A Unix path that is relative or too long for a socket.
+    #[error("a Unix socket needs an absolute path of at most 107 bytes")]
+    Path,
+}
+
+impl FromStr for Address {
+    type Err = NotAnAddress;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+        if let Some(path) = text.strip_prefix("unix:").or_else(|| text.starts_with('/').then_some(text)) {
+            // sun_path has 108 bytes, the last of them 0 (unix(7)).
+            let usable = path.starts_with('/') && path.len() <= 107 && !path.contains('\0');
+            return if usable { Ok(Self::Unix(path.into())) } else { Err(NotAnAddress::Path) };
+        }
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return if address.port() == 0 { Err(NotAnAddress::Port) } else { Ok(Self::Inet(address)) };
+        }
+        let (name, port) = text.rsplit_once(':').ok_or(NotAnAddress::Form)?;
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        if name.is_empty() || !name.bytes().all(is_name) {
+            return Err(NotAnAddress::Form);
+        }
+        match port.parse() {
+            Ok(0) | Err(_) => Err(NotAnAddress::Port),
+            Ok(port) => Ok(Self::Name(name.to_owned(), port)),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Address {
+    /// What the `Host` of a request to it says (RFC 9110, section 7.2). A socket has no name.
+    pub fn host(&self) -> String {
+        match self {
+            Self::Unix(_) => "localhost".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    /// The peer, where no name has to be asked for.
+    pub(super) fn literal(&self) -> Option<PeerAddr> {
+        match self {
+            Self::Inet(address) => Some(PeerAddr::Inet(*address)),
+            Self::Unix(path) => std::os::unix::net::SocketAddr::from_pathname(path).ok().map(PeerAddr::Unix),
+            Self::Name(..) => None,
+        }
+    }
+
+    /// The first address of a name; `None` where it is none.
+    pub(super) async fn resolve(&self) -> std::io::Result<Option<PeerAddr>> {
+        let Self::Name(name, port) = self else { return Ok(None) };
+        let mut found = tokio::net::lookup_host((name.as_str(), *port)).await?;
+        let first = found.next().ok_or_else(|| std::io::Error::other("the name has no address"))?;
+        Ok(Some(PeerAddr::Inet(first)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_forms() {
+        let read = |text: &str| text.parse::<Address>().unwrap();
+        assert_eq!(read("127.0.0.1:8080"), Address::Inet("127.0.0.1:8080".parse().unwrap()));
+        assert_eq!(read("[::1]:8080").host(), "[::1]:8080");
+        assert_eq!(read("backend.internal:80"), Address::Name("backend.internal".to_owned(), 80));
+        assert_eq!(read("unix:/run/b.sock"), read("/run/b.sock"));
+        assert_eq!(read("/run/b.sock").host(), "localhost");
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for text in ["", "a", "a:", "a:0", "a:65536", ":80", "127.0.0.1:0", "unix:", "unix:a", "http://a:80", "a b:80"]
+        {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+        assert_eq!(format!("/{}", "a".repeat(107)).parse::<Address>(), Err(NotAnAddress::Path));
+    }
+}

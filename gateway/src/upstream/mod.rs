@@ -1,0 +1,114 @@
+//! The one way to the backend: where it is, how long it may take, what it is told and what
+//! is taken from its answers. Login and pass-through both use it.
+
+mod address;
+mod client;
+mod header;
+
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
+use pingora::upstreams::peer::HttpPeer;
+
+pub use address::{Address, NotAnAddress};
+pub use client::{Client, Unanswered};
+pub use header::{Facts, for_client, for_upstream};
+
+/// How long a backend may take. Each is told apart from the client's own deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// For a new connection. 1 s by default.
+    pub connect_timeout: Duration,
+    /// For each read of an answer. 10 s by default.
+    pub read_timeout: Duration,
+    /// For a whole answer, from choosing the upstream to its last byte. 30 s by default.
+    pub request_timeout: Duration,
+    /// How long an unused connection is kept. Shorter than the backend keeps it, so that
+    /// few are found closed. 30 s by default.
+    pub idle_timeout: Duration,
+}
+
+/// One backend.
+#[derive(Debug)]
+pub struct Upstream {
+    /// What metrics and logs call it: `api` or `admin`.
+    pub name: &'static str,
+    /// Where it is, as configured.
+    pub address: Address,
+    /// How long it may take.
+    pub settings: Settings,
+    /// What the name meant when it was last asked for: no request waits for DNS.
+    resolved: RwLock<Option<PeerAddr>>,
+    up: AtomicBool,
+    reached: AtomicBool,
+}
+
+/// The name of a backend has not been resolved yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the upstream's name has not been resolved yet")]
+pub struct Unresolved;
+
+impl Upstream {
+    /// A backend that has not been reached yet.
+    pub fn new(name: &'static str, address: Address, settings: Settings) -> Self {
+        let resolved = RwLock::new(address.literal());
+        Self { name, address, settings, resolved, up: AtomicBool::new(false), reached: AtomicBool::new(false) }
+    }
+
+    /// Asks for the address again, where it is a name. An error leaves what was known.
+    pub async fn resolve(&self) -> std::io::Result<()> {
+        let Some(found) = self.address.resolve().await? else { return Ok(()) };
+        if let Ok(mut resolved) = self.resolved.write() {
+            *resolved = Some(found);
+        }
+        Ok(())
+    }
+
+    /// What the address means now.
+    ///
+    /// # Errors
+    /// [`Unresolved`] where a name has never been resolved.
+    pub fn resolved(&self) -> Result<PeerAddr, Unresolved> {
+        self.resolved.read().ok().and_then(|resolved| resolved.clone()).ok_or(Unresolved)
+    }
+
+    /// The peer that pingora connects to.
+    ///
+    /// # Errors
+    /// [`Unresolved`] where a name has never been resolved.
+    pub fn peer(&self) -> Result<HttpPeer, Unresolved> {
+        let mut peer = match self.resolved()? {
+            PeerAddr::Inet(address) => HttpPeer::new(address, false, String::new()),
+            PeerAddr::Unix(address) => {
+                let path = address.as_pathname().and_then(|path| path.to_str()).ok_or(Unresolved)?;
+                HttpPeer::new_uds(path, false, String::new()).map_err(|_| Unresolved)?
+            }
+        };
+        peer.options.connection_timeout = Some(self.settings.connect_timeout);
+        peer.options.total_connection_timeout = Some(self.settings.connect_timeout);
+        peer.options.read_timeout = Some(self.settings.read_timeout.min(self.settings.request_timeout));
+        peer.options.write_timeout = Some(self.settings.read_timeout);
+        peer.options.idle_timeout = Some(self.settings.idle_timeout);
+        Ok(peer)
+    }
+
+    /// Notes whether it answered just now.
+    pub fn note(&self, up: bool) {
+        self.up.store(up, Ordering::Relaxed);
+        if up {
+            self.reached.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it answered when last asked.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has answered at all since the start.
+    pub fn was_reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+}

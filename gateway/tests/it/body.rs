@@ -1,0 +1,247 @@
+//! wire.md: bodies where none is taken, connections that are kept and that are not.
+
+use crate::support::token::token;
+use crate::support::{DAY, DAY_BODY, Gateway, admin, api, get, request};
+
+/// A route that takes a body, beside the shipped one.
+const ROUTES: &str = "[{name = 'notes', methods = ['POST', 'PUT'], path = '/notes'}, \
+                      {name = 'days', methods = ['GET', 'HEAD', 'DELETE', 'OPTIONS'], path = '/holodules/{day}'}]";
+
+#[tokio::test]
+async fn a_body_where_none_is_taken_is_400() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", ROUTES)]);
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
+        for framed in ["Content-Length: 3\r\n\r\nx=1", "Transfer-Encoding: chunked\r\n\r\n3\r\nx=1\r\n0\r\n\r\n"] {
+            let (headers, body) = framed.split_once("\r\n\r\n").unwrap();
+            let mut connection = gateway.connect().await;
+            let smuggled = get(DAY, "");
+            connection.send(format!("{}{body}{smuggled}", request(method, DAY, &format!("{headers}\r\n")))).await;
+            let answer = connection.answer(method).await;
+            assert_eq!(answer.status, 400, "{method}: {answer:?}");
+            if method != "HEAD" {
+                answer.assert_json(400, r#"{"error":"Bad Request"}"#);
+            }
+            connection.assert_closed().await;
+        }
+    }
+    assert!(api.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_length_of_0_is_no_body() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let mut connection = gateway.connect().await;
+    for length in ["0", "00"] {
+        let answer = connection.exchange(get(DAY, &format!("Content-Length: {length}\r\n"))).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY), "{answer:?}");
+    }
+    assert_eq!(api.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn head_has_the_headers_of_get_and_no_body() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let mut connection = gateway.connect().await;
+    for path in [DAY, "/nothing"] {
+        let mut get = connection.exchange(get(path, "")).await;
+        let mut head = connection.exchange(request("HEAD", path, "")).await;
+        assert_eq!((head.status, head.body.as_str()), (get.status, ""));
+        for answer in [&mut get, &mut head] {
+            answer.headers.retain(|(name, _)| name != "x-request-id" && name != "date");
+        }
+        assert_eq!(head.headers, get.headers, "{path}");
+    }
+    let seen = api.seen();
+    assert_eq!([seen[0].method.as_str(), seen[1].method.as_str()], ["GET", "HEAD"]);
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_another() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let mut connection = gateway.connect().await;
+    // Refusals that leave nothing unread keep it as well.
+    for (path, status) in [(DAY, 200), ("/nothing", 404), (DAY, 200), ("/holodules", 404)] {
+        let answer = connection.exchange(get(path, "")).await;
+        assert_eq!((answer.status, answer.value("connection")), (status, "keep-alive"), "{answer:?}");
+    }
+    let stranger = format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(connection.exchange(stranger).await.status, 401);
+    assert_eq!(connection.exchange(get(DAY, "")).await.status, 200);
+}
+
+#[tokio::test]
+async fn connection_close_is_heard() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    for path in [DAY, "/nothing"] {
+        let mut connection = gateway.connect().await;
+        let answer = connection.exchange(get(path, "Connection: close\r\n")).await;
+        assert_eq!(answer.value("connection"), "close");
+        connection.assert_closed().await;
+    }
+}
+
+#[tokio::test]
+async fn http_1_0_is_answered_and_closed() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let token = token("user01");
+    let head = format!("GET {DAY} HTTP/1.0\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n");
+    let mut connection = gateway.connect().await;
+    let answer = connection.exchange(format!("{head}\r\n")).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY), "{answer:?}");
+    assert!(answer.values("transfer-encoding").is_empty(), "HTTP/1.0 knows no chunks");
+    connection.assert_closed().await;
+    assert_eq!(gateway.exchange(format!("GET {DAY} HTTP/1.0\r\nHost: localhost\r\n\r\n")).await.status, 401);
+    // Without a Host nobody can tell whose path it is.
+    assert_eq!(gateway.exchange(format!("GET {DAY} HTTP/1.0\r\nAuthorization: JWT {token}\r\n\r\n")).await.status, 400);
+}
+
+#[tokio::test]
+async fn an_early_answer_never_leaves_a_body_to_be_read_as_a_request() {
+    // CVE-2025-4366.
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let smuggled = get(DAY, "");
+    let length = smuggled.len();
+    let login = |headers: &str| format!("POST /auth HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n{smuggled}");
+    let other = |method: &str, token: &str| {
+        format!("{method} {DAY} HTTP/1.1\r\nHost: localhost\r\n{token}Content-Length: {length}\r\n\r\n{smuggled}")
+    };
+    let good = format!("Authorization: JWT {}\r\n", token("user01"));
+    let rows = [
+        ("a login of another type", login(&format!("Content-Length: {length}\r\n")), 415),
+        ("a login too large", login("Content-Type: application/json\r\nContent-Length: 5000\r\n"), 413),
+        ("no token", other("POST", ""), 401),
+        ("another method", other("POST", &good), 405),
+        ("no route", other("POST", &good).replacen(DAY, "/nothing", 1), 404),
+        ("another host", other("POST", &good).replacen("Host: localhost", "Host: elsewhere.example", 1), 421),
+        ("another method for the login", other("PUT", "").replacen(DAY, "/auth", 1), 405),
+    ];
+    for (row, request, status) in rows {
+        let mut connection = gateway.connect().await;
+        connection.send(request).await;
+        let answer = connection.answer("POST").await;
+        assert_eq!((answer.status, answer.value("connection")), (status, "close"), "{row}: {answer:?}");
+        connection.assert_closed().await;
+    }
+    assert!(api.seen().is_empty(), "{:?}", api.seen());
+}
+
+#[tokio::test]
+async fn an_upgrade_is_not_taken_before_the_backend_takes_it() {
+    // CVE-2026-2833.
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let mut connection = gateway.connect().await;
+    let upgrade = get(DAY, "Connection: Upgrade\r\nUpgrade: websocket\r\n");
+    let smuggled = get("/holodules/20201210", "");
+    connection.send(format!("{upgrade}{smuggled}")).await;
+    assert_eq!(connection.answer("GET").await.status, 200);
+    // What follows is a request like any other, which every stage sees.
+    assert_eq!(connection.answer("GET").await.status, 200);
+    let seen = api.seen();
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    for seen in seen {
+        assert!(seen.values("upgrade").is_empty() && seen.body.is_empty(), "{seen:?}");
+        assert_eq!(seen.values("x-auth-identity"), ["user01"]);
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_forwarded_where_a_route_takes_one() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", ROUTES)]);
+    let mut connection = gateway.connect().await;
+    let large = "0123456789abcdef".repeat(20_000);
+    for (method, body) in [("POST", "x=1"), ("PUT", large.as_str())] {
+        let head =
+            request(method, "/notes", &format!("Content-Type: text/plain\r\nContent-Length: {}\r\n", body.len()));
+        let answer = connection.exchange(format!("{head}{body}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let chunked = request("POST", "/notes", "Transfer-Encoding: chunked\r\n");
+    let answer = connection.exchange(format!("{chunked}3\r\nx=1\r\n2;ext=1\r\n&y\r\n0\r\n\r\n")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let expected = connection
+        .expect_continue(request("POST", "/notes", "Expect: 100-continue\r\nContent-Length: 3\r\n"), "x=1")
+        .await;
+    assert_eq!(expected.status, 200);
+    let bodies: Vec<_> = api.seen().into_iter().map(|seen| String::from_utf8(seen.body).unwrap()).collect();
+    assert_eq!(bodies, ["x=1", large.as_str(), "x=1&y", "x=1"]);
+    let first = &api.seen()[0];
+    assert_eq!((first.method.as_str(), first.target.as_str()), ("POST", "/notes"));
+    assert_eq!((first.values("content-type"), first.values("content-length")), (vec!["text/plain"], vec!["3"]));
+}
+
+#[tokio::test]
+async fn a_broken_chunk_ends_the_connection_and_the_request() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", ROUTES)]);
+    let mut connection = gateway.connect().await;
+    let head = request("POST", "/notes", "Transfer-Encoding: chunked\r\n");
+    connection.send(format!("{head}zz\r\nx=1\r\n0\r\n\r\n")).await;
+    connection.answer("POST").await.assert_json(400, r#"{"error":"Bad Request"}"#);
+    connection.assert_closed().await;
+    assert!(api.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_chunked_login_is_read_by_the_grammar_alone() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let head = "POST /auth HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    let login = r#"{"username":"user01","password":"password01"}"#;
+    let length = login.len();
+    let odd = [
+        format!("\r\n{login}\r\n0\r\n\r\n"),
+        format!("{length:x};a\n\r\n{login}\r\n0\r\n\r\n"),
+        format!("{length:x}\n{login}\r\n0\r\n\r\n"),
+        format!("0x{length:x}\r\n{login}\r\n0\r\n\r\n"),
+        format!("{length:x}\r\n{login}\r\n0\r\nContent-Length: 5\r\n folded\r\n\r\n"),
+        format!("{length:x}\r\n{login}\r\n0\r\nno field\r\n\r\n"),
+    ];
+    for body in odd {
+        let mut connection = gateway.connect().await;
+        connection.send_what_is_taken(format!("{head}{body}{}", get(DAY, ""))).await;
+        let answer = connection.answer("POST").await;
+        answer.assert_json(400, r#"{"error":"Bad Request"}"#);
+        assert_eq!(answer.value("connection"), "close", "{body:?}");
+        connection.assert_closed().await;
+    }
+    assert!(admin.seen().is_empty() && api.seen().is_empty());
+    // What follows a good one is the next request, and is answered.
+    let mut connection = gateway.connect().await;
+    let good = format!("{head}{length:x};a=b\r\n{login}\r\n0\r\nX-A: b\r\n\r\n");
+    connection.send(format!("{good}{}{good}{}", get(DAY, ""), get(DAY, ""))).await;
+    for method in ["POST", "GET", "POST", "GET"] {
+        let answer = connection.answer(method).await;
+        assert_eq!((answer.status, answer.value("connection")), (200, "keep-alive"), "{answer:?}");
+    }
+    assert_eq!((admin.seen().len(), api.seen().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn nobody_is_told_to_continue_who_does_not_wait_for_it() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let login = r#"{"username":"user01","password":"password01"}"#;
+    let head = |version: &str, length: usize| {
+        format!(
+            "POST /auth HTTP/{version}\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    // RFC 9110, section 10.1.1: HTTP/1.0 has no interim answers.
+    let mut connection = gateway.connect().await;
+    connection.send(format!("{}{login}", head("1.0", login.len()))).await;
+    assert!(connection.rest().await.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    let mut connection = gateway.connect().await;
+    connection.send(format!("{}{}", head("1.1", 0), get(DAY, "Connection: close\r\n"))).await;
+    assert!(connection.rest().await.starts_with(b"HTTP/1.1 400 Bad Request\r\n"), "an empty login");
+}

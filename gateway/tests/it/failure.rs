@@ -1,0 +1,198 @@
+//! wire.md: 502 and 504 in its shape, the deadlines towards the backend, the one retry.
+
+use std::time::{Duration, Instant};
+
+use crate::support::backend::Step::{Close, Hang, Reset, Wait, Write};
+use crate::support::backend::{Backend, Seen, Step};
+use crate::support::client::Answer;
+use crate::support::{DAY, DAY_BODY, Gateway, admin, get, request, serve_day, until};
+
+/// Short enough to wait for, long enough for a machine that is busy.
+const DEADLINES: [(&str, &str); 2] = [("UPSTREAM_READ_TIMEOUT", "0.5"), ("UPSTREAM_REQUEST_TIMEOUT", "1")];
+
+/// Far above the deadlines, far below what would pass without them.
+const SOON: Duration = Duration::from_secs(8);
+
+fn assert_failed(answer: &Answer, status: u16) {
+    let reason = if status == 502 { "Bad Gateway" } else { "Gateway Timeout" };
+    assert_eq!(answer.status, status, "{answer:?}");
+    answer.assert_json(status, &format!(r#"{{"error":"{reason}"}}"#));
+    assert_eq!(answer.value("cache-control"), "no-store");
+    assert_eq!(answer.value("x-content-type-options"), "nosniff");
+    assert_eq!(answer.value("x-request-id").len(), 32);
+}
+
+/// A gateway with short deadlines, whose api answers by `script`.
+async fn start(script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> (Backend, Backend, Gateway) {
+    let (api, admin) = (Backend::start(script).await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &DEADLINES);
+    (api, admin, gateway)
+}
+
+/// Drips `text` a byte at a time, each well within the read deadline.
+fn drip(text: &[u8]) -> Vec<Step> {
+    text.iter().flat_map(|byte| [Write(vec![*byte]), Wait(Duration::from_millis(100))]).collect()
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_502_until_the_backend_is_back() {
+    let (mut api, admin) = (Backend::start(serve_day).await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let address = api.address.parse().unwrap();
+    let mut connection = gateway.connect().await;
+    assert_eq!(connection.exchange(get(DAY, "")).await.status, 200);
+    api.stop().await;
+    for _ in 0..2 {
+        assert_failed(&gateway.get(DAY).await, 502);
+    }
+    let back = Backend::start_at(address, serve_day).await;
+    assert_eq!(gateway.get(DAY).await.body, DAY_BODY);
+    assert_eq!(back.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_502() {
+    let (_api, _admin, gateway) = start(|seen| match seen.target.rsplit('/').next().unwrap() {
+        "reset" => vec![Reset],
+        "close" => vec![Close],
+        "garbage" => vec![Write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()), Close],
+        "half" => vec![Write(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec()), Close],
+        other => panic!("{other}"),
+    })
+    .await;
+    for case in ["reset", "close", "garbage", "half"] {
+        let answer = gateway.get(&format!("/holodules/{case}")).await;
+        assert_eq!(answer.status, 502, "{case}: {answer:?}");
+        assert_failed(&answer, 502);
+    }
+}
+
+#[tokio::test]
+async fn silence_is_504_after_the_read_deadline() {
+    let (api, _admin, gateway) = start(|_| vec![Hang]).await;
+    let began = Instant::now();
+    assert_failed(&gateway.get(DAY).await, 504);
+    assert!((Duration::from_millis(400)..SOON).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert_eq!(api.seen().len(), 1, "what may have been acted on is not asked again");
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_cut_at_the_whole_requests_deadline() {
+    let (_api, _admin, gateway) = start(|_| {
+        let mut steps = vec![Write(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n".to_vec())];
+        steps.extend(drip(&[b'a'; 200]));
+        steps
+    })
+    .await;
+    let began = Instant::now();
+    let mut connection = gateway.connect().await;
+    connection.send(get(DAY, "")).await;
+    // Never an end that looks like one: the length was not reached.
+    match connection.try_answer("GET").await {
+        Ok(answer) => assert_failed(&answer, 504),
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof),
+    }
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_never_looks_whole() {
+    let (_api, _admin, gateway) = start(|seen| {
+        let framing = if seen.target.ends_with("chunks") {
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n"
+        } else {
+            "Content-Length: 10\r\n\r\nabcde"
+        };
+        vec![Write(format!("HTTP/1.1 200 OK\r\n{framing}").into_bytes()), Close]
+    })
+    .await;
+    for case in ["chunks", "length"] {
+        let mut connection = gateway.connect().await;
+        connection.send(get(&format!("/holodules/{case}"), "")).await;
+        match connection.try_answer("GET").await {
+            Ok(answer) => assert_failed(&answer, 502),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "{case}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_had_gone_stale_is_not_noticed() {
+    let (api, _admin, gateway) = start(|seen| {
+        // Closes without an answer on the second request of the first connection.
+        if (seen.connection, seen.place) == (first_connection(), 1) { vec![Close] } else { serve_day(seen) }
+    })
+    .await;
+    // The probe's connections are counted, too: no request comes before it is done.
+    gateway.ready().await;
+    let mut connection = gateway.connect().await;
+    for _ in 0..3 {
+        let answer = connection.exchange(get(DAY, "")).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY), "{answer:?}");
+    }
+    let seen = api.seen();
+    assert_eq!(seen.len(), 4, "three requests, one of them twice: {seen:?}");
+    assert_ne!(seen[1].connection, seen[2].connection);
+    assert_eq!(seen[2].place, 0, "the second attempt went out on a new connection");
+}
+
+/// The probe opens connection 0 and keeps it; the first forwarded request opens the next.
+fn first_connection() -> usize {
+    1
+}
+
+#[tokio::test]
+async fn a_connection_closed_while_idle_is_not_noticed_whatever_the_method() {
+    let routes = "[{name = 'notes', methods = ['GET', 'POST'], path = '/notes'}]";
+    let api = Backend::start(|seen| [serve_day(seen), vec![Close]].concat()).await;
+    let admin = admin().await;
+    let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", routes)]);
+    let mut connection = gateway.connect().await;
+    for _ in 0..3 {
+        assert_eq!(connection.exchange(get("/notes", "")).await.status, 200);
+        // The end of the kept connection arrives before the next request leaves.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let post = format!("{}x=1", request("POST", "/notes", "Content-Length: 3\r\n"));
+        assert_eq!(connection.exchange(post).await.status, 200);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(api.seen().len(), 6);
+}
+
+#[tokio::test]
+async fn a_post_is_never_sent_twice() {
+    let routes = "[{name = 'notes', methods = ['GET', 'POST'], path = '/notes'}]";
+    let api = Backend::start(|seen| if seen.method == "POST" { vec![Close] } else { serve_day(seen) }).await;
+    let admin = admin().await;
+    let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", routes)]);
+    let mut connection = gateway.connect().await;
+    assert_eq!(connection.exchange(get("/notes", "")).await.status, 200);
+    let post = format!("{}x=1", request("POST", "/notes", "Content-Length: 3\r\n"));
+    assert_failed(&connection.exchange(post).await, 502);
+    let posts = api.seen().iter().filter(|seen| seen.method == "POST").count();
+    assert_eq!(posts, 1, "the backend may have acted on it");
+}
+
+#[tokio::test]
+async fn a_new_connection_that_breaks_is_not_tried_again() {
+    let (api, _admin, gateway) = start(|_| vec![Close]).await;
+    assert_failed(&gateway.get(DAY).await, 502);
+    assert_eq!(api.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_the_request_to_the_backend() {
+    let (_api, _admin, gateway) = start(|_| vec![Hang]).await;
+    let mut connection = gateway.connect().await;
+    connection.send(get(DAY, "")).await;
+    until("the request is under way", async || gateway.metric("gateway_requests_in_flight").await == Some(1.0)).await;
+    drop(connection);
+    until("it has ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_is_not_http_1_is_502() {
+    let (_api, _admin, gateway) =
+        start(|_| vec![Write(b"HTTP/3.0 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec())]).await;
+    assert_failed(&gateway.get(DAY).await, 502);
+}

@@ -1,0 +1,249 @@
+//! What the backend is told: the headers of a forwarded request, exactly, and its target.
+
+use std::collections::BTreeMap;
+
+use crate::support::backend::Backend;
+use crate::support::token::token;
+use crate::support::{DAY, Gateway, admin, api, serve_day};
+
+/// A `GET` by `identity`, with these headers.
+fn get(path: &str, identity: &str, headers: &str) -> String {
+    let token = token(identity);
+    format!("GET {path} HTTP/1.1\r\nHost: localhost:8443\r\nAuthorization: JWT {token}\r\n{headers}\r\n")
+}
+
+#[tokio::test]
+async fn the_headers_are_exactly_these() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let answer = gateway.exchange(get(DAY, "user01", "Accept: */*\r\nIf-None-Match: \"x\"\r\n")).await;
+    let seen = api.only();
+    let headers: BTreeMap<_, _> =
+        seen.headers.iter().map(|(name, value)| (name.to_lowercase(), value.as_str())).collect();
+    let expected = BTreeMap::from([
+        ("accept", "*/*"),
+        ("host", api.address.as_str()),
+        ("if-none-match", "\"x\""),
+        ("x-auth-identity", "user01"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-host", "localhost:8443"),
+        ("x-forwarded-proto", "https"),
+        ("x-request-id", answer.value("x-request-id")),
+    ]);
+    let expected = expected.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    assert_eq!(headers, expected);
+    assert_eq!(seen.headers.len(), headers.len(), "none stands twice");
+    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("GET", DAY));
+}
+
+#[tokio::test]
+async fn what_a_client_says_of_itself_never_arrives() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let names = [
+        "Forwarded",
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "X-Forwarded-Port",
+        "X-Forwarded-Server",
+        "X-Forwarded-Anything",
+        "X-Real-IP",
+        "X-Auth-Identity",
+        "X-Auth-Role",
+        "x-auth-",
+        "X-Request-Id",
+        // Some servers read an underscore as a dash.
+        "X_Auth_Identity",
+        "X-Auth_Identity",
+        "X_Forwarded_For",
+        "X_Real_IP",
+        "X_Request_Id",
+    ];
+    let headers: String = names.iter().map(|name| format!("{name}: spoofed\r\n{name}: spoofed twice\r\n")).collect();
+    gateway.exchange(get(DAY, "user01", &headers)).await;
+    let seen = api.only();
+    let spoofed: Vec<_> = seen.headers.iter().filter(|(_, value)| value.contains("spoofed")).collect();
+    assert!(spoofed.is_empty(), "{spoofed:?}");
+    assert!(seen.values("authorization").is_empty());
+    assert_eq!(seen.values("x-auth-identity"), ["user01"]);
+}
+
+#[tokio::test]
+async fn a_client_cannot_have_our_headers_taken_away_as_hop_by_hop() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let headers = "Connection: X-Auth-Identity, x-request-id, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\
+                   TE: trailers\r\nProxy-Connection: x\r\nProxy-Authorization: Basic eA==\r\nUpgrade: h2c\r\n";
+    let answer = gateway.exchange(get(DAY, "user01", headers)).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let seen = api.only();
+    for name in ["x-auth-identity", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id", "host"]
+    {
+        assert_eq!(seen.values(name).len(), 1, "{name}: {seen:?}");
+    }
+    for name in ["x-hop", "keep-alive", "te", "proxy-connection", "proxy-authorization", "upgrade"] {
+        assert!(seen.values(name).is_empty(), "{name}: {seen:?}");
+    }
+    api.forget();
+    // To name one of these is to ask for trouble, and is answered as such.
+    for named in ["Host", "X-Forwarded-For", "x-forwarded-proto", "X-Forwarded-Host"] {
+        let answer = gateway.exchange(get(DAY, "user01", &format!("Connection: {named}\r\n"))).await;
+        answer.assert_json(400, r#"{"error":"Bad Request"}"#);
+    }
+    assert!(api.seen().is_empty());
+}
+
+#[tokio::test]
+async fn identities_are_percent_encoded() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let rows = [
+        ("azAZ09-._~", "azAZ09-._~"),
+        ("user 01", "user%2001"),
+        ("a+b@c/d?e#f%g", "a%2Bb%40c%2Fd%3Fe%23f%25g"),
+        ("ユーザー", "%E3%83%A6%E3%83%BC%E3%82%B6%E3%83%BC"),
+        ("a\r\nX-Auth-Role: admin", "a%0D%0AX-Auth-Role%3A%20admin"),
+        ("\u{0}\t", "%00%09"),
+        ("a, b", "a%2C%20b"),
+        (" ", "%20"),
+    ];
+    let mut connection = gateway.connect().await;
+    for (identity, expected) in rows {
+        assert_eq!(connection.exchange(get(DAY, identity, "")).await.status, 200, "{identity:?}");
+        let seen = api.only();
+        assert_eq!(seen.values("x-auth-identity"), [expected]);
+        assert!(seen.values("x-auth-role").is_empty());
+        api.forget();
+    }
+}
+
+#[tokio::test]
+async fn every_request_has_an_id_of_its_own() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let mut connection = gateway.connect().await;
+    let mut ids = std::collections::BTreeSet::new();
+    for path in [DAY, DAY, "/nothing"] {
+        let answer = connection.exchange(get(path, "user01", "X-Request-Id: mine\r\n")).await;
+        ids.insert(answer.value("x-request-id").to_owned());
+    }
+    assert_eq!(ids.len(), 3);
+    assert!(!ids.contains("mine"));
+}
+
+#[tokio::test]
+async fn one_route_under_all_its_spellings() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[("STRIP_PREFIX", "['/holoapi']")]);
+    let mut connection = gateway.connect().await;
+    for path in [DAY, "/Holodules/20201209", "/holoapi/holodules/20201209", "/holoapi/Holodules/20201209"] {
+        assert_eq!(connection.exchange(get(path, "user01", "")).await.status, 200, "{path}");
+    }
+    let targets: Vec<_> = api.seen().into_iter().map(|seen| seen.target).collect();
+    assert_eq!(targets, [DAY; 4]);
+    api.forget();
+    for path in [
+        "/HOLODULES/20201209",
+        "/holodules",
+        "/holodules/",
+        "/holodules/20201209/",
+        "/holoapi/holoapi/holodules/20201209",
+        "/holoapix/holodules/20201209",
+        "/holoapi",
+        "/auth/",
+        "/Auth",
+        "/metrics",
+        "/healthz",
+        "/users",
+        "/credentials/verify",
+    ] {
+        let answer = connection.exchange(get(path, "user01", "")).await;
+        assert_eq!(answer.status, 404, "{path}");
+        answer.assert_json(404, r#"{"error":"Not found"}"#);
+    }
+    assert!(api.seen().is_empty() && admin.seen().is_empty());
+}
+
+#[tokio::test]
+async fn other_methods_are_405_and_never_forwarded() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW", "get"] {
+        let request = get(DAY, "user01", "").replacen("GET", method, 1);
+        let answer = gateway.exchange(request).await;
+        assert_eq!(answer.status, 405, "{method}");
+        answer.assert_json(405, r#"{"error":"Method Not Allowed"}"#);
+        assert_eq!(answer.value("allow"), "GET, HEAD");
+    }
+    assert!(api.seen().is_empty());
+}
+
+#[tokio::test]
+async fn only_declared_query_names_are_forwarded() {
+    let (api, admin) = (api().await, admin().await);
+    let routes = "[{name = 'days', methods = ['GET'], path = '/holodules/{day}', query = ['page', 'q']}]";
+    let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", routes)]);
+    let rows = [
+        ("?page=2&x=1&q=a%20b&token=t", "?page=2&q=a%20b"),
+        ("?page&pages=1&Page=1&=1&q=", "?page&q="),
+        ("?x=1", ""),
+        ("?", ""),
+        ("?p%61ge=1", ""),
+        ("?page=1?x=2", "?page=1?x=2"),
+    ];
+    let mut connection = gateway.connect().await;
+    for (query, forwarded) in rows {
+        assert_eq!(connection.exchange(get(&format!("{DAY}{query}"), "user01", "")).await.status, 200, "{query}");
+        assert_eq!(api.only().target, format!("{DAY}{forwarded}"), "{query}");
+        api.forget();
+    }
+    // What ships declares none.
+    let gateway = Gateway::start(&api, &admin);
+    gateway.exchange(get(&format!("{DAY}?page=2&callback=x"), "user01", "")).await;
+    assert_eq!(api.only().target, DAY);
+}
+
+#[tokio::test]
+async fn segments_arrive_as_they_were_sent() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    for segment in ["%E3%83%9B", "a%20b", "a:b@c,d=e&f'(g)*!$+", "-._~", "2020-12-09"] {
+        for prefix in ["/holodules/", "/Holodules/"] {
+            assert_eq!(
+                gateway.exchange(get(&format!("{prefix}{segment}"), "user01", "")).await.status,
+                200,
+                "{segment}"
+            );
+            assert_eq!(api.only().target, format!("/holodules/{segment}"));
+            api.forget();
+        }
+    }
+}
+
+#[tokio::test]
+async fn upstreams_behind_unix_sockets() {
+    let folder = tempfile::tempdir().unwrap();
+    let api = Backend::start_unix(&folder.path().join("api.sock"), serve_day);
+    let admin = Backend::start_unix(&folder.path().join("admin.sock"), crate::support::verify_user01);
+    let gateway = Gateway::start(&api, &admin);
+    gateway.ready().await;
+    assert_eq!(gateway.get(DAY).await.status, 200);
+    assert_eq!(api.only().values("host"), ["localhost"]);
+    let answer = gateway.exchange(crate::auth::login(crate::auth::user01())).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test]
+async fn upstreams_behind_a_name() {
+    let (api, admin) = (api().await, admin().await);
+    let named = |address: &str| address.replace("127.0.0.1", "localhost");
+    let settings = [("UPSTREAM_API", named(&api.address)), ("UPSTREAM_ADMIN", named(&admin.address))];
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let gateway = Gateway::start_with(&api, &admin, &settings);
+    gateway.ready().await;
+    assert_eq!(gateway.get(DAY).await.status, 200);
+    assert_eq!(api.only().values("host"), [named(&api.address)]);
+    let answer = gateway.exchange(crate::auth::login(crate::auth::user01())).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}

@@ -1,0 +1,217 @@
+//! wire.md, "The order of refusals": what is malformed is 400 and ends the connection.
+
+use crate::support::token::token;
+use crate::support::{DAY, Gateway, admin, api, get};
+
+const BAD_REQUEST: &str = r#"{"error":"Bad Request"}"#;
+
+/// Sends each request on a connection of its own, with a smuggled one behind it.
+async fn assert_refused(rows: &[(&str, Vec<u8>)]) {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let smuggled = get("/holodules/20201210", "");
+    for (row, request) in rows {
+        let mut connection = gateway.connect().await;
+        connection.send([request, smuggled.as_bytes()].concat()).await;
+        let answer = connection.answer("GET").await;
+        assert_eq!(answer.status, 400, "{row}: {answer:?}");
+        answer.assert_json(400, BAD_REQUEST);
+        assert_eq!(answer.value("connection"), "close", "{row}");
+        assert_eq!(answer.value("x-content-type-options"), "nosniff", "{row}");
+        answer.value("x-request-id");
+        // What stands behind it is never read as a request.
+        connection.assert_closed().await;
+    }
+    assert!(api.seen().is_empty() && admin.seen().is_empty(), "{:?}", api.seen());
+}
+
+/// A `POST` that has a good token, these headers and this body.
+fn post(headers: &str, body: &str) -> Vec<u8> {
+    let token = token("user01");
+    format!("POST {DAY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n{headers}\r\n{body}").into_bytes()
+}
+
+/// A `GET` of this target that has a good token and this `Host` line.
+fn target(target: &str, host: &str) -> Vec<u8> {
+    let token = token("user01");
+    format!("GET {target} HTTP/1.1\r\n{host}Authorization: JWT {token}\r\n\r\n").into_bytes()
+}
+
+#[tokio::test]
+async fn a_body_of_two_lengths() {
+    let rows = [
+        "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
+        "Content-Length: 3\r\nContent-Length: 3\r\n",
+        "Content-Length: 3\r\nContent-Length: 4\r\n",
+        "Content-Length: 3, 3\r\n",
+        "Content-Length: +3\r\n",
+        "Content-Length: -1\r\n",
+        "Content-Length: 0x3\r\n",
+        "Content-Length: 3 3\r\n",
+        "Content-Length:\r\n",
+        "Content-Length: 99999999999999999999\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding:\r\n",
+    ];
+    let rows: Vec<_> = rows.iter().map(|headers| (*headers, post(headers, "x=1"))).collect();
+    assert_refused(&rows).await;
+}
+
+#[tokio::test]
+async fn transfer_encoding_in_http_1_0() {
+    // CVE-2026-2835.
+    let token = token("user01");
+    let request = format!(
+        "POST {DAY} HTTP/1.0\r\nHost: localhost\r\nAuthorization: JWT {token}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    );
+    assert_refused(&[("HTTP/1.0", request.into_bytes())]).await;
+}
+
+#[tokio::test]
+async fn lines_that_two_programs_read_differently() {
+    let good = get(DAY, "");
+    let with = |line: &str| get(DAY, line).into_bytes();
+    let rows = [
+        ("bare LF everywhere", good.replace("\r\n", "\n").into_bytes()),
+        ("bare LF after the request line", good.replacen("\r\n", "\n", 1).into_bytes()),
+        ("bare LF between headers", with("X-A: 1\nX-B: 2\r\n")),
+        ("a folded line", with("X-A: 1\r\n 2\r\n")),
+        ("a folded line with a tab", with("X-A: 1\r\n\t2\r\n")),
+        ("a space before the colon", with("X-A : 1\r\n")),
+        ("a tab before the colon", with("X-A\t: 1\r\n")),
+        ("a bare CR in a value", with("X-A: 1\rX-B: 2\r\n")),
+        ("a NUL in a value", with("X-A: 1\0\r\n")),
+        ("no colon", with("X-A\r\n")),
+        ("no name", with(": 1\r\n")),
+        ("a name with a space", with("X A: 1\r\n")),
+        ("a name that is no token", with("X(A): 1\r\n")),
+        ("a space before the first header", good.replacen("\r\nHost", "\r\n Host", 1).into_bytes()),
+    ];
+    assert_refused(&rows).await;
+}
+
+#[tokio::test]
+async fn hosts_that_are_missing_or_odd() {
+    let rows = [
+        ("missing", target(DAY, "")),
+        ("empty", target(DAY, "Host:\r\n")),
+        ("two", target(DAY, "Host: localhost\r\nHost: localhost\r\n")),
+        ("a list", target(DAY, "Host: localhost, localhost\r\n")),
+        ("with a path", target(DAY, "Host: localhost/x\r\n")),
+        ("with a user", target(DAY, "Host: user@localhost\r\n")),
+        ("with an empty port", target(DAY, "Host: localhost:\r\n")),
+        ("with an odd port", target(DAY, "Host: localhost:x\r\n")),
+        ("with a port too large", target(DAY, "Host: localhost:65536\r\n")),
+        ("a port alone", target(DAY, "Host: :443\r\n")),
+        ("with a space", target(DAY, "Host: local host\r\n")),
+        ("IPv6 without its end", target(DAY, "Host: [::1\r\n")),
+        ("another one than the target's", target(&format!("https://localhost{DAY}"), "Host: 127.0.0.1\r\n")),
+        ("another port than the target's", target(&format!("https://localhost:1{DAY}"), "Host: localhost:2\r\n")),
+        ("none, with an absolute target", target(&format!("https://localhost{DAY}"), "")),
+    ];
+    assert_refused(&rows).await;
+}
+
+#[tokio::test]
+async fn targets_that_are_no_path_of_ours() {
+    let host = "Host: localhost\r\n";
+    let rows = [
+        ("a space", target("/holodules/2020 1209", host)),
+        ("two spaces", format!("GET  {DAY} HTTP/1.1\r\n{host}\r\n").into_bytes()),
+        ("a tab", target("/holodules/2020\t1209", host)),
+        ("relative", target("holodules/20201209", host)),
+        ("the asterisk", target("*", host)),
+        ("an authority", target("localhost:443", host)),
+        ("a fragment", target(&format!("{DAY}#x"), host)),
+        ("a control character", target("/holodules/\u{1}", host)),
+        ("raw UTF-8", target("/holodules/é", host)),
+        ("no version", format!("GET {DAY}\r\n{host}\r\n").into_bytes()),
+        ("another version", format!("GET {DAY} HTTP/1.2\r\n{host}\r\n").into_bytes()),
+        ("another protocol", format!("GET {DAY} HTTP/2.0\r\n{host}\r\n").into_bytes()),
+        ("a method that is no token", format!("G(T {DAY} HTTP/1.1\r\n{host}\r\n").into_bytes()),
+    ];
+    assert_refused(&rows).await;
+}
+
+#[tokio::test]
+async fn paths_that_are_not_canonical() {
+    let paths = [
+        "//holodules/20201209",
+        "/holodules//20201209",
+        "/./holodules/20201209",
+        "/holodules/../holodules/20201209",
+        "/holodules/..",
+        "/holodules/%2e%2e/users",
+        "/holodules/%2E%2E/users",
+        "/holodules%2F20201209",
+        "/holodules/2020120%39",
+        "/holodules/%e3%83%9b",
+        "/holodules/%00",
+        "/holodules/%0D%0A",
+        "/holodules/%",
+        "/holodules/%G0",
+        "/holodules/%C0%AF",
+        "/holodules/%252e",
+        "/holodules/20201209;x=1",
+        "/holodules\\20201209",
+        "/holodules/\"x\"",
+        "/holodules/{day}",
+        "/holodules/<>",
+        "/%61uth",
+    ];
+    let rows: Vec<_> = paths.iter().map(|path| (*path, target(path, "Host: localhost\r\n"))).collect();
+    assert_refused(&rows).await;
+}
+
+#[tokio::test]
+async fn trace_and_connect_are_never_taken() {
+    let token = token("user01");
+    let rows = [
+        (
+            "TRACE",
+            format!("TRACE {DAY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n\r\n").into_bytes(),
+        ),
+        ("CONNECT", b"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n".to_vec()),
+        ("CONNECT with a path", format!("CONNECT {DAY} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()),
+    ];
+    assert_refused(&rows).await;
+}
+
+#[tokio::test]
+async fn an_absolute_target_that_agrees_with_host_is_taken() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    for (target_form, host) in [
+        (format!("https://localhost{DAY}"), "Host: localhost\r\n"),
+        (format!("https://localhost:8443{DAY}"), "Host: localhost:8443\r\n"),
+    ] {
+        let answer = gateway.exchange(target(&target_form, host)).await;
+        assert_eq!(answer.status, 200, "{target_form}: {answer:?}");
+    }
+    assert_eq!(api.seen()[0].target, DAY);
+}
+
+#[tokio::test]
+async fn hosts_that_are_none_of_ours_are_421() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[("HOSTS", "['api.example.org']")]);
+    for host in
+        ["elsewhere.example", "localhost.example", "sub.localhost", "127.0.0.2", "[::2]", "localhost.", "example.org"]
+    {
+        let answer = gateway.exchange(target(DAY, &format!("Host: {host}\r\n"))).await;
+        assert_eq!(answer.status, 421, "{host}: {answer:?}");
+        answer.assert_json(421, r#"{"error":"Misdirected Request"}"#);
+    }
+    assert!(api.seen().is_empty());
+    for host in
+        ["localhost", "LocalHost:443", "127.0.0.1:8443", "[::1]", "[::1]:8443", "api.example.org", "API.example.org:1"]
+    {
+        let answer = gateway.exchange(target(DAY, &format!("Host: {host}\r\n"))).await;
+        assert_eq!(answer.status, 200, "{host}: {answer:?}");
+    }
+}

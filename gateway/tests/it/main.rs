@@ -1,0 +1,30 @@
+//! The gateway as its clients see it. Each test names the row of the wire contract it shows.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, its helpers too"
+)]
+#![allow(unreachable_pub, reason = "a test program exports nothing; pub says what the modules share")]
+
+mod answer;
+mod auth;
+mod authorization;
+mod body;
+mod direction;
+mod drain;
+mod failure;
+mod forward;
+mod framing;
+mod http1;
+mod http2;
+mod ops;
+mod order;
+mod program;
+mod sizes;
+mod stack;
+mod support;
+mod tls;
+mod token;
+mod verdict;

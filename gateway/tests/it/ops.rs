@@ -1,0 +1,155 @@
+//! The ops listener, and what it tells of the corridor.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::auth::{login, user01};
+use crate::support::backend::Backend;
+use crate::support::token::token;
+use crate::support::{DAY, Gateway, admin, api, get, serve_day, until};
+
+/// The series of the metrics page, without their values.
+async fn series(gateway: &Gateway) -> BTreeSet<String> {
+    let (status, page) = gateway.ops("/metrics").await;
+    assert_eq!(status, 200);
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()
+}
+
+/// How many requests have been counted, whatever became of them.
+async fn requests(gateway: &Gateway) -> f64 {
+    let (_, page) = gateway.ops("/metrics").await;
+    let counted = page.lines().filter(|line| line.starts_with("gateway_requests_total{"));
+    counted.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+}
+
+/// What `/readyz` says of itself.
+async fn readiness(gateway: &Gateway) -> (u16, Value) {
+    let (status, body) = gateway.ops("/readyz").await;
+    (status, serde_json::from_str(&body).unwrap())
+}
+
+#[tokio::test]
+async fn ready_once_every_backend_was_reached_and_for_ever_after() {
+    // A port that was free a moment ago, and nobody on it yet.
+    let mut api = Backend::start(serve_day).await;
+    let address = api.address.parse().unwrap();
+    api.stop().await;
+    let mut admin = admin().await;
+    let gateway = Gateway::start(&api, &admin);
+    assert_eq!(gateway.ops("/healthz").await, (200, "ok\n".to_owned()));
+    until("the admin side is reached", async || readiness(&gateway).await.1["upstreams"]["admin"] == "up").await;
+    assert_eq!(readiness(&gateway).await, (503, json!({"ready": false, "upstreams": {"api": "down", "admin": "up"}})));
+    let mut api = Backend::start_at(address, serve_day).await;
+    gateway.ready().await;
+    assert_eq!(readiness(&gateway).await, (200, json!({"ready": true, "upstreams": {"api": "up", "admin": "up"}})));
+    assert_eq!(gateway.metric(r#"gateway_upstream_up{upstream="api"}"#).await, Some(1.0));
+    // A later loss is told, and is no reason to take the gateway out of service.
+    api.stop().await;
+    admin.stop().await;
+    until("the loss is told", async || {
+        readiness(&gateway).await.1["upstreams"] == json!({"api": "down", "admin": "down"})
+    })
+    .await;
+    assert_eq!(readiness(&gateway).await.0, 200);
+    assert_eq!(gateway.metric(r#"gateway_upstream_up{upstream="api"}"#).await, Some(0.0));
+    assert_eq!(gateway.ops("/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn only_its_three_pages_and_only_read() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    for path in ["/", "/metrics/", "/auth", DAY, "/debug/pprof"] {
+        assert_eq!(gateway.ops(path).await.0, 404, "{path}");
+    }
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        assert_eq!(gateway.ops_with(method, "/metrics").await.0, 405, "{method}");
+    }
+    // Nor does the public listener have them.
+    assert_eq!(gateway.get("/metrics").await.status, 404);
+    assert!(api.seen().is_empty() && admin.seen().is_empty());
+}
+
+#[tokio::test]
+async fn what_happens_is_counted() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let mut connection = gateway.connect().await;
+    connection.exchange(get(DAY, "")).await;
+    connection.exchange(get(DAY, "")).await;
+    connection.exchange(get("/nothing", "")).await;
+    connection.exchange("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    connection.exchange("GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT a.b.c\r\n\r\n").await;
+    connection.exchange(login(user01())).await;
+    connection.exchange(login("{}")).await;
+    let expected = [
+        (r#"gateway_requests_total{method="GET",route="holodules",status_class="2xx"}"#, 2.0),
+        (r#"gateway_requests_total{method="GET",route="none",status_class="4xx"}"#, 3.0),
+        (r#"gateway_requests_total{method="POST",route="auth",status_class="2xx"}"#, 1.0),
+        (r#"gateway_requests_total{method="POST",route="auth",status_class="4xx"}"#, 1.0),
+        (r#"gateway_request_duration_seconds_count{route="holodules"}"#, 2.0),
+        (r#"gateway_upstream_duration_seconds_count{route="holodules"}"#, 2.0),
+        (r#"gateway_upstream_duration_seconds_count{route="auth"}"#, 2.0),
+        (r#"gateway_logins_total{result="success"}"#, 1.0),
+        (r#"gateway_logins_total{result="refused"}"#, 1.0),
+        (r#"gateway_logins_total{result="malformed"}"#, 0.0),
+        (r#"gateway_token_refusals_total{reason="absent"}"#, 1.0),
+        (r#"gateway_token_refusals_total{reason="encoding"}"#, 1.0),
+        (r#"gateway_tls_handshakes_total{version="1.3"}"#, 1.0),
+        (r#"gateway_tls_handshakes_total{version="1.2"}"#, 0.0),
+        ("gateway_connections", 1.0),
+        ("gateway_requests_in_flight", 0.0),
+    ];
+    for (series, value) in expected {
+        // An answer can be read before it has been counted.
+        until(series, async || gateway.metric(series).await == Some(value)).await;
+    }
+    let expiry = gateway.metric("gateway_certificate_expiry_timestamp_seconds").await.unwrap();
+    let days = (expiry - crate::support::token::now() as f64) / 86_400.0;
+    assert!((1.0..826.0).contains(&days), "{days}");
+    let build = format!(r#"gateway_build_info{{version="{}"}}"#, env!("CARGO_PKG_VERSION"));
+    assert_eq!(gateway.metric(&build).await, Some(1.0));
+    drop(connection);
+    until("the connection is gone", async || gateway.metric("gateway_connections").await == Some(0.0)).await;
+}
+
+#[tokio::test]
+async fn no_request_can_make_a_series() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let mut connection = gateway.connect().await;
+    let mut send = async |method: &str, path: &str, identity: &str| {
+        let token = token(identity);
+        connection
+            .exchange(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n\r\n"))
+            .await
+    };
+    // One of each kind first: these may make theirs.
+    for method in ["GET", "BREW"] {
+        for path in [DAY, "/nothing"] {
+            send(method, path, "user01").await;
+        }
+    }
+    until("the kinds are counted", async || requests(&gateway).await == 4.0).await;
+    let before = series(&gateway).await;
+    for number in 0..20 {
+        send("GET", &format!("/holodules/{number}"), &format!("identity{number}")).await;
+        send("GET", &format!("/strange/{number}?x={number}"), "user01").await;
+        send(&format!("BREW{number}"), &format!("/strange{number}"), "user01").await;
+    }
+    until("all are counted", async || requests(&gateway).await == 64.0).await;
+    assert_eq!(series(&gateway).await, before);
+}
+
+#[tokio::test]
+async fn the_announce_file_tells_the_bound_addresses() {
+    let (api, admin) = (api().await, admin().await);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("addresses.json");
+    let gateway = Gateway::start_with(&api, &admin, &[("ANNOUNCE_FILE", file.to_str().unwrap())]);
+    let told: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!((&told["https"], &told["ops"]), (&json!(gateway.https.to_string()), &json!(gateway.ops.to_string())));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing unfinished is left");
+}

@@ -1,0 +1,96 @@
+//! wire.md, "The order of refusals": of two faults, the earlier one is told.
+
+use crate::support::token::token;
+use crate::support::{DAY, Gateway, admin, api};
+
+/// A request that can be made wrong in several ways at once.
+struct Draft {
+    method: &'static str,
+    path: String,
+    query: String,
+    host: &'static str,
+    headers: String,
+    token: Option<String>,
+    body: &'static str,
+}
+
+impl Draft {
+    fn good() -> Self {
+        Self {
+            method: "GET",
+            path: DAY.to_owned(),
+            query: String::new(),
+            host: "localhost",
+            headers: String::new(),
+            token: Some(token("user01")),
+            body: "",
+        }
+    }
+
+    fn write(&self) -> String {
+        let Self { method, path, query, host, headers, token, body } = self;
+        let token = token.as_ref().map(|token| format!("Authorization: JWT {token}\r\n")).unwrap_or_default();
+        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        format!("{method} {path}{query} HTTP/1.1\r\nHost: {host}\r\n{token}{headers}{length}\r\n{body}")
+    }
+}
+
+/// A fault: its name, the status it gives, and how it is made.
+type Fault = (&'static str, u16, fn(&mut Draft));
+
+/// The faults in the contract's order.
+const FAULTS: [Fault; 10] = [
+    ("framing", 400, |draft| draft.headers.push_str("X-Odd : a space before the colon\r\n")),
+    ("method never taken", 400, |draft| draft.method = "TRACE"),
+    ("path", 400, |draft| draft.path.insert_str(0, "/.")),
+    ("target", 414, |draft| draft.query = format!("?q={}", "a".repeat(3000))),
+    ("headers", 431, |draft| draft.headers.push_str(&format!("X-Long: {}\r\n", "a".repeat(16_400)))),
+    ("host", 421, |draft| draft.host = "elsewhere.example"),
+    ("token", 401, |draft| draft.token = None),
+    ("route", 404, |draft| draft.path.insert_str(0, "/nothing")),
+    ("method", 405, |draft| {
+        if draft.method == "GET" {
+            draft.method = "DELETE";
+        }
+    }),
+    ("body", 400, |draft| draft.body = "x=1"),
+];
+
+#[tokio::test]
+async fn of_two_faults_the_earlier_one_is_told() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    for (index, (earlier, status, make_earlier)) in FAULTS.iter().enumerate() {
+        for (later, _, make_later) in &FAULTS[index..] {
+            let mut draft = Draft::good();
+            // The other way round, so that the earlier fault is not undone.
+            make_later(&mut draft);
+            if earlier != later {
+                make_earlier(&mut draft);
+            }
+            let answer = gateway.exchange(draft.write()).await;
+            assert_eq!(answer.status, *status, "{earlier} and {later}: {answer:?}");
+        }
+    }
+    assert!(api.seen().is_empty() && admin.seen().is_empty());
+    assert_eq!(gateway.exchange(Draft::good().write()).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_login_has_the_same_order_without_a_token() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let long = "a".repeat(3000);
+    let rows = [
+        (400, "POST /auth HTTP/1.1\r\nHost: elsewhere.example\r\nHost: localhost\r\n\r\n".to_owned()),
+        (400, "POST //auth HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n".to_owned()),
+        (414, format!("POST /auth?{long} HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n")),
+        (421, "GET /auth HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n".to_owned()),
+        (405, "GET /auth HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned()),
+        (415, "POST /auth HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n".to_owned()),
+    ];
+    for (status, request) in rows {
+        assert_eq!(gateway.exchange(&request).await.status, status, "{request}");
+    }
+    assert!(admin.seen().is_empty());
+}

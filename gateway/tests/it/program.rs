@@ -1,0 +1,204 @@
+//! The program as people run it: its command line, its log, its end.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::auth::{login, user01};
+use crate::support::backend::Backend;
+use crate::support::certificate::certificates;
+use crate::support::client::{Connection, PATIENCE};
+use crate::support::{DAY, DAY_BODY, admin, api, get, token, until};
+
+/// The program with nothing of this process's environment, in a folder of its own.
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holodule-gateway"));
+    command.env_clear().current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+/// A folder with a certificate, its key, and a `.env` that holds the original's secret.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("cert.pem", &certificates().leaf);
+    write("key.pem", &certificates().key);
+    write(".env", &format!("JWT_SECRET_KEY='{}'\n", token::secret()));
+    write(
+        "gateway.toml",
+        "https_addr = '127.0.0.1:0'\nops_addr = '127.0.0.1:0'\nannounce_file = 'announced.json'\n\
+         [tls]\ncertificate = 'cert.pem'\nprivate_key = 'key.pem'\n",
+    );
+    folder
+}
+
+fn check(folder: &Path, environment: &[(&str, &str)]) -> Output {
+    let arguments = ["--config", "gateway.toml", "check"];
+    command(folder).args(arguments).envs(environment.iter().copied()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The program, serving.
+struct Program {
+    child: Child,
+    addresses: Value,
+}
+
+impl Program {
+    async fn start(folder: &Path, api: &Backend, admin: &Backend, environment: &[(&str, &str)]) -> Self {
+        let child = command(folder)
+            .args(["--config", "gateway.toml"])
+            .envs([("UPSTREAM_API", &api.address), ("UPSTREAM_ADMIN", &admin.address)])
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut program = Self { child, addresses: Value::Null };
+        until("the addresses are announced", async || {
+            assert_eq!(program.child.try_wait().unwrap(), None, "it has ended");
+            let announced = fs::read(folder.join("announced.json"));
+            announced.is_ok_and(|announced| {
+                program.addresses = serde_json::from_slice(&announced).unwrap();
+                true
+            })
+        })
+        .await;
+        program
+    }
+
+    async fn connect(&self) -> Connection {
+        Connection::open(self.addresses["https"].as_str().unwrap().parse().unwrap()).await.unwrap()
+    }
+
+    /// Stops it by SIGTERM. All that it wrote to its standard output.
+    fn stop(mut self) -> String {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let mut log = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut log).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{log}");
+        log
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Gone already, most often.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn check_tells_everything_that_is_wrong_and_no_secret() {
+    let folder = folder();
+    let path = folder.path();
+    let valid = check(path, &[]);
+    assert!(valid.status.success(), "{valid:?}");
+    assert!(text(&valid.stdout).ends_with("the configuration is valid\n"), "{valid:?}");
+    assert!(!path.join("announced.json").exists(), "nothing was started");
+
+    fs::write(path.join(".env"), "JWT_SECRET_KEY=hush\nUPSTREAM_API=hush hush\n").unwrap();
+    let wrong = check(path, &[("TOKEN_LIFETIME", "0"), ("TLS_PRIVATE_KEY", "missing.pem"), ("HOSTS", "['a:1']")]);
+    let told = text(&wrong.stderr);
+    assert_eq!(wrong.status.code(), Some(1));
+    for key in [".env", "token.lifetime", "tls.private_key", "hosts", "jwt_secret_key"] {
+        assert!(told.contains(&format!("  {key}: ")), "{key}: {told}");
+    }
+    assert!(!told.contains("hush"), "{told}");
+}
+
+#[test]
+fn check_remarks_on_what_is_allowed_but_worth_knowing() {
+    let folder = folder();
+    let remarked =
+        check(folder.path(), &[("LOGIN_ENABLED", "false"), ("HSTS_MAX_AGE", "0"), ("OPS_ADDR", "0.0.0.0:9180")]);
+    assert!(remarked.status.success(), "{remarked:?}");
+    let told = text(&remarked.stdout);
+    for key in ["login.enabled", "hsts.max_age", "ops_addr"] {
+        assert!(told.contains(&format!("note: {key} ")), "{key}: {told}");
+    }
+}
+
+#[test]
+fn help_tells_where_settings_come_from() {
+    let folder = folder();
+    let help = command(folder.path()).arg("--help").output().unwrap();
+    assert!(help.status.success());
+    for word in ["--config", "HOLODULE_GATEWAY_CONFIG", "JWT_SECRET_KEY_FILE", "check"] {
+        assert!(text(&help.stdout).contains(word), "{word}");
+    }
+    assert_eq!(command(folder.path()).arg("nonsense").output().unwrap().status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn each_request_is_one_line_and_no_line_opens_a_door() {
+    let (api, admin) = (api().await, admin().await);
+    let folder = folder();
+    let program = Program::start(folder.path(), &api, &admin, &[]).await;
+    let mut connection = program.connect().await;
+    let read = connection.exchange(get(&format!("{DAY}?hush-query"), "")).await;
+    assert_eq!((read.status, read.body.as_str()), (200, DAY_BODY));
+    let granted = connection.exchange(login(user01())).await;
+    assert_eq!(granted.status, 200);
+    let refused = json!({"username": "hush-user", "password": "hush-password"}).to_string();
+    assert_eq!(connection.exchange(login(refused)).await.status, 401);
+    assert_eq!(connection.exchange(get("/hush-path", "")).await.status, 404);
+    let broken = "GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT hush-token\r\n\r\n";
+    assert_eq!(connection.exchange(broken).await.status, 401);
+    let log = program.stop();
+
+    let token = granted.json()["access_token"].as_str().unwrap().to_owned();
+    for secret in ["hush", token.as_str(), "password01", token::secret().as_str()] {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let requests: Vec<_> = lines.iter().filter(|line| line["target"] == "access").collect();
+    let told: Vec<_> = requests
+        .iter()
+        .map(|line| json!([line["method"], line["route"], line["status"], line["identity"], line["reason"]]))
+        .collect();
+    let expected = [
+        json!(["GET", "holodules", 200, "user01", null]),
+        json!(["POST", "auth", 200, null, null]),
+        json!(["POST", "auth", 401, null, "refused"]),
+        json!(["GET", "none", 404, "user01", "route"]),
+        json!(["GET", "none", 401, null, "encoding"]),
+    ];
+    assert_eq!(told, expected);
+    let first = requests[0];
+    assert_eq!((&first["client"], &first["bytes"]), (&"127.0.0.1".into(), &DAY_BODY.len().into()));
+    assert_eq!(first["request_id"], read.value("x-request-id"));
+    assert!(first["timestamp"].is_string(), "{first}");
+    let milliseconds = |name: &str| first[name].as_f64().unwrap();
+    assert!((0.0..=milliseconds("total_ms")).contains(&milliseconds("upstream_ms")), "{first}");
+}
+
+#[tokio::test]
+async fn systemd_is_told_and_hears_of_the_end() {
+    let (api, admin) = (api().await, admin().await);
+    let folder = folder();
+    let socket = folder.path().join("notify");
+    let notified = UnixDatagram::bind(&socket).unwrap();
+    notified.set_read_timeout(Some(PATIENCE)).unwrap();
+    let received = || {
+        let mut buffer = [0; 256];
+        let length = notified.recv(&mut buffer).unwrap();
+        text(&buffer[..length])
+    };
+    let program = Program::start(folder.path(), &api, &admin, &[("NOTIFY_SOCKET", socket.to_str().unwrap())]).await;
+    assert_eq!(received().trim_end(), "READY=1");
+    let began = Instant::now();
+    program.stop();
+    assert!(began.elapsed() < PATIENCE);
+    assert_eq!(received().trim_end(), "STOPPING=1");
+}

@@ -1,0 +1,163 @@
+//! End to end: both programs as processes, real stores, and curl as the client.
+
+mod days;
+mod environment;
+mod log;
+// The backend's own tests run real servers by the same harness.
+#[path = "../../../../backend/tests/it/mongod.rs"]
+mod mongod;
+mod outage;
+mod process;
+mod users;
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::certificate::certificates;
+use crate::support::client::Answer;
+use crate::support::token;
+use process::{GATEWAY, Process, run, wait_for};
+
+/// Both programs, in folders of their own.
+struct Stack {
+    gateway: Process,
+    backend: Process,
+    backend_settings: Vec<(&'static str, String)>,
+    // Dropped last: the programs write there.
+    folder: TempDir,
+}
+
+impl Stack {
+    /// Both programs on the embedded store.
+    fn embedded() -> Self {
+        Self::on_store("embedded:store.redb")
+    }
+
+    /// Both programs on the store of this URL.
+    fn on_store(url: &str) -> Self {
+        Self::start(&[("STORE", url.to_owned())], &[("JWT_SECRET_KEY", token::secret())], None)
+    }
+
+    /// Both programs with what is particular to them in an `.env` file.
+    fn with_env_file(file: &Path) -> Self {
+        Self::start(&[], &[], Some(file))
+    }
+
+    fn start(backend: &[(&'static str, String)], gateway: &[(&'static str, String)], env_file: Option<&Path>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let [backend_folder, gateway_folder] = ["backend", "gateway"].map(|name| {
+            let folder = folder.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            if let Some(file) = env_file {
+                std::fs::copy(file, folder.join(".env")).unwrap();
+            }
+            folder
+        });
+        let mut backend_settings = vec![
+            ("API_ADDR", "127.0.0.1:0".to_owned()),
+            ("ADMIN_ADDR", "127.0.0.1:0".to_owned()),
+            ("STORE_OPERATION_TIMEOUT", "2".to_owned()),
+            ("LOG_LEVEL", "debug".to_owned()),
+        ];
+        backend_settings.extend_from_slice(backend);
+        let backend = Process::start(&process::backend(), &backend_folder, &backend_settings);
+        for (name, text) in [("cert.pem", &certificates().leaf), ("key.pem", &certificates().key)] {
+            std::fs::write(gateway_folder.join(name), text).unwrap();
+        }
+        std::fs::write(folder.path().join("ca.pem"), &certificates().ca).unwrap();
+        let mut gateway_settings = vec![
+            ("HTTPS_ADDR", "127.0.0.1:0".to_owned()),
+            ("OPS_ADDR", "127.0.0.1:0".to_owned()),
+            ("UPSTREAM_API", backend.address("api").to_owned()),
+            ("UPSTREAM_ADMIN", backend.address("admin").to_owned()),
+            ("TLS_CERTIFICATE", "cert.pem".to_owned()),
+            ("TLS_PRIVATE_KEY", "key.pem".to_owned()),
+            ("STRIP_PREFIX", "['/holoapi']".to_owned()),
+            ("LOG_LEVEL", "debug".to_owned()),
+        ];
+        gateway_settings.extend_from_slice(gateway);
+        let gateway = Process::start(Path::new(GATEWAY), &gateway_folder, &gateway_settings);
+        let stack = Self { gateway, backend, backend_settings, folder };
+        stack.wait_until_ready();
+        stack
+    }
+
+    fn wait_until_ready(&self) {
+        for (process, listener) in [(&self.backend, "admin"), (&self.gateway, "ops")] {
+            wait_for("readiness", || {
+                let page = format!("http://{}/readyz", process.address(listener));
+                let answer = process::output(
+                    Command::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}", &page]),
+                    "",
+                );
+                (answer.stdout == b"200").then_some(())
+            });
+        }
+    }
+
+    /// A command of the backend against its admin listener; tells what it printed.
+    fn command(&self, arguments: &[&str], input: &str) -> String {
+        let admin = format!("http://{}", self.backend.address("admin"));
+        let mut command = Command::new(process::backend());
+        run(command.env_clear().current_dir(self.folder.path()).args(arguments).args(["--admin", &admin]), input)
+    }
+
+    /// Loads the sample, and the user whom the original's own example has.
+    fn load(&self) {
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/sample/holodules.csv");
+        std::fs::copy(sample, self.folder.path().join("holodules.csv")).unwrap();
+        self.command(&["import", "holodules.csv"], "");
+        self.command(&["user", "add", "user01"], "password01\n");
+    }
+
+    /// `curl` with these arguments, against a path of the gateway.
+    fn curl(&self, arguments: &[&str], path: &str) -> Answer {
+        let port = self.gateway.address("https").rsplit_once(':').unwrap().1;
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--include", "--max-time", "60", "--cacert"]);
+        command.arg(self.folder.path().join("ca.pem")).args(arguments).arg(format!("https://localhost:{port}{path}"));
+        parse(&run(&mut command, ""))
+    }
+
+    /// A login, as the original's own example has it.
+    fn log_in(&self, username: &str, password: &str) -> Answer {
+        let body = json!({"username": username, "password": password}).to_string();
+        self.curl(&["-X", "POST", "-H", "Content-Type: application/json", "-d", &body], "/auth")
+    }
+
+    /// The token of a login that has to go well.
+    fn token(&self, username: &str, password: &str) -> String {
+        let answer = self.log_in(username, password);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// `GET path` with a token.
+    fn get(&self, path: &str, token: &str) -> Answer {
+        self.curl(&["-H", &format!("Authorization: JWT {token}")], path)
+    }
+
+    /// Starts the backend anew, where it was and with the settings that it had.
+    fn restart_backend(&mut self) {
+        let mut settings = self.backend_settings.clone();
+        for (name, listener) in [("API_ADDR", "api"), ("ADMIN_ADDR", "admin")] {
+            settings.retain(|(other, _)| *other != name);
+            settings.push((name, self.backend.address(listener).to_owned()));
+        }
+        self.backend.kill();
+        self.backend = Process::start(&process::backend(), &self.folder.path().join("backend"), &settings);
+    }
+}
+
+/// What `curl --include` prints.
+fn parse(text: &str) -> Answer {
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers = lines.map(|line| line.split_once(": ").unwrap());
+    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+    Answer { status, headers, body: body.to_owned() }
+}

@@ -1,0 +1,248 @@
+//! A stub in the backend's place: it keeps every request it sees, byte for byte, and
+//! answers as the test says, sensibly or not.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+
+/// A request as it arrived.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub method: String,
+    pub target: String,
+    /// In the order and spelling of the wire.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// Which connection it came by, counted from 0.
+    pub connection: usize,
+    /// Which request of its connection it was, counted from 0.
+    pub place: usize,
+}
+
+impl Seen {
+    /// Every value of a header.
+    pub fn values(&self, name: &str) -> Vec<&str> {
+        let named = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_str()).collect()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// What the stub does once it has read a request. After the last step it reads the next.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Write(Vec<u8>),
+    Wait(Duration),
+    /// Closes in order (FIN).
+    Close,
+    /// Breaks the connection (RST).
+    Reset,
+    /// Says nothing more, and keeps the connection.
+    Hang,
+}
+
+/// An answer with a length.
+pub fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Vec<Step> {
+    let mut text = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", body.len());
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    vec![Step::Write(format!("{text}\r\n{body}").into_bytes())]
+}
+
+/// A JSON answer.
+pub fn json_answer(status: &str, body: &str) -> Vec<Step> {
+    answer(status, &[("Content-Type", "application/json")], body)
+}
+
+type Script = Arc<dyn Fn(&Seen) -> Vec<Step> + Send + Sync>;
+
+struct Shared {
+    script: Script,
+    seen: Mutex<Vec<Seen>>,
+    connections: AtomicUsize,
+}
+
+/// The stub. It ends with the runtime of its test, or with [`Backend::stop`].
+pub struct Backend {
+    /// What the gateway's configuration calls it.
+    pub address: String,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+impl Backend {
+    /// A stub on a free port.
+    pub async fn start(script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), script).await
+    }
+
+    /// A stub on an address that was free a moment ago.
+    pub async fn start_at(address: SocketAddr, script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        Self::serve(address, Listener::Tcp(listener), Arc::new(script))
+    }
+
+    /// A stub on a Unix socket.
+    pub fn start_unix(path: &Path, script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        let listener = UnixListener::bind(path).unwrap();
+        let address = format!("unix:{}", path.display());
+        Self::serve(address, Listener::Unix(listener), Arc::new(script))
+    }
+
+    fn serve(address: String, listener: Listener, script: Script) -> Self {
+        let shared = Arc::new(Shared { script, seen: Mutex::default(), connections: AtomicUsize::new(0) });
+        let connections = Arc::clone(&shared);
+        let accepting = tokio::spawn(async move {
+            // Dropped with this task, and its connections with it.
+            let mut open = tokio::task::JoinSet::new();
+            loop {
+                let connection = listener.accept().await;
+                let number = connections.connections.fetch_add(1, Ordering::SeqCst);
+                open.spawn(converse(connection, number, Arc::clone(&connections)));
+            }
+        });
+        Self { address, shared, accepting }
+    }
+
+    /// Closes the listener and every connection, at once.
+    pub async fn stop(&mut self) {
+        self.accepting.abort();
+        let _ = (&mut self.accepting).await;
+    }
+
+    /// The requests so far. The gateway's own probes are no part of them.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// The one request there was.
+    pub fn only(&self) -> Seen {
+        let mut seen = self.seen();
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        seen.remove(0)
+    }
+
+    /// Forgets the requests so far.
+    pub fn forget(&self) {
+        self.shared.seen.lock().unwrap().clear();
+    }
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> Box<dyn Connection> {
+        match self {
+            Self::Tcp(listener) => Box::new(listener.accept().await.unwrap().0),
+            Self::Unix(listener) => Box::new(listener.accept().await.unwrap().0),
+        }
+    }
+}
+
+trait Connection: AsyncRead + AsyncWrite + Unpin + Send {
+    fn reset_on_drop(&self);
+}
+
+impl Connection for TcpStream {
+    fn reset_on_drop(&self) {
+        self.set_zero_linger().unwrap();
+    }
+}
+
+impl Connection for UnixStream {
+    fn reset_on_drop(&self) {}
+}
+
+async fn converse(mut connection: Box<dyn Connection>, number: usize, shared: Arc<Shared>) {
+    let mut buffer = Vec::new();
+    let mut place = 0;
+    while let Some(mut seen) = read_request(&mut connection, &mut buffer).await {
+        let steps = if seen.target == "/healthz" {
+            answer("200 OK", &[], "ok")
+        } else {
+            (seen.connection, seen.place) = (number, place);
+            place += 1;
+            shared.seen.lock().unwrap().push(seen.clone());
+            (shared.script)(&seen)
+        };
+        for step in steps {
+            match step {
+                // A gateway that has turned away is what some tests are about.
+                Step::Write(bytes) => {
+                    if connection.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
+                Step::Wait(duration) => tokio::time::sleep(duration).await,
+                Step::Close => return,
+                Step::Reset => return connection.reset_on_drop(),
+                Step::Hang => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// Reads one request; `None` where the connection ends first.
+async fn read_request(connection: &mut Box<dyn Connection>, buffer: &mut Vec<u8>) -> Option<Seen> {
+    let head = take_until(connection, buffer, b"\r\n\r\n").await?;
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let mut lines = head.split("\r\n").filter(|line| !line.is_empty());
+    let mut words = lines.next()?.split(' ');
+    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let headers: Vec<_> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect();
+    let mut seen = Seen { method, target, headers, body: Vec::new(), connection: 0, place: 0 };
+    if !seen.values("expect").is_empty() {
+        connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok()?;
+    }
+    if seen.values("transfer-encoding") == ["chunked"] {
+        loop {
+            let size = take_until(connection, buffer, b"\r\n").await?;
+            let size = usize::from_str_radix(String::from_utf8_lossy(&size).trim(), 16).ok()?;
+            let chunk = take(connection, buffer, size + 2).await?;
+            if size == 0 {
+                break;
+            }
+            seen.body.extend_from_slice(&chunk[..size]);
+        }
+    } else if let Some(length) = seen.values("content-length").first().and_then(|length| length.parse().ok()) {
+        seen.body = take(connection, buffer, length).await?;
+    }
+    Some(seen)
+}
+
+async fn take_until(connection: &mut Box<dyn Connection>, buffer: &mut Vec<u8>, end: &[u8]) -> Option<Vec<u8>> {
+    loop {
+        if let Some(at) = buffer.windows(end.len()).position(|window| window == end) {
+            return Some(buffer.drain(..at + end.len()).collect());
+        }
+        if connection.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+async fn take(connection: &mut Box<dyn Connection>, buffer: &mut Vec<u8>, count: usize) -> Option<Vec<u8>> {
+    while buffer.len() < count {
+        if connection.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some(buffer.drain(..count).collect())
+}

@@ -1,0 +1,229 @@
+//! A client that sends the bytes it is given and reads what comes back.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::certificate::certificates;
+
+/// Nothing in these tests takes this long; a test that waits longer has failed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The client's side of TLS: it trusts the development CA, and nothing else.
+pub fn tls(versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(certificates().ca.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config
+}
+
+/// Connects and shakes hands with `localhost`.
+pub async fn handshake(address: SocketAddr, config: ClientConfig) -> io::Result<TlsStream<TcpStream>> {
+    handshake_with(address, "localhost", config).await
+}
+
+/// Connects and shakes hands with whom the client takes for `name`.
+pub async fn handshake_as(address: SocketAddr, name: &'static str) -> io::Result<TlsStream<TcpStream>> {
+    handshake_with(address, name, tls(rustls::ALL_VERSIONS, &["http/1.1"])).await
+}
+
+async fn handshake_with(
+    address: SocketAddr,
+    name: &'static str,
+    config: ClientConfig,
+) -> io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    // Small pieces have to leave as they are sent.
+    stream.set_nodelay(true)?;
+    let connector = TlsConnector::from(Arc::new(config));
+    let name = ServerName::try_from(name).unwrap();
+    timeout(PATIENCE, connector.connect(name, stream)).await.expect("the handshake takes too long")
+}
+
+/// An HTTP/1 connection.
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    /// Opens one with ALPN `http/1.1`.
+    pub async fn open(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self::over(handshake(address, tls(rustls::ALL_VERSIONS, &["http/1.1"])).await?))
+    }
+
+    /// Takes a stream on which the handshake is done.
+    pub fn over(stream: TlsStream<TcpStream>) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Sends bytes as they are.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let sending = async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            // TLS may have taken the bytes without the socket having them.
+            self.stream.flush().await
+        };
+        timeout(PATIENCE, sending).await.expect("sending takes too long").unwrap();
+    }
+
+    /// Sends as much as the other side takes before it closes.
+    pub async fn send_what_is_taken(&mut self, bytes: impl AsRef<[u8]>) {
+        // It may have answered and turned away; what it answered is still to be read.
+        let _ = timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("sending takes too long");
+    }
+
+    /// Sends a head that expects `100 Continue`, waits for that, sends the body, reads the answer.
+    pub async fn expect_continue(&mut self, head: impl AsRef<[u8]>, body: impl AsRef<[u8]>) -> Answer {
+        self.send(head).await;
+        let interim = self.interim().await;
+        assert!(interim.starts_with("HTTP/1.1 100 Continue\r\n"), "{interim}");
+        self.send(body).await;
+        self.answer("POST").await
+    }
+
+    /// Reads an answer to a request with `method`, past any `100 Continue`.
+    pub async fn answer(&mut self, method: &str) -> Answer {
+        timeout(PATIENCE, self.read_answer(method)).await.expect("the answer takes too long").unwrap()
+    }
+
+    /// Reads an answer, or tells how the connection ended instead.
+    pub async fn try_answer(&mut self, method: &str) -> io::Result<Answer> {
+        timeout(PATIENCE, self.read_answer(method)).await.expect("the answer takes too long")
+    }
+
+    /// Reads the head of an interim answer (1xx).
+    async fn interim(&mut self) -> String {
+        let head = timeout(PATIENCE, self.take_until(b"\r\n\r\n")).await.expect("the head takes too long");
+        String::from_utf8(head.unwrap()).unwrap()
+    }
+
+    /// Sends a request and reads its answer.
+    pub async fn exchange(&mut self, request: impl AsRef<[u8]>) -> Answer {
+        let request = request.as_ref();
+        let method = request.split(|&byte| byte == b' ').next().unwrap();
+        let method = String::from_utf8_lossy(method).into_owned();
+        self.send(request).await;
+        self.answer(&method).await
+    }
+
+    /// Waits for the end of the connection, and fails where more bytes come instead.
+    pub async fn assert_closed(&mut self) {
+        assert_eq!(self.rest().await, b"", "bytes instead of the end");
+    }
+
+    /// Everything until the connection ends, however it does.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = std::mem::take(&mut self.buffer);
+        while timeout(PATIENCE, self.stream.read_buf(&mut rest)).await.expect("not closed").unwrap_or(0) > 0 {}
+        rest
+    }
+
+    async fn read_answer(&mut self, method: &str) -> io::Result<Answer> {
+        let head = String::from_utf8(self.take_until(b"\r\n\r\n").await?).unwrap();
+        let mut lines = head.split("\r\n").filter(|line| !line.is_empty());
+        let status_line = lines.next().unwrap();
+        let status: u16 = status_line.split(' ').nth(1).unwrap().parse().unwrap();
+        let headers: Vec<(String, String)> = lines
+            .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("no header: {line}")))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let mut answer = Answer { status, headers, body: String::new() };
+        let body = if method == "HEAD" || status == 204 || status == 304 {
+            Vec::new()
+        } else if answer.values("transfer-encoding") == ["chunked"] {
+            self.take_chunks().await?
+        } else if let Some(length) = answer.values("content-length").first() {
+            self.take(length.parse().unwrap()).await?
+        } else {
+            self.rest().await
+        };
+        answer.body = String::from_utf8(body).unwrap();
+        Ok(answer)
+    }
+
+    async fn take_chunks(&mut self) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let size = self.take_until(b"\r\n").await?;
+            let size = usize::from_str_radix(String::from_utf8(size).unwrap().trim(), 16).unwrap();
+            let chunk = self.take(size + 2).await?;
+            if size == 0 {
+                return Ok(body);
+            }
+            body.extend_from_slice(&chunk[..size]);
+        }
+    }
+
+    async fn take_until(&mut self, end: &[u8]) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(at) = self.buffer.windows(end.len()).position(|window| window == end) {
+                return Ok(self.buffer.drain(..at + end.len()).collect());
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn take(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        while self.buffer.len() < count {
+            self.fill().await?;
+        }
+        Ok(self.buffer.drain(..count).collect())
+    }
+
+    async fn fill(&mut self) -> io::Result<()> {
+        if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+}
+
+/// An answer; header names are in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    /// Every value of a header.
+    pub fn values(&self, name: &str) -> Vec<&str> {
+        let named = self.headers.iter().filter(|(key, _)| key == name);
+        named.map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// The value of a header that has to be there, once.
+    pub fn value(&self, name: &str) -> &str {
+        let values = self.values(name);
+        assert_eq!(values.len(), 1, "{name} in {self:?}");
+        values[0]
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Asserts the status and the body, to the letter, and that it is JSON as the contract
+    /// has it: its type, its length, the newline at its end.
+    pub fn assert_json(&self, status: u16, body: &str) {
+        assert_eq!((self.status, self.body.as_str()), (status, format!("{body}\n").as_str()), "{self:?}");
+        assert_eq!(self.value("content-type"), "application/json");
+        assert_eq!(self.value("content-length"), self.body.len().to_string());
+        self.json();
+    }
+}

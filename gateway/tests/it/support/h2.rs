@@ -1,0 +1,132 @@
+//! HTTP/2 clients: one that keeps to the protocol, and one that sends any fields it is given.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{Request, Response};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+use super::client::{Answer, PATIENCE, handshake, tls};
+
+/// A connection that keeps to the protocol. Clones share it.
+#[derive(Clone)]
+pub struct Http2(SendRequest<Bytes>);
+
+impl Http2 {
+    pub async fn open(address: SocketAddr) -> Self {
+        let stream = handshake(address, tls(rustls::ALL_VERSIONS, &["h2"])).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        // How the connection ends is told by its streams.
+        tokio::spawn(async move { connection.await.err() });
+        Self(client)
+    }
+
+    /// Sends a request and reads its answer.
+    pub async fn exchange(&self, request: Request<&str>) -> Answer {
+        self.try_exchange(request).await.unwrap()
+    }
+
+    /// Sends a request and reads its answer, or tells how the stream ended instead.
+    pub async fn try_exchange(&self, request: Request<&str>) -> Result<Answer, h2::Error> {
+        timeout(PATIENCE, self.send(request)).await.expect("the answer takes too long")
+    }
+
+    async fn send(&self, request: Request<&str>) -> Result<Answer, h2::Error> {
+        let (parts, body) = request.into_parts();
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let mut client = self.0.clone().ready().await?;
+        let (answer, mut stream) = client.send_request(Request::from_parts(parts, ()), body.is_empty())?;
+        if !body.is_empty() {
+            // The answer may come, and the stream end, before the body has left.
+            let _ = stream.send_data(body, true);
+        }
+        read(answer.await?).await
+    }
+}
+
+async fn read(response: Response<h2::RecvStream>) -> Result<Answer, h2::Error> {
+    let (parts, mut stream) = response.into_parts();
+    let mut body = Vec::new();
+    while let Some(data) = stream.data().await {
+        let data = data?;
+        stream.flow_control().release_capacity(data.len())?;
+        body.extend_from_slice(&data);
+    }
+    let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
+    let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    Ok(Answer { status: parts.status.as_u16(), headers, body: String::from_utf8(body).unwrap() })
+}
+
+/// What the gateway does with a stream that no client library would send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It answered 400 (RFC 7541, appendix A: entry 12).
+    BadRequest,
+    /// It answered something else; this is the first byte of the field block.
+    Answered(u8),
+    /// It ended the stream, or the connection.
+    Ended,
+}
+
+/// Sends one request of exactly these fields, pseudo-header fields among them, and this body.
+pub async fn send_fields(address: SocketAddr, fields: &[(&str, &str)], body: &str) -> Verdict {
+    let mut stream = handshake(address, tls(rustls::ALL_VERSIONS, &["h2"])).await.unwrap();
+    let block: Vec<u8> = fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect();
+    let ends = u8::from(body.is_empty());
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[]));
+    bytes.extend(frame(1, 4 | ends, 1, &block));
+    if !body.is_empty() {
+        bytes.extend(frame(0, 1, 1, body.as_bytes()));
+    }
+    stream.write_all(&bytes).await.unwrap();
+    stream.flush().await.unwrap();
+    timeout(PATIENCE, verdict(stream)).await.expect("no verdict")
+}
+
+async fn verdict(mut stream: TlsStream<TcpStream>) -> Verdict {
+    loop {
+        let mut head = [0; 9];
+        if stream.read_exact(&mut head).await.is_err() {
+            return Verdict::Ended;
+        }
+        let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
+        if stream.read_exact(&mut payload).await.is_err() {
+            return Verdict::Ended;
+        }
+        match head[3] {
+            1 if payload[0] == 0x8c => return Verdict::BadRequest,
+            1 => return Verdict::Answered(payload[0]),
+            3 | 7 => return Verdict::Ended,
+            _ => {}
+        }
+    }
+}
+
+/// A frame (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// A string literal without Huffman coding (RFC 7541, section 5.2).
+fn text(text: &str) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    match text.len().checked_sub(127) {
+        None => encoded.push(u8::try_from(text.len()).unwrap()),
+        Some(mut rest) => {
+            encoded.push(127);
+            while rest >= 128 {
+                encoded.push(u8::try_from(rest % 128).unwrap() | 128);
+                rest /= 128;
+            }
+            encoded.push(u8::try_from(rest).unwrap());
+        }
+    }
+    encoded.extend(text.bytes());
+    encoded
+}

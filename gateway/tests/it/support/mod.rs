@@ -1,0 +1,195 @@
+//! What the tests share: the gateway in this process, stubs for its backends, clients.
+
+pub mod backend;
+pub mod certificate;
+pub mod client;
+pub mod h2;
+pub mod token;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use holodule_gateway::config::Config;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use backend::{Backend, Seen, Step, json_answer};
+use certificate::certificates;
+use client::{Answer, Connection, PATIENCE};
+
+/// A gateway that serves on free ports; dropping it stops it and waits for its end.
+pub struct Gateway {
+    pub https: SocketAddr,
+    pub ops: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// A gateway in front of `api` and `admin`.
+    pub fn start(api: &Backend, admin: &Backend) -> Self {
+        Self::start_with(api, admin, &[])
+    }
+
+    /// A gateway with further settings, by their names in the environment.
+    pub fn start_with(api: &Backend, admin: &Backend, settings: &[(&str, &str)]) -> Self {
+        let mut all = vec![("UPSTREAM_API", api.address.as_str()), ("UPSTREAM_ADMIN", admin.address.as_str())];
+        all.extend_from_slice(settings);
+        Self::start_from(&all)
+    }
+
+    /// A gateway with these settings over those that every test wants.
+    pub fn start_from(settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let mut environment = BTreeMap::from([
+            ("HTTPS_ADDR", "127.0.0.1:0".to_owned()),
+            ("OPS_ADDR", "127.0.0.1:0".to_owned()),
+            ("JWT_SECRET_KEY", token::secret()),
+            ("TLS_CERTIFICATE", write("cert.pem", &certificates().leaf)),
+            ("TLS_PRIVATE_KEY", write("key.pem", &certificates().key)),
+            ("LISTENER_WORKERS", "1".to_owned()),
+            ("DRAIN_TIMEOUT", "5".to_owned()),
+        ]);
+        environment.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let environment = environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let config = Config::read(None, environment).unwrap_or_else(|problems| panic!("{problems}"));
+        // The certificate has been read; its folder may go.
+        let gateway = holodule_gateway::server::Gateway::build(config, None).unwrap();
+        let (https, ops) = (gateway.https_addr(), gateway.ops_addr());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            gateway.run(async {
+                // A sender that is gone means the same as one that spoke.
+                let _ = stopped.await;
+            });
+        });
+        Self { https, ops, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Asks for the stop, and returns at once.
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Whether `run` has returned.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    pub async fn connect(&self) -> Connection {
+        Connection::open(self.https).await.unwrap()
+    }
+
+    /// Sends one request on a connection of its own.
+    pub async fn exchange(&self, request: impl AsRef<[u8]>) -> Answer {
+        self.connect().await.exchange(request).await
+    }
+
+    /// `GET path` with a good token.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.exchange(get(path, "")).await
+    }
+
+    /// Asks the ops listener.
+    pub async fn ops(&self, path: &str) -> (u16, String) {
+        self.ops_with("GET", path).await
+    }
+
+    /// Asks the ops listener by any method.
+    pub async fn ops_with(&self, method: &str, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.ops).await.unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// The value of one series of `/metrics`, written as it stands there.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let (_, page) = self.ops("/metrics").await;
+        page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Waits until every backend has answered once.
+    pub async fn ready(&self) {
+        until("the gateway is ready", async || self.ops("/readyz").await.0 == 200).await;
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(thread) = self.thread.take() {
+            let joined = thread.join();
+            assert!(joined.is_ok() || std::thread::panicking(), "the gateway panicked");
+        }
+    }
+}
+
+/// Asks again and again until it is so.
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A `GET` with a good token, and with `headers` (each ended by CRLF).
+pub fn get(path: &str, headers: &str) -> String {
+    request("GET", path, headers)
+}
+
+/// A request with a good token and no body.
+pub fn request(method: &str, path: &str, headers: &str) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT {}\r\n{headers}\r\n",
+        token::token("user01")
+    )
+}
+
+/// The path of a day that the stub has.
+pub const DAY: &str = "/holodules/20201209";
+
+/// What the stub's api answers for it.
+pub const DAY_BODY: &str = "{\"result\":1,\"holodules\":[{\"key\":\"HL0503_20201209_230000\"}]}\n";
+
+/// The backend's api, as it is when all is well.
+pub async fn api() -> Backend {
+    Backend::start(serve_day).await
+}
+
+/// Answers as the backend's api does.
+pub fn serve_day(_: &Seen) -> Vec<Step> {
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("ETag", "\"abc\""),
+        ("Cache-Control", "public, max-age=0, s-maxage=5"),
+        ("Server", "backend/1.0"),
+    ];
+    backend::answer("200 OK", &headers, DAY_BODY)
+}
+
+/// The backend's admin side with one user, `user01` with `password01`.
+pub async fn admin() -> Backend {
+    Backend::start(verify_user01).await
+}
+
+/// Answers as `POST /credentials/verify` does.
+pub fn verify_user01(seen: &Seen) -> Vec<Step> {
+    if seen.json() == serde_json::json!({"username": "user01", "password": "password01"}) {
+        json_answer("200 OK", r#"{"username":"user01"}"#)
+    } else {
+        json_answer("401 Unauthorized", r#"{"error":"Unauthorized"}"#)
+    }
+}
