@@ -1,0 +1,140 @@
+"""What the checks share: free ports, a stack of one's own, and a client that trusts its CA."""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CA = ROOT / "certs/dev/ca.pem"
+RUN = ROOT / "ops/run"
+CREDENTIALS = {"username": "user01", "password": "password01"}
+# A setting of the caller's must not reach the stacks of the checks.
+OURS = ("ADDR", "STORE", "MONGODB_", "JWT_", "TLS_", "UPSTREAM_", "HSTS", "LOG_", "PASSWORD_")
+
+
+def environment(**settings):
+    """The caller's environment with `settings` for the programs, and none of the caller's own."""
+    kept = {name: value for name, value in os.environ.items() if not any(part in name for part in OURS)}
+    return {**kept, **settings}
+
+
+def free_port():
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run(*arguments, **options):
+    """A finished command, its output as text."""
+    options.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.run([str(a) for a in arguments], capture_output=True, text=True, check=False, **options)
+
+
+@contextlib.contextmanager
+def child(arguments, **options):
+    """A process that ends when its standard input does; yields the line with which it says that it is ready."""
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options) as process:
+        line = process.stdout.readline().strip()
+        try:
+            if not line:
+                raise AssertionError(f"{arguments} ended with status {process.wait(10)}")
+            yield line
+        finally:
+            process.stdin.close()
+            process.wait(60)
+
+
+def enter(add_cleanup, context):
+    """Enters a context that is left at a test's or a class's cleanup."""
+    value = context.__enter__()
+    add_cleanup(context.__exit__, None, None, None)
+    return value
+
+
+class Stack:
+    """A stack that ops/run started, on ports of its own."""
+
+    def __init__(self, **settings):
+        self.port = free_port()
+        self.settings = settings
+        self.folder = ROOT / "target/run" / str(self.port)
+
+    def environment(self):
+        return environment(**{"HTTPS_ADDR": f"127.0.0.1:{self.port}", **self.settings})
+
+    def ops_run(self, *arguments):
+        return run(RUN, *arguments, env=self.environment())
+
+    def addresses(self):
+        """Where it listens, by listener."""
+        told = [json.loads((self.folder / f"{name}.json").read_text()) for name in ("backend", "gateway")]
+        return {listener: address for each in told for listener, address in each.items() if address}
+
+    def client(self):
+        return Client(self.port)
+
+    def remove(self):
+        """Stops what runs of it and removes what it left."""
+        stopped = self.ops_run("--stop")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if stopped.returncode != 0:
+            raise AssertionError(f"ops/run --stop: {stopped.stdout}{stopped.stderr}")
+
+
+@contextlib.contextmanager
+def running_stack(**settings):
+    """A ready stack, stopped and removed at the end."""
+    stack = Stack(**settings)
+    try:
+        started = stack.ops_run("--detach")
+        if started.returncode != 0:
+            raise AssertionError(f"ops/run --detach: {started.stdout}{started.stderr}")
+        yield stack
+    finally:
+        stack.remove()
+
+
+class Answer:
+    def __init__(self, answer):
+        self.status = answer.status
+        self.headers = answer.headers
+        self.body = answer.read()
+
+    def json(self):
+        """The body, its objects as lists of pairs, so that the order counts."""
+        return json.loads(self.body, object_pairs_hook=list)
+
+
+class Client:
+    """HTTPS towards this machine, believing the development CA alone."""
+
+    def __init__(self, port, host="localhost"):
+        self.host, self.port = host, port
+        self.tls = ssl.create_default_context(cafile=CA)
+
+    def send(self, method, path, body=None, headers=()):
+        """The answer; headers are sent as given, repeated ones too."""
+        connection = http.client.HTTPSConnection(self.host, self.port, timeout=20, context=self.tls)
+        with contextlib.closing(connection):
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            for name, value in headers:
+                connection.putheader(name, value)
+            if body is not None:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            return Answer(connection.getresponse())
+
+    def login(self, credentials=None):
+        """The token of a login that works."""
+        body = json.dumps(credentials or CREDENTIALS).encode()
+        answer = self.send("POST", "/auth", body, [("Content-Type", "application/json")])
+        if answer.status != 200:
+            raise AssertionError(f"login: {answer.status} {answer.body!r}")
+        return json.loads(answer.body)["access_token"]

@@ -1,0 +1,60 @@
+"""The units: what systemd itself thinks of them."""
+
+import re
+import shutil
+import tempfile
+import unittest
+from pathlib import Path
+
+from support import ROOT, run
+
+UNITS = ROOT / "ops/systemd"
+INSTALLED = "/usr/local/bin/"
+MOST_EXPOSED = 29  # in tenths of what `systemd-analyze security` counts
+
+
+class Units(unittest.TestCase):
+    def setUp(self):
+        # The same units, with the programs where they were built.
+        self.dir = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.dir)
+        self.units = []
+        for unit in sorted(UNITS.glob("*.service")):
+            copy = self.dir / unit.name
+            copy.write_text(unit.read_text().replace(INSTALLED, f"{ROOT}/target/release/"))
+            self.units.append(copy)
+        self.assertEqual([unit.stem for unit in self.units], ["holodule-backend", "holodule-gateway"])
+
+    def verify(self):
+        verified = run("systemd-analyze", "verify", "--man=no", *self.units)
+        self.assertEqual((verified.returncode, verified.stdout, verified.stderr), (0, "", ""))
+
+    def test_they_verify(self):
+        self.verify()
+
+    def test_the_backend_verifies_with_the_mongodb_drop_in(self):
+        drop_ins = self.dir / "holodule-backend.service.d"
+        drop_ins.mkdir()
+        shutil.copy(UNITS / "mongodb.conf", drop_ins)
+        self.verify()
+
+    def test_little_is_exposed(self):
+        for unit in self.units:
+            with self.subTest(unit.name):
+                rated = run("systemd-analyze", "security", "--offline=true", f"--threshold={MOST_EXPOSED}", unit)
+                self.assertEqual(rated.returncode, 0, rated.stdout[-2000:] + rated.stderr)
+
+    def test_their_users_are_the_ones_that_sysusers_makes(self):
+        made = run("systemd-sysusers", "--dry-run", f"--root={self.dir}", UNITS / "sysusers.conf")
+        self.assertEqual(made.returncode, 0, made.stderr)
+        for unit in self.units:
+            user = re.search(r"^User=(.*)$", unit.read_text(), re.MULTILINE).group(1)
+            self.assertIn(f"Creating user '{user}'", made.stdout + made.stderr)
+
+    def test_they_wait_longer_than_the_programs_drain(self):
+        for unit in self.units:
+            program = unit.stem.removeprefix("holodule-")
+            reference = (ROOT / f"ops/config/{program}.toml").read_text()
+            drain = float(re.search(r"^#? ?drain(?:_timeout)? = ([0-9.]+)", reference, re.MULTILINE).group(1))
+            patience = float(re.search(r"^TimeoutStopSec=(\d+)$", unit.read_text(), re.MULTILINE).group(1))
+            self.assertGreater(patience, drain + 5)

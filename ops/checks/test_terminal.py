@@ -1,0 +1,126 @@
+"""What is different at a terminal: the log, the progress bar, the password."""
+
+import os
+import pty
+import re
+import select
+import subprocess
+import tempfile
+import termios
+import time
+import unittest
+from pathlib import Path
+
+from support import ROOT, enter, environment, running_stack
+
+BACKEND = ROOT / "target/release/holodule-backend"
+SAMPLE = ROOT / "ops/sample/holodules.csv"
+SECONDS = 30
+
+
+class Terminal:
+    """A terminal of our own, with whatever was shown on it."""
+
+    def __init__(self):
+        self.ours, self.theirs = pty.openpty()
+        self.shown = ""
+
+    def close(self):
+        os.close(self.ours)
+        os.close(self.theirs)
+
+    def read(self):
+        """Takes what has been shown since; nothing is no error."""
+        while select.select([self.ours], [], [], 0)[0]:
+            self.shown += os.read(self.ours, 65536).decode(errors="replace")
+        return self.shown
+
+    def wait_for(self, text):
+        until = time.monotonic() + SECONDS
+        while text not in self.read():
+            if time.monotonic() > until:
+                raise AssertionError(f"{text!r} was never shown: {self.shown!r}")
+            time.sleep(0.02)
+
+    def finish(self, process):
+        """The exit status of a process that is shown here, which must not wait for a reader."""
+        until = time.monotonic() + SECONDS
+        while process.poll() is None:
+            self.read()
+            if time.monotonic() > until:
+                process.kill()
+                raise AssertionError(f"it does not end: {self.shown!r}")
+            time.sleep(0.02)
+        self.read()
+        return process.returncode
+
+    def type_unseen(self, line):
+        """Types a line once it would not be shown."""
+        until = time.monotonic() + SECONDS
+        while termios.tcgetattr(self.theirs)[3] & termios.ECHO:
+            if time.monotonic() > until:
+                raise AssertionError("what is typed would be shown")
+            time.sleep(0.02)
+        os.write(self.ours, f"{line}\n".encode())
+
+
+class AtATerminal(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.stack = enter(cls.addClassCleanup, running_stack())
+        cls.admin = ["--admin", f"http://{cls.stack.addresses()['admin']}"]
+
+    def setUp(self):
+        self.terminal = Terminal()
+        self.addCleanup(self.terminal.close)
+
+    def command(self, *arguments, **streams):
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+        process = subprocess.Popen([BACKEND, *arguments], env=environment(), **streams)
+        self.addCleanup(process.communicate)
+        return process
+
+    def test_an_import_shows_a_bar_there_and_nowhere_else(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "sample.csv"
+            file.write_bytes(SAMPLE.read_bytes())
+            shown = self.command("import", *self.admin, file, stderr=self.terminal.theirs)
+            self.assertEqual(self.terminal.finish(shown), 0)
+            self.assertIn("587/587 rows", self.terminal.shown)
+            silent = self.command("import", *self.admin, file)
+            out, err = silent.communicate(timeout=SECONDS)
+            self.assertEqual((silent.returncode, err), (0, b""))
+            self.assertTrue(out.endswith(b"587 read, 0 inserted, 0 updated, 587 unchanged, 0 rejected\n"), out)
+
+    def test_a_password_is_asked_for_twice_and_not_shown(self):
+        # A password is asked for at the terminal that is the process's own.
+        with subprocess.Popen(
+            ["setsid", "--ctty", BACKEND, "user", "passwd", *self.admin, "user01"],
+            env=environment(),
+            stdin=self.terminal.theirs,
+            stdout=self.terminal.theirs,
+            stderr=self.terminal.theirs,
+        ) as process:
+            for prompt in ("Password: ", "The same again: "):
+                self.terminal.wait_for(prompt)
+                self.terminal.type_unseen("password01")
+            self.assertEqual(self.terminal.finish(process), 0)
+        self.assertIn("has a new password", self.terminal.shown)
+        self.assertNotIn("password01", self.terminal.shown)
+        self.assertEqual(len(self.stack.client().login().split(".")), 3)
+
+    def test_a_log_is_text_there(self):
+        with tempfile.TemporaryDirectory() as folder:
+            settings = {"API_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0", "STORE": f"embedded:{folder}/store.redb"}
+            process = subprocess.Popen(
+                [BACKEND, "serve"], env=environment(**settings), stdin=subprocess.DEVNULL, stdout=self.terminal.theirs
+            )
+            try:
+                self.terminal.wait_for("listening")
+            finally:
+                process.terminate()
+                status = self.terminal.finish(process)
+            self.assertEqual(status, 0)
+            plain = re.sub(r"\x1b\[[0-9;]*m", "", self.terminal.shown)
+            self.assertRegex(plain, r"(?m)^\S+ +INFO .*listening")
+            self.assertNotIn("{", plain)

@@ -1,0 +1,174 @@
+"""The processes of a stack: started without anything of their caller's, told apart from
+strangers, ended in order; and the addresses they listen on."""
+
+import fcntl
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import time
+
+END_SECONDS = 45  # above the drain of either program
+LOG_LINES = 20
+
+
+class Failure(Exception):
+    """What went wrong, in words for the person who started the stack."""
+
+
+class Signalled(Exception):
+    """SIGINT, SIGTERM or SIGHUP arrived."""
+
+
+def split_address(name, text):
+    """('host', port) of HOST:PORT, IPv6 hosts in brackets; None for unix:PATH."""
+    if text.startswith("unix:"):
+        return None
+    host, colon, port = text.rpartition(":")
+    bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
+    if not colon or not host or bare or not port.isdecimal() or int(port) > 65535:
+        raise Failure(f"{name}={text}: an address is HOST:PORT, as in 127.0.0.1:8443 or [::1]:8443")
+    return host.strip("[]"), int(port)
+
+
+def check_free(name, text):
+    """Fails where something listens on an address already."""
+    place = split_address(name, text)
+    if place is None:
+        return
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(*place, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        raise Failure(f"cannot listen on {text}: {error.strerror}. Set {name} to another address.") from error
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path, timeout):
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def get(address, path):
+    """(status, body) of a GET; (None, reason) where nothing answers."""
+    place = split_address("address", address)
+    if place is None:
+        connection = UnixConnection(address.removeprefix("unix:"), timeout=5)
+    else:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(place[0], place[0])
+        connection = http.client.HTTPConnection(host, place[1], timeout=5)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode("utf-8", "replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        return None, str(error)
+    finally:
+        connection.close()
+
+
+def describe_exit(status):
+    return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+
+
+class Processes:
+    """The processes whose ids and logs lie in one folder.
+
+    Each of them holds the folder's lock file open, and thereby the lock: they run for as long as
+    it is taken, whoever started them, and a process id is believed only of a holder.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.lock = None
+        self.started = {}
+
+    def take_lock(self):
+        """Whether no process was alive; then the lock is ours."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        if self.lock is None:
+            self.lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def note(self, name, pid):
+        (self.folder / f"{name}.pid").write_text(f"{pid}\n")
+
+    def alive(self, name):
+        """The process id of `name`, where it holds the lock file open."""
+        try:
+            pid = int((self.folder / f"{name}.pid").read_text())
+            lock = os.stat(self.folder / "lock")
+            for entry in os.scandir(f"/proc/{pid}/fd"):
+                try:
+                    held = os.stat(entry.path)
+                except OSError:
+                    continue
+                if (held.st_dev, held.st_ino) == (lock.st_dev, lock.st_ino):
+                    return pid
+        except (OSError, ValueError):
+            pass
+        return None
+
+    def start(self, name, arguments, folder, environment):
+        """Starts a program in the background, its output in NAME.log."""
+        log = self.log(name)
+        if log.exists():
+            log.replace(log.with_suffix(".log.old"))
+        with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as output:
+            self.started[name] = subprocess.Popen(
+                arguments,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[self.lock],  # and no other descriptor of ours or of the caller's
+                umask=0o077,
+                start_new_session=True,  # Ctrl-C is for us, who end them in their order
+            )
+        self.note(name, self.started[name].pid)
+
+    def check(self, name):
+        """Fails where a program that was started here has ended."""
+        status = self.started[name].poll()
+        if status is not None:
+            raise Failure(f"the {name} ended ({describe_exit(status)}). {self.last_words(name)}")
+
+    def end(self, name, patience=END_SECONDS):
+        """Ends a process: SIGTERM, and SIGKILL where that is not heard within `patience` seconds."""
+        for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 5)):
+            pid = self.alive(name)
+            if pid is None:
+                break
+            os.kill(pid, number)
+            until = time.monotonic() + seconds
+            while time.monotonic() < until and self.alive(name) == pid:
+                time.sleep(0.02)
+        if self.alive(name) is not None:
+            raise Failure(f"the {name}, process {pid}, does not end")
+        if name in self.started:
+            self.started[name].wait()
+        (self.folder / f"{name}.pid").unlink(missing_ok=True)
+
+    def log(self, name):
+        return self.folder / f"{name}.log"
+
+    def last_words(self, name):
+        lines = self.log(name).read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        return "\n".join([f"The last lines of {self.log(name)}:"] + [f"  {line}" for line in lines])
