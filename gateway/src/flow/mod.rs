@@ -202,7 +202,7 @@ impl ProxyHttp for Flow {
             host: &ctx.authority,
             request_id: &ctx.request_id,
             identity: &principal.identity,
-            upstream_host: &self.api.address.host(),
+            upstream_host: &self.api.host,
             target: &matched.target,
         };
         upstream::for_upstream(request, &facts)

@@ -155,16 +155,6 @@ impl Gateway {
         self.addresses
     }
 
-    /// Where the public listener is bound.
-    pub fn https_addr(&self) -> SocketAddr {
-        self.addresses.https
-    }
-
-    /// Where the ops listener is bound.
-    pub fn ops_addr(&self) -> SocketAddr {
-        self.addresses.ops
-    }
-
     /// Serves until `stop` resolves, then until every connection has ended or the drain
     /// timeout has passed.
     pub fn run(self, stop: impl Future<Output = ()> + Send + 'static) {

@@ -48,7 +48,7 @@ pub struct Client {
 impl Client {
     /// A client of `upstream`.
     pub fn new(upstream: Arc<Upstream>) -> Self {
-        let host = HeaderValue::from_str(&upstream.address.host()).unwrap_or(HeaderValue::from_static("localhost"));
+        let host = HeaderValue::from_str(&upstream.host).unwrap_or(HeaderValue::from_static("localhost"));
         let pool = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(upstream.settings.idle_timeout)

@@ -37,6 +37,8 @@ pub struct Upstream {
     pub name: &'static str,
     /// Where it is, as configured.
     pub address: Address,
+    /// What the `Host` of a request to it says; the same for each.
+    pub host: String,
     /// How long it may take.
     pub settings: Settings,
     /// What the name meant when it was last asked for: no request waits for DNS.
@@ -54,7 +56,8 @@ impl Upstream {
     /// A backend that has not been reached yet.
     pub fn new(name: &'static str, address: Address, settings: Settings) -> Self {
         let resolved = RwLock::new(address.literal());
-        Self { name, address, settings, resolved, up: AtomicBool::new(false), reached: AtomicBool::new(false) }
+        let host = address.host();
+        Self { name, address, host, settings, resolved, up: AtomicBool::new(false), reached: AtomicBool::new(false) }
     }
 
     /// Asks for the address again, where it is a name. An error leaves what was known.

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use holodule_gateway::config::Config;
+use holodule_gateway::server::Addresses;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -63,7 +64,7 @@ impl Gateway {
         let config = Config::read(None, environment).unwrap_or_else(|problems| panic!("{problems}"));
         // The certificate has been read; its folder may go.
         let gateway = holodule_gateway::server::Gateway::build(config, None).unwrap();
-        let (https, ops) = (gateway.https_addr(), gateway.ops_addr());
+        let Addresses { https, ops, .. } = gateway.addresses();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             gateway.run(async {
