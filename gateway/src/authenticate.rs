@@ -3,16 +3,27 @@
 //!
 //! Pure: headers and the time go in, a [`Principal`] or the reason for refusing comes out.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use crate::token::{Keys, Refused};
+use crate::token::{Keys, Refused, Verified};
 
-/// Who a request is answered for.
+/// Who a request is answered for. A clone is cheap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The `identity` of the token.
-    pub identity: String,
+    /// What logs, limits and the backend call them: not empty.
+    pub identity: Arc<str>,
+    /// What they showed.
+    pub credential: Credential,
+}
+
+/// What opens the door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// A JSON Web Token.
+    Token(Verified),
 }
 
 /// Why a request is not let through.
@@ -66,7 +77,7 @@ impl Refusal {
 pub fn authenticate(headers: &HeaderMap, keys: &Keys, now: i64) -> Result<Principal, Refusal> {
     let token = credentials(headers)?;
     let verified = keys.verify(token, now).map_err(Refusal::Token)?;
-    Ok(Principal { identity: verified.identity })
+    Ok(Principal { identity: Arc::clone(&verified.identity), credential: Credential::Token(verified) })
 }
 
 /// The one token of the one `Authorization` header.
@@ -140,7 +151,7 @@ mod tests {
         let token = keys().issue("user01", "1", 1000).unwrap();
         for scheme in ["JWT ", "jwt ", "Bearer ", "BEARER\t \t", "bearer   "] {
             let principal = authenticate(&headers(&[&format!("{scheme}{token}")]), &keys(), 1000).unwrap();
-            assert_eq!(principal.identity, "user01");
+            assert_eq!(&*principal.identity, "user01");
         }
     }
 

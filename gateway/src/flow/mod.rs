@@ -278,7 +278,7 @@ impl ProxyHttp for Flow {
             status,
             upstream,
             total,
-            identity: ctx.principal.as_ref().map(|principal| principal.identity.as_str()),
+            identity: ctx.principal.as_ref().map(|principal| &*principal.identity),
             bytes: session.body_bytes_sent(),
             reason: ctx.reason,
         });

@@ -4,6 +4,7 @@
 //! by the configuration and never chosen by the token.
 
 mod claims;
+mod digest;
 mod json;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 
 pub use claims::{Claim, Verified};
 use claims::{Issued, check_claims};
+pub use digest::Digest;
 pub use json::{Object, object as json_object};
 
 /// The shortest secret that is accepted, in bytes: HS256's own output size (RFC 7518, section 3.2).
@@ -140,7 +142,7 @@ impl Keys {
             return Err(Refused::Signature);
         }
         let payload = json::object(&payload).map_err(Refused::PayloadJson)?;
-        check_claims(&payload, now, i64::from(self.settings.leeway))
+        check_claims(&payload, token, now, i64::from(self.settings.leeway))
     }
 }
 

@@ -53,12 +53,26 @@ fn what_is_issued_has_the_contracts_form_and_verifies() {
     let payload = r#"{"exp":1700000300,"iat":1700000000,"nbf":1700000000,"identity":"user01","jti":"0123"}"#;
     assert_eq!(segments[1], payload.as_bytes());
     let verified = verify(&token).unwrap();
-    assert_eq!((verified.identity.as_str(), verified.issued_at, verified.expires_at), ("user01", NOW, NOW + 300));
+    assert_eq!((&*verified.identity, verified.issued_at, verified.expires_at), ("user01", NOW, NOW + 300));
 }
 
 #[test]
 fn a_token_without_jti_as_the_original_makes_them_verifies() {
     assert!(verify(&sign(HEADER, &claims().to_string())).is_ok());
+}
+
+#[test]
+fn a_token_is_known_by_its_jti_or_else_by_its_digest() {
+    let id = |jti: serde_json::Value| with("jti", jti).unwrap().id;
+    assert_eq!(&*id(json!("0123")), "jti:0123");
+    assert_eq!(*id(json!("~ ".repeat(64))), *format!("jti:{}", "~ ".repeat(64)));
+    for odd in [json!(""), json!("a".repeat(129)), json!("é"), json!("a\nb"), json!(1), json!(["a"]), json!(null)] {
+        let mut claims = claims();
+        claims["jti"] = odd;
+        let token = sign(HEADER, &claims.to_string());
+        let expected = format!("sha256:{}", Digest::of(token.as_bytes()));
+        assert_eq!(*verify(&token).unwrap().id, *expected, "{claims}");
+    }
 }
 
 #[test]
