@@ -3,6 +3,7 @@
 //! The stages declare their settings; this module imports and fills them. Every problem is
 //! told together, by key, and no secret is echoed.
 
+mod certificates;
 mod environment;
 mod source;
 
@@ -18,7 +19,7 @@ use source::Source;
 pub use source::{Problem, Problems, Secret};
 
 use crate::framing;
-use crate::listener::{self, Identity, NotAnIdentity};
+use crate::listener::{self, Identity};
 use crate::record::log;
 use crate::route::{self, CanonicalPath, Route, Table};
 use crate::token::{self, Keys};
@@ -36,8 +37,8 @@ pub struct Config {
     pub ops_addr: SocketAddr,
     /// The file that tells the bound addresses once they are, if any.
     pub announce_file: Option<PathBuf>,
-    /// The certificate and its key.
-    pub identity: Identity,
+    /// The certificates with their keys, the one that is shown by default first.
+    pub identities: Vec<Identity>,
     /// The public listener.
     pub listener: listener::Settings,
     /// The key of the tokens.
@@ -89,7 +90,7 @@ impl Config {
         }
         let ops_addr = source.get_or("ops_addr", SocketAddr::from(([127, 0, 0, 1], 9180)));
         let announce_file = source.get("announce_file");
-        let identity = read_identity(&mut source);
+        let identities = certificates::read(&mut source);
         let listener = read_listener(&mut source);
         let keys = read_keys(&mut source);
         let corridor = read_corridor(&mut source);
@@ -115,7 +116,7 @@ impl Config {
                 acme_challenges,
                 ops_addr,
                 announce_file,
-                identity: identity?,
+                identities: identities?,
                 listener,
                 keys: keys?,
                 corridor,
@@ -143,22 +144,6 @@ impl Config {
             remarks.push(format!("ops_addr {} can be reached from other hosts", self.ops_addr));
         }
         remarks
-    }
-}
-
-fn read_identity(source: &mut Source) -> Option<Identity> {
-    let certificate: Option<PathBuf> = required(source, "tls.certificate", "a PEM file, the leaf first");
-    let private_key: Option<PathBuf> = required(source, "tls.private_key", "the PEM file of the leaf's key");
-    match Identity::read(&certificate?, &private_key?) {
-        Ok(identity) => Some(identity),
-        Err(error) => {
-            let key = match error {
-                NotAnIdentity::Certificate(_) => "tls.certificate",
-                NotAnIdentity::PrivateKey(_) => "tls.private_key",
-            };
-            source.problem(key, error.to_string());
-            None
-        }
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use crate::authenticate::authenticate;
 use crate::config::Corridor;
 use crate::framing::{self, Head};
-use crate::listener::Identity;
+use crate::listener::ConnectionInfo;
 use crate::login::{self, login};
 use crate::record::{Access, Metrics, method_label};
 use crate::respond::{self, Answer};
@@ -39,8 +39,6 @@ pub use gate::Gate;
 pub struct Flow {
     /// What the corridor itself needs to know.
     pub settings: Corridor,
-    /// The certificate's names decide which hosts are ours.
-    pub identity: Arc<Identity>,
     /// The key of the tokens.
     pub keys: Keys,
     /// Asks the backend for a login; `None` where the login is off.
@@ -72,7 +70,7 @@ impl Flow {
         if let Err(refusal) = framing::check_sizes(head(session.req_header()), &self.settings.sizes) {
             return ctx.refuse("size", refusal.into());
         }
-        if !self.is_our_host(&target.host) {
+        if !self.is_our_host(session, &target.host) {
             return ctx.refuse("host", Answer::misdirected());
         }
         let path = self.routes.strip(path);
@@ -104,8 +102,11 @@ impl Flow {
         Passage::Forwarded
     }
 
-    fn is_our_host(&self, host: &str) -> bool {
-        self.identity.covers(host) || self.settings.hosts.iter().any(|ours| ours == host)
+    /// Whether `host` is a name of the certificate that this connection was given, or a
+    /// configured one.
+    fn is_our_host(&self, session: &Session, host: &str) -> bool {
+        let info = session.as_downstream().digest().and_then(ConnectionInfo::of);
+        info.is_some_and(|info| info.identity.covers(host)) || self.settings.hosts.iter().any(|ours| ours == host)
     }
 
     /// `POST /auth`.

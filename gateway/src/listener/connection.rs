@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::{ALPN, Ssl as _, Stream};
+use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, server};
 
-use super::{Failure, Gate, Idle, Observe, Settings, TlsStream};
+use super::{ConnectionInfo, Failure, Gate, Identities, Idle, Observe, Settings, TlsStream};
 
 /// What a client of HTTP/2 sends first (RFC 9113, section 3.4), in bytes.
 const PREFACE_BYTES: usize = 24;
@@ -27,7 +28,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One accepted connection.
 pub(super) struct Connection<A> {
-    pub(super) acceptor: TlsAcceptor,
+    pub(super) identities: Arc<Identities>,
     pub(super) app: Arc<A>,
     pub(super) gate: Arc<dyn Gate>,
     pub(super) settings: Settings,
@@ -74,9 +75,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
             observer.failed(Failure::Disconnected);
             return None;
         }
-        match timeout(self.settings.handshake_timeout, self.acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => {
-                let stream = TlsStream::new(stream, peer, accepted.elapsed(), self.settings.write_timeout);
+        match timeout(self.settings.handshake_timeout, accept(stream, &self.identities)).await {
+            Ok(Ok((stream, info))) => {
+                let stream = TlsStream::new(stream, peer, info, accepted.elapsed(), self.settings.write_timeout);
                 observer.shaken(stream.version());
                 return Some(stream);
             }
@@ -144,6 +145,18 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
             Read::Gone
         })
     }
+}
+
+/// Shakes hands by the certificate that the client asks for.
+async fn accept(
+    stream: TcpStream,
+    identities: &Identities,
+) -> io::Result<(server::TlsStream<TcpStream>, ConnectionInfo)> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let served = identities.choose(start.client_hello().server_name());
+    let served = served.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no certificate"))?;
+    let stream = start.into_stream(served.config).await?;
+    Ok((stream, ConnectionInfo { identity: served.identity }))
 }
 
 /// Reads ahead until a head has ended.

@@ -5,6 +5,8 @@
 
 mod chunks;
 mod connection;
+mod identity;
+mod info;
 mod stream;
 mod tls;
 
@@ -20,11 +22,12 @@ use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use connection::Connection;
+pub use identity::{Identity, NotAnIdentity};
+pub use info::ConnectionInfo;
 pub use stream::TlsStream;
-pub use tls::{Identity, NotAnIdentity, server_config};
+pub use tls::Identities;
 
 /// The TLS versions that are spoken.
 pub const VERSIONS: [&str; 2] = ["1.2", "1.3"];
@@ -154,7 +157,7 @@ pub struct Drain {
 /// The service that serves `app` on one socket until it is told to drain.
 pub struct Listener<A> {
     socket: Option<TcpListener>,
-    acceptor: TlsAcceptor,
+    identities: Arc<Identities>,
     app: Arc<A>,
     gate: Arc<dyn Gate>,
     observer: Arc<dyn Observe>,
@@ -166,14 +169,14 @@ impl<A> Listener<A> {
     /// A listener on `socket`.
     pub fn new(
         socket: TcpListener,
-        tls: Arc<rustls::ServerConfig>,
+        identities: Arc<Identities>,
         app: Arc<A>,
         gate: Arc<dyn Gate>,
         observer: Arc<dyn Observe>,
         settings: Settings,
         drain: Drain,
     ) -> Self {
-        Self { socket: Some(socket), acceptor: TlsAcceptor::from(tls), app, gate, observer, settings, drain }
+        Self { socket: Some(socket), identities, app, gate, observer, settings, drain }
     }
 }
 
@@ -225,7 +228,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listener<A> {
             };
             let open = Open::new(Arc::clone(&self.observer));
             let connection = Connection {
-                acceptor: self.acceptor.clone(),
+                identities: Arc::clone(&self.identities),
                 app: Arc::clone(&self.app),
                 gate: Arc::clone(&self.gate),
                 settings: self.settings,

@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server;
 
+use super::ConnectionInfo;
 use super::chunks::Chunks;
 
 /// What is gathered before it is encrypted: one TLS record (RFC 8446, section 5.1).
@@ -51,6 +52,7 @@ pub struct TlsStream {
     buffer: Vec<u8>,
     written: usize,
     tls: Arc<SslDigest>,
+    info: Option<Arc<ProxyDigest>>,
     version: &'static str,
     socket: Arc<SocketDigest>,
     timing: TimingDigest,
@@ -60,11 +62,12 @@ pub struct TlsStream {
 }
 
 impl TlsStream {
-    /// Wraps `inner`, whose handshake took `handshake`. A write that makes no progress for
-    /// `write_timeout` fails.
+    /// Wraps `inner`, whose handshake took `handshake`, and of which `info` is known. A write
+    /// that makes no progress for `write_timeout` fails.
     pub fn new(
         inner: server::TlsStream<TcpStream>,
         peer: SocketAddr,
+        info: ConnectionInfo,
         handshake: Duration,
         write_timeout: Duration,
     ) -> Self {
@@ -80,6 +83,7 @@ impl TlsStream {
         let _ = socket.peer_addr.set(Some(PeerAddr::Inet(peer)));
         Self {
             tls: Arc::new(SslDigest::new(cipher, version, None, None, Vec::new())),
+            info: info.into_digest(),
             version,
             socket: Arc::new(socket),
             timing: TimingDigest {
@@ -304,7 +308,7 @@ impl GetTimingDigest for TlsStream {
 
 impl GetProxyDigest for TlsStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
+        self.info.clone()
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Metrics {
     connections: IntGauge,
     connections_refused: IntCounterVec,
     connections_reaped: IntCounterVec,
-    certificate_expiry: IntGauge,
+    certificate_expiry: IntGaugeVec,
     upstream_up: IntGaugeVec,
     log_lines_lost: IntCounter,
 }
@@ -144,9 +144,10 @@ impl Metrics {
                 "Connections closed for want of a request.",
                 &["reason"],
             )?,
-            certificate_expiry: gauge(
+            certificate_expiry: gauges(
                 "gateway_certificate_expiry_timestamp_seconds",
-                "When the certificate stops being valid.",
+                "When each certificate stops being valid, by its place in the configuration and its first name.",
+                &["certificate", "name"],
             )?,
             upstream_up: gauges("gateway_upstream_up", "Whether the backend answered when last asked.", &["upstream"])?,
             log_lines_lost: lost,
@@ -250,9 +251,13 @@ impl Metrics {
         self.handshake_failures.with_label_values(&[reason]).inc();
     }
 
-    /// Tells when the certificate ends, in seconds since 1970.
-    pub fn certificate_expiry(&self, not_after: i64) {
-        self.certificate_expiry.set(not_after);
+    /// Tells when each certificate ends, in seconds since 1970: the first names, in the order of
+    /// the configuration. Those that were told before are forgotten.
+    pub fn certificate_expiries<'a>(&self, expiries: impl IntoIterator<Item = (&'a str, i64)>) {
+        self.certificate_expiry.reset();
+        for (place, (name, not_after)) in expiries.into_iter().enumerate() {
+            self.certificate_expiry.with_label_values(&[place.to_string().as_str(), name]).set(not_after);
+        }
     }
 
     /// Tells whether a backend answered.

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::authenticate;
 use crate::config::Config;
 use crate::flow::{Flow, Gate};
-use crate::listener::{self, Drain, Failure, Idle, Listener};
+use crate::listener::{self, Drain, Failure, Identities, Idle, Listener};
 use crate::login;
 use crate::record::log::Writer;
 use crate::record::{Labels, Metrics};
@@ -91,17 +91,16 @@ impl Gateway {
             ops: ops_socket.local_addr()?,
         };
         let metrics = Arc::new(Metrics::new()?);
-        metrics.certificate_expiry(config.identity.not_after);
         touch(&metrics, &config);
 
         let api = Arc::new(Upstream::new("api", config.api, config.upstream));
         let admin = config.admin.map(|address| Arc::new(Upstream::new("admin", address, config.upstream)));
         let upstreams: Vec<_> = std::iter::once(&api).chain(&admin).cloned().collect();
 
-        let tls = Arc::new(listener::server_config(&config.identity)?);
-        let identity = Arc::new(config.identity);
+        let identities = Arc::new(Identities::new(config.identities)?);
+        tell_expiries(&metrics, &identities);
         let redirect = Redirect {
-            identity: Arc::clone(&identity),
+            identities: Arc::clone(&identities),
             hosts: config.corridor.hosts.clone(),
             https_port: addresses.https.port(),
             challenges: config.acme_challenges,
@@ -113,7 +112,6 @@ impl Gateway {
         };
         let flow = Flow {
             settings: config.corridor,
-            identity,
             keys: config.keys,
             login: admin.map(Client::new),
             routes: config.routes,
@@ -133,7 +131,8 @@ impl Gateway {
         let (done, drained) = watch::channel(false);
         let ends = Drain { asked, done };
         let observer = Arc::new(Observer(Arc::clone(&metrics)));
-        let listener = Listener::new(public, tls, Arc::new(proxy), Arc::new(gate), observer, config.listener, ends);
+        let listener =
+            Listener::new(public, identities, Arc::new(proxy), Arc::new(gate), observer, config.listener, ends);
 
         server.bootstrap();
         server.add_service(listener);
@@ -215,6 +214,13 @@ pub async fn stop_signal() -> io::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// Tells when the certificates that are shown stop being valid.
+fn tell_expiries(metrics: &Metrics, identities: &Identities) {
+    let all = identities.all();
+    let names: Vec<_> = all.iter().map(|identity| identity.first_name()).collect();
+    metrics.certificate_expiries(names.iter().zip(&all).map(|(name, identity)| (name.as_str(), identity.not_after)));
 }
 
 fn touch(metrics: &Metrics, config: &Config) {

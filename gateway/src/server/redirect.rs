@@ -15,7 +15,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::plain::{self, Plain};
-use crate::listener::Identity;
+use crate::listener::Identities;
 use crate::route::CanonicalPath;
 
 /// Connections at once. What is served costs next to nothing, so they are short.
@@ -32,7 +32,7 @@ const CHALLENGE_BYTES: u64 = 4 * 1024;
 
 /// What the redirect listener knows.
 pub(super) struct Redirect {
-    pub(super) identity: Arc<Identity>,
+    pub(super) identities: Arc<Identities>,
     pub(super) hosts: Vec<String>,
     /// The port that https is on.
     pub(super) https_port: u16,
@@ -52,7 +52,7 @@ impl Redirect {
         let authority =
             host.and_then(|host| Authority::try_from(host.as_bytes()).ok()).ok_or(StatusCode::BAD_REQUEST)?;
         let name = authority.host().to_ascii_lowercase();
-        if !self.identity.covers(&name) && !self.hosts.contains(&name) {
+        if !self.identities.covers(&name) && !self.hosts.contains(&name) {
             return Err(StatusCode::MISDIRECTED_REQUEST);
         }
         CanonicalPath::parse(uri.path()).map_err(|_| StatusCode::BAD_REQUEST)?;
@@ -99,15 +99,16 @@ impl plain::Answer for Redirect {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listener::Identity;
 
     fn redirect(folder: &std::path::Path, https_port: u16) -> Redirect {
         let made = rcgen::generate_simple_self_signed(vec!["example.org".to_owned()]).unwrap();
         let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        let identity = Arc::new(Identity::read(&certificate, &key).unwrap());
+        let identity = Identity::read(&certificate, &key).unwrap();
         Redirect {
-            identity,
+            identities: Arc::new(Identities::new(vec![identity]).unwrap()),
             hosts: vec!["www.example.org".to_owned()],
             https_port,
             challenges: Some(folder.to_owned()),

@@ -93,10 +93,9 @@ async fn alpn_chooses_http_2_where_the_client_speaks_it() {
 }
 
 #[tokio::test]
-async fn no_or_an_unknown_name_gets_the_one_certificate() {
+async fn a_name_that_the_certificate_lacks_is_for_the_client_to_find() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
-    // The certificate does not cover the name, which is for the client to find.
     let error = crate::support::client::handshake_as(gateway.https, "elsewhere.example").await.unwrap_err();
     assert!(error.to_string().contains("not valid for name"), "{error}");
     // An IP address is no SNI (RFC 6066, section 3).

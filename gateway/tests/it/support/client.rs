@@ -21,8 +21,15 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The client's side of TLS: it trusts the development CA, and nothing else.
 pub fn tls(versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> ClientConfig {
+    tls_trusting(&[&certificates().ca], versions, alpn)
+}
+
+/// [`tls`] that trusts these certificates (PEM) instead.
+pub fn tls_trusting(trusted: &[&str], versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(certificates().ca.as_bytes()).unwrap()).unwrap();
+    for certificate in trusted {
+        roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
@@ -40,7 +47,8 @@ pub async fn handshake_as(address: SocketAddr, name: &'static str) -> io::Result
     handshake_with(address, name, tls(rustls::ALL_VERSIONS, &["http/1.1"])).await
 }
 
-async fn handshake_with(
+/// Connects and shakes hands with whom the client takes for `name`, by `config`.
+pub async fn handshake_with(
     address: SocketAddr,
     name: &'static str,
     config: ClientConfig,

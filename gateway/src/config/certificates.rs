@@ -1,0 +1,43 @@
+//! The certificates: `[tls]` has the one that is shown by default, each `[[certificate]]` a
+//! further one.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::required;
+use super::source::Source;
+use crate::listener::{Identity, NotAnIdentity};
+
+/// One `[[certificate]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Further {
+    certificate: PathBuf,
+    private_key: PathBuf,
+}
+
+/// Reads every certificate with its key; what is wrong is told by the key of each.
+pub(super) fn read(source: &mut Source) -> Option<Vec<Identity>> {
+    let certificate: Option<PathBuf> = required(source, "tls.certificate", "a PEM file, the leaf first");
+    let private_key: Option<PathBuf> = required(source, "tls.private_key", "the PEM file of the leaf's key");
+    let further: Vec<Further> = source.get_or("certificate", Vec::new());
+    let first =
+        certificate.zip(private_key).and_then(|(certificate, key)| read_pair(source, "tls", &certificate, &key));
+    let mut identities = vec![first];
+    for (index, pair) in further.iter().enumerate() {
+        identities.push(read_pair(source, &format!("certificate[{index}]"), &pair.certificate, &pair.private_key));
+    }
+    identities.into_iter().collect()
+}
+
+fn read_pair(source: &mut Source, section: &str, certificate: &Path, private_key: &Path) -> Option<Identity> {
+    let read = Identity::read(certificate, private_key).map_err(|error| {
+        let key = match error {
+            NotAnIdentity::Certificate(_) => "certificate",
+            NotAnIdentity::PrivateKey(_) => "private_key",
+        };
+        source.problem(&format!("{section}.{key}"), error.to_string());
+    });
+    read.ok()
+}

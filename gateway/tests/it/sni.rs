@@ -1,0 +1,165 @@
+//! wire.md: the certificate that a client is shown by the name it asks for (RFC 6066, section 3),
+//! and the hosts that its connection may then name.
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, HandshakeKind};
+
+use crate::support::backend::Backend;
+use crate::support::certificate::certificates;
+use crate::support::client::{Connection, handshake_with, tls_trusting};
+use crate::support::h2::Http2;
+use crate::support::token::token;
+use crate::support::{DAY, Gateway, admin, api};
+
+/// A certificate that vouches for itself, in PEM, with its key.
+struct Pair {
+    certificate: String,
+    key: String,
+}
+
+impl Pair {
+    fn of(names: &[&str]) -> Self {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        Self { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
+    }
+}
+
+/// Certificates for `localhost` (by default), `*.example.org` and `api.example.org`.
+struct Shop {
+    gateway: Gateway,
+    wildcard: Pair,
+    exact: Pair,
+}
+
+impl Shop {
+    fn open(api: &Backend, admin: &Backend) -> Self {
+        let wildcard = Pair::of(&["*.example.org", "example.org"]);
+        let exact = Pair::of(&["api.example.org"]);
+        let folder = tempfile::tempdir().unwrap();
+        let mut tables = Vec::new();
+        for (name, pair) in [("wildcard", &wildcard), ("exact", &exact)] {
+            let [certificate, key] = ["pem", "key"].map(|kind| folder.path().join(format!("{name}.{kind}")));
+            std::fs::write(&certificate, &pair.certificate).unwrap();
+            std::fs::write(&key, &pair.key).unwrap();
+            tables.push(format!("{{certificate = {certificate:?}, private_key = {key:?}}}"));
+        }
+        let setting = format!("[{}]", tables.join(", "));
+        let settings = [("CERTIFICATE", setting.as_str()), ("HOSTS", "['everywhere.example']")];
+        Self { gateway: Gateway::start_with(api, admin, &settings), wildcard, exact }
+    }
+
+    fn client(&self) -> ClientConfig {
+        let trusted = [&certificates().ca, &self.wildcard.certificate, &self.exact.certificate];
+        tls_trusting(&trusted.map(String::as_str), rustls::ALL_VERSIONS, &["http/1.1"])
+    }
+
+    /// The connection of a client that asks for `name`, and the certificate it was shown.
+    async fn connect(&self, name: &'static str) -> (Connection, CertificateDer<'static>) {
+        let stream = handshake_with(self.gateway.https, name, self.client()).await.unwrap();
+        let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+        (Connection::over(stream), shown)
+    }
+}
+
+fn get(host: &str) -> String {
+    format!("GET {DAY} HTTP/1.1\r\nHost: {host}\r\nAuthorization: JWT {}\r\n\r\n", token("user01"))
+}
+
+#[tokio::test]
+async fn the_name_chooses_the_certificate() {
+    let (api, admin) = (api().await, admin().await);
+    let shop = Shop::open(&api, &admin);
+    let rows = [
+        ("localhost", &certificates().leaf),
+        // An address is no SNI.
+        ("127.0.0.1", &certificates().leaf),
+        ("api.example.org", &shop.exact.certificate),
+        ("www.example.org", &shop.wildcard.certificate),
+        ("example.org", &shop.wildcard.certificate),
+    ];
+    for (name, expected) in rows {
+        let expected = CertificateDer::from_pem_slice(expected.as_bytes()).unwrap();
+        assert_eq!(shop.connect(name).await.1, expected, "{name}");
+    }
+    let refused = handshake_with(shop.gateway.https, "a.b.example.org", shop.client()).await.unwrap_err();
+    assert!(refused.to_string().contains("not valid for name"), "it is shown the first: {refused}");
+}
+
+#[tokio::test]
+async fn a_host_must_be_a_name_of_the_certificate_that_was_shown() {
+    let (api, admin) = (api().await, admin().await);
+    let shop = Shop::open(&api, &admin);
+    let rows: [(&'static str, &[&str], &[&str]); 4] = [
+        ("localhost", &["localhost", "127.0.0.1:8443"], &["api.example.org", "www.example.org", "example.org"]),
+        ("127.0.0.1", &["localhost", "[::1]"], &["api.example.org"]),
+        ("api.example.org", &["api.example.org", "API.example.org:1"], &["www.example.org", "localhost"]),
+        (
+            "www.example.org",
+            &["www.example.org", "other.example.org", "example.org", "api.example.org"],
+            &["localhost", "127.0.0.1", "a.b.example.org"],
+        ),
+    ];
+    for (name, ours, others) in rows {
+        let mut connection = shop.connect(name).await.0;
+        for host in ours.iter().chain(&["everywhere.example"]) {
+            assert_eq!(connection.exchange(get(host)).await.status, 200, "{host} on {name}");
+        }
+        let seen = api.seen().len();
+        for host in others {
+            let answer = connection.exchange(get(host)).await;
+            answer.assert_json(421, r#"{"error":"Misdirected Request"}"#);
+        }
+        assert_eq!(api.seen().len(), seen, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_resumed_session_has_the_hosts_of_its_name() {
+    let (api, admin) = (api().await, admin().await);
+    let shop = Shop::open(&api, &admin);
+    // Of one client, which keeps a session for each name.
+    let client = shop.client();
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        for (name, other) in [("api.example.org", "localhost"), ("localhost", "api.example.org")] {
+            let stream = handshake_with(shop.gateway.https, name, client.clone()).await.unwrap();
+            assert_eq!(stream.get_ref().1.handshake_kind(), Some(kind), "{name}");
+            let mut connection = Connection::over(stream);
+            assert_eq!(connection.exchange(get(name)).await.status, 200, "{name}, {kind:?}");
+            assert_eq!(connection.exchange(get(other)).await.status, 421, "{other} on {name}, {kind:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_is_on_http_2() {
+    let (api, admin) = (api().await, admin().await);
+    let shop = Shop::open(&api, &admin);
+    let client = Http2::open(shop.gateway.https).await;
+    let request = |host: &str| {
+        let request = http::Request::get(format!("https://{host}{DAY}"));
+        request.header("authorization", format!("JWT {}", token("user01"))).body("").unwrap()
+    };
+    for host in ["api.example.org", "example.org"] {
+        client.exchange(request(host)).await.assert_json(421, r#"{"error":"Misdirected Request"}"#);
+    }
+    assert!(api.seen().is_empty());
+    for host in ["localhost", "everywhere.example"] {
+        assert_eq!(client.exchange(request(host)).await.status, 200, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn each_certificate_tells_its_expiry() {
+    let (api, admin) = (api().await, admin().await);
+    let shop = Shop::open(&api, &admin);
+    for labels in [
+        r#"certificate="0",name="localhost""#,
+        r#"certificate="1",name="*.example.org""#,
+        r#"certificate="2",name="api.example.org""#,
+    ] {
+        let series = format!("gateway_certificate_expiry_timestamp_seconds{{{labels}}}");
+        assert!(shop.gateway.metric(&series).await.is_some_and(|expiry| expiry > 0.0), "{series}");
+    }
+}
