@@ -4,7 +4,6 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::Full;
 use serde_json::{Value, json};
 
 use crate::token::{self, Keys};
@@ -114,7 +113,7 @@ pub async fn login(
     let request = Request::post("/credentials/verify")
         .header(CONTENT_TYPE, "application/json")
         .header("X-Request-Id", request_id)
-        .body(Full::new(Bytes::from(body)))
+        .body(Bytes::from(body))
         .map_err(|error| Refusal::Unavailable(error.to_string()))?;
     let answer =
         backend.send(request, MAX_ANSWER_BYTES).await.map_err(|error| Refusal::Unavailable(error.to_string()))?;

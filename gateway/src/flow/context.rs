@@ -4,8 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pingora::{Error, ErrorType, Result};
-
 use super::Passage;
 use crate::authenticate::Principal;
 use crate::record::InFlight;
@@ -59,15 +57,5 @@ impl Context {
     pub(super) fn upstream_duration(&self) -> Option<Duration> {
         let started = self.upstream_started?;
         Some(self.upstream_ended.map_or_else(|| started.elapsed(), |ended| ended.duration_since(started)))
-    }
-
-    /// Whether the backend still has time.
-    pub(super) fn check_deadline(&self, timeout: Duration) -> Result<()> {
-        match self.upstream_started {
-            Some(started) if started.elapsed() > timeout => {
-                Err(Error::explain(ErrorType::ReadTimedout, "the whole answer took too long").into_up())
-            }
-            _ => Ok(()),
-        }
     }
 }

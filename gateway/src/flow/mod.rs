@@ -4,17 +4,18 @@
 //! the api upstream, and to no other place.
 
 mod context;
+mod forward;
 mod gate;
 
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, Version, header};
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
 use pingora::modules::http::HttpModules;
 use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -31,7 +32,7 @@ use crate::record::{Access, Metrics, method_label};
 use crate::respond::{self, Answer};
 use crate::route::{self, CanonicalPath, Table};
 use crate::token::Keys;
-use crate::upstream::{self, Client, Facts, Upstream};
+use crate::upstream::Client;
 use context::Context;
 pub use gate::Gate;
 
@@ -46,7 +47,7 @@ pub struct Flow {
     /// What is forwarded.
     pub routes: Table,
     /// Where it is forwarded to.
-    pub api: Arc<Upstream>,
+    pub api: Client,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -162,74 +163,17 @@ impl ProxyHttp for Flow {
         ctx.client = client_address(session);
         session.set_read_timeout(Some(self.settings.read_timeout));
         match self.walk(session, ctx).await {
-            Passage::Forwarded => {
-                // No route becomes another protocol; a server may ignore the wish
-                // (RFC 9110, section 7.8), and a tunnel would bypass every stage.
-                session.req_header_mut().remove_header(&header::UPGRADE);
-                Ok(false)
-            }
+            Passage::Forwarded => self.forward(session, ctx).await?,
             Passage::Answered(answer) => {
                 respond::send(session, answer, &ctx.request_id, self.settings.hsts_max_age).await?;
-                Ok(true)
             }
         }
+        Ok(true)
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let started = *ctx.upstream_started.get_or_insert_with(Instant::now);
-        let left = self.api.settings.request_timeout.saturating_sub(started.elapsed());
-        let mut peer =
-            self.api.peer().map_err(|error| Error::because(ErrorType::ConnectError, "no peer", error).into_up())?;
-        let options = &mut peer.options;
-        // No single wait may outlast the whole.
-        for wait in [&mut options.total_connection_timeout, &mut options.read_timeout, &mut options.write_timeout] {
-            *wait = wait.map(|wait| wait.min(left).max(Duration::from_millis(1)));
-        }
-        Ok(Box::new(peer))
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        _: &mut Session,
-        request: &mut RequestHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        // What did not pass every stage has nothing to be forwarded as.
-        let (Some(client), Some(principal), Some(matched)) = (ctx.client, &ctx.principal, &ctx.matched) else {
-            return Err(Error::explain(ErrorType::InternalError, "a request that did not pass the corridor"));
-        };
-        let facts = Facts {
-            client,
-            host: &ctx.authority,
-            request_id: &ctx.request_id,
-            identity: &principal.identity,
-            upstream_host: &self.api.host,
-            target: &matched.target,
-        };
-        upstream::for_upstream(request, &facts)
-    }
-
-    async fn upstream_response_filter(&self, _: &mut Session, _: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
-        ctx.check_deadline(self.api.settings.request_timeout)
-    }
-
-    fn upstream_response_body_filter(
-        &self,
-        _: &mut Session,
-        _: &mut Option<Bytes>,
-        end_of_stream: bool,
-        ctx: &mut Context,
-    ) -> Result<Option<Duration>> {
-        if end_of_stream {
-            ctx.upstream_ended = Some(Instant::now());
-        }
-        ctx.check_deadline(self.api.settings.request_timeout)?;
-        Ok(None)
-    }
-
-    async fn response_filter(&self, _: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
-        upstream::for_client(response)?;
-        respond::mark(response, &ctx.request_id, self.settings.hsts_max_age)
+    /// Never asked for: [`Flow::forward`] has answered by then.
+    async fn upstream_peer(&self, _: &mut Session, _: &mut Context) -> Result<Box<HttpPeer>> {
+        Err(Error::explain(ErrorType::InternalError, "a request that was not forwarded"))
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
@@ -328,16 +272,7 @@ async fn read_body(session: &mut Session, limit: usize) -> Result<Bytes, login::
     if declared.is_some_and(|declared| declared > limit) {
         return Err(login::Refusal::TooLarge);
     }
-    let expects =
-        headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    // HTTP/1.0 knows no interim answer and would take this for the answer (RFC 9110, section
-    // 10.1.1); and where nothing is to come, there is nothing to wait for.
-    if expects && session.req_header().version != Version::HTTP_10 && !session.as_downstream_mut().is_body_empty() {
-        let keepalive = session.get_keepalive();
-        session.write_continue_response().await.map_err(|_| login::Refusal::Incomplete)?;
-        // pingora takes this for an answer that leaves the body unread, and would close.
-        session.set_keepalive(keepalive);
-    }
+    continue_if_expected(session).await.map_err(|_| login::Refusal::Incomplete)?;
     let mut body = BytesMut::new();
     while let Some(part) = session.read_request_body().await.map_err(|error| unread(&error))? {
         if body.len() + part.len() > limit {
@@ -346,6 +281,21 @@ async fn read_body(session: &mut Session, limit: usize) -> Result<Bytes, login::
         body.extend_from_slice(&part);
     }
     Ok(body.freeze())
+}
+
+/// Tells a client to go on that waits for it before it sends its body.
+async fn continue_if_expected(session: &mut Session) -> Result<()> {
+    let expect = session.req_header().headers.get(header::EXPECT);
+    let expects = expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    // HTTP/1.0 knows no interim answer and would take this for the answer (RFC 9110, section
+    // 10.1.1); and where nothing is to come, there is nothing to wait for.
+    if expects && session.req_header().version != Version::HTTP_10 && !session.as_downstream_mut().is_body_empty() {
+        let keepalive = session.get_keepalive();
+        session.write_continue_response().await?;
+        // pingora takes this for an answer that leaves the body unread, and would close.
+        session.set_keepalive(keepalive);
+    }
+    Ok(())
 }
 
 /// Why a login's body could not be read.

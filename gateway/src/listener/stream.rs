@@ -231,6 +231,13 @@ impl TlsStream {
 
 impl AsyncRead for TlsStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // Whoever listens has said for now what there is to say: a part of an answer must not
+        // wait for the rest. What cannot leave yet is the next write's to wait for.
+        if !self.buffer.is_empty()
+            && let Poll::Ready(Err(error)) = self.poll_flush_buffered(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
         if self.allowance == Some(0) && self.chunks.is_some() && !ready!(self.poll_chunks(cx))? {
             return Poll::Ready(Ok(()));
         }

@@ -34,9 +34,6 @@ use ops::Ops;
 use probe::Probe;
 use redirect::Redirect;
 
-/// Connections to the backend that are kept unused, at most.
-const UPSTREAM_POOL: usize = 256;
-
 /// The gateway could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NotStarted {
@@ -115,7 +112,7 @@ impl Gateway {
             keys: config.keys,
             login: admin.map(Client::new),
             routes: config.routes,
-            api,
+            api: Client::new(api),
             metrics: Arc::clone(&metrics),
         };
         let mut server = Server::new_with_opt_and_conf(None, server_conf());
@@ -169,9 +166,6 @@ fn server_conf() -> ServerConf {
     ServerConf {
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
-        // The first attempt, and one more where a kept connection had gone stale.
-        max_retries: 2,
-        upstream_keepalive_pool_size: UPSTREAM_POOL,
         threads: 1,
         ..ServerConf::default()
     }

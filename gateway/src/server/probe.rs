@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Request;
-use http_body_util::Full;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use tokio::task::JoinSet;
@@ -81,7 +80,7 @@ async fn watch(upstream: Arc<Upstream>, metrics: Arc<Metrics>) {
 /// Any answer will do: whoever speaks HTTP there is there. The path is one that the backend's
 /// admin side has and its api side refuses without asking the store.
 async fn ask(client: &Client) -> Result<(), crate::upstream::Unanswered> {
-    let mut request = Request::new(Full::new(Bytes::new()));
+    let mut request = Request::new(Bytes::new());
     *request.uri_mut() = http::Uri::from_static("/healthz");
     client.send(request, ANSWER_BYTES).await.map(|_| ())
 }

@@ -1,16 +1,20 @@
-//! A small HTTP client for what the gateway itself asks of a backend. It keeps connections,
-//! and where a kept one had gone stale before the request left, it takes another.
+//! The HTTP client of one backend: for what the gateway itself asks, and for what it passes on.
+//! It keeps connections, and where a kept one had gone stale it takes another.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
-use http::{Request, Response, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::request::Parts;
+use http::{Method, Request, Response, Uri};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,10 +22,13 @@ use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::Upstream;
+use super::{Outgoing, Upstream};
 
 /// Unused connections that are kept, at most.
-const MAX_IDLE: usize = 64;
+const MAX_IDLE: usize = 256;
+
+/// The head of an answer, and what is read of a body at once, in bytes.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Why there is no answer. The text is for the log.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +36,7 @@ pub enum Unanswered {
     /// No connection, or it broke.
     #[error("the {0} upstream cannot be reached: {1}")]
     Unreachable(&'static str, String),
-    /// Not within the request timeout.
+    /// Not within its deadline.
     #[error("the {0} upstream did not answer in time")]
     TimedOut(&'static str),
     /// An answer that is too large or was cut short.
@@ -42,7 +49,7 @@ pub enum Unanswered {
 pub struct Client {
     upstream: Arc<Upstream>,
     host: HeaderValue,
-    pool: legacy::Client<Connector, Full<Bytes>>,
+    pool: legacy::Client<Connector, Outgoing>,
 }
 
 impl Client {
@@ -53,9 +60,15 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(upstream.settings.idle_timeout)
             .pool_max_idle_per_host(MAX_IDLE)
+            .http1_max_buf_size(BUFFER_BYTES)
             .set_host(false)
             .build(Connector(Arc::clone(&upstream)));
         Self { upstream, host, pool }
+    }
+
+    /// The backend it asks.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
     }
 
     /// Sends `request`, whose URI is a path, and reads at most `limit` bytes of the answer,
@@ -63,20 +76,11 @@ impl Client {
     ///
     /// # Errors
     /// [`Unanswered`], whatever the reason.
-    pub async fn send(&self, mut request: Request<Full<Bytes>>, limit: usize) -> Result<Response<Bytes>, Unanswered> {
+    pub async fn send(&self, request: Request<Bytes>, limit: usize) -> Result<Response<Bytes>, Unanswered> {
         let name = self.upstream.name;
-        // The pool wants an authority to file connections under; the connector goes to
-        // the one upstream whatever it says.
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.scheme = Some(http::uri::Scheme::HTTP);
-        parts.authority = Some(http::uri::Authority::from_static("upstream"));
-        *request.uri_mut() = Uri::from_parts(parts).map_err(|error| Unanswered::Unreadable(name, error.to_string()))?;
-        request.headers_mut().insert(HOST, self.host.clone());
+        let (parts, body) = request.into_parts();
         let answer = async {
-            let response = self.pool.request(request).await.map_err(|error| {
-                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                Unanswered::Unreachable(name, format!("{error}: {cause}"))
-            })?;
+            let response = self.open(parts, Outgoing::Whole(body)).await?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, limit).collect().await;
             let body = body.map_err(|error| Unanswered::Unreadable(name, error.to_string()))?.to_bytes();
@@ -85,6 +89,77 @@ impl Client {
         let deadline = self.upstream.settings.request_timeout;
         tokio::time::timeout(deadline, answer).await.unwrap_or(Err(Unanswered::TimedOut(name)))
     }
+
+    /// Sends a request, whose URI is a path, and waits for the head of the answer as long as
+    /// it takes: the deadline is the caller's.
+    ///
+    /// What never left is sent on another connection, and so is, once, a request that may be
+    /// repeated where a kept connection had gone stale (RFC 9112, section 9.3.1).
+    ///
+    /// # Errors
+    /// [`Unanswered`], whatever the reason.
+    pub async fn open(&self, parts: Parts, body: Outgoing) -> Result<Response<Incoming>, Unanswered> {
+        let repeatable = matches!(parts.method, Method::GET | Method::HEAD) && matches!(&body, Outgoing::Whole(_));
+        let again = match &body {
+            Outgoing::Whole(body) if repeatable => Some((parts.clone(), body.clone())),
+            _ => None,
+        };
+        match (self.attempt(parts, body).await, again) {
+            (Err(error), Some((parts, body))) if had_gone_stale(&error) => {
+                self.attempt(parts, Outgoing::Whole(body)).await
+            }
+            (answer, _) => answer,
+        }
+        .map_err(|error| self.unanswered(&error))
+    }
+
+    async fn attempt(&self, mut parts: Parts, body: Outgoing) -> Result<Response<Incoming>, legacy::Error> {
+        // The pool wants an authority to file connections under; the connector goes to
+        // the one upstream whatever it says.
+        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        uri.scheme = Some(http::uri::Scheme::HTTP);
+        uri.authority = Some(http::uri::Authority::from_static("upstream"));
+        // A path with these two is always a URI; the pool refuses what is none.
+        parts.uri = Uri::from_parts(uri).unwrap_or_default();
+        parts.headers.insert(HOST, self.host.clone());
+        let response = self.pool.request(Request::from_parts(parts, body)).await?;
+        if let Some(Answered(answered)) = response.extensions().get() {
+            answered.store(true, Ordering::Relaxed);
+        }
+        Ok(response)
+    }
+
+    fn unanswered(&self, error: &legacy::Error) -> Unanswered {
+        let name = self.upstream.name;
+        let connecting = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        if error.is_connect() && connecting.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return Unanswered::TimedOut(name);
+        }
+        let cause = error.source().map(ToString::to_string).unwrap_or_default();
+        Unanswered::Unreachable(name, format!("{error}: {cause}"))
+    }
+}
+
+/// Whether a connection has been answered on before.
+#[derive(Clone, Debug, Default)]
+struct Answered(Arc<AtomicBool>);
+
+/// Whether a request failed because its connection, which had served before, was found closed.
+fn had_gone_stale(error: &legacy::Error) -> bool {
+    let mut extras = http::Extensions::new();
+    if let Some(connected) = error.connect_info() {
+        connected.get_extras(&mut extras);
+    }
+    let served = extras.get().is_some_and(|Answered(answered)| answered.load(Ordering::Relaxed));
+    let cause = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
+    let closed = cause.is_some_and(|cause| {
+        let broken = cause.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+        // A reset that comes before any byte of an answer says the same as an orderly end.
+        cause.is_incomplete_message()
+            || cause.is_closed()
+            || matches!(broken, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe))
+    });
+    served && closed
 }
 
 /// Opens connections to the one upstream.
@@ -114,39 +189,46 @@ impl tower_service::Service<Uri> for Connector {
 
 /// A connection of either kind.
 #[derive(Debug)]
-enum Stream {
+struct Stream {
+    socket: Socket,
+    answered: Answered,
+}
+
+#[derive(Debug)]
+enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 impl Stream {
     async fn open(peer: PeerAddr) -> io::Result<Self> {
-        match peer {
+        let socket = match peer {
             PeerAddr::Inet(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                Ok(Self::Tcp(stream))
+                Socket::Tcp(stream)
             }
             PeerAddr::Unix(address) => {
                 let path = address.as_pathname().ok_or_else(|| io::Error::other("the socket has no path"))?;
-                Ok(Self::Unix(UnixStream::connect(path).await?))
+                Socket::Unix(UnixStream::connect(path).await?)
             }
-        }
+        };
+        Ok(Self { socket, answered: Answered::default() })
     }
 }
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        Connected::new()
+        Connected::new().extra(self.answered.clone())
     }
 }
 
 /// Calls the method of the same name on either kind.
 macro_rules! either {
     ($self:ident . $method:ident ( $($argument:expr),* )) => {
-        match $self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
-            Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
+        match &mut $self.get_mut().socket {
+            Socket::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Socket::Unix(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
 }

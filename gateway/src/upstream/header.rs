@@ -3,9 +3,12 @@
 
 use std::net::IpAddr;
 
-use http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, HeaderName, HeaderValue, SERVER};
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::{Error, ErrorType, OrErr, Result};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::{HeaderMap, Method, Uri, Version};
+use pingora::http::ResponseHeader;
 
 /// What the gateway vouches for.
 #[derive(Clone, Copy, Debug)]
@@ -18,53 +21,84 @@ pub struct Facts<'a> {
     pub request_id: &'a str,
     /// Whom the token was issued to.
     pub identity: &'a str,
-    /// What the backend is called.
-    pub upstream_host: &'a str,
     /// The target: canonical path and declared query.
     pub target: &'a str,
+}
+
+/// Speaks of one connection and ends with it (RFC 9110, section 7.6.1); a tunnel, that is another
+/// protocol, would bypass every stage (section 7.8). What follows the head is framed anew.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Whether `name` ends with the connection of a message that has `headers`.
+fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
+    let options = || headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    HOP_BY_HOP.contains(name)
+        || options().any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
 }
 
 /// Whether a client may not say this: only the gateway tells the backend who calls. An
 /// underscore counts as a dash, since some servers read both as one name.
 fn is_ours(name: &HeaderName) -> bool {
     let name = name.as_str().replace('_', "-");
-    let exact = ["authorization", "forwarded", "x-real-ip", "x-request-id"];
+    let exact = ["authorization", "proxy-authorization", "forwarded", "x-real-ip", "x-request-id"];
     exact.contains(&name.as_str()) || name.starts_with("x-forwarded-") || name.starts_with("x-auth-")
 }
 
-/// Makes `request` what the backend is to see.
+/// What the backend is to see of a request with `method` and `headers`.
 ///
 /// # Errors
-/// A value that cannot stand in a header.
-pub fn for_upstream(request: &mut RequestHeader, facts: &Facts<'_>) -> Result<()> {
-    let removed: Vec<HeaderName> = request.headers.keys().filter(|name| is_ours(name)).cloned().collect();
-    for name in &removed {
-        request.remove_header(name);
+/// A value that cannot stand in a header, or a target that is no URI.
+pub fn for_upstream(method: &Method, headers: &HeaderMap, facts: &Facts<'_>) -> http::Result<Parts> {
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = method.clone();
+    parts.uri = facts.target.parse::<Uri>()?;
+    parts.version = Version::HTTP_11;
+    parts.headers.reserve(headers.len() + 6);
+    for (name, value) in headers {
+        // Whoever waits for a 100 (RFC 9110, section 10.1.1) hears it from the gateway.
+        let passes = !is_ours(name) && !is_hop_by_hop(name, headers) && *name != HOST && *name != EXPECT;
+        if passes {
+            parts.headers.append(name, value.clone());
+        }
     }
-    debug_assert!(!request.headers.contains_key(AUTHORIZATION));
-    request.set_uri(facts.target.parse().or_err(ErrorType::InternalError, "the target is no URI")?);
-    request.insert_header(HOST, facts.upstream_host)?;
-    request.insert_header("X-Forwarded-For", facts.client.to_string())?;
-    request.insert_header("X-Forwarded-Proto", "https")?;
-    request.insert_header("X-Forwarded-Host", facts.host)?;
-    request.insert_header("X-Request-Id", facts.request_id)?;
-    request.insert_header("X-Auth-Identity", percent_encode(facts.identity))?;
-    Ok(())
+    let mut say = |name: &'static str, value: &str| {
+        parts.headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
+        Ok::<_, http::Error>(())
+    };
+    say("x-forwarded-for", &facts.client.to_string())?;
+    say("x-forwarded-proto", "https")?;
+    say("x-forwarded-host", facts.host)?;
+    say("x-request-id", facts.request_id)?;
+    say("x-auth-identity", &percent_encode(facts.identity))?;
+    Ok(parts)
 }
 
-/// Makes `response` what a client may see of an answer that a token opened: nobody between
-/// may answer with it again without asking (RFC 9111, section 5.2.2).
+/// What a client may see of an answer that a token opened: nobody between may answer with it
+/// again without asking (RFC 9111, section 5.2.2).
 ///
 /// # Errors
-/// None that a fixed value could cause.
-pub fn for_client(response: &mut ResponseHeader) -> Result<(), Box<Error>> {
+/// None that an answer of HTTP could cause.
+pub fn for_client(parts: &http::response::Parts) -> pingora::Result<ResponseHeader> {
     // Age and Expires speak of the edge's freshness; the two cache-control fields of RFC 9213
     // would tell a cache in front of us to store what only a token opens.
-    for name in ["age", "expires", "pragma", "cdn-cache-control", "surrogate-control", "x-request-id"] {
-        response.remove_header(name);
+    const NOT_TOLD: [&str; 6] = ["age", "expires", "pragma", "cdn-cache-control", "surrogate-control", "x-request-id"];
+    let mut response = ResponseHeader::build(parts.status, Some(parts.headers.len() + 4))?;
+    for (name, value) in &parts.headers {
+        let told = !NOT_TOLD.contains(&name.as_str()) && !is_hop_by_hop(name, &parts.headers) && *name != SERVER;
+        if told {
+            response.append_header(name.clone(), value.clone())?;
+        }
     }
-    response.remove_header(&SERVER);
-    response.insert_header(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"))
+    response.insert_header(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"))?;
+    Ok(response)
 }
 
 /// RFC 3986, section 2.1: everything but the unreserved characters is escaped.
@@ -91,39 +125,62 @@ mod tests {
             host: "example.org:8443",
             request_id: "id",
             identity: "ユーザー 01\r\nX: y",
-            upstream_host: "127.0.0.1:8080",
             target: "/holodules/20201209",
         }
     }
 
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    }
+
+    fn forwarded(fields: &[(&'static str, &'static str)]) -> Parts {
+        for_upstream(&Method::GET, &headers(fields), &facts()).unwrap()
+    }
+
     #[test]
     fn what_a_client_says_of_itself_never_arrives() {
-        let mut request = RequestHeader::build("GET", b"/Holodules/20201209?x=1", None).unwrap();
         let sent = [
-            "Authorization",
-            "Forwarded",
-            "X-Forwarded-For",
-            "X-Forwarded-Anything",
-            "X-Real-IP",
-            "X-Auth-Identity",
-            "X-Auth-Role",
+            "authorization",
+            "proxy-authorization",
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-anything",
+            "x-real-ip",
+            "x-auth-identity",
+            "x-auth-role",
             "x_auth_identity",
-            "X_Forwarded-For",
-            "X-Request-Id",
-            "Host",
+            "x_forwarded-for",
+            "x-request-id",
+            "host",
+            "expect",
+            "upgrade",
+            "te",
+            "transfer-encoding",
         ];
-        for name in sent {
-            request.append_header(name, "spoofed").unwrap();
-        }
-        request.append_header("Accept", "kept").unwrap();
-        for_upstream(&mut request, &facts()).unwrap();
-        assert!(!request.headers.values().any(|value| value == "spoofed"), "{:?}", request.headers);
-        assert_eq!(request.headers["Accept"], "kept");
-        assert_eq!(request.uri.path_and_query().unwrap(), "/holodules/20201209");
-        assert_eq!(request.headers["X-Forwarded-For"], "192.0.2.1");
-        assert_eq!(request.headers["X-Forwarded-Proto"], "https");
-        assert_eq!(request.headers["X-Forwarded-Host"], "example.org:8443");
-        assert_eq!(request.headers["Host"], "127.0.0.1:8080");
+        let mut fields: Vec<_> = sent.iter().map(|name| (*name, "spoofed")).collect();
+        fields.push(("accept", "kept"));
+        let parts = forwarded(&fields);
+        assert!(!parts.headers.values().any(|value| value == "spoofed"), "{:?}", parts.headers);
+        assert_eq!(parts.headers["accept"], "kept");
+        assert_eq!(parts.uri, "/holodules/20201209");
+        assert_eq!(parts.headers["x-forwarded-for"], "192.0.2.1");
+        assert_eq!(parts.headers["x-forwarded-proto"], "https");
+        assert_eq!(parts.headers["x-forwarded-host"], "example.org:8443");
+        assert_eq!(parts.headers.len(), 6, "{:?}", parts.headers);
+    }
+
+    #[test]
+    fn what_the_connection_names_ends_with_it_but_nothing_of_ours() {
+        let parts = forwarded(&[
+            ("connection", "close, X-Hop ,x-auth-identity"),
+            ("connection", "x-request-id"),
+            ("x-hop", "gone"),
+            ("x-kept", "kept"),
+        ]);
+        assert!(!parts.headers.contains_key("x-hop") && !parts.headers.contains_key("connection"));
+        assert_eq!(parts.headers["x-kept"], "kept");
+        assert_eq!(parts.headers["x-request-id"], "id");
+        assert!(parts.headers.contains_key("x-auth-identity"));
     }
 
     #[test]
@@ -134,18 +191,19 @@ mod tests {
 
     #[test]
     fn answers_are_private_and_tell_nothing_of_the_backend() {
-        let mut response = ResponseHeader::build(200, None).unwrap();
-        let sent = [
-            ("Server", "b"),
-            ("Cache-Control", "public, s-maxage=5"),
-            ("Expires", "x"),
-            ("Age", "1"),
-            ("ETag", "\"e\""),
-        ];
-        for (name, value) in sent {
-            response.append_header(name, value).unwrap();
-        }
-        for_client(&mut response).unwrap();
+        let (mut parts, ()) = http::Response::new(()).into_parts();
+        parts.headers = headers(&[
+            ("server", "b"),
+            ("cache-control", "public, s-maxage=5"),
+            ("expires", "x"),
+            ("age", "1"),
+            ("etag", "\"e\""),
+            ("connection", "x-hop"),
+            ("x-hop", "gone"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+        ]);
+        let response = for_client(&parts).unwrap();
         assert_eq!(response.headers["Cache-Control"], "private, no-cache");
         assert_eq!(response.headers["ETag"], "\"e\"");
         assert_eq!(response.headers.len(), 2);

@@ -2,6 +2,7 @@
 //! is taken from its answers. Login and pass-through both use it.
 
 mod address;
+mod body;
 mod client;
 mod header;
 
@@ -10,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
-use pingora::upstreams::peer::HttpPeer;
 
 pub use address::{Address, NotAnAddress};
+pub use body::{BrokenOff, Outgoing, Piece, Upload};
 pub use client::{Client, Unanswered};
 pub use header::{Facts, for_client, for_upstream};
 
@@ -21,7 +22,7 @@ pub use header::{Facts, for_client, for_upstream};
 pub struct Settings {
     /// For a new connection. 1 s by default.
     pub connect_timeout: Duration,
-    /// For each read of an answer. 10 s by default.
+    /// For the head of an answer, whole, and for each read of its body. 10 s by default.
     pub read_timeout: Duration,
     /// For a whole answer, from choosing the upstream to its last byte. 30 s by default.
     pub request_timeout: Duration,
@@ -75,26 +76,6 @@ impl Upstream {
     /// [`Unresolved`] where a name has never been resolved.
     pub fn resolved(&self) -> Result<PeerAddr, Unresolved> {
         self.resolved.read().ok().and_then(|resolved| resolved.clone()).ok_or(Unresolved)
-    }
-
-    /// The peer that pingora connects to.
-    ///
-    /// # Errors
-    /// [`Unresolved`] where a name has never been resolved.
-    pub fn peer(&self) -> Result<HttpPeer, Unresolved> {
-        let mut peer = match self.resolved()? {
-            PeerAddr::Inet(address) => HttpPeer::new(address, false, String::new()),
-            PeerAddr::Unix(address) => {
-                let path = address.as_pathname().and_then(|path| path.to_str()).ok_or(Unresolved)?;
-                HttpPeer::new_uds(path, false, String::new()).map_err(|_| Unresolved)?
-            }
-        };
-        peer.options.connection_timeout = Some(self.settings.connect_timeout);
-        peer.options.total_connection_timeout = Some(self.settings.connect_timeout);
-        peer.options.read_timeout = Some(self.settings.read_timeout.min(self.settings.request_timeout));
-        peer.options.write_timeout = Some(self.settings.read_timeout);
-        peer.options.idle_timeout = Some(self.settings.idle_timeout);
-        Ok(peer)
     }
 
     /// Notes whether it answered just now.

@@ -1,5 +1,8 @@
 //! wire.md: bodies where none is taken, connections that are kept and that are not.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
 use crate::support::token::token;
 use crate::support::{DAY, DAY_BODY, Gateway, admin, api, get, request};
 
@@ -176,6 +179,70 @@ async fn a_body_is_forwarded_where_a_route_takes_one() {
     let first = &api.seen()[0];
     assert_eq!((first.method.as_str(), first.target.as_str()), ("POST", "/notes"));
     assert_eq!((first.values("content-type"), first.values("content-length")), (vec!["text/plain"], vec!["3"]));
+}
+
+/// A backend that answers before it has read a body, by the end of the path: `/refuse` takes no
+/// more of it, `/echo` sends each piece back as it comes.
+async fn early() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await?);
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                if head.starts_with("POST /echo ") {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n").await?;
+                    let mut pieces = [0; 10];
+                    for piece in pieces.chunks_mut(5) {
+                        stream.read_exact(piece).await?;
+                        stream.write_all(piece).await?;
+                    }
+                } else if head.starts_with("POST /refuse ") {
+                    stream.write_all(b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 2\r\n\r\n{}").await?;
+                    stream.read_to_end(&mut Vec::new()).await?;
+                } else {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await?;
+                }
+                Ok::<_, std::io::Error>(())
+            });
+        }
+    });
+    address
+}
+
+const EARLY_ROUTES: &str = "[{name = 'echo', methods = ['POST'], path = '/echo'}, \
+                            {name = 'refuse', methods = ['POST'], path = '/refuse'}]";
+
+#[tokio::test]
+async fn a_backend_may_answer_while_the_body_still_comes() {
+    let (api, admin) = (early().await, admin().await);
+    let settings = [("UPSTREAM_API", api.as_str()), ("UPSTREAM_ADMIN", &admin.address), ("ROUTE", EARLY_ROUTES)];
+    let gateway = Gateway::start_from(&settings);
+    let mut connection = gateway.connect().await;
+    connection.send(request("POST", "/echo", "Content-Length: 10\r\n")).await;
+    connection.send("01234").await;
+    assert!(connection.read_until("01234").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    connection.send("56789").await;
+    connection.read_until("56789").await;
+}
+
+#[tokio::test]
+async fn a_backend_that_wants_no_more_of_a_body_is_heard_and_the_connection_ends() {
+    let (api, admin) = (early().await, admin().await);
+    let settings = [("UPSTREAM_API", api.as_str()), ("UPSTREAM_ADMIN", &admin.address), ("ROUTE", EARLY_ROUTES)];
+    let gateway = Gateway::start_from(&settings);
+    let mut connection = gateway.connect().await;
+    connection.send(request("POST", "/refuse", "Content-Length: 10\r\n")).await;
+    connection.send("01234").await;
+    let answer = connection.answer("POST").await;
+    assert_eq!((answer.status, answer.body.as_str()), (413, "{}"), "{answer:?}");
+    // The rest is nobody's request.
+    connection.assert_closed().await;
 }
 
 #[tokio::test]

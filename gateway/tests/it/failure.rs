@@ -77,6 +77,29 @@ async fn silence_is_504_after_the_read_deadline() {
 }
 
 #[tokio::test]
+async fn a_head_that_drips_is_cut_as_silence_is() {
+    let routes = "[{name = 'notes', methods = ['GET', 'POST'], path = '/notes'}]";
+    let api = Backend::start(|_| drip(&[b"HTTP/1.1 200 OK\r\nX-A: ".as_slice(), &[b'a'; 300]].concat())).await;
+    let admin = admin().await;
+    let gateway = Gateway::start_with(&api, &admin, &[DEADLINES[0], DEADLINES[1], ("ROUTE", routes)]);
+    let post = format!("{}x=1", request("POST", "/notes", "Content-Length: 3\r\n"));
+    for request in [get("/notes", ""), post] {
+        let began = Instant::now();
+        assert_failed(&gateway.exchange(request).await, 504);
+        assert!((Duration::from_millis(400)..SOON).contains(&began.elapsed()), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_an_answer_arrives_before_the_rest_is_there() {
+    let first = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n".to_vec();
+    let (_api, _admin, gateway) = start(move |_| vec![Write(first.clone()), Hang]).await;
+    let mut connection = gateway.connect().await;
+    connection.send(get(DAY, "")).await;
+    connection.read_until("5\r\nfirst\r\n").await;
+}
+
+#[tokio::test]
 async fn a_body_that_drips_is_cut_at_the_whole_requests_deadline() {
     let (_api, _admin, gateway) = start(|_| {
         let mut steps = vec![Write(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n".to_vec())];

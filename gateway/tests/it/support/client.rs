@@ -114,9 +114,14 @@ impl Connection {
     }
 
     /// Reads the head of an interim answer (1xx).
+    /// Reads until `end` has come, and returns all of it.
+    pub async fn read_until(&mut self, end: &str) -> String {
+        let read = timeout(PATIENCE, self.take_until(end.as_bytes())).await.expect("it takes too long");
+        String::from_utf8(read.unwrap()).unwrap()
+    }
+
     async fn interim(&mut self) -> String {
-        let head = timeout(PATIENCE, self.take_until(b"\r\n\r\n")).await.expect("the head takes too long");
-        String::from_utf8(head.unwrap()).unwrap()
+        self.read_until("\r\n\r\n").await
     }
 
     /// Sends a request and reads its answer.

@@ -1,0 +1,216 @@
+//! The exchange with the backend, once every stage let a request pass: what the client sends
+//! goes up, what the backend answers comes down, within one deadline for the whole.
+//!
+//! It stands in place of pingora's own upstream side, which has a deadline for each read but
+//! none for an answer's head: a backend that drips one would hold a request for hours.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Response, StatusCode, Version};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Context, Flow, continue_if_expected};
+use crate::respond;
+use crate::upstream::{self, Facts, Outgoing, Piece, Unanswered, Upload};
+
+/// When a request ends that the backend has not answered: at the earlier of both.
+#[derive(Clone, Copy)]
+struct Deadlines {
+    whole: Instant,
+    read: Duration,
+}
+
+impl Deadlines {
+    /// When the next read has to have come.
+    fn next_read(self) -> Instant {
+        self.whole.min(Instant::now() + self.read)
+    }
+}
+
+/// The client's side while the backend is waited for.
+enum Client {
+    /// It sends a body, which goes here.
+    Sending(Upload),
+    /// It has sent everything, and waits.
+    Waiting,
+    /// It sends what the backend does not want; nobody listens.
+    Unheard,
+}
+
+impl Flow {
+    /// Passes the request on, and its answer back.
+    ///
+    /// # Errors
+    /// Of the upstream or of the client; an answer that has begun is then never ended as if it
+    /// were whole.
+    pub(super) async fn forward(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        let settings = self.api.upstream().settings;
+        let deadlines = Deadlines { whole: Instant::now() + settings.request_timeout, read: settings.read_timeout };
+        ctx.upstream_started = Some(std::time::Instant::now());
+        let exchanged = self.exchange(session, ctx, deadlines).await;
+        ctx.upstream_ended = Some(std::time::Instant::now());
+        exchanged
+    }
+
+    async fn exchange(&self, session: &mut Session, ctx: &Context, deadlines: Deadlines) -> Result<()> {
+        // What did not pass every stage has nothing to be forwarded as.
+        let (Some(client), Some(principal), Some(matched)) = (ctx.client, &ctx.principal, &ctx.matched) else {
+            return Err(Error::explain(ErrorType::InternalError, "a request that did not pass the corridor"));
+        };
+        let request = session.req_header();
+        let facts = Facts {
+            client,
+            host: &ctx.authority,
+            request_id: &ctx.request_id,
+            identity: &principal.identity,
+            target: &matched.target,
+        };
+        let mut parts = upstream::for_upstream(&request.method, &request.headers, &facts)
+            .map_err(|error| Error::because(ErrorType::InternalError, "a request that cannot be forwarded", error))?;
+        let (mut sender, body) = if session.as_downstream_mut().is_body_empty() {
+            parts.headers.remove(CONTENT_LENGTH);
+            (Client::Waiting, Outgoing::default())
+        } else {
+            continue_if_expected(session).await?;
+            let (upload, body) = Outgoing::streamed();
+            (Client::Sending(upload), body)
+        };
+        let mut opening = pin!(self.api.open(parts, body));
+        let response = sender.until(session, &mut opening, deadlines).await?.map_err(failed)?;
+        self.relay(session, ctx, &mut sender, response, deadlines).await
+    }
+
+    /// Passes an answer back.
+    async fn relay(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        sender: &mut Client,
+        response: Response<Incoming>,
+        deadlines: Deadlines,
+    ) -> Result<()> {
+        let (parts, mut body) = response.into_parts();
+        if parts.status.is_informational() {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "another protocol was never asked for").into_up());
+        }
+        let mut header = upstream::for_client(&parts)?;
+        let bodiless = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let unframed = !bodiless && !header.headers.contains_key(CONTENT_LENGTH);
+        if unframed && session.req_header().version == Version::HTTP_11 {
+            header.insert_header(TRANSFER_ENCODING, "chunked")?;
+        }
+        respond::mark(&mut header, &ctx.request_id, self.settings.hsts_max_age)?;
+        let downstream = session.as_downstream_mut();
+        let failed = parts.status.is_client_error() || parts.status.is_server_error();
+        // An error that came before the end of the body: the backend wants no more of it.
+        sender.settle(downstream, failed);
+        downstream.write_response_header(Box::new(header)).await.map_err(|error| error.into_down())?;
+        loop {
+            let frame = sender.until(session, body.frame(), deadlines).await?;
+            let data = match frame {
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                Some(Err(error)) => {
+                    return Err(Error::because(ErrorType::ReadError, "the answer broke off", error).into_up());
+                }
+                None => break,
+            };
+            if Instant::now() >= deadlines.whole {
+                return Err(timed_out());
+            }
+            let downstream = session.as_downstream_mut();
+            downstream.write_response_body(data, false).await.map_err(|error| error.into_down())?;
+        }
+        let downstream = session.as_downstream_mut();
+        sender.settle(downstream, true);
+        downstream.write_response_body(Bytes::new(), true).await.map_err(|error| error.into_down())?;
+        downstream.finish_body().await.map_err(|error| error.into_down())
+    }
+}
+
+impl Client {
+    /// Notes whether all of the body has come; where the rest is `unwanted`, the connection
+    /// ends with this exchange, so that it is never read as the next request.
+    fn settle(&mut self, downstream: &mut ServerSession, unwanted: bool) {
+        if !matches!(self, Self::Sending(_)) {
+            return;
+        }
+        if downstream.is_body_done() {
+            *self = Self::Waiting;
+        } else if unwanted {
+            *self = Self::Unheard;
+            downstream.set_keepalive(None);
+        }
+    }
+
+    /// Waits for what the backend says next, passes on meanwhile what the client sends, and
+    /// hears where the client leaves: nobody waits for the answer then.
+    ///
+    /// # Errors
+    /// The deadline, or what became of the client.
+    async fn until<T>(
+        &mut self,
+        session: &mut Session,
+        said: impl Future<Output = T>,
+        deadlines: Deadlines,
+    ) -> Result<T> {
+        let mut said = pin!(said);
+        loop {
+            let upload = match self {
+                Self::Sending(upload) => upload,
+                Self::Waiting => {
+                    return tokio::select! {
+                        biased;
+                        said = timeout_at(deadlines.next_read(), &mut said) => said.map_err(|_| timed_out()),
+                        left = session.as_downstream_mut().read_body_or_idle(true) => match left {
+                            Err(error) => Err(error.into_down()),
+                            Ok(_) => Err(Error::explain(ErrorType::ConnectionClosed, "the client left").into_down()),
+                        },
+                    };
+                }
+                Self::Unheard => return timeout_at(deadlines.next_read(), said).await.map_err(|_| timed_out()),
+            };
+            // As long as the client sends, the backend may well be waiting for it. No more is
+            // read than there is room for, so that nothing is lost where the backend speaks first.
+            let passing_on = async {
+                let Ok(room) = upload.reserve().await else { return Ok(None) };
+                let data = session.as_downstream_mut().read_request_body().await.map_err(|error| error.into_down())?;
+                let is_last = data.is_none();
+                room.send(data.map_or(Piece::End, Piece::Data));
+                Ok::<_, Box<Error>>(Some(is_last))
+            };
+            let passed_on = tokio::select! {
+                biased;
+                said = timeout_at(deadlines.whole, &mut said) => return said.map_err(|_| timed_out()),
+                passed_on = passing_on => passed_on?,
+            };
+            match passed_on {
+                Some(false) => {}
+                Some(true) => *self = Self::Waiting,
+                // The backend takes no more; why, it says next.
+                None => self.settle(session.as_downstream_mut(), true),
+            }
+        }
+    }
+}
+
+fn timed_out() -> Box<Error> {
+    Error::explain(ErrorType::ReadTimedout, "the backend did not answer in time").into_up()
+}
+
+fn failed(error: Unanswered) -> Box<Error> {
+    let kind = match error {
+        Unanswered::TimedOut(_) => ErrorType::ReadTimedout,
+        Unanswered::Unreachable(..) => ErrorType::ConnectError,
+        Unanswered::Unreadable(..) => ErrorType::ReadError,
+    };
+    Error::because(kind, "no answer", error).into_up()
+}
