@@ -2,7 +2,11 @@
 //!
 //! Pure. No proxy is trusted, so it is the peer's own address, whatever a header says.
 
+mod prefix;
+
 use std::net::{IpAddr, SocketAddr};
+
+pub use prefix::Prefix;
 
 /// The address of whoever opened the connection. An IPv4 address that came in by an IPv6
 /// socket (RFC 4291, section 2.5.5.2) is the IPv4 address it is.

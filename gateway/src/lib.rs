@@ -8,6 +8,7 @@
 //! | [`flow`] | the corridor: pingora's hooks, the order of the stages, nothing else |
 //! | [`client`] | who is calling |
 //! | [`framing`] | what is refused before anything else is looked at |
+//! | [`limit`] | how much one client may ask for |
 //! | [`login`] | `POST /auth`: the backend checks, [`token`] signs |
 //! | [`authenticate`] | the `Authorization` header, and the principal behind it |
 //! | [`route`] | what is forwarded, and as what |
@@ -24,6 +25,7 @@ pub mod client;
 pub mod config;
 pub mod flow;
 pub mod framing;
+pub mod limit;
 pub mod listener;
 pub mod login;
 pub mod record;

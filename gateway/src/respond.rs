@@ -16,12 +16,19 @@ use tokio::time::timeout;
 
 use crate::authenticate;
 use crate::framing;
+use crate::limit::Exceeded;
 use crate::login;
 use crate::route::NoMatch;
 use crate::token::Refused;
 
 /// What `Retry-After` says where nothing better is known, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// The quota and the seconds in which all of it comes back.
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// What is left of the quota, and the seconds until there is more.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// What is read of a body that nobody wants, so that its stream ends well.
 const REST_BYTES: usize = 64 * 1024;
@@ -107,11 +114,41 @@ impl Answer {
         Self::plain(StatusCode::MISDIRECTED_REQUEST)
     }
 
+    /// Over the limit of this name, on the login route or another (RFC 6585, section 4).
+    ///
+    /// Draft-ietf-httpapi-ratelimit-headers-10 would let every answer tell what is left. Only
+    /// this one does: who stays below the limit needs no pacing, those behind one address
+    /// would learn how much the others ask, and an answer from memory would have to be made
+    /// anew for each request.
+    pub fn limited(limit: &'static str, exceeded: Exceeded, on_login: bool) -> Self {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let answer = if on_login {
+            Self::described(status, "Too Many Requests", "Too many requests")
+        } else {
+            Self::plain(status)
+        };
+        let Exceeded { quota, wait } = exceeded;
+        let wait = whole_seconds(wait);
+        let policy = format!("\"{limit}\";q={};w={}", quota.burst, whole_seconds(quota.window()));
+        answer
+            .with(RETRY_AFTER, HeaderValue::from(wait))
+            .with(RATE_LIMIT_POLICY, HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("")))
+            .with(
+                RATE_LIMIT,
+                HeaderValue::from_str(&format!("\"{limit}\";r=0;t={wait}")).unwrap_or(HeaderValue::from_static("")),
+            )
+    }
+
     /// The backend did not answer: 502, 503 or 504.
     pub fn upstream(status: StatusCode) -> Self {
         let answer = Self::plain(status);
         if status == StatusCode::SERVICE_UNAVAILABLE { answer.with(RETRY_AFTER, RETRY_AFTER_SECONDS) } else { answer }
     }
+}
+
+/// Seconds as headers tell them: whole, and never too few (RFC 9110, section 10.2.3).
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 impl Answer {

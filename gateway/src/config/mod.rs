@@ -19,6 +19,7 @@ use source::Source;
 pub use source::{Problem, Problems, Secret};
 
 use crate::framing;
+use crate::limit::{self, Quota};
 use crate::listener::{self, Identity};
 use crate::record::log;
 use crate::route::{self, CanonicalPath, Route, Table};
@@ -45,6 +46,8 @@ pub struct Config {
     pub keys: Keys,
     /// The corridor.
     pub corridor: Corridor,
+    /// How much one client may ask for.
+    pub limit: limit::Settings,
     /// What is forwarded.
     pub routes: Table,
     /// Where the routes go.
@@ -94,6 +97,7 @@ impl Config {
         let listener = read_listener(&mut source);
         let keys = read_keys(&mut source);
         let corridor = read_corridor(&mut source);
+        let limit = read_limit(&mut source);
         let routes = read_routes(&mut source);
         let api = source.parse("upstream.api", str::parse::<Address>);
         let api = api.unwrap_or(Address::Inet(([127, 0, 0, 1], 8080).into()));
@@ -120,6 +124,7 @@ impl Config {
                 listener,
                 keys: keys?,
                 corridor,
+                limit,
                 routes: routes?,
                 api,
                 admin,
@@ -139,6 +144,11 @@ impl Config {
         }
         if self.corridor.hsts_max_age == 0 {
             remarks.push("hsts.max_age is 0: browsers are not told to stay with https".to_owned());
+        }
+        for (key, limit) in [("address", self.limit.address), ("identity", self.limit.identity)] {
+            if limit.is_none() {
+                remarks.push(format!("limit.{key}.rate is 0: the requests of one {key} are not limited"));
+            }
         }
         if !self.ops_addr.ip().to_canonical().is_loopback() {
             remarks.push(format!("ops_addr {} can be reached from other hosts", self.ops_addr));
@@ -216,6 +226,19 @@ fn read_corridor(source: &mut Source) -> Corridor {
         body_timeout: source.seconds("login.body_timeout", 10.0, 0.01..=600.0),
         read_timeout: source.seconds("listener.read_timeout", 10.0, 0.01..=600.0),
     }
+}
+
+fn read_limit(source: &mut Source) -> limit::Settings {
+    let number = |source: &mut Source, key: &str, default, range| {
+        // The ranges end far below what the type holds.
+        u32::try_from(source.number(key, default, range)).unwrap_or(u32::MAX)
+    };
+    let quota = |source: &mut Source, key: &str| {
+        let rate = number(source, &format!("limit.{key}.rate"), 500, 0..=1_000_000);
+        let burst = number(source, &format!("limit.{key}.burst"), 2000, 1..=1_000_000);
+        (rate > 0).then_some(Quota { rate, burst })
+    };
+    limit::Settings { address: quota(source, "address"), identity: quota(source, "identity") }
 }
 
 fn read_routes(source: &mut Source) -> Option<Table> {

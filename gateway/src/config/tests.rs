@@ -22,6 +22,7 @@ fn every_wrong_value_is_told_with_its_key_and_no_secret() {
     let problems = read(
         "jwt_secret_key = 'hush-hush'\nhttps_addr = 'x'\nhosts = ['a:1']\nstrip_prefix = ['/a/']\nnonsense = 1\n\
          [upstream]\napi = '1'\nread_timeout = -1\n[token]\nlifetime = 0\n[log]\nlevel = 'loud'\n\
+         [limit.address]\nrate = -1\n[limit.identity]\nburst = 0\n\
          [[route]]\nmethods = []\npath = '/a'\n[[route]]\nmethods = ['GET']\npath = '/b'\nname = 'auth'\n",
         &[("LISTENER_WORKERS", "none")],
     )
@@ -35,6 +36,8 @@ fn every_wrong_value_is_told_with_its_key_and_no_secret() {
         "token.lifetime",
         "jwt_secret_key",
         "hosts",
+        "limit.address.rate",
+        "limit.identity.burst",
         "route[0]",
         "route[1].name",
         "strip_prefix",
@@ -119,6 +122,7 @@ fn the_reference_holds_every_key_at_its_default() {
     assert_eq!(written.ops_addr, default.ops_addr);
     assert_eq!(written.listener, default.listener);
     assert_eq!(written.corridor, default.corridor);
+    assert_eq!(written.limit, default.limit);
     assert_eq!((written.api, written.admin), (default.api, default.admin));
     assert_eq!(written.upstream, default.upstream);
     assert_eq!(written.log, default.log);

@@ -3,12 +3,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Method;
 
+use crate::client::Prefix;
 use crate::framing::{self, Body, Refusal};
+use crate::limit::Limits;
 use crate::listener;
 use crate::record::{Access, Metrics, method_label};
 use crate::respond::Answer;
@@ -20,6 +22,10 @@ pub struct Gate {
     pub sizes: framing::Settings,
     /// Stands on every answer; 0 sends none.
     pub hsts_max_age: u64,
+    /// What is refused here counts against the limit of its address, too.
+    pub limits: Arc<Limits>,
+    /// When the limits began.
+    pub started: Instant,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -52,6 +58,11 @@ impl listener::Gate for Gate {
 
 impl Gate {
     fn refuse(&self, head: &[u8], peer: SocketAddr, refusal: Refusal) -> Bytes {
+        let address = crate::client::address(peer);
+        if let Some(limiter) = &self.limits.address {
+            // Within the limit or over it: the contract puts these refusals first.
+            let _ = limiter.take(&Some(Prefix::from(address)), self.started.elapsed());
+        }
         let answer = Answer::from(refusal);
         let request_id = super::random_id().unwrap_or_default();
         // A name for the label only: whatever is not one of a fixed set is `other`.
@@ -60,7 +71,7 @@ impl Gate {
         self.metrics.request(route::NONE, &method, Some(answer.status), Duration::ZERO, None);
         crate::record::write(&Access {
             request_id: &request_id,
-            client: Some(crate::client::address(peer)),
+            client: Some(address),
             method: method_label(&method),
             route: route::NONE,
             status: Some(answer.status),

@@ -7,6 +7,7 @@ mod context;
 mod forward;
 mod gate;
 
+use std::hash::Hash;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,8 +25,10 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use tokio::time::timeout;
 
 use crate::authenticate::authenticate;
+use crate::client::Prefix;
 use crate::config::Corridor;
 use crate::framing::{self, Head};
+use crate::limit::{self, Exceeded, Limiter, Limits};
 use crate::listener::ConnectionInfo;
 use crate::login::{self, login};
 use crate::record::{Access, Metrics, method_label};
@@ -44,6 +47,10 @@ pub struct Flow {
     pub keys: Keys,
     /// Asks the backend for a login; `None` where the login is off.
     pub login: Option<Client>,
+    /// How much one client may ask for.
+    pub limits: Arc<Limits>,
+    /// When they began.
+    pub started: Instant,
     /// What is forwarded.
     pub routes: Table,
     /// Where it is forwarded to.
@@ -61,6 +68,8 @@ enum Passage {
 impl Flow {
     /// The stages, in the contract's order of refusals.
     async fn walk(&self, session: &mut Session, ctx: &mut Context) -> Passage {
+        // Asked for now, so that what is refused first is counted as well, and told below.
+        let within = self.take(self.limits.address.as_ref(), &ctx.client.map(Prefix::from), ctx.started);
         let target = match framing::inspect(head(session.req_header())) {
             Ok(target) => target,
             Err(refusal) => return ctx.refuse("framing", refusal.into()),
@@ -75,8 +84,15 @@ impl Flow {
             return ctx.refuse("host", Answer::misdirected());
         }
         let path = self.routes.strip(path);
-        if let Some(backend) = self.login.as_ref().filter(|_| path.as_str() == "/auth") {
+        let login = self.login.as_ref().filter(|_| path.as_str() == "/auth");
+        if login.is_some() {
             ctx.route = Some(route::LOGIN.into());
+        }
+        if let Err(exceeded) = within {
+            let answer = Answer::limited(limit::ADDRESS, exceeded, login.is_some());
+            return self.limited(ctx, limit::ADDRESS, answer);
+        }
+        if let Some(backend) = login {
             return Passage::Answered(self.log_in(session, ctx, backend).await);
         }
         let request = session.req_header();
@@ -87,7 +103,11 @@ impl Flow {
                 return ctx.refuse(refusal.label(), refusal.into());
             }
         };
+        let within = self.take(self.limits.identity.as_ref(), &principal.identity, ctx.started);
         ctx.principal = Some(principal);
+        if let Err(exceeded) = within {
+            return self.limited(ctx, limit::IDENTITY, Answer::limited(limit::IDENTITY, exceeded, false));
+        }
         let matched = match self.routes.find(&request.method, &path, target.query.as_deref()) {
             Ok(matched) => matched,
             Err(no_match) => return ctx.refuse("route", no_match.into()),
@@ -101,6 +121,17 @@ impl Flow {
         ctx.authority = target.authority;
         ctx.matched = Some(matched);
         Passage::Forwarded
+    }
+
+    /// Takes a token for a request that began at `began`; there are always some where
+    /// nothing is limited.
+    fn take(&self, limiter: Option<&Limiter>, key: &impl Hash, began: Instant) -> Result<(), Exceeded> {
+        limiter.map_or(Ok(()), |limiter| limiter.take(key, began.saturating_duration_since(self.started)))
+    }
+
+    fn limited(&self, ctx: &mut Context, limit: &'static str, answer: Answer) -> Passage {
+        self.metrics.rate_limited(limit);
+        ctx.refuse(limit, answer)
     }
 
     /// Whether `host` is a name of the certificate that this connection was given, or a

@@ -23,6 +23,7 @@ pub struct Metrics {
     in_flight: IntGauge,
     logins: IntCounterVec,
     token_refusals: IntCounterVec,
+    rate_limited: IntCounterVec,
     handshakes: IntCounterVec,
     handshake_failures: IntCounterVec,
     connections: IntGauge,
@@ -39,6 +40,8 @@ pub struct Labels<'a> {
     pub logins: &'a [&'a str],
     /// Why tokens are refused.
     pub token_refusals: &'a [&'a str],
+    /// The limits that refuse requests.
+    pub rate_limited: &'a [&'a str],
     /// TLS versions.
     pub handshakes: &'a [&'a str],
     /// Why handshakes fail.
@@ -123,6 +126,11 @@ impl Metrics {
                 "Requests refused for their token, by reason.",
                 &["reason"],
             )?,
+            rate_limited: counters(
+                "gateway_rate_limited_total",
+                "Requests refused for there being too many, by limit.",
+                &["limit"],
+            )?,
             handshakes: counters(
                 "gateway_tls_handshakes_total",
                 "TLS handshakes that ended well, by version.",
@@ -165,6 +173,9 @@ impl Metrics {
         }
         for reason in fixed.token_refusals {
             self.token_refusals.with_label_values(&[*reason]);
+        }
+        for limit in fixed.rate_limited {
+            self.rate_limited.with_label_values(&[*limit]);
         }
         for version in fixed.handshakes {
             self.handshakes.with_label_values(&[*version]);
@@ -224,6 +235,11 @@ impl Metrics {
     /// Counts a request that was refused for its token.
     pub fn token_refusal(&self, reason: &'static str) {
         self.token_refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a request that was refused for there being too many.
+    pub fn rate_limited(&self, limit: &'static str) {
+        self.rate_limited.with_label_values(&[limit]).inc();
     }
 
     /// The open connections; whoever opens one closes it.

@@ -11,6 +11,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use crate::authenticate;
 use crate::config::Config;
 use crate::flow::{Flow, Gate};
+use crate::limit::Limits;
 use crate::listener::{self, Drain, Failure, Identities, Idle, Listener};
 use crate::login;
 use crate::record::log::Writer;
@@ -102,15 +104,21 @@ impl Gateway {
             https_port: addresses.https.port(),
             challenges: config.acme_challenges,
         };
+        let limits = Arc::new(Limits::new(&config.limit));
+        let started = Instant::now();
         let gate = Gate {
             sizes: config.corridor.sizes,
             hsts_max_age: config.corridor.hsts_max_age,
+            limits: Arc::clone(&limits),
+            started,
             metrics: Arc::clone(&metrics),
         };
         let flow = Flow {
             settings: config.corridor,
             keys: config.keys,
             login: admin.map(Client::new),
+            limits,
+            started,
             routes: config.routes,
             api: Client::new(api),
             metrics: Arc::clone(&metrics),
@@ -223,6 +231,7 @@ fn touch(metrics: &Metrics, config: &Config) {
     metrics.touch(&Labels {
         logins: &login::Refusal::LABELS,
         token_refusals: &authenticate::Refusal::LABELS,
+        rate_limited: &Limits::LABELS,
         handshakes: &listener::VERSIONS,
         handshake_failures: &failures,
         connections_refused: &[observe::MAX_CONNECTIONS],

@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 7] = [
 /// Every import that there may be.
 const ALLOWED: [(&str, &[&str]); 9] = [
     ("main", &["config", "record", "server"]),
-    ("server", &["authenticate", "config", "flow", "listener", "login", "record", "route", "upstream"]),
+    ("server", &["authenticate", "config", "flow", "limit", "listener", "login", "record", "route", "upstream"]),
     (
         "flow",
         &[
@@ -25,6 +25,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "client",
             "config",
             "framing",
+            "limit",
             "listener",
             "login",
             "record",
@@ -34,9 +35,9 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "upstream",
         ],
     ),
-    ("respond", &["authenticate", "framing", "login", "route", "token"]),
+    ("respond", &["authenticate", "framing", "limit", "login", "route", "token"]),
     ("authenticate", &["token"]),
-    ("config", &["framing", "listener", "record", "route", "token", "upstream"]),
+    ("config", &["framing", "limit", "listener", "record", "route", "token", "upstream"]),
     ("login", &["token", "upstream"]),
     ("revocation", &["upstream"]),
     ("cache", &["upstream"]),

@@ -19,6 +19,7 @@ mod forward;
 mod framing;
 mod http1;
 mod http2;
+mod limit;
 mod ops;
 mod order;
 mod program;

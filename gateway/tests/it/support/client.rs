@@ -1,7 +1,7 @@
 //! A client that sends the bytes it is given and reads what comes back.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -53,7 +53,25 @@ pub async fn handshake_with(
     name: &'static str,
     config: ClientConfig,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(address).await?;
+    handshake_over(TcpStream::connect(address).await?, name, config).await
+}
+
+/// Shakes hands from this address of the loopback network.
+async fn handshake_from(
+    source: Ipv4Addr,
+    address: SocketAddr,
+    config: ClientConfig,
+) -> io::Result<TlsStream<TcpStream>> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((IpAddr::from(source), 0).into())?;
+    handshake_over(socket.connect(address).await?, "localhost", config).await
+}
+
+async fn handshake_over(
+    stream: TcpStream,
+    name: &'static str,
+    config: ClientConfig,
+) -> io::Result<TlsStream<TcpStream>> {
     // Small pieces have to leave as they are sent.
     stream.set_nodelay(true)?;
     let connector = TlsConnector::from(Arc::new(config));
@@ -71,6 +89,12 @@ impl Connection {
     /// Opens one with ALPN `http/1.1`.
     pub async fn open(address: SocketAddr) -> io::Result<Self> {
         Ok(Self::over(handshake(address, tls(rustls::ALL_VERSIONS, &["http/1.1"])).await?))
+    }
+
+    /// Opens one from 127.0.0.`host`, so that a test can be several clients.
+    pub async fn open_from(host: u8, address: SocketAddr) -> Self {
+        let source = Ipv4Addr::new(127, 0, 0, host);
+        Self::over(handshake_from(source, address, tls(rustls::ALL_VERSIONS, &["http/1.1"])).await.unwrap())
     }
 
     /// Takes a stream on which the handshake is done.
