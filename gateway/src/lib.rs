@@ -9,6 +9,7 @@
 //! | [`client`] | who is calling |
 //! | [`framing`] | what is refused before anything else is looked at |
 //! | [`limit`] | how much one client may ask for |
+//! | [`cors`] | which pages of other origins may use us from a browser |
 //! | [`login`] | `POST /auth`: the backend checks, [`token`] signs |
 //! | [`authenticate`] | the `Authorization` header, and the principal behind it |
 //! | [`route`] | what is forwarded, and as what |
@@ -23,6 +24,7 @@
 pub mod authenticate;
 pub mod client;
 pub mod config;
+pub mod cors;
 pub mod flow;
 pub mod framing;
 pub mod limit;

@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue,
+    RETRY_AFTER, STRICT_TRANSPORT_SECURITY, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Method, StatusCode};
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -15,6 +19,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::authenticate;
+use crate::cors::{self, Sharing};
 use crate::framing;
 use crate::limit::Exceeded;
 use crate::login;
@@ -41,7 +46,7 @@ const REST_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
-    /// The headers, without those of [`mark`].
+    /// The headers, without [`Marks`].
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body: JSON and a newline, or nothing.
     pub body: Bytes,
@@ -109,6 +114,20 @@ impl Answer {
         Self { close: true, ..Self::plain(StatusCode::BAD_REQUEST) }
     }
 
+    /// What a browser of a listed origin asked before it sends a request (the Fetch standard,
+    /// section 3.3.3): these methods may be sent.
+    pub fn preflight(methods: &[&Method]) -> Self {
+        let methods = methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
+        // Methods are tokens, which may stand in a header.
+        let methods = HeaderValue::try_from(methods).unwrap_or(HeaderValue::from_static("GET"));
+        let headers = vec![
+            (ACCESS_CONTROL_ALLOW_METHODS, methods),
+            (ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(cors::ALLOWED_HEADERS)),
+            (ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(cors::MAX_AGE)),
+        ];
+        Self { status: StatusCode::NO_CONTENT, headers, body: Bytes::new(), close: false }
+    }
+
     /// A host that is none of ours (RFC 9110, section 15.5.20).
     pub fn misdirected() -> Self {
         Self::plain(StatusCode::MISDIRECTED_REQUEST)
@@ -154,19 +173,16 @@ fn whole_seconds(time: Duration) -> u64 {
 impl Answer {
     /// The answer as HTTP/1.1 sends it, for a request that no parser has seen. The
     /// connection ends with it.
-    pub fn into_http1(self, request_id: &str, hsts_max_age: u64) -> Bytes {
+    pub fn into_http1(self, marks: &Marks<'_>) -> Bytes {
         let mut out = BytesMut::new();
         let reason = self.status.canonical_reason().unwrap_or_default();
         // Writing to a buffer in memory cannot fail.
         let _ = write!(out, "HTTP/1.1 {} {reason}\r\n", self.status.as_u16());
-        for (name, value) in &self.headers {
+        for (name, value) in self.headers.into_iter().chain(marks.headers()) {
             out.extend_from_slice(name.as_str().as_bytes());
             out.extend_from_slice(b": ");
             out.extend_from_slice(value.as_bytes());
             out.extend_from_slice(b"\r\n");
-        }
-        for (name, value) in marks(request_id, hsts_max_age) {
-            let _ = write!(out, "{name}: {value}\r\n");
         }
         let _ = write!(out, "content-length: {}\r\nconnection: close\r\n\r\n", self.body.len());
         out.extend_from_slice(&self.body);
@@ -274,35 +290,69 @@ impl From<&login::Refusal> for Answer {
     }
 }
 
-/// Sets what stands on every answer, the backend's too: `Strict-Transport-Security` only
-/// where `hsts_max_age` (seconds) is above 0.
+/// What stands on every answer, the backend's too.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks<'a> {
+    /// What logs call the request.
+    pub request_id: &'a str,
+    /// `max-age` of `Strict-Transport-Security` in seconds; 0 sends none.
+    pub hsts_max_age: u64,
+    /// What it says of origins.
+    pub sharing: &'a Sharing,
+}
+
+impl Marks<'_> {
+    fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        // Our own ids are hexadecimal.
+        let id = HeaderValue::try_from(self.request_id).ok().map(|id| (HeaderName::from_static("x-request-id"), id));
+        let nosniff = (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let hsts = Some(self.hsts_max_age).filter(|&seconds| seconds > 0);
+        let hsts = hsts.and_then(|seconds| HeaderValue::try_from(format!("max-age={seconds}")).ok());
+        let origin = match self.sharing {
+            Sharing::Allowed(origin) => Some(origin.clone()),
+            Sharing::Refused | Sharing::Off => None,
+        };
+        let exposed = origin.is_some().then(|| HeaderValue::from_static(cors::EXPOSED_HEADERS));
+        let vary = (*self.sharing != Sharing::Off).then(|| HeaderValue::from_static("Origin"));
+        id.into_iter()
+            .chain([nosniff])
+            .chain(hsts.map(|hsts| (STRICT_TRANSPORT_SECURITY, hsts)))
+            .chain(origin.map(|origin| (ACCESS_CONTROL_ALLOW_ORIGIN, origin)))
+            .chain(exposed.map(|exposed| (ACCESS_CONTROL_EXPOSE_HEADERS, exposed)))
+            .chain(vary.map(|vary| (VARY, vary)))
+    }
+}
+
+/// Sets [`Marks`] on an answer, beside whatever else it varies by.
 ///
 /// # Errors
 /// None that these values could cause.
-pub fn mark(header: &mut ResponseHeader, request_id: &str, hsts_max_age: u64) -> Result<()> {
-    header.remove_header("strict-transport-security");
-    for (name, value) in marks(request_id, hsts_max_age) {
-        header.insert_header(name, value)?;
+pub fn mark(header: &mut ResponseHeader, marks: &Marks<'_>) -> Result<()> {
+    header.remove_header(&STRICT_TRANSPORT_SECURITY);
+    for (name, value) in marks.headers() {
+        if name == VARY {
+            header.append_header(name, value)?;
+        } else {
+            header.insert_header(name, value)?;
+        }
     }
     Ok(())
-}
-
-fn marks(request_id: &str, hsts_max_age: u64) -> impl Iterator<Item = (&'static str, String)> {
-    let hsts = (hsts_max_age > 0).then(|| ("Strict-Transport-Security", format!("max-age={hsts_max_age}")));
-    [("X-Request-Id", request_id.to_owned()), ("X-Content-Type-Options", "nosniff".to_owned())].into_iter().chain(hsts)
 }
 
 /// Sends `answer`, and notes on the session whether the connection may be used again.
 ///
 /// # Errors
 /// The client is gone.
-pub async fn send(session: &mut Session, answer: Answer, request_id: &str, hsts_max_age: u64) -> Result<()> {
+pub async fn send(session: &mut Session, answer: Answer, marks: &Marks<'_>) -> Result<()> {
     let mut header = ResponseHeader::build(answer.status, Some(answer.headers.len() + 5))?;
     for (name, value) in answer.headers {
         header.append_header(name, value)?;
     }
-    header.insert_header("Content-Length", answer.body.len())?;
-    mark(&mut header, request_id, hsts_max_age)?;
+    // RFC 9110, section 8.6.
+    if answer.status != StatusCode::NO_CONTENT {
+        header.insert_header("Content-Length", answer.body.len())?;
+    }
+    mark(&mut header, marks)?;
     let without_body = session.req_header().method == Method::HEAD;
     let downstream = session.as_downstream_mut();
     // What is left of a request's body must never be read as the next request.

@@ -18,6 +18,7 @@ pub use environment::{Environment, environment};
 use source::Source;
 pub use source::{Problem, Problems, Secret};
 
+use crate::cors::Origins;
 use crate::framing;
 use crate::limit::{self, Quota};
 use crate::listener::{self, Identity};
@@ -72,6 +73,8 @@ pub struct Corridor {
     pub sizes: framing::Settings,
     /// Host names that are ours besides those of the certificate, in lower case.
     pub hosts: Vec<String>,
+    /// The origins whose pages may use us from a browser.
+    pub allowed_origins: Origins,
     /// For the whole body of a login.
     pub body_timeout: Duration,
     /// For each read of a request's body.
@@ -223,6 +226,7 @@ fn read_corridor(source: &mut Source) -> Corridor {
             max_target_bytes: number(source, "request.max_target_bytes", sizes.max_target_bytes),
         },
         hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        allowed_origins: read_origins(source),
         body_timeout: source.seconds("login.body_timeout", 10.0, 0.01..=600.0),
         read_timeout: source.seconds("listener.read_timeout", 10.0, 0.01..=600.0),
     }
@@ -239,6 +243,16 @@ fn read_limit(source: &mut Source) -> limit::Settings {
         (rate > 0).then_some(Quota { rate, burst })
     };
     limit::Settings { address: quota(source, "address"), identity: quota(source, "identity") }
+}
+
+fn read_origins(source: &mut Source) -> Origins {
+    let mut origins = Origins::default();
+    for origin in source.get_or("cors.allowed_origins", Vec::<String>::new()) {
+        if let Err(error) = origins.allow(&origin) {
+            source.problem("cors.allowed_origins", format!("{origin:?} {error}"));
+        }
+    }
+    origins
 }
 
 fn read_routes(source: &mut Source) -> Option<Table> {

@@ -20,7 +20,7 @@ fn what_is_required_is_told_together() {
 #[test]
 fn every_wrong_value_is_told_with_its_key_and_no_secret() {
     let problems = read(
-        "jwt_secret_key = 'hush-hush'\nhttps_addr = 'x'\nhosts = ['a:1']\nstrip_prefix = ['/a/']\nnonsense = 1\n\
+        "jwt_secret_key = 'hush-hush'\nhttps_addr = 'x'\nhosts = ['a:1']\ncors.allowed_origins = ['*', 'https://a.example/']\nstrip_prefix = ['/a/']\nnonsense = 1\n\
          [upstream]\napi = '1'\nread_timeout = -1\n[token]\nlifetime = 0\n[log]\nlevel = 'loud'\n\
          [limit.address]\nrate = -1\n[limit.identity]\nburst = 0\n\
          [[route]]\nmethods = []\npath = '/a'\n[[route]]\nmethods = ['GET']\npath = '/b'\nname = 'auth'\n",
@@ -36,6 +36,8 @@ fn every_wrong_value_is_told_with_its_key_and_no_secret() {
         "token.lifetime",
         "jwt_secret_key",
         "hosts",
+        "cors.allowed_origins",
+        "cors.allowed_origins",
         "limit.address.rate",
         "limit.identity.burst",
         "route[0]",

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::Passage;
 use crate::authenticate::Principal;
+use crate::cors::Sharing;
 use crate::record::InFlight;
-use crate::respond::Answer;
+use crate::respond::{Answer, Marks};
 use crate::route::Matched;
 
 /// One request.
@@ -15,6 +16,8 @@ pub struct Context {
     pub(super) request_id: String,
     pub(super) started: Instant,
     pub(super) client: Option<IpAddr>,
+    /// What the answer says of origins.
+    pub(super) sharing: Sharing,
     /// The host that was asked for, port included.
     pub(super) authority: String,
     /// Whom the token was issued to, once it was checked.
@@ -36,6 +39,7 @@ impl Context {
             request_id,
             started: Instant::now(),
             client: None,
+            sharing: Sharing::Off,
             authority: String::new(),
             principal: None,
             matched: None,
@@ -45,6 +49,11 @@ impl Context {
             upstream_ended: None,
             _in_flight: in_flight,
         }
+    }
+
+    /// What stands on its answer.
+    pub(super) fn marks(&self, hsts_max_age: u64) -> Marks<'_> {
+        Marks { request_id: &self.request_id, hsts_max_age, sharing: &self.sharing }
     }
 
     /// Leaves the corridor with an answer.

@@ -108,7 +108,7 @@ impl Flow {
         if unframed && session.req_header().version == Version::HTTP_11 {
             header.insert_header(TRANSFER_ENCODING, "chunked")?;
         }
-        respond::mark(&mut header, &ctx.request_id, self.settings.hsts_max_age)?;
+        respond::mark(&mut header, &ctx.marks(self.settings.hsts_max_age))?;
         let downstream = session.as_downstream_mut();
         let failed = parts.status.is_client_error() || parts.status.is_server_error();
         // An error that came before the end of the body: the backend wants no more of it.

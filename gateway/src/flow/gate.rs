@@ -9,11 +9,12 @@ use bytes::Bytes;
 use http::Method;
 
 use crate::client::Prefix;
+use crate::cors::Origins;
 use crate::framing::{self, Body, Refusal};
 use crate::limit::Limits;
 use crate::listener;
 use crate::record::{Access, Metrics, method_label};
-use crate::respond::Answer;
+use crate::respond::{Answer, Marks};
 use crate::route::{self, CanonicalPath};
 
 /// Refuses heads of more than one meaning, in the contract's shape.
@@ -26,6 +27,8 @@ pub struct Gate {
     pub limits: Arc<Limits>,
     /// When the limits began.
     pub started: Instant,
+    /// The origins whose pages may read an answer.
+    pub allowed_origins: Origins,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -81,8 +84,17 @@ impl Gate {
             bytes: answer.body.len(),
             reason: Some("framing"),
         });
-        answer.into_http1(&request_id, self.hsts_max_age)
+        let sharing = self.allowed_origins.sharing_with(origin(head));
+        answer.into_http1(&Marks { request_id: &request_id, hsts_max_age: self.hsts_max_age, sharing: &sharing })
     }
+}
+
+/// The one origin that a head names, if any: a page can be told that its request was too large.
+fn origin(head: &[u8]) -> Option<&[u8]> {
+    let named = |line: &'_ [u8]| line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"origin:"));
+    let mut lines = head.split(|&byte| byte == b'\n').filter(|line| named(line));
+    let line = lines.next().filter(|_| lines.next().is_none())?;
+    line.get(7..).map(<[u8]>::trim_ascii)
 }
 
 /// Whether the path of a head is in its one form. Of what is too large the corridor, which asks

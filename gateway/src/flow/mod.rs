@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use crate::authenticate::authenticate;
 use crate::client::Prefix;
 use crate::config::Corridor;
-use crate::framing::{self, Head};
+use crate::framing::{self, Head, Target};
 use crate::limit::{self, Exceeded, Limiter, Limits};
 use crate::listener::ConnectionInfo;
 use crate::login::{self, login};
@@ -92,6 +92,9 @@ impl Flow {
             let answer = Answer::limited(limit::ADDRESS, exceeded, login.is_some());
             return self.limited(ctx, limit::ADDRESS, answer);
         }
+        if ctx.sharing.is_preflight(&session.req_header().method, &session.req_header().headers) {
+            return ctx.refuse("preflight", self.preflight(session, &target));
+        }
         if let Some(backend) = login {
             return Passage::Answered(self.log_in(session, ctx, backend).await);
         }
@@ -114,8 +117,7 @@ impl Flow {
         };
         ctx.route = Some(matched.route.name.as_str().into());
         let takes_no_body = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
-        // HTTP/2 needs no length for a body: that the stream goes on tells of one.
-        if takes_no_body && (target.body != framing::Body::None || !session.as_downstream_mut().is_body_empty()) {
+        if takes_no_body && has_body(session, &target) {
             return ctx.refuse("body", Answer::unwanted_body());
         }
         ctx.authority = target.authority;
@@ -139,6 +141,18 @@ impl Flow {
     fn is_our_host(&self, session: &Session, host: &str) -> bool {
         let info = session.as_downstream().digest().and_then(ConnectionInfo::of);
         info.is_some_and(|info| info.identity.covers(host)) || self.settings.hosts.iter().any(|ours| ours == host)
+    }
+
+    /// The answer to a preflight, alike for every path, so that it tells nothing of the routes.
+    fn preflight(&self, session: &mut Session, target: &Target) -> Answer {
+        if has_body(session, target) {
+            return Answer::unwanted_body();
+        }
+        let mut methods = self.routes.methods();
+        if self.login.is_some() && !methods.contains(&&Method::POST) {
+            methods.push(&Method::POST);
+        }
+        Answer::preflight(&methods)
     }
 
     /// `POST /auth`.
@@ -192,11 +206,12 @@ impl ProxyHttp for Flow {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         ctx.client = client_address(session);
+        ctx.sharing = self.settings.allowed_origins.sharing(&session.req_header().headers);
         session.set_read_timeout(Some(self.settings.read_timeout));
         match self.walk(session, ctx).await {
             Passage::Forwarded => self.forward(session, ctx).await?,
             Passage::Answered(answer) => {
-                respond::send(session, answer, &ctx.request_id, self.settings.hsts_max_age).await?;
+                respond::send(session, answer, &ctx.marks(self.settings.hsts_max_age)).await?;
             }
         }
         Ok(true)
@@ -226,7 +241,7 @@ impl ProxyHttp for Flow {
         if answerable {
             let answer = Answer { close: true, ..Answer::upstream(status) };
             // The client may be gone as well; there is nobody else to tell.
-            let _ = respond::send(session, answer, &ctx.request_id, self.settings.hsts_max_age).await;
+            let _ = respond::send(session, answer, &ctx.marks(self.settings.hsts_max_age)).await;
         }
         FailToProxy { error_code: if answerable { status.as_u16() } else { 0 }, can_reuse_downstream: false }
     }
@@ -264,6 +279,11 @@ impl ProxyHttp for Flow {
 /// The head of a request, as the parser left it.
 fn head(request: &RequestHeader) -> Head<'_> {
     Head { method: &request.method, uri: &request.uri, version: request.version, headers: &request.headers }
+}
+
+/// Whether a body follows. HTTP/2 needs no length for one: that the stream goes on tells of it.
+fn has_body(session: &mut Session, target: &Target) -> bool {
+    target.body != framing::Body::None || !session.as_downstream_mut().is_body_empty()
 }
 
 /// The answer to a failure towards the backend, or our own.

@@ -199,6 +199,17 @@ impl Table {
         Ok(Matched { route: Arc::clone(route), target })
     }
 
+    /// Every method that any route takes, each once.
+    pub fn methods(&self) -> Vec<&Method> {
+        let mut methods: Vec<&Method> = Vec::new();
+        for method in self.routes.iter().flat_map(|route| &route.methods) {
+            if !methods.contains(&method) {
+                methods.push(method);
+            }
+        }
+        methods
+    }
+
     /// The routes, for what is set up once for each.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()

@@ -111,6 +111,7 @@ impl Gateway {
             hsts_max_age: config.corridor.hsts_max_age,
             limits: Arc::clone(&limits),
             started,
+            allowed_origins: config.corridor.allowed_origins.clone(),
             metrics: Arc::clone(&metrics),
         };
         let flow = Flow {

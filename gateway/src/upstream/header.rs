@@ -92,7 +92,12 @@ pub fn for_client(parts: &http::response::Parts) -> pingora::Result<ResponseHead
     const NOT_TOLD: [&str; 6] = ["age", "expires", "pragma", "cdn-cache-control", "surrogate-control", "x-request-id"];
     let mut response = ResponseHeader::build(parts.status, Some(parts.headers.len() + 4))?;
     for (name, value) in &parts.headers {
-        let told = !NOT_TOLD.contains(&name.as_str()) && !is_hop_by_hop(name, &parts.headers) && *name != SERVER;
+        // Which origins may read an answer is the edge's to say.
+        let of_origins = name.as_str().starts_with("access-control-");
+        let told = !NOT_TOLD.contains(&name.as_str())
+            && !of_origins
+            && !is_hop_by_hop(name, &parts.headers)
+            && *name != SERVER;
         if told {
             response.append_header(name.clone(), value.clone())?;
         }
@@ -197,6 +202,8 @@ mod tests {
             ("cache-control", "public, s-maxage=5"),
             ("expires", "x"),
             ("age", "1"),
+            ("access-control-allow-origin", "*"),
+            ("access-control-allow-credentials", "true"),
             ("etag", "\"e\""),
             ("connection", "x-hop"),
             ("x-hop", "gone"),

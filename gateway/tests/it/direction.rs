@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 7] = [
     &["respond"],
     &["authenticate", "config"],
     &["login", "revocation", "cache"],
-    &["token", "limit", "record", "framing", "upstream", "listener", "client", "route"],
+    &["token", "limit", "record", "framing", "upstream", "listener", "client", "cors", "route"],
 ];
 
 /// Every import that there may be.
@@ -24,6 +24,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "authenticate",
             "client",
             "config",
+            "cors",
             "framing",
             "limit",
             "listener",
@@ -35,9 +36,9 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "upstream",
         ],
     ),
-    ("respond", &["authenticate", "framing", "limit", "login", "route", "token"]),
+    ("respond", &["authenticate", "cors", "framing", "limit", "login", "route", "token"]),
     ("authenticate", &["token"]),
-    ("config", &["framing", "limit", "listener", "record", "route", "token", "upstream"]),
+    ("config", &["cors", "framing", "limit", "listener", "record", "route", "token", "upstream"]),
     ("login", &["token", "upstream"]),
     ("revocation", &["upstream"]),
     ("cache", &["upstream"]),
@@ -47,7 +48,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 const NO_STAGES: [&str; 6] = ["main", "server", "flow", "respond", "config", "record"];
 
 /// What works with what it is given: neither pingora nor a clock.
-const PURE: [&str; 5] = ["token", "route", "limit", "client", "authenticate"];
+const PURE: [&str; 6] = ["token", "route", "limit", "client", "cors", "authenticate"];
 
 #[test]
 fn modules_import_only_what_is_listed() {

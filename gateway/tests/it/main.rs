@@ -12,6 +12,7 @@ mod answer;
 mod auth;
 mod authorization;
 mod body;
+mod cors;
 mod direction;
 mod drain;
 mod failure;
