@@ -8,7 +8,16 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use crate::token::{Keys, Refused, Verified};
+use crate::token::{Keys, Presented, Refused, StaticToken, StaticTokens, Verified};
+
+/// What opens the door at present. It is replaced as a whole.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The keys of the tokens that a login makes.
+    pub keys: Arc<Keys>,
+    /// The tokens of machines.
+    pub static_tokens: StaticTokens,
+}
 
 /// Who a request is answered for. A clone is cheap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +33,19 @@ pub struct Principal {
 pub enum Credential {
     /// A JSON Web Token.
     Token(Verified),
+    /// A static token.
+    Static(Arc<StaticToken>),
+}
+
+impl Principal {
+    /// Whether the credential opens the route of this name. A static token opens those that are
+    /// listed for it; behind the others there is nothing for it.
+    pub fn may_use(&self, route: &str) -> bool {
+        match &self.credential {
+            Credential::Token(_) => true,
+            Credential::Static(token) => token.may_use(route),
+        }
+    }
 }
 
 /// Why a request is not let through.
@@ -74,30 +96,50 @@ impl Refusal {
 ///
 /// # Errors
 /// The [`Refusal`] to tell the client.
-pub fn authenticate(headers: &HeaderMap, keys: &Keys, now: i64) -> Result<Principal, Refusal> {
-    let token = credentials(headers)?;
-    let verified = keys.verify(token, now).map_err(Refusal::Token)?;
+pub fn authenticate(headers: &HeaderMap, accepted: &Accepted, now: i64) -> Result<Principal, Refusal> {
+    let (scheme, token) = credentials(headers)?;
+    let token = Presented::new(token).map_err(Refusal::Token)?;
+    if scheme == Scheme::Bearer
+        && let Some(found) = accepted.static_tokens.find(&token)
+    {
+        if found.is_expired(now) {
+            return Err(Refusal::Token(Refused::Expired));
+        }
+        let credential = Credential::Static(Arc::clone(found));
+        return Ok(Principal { identity: Arc::clone(found.identity()), credential });
+    }
+    let verified = accepted.keys.verify(&token, now).map_err(Refusal::Token)?;
     Ok(Principal { identity: Arc::clone(&verified.identity), credential: Credential::Token(verified) })
 }
 
-/// The one token of the one `Authorization` header.
-fn credentials(headers: &HeaderMap) -> Result<&[u8], Refusal> {
+/// How a token is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    /// As the clients of the original send it.
+    Jwt,
+    /// RFC 6750.
+    Bearer,
+}
+
+/// The scheme and the one token of the one `Authorization` header.
+fn credentials(headers: &HeaderMap) -> Result<(Scheme, &[u8]), Refusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Err(Refusal::Absent) };
     if values.next().is_some() {
         return Err(Refusal::TokenContainsSpaces);
     }
     let mut words = value.as_bytes().split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
-    let scheme = words.next().ok_or(Refusal::Absent)?;
-    if !scheme.eq_ignore_ascii_case(b"JWT") && !scheme.eq_ignore_ascii_case(b"Bearer") {
-        return Err(Refusal::UnsupportedScheme);
-    }
+    let scheme = match words.next().ok_or(Refusal::Absent)? {
+        word if word.eq_ignore_ascii_case(b"JWT") => Scheme::Jwt,
+        word if word.eq_ignore_ascii_case(b"Bearer") => Scheme::Bearer,
+        _ => return Err(Refusal::UnsupportedScheme),
+    };
     let token = words.next().ok_or(Refusal::TokenMissing)?;
     // A comma joins what were two headers (RFC 9110, section 5.3); no token holds one.
     if words.next().is_some() || token.contains(&b',') {
         return Err(Refusal::TokenContainsSpaces);
     }
-    Ok(token)
+    Ok((scheme, token))
 }
 
 #[cfg(test)]
@@ -105,14 +147,21 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::token::Settings;
+    use crate::token::{Digest, Key, Routes, Settings};
+
+    /// A static token that expires in second 2000.
+    const MACHINE: &str = "machine-0123";
 
     fn refusal(values: &[&str]) -> Refusal {
-        authenticate(&headers(values), &keys(), 0).unwrap_err()
+        authenticate(&headers(values), &accepted(), 0).unwrap_err()
     }
 
-    fn keys() -> Keys {
-        Keys::new(&[7; 32], Settings { lifetime: 300, leeway: 0 }).unwrap()
+    fn accepted() -> Accepted {
+        let settings = Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 };
+        let keys = Keys::new(vec![Key::unnamed(&[7; 32]).unwrap()], settings).unwrap();
+        let routes = Routes::Named(vec!["holodules".to_owned()]);
+        let machine = StaticToken::new("collector", Digest::of(MACHINE.as_bytes()), routes, Some(2000)).unwrap();
+        Accepted { keys: Arc::new(keys), static_tokens: StaticTokens::new(vec![machine]).unwrap() }
     }
 
     fn headers(values: &[&str]) -> HeaderMap {
@@ -148,10 +197,38 @@ mod tests {
 
     #[test]
     fn any_case_and_any_space_between() {
-        let token = keys().issue("user01", "1", 1000).unwrap();
+        let accepted = accepted();
+        let token = accepted.keys.issue("user01", "1", 1000).unwrap();
         for scheme in ["JWT ", "jwt ", "Bearer ", "BEARER\t \t", "bearer   "] {
-            let principal = authenticate(&headers(&[&format!("{scheme}{token}")]), &keys(), 1000).unwrap();
+            let principal = authenticate(&headers(&[&format!("{scheme}{token}")]), &accepted, 1000).unwrap();
             assert_eq!(&*principal.identity, "user01");
+            assert!(principal.may_use("holodules") && principal.may_use("anything"));
+        }
+    }
+
+    #[test]
+    fn a_static_token_is_sent_as_bearer_and_opens_its_routes_until_it_expires() {
+        let accepted = accepted();
+        let sent = |value: &str, now| authenticate(&headers(&[value]), &accepted, now);
+        for scheme in ["Bearer", "bearer ", "BEARER\t"] {
+            let principal = sent(&format!("{scheme} {MACHINE}"), 1999).unwrap();
+            assert_eq!(&*principal.identity, "static:collector");
+            assert!(principal.may_use("holodules") && !principal.may_use("anything"));
+        }
+        let refused = Err(Refusal::Token(Refused::NotEnoughSegments));
+        assert_eq!(sent(&format!("JWT {MACHINE}"), 1999), refused);
+        assert_eq!(sent(&format!("Bearer {MACHINE}4"), 1999), refused);
+        assert_eq!(sent(&format!("Bearer {}", Digest::of(MACHINE.as_bytes())), 1999), refused);
+        assert_eq!(sent(&format!("Bearer {MACHINE}"), 2000), Err(Refusal::Token(Refused::Expired)));
+    }
+
+    #[test]
+    fn no_json_web_token_stands_for_a_static_one() {
+        let accepted = accepted();
+        for identity in ["static:collector", "static:", "static:nobody"] {
+            let token = accepted.keys.issue(identity, "1", 1000).unwrap();
+            let refused = authenticate(&headers(&[&format!("Bearer {token}")]), &accepted, 1000);
+            assert_eq!(refused, Err(Refusal::Token(Refused::NoIdentity)), "{identity}");
         }
     }
 

@@ -60,8 +60,8 @@ impl Refusal {
 pub struct Credentials {
     username: String,
     password: String,
-    /// Whether these two, not empty, and nothing else were sent. What cannot be right is
-    /// still checked, so that it takes as long as what is wrong.
+    /// Whether these two, not empty, and nothing else were sent, and the name is no machine's. What
+    /// cannot be right is still checked, so that it takes as long as what is wrong.
     complete: bool,
 }
 
@@ -92,7 +92,8 @@ pub fn parse(body: &[u8]) -> Result<Credentials, Refusal> {
         Some(_) => Err(Refusal::Malformed("username and password must be strings")),
     };
     let (username, password) = (take("username")?, take("password")?);
-    let complete = !username.is_empty() && !password.is_empty() && members.is_empty();
+    let may_be_a_user = !username.is_empty() && !username.starts_with(token::STATIC_PREFIX);
+    let complete = may_be_a_user && !password.is_empty() && members.is_empty();
     Ok(Credentials { username, password, complete })
 }
 
@@ -170,6 +171,8 @@ mod tests {
             r#"{"username":"a","password":""}"#,
             r#"{"username":null,"password":"b"}"#,
             r#"{"username":"a","password":"b","c":1}"#,
+            r#"{"username":"static:a","password":"b"}"#,
+            r#"{"username":"static:","password":"b"}"#,
         ] {
             assert!(!read(body).unwrap().2, "{body}");
         }

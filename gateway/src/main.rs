@@ -8,6 +8,9 @@ use clap::{Parser, Subcommand};
 use holodule_gateway::config::{Config, Problems, environment};
 use holodule_gateway::record::log;
 use holodule_gateway::server::{Gateway, stop_signal};
+use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// A TLS edge that issues and checks JSON Web Tokens.
 ///
@@ -34,6 +37,30 @@ enum Command {
     Serve,
     /// Validate the configuration and exit: 0 where it is valid, 1 where it is not.
     Check,
+    /// Make static tokens, by which machines are let in.
+    #[command(subcommand)]
+    StaticToken(StaticTokenCommand),
+}
+
+#[derive(Subcommand)]
+enum StaticTokenCommand {
+    /// Print a new token, this once, and what the configuration has to know of it.
+    New {
+        /// What logs call its holder: 1 to 64 characters of A-Z a-z 0-9 - . _
+        name: String,
+        /// The names of the routes it may use, with commas between them.
+        #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "*")]
+        routes: Vec<String>,
+        /// When it stops opening anything, as 2027-01-01T00:00:00Z; never, unless given.
+        #[arg(long, value_name = "DATE-TIME", value_parser = moment)]
+        expires: Option<OffsetDateTime>,
+    },
+}
+
+/// An RFC 3339 date-time that is still to come.
+fn moment(text: &str) -> Result<OffsetDateTime, String> {
+    let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|error| error.to_string())?;
+    if moment > OffsetDateTime::now_utc() { Ok(moment) } else { Err("lies in the past".to_owned()) }
 }
 
 fn main() -> ExitCode {
@@ -41,6 +68,9 @@ fn main() -> ExitCode {
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(arguments.config.as_deref()),
         Command::Check => check(arguments.config.as_deref()),
+        Command::StaticToken(StaticTokenCommand::New { name, routes, expires }) => {
+            new_static_token(&name, &routes, expires)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,6 +95,23 @@ fn check(file: Option<&Path>) -> Outcome {
         writeln!(out, "note: {remark}")?;
     }
     writeln!(out, "the configuration is valid")?;
+    Ok(())
+}
+
+fn new_static_token(name: &str, routes: &[String], expires: Option<OffsetDateTime>) -> Outcome {
+    let token = random_static_token().ok_or("the system gives no random bytes")?;
+    let sha256 = Digest::of(token.as_bytes());
+    // Made as the configuration makes it, so that what is printed can stand there.
+    StaticToken::new(name, sha256, Routes::All, None).map_err(|error| format!("{name:?} {error}"))?;
+    let mut out = io::stdout();
+    writeln!(out, "# The token. It is nowhere kept and cannot be shown again:\n{token}\n")?;
+    writeln!(out, "# For the gateway's configuration, which is read again on SIGHUP:\n[[static_token]]")?;
+    // A JSON string is one of TOML as well.
+    writeln!(out, "name = {}\nsha256 = \"{sha256}\"", serde_json::to_string(name)?)?;
+    writeln!(out, "routes = {}", serde_json::to_string(routes)?)?;
+    if let Some(expires) = expires {
+        writeln!(out, "expires = {}", expires.format(&Rfc3339)?)?;
+    }
     Ok(())
 }
 

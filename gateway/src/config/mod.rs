@@ -4,8 +4,10 @@
 //! told together, by key, and no secret is echoed.
 
 mod certificates;
+mod entry;
 mod environment;
 mod source;
+mod token;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -24,7 +26,7 @@ use crate::limit::{self, Quota};
 use crate::listener::{self, Identity};
 use crate::record::log;
 use crate::route::{self, CanonicalPath, Route, Table};
-use crate::token::{self, Keys};
+use crate::token::{Keys, StaticTokens};
 use crate::upstream::{self, Address};
 
 /// Everything the gateway needs to run.
@@ -43,8 +45,10 @@ pub struct Config {
     pub identities: Vec<Identity>,
     /// The public listener.
     pub listener: listener::Settings,
-    /// The key of the tokens.
-    pub keys: Keys,
+    /// The keys of the tokens.
+    pub keys: Arc<Keys>,
+    /// The tokens of machines.
+    pub static_tokens: StaticTokens,
     /// The corridor.
     pub corridor: Corridor,
     /// How much one client may ask for.
@@ -98,10 +102,11 @@ impl Config {
         let announce_file = source.get("announce_file");
         let identities = certificates::read(&mut source);
         let listener = read_listener(&mut source);
-        let keys = read_keys(&mut source);
         let corridor = read_corridor(&mut source);
         let limit = read_limit(&mut source);
         let routes = read_routes(&mut source);
+        let keys = token::read_keys(&mut source);
+        let static_tokens = token::read_static_tokens(&mut source, routes.as_ref());
         let api = source.parse("upstream.api", str::parse::<Address>);
         let api = api.unwrap_or(Address::Inet(([127, 0, 0, 1], 8080).into()));
         let admin = source.parse("upstream.admin", str::parse::<Address>);
@@ -125,7 +130,8 @@ impl Config {
                 announce_file,
                 identities: identities?,
                 listener,
-                keys: keys?,
+                keys: Arc::new(keys?),
+                static_tokens: static_tokens?,
                 corridor,
                 limit,
                 routes: routes?,
@@ -156,6 +162,7 @@ impl Config {
         if !self.ops_addr.ip().to_canonical().is_loopback() {
             remarks.push(format!("ops_addr {} can be reached from other hosts", self.ops_addr));
         }
+        remarks.extend(token::remarks(&self.keys, &self.static_tokens));
         remarks
     }
 }
@@ -182,25 +189,6 @@ fn read_listener(source: &mut Source) -> listener::Settings {
         workers: usize::try_from(workers).unwrap_or(1),
         drain_timeout: source.seconds("drain_timeout", 10.0, 0.0..=600.0),
     }
-}
-
-fn read_keys(source: &mut Source) -> Option<Keys> {
-    let before = source.problems();
-    let lifetime = source.number("token.lifetime", 300, 1..=86_400);
-    let leeway = source.number("token.leeway", 0, 0..=300);
-    let settings = token::Settings {
-        lifetime: u32::try_from(lifetime).unwrap_or(300),
-        leeway: u32::try_from(leeway).unwrap_or(0),
-    };
-    let Some(secret) = source.secret("jwt_secret_key") else {
-        if source.problems() == before {
-            source.problem("jwt_secret_key", "is required: the secret that signs tokens, 32 bytes or more");
-        }
-        return None;
-    };
-    Keys::new(secret.expose().as_bytes(), settings)
-        .map_err(|error| source.problem("jwt_secret_key", error.to_string()))
-        .ok()
 }
 
 fn read_corridor(source: &mut Source) -> Corridor {

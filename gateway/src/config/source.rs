@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -204,13 +204,7 @@ impl Source {
             },
         };
         if let Some(path) = path {
-            return match read_secret_file(&PathBuf::from(path)) {
-                Ok(secret) => Some(secret),
-                Err(reason) => {
-                    self.problem(&file_key, reason);
-                    None
-                }
-            };
+            return self.secret_file(&file_key, Path::new(&path));
         }
         if let Some(text) = self.environment.get(&name) {
             return Some(Secret::new(text));
@@ -222,6 +216,29 @@ impl Source {
                 None
             }
         }
+    }
+
+    /// The secret in the file at `path`, which `key` names. Its text never stands in a problem.
+    pub(super) fn secret_file(&mut self, key: &str, path: &Path) -> Option<Secret> {
+        read_secret_file(path).map_err(|reason| self.problem(key, reason)).ok()
+    }
+
+    /// The tables of `key`, a list of them; none where it is not given or is wrong. They may hold
+    /// secrets, so no text of theirs stands in a problem.
+    pub(super) fn tables(&mut self, key: &str) -> Vec<Table> {
+        let name = environment_name(key);
+        let in_file = self.lookup(key);
+        let (name, value) = match self.environment.get(&name) {
+            Some(text) => {
+                let table = format!("value = {text}").parse::<Table>().ok();
+                // What is no TOML is no list of tables either.
+                (name, table.and_then(|mut table| table.remove("value")).or(Some(Value::Boolean(false))))
+            }
+            None => (key.to_owned(), in_file),
+        };
+        let Some(value) = value else { return Vec::new() };
+        let tables = value.try_into::<Vec<Table>>();
+        tables.map_err(|_| self.problem(&name, "must be a list of tables")).unwrap_or_default()
     }
 
     /// What `build` makes of the settings, where nothing was wrong with any.

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, Version, header};
@@ -24,7 +25,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use tokio::time::timeout;
 
-use crate::authenticate::authenticate;
+use crate::authenticate::{Accepted, authenticate};
 use crate::client::Prefix;
 use crate::config::Corridor;
 use crate::framing::{self, Head, Target};
@@ -33,8 +34,7 @@ use crate::listener::ConnectionInfo;
 use crate::login::{self, login};
 use crate::record::{Access, Metrics, method_label};
 use crate::respond::{self, Answer};
-use crate::route::{self, CanonicalPath, Table};
-use crate::token::Keys;
+use crate::route::{self, CanonicalPath, Route, Table};
 use crate::upstream::Client;
 use context::Context;
 pub use gate::Gate;
@@ -43,8 +43,8 @@ pub use gate::Gate;
 pub struct Flow {
     /// What the corridor itself needs to know.
     pub settings: Corridor,
-    /// The key of the tokens.
-    pub keys: Keys,
+    /// What opens the door at present.
+    pub accepted: Arc<ArcSwap<Accepted>>,
     /// Asks the backend for a login; `None` where the login is off.
     pub login: Option<Client>,
     /// How much one client may ask for.
@@ -99,7 +99,7 @@ impl Flow {
             return Passage::Answered(self.log_in(session, ctx, backend).await);
         }
         let request = session.req_header();
-        let principal = match authenticate(&request.headers, &self.keys, now()) {
+        let principal = match authenticate(&request.headers, &self.accepted.load(), now()) {
             Ok(principal) => principal,
             Err(refusal) => {
                 self.metrics.token_refusal(refusal.label());
@@ -107,11 +107,14 @@ impl Flow {
             }
         };
         let within = self.take(self.limits.identity.as_ref(), &principal.identity, ctx.started);
-        ctx.principal = Some(principal);
         if let Err(exceeded) = within {
+            ctx.principal = Some(principal);
             return self.limited(ctx, limit::IDENTITY, Answer::limited(limit::IDENTITY, exceeded, false));
         }
-        let matched = match self.routes.find(&request.method, &path, target.query.as_deref()) {
+        let may_use = |route: &Route| principal.may_use(&route.name);
+        let matched = self.routes.find_among(may_use, &request.method, &path, target.query.as_deref());
+        ctx.principal = Some(principal);
+        let matched = match matched {
             Ok(matched) => matched,
             Err(no_match) => return ctx.refuse("route", no_match.into()),
         };
@@ -186,7 +189,8 @@ impl Flow {
         let credentials = login::parse(&body.unwrap_or(Err(login::Refusal::Incomplete))?)?;
         let id = random_id().ok_or_else(|| login::Refusal::Unavailable("no random bytes".to_owned()))?;
         ctx.upstream_started = Some(Instant::now());
-        let token = login(credentials, backend, &self.keys, &id, &ctx.request_id, now).await;
+        let accepted = self.accepted.load_full();
+        let token = login(credentials, backend, &accepted.keys, &id, &ctx.request_id, now).await;
         ctx.upstream_ended = Some(Instant::now());
         token
     }

@@ -186,8 +186,23 @@ impl Table {
     /// # Errors
     /// [`NoMatch`] where no route takes it.
     pub fn find(&self, method: &Method, path: &CanonicalPath<'_>, query: Option<&str>) -> Result<Matched, NoMatch> {
+        self.find_among(|_| true, method, path, query)
+    }
+
+    /// [`Table::find`] for somebody to whom only the routes that `may_use` allows exist.
+    ///
+    /// # Errors
+    /// [`NoMatch`] where no route takes the request. One that is not allowed is told as no path,
+    /// whatever the method, and no later route takes its place.
+    pub fn find_among(
+        &self,
+        may_use: impl Fn(&Route) -> bool,
+        method: &Method,
+        path: &CanonicalPath<'_>,
+        query: Option<&str>,
+    ) -> Result<Matched, NoMatch> {
         let found = self.routes.iter().find_map(|route| Some((route, route.forwarded(path)?)));
-        let (route, mut target) = found.ok_or(NoMatch::Path)?;
+        let (route, mut target) = found.filter(|(route, _)| may_use(route)).ok_or(NoMatch::Path)?;
         if !route.methods.contains(method) {
             return Err(NoMatch::Method { allow: route.allow.clone() });
         }
@@ -283,6 +298,17 @@ mod tests {
     fn other_methods_are_told_what_is_allowed() {
         let allow = "GET, HEAD".to_owned();
         assert_eq!(target(&Method::POST, "/holodules/1", None), Err(NoMatch::Method { allow }));
+    }
+
+    #[test]
+    fn a_route_that_may_not_be_used_is_no_route_by_any_method() {
+        let table = table();
+        let path = CanonicalPath::parse("/holodules/1").unwrap();
+        for method in [Method::GET, Method::POST] {
+            let find = |name: &str| table.find_among(|route| route.name == name, &method, &path, None);
+            assert_eq!(find("/notes").unwrap_err(), NoMatch::Path);
+            assert_ne!(find("holodules").map(|matched| matched.target), Err(NoMatch::Path));
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
 use pingora::prelude::http_proxy;
@@ -21,7 +22,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::sync::watch;
 
-use crate::authenticate;
+use crate::authenticate::{self, Accepted};
 use crate::config::Config;
 use crate::flow::{Flow, Gate};
 use crate::limit::Limits;
@@ -116,7 +117,10 @@ impl Gateway {
         };
         let flow = Flow {
             settings: config.corridor,
-            keys: config.keys,
+            accepted: Arc::new(ArcSwap::from_pointee(Accepted {
+                keys: config.keys,
+                static_tokens: config.static_tokens,
+            })),
             login: admin.map(Client::new),
             limits,
             started,

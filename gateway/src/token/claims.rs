@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::json::Object;
-use super::{Digest, Refused};
+use super::{Digest, Refused, STATIC_PREFIX, Settings};
 
 /// The integers that JSON carries exactly between implementations (RFC 8259, section 6).
 const EXACT: i64 = 1 << 53;
@@ -50,7 +50,11 @@ pub struct Verified {
     pub identity: Arc<str>,
     /// `iat`, in seconds since 1970.
     pub issued_at: i64,
-    /// The second from which on it opens nothing, since 1970.
+    /// The second since 1970 before which it opens nothing: the later of `iat` and `nbf`, less the
+    /// leeway.
+    pub not_before: i64,
+    /// The second since 1970 from which on it opens nothing: `exp` with the leeway, or the end of
+    /// the longest lifetime, whichever is earlier.
     pub expires_at: i64,
     /// What this one token is known by: `jti:` and its `jti`, where that is a string of 1 to 128
     /// printable ASCII characters, else `sha256:` and the SHA-256 of the whole token in lower-case
@@ -68,8 +72,21 @@ pub(super) struct Issued<'a> {
     pub(super) jti: &'a str,
 }
 
-/// Checks what the `claims` of `token` say at `now`, forgiving `leeway` seconds.
-pub(super) fn check_claims(claims: &Object, token: &[u8], now: i64, leeway: i64) -> Result<Verified, Refused> {
+impl Verified {
+    /// Whether its times allow it at `now` (seconds since 1970).
+    pub(super) fn is_in_time(&self, now: i64) -> bool {
+        (self.not_before..self.expires_at).contains(&now)
+    }
+}
+
+/// Checks what the `claims` of the token of `digest` say at `now`.
+pub(super) fn check_claims(
+    claims: &Object,
+    digest: Digest,
+    now: i64,
+    settings: &Settings,
+) -> Result<Verified, Refused> {
+    let leeway = i64::from(settings.leeway);
     let [exp, iat, nbf] = [
         required(claims, Claim::ExpirationTime)?,
         required(claims, Claim::IssuedAt)?,
@@ -79,29 +96,38 @@ pub(super) fn check_claims(claims: &Object, token: &[u8], now: i64, leeway: i64)
     if issued_at > now + leeway {
         return Err(Refused::IssuedInTheFuture);
     }
-    if integer(nbf, Claim::NotBefore)? > now + leeway {
+    let not_before = integer(nbf, Claim::NotBefore)?;
+    if not_before > now + leeway {
         return Err(Refused::NotYetValid);
     }
-    let expires_at = integer(exp, Claim::ExpirationTime)?;
+    let exp = integer(exp, Claim::ExpirationTime)?;
+    // The longest lifetime is no clock's but ours, so it needs no leeway.
+    let expires_at = (exp + leeway).min(issued_at + i64::from(settings.max_lifetime));
     // RFC 7519, section 4.1.4: "on or after" the time it is not accepted.
-    if expires_at <= now - leeway {
+    if expires_at <= now {
         return Err(Refused::Expired);
     }
-    match claims.get("identity").and_then(Value::as_str) {
-        Some(identity) if !identity.is_empty() => {
-            Ok(Verified { identity: identity.into(), issued_at, expires_at, id: id(claims, token) })
-        }
-        _ => Err(Refused::NoIdentity),
+    let identity = claims.get("identity").and_then(Value::as_str).unwrap_or_default();
+    // A machine has its name from the configuration; no token can give it to anyone else.
+    if identity.is_empty() || identity.starts_with(STATIC_PREFIX) {
+        return Err(Refused::NoIdentity);
     }
+    Ok(Verified {
+        identity: identity.into(),
+        issued_at,
+        not_before: not_before.max(issued_at) - leeway,
+        expires_at,
+        id: id(claims, digest),
+    })
 }
 
 /// [`Verified::id`].
-fn id(claims: &Object, token: &[u8]) -> Arc<str> {
+fn id(claims: &Object, digest: Digest) -> Arc<str> {
     let jti = claims.get("jti").and_then(Value::as_str);
     let is_printable = |jti: &&str| jti.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     match jti.filter(|jti| (1..=MAX_JTI_BYTES).contains(&jti.len())).filter(is_printable) {
         Some(jti) => format!("jti:{jti}").into(),
-        None => format!("sha256:{}", Digest::of(token)).into(),
+        None => format!("sha256:{digest}").into(),
     }
 }
 

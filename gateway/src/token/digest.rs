@@ -1,23 +1,43 @@
 //! SHA-256 (FIPS 180-4): what a token is known by where the token itself must not be kept.
 
 use std::fmt;
+use std::str::FromStr;
 
-use aws_lc_rs::digest;
+use aws_lc_rs::constant_time;
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
-/// The SHA-256 of something.
+/// The SHA-256 of something. Two are compared in constant time.
 #[derive(Clone, Copy)]
-pub struct Digest([u8; digest::SHA256_OUTPUT_LEN]);
+pub struct Digest([u8; SHA256_OUTPUT_LEN]);
+
+/// A text that is no digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a SHA-256: 64 hexadecimal digits")]
+pub struct NotADigest;
 
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        let mut out = [0; digest::SHA256_OUTPUT_LEN];
-        for (to, from) in out.iter_mut().zip(digest::digest(&digest::SHA256, bytes).as_ref()) {
+        let mut out = [0; SHA256_OUTPUT_LEN];
+        for (to, from) in out.iter_mut().zip(digest(&SHA256, bytes).as_ref()) {
             *to = *from;
         }
         Self(out)
     }
+
+    /// Eight of its bytes as a number: as evenly spread as the digest itself.
+    pub(super) fn low(&self) -> u64 {
+        self.0.iter().take(8).fold(0, |low, byte| low << 8 | u64::from(*byte))
+    }
 }
+
+impl PartialEq for Digest {
+    fn eq(&self, other: &Self) -> bool {
+        constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+impl Eq for Digest {}
 
 /// Lower-case hexadecimal.
 impl fmt::Display for Digest {
@@ -26,13 +46,49 @@ impl fmt::Display for Digest {
     }
 }
 
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Hexadecimal in either case.
+impl FromStr for Digest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
+        let mut out = [0; SHA256_OUTPUT_LEN];
+        if text.len() != 2 * out.len() {
+            return Err(NotADigest);
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        for (to, pair) in out.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let [high, low] = pair else { return Err(NotADigest) };
+            *to = digit(*high).ok_or(NotADigest)? << 4 | digit(*low).ok_or(NotADigest)?;
+        }
+        Ok(Self(out))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
     #[test]
     fn the_digest_of_the_standards_example() {
-        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(Digest::of(b"abc").to_string(), expected);
+        assert_eq!(Digest::of(b"abc").to_string(), ABC);
+    }
+
+    #[test]
+    fn hexadecimal_is_read_in_either_case_and_nothing_else() {
+        assert_eq!(ABC.parse(), Ok(Digest::of(b"abc")));
+        assert_eq!(ABC.to_uppercase().parse(), Ok(Digest::of(b"abc")));
+        assert_ne!(ABC.parse(), Ok(Digest::of(b"abd")));
+        for odd in ["", "ba", &ABC[1..], &format!("{ABC}0"), &ABC.replace('b', "g"), &"+f".repeat(32), &"é".repeat(32)]
+        {
+            assert_eq!(odd.parse::<Digest>(), Err(NotADigest), "{odd}");
+        }
     }
 }

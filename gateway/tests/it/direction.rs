@@ -16,7 +16,7 @@ const FLOORS: [&[&str]; 7] = [
 
 /// Every import that there may be.
 const ALLOWED: [(&str, &[&str]); 9] = [
-    ("main", &["config", "record", "server"]),
+    ("main", &["config", "record", "server", "token"]),
     ("server", &["authenticate", "config", "flow", "limit", "listener", "login", "record", "route", "upstream"]),
     (
         "flow",

@@ -1,0 +1,313 @@
+//! `[token]`, the keys and the static tokens.
+
+use std::time::SystemTime;
+
+use super::entry::Entry;
+use super::source::Source;
+use crate::route::Table;
+use crate::token::{Digest, Key, Keys, NotAKey, Routes, Settings, StaticToken, StaticTokens};
+
+/// What `routes` of a static token says where it opens every one.
+const EVERY_ROUTE: &str = "*";
+
+/// What is allowed, but worth knowing before it runs.
+pub(super) fn remarks(keys: &Keys, static_tokens: &StaticTokens) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let now = now();
+    for (index, key) in keys.iter().enumerate().filter(|(_, key)| !key.is_in_force(now)) {
+        remarks.push(format!("key[{index}] ({}) is retired", key.kid().unwrap_or_default()));
+    }
+    for token in static_tokens.iter() {
+        match token.expires_at() {
+            None => remarks.push(format!("the static token {:?} never expires", token.name())),
+            Some(_) if token.is_expired(now) => {
+                remarks.push(format!("the static token {:?} has expired", token.name()));
+            }
+            Some(_) => {}
+        }
+    }
+    remarks
+}
+
+fn read_settings(source: &mut Source) -> Settings {
+    let mut seconds =
+        |key, default: u32, range| u32::try_from(source.number(key, u64::from(default), range)).unwrap_or(default);
+    let settings = Settings {
+        lifetime: seconds("token.lifetime", 300, 1..=86_400),
+        leeway: seconds("token.leeway", 0, 0..=300),
+        max_lifetime: seconds("token.max_lifetime", 3600, 1..=86_400),
+    };
+    let Settings { lifetime, max_lifetime, .. } = settings;
+    if max_lifetime < lifetime {
+        source.problem("token.max_lifetime", format!("{max_lifetime} is below token.lifetime, which is {lifetime}"));
+    }
+    settings
+}
+
+/// Reads the keys, with the settings that go with them.
+pub(super) fn read_keys(source: &mut Source) -> Option<Keys> {
+    let before = source.problems();
+    let settings = read_settings(source);
+    let secret = source.secret("jwt_secret_key");
+    let mut entries = Entry::list(source, "key");
+    let keys: Vec<Option<Key>> = match secret {
+        Some(_) if !entries.is_empty() => {
+            source.problem("jwt_secret_key", "is the short form of one [[key]]: one of the two can be given");
+            return None;
+        }
+        Some(secret) => {
+            let key = Key::unnamed(secret.expose().as_bytes());
+            vec![key.map_err(|error| source.problem("jwt_secret_key", error.to_string())).ok()]
+        }
+        None => entries.drain(..).map(|entry| read_key(source, entry)).collect(),
+    };
+    if source.problems() > before {
+        return None;
+    }
+    if keys.is_empty() {
+        source.problem("jwt_secret_key", "is required: the secret that signs tokens, 32 bytes or more; or [[key]]");
+        return None;
+    }
+    let keys = Keys::new(keys.into_iter().flatten().collect(), settings);
+    let keys = keys.map_err(|error| source.problem("key", error.to_string())).ok()?;
+    if keys.signing(now()).is_none() {
+        source.problem("key", "every key is retired, so nothing could be signed or verified");
+    }
+    Some(keys)
+}
+
+fn read_key(source: &mut Source, mut entry: Entry) -> Option<Key> {
+    let kid = entry.required(source, "kid", "the name that tokens call the key by");
+    let secret = entry.secret(source, "secret");
+    let retire_at = entry.moment(source, "retire_at");
+    let without_kid = entry.flag(source, "without_kid");
+    let key = match (kid, secret) {
+        (Some(kid), Some(secret)) => match Key::named(&kid, secret.expose().as_bytes()) {
+            Ok(key) => Some(key.retire_at(retire_at).without_kid(without_kid)),
+            Err(error) => {
+                let field = match error {
+                    NotAKey::Kid => "kid",
+                    NotAKey::SecretTooShort(_) => "secret",
+                };
+                entry.problem(source, field, error.to_string());
+                None
+            }
+        },
+        _ => None,
+    };
+    entry.finish(source);
+    key
+}
+
+/// Reads the static tokens, which may use some of `routes`.
+pub(super) fn read_static_tokens(source: &mut Source, routes: Option<&Table>) -> Option<StaticTokens> {
+    let entries = Entry::list(source, "static_token");
+    let tokens = entries.into_iter().map(|entry| read_static_token(source, entry, routes)).collect::<Vec<_>>();
+    let tokens = tokens.into_iter().collect::<Option<Vec<_>>>()?;
+    StaticTokens::new(tokens).map_err(|error| source.problem("static_token", error.to_string())).ok()
+}
+
+fn read_static_token(source: &mut Source, mut entry: Entry, table: Option<&Table>) -> Option<StaticToken> {
+    let name = entry.required(source, "name", "what logs call its holder");
+    let sha256 = entry.required(source, "sha256", "the SHA-256 of the token in hexadecimal");
+    let sha256 = sha256.and_then(|text| {
+        text.parse::<Digest>().map_err(|error| entry.problem(source, "sha256", error.to_string())).ok()
+    });
+    let names = entry.texts(source, "routes", "the names of the routes it may use, or [\"*\"] for every one");
+    let expires = entry.moment(source, "expires");
+    for name in names.iter().flatten().filter(|name| *name != EVERY_ROUTE) {
+        if table.is_some_and(|table| !table.iter().any(|route| route.name == *name)) {
+            entry.problem(source, "routes", format!("{name:?} is no route"));
+        }
+    }
+    let routes = names.map(|names| match names.iter().any(|name| name == EVERY_ROUTE) {
+        true => Routes::All,
+        false => Routes::Named(names),
+    });
+    let token = match (name, sha256, routes) {
+        (Some(name), Some(sha256), Some(routes)) => StaticToken::new(&name, sha256, routes, expires)
+            .map_err(|error| entry.problem(source, "name", error.to_string()))
+            .ok(),
+        _ => None,
+    };
+    entry.finish(source);
+    token
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::Problems;
+    use super::*;
+    use crate::token::Presented;
+
+    const SECRET: &str = "hush, thirty-two bytes or more of it";
+
+    /// Reads `toml`, with `environment` over it, for one route called `holodules`.
+    fn read_with(toml: &str, environment: &[(&str, &str)]) -> Result<(Keys, StaticTokens), Vec<String>> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut source = Source::read(Some(file.path()), environment);
+        let shipped = crate::route::shipped();
+        let routes = shipped.iter().map(|route| std::sync::Arc::new(route.try_into().unwrap())).collect();
+        let keys = read_keys(&mut source);
+        let static_tokens = read_static_tokens(&mut source, Some(&Table::new(routes, Vec::new())));
+        source.finish_with(|| Some((keys?, static_tokens?))).map_err(|Problems(problems)| {
+            problems
+                .into_iter()
+                .map(|problem| {
+                    let told = format!("{}: {}", problem.key, problem.reason);
+                    assert!(!told.contains("hush"), "{told}");
+                    told
+                })
+                .collect()
+        })
+    }
+
+    fn read(toml: &str) -> Result<(Keys, StaticTokens), Vec<String>> {
+        read_with(toml, &[])
+    }
+
+    fn problems(toml: &str) -> Vec<String> {
+        read(toml).err().unwrap()
+    }
+
+    #[test]
+    fn keys_with_names_and_the_rest_of_what_they_say() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("{SECRET}\n")).unwrap();
+        let toml = format!(
+            "[[key]]\nkid = 'new'\nsecret_file = '{}'\n\
+             [[key]]\nkid = 'old'\nsecret = '{SECRET}'\nwithout_kid = true\nretire_at = 2100-01-01T00:00:00+01:00\n\
+             [[key]]\nkid = 'older'\nsecret = '{SECRET}'\nretire_at = '2000-01-01T00:00:00Z'\n",
+            file.path().display()
+        );
+        let (keys, static_tokens) = read(&toml).unwrap();
+        let shown: Vec<_> = keys.iter().map(|key| format!("{key:?}")).collect();
+        let expected = [
+            r#"Key { kid: Some("new"), without_kid: false, retire_at: None, .. }"#,
+            r#"Key { kid: Some("old"), without_kid: true, retire_at: Some(4102441200), .. }"#,
+            r#"Key { kid: Some("older"), without_kid: false, retire_at: Some(946684800), .. }"#,
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(remarks(&keys, &static_tokens), ["key[2] (older) is retired"]);
+        // The file's newline is no part of the secret.
+        let token = keys.issue("user01", "1", now()).unwrap();
+        let same = Keys::new(
+            vec![Key::named("new", SECRET.as_bytes()).unwrap()],
+            Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 },
+        );
+        assert!(same.unwrap().verify(&Presented::new(token.as_bytes()).unwrap(), now()).is_ok());
+    }
+
+    #[test]
+    fn the_short_form_is_one_key_without_a_name() {
+        let (keys, _) = read(&format!("jwt_secret_key = '{SECRET}'")).unwrap();
+        let shown: Vec<_> = keys.iter().map(|key| format!("{key:?}")).collect();
+        assert_eq!(shown, ["Key { kid: None, without_kid: true, retire_at: None, .. }"]);
+    }
+
+    #[test]
+    fn keys_can_come_from_the_environment() {
+        let list = format!("[{{ kid = 'a', secret = '{SECRET}' }}]");
+        assert!(read_with("", &[("KEY", &list)]).is_ok());
+        for odd in ["hush", "[hush", "['hush']", "{ kid = 'hush' }"] {
+            assert_eq!(read_with("", &[("KEY", odd)]).unwrap_err()[0], "KEY: must be a list of tables", "{odd}");
+        }
+    }
+
+    #[test]
+    fn every_wrong_key_is_told_by_its_place() {
+        let told = problems(&format!(
+            "[[key]]\nsecret = 'hush'\nmore = 'hush'\n\
+             [[key]]\nkid = '../hush'\nsecret = '{SECRET}'\n\
+             [[key]]\nkid = 'c'\nsecret = 'hush'\n\
+             [[key]]\nkid = 'd'\n\
+             [[key]]\nkid = 'e'\nsecret = '{SECRET}'\nsecret_file = '{SECRET}'\n\
+             [[key]]\nkid = 6\nsecret = 7\nwithout_kid = 'hush'\nretire_at = 'hush'\n\
+             [[key]]\nkid = 'g'\nsecret = '{SECRET}'\nretire_at = 2026-01-01T00:00:00\n"
+        ));
+        let moment = "must be an RFC 3339 date-time with its offset, such as 2027-01-01T00:00:00Z";
+        let expected = [
+            "key[0].kid: is required: the name that tokens call the key by",
+            "key[0].more: unknown key",
+            "key[1].kid: must have 1 to 64 characters of A-Z a-z 0-9 - . _",
+            "key[2].secret: has 4 bytes; at least 32 are required",
+            "key[3].secret: or secret_file is required",
+            "key[4].secret: and secret_file cannot both be given",
+            "key[5].kid: must be a string",
+            "key[5].secret: must be a string",
+            &format!("key[5].retire_at: {moment}"),
+            "key[5].without_kid: must be true or false",
+            &format!("key[6].retire_at: {moment}"),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn keys_that_cannot_stand_together_are_told() {
+        let key = |kid: &str, more: &str| format!("[[key]]\nkid = '{kid}'\nsecret = '{SECRET}'\n{more}\n");
+        assert_eq!(problems(&(key("a", "") + &key("a", ""))), ["key: two keys have the kid \"a\""]);
+        let retired = "retire_at = 2000-01-01T00:00:00Z";
+        let told = problems(&(key("a", retired) + &key("b", retired)));
+        assert_eq!(told, ["key: every key is retired, so nothing could be signed or verified"]);
+        let told = problems(&format!("jwt_secret_key = '{SECRET}'\n{}", key("a", "")));
+        assert_eq!(told, ["jwt_secret_key: is the short form of one [[key]]: one of the two can be given"]);
+    }
+
+    #[test]
+    fn the_longest_lifetime_is_no_shorter_than_the_usual_one() {
+        let told = problems(&format!("jwt_secret_key = '{SECRET}'\n[token]\nlifetime = 7200\n"));
+        assert_eq!(told, ["token.max_lifetime: 3600 is below token.lifetime, which is 7200"]);
+        assert!(read(&format!("jwt_secret_key = '{SECRET}'\n[token]\nlifetime = 7200\nmax_lifetime = 7200\n")).is_ok());
+    }
+
+    #[test]
+    fn static_tokens_and_what_they_open() {
+        let digest = Digest::of(b"word");
+        let toml = format!(
+            "jwt_secret_key = '{SECRET}'\n\
+             [[static_token]]\nname = 'collector'\nsha256 = '{digest}'\nroutes = ['holodules']\nexpires = 2100-01-01T00:00:00Z\n\
+             [[static_token]]\nname = 'monitor'\nsha256 = '{}'\nroutes = ['*']\n",
+            Digest::of(b"another")
+        );
+        let (keys, tokens) = read(&toml).unwrap();
+        let found = tokens.find(&Presented::new(b"word").unwrap()).unwrap();
+        assert_eq!((found.name(), found.expires_at()), ("collector", Some(4_102_444_800)));
+        assert!(found.may_use("holodules") && !found.may_use("*"));
+        assert!(tokens.find(&Presented::new(b"another").unwrap()).unwrap().may_use("anything"));
+        assert_eq!(remarks(&keys, &tokens), ["the static token \"monitor\" never expires"]);
+    }
+
+    #[test]
+    fn every_wrong_static_token_is_told_by_its_place() {
+        let digest = Digest::of(b"word");
+        let told = problems(&format!(
+            "jwt_secret_key = '{SECRET}'\n\
+             [[static_token]]\n\
+             [[static_token]]\nname = 'static:a'\nsha256 = 'hush'\nroutes = 'holodules'\n\
+             [[static_token]]\nname = 'static:a'\nsha256 = '{digest}'\nroutes = ['holodule']\nexpires = 1\ntoken = 'hush'\n"
+        ));
+        let expected = [
+            "static_token[0].name: is required: what logs call its holder",
+            "static_token[0].sha256: is required: the SHA-256 of the token in hexadecimal",
+            "static_token[0].routes: is required: the names of the routes it may use, or [\"*\"] for every one",
+            "static_token[1].sha256: must be a SHA-256: 64 hexadecimal digits",
+            "static_token[1].routes: must be a list of strings",
+            "static_token[2].expires: must be an RFC 3339 date-time with its offset, such as 2027-01-01T00:00:00Z",
+            "static_token[2].routes: \"holodule\" is no route",
+            "static_token[2].name: must have 1 to 64 characters of A-Z a-z 0-9 - . _",
+            "static_token[2].token: unknown key",
+        ];
+        assert_eq!(told, expected);
+        let token = format!("[[static_token]]\nname = 'a'\nsha256 = '{digest}'\nroutes = []\n");
+        let told = problems(&format!("jwt_secret_key = '{SECRET}'\n{token}{token}"));
+        assert_eq!(told, ["static_token: two static tokens have the name \"a\""]);
+    }
+}

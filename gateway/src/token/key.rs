@@ -1,0 +1,139 @@
+//! One key of HS256 (RFC 7518, section 3.2).
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::Serialize;
+
+/// The shortest secret that is accepted, in bytes: HS256's own output size (RFC 7518, section 3.2).
+pub const MIN_SECRET_BYTES: usize = 32;
+
+/// The longest name of a key, in bytes.
+const MAX_KID_BYTES: usize = 64;
+
+/// A key that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAKey {
+    /// The secret is too short to sign with.
+    #[error("has {0} bytes; at least {MIN_SECRET_BYTES} are required")]
+    SecretTooShort(usize),
+    /// The name cannot stand for a key.
+    #[error("must have 1 to {MAX_KID_BYTES} characters of A-Z a-z 0-9 - . _")]
+    Kid,
+}
+
+/// A key that signs and verifies, prepared once.
+pub struct Key {
+    kid: Option<String>,
+    without_kid: bool,
+    retire_at: Option<i64>,
+    signing: EncodingKey,
+    verifying: hmac::Key,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kid, without_kid, retire_at, .. } = self;
+        let mut shown = f.debug_struct("Key");
+        shown.field("kid", kid).field("without_kid", without_kid).field("retire_at", retire_at).finish_non_exhaustive()
+    }
+}
+
+impl Key {
+    /// The key of tokens without `kid`, as the original service makes them.
+    ///
+    /// # Errors
+    /// [`NotAKey::SecretTooShort`] below [`MIN_SECRET_BYTES`].
+    pub fn unnamed(secret: &[u8]) -> Result<Self, NotAKey> {
+        if secret.len() < MIN_SECRET_BYTES {
+            return Err(NotAKey::SecretTooShort(secret.len()));
+        }
+        Ok(Self {
+            kid: None,
+            without_kid: true,
+            retire_at: None,
+            signing: EncodingKey::from_secret(secret),
+            verifying: hmac::Key::new(hmac::HMAC_SHA256, secret),
+        })
+    }
+
+    /// The key of tokens whose header names `kid`: 1 to 64 characters of `A-Z a-z 0-9 - . _`.
+    ///
+    /// # Errors
+    /// [`NotAKey`].
+    pub fn named(kid: &str, secret: &[u8]) -> Result<Self, NotAKey> {
+        let is_plain = kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        if !is_plain || !(1..=MAX_KID_BYTES).contains(&kid.len()) {
+            return Err(NotAKey::Kid);
+        }
+        Ok(Self { kid: Some(kid.to_owned()), without_kid: false, ..Self::unnamed(secret)? })
+    }
+
+    /// The same key, which tokens without `kid` are tried against as well where `allowed`.
+    #[must_use]
+    pub fn without_kid(mut self, allowed: bool) -> Self {
+        self.without_kid = allowed;
+        self
+    }
+
+    /// The same key, which from `second` (since 1970) on neither signs nor verifies.
+    #[must_use]
+    pub fn retire_at(mut self, second: Option<i64>) -> Self {
+        self.retire_at = second;
+        self
+    }
+
+    /// What tokens call it.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// Whether it signs and verifies at `now`.
+    pub fn is_in_force(&self, now: i64) -> bool {
+        self.retire_at.is_none_or(|retired| now < retired)
+    }
+
+    /// Whether a token whose header has this `kid` may be verified by it.
+    pub(super) fn is_meant(&self, kid: Option<&str>) -> bool {
+        kid.map_or(self.without_kid, |kid| self.kid() == Some(kid))
+    }
+
+    /// Compared in constant time.
+    pub(super) fn verify(&self, signed: &[u8], signature: &[u8]) -> bool {
+        hmac::verify(&self.verifying, signed, signature).is_ok()
+    }
+
+    /// A token with these claims; `None` where the cryptography library fails.
+    pub(super) fn sign(&self, claims: &impl Serialize) -> Option<String> {
+        let header = Header { kid: self.kid.clone(), ..Header::new(Algorithm::HS256) };
+        jsonwebtoken::encode(&header, claims, &self.signing).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_secret_is_refused() {
+        assert_eq!(Key::unnamed(&[7; 31]).unwrap_err(), NotAKey::SecretTooShort(31));
+        assert_eq!(Key::named("a", &[]).unwrap_err(), NotAKey::SecretTooShort(0));
+    }
+
+    #[test]
+    fn a_name_is_short_and_plain() {
+        for kid in ["a", "2026-11", "A.b_c", &"k".repeat(64)] {
+            assert_eq!(Key::named(kid, &[7; 32]).unwrap().kid(), Some(kid));
+        }
+        for kid in ["", "../../dev/null", "' OR 1=1", "a b", "é", &"k".repeat(65)] {
+            assert_eq!(Key::named(kid, &[7; 32]).unwrap_err(), NotAKey::Kid, "{kid}");
+        }
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let key = Key::named("a", b"hush hush hush hush hush hush hush").unwrap();
+        assert_eq!(format!("{key:?}"), r#"Key { kid: Some("a"), without_kid: false, retire_at: None, .. }"#);
+    }
+}

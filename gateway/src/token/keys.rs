@@ -1,0 +1,270 @@
+//! The keys in force together: the first signs, all verify.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+
+use super::claims::{Issued, check_claims};
+use super::json::{self, Object};
+use super::seen::Seen;
+use super::{Key, Presented, Refused, Verified};
+
+/// The most keys that are in force together. A token without `kid` may have to be tried
+/// against each.
+pub const MAX_KEYS: usize = 16;
+
+/// How tokens are made and how exactly their times are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// From `iat` to `exp`, in seconds. 1 to 86,400; 300 by default.
+    pub lifetime: u32,
+    /// The clock skew that is forgiven on `exp`, `nbf` and `iat`, in seconds. 0 to 300; 0 by default.
+    pub leeway: u32,
+    /// How long after its `iat` a token counts as expired whatever its `exp` says, in seconds, so
+    /// that nothing needs to be known of it longer. `lifetime` to 86,400; 3,600 by default.
+    pub max_lifetime: u32,
+}
+
+/// Keys that cannot be in force together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotKeys {
+    /// There is none.
+    #[error("at least one key is required")]
+    None,
+    /// There are over [`MAX_KEYS`].
+    #[error("{0} keys are more than {MAX_KEYS}")]
+    TooMany(usize),
+    /// Two have one name, or none.
+    #[error("two keys have the kid {0:?}")]
+    SameKid(String),
+}
+
+/// A token could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum NotIssued {
+    /// Every key is retired.
+    #[error("every key that could sign is retired")]
+    NoKey,
+    /// The cryptography library failed.
+    #[error("the token could not be signed")]
+    Cryptography,
+}
+
+/// The keys that sign and verify, with the settings that go with them, and the tokens that
+/// they verified already. What replaces the keys replaces all of it.
+pub struct Keys {
+    settings: Settings,
+    keys: Vec<Key>,
+    seen: Seen,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("settings", &self.settings).field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    /// Takes `keys`, of which the first that is in force signs.
+    ///
+    /// # Errors
+    /// [`NotKeys`].
+    pub fn new(keys: Vec<Key>, settings: Settings) -> Result<Self, NotKeys> {
+        if keys.is_empty() {
+            return Err(NotKeys::None);
+        }
+        if keys.len() > MAX_KEYS {
+            return Err(NotKeys::TooMany(keys.len()));
+        }
+        for (index, key) in keys.iter().enumerate() {
+            if keys.iter().skip(index + 1).any(|other| other.kid() == key.kid()) {
+                return Err(NotKeys::SameKid(key.kid().unwrap_or_default().to_owned()));
+            }
+        }
+        Ok(Self { settings, keys, seen: Seen::new() })
+    }
+
+    /// All of them, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter()
+    }
+
+    /// The key that signs at `now` (seconds since 1970); `None` where every key is retired.
+    pub fn signing(&self, now: i64) -> Option<&Key> {
+        self.keys.iter().find(|key| key.is_in_force(now))
+    }
+
+    /// Makes a token for `identity` at `now` (seconds since 1970), known by `id`.
+    ///
+    /// # Errors
+    /// [`NotIssued`] where no key is in force or the cryptography library fails.
+    pub fn issue(&self, identity: &str, id: &str, now: i64) -> Result<String, NotIssued> {
+        let claims = Issued { exp: now + i64::from(self.settings.lifetime), iat: now, nbf: now, identity, jti: id };
+        self.signing(now).ok_or(NotIssued::NoKey)?.sign(&claims).ok_or(NotIssued::Cryptography)
+    }
+
+    /// Checks `token` at `now` (seconds since 1970), in the order of [`Refused`].
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn verify(&self, token: &Presented<'_>, now: i64) -> Result<Verified, Refused> {
+        // What was verified once needs no more than to be still in time, by a key still in
+        // force. Where it is not, the whole way tells the reason.
+        if let Some((verified, key)) = self.seen.get(&token.digest)
+            && verified.is_in_time(now)
+            && self.keys.get(key).is_some_and(|key| key.is_in_force(now))
+        {
+            return Ok(verified);
+        }
+        let (verified, key) = self.verify_anew(token, now)?;
+        self.seen.insert(token, &verified, key);
+        Ok(verified)
+    }
+
+    /// The whole way. What verified the token is told by its place.
+    fn verify_anew(&self, token: &Presented<'_>, now: i64) -> Result<(Verified, usize), Refused> {
+        let Segments { signed, header, payload, signature } = Segments::of(token.bytes)?;
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| Refused::HeaderEncoding)?;
+        let header = json::object(&header).map_err(Refused::HeaderJson)?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Refused::PayloadEncoding)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Refused::SignatureEncoding)?;
+        if !is_acceptable(&header) {
+            return Err(Refused::Algorithm);
+        }
+        let key = self.signer(&header, signed, &signature, now)?;
+        let payload = json::object(&payload).map_err(Refused::PayloadJson)?;
+        let verified = check_claims(&payload, token.digest, now, &self.settings)?;
+        Ok((verified, key))
+    }
+
+    /// The place of the key that signed, of those that the header allows.
+    fn signer(&self, header: &Object, signed: &[u8], signature: &[u8], now: i64) -> Result<usize, Refused> {
+        let kid = match header.get("kid") {
+            None => None,
+            Some(Value::String(kid)) => Some(kid.as_str()),
+            Some(_) => return Err(Refused::Algorithm),
+        };
+        let mut meant = self.keys.iter().enumerate().filter(|(_, key)| key.is_meant(kid) && key.is_in_force(now));
+        if kid.is_some() {
+            let (place, key) = meant.next().ok_or(Refused::Algorithm)?;
+            return key.verify(signed, signature).then_some(place).ok_or(Refused::Signature);
+        }
+        let signer = meant.find(|(_, key)| key.verify(signed, signature));
+        signer.map(|(place, _)| place).ok_or(Refused::Signature)
+    }
+}
+
+/// A token in its parts (RFC 7515, section 7.1).
+struct Segments<'a> {
+    /// What the signature is made of: header and payload with the point between them.
+    signed: &'a [u8],
+    header: &'a [u8],
+    payload: &'a [u8],
+    signature: &'a [u8],
+}
+
+impl<'a> Segments<'a> {
+    /// What stands between the first and the last point is the payload, whatever it holds.
+    fn of(token: &'a [u8]) -> Result<Self, Refused> {
+        let is_point = |byte: &u8| *byte == b'.';
+        let last = token.iter().rposition(is_point).ok_or(Refused::NotEnoughSegments)?;
+        let (signed, signature) = token.split_at(last);
+        let first = signed.iter().position(is_point).ok_or(Refused::NotEnoughSegments)?;
+        let (header, payload) = signed.split_at(first);
+        let behind_point = |part: &'a [u8]| part.get(1..).unwrap_or_default();
+        Ok(Self { signed, header, payload: behind_point(payload), signature: behind_point(signature) })
+    }
+}
+
+/// Whether the header names the pinned algorithm and asks for nothing that would change what
+/// is signed (RFC 7515, section 4.1.11; RFC 7797; RFC 7516 for `zip`). What it may say of where
+/// to find a key (`jku`, `jwk`, `x5u`, `x5c`) is not looked at.
+fn is_acceptable(header: &Object) -> bool {
+    let pinned = header.get("alg").and_then(Value::as_str) == Some("HS256");
+    pinned && ["crit", "b64", "zip"].iter().all(|name| !header.contains_key(*name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000;
+    const SETTINGS: Settings = Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 };
+
+    fn named(kid: &str, secret: u8) -> Key {
+        Key::named(kid, &[secret; 32]).unwrap()
+    }
+
+    fn keys(keys: Vec<Key>) -> Keys {
+        Keys::new(keys, SETTINGS).unwrap()
+    }
+
+    fn verify(keys: &Keys, token: &str, now: i64) -> Result<Verified, Refused> {
+        keys.verify(&Presented::new(token.as_bytes()).unwrap(), now)
+    }
+
+    fn issue(keys: &Keys) -> String {
+        keys.issue("user01", "1", NOW).unwrap()
+    }
+
+    #[test]
+    fn the_first_signs_by_its_name_and_all_verify() {
+        let [old, new] = [keys(vec![named("old", 1)]), keys(vec![named("new", 2)])];
+        let both = keys(vec![named("new", 2), named("old", 1)]);
+        let token = issue(&both);
+        let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+        assert_eq!(header, br#"{"typ":"JWT","alg":"HS256","kid":"new"}"#);
+        assert!(verify(&both, &token, NOW).is_ok() && verify(&new, &token, NOW).is_ok());
+        assert!(verify(&both, &issue(&old), NOW).is_ok());
+        assert_eq!(verify(&old, &token, NOW), Err(Refused::Algorithm));
+    }
+
+    #[test]
+    fn a_name_with_another_keys_signature_opens_nothing() {
+        let forged = issue(&keys(vec![named("new", 1)]));
+        let both = keys(vec![named("new", 2), named("old", 1)]);
+        assert_eq!(verify(&both, &forged, NOW), Err(Refused::Signature));
+    }
+
+    #[test]
+    fn a_token_without_kid_is_tried_against_the_keys_that_allow_it() {
+        let unnamed = keys(vec![Key::unnamed(&[1; 32]).unwrap()]);
+        let token = issue(&unnamed);
+        let [allowed, refused] = [true, false].map(|allowed| {
+            keys(vec![named("new", 2), named("other", 3).without_kid(true), named("old", 1).without_kid(allowed)])
+        });
+        assert!(verify(&allowed, &token, NOW).is_ok());
+        assert_eq!(verify(&refused, &token, NOW), Err(Refused::Signature));
+        let none = keys(vec![named("old", 1)]);
+        assert_eq!(verify(&none, &token, NOW), Err(Refused::Signature));
+    }
+
+    #[test]
+    fn a_retired_key_neither_verifies_nor_signs_even_what_was_seen_before() {
+        let both = keys(vec![named("first", 1).retire_at(Some(NOW + 10)), named("second", 2)]);
+        let token = issue(&both);
+        assert!(verify(&both, &token, NOW + 9).is_ok());
+        assert!(verify(&both, &token, NOW + 9).is_ok());
+        assert_eq!(verify(&both, &token, NOW + 10), Err(Refused::Algorithm));
+        assert_eq!(
+            (both.signing(NOW + 9).unwrap().kid(), both.signing(NOW + 10).unwrap().kid()),
+            (Some("first"), Some("second"))
+        );
+        let unnamed = keys(vec![Key::unnamed(&[1; 32]).unwrap().retire_at(Some(NOW + 10))]);
+        let token = issue(&unnamed);
+        assert!(verify(&unnamed, &token, NOW + 9).is_ok());
+        assert_eq!(verify(&unnamed, &token, NOW + 10), Err(Refused::Signature));
+        assert!(matches!(unnamed.issue("user01", "1", NOW + 10), Err(NotIssued::NoKey)));
+    }
+
+    #[test]
+    fn keys_that_cannot_stand_together() {
+        let refused = |keys| Keys::new(keys, SETTINGS).unwrap_err();
+        assert_eq!(refused(vec![]), NotKeys::None);
+        assert_eq!(refused(vec![named("a", 1), named("b", 2), named("a", 3)]), NotKeys::SameKid("a".to_owned()));
+        let many = (0..17_u8).map(|number| named(&number.to_string(), number)).collect();
+        assert_eq!(refused(many), NotKeys::TooMany(17));
+    }
+}

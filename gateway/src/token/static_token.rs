@@ -1,0 +1,209 @@
+//! Static tokens: long random words that open a few routes for a machine until they are
+//! taken out of the configuration. Only their SHA-256 is ever kept.
+
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+
+use super::{Digest, Presented};
+
+/// What the identity of every static token begins with, and no other.
+pub const STATIC_PREFIX: &str = "static:";
+
+/// The most static tokens that there may be: each is compared to each token that comes in.
+pub const MAX_STATIC_TOKENS: usize = 1024;
+
+/// The longest name, in bytes.
+const MAX_NAME_BYTES: usize = 64;
+
+/// What a new token begins with, so that whoever scans for leaked secrets can tell it.
+const TOKEN_PREFIX: &str = "holodule_";
+
+/// A name that cannot stand for a static token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must have 1 to {MAX_NAME_BYTES} characters of A-Z a-z 0-9 - . _")]
+pub struct NotAName;
+
+/// Static tokens that cannot be in force together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotStaticTokens {
+    /// There are over [`MAX_STATIC_TOKENS`].
+    #[error("{0} static tokens are more than {MAX_STATIC_TOKENS}")]
+    TooMany(usize),
+    /// Two have one name.
+    #[error("two static tokens have the name {0:?}")]
+    SameName(String),
+    /// Two have one SHA-256: which of the names stands for it could not be told.
+    #[error("the static tokens {0:?} and {1:?} have the same sha256")]
+    SameDigest(String, String),
+}
+
+/// The routes that a static token may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Routes {
+    /// Every one that is configured.
+    All,
+    /// These, by their names.
+    Named(Vec<String>),
+}
+
+/// What is known of a static token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticToken {
+    identity: Arc<str>,
+    sha256: Digest,
+    routes: Routes,
+    expires_at: Option<i64>,
+}
+
+impl StaticToken {
+    /// The token whose SHA-256 this is, called `name`: 1 to 64 characters of `A-Z a-z 0-9 - . _`.
+    /// From `expires_at` (seconds since 1970) on it opens nothing.
+    ///
+    /// # Errors
+    /// [`NotAName`].
+    pub fn new(name: &str, sha256: Digest, routes: Routes, expires_at: Option<i64>) -> Result<Self, NotAName> {
+        let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        if !is_plain || !(1..=MAX_NAME_BYTES).contains(&name.len()) {
+            return Err(NotAName);
+        }
+        Ok(Self { identity: format!("{STATIC_PREFIX}{name}").into(), sha256, routes, expires_at })
+    }
+
+    /// `static:` and its name.
+    pub fn identity(&self) -> &Arc<str> {
+        &self.identity
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        self.identity.strip_prefix(STATIC_PREFIX).unwrap_or_default()
+    }
+
+    /// Whether it opens the route of this name.
+    pub fn may_use(&self, route: &str) -> bool {
+        match &self.routes {
+            Routes::All => true,
+            Routes::Named(names) => names.iter().any(|name| name == route),
+        }
+    }
+
+    /// Whether it opens nothing any more at `now` (seconds since 1970).
+    pub fn is_expired(&self, now: i64) -> bool {
+        self.expires_at.is_some_and(|expires_at| expires_at <= now)
+    }
+
+    /// From when on it opens nothing, in seconds since 1970.
+    pub fn expires_at(&self) -> Option<i64> {
+        self.expires_at
+    }
+}
+
+/// The static tokens in force.
+#[derive(Clone, Debug, Default)]
+pub struct StaticTokens(Vec<Arc<StaticToken>>);
+
+impl StaticTokens {
+    /// Takes `tokens`.
+    ///
+    /// # Errors
+    /// [`NotStaticTokens`].
+    pub fn new(tokens: Vec<StaticToken>) -> Result<Self, NotStaticTokens> {
+        if tokens.len() > MAX_STATIC_TOKENS {
+            return Err(NotStaticTokens::TooMany(tokens.len()));
+        }
+        for (index, token) in tokens.iter().enumerate() {
+            for other in tokens.iter().skip(index + 1) {
+                if token.identity == other.identity {
+                    return Err(NotStaticTokens::SameName(token.name().to_owned()));
+                }
+                if token.sha256 == other.sha256 {
+                    return Err(NotStaticTokens::SameDigest(token.name().to_owned(), other.name().to_owned()));
+                }
+            }
+        }
+        Ok(Self(tokens.into_iter().map(Arc::new).collect()))
+    }
+
+    /// What `token` is, expired or not. It is compared to every one, and in constant time, so that
+    /// the time tells nothing of which are there.
+    pub fn find(&self, token: &Presented<'_>) -> Option<&Arc<StaticToken>> {
+        self.0.iter().fold(None, |found, known| if known.sha256 == token.digest { Some(known) } else { found })
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &StaticToken> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+}
+
+/// A new token: `holodule_` and 256 random bits in lower-case hexadecimal. `None` where the
+/// system gives no random bytes.
+pub fn random_static_token() -> Option<String> {
+    use std::fmt::Write as _;
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).ok()?;
+    Some(bytes.iter().fold(TOKEN_PREFIX.to_owned(), |mut word, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(word, "{byte:02x}");
+        word
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(name: &str, word: &str) -> StaticToken {
+        StaticToken::new(name, Digest::of(word.as_bytes()), Routes::Named(vec!["holodules".to_owned()]), Some(100))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_token_is_found_by_its_whole_self_alone() {
+        let tokens = StaticTokens::new(vec![token("a", "one"), token("b", "two"), token("c", "three")]).unwrap();
+        let find = |word: &str| tokens.find(&Presented::new(word.as_bytes()).unwrap()).map(|token| token.name());
+        assert_eq!((find("one"), find("two"), find("three")), (Some("a"), Some("b"), Some("c")));
+        assert_eq!((find(""), find("on"), find("One"), find("a"), find("four")), (None, None, None, None, None));
+        // Who has the configuration has no token.
+        assert_eq!(find(&Digest::of(b"one").to_string()), None);
+    }
+
+    #[test]
+    fn it_is_known_by_a_name_that_no_user_has() {
+        assert_eq!(&**token("collector", "one").identity(), "static:collector");
+    }
+
+    #[test]
+    fn it_opens_what_is_listed_until_it_expires() {
+        let token = token("a", "one");
+        assert!(token.may_use("holodules") && !token.may_use("notes") && !token.may_use(""));
+        assert!(!token.is_expired(99) && token.is_expired(100));
+        let all = StaticToken::new("a", Digest::of(b""), Routes::All, None).unwrap();
+        assert!(all.may_use("notes") && !all.is_expired(i64::MAX));
+    }
+
+    #[test]
+    fn two_of_one_name_or_digest_and_odd_names_are_refused() {
+        let refused = |tokens| StaticTokens::new(tokens).unwrap_err();
+        let twice = vec![token("a", "one"), token("b", "two"), token("a", "three")];
+        assert_eq!(refused(twice), NotStaticTokens::SameName("a".to_owned()));
+        let twice = vec![token("a", "one"), token("b", "one")];
+        assert_eq!(refused(twice), NotStaticTokens::SameDigest("a".to_owned(), "b".to_owned()));
+        let many = (0..=MAX_STATIC_TOKENS).map(|number| token(&number.to_string(), &number.to_string())).collect();
+        assert_eq!(refused(many), NotStaticTokens::TooMany(1025));
+        for name in ["", "a b", "static:a", "é", "a/b", &"n".repeat(65)] {
+            let odd = StaticToken::new(name, Digest::of(b""), Routes::All, None);
+            assert_eq!(odd.unwrap_err(), NotAName, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_new_word_can_be_told_from_anything_else_and_comes_once() {
+        let (one, two) = (random_static_token().unwrap(), random_static_token().unwrap());
+        assert_ne!(one, two);
+        let digits = one.strip_prefix("holodule_").unwrap();
+        assert_eq!(digits.len(), 64);
+        assert!(digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')));
+    }
+}
