@@ -6,6 +6,7 @@
 mod certificates;
 mod entry;
 mod environment;
+mod listener;
 mod source;
 mod token;
 
@@ -20,10 +21,11 @@ pub use environment::{Environment, environment};
 use source::Source;
 pub use source::{Problem, Problems, Secret};
 
+use crate::client::Proxies;
 use crate::cors::Origins;
 use crate::framing;
 use crate::limit::{self, Quota};
-use crate::listener::{self, Identity};
+use crate::listener::Identity;
 use crate::record::log;
 use crate::route::{self, CanonicalPath, Route, Table};
 use crate::token::{Keys, StaticTokens};
@@ -44,7 +46,9 @@ pub struct Config {
     /// The certificates with their keys, the one that is shown by default first.
     pub identities: Vec<Identity>,
     /// The public listener.
-    pub listener: listener::Settings,
+    pub listener: crate::listener::Settings,
+    /// Whose word on a client's address is taken.
+    pub proxies: Proxies,
     /// The keys of the tokens.
     pub keys: Arc<Keys>,
     /// The tokens of machines.
@@ -101,7 +105,8 @@ impl Config {
         let ops_addr = source.get_or("ops_addr", SocketAddr::from(([127, 0, 0, 1], 9180)));
         let announce_file = source.get("announce_file");
         let identities = certificates::read(&mut source);
-        let listener = read_listener(&mut source);
+        let proxies = listener::read_proxies(&mut source);
+        let listener = listener::read(&mut source, &proxies);
         let corridor = read_corridor(&mut source);
         let limit = read_limit(&mut source);
         let routes = read_routes(&mut source);
@@ -130,6 +135,7 @@ impl Config {
                 announce_file,
                 identities: identities?,
                 listener,
+                proxies,
                 keys: Arc::new(keys?),
                 static_tokens: static_tokens?,
                 corridor,
@@ -163,6 +169,7 @@ impl Config {
             remarks.push(format!("ops_addr {} can be reached from other hosts", self.ops_addr));
         }
         remarks.extend(token::remarks(&self.keys, &self.static_tokens));
+        remarks.extend(listener::remarks(&self.proxies));
         remarks
     }
 }
@@ -174,21 +181,6 @@ fn required<T: serde::de::DeserializeOwned>(source: &mut Source, key: &str, what
         source.problem(key, format!("is required: {what}"));
     }
     value
-}
-
-fn read_listener(source: &mut Source) -> listener::Settings {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers = source.number("listener.workers", cores as u64, 1..=1024);
-    let max_connections = source.number("listener.max_connections", 15_000, 1..=1_000_000);
-    listener::Settings {
-        handshake_timeout: source.seconds("listener.handshake_timeout", 10.0, 0.01..=600.0),
-        header_timeout: source.seconds("listener.header_timeout", 10.0, 0.01..=600.0),
-        keepalive_timeout: source.seconds("listener.keepalive_timeout", 60.0, 0.01..=3600.0),
-        write_timeout: source.seconds("listener.write_timeout", 30.0, 0.01..=3600.0),
-        max_connections: u32::try_from(max_connections).unwrap_or(u32::MAX),
-        workers: usize::try_from(workers).unwrap_or(1),
-        drain_timeout: source.seconds("drain_timeout", 10.0, 0.0..=600.0),
-    }
 }
 
 fn read_corridor(source: &mut Source) -> Corridor {

@@ -65,6 +65,24 @@ fn routes_can_come_from_the_environment() {
     assert!(keys_of(&problems).contains(&"route[0]"), "{problems}");
 }
 
+#[test]
+fn proxies_that_cannot_be_trusted_are_told() {
+    let problems = read(
+        "[client]\ntrusted_proxies = ['10.0.0.0/8', 'nginx', '0.0.0.0/0']\nheader = 'Forwarded'\n",
+        &[("CLIENT_HEADER", "X Y")],
+    )
+    .err()
+    .unwrap();
+    let told: Vec<_> = problems.0.iter().filter(|problem| problem.key.starts_with("client.")).collect();
+    assert_eq!(told.len(), 3, "{problems}");
+    assert!(told[0].reason.starts_with("\"nginx\"") && told[1].reason.starts_with("\"0.0.0.0/0\""), "{problems}");
+    assert_eq!((told[2].key.as_str(), told[2].reason.as_str()), ("client.header", "is no header name"));
+    let problems = read("[client]\nheader = 'forwarded'\n", &[]).err().unwrap();
+    assert!(keys_of(&problems).contains(&"client.header"), "{problems}");
+    let problems = read("[listener]\nproxy_protocol = true\n", &[]).err().unwrap();
+    assert!(keys_of(&problems).contains(&"listener.proxy_protocol"), "{problems}");
+}
+
 /// A certificate for `localhost`, made by the library that only tests use.
 fn certificate(folder: &Path) -> [(String, String); 2] {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -123,6 +141,7 @@ fn the_reference_holds_every_key_at_its_default() {
     assert_eq!(written.https_addr, default.https_addr);
     assert_eq!(written.ops_addr, default.ops_addr);
     assert_eq!(written.listener, default.listener);
+    assert_eq!(written.proxies, default.proxies);
     assert_eq!(written.corridor, default.corridor);
     assert_eq!(written.limit, default.limit);
     assert_eq!((written.api, written.admin), (default.api, default.admin));

@@ -66,6 +66,10 @@ impl Flow {
         let (Some(client), Some(principal), Some(matched)) = (ctx.client, &ctx.principal, &ctx.matched) else {
             return Err(Error::explain(ErrorType::InternalError, "a request that did not pass the corridor"));
         };
+        // What a proxy said of the client has been read; the backend hears it from us.
+        if let Some(header) = &self.proxies.header {
+            session.req_header_mut().remove_header(header);
+        }
         let request = session.req_header();
         let facts = Facts {
             client,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Method;
 
-use crate::client::Prefix;
+use crate::client::{Prefix, Proxies};
 use crate::cors::Origins;
 use crate::framing::{self, Body, Refusal};
 use crate::limit::Limits;
@@ -23,6 +23,8 @@ pub struct Gate {
     pub sizes: framing::Settings,
     /// Stands on every answer; 0 sends none.
     pub hsts_max_age: u64,
+    /// Who may speak for others, so that its address is not the client's.
+    pub proxies: Arc<Proxies>,
     /// What is refused here counts against the limit of its address, too.
     pub limits: Arc<Limits>,
     /// When the limits began.
@@ -61,8 +63,9 @@ impl listener::Gate for Gate {
 
 impl Gate {
     fn refuse(&self, head: &[u8], peer: SocketAddr, refusal: Refusal) -> Bytes {
-        let address = crate::client::address(peer);
-        if let Some(limiter) = &self.limits.address {
+        let address = peer.ip();
+        // Whom a proxy speaks for is not known here, and the proxy must not pay for everybody.
+        if let Some(limiter) = self.limits.address.as_ref().filter(|_| !self.proxies.speaks_for_others(address)) {
             // Within the limit or over it: the contract puts these refusals first.
             let _ = limiter.take(&Some(Prefix::from(address)), self.started.elapsed());
         }
@@ -74,6 +77,7 @@ impl Gate {
         self.metrics.request(route::NONE, &method, Some(answer.status), Duration::ZERO, None);
         crate::record::write(&Access {
             request_id: &request_id,
+            // No header of such a head can be believed, not even a proxy's.
             client: Some(address),
             method: method_label(&method),
             route: route::NONE,

@@ -26,7 +26,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use tokio::time::timeout;
 
 use crate::authenticate::{Accepted, authenticate};
-use crate::client::Prefix;
+use crate::client::{Prefix, Proxies};
 use crate::config::Corridor;
 use crate::framing::{self, Head, Target};
 use crate::limit::{self, Exceeded, Limiter, Limits};
@@ -43,6 +43,8 @@ pub use gate::Gate;
 pub struct Flow {
     /// What the corridor itself needs to know.
     pub settings: Corridor,
+    /// Whose word on a client's address is taken.
+    pub proxies: Arc<Proxies>,
     /// What opens the door at present.
     pub accepted: Arc<ArcSwap<Accepted>>,
     /// Asks the backend for a login; `None` where the login is off.
@@ -158,6 +160,14 @@ impl Flow {
         Answer::preflight(&methods)
     }
 
+    /// Who is calling.
+    fn client_address(&self, session: &Session) -> Option<IpAddr> {
+        match session.client_addr()? {
+            PeerAddr::Inet(peer) => Some(self.proxies.client(*peer, &session.req_header().headers)),
+            PeerAddr::Unix(_) => None,
+        }
+    }
+
     /// `POST /auth`.
     async fn log_in(&self, session: &mut Session, ctx: &mut Context, backend: &Client) -> Answer {
         if session.req_header().method != Method::POST {
@@ -209,7 +219,7 @@ impl ProxyHttp for Flow {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        ctx.client = client_address(session);
+        ctx.client = self.client_address(session);
         ctx.sharing = self.settings.allowed_origins.sharing(&session.req_header().headers);
         session.set_read_timeout(Some(self.settings.read_timeout));
         match self.walk(session, ctx).await {
@@ -311,13 +321,6 @@ fn is_client_gone(error: &Error) -> bool {
     }
     let gone = matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed);
     *error.esource() == ErrorSource::Downstream && gone
-}
-
-fn client_address(session: &Session) -> Option<IpAddr> {
-    match session.client_addr()? {
-        PeerAddr::Inet(address) => Some(crate::client::address(*address)),
-        PeerAddr::Unix(_) => None,
-    }
 }
 
 /// Reads a request's body of at most `limit` bytes.

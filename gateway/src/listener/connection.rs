@@ -18,7 +18,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::{LazyConfigAcceptor, server};
 
-use super::{ConnectionInfo, Failure, Gate, Identities, Idle, Observe, Settings, TlsStream};
+use super::admission::{Admission, Counted};
+use super::{ConnectionInfo, Failure, Gate, Identities, Idle, Observe, Refused, Settings, TlsStream, proxy};
 
 /// What a client of HTTP/2 sends first (RFC 9113, section 3.4), in bytes.
 const PREFACE_BYTES: usize = 24;
@@ -31,8 +32,15 @@ pub(super) struct Connection<A> {
     pub(super) identities: Arc<Identities>,
     pub(super) app: Arc<A>,
     pub(super) gate: Arc<dyn Gate>,
-    pub(super) settings: Settings,
+    pub(super) admission: Arc<Admission>,
+    pub(super) settings: Arc<Settings>,
     pub(super) drain: watch::Receiver<bool>,
+}
+
+/// How a connection ended before its first request.
+enum End {
+    Failed(Failure),
+    Refused(Refused),
 }
 
 /// What was read of a head.
@@ -48,7 +56,7 @@ enum Read {
 impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
     /// Serves `stream` until it ends.
     pub(super) async fn run(mut self, stream: TcpStream, peer: SocketAddr, observer: &dyn Observe) {
-        let Some(mut stream) = self.shake_hands(stream, peer, observer).await else { return };
+        let Some((mut stream, _counted)) = self.shake_hands(stream, peer, observer).await else { return };
         if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
             let preface = timeout(self.settings.header_timeout, read_preface(&mut stream));
             let preface = tokio::select! {
@@ -68,24 +76,47 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
         }
     }
 
-    async fn shake_hands(&self, stream: TcpStream, peer: SocketAddr, observer: &dyn Observe) -> Option<TlsStream> {
+    /// Hears whose the connection is, where a proxy has to tell, and does the TLS handshake:
+    /// both within one deadline. The guard counts the connection for whom the proxy told.
+    async fn shake_hands(
+        &self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        observer: &dyn Observe,
+    ) -> Option<(TlsStream, Option<Counted>)> {
         let accepted = Instant::now();
         // Answers leave in one piece; waiting for more to send would only delay them.
         if stream.set_nodelay(true).is_err() {
             observer.failed(Failure::Disconnected);
             return None;
         }
-        match timeout(self.settings.handshake_timeout, accept(stream, &self.identities)).await {
-            Ok(Ok((stream, info))) => {
-                let stream = TlsStream::new(stream, peer, info, accepted.elapsed(), self.settings.write_timeout);
+        let handshake = async {
+            let told = if self.settings.proxy_protocol { self.hear_proxy(&mut stream).await? } else { None };
+            let accept = accept(stream, &self.identities).await;
+            let (stream, info) = accept.map_err(|error| End::Failed(failure(&error, Failure::Protocol)))?;
+            let (client, counted) = told.map_or((peer, None), |(client, counted)| (client, Some(counted)));
+            let stream = TlsStream::new(stream, client, info, accepted.elapsed(), self.settings.write_timeout);
+            Ok((stream, counted))
+        };
+        match timeout(self.settings.handshake_timeout, handshake).await {
+            Ok(Ok((stream, counted))) => {
                 observer.shaken(stream.version());
-                return Some(stream);
+                return Some((stream, counted));
             }
-            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => observer.failed(Failure::Protocol),
-            Ok(Err(_)) => observer.failed(Failure::Disconnected),
+            Ok(Err(End::Failed(failure))) => observer.failed(failure),
+            Ok(Err(End::Refused(refused))) => observer.refused(refused),
             Err(_) => observer.failed(Failure::Timeout),
         }
         None
+    }
+
+    /// Whose a proxy says the connection is, counted for that client; `None` where it is the
+    /// proxy's own.
+    async fn hear_proxy(&self, stream: &mut TcpStream) -> Result<Option<(SocketAddr, Counted)>, End> {
+        let told = proxy::read(stream).await.map_err(|error| End::Failed(failure(&error, Failure::ProxyHeader)))?;
+        let Some(client) = told else { return Ok(None) };
+        let counted = self.admission.count(client.ip()).ok_or(End::Refused(Refused::PerAddress))?;
+        Ok(Some((client, counted)))
     }
 
     /// One request after the other, as pingora's own loop does it, with the head read first.
@@ -157,6 +188,11 @@ async fn accept(
     let served = served.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no certificate"))?;
     let stream = start.into_stream(served.config).await?;
     Ok((stream, ConnectionInfo { identity: served.identity }))
+}
+
+/// The failure behind an error: `odd` where the client sent something wrong.
+fn failure(error: &io::Error, odd: Failure) -> Failure {
+    if error.kind() == io::ErrorKind::InvalidData { odd } else { Failure::Disconnected }
 }
 
 /// Reads ahead until a head has ended.

@@ -3,26 +3,29 @@
 //! The stock listener of pingora has a fixed handshake deadline, no cap and large buffers;
 //! this one is a pingora [`Service`] of our own around the same HTTP application.
 
+mod admission;
 mod chunks;
 mod connection;
 mod identity;
 mod info;
+mod proxy;
 mod stream;
 mod tls;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use ipnet::IpNet;
 use pingora::apps::HttpServerApp;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
-use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::sync::watch;
 
+use admission::{Admission, Counted};
 use connection::Connection;
 pub use identity::{Identity, NotAnIdentity};
 pub use info::ConnectionInfo;
@@ -33,7 +36,7 @@ pub use tls::Identities;
 pub const VERSIONS: [&str; 2] = ["1.2", "1.3"];
 
 /// How connections are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// For the whole TLS handshake. 10 s by default.
     pub handshake_timeout: Duration,
@@ -46,6 +49,15 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// Connections at once, over which the newest is closed. 15,000 by default.
     pub max_connections: u32,
+    /// Connections of one client at once, over which the newest is closed; a client being an
+    /// IPv4 address or the /64 of an IPv6 address. 2,000 by default. Those that come from a
+    /// trusted proxy count for the client it tells of by the PROXY protocol, or for none.
+    pub max_connections_per_address: u32,
+    /// Whether every connection has to come from a trusted proxy and to begin with a header of
+    /// the PROXY protocol, the deadline of the handshake counting for it.
+    pub proxy_protocol: bool,
+    /// Where connections that carry many clients come from.
+    pub trusted_proxies: Vec<IpNet>,
     /// Worker threads.
     pub workers: usize,
     /// How long a stop waits for what is under way.
@@ -59,20 +71,48 @@ pub enum Failure {
     Timeout,
     /// The client spoke no TLS that we accept.
     Protocol,
+    /// A proxy sent no PROXY header that we accept.
+    ProxyHeader,
     /// The connection broke.
     Disconnected,
 }
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 3] = [Self::Timeout, Self::Protocol, Self::Disconnected];
+    pub const ALL: [Self; 4] = [Self::Timeout, Self::Protocol, Self::ProxyHeader, Self::Disconnected];
 
     /// The reason as a metric tells it.
     pub fn label(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
+            Self::ProxyHeader => "proxy_header",
             Self::Disconnected => "disconnected",
+        }
+    }
+}
+
+/// Why a connection was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// There are too many.
+    MaxConnections,
+    /// There are too many of this client.
+    PerAddress,
+    /// It should be a trusted proxy's.
+    UntrustedProxy,
+}
+
+impl Refused {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::MaxConnections, Self::PerAddress, Self::UntrustedProxy];
+
+    /// The reason as a metric tells it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::MaxConnections => "max_connections",
+            Self::PerAddress => "per_address",
+            Self::UntrustedProxy => "untrusted_proxy",
         }
     }
 }
@@ -125,8 +165,8 @@ pub trait Observe: Send + Sync + 'static {
     fn opened(&self);
     /// A connection ended.
     fn closed(&self);
-    /// A connection was refused at the cap.
-    fn refused(&self);
+    /// A connection was not taken.
+    fn refused(&self, refused: Refused);
     /// A handshake ended well, with this version (one of [`VERSIONS`]).
     fn shaken(&self, version: &'static str);
     /// A handshake failed.
@@ -161,7 +201,7 @@ pub struct Listener<A> {
     app: Arc<A>,
     gate: Arc<dyn Gate>,
     observer: Arc<dyn Observe>,
-    settings: Settings,
+    settings: Arc<Settings>,
     drain: Drain,
 }
 
@@ -176,7 +216,7 @@ impl<A> Listener<A> {
         settings: Settings,
         drain: Drain,
     ) -> Self {
-        Self { socket: Some(socket), identities, app, gate, observer, settings, drain }
+        Self { socket: Some(socket), identities, app, gate, observer, settings: Arc::new(settings), drain }
     }
 }
 
@@ -204,8 +244,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Service for Listener<A> {
 
 impl<A: HttpServerApp + Send + Sync + 'static> Listener<A> {
     async fn serve(&mut self, socket: tokio::net::TcpListener) {
-        let cap = self.settings.max_connections;
-        let free = Arc::new(Semaphore::new(usize::try_from(cap).unwrap_or(Semaphore::MAX_PERMITS)));
+        let admission = Admission::new(self.settings.max_connections, self.settings.max_connections_per_address);
         while !*self.drain.asked.borrow() {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
@@ -221,29 +260,49 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listener<A> {
                     continue;
                 }
             };
+            let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
             // A closed connection tells the newest client at once, before any work is done.
-            let Ok(permit) = Arc::clone(&free).try_acquire_owned() else {
-                self.observer.refused();
+            let Some(permit) = admission.enter() else {
+                self.observer.refused(Refused::MaxConnections);
                 continue;
+            };
+            let counted = match self.count(&admission, peer.ip()) {
+                Ok(counted) => counted,
+                Err(refused) => {
+                    self.observer.refused(refused);
+                    continue;
+                }
             };
             let open = Open::new(Arc::clone(&self.observer));
             let connection = Connection {
                 identities: Arc::clone(&self.identities),
                 app: Arc::clone(&self.app),
                 gate: Arc::clone(&self.gate),
-                settings: self.settings,
+                admission: Arc::clone(&admission),
+                settings: Arc::clone(&self.settings),
                 drain: self.drain.asked.clone(),
             };
             tokio::spawn(async move {
                 connection.run(stream, peer, &*open.0).await;
-                drop((open, permit));
+                drop((open, permit, counted));
             });
         }
         drop(socket);
         // Connections that wait for a request are told; those that answer one may end it.
         self.app.http_cleanup().await;
-        if timeout(self.settings.drain_timeout, free.acquire_many(cap)).await.is_err() {
+        if !admission.wait_until_empty(self.settings.drain_timeout).await {
             tracing::warn!("connections were still open at the end of the drain timeout");
+        }
+    }
+
+    /// Counts a connection for its client; one of a trusted proxy counts for none until it has
+    /// told whose it is.
+    fn count(&self, admission: &Arc<Admission>, peer: IpAddr) -> Result<Option<Counted>, Refused> {
+        let is_trusted = self.settings.trusted_proxies.iter().any(|network| network.contains(&peer));
+        match (is_trusted, self.settings.proxy_protocol) {
+            (true, _) => Ok(None),
+            (false, true) => Err(Refused::UntrustedProxy),
+            (false, false) => admission.count(peer).map(Some).ok_or(Refused::PerAddress),
         }
     }
 }

@@ -46,7 +46,7 @@ pub struct Labels<'a> {
     pub handshakes: &'a [&'a str],
     /// Why handshakes fail.
     pub handshake_failures: &'a [&'a str],
-    /// Caps at which connections are closed.
+    /// Why connections are not taken.
     pub connections_refused: &'a [&'a str],
     /// Deadlines at which connections are closed.
     pub connections_reaped: &'a [&'a str],
@@ -144,7 +144,7 @@ impl Metrics {
             connections: gauge("gateway_connections", "Open client connections.")?,
             connections_refused: counters(
                 "gateway_connections_refused_total",
-                "Connections closed at a cap.",
+                "Connections that were not taken, by reason.",
                 &["reason"],
             )?,
             connections_reaped: counters(
@@ -247,7 +247,7 @@ impl Metrics {
         &self.connections
     }
 
-    /// Counts a connection that was closed at a cap.
+    /// Counts a connection that was not taken.
     pub fn connection_refused(&self, reason: &'static str) {
         self.connections_refused.with_label_values(&[reason]).inc();
     }

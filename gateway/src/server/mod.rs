@@ -26,7 +26,7 @@ use crate::authenticate::{self, Accepted};
 use crate::config::Config;
 use crate::flow::{Flow, Gate};
 use crate::limit::Limits;
-use crate::listener::{self, Drain, Failure, Identities, Idle, Listener};
+use crate::listener::{self, Drain, Failure, Identities, Idle, Listener, Refused};
 use crate::login;
 use crate::record::log::Writer;
 use crate::record::{Labels, Metrics};
@@ -107,7 +107,9 @@ impl Gateway {
         };
         let limits = Arc::new(Limits::new(&config.limit));
         let started = Instant::now();
+        let proxies = Arc::new(config.proxies);
         let gate = Gate {
+            proxies: Arc::clone(&proxies),
             sizes: config.corridor.sizes,
             hsts_max_age: config.corridor.hsts_max_age,
             limits: Arc::clone(&limits),
@@ -117,6 +119,7 @@ impl Gateway {
         };
         let flow = Flow {
             settings: config.corridor,
+            proxies,
             accepted: Arc::new(ArcSwap::from_pointee(Accepted {
                 keys: config.keys,
                 static_tokens: config.static_tokens,
@@ -232,6 +235,7 @@ fn tell_expiries(metrics: &Metrics, identities: &Identities) {
 
 fn touch(metrics: &Metrics, config: &Config) {
     let failures = Failure::ALL.map(Failure::label);
+    let refused = Refused::ALL.map(Refused::label);
     let idle = Idle::ALL.map(Idle::label);
     metrics.touch(&Labels {
         logins: &login::Refusal::LABELS,
@@ -239,7 +243,7 @@ fn touch(metrics: &Metrics, config: &Config) {
         rate_limited: &Limits::LABELS,
         handshakes: &listener::VERSIONS,
         handshake_failures: &failures,
-        connections_refused: &[observe::MAX_CONNECTIONS],
+        connections_refused: &refused,
         connections_reaped: &idle,
         routes: config.routes.iter().map(|route| route.name.as_str()).chain(route::RESERVED_NAMES).collect(),
     });

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::listener::{Failure, Idle, Observe};
+use crate::listener::{Failure, Idle, Observe, Refused};
 use crate::record::Metrics;
-
-/// The label of connections that were closed because there were too many.
-pub(super) const MAX_CONNECTIONS: &str = "max_connections";
 
 /// Counts what the listener tells.
 pub(super) struct Observer(pub(super) Arc<Metrics>);
@@ -20,8 +17,8 @@ impl Observe for Observer {
         self.0.connections().dec();
     }
 
-    fn refused(&self) {
-        self.0.connection_refused(MAX_CONNECTIONS);
+    fn refused(&self, refused: Refused) {
+        self.0.connection_refused(refused.label());
     }
 
     fn shaken(&self, version: &'static str) {

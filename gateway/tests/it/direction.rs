@@ -38,7 +38,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ),
     ("respond", &["authenticate", "cors", "framing", "limit", "login", "route", "token"]),
     ("authenticate", &["token"]),
-    ("config", &["cors", "framing", "limit", "listener", "record", "route", "token", "upstream"]),
+    ("config", &["client", "cors", "framing", "limit", "listener", "record", "route", "token", "upstream"]),
     ("login", &["token", "upstream"]),
     ("revocation", &["upstream"]),
     ("cache", &["upstream"]),

@@ -1,4 +1,4 @@
-//! The public listener: versions, ALPN, names, deadlines, the cap.
+//! The public listener: versions, ALPN, names, the deadline of the handshake.
 
 use std::time::{Duration, Instant};
 
@@ -118,19 +118,4 @@ async fn a_client_that_does_not_shake_hands_is_cut_off() {
         gateway.metric(r#"gateway_tls_handshake_failures_total{reason="timeout"}"#).await == Some(2.0)
     })
     .await;
-}
-
-#[tokio::test]
-async fn connections_over_the_cap_are_closed_and_those_under_it_served() {
-    let (api, admin) = (api().await, admin().await);
-    let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_MAX_CONNECTIONS", "2")]);
-    let mut first = gateway.connect().await;
-    let second = gateway.connect().await;
-    let refused = Connection::open(gateway.https).await;
-    assert!(refused.is_err());
-    assert_eq!(first.exchange(get(DAY, "")).await.status, 200);
-    assert_eq!(gateway.metric(r#"gateway_connections_refused_total{reason="max_connections"}"#).await, Some(1.0));
-    drop(second);
-    until("there is room again", async || gateway.metric("gateway_connections").await == Some(1.0)).await;
-    until("a connection is taken", async || Connection::open(gateway.https).await.is_ok()).await;
 }

@@ -1,7 +1,7 @@
 //! A client that sends the bytes it is given and reads what comes back.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,21 +53,18 @@ pub async fn handshake_with(
     name: &'static str,
     config: ClientConfig,
 ) -> io::Result<TlsStream<TcpStream>> {
-    handshake_over(TcpStream::connect(address).await?, name, config).await
+    shake_hands(TcpStream::connect(address).await?, name, config).await
 }
 
-/// Shakes hands from this address of the loopback network.
-async fn handshake_from(
-    source: Ipv4Addr,
-    address: SocketAddr,
-    config: ClientConfig,
-) -> io::Result<TlsStream<TcpStream>> {
+/// Connects from `source`, which is any address of the loopback network.
+pub async fn connect_from(source: impl Into<IpAddr>, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    socket.bind((IpAddr::from(source), 0).into())?;
-    handshake_over(socket.connect(address).await?, "localhost", config).await
+    socket.bind(SocketAddr::new(source.into(), 0))?;
+    socket.connect(address).await
 }
 
-async fn handshake_over(
+/// Shakes hands on a connection that is open, with whom the client takes for `name`.
+pub async fn shake_hands(
     stream: TcpStream,
     name: &'static str,
     config: ClientConfig,
@@ -91,10 +88,19 @@ impl Connection {
         Ok(Self::over(handshake(address, tls(rustls::ALL_VERSIONS, &["http/1.1"])).await?))
     }
 
+    /// Opens one from `source`, which is any address of the loopback network.
+    pub async fn try_open_from(source: impl Into<IpAddr>, address: SocketAddr) -> io::Result<Self> {
+        Self::open_on(connect_from(source, address).await?).await
+    }
+
     /// Opens one from 127.0.0.`host`, so that a test can be several clients.
     pub async fn open_from(host: u8, address: SocketAddr) -> Self {
-        let source = Ipv4Addr::new(127, 0, 0, host);
-        Self::over(handshake_from(source, address, tls(rustls::ALL_VERSIONS, &["http/1.1"])).await.unwrap())
+        Self::try_open_from([127, 0, 0, host], address).await.unwrap()
+    }
+
+    /// Shakes hands on a connection that is open.
+    pub async fn open_on(stream: TcpStream) -> io::Result<Self> {
+        Ok(Self::over(shake_hands(stream, "localhost", tls(rustls::ALL_VERSIONS, &["http/1.1"])).await?))
     }
 
     /// Takes a stream on which the handshake is done.

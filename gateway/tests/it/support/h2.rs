@@ -18,7 +18,11 @@ pub struct Http2(SendRequest<Bytes>);
 
 impl Http2 {
     pub async fn open(address: SocketAddr) -> Self {
-        let stream = handshake(address, tls(rustls::ALL_VERSIONS, &["h2"])).await.unwrap();
+        Self::over(handshake(address, tls(rustls::ALL_VERSIONS, &["h2"])).await.unwrap()).await
+    }
+
+    /// Takes a stream on which the TLS handshake is done.
+    pub async fn over(stream: TlsStream<TcpStream>) -> Self {
         let (client, connection) = h2::client::handshake(stream).await.unwrap();
         // How the connection ends is told by its streams.
         tokio::spawn(async move { connection.await.err() });

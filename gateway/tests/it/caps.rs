@@ -1,0 +1,56 @@
+//! How many connections are taken: in all, and of one client.
+
+use crate::support::client::{Connection, connect_from};
+use crate::support::{DAY, Gateway, admin, api, get, until};
+
+/// The refusals of this reason so far.
+async fn refusals(gateway: &Gateway, reason: &str) -> Option<f64> {
+    gateway.metric(&format!(r#"gateway_connections_refused_total{{reason="{reason}"}}"#)).await
+}
+
+#[tokio::test]
+async fn connections_over_the_cap_are_closed_and_those_under_it_served() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_MAX_CONNECTIONS", "2")]);
+    let mut first = gateway.connect().await;
+    let second = gateway.connect().await;
+    let refused = Connection::open(gateway.https).await;
+    assert!(refused.is_err());
+    assert_eq!(first.exchange(get(DAY, "")).await.status, 200);
+    assert_eq!(refusals(&gateway, "max_connections").await, Some(1.0));
+    drop(second);
+    until("there is room again", async || gateway.metric("gateway_connections").await == Some(1.0)).await;
+    until("a connection is taken", async || Connection::open(gateway.https).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn connections_over_the_cap_of_one_client_are_closed_and_other_clients_served() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_MAX_CONNECTIONS_PER_ADDRESS", "2")]);
+    // They count from accept: one of them never shakes hands.
+    let silent = connect_from([127, 0, 0, 2], gateway.https).await.unwrap();
+    let mut first = Connection::try_open_from([127, 0, 0, 2], gateway.https).await.unwrap();
+    assert!(Connection::try_open_from([127, 0, 0, 2], gateway.https).await.is_err());
+    assert_eq!(refusals(&gateway, "per_address").await, Some(1.0));
+    assert_eq!(first.exchange(get(DAY, "")).await.status, 200, "the older ones are served");
+    let mut other = Connection::try_open_from([127, 0, 0, 3], gateway.https).await.unwrap();
+    assert_eq!(other.exchange(get(DAY, "")).await.status, 200);
+    drop(silent);
+    until("there is room again", async || Connection::try_open_from([127, 0, 0, 2], gateway.https).await.is_ok()).await;
+    assert_eq!(refusals(&gateway, "max_connections").await, Some(0.0));
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_may_open_more_than_one_client() {
+    let (api, admin) = (api().await, admin().await);
+    let settings = [("LISTENER_MAX_CONNECTIONS_PER_ADDRESS", "1"), ("CLIENT_TRUSTED_PROXIES", "['127.0.0.2']")];
+    let gateway = Gateway::start_with(&api, &admin, &settings);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(Connection::try_open_from([127, 0, 0, 2], gateway.https).await.unwrap());
+    }
+    for connection in &mut open {
+        assert_eq!(connection.exchange(get(DAY, "")).await.status, 200);
+    }
+    assert_eq!(refusals(&gateway, "per_address").await, Some(0.0));
+}
