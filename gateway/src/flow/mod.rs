@@ -19,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, Version, header};
 use pingora::http::RequestHeader;
 use pingora::modules::http::HttpModules;
+use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -256,6 +257,10 @@ impl ProxyHttp for Flow {
             let answer = Answer { close: true, ..Answer::upstream(status) };
             // The client may be gone as well; there is nobody else to tell.
             let _ = respond::send(session, answer, &ctx.marks(self.settings.hsts_max_age)).await;
+            // pingora drops the connection, and what the client still sends would reset it.
+            if let ServerSession::H1(downstream) = session.as_downstream_mut() {
+                downstream.shutdown().await;
+            }
         }
         FailToProxy { error_code: if answerable { status.as_u16() } else { 0 }, can_reuse_downstream: false }
     }

@@ -249,6 +249,7 @@ async fn refuse(stream: &mut TlsStream, answer: &[u8]) {
         stream.flush().await
     };
     // Whether the client heard it makes no difference to what follows.
-    let _ = timeout(REFUSAL_TIMEOUT, told).await;
-    stream.close().await;
+    if let Ok(Ok(())) = timeout(REFUSAL_TIMEOUT, told).await {
+        let _ = stream.shutdown().await;
+    }
 }

@@ -20,7 +20,7 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server;
@@ -36,6 +36,11 @@ const PIECE_BYTES: usize = 4 * 1024;
 
 /// How long a closing connection waits for its last bytes to leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a client that was answered early may go on sending before its connection is closed,
+/// and how much, in bytes as TCP carries them.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 /// A connection on which the handshake is done.
 pub struct TlsStream {
@@ -59,6 +64,14 @@ pub struct TlsStream {
     write_timeout: Duration,
     /// Runs while the client takes nothing of what is to be written.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Set once the goodbye has left, while the client may still be sending.
+    linger: Option<Linger>,
+}
+
+/// What is left to a client that sends although it was told goodbye.
+struct Linger {
+    timeout: Pin<Box<Sleep>>,
+    bytes: usize,
 }
 
 impl TlsStream {
@@ -100,6 +113,7 @@ impl TlsStream {
             written: 0,
             write_timeout,
             stalled: None,
+            linger: None,
         }
     }
 
@@ -177,10 +191,41 @@ impl TlsStream {
         self.version
     }
 
-    /// Writes what is left, says goodbye and closes.
+    /// Writes what is left, says goodbye and closes, whatever the client may still be sending:
+    /// for a connection on which no answer is under way.
     pub async fn close(&mut self) {
+        let goodbye = std::future::poll_fn(|cx| self.poll_goodbye(cx));
         // A peer that reads nothing, or is gone, must not hold the connection open.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, AsyncWriteExt::shutdown(self)).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+    }
+
+    fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    /// Whether the client may still be sending: of a request that was not read to its end, or
+    /// one that will not be answered.
+    fn may_be_sent_to(&self) -> bool {
+        !self.ahead.is_empty() || self.chunks.is_some() || self.allowance.is_some_and(|left| left > 0)
+    }
+
+    /// Hears a client out that was told goodbye, within bounds, and takes nothing in: to close on
+    /// it at once would reset the connection, and the reset can reach it before it has read the
+    /// answer (RFC 9112, section 9.6). What comes is not even decrypted.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let new = || Linger { timeout: Box::pin(sleep(LINGER_TIMEOUT)), bytes: LINGER_BYTES };
+        let linger = self.linger.get_or_insert_with(new);
+        let mut piece = [0; PIECE_BYTES];
+        while linger.timeout.as_mut().poll(cx).is_pending() {
+            let mut piece = ReadBuf::new(&mut piece);
+            ready!(Pin::new(&mut *self.inner.get_mut().0).poll_read(cx, &mut piece))?;
+            linger.bytes = linger.bytes.saturating_sub(piece.filled().len());
+            if piece.filled().is_empty() || linger.bytes == 0 {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Passes on what became of a write, which may wait for its client only so long.
@@ -276,8 +321,11 @@ impl AsyncWrite for TlsStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        if self.linger.is_none() {
+            let goodbye = self.poll_goodbye(cx);
+            ready!(self.bounded(cx, goodbye))?;
+        }
+        if self.may_be_sent_to() { self.poll_linger(cx) } else { Poll::Ready(Ok(())) }
     }
 }
 

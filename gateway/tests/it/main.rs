@@ -17,6 +17,7 @@ mod client;
 mod cors;
 mod direction;
 mod drain;
+mod early;
 mod failure;
 mod forward;
 mod framing;

@@ -118,6 +118,11 @@ impl Connection {
         timeout(PATIENCE, sending).await.expect("sending takes too long").unwrap();
     }
 
+    /// Sends bytes, or tells that the other side takes no more.
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("sending takes too long")
+    }
+
     /// Sends as much as the other side takes before it closes.
     pub async fn send_what_is_taken(&mut self, bytes: impl AsRef<[u8]>) {
         // It may have answered and turned away; what it answered is still to be read.
