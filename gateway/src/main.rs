@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use holodule_gateway::config::{Config, Problems, environment};
 use holodule_gateway::record::log;
-use holodule_gateway::server::{Gateway, stop_signal};
+use holodule_gateway::server::{Gateway, Signals};
 use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -33,7 +33,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT (the default).
+    /// Serve until SIGTERM or SIGINT (the default). SIGHUP reads the configuration again: keys, static
+    /// tokens and certificates change at once.
     Serve,
     /// Validate the configuration and exit: 0 where it is valid, 1 where it is not.
     Check,
@@ -91,6 +92,9 @@ fn read_config(file: Option<&Path>) -> Result<Config, Problems> {
 fn check(file: Option<&Path>) -> Outcome {
     let config = read_config(file)?;
     let mut out = io::stdout();
+    for warning in config.warnings() {
+        writeln!(out, "warning: {warning}")?;
+    }
     for remark in config.remarks() {
         writeln!(out, "note: {remark}")?;
     }
@@ -118,16 +122,29 @@ fn new_static_token(name: &str, routes: &[String], expires: Option<OffsetDateTim
 fn serve(file: Option<&Path>) -> Outcome {
     let config = read_config(file)?;
     let writer = log::start(config.log)?;
+    for warning in config.warnings() {
+        tracing::warn!(warning, "worth knowing");
+    }
     for remark in config.remarks() {
         tracing::info!(remark, "worth knowing");
     }
     let gateway = Gateway::build(config, Some(&writer))?;
-    // The listeners are bound, so whoever waits for the service can connect. Without
-    // systemd there is nobody to tell.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    gateway.run(async {
-        if let Err(error) = stop_signal().await {
-            tracing::error!(%error, "signals cannot be waited for; stopping");
+    let file = file.map(Path::to_owned);
+    let reloader = gateway.reloader(move || read_config(file.as_deref()));
+    gateway.run(async move {
+        match Signals::catch() {
+            Ok(signals) => {
+                // The listeners are bound and the signals caught, so whoever waits for the service
+                // can go on. Without systemd there is nobody to tell.
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+                signals
+                    .wait(|| {
+                        // What became of it stands in the log and in the metrics.
+                        let _ = reloader.reload();
+                    })
+                    .await;
+            }
+            Err(error) => tracing::error!(%error, "signals cannot be waited for; stopping"),
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     });

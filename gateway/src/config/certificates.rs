@@ -32,6 +32,7 @@ pub(super) fn read(source: &mut Source) -> Option<Vec<Identity>> {
 }
 
 fn read_pair(source: &mut Source, section: &str, certificate: &Path, private_key: &Path) -> Option<Identity> {
+    source.expect_private(private_key);
     let read = Identity::read(certificate, private_key).map_err(|error| {
         let key = match error {
             NotAnIdentity::Certificate(_) => "certificate",

@@ -92,7 +92,10 @@ impl Entry {
     pub(super) fn secret(&mut self, source: &mut Source, field: &str) -> Option<Secret> {
         let file_field = format!("{field}_file");
         match (self.fields.contains_key(field), self.fields.contains_key(&file_field)) {
-            (true, false) => self.text(source, field).map(Secret::new),
+            (true, false) => {
+                source.expect_private_file();
+                self.text(source, field).map(Secret::new)
+            }
             (false, true) => {
                 let path = self.text(source, &file_field)?;
                 source.secret_file(&format!("{}.{file_field}", self.path), Path::new(&path))

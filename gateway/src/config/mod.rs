@@ -6,6 +6,7 @@
 mod certificates;
 mod entry;
 mod environment;
+mod given;
 mod listener;
 mod source;
 mod token;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 pub use environment::{Environment, environment};
+pub use given::Given;
 use source::Source;
 pub use source::{Problem, Problems, Secret};
 
@@ -67,6 +69,10 @@ pub struct Config {
     pub upstream: upstream::Settings,
     /// The log.
     pub log: log::Settings,
+    /// What was given.
+    pub given: Given,
+    /// What is wrong but does not keep the gateway from serving.
+    warnings: Vec<String>,
     /// The keys that were asked for, so that a test can hold the reference file against them.
     #[cfg(test)]
     asked: Vec<String>,
@@ -124,6 +130,7 @@ impl Config {
             idle_timeout: source.seconds("upstream.idle_timeout", 30.0, 0.0..=3600.0),
         };
         let log = read_log(&mut source);
+        let (given, warnings) = (source.given(), source.warnings());
         #[cfg(test)]
         let asked = source.asked();
         source.finish_with(|| {
@@ -145,10 +152,19 @@ impl Config {
                 admin,
                 upstream,
                 log,
+                given,
+                warnings,
                 #[cfg(test)]
                 asked,
             })
         })
+    }
+
+    /// What should be mended soon: files with secrets that others may read or change. They do not
+    /// keep the gateway from serving, since there are places, such as containers, where the modes of
+    /// files mean little, and since a slip of the administrator must not become an outage.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// What is allowed, but worth knowing before it runs.

@@ -8,12 +8,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::environment::Environment;
+use super::given::Given;
 
 /// The largest file a secret is read from, in bytes.
 const SECRET_FILE_LIMIT: u64 = 64 * 1024;
@@ -84,15 +86,27 @@ impl fmt::Debug for Secret {
 #[derive(Debug)]
 pub(super) struct Source {
     table: Table,
+    /// Where the table is from.
+    file: Option<PathBuf>,
     environment: Environment,
     asked: BTreeSet<String>,
+    given: Given,
+    warnings: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
 impl Source {
     /// Reads `file` (none is an empty one) below `environment`.
     pub(super) fn read(file: Option<&Path>, environment: Environment) -> Self {
-        let mut source = Self { table: Table::new(), environment, asked: BTreeSet::new(), problems: Vec::new() };
+        let mut source = Self {
+            table: Table::new(),
+            file: file.map(Path::to_owned),
+            environment,
+            asked: BTreeSet::new(),
+            given: Given::default(),
+            warnings: BTreeSet::new(),
+            problems: Vec::new(),
+        };
         let Some(file) = file else { return source };
         let name = file.display().to_string();
         match std::fs::read_to_string(file) {
@@ -117,6 +131,31 @@ impl Source {
         self.asked.iter().cloned().collect()
     }
 
+    /// What was given so far, but for secrets.
+    pub(super) fn given(&self) -> Given {
+        self.given.clone()
+    }
+
+    /// What was found so far that does not keep from serving.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.warnings.iter().cloned().collect()
+    }
+
+    /// Warns where others than its owner and its group can read the file at `path`, which holds a
+    /// secret, or others than its owner can change it.
+    pub(super) fn expect_private(&mut self, path: &Path) {
+        if let Some(exposure) = exposure(path) {
+            self.warnings.insert(format!("{} holds a secret and {exposure}", path.display()));
+        }
+    }
+
+    /// [`Source::expect_private`] for the configuration file itself, which holds one.
+    pub(super) fn expect_private_file(&mut self) {
+        if let Some(file) = self.file.clone() {
+            self.expect_private(&file);
+        }
+    }
+
     /// How many problems were noted so far.
     pub(super) fn problems(&self) -> usize {
         self.problems.len()
@@ -134,9 +173,14 @@ impl Source {
         let name = environment_name(key);
         let in_file = self.lookup(key);
         let result = match self.environment.get(&name) {
-            Some(text) => from_text::<T>(text).map_err(|reason| (name, reason)),
+            Some(text) => {
+                self.given.note(key, text.clone());
+                from_text::<T>(text).map_err(|reason| (name, reason))
+            }
             None => {
-                in_file?.try_into::<T>().map_err(|error: toml::de::Error| (key.to_owned(), error.message().to_owned()))
+                let in_file = in_file?;
+                self.given.note(key, format!("{in_file:?}"));
+                in_file.try_into::<T>().map_err(|error: toml::de::Error| (key.to_owned(), error.message().to_owned()))
             }
         };
         result.map_err(|(key, reason)| self.problem(&key, reason)).ok()
@@ -210,7 +254,10 @@ impl Source {
             return Some(Secret::new(text));
         }
         match plain? {
-            Value::String(text) => Some(Secret(text)),
+            Value::String(text) => {
+                self.expect_private_file();
+                Some(Secret(text))
+            }
             _ => {
                 self.problem(key, "must be a string");
                 None
@@ -220,6 +267,7 @@ impl Source {
 
     /// The secret in the file at `path`, which `key` names. Its text never stands in a problem.
     pub(super) fn secret_file(&mut self, key: &str, path: &Path) -> Option<Secret> {
+        self.expect_private(path);
         read_secret_file(path).map_err(|reason| self.problem(key, reason)).ok()
     }
 
@@ -298,6 +346,17 @@ fn from_text<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     value.try_into::<T>().map_err(|error| error.message().to_owned())
 }
 
+/// How far the mode of the file at `path` lets others at it. Its group may read it, since that is how a
+/// service is shown a secret that it cannot change.
+fn exposure(path: &Path) -> Option<&'static str> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    match mode {
+        _ if mode & 0o004 != 0 => Some("can be read by every user of this machine"),
+        _ if mode & 0o022 != 0 => Some("can be changed by others than its owner"),
+        _ => None,
+    }
+}
+
 fn read_secret_file(path: &Path) -> Result<Secret, String> {
     let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if length > SECRET_FILE_LIMIT {
@@ -363,6 +422,31 @@ mod tests {
         let secret = source.secret("key").unwrap();
         assert_eq!(secret.expose(), "hush");
         assert_eq!(format!("{secret:?}"), "[secret]");
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_or_change_is_warned_of() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "hush\n").unwrap();
+        let path = file.path().display();
+        let warned = |mode: u32| {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            let mut source = source(&format!("key_file = '{path}'"), &[]);
+            assert!(source.secret("key").is_some());
+            source.warnings()
+        };
+        for mode in [0o400, 0o600, 0o640, 0o440] {
+            assert_eq!(warned(mode), [""; 0], "{mode:o}");
+        }
+        assert_eq!(warned(0o644), [format!("{path} holds a secret and can be read by every user of this machine")]);
+        assert_eq!(warned(0o660), [format!("{path} holds a secret and can be changed by others than its owner")]);
+        // What stands in the configuration file itself makes that one a secret.
+        std::fs::write(file.path(), "key = 'hush'").unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let mut source = Source::read(Some(file.path()), Environment::new());
+        assert_eq!(source.warnings().len(), 0);
+        assert!(source.secret("key").is_some());
+        assert_eq!(source.warnings().len(), 1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! configuration, never from a request, so that no stranger can make a series.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
 use prometheus::{
@@ -31,6 +31,8 @@ pub struct Metrics {
     connections_reaped: IntCounterVec,
     certificate_expiry: IntGaugeVec,
     upstream_up: IntGaugeVec,
+    reload_successful: IntGauge,
+    reload_success_time: IntGauge,
     log_lines_lost: IntCounter,
 }
 
@@ -158,6 +160,14 @@ impl Metrics {
                 &["certificate", "name"],
             )?,
             upstream_up: gauges("gateway_upstream_up", "Whether the backend answered when last asked.", &["upstream"])?,
+            reload_successful: gauge(
+                "gateway_config_last_reload_successful",
+                "Whether the configuration could be used when it was last read.",
+            )?,
+            reload_success_time: gauge(
+                "gateway_config_last_reload_success_timestamp_seconds",
+                "When the configuration in force was read.",
+            )?,
             log_lines_lost: lost,
             registry,
         };
@@ -279,6 +289,15 @@ impl Metrics {
     /// Tells whether a backend answered.
     pub fn upstream_up(&self, upstream: &str, up: bool) {
         self.upstream_up.with_label_values(&[upstream]).set(i64::from(up));
+    }
+
+    /// Tells whether the configuration that was read at `now` is in force.
+    pub fn reloaded(&self, successful: bool, now: SystemTime) {
+        self.reload_successful.set(i64::from(successful));
+        if successful {
+            let elapsed = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.reload_success_time.set(i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX));
+        }
     }
 
     /// Tells how many log lines were lost since the start.

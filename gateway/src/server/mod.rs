@@ -6,12 +6,14 @@ mod ops;
 mod plain;
 mod probe;
 mod redirect;
+mod reload;
+mod signals;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -23,7 +25,7 @@ use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::sync::watch;
 
 use crate::authenticate::{self, Accepted};
-use crate::config::Config;
+use crate::config::{Config, Problems};
 use crate::flow::{Flow, Gate};
 use crate::limit::Limits;
 use crate::listener::{self, Drain, Failure, Identities, Idle, Listener, Refused};
@@ -36,6 +38,9 @@ use observe::Observer;
 use ops::Ops;
 use probe::Probe;
 use redirect::Redirect;
+use reload::Parts;
+pub use reload::{NotReloaded, Reloader};
+pub use signals::Signals;
 
 /// The gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +61,7 @@ pub struct Gateway {
     server: Server,
     stop: Stop,
     addresses: Addresses,
+    parts: Parts,
 }
 
 /// Where the listeners are bound.
@@ -117,13 +123,12 @@ impl Gateway {
             allowed_origins: config.corridor.allowed_origins.clone(),
             metrics: Arc::clone(&metrics),
         };
+        let accepted = Accepted { keys: config.keys, static_tokens: config.static_tokens };
+        let accepted = Arc::new(ArcSwap::from_pointee(accepted));
         let flow = Flow {
             settings: config.corridor,
             proxies,
-            accepted: Arc::new(ArcSwap::from_pointee(Accepted {
-                keys: config.keys,
-                static_tokens: config.static_tokens,
-            })),
+            accepted: Arc::clone(&accepted),
             login: admin.map(Client::new),
             limits,
             started,
@@ -131,6 +136,9 @@ impl Gateway {
             api: Client::new(api),
             metrics: Arc::clone(&metrics),
         };
+        metrics.reloaded(true, SystemTime::now());
+        let parts =
+            Parts { given: config.given, accepted, identities: Arc::clone(&identities), metrics: Arc::clone(&metrics) };
         let mut server = Server::new_with_opt_and_conf(None, server_conf());
         let mut proxy = http_proxy(&server.configuration, flow);
         let mut options = HttpServerOptions::default();
@@ -159,12 +167,17 @@ impl Gateway {
         if let Some(file) = &config.announce_file {
             announce(file, addresses)?;
         }
-        Ok(Self { server, stop: Stop { drain, drained }, addresses })
+        Ok(Self { server, stop: Stop { drain, drained }, addresses, parts })
     }
 
     /// Where the listeners are bound.
     pub fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// What reads the configuration again by `read`, while the gateway serves.
+    pub fn reloader(&self, read: impl Fn() -> Result<Config, Problems> + Send + Sync + 'static) -> Reloader {
+        Reloader { read: Box::new(read), parts: self.parts.clone() }
     }
 
     /// Serves until `stop` resolves, then until every connection has ended or the drain
@@ -210,20 +223,6 @@ impl ShutdownSignalWatch for Signal {
         let _ = drained.wait_for(|drained| *drained).await;
         ShutdownSignal::FastShutdown
     }
-}
-
-/// Resolves on SIGTERM or SIGINT.
-///
-/// # Errors
-/// The system refuses to tell of signals.
-pub async fn stop_signal() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }
 
 /// Tells when the certificates that are shown stop being valid.

@@ -1,0 +1,79 @@
+//! Reading the configuration again while the gateway serves: what opens the door and the
+//! certificates change at once, each as a whole; a configuration with a mistake changes nothing.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+
+use super::tell_expiries;
+use crate::authenticate::Accepted;
+use crate::config::{Config, Given, Problems};
+use crate::listener::Identities;
+use crate::record::Metrics;
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReloaded {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] Problems),
+    /// The TLS library.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// What a reload replaces.
+#[derive(Clone)]
+pub(super) struct Parts {
+    /// What the gateway was started with.
+    pub(super) given: Given,
+    pub(super) accepted: Arc<ArcSwap<Accepted>>,
+    pub(super) identities: Arc<Identities>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// Reads the configuration again where it is asked to.
+pub struct Reloader {
+    pub(super) read: Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>,
+    pub(super) parts: Parts,
+}
+
+impl Reloader {
+    /// Reads the configuration, puts in force what can change, and tells in log and metrics what
+    /// became of it. Requests under way end as they began.
+    ///
+    /// # Errors
+    /// [`NotReloaded`], with everything as it was.
+    pub fn reload(&self) -> Result<(), NotReloaded> {
+        let result = (self.read)().map_err(NotReloaded::from).and_then(|config| self.put_in_force(config));
+        self.parts.metrics.reloaded(result.is_ok(), SystemTime::now());
+        match &result {
+            Ok(()) => tracing::info!("the configuration was read again and is in force"),
+            Err(NotReloaded::Config(Problems(problems))) => {
+                for problem in problems {
+                    tracing::error!(key = problem.key, problem = problem.reason, "the configuration is not valid");
+                }
+                tracing::error!("the configuration was read again and changes nothing");
+            }
+            Err(error) => tracing::error!(%error, "the configuration was read again and changes nothing"),
+        }
+        result
+    }
+
+    fn put_in_force(&self, config: Config) -> Result<(), NotReloaded> {
+        let parts = &self.parts;
+        for warning in config.warnings() {
+            tracing::warn!(warning, "worth knowing");
+        }
+        let waiting = parts.given.need_restart(&config.given);
+        if !waiting.is_empty() {
+            tracing::warn!(keys = waiting.join(", "), "these have changed and need a restart to take effect");
+        }
+        // What can fail comes first.
+        parts.identities.replace(config.identities)?;
+        tell_expiries(&parts.metrics, &parts.identities);
+        parts.accepted.store(Arc::new(Accepted { keys: config.keys, static_tokens: config.static_tokens }));
+        Ok(())
+    }
+}
