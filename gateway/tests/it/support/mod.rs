@@ -8,11 +8,13 @@ pub mod token;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use holodule_gateway::config::Config;
-use holodule_gateway::server::Addresses;
+use holodule_gateway::config::{Config, Environment};
+use holodule_gateway::server::{Addresses, NotReloaded, Reloader};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -27,6 +29,10 @@ pub struct Gateway {
     pub ops: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    environment: Arc<Mutex<Environment>>,
+    reloader: Reloader,
+    /// The certificate, which a reload reads again.
+    _folder: TempDir,
 }
 
 impl Gateway {
@@ -59,11 +65,16 @@ impl Gateway {
             ("LISTENER_WORKERS", "1".to_owned()),
             ("DRAIN_TIMEOUT", "5".to_owned()),
         ]);
+        if settings.iter().any(|(name, _)| *name == "KEY") {
+            environment.remove("JWT_SECRET_KEY");
+        }
         environment.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
-        let environment = environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let config = Config::read(None, environment).unwrap_or_else(|problems| panic!("{problems}"));
-        // The certificate has been read; its folder may go.
+        let environment: Environment = environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let config = Config::read(None, environment.clone()).unwrap_or_else(|problems| panic!("{problems}"));
         let gateway = holodule_gateway::server::Gateway::build(config, None).unwrap();
+        let environment = Arc::new(Mutex::new(environment));
+        let read = Arc::clone(&environment);
+        let reloader = gateway.reloader(move || Config::read(None, read.lock().unwrap().clone()));
         let Addresses { https, ops, .. } = gateway.addresses();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
@@ -72,7 +83,14 @@ impl Gateway {
                 let _ = stopped.await;
             });
         });
-        Self { https, ops, stop: Some(stop), thread: Some(thread) }
+        Self { https, ops, stop: Some(stop), thread: Some(thread), environment, reloader, _folder: folder }
+    }
+
+    /// Has it read its configuration again, with these settings changed.
+    pub fn reload(&self, settings: &[(&str, &str)]) -> Result<(), NotReloaded> {
+        let changed = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.environment.lock().unwrap().extend(changed);
+        self.reloader.reload()
     }
 
     /// Asks for the stop, and returns at once.

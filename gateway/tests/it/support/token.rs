@@ -22,8 +22,13 @@ pub fn now() -> i64 {
 
 /// A token that opens the door for `identity` during the next five minutes.
 pub fn token(identity: &str) -> String {
+    signed(HEADER, &claims(identity))
+}
+
+/// Claims that are good for `identity` during the next five minutes.
+pub fn claims(identity: &str) -> String {
     let now = now();
-    signed(HEADER, &json!({"exp": now + 300, "iat": now, "nbf": now, "identity": identity}).to_string())
+    json!({"exp": now + 300, "iat": now, "nbf": now, "identity": identity}).to_string()
 }
 
 /// `header` and `payload` as a token, rightly signed.
