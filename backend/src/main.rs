@@ -11,6 +11,7 @@ use holodule_backend::config::{Config, Problems, Source, environment};
 use holodule_backend::handler::App;
 use holodule_backend::password::Hasher;
 use holodule_backend::record::{self, Metrics};
+use holodule_backend::revocation::Revocation;
 use holodule_backend::server::{self, Listeners};
 use holodule_backend::store::Store;
 use sd_notify::NotifyState;
@@ -75,7 +76,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let metrics = Metrics::new()?;
     let hasher = Hasher::new(&config.password)?;
     let store = Store::open(&config.store).await?;
-    let app = Arc::new(App::new(store, hasher, metrics, config.handler, log.dropped()));
+    let revocation = Revocation::start(store.clone())?;
+    let app = Arc::new(App::new(store, hasher, revocation, metrics, config.handler, log.dropped()));
 
     let listeners = Listeners::bind(&config.api_addr, &config.admin_addr).await?;
     let announcement = listeners.announcement()?;

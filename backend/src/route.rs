@@ -78,6 +78,9 @@ async fn api(app: &App, route: Api<'_>, request: Request<Incoming>) -> Handled {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Admin<'a> {
     Verify,
+    RevocationCheck,
+    RevocationFeed,
+    RevocationLogout,
     Users,
     User(Cow<'a, str>),
     UserPassword(Cow<'a, str>),
@@ -94,6 +97,9 @@ impl<'a> Admin<'a> {
     fn of(path: &'a str) -> Self {
         match path {
             "/credentials/verify" => return Self::Verify,
+            "/revocation/check" => return Self::RevocationCheck,
+            "/revocation/feed" => return Self::RevocationFeed,
+            "/revocation/logout" => return Self::RevocationLogout,
             "/users" => return Self::Users,
             "/holodules" => return Self::Holodules,
             "/status" => return Self::Status,
@@ -118,6 +124,9 @@ impl<'a> Admin<'a> {
     fn template(&self) -> &'static str {
         match self {
             Self::Verify => "/credentials/verify",
+            Self::RevocationCheck => "/revocation/check",
+            Self::RevocationFeed => "/revocation/feed",
+            Self::RevocationLogout => "/revocation/logout",
             Self::Users => "/users",
             Self::User(_) => "/users/{username}",
             Self::UserPassword(_) => "/users/{username}/password",
@@ -139,6 +148,10 @@ async fn admin(app: &App, route: Admin<'_>, request: Request<Incoming>) -> Handl
     let method = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
     match (method.as_str(), &route) {
         ("POST", Admin::Verify) => handler::verify(app, &parts, body).await,
+        ("POST", Admin::RevocationCheck) => handler::check(app, &parts, body).await,
+        // A HEAD would subscribe and read nothing.
+        ("GET", Admin::RevocationFeed) if parts.method == Method::GET => handler::feed(app),
+        ("POST", Admin::RevocationLogout) => handler::log_out(app, &parts, body).await,
         ("GET", Admin::Users) => handler::list(app).await,
         ("POST", Admin::Users) => handler::create(app, &parts, body).await,
         ("PATCH", Admin::User(name)) => handler::set_disabled(app, &parts, body, name).await,
@@ -153,7 +166,10 @@ async fn admin(app: &App, route: Admin<'_>, request: Request<Incoming>) -> Handl
         ("GET", Admin::Healthz) => handler::healthz(),
         ("GET", Admin::Readyz) => handler::readyz(app).await,
         (_, Admin::Unknown) => Err(Refusal::not_found("no such route")),
-        (_, Admin::Verify) => Err(Refusal::method_not_allowed("POST")),
+        (_, Admin::Verify | Admin::RevocationCheck | Admin::RevocationLogout) => {
+            Err(Refusal::method_not_allowed("POST"))
+        }
+        (_, Admin::RevocationFeed) => Err(Refusal::method_not_allowed("GET")),
         (_, Admin::Users | Admin::Holodules) => Err(Refusal::method_not_allowed("GET, HEAD, POST")),
         (_, Admin::User(_)) => Err(Refusal::method_not_allowed("PATCH, DELETE")),
         (_, Admin::UserPassword(_)) => Err(Refusal::method_not_allowed("PUT")),

@@ -7,16 +7,19 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
-use super::{App, Handled, STORE_RETRY, body};
+use super::{App, BUSY_RETRY, Handled, STORE_RETRY, body, now};
 use crate::password::{Busy, Outcome, Password};
 use crate::record::{Upgrade, Verification};
 use crate::respond::{self, Body, Refusal};
-use crate::store::StoreError;
+use crate::store::{Confirmed, StoreError};
 
 /// The largest request, in bytes: both fields at their longest, each byte escaped.
 const BODY_LIMIT: usize = 16 * 1024;
 /// The longest name that is looked up, in bytes. Names of ours are shorter; stored ones may be longer.
-const NAME_LIMIT: usize = 1024;
+pub(super) const NAME_LIMIT: usize = 1024;
+/// How often a password is compared whose stored value becomes another meanwhile, as it does
+/// where its user logs in twice at once and the first login replaces its form.
+const ATTEMPTS: u32 = 3;
 /// How long a login waits for its password's new form to be stored.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -32,9 +35,11 @@ struct Credentials {
 #[derive(Serialize)]
 struct Verified<'a> {
     username: &'a str,
+    /// In seconds since the Unix epoch: a token issued at or before this second would be refused.
+    password_changed_at: Option<i64>,
 }
 
-/// `200` with the name where the password is the user's, else `401`, alike in every
+/// `200` with the name, and since when its password is what it is, where the password is the user's, else `401`, alike in every
 /// respect for a wrong password, a name that is not there and a disabled user.
 pub(crate) async fn verify(app: &App, parts: &Parts, incoming: Incoming) -> Handled {
     let started = Instant::now();
@@ -57,27 +62,39 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
     }
     let password = Password::new(password).map_err(|error| malformed(Refusal::bad_request(error.to_string())))?;
 
-    let user = app.store.user(&username).await.map_err(|error| {
-        app.store_failed(&error);
-        // Even a store that is broken for good says nothing about the password.
-        (Verification::Unavailable, Refusal::unavailable("the store does not answer", STORE_RETRY))
-    })?;
-    let refused = match &user {
-        None => Verification::UnknownUser,
-        Some(user) if user.disabled => Verification::Disabled,
-        Some(_) => Verification::WrongPassword,
-    };
-    let stored = user.filter(|user| !user.disabled).map(|user| user.password.expose().to_owned());
-    let outcome = app.hasher.verify(password, stored.clone()).await;
-    match outcome.map_err(|error| (Verification::Busy, unhashed(error)))? {
-        Outcome::Differs => Err((refused, Refusal::new(StatusCode::UNAUTHORIZED, "Invalid credentials"))),
-        Outcome::Matches { upgrade } => {
-            if let (Some(hash), Some(stored)) = (upgrade, stored) {
-                replace(app, &username, &stored, &hash).await;
-            }
-            Ok(respond::json(StatusCode::OK, &Verified { username: &username }))
+    for _ in 0..ATTEMPTS {
+        let user = app.store.user(&username).await.map_err(|error| unavailable(app, &error))?;
+        let refused = match &user {
+            None => Verification::UnknownUser,
+            Some(user) if user.disabled => Verification::Disabled,
+            Some(_) => Verification::WrongPassword,
+        };
+        let stored = user.filter(|user| !user.disabled).map(|user| user.password);
+        let compared = stored.as_ref().map(|stored| stored.expose().to_owned());
+        let outcome = app.hasher.verify(password.clone(), compared).await;
+        let outcome = outcome.map_err(|error| (Verification::Busy, unhashed(error)))?;
+        let (Outcome::Matches { upgrade }, Some(stored)) = (outcome, stored) else {
+            return Err((refused, Refusal::new(StatusCode::UNAUTHORIZED, "Invalid credentials")));
+        };
+        // Only a right password comes here, so that none of this tells which names exist. Hashing
+        // takes its time, in which the password may have become another.
+        let confirmed = app.store.confirm_login(&username, &stored, now()).await;
+        let Confirmed::Yes { password_changed_at } = confirmed.map_err(|error| unavailable(app, &error))? else {
+            continue;
+        };
+        if let Some(hash) = upgrade {
+            replace(app, &username, stored.expose(), &hash).await;
         }
+        return Ok(respond::json(StatusCode::OK, &Verified { username: &username, password_changed_at }));
     }
+    tracing::warn!("a user changes faster than a password can be checked");
+    Err((Verification::Unavailable, Refusal::unavailable("the user is being changed", BUSY_RETRY)))
+}
+
+/// Even a store that is broken for good says nothing about the password.
+fn unavailable(app: &App, error: &StoreError) -> (Verification, Refusal) {
+    app.store_failed(error);
+    (Verification::Unavailable, Refusal::unavailable("the store does not answer", STORE_RETRY))
 }
 
 /// What could not be checked now can be tried again: it never reads as a refusal.

@@ -6,12 +6,13 @@ mod body;
 mod credentials;
 mod defence;
 mod holodules;
+mod revocation;
 mod status;
 mod users;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{Response, StatusCode};
 use tokio::sync::Semaphore;
@@ -19,18 +20,26 @@ use tokio::sync::Semaphore;
 pub(crate) use credentials::verify;
 pub(crate) use defence::defend;
 pub(crate) use holodules::{day, delete, export, put, upload};
+pub(crate) use revocation::{check, feed, log_out};
 pub(crate) use status::{healthz, metrics, readyz, status};
 pub(crate) use users::{change_password, create, delete as delete_user, list, set_disabled};
 
 use crate::password::{Busy, Hasher};
 use crate::record::Metrics;
 use crate::respond::{Body, Refusal};
+use crate::revocation::Revocation;
 use crate::store::{Store, StoreError};
 
 /// After how many seconds to try again where the store does not answer.
 const STORE_RETRY: u32 = 5;
 /// After how many seconds to try again where too much is going on at once.
 const BUSY_RETRY: u32 = 1;
+
+/// Seconds since 1970. A clock before that is as good as one that stands at it.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
 
 /// What every handler gives back.
 pub(crate) type Handled = Result<Response<Body>, Refusal>;
@@ -54,6 +63,7 @@ pub struct App {
     hasher: Hasher,
     metrics: Arc<Metrics>,
     settings: Settings,
+    revocation: Revocation,
     uploads: Semaphore,
     log_lines_dropped: Box<dyn Fn() -> usize + Send + Sync>,
 }
@@ -63,12 +73,13 @@ impl App {
     pub fn new(
         store: Store,
         hasher: Hasher,
+        revocation: Revocation,
         metrics: Arc<Metrics>,
         settings: Settings,
         log_lines_dropped: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Self {
         let uploads = Semaphore::new(settings.concurrent_uploads as usize);
-        Self { store, hasher, metrics, settings, uploads, log_lines_dropped: Box::new(log_lines_dropped) }
+        Self { store, hasher, metrics, settings, revocation, uploads, log_lines_dropped: Box::new(log_lines_dropped) }
     }
 
     /// Names that the admin side may be called by, besides IP literals and `localhost`.
@@ -79,6 +90,30 @@ impl App {
     /// What is counted.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// Ends what would otherwise have no end, because the service is stopping.
+    pub(crate) fn stop(&self) {
+        self.revocation.end();
+    }
+
+    /// Runs a change of what decides over `identity`'s tokens, then tells of it, whatever became
+    /// of it. Both happen even where the client leaves before.
+    async fn change<T: Send + 'static>(
+        &self,
+        identity: &str,
+        change: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (revocation, identity) = (self.revocation.clone(), identity.to_owned());
+        let changing = tokio::spawn(async move {
+            let changed = change.await;
+            revocation.changed(&identity);
+            changed
+        });
+        changing.await.map_err(|_| {
+            self.metrics.panicked();
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be handled")
+        })
     }
 
     /// Tells of a store's failure in the log and the metrics, and refuses the request.

@@ -43,10 +43,18 @@ pub(crate) async fn status(app: &App) -> Handled {
 /// `200` with the metrics in Prometheus' text format, version 0.0.4.
 pub(crate) fn metrics(app: &App) -> Handled {
     let load = app.hasher.load();
+    let feed = app.revocation.figures();
     let page = app.metrics.render(Gauges {
         hashing_running: load.running,
         hashing_waiting: load.waiting,
         duplicate_video_ids: app.store.duplicate_video_ids(),
+        watched_identities: feed.watched,
+        subscribers: feed.subscribers,
+        identity_events: feed.identities,
+        reset_events: feed.resets,
+        beat_events: feed.beats,
+        cut_off_subscribers: feed.cut_off,
+        look_age: feed.look_age,
         log_lines_dropped: (app.log_lines_dropped)(),
     });
     let page = page.map_err(|error| {

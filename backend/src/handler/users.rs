@@ -1,17 +1,15 @@
 //! Users: listed without any hash, made, changed, disabled, removed.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use http::StatusCode;
 use http::request::Parts;
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
-use super::{App, Handled, body};
+use super::{App, Handled, body, now};
 use crate::model::{NewUser, PasswordForm, StoredPassword, UserSummary, Username};
 use crate::password::Password;
 use crate::respond::{self, Refusal};
-use crate::store::UserChange;
+use crate::store::{StoreError, UserChange};
 
 /// The largest request, in bytes: both fields at their longest, each byte escaped.
 const BODY_LIMIT: usize = 16 * 1024;
@@ -75,7 +73,9 @@ pub(crate) async fn create(app: &App, parts: &Parts, incoming: Incoming) -> Hand
     let username = Username::parse(&creation.username).map_err(|error| Refusal::bad_request(error.to_string()))?;
     let hash = app.hasher.hash(fit(creation.password)?).await.map_err(App::not_hashed)?;
     let user = NewUser { username: username.clone(), hash: StoredPassword::new(hash), created_at: now() };
-    if !app.store.create_user(user).await.map_err(|error| app.store_failed(&error))? {
+    let store = app.store.clone();
+    let created = app.change(username.as_str(), async move { store.create_user(user).await }).await?;
+    if !created.map_err(|error| app.store_failed(&error))? {
         return Err(Refusal::new(StatusCode::CONFLICT, "the name is taken"));
     }
     Ok(respond::json(StatusCode::CREATED, &Created { username: username.as_str() }))
@@ -88,7 +88,8 @@ pub(crate) async fn change_password(app: &App, parts: &Parts, incoming: Incoming
         body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
     let password = fit(password)?;
     let hash = app.hasher.hash(password).await.map_err(App::not_hashed)?;
-    changed(app, app.store.change_password(name, &hash, now()).await)
+    let (store, username) = (app.store.clone(), name.to_owned());
+    changed(app, name, async move { store.change_password(&username, &hash, now()).await }).await
 }
 
 /// `204`; `404` where there is no such user.
@@ -96,16 +97,22 @@ pub(crate) async fn set_disabled(app: &App, parts: &Parts, incoming: Incoming, n
     const EXPECTED: &str = "an object of exactly disabled, true or false";
     let Change { disabled } =
         body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
-    changed(app, app.store.set_disabled(name, disabled).await)
+    let (store, username) = (app.store.clone(), name.to_owned());
+    changed(app, name, async move { store.set_disabled(&username, disabled).await }).await
 }
 
 /// `204`; `404` where there is no such user.
 pub(crate) async fn delete(app: &App, name: &str) -> Handled {
-    changed(app, app.store.delete_user(name).await)
+    let (store, username) = (app.store.clone(), name.to_owned());
+    changed(app, name, async move { store.delete_user(&username, now()).await }).await
 }
 
-fn changed(app: &App, change: Result<UserChange, crate::store::StoreError>) -> Handled {
-    match change.map_err(|error| app.store_failed(&error))? {
+async fn changed(
+    app: &App,
+    name: &str,
+    change: impl Future<Output = Result<UserChange, StoreError>> + Send + 'static,
+) -> Handled {
+    match app.change(name, change).await?.map_err(|error| app.store_failed(&error))? {
         UserChange::Done => Ok(respond::no_content()),
         UserChange::NoSuchUser => Err(no_such_user()),
     }
@@ -122,10 +129,4 @@ fn fit(password: String) -> Result<Password, Refusal> {
         return Err(Refusal::bad_request("a password must not be empty"));
     }
     Ok(password)
-}
-
-/// Seconds since 1970. A clock before that is as good as one that stands at it.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

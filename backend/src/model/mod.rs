@@ -4,6 +4,7 @@
 mod day;
 mod entry;
 mod holodule;
+mod revocation;
 mod user;
 
 pub use day::{Day, NotADay, WallClock};
@@ -12,6 +13,7 @@ pub use entry::{
     VideoId,
 };
 pub use holodule::{Holodule, Public};
+pub use revocation::{AccountStatus, Logout, NotATokenId, TOKEN_ID_LIMIT, TokenId};
 pub use user::{
     NewUser, NotAUsername, PasswordForm, RESERVED_PREFIX, StoredPassword, StoredUser, USERNAME_LIMIT, UserSummary,
     Username,

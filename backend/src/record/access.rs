@@ -7,6 +7,7 @@ use http::{HeaderMap, Method};
 
 use super::label::Listener;
 use super::metrics::{InFlight, Metrics};
+use crate::hex;
 
 /// The status told of a request whose client left before there was an answer, as nginx has it.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -112,12 +113,8 @@ pub fn request_id(headers: &HeaderMap) -> String {
     if let Some(id) = headers.get("x-request-id").and_then(|value| value.to_str().ok()).filter(sane) {
         return id.to_owned();
     }
-    let mut random = [0_u8; 16];
     // An id only tells lines apart: without randomness it is all zeros, and the request is served.
-    if aws_lc_rs::rand::fill(&mut random).is_err() {
-        random = [0; 16];
-    }
-    random.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::random_id().unwrap_or_else(|_| hex::encode(&[0; 16]))
 }
 
 /// `X-Auth-Identity` as the gateway sends it: percent-encoded outside RFC 3986's unreserved.

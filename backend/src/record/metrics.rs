@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
@@ -26,6 +26,20 @@ pub struct Gauges {
     pub hashing_waiting: usize,
     /// `video_id`s that more than one document has.
     pub duplicate_video_ids: u64,
+    /// Identities whose changes are told on the feed.
+    pub watched_identities: usize,
+    /// Subscribers of the feed.
+    pub subscribers: usize,
+    /// Identities told on the feed since the start.
+    pub identity_events: u64,
+    /// Resets told.
+    pub reset_events: u64,
+    /// Beats told.
+    pub beat_events: u64,
+    /// Subscribers cut off since the start.
+    pub cut_off_subscribers: u64,
+    /// How long ago the last look began that saw what had changed in the store; `None` before the first.
+    pub look_age: Option<Duration>,
     /// Log lines lost since start because the reader of the log was too slow.
     pub log_lines_dropped: usize,
 }
@@ -48,6 +62,11 @@ pub struct Metrics {
     store_errors: IntCounterVec,
     rows: IntCounterVec,
     panics: IntCounter,
+    watched_identities: IntGauge,
+    subscribers: IntGauge,
+    feed_events: IntCounterVec,
+    cut_off_subscribers: IntCounter,
+    look_age: Gauge,
     log_lines_lost: IntCounter,
 }
 
@@ -112,6 +131,24 @@ impl Metrics {
             )?,
             panics: add
                 .counter("backend_panics_total", "Requests answered with 500 because their handler panicked.")?,
+            watched_identities: add.gauge(
+                "backend_revocation_watched_identities",
+                "Identities that a gateway has asked about, and whose changes are told on the feed.",
+            )?,
+            subscribers: add.gauge("backend_revocation_subscribers", "Subscribers of the revocation feed.")?,
+            feed_events: add.counters(
+                "backend_revocation_events_total",
+                "Lines told on the revocation feed, by kind.",
+                &["kind"],
+            )?,
+            cut_off_subscribers: add.counter(
+                "backend_revocation_cut_off_subscribers_total",
+                "Subscribers of the revocation feed that were cut off because they did not read.",
+            )?,
+            look_age: add.float_gauge(
+                "backend_revocation_last_look_age_seconds",
+                "Seconds since the last look began that saw what had changed in the store; NaN before the first.",
+            )?,
             log_lines_lost: add
                 .counter("backend_log_lines_lost_total", "Log lines lost because their reader stalled.")?,
             registry: registry.clone(),
@@ -202,8 +239,16 @@ impl Metrics {
         self.hashing_running.set(saturated(gauges.hashing_running as u64));
         self.hashing_waiting.set(saturated(gauges.hashing_waiting as u64));
         self.duplicates.set(saturated(gauges.duplicate_video_ids));
-        let lost = gauges.log_lines_dropped as u64;
-        self.log_lines_lost.inc_by(lost.saturating_sub(self.log_lines_lost.get()));
+        self.watched_identities.set(saturated(gauges.watched_identities as u64));
+        self.subscribers.set(saturated(gauges.subscribers as u64));
+        let events =
+            [("identity", gauges.identity_events), ("reset", gauges.reset_events), ("beat", gauges.beat_events)];
+        for (kind, total) in events {
+            count_to(&self.feed_events.with_label_values(&[kind]), total);
+        }
+        count_to(&self.cut_off_subscribers, gauges.cut_off_subscribers);
+        self.look_age.set(gauges.look_age.map_or(f64::NAN, |age| age.as_secs_f64()));
+        count_to(&self.log_lines_lost, gauges.log_lines_dropped as u64);
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
@@ -223,6 +268,11 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
     }
+}
+
+/// Brings a counter to a total that is counted elsewhere.
+fn count_to(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 fn saturated(value: u64) -> i64 {
@@ -248,6 +298,10 @@ impl Registrar<'_> {
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         self.add(IntGauge::new(name, help)?)
+    }
+
+    fn float_gauge(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        self.add(Gauge::new(name, help)?)
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {

@@ -99,6 +99,7 @@ pub async fn run(
     let admin = accept(listeners.admin, side(record::Listener::Admin, settings.admin), settings.drain);
     let end = async {
         shutdown.await;
+        app.stop();
         // No receiver means that both sides have ended already.
         let _ = drain.send(true);
     };

@@ -2,19 +2,26 @@
 //!
 //! [`Store`] is cheap to clone and is what the rest of the program holds. Which
 //! engine serves it is decided once, by [`StoreUrl`]; the same contract tests
-//! (`tests/it/contract.rs`) run on both.
+//! (`tests/it/contract`) run on both.
 
 mod embedded;
 mod error;
 mod mongo;
 mod url;
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use futures_util::stream::BoxStream;
 
 pub use error::StoreError;
 pub use url::{MongoUrl, NotAStoreUrl, StoreUrl};
 
-use crate::model::{Day, Entry, Holodule, Identifier, NewUser, RESERVED_PREFIX, StoredUser, UserSummary};
+use crate::hex;
+use crate::model::{
+    AccountStatus, Day, Entry, Holodule, Identifier, Logout, NewUser, RESERVED_PREFIX, StoredPassword, StoredUser,
+    UserSummary,
+};
 
 /// How long the engines may take, and what the deployment allows.
 #[derive(Clone, Debug)]
@@ -66,6 +73,52 @@ pub enum UserChange {
     NoSuchUser,
 }
 
+/// Logouts of one identity that are in force, at most: past them a further one is refused,
+/// for none of them may be forgotten.
+pub const LOGOUT_LIMIT: usize = 1024;
+
+/// What became of a logout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoggedOut {
+    /// It is durable.
+    Done,
+    /// [`LOGOUT_LIMIT`] of this identity are in force already.
+    TooMany,
+}
+
+/// A login that was about to succeed, seen once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmed {
+    /// The user may log in with what was compared.
+    Yes {
+        /// As [`AccountStatus::password_changed_at`].
+        password_changed_at: Option<i64>,
+    },
+    /// Another value is stored by now, or the user may not log in any more.
+    Superseded,
+}
+
+/// All that a look saw of an account, as a fingerprint: two that differ tell of a change. It
+/// means nothing outside of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sighting(u64);
+
+#[cfg(test)]
+impl Sighting {
+    pub(crate) fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// How changes that this process did not make are learnt of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watching {
+    /// There are none: the engine belongs to this process.
+    OwnAlone,
+    /// By looking again and again: [`Store::sightings`].
+    Looking,
+}
+
 /// One record of an export: a holodule, or the `_id` of a document that could not be read.
 pub type Exported = Result<Holodule, String>;
 
@@ -111,11 +164,17 @@ impl Store {
     }
 
     /// Whether the engine answers now, within the operation timeout.
+    ///
+    /// # Errors
+    /// Any [`StoreError`] but `Unusable`, as for every operation below.
     pub async fn ping(&self) -> Result<(), StoreError> {
         engine!(self.ping())
     }
 
     /// The holodules of one day of Japan's wall clock.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
     pub async fn day(&self, day: Day) -> Result<DayListing, StoreError> {
         engine!(self.day(day))
     }
@@ -129,43 +188,68 @@ impl Store {
     ///
     /// When this returns, what it tells of is durable. Where it fails, the embedded store
     /// holds none of the entries; MongoDB may hold some, and the call may be repeated.
+    ///
+    /// # Errors
+    /// Where an entry could not be written, or it is not known whether it was.
     pub async fn upsert(&self, entries: Vec<Entry>) -> Result<Vec<Upserted>, StoreError> {
         engine!(self.upsert(entries))
     }
 
     /// Removes one holodule, and tells whether it was there. By key it is the one that
     /// [`Store::upsert`] would find.
+    ///
+    /// # Errors
+    /// Where it is not known whether the holodule is gone.
     pub async fn delete_holodule(&self, id: &Identifier) -> Result<bool, StoreError> {
         engine!(self.delete_holodule(id))
     }
 
     /// How many holodules there are (an estimate is allowed above zero).
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
     pub async fn count_holodules(&self) -> Result<u64, StoreError> {
         engine!(self.count_holodules())
     }
 
     /// Every holodule, by `datetime` and then `key`, both ascending.
+    ///
+    /// # Errors
+    /// Where the reading cannot begin; one that breaks off tells so in the stream.
     pub async fn export(&self) -> Result<BoxStream<'static, Result<Exported, StoreError>>, StoreError> {
         engine!(self.export())
     }
 
     /// One user by the exact bytes of the name, disabled ones too. `None` where there
     /// is none, or where the stored document is no user that could log in.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
     pub async fn user(&self, username: &str) -> Result<Option<StoredUser>, StoreError> {
         engine!(self.user(username))
     }
 
     /// Every user, without the stored password, by name.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
     pub async fn users(&self) -> Result<Vec<UserSummary>, StoreError> {
         engine!(self.users())
     }
 
     /// Adds a user; `false` where the name is taken.
+    ///
+    /// # Errors
+    /// Where it is not known whether the user was added.
     pub async fn create_user(&self, user: NewUser) -> Result<bool, StoreError> {
         engine!(self.create_user(user))
     }
 
-    /// A change of password: stores the new hash and the time of the change.
+    /// A change of password: stores the new hash and the time of the change, in seconds since
+    /// the Unix epoch.
+    ///
+    /// # Errors
+    /// Where it is not known whether the password was changed.
     pub async fn change_password(&self, username: &str, hash: &str, changed_at: i64) -> Result<UserChange, StoreError> {
         engine!(self.change_password(username, hash, changed_at))
     }
@@ -173,18 +257,92 @@ impl Store {
     /// Replaces the stored form of a password that stays the same: only where what is
     /// stored still equals `stored`, and without the time of a change. `false` where
     /// it did not.
+    ///
+    /// # Errors
+    /// Where it is not known whether the form was replaced. The password is good all the same.
     pub async fn upgrade_password(&self, username: &str, stored: &str, hash: &str) -> Result<bool, StoreError> {
         engine!(self.upgrade_password(username, stored, hash))
     }
 
     /// Disables or enables a user.
+    ///
+    /// # Errors
+    /// Where it is not known whether the user was changed.
     pub async fn set_disabled(&self, username: &str, disabled: bool) -> Result<UserChange, StoreError> {
         engine!(self.set_disabled(username, disabled))
     }
 
     /// Removes a user.
-    pub async fn delete_user(&self, username: &str) -> Result<UserChange, StoreError> {
-        engine!(self.delete_user(username))
+    ///
+    /// # Errors
+    /// Where it is not known whether the user is gone.
+    pub async fn delete_user(&self, username: &str, now: i64) -> Result<UserChange, StoreError> {
+        engine!(self.delete_user(username, now))
+    }
+
+    /// What holds for the tokens of `identity`, and a fingerprint of it. `now` is in seconds
+    /// since the Unix epoch, here and below.
+    ///
+    /// A password that was changed past this interface, in MongoDB itself, counts as changed
+    /// now: that is stored before this returns.
+    ///
+    /// # Errors
+    /// Where the store cannot be read, or such a change not be stored.
+    pub async fn account(&self, identity: &str, now: i64) -> Result<(AccountStatus, Sighting), StoreError> {
+        if identity.starts_with(RESERVED_PREFIX) {
+            return Ok((AccountStatus::default(), Sighting::default()));
+        }
+        engine!(self.account(identity, now))
+    }
+
+    /// Whether the user may still log in with `stored`, which the password was compared with.
+    /// A change past this interface is stored as by [`Store::account`].
+    ///
+    /// # Errors
+    /// Those of [`Store::account`].
+    pub async fn confirm_login(
+        &self,
+        username: &str,
+        stored: &StoredPassword,
+        now: i64,
+    ) -> Result<Confirmed, StoreError> {
+        engine!(self.confirm_login(username, stored, now))
+    }
+
+    /// Remembers a logout until it expires. A second one of the same token is as good as one.
+    ///
+    /// # Errors
+    /// Where it is not known whether the logout was stored; it may be repeated.
+    pub async fn log_out(&self, logout: &Logout, now: i64) -> Result<LoggedOut, StoreError> {
+        engine!(self.log_out(logout, now))
+    }
+
+    /// Frees the room of logouts that have expired, where the engine does not by itself.
+    ///
+    /// # Errors
+    /// Where they could not be removed. They are not told of in any case.
+    pub async fn remove_expired_logouts(&self, now: i64) -> Result<(), StoreError> {
+        engine!(self.remove_expired_logouts(now))
+    }
+
+    /// How changes by other hands are learnt of, as the engine is found now.
+    ///
+    /// # Errors
+    /// Where the engine does not answer.
+    pub async fn watching(&self) -> Result<Watching, StoreError> {
+        engine!(self.watching())
+    }
+
+    /// A look at many accounts at once, by name. An account that is not there has a sighting too.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn sightings(
+        &self,
+        identities: &[Arc<str>],
+        now: i64,
+    ) -> Result<HashMap<Arc<str>, Sighting>, StoreError> {
+        engine!(self.sightings(identities, now))
     }
 
     /// How many `video_id`s stand in more than one document, as found at start: above
@@ -203,10 +361,8 @@ fn can_log_in(username: &str, password: &str) -> bool {
     !username.starts_with(RESERVED_PREFIX) && !password.is_empty()
 }
 
-/// A new user's `id`: 128 random bits as 32 hexadecimal digits, since counting up would
-/// need a lock that an existing database does not have.
+/// A new user's `id`: random, since counting up would need a lock that an existing database
+/// does not have.
 fn random_id() -> Result<String, StoreError> {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| StoreError::Failed("no random bytes".to_owned()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    hex::random_id().map_err(|error| StoreError::Failed(error.to_string()))
 }

@@ -8,9 +8,10 @@ const REFUSED: &str = "{\"error\":\"Unauthorized\",\"description\":\"Invalid cre
 #[tokio::test]
 async fn a_right_password_gives_the_name() {
     let service = Service::start().await;
-    service.admin("POST", "/users", r#"{"username":"ユーザー 01","password":"pass\u0000\nword"}"#).await;
+    service.user("ユーザー 01", "pass\0\nword").await;
     let reply = service.verify("ユーザー 01", "pass\0\nword").await;
-    assert_eq!((reply.status, reply.body.as_str()), (200, "{\"username\":\"ユーザー 01\"}\n"));
+    let expected = "{\"username\":\"ユーザー 01\",\"password_changed_at\":1600000000}\n";
+    assert_eq!((reply.status, reply.body.as_str()), (200, expected));
 }
 
 #[tokio::test]

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 /// Each module with those that it may import, itself always included.
 const ALLOWED: &[(&str, &[&str])] = &[
+    ("hex", &[]),
     ("model", &[]),
-    ("store", &["model"]),
+    ("store", &["hex", "model"]),
     ("import", &["model"]),
     ("password", &["model"]),
-    ("record", &[]),
+    ("record", &["hex"]),
     ("respond", &[]),
-    ("handler", &["import", "model", "password", "record", "respond", "store"]),
+    ("revocation", &["hex", "model", "store"]),
+    ("handler", &["hex", "import", "model", "password", "record", "respond", "revocation", "store"]),
     ("route", &["handler", "record", "respond"]),
     ("server", &["handler", "record", "respond", "route"]),
     ("config", &["handler", "password", "record", "server", "store"]),

@@ -14,6 +14,7 @@ mod credentials;
 mod days;
 mod defence;
 mod direction;
+mod feed;
 mod http;
 mod limits;
 mod mongod;

@@ -1,7 +1,7 @@
 //! What a service makes of MongoDB: of documents of all eras, of those that cannot be
 //! read, and of a server that does not answer.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holodule_backend::store::{Settings, Store};
 use mongodb::Client;
@@ -75,9 +75,13 @@ async fn a_store_that_does_not_answer_is_told_in_time() {
     assert_eq!((day.header("retry-after"), day.header("cache-control")), ("5", "no-store"));
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     let user = r#"{"username":"user01","password":"password01"}"#;
+    let expires_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 300;
+    let logout = format!(r#"{{"identity":"user01","token":"jti:a","expires_at":{expires_at}}}"#);
     for (method, path, body) in [
         ("POST", "/credentials/verify", user),
         ("POST", "/users", user),
+        ("POST", "/revocation/check", r#"{"identity":"user01"}"#),
+        ("POST", "/revocation/logout", &logout),
         ("GET", "/users", ""),
         ("DELETE", "/users/user01", ""),
         ("GET", "/holodules", ""),

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use super::super::{App, Handled};
+use crate::hex;
 use crate::model::{Day, Public};
 use crate::respond::{self, Body, Refusal};
 
@@ -71,8 +72,8 @@ fn tagged(headers: &HeaderMap, body: Bytes) -> Response<Body> {
 /// A strong entity tag: the same body, and no other, has it.
 fn entity_tag(body: &[u8]) -> String {
     let hash = digest(&SHA256, body);
-    let hex: String = hash.as_ref().iter().take(TAG_BYTES).map(|byte| format!("{byte:02x}")).collect();
-    format!("\"{hex}\"")
+    let tag = hash.as_ref().get(..TAG_BYTES).unwrap_or_default();
+    format!("\"{}\"", hex::encode(tag))
 }
 
 /// Whether an `If-None-Match` list names `tag`, by weak comparison (RFC 9110, section 8.8.3.2).

@@ -8,8 +8,10 @@
 //! end, however long the disk takes and even where its caller goes away.
 
 mod holodules;
+mod logouts;
 mod users;
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -20,8 +22,8 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use redb::{Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{DayListing, Exported, StoreError, Upserted, UserChange};
-use crate::model::{Day, Entry, Identifier, NewUser, StoredUser, UserSummary};
+use super::{Confirmed, DayListing, Exported, LoggedOut, Sighting, StoreError, Upserted, UserChange, Watching};
+use crate::model::{AccountStatus, Day, Entry, Identifier, Logout, NewUser, StoredPassword, StoredUser, UserSummary};
 
 /// Reads that may run at the same time.
 const READERS: usize = 8;
@@ -146,9 +148,64 @@ impl Embedded {
         self.change_user(username, move |user| user.disabled = disabled).await
     }
 
-    pub(super) async fn delete_user(&self, username: &str) -> Result<UserChange, StoreError> {
+    pub(super) async fn delete_user(&self, username: &str, _now: i64) -> Result<UserChange, StoreError> {
         let username = username.to_owned();
         self.write(move |transaction| users::delete(transaction, &username)).await
+    }
+
+    pub(super) async fn account(&self, identity: &str, now: i64) -> Result<(AccountStatus, Sighting), StoreError> {
+        let identity = identity.to_owned();
+        let status = self.read(move |transaction| {
+            let Some(password_changed_at) = users::active_since(transaction, &identity)? else {
+                return Ok(AccountStatus::default());
+            };
+            let logged_out = logouts::of(transaction, &identity, now)?;
+            Ok(AccountStatus { active: true, password_changed_at: Some(password_changed_at.min(now)), logged_out })
+        });
+        // Nobody else writes here, so there is nothing to compare.
+        Ok((status.await?, Sighting::default()))
+    }
+
+    pub(super) async fn confirm_login(
+        &self,
+        username: &str,
+        stored: &StoredPassword,
+        now: i64,
+    ) -> Result<Confirmed, StoreError> {
+        let (username, stored) = (username.to_owned(), stored.clone());
+        self.read(move |transaction| {
+            let user = users::user(transaction, &username)?;
+            if !user.is_some_and(|user| !user.disabled && user.password == stored) {
+                return Ok(Confirmed::Superseded);
+            }
+            let password_changed_at = users::active_since(transaction, &username)?.map(|since| since.min(now));
+            Ok(Confirmed::Yes { password_changed_at })
+        })
+        .await
+    }
+
+    pub(super) async fn log_out(&self, logout: &Logout, now: i64) -> Result<LoggedOut, StoreError> {
+        let logout = logout.clone();
+        self.write(move |transaction| logouts::store(transaction, &logout, now)).await
+    }
+
+    pub(super) async fn remove_expired_logouts(&self, now: i64) -> Result<(), StoreError> {
+        if self.read(move |transaction| logouts::any_expired(transaction, now)).await? {
+            self.write(move |transaction| logouts::remove_expired(transaction, now)).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn watching(&self) -> Result<Watching, StoreError> {
+        Ok(Watching::OwnAlone)
+    }
+
+    pub(super) async fn sightings(
+        &self,
+        identities: &[Arc<str>],
+        _now: i64,
+    ) -> Result<HashMap<Arc<str>, Sighting>, StoreError> {
+        Ok(identities.iter().map(|identity| (Arc::clone(identity), Sighting::default())).collect())
     }
 
     async fn change_user(
@@ -241,6 +298,7 @@ fn open_file(path: &PathBuf) -> Result<Database, redb::Error> {
             }
         }
         holodules::create_tables(&transaction)?;
+        logouts::create_table(&transaction)?;
         users::create_table(&transaction)?;
     }
     transaction.commit()?;

@@ -37,6 +37,15 @@ pub(super) fn user(transaction: &ReadTransaction, username: &str) -> Result<Opti
     Ok(Some(StoredUser { username: username.to_owned(), id: Some(id), password, disabled }))
 }
 
+/// Since when the password of a user who may log in is what it is, in seconds since the Unix
+/// epoch: it was set when the user was made or changed. `None` for anybody else.
+pub(super) fn active_since(transaction: &ReadTransaction, username: &str) -> Result<Option<i64>, redb::Error> {
+    let Some(record) = transaction.open_table(USERS)?.get(username)? else { return Ok(None) };
+    let record = decode(record.value())?;
+    let since = record.password_changed_at.unwrap_or(record.created_at).max(record.created_at);
+    Ok((!record.disabled && can_log_in(username, &record.password)).then_some(since))
+}
+
 pub(super) fn users(transaction: &ReadTransaction) -> Result<Vec<UserSummary>, redb::Error> {
     let mut users = Vec::new();
     for user in transaction.open_table(USERS)?.iter()? {

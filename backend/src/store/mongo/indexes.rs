@@ -27,17 +27,20 @@ const NAMED_DUPLICATES: usize = 20;
 /// The server's code for an index of the same fields that stands under another name.
 const STANDS_OTHERWISE: i32 = 85;
 
+/// The collections that get indexes.
+pub(super) struct Collections {
+    pub(super) holodules: Collection<RawDocumentBuf>,
+    pub(super) users: Collection<RawDocumentBuf>,
+    pub(super) password_states: Collection<RawDocumentBuf>,
+    pub(super) logouts: Collection<RawDocumentBuf>,
+}
+
 /// Makes the indexes, again and again while the server does not answer. Afterwards, also
 /// where some cannot be had, `settled` is true.
-pub(super) async fn make(
-    holodules: Collection<RawDocumentBuf>,
-    users: Collection<RawDocumentBuf>,
-    duplicates: Arc<AtomicU64>,
-    settled: watch::Sender<bool>,
-) {
+pub(super) async fn make(collections: Collections, duplicates: Arc<AtomicU64>, settled: watch::Sender<bool>) {
     let mut pause = FIRST_PAUSE;
     loop {
-        match try_make(&holodules, &users, &duplicates).await {
+        match try_make(&collections, &duplicates).await {
             Ok(()) => break,
             Err(StoreError::Unavailable(reason)) => {
                 tracing::warn!(%reason, "the indexes cannot be made yet");
@@ -53,14 +56,14 @@ pub(super) async fn make(
     settled.send_replace(true);
 }
 
-async fn try_make(
-    holodules: &Collection<RawDocumentBuf>,
-    users: &Collection<RawDocumentBuf>,
-    duplicates: &AtomicU64,
-) -> Result<(), StoreError> {
+async fn try_make(collections: &Collections, duplicates: &AtomicU64) -> Result<(), StoreError> {
+    let Collections { holodules, users, password_states, logouts } = collections;
     create(holodules, index("datetime_key", doc! { "datetime": 1, "key": 1 }, None)).await?;
     create(holodules, index("key", doc! { "key": 1 }, None)).await?;
     create(users, index("username", doc! { "username": 1 }, None)).await?;
+    create(logouts, index("identity", doc! { "identity": 1, "expires_at": 1 }, None)).await?;
+    create(logouts, expiry("expires_at")).await?;
+    create(password_states, expiry("forget_at")).await?;
 
     let unique = index("video_id_unique", doc! { "video_id": 1 }, Some(doc! { "video_id": { "$gt": "" } }));
     if create(holodules, unique).await? {
@@ -78,6 +81,13 @@ async fn try_make(
         tracing::warn!("several documents without a video share a key: serving without that unique index");
     }
     Ok(())
+}
+
+/// An index by which the server removes documents at the time that stands in `field`. It looks
+/// once a minute, so that nobody may take what is there for what is in force.
+fn expiry(field: &str) -> IndexModel {
+    let options = IndexOptions::builder().name(field.to_owned()).expire_after(Duration::ZERO).build();
+    IndexModel::builder().keys(doc! { field: 1 }).options(options).build()
 }
 
 /// An index over all documents, or a unique one over those of `partial`.

@@ -2,22 +2,27 @@
 //!
 //! Writes are acknowledged by a majority and journaled. Holodules are read from the
 //! primary, or from a secondary while there is none, so that a primary's loss costs no
-//! read; users from the primary alone, and only what a majority holds. Every filter
+//! read; users, and what decides over their tokens, from the primary alone, and only what a
+//! majority holds. Every filter
 //! compares with a value of ours by equality, range or `$in`, never with an operator
 //! or an expression that a client could have written.
 
+mod accounts;
 mod document;
 mod error;
 mod holodules;
 mod indexes;
+mod logouts;
+mod passwords;
 mod users;
 
 use std::future::Future;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mongodb::bson::{RawDocumentBuf, doc};
+use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::options::{
     Acknowledgment, ClientOptions, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
@@ -25,7 +30,12 @@ use mongodb::{Client, Collection, Database};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::{MongoUrl, Settings, StoreError};
+use super::{MongoUrl, Settings, StoreError, Watching};
+
+/// When each user's password was last seen to change: see [`passwords`].
+const PASSWORD_STATES: &str = "holodule_password_states";
+/// The logouts in force.
+const LOGOUTS: &str = "holodule_logouts";
 
 /// The longest that one connection attempt may take, where an operation may take longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,6 +47,10 @@ pub(super) struct Mongo {
     /// Documents are read raw, so that one that cannot be read spoils no other.
     holodules: Collection<RawDocumentBuf>,
     users: Collection<RawDocumentBuf>,
+    password_states: Collection<Document>,
+    logouts: Collection<RawDocumentBuf>,
+    /// Keyed at random, so that nobody can make two looks seem alike.
+    sums: RandomState,
     timeout: Duration,
     indexes: Arc<Indexes>,
 }
@@ -87,18 +101,40 @@ impl Mongo {
         };
         let holodules = collection("holodules", ReadConcern::local());
         let users = collection("users", ReadConcern::majority());
+        let password_states = collection(PASSWORD_STATES, ReadConcern::majority());
+        let logouts = collection(LOGOUTS, ReadConcern::majority());
 
         let (settled_sender, settled) = watch::channel(false);
         let duplicate_video_ids = Arc::new(AtomicU64::new(0));
-        let making = indexes::make(holodules.clone(), users.clone(), Arc::clone(&duplicate_video_ids), settled_sender);
+        let collections = indexes::Collections {
+            holodules: holodules.clone(),
+            users: users.clone(),
+            password_states: password_states.clone_with_type(),
+            logouts: logouts.clone(),
+        };
+        let making = indexes::make(collections, Arc::clone(&duplicate_video_ids), settled_sender);
         let task = tokio::spawn(making).abort_handle();
         let indexes = Arc::new(Indexes { settled, duplicate_video_ids, task });
-        Ok(Self { database, holodules, users, timeout, indexes })
+        let sums = RandomState::new();
+        Ok(Self {
+            database,
+            holodules,
+            users,
+            password_states: password_states.clone_with_type(),
+            logouts,
+            sums,
+            timeout,
+            indexes,
+        })
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         let ping = self.database.run_command(doc! { "ping": 1 }).selection_criteria(any_member());
         self.within(async { ping.await }).await.map(drop)
+    }
+
+    pub(super) async fn watching(&self) -> Result<Watching, StoreError> {
+        Ok(Watching::Looking)
     }
 
     pub(super) fn duplicate_video_ids(&self) -> u64 {

@@ -41,6 +41,7 @@ impl Mongo {
 
     pub(in crate::store) async fn create_user(&self, user: NewUser) -> Result<bool, StoreError> {
         let username = user.username.as_str();
+        self.expect_password(username, &username.into(), user.hash.expose()).await?;
         let document = doc! {
             "_id": username,
             "id": random_id()?,
@@ -65,7 +66,9 @@ impl Mongo {
         hash: &str,
         changed_at: i64,
     ) -> Result<UserChange, StoreError> {
-        self.change_user(username, doc! { "password": hash, "password_changed_at": changed_at }).await
+        let Some(id) = self.user_id(username).await? else { return Ok(UserChange::NoSuchUser) };
+        self.expect_password(username, &id, hash).await?;
+        self.change_user(username, id, doc! { "password": hash, "password_changed_at": changed_at }).await
     }
 
     pub(in crate::store) async fn upgrade_password(
@@ -75,6 +78,7 @@ impl Mongo {
         hash: &str,
     ) -> Result<bool, StoreError> {
         let Some(id) = self.user_id(username).await? else { return Ok(false) };
+        self.expect_password(username, &id, hash).await?;
         let filter = doc! { "_id": id, "username": username, "password": stored };
         let update = self.users.update_one(filter, doc! { "$set": { "password": hash } });
         Ok(self.within(async { update.await }).await?.matched_count > 0)
@@ -85,17 +89,23 @@ impl Mongo {
         username: &str,
         disabled: bool,
     ) -> Result<UserChange, StoreError> {
-        self.change_user(username, doc! { "disabled": disabled }).await
+        let Some(id) = self.user_id(username).await? else { return Ok(UserChange::NoSuchUser) };
+        self.change_user(username, id, doc! { "disabled": disabled }).await
     }
 
-    pub(in crate::store) async fn delete_user(&self, username: &str) -> Result<UserChange, StoreError> {
+    pub(in crate::store) async fn delete_user(&self, username: &str, now: i64) -> Result<UserChange, StoreError> {
         let delete = self.users.delete_many(doc! { "username": username });
         let deleted = self.within(async { delete.await }).await?.deleted_count;
+        if deleted > 0
+            && let Err(error) = self.password_is_gone(username, now).await
+        {
+            // The next look for the user notes it.
+            tracing::warn!(%error, "that a user is gone could not be noted yet");
+        }
         Ok(if deleted > 0 { UserChange::Done } else { UserChange::NoSuchUser })
     }
 
-    async fn change_user(&self, username: &str, set: Document) -> Result<UserChange, StoreError> {
-        let Some(id) = self.user_id(username).await? else { return Ok(UserChange::NoSuchUser) };
+    async fn change_user(&self, username: &str, id: Bson, set: Document) -> Result<UserChange, StoreError> {
         let filter = doc! { "_id": id, "username": username };
         let update = self.users.update_one(filter, doc! { "$set": set });
         let matched = self.within(async { update.await }).await?.matched_count;
@@ -112,7 +122,7 @@ impl Mongo {
     }
 }
 
-fn text<'a>(document: &'a RawDocument, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(document: &'a RawDocument, name: &str) -> Option<&'a str> {
     document.get_str(name).ok()
 }
 
@@ -127,6 +137,6 @@ fn id(document: &RawDocument) -> Option<String> {
 }
 
 /// Only what is missing, null or false leaves a user enabled.
-fn disabled(document: &RawDocument) -> bool {
+pub(super) fn disabled(document: &RawDocument) -> bool {
     !matches!(document.get("disabled"), Ok(None | Some(RawBsonRef::Null | RawBsonRef::Boolean(false))))
 }

@@ -1,5 +1,6 @@
 //! What a store promises, on both engines.
 
+mod accounts;
 mod embedded;
 mod holodules;
 mod mongo;
@@ -12,6 +13,9 @@ use holodule_backend::store::{Settings, Store};
 use tempfile::TempDir;
 
 use crate::mongod::Server;
+
+/// Some second, as tests have it.
+const NOW: i64 = 1_800_000_000;
 
 /// A store of one test, empty at first.
 struct Stage {

@@ -11,7 +11,7 @@ use mongodb::options::{Acknowledgment, WriteConcern};
 use mongodb::{Client, Database, IndexModel};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{day, entry, settings, videos};
+use super::{NOW, day, entry, settings, videos};
 use crate::mongod::Server;
 
 /// A fresh database of the shared server, and its URL.
@@ -192,7 +192,7 @@ async fn of_several_users_with_one_name_the_first_is_the_user() {
     assert!(!store.upgrade_password("twice", "password1", "$argon2id$x").await.unwrap());
     assert_eq!(store.set_disabled(twice.as_str(), true).await.unwrap(), UserChange::Done);
     assert!(store.user("twice").await.unwrap().unwrap().disabled);
-    assert_eq!(store.delete_user(twice.as_str()).await.unwrap(), UserChange::Done);
+    assert_eq!(store.delete_user(twice.as_str(), NOW).await.unwrap(), UserChange::Done);
     assert!(store.user("twice").await.unwrap().is_none(), "the other does not come to life");
 }
 
@@ -205,7 +205,7 @@ async fn a_user_whose_name_no_new_one_may_have_can_be_locked_out() {
     assert!(!store.user(name).await.unwrap().unwrap().disabled);
     assert_eq!(store.set_disabled(name, true).await.unwrap(), UserChange::Done);
     assert!(store.user(name).await.unwrap().unwrap().disabled);
-    assert_eq!(store.delete_user(name).await.unwrap(), UserChange::Done);
+    assert_eq!(store.delete_user(name, NOW).await.unwrap(), UserChange::Done);
 }
 
 /// Settings for a server that is not expected to answer.

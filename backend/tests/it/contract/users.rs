@@ -3,7 +3,7 @@
 use holodule_backend::model::{NewUser, PasswordForm, StoredPassword, Username};
 use holodule_backend::store::{Store, UserChange};
 
-use super::on_both_engines;
+use super::{NOW, on_both_engines};
 
 on_both_engines!(
     a_user_lives_and_dies,
@@ -33,7 +33,7 @@ async fn a_user_lives_and_dies(store: &Store) {
     assert!(store.user("user01").await.unwrap().is_none());
     assert_eq!(store.change_password(user01.as_str(), HASH, 1).await.unwrap(), UserChange::NoSuchUser);
     assert_eq!(store.set_disabled(user01.as_str(), true).await.unwrap(), UserChange::NoSuchUser);
-    assert_eq!(store.delete_user(user01.as_str()).await.unwrap(), UserChange::NoSuchUser);
+    assert_eq!(store.delete_user(user01.as_str(), NOW).await.unwrap(), UserChange::NoSuchUser);
     assert!(store.user("user01").await.unwrap().is_none(), "a change makes no user");
 
     assert!(create(store, "user01", HASH).await);
@@ -51,7 +51,7 @@ async fn a_user_lives_and_dies(store: &Store) {
     assert_eq!(store.set_disabled(user01.as_str(), false).await.unwrap(), UserChange::Done);
     assert!(!store.user("user01").await.unwrap().unwrap().disabled);
 
-    assert_eq!(store.delete_user(user01.as_str()).await.unwrap(), UserChange::Done);
+    assert_eq!(store.delete_user(user01.as_str(), NOW).await.unwrap(), UserChange::Done);
     assert!(store.user("user01").await.unwrap().is_none());
     assert!(create(store, "user01", HASH).await, "a name can be given again");
 }

@@ -1,0 +1,185 @@
+//! The identities that somebody has asked about, and what was last seen of each. Pure: the
+//! time is an argument.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::store::Sighting;
+
+/// A table of bounded size: where it is full, the identity leaves that was asked about least recently.
+#[derive(Debug)]
+pub(super) struct Watched {
+    entries: HashMap<Arc<str>, Entry>,
+    /// By when it was asked about, the least recent first.
+    order: BTreeMap<u64, Arc<str>>,
+    turn: u64,
+    capacity: usize,
+    idle: Duration,
+}
+
+#[derive(Debug)]
+struct Entry {
+    turn: u64,
+    asked: Instant,
+    /// `None` where the next look is to be taken as it is.
+    sighting: Option<Sighting>,
+}
+
+/// What a look at one identity means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Nothing has changed since the look before it, or there was none.
+    Same,
+    /// It has, or another look crossed this one.
+    Differs,
+    /// The identity had left in the meantime, so that a change may have been missed.
+    Missing,
+}
+
+impl Watched {
+    /// An empty table for `capacity` identities, each leaving when nobody asks for `idle`.
+    pub(super) fn new(capacity: usize, idle: Duration) -> Self {
+        Self { entries: HashMap::new(), order: BTreeMap::new(), turn: 0, capacity, idle }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Every identity.
+    pub(super) fn identities(&self) -> Vec<Arc<str>> {
+        self.entries.keys().cloned().collect()
+    }
+
+    /// Somebody asks about `identity`. The one that has to leave for it, if any.
+    pub(super) fn ask(&mut self, identity: &str, now: Instant) -> Option<Arc<str>> {
+        self.turn += 1;
+        let turn = self.turn;
+        if let Some((identity, entry)) =
+            self.entries.get_key_value(identity).map(|(key, entry)| (Arc::clone(key), entry))
+        {
+            self.order.remove(&entry.turn);
+            self.order.insert(turn, Arc::clone(&identity));
+            if let Some(entry) = self.entries.get_mut(&identity) {
+                (entry.turn, entry.asked) = (turn, now);
+            }
+            return None;
+        }
+        let leaves = if self.entries.len() >= self.capacity { self.order.pop_first() } else { None };
+        let leaves = leaves.map(|(_, identity)| identity);
+        if let Some(leaves) = &leaves {
+            self.entries.remove(leaves);
+        }
+        let identity: Arc<str> = identity.into();
+        self.order.insert(turn, Arc::clone(&identity));
+        self.entries.insert(identity, Entry { turn, asked: now, sighting: None });
+        leaves
+    }
+
+    /// What the look that [`Watched::ask`] came before has seen.
+    pub(super) fn saw(&mut self, identity: &str, sighting: Sighting) -> Seen {
+        match self.entries.get_mut(identity) {
+            None => Seen::Missing,
+            Some(entry) => match entry.sighting.replace(sighting) {
+                Some(before) if before != sighting => Seen::Differs,
+                _ => Seen::Same,
+            },
+        }
+    }
+
+    /// A change of `identity` has been told: the next look is of what it made.
+    pub(super) fn told(&mut self, identity: &str) {
+        if let Some(entry) = self.entries.get_mut(identity) {
+            entry.sighting = None;
+        }
+    }
+
+    /// What a look at many has seen. Those that differ from the look before it.
+    pub(super) fn saw_many(&mut self, sightings: HashMap<Arc<str>, Sighting>) -> Vec<Arc<str>> {
+        let mut changed = Vec::new();
+        for (identity, sighting) in sightings {
+            if self.saw(&identity, sighting) == Seen::Differs {
+                changed.push(identity);
+            }
+        }
+        changed
+    }
+
+    /// Those that nobody has asked about for too long. They leave.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Arc<str>> {
+        let mut gone = Vec::new();
+        while let Some(oldest) = self.order.first_entry() {
+            let asked = self.entries.get(oldest.get()).map(|entry| entry.asked);
+            if asked.is_some_and(|asked| now.saturating_duration_since(asked) < self.idle) {
+                break;
+            }
+            let identity = oldest.remove();
+            self.entries.remove(&identity);
+            gone.push(identity);
+        }
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(10);
+
+    fn sighting(number: u64) -> Sighting {
+        Sighting::from_number(number)
+    }
+
+    fn many(seen: &[(&str, u64)]) -> HashMap<Arc<str>, Sighting> {
+        seen.iter().map(|(identity, number)| ((*identity).into(), sighting(*number))).collect()
+    }
+
+    #[test]
+    fn the_least_recently_asked_leaves() {
+        let mut watched = Watched::new(2, IDLE);
+        let now = Instant::now();
+        assert_eq!(watched.ask("a", now), None);
+        assert_eq!(watched.ask("b", now), None);
+        assert_eq!(watched.ask("a", now), None);
+        assert_eq!(watched.ask("c", now).as_deref(), Some("b"));
+        assert_eq!(watched.saw("b", sighting(1)), Seen::Missing);
+        assert_eq!(watched.ask("d", now).as_deref(), Some("a"));
+        assert_eq!((watched.len(), watched.order.len()), (2, 2));
+    }
+
+    #[test]
+    fn a_million_strangers_take_no_more_room_than_the_capacity() {
+        let mut watched = Watched::new(1000, IDLE);
+        let now = Instant::now();
+        let left = (0..1_000_000).filter(|number| watched.ask(&format!("user{number}"), now).is_some()).count();
+        assert_eq!((left, watched.len(), watched.order.len()), (999_000, 1000, 1000));
+    }
+
+    #[test]
+    fn whom_nobody_asks_about_leaves() {
+        let mut watched = Watched::new(10, IDLE);
+        let start = Instant::now();
+        watched.ask("a", start);
+        watched.ask("b", start);
+        watched.ask("a", start + IDLE / 2);
+        assert!(watched.expire(start + IDLE / 2).is_empty());
+        assert_eq!(watched.expire(start + IDLE).iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(watched.expire(start + IDLE * 2).iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["a"]);
+        assert_eq!((watched.len(), watched.order.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_look_that_differs_from_the_one_before_is_told_whichever_came_first() {
+        let mut watched = Watched::new(10, IDLE);
+        watched.ask("a", Instant::now());
+        assert_eq!(watched.saw("a", sighting(1)), Seen::Same, "the first look has nothing before it");
+        assert!(watched.saw_many(many(&[("a", 1)])).is_empty());
+        assert_eq!(watched.saw_many(many(&[("a", 2), ("b", 9)])).len(), 1, "only who is watched");
+        assert_eq!(watched.saw("a", sighting(1)), Seen::Differs, "an older look that comes late");
+        watched.told("a");
+        assert_eq!(watched.saw("a", sighting(3)), Seen::Same, "told already");
+        assert_eq!(watched.saw_many(many(&[("a", 3)])).len(), 0);
+    }
+}

@@ -1,0 +1,156 @@
+//! What decides over a user's tokens: whether the account is good, how old its password is,
+//! and which tokens were logged out.
+
+use holodule_backend::model::{AccountStatus, Logout, NewUser, StoredPassword, TokenId, Username};
+use holodule_backend::store::{Confirmed, LOGOUT_LIMIT, LoggedOut, Store};
+
+use super::{NOW, on_both_engines};
+
+on_both_engines!(
+    an_account_is_active_from_its_making_to_its_end,
+    a_password_is_as_old_as_its_last_change,
+    an_upgrade_makes_no_password_younger,
+    a_user_made_again_is_another,
+    a_machines_name_is_nobodys,
+    a_login_is_confirmed_only_with_what_is_stored,
+    a_logout_lasts_until_it_expires,
+    a_logout_is_of_one_identity_and_may_be_repeated,
+    so_many_logouts_are_remembered_and_none_is_dropped,
+);
+
+const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g";
+
+async fn create(store: &Store, username: &str, stored: &str, created_at: i64) {
+    let username = Username::parse(username).unwrap();
+    assert!(store.create_user(NewUser { username, hash: StoredPassword::new(stored), created_at }).await.unwrap());
+}
+
+async fn account(store: &Store, identity: &str) -> AccountStatus {
+    store.account(identity, NOW).await.unwrap().0
+}
+
+fn since(second: i64) -> AccountStatus {
+    AccountStatus { active: true, password_changed_at: Some(second), logged_out: Vec::new() }
+}
+
+fn token(number: usize) -> TokenId {
+    TokenId::parse(&format!("jti:{number:04}")).unwrap()
+}
+
+async fn log_out(store: &Store, identity: &str, number: usize, expires_at: i64) -> LoggedOut {
+    let logout = Logout { identity: identity.to_owned(), token: token(number), expires_at };
+    store.log_out(&logout, NOW).await.unwrap()
+}
+
+async fn an_account_is_active_from_its_making_to_its_end(store: &Store) {
+    assert_eq!(account(store, "user01").await, AccountStatus::default());
+    create(store, "user01", HASH, NOW - 100).await;
+    assert_eq!(account(store, "user01").await, since(NOW - 100));
+    for other in ["", "user0", "User01", "user01 "] {
+        assert_eq!(account(store, other).await, AccountStatus::default(), "{other:?}");
+    }
+    log_out(store, "user01", 1, NOW + 100).await;
+    store.set_disabled("user01", true).await.unwrap();
+    assert_eq!(account(store, "user01").await, AccountStatus::default(), "and nothing else is told");
+    store.set_disabled("user01", false).await.unwrap();
+    assert!(account(store, "user01").await.active);
+    store.delete_user("user01", NOW).await.unwrap();
+    assert_eq!(account(store, "user01").await, AccountStatus::default());
+}
+
+async fn a_password_is_as_old_as_its_last_change(store: &Store) {
+    create(store, "user01", HASH, NOW - 100).await;
+    assert_eq!(account(store, "user01").await, since(NOW - 100));
+    store.change_password("user01", "$argon2id$second", NOW - 50).await.unwrap();
+    assert_eq!(account(store, "user01").await, since(NOW - 50));
+    assert_eq!(account(store, "user01").await, since(NOW - 50), "our own change is no change by others");
+    store.change_password("user01", "$argon2id$third", NOW + 50).await.unwrap();
+    assert_eq!(account(store, "user01").await, since(NOW), "by a clock that is ahead");
+}
+
+async fn an_upgrade_makes_no_password_younger(store: &Store) {
+    create(store, "user01", "password01", NOW - 100).await;
+    create(store, "user02", "password02", NOW - 100).await;
+    assert_eq!(account(store, "user01").await, since(NOW - 100));
+    // One is known before, the other is not.
+    for (username, password) in [("user01", "password01"), ("user02", "password02")] {
+        assert!(store.upgrade_password(username, password, HASH).await.unwrap());
+        assert_eq!(account(store, username).await, since(NOW - 100), "{username}");
+    }
+    assert!(!store.upgrade_password("user01", "password01", "$argon2id$late").await.unwrap());
+    assert_eq!(account(store, "user01").await, since(NOW - 100), "one that came to nothing neither");
+}
+
+async fn a_user_made_again_is_another(store: &Store) {
+    create(store, "user01", HASH, NOW - 100).await;
+    assert_eq!(account(store, "user01").await, since(NOW - 100));
+    store.delete_user("user01", NOW - 50).await.unwrap();
+    create(store, "user01", HASH, NOW - 10).await;
+    let again = account(store, "user01").await;
+    assert!(again.active && again.password_changed_at.unwrap() >= NOW - 10, "{again:?}");
+}
+
+async fn a_machines_name_is_nobodys(store: &Store) {
+    assert!(Username::parse("static:monitor").is_err());
+    log_out(store, "static:monitor", 1, NOW + 100).await;
+    assert_eq!(account(store, "static:monitor").await, AccountStatus::default());
+    assert!(store.user("static:monitor").await.unwrap().is_none());
+}
+
+async fn a_login_is_confirmed_only_with_what_is_stored(store: &Store) {
+    let confirm = async |username: &str, stored: &str| {
+        store.confirm_login(username, &StoredPassword::new(stored), NOW).await.unwrap()
+    };
+    assert_eq!(confirm("user01", HASH).await, Confirmed::Superseded);
+    create(store, "user01", HASH, NOW - 100).await;
+    assert_eq!(confirm("user01", HASH).await, Confirmed::Yes { password_changed_at: Some(NOW - 100) });
+    assert_eq!(confirm("user01", "$argon2id$other").await, Confirmed::Superseded);
+    store.change_password("user01", "$argon2id$second", NOW - 50).await.unwrap();
+    assert_eq!(confirm("user01", HASH).await, Confirmed::Superseded);
+    assert_eq!(confirm("user01", "$argon2id$second").await, Confirmed::Yes { password_changed_at: Some(NOW - 50) });
+    store.set_disabled("user01", true).await.unwrap();
+    assert_eq!(confirm("user01", "$argon2id$second").await, Confirmed::Superseded);
+}
+
+async fn a_logout_lasts_until_it_expires(store: &Store) {
+    create(store, "user01", HASH, NOW - 100).await;
+    assert_eq!(log_out(store, "user01", 2, NOW + 100).await, LoggedOut::Done);
+    assert_eq!(log_out(store, "user01", 1, NOW + 200).await, LoggedOut::Done);
+    let at = async |now| store.account("user01", now).await.unwrap().0.logged_out;
+    assert_eq!(at(NOW).await, [token(1), token(2)]);
+    assert_eq!(at(NOW + 99).await, [token(1), token(2)]);
+    assert_eq!(at(NOW + 100).await, [token(1)]);
+    store.remove_expired_logouts(NOW + 100).await.unwrap();
+    assert_eq!(at(NOW + 199).await, [token(1)]);
+    assert_eq!(at(NOW + 200).await, []);
+}
+
+async fn a_logout_is_of_one_identity_and_may_be_repeated(store: &Store) {
+    for username in ["user01", "user012", "user0"] {
+        create(store, username, HASH, NOW - 100).await;
+    }
+    for expires_at in [NOW + 100, NOW + 200, NOW + 50] {
+        assert_eq!(log_out(store, "user01", 1, expires_at).await, LoggedOut::Done);
+    }
+    assert_eq!(store.account("user01", NOW + 199).await.unwrap().0.logged_out, [token(1)], "the longest counts");
+    for other in ["user012", "user0"] {
+        assert_eq!(account(store, other).await.logged_out, [], "{other}");
+    }
+}
+
+async fn so_many_logouts_are_remembered_and_none_is_dropped(store: &Store) {
+    create(store, "user01", HASH, NOW - 100).await;
+    create(store, "user02", HASH, NOW - 100).await;
+    let numbers: Vec<usize> = (0..LOGOUT_LIMIT).collect();
+    for some in numbers.chunks(64) {
+        // One of them expires before the others.
+        let all = some.iter().map(|number| log_out(store, "user01", *number, NOW + 100 + i64::from(*number > 0)));
+        assert!(futures_util::future::join_all(all).await.iter().all(|logged_out| *logged_out == LoggedOut::Done));
+    }
+    assert_eq!(log_out(store, "user01", LOGOUT_LIMIT, NOW + 200).await, LoggedOut::TooMany);
+    assert_eq!(log_out(store, "user01", 1, NOW + 200).await, LoggedOut::Done, "one that is there is no further one");
+    assert_eq!(account(store, "user01").await.logged_out, numbers.iter().map(|n| token(*n)).collect::<Vec<_>>());
+    assert_eq!(log_out(store, "user02", 1, NOW + 200).await, LoggedOut::Done, "another's room is another's");
+    let later = Logout { identity: "user01".to_owned(), token: token(LOGOUT_LIMIT), expires_at: NOW + 300 };
+    assert_eq!(store.log_out(&later, NOW + 100).await.unwrap(), LoggedOut::Done, "what has expired makes room");
+}

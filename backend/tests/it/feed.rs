@@ -1,0 +1,452 @@
+//! `/revocation/...`: what is told of an identity, and how soon others learn that it changed.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use holodule_backend::revocation::SUBSCRIBER_LIMIT;
+use holodule_backend::server::Address;
+use holodule_backend::store::{Settings, Store};
+use mongodb::Client;
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Document, doc};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::http::{self, Reply, Stream};
+use crate::mongod::Server;
+use crate::service::{Service, Setup};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+/// A subscriber.
+struct Feed {
+    stream: BufReader<Box<dyn Stream>>,
+    id: String,
+}
+
+impl Feed {
+    async fn subscribe(admin: &Address) -> Self {
+        let mut stream = BufReader::new(http::connect(admin).await);
+        stream.write_all(b"GET /revocation/feed HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut feed = Self { stream, id: String::new() };
+        let mut header = String::new();
+        while !header.ends_with("\r\n\r\n") {
+            assert!(feed.stream.read_line(&mut header).await.unwrap() > 0, "{header}");
+        }
+        let header = header.to_ascii_lowercase();
+        assert!(header.starts_with("http/1.1 200 "), "{header}");
+        assert!(header.contains("\r\ncontent-type: application/x-ndjson\r\n"), "{header}");
+        assert!(header.contains("\r\ntransfer-encoding: chunked\r\n"), "{header}");
+        let first = feed.line().await.unwrap();
+        feed.id = first["feed"].as_str().unwrap().to_owned();
+        assert_eq!(first, json!({ "feed": feed.id }));
+        feed
+    }
+
+    /// The next line, each being one chunk; `None` at the end of the answer.
+    async fn line(&mut self) -> Option<Value> {
+        let mut read = async |text: &mut String| {
+            let read = tokio::time::timeout(PATIENCE, self.stream.read_line(text)).await.expect("nothing is told");
+            assert!(read.unwrap() > 0, "the feed broke off");
+        };
+        let mut length = String::new();
+        read(&mut length).await;
+        if length == "0\r\n" {
+            return None;
+        }
+        let (mut line, mut end) = (String::new(), String::new());
+        read(&mut line).await;
+        read(&mut end).await;
+        assert_eq!((usize::from_str_radix(length.trim(), 16).unwrap(), end.as_str()), (line.len(), "\r\n"));
+        Some(serde_json::from_str(&line).unwrap())
+    }
+
+    /// The next line that is no beat.
+    async fn event(&mut self) -> Value {
+        loop {
+            let line = self.line().await.expect("the feed ended");
+            if line.get("beat").is_none() {
+                return line;
+            }
+        }
+    }
+
+    /// Waits for so many beats, and tells what else was told before the last of them.
+    async fn beats(&mut self, count: usize) -> Vec<Value> {
+        let (mut beats, mut others) = (0, Vec::new());
+        while beats < count {
+            let line = self.line().await.expect("the feed ended");
+            if line.get("beat").is_some() { beats += 1 } else { others.push(line) }
+        }
+        others
+    }
+
+    /// Waits until this identity is told.
+    async fn told(&mut self, identity: &str) {
+        assert_eq!(self.event().await, json!({ "identity": identity }));
+    }
+}
+
+async fn check(service: &Service, identity: &str) -> Reply {
+    service.admin("POST", "/revocation/check", &json!({ "identity": identity }).to_string()).await
+}
+
+async fn account(service: &Service, identity: &str) -> Value {
+    let reply = check(service, identity).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.json()
+}
+
+async fn log_out(service: &Service, identity: &str, token: &str, expires_at: i64) -> Reply {
+    let body = json!({ "identity": identity, "token": token, "expires_at": expires_at });
+    service.admin("POST", "/revocation/logout", &body.to_string()).await
+}
+
+fn nobody(identity: &str) -> Value {
+    json!({ "identity": identity, "active": false, "password_changed_at": null, "logged_out": [] })
+}
+
+#[tokio::test]
+async fn what_this_process_changes_is_told_and_then_holds() {
+    let service = Service::start().await;
+    let mut feed = Feed::subscribe(&service.admin).await;
+    let mut other = Feed::subscribe(&service.admin).await;
+    assert_eq!((feed.id.len(), &feed.id), (32, &other.id), "one id for each process");
+    assert_eq!(check(&service, "user01").await.body, format!("{}\n", nobody_text("user01")));
+
+    let before = now();
+    let user = r#"{"username":"user01","password":"password01"}"#;
+    assert_eq!(service.admin("POST", "/users", user).await.status, 201);
+    feed.told("user01").await;
+    let made = account(&service, "user01").await;
+    assert!(made["active"] == true && made["password_changed_at"].as_i64().unwrap() >= before, "{made}");
+
+    service.admin("PATCH", "/users/user01", r#"{"disabled":true}"#).await;
+    feed.told("user01").await;
+    assert_eq!(account(&service, "user01").await, nobody("user01"));
+    service.admin("PATCH", "/users/user01", r#"{"disabled":false}"#).await;
+    feed.told("user01").await;
+    assert_eq!(account(&service, "user01").await, made);
+
+    assert_eq!(log_out(&service, "user01", "jti:abc", now() + 300).await.status, 204);
+    feed.told("user01").await;
+    assert_eq!(account(&service, "user01").await["logged_out"], json!(["jti:abc"]));
+
+    let before = now();
+    service.admin("PUT", "/users/user01/password", r#"{"password":"password02"}"#).await;
+    feed.told("user01").await;
+    let changed = account(&service, "user01").await;
+    assert!(changed["password_changed_at"].as_i64().unwrap() >= before, "{changed}");
+    assert_eq!(service.verify("user01", "password01").await.status, 401);
+    let verified = service.verify("user01", "password02").await.json();
+    assert_eq!(verified["password_changed_at"], changed["password_changed_at"]);
+
+    service.admin("DELETE", "/users/user01", "").await;
+    feed.told("user01").await;
+    assert_eq!(account(&service, "user01").await, nobody("user01"));
+    assert_eq!(feed.beats(2).await, Vec::<Value>::new());
+    for _ in 0..6 {
+        other.told("user01").await;
+    }
+}
+
+fn nobody_text(identity: &str) -> String {
+    format!(r#"{{"identity":"{identity}","active":false,"password_changed_at":null,"logged_out":[]}}"#)
+}
+
+#[tokio::test]
+async fn beats_count_up_and_the_metrics_tell_of_the_feed() {
+    let service = Service::start().await;
+    let mut feed = Feed::subscribe(&service.admin).await;
+    let first = feed.line().await.unwrap()["beat"].as_u64().unwrap();
+    for number in 1..4 {
+        assert_eq!(feed.line().await.unwrap(), json!({ "beat": first + number }));
+    }
+    account(&service, "user01").await;
+    assert_eq!(service.metric("backend_revocation_watched_identities").await, 1.0);
+    assert_eq!(service.metric("backend_revocation_subscribers").await, 1.0);
+    assert!(service.metric("backend_revocation_events_total{kind=\"beat\"}").await >= 4.0);
+    assert!(service.metric("backend_revocation_last_look_age_seconds").await < 20.0);
+    drop(feed);
+    let left = async { while service.metric("backend_revocation_subscribers").await > 0.0 {} };
+    tokio::time::timeout(PATIENCE, left).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_logout_has_its_bounds() {
+    let service = Service::start().await;
+    service.user("user01", "password01").await;
+    let longest = format!("sha256:{}", "f".repeat(200));
+    for (token, expires_at, status) in [
+        ("jti:a", now() + 3890, 204),
+        (longest.as_str(), now() + 300, 204),
+        ("jti:gone", now() - 1, 204),
+        ("jti:a", now() + 4000, 400),
+        ("jti:a", i64::MAX, 400),
+        ("jti:", now() + 300, 400),
+        ("a", now() + 300, 400),
+        (&format!("{longest}f"), now() + 300, 400),
+        ("jti:\n", now() + 300, 400),
+    ] {
+        assert_eq!(log_out(&service, "user01", token, expires_at).await.status, status, "{token} {expires_at}");
+    }
+    assert_eq!(log_out(&service, "", "jti:a", now() + 300).await.status, 400);
+    assert_eq!(account(&service, "user01").await["logged_out"], json!(["jti:a", longest]));
+    for body in ["", "{}", "[]", r#"{"identity":1}"#, r#"{"identity":"a","x":1}"#, r#"{"identity":{"$ne":null}}"#] {
+        assert_eq!(service.admin("POST", "/revocation/check", body).await.status, 400, "{body}");
+        assert_eq!(service.admin("POST", "/revocation/logout", body).await.status, 400, "{body}");
+    }
+    let get = http::send(&service.admin, "GET", "/revocation/check", &[], "").await;
+    assert_eq!((get.status, get.header("allow")), (405, "POST"));
+    let head = http::send(&service.admin, "HEAD", "/revocation/feed", &[], "").await;
+    assert_eq!((head.status, head.header("allow")), (405, "GET"));
+}
+
+#[tokio::test]
+async fn there_is_room_for_so_many_subscribers_and_all_end_with_the_service() {
+    let mut setup = Setup::default();
+    setup.server.admin.max_connections = 2 * SUBSCRIBER_LIMIT;
+    let service = Service::with(setup).await;
+    let mut feeds = Vec::new();
+    for _ in 0..SUBSCRIBER_LIMIT {
+        feeds.push(Feed::subscribe(&service.admin).await);
+    }
+    let refused = http::send(&service.admin, "GET", "/revocation/feed", &[], "").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+    let ended = service.stop();
+    for feed in &mut feeds {
+        while feed.line().await.is_some() {}
+    }
+    assert_eq!(ended.await.unwrap().cut, 0, "the drain waits for no feed");
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    // The buffers of a Unix socket are small.
+    let admin: Address = format!("unix:{}", folder.path().join("admin.sock").display()).parse().unwrap();
+    let service = Service::with(Setup { admin: admin.clone(), ..Setup::default() }).await;
+    let _slow = Feed::subscribe(&admin).await;
+    let mut quick = Feed::subscribe(&admin).await;
+    let path = format!("/users/{}", "x".repeat(1000));
+    let cut_off = async {
+        while service.metric("backend_revocation_cut_off_subscribers_total").await < 1.0 {
+            let changes = (0..32).map(|_| service.admin("PATCH", &path, r#"{"disabled":true}"#));
+            for reply in futures_util::future::join_all(changes).await {
+                assert_eq!(reply.status, 404);
+            }
+        }
+    };
+    tokio::select! {
+        () = cut_off => {}
+        () = async { loop { quick.line().await.unwrap(); } } => {}
+    }
+    assert_eq!(service.metric("backend_revocation_cut_off_subscribers_total").await, 1.0);
+    assert_eq!(service.metric("backend_revocation_subscribers").await, 1.0);
+    quick.beats(1).await;
+}
+
+/// A database of the shared server, and a service over it.
+async fn on_mongo() -> (String, Client, Service) {
+    let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
+    let client = Client::with_uri_str(&url).await.unwrap();
+    let service = Service::over(open(&url, PATIENCE).await, Setup::default()).await;
+    (url, client, service)
+}
+
+async fn open(url: &str, operation_timeout: Duration) -> Store {
+    Store::open(&Settings { url: url.parse().unwrap(), operation_timeout, max_connections: 20 }).await.unwrap()
+}
+
+fn users(client: &Client) -> mongodb::Collection<Document> {
+    client.default_database().unwrap().collection("users")
+}
+
+async fn insert(client: &Client, username: &str, password: &str) {
+    // As old as the original: the time stands in the id.
+    let id = ObjectId::from_parts(1_600_000_000, [1; 5], [0, 0, username.as_bytes()[username.len() - 1]]);
+    let user = doc! { "_id": id, "id": "1", "username": username, "password": password };
+    users(client).insert_one(user).await.unwrap();
+}
+
+/// Changes made in the database itself, one after the other, each told and then in force.
+async fn others_changes_are_told(client: &Client, service: &Service) {
+    insert(client, "user01", "password01").await;
+    let mut feed = Feed::subscribe(&service.admin).await;
+    let first = json!({ "identity": "user01", "active": true, "password_changed_at": 1_600_000_000, "logged_out": [] });
+    assert_eq!(account(service, "user01").await, first);
+    assert_eq!(account(service, "user02").await, nobody("user02"));
+    feed.beats(3).await;
+
+    let user01 = doc! { "username": "user01" };
+    let set = async |set: Document| users(client).update_one(user01.clone(), doc! { "$set": set }).await.unwrap();
+    set(doc! { "disabled": true }).await;
+    feed.told("user01").await;
+    assert_eq!(account(service, "user01").await, nobody("user01"));
+    set(doc! { "disabled": false }).await;
+    feed.told("user01").await;
+    assert_eq!(account(service, "user01").await, first);
+
+    let before = now();
+    set(doc! { "password": "password02" }).await;
+    feed.told("user01").await;
+    let changed = account(service, "user01").await;
+    assert!(changed["password_changed_at"].as_i64().unwrap() >= before, "{changed}");
+    assert_eq!(account(service, "user01").await, changed, "once");
+
+    insert(client, "user02", "password01").await;
+    feed.told("user02").await;
+    assert_eq!(account(service, "user02").await["active"], true);
+    users(client).delete_one(doc! { "username": "user02" }).await.unwrap();
+    feed.told("user02").await;
+    assert_eq!(account(service, "user02").await, nobody("user02"));
+    // Restored as it was: another account all the same.
+    let before = now();
+    insert(client, "user02", "password01").await;
+    feed.told("user02").await;
+    let again = account(service, "user02").await;
+    assert!(again["password_changed_at"].as_i64().unwrap() >= before, "{again}");
+
+    set(doc! { "username": "user03" }).await;
+    feed.told("user01").await;
+    assert_eq!(account(service, "user01").await, nobody("user01"));
+    let user: Document = users(client).find_one(doc! { "username": "user03" }).await.unwrap().unwrap();
+    let names: Vec<_> = user.keys().map(String::as_str).collect();
+    assert_eq!(names, ["_id", "id", "username", "password", "disabled"], "nothing of ours is in their documents");
+}
+
+#[tokio::test]
+async fn changes_by_other_hands_are_told_from_a_standalone_server() {
+    let (_url, client, service) = on_mongo().await;
+    others_changes_are_told(&client, &service).await;
+}
+
+/// What one process changes, another one tells.
+async fn another_process_tells(url: &str, service: &Service) {
+    let other = Service::over(open(url, PATIENCE).await, Setup::default()).await;
+    let mut feed = Feed::subscribe(&other.admin).await;
+    service.user("user01", "password01").await;
+    assert_eq!(account(&other, "user01").await["active"], true);
+    feed.beats(3).await;
+    for (method, path, body) in [
+        ("PATCH", "/users/user01", r#"{"disabled":true}"#),
+        ("PATCH", "/users/user01", r#"{"disabled":false}"#),
+        ("PUT", "/users/user01/password", r#"{"password":"password02"}"#),
+    ] {
+        assert_eq!(service.admin(method, path, body).await.status, 204);
+        feed.told("user01").await;
+        assert_eq!(account(&other, "user01").await, account(service, "user01").await);
+    }
+    assert_eq!(log_out(service, "user01", "jti:a", now() + 300).await.status, 204);
+    feed.told("user01").await;
+    assert_eq!(account(&other, "user01").await["logged_out"], json!(["jti:a"]));
+    service.admin("DELETE", "/users/user01", "").await;
+    feed.told("user01").await;
+    assert_eq!(account(&other, "user01").await, nobody("user01"));
+}
+
+#[tokio::test]
+async fn two_processes_over_one_standalone_server_tell_of_each_others_changes() {
+    let (url, _client, service) = on_mongo().await;
+    another_process_tells(&url, &service).await;
+}
+
+#[tokio::test]
+async fn a_login_notices_a_change_by_other_hands_and_upgrades_are_none() {
+    let (_url, client, service) = on_mongo().await;
+    insert(&client, "user01", "password01").await;
+    let since = async |password: &str| {
+        let reply = service.verify("user01", password).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply.json()["password_changed_at"].as_i64().unwrap()
+    };
+    // Many at once: one of them replaces the form, and no other takes that for a change.
+    let logins = futures_util::future::join_all((0..8).map(|_| service.verify("user01", "password01"))).await;
+    for login in logins {
+        assert_eq!((login.status, &login.json()["password_changed_at"]), (200, &json!(1_600_000_000)), "{login:?}");
+    }
+    assert_eq!(account(&service, "user01").await["password_changed_at"], 1_600_000_000);
+    let before = now();
+    users(&client).update_one(doc! {}, doc! { "$set": { "password": "password02" } }).await.unwrap();
+    assert_eq!(service.verify("user01", "password01").await.status, 401);
+    let changed = since("password02").await;
+    assert!(changed >= before);
+    assert_eq!(since("password02").await, changed, "by its new form");
+}
+
+#[tokio::test]
+async fn a_change_made_while_nobody_looked_counts() {
+    let (url, client, service) = on_mongo().await;
+    insert(&client, "user01", "password01").await;
+    let first = account(&service, "user01").await;
+    assert_eq!(first["password_changed_at"], 1_600_000_000);
+    service.stop().await.unwrap();
+    let again = Service::over(open(&url, PATIENCE).await, Setup::default()).await;
+    assert_eq!(account(&again, "user01").await, first, "a restart changes nothing");
+    again.stop().await.unwrap();
+    let before = now();
+    users(&client).update_one(doc! {}, doc! { "$set": { "password": "password02" } }).await.unwrap();
+    let again = Service::over(open(&url, PATIENCE).await, Setup::default()).await;
+    let changed = account(&again, "user01").await;
+    assert!(changed["password_changed_at"].as_i64().unwrap() >= before, "{changed}");
+}
+
+/// Passes connections on to a server, as long as it is let.
+struct Link {
+    address: std::net::SocketAddr,
+    up: tokio::sync::watch::Sender<bool>,
+}
+
+impl Link {
+    async fn to(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (up, is_up) = tokio::sync::watch::channel(true);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let (server, mut is_up) = (server.clone(), is_up.clone());
+                tokio::spawn(async move {
+                    if !*is_up.borrow_and_update() {
+                        return;
+                    }
+                    let mut upstream = TcpStream::connect(&server).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {}
+                        _ = is_up.wait_for(|up| !up) => {}
+                    }
+                });
+            }
+        });
+        Self { address, up }
+    }
+}
+
+#[tokio::test]
+async fn without_the_server_there_are_no_beats_and_what_was_missed_is_told_before_the_next() {
+    let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
+    let client = Client::with_uri_str(&url).await.unwrap();
+    let server = url.trim_start_matches("mongodb://").split('/').next().unwrap().to_owned();
+    let link = Link::to(server.clone()).await;
+    let through = url.replace(&server, &link.address.to_string()) + "?directConnection=true";
+    let service = Service::over(open(&through, Duration::from_secs(1)).await, Setup::default()).await;
+    insert(&client, "user01", "password01").await;
+    account(&service, "user01").await;
+    let mut feed = Feed::subscribe(&service.admin).await;
+    feed.beats(2).await;
+
+    link.up.send(false).unwrap();
+    let refused = check(&service, "user01").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "5"), "{refused:?}");
+    // Those that were on their way.
+    let silent = async { while tokio::time::timeout(Duration::from_millis(1500), feed.line()).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, silent).await.expect("it goes on beating");
+    users(&client).update_one(doc! {}, doc! { "$set": { "disabled": true } }).await.unwrap();
+    link.up.send(true).unwrap();
+    let told = feed.beats(1).await;
+    assert!(!told.is_empty(), "a beat vouches for what came before it");
+    assert_eq!(account(&service, "user01").await, nobody("user01"));
+}
