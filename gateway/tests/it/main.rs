@@ -28,6 +28,7 @@ mod limit;
 mod ops;
 mod order;
 mod program;
+mod property;
 mod proxy;
 mod resumption;
 mod sizes;

@@ -4,6 +4,7 @@ pub mod backend;
 pub mod certificate;
 pub mod client;
 pub mod h2;
+pub mod random;
 pub mod token;
 
 use std::collections::BTreeMap;

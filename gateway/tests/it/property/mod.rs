@@ -1,0 +1,3 @@
+//! Properties that hold for whatever is sent, shown on random cases (support/random.rs).
+
+mod path;

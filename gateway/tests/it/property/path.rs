@@ -1,0 +1,205 @@
+//! However a path is spelled, it reaches the route that it says, or none.
+
+use std::sync::Arc;
+
+use holodule_gateway::route::{CanonicalPath, Route, Table, shipped};
+use http::Method;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+
+use crate::support::random::{self, Random};
+use crate::support::{Gateway, admin, api, get};
+
+/// Where spellings begin: what we have, and what an attacker would like to have.
+const BASES: [&str; 10] = [
+    "/holodules/20201209",
+    "/Holodules/20201209",
+    "/holoapi/holodules/20201209",
+    "/holoapi/Holodules/%E3%83%9B",
+    "/holodules/a%20b",
+    "/holodules/x/../../users",
+    "/auth",
+    "/users",
+    "/credentials/verify",
+    "/metrics",
+];
+
+/// What programs are known to read in more than one way.
+const ODDITIES: [&str; 40] = [
+    "/",
+    "//",
+    "/.",
+    "/./",
+    "/../",
+    "..",
+    "%2e",
+    "%2E%2E",
+    "%2f",
+    "%2F",
+    "%5c",
+    "\\",
+    ";",
+    ";x=1",
+    "%3b",
+    "%00",
+    "%0d%0a",
+    "%c0%af",
+    "%C0%AE",
+    "%e0%80%af",
+    "%F0%80%80%AF",
+    "%ED%A0%80",
+    "%",
+    "%4",
+    "%zz",
+    "%252e",
+    "%25",
+    "%u002e",
+    "%E3%83%9B",
+    "%e3%83%9b",
+    " ",
+    "\t",
+    "?",
+    "%3F",
+    "#",
+    "é",
+    "~",
+    "%7e",
+    "%41",
+    "holodules/",
+];
+
+/// What stands for itself in a path: RFC 3986's pchar but for the semicolon.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
+fn spelling(random: &mut Random) -> String {
+    let mut path = random.pick(&BASES).to_owned();
+    for _ in 0..random.below(5) {
+        let places: Vec<usize> = path.char_indices().map(|(at, _)| at).chain([path.len()]).collect();
+        let at = places[random.below(places.len())];
+        let here = path[at..].chars().next();
+        match (random.below(8), here) {
+            (0, Some(here)) => {
+                let mut bytes = [0; 4];
+                let escaped: String = here.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02X}")).collect();
+                let escaped = if random.one_in(2) { escaped.to_lowercase() } else { escaped };
+                path.replace_range(at..at + here.len_utf8(), &escaped);
+            }
+            (1, Some(here)) => {
+                let other = if here.is_lowercase() { here.to_ascii_uppercase() } else { here.to_ascii_lowercase() };
+                path.replace_range(at..at + here.len_utf8(), &other.to_string());
+            }
+            (2, Some(here)) => path.replace_range(at..at + here.len_utf8(), ""),
+            (3, _) => path.push('/'),
+            (4, _) => path.insert(at, char::from(random.byte())),
+            _ => path.insert_str(at, random.pick(&ODDITIES)),
+        }
+    }
+    path
+}
+
+/// What a path is forwarded as, said anew: nothing but the two spellings that we have, behind
+/// the old prefix or not, with one segment that is in its one form.
+fn reference(path: &str) -> Option<String> {
+    let path = path.strip_prefix("/holoapi").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+    let segment = path.strip_prefix("/holodules/").or_else(|| path.strip_prefix("/Holodules/"))?;
+    let text = percent_decode_str(segment).decode_utf8().ok()?;
+    let separates = |c: char| c.is_ascii_control() || "/\\;%?#".contains(c);
+    let one_form = percent_encode(text.as_bytes(), ESCAPED).to_string();
+    (one_form == segment && !text.contains(separates) && !["", ".", ".."].contains(&&*text))
+        .then(|| format!("/holodules/{segment}"))
+}
+
+/// What the most forgiving of servers would serve for a path: it decodes it as often as it
+/// can, takes a backslash for a slash, and drops parameters, empty segments and case.
+fn forgiving(path: &str) -> Vec<String> {
+    let mut path = path.to_owned();
+    loop {
+        let decoded = percent_decode_str(&path).decode_utf8_lossy().into_owned();
+        if decoded == path {
+            break;
+        }
+        path = decoded;
+    }
+    let mut segments: Vec<String> = Vec::new();
+    for segment in path.replace('\\', "/").split('/') {
+        match segment.split([';', '?', '#', '\0']).next().unwrap() {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            other => segments.push(other.to_lowercase()),
+        }
+    }
+    segments
+}
+
+fn table() -> Table {
+    let routes = shipped().iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
+    Table::new(routes, vec!["/holoapi".to_owned()])
+}
+
+#[test]
+fn a_spelling_is_forwarded_as_what_it_says_or_not_at_all() {
+    let table = table();
+    let mut forwarded = 0_u64;
+    random::check("paths against the route table", 20_000, |random| {
+        let path = spelling(random);
+        let found = CanonicalPath::parse(&path).ok().and_then(|canonical| {
+            table.find(&Method::GET, &table.strip(canonical), None).map(|matched| matched.target).ok()
+        });
+        assert_eq!(found, reference(&path), "{path:?}");
+        if let Some(target) = found {
+            forwarded += 1;
+            let said = forgiving(&path);
+            let said = said.strip_prefix(&["holoapi".to_owned()]).unwrap_or(&said);
+            assert_eq!(forgiving(&target), said, "{path:?} says something else than {target:?}");
+            assert_eq!((said.len(), said[0].as_str()), (2, "holodules"), "{path:?}");
+        }
+    });
+    // It would show nothing if all were refused.
+    assert!(forwarded > 0);
+}
+
+#[tokio::test]
+async fn so_it_is_over_the_wire() {
+    let (api, admin) = (api().await, admin().await);
+    let settings = [("STRIP_PREFIX", "['/holoapi']"), ("LIMIT_ADDRESS_RATE", "0"), ("LIMIT_IDENTITY_RATE", "0")];
+    let gateway = Gateway::start_with(&api, &admin, &settings);
+    let (first, cases) = (random::seed(), (random::cases(2000) / 10).max(1));
+    let mut connection = gateway.connect().await;
+    for number in 0..cases {
+        let seed = first.wrapping_add(number);
+        let path = spelling(&mut Random::new(seed));
+        let (said, query) = path.split_once('?').map_or((path.as_str(), None), |(said, query)| (said, Some(query)));
+        let expected = Vec::from_iter(reference(said));
+        let answer = connection.exchange(get(&path, "")).await;
+        let seen: Vec<_> = api.seen().into_iter().map(|seen| seen.target).collect();
+        // A query may have what no target may.
+        let refused_for_query = seen.is_empty() && query.is_some() && answer.status == 400;
+        if seen != expected && !refused_for_query {
+            random::tell_seed("paths over the wire", seed);
+            panic!("{path:?} was forwarded as {seen:?}");
+        }
+        api.forget();
+        if answer.value("connection") == "close" {
+            connection = gateway.connect().await;
+        }
+    }
+    assert!(admin.seen().is_empty());
+    random::executed("paths over the wire", cases);
+}
