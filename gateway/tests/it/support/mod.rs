@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod certificate;
 pub mod client;
+pub mod fuzz;
 pub mod h2;
 pub mod random;
 pub mod token;

@@ -1,0 +1,274 @@
+//! Random tokens and `Authorization` headers, against what the wire contract says of each.
+
+use std::sync::Arc;
+
+use holodule_gateway::authenticate::{Accepted, Refusal, authenticate};
+use holodule_gateway::token::{
+    Claim, Digest, Key, Keys, Presented, Refused, Routes, Settings, StaticToken, StaticTokens, Verified,
+};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
+use crate::support::fuzz::{self, Random};
+use crate::support::token::{HEADER, encode, secret, sign, signed};
+
+const NOW: i64 = 1_700_000_000;
+const WORD: &str = "holodule_static-word";
+
+fn accepted() -> Accepted {
+    let settings = Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 };
+    let keys = Keys::new(vec![Key::unnamed(secret().as_bytes()).unwrap()], settings).unwrap();
+    let machine = StaticToken::new("machine", Digest::of(WORD.as_bytes()), Routes::All, None).unwrap();
+    Accepted { keys: Arc::new(keys), static_tokens: StaticTokens::new(vec![machine]).unwrap() }
+}
+
+fn verify(keys: &Keys, token: &[u8]) -> Result<Verified, Refused> {
+    keys.verify(&Presented::new(token)?, NOW)
+}
+
+fn good() -> String {
+    signed(HEADER, &format!(r#"{{"exp":{},"iat":{NOW},"nbf":{NOW},"identity":"user01"}}"#, NOW + 300))
+}
+
+#[test]
+fn no_change_to_a_good_token_leaves_it_good() {
+    let (accepted, good) = (accepted(), good().into_bytes());
+    assert!(verify(&accepted.keys, &good).is_ok());
+    fuzz::run("a token, changed", 20_000, |random| {
+        let mut token = good.clone();
+        for _ in 0..=random.below(4) {
+            change(random, &mut token);
+        }
+        if token != good {
+            assert!(verify(&accepted.keys, &token).is_err(), "{}", String::from_utf8_lossy(&token));
+        }
+    });
+}
+
+/// Changes one thing.
+fn change(random: &mut Random, token: &mut Vec<u8>) {
+    const TELLING: &[u8] = b"..==-_+/ \t\0\xff\xc0AZaz09,\"{}%";
+    let at = random.below(token.len() + 1);
+    let byte = if random.one_in(2) { *random.pick(TELLING) } else { random.number().to_le_bytes()[0] };
+    match random.below(6) {
+        0 => token.insert(at, byte),
+        1 if at < token.len() => token[at] = byte,
+        2 if at < token.len() => token[at] ^= 1 << random.below(8),
+        3 if at < token.len() => drop(token.remove(at)),
+        4 => token.truncate(at),
+        _ => {
+            let from = random.below(at + 1);
+            let part = token[from..at].to_vec();
+            token.splice(at..at, part);
+        }
+    }
+}
+
+/// A member of a JSON object as it is written, and what there is to know of it.
+type Member = (&'static str, Value);
+
+/// What a value is, in so far as it matters.
+#[derive(Clone)]
+enum Value {
+    Integer(i64),
+    Text(&'static str),
+    Null,
+    /// Anything else, as it is written.
+    Other(&'static str),
+}
+
+const OTHERS: [&str; 14] = [
+    "true",
+    "false",
+    "1.5",
+    "1e9",
+    "1700000000.0",
+    "[]",
+    "{}",
+    "[1700000000]",
+    "{\"a\":{\"a\":1,\"a\":2}}",
+    "9007199254740993",
+    "-9007199254740993",
+    "18446744073709551615",
+    "99999999999999999999999",
+    "-99999999999999999999999",
+];
+
+fn write(random: &mut Random, members: &[Member]) -> String {
+    let mut space = || *random.pick(&["", "", "", " ", "\n", "\t\r "]);
+    let mut text = format!("{}{{", space());
+    for (index, (name, value)) in members.iter().enumerate() {
+        let value = match value {
+            Value::Integer(number) => number.to_string(),
+            Value::Text(text) => serde_json::to_string(text).unwrap(),
+            Value::Null => "null".to_owned(),
+            Value::Other(text) => (*text).to_owned(),
+        };
+        let comma = if index == 0 { "" } else { "," };
+        text.push_str(&format!("{comma}{}\"{name}\"{}:{}{value}{}", space(), space(), space(), space()));
+    }
+    text.push('}');
+    text.push_str(space());
+    text
+}
+
+fn shuffle<T>(random: &mut Random, list: &mut [T]) {
+    for index in (1..list.len()).rev() {
+        list.swap(index, random.below(index + 1));
+    }
+}
+
+fn random_header(random: &mut Random) -> Vec<Member> {
+    let mut members = vec![("typ", Value::Text("JWT"))];
+    members.push(match random.below(8) {
+        0 => ("alg", Value::Text(random.pick(&["none", "HS512", "hs256", "RS256", ""]))),
+        1 => ("alg", Value::Other(random.pick(&OTHERS))),
+        2 => ("ALG", Value::Text("HS256")),
+        _ => ("alg", Value::Text("HS256")),
+    });
+    for name in ["crit", "b64", "zip", "kid", "jku", "jwk", "x5u", "cty"] {
+        if random.one_in(24) {
+            members.push((name, Value::Other(random.pick(&OTHERS))));
+        }
+    }
+    finish(random, members)
+}
+
+fn random_payload(random: &mut Random) -> Vec<Member> {
+    let mut members = Vec::new();
+    for (name, usual) in [("exp", NOW + 300), ("iat", NOW), ("nbf", NOW)] {
+        members.push(match random.below(12) {
+            0 => continue,
+            1 => (name, Value::Null),
+            2 => (name, Value::Other(random.pick(&OTHERS))),
+            3 => (name, Value::Text("1700000000")),
+            4 => (name, Value::Integer(*random.pick(&[0, -1, 1 << 53, -(1 << 53), NOW - 4000, NOW + 4000]))),
+            5 => (name, Value::Integer(NOW - 2 + i64::try_from(random.below(5)).unwrap())),
+            _ => (name, Value::Integer(usual)),
+        });
+    }
+    match random.below(8) {
+        0 => {}
+        1 => members.push(("identity", Value::Other(random.pick(&OTHERS)))),
+        2 => members.push(("identity", Value::Text(random.pick(&["", "static:", "static:machine"])))),
+        3 => members.push(("identity", Value::Null)),
+        _ => members.push(("identity", Value::Text(random.pick(&["user01", "Static:a", " ", "é\n\0\u{202e}"])))),
+    }
+    for name in ["jti", "sub", "aud", "Identity"] {
+        if random.one_in(3) {
+            members.push((name, Value::Other(random.pick(&OTHERS))));
+        }
+    }
+    finish(random, members)
+}
+
+/// Now and then a name stands twice; the order is any.
+fn finish(random: &mut Random, mut members: Vec<Member>) -> Vec<Member> {
+    if random.one_in(16) && !members.is_empty() {
+        let again = random.pick(&members).clone();
+        members.push(again);
+    }
+    shuffle(random, &mut members);
+    members
+}
+
+fn stands_twice(members: &[Member]) -> bool {
+    members.iter().enumerate().any(|(index, (name, _))| members.iter().skip(index + 1).any(|(other, _)| other == name))
+}
+
+fn find<'a>(members: &'a [Member], name: &str) -> Option<&'a Value> {
+    members.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
+}
+
+/// The contract's table, told from what was written and not from what a parser made of it.
+fn expected(header: &[Member], payload: &[Member]) -> Result<&'static str, Refused> {
+    if stands_twice(header) {
+        return Err(Refused::HeaderJson("a name stands twice"));
+    }
+    let is_pinned = matches!(find(header, "alg"), Some(Value::Text("HS256")));
+    if !is_pinned || ["crit", "b64", "zip", "kid"].iter().any(|name| find(header, name).is_some()) {
+        return Err(Refused::Algorithm);
+    }
+    if stands_twice(payload) {
+        return Err(Refused::PayloadJson("a name stands twice"));
+    }
+    let claims = [Claim::ExpirationTime, Claim::IssuedAt, Claim::NotBefore];
+    for claim in claims {
+        if matches!(find(payload, claim.name()), None | Some(Value::Null)) {
+            return Err(Refused::Missing(claim));
+        }
+    }
+    let time = |claim: Claim| match find(payload, claim.name()) {
+        Some(Value::Integer(time)) => Ok(*time),
+        _ => Err(Refused::NotAnInteger(claim)),
+    };
+    let iat = time(Claim::IssuedAt)?;
+    if iat > NOW {
+        return Err(Refused::IssuedInTheFuture);
+    }
+    if time(Claim::NotBefore)? > NOW {
+        return Err(Refused::NotYetValid);
+    }
+    if time(Claim::ExpirationTime)? <= NOW || iat + 3600 <= NOW {
+        return Err(Refused::Expired);
+    }
+    match find(payload, "identity") {
+        Some(Value::Text(identity)) if !identity.is_empty() && !identity.starts_with("static:") => Ok(identity),
+        _ => Err(Refused::NoIdentity),
+    }
+}
+
+#[test]
+fn rightly_signed_tokens_are_judged_as_the_contract_says() {
+    let accepted = accepted();
+    let (mut opened, mut refused) = (0_u64, 0_u64);
+    fuzz::run("a token, signed", 20_000, |random| {
+        let (header, payload) = (random_header(random), random_payload(random));
+        let token = signed(&write(random, &header), &write(random, &payload));
+        let verdict = verify(&accepted.keys, token.as_bytes());
+        let told = verdict.as_ref().map(|verified| &*verified.identity).map_err(|refused| *refused);
+        assert_eq!(told, expected(&header, &payload), "{token}");
+        // What was remembered is told in the same words.
+        assert_eq!(verify(&accepted.keys, token.as_bytes()), verdict);
+        *if verdict.is_ok() { &mut opened } else { &mut refused } += 1;
+    });
+    assert!(opened + refused < 1000 || (opened > 0 && refused > 0), "{opened} opened, {refused} refused");
+}
+
+#[test]
+fn random_bytes_that_are_rightly_signed_open_nothing() {
+    let accepted = accepted();
+    fuzz::run("random bytes, signed", 20_000, |random| {
+        let mut bytes = |most: usize| -> Vec<u8> {
+            const TELLING: &[u8] = b"{}[]:,\"\\u0alg HS256exp\xef\xbb\xbf\0\xff";
+            (0..random.below(most)).map(|_| *random.pick(TELLING)).collect()
+        };
+        let (header, payload) = (bytes(40), bytes(40));
+        let either = sign(&format!("{}.{}", encode(&header), encode(&payload)));
+        let payload_alone = sign(&format!("{}.{}", encode(HEADER), encode(&payload)));
+        for token in [either, payload_alone] {
+            assert!(verify(&accepted.keys, token.as_bytes()).is_err(), "{token}");
+        }
+    });
+}
+
+#[test]
+fn only_one_scheme_with_one_token_opens_the_door() {
+    let (accepted, good) = (accepted(), good());
+    let pieces = ["JWT", "jwt", "Bearer", "BEARER", "Basic", " ", "\t", "  ", ",", "x", "é", &good, WORD];
+    fuzz::run("an Authorization header", 20_000, |random| {
+        let value: String = (0..random.below(6)).map(|_| *random.pick(&pieces)).collect();
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        let words: Vec<&str> = value.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
+        let expected = match words.as_slice() {
+            [scheme, token] if scheme.eq_ignore_ascii_case("jwt") && *token == good => Ok("user01"),
+            [scheme, token] if scheme.eq_ignore_ascii_case("bearer") && *token == good => Ok("user01"),
+            [scheme, token] if scheme.eq_ignore_ascii_case("bearer") && *token == WORD => Ok("static:machine"),
+            _ => Err(()),
+        };
+        let principal = authenticate(&headers, &accepted, NOW);
+        let told = principal.as_ref().map(|principal| &*principal.identity);
+        assert_eq!(told.map_err(|_: &Refusal| ()), expected, "{value:?}");
+    });
+}
