@@ -1,11 +1,15 @@
 //! `POST /auth`: reads the credentials, asks the backend whether they are right, and makes
 //! a token. Only a 200 whose JSON names the same user ever does.
 
+use std::hash::Hash;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 
+use crate::limit::{self, Attempt, Ending, Throttle, Throttled};
 use crate::token::{self, Keys};
 use crate::upstream::Client;
 
@@ -14,6 +18,12 @@ pub const MAX_BODY_BYTES: usize = 4 * 1024;
 
 /// The most that is read of the backend's answer, in bytes. A username fits many times.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// How long a login waits while others of its address or name are under way that could fail.
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it asks whether they have ended.
+const TURN_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +46,14 @@ pub enum Refusal {
     /// The backend does not take these credentials, or they cannot be right.
     #[error("the credentials are not accepted")]
     Credentials,
+    /// Too many failed before this one, which nobody looked at.
+    #[error("too many logins failed: {limit}")]
+    Throttled {
+        /// The limit, as a metric tells it.
+        limit: &'static str,
+        /// How long until one more may fail.
+        wait: Duration,
+    },
     /// The backend could not check just now. The text is for the log.
     #[error("the credentials cannot be checked: {0}")]
     Unavailable(String),
@@ -43,12 +61,13 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every value of [`Refusal::label`], and what a login that went well is called.
-    pub const LABELS: [&str; 4] = ["success", "refused", "malformed", "unavailable"];
+    pub const LABELS: [&str; 5] = ["success", "refused", "throttled", "malformed", "unavailable"];
 
     /// What became of the login, as a metric tells it.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Credentials => "refused",
+            Self::Throttled { .. } => "throttled",
             Self::Unavailable(_) => "unavailable",
             Self::ContentType | Self::TooLarge | Self::Incomplete | Self::Broken | Self::Malformed(_) => "malformed",
         }
@@ -95,6 +114,41 @@ pub fn parse(body: &[u8]) -> Result<Credentials, Refusal> {
     let may_be_a_user = !username.is_empty() && !username.starts_with(token::STATIC_PREFIX);
     let complete = may_be_a_user && !password.is_empty() && members.is_empty();
     Ok(Credentials { username, password, complete })
+}
+
+/// Begins the attempt with `credentials` from `address`, where it may fail. What it waits for
+/// is others that are under way; `clock` tells the time as [`limit`] counts it.
+///
+/// # Errors
+/// [`Refusal::Throttled`], and [`Refusal::Unavailable`] where the others do not end.
+pub async fn begin<'a>(
+    credentials: &Credentials,
+    throttle: &'a Throttle,
+    address: &(impl Hash + Sync),
+    clock: impl Fn() -> Duration,
+) -> Result<Attempt<'a>, Refusal> {
+    let asked = clock();
+    loop {
+        let now = clock();
+        match throttle.begin(address, &credentials.username, now) {
+            Ok(attempt) => return Ok(attempt),
+            Err(Throttled::Address(wait)) => return Err(Refusal::Throttled { limit: limit::LOGIN_ADDRESS, wait }),
+            Err(Throttled::Name(wait)) => return Err(Refusal::Throttled { limit: limit::LOGIN_NAME, wait }),
+            Err(busy @ Throttled::Busy) if now.saturating_sub(asked) >= TURN_TIMEOUT => {
+                return Err(Refusal::Unavailable(busy.to_string()));
+            }
+            Err(Throttled::Busy) => tokio::time::sleep(TURN_INTERVAL).await,
+        }
+    }
+}
+
+/// What an attempt that ended with `result` counts as.
+pub fn ending(result: &Result<String, Refusal>) -> Ending {
+    match result {
+        Ok(_) => Ending::Succeeded,
+        Err(Refusal::Credentials) => Ending::Failed,
+        Err(_) => Ending::Unknown,
+    }
 }
 
 /// Asks the backend, and makes a token known by `id` at `now` (seconds since 1970).

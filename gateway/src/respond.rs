@@ -285,6 +285,11 @@ impl From<&login::Refusal> for Answer {
             Refusal::Credentials => Self::described(StatusCode::UNAUTHORIZED, "Bad Request", "Invalid credentials")
                 .with(WWW_AUTHENTICATE, HeaderValue::from_static(r#"JWT realm="Login Required""#))
                 .with(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="Login Required""#)),
+            // Alike for an address and a name: what is told is to wait.
+            Refusal::Throttled { wait, .. } => {
+                Self::described(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", "Too many failed logins")
+                    .with(RETRY_AFTER, HeaderValue::from(whole_seconds(*wait)))
+            }
             Refusal::Unavailable(_) => Self::upstream(StatusCode::SERVICE_UNAVAILABLE),
         }
     }

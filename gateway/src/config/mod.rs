@@ -7,6 +7,7 @@ mod certificates;
 mod entry;
 mod environment;
 mod given;
+mod limits;
 mod listener;
 mod source;
 mod token;
@@ -26,7 +27,7 @@ pub use source::{Problem, Problems, Secret};
 use crate::client::Proxies;
 use crate::cors::Origins;
 use crate::framing;
-use crate::limit::{self, Quota};
+use crate::limit;
 use crate::listener::Identity;
 use crate::record::log;
 use crate::route::{self, CanonicalPath, Route, Table};
@@ -114,7 +115,7 @@ impl Config {
         let proxies = listener::read_proxies(&mut source);
         let listener = listener::read(&mut source, &proxies);
         let corridor = read_corridor(&mut source);
-        let limit = read_limit(&mut source);
+        let limit = limits::read(&mut source);
         let routes = read_routes(&mut source);
         let keys = token::read_keys(&mut source);
         let static_tokens = token::read_static_tokens(&mut source, routes.as_ref());
@@ -176,11 +177,7 @@ impl Config {
         if self.corridor.hsts_max_age == 0 {
             remarks.push("hsts.max_age is 0: browsers are not told to stay with https".to_owned());
         }
-        for (key, limit) in [("address", self.limit.address), ("identity", self.limit.identity)] {
-            if limit.is_none() {
-                remarks.push(format!("limit.{key}.rate is 0: the requests of one {key} are not limited"));
-            }
-        }
+        remarks.extend(limits::remarks(&self.limit, self.admin.is_some()));
         if !self.ops_addr.ip().to_canonical().is_loopback() {
             remarks.push(format!("ops_addr {} can be reached from other hosts", self.ops_addr));
         }
@@ -226,19 +223,6 @@ fn read_corridor(source: &mut Source) -> Corridor {
         body_timeout: source.seconds("login.body_timeout", 10.0, 0.01..=600.0),
         read_timeout: source.seconds("listener.read_timeout", 10.0, 0.01..=600.0),
     }
-}
-
-fn read_limit(source: &mut Source) -> limit::Settings {
-    let number = |source: &mut Source, key: &str, default, range| {
-        // The ranges end far below what the type holds.
-        u32::try_from(source.number(key, default, range)).unwrap_or(u32::MAX)
-    };
-    let quota = |source: &mut Source, key: &str| {
-        let rate = number(source, &format!("limit.{key}.rate"), 500, 0..=1_000_000);
-        let burst = number(source, &format!("limit.{key}.burst"), 2000, 1..=1_000_000);
-        (rate > 0).then_some(Quota { rate, burst })
-    };
-    limit::Settings { address: quota(source, "address"), identity: quota(source, "identity") }
 }
 
 fn read_origins(source: &mut Source) -> Origins {

@@ -23,6 +23,7 @@ fn every_wrong_value_is_told_with_its_key_and_no_secret() {
         "jwt_secret_key = 'hush-hush'\nhttps_addr = 'x'\nhosts = ['a:1']\ncors.allowed_origins = ['*', 'https://a.example/']\nstrip_prefix = ['/a/']\nnonsense = 1\n\
          [upstream]\napi = '1'\nread_timeout = -1\n[token]\nlifetime = 0\n[log]\nlevel = 'loud'\n\
          [limit.address]\nrate = -1\n[limit.identity]\nburst = 0\n\
+         [limit.login]\naddress_failures = 101\nname_delay = 2\nname_max_delay = 1\n\
          [[route]]\nmethods = []\npath = '/a'\n[[route]]\nmethods = ['GET']\npath = '/b'\nname = 'auth'\n",
         &[("LISTENER_WORKERS", "none")],
     )
@@ -36,6 +37,8 @@ fn every_wrong_value_is_told_with_its_key_and_no_secret() {
         "hosts",
         "cors.allowed_origins",
         "cors.allowed_origins",
+        "limit.login.address_failures",
+        "limit.login.name_max_delay",
         "limit.address.rate",
         "limit.identity.burst",
         "route[0]",

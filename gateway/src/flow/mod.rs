@@ -180,8 +180,12 @@ impl Flow {
         match result {
             Ok(token) => Answer::granted(&token),
             Err(refusal) => {
-                if let login::Refusal::Unavailable(reason) = &refusal {
-                    tracing::warn!(request_id = ctx.request_id, reason, "a login could not be checked");
+                match &refusal {
+                    login::Refusal::Unavailable(reason) => {
+                        tracing::warn!(request_id = ctx.request_id, reason, "a login could not be checked");
+                    }
+                    login::Refusal::Throttled { limit, .. } => self.metrics.rate_limited(limit),
+                    _ => {}
                 }
                 ctx.reason = Some(refusal.label());
                 Answer::from(&refusal)
@@ -199,10 +203,13 @@ impl Flow {
         let body = timeout(self.settings.body_timeout, read_body(session, login::MAX_BODY_BYTES)).await;
         let credentials = login::parse(&body.unwrap_or(Err(login::Refusal::Incomplete))?)?;
         let id = random_id().ok_or_else(|| login::Refusal::Unavailable("no random bytes".to_owned()))?;
+        let clock = || self.started.elapsed();
+        let attempt = login::begin(&credentials, &self.limits.logins, &ctx.client.map(Prefix::from), clock).await?;
         ctx.upstream_started = Some(Instant::now());
         let accepted = self.accepted.load_full();
         let token = login(credentials, backend, &accepted.keys, &id, &ctx.request_id, now).await;
         ctx.upstream_ended = Some(Instant::now());
+        attempt.ended(login::ending(&token), clock());
         token
     }
 }

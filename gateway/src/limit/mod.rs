@@ -1,19 +1,27 @@
-//! How much one client may ask for: a token bucket for each address and each identity.
+//! How much one client may ask for: a token bucket for each address and each identity, and
+//! how many logins of an address or a name may fail.
 //!
 //! Pure: the time is an argument, counted from any one moment. Every table has a fixed size,
 //! whoever calls: what is kept, and what it costs where that is not enough, stands with
-//! [`Limiter`]. Keys are hashed with SipHash under a key that is random for each
+//! [`Limiter`] and [`Throttle`]. Keys are hashed with SipHash under a key that is random for each
 //! table, so that no stranger can choose keys that meet.
 
+mod backoff;
 mod bucket;
+mod known;
+mod login;
 mod table;
+mod window;
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::time::Duration;
 
+pub use backoff::Backoff;
 use bucket::Bucket;
 pub use bucket::Quota;
+pub use login::{Attempt, Ending, LOGIN_ADDRESSES, LOGIN_NAMES, LOGIN_PAIRS, LoginSettings, Throttle, Throttled};
 use table::Table;
+pub use window::Window;
 
 /// The keys that a [`Limiter`] can tell apart at once.
 pub const ENTRIES: usize = 64 * 1024;
@@ -25,6 +33,8 @@ pub struct Settings {
     pub address: Option<Quota>,
     /// The requests of an identity.
     pub identity: Option<Quota>,
+    /// Logins that fail.
+    pub login: LoginSettings,
 }
 
 /// The limits that are in force.
@@ -33,15 +43,21 @@ pub struct Limits {
     pub address: Option<Limiter>,
     /// The requests of each identity.
     pub identity: Option<Limiter>,
+    /// Logins that fail.
+    pub logins: Throttle,
 }
 
 impl Limits {
     /// Every value of the label that tells which limit refused a request.
-    pub const LABELS: [&str; 2] = [ADDRESS, IDENTITY];
+    pub const LABELS: [&str; 4] = [ADDRESS, IDENTITY, LOGIN_ADDRESS, LOGIN_NAME];
 
     /// Tables for what the settings limit, all empty.
     pub fn new(settings: &Settings) -> Self {
-        Self { address: settings.address.map(Limiter::new), identity: settings.identity.map(Limiter::new) }
+        Self {
+            address: settings.address.map(Limiter::new),
+            identity: settings.identity.map(Limiter::new),
+            logins: Throttle::new(&settings.login),
+        }
     }
 }
 
@@ -50,6 +66,21 @@ pub const ADDRESS: &str = "address";
 
 /// The name of the limit on the requests of an identity.
 pub const IDENTITY: &str = "identity";
+
+/// The name of the limit on the logins of an address that fail.
+pub const LOGIN_ADDRESS: &str = "login_address";
+
+/// The name of the limit on the logins for a name that fail.
+pub const LOGIN_NAME: &str = "login_name";
+
+/// Why an attempt cannot begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    /// For so many nanoseconds.
+    Wait(u64),
+    /// Until others have ended.
+    Busy,
+}
 
 /// Over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

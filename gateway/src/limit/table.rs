@@ -14,7 +14,7 @@ pub(super) const WAYS: usize = 16;
 
 /// What is noted of a key. The default is what is noted of a key never seen.
 pub(super) trait State: Clone {
-    /// How much would be forgotten at `now` (nanoseconds); 0 for nothing.
+    /// How much would be forgotten at `now` (nanoseconds), by any measure; 0 for nothing.
     fn weight(&self, now: u64) -> u64;
 
     /// Makes this at least as strict as `other`, at every time to come.

@@ -39,7 +39,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("respond", &["authenticate", "cors", "framing", "limit", "login", "route", "token"]),
     ("authenticate", &["token"]),
     ("config", &["client", "cors", "framing", "limit", "listener", "record", "route", "token", "upstream"]),
-    ("login", &["token", "upstream"]),
+    ("login", &["limit", "token", "upstream"]),
     ("revocation", &["upstream"]),
     ("cache", &["upstream"]),
 ];

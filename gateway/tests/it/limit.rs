@@ -10,7 +10,7 @@ use http::Request;
 use crate::support::client::{Answer, Connection};
 use crate::support::h2::Http2;
 use crate::support::token::token;
-use crate::support::{DAY, Gateway, admin, api, get};
+use crate::support::{DAY, Gateway, admin, api, get, until};
 
 /// So many requests at once, and one more a second.
 const BURST: u32 = 20;
@@ -186,11 +186,15 @@ async fn a_limit_can_be_off() {
 
 #[tokio::test]
 async fn many_clients_make_no_new_series() {
+    const COUNTED: &str = r#"gateway_requests_total{method="GET",route="none",status_class="4xx"}"#;
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &BY_ADDRESS);
+    // The series of the upstreams appear once they were asked.
+    gateway.ready().await;
     let series = async || gateway.ops("/metrics").await.1.lines().filter(|line| !line.starts_with('#')).count();
     let mut connection = gateway.connect().await;
     exhaust(async || connection.exchange(get(DAY, "")).await).await;
+    until("it is counted", async || gateway.metric(COUNTED).await == Some(1.0)).await;
     let before = series().await;
     for host in 2..=60 {
         let mut connection = Connection::open_from(host, gateway.https).await;

@@ -37,6 +37,7 @@ mod sni;
 mod stack;
 mod static_token;
 mod support;
+mod throttle;
 mod tls;
 mod token;
 mod token_fuzz;

@@ -2,6 +2,7 @@
 
 mod days;
 mod environment;
+mod lockout;
 mod log;
 // The backend's own tests run real servers by the same harness.
 #[path = "../../../../backend/tests/it/mongod.rs"]

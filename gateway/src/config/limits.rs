@@ -1,0 +1,49 @@
+//! `[limit]`: how much one client may ask for.
+
+use super::source::Source;
+use crate::limit::{self, Backoff, LoginSettings, Quota, Window};
+
+/// Reads `[limit]`.
+pub(super) fn read(source: &mut Source) -> limit::Settings {
+    let number = |source: &mut Source, key: &str, default, range| {
+        // The ranges end far below what the type holds.
+        u32::try_from(source.number(key, default, range)).unwrap_or(u32::MAX)
+    };
+    let quota = |source: &mut Source, key: &str| {
+        let rate = number(source, &format!("limit.{key}.rate"), 500, 0..=1_000_000);
+        let burst = number(source, &format!("limit.{key}.burst"), 2000, 1..=1_000_000);
+        (rate > 0).then_some(Quota { rate, burst })
+    };
+    let failures = number(source, "limit.login.address_failures", 20, 0..=100);
+    let length = source.seconds("limit.login.address_window", 60.0, 0.01..=3600.0);
+    let address = (failures > 0).then_some(Window { failures, length });
+    let failures = number(source, "limit.login.name_failures", 10, 0..=100);
+    let delay = source.seconds("limit.login.name_delay", 1.0, 0.01..=3600.0);
+    let max_delay = source.seconds("limit.login.name_max_delay", 60.0, 0.01..=3600.0);
+    if max_delay < delay {
+        source.problem("limit.login.name_max_delay", "is below limit.login.name_delay");
+    }
+    let name = (failures > 0).then_some(Backoff { failures, delay, max_delay });
+    limit::Settings {
+        address: quota(source, "address"),
+        identity: quota(source, "identity"),
+        login: LoginSettings { address, name },
+    }
+}
+
+/// What is not limited, where logins are made or not.
+pub(super) fn remarks(limit: &limit::Settings, makes_tokens: bool) -> Vec<String> {
+    let mut remarks = Vec::new();
+    for (key, quota) in [("address", limit.address), ("identity", limit.identity)] {
+        if quota.is_none() {
+            remarks.push(format!("limit.{key}.rate is 0: the requests of one {key} are not limited"));
+        }
+    }
+    let LoginSettings { address, name } = &limit.login;
+    for (key, is_off) in [("address", address.is_none()), ("name", name.is_none())] {
+        if is_off && makes_tokens {
+            remarks.push(format!("limit.login.{key}_failures is 0: logins of one {key} may fail without end"));
+        }
+    }
+    remarks
+}
