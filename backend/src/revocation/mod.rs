@@ -91,12 +91,13 @@ impl Revocation {
     /// # Errors
     /// [`NoRandomness`]: the feed has no id that no other has.
     pub fn start(store: Store) -> Result<Self, NoRandomness> {
+        let id = hex::random_id()?;
         let shared = Arc::new(Shared {
-            feed: Feed::new(&hex::random_id()?),
+            feed: Feed::new(&id),
             watched: Mutex::new(Watched::new(WATCHED_LIMIT, WATCHED_IDLE)),
             looked: Mutex::new(None),
         });
-        let task = tokio::spawn(watch::run(store, Arc::clone(&shared))).abort_handle();
+        let task = tokio::spawn(watch::run(store, Arc::clone(&shared), id)).abort_handle();
         Ok(Self { running: Arc::new(Running { shared, task }) })
     }
 
@@ -128,7 +129,7 @@ impl Revocation {
     /// Tells that `identity` may have changed.
     pub fn changed(&self, identity: &str) {
         let shared = &self.running.shared;
-        shared.watched().told(identity);
+        shared.watched().changed(identity);
         shared.feed.tell(&Line::Identity { identity });
     }
 

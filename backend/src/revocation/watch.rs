@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::time::MissedTickBehavior;
+use futures_util::StreamExt;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Shared;
 use super::feed::Line;
-use crate::store::{Store, StoreError, Watching};
+use crate::store::{Change, Store, StoreError, Watching};
 
 /// From one beat to the next, and from one look to the next.
 const BEAT: Duration = Duration::from_millis(250);
@@ -16,83 +17,151 @@ const FRESH: Duration = Duration::from_millis(500);
 /// How often what has expired is removed.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// Watches until it is aborted.
-pub(super) async fn run(store: Store, shared: Arc<Shared>) {
-    let mut watcher = Watcher { store, shared, beat: 0, failing: false };
-    let mut ticks = tokio::time::interval(BEAT);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut swept = Instant::now();
-    let mut watching = None;
+/// Watches until it is aborted. `id` is of this process alone.
+pub(super) async fn run(store: Store, shared: Arc<Shared>, id: String) {
+    let mut watcher = Watcher { store: &store, shared: &shared, id, beat: 0, failing: false };
+    tokio::join!(sweep(&store, &shared), watcher.watch());
+}
+
+/// Removes what has expired, without end.
+async fn sweep(store: &Store, shared: &Shared) {
+    let mut ticks = every(SWEEP);
     loop {
         ticks.tick().await;
-        if swept.elapsed() >= SWEEP {
-            swept = Instant::now();
-            watcher.sweep().await;
-        }
-        let started = Instant::now();
-        let looked = watcher.look(&mut watching).await;
-        watcher.looked(started, looked);
-    }
-}
-
-struct Watcher {
-    store: Store,
-    shared: Arc<Shared>,
-    /// How many beats there were.
-    beat: u64,
-    /// Whether the last look failed.
-    failing: bool,
-}
-
-impl Watcher {
-    /// Sees what has changed until now, and tells it.
-    async fn look(&self, watching: &mut Option<Watching>) -> Result<(), StoreError> {
-        let how = match *watching {
-            Some(how) => how,
-            None => *watching.insert(self.store.watching().await?),
-        };
-        match how {
-            Watching::OwnAlone => Ok(()),
-            Watching::Looking => {
-                let identities = self.shared.watched().identities();
-                let sightings = self.store.sightings(&identities, now()).await?;
-                let changed = self.shared.watched().saw_many(sightings);
-                self.shared.tell_all(&changed);
-                Ok(())
-            }
-        }
-    }
-
-    /// Beats where the look that began at `started` vouches for it.
-    fn looked(&mut self, started: Instant, looked: Result<(), StoreError>) {
-        match looked {
-            Ok(()) => {
-                *self.shared.looked() = Some(started);
-                if self.failing {
-                    tracing::info!("the store can be watched again");
-                    self.failing = false;
-                }
-                if started.elapsed() <= FRESH {
-                    self.beat += 1;
-                    self.shared.feed.tell(&Line::Beat { beat: self.beat });
-                }
-            }
-            Err(error) => {
-                if !self.failing {
-                    tracing::warn!(%error, "the store cannot be watched: the feed does not beat");
-                    self.failing = true;
-                }
-            }
-        }
-    }
-
-    async fn sweep(&self) {
-        let gone = self.shared.watched().expire(Instant::now());
-        self.shared.tell_all(&gone);
-        if let Err(error) = self.store.remove_expired_logouts(now()).await {
+        let gone = shared.watched().expire(Instant::now());
+        shared.tell_all(&gone);
+        if let Err(error) = store.remove_expired_logouts(now()).await {
             tracing::warn!(%error, "logouts that have expired could not be removed");
         }
     }
+}
+
+struct Watcher<'a> {
+    store: &'a Store,
+    shared: &'a Shared,
+    id: String,
+    /// How many beats there were.
+    beat: u64,
+    /// Whether the last attempt to see anything failed.
+    failing: bool,
+}
+
+impl Watcher<'_> {
+    async fn watch(&mut self) {
+        let mut ticks = every(BEAT);
+        let watching = loop {
+            ticks.tick().await;
+            match self.store.watching().await {
+                Ok(watching) => break watching,
+                Err(error) => self.fails(&error),
+            }
+        };
+        if watching == Watching::Following {
+            self.follow().await;
+        }
+        loop {
+            ticks.tick().await;
+            let started = Instant::now();
+            let looked = if watching == Watching::OwnAlone { Ok(()) } else { self.look().await };
+            match looked {
+                Ok(()) => self.saw_all_before(started),
+                Err(error) => self.fails(&error),
+            }
+        }
+    }
+
+    /// Sees what has become of everybody who is watched, and tells what is new.
+    async fn look(&self) -> Result<(), StoreError> {
+        let identities = self.shared.watched().identities();
+        let sightings = self.store.sightings(&identities, now()).await?;
+        let changed = self.shared.watched().saw_many(sightings);
+        self.shared.tell_all(&changed);
+        Ok(())
+    }
+
+    /// Tells what the store tells, until it refuses to.
+    async fn follow(&mut self) {
+        let start = Instant::now();
+        let mut changes = self.store.changes(&self.id);
+        // Its own answer says nothing: it is the echo that counts.
+        let mut echoes = std::pin::pin!(echo(self.store, self.id.clone(), start));
+        let mut ticks = every(BEAT);
+        // Whether somebody has changed who has not been looked for.
+        let mut unknown = false;
+        loop {
+            let change = tokio::select! {
+                change = changes.next() => change,
+                () = &mut echoes => continue,
+                _ = ticks.tick(), if unknown => {
+                    match self.look().await {
+                        Ok(()) => unknown = false,
+                        Err(error) => self.fails(&error),
+                    }
+                    continue;
+                }
+            };
+            match change {
+                Some(Ok(Change::Of(identity))) => {
+                    let watched = self.shared.watched().changed(&identity);
+                    if watched {
+                        self.shared.feed.tell(&Line::Identity { identity: &identity });
+                    }
+                }
+                Some(Ok(Change::Somebody)) => unknown = true,
+                Some(Ok(Change::Anything)) => {
+                    self.shared.watched().changed_all();
+                    self.shared.feed.tell(&Line::Reset { reset: true });
+                }
+                Some(Ok(Change::Echo(sent))) => {
+                    let sent = u64::try_from(sent).ok().and_then(|sent| start.checked_add(Duration::from_millis(sent)));
+                    if let Some(sent) = sent.filter(|_| !unknown) {
+                        self.saw_all_before(sent);
+                    }
+                }
+                Some(Err(error)) => self.fails(&error),
+                None => return,
+            }
+        }
+    }
+
+    /// Beats where what was seen is of no earlier time than a beat vouches for.
+    fn saw_all_before(&mut self, time: Instant) {
+        *self.shared.looked() = Some(time);
+        if time.elapsed() > FRESH {
+            return;
+        }
+        if self.failing {
+            tracing::info!("the store can be watched again");
+            self.failing = false;
+        }
+        self.beat += 1;
+        self.shared.feed.tell(&Line::Beat { beat: self.beat });
+    }
+
+    fn fails(&mut self, error: &StoreError) {
+        if !self.failing {
+            tracing::warn!(%error, "the store cannot be watched: the feed does not beat");
+            self.failing = true;
+        }
+    }
+}
+
+/// Writes the milliseconds since `start` to where [`Store::changes`] tells of them, without end.
+async fn echo(store: &Store, id: String, start: Instant) {
+    let mut ticks = every(BEAT);
+    loop {
+        ticks.tick().await;
+        let sent = i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
+        if let Err(error) = store.echo(&id, sent).await {
+            tracing::debug!(%error, "an echo could not be written");
+        }
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Seconds since 1970. A clock before that is as good as one that stands at it.

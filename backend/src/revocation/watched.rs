@@ -88,11 +88,16 @@ impl Watched {
         }
     }
 
-    /// A change of `identity` has been told: the next look is of what it made.
-    pub(super) fn told(&mut self, identity: &str) {
-        if let Some(entry) = self.entries.get_mut(identity) {
-            entry.sighting = None;
-        }
+    /// `identity` has changed: the next look is of what became of it. Whether it is watched.
+    pub(super) fn changed(&mut self, identity: &str) -> bool {
+        let Some(entry) = self.entries.get_mut(identity) else { return false };
+        entry.sighting = None;
+        true
+    }
+
+    /// Anything may have changed.
+    pub(super) fn changed_all(&mut self) {
+        self.entries.values_mut().for_each(|entry| entry.sighting = None);
     }
 
     /// What a look at many has seen. Those that differ from the look before it.
@@ -178,7 +183,7 @@ mod tests {
         assert!(watched.saw_many(many(&[("a", 1)])).is_empty());
         assert_eq!(watched.saw_many(many(&[("a", 2), ("b", 9)])).len(), 1, "only who is watched");
         assert_eq!(watched.saw("a", sighting(1)), Seen::Differs, "an older look that comes late");
-        watched.told("a");
+        assert!(watched.changed("a") && !watched.changed("b"));
         assert_eq!(watched.saw("a", sighting(3)), Seen::Same, "told already");
         assert_eq!(watched.saw_many(many(&[("a", 3)])).len(), 0);
     }

@@ -12,7 +12,7 @@ mod url;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, StreamExt};
 
 pub use error::StoreError;
 pub use url::{MongoUrl, NotAStoreUrl, StoreUrl};
@@ -117,6 +117,21 @@ pub enum Watching {
     OwnAlone,
     /// By looking again and again: [`Store::sightings`].
     Looking,
+    /// The engine tells of them: [`Store::changes`].
+    Following,
+}
+
+/// A change of what decides over tokens, by whatever hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Of this identity.
+    Of(String),
+    /// Of somebody who is not named: look for whom.
+    Somebody,
+    /// What came before could not be followed: anything may have changed.
+    Anything,
+    /// No change, but one of [`Store::echo`]'s numbers: what came before it has been told.
+    Echo(i64),
 }
 
 /// One record of an export: a holodule, or the `_id` of a document that could not be read.
@@ -331,6 +346,28 @@ impl Store {
     /// Where the engine does not answer.
     pub async fn watching(&self) -> Result<Watching, StoreError> {
         engine!(self.watching())
+    }
+
+    /// Changes from now on, where the engine tells of them, and the echoes under this name.
+    ///
+    /// An error tells that they cannot be followed just now; what was missed by then is told
+    /// afterwards, or [`Change::Anything`] is. The stream ends where the engine refuses to tell.
+    pub fn changes(&self, echoes: &str) -> BoxStream<'static, Result<Change, StoreError>> {
+        match &self.engine {
+            Engine::Mongo(engine) => engine.changes(echoes),
+            Engine::Embedded(_) => futures_util::stream::empty().boxed(),
+        }
+    }
+
+    /// Writes a number that comes back among [`Store::changes`].
+    ///
+    /// # Errors
+    /// Where it is not known whether it will.
+    pub async fn echo(&self, echoes: &str, number: i64) -> Result<(), StoreError> {
+        match &self.engine {
+            Engine::Mongo(engine) => engine.echo(echoes, number).await,
+            Engine::Embedded(_) => Ok(()),
+        }
     }
 
     /// A look at many accounts at once, by name. An account that is not there has a sighting too.

@@ -395,6 +395,44 @@ async fn a_change_made_while_nobody_looked_counts() {
     assert!(changed["password_changed_at"].as_i64().unwrap() >= before, "{changed}");
 }
 
+/// A replica set, and a service over it.
+async fn on_replica_set() -> (Server, Client, Service) {
+    let server = tokio::task::spawn_blocking(|| Server::start(&["--replicas", "1"])).await.unwrap();
+    let client = Client::with_uri_str(server.url()).await.unwrap();
+    let service = Service::over(open(server.url(), PATIENCE).await, Setup::default()).await;
+    (server, client, service)
+}
+
+async fn end(server: Server) {
+    tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
+}
+
+#[tokio::test]
+async fn changes_by_other_hands_are_told_from_a_replica_set() {
+    let (server, client, service) = on_replica_set().await;
+    others_changes_are_told(&client, &service).await;
+    another_process_tells(server.url(), &service).await;
+    end(server).await;
+}
+
+#[tokio::test]
+async fn when_users_go_all_at_once_everybody_is_asked_about_again() {
+    let (server, client, service) = on_replica_set().await;
+    insert(&client, "user01", "password01").await;
+    let mut feed = Feed::subscribe(&service.admin).await;
+    assert_eq!(account(&service, "user01").await["active"], true);
+    feed.beats(3).await;
+    users(&client).drop().await.unwrap();
+    assert_eq!(feed.event().await, json!({ "reset": true }));
+    assert_eq!(account(&service, "user01").await, nobody("user01"));
+    client.default_database().unwrap().drop().await.unwrap();
+    assert_eq!(feed.event().await, json!({ "reset": true }));
+    while feed.beats(1).await.contains(&json!({ "reset": true })) {}
+    insert(&client, "user01", "password01").await;
+    feed.told("user01").await;
+    end(server).await;
+}
+
 /// Passes connections on to a server, as long as it is let.
 struct Link {
     address: std::net::SocketAddr,
@@ -425,13 +463,13 @@ impl Link {
     }
 }
 
-#[tokio::test]
-async fn without_the_server_there_are_no_beats_and_what_was_missed_is_told_before_the_next() {
-    let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
-    let client = Client::with_uri_str(&url).await.unwrap();
+/// Cuts a service off from its server, and changes a user meanwhile.
+async fn a_lost_server_is_noticed(url: &str) {
+    let client = Client::with_uri_str(url).await.unwrap();
     let server = url.trim_start_matches("mongodb://").split('/').next().unwrap().to_owned();
     let link = Link::to(server.clone()).await;
-    let through = url.replace(&server, &link.address.to_string()) + "?directConnection=true";
+    let options = if url.contains('?') { "&" } else { "?" };
+    let through = url.replace(&server, &link.address.to_string()) + options + "directConnection=true";
     let service = Service::over(open(&through, Duration::from_secs(1)).await, Setup::default()).await;
     insert(&client, "user01", "password01").await;
     account(&service, "user01").await;
@@ -449,4 +487,17 @@ async fn without_the_server_there_are_no_beats_and_what_was_missed_is_told_befor
     let told = feed.beats(1).await;
     assert!(!told.is_empty(), "a beat vouches for what came before it");
     assert_eq!(account(&service, "user01").await, nobody("user01"));
+}
+
+#[tokio::test]
+async fn without_a_standalone_server_there_are_no_beats_and_what_was_missed_is_told_before_the_next() {
+    let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
+    a_lost_server_is_noticed(&url).await;
+}
+
+#[tokio::test]
+async fn without_a_replica_set_there_are_no_beats_and_what_was_missed_is_told_before_the_next() {
+    let server = tokio::task::spawn_blocking(|| Server::start(&["--replicas", "1"])).await.unwrap();
+    a_lost_server_is_noticed(server.url().split('?').next().unwrap()).await;
+    end(server).await;
 }

@@ -22,6 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long building one index may take before it is asked for again. The server goes
 /// on building meanwhile.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
+/// How long the echo of a process that has ended is kept.
+const ECHO_KEPT: Duration = Duration::from_secs(3600);
 /// Duplicates that the log names.
 const NAMED_DUPLICATES: usize = 20;
 /// The server's code for an index of the same fields that stands under another name.
@@ -33,6 +35,7 @@ pub(super) struct Collections {
     pub(super) users: Collection<RawDocumentBuf>,
     pub(super) password_states: Collection<RawDocumentBuf>,
     pub(super) logouts: Collection<RawDocumentBuf>,
+    pub(super) echoes: Collection<RawDocumentBuf>,
 }
 
 /// Makes the indexes, again and again while the server does not answer. Afterwards, also
@@ -57,13 +60,14 @@ pub(super) async fn make(collections: Collections, duplicates: Arc<AtomicU64>, s
 }
 
 async fn try_make(collections: &Collections, duplicates: &AtomicU64) -> Result<(), StoreError> {
-    let Collections { holodules, users, password_states, logouts } = collections;
+    let Collections { holodules, users, password_states, logouts, echoes } = collections;
     create(holodules, index("datetime_key", doc! { "datetime": 1, "key": 1 }, None)).await?;
     create(holodules, index("key", doc! { "key": 1 }, None)).await?;
     create(users, index("username", doc! { "username": 1 }, None)).await?;
     create(logouts, index("identity", doc! { "identity": 1, "expires_at": 1 }, None)).await?;
-    create(logouts, expiry("expires_at")).await?;
-    create(password_states, expiry("forget_at")).await?;
+    create(logouts, expiry("expires_at", Duration::ZERO)).await?;
+    create(password_states, expiry("forget_at", Duration::ZERO)).await?;
+    create(echoes, expiry("at", ECHO_KEPT)).await?;
 
     let unique = index("video_id_unique", doc! { "video_id": 1 }, Some(doc! { "video_id": { "$gt": "" } }));
     if create(holodules, unique).await? {
@@ -83,10 +87,10 @@ async fn try_make(collections: &Collections, duplicates: &AtomicU64) -> Result<(
     Ok(())
 }
 
-/// An index by which the server removes documents at the time that stands in `field`. It looks
-/// once a minute, so that nobody may take what is there for what is in force.
-fn expiry(field: &str) -> IndexModel {
-    let options = IndexOptions::builder().name(field.to_owned()).expire_after(Duration::ZERO).build();
+/// An index by which the server removes documents so long `after` the time that stands in
+/// `field`. It looks once a minute, so that nobody may take what is there for what is in force.
+fn expiry(field: &str, after: Duration) -> IndexModel {
+    let options = IndexOptions::builder().name(field.to_owned()).expire_after(after).build();
     IndexModel::builder().keys(doc! { field: 1 }).options(options).build()
 }
 

@@ -8,6 +8,7 @@
 //! or an expression that a client could have written.
 
 mod accounts;
+mod changes;
 mod document;
 mod error;
 mod holodules;
@@ -30,12 +31,15 @@ use mongodb::{Client, Collection, Database};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::{MongoUrl, Settings, StoreError, Watching};
+use super::{MongoUrl, Settings, StoreError};
 
+const USERS: &str = "users";
 /// When each user's password was last seen to change: see [`passwords`].
 const PASSWORD_STATES: &str = "holodule_password_states";
 /// The logouts in force.
 const LOGOUTS: &str = "holodule_logouts";
+/// What each process writes to see how far its change stream has come: see [`changes`].
+const ECHOES: &str = "holodule_echoes";
 
 /// The longest that one connection attempt may take, where an operation may take longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +53,7 @@ pub(super) struct Mongo {
     users: Collection<RawDocumentBuf>,
     password_states: Collection<Document>,
     logouts: Collection<RawDocumentBuf>,
+    echoes: Collection<RawDocumentBuf>,
     /// Keyed at random, so that nobody can make two looks seem alike.
     sums: RandomState,
     timeout: Duration,
@@ -93,16 +98,17 @@ impl Mongo {
             WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(timeout).build();
         let collection = |name: &str, read_concern: ReadConcern| {
             let options = CollectionOptions::builder()
-                .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+                .selection_criteria(primary())
                 .read_concern(read_concern)
                 .write_concern(write_concern.clone())
                 .build();
             database.collection_with_options(name, options)
         };
         let holodules = collection("holodules", ReadConcern::local());
-        let users = collection("users", ReadConcern::majority());
+        let users = collection(USERS, ReadConcern::majority());
         let password_states = collection(PASSWORD_STATES, ReadConcern::majority());
         let logouts = collection(LOGOUTS, ReadConcern::majority());
+        let echoes = collection(ECHOES, ReadConcern::local());
 
         let (settled_sender, settled) = watch::channel(false);
         let duplicate_video_ids = Arc::new(AtomicU64::new(0));
@@ -111,6 +117,7 @@ impl Mongo {
             users: users.clone(),
             password_states: password_states.clone_with_type(),
             logouts: logouts.clone(),
+            echoes: echoes.clone(),
         };
         let making = indexes::make(collections, Arc::clone(&duplicate_video_ids), settled_sender);
         let task = tokio::spawn(making).abort_handle();
@@ -122,6 +129,7 @@ impl Mongo {
             users,
             password_states: password_states.clone_with_type(),
             logouts,
+            echoes,
             sums,
             timeout,
             indexes,
@@ -131,10 +139,6 @@ impl Mongo {
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         let ping = self.database.run_command(doc! { "ping": 1 }).selection_criteria(any_member());
         self.within(async { ping.await }).await.map(drop)
-    }
-
-    pub(super) async fn watching(&self) -> Result<Watching, StoreError> {
-        Ok(Watching::Looking)
     }
 
     pub(super) fn duplicate_video_ids(&self) -> u64 {
@@ -157,6 +161,11 @@ impl Mongo {
             Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", self.timeout.as_secs_f64()))),
         }
     }
+}
+
+/// Reads that must not be stale.
+fn primary() -> SelectionCriteria {
+    SelectionCriteria::ReadPreference(ReadPreference::Primary)
 }
 
 /// Reads that may be a little stale while there is no primary.

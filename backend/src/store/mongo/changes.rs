@@ -1,0 +1,233 @@
+//! Changes as a replica set or a sharded cluster tells them: one change stream over the
+//! database, resumed where it broke off.
+//!
+//! A stream that is silent tells nothing of whether it is behind. So each process writes
+//! echoes of its own, a number in one document: once an echo comes back by the stream, so has
+//! everything before it, and a majority holds it.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use mongodb::bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use mongodb::change_stream::ChangeStream;
+use mongodb::change_stream::event::ResumeToken;
+use mongodb::options::{Acknowledgment, FullDocumentType, WriteConcern};
+
+use super::users::text;
+use super::{ECHOES, LOGOUTS, Mongo, USERS, error};
+use crate::store::{Change, StoreError, Watching};
+
+/// The pause before a stream that could not be opened is opened again.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long a stream may be silent, where echoes are to be had four times a second, before it
+/// is taken for lost and opened again.
+const SILENCE: Duration = Duration::from_secs(5);
+
+impl Mongo {
+    /// Only members of a set, and the routers of a cluster, have change streams.
+    pub(in crate::store) async fn watching(&self) -> Result<Watching, StoreError> {
+        let hello = self.database.run_command(doc! { "hello": 1 });
+        let hello = self.within(async { hello.await }).await?;
+        let streams = hello.contains_key("setName") || hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
+        Ok(if streams { Watching::Following } else { Watching::Looking })
+    }
+
+    pub(in crate::store) fn changes(&self, echoes: &str) -> BoxStream<'static, Result<Change, StoreError>> {
+        let follower = Follower { mongo: self.clone(), echoes: echoes.to_owned(), stream: None, resume: None };
+        stream::unfold(follower, |mut follower| async move { Some((follower.next().await?, follower)) }).boxed()
+    }
+
+    /// Writes an echo. That a majority has it is told by its coming back.
+    pub(in crate::store) async fn echo(&self, echoes: &str, number: i64) -> Result<(), StoreError> {
+        let document = doc! { "_id": echoes, "number": number, "at": mongodb::bson::DateTime::now() };
+        let document = RawDocumentBuf::try_from(&document).map_err(|error| StoreError::Failed(error.to_string()))?;
+        let one = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
+        // Replaced whole, since an update's event would show a later state of the document.
+        let echo = self.echoes.replace_one(doc! { "_id": echoes }, document).upsert(true).write_concern(one);
+        self.within(async { echo.await }).await.map(drop)
+    }
+}
+
+/// A change stream, and where to go on when it breaks off.
+struct Follower {
+    mongo: Mongo,
+    /// The document of our own echoes.
+    echoes: String,
+    stream: Option<ChangeStream<RawDocumentBuf>>,
+    /// Behind the last event that was read.
+    resume: Option<ResumeToken>,
+}
+
+impl Follower {
+    /// The next change, or why there is none just now; `None` where the server has no streams for us.
+    async fn next(&mut self) -> Option<Result<Change, StoreError>> {
+        loop {
+            let Some(stream) = &mut self.stream else {
+                match open(&self.mongo, &self.echoes, self.resume.clone()).await {
+                    Ok(opened) => self.stream = Some(opened),
+                    Err(error @ StoreError::Unavailable(_)) => {
+                        tokio::time::sleep(PAUSE).await;
+                        return Some(Err(error));
+                    }
+                    // The server has no longer what lies behind that place.
+                    Err(error) if self.resume.take().is_some() => return Some(Err(error)),
+                    Err(error) => {
+                        tracing::warn!(%error, "the server refuses change streams: users are looked at again and again");
+                        return None;
+                    }
+                }
+                if self.resume.is_none() {
+                    return Some(Ok(Change::Anything));
+                }
+                continue;
+            };
+            match tokio::time::timeout(SILENCE, stream.next()).await {
+                Ok(Some(Ok(event))) => {
+                    self.resume = stream.resume_token();
+                    if let Some(change) = change(&event) {
+                        return Some(Ok(change));
+                    }
+                }
+                Ok(Some(Err(error))) => {
+                    self.stream = None;
+                    return Some(Err(error::told(&error)));
+                }
+                Ok(None) => (self.stream, self.resume) = (None, None),
+                Err(_) => {
+                    self.stream = None;
+                    return Some(Err(StoreError::Unavailable("the change stream is silent".to_owned())));
+                }
+            }
+        }
+    }
+}
+
+async fn open(
+    mongo: &Mongo,
+    echoes: &str,
+    resume: Option<ResumeToken>,
+) -> Result<ChangeStream<RawDocumentBuf>, StoreError> {
+    let watch = mongo.database.watch().pipeline(pipeline(echoes));
+    let watch = watch.full_document(FullDocumentType::UpdateLookup).selection_criteria(super::primary());
+    let opened = mongo.within(async {
+        match resume {
+            Some(token) => watch.start_after(token).await,
+            None => watch.await,
+        }
+    });
+    Ok(opened.await?.with_type())
+}
+
+/// Lets through what matters, and of that no password.
+fn pipeline(echoes: &str) -> [Document; 2] {
+    [
+        doc! { "$match": { "$or": [
+            { "operationType": { "$in": ["drop", "rename", "dropDatabase", "invalidate"] } },
+            { "ns.coll": { "$in": [USERS, LOGOUTS] } },
+            { "ns.coll": ECHOES, "documentKey._id": echoes },
+        ] } },
+        doc! { "$project": {
+            "operationType": 1, "ns": 1, "to": 1, "fullDocument.username": 1, "fullDocument.identity": 1,
+            "fullDocument.number": 1, "updateDescription.updatedFields.username": 1,
+            "updateDescription.removedFields": 1,
+        } },
+    ]
+}
+
+/// What an event means; `None` for one that changes nothing.
+fn change(event: &RawDocument) -> Option<Change> {
+    let operation = event.get_str("operationType").ok()?;
+    let collection = |name| event.get_document(name).ok().and_then(|namespace| text(namespace, "coll"));
+    let document = event.get_document("fullDocument").ok();
+    match (operation, collection("ns")) {
+        ("insert" | "replace", Some(ECHOES)) => match document?.get("number") {
+            Ok(Some(RawBsonRef::Int64(number))) => Some(Change::Echo(number)),
+            _ => None,
+        },
+        ("insert" | "update", Some(USERS)) => {
+            // One that is gone by now, or has another name, is found by looking.
+            let name = document.and_then(|document| text(document, "username")).filter(|_| !is_renamed(event));
+            Some(name.map_or(Change::Somebody, |name| Change::Of(name.to_owned())))
+        }
+        ("replace" | "delete", Some(USERS)) => Some(Change::Somebody),
+        ("insert" | "update" | "replace", Some(LOGOUTS)) => {
+            let identity = document.and_then(|document| text(document, "identity"));
+            Some(identity.map_or(Change::Somebody, |identity| Change::Of(identity.to_owned())))
+        }
+        // The server removes what has expired.
+        ("delete", Some(LOGOUTS | ECHOES)) => None,
+        ("drop", Some(USERS | LOGOUTS)) | ("dropDatabase" | "invalidate", _) => Some(Change::Anything),
+        ("rename", from) => [from, collection("to")]
+            .iter()
+            .any(|name| matches!(name, Some(USERS | LOGOUTS)))
+            .then_some(Change::Anything),
+        _ => None,
+    }
+}
+
+/// Whether an update took the name from a user, or gave another.
+fn is_renamed(event: &RawDocument) -> bool {
+    let Ok(update) = event.get_document("updateDescription") else { return false };
+    let set = update.get_document("updatedFields").is_ok_and(|fields| matches!(fields.get("username"), Ok(Some(_))));
+    let removed = update
+        .get_array("removedFields")
+        .is_ok_and(|fields| fields.into_iter().any(|field| matches!(field, Ok(RawBsonRef::String("username")))));
+    set || removed
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::rawdoc;
+
+    use super::*;
+
+    fn event(operation: &str, collection: &str, document: RawDocumentBuf) -> RawDocumentBuf {
+        rawdoc! { "operationType": operation, "ns": { "db": "d", "coll": collection }, "fullDocument": document }
+    }
+
+    #[test]
+    fn each_event_names_whom_it_concerns_or_says_that_it_cannot() {
+        let user = || rawdoc! { "username": "user01" };
+        let of = Some(Change::Of("user01".to_owned()));
+        assert_eq!(change(&event("insert", USERS, user())), of);
+        assert_eq!(change(&event("update", USERS, user())), of);
+        assert_eq!(change(&event("replace", USERS, user())), Some(Change::Somebody), "it may have had another name");
+        assert_eq!(change(&event("update", USERS, rawdoc! {})), Some(Change::Somebody), "gone by now");
+        assert_eq!(change(&rawdoc! { "operationType": "delete", "ns": { "coll": USERS } }), Some(Change::Somebody));
+        assert_eq!(change(&event("insert", LOGOUTS, rawdoc! { "identity": "user01" })), of);
+        assert_eq!(change(&rawdoc! { "operationType": "delete", "ns": { "coll": LOGOUTS } }), None);
+        assert_eq!(change(&event("replace", ECHOES, rawdoc! { "number": 7_i64 })), Some(Change::Echo(7)));
+        assert_eq!(change(&event("insert", "holodules", user())), None);
+    }
+
+    #[test]
+    fn a_user_who_gets_another_name_is_looked_for() {
+        let update = |description: RawDocumentBuf| {
+            rawdoc! { "operationType": "update", "ns": { "coll": USERS }, "fullDocument": { "username": "user02" },
+            "updateDescription": description }
+        };
+        for description in
+            [rawdoc! { "updatedFields": { "username": "x" } }, rawdoc! { "removedFields": ["x", "username"] }]
+        {
+            assert_eq!(change(&update(description)), Some(Change::Somebody));
+        }
+        let other = update(rawdoc! { "updatedFields": {}, "removedFields": ["disabled"] });
+        assert_eq!(change(&other), Some(Change::Of("user02".to_owned())));
+    }
+
+    #[test]
+    fn when_the_collections_themselves_go_anything_may_have_changed() {
+        let of = |operation: &str, collection: &str| {
+            change(&rawdoc! { "operationType": operation, "ns": { "coll": collection }, "to": { "coll": "x" } })
+        };
+        for collection in [USERS, LOGOUTS] {
+            assert_eq!(of("drop", collection), Some(Change::Anything));
+            assert_eq!(of("rename", collection), Some(Change::Anything));
+        }
+        assert_eq!((of("drop", "holodules"), of("rename", "holodules")), (None, None));
+        let onto = rawdoc! { "operationType": "rename", "ns": { "coll": "x" }, "to": { "coll": USERS } };
+        assert_eq!(change(&onto), Some(Change::Anything));
+        assert_eq!(change(&rawdoc! { "operationType": "invalidate" }), Some(Change::Anything));
+    }
+}
