@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Context, Flow, continue_if_expected};
 use crate::respond;
@@ -27,6 +27,8 @@ use crate::upstream::{self, Facts, Outgoing, Piece, Unanswered, Upload};
 struct Deadlines {
     whole: Instant,
     read: Duration,
+    /// For each piece of what the client sends.
+    upload: Duration,
 }
 
 impl Deadlines {
@@ -54,7 +56,11 @@ impl Flow {
     /// were whole.
     pub(super) async fn forward(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         let settings = self.api.upstream().settings;
-        let deadlines = Deadlines { whole: Instant::now() + settings.request_timeout, read: settings.read_timeout };
+        let deadlines = Deadlines {
+            whole: Instant::now() + settings.request_timeout,
+            read: settings.read_timeout,
+            upload: self.settings.read_timeout,
+        };
         ctx.upstream_started = Some(std::time::Instant::now());
         let exchanged = self.exchange(session, ctx, deadlines).await;
         ctx.upstream_ended = Some(std::time::Instant::now());
@@ -186,7 +192,9 @@ impl Client {
             // read than there is room for, so that nothing is lost where the backend speaks first.
             let passing_on = async {
                 let Ok(room) = upload.reserve().await else { return Ok(None) };
-                let data = session.as_downstream_mut().read_request_body().await.map_err(|error| error.into_down())?;
+                // On HTTP/2 pingora has no such deadline.
+                let data = timeout(deadlines.upload, session.as_downstream_mut().read_request_body()).await;
+                let data = data.map_err(|_| stalled())?.map_err(|error| error.into_down())?;
                 let is_last = data.is_none();
                 room.send(data.map_or(Piece::End, Piece::Data));
                 Ok::<_, Box<Error>>(Some(is_last))
@@ -204,6 +212,10 @@ impl Client {
             }
         }
     }
+}
+
+fn stalled() -> Box<Error> {
+    Error::explain(ErrorType::ReadTimedout, "the client sent no more in time").into_down()
 }
 
 fn timed_out() -> Box<Error> {

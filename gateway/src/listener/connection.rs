@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_rustls::{LazyConfigAcceptor, server};
 
 use super::admission::{Admission, Counted};
+use super::http2::{Activity, Watched};
 use super::{ConnectionInfo, Failure, Gate, Identities, Idle, Observe, Refused, Settings, TlsStream, proxy};
 
 /// What a client of HTTP/2 sends first (RFC 9113, section 3.4), in bytes.
@@ -55,8 +56,8 @@ enum Read {
 
 impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
     /// Serves `stream` until it ends.
-    pub(super) async fn run(mut self, stream: TcpStream, peer: SocketAddr, observer: &dyn Observe) {
-        let Some((mut stream, _counted)) = self.shake_hands(stream, peer, observer).await else { return };
+    pub(super) async fn run(mut self, stream: TcpStream, peer: SocketAddr, observer: &Arc<dyn Observe>) {
+        let Some((mut stream, _counted)) = self.shake_hands(stream, peer, &**observer).await else { return };
         if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
             let preface = timeout(self.settings.header_timeout, read_preface(&mut stream));
             let preface = tokio::select! {
@@ -64,15 +65,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
                 _ = self.drain.wait_for(|drain| *drain) => None,
             };
             match preface {
-                Some(Ok(Ok(()))) => {
-                    let stream: Stream = Box::new(stream);
-                    self.app.process_new(stream, &self.drain).await;
-                }
+                Some(Ok(Ok(()))) => self.serve_http2(stream, observer).await,
                 Some(Err(_)) => observer.reaped(Idle::Header),
                 Some(Ok(Err(_))) | None => {}
             }
         } else {
-            self.serve_http1(Box::new(stream), observer).await;
+            self.serve_http1(Box::new(stream), &**observer).await;
         }
     }
 
@@ -117,6 +115,27 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
         let Some(client) = told else { return Ok(None) };
         let counted = self.admission.count(client.ip()).ok_or(End::Refused(Refused::PerAddress))?;
         Ok(Some((client, counted)))
+    }
+
+    /// Requests side by side, as long as some come.
+    async fn serve_http2(&self, mut stream: TlsStream, observer: &Arc<dyn Observe>) {
+        let activity = Activity::new();
+        stream.watch(Arc::clone(&activity));
+        let app = Arc::new(Watched {
+            app: Arc::clone(&self.app),
+            activity: Arc::clone(&activity),
+            observer: Arc::clone(observer),
+            write_timeout: self.settings.write_timeout,
+        });
+        let stream: Stream = Box::new(stream);
+        tokio::select! {
+            _ = app.process_new(stream, &self.drain) => {
+                if activity.is_flooded() {
+                    observer.reaped(Idle::Flood);
+                }
+            }
+            () = activity.wait_until_idle(self.settings.keepalive_timeout) => observer.reaped(Idle::Keepalive),
+        }
     }
 
     /// One request after the other, as pingora's own loop does it, with the head read first.

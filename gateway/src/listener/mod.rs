@@ -6,6 +6,7 @@
 mod admission;
 mod chunks;
 mod connection;
+mod http2;
 mod identity;
 mod info;
 mod proxy;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 
 use admission::{Admission, Counted};
 use connection::Connection;
+pub use http2::http2_options;
 pub use identity::{Identity, NotAnIdentity};
 pub use info::ConnectionInfo;
 pub use stream::TlsStream;
@@ -124,17 +126,20 @@ pub enum Idle {
     Header,
     /// No further request came.
     Keepalive,
+    /// Over 1 MiB came by HTTP/2, and no request.
+    Flood,
 }
 
 impl Idle {
     /// Every reason.
-    pub const ALL: [Self; 2] = [Self::Header, Self::Keepalive];
+    pub const ALL: [Self; 3] = [Self::Header, Self::Keepalive, Self::Flood];
 
     /// The reason as a metric tells it.
     pub fn label(self) -> &'static str {
         match self {
             Self::Header => "header_timeout",
             Self::Keepalive => "keepalive_timeout",
+            Self::Flood => "flood",
         }
     }
 }
@@ -173,6 +178,8 @@ pub trait Observe: Send + Sync + 'static {
     fn failed(&self, failure: Failure);
     /// A connection was closed because no request came, or not within its deadline.
     fn reaped(&self, idle: Idle);
+    /// A request of an HTTP/2 connection was refused that has too many at once.
+    fn stream_refused(&self);
 }
 
 /// Binds `address`; port 0 takes a free one.
@@ -283,7 +290,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listener<A> {
                 drain: self.drain.asked.clone(),
             };
             tokio::spawn(async move {
-                connection.run(stream, peer, &*open.0).await;
+                connection.run(stream, peer, &open.0).await;
                 drop((open, permit, counted));
             });
         }

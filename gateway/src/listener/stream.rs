@@ -27,6 +27,7 @@ use tokio_rustls::server;
 
 use super::ConnectionInfo;
 use super::chunks::Chunks;
+use super::http2::Activity;
 
 /// What is gathered before it is encrypted: one TLS record (RFC 8446, section 5.1).
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -53,6 +54,8 @@ pub struct TlsStream {
     allowance: Option<u64>,
     /// Follows the body that comes behind the allowance, where only it tells where it ends.
     chunks: Option<Chunks>,
+    /// Hears of all that is read, where there is no allowance for it.
+    activity: Option<Arc<Activity>>,
     /// What is to be written next; `written` bytes of it have been.
     buffer: Vec<u8>,
     written: usize,
@@ -109,12 +112,19 @@ impl TlsStream {
             ahead: BytesMut::new(),
             allowance: None,
             chunks: None,
+            activity: None,
             buffer: Vec::new(),
             written: 0,
             write_timeout,
             stalled: None,
             linger: None,
         }
+    }
+
+    /// Notes on `activity` whatever is read from now on. That ends the connection where it is
+    /// too much.
+    pub(super) fn watch(&mut self, activity: Arc<Activity>) {
+        self.activity = Some(activity);
     }
 
     /// Who is at the other end.
@@ -287,7 +297,12 @@ impl AsyncRead for TlsStream {
             return Poll::Ready(Ok(()));
         }
         match self.allowance {
-            None if self.ahead.is_empty() => return Pin::new(&mut self.inner).poll_read(cx, buf),
+            None if self.ahead.is_empty() => {
+                let before = buf.filled().len();
+                ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+                let heard = self.activity.as_ref().map(|activity| activity.receive(buf.filled().len() - before));
+                return Poll::Ready(heard.unwrap_or(Ok(())));
+            }
             // The request has been read: what is heard now is the next one, or that the client
             // has left, for which whoever answers is listening.
             Some(0) => {

@@ -29,6 +29,7 @@ pub struct Metrics {
     connections: IntGauge,
     connections_refused: IntCounterVec,
     connections_reaped: IntCounterVec,
+    streams_refused: IntCounter,
     certificate_expiry: IntGaugeVec,
     upstream_up: IntGaugeVec,
     reload_successful: IntGauge,
@@ -111,7 +112,13 @@ impl Metrics {
         };
         let lost = IntCounter::new("gateway_log_lines_lost_total", "Log lines lost because their reader stalled.")?;
         registry.register(Box::new(lost.clone()))?;
+        let streams = IntCounter::new(
+            "gateway_http2_streams_refused_total",
+            "Requests of HTTP/2 connections that had too many at once.",
+        )?;
+        registry.register(Box::new(streams.clone()))?;
         let metrics = Self {
+            streams_refused: streams,
             requests: counters("gateway_requests_total", "Requests answered.", &["route", "method", "status_class"])?,
             durations: histograms(
                 "gateway_request_duration_seconds",
@@ -265,6 +272,11 @@ impl Metrics {
     /// Counts a connection that was closed for want of a request.
     pub fn connection_reaped(&self, reason: &'static str) {
         self.connections_reaped.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a request of HTTP/2 that was refused, since its connection had too many at once.
+    pub fn stream_refused(&self) {
+        self.streams_refused.inc();
     }
 
     /// Counts a handshake that ended well.

@@ -19,7 +19,6 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
 use pingora::prelude::http_proxy;
-use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::sync::watch;
@@ -28,7 +27,7 @@ use crate::authenticate::{self, Accepted};
 use crate::config::{Config, Problems};
 use crate::flow::{Flow, Gate};
 use crate::limit::Limits;
-use crate::listener::{self, Drain, Failure, Identities, Idle, Listener, Refused};
+use crate::listener::{self, Drain, Failure, Identities, Idle, Listener, Refused, http2_options};
 use crate::login;
 use crate::record::log::Writer;
 use crate::record::{Labels, Metrics};
@@ -114,6 +113,9 @@ impl Gateway {
         let limits = Arc::new(Limits::new(&config.limit));
         let started = Instant::now();
         let proxies = Arc::new(config.proxies);
+        let sizes = config.corridor.sizes;
+        let h2_options =
+            http2_options(sizes.max_header_bytes.saturating_add(sizes.max_target_bytes), sizes.max_header_fields);
         let gate = Gate {
             proxies: Arc::clone(&proxies),
             sizes: config.corridor.sizes,
@@ -144,9 +146,8 @@ impl Gateway {
         let mut options = HttpServerOptions::default();
         // Refused by the corridor, with an answer of ours, instead of by pingora with its own.
         options.allow_connect_method_proxying = true;
-        options.h2_idle_timeout = Some(config.listener.keepalive_timeout);
         proxy.server_options = Some(options);
-        proxy.h2_options = Some(default_h2_options());
+        proxy.h2_options = Some(h2_options);
 
         let (drain, asked) = watch::channel(false);
         let (done, drained) = watch::channel(false);

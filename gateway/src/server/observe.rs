@@ -32,4 +32,7 @@ impl Observe for Observer {
     fn reaped(&self, idle: Idle) {
         self.0.connection_reaped(idle.label());
     }
+    fn stream_refused(&self) {
+        self.0.stream_refused();
+    }
 }

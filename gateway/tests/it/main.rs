@@ -8,6 +8,7 @@
 )]
 #![allow(unreachable_pub, reason = "a test program exports nothing; pub says what the modules share")]
 
+mod abuse;
 mod answer;
 mod auth;
 mod authorization;

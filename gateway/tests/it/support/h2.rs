@@ -118,7 +118,7 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A string literal without Huffman coding (RFC 7541, section 5.2).
-fn text(text: &str) -> Vec<u8> {
+pub fn text(text: &str) -> Vec<u8> {
     let mut encoded = Vec::new();
     match text.len().checked_sub(127) {
         None => encoded.push(u8::try_from(text.len()).unwrap()),

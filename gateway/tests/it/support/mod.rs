@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod certificate;
 pub mod client;
+pub mod frames;
 pub mod fuzz;
 pub mod h2;
 pub mod random;
@@ -199,6 +200,11 @@ pub fn serve_day(_: &Seen) -> Vec<Step> {
         ("Server", "backend/1.0"),
     ];
     backend::answer("200 OK", &headers, DAY_BODY)
+}
+
+/// An answer of the backend with this text in it.
+pub fn answer_of(text: &str) -> Vec<Step> {
+    backend::answer("200 OK", &[("Content-Type", "text/plain")], text)
 }
 
 /// The backend's admin side with one user, `user01` with `password01`.

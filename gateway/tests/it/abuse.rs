@@ -1,0 +1,288 @@
+//! Abuse of HTTP/2 frame by frame: it stays bounded, the connection ends, and others are served.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt as _;
+
+use crate::support::backend::Backend;
+use crate::support::backend::Step::Hang;
+use crate::support::client::PATIENCE;
+use crate::support::frames::{
+    CONTINUATION, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frames, HEADERS, PING, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, block, frame, receive_frame,
+};
+use crate::support::token::token;
+use crate::support::{DAY, Gateway, admin, answer_of, api, until};
+
+/// One mebibyte, over which a connection without a request is closed.
+const MEBIBYTE: usize = 1024 * 1024;
+
+/// What the sockets of both sides may hold besides what was read.
+const IN_FLIGHT: usize = 12 * MEBIBYTE;
+
+/// The fields of a request with a good token.
+fn fields(authorization: &str) -> Vec<u8> {
+    block(&[
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+        (":path", DAY),
+        ("authorization", authorization),
+    ])
+}
+
+fn authorization() -> String {
+    format!("JWT {}", token("user01"))
+}
+
+/// The `n`-th stream of a client, counted from 0.
+fn stream(n: u32) -> u32 {
+    2 * n + 1
+}
+
+async fn reaped(gateway: &Gateway, reason: &str) -> Option<f64> {
+    gateway.metric(&format!(r#"gateway_connections_reaped_total{{reason="{reason}"}}"#)).await
+}
+
+/// Asserts that a client which did nothing wrong is served, and that nothing is left of others.
+async fn assert_well(gateway: &Gateway) {
+    assert_eq!(gateway.get(DAY).await.status, 200);
+    until("all requests have ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
+    until("all connections have ended", async || gateway.metric("gateway_connections").await == Some(0.0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_that_begin_no_request_end_the_connection_after_a_mebibyte() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let rows: [(&str, Vec<u8>); 4] = [
+        ("PING", frame(PING, 0, 0, &[7; 8])),
+        ("SETTINGS", frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0])),
+        ("PRIORITY", frame(2, 0, 1, &[0, 0, 0, 3, 16])),
+        ("a type that nobody knows", frame(0x77, 0, 0, &[0; 64])),
+    ];
+    for (index, (kind, one)) in rows.iter().enumerate() {
+        let mut client = Frames::open(gateway.https, &[]).await;
+        let many = one.repeat(1000);
+        let sent = client.flood(u32::MAX, |_| many.clone()).await;
+        assert!((MEBIBYTE..MEBIBYTE + IN_FLIGHT).contains(&sent), "{kind}: {sent} bytes");
+        client.ended().await;
+        until(kind, async || reaped(&gateway, "flood").await == Some((index + 1) as f64)).await;
+    }
+    assert!(api.seen().is_empty());
+    assert_well(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_begins_no_request_keeps_no_connection_open() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_KEEPALIVE_TIMEOUT", "0.5")]);
+    let authorization = authorization();
+    let half = frame(HEADERS, END_STREAM, 1, &fields(&authorization));
+    let rows: [(&str, &[u8], Vec<u8>); 4] = [
+        ("nothing", &[], Vec::new()),
+        ("PING", &[], frame(PING, 0, 0, &[7; 8])),
+        ("SETTINGS", &[], frame(SETTINGS, 0, 0, &[])),
+        // The request is whole, but nothing says that its fields have ended.
+        ("CONTINUATION", &half, frame(CONTINUATION, 0, 1, &[])),
+    ];
+    for (index, (kind, first, again)) in rows.iter().enumerate() {
+        let mut client = Frames::open(gateway.https, &[]).await;
+        let began = Instant::now();
+        assert!(client.send(first).await);
+        // More and more of it, which no library takes for too many.
+        while began.elapsed() < Duration::from_millis(400) {
+            assert!(client.send(again).await, "{kind}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let received = client.ended().await;
+        assert!((Duration::from_millis(450)..PATIENCE / 2).contains(&began.elapsed()), "{kind}: {:?}", began.elapsed());
+        assert_eq!(received.count(HEADERS), 0);
+        until(kind, async || reaped(&gateway, "keepalive_timeout").await == Some((index + 1) as f64)).await;
+    }
+    assert!(api.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_begins_the_patience_anew() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_KEEPALIVE_TIMEOUT", "0.8")]);
+    let mut client = Frames::open(gateway.https, &[]).await;
+    let (began, fields) = (Instant::now(), fields(&authorization()));
+    for n in 0..4 {
+        assert!(client.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream(n), &fields)).await);
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    let received = client.ended().await;
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(received.count(HEADERS), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_continuation_flood_ends_the_connection() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let one_field = block(&[("x-more", &"a".repeat(1000))]);
+    // CVE-2024-27316 and its like: fields without end, and frames without fields.
+    for piece in [one_field, Vec::new(), vec![0x20]] {
+        let mut client = Frames::open(gateway.https, &[]).await;
+        assert!(client.send(&frame(HEADERS, 0, 1, &fields(&authorization()))).await);
+        let sent = client.flood(u32::MAX, |_| frame(CONTINUATION, 0, 1, &piece).repeat(10)).await;
+        assert!(sent < IN_FLIGHT, "{sent}");
+        let received = client.ended().await;
+        assert!(received.goodbye().is_none_or(|reason| reason != 0), "{:?}", received.goodbye());
+    }
+    assert!(api.seen().is_empty());
+    assert_well(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_hpack_bomb_is_never_unpacked() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    // One entry of 3 KB in the dynamic table, then references to it of one byte each.
+    let mut bomb = fields(&authorization());
+    bomb.push(0x40);
+    bomb.extend(crate::support::h2::text("x-bomb"));
+    bomb.extend(crate::support::h2::text(&"b".repeat(3000)));
+    bomb.extend(vec![0x80 | 62; 12_000]);
+    let mut client = Frames::open(gateway.https, &[]).await;
+    for n in 0..20 {
+        if !client.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream(n), &bomb)).await {
+            break;
+        }
+    }
+    // Whatever it says of the bombs, it serves no request of theirs.
+    assert_well_but_open(&gateway).await;
+    assert_eq!(api.seen().len(), 1, "only the good client's");
+    drop(client);
+    assert_well(&gateway).await;
+}
+
+/// [`assert_well`] while a connection may still be open.
+async fn assert_well_but_open(gateway: &Gateway) {
+    assert_eq!(gateway.get(DAY).await.status, 200);
+    until("all requests have ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rapid_resets_are_bounded() {
+    // The backend never answers, so that only the reset ends a request.
+    let hanging = Backend::start(|_| vec![Hang]).await;
+    let admin = admin().await;
+    let gateway = Gateway::start(&hanging, &admin);
+    let fields = fields(&authorization());
+    let mut client = Frames::open(gateway.https, &[]).await;
+    let pair = |n| {
+        let reset = frame(RST_STREAM, 0, stream(n), &8_u32.to_be_bytes());
+        [frame(HEADERS, END_STREAM | END_HEADERS, stream(n), &fields), reset].concat()
+    };
+    // CVE-2023-44487: as many pairs as fit into one write, again and again.
+    let many = |n: u32| (0..100).flat_map(|k| pair(100 * n + k)).collect::<Vec<_>>();
+    client.flood(100, many).await;
+    let received = client.ended().await;
+    assert_eq!(received.goodbye(), Some(ENHANCE_YOUR_CALM));
+    // Nothing goes on for a client that has left.
+    until("all requests have ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
+    assert!(hanging.seen().len() <= 200, "{} requests", hanging.seen().len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resets_that_the_client_provokes_are_bounded() {
+    let hanging = Backend::start(|_| vec![Hang]).await;
+    let admin = admin().await;
+    let gateway = Gateway::start(&hanging, &admin);
+    let fields = fields(&authorization());
+    let mut client = Frames::open(gateway.https, &[]).await;
+    // CVE-2025-8671 (MadeYouReset): too large a window is an error of its stream.
+    let pair = |n| {
+        let odd = frame(WINDOW_UPDATE, 0, stream(n), &0x7fff_ffff_u32.to_be_bytes());
+        [frame(HEADERS, END_STREAM | END_HEADERS, stream(n), &fields), odd].concat()
+    };
+    client.flood(10_000, pair).await;
+    let received = client.ended().await;
+    assert_eq!(received.goodbye(), Some(ENHANCE_YOUR_CALM));
+    assert!(received.count(RST_STREAM) <= 40, "{} resets", received.count(RST_STREAM));
+    until("all requests have ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
+    assert!(hanging.seen().len() <= 100, "{} requests", hanging.seen().len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_gets_no_window_is_given_up() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_WRITE_TIMEOUT", "0.5")]);
+    // SETTINGS_INITIAL_WINDOW_SIZE of 0: the head of an answer may come, and none of its body.
+    let mut stream = Frames::connect(gateway.https, &[(4, 0)]).await;
+    let began = Instant::now();
+    stream.write_all(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(&authorization()))).await.unwrap();
+    stream.flush().await.unwrap();
+    let reset = async {
+        while let Some(frame) = receive_frame(&mut stream).await {
+            if frame.kind == RST_STREAM {
+                return;
+            }
+        }
+        panic!("the connection ended");
+    };
+    tokio::time::timeout(PATIENCE, reset).await.expect("the stream stays open");
+    assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
+    assert_well_but_open(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_nobody_reads_ends_the_connection() {
+    let large = Backend::start(|_| answer_of(&"x".repeat(32 * MEBIBYTE))).await;
+    let admin = admin().await;
+    let gateway = Gateway::start_with(&large, &admin, &[("LISTENER_WRITE_TIMEOUT", "0.5")]);
+    // All the window there can be, and nobody who reads.
+    let mut stream = Frames::connect(gateway.https, &[(4, 0x7fff_ffff)]).await;
+    let window = frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
+    let request = frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(&authorization()));
+    stream.write_all(&[window, request].concat()).await.unwrap();
+    stream.flush().await.unwrap();
+    until("the request is under way", async || !large.seen().is_empty()).await;
+    until("it is given up", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
+    until("the connection has ended", async || gateway.metric("gateway_connections").await == Some(0.0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let (api, admin) = (api().await, admin().await);
+    let settings = [
+        ("LOGIN_BODY_TIMEOUT", "0.4"),
+        ("LISTENER_READ_TIMEOUT", "0.4"),
+        ("ROUTE", "[{ methods = ['PUT'], path = '/holodules/{day}' }]"),
+    ];
+    let gateway = Gateway::start_with(&api, &admin, &settings);
+    let authorization = authorization();
+    for (method, path) in [("POST", "/auth"), ("PUT", DAY)] {
+        let mut client = Frames::connect(gateway.https, &[]).await;
+        let began = Instant::now();
+        let fields = block(&[
+            (":method", method),
+            (":scheme", "https"),
+            (":authority", "localhost"),
+            (":path", path),
+            ("authorization", &authorization),
+            ("content-type", "application/json"),
+            ("content-length", "100"),
+        ]);
+        client.write_all(&frame(HEADERS, END_HEADERS, 1, &fields)).await.unwrap();
+        client.write_all(&frame(0, 0, 1, b"{\"username\":")).await.unwrap();
+        client.flush().await.unwrap();
+        let answered = async {
+            while let Some(frame) = receive_frame(&mut client).await {
+                if frame.kind == HEADERS {
+                    return frame.payload[0];
+                }
+            }
+            panic!("the connection ended");
+        };
+        let status = tokio::time::timeout(PATIENCE, answered).await.expect("the stream stays open");
+        // Literal 408 by the name of entry 8 (RFC 7541, appendix A).
+        assert_eq!(status, 0x48, "{path}");
+        assert!((Duration::from_millis(300)..PATIENCE / 4).contains(&began.elapsed()), "{path}: {:?}", began.elapsed());
+        until("it has ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
+    }
+    assert!(admin.seen().is_empty());
+}

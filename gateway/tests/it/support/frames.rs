@@ -1,0 +1,141 @@
+//! An HTTP/2 client that sends the frames it is given, in any order and number.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+use super::client::{PATIENCE, handshake, tls};
+use super::h2::text;
+
+/// Frame types (RFC 9113, section 6).
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
+
+/// Flags of HEADERS.
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+
+/// The error code by which a server says that there is too much (RFC 9113, section 7).
+pub const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// A frame that was received.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub kind: u8,
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    /// The number at this place of the payload.
+    fn number(&self, at: usize) -> u32 {
+        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
+    }
+}
+
+/// A frame to send.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A field block of literals that are not indexed (RFC 7541, section 6.2.2).
+pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
+}
+
+/// A connection. What comes is read all the time, so that the gateway is never waited for.
+pub struct Frames {
+    out: WriteHalf<TlsStream<TcpStream>>,
+    received: JoinHandle<Vec<Frame>>,
+}
+
+impl Frames {
+    /// Opens one, with these settings of its own.
+    pub async fn open(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
+        let (received, out) = tokio::io::split(Self::connect(address, settings).await);
+        Self { out, received: tokio::spawn(receive(received)) }
+    }
+
+    /// The stream of one that has said its preface, and whose receiving is the caller's.
+    pub async fn connect(address: SocketAddr, settings: &[(u16, u32)]) -> TlsStream<TcpStream> {
+        let mut stream = handshake(address, tls(rustls::ALL_VERSIONS, &["h2"])).await.unwrap();
+        let payload: Vec<u8> = settings
+            .iter()
+            .flat_map(|(name, value)| [name.to_be_bytes().as_slice(), &value.to_be_bytes()].concat())
+            .collect();
+        let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &payload)].concat();
+        stream.write_all(&preface).await.unwrap();
+        stream.flush().await.unwrap();
+        stream
+    }
+
+    /// Sends bytes, and tells whether they were taken.
+    pub async fn send(&mut self, bytes: &[u8]) -> bool {
+        let sending = async { self.out.write_all(bytes).await.is_ok() && self.out.flush().await.is_ok() };
+        timeout(PATIENCE, sending).await.expect("sending takes too long")
+    }
+
+    /// Sends what `piece` makes of 0, 1, 2, ... until the gateway takes no more, but at most
+    /// `most` of them; tells how many bytes were sent.
+    pub async fn flood(&mut self, most: u32, piece: impl Fn(u32) -> Vec<u8>) -> usize {
+        let mut sent = 0;
+        for index in 0..most {
+            let piece = piece(index);
+            if self.received.is_finished() || !self.send(&piece).await {
+                break;
+            }
+            sent += piece.len();
+        }
+        sent
+    }
+
+    /// Waits for the end of the connection, and returns what came.
+    pub async fn ended(self) -> Received {
+        let Self { out, received } = self;
+        let frames = timeout(PATIENCE, received).await.expect("the connection stays open").unwrap();
+        drop(out);
+        Received(frames)
+    }
+}
+
+/// All that was received of a connection.
+pub struct Received(pub Vec<Frame>);
+
+impl Received {
+    /// The error code with which the gateway said goodbye, where it did.
+    pub fn goodbye(&self) -> Option<u32> {
+        self.0.iter().rfind(|frame| frame.kind == GOAWAY).map(|frame| frame.number(4))
+    }
+
+    /// How many frames of this type came.
+    pub fn count(&self, kind: u8) -> usize {
+        self.0.iter().filter(|frame| frame.kind == kind).count()
+    }
+}
+
+async fn receive(mut stream: ReadHalf<TlsStream<TcpStream>>) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    while let Some(frame) = receive_frame(&mut stream).await {
+        frames.push(frame);
+    }
+    frames
+}
+
+/// The next frame, where there is one.
+pub async fn receive_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Frame> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.ok()?;
+    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload).await.ok()?;
+    Some(Frame { kind: head[3], payload })
+}
