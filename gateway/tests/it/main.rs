@@ -41,5 +41,4 @@ mod support;
 mod throttle;
 mod tls;
 mod token;
-mod token_fuzz;
 mod verdict;

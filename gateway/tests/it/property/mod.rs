@@ -1,3 +1,4 @@
 //! Properties that hold for whatever is sent, shown on random cases (support/random.rs).
 
 mod path;
+mod token;

@@ -4,7 +4,6 @@ pub mod backend;
 pub mod certificate;
 pub mod client;
 pub mod frames;
-pub mod fuzz;
 pub mod h2;
 pub mod random;
 pub mod token;
