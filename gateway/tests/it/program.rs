@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -9,6 +10,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::auth::{login, user01};
 use crate::support::backend::Backend;
@@ -75,14 +79,28 @@ impl Program {
         program
     }
 
+    /// Sends it a signal.
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    /// The value of one series of its metrics.
+    async fn metric(&self, series: &str) -> f64 {
+        let mut stream = TcpStream::connect(self.addresses["ops"].as_str().unwrap()).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut page = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut page)).await.unwrap().unwrap();
+        page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok()).unwrap()
+    }
+
     async fn connect(&self) -> Connection {
         Connection::open(self.addresses["https"].as_str().unwrap().parse().unwrap()).await.unwrap()
     }
 
     /// Stops it by SIGTERM. All that it wrote to its standard output.
     fn stop(mut self) -> String {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal("-TERM");
         let mut log = String::new();
         self.child.stdout.take().unwrap().read_to_string(&mut log).unwrap();
         assert!(self.child.wait().unwrap().success(), "{log}");
@@ -181,6 +199,82 @@ async fn each_request_is_one_line_and_no_line_opens_a_door() {
     assert!(first["timestamp"].is_string(), "{first}");
     let milliseconds = |name: &str| first[name].as_f64().unwrap();
     assert!((0.0..=milliseconds("total_ms")).contains(&milliseconds("upstream_ms")), "{first}");
+}
+
+/// Has the program make a static token; the token, and what belongs into the configuration.
+fn new_static_token(folder: &Path, arguments: &[&str]) -> (String, String) {
+    let made = command(folder).args(["static-token", "new"]).args(arguments).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let shown = text(&made.stdout);
+    let token = shown.lines().find(|line| line.starts_with("holodule_")).unwrap().to_owned();
+    let (_, settings) = shown.split_once("\n\n").unwrap();
+    assert!(!settings.contains(&token));
+    (token, settings.to_owned())
+}
+
+#[test]
+fn a_static_token_cannot_be_made_wrong() {
+    let folder = folder();
+    let refused = |arguments: &[&str]| {
+        let made = command(folder.path()).args(["static-token", "new"]).args(arguments).output().unwrap();
+        assert!(!made.status.success() && made.stdout.is_empty(), "{made:?}");
+        text(&made.stderr)
+    };
+    assert!(refused(&["a b"]).contains("\"a b\" must have 1 to 64 characters"));
+    assert!(refused(&["a", "--expires", "2020-01-01T00:00:00Z"]).contains("lies in the past"));
+    assert!(refused(&["a", "--expires", "tomorrow"]).contains("--expires"));
+    assert!(refused(&[]).contains("<NAME>"));
+}
+
+#[tokio::test]
+async fn sighup_puts_a_new_configuration_in_force_and_a_bad_one_changes_nothing() {
+    let (api, admin) = (api().await, admin().await);
+    let folder = folder();
+    let path = folder.path();
+    let settings = fs::read_to_string(path.join("gateway.toml")).unwrap();
+    let program = Program::start(path, &api, &admin, &[]).await;
+    let (token, static_token) =
+        new_static_token(path, &["collector", "--routes", "holodules", "--expires", "2100-01-01T00:00:00+09:00"]);
+    let request = format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let mut connection = program.connect().await;
+    assert_eq!(connection.exchange(&request).await.status, 401);
+
+    fs::write(path.join("gateway.toml"), format!("{settings}\n{static_token}")).unwrap();
+    program.signal("-HUP");
+    until("the static token is in force", async || connection.exchange(&request).await.status == 200).await;
+
+    let wrong = format!("drain_timeout = -1\nstrip_prefix = ['/hush/']\n{settings}");
+    fs::write(path.join("gateway.toml"), wrong).unwrap();
+    program.signal("-HUP");
+    let result = "gateway_config_last_reload_successful";
+    until("the bad configuration is read", async || program.metric(result).await == 0.0).await;
+    assert_eq!(connection.exchange(&request).await.status, 200);
+
+    fs::write(path.join("gateway.toml"), format!("drain_timeout = 7\n{settings}")).unwrap();
+    program.signal("-HUP");
+    until("the good configuration is read", async || program.metric(result).await == 1.0).await;
+    assert_eq!(connection.exchange(&request).await.status, 401);
+
+    let log = program.stop();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let problems: Vec<_> = lines.iter().filter(|line| line["level"] == "ERROR").map(|line| &line["key"]).collect();
+    assert_eq!(problems, [&json!("drain_timeout"), &json!("strip_prefix"), &Value::Null]);
+    assert!(lines.iter().any(|line| line["keys"] == "drain_timeout"), "what needs a restart is named: {log}");
+    let identities: Vec<_> = lines.iter().filter(|line| line["status"] == 200).map(|line| &line["identity"]).collect();
+    assert!(!identities.is_empty() && identities.iter().all(|identity| *identity == "static:collector"), "{log}");
+    assert!(!log.contains(&token));
+}
+
+#[test]
+fn check_warns_of_secrets_that_others_can_read() {
+    let folder = folder();
+    let key = folder.path().join("key.pem");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let told = text(&check(folder.path(), &[]).stdout);
+    assert!(told.contains("warning: key.pem holds a secret and can be read by every user of this machine\n"), "{told}");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let told = text(&check(folder.path(), &[]).stdout);
+    assert!(!told.contains("warning"), "{told}");
 }
 
 #[tokio::test]
