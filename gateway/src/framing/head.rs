@@ -4,7 +4,7 @@
 use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Uri, Version};
 
-use super::{Body, Head, Refusal, Settings, inspect};
+use super::{Body, Head, Refusal, Settings, TWIN, inspect, is_twin};
 
 /// What a request line holds besides its target, generously: a method, a version, CRLF.
 const LINE_BYTES: usize = 64;
@@ -50,6 +50,9 @@ pub fn check_head(raw: &[u8], settings: &Settings) -> Result<Body, Refusal> {
         }
         count += 1;
         let (name, value) = read_field(field)?;
+        if is_twin(name) {
+            return Err(TWIN);
+        }
         if let Some(name) =
             DECISIVE.into_iter().find(|decisive| name.eq_ignore_ascii_case(decisive.as_str().as_bytes()))
         {
@@ -109,7 +112,7 @@ fn read_field(field: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     }
     let colon = field.iter().position(|&byte| byte == b':').ok_or(Refusal::Malformed("a line without a colon"))?;
     let (name, value) = field.split_at(colon);
-    let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii();
+    let value = trim(value.strip_prefix(b":").unwrap_or(value));
     if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
         return Err(Refusal::Malformed("an odd field name"));
     }
@@ -118,6 +121,15 @@ fn read_field(field: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
         return Err(Refusal::Malformed("a control character in a value"));
     }
     Ok((name, value))
+}
+
+/// A value without the white space around it (RFC 9110, section 5.6.3), of which a form feed is
+/// none.
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 /// RFC 9110, section 5.6.2.
@@ -173,6 +185,10 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\ncontent-length: 1\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0cchunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\x0c\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX_Auth_Identity: b\r\n\r\n",
+            "GET http://a/b HTTP/1.1\r\nHost: a\r\n\r\n",
         ] {
             assert!(matches!(check(raw), Err(Refusal::Malformed(_))), "{raw:?}");
         }

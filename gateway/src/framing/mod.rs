@@ -7,8 +7,10 @@
 
 mod head;
 
+use std::net::Ipv6Addr;
+
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 use http::{HeaderMap, Method, Uri, Version};
 
 pub use head::{check_head, end_of_head, max_head_bytes, overflow};
@@ -91,9 +93,20 @@ pub fn inspect(head: Head<'_>) -> Result<Target, Refusal> {
     if matches!(*head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Malformed("a method that is never taken"));
     }
+    if head.headers.keys().any(|name| is_twin(name.as_str().as_bytes())) {
+        return Err(TWIN);
+    }
     // The asterisk form (RFC 9112, section 3.2.4) speaks of the server, which has nothing to tell.
     if !head.uri.path().starts_with('/') {
         return Err(Refusal::Malformed("the target has no path"));
+    }
+    // Every connection is one of TLS. HTTP/2 tells its scheme beside a host alone; without one it
+    // would go unseen, and no client leaves the host out (RFC 9113, section 8.3.1).
+    if head.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTPS) {
+        return Err(Refusal::Malformed("another scheme than https"));
+    }
+    if head.version == Version::HTTP_2 && head.uri.authority().is_none() {
+        return Err(Refusal::Malformed("no :authority"));
     }
     let authority = authority(&head)?;
     let body = body(&head)?;
@@ -123,6 +136,23 @@ pub fn check_sizes(head: Head<'_>, settings: &Settings) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What an underscore twin is refused as.
+const TWIN: Refusal = Refusal::Malformed("an underscore twin of a field that the gateway answers for");
+
+/// Whether a field's name is another spelling, by underscores, of one that says who is calling or
+/// where a request ends: what stands behind CGI's rules (RFC 3875, section 4.1.18) takes both
+/// for the same.
+fn is_twin(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 4] = [b"content-length", b"transfer-encoding", b"x-real-ip", b"x-request-id"];
+    const PREFIXES: [&[u8]; 2] = [b"x-auth-", b"x-forwarded-"];
+    if !name.contains(&b'_') {
+        return false;
+    }
+    let dash = |&byte: &u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let spelled: Vec<u8> = name.iter().map(dash).collect();
+    NAMES.contains(&spelled.as_slice()) || PREFIXES.iter().any(|prefix| spelled.starts_with(prefix))
+}
+
 /// The one host that the request names: `Host`, `:authority` or an absolute target, all alike.
 fn authority(head: &Head<'_>) -> Result<Authority, Refusal> {
     let mut hosts = head.headers.get_all(HOST).iter();
@@ -142,12 +172,21 @@ fn authority(head: &Head<'_>) -> Result<Authority, Refusal> {
         (None, None) => return Err(Refusal::Malformed("no Host")),
     };
     let host = authority.host();
-    let odd = authority.as_str().contains('@') || host.is_empty() || authority.as_str().ends_with(':');
+    let odd = authority.as_str().contains('@') || !is_host(host) || authority.as_str().ends_with(':');
     let odd_port = authority.as_str().len() > host.len() && authority.port_u16().is_none();
     if odd || odd_port {
         return Err(Refusal::Malformed("an odd Host"));
     }
     Ok(authority)
+}
+
+/// Whether `host` is a name as DNS has it, or an address: the other characters that RFC 3986 allows
+/// in one, escapes among them, have no use but to be read in two ways.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+    }
 }
 
 /// What follows, by a length or an encoding of one meaning (RFC 9112, section 6).

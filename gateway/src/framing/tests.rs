@@ -39,6 +39,34 @@ fn an_absolute_target_must_name_the_same_host() {
 }
 
 #[test]
+fn a_target_of_another_scheme_is_none_of_ours() {
+    for target in ["http://a/b", "ftp://a/b", "wss://a/b"] {
+        assert!(malformed(&format!("GET {target} HTTP/1.1\nHost: a\n\n")), "{target}");
+    }
+}
+
+#[test]
+fn http_2_names_its_host_beside_its_scheme() {
+    let inspect = |uri: &str| {
+        let headers = HeaderMap::from_iter([(HOST, "a".parse().unwrap())]);
+        let (method, uri) = (&Method::GET, &uri.parse().unwrap());
+        inspect(Head { method, uri, version: Version::HTTP_2, headers: &headers })
+    };
+    assert!(inspect("https://a/b").is_ok());
+    assert!(inspect("/b").is_err() && inspect("http://a/b").is_err());
+}
+
+#[test]
+fn underscore_twins_of_fields_that_decide() {
+    for name in ["x_auth_identity", "X-Auth_Role", "x_forwarded_for", "X_Real-IP", "x-request_id", "Content_Length"] {
+        assert!(malformed(&format!("GET / HTTP/1.1\nHost: a\n{name}: b\n\n")), "{name}");
+    }
+    for name in ["x_other", "_", "x_authority", "content_type", "x-auth-identity"] {
+        assert!(!malformed(&format!("GET / HTTP/1.1\nHost: a\n{name}: b\n\n")), "{name}");
+    }
+}
+
+#[test]
 fn missing_repeated_or_odd_hosts() {
     for head in [
         "GET / HTTP/1.1\n\n",
@@ -50,6 +78,11 @@ fn missing_repeated_or_odd_hosts() {
         "GET / HTTP/1.1\nHost: a:x\n\n",
         "GET / HTTP/1.1\nHost: a:\n\n",
         "GET / HTTP/1.1\nHost: a/b\n\n",
+        "GET / HTTP/1.1\nHost: a%62\n\n",
+        "GET / HTTP/1.1\nHost: a;b\n\n",
+        "GET / HTTP/1.1\nHost: [a]\n\n",
+        "GET / HTTP/1.1\nHost: [::1%25a]\n\n",
+        "GET / HTTP/1.1\nHost: [v1.a]\n\n",
         "GET / HTTP/1.1\nHost: :1\n\n",
     ] {
         assert!(malformed(head), "{head}");
