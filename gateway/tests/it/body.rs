@@ -105,57 +105,6 @@ async fn http_1_0_is_answered_and_closed() {
 }
 
 #[tokio::test]
-async fn an_early_answer_never_leaves_a_body_to_be_read_as_a_request() {
-    // CVE-2025-4366.
-    let (api, admin) = (api().await, admin().await);
-    let gateway = Gateway::start(&api, &admin);
-    let smuggled = get(DAY, "");
-    let length = smuggled.len();
-    let login = |headers: &str| format!("POST /auth HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n{smuggled}");
-    let other = |method: &str, token: &str| {
-        format!("{method} {DAY} HTTP/1.1\r\nHost: localhost\r\n{token}Content-Length: {length}\r\n\r\n{smuggled}")
-    };
-    let good = format!("Authorization: JWT {}\r\n", token("user01"));
-    let rows = [
-        ("a login of another type", login(&format!("Content-Length: {length}\r\n")), 415),
-        ("a login too large", login("Content-Type: application/json\r\nContent-Length: 5000\r\n"), 413),
-        ("no token", other("POST", ""), 401),
-        ("another method", other("POST", &good), 405),
-        ("no route", other("POST", &good).replacen(DAY, "/nothing", 1), 404),
-        ("another host", other("POST", &good).replacen("Host: localhost", "Host: elsewhere.example", 1), 421),
-        ("another method for the login", other("PUT", "").replacen(DAY, "/auth", 1), 405),
-    ];
-    for (row, request, status) in rows {
-        let mut connection = gateway.connect().await;
-        connection.send(request).await;
-        let answer = connection.answer("POST").await;
-        assert_eq!((answer.status, answer.value("connection")), (status, "close"), "{row}: {answer:?}");
-        connection.assert_closed().await;
-    }
-    assert!(api.seen().is_empty(), "{:?}", api.seen());
-}
-
-#[tokio::test]
-async fn an_upgrade_is_not_taken_before_the_backend_takes_it() {
-    // CVE-2026-2833.
-    let (api, admin) = (api().await, admin().await);
-    let gateway = Gateway::start(&api, &admin);
-    let mut connection = gateway.connect().await;
-    let upgrade = get(DAY, "Connection: Upgrade\r\nUpgrade: websocket\r\n");
-    let smuggled = get("/holodules/20201210", "");
-    connection.send(format!("{upgrade}{smuggled}")).await;
-    assert_eq!(connection.answer("GET").await.status, 200);
-    // What follows is a request like any other, which every stage sees.
-    assert_eq!(connection.answer("GET").await.status, 200);
-    let seen = api.seen();
-    assert_eq!(seen.len(), 2, "{seen:?}");
-    for seen in seen {
-        assert!(seen.values("upgrade").is_empty() && seen.body.is_empty(), "{seen:?}");
-        assert_eq!(seen.values("x-auth-identity"), ["user01"]);
-    }
-}
-
-#[tokio::test]
 async fn a_body_is_forwarded_where_a_route_takes_one() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", ROUTES)]);

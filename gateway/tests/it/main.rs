@@ -16,6 +16,7 @@ mod body;
 mod caps;
 mod client;
 mod cors;
+mod cve;
 mod direction;
 mod drain;
 mod early;
