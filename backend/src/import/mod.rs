@@ -81,6 +81,18 @@ pub enum Unreadable {
     /// It has more rows than were to be read.
     #[error("has more than {0} rows")]
     TooManyRows(usize),
+    /// Its rows hold more values of JSON than were to be read.
+    #[error("holds too many values of JSON")]
+    TooManyValues,
+}
+
+/// How much of a file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Rows at most. One takes hundreds of times the memory of its shortest text.
+    pub rows: usize,
+    /// The sum of their [`Entry::weight`] at most: some 100 bytes of memory each.
+    pub weight: usize,
 }
 
 /// What a row held, as far as it could be told apart.
@@ -183,20 +195,29 @@ impl Batch {
     /// # Errors
     /// [`Unreadable`] where the file as a whole cannot be read: then no row is stored.
     pub fn read<R: BufRead>(form: Form, reader: R) -> Result<Self, Unreadable> {
-        Self::read_within(form, reader, usize::MAX)
+        Self::read_within(form, reader, Bounds { rows: usize::MAX, weight: usize::MAX })
     }
 
-    /// [`Batch::read`] of at most `limit` rows. A row takes hundreds of times the memory of
-    /// its shortest text, so a stranger's file has to be bounded in both.
+    /// [`Batch::read`] within `bounds`: what a file takes in memory is a hundred times its length
+    /// where a stranger has made it so.
     ///
     /// # Errors
-    /// [`Unreadable::TooManyRows`] past them, and those of [`Batch::read`].
-    pub fn read_within<R: BufRead>(form: Form, reader: R, limit: usize) -> Result<Self, Unreadable> {
-        let rows = read(form, reader)?;
-        let columns = rows.columns().to_vec();
-        let rows = rows.take(limit.saturating_add(1)).collect::<Result<Vec<Row>, Unreadable>>()?;
-        if rows.len() > limit {
-            return Err(Unreadable::TooManyRows(limit));
+    /// [`Unreadable::TooManyRows`] and [`Unreadable::TooManyValues`] past them, as soon as they
+    /// are met, and those of [`Batch::read`].
+    pub fn read_within<R: BufRead>(form: Form, reader: R, bounds: Bounds) -> Result<Self, Unreadable> {
+        let mut unread = read(form, reader)?;
+        let columns = unread.columns().to_vec();
+        let (mut rows, mut weight) = (Vec::new(), 0_usize);
+        for row in unread.by_ref() {
+            let row = row?;
+            if rows.len() >= bounds.rows {
+                return Err(Unreadable::TooManyRows(bounds.rows));
+            }
+            weight = weight.saturating_add(row.entry.as_ref().map_or(0, Entry::weight));
+            if weight > bounds.weight {
+                return Err(Unreadable::TooManyValues);
+            }
+            rows.push(row);
         }
         let mut last: HashMap<Identifier, u64> = HashMap::new();
         for row in &rows {
@@ -228,6 +249,18 @@ fn stored_datetime(text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_read_no_further_than_its_bounds() {
+        let row = |n: usize, tags: &str| {
+            format!(r#"{{"video_id":"video{n:06}","datetime":"20201209 230000","tags":{tags}}}{}"#, "\n")
+        };
+        let file: String = (0..4).map(|n| row(n, "[1,2]")).collect();
+        let within = |rows, weight| Batch::read_within(Form::Ndjson, file.as_bytes(), Bounds { rows, weight });
+        assert_eq!(within(4, 12).unwrap().entries.len(), 4);
+        assert!(matches!(within(3, 12), Err(Unreadable::TooManyRows(3))));
+        assert!(matches!(within(4, 11), Err(Unreadable::TooManyValues)));
+    }
 
     #[test]
     fn a_form_is_known_by_its_extension_and_its_media_type() {

@@ -17,6 +17,12 @@ pub const URL_LIMIT: usize = 2048;
 pub const DESCRIPTION_LIMIT: usize = 32 * 1024;
 /// The longest `published_at`, `channel_id`, `channel_title` or `tags`, in bytes of compact JSON.
 pub const FURTHER_LIMIT: usize = 16 * 1024;
+/// What `published_at`, `channel_id`, `channel_title` and `tags` may hold together, as counted by
+/// [`Entry::weight`]. YouTube's tags, 500 characters in all, are at most some 250.
+pub const WEIGHT_LIMIT: usize = 2048;
+/// What an object counts for: its members lie in nodes of a tree, of some 650 bytes each, where
+/// any other value takes 32 and its text.
+const OBJECT_WEIGHT: usize = 10;
 /// The longest key that can be asked for, in bytes. Stored ones of older eras may have any shape.
 pub const KEY_LIMIT: usize = 128;
 
@@ -138,6 +144,7 @@ impl fmt::Display for Identifier {
 pub struct Entry {
     holodule: Holodule,
     identifier: Identifier,
+    weight: usize,
 }
 
 impl Entry {
@@ -177,7 +184,18 @@ impl Entry {
         further("channel_id", holodule.channel_id.as_ref())?;
         further("channel_title", holodule.channel_title.as_ref())?;
         further("tags", holodule.tags.as_ref())?;
-        Ok(Self { holodule, identifier })
+        let further = [&holodule.published_at, &holodule.channel_id, &holodule.channel_title, &holodule.tags];
+        let weight = further.into_iter().flatten().map(weight).sum();
+        if weight > WEIGHT_LIMIT {
+            return Err(Invalid::new("tags", "and its like must not hold so many values of JSON"));
+        }
+        Ok(Self { holodule, identifier, weight })
+    }
+
+    /// How much memory the values of JSON take that the row keeps for exports: one for each, ten
+    /// for an object. At most [`WEIGHT_LIMIT`].
+    pub fn weight(&self) -> usize {
+        self.weight
     }
 
     /// What it is found by.
@@ -245,6 +263,14 @@ fn further(field: &'static str, value: Option<&Value>) -> Result<(), Invalid> {
     Ok(())
 }
 
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::Object(members) => OBJECT_WEIGHT + members.values().map(weight).sum::<usize>(),
+        Value::Array(values) => 1 + values.iter().map(weight).sum::<usize>(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 1,
+    }
+}
+
 fn has_nul_name(value: &Value) -> bool {
     match value {
         Value::Object(members) => members.iter().any(|(name, value)| name.contains('\0') || has_nul_name(value)),
@@ -270,6 +296,22 @@ mod tests {
 
     fn field_of(holodule: Holodule) -> &'static str {
         Entry::new(holodule).unwrap_err().field
+    }
+
+    #[test]
+    fn the_values_of_json_are_bounded_together() {
+        let entry = Entry::new(Holodule { tags: Some(json!(["a", {"b": [1]}])), ..good() }).unwrap();
+        assert_eq!(entry.weight(), 1 + 1 + 10 + 1 + 1);
+        assert_eq!(Entry::new(good()).unwrap().weight(), 0);
+        let many = |count: usize| Some(json!(vec![0; count]));
+        let half = WEIGHT_LIMIT / 2;
+        let full = Holodule { tags: many(half - 1), channel_id: many(half - 1), ..good() };
+        assert_eq!(Entry::new(full.clone()).unwrap().weight(), WEIGHT_LIMIT);
+        assert_eq!(field_of(Holodule { channel_title: Some(json!("one more")), ..full }), "tags");
+        assert_eq!(
+            field_of(Holodule { published_at: Some(json!(vec![json!({}); WEIGHT_LIMIT / 10 + 1])), ..good() }),
+            "tags"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod user;
 pub use day::{Day, NotADay, WallClock};
 pub use entry::{
     Code, DESCRIPTION_LIMIT, Entry, FURTHER_LIMIT, Identifier, Invalid, KEY_LIMIT, NAME_LIMIT, TITLE_LIMIT, URL_LIMIT,
-    VideoId,
+    VideoId, WEIGHT_LIMIT,
 };
 pub use holodule::{Holodule, Public};
 pub use revocation::{AccountStatus, Logout, NotATokenId, TOKEN_ID_LIMIT, TokenId};

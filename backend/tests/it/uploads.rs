@@ -88,6 +88,23 @@ async fn a_file_of_too_many_rows_is_refused_before_it_takes_the_memory() {
 }
 
 #[tokio::test]
+async fn a_file_of_too_many_values_is_refused_before_it_takes_the_memory() {
+    let service = Service::start().await;
+    let rows = |objects: usize| {
+        let tags = vec!["{}"; objects].join(",");
+        let row = |n| format!("{{\"video_id\":\"video{n:06}\",\"datetime\":\"20201209 230000\",\"tags\":[{tags}]}}\n");
+        (0..1_000).map(row).collect::<String>()
+    };
+    let reply = upload(&service, "application/x-ndjson", &rows(204)).await;
+    let description = "the upload holds too many values of JSON: send it in parts";
+    assert_eq!((reply.status, reply.json()["description"].as_str()), (413, Some(description)));
+    assert_eq!(service.get("/holodules/20201209").await.status, 404, "nothing was stored");
+    let reply = upload(&service, "application/x-ndjson", &rows(205)).await.json();
+    assert_eq!(reply["rejected"].as_array().unwrap().len(), 1_000, "one of them may not hold so many either");
+    assert_eq!(upload(&service, "application/x-ndjson", &rows(20)).await.json()["inserted"], 1_000);
+}
+
+#[tokio::test]
 async fn a_file_that_is_none_stores_nothing() {
     let mut setup = Setup::default();
     setup.handler.body_limit = 4096;

@@ -8,16 +8,16 @@ use serde::Serialize;
 
 use super::super::defence::{content_type, unsupported};
 use super::super::{App, BUSY_RETRY, Handled, body};
-use crate::import::{Batch, Form, Unreadable};
+use crate::import::{Batch, Bounds, Form, Unreadable};
 use crate::respond::{self, Refusal};
 use crate::store::Upserted;
 
 /// Rows stored in one step. A step is durable, or did not happen, on the embedded
 /// store; between two of them other writers have their turn.
 const STEP: usize = 500;
-/// Rows of one upload at most. Each is held in memory, the reason of a refused one too, and
-/// the shortest has one byte: without this bound 64 MiB of commas would take the machine's.
-const ROWS: usize = 200_000;
+/// What one upload may hold. All of it is held in memory, the reason of a refused row too, and
+/// the shortest row has one byte: without these bounds 64 MiB would take a hundred times as much.
+const BOUNDS: Bounds = Bounds { rows: 200_000, weight: 2_000_000 };
 
 /// What became of an upload.
 #[derive(Debug, Default, Serialize)]
@@ -36,7 +36,7 @@ struct Rejected {
 }
 
 /// `200` once every row that may be stored is durable, with the others and why not;
-/// `400` where the file as a whole cannot be read, `413` where it has too many rows; then
+/// `400` where the file as a whole cannot be read, `413` where it has too many rows or values; then
 /// nothing was stored.
 pub(crate) async fn upload(app: &App, parts: &Parts, incoming: Incoming) -> Handled {
     let form = content_type(&parts.headers).and_then(|essence| Form::of_media_type(&essence));
@@ -77,11 +77,11 @@ pub(crate) async fn upload(app: &App, parts: &Parts, incoming: Incoming) -> Hand
 
 /// Reads the rows on a thread of their own: a large file takes longer than a request may hold up others.
 async fn read(form: Form, body: Bytes) -> Result<Batch, Refusal> {
-    let read = tokio::task::spawn_blocking(move || Batch::read_within(form, body.reader(), ROWS)).await;
+    let read = tokio::task::spawn_blocking(move || Batch::read_within(form, body.reader(), BOUNDS)).await;
     match read {
         Ok(Ok(batch)) => Ok(batch),
         Ok(Err(error @ (Unreadable::Header(_) | Unreadable::NoArray))) => Err(Refusal::bad_request(error.to_string())),
-        Ok(Err(error @ Unreadable::TooManyRows(_))) => {
+        Ok(Err(error @ (Unreadable::TooManyRows(_) | Unreadable::TooManyValues))) => {
             let description = format!("the upload {error}: send it in parts");
             Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, description))
         }

@@ -166,6 +166,7 @@ async fn users_of_every_era_are_read_and_nothing_fails_open() {
     }
     for nobody in ["empty", "number", "none", "static:monitor"] {
         assert!(store.user(nobody).await.unwrap().is_none(), "{nobody}");
+        assert!(!store.account(nobody, NOW).await.unwrap().0.active, "{nobody}");
         assert!(store.users().await.unwrap().iter().any(|user| user.username == nobody && user.form.is_none()));
     }
 
