@@ -77,8 +77,9 @@ impl Config {
                 concurrent_uploads: bounded(s, "admin.concurrent_uploads", 4, 1..=64),
             },
             server: server::Settings {
-                api: limits(s, "api", 4096),
-                admin: limits(s, "admin", 1024),
+                // The gateway takes 16 KiB from a client, and adds fields of its own.
+                api: limits(s, "api", 4096, 24 * 1024),
+                admin: limits(s, "admin", 1024, 16 * 1024),
                 drain: s.seconds("drain", 20.0, 0.0..=600.0),
             },
             log: record::Settings {
@@ -195,10 +196,10 @@ fn allowed_hosts(source: &mut Source) -> Vec<String> {
     hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect()
 }
 
-fn limits(source: &mut Source, side: &str, max_connections: u64) -> Limits {
+fn limits(source: &mut Source, side: &str, max_connections: u64, header_bytes: u64) -> Limits {
     let key = |name: &str| format!("{side}.{name}");
     let max_connections = source.number(&key("max_connections"), max_connections, 1..=1_000_000);
-    let header_bytes = source.number(&key("header_limit"), 16 * 1024, 8192..=65_536);
+    let header_bytes = source.number(&key("header_limit"), header_bytes, 8192..=65_536);
     Limits {
         max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
         header_timeout: source.seconds(&key("header_timeout"), 10.0, 0.1..=600.0),

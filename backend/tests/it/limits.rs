@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use holodule_backend::config::{Config, Environment, Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::http;
@@ -35,6 +36,30 @@ async fn as_many_fields_are_taken_as_the_gateway_may_send() {
     let fields: String = (0..110).map(|number| format!("X-{number}: a\r\n")).collect();
     let request = format!("GET /holodules/x HTTP/1.1\r\nHost: x\r\n{fields}Connection: close\r\n\r\n");
     assert_eq!(http::raw(&service.api, &request).await.status, 400, "not 431: it is no day");
+}
+
+#[tokio::test]
+async fn as_long_a_header_is_taken_as_the_gateway_may_send() {
+    let server = Config::from_source(Source::read(None, Environment::new())).unwrap().server;
+    let service = Service::with(Setup { server, ..Setup::default() }).await;
+    let get = async |length: usize| {
+        // Each of the gateway's own fields at its longest.
+        let mut request = format!(
+            "GET /holodules/x HTTP/1.1\r\nHost: {}\r\nX-Auth-Identity: {}\r\nX-Request-Id: {}\r\n\
+             X-Forwarded-For: {:?}\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: {}\r\nConnection: close\r\n",
+            "h".repeat(253),
+            "%61".repeat(128),
+            "f".repeat(128),
+            std::net::Ipv6Addr::from([0xff; 16]),
+            "h".repeat(259),
+        );
+        for field in 0..90 {
+            request.push_str(&format!("X-{field:02}: {}\r\n", "a".repeat(length / 90 - 8)));
+        }
+        http::raw(&service.api, &format!("{request}\r\n")).await.status
+    };
+    assert_eq!(get(16 * 1024).await, 400, "not 431: it is no day");
+    assert_eq!(get(32 * 1024).await, 431);
 }
 
 #[tokio::test]
