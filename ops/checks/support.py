@@ -14,14 +14,16 @@ ROOT = Path(__file__).resolve().parents[2]
 CA = ROOT / "certs/dev/ca.pem"
 RUN = ROOT / "ops/run"
 CREDENTIALS = {"username": "user01", "password": "password01"}
+# What fits a machine that allows few descriptors.
+FEW_DESCRIPTORS = {"LISTENER_MAX_CONNECTIONS": "256", "UPSTREAM_MAX_CONNECTIONS": "128"}
 # A setting of the caller's must not reach the stacks of the checks.
-OURS = ("ADDR", "STORE", "MONGODB_", "JWT_", "TLS_", "UPSTREAM_", "HSTS", "LOG_", "PASSWORD_")
+OURS = ("ADDR", "LISTENER_", "CLIENT_", "STORE", "MONGODB_", "JWT_", "TLS_", "UPSTREAM_", "HSTS", "LOG_", "PASSWORD_")
 
 
 def environment(**settings):
     """The caller's environment with `settings` for the programs, and none of the caller's own."""
     kept = {name: value for name, value in os.environ.items() if not any(part in name for part in OURS)}
-    return {**kept, **settings}
+    return {**kept, **FEW_DESCRIPTORS, **settings}
 
 
 def free_port():

@@ -6,6 +6,15 @@ use http::header::FORWARDED;
 use super::source::Source;
 use crate::client::{Proxies, parse_network};
 use crate::listener::Settings;
+use crate::upstream;
+
+/// The descriptors of everything but connections of clients and to the backends: the ops
+/// listener's connections, the other sockets, files.
+const RESERVED_DESCRIPTORS: u64 = 256;
+
+/// The connections that the redirect listener takes at once. What it serves costs next to
+/// nothing, so they are short.
+pub const MAX_REDIRECT_CONNECTIONS: u16 = 1024;
 
 /// What is allowed, but worth knowing before it runs.
 pub(super) fn remarks(proxies: &Proxies) -> Option<String> {
@@ -57,5 +66,32 @@ pub(super) fn read(source: &mut Source, proxies: &Proxies) -> Settings {
         trusted_proxies: proxies.trusted.clone(),
         workers: usize::try_from(workers).unwrap_or(1),
         drain_timeout: source.seconds("drain_timeout", 10.0, 0.0..=600.0),
+    }
+}
+
+/// Tells where `available` descriptors are too few for all the connections there may be: then
+/// the caps would not hold, and a client could take the descriptors that others need.
+pub(super) fn check_descriptors(
+    source: &mut Source,
+    settings: &Settings,
+    upstream: &upstream::Settings,
+    redirects: bool,
+    available: u64,
+) {
+    let upstreams = 2 * u64::from(upstream.max_connections);
+    let redirects = if redirects { u64::from(MAX_REDIRECT_CONNECTIONS) } else { 0 };
+    let others = upstreams + redirects + RESERVED_DESCRIPTORS;
+    if u64::from(settings.max_connections) + others > available {
+        source.problem(
+            "listener.max_connections",
+            format!(
+                "{} do not fit the hard limit of {available} open files: {upstreams} are for the backends and {} for \
+                 other things, which leaves {}; raise the limit (ulimit -Hn, LimitNOFILE of systemd), or lower this \
+                 or upstream.max_connections",
+                settings.max_connections,
+                others - upstreams,
+                available.saturating_sub(others),
+            ),
+        );
     }
 }

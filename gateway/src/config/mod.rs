@@ -21,6 +21,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use environment::{Environment, environment};
 pub use given::Given;
+pub use listener::MAX_REDIRECT_CONNECTIONS;
 use source::Source;
 pub use source::{Problem, Problems, Secret};
 
@@ -102,9 +103,15 @@ impl Config {
     /// # Errors
     /// Every problem there is, unknown keys among them.
     pub fn read(file: Option<&Path>, environment: Environment) -> Result<Self, Problems> {
+        // Where the system does not tell how many there may be, none can be counted on.
+        Self::read_within(file, environment, rlimit::Resource::NOFILE.get_hard().unwrap_or(0))
+    }
+
+    /// [`Config::read`] for a process that may have so many descriptors.
+    fn read_within(file: Option<&Path>, environment: Environment, descriptors: u64) -> Result<Self, Problems> {
         let mut source = Source::read(file, environment);
         let https_addr = source.get_or("https_addr", SocketAddr::from(([127, 0, 0, 1], 8443)));
-        let http_addr = source.get("http_addr");
+        let http_addr: Option<SocketAddr> = source.get("http_addr");
         let acme_challenges: Option<PathBuf> = source.get("acme_challenges");
         if acme_challenges.is_some() && http_addr.is_none() {
             source.problem("acme_challenges", "is shown by the redirect listener, which http_addr turns on");
@@ -129,7 +136,10 @@ impl Config {
             read_timeout: source.seconds("upstream.read_timeout", 10.0, 0.01..=3600.0),
             request_timeout: source.seconds("upstream.request_timeout", 30.0, 0.01..=3600.0),
             idle_timeout: source.seconds("upstream.idle_timeout", 30.0, 0.0..=3600.0),
+            max_connections: u32::try_from(source.number("upstream.max_connections", 1024, 2..=1_000_000))
+                .unwrap_or(u32::MAX),
         };
+        listener::check_descriptors(&mut source, &listener, &upstream, http_addr.is_some(), descriptors);
         let log = read_log(&mut source);
         let (given, warnings) = (source.given(), source.warnings());
         #[cfg(test)]

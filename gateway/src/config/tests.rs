@@ -4,7 +4,7 @@ fn read(toml: &str, environment: &[(&str, &str)]) -> Result<Config, Problems> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), toml).unwrap();
     let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    Config::read(Some(file.path()), environment)
+    Config::read_within(Some(file.path()), environment, u64::MAX)
 }
 
 fn keys_of(problems: &Problems) -> Vec<&str> {
@@ -139,8 +139,10 @@ fn the_reference_holds_every_key_at_its_default() {
     let settings: Vec<_> =
         settings.lines().filter(|line| !line.ends_with("= \"\"") && *line != "[[certificate]]").collect();
     std::fs::write(&file, settings.join("\n")).unwrap();
-    let written = Config::read(Some(&file), environment.clone()).map_err(|problems| problems.to_string()).unwrap();
-    let default = Config::read(None, environment).map_err(|problems| problems.to_string()).unwrap();
+    let written = Config::read_within(Some(&file), environment.clone(), u64::MAX)
+        .map_err(|problems| problems.to_string())
+        .unwrap();
+    let default = Config::read_within(None, environment, u64::MAX).map_err(|problems| problems.to_string()).unwrap();
     assert_eq!(written.https_addr, default.https_addr);
     assert_eq!(written.ops_addr, default.ops_addr);
     assert_eq!(written.listener, default.listener);

@@ -87,6 +87,7 @@ impl Gateway {
     /// # Errors
     /// [`NotStarted`], with the address or the file in the message.
     pub fn build(config: Config, log: Option<&Writer>) -> Result<Self, NotStarted> {
+        raise_descriptor_limit()?;
         let public = listener::bind(config.https_addr)?;
         let ops_socket = listener::bind(config.ops_addr)?;
         let redirect_socket = config.http_addr.map(listener::bind).transpose()?;
@@ -188,6 +189,18 @@ impl Gateway {
         let signal = Signal { stop: Mutex::new(Some(Box::pin(stop))), parts: self.stop };
         self.server.run(RunArgs { shutdown_signal: Box::new(signal) });
     }
+}
+
+/// Lets the process have as many descriptors as the hard limit allows: the configuration was
+/// checked against that one.
+fn raise_descriptor_limit() -> io::Result<()> {
+    let (soft, hard) = rlimit::Resource::NOFILE.get()?;
+    if soft < hard {
+        rlimit::Resource::NOFILE.set(hard, hard).map_err(|error| {
+            io::Error::new(error.kind(), format!("the limit of open files cannot be raised to {hard}: {error}"))
+        })?;
+    }
+    Ok(())
 }
 
 /// The server's own settings. Stopping is ours: [`Signal`] returns when all is drained, so

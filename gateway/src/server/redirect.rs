@@ -15,11 +15,9 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::plain::{self, Plain};
+use crate::config::MAX_REDIRECT_CONNECTIONS;
 use crate::listener::Identities;
 use crate::route::CanonicalPath;
-
-/// Connections at once. What is served costs next to nothing, so they are short.
-const MAX_CONNECTIONS: usize = 1024;
 
 /// For a whole connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,7 +41,7 @@ pub(super) struct Redirect {
 impl Redirect {
     /// The service that redirects from `socket`.
     pub(super) fn on(self, socket: TcpListener) -> Plain<Self> {
-        Plain::new("redirect", socket, MAX_CONNECTIONS, CONNECTION_TIMEOUT, self)
+        Plain::new("redirect", socket, MAX_REDIRECT_CONNECTIONS.into(), CONNECTION_TIMEOUT, self)
     }
 
     /// Where the same is found by https; only for a host and a path of ours, so that nobody

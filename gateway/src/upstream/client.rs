@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Outgoing, Upstream};
 
@@ -180,7 +181,11 @@ impl tower_service::Service<Uri> for Connector {
     fn call(&mut self, _: Uri) -> Opening {
         let upstream = Arc::clone(&self.0);
         Box::pin(async move {
-            let opening = Stream::open(upstream.resolved().map_err(io::Error::other)?);
+            let opening = async {
+                // One that becomes unused in the meantime is taken by the pool instead.
+                let slot = Arc::clone(&upstream.slots).acquire_owned().await.map_err(io::Error::other)?;
+                Stream::open(upstream.resolved().map_err(io::Error::other)?, slot).await
+            };
             let opened = tokio::time::timeout(upstream.settings.connect_timeout, opening).await;
             Ok(TokioIo::new(opened.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??))
         })
@@ -192,6 +197,7 @@ impl tower_service::Service<Uri> for Connector {
 struct Stream {
     socket: Socket,
     answered: Answered,
+    _slot: OwnedSemaphorePermit,
 }
 
 #[derive(Debug)]
@@ -201,7 +207,7 @@ enum Socket {
 }
 
 impl Stream {
-    async fn open(peer: PeerAddr) -> io::Result<Self> {
+    async fn open(peer: PeerAddr, slot: OwnedSemaphorePermit) -> io::Result<Self> {
         let socket = match peer {
             PeerAddr::Inet(address) => {
                 let stream = TcpStream::connect(address).await?;
@@ -213,7 +219,7 @@ impl Stream {
                 Socket::Unix(UnixStream::connect(path).await?)
             }
         };
-        Ok(Self { socket, answered: Answered::default() })
+        Ok(Self { socket, answered: Answered::default(), _slot: slot })
     }
 }
 

@@ -6,11 +6,12 @@ mod body;
 mod client;
 mod header;
 
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
+use tokio::sync::Semaphore;
 
 pub use address::{Address, NotAnAddress};
 pub use body::{BrokenOff, Outgoing, Piece, Upload};
@@ -29,6 +30,9 @@ pub struct Settings {
     /// How long an unused connection is kept. Shorter than the backend keeps it, so that
     /// few are found closed. 30 s by default.
     pub idle_timeout: Duration,
+    /// Connections to one backend at once, unused ones among them; who needs one more waits for
+    /// it within the connect timeout. 1,024 by default.
+    pub max_connections: u32,
 }
 
 /// One backend.
@@ -46,6 +50,8 @@ pub struct Upstream {
     resolved: RwLock<Option<PeerAddr>>,
     up: AtomicBool,
     reached: AtomicBool,
+    /// One permit for each connection that may be opened.
+    slots: Arc<Semaphore>,
 }
 
 /// The name of a backend has not been resolved yet.
@@ -58,7 +64,17 @@ impl Upstream {
     pub fn new(name: &'static str, address: Address, settings: Settings) -> Self {
         let resolved = RwLock::new(address.literal());
         let host = address.host();
-        Self { name, address, host, settings, resolved, up: AtomicBool::new(false), reached: AtomicBool::new(false) }
+        let slots = usize::try_from(settings.max_connections).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            name,
+            address,
+            host,
+            settings,
+            resolved,
+            up: AtomicBool::new(false),
+            reached: AtomicBool::new(false),
+            slots: Arc::new(Semaphore::new(slots)),
+        }
     }
 
     /// Asks for the address again, where it is a name. An error leaves what was known.

@@ -1,7 +1,11 @@
 //! How many connections are taken: in all, and of one client.
 
+use std::time::Duration;
+
+use crate::support::backend::Backend;
+use crate::support::backend::Step::Wait;
 use crate::support::client::{Connection, connect_from};
-use crate::support::{DAY, Gateway, admin, api, get, until};
+use crate::support::{DAY, Gateway, admin, api, get, serve_day, until};
 
 /// The refusals of this reason so far.
 async fn refusals(gateway: &Gateway, reason: &str) -> Option<f64> {
@@ -53,4 +57,25 @@ async fn a_trusted_proxy_may_open_more_than_one_client() {
         assert_eq!(connection.exchange(get(DAY, "")).await.status, 200);
     }
     assert_eq!(refusals(&gateway, "per_address").await, Some(0.0));
+}
+
+#[tokio::test]
+async fn connections_to_the_backend_are_bounded_and_whoever_waits_too_long_is_told() {
+    let slow = Backend::start(|seen| {
+        let wait = if seen.target == "/holodules/slow" { Wait(Duration::from_secs(3)) } else { Wait(Duration::ZERO) };
+        [vec![wait], serve_day(seen)].concat()
+    })
+    .await;
+    let admin = admin().await;
+    // One is the probe's, which keeps it.
+    let settings = [("UPSTREAM_MAX_CONNECTIONS", "2"), ("UPSTREAM_CONNECT_TIMEOUT", "0.5")];
+    let gateway = Gateway::start_with(&slow, &admin, &settings);
+    gateway.ready().await;
+    let mut first = gateway.connect().await;
+    first.send(get("/holodules/slow", "")).await;
+    until("the first is under way", async || !slow.seen().is_empty()).await;
+    assert_eq!(gateway.get(DAY).await.status, 504);
+    assert_eq!(slow.seen().len(), 1, "there was no connection to ask by");
+    assert_eq!(first.answer("GET").await.status, 200);
+    assert_eq!(gateway.get(DAY).await.status, 200);
 }

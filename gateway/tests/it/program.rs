@@ -37,7 +37,8 @@ fn folder() -> TempDir {
     write(
         "gateway.toml",
         "https_addr = '127.0.0.1:0'\nops_addr = '127.0.0.1:0'\nannounce_file = 'announced.json'\n\
-         [tls]\ncertificate = 'cert.pem'\nprivate_key = 'key.pem'\n",
+         [tls]\ncertificate = 'cert.pem'\nprivate_key = 'key.pem'\n\
+         [listener]\nmax_connections = 256\n[upstream]\nmax_connections = 128\n",
     );
     folder
 }
@@ -59,7 +60,18 @@ struct Program {
 
 impl Program {
     async fn start(folder: &Path, api: &Backend, admin: &Backend, environment: &[(&str, &str)]) -> Self {
-        let child = command(folder)
+        Self::spawn(command(folder), folder, api, admin, environment).await
+    }
+
+    /// The program by a command that runs it.
+    async fn spawn(
+        mut command: Command,
+        folder: &Path,
+        api: &Backend,
+        admin: &Backend,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let child = command
             .args(["--config", "gateway.toml"])
             .envs([("UPSTREAM_API", &api.address), ("UPSTREAM_ADMIN", &admin.address)])
             .envs(environment.iter().copied())
@@ -295,4 +307,37 @@ async fn systemd_is_told_and_hears_of_the_end() {
     program.stop();
     assert!(began.elapsed() < PATIENCE);
     assert_eq!(received().trim_end(), "STOPPING=1");
+}
+
+/// [`command`] for a process that may have at most so many descriptors, and has few at first.
+fn command_within(folder: &Path, descriptors: u32) -> Command {
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--nofile=64:{descriptors}")).arg(env!("CARGO_BIN_EXE_holodule-gateway"));
+    command.env_clear().current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn connections_that_do_not_fit_the_hard_limit_are_a_mistake() {
+    let folder = folder();
+    let check = |connections: &str| {
+        let mut command = command_within(folder.path(), 1024);
+        command.args(["--config", "gateway.toml", "check"]).env("LISTENER_MAX_CONNECTIONS", connections);
+        command.output().unwrap()
+    };
+    // 2 times 128 for the backends, 256 for everything else.
+    assert!(check("512").status.success());
+    let output = check("513");
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(told.contains("listener.max_connections: 513 do not fit") && told.contains("leaves 512"), "{told}");
+}
+
+#[tokio::test]
+async fn the_soft_limit_is_raised_to_the_hard_one() {
+    let (api, admin, folder) = (api().await, admin().await, folder());
+    let program = Program::spawn(command_within(folder.path(), 1024), folder.path(), &api, &admin, &[]).await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", program.child.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().collect::<Vec<_>>()[3..5], ["1024", "1024"]);
 }

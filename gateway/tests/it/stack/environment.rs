@@ -32,6 +32,7 @@ fn a_configuration_is_checked_without_starting() {
     let check = |secret: &str| {
         let mut command = std::process::Command::new(GATEWAY);
         command.env_clear().current_dir(folder.path()).arg("check");
+        command.envs([("LISTENER_MAX_CONNECTIONS", "256"), ("UPSTREAM_MAX_CONNECTIONS", "128")]);
         command.envs([("TLS_CERTIFICATE", "cert.pem"), ("TLS_PRIVATE_KEY", "key.pem"), ("JWT_SECRET_KEY", secret)]);
         let output = output(&mut command, "");
         (output.status.code(), [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat())

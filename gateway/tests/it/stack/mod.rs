@@ -78,6 +78,9 @@ impl Stack {
             ("TLS_PRIVATE_KEY", "key.pem".to_owned()),
             ("STRIP_PREFIX", "['/holoapi']".to_owned()),
             ("LOG_LEVEL", "debug".to_owned()),
+            // What fits a machine that allows few descriptors.
+            ("LISTENER_MAX_CONNECTIONS", "256".to_owned()),
+            ("UPSTREAM_MAX_CONNECTIONS", "128".to_owned()),
         ];
         gateway_settings.extend_from_slice(gateway);
         let gateway = Process::start(Path::new(GATEWAY), &gateway_folder, &gateway_settings);

@@ -65,6 +65,9 @@ impl Gateway {
             ("TLS_CERTIFICATE", write("cert.pem", &certificates().leaf)),
             ("TLS_PRIVATE_KEY", write("key.pem", &certificates().key)),
             ("LISTENER_WORKERS", "1".to_owned()),
+            // What fits a machine that allows few descriptors.
+            ("LISTENER_MAX_CONNECTIONS", "256".to_owned()),
+            ("UPSTREAM_MAX_CONNECTIONS", "128".to_owned()),
             ("DRAIN_TIMEOUT", "5".to_owned()),
         ]);
         if settings.iter().any(|(name, _)| *name == "KEY") {
