@@ -12,6 +12,7 @@
 //! | [`cors`] | which pages of other origins may use us from a browser |
 //! | [`login`] | `POST /auth`: the backend checks, [`token`] signs |
 //! | [`authenticate`] | the `Authorization` header, and the principal behind it |
+//! | [`revocation`] | whether the user behind a good token is still one |
 //! | [`route`] | what is forwarded, and as what |
 //! | [`upstream`] | the one way to the backend |
 //! | [`respond`] | the only place where answers of our own are made |
@@ -32,6 +33,7 @@ pub mod listener;
 pub mod login;
 pub mod record;
 pub mod respond;
+pub mod revocation;
 pub mod route;
 pub mod server;
 pub mod token;

@@ -25,6 +25,12 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it asks whether they have ended.
 const TURN_INTERVAL: Duration = Duration::from_millis(20);
 
+/// How far the backend's clock may be ahead of ours, in seconds.
+const MAX_SKEW_SECONDS: i64 = 2;
+
+/// Between two looks at the clock.
+const TICK: Duration = Duration::from_millis(20);
+
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -161,7 +167,7 @@ pub async fn login(
     keys: &Keys,
     id: &str,
     request_id: &str,
-    now: impl FnOnce() -> i64,
+    now: impl Fn() -> i64,
 ) -> Result<String, Refusal> {
     let Credentials { username, password, complete } = credentials;
     let body = json!({"username": username, "password": password}).to_string();
@@ -172,23 +178,45 @@ pub async fn login(
         .map_err(|error| Refusal::Unavailable(error.to_string()))?;
     let answer =
         backend.send(request, MAX_ANSWER_BYTES).await.map_err(|error| Refusal::Unavailable(error.to_string()))?;
-    judge(answer.status(), answer.body(), &username)?;
+    let password_changed_at = judge(answer.status(), answer.body(), &username)?;
     if !complete {
         return Err(Refusal::Credentials);
+    }
+    if let Some(changed) = password_changed_at {
+        outwait(changed, &now).await?;
     }
     // The time is taken after the check, which may have waited.
     keys.issue(&username, id, now()).map_err(|error| Refusal::Unavailable(error.to_string()))
 }
 
-/// Whether an answer says that `username` gave the right password.
-fn judge(status: StatusCode, body: &[u8], username: &str) -> Result<(), Refusal> {
+/// Waits until the second in which the password was changed has passed: a token of that second
+/// may have been made before the change, and opens nothing.
+async fn outwait(changed: i64, now: impl Fn() -> i64) -> Result<(), Refusal> {
+    let began = now();
+    if changed > began + MAX_SKEW_SECONDS {
+        return Err(Refusal::Unavailable("the backend's clock is ahead".to_owned()));
+    }
+    while now() <= changed {
+        tokio::time::sleep(TICK).await;
+    }
+    Ok(())
+}
+
+/// Whether an answer says that `username` gave the right password; then when that was last
+/// changed, in seconds since 1970, where the backend knows.
+fn judge(status: StatusCode, body: &[u8], username: &str) -> Result<Option<i64>, Refusal> {
     match status {
         StatusCode::OK => {
-            let named = token::json_object(body).ok().and_then(|mut members| members.remove("username"));
-            if named.as_ref().and_then(Value::as_str) == Some(username) {
-                Ok(())
-            } else {
-                Err(Refusal::Unavailable("a 200 that does not name the user".to_owned()))
+            let members = token::json_object(body).unwrap_or_default();
+            if members.get("username").and_then(Value::as_str) != Some(username) {
+                return Err(Refusal::Unavailable("a 200 that does not name the user".to_owned()));
+            }
+            match members.get("password_changed_at") {
+                None | Some(Value::Null) => Ok(None),
+                Some(second) => match second.as_i64() {
+                    Some(second) => Ok(Some(second)),
+                    None => Err(Refusal::Unavailable("a 200 with an odd time".to_owned())),
+                },
             }
         }
         // 400 is what it says of a name that could belong to no user.
@@ -267,7 +295,9 @@ mod tests {
     #[test]
     fn only_a_200_that_names_the_same_user_is_a_yes() {
         let named = |status: u16, body: &str| judge(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "user01");
-        assert!(named(200, r#"{"username":"user01"}"#).is_ok());
+        assert_eq!(named(200, r#"{"username":"user01"}"#).unwrap(), None);
+        assert_eq!(named(200, r#"{"username":"user01","password_changed_at":null}"#).unwrap(), None);
+        assert_eq!(named(200, r#"{"username":"user01","password_changed_at":17}"#).unwrap(), Some(17));
         for body in [
             "",
             "{}",
@@ -275,6 +305,8 @@ mod tests {
             r#"{"username":"user02"}"#,
             r#"{"username":["user01"]}"#,
             r#"{"username":"user01","username":"user01"}"#,
+            r#"{"username":"user01","password_changed_at":"17"}"#,
+            r#"{"username":"user01","password_changed_at":17.5}"#,
         ] {
             assert!(matches!(named(200, body), Err(Refusal::Unavailable(_))), "{body}");
         }
@@ -283,5 +315,18 @@ mod tests {
         }
         assert!(matches!(named(401, ""), Err(Refusal::Credentials)));
         assert!(matches!(named(400, ""), Err(Refusal::Credentials)));
+    }
+
+    #[tokio::test]
+    async fn no_token_is_made_in_the_second_of_a_password_change() {
+        let looks = std::cell::Cell::new(0);
+        let now = || {
+            looks.set(looks.get() + 1);
+            if looks.get() > 3 { 1001 } else { 1000 }
+        };
+        outwait(1000, now).await.unwrap();
+        assert_eq!(now(), 1001);
+        outwait(999, || 1000).await.unwrap();
+        assert!(matches!(outwait(1003, || 1000).await, Err(Refusal::Unavailable(_))));
     }
 }

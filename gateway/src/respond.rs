@@ -104,9 +104,21 @@ impl Answer {
         Self::new(StatusCode::OK, &Granted { access_token: token })
     }
 
-    /// Another method than POST on the login route.
-    pub fn login_method() -> Self {
+    /// Another method than POST on a route that has no other.
+    pub fn only_post() -> Self {
         Self::plain(StatusCode::METHOD_NOT_ALLOWED).with(ALLOW, HeaderValue::from_static("POST"))
+    }
+
+    /// The token is ended.
+    pub fn logged_out() -> Self {
+        let headers = vec![(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+        Self { status: StatusCode::NO_CONTENT, headers, body: Bytes::new(), close: false }
+    }
+
+    /// The token of nobody: its user is gone, disabled or has a new password, or it was logged
+    /// out. They are not told apart.
+    pub fn revoked() -> Self {
+        authenticate::Refusal::Token(Refused::NoIdentity).into()
     }
 
     /// A body where none is taken. What follows might be read as a request.
@@ -353,7 +365,7 @@ pub async fn send(session: &mut Session, answer: Answer, marks: &Marks<'_>) -> R
     for (name, value) in answer.headers {
         header.append_header(name, value)?;
     }
-    // RFC 9110, section 8.6.
+    // RFC 9110, section 8.6: a 204 has none.
     if answer.status != StatusCode::NO_CONTENT {
         header.insert_header("Content-Length", answer.body.len())?;
     }

@@ -31,6 +31,7 @@ use crate::framing;
 use crate::limit;
 use crate::listener::Identity;
 use crate::record::log;
+use crate::revocation::{self, WhenStale};
 use crate::route::{self, CanonicalPath, Route, Table};
 use crate::token::{Keys, StaticTokens};
 use crate::upstream::{self, Address};
@@ -65,8 +66,12 @@ pub struct Config {
     pub routes: Table,
     /// Where the routes go.
     pub api: Address,
-    /// Where logins are checked; `None` where the login is off.
+    /// Where logins are checked and revocations are heard of; `None` where both are off.
     pub admin: Option<Address>,
+    /// Whether `POST /auth` makes tokens.
+    pub login: bool,
+    /// How revocations are followed; `None` where they are off.
+    pub revocation: Option<revocation::Settings>,
     /// How long a backend may take.
     pub upstream: upstream::Settings,
     /// The log.
@@ -130,7 +135,9 @@ impl Config {
         let api = api.unwrap_or(Address::Inet(([127, 0, 0, 1], 8080).into()));
         let admin = source.parse("upstream.admin", str::parse::<Address>);
         let admin = admin.unwrap_or(Address::Inet(([127, 0, 0, 1], 8081).into()));
-        let admin = source.get_or("login.enabled", true).then_some(admin);
+        let login = source.get_or("login.enabled", true);
+        let revocation = read_revocation(&mut source);
+        let admin = (login || revocation.is_some()).then_some(admin);
         let upstream = upstream::Settings {
             connect_timeout: source.seconds("upstream.connect_timeout", 1.0, 0.01..=60.0),
             read_timeout: source.seconds("upstream.read_timeout", 10.0, 0.01..=3600.0),
@@ -161,6 +168,8 @@ impl Config {
                 routes: routes?,
                 api,
                 admin,
+                login,
+                revocation,
                 upstream,
                 log,
                 given,
@@ -181,8 +190,15 @@ impl Config {
     /// What is allowed, but worth knowing before it runs.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        if self.admin.is_none() {
+        if !self.login {
             remarks.push("login.enabled is false: POST /auth makes no tokens".to_owned());
+        }
+        match self.revocation {
+            None => remarks.push("revocation.enabled is false: a token opens the door until it expires".to_owned()),
+            Some(settings) if settings.when_stale == WhenStale::ServeOn => {
+                remarks.push("revocation.when_stale is serve_on: without news of revocations, none holds".to_owned());
+            }
+            Some(_) => {}
         }
         if self.corridor.hsts_max_age == 0 {
             remarks.push("hsts.max_age is 0: browsers are not told to stay with https".to_owned());
@@ -268,6 +284,22 @@ fn read_routes(source: &mut Source) -> Option<Table> {
         }
     }
     (source.problems() == before).then(|| Table::new(routes, prefixes))
+}
+
+fn read_revocation(source: &mut Source) -> Option<revocation::Settings> {
+    let enabled = source.get_or("revocation.enabled", true);
+    let when_stale = source.parse("revocation.when_stale", |text| match text {
+        "refuse" => Ok(WhenStale::Refuse),
+        "serve_on" => Ok(WhenStale::ServeOn),
+        _ => Err("must be refuse or serve_on"),
+    });
+    let capacity = source.number("revocation.capacity", 100_000, 1_000..=10_000_000);
+    let settings = revocation::Settings {
+        max_age: source.seconds("revocation.max_age", 300.0, 1.0..=86_400.0),
+        when_stale: when_stale.unwrap_or(WhenStale::Refuse),
+        capacity: usize::try_from(capacity).unwrap_or(100_000),
+    };
+    enabled.then_some(settings)
 }
 
 fn read_log(source: &mut Source) -> log::Settings {

@@ -26,7 +26,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use tokio::time::timeout;
 
-use crate::authenticate::{Accepted, authenticate};
+use crate::authenticate::{Accepted, Credential, Principal, authenticate};
 use crate::client::{Prefix, Proxies};
 use crate::config::Corridor;
 use crate::framing::{self, Head, Target};
@@ -35,7 +35,8 @@ use crate::listener::ConnectionInfo;
 use crate::login::{self, login};
 use crate::record::{Access, Metrics, method_label};
 use crate::respond::{self, Answer};
-use crate::route::{self, CanonicalPath, Route, Table};
+use crate::revocation::{self, Revocation};
+use crate::route::{self, CanonicalPath, NoMatch, Route, Table};
 use crate::upstream::Client;
 use context::Context;
 pub use gate::Gate;
@@ -54,6 +55,8 @@ pub struct Flow {
     pub limits: Arc<Limits>,
     /// When they began.
     pub started: Instant,
+    /// Knows which tokens have been revoked; `None` where none can be.
+    pub revocation: Option<Revocation>,
     /// What is forwarded.
     pub routes: Table,
     /// Where it is forwarded to.
@@ -109,14 +112,22 @@ impl Flow {
                 return ctx.refuse(refusal.label(), refusal.into());
             }
         };
+        if let Some(revocation) = &self.revocation
+            && let Err(refusal) = still_holds(revocation, &principal).await
+        {
+            return self.not_let_in(ctx, &refusal);
+        }
         let within = self.take(self.limits.identity.as_ref(), &principal.identity, ctx.started);
+        ctx.principal = Some(principal.clone());
         if let Err(exceeded) = within {
-            ctx.principal = Some(principal);
             return self.limited(ctx, limit::IDENTITY, Answer::limited(limit::IDENTITY, exceeded, false));
+        }
+        if let Some(revocation) = self.revocation.as_ref().filter(|_| path.as_str() == "/auth/logout") {
+            ctx.route = Some(route::LOGOUT.into());
+            return Passage::Answered(self.log_out(session, ctx, revocation, target.body).await);
         }
         let may_use = |route: &Route| principal.may_use(&route.name);
         let matched = self.routes.find_among(may_use, &request.method, &path, target.query.as_deref());
-        ctx.principal = Some(principal);
         let matched = match matched {
             Ok(matched) => matched,
             Err(no_match) => return ctx.refuse("route", no_match.into()),
@@ -129,6 +140,55 @@ impl Flow {
         ctx.authority = target.authority;
         ctx.matched = Some(matched);
         Passage::Forwarded
+    }
+
+    /// A good token that does not open the door.
+    fn not_let_in(&self, ctx: &mut Context, refusal: &revocation::Refusal) -> Passage {
+        match refusal {
+            revocation::Refusal::Revoked => {
+                self.metrics.token_refusal(revocation::REVOKED);
+                ctx.refuse(revocation::REVOKED, Answer::revoked())
+            }
+            revocation::Refusal::Unknown(reason) => {
+                tracing::debug!(request_id = ctx.request_id, reason, "a token could not be checked for revocation");
+                ctx.refuse("revocation", Answer::upstream(StatusCode::SERVICE_UNAVAILABLE))
+            }
+        }
+    }
+
+    /// `POST /auth/logout`.
+    async fn log_out(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        revocation: &Revocation,
+        body: framing::Body,
+    ) -> Answer {
+        // Only a token that was made by a login can be ended by a logout.
+        let Some(Credential::Token(token)) = ctx.principal.as_ref().map(|principal| principal.credential.clone())
+        else {
+            ctx.reason = Some("route");
+            return NoMatch::Path.into();
+        };
+        if session.req_header().method != Method::POST {
+            ctx.reason = Some("method");
+            return Answer::only_post();
+        }
+        if body != framing::Body::None || !session.as_downstream_mut().is_body_empty() {
+            ctx.reason = Some("body");
+            return Answer::unwanted_body();
+        }
+        ctx.upstream_started = Some(Instant::now());
+        let stored = revocation.log_out(&token, &ctx.request_id).await;
+        ctx.upstream_ended = Some(Instant::now());
+        match stored {
+            Ok(()) => Answer::logged_out(),
+            Err(reason) => {
+                tracing::warn!(request_id = ctx.request_id, reason, "a logout could not be stored");
+                ctx.reason = Some("unavailable");
+                Answer::upstream(StatusCode::SERVICE_UNAVAILABLE)
+            }
+        }
     }
 
     /// Takes a token for a request that began at `began`; there are always some where
@@ -173,7 +233,7 @@ impl Flow {
     async fn log_in(&self, session: &mut Session, ctx: &mut Context, backend: &Client) -> Answer {
         if session.req_header().method != Method::POST {
             ctx.reason = Some("method");
-            return Answer::login_method();
+            return Answer::only_post();
         }
         let result = self.try_log_in(session, ctx, backend).await;
         self.metrics.login(result.as_ref().map_or_else(login::Refusal::label, |_| "success"));
@@ -299,6 +359,15 @@ impl ProxyHttp for Flow {
             bytes: session.body_bytes_sent(),
             reason: ctx.reason,
         });
+    }
+}
+
+/// Whether the token that `principal` showed has not been revoked.
+async fn still_holds(revocation: &Revocation, principal: &Principal) -> Result<(), revocation::Refusal> {
+    match &principal.credential {
+        Credential::Token(token) => revocation.check(token).await,
+        // Nobody stands behind it whom the backend knows; it ends with the configuration.
+        Credential::Static(_) => Ok(()),
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// Seconds: from an answer of the edge itself to the longest deadline.
@@ -34,6 +34,8 @@ pub struct Metrics {
     upstream_up: IntGaugeVec,
     reload_successful: IntGauge,
     reload_success_time: IntGauge,
+    revocation_age: GaugeVec,
+    revocation_remembered: IntGaugeVec,
     log_lines_lost: IntCounter,
 }
 
@@ -117,6 +119,9 @@ impl Metrics {
             "Requests of HTTP/2 connections that had too many at once.",
         )?;
         registry.register(Box::new(streams.clone()))?;
+        let ages = Opts::new("gateway_revocation_feed_age_seconds", "Since revocations were last heard of.");
+        let ages = GaugeVec::new(ages, &[])?;
+        registry.register(Box::new(ages.clone()))?;
         let metrics = Self {
             streams_refused: streams,
             requests: counters("gateway_requests_total", "Requests answered.", &["route", "method", "status_class"])?,
@@ -174,6 +179,13 @@ impl Metrics {
             reload_success_time: gauge(
                 "gateway_config_last_reload_success_timestamp_seconds",
                 "When the configuration in force was read.",
+            )?,
+            // Without labels, and yet vectors: where revocations are off there is no series.
+            revocation_age: ages,
+            revocation_remembered: gauges(
+                "gateway_revocation_identities",
+                "Identities whose standing is remembered.",
+                &[],
             )?,
             log_lines_lost: lost,
             registry,
@@ -310,6 +322,16 @@ impl Metrics {
             let elapsed = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             self.reload_success_time.set(i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX));
         }
+    }
+
+    /// Tells how long ago revocations were heard of (infinitely long where they never were), and
+    /// how many identities are remembered.
+    pub fn revocation(&self, age: Option<Duration>, remembered: usize) {
+        const NO_LABELS: [&str; 0] = [];
+        let age = age.map_or(f64::INFINITY, |age| age.as_secs_f64());
+        self.revocation_age.with_label_values(&NO_LABELS).set(age);
+        let remembered = i64::try_from(remembered).unwrap_or(i64::MAX);
+        self.revocation_remembered.with_label_values(&NO_LABELS).set(remembered);
     }
 
     /// Tells how many log lines were lost since the start.

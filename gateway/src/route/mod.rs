@@ -16,10 +16,12 @@ pub use pattern::{NotAPattern, Pattern};
 
 /// The name of the login route in metrics and logs.
 pub const LOGIN: &str = "auth";
+/// The name of the logout route in metrics and logs.
+pub const LOGOUT: &str = "logout";
 /// What metrics and logs call a request that no route has.
 pub const NONE: &str = "none";
 /// The names that no configured route may have.
-pub const RESERVED_NAMES: [&str; 2] = [LOGIN, NONE];
+pub const RESERVED_NAMES: [&str; 3] = [LOGIN, LOGOUT, NONE];
 
 /// One `[[route]]` of the configuration.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]

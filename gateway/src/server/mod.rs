@@ -1,6 +1,7 @@
 //! The composition root: binds the listeners, builds the corridor, runs pingora's server
 //! until it is told to stop, and lets what is under way end.
 
+mod follow;
 mod observe;
 mod ops;
 mod plain;
@@ -31,8 +32,10 @@ use crate::listener::{self, Drain, Failure, Identities, Idle, Listener, Refused,
 use crate::login;
 use crate::record::log::Writer;
 use crate::record::{Labels, Metrics};
+use crate::revocation::{self, Revocation};
 use crate::route;
 use crate::upstream::{Client, Upstream};
+use follow::Follow;
 use observe::Observer;
 use ops::Ops;
 use probe::Probe;
@@ -128,11 +131,15 @@ impl Gateway {
         };
         let accepted = Accepted { keys: config.keys, static_tokens: config.static_tokens };
         let accepted = Arc::new(ArcSwap::from_pointee(accepted));
+        let admin_client = admin.as_ref().map(|admin| Client::new(Arc::clone(admin)));
+        let revocation = config.revocation.zip(admin_client.clone());
+        let revocation = revocation.map(|(settings, backend)| Revocation::new(backend, settings));
         let flow = Flow {
             settings: config.corridor,
             proxies,
             accepted: Arc::clone(&accepted),
-            login: admin.map(Client::new),
+            login: admin_client.clone().filter(|_| config.login),
+            revocation: revocation.clone(),
             limits,
             started,
             routes: config.routes,
@@ -160,10 +167,14 @@ impl Gateway {
         server.bootstrap();
         server.add_service(listener);
         let lost = log.map(Writer::lost);
-        let ops = Ops { metrics: Arc::clone(&metrics), upstreams: upstreams.clone(), lost };
+        let ops =
+            Ops { metrics: Arc::clone(&metrics), upstreams: upstreams.clone(), revocation: revocation.clone(), lost };
         server.add_service(ops.on(ops_socket));
         if let Some(socket) = redirect_socket {
             server.add_service(redirect.on(socket));
+        }
+        if let Some((revocation, admin)) = revocation.zip(admin) {
+            server.add_service(Follow::new(revocation, admin));
         }
         server.add_service(Probe::new(upstreams, metrics));
         if let Some(file) = &config.announce_file {
@@ -250,9 +261,10 @@ fn touch(metrics: &Metrics, config: &Config) {
     let failures = Failure::ALL.map(Failure::label);
     let refused = Refused::ALL.map(Refused::label);
     let idle = Idle::ALL.map(Idle::label);
+    let refusals: Vec<_> = authenticate::Refusal::LABELS.into_iter().chain([revocation::REVOKED]).collect();
     metrics.touch(&Labels {
         logins: &login::Refusal::LABELS,
-        token_refusals: &authenticate::Refusal::LABELS,
+        token_refusals: &refusals,
         rate_limited: &Limits::LABELS,
         handshakes: &listener::VERSIONS,
         handshake_failures: &failures,

@@ -12,6 +12,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 use super::plain::{self, Plain};
 use crate::record::Metrics;
+use crate::revocation::Revocation;
 use crate::upstream::Upstream;
 
 /// Connections at once: a scraper, a prober, a person.
@@ -24,6 +25,8 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
 pub(super) struct Ops {
     pub(super) metrics: Arc<Metrics>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
+    /// What is known of revocations, where they are followed.
+    pub(super) revocation: Option<Revocation>,
     /// Counts the log lines that were lost, where there is a log.
     pub(super) lost: Option<ErrorCounter>,
 }
@@ -38,16 +41,20 @@ impl Ops {
         if let Some(lost) = &self.lost {
             self.metrics.log_lines_lost(lost.dropped_lines() as u64);
         }
+        if let Some(revocation) = &self.revocation {
+            self.metrics.revocation(revocation.age(), revocation.remembered());
+        }
         match self.metrics.page() {
             Ok(page) => plain::page(StatusCode::OK, prometheus::TEXT_FORMAT, page),
             Err(error) => plain::text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         }
     }
 
-    /// Ready once every backend has answered; a later loss is told, but is no reason to take
+    /// Ready once every backend has answered and revocations have been heard of; a later loss is told, but is no reason to take
     /// the gateway out of service.
     fn readiness(&self) -> Response<Full<Bytes>> {
-        let ready = self.upstreams.iter().all(|upstream| upstream.was_reached());
+        let heard = self.revocation.as_ref().is_none_or(|revocation| revocation.age().is_some());
+        let ready = heard && self.upstreams.iter().all(|upstream| upstream.was_reached());
         let state = |upstream: &Upstream| if upstream.is_up() { "up" } else { "down" };
         let upstreams: serde_json::Map<_, _> =
             self.upstreams.iter().map(|upstream| (upstream.name.to_owned(), state(upstream).into())).collect();

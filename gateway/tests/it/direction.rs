@@ -17,7 +17,10 @@ const FLOORS: [&[&str]; 7] = [
 /// Every import that there may be.
 const ALLOWED: [(&str, &[&str]); 9] = [
     ("main", &["config", "record", "server", "token"]),
-    ("server", &["authenticate", "config", "flow", "limit", "listener", "login", "record", "route", "upstream"]),
+    (
+        "server",
+        &["authenticate", "config", "flow", "limit", "listener", "login", "record", "revocation", "route", "upstream"],
+    ),
     (
         "flow",
         &[
@@ -31,6 +34,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "login",
             "record",
             "respond",
+            "revocation",
             "route",
             "token",
             "upstream",
@@ -38,9 +42,12 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ),
     ("respond", &["authenticate", "cors", "framing", "limit", "login", "route", "token"]),
     ("authenticate", &["token"]),
-    ("config", &["client", "cors", "framing", "limit", "listener", "record", "route", "token", "upstream"]),
+    (
+        "config",
+        &["client", "cors", "framing", "limit", "listener", "record", "revocation", "route", "token", "upstream"],
+    ),
     ("login", &["limit", "token", "upstream"]),
-    ("revocation", &["upstream"]),
+    ("revocation", &["token", "upstream"]),
     ("cache", &["upstream"]),
 ];
 

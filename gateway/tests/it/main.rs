@@ -34,6 +34,7 @@ mod program;
 mod property;
 mod proxy;
 mod resumption;
+mod revocation;
 mod sizes;
 mod sni;
 mod stack;

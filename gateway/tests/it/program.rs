@@ -33,7 +33,7 @@ fn folder() -> TempDir {
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     write("cert.pem", &certificates().leaf);
     write("key.pem", &certificates().key);
-    write(".env", &format!("JWT_SECRET_KEY='{}'\n", token::secret()));
+    write(".env", &format!("JWT_SECRET_KEY='{}'\nREVOCATION_ENABLED=false\n", token::secret()));
     write(
         "gateway.toml",
         "https_addr = '127.0.0.1:0'\nops_addr = '127.0.0.1:0'\nannounce_file = 'announced.json'\n\

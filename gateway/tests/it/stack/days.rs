@@ -93,7 +93,6 @@ fn rows(stack: &Stack) {
         "/metrics",
         "/healthz",
         "/credentials/verify",
-        "/auth/logout",
     ] {
         stack.get(path, &token).assert_json(404, r#"{"error":"Not found"}"#);
     }

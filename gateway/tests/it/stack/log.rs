@@ -32,7 +32,9 @@ fn logs_tell_of_every_request_and_never_a_secret() {
     stack.get("/holodules/20201209?q=query-of-failure", &good);
     stack.log_in("user01", "password-of-failure");
     stack.restart_backend();
-    wait_for("the backend", || (stack.get("/holodules/20201209", &good).status == 200).then_some(()));
+    // The old token went with the old password.
+    wait_for("the backend", || (stack.get("/holodules/20201209", &good).status == 401).then_some(()));
+    assert_eq!(stack.get("/holodules/20201209", &stack.token("user01", "changed-password")).status, 200);
     stack.gateway.signal("TERM");
     stack.backend.signal("TERM");
     assert_eq!((stack.gateway.wait(), stack.backend.wait()), (Some(0), Some(0)));

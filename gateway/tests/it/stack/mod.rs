@@ -9,6 +9,7 @@ mod log;
 mod mongod;
 mod outage;
 mod process;
+mod revocation;
 mod users;
 
 use std::path::Path;
@@ -27,6 +28,7 @@ struct Stack {
     gateway: Process,
     backend: Process,
     backend_settings: Vec<(&'static str, String)>,
+    gateway_settings: Vec<(&'static str, String)>,
     // Dropped last: the programs write there.
     folder: TempDir,
 }
@@ -84,7 +86,7 @@ impl Stack {
         ];
         gateway_settings.extend_from_slice(gateway);
         let gateway = Process::start(Path::new(GATEWAY), &gateway_folder, &gateway_settings);
-        let stack = Self { gateway, backend, backend_settings, folder };
+        let stack = Self { gateway, backend, backend_settings, gateway_settings, folder };
         stack.wait_until_ready();
         stack
     }
@@ -142,6 +144,14 @@ impl Stack {
     /// `GET path` with a token.
     fn get(&self, path: &str, token: &str) -> Answer {
         self.curl(&["-H", &format!("Authorization: JWT {token}")], path)
+    }
+
+    /// Starts the gateway anew with the settings that it had.
+    fn restart_gateway(&mut self) {
+        self.gateway.kill();
+        let folder = self.folder.path().join("gateway");
+        self.gateway = Process::start(Path::new(GATEWAY), &folder, &self.gateway_settings);
+        self.wait_until_ready();
     }
 
     /// Starts the backend anew, where it was and with the settings that it had.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
 /// A request as it arrived.
@@ -48,6 +49,8 @@ pub enum Step {
     Reset,
     /// Says nothing more, and keeps the connection.
     Hang,
+    /// Writes whatever is sent here, for as long as somebody may send.
+    Follow(broadcast::Sender<Vec<u8>>),
 }
 
 /// An answer with a length.
@@ -191,6 +194,15 @@ async fn converse(mut connection: Box<dyn Connection>, number: usize, shared: Ar
                 Step::Close => return,
                 Step::Reset => return connection.reset_on_drop(),
                 Step::Hang => std::future::pending().await,
+                Step::Follow(said) => {
+                    let mut said = said.subscribe();
+                    while let Ok(bytes) = said.recv().await {
+                        // Nothing at all is the end.
+                        if bytes.is_empty() || connection.write_all(&bytes).await.is_err() {
+                            return;
+                        }
+                    }
+                }
             }
         }
     }

@@ -6,6 +6,7 @@ pub mod client;
 pub mod frames;
 pub mod h2;
 pub mod random;
+pub mod revocation;
 pub mod token;
 
 use std::collections::BTreeMap;
@@ -69,6 +70,8 @@ impl Gateway {
             ("LISTENER_MAX_CONNECTIONS", "256".to_owned()),
             ("UPSTREAM_MAX_CONNECTIONS", "128".to_owned()),
             ("DRAIN_TIMEOUT", "5".to_owned()),
+            // The stub of the admin side knows logins alone.
+            ("REVOCATION_ENABLED", "false".to_owned()),
         ]);
         if settings.iter().any(|(name, _)| *name == "KEY") {
             environment.remove("JWT_SECRET_KEY");

@@ -1,0 +1,93 @@
+//! The backend's feed: newline-delimited JSON that names whatever has changed, and beats while
+//! nothing has. Pure: bytes go in, events come out.
+
+use serde_json::Value;
+
+use crate::token::json_object;
+
+/// The longest line, in bytes: an identity at its longest, each byte escaped.
+const MAX_LINE_BYTES: usize = 64 * 1024;
+
+/// What the feed tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// It begins.
+    Begins,
+    /// Every change up to just now has been told.
+    Beat,
+    /// What was said of this identity may no longer hold.
+    Changed(String),
+    /// Anything may have changed. So it may where a line says what is not known here.
+    Reset,
+}
+
+/// A line that is too long, or no JSON object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the feed is not one of revocations")]
+pub(super) struct NotAFeed;
+
+/// What has come of the feed and is no whole line yet.
+#[derive(Debug, Default)]
+pub(super) struct Lines(Vec<u8>);
+
+impl Lines {
+    /// Takes the next piece, and tells the events in the lines that it ends.
+    ///
+    /// # Errors
+    /// [`NotAFeed`]; what follows cannot be trusted then.
+    pub(super) fn take(&mut self, piece: &[u8]) -> Result<Vec<Event>, NotAFeed> {
+        self.0.extend_from_slice(piece);
+        let mut events = Vec::new();
+        while let Some(end) = self.0.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = self.0.drain(..=end).collect();
+            events.push(event(&line)?);
+        }
+        if self.0.len() > MAX_LINE_BYTES { Err(NotAFeed) } else { Ok(events) }
+    }
+}
+
+fn event(line: &[u8]) -> Result<Event, NotAFeed> {
+    let members = json_object(line).map_err(|_| NotAFeed)?;
+    let mut members = members.into_iter();
+    Ok(match (members.next(), members.next()) {
+        (Some((name, value)), None) => match (name.as_str(), value) {
+            ("feed", Value::String(_)) => Event::Begins,
+            ("beat", Value::Number(_)) => Event::Beat,
+            ("identity", Value::String(identity)) => Event::Changed(identity),
+            _ => Event::Reset,
+        },
+        _ => Event::Reset,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_whatever_pieces_the_lines_come_in() {
+        let text = "{\"feed\":\"00ff\"}\n{\"beat\":1}\n{\"identity\":\"ユーザー\"}\n{\"reset\":true}\n{\"purge\":\"x\"}\n{}\n{\"beat\":2,\"a\":1}\n";
+        let expected = [
+            Event::Begins,
+            Event::Beat,
+            Event::Changed("ユーザー".to_owned()),
+            Event::Reset,
+            Event::Reset,
+            Event::Reset,
+            Event::Reset,
+        ];
+        for size in 1..text.len() {
+            let mut lines = Lines::default();
+            let events: Vec<_> = text.as_bytes().chunks(size).flat_map(|piece| lines.take(piece).unwrap()).collect();
+            assert_eq!(events, expected, "by {size}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_feed_is_an_error() {
+        for text in ["<html>\n", "[]\n", "\n", "{\"beat\":1}{\"beat\":2}\n", "{\"beat\":1,\"beat\":2}\n"] {
+            assert_eq!(Lines::default().take(text.as_bytes()), Err(NotAFeed), "{text}");
+        }
+        assert_eq!(Lines::default().take(&vec![b' '; MAX_LINE_BYTES + 1]), Err(NotAFeed));
+    }
+}

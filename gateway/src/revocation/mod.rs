@@ -1,0 +1,254 @@
+//! Whether the user behind a good token is still one: not deleted, not disabled, without a new
+//! password since, and this token not logged out.
+//!
+//! The backend is asked once for each identity, and what it says is kept. Its feed then names
+//! whatever changes, so that a change is heard of within a second; what a broken feed could not
+//! tell is asked for again as soon as it is whole. Until then what is remembered serves, as long
+//! as [`Settings::max_age`] allows: the loss of a backend is no loss of its users. Where nothing has been heard of for too long,
+//! nobody knows, and that is never taken for a yes or a no.
+
+mod feed;
+mod standing;
+mod table;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::token::Verified;
+use crate::upstream::{Client, Outgoing};
+use feed::{Event, Lines};
+use standing::Standing;
+use table::{Answer, Found, Table, Ticket};
+
+/// The most that is read of an answer about one identity, in bytes: a thousand logged-out tokens
+/// at their longest.
+const MAX_ANSWER_BYTES: usize = 512 * 1024;
+
+/// How often an answer that a change overtook is asked for again.
+const ATTEMPTS: usize = 3;
+
+/// A feed that is silent for so long is broken: it beats eight times as often.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Between a feed that ended and the next attempt.
+const RECONNECT: Duration = Duration::from_millis(100);
+
+/// What metrics and logs call a token that was revoked.
+pub const REVOKED: &str = "revoked";
+
+/// What is done where nothing has been heard of revocations for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenStale {
+    /// Nobody is let through until something is heard.
+    Refuse,
+    /// A good token opens the door by itself, as if nothing could be revoked.
+    ServeOn,
+}
+
+/// How revocations are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long what was heard last is good for. 300 s by default.
+    pub max_age: Duration,
+    /// What comes after that. [`WhenStale::Refuse`] by default.
+    pub when_stale: WhenStale,
+    /// Identities that are remembered. 100,000 by default, about 200 bytes each.
+    pub capacity: usize,
+}
+
+/// Why a good token does not open the door.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It was revoked, or its user was.
+    #[error("revoked")]
+    Revoked,
+    /// Nobody knows just now. The text is for the log.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// What is known of revocations. A clone knows the same.
+#[derive(Clone)]
+pub struct Revocation(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    /// Asks about identities.
+    backend: Client,
+    table: Table,
+    started: Instant,
+    /// When the feed last beat, in milliseconds from `started`; [`NEVER`] before it did.
+    beat: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl Revocation {
+    /// Nothing is known yet; `backend` will be asked.
+    pub fn new(backend: Client, settings: Settings) -> Self {
+        let table = Table::new(settings.capacity);
+        Self(Arc::new(Inner { settings, backend, table, started: Instant::now(), beat: AtomicU64::new(NEVER) }))
+    }
+
+    /// Whether `token`, which is good, still opens the door.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn check(&self, token: &Verified) -> Result<(), Refusal> {
+        let is_fresh = self.age().is_some_and(|age| age <= self.0.settings.max_age);
+        let serves_on = self.0.settings.when_stale == WhenStale::ServeOn;
+        if !is_fresh && !serves_on {
+            return Err(Refusal::Unknown("nothing has been heard of revocations for too long".to_owned()));
+        }
+        match self.standing(&token.identity).await {
+            Ok(standing) if standing.lets_pass(token) => Ok(()),
+            Ok(_) => Err(Refusal::Revoked),
+            Err(_) if !is_fresh && serves_on => Ok(()),
+            Err(reason) => Err(Refusal::Unknown(reason.to_string())),
+        }
+    }
+
+    /// Ends `token`: once this returns, the backend has stored it.
+    ///
+    /// # Errors
+    /// It could not be stored, or nobody knows whether it was. The text is for the log.
+    pub async fn log_out(&self, token: &Verified, request_id: &str) -> Result<(), String> {
+        let body = json!({"identity": &*token.identity, "token": &*token.id, "expires_at": token.expires_at});
+        let request = post("/revocation/logout", &body, Some(request_id)).map_err(|error| error.to_string())?;
+        let answer = self.0.backend.send(request, MAX_ANSWER_BYTES).await.map_err(|error| error.to_string())?;
+        // Here it holds at once; the feed tells the others.
+        self.0.table.forget(&token.identity);
+        match answer.status() {
+            StatusCode::NO_CONTENT => Ok(()),
+            status => Err(format!("status {}", status.as_u16())),
+        }
+    }
+
+    /// How long ago the feed last beat; `None` before it did.
+    pub fn age(&self) -> Option<Duration> {
+        let beat = self.0.beat.load(Ordering::Relaxed);
+        (beat != NEVER).then(|| self.0.started.elapsed().saturating_sub(Duration::from_millis(beat)))
+    }
+
+    /// How many identities are remembered.
+    pub fn remembered(&self) -> usize {
+        self.0.table.len()
+    }
+
+    /// Follows the feed by `backend` for as long as it is polled.
+    pub async fn follow(&self, backend: &Client) {
+        let mut was_heard = None;
+        loop {
+            let broken = self.listen(backend, &mut was_heard).await;
+            if was_heard != Some(false) {
+                tracing::warn!(reason = broken, "revocations are not heard of");
+                was_heard = Some(false);
+            }
+            sleep(RECONNECT).await;
+        }
+    }
+
+    /// Listens to one feed until it breaks, and tells why.
+    async fn listen(&self, backend: &Client, was_heard: &mut Option<bool>) -> String {
+        let request = match Request::get("/revocation/feed").body(()) {
+            Ok(request) => request.into_parts().0,
+            Err(error) => return error.to_string(),
+        };
+        let opened =
+            timeout(backend.upstream().settings.read_timeout, backend.open(request, Outgoing::default())).await;
+        let mut body = match opened {
+            Ok(Ok(response)) if response.status() == StatusCode::OK => response.into_body(),
+            Ok(Ok(response)) => return format!("status {}", response.status().as_u16()),
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) => return "no answer in time".to_owned(),
+        };
+        let mut lines = Lines::default();
+        let mut has_begun = false;
+        // Whether changes may have been missed that were told to nobody here.
+        let mut in_doubt = true;
+        loop {
+            let piece = match timeout(SILENCE, body.frame()).await {
+                Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+                Ok(Some(Err(error))) => return error.to_string(),
+                Ok(None) => return "it ended".to_owned(),
+                Err(_) => return "it fell silent".to_owned(),
+            };
+            let Ok(events) = lines.take(&piece) else { return "it is none".to_owned() };
+            for event in events {
+                if !has_begun && event != Event::Begins {
+                    return "it has no beginning".to_owned();
+                }
+                has_begun = true;
+                match event {
+                    Event::Begins | Event::Reset => in_doubt = true,
+                    Event::Changed(identity) => self.0.table.forget(&identity),
+                    Event::Beat => {
+                        // Only now can everybody be asked about again.
+                        if std::mem::take(&mut in_doubt) {
+                            self.0.table.clear();
+                        }
+                        self.note_beat(was_heard);
+                    }
+                }
+            }
+        }
+    }
+
+    fn note_beat(&self, was_heard: &mut Option<bool>) {
+        let elapsed = u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(NEVER - 1);
+        self.0.beat.store(elapsed, Ordering::Relaxed);
+        if was_heard.replace(true) != Some(true) {
+            tracing::info!("revocations are heard of");
+        }
+    }
+
+    /// What the backend says of `identity`, or said before.
+    async fn standing(&self, identity: &Arc<str>) -> Result<Arc<Standing>, Arc<str>> {
+        for _ in 0..ATTEMPTS {
+            let mut awaited = match self.0.table.find(identity) {
+                Found::Known(standing) => return Ok(standing),
+                Found::Awaited(answer) => answer,
+                Found::Unknown(ticket) => {
+                    let answer = ticket.answer();
+                    let (asker, identity) = (self.clone(), Arc::clone(identity));
+                    // A task of its own: others wait for the answer, and this client may leave.
+                    tokio::spawn(async move { asker.ask(&identity, &ticket).await });
+                    answer
+                }
+            };
+            let answer = awaited.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
+            match answer {
+                Some(Answer::Told(standing)) => return Ok(standing),
+                Some(Answer::Untold(reason)) => return Err(reason),
+                Some(Answer::Overtaken) | None => {}
+            }
+        }
+        Err("what the backend says changes too fast".into())
+    }
+
+    async fn ask(&self, identity: &Arc<str>, ticket: &Ticket) {
+        let told = match post("/revocation/check", &json!({"identity": &**identity}), None) {
+            Ok(request) => self.0.backend.send(request, MAX_ANSWER_BYTES).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let standing = told.and_then(|answer| match answer.status() {
+            StatusCode::OK => Standing::parse(answer.body(), identity).ok_or_else(|| "an odd answer".to_owned()),
+            status => Err(format!("status {}", status.as_u16())),
+        });
+        self.0.table.settle(identity, ticket, standing.map(Arc::new).map_err(Arc::from));
+    }
+}
+
+fn post(path: &'static str, body: &serde_json::Value, request_id: Option<&str>) -> http::Result<Request<Bytes>> {
+    let request = Request::post(path).header(CONTENT_TYPE, "application/json");
+    let request = request_id.into_iter().fold(request, |request, id| request.header("X-Request-Id", id));
+    request.body(Bytes::from(body.to_string()))
+}

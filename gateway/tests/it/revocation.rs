@@ -1,0 +1,266 @@
+//! wire.md: a token whose user is none any more, or that was logged out, opens nothing; where
+//! nobody knows, the answer is 503 and never 401.
+
+use serde_json::json;
+
+use crate::support::backend::Backend;
+use crate::support::client::Answer;
+use crate::support::revocation::{Authority, checks};
+use crate::support::token::{HEADER, now, signed, token};
+use crate::support::{DAY, Gateway, api, request, until};
+
+/// A gateway that has heard of revocations, in front of stubs.
+async fn start(settings: &[(&str, &str)]) -> (Authority, Backend, Backend, Gateway) {
+    let (api, (authority, admin)) = (api().await, Authority::start().await);
+    let gateway = Authority::gateway(&api, &admin, settings);
+    gateway.ready().await;
+    (authority, api, admin, gateway)
+}
+
+fn with(method: &str, path: &str, token: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n")
+}
+
+fn assert_revoked(answer: &Answer) {
+    answer.assert_json(401, r#"{"status_code":401,"error":"Invalid JWT","description":"User does not exist"}"#);
+    let offers = answer.values("www-authenticate");
+    assert_eq!(offers[1], r#"Bearer realm="Login Required", error="invalid_token""#);
+}
+
+fn assert_unknown(answer: &Answer) {
+    answer.assert_json(503, r#"{"error":"Service Unavailable"}"#);
+    assert_eq!(answer.value("retry-after"), "1");
+}
+
+/// Waits until `answer` is 401.
+async fn until_revoked(gateway: &Gateway, request: &str) {
+    until("the token is refused", async || gateway.exchange(request).await.status == 401).await;
+    assert_revoked(&gateway.exchange(request).await);
+}
+
+#[tokio::test]
+async fn an_identity_is_asked_about_once() {
+    let (_authority, api, admin, gateway) = start(&[]).await;
+    for _ in 0..5 {
+        assert_eq!(gateway.get(DAY).await.status, 200);
+    }
+    assert_eq!(checks(&admin), 1);
+    assert_eq!(api.seen().len(), 5);
+    assert_eq!(gateway.metric("gateway_revocation_identities").await, Some(1.0));
+    let age = gateway.metric("gateway_revocation_feed_age_seconds").await.unwrap();
+    assert!((0.0..60.0).contains(&age), "{age}");
+}
+
+#[tokio::test]
+async fn many_requests_of_a_new_identity_ask_once_together() {
+    let (_authority, _api, admin, gateway) = start(&[]).await;
+    let mut connections = Vec::new();
+    for _ in 0..20 {
+        connections.push(gateway.connect().await);
+    }
+    let request = request("GET", DAY, "");
+    for connection in &mut connections {
+        connection.send(&request).await;
+    }
+    for connection in &mut connections {
+        assert_eq!(connection.answer("GET").await.status, 200);
+    }
+    assert_eq!(checks(&admin), 1);
+}
+
+#[tokio::test]
+async fn whoever_is_no_user_is_refused_and_the_backend_sees_nothing() {
+    let (authority, api, _admin, gateway) = start(&[]).await;
+    authority.set("ghost", json!({"active": false, "password_changed_at": null, "logged_out": []}));
+    for (method, path) in [("GET", DAY), ("GET", "/nothing"), ("POST", "/auth/logout")] {
+        assert_revoked(&gateway.exchange(with(method, path, &token("ghost"))).await);
+    }
+    assert!(api.seen().is_empty());
+    assert_eq!(gateway.metric(r#"gateway_token_refusals_total{reason="revoked"}"#).await, Some(3.0));
+}
+
+#[tokio::test]
+async fn what_the_feed_names_is_asked_for_again() {
+    let (authority, api, _admin, gateway) = start(&[]).await;
+    let request = request("GET", DAY, "");
+    assert_eq!(gateway.exchange(&request).await.status, 200);
+    for gone in [
+        json!({"active": false, "password_changed_at": null, "logged_out": []}),
+        json!({"active": true, "password_changed_at": now() + 5, "logged_out": []}),
+    ] {
+        authority.change("user01", gone);
+        until_revoked(&gateway, &request).await;
+        let before = api.seen().len();
+        assert_revoked(&gateway.exchange(&request).await);
+        assert_eq!(api.seen().len(), before, "the backend saw a request of a revoked token");
+        authority.change("user01", json!({"active": true, "password_changed_at": null, "logged_out": []}));
+        until("the user is back", async || gateway.exchange(&request).await.status == 200).await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_the_second_of_a_password_change_or_before_is_refused() {
+    let (authority, _api, _admin, gateway) = start(&[]).await;
+    let now = now();
+    authority.set("user01", json!({"active": true, "password_changed_at": now - 10, "logged_out": []}));
+    for (issued, status) in [(now - 11, 401), (now - 10, 401), (now - 9, 200)] {
+        let claims = json!({"exp": now + 300, "iat": issued, "nbf": issued, "identity": "user01"});
+        let answer = gateway.exchange(with("GET", DAY, &signed(HEADER, &claims.to_string()))).await;
+        assert_eq!(answer.status, status, "{issued} {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_or_a_broken_feed_makes_everything_be_asked_again() {
+    let (authority, _api, admin, gateway) = start(&[]).await;
+    let request = request("GET", DAY, "");
+    let gone = json!({"active": false, "password_changed_at": null, "logged_out": []});
+    for reset in [true, false] {
+        authority.set("user01", json!({"active": true, "password_changed_at": null, "logged_out": []}));
+        until("the user is known", async || gateway.exchange(&request).await.status == 200).await;
+        let asked = checks(&admin);
+        // Nobody is told.
+        authority.set("user01", gone.clone());
+        assert_eq!(gateway.exchange(&request).await.status, 200);
+        assert_eq!(checks(&admin), asked);
+        if reset {
+            authority.say(&json!({"reset": true}));
+        } else {
+            authority.cut();
+        }
+        until_revoked(&gateway, &request).await;
+        authority.say(&json!({"reset": true}));
+    }
+}
+
+#[tokio::test]
+async fn before_the_first_contact_and_past_the_age_the_answer_is_503() {
+    let (api, (authority, admin)) = (api().await, Authority::start().await);
+    authority.beat(false);
+    let gateway = Authority::gateway(&api, &admin, &[("REVOCATION_MAX_AGE", "1")]);
+    let request = request("GET", DAY, "");
+    assert_unknown(&gateway.exchange(&request).await);
+    assert_eq!(gateway.ops("/readyz").await.0, 503);
+    assert_eq!(gateway.metric("gateway_revocation_feed_age_seconds").await, Some(f64::INFINITY));
+    // Who has no token is told so all the same.
+    assert_eq!(gateway.exchange("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.status, 401);
+    authority.beat(true);
+    gateway.ready().await;
+    assert_eq!(gateway.exchange(&request).await.status, 200);
+    authority.beat(false);
+    until("it is too long ago", async || gateway.exchange(&request).await.status == 503).await;
+    assert_unknown(&gateway.exchange(&request).await);
+    let before = api.seen().len();
+    assert_unknown(&gateway.exchange(&request).await);
+    assert_eq!(api.seen().len(), before);
+    assert_eq!(gateway.ops("/readyz").await.0, 200, "a later loss is no reason to leave service");
+    authority.beat(true);
+    until("it is heard again", async || gateway.exchange(&request).await.status == 200).await;
+}
+
+#[tokio::test]
+async fn within_the_age_who_is_known_is_served_and_who_is_not_gets_503() {
+    let (authority, _api, mut admin, gateway) = start(&[]).await;
+    assert_eq!(gateway.get(DAY).await.status, 200);
+    authority.answer_questions(false);
+    assert_unknown(&gateway.exchange(with("GET", DAY, &token("user02"))).await);
+    assert_eq!(gateway.get(DAY).await.status, 200);
+    admin.stop().await;
+    assert_unknown(&gateway.exchange(with("GET", DAY, &token("user02"))).await);
+    assert_eq!(gateway.get(DAY).await.status, 200);
+}
+
+#[tokio::test]
+async fn serve_on_lets_good_tokens_in_where_nobody_knows() {
+    let (api, (authority, admin)) = (api().await, Authority::start().await);
+    authority.beat(false);
+    authority.answer_questions(false);
+    let gateway = Authority::gateway(&api, &admin, &[("REVOCATION_WHEN_STALE", "serve_on")]);
+    assert_eq!(gateway.get(DAY).await.status, 200);
+    authority.answer_questions(true);
+    authority.set("user01", json!({"active": false, "password_changed_at": null, "logged_out": []}));
+    assert_revoked(&gateway.get(DAY).await);
+}
+
+#[tokio::test]
+async fn an_odd_answer_about_an_identity_is_503() {
+    let (authority, api, _admin, gateway) = start(&[]).await;
+    for odd in [json!({"active": true}), json!({"active": "yes", "password_changed_at": null, "logged_out": []})] {
+        authority.change("user01", odd);
+        until("it is odd", async || gateway.get(DAY).await.status == 503).await;
+    }
+    api.forget();
+    assert_unknown(&gateway.get(DAY).await);
+    assert!(api.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_logout_ends_its_token_and_no_other() {
+    let (_authority, api, admin, gateway) = start(&[]).await;
+    let now = now();
+    let claims = |id: &str| {
+        let claims = json!({"exp": now + 300, "iat": now, "nbf": now, "identity": "user01", "jti": id});
+        signed(HEADER, &claims.to_string())
+    };
+    let (ended, other) = (claims("1"), claims("2"));
+    assert_eq!(gateway.exchange(with("GET", DAY, &ended)).await.status, 200);
+    let answer = gateway.exchange(with("POST", "/auth/logout", &ended)).await;
+    assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{answer:?}");
+    assert_eq!((answer.values("content-length").len(), answer.value("cache-control")), (0, "no-store"));
+    let logout = admin.seen().into_iter().find(|seen| seen.target == "/revocation/logout").unwrap().json();
+    assert_eq!(logout, json!({"identity": "user01", "token": "jti:1", "expires_at": now + 300}));
+    api.forget();
+    assert_revoked(&gateway.exchange(with("GET", DAY, &ended)).await);
+    assert_revoked(&gateway.exchange(with("POST", "/auth/logout", &ended)).await);
+    assert!(api.seen().is_empty());
+    assert_eq!(gateway.exchange(with("GET", DAY, &other)).await.status, 200);
+    // One without a jti, as the original makes them.
+    let without = token("user01");
+    assert_eq!(gateway.exchange(with("POST", "/auth/logout", &without)).await.status, 204);
+    assert_revoked(&gateway.exchange(with("GET", DAY, &without)).await);
+}
+
+#[tokio::test]
+async fn a_logout_is_a_post_without_a_body_and_is_stored_or_503() {
+    let (authority, api, admin, gateway) = start(&[]).await;
+    let answer = gateway.exchange(request("GET", "/auth/logout", "")).await;
+    answer.assert_json(405, r#"{"error":"Method Not Allowed"}"#);
+    assert_eq!(answer.value("allow"), "POST");
+    let body = request("POST", "/auth/logout", "Content-Length: 2\r\n");
+    gateway.exchange(format!("{body}{{}}")).await.assert_json(400, r#"{"error":"Bad Request"}"#);
+    let anonymous = "POST /auth/logout HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(gateway.exchange(anonymous).await.status, 401);
+    assert_eq!(gateway.exchange(request("POST", "/auth/logout", "Content-Length: 0\r\n")).await.status, 204);
+    authority.set("user02", json!({"active": true, "password_changed_at": null, "logged_out": []}));
+    assert_eq!(gateway.exchange(with("GET", DAY, &token("user02"))).await.status, 200);
+    authority.answer_questions(false);
+    assert_unknown(&gateway.exchange(with("POST", "/auth/logout", &token("user02"))).await);
+    let logouts = admin.seen().iter().filter(|seen| seen.target == "/revocation/logout").count();
+    assert_eq!(logouts, 2);
+    assert_eq!(api.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_login_waits_out_the_second_of_the_password_change() {
+    let admin = Backend::start(|_| {
+        let body = json!({"username": "user01", "password_changed_at": now()});
+        crate::support::backend::json_answer("200 OK", &body.to_string())
+    })
+    .await;
+    let api = api().await;
+    let gateway = Gateway::start(&api, &admin);
+    let before = now();
+    let answer = gateway.exchange(crate::auth::login(r#"{"username":"user01","password":"p"}"#)).await;
+    let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+    let claims = crate::support::token::decode(token.split('.').nth(1).unwrap());
+    assert!(claims["iat"].as_i64().unwrap() > before, "{claims}");
+}
+
+#[tokio::test]
+async fn without_revocations_there_is_no_logout() {
+    let (api, (_authority, admin)) = (api().await, Authority::start().await);
+    let gateway = Gateway::start(&api, &admin);
+    gateway.exchange(request("POST", "/auth/logout", "")).await.assert_json(404, r#"{"error":"Not found"}"#);
+    assert_eq!(checks(&admin), 0);
+    assert!(gateway.metric("gateway_revocation_feed_age_seconds").await.is_none());
+}
