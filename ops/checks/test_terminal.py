@@ -14,6 +14,7 @@ from pathlib import Path
 from support import ROOT, enter, environment, running_stack
 
 BACKEND = ROOT / "target/release/holodule-backend"
+GATEWAY = ROOT / "target/release/holodule-gateway"
 SAMPLE = ROOT / "ops/sample/holodules.csv"
 SECONDS = 30
 
@@ -109,18 +110,31 @@ class AtATerminal(unittest.TestCase):
         self.assertNotIn("password01", self.terminal.shown)
         self.assertEqual(len(self.stack.client().login().split(".")), 3)
 
-    def test_a_log_is_text_there(self):
+    def assert_log_is_text(self, arguments, settings, ready):
+        process = subprocess.Popen(
+            arguments, env=environment(**settings), stdin=subprocess.DEVNULL, stdout=self.terminal.theirs
+        )
+        try:
+            self.terminal.wait_for(ready)
+        finally:
+            process.terminate()
+            status = self.terminal.finish(process)
+        self.assertEqual(status, 0)
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", self.terminal.shown)
+        self.assertRegex(plain, rf"(?m)^\S+ +INFO .*{ready}")
+        self.assertNotIn("{", plain)
+
+    def test_the_backends_log_is_text_there(self):
         with tempfile.TemporaryDirectory() as folder:
             settings = {"API_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0", "STORE": f"embedded:{folder}/store.redb"}
-            process = subprocess.Popen(
-                [BACKEND, "serve"], env=environment(**settings), stdin=subprocess.DEVNULL, stdout=self.terminal.theirs
-            )
-            try:
-                self.terminal.wait_for("listening")
-            finally:
-                process.terminate()
-                status = self.terminal.finish(process)
-            self.assertEqual(status, 0)
-            plain = re.sub(r"\x1b\[[0-9;]*m", "", self.terminal.shown)
-            self.assertRegex(plain, r"(?m)^\S+ +INFO .*listening")
-            self.assertNotIn("{", plain)
+            self.assert_log_is_text([BACKEND, "serve"], settings, "listening")
+
+    def test_the_gateways_log_is_text_there(self):
+        settings = {
+            "HTTPS_ADDR": "127.0.0.1:0",
+            "OPS_ADDR": "127.0.0.1:0",
+            "JWT_SECRET_KEY": "only for a test. " * 2,
+            "TLS_CERTIFICATE": str(ROOT / "certs/dev/cert.pem"),
+            "TLS_PRIVATE_KEY": str(ROOT / "certs/dev/key.pem"),
+        }
+        self.assert_log_is_text([GATEWAY], settings, "serving")
