@@ -122,6 +122,8 @@ async fn what_happens_is_counted() {
 async fn no_request_can_make_a_series() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
+    // The probe makes two series of its own.
+    gateway.ready().await;
     let mut connection = gateway.connect().await;
     let mut send = async |method: &str, path: &str, identity: &str| {
         let token = token(identity);
