@@ -189,6 +189,7 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\x0c\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nX_Auth_Identity: b\r\n\r\n",
             "GET http://a/b HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET https://a/b HTTP/1.1\r\n\r\n",
         ] {
             assert!(matches!(check(raw), Err(Refusal::Malformed(_))), "{raw:?}");
         }

@@ -164,9 +164,12 @@ fn authority(head: &Head<'_>) -> Result<Authority, Refusal> {
         return Err(Refusal::Malformed("two Host fields"));
     }
     let authority = match (head.uri.authority(), host) {
-        (Some(target), Some(host)) if *target != host => {
+        // To the letter, as the parser behind the gate compares them.
+        (Some(target), Some(host)) if target.as_str() != host.as_str() => {
             return Err(Refusal::Malformed("the target names another host than Host"));
         }
+        // HTTP/1 has a Host beside an absolute target, too (RFC 9112, section 3.2).
+        (_, None) if head.version != Version::HTTP_2 => return Err(Refusal::Malformed("no Host")),
         (Some(target), _) => target.clone(),
         (None, Some(host)) => host,
         (None, None) => return Err(Refusal::Malformed("no Host")),
