@@ -1,0 +1,222 @@
+//! Whatever head passes has one meaning, and the parser behind the gate reads that very one.
+
+use std::io::Cursor;
+
+use holodule_gateway::framing::{Body, Settings, check_head, end_of_head};
+use pingora::protocols::http::v1::server::HttpSession;
+
+use crate::support::random::{self, Random};
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "OPTIONS", "BREW", "get"];
+
+const TARGETS: [&str; 6] =
+    ["/", "/holodules/20201209", "/auth", "/a/b?c=d&e", "https://localhost/a", "https://localhost:8443/a?b"];
+
+/// Fields that decide, that look as if they did, and others.
+const FIELDS: [&str; 22] = [
+    "Host: localhost",
+    "Host: localhost:8443",
+    "Content-Length: 5",
+    "Content-Length: 0",
+    "Content-Length: 5, 5",
+    "Content-Length: +5",
+    "Transfer-Encoding: chunked",
+    "Transfer-Encoding: Chunked",
+    "Transfer-Encoding: gzip, chunked",
+    "Transfer-Encoding: identity",
+    "Connection: close",
+    "Connection: keep-alive, x-a",
+    "Expect: 100-continue",
+    "Upgrade: h2c",
+    "Accept: */*",
+    "Accept:",
+    "X-A: b",
+    "X-A: \t b \t",
+    "X-A: b c: d",
+    "X-A: \u{e9}",
+    "x_a: b",
+    "x_auth_identity: b",
+];
+
+/// What two programs are known to read differently.
+const ODDITIES: [&[u8]; 22] = [
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\n\r",
+    b"\r\r\n",
+    b"\r\n ",
+    b"\r\n\t",
+    b"\0",
+    b"\t",
+    b" ",
+    b"  ",
+    b":",
+    b",",
+    b";",
+    b"\x0b",
+    b"\x0c",
+    b"\x7f",
+    b"\x80",
+    b"\xc2\xa0",
+    b"\xff",
+    b"_",
+    b"#",
+];
+
+fn head(random: &mut Random) -> Vec<u8> {
+    let mut lines = vec![format!(
+        "{} {} HTTP/1.{}",
+        random.pick(&METHODS),
+        random.pick(&TARGETS),
+        if random.one_in(8) { 0 } else { 1 }
+    )];
+    if !random.one_in(10) {
+        lines.push(FIELDS[random.below(2)].to_owned());
+    }
+    for _ in 0..random.below(5) {
+        lines.push(random.pick(&FIELDS).to_owned());
+    }
+    let mut head = format!("{}\r\n\r\n", lines.join("\r\n")).into_bytes();
+    for _ in 0..random.below(4) {
+        let at = random.below(head.len());
+        match random.below(5) {
+            0 => drop(head.remove(at)),
+            1 => head[at] = random.byte(),
+            2 => head[at] ^= 0x20,
+            _ => drop(head.splice(at..at, random.pick(&ODDITIES).iter().copied())),
+        }
+    }
+    head
+}
+
+/// A request as it was meant.
+#[derive(Debug, PartialEq, Eq)]
+struct Meaning {
+    method: String,
+    target: String,
+    version: String,
+    /// Names in lower case, sorted.
+    fields: Vec<(String, Vec<u8>)>,
+}
+
+/// Reads a head by the letter of RFC 9112, and nothing else.
+fn reference(head: &[u8]) -> Option<(Meaning, Body)> {
+    let is_token = |text: &[u8]| {
+        !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+    };
+    let mut lines = Vec::new();
+    let mut rest = head;
+    loop {
+        let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+        let (line, after) = (&rest[..end], &rest[end + 2..]);
+        if line.is_empty() {
+            // The head ends here, and nothing follows.
+            (after.is_empty()).then_some(())?;
+            break;
+        }
+        (!line.contains(&b'\r') && !line.contains(&b'\n') && !line.contains(&0)).then_some(())?;
+        lines.push(line);
+        rest = after;
+    }
+    let (request, fields) = lines.split_first()?;
+    let words: Vec<&[u8]> = request.split(|&byte| byte == b' ').collect();
+    let [method, target, version @ (b"HTTP/1.1" | b"HTTP/1.0")] = words[..] else { return None };
+    (is_token(method) && !target.is_empty() && target.iter().all(u8::is_ascii_graphic)).then_some(())?;
+    let mut read = Vec::new();
+    for field in fields {
+        let colon = field.iter().position(|&byte| byte == b':')?;
+        let name = &field[..colon];
+        let white = |byte: &u8| matches!(byte, b' ' | b'\t');
+        let mut value = field[colon + 1..].to_vec();
+        while value.last().is_some_and(white) {
+            value.pop();
+        }
+        let value: Vec<u8> = value.into_iter().skip_while(white).collect();
+        (is_token(name) && value.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))).then_some(())?;
+        read.push((String::from_utf8(name.to_ascii_lowercase()).ok()?, value));
+    }
+    read.sort();
+    let values = |name: &str| read.iter().filter(|(key, _)| key == name).map(|(_, value)| value).collect::<Vec<_>>();
+    (values("host").len() == 1).then_some(())?;
+    let body = match (&values("transfer-encoding")[..], &values("content-length")[..]) {
+        ([], []) => Body::None,
+        ([encoding], []) if version == b"HTTP/1.1" && encoding.eq_ignore_ascii_case(b"chunked") => Body::Chunked,
+        ([], [length]) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
+            let length: u64 = std::str::from_utf8(length).ok()?.parse().ok()?;
+            if length == 0 { Body::None } else { Body::Length(length) }
+        }
+        _ => return None,
+    };
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    Some((Meaning { method: text(method), target: text(target), version: text(version), fields: read }, body))
+}
+
+/// What the parser behind the gate makes of a head and of the body that follows it, which is
+/// told in bytes; none where it refuses.
+async fn parsed(head: &[u8], body: &[u8]) -> Option<(Meaning, usize)> {
+    let next = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut session = HttpSession::new(Box::new(Cursor::new([head, body, next].concat())));
+    session.read_request().await.ok()?;
+    let request = session.req_header();
+    let fields = request.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
+    let mut fields: Vec<_> = fields.collect();
+    fields.sort();
+    let meaning = Meaning {
+        method: request.method.to_string(),
+        target: String::from_utf8(request.raw_path().to_vec()).unwrap(),
+        version: format!("{:?}", request.version),
+        fields,
+    };
+    let mut length = 0;
+    if !session.is_body_empty() {
+        while let Some(piece) = session.read_body_bytes().await.ok()? {
+            length += piece.len();
+        }
+    }
+    Some((meaning, length))
+}
+
+#[test]
+fn a_head_that_passes_is_read_alike_by_the_reference_and_the_parser() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (settings, mut passed) = (Settings::default(), 0_u64);
+    random::check("heads against a reference and the parser", 20_000, |random| {
+        let bytes = head(random);
+        let Some(end) = end_of_head(&bytes, 0) else { return };
+        let head = &bytes[..end];
+        let Ok(body) = check_head(head, &settings) else { return };
+        passed += 1;
+        let shown = String::from_utf8_lossy(head);
+        let (meaning, expected) = reference(head).unwrap_or_else(|| panic!("{shown:?} passes"));
+        assert_eq!(body, expected, "{shown:?}");
+        let (sent, length) = match body {
+            Body::None => (Vec::new(), 0),
+            Body::Length(length @ 1..=1000) => (vec![b'x'; usize::try_from(length).unwrap()], length),
+            // What is declared does not all come, and says nothing more.
+            Body::Length(_) => return,
+            Body::Chunked => (b"3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n".to_vec(), 5),
+        };
+        let (read, found) =
+            runtime.block_on(parsed(head, &sent)).unwrap_or_else(|| panic!("no parser takes {shown:?}"));
+        assert_eq!(read, meaning, "{shown:?}");
+        assert_eq!(found as u64, length, "{shown:?}");
+    });
+    assert!(passed > 0, "it would show nothing if all were refused");
+}
+
+#[test]
+fn a_head_without_a_fault_passes() {
+    random::check("heads without a fault", 2_000, |random| {
+        let fields =
+            ["Accept: */*", "X-A: b", "X-A: \t b \t", "X-A: b c: d", "X-A: \u{e9}", "Connection: close", "x_a:"];
+        let mut head =
+            format!("{} {} HTTP/1.1\r\nHost: localhost\r\n", random.pick(&METHODS), TARGETS[random.below(4)]);
+        for _ in 0..random.below(20) {
+            head.push_str(random.pick(&fields));
+            head.push_str("\r\n");
+        }
+        head.push_str("\r\n");
+        assert!(check_head(head.as_bytes(), &Settings::default()).is_ok(), "{head:?}");
+    });
+}
