@@ -241,6 +241,8 @@ impl Revocation {
         };
         let standing = told.and_then(|answer| match answer.status() {
             StatusCode::OK => Standing::parse(answer.body(), identity).ok_or_else(|| "an odd answer".to_owned()),
+            // What it says of an identity that could be no user's.
+            StatusCode::BAD_REQUEST => Ok(Standing::nobody()),
             status => Err(format!("status {}", status.as_u16())),
         });
         self.0.table.settle(identity, ticket, standing.map(Arc::new).map_err(Arc::from));

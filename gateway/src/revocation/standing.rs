@@ -18,6 +18,11 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// Of whom there is none.
+    pub(super) fn nobody() -> Self {
+        Self::default()
+    }
+
     /// Reads the backend's answer about `identity`. `None` is no such answer: a member that is
     /// missing, of another type, or about somebody else.
     pub(super) fn parse(body: &[u8], identity: &str) -> Option<Self> {

@@ -10,6 +10,7 @@ use super::Stack;
 use super::mongod::Server;
 use super::process::wait_for;
 use crate::support::client::Answer;
+use crate::support::token;
 
 const DAY: &str = "/holodules/20201209";
 const REVOKED: &str = r#"{"status_code":401,"error":"Invalid JWT","description":"User does not exist"}"#;
@@ -61,6 +62,15 @@ fn changes_through_the_backend(mut stack: Stack) {
     stack.restart_backend();
     stack.command(&["user", "disable", "user01"], "");
     refused(&stack, &other);
+}
+
+#[test]
+fn an_identity_that_could_be_no_user_is_one_that_is_none() {
+    let stack = Stack::embedded();
+    stack.load();
+    for identity in ["nobody", &"a".repeat(2000), "static:machine", "a\u{0}b"] {
+        stack.get(DAY, &token::token(identity)).assert_json(401, REVOKED);
+    }
 }
 
 #[test]
