@@ -396,8 +396,9 @@ async fn a_change_made_while_nobody_looked_counts() {
 }
 
 /// A replica set, and a service over it.
-async fn on_replica_set() -> (Server, Client, Service) {
-    let server = tokio::task::spawn_blocking(|| Server::start(&["--replicas", "1"])).await.unwrap();
+async fn on_replica_set(further: &'static [&str]) -> (Server, Client, Service) {
+    let arguments = [&["--replicas", "1"], further].concat();
+    let server = tokio::task::spawn_blocking(move || Server::start(&arguments)).await.unwrap();
     let client = Client::with_uri_str(server.url()).await.unwrap();
     let service = Service::over(open(server.url(), PATIENCE).await, Setup::default()).await;
     (server, client, service)
@@ -409,15 +410,61 @@ async fn end(server: Server) {
 
 #[tokio::test]
 async fn changes_by_other_hands_are_told_from_a_replica_set() {
-    let (server, client, service) = on_replica_set().await;
+    let (server, client, service) = on_replica_set(&[]).await;
     others_changes_are_told(&client, &service).await;
     another_process_tells(server.url(), &service).await;
     end(server).await;
 }
 
 #[tokio::test]
+async fn a_user_of_the_database_may_follow_its_changes() {
+    let (server, client, service) = on_replica_set(&["--auth", "holo:s3cret"]).await;
+    others_changes_are_told(&client, &service).await;
+    let echoes = client.default_database().unwrap().collection::<Document>("holodule_echoes");
+    let echo = echoes.find_one(doc! {}).await.unwrap().expect("it looks instead of following");
+    assert!(echo.get_i64("number").unwrap() > 0, "{echo}");
+    end(server).await;
+}
+
+#[tokio::test]
+async fn where_change_streams_are_refused_users_are_looked_at() {
+    let server = tokio::task::spawn_blocking(|| Server::start(&["--replicas", "1", "--fail-points"])).await.unwrap();
+    let client = Client::with_uri_str(server.url()).await.unwrap();
+    // 13 is what the server says to whoever lacks the privilege.
+    let refusal = doc! { "failCommands": ["aggregate"], "errorCode": 13, "appName": "holodule-backend" };
+    let refuse = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": refusal };
+    client.database("admin").run_command(refuse).await.unwrap();
+    let service = Service::over(open(server.url(), PATIENCE).await, Setup::default()).await;
+    others_changes_are_told(&client, &service).await;
+    end(server).await;
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_noticed_and_followed_again() {
+    let (server, client, service) = on_replica_set(&[]).await;
+    insert(&client, "user01", "password01").await;
+    assert_eq!(account(&service, "user01").await["active"], true);
+    let mut feed = Feed::subscribe(&service.admin).await;
+    feed.beats(3).await;
+    let status = client.database("admin").run_command(doc! { "serverStatus": 1 }).await.unwrap();
+    let process = status.get_i64("pid").unwrap().to_string();
+    let signal = |name: &'static str| {
+        let sent = std::process::Command::new("kill").args([name, &process]).status().unwrap();
+        assert!(sent.success(), "{name}");
+    };
+    signal("-STOP");
+    let silent = async { while tokio::time::timeout(Duration::from_millis(1500), feed.line()).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, silent).await.expect("it goes on beating");
+    signal("-CONT");
+    feed.beats(1).await;
+    users(&client).update_one(doc! {}, doc! { "$set": { "disabled": true } }).await.unwrap();
+    feed.told("user01").await;
+    end(server).await;
+}
+
+#[tokio::test]
 async fn when_users_go_all_at_once_everybody_is_asked_about_again() {
-    let (server, client, service) = on_replica_set().await;
+    let (server, client, service) = on_replica_set(&[]).await;
     insert(&client, "user01", "password01").await;
     let mut feed = Feed::subscribe(&service.admin).await;
     assert_eq!(account(&service, "user01").await["active"], true);
