@@ -99,17 +99,22 @@ impl Refusal {
 pub fn authenticate(headers: &HeaderMap, accepted: &Accepted, now: i64) -> Result<Principal, Refusal> {
     let (scheme, token) = credentials(headers)?;
     let token = Presented::new(token).map_err(Refusal::Token)?;
-    if scheme == Scheme::Bearer
-        && let Some(found) = accepted.static_tokens.find(&token)
-    {
-        if found.is_expired(now) {
-            return Err(Refusal::Token(Refused::Expired));
+    // Users come first: to find a user's token costs the same however many machines there are.
+    let refused = match accepted.keys.verify(&token, now) {
+        Ok(verified) => {
+            let identity = Arc::clone(&verified.identity);
+            return Ok(Principal { identity, credential: Credential::Token(verified) });
         }
-        let credential = Credential::Static(Arc::clone(found));
-        return Ok(Principal { identity: Arc::clone(found.identity()), credential });
+        Err(refused) => refused,
+    };
+    match accepted.static_tokens.find(&token).filter(|_| scheme == Scheme::Bearer) {
+        None => Err(Refusal::Token(refused)),
+        Some(found) if found.is_expired(now) => Err(Refusal::Token(Refused::Expired)),
+        Some(found) => {
+            let credential = Credential::Static(Arc::clone(found));
+            Ok(Principal { identity: Arc::clone(found.identity()), credential })
+        }
     }
-    let verified = accepted.keys.verify(&token, now).map_err(Refusal::Token)?;
-    Ok(Principal { identity: Arc::clone(&verified.identity), credential: Credential::Token(verified) })
 }
 
 /// How a token is sent.
