@@ -8,7 +8,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -16,9 +15,7 @@ use toml::{Table, Value};
 
 use super::environment::Environment;
 use super::given::Given;
-
-/// The largest file a secret is read from, in bytes.
-const SECRET_FILE_LIMIT: u64 = 64 * 1024;
+use super::secret::{Secret, exposure, read_secret_file};
 
 /// One thing that is wrong, told by key. It never holds the value of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,28 +54,6 @@ impl fmt::Display for Problems {
             writeln!(f, "  {key}: {reason}")?;
         }
         Ok(())
-    }
-}
-
-/// A secret: it can be used, but not printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a value that must not be shown.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
-    }
-
-    /// The value, for the one place that uses it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
     }
 }
 
@@ -256,7 +231,7 @@ impl Source {
         match plain? {
             Value::String(text) => {
                 self.expect_private_file();
-                Some(Secret(text))
+                Some(Secret::new(text))
             }
             _ => {
                 self.problem(key, "must be a string");
@@ -346,28 +321,6 @@ fn from_text<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     value.try_into::<T>().map_err(|error| error.message().to_owned())
 }
 
-/// How far the mode of the file at `path` lets others at it. Its group may read it, since that is how a
-/// service is shown a secret that it cannot change.
-fn exposure(path: &Path) -> Option<&'static str> {
-    let mode = std::fs::metadata(path).ok()?.permissions().mode();
-    match mode {
-        _ if mode & 0o004 != 0 => Some("can be read by every user of this machine"),
-        _ if mode & 0o022 != 0 => Some("can be changed by others than its owner"),
-        _ => None,
-    }
-}
-
-fn read_secret_file(path: &Path) -> Result<Secret, String> {
-    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if length > SECRET_FILE_LIMIT {
-        return Err(format!("the file has {length} bytes, over {SECRET_FILE_LIMIT}"));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    // Editors and `echo` end a file with a newline that is no part of the secret.
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
-}
-
 fn collect_unknown(table: &Table, prefix: &str, asked: &BTreeSet<String>, unknown: &mut Vec<String>) {
     for (name, value) in table {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
@@ -386,6 +339,8 @@ fn collect_unknown(table: &Table, prefix: &str, asked: &BTreeSet<String>, unknow
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn source(toml: &str, environment: &[(&str, &str)]) -> Source {
@@ -425,28 +380,16 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_others_can_read_or_change_is_warned_of() {
+    fn what_holds_a_secret_is_warned_of_where_others_can_read_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "hush\n").unwrap();
-        let path = file.path().display();
-        let warned = |mode: u32| {
-            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-            let mut source = source(&format!("key_file = '{path}'"), &[]);
-            assert!(source.secret("key").is_some());
-            source.warnings()
-        };
-        for mode in [0o400, 0o600, 0o640, 0o440] {
-            assert_eq!(warned(mode), [""; 0], "{mode:o}");
-        }
-        assert_eq!(warned(0o644), [format!("{path} holds a secret and can be read by every user of this machine")]);
-        assert_eq!(warned(0o660), [format!("{path} holds a secret and can be changed by others than its owner")]);
-        // What stands in the configuration file itself makes that one a secret.
-        std::fs::write(file.path(), "key = 'hush'").unwrap();
+        std::fs::write(file.path(), "key = 'hush'\nname = 'a'").unwrap();
         std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
         let mut source = Source::read(Some(file.path()), Environment::new());
-        assert_eq!(source.warnings().len(), 0);
+        let _: Option<String> = source.get("name");
+        assert_eq!(source.warnings(), [""; 0]);
         assert!(source.secret("key").is_some());
-        assert_eq!(source.warnings().len(), 1);
+        let path = file.path().display();
+        assert_eq!(source.warnings(), [format!("{path} holds a secret and can be read by every user of this machine")]);
     }
 
     #[test]

@@ -1,0 +1,92 @@
+//! Secrets, and the files that they are read from.
+
+use std::fmt;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+/// The largest file a secret is read from, in bytes.
+const SECRET_FILE_LIMIT: u64 = 64 * 1024;
+
+/// A secret: it can be used, but not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value that must not be shown.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value, for the one place that uses it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// How far the mode of the file at `path` lets others at it. Its group may read it, since that is how a
+/// service is shown a secret that it cannot change.
+pub(super) fn exposure(path: &Path) -> Option<&'static str> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    if mode & 0o004 != 0 {
+        Some("can be read by every user of this machine")
+    } else if mode & 0o022 != 0 {
+        Some("can be changed by others than its owner")
+    } else {
+        None
+    }
+}
+
+/// Reads a secret from the file at `path`.
+///
+/// # Errors
+/// Why it cannot be read, without any of it.
+pub(super) fn read_secret_file(path: &Path) -> Result<Secret, String> {
+    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > SECRET_FILE_LIMIT {
+        return Err(format!("the file has {length} bytes, over {SECRET_FILE_LIMIT}"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    // Editors and `echo` end a file with a newline that is no part of the secret.
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_others_can_read_or_change_is_no_place_for_a_secret() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let found = |mode: u32| {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            exposure(file.path())
+        };
+        for mode in [0o400, 0o600, 0o640, 0o440] {
+            assert_eq!(found(mode), None, "{mode:o}");
+        }
+        for mode in [0o644, 0o604, 0o666, 0o444] {
+            assert_eq!(found(mode), Some("can be read by every user of this machine"), "{mode:o}");
+        }
+        for mode in [0o660, 0o620, 0o602] {
+            assert_eq!(found(mode), Some("can be changed by others than its owner"), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn the_newline_at_the_end_of_a_file_is_no_part_of_the_secret() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, secret) in [("hush", "hush"), ("hush\n", "hush"), ("hush\r\n", "hush"), (" hush\n\n", " hush\n")] {
+            std::fs::write(file.path(), text).unwrap();
+            assert_eq!(read_secret_file(file.path()).unwrap().expose(), secret, "{text:?}");
+        }
+        std::fs::write(file.path(), vec![b'a'; 64 * 1024 + 1]).unwrap();
+        assert_eq!(read_secret_file(file.path()).unwrap_err(), "the file has 65537 bytes, over 65536");
+    }
+}
