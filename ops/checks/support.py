@@ -117,13 +117,15 @@ class Answer:
 class Client:
     """HTTPS towards this machine, believing the development CA alone."""
 
-    def __init__(self, port, host="localhost"):
-        self.host, self.port = host, port
+    def __init__(self, port, host="localhost", source=None):
+        """A client; `source` is the address of the loopback network that it calls from."""
+        self.host, self.port = ("127.0.0.1" if source else host), port
+        self.source = (source, 0) if source else None
         self.tls = ssl.create_default_context(cafile=CA)
 
     def send(self, method, path, body=None, headers=()):
         """The answer; headers are sent as given, repeated ones too."""
-        connection = http.client.HTTPSConnection(self.host, self.port, timeout=20, context=self.tls)
+        connection = http.client.HTTPSConnection(self.host, self.port, timeout=20, source_address=self.source, context=self.tls)
         with contextlib.closing(connection):
             connection.putrequest(method, path, skip_accept_encoding=True)
             for name, value in headers:
