@@ -9,7 +9,7 @@ mod connection;
 mod http2;
 mod identity;
 mod info;
-mod proxy;
+pub mod proxy;
 mod stream;
 mod tls;
 

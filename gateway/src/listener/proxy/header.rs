@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub(super) const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 /// What follows the signature: version and command, family and transport, length.
-pub(super) const V2_HEAD_BYTES: usize = 4;
+pub const V2_HEAD_BYTES: usize = 4;
 
 /// The most that may follow the head of version 2: addresses and extensions, a client's
 /// certificate among the latter at most.
@@ -18,12 +18,12 @@ const MAX_V2_BLOCK_BYTES: usize = 4 * 1024;
 pub(super) const V1_START: &[u8] = b"PROXY ";
 
 /// The longest line of version 1, its CRLF included.
-pub(super) const MAX_V1_BYTES: usize = 107;
+pub const MAX_V1_BYTES: usize = 107;
 
 /// It is no PROXY header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a malformed PROXY header")]
-pub(super) struct Malformed;
+pub struct Malformed;
 
 impl From<Malformed> for io::Error {
     fn from(malformed: Malformed) -> Self {
@@ -31,8 +31,11 @@ impl From<Malformed> for io::Error {
     }
 }
 
-/// Reads a line of version 1, from `PROXY` to CRLF.
-pub(super) fn parse_v1(line: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
+/// Reads a line of version 1, from `PROXY` to CRLF: the source, where it is told.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn parse_v1(line: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
     let line = std::str::from_utf8(line).ok().and_then(|line| line.strip_suffix("\r\n")).ok_or(Malformed)?;
     let mut words = line.split(' ');
     if words.next() != Some("PROXY") {
@@ -67,12 +70,12 @@ fn parse_port(word: &str) -> Option<u16> {
 
 /// The fixed part of version 2 behind its signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct V2Head {
+pub struct V2Head {
     /// The proxy speaks for itself, as for a health check of its own.
     is_local: bool,
     family: Family,
     /// How many bytes follow.
-    pub(super) length: usize,
+    pub length: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +88,10 @@ enum Family {
 
 impl V2Head {
     /// Reads what stands behind the signature.
-    pub(super) fn parse([command, transport, high, low]: [u8; V2_HEAD_BYTES]) -> Result<Self, Malformed> {
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn parse([command, transport, high, low]: [u8; V2_HEAD_BYTES]) -> Result<Self, Malformed> {
         let is_local = match command {
             0x20 => true,
             0x21 => false,
@@ -107,8 +113,12 @@ impl V2Head {
     }
 }
 
-/// Reads the addresses of version 2, past which extensions may follow.
-pub(super) fn parse_v2(head: V2Head, block: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
+/// Reads the addresses of version 2, past which extensions may follow: the source, where it is
+/// told.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn parse_v2(head: V2Head, block: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
     match head.family {
         _ if head.is_local => Ok(None),
         Family::Inet => parse_block::<4, Ipv4Addr>(block).map(Some),

@@ -5,7 +5,7 @@
 //! those that can be had take what the specification forbids, or bring a second copy of a
 //! library with them; it is small, for nothing but the source's address is of use here.
 
-mod header;
+pub mod header;
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,6 +1,9 @@
 //! Properties that hold for whatever is sent, shown on random cases (support/random.rs).
 
+mod client;
+mod configuration;
 mod head;
 mod login;
 mod path;
+mod proxy;
 mod token;
