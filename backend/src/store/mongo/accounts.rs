@@ -13,11 +13,11 @@ use super::{Mongo, document};
 use crate::model::{AccountStatus, StoredPassword};
 use crate::store::{Confirmed, Sighting, StoreError, can_log_in};
 
-/// How often a look is repeated where others change what it looks at.
-const ATTEMPTS: u32 = 8;
-/// The pause before it is.
-const PAUSE: Duration = Duration::from_millis(20);
-/// Names that one query asks for, of at most some 1 KB each: a request of MongoDB's has 48 MB at most.
+/// How often a look or a change is repeated where others change the same user.
+pub(super) const ATTEMPTS: u32 = 8;
+/// The pause before each repetition.
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
+/// Names that one query asks for, of at most some 1 KB each: a command has 16 MB at most.
 const NAMES_AT_ONCE: usize = 10_000;
 
 /// One look at a user's documents.

@@ -20,6 +20,7 @@ use aws_lc_rs::hmac;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
 
+use super::accounts::{ATTEMPTS, PAUSE};
 use super::{Mongo, error};
 use crate::store::StoreError;
 
@@ -148,25 +149,28 @@ impl Mongo {
 
     /// Announces that we are about to store `password` in the document `id`.
     pub(super) async fn expect_password(&self, username: &str, id: &Bson, password: &str) -> Result<(), StoreError> {
-        loop {
-            match self.password_state(username).await? {
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            let state = self.password_state(username).await?;
+            let salt = state.as_ref().map_or_else(new_salt, |state| Ok(state.salt.clone()))?;
+            let expected = data(fingerprint(&salt, id, password)?);
+            let noted = match state {
                 Some(state) => {
-                    let expected = data(fingerprint(&state.salt, id, password)?);
                     let push = doc! { "expected": { "$each": [expected], "$slice": -EXPECTED_LIMIT } };
-                    if self.advance(username, &state, doc! { "$push": push }).await? {
-                        return Ok(());
-                    }
+                    self.advance(username, &state, doc! { "$push": push }).await?
                 }
                 None => {
-                    let salt = new_salt()?;
-                    let expected = data(fingerprint(&salt, id, password)?);
                     let first = doc! { "_id": username, "salt": data(salt), "expected": [expected], "revision": 1_i64 };
-                    if self.insert_state(first).await? {
-                        return Ok(());
-                    }
+                    self.insert_state(first).await?
                 }
+            };
+            if noted {
+                return Ok(());
             }
         }
+        Err(StoreError::Unavailable("a user changes faster than it can be changed".to_owned()))
     }
 
     /// Changes the state if it is still the one that was read.
