@@ -1,0 +1,106 @@
+//! What the store has to tell, beside its errors.
+
+use crate::model::Holodule;
+
+/// What a day holds, as one read saw it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DayListing {
+    /// Newest first; ties by `key` ascending, bytewise.
+    pub holodules: Vec<Holodule>,
+    /// The `_id` of each document that could not be read and was left out.
+    pub unreadable: Vec<String>,
+}
+
+impl DayListing {
+    /// Brings the holodules into their order. What shares a key too is ordered
+    /// by its video, so that each read gives one order.
+    pub(super) fn sort(&mut self) {
+        self.holodules.sort_by(|a, b| {
+            b.datetime.cmp(&a.datetime).then_with(|| a.key.cmp(&b.key)).then_with(|| a.video_id.cmp(&b.video_id))
+        });
+    }
+}
+
+/// What became of one entry of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upserted {
+    /// It was not there before.
+    Inserted,
+    /// It was there with other content.
+    Updated,
+    /// It was there, the same to the byte.
+    Unchanged,
+}
+
+/// What became of a change to one user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserChange {
+    /// It is durable.
+    Done,
+    /// No such user.
+    NoSuchUser,
+}
+
+/// Logouts of one identity that are in force, at most: past them a further one is refused,
+/// for none of them may be forgotten.
+pub const LOGOUT_LIMIT: usize = 1024;
+
+/// What became of a logout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoggedOut {
+    /// It is durable.
+    Done,
+    /// [`LOGOUT_LIMIT`] of this identity are in force already.
+    TooMany,
+}
+
+/// A login that was about to succeed, seen once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmed {
+    /// The user may log in with what was compared.
+    Yes {
+        /// As [`AccountStatus::password_changed_at`].
+        password_changed_at: Option<i64>,
+    },
+    /// Another value is stored by now, or the user may not log in any more.
+    Superseded,
+}
+
+/// All that a look saw of an account, as a fingerprint: two that differ tell of a change. It
+/// means nothing outside of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sighting(pub(super) u64);
+
+#[cfg(test)]
+impl Sighting {
+    pub(crate) fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// How changes that this process did not make are learnt of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watching {
+    /// There are none: the engine belongs to this process.
+    OwnAlone,
+    /// By looking again and again: [`super::Store::sightings`].
+    Looking,
+    /// The engine tells of them: [`super::Store::changes`].
+    Following,
+}
+
+/// A change of what decides over tokens, by whatever hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Of this identity.
+    Of(String),
+    /// Of somebody who is not named: look for whom.
+    Somebody,
+    /// What came before could not be followed: anything may have changed.
+    Anything,
+    /// No change, but one of [`super::Store::echo`]'s numbers: what came before it has been told.
+    Echo(i64),
+}
+
+/// One record of an export: a holodule, or the `_id` of a document that could not be read.
+pub type Exported = Result<Holodule, String>;
