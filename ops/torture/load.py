@@ -1,0 +1,72 @@
+"""Requests at a steady rate by h2load, each with its status and its time."""
+
+import shutil
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+
+
+class Answered:
+    """What became of the requests of one run."""
+
+    def __init__(self, seconds, samples):
+        self.seconds = seconds
+        self.samples = samples  # of a status (-1 for none) and a time in milliseconds
+
+    def count(self, *statuses):
+        return sum(1 for status, _ in self.samples if status in statuses)
+
+    def rate(self, *statuses):
+        return self.count(*statuses) / self.seconds
+
+    def statuses(self):
+        return {status: self.count(status) for status in sorted({status for status, _ in self.samples})}
+
+    def times(self, *statuses):
+        return sorted(time for status, time in self.samples if status in statuses)
+
+    def __add__(self, other):
+        return Answered(self.seconds + other.seconds, self.samples + other.samples)
+
+
+def percentile(times, share):
+    """The time that `share` of all take at most."""
+    if not times:
+        raise AssertionError("there is nothing of which to tell a percentile")
+    return times[min(len(times) - 1, int(len(times) * share))]
+
+
+def describe(times):
+    p50, p99 = statistics.median(times), percentile(times, 0.99)
+    return f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, longest {times[-1]:.2f} ms, of {len(times)}"
+
+
+class Load:
+    """A run that goes on until its seconds are over."""
+
+    def __init__(self, url, seconds, clients, rate=None, headers=(), body=None):
+        if shutil.which("h2load") is None:
+            raise SystemExit("ops/torture: h2load is missing: install nghttp2-client")
+        self.seconds = seconds
+        self.folder = tempfile.TemporaryDirectory(prefix="torture-")
+        self.log = Path(self.folder.name) / "log"
+        command = ["h2load", "--h1", "-t", "1", "-c", str(clients), "-D", str(seconds), f"--log-file={self.log}"]
+        if rate is not None:
+            command += ["--rps", f"{rate / clients:.3f}"]
+        for header in headers:
+            command += ["-H", header]
+        if body is not None:
+            data = Path(self.folder.name) / "body"
+            data.write_bytes(body)
+            command += ["-d", str(data)]
+        self.process = subprocess.Popen([*command, url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def wait(self):
+        """The answers, once it is over."""
+        with self.folder, self.process:
+            told, _ = self.process.communicate(timeout=self.seconds + 60)
+            if self.process.returncode != 0:
+                raise AssertionError(f"h2load: {told}")
+            lines = (line.split("\t") for line in self.log.read_text().splitlines())
+            return Answered(self.seconds, [(int(status), int(microseconds) / 1000) for _, status, microseconds in lines])

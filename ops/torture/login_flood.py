@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""A flood of logins at 50 times what hashing can do: do reads keep their times?
+
+  ops/torture/login_flood.py [--quick]
+
+Runs a stack of its own with the limits off, so that the flood reaches the backend. Three
+things have to hold: reads are all answered, and 99 % of them within twice the time that
+they take without the flood; what cannot be hashed is answered 503, quickly; and hashing
+goes on meanwhile.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "checks"))
+
+from load import Load, describe, percentile
+from support import running_stack
+
+FLOOD = 50  # times what hashing can do
+READS = 200  # a second
+READERS = 8  # connections
+# A login waits in the backend's queue until it is hashed, and its connection with it: there
+# have to be far more connections than places in the queue (64 unless configured).
+FLOODERS = 512
+LONGEST = 2.0  # times the quiet p99
+QUICK_ENOUGH = 250  # milliseconds for 99 % of the 503
+
+OFF = {
+    "LIMIT_ADDRESS_RATE": "0",
+    "LIMIT_IDENTITY_RATE": "0",
+    "LIMIT_LOGIN_ADDRESS_FAILURES": "0",
+    "LIMIT_LOGIN_NAME_FAILURES": "0",
+    "LOG_LEVEL": "error",
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a few seconds each instead of half a minute")
+    seconds = 6 if parser.parse_args().quick else 30
+    with running_stack(**OFF) as stack:
+        failures = flood(stack, seconds)
+    for failure in failures:
+        print(f"FAILED: {failure}")
+    return 1 if failures else 0
+
+
+def flood(stack, seconds):
+    base = f"https://localhost:{stack.port}"
+    token = stack.client().login()
+    wrong = json.dumps({"username": "user01", "password": "wrong"}).encode()
+
+    def reads():
+        return Load(f"{base}/holodules/20201209", seconds, READERS, READS, [f"Authorization: JWT {token}"])
+
+    def logins(clients, rate=None):
+        return Load(f"{base}/auth", seconds, clients, rate, ["Content-Type: application/json"], wrong)
+
+    capacity = logins(clients=8).wait().rate(401)
+    print(f"hashing: {capacity:.1f} logins a second")
+    before = reads().wait()
+    print(f"reads before the flood: {describe(before.times(200))}")
+    flooding = logins(FLOODERS, FLOOD * capacity)
+    during = reads().wait()
+    flooded = flooding.wait()
+    print(f"reads during the flood: {describe(during.times(200))}")
+    after = reads().wait()
+    print(f"reads after the flood: {describe(after.times(200))}")
+    times = len(flooded.samples) / seconds / capacity
+    print(f"the flood: {len(flooded.samples) / seconds:.0f} logins a second, {times:.0f} times; by status {flooded.statuses()}")
+    print(f"  hashed (401): {flooded.rate(401):.1f} a second; {describe(flooded.times(401))}")
+    print(f"  refused (503): {describe(flooded.times(503))}")
+
+    quiet = before + after
+    quiet_p99, p99 = percentile(quiet.times(200), 0.99), percentile(during.times(200), 0.99)
+    print(f"p99 of reads: {quiet_p99:.2f} ms without, {p99:.2f} ms with the flood: {p99 / quiet_p99:.2f} times")
+    failures = []
+    for name, run in (("without", quiet), ("during", during)):
+        if run.statuses().keys() != {200}:
+            failures.append(f"reads {name} the flood: {run.statuses()}")
+    if p99 > LONGEST * quiet_p99:
+        failures.append(f"the p99 of reads grew {p99 / quiet_p99:.2f} times; {LONGEST} are allowed")
+    if not flooded.statuses().keys() <= {401, 503}:
+        failures.append(f"logins were answered {flooded.statuses()}")
+    if percentile(flooded.times(503), 0.99) > QUICK_ENOUGH:
+        failures.append(f"a 503 takes {percentile(flooded.times(503), 0.99):.0f} ms; {QUICK_ENOUGH} are allowed")
+    if flooded.rate(401) < capacity / 2:
+        failures.append(f"only {flooded.rate(401):.1f} logins a second were hashed")
+    return failures
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Wrong passwords: do known, unknown and disabled names differ in answer or time?
+
+  ops/torture/login_timing.py [--quick]
+
+Runs a stack of its own with the limits off and asks it for logins of the three kinds, 2,000
+of each or more, one after the other and in an order that is drawn anew for each round. No two
+kinds may be told apart by the Mann-Whitney U test, nor may one answer differ from another. That
+a quiet test is not a blind one, the same times half a millisecond later have to be told apart.
+"""
+
+import argparse
+import http.client
+import json
+import math
+import random
+import ssl
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "checks"))
+
+from support import CA, ROOT, running_stack
+
+SAMPLES = 2000
+QUICK_SAMPLES = 300
+NAMES = 20  # of a kind; all of one length
+# Chance alone passes this in one of a thousand comparisons.
+SIGNIFICANT = 0.001
+# What differs from one request to the next, whoever sends it.
+PARTICULAR = ("date", "x-request-id")
+
+OFF = {
+    "LIMIT_ADDRESS_RATE": "0",
+    "LIMIT_IDENTITY_RATE": "0",
+    "LIMIT_LOGIN_ADDRESS_FAILURES": "0",
+    "LIMIT_LOGIN_NAME_FAILURES": "0",
+    "LOG_LEVEL": "error",
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_SAMPLES} samples of each kind instead of {SAMPLES}")
+    samples = QUICK_SAMPLES if parser.parse_args().quick else SAMPLES
+    with running_stack(**OFF) as stack:
+        add_users(stack)
+        failures = compare(stack, samples)
+    for failure in failures:
+        print(f"FAILED: {failure}")
+    return 1 if failures else 0
+
+
+def name_of(kind, number):
+    return f"{kind:x<10}{number:06}"
+
+
+def add_users(stack):
+    admin = f"http://{stack.addresses()['admin']}"
+
+    def command(*arguments, line=""):
+        program = [ROOT / "target/release/holodule-backend", *arguments, "--admin", admin]
+        subprocess.run(program, input=line, text=True, check=True, stdout=subprocess.DEVNULL)
+
+    for number in range(NAMES):
+        for kind in ("known", "disabled"):
+            command("user", "add", name_of(kind, number), line="the right one\n")
+        command("user", "disable", name_of("disabled", number))
+
+
+class Login:
+    """Logins over one connection, which is made anew where it ended."""
+
+    def __init__(self, port):
+        self.port = port
+        self.tls = ssl.create_default_context(cafile=CA)
+        self.connection = None
+
+    def send(self, name, password):
+        """The milliseconds from the request's first byte to the answer's last, and the answer."""
+        body = json.dumps({"username": name, "password": password})
+        if self.connection is None:
+            self.connection = http.client.HTTPSConnection("localhost", self.port, timeout=60, context=self.tls)
+            self.connection.connect()
+        began = time.perf_counter_ns()
+        self.connection.request("POST", "/auth", body, {"Content-Type": "application/json"})
+        answer = self.connection.getresponse()
+        text = answer.read()
+        took = (time.perf_counter_ns() - began) / 1e6
+        headers = [(key.lower(), value) for key, value in answer.getheaders() if key.lower() not in PARTICULAR]
+        return took, (answer.status, headers, text)
+
+
+def compare(stack, samples):
+    login = Login(stack.port)
+    drawn = random.Random(7)  # noqa: S311 (an order is no secret)
+    kinds = ("known", "unknown", "disabled")
+    times = {kind: [] for kind in kinds}
+    answers = set()
+    for kind in kinds * 20:
+        login.send(name_of(kind, 0), "warms up")
+    for number in range(samples):
+        for kind in drawn.sample(kinds, len(kinds)):
+            # Nobody asks twice for the same unknown name.
+            name = name_of(kind, number if kind == "unknown" else number % NAMES)
+            took, (status, headers, text) = login.send(name, f"wrong {number:06}")
+            times[kind].append(took)
+            answers.add((status, tuple(headers), text))
+
+    for kind in kinds:
+        median, spread = statistics.median(times[kind]), statistics.quantiles(times[kind], n=4)
+        print(f"{kind:9} median {median:.3f} ms, quartiles {spread[0]:.3f} to {spread[2]:.3f} ms, of {len(times[kind])}")
+    failures = []
+    if len(answers) != 1:
+        failures.append(f"the answers differ: {answers}")
+    pairs = [("known", "unknown"), ("known", "disabled"), ("unknown", "disabled")]
+    for one, other in pairs:
+        chance = told_apart(f"{one} and {other}", times[one], times[other])
+        if chance < SIGNIFICANT:
+            failures.append(f"{one} and {other} names are told apart by time")
+    late = [took + 0.5 for took in times["unknown"]]
+    if told_apart("unknown and 0.5 ms later", times["unknown"], late) >= SIGNIFICANT:
+        failures.append("the test would not notice half a millisecond: this machine is too busy for it")
+    return failures
+
+
+def told_apart(what, one, other):
+    """The chance that so much difference, or more, comes of chance (Mann-Whitney, two-sided)."""
+    wins, chance = mann_whitney(one, other)
+    shift = statistics.median(other) - statistics.median(one)
+    print(f"{what}: medians {shift:+.3f} ms, the first is slower in {wins:.1%} of pairs, p = {chance:.4f}")
+    return chance
+
+
+def mann_whitney(one, other):
+    """How often a time of `one` is above one of `other`, and the p-value of that (normal approximation)."""
+    ranked = sorted([(value, 0) for value in one] + [(value, 1) for value in other])
+    rank_sum, ties, at = 0.0, 0, 0
+    while at < len(ranked):
+        end = at
+        while end < len(ranked) and ranked[end][0] == ranked[at][0]:
+            end += 1
+        alike = end - at
+        ties += alike**3 - alike
+        rank_sum += (at + end + 1) / 2 * sum(1 for _, which in ranked[at:end] if which == 0)
+        at = end
+    n, m = len(one), len(other)
+    u = rank_sum - n * (n + 1) / 2
+    deviation = math.sqrt(n * m / 12 * (n + m + 1 - ties / ((n + m) * (n + m - 1))))
+    z = (abs(u - n * m / 2) - 0.5) / deviation
+    return u / (n * m), math.erfc(z / math.sqrt(2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
