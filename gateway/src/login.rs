@@ -25,6 +25,9 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it asks whether they have ended.
 const TURN_INTERVAL: Duration = Duration::from_millis(20);
 
+/// How often the backend is asked about one login whose password has just been changed.
+const ATTEMPTS: usize = 3;
+
 /// How far the backend's clock may be ahead of ours, in seconds.
 const MAX_SKEW_SECONDS: i64 = 2;
 
@@ -157,7 +160,11 @@ pub fn ending(result: &Result<String, Refusal>) -> Ending {
     }
 }
 
-/// Asks the backend, and makes a token known by `id` at `now` (seconds since 1970).
+/// Asks the backend, and makes a token known by `id`; `now` is the clock, in seconds since 1970.
+///
+/// It is issued at the second in which the backend was asked: whenever the password is changed
+/// after the backend has looked at it, that is no earlier second, and ends the token. Where it
+/// was changed in that very second, the backend is asked once more in a later one.
 ///
 /// # Errors
 /// [`Refusal::Credentials`] or [`Refusal::Unavailable`].
@@ -170,23 +177,26 @@ pub async fn login(
     now: impl Fn() -> i64,
 ) -> Result<String, Refusal> {
     let Credentials { username, password, complete } = credentials;
-    let body = json!({"username": username, "password": password}).to_string();
-    let request = Request::post("/credentials/verify")
-        .header(CONTENT_TYPE, "application/json")
-        .header("X-Request-Id", request_id)
-        .body(Bytes::from(body))
-        .map_err(|error| Refusal::Unavailable(error.to_string()))?;
-    let answer =
-        backend.send(request, MAX_ANSWER_BYTES).await.map_err(|error| Refusal::Unavailable(error.to_string()))?;
-    let password_changed_at = judge(answer.status(), answer.body(), &username)?;
-    if !complete {
-        return Err(Refusal::Credentials);
+    let body = Bytes::from(json!({"username": username, "password": password}).to_string());
+    for _ in 0..ATTEMPTS {
+        let asked_at = now();
+        let request = Request::post("/credentials/verify")
+            .header(CONTENT_TYPE, "application/json")
+            .header("X-Request-Id", request_id)
+            .body(body.clone())
+            .map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        let answer =
+            backend.send(request, MAX_ANSWER_BYTES).await.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        let password_changed_at = judge(answer.status(), answer.body(), &username)?;
+        if !complete {
+            return Err(Refusal::Credentials);
+        }
+        match password_changed_at {
+            Some(changed) if changed >= asked_at => outwait(changed, &now).await?,
+            _ => return keys.issue(&username, id, asked_at).map_err(|error| Refusal::Unavailable(error.to_string())),
+        }
     }
-    if let Some(changed) = password_changed_at {
-        outwait(changed, &now).await?;
-    }
-    // The time is taken after the check, which may have waited.
-    keys.issue(&username, id, now()).map_err(|error| Refusal::Unavailable(error.to_string()))
+    Err(Refusal::Unavailable("the password changes too often".to_owned()))
 }
 
 /// Waits until the second in which the password was changed has passed: a token of that second

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::support::backend::Backend;
+use crate::support::backend::{Backend, Step, json_answer};
 use crate::support::client::Answer;
 use crate::support::revocation::{Authority, checks};
 use crate::support::token::{HEADER, now, signed, token};
@@ -242,9 +242,10 @@ async fn a_logout_is_a_post_without_a_body_and_is_stored_or_503() {
 
 #[tokio::test]
 async fn a_login_waits_out_the_second_of_the_password_change() {
-    let admin = Backend::start(|_| {
-        let body = json!({"username": "user01", "password_changed_at": now()});
-        crate::support::backend::json_answer("200 OK", &body.to_string())
+    let changed = std::sync::OnceLock::new();
+    let admin = Backend::start(move |_| {
+        let body = json!({"username": "user01", "password_changed_at": changed.get_or_init(now)});
+        json_answer("200 OK", &body.to_string())
     })
     .await;
     let api = api().await;
@@ -254,6 +255,8 @@ async fn a_login_waits_out_the_second_of_the_password_change() {
     let token = answer.json()["access_token"].as_str().unwrap().to_owned();
     let claims = crate::support::token::decode(token.split('.').nth(1).unwrap());
     assert!(claims["iat"].as_i64().unwrap() > before, "{claims}");
+    // What was right a second ago may have been changed again.
+    assert_eq!(admin.seen().len(), 2);
 }
 
 #[tokio::test]
@@ -263,4 +266,21 @@ async fn without_revocations_there_is_no_logout() {
     gateway.exchange(request("POST", "/auth/logout", "")).await.assert_json(404, r#"{"error":"Not found"}"#);
     assert_eq!(checks(&admin), 0);
     assert!(gateway.metric("gateway_revocation_feed_age_seconds").await.is_none());
+}
+
+#[tokio::test]
+async fn a_token_is_issued_at_the_second_in_which_the_backend_was_asked() {
+    // The backend looks at the password, and says so two seconds later: it may have changed since.
+    let admin = Backend::start(|_| {
+        let wait = Step::Wait(std::time::Duration::from_millis(2100));
+        [vec![wait], json_answer("200 OK", r#"{"username":"user01","password_changed_at":null}"#)].concat()
+    })
+    .await;
+    let api = api().await;
+    let gateway = Gateway::start(&api, &admin);
+    let before = now();
+    let answer = gateway.exchange(crate::auth::login(r#"{"username":"user01","password":"p"}"#)).await;
+    let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+    let claims = crate::support::token::decode(token.split('.').nth(1).unwrap());
+    assert!((before..before + 2).contains(&claims["iat"].as_i64().unwrap()), "{claims} {before}");
 }
