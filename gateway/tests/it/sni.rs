@@ -132,6 +132,43 @@ async fn a_resumed_session_has_the_hosts_of_its_name() {
     }
 }
 
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_after_a_reload_and_open_connections_stay() {
+    let (api, admin) = (api().await, admin().await);
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let write = |pair: &Pair| {
+        std::fs::write(&certificate, &pair.certificate).unwrap();
+        std::fs::write(&key, &pair.key).unwrap();
+    };
+    let [old, renewed] = [Pair::of(&["localhost"]), Pair::of(&["localhost", "renewed.example"])];
+    write(&old);
+    let [certificate, key] = [&certificate, &key].map(|path| path.to_str().unwrap());
+    let gateway = Gateway::start_with(&api, &admin, &[("TLS_CERTIFICATE", certificate), ("TLS_PRIVATE_KEY", key)]);
+    let trusted = [old.certificate.as_str(), renewed.certificate.as_str()];
+    let client = tls_trusting(&trusted, rustls::ALL_VERSIONS, &["http/1.1"]);
+    let shown = async |name| {
+        let stream = handshake_with(gateway.https, name, client.clone()).await?;
+        let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+        Ok::<_, std::io::Error>((Connection::over(stream), shown))
+    };
+    let der = |pair: &Pair| CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap();
+    let (mut open, before) = shown("localhost").await.unwrap();
+    assert_eq!(before, der(&old));
+
+    std::fs::write(certificate, "half of a renewal").unwrap();
+    assert!(gateway.reload(&[]).is_err());
+    assert_eq!(shown("localhost").await.unwrap().1, der(&old), "a pair that cannot be used changes nothing");
+
+    write(&renewed);
+    gateway.reload(&[]).unwrap();
+    let (mut connection, after) = shown("renewed.example").await.unwrap();
+    assert_eq!(after, der(&renewed));
+    assert_eq!(connection.exchange(get("renewed.example")).await.status, 200);
+    assert_eq!(open.exchange(get("localhost")).await.status, 200);
+    assert_eq!(open.exchange(get("renewed.example")).await.status, 421, "it was shown the old certificate");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn so_it_is_on_http_2() {
     let (api, admin) = (api().await, admin().await);
