@@ -20,7 +20,7 @@ use tokio_rustls::{LazyConfigAcceptor, server};
 
 use super::admission::{Admission, Counted};
 use super::http2::{Activity, Watched};
-use super::{ConnectionInfo, Failure, Gate, Identities, Idle, Observe, Refused, Settings, TlsStream, proxy};
+use super::{ConnectionInfo, Failure, Gate, Identities, Observe, Reaped, Refused, Settings, TlsStream, proxy};
 
 /// What a client of HTTP/2 sends first (RFC 9113, section 3.4), in bytes.
 const PREFACE_BYTES: usize = 24;
@@ -66,7 +66,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
             };
             match preface {
                 Some(Ok(Ok(()))) => self.serve_http2(stream, observer).await,
-                Some(Err(_)) => observer.reaped(Idle::Header),
+                Some(Err(_)) => observer.reaped(Reaped::Header),
                 Some(Ok(Err(_))) | None => {}
             }
         } else {
@@ -131,10 +131,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
         tokio::select! {
             _ = app.process_new(stream, &self.drain) => {
                 if activity.is_flooded() {
-                    observer.reaped(Idle::Flood);
+                    observer.reaped(Reaped::Flood);
                 }
             }
-            () = activity.wait_until_idle(self.settings.keepalive_timeout) => observer.reaped(Idle::Keepalive),
+            () = activity.wait_until_idle(self.settings.keepalive_timeout) => observer.reaped(Reaped::Keepalive),
         }
     }
 
@@ -171,7 +171,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
         let mut left = self.settings.header_timeout;
         if stream.ahead().is_empty() {
             let (wait, reason) =
-                if is_first { (left, Idle::Header) } else { (self.settings.keepalive_timeout, Idle::Keepalive) };
+                if is_first { (left, Reaped::Header) } else { (self.settings.keepalive_timeout, Reaped::Keepalive) };
             let first = tokio::select! {
                 first = timeout(wait, stream.read_ahead()) => first,
                 // An error means that the listener is gone: the same as a drain.
@@ -191,7 +191,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
         }
         let head = timeout(left, read_head(stream, &*self.gate)).await;
         head.unwrap_or_else(|_| {
-            observer.reaped(Idle::Header);
+            observer.reaped(Reaped::Header);
             Read::Gone
         })
     }

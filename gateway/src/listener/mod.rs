@@ -121,7 +121,7 @@ impl Refused {
 
 /// Why a connection was closed without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Idle {
+pub enum Reaped {
     /// The head of a request did not come within its deadline.
     Header,
     /// No further request came.
@@ -130,7 +130,7 @@ pub enum Idle {
     Flood,
 }
 
-impl Idle {
+impl Reaped {
     /// Every reason.
     pub const ALL: [Self; 3] = [Self::Header, Self::Keepalive, Self::Flood];
 
@@ -177,7 +177,7 @@ pub trait Observe: Send + Sync + 'static {
     /// A handshake failed.
     fn failed(&self, failure: Failure);
     /// A connection was closed because no request came, or not within its deadline.
-    fn reaped(&self, idle: Idle);
+    fn reaped(&self, reaped: Reaped);
     /// A request of an HTTP/2 connection was refused that has too many at once.
     fn stream_refused(&self);
 }

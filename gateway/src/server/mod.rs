@@ -28,7 +28,7 @@ use crate::authenticate::{self, Accepted};
 use crate::config::{Config, Problems};
 use crate::flow::{Flow, Gate};
 use crate::limit::Limits;
-use crate::listener::{self, Drain, Failure, Identities, Idle, Listener, Refused, http2_options};
+use crate::listener::{self, Drain, Failure, Identities, Listener, Reaped, Refused, http2_options};
 use crate::login;
 use crate::record::log::Writer;
 use crate::record::{Labels, Metrics};
@@ -260,7 +260,7 @@ fn tell_expiries(metrics: &Metrics, identities: &Identities) {
 fn touch(metrics: &Metrics, config: &Config) {
     let failures = Failure::ALL.map(Failure::label);
     let refused = Refused::ALL.map(Refused::label);
-    let idle = Idle::ALL.map(Idle::label);
+    let reaped = Reaped::ALL.map(Reaped::label);
     let refusals: Vec<_> = authenticate::Refusal::LABELS.into_iter().chain([revocation::REVOKED]).collect();
     metrics.touch(&Labels {
         logins: &login::Refusal::LABELS,
@@ -269,7 +269,7 @@ fn touch(metrics: &Metrics, config: &Config) {
         handshakes: &listener::VERSIONS,
         handshake_failures: &failures,
         connections_refused: &refused,
-        connections_reaped: &idle,
+        connections_reaped: &reaped,
         routes: config.routes.iter().map(|route| route.name.as_str()).chain(route::RESERVED_NAMES).collect(),
     });
 }

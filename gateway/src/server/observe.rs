@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::listener::{Failure, Idle, Observe, Refused};
+use crate::listener::{Failure, Observe, Reaped, Refused};
 use crate::record::Metrics;
 
 /// Counts what the listener tells.
@@ -29,9 +29,10 @@ impl Observe for Observer {
         self.0.handshake_failure(failure.label());
     }
 
-    fn reaped(&self, idle: Idle) {
-        self.0.connection_reaped(idle.label());
+    fn reaped(&self, reaped: Reaped) {
+        self.0.connection_reaped(reaped.label());
     }
+
     fn stream_refused(&self) {
         self.0.stream_refused();
     }
