@@ -5,6 +5,7 @@
 //! there is room for, the one that was asked about first leaves and costs a question to the
 //! backend when it comes back; it is never taken for good or bad meanwhile.
 
+use std::array;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,7 +70,7 @@ struct Shard {
 
 /// The table.
 pub(super) struct Table {
-    shards: Vec<Mutex<Shard>>,
+    shards: [Mutex<Shard>; SHARDS],
     per_shard: usize,
     hasher: RandomState,
 }
@@ -77,8 +78,11 @@ pub(super) struct Table {
 impl Table {
     /// Room for `capacity` identities, rounded up to the shards.
     pub(super) fn new(capacity: usize) -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, per_shard: capacity.div_ceil(SHARDS).max(1), hasher: RandomState::new() }
+        Self {
+            shards: array::from_fn(|_| Mutex::default()),
+            per_shard: capacity.div_ceil(SHARDS).max(1),
+            hasher: RandomState::new(),
+        }
     }
 
     /// What is known of `identity`.
@@ -143,10 +147,11 @@ impl Table {
 
     fn shard(&self, identity: &str) -> MutexGuard<'_, Shard> {
         let index = self.hasher.hash_one(identity) % SHARDS as u64;
-        let shard = usize::try_from(index).ok().and_then(|index| self.shards.get(index)).or(self.shards.first());
+        // The index is below their number, so the first never stands in for another.
+        let [first, ..] = &self.shards;
+        let shard = usize::try_from(index).ok().and_then(|index| self.shards.get(index)).unwrap_or(first);
         // A panic elsewhere leaves a shard whole: each change is one call on a collection.
-        #[expect(clippy::expect_used, reason = "a table is made with its shards")]
-        shard.expect("the table has shards").lock().unwrap_or_else(PoisonError::into_inner)
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
