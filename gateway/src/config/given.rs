@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What takes effect without a restart: keys, and sections that end with a point.
+/// What takes effect without a restart: keys, and sections, which end with a dot.
 const RELOADED: [&str; 5] = ["certificate", "key", "static_token", "tls.", "token."];
 
 /// The values that were given, by key; those of secrets are no part of it.

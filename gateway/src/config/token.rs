@@ -49,7 +49,7 @@ pub(super) fn read_keys(source: &mut Source) -> Option<Keys> {
     let before = source.problems();
     let settings = read_settings(source);
     let secret = source.secret("jwt_secret_key");
-    let mut entries = Entry::list(source, "key");
+    let entries = Entry::list(source, "key");
     let keys: Vec<Option<Key>> = match secret {
         Some(_) if !entries.is_empty() => {
             source.problem("jwt_secret_key", "is the short form of one [[key]]: one of the two can be given");
@@ -59,7 +59,7 @@ pub(super) fn read_keys(source: &mut Source) -> Option<Keys> {
             let key = Key::unnamed(secret.expose().as_bytes());
             vec![key.map_err(|error| source.problem("jwt_secret_key", error.to_string())).ok()]
         }
-        None => entries.drain(..).map(|entry| read_key(source, entry)).collect(),
+        None => entries.into_iter().map(|entry| read_key(source, entry)).collect(),
     };
     if source.problems() > before {
         return None;

@@ -158,7 +158,7 @@ impl Keys {
 
 /// A token in its parts (RFC 7515, section 7.1).
 struct Segments<'a> {
-    /// What the signature is made of: header and payload with the point between them.
+    /// What the signature is made of: header and payload with the dot between them.
     signed: &'a [u8],
     header: &'a [u8],
     payload: &'a [u8],
@@ -166,15 +166,15 @@ struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// What stands between the first and the last point is the payload, whatever it holds.
+    /// What stands between the first and the last dot is the payload, whatever it holds.
     fn of(token: &'a [u8]) -> Result<Self, Refused> {
-        let is_point = |byte: &u8| *byte == b'.';
-        let last = token.iter().rposition(is_point).ok_or(Refused::NotEnoughSegments)?;
+        let is_dot = |byte: &u8| *byte == b'.';
+        let last = token.iter().rposition(is_dot).ok_or(Refused::NotEnoughSegments)?;
         let (signed, signature) = token.split_at(last);
-        let first = signed.iter().position(is_point).ok_or(Refused::NotEnoughSegments)?;
+        let first = signed.iter().position(is_dot).ok_or(Refused::NotEnoughSegments)?;
         let (header, payload) = signed.split_at(first);
-        let behind_point = |part: &'a [u8]| part.get(1..).unwrap_or_default();
-        Ok(Self { signed, header, payload: behind_point(payload), signature: behind_point(signature) })
+        let behind_dot = |part: &'a [u8]| part.get(1..).unwrap_or_default();
+        Ok(Self { signed, header, payload: behind_dot(payload), signature: behind_dot(signature) })
     }
 }
 

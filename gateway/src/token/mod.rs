@@ -6,7 +6,6 @@
 
 mod claims;
 mod digest;
-
 mod json;
 mod key;
 mod keys;
@@ -16,7 +15,6 @@ mod static_token;
 
 pub use claims::{Claim, Verified};
 pub use digest::{Digest, NotADigest};
-
 pub use json::{Object, object as json_object};
 pub use key::{Key, MIN_SECRET_BYTES, NotAKey};
 pub use keys::{Keys, MAX_KEYS, NotIssued, NotKeys, Settings};
