@@ -4,23 +4,24 @@
 //!
 //! | module | what happens there |
 //! |---|---|
-//! | [`listener`] | accept, TLS, deadlines, caps |
+//! | [`listener`] | accept, PROXY protocol, TLS, deadlines, caps |
 //! | [`flow`] | the corridor: pingora's hooks, the order of the stages, nothing else |
 //! | [`client`] | who is calling |
 //! | [`framing`] | what is refused before anything else is looked at |
-//! | [`limit`] | how much one client may ask for |
+//! | [`limit`] | how much one client may ask for, and how many of its logins may fail |
 //! | [`cors`] | which pages of other origins may use us from a browser |
-//! | [`login`] | `POST /auth`: the backend checks, [`token`] signs |
+//! | [`login`] | `POST /auth`: the backend checks the credentials |
 //! | [`authenticate`] | the `Authorization` header, and the principal behind it |
-//! | [`revocation`] | whether the user behind a good token is still one |
+//! | [`token`] | JSON Web Tokens and static tokens: made and checked |
+//! | [`revocation`] | whether the user behind a good token is still one; `POST /auth/logout` |
 //! | [`route`] | what is forwarded, and as what |
 //! | [`upstream`] | the one way to the backend |
 //! | [`respond`] | the only place where answers of our own are made |
 //! | [`record`] | metrics and the access log |
 //!
 //! [`config`] turns what an operator wrote into the settings that the stages declare, and
-//! [`server`] composes them. Each module imports only what lies below it: `server`, `flow`,
-//! `respond`, then `authenticate` and `config`, `login`, and the rest.
+//! [`server`] composes them. In floors, each importing only what lies below: `server`; `flow`;
+//! `respond`; `authenticate`, `config`; `login`, `revocation`; and the rest.
 
 pub mod authenticate;
 pub mod client;

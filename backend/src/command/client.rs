@@ -71,7 +71,8 @@ impl From<Address> for Target {
                 if tcp.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
             tcp.set_ip(loopback);
         }
-        // A socket address without a scope is an authority; one with a scope names an interface, which HTTP cannot.
+        // A socket address without a scope is an authority; one with a scope names an interface,
+        // which HTTP cannot.
         let authority = tcp.to_string().parse();
         authority.map_or_else(|_| Self::Tcp(Authority::from_static("localhost")), Self::Tcp)
     }

@@ -39,8 +39,9 @@ struct Verified<'a> {
     password_changed_at: Option<i64>,
 }
 
-/// `200` with the name, and since when its password is what it is, where the password is the user's, else `401`, alike in every
-/// respect for a wrong password, a name that is not there and a disabled user.
+/// `200` with the name, and since when its password is what it is, where the password is the
+/// user's, else `401`, alike in every respect for a wrong password, a name that is not there and
+/// a disabled user.
 pub(crate) async fn verify(app: &App, parts: &Parts, incoming: Incoming) -> Handled {
     let started = Instant::now();
     let (result, answer) = match attempt(app, parts, incoming).await {

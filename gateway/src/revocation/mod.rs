@@ -4,8 +4,8 @@
 //! The backend is asked once for each identity, and what it says is kept. Its feed then names
 //! whatever changes, so that a change is heard of within a second; what a broken feed could not
 //! tell is asked for again as soon as it is whole. Until then what is remembered serves, as long
-//! as [`Settings::max_age`] allows: the loss of a backend is no loss of its users. Where nothing has been heard of for too long,
-//! nobody knows, and that is never taken for a yes or a no.
+//! as [`Settings::max_age`] allows: the loss of a backend is no loss of its users. Where nothing
+//! has been heard of for too long, nobody knows, and that is never taken for a yes or a no.
 
 mod feed;
 mod standing;

@@ -50,8 +50,8 @@ impl Ops {
         }
     }
 
-    /// Ready once every backend has answered and revocations have been heard of; a later loss is told, but is no reason to take
-    /// the gateway out of service.
+    /// Ready once every backend has answered and revocations have been heard of. A later loss is
+    /// told, but is no reason to take the gateway out of service.
     fn readiness(&self) -> Response<Full<Bytes>> {
         let heard = self.revocation.as_ref().is_none_or(|revocation| revocation.age().is_some());
         let ready = heard && self.upstreams.iter().all(|upstream| upstream.was_reached());
