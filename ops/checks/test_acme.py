@@ -22,13 +22,16 @@ SECONDS = 30
 @contextlib.contextmanager
 def process(*arguments, log, **settings):
     """A program that is ended, whatever becomes of the test."""
-    with open(log, "ab") as out, subprocess.Popen(
-        [str(argument) for argument in arguments],
-        env=environment(**settings),
-        stdin=subprocess.DEVNULL,
-        stdout=out,
-        stderr=out,
-    ) as running:
+    with (
+        open(log, "ab") as out,
+        subprocess.Popen(
+            [str(argument) for argument in arguments],
+            env=environment(**settings),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        ) as running,
+    ):
         try:
             yield running
         finally:
@@ -125,8 +128,10 @@ class Acme(unittest.TestCase):
         with self.gateway(live / "fullchain.pem", live / "privkey.pem") as addresses:
             host, port = addresses["https"].rsplit(":", 1)
             trusting = ssl.create_default_context(cadata=root)
-            with socket.create_connection((host, int(port)), SECONDS) as tcp:
-                # The handshake checks the chain and the name.
-                with trusting.wrap_socket(tcp, server_hostname=NAME) as tls:
-                    tls.sendall(f"GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
-                    self.assertTrue(tls.recv(64).startswith(b"HTTP/1.1 401 "))
+            # The handshake checks the chain and the name.
+            with (
+                socket.create_connection((host, int(port)), SECONDS) as tcp,
+                trusting.wrap_socket(tcp, server_hostname=NAME) as tls,
+            ):
+                tls.sendall(f"GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
+                self.assertTrue(tls.recv(64).startswith(b"HTTP/1.1 401 "))

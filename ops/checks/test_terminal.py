@@ -111,9 +111,7 @@ class AtATerminal(unittest.TestCase):
         self.assertEqual(len(self.stack.client().login().split(".")), 3)
 
     def assert_log_is_text(self, arguments, settings, ready):
-        process = subprocess.Popen(
-            arguments, env=environment(**settings), stdin=subprocess.DEVNULL, stdout=self.terminal.theirs
-        )
+        process = subprocess.Popen(arguments, env=environment(**settings), stdin=subprocess.DEVNULL, stdout=self.terminal.theirs)
         try:
             self.terminal.wait_for(ready)
         finally:
