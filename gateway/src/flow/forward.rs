@@ -115,11 +115,16 @@ impl Flow {
         let mut header = upstream::for_client(&parts)?;
         let bodiless = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let unframed = !bodiless && !header.headers.contains_key(CONTENT_LENGTH);
-        if unframed && session.req_header().version == Version::HTTP_11 {
+        let version = session.req_header().version;
+        if unframed && version == Version::HTTP_11 {
             header.insert_header(TRANSFER_ENCODING, "chunked")?;
         }
         respond::mark(&mut header, &ctx.marks(self.settings.hsts_max_age))?;
         let downstream = session.as_downstream_mut();
+        if unframed && version == Version::HTTP_10 {
+            // The end of the connection is the end of the answer, so none is promised after it.
+            downstream.set_keepalive(None);
+        }
         let failed = parts.status.is_client_error() || parts.status.is_server_error();
         // An error that came before the end of the body: the backend wants no more of it.
         sender.settle(downstream, failed);

@@ -4,10 +4,11 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CACHE_CONTROL, CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, SERVER, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use pingora::http::ResponseHeader;
 
 /// What the gateway vouches for.
@@ -97,13 +98,34 @@ pub fn for_client(parts: &http::response::Parts) -> pingora::Result<ResponseHead
         let told = !NOT_TOLD.contains(&name.as_str())
             && !of_origins
             && !is_hop_by_hop(name, &parts.headers)
-            && *name != SERVER;
+            && *name != SERVER
+            && *name != CONTENT_LENGTH;
         if told {
             response.append_header(name.clone(), value.clone())?;
         }
     }
+    if let Some(length) = length(parts) {
+        response.insert_header(CONTENT_LENGTH, length)?;
+    }
     response.insert_header(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"))?;
     Ok(response)
+}
+
+/// The length that an answer has, said once: an equal repetition is one (RFC 9110, section 8.6),
+/// a transfer coding overrides it (RFC 9112, section 6.3), and a 204 has none. Whoever reads
+/// the answer next must not have to know these rules to find its end.
+fn length(parts: &http::response::Parts) -> Option<u64> {
+    let has_none = parts.status == StatusCode::NO_CONTENT
+        || parts.headers.contains_key(TRANSFER_ENCODING)
+        || is_hop_by_hop(&CONTENT_LENGTH, &parts.headers);
+    let fields = parts.headers.get_all(CONTENT_LENGTH).iter();
+    let mut lengths = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b',')).map(|length| {
+        let digits = length.trim_ascii();
+        let is_number = digits.iter().all(u8::is_ascii_digit);
+        std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse::<u64>().ok()
+    });
+    let first = lengths.next()?.filter(|_| !has_none)?;
+    lengths.all(|other| other == Some(first)).then_some(first)
 }
 
 /// RFC 3986, section 2.1: everything but the unreserved characters is escaped.
@@ -192,6 +214,30 @@ mod tests {
     fn an_identity_cannot_break_out_of_its_header() {
         assert_eq!(percent_encode("user-01._~"), "user-01._~");
         assert_eq!(percent_encode("a b\r\n%é"), "a%20b%0D%0A%25%C3%A9");
+    }
+
+    #[test]
+    fn a_length_is_told_once_or_not_at_all() {
+        let length = |status: StatusCode, fields: &[(&'static str, &'static str)]| {
+            let (mut parts, ()) = http::Response::new(()).into_parts();
+            (parts.status, parts.headers) = (status, headers(fields));
+            let response = for_client(&parts).unwrap();
+            let lengths: Vec<_> = response.headers.get_all(CONTENT_LENGTH).iter().cloned().collect();
+            assert!(lengths.len() <= 1, "{lengths:?}");
+            lengths.first().map(|length| length.to_str().unwrap().to_owned())
+        };
+        let (ok, cl) = (StatusCode::OK, "content-length");
+        for fields in [&[(cl, "5")][..], &[(cl, "5"), (cl, "5")], &[(cl, "5, 5")], &[(cl, "05")]] {
+            assert_eq!(length(ok, fields).as_deref(), Some("5"), "{fields:?}");
+        }
+        for fields in [&[(cl, "5"), (cl, "6")][..], &[(cl, "5, 6")], &[(cl, "+5")], &[(cl, "")], &[(cl, "5,")]] {
+            assert_eq!(length(ok, fields), None, "{fields:?}");
+        }
+        assert_eq!(length(ok, &[(cl, "5"), ("transfer-encoding", "chunked")]), None);
+        assert_eq!(length(ok, &[(cl, "5"), ("connection", "content-length")]), None);
+        assert_eq!(length(StatusCode::NO_CONTENT, &[(cl, "5")]), None);
+        // What the answer to a GET would have been (RFC 9110, section 8.6).
+        assert_eq!(length(StatusCode::NOT_MODIFIED, &[(cl, "5")]).as_deref(), Some("5"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::backend::Backend;
+use crate::support::backend::{Backend, Step};
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, api, serve_day};
 
@@ -244,4 +244,54 @@ async fn upstreams_behind_a_name() {
     assert_eq!(api.only().values("host"), [named(&api.address)]);
     let answer = gateway.exchange(crate::auth::login(crate::auth::user01())).await;
     assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+/// Serves what the test decides, byte for byte.
+async fn verbatim(answer: &'static str) -> (Backend, Gateway) {
+    let (api, admin) = (Backend::start(move |_| vec![Step::Write(answer.into())]).await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    (api, gateway)
+}
+
+#[tokio::test]
+async fn an_answer_says_its_length_once_however_the_backend_says_it() {
+    for (answer, status, lengths, body) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 200, &["5"][..], "hello"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello", 200, &["5"], "hello"),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", 204, &[], ""),
+        // The coding overrides a length that is too short or too long.
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            200,
+            &[],
+            "hello",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 50\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            200,
+            &[],
+            "hello",
+        ),
+    ] {
+        let (_api, gateway) = verbatim(answer).await;
+        let mut connection = gateway.connect().await;
+        // What follows on the same connection is read from where this one ends.
+        for _ in 0..2 {
+            let told = connection.exchange(get(DAY, "user01", "")).await;
+            assert_eq!(told.status, status, "{answer:?}");
+            assert_eq!(told.values("content-length"), lengths, "{answer:?}");
+            assert_eq!(told.body, body, "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_only_the_connection_can_end_promises_no_other() {
+    let (_api, gateway) =
+        verbatim("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n").await;
+    let mut connection = gateway.connect().await;
+    connection.send(get(DAY, "user01", "Connection: keep-alive\r\n").replace("HTTP/1.1", "HTTP/1.0")).await;
+    let told = String::from_utf8(connection.rest().await).unwrap().to_lowercase();
+    assert!(told.contains("connection: close\r\n") && told.ends_with("\r\n\r\nhello"), "{told}");
+    assert!(!told.contains("keep-alive") && !told.contains("transfer-encoding"), "{told}");
 }
