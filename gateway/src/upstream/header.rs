@@ -45,12 +45,39 @@ fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
         || options().any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
 }
 
-/// Whether a client may not say this: only the gateway tells the backend who calls. An
-/// underscore counts as a dash, since some servers read both as one name.
+/// What only the gateway tells: who calls, and what is asked for.
+const OURS: [&str; 19] = [
+    "authorization",
+    "proxy-authorization",
+    "forwarded",
+    "x-request-id",
+    // Other words for the client's address.
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    // Other words for who was authenticated.
+    "remote-user",
+    "x-remote-user",
+    // There are frameworks that take the method or the path from these; a route was matched by
+    // the request line.
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-original-method",
+    // CGI hands this on under the name by which programs are told their own proxy (CVE-2016-5385).
+    "proxy",
+];
+
+/// Whether a client may not say this: only the gateway tells the backend who calls, and for
+/// what. An underscore counts as a dash, since some servers read both as one name.
 fn is_ours(name: &HeaderName) -> bool {
     let name = name.as_str().replace('_', "-");
-    let exact = ["authorization", "proxy-authorization", "forwarded", "x-real-ip", "x-request-id"];
-    exact.contains(&name.as_str()) || name.starts_with("x-forwarded-") || name.starts_with("x-auth-")
+    OURS.contains(&name.as_str()) || name.starts_with("x-forwarded-") || name.starts_with("x-auth-")
 }
 
 /// What the backend is to see of a request with `method` and `headers`.
@@ -178,6 +205,13 @@ mod tests {
             "x_auth_identity",
             "x_forwarded-for",
             "x-request-id",
+            "remote-user",
+            "remote_user",
+            "true-client-ip",
+            "x-http-method-override",
+            "x-original-url",
+            "x-rewrite-url",
+            "proxy",
             "host",
             "expect",
             "upgrade",

@@ -53,6 +53,14 @@ async fn what_a_client_says_of_itself_never_arrives() {
         "X-Auth-Role",
         "x-auth-",
         "X-Request-Id",
+        "X-Client-IP",
+        "True-Client-IP",
+        "Remote-User",
+        "Remote_User",
+        "X-HTTP-Method-Override",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "Proxy",
     ];
     let headers: String = names.iter().map(|name| format!("{name}: spoofed\r\n{name}: spoofed twice\r\n")).collect();
     gateway.exchange(get(DAY, "user01", &headers)).await;
