@@ -6,11 +6,10 @@ use aws_lc_rs::hmac;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 
+use super::{MAX_NAME_BYTES, is_plain_name};
+
 /// The shortest secret that is accepted, in bytes: HS256's own output size (RFC 7518, section 3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
-
-/// The longest name of a key, in bytes.
-const MAX_KID_BYTES: usize = 64;
 
 /// A key that cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +18,7 @@ pub enum NotAKey {
     #[error("has {0} bytes; at least {MIN_SECRET_BYTES} are required")]
     SecretTooShort(usize),
     /// The name cannot stand for a key.
-    #[error("must have 1 to {MAX_KID_BYTES} characters of A-Z a-z 0-9 - . _")]
+    #[error("must have 1 to {MAX_NAME_BYTES} characters of A-Z a-z 0-9 - . _")]
     Kid,
 }
 
@@ -63,8 +62,7 @@ impl Key {
     /// # Errors
     /// [`NotAKey`].
     pub fn named(kid: &str, secret: &[u8]) -> Result<Self, NotAKey> {
-        let is_plain = kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-        if !is_plain || !(1..=MAX_KID_BYTES).contains(&kid.len()) {
+        if !is_plain_name(kid) {
             return Err(NotAKey::Kid);
         }
         Ok(Self { kid: Some(kid.to_owned()), without_kid: false, ..Self::unnamed(secret)? })

@@ -9,7 +9,9 @@ mod digest;
 mod json;
 mod key;
 mod keys;
+mod name;
 mod presented;
+mod random;
 mod seen;
 mod static_token;
 
@@ -18,7 +20,9 @@ pub use digest::{Digest, NotADigest};
 pub use json::{Object, object as json_object};
 pub use key::{Key, MIN_SECRET_BYTES, NotAKey};
 pub use keys::{Keys, MAX_KEYS, NotIssued, NotKeys, Settings};
+use name::{MAX_NAME_BYTES, is_plain_name};
 pub use presented::{MAX_TOKEN_BYTES, Presented};
+pub use random::random_hex;
 pub use static_token::{
     MAX_STATIC_TOKENS, NotAName, NotStaticTokens, Routes, STATIC_PREFIX, StaticToken, StaticTokens, random_static_token,
 };

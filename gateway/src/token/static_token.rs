@@ -3,18 +3,13 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::rand;
-
-use super::{Digest, Presented};
+use super::{Digest, MAX_NAME_BYTES, Presented, is_plain_name, random_hex};
 
 /// What the identity of every static token begins with, and no other.
 pub const STATIC_PREFIX: &str = "static:";
 
 /// The most static tokens that there may be: each is compared to each token that comes in.
 pub const MAX_STATIC_TOKENS: usize = 1024;
-
-/// The longest name, in bytes.
-const MAX_NAME_BYTES: usize = 64;
 
 /// What a new token begins with, so that whoever scans for leaked secrets can tell it.
 const TOKEN_PREFIX: &str = "holodule_";
@@ -63,8 +58,7 @@ impl StaticToken {
     /// # Errors
     /// [`NotAName`].
     pub fn new(name: &str, sha256: Digest, routes: Routes, expires_at: Option<i64>) -> Result<Self, NotAName> {
-        let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-        if !is_plain || !(1..=MAX_NAME_BYTES).contains(&name.len()) {
+        if !is_plain_name(name) {
             return Err(NotAName);
         }
         Ok(Self { identity: format!("{STATIC_PREFIX}{name}").into(), sha256, routes, expires_at })
@@ -140,14 +134,7 @@ impl StaticTokens {
 /// A new token: `holodule_` and 256 random bits in lower-case hexadecimal. `None` where the
 /// system gives no random bytes.
 pub fn random_static_token() -> Option<String> {
-    use std::fmt::Write as _;
-    let mut bytes = [0; 32];
-    rand::fill(&mut bytes).ok()?;
-    Some(bytes.iter().fold(TOKEN_PREFIX.to_owned(), |mut word, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(word, "{byte:02x}");
-        word
-    }))
+    Some(format!("{TOKEN_PREFIX}{}", random_hex::<32>()?))
 }
 
 #[cfg(test)]

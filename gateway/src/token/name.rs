@@ -1,0 +1,11 @@
+//! What operators call keys and static tokens: names that stand in headers, logs and configurations
+//! without being escaped.
+
+/// The longest name, in bytes.
+pub(super) const MAX_NAME_BYTES: usize = 64;
+
+/// Whether `text` has 1 to 64 characters of `A-Z a-z 0-9 - . _`.
+pub(super) fn is_plain_name(text: &str) -> bool {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    is_plain && (1..=MAX_NAME_BYTES).contains(&text.len())
+}
