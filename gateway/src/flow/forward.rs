@@ -18,7 +18,8 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Context, Flow, continue_if_expected};
+use super::body::continue_if_expected;
+use super::{Context, Flow};
 use crate::respond;
 use crate::upstream::{self, Facts, Outgoing, Piece, Unanswered, Upload};
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Method;
 
+use super::context::request_id;
 use crate::client::{Prefix, Proxies};
 use crate::cors::Origins;
 use crate::framing::{self, Body, Refusal};
@@ -70,7 +71,7 @@ impl Gate {
             let _ = limiter.take(&Some(Prefix::from(address)), self.started.elapsed());
         }
         let answer = Answer::from(refusal);
-        let request_id = super::random_id().unwrap_or_default();
+        let request_id = request_id();
         // A name for the label only: whatever is not one of a fixed set is `other`.
         let word = head.split(|&byte| byte == b' ').next().unwrap_or_default();
         let method = Method::from_bytes(word).unwrap_or(Method::CONNECT);

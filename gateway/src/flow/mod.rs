@@ -1,30 +1,25 @@
-//! The corridor: pingora's hooks, with the stages in their order, and nothing else.
+//! The corridor: the stages in their order, and nothing else.
 //!
-//! What a stage refuses, [`respond`] turns into an answer; what passes all of them goes to
+//! What a stage refuses, [`respond`](crate::respond) turns into an answer; what passes all of them goes to
 //! the api upstream, and to no other place.
 
+mod auth;
+mod body;
 mod context;
 mod forward;
 mod gate;
+mod hooks;
 
 use std::hash::Hash;
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode, Version, header};
+use http::{Method, StatusCode};
 use pingora::http::RequestHeader;
-use pingora::modules::http::HttpModules;
-use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
-use pingora::proxy::{FailToProxy, ProxyHttp, Session};
-use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType, Result};
-use tokio::time::timeout;
+use pingora::proxy::Session;
 
 use crate::authenticate::{Accepted, Credential, Principal, authenticate};
 use crate::client::{Prefix, Proxies};
@@ -32,12 +27,13 @@ use crate::config::Corridor;
 use crate::framing::{self, Head, Target};
 use crate::limit::{self, Exceeded, Limiter, Limits};
 use crate::listener::ConnectionInfo;
-use crate::login::{self, login};
-use crate::record::{Access, Metrics, method_label};
-use crate::respond::{self, Answer};
+use crate::record::Metrics;
+use crate::respond::Answer;
 use crate::revocation::{self, Revocation};
-use crate::route::{self, CanonicalPath, NoMatch, Route, Table};
+use crate::route::{self, CanonicalPath, Route, Table};
+use crate::token::random_hex;
 use crate::upstream::Client;
+use body::has_body;
 use context::Context;
 pub use gate::Gate;
 
@@ -134,7 +130,7 @@ impl Flow {
         };
         ctx.route = Some(matched.route.name.as_str().into());
         let takes_no_body = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
-        if takes_no_body && has_body(session, &target) {
+        if takes_no_body && has_body(session, target.body) {
             return ctx.refuse("body", Answer::unwanted_body());
         }
         ctx.authority = target.authority;
@@ -152,41 +148,6 @@ impl Flow {
             revocation::Refusal::Unknown(reason) => {
                 tracing::debug!(request_id = ctx.request_id, reason, "a token could not be checked for revocation");
                 ctx.refuse("revocation", Answer::upstream(StatusCode::SERVICE_UNAVAILABLE))
-            }
-        }
-    }
-
-    /// `POST /auth/logout`.
-    async fn log_out(
-        &self,
-        session: &mut Session,
-        ctx: &mut Context,
-        revocation: &Revocation,
-        body: framing::Body,
-    ) -> Answer {
-        // Only a token that was made by a login can be ended by a logout.
-        let Some(Credential::Token(token)) = ctx.principal.as_ref().map(|principal| principal.credential.clone())
-        else {
-            ctx.reason = Some("route");
-            return NoMatch::Path.into();
-        };
-        if session.req_header().method != Method::POST {
-            ctx.reason = Some("method");
-            return Answer::only_post();
-        }
-        if body != framing::Body::None || !session.as_downstream_mut().is_body_empty() {
-            ctx.reason = Some("body");
-            return Answer::unwanted_body();
-        }
-        ctx.upstream_started = Some(Instant::now());
-        let stored = revocation.log_out(&token, &ctx.request_id).await;
-        ctx.upstream_ended = Some(Instant::now());
-        match stored {
-            Ok(()) => Answer::logged_out(),
-            Err(reason) => {
-                tracing::warn!(request_id = ctx.request_id, reason, "a logout could not be stored");
-                ctx.reason = Some("unavailable");
-                Answer::upstream(StatusCode::SERVICE_UNAVAILABLE)
             }
         }
     }
@@ -211,7 +172,7 @@ impl Flow {
 
     /// The answer to a preflight, alike for every path, so that it tells nothing of the routes.
     fn preflight(&self, session: &mut Session, target: &Target) -> Answer {
-        if has_body(session, target) {
+        if has_body(session, target.body) {
             return Answer::unwanted_body();
         }
         let mut methods = self.routes.methods();
@@ -227,138 +188,6 @@ impl Flow {
             PeerAddr::Inet(peer) => Some(self.proxies.client(*peer, &session.req_header().headers)),
             PeerAddr::Unix(_) => None,
         }
-    }
-
-    /// `POST /auth`.
-    async fn log_in(&self, session: &mut Session, ctx: &mut Context, backend: &Client) -> Answer {
-        if session.req_header().method != Method::POST {
-            ctx.reason = Some("method");
-            return Answer::only_post();
-        }
-        let result = self.try_log_in(session, ctx, backend).await;
-        self.metrics.login(result.as_ref().map_or_else(login::Refusal::label, |_| "success"));
-        match result {
-            Ok(token) => Answer::granted(&token),
-            Err(refusal) => {
-                match &refusal {
-                    login::Refusal::Unavailable(reason) => {
-                        tracing::warn!(request_id = ctx.request_id, reason, "a login could not be checked");
-                    }
-                    login::Refusal::Throttled { limit, .. } => self.metrics.rate_limited(limit),
-                    _ => {}
-                }
-                ctx.reason = Some(refusal.label());
-                Answer::from(&refusal)
-            }
-        }
-    }
-
-    async fn try_log_in(
-        &self,
-        session: &mut Session,
-        ctx: &mut Context,
-        backend: &Client,
-    ) -> Result<String, login::Refusal> {
-        login::check_content_type(&session.req_header().headers)?;
-        let body = timeout(self.settings.body_timeout, read_body(session, login::MAX_BODY_BYTES)).await;
-        let credentials = login::parse(&body.unwrap_or(Err(login::Refusal::Incomplete))?)?;
-        let id = random_id().ok_or_else(|| login::Refusal::Unavailable("no random bytes".to_owned()))?;
-        let clock = || self.started.elapsed();
-        let attempt = login::begin(&credentials, &self.limits.logins, &ctx.client.map(Prefix::from), clock).await?;
-        ctx.upstream_started = Some(Instant::now());
-        let accepted = self.accepted.load_full();
-        let token = login(credentials, backend, &accepted.keys, &id, &ctx.request_id, now).await;
-        ctx.upstream_ended = Some(Instant::now());
-        attempt.ended(login::ending(&token), clock());
-        token
-    }
-}
-
-#[async_trait]
-impl ProxyHttp for Flow {
-    type CTX = Context;
-
-    fn new_ctx(&self) -> Context {
-        // Without random bytes the id is shared, which the log shows; nothing opens by it.
-        Context::new(random_id().unwrap_or_else(|| "0".repeat(32)), self.metrics.in_flight())
-    }
-
-    // The stock compression module is of no use here, and each request would pay for it.
-    fn init_downstream_modules(&self, _: &mut HttpModules) {}
-
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        ctx.client = self.client_address(session);
-        ctx.sharing = self.settings.allowed_origins.sharing(&session.req_header().headers);
-        session.set_read_timeout(Some(self.settings.read_timeout));
-        match self.walk(session, ctx).await {
-            Passage::Forwarded => self.forward(session, ctx).await?,
-            Passage::Answered(answer) => {
-                respond::send(session, answer, &ctx.marks(self.settings.hsts_max_age)).await?;
-            }
-        }
-        Ok(true)
-    }
-
-    /// Never asked for: [`Flow::forward`] has answered by then.
-    async fn upstream_peer(&self, _: &mut Session, _: &mut Context) -> Result<Box<HttpPeer>> {
-        Err(Error::explain(ErrorType::InternalError, "a request that was not forwarded"))
-    }
-
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        let status = failure_status(error);
-        ctx.reason = Some(match error.esource() {
-            ErrorSource::Upstream => "upstream",
-            ErrorSource::Downstream => "client",
-            _ => "internal",
-        });
-        // The kind alone: the error's text may hold what the client sent.
-        let (source, kind) = (error.esource().as_str(), error.etype().as_str());
-        if *error.esource() == ErrorSource::Downstream {
-            // A client that leaves is no trouble of ours, and must not fill the log.
-            tracing::debug!(request_id = ctx.request_id, source, kind, "a request failed");
-        } else {
-            tracing::warn!(request_id = ctx.request_id, source, kind, "a request failed");
-        }
-        let answerable = session.response_written().is_none() && !is_client_gone(error);
-        if answerable {
-            let answer = Answer { close: true, ..Answer::upstream(status) };
-            // The client may be gone as well; there is nobody else to tell.
-            let _ = respond::send(session, answer, &ctx.marks(self.settings.hsts_max_age)).await;
-            // pingora drops the connection, and what the client still sends would reset it.
-            if let ServerSession::H1(downstream) = session.as_downstream_mut() {
-                downstream.shutdown().await;
-            }
-        }
-        FailToProxy { error_code: if answerable { status.as_u16() } else { 0 }, can_reuse_downstream: false }
-    }
-
-    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
-        // `fail_to_proxy` has told of it, without the target that pingora would print.
-        true
-    }
-
-    fn request_summary(&self, _: &Session, ctx: &Context) -> String {
-        format!("request {}", ctx.request_id)
-    }
-
-    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
-        let method = &session.req_header().method;
-        let status = session.response_written().map(|response| response.status);
-        let (total, upstream) = (ctx.started.elapsed(), ctx.upstream_duration());
-        let route = ctx.route.as_deref().unwrap_or(route::NONE);
-        self.metrics.request(route, method, status, total, upstream);
-        crate::record::write(&Access {
-            request_id: &ctx.request_id,
-            client: ctx.client,
-            method: method_label(method),
-            route,
-            status,
-            upstream,
-            total,
-            identity: ctx.principal.as_ref().map(|principal| &*principal.identity),
-            bytes: session.body_bytes_sent(),
-            reason: ctx.reason,
-        });
     }
 }
 
@@ -376,85 +205,9 @@ fn head(request: &RequestHeader) -> Head<'_> {
     Head { method: &request.method, uri: &request.uri, version: request.version, headers: &request.headers }
 }
 
-/// Whether a body follows. HTTP/2 needs no length for one: that the stream goes on tells of it.
-fn has_body(session: &mut Session, target: &Target) -> bool {
-    target.body != framing::Body::None || !session.as_downstream_mut().is_body_empty()
-}
-
-/// The answer to a failure towards the backend, or our own.
-fn failure_status(error: &Error) -> StatusCode {
-    match (error.esource(), error.etype()) {
-        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout) => {
-            StatusCode::GATEWAY_TIMEOUT
-        }
-        (ErrorSource::Upstream, _) => StatusCode::BAD_GATEWAY,
-        (ErrorSource::Downstream, ErrorType::ReadTimedout) => StatusCode::REQUEST_TIMEOUT,
-        (ErrorSource::Downstream, _) => StatusCode::BAD_REQUEST,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-/// Whether there is nobody left to answer.
-fn is_client_gone(error: &Error) -> bool {
-    let odd_chunk = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
-    if error.root_cause().downcast_ref().is_some_and(odd_chunk) {
-        return false;
-    }
-    let gone = matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed);
-    *error.esource() == ErrorSource::Downstream && gone
-}
-
-/// Reads a request's body of at most `limit` bytes.
-async fn read_body(session: &mut Session, limit: usize) -> Result<Bytes, login::Refusal> {
-    let headers = &session.req_header().headers;
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|declared| declared > limit) {
-        return Err(login::Refusal::TooLarge);
-    }
-    continue_if_expected(session).await.map_err(|_| login::Refusal::Incomplete)?;
-    let mut body = BytesMut::new();
-    while let Some(part) = session.read_request_body().await.map_err(|error| unread(&error))? {
-        if body.len() + part.len() > limit {
-            return Err(login::Refusal::TooLarge);
-        }
-        body.extend_from_slice(&part);
-    }
-    Ok(body.freeze())
-}
-
-/// Tells a client to go on that waits for it before it sends its body.
-async fn continue_if_expected(session: &mut Session) -> Result<()> {
-    let expect = session.req_header().headers.get(header::EXPECT);
-    let expects = expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    // HTTP/1.0 knows no interim answer and would take this for the answer (RFC 9110, section
-    // 10.1.1); and where nothing is to come, there is nothing to wait for.
-    if expects && session.req_header().version != Version::HTTP_10 && !session.as_downstream_mut().is_body_empty() {
-        let keepalive = session.get_keepalive();
-        session.write_continue_response().await?;
-        // pingora takes this for an answer that leaves the body unread, and would close.
-        session.set_keepalive(keepalive);
-    }
-    Ok(())
-}
-
-/// Why a login's body could not be read.
-fn unread(error: &Error) -> login::Refusal {
-    match error.etype() {
-        ErrorType::ReadTimedout => login::Refusal::Incomplete,
-        _ => login::Refusal::Broken,
-    }
-}
-
-/// 128 random bits in hexadecimal.
+/// 128 random bits in hexadecimal; `None` where the system gives none.
 fn random_id() -> Option<String> {
-    use std::fmt::Write as _;
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).ok()?;
-    Some(bytes.iter().fold(String::with_capacity(32), |mut id, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(id, "{byte:02x}");
-        id
-    }))
+    random_hex::<16>()
 }
 
 /// Seconds since 1970. A clock before that is read as 1970, when no token of ours is valid.

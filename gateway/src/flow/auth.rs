@@ -1,0 +1,99 @@
+//! The routes that the gateway answers itself: `POST /auth` and `POST /auth/logout`.
+
+use std::time::Instant;
+
+use http::{Method, StatusCode};
+use pingora::proxy::Session;
+use tokio::time::timeout;
+
+use super::body::{has_body, read_body};
+use super::{Context, Flow, now, random_id};
+use crate::authenticate::Credential;
+use crate::client::Prefix;
+use crate::framing;
+use crate::login::{self, login};
+use crate::respond::Answer;
+use crate::revocation::Revocation;
+use crate::route::NoMatch;
+use crate::upstream::Client;
+
+impl Flow {
+    /// `POST /auth`.
+    pub(super) async fn log_in(&self, session: &mut Session, ctx: &mut Context, backend: &Client) -> Answer {
+        if session.req_header().method != Method::POST {
+            ctx.reason = Some("method");
+            return Answer::only_post();
+        }
+        let result = self.try_log_in(session, ctx, backend).await;
+        self.metrics.login(result.as_ref().map_or_else(login::Refusal::label, |_| "success"));
+        match result {
+            Ok(token) => Answer::granted(&token),
+            Err(refusal) => {
+                match &refusal {
+                    login::Refusal::Unavailable(reason) => {
+                        tracing::warn!(request_id = ctx.request_id, reason, "a login could not be checked");
+                    }
+                    login::Refusal::Throttled { limit, .. } => self.metrics.rate_limited(limit),
+                    _ => {}
+                }
+                ctx.reason = Some(refusal.label());
+                Answer::from(&refusal)
+            }
+        }
+    }
+
+    async fn try_log_in(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        backend: &Client,
+    ) -> Result<String, login::Refusal> {
+        login::check_content_type(&session.req_header().headers)?;
+        let body = timeout(self.settings.body_timeout, read_body(session, login::MAX_BODY_BYTES)).await;
+        let credentials = login::parse(&body.unwrap_or(Err(login::Refusal::Incomplete))?)?;
+        let id = random_id().ok_or_else(|| login::Refusal::Unavailable("no random bytes".to_owned()))?;
+        let clock = || self.started.elapsed();
+        let attempt = login::begin(&credentials, &self.limits.logins, &ctx.client.map(Prefix::from), clock).await?;
+        ctx.upstream_started = Some(Instant::now());
+        let accepted = self.accepted.load_full();
+        let token = login(credentials, backend, &accepted.keys, &id, &ctx.request_id, now).await;
+        ctx.upstream_ended = Some(Instant::now());
+        attempt.ended(login::ending(&token), clock());
+        token
+    }
+
+    /// `POST /auth/logout`.
+    pub(super) async fn log_out(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        revocation: &Revocation,
+        body: framing::Body,
+    ) -> Answer {
+        // Only a token that was made by a login can be ended by a logout.
+        let Some(Credential::Token(token)) = ctx.principal.as_ref().map(|principal| principal.credential.clone())
+        else {
+            ctx.reason = Some("route");
+            return NoMatch::Path.into();
+        };
+        if session.req_header().method != Method::POST {
+            ctx.reason = Some("method");
+            return Answer::only_post();
+        }
+        if has_body(session, body) {
+            ctx.reason = Some("body");
+            return Answer::unwanted_body();
+        }
+        ctx.upstream_started = Some(Instant::now());
+        let stored = revocation.log_out(&token, &ctx.request_id).await;
+        ctx.upstream_ended = Some(Instant::now());
+        match stored {
+            Ok(()) => Answer::logged_out(),
+            Err(reason) => {
+                tracing::warn!(request_id = ctx.request_id, reason, "a logout could not be stored");
+                ctx.reason = Some("unavailable");
+                Answer::upstream(StatusCode::SERVICE_UNAVAILABLE)
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The body of a request, on its way from the client.
+
+use bytes::{Bytes, BytesMut};
+use http::{Version, header};
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+
+use crate::framing::Body;
+use crate::login;
+
+/// Whether a body follows, by what the head `told` of it. HTTP/2 needs no length for one: that
+/// the stream goes on tells of it.
+pub(super) fn has_body(session: &mut Session, told: Body) -> bool {
+    told != Body::None || !session.as_downstream_mut().is_body_empty()
+}
+
+/// Reads a request's body of at most `limit` bytes.
+pub(super) async fn read_body(session: &mut Session, limit: usize) -> Result<Bytes, login::Refusal> {
+    let headers = &session.req_header().headers;
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|declared| declared > limit) {
+        return Err(login::Refusal::TooLarge);
+    }
+    continue_if_expected(session).await.map_err(|_| login::Refusal::Incomplete)?;
+    let mut body = BytesMut::new();
+    while let Some(part) = session.read_request_body().await.map_err(|error| unread(&error))? {
+        if body.len() + part.len() > limit {
+            return Err(login::Refusal::TooLarge);
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok(body.freeze())
+}
+
+/// Tells a client to go on that waits for it before it sends its body.
+pub(super) async fn continue_if_expected(session: &mut Session) -> Result<()> {
+    let expect = session.req_header().headers.get(header::EXPECT);
+    let expects = expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    // HTTP/1.0 knows no interim answer and would take this for the answer (RFC 9110, section
+    // 10.1.1); and where nothing is to come, there is nothing to wait for.
+    if expects && session.req_header().version != Version::HTTP_10 && !session.as_downstream_mut().is_body_empty() {
+        let keepalive = session.get_keepalive();
+        session.write_continue_response().await?;
+        // pingora takes this for an answer that leaves the body unread, and would close.
+        session.set_keepalive(keepalive);
+    }
+    Ok(())
+}
+
+/// Why a login's body could not be read.
+fn unread(error: &Error) -> login::Refusal {
+    match error.etype() {
+        ErrorType::ReadTimedout => login::Refusal::Incomplete,
+        _ => login::Refusal::Broken,
+    }
+}
