@@ -1,0 +1,161 @@
+//! What each refusal is answered with.
+
+use http::StatusCode;
+use http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+
+use super::{Answer, Plain, whole_seconds};
+use crate::route::NoMatch;
+use crate::token::{Claim, Refused};
+use crate::{authenticate, framing, login};
+
+impl From<framing::Refusal> for Answer {
+    fn from(refusal: framing::Refusal) -> Self {
+        let status = match refusal {
+            framing::Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
+            framing::Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
+            framing::Refusal::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        };
+        Self { close: true, ..Self::plain(status) }
+    }
+}
+
+impl From<NoMatch> for Answer {
+    fn from(no_match: NoMatch) -> Self {
+        match no_match {
+            // The original's own spelling.
+            NoMatch::Path => Self::new(StatusCode::NOT_FOUND, &Plain { error: "Not found" }),
+            NoMatch::Method { allow } => {
+                let allow = HeaderValue::from_str(&allow).unwrap_or(HeaderValue::from_static(""));
+                Self::plain(StatusCode::METHOD_NOT_ALLOWED).with(ALLOW, allow)
+            }
+        }
+    }
+}
+
+impl From<authenticate::Refusal> for Answer {
+    fn from(refusal: authenticate::Refusal) -> Self {
+        use authenticate::Refusal;
+        let (error, description) = match refusal {
+            Refusal::Absent => ("Authorization Required", "Request does not contain an access token".to_owned()),
+            Refusal::UnsupportedScheme => ("Invalid JWT header", "Unsupported authorization type".to_owned()),
+            Refusal::TokenMissing => ("Invalid JWT header", "Token missing".to_owned()),
+            Refusal::TokenContainsSpaces => ("Invalid JWT header", "Token contains spaces".to_owned()),
+            Refusal::Token(Refused::NoIdentity) => ("Invalid JWT", "User does not exist".to_owned()),
+            Refusal::Token(refused) => ("Invalid token", describe(refused)),
+        };
+        // RFC 6750, section 3.1: only where a token was sent and refused.
+        let bearer = match refusal {
+            Refusal::Token(_) => r#"Bearer realm="Login Required", error="invalid_token""#,
+            _ => r#"Bearer realm="Login Required""#,
+        };
+        Self::described(StatusCode::UNAUTHORIZED, error, &description)
+            .with(WWW_AUTHENTICATE, HeaderValue::from_static(r#"JWT realm="Login Required""#))
+            .with(WWW_AUTHENTICATE, HeaderValue::from_static(bearer))
+    }
+}
+
+/// The words of the original, letter for letter.
+fn describe(refused: Refused) -> String {
+    match refused {
+        Refused::TooLong => "Token is too long".to_owned(),
+        Refused::NotEnoughSegments => "Not enough segments".to_owned(),
+        Refused::HeaderEncoding => "Invalid header padding".to_owned(),
+        Refused::HeaderJson(reason) => format!("Invalid header string: {reason}"),
+        Refused::PayloadEncoding => "Invalid payload padding".to_owned(),
+        Refused::SignatureEncoding => "Invalid crypto padding".to_owned(),
+        Refused::Algorithm => "The specified alg value is not allowed".to_owned(),
+        Refused::Signature => "Signature verification failed".to_owned(),
+        Refused::PayloadJson(reason) => format!("Invalid payload string: {reason}"),
+        Refused::Missing(claim) => format!("Token is missing the \"{claim}\" claim"),
+        Refused::NotAnInteger(claim) => {
+            let name = match claim {
+                Claim::ExpirationTime => "Expiration Time",
+                Claim::IssuedAt => "Issued At",
+                Claim::NotBefore => "Not Before",
+            };
+            format!("{name} claim ({claim}) must be an integer.")
+        }
+        Refused::IssuedInTheFuture => "Issued At claim (iat) cannot be in the future.".to_owned(),
+        Refused::NotYetValid => "The token is not yet valid (nbf)".to_owned(),
+        Refused::Expired => "Signature has expired".to_owned(),
+        Refused::NoIdentity => "User does not exist".to_owned(),
+    }
+}
+
+impl From<&login::Refusal> for Answer {
+    fn from(refusal: &login::Refusal) -> Self {
+        use login::Refusal;
+        match refusal {
+            Refusal::ContentType => Self::described(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Unsupported Media Type",
+                "The Content-Type must be application/json",
+            ),
+            Refusal::TooLarge => Self {
+                close: true,
+                ..Self::described(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large", "The body is over 4096 bytes")
+            },
+            Refusal::Incomplete => Self { close: true, ..Self::plain(StatusCode::REQUEST_TIMEOUT) },
+            Refusal::Broken => Self { close: true, ..Self::plain(StatusCode::BAD_REQUEST) },
+            Refusal::Malformed(reason) => Self::described(StatusCode::BAD_REQUEST, "Bad Request", reason),
+            // A 401 whose body says "Bad Request": the original's words.
+            Refusal::Credentials => Self::described(StatusCode::UNAUTHORIZED, "Bad Request", "Invalid credentials")
+                .with(WWW_AUTHENTICATE, HeaderValue::from_static(r#"JWT realm="Login Required""#))
+                .with(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="Login Required""#)),
+            // Alike for an address and a name: what is told is to wait.
+            Refusal::Throttled { wait, .. } => {
+                Self::described(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", "Too many failed logins")
+                    .with(RETRY_AFTER, HeaderValue::from(whole_seconds(*wait)))
+            }
+            Refusal::Unavailable(_) => Self::upstream(StatusCode::SERVICE_UNAVAILABLE),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(answer: &Answer) -> &str {
+        std::str::from_utf8(&answer.body).unwrap()
+    }
+
+    #[test]
+    fn refusals_of_tokens_have_the_originals_words() {
+        let answer = Answer::from(authenticate::Refusal::Token(Refused::Missing(Claim::ExpirationTime)));
+        let expected = "{\"status_code\":401,\"error\":\"Invalid token\",\"description\":\"Token is missing the \\\"exp\\\" claim\"}\n";
+        assert_eq!(body(&answer), expected);
+        let answer = Answer::from(authenticate::Refusal::Token(Refused::NoIdentity));
+        assert_eq!(
+            body(&answer),
+            "{\"status_code\":401,\"error\":\"Invalid JWT\",\"description\":\"User does not exist\"}\n"
+        );
+    }
+
+    #[test]
+    fn every_401_offers_both_schemes() {
+        let absent = Answer::from(authenticate::Refusal::Absent);
+        let refused = Answer::from(authenticate::Refusal::Token(Refused::Expired));
+        let offers = |answer: &Answer| -> Vec<String> {
+            let offers = answer.headers.iter().filter(|(name, _)| name == WWW_AUTHENTICATE);
+            offers.map(|(_, value)| value.to_str().unwrap().to_owned()).collect()
+        };
+        let jwt = r#"JWT realm="Login Required""#;
+        assert_eq!(offers(&absent), [jwt, r#"Bearer realm="Login Required""#]);
+        assert_eq!(offers(&refused), [jwt, r#"Bearer realm="Login Required", error="invalid_token""#]);
+    }
+
+    #[test]
+    fn malformed_requests_end_the_connection() {
+        let answer = Answer::from(framing::Refusal::Malformed("x"));
+        assert_eq!(
+            (answer.status, answer.close, body(&answer)),
+            (StatusCode::BAD_REQUEST, true, "{\"error\":\"Bad Request\"}\n")
+        );
+    }
+
+    #[test]
+    fn a_missing_route_is_told_in_the_originals_spelling() {
+        assert_eq!(body(&Answer::from(NoMatch::Path)), "{\"error\":\"Not found\"}\n");
+    }
+}
