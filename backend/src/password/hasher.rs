@@ -3,12 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::check::{Checker, Outcome};
 use super::{Password, Settings};
 
-/// Hashes passwords on the blocking threads: so many at once, so many waiting, and no more.
+/// How much less than everything else hashing counts where both want a core, as Linux measures
+/// it (`nice(2)`). A hash is tens of milliseconds of work at the request of strangers: what is
+/// answered in one must not wait for it.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
+/// Hashes passwords on threads of their own: so many at once, so many waiting, and no more.
 #[derive(Clone, Debug)]
 pub struct Hasher {
     checker: Arc<Checker>,
@@ -82,12 +88,19 @@ impl Hasher {
     async fn run<T: Send + 'static>(&self, job: impl FnOnce(&Checker) -> T + Send + 'static) -> Result<T, Busy> {
         let turn = self.turn().await?;
         let checker = Arc::clone(&self.checker);
-        let done = tokio::task::spawn_blocking(move || {
-            // The turn ends with the work, also where the client has left in the meantime.
-            let _turn = turn;
-            job(&checker)
+        let (done, result) = oneshot::channel();
+        // A thread costs a thousandth of what it is for, and takes its priority with it.
+        let thread = std::thread::Builder::new().name("password".to_owned()).spawn(move || {
+            give_way();
+            let outcome = job(&checker);
+            // The turn ends with the work, also where the client has left in the meantime, and
+            // before anybody hears of it.
+            drop(turn);
+            let _ = done.send(outcome);
         });
-        done.await.map_err(|_| Busy::Failed)
+        // The thread needs no one to wait for it; dropped without a word, it has failed.
+        drop(thread.map_err(|_| Busy::Failed)?);
+        result.await.map_err(|_| Busy::Failed)
     }
 
     async fn turn(&self) -> Result<OwnedSemaphorePermit, Busy> {
@@ -96,6 +109,15 @@ impl Hasher {
         }
         let _place = Place::take(&self.waiting, self.queue).ok_or(Busy::Full)?;
         Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Busy::Failed)
+    }
+}
+
+/// Lets everything else go first. On Linux a priority is a thread's, elsewhere its process's.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        // Hashing is right at any priority.
+        tracing::debug!(%error, "a hashing thread keeps its priority");
     }
 }
 
