@@ -62,6 +62,8 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
         return Err(malformed(Refusal::bad_request(format!("a name has at most {NAME_LIMIT} bytes"))));
     }
     let password = Password::new(password).map_err(|error| malformed(Refusal::bad_request(error.to_string())))?;
+    // Asked first: a flood of logins costs the store nothing.
+    app.hasher.check_room().map_err(|error| (Verification::Busy, unhashed(error)))?;
 
     for _ in 0..ATTEMPTS {
         let user = app.store.user(&username).await.map_err(|error| unavailable(app, &error))?;

@@ -77,6 +77,16 @@ impl Hasher {
         self.run(move |checker| checker.verify(&password, stored.as_deref())).await
     }
 
+    /// Whether a hash that was asked for now would be computed. It may be full by the time it is
+    /// asked for, so this is for what need not be done where it is full already.
+    ///
+    /// # Errors
+    /// [`Busy::Full`].
+    pub fn check_room(&self) -> Result<(), Busy> {
+        let full = self.turns.available_permits() == 0 && self.waiting.load(Ordering::Relaxed) >= self.queue;
+        if full { Err(Busy::Full) } else { Ok(()) }
+    }
+
     /// How busy the pool is now.
     pub fn load(&self) -> Load {
         Load {
@@ -164,9 +174,11 @@ mod tests {
         }
         assert_eq!(hasher.load(), Load { running: 1, waiting: 1 });
         assert_eq!(hasher.hash(password()).await, Err(Busy::Full));
+        assert_eq!(hasher.check_room(), Err(Busy::Full));
         drop(turn);
         assert!(waiting.await.unwrap().unwrap().starts_with("$argon2id$"));
         assert_eq!(hasher.load(), Load { running: 0, waiting: 0 });
+        assert_eq!(hasher.check_room(), Ok(()));
     }
 
     #[tokio::test]
