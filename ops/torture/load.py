@@ -4,6 +4,7 @@ import shutil
 import statistics
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 
@@ -38,20 +39,28 @@ def percentile(times, share):
 
 
 def describe(times):
+    if not times:
+        return "none"
     p50, p99 = statistics.median(times), percentile(times, 0.99)
     return f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, longest {times[-1]:.2f} ms, of {len(times)}"
 
 
 class Load:
-    """A run that goes on until its seconds are over."""
+    """A run that goes on until its seconds are over.
 
-    def __init__(self, url, seconds, clients, rate=None, headers=(), body=None):
+    Handshakes cost more than requests: what is asked for in the first `warm_up` seconds, which
+    come on top, is not counted.
+    """
+
+    def __init__(self, url, seconds, clients, rate=None, headers=(), body=None, warm_up=0):
         if shutil.which("h2load") is None:
             raise SystemExit("ops/torture: h2load is missing: install nghttp2-client")
         self.seconds = seconds
+        self.warm_up = warm_up
+        self.began = time.time()
         self.folder = tempfile.TemporaryDirectory(prefix="torture-")
         self.log = Path(self.folder.name) / "log"
-        command = ["h2load", "--h1", "-t", "1", "-c", str(clients), "-D", str(seconds), f"--log-file={self.log}"]
+        command = ["h2load", "--h1", "-t", "1", "-c", str(clients), "-D", str(warm_up + seconds), f"--log-file={self.log}"]
         if rate is not None:
             command += ["--rps", f"{rate / clients:.3f}"]
         for header in headers:
@@ -65,8 +74,9 @@ class Load:
     def wait(self):
         """The answers, once it is over."""
         with self.folder, self.process:
-            told, _ = self.process.communicate(timeout=self.seconds + 60)
+            told, _ = self.process.communicate(timeout=self.warm_up + self.seconds + 60)
             if self.process.returncode != 0:
                 raise AssertionError(f"h2load: {told}")
-            lines = (line.split("\t") for line in self.log.read_text().splitlines())
-            return Answered(self.seconds, [(int(status), int(microseconds) / 1000) for _, status, microseconds in lines])
+            lines = [map(int, line.split("\t")) for line in self.log.read_text().splitlines()]
+            counted_from = (self.began + self.warm_up) * 1e6
+            return Answered(self.seconds, [(status, took / 1000) for began, status, took in lines if began >= counted_from])

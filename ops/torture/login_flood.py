@@ -12,6 +12,7 @@ goes on meanwhile.
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "checks"))
@@ -22,17 +23,22 @@ from support import running_stack
 FLOOD = 50  # times what hashing can do
 READS = 200  # a second
 READERS = 8  # connections
-# A login waits in the backend's queue until it is hashed, and its connection with it: there
-# have to be far more connections than places in the queue (64 unless configured).
-FLOODERS = 512
+# A login waits in the backend's queue until it is hashed, and its connection with it. The
+# others have to make up for those that wait.
+FLOODERS = 192
+WAITING = 64  # password.queue
+WARM_UP = 5  # seconds for their handshakes, and for the queue to fill
 LONGEST = 2.0  # times the quiet p99
 QUICK_ENOUGH = 250  # milliseconds for 99 % of the 503
+# Hashing gives way where there is no core for it, but not for ever.
+LEAST_HASHED = 0.1  # times what it can do
 
 OFF = {
     "LIMIT_ADDRESS_RATE": "0",
     "LIMIT_IDENTITY_RATE": "0",
     "LIMIT_LOGIN_ADDRESS_FAILURES": "0",
     "LIMIT_LOGIN_NAME_FAILURES": "0",
+    "PASSWORD_QUEUE": str(WAITING),
     "LOG_LEVEL": "error",
 }
 
@@ -57,37 +63,43 @@ def flood(stack, seconds):
         return Load(f"{base}/holodules/20201209", seconds, READERS, READS, [f"Authorization: JWT {token}"])
 
     def logins(clients, rate=None):
-        return Load(f"{base}/auth", seconds, clients, rate, ["Content-Type: application/json"], wrong)
+        return Load(f"{base}/auth", seconds, clients, rate, ["Content-Type: application/json"], wrong, WARM_UP)
 
     capacity = logins(clients=8).wait().rate(401)
     print(f"hashing: {capacity:.1f} logins a second")
     before = reads().wait()
     print(f"reads before the flood: {describe(before.times(200))}")
-    flooding = logins(FLOODERS, FLOOD * capacity)
+    flooding = logins(FLOODERS, FLOOD * capacity * FLOODERS / (FLOODERS - WAITING))
+    time.sleep(WARM_UP)
     during = reads().wait()
     flooded = flooding.wait()
     print(f"reads during the flood: {describe(during.times(200))}")
     after = reads().wait()
     print(f"reads after the flood: {describe(after.times(200))}")
-    times = len(flooded.samples) / seconds / capacity
-    print(f"the flood: {len(flooded.samples) / seconds:.0f} logins a second, {times:.0f} times; by status {flooded.statuses()}")
+    multiple = len(flooded.samples) / seconds / capacity
+    print(
+        f"the flood: {len(flooded.samples) / seconds:.0f} logins a second, {multiple:.0f} times; by status {flooded.statuses()}"
+    )
     print(f"  hashed (401): {flooded.rate(401):.1f} a second; {describe(flooded.times(401))}")
     print(f"  refused (503): {describe(flooded.times(503))}")
 
-    quiet = before + after
-    quiet_p99, p99 = percentile(quiet.times(200), 0.99), percentile(during.times(200), 0.99)
-    print(f"p99 of reads: {quiet_p99:.2f} ms without, {p99:.2f} ms with the flood: {p99 / quiet_p99:.2f} times")
     failures = []
+    quiet = before + after
     for name, run in (("without", quiet), ("during", during)):
         if run.statuses().keys() != {200}:
             failures.append(f"reads {name} the flood: {run.statuses()}")
-    if p99 > LONGEST * quiet_p99:
-        failures.append(f"the p99 of reads grew {p99 / quiet_p99:.2f} times; {LONGEST} are allowed")
     if not flooded.statuses().keys() <= {401, 503}:
         failures.append(f"logins were answered {flooded.statuses()}")
+    # What is told below is told of these.
+    if not (quiet.times(200) and during.times(200) and flooded.times(503)):
+        return [*failures, "there is nothing to compare"]
+    quiet_p99, p99 = percentile(quiet.times(200), 0.99), percentile(during.times(200), 0.99)
+    print(f"p99 of reads: {quiet_p99:.2f} ms without, {p99:.2f} ms with the flood: {p99 / quiet_p99:.2f} times")
+    if p99 > LONGEST * quiet_p99:
+        failures.append(f"the p99 of reads grew {p99 / quiet_p99:.2f} times; {LONGEST} are allowed")
     if percentile(flooded.times(503), 0.99) > QUICK_ENOUGH:
         failures.append(f"a 503 takes {percentile(flooded.times(503), 0.99):.0f} ms; {QUICK_ENOUGH} are allowed")
-    if flooded.rate(401) < capacity / 2:
+    if flooded.rate(401) < LEAST_HASHED * capacity:
         failures.append(f"only {flooded.rate(401):.1f} logins a second were hashed")
     return failures
 

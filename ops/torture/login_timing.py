@@ -6,7 +6,7 @@
 Runs a stack of its own with the limits off and asks it for logins of the three kinds, 2,000
 of each or more, one after the other and in an order that is drawn anew for each round. No two
 kinds may be told apart by the Mann-Whitney U test, nor may one answer differ from another. That
-a quiet test is not a blind one, the same times half a millisecond later have to be told apart.
+a quiet test is not a blind one, the same times a millisecond later have to be told apart.
 """
 
 import argparse
@@ -121,9 +121,9 @@ def compare(stack, samples):
         chance = told_apart(f"{one} and {other}", times[one], times[other])
         if chance < SIGNIFICANT:
             failures.append(f"{one} and {other} names are told apart by time")
-    late = [took + 0.5 for took in times["unknown"]]
-    if told_apart("unknown and 0.5 ms later", times["unknown"], late) >= SIGNIFICANT:
-        failures.append("the test would not notice half a millisecond: this machine is too busy for it")
+    late = [took + 1 for took in times["unknown"]]
+    if told_apart("unknown and 1 ms later", times["unknown"], late) >= SIGNIFICANT:
+        failures.append("the test would not notice a millisecond: this machine is too busy for it")
     return failures
 
 
