@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::source::Problem;
+use super::problem::Problem;
 
 /// The environment as a plain map, so that two configurations can live in one process.
 pub type Environment = BTreeMap<String, String>;

@@ -9,6 +9,7 @@ mod environment;
 mod given;
 mod limits;
 mod listener;
+mod problem;
 mod secret;
 mod source;
 mod token;
@@ -23,9 +24,9 @@ use tracing::level_filters::LevelFilter;
 pub use environment::{Environment, environment};
 pub use given::Given;
 pub use listener::MAX_REDIRECT_CONNECTIONS;
+pub use problem::{Problem, Problems};
 pub use secret::Secret;
 use source::Source;
-pub use source::{Problem, Problems};
 
 use crate::client::Proxies;
 use crate::cors::Origins;

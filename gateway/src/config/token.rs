@@ -142,8 +142,8 @@ fn now() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::Problems;
     use super::*;
+    use crate::config::Problems;
     use crate::token::Presented;
 
     const SECRET: &str = "hush, thirty-two bytes or more of it";
