@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use holodule_gateway::config::{Config, Problems, environment};
+use holodule_gateway::config::{Config, Problems};
 use holodule_gateway::record::log;
 use holodule_gateway::server::{Gateway, Signals};
 use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
@@ -85,8 +85,7 @@ fn main() -> ExitCode {
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn read_config(file: Option<&Path>) -> Result<Config, Problems> {
-    let (environment, problems) = environment(Path::new(".env"));
-    Problems::join(problems, Config::read(file, environment))
+    Config::load(file, Path::new(".env"))
 }
 
 fn check(file: Option<&Path>) -> Outcome {

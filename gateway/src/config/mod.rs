@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-pub use environment::{Environment, environment};
+pub use environment::Environment;
+use environment::{Overlaid, environment};
 pub use given::Given;
 pub use listener::MAX_REDIRECT_CONNECTIONS;
 pub use problem::{Problem, Problems};
@@ -106,6 +107,18 @@ pub struct Corridor {
 }
 
 impl Config {
+    /// Reads the configuration from `file` below the process's environment, which is over the
+    /// `.env` file at `dotenv`, where there is one.
+    ///
+    /// # Errors
+    /// As [`Config::read`], and every problem of `dotenv`.
+    pub fn load(file: Option<&Path>, dotenv: &Path) -> Result<Self, Problems> {
+        let Overlaid { environment, problems, warning } = environment(dotenv);
+        let mut config = Problems::join(problems, Self::read(file, environment))?;
+        config.warnings.extend(warning);
+        Ok(config)
+    }
+
     /// Reads the configuration from `file` below `environment`.
     ///
     /// # Errors

@@ -29,9 +29,14 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The warning of a file at `path`, which holds a secret, that others can get at.
+pub(super) fn exposed(path: &Path) -> Option<String> {
+    exposure(path).map(|exposure| format!("{} holds a secret and {exposure}", path.display()))
+}
+
 /// How far the mode of the file at `path` lets others at it. Its group may read it, since that is how a
 /// service is shown a secret that it cannot change.
-pub(super) fn exposure(path: &Path) -> Option<&'static str> {
+fn exposure(path: &Path) -> Option<&'static str> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     if mode & 0o004 != 0 {
         Some("can be read by every user of this machine")

@@ -16,7 +16,7 @@ use toml::{Table, Value};
 use super::environment::Environment;
 use super::given::Given;
 use super::problem::{Problem, Problems};
-use super::secret::{Secret, exposure, read_secret_file};
+use super::secret::{Secret, exposed, read_secret_file};
 
 /// The settings as they were given, and what was found wrong so far.
 #[derive(Debug)]
@@ -80,9 +80,7 @@ impl Source {
     /// Warns where others than its owner and its group can read the file at `path`, which holds a
     /// secret, or others than its owner can change it.
     pub(super) fn expect_private(&mut self, path: &Path) {
-        if let Some(exposure) = exposure(path) {
-            self.warnings.insert(format!("{} holds a secret and {exposure}", path.display()));
-        }
+        self.warnings.extend(exposed(path));
     }
 
     /// [`Source::expect_private`] for the configuration file itself, which holds one.

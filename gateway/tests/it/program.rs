@@ -34,6 +34,7 @@ fn folder() -> TempDir {
     write("cert.pem", &certificates().leaf);
     write("key.pem", &certificates().key);
     write(".env", &format!("JWT_SECRET_KEY='{}'\nREVOCATION_ENABLED=false\n", token::secret()));
+    fs::set_permissions(folder.path().join(".env"), fs::Permissions::from_mode(0o600)).unwrap();
     write(
         "gateway.toml",
         "https_addr = '127.0.0.1:0'\nops_addr = '127.0.0.1:0'\nannounce_file = 'announced.json'\n\
@@ -280,11 +281,16 @@ async fn sighup_puts_a_new_configuration_in_force_and_a_bad_one_changes_nothing(
 #[test]
 fn check_warns_of_secrets_that_others_can_read() {
     let folder = folder();
-    let key = folder.path().join("key.pem");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-    let told = text(&check(folder.path(), &[]).stdout);
-    assert!(told.contains("warning: key.pem holds a secret and can be read by every user of this machine\n"), "{told}");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let set_mode = |name: &str, mode: u32| {
+        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for name in ["key.pem", ".env"] {
+        set_mode(name, 0o644);
+        let told = text(&check(folder.path(), &[]).stdout);
+        let warning = format!("warning: {name} holds a secret and can be read by every user of this machine\n");
+        assert!(told.contains(&warning), "{told}");
+        set_mode(name, 0o600);
+    }
     let told = text(&check(folder.path(), &[]).stdout);
     assert!(!told.contains("warning"), "{told}");
 }
