@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Floods of HTTP/2 frames at volume: does memory stay bounded, and are good clients served?
+
+  ops/torture/floods.py [--quick]
+
+Rapid reset, resets that the gateway is provoked to (MadeYouReset), CONTINUATION, PING and SETTINGS with their
+answers read and left unread, and HPACK bombs; each for 20 s (4 s by --quick) over 16 connections, which are made
+anew as often as the gateway ends them. Meanwhile good clients send 50 requests a second. All of theirs have to be
+answered 200, and the gateway's memory may grow by no more than 256 MiB and the flood's buffers of the
+kernel are not counted. The p99 is told and not judged: attackers and gateway share this machine's cores.
+"""
+
+import argparse
+import multiprocessing
+import select
+import socket
+import ssl
+import sys
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "checks"))
+
+import frames
+from good import Good, failed, p99
+from support import CA, running_stack
+from watch import Watch
+
+FORK = multiprocessing.get_context("fork")
+SECONDS, QUICK_SECONDS = 20, 4
+PROCESSES, THREADS = 2, 8
+GROWTH = 256  # MiB
+DAY = "/holodules/20201209"
+BATCH = 50  # frames, or pairs of them, in one write
+ENDED = frames.END_HEADERS | frames.END_STREAM
+
+
+def streams():
+    """The numbers of a client's streams."""
+    yield from range(1, 2**31, 2)
+
+
+def rapid_reset():
+    block, cancel = frames.request(DAY), (8).to_bytes(4, "big")
+    numbers = streams()
+    while True:
+        yield b"".join(
+            frames.frame(frames.HEADERS, ENDED, number, block) + frames.frame(frames.RST_STREAM, 0, number, cancel)
+            for number, _ in zip(numbers, range(BATCH))
+        )
+
+
+def made_you_reset():
+    block, nothing = frames.request(DAY), bytes(4)  # a WINDOW_UPDATE of 0 is an error of its stream
+    numbers = streams()
+    while True:
+        yield b"".join(
+            frames.frame(frames.HEADERS, ENDED, number, block) + frames.frame(frames.WINDOW_UPDATE, 0, number, nothing)
+            for number, _ in zip(numbers, range(BATCH))
+        )
+
+
+def continuation():
+    yield frames.frame(frames.HEADERS, frames.END_STREAM, 1, frames.request(DAY))
+    field = frames.literal("x-more", "a" * 8000)
+    while True:
+        yield frames.frame(frames.CONTINUATION, 0, 1, field)
+
+
+def ping():
+    while True:
+        yield frames.frame(frames.PING, 0, 0, b"torture!") * BATCH
+
+
+def settings():
+    while True:
+        yield frames.settings(table=4096) * BATCH
+
+
+def hpack_bomb():
+    """A field of 3,000 bytes put into the table, then named 4,000 times in one byte each."""
+    numbers = streams()
+    entry = b"\x40" + frames.string("x-bomb") + frames.string("b" * 3000)
+    for number in numbers:
+        named = frames.request(DAY) + (entry if number == 1 else b"") + b"\xbe" * 4000
+        yield frames.frame(frames.HEADERS, ENDED, number, named)
+
+
+# A name, what is sent, and whether the gateway's answers are read.
+FLOODS = (
+    ("rapid reset", rapid_reset, True),
+    ("MadeYouReset", made_you_reset, True),
+    ("CONTINUATION", continuation, True),
+    ("PING", ping, True),
+    ("PING, unread", ping, False),
+    ("SETTINGS", settings, True),
+    ("SETTINGS, unread", settings, False),
+    ("HPACK bomb", hpack_bomb, True),
+)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_SECONDS} s each instead of {SECONDS}")
+    seconds = QUICK_SECONDS if parser.parse_args().quick else SECONDS
+    failures = []
+    with running_stack(LISTENER_MAX_CONNECTIONS="15000", UPSTREAM_MAX_CONNECTIONS="1024", LOG_LEVEL="error") as stack:
+        watch = Watch(stack)
+        for name, flood, reads in FLOODS:
+            failures += [f"{name}: {what}" for what in one_flood(stack, watch, name, flood, reads, seconds)]
+    for failure in failures:
+        print(f"FAILED: {failure}")
+    return 1 if failures else 0
+
+
+def one_flood(stack, watch, name, flood, reads, seconds):
+    """Tells what one flood did, and gives back what must not have been."""
+    before = watch.rss()
+    with watch, Good(stack.port, CA, DAY, stack.client().login()) as good:
+        time.sleep(1)  # the first requests pay for the connections
+        began = time.monotonic()
+        time.sleep(seconds / 2)
+        flooding = time.monotonic()
+        sent, connections, refused = attack(stack.port, flood, reads, seconds)
+        ended = time.monotonic()
+        time.sleep(2)
+        after, left = watch.rss(), watch.connections() - good.settings[-1]
+    lost = failed(good.samples)
+    print(
+        f"{name}: {sent / 2**20:.1f} MiB over {connections} connections, {refused} not let in; "
+        f"good {len(good.samples) - lost} ok, {lost} failed, "
+        f"p99 {p99(good.within(began, flooding)):.1f} ms quiet, {p99(good.within(flooding, ended)):.1f} ms during; "
+        f"RSS {before:.0f} before, {watch.peak:.0f} peak, {after:.0f} MiB after",
+        flush=True,
+    )
+    wrong = []
+    if not sent or not connections:
+        wrong.append("nothing was sent")
+    if lost:
+        wrong.append(f"{lost} good requests failed")
+    if watch.peak > before + GROWTH:
+        wrong.append(f"memory grew by {watch.peak - before:.0f} MiB; {GROWTH} are allowed")
+    if left > 0:
+        wrong.append(f"{left} connections of the flood are still open")
+    return wrong
+
+
+def attack(port, flood, reads, seconds):
+    """Bytes sent, connections made, and connections that came to nothing, by all attackers together."""
+    ends = time.monotonic() + seconds
+    pipes, processes = [], []
+    for number in range(PROCESSES):
+        ours, theirs = FORK.Pipe(duplex=False)
+        process = FORK.Process(target=attackers, args=(theirs, port, flood, reads, ends, number), daemon=True)
+        process.start()
+        theirs.close()
+        pipes.append(ours)
+        processes.append(process)
+    totals = [sum(column) for column in zip(*(pipe.recv() for pipe in pipes))]
+    for process in processes:
+        process.join()
+    return totals
+
+
+def attackers(pipe, port, flood, reads, ends, number):
+    """One process of them."""
+    counts = [[0, 0, 0] for _ in range(THREADS)]
+    threads = [
+        threading.Thread(target=attacker, args=(port, flood, reads, ends, f"127.2.{number}.{thread + 1}", counts[thread]))
+        for thread in range(THREADS)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pipe.send([sum(column) for column in zip(*counts)])
+
+
+def attacker(port, flood, reads, ends, address, counts):
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_NONE
+    tls.set_alpn_protocols(["h2"])
+    while time.monotonic() < ends:
+        try:
+            plain = socket.create_connection(("127.0.0.1", port), timeout=5, source_address=(address, 0))
+            connection = tls.wrap_socket(plain, server_hostname="localhost")
+        except OSError:
+            counts[2] += 1
+            time.sleep(0.05)
+            continue
+        counts[1] += 1
+        with connection:
+            connection.setblocking(False)
+            counts[0] += pour(connection, flood(), reads, ends)
+
+
+def pour(connection, parts, reads, ends):
+    """Sends as fast as is taken until the connection or the time ends. The bytes that were taken."""
+    sent, waiting = 0, frames.PREFACE + frames.settings()
+    while time.monotonic() < ends:
+        try:
+            if reads:
+                drain(connection)
+            taken = connection.send(waiting)
+            sent, waiting = sent + taken, waiting[taken:] or next(parts)
+        except ssl.SSLWantWriteError:
+            select.select([connection] if reads else [], [connection], [], 0.1)
+        except OSError:
+            break
+    return sent
+
+
+def drain(connection):
+    """Takes and forgets what there is."""
+    try:
+        while connection.recv(65536):
+            pass
+        raise ConnectionResetError
+    except ssl.SSLWantReadError:
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())
