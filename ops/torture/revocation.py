@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""How long a user is let in after having been deleted, disabled or given a new password.
+
+  ops/torture/revocation.py [--quick]
+
+100 changes (15 by --quick) on each of: the backend's admin side over the embedded store, a
+single MongoDB and a replica set of three, both changed by hand. The time runs from before the change is
+sent until the first 401, which is asked for every 5 ms. All have to be under a second.
+"""
+
+import argparse
+import base64
+import contextlib
+import hashlib
+import hmac
+import http.client
+import importlib.machinery
+import importlib.util
+import json
+import random
+import ssl
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "checks"))
+
+from support import CA, ROOT, child, running_stack
+
+CHANGES, QUICK_CHANGES = 100, 15
+LONGEST = 1.0  # seconds
+DAY = "/holodules/20201209"
+SECRET = "k" * 32
+KINDS = ("disabled", "deleted", "new password")
+
+SETTINGS = {
+    "JWT_SECRET_KEY": SECRET,
+    "LIMIT_ADDRESS_RATE": "0",
+    "LIMIT_IDENTITY_RATE": "0",
+    "LOG_LEVEL": "error",
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_CHANGES} changes each instead of {CHANGES}")
+    count = QUICK_CHANGES if parser.parse_args().quick else CHANGES
+    failures = []
+    with running_stack(**SETTINGS) as stack:
+        failures += measure("by the admin side", stack, Admin(stack.addresses()["admin"]), count)
+    for name, options in (("by hand, a single MongoDB", []), ("by hand, a replica set", ["--replicas", "3"])):
+        server = child([ROOT / "ops/mongod", "run", *options])
+        with server as url, running_stack(STORE=url, **SETTINGS) as stack, Database(url) as database:
+            failures += measure(name, stack, database, count)
+    for failure in failures:
+        print(f"FAILED: {failure}")
+    return 1 if failures else 0
+
+
+class Admin:
+    """Users over the backend's admin side."""
+
+    def __init__(self, address):
+        host, _, port = address.rpartition(":")
+        self.connection = http.client.HTTPConnection(host, int(port), timeout=20)
+
+    def send(self, method, path, body=None):
+        text = json.dumps(body) if body is not None else None
+        self.connection.request(method, path, text, {"Content-Type": "application/json"})
+        answer = self.connection.getresponse()
+        answer.read()
+        if answer.status not in (201, 204):
+            raise AssertionError(f"{method} {path}: {answer.status}")
+
+    def add(self, name):
+        self.send("POST", "/users", {"username": name, "password": "some password"})
+
+    def change(self, kind, name):
+        if kind == "disabled":
+            self.send("PATCH", f"/users/{name}", {"disabled": True})
+        elif kind == "deleted":
+            self.send("DELETE", f"/users/{name}")
+        else:
+            self.send("PUT", f"/users/{name}/password", {"password": "another one"})
+
+
+class Database:
+    """Users as somebody changes them in MongoDB itself."""
+
+    def __init__(self, url):
+        loader = importlib.machinery.SourceFileLoader("mongod", str(ROOT / "ops/mongod"))
+        mongod = importlib.util.module_from_spec(importlib.util.spec_from_loader("mongod", loader))
+        loader.exec_module(mongod)
+        self.client = mongod.import_driver().MongoClient(url)
+        self.users = self.client.get_default_database()["users"]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.client.close()
+
+    def add(self, name):
+        self.users.insert_one({"id": name, "username": name, "password": "some password"})
+
+    def change(self, kind, name):
+        if kind == "deleted":
+            self.users.delete_one({"username": name})
+            return
+        update = {"disabled": True} if kind == "disabled" else {"password": "another one"}
+        self.users.update_one({"username": name}, {"$set": update})
+
+
+def token(name):
+    """A token as the gateway would make it now."""
+    now = int(time.time())
+    parts = ({"typ": "JWT", "alg": "HS256"}, {"exp": now + 300, "iat": now, "nbf": now, "identity": name})
+    signed = b".".join(unpadded(json.dumps(part).encode()) for part in parts)
+    return b".".join((signed, unpadded(hmac.digest(SECRET.encode(), signed, hashlib.sha256)))).decode()
+
+
+def unpadded(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def measure(name, stack, users, count):
+    """Makes the changes one after the other and tells how long each took to be heard of."""
+    tls = ssl.create_default_context(cafile=CA)
+    drawn = random.Random(7)  # noqa: S311 -- a moment, and no secret
+    times, failures = {kind: [] for kind in KINDS}, []
+    with contextlib.closing(http.client.HTTPSConnection("localhost", stack.port, timeout=20, context=tls)) as gateway:
+
+        def status(bearer):
+            gateway.request("GET", DAY, headers={"Authorization": f"Bearer {bearer}"})
+            answer = gateway.getresponse()
+            answer.read()
+            return answer.status
+
+        changed = [f"changed{number:04}" for number in range(count)]
+        for user in changed:
+            users.add(user)
+        # A token of the second in which its user came to be is none of this user's.
+        time.sleep(3)
+        for number, user in enumerate(changed):
+            kind, bearer = KINDS[number % len(KINDS)], token(user)
+            if (answer := status(bearer)) != 200:
+                return [f"{name}: {user} is answered {answer} before anything is changed"]
+            time.sleep(drawn.uniform(0, 0.5))  # whenever in the round of whoever looks
+            began = time.monotonic()
+            users.change(kind, user)
+            while (answer := status(bearer)) == 200 and time.monotonic() < began + 10:
+                time.sleep(0.005)
+            times[kind].append(time.monotonic() - began)
+            if answer != 401:
+                failures.append(f"{name}: {user}, {kind}, is answered {answer}")
+    every = sorted(sum(times.values(), []))
+    slowest = ", ".join(f"{kind} {max(spans) * 1000:.0f}" for kind, spans in times.items())
+    print(
+        f"{name}: {len(every)} changes, refused after {statistics.median(every) * 1000:.0f} ms in the median, "
+        f"{every[-1] * 1000:.0f} ms at most ({slowest})",
+        flush=True,
+    )
+    if every[-1] >= LONGEST:
+        failures.append(f"{name}: one was let in for {every[-1]:.2f} s; {LONGEST} are allowed")
+    return failures
+
+
+if __name__ == "__main__":
+    sys.exit(main())
