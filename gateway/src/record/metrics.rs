@@ -91,6 +91,11 @@ impl Metrics {
     /// Two metrics of one name: a mistake in this file.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
         let counters = |name: &str, help: &str, labels: &[&str]| {
             let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counters.clone()))?;
@@ -112,26 +117,24 @@ impl Metrics {
             registry.register(Box::new(histograms.clone()))?;
             Ok::<_, prometheus::Error>(histograms)
         };
-        let lost = IntCounter::new("gateway_log_lines_lost_total", "Log lines lost because their reader stalled.")?;
-        registry.register(Box::new(lost.clone()))?;
-        let streams = IntCounter::new(
-            "gateway_http2_streams_refused_total",
-            "Requests of HTTP/2 connections that had too many at once.",
-        )?;
-        registry.register(Box::new(streams.clone()))?;
-        let ages = Opts::new("gateway_revocation_feed_age_seconds", "Since revocations were last heard of.");
+        let ages = Opts::new(
+            "gateway_revocation_feed_age_seconds",
+            "Seconds since revocations were last heard of; +Inf before.",
+        );
         let ages = GaugeVec::new(ages, &[])?;
         registry.register(Box::new(ages.clone()))?;
-        let metrics = Self {
-            streams_refused: streams,
+        gauges("gateway_build_info", "The version that runs; always 1.", &["version"])?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        Ok(Self {
             requests: counters("gateway_requests_total", "Requests answered.", &["route", "method", "status_class"])?,
             durations: histograms(
                 "gateway_request_duration_seconds",
-                "From the request's head to the end of its answer.",
+                "Seconds from the request's head to the end of its answer.",
             )?,
             upstream_durations: histograms(
                 "gateway_upstream_duration_seconds",
-                "From asking the backend to the end of its answer.",
+                "Seconds from asking the backend to the end of its answer.",
             )?,
             in_flight: gauge("gateway_requests_in_flight", "Requests being answered.")?,
             logins: counters("gateway_logins_total", "Logins by what became of them.", &["result"])?,
@@ -166,6 +169,10 @@ impl Metrics {
                 "Connections closed for want of a request.",
                 &["reason"],
             )?,
+            streams_refused: counter(
+                "gateway_http2_streams_refused_total",
+                "Requests of HTTP/2 connections that had too many at once.",
+            )?,
             certificate_expiry: gauges(
                 "gateway_certificate_expiry_timestamp_seconds",
                 "When each certificate stops being valid, by its place in the configuration and its first name.",
@@ -187,12 +194,9 @@ impl Metrics {
                 "Identities whose standing is remembered.",
                 &[],
             )?,
-            log_lines_lost: lost,
+            log_lines_lost: counter("gateway_log_lines_lost_total", "Log lines lost because their reader stalled.")?,
             registry,
-        };
-        let build = gauges_for_build(&metrics.registry)?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Ok(metrics)
+        })
     }
 
     /// Makes the series of these labels, so that a rate over the first event is no gap.
@@ -338,12 +342,6 @@ impl Metrics {
     pub fn log_lines_lost(&self, total: u64) {
         self.log_lines_lost.inc_by(total.saturating_sub(self.log_lines_lost.get()));
     }
-}
-
-fn gauges_for_build(registry: &Registry) -> prometheus::Result<IntGaugeVec> {
-    let build = IntGaugeVec::new(Opts::new("gateway_build_info", "The version that runs; always 1."), &["version"])?;
-    registry.register(Box::new(build.clone()))?;
-    Ok(build)
 }
 
 /// A request being answered; dropping it ends the count, however the request ended.
