@@ -123,7 +123,7 @@ impl Flow {
             return Passage::Answered(self.log_out(session, ctx, revocation, target.body).await);
         }
         let may_use = |route: &Route| principal.may_use(&route.name);
-        let matched = self.routes.find_among(may_use, &request.method, &path, target.query.as_deref());
+        let matched = self.routes.find(may_use, &request.method, &path, target.query.as_deref());
         let matched = match matched {
             Ok(matched) => matched,
             Err(no_match) => return ctx.refuse("route", no_match.into()),

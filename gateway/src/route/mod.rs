@@ -183,20 +183,12 @@ impl Table {
         self.strip_prefix.iter().find_map(|prefix| path.without(prefix)).unwrap_or(path)
     }
 
-    /// Finds the route of a request.
-    ///
-    /// # Errors
-    /// [`NoMatch`] where no route takes it.
-    pub fn find(&self, method: &Method, path: &CanonicalPath<'_>, query: Option<&str>) -> Result<Matched, NoMatch> {
-        self.find_among(|_| true, method, path, query)
-    }
-
-    /// [`Table::find`] for somebody to whom only the routes that `may_use` allows exist.
+    /// Finds the route of a request by somebody to whom only the routes that `may_use` allows exist.
     ///
     /// # Errors
     /// [`NoMatch`] where no route takes the request. One that is not allowed is told as no path,
     /// whatever the method, and no later route takes its place.
-    pub fn find_among(
+    pub fn find(
         &self,
         may_use: impl Fn(&Route) -> bool,
         method: &Method,
@@ -266,7 +258,7 @@ mod tests {
     fn target(method: &Method, path: &str, query: Option<&str>) -> Result<String, NoMatch> {
         let table = table();
         let path = table.strip(CanonicalPath::parse(path).unwrap());
-        table.find(method, &path, query).map(|matched| matched.target)
+        table.find(|_| true, method, &path, query).map(|matched| matched.target)
     }
 
     #[test]
