@@ -1,5 +1,6 @@
 """The two commands: ops/run as its users meet it."""
 
+import base64
 import json
 import os
 import re
@@ -249,6 +250,12 @@ class Variants(unittest.TestCase):
                            TLS_PRIVATE_KEY=str(ROOT / "certs/dev/key.pem")) as stack:  # fmt: skip
             self.assertFalse((stack.folder / "jwt_secret_key").exists())
             stack.client().login()
+
+    def test_given_keys_with_names_are_used_alone(self):
+        with running_stack(KEY=f"[{{ kid = 'first', secret = '{'k' * 32}' }}]") as stack:
+            self.assertFalse((stack.folder / "jwt_secret_key").exists())
+            header = stack.client().login().split(".")[0]
+            self.assertEqual(json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"], "first")
 
     def test_the_lines_that_it_prints_work_as_they_stand(self):
         stack = Stack()
