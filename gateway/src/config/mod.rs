@@ -131,14 +131,16 @@ impl Config {
     /// [`Config::read`] for a process that may have so many descriptors.
     fn read_within(file: Option<&Path>, environment: Environment, descriptors: u64) -> Result<Self, Problems> {
         let mut source = Source::read(file, environment);
-        let https_addr = source.get_or("https_addr", SocketAddr::from(([127, 0, 0, 1], 8443)));
-        let http_addr: Option<SocketAddr> = source.get("http_addr");
-        let acme_challenges: Option<PathBuf> = source.get("acme_challenges");
+        let https_addr = source.parse("https_addr", socket_address);
+        let https_addr = https_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8443)));
+        let http_addr = source.parse_unless_empty("http_addr", socket_address);
+        let acme_challenges = source.parse_unless_empty("acme_challenges", str::parse::<PathBuf>);
         if acme_challenges.is_some() && http_addr.is_none() {
             source.problem("acme_challenges", "is shown by the redirect listener, which http_addr turns on");
         }
-        let ops_addr = source.get_or("ops_addr", SocketAddr::from(([127, 0, 0, 1], 9180)));
-        let announce_file = source.get("announce_file");
+        let ops_addr = source.parse("ops_addr", socket_address);
+        let ops_addr = ops_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9180)));
+        let announce_file = source.parse_unless_empty("announce_file", str::parse::<PathBuf>);
         let identities = certificates::read(&mut source);
         let proxies = listener::read_proxies(&mut source);
         let listener = listener::read(&mut source, &proxies);
@@ -277,12 +279,24 @@ fn read_origins(source: &mut Source) -> Origins {
     origins
 }
 
+/// Where a listener is bound. Names are none, since one may stand for several addresses.
+fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "must be an IP address with a port, as in 127.0.0.1:8443 or [::]:443")
+}
+
 fn read_routes(source: &mut Source) -> Option<Table> {
     let before = source.problems();
-    let settings: Vec<route::Settings> = source.get("route").unwrap_or_else(route::shipped);
+    // Read one by one, so that each that is wrong is told by its number.
+    let settings: Vec<Result<route::Settings, String>> = match source.get::<Vec<toml::Value>>("route") {
+        None => route::shipped().into_iter().map(Ok).collect(),
+        Some(tables) => {
+            let read = |table: toml::Value| table.try_into().map_err(|error| error.message().to_owned());
+            tables.into_iter().map(read).collect()
+        }
+    };
     let mut routes: Vec<Arc<Route>> = Vec::new();
-    for (index, settings) in settings.iter().enumerate() {
-        match Route::try_from(settings) {
+    for (index, settings) in settings.into_iter().enumerate() {
+        match settings.and_then(|settings| Route::try_from(&settings).map_err(|error| error.to_string())) {
             Ok(route) if route::RESERVED_NAMES.contains(&route.name.as_str()) => {
                 source.problem(&format!("route[{index}].name"), format!("{:?} is the gateway's own", route.name));
             }
@@ -290,7 +304,7 @@ fn read_routes(source: &mut Source) -> Option<Table> {
                 source.problem(&format!("route[{index}].name"), format!("{:?} stands twice", route.name));
             }
             Ok(route) => routes.push(Arc::new(route)),
-            Err(error) => source.problem(&format!("route[{index}]"), error.to_string()),
+            Err(reason) => source.problem(&format!("route[{index}]"), reason),
         }
     }
     let prefixes: Vec<String> = source.get_or("strip_prefix", Vec::new());

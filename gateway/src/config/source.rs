@@ -135,6 +135,15 @@ impl Source {
         parse(&text).map_err(|error| self.problem(key, error.to_string())).ok()
     }
 
+    /// [`Source::parse`], where an empty text turns off what the key is for.
+    pub(super) fn parse_unless_empty<T, E: fmt::Display>(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        self.parse(key, |text| (!text.is_empty()).then(|| parse(text)).transpose()).flatten()
+    }
+
     /// A number of `key` within `range`, or `default`.
     pub(super) fn number(&mut self, key: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
         let value = self.get_or(key, default);

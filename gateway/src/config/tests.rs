@@ -63,6 +63,23 @@ fn a_short_secret_is_refused_wherever_it_comes_from() {
 }
 
 #[test]
+fn an_address_is_told_in_the_words_of_an_operator_and_each_wrong_route_by_its_number() {
+    let problems = read(
+        "https_addr = 'localhost:8443'\n[[route]]\nname = 'a'\npath = '/a'\n[[route]]\nmethods = ['GET']\npath = 'b'\n",
+        &[("HTTP_ADDR", "80"), ("OPS_ADDR", "")],
+    )
+    .err()
+    .unwrap();
+    for key in ["https_addr", "http_addr", "ops_addr"] {
+        let told: Vec<_> = problems.0.iter().filter(|problem| problem.key == key).collect();
+        assert_eq!(told.len(), 1, "{problems}");
+        assert_eq!(told[0].reason, "must be an IP address with a port, as in 127.0.0.1:8443 or [::]:443");
+    }
+    assert!(problems.to_string().contains("route[0]: missing field `methods`"), "{problems}");
+    assert!(keys_of(&problems).contains(&"route[1]"), "{problems}");
+}
+
+#[test]
 fn routes_can_come_from_the_environment() {
     let problems = read("", &[("ROUTE", "[{ methods = ['GET'], path = 'a' }]")]).err().unwrap();
     assert!(keys_of(&problems).contains(&"route[0]"), "{problems}");
@@ -136,15 +153,19 @@ fn the_reference_holds_every_key_at_its_default() {
     // Without those that have no default; and the workers follow the machine.
     let workers = std::thread::available_parallelism().unwrap().get();
     let settings = reference().replace("workers = 2", &format!("workers = {workers}"));
-    let settings: Vec<_> =
-        settings.lines().filter(|line| !line.ends_with("= \"\"") && *line != "[[certificate]]").collect();
+    let has_default =
+        |line: &&str| *line != "[[certificate]]" && *line != "certificate = \"\"" && *line != "private_key = \"\"";
+    let settings: Vec<_> = settings.lines().filter(has_default).collect();
     std::fs::write(&file, settings.join("\n")).unwrap();
     let written = Config::read_within(Some(&file), environment.clone(), u64::MAX)
         .map_err(|problems| problems.to_string())
         .unwrap();
     let default = Config::read_within(None, environment, u64::MAX).map_err(|problems| problems.to_string()).unwrap();
     assert_eq!(written.https_addr, default.https_addr);
+    assert_eq!(written.http_addr, default.http_addr);
+    assert_eq!(written.acme_challenges, default.acme_challenges);
     assert_eq!(written.ops_addr, default.ops_addr);
+    assert_eq!(written.announce_file, default.announce_file);
     assert_eq!(written.listener, default.listener);
     assert_eq!(written.proxies, default.proxies);
     assert_eq!(written.corridor, default.corridor);
