@@ -107,7 +107,7 @@ fn new_static_token(name: &str, routes: &[String], expires: Option<OffsetDateTim
     // Made as the configuration makes it, so that what is printed can stand there.
     StaticToken::new(name, sha256, Routes::All, None).map_err(|error| format!("{name:?} {error}"))?;
     let mut out = io::stdout();
-    writeln!(out, "# The token. It is nowhere kept and cannot be shown again:\n{token}\n")?;
+    writeln!(out, "# The token. It is kept nowhere and cannot be shown again:\n{token}\n")?;
     writeln!(out, "# For the gateway's configuration, which is read again on SIGHUP:\n[[static_token]]")?;
     // A JSON string is one of TOML as well.
     writeln!(out, "name = {}\nsha256 = \"{sha256}\"", serde_json::to_string(name)?)?;

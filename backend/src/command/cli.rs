@@ -143,22 +143,23 @@ pub enum UserCommand {
         /// The new user's name: 1 to 128 bytes, no control characters.
         name: String,
     },
-    /// Change a user's password; asks for it, or reads it as one line of standard input
+    /// Change a user's password, which ends their tokens; asks for it, or reads it as one line of standard
+    /// input
     Passwd {
         /// The user's name.
         name: String,
     },
-    /// Keep a user from logging in
+    /// Keep a user from logging in, and let their tokens open nothing
     Disable {
         /// The user's name.
         name: String,
     },
-    /// Let a disabled user log in again
+    /// Let a disabled user log in again; tokens that have not expired are good again, too
     Enable {
         /// The user's name.
         name: String,
     },
-    /// Remove a user for good
+    /// Remove a user for good, and end their tokens
     Delete {
         /// The user's name.
         name: String,
