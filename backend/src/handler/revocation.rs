@@ -35,6 +35,8 @@ struct Account<'a> {
     active: bool,
     password_changed_at: Option<i64>,
     logged_out: &'a [TokenId],
+    /// The feed that tells when this no longer holds; there may be other backends.
+    feed: &'a str,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +66,7 @@ pub(crate) async fn check(app: &App, parts: &Parts, incoming: Incoming) -> Handl
             active: status.active,
             password_changed_at: status.password_changed_at,
             logged_out: &status.logged_out,
+            feed: app.revocation.feed_id(),
         },
     );
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -60,6 +60,8 @@ impl Drop for Running {
 /// What the handlers and the watching task share.
 #[derive(Debug)]
 struct Shared {
+    /// Of this process and no other.
+    id: String,
     feed: Feed,
     watched: Mutex<Watched>,
     /// When the last look that succeeded began.
@@ -93,12 +95,19 @@ impl Revocation {
     pub fn start(store: Store) -> Result<Self, NoRandomness> {
         let id = hex::random_id()?;
         let shared = Arc::new(Shared {
+            id: id.clone(),
             feed: Feed::new(&id),
             watched: Mutex::new(Watched::new(WATCHED_LIMIT, WATCHED_IDLE)),
             looked: Mutex::new(None),
         });
         let task = tokio::spawn(watch::run(store, Arc::clone(&shared), id)).abort_handle();
         Ok(Self { running: Arc::new(Running { shared, task }) })
+    }
+
+    /// What the feed of this process is known by: 32 hexadecimal digits, which stand in its
+    /// first line. No other feed tells what becomes of the identities that are asked about here.
+    pub fn feed_id(&self) -> &str {
+        &self.running.shared.id
     }
 
     /// What holds for the tokens of `identity`, which is watched from this moment. `now` is in

@@ -11,8 +11,8 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 /// What the feed tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// It begins.
-    Begins,
+    /// It begins, and is known by this.
+    Begins(String),
     /// Every change up to just now has been told.
     Beat,
     /// What was said of this identity may no longer hold.
@@ -51,7 +51,7 @@ fn event(line: &[u8]) -> Result<Event, NotAFeed> {
     let mut members = members.into_iter();
     Ok(match (members.next(), members.next()) {
         (Some((name, value)), None) => match (name.as_str(), value) {
-            ("feed", Value::String(_)) => Event::Begins,
+            ("feed", Value::String(id)) => Event::Begins(id),
             ("beat", Value::Number(_)) => Event::Beat,
             ("identity", Value::String(identity)) => Event::Changed(identity),
             _ => Event::Reset,
@@ -68,7 +68,7 @@ mod tests {
     fn events_come_whatever_pieces_the_lines_come_in() {
         let text = "{\"feed\":\"00ff\"}\n{\"beat\":1}\n{\"identity\":\"ユーザー\"}\n{\"reset\":true}\n{\"purge\":\"x\"}\n{}\n{\"beat\":2,\"a\":1}\n";
         let expected = [
-            Event::Begins,
+            Event::Begins("00ff".to_owned()),
             Event::Beat,
             Event::Changed("ユーザー".to_owned()),
             Event::Reset,

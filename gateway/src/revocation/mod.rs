@@ -2,7 +2,8 @@
 //! password since, and this token not logged out.
 //!
 //! The backend is asked once for each identity, and what it says is kept. Its feed then names
-//! whatever changes, so that a change is heard of within a second; what a broken feed could not
+//! whatever changes of what that very process was asked about (so what another one says is used
+//! once, and not kept), so that a change is heard of within a second; what a broken feed could not
 //! tell is asked for again as soon as it is whole. Until then what is remembered serves, as long
 //! as [`Settings::max_age`] allows: the loss of a backend is no loss of its users. Where nothing
 //! has been heard of for too long, nobody knows, and that is never taken for a yes or a no.
@@ -12,9 +13,10 @@ mod standing;
 mod table;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
@@ -25,8 +27,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::token::Verified;
 use crate::upstream::{Client, Outgoing};
 use feed::{Event, Lines};
-use standing::Standing;
-use table::{Answer, Found, Table, Ticket};
+use standing::{Standing, Told};
+use table::{Answer, Found, Keep, Table, Ticket};
 
 /// The most that is read of an answer about one identity, in bytes: a thousand logged-out tokens
 /// at their longest.
@@ -87,6 +89,10 @@ struct Inner {
     started: Instant,
     /// When the feed last beat, in milliseconds from `started`; [`NEVER`] before it did.
     beat: AtomicU64,
+    /// The feed that is followed, or was last.
+    followed: ArcSwap<String>,
+    /// Whether the log has been told that another backend answers than the one that is followed.
+    told_of_others: AtomicBool,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -95,7 +101,15 @@ impl Revocation {
     /// Nothing is known yet; `backend` will be asked.
     pub fn new(backend: Client, settings: Settings) -> Self {
         let table = Table::new(settings.capacity);
-        Self(Arc::new(Inner { settings, backend, table, started: Instant::now(), beat: AtomicU64::new(NEVER) }))
+        Self(Arc::new(Inner {
+            settings,
+            backend,
+            table,
+            started: Instant::now(),
+            beat: AtomicU64::new(NEVER),
+            followed: ArcSwap::default(),
+            told_of_others: AtomicBool::new(false),
+        }))
     }
 
     /// Whether `token`, which is good, still opens the door.
@@ -183,12 +197,17 @@ impl Revocation {
             };
             let Ok(events) = lines.take(&piece) else { return "it is none".to_owned() };
             for event in events {
-                if !has_begun && event != Event::Begins {
+                if !has_begun && !matches!(event, Event::Begins(_)) {
                     return "it has no beginning".to_owned();
                 }
                 has_begun = true;
                 match event {
-                    Event::Begins | Event::Reset => in_doubt = true,
+                    Event::Begins(id) => {
+                        self.0.followed.store(Arc::new(id));
+                        self.0.told_of_others.store(false, Ordering::Relaxed);
+                        in_doubt = true;
+                    }
+                    Event::Reset => in_doubt = true,
                     Event::Changed(identity) => self.0.table.forget(&identity),
                     Event::Beat => {
                         // Only now can everybody be asked about again.
@@ -239,13 +258,31 @@ impl Revocation {
             Ok(request) => self.0.backend.send(request, MAX_ANSWER_BYTES).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        let standing = told.and_then(|answer| match answer.status() {
-            StatusCode::OK => Standing::parse(answer.body(), identity).ok_or_else(|| "an odd answer".to_owned()),
+        let told = told.and_then(|answer| match answer.status() {
+            StatusCode::OK => {
+                let Told { standing, feed } =
+                    Told::parse(answer.body(), identity).ok_or_else(|| "an odd answer".to_owned())?;
+                Ok((Arc::new(standing), self.keep(&feed)))
+            }
             // What it says of an identity that could be no user's.
-            StatusCode::BAD_REQUEST => Ok(Standing::nobody()),
+            StatusCode::BAD_REQUEST => Ok((Arc::new(Standing::nobody()), Keep::Yes)),
             status => Err(format!("status {}", status.as_u16())),
         });
-        self.0.table.settle(identity, ticket, standing.map(Arc::new).map_err(Arc::from));
+        self.0.table.settle(identity, ticket, told.map_err(Arc::from));
+    }
+
+    /// Whether an answer is kept that holds until `feed` says otherwise. Where several backends
+    /// stand behind one address, the one that was asked need not be the one that is followed.
+    fn keep(&self, feed: &str) -> Keep {
+        if **self.0.followed.load() == *feed {
+            return Keep::Yes;
+        }
+        if !self.0.told_of_others.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "another backend answers than the one whose feed is followed: nothing it says is remembered"
+            );
+        }
+        Keep::No
     }
 }
 

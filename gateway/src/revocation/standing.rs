@@ -6,6 +6,14 @@ use serde_json::Value;
 
 use crate::token::{Verified, json_object};
 
+/// The backend's answer about one identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) standing: Standing,
+    /// The feed that tells when it no longer holds.
+    pub(super) feed: String,
+}
+
 /// What the backend said of one identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
@@ -17,12 +25,7 @@ pub(super) struct Standing {
     logged_out: BTreeSet<Box<str>>,
 }
 
-impl Standing {
-    /// Of whom there is none.
-    pub(super) fn nobody() -> Self {
-        Self::default()
-    }
-
+impl Told {
     /// Reads the backend's answer about `identity`. `None` is no such answer: a member that is
     /// missing, of another type, or about somebody else.
     pub(super) fn parse(body: &[u8], identity: &str) -> Option<Self> {
@@ -37,7 +40,15 @@ impl Standing {
         };
         let ids = answer.get("logged_out")?.as_array()?.iter();
         let logged_out = ids.map(|id| id.as_str().map(Box::from)).collect::<Option<_>>()?;
-        Some(Self { active, password_changed_at, logged_out })
+        let feed = answer.get("feed")?.as_str()?.to_owned();
+        Some(Self { standing: Standing { active, password_changed_at, logged_out }, feed })
+    }
+}
+
+impl Standing {
+    /// Of whom there is none.
+    pub(super) fn nobody() -> Self {
+        Self::default()
     }
 
     /// Whether `token` still opens the door. One of the second in which the password was changed
@@ -59,7 +70,9 @@ mod tests {
     }
 
     fn standing(rest: &str) -> Option<Standing> {
-        Standing::parse(format!(r#"{{"identity":"user01",{rest}}}"#).as_bytes(), "user01")
+        let told = Told::parse(format!(r#"{{"identity":"user01",{rest},"feed":"a"}}"#).as_bytes(), "user01")?;
+        assert_eq!(told.feed, "a");
+        Some(told.standing)
     }
 
     #[test]
@@ -105,8 +118,11 @@ mod tests {
         ] {
             assert_eq!(standing(rest), None, "{rest}");
         }
-        let whole = br#"{"identity":"user02","active":true,"password_changed_at":null,"logged_out":[]}"#;
-        assert_eq!(Standing::parse(whole, "user01"), None, "about somebody else");
-        assert_eq!(Standing::parse(b"[]", "user01"), None);
+        let whole = br#"{"identity":"user02","active":true,"password_changed_at":null,"logged_out":[],"feed":"a"}"#;
+        assert_eq!(Told::parse(whole, "user01"), None, "about somebody else");
+        assert!(Told::parse(whole, "user02").is_some());
+        let unfollowed = br#"{"identity":"user02","active":true,"password_changed_at":null,"logged_out":[]}"#;
+        assert_eq!(Told::parse(unfollowed, "user02"), None, "of no feed");
+        assert_eq!(Told::parse(b"[]", "user01"), None);
     }
 }

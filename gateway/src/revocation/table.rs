@@ -28,6 +28,15 @@ pub(super) enum Answer {
     Overtaken,
 }
 
+/// Whether an answer is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Until it is forgotten.
+    Yes,
+    /// It holds for those who wait for it, and nobody would tell when it no longer does.
+    No,
+}
+
 /// What the table says of an identity.
 pub(super) enum Found {
     /// It is known.
@@ -101,17 +110,21 @@ impl Table {
         Found::Unknown(Ticket { number, answer: asking })
     }
 
-    /// Notes what the backend said of `identity`, and tells whoever waits for it. What
-    /// [`Table::forget`] or [`Table::clear`] came before is neither kept nor told.
-    pub(super) fn settle(&self, identity: &Arc<str>, ticket: &Ticket, told: Result<Arc<Standing>, Arc<str>>) {
+    /// Tells whoever waits for it what the backend said of `identity`, and keeps it where it is
+    /// to be kept. What [`Table::forget`] or [`Table::clear`] came before is neither kept nor told.
+    pub(super) fn settle(&self, identity: &Arc<str>, ticket: &Ticket, told: Result<(Arc<Standing>, Keep), Arc<str>>) {
         let mut guard = self.shard(identity);
         let shard = &mut *guard;
         let holds = matches!(shard.slots.get(identity), Some(Slot::Asked { number, .. }) if *number == ticket.number);
         let answer = match told {
-            Ok(standing) if holds => {
+            Ok((standing, Keep::Yes)) if holds => {
                 shard.slots.insert(Arc::clone(identity), Slot::Known(Arc::clone(&standing)));
                 shard.order.push_back(Arc::clone(identity));
                 shard.trim(self.per_shard);
+                Answer::Told(standing)
+            }
+            Ok((standing, Keep::No)) if holds => {
+                shard.slots.remove(identity);
                 Answer::Told(standing)
             }
             Ok(_) => Answer::Overtaken,
@@ -184,7 +197,7 @@ mod tests {
     }
 
     fn tell(table: &Table, identity: &str, ticket: &Ticket) {
-        table.settle(&identity.into(), ticket, Ok(Arc::default()));
+        table.settle(&identity.into(), ticket, Ok((Arc::default(), Keep::Yes)));
     }
 
     async fn answer(mut answer: watch::Receiver<Option<Answer>>) -> Answer {
@@ -212,6 +225,20 @@ mod tests {
             assert!(!is_known(&table, "a"));
             table.forget("a");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_to_be_kept_is_told_and_the_next_asks_again() {
+        let table = Table::new(100);
+        let ticket = ask(&table, "a");
+        let Found::Awaited(awaited) = table.find(&"a".into()) else { panic!("asked twice") };
+        table.settle(&"a".into(), &ticket, Ok((Arc::default(), Keep::No)));
+        assert!(matches!(answer(awaited).await, Answer::Told(_)));
+        assert_eq!(table.len(), 0);
+        let overtaken = ask(&table, "a");
+        table.forget("a");
+        table.settle(&"a".into(), &overtaken, Ok((Arc::default(), Keep::No)));
+        assert!(matches!(answer(overtaken.answer()).await, Answer::Overtaken));
     }
 
     #[tokio::test]

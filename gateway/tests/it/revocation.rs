@@ -99,6 +99,24 @@ async fn what_the_feed_names_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn what_another_backend_says_is_not_remembered_since_its_feed_is_not_followed() {
+    let (authority, api, admin, gateway) = start(&[]).await;
+    let request = request("GET", DAY, "");
+    let standing =
+        |active: bool| json!({"active": active, "password_changed_at": null, "logged_out": [], "feed": "01"});
+    authority.set("user01", standing(true));
+    for count in 1..=3 {
+        assert_eq!(gateway.exchange(&request).await.status, 200);
+        assert_eq!(checks(&admin), count);
+    }
+    assert_eq!(gateway.metric("gateway_revocation_identities").await, Some(0.0));
+    // No line on the feed that is followed tells of it.
+    authority.set("user01", standing(false));
+    assert_revoked(&gateway.exchange(&request).await);
+    assert_eq!(api.seen().len(), 3);
+}
+
+#[tokio::test]
 async fn a_token_of_the_second_of_a_password_change_or_before_is_refused() {
     let (authority, _api, _admin, gateway) = start(&[]).await;
     let now = now();

@@ -14,7 +14,7 @@ async fn what_this_process_changes_is_told_and_then_holds() {
     let mut feed = Feed::subscribe(&service.admin).await;
     let mut other = Feed::subscribe(&service.admin).await;
     assert_eq!((feed.id.len(), &feed.id), (32, &other.id), "one id for each process");
-    assert_eq!(check(&service, "user01").await.body, format!("{}\n", nobody_text("user01")));
+    assert_eq!(check(&service, "user01").await.body, format!("{}\n", nobody_text("user01", &feed.id)));
 
     let before = now();
     let user = r#"{"username":"user01","password":"password01"}"#;
@@ -52,8 +52,8 @@ async fn what_this_process_changes_is_told_and_then_holds() {
     }
 }
 
-fn nobody_text(identity: &str) -> String {
-    format!(r#"{{"identity":"{identity}","active":false,"password_changed_at":null,"logged_out":[]}}"#)
+fn nobody_text(identity: &str, feed: &str) -> String {
+    format!(r#"{{"identity":"{identity}","active":false,"password_changed_at":null,"logged_out":[],"feed":"{feed}"}}"#)
 }
 
 #[tokio::test]

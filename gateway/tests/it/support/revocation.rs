@@ -20,6 +20,9 @@ fn active() -> Value {
     json!({"active": true, "password_changed_at": null, "logged_out": []})
 }
 
+/// What the feed of the stub is known by.
+const FEED: &str = "00";
+
 /// What the stub knows.
 #[derive(Clone)]
 pub struct Authority {
@@ -95,7 +98,7 @@ impl Authority {
 
     fn answer(&self, seen: &Seen) -> Vec<Step> {
         if seen.target == "/revocation/feed" {
-            let line = "{\"feed\":\"00\"}\n";
+            let line = format!("{}\n", json!({"feed": FEED}));
             let head = format!(
                 "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n\
                  {:x}\r\n{line}\r\n",
@@ -117,6 +120,9 @@ impl Authority {
             "/revocation/check" => {
                 let mut standing = standing.clone();
                 standing["identity"] = identity.into();
+                if standing["feed"].is_null() {
+                    standing["feed"] = FEED.into();
+                }
                 json_answer("200 OK", &standing.to_string())
             }
             "/revocation/logout" => {
