@@ -142,8 +142,10 @@ impl Flow {
             if Instant::now() >= deadlines.whole {
                 return Err(timed_out());
             }
-            let downstream = session.as_downstream_mut();
-            downstream.write_response_body(data, false).await.map_err(|error| error.into_down())?;
+            // A client that takes little at a time would hold the backend's connection as long.
+            let write = session.as_downstream_mut().write_response_body(data, false);
+            let written = timeout_at(deadlines.whole, write).await.map_err(|_| not_taken())?;
+            written.map_err(|error| error.into_down())?;
         }
         let downstream = session.as_downstream_mut();
         sender.settle(downstream, true);
@@ -222,6 +224,10 @@ impl Client {
 
 fn stalled() -> Box<Error> {
     Error::explain(ErrorType::ReadTimedout, "the client sent no more in time").into_down()
+}
+
+fn not_taken() -> Box<Error> {
+    Error::explain(ErrorType::WriteTimedout, "the client did not take the answer in time").into_down()
 }
 
 fn timed_out() -> Box<Error> {

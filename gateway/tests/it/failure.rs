@@ -119,6 +119,26 @@ async fn a_body_that_drips_is_cut_at_the_whole_requests_deadline() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_take_the_answer_is_cut_at_the_whole_requests_deadline() {
+    // More than all buffers between hold.
+    let answer = Write(answer_of_bytes(32 * 1024 * 1024));
+    let (_api, _admin, gateway) = start(move |_| vec![answer.clone()]).await;
+    let mut connection = gateway.connect().await;
+    connection.send(get(DAY, "")).await;
+    connection.read_until("\r\n\r\n").await;
+    let began = Instant::now();
+    until("the request has ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
+    // A write that stalls may do so for 30 s by itself.
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+}
+
+fn answer_of_bytes(length: usize) -> Vec<u8> {
+    let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
+    answer.resize(answer.len() + length, b'a');
+    answer
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_never_looks_whole() {
     let (_api, _admin, gateway) = start(|seen| {
         let framing = if seen.target.ends_with("chunks") {
