@@ -12,6 +12,10 @@ use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+/// Gives memory back to the system once a crowd of connections has gone.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// A TLS edge that issues and checks JSON Web Tokens.
 ///
 /// It answers POST /auth with a token once the backend has checked the credentials, and
