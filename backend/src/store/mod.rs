@@ -96,7 +96,7 @@ impl Store {
 
     /// Stores `entries` in their order, each found by its [`Identifier`]; a later
     /// one with the same identifier wins. What is stored keeps the fields that an entry
-    /// does not supply ([`Holodule::updated_by`]).
+    /// does not supply ([`crate::model::Holodule::updated_by`]).
     ///
     /// Several videos may share a key. An entry without a video is stored over the one of
     /// its key that has no video either, else over the oldest.

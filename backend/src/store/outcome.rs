@@ -59,7 +59,7 @@ pub enum LoggedOut {
 pub enum Confirmed {
     /// The user may log in with what was compared.
     Yes {
-        /// As [`AccountStatus::password_changed_at`].
+        /// As [`crate::model::AccountStatus::password_changed_at`].
         password_changed_at: Option<i64>,
     },
     /// Another value is stored by now, or the user may not log in any more.
