@@ -15,15 +15,17 @@
 //! | [`token`] | JSON Web Tokens and static tokens: made and checked |
 //! | [`revocation`] | whether the user behind a good token is still one; `POST /auth/logout` |
 //! | [`route`] | what is forwarded, and as what |
+//! | [`cache`] | answers that may be given again, without asking the backend |
 //! | [`upstream`] | the one way to the backend |
 //! | [`respond`] | the only place where answers of our own are made |
 //! | [`record`] | metrics and the access log |
 //!
 //! [`config`] turns what an operator wrote into the settings that the stages declare, and
 //! [`server`] composes them. In floors, each importing only what lies below: `server`; `flow`;
-//! `respond`; `authenticate`, `config`; `login`, `revocation`; and the rest.
+//! `respond`; `authenticate`, `config`; `login`, `revocation`, `cache`; and the rest.
 
 pub mod authenticate;
+pub mod cache;
 pub mod client;
 pub mod config;
 pub mod cors;

@@ -39,7 +39,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 ];
 
 /// Whether `name` ends with the connection of a message that has `headers`.
-fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
+pub(crate) fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
     let options = || headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
     HOP_BY_HOP.contains(name)
         || options().any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))

@@ -1,0 +1,3 @@
+//! Answers that may be given again, without asking the backend.
+
+pub mod policy;
