@@ -98,6 +98,18 @@ fn what_is_pure_knows_neither_pingora_nor_a_clock() {
 }
 
 #[test]
+fn the_rules_of_the_cache_are_told_the_time() {
+    let sources = sources();
+    let rules: Vec<_> = sources.iter().filter(|(path, _)| path.starts_with("cache/policy")).collect();
+    assert!(rules.len() > 1);
+    for (path, code) in rules {
+        for word in ["pingora", "tokio", "::now", "elapsed"] {
+            assert!(!code.contains(word), "{} mentions {word}", path.display());
+        }
+    }
+}
+
+#[test]
 fn the_scan_sees_every_way_to_import() {
     let code = code(
         "use crate::a::B;\nlet x = crate::b::c(); // crate::d\n//! crate::e\nuse crate::{f, g};\nuse holodule_gateway::h::I;\n#[cfg(test)]\nmod tests {\n    use crate::j;\n}\n",

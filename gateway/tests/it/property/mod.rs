@@ -1,5 +1,6 @@
 //! Properties that hold for whatever is sent, shown on random cases (support/random.rs).
 
+mod cache;
 mod client;
 mod configuration;
 mod head;
