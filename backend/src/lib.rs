@@ -4,16 +4,17 @@
 //! the internal network. A request comes in at [`server`], [`route`] finds its
 //! handler and makes the checks before it, [`handler`] does what was asked with
 //! [`model`], [`store`], [`password`] and [`import`], and [`respond`] shapes the
-//! answer. [`revocation`] follows what ends tokens before their time, and tells whoever
-//! subscribes to its feed. [`record`] counts and logs; [`config`] is read once at start; [`command`] is
+//! answer. [`feed`] follows what ends tokens before their time and what changes a day's
+//! answer, and tells whoever subscribes. [`record`] counts and logs; [`config`] is read once at start; [`command`] is
 //! the other side of the admin listener, for people.
 //!
 //! In floors, each importing only what lies below: `command`, `config`; `server`;
-//! `route`; `handler`; `revocation`; `respond`, `record`, `password`, `import`, `store`; `model`,
+//! `route`; `handler`; `feed`; `respond`, `record`, `password`, `import`, `store`; `model`,
 //! `hex`.
 
 pub mod command;
 pub mod config;
+pub mod feed;
 pub mod handler;
 pub mod hex;
 pub mod import;
@@ -21,7 +22,6 @@ pub mod model;
 pub mod password;
 pub mod record;
 pub mod respond;
-pub mod revocation;
 pub mod route;
 pub mod server;
 pub mod store;

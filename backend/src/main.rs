@@ -8,10 +8,10 @@ use std::sync::Arc;
 use clap::Parser;
 use holodule_backend::command::{self, Cli, Command};
 use holodule_backend::config::{Config, Problems, Source, environment};
+use holodule_backend::feed::Feed;
 use holodule_backend::handler::App;
 use holodule_backend::password::Hasher;
 use holodule_backend::record::{self, Metrics};
-use holodule_backend::revocation::Revocation;
 use holodule_backend::server::{self, Listeners};
 use holodule_backend::store::Store;
 use sd_notify::NotifyState;
@@ -76,8 +76,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let metrics = Metrics::new()?;
     let hasher = Hasher::new(&config.password)?;
     let store = Store::open(&config.store).await?;
-    let revocation = Revocation::start(store.clone())?;
-    let app = Arc::new(App::new(store, hasher, revocation, metrics, config.handler, log.dropped()));
+    let feed = Feed::start(store.clone())?;
+    let app = Arc::new(App::new(store, hasher, feed, metrics, config.handler, log.dropped()));
 
     let listeners = Listeners::bind(&config.api_addr, &config.admin_addr).await?;
     let announcement = listeners.announcement()?;

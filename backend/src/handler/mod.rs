@@ -24,10 +24,10 @@ pub(crate) use revocation::{check, feed, log_out};
 pub(crate) use status::{healthz, metrics, readyz, status};
 pub(crate) use users::{change_password, create, delete as delete_user, list, set_disabled};
 
+use crate::feed::Feed;
 use crate::password::{Busy, Hasher};
 use crate::record::Metrics;
 use crate::respond::{Body, Refusal};
-use crate::revocation::Revocation;
 use crate::store::{Store, StoreError};
 
 /// After how many seconds to try again where the store does not answer.
@@ -63,7 +63,7 @@ pub struct App {
     hasher: Hasher,
     metrics: Arc<Metrics>,
     settings: Settings,
-    revocation: Revocation,
+    feed: Feed,
     uploads: Semaphore,
     log_lines_dropped: Box<dyn Fn() -> usize + Send + Sync>,
 }
@@ -73,13 +73,13 @@ impl App {
     pub fn new(
         store: Store,
         hasher: Hasher,
-        revocation: Revocation,
+        feed: Feed,
         metrics: Arc<Metrics>,
         settings: Settings,
         log_lines_dropped: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Self {
         let uploads = Semaphore::new(settings.concurrent_uploads as usize);
-        Self { store, hasher, metrics, settings, revocation, uploads, log_lines_dropped: Box::new(log_lines_dropped) }
+        Self { store, hasher, metrics, settings, feed, uploads, log_lines_dropped: Box::new(log_lines_dropped) }
     }
 
     /// Names that the admin side may be called by, besides IP literals and `localhost`.
@@ -94,7 +94,7 @@ impl App {
 
     /// Ends what would otherwise have no end, because the service is stopping.
     pub(crate) fn stop(&self) {
-        self.revocation.end();
+        self.feed.end();
     }
 
     /// Runs a change of what decides over `identity`'s tokens, then tells of it, whatever became
@@ -104,10 +104,10 @@ impl App {
         identity: &str,
         change: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let (revocation, identity) = (self.revocation.clone(), identity.to_owned());
+        let (feed, identity) = (self.feed.clone(), identity.to_owned());
         let changing = tokio::spawn(async move {
             let changed = change.await;
-            revocation.changed(&identity);
+            feed.account_changed(&identity);
             changed
         });
         changing.await.map_err(|_| {

@@ -54,7 +54,7 @@ pub(crate) async fn check(app: &App, parts: &Parts, incoming: Incoming) -> Handl
     let timeout = app.settings.body_timeout;
     let Question { identity } = body::json(&parts.headers, incoming, BODY_LIMIT, timeout, EXPECTED).await?;
     fit(&identity)?;
-    let status = app.revocation.check(&app.store, &identity, now()).await.map_err(|error| {
+    let status = app.feed.check(&app.store, &identity, now()).await.map_err(|error| {
         app.store_failed(&error);
         // Even a store that is broken for good says nothing about the user.
         Refusal::unavailable("the store does not answer", STORE_RETRY)
@@ -66,16 +66,16 @@ pub(crate) async fn check(app: &App, parts: &Parts, incoming: Incoming) -> Handl
             active: status.active,
             password_changed_at: status.password_changed_at,
             logged_out: &status.logged_out,
-            feed: app.revocation.feed_id(),
+            feed: app.feed.id(),
         },
     );
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
-/// `200` with lines without end: see [`crate::revocation`]. `503` past so many subscribers.
+/// `200` with lines without end: see [`crate::feed`]. `503` past so many subscribers.
 pub(crate) fn feed(app: &App) -> Handled {
-    let lines = app.revocation.subscribe().map_err(|error| Refusal::unavailable(error.to_string(), BUSY_RETRY))?;
+    let lines = app.feed.subscribe().map_err(|error| Refusal::unavailable(error.to_string(), BUSY_RETRY))?;
     let frames = lines.map(|line: Bytes| Ok::<_, Cut>(Frame::data(line)));
     let mut response = respond::with(StatusCode::OK, StreamBody::new(frames).boxed_unsync());
     let headers = response.headers_mut();

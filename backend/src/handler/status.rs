@@ -43,7 +43,7 @@ pub(crate) async fn status(app: &App) -> Handled {
 /// `200` with the metrics in Prometheus' text format, version 0.0.4.
 pub(crate) fn metrics(app: &App) -> Handled {
     let load = app.hasher.load();
-    let feed = app.revocation.figures();
+    let feed = app.feed.figures();
     let page = app.metrics.render(Gauges {
         hashing_running: load.running,
         hashing_waiting: load.waiting,
@@ -52,6 +52,8 @@ pub(crate) fn metrics(app: &App) -> Handled {
         subscribers: feed.subscribers,
         identity_events: feed.identities,
         reset_events: feed.resets,
+        purge_events: feed.purges,
+        purge_all_events: feed.purges_of_all,
         beat_events: feed.beats,
         cut_off_subscribers: feed.cut_off,
         look_age: feed.look_age,

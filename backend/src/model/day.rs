@@ -29,6 +29,12 @@ impl Day {
         date(year, month, day).map(Self).ok_or(NotADay)
     }
 
+    /// The day whose range of [`Day::datetimes`] holds this text, if any does.
+    pub fn holding(datetime: &str) -> Option<Self> {
+        let (day, _) = datetime.split_once(' ')?;
+        Self::parse(day).ok()
+    }
+
     /// The half-open range of stored `datetime` texts that lie on this day: every text
     /// that begins with `yyyymmdd` and a space, whatever follows.
     pub fn datetimes(self) -> Range<String> {
@@ -159,9 +165,11 @@ mod tests {
         let range = Day::parse("20201209").unwrap().datetimes();
         for inside in ["20201209 000000", "20201209 235959", "20201209 250000", "20201209 "] {
             assert!(range.contains(&inside.to_owned()), "{inside}");
+            assert_eq!(Day::holding(inside), Day::parse("20201209").ok(), "{inside}");
         }
         for outside in ["20201208 235959", "20201210 000000", "20201209", "202012090 00000", "20201209T000000"] {
             assert!(!range.contains(&outside.to_owned()), "{outside}");
+            assert_ne!(Day::holding(outside), Day::parse("20201209").ok(), "{outside}");
         }
     }
 

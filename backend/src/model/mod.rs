@@ -2,12 +2,14 @@
 //! need not check again. They know neither HTTP nor a database.
 
 mod day;
+mod days;
 mod entry;
 mod holodule;
 mod revocation;
 mod user;
 
 pub use day::{Day, NotADay, WallClock};
+pub use days::{DAYS_LIMIT, Days};
 pub use entry::{
     Code, DESCRIPTION_LIMIT, Entry, FURTHER_LIMIT, Identifier, Invalid, KEY_LIMIT, NAME_LIMIT, TITLE_LIMIT, URL_LIMIT,
     VideoId, WEIGHT_LIMIT,

@@ -34,6 +34,10 @@ pub struct Gauges {
     pub identity_events: u64,
     /// Resets told.
     pub reset_events: u64,
+    /// Days told.
+    pub purge_events: u64,
+    /// How often it was told that any day may have changed.
+    pub purge_all_events: u64,
     /// Beats told.
     pub beat_events: u64,
     /// Subscribers cut off since the start.
@@ -135,15 +139,15 @@ impl Metrics {
                 "backend_revocation_watched_identities",
                 "Identities that a gateway has asked about, and whose changes are told on the feed.",
             )?,
-            subscribers: add.gauge("backend_revocation_subscribers", "Subscribers of the revocation feed.")?,
+            subscribers: add.gauge("backend_revocation_subscribers", "Subscribers of the feed.")?,
             feed_events: add.counters(
                 "backend_revocation_events_total",
-                "Lines told on the revocation feed, by kind.",
+                "Lines told on the feed, by kind.",
                 &["kind"],
             )?,
             cut_off_subscribers: add.counter(
                 "backend_revocation_cut_off_subscribers_total",
-                "Subscribers of the revocation feed that were cut off because they did not read.",
+                "Subscribers of the feed that were cut off because they did not read.",
             )?,
             look_age: add.float_gauge(
                 "backend_revocation_last_look_age_seconds",
@@ -241,8 +245,13 @@ impl Metrics {
         self.duplicates.set(saturated(gauges.duplicate_video_ids));
         self.watched_identities.set(saturated(gauges.watched_identities as u64));
         self.subscribers.set(saturated(gauges.subscribers as u64));
-        let events =
-            [("identity", gauges.identity_events), ("reset", gauges.reset_events), ("beat", gauges.beat_events)];
+        let events = [
+            ("identity", gauges.identity_events),
+            ("reset", gauges.reset_events),
+            ("purge", gauges.purge_events),
+            ("purge_all", gauges.purge_all_events),
+            ("beat", gauges.beat_events),
+        ];
         for (kind, total) in events {
             count_to(&self.feed_events.with_label_values(&[kind]), total);
         }

@@ -4,6 +4,7 @@
 //! engine serves it is decided once, by [`StoreUrl`]; the same contract tests
 //! (`tests/it/contract`) run on both.
 
+mod changed;
 mod embedded;
 mod error;
 mod mongo;
@@ -11,6 +12,7 @@ mod outcome;
 mod url;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::stream::{BoxStream, StreamExt};
@@ -21,9 +23,12 @@ pub use outcome::{
 };
 pub use url::{MongoUrl, NotAStoreUrl, StoreUrl};
 
+use changed::Changed;
+
 use crate::hex;
 use crate::model::{
-    AccountStatus, Day, Entry, Identifier, Logout, NewUser, RESERVED_PREFIX, StoredPassword, StoredUser, UserSummary,
+    AccountStatus, Day, Days, Entry, Identifier, Logout, NewUser, RESERVED_PREFIX, StoredPassword, StoredUser,
+    UserSummary,
 };
 
 /// How long the engines may take, and what the deployment allows.
@@ -41,6 +46,7 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Store {
     engine: Engine,
+    changed: Arc<Changed>,
 }
 
 #[derive(Clone)]
@@ -69,13 +75,15 @@ impl Store {
     /// A store that can never serve: an embedded file that is locked by another
     /// process, damaged or not writable; a MongoDB URL that the driver refuses.
     pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
+        let changed = Arc::new(Changed::default());
         let engine = match &settings.url {
-            StoreUrl::Mongo(url) => Engine::Mongo(mongo::Mongo::open(url, settings).await?),
+            StoreUrl::Mongo(url) => Engine::Mongo(mongo::Mongo::open(url, settings, Arc::clone(&changed)).await?),
             StoreUrl::Embedded(path) => {
-                Engine::Embedded(embedded::Embedded::open(path, settings.operation_timeout).await?)
+                let engine = embedded::Embedded::open(path, settings.operation_timeout, Arc::clone(&changed));
+                Engine::Embedded(engine.await?)
             }
         };
-        Ok(Self { engine })
+        Ok(Self { engine, changed })
     }
 
     /// Whether the engine answers now, within the operation timeout.
@@ -101,7 +109,8 @@ impl Store {
     /// Several videos may share a key. An entry without a video is stored over the one of
     /// its key that has no video either, else over the oldest.
     ///
-    /// When this returns, what it tells of is durable. Where it fails, the embedded store
+    /// When this returns, what it tells of is durable; it runs to its end even where its caller
+    /// goes away. Where it fails, the embedded store
     /// holds none of the entries; MongoDB may hold some, and the call may be repeated.
     ///
     /// # Errors
@@ -111,12 +120,52 @@ impl Store {
     }
 
     /// Removes one holodule, and tells whether it was there. By key it is the one that
-    /// [`Store::upsert`] would find.
+    /// [`Store::upsert`] would find. It runs to its end even where its caller goes away.
     ///
     /// # Errors
     /// Where it is not known whether the holodule is gone.
     pub async fn delete_holodule(&self, id: &Identifier) -> Result<bool, StoreError> {
         engine!(self.delete_holodule(id))
+    }
+
+    /// The days that [`Store::upsert`] and [`Store::delete_holodule`] of this process have changed
+    /// since the last call, also those where it is not known whether they did. Waits until there
+    /// are some; for one caller at a time.
+    pub async fn changed_days(&self) -> Days {
+        self.changed.take().await
+    }
+
+    /// The days that somebody has changed in the engine, where it tells of them: from now on, and
+    /// at first all of them. For errors and the end it is as for [`Store::changes`].
+    pub fn day_changes(&self) -> BoxStream<'static, Result<Days, StoreError>> {
+        match &self.engine {
+            Engine::Mongo(engine) => engine.day_changes(),
+            Engine::Embedded(_) => futures_util::stream::empty().boxed(),
+        }
+    }
+
+    /// Notes days for the other processes over the same engine, where it does not tell of changes
+    /// by itself. The numbers of the notes, counted through all processes.
+    ///
+    /// # Errors
+    /// Where it is not known whether they are noted; that may be repeated.
+    pub async fn note_days(&self, days: &Days) -> Result<Range<i64>, StoreError> {
+        match &self.engine {
+            Engine::Mongo(engine) => engine.note_days(days).await,
+            Engine::Embedded(_) => Ok(0..0),
+        }
+    }
+
+    /// The days that any process has noted from number `since` on, and the number of the next
+    /// note. All days where that cannot be told, or `since` is `None`.
+    ///
+    /// # Errors
+    /// Where the notes cannot be read.
+    pub async fn noted_days(&self, since: Option<i64>) -> Result<(i64, Days), StoreError> {
+        match &self.engine {
+            Engine::Mongo(engine) => engine.noted_days(since).await,
+            Engine::Embedded(_) => Ok((0, Days::default())),
+        }
     }
 
     /// How many holodules there are (an estimate is allowed above zero).

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use holodule_backend::feed::Feed;
 use holodule_backend::handler::{self, App};
 use holodule_backend::model::{Entry, Holodule, NewUser, StoredPassword, Username};
 use holodule_backend::password::{self, Hasher};
 use holodule_backend::record::Metrics;
-use holodule_backend::revocation::Revocation;
 use holodule_backend::server::{self, Address, Drained, Limits, Listeners};
 use holodule_backend::store::{self, Store};
 use tempfile::TempDir;
@@ -88,9 +88,9 @@ impl Service {
     /// One over a store that is open.
     pub(crate) async fn over(store: Store, setup: Setup) -> Self {
         let hasher = Hasher::new(&setup.password).unwrap();
-        let revocation = Revocation::start(store.clone()).unwrap();
+        let feed = Feed::start(store.clone()).unwrap();
         let metrics = Metrics::new().unwrap();
-        let app = Arc::new(App::new(store.clone(), hasher, revocation, metrics, setup.handler, || 0));
+        let app = Arc::new(App::new(store.clone(), hasher, feed, metrics, setup.handler, || 0));
         let listeners = Listeners::bind(&setup.api, &setup.admin).await.unwrap();
         let (api, admin) = (listeners.api.address().unwrap(), listeners.admin.address().unwrap());
         let (stop, stopped) = oneshot::channel();

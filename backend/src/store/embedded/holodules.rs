@@ -7,6 +7,7 @@ use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDe
 
 use super::META;
 use crate::model::{Day, Entry, Holodule, Identifier};
+use crate::store::changed::Touched;
 use crate::store::{DayListing, Exported, Upserted};
 
 /// `(datetime, key, id)` to the record as JSON. The id is a serial number.
@@ -68,7 +69,11 @@ pub(super) fn page(
     Ok((records, last))
 }
 
-pub(super) fn upsert(transaction: &WriteTransaction, entries: &[Entry]) -> Result<Vec<Upserted>, redb::Error> {
+pub(super) fn upsert(
+    transaction: &WriteTransaction,
+    entries: &[Entry],
+    touched: &Touched,
+) -> Result<Vec<Upserted>, redb::Error> {
     let mut tables = Tables::open(transaction)?;
     let mut meta = transaction.open_table(META)?;
     let mut next = meta.get("next_holodule")?.map_or(1, |next| next.value());
@@ -80,12 +85,15 @@ pub(super) fn upsert(transaction: &WriteTransaction, entries: &[Entry]) -> Resul
                 if updated == stored {
                     Upserted::Unchanged
                 } else {
+                    touched.touch(stored.datetime.as_deref());
+                    touched.touch(updated.datetime.as_deref());
                     tables.remove(&place, &stored)?;
                     tables.insert(place.2, &updated)?;
                     Upserted::Updated
                 }
             }
             None => {
+                touched.touch(entry.holodule().datetime.as_deref());
                 tables.insert(next, entry.holodule())?;
                 next += 1;
                 Upserted::Inserted
@@ -96,9 +104,10 @@ pub(super) fn upsert(transaction: &WriteTransaction, entries: &[Entry]) -> Resul
     Ok(outcomes)
 }
 
-pub(super) fn delete(transaction: &WriteTransaction, id: &Identifier) -> Result<bool, redb::Error> {
+pub(super) fn delete(transaction: &WriteTransaction, id: &Identifier, touched: &Touched) -> Result<bool, redb::Error> {
     let mut tables = Tables::open(transaction)?;
     let Some((place, stored)) = tables.find(id)? else { return Ok(false) };
+    touched.touch(stored.datetime.as_deref());
     tables.remove(&place, &stored)?;
     Ok(true)
 }

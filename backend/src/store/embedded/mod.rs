@@ -22,6 +22,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use redb::{Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::changed::{Changed, Touched};
 use super::{Confirmed, DayListing, Exported, LoggedOut, Sighting, StoreError, Upserted, UserChange, Watching};
 use crate::model::{AccountStatus, Day, Entry, Identifier, Logout, NewUser, StoredPassword, StoredUser, UserSummary};
 
@@ -44,11 +45,12 @@ pub(super) struct Embedded {
     readers: Arc<Semaphore>,
     writer: Arc<Semaphore>,
     timeout: Duration,
+    changed: Arc<Changed>,
 }
 
 impl Embedded {
     /// Opens the file, or makes it, readable by its owner alone.
-    pub(super) async fn open(path: &Path, timeout: Duration) -> Result<Self, StoreError> {
+    pub(super) async fn open(path: &Path, timeout: Duration, changed: Arc<Changed>) -> Result<Self, StoreError> {
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || {
             open_file(&path).map_err(|error| StoreError::Unusable(format!("{}: {error}", path.display())))
@@ -60,6 +62,7 @@ impl Embedded {
             readers: Arc::new(Semaphore::new(READERS)),
             writer: Arc::new(Semaphore::new(1)),
             timeout,
+            changed,
         })
     }
 
@@ -75,12 +78,12 @@ impl Embedded {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
-        self.write(move |transaction| holodules::upsert(transaction, &entries)).await
+        self.write_days(move |transaction, touched| holodules::upsert(transaction, &entries, touched)).await
     }
 
     pub(super) async fn delete_holodule(&self, id: &Identifier) -> Result<bool, StoreError> {
         let id = id.clone();
-        self.write(move |transaction| holodules::delete(transaction, &id)).await
+        self.write_days(move |transaction, touched| holodules::delete(transaction, &id, touched)).await
     }
 
     pub(super) async fn count_holodules(&self) -> Result<u64, StoreError> {
@@ -236,16 +239,34 @@ impl Embedded {
     ) -> Result<T, StoreError> {
         let database = Arc::clone(&self.database);
         let permit = turn(&self.writer, self.timeout).await?;
+        blocking(permit, move || commit(&database, work)).await
+    }
+
+    /// A write that tells which days it may have changed, once it is committed or has failed.
+    async fn write_days<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&WriteTransaction, &Touched) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (database, changed) = (Arc::clone(&self.database), Arc::clone(&self.changed));
+        let permit = turn(&self.writer, self.timeout).await?;
         blocking(permit, move || {
-            let mut transaction = database.begin_write()?;
-            // Commits in two phases, and a killed process opens its file again at once.
-            transaction.set_quick_repair(true);
-            let done = work(&transaction)?;
-            transaction.commit()?;
-            Ok(done)
+            let touched = Touched::none(&changed);
+            commit(&database, |transaction| work(transaction, &touched))
         })
         .await
     }
+}
+
+fn commit<T>(
+    database: &Database,
+    work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+) -> Result<T, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    // Commits in two phases, and a killed process opens its file again at once.
+    transaction.set_quick_repair(true);
+    let done = work(&transaction)?;
+    transaction.commit()?;
+    Ok(done)
 }
 
 async fn turn(semaphore: &Arc<Semaphore>, timeout: Duration) -> Result<OwnedSemaphorePermit, StoreError> {

@@ -1,28 +1,17 @@
-//! Changes as a replica set or a sharded cluster tells them: one change stream over the
-//! database, resumed where it broke off.
+//! Changes of accounts as a replica set or a sharded cluster tells them.
 //!
 //! A stream that is silent tells nothing of whether it is behind. So each process writes
 //! echoes of its own, a number in one document: once an echo comes back by the stream, so has
 //! everything before it, and a majority holds it.
 
-use std::time::Duration;
-
-use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::BoxStream;
 use mongodb::bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
-use mongodb::change_stream::ChangeStream;
-use mongodb::change_stream::event::ResumeToken;
-use mongodb::options::{Acknowledgment, FullDocumentType, WriteConcern};
+use mongodb::options::{Acknowledgment, WriteConcern};
 
+use super::follow::Followed;
 use super::users::text;
-use super::{ECHOES, LOGOUTS, Mongo, USERS, error};
+use super::{ECHOES, LOGOUTS, Mongo, USERS};
 use crate::store::{Change, StoreError, Watching};
-
-/// The pause before a stream that could not be opened is opened again.
-const PAUSE: Duration = Duration::from_millis(250);
-/// How long a stream may be silent, where echoes are to be had four times a second, before it
-/// is taken for lost and opened again.
-const SILENCE: Duration = Duration::from_secs(5);
 
 impl Mongo {
     /// Only members of a set, and the routers of a cluster, have change streams.
@@ -34,8 +23,8 @@ impl Mongo {
     }
 
     pub(in crate::store) fn changes(&self, echoes: &str) -> BoxStream<'static, Result<Change, StoreError>> {
-        let follower = Follower { mongo: self.clone(), echoes: echoes.to_owned(), stream: None, resume: None };
-        stream::unfold(follower, |mut follower| async move { Some((follower.next().await?, follower)) }).boxed()
+        let what = "users are looked at again and again";
+        self.follow(Followed { what, pipeline: pipeline(echoes).to_vec(), change, anything: Change::Anything })
     }
 
     /// Writes an echo. That a majority has it is told by its coming back.
@@ -47,76 +36,6 @@ impl Mongo {
         let echo = self.echoes.replace_one(doc! { "_id": echoes }, document).upsert(true).write_concern(one);
         self.within(async { echo.await }).await.map(drop)
     }
-}
-
-/// A change stream, and where to go on when it breaks off.
-struct Follower {
-    mongo: Mongo,
-    /// The document of our own echoes.
-    echoes: String,
-    stream: Option<ChangeStream<RawDocumentBuf>>,
-    /// Behind the last event that was read.
-    resume: Option<ResumeToken>,
-}
-
-impl Follower {
-    /// The next change, or why there is none just now; `None` where the server has no streams for us.
-    async fn next(&mut self) -> Option<Result<Change, StoreError>> {
-        loop {
-            let Some(stream) = &mut self.stream else {
-                match open(&self.mongo, &self.echoes, self.resume.clone()).await {
-                    Ok(opened) => self.stream = Some(opened),
-                    Err(error @ StoreError::Unavailable(_)) => {
-                        tokio::time::sleep(PAUSE).await;
-                        return Some(Err(error));
-                    }
-                    // The server has no longer what lies behind that place.
-                    Err(error) if self.resume.take().is_some() => return Some(Err(error)),
-                    Err(error) => {
-                        tracing::warn!(%error, "the server refuses change streams: users are looked at again and again");
-                        return None;
-                    }
-                }
-                if self.resume.is_none() {
-                    return Some(Ok(Change::Anything));
-                }
-                continue;
-            };
-            match tokio::time::timeout(SILENCE, stream.next()).await {
-                Ok(Some(Ok(event))) => {
-                    self.resume = stream.resume_token();
-                    if let Some(change) = change(&event) {
-                        return Some(Ok(change));
-                    }
-                }
-                Ok(Some(Err(error))) => {
-                    self.stream = None;
-                    return Some(Err(error::told(&error)));
-                }
-                Ok(None) => (self.stream, self.resume) = (None, None),
-                Err(_) => {
-                    self.stream = None;
-                    return Some(Err(StoreError::Unavailable("the change stream is silent".to_owned())));
-                }
-            }
-        }
-    }
-}
-
-async fn open(
-    mongo: &Mongo,
-    echoes: &str,
-    resume: Option<ResumeToken>,
-) -> Result<ChangeStream<RawDocumentBuf>, StoreError> {
-    let watch = mongo.database.watch().pipeline(pipeline(echoes));
-    let watch = watch.full_document(FullDocumentType::UpdateLookup).selection_criteria(super::primary());
-    let opened = mongo.within(async {
-        match resume {
-            Some(token) => watch.start_after(token).await,
-            None => watch.await,
-        }
-    });
-    Ok(opened.await?.with_type())
 }
 
 /// Lets through what matters, and of that no password.

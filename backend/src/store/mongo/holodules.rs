@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 
 use super::{Mongo, any_member, document, error};
 use crate::model::{Day, Entry, Holodule, Identifier};
+use crate::store::changed::Touched;
 use crate::store::{DayListing, Exported, StoreError, Upserted};
 
 /// Entries of an upload that are looked up at once.
@@ -15,15 +16,47 @@ const CHUNK: usize = 256;
 const WRITERS: usize = 16;
 /// How often a write is tried that other writers keep overtaking.
 const ATTEMPTS: usize = 5;
+/// Documents of a day that come in one piece: one trip to the server for all but the fullest days.
+const DAY_PIECE: u32 = 1000;
 
-/// A document that is there: its `_id`, and its content where it can be read.
-type Found = (Bson, Option<Holodule>);
+/// A document that is there.
+#[derive(Clone)]
+struct Found {
+    id: Bson,
+    /// As it stands, of whichever type; null where it is missing.
+    datetime: Bson,
+    /// Its content, where it can be read.
+    holodule: Option<Holodule>,
+}
+
+impl Found {
+    fn read(document: &RawDocument) -> Option<Self> {
+        let id = document::id(document)?;
+        let datetime = document.get("datetime").ok().flatten().and_then(|value| Bson::try_from(value).ok());
+        let holodule = document::holodule(document).ok();
+        Some(Self { id, datetime: datetime.unwrap_or(Bson::Null), holodule })
+    }
+
+    /// It matches while the document is the one that was found, and lies where it lay: else a
+    /// write would change the answer of a day that nobody knows of.
+    fn filter(&self, id: &Identifier) -> Document {
+        let mut filter = filter(id);
+        filter.insert("_id", doc! { "$eq": &self.id });
+        filter.insert("datetime", doc! { "$eq": &self.datetime });
+        filter
+    }
+
+    fn touch(&self, touched: &Touched) {
+        touched.touch(self.datetime.as_str());
+    }
+}
 
 impl Mongo {
     pub(in crate::store) async fn day(&self, day: Day) -> Result<DayListing, StoreError> {
         let range = day.datetimes();
         let filter = doc! { "datetime": { "$gte": range.start, "$lt": range.end } };
-        let find = self.holodules.find(filter).selection_criteria(any_member()).max_time(self.timeout);
+        let find = self.holodules.find(filter).selection_criteria(any_member());
+        let find = find.batch_size(DAY_PIECE).max_time(self.timeout);
         let documents: Vec<RawDocumentBuf> = self.within(async { find.await?.try_collect().await }).await?;
         let mut listing = DayListing::default();
         for document in &documents {
@@ -70,27 +103,52 @@ impl Mongo {
     /// A holodule that stands in several documents, as older data may have it, goes
     /// with all of them.
     pub(in crate::store) async fn delete_holodule(&self, id: &Identifier) -> Result<bool, StoreError> {
-        let filter = match id {
-            Identifier::VideoId(_) => filter(id),
-            Identifier::Key(_) => match self.find_all([id]).await?.remove(id) {
-                Some((document_id, _)) => with_id(&document_id, id),
-                None => return Ok(false),
-            },
-        };
-        let delete = self.holodules.delete_many(filter);
-        Ok(self.within(async { delete.await }).await?.deleted_count > 0)
+        let (engine, id, touched) = (self.clone(), id.clone(), Touched::none(&self.changed));
+        to_its_end(async move { engine.delete_found(&id, &touched).await }).await
     }
 
     pub(in crate::store) async fn upsert(&self, entries: Vec<Entry>) -> Result<Vec<Upserted>, StoreError> {
         self.indexes_settled().await?;
+        let (engine, touched) = (self.clone(), Touched::none(&self.changed));
+        to_its_end(async move { engine.upsert_all(&entries, &touched).await }).await
+    }
+
+    async fn delete_found(&self, id: &Identifier, touched: &Touched) -> Result<bool, StoreError> {
+        let mut any = false;
+        for _ in 0..ATTEMPTS {
+            let found = match id {
+                Identifier::VideoId(_) => {
+                    let find = self.holodules.find(filter(id)).projection(doc! { "datetime": 1 });
+                    let find = async { find.max_time(self.timeout).await?.try_collect().await };
+                    let documents: Vec<RawDocumentBuf> = self.within(find).await?;
+                    documents.iter().filter_map(|document| Found::read(document)).collect()
+                }
+                Identifier::Key(_) => self.find_all([id]).await?.remove(id).into_iter().collect::<Vec<_>>(),
+            };
+            if found.is_empty() {
+                return Ok(any);
+            }
+            found.iter().for_each(|found| found.touch(touched));
+            let filters: Vec<Document> = found.iter().map(|found| found.filter(id)).collect();
+            let delete = self.holodules.delete_many(doc! { "$or": filters });
+            let deleted = self.within(async { delete.await }).await?.deleted_count;
+            if deleted >= found.len() as u64 {
+                return Ok(true);
+            }
+            any |= deleted > 0;
+        }
+        Err(overtaken())
+    }
+
+    async fn upsert_all(&self, entries: &[Entry], touched: &Touched) -> Result<Vec<Upserted>, StoreError> {
         let mut outcomes = Vec::with_capacity(entries.len());
-        let mut rest = entries.as_slice();
+        let mut rest = entries;
         while !rest.is_empty() {
             let (chunk, later) = rest.split_at(independent(rest));
-            let found = self.find_all(chunk.iter().map(Entry::identifier)).await?;
+            let mut found = self.find_all(chunk.iter().map(Entry::identifier)).await?;
             // Collected, for the compiler cannot see that a future which holds the closure is Send.
             let writes: Vec<_> =
-                chunk.iter().map(|entry| self.upsert_one(entry, found.get(entry.identifier()).cloned())).collect();
+                chunk.iter().map(|entry| self.upsert_one(entry, found.remove(entry.identifier()), touched)).collect();
             outcomes.extend(stream::iter(writes).buffered(WRITERS).try_collect::<Vec<_>>().await?);
             rest = later;
         }
@@ -99,34 +157,48 @@ impl Mongo {
 
     /// Writes one entry over what was found of it. Where another writer came in
     /// between, it looks again.
-    async fn upsert_one(&self, entry: &Entry, mut found: Option<Found>) -> Result<Upserted, StoreError> {
+    async fn upsert_one(
+        &self,
+        entry: &Entry,
+        mut found: Option<Found>,
+        touched: &Touched,
+    ) -> Result<Upserted, StoreError> {
         for _ in 0..ATTEMPTS {
-            if let Some(outcome) = self.try_upsert(entry, found).await? {
+            if let Some(outcome) = self.try_upsert(entry, found, touched).await? {
                 return Ok(outcome);
             }
             found = self.find_all([entry.identifier()]).await?.remove(entry.identifier());
         }
-        Err(StoreError::Unavailable("other writers keep changing the same holodule".to_owned()))
+        Err(overtaken())
     }
 
     /// `None` where what was found is not what is there.
-    async fn try_upsert(&self, entry: &Entry, found: Option<Found>) -> Result<Option<Upserted>, StoreError> {
+    async fn try_upsert(
+        &self,
+        entry: &Entry,
+        found: Option<Found>,
+        touched: &Touched,
+    ) -> Result<Option<Upserted>, StoreError> {
         let id = entry.identifier();
         let set = |old: &Holodule, new: &Holodule| {
             document::changes(old, new).map_err(|error| StoreError::Failed(error.to_string()))
         };
         let (write, outcome) = match found {
-            Some((document_id, stored)) => {
+            Some(found) => {
                 // What cannot be read differs in every field.
-                let stored = stored.unwrap_or_default();
-                let changes = set(&stored, &stored.updated_by(entry))?;
+                let stored = found.holodule.clone().unwrap_or_default();
+                let updated = stored.updated_by(entry);
+                let changes = set(&stored, &updated)?;
                 if changes.is_empty() {
                     return Ok(Some(Upserted::Unchanged));
                 }
-                let update = self.holodules.update_one(with_id(&document_id, id), doc! { "$set": changes });
+                found.touch(touched);
+                touched.touch(updated.datetime.as_deref());
+                let update = self.holodules.update_one(found.filter(id), doc! { "$set": changes });
                 (update, Upserted::Updated)
             }
             None => {
+                touched.touch(entry.holodule().datetime.as_deref());
                 let whole = set(&Holodule::default(), entry.holodule())?;
                 let update = self.holodules.update_one(filter(id), doc! { "$setOnInsert": whole }).upsert(true);
                 (update, Upserted::Inserted)
@@ -170,18 +242,17 @@ impl Mongo {
         let mut found: HashMap<Identifier, Found> = HashMap::new();
         let mut with_video: HashMap<Identifier, Found> = HashMap::new();
         for document in &documents {
-            let Some(id) = document::id(document) else { continue };
-            let holodule = document::holodule(document).ok();
+            let Some(read) = Found::read(document) else { continue };
             let text = |name| document.get_str(name).unwrap_or_default();
             let (video_id, key) = (text("video_id"), text("key"));
             if video_ids.contains(video_id)
                 && let Ok(video_id @ Identifier::VideoId(_)) = Identifier::parse(video_id)
             {
-                found.entry(video_id).or_insert_with(|| (id.clone(), holodule.clone()));
+                found.entry(video_id).or_insert_with(|| read.clone());
             }
             if keys.contains(key) {
                 let by_key = if video_id.is_empty() { &mut found } else { &mut with_video };
-                by_key.entry(Identifier::Key(key.to_owned())).or_insert((id, holodule));
+                by_key.entry(Identifier::Key(key.to_owned())).or_insert(read);
             }
         }
         for (id, document) in with_video {
@@ -210,11 +281,19 @@ fn filter(id: &Identifier) -> Document {
     }
 }
 
-/// The document with this `_id`, as long as it is still the one that was looked for.
-fn with_id(document_id: &Bson, id: &Identifier) -> Document {
-    let mut filter = filter(id);
-    filter.insert("_id", document_id);
-    filter
+/// Runs a write to its end, also where its caller goes away: what it touches is told when it ends,
+/// and that must not be before.
+async fn to_its_end<T: Send + 'static>(
+    write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::spawn(write).await {
+        Ok(result) => result,
+        Err(_) => Err(StoreError::Failed("a write stopped half way".to_owned())),
+    }
+}
+
+fn overtaken() -> StoreError {
+    StoreError::Unavailable("other writers keep changing the same holodule".to_owned())
 }
 
 #[cfg(test)]

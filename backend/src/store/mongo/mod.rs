@@ -9,8 +9,10 @@
 
 mod accounts;
 mod changes;
+mod days;
 mod document;
 mod error;
+mod follow;
 mod holodules;
 mod indexes;
 mod logouts;
@@ -31,8 +33,10 @@ use mongodb::{Client, Collection, Database};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::changed::Changed;
 use super::{MongoUrl, Settings, StoreError};
 
+const HOLODULES: &str = "holodules";
 const USERS: &str = "users";
 /// When each user's password was last seen to change: see [`passwords`].
 const PASSWORD_STATES: &str = "holodule_password_states";
@@ -40,6 +44,8 @@ const PASSWORD_STATES: &str = "holodule_password_states";
 const LOGOUTS: &str = "holodule_logouts";
 /// What each process writes to see how far its change stream has come: see [`changes`].
 const ECHOES: &str = "holodule_echoes";
+/// What the processes let each other know of, where there are no change streams: see [`days`].
+const DAYS: &str = "holodule_days";
 
 /// The longest that one connection attempt may take, where an operation may take longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,6 +60,9 @@ pub(super) struct Mongo {
     password_states: Collection<Document>,
     logouts: Collection<RawDocumentBuf>,
     echoes: Collection<RawDocumentBuf>,
+    days: Collection<Document>,
+    /// What our writes may have changed.
+    changed: Arc<Changed>,
     /// Keyed at random, so that nobody can make two looks seem alike.
     sums: RandomState,
     timeout: Duration,
@@ -76,7 +85,7 @@ impl Drop for Indexes {
 
 impl Mongo {
     /// Prepares the client and starts to make the indexes, without waiting for a server.
-    pub(super) async fn open(url: &MongoUrl, settings: &Settings) -> Result<Self, StoreError> {
+    pub(super) async fn open(url: &MongoUrl, settings: &Settings, changed: Arc<Changed>) -> Result<Self, StoreError> {
         let timeout = settings.operation_timeout;
         // With mongodb+srv it asks the name server.
         let parsed = tokio::time::timeout(timeout, async { ClientOptions::parse(url.expose()).await }).await;
@@ -104,11 +113,12 @@ impl Mongo {
                 .build();
             database.collection_with_options(name, options)
         };
-        let holodules = collection("holodules", ReadConcern::local());
+        let holodules = collection(HOLODULES, ReadConcern::local());
         let users = collection(USERS, ReadConcern::majority());
         let password_states = collection(PASSWORD_STATES, ReadConcern::majority());
         let logouts = collection(LOGOUTS, ReadConcern::majority());
         let echoes = collection(ECHOES, ReadConcern::local());
+        let days = collection(DAYS, ReadConcern::local());
 
         let (settled_sender, settled) = watch::channel(false);
         let duplicate_video_ids = Arc::new(AtomicU64::new(0));
@@ -130,6 +140,8 @@ impl Mongo {
             password_states: password_states.clone_with_type(),
             logouts,
             echoes,
+            days: days.clone_with_type(),
+            changed,
             sums,
             timeout,
             indexes,

@@ -1,5 +1,7 @@
-//! `/revocation/...`: what is told of an identity, and how soon others learn that it changed.
+//! `/revocation/...`: what is told of an identity, and how soon others learn that it, or a day,
+//! has changed.
 
+mod days;
 mod own;
 mod store;
 
@@ -61,18 +63,37 @@ impl Feed {
         Some(serde_json::from_str(&line).unwrap())
     }
 
-    /// The next line that is no beat.
+    /// The next line that is told of an identity, or of all.
     async fn event(&mut self) -> Value {
         loop {
             let line = self.line().await.expect("the feed ended");
-            if line.get("beat").is_none() {
+            if line.get("beat").is_none() && !is_of_days(&line) {
                 return line;
             }
         }
     }
 
-    /// Waits for so many beats, and tells what else was told before the last of them.
+    /// The next line that is told of a day, or of all.
+    async fn day(&mut self) -> Value {
+        loop {
+            let line = self.line().await.expect("the feed ended");
+            if is_of_days(&line) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits for so many beats, and tells what was told of identities before the last of them.
     async fn beats(&mut self, count: usize) -> Vec<Value> {
+        self.lines(count).await.into_iter().filter(|line| !is_of_days(line)).collect()
+    }
+
+    /// Waits for so many beats, and tells what was told of days before the last of them.
+    async fn days(&mut self, count: usize) -> Vec<Value> {
+        self.lines(count).await.into_iter().filter(is_of_days).collect()
+    }
+
+    async fn lines(&mut self, count: usize) -> Vec<Value> {
         let (mut beats, mut others) = (0, Vec::new());
         while beats < count {
             let line = self.line().await.expect("the feed ended");
@@ -85,6 +106,10 @@ impl Feed {
     async fn told(&mut self, identity: &str) {
         assert_eq!(self.event().await, json!({ "identity": identity }));
     }
+}
+
+fn is_of_days(line: &Value) -> bool {
+    line.get("purge").is_some() || line.get("purge_all").is_some()
 }
 
 async fn check(service: &Service, identity: &str) -> Reply {

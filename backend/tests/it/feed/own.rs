@@ -1,6 +1,6 @@
 //! What a process tells of its own changes, to whom, and within which bounds.
 
-use holodule_backend::revocation::SUBSCRIBER_LIMIT;
+use holodule_backend::feed::SUBSCRIBER_LIMIT;
 use holodule_backend::server::Address;
 use serde_json::{Value, json};
 

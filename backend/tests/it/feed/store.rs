@@ -14,14 +14,14 @@ use crate::mongod::Server;
 use crate::service::{Service, Setup};
 
 /// A database of the shared server, and a service over it.
-async fn on_mongo() -> (String, Client, Service) {
+pub(super) async fn on_mongo() -> (String, Client, Service) {
     let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
     let client = Client::with_uri_str(&url).await.unwrap();
     let service = Service::over(open(&url, PATIENCE).await, Setup::default()).await;
     (url, client, service)
 }
 
-async fn open(url: &str, operation_timeout: Duration) -> Store {
+pub(super) async fn open(url: &str, operation_timeout: Duration) -> Store {
     Store::open(&Settings { url: url.parse().unwrap(), operation_timeout, max_connections: 20 }).await.unwrap()
 }
 
@@ -159,7 +159,7 @@ async fn a_change_made_while_nobody_looked_counts() {
 }
 
 /// A replica set, and a service over it.
-async fn on_replica_set(further: &'static [&str]) -> (Server, Client, Service) {
+pub(super) async fn on_replica_set(further: &'static [&str]) -> (Server, Client, Service) {
     let arguments = [&["--replicas", "1"], further].concat();
     let server = tokio::task::spawn_blocking(move || Server::start(&arguments)).await.unwrap();
     let client = Client::with_uri_str(server.url()).await.unwrap();
@@ -167,7 +167,7 @@ async fn on_replica_set(further: &'static [&str]) -> (Server, Client, Service) {
     (server, client, service)
 }
 
-async fn end(server: Server) {
+pub(super) async fn end(server: Server) {
     tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
 }
 
@@ -244,13 +244,13 @@ async fn when_users_go_all_at_once_everybody_is_asked_about_again() {
 }
 
 /// Passes connections on to a server, as long as it is let.
-struct Link {
-    address: std::net::SocketAddr,
-    up: tokio::sync::watch::Sender<bool>,
+pub(super) struct Link {
+    pub(super) address: std::net::SocketAddr,
+    pub(super) up: tokio::sync::watch::Sender<bool>,
 }
 
 impl Link {
-    async fn to(server: String) -> Self {
+    pub(super) async fn to(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (up, is_up) = tokio::sync::watch::channel(true);

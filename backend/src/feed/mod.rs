@@ -1,6 +1,7 @@
-//! Who must be asked about again: the feed that tells gateways when what they remember of
-//! an identity may be wrong.
+//! What must be asked for again: the feed that tells gateways when what they remember of an
+//! identity, or of a day's answer, may be wrong.
 //!
+//! # Identities
 //! A gateway asks once for each identity, and from then on that identity is watched here:
 //! whatever changes its account, by this process, another one or somebody in the database
 //! itself, is told on the feed within half a second. While this works the feed beats, four
@@ -9,9 +10,21 @@
 //! Up to [`WATCHED_LIMIT`] identities are watched, some 120 MB of them if every name has
 //! its longest 1 KB. One that leaves, for that limit or because nobody has asked about it for
 //! [`WATCHED_IDLE`], is told like one that has changed.
+//!
+//! # Days
+//! A day whose answer this process may have changed is told at once. What other hands change is
+//! told within half a second: where MongoDB has change streams, whatever they change in the
+//! collection; on a standalone server only what other processes of ours do, and what somebody
+//! writes into the database itself is not heard of. More than
+//! [`DAYS_LIMIT`](crate::model::DAYS_LIMIT) days at once are told as all of them. So they are
+//! where nobody can name them: after a time in which the store could not be followed, and where
+//! a stream tells of a removal or of another `datetime`, for it does not tell what was there.
+//! The beats do not vouch for days: a gateway keeps an answer for the seconds that it is fresh.
 
-mod feed;
-mod watch;
+mod accounts;
+mod days;
+mod line;
+mod subscribers;
 mod watched;
 
 use std::sync::atomic::Ordering;
@@ -20,12 +33,13 @@ use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
-use feed::{Feed, Line};
-pub use feed::{NoFeed, QUEUE_LIMIT, SUBSCRIBER_LIMIT, Subscription};
+use line::Line;
+use subscribers::Subscribers;
+pub use subscribers::{NoFeed, QUEUE_LIMIT, SUBSCRIBER_LIMIT, Subscription};
 use watched::{Seen, Watched};
 
 use crate::hex::{self, NoRandomness};
-use crate::model::AccountStatus;
+use crate::model::{AccountStatus, Days};
 use crate::store::{Store, StoreError};
 
 /// Identities that are watched at most.
@@ -33,15 +47,15 @@ pub const WATCHED_LIMIT: usize = 100_000;
 /// How long an identity is watched that nobody asks about: longer than any token lives.
 pub const WATCHED_IDLE: Duration = Duration::from_secs(2 * 3600);
 
-/// Changes that are told one by one; more of them at once become one reset, so that they
+/// Identities that are told one by one; more of them at once become one reset, so that they
 /// fit the subscribers' queues.
 const TOLD_ONE_BY_ONE: usize = 256;
 /// How often a question is asked anew whose identity has left the table meanwhile.
 const ATTEMPTS: u32 = 3;
 
-/// The watched identities and the feed. Clones share them; the watching ends with the last.
+/// The watched identities and the subscribers. Clones share them; the watching ends with the last.
 #[derive(Clone, Debug)]
-pub struct Revocation {
+pub struct Feed {
     running: Arc<Running>,
 }
 
@@ -57,12 +71,12 @@ impl Drop for Running {
     }
 }
 
-/// What the handlers and the watching task share.
+/// What the handlers and the watching tasks share.
 #[derive(Debug)]
 struct Shared {
     /// Of this process and no other.
     id: String,
-    feed: Feed,
+    subscribers: Subscribers,
     watched: Mutex<Watched>,
     /// When the last look that succeeded began.
     looked: Mutex<Option<Instant>>,
@@ -79,6 +93,10 @@ pub struct Figures {
     pub identities: u64,
     /// Resets told.
     pub resets: u64,
+    /// Days told.
+    pub purges: u64,
+    /// How often it was told that any day may have changed.
+    pub purges_of_all: u64,
     /// Beats told.
     pub beats: u64,
     /// Subscribers that were cut off because they did not read.
@@ -87,7 +105,7 @@ pub struct Figures {
     pub look_age: Option<Duration>,
 }
 
-impl Revocation {
+impl Feed {
     /// Begins to watch what `store` holds.
     ///
     /// # Errors
@@ -96,17 +114,21 @@ impl Revocation {
         let id = hex::random_id()?;
         let shared = Arc::new(Shared {
             id: id.clone(),
-            feed: Feed::new(&id),
+            subscribers: Subscribers::new(&id),
             watched: Mutex::new(Watched::new(WATCHED_LIMIT, WATCHED_IDLE)),
             looked: Mutex::new(None),
         });
-        let task = tokio::spawn(watch::run(store, Arc::clone(&shared), id)).abort_handle();
+        let watching = Arc::clone(&shared);
+        let task = tokio::spawn(async move {
+            tokio::join!(accounts::watch(&store, &watching, id), days::watch(&store, &watching));
+        });
+        let task = task.abort_handle();
         Ok(Self { running: Arc::new(Running { shared, task }) })
     }
 
     /// What the feed of this process is known by: 32 hexadecimal digits, which stand in its
     /// first line. No other feed tells what becomes of the identities that are asked about here.
-    pub fn feed_id(&self) -> &str {
+    pub fn id(&self) -> &str {
         &self.running.shared.id
     }
 
@@ -126,7 +148,7 @@ impl Revocation {
                 Seen::Same => return Ok(status),
                 Seen::Differs => {
                     // Another gateway may have been told what was seen before.
-                    shared.feed.tell(&Line::Identity { identity });
+                    shared.subscribers.tell(&Line::Identity { identity });
                     return Ok(status);
                 }
                 Seen::Missing => {}
@@ -136,10 +158,10 @@ impl Revocation {
     }
 
     /// Tells that `identity` may have changed.
-    pub fn changed(&self, identity: &str) {
+    pub fn account_changed(&self, identity: &str) {
         let shared = &self.running.shared;
         shared.watched().changed(identity);
-        shared.feed.tell(&Line::Identity { identity });
+        shared.subscribers.tell(&Line::Identity { identity });
     }
 
     /// Begins a subscription to the feed.
@@ -147,23 +169,25 @@ impl Revocation {
     /// # Errors
     /// [`NoFeed`].
     pub fn subscribe(&self) -> Result<Subscription, NoFeed> {
-        self.running.shared.feed.subscribe()
+        self.running.shared.subscribers.subscribe()
     }
 
     /// Ends the feed for everybody.
     pub fn end(&self) {
-        self.running.shared.feed.end();
+        self.running.shared.subscribers.end();
     }
 
     /// What is known now.
     pub fn figures(&self) -> Figures {
         let shared = &self.running.shared;
-        let told = &shared.feed.told;
+        let told = &shared.subscribers.told;
         Figures {
             watched: shared.watched().len(),
-            subscribers: shared.feed.subscribers_now(),
+            subscribers: shared.subscribers.count(),
             identities: told.identities.load(Ordering::Relaxed),
             resets: told.resets.load(Ordering::Relaxed),
+            purges: told.purges.load(Ordering::Relaxed),
+            purges_of_all: told.purges_of_all.load(Ordering::Relaxed),
             beats: told.beats.load(Ordering::Relaxed),
             cut_off: told.cut_off.load(Ordering::Relaxed),
             look_age: shared.looked().map(|at| at.elapsed()),
@@ -175,18 +199,30 @@ impl Shared {
     fn ask(&self, identity: &str) {
         let leaves = self.watched().ask(identity, Instant::now());
         if let Some(leaves) = leaves {
-            self.feed.tell(&Line::Identity { identity: &leaves });
+            self.subscribers.tell(&Line::Identity { identity: &leaves });
         }
     }
 
-    /// Tells of many at once.
-    fn tell_all(&self, identities: &[Arc<str>]) {
+    /// Tells of many identities at once.
+    fn tell_identities(&self, identities: &[Arc<str>]) {
         if identities.len() > TOLD_ONE_BY_ONE {
-            self.feed.tell(&Line::Reset { reset: true });
+            self.subscribers.tell(&Line::Reset { reset: true });
             return;
         }
         for identity in identities {
-            self.feed.tell(&Line::Identity { identity });
+            self.subscribers.tell(&Line::Identity { identity });
+        }
+    }
+
+    /// Tells of days, of none where there are none.
+    fn tell_days(&self, days: &Days) {
+        match days {
+            Days::Named(days) => {
+                for day in days {
+                    self.subscribers.tell(&Line::Purge { purge: &line::path(*day) });
+                }
+            }
+            Days::All => self.subscribers.tell(&Line::PurgeAll { purge_all: true }),
         }
     }
 

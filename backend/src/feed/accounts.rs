@@ -1,13 +1,12 @@
-//! The task that follows the store, and beats while it can.
+//! Follows what decides over tokens, and beats while it can.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Shared;
-use super::feed::Line;
+use super::line::Line;
 use crate::store::{Change, Store, StoreError, Watching};
 
 /// From one beat to the next, and from one look to the next.
@@ -18,9 +17,9 @@ const FRESH: Duration = Duration::from_millis(500);
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// Watches until it is aborted. `id` is of this process alone.
-pub(super) async fn run(store: Store, shared: Arc<Shared>, id: String) {
-    let mut watcher = Watcher { store: &store, shared: &shared, id, beat: 0, failing: false };
-    tokio::join!(sweep(&store, &shared), watcher.watch());
+pub(super) async fn watch(store: &Store, shared: &Shared, id: String) {
+    let mut watcher = Watcher { store, shared, id, beat: 0, failing: false };
+    tokio::join!(sweep(store, shared), watcher.watch());
 }
 
 /// Removes what has expired, without end.
@@ -29,7 +28,7 @@ async fn sweep(store: &Store, shared: &Shared) {
     loop {
         ticks.tick().await;
         let gone = shared.watched().expire(Instant::now());
-        shared.tell_all(&gone);
+        shared.tell_identities(&gone);
         if let Err(error) = store.remove_expired_logouts(now()).await {
             tracing::warn!(%error, "logouts that have expired could not be removed");
         }
@@ -75,7 +74,7 @@ impl Watcher<'_> {
         let identities = self.shared.watched().identities();
         let sightings = self.store.sightings(&identities, now()).await?;
         let changed = self.shared.watched().saw_many(sightings);
-        self.shared.tell_all(&changed);
+        self.shared.tell_identities(&changed);
         Ok(())
     }
 
@@ -104,13 +103,13 @@ impl Watcher<'_> {
                 Some(Ok(Change::Of(identity))) => {
                     let watched = self.shared.watched().changed(&identity);
                     if watched {
-                        self.shared.feed.tell(&Line::Identity { identity: &identity });
+                        self.shared.subscribers.tell(&Line::Identity { identity: &identity });
                     }
                 }
                 Some(Ok(Change::Somebody)) => unknown = true,
                 Some(Ok(Change::Anything)) => {
                     self.shared.watched().changed_all();
-                    self.shared.feed.tell(&Line::Reset { reset: true });
+                    self.shared.subscribers.tell(&Line::Reset { reset: true });
                 }
                 Some(Ok(Change::Echo(sent))) => {
                     let sent = u64::try_from(sent).ok().and_then(|sent| start.checked_add(Duration::from_millis(sent)));
@@ -135,7 +134,7 @@ impl Watcher<'_> {
             self.failing = false;
         }
         self.beat += 1;
-        self.shared.feed.tell(&Line::Beat { beat: self.beat });
+        self.shared.subscribers.tell(&Line::Beat { beat: self.beat });
     }
 
     fn fails(&mut self, error: &StoreError) {
@@ -158,7 +157,7 @@ async fn echo(store: &Store, id: String, start: Instant) {
     }
 }
 
-fn every(period: Duration) -> Interval {
+pub(super) fn every(period: Duration) -> Interval {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks

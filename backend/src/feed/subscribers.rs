@@ -1,4 +1,4 @@
-//! The feed: who subscribes, and how lines reach them.
+//! Who subscribes, and how lines reach them.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,48 +7,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use serde::Serialize;
 use tokio::sync::mpsc;
+
+use super::line::Line;
 
 /// Subscribers at most.
 pub const SUBSCRIBER_LIMIT: usize = 64;
 /// Lines that wait for one subscriber at most, of some 50 bytes each, 7 KB for the longest name.
 pub const QUEUE_LIMIT: usize = 1024;
-
-/// One line of the feed.
-#[derive(Serialize)]
-#[serde(untagged)]
-pub(super) enum Line<'a> {
-    /// The first: which process this is.
-    Feed {
-        /// 32 hexadecimal digits.
-        feed: &'a str,
-    },
-    /// Whatever was told of this identity may be wrong now.
-    Identity {
-        /// As it was asked about.
-        identity: &'a str,
-    },
-    /// Whatever was told of anybody may be.
-    Reset {
-        /// Always true.
-        reset: bool,
-    },
-    /// All that had changed half a second ago has been told.
-    Beat {
-        /// Counts up.
-        beat: u64,
-    },
-}
-
-impl Line<'_> {
-    fn bytes(&self) -> Bytes {
-        // Nothing of it is a map or could otherwise fail.
-        let mut line = serde_json::to_vec(self).unwrap_or_default();
-        line.push(b'\n');
-        line.into()
-    }
-}
 
 /// Why nobody can subscribe now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,45 +32,47 @@ pub enum NoFeed {
 pub(super) struct Told {
     pub(super) identities: AtomicU64,
     pub(super) resets: AtomicU64,
+    pub(super) purges: AtomicU64,
+    pub(super) purges_of_all: AtomicU64,
     pub(super) beats: AtomicU64,
     pub(super) cut_off: AtomicU64,
 }
 
 /// The subscribers, and what they are told.
 #[derive(Debug)]
-pub(super) struct Feed {
+pub(super) struct Subscribers {
     /// The first line.
     opening: Bytes,
-    subscribers: Mutex<Subscribers>,
+    open: Mutex<Open>,
     pub(super) told: Told,
 }
 
 #[derive(Debug, Default)]
-struct Subscribers {
+struct Open {
     senders: Vec<mpsc::Sender<Bytes>>,
     ended: bool,
 }
 
-impl Feed {
+impl Subscribers {
     pub(super) fn new(id: &str) -> Self {
         let opening = Line::Feed { feed: id }.bytes();
-        Self { opening, subscribers: Mutex::default(), told: Told::default() }
+        Self { opening, open: Mutex::default(), told: Told::default() }
     }
 
     /// Begins a subscription. Whatever is told from now on reaches it.
     pub(super) fn subscribe(&self) -> Result<Subscription, NoFeed> {
-        let mut subscribers = self.subscribers();
-        if subscribers.ended {
+        let mut open = self.open();
+        if open.ended {
             return Err(NoFeed::Ended);
         }
-        subscribers.senders.retain(|sender| !sender.is_closed());
-        if subscribers.senders.len() >= SUBSCRIBER_LIMIT {
+        open.senders.retain(|sender| !sender.is_closed());
+        if open.senders.len() >= SUBSCRIBER_LIMIT {
             return Err(NoFeed::Full);
         }
         let (sender, lines) = mpsc::channel(QUEUE_LIMIT);
         // A new queue has room.
         let _ = sender.try_send(self.opening.clone());
-        subscribers.senders.push(sender);
+        open.senders.push(sender);
         Ok(Subscription { lines })
     }
 
@@ -113,6 +81,8 @@ impl Feed {
         let count = match line {
             Line::Identity { .. } => Some(&self.told.identities),
             Line::Reset { .. } => Some(&self.told.resets),
+            Line::Purge { .. } => Some(&self.told.purges),
+            Line::PurgeAll { .. } => Some(&self.told.purges_of_all),
             Line::Beat { .. } => Some(&self.told.beats),
             Line::Feed { .. } => None,
         };
@@ -120,7 +90,7 @@ impl Feed {
             count.fetch_add(1, Ordering::Relaxed);
         }
         let line = line.bytes();
-        self.subscribers().senders.retain(|sender| match sender.try_send(line.clone()) {
+        self.open().senders.retain(|sender| match sender.try_send(line.clone()) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Closed(_)) => false,
             Err(mpsc::error::TrySendError::Full(_)) => {
@@ -133,15 +103,15 @@ impl Feed {
 
     /// Ends every subscription, and takes no more.
     pub(super) fn end(&self) {
-        *self.subscribers() = Subscribers { senders: Vec::new(), ended: true };
+        *self.open() = Open { senders: Vec::new(), ended: true };
     }
 
-    pub(super) fn subscribers_now(&self) -> usize {
-        self.subscribers().senders.iter().filter(|sender| !sender.is_closed()).count()
+    pub(super) fn count(&self) -> usize {
+        self.open().senders.iter().filter(|sender| !sender.is_closed()).count()
     }
 
-    fn subscribers(&self) -> MutexGuard<'_, Subscribers> {
-        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,13 +138,13 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_read_is_cut_off_and_the_others_are_not() {
-        let feed = Feed::new("id");
-        let (mut slow, mut quick) = (feed.subscribe().unwrap(), feed.subscribe().unwrap());
+        let subscribers = Subscribers::new("id");
+        let (mut slow, mut quick) = (subscribers.subscribe().unwrap(), subscribers.subscribe().unwrap());
         for beat in 0..QUEUE_LIMIT as u64 {
             assert!(quick.next().await.is_some());
-            feed.tell(&Line::Beat { beat });
+            subscribers.tell(&Line::Beat { beat });
         }
-        assert_eq!((feed.subscribers_now(), feed.told.cut_off.load(Ordering::Relaxed)), (1, 1));
+        assert_eq!((subscribers.count(), subscribers.told.cut_off.load(Ordering::Relaxed)), (1, 1));
         let mut lines = 0;
         while slow.next().await.is_some() {
             lines += 1;
@@ -185,24 +155,17 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_room_for_so_many_and_again_for_whoever_comes_after_one_that_left() {
-        let feed = Feed::new("id");
-        let mut all: Vec<_> = (0..SUBSCRIBER_LIMIT).map(|_| feed.subscribe().unwrap()).collect();
-        assert_eq!(feed.subscribe().unwrap_err(), NoFeed::Full);
+        let subscribers = Subscribers::new("id");
+        let mut all: Vec<_> = (0..SUBSCRIBER_LIMIT).map(|_| subscribers.subscribe().unwrap()).collect();
+        assert_eq!(subscribers.subscribe().unwrap_err(), NoFeed::Full);
         all.pop();
-        assert_eq!(feed.subscribers_now(), SUBSCRIBER_LIMIT - 1);
-        all.push(feed.subscribe().unwrap());
-        feed.end();
-        assert_eq!(feed.subscribe().unwrap_err(), NoFeed::Ended);
+        assert_eq!(subscribers.count(), SUBSCRIBER_LIMIT - 1);
+        all.push(subscribers.subscribe().unwrap());
+        subscribers.end();
+        assert_eq!(subscribers.subscribe().unwrap_err(), NoFeed::Ended);
         for mut subscription in all {
             assert_eq!(subscription.next().await.unwrap(), "{\"feed\":\"id\"}\n");
             assert_eq!(subscription.next().await, None);
         }
-    }
-
-    #[test]
-    fn each_line_is_one_object() {
-        let line = |line: Line<'_>| String::from_utf8(line.bytes().to_vec()).unwrap();
-        assert_eq!(line(Line::Identity { identity: "a\n\"b" }), "{\"identity\":\"a\\n\\\"b\"}\n");
-        assert_eq!(line(Line::Reset { reset: true }), "{\"reset\":true}\n");
     }
 }

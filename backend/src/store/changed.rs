@@ -1,0 +1,83 @@
+//! Which days the writes of this process may have changed, for whoever tells of it.
+
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::model::{Day, Days};
+
+/// What was written and has not been taken yet.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    days: Mutex<Days>,
+    some: Notify,
+}
+
+impl Changed {
+    /// The changes since the last call; waits for one. For one caller at a time.
+    pub(super) async fn take(&self) -> Days {
+        loop {
+            let days = mem::take(&mut *self.days());
+            if !days.is_empty() {
+                return days;
+            }
+            self.some.notified().await;
+        }
+    }
+
+    fn days(&self) -> MutexGuard<'_, Days> {
+        self.days.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One write on its way: the days that it may change. Dropped once it is durable, or it can no
+/// longer be known what became of it, it tells of them.
+#[derive(Debug)]
+pub(super) struct Touched {
+    days: Mutex<Days>,
+    changed: Arc<Changed>,
+}
+
+impl Touched {
+    pub(super) fn none(changed: &Arc<Changed>) -> Self {
+        Self { days: Mutex::default(), changed: Arc::clone(changed) }
+    }
+
+    /// The write is about to change what stands, or is to stand, at this `datetime`. One that
+    /// lies on no day is in no answer.
+    pub(super) fn touch(&self, datetime: Option<&str>) {
+        if let Some(day) = datetime.and_then(Day::holding) {
+            self.days.lock().unwrap_or_else(PoisonError::into_inner).insert(day);
+        }
+    }
+}
+
+impl Drop for Touched {
+    fn drop(&mut self) {
+        let days = mem::take(&mut *self.days.lock().unwrap_or_else(PoisonError::into_inner));
+        if !days.is_empty() {
+            self.changed.days().extend(days);
+            self.changed.some.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_write_touched_is_told_when_it_ends() {
+        let changed = Arc::new(Changed::default());
+        let touched = Touched::none(&changed);
+        for datetime in [Some("20201209 230000"), Some("20201210 000000"), Some("soon"), None] {
+            touched.touch(datetime);
+        }
+        assert!(changed.days().is_empty());
+        drop(touched);
+        let days = ["20201209", "20201210"].map(|day| Day::parse(day).unwrap());
+        assert_eq!(changed.take().await, days.into_iter().collect());
+        assert!(changed.days().is_empty());
+    }
+}

@@ -1,0 +1,177 @@
+//! Which days other hands have changed: as a replica set or a sharded cluster tells it, or as
+//! the processes of ours note it for each other on a standalone server.
+
+use std::ops::Range;
+
+use futures_util::stream::BoxStream;
+use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, doc};
+use mongodb::options::ReturnDocument;
+
+use super::follow::Followed;
+use super::users::text;
+use super::{HOLODULES, Mongo};
+use crate::model::{DAYS_LIMIT, Day, Days};
+use crate::store::StoreError;
+
+/// The one document of notes: the number of the next, and the last [`DAYS_LIMIT`] of them.
+const NOTES: &str = "notes";
+
+impl Mongo {
+    pub(in crate::store) fn day_changes(&self) -> BoxStream<'static, Result<Days, StoreError>> {
+        let what = "of days only what our processes change is told";
+        self.follow(Followed { what, pipeline: pipeline().to_vec(), change: days, anything: Days::All })
+    }
+
+    pub(in crate::store) async fn note_days(&self, days: &Days) -> Result<Range<i64>, StoreError> {
+        let (count, update) = match days {
+            Days::Named(days) => {
+                let texts: Vec<String> = days.iter().map(Day::to_string).collect();
+                (texts.len(), doc! { "$push": { "days": { "$each": texts, "$slice": -limit() } } })
+            }
+            // A gap that is longer than what stands there.
+            Days::All => (DAYS_LIMIT + 1, doc! {}),
+        };
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let mut update = update;
+        update.insert("$inc", doc! { "next": count });
+        let note = self.days.find_one_and_update(doc! { "_id": NOTES }, update).upsert(true);
+        let note = note.projection(doc! { "next": 1 }).return_document(ReturnDocument::After);
+        let noted = self.within(async { note.max_time(self.timeout).await }).await?;
+        let next = noted.as_ref().map_or(0, next);
+        Ok(next.saturating_sub(count)..next)
+    }
+
+    pub(in crate::store) async fn noted_days(&self, since: Option<i64>) -> Result<(i64, Days), StoreError> {
+        let find = self.days.find_one(doc! { "_id": NOTES });
+        let notes = self.within(async { find.max_time(self.timeout).await }).await?.unwrap_or_default();
+        let next = next(&notes);
+        Ok((next, since.map_or(Days::All, |since| noted(&notes, next, since))))
+    }
+}
+
+fn limit() -> i64 {
+    i64::try_from(DAYS_LIMIT).unwrap_or(i64::MAX)
+}
+
+fn next(notes: &Document) -> i64 {
+    notes.get_i64("next").unwrap_or_default()
+}
+
+/// The notes from `since` up to `next`, where they all still stand there.
+fn noted(notes: &Document, next: i64, since: i64) -> Days {
+    let Some(count) = next.checked_sub(since).and_then(|count| usize::try_from(count).ok()) else { return Days::All };
+    if count == 0 {
+        return Days::default();
+    }
+    let Ok(texts) = notes.get_array("days") else { return Days::All };
+    let Some(texts) = texts.len().checked_sub(count).and_then(|first| texts.get(first..)) else { return Days::All };
+    let day = |text: &Bson| text.as_str().and_then(|text| Day::parse(text).ok());
+    texts.iter().map(day).collect::<Option<Days>>().unwrap_or(Days::All)
+}
+
+/// Lets through what changes holodules, and of them what tells the day.
+fn pipeline() -> [Document; 2] {
+    [
+        doc! { "$match": { "$or": [
+            { "operationType": { "$in": ["drop", "rename", "dropDatabase", "invalidate"] } },
+            { "ns.coll": HOLODULES },
+        ] } },
+        doc! { "$project": {
+            "operationType": 1, "ns": 1, "to": 1, "fullDocument.datetime": 1,
+            "updateDescription.updatedFields.datetime": 1, "updateDescription.removedFields": 1,
+        } },
+    ]
+}
+
+/// The days that an event concerns; `None` for one that changes no answer.
+fn days(event: &RawDocument) -> Option<Days> {
+    let operation = event.get_str("operationType").ok()?;
+    let collection = |name| event.get_document(name).ok().and_then(|namespace| text(namespace, "coll"));
+    let day = || {
+        let document = event.get_document("fullDocument").ok()?;
+        let day = Day::holding(text(document, "datetime")?)?;
+        Some(Days::from_iter([day]))
+    };
+    match (operation, collection("ns")) {
+        ("insert", Some(HOLODULES)) => day(),
+        // The event does not tell where it was before.
+        ("update", Some(HOLODULES)) if is_moved(event) => Some(Days::All),
+        // Where the document is gone or has moved since, a later event tells of that.
+        ("update", Some(HOLODULES)) => day(),
+        ("replace" | "delete" | "drop", Some(HOLODULES)) | ("dropDatabase" | "invalidate", _) => Some(Days::All),
+        ("rename", from) => [from, collection("to")].contains(&Some(HOLODULES)).then_some(Days::All),
+        _ => None,
+    }
+}
+
+/// Whether an update changed the time.
+fn is_moved(event: &RawDocument) -> bool {
+    let Ok(update) = event.get_document("updateDescription") else { return true };
+    let set = update.get_document("updatedFields").is_ok_and(|fields| matches!(fields.get("datetime"), Ok(Some(_))));
+    let removed = update
+        .get_array("removedFields")
+        .is_ok_and(|fields| fields.into_iter().any(|field| matches!(field, Ok(RawBsonRef::String("datetime")))));
+    set || removed
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::{RawDocumentBuf, rawdoc};
+
+    use super::*;
+
+    fn named(days: &[&str]) -> Days {
+        days.iter().map(|day| Day::parse(day).unwrap()).collect()
+    }
+
+    #[test]
+    fn notes_are_told_from_where_they_were_left_or_else_all() {
+        let notes = doc! { "next": 10_i64, "days": ["20201209", "20201210", "20201211"] };
+        assert_eq!(noted(&notes, 10, 10), Days::default());
+        assert_eq!(noted(&notes, 10, 9), named(&["20201211"]));
+        assert_eq!(noted(&notes, 10, 7), named(&["20201209", "20201210", "20201211"]));
+        for since in [6, 0, 11, i64::MIN, i64::MAX] {
+            assert_eq!(noted(&notes, 10, since), Days::All, "{since}");
+        }
+        assert_eq!(noted(&doc! {}, 0, 3), Days::All, "somebody has removed the notes");
+        assert_eq!(noted(&doc! { "next": 1_i64, "days": ["x"] }, 1, 0), Days::All);
+        assert_eq!(noted(&doc! { "next": 1_i64 }, 1, 0), Days::All);
+    }
+
+    #[test]
+    fn each_event_names_its_day_or_says_that_it_cannot() {
+        let event = |operation: &str, document: RawDocumentBuf, update: RawDocumentBuf| {
+            rawdoc! { "operationType": operation, "ns": { "db": "d", "coll": HOLODULES },
+            "fullDocument": document, "updateDescription": update }
+        };
+        let document = || rawdoc! { "datetime": "20201209 230000" };
+        let (day, none) = (Some(named(&["20201209"])), rawdoc! {});
+        let same = rawdoc! { "updatedFields": {}, "removedFields": ["title"] };
+        assert_eq!(days(&event("insert", document(), none.clone())), day);
+        assert_eq!(days(&event("update", document(), same.clone())), day);
+        for moved in [rawdoc! { "updatedFields": { "datetime": "x" } }, rawdoc! { "removedFields": ["x", "datetime"] }]
+        {
+            assert_eq!(days(&event("update", document(), moved)), Some(Days::All));
+        }
+        assert_eq!(days(&event("update", none.clone(), same)), None, "gone by now, which is told next");
+        assert_eq!(days(&event("replace", document(), none.clone())), Some(Days::All));
+        for datetime in [rawdoc! {}, rawdoc! { "datetime": 20_201_209_i64 }, rawdoc! { "datetime": "soon" }] {
+            assert_eq!(days(&event("insert", datetime, none.clone())), None, "it is in no answer");
+        }
+        assert_eq!(days(&rawdoc! { "operationType": "delete", "ns": { "coll": HOLODULES } }), Some(Days::All));
+        assert_eq!(days(&rawdoc! { "operationType": "delete", "ns": { "coll": "users" } }), None);
+    }
+
+    #[test]
+    fn when_the_collection_itself_goes_any_day_may_have_changed() {
+        let of = |operation: &str, collection: &str| {
+            days(&rawdoc! { "operationType": operation, "ns": { "coll": collection }, "to": { "coll": "x" } })
+        };
+        assert_eq!((of("drop", HOLODULES), of("rename", HOLODULES)), (Some(Days::All), Some(Days::All)));
+        assert_eq!((of("drop", "users"), of("rename", "users")), (None, None));
+        let onto = rawdoc! { "operationType": "rename", "ns": { "coll": "x" }, "to": { "coll": HOLODULES } };
+        assert_eq!(days(&onto), Some(Days::All));
+        assert_eq!(days(&rawdoc! { "operationType": "dropDatabase", "ns": { "db": "d" } }), Some(Days::All));
+        assert_eq!(days(&rawdoc! { "operationType": "invalidate" }), Some(Days::All));
+    }
+}
