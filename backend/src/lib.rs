@@ -4,13 +4,13 @@
 //! the internal network. A request comes in at [`server`], [`route`] finds its
 //! handler and makes the checks before it, [`handler`] does what was asked with
 //! [`model`], [`store`], [`password`] and [`import`], and [`respond`] shapes the
-//! answer. [`feed`] follows what ends tokens before their time and what changes a day's
+//! answer. Those who read the same day at the same time share one read (`sharing`). [`feed`] follows what ends tokens before their time and what changes a day's
 //! answer, and tells whoever subscribes. [`record`] counts and logs; [`config`] is read once at start; [`command`] is
 //! the other side of the admin listener, for people.
 //!
 //! In floors, each importing only what lies below: `command`, `config`; `server`;
 //! `route`; `handler`; `feed`; `respond`, `record`, `password`, `import`, `store`; `model`,
-//! `hex`.
+//! `hex`, `sharing`.
 
 pub mod command;
 pub mod config;
@@ -24,4 +24,5 @@ pub mod record;
 pub mod respond;
 pub mod route;
 pub mod server;
+mod sharing;
 pub mod store;

@@ -25,9 +25,11 @@ pub(crate) use status::{healthz, metrics, readyz, status};
 pub(crate) use users::{change_password, create, delete as delete_user, list, set_disabled};
 
 use crate::feed::Feed;
+use crate::model::Day;
 use crate::password::{Busy, Hasher};
 use crate::record::Metrics;
 use crate::respond::{Body, Refusal};
+use crate::sharing::Sharing;
 use crate::store::{Store, StoreError};
 
 /// After how many seconds to try again where the store does not answer.
@@ -64,6 +66,9 @@ pub struct App {
     metrics: Arc<Metrics>,
     settings: Settings,
     feed: Feed,
+    /// The reads of days that are going on, each by the store's version that it began at: who asks
+    /// after a change was acknowledged or told shares no read from before it.
+    reads: Sharing<(Day, u64), holodules::Read>,
     uploads: Semaphore,
     log_lines_dropped: Box<dyn Fn() -> usize + Send + Sync>,
 }
@@ -79,7 +84,8 @@ impl App {
         log_lines_dropped: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Self {
         let uploads = Semaphore::new(settings.concurrent_uploads as usize);
-        Self { store, hasher, metrics, settings, feed, uploads, log_lines_dropped: Box::new(log_lines_dropped) }
+        let reads = Sharing::new();
+        Self { store, hasher, metrics, settings, feed, reads, uploads, log_lines_dropped: Box::new(log_lines_dropped) }
     }
 
     /// Names that the admin side may be called by, besides IP literals and `localhost`.
@@ -116,16 +122,8 @@ impl App {
         })
     }
 
-    /// Tells of a store's failure in the log and the metrics, and refuses the request.
     fn store_failed(&self, error: &StoreError) -> Refusal {
-        let unavailable = matches!(error, StoreError::Unavailable(_));
-        self.metrics.store_failed(unavailable);
-        if unavailable {
-            tracing::warn!(%error, "the store does not answer");
-            return Refusal::unavailable("the store does not answer", STORE_RETRY);
-        }
-        tracing::error!(%error, "the store failed");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the store failed")
+        store_failed(&self.metrics, error)
     }
 
     /// Refuses what the hasher had no place for.
@@ -138,6 +136,18 @@ impl App {
             }
         }
     }
+}
+
+/// Tells of a store's failure in the log and the metrics, and refuses the request.
+fn store_failed(metrics: &Metrics, error: &StoreError) -> Refusal {
+    let unavailable = matches!(error, StoreError::Unavailable(_));
+    metrics.store_failed(unavailable);
+    if unavailable {
+        tracing::warn!(%error, "the store does not answer");
+        return Refusal::unavailable("the store does not answer", STORE_RETRY);
+    }
+    tracing::error!(%error, "the store failed");
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the store failed")
 }
 
 impl fmt::Debug for App {

@@ -1,17 +1,19 @@
 //! Which days the writes of this process may have changed, for whoever tells of it.
 
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::model::{Day, Days};
 
-/// What was written and has not been taken yet.
+/// What was written and has not been taken yet, and a version that grows with each change.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
     days: Mutex<Days>,
     some: Notify,
+    version: AtomicU64,
 }
 
 impl Changed {
@@ -24,6 +26,15 @@ impl Changed {
             }
             self.some.notified().await;
         }
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
+    }
+
+    /// Something is another from now on, by whatever hand.
+    pub(super) fn renew(&self) {
+        self.version.fetch_add(1, Ordering::SeqCst);
     }
 
     fn days(&self) -> MutexGuard<'_, Days> {
@@ -57,6 +68,8 @@ impl Drop for Touched {
     fn drop(&mut self) {
         let days = mem::take(&mut *self.days.lock().unwrap_or_else(PoisonError::into_inner));
         if !days.is_empty() {
+            // Before anybody is told: whoever asks then must not be given what was read before.
+            self.changed.renew();
             self.changed.days().extend(days);
             self.changed.some.notify_one();
         }
@@ -75,9 +88,13 @@ mod tests {
             touched.touch(datetime);
         }
         assert!(changed.days().is_empty());
+        assert_eq!(changed.version(), 0);
         drop(touched);
+        assert_eq!(changed.version(), 1);
         let days = ["20201209", "20201210"].map(|day| Day::parse(day).unwrap());
         assert_eq!(changed.take().await, days.into_iter().collect());
         assert!(changed.days().is_empty());
+        drop(Touched::none(&changed));
+        assert_eq!(changed.version(), 1, "nothing was changed");
     }
 }

@@ -102,6 +102,12 @@ impl Store {
         engine!(self.day(day))
     }
 
+    /// A number that grows before a change is acknowledged or told of: what was read before that
+    /// was read at another version. It says nothing of what other hands change unheard.
+    pub fn version(&self) -> u64 {
+        self.changed.version()
+    }
+
     /// Stores `entries` in their order, each found by its [`Identifier`]; a later
     /// one with the same identifier wins. What is stored keeps the fields that an entry
     /// does not supply ([`crate::model::Holodule::updated_by`]).
@@ -139,7 +145,10 @@ impl Store {
     /// at first all of them. For errors and the end it is as for [`Store::changes`].
     pub fn day_changes(&self) -> BoxStream<'static, Result<Days, StoreError>> {
         match &self.engine {
-            Engine::Mongo(engine) => engine.day_changes(),
+            Engine::Mongo(engine) => {
+                let changed = Arc::clone(&self.changed);
+                engine.day_changes().inspect(move |_| changed.renew()).boxed()
+            }
             Engine::Embedded(_) => futures_util::stream::empty().boxed(),
         }
     }
@@ -162,10 +171,15 @@ impl Store {
     /// # Errors
     /// Where the notes cannot be read.
     pub async fn noted_days(&self, since: Option<i64>) -> Result<(i64, Days), StoreError> {
-        match &self.engine {
+        let noted = match &self.engine {
             Engine::Mongo(engine) => engine.noted_days(since).await,
             Engine::Embedded(_) => Ok((0, Days::default())),
-        }
+        };
+        noted.inspect(|(_, days)| {
+            if !days.is_empty() {
+                self.changed.renew();
+            }
+        })
     }
 
     /// How many holodules there are (an estimate is allowed above zero).

@@ -21,5 +21,6 @@ mod mongod;
 mod mongodb;
 mod program;
 mod service;
+mod sharing;
 mod uploads;
 mod users;

@@ -1,15 +1,19 @@
 //! The public read: the holodules of one day.
 
+use std::sync::Arc;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use super::super::{App, Handled};
+use super::super::{App, Handled, store_failed};
 use crate::hex;
 use crate::model::{Day, Public};
+use crate::record::Metrics;
 use crate::respond::{self, Body, Refusal};
+use crate::store::Store;
 
 /// For the edge: five seconds without asking, then old answers while it asks or where we fail.
 const CACHED: HeaderValue =
@@ -28,34 +32,54 @@ struct Listing<'a> {
     holodules: Vec<Public<'a>>,
 }
 
+/// What one read of a day came to, for all who waited for it; `None` where there are no holodules.
+pub(crate) type Read = Result<Option<Answer>, Refusal>;
+
+/// A day's holodules, written. Clones share the bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    body: Bytes,
+    tag: HeaderValue,
+}
+
 /// `200` with the day's holodules, newest first, or `304` where the client has them;
 /// `404` where there are none, `400` where `day` is no day.
 pub(crate) async fn day(app: &App, headers: &HeaderMap, day: &str) -> Handled {
     let day = Day::parse(day).map_err(|error| Refusal::bad_request(error.to_string()))?;
-    let listing = app.store.day(day).await.map_err(|error| app.store_failed(&error))?;
+    let begin = || read(app.store.clone(), Arc::clone(&app.metrics), day);
+    let Some(answer) = app.reads.join((day, app.store.version()), begin).await? else {
+        let mut response = Refusal::not_found("no holodules on this day").into_response(respond::Shape::Plain);
+        response.headers_mut().insert(CACHE_CONTROL, CACHED_BRIEFLY);
+        return Ok(response);
+    };
+    Ok(tagged(headers, answer))
+}
+
+async fn read(store: Store, metrics: Arc<Metrics>, day: Day) -> Read {
+    let listing = store.day(day).await.map_err(|error| store_failed(&metrics, &error))?;
     if !listing.unreadable.is_empty() {
-        app.metrics.unreadable(listing.unreadable.len());
+        metrics.unreadable(listing.unreadable.len());
         let named: Vec<&str> = listing.unreadable.iter().take(NAMED_UNREADABLE).map(String::as_str).collect();
         tracing::warn!(documents = listing.unreadable.len(), ids = ?named, "documents that cannot be read were left out");
     }
     if listing.holodules.is_empty() {
-        let mut response = Refusal::not_found("no holodules on this day").into_response(respond::Shape::Plain);
-        response.headers_mut().insert(CACHE_CONTROL, CACHED_BRIEFLY);
-        return Ok(response);
+        return Ok(None);
     }
     let holodules: Vec<_> = listing.holodules.iter().map(|holodule| holodule.public()).collect();
-    let text = respond::json_bytes(&Listing { result: holodules.len(), holodules }).map_err(|error| {
-        tracing::error!(%error, "a day's holodules could not be written as JSON");
+    let unwritten = |error: &dyn std::error::Error| {
+        tracing::error!(%error, "a day's holodules could not be written");
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written")
-    })?;
-    Ok(tagged(headers, text.into()))
+    };
+    let text = respond::json_bytes(&Listing { result: holodules.len(), holodules });
+    let body: Bytes = text.map_err(|error| unwritten(&error))?.into();
+    let tag = HeaderValue::try_from(entity_tag(&body)).map_err(|error| unwritten(&error))?;
+    Ok(Some(Answer { body, tag }))
 }
 
 /// `200` with the body, or `304` where the client has it (RFC 9110, sections 13.1.2 and 15.4.5).
-fn tagged(headers: &HeaderMap, body: Bytes) -> Response<Body> {
-    let tag = entity_tag(&body);
-    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let mut response = if known.into_iter().any(|list| names(list, &tag)) {
+fn tagged(headers: &HeaderMap, Answer { body, tag }: Answer) -> Response<Body> {
+    let mut known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut response = if known.any(|list| names(list, tag.to_str().unwrap_or_default())) {
         respond::with(StatusCode::NOT_MODIFIED, respond::empty())
     } else {
         let mut response = respond::with(StatusCode::OK, respond::full(body));
@@ -63,9 +87,7 @@ fn tagged(headers: &HeaderMap, body: Bytes) -> Response<Body> {
         response
     };
     response.headers_mut().insert(CACHE_CONTROL, CACHED);
-    if let Ok(tag) = HeaderValue::try_from(tag) {
-        response.headers_mut().insert(ETAG, tag);
-    }
+    response.headers_mut().insert(ETAG, tag);
     response
 }
 
@@ -119,12 +141,14 @@ mod tests {
     #[test]
     fn a_known_body_is_not_sent_again() {
         let body = Bytes::from_static(b"body");
+        let tag: HeaderValue = entity_tag(&body).parse().unwrap();
+        let answer = || Answer { body: body.clone(), tag: tag.clone() };
         let mut headers = HeaderMap::new();
-        assert_eq!(tagged(&headers, body.clone()).status(), StatusCode::OK);
-        headers.insert(IF_NONE_MATCH, entity_tag(&body).parse().unwrap());
-        let response = tagged(&headers, body.clone());
+        assert_eq!(tagged(&headers, answer()).status(), StatusCode::OK);
+        headers.insert(IF_NONE_MATCH, tag.clone());
+        let response = tagged(&headers, answer());
         assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
-        assert_eq!(response.headers()[ETAG], entity_tag(&body));
+        assert_eq!(response.headers()[ETAG], tag);
         assert_eq!(response.headers()[CACHE_CONTROL], CACHED);
     }
 }

@@ -5,7 +5,7 @@ mod edit;
 mod export;
 mod upload;
 
-pub(crate) use day::day;
+pub(crate) use day::{Read, day};
 pub(crate) use edit::{delete, put};
 pub(crate) use export::export;
 pub(crate) use upload::upload;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt;
 use holodule_backend::import::{Batch, Exporter, Form};
-use holodule_backend::model::{Entry, Holodule, Identifier};
+use holodule_backend::model::{Days, Entry, Holodule, Identifier};
 use holodule_backend::store::{Store, Upserted};
 
 use super::{day, entry, holodule, on_both_engines, videos};
@@ -22,6 +22,7 @@ on_both_engines!(
     an_export_is_whole_and_in_order,
     the_sample_is_loaded_and_comes_out_again,
     uploads_at_the_same_time_store_each_holodule_once,
+    each_change_tells_its_days_and_what_changes_nothing_tells_none,
 );
 
 async fn export(store: &Store) -> Vec<Holodule> {
@@ -200,4 +201,30 @@ async fn uploads_at_the_same_time_store_each_holodule_once(store: &Store) {
     }
     assert_eq!(inserted, 40);
     assert_eq!(export(store).await.len(), 40);
+}
+
+async fn each_change_tells_its_days_and_what_changes_nothing_tells_none(store: &Store) {
+    let mut version = store.version();
+    let mut told = async |expected: &[&str]| {
+        assert!(store.version() > std::mem::replace(&mut version, store.version()), "{expected:?}");
+        let days: Days = expected.iter().map(|text| day(text)).collect();
+        assert_eq!(store.changed_days().await, days);
+    };
+    let at = |datetime: &str| vec![entry("HL0001_20201209_100000", "video_aaaaa", datetime)];
+    let id = Identifier::parse("video_aaaaa").unwrap();
+    store.upsert(at("20201209 100000")).await.unwrap();
+    told(&["20201209"]).await;
+    // Whatever did nothing is not told with what comes next.
+    store.upsert(at("20201209 100000")).await.unwrap();
+    store.upsert(at("20201209 110000")).await.unwrap();
+    told(&["20201209"]).await;
+    store.upsert(at("20201210 110000")).await.unwrap();
+    told(&["20201209", "20201210"]).await;
+    store.delete_holodule(&Identifier::parse("video_bbbbb").unwrap()).await.unwrap();
+    store.delete_holodule(&id).await.unwrap();
+    told(&["20201210"]).await;
+    let seen = store.version();
+    store.delete_holodule(&id).await.unwrap();
+    store.upsert(Vec::new()).await.unwrap();
+    assert_eq!(store.version(), seen);
 }

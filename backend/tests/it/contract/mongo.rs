@@ -141,6 +141,24 @@ async fn indexes_that_stand_already_are_kept() {
 }
 
 #[tokio::test]
+async fn a_day_costs_one_range_of_an_index_and_its_own_documents() {
+    let (database, url) = database().await;
+    let of_day = |day: u32| (0..200).map(move |n| doc! { "datetime": format!("202012{day:02} 10{:02}00", n % 60) });
+    insert(&database, "holodules", (1..=20).flat_map(of_day)).await;
+    let store = open(&url).await;
+    database.run_command(doc! { "profile": 2 }).await.unwrap();
+    assert_eq!(store.day(day("20201209")).await.unwrap().holodules.len(), 200);
+    database.run_command(doc! { "profile": 0 }).await.unwrap();
+    let profile = database.collection::<Document>("system.profile");
+    let of_holodules = doc! { "ns": format!("{}.holodules", database.name()) };
+    let commands: Vec<Document> = profile.find(of_holodules).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(commands.len(), 1, "one trip to the server: {commands:?}");
+    let number = |name| commands[0].get_i32(name).unwrap();
+    assert_eq!(commands[0].get_str("planSummary").unwrap(), "IXSCAN { datetime: 1, key: 1 }");
+    assert_eq!((number("keysExamined"), number("docsExamined"), number("nreturned")), (200, 200, 200));
+}
+
+#[tokio::test]
 async fn users_of_every_era_are_read_and_nothing_fails_open() {
     let (database, url) = database().await;
     let bcrypt = "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW";

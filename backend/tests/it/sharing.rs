@@ -1,0 +1,96 @@
+//! Those who read the same day at the same time share one read of the store, and nobody is given
+//! what was read before a change that he may know of.
+
+use std::time::Duration;
+
+use holodule_backend::store::{Settings, Store};
+use mongodb::bson::{Document, doc};
+use mongodb::{Client, Database};
+
+use crate::http;
+use crate::mongod::Server;
+use crate::service::{Service, Setup, holodule};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const DAY: &str = "/holodules/20201209";
+
+/// A server of its own, each of whose commands is written down, and a service over it.
+async fn watched() -> (Server, Database, Service) {
+    let server = tokio::task::spawn_blocking(|| Server::start(&["--fail-points"])).await.unwrap();
+    let database = Client::with_uri_str(server.url()).await.unwrap().default_database().unwrap();
+    let settings = Settings { url: server.url().parse().unwrap(), operation_timeout: PATIENCE, max_connections: 20 };
+    let service = Service::over(Store::open(&settings).await.unwrap(), Setup::default()).await;
+    database.run_command(doc! { "profile": 2 }).await.unwrap();
+    (server, database, service)
+}
+
+async fn end(server: Server) {
+    tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
+}
+
+/// How often holodules were asked for.
+async fn reads(database: &Database) -> u64 {
+    let profile = database.collection::<Document>("system.profile");
+    profile.count_documents(doc! { "command.find": "holodules", "op": "query" }).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_slow_store_is_read_once_for_all_who_wait() {
+    const READERS: usize = 50;
+    let (server, database, service) = watched().await;
+    service.holodules([holodule(1, "20201209 230000"), holodule(2, "20201210 230000")]).await;
+    let before = reads(&database).await;
+    let process = database.run_command(doc! { "serverStatus": 1 }).await.unwrap().get_i64("pid").unwrap().to_string();
+    let signal = |name: &'static str| {
+        let sent = std::process::Command::new("kill").args([name, &process]).status().unwrap();
+        assert!(sent.success(), "{name}");
+    };
+    signal("-STOP");
+    let read = |path: &'static str| {
+        let api = service.api.clone();
+        tokio::spawn(async move { http::send(&api, "GET", path, &[], "").await })
+    };
+    let readers: Vec<_> = (0..READERS).map(|_| read(DAY)).collect();
+    let other = read("/holodules/20201210");
+    service.until("backend_requests_in_flight{listener=\"api\"}", (READERS + 1) as f64).await;
+    signal("-CONT");
+    let mut tags = Vec::new();
+    for reader in readers {
+        let reply = reader.await.unwrap();
+        assert_eq!((reply.status, reply.json()["holodules"][0]["title"].as_str()), (200, Some("title 1")));
+        tags.push(reply.header("etag").to_owned());
+    }
+    tags.dedup();
+    assert_eq!((tags.len(), other.await.unwrap().status), (1, 200));
+    assert_eq!(reads(&database).await, before + 2, "one for each day");
+    assert_eq!(service.get(DAY).await.status, 200);
+    assert_eq!(reads(&database).await, before + 3, "nothing is kept");
+    end(server).await;
+}
+
+#[tokio::test]
+async fn who_asks_after_a_change_shares_no_read_from_before_it() {
+    // Too many for one piece, so that a read can be held up half way.
+    const DOCUMENTS: u32 = 1200;
+    let (server, database, service) = watched().await;
+    let documents = (0..DOCUMENTS).map(|n| doc! { "video_id": format!("video{n:06}"), "datetime": "20201209 230000" });
+    database.collection::<Document>("holodules").insert_many(documents).await.unwrap();
+    let before = reads(&database).await;
+    let hold = doc! { "failCommands": ["getMore"], "appName": "holodule-backend", "blockConnection": true,
+    "blockTimeMS": 3000 };
+    let hold = doc! { "configureFailPoint": "failCommand", "mode": { "times": 1 }, "data": hold };
+    database.client().database("admin").run_command(hold).await.unwrap();
+    let api = service.api.clone();
+    let early = tokio::spawn(async move { http::send(&api, "GET", DAY, &[], "").await });
+    let begun = async { while reads(&database).await == before {} };
+    tokio::time::timeout(PATIENCE, begun).await.unwrap();
+
+    let changed = serde_json::to_string(&holodule(0, "20201209 230000")).unwrap();
+    assert_eq!(service.admin("PUT", "/holodules/video000000", &changed).await.status, 200);
+    let late = service.get(DAY).await;
+    assert!(late.body.contains("title 0"), "it was acknowledged");
+    let early = early.await.unwrap();
+    assert_eq!((early.status, early.json()["result"].as_u64()), (200, Some(u64::from(DOCUMENTS))));
+    assert!(!early.body.contains("title 0"), "else this shows nothing");
+    end(server).await;
+}
