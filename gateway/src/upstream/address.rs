@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
-
 /// Where a backend listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -15,6 +13,15 @@ pub enum Address {
     /// A DNS name and a port.
     Name(String, u16),
     /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// One place to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// Over TCP.
+    Inet(SocketAddr),
+    /// By a Unix socket.
     Unix(PathBuf),
 }
 
@@ -76,20 +83,22 @@ impl Address {
     }
 
     /// The peer, where no name has to be asked for.
-    pub(super) fn literal(&self) -> Option<PeerAddr> {
+    pub(super) fn literal(&self) -> Option<Peer> {
         match self {
-            Self::Inet(address) => Some(PeerAddr::Inet(*address)),
-            Self::Unix(path) => std::os::unix::net::SocketAddr::from_pathname(path).ok().map(PeerAddr::Unix),
+            Self::Inet(address) => Some(Peer::Inet(*address)),
+            Self::Unix(path) => Some(Peer::Unix(path.clone())),
             Self::Name(..) => None,
         }
     }
 
-    /// The first address of a name; `None` where it is none.
-    pub(super) async fn resolve(&self) -> std::io::Result<Option<PeerAddr>> {
+    /// The addresses of a name, in the order of RFC 6724; `None` where it is none.
+    ///
+    /// # Errors
+    /// The name cannot be resolved, or has no address.
+    pub(super) async fn resolve(&self) -> std::io::Result<Option<Vec<Peer>>> {
         let Self::Name(name, port) = self else { return Ok(None) };
-        let mut found = tokio::net::lookup_host((name.as_str(), *port)).await?;
-        let first = found.next().ok_or_else(|| std::io::Error::other("the name has no address"))?;
-        Ok(Some(PeerAddr::Inet(first)))
+        let found: Vec<_> = tokio::net::lookup_host((name.as_str(), *port)).await?.map(Peer::Inet).collect();
+        if found.is_empty() { Err(std::io::Error::other("the name has no address")) } else { Ok(Some(found)) }
     }
 }
 

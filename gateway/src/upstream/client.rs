@@ -18,11 +18,12 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
+use super::address::Peer;
 use super::{Outgoing, Upstream};
 
 /// Unused connections that are kept, at most.
@@ -32,7 +33,7 @@ const MAX_IDLE: usize = 256;
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Why there is no answer. The text is for the log.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Unanswered {
     /// No connection, or it broke.
     #[error("the {0} upstream cannot be reached: {1}")]
@@ -88,7 +89,7 @@ impl Client {
             Ok(Response::from_parts(parts, body))
         };
         let deadline = self.upstream.settings.request_timeout;
-        tokio::time::timeout(deadline, answer).await.unwrap_or(Err(Unanswered::TimedOut(name)))
+        timeout(deadline, answer).await.unwrap_or(Err(Unanswered::TimedOut(name)))
     }
 
     /// Sends a request, whose URI is a path, and waits for the head of the answer as long as
@@ -184,9 +185,13 @@ impl tower_service::Service<Uri> for Connector {
             let opening = async {
                 // One that becomes unused in the meantime is taken by the pool instead.
                 let slot = Arc::clone(&upstream.slots).acquire_owned().await.map_err(io::Error::other)?;
-                Stream::open(upstream.resolved().map_err(io::Error::other)?, slot).await
+                Ok::<_, io::Error>(Stream {
+                    socket: connect(&upstream).await?,
+                    answered: Answered::default(),
+                    _slot: slot,
+                })
             };
-            let opened = tokio::time::timeout(upstream.settings.connect_timeout, opening).await;
+            let opened = timeout(upstream.settings.connect_timeout, opening).await;
             Ok(TokioIo::new(opened.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??))
         })
     }
@@ -206,20 +211,37 @@ enum Socket {
     Unix(UnixStream),
 }
 
-impl Stream {
-    async fn open(peer: PeerAddr, slot: OwnedSemaphorePermit) -> io::Result<Self> {
-        let socket = match peer {
-            PeerAddr::Inet(address) => {
+/// Connects to the first address of a backend that can be reached. A name may have several, and a
+/// backend that listens on one of them: each gets its share of the time.
+async fn connect(upstream: &Upstream) -> io::Result<Socket> {
+    let peers = upstream.peers().map_err(io::Error::other)?;
+    let each = upstream.settings.connect_timeout / u32::try_from(peers.len()).unwrap_or(u32::MAX).max(1);
+    let mut failed = io::Error::from(io::ErrorKind::TimedOut);
+    for (place, peer) in peers.iter().enumerate() {
+        match timeout(each, Socket::open(peer)).await {
+            Ok(Ok(socket)) => {
+                if place > 0 {
+                    upstream.prefer(peer);
+                }
+                return Ok(socket);
+            }
+            Ok(Err(error)) => failed = error,
+            Err(_) => failed = io::Error::from(io::ErrorKind::TimedOut),
+        }
+    }
+    Err(failed)
+}
+
+impl Socket {
+    async fn open(peer: &Peer) -> io::Result<Self> {
+        Ok(match peer {
+            Peer::Inet(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                Socket::Tcp(stream)
+                Self::Tcp(stream)
             }
-            PeerAddr::Unix(address) => {
-                let path = address.as_pathname().ok_or_else(|| io::Error::other("the socket has no path"))?;
-                Socket::Unix(UnixStream::connect(path).await?)
-            }
-        };
-        Ok(Self { socket, answered: Answered::default(), _slot: slot })
+            Peer::Unix(path) => Self::Unix(UnixStream::connect(path).await?),
+        })
     }
 }
 
@@ -256,5 +278,35 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::upstream::Settings;
+
+    /// A backend at two addresses, of which only the second listens.
+    #[tokio::test]
+    async fn an_address_that_cannot_be_reached_is_passed_over_and_tried_last_from_then_on() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let second = Duration::from_secs(1);
+        let settings = Settings {
+            connect_timeout: second,
+            read_timeout: second,
+            request_timeout: second,
+            idle_timeout: Duration::ZERO,
+            max_connections: 2,
+        };
+        let upstream = Upstream::new("api", super::super::Address::Inet(address), settings);
+        let (good, bad) = (Peer::Inet(address), Peer::Unix("/nowhere/at/all".into()));
+        *upstream.resolved.write().unwrap() = vec![bad.clone(), good.clone()];
+        assert!(matches!(connect(&upstream).await.unwrap(), Socket::Tcp(_)));
+        assert_eq!(upstream.peers().unwrap(), [good, bad.clone()]);
+        *upstream.resolved.write().unwrap() = vec![bad];
+        assert_eq!(connect(&upstream).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

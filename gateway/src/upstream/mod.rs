@@ -7,12 +7,12 @@ mod client;
 mod header;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
 use tokio::sync::Semaphore;
 
+use address::Peer;
 pub use address::{Address, NotAnAddress};
 pub use body::{BrokenOff, Outgoing, Piece, Upload};
 pub use client::{Client, Unanswered};
@@ -47,8 +47,9 @@ pub struct Upstream {
     pub host: String,
     /// How long it may take.
     pub settings: Settings,
-    /// What the name meant when it was last asked for: no request waits for DNS.
-    resolved: RwLock<Option<PeerAddr>>,
+    /// What the name meant when it was last asked for, the address that was reached last first: no
+    /// request waits for DNS. Empty where it was never resolved.
+    resolved: RwLock<Vec<Peer>>,
     up: AtomicBool,
     reached: AtomicBool,
     /// One permit for each connection that may be opened.
@@ -63,7 +64,7 @@ pub struct Unresolved;
 impl Upstream {
     /// A backend that has not been reached yet.
     pub fn new(name: &'static str, address: Address, settings: Settings) -> Self {
-        let resolved = RwLock::new(address.literal());
+        let resolved = RwLock::new(address.literal().into_iter().collect());
         let host = address.host();
         let slots = usize::try_from(settings.max_connections).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
@@ -78,21 +79,37 @@ impl Upstream {
         }
     }
 
-    /// Asks for the address again, where it is a name. An error leaves what was known.
+    /// Asks for the addresses again, where it is a name. An error leaves what was known.
+    ///
+    /// # Errors
+    /// The name cannot be resolved.
     pub async fn resolve(&self) -> std::io::Result<()> {
         let Some(found) = self.address.resolve().await? else { return Ok(()) };
-        if let Ok(mut resolved) = self.resolved.write() {
-            *resolved = Some(found);
+        let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
+        // The same addresses, in the order in which they were of use.
+        if found.len() != resolved.len() || !found.iter().all(|peer| resolved.contains(peer)) {
+            *resolved = found;
         }
         Ok(())
     }
 
-    /// What the address means now.
+    /// Where to connect to now, the best first.
     ///
     /// # Errors
     /// [`Unresolved`] where a name has never been resolved.
-    pub fn resolved(&self) -> Result<PeerAddr, Unresolved> {
-        self.resolved.read().ok().and_then(|resolved| resolved.clone()).ok_or(Unresolved)
+    fn peers(&self) -> Result<Vec<Peer>, Unresolved> {
+        let resolved = self.resolved.read().unwrap_or_else(PoisonError::into_inner);
+        if resolved.is_empty() { Err(Unresolved) } else { Ok(resolved.clone()) }
+    }
+
+    /// Notes that `peer` was reached where one before it was not.
+    fn prefer(&self, peer: &Peer) {
+        let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = resolved.iter().position(|other| other == peer)
+            && let Some(before) = resolved.get_mut(..=place)
+        {
+            before.rotate_right(1);
+        }
     }
 
     /// Notes whether it answered just now.
