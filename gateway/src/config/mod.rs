@@ -3,6 +3,7 @@
 //! The stages declare their settings; this module imports and fills them. Every problem is
 //! told together, by key, and no secret is echoed.
 
+mod cache;
 mod certificates;
 mod entry;
 mod environment;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 use tracing::level_filters::LevelFilter;
 
 pub use environment::Environment;
@@ -50,6 +52,9 @@ pub struct Config {
     pub acme_challenges: Option<PathBuf>,
     /// Where the ops listener binds.
     pub ops_addr: SocketAddr,
+    /// The names by which the ops listener may be asked to write, in lower case, besides addresses
+    /// and `localhost`.
+    pub ops_allowed_hosts: Vec<String>,
     /// The file that tells the bound addresses once they are, if any.
     pub announce_file: Option<PathBuf>,
     /// The certificates with their keys, the one that is shown by default first.
@@ -78,6 +83,8 @@ pub struct Config {
     pub revocation: Option<revocation::Settings>,
     /// How long a backend may take.
     pub upstream: upstream::Settings,
+    /// What is kept of its answers; `None` where nothing is.
+    pub cache: Option<crate::cache::Settings>,
     /// The log.
     pub log: log::Settings,
     /// What was given.
@@ -140,6 +147,7 @@ impl Config {
         }
         let ops_addr = source.parse("ops_addr", socket_address);
         let ops_addr = ops_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9180)));
+        let ops_allowed_hosts = host_names(&mut source, "ops_allowed_hosts");
         let announce_file = source.parse_unless_empty("announce_file", str::parse::<PathBuf>);
         let identities = certificates::read(&mut source);
         let proxies = listener::read_proxies(&mut source);
@@ -165,6 +173,7 @@ impl Config {
                 .unwrap_or(u32::MAX),
         };
         listener::check_descriptors(&mut source, &listener, &upstream, http_addr.is_some(), descriptors);
+        let cache = cache::read(&mut source);
         let log = read_log(&mut source);
         let (given, warnings) = (source.given(), source.warnings());
         #[cfg(test)]
@@ -175,6 +184,7 @@ impl Config {
                 http_addr,
                 acme_challenges,
                 ops_addr,
+                ops_allowed_hosts,
                 announce_file,
                 identities: identities?,
                 listener,
@@ -189,6 +199,7 @@ impl Config {
                 login,
                 revocation,
                 upstream,
+                cache,
                 log,
                 given,
                 warnings,
@@ -246,15 +257,7 @@ fn read_corridor(source: &mut Source) -> Corridor {
         usize::try_from(value).unwrap_or(default)
     };
     let sizes = framing::Settings::default();
-    let hosts: Vec<String> = source.get_or("hosts", Vec::new());
-    for host in &hosts {
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let is_name =
-            !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-        if !is_name && bare.parse::<IpAddr>().is_err() {
-            source.problem("hosts", format!("{host:?} is no host name: no scheme, port or wildcard"));
-        }
-    }
+    let hosts = host_names(source, "hosts");
     Corridor {
         hsts_max_age: source.number("hsts.max_age", 31_536_000, 0..=63_072_000),
         sizes: framing::Settings {
@@ -262,11 +265,25 @@ fn read_corridor(source: &mut Source) -> Corridor {
             max_header_fields: number(source, "request.max_header_fields", sizes.max_header_fields),
             max_target_bytes: number(source, "request.max_target_bytes", sizes.max_target_bytes),
         },
-        hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        hosts,
         allowed_origins: read_origins(source),
         body_timeout: source.seconds("login.body_timeout", 10.0, 0.01..=600.0),
         read_timeout: source.seconds("listener.read_timeout", 10.0, 0.01..=600.0),
     }
+}
+
+/// A list of host names or addresses, in lower case.
+fn host_names(source: &mut Source, key: &str) -> Vec<String> {
+    let hosts: Vec<String> = source.get_or(key, Vec::new());
+    for host in &hosts {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let is_name =
+            !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        if !is_name && bare.parse::<IpAddr>().is_err() {
+            source.problem(key, format!("{host:?} is no host name: no scheme, port or wildcard"));
+        }
+    }
+    hosts.iter().map(|host| host.to_ascii_lowercase()).collect()
 }
 
 fn read_origins(source: &mut Source) -> Origins {
@@ -303,6 +320,10 @@ fn read_routes(source: &mut Source) -> Option<Table> {
             Ok(route) if routes.iter().any(|other| other.name == route.name) => {
                 source.problem(&format!("route[{index}].name"), format!("{:?} stands twice", route.name));
             }
+            Ok(route) if !route.vary.iter().all(may_be_declared) => {
+                let problem = "names a field that is not passed on, or a condition: nothing can vary by it";
+                source.problem(&format!("route[{index}].vary"), problem);
+            }
             Ok(route) => routes.push(Arc::new(route)),
             Err(reason) => source.problem(&format!("route[{index}]"), reason),
         }
@@ -315,6 +336,15 @@ fn read_routes(source: &mut Source) -> Option<Table> {
     }
     (source.problems() == before).then(|| Table::new(routes, prefixes))
 }
+
+/// Whether a kept answer may vary by the request field `name`.
+fn may_be_declared(name: &HeaderName) -> bool {
+    upstream::is_passed_on(name) && !IS_A_CONDITION.contains(name)
+}
+
+/// Those that ask for less than an answer (RFC 9110, sections 13.1 and 14.2).
+const IS_A_CONDITION: [HeaderName; 6] =
+    [IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE];
 
 fn read_revocation(source: &mut Source) -> Option<revocation::Settings> {
     let enabled = source.get_or("revocation.enabled", true);

@@ -32,6 +32,8 @@ pub struct Context {
     pub(super) matched: Option<Matched>,
     /// The label of the route, once one is known.
     pub(super) route: Option<Arc<str>>,
+    /// What the cache did for it, where its route has one.
+    pub(super) cache: Option<&'static str>,
     /// Why it was refused or failed.
     pub(super) reason: Option<&'static str>,
     pub(super) upstream_started: Option<Instant>,
@@ -50,6 +52,7 @@ impl Context {
             principal: None,
             matched: None,
             route: None,
+            cache: None,
             reason: None,
             upstream_started: None,
             upstream_ended: None,

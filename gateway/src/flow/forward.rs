@@ -20,12 +20,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::body::continue_if_expected;
 use super::{Context, Flow};
+use crate::cache::policy::invalidates;
 use crate::respond;
 use crate::upstream::{self, Facts, Outgoing, Piece, Unanswered, Upload};
 
 /// When a request ends that the backend has not answered: at the earlier of both.
 #[derive(Clone, Copy)]
-struct Deadlines {
+pub(super) struct Deadlines {
     whole: Instant,
     read: Duration,
     /// For each piece of what the client sends.
@@ -33,6 +34,12 @@ struct Deadlines {
 }
 
 impl Deadlines {
+    /// One for everything.
+    pub(super) fn only(whole: Instant) -> Self {
+        let read = whole.saturating_duration_since(Instant::now());
+        Self { whole, read, upload: read }
+    }
+
     /// When the next read has to have come.
     fn next_read(self) -> Instant {
         self.whole.min(Instant::now() + self.read)
@@ -40,7 +47,7 @@ impl Deadlines {
 }
 
 /// The client's side while the backend is waited for.
-enum Client {
+pub(super) enum Client {
     /// It sends a body, which goes here.
     Sending(Upload),
     /// It has sent everything, and waits.
@@ -57,12 +64,13 @@ impl Flow {
     /// were whole.
     pub(super) async fn forward(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         let settings = self.api.upstream().settings;
+        // It may have waited for another's answer before.
+        let started = *ctx.upstream_started.get_or_insert_with(std::time::Instant::now);
         let deadlines = Deadlines {
-            whole: Instant::now() + settings.request_timeout,
+            whole: Instant::from_std(started + settings.request_timeout),
             read: settings.read_timeout,
             upload: self.settings.read_timeout,
         };
-        ctx.upstream_started = Some(std::time::Instant::now());
         let exchanged = self.exchange(session, ctx, deadlines).await;
         ctx.upstream_ended = Some(std::time::Instant::now());
         exchanged
@@ -79,10 +87,10 @@ impl Flow {
         }
         let request = session.req_header();
         let facts = Facts {
-            client,
+            client: Some(client),
             host: &ctx.authority,
             request_id: &ctx.request_id,
-            identity: &principal.identity,
+            identity: Some(&principal.identity),
             target: &matched.target,
         };
         let mut parts = upstream::for_upstream(&request.method, &request.headers, &facts)
@@ -112,6 +120,11 @@ impl Flow {
         let (parts, mut body) = response.into_parts();
         if parts.status.is_informational() {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "another protocol was never asked for").into_up());
+        }
+        if let (Some(cache), Some(matched)) = (&self.cache, &ctx.matched)
+            && invalidates(&session.req_header().method, parts.status)
+        {
+            cache.purge(&matched.target);
         }
         let mut header = upstream::for_client(&parts)?;
         let bodiless = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -174,7 +187,7 @@ impl Client {
     ///
     /// # Errors
     /// The deadline, or what became of the client.
-    async fn until<T>(
+    pub(super) async fn until<T>(
         &mut self,
         session: &mut Session,
         said: impl Future<Output = T>,
@@ -234,7 +247,7 @@ fn timed_out() -> Box<Error> {
     Error::explain(ErrorType::ReadTimedout, "the backend did not answer in time").into_up()
 }
 
-fn failed(error: Unanswered) -> Box<Error> {
+pub(super) fn failed(error: Unanswered) -> Box<Error> {
     let kind = match error {
         Unanswered::TimedOut(_) => ErrorType::ReadTimedout,
         Unanswered::Unreachable(..) => ErrorType::ConnectError,

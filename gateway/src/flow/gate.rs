@@ -87,6 +87,7 @@ impl Gate {
             total: Duration::ZERO,
             identity: None,
             bytes: answer.body.len(),
+            cache: None,
             reason: Some("framing"),
         });
         let sharing = self.allowed_origins.sharing_with(origin(head));

@@ -32,7 +32,11 @@ impl ProxyHttp for Flow {
         ctx.sharing = self.settings.allowed_origins.sharing(&session.req_header().headers);
         session.set_read_timeout(Some(self.settings.read_timeout));
         match self.walk(session, ctx).await {
-            Passage::Forwarded => self.forward(session, ctx).await?,
+            Passage::Forwarded => {
+                if !self.answer_from_cache(session, ctx).await? {
+                    self.forward(session, ctx).await?;
+                }
+            }
             Passage::Answered(answer) => {
                 respond::send(session, answer, &ctx.marks(self.settings.hsts_max_age)).await?;
             }
@@ -88,6 +92,9 @@ impl ProxyHttp for Flow {
         let (total, upstream) = (ctx.started.elapsed(), ctx.upstream_duration());
         let route = ctx.route.as_deref().unwrap_or(route::NONE);
         self.metrics.request(route, method, status, total, upstream);
+        if let Some(cache) = ctx.cache {
+            self.metrics.cache_request(route, cache);
+        }
         crate::record::write(&Access {
             request_id: &ctx.request_id,
             client: ctx.client,
@@ -98,6 +105,7 @@ impl ProxyHttp for Flow {
             total,
             identity: ctx.principal.as_ref().map(|principal| &*principal.identity),
             bytes: session.body_bytes_sent(),
+            cache: ctx.cache,
             reason: ctx.reason,
         });
     }

@@ -5,6 +5,7 @@
 
 mod auth;
 mod body;
+mod cached;
 mod context;
 mod forward;
 mod gate;
@@ -22,6 +23,7 @@ use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora::proxy::Session;
 
 use crate::authenticate::{Accepted, Credential, Principal, authenticate};
+use crate::cache::Cache;
 use crate::client::{Prefix, Proxies};
 use crate::config::Corridor;
 use crate::framing::{self, Head, Target};
@@ -57,6 +59,8 @@ pub struct Flow {
     pub routes: Table,
     /// Where it is forwarded to.
     pub api: Client,
+    /// Answers that need not be asked for again; `None` where none are kept.
+    pub cache: Option<Cache>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }

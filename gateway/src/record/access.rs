@@ -27,6 +27,8 @@ pub struct Access<'a> {
     pub identity: Option<&'a str>,
     /// Body bytes sent.
     pub bytes: usize,
+    /// What the cache did for it, in fixed words, where its route has one.
+    pub cache: Option<&'static str>,
     /// Why it was refused or failed, in fixed words.
     pub reason: Option<&'static str>,
 }
@@ -50,6 +52,7 @@ pub fn write(access: &Access<'_>) {
         total_ms = milliseconds(access.total),
         identity = access.identity,
         bytes = access.bytes,
+        cache = access.cache,
         reason = access.reason,
     );
 }

@@ -21,6 +21,11 @@ pub struct Metrics {
     durations: HistogramVec,
     upstream_durations: HistogramVec,
     in_flight: IntGauge,
+    cache_requests: IntCounterVec,
+    cache_bytes: IntGaugeVec,
+    cache_entries: IntGaugeVec,
+    cache_evictions: IntCounter,
+    cache_purges: IntCounterVec,
     logins: IntCounterVec,
     token_refusals: IntCounterVec,
     rate_limited: IntCounterVec,
@@ -41,6 +46,12 @@ pub struct Metrics {
 
 /// The fixed sets of label values, as the stages declare them.
 pub struct Labels<'a> {
+    /// What the cache does for a request.
+    pub cache: &'a [&'a str],
+    /// The routes whose answers are kept.
+    pub cached_routes: Vec<&'a str>,
+    /// Who asks for purges.
+    pub cache_purges: &'a [&'a str],
     /// What becomes of logins.
     pub logins: &'a [&'a str],
     /// Why tokens are refused.
@@ -137,6 +148,16 @@ impl Metrics {
                 "Seconds from asking the backend to the end of its answer.",
             )?,
             in_flight: gauge("gateway_requests_in_flight", "Requests being answered.")?,
+            cache_requests: counters(
+                "gateway_cache_requests_total",
+                "Requests on routes whose answers are kept, by what the cache did.",
+                &["route", "result"],
+            )?,
+            // Without labels, and yet vectors: where nothing is kept there is no series.
+            cache_bytes: gauges("gateway_cache_bytes", "What kept answers take, in bytes.", &[])?,
+            cache_entries: gauges("gateway_cache_entries", "Kept answers.", &[])?,
+            cache_evictions: counter("gateway_cache_evictions_total", "Kept answers that had to go for want of room.")?,
+            cache_purges: counters("gateway_cache_purges_total", "Purges, by who asked for them.", &["by"])?,
             logins: counters("gateway_logins_total", "Logins by what became of them.", &["result"])?,
             token_refusals: counters(
                 "gateway_token_refusals_total",
@@ -201,6 +222,14 @@ impl Metrics {
 
     /// Makes the series of these labels, so that a rate over the first event is no gap.
     pub fn touch(&self, fixed: &Labels<'_>) {
+        for route in &fixed.cached_routes {
+            for result in fixed.cache {
+                self.cache_requests.with_label_values(&[*route, *result]);
+            }
+        }
+        for by in fixed.cache_purges {
+            self.cache_purges.with_label_values(&[*by]);
+        }
         for result in fixed.logins {
             self.logins.with_label_values(&[*result]);
         }
@@ -258,6 +287,24 @@ impl Metrics {
         if let Some(upstream) = upstream {
             self.upstream_durations.with_label_values(&[route]).observe(upstream.as_secs_f64());
         }
+    }
+
+    /// Counts what the cache did for a request.
+    pub fn cache_request(&self, route: &str, result: &'static str) {
+        self.cache_requests.with_label_values(&[route, result]).inc();
+    }
+
+    /// Counts a purge.
+    pub fn cache_purge(&self, by: &'static str) {
+        self.cache_purges.with_label_values(&[by]).inc();
+    }
+
+    /// Tells what is kept: keys, bytes, and how many had to go since the start.
+    pub fn cache(&self, entries: usize, bytes: u64, evictions: u64) {
+        const NO_LABELS: [&str; 0] = [];
+        self.cache_entries.with_label_values(&NO_LABELS).set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.cache_bytes.with_label_values(&NO_LABELS).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.cache_evictions.inc_by(evictions.saturating_sub(self.cache_evictions.get()));
     }
 
     /// Counts a login by what became of it.

@@ -17,6 +17,10 @@ pub(super) enum Event {
     Beat,
     /// What was said of this identity may no longer hold.
     Changed(String),
+    /// What is served under this path has changed.
+    Purge(String),
+    /// So may have everything that is served.
+    PurgeAll,
     /// Anything may have changed. So it may where a line says what is not known here.
     Reset,
 }
@@ -54,6 +58,8 @@ fn event(line: &[u8]) -> Result<Event, NotAFeed> {
             ("feed", Value::String(id)) => Event::Begins(id),
             ("beat", Value::Number(_)) => Event::Beat,
             ("identity", Value::String(identity)) => Event::Changed(identity),
+            ("purge", Value::String(path)) => Event::Purge(path),
+            ("purge_all", Value::Bool(true)) => Event::PurgeAll,
             _ => Event::Reset,
         },
         _ => Event::Reset,
@@ -66,12 +72,14 @@ mod tests {
 
     #[test]
     fn events_come_whatever_pieces_the_lines_come_in() {
-        let text = "{\"feed\":\"00ff\"}\n{\"beat\":1}\n{\"identity\":\"ユーザー\"}\n{\"reset\":true}\n{\"purge\":\"x\"}\n{}\n{\"beat\":2,\"a\":1}\n";
+        let text = "{\"feed\":\"00ff\"}\n{\"beat\":1}\n{\"identity\":\"ユーザー\"}\n{\"reset\":true}\n{\"purge\":\"/x\"}\n{\"purge_all\":true}\n{\"purge_all\":false}\n{}\n{\"beat\":2,\"a\":1}\n";
         let expected = [
             Event::Begins("00ff".to_owned()),
             Event::Beat,
             Event::Changed("ユーザー".to_owned()),
             Event::Reset,
+            Event::Purge("/x".to_owned()),
+            Event::PurgeAll,
             Event::Reset,
             Event::Reset,
             Event::Reset,

@@ -66,6 +66,17 @@ pub struct Settings {
     pub capacity: usize,
 }
 
+/// What the feed tells besides revocations: of the answers that the backend gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// What is served under this path has changed.
+    Path(&'a str),
+    /// Everything may have.
+    All,
+    /// Changes may have been missed.
+    Missed,
+}
+
 /// Why a good token does not open the door.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -157,11 +168,12 @@ impl Revocation {
         self.0.table.len()
     }
 
-    /// Follows the feed by `backend` for as long as it is polled.
-    pub async fn follow(&self, backend: &Client) {
+    /// Follows the feed by `backend` for as long as it is polled. What it tells besides revocations
+    /// goes to `tell`.
+    pub async fn follow(&self, backend: &Client, tell: impl Fn(Change<'_>)) {
         let mut was_heard = None;
         loop {
-            let broken = self.listen(backend, &mut was_heard).await;
+            let broken = self.listen(backend, &tell, &mut was_heard).await;
             if was_heard != Some(false) {
                 tracing::warn!(reason = broken, "revocations are not heard of");
                 was_heard = Some(false);
@@ -171,7 +183,7 @@ impl Revocation {
     }
 
     /// Listens to one feed until it breaks, and tells why.
-    async fn listen(&self, backend: &Client, was_heard: &mut Option<bool>) -> String {
+    async fn listen(&self, backend: &Client, tell: &impl Fn(Change<'_>), was_heard: &mut Option<bool>) -> String {
         let request = match Request::get("/revocation/feed").body(()) {
             Ok(request) => request.into_parts().0,
             Err(error) => return error.to_string(),
@@ -206,9 +218,15 @@ impl Revocation {
                         self.0.followed.store(Arc::new(id));
                         self.0.told_of_others.store(false, Ordering::Relaxed);
                         in_doubt = true;
+                        tell(Change::Missed);
                     }
-                    Event::Reset => in_doubt = true,
+                    Event::Reset => {
+                        in_doubt = true;
+                        tell(Change::Missed);
+                    }
                     Event::Changed(identity) => self.0.table.forget(&identity),
+                    Event::Purge(path) => tell(Change::Path(&path)),
+                    Event::PurgeAll => tell(Change::All),
                     Event::Beat => {
                         // Only now can everybody be asked about again.
                         if std::mem::take(&mut in_doubt) {

@@ -8,7 +8,7 @@ mod pattern;
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderName, Method};
 use serde::Deserialize;
 
 pub use path::{CanonicalPath, NotCanonical};
@@ -42,6 +42,11 @@ pub struct Settings {
     /// Whether every principal gets the same answer.
     #[serde(default)]
     pub shared: bool,
+    /// Whether answers to GET and HEAD may be kept and given again; as `shared` where not given.
+    pub cache: Option<bool>,
+    /// The request fields that an answer which is kept may vary by (RFC 9111, section 4.1).
+    #[serde(default)]
+    pub vary: Vec<String>,
 }
 
 /// A route that cannot be used.
@@ -56,6 +61,12 @@ pub enum NotARoute {
     /// No method, or one that is never forwarded.
     #[error("methods: {0}")]
     Method(String),
+    /// Kept answers on a route that takes no GET.
+    #[error("cache: true needs GET among the methods")]
+    Cache,
+    /// No name of a field.
+    #[error("vary: {0:?} is no name of a header field")]
+    Vary(String),
     /// A query name outside RFC 3986's unreserved characters.
     #[error("query name {0:?} has a character outside A-Z a-z 0-9 - . _ ~")]
     Query(String),
@@ -72,6 +83,10 @@ pub struct Route {
     pub allow: String,
     /// Whether every principal gets the same answer.
     pub shared: bool,
+    /// Whether answers to GET and HEAD may be kept.
+    pub cached: bool,
+    /// The request fields that a kept answer may vary by.
+    pub vary: Arc<[HeaderName]>,
     path: Pattern,
     aliases: Vec<Pattern>,
     query: Vec<String>,
@@ -131,11 +146,18 @@ impl TryFrom<&Settings> for Route {
         {
             return Err(NotARoute::Query(name.clone()));
         }
+        let takes_get = methods.contains(&Method::GET);
+        if settings.cache == Some(true) && !takes_get {
+            return Err(NotARoute::Cache);
+        }
+        let field = |name: &String| name.parse::<HeaderName>().map_err(|_| NotARoute::Vary(name.clone()));
         Ok(Self {
             name: settings.name.clone().unwrap_or_else(|| settings.path.clone()),
             allow: methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "),
             methods,
             shared: settings.shared,
+            cached: settings.cache.unwrap_or(settings.shared && takes_get),
+            vary: settings.vary.iter().map(field).collect::<Result<_, _>>()?,
             path,
             aliases,
             query: settings.query.clone(),
@@ -234,6 +256,8 @@ pub fn shipped() -> Vec<Settings> {
         aliases: vec!["/Holodules/{day}".to_owned()],
         query: Vec::new(),
         shared: true,
+        cache: None,
+        vary: Vec::new(),
     }]
 }
 
@@ -250,6 +274,8 @@ mod tests {
             aliases: Vec::new(),
             query: vec!["page".to_owned()],
             shared: false,
+            cache: None,
+            vary: Vec::new(),
         });
         let routes = settings.iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
         Table::new(routes, vec!["/holoapi".to_owned()])

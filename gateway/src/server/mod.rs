@@ -1,6 +1,7 @@
 //! The composition root: binds the listeners, builds the corridor, runs pingora's server
 //! until it is told to stop, and lets what is under way end.
 
+mod defence;
 mod follow;
 mod observe;
 mod ops;
@@ -25,6 +26,7 @@ use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::sync::watch;
 
 use crate::authenticate::{self, Accepted};
+use crate::cache::{self, Cache};
 use crate::config::{Config, Problems};
 use crate::flow::{Flow, Gate};
 use crate::limit::Limits;
@@ -35,9 +37,9 @@ use crate::record::{Labels, Metrics};
 use crate::revocation::{self, Revocation};
 use crate::route;
 use crate::upstream::{Client, Upstream};
-use follow::Follow;
+use follow::{Follow, PURGED_BY_FEED};
 use observe::Observer;
-use ops::Ops;
+use ops::{Ops, PURGED_BY_OPS};
 use probe::Probe;
 use redirect::Redirect;
 use reload::Parts;
@@ -134,6 +136,8 @@ impl Gateway {
         let admin_client = admin.as_ref().map(|admin| Client::new(Arc::clone(admin)));
         let revocation = config.revocation.zip(admin_client.clone());
         let revocation = revocation.map(|(settings, backend)| Revocation::new(backend, settings));
+        let api = Client::new(api);
+        let cache = config.cache.map(|settings| Cache::new(api.clone(), settings));
         let flow = Flow {
             settings: config.corridor,
             proxies,
@@ -143,7 +147,8 @@ impl Gateway {
             limits,
             started,
             routes: config.routes,
-            api: Client::new(api),
+            api,
+            cache: cache.clone(),
             metrics: Arc::clone(&metrics),
         };
         metrics.reloaded(true, SystemTime::now());
@@ -167,14 +172,20 @@ impl Gateway {
         server.bootstrap();
         server.add_service(listener);
         let lost = log.map(Writer::lost);
-        let ops =
-            Ops { metrics: Arc::clone(&metrics), upstreams: upstreams.clone(), revocation: revocation.clone(), lost };
+        let ops = Ops {
+            metrics: Arc::clone(&metrics),
+            upstreams: upstreams.clone(),
+            revocation: revocation.clone(),
+            cache: cache.clone(),
+            allowed_hosts: config.ops_allowed_hosts,
+            lost,
+        };
         server.add_service(ops.on(ops_socket));
         if let Some(socket) = redirect_socket {
             server.add_service(redirect.on(socket));
         }
         if let Some((revocation, admin)) = revocation.zip(admin) {
-            server.add_service(Follow::new(revocation, admin));
+            server.add_service(Follow { revocation, backend: admin, cache, metrics: Arc::clone(&metrics) });
         }
         server.add_service(Probe::new(upstreams, metrics));
         if let Some(file) = &config.announce_file {
@@ -263,6 +274,9 @@ fn touch(metrics: &Metrics, config: &Config) {
     let reaped = Reaped::ALL.map(Reaped::label);
     let refusals: Vec<_> = authenticate::Refusal::LABELS.into_iter().chain([revocation::REVOKED]).collect();
     metrics.touch(&Labels {
+        cache: &cache::Source::LABELS,
+        cached_routes: config.routes.iter().filter(|route| route.cached).map(|route| route.name.as_str()).collect(),
+        cache_purges: &[PURGED_BY_FEED, PURGED_BY_OPS],
         logins: &login::Refusal::LABELS,
         token_refusals: &refusals,
         rate_limited: &Limits::LABELS,

@@ -1,18 +1,23 @@
-//! The ops listener: `/metrics`, `/healthz` and `/readyz`, for those who run the gateway.
+//! The ops listener: `/metrics`, `/healthz`, `/readyz` and `POST /cache/purge`, for those who run the
+//! gateway.
 
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::request::Parts;
+use http::{Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use serde::Deserialize;
 use tracing_appender::non_blocking::ErrorCounter;
 
+use super::defence::defend;
 use super::plain::{self, Plain};
+use crate::cache::{Cache, Figures};
 use crate::record::Metrics;
 use crate::revocation::Revocation;
+use crate::route::CanonicalPath;
 use crate::upstream::Upstream;
 
 /// Connections at once: a scraper, a prober, a person.
@@ -21,12 +26,22 @@ const MAX_CONNECTIONS: usize = 64;
 /// For a whole connection: longer than any scrape interval in use, so that a scraper keeps its own.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// Where kept answers are purged.
+const PURGE: &str = "/cache/purge";
+
+/// What metrics call a purge that was asked for here.
+pub(super) const PURGED_BY_OPS: &str = "ops";
+
 /// What the pages tell of.
 pub(super) struct Ops {
     pub(super) metrics: Arc<Metrics>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
     /// What is known of revocations, where they are followed.
     pub(super) revocation: Option<Revocation>,
+    /// What can be purged, where anything is kept.
+    pub(super) cache: Option<Cache>,
+    /// The names by which the listener may be asked to write, besides addresses and `localhost`.
+    pub(super) allowed_hosts: Vec<String>,
     /// Counts the log lines that were lost, where there is a log.
     pub(super) lost: Option<ErrorCounter>,
 }
@@ -43,6 +58,10 @@ impl Ops {
         }
         if let Some(revocation) = &self.revocation {
             self.metrics.revocation(revocation.age(), revocation.remembered());
+        }
+        if let Some(cache) = &self.cache {
+            let Figures { entries, bytes, evictions } = cache.figures();
+            self.metrics.cache(entries, bytes, evictions);
         }
         match self.metrics.page() {
             Ok(page) => plain::page(StatusCode::OK, prometheus::TEXT_FORMAT, page),
@@ -64,9 +83,47 @@ impl Ops {
     }
 }
 
+/// What is to be purged: one of the two.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+enum Purge {
+    /// What is kept under a path, as the backend serves it.
+    Path(String),
+    /// Everything, where this is true.
+    All(bool),
+}
+
+impl Ops {
+    fn purge(&self, cache: &Cache, body: &[u8]) -> Response<Full<Bytes>> {
+        match serde_json::from_slice(body) {
+            Ok(Purge::All(true)) => cache.purge_all(),
+            Ok(Purge::Path(path)) if CanonicalPath::parse(&path).is_ok() => cache.purge(&path),
+            Ok(_) | Err(_) => {
+                let usage = r#"must be {"path":"/a/canonical/path"} or {"all":true}"#;
+                return plain::text(StatusCode::BAD_REQUEST, usage);
+            }
+        }
+        self.metrics.cache_purge(PURGED_BY_OPS);
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response
+    }
+}
+
 impl plain::Answer for Ops {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        match request.uri().path() {
+    fn admit(&self, request: &Parts) -> Option<Result<(), StatusCode>> {
+        (request.uri.path() == PURGE && self.cache.is_some()).then(|| defend(request, &self.allowed_hosts))
+    }
+
+    fn post(&self, _: &Parts, body: &Bytes) -> Response<Full<Bytes>> {
+        match &self.cache {
+            Some(cache) => self.purge(cache, body),
+            None => plain::text(StatusCode::NOT_FOUND, "not found"),
+        }
+    }
+
+    fn answer(&self, request: &Parts) -> Response<Full<Bytes>> {
+        match request.uri.path() {
             "/metrics" => self.metrics_page(),
             "/healthz" => plain::text(StatusCode::OK, "ok"),
             "/readyz" => self.readiness(),

@@ -9,8 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -26,10 +27,23 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The head of a request, in bytes.
 const HEADER_BYTES: usize = 16 * 1024;
 
-/// What answers GET and HEAD on a plain listener.
+/// The body of a request, in bytes.
+const BODY_BYTES: usize = 4 * 1024;
+
+/// What answers on a plain listener.
 pub(super) trait Answer: Send + Sync + 'static {
     /// Answers one request, whose method is GET or HEAD.
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>>;
+    fn answer(&self, request: &Parts) -> Response<Full<Bytes>>;
+
+    /// Where a path takes POST: lets such a request pass before its body is read, or refuses it.
+    fn admit(&self, _request: &Parts) -> Option<Result<(), StatusCode>> {
+        None
+    }
+
+    /// Answers one request that was let pass, whose method is POST.
+    fn post(&self, _request: &Parts, _body: &Bytes) -> Response<Full<Bytes>> {
+        text(StatusCode::NOT_FOUND, "not found")
+    }
 }
 
 /// Text, and a newline.
@@ -82,10 +96,7 @@ impl<A: Answer> Plain<A> {
             let Ok(permit) = Arc::clone(&free).try_acquire_owned() else { continue };
             let answer = Arc::clone(&self.answer);
             tokio::spawn(async move {
-                let service = service_fn(|request| {
-                    let response = respond(&*answer, &request);
-                    async move { Ok::<_, Infallible>(response) }
-                });
+                let service = service_fn(async |request| Ok::<_, Infallible>(respond(&*answer, request).await));
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEADER_TIMEOUT)
@@ -99,13 +110,26 @@ impl<A: Answer> Plain<A> {
     }
 }
 
-fn respond(answer: &impl Answer, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
-        return answer.answer(request);
+async fn respond(answer: &impl Answer, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (request, body) = request.into_parts();
+    if matches!(request.method, Method::GET | Method::HEAD) {
+        return answer.answer(&request);
     }
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    response
+    let admitted = answer.admit(&request);
+    let takes_post = admitted.is_some();
+    match admitted.filter(|_| request.method == Method::POST) {
+        Some(Ok(())) => match Limited::new(body, BODY_BYTES).collect().await {
+            Ok(body) => answer.post(&request, &body.to_bytes()),
+            Err(_) => text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off"),
+        },
+        Some(Err(status)) => text(status, status.canonical_reason().unwrap_or("error")),
+        None => {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+            let allow = if takes_post { "POST" } else { "GET, HEAD" };
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+            response
+        }
+    }
 }
 
 #[async_trait]

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue, LOCATION};
+use http::request::Parts;
 use http::uri::Authority;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 
 use super::plain::{self, Plain};
 use crate::config::MAX_REDIRECT_CONNECTIONS;
@@ -76,14 +76,14 @@ impl Redirect {
 }
 
 impl plain::Answer for Redirect {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if let Some(token) = request.uri().path().strip_prefix(CHALLENGES) {
+    fn answer(&self, request: &Parts) -> Response<Full<Bytes>> {
+        if let Some(token) = request.uri.path().strip_prefix(CHALLENGES) {
             return match self.challenge(token) {
                 Some(challenge) => plain::page(StatusCode::OK, "application/octet-stream", challenge),
                 None => plain::text(StatusCode::NOT_FOUND, "not found"),
             };
         }
-        match self.location(request.headers().get(HOST), request.uri()) {
+        match self.location(request.headers.get(HOST), &request.uri) {
             Ok(location) => {
                 let mut response = plain::text(StatusCode::PERMANENT_REDIRECT, "this is served by https");
                 response.headers_mut().insert(LOCATION, location);

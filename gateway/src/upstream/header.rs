@@ -14,14 +14,14 @@ use pingora::http::ResponseHeader;
 /// What the gateway vouches for.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// Who is calling.
-    pub client: IpAddr,
+    /// Who is calling; `None` where the answer is for everybody who asks.
+    pub client: Option<IpAddr>,
     /// The host that the client asked for, port included.
     pub host: &'a str,
     /// What logs on both sides call this request.
     pub request_id: &'a str,
-    /// Whom the token was issued to.
-    pub identity: &'a str,
+    /// Whom the token was issued to; `None` where the answer is for everybody who asks.
+    pub identity: Option<&'a str>,
     /// The target: canonical path and declared query.
     pub target: &'a str,
 }
@@ -80,6 +80,12 @@ fn is_ours(name: &HeaderName) -> bool {
     OURS.contains(&name.as_str()) || name.starts_with("x-forwarded-") || name.starts_with("x-auth-")
 }
 
+/// Whether a field of a client's request reaches the backend, unless it speaks of one connection.
+pub fn is_passed_on(name: &HeaderName) -> bool {
+    // Whoever waits for a 100 (RFC 9110, section 10.1.1) hears it from the gateway.
+    !is_ours(name) && !HOP_BY_HOP.contains(name) && *name != HOST && *name != EXPECT
+}
+
 /// What the backend is to see of a request with `method` and `headers`.
 ///
 /// # Errors
@@ -91,9 +97,7 @@ pub fn for_upstream(method: &Method, headers: &HeaderMap, facts: &Facts<'_>) -> 
     parts.version = Version::HTTP_11;
     parts.headers.reserve(headers.len() + 6);
     for (name, value) in headers {
-        // Whoever waits for a 100 (RFC 9110, section 10.1.1) hears it from the gateway.
-        let passes = !is_ours(name) && !is_hop_by_hop(name, headers) && *name != HOST && *name != EXPECT;
-        if passes {
+        if is_passed_on(name) && !is_hop_by_hop(name, headers) {
             parts.headers.append(name, value.clone());
         }
     }
@@ -101,11 +105,15 @@ pub fn for_upstream(method: &Method, headers: &HeaderMap, facts: &Facts<'_>) -> 
         parts.headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
         Ok::<_, http::Error>(())
     };
-    say("x-forwarded-for", &facts.client.to_string())?;
+    if let Some(client) = facts.client {
+        say("x-forwarded-for", &client.to_string())?;
+    }
     say("x-forwarded-proto", "https")?;
     say("x-forwarded-host", facts.host)?;
     say("x-request-id", facts.request_id)?;
-    say("x-auth-identity", &percent_encode(facts.identity))?;
+    if let Some(identity) = facts.identity {
+        say("x-auth-identity", &percent_encode(identity))?;
+    }
     Ok(parts)
 }
 
@@ -175,10 +183,10 @@ mod tests {
 
     fn facts() -> Facts<'static> {
         Facts {
-            client: "192.0.2.1".parse().unwrap(),
+            client: Some("192.0.2.1".parse().unwrap()),
             host: "example.org:8443",
             request_id: "id",
-            identity: "ユーザー 01\r\nX: y",
+            identity: Some("ユーザー 01\r\nX: y"),
             target: "/holodules/20201209",
         }
     }

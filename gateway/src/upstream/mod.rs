@@ -17,7 +17,7 @@ pub use address::{Address, NotAnAddress};
 pub use body::{BrokenOff, Outgoing, Piece, Upload};
 pub use client::{Client, Unanswered};
 pub(crate) use header::is_hop_by_hop;
-pub use header::{Facts, for_client, for_upstream};
+pub use header::{Facts, for_client, for_upstream, is_passed_on};
 
 /// How long a backend may take. Each is told apart from the client's own deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,7 +32,7 @@ pub fn kept(headers: &HeaderMap) -> HeaderMap {
 /// 4.3.4); `None` where the `304` speaks of another answer, so that the whole one must be asked
 /// for. `Age` and `Date` are those of the `304`: they tell when the answer was confirmed.
 ///
-/// What the result allows is up to [`super::storable`] again.
+/// What the result allows is up to [`super::storable()`] again.
 pub fn freshened(stored: &HeaderMap, not_modified: &HeaderMap) -> Option<HeaderMap> {
     let validators = |headers| Validators::of(StatusCode::OK, headers);
     if !validators(stored).are_confirmed_by(&validators(not_modified)) {

@@ -1,7 +1,7 @@
 //! The rules of the edge cache, as a shared cache of RFC 9111 with the two extensions of
 //! RFC 5861, and the conditional requests of RFC 9110, section 13. Pure: the time is an argument.
 //!
-//! An answer is [`storable`] for a [`Lifetime`], with the fields that [`kept`] leaves of it. Its
+//! An answer is [`storable()`] for a [`Lifetime`], with the fields that [`kept`] leaves of it. Its
 //! [`Standing`] tells later on what it is still good for, and its [`Validators`] let a client and
 //! the cache itself ask whether it still holds; a `304` brings it up to date by [`freshened`].
 //!
@@ -10,7 +10,7 @@
 //!   allows an answer to be stored; `must-revalidate` alone, which would do, does not.
 //! - No lifetime is guessed (section 4.2.2), and nothing is given stale that the answer did not
 //!   allow in so many words by `stale-while-revalidate` or `stale-if-error` (section 4.2.4).
-//! - What cannot be read is taken as if it forbade: see [`storable`].
+//! - What cannot be read is taken as if it forbade: see [`storable()`].
 //!
 //! What a request says in `Cache-Control` and `Pragma` is advice (section 5.2.1) and is not taken:
 //! by `no-cache` or `max-age=0` every client could otherwise make the backend work.

@@ -1,10 +1,13 @@
 //! What clients see while the store or the backend is away, and how both programs stop.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
 use serde_json::json;
 
 use super::Stack;
 use super::mongod::Server;
-use super::process::wait_for;
+use super::process::{PATIENCE, wait_for};
 
 #[test]
 fn a_store_that_stops_is_503() {
@@ -14,7 +17,9 @@ fn a_store_that_stops_is_503() {
     let token = stack.token("user01", "password01");
     assert_eq!(stack.get("/holodules/20201209", &token).status, 200);
     drop(server);
-    let answer = stack.get("/holodules/20201209", &token);
+    // The edge has the day that was read before, and no other.
+    assert_eq!(stack.get("/holodules/20201209", &token).status, 200);
+    let answer = stack.get("/holodules/20201210", &token);
     answer.assert_json(503, r#"{"error":"Service Unavailable"}"#);
     assert!(answer.value("retry-after").parse::<u32>().is_ok());
     let login = stack.log_in("user01", "password01");
@@ -26,22 +31,54 @@ fn a_store_that_stops_is_503() {
 }
 
 #[test]
-fn a_backend_that_is_killed_is_502_until_it_is_back() {
+fn a_backend_that_is_killed_is_502_until_it_is_back_for_what_the_edge_does_not_have() {
     let mut stack = Stack::embedded();
     stack.load();
     let token = stack.token("user01", "password01");
     let before = stack.get("/holodules/20201209", &token);
     assert_eq!(before.status, 200);
     stack.backend.kill();
-    stack.get("/holodules/20201209", &token).assert_json(502, r#"{"error":"Bad Gateway"}"#);
+    stack.get("/holodules/20201210", &token).assert_json(502, r#"{"error":"Bad Gateway"}"#);
+    assert_eq!(stack.get("/holodules/20201209", &token).json(), before.json());
     let login = stack.log_in("user01", "password01");
     login.assert_json(503, r#"{"error":"Service Unavailable"}"#);
     assert!(login.value("retry-after").parse::<u32>().is_ok());
     stack.restart_backend();
     // What was stored is there, and the gateway has not been touched.
-    wait_for("the backend", || (stack.get("/holodules/20201209", &token).status == 200).then_some(()));
+    wait_for("the backend", || (stack.get("/holodules/20201210", &token).status == 200).then_some(()));
     assert_eq!(stack.get("/holodules/20201209", &token).json(), before.json());
     stack.token("user01", "password01");
+}
+
+/// The backend ends in the middle of many requests, and its answers go stale: no request for what
+/// the edge has fails.
+#[test]
+fn a_backend_killed_under_load_fails_no_request_for_what_the_edge_has() {
+    const DAY: &str = "/holodules/20201209";
+    let stack = Stack::embedded();
+    stack.load();
+    let token = stack.token("user01", "password01");
+    let before = stack.get(DAY, &token);
+    assert_eq!(before.status, 200);
+    let is_over = AtomicBool::new(false);
+    let read = || {
+        let began = Instant::now();
+        while !is_over.load(Ordering::Relaxed) && began.elapsed() < PATIENCE {
+            let answer = stack.get(DAY, &token);
+            assert_eq!((answer.status, answer.json()), (200, before.json()), "{answer:?}");
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(read);
+        }
+        stack.backend.signal("KILL");
+        wait_for("stale answers", || (stack.get(DAY, &token).value("x-cache") == "stale").then_some(()));
+        for _ in 0..10 {
+            assert_eq!(stack.get(DAY, &token).status, 200);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes this long on a machine that is not broken.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The gateway's program.
 pub const GATEWAY: &str = env!("CARGO_BIN_EXE_holodule-gateway");

@@ -70,6 +70,8 @@ impl Gateway {
             ("LISTENER_MAX_CONNECTIONS", "256".to_owned()),
             ("UPSTREAM_MAX_CONNECTIONS", "128".to_owned()),
             ("DRAIN_TIMEOUT", "5".to_owned()),
+            // What is asked for on behalf of all tells the backend nothing of a request.
+            ("CACHE_MAX_BYTES", "0".to_owned()),
             // The stub of the admin side knows logins alone.
             ("REVOCATION_ENABLED", "false".to_owned()),
         ]);

@@ -1,0 +1,168 @@
+//! Asking the backend for an answer on behalf of everybody who wants it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, HeaderName};
+use http::request::Parts;
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use tokio::time::timeout;
+
+use super::entry::{Arrived, Entry};
+use super::policy::{self, Arrival, Lifetime, Validators};
+use crate::upstream::{Client, Outgoing, Unanswered};
+
+/// What the backend said.
+pub(super) enum Fetched {
+    /// An answer; with how long it may be kept, if at all.
+    Whole(Arc<Entry>, Keep),
+    /// What is kept still holds; this is it, brought up to date.
+    Confirmed(Arc<Entry>, Keep),
+    /// An answer too large to be kept, which was not read.
+    TooLarge,
+}
+
+/// Whether an answer may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// For its lifetime.
+    Yes,
+    /// It is for whoever asked, and nobody else.
+    No,
+}
+
+/// One question.
+pub(super) struct Question<'a> {
+    pub(super) parts: Parts,
+    /// The request fields that are part of the key.
+    pub(super) declared: &'a [HeaderName],
+    /// What is kept and may still hold.
+    pub(super) old: Option<&'a Entry>,
+    pub(super) max_body: usize,
+    pub(super) generation: super::generation::Generation,
+}
+
+/// For an answer that may not be kept.
+const NO_LIFETIME: Lifetime = Lifetime {
+    fresh: Duration::ZERO,
+    while_revalidate: Duration::ZERO,
+    if_error: Duration::ZERO,
+    initial_age: Duration::ZERO,
+};
+
+/// Asks, within the upstream's deadlines.
+///
+/// # Errors
+/// [`Unanswered`], whatever the reason.
+pub(super) async fn fetch(api: &Client, question: Question<'_>) -> Result<Fetched, Unanswered> {
+    let whole = api.upstream().settings.request_timeout;
+    timeout(whole, ask(api, question)).await.unwrap_or(Err(Unanswered::TimedOut(api.upstream().name)))
+}
+
+async fn ask(api: &Client, mut question: Question<'_>) -> Result<Fetched, Unanswered> {
+    let name = api.upstream().name;
+    let old = question.old.filter(|old| old.validators().can_revalidate());
+    if let Some(old) = old {
+        old.validators().ask(&mut question.parts.headers);
+    }
+    let unconditional = old.map(|_| question.parts.clone());
+    let asked = Instant::now();
+    let response = head(api, question.parts).await?;
+    if response.status() != StatusCode::NOT_MODIFIED {
+        return read(api, response, question.declared, question.max_body, asked, question.generation).await;
+    }
+    let odd = |why: &str| Unanswered::Unreadable(name, why.to_owned());
+    let (old, mut parts) = old.zip(unconditional).ok_or_else(|| odd("a 304 that was not asked for"))?;
+    let arrival = arrival(asked);
+    if let Some(headers) = policy::freshened(old.stored(), response.headers()) {
+        let lifetime = policy::storable(old.status(), &headers, question.declared, arrival);
+        return entry(name, old.status(), &headers, old.body().clone(), lifetime, question.generation)
+            .map(|(entry, kept)| Fetched::Confirmed(entry, kept));
+    }
+    // It speaks of another answer than the one that is kept.
+    drop(response);
+    Validators::default().ask(&mut parts.headers);
+    let asked = Instant::now();
+    let response = head(api, parts).await?;
+    if response.status() == StatusCode::NOT_MODIFIED {
+        return Err(odd("a 304 that was not asked for"));
+    }
+    read(api, response, question.declared, question.max_body, asked, question.generation).await
+}
+
+async fn head(api: &Client, parts: Parts) -> Result<Response<Incoming>, Unanswered> {
+    let upstream = api.upstream();
+    let response = timeout(upstream.settings.read_timeout, api.open(parts, Outgoing::default())).await;
+    let response = response.unwrap_or(Err(Unanswered::TimedOut(upstream.name)))?;
+    if response.status().is_informational() {
+        return Err(Unanswered::Unreadable(upstream.name, "another protocol was never asked for".to_owned()));
+    }
+    Ok(response)
+}
+
+async fn read(
+    api: &Client,
+    response: Response<Incoming>,
+    declared: &[HeaderName],
+    max_body: usize,
+    asked: Instant,
+    generation: super::generation::Generation,
+) -> Result<Fetched, Unanswered> {
+    let upstream = api.upstream();
+    let arrival = arrival(asked);
+    let (parts, mut body) = response.into_parts();
+    let lifetime = policy::storable(parts.status, &parts.headers, declared, arrival);
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if expected > max_body {
+        return Ok(Fetched::TooLarge);
+    }
+    // Memory of its own, of the right size: frames are slices of a larger buffer.
+    let mut collected = BytesMut::with_capacity(expected);
+    loop {
+        let frame = timeout(upstream.settings.read_timeout, body.frame()).await;
+        let data = match frame {
+            Err(_) => return Err(Unanswered::TimedOut(upstream.name)),
+            Ok(None) => break,
+            Ok(Some(Err(error))) => return Err(Unanswered::Unreadable(upstream.name, error.to_string())),
+            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        };
+        if collected.len().saturating_add(data.len()) > max_body {
+            return Ok(Fetched::TooLarge);
+        }
+        collected.extend_from_slice(&data);
+    }
+    // What grew piece by piece may have grown too far.
+    let body = if collected.capacity() > expected.max(collected.len()) {
+        Bytes::copy_from_slice(&collected)
+    } else {
+        collected.freeze()
+    };
+    let mut headers = parts.headers;
+    if !headers.contains_key(CONTENT_LENGTH) {
+        headers.insert(CONTENT_LENGTH, body.len().into());
+    }
+    entry(upstream.name, parts.status, &headers, body, lifetime, generation)
+        .map(|(entry, kept)| Fetched::Whole(entry, kept))
+}
+
+fn entry(
+    name: &'static str,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Bytes,
+    lifetime: Option<Lifetime>,
+    generation: super::generation::Generation,
+) -> Result<(Arc<Entry>, Keep), Unanswered> {
+    let kept = if lifetime.is_some() { Keep::Yes } else { Keep::No };
+    let arrived = Arrived { at: Instant::now(), generation };
+    let entry = Entry::new(status, headers, body, lifetime.unwrap_or(NO_LIFETIME), arrived);
+    let entry = entry.map_err(|error| Unanswered::Unreadable(name, error.to_string()))?;
+    Ok((Arc::new(entry), kept))
+}
+
+fn arrival(asked: Instant) -> Arrival {
+    Arrival { at: SystemTime::now(), delay: asked.elapsed() }
+}
