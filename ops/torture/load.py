@@ -52,7 +52,7 @@ class Load:
     come on top, is not counted.
     """
 
-    def __init__(self, url, seconds, clients, rate=None, headers=(), body=None, warm_up=0):
+    def __init__(self, url, seconds, clients, rate=None, headers=(), body=None, warm_up=0, http2=False):
         if shutil.which("h2load") is None:
             raise SystemExit("ops/torture: h2load is missing: install nghttp2-client")
         self.seconds = seconds
@@ -60,7 +60,9 @@ class Load:
         self.began = time.time()
         self.folder = tempfile.TemporaryDirectory(prefix="torture-")
         self.log = Path(self.folder.name) / "log"
-        command = ["h2load", "--h1", "-t", "1", "-c", str(clients), "-D", str(warm_up + seconds), f"--log-file={self.log}"]
+        command = ["h2load", "-t", "1", "-c", str(clients), "-D", str(warm_up + seconds), f"--log-file={self.log}"]
+        if not http2:
+            command += ["--h1"]
         if rate is not None:
             command += ["--rps", f"{rate / clients:.3f}"]
         for header in headers:
