@@ -1,0 +1,37 @@
+"""Interleaved rounds: what else the machine does meets all servers alike, and a ratio is one of the same minute."""
+
+import measure
+from peers import HAPROXY, OURS
+from report import table
+
+
+def interleaved(servers, count, measured):
+    """Measures each server once a round, each time beginning with another; what was measured, by name."""
+    rounds = {server.name: [] for server in servers}
+    for number in range(count):
+        first = number % len(servers)
+        for server in servers[first:] + servers[:first]:
+            rounds[server.name].append(measured(server))
+    return rounds
+
+
+def ratios(rounds, figure, name=OURS, to=HAPROXY):
+    """One server's figure over another's of the same round."""
+    return measure.Spread([figure(ours) / figure(theirs) for ours, theirs in zip(rounds[name], rounds[to])])
+
+
+def costs(rounds, to=HAPROXY, latency=True):
+    """Prints what each server's requests cost, and how long they took where that was measured."""
+    header = ["", "CPU a request, µs", f"to {to}", "requests a second", *(["p50, ms", "p99, ms"] if latency else [])]
+    rows = []
+    for name, own in rounds.items():
+        row = [
+            name,
+            measure.Spread([each.cost for each in own]).show(1),
+            ratios(rounds, lambda each: each.cost, name, to).show(2),
+            measure.Spread([each.requests / each.seconds for each in own]).show(0),
+        ]
+        if latency:
+            row += [measure.Spread([getattr(each, which) for each in own]).show(2) for which in ("p50", "p99")]
+        rows.append(row)
+    table(header, rows)
