@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::auth::{login, user01};
 use crate::support::backend::Backend;
+use crate::support::client::PATIENCE;
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, api, get, serve_day, until};
 
@@ -157,4 +160,54 @@ async fn the_announce_file_tells_the_bound_addresses() {
     let told: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!((&told["https"], &told["ops"]), (&json!(gateway.https.to_string()), &json!(gateway.ops.to_string())));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing unfinished is left");
+}
+
+/// `POST /cache/purge` with these headers and this body; the status.
+async fn purge(gateway: &Gateway, headers: &str, body: &str) -> u16 {
+    let mut stream = TcpStream::connect(gateway.ops).await.unwrap();
+    let length = body.len();
+    let request =
+        format!("POST /cache/purge HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// design.md: writes on the ops side need an allowed Host, a content type that browsers do not send
+/// unasked, and no cross-site `Sec-Fetch-Site`.
+#[tokio::test]
+async fn a_purge_is_taken_from_no_page_of_another_site() {
+    const JSON: &str = "Content-Type: application/json\r\n";
+    const ALL: &str = r#"{"all":true}"#;
+    let (api, admin) = (api().await, admin().await);
+    let settings = [("CACHE_MAX_BYTES", "1000000"), ("CACHE_MAX_BODY_BYTES", "10000")];
+    let gateway =
+        Gateway::start_with(&api, &admin, &[&settings[..], &[("OPS_ALLOWED_HOSTS", "['ops.example']")]].concat());
+    let purged = async || gateway.metric(r#"gateway_cache_purges_total{by="ops"}"#).await;
+    for (headers, status) in [
+        (format!("Host: evil.example\r\n{JSON}"), 421),
+        (format!("Host: localhost\r\nHost: localhost\r\n{JSON}"), 400),
+        ("Host: localhost\r\n".to_owned(), 415),
+        ("Host: localhost\r\nContent-Type: text/plain\r\n".to_owned(), 415),
+        (format!("Host: localhost\r\nSec-Fetch-Site: cross-site\r\n{JSON}"), 403),
+    ] {
+        assert_eq!(purge(&gateway, &headers, ALL).await, status, "{headers}");
+    }
+    let good = format!("Host: localhost\r\n{JSON}");
+    for body in
+        ["", "{}", "[]", r#"{"all":false}"#, r#"{"path":"no"}"#, r#"{"path":"/a//b"}"#, r#"{"all":true,"path":"/"}"#]
+    {
+        assert_eq!(purge(&gateway, &good, body).await, 400, "{body}");
+    }
+    assert_eq!(purge(&gateway, &good, &" ".repeat(5000)).await, 413);
+    assert_eq!(purged().await, Some(0.0));
+    for headers in [good, format!("Host: ops.example:9180\r\n{JSON}")] {
+        assert_eq!(purge(&gateway, &headers, ALL).await, 204, "{headers}");
+        assert_eq!(purge(&gateway, &headers, r#"{"path":"/holodules/20201209"}"#).await, 204, "{headers}");
+    }
+    assert_eq!(purged().await, Some(4.0));
+    // Where nothing is kept there is nothing to purge.
+    let without = Gateway::start(&api, &admin);
+    assert_eq!(purge(&without, &format!("Host: localhost\r\n{JSON}"), ALL).await, 405);
 }

@@ -1,5 +1,6 @@
 //! End to end: both programs as processes, real stores, and curl as the client.
 
+mod cache;
 mod days;
 mod environment;
 mod lockout;
