@@ -60,8 +60,10 @@ def wrk(server, seconds, tokens, connections=CONNECTIONS, warm_up=WARM_UP_REQUES
     if client.returncode != 0 or not told or not told[-1].startswith("{"):
         raise Spoilt(f"wrk: {''.join(told)}")
     summary = json.loads(told[-1])
-    if summary["errors"] or began is None:
+    if summary["errors"]:
         raise Spoilt(f"{server.name}: {summary['errors']} errors in {summary['requests']} requests")
+    if began is None:
+        raise Spoilt(f"{server.name}: {summary['requests']} requests in {seconds} s are not even a warm-up")
     # Those of the warm-up that were still under way when it was told of are counted.
     return Round(summary["requests"] - warm_up + connections, cpu, took, summary["p50"], summary["p99"])
 

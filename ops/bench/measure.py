@@ -26,6 +26,11 @@ def rss(pids):
     return sum(int(re.search(r"^VmRSS:\s+(\d+) kB$", text, re.MULTILINE).group(1)) for text in status) * 1024
 
 
+def traced(pid):
+    """Whether every thread of a process is traced."""
+    return all("TracerPid:\t0\n" not in file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/status"))
+
+
 def load():
     """The load average of the last minute."""
     return os.getloadavg()[0]

@@ -5,6 +5,7 @@ import time
 import drive
 import honest
 import instructions
+import syscalls
 from peers import CONNECTIONS, DESCRIPTORS, HAPROXY, ORIGINAL, OURS, PEERS
 from report import Target, say, table
 from rounds import costs, interleaved, ratios
@@ -132,6 +133,7 @@ PARTS = {
     "idle-memory": idle_memory,
     "connections": connections_in_use,
     "tokens": tokens_in_use,
+    "syscalls": syscalls.part,
     "instructions": instructions.part,
 }
 

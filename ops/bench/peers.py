@@ -27,9 +27,10 @@ CERTIFICATE, KEY = ROOT / "certs/dev/cert.pem", ROOT / "certs/dev/key.pem"
 # Debian's administrative programs are not on every user's PATH.
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 READY_SECONDS = 60
-DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+# What a process may open, as far as any part needs it; a limit may be "unlimited".
+DESCRIPTORS = min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] % 2**32)
 # What a server can be asked to keep open: some descriptors are for its upstreams and for itself.
-CONNECTIONS = min(12000, DESCRIPTORS - 1024)
+CONNECTIONS = min(12000, max(128, DESCRIPTORS - 1024))
 # The limits stay on, and no round may meet one.
 UNMET = {
     "LIMIT_ADDRESS_RATE": "1000000",
