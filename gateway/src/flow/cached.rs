@@ -108,7 +108,7 @@ impl Flow {
 /// The same answer for a client that has its body (RFC 9110, section 15.4.5).
 fn not_modified(header: &ResponseHeader) -> Result<ResponseHeader> {
     const OF_THE_BODY: [HeaderName; 3] = [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING];
-    let mut short = ResponseHeader::build(StatusCode::NOT_MODIFIED, Some(header.headers.len() + 4))?;
+    let mut short = ResponseHeader::build_no_case(StatusCode::NOT_MODIFIED, Some(header.headers.len() + 4))?;
     for (name, value) in header.headers.iter().filter(|(name, _)| !OF_THE_BODY.contains(name)) {
         short.append_header(name.clone(), value.clone())?;
     }

@@ -78,7 +78,7 @@ pub fn mark(header: &mut ResponseHeader, marks: &Marks<'_>) -> Result<()> {
 /// # Errors
 /// The client is gone.
 pub async fn send(session: &mut Session, answer: Answer, marks: &Marks<'_>) -> Result<()> {
-    let mut header = ResponseHeader::build(answer.status, Some(answer.headers.len() + 5))?;
+    let mut header = ResponseHeader::build_no_case(answer.status, Some(answer.headers.len() + 5))?;
     for (name, value) in answer.headers {
         header.append_header(name, value)?;
     }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, SERVER, TE, TRAILER,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, SERVER, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
@@ -101,6 +101,9 @@ pub fn for_upstream(method: &Method, headers: &HeaderMap, facts: &Facts<'_>) -> 
             parts.headers.append(name, value.clone());
         }
     }
+    if let Some(cookie) = joined_cookies(&parts.headers) {
+        parts.headers.insert(COOKIE, cookie);
+    }
     let mut say = |name: &'static str, value: &str| {
         parts.headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
         Ok::<_, http::Error>(())
@@ -117,6 +120,14 @@ pub fn for_upstream(method: &Method, headers: &HeaderMap, facts: &Facts<'_>) -> 
     Ok(parts)
 }
 
+/// The cookies as one field, where HTTP/2 brought them as several, as it may and HTTP/1.1 may not
+/// (RFC 9113, section 8.2.3).
+fn joined_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
+    let cookies: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // Each was a value, and what joins them may stand in one.
+    HeaderValue::from_bytes(&cookies.join(&b"; "[..])).ok().filter(|_| cookies.len() > 1)
+}
+
 /// What a client may see of an answer that a token opened: nobody between may answer with it
 /// again without asking (RFC 9111, section 5.2.2).
 ///
@@ -126,7 +137,7 @@ pub fn for_client(parts: &http::response::Parts) -> pingora::Result<ResponseHead
     // Age and Expires speak of the edge's freshness; the two cache-control fields of RFC 9213
     // would tell a cache in front of us to store what only a token opens.
     const NOT_TOLD: [&str; 6] = ["age", "expires", "pragma", "cdn-cache-control", "surrogate-control", "x-request-id"];
-    let mut response = ResponseHeader::build(parts.status, Some(parts.headers.len() + 4))?;
+    let mut response = ResponseHeader::build_no_case(parts.status, Some(parts.headers.len() + 4))?;
     for (name, value) in &parts.headers {
         // Which origins may read an answer is the edge's to say.
         let of_origins = name.as_str().starts_with("access-control-");
@@ -197,6 +208,14 @@ mod tests {
 
     fn forwarded(fields: &[(&'static str, &'static str)]) -> Parts {
         for_upstream(&Method::GET, &headers(fields), &facts()).unwrap()
+    }
+
+    #[test]
+    fn several_cookie_fields_become_one() {
+        let parts = forwarded(&[("cookie", "a=b"), ("accept", "*/*"), ("cookie", "c=d")]);
+        let cookies: Vec<_> = parts.headers.get_all("cookie").iter().collect();
+        assert_eq!(cookies, ["a=b; c=d"]);
+        assert!(!forwarded(&[("accept", "*/*")]).headers.contains_key("cookie"));
     }
 
     #[test]
