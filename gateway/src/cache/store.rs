@@ -110,3 +110,52 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::generation::Generations;
+    use super::super::key::Parts;
+    use super::*;
+
+    const MAX_BYTES: u64 = 1024 * 1024;
+
+    fn key(number: u32) -> Key {
+        Key::new(Parts { host: "a", target: &format!("/{number:08}"), identity: None }, std::iter::empty())
+    }
+
+    #[test]
+    fn no_number_of_keys_takes_more_than_the_bound() {
+        let (store, generation) = (Store::new(MAX_BYTES), Generations::new().current("/"));
+        let now = Instant::now();
+        for number in 0..1_000_000 {
+            store.pass(key(number), now, generation);
+        }
+        let figures = store.figures();
+        assert!(figures.bytes <= MAX_BYTES, "{figures:?}");
+        assert!(figures.entries as u64 <= MAX_BYTES / OVERHEAD as u64, "{figures:?}");
+        assert!(figures.evictions >= 990_000, "{figures:?}");
+    }
+
+    #[test]
+    fn a_walk_over_many_keys_does_not_drive_out_what_is_asked_for_again() {
+        let (store, generation) = (Store::new(MAX_BYTES), Generations::new().current("/"));
+        let now = Instant::now();
+        for number in 0..10 {
+            store.pass(key(number), now, generation);
+        }
+        for number in 10..100_000 {
+            let popular = key(number % 10);
+            assert!(store.get(&popular).is_some(), "{number}");
+            store.pass(key(number), now, generation);
+        }
+    }
+
+    #[test]
+    fn what_is_replaced_was_not_driven_out() {
+        let (store, generation) = (Store::new(MAX_BYTES), Generations::new().current("/"));
+        for _ in 0..10 {
+            store.pass(key(1), Instant::now(), generation);
+        }
+        assert_eq!((store.figures().entries, store.figures().evictions), (1, 0));
+    }
+}
