@@ -1,9 +1,11 @@
 """What the checks share: free ports, a stack of one's own, and a client that trusts its CA."""
 
 import contextlib
+import functools
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -16,13 +18,27 @@ RUN = ROOT / "ops/run"
 CREDENTIALS = {"username": "user01", "password": "password01"}
 # What fits a machine that allows few descriptors.
 FEW_DESCRIPTORS = {"LISTENER_MAX_CONNECTIONS": "256", "UPSTREAM_MAX_CONNECTIONS": "128"}
-# A setting of the caller's must not reach the stacks of the checks.
-OURS = ("ADDR", "LISTENER_", "CLIENT_", "STORE", "MONGODB_", "JWT_", "TLS_", "UPSTREAM_", "HSTS", "LOG_", "PASSWORD_")
+
+
+@functools.cache
+def settings_of_the_programs():
+    """What every key of both configurations is called in the environment."""
+    names = set()
+    for file in (ROOT / "ops/config").glob("*.toml"):
+        table = ""
+        for line in file.read_text().splitlines():
+            if heading := re.match(r"#?\[+([a-z_.]+)\]+$", line):
+                table = f"{heading[1]}."
+                names.add(heading[1].upper())
+            elif key := re.match(r"(?:# ?)?([a-z_0-9]+) = ", line):
+                names.add(f"{table}{key[1]}".upper().replace(".", "_"))
+    return names
 
 
 def environment(**settings):
     """The caller's environment with `settings` for the programs, and none of the caller's own."""
-    kept = {name: value for name, value in os.environ.items() if not any(part in name for part in OURS)}
+    ours = settings_of_the_programs()
+    kept = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in ours}
     return {**kept, **FEW_DESCRIPTORS, **settings}
 
 
