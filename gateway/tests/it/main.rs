@@ -13,6 +13,7 @@ mod answer;
 mod auth;
 mod authorization;
 mod body;
+mod cache;
 mod caps;
 mod client;
 mod cors;

@@ -1,0 +1,98 @@
+//! The cache stands behind the door: nothing of it is seen by whom the token check, revocation or a
+//! limit keeps out.
+
+use serde_json::json;
+
+use super::{Edge, FRESH, KEEPS, Origin, assert_answer, page, x_cache};
+use crate::support::revocation::Authority;
+use crate::support::token::{HEADER, now, signed, token};
+use crate::support::{DAY, get, request, until};
+
+fn presenting(token: &str) -> String {
+    format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n")
+}
+
+#[tokio::test]
+async fn nothing_is_answered_before_authentication() {
+    let edge = Edge::start(page("body", FRESH, &[("ETag", "\"x\"")])).await;
+    edge.get("").await;
+    assert_answer(&edge.get("").await, 200, "body", "hit");
+    let forged = format!("{}x", token("user01"));
+    let now = now();
+    let expired = json!({"exp": now - 1, "iat": now - 9, "nbf": now - 9, "identity": "user01"});
+    for request in [
+        format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: \"x\"\r\n\r\n"),
+        format!("HEAD {DAY} HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: *\r\n\r\n"),
+        presenting(&forged),
+        presenting(&signed(HEADER, &expired.to_string())),
+    ] {
+        let answer = edge.gateway.exchange(&request).await;
+        assert_eq!((answer.status, x_cache(&answer)), (401, None), "{request} {answer:?}");
+        assert!(answer.values("etag").is_empty() && answer.values("age").is_empty(), "{answer:?}");
+    }
+    assert_eq!(edge.origin.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_revoked_user_gets_nothing_that_is_kept_fresh_or_stale() {
+    let (authority, admin) = Authority::start().await;
+    let stale = page("stale", "public, s-maxage=5, stale-if-error=600", &[("Age", "10")]);
+    let mut origin = Origin::start(stale).await;
+    let gateway = Authority::gateway(&origin.backend, &admin, &[KEEPS]);
+    gateway.ready().await;
+    let (stale, fresh) = (get("/holodules/1", ""), get("/holodules/2", ""));
+    assert_answer(&gateway.exchange(&stale).await, 200, "stale", "miss");
+    origin.says(page("fresh", FRESH, &[]));
+    assert_answer(&gateway.exchange(&fresh).await, 200, "fresh", "miss");
+    origin.backend.stop().await;
+    assert_answer(&gateway.exchange(&stale).await, 200, "stale", "stale");
+    assert_answer(&gateway.exchange(&fresh).await, 200, "fresh", "hit");
+    authority.change("user01", json!({"active": false, "password_changed_at": null, "logged_out": []}));
+    until("the user is out", async || gateway.exchange(&fresh).await.status == 401).await;
+    for request in [&stale, &fresh] {
+        let answer = gateway.exchange(request).await;
+        assert_eq!((answer.status, x_cache(&answer)), (401, None), "{answer:?}");
+    }
+    // Others are let in as before.
+    let other = presenting(&token("user02")).replace(DAY, "/holodules/2");
+    assert_answer(&gateway.exchange(other).await, 200, "fresh", "hit");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_kept_counts_as_a_request() {
+    let settings = [("LIMIT_IDENTITY_RATE", "1"), ("LIMIT_IDENTITY_BURST", "2")];
+    let edge = Edge::start_with(page("body", FRESH, &[]), &settings).await;
+    let mut connection = edge.gateway.connect().await;
+    let mut statuses = Vec::new();
+    // More than could be let in, however slow the machine is.
+    for _ in 0..20 {
+        statuses.push(connection.exchange(get(DAY, "")).await.status);
+    }
+    assert_eq!((&statuses[..2], edge.origin.asked()), (&[200, 200][..], 1));
+    assert!(statuses.contains(&429), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn another_method_is_refused_or_passes_by() {
+    let edge = Edge::start(page("body", FRESH, &[])).await;
+    edge.get("").await;
+    let refused = edge.gateway.exchange(request("DELETE", DAY, "")).await;
+    assert_eq!((refused.status, x_cache(&refused), edge.origin.asked()), (405, None, 1));
+}
+
+/// What a page of another origin may read is told for each request, whoever's it was at first
+/// (wire.md: added after the edge cache).
+#[tokio::test]
+async fn origins_are_told_after_the_cache() {
+    let origins = "['https://a.example', 'https://b.example']";
+    let edge = Edge::start_with(page("body", FRESH, &[]), &[("CORS_ALLOWED_ORIGINS", origins)]).await;
+    for (place, origin) in ["https://a.example", "https://b.example"].into_iter().enumerate() {
+        let answer = edge.get(&format!("Origin: {origin}\r\n")).await;
+        assert_answer(&answer, 200, "body", if place == 0 { "miss" } else { "hit" });
+        assert_eq!((answer.value("access-control-allow-origin"), answer.value("vary")), (origin, "Origin"));
+    }
+    let answer = edge.get("").await;
+    assert_answer(&answer, 200, "body", "hit");
+    assert!(answer.values("access-control-allow-origin").is_empty(), "{answer:?}");
+}

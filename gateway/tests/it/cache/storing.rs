@@ -1,0 +1,201 @@
+//! What is kept, and what clients are told of it (RFC 9111, sections 3, 5.1 and 5.2).
+
+use super::{Edge, FRESH, assert_answer, page, x_cache};
+use crate::support::backend::{Step, answer};
+use crate::support::{DAY, get};
+
+const ETAG: (&str, &str) = ("ETag", "\"x\"");
+
+#[tokio::test]
+async fn what_may_be_kept_is_asked_for_once() {
+    let edge = Edge::start(Vec::new()).await;
+    let rows = [
+        page("body", FRESH, &[]),
+        page("body", "s-maxage=600", &[]),
+        page("body", "public, max-age=600", &[]),
+        page("body", "PUBLIC, Max-Age=\"600\"", &[]),
+        page("body", "public", &[("Expires", "Fri, 31 Dec 9999 23:59:59 GMT")]),
+        page("body", "public, max-age=0, s-maxage=600, stale-while-revalidate=30, stale-if-error=86400", &[ETAG]),
+    ];
+    for (number, steps) in rows.into_iter().enumerate() {
+        let path = format!("/holodules/{number}");
+        edge.origin.says(steps.clone());
+        edge.origin.backend.forget();
+        assert_answer(&edge.gateway.get(&path).await, 200, "body", "miss");
+        for _ in 0..3 {
+            assert_answer(&edge.gateway.get(&path).await, 200, "body", "hit");
+        }
+        assert_eq!(edge.origin.asked(), 1, "{steps:?}");
+    }
+    let route = r#"route="holodules""#;
+    let counted = async |result: &str| {
+        edge.gateway.metric(&format!("gateway_cache_requests_total{{result=\"{result}\",{route}}}")).await
+    };
+    assert_eq!((counted("miss").await, counted("hit").await), (Some(6.0), Some(18.0)));
+}
+
+#[tokio::test]
+async fn what_may_not_be_kept_is_asked_for_every_time() {
+    let edge = Edge::start(Vec::new()).await;
+    let status = |status| answer(status, &[("Cache-Control", FRESH)], "body");
+    let rows = [
+        answer("200 OK", &[ETAG], "body"),
+        page("body", "max-age=600", &[]),
+        page("body", "must-revalidate, max-age=600", &[]),
+        page("body", "public, s-maxage=600, private", &[ETAG]),
+        page("body", "public, s-maxage=600, private=\"x\"", &[ETAG]),
+        page("body", "public, s-maxage=600, no-store", &[ETAG]),
+        page("body", FRESH, &[("Cache-Control", "No-Store")]),
+        page("body", "public, max-age=0", &[]),
+        page("body", FRESH, &[("Age", "600")]),
+        page("body", FRESH, &[("Set-Cookie", "a=b")]),
+        page("body", FRESH, &[("Vary", "*")]),
+        page("body", FRESH, &[("Vary", "Accept-Language")]),
+        page("body", FRESH, &[("Content-Range", "bytes 0-3/4")]),
+        status("201 Created"),
+        status("203 Non-Authoritative Information"),
+        status("206 Partial Content"),
+        status("301 Moved Permanently"),
+        status("400 Bad Request"),
+        status("403 Forbidden"),
+        status("410 Gone"),
+        status("500 Internal Server Error"),
+        status("503 Service Unavailable"),
+    ];
+    for (number, steps) in rows.into_iter().enumerate() {
+        let path = format!("/holodules/{number}");
+        edge.origin.says(steps.clone());
+        edge.origin.backend.forget();
+        for count in 1..=3 {
+            let answer = edge.gateway.get(&path).await;
+            assert_eq!((answer.body.as_str(), edge.origin.asked()), ("body", count), "{steps:?} {answer:?}");
+            assert!(matches!(x_cache(&answer), None | Some("miss")), "{steps:?} {answer:?}");
+        }
+    }
+}
+
+/// It may be there at any moment: five seconds, whatever is said, and never stale.
+#[tokio::test]
+async fn what_was_not_found_is_kept_briefly() {
+    let control = ("Cache-Control", "public, s-maxage=600, stale-if-error=600");
+    let edge = Edge::start(answer("404 Not Found", &[control], "none")).await;
+    assert_answer(&edge.get("").await, 404, "none", "miss");
+    assert_answer(&edge.get("").await, 404, "none", "hit");
+    assert_eq!(edge.origin.asked(), 1);
+    // Nobody's condition is heeded where there is nothing (RFC 9110, section 13.2.1).
+    assert_answer(&edge.get("If-None-Match: *\r\n").await, 404, "none", "hit");
+    edge.origin.says(answer("404 Not Found", &[control, ("Age", "5")], "none"));
+    for count in 2..=3 {
+        assert_eq!(edge.gateway.get("/holodules/2").await.status, 404);
+        assert_eq!(edge.origin.asked(), count);
+    }
+}
+
+#[tokio::test]
+async fn clients_are_told_the_age_and_nothing_for_caches() {
+    let told = [ETAG, ("Age", "7"), ("Expires", "0"), ("Server", "backend/1.0"), ("Content-Type", "text/plain")];
+    let edge = Edge::start(page("body", FRESH, &told)).await;
+    edge.get("").await;
+    let hit = edge.get("").await;
+    assert_answer(&hit, 200, "body", "hit");
+    assert_eq!(hit.values("cache-control"), ["private, no-cache"]);
+    assert_eq!(
+        (hit.value("etag"), hit.value("content-type"), hit.value("content-length")),
+        ("\"x\"", "text/plain", "4")
+    );
+    let age: u64 = hit.value("age").parse().unwrap();
+    assert!((7..600).contains(&age), "{hit:?}");
+    assert!(hit.values("expires").is_empty() && hit.values("server").is_empty(), "{hit:?}");
+    // Each answer is of its own request.
+    assert_ne!(hit.value("x-request-id"), edge.get("").await.value("x-request-id"));
+}
+
+#[tokio::test]
+async fn a_chunked_answer_is_kept_whole() {
+    let head = format!("HTTP/1.1 200 OK\r\nCache-Control: {FRESH}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunks = "2\r\nbo\r\n2\r\ndy\r\n0\r\n\r\n";
+    let edge = Edge::start(vec![Step::Write(format!("{head}{chunks}").into_bytes())]).await;
+    for source in ["miss", "hit"] {
+        let answer = edge.get("").await;
+        assert_answer(&answer, 200, "body", source);
+        assert_eq!(answer.value("content-length"), "4");
+    }
+}
+
+/// An answer that broke off is none.
+#[tokio::test]
+async fn half_an_answer_is_not_kept() {
+    let head = format!("HTTP/1.1 200 OK\r\nCache-Control: {FRESH}\r\nContent-Length: 4\r\n\r\n");
+    let edge = Edge::start(vec![Step::Write(format!("{head}bo").into_bytes()), Step::Close]).await;
+    assert_eq!(edge.get("").await.status, 502);
+    edge.origin.says(page("body", FRESH, &[]));
+    assert_answer(&edge.get("").await, 200, "body", "miss");
+}
+
+#[tokio::test]
+async fn a_body_over_the_bound_is_served_and_not_kept() {
+    let large = "x".repeat(2001);
+    let edge = Edge::start_with(page(&large, FRESH, &[]), &[("CACHE_MAX_BODY_BYTES", "2000")]).await;
+    for _ in 0..3 {
+        let answer = edge.get("").await;
+        assert_eq!((answer.status, answer.body == large, x_cache(&answer)), (200, true, None), "{answer:?}");
+    }
+    assert_eq!(edge.gateway.metric("gateway_cache_evictions_total").await, Some(0.0));
+    edge.origin.says(page(&large[1..], FRESH, &[]));
+    edge.gateway.get("/holodules/2").await;
+    assert_answer(&edge.gateway.get("/holodules/2").await, 200, &large[1..], "hit");
+}
+
+#[tokio::test]
+async fn many_keys_stay_within_the_bound() {
+    const MAX: u64 = 128 * 1024;
+    let body = "x".repeat(4000);
+    let settings = [("CACHE_MAX_BYTES", "131072"), ("CACHE_MAX_BODY_BYTES", "8192")];
+    let edge = Edge::start_with(page(&body, FRESH, &[]), &settings).await;
+    let mut connection = edge.gateway.connect().await;
+    for number in 0..200 {
+        let answer = connection.exchange(get(&format!("/holodules/{number}"), "")).await;
+        assert_answer(&answer, 200, &body, "miss");
+    }
+    let bytes = edge.gateway.metric("gateway_cache_bytes").await.unwrap();
+    assert!(0.0 < bytes && bytes <= MAX as f64, "{bytes}");
+    let (kept, gone) = (
+        edge.gateway.metric("gateway_cache_entries").await,
+        edge.gateway.metric("gateway_cache_evictions_total").await,
+    );
+    assert!(kept.unwrap() > 0.0 && gone.unwrap() > 100.0, "{kept:?} {gone:?}");
+}
+
+/// A route that declares no query takes none: not in the key, and not to the backend.
+#[tokio::test]
+async fn an_undeclared_query_changes_nothing() {
+    let edge = Edge::start(page("body", FRESH, &[])).await;
+    assert_answer(&edge.gateway.get(&format!("{DAY}?a=1")).await, 200, "body", "miss");
+    assert_eq!(edge.origin.last().target, DAY);
+    for query in ["", "?a=2", "?b", "?"] {
+        assert_answer(&edge.gateway.get(&format!("{DAY}{query}")).await, 200, "body", "hit");
+    }
+}
+
+/// RFC 9111, section 5.2.1, leaves that to the cache: no client can make the backend work.
+#[tokio::test]
+async fn what_a_client_asks_of_caches_is_not_heeded() {
+    let edge = Edge::start(page("body", FRESH, &[])).await;
+    edge.get("Cache-Control: no-store\r\n").await;
+    for asked in ["no-cache", "max-age=0", "no-store", "min-fresh=9999", "only-if-cached"] {
+        assert_answer(&edge.get(&format!("Cache-Control: {asked}\r\nPragma: no-cache\r\n")).await, 200, "body", "hit");
+    }
+    assert_eq!(edge.origin.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_route_that_keeps_nothing_asks_every_time() {
+    let route = "[{ path = '/holodules/{day}', methods = ['GET', 'HEAD'], shared = true, cache = false }]";
+    for settings in [[("ROUTE", route)], [("CACHE_MAX_BYTES", "0")]] {
+        let edge = Edge::start_with(page("body", FRESH, &[]), &settings).await;
+        for count in 1..=2 {
+            let answer = edge.get("").await;
+            assert_eq!((answer.status, x_cache(&answer), edge.origin.asked()), (200, None, count), "{settings:?}");
+        }
+    }
+}
