@@ -77,9 +77,10 @@ async fn ask(api: &Client, mut question: Question<'_>) -> Result<Fetched, Unansw
     let odd = |why: &str| Unanswered::Unreadable(name, why.to_owned());
     let (old, mut parts) = old.zip(unconditional).ok_or_else(|| odd("a 304 that was not asked for"))?;
     let arrival = arrival(asked);
+    let arrived = Arrived { at: Instant::now(), generation: question.generation };
     if let Some(headers) = policy::freshened(old.stored(), response.headers()) {
         let lifetime = policy::storable(old.status(), &headers, question.declared, arrival);
-        return entry(name, old.status(), &headers, old.body().clone(), lifetime, question.generation)
+        return entry(name, old.status(), &headers, old.body().clone(), lifetime, arrived)
             .map(|(entry, kept)| Fetched::Confirmed(entry, kept));
     }
     // It speaks of another answer than the one that is kept.
@@ -113,6 +114,8 @@ async fn read(
 ) -> Result<Fetched, Unanswered> {
     let upstream = api.upstream();
     let arrival = arrival(asked);
+    // It ages from its head on (RFC 9111, section 4.2.3), however long its body takes.
+    let arrived = Arrived { at: Instant::now(), generation };
     let (parts, mut body) = response.into_parts();
     let lifetime = policy::storable(parts.status, &parts.headers, declared, arrival);
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -144,7 +147,7 @@ async fn read(
     if !headers.contains_key(CONTENT_LENGTH) {
         headers.insert(CONTENT_LENGTH, body.len().into());
     }
-    entry(upstream.name, parts.status, &headers, body, lifetime, generation)
+    entry(upstream.name, parts.status, &headers, body, lifetime, arrived)
         .map(|(entry, kept)| Fetched::Whole(entry, kept))
 }
 
@@ -154,10 +157,9 @@ fn entry(
     headers: &HeaderMap,
     body: Bytes,
     lifetime: Option<Lifetime>,
-    generation: super::generation::Generation,
+    arrived: Arrived,
 ) -> Result<(Arc<Entry>, Keep), Unanswered> {
     let kept = if lifetime.is_some() { Keep::Yes } else { Keep::No };
-    let arrived = Arrived { at: Instant::now(), generation };
     let entry = Entry::new(status, headers, body, lifetime.unwrap_or(NO_LIFETIME), arrived);
     let entry = entry.map_err(|error| Unanswered::Unreadable(name, error.to_string()))?;
     Ok((Arc::new(entry), kept))
