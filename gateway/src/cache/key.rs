@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
+use http::header::GetAll;
 
 /// The key of an answer (RFC 9111, section 2): the host, the target, the identity where the answer
 /// is one user's own, and the fields that the route declares. Two requests of one key are the
@@ -26,22 +27,24 @@ pub struct Parts<'a> {
 }
 
 impl Key {
-    /// The key of `parts` and of the declared fields' values, in the order in which they are
-    /// declared; `None` where the request has none.
-    pub fn new<'a>(parts: Parts<'_>, fields: impl Iterator<Item = Option<&'a HeaderValue>>) -> Self {
+    /// The key of `parts` and of all values of the declared fields, in the order in which they are
+    /// declared: the backend is sent each of them, and may join them (RFC 9110, section 5.3).
+    pub fn new<'a>(parts: Parts<'_>, fields: impl Iterator<Item = GetAll<'a, HeaderValue>>) -> Self {
         let Parts { host, target, identity } = parts;
         let mut bytes = Vec::with_capacity(host.len() + target.len() + identity.map_or(0, str::len) + 3 * LENGTH_BYTES);
         // RFC 9110, section 4.2.3: a host is the same in any case.
         let lower = host.bytes().map(|byte| byte.to_ascii_lowercase());
         push(&mut bytes, host.len(), lower);
         push(&mut bytes, target.len(), target.bytes());
-        for part in
-            std::iter::once(identity.map(str::as_bytes)).chain(fields.map(|value| value.map(HeaderValue::as_bytes)))
-        {
-            match part {
-                Some(part) => push(&mut bytes, part.len(), part.iter().copied()),
-                None => bytes.extend_from_slice(&ABSENT.to_le_bytes()),
+        match identity {
+            Some(identity) => push(&mut bytes, identity.len(), identity.bytes()),
+            None => bytes.extend_from_slice(&ABSENT.to_le_bytes()),
+        }
+        for values in fields {
+            for value in values {
+                push(&mut bytes, value.len(), value.as_bytes().iter().copied());
             }
+            bytes.extend_from_slice(&ABSENT.to_le_bytes());
         }
         Self { bytes: bytes.into() }
     }
@@ -54,7 +57,7 @@ impl Key {
 
 const LENGTH_BYTES: usize = size_of::<u32>();
 
-/// A part that is not there is not an empty one.
+/// A part that is not there, which is not an empty one; and the end of a field's values.
 const ABSENT: u32 = u32::MAX;
 
 fn push(bytes: &mut Vec<u8>, length: usize, part: impl Iterator<Item = u8>) {
@@ -66,11 +69,20 @@ fn push(bytes: &mut Vec<u8>, length: usize, part: impl Iterator<Item = u8>) {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, HeaderName};
+
     use super::*;
 
-    fn key(host: &str, target: &str, identity: Option<&str>, fields: &[Option<&'static str>]) -> Key {
-        let fields: Vec<_> = fields.iter().map(|value| value.map(HeaderValue::from_static)).collect();
-        Key::new(Parts { host, target, identity }, fields.iter().map(Option::as_ref))
+    fn key(host: &str, target: &str, identity: Option<&str>, fields: &[&[&'static str]]) -> Key {
+        let names: Vec<_> =
+            (0..fields.len()).map(|place| HeaderName::try_from(format!("x-{place}")).unwrap()).collect();
+        let mut headers = HeaderMap::new();
+        for (name, values) in names.iter().zip(fields) {
+            for value in *values {
+                headers.append(name, HeaderValue::from_static(value));
+            }
+        }
+        Key::new(Parts { host, target, identity }, names.iter().map(|name| headers.get_all(name)))
     }
 
     #[test]
@@ -81,11 +93,15 @@ mod tests {
             key("a:1", "/b", None, &[]),
             key("a", "/b", Some(""), &[]),
             key("a", "/b", Some("c"), &[]),
-            key("a", "/b", None, &[None]),
-            key("a", "/b", None, &[Some("")]),
-            key("a", "/b", None, &[Some("c")]),
-            key("a", "/b", None, &[None, Some("c")]),
-            key("a", "/b", None, &[Some("c"), None]),
+            key("a", "/b", None, &[&[]]),
+            key("a", "/b", None, &[&[""]]),
+            key("a", "/b", None, &[&["c"]]),
+            key("a", "/b", None, &[&["c", "d"]]),
+            key("a", "/b", None, &[&["d", "c"]]),
+            key("a", "/b", None, &[&["c, d"]]),
+            key("a", "/b", None, &[&["c"], &["d"]]),
+            key("a", "/b", None, &[&[], &["c"]]),
+            key("a", "/b", None, &[&["c"], &[]]),
             key("a/", "b", None, &[]),
         ];
         for (index, one) in keys.iter().enumerate() {

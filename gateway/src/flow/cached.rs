@@ -66,7 +66,7 @@ impl Flow {
         let route = &matched.route;
         let identity = ctx.principal.as_ref().map(|principal| &*principal.identity).filter(|_| !route.shared);
         let parts = cache::Parts { host: &ctx.authority, target: &matched.target, identity };
-        let key = Key::new(parts, route.vary.iter().map(|name| headers.get(name)));
+        let key = Key::new(parts, route.vary.iter().map(|name| headers.get_all(name)));
         cache.find(&key, &matched.target, &route.vary, || {
             // Nothing but what is in the key.
             let declared = headers.iter().filter(|(name, _)| route.vary.contains(name));
