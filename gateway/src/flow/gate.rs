@@ -14,7 +14,7 @@ use crate::cors::Origins;
 use crate::framing::{self, Body, Refusal};
 use crate::limit::Limits;
 use crate::listener;
-use crate::record::{Access, Metrics, method_label};
+use crate::record::{Access, AccessLog, Metrics, method_label};
 use crate::respond::{Answer, Marks};
 use crate::route::{self, CanonicalPath};
 
@@ -34,6 +34,8 @@ pub struct Gate {
     pub allowed_origins: Origins,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What is told of each request.
+    pub access_log: AccessLog,
 }
 
 impl listener::Gate for Gate {
@@ -76,7 +78,7 @@ impl Gate {
         let word = head.split(|&byte| byte == b' ').next().unwrap_or_default();
         let method = Method::from_bytes(word).unwrap_or(Method::CONNECT);
         self.metrics.request(route::NONE, &method, Some(answer.status), Duration::ZERO, None);
-        crate::record::write(&Access {
+        self.access_log.write(&Access {
             request_id: &request_id,
             // No header of such a head can be believed, not even a proxy's.
             client: Some(address),

@@ -95,7 +95,7 @@ impl ProxyHttp for Flow {
         if let Some(cache) = ctx.cache {
             self.metrics.cache_request(route, cache);
         }
-        crate::record::write(&Access {
+        self.access_log.write(&Access {
             request_id: &ctx.request_id,
             client: ctx.client,
             method: method_label(method),

@@ -29,7 +29,7 @@ use crate::config::Corridor;
 use crate::framing::{self, Head, Target};
 use crate::limit::{self, Exceeded, Limiter, Limits};
 use crate::listener::ConnectionInfo;
-use crate::record::Metrics;
+use crate::record::{AccessLog, Metrics};
 use crate::respond::Answer;
 use crate::revocation::{self, Revocation};
 use crate::route::{self, CanonicalPath, Route, Table};
@@ -63,6 +63,8 @@ pub struct Flow {
     pub cache: Option<Cache>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What is told of each request.
+    pub access_log: AccessLog,
 }
 
 /// Where a request leaves the corridor: answered here, or let through to the upstream.

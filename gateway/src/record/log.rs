@@ -1,19 +1,17 @@
 //! Where log lines go: standard output, as JSON, or as text where a person is looking.
-//!
-//! Lines leave by a thread of their own through a bounded queue; a reader that stalls costs
-//! lines, which are counted, and never a worker.
 
-use std::io::IsTerminal as _;
+use std::fs::File;
+use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd as _;
 use std::str::FromStr;
 
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
-/// Lines that may wait for the writer.
-const QUEUE_LINES: usize = 16_384;
+use super::access::{AccessLog, Form};
+use super::lines::{self, Guard, Lines};
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,43 +47,84 @@ pub struct Settings {
     pub level: LevelFilter,
 }
 
-/// Keeps the writer; dropping it writes what still waits.
+/// Keeps the thread that writes; dropping it writes what still waits.
 pub struct Writer {
-    _guard: WorkerGuard,
-    lost: ErrorCounter,
+    lines: Lines,
+    _guard: Guard,
+    access: AccessLog,
+}
+
+/// The log could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStarted {
+    /// Standard output, or the thread that writes to it.
+    #[error("the log cannot be written: {0}")]
+    Io(#[from] io::Error),
+    /// There is one already.
+    #[error(transparent)]
+    Twice(#[from] TryInitError),
 }
 
 impl Writer {
-    /// Lines that were lost because the queue was full.
-    pub fn lost(&self) -> ErrorCounter {
-        self.lost.clone()
+    /// A log of requests that goes to `out`, and is no log of anything else.
+    ///
+    /// # Errors
+    /// The system has no thread for it.
+    pub fn to(out: impl io::Write + Send + 'static, settings: Settings) -> io::Result<Self> {
+        Self::new(out, settings, false)
+    }
+
+    fn new(out: impl io::Write + Send + 'static, settings: Settings, is_terminal: bool) -> io::Result<Self> {
+        let (lines, guard) = lines::start(out)?;
+        let form = settings.form(is_terminal);
+        let is_told = settings.level >= LevelFilter::INFO;
+        let access = if is_told { AccessLog::new(lines.clone(), form) } else { AccessLog::default() };
+        Ok(Self { lines, _guard: guard, access })
+    }
+
+    /// Where lines are left, and counted where they are lost.
+    pub fn lines(&self) -> Lines {
+        self.lines.clone()
+    }
+
+    /// Where the lines of requests go: nowhere, below the level `info`.
+    pub fn access(&self) -> AccessLog {
+        self.access.clone()
     }
 }
 
-/// Starts the log of this process.
+impl Settings {
+    fn form(self, is_terminal: bool) -> Form {
+        match self.format {
+            Format::Auto if is_terminal => Form::Text { ansi: true },
+            Format::Auto | Format::Json => Form::Json,
+            Format::Text => Form::Text { ansi: is_terminal },
+        }
+    }
+}
+
+/// Starts the log of this process, on standard output.
 ///
 /// # Errors
-/// There is one already.
-pub fn start(settings: Settings) -> Result<Writer, tracing_subscriber::util::TryInitError> {
-    let (writer, guard) =
-        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE_LINES).finish(std::io::stdout());
-    let lost = writer.error_counter();
+/// [`NotStarted`].
+pub fn start(settings: Settings) -> Result<Writer, NotStarted> {
+    let stdout = io::stdout();
+    let is_terminal = stdout.is_terminal();
+    // Past the buffer of the standard library: each write is one of the system, of whole lines.
+    let out = File::from(stdout.as_fd().try_clone_to_owned()?);
+    let writer = Writer::new(out, settings, is_terminal)?;
     let targets = Targets::new()
         .with_default(settings.level.min(LevelFilter::WARN))
-        .with_target("holodule_gateway", settings.level)
-        .with_target("access", settings.level);
-    let terminal = std::io::stdout().is_terminal();
-    let json = match settings.format {
-        Format::Json => true,
-        Format::Text => false,
-        Format::Auto => !terminal,
-    };
+        .with_target("holodule_gateway", settings.level);
     let registry = tracing_subscriber::registry().with(targets);
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
-    if json {
-        registry.with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()?;
-    } else {
-        registry.with(layer.with_ansi(terminal).with_target(false).compact()).try_init()?;
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer.lines());
+    match settings.form(is_terminal) {
+        Form::Json => {
+            registry
+                .with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false))
+                .try_init()?;
+        }
+        Form::Text { ansi } => registry.with(layer.with_ansi(ansi).with_target(false).compact()).try_init()?,
     }
-    Ok(Writer { _guard: guard, lost })
+    Ok(writer)
 }

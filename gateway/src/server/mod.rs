@@ -86,8 +86,8 @@ struct Stop {
 }
 
 impl Gateway {
-    /// Binds the listeners and builds everything that serves them. `log` is asked how many
-    /// lines it lost, where there is one.
+    /// Binds the listeners and builds everything that serves them. `log` takes the lines of
+    /// requests, and is asked how many it lost, where there is one.
     ///
     /// # Errors
     /// [`NotStarted`], with the address or the file in the message.
@@ -122,6 +122,7 @@ impl Gateway {
         let sizes = config.corridor.sizes;
         let h2_options =
             http2_options(sizes.max_header_bytes.saturating_add(sizes.max_target_bytes), sizes.max_header_fields);
+        let access_log = log.map(Writer::access).unwrap_or_default();
         let gate = Gate {
             proxies: Arc::clone(&proxies),
             sizes: config.corridor.sizes,
@@ -130,6 +131,7 @@ impl Gateway {
             started,
             allowed_origins: config.corridor.allowed_origins.clone(),
             metrics: Arc::clone(&metrics),
+            access_log: access_log.clone(),
         };
         let accepted = Accepted { keys: config.keys, static_tokens: config.static_tokens };
         let accepted = Arc::new(ArcSwap::from_pointee(accepted));
@@ -150,6 +152,7 @@ impl Gateway {
             api,
             cache: cache.clone(),
             metrics: Arc::clone(&metrics),
+            access_log,
         };
         metrics.reloaded(true, SystemTime::now());
         let parts =
@@ -171,14 +174,14 @@ impl Gateway {
 
         server.bootstrap();
         server.add_service(listener);
-        let lost = log.map(Writer::lost);
+        let lines = log.map(Writer::lines);
         let ops = Ops {
             metrics: Arc::clone(&metrics),
             upstreams: upstreams.clone(),
             revocation: revocation.clone(),
             cache: cache.clone(),
             allowed_hosts: config.ops_allowed_hosts,
-            lost,
+            lines,
         };
         server.add_service(ops.on(ops_socket));
         if let Some(socket) = redirect_socket {

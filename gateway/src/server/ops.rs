@@ -10,12 +10,11 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
-use tracing_appender::non_blocking::ErrorCounter;
 
 use super::defence::defend;
 use super::plain::{self, Plain};
 use crate::cache::{Cache, Figures};
-use crate::record::Metrics;
+use crate::record::{Lines, Metrics};
 use crate::revocation::Revocation;
 use crate::route::CanonicalPath;
 use crate::upstream::Upstream;
@@ -42,8 +41,8 @@ pub(super) struct Ops {
     pub(super) cache: Option<Cache>,
     /// The names by which the listener may be asked to write, besides addresses and `localhost`.
     pub(super) allowed_hosts: Vec<String>,
-    /// Counts the log lines that were lost, where there is a log.
-    pub(super) lost: Option<ErrorCounter>,
+    /// Where log lines are left and counted where they are lost, where there is a log.
+    pub(super) lines: Option<Lines>,
 }
 
 impl Ops {
@@ -53,8 +52,8 @@ impl Ops {
     }
 
     fn metrics_page(&self) -> Response<Full<Bytes>> {
-        if let Some(lost) = &self.lost {
-            self.metrics.log_lines_lost(lost.dropped_lines() as u64);
+        if let Some(lines) = &self.lines {
+            self.metrics.log_lines_lost(lines.lost());
         }
         if let Some(revocation) = &self.revocation {
             self.metrics.revocation(revocation.age(), revocation.remembered());
