@@ -10,6 +10,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::requests::Requests;
+
 /// Seconds: from an answer of the edge itself to the longest deadline.
 const DURATION_BUCKETS: &[f64] =
     &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -17,9 +19,7 @@ const DURATION_BUCKETS: &[f64] =
 /// Every metric of the gateway.
 pub struct Metrics {
     registry: Registry,
-    requests: IntCounterVec,
-    durations: HistogramVec,
-    upstream_durations: HistogramVec,
+    requests: Requests,
     in_flight: IntGauge,
     cache_requests: IntCounterVec,
     cache_bytes: IntGaugeVec,
@@ -45,6 +45,7 @@ pub struct Metrics {
 }
 
 /// The fixed sets of label values, as the stages declare them.
+#[derive(Default)]
 pub struct Labels<'a> {
     /// What the cache does for a request.
     pub cache: &'a [&'a str],
@@ -70,37 +71,13 @@ pub struct Labels<'a> {
     pub routes: Vec<&'a str>,
 }
 
-/// The method as a label: one that a route may take (RFC 9110, section 9; RFC 5789), or `other`.
-pub fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "other",
-    }
-}
-
-fn status_class(status: Option<StatusCode>) -> &'static str {
-    match status.map(|status| status.as_u16() / 100) {
-        Some(1) => "1xx",
-        Some(2) => "2xx",
-        Some(3) => "3xx",
-        Some(4) => "4xx",
-        Some(5) => "5xx",
-        _ => "none",
-    }
-}
-
 impl Metrics {
-    /// All metrics at zero, with the series that alerts ask for already there.
+    /// All metrics at zero, with the series of these labels already there, so that a rate over the
+    /// first event is no gap.
     ///
     /// # Errors
     /// Two metrics of one name: a mistake in this file.
-    pub fn new() -> prometheus::Result<Self> {
+    pub fn new(labels: &Labels<'_>) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let counter = |name: &str, help: &str| {
             let counter = IntCounter::new(name, help)?;
@@ -137,16 +114,20 @@ impl Metrics {
         gauges("gateway_build_info", "The version that runs; always 1.", &["version"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        Ok(Self {
-            requests: counters("gateway_requests_total", "Requests answered.", &["route", "method", "status_class"])?,
-            durations: histograms(
+        let requests = Requests::new(
+            counters("gateway_requests_total", "Requests answered.", &["route", "method", "status_class"])?,
+            histograms(
                 "gateway_request_duration_seconds",
                 "Seconds from the request's head to the end of its answer.",
             )?,
-            upstream_durations: histograms(
+            histograms(
                 "gateway_upstream_duration_seconds",
                 "Seconds from asking the backend to the end of its answer.",
             )?,
+            &labels.routes,
+        );
+        let metrics = Self {
+            requests,
             in_flight: gauge("gateway_requests_in_flight", "Requests being answered.")?,
             cache_requests: counters(
                 "gateway_cache_requests_total",
@@ -217,11 +198,13 @@ impl Metrics {
             )?,
             log_lines_lost: counter("gateway_log_lines_lost_total", "Log lines lost because their reader stalled.")?,
             registry,
-        })
+        };
+        metrics.touch(labels);
+        Ok(metrics)
     }
 
-    /// Makes the series of these labels, so that a rate over the first event is no gap.
-    pub fn touch(&self, fixed: &Labels<'_>) {
+    /// Makes the series of these labels.
+    fn touch(&self, fixed: &Labels<'_>) {
         for route in &fixed.cached_routes {
             for result in fixed.cache {
                 self.cache_requests.with_label_values(&[*route, *result]);
@@ -251,10 +234,6 @@ impl Metrics {
         for reason in fixed.connections_reaped {
             self.connections_reaped.with_label_values(&[*reason]);
         }
-        for route in &fixed.routes {
-            self.durations.with_label_values(&[*route]);
-            self.upstream_durations.with_label_values(&[*route]);
-        }
     }
 
     /// The page that Prometheus reads, in its text format.
@@ -282,11 +261,7 @@ impl Metrics {
         total: Duration,
         upstream: Option<Duration>,
     ) {
-        self.requests.with_label_values(&[route, method_label(method), status_class(status)]).inc();
-        self.durations.with_label_values(&[route]).observe(total.as_secs_f64());
-        if let Some(upstream) = upstream {
-            self.upstream_durations.with_label_values(&[route]).observe(upstream.as_secs_f64());
-        }
+        self.requests.count(route, method, status, total, upstream);
     }
 
     /// Counts what the cache did for a request.
@@ -405,23 +380,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_request_can_name_a_label() {
-        let metrics = Metrics::new().unwrap();
-        let before = metrics.page().unwrap().len();
-        for name in ["BREW", "X1", "X2"] {
-            metrics.request("none", &Method::from_bytes(name.as_bytes()).unwrap(), None, Duration::ZERO, None);
-        }
-        let page = String::from_utf8(metrics.page().unwrap()).unwrap();
-        assert!(
-            page.contains(r#"gateway_requests_total{method="other",route="none",status_class="none"} 3"#),
-            "{page}"
-        );
-        assert!(page.len() > before);
-    }
-
-    #[test]
     fn in_flight_ends_with_its_guard() {
-        let metrics = Arc::new(Metrics::new().unwrap());
+        let metrics = Arc::new(Metrics::new(&Labels::default()).unwrap());
         let guard = metrics.in_flight();
         assert_eq!(metrics.in_flight.get(), 1);
         drop(guard);

@@ -4,7 +4,9 @@ mod access;
 mod lines;
 pub mod log;
 mod metrics;
+mod requests;
 
 pub use access::{Access, AccessLog};
 pub use lines::Lines;
-pub use metrics::{InFlight, Labels, Metrics, method_label};
+pub use metrics::{InFlight, Labels, Metrics};
+pub use requests::method_label;

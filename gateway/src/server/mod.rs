@@ -101,8 +101,7 @@ impl Gateway {
             http: redirect_socket.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
             ops: ops_socket.local_addr()?,
         };
-        let metrics = Arc::new(Metrics::new()?);
-        touch(&metrics, &config);
+        let metrics = Arc::new(metrics(&config)?);
 
         let api = Arc::new(Upstream::new("api", config.api, config.upstream));
         let admin = config.admin.map(|address| Arc::new(Upstream::new("admin", address, config.upstream)));
@@ -271,12 +270,13 @@ fn tell_expiries(metrics: &Metrics, identities: &Identities) {
     metrics.certificate_expiries(names.iter().zip(&all).map(|(name, identity)| (name.as_str(), identity.not_after)));
 }
 
-fn touch(metrics: &Metrics, config: &Config) {
+/// The metrics, with the labels that the stages and the configuration know of.
+fn metrics(config: &Config) -> prometheus::Result<Metrics> {
     let failures = Failure::ALL.map(Failure::label);
     let refused = Refused::ALL.map(Refused::label);
     let reaped = Reaped::ALL.map(Reaped::label);
     let refusals: Vec<_> = authenticate::Refusal::LABELS.into_iter().chain([revocation::REVOKED]).collect();
-    metrics.touch(&Labels {
+    Metrics::new(&Labels {
         cache: &cache::Source::LABELS,
         cached_routes: config.routes.iter().filter(|route| route.cached).map(|route| route.name.as_str()).collect(),
         cache_purges: &[PURGED_BY_FEED, PURGED_BY_OPS],
@@ -288,7 +288,7 @@ fn touch(metrics: &Metrics, config: &Config) {
         connections_refused: &refused,
         connections_reaped: &reaped,
         routes: config.routes.iter().map(|route| route.name.as_str()).chain(route::RESERVED_NAMES).collect(),
-    });
+    })
 }
 
 /// Writes where the listeners are, all at once: a reader sees the whole file or none.
