@@ -1,0 +1,188 @@
+//! What the stages of the corridor cost, one by one, on a core of their own: what a request
+//! spends besides TLS, pingora and the network. `cargo bench -p holodule-gateway` prints
+//! nanoseconds; `cargo bench -p holodule-gateway -- token` only those whose names hold a word.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people at a terminal")]
+
+use std::hint::black_box;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use holodule_gateway::client::Prefix;
+use holodule_gateway::framing::{self, Head};
+use holodule_gateway::limit::{Limiter, Quota};
+use holodule_gateway::record::log::{self, Writer};
+use holodule_gateway::record::{Access, Labels, Metrics, method_label};
+use holodule_gateway::route::{CanonicalPath, Route, Table, shipped};
+use holodule_gateway::token::{Digest, Key, Keys, Presented, Routes, Settings, StaticToken, StaticTokens, random_hex};
+use http::header::HOST;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use tracing::level_filters::LevelFilter;
+
+const NOW: i64 = 1_700_000_000;
+const ROUNDS: usize = 10_000;
+const MEASUREMENTS: usize = 15;
+
+/// Those that are asked for: all, or those whose names hold a word of the command line.
+struct Benches {
+    words: Vec<String>,
+}
+
+impl Benches {
+    /// What one round costs, in nanoseconds: the least of some measurements, which other
+    /// programs disturbed the least.
+    fn measure(&self, what: &str, mut round: impl FnMut(usize)) {
+        if !self.words.is_empty() && !self.words.iter().any(|word| what.contains(word)) {
+            return;
+        }
+        let measured = (0..MEASUREMENTS).map(|_| {
+            // So that whoever works for the rounds before has done.
+            thread::sleep(Duration::from_millis(20));
+            let began = Instant::now();
+            (0..ROUNDS).for_each(&mut round);
+            began.elapsed().as_secs_f64() * 1e9 / ROUNDS as f64
+        });
+        println!("{what}: {:.0} ns", measured.fold(f64::INFINITY, f64::min));
+    }
+}
+
+fn main() {
+    // Cargo adds a flag of its own.
+    let words = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let benches = Benches { words };
+    tokens(&benches);
+    framing(&benches);
+    routes(&benches);
+    limits(&benches);
+    records(&benches);
+}
+
+/// Tokens that are new, seen before, forged, or no more than words.
+fn tokens(benches: &Benches) {
+    let settings = Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 };
+    let keys = || Keys::new(vec![Key::named("2026-11", &[7; 32]).unwrap()], settings).unwrap();
+    let issuer = keys();
+    // More than the table of seen tokens has places for, so that a round finds none again.
+    let tokens: Vec<String> =
+        (0..4 * ROUNDS).map(|number| issuer.issue("user01", &format!("{number:032x}"), NOW).unwrap()).collect();
+    let token = |number: usize| tokens.get(number % tokens.len()).unwrap().as_bytes();
+    let verify = |keys: &Keys, token: &[u8]| keys.verify(&Presented::new(black_box(token)).unwrap(), NOW).is_ok();
+
+    let mut next = 0;
+    let verifier = keys();
+    benches.measure("token, new", |_| {
+        next += 1;
+        assert!(verify(&verifier, token(next)));
+    });
+    benches.measure("token, seen, always the same", |_| assert!(verify(&verifier, token(1))));
+    let verifier = keys();
+    (0..1000).for_each(|number| assert!(verify(&verifier, token(number))));
+    benches.measure("token, seen, one of a thousand", |number| assert!(verify(&verifier, token(number % 1000))));
+    let forger = Keys::new(vec![Key::named("2026-11", &[8; 32]).unwrap()], settings).unwrap();
+    let forged = forger.issue("user01", "0", NOW).unwrap();
+    benches.measure("token, forged", |_| assert!(!verify(&verifier, forged.as_bytes())));
+    let long = vec![b'a'; 9 * 1024];
+    benches.measure("token, too long", |_| assert!(Presented::new(black_box(&long)).is_err()));
+
+    for count in [1, 1024] {
+        let word = |number: usize| format!("holodule_{number:064x}");
+        let known = (0..count).map(|number| {
+            StaticToken::new(&number.to_string(), Digest::of(word(number).as_bytes()), Routes::All, None).unwrap()
+        });
+        let known = StaticTokens::new(known.collect()).unwrap();
+        let word = word(count / 2);
+        benches.measure(&format!("token, static, of {count}"), |_| {
+            assert!(known.find(&Presented::new(black_box(word.as_bytes())).unwrap()).is_some());
+        });
+    }
+}
+
+/// The head of a request as a client of HTTP/1.1 sends it, token and all.
+fn framing(benches: &Benches) {
+    let raw = format!(
+        "GET /holodules/20201209 HTTP/1.1\r\nHost: localhost:8443\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\
+         Accept-Encoding: gzip, deflate, br\r\nAuthorization: JWT {}\r\n\r\n",
+        "a".repeat(240)
+    );
+    let settings = framing::Settings::default();
+    benches.measure("framing, the end of a head", |_| {
+        assert!(framing::end_of_head(black_box(raw.as_bytes()), 0).is_some());
+    });
+    benches.measure("framing, a head as it came", |_| {
+        assert!(framing::check_head(black_box(raw.as_bytes()), &settings).is_ok());
+    });
+    let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("localhost:8443"))]);
+    let uri = Uri::from_static("/holodules/20201209");
+    benches.measure("framing, a parsed head", |_| {
+        let head = Head { method: &Method::GET, uri: black_box(&uri), version: Version::HTTP_11, headers: &headers };
+        assert!(framing::inspect(head).is_ok() && framing::check_sizes(head, &settings).is_ok());
+    });
+}
+
+/// A path on its way to the route that takes it.
+fn routes(benches: &Benches) {
+    let routes = shipped().iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
+    let table = Table::new(routes, vec!["/holoapi".to_owned()]);
+    for (what, path) in [("", "/holodules/20201209"), (" by its alias", "/holoapi/Holodules/20201209")] {
+        benches.measure(&format!("route, found{what}"), |_| {
+            let path = table.strip(CanonicalPath::parse(black_box(path)).unwrap());
+            assert!(table.find(|_| true, &Method::GET, &path, None).is_ok());
+        });
+    }
+}
+
+/// A token of a bucket.
+fn limits(benches: &Benches) {
+    let quota = Quota { rate: 1_000_000, burst: 1_000_000 };
+    let limiter = Limiter::new(quota);
+    let began = Instant::now();
+    let address = |number: usize| Prefix::from(IpAddr::from(u32::try_from(number).unwrap().to_be_bytes()));
+    for (what, addresses) in [("the same address", 1), ("one of a thousand addresses", 1000)] {
+        benches.measure(&format!("limit, {what}"), |number| {
+            assert!(limiter.take(&address(number % addresses), began.elapsed()).is_ok());
+        });
+    }
+    let mut next = 0;
+    benches.measure("limit, a new address", |_| {
+        next += 1;
+        assert!(limiter.take(&address(next), began.elapsed()).is_ok());
+    });
+}
+
+/// What is told and counted of each request.
+fn records(benches: &Benches) {
+    benches.measure("record, a request id", |_| {
+        black_box(random_hex::<16>().unwrap());
+    });
+    let metrics =
+        Arc::new(Metrics::new(&Labels { routes: vec!["auth", "holodules", "none"], ..Labels::default() }).unwrap());
+    let (total, upstream) = (Duration::from_micros(1534), Some(Duration::from_micros(1234)));
+    benches.measure("record, metrics", |_| {
+        let _in_flight = metrics.in_flight();
+        metrics.request(black_box("holodules"), &Method::GET, Some(StatusCode::OK), total, upstream);
+    });
+    let settings = log::Settings { format: log::Format::Json, level: LevelFilter::INFO };
+    let writer = Writer::to(io::sink(), settings).unwrap();
+    let access_log = writer.access();
+    let request_id = random_hex::<16>().unwrap();
+    benches.measure("record, an access line", |_| {
+        access_log.write(&Access {
+            request_id: &request_id,
+            client: Some(IpAddr::from([203, 0, 113, 7])),
+            method: method_label(&Method::GET),
+            route: "holodules",
+            status: Some(StatusCode::OK),
+            upstream,
+            total,
+            identity: Some("user01"),
+            bytes: 5120,
+            cache: Some("hit"),
+            reason: None,
+        });
+    });
+    if writer.lines().lost() > 0 {
+        println!("{} lines were lost, which cost less than the others", writer.lines().lost());
+    }
+}
