@@ -18,7 +18,7 @@ class Target:
 
     def row(self):
         sign = "at least" if self.at_least else "at most"
-        return [self.what, f"{sign} {self.limit:g}", f"{self.figure:.2f}", "met" if self.met else "not met"]
+        return [self.what, f"{sign} {self.limit:g}", f"{self.figure:.3g}", "met" if self.met else "not met"]
 
 
 def say(text=""):
