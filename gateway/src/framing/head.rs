@@ -1,16 +1,14 @@
 //! The head of an HTTP/1 request as it came, before any parser has mended it
 //! (RFC 9112, sections 2 to 6).
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Uri, Version};
+use http::header::{CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
+use http::{Method, Uri, Version};
+use memchr::{memchr, memchr_iter};
 
-use super::{Body, Head, Refusal, Settings, TWIN, inspect, is_twin};
+use super::{Body, Decisive, Refusal, Settings, TWIN, is_twin, meaning};
 
 /// What a request line holds besides its target, generously: a method, a version, CRLF.
 const LINE_BYTES: usize = 64;
-
-/// The fields that decide where a request goes and where it ends.
-const DECISIVE: [HeaderName; 3] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING];
 
 /// The most that a head may have, in bytes, before it is known to be too large.
 pub fn max_head_bytes(settings: &Settings) -> usize {
@@ -24,12 +22,12 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
     // An end is up to three bytes long, so it may have begun two before.
     let start = seen.saturating_sub(2);
     let rest = bytes.get(start..)?;
-    let is_end = |at: usize| match (rest.get(at), rest.get(at + 1), rest.get(at + 2)) {
-        (Some(b'\n'), Some(b'\n'), _) => Some(at + 2),
-        (Some(b'\n'), Some(b'\r'), Some(b'\n')) => Some(at + 3),
+    let end = memchr_iter(b'\n', rest).find_map(|newline| match (rest.get(newline + 1), rest.get(newline + 2)) {
+        (Some(b'\n'), _) => Some(newline + 2),
+        (Some(b'\r'), Some(b'\n')) => Some(newline + 3),
         _ => None,
-    };
-    (0..rest.len()).find_map(is_end).map(|end| start + end)
+    })?;
+    Some(start + end)
 }
 
 /// Checks a whole head: its grammar, that it has one meaning, and what a parser cannot take.
@@ -38,13 +36,13 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
 /// # Errors
 /// The first [`Refusal`] in the contract's order.
 pub fn check_head(raw: &[u8], settings: &Settings) -> Result<Body, Refusal> {
-    let mut lines = raw.split_inclusive(|&byte| byte == b'\n');
-    let request_line = line(lines.next().unwrap_or_default())?;
+    let (request_line, mut rest) = next_line(raw)?;
     let (method, target, version) = read_request_line(request_line)?;
-    let mut headers = HeaderMap::new();
+    let mut fields = Decisive::default();
     let mut count = 0;
-    for field in lines {
-        let field = line(field)?;
+    while !rest.is_empty() {
+        let field;
+        (field, rest) = next_line(rest)?;
         if field.is_empty() {
             break;
         }
@@ -53,10 +51,13 @@ pub fn check_head(raw: &[u8], settings: &Settings) -> Result<Body, Refusal> {
         if is_twin(name) {
             return Err(TWIN);
         }
-        if let Some(name) =
-            DECISIVE.into_iter().find(|decisive| name.eq_ignore_ascii_case(decisive.as_str().as_bytes()))
-        {
-            headers.append(name, HeaderValue::from_bytes(value).map_err(|_| Refusal::Malformed("an odd value"))?);
+        let is = |decisive: HeaderName| name.eq_ignore_ascii_case(decisive.as_str().as_bytes());
+        if is(HOST) {
+            fields.hosts.push(value);
+        } else if is(CONTENT_LENGTH) {
+            fields.lengths.push(value);
+        } else if is(TRANSFER_ENCODING) {
+            fields.encodings.push(value);
         }
     }
     let too_long = target.len() > settings.max_target_bytes;
@@ -65,7 +66,7 @@ pub fn check_head(raw: &[u8], settings: &Settings) -> Result<Body, Refusal> {
         Err(_) if too_long => return Err(Refusal::TargetTooLong),
         Err(_) => return Err(Refusal::Malformed("an odd target")),
     };
-    let target = inspect(Head { method: &method, uri: &uri, version, headers: &headers })?;
+    let (_, body) = meaning(&method, &uri, version, fields)?;
     if too_long {
         return Err(Refusal::TargetTooLong);
     }
@@ -73,7 +74,7 @@ pub fn check_head(raw: &[u8], settings: &Settings) -> Result<Body, Refusal> {
     if count > settings.max_header_fields {
         return Err(Refusal::HeadersTooLarge);
     }
-    Ok(target.body)
+    Ok(body)
 }
 
 /// Why a head that has not ended within [`max_head_bytes`] is refused.
@@ -82,9 +83,12 @@ pub fn overflow(raw: &[u8], settings: &Settings) -> Refusal {
     if line > settings.max_target_bytes + LINE_BYTES { Refusal::TargetTooLong } else { Refusal::HeadersTooLarge }
 }
 
-/// A line without its CRLF.
-fn line(line: &[u8]) -> Result<&[u8], Refusal> {
-    line.strip_suffix(b"\r\n").ok_or(Refusal::Malformed("a line does not end in CRLF"))
+/// The first line without its CRLF, and what follows it.
+fn next_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    let end = memchr(b'\n', bytes).map_or(bytes.len(), |newline| newline + 1);
+    let (line, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+    let line = line.strip_suffix(b"\r\n").ok_or(Refusal::Malformed("a line does not end in CRLF"))?;
+    Ok((line, rest))
 }
 
 fn read_request_line(line: &[u8]) -> Result<(Method, &[u8], Version), Refusal> {
@@ -110,14 +114,15 @@ fn read_field(field: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     if matches!(field.first(), Some(b' ' | b'\t')) {
         return Err(Refusal::Malformed("a folded line"));
     }
-    let colon = field.iter().position(|&byte| byte == b':').ok_or(Refusal::Malformed("a line without a colon"))?;
+    let colon = memchr(b':', field).ok_or(Refusal::Malformed("a line without a colon"))?;
     let (name, value) = field.split_at(colon);
     let value = trim(value.strip_prefix(b":").unwrap_or(value));
     if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
         return Err(Refusal::Malformed("an odd field name"));
     }
     // Controls, a bare CR and NUL among them, may not stand in a value (RFC 9110, section 5.5).
-    if value.iter().any(|&byte| byte.is_ascii_control() && byte != b'\t') {
+    // Asked of each byte, whatever the one before was: so many are looked at together.
+    if value.iter().fold(false, |odd, &byte| odd | (byte.is_ascii_control() && byte != b'\t')) {
         return Err(Refusal::Malformed("a control character in a value"));
     }
     Ok((name, value))
@@ -134,7 +139,8 @@ fn trim(mut value: &[u8]) -> &[u8] {
 
 /// RFC 9110, section 5.6.2.
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
 #[cfg(test)]

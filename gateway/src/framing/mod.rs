@@ -9,9 +9,9 @@ mod head;
 
 use std::net::Ipv6Addr;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 pub use head::{check_head, end_of_head, max_head_bytes, overflow};
 
@@ -90,26 +90,13 @@ pub struct Head<'a> {
 /// # Errors
 /// [`Refusal::Malformed`] with the first reason found.
 pub fn inspect(head: Head<'_>) -> Result<Target, Refusal> {
-    if matches!(*head.method, Method::CONNECT | Method::TRACE) {
-        return Err(Refusal::Malformed("a method that is never taken"));
-    }
     if head.headers.keys().any(|name| is_twin(name.as_str().as_bytes())) {
         return Err(TWIN);
     }
-    // The asterisk form (RFC 9112, section 3.2.4) speaks of the server, which has nothing to tell.
-    if !head.uri.path().starts_with('/') {
-        return Err(Refusal::Malformed("the target has no path"));
-    }
-    // Every connection is one of TLS. HTTP/2 tells its scheme beside a host alone; without one it
-    // would go unseen, and no client leaves the host out (RFC 9113, section 8.3.1).
-    if head.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTPS) {
-        return Err(Refusal::Malformed("another scheme than https"));
-    }
-    if head.version == Version::HTTP_2 && head.uri.authority().is_none() {
-        return Err(Refusal::Malformed("no :authority"));
-    }
-    let authority = authority(&head)?;
-    let body = body(&head)?;
+    let values = |name: HeaderName| head.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    let fields =
+        Decisive { hosts: values(HOST), lengths: values(CONTENT_LENGTH), encodings: values(TRANSFER_ENCODING) };
+    let (authority, body) = meaning(head.method, head.uri, head.version, fields)?;
     Ok(Target {
         host: authority.host().to_ascii_lowercase(),
         authority: authority.as_str().to_owned(),
@@ -117,6 +104,57 @@ pub fn inspect(head: Head<'_>) -> Result<Target, Refusal> {
         query: head.uri.query().map(str::to_owned),
         body,
     })
+}
+
+/// The fields that decide where a request goes and where it ends.
+#[derive(Clone, Copy, Default)]
+struct Decisive<'a> {
+    hosts: Values<'a>,
+    lengths: Values<'a>,
+    encodings: Values<'a>,
+}
+
+/// The values of one field.
+#[derive(Clone, Copy, Default)]
+enum Values<'a> {
+    #[default]
+    None,
+    One(&'a [u8]),
+    Several,
+}
+
+impl<'a> Values<'a> {
+    fn push(&mut self, value: &'a [u8]) {
+        *self = if matches!(self, Self::None) { Self::One(value) } else { Self::Several };
+    }
+}
+
+impl<'a> FromIterator<&'a [u8]> for Values<'a> {
+    fn from_iter<I: IntoIterator<Item = &'a [u8]>>(values: I) -> Self {
+        let mut all = Self::None;
+        values.into_iter().for_each(|value| all.push(value));
+        all
+    }
+}
+
+/// The one host that a request names, and what follows its head.
+fn meaning(method: &Method, uri: &Uri, version: Version, fields: Decisive<'_>) -> Result<(Authority, Body), Refusal> {
+    if matches!(*method, Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::Malformed("a method that is never taken"));
+    }
+    // The asterisk form (RFC 9112, section 3.2.4) speaks of the server, which has nothing to tell.
+    if !uri.path().starts_with('/') {
+        return Err(Refusal::Malformed("the target has no path"));
+    }
+    // Every connection is one of TLS. HTTP/2 tells its scheme beside a host alone; without one it
+    // would go unseen, and no client leaves the host out (RFC 9113, section 8.3.1).
+    if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTPS) {
+        return Err(Refusal::Malformed("another scheme than https"));
+    }
+    if version == Version::HTTP_2 && uri.authority().is_none() {
+        return Err(Refusal::Malformed("no :authority"));
+    }
+    Ok((authority(uri, version, fields.hosts)?, body(version, fields.lengths, fields.encodings)?))
 }
 
 /// Checks the sizes of a request that has one meaning.
@@ -154,22 +192,19 @@ fn is_twin(name: &[u8]) -> bool {
 }
 
 /// The one host that the request names: `Host`, `:authority` or an absolute target, all alike.
-fn authority(head: &Head<'_>) -> Result<Authority, Refusal> {
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let host = match hosts.next() {
-        Some(value) => Some(Authority::try_from(value.as_bytes()).map_err(|_| Refusal::Malformed("an odd Host"))?),
-        None => None,
+fn authority(uri: &Uri, version: Version, hosts: Values<'_>) -> Result<Authority, Refusal> {
+    let host = match hosts {
+        Values::None => None,
+        Values::One(value) => Some(Authority::try_from(value).map_err(|_| Refusal::Malformed("an odd Host"))?),
+        Values::Several => return Err(Refusal::Malformed("two Host fields")),
     };
-    if hosts.next().is_some() {
-        return Err(Refusal::Malformed("two Host fields"));
-    }
-    let authority = match (head.uri.authority(), host) {
+    let authority = match (uri.authority(), host) {
         // To the letter, as the parser behind the gate compares them.
         (Some(target), Some(host)) if target.as_str() != host.as_str() => {
             return Err(Refusal::Malformed("the target names another host than Host"));
         }
         // HTTP/1 has a Host beside an absolute target, too (RFC 9112, section 3.2).
-        (_, None) if head.version != Version::HTTP_2 => return Err(Refusal::Malformed("no Host")),
+        (_, None) if version != Version::HTTP_2 => return Err(Refusal::Malformed("no Host")),
         (Some(target), _) => target.clone(),
         (None, Some(host)) => host,
         (None, None) => return Err(Refusal::Malformed("no Host")),
@@ -193,30 +228,22 @@ fn is_host(host: &str) -> bool {
 }
 
 /// What follows, by a length or an encoding of one meaning (RFC 9112, section 6).
-fn body(head: &Head<'_>) -> Result<Body, Refusal> {
-    let mut encodings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
-    match (encodings.next(), lengths.next()) {
-        (None, None) => Ok(Body::None),
-        (Some(_), _) if head.version != Version::HTTP_11 => {
-            Err(Refusal::Malformed("Transfer-Encoding outside HTTP/1.1"))
-        }
-        (Some(encoding), None)
-            if encodings.next().is_none() && encoding.as_bytes().eq_ignore_ascii_case(b"chunked") =>
-        {
-            Ok(Body::Chunked)
-        }
-        (Some(_), _) => Err(Refusal::Malformed("an odd Transfer-Encoding")),
-        (None, Some(length)) => {
-            let digits = !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
-            let value = length.to_str().ok().and_then(|text| text.parse::<u64>().ok());
-            match value {
-                Some(value) if digits && lengths.next().is_none() => {
-                    Ok(if value == 0 { Body::None } else { Body::Length(value) })
-                }
-                _ => Err(Refusal::Malformed("an odd Content-Length")),
+fn body(version: Version, lengths: Values<'_>, encodings: Values<'_>) -> Result<Body, Refusal> {
+    match (encodings, lengths) {
+        (Values::None, Values::None) => Ok(Body::None),
+        (Values::None, Values::One(length)) => {
+            let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+            let value = std::str::from_utf8(length).ok().and_then(|text| text.parse::<u64>().ok());
+            match value.filter(|_| digits) {
+                Some(0) => Ok(Body::None),
+                Some(value) => Ok(Body::Length(value)),
+                None => Err(Refusal::Malformed("an odd Content-Length")),
             }
         }
+        (Values::None, Values::Several) => Err(Refusal::Malformed("an odd Content-Length")),
+        _ if version != Version::HTTP_11 => Err(Refusal::Malformed("Transfer-Encoding outside HTTP/1.1")),
+        (Values::One(encoding), Values::None) if encoding.eq_ignore_ascii_case(b"chunked") => Ok(Body::Chunked),
+        _ => Err(Refusal::Malformed("an odd Transfer-Encoding")),
     }
 }
 

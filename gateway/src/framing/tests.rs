@@ -8,7 +8,7 @@ fn request(head: &str) -> Result<Target, Refusal> {
     let mut headers = HeaderMap::new();
     for line in lines.take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(':').unwrap();
-        headers.append(http::HeaderName::try_from(name.trim()).unwrap(), value.trim().parse().unwrap());
+        headers.append(HeaderName::try_from(name.trim()).unwrap(), value.trim().parse().unwrap());
     }
     let head = Head {
         method: &method.parse().unwrap(),
