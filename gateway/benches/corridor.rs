@@ -16,7 +16,9 @@ use holodule_gateway::limit::{Limiter, Quota};
 use holodule_gateway::record::log::{self, Writer};
 use holodule_gateway::record::{Access, Labels, Metrics, method_label};
 use holodule_gateway::route::{CanonicalPath, Route, Table, shipped};
-use holodule_gateway::token::{Digest, Key, Keys, Presented, Routes, Settings, StaticToken, StaticTokens, random_hex};
+use holodule_gateway::token::{
+    Digest, Key, Keys, Presented, Routes, Settings, StaticToken, StaticTokens, correlation_id,
+};
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tracing::level_filters::LevelFilter;
@@ -154,7 +156,7 @@ fn limits(benches: &Benches) {
 /// What is told and counted of each request.
 fn records(benches: &Benches) {
     benches.measure("record, a request id", |_| {
-        black_box(random_hex::<16>().unwrap());
+        black_box(correlation_id().unwrap());
     });
     let metrics =
         Arc::new(Metrics::new(&Labels { routes: vec!["auth", "holodules", "none"], ..Labels::default() }).unwrap());
@@ -166,7 +168,7 @@ fn records(benches: &Benches) {
     let settings = log::Settings { format: log::Format::Json, level: LevelFilter::INFO };
     let writer = Writer::to(io::sink(), settings).unwrap();
     let access_log = writer.access();
-    let request_id = random_hex::<16>().unwrap();
+    let request_id = correlation_id().unwrap();
     benches.measure("record, an access line", |_| {
         access_log.write(&Access {
             request_id: &request_id,

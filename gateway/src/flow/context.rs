@@ -4,17 +4,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Passage, random_id};
+use super::Passage;
 use crate::authenticate::Principal;
 use crate::cors::Sharing;
 use crate::record::InFlight;
 use crate::respond::{Answer, Marks};
 use crate::route::Matched;
+use crate::token::correlation_id;
 
 /// What logs on both sides call a request that begins. Where there are no random bytes it is
 /// not its own, which the log shows; nothing opens by it.
 pub(super) fn request_id() -> String {
-    random_id().unwrap_or_else(|| "0".repeat(32))
+    correlation_id().unwrap_or_else(|| "0".repeat(32))
 }
 
 /// One request.

@@ -22,7 +22,7 @@ pub use key::{Key, MIN_SECRET_BYTES, NotAKey};
 pub use keys::{Keys, MAX_KEYS, NotIssued, NotKeys, Settings};
 use name::{MAX_NAME_BYTES, is_plain_name};
 pub use presented::{MAX_TOKEN_BYTES, Presented};
-pub use random::random_hex;
+pub use random::{correlation_id, random_hex};
 pub use static_token::{
     MAX_STATIC_TOKENS, NotAName, NotStaticTokens, Routes, STATIC_PREFIX, StaticToken, StaticTokens, random_static_token,
 };

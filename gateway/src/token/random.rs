@@ -1,30 +1,85 @@
 //! Random words: ids, and tokens that are no more than that.
 
-use std::fmt::Write as _;
+use std::cell::RefCell;
 
 use aws_lc_rs::rand;
+
+/// The bytes of an id: 128 bits, of which no two are the same in the life of a gateway.
+const ID_BYTES: usize = 16;
+
+/// How many ids a thread asks the random bytes for at once.
+const IDS_AT_ONCE: usize = 32;
 
 /// So many random bytes in lower-case hexadecimal; `None` where the system gives none.
 pub fn random_hex<const BYTES: usize>() -> Option<String> {
     let mut bytes = [0; BYTES];
     rand::fill(&mut bytes).ok()?;
-    Some(bytes.iter().fold(String::with_capacity(2 * BYTES), |mut word, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(word, "{byte:02x}");
-        word
-    }))
+    Some(hexadecimal(&bytes))
+}
+
+/// 128 random bits in lower-case hexadecimal; `None` where the system gives none. The bits of the
+/// next ids wait in memory, so this is for what only has to differ, and not for what opens
+/// anything.
+pub fn correlation_id() -> Option<String> {
+    thread_local! {
+        static NEXT: RefCell<Ids> = const { RefCell::new(Ids { ids: [[0; ID_BYTES]; IDS_AT_ONCE], left: 0 }) };
+    }
+    // A thread that is ending has none any more.
+    let id = NEXT.try_with(|next| next.borrow_mut().take()).ok().flatten()?;
+    Some(hexadecimal(&id))
+}
+
+/// Ids that were not used yet: the first `left` of them.
+struct Ids {
+    ids: [[u8; ID_BYTES]; IDS_AT_ONCE],
+    left: usize,
+}
+
+impl Ids {
+    fn take(&mut self) -> Option<[u8; ID_BYTES]> {
+        if self.left == 0 {
+            rand::fill(self.ids.as_flattened_mut()).ok()?;
+            self.left = IDS_AT_ONCE;
+        }
+        self.left -= 1;
+        self.ids.get(self.left).copied()
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digit = |half: u8| char::from(if half < 10 { b'0' + half } else { b'a' - 10 + half });
+    let mut word = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        word.push(digit(byte >> 4));
+        word.push(digit(byte & 15));
+    }
+    word
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::thread;
+
     use super::*;
 
     #[test]
     fn each_byte_is_two_digits_and_no_word_comes_twice() {
+        assert_eq!(hexadecimal(&[0x00, 0x9a, 0xf0, 0x0f]), "009af00f");
         let (one, two) = (random_hex::<16>().unwrap(), random_hex::<16>().unwrap());
         assert_ne!(one, two);
         assert_eq!(one.len(), 32);
         assert!(one.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')));
         assert_eq!(random_hex::<0>().as_deref(), Some(""));
+    }
+
+    #[test]
+    fn no_id_comes_twice_on_any_thread() {
+        let threads: Vec<_> = (0..4)
+            .map(|_| thread::spawn(|| (0..10 * IDS_AT_ONCE).map(|_| correlation_id().unwrap()).collect::<Vec<_>>()))
+            .collect();
+        let ids: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        assert!(ids.iter().all(|id| id.len() == 2 * ID_BYTES));
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
     }
 }
