@@ -1,15 +1,17 @@
 //! What the stages of the corridor cost, one by one, on a core of their own: what a request
 //! spends besides TLS, pingora and the network. `cargo bench -p holodule-gateway` prints
 //! nanoseconds; `cargo bench -p holodule-gateway -- token` only those whose names hold a word.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people at a terminal")]
+#![allow(clippy::panic, clippy::unwrap_used, clippy::print_stdout, reason = "a program for people at a terminal")]
 
 use std::hint::black_box;
-use std::io;
-use std::net::IpAddr;
+use std::io::{self, Read as _, Write as _};
+use std::iter;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use holodule_gateway::cache::{self, Cache, Found, Key as CacheKey, Outcome, Source};
 use holodule_gateway::client::Prefix;
 use holodule_gateway::framing::{self, Head};
 use holodule_gateway::limit::{Limiter, Quota};
@@ -19,7 +21,8 @@ use holodule_gateway::route::{CanonicalPath, Route, Table, shipped};
 use holodule_gateway::token::{
     Digest, Key, Keys, Presented, Routes, Settings, StaticToken, StaticTokens, correlation_id,
 };
-use http::header::HOST;
+use holodule_gateway::upstream::{self, Address, Client, Upstream};
+use http::header::{HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tracing::level_filters::LevelFilter;
 
@@ -58,6 +61,7 @@ fn main() {
     framing(&benches);
     routes(&benches);
     limits(&benches);
+    cache(&benches);
     records(&benches);
 }
 
@@ -151,6 +155,48 @@ fn limits(benches: &Benches) {
         next += 1;
         assert!(limiter.take(&address(next), began.elapsed()).is_ok());
     });
+}
+
+/// An answer of 5 KB that is kept.
+fn cache(benches: &Benches) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    // Spawned tasks have to find the runtime.
+    let _entered = runtime.enter();
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::Inet(backend.local_addr().unwrap());
+    thread::spawn(move || serve_one(&backend));
+    let second = Duration::from_secs(1);
+    let upstream = upstream::Settings {
+        connect_timeout: second,
+        read_timeout: second,
+        request_timeout: second,
+        idle_timeout: second,
+        max_connections: 1,
+    };
+    let client = Client::new(Arc::new(Upstream::new("api", address, upstream)));
+    let settings = cache::Settings { max_bytes: 64 << 20, max_body_bytes: 1 << 20, wait_timeout: second };
+    let cache = Cache::new(client, settings);
+    let target = "/holodules/20201209";
+    let declared: Arc<[HeaderName]> = Arc::new([]);
+    let find = || {
+        let key = CacheKey::new(cache::Parts { host: "localhost:8443", target, identity: None }, iter::empty());
+        cache.find(&key, black_box(target), &declared, || {
+            let (parts, ()) = http::Request::get(target).body(())?.into_parts();
+            Ok(parts)
+        })
+    };
+    let Found::Later(waiting) = find() else { panic!("an answer before the backend was asked") };
+    assert!(matches!(runtime.block_on(waiting.outcome()), Outcome::Served(_, Source::Miss)));
+    benches.measure("cache, a hit", |_| assert!(matches!(find(), Found::Now(Outcome::Served(_, Source::Hit)))));
+}
+
+/// A backend that answers one request, and may be asked no more.
+fn serve_one(backend: &TcpListener) {
+    let (mut stream, _) = backend.accept().unwrap();
+    let mut head = [0; 4096];
+    assert!(stream.read(&mut head).unwrap() > 0);
+    let fields = "Content-Type: application/json\r\nCache-Control: public, s-maxage=3600\r\nContent-Length: 5120";
+    write!(stream, "HTTP/1.1 200 OK\r\n{fields}\r\nETag: \"a\"\r\n\r\n{}", "a".repeat(5120)).unwrap();
 }
 
 /// What is told and counted of each request.
