@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
@@ -27,6 +28,14 @@ pub struct Entry {
     retry_after: AtomicU64,
 }
 
+/// For an answer that may not be kept.
+const NO_LIFETIME: Lifetime = Lifetime {
+    fresh: Duration::ZERO,
+    while_revalidate: Duration::ZERO,
+    if_error: Duration::ZERO,
+    initial_age: Duration::ZERO,
+};
+
 /// When an answer came, and what it was asked under.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrived {
@@ -35,7 +44,8 @@ pub(super) struct Arrived {
 }
 
 impl Entry {
-    /// The answer with `status`, `headers` and `body`, for as long as `lifetime` says.
+    /// The answer with `status`, `headers` and `body`, for as long as `lifetime` says. What is kept
+    /// for nobody else (no lifetime) has all its headers, cookies too.
     ///
     /// # Errors
     /// None that an answer of HTTP could cause.
@@ -43,15 +53,19 @@ impl Entry {
         status: StatusCode,
         headers: &HeaderMap,
         body: Bytes,
-        lifetime: Lifetime,
+        lifetime: Option<Lifetime>,
         arrived: Arrived,
     ) -> pingora::Result<Self> {
-        let stored = own(&policy::kept(headers));
+        let stored = if lifetime.is_some() { own(&policy::kept(headers)) } else { headers.clone() };
         let mut response = http::Response::new(());
         *response.status_mut() = status;
         *response.headers_mut() = stored;
         let (parts, ()) = response.into_parts();
-        let header = upstream::for_client(&parts)?;
+        let mut header = upstream::for_client(&parts)?;
+        // However the backend told it: the body is here.
+        if status != StatusCode::NO_CONTENT {
+            header.insert_header(CONTENT_LENGTH, body.len())?;
+        }
         let validators = Validators::of(status, &parts.headers);
         let Arrived { at, generation } = arrived;
         Ok(Self {
@@ -59,7 +73,7 @@ impl Entry {
             header,
             body,
             validators,
-            lifetime,
+            lifetime: lifetime.unwrap_or(NO_LIFETIME),
             arrived: at,
             generation,
             retry_after: AtomicU64::new(0),

@@ -1,10 +1,10 @@
 //! Asking the backend for an answer on behalf of everybody who wants it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, HeaderName};
+use http::header::HeaderName;
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -44,14 +44,6 @@ pub(super) struct Question<'a> {
     pub(super) max_body: usize,
     pub(super) generation: super::generation::Generation,
 }
-
-/// For an answer that may not be kept.
-const NO_LIFETIME: Lifetime = Lifetime {
-    fresh: Duration::ZERO,
-    while_revalidate: Duration::ZERO,
-    if_error: Duration::ZERO,
-    initial_age: Duration::ZERO,
-};
 
 /// Asks, within the upstream's deadlines.
 ///
@@ -143,11 +135,7 @@ async fn read(
     } else {
         collected.freeze()
     };
-    let mut headers = parts.headers;
-    if !headers.contains_key(CONTENT_LENGTH) {
-        headers.insert(CONTENT_LENGTH, body.len().into());
-    }
-    entry(upstream.name, parts.status, &headers, body, lifetime, arrived)
+    entry(upstream.name, parts.status, &parts.headers, body, lifetime, arrived)
         .map(|(entry, kept)| Fetched::Whole(entry, kept))
 }
 
@@ -160,7 +148,7 @@ fn entry(
     arrived: Arrived,
 ) -> Result<(Arc<Entry>, Keep), Unanswered> {
     let kept = if lifetime.is_some() { Keep::Yes } else { Keep::No };
-    let entry = Entry::new(status, headers, body, lifetime.unwrap_or(NO_LIFETIME), arrived);
+    let entry = Entry::new(status, headers, body, lifetime, arrived);
     let entry = entry.map_err(|error| Unanswered::Unreadable(name, error.to_string()))?;
     Ok((Arc::new(entry), kept))
 }

@@ -74,6 +74,15 @@ async fn what_may_not_be_kept_is_asked_for_every_time() {
     }
 }
 
+#[tokio::test]
+async fn a_cookie_reaches_whoever_asked() {
+    let edge = Edge::start(page("body", FRESH, &[("Set-Cookie", "a=b")])).await;
+    for count in 1..=3 {
+        let answer = edge.gateway.get(DAY).await;
+        assert_eq!((answer.value("set-cookie"), edge.origin.asked()), ("a=b", count), "{answer:?}");
+    }
+}
+
 /// It may be there at any moment: five seconds, whatever is said, and never stale.
 #[tokio::test]
 async fn what_was_not_found_is_kept_briefly() {
