@@ -49,11 +49,10 @@ class Load:
     """A run that goes on until its seconds are over.
 
     Handshakes cost more than requests: what is asked for in the first `warm_up` seconds, which
-    come on top, is not counted. One `in_the_background` stands for clients on machines of their
-    own: it takes no time from what else runs here.
+    come on top, is not counted.
     """
 
-    def __init__(self, url, seconds, clients, rate=None, headers=(), body=None, warm_up=0, http2=False, in_the_background=False):
+    def __init__(self, url, seconds, clients, rate=None, headers=(), body=None, warm_up=0, http2=False):
         if shutil.which("h2load") is None:
             raise SystemExit("ops/torture: h2load is missing: install nghttp2-client")
         self.seconds = seconds
@@ -72,8 +71,6 @@ class Load:
             data = Path(self.folder.name) / "body"
             data.write_bytes(body)
             command += ["-d", str(data)]
-        if in_the_background:
-            command = ["nice", "-n", "19", *command]
         self.process = subprocess.Popen([*command, url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def wait(self):

@@ -64,8 +64,7 @@ def flood(stack, seconds):
         return Load(f"{base}/holodules/20201209", seconds, READERS, READS, [f"Authorization: JWT {token}"])
 
     def logins(clients, rate=None):
-        headers = ["Content-Type: application/json"]
-        return Load(f"{base}/auth", seconds, clients, rate, headers, wrong, WARM_UP, in_the_background=rate is not None)
+        return Load(f"{base}/auth", seconds, clients, rate, ["Content-Type: application/json"], wrong, WARM_UP)
 
     capacity = logins(clients=8).wait().rate(401)
     print(f"hashing: {capacity:.1f} logins a second")

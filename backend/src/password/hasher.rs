@@ -12,7 +12,7 @@ use super::{Password, Settings};
 /// it (`nice(2)`). A hash is tens of milliseconds of work at the request of strangers: what is
 /// answered in one must not wait for it.
 #[cfg(target_os = "linux")]
-const NICENESS: i32 = 19;
+const NICENESS: i32 = 10;
 
 /// Hashes passwords on threads of their own: so many at once, so many waiting, and no more.
 #[derive(Clone, Debug)]
