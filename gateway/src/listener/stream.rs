@@ -20,7 +20,7 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server;
@@ -137,7 +137,7 @@ impl TlsStream {
     /// # Errors
     /// The connection broke.
     pub async fn read_ahead(&mut self) -> io::Result<&[u8]> {
-        self.inner.read_buf(&mut self.ahead).await?;
+        std::future::poll_fn(|cx| self.poll_read_ahead(cx)).await?;
         Ok(&self.ahead)
     }
 
@@ -178,18 +178,20 @@ impl TlsStream {
 
     /// Reads a piece ahead; `Ready(false)` at the end.
     fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let mut piece = [0; PIECE_BYTES];
-        let mut piece = ReadBuf::new(&mut piece);
-        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut piece))?;
-        self.ahead.extend_from_slice(piece.filled());
-        Poll::Ready(Ok(!piece.filled().is_empty()))
+        // Where it was decrypted, so that nothing has to be ready for it while it is waited for.
+        let piece = ready!(Pin::new(&mut self.inner).poll_fill_buf(cx))?;
+        let count = piece.len().min(PIECE_BYTES);
+        self.ahead.extend_from_slice(piece.get(..count).unwrap_or_default());
+        Pin::new(&mut self.inner).consume(count);
+        Poll::Ready(Ok(count > 0))
     }
 
     /// Hands out what was read ahead, as far as it may be read.
     fn take_ahead(&mut self, buf: &mut ReadBuf<'_>) {
         let allowed = self.allowance.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
         let count = self.ahead.len().min(buf.remaining()).min(allowed);
-        buf.put_slice(&self.ahead.split_to(count));
+        buf.put_slice(self.ahead.get(..count).unwrap_or_default());
+        self.ahead.advance(count);
         self.allowance = self.allowance.map(|left| left - count as u64);
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
