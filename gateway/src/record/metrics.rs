@@ -10,7 +10,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use super::requests::Requests;
+use super::requests::{Requests, Vectors};
 
 /// Seconds: from an answer of the edge itself to the longest deadline.
 const DURATION_BUCKETS: &[f64] =
@@ -21,7 +21,6 @@ pub struct Metrics {
     registry: Registry,
     requests: Requests,
     in_flight: IntGauge,
-    cache_requests: IntCounterVec,
     cache_bytes: IntGaugeVec,
     cache_entries: IntGaugeVec,
     cache_evictions: IntCounter,
@@ -114,26 +113,25 @@ impl Metrics {
         gauges("gateway_build_info", "The version that runs; always 1.", &["version"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        let requests = Requests::new(
-            counters("gateway_requests_total", "Requests answered.", &["route", "method", "status_class"])?,
-            histograms(
+        let requests = Vectors {
+            counters: counters("gateway_requests_total", "Requests answered.", &["route", "method", "status_class"])?,
+            durations: histograms(
                 "gateway_request_duration_seconds",
                 "Seconds from the request's head to the end of its answer.",
             )?,
-            histograms(
+            upstream_durations: histograms(
                 "gateway_upstream_duration_seconds",
                 "Seconds from asking the backend to the end of its answer.",
             )?,
-            &labels.routes,
-        );
-        let metrics = Self {
-            requests,
-            in_flight: gauge("gateway_requests_in_flight", "Requests being answered.")?,
-            cache_requests: counters(
+            cache: counters(
                 "gateway_cache_requests_total",
                 "Requests on routes whose answers are kept, by what the cache did.",
                 &["route", "result"],
             )?,
+        };
+        let metrics = Self {
+            requests: Requests::new(requests, labels),
+            in_flight: gauge("gateway_requests_in_flight", "Requests being answered.")?,
             // Without labels, and yet vectors: where nothing is kept there is no series.
             cache_bytes: gauges("gateway_cache_bytes", "What kept answers take, in bytes.", &[])?,
             cache_entries: gauges("gateway_cache_entries", "Kept answers.", &[])?,
@@ -205,11 +203,6 @@ impl Metrics {
 
     /// Makes the series of these labels.
     fn touch(&self, fixed: &Labels<'_>) {
-        for route in &fixed.cached_routes {
-            for result in fixed.cache {
-                self.cache_requests.with_label_values(&[*route, *result]);
-            }
-        }
         for by in fixed.cache_purges {
             self.cache_purges.with_label_values(&[*by]);
         }
@@ -266,7 +259,7 @@ impl Metrics {
 
     /// Counts what the cache did for a request.
     pub fn cache_request(&self, route: &str, result: &'static str) {
-        self.cache_requests.with_label_values(&[route, result]).inc();
+        self.requests.count_cache(route, result);
     }
 
     /// Counts a purge.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 
+use super::Labels;
+
 /// The methods as labels: those that a route may take (RFC 9110, section 9; RFC 5789), and what
 /// stands for any other.
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
@@ -40,11 +42,21 @@ pub fn method_label(method: &Method) -> &'static str {
     METHODS.get(place_of_method(method)).copied().unwrap_or_default()
 }
 
-/// The metrics of requests, by route.
+/// The metrics of requests, with their labels.
+pub(super) struct Vectors {
+    /// `route`, `method` and `status_class`.
+    pub(super) counters: IntCounterVec,
+    /// `route`.
+    pub(super) durations: HistogramVec,
+    /// `route`.
+    pub(super) upstream_durations: HistogramVec,
+    /// `route` and `result`.
+    pub(super) cache: IntCounterVec,
+}
+
+/// The same, by route.
 pub(super) struct Requests {
-    counters: IntCounterVec,
-    durations: HistogramVec,
-    upstream_durations: HistogramVec,
+    vectors: Vectors,
     /// In the order of their names.
     routes: Vec<Route>,
 }
@@ -56,28 +68,46 @@ struct Route {
     counters: [[OnceLock<IntCounter>; STATUS_CLASSES.len()]; METHODS.len()],
     duration: Histogram,
     upstream_duration: Histogram,
+    /// By what the cache did, where it does anything.
+    cache: Vec<(String, IntCounter)>,
 }
 
 impl Requests {
-    /// The series of `routes` in vectors with the labels `route`, `method` and `status_class`, and
-    /// twice `route`. The durations are there at once.
-    pub(super) fn new(
-        counters: IntCounterVec,
-        durations: HistogramVec,
-        upstream_durations: HistogramVec,
-        routes: &[&str],
-    ) -> Self {
-        let mut names = routes.to_vec();
+    /// The series of what `labels` tell of in `vectors`. All but the counters of requests are
+    /// there at once.
+    pub(super) fn new(vectors: Vectors, labels: &Labels<'_>) -> Self {
+        let mut names = labels.routes.clone();
         names.sort_unstable();
         names.dedup();
-        let route = |name: &str| Route {
-            name: name.to_owned(),
-            counters: array::from_fn(|_| array::from_fn(|_| OnceLock::new())),
-            duration: durations.with_label_values(&[name]),
-            upstream_duration: upstream_durations.with_label_values(&[name]),
+        let route = |name: &str| {
+            let results = labels.cache.iter().filter(|_| labels.cached_routes.contains(&name));
+            Route {
+                name: name.to_owned(),
+                counters: array::from_fn(|_| array::from_fn(|_| OnceLock::new())),
+                duration: vectors.durations.with_label_values(&[name]),
+                upstream_duration: vectors.upstream_durations.with_label_values(&[name]),
+                cache: results
+                    .map(|result| ((*result).to_owned(), vectors.cache.with_label_values(&[name, *result])))
+                    .collect(),
+            }
         };
         let routes = names.into_iter().map(route).collect();
-        Self { counters, durations, upstream_durations, routes }
+        Self { vectors, routes }
+    }
+
+    fn route(&self, name: &str) -> Option<&Route> {
+        let place = self.routes.binary_search_by(|route| route.name.as_str().cmp(name)).ok()?;
+        self.routes.get(place)
+    }
+
+    /// Counts what the cache did for a request.
+    pub(super) fn count_cache(&self, route: &str, result: &str) {
+        let known = self.route(route).and_then(|known| known.cache.iter().find(|(name, _)| name == result));
+        match known {
+            Some((_, counter)) => counter.inc(),
+            // One that was not told of at the start.
+            None => self.vectors.cache.with_label_values(&[route, result]).inc(),
+        }
     }
 
     /// Counts a request that was answered, or whose client left.
@@ -93,18 +123,17 @@ impl Requests {
         let (method, class) = (place_of_method(method), place_of_status(status));
         let label = |labels: &'static [&str], place| labels.get(place).copied().unwrap_or_default();
         let labels = || [route, label(&METHODS, method), label(&STATUS_CLASSES, class)];
-        let known = self.routes.binary_search_by(|known| known.name.as_str().cmp(route)).ok();
-        let Some(known) = known.and_then(|place| self.routes.get(place)) else {
+        let Some(known) = self.route(route) else {
             // One that was not told of at the start.
-            self.counters.with_label_values(&labels()).inc();
-            self.durations.with_label_values(&[route]).observe(total);
+            self.vectors.counters.with_label_values(&labels()).inc();
+            self.vectors.durations.with_label_values(&[route]).observe(total);
             if let Some(upstream) = upstream {
-                self.upstream_durations.with_label_values(&[route]).observe(upstream);
+                self.vectors.upstream_durations.with_label_values(&[route]).observe(upstream);
             }
             return;
         };
         if let Some(counter) = known.counters.get(method).and_then(|counters| counters.get(class)) {
-            counter.get_or_init(|| self.counters.with_label_values(&labels())).inc();
+            counter.get_or_init(|| self.vectors.counters.with_label_values(&labels())).inc();
         }
         known.duration.observe(total);
         if let Some(upstream) = upstream {
@@ -121,9 +150,17 @@ mod tests {
     use super::*;
 
     fn requests() -> Requests {
-        let counters = IntCounterVec::new(Opts::new("a", "a"), &["route", "method", "status_class"]).unwrap();
+        let counters = |name: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, name), labels).unwrap();
         let histograms = |name: &str| HistogramVec::new(HistogramOpts::new(name, name), &["route"]).unwrap();
-        Requests::new(counters, histograms("b"), histograms("c"), &["holodules", "none", "auth", "none"])
+        let vectors = Vectors {
+            counters: counters("a", &["route", "method", "status_class"]),
+            durations: histograms("b"),
+            upstream_durations: histograms("c"),
+            cache: counters("d", &["route", "result"]),
+        };
+        let routes = vec!["holodules", "none", "auth", "none"];
+        let labels = Labels { routes, cache: &["hit", "miss"], cached_routes: vec!["holodules"], ..Labels::default() };
+        Requests::new(vectors, &labels)
     }
 
     #[test]
@@ -140,11 +177,11 @@ mod tests {
             }
             for method in METHODS {
                 for class in STATUS_CLASSES {
-                    assert_eq!(requests.counters.with_label_values(&[route, method, class]).get(), 2);
+                    assert_eq!(requests.vectors.counters.with_label_values(&[route, method, class]).get(), 2);
                 }
             }
-            assert_eq!(requests.durations.with_label_values(&[route]).get_sample_count(), 96);
-            assert_eq!(requests.upstream_durations.with_label_values(&[route]).get_sample_count(), 48);
+            assert_eq!(requests.vectors.durations.with_label_values(&[route]).get_sample_count(), 96);
+            assert_eq!(requests.vectors.upstream_durations.with_label_values(&[route]).get_sample_count(), 48);
         }
     }
 
@@ -152,8 +189,20 @@ mod tests {
     fn what_never_happened_has_no_series() {
         let requests = requests();
         requests.count("auth", &Method::POST, Some(StatusCode::OK), Duration::ZERO, None);
-        assert_eq!(requests.counters.collect()[0].get_metric().len(), 1);
-        assert_eq!(requests.durations.collect()[0].get_metric().len(), 3);
+        assert_eq!(requests.vectors.counters.collect()[0].get_metric().len(), 1);
+        assert_eq!(requests.vectors.durations.collect()[0].get_metric().len(), 3);
+    }
+
+    #[test]
+    fn what_the_cache_did_counts_where_there_is_one() {
+        let requests = requests();
+        assert_eq!(requests.vectors.cache.collect()[0].get_metric().len(), 2);
+        for (route, result) in [("holodules", "hit"), ("holodules", "unheard-of"), ("unheard-of", "hit")] {
+            requests.count_cache(route, result);
+            requests.count_cache(route, result);
+            assert_eq!(requests.vectors.cache.with_label_values(&[route, result]).get(), 2);
+        }
+        assert_eq!(requests.vectors.cache.with_label_values(&["holodules", "miss"]).get(), 0);
     }
 
     #[test]
