@@ -1,5 +1,6 @@
 """The clients: wrk, h2load, and plain connections; each tells what a round cost the server."""
 
+import functools
 import json
 import socket
 import ssl
@@ -114,14 +115,18 @@ def url(server):
     return f"https://localhost:{server.port}{DAY}"
 
 
+@functools.cache
+def believing():
+    """TLS that believes the development CA alone, which is made when the first server is started."""
+    return ssl.create_default_context(cafile=str(CA))
+
+
 class Connection:
     """A TLS connection that is kept, for one request after another."""
 
-    tls = ssl.create_default_context(cafile=str(CA))
-
     def __init__(self, port, source=None):
         plain = socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(source, 0) if source else None)
-        self.socket = self.tls.wrap_socket(plain, server_hostname="localhost")
+        self.socket = believing().wrap_socket(plain, server_hostname="localhost")
 
     def get(self, token):
         """The status and the body of an answer that tells its length."""
