@@ -8,12 +8,12 @@ use http::header::HeaderName;
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use tokio::time::timeout;
 
 use super::entry::{Arrived, Entry};
 use super::policy::{self, Arrival, Lifetime, Validators};
-use crate::upstream::{Client, Outgoing, Unanswered};
+use crate::upstream::{Body, Client, Outgoing, Unanswered};
 
 /// What the backend said.
 pub(super) enum Fetched {
@@ -86,7 +86,7 @@ async fn ask(api: &Client, mut question: Question<'_>) -> Result<Fetched, Unansw
     read(api, response, question.declared, question.max_body, asked, question.generation).await
 }
 
-async fn head(api: &Client, parts: Parts) -> Result<Response<Incoming>, Unanswered> {
+async fn head(api: &Client, parts: Parts) -> Result<Response<Body>, Unanswered> {
     let upstream = api.upstream();
     let response = timeout(upstream.settings.read_timeout, api.open(parts, Outgoing::default())).await;
     let response = response.unwrap_or(Err(Unanswered::TimedOut(upstream.name)))?;
@@ -98,7 +98,7 @@ async fn head(api: &Client, parts: Parts) -> Result<Response<Incoming>, Unanswer
 
 async fn read(
     api: &Client,
-    response: Response<Incoming>,
+    response: Response<Body>,
     declared: &[HeaderName],
     max_body: usize,
     asked: Instant,

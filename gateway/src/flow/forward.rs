@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -114,7 +113,7 @@ impl Flow {
         session: &mut Session,
         ctx: &Context,
         sender: &mut Client,
-        response: Response<Incoming>,
+        response: Response<upstream::Body>,
         deadlines: Deadlines,
     ) -> Result<()> {
         let (parts, mut body) = response.into_parts();

@@ -2,9 +2,12 @@
 //! is taken from its answers. Login and pass-through both use it.
 
 mod address;
+mod answer;
 mod body;
 mod client;
+mod connection;
 mod header;
+mod pool;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use address::Peer;
 pub use address::{Address, NotAnAddress};
+pub use answer::Body;
 pub use body::{BrokenOff, Outgoing, Piece, Upload};
 pub use client::{Client, Unanswered};
 pub(crate) use header::is_hop_by_hop;

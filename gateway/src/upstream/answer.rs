@@ -1,0 +1,116 @@
+//! The exchange on a connection: a request goes out, the head of its answer comes in, and then
+//! the body, as it is asked for.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Frame, Incoming, SizeHint};
+use tokio::task::coop;
+
+use super::Outgoing;
+use super::pool::Lease;
+
+/// The body of a backend's answer. It drives the connection it comes by; dropped before its end,
+/// it closes that.
+#[derive(Debug)]
+pub struct Body {
+    incoming: Incoming,
+    /// Until the exchange is over.
+    lease: Option<Lease>,
+}
+
+/// There was no answer.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The request never left.
+    Unsent(Box<Request<Outgoing>>, hyper::Error),
+    /// The backend may have acted on it.
+    Lost(hyper::Error),
+}
+
+/// Sends `request` and waits for the head of the answer, however long that takes.
+///
+/// # Errors
+/// [`Failed`]; the connection is closed.
+pub(super) async fn exchange(mut lease: Lease, request: Request<Outgoing>) -> Result<Response<Body>, Failed> {
+    // The head comes by the connection, which wakes this task by itself. It is not to wait for a
+    // turn either, since nothing would wake it then.
+    let mut head = pin!(coop::unconstrained(lease.connection.send(request)));
+    let mut lease = Some(lease);
+    let answered = poll_fn(|cx| {
+        if let Some(held) = &mut lease
+            && held.connection.poll(cx).is_ready()
+        {
+            lease = None;
+        }
+        head.as_mut().poll(&mut quiet_while(lease.is_some(), cx))
+    });
+    let response = answered.await.map_err(|mut failed| match failed.take_message() {
+        Some(request) => Failed::Unsent(Box::new(request), failed.into_error()),
+        None => Failed::Lost(failed.into_error()),
+    })?;
+    if let Some(held) = &mut lease {
+        held.connection.answered();
+    }
+    Ok(response.map(|incoming| {
+        let mut body = Body { incoming, lease };
+        body.give_back_unused();
+        body
+    }))
+}
+
+impl Body {
+    /// Reads and writes what there is to be read and written.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(lease) = &mut self.lease
+            && lease.connection.poll(cx).is_ready()
+        {
+            self.lease = None;
+        }
+        self.give_back_unused();
+    }
+
+    fn give_back_unused(&mut self) {
+        if let Some(lease) = self.lease.take_if(|lease| lease.connection.is_unused()) {
+            lease.give_back();
+        }
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let body = self.get_mut();
+        let mut polled = Pin::new(&mut body.incoming).poll_frame(&mut quiet_while(body.lease.is_some(), cx));
+        if polled.is_pending() {
+            body.drive(cx);
+            polled = Pin::new(&mut body.incoming).poll_frame(&mut quiet_while(body.lease.is_some(), cx));
+        }
+        let frame = ready!(polled);
+        if !matches!(frame, Some(Ok(_))) {
+            // Its end may have come with the last of the request's own body still to be sent.
+            body.drive(cx);
+            body.lease = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// The context for what comes by a connection that this task drives: to be woken by both would
+/// be to be polled twice.
+fn quiet_while<'a>(is_driven: bool, cx: &mut Context<'a>) -> Context<'a> {
+    Context::from_waker(if is_driven { Waker::noop() } else { cx.waker() })
+}

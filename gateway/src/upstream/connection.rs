@@ -1,0 +1,177 @@
+//! One connection to a backend, and how it is opened.
+//!
+//! It is driven by whoever uses it, in the task of that request: a task of its own would have to
+//! be woken for each request and would have to wake in turn, often on another thread.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::address::Peer;
+use super::{Outgoing, Upstream};
+
+/// The head of an answer, and what is read of a body at once, in bytes.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// A connection, which does nothing unless it is polled. Dropped, it is closed.
+#[derive(Debug)]
+pub(super) struct Connection {
+    requests: http1::SendRequest<Outgoing>,
+    driver: http1::Connection<TokioIo<Socket>, Outgoing>,
+    has_answered: bool,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Opens one, which takes up `slot` as long as it is open.
+    ///
+    /// # Errors
+    /// None of the backend's addresses can be reached.
+    pub(super) async fn open(upstream: &Upstream, slot: OwnedSemaphorePermit) -> io::Result<Box<Self>> {
+        let socket = TokioIo::new(connect(upstream).await?);
+        let handshake = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(socket).await;
+        let (requests, driver) = handshake.map_err(io::Error::other)?;
+        Ok(Box::new(Self { requests, driver, has_answered: false, _slot: slot }))
+    }
+
+    /// Reads and writes what there is to be read and written; ready once the connection is
+    /// closed. Whoever polled last is woken.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error is told to whoever waits for an answer or a body.
+        Pin::new(&mut self.driver).poll(cx).map(|_| ())
+    }
+
+    /// Hands over a request, which leaves when the connection is polled.
+    pub(super) fn send(
+        &mut self,
+        request: Request<Outgoing>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>> + use<> {
+        self.requests.try_send_request(request)
+    }
+
+    /// Whether the exchange is over on both sides and another may follow, as of the last poll
+    /// after the head of the answer was there.
+    pub(super) fn is_unused(&self) -> bool {
+        self.requests.is_ready()
+    }
+
+    /// Notes that the backend answered on it.
+    pub(super) fn answered(&mut self) {
+        self.has_answered = true;
+    }
+
+    /// Whether the backend has answered on it before.
+    pub(super) fn has_answered(&self) -> bool {
+        self.has_answered
+    }
+}
+
+/// A connection of either kind.
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Connects to the first address of a backend that can be reached. A name may have several, and a
+/// backend that listens on one of them: each gets its share of the time.
+async fn connect(upstream: &Upstream) -> io::Result<Socket> {
+    let peers = upstream.peers().map_err(io::Error::other)?;
+    let each = upstream.settings.connect_timeout / u32::try_from(peers.len()).unwrap_or(u32::MAX).max(1);
+    let mut failed = io::Error::from(io::ErrorKind::TimedOut);
+    for (place, peer) in peers.iter().enumerate() {
+        match timeout(each, Socket::open(peer)).await {
+            Ok(Ok(socket)) => {
+                if place > 0 {
+                    upstream.prefer(peer);
+                }
+                return Ok(socket);
+            }
+            Ok(Err(error)) => failed = error,
+            Err(_) => failed = io::Error::from(io::ErrorKind::TimedOut),
+        }
+    }
+    Err(failed)
+}
+
+impl Socket {
+    async fn open(peer: &Peer) -> io::Result<Self> {
+        Ok(match peer {
+            Peer::Inet(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Self::Tcp(stream)
+            }
+            Peer::Unix(path) => Self::Unix(UnixStream::connect(path).await?),
+        })
+    }
+}
+
+/// Calls the method of the same name on either kind.
+macro_rules! either {
+    ($self:ident . $method:ident ( $($argument:expr),* )) => {
+        match $self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Socket::Unix(stream) => Pin::new(stream).$method($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self.poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::upstream::{Address, Settings};
+
+    /// A backend at two addresses, of which only the second listens.
+    #[tokio::test]
+    async fn an_address_that_cannot_be_reached_is_passed_over_and_tried_last_from_then_on() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let second = Duration::from_secs(1);
+        let settings = Settings {
+            connect_timeout: second,
+            read_timeout: second,
+            request_timeout: second,
+            idle_timeout: Duration::ZERO,
+            max_connections: 2,
+        };
+        let upstream = Upstream::new("api", Address::Inet(address), settings);
+        let (good, bad) = (Peer::Inet(address), Peer::Unix("/nowhere/at/all".into()));
+        *upstream.resolved.write().unwrap() = vec![bad.clone(), good.clone()];
+        assert!(matches!(connect(&upstream).await.unwrap(), Socket::Tcp(_)));
+        assert_eq!(upstream.peers().unwrap(), [good, bad.clone()]);
+        *upstream.resolved.write().unwrap() = vec![bad];
+        assert_eq!(connect(&upstream).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

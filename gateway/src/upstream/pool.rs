@@ -1,0 +1,206 @@
+//! The connections to one backend that nobody uses, and the queue for one more.
+//!
+//! What is kept is a stack: the connection that was used last is the least likely to have been
+//! closed, and those that are not needed get old and are closed. Nothing happens while the lock
+//! is held but a push, a pop, or the sweep.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::task::{AbortHandle, coop};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::Upstream;
+use super::connection::Connection;
+
+/// Unused connections that are kept, at most.
+const MAX_UNUSED: usize = 256;
+
+/// Between two sweeps, at most: a connection may be kept that much longer than it should.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// The connections of one client.
+#[derive(Debug)]
+pub(super) struct Pool {
+    upstream: Arc<Upstream>,
+    shelf: Mutex<Shelf>,
+    /// Tells the first in the queue that there is an unused connection.
+    put_back: Notify,
+    sweeper: OnceLock<AbortHandle>,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    /// The longest unused first.
+    unused: Vec<Unused>,
+    /// How many wait for a connection. While any do, nobody else takes one.
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Unused {
+    connection: Box<Connection>,
+    since: Instant,
+}
+
+/// A connection in use. Dropped, it is closed.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) connection: Box<Connection>,
+    pool: Arc<Pool>,
+}
+
+impl Lease {
+    /// Gives the connection back, for the next request.
+    pub(super) fn give_back(self) {
+        self.pool.put(self.connection);
+    }
+}
+
+impl Pool {
+    pub(super) fn new(upstream: Arc<Upstream>) -> Arc<Self> {
+        let (shelf, put_back) = (Mutex::default(), Notify::new());
+        Arc::new(Self { upstream, shelf, put_back, sweeper: OnceLock::new() })
+    }
+
+    /// A connection: one that is unused, else a new one, for which there has to be room. Whoever
+    /// waits for room is served in turn, and takes what is given back meanwhile.
+    ///
+    /// # Errors
+    /// No connection within the connect timeout, of the kind `TimedOut`, or none at all.
+    pub(super) async fn lease(self: &Arc<Self>) -> io::Result<Lease> {
+        let connection = match self.take() {
+            Ok(connection) => connection,
+            // Seldom, and much larger than what happens otherwise.
+            Err(place) => Box::pin(self.wait(place)).await?,
+        };
+        Ok(Lease { connection, pool: Arc::clone(self) })
+    }
+
+    /// An unused connection, or a place in the queue.
+    fn take(&self) -> Result<Box<Connection>, Place<'_>> {
+        let mut shelf = self.shelf();
+        let newest = if shelf.waiting == 0 { shelf.unused.pop() } else { None };
+        match newest {
+            Some(newest) if newest.since.elapsed() < self.upstream.settings.idle_timeout => Ok(newest.connection),
+            expired => {
+                // Those below are older still.
+                let all = expired.is_some().then(|| std::mem::take(&mut shelf.unused));
+                shelf.waiting += 1;
+                drop(shelf);
+                drop((expired, all));
+                Err(Place(self))
+            }
+        }
+    }
+
+    async fn wait(self: &Arc<Self>, place: Place<'_>) -> io::Result<Box<Connection>> {
+        let connected = timeout(self.upstream.settings.connect_timeout, async {
+            match place.served().await? {
+                Served::PutBack(connection) => Ok(connection),
+                Served::Slot(slot) => Connection::open(&self.upstream, slot).await,
+            }
+        });
+        let connection = connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        self.sweeper.get_or_init(|| {
+            let every = self.upstream.settings.idle_timeout.clamp(Duration::from_millis(1), SWEEP);
+            // It polls as many connections as there are, and only those.
+            tokio::spawn(coop::unconstrained(sweep(Arc::downgrade(self), every))).abort_handle()
+        });
+        Ok(connection)
+    }
+
+    fn put(&self, connection: Box<Connection>) {
+        let mut shelf = self.shelf();
+        if shelf.unused.len() >= MAX_UNUSED || self.upstream.settings.idle_timeout.is_zero() {
+            drop(shelf);
+            drop(connection);
+            return;
+        }
+        shelf.unused.push(Unused { connection, since: Instant::now() });
+        let is_awaited = shelf.waiting > 0;
+        drop(shelf);
+        if is_awaited {
+            self.put_back.notify_one();
+        }
+    }
+
+    /// Closes what has been unused for too long, and what the backend has closed. It is polled
+    /// for that, so whatever becomes of it wakes the sweeper from then on, and no longer the task
+    /// of a request that has ended.
+    fn sweep(&self, cx: &mut Context<'_>) {
+        let idle_timeout = self.upstream.settings.idle_timeout;
+        let now = Instant::now();
+        let mut shelf = self.shelf();
+        let is_over = |unused: &mut Unused| {
+            now.saturating_duration_since(unused.since) >= idle_timeout || unused.connection.poll(cx).is_ready()
+        };
+        let over: Vec<_> = shelf.unused.extract_if(.., is_over).collect();
+        drop(shelf);
+        drop(over);
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Some(sweeper) = self.sweeper.get() {
+            sweeper.abort();
+        }
+    }
+}
+
+/// Sweeps now and then, and whenever a connection that it saw unused is closed.
+async fn sweep(pool: Weak<Pool>, every: Duration) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    std::future::poll_fn(|cx| {
+        while ticks.poll_tick(cx).is_ready() {}
+        let Some(pool) = pool.upgrade() else { return Poll::Ready(()) };
+        pool.sweep(cx);
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A place in the queue for a connection, which ends when it is dropped.
+struct Place<'a>(&'a Pool);
+
+/// What somebody in the queue got.
+enum Served {
+    /// A connection that somebody else no longer needs.
+    PutBack(Box<Connection>),
+    /// Room for one more.
+    Slot(OwnedSemaphorePermit),
+}
+
+impl Place<'_> {
+    /// Waits for its turn.
+    async fn served(self) -> io::Result<Served> {
+        let Self(pool) = self;
+        let mut slot = std::pin::pin!(Arc::clone(&pool.upstream.slots).acquire_owned());
+        loop {
+            tokio::select! {
+                biased;
+                slot = &mut slot => return slot.map(Served::Slot).map_err(io::Error::other),
+                () = pool.put_back.notified() => {
+                    if let Some(unused) = pool.shelf().unused.pop() {
+                        return Ok(Served::PutBack(unused.connection));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.shelf().waiting -= 1;
+    }
+}
