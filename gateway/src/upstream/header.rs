@@ -1,11 +1,12 @@
 //! What the backend is told of a client, and what a client is told of the backend: the
 //! rules stand here once, for whatever carries the request.
 
+use std::io::Write as _;
 use std::net::IpAddr;
 
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, SERVER, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, GetAll, HOST, HeaderName, HeaderValue, SERVER, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
@@ -38,11 +39,29 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// The fields of one message that end with its connection.
+#[derive(Debug)]
+pub(crate) struct HopByHop<'a> {
+    named: GetAll<'a, HeaderValue>,
+}
+
+impl<'a> HopByHop<'a> {
+    /// Those of a message that has `headers`.
+    pub(crate) fn of(headers: &'a HeaderMap) -> Self {
+        Self { named: headers.get_all(CONNECTION) }
+    }
+
+    /// Whether `name` is one of them.
+    pub(crate) fn contains(&self, name: &HeaderName) -> bool {
+        let mut options = self.named.iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+        HOP_BY_HOP.contains(name)
+            || options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
+    }
+}
+
 /// Whether `name` ends with the connection of a message that has `headers`.
 pub(crate) fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
-    let options = || headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
-    HOP_BY_HOP.contains(name)
-        || options().any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
+    HopByHop::of(headers).contains(name)
 }
 
 /// What only the gateway tells: who calls, and what is asked for.
@@ -73,11 +92,21 @@ const OURS: [&str; 19] = [
     "proxy",
 ];
 
+/// What all names begin with that only the gateway uses.
+const OURS_BEGIN: [&str; 2] = ["x-forwarded-", "x-auth-"];
+
 /// Whether a client may not say this: only the gateway tells the backend who calls, and for
 /// what. An underscore counts as a dash, since some servers read both as one name.
 fn is_ours(name: &HeaderName) -> bool {
-    let name = name.as_str().replace('_', "-");
-    OURS.contains(&name.as_str()) || name.starts_with("x-forwarded-") || name.starts_with("x-auth-")
+    let name = name.as_str().as_bytes();
+    let is = |ours: &str| name.len() == ours.len() && begins_as(name, ours);
+    OURS.iter().any(|ours| is(ours)) || OURS_BEGIN.iter().any(|ours| begins_as(name, ours))
+}
+
+/// Whether `name` begins with `ours`, by the letters or with underscores for dashes.
+fn begins_as(name: &[u8], ours: &str) -> bool {
+    let is_same = |(&byte, own): (&u8, u8)| byte == own || (byte == b'_' && own == b'-');
+    name.len() >= ours.len() && name.iter().zip(ours.bytes()).all(is_same)
 }
 
 /// Whether a field of a client's request reaches the backend, unless it speaks of one connection.
@@ -95,37 +124,54 @@ pub fn for_upstream(method: &Method, headers: &HeaderMap, facts: &Facts<'_>) -> 
     parts.method = method.clone();
     parts.uri = facts.target.parse::<Uri>()?;
     parts.version = Version::HTTP_11;
+    // What is said below, and the backend's own name.
     parts.headers.reserve(headers.len() + 6);
+    let hop_by_hop = HopByHop::of(headers);
     for (name, value) in headers {
-        if is_passed_on(name) && !is_hop_by_hop(name, headers) {
+        if is_passed_on(name) && !hop_by_hop.contains(name) {
             parts.headers.append(name, value.clone());
         }
     }
     if let Some(cookie) = joined_cookies(&parts.headers) {
         parts.headers.insert(COOKIE, cookie);
     }
-    let mut say = |name: &'static str, value: &str| {
-        parts.headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
-        Ok::<_, http::Error>(())
-    };
     if let Some(client) = facts.client {
-        say("x-forwarded-for", &client.to_string())?;
+        parts.headers.insert(X_FORWARDED_FOR, text_of(client)?);
     }
-    say("x-forwarded-proto", "https")?;
-    say("x-forwarded-host", facts.host)?;
-    say("x-request-id", facts.request_id)?;
+    parts.headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+    parts.headers.insert(X_FORWARDED_HOST, HeaderValue::from_str(facts.host)?);
+    parts.headers.insert(X_REQUEST_ID, HeaderValue::from_str(facts.request_id)?);
     if let Some(identity) = facts.identity {
-        say("x-auth-identity", &percent_encode(identity))?;
+        parts.headers.insert(X_AUTH_IDENTITY, HeaderValue::try_from(percent_encode(identity))?);
     }
     Ok(parts)
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_AUTH_IDENTITY: HeaderName = HeaderName::from_static("x-auth-identity");
+
+/// The text of an address, which is 39 bytes long at most (an IPv6 address that has an IPv4 one
+/// in it is shorter).
+fn text_of(address: IpAddr) -> http::Result<HeaderValue> {
+    let mut text = [0; 39];
+    let mut rest = &mut text[..];
+    // An address that had no room would be cut, and none is that long.
+    let _ = write!(rest, "{address}");
+    let unwritten = rest.len();
+    Ok(HeaderValue::from_bytes(text.get(..text.len() - unwritten).unwrap_or_default())?)
 }
 
 /// The cookies as one field, where HTTP/2 brought them as several, as it may and HTTP/1.1 may not
 /// (RFC 9113, section 8.2.3).
 fn joined_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
-    let cookies: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let fields = headers.get_all(COOKIE);
+    fields.iter().nth(1)?;
+    let cookies: Vec<_> = fields.iter().map(HeaderValue::as_bytes).collect();
     // Each was a value, and what joins them may stand in one.
-    HeaderValue::from_bytes(&cookies.join(&b"; "[..])).ok().filter(|_| cookies.len() > 1)
+    HeaderValue::from_bytes(&cookies.join(&b"; "[..])).ok()
 }
 
 /// What a client may see of an answer that a token opened: nobody between may answer with it
@@ -138,12 +184,13 @@ pub fn for_client(parts: &http::response::Parts) -> pingora::Result<ResponseHead
     // would tell a cache in front of us to store what only a token opens.
     const NOT_TOLD: [&str; 6] = ["age", "expires", "pragma", "cdn-cache-control", "surrogate-control", "x-request-id"];
     let mut response = ResponseHeader::build_no_case(parts.status, Some(parts.headers.len() + 4))?;
+    let hop_by_hop = HopByHop::of(&parts.headers);
     for (name, value) in &parts.headers {
         // Which origins may read an answer is the edge's to say.
         let of_origins = name.as_str().starts_with("access-control-");
         let told = !NOT_TOLD.contains(&name.as_str())
             && !of_origins
-            && !is_hop_by_hop(name, &parts.headers)
+            && !hop_by_hop.contains(name)
             && *name != SERVER
             && *name != CONTENT_LENGTH;
         if told {
@@ -269,6 +316,22 @@ mod tests {
         assert_eq!(parts.headers["x-kept"], "kept");
         assert_eq!(parts.headers["x-request-id"], "id");
         assert!(parts.headers.contains_key("x-auth-identity"));
+    }
+
+    #[test]
+    fn the_longest_address_is_told_whole() {
+        for address in ["255.255.255.255", "fe80:1111:2222:3333:4444:5555:6666:7777", "::ffff:255.255.255.255", "::"] {
+            let told = Facts { client: Some(address.parse().unwrap()), ..facts() };
+            let parts = for_upstream(&Method::GET, &HeaderMap::new(), &told).unwrap();
+            assert_eq!(parts.headers["x-forwarded-for"], address);
+        }
+    }
+
+    #[test]
+    fn a_name_that_only_resembles_one_of_ours_is_passed_on() {
+        for name in ["x-auth", "x-forwarded", "proxy-", "xauth-role", "x-request-id-2", "remote-users", "x--auth-a"] {
+            assert!(is_passed_on(&name.parse().unwrap()), "{name}");
+        }
     }
 
     #[test]
