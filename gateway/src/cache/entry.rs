@@ -10,6 +10,7 @@ use pingora::http::ResponseHeader;
 
 use super::generation::Generation;
 use super::policy::{self, Lifetime, Standing, Validators};
+use crate::listener::put_status;
 use crate::upstream;
 
 /// An answer of the backend, as clients get it. Its body is shared by all who send it.
@@ -19,6 +20,8 @@ pub struct Entry {
     stored: HeaderMap,
     /// What clients are told.
     header: ResponseHeader,
+    /// The same as HTTP/1.1 writes it.
+    wire: Bytes,
     body: Bytes,
     validators: Validators,
     lifetime: Lifetime,
@@ -66,11 +69,17 @@ impl Entry {
         if status != StatusCode::NO_CONTENT {
             header.insert_header(CONTENT_LENGTH, body.len())?;
         }
+        // What it says of itself is another cache's.
+        header.remove_header("x-cache");
+        let mut wire = Vec::new();
+        put_status(&mut wire, status);
+        header.header_to_h1_wire(&mut wire);
         let validators = Validators::of(status, &parts.headers);
         let Arrived { at, generation } = arrived;
         Ok(Self {
             stored: parts.headers,
             header,
+            wire: wire.into(),
             body,
             validators,
             lifetime: lifetime.unwrap_or(NO_LIFETIME),
@@ -83,6 +92,11 @@ impl Entry {
     /// What clients are told of it: status and headers, those of the edge not among them.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
+    }
+
+    /// The same as HTTP/1.1 writes it: the status line and the fields, without the empty line.
+    pub fn wire(&self) -> &[u8] {
+        &self.wire
     }
 
     /// The whole body.
@@ -135,7 +149,7 @@ impl Entry {
         const FIELD: usize = 320;
         let fields: usize =
             self.stored.iter().map(|(name, value)| FIELD + 2 * (name.as_str().len() + value.len())).sum();
-        self.body.len() + fields + 2 * FIELD + size_of::<Self>()
+        self.body.len() + self.wire.len() + fields + 2 * FIELD + size_of::<Self>()
     }
 }
 

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 use tracing::level_filters::LevelFilter;
 
@@ -96,11 +97,16 @@ pub struct Config {
     asked: Vec<String>,
 }
 
+/// `Strict-Transport-Security` for so many seconds; 0 sends none.
+fn hsts(max_age: u64) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("max-age={max_age}")).ok().filter(|_| max_age > 0)
+}
+
 /// What the corridor needs to know besides its stages' own settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Corridor {
-    /// `max-age` of `Strict-Transport-Security` in seconds (RFC 6797, section 6.1.1); 0 sends none.
-    pub hsts_max_age: u64,
+    /// What `Strict-Transport-Security` says (RFC 6797, section 6.1.1), if anything.
+    pub hsts: Option<HeaderValue>,
     /// How large a request may be.
     pub sizes: framing::Settings,
     /// Host names that are ours besides those of the certificate, in lower case.
@@ -229,7 +235,7 @@ impl Config {
             }
             Some(_) => {}
         }
-        if self.corridor.hsts_max_age == 0 {
+        if self.corridor.hsts.is_none() {
             remarks.push("hsts.max_age is 0: browsers are not told to stay with https".to_owned());
         }
         remarks.extend(limits::remarks(&self.limit, self.admin.is_some()));
@@ -259,7 +265,7 @@ fn read_corridor(source: &mut Source) -> Corridor {
     let sizes = framing::Settings::default();
     let hosts = host_names(source, "hosts");
     Corridor {
-        hsts_max_age: source.number("hsts.max_age", 31_536_000, 0..=63_072_000),
+        hsts: hsts(source.number("hsts.max_age", 31_536_000, 0..=63_072_000)),
         sizes: framing::Settings {
             max_header_bytes: number(source, "request.max_header_bytes", sizes.max_header_bytes),
             max_header_fields: number(source, "request.max_header_fields", sizes.max_header_fields),

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use http::{Method, StatusCode};
-use pingora::proxy::Session;
 use tokio::time::timeout;
 
 use super::body::{has_body, read_body};
@@ -11,6 +10,7 @@ use super::{Context, Flow, now, random_id};
 use crate::authenticate::Credential;
 use crate::client::Prefix;
 use crate::framing;
+use crate::listener::Downstream;
 use crate::login::{self, login};
 use crate::respond::Answer;
 use crate::revocation::Revocation;
@@ -19,12 +19,12 @@ use crate::upstream::Client;
 
 impl Flow {
     /// `POST /auth`.
-    pub(super) async fn log_in(&self, session: &mut Session, ctx: &mut Context, backend: &Client) -> Answer {
-        if session.req_header().method != Method::POST {
+    pub(super) async fn log_in(&self, downstream: &mut impl Downstream, ctx: &mut Context, backend: &Client) -> Answer {
+        if downstream.request().method != Method::POST {
             ctx.reason = Some("method");
             return Answer::only_post();
         }
-        let result = self.try_log_in(session, ctx, backend).await;
+        let result = self.try_log_in(downstream, ctx, backend).await;
         self.metrics.login(result.as_ref().map_or_else(login::Refusal::label, |_| "success"));
         match result {
             Ok(token) => Answer::granted(&token),
@@ -44,12 +44,12 @@ impl Flow {
 
     async fn try_log_in(
         &self,
-        session: &mut Session,
+        downstream: &mut impl Downstream,
         ctx: &mut Context,
         backend: &Client,
     ) -> Result<String, login::Refusal> {
-        login::check_content_type(&session.req_header().headers)?;
-        let body = timeout(self.settings.body_timeout, read_body(session, login::MAX_BODY_BYTES)).await;
+        login::check_content_type(&downstream.request().headers)?;
+        let body = timeout(self.settings.body_timeout, read_body(downstream, login::MAX_BODY_BYTES)).await;
         let credentials = login::parse(&body.unwrap_or(Err(login::Refusal::Incomplete))?)?;
         let id = random_id().ok_or_else(|| login::Refusal::Unavailable("no random bytes".to_owned()))?;
         let clock = || self.started.elapsed();
@@ -65,7 +65,7 @@ impl Flow {
     /// `POST /auth/logout`.
     pub(super) async fn log_out(
         &self,
-        session: &mut Session,
+        downstream: &mut impl Downstream,
         ctx: &mut Context,
         revocation: &Revocation,
         body: framing::Body,
@@ -76,11 +76,11 @@ impl Flow {
             ctx.reason = Some("route");
             return NoMatch::Path.into();
         };
-        if session.req_header().method != Method::POST {
+        if downstream.request().method != Method::POST {
             ctx.reason = Some("method");
             return Answer::only_post();
         }
-        if has_body(session, body) {
+        if has_body(downstream, body) {
             ctx.reason = Some("body");
             return Answer::unwanted_body();
         }

@@ -2,28 +2,28 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{Version, header};
-use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use crate::framing::Body;
+use crate::listener::Downstream;
 use crate::login;
 
 /// Whether a body follows, by what the head `told` of it. HTTP/2 needs no length for one: that
 /// the stream goes on tells of it.
-pub(super) fn has_body(session: &mut Session, told: Body) -> bool {
-    told != Body::None || !session.as_downstream_mut().is_body_empty()
+pub(super) fn has_body(downstream: &mut impl Downstream, told: Body) -> bool {
+    told != Body::None || downstream.has_body()
 }
 
 /// Reads a request's body of at most `limit` bytes.
-pub(super) async fn read_body(session: &mut Session, limit: usize) -> Result<Bytes, login::Refusal> {
-    let headers = &session.req_header().headers;
+pub(super) async fn read_body(downstream: &mut impl Downstream, limit: usize) -> Result<Bytes, login::Refusal> {
+    let headers = &downstream.request().headers;
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|declared| declared > limit) {
         return Err(login::Refusal::TooLarge);
     }
-    continue_if_expected(session).await.map_err(|_| login::Refusal::Incomplete)?;
+    continue_if_expected(downstream).await.map_err(|_| login::Refusal::Incomplete)?;
     let mut body = BytesMut::new();
-    while let Some(part) = session.read_request_body().await.map_err(|error| unread(&error))? {
+    while let Some(part) = downstream.read_body().await.map_err(|error| unread(&error))? {
         if body.len() + part.len() > limit {
             return Err(login::Refusal::TooLarge);
         }
@@ -33,16 +33,14 @@ pub(super) async fn read_body(session: &mut Session, limit: usize) -> Result<Byt
 }
 
 /// Tells a client to go on that waits for it before it sends its body.
-pub(super) async fn continue_if_expected(session: &mut Session) -> Result<()> {
-    let expect = session.req_header().headers.get(header::EXPECT);
+pub(super) async fn continue_if_expected(downstream: &mut impl Downstream) -> Result<()> {
+    let request = downstream.request();
+    let expect = request.headers.get(header::EXPECT);
     let expects = expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     // HTTP/1.0 knows no interim answer and would take this for the answer (RFC 9110, section
     // 10.1.1); and where nothing is to come, there is nothing to wait for.
-    if expects && session.req_header().version != Version::HTTP_10 && !session.as_downstream_mut().is_body_empty() {
-        let keepalive = session.get_keepalive();
-        session.write_continue_response().await?;
-        // pingora takes this for an answer that leaves the body unread, and would close.
-        session.set_keepalive(keepalive);
+    if expects && request.version != Version::HTTP_10 && downstream.has_body() {
+        downstream.go_on().await?;
     }
     Ok(())
 }

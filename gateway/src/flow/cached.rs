@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName};
+use bytes::Bytes;
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName};
 use http::{Method, StatusCode};
 use pingora::Result;
 use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
 
 use super::forward::{Client, Deadlines, failed};
 use super::{Context, Flow};
 use crate::cache::policy::{Verdict, passes_by};
 use crate::cache::{self, Cache, Entry, Found, Key, Outcome, Source};
-use crate::respond;
+use crate::listener::{Downstream, Head};
 use crate::route::Matched;
 use crate::upstream::{self, Facts};
 
@@ -27,9 +27,9 @@ impl Flow {
     ///
     /// # Errors
     /// Of the upstream or of the client.
-    pub(super) async fn answer_from_cache(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+    pub(super) async fn answer_from_cache(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<bool> {
         let (Some(cache), Some(matched)) = (&self.cache, &ctx.matched) else { return Ok(false) };
-        let request = session.req_header();
+        let request = downstream.request();
         let is_read = matches!(request.method, Method::GET | Method::HEAD);
         if !matched.route.cached || !is_read {
             return Ok(false);
@@ -43,7 +43,7 @@ impl Flow {
             Found::Later(waiting) => {
                 let started = *ctx.upstream_started.get_or_insert_with(Instant::now);
                 let whole = (started + self.api.upstream().settings.request_timeout + SLACK).into();
-                let outcome = Client::Waiting.until(session, waiting.outcome(), Deadlines::only(whole)).await;
+                let outcome = Client::Waiting.until(downstream, waiting.outcome(), Deadlines::only(whole)).await;
                 ctx.upstream_ended = Some(Instant::now());
                 outcome?
             }
@@ -51,7 +51,7 @@ impl Flow {
         match outcome {
             Outcome::Served(entry, source) => {
                 ctx.cache = Some(source.label());
-                self.give(session, ctx, &entry, source).await?;
+                self.give(downstream, ctx, &entry, source).await?;
                 Ok(true)
             }
             Outcome::Pass => {
@@ -83,25 +83,19 @@ impl Flow {
     }
 
     /// Sends a kept answer.
-    async fn give(&self, session: &mut Session, ctx: &Context, entry: &Entry, source: Source) -> Result<()> {
-        let request = session.req_header();
+    async fn give(&self, downstream: &mut impl Downstream, ctx: &Context, entry: &Entry, source: Source) -> Result<()> {
+        let request = downstream.request();
         let verdict = entry.validators().evaluate(&request.headers);
-        let mut header = match verdict {
-            Verdict::Whole => entry.header().clone(),
-            Verdict::NotModified => not_modified(entry.header())?,
-        };
         let has_body = verdict == Verdict::Whole && request.method == Method::GET;
-        if source != Source::Miss {
-            header.insert_header(http::header::AGE, entry.age(Instant::now()))?;
+        let age = (source != Source::Miss).then(|| entry.age(Instant::now()).to_string());
+        let [a, b, c, d, e, f] = ctx.marks(self.settings.hsts.as_ref()).fields();
+        let age = (AGE, age.as_ref().map(String::as_bytes));
+        let added = [age, (X_CACHE, Some(source.label().as_bytes())), a, b, c, d, e, f];
+        match verdict {
+            Verdict::Whole => downstream.write_head(Head::Kept(entry.header(), entry.wire()), &added).await?,
+            Verdict::NotModified => downstream.write_head(Head::Own(&not_modified(entry.header())?), &added).await?,
         }
-        header.insert_header(X_CACHE, source.label())?;
-        respond::mark(&mut header, &ctx.marks(self.settings.hsts_max_age))?;
-        let downstream = session.as_downstream_mut();
-        downstream.write_response_header(Box::new(header)).await.map_err(|error| error.into_down())?;
-        let body = if has_body { entry.body().clone() } else { bytes::Bytes::new() };
-        downstream.write_response_body(body, true).await.map_err(|error| error.into_down())?;
-        downstream.finish_body().await.map_err(|error| error.into_down())?;
-        Ok(())
+        downstream.finish(if has_body { entry.body().clone() } else { Bytes::new() }).await
     }
 }
 

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+
 use super::Passage;
 use crate::authenticate::Principal;
 use crate::cors::Sharing;
@@ -19,7 +21,7 @@ pub(super) fn request_id() -> String {
 }
 
 /// One request.
-pub struct Context {
+pub(super) struct Context {
     pub(super) request_id: String,
     pub(super) started: Instant,
     pub(super) client: Option<IpAddr>,
@@ -62,8 +64,8 @@ impl Context {
     }
 
     /// What stands on its answer.
-    pub(super) fn marks(&self, hsts_max_age: u64) -> Marks<'_> {
-        Marks { request_id: &self.request_id, hsts_max_age, sharing: &self.sharing }
+    pub(super) fn marks<'a>(&'a self, hsts: Option<&'a HeaderValue>) -> Marks<'a> {
+        Marks { request_id: &self.request_id, hsts, sharing: &self.sharing }
     }
 
     /// Leaves the corridor with an answer.

@@ -12,15 +12,13 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
-use pingora::protocols::http::ServerSession;
-use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::body::continue_if_expected;
 use super::{Context, Flow};
 use crate::cache::policy::invalidates;
-use crate::respond;
+use crate::listener::{Downstream, Head};
 use crate::upstream::{self, Facts, Outgoing, Piece, Unanswered, Upload};
 
 /// When a request ends that the backend has not answered: at the earlier of both.
@@ -61,7 +59,7 @@ impl Flow {
     /// # Errors
     /// Of the upstream or of the client; an answer that has begun is then never ended as if it
     /// were whole.
-    pub(super) async fn forward(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+    pub(super) async fn forward(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<()> {
         let settings = self.api.upstream().settings;
         // It may have waited for another's answer before.
         let started = *ctx.upstream_started.get_or_insert_with(std::time::Instant::now);
@@ -70,21 +68,17 @@ impl Flow {
             read: settings.read_timeout,
             upload: self.settings.read_timeout,
         };
-        let exchanged = self.exchange(session, ctx, deadlines).await;
+        let exchanged = self.exchange(downstream, ctx, deadlines).await;
         ctx.upstream_ended = Some(std::time::Instant::now());
         exchanged
     }
 
-    async fn exchange(&self, session: &mut Session, ctx: &Context, deadlines: Deadlines) -> Result<()> {
+    async fn exchange(&self, downstream: &mut impl Downstream, ctx: &Context, deadlines: Deadlines) -> Result<()> {
         // What did not pass every stage has nothing to be forwarded as.
         let (Some(client), Some(principal), Some(matched)) = (ctx.client, &ctx.principal, &ctx.matched) else {
             return Err(Error::explain(ErrorType::InternalError, "a request that did not pass the corridor"));
         };
-        // What a proxy said of the client has been read; the backend hears it from us.
-        if let Some(header) = &self.proxies.header {
-            session.req_header_mut().remove_header(header);
-        }
-        let request = session.req_header();
+        let request = downstream.request();
         let facts = Facts {
             client: Some(client),
             host: &ctx.authority,
@@ -94,23 +88,27 @@ impl Flow {
         };
         let mut parts = upstream::for_upstream(&request.method, &request.headers, &facts)
             .map_err(|error| Error::because(ErrorType::InternalError, "a request that cannot be forwarded", error))?;
-        let (mut sender, body) = if session.as_downstream_mut().is_body_empty() {
+        // What a proxy said of the client has been read; the backend hears it from us.
+        if let Some(header) = self.proxies.header.as_ref().filter(|header| upstream::is_passed_on(header)) {
+            parts.headers.remove(header);
+        }
+        let (mut sender, body) = if !downstream.has_body() {
             parts.headers.remove(CONTENT_LENGTH);
             (Client::Waiting, Outgoing::default())
         } else {
-            continue_if_expected(session).await?;
+            continue_if_expected(downstream).await?;
             let (upload, body) = Outgoing::streamed();
             (Client::Sending(upload), body)
         };
         let mut opening = pin!(self.api.open(parts, body));
-        let response = sender.until(session, &mut opening, deadlines).await?.map_err(failed)?;
-        self.relay(session, ctx, &mut sender, response, deadlines).await
+        let response = sender.until(downstream, &mut opening, deadlines).await?.map_err(failed)?;
+        self.relay(downstream, ctx, &mut sender, response, deadlines).await
     }
 
     /// Passes an answer back.
     async fn relay(
         &self,
-        session: &mut Session,
+        downstream: &mut impl Downstream,
         ctx: &Context,
         sender: &mut Client,
         response: Response<upstream::Body>,
@@ -121,29 +119,27 @@ impl Flow {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "another protocol was never asked for").into_up());
         }
         if let (Some(cache), Some(matched)) = (&self.cache, &ctx.matched)
-            && invalidates(&session.req_header().method, parts.status)
+            && invalidates(&downstream.request().method, parts.status)
         {
             cache.purge(&matched.target);
         }
         let mut header = upstream::for_client(&parts)?;
         let bodiless = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let unframed = !bodiless && !header.headers.contains_key(CONTENT_LENGTH);
-        let version = session.req_header().version;
+        let version = downstream.request().version;
         if unframed && version == Version::HTTP_11 {
             header.insert_header(TRANSFER_ENCODING, "chunked")?;
         }
-        respond::mark(&mut header, &ctx.marks(self.settings.hsts_max_age))?;
-        let downstream = session.as_downstream_mut();
         if unframed && version == Version::HTTP_10 {
             // The end of the connection is the end of the answer, so none is promised after it.
-            downstream.set_keepalive(None);
+            downstream.close_after();
         }
         let failed = parts.status.is_client_error() || parts.status.is_server_error();
         // An error that came before the end of the body: the backend wants no more of it.
         sender.settle(downstream, failed);
-        downstream.write_response_header(Box::new(header)).await.map_err(|error| error.into_down())?;
+        downstream.write_head(Head::Own(&header), &ctx.marks(self.settings.hsts.as_ref()).fields()).await?;
         loop {
-            let frame = sender.until(session, body.frame(), deadlines).await?;
+            let frame = sender.until(downstream, body.frame(), deadlines).await?;
             let data = match frame {
                 Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
                 Some(Err(error)) => {
@@ -155,29 +151,25 @@ impl Flow {
                 return Err(timed_out());
             }
             // A client that takes little at a time would hold the backend's connection as long.
-            let write = session.as_downstream_mut().write_response_body(data, false);
-            let written = timeout_at(deadlines.whole, write).await.map_err(|_| not_taken())?;
-            written.map_err(|error| error.into_down())?;
+            timeout_at(deadlines.whole, downstream.write_body(data)).await.map_err(|_| not_taken())??;
         }
-        let downstream = session.as_downstream_mut();
         sender.settle(downstream, true);
-        downstream.write_response_body(Bytes::new(), true).await.map_err(|error| error.into_down())?;
-        downstream.finish_body().await.map_err(|error| error.into_down())
+        downstream.finish(Bytes::new()).await
     }
 }
 
 impl Client {
     /// Notes whether all of the body has come; where the rest is `unwanted`, the connection
     /// ends with this exchange, so that it is never read as the next request.
-    fn settle(&mut self, downstream: &mut ServerSession, unwanted: bool) {
+    fn settle(&mut self, downstream: &mut impl Downstream, unwanted: bool) {
         if !matches!(self, Self::Sending(_)) {
             return;
         }
-        if downstream.is_body_done() {
+        if downstream.is_read() {
             *self = Self::Waiting;
         } else if unwanted {
             *self = Self::Unheard;
-            downstream.set_keepalive(None);
+            downstream.close_after();
         }
     }
 
@@ -188,7 +180,7 @@ impl Client {
     /// The deadline, or what became of the client.
     pub(super) async fn until<T>(
         &mut self,
-        session: &mut Session,
+        downstream: &mut impl Downstream,
         said: impl Future<Output = T>,
         deadlines: Deadlines,
     ) -> Result<T> {
@@ -200,10 +192,7 @@ impl Client {
                     return tokio::select! {
                         biased;
                         said = timeout_at(deadlines.next_read(), &mut said) => said.map_err(|_| timed_out()),
-                        left = session.as_downstream_mut().read_body_or_idle(true) => match left {
-                            Err(error) => Err(error.into_down()),
-                            Ok(_) => Err(Error::explain(ErrorType::ConnectionClosed, "the client left").into_down()),
-                        },
+                        left = downstream.left() => Err(left),
                     };
                 }
                 Self::Unheard => return timeout_at(deadlines.next_read(), said).await.map_err(|_| timed_out()),
@@ -213,8 +202,8 @@ impl Client {
             let passing_on = async {
                 let Ok(room) = upload.reserve().await else { return Ok(None) };
                 // On HTTP/2 pingora has no such deadline.
-                let data = timeout(deadlines.upload, session.as_downstream_mut().read_request_body()).await;
-                let data = data.map_err(|_| stalled())?.map_err(|error| error.into_down())?;
+                let data = timeout(deadlines.upload, downstream.read_body()).await;
+                let data = data.map_err(|_| stalled())??;
                 let is_last = data.is_none();
                 room.send(data.map_or(Piece::End, Piece::Data));
                 Ok::<_, Box<Error>>(Some(is_last))
@@ -228,7 +217,7 @@ impl Client {
                 Some(false) => {}
                 Some(true) => *self = Self::Waiting,
                 // The backend takes no more; why, it says next.
-                None => self.settle(session.as_downstream_mut(), true),
+                None => self.settle(downstream, true),
             }
         }
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::Method;
+use http::request::Parts;
+use http::{HeaderValue, Method, Version};
 
 use super::context::request_id;
 use crate::client::{Prefix, Proxies};
@@ -22,8 +23,8 @@ use crate::route::{self, CanonicalPath};
 pub struct Gate {
     /// How large a head may be.
     pub sizes: framing::Settings,
-    /// Stands on every answer; 0 sends none.
-    pub hsts_max_age: u64,
+    /// Stands on every answer, if at all.
+    pub hsts: Option<HeaderValue>,
     /// Who may speak for others, so that its address is not the client's.
     pub proxies: Arc<Proxies>,
     /// What is refused here counts against the limit of its address, too.
@@ -57,6 +58,12 @@ impl listener::Gate for Gate {
             }
             Err(refusal) => Err(self.refuse(head, peer, refusal)),
         }
+    }
+
+    fn parse(&self, head: &[u8]) -> Option<Parts> {
+        let is_read = head.starts_with(b"GET ") || head.starts_with(b"HEAD ");
+        let request = is_read.then(|| framing::parse_head(head).ok()).flatten()?;
+        (request.version == Version::HTTP_11).then_some(request)
     }
 
     fn overflow(&self, head: &[u8], peer: SocketAddr) -> Bytes {
@@ -93,7 +100,7 @@ impl Gate {
             reason: Some("framing"),
         });
         let sharing = self.allowed_origins.sharing_with(origin(head));
-        answer.into_http1(&Marks { request_id: &request_id, hsts_max_age: self.hsts_max_age, sharing: &sharing })
+        answer.into_http1(&Marks { request_id: &request_id, hsts: self.hsts.as_ref(), sharing: &sharing })
     }
 }
 

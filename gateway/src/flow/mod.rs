@@ -10,6 +10,7 @@ mod context;
 mod forward;
 mod gate;
 mod hooks;
+mod serve;
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -17,10 +18,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use http::request::Parts;
 use http::{Method, StatusCode};
-use pingora::http::RequestHeader;
-use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
-use pingora::proxy::Session;
 
 use crate::authenticate::{Accepted, Credential, Principal, authenticate};
 use crate::cache::Cache;
@@ -28,7 +27,7 @@ use crate::client::{Prefix, Proxies};
 use crate::config::Corridor;
 use crate::framing::{self, Head, Target};
 use crate::limit::{self, Exceeded, Limiter, Limits};
-use crate::listener::ConnectionInfo;
+use crate::listener::Downstream;
 use crate::record::{AccessLog, Metrics};
 use crate::respond::Answer;
 use crate::revocation::{self, Revocation};
@@ -38,6 +37,7 @@ use crate::upstream::Client;
 use body::has_body;
 use context::Context;
 pub use gate::Gate;
+pub use hooks::{App, app};
 
 /// The corridor and what its stages work with.
 pub struct Flow {
@@ -75,20 +75,20 @@ enum Passage {
 
 impl Flow {
     /// The stages, in the contract's order of refusals.
-    async fn walk(&self, session: &mut Session, ctx: &mut Context) -> Passage {
+    async fn walk(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Passage {
         // Asked for now, so that what is refused first is counted as well, and told below.
         let within = self.take(self.limits.address.as_ref(), &ctx.client.map(Prefix::from), ctx.started);
-        let target = match framing::inspect(head(session.req_header())) {
+        let target = match framing::inspect(head(downstream.request())) {
             Ok(target) => target,
             Err(refusal) => return ctx.refuse("framing", refusal.into()),
         };
         let Ok(path) = CanonicalPath::parse(&target.path) else {
             return ctx.refuse("framing", framing::Refusal::Malformed("the path is not canonical").into());
         };
-        if let Err(refusal) = framing::check_sizes(head(session.req_header()), &self.settings.sizes) {
+        if let Err(refusal) = framing::check_sizes(head(downstream.request()), &self.settings.sizes) {
             return ctx.refuse("size", refusal.into());
         }
-        if !self.is_our_host(session, &target.host) {
+        if !self.is_our_host(downstream, &target.host) {
             return ctx.refuse("host", Answer::misdirected());
         }
         let path = self.routes.strip(path);
@@ -100,13 +100,13 @@ impl Flow {
             let answer = Answer::limited(limit::ADDRESS, exceeded, login.is_some());
             return self.limited(ctx, limit::ADDRESS, answer);
         }
-        if ctx.sharing.is_preflight(&session.req_header().method, &session.req_header().headers) {
-            return ctx.refuse("preflight", self.preflight(session, &target));
+        if ctx.sharing.is_preflight(&downstream.request().method, &downstream.request().headers) {
+            return ctx.refuse("preflight", self.preflight(downstream, &target));
         }
         if let Some(backend) = login {
-            return Passage::Answered(self.log_in(session, ctx, backend).await);
+            return Passage::Answered(self.log_in(downstream, ctx, backend).await);
         }
-        let request = session.req_header();
+        let request = downstream.request();
         let principal = match authenticate(&request.headers, &self.accepted.load(), now()) {
             Ok(principal) => principal,
             Err(refusal) => {
@@ -126,7 +126,7 @@ impl Flow {
         }
         if let Some(revocation) = self.revocation.as_ref().filter(|_| path.as_str() == "/auth/logout") {
             ctx.route = Some(route::LOGOUT.into());
-            return Passage::Answered(self.log_out(session, ctx, revocation, target.body).await);
+            return Passage::Answered(self.log_out(downstream, ctx, revocation, target.body).await);
         }
         let may_use = |route: &Route| principal.may_use(&route.name);
         let matched = self.routes.find(may_use, &request.method, &path, target.query.as_deref());
@@ -136,7 +136,7 @@ impl Flow {
         };
         ctx.route = Some(matched.route.name.as_str().into());
         let takes_no_body = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
-        if takes_no_body && has_body(session, target.body) {
+        if takes_no_body && has_body(downstream, target.body) {
             return ctx.refuse("body", Answer::unwanted_body());
         }
         ctx.authority = target.authority;
@@ -171,14 +171,14 @@ impl Flow {
 
     /// Whether `host` is a name of the certificate that this connection was given, or a
     /// configured one.
-    fn is_our_host(&self, session: &Session, host: &str) -> bool {
-        let info = session.as_downstream().digest().and_then(ConnectionInfo::of);
-        info.is_some_and(|info| info.identity.covers(host)) || self.settings.hosts.iter().any(|ours| ours == host)
+    fn is_our_host(&self, downstream: &impl Downstream, host: &str) -> bool {
+        downstream.identity().is_some_and(|identity| identity.covers(host))
+            || self.settings.hosts.iter().any(|ours| ours == host)
     }
 
     /// The answer to a preflight, alike for every path, so that it tells nothing of the routes.
-    fn preflight(&self, session: &mut Session, target: &Target) -> Answer {
-        if has_body(session, target.body) {
+    fn preflight(&self, downstream: &mut impl Downstream, target: &Target) -> Answer {
+        if has_body(downstream, target.body) {
             return Answer::unwanted_body();
         }
         let mut methods = self.routes.methods();
@@ -189,11 +189,8 @@ impl Flow {
     }
 
     /// Who is calling.
-    fn client_address(&self, session: &Session) -> Option<IpAddr> {
-        match session.client_addr()? {
-            PeerAddr::Inet(peer) => Some(self.proxies.client(*peer, &session.req_header().headers)),
-            PeerAddr::Unix(_) => None,
-        }
+    fn client_address(&self, downstream: &impl Downstream) -> Option<IpAddr> {
+        Some(self.proxies.client(downstream.peer()?, &downstream.request().headers))
     }
 }
 
@@ -207,7 +204,7 @@ async fn still_holds(revocation: &Revocation, principal: &Principal) -> Result<(
 }
 
 /// The head of a request, as the parser left it.
-fn head(request: &RequestHeader) -> Head<'_> {
+fn head(request: &Parts) -> Head<'_> {
     Head { method: &request.method, uri: &request.uri, version: request.version, headers: &request.headers }
 }
 

@@ -84,14 +84,14 @@ pub fn overflow(raw: &[u8], settings: &Settings) -> Refusal {
 }
 
 /// The first line without its CRLF, and what follows it.
-fn next_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+pub(super) fn next_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     let end = memchr(b'\n', bytes).map_or(bytes.len(), |newline| newline + 1);
     let (line, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
     let line = line.strip_suffix(b"\r\n").ok_or(Refusal::Malformed("a line does not end in CRLF"))?;
     Ok((line, rest))
 }
 
-fn read_request_line(line: &[u8]) -> Result<(Method, &[u8], Version), Refusal> {
+pub(super) fn read_request_line(line: &[u8]) -> Result<(Method, &[u8], Version), Refusal> {
     let mut words = line.split(|&byte| byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
     else {
@@ -110,7 +110,7 @@ fn read_request_line(line: &[u8]) -> Result<(Method, &[u8], Version), Refusal> {
     Ok((method, target, version))
 }
 
-fn read_field(field: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+pub(super) fn read_field(field: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     if matches!(field.first(), Some(b' ' | b'\t')) {
         return Err(Refusal::Malformed("a folded line"));
     }

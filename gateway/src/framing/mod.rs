@@ -6,6 +6,7 @@
 //! the [`Target`] that the first returns, and never reads the request line again.
 
 mod head;
+mod parse;
 
 use std::net::Ipv6Addr;
 
@@ -14,6 +15,7 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 pub use head::{check_head, end_of_head, max_head_bytes, overflow};
+pub use parse::parse_head;
 
 /// How large a request may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

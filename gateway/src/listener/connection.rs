@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
+use http::request::Parts;
+use pingora::apps::{HttpPersistentSettings, ServerApp as _};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::{ALPN, Ssl as _, Stream};
 use rustls::server::Acceptor;
@@ -20,7 +21,9 @@ use tokio_rustls::{LazyConfigAcceptor, server};
 
 use super::admission::{Admission, Counted};
 use super::http2::{Activity, Watched};
-use super::{ConnectionInfo, Failure, Gate, Identities, Observe, Reaped, Refused, Settings, TlsStream, proxy};
+use super::{
+    App, ConnectionInfo, Exchange, Failure, Gate, Identities, Observe, Reaped, Refused, Settings, TlsStream, proxy,
+};
 
 /// What a client of HTTP/2 sends first (RFC 9113, section 3.4), in bytes.
 const PREFACE_BYTES: usize = 24;
@@ -48,13 +51,15 @@ enum End {
 enum Read {
     /// All of it, and it passes.
     Head,
+    /// All of a request that needs no more than its head.
+    Request(Parts),
     /// It is refused, by this answer.
     Refused(bytes::Bytes),
     /// The client left, or sent nothing in time.
     Gone,
 }
 
-impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
+impl<A: App> Connection<A> {
     /// Serves `stream` until it ends.
     pub(super) async fn run(mut self, stream: TcpStream, peer: SocketAddr, observer: &Arc<dyn Observe>) {
         let Some((mut stream, _counted)) = self.shake_hands(stream, peer, &**observer).await else { return };
@@ -141,13 +146,28 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
     /// One request after the other, as pingora's own loop does it, with the head read first.
     async fn serve_http1(&mut self, mut stream: Box<TlsStream>, observer: &dyn Observe) {
         let mut persistent: Option<HttpPersistentSettings> = None;
+        let mut is_first = true;
         loop {
-            let is_first = persistent.is_none();
             match self.await_head(&mut stream, is_first, observer).await {
                 Read::Head => {}
+                Read::Request(request) => {
+                    is_first = false;
+                    let may_persist = !*self.drain.borrow();
+                    let mut exchange = Exchange::new(&mut stream, request, may_persist);
+                    self.app.answer(&mut exchange).await;
+                    if exchange.may_go_on() {
+                        continue;
+                    }
+                    // Where an answer broke off, nothing may make it look whole.
+                    if exchange.is_answered() {
+                        let _ = stream.shutdown().await;
+                    }
+                    return;
+                }
                 Read::Refused(answer) => return refuse(&mut stream, &answer).await,
                 Read::Gone => return stream.close().await,
             }
+            is_first = false;
             let mut session = ServerSession::new_http1(stream);
             if let Some(persistent) = persistent.take() {
                 persistent.apply_to_session(&mut session);
@@ -228,6 +248,12 @@ async fn read_head(stream: &mut TlsStream, gate: &dyn Gate) -> Read {
         if let Some(head) = gate.end(ahead, seen).and_then(|end| ahead.get(..end)) {
             let length = head.len() as u64;
             return match gate.check(head, peer) {
+                Ok(Some(0)) if let Some(request) = gate.parse(head) => {
+                    let length = head.len();
+                    stream.skip_ahead(length);
+                    stream.allow(0);
+                    Read::Request(request)
+                }
                 Ok(body) => {
                     // What follows the request is the next one, which is read when this one
                     // has been answered.

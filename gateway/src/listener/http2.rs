@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use h2::Reason;
+use http::Method;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::ShutdownWatch;
 use tokio::time::{Instant, sleep_until};
 
-use super::Observe;
+use super::{App, Observe};
 
 /// The most that a connection may send while none of its requests is being answered, in bytes.
 const MAX_IDLE_BYTES: u64 = 1024 * 1024;
@@ -148,7 +149,7 @@ pub(super) struct Watched<A> {
 }
 
 #[async_trait]
-impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Watched<A> {
+impl<A: App> HttpServerApp for Watched<A> {
     async fn process_new_http(
         self: &Arc<Self>,
         mut session: ServerSession,
@@ -162,6 +163,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Watched<A> {
             return None;
         };
         session.set_write_timeout(Some(self.write_timeout));
+        let is_read = matches!(session.req_header().method, Method::GET | Method::HEAD);
+        if is_read && session.is_body_empty() {
+            self.app.answer(&mut session).await;
+            return None;
+        }
         self.app.process_new_http(session, shutdown).await
     }
 

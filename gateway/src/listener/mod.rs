@@ -6,6 +6,8 @@
 mod admission;
 mod chunks;
 mod connection;
+mod downstream;
+mod http1;
 mod http2;
 mod identity;
 mod info;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::request::Parts;
 use ipnet::IpNet;
 use pingora::apps::HttpServerApp;
 use pingora::server::{ListenFds, ShutdownWatch};
@@ -28,6 +31,8 @@ use tokio::sync::watch;
 
 use admission::{Admission, Counted};
 use connection::Connection;
+pub use downstream::{Added, Downstream, Head};
+pub use http1::{Exchange, put_field, put_status};
 pub use http2::http2_options;
 pub use identity::{Identity, NotAnIdentity};
 pub use info::ConnectionInfo;
@@ -160,8 +165,19 @@ pub trait Gate: Send + Sync + 'static {
     /// The answer to send before the connection is closed.
     fn check(&self, head: &[u8], peer: SocketAddr) -> Result<Option<u64>, Bytes>;
 
+    /// The request that a whole head, which passed [`Gate::check`] and which no body follows, is
+    /// of; `None` where it is left to pingora's parser, as all but GET and HEAD of HTTP/1.1 are.
+    fn parse(&self, head: &[u8]) -> Option<Parts>;
+
     /// The answer to a head that has not ended within [`Gate::max_head_bytes`].
     fn overflow(&self, head: &[u8], peer: SocketAddr) -> Bytes;
+}
+
+/// What answers requests: those with a body as pingora's application that it is, and most of the
+/// others in the task of their connection, without a future and a session made for each.
+pub trait App: HttpServerApp + Send + Sync + 'static {
+    /// Answers a request.
+    fn answer(&self, downstream: &mut impl Downstream) -> impl Future<Output = ()> + Send;
 }
 
 /// What is told of connections, for whoever counts them.
@@ -228,7 +244,7 @@ impl<A> Listener<A> {
 }
 
 #[async_trait]
-impl<A: HttpServerApp + Send + Sync + 'static> Service for Listener<A> {
+impl<A: App> Service for Listener<A> {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
         if let Some(socket) = self.socket.take() {
             match tokio::net::TcpListener::from_std(socket) {
@@ -249,7 +265,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Service for Listener<A> {
     }
 }
 
-impl<A: HttpServerApp + Send + Sync + 'static> Listener<A> {
+impl<A: App> Listener<A> {
     async fn serve(&mut self, socket: tokio::net::TcpListener) {
         let admission = Admission::new(self.settings.max_connections, self.settings.max_connections_per_address);
         while !*self.drain.asked.borrow() {

@@ -3,7 +3,7 @@
 //! waits holds no buffer.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
@@ -25,9 +25,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server;
 
-use super::ConnectionInfo;
 use super::chunks::Chunks;
 use super::http2::Activity;
+use super::{ConnectionInfo, Identity};
 
 /// What is gathered before it is encrypted: one TLS record (RFC 8446, section 5.1).
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -60,6 +60,7 @@ pub struct TlsStream {
     buffer: Vec<u8>,
     written: usize,
     tls: Arc<SslDigest>,
+    identity: Arc<Identity>,
     info: Option<Arc<ProxyDigest>>,
     version: &'static str,
     socket: Arc<SocketDigest>,
@@ -99,6 +100,7 @@ impl TlsStream {
         let _ = socket.peer_addr.set(Some(PeerAddr::Inet(peer)));
         Self {
             tls: Arc::new(SslDigest::new(cipher, version, None, None, Vec::new())),
+            identity: Arc::clone(&info.identity),
             info: info.into_digest(),
             version,
             socket: Arc::new(socket),
@@ -149,6 +151,9 @@ impl TlsStream {
     /// Forgets the first `count` bytes that were read ahead.
     pub fn skip_ahead(&mut self, count: usize) {
         self.ahead.advance(count.min(self.ahead.len()));
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+        }
     }
 
     /// Lets so many bytes be read, those ahead among them; more are kept for later.
@@ -196,6 +201,49 @@ impl TlsStream {
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
         }
+    }
+
+    /// Waits until the client leaves; what it sends meanwhile is kept.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub(super) async fn until_left(&mut self) -> io::Result<()> {
+        let mut nothing = [0];
+        let mut nothing = ReadBuf::new(&mut nothing);
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_read(cx, &mut nothing)).await
+    }
+
+    /// What is to be written next, before whatever is written after it.
+    pub(super) fn pending(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// Writes what is pending, and `data` and `tail` behind it without a copy of them.
+    ///
+    /// # Errors
+    /// The connection broke, or its client takes nothing.
+    pub(super) async fn write_behind(&mut self, data: &[u8], tail: &[u8]) -> io::Result<()> {
+        let whole = self.buffer.len() + data.len() + tail.len();
+        std::future::poll_fn(|cx| {
+            while self.written < whole {
+                let slices = rest_of([&self.buffer, data, tail], self.written).map(IoSlice::new);
+                let write = Pin::new(&mut self.inner).poll_write_vectored(cx, &slices);
+                match ready!(self.bounded(cx, write))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    count => self.written += count,
+                }
+            }
+            Poll::Ready(Ok::<_, io::Error>(()))
+        })
+        .await?;
+        self.buffer = Vec::new();
+        self.written = 0;
+        Ok(())
+    }
+
+    /// The certificate that the client was shown.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// The version that was agreed on: `1.2` or `1.3`.
@@ -284,6 +332,15 @@ impl TlsStream {
         self.written = 0;
         Poll::Ready(Ok(()))
     }
+}
+
+/// What is left of `pieces`, which follow each other, behind the first `count` bytes.
+fn rest_of<const N: usize>(pieces: [&[u8]; N], mut count: usize) -> [&[u8]; N] {
+    pieces.map(|piece| {
+        let (_, rest) = piece.split_at(count.min(piece.len()));
+        count -= piece.len() - rest.len();
+        rest
+    })
 }
 
 impl AsyncRead for TlsStream {

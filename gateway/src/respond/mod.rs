@@ -18,7 +18,7 @@ use crate::authenticate;
 use crate::cors;
 use crate::limit::Exceeded;
 use crate::token::Refused;
-pub use send::{Marks, mark, send};
+pub use send::{Marks, send};
 
 /// What `Retry-After` says where nothing better is known, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");

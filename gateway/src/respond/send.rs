@@ -1,22 +1,22 @@
 //! How an answer leaves: what stands on each of them, and what becomes of its connection.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY,
-    VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_LENGTH, HeaderName, HeaderValue,
+    STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use pingora::Result;
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::ServerSession;
-use pingora::proxy::Session;
 use tokio::time::timeout;
 
 use super::Answer;
 use crate::cors::{self, Sharing};
+use crate::listener::{Added, Downstream, Head, put_field, put_status};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What is read of a body that nobody wants, so that its stream ends well.
 const REST_BYTES: usize = 64 * 1024;
@@ -29,77 +29,57 @@ const REST_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Marks<'a> {
     /// What logs call the request.
     pub request_id: &'a str,
-    /// `max-age` of `Strict-Transport-Security` in seconds; 0 sends none.
-    pub hsts_max_age: u64,
+    /// What `Strict-Transport-Security` says, if anything.
+    pub hsts: Option<&'a HeaderValue>,
     /// What it says of origins.
     pub sharing: &'a Sharing,
 }
 
-impl Marks<'_> {
-    fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        // Our own ids are hexadecimal.
-        let id = HeaderValue::try_from(self.request_id).ok().map(|id| (HeaderName::from_static("x-request-id"), id));
-        let nosniff = (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        let hsts = Some(self.hsts_max_age).filter(|&seconds| seconds > 0);
-        let hsts = hsts.and_then(|seconds| HeaderValue::try_from(format!("max-age={seconds}")).ok());
+impl<'a> Marks<'a> {
+    /// The fields, of which [`for_client`](crate::upstream::for_client) has left none to the backend but `Vary`,
+    /// that may be said twice.
+    pub fn fields(&self) -> [Added<'a>; 6] {
         let origin = match self.sharing {
-            Sharing::Allowed(origin) => Some(origin.clone()),
+            Sharing::Allowed(origin) => Some(origin.as_bytes()),
             Sharing::Refused | Sharing::Off => None,
         };
-        let exposed = origin.is_some().then(|| HeaderValue::from_static(cors::EXPOSED_HEADERS));
-        let vary = (*self.sharing != Sharing::Off).then(|| HeaderValue::from_static("Origin"));
-        id.into_iter()
-            .chain([nosniff])
-            .chain(hsts.map(|hsts| (STRICT_TRANSPORT_SECURITY, hsts)))
-            .chain(origin.map(|origin| (ACCESS_CONTROL_ALLOW_ORIGIN, origin)))
-            .chain(exposed.map(|exposed| (ACCESS_CONTROL_EXPOSE_HEADERS, exposed)))
-            .chain(vary.map(|vary| (VARY, vary)))
+        let exposed = origin.map(|_| cors::EXPOSED_HEADERS.as_bytes());
+        let vary = (*self.sharing != Sharing::Off).then_some(&b"Origin"[..]);
+        [
+            (X_REQUEST_ID, Some(self.request_id.as_bytes())),
+            (X_CONTENT_TYPE_OPTIONS, Some(&b"nosniff"[..])),
+            (STRICT_TRANSPORT_SECURITY, self.hsts.map(HeaderValue::as_bytes)),
+            (ACCESS_CONTROL_ALLOW_ORIGIN, origin),
+            (ACCESS_CONTROL_EXPOSE_HEADERS, exposed),
+            (VARY, vary),
+        ]
     }
 }
 
-/// Sets [`Marks`] on an answer, beside whatever else it varies by.
-///
-/// # Errors
-/// None that these values could cause.
-pub fn mark(header: &mut ResponseHeader, marks: &Marks<'_>) -> Result<()> {
-    header.remove_header(&STRICT_TRANSPORT_SECURITY);
-    for (name, value) in marks.headers() {
-        if name == VARY {
-            header.append_header(name, value)?;
-        } else {
-            header.insert_header(name, value)?;
-        }
-    }
-    Ok(())
-}
-
-/// Sends `answer`, and notes on the session whether the connection may be used again.
+/// Sends `answer`, and notes whether the connection may be used again.
 ///
 /// # Errors
 /// The client is gone.
-pub async fn send(session: &mut Session, answer: Answer, marks: &Marks<'_>) -> Result<()> {
-    let mut header = ResponseHeader::build_no_case(answer.status, Some(answer.headers.len() + 5))?;
+pub async fn send(downstream: &mut impl Downstream, answer: Answer, marks: &Marks<'_>) -> Result<()> {
+    let mut header = ResponseHeader::build_no_case(answer.status, Some(answer.headers.len() + 1))?;
     for (name, value) in answer.headers {
         header.append_header(name, value)?;
     }
     // RFC 9110, section 8.6: a 204 has none.
     if answer.status != StatusCode::NO_CONTENT {
-        header.insert_header("Content-Length", answer.body.len())?;
+        header.insert_header(CONTENT_LENGTH, answer.body.len())?;
     }
-    mark(&mut header, marks)?;
-    let without_body = session.req_header().method == Method::HEAD;
-    let downstream = session.as_downstream_mut();
+    let request = downstream.request();
+    let (without_body, version) = (request.method == Method::HEAD, request.version);
     // What is left of a request's body must never be read as the next request.
-    if answer.close || !downstream.is_body_done() {
-        downstream.set_keepalive(None);
+    if answer.close || !downstream.is_read() {
+        downstream.close_after();
     }
-    downstream.write_response_header(Box::new(header)).await?;
-    let body = if without_body { Bytes::new() } else { answer.body };
-    downstream.write_response_body(body, true).await?;
-    downstream.finish_body().await?;
+    downstream.write_head(Head::Own(&header), &marks.fields()).await?;
+    downstream.finish(if without_body { Bytes::new() } else { answer.body }).await?;
     // A stream of HTTP/2 that is left with a body unread is reset, and there are clients that
     // take the reset for a failure although the answer stands (RFC 9113, section 8.1).
-    if downstream.as_http2().is_some() {
+    if version == Version::HTTP_2 {
         // What does not come in time is reset after all.
         let _ = timeout(REST_TIMEOUT, read_away(downstream)).await;
     }
@@ -107,9 +87,9 @@ pub async fn send(session: &mut Session, answer: Answer, marks: &Marks<'_>) -> R
 }
 
 /// Reads what is left of a request's body, where that is not much.
-async fn read_away(downstream: &mut ServerSession) -> Result<()> {
+async fn read_away(downstream: &mut impl Downstream) -> Result<()> {
     let mut left = REST_BYTES;
-    while let Some(part) = downstream.read_request_body().await? {
+    while let Some(part) = downstream.read_body().await? {
         match left.checked_sub(part.len()) {
             Some(rest) => left = rest,
             None => break,
@@ -122,18 +102,18 @@ impl Answer {
     /// The answer as HTTP/1.1 sends it, for a request that no parser has seen. The
     /// connection ends with it.
     pub fn into_http1(self, marks: &Marks<'_>) -> Bytes {
-        let mut out = BytesMut::new();
-        let reason = self.status.canonical_reason().unwrap_or_default();
-        // Writing to a buffer in memory cannot fail.
-        let _ = write!(out, "HTTP/1.1 {} {reason}\r\n", self.status.as_u16());
-        for (name, value) in self.headers.into_iter().chain(marks.headers()) {
-            out.extend_from_slice(name.as_str().as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
-            out.extend_from_slice(b"\r\n");
+        let mut out = Vec::new();
+        put_status(&mut out, self.status);
+        let own = self.headers.iter().map(|(name, value)| (name.clone(), Some(value.as_bytes())));
+        for (name, value) in own.chain(marks.fields()) {
+            if let Some(value) = value {
+                put_field(&mut out, name.as_str(), value);
+            }
         }
-        let _ = write!(out, "content-length: {}\r\nconnection: close\r\n\r\n", self.body.len());
+        put_field(&mut out, "Content-Length", self.body.len().to_string().as_bytes());
+        put_field(&mut out, "Connection", b"close");
+        out.extend_from_slice(b"\r\n");
         out.extend_from_slice(&self.body);
-        out.freeze()
+        out.into()
     }
 }

@@ -19,8 +19,6 @@ use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use pingora::apps::HttpServerOptions;
-use pingora::prelude::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::sync::watch;
@@ -28,7 +26,7 @@ use tokio::sync::watch;
 use crate::authenticate::{self, Accepted};
 use crate::cache::{self, Cache};
 use crate::config::{Config, Problems};
-use crate::flow::{Flow, Gate};
+use crate::flow::{self, Flow, Gate};
 use crate::limit::Limits;
 use crate::listener::{self, Drain, Failure, Identities, Listener, Reaped, Refused, http2_options};
 use crate::login;
@@ -125,7 +123,7 @@ impl Gateway {
         let gate = Gate {
             proxies: Arc::clone(&proxies),
             sizes: config.corridor.sizes,
-            hsts_max_age: config.corridor.hsts_max_age,
+            hsts: config.corridor.hsts.clone(),
             limits: Arc::clone(&limits),
             started,
             allowed_origins: config.corridor.allowed_origins.clone(),
@@ -157,19 +155,14 @@ impl Gateway {
         let parts =
             Parts { given: config.given, accepted, identities: Arc::clone(&identities), metrics: Arc::clone(&metrics) };
         let mut server = Server::new_with_opt_and_conf(None, server_conf());
-        let mut proxy = http_proxy(&server.configuration, flow);
-        let mut options = HttpServerOptions::default();
-        // Refused by the corridor, with an answer of ours, instead of by pingora with its own.
-        options.allow_connect_method_proxying = true;
-        proxy.server_options = Some(options);
-        proxy.h2_options = Some(h2_options);
+        let app = flow::app(flow, &server.configuration, h2_options);
 
         let (drain, asked) = watch::channel(false);
         let (done, drained) = watch::channel(false);
         let ends = Drain { asked, done };
         let observer = Arc::new(Observer(Arc::clone(&metrics)));
         let listener =
-            Listener::new(public, identities, Arc::new(proxy), Arc::new(gate), observer, config.listener, ends);
+            Listener::new(public, identities, Arc::new(app), Arc::new(gate), observer, config.listener, ends);
 
         server.bootstrap();
         server.add_service(listener);

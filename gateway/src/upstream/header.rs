@@ -182,7 +182,18 @@ fn joined_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
 pub fn for_client(parts: &http::response::Parts) -> pingora::Result<ResponseHeader> {
     // Age and Expires speak of the edge's freshness; the two cache-control fields of RFC 9213
     // would tell a cache in front of us to store what only a token opens.
-    const NOT_TOLD: [&str; 6] = ["age", "expires", "pragma", "cdn-cache-control", "surrogate-control", "x-request-id"];
+    // The gateway says the others itself.
+    const NOT_TOLD: [&str; 9] = [
+        "age",
+        "expires",
+        "pragma",
+        "cdn-cache-control",
+        "surrogate-control",
+        "x-request-id",
+        "x-content-type-options",
+        "strict-transport-security",
+        "date",
+    ];
     let mut response = ResponseHeader::build_no_case(parts.status, Some(parts.headers.len() + 4))?;
     let hop_by_hop = HopByHop::of(&parts.headers);
     for (name, value) in &parts.headers {

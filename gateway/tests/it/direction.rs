@@ -53,7 +53,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "upstream",
         ],
     ),
-    ("respond", &["authenticate", "cors", "framing", "limit", "login", "route", "token"]),
+    ("respond", &["authenticate", "cors", "framing", "limit", "listener", "login", "route", "token"]),
     ("authenticate", &["token"]),
     (
         "config",
@@ -73,7 +73,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ),
     ("login", &["limit", "token", "upstream"]),
     ("revocation", &["token", "upstream"]),
-    ("cache", &["upstream"]),
+    ("cache", &["listener", "upstream"]),
 ];
 
 /// Who composes; a stage knows none of them.

@@ -1,0 +1,131 @@
+//! A request from its first stage to its line in the log.
+
+use std::io;
+
+use http::StatusCode;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use super::context::{Context, request_id};
+use super::{Flow, Passage};
+use crate::listener::Downstream;
+use crate::record::{Access, method_label};
+use crate::respond::{self, Answer};
+use crate::route;
+
+impl Flow {
+    /// Answers a request, whatever becomes of it, and tells of it.
+    pub async fn serve(&self, downstream: &mut impl Downstream) {
+        let mut ctx = self.context();
+        if let Err(error) = self.answer(downstream, &mut ctx).await {
+            self.fail(downstream, &error, &mut ctx).await;
+        }
+        self.tell(downstream, &ctx);
+    }
+
+    /// What is known of a request that begins now.
+    pub(super) fn context(&self) -> Context {
+        Context::new(request_id(), self.metrics.in_flight())
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// Of the upstream or of the client; an answer that has begun is then never ended as if it
+    /// were whole.
+    pub(super) async fn answer(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<()> {
+        ctx.client = self.client_address(downstream);
+        ctx.sharing = self.settings.allowed_origins.sharing(&downstream.request().headers);
+        downstream.set_read_timeout(self.settings.read_timeout);
+        match self.walk(downstream, ctx).await {
+            Passage::Forwarded => {
+                if !self.answer_from_cache(downstream, ctx).await? {
+                    self.forward(downstream, ctx).await?;
+                }
+                Ok(())
+            }
+            Passage::Answered(answer) => {
+                respond::send(downstream, answer, &ctx.marks(self.settings.hsts.as_ref())).await
+            }
+        }
+    }
+
+    /// Tells a client of a failure, where there is still a way to; the status that it was told.
+    pub(super) async fn fail(
+        &self,
+        downstream: &mut impl Downstream,
+        error: &Error,
+        ctx: &mut Context,
+    ) -> Option<StatusCode> {
+        let status = failure_status(error);
+        ctx.reason = Some(match error.esource() {
+            ErrorSource::Upstream => "upstream",
+            ErrorSource::Downstream => "client",
+            _ => "internal",
+        });
+        // The kind alone: the error's text may hold what the client sent.
+        let (source, kind) = (error.esource().as_str(), error.etype().as_str());
+        if *error.esource() == ErrorSource::Downstream {
+            // A client that leaves is no trouble of ours, and must not fill the log.
+            tracing::debug!(request_id = ctx.request_id, source, kind, "a request failed");
+        } else {
+            tracing::warn!(request_id = ctx.request_id, source, kind, "a request failed");
+        }
+        if downstream.written().is_some() || is_client_gone(error) {
+            return None;
+        }
+        let answer = Answer { close: true, ..Answer::upstream(status) };
+        // The client may be gone as well; there is nobody else to tell.
+        let _ = respond::send(downstream, answer, &ctx.marks(self.settings.hsts.as_ref())).await;
+        // What the client still sends would reset the connection.
+        downstream.shut_down().await;
+        Some(status)
+    }
+
+    /// Counts a request that has ended, and writes its line.
+    pub(super) fn tell(&self, downstream: &impl Downstream, ctx: &Context) {
+        let method = &downstream.request().method;
+        let status = downstream.written();
+        let (total, upstream) = (ctx.started.elapsed(), ctx.upstream_duration());
+        let route = ctx.route.as_deref().unwrap_or(route::NONE);
+        self.metrics.request(route, method, status, total, upstream);
+        if let Some(cache) = ctx.cache {
+            self.metrics.cache_request(route, cache);
+        }
+        self.access_log.write(&Access {
+            request_id: &ctx.request_id,
+            client: ctx.client,
+            method: method_label(method),
+            route,
+            status,
+            upstream,
+            total,
+            identity: ctx.principal.as_ref().map(|principal| &*principal.identity),
+            bytes: downstream.body_bytes(),
+            cache: ctx.cache,
+            reason: ctx.reason,
+        });
+    }
+}
+
+/// The answer to a failure towards the backend, or our own.
+fn failure_status(error: &Error) -> StatusCode {
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout) => {
+            StatusCode::GATEWAY_TIMEOUT
+        }
+        (ErrorSource::Upstream, _) => StatusCode::BAD_GATEWAY,
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => StatusCode::REQUEST_TIMEOUT,
+        (ErrorSource::Downstream, _) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Whether there is nobody left to answer.
+fn is_client_gone(error: &Error) -> bool {
+    let odd_chunk = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
+    if error.root_cause().downcast_ref().is_some_and(odd_chunk) {
+        return false;
+    }
+    let gone = matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed);
+    *error.esource() == ErrorSource::Downstream && gone
+}

@@ -1,0 +1,181 @@
+//! The client's side of one request: what it asked, and where its answer goes, whatever carries
+//! them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HeaderName;
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
+use pingora::{Error, ErrorType, Result};
+
+use super::{ConnectionInfo, Identity};
+
+/// The head of an answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Head<'a> {
+    /// Of this answer alone.
+    Own(&'a ResponseHeader),
+    /// Of an answer that is given many times, with the status line and the fields as HTTP/1.1
+    /// writes them, the empty line not among them.
+    Kept(&'a ResponseHeader, &'a [u8]),
+}
+
+/// A field that stands on one answer, where it has a value.
+pub type Added<'a> = (HeaderName, Option<&'a [u8]>);
+
+impl<'a> Head<'a> {
+    /// The status and the fields.
+    pub fn header(self) -> &'a ResponseHeader {
+        match self {
+            Self::Own(header) | Self::Kept(header, _) => header,
+        }
+    }
+}
+
+/// One request and its answer, of either version. The errors are the client's.
+pub trait Downstream: Send {
+    /// The head of the request.
+    fn request(&self) -> &Parts;
+
+    /// Who is at the other end; `None` where that is no address.
+    fn peer(&self) -> Option<SocketAddr>;
+
+    /// The certificate that the client was shown.
+    fn identity(&self) -> Option<&Identity>;
+
+    /// Whether more of the request follows its head.
+    fn has_body(&mut self) -> bool;
+
+    /// Whether all of the request has been read.
+    fn is_read(&mut self) -> bool;
+
+    /// Ends the connection with this answer, where that is possible: the next request cannot be
+    /// told from what is left of this one.
+    fn close_after(&mut self);
+
+    /// How long each piece of the body may take.
+    fn set_read_timeout(&mut self, timeout: Duration);
+
+    /// The next piece of the body; `None` at its end.
+    fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>>> + Send;
+
+    /// Tells a client to go on that waits for it before it sends its body.
+    fn go_on(&mut self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Waits until the client leaves, which an error tells, of a request that has been read.
+    fn left(&mut self) -> impl Future<Output = Box<Error>> + Send;
+
+    /// Writes the head of the answer, with these fields behind its own.
+    fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> impl Future<Output = Result<()>> + Send;
+
+    /// Writes a piece of the answer's body, of which there is none where the request or the
+    /// status has it so.
+    fn write_body(&mut self, data: Bytes) -> impl Future<Output = Result<()>> + Send;
+
+    /// Ends the answer, with the last piece of its body, which may be empty.
+    fn finish(&mut self, last: Bytes) -> impl Future<Output = Result<()>> + Send;
+
+    /// Ends the connection after an answer to a request that was not read to its end.
+    fn shut_down(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// The status of the answer, once its head was written.
+    fn written(&self) -> Option<StatusCode>;
+
+    /// What was written of the answer's body, in bytes.
+    fn body_bytes(&self) -> usize;
+}
+
+impl Downstream for ServerSession {
+    fn request(&self) -> &Parts {
+        self.req_header()
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        match self.client_addr()? {
+            PeerAddr::Inet(peer) => Some(*peer),
+            PeerAddr::Unix(_) => None,
+        }
+    }
+
+    fn identity(&self) -> Option<&Identity> {
+        self.digest().and_then(ConnectionInfo::of).map(|info| &*info.identity)
+    }
+
+    fn has_body(&mut self) -> bool {
+        !self.is_body_empty()
+    }
+
+    fn is_read(&mut self) -> bool {
+        self.is_body_done()
+    }
+
+    fn close_after(&mut self) {
+        self.set_keepalive(None);
+    }
+
+    fn set_read_timeout(&mut self, timeout: Duration) {
+        ServerSession::set_read_timeout(self, Some(timeout));
+    }
+
+    async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        self.read_request_body().await.map_err(|error| error.into_down())
+    }
+
+    async fn go_on(&mut self) -> Result<()> {
+        let keepalive = self.get_keepalive();
+        self.write_continue_response().await?;
+        // pingora takes this for an answer that leaves the body unread, and would close.
+        self.set_keepalive(keepalive);
+        Ok(())
+    }
+
+    async fn left(&mut self) -> Box<Error> {
+        match self.read_body_or_idle(true).await {
+            Err(error) => error.into_down(),
+            Ok(_) => client_left(),
+        }
+    }
+
+    async fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> Result<()> {
+        let mut header = head.header().clone();
+        for (name, value) in added {
+            let Some(value) = value.map(HeaderValue::from_bytes) else { continue };
+            let value = value.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "an odd value", error))?;
+            header.append_header(name, value)?;
+        }
+        self.write_response_header(Box::new(header)).await.map_err(|error| error.into_down())
+    }
+
+    async fn write_body(&mut self, data: Bytes) -> Result<()> {
+        self.write_response_body(data, false).await.map_err(|error| error.into_down())
+    }
+
+    async fn finish(&mut self, last: Bytes) -> Result<()> {
+        self.write_response_body(last, true).await.map_err(|error| error.into_down())?;
+        self.finish_body().await.map_err(|error| error.into_down())
+    }
+
+    async fn shut_down(&mut self) {
+        // A stream of HTTP/2 ends by itself, and the others of its connection go on.
+        if let Self::H1(session) = self {
+            session.shutdown().await;
+        }
+    }
+
+    fn written(&self) -> Option<StatusCode> {
+        self.response_written().map(|response| response.status)
+    }
+
+    fn body_bytes(&self) -> usize {
+        self.body_bytes_sent()
+    }
+}
+
+pub(super) fn client_left() -> Box<Error> {
+    Error::explain(ErrorType::ConnectionClosed, "the client left").into_down()
+}

@@ -1,0 +1,272 @@
+//! One request of HTTP/1.1 that has no body, and its answer: what most requests are, without the
+//! machinery that the others need.
+
+use std::cell::RefCell;
+use std::io;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{BufMut as _, Bytes};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{Method, StatusCode};
+use httpdate::HttpDate;
+use pingora::{Error, ErrorType, Result};
+use tokio::io::AsyncWriteExt as _;
+
+use super::downstream::{Added, Downstream, Head, client_left};
+use super::{Identity, TlsStream};
+
+/// Shorter pieces of a body are copied behind what is pending; longer ones leave at once and as
+/// they are.
+const SMALL_BYTES: usize = 1024;
+
+/// A request without a body, and its answer.
+pub struct Exchange<'a> {
+    stream: &'a mut TlsStream,
+    request: Parts,
+    /// Whether another request may follow on the connection.
+    persists: bool,
+    status: Option<StatusCode>,
+    framing: Framing,
+    /// What was written of the body.
+    sent: usize,
+    ended: bool,
+}
+
+/// How the body of the answer is told from what follows it (RFC 9112, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// There is none.
+    None,
+    /// So many bytes are still to come.
+    Length(u64),
+    Chunked,
+    /// It ends with the connection.
+    Close,
+}
+
+impl<'a> Exchange<'a> {
+    /// The exchange of a `request` that was read from `stream`, after which the connection goes on
+    /// where it may and the client `persists` in wanting it.
+    pub(super) fn new(stream: &'a mut TlsStream, request: Parts, may_persist: bool) -> Self {
+        let persists = may_persist && !wants_close(&request);
+        Self { stream, request, persists, status: None, framing: Framing::None, sent: 0, ended: false }
+    }
+
+    /// Whether the next request may be read: this one was answered, to the end.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.ended && self.persists
+    }
+
+    /// Whether an answer was written to its end.
+    pub(super) fn is_answered(&self) -> bool {
+        self.ended
+    }
+
+    fn put_head(&mut self, head: Head<'_>, added: &[Added<'_>]) {
+        let header = head.header();
+        self.framing = framing(&self.request.method, header.status, |name| header.headers.get(name));
+        if self.framing == Framing::Close {
+            self.persists = false;
+        }
+        let out = self.stream.pending();
+        match head {
+            Head::Kept(_, wire) => {
+                out.reserve(wire.len() + ADDED_BYTES);
+                out.extend_from_slice(wire);
+            }
+            Head::Own(header) => {
+                out.reserve(ADDED_BYTES * 2);
+                put_status(out, header.status);
+                header.header_to_h1_wire(out);
+            }
+        }
+        for (name, value) in added {
+            if let Some(value) = value {
+                put_field(out, name.as_str(), value);
+            }
+        }
+        put_field(out, "Date", &date());
+        put_field(out, "Connection", if self.persists { b"keep-alive" } else { b"close" });
+        out.put_slice(b"\r\n");
+        self.status = Some(header.status);
+    }
+
+    /// Counts a piece of the body, as far as there is room for it.
+    ///
+    /// # Errors
+    /// It is more than the head has told.
+    fn count(&mut self, bytes: usize) -> Result<()> {
+        if let Framing::Length(left) = &mut self.framing {
+            let rest = left.checked_sub(bytes as u64);
+            *left =
+                rest.ok_or_else(|| Error::explain(ErrorType::WriteError, "a longer body than was told").into_in())?;
+        }
+        self.sent += bytes;
+        Ok(())
+    }
+}
+
+/// What is made room for behind the fields of an answer's own, in bytes.
+const ADDED_BYTES: usize = 384;
+
+/// The status line of HTTP/1.1.
+pub fn put_status(out: &mut Vec<u8>, status: StatusCode) {
+    out.put_slice(b"HTTP/1.1 ");
+    out.put_slice(status.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.put_slice(b"\r\n");
+}
+
+/// A field as HTTP/1.1 writes it.
+pub fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.put_slice(name.as_bytes());
+    out.put_slice(b": ");
+    out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+/// Whether the client wants the connection closed behind the answer (RFC 9112, section 9.6).
+fn wants_close(request: &Parts) -> bool {
+    let mut options =
+        request.headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+/// RFC 9112, section 6.3.
+fn framing<'h>(
+    method: &Method,
+    status: StatusCode,
+    field: impl Fn(HeaderName) -> Option<&'h http::HeaderValue>,
+) -> Framing {
+    if *method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Framing::None;
+    }
+    if field(TRANSFER_ENCODING).is_some() {
+        return Framing::Chunked;
+    }
+    let length = field(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    length.map_or(Framing::Close, Framing::Length)
+}
+
+/// What `Date` says now (RFC 9110, section 6.6.1).
+fn date() -> [u8; DATE_BYTES] {
+    // Written once a second by each thread.
+    thread_local!(static WRITTEN: RefCell<(u64, [u8; DATE_BYTES])> = const { RefCell::new((0, [0; DATE_BYTES])) });
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    WRITTEN.with_borrow_mut(|(written, date)| {
+        if *written != second || second == 0 {
+            // The form has a fixed length.
+            let _ = write!(date.as_mut_slice(), "{}", HttpDate::from(now));
+            *written = second;
+        }
+        *date
+    })
+}
+
+/// The length of a date in the preferred form.
+const DATE_BYTES: usize = 29;
+
+fn unwritten(error: io::Error) -> Box<Error> {
+    let kind = if error.kind() == io::ErrorKind::TimedOut { ErrorType::WriteTimedout } else { ErrorType::WriteError };
+    Error::because(kind, "an answer could not be written", error).into_down()
+}
+
+impl Downstream for Exchange<'_> {
+    fn request(&self) -> &Parts {
+        &self.request
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        Some(self.stream.peer())
+    }
+
+    fn identity(&self) -> Option<&Identity> {
+        Some(self.stream.identity())
+    }
+
+    fn has_body(&mut self) -> bool {
+        false
+    }
+
+    fn is_read(&mut self) -> bool {
+        true
+    }
+
+    fn close_after(&mut self) {
+        self.persists = false;
+    }
+
+    fn set_read_timeout(&mut self, _: Duration) {}
+
+    async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+
+    async fn go_on(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn left(&mut self) -> Box<Error> {
+        match self.stream.until_left().await {
+            Ok(()) => client_left(),
+            Err(error) => Error::because(ErrorType::ReadError, "the connection broke", error).into_down(),
+        }
+    }
+
+    async fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> Result<()> {
+        // It leaves with what follows it, or when the client is listened to.
+        self.put_head(head, added);
+        Ok(())
+    }
+
+    async fn write_body(&mut self, data: Bytes) -> Result<()> {
+        if data.is_empty() || self.framing == Framing::None {
+            return Ok(());
+        }
+        self.count(data.len())?;
+        let out = self.stream.pending();
+        let mut tail: &[u8] = b"";
+        if self.framing == Framing::Chunked {
+            // Writing to memory cannot fail.
+            let _ = write!(out, "{:X}\r\n", data.len());
+            tail = b"\r\n";
+        }
+        if data.len() < SMALL_BYTES && out.len() < SMALL_BYTES {
+            out.extend_from_slice(&data);
+            out.extend_from_slice(tail);
+            return Ok(());
+        }
+        self.stream.write_behind(&data, tail).await.map_err(unwritten)
+    }
+
+    async fn finish(&mut self, last: Bytes) -> Result<()> {
+        self.write_body(last).await?;
+        match self.framing {
+            Framing::Chunked => self.stream.pending().extend_from_slice(b"0\r\n\r\n"),
+            Framing::Length(left) if left > 0 => {
+                return Err(Error::explain(ErrorType::WriteError, "a shorter body than was told").into_in());
+            }
+            _ => {}
+        }
+        self.stream.flush().await.map_err(unwritten)?;
+        self.ended = true;
+        Ok(())
+    }
+
+    async fn shut_down(&mut self) {
+        self.persists = false;
+    }
+
+    fn written(&self) -> Option<StatusCode> {
+        self.status
+    }
+
+    fn body_bytes(&self) -> usize {
+        self.sent
+    }
+}
