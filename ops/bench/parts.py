@@ -70,6 +70,14 @@ def original(field, options):
     return [Target("proxied, CPU of the original's kind to ours", times, 20, at_least=True)]
 
 
+def sockets(field, options):
+    """our gateway alone, every request forwarded by TCP or by a Unix socket"""
+    with field.ours() as tcp, field.ours(UPSTREAM_API=f"unix:{field.origin_socket}") as unix:
+        tcp.name, unix.name = "TCP", "Unix socket"
+        compared(field, options, [tcp, unix], False, by_wrk(field), tcp.name)
+    return []
+
+
 def idle_memory(field, options):
     """resident memory of a TLS connection that waits after one request"""
     count = 500 if options.quick else 2000
@@ -130,6 +138,7 @@ PARTS = {
     "h2-cached": h2_cached,
     "handshake": handshake,
     "original": original,
+    "sockets": sockets,
     "idle-memory": idle_memory,
     "connections": connections_in_use,
     "tokens": tokens_in_use,
@@ -142,10 +151,15 @@ PARTS = {
 
 
 def throughput(field, options, names, cache, measured, to=HAPROXY, latency=True):
-    """The rounds of these servers, printed."""
+    """The rounds of the servers of these names, printed."""
     with field.servers(names, cache) as servers:
-        honest.check(field, servers, cache)
-        rounds = interleaved(servers, options.rounds, lambda server: measured(server, options.seconds))
+        return compared(field, options, servers, cache, measured, to, latency)
+
+
+def compared(field, options, servers, cache, measured, to, latency=True):
+    """The rounds of these servers, printed."""
+    honest.check(field, servers, cache)
+    rounds = interleaved(servers, options.rounds, lambda server: measured(server, options.seconds))
     say(f"{options.rounds} rounds of {options.seconds} s: the median (least..greatest)\n")
     costs(rounds, to, latency)
     return rounds

@@ -162,6 +162,7 @@ class Field:
     def start_origin(self, stack):
         (self.folder / "day.json").write_bytes(self.body)
         file, port = self.configuration("origin.conf", "origin", [])
+        self.origin_socket = file.parent / "socket"
         return self.started(stack, "origin", port, nginx(file))
 
     def asked(self):
