@@ -1,9 +1,10 @@
 //! What the backend is told of a client, and what a client is told of the backend: the
 //! rules stand here once, for whatever carries the request.
 
-use std::io::Write as _;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, GetAll, HOST, HeaderName, HeaderValue, SERVER, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -29,7 +30,7 @@ pub struct Facts<'a> {
 
 /// Speaks of one connection and ends with it (RFC 9110, section 7.6.1); a tunnel, that is another
 /// protocol, would bypass every stage (section 7.8). What follows the head is framed anew.
-const HOP_BY_HOP: [HeaderName; 7] = [
+static HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     TE,
     TRAILER,
@@ -121,8 +122,9 @@ pub fn is_passed_on(name: &HeaderName) -> bool {
 /// A value that cannot stand in a header, or a target that is no URI.
 pub fn for_upstream(method: &Method, headers: &HeaderMap, facts: &Facts<'_>) -> http::Result<Parts> {
     let (mut parts, ()) = http::Request::new(()).into_parts();
+    let mut texts = Texts::with_room_for(facts);
     parts.method = method.clone();
-    parts.uri = facts.target.parse::<Uri>()?;
+    parts.uri = Uri::from_maybe_shared(texts.copy(facts.target))?;
     parts.version = Version::HTTP_11;
     // What is said below, and the backend's own name.
     parts.headers.reserve(headers.len() + 6);
@@ -136,13 +138,13 @@ pub fn for_upstream(method: &Method, headers: &HeaderMap, facts: &Facts<'_>) -> 
         parts.headers.insert(COOKIE, cookie);
     }
     if let Some(client) = facts.client {
-        parts.headers.insert(X_FORWARDED_FOR, text_of(client)?);
+        parts.headers.insert(X_FORWARDED_FOR, HeaderValue::from_maybe_shared(texts.address(client))?);
     }
     parts.headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
-    parts.headers.insert(X_FORWARDED_HOST, HeaderValue::from_str(facts.host)?);
-    parts.headers.insert(X_REQUEST_ID, HeaderValue::from_str(facts.request_id)?);
+    parts.headers.insert(X_FORWARDED_HOST, HeaderValue::from_maybe_shared(texts.copy(facts.host))?);
+    parts.headers.insert(X_REQUEST_ID, HeaderValue::from_maybe_shared(texts.copy(facts.request_id))?);
     if let Some(identity) = facts.identity {
-        parts.headers.insert(X_AUTH_IDENTITY, HeaderValue::try_from(percent_encode(identity))?);
+        parts.headers.insert(X_AUTH_IDENTITY, HeaderValue::from_maybe_shared(texts.percent_encoded(identity))?);
     }
     Ok(parts)
 }
@@ -153,15 +155,40 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_AUTH_IDENTITY: HeaderName = HeaderName::from_static("x-auth-identity");
 
-/// The text of an address, which is 39 bytes long at most (an IPv6 address that has an IPv4 one
-/// in it is shorter).
-fn text_of(address: IpAddr) -> http::Result<HeaderValue> {
-    let mut text = [0; 39];
-    let mut rest = &mut text[..];
-    // An address that had no room would be cut, and none is that long.
-    let _ = write!(rest, "{address}");
-    let unwritten = rest.len();
-    Ok(HeaderValue::from_bytes(text.get(..text.len() - unwritten).unwrap_or_default())?)
+/// Copies of texts in one piece of memory, of which a copy costs next to nothing.
+struct Texts(BytesMut);
+
+impl Texts {
+    fn with_room_for(facts: &Facts<'_>) -> Self {
+        /// The longest that an address has.
+        const ADDRESS_BYTES: usize = 39;
+        let identity = facts.identity.map(str::len).unwrap_or_default();
+        let texts = facts.target.len() + facts.host.len() + facts.request_id.len() + identity;
+        Self(BytesMut::with_capacity(texts + ADDRESS_BYTES))
+    }
+
+    fn copy(&mut self, text: &str) -> Bytes {
+        self.0.extend_from_slice(text.as_bytes());
+        self.0.split().freeze()
+    }
+
+    fn address(&mut self, address: IpAddr) -> Bytes {
+        // Nothing but a lack of memory could stop it.
+        let _ = write!(self.0, "{address}");
+        self.0.split().freeze()
+    }
+
+    /// RFC 3986, section 2.1: everything but the unreserved characters is escaped.
+    fn percent_encoded(&mut self, text: &str) -> Bytes {
+        for byte in text.bytes() {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+                self.0.put_u8(byte);
+            } else {
+                let _ = write!(self.0, "%{byte:02X}");
+            }
+        }
+        self.0.split().freeze()
+    }
 }
 
 /// The cookies as one field, where HTTP/2 brought them as several, as it may and HTTP/1.1 may not
@@ -230,20 +257,6 @@ fn length(parts: &http::response::Parts) -> Option<u64> {
     });
     let first = lengths.next()?.filter(|_| !has_none)?;
     lengths.all(|other| other == Some(first)).then_some(first)
-}
-
-/// RFC 3986, section 2.1: everything but the unreserved characters is escaped.
-fn percent_encode(text: &str) -> String {
-    use std::fmt::Write as _;
-    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-        encoded
-    })
 }
 
 #[cfg(test)]
@@ -330,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_address_is_told_whole() {
+    fn an_address_is_told_as_it_is_written() {
         for address in ["255.255.255.255", "fe80:1111:2222:3333:4444:5555:6666:7777", "::ffff:255.255.255.255", "::"] {
             let told = Facts { client: Some(address.parse().unwrap()), ..facts() };
             let parts = for_upstream(&Method::GET, &HeaderMap::new(), &told).unwrap();
@@ -347,8 +360,9 @@ mod tests {
 
     #[test]
     fn an_identity_cannot_break_out_of_its_header() {
-        assert_eq!(percent_encode("user-01._~"), "user-01._~");
-        assert_eq!(percent_encode("a b\r\n%é"), "a%20b%0D%0A%25%C3%A9");
+        let percent_encoded = |text| Texts::with_room_for(&facts()).percent_encoded(text);
+        assert_eq!(percent_encoded("user-01._~"), "user-01._~");
+        assert_eq!(percent_encoded("a b\r\n%é"), "a%20b%0D%0A%25%C3%A9");
     }
 
     #[test]

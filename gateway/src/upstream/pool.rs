@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::{AbortHandle, coop};
@@ -38,12 +38,14 @@ struct Shelf {
     unused: Vec<Unused>,
     /// How many wait for a connection. While any do, nobody else takes one.
     waiting: usize,
+    sweeps: u64,
 }
 
 #[derive(Debug)]
 struct Unused {
     connection: Box<Connection>,
-    since: Instant,
+    /// The sweeps there had been when it was put back: to read a clock for each request costs more.
+    since: u64,
 }
 
 /// A connection in use. Dropped, it is closed.
@@ -84,17 +86,11 @@ impl Pool {
     fn take(&self) -> Result<Box<Connection>, Place<'_>> {
         let mut shelf = self.shelf();
         let newest = if shelf.waiting == 0 { shelf.unused.pop() } else { None };
-        match newest {
-            Some(newest) if newest.since.elapsed() < self.upstream.settings.idle_timeout => Ok(newest.connection),
-            expired => {
-                // Those below are older still.
-                let all = expired.is_some().then(|| std::mem::take(&mut shelf.unused));
-                shelf.waiting += 1;
-                drop(shelf);
-                drop((expired, all));
-                Err(Place(self))
-            }
-        }
+        newest.map(|unused| unused.connection).ok_or_else(|| {
+            shelf.waiting += 1;
+            drop(shelf);
+            Place(self)
+        })
     }
 
     async fn wait(self: &Arc<Self>, place: Place<'_>) -> io::Result<Box<Connection>> {
@@ -106,9 +102,9 @@ impl Pool {
         });
         let connection = connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         self.sweeper.get_or_init(|| {
-            let every = self.upstream.settings.idle_timeout.clamp(Duration::from_millis(1), SWEEP);
+            let sweeping = sweep(Arc::downgrade(self), self.upstream.settings.idle_timeout);
             // It polls as many connections as there are, and only those.
-            tokio::spawn(coop::unconstrained(sweep(Arc::downgrade(self), every))).abort_handle()
+            tokio::spawn(coop::unconstrained(sweeping)).abort_handle()
         });
         Ok(connection)
     }
@@ -120,7 +116,8 @@ impl Pool {
             drop(connection);
             return;
         }
-        shelf.unused.push(Unused { connection, since: Instant::now() });
+        let since = shelf.sweeps;
+        shelf.unused.push(Unused { connection, since });
         let is_awaited = shelf.waiting > 0;
         drop(shelf);
         if is_awaited {
@@ -128,16 +125,14 @@ impl Pool {
         }
     }
 
-    /// Closes what has been unused for too long, and what the backend has closed. It is polled
-    /// for that, so whatever becomes of it wakes the sweeper from then on, and no longer the task
-    /// of a request that has ended.
-    fn sweep(&self, cx: &mut Context<'_>) {
-        let idle_timeout = self.upstream.settings.idle_timeout;
-        let now = Instant::now();
+    /// Closes what has been unused for more than `most` sweeps, and what the backend has closed. It
+    /// is polled for that, so whatever becomes of it wakes the sweeper from then on, and no longer
+    /// the task of a request that has ended.
+    fn sweep(&self, is_due: bool, most: u64, cx: &mut Context<'_>) {
         let mut shelf = self.shelf();
-        let is_over = |unused: &mut Unused| {
-            now.saturating_duration_since(unused.since) >= idle_timeout || unused.connection.poll(cx).is_ready()
-        };
+        shelf.sweeps += u64::from(is_due);
+        let sweeps = shelf.sweeps;
+        let is_over = |unused: &mut Unused| sweeps - unused.since > most || unused.connection.poll(cx).is_ready();
         let over: Vec<_> = shelf.unused.extract_if(.., is_over).collect();
         drop(shelf);
         drop(over);
@@ -156,14 +151,20 @@ impl Drop for Pool {
     }
 }
 
-/// Sweeps now and then, and whenever a connection that it saw unused is closed.
-async fn sweep(pool: Weak<Pool>, every: Duration) {
-    let mut ticks = interval(every);
+/// Sweeps as often as `idle_timeout` asks for, and whenever a connection that it saw unused is
+/// closed.
+async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
+    let most = idle_timeout.as_nanos().div_ceil(SWEEP.as_nanos()).clamp(1, u32::MAX.into());
+    let most = u32::try_from(most).unwrap_or(u32::MAX);
+    let mut ticks = interval((idle_timeout / most).max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     std::future::poll_fn(|cx| {
-        while ticks.poll_tick(cx).is_ready() {}
+        let mut is_due = false;
+        while ticks.poll_tick(cx).is_ready() {
+            is_due = true;
+        }
         let Some(pool) = pool.upgrade() else { return Poll::Ready(()) };
-        pool.sweep(cx);
+        pool.sweep(is_due, most.into(), cx);
         Poll::Pending
     })
     .await;
