@@ -10,6 +10,7 @@ use pingora::http::ResponseHeader;
 
 use super::forward::{Client, Deadlines, failed};
 use super::{Context, Flow};
+use crate::authenticate::Principal;
 use crate::cache::policy::{Verdict, passes_by};
 use crate::cache::{self, Cache, Entry, Found, Key, Outcome, Source};
 use crate::listener::{Downstream, Head};
@@ -64,7 +65,7 @@ impl Flow {
 
     fn look(&self, cache: &Cache, headers: &HeaderMap, ctx: &Context, matched: &Matched) -> Found {
         let route = &matched.route;
-        let identity = ctx.principal.as_ref().map(|principal| &*principal.identity).filter(|_| !route.shared);
+        let identity = ctx.principal.as_ref().map(Principal::identity).filter(|_| !route.shared);
         let parts = cache::Parts { host: &ctx.authority, target: &matched.target, identity };
         let key = Key::new(parts, route.vary.iter().map(|name| headers.get_all(name)));
         cache.find(&key, &matched.target, &route.vary, || {

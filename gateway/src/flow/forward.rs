@@ -83,7 +83,7 @@ impl Flow {
             client: Some(client),
             host: &ctx.authority,
             request_id: &ctx.request_id,
-            identity: Some(&principal.identity),
+            identity: Some(principal.identity()),
             target: &matched.target,
         };
         let mut parts = upstream::for_upstream(&request.method, &request.headers, &facts)

@@ -119,7 +119,7 @@ impl Flow {
         {
             return self.not_let_in(ctx, &refusal);
         }
-        let within = self.take(self.limits.identity.as_ref(), &principal.identity, ctx.started);
+        let within = self.take(self.limits.identity.as_ref(), &principal.identity(), ctx.started);
         ctx.principal = Some(principal.clone());
         if let Err(exceeded) = within {
             return self.limited(ctx, limit::IDENTITY, Answer::limited(limit::IDENTITY, exceeded, false));

@@ -7,6 +7,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::{Context, request_id};
 use super::{Flow, Passage};
+use crate::authenticate::Principal;
 use crate::listener::Downstream;
 use crate::record::{Access, method_label};
 use crate::respond::{self, Answer};
@@ -99,7 +100,7 @@ impl Flow {
             status,
             upstream,
             total,
-            identity: ctx.principal.as_ref().map(|principal| &*principal.identity),
+            identity: ctx.principal.as_ref().map(Principal::identity),
             bytes: downstream.body_bytes(),
             cache: ctx.cache,
             reason: ctx.reason,

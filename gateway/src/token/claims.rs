@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::json::Object;
-use super::{Digest, Refused, STATIC_PREFIX, Settings};
+use super::{Presented, Refused, STATIC_PREFIX, Settings};
 
 /// The integers that JSON carries exactly between implementations (RFC 8259, section 6).
 const EXACT: i64 = 1 << 53;
@@ -43,7 +43,7 @@ impl fmt::Display for Claim {
     }
 }
 
-/// What a good token says. A clone is cheap.
+/// What a good token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// Who it was issued to: not empty.
@@ -79,10 +79,10 @@ impl Verified {
     }
 }
 
-/// Checks what the `claims` of the token of `digest` say at `now`.
+/// Checks what the `claims` of `token` say at `now`.
 pub(super) fn check_claims(
     claims: &Object,
-    digest: Digest,
+    token: &Presented<'_>,
     now: i64,
     settings: &Settings,
 ) -> Result<Verified, Refused> {
@@ -117,17 +117,17 @@ pub(super) fn check_claims(
         issued_at,
         not_before: not_before.max(issued_at) - leeway,
         expires_at,
-        id: id(claims, digest),
+        id: id(claims, token),
     })
 }
 
 /// [`Verified::id`].
-fn id(claims: &Object, digest: Digest) -> Arc<str> {
+fn id(claims: &Object, token: &Presented<'_>) -> Arc<str> {
     let jti = claims.get("jti").and_then(Value::as_str);
     let is_printable = |jti: &&str| jti.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     match jti.filter(|jti| (1..=MAX_JTI_BYTES).contains(&jti.len())).filter(is_printable) {
         Some(jti) => format!("jti:{jti}").into(),
-        None => format!("sha256:{digest}").into(),
+        None => format!("sha256:{}", token.digest()).into(),
     }
 }
 

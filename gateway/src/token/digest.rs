@@ -24,11 +24,6 @@ impl Digest {
         }
         Self(out)
     }
-
-    /// Eight of its bytes as a number: as evenly spread as the digest itself.
-    pub(super) fn low(&self) -> u64 {
-        self.0.iter().take(8).fold(0, |low, byte| low << 8 | u64::from(*byte))
-    }
 }
 
 impl PartialEq for Digest {

@@ -1,6 +1,7 @@
 //! The keys in force together: the first signs, all verify.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -109,17 +110,18 @@ impl Keys {
     ///
     /// # Errors
     /// The first check that fails.
-    pub fn verify(&self, token: &Presented<'_>, now: i64) -> Result<Verified, Refused> {
+    pub fn verify(&self, token: &Presented<'_>, now: i64) -> Result<Arc<Verified>, Refused> {
         // What was verified once needs no more than to be still in time, by a key still in
         // force. Where it is not, the whole way tells the reason.
-        if let Some((verified, key)) = self.seen.get(&token.digest)
+        if let Some((verified, key)) = self.seen.get(token)
             && verified.is_in_time(now)
             && self.keys.get(key).is_some_and(|key| key.is_in_force(now))
         {
             return Ok(verified);
         }
         let (verified, key) = self.verify_anew(token, now)?;
-        self.seen.insert(token, &verified, key);
+        let verified = Arc::new(verified);
+        self.seen.insert(token, Arc::clone(&verified), key);
         Ok(verified)
     }
 
@@ -135,7 +137,7 @@ impl Keys {
         }
         let key = self.signer(&header, signed, &signature, now)?;
         let payload = json::object(&payload).map_err(Refused::PayloadJson)?;
-        let verified = check_claims(&payload, token.digest, now, &self.settings)?;
+        let verified = check_claims(&payload, token, now, &self.settings)?;
         Ok((verified, key))
     }
 
@@ -201,7 +203,7 @@ mod tests {
         Keys::new(keys, SETTINGS).unwrap()
     }
 
-    fn verify(keys: &Keys, token: &str, now: i64) -> Result<Verified, Refused> {
+    fn verify(keys: &Keys, token: &str, now: i64) -> Result<Arc<Verified>, Refused> {
         keys.verify(&Presented::new(token.as_bytes()).unwrap(), now)
     }
 

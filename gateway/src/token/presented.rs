@@ -5,11 +5,10 @@ use super::{Digest, Refused};
 /// The longest token that is looked at, in bytes. A longer one is refused before any cryptography.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// A token that is short enough to be looked at, with the SHA-256 by which it is looked up.
+/// A token that is short enough to be looked at.
 #[derive(Clone, Copy)]
 pub struct Presented<'a> {
     pub(super) bytes: &'a [u8],
-    pub(super) digest: Digest,
 }
 
 impl<'a> Presented<'a> {
@@ -21,6 +20,11 @@ impl<'a> Presented<'a> {
         if bytes.len() > MAX_TOKEN_BYTES {
             return Err(Refused::TooLong);
         }
-        Ok(Self { bytes, digest: Digest::of(bytes) })
+        Ok(Self { bytes })
+    }
+
+    /// Its SHA-256, made anew each time: a token that was seen before is found without it.
+    pub(super) fn digest(&self) -> Digest {
+        Digest::of(self.bytes)
     }
 }

@@ -122,7 +122,11 @@ impl StaticTokens {
     /// What `token` is, expired or not. It is compared to every one, and in constant time, so that
     /// the time tells nothing of which are there.
     pub fn find(&self, token: &Presented<'_>) -> Option<&Arc<StaticToken>> {
-        self.0.iter().fold(None, |found, known| if known.sha256 == token.digest { Some(known) } else { found })
+        if self.0.is_empty() {
+            return None;
+        }
+        let digest = token.digest();
+        self.0.iter().fold(None, |found, known| if known.sha256 == digest { Some(known) } else { found })
     }
 
     /// All of them.

@@ -1,5 +1,7 @@
 //! Every row of the contract's token table, against hand-made tokens.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use base64::Engine as _;
@@ -21,7 +23,7 @@ fn with_settings(settings: Settings) -> Keys {
     Keys::new(vec![Key::unnamed(SECRET).unwrap()], settings).unwrap()
 }
 
-fn verify_at(keys: &Keys, token: &str, now: i64) -> Result<Verified, Refused> {
+fn verify_at(keys: &Keys, token: &str, now: i64) -> Result<Arc<Verified>, Refused> {
     keys.verify(&Presented::new(token.as_bytes())?, now)
 }
 
@@ -43,17 +45,17 @@ fn claims() -> serde_json::Value {
     json!({"exp": NOW + 300, "iat": NOW, "nbf": NOW, "identity": "user01"})
 }
 
-fn verify(token: &str) -> Result<Verified, Refused> {
+fn verify(token: &str) -> Result<Arc<Verified>, Refused> {
     verify_at(&keys(), token, NOW)
 }
 
-fn with(name: &str, value: serde_json::Value) -> Result<Verified, Refused> {
+fn with(name: &str, value: serde_json::Value) -> Result<Arc<Verified>, Refused> {
     let mut claims = claims();
     claims[name] = value;
     verify(&sign(HEADER, &claims.to_string()))
 }
 
-fn without(name: &str) -> Result<Verified, Refused> {
+fn without(name: &str) -> Result<Arc<Verified>, Refused> {
     let mut claims = claims();
     claims.as_object_mut().unwrap().remove(name);
     verify(&sign(HEADER, &claims.to_string()))
@@ -77,7 +79,7 @@ fn a_token_without_jti_as_the_original_makes_them_verifies() {
 
 #[test]
 fn a_token_is_known_by_its_jti_or_else_by_its_digest() {
-    let id = |jti: serde_json::Value| with("jti", jti).unwrap().id;
+    let id = |jti: serde_json::Value| with("jti", jti).unwrap().id.clone();
     assert_eq!(&*id(json!("0123")), "jti:0123");
     assert_eq!(*id(json!("~ ".repeat(64))), *format!("jti:{}", "~ ".repeat(64)));
     for odd in [json!(""), json!("a".repeat(129)), json!("é"), json!("a\nb"), json!(1), json!(["a"]), json!(null)] {
