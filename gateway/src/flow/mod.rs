@@ -82,13 +82,13 @@ impl Flow {
             Ok(target) => target,
             Err(refusal) => return ctx.refuse("framing", refusal.into()),
         };
-        let Ok(path) = CanonicalPath::parse(&target.path) else {
+        let Ok(path) = CanonicalPath::parse(target.path()) else {
             return ctx.refuse("framing", framing::Refusal::Malformed("the path is not canonical").into());
         };
         if let Err(refusal) = framing::check_sizes(head(downstream.request()), &self.settings.sizes) {
             return ctx.refuse("size", refusal.into());
         }
-        if !self.is_our_host(downstream, &target.host) {
+        if !self.is_our_host(downstream, &target.host()) {
             return ctx.refuse("host", Answer::misdirected());
         }
         let path = self.routes.strip(path);
@@ -129,7 +129,7 @@ impl Flow {
             return Passage::Answered(self.log_out(downstream, ctx, revocation, target.body).await);
         }
         let may_use = |route: &Route| principal.may_use(&route.name);
-        let matched = self.routes.find(may_use, &request.method, &path, target.query.as_deref());
+        let matched = self.routes.find(may_use, &request.method, &path, target.query());
         let matched = match matched {
             Ok(matched) => matched,
             Err(no_match) => return ctx.refuse("route", no_match.into()),

@@ -1,11 +1,10 @@
 //! The head of an HTTP/1 request as it came, before any parser has mended it
 //! (RFC 9112, sections 2 to 6).
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
 use http::{Method, Uri, Version};
 use memchr::{memchr, memchr_iter};
 
-use super::{Body, Decisive, Refusal, Settings, TWIN, is_twin, meaning};
+use super::{Body, Decisive, Form, Refusal, Settings, TWIN, is_twin, meaning};
 
 /// What a request line holds besides its target, generously: a method, a version, CRLF.
 const LINE_BYTES: usize = 64;
@@ -51,22 +50,27 @@ pub fn check_head(raw: &[u8], settings: &Settings) -> Result<Body, Refusal> {
         if is_twin(name) {
             return Err(TWIN);
         }
-        let is = |decisive: HeaderName| name.eq_ignore_ascii_case(decisive.as_str().as_bytes());
-        if is(HOST) {
+        if name.eq_ignore_ascii_case(b"host") {
             fields.hosts.push(value);
-        } else if is(CONTENT_LENGTH) {
+        } else if name.eq_ignore_ascii_case(b"content-length") {
             fields.lengths.push(value);
-        } else if is(TRANSFER_ENCODING) {
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             fields.encodings.push(value);
         }
     }
     let too_long = target.len() > settings.max_target_bytes;
-    let uri = match Uri::try_from(target) {
-        Ok(uri) => uri,
-        Err(_) if too_long => return Err(Refusal::TargetTooLong),
-        Err(_) => return Err(Refusal::Malformed("an odd target")),
+    let uri;
+    let form = if is_plain_origin(target) {
+        Form::ORIGIN
+    } else {
+        uri = match Uri::try_from(target) {
+            Ok(uri) => uri,
+            Err(_) if too_long => return Err(Refusal::TargetTooLong),
+            Err(_) => return Err(Refusal::Malformed("an odd target")),
+        };
+        Form::of(&uri)
     };
-    let (_, body) = meaning(&method, &uri, version, fields)?;
+    let (_, body) = meaning(&method, form, version, fields)?;
     if too_long {
         return Err(Refusal::TargetTooLong);
     }
@@ -114,12 +118,12 @@ pub(super) fn read_field(field: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     if matches!(field.first(), Some(b' ' | b'\t')) {
         return Err(Refusal::Malformed("a folded line"));
     }
-    let colon = memchr(b':', field).ok_or(Refusal::Malformed("a line without a colon"))?;
-    let (name, value) = field.split_at(colon);
-    let value = trim(value.strip_prefix(b":").unwrap_or(value));
-    if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
-        return Err(Refusal::Malformed("an odd field name"));
-    }
+    let end = field.iter().position(|&byte| !is(byte, TOKEN)).unwrap_or(field.len());
+    let (name, rest) = field.split_at_checked(end).unwrap_or((field, &[]));
+    let value = match rest {
+        [b':', value @ ..] if !name.is_empty() => trim(value),
+        _ => return Err(Refusal::Malformed("an odd field name, or a line without a colon")),
+    };
     // Controls, a bare CR and NUL among them, may not stand in a value (RFC 9110, section 5.5).
     // Asked of each byte, whatever the one before was: so many are looked at together.
     if value.iter().fold(false, |odd, &byte| odd | (byte.is_ascii_control() && byte != b'\t')) {
@@ -137,10 +141,38 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// RFC 9110, section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+/// What may stand in a field's name (RFC 9110, section 5.6.2).
+const TOKEN: u8 = 1;
+
+/// What may stand in a path and in a query alike (RFC 3986, sections 3.3 and 3.4), whoever reads
+/// them.
+const PLAIN: u8 = 2;
+
+/// What each byte may be.
+#[expect(clippy::indexing_slicing, reason = "each byte has a place, and this is made by the compiler")]
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut rest: &[u8] = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    while let [byte, others @ ..] = rest {
+        classes[*byte as usize] |= TOKEN;
+        rest = others;
+    }
+    let mut rest: &[u8] = b"/?%-._~!$&'()*+,;=:@0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    while let [byte, others @ ..] = rest {
+        classes[*byte as usize] |= PLAIN;
+        rest = others;
+    }
+    classes
+};
+
+fn is(byte: u8, class: u8) -> bool {
+    CLASSES.get(usize::from(byte)).is_some_and(|classes| classes & class != 0)
+}
+
+/// Whether a target is a path of plain characters, perhaps with a query, which needs no parser to
+/// have one meaning. What is longer than any parser takes is left to that.
+fn is_plain_origin(target: &[u8]) -> bool {
+    target.first() == Some(&b'/') && target.len() < 32 * 1024 && target.iter().all(|&byte| is(byte, PLAIN))
 }
 
 #[cfg(test)]
@@ -198,6 +230,30 @@ mod tests {
             "GET https://a/b HTTP/1.1\r\n\r\n",
         ] {
             assert!(matches!(check(raw), Err(Refusal::Malformed(_))), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_plain_is_a_path_and_a_query_to_the_parser_too() {
+        for byte in (0..=u8::MAX).filter(|&byte| is(byte, PLAIN)) {
+            for target in [&[b'/', byte][..], &[b'/', byte, byte, b'a'], &[b'/', b'?', byte, b'a']] {
+                assert!(is_plain_origin(target));
+                let uri = Uri::try_from(target).unwrap();
+                let form = Form::of(&uri);
+                assert!(form.has_path && form.is_https && form.authority.is_none(), "{uri}");
+                assert_eq!(uri.path_and_query().unwrap().as_str().as_bytes(), target);
+            }
+        }
+        for odd in [&b""[..], b"*", b"a", b"https://a/", b"?a", b"/#", b"/\"", b"/<", b"/\x7f", b"/\xff"] {
+            assert!(!is_plain_origin(odd));
+        }
+    }
+
+    #[test]
+    fn a_name_has_the_characters_of_a_token_alone() {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        for byte in 0..=u8::MAX {
+            assert_eq!(is(byte, TOKEN), allowed(byte), "{byte}");
         }
     }
 

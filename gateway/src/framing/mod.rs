@@ -8,11 +8,12 @@
 mod head;
 mod parse;
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
-use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, Method, Uri, Version};
 
 pub use head::{check_head, end_of_head, max_head_bytes, overflow};
 pub use parse::parse_head;
@@ -37,16 +38,36 @@ impl Default for Settings {
 /// What a request asks for, once it is known to have one meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The host it names, without the port, in lower case; brackets around IPv6.
-    pub host: String,
     /// The host as it was sent, port included.
     pub authority: String,
-    /// The path, as sent.
-    pub path: String,
-    /// The query, as sent.
-    pub query: Option<String>,
     /// What follows the head.
     pub body: Body,
+    /// How much of `authority` is the host, in bytes.
+    host_bytes: usize,
+    /// Shares the memory of the request.
+    path_and_query: PathAndQuery,
+}
+
+impl Target {
+    /// The host it names, without the port, in lower case; brackets around IPv6.
+    pub fn host(&self) -> Cow<'_, str> {
+        let host = self.authority.get(..self.host_bytes).unwrap_or_default();
+        if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(host.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(host)
+        }
+    }
+
+    /// The path, as sent.
+    pub fn path(&self) -> &str {
+        self.path_and_query.path()
+    }
+
+    /// The query, as sent.
+    pub fn query(&self) -> Option<&str> {
+        self.path_and_query.query()
+    }
 }
 
 /// What follows the head of a request (RFC 9112, section 6).
@@ -92,20 +113,45 @@ pub struct Head<'a> {
 /// # Errors
 /// [`Refusal::Malformed`] with the first reason found.
 pub fn inspect(head: Head<'_>) -> Result<Target, Refusal> {
-    if head.headers.keys().any(|name| is_twin(name.as_str().as_bytes())) {
-        return Err(TWIN);
+    let mut fields = Decisive::default();
+    for (name, value) in head.headers {
+        if is_twin(name.as_str().as_bytes()) {
+            return Err(TWIN);
+        }
+        if *name == HOST {
+            fields.hosts.push(value.as_bytes());
+        } else if *name == CONTENT_LENGTH {
+            fields.lengths.push(value.as_bytes());
+        } else if *name == TRANSFER_ENCODING {
+            fields.encodings.push(value.as_bytes());
+        }
     }
-    let values = |name: HeaderName| head.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-    let fields =
-        Decisive { hosts: values(HOST), lengths: values(CONTENT_LENGTH), encodings: values(TRANSFER_ENCODING) };
-    let (authority, body) = meaning(head.method, head.uri, head.version, fields)?;
-    Ok(Target {
-        host: authority.host().to_ascii_lowercase(),
-        authority: authority.as_str().to_owned(),
-        path: head.uri.path().to_owned(),
-        query: head.uri.query().map(str::to_owned),
-        body,
-    })
+    let (authority, body) = meaning(head.method, Form::of(head.uri), head.version, fields)?;
+    let path_and_query = head.uri.path_and_query().ok_or(NO_PATH)?.clone();
+    Ok(Target { authority: authority.whole.to_owned(), body, host_bytes: authority.host.len(), path_and_query })
+}
+
+/// What a target says besides its path and query.
+#[derive(Clone, Copy)]
+struct Form<'a> {
+    has_path: bool,
+    /// Whether it names no other scheme than `https`.
+    is_https: bool,
+    authority: Option<&'a str>,
+}
+
+impl<'a> Form<'a> {
+    /// A path with or without a query (RFC 9112, section 3.2.1), as nearly every target is.
+    const ORIGIN: Self = Self { has_path: true, is_https: true, authority: None };
+
+    fn of(uri: &'a Uri) -> Self {
+        Self {
+            // The asterisk form (section 3.2.4) speaks of the server, which has nothing to tell.
+            has_path: uri.path().starts_with('/'),
+            is_https: uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTPS),
+            authority: uri.authority().map(|authority| authority.as_str()),
+        }
+    }
 }
 
 /// The fields that decide where a request goes and where it ends.
@@ -131,32 +177,29 @@ impl<'a> Values<'a> {
     }
 }
 
-impl<'a> FromIterator<&'a [u8]> for Values<'a> {
-    fn from_iter<I: IntoIterator<Item = &'a [u8]>>(values: I) -> Self {
-        let mut all = Self::None;
-        values.into_iter().for_each(|value| all.push(value));
-        all
-    }
-}
-
 /// The one host that a request names, and what follows its head.
-fn meaning(method: &Method, uri: &Uri, version: Version, fields: Decisive<'_>) -> Result<(Authority, Body), Refusal> {
+fn meaning<'a>(
+    method: &Method,
+    target: Form<'a>,
+    version: Version,
+    fields: Decisive<'a>,
+) -> Result<(Authority<'a>, Body), Refusal> {
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Malformed("a method that is never taken"));
     }
-    // The asterisk form (RFC 9112, section 3.2.4) speaks of the server, which has nothing to tell.
-    if !uri.path().starts_with('/') {
-        return Err(Refusal::Malformed("the target has no path"));
+    if !target.has_path {
+        return Err(NO_PATH);
     }
     // Every connection is one of TLS. HTTP/2 tells its scheme beside a host alone; without one it
     // would go unseen, and no client leaves the host out (RFC 9113, section 8.3.1).
-    if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTPS) {
+    if !target.is_https {
         return Err(Refusal::Malformed("another scheme than https"));
     }
-    if version == Version::HTTP_2 && uri.authority().is_none() {
+    if version == Version::HTTP_2 && target.authority.is_none() {
         return Err(Refusal::Malformed("no :authority"));
     }
-    Ok((authority(uri, version, fields.hosts)?, body(version, fields.lengths, fields.encodings)?))
+    let authority = authority(target.authority, version, fields.hosts)?;
+    Ok((authority, body(version, fields.lengths, fields.encodings)?))
 }
 
 /// Checks the sizes of a request that has one meaning.
@@ -176,6 +219,9 @@ pub fn check_sizes(head: Head<'_>, settings: &Settings) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What a target is refused as that names no path.
+const NO_PATH: Refusal = Refusal::Malformed("the target has no path");
+
 /// What an underscore twin is refused as.
 const TWIN: Refusal = Refusal::Malformed("an underscore twin of a field that the gateway answers for");
 
@@ -193,31 +239,45 @@ fn is_twin(name: &[u8]) -> bool {
     NAMES.contains(&spelled.as_slice()) || PREFIXES.iter().any(|prefix| spelled.starts_with(prefix))
 }
 
-/// The one host that the request names: `Host`, `:authority` or an absolute target, all alike.
-fn authority(uri: &Uri, version: Version, hosts: Values<'_>) -> Result<Authority, Refusal> {
+/// A host with or without a port (RFC 9110, section 4.2.2, without user information).
+#[derive(Clone, Copy)]
+struct Authority<'a> {
+    whole: &'a str,
+    host: &'a str,
+}
+
+impl<'a> Authority<'a> {
+    /// Reads one; `None` where it could be read in two ways, or says what no client needs to.
+    fn parse(whole: &'a str) -> Option<Self> {
+        // Only in brackets a host has colons, and behind them nothing but the port.
+        let brackets = whole.starts_with('[').then(|| whole.find(']')).flatten();
+        let end = brackets.map_or_else(|| whole.find(':'), |bracket| Some(bracket + 1));
+        let (host, rest) = whole.split_at_checked(end.unwrap_or(whole.len()))?;
+        let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+        let has_odd_port = !rest.is_empty() && !rest.strip_prefix(':').is_some_and(is_port);
+        (is_host(host) && !has_odd_port).then_some(Self { whole, host })
+    }
+}
+
+/// The one host that the request names: `Host`, `:authority` or an absolute `target`, all alike.
+fn authority<'a>(target: Option<&'a str>, version: Version, hosts: Values<'a>) -> Result<Authority<'a>, Refusal> {
+    const ODD: Refusal = Refusal::Malformed("an odd Host");
     let host = match hosts {
         Values::None => None,
-        Values::One(value) => Some(Authority::try_from(value).map_err(|_| Refusal::Malformed("an odd Host"))?),
+        Values::One(value) => Some(std::str::from_utf8(value).map_err(|_| ODD)?),
         Values::Several => return Err(Refusal::Malformed("two Host fields")),
     };
-    let authority = match (uri.authority(), host) {
+    let named = match (target, host) {
         // To the letter, as the parser behind the gate compares them.
-        (Some(target), Some(host)) if target.as_str() != host.as_str() => {
+        (Some(target), Some(host)) if target != host => {
             return Err(Refusal::Malformed("the target names another host than Host"));
         }
         // HTTP/1 has a Host beside an absolute target, too (RFC 9112, section 3.2).
         (_, None) if version != Version::HTTP_2 => return Err(Refusal::Malformed("no Host")),
-        (Some(target), _) => target.clone(),
-        (None, Some(host)) => host,
+        (Some(named), _) | (None, Some(named)) => named,
         (None, None) => return Err(Refusal::Malformed("no Host")),
     };
-    let host = authority.host();
-    let odd = authority.as_str().contains('@') || !is_host(host) || authority.as_str().ends_with(':');
-    let odd_port = authority.as_str().len() > host.len() && authority.port_u16().is_none();
-    if odd || odd_port {
-        return Err(Refusal::Malformed("an odd Host"));
-    }
-    Ok(authority)
+    Authority::parse(named).ok_or(ODD)
 }
 
 /// Whether `host` is a name as DNS has it, or an address: the other characters that RFC 3986 allows

@@ -1,3 +1,5 @@
+use http::HeaderName;
+
 use super::*;
 
 fn request(head: &str) -> Result<Target, Refusal> {
@@ -28,8 +30,18 @@ fn malformed(head: &str) -> bool {
 #[test]
 fn a_plain_request_has_one_meaning() {
     let target = request("GET /a/b?c=d HTTP/1.1\nHost: LocalHost:8443\n\n").unwrap();
-    assert_eq!((target.host.as_str(), target.authority.as_str()), ("localhost", "LocalHost:8443"));
-    assert_eq!((target.path.as_str(), target.query.as_deref(), target.body), ("/a/b", Some("c=d"), Body::None));
+    assert_eq!((&*target.host(), target.authority.as_str()), ("localhost", "LocalHost:8443"));
+    assert_eq!((target.path(), target.query(), target.body), ("/a/b", Some("c=d"), Body::None));
+}
+
+#[test]
+fn a_host_is_told_without_its_port() {
+    for (sent, host) in
+        [("a", "a"), ("A.b:1", "a.b"), ("[::1]", "[::1]"), ("[FE80::1]:8443", "[fe80::1]"), ("1.2.3.4:5", "1.2.3.4")]
+    {
+        let target = request(&format!("GET / HTTP/1.1\nHost: {sent}\n\n")).unwrap();
+        assert_eq!((&*target.host(), target.authority.as_str()), (host, sent));
+    }
 }
 
 #[test]
@@ -77,6 +89,12 @@ fn missing_repeated_or_odd_hosts() {
         "GET / HTTP/1.1\nHost: a@b\n\n",
         "GET / HTTP/1.1\nHost: a:x\n\n",
         "GET / HTTP/1.1\nHost: a:\n\n",
+        "GET / HTTP/1.1\nHost: a:+1\n\n",
+        "GET / HTTP/1.1\nHost: a:65536\n\n",
+        "GET / HTTP/1.1\nHost: a:1:2\n\n",
+        "GET / HTTP/1.1\nHost: [::1]1\n\n",
+        "GET / HTTP/1.1\nHost: [::1\n\n",
+        "GET / HTTP/1.1\nHost: ::1\n\n",
         "GET / HTTP/1.1\nHost: a/b\n\n",
         "GET / HTTP/1.1\nHost: a%62\n\n",
         "GET / HTTP/1.1\nHost: a;b\n\n",
