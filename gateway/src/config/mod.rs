@@ -320,7 +320,7 @@ fn read_routes(source: &mut Source) -> Option<Table> {
     let mut routes: Vec<Arc<Route>> = Vec::new();
     for (index, settings) in settings.into_iter().enumerate() {
         match settings.and_then(|settings| Route::try_from(&settings).map_err(|error| error.to_string())) {
-            Ok(route) if route::RESERVED_NAMES.contains(&route.name.as_str()) => {
+            Ok(route) if route::RESERVED_NAMES.contains(&&*route.name) => {
                 source.problem(&format!("route[{index}].name"), format!("{:?} is the gateway's own", route.name));
             }
             Ok(route) if routes.iter().any(|other| other.name == route.name) => {

@@ -116,7 +116,7 @@ fn read_static_token(source: &mut Source, mut entry: Entry, table: Option<&Table
     let names = entry.texts(source, "routes", "the names of the routes it may use, or [\"*\"] for every one");
     let expires = entry.moment(source, "expires");
     for name in names.iter().flatten().filter(|name| *name != EVERY_ROUTE) {
-        if table.is_some_and(|table| !table.iter().any(|route| route.name == *name)) {
+        if table.is_some_and(|table| !table.iter().any(|route| *route.name == **name)) {
             entry.problem(source, "routes", format!("{name:?} is no route"));
         }
     }

@@ -134,7 +134,7 @@ impl Flow {
             Ok(matched) => matched,
             Err(no_match) => return ctx.refuse("route", no_match.into()),
         };
-        ctx.route = Some(matched.route.name.as_str().into());
+        ctx.route = Some(Arc::clone(&matched.route.name));
         let takes_no_body = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
         if takes_no_body && has_body(downstream, target.body) {
             return ctx.refuse("body", Answer::unwanted_body());

@@ -6,6 +6,7 @@
 mod path;
 mod pattern;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderName, Method};
@@ -75,8 +76,8 @@ pub enum NotARoute {
 /// One route, ready to match.
 #[derive(Debug)]
 pub struct Route {
-    /// The name in metrics and logs.
-    pub name: String,
+    /// The name in metrics and logs, which each request that it takes shares.
+    pub name: Arc<str>,
     /// The methods that are forwarded.
     pub methods: Vec<Method>,
     /// What stands in the `Allow` header: the methods, joined.
@@ -152,7 +153,7 @@ impl TryFrom<&Settings> for Route {
         }
         let field = |name: &String| name.parse::<HeaderName>().map_err(|_| NotARoute::Vary(name.clone()));
         Ok(Self {
-            name: settings.name.clone().unwrap_or_else(|| settings.path.clone()),
+            name: settings.name.as_ref().unwrap_or(&settings.path).as_str().into(),
             allow: methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "),
             methods,
             shared: settings.shared,
@@ -167,22 +168,27 @@ impl TryFrom<&Settings> for Route {
 
 impl Route {
     /// The path this route forwards `path` as, where it takes it.
-    fn forwarded(&self, path: &CanonicalPath<'_>) -> Option<String> {
+    fn forwarded<'a>(&self, path: &CanonicalPath<'a>) -> Option<Cow<'a, str>> {
         if self.path.matches(path) {
-            return Some(path.as_str().to_owned());
+            return Some(Cow::Borrowed(path.as_str()));
         }
         let alias = self.aliases.iter().find(|alias| alias.matches(path))?;
-        Some(self.path.fill(&alias.bound(path)))
+        Some(Cow::Owned(self.path.fill(&alias.bound(path))))
     }
 
-    /// The declared names of `query`, in the order in which they were sent.
-    fn declared(&self, query: Option<&str>) -> String {
-        let pairs = query.unwrap_or_default().split('&');
+    /// `path` with the declared names of `query`, in the order in which they were sent.
+    fn target(&self, path: Cow<'_, str>, query: Option<&str>) -> String {
+        let mut target = path.into_owned();
+        let pairs = query.filter(|_| !self.query.is_empty()).into_iter().flat_map(|query| query.split('&'));
         let declared = pairs.filter(|pair| {
             let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
             self.query.iter().any(|declared| declared == name)
         });
-        declared.collect::<Vec<_>>().join("&")
+        for (place, pair) in declared.enumerate() {
+            target.push(if place == 0 { '?' } else { '&' });
+            target.push_str(pair);
+        }
+        target
     }
 }
 
@@ -218,16 +224,11 @@ impl Table {
         query: Option<&str>,
     ) -> Result<Matched, NoMatch> {
         let found = self.routes.iter().find_map(|route| Some((route, route.forwarded(path)?)));
-        let (route, mut target) = found.filter(|(route, _)| may_use(route)).ok_or(NoMatch::Path)?;
+        let (route, path) = found.filter(|(route, _)| may_use(route)).ok_or(NoMatch::Path)?;
         if !route.methods.contains(method) {
             return Err(NoMatch::Method { allow: route.allow.clone() });
         }
-        let query = route.declared(query);
-        if !query.is_empty() {
-            target.push('?');
-            target.push_str(&query);
-        }
-        Ok(Matched { route: Arc::clone(route), target })
+        Ok(Matched { route: Arc::clone(route), target: route.target(path, query) })
     }
 
     /// Every method that any route takes, each once.
@@ -325,7 +326,7 @@ mod tests {
         let table = table();
         let path = CanonicalPath::parse("/holodules/1").unwrap();
         for method in [Method::GET, Method::POST] {
-            let find = |name: &str| table.find(|route| route.name == name, &method, &path, None);
+            let find = |name: &str| table.find(|route| *route.name == *name, &method, &path, None);
             assert_eq!(find("/notes").unwrap_err(), NoMatch::Path);
             assert_ne!(find("holodules").map(|matched| matched.target), Err(NoMatch::Path));
         }

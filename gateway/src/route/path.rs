@@ -28,15 +28,42 @@ pub enum NotCanonical {
 }
 
 /// RFC 3986, section 2.3.
-pub(super) fn is_unreserved(byte: u8) -> bool {
+pub(super) const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// What may stand unescaped in a segment: RFC 3986's `pchar` without `;`, which some
 /// programs take for the start of parameters and others for a character.
-fn is_plain(byte: u8) -> bool {
+const fn is_plain(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
+}
+
+/// The bytes that stand for themselves in a path: the plain ones, and what separates segments.
+#[expect(clippy::indexing_slicing, reason = "each byte has a place, and this is made by the compiler")]
+const LITERAL: [bool; 256] = {
+    let mut literal = [false; 256];
+    let mut byte = 0;
+    while byte < u8::MAX {
+        literal[byte as usize] = is_plain(byte) || byte == b'/';
+        byte += 1;
+    }
+    literal
+};
+
+/// Whether `path` is in the one form for reasons that one look at each byte tells: no escape, and no
+/// segment that is empty or begins with a dot. Nearly every path is; of others this says nothing.
+fn is_plainly_canonical(path: &[u8]) -> bool {
+    let mut previous = None;
+    for byte in path {
+        let is_literal = LITERAL.get(usize::from(*byte)).is_some_and(|literal| *literal);
+        let begins_oddly = previous == Some(b'/') && matches!(byte, b'/' | b'.');
+        if !is_literal || begins_oddly {
+            return false;
+        }
+        previous = Some(*byte);
+    }
+    path.first() == Some(&b'/')
 }
 
 impl<'a> CanonicalPath<'a> {
@@ -45,6 +72,9 @@ impl<'a> CanonicalPath<'a> {
     /// # Errors
     /// [`NotCanonical`], with the first reason found.
     pub fn parse(path: &'a str) -> Result<Self, NotCanonical> {
+        if is_plainly_canonical(path.as_bytes()) {
+            return Ok(Self(path));
+        }
         let segments = path.strip_prefix('/').ok_or(NotCanonical::Relative)?;
         // A trailing slash is a spelling of its own: an empty last segment is allowed.
         let mut rest = segments.split('/').peekable();
@@ -112,10 +142,45 @@ mod tests {
 
     #[test]
     fn canonical_paths_are_taken_as_they_are() {
-        for path in ["/", "/auth", "/auth/", "/holodules/20201209", "/a/b.c/~d/e_f-g", "/%E3%83%9B", "/a%20b", "/a:b@c"]
-        {
+        for path in [
+            "/",
+            "/auth",
+            "/auth/",
+            "/holodules/20201209",
+            "/a/b.c/~d/e_f-g",
+            "/%E3%83%9B",
+            "/a%20b",
+            "/a:b@c",
+            "/.a/..b/...",
+        ] {
             assert_eq!(CanonicalPath::parse(path).map(|path| path.as_str()), Ok(path));
         }
+    }
+
+    #[test]
+    fn a_path_that_one_look_takes_is_taken_segment_by_segment_too() {
+        // Every path of up to four of these.
+        let bytes = b"/.a%;\x7f";
+        let mut paths = vec![String::new()];
+        for _ in 0..4 {
+            let longer =
+                paths.iter().flat_map(|path| bytes.iter().map(move |&byte| format!("{path}{}", char::from(byte))));
+            paths.extend(longer.collect::<Vec<_>>());
+        }
+        let by_segments = |path: &str| {
+            let segments: Vec<_> = path.split('/').skip(1).collect();
+            path.starts_with('/')
+                && segments.iter().enumerate().all(|(place, segment)| {
+                    let is_last = place + 1 == segments.len();
+                    (!segment.is_empty() || is_last)
+                        && !matches!(*segment, "." | "..")
+                        && check_segment(segment.as_bytes()).is_ok()
+                })
+        };
+        for path in &paths {
+            assert_eq!(CanonicalPath::parse(path).is_ok(), by_segments(path), "{path}");
+        }
+        assert!(paths.iter().any(|path| is_plainly_canonical(path.as_bytes())));
     }
 
     #[test]

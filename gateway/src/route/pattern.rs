@@ -53,13 +53,23 @@ impl Pattern {
 
     /// Whether `path` has this form. A name never takes an empty segment.
     pub fn matches(&self, path: &CanonicalPath<'_>) -> bool {
-        let mut segments = path.segments();
-        let all = self.0.iter().all(|expected| match (expected, segments.next()) {
-            (Segment::Literal(literal), Some(segment)) => literal == segment,
-            (Segment::Any { .. }, Some(segment)) => !segment.is_empty(),
-            (_, None) => false,
-        });
-        all && segments.next().is_none()
+        let mut rest = path.as_str();
+        for expected in &self.0 {
+            let Some(segments) = rest.strip_prefix('/') else { return false };
+            let left = match expected {
+                Segment::Literal(literal) => {
+                    let left = segments.strip_prefix(literal.as_str());
+                    left.filter(|left| left.is_empty() || left.starts_with('/'))
+                }
+                Segment::Any { .. } => {
+                    let end = segments.find('/').unwrap_or(segments.len());
+                    segments.get(end..).filter(|_| end > 0)
+                }
+            };
+            let Some(left) = left else { return false };
+            rest = left;
+        }
+        rest.is_empty()
     }
 
     /// What the names take of a `path` that matches.
@@ -111,5 +121,13 @@ mod tests {
         let matches = |path| pattern.matches(&CanonicalPath::parse(path).unwrap());
         assert!(matches("/a/x/c") && matches("/a/%E3%83%9B/c"));
         assert!(!matches("/a/c") && !matches("/a/x/y/c") && !matches("/a/x/c/") && !matches("/A/x/c"));
+        assert!(!matches("/a/x/cc") && !matches("/aa/x/c") && !matches("/a/x/") && !matches("/a") && !matches("/"));
+    }
+
+    #[test]
+    fn a_trailing_slash_is_a_segment_of_its_own() {
+        let matches = |pattern, path| Pattern::parse(pattern).unwrap().matches(&CanonicalPath::parse(path).unwrap());
+        assert!(matches("/a/", "/a/") && matches("/", "/") && !matches("/a/", "/a") && !matches("/a", "/a/"));
+        assert!(!matches("/{a}", "/") && !matches("/a/{b}", "/a/") && !matches("/a/{b}", "/a/b/"));
     }
 }

@@ -271,7 +271,7 @@ fn metrics(config: &Config) -> prometheus::Result<Metrics> {
     let refusals: Vec<_> = authenticate::Refusal::LABELS.into_iter().chain([revocation::REVOKED]).collect();
     Metrics::new(&Labels {
         cache: &cache::Source::LABELS,
-        cached_routes: config.routes.iter().filter(|route| route.cached).map(|route| route.name.as_str()).collect(),
+        cached_routes: config.routes.iter().filter(|route| route.cached).map(|route| &*route.name).collect(),
         cache_purges: &[PURGED_BY_FEED, PURGED_BY_OPS],
         logins: &login::Refusal::LABELS,
         token_refusals: &refusals,
@@ -280,7 +280,7 @@ fn metrics(config: &Config) -> prometheus::Result<Metrics> {
         handshake_failures: &failures,
         connections_refused: &refused,
         connections_reaped: &reaped,
-        routes: config.routes.iter().map(|route| route.name.as_str()).chain(route::RESERVED_NAMES).collect(),
+        routes: config.routes.iter().map(|route| &*route.name).chain(route::RESERVED_NAMES).collect(),
     })
 }
 
