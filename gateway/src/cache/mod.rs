@@ -306,14 +306,14 @@ impl Flight {
     fn keep(&self, entry: Arc<Entry>, source: Source) -> Landed {
         // Of what was purged meanwhile a newer answer may be there already.
         if self.cache.0.generations.worth(&self.generation) != Worth::None {
-            self.cache.0.store.keep(self.key.clone(), Arc::clone(&entry));
+            self.cache.0.store.keep(&self.key, Arc::clone(&entry));
         }
         Landed::Shared(entry, source)
     }
 
     /// Takes the place of whatever was kept.
     fn pass(&self) {
-        self.cache.0.store.pass(self.key.clone(), Instant::now(), self.generation);
+        self.cache.0.store.pass(&self.key, Instant::now(), self.generation);
     }
 
     /// What may be given in place of a failure.

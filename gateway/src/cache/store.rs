@@ -36,13 +36,16 @@ pub(super) enum Kept {
 #[derive(Clone, Copy, Debug)]
 struct Bytes;
 
-impl Weighter<Key, Kept> for Bytes {
-    fn weight(&self, key: &Key, kept: &Kept) -> u64 {
+/// A [`Key`] of which no more is kept than its bytes.
+type KeptKey = Arc<[u8]>;
+
+impl Weighter<KeptKey, Kept> for Bytes {
+    fn weight(&self, key: &KeptKey, kept: &Kept) -> u64 {
         let answer = match kept {
             Kept::Entry(entry) => entry.size(),
             Kept::Pass { .. } => 0,
         };
-        (OVERHEAD + key.size() + answer) as u64
+        (OVERHEAD + key.len() + answer) as u64
     }
 }
 
@@ -50,20 +53,20 @@ impl Weighter<Key, Kept> for Bytes {
 #[derive(Clone, Debug, Default)]
 struct Evictions(Arc<AtomicU64>);
 
-impl Lifecycle<Key, Kept> for Evictions {
+impl Lifecycle<KeptKey, Kept> for Evictions {
     type RequestState = ();
 
     fn begin_request(&self) {}
 
     // Not `on_evict`, which hears of what was replaced as well.
-    fn before_evict(&self, (): &mut (), _: &Key, _: &mut Kept) {
+    fn before_evict(&self, (): &mut (), _: &KeptKey, _: &mut Kept) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// The store.
 pub(super) struct Store {
-    kept: Cache<Key, Kept, Bytes, DefaultHashBuilder, Evictions>,
+    kept: Cache<KeptKey, Kept, Bytes, DefaultHashBuilder, Evictions>,
     evictions: Evictions,
 }
 
@@ -83,17 +86,17 @@ impl Store {
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<Kept> {
-        self.kept.get(key)
+        self.kept.get(key.as_bytes())
     }
 
     /// Keeps an answer in place of what was known of its key.
-    pub(super) fn keep(&self, key: Key, entry: Arc<Entry>) {
-        self.kept.insert(key, Kept::Entry(entry));
+    pub(super) fn keep(&self, key: &Key, entry: Arc<Entry>) {
+        self.kept.insert(key.as_bytes().into(), Kept::Entry(entry));
     }
 
     /// Notes that the answers of `key` cannot be kept.
-    pub(super) fn pass(&self, key: Key, now: Instant, generation: Generation) {
-        self.kept.insert(key, Kept::Pass { until: now + PASS, generation });
+    pub(super) fn pass(&self, key: &Key, now: Instant, generation: Generation) {
+        self.kept.insert(key.as_bytes().into(), Kept::Pass { until: now + PASS, generation });
     }
 
     /// Gives up all memory that answers take.
@@ -128,7 +131,7 @@ mod tests {
         let (store, generation) = (Store::new(MAX_BYTES), Generations::new().current("/"));
         let now = Instant::now();
         for number in 0..1_000_000 {
-            store.pass(key(number), now, generation);
+            store.pass(&key(number), now, generation);
         }
         let figures = store.figures();
         assert!(figures.bytes <= MAX_BYTES, "{figures:?}");
@@ -141,12 +144,12 @@ mod tests {
         let (store, generation) = (Store::new(MAX_BYTES), Generations::new().current("/"));
         let now = Instant::now();
         for number in 0..10 {
-            store.pass(key(number), now, generation);
+            store.pass(&key(number), now, generation);
         }
         for number in 10..100_000 {
             let popular = key(number % 10);
             assert!(store.get(&popular).is_some(), "{number}");
-            store.pass(key(number), now, generation);
+            store.pass(&key(number), now, generation);
         }
     }
 
@@ -154,7 +157,7 @@ mod tests {
     fn what_is_replaced_was_not_driven_out() {
         let (store, generation) = (Store::new(MAX_BYTES), Generations::new().current("/"));
         for _ in 0..10 {
-            store.pass(key(1), Instant::now(), generation);
+            store.pass(&key(1), Instant::now(), generation);
         }
         assert_eq!((store.figures().entries, store.figures().evictions), (1, 0));
     }
