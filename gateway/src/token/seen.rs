@@ -1,8 +1,9 @@
 //! The tokens that were verified already, so that one used for many requests is verified once.
 //!
-//! The table has a fixed size: 4,096 sets of 4 places. A token has one set, with a lock of its
-//! own, so that two workers meet only over the same few tokens. In a full set a new token takes
-//! the place of the one that expires first.
+//! The table has a fixed size: 4,096 sets of 4 places. A token has one set; in a full one a new
+//! token takes the place of the one that expires first. To look is free of locks, and writes to
+//! nothing that another worker reads. Two workers that come with the same new token at once may
+//! each give it a place, which is one too many until it expires.
 //!
 //! A token is found by all of its bytes. Where to look is told by a hash of its end: there stands
 //! the signature, which is spread as evenly as anything that is hashed, so its last bytes do for
@@ -17,12 +18,14 @@
 //! enough can push others' tokens out; that costs those a verification each time (a few
 //! microseconds) and nothing else.
 //!
-//! Memory: 0.7 MB from the start, and at most 36 MB with every place taken by the longest
+//! Memory: 0.3 MB from the start, and at most 36 MB with every place taken by the longest
 //! token that is kept; a usual one adds 500 bytes.
 
-use std::array;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
 
 use super::{Presented, Verified};
 
@@ -50,27 +53,53 @@ impl Entry {
     }
 }
 
-type Set = [Option<Entry>; PLACES];
+/// Room for one token.
+#[derive(Default)]
+struct Place {
+    /// The hash of what is here, by which others are passed over. It may come late, which costs a
+    /// verification.
+    hint: AtomicU64,
+    entry: ArcSwapOption<Entry>,
+}
+
+/// The places of the tokens whose hashes pick this set: as much as a processor reads at once.
+#[derive(Default)]
+#[repr(align(64))]
+struct Set([Place; PLACES]);
+
+impl Set {
+    /// The places that may have a token of this hash.
+    fn hinted(&self, hash: u64) -> impl Iterator<Item = &Place> {
+        self.0.iter().filter(move |place| place.hint.load(Ordering::Acquire) == hash)
+    }
+
+    /// The place that is free, or will be first.
+    fn next_free(&self) -> Option<&Place> {
+        // An empty place is less than any time.
+        self.0.iter().min_by_key(|place| place.entry.load().as_ref().map(|entry| entry.verified.expires_at))
+    }
+}
 
 /// The table.
 pub(super) struct Seen {
-    sets: Box<[Mutex<Set>]>,
+    sets: Box<[Set]>,
     hasher: RandomState,
 }
 
 impl Seen {
     pub(super) fn new() -> Self {
-        let sets = (0..SETS).map(|_| Mutex::new(array::from_fn(|_| None))).collect();
-        Self { sets, hasher: RandomState::new() }
+        Self { sets: (0..SETS).map(|_| Set::default()).collect(), hasher: RandomState::new() }
     }
 
     /// What `token` said when it was verified, and the place of its key. Whether that still holds
     /// is for the caller to ask.
     pub(super) fn get(&self, token: &Presented<'_>) -> Option<(Arc<Verified>, usize)> {
         let hash = self.hash(token);
-        let set = self.set(hash)?.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = set.iter().flatten().find(|entry| entry.is_of(hash, token))?;
-        Some((Arc::clone(&entry.verified), entry.key))
+        self.set(hash)?.hinted(hash).find_map(|place| {
+            let entry = place.entry.load();
+            let entry = entry.as_ref().filter(|entry| entry.is_of(hash, token))?;
+            Some((Arc::clone(&entry.verified), entry.key))
+        })
     }
 
     /// Remembers what `token`, which the key at place `key` verified, says.
@@ -80,20 +109,11 @@ impl Seen {
         }
         let hash = self.hash(token);
         let Some(set) = self.set(hash) else { return };
-        let entry = Entry { hash, token: token.bytes.into(), verified, key };
-        let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another worker may have put the same token there meanwhile.
-        let same = set.iter_mut().position(|place| place.as_ref().is_some_and(|seen| seen.is_of(hash, token)));
-        let expires_at = |place: &Option<Entry>| place.as_ref().map(|seen| seen.verified.expires_at);
-        // An empty place is less than any time.
-        let place = match same {
-            Some(place) => set.get_mut(place),
-            None => set.iter_mut().min_by_key(|place| expires_at(place)),
-        };
-        // What leaves is dropped after the lock.
-        let left = place.and_then(|place| place.replace(entry));
-        drop(set);
-        drop(left);
+        // It has one where it was seen and no longer held, or where another worker was faster.
+        let has_it = |place: &&Place| place.entry.load().as_ref().is_some_and(|entry| entry.is_of(hash, token));
+        let Some(place) = set.hinted(hash).find(has_it).or_else(|| set.next_free()) else { return };
+        place.entry.store(Some(Arc::new(Entry { hash, token: token.bytes.into(), verified, key })));
+        place.hint.store(hash, Ordering::Release);
     }
 
     fn hash(&self, token: &Presented<'_>) -> u64 {
@@ -101,19 +121,21 @@ impl Seen {
         self.hasher.hash_one(token.bytes.get(end..).unwrap_or_default())
     }
 
-    fn set(&self, hash: u64) -> Option<&Mutex<Set>> {
+    fn set(&self, hash: u64) -> Option<&Set> {
         let sets = u64::try_from(self.sets.len()).ok()?;
         self.sets.get(usize::try_from(hash % sets).ok()?)
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.sets.iter().map(|set| set.lock().unwrap().iter().flatten().count()).sum()
+        self.sets.iter().flat_map(|set| &set.0).filter(|place| place.entry.load().is_some()).count()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     fn verified(expires_at: i64) -> Arc<Verified> {
@@ -173,6 +195,28 @@ mod tests {
     }
 
     #[test]
+    fn workers_at_once_find_what_they_put_there_or_nothing() {
+        let seen = Seen::new();
+        let tokens = of_one_set(&seen, 2 * PLACES);
+        thread::scope(|scope| {
+            for worker in 0..4 {
+                let (seen, tokens) = (&seen, &tokens);
+                scope.spawn(move || {
+                    for round in 0..2000 {
+                        let expires_at = (round + worker) % tokens.len();
+                        let token = &tokens[expires_at];
+                        insert(seen, token, i64::try_from(expires_at).unwrap());
+                        if let Some((found, _)) = seen.get(&presented(token)) {
+                            assert_eq!(usize::try_from(found.expires_at), Ok(expires_at));
+                        }
+                    }
+                });
+            }
+        });
+        assert!((1..=PLACES).contains(&seen.len()));
+    }
+
+    #[test]
     fn a_token_has_one_place() {
         let seen = Seen::new();
         for expires_at in 0..10 {
@@ -188,8 +232,8 @@ mod tests {
             insert(&seen, &number.to_string(), number);
         }
         assert!(seen.len() <= SETS * PLACES);
-        let size = SETS * size_of::<Mutex<Set>>();
-        assert!(size < 700_000, "{size} bytes are more than the documentation says");
+        let size = SETS * size_of::<Set>();
+        assert!(size < 300_000, "{size} bytes are more than the documentation says");
     }
 
     #[test]
