@@ -8,6 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::iter;
 use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,10 +37,14 @@ struct Benches {
 }
 
 impl Benches {
+    fn is_asked_for(&self, what: &str) -> bool {
+        self.words.is_empty() || self.words.iter().any(|word| what.contains(word))
+    }
+
     /// What one round costs, in nanoseconds: the least of some measurements, which other
     /// programs disturbed the least.
     fn measure(&self, what: &str, mut round: impl FnMut(usize)) {
-        if !self.words.is_empty() && !self.words.iter().any(|word| what.contains(word)) {
+        if !self.is_asked_for(what) {
             return;
         }
         let measured = (0..MEASUREMENTS).map(|_| {
@@ -50,6 +55,21 @@ impl Benches {
             began.elapsed().as_secs_f64() * 1e9 / ROUNDS as f64
         });
         println!("{what}: {:.0} ns", measured.fold(f64::INFINITY, f64::min));
+    }
+
+    /// The same, alone and then while another worker does nothing else: what both write to they have
+    /// to take from each other, far more often than requests would make them.
+    fn measure_beside(&self, what: &str, round: impl Fn(usize) + Sync) {
+        self.measure(what, &round);
+        if !self.is_asked_for(what) {
+            return;
+        }
+        let has_ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| (0..).take_while(|_| !has_ended.load(Ordering::Relaxed)).for_each(&round));
+            self.measure(&format!("{what}, beside another worker"), &round);
+            has_ended.store(true, Ordering::Relaxed);
+        });
     }
 }
 
@@ -82,7 +102,7 @@ fn tokens(benches: &Benches) {
         next += 1;
         assert!(verify(&verifier, token(next)));
     });
-    benches.measure("token, seen, always the same", |_| assert!(verify(&verifier, token(1))));
+    benches.measure_beside("token, seen, always the same", |_| assert!(verify(&verifier, token(1))));
     let verifier = keys();
     (0..1000).for_each(|number| assert!(verify(&verifier, token(number))));
     benches.measure("token, seen, one of a thousand", |number| assert!(verify(&verifier, token(number % 1000))));
@@ -187,7 +207,7 @@ fn cache(benches: &Benches) {
     };
     let Found::Later(waiting) = find() else { panic!("an answer before the backend was asked") };
     assert!(matches!(runtime.block_on(waiting.outcome()), Outcome::Served(_, Source::Miss)));
-    benches.measure("cache, a hit", |_| assert!(matches!(find(), Found::Now(Outcome::Served(_, Source::Hit)))));
+    benches.measure_beside("cache, a hit", |_| assert!(matches!(find(), Found::Now(Outcome::Served(_, Source::Hit)))));
 }
 
 /// A backend that answers one request, and may be asked no more.
@@ -204,10 +224,9 @@ fn records(benches: &Benches) {
     benches.measure("record, a request id", |_| {
         black_box(correlation_id().unwrap());
     });
-    let metrics =
-        Arc::new(Metrics::new(&Labels { routes: vec!["auth", "holodules", "none"], ..Labels::default() }).unwrap());
+    let metrics = Metrics::new(&Labels { routes: vec!["auth", "holodules", "none"], ..Labels::default() }).unwrap();
     let (total, upstream) = (Duration::from_micros(1534), Some(Duration::from_micros(1234)));
-    benches.measure("record, metrics", |_| {
+    benches.measure_beside("record, metrics", |_| {
         let _in_flight = metrics.in_flight();
         metrics.request(black_box("holodules"), &Method::GET, Some(StatusCode::OK), total, upstream);
     });

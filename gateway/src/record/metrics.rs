@@ -1,20 +1,15 @@
 //! The metrics, declared as one struct. Label values come from fixed sets and from the
 //! configuration, never from a request, so that no stranger can make a series.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
 use prometheus::{
-    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use super::requests::{Requests, Vectors};
-
-/// Seconds: from an answer of the edge itself to the longest deadline.
-const DURATION_BUCKETS: &[f64] =
-    &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+use super::striped::Held;
 
 /// Every metric of the gateway.
 pub struct Metrics {
@@ -98,12 +93,6 @@ impl Metrics {
             registry.register(Box::new(gauges.clone()))?;
             Ok::<_, prometheus::Error>(gauges)
         };
-        let histograms = |name: &str, help: &str| {
-            let options = HistogramOpts::new(name, help).buckets(DURATION_BUCKETS.to_vec());
-            let histograms = HistogramVec::new(options, &["route"])?;
-            registry.register(Box::new(histograms.clone()))?;
-            Ok::<_, prometheus::Error>(histograms)
-        };
         let ages = Opts::new(
             "gateway_revocation_feed_age_seconds",
             "Seconds since revocations were last heard of; +Inf before.",
@@ -113,24 +102,24 @@ impl Metrics {
         gauges("gateway_build_info", "The version that runs; always 1.", &["version"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        let requests = Vectors {
-            counters: counters("gateway_requests_total", "Requests answered.", &["route", "method", "status_class"])?,
-            durations: histograms(
-                "gateway_request_duration_seconds",
-                "Seconds from the request's head to the end of its answer.",
-            )?,
-            upstream_durations: histograms(
-                "gateway_upstream_duration_seconds",
-                "Seconds from asking the backend to the end of its answer.",
-            )?,
+        let vectors = Vectors {
+            requests: counters("gateway_requests_total", "Requests answered.", &["route", "method", "status_class"])?,
             cache: counters(
                 "gateway_cache_requests_total",
                 "Requests on routes whose answers are kept, by what the cache did.",
                 &["route", "result"],
             )?,
         };
+        let requests = Requests::new(vectors, labels);
+        let durations = requests.durations([
+            ("gateway_request_duration_seconds", "Seconds from the request's head to the end of its answer."),
+            ("gateway_upstream_duration_seconds", "Seconds from asking the backend to the end of its answer."),
+        ])?;
+        for durations in durations {
+            registry.register(Box::new(durations))?;
+        }
         let metrics = Self {
-            requests: Requests::new(requests, labels),
+            requests,
             in_flight: gauge("gateway_requests_in_flight", "Requests being answered.")?,
             // Without labels, and yet vectors: where nothing is kept there is no series.
             cache_bytes: gauges("gateway_cache_bytes", "What kept answers take, in bytes.", &[])?,
@@ -234,15 +223,16 @@ impl Metrics {
     /// # Errors
     /// A metric that cannot be encoded.
     pub fn page(&self) -> prometheus::Result<Vec<u8>> {
+        self.requests.publish();
+        self.in_flight.set(self.requests.count_in_flight());
         let mut page = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         Ok(page)
     }
 
     /// Counts a request until the guard is dropped.
-    pub fn in_flight(self: &Arc<Self>) -> InFlight {
-        self.in_flight.inc();
-        InFlight(Arc::clone(self))
+    pub fn in_flight(&self) -> InFlight {
+        InFlight { _held: self.requests.in_flight() }
     }
 
     /// Counts a request that was answered, or whose client left.
@@ -360,24 +350,44 @@ impl Metrics {
 }
 
 /// A request being answered; dropping it ends the count, however the request ended.
-pub struct InFlight(Arc<Metrics>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.dec();
-    }
+pub struct InFlight {
+    _held: Held,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn page(metrics: &Metrics) -> String {
+        String::from_utf8(metrics.page().unwrap()).unwrap()
+    }
+
     #[test]
     fn in_flight_ends_with_its_guard() {
-        let metrics = Arc::new(Metrics::new(&Labels::default()).unwrap());
+        let metrics = Metrics::new(&Labels::default()).unwrap();
         let guard = metrics.in_flight();
-        assert_eq!(metrics.in_flight.get(), 1);
+        assert!(page(&metrics).contains("gateway_requests_in_flight 1\n"));
         drop(guard);
-        assert_eq!(metrics.in_flight.get(), 0);
+        assert!(page(&metrics).contains("gateway_requests_in_flight 0\n"));
+    }
+
+    #[test]
+    fn the_page_tells_of_requests_in_the_format_of_prometheus() {
+        let metrics = Metrics::new(&Labels { routes: vec!["holodules"], ..Labels::default() }).unwrap();
+        let (total, upstream) = (Duration::from_micros(1534), Some(Duration::from_micros(250)));
+        metrics.request("holodules", &Method::GET, Some(StatusCode::OK), total, upstream);
+        let page = page(&metrics);
+        for line in [
+            r#"gateway_requests_total{method="GET",route="holodules",status_class="2xx"} 1"#,
+            "# TYPE gateway_request_duration_seconds histogram",
+            r#"gateway_request_duration_seconds_bucket{route="holodules",le="0.001"} 0"#,
+            r#"gateway_request_duration_seconds_bucket{route="holodules",le="0.0025"} 1"#,
+            r#"gateway_request_duration_seconds_bucket{route="holodules",le="+Inf"} 1"#,
+            r#"gateway_request_duration_seconds_sum{route="holodules"} 0.001534"#,
+            r#"gateway_upstream_duration_seconds_bucket{route="holodules",le="0.00025"} 1"#,
+            r#"gateway_upstream_duration_seconds_count{route="holodules"} 1"#,
+        ] {
+            assert!(page.lines().any(|told| told == line), "{line} is not in {page}");
+        }
     }
 }

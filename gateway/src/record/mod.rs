@@ -1,10 +1,12 @@
 //! What is told of the gateway's work: metrics, and one line a request.
 
 mod access;
+mod durations;
 mod lines;
 pub mod log;
 mod metrics;
 mod requests;
+mod striped;
 
 pub use access::{Access, AccessLog};
 pub use lines::Lines;

@@ -1,0 +1,116 @@
+//! How long requests took, as histograms of Prometheus, one for each route.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+
+use super::striped::Striped;
+
+/// Seconds: from an answer of the edge itself to the longest deadline.
+const BUCKETS: [f64; 16] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// The counts that a histogram takes: one for each bucket, one for what is longer than any, and
+/// the sum in nanoseconds.
+pub(super) const COUNTS: usize = BUCKETS.len() + 2;
+
+/// Where the sum stands among them.
+const SUM: usize = COUNTS - 1;
+
+/// Adds a duration to the histogram whose counts begin at `place`.
+pub(super) fn observe(counts: &Striped, place: usize, duration: Duration) {
+    let seconds = duration.as_secs_f64();
+    let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
+    counts.add(place + bucket, 1);
+    counts.add(place + SUM, u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+}
+
+/// The histograms of one metric.
+pub(super) struct Durations {
+    desc: Desc,
+    counts: Arc<Striped>,
+    /// The routes, each with the place where its counts begin.
+    routes: Vec<(String, usize)>,
+}
+
+impl Durations {
+    /// The histograms of `routes` under this name.
+    ///
+    /// # Errors
+    /// A name that Prometheus does not take: a mistake in this crate.
+    pub(super) fn new(
+        name: &str,
+        help: &str,
+        counts: Arc<Striped>,
+        routes: Vec<(String, usize)>,
+    ) -> prometheus::Result<Self> {
+        let desc = Desc::new(name.to_owned(), help.to_owned(), vec!["route".to_owned()], HashMap::new())?;
+        Ok(Self { desc, counts, routes })
+    }
+
+    fn histogram(&self, place: usize) -> Histogram {
+        let mut cumulative = 0;
+        let bucket = |(bucket, bound): (usize, &f64)| {
+            cumulative += self.counts.sum(place + bucket);
+            let mut told = Bucket::default();
+            told.set_upper_bound(*bound);
+            told.set_cumulative_count(cumulative);
+            told
+        };
+        let buckets = BUCKETS.iter().enumerate().map(bucket).collect();
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(cumulative + self.counts.sum(place + BUCKETS.len()));
+        histogram.set_sample_sum(Duration::from_nanos(self.counts.sum(place + SUM)).as_secs_f64());
+        histogram
+    }
+}
+
+impl Collector for Durations {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let metric = |(route, place): &(String, usize)| {
+            let mut label = LabelPair::default();
+            label.set_name("route".to_owned());
+            label.set_value(route.clone());
+            let mut metric = Metric::from_label(vec![label]);
+            metric.set_histogram(self.histogram(*place));
+            metric
+        };
+        let mut family = MetricFamily::default();
+        family.set_name(self.desc.fq_name.clone());
+        family.set_help(self.desc.help.clone());
+        family.set_field_type(MetricType::HISTOGRAM);
+        family.set_metric(self.routes.iter().map(metric).collect());
+        vec![family]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_counts_in_the_first_bucket_that_holds_it_and_in_all_after() {
+        let counts = Arc::new(Striped::new(2 * COUNTS));
+        for micros in [100, 250, 251, 30_000_000, 31_000_000] {
+            observe(&counts, COUNTS, Duration::from_micros(micros));
+        }
+        let routes = vec![("a".to_owned(), 0), ("b".to_owned(), COUNTS)];
+        let durations = Durations::new("x_seconds", "X.", counts, routes).unwrap();
+        let [family] = &durations.collect()[..] else { panic!("one family") };
+        let [empty, full] = family.get_metric() else { panic!("two routes") };
+        assert_eq!(empty.get_histogram().get_sample_count(), 0);
+        assert_eq!(full.get_label()[0].value(), "b");
+        let full = full.get_histogram();
+        let buckets: Vec<_> = full.get_bucket().iter().map(Bucket::cumulative_count).collect();
+        assert_eq!((buckets[..3].to_vec(), buckets[15]), (vec![2, 3, 3], 4));
+        assert_eq!((full.get_sample_count(), full.get_sample_sum()), (5, 61.000_601));
+    }
+}
