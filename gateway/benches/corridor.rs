@@ -139,6 +139,9 @@ fn framing(benches: &Benches) {
     benches.measure("framing, a head as it came", |_| {
         assert!(framing::check_head(black_box(raw.as_bytes()), &settings).is_ok());
     });
+    benches.measure("framing, a head made a request", |_| {
+        assert!(framing::parse_head(black_box(raw.as_bytes())).is_ok());
+    });
     let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("localhost:8443"))]);
     let uri = Uri::from_static("/holodules/20201209");
     benches.measure("framing, a parsed head", |_| {

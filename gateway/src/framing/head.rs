@@ -114,7 +114,7 @@ pub(super) fn read_request_line(line: &[u8]) -> Result<(Method, &[u8], Version),
     Ok((method, target, version))
 }
 
-pub(super) fn read_field(field: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+fn read_field(field: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     if matches!(field.first(), Some(b' ' | b'\t')) {
         return Err(Refusal::Malformed("a folded line"));
     }
@@ -134,7 +134,7 @@ pub(super) fn read_field(field: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
 
 /// A value without the white space around it (RFC 9110, section 5.6.3), of which a form feed is
 /// none.
-fn trim(mut value: &[u8]) -> &[u8] {
+pub(super) fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }

@@ -2,16 +2,17 @@
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
+use memchr::{memchr, memchr_iter};
 
 use super::Refusal;
-use super::head::{next_line, read_field, read_request_line};
+use super::head::{next_line, read_request_line, trim};
 
 /// The request that a whole head is of.
 ///
 /// # Errors
 /// [`Refusal::Malformed`] where [`check_head`](super::check_head) would say so, or what stands in
-/// it is no URI or field.
+/// it is no URI or field; [`Refusal::HeadersTooLarge`] where no map of fields takes so many.
 pub fn parse_head(raw: &[u8]) -> Result<Parts, Refusal> {
     let all = Bytes::copy_from_slice(raw);
     let (mut parts, ()) = Request::new(()).into_parts();
@@ -20,16 +21,23 @@ pub fn parse_head(raw: &[u8]) -> Result<Parts, Refusal> {
     parts.method = method;
     parts.version = version;
     parts.uri = Uri::from_maybe_shared(all.slice_ref(target)).map_err(|_| Refusal::Malformed("an odd target"))?;
+    // Room for as many fields as there are lines, taken once.
+    let lines = memchr_iter(b'\n', rest).count();
+    parts.headers = HeaderMap::try_with_capacity(lines).map_err(|_| Refusal::HeadersTooLarge)?;
     while !rest.is_empty() {
         let field;
         (field, rest) = next_line(rest)?;
         if field.is_empty() {
             break;
         }
-        let (name, value) = read_field(field)?;
+        // What may stand in a name and in a value is asked for by the types that they become.
+        let colon = memchr(b':', field).ok_or(Refusal::Malformed("a line without a colon"))?;
+        let (name, value) = (field.get(..colon).unwrap_or_default(), field.get(colon + 1..).unwrap_or_default());
+        let value = trim(value);
         let name = HeaderName::from_bytes(name).map_err(|_| Refusal::Malformed("an odd field name"))?;
         let value = HeaderValue::from_maybe_shared(all.slice_ref(value));
-        parts.headers.append(name, value.map_err(|_| Refusal::Malformed("an odd value"))?);
+        let value = value.map_err(|_| Refusal::Malformed("an odd value"))?;
+        parts.headers.try_append(name, value).map_err(|_| Refusal::HeadersTooLarge)?;
     }
     Ok(parts)
 }
@@ -53,8 +61,21 @@ mod tests {
     }
 
     #[test]
+    fn more_fields_than_a_map_takes_are_too_many() {
+        let raw = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(40_000));
+        assert_eq!(parse_head(raw.as_bytes()).unwrap_err(), Refusal::HeadersTooLarge);
+    }
+
+    #[test]
     fn what_is_no_head_is_none() {
-        for odd in ["GET / HTTP/1.1\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\n Host: x\r\n\r\n", "GET /\r\n\r\n", ""] {
+        for odd in [
+            "GET / HTTP/1.1\nHost: x\r\n\r\n",
+            "GET / HTTP/1.1\r\n Host: x\r\n\r\n",
+            "GET / HTTP/1.1\r\nA: \0\r\n\r\n",
+            "GET / HTTP/1.1\r\nA\r\n\r\n",
+            "GET /\r\n\r\n",
+            "",
+        ] {
             assert!(matches!(parse_head(odd.as_bytes()), Err(Refusal::Malformed(_))), "{odd:?}");
         }
     }
