@@ -8,7 +8,6 @@ use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::http_proxy;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::H2Options;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
@@ -30,14 +29,13 @@ pub struct App {
 }
 
 /// The application that serves `flow`.
-pub fn app(flow: Flow, conf: &Arc<ServerConf>, h2_options: H2Options) -> App {
+pub fn app(flow: Flow, conf: &Arc<ServerConf>) -> App {
     let flow = Arc::new(flow);
     let mut proxy = http_proxy(conf, Hooks(Arc::clone(&flow)));
     let mut options = HttpServerOptions::default();
     // Refused by the corridor, with an answer of ours, instead of by pingora with its own.
     options.allow_connect_method_proxying = true;
     proxy.server_options = Some(options);
-    proxy.h2_options = Some(h2_options);
     App { flow, proxy: Arc::new(proxy) }
 }
 
@@ -55,14 +53,6 @@ impl HttpServerApp for App {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         self.proxy.process_new_http(session, shutdown).await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        self.proxy.h2_options()
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.proxy.server_options()
     }
 
     async fn http_cleanup(&self) {

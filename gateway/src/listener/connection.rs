@@ -5,22 +5,24 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::request::Parts;
-use pingora::apps::{HttpPersistentSettings, ServerApp as _};
+use pingora::apps::HttpPersistentSettings;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::{ALPN, Ssl as _, Stream};
+use pingora::protocols::{ALPN, Ssl as _};
 use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::{LazyConfigAcceptor, server};
 
 use super::admission::{Admission, Counted};
-use super::http2::{Activity, Watched};
+use super::http2::{Activity, Http2};
+use super::patience::Patience;
 use super::{
     App, ConnectionInfo, Exchange, Failure, Gate, Identities, Observe, Reaped, Refused, Settings, TlsStream, proxy,
 };
@@ -36,6 +38,7 @@ pub(super) struct Connection<A> {
     pub(super) identities: Arc<Identities>,
     pub(super) app: Arc<A>,
     pub(super) gate: Arc<dyn Gate>,
+    pub(super) http2: h2::server::Builder,
     pub(super) admission: Arc<Admission>,
     pub(super) settings: Arc<Settings>,
     pub(super) drain: watch::Receiver<bool>,
@@ -70,7 +73,7 @@ impl<A: App> Connection<A> {
                 _ = self.drain.wait_for(|drain| *drain) => None,
             };
             match preface {
-                Some(Ok(Ok(()))) => self.serve_http2(stream, observer).await,
+                Some(Ok(Ok(()))) => self.serve_http2(stream, &**observer).await,
                 Some(Err(_)) => observer.reaped(Reaped::Header),
                 Some(Ok(Err(_))) | None => {}
             }
@@ -123,18 +126,19 @@ impl<A: App> Connection<A> {
     }
 
     /// Requests side by side, as long as some come.
-    async fn serve_http2(&self, mut stream: TlsStream, observer: &Arc<dyn Observe>) {
+    async fn serve_http2(&self, mut stream: TlsStream, observer: &dyn Observe) {
         let activity = Activity::new();
         stream.watch(Arc::clone(&activity));
-        let app = Arc::new(Watched {
-            app: Arc::clone(&self.app),
-            activity: Arc::clone(&activity),
-            observer: Arc::clone(observer),
+        let http2 = Http2 {
+            app: &*self.app,
+            options: &self.http2,
+            activity: &activity,
+            observer,
             write_timeout: self.settings.write_timeout,
-        });
-        let stream: Stream = Box::new(stream);
+            drain: self.drain.clone(),
+        };
         tokio::select! {
-            _ = app.process_new(stream, &self.drain) => {
+            () = http2.serve(stream) => {
                 if activity.is_flooded() {
                     observer.reaped(Reaped::Flood);
                 }
@@ -144,14 +148,16 @@ impl<A: App> Connection<A> {
     }
 
     /// One request after the other, as pingora's own loop does it, with the head read first.
-    async fn serve_http1(&mut self, mut stream: Box<TlsStream>, observer: &dyn Observe) {
+    async fn serve_http1(&self, mut stream: Box<TlsStream>, observer: &dyn Observe) {
         let mut persistent: Option<HttpPersistentSettings> = None;
-        let mut is_first = true;
+        let mut drain = self.drain.clone();
+        // An error means that the listener is gone: the same as a drain.
+        let drained = pin!(drain.wait_for(|drain| *drain));
+        let mut waiting = Waiting { drained, patience: Patience::new(), is_first: true };
         loop {
-            match self.await_head(&mut stream, is_first, observer).await {
+            match self.await_head(&mut stream, &mut waiting, observer).await {
                 Read::Head => {}
                 Read::Request(request) => {
-                    is_first = false;
                     let may_persist = !*self.drain.borrow();
                     let mut exchange = Exchange::new(&mut stream, request, may_persist);
                     self.app.answer(&mut exchange).await;
@@ -167,7 +173,6 @@ impl<A: App> Connection<A> {
                 Read::Refused(answer) => return refuse(&mut stream, &answer).await,
                 Read::Gone => return stream.close().await,
             }
-            is_first = false;
             let mut session = ServerSession::new_http1(stream);
             if let Some(persistent) = persistent.take() {
                 persistent.apply_to_session(&mut session);
@@ -186,35 +191,52 @@ impl<A: App> Connection<A> {
 
     /// Waits for a request as long as the connection may be idle, or until a drain begins,
     /// and then for its head.
-    async fn await_head(&mut self, stream: &mut TlsStream, is_first: bool, observer: &dyn Observe) -> Read {
-        let began = Instant::now();
-        let mut left = self.settings.header_timeout;
+    async fn await_head<D: Future>(
+        &self,
+        stream: &mut TlsStream,
+        waiting: &mut Waiting<'_, D>,
+        observer: &dyn Observe,
+    ) -> Read {
+        let Waiting { drained, patience, is_first } = waiting;
+        let is_first = std::mem::replace(is_first, false);
+        let mut end = Instant::now() + self.settings.header_timeout;
         if stream.ahead().is_empty() {
-            let (wait, reason) =
-                if is_first { (left, Reaped::Header) } else { (self.settings.keepalive_timeout, Reaped::Keepalive) };
-            let first = tokio::select! {
-                first = timeout(wait, stream.read_ahead()) => first,
-                // An error means that the listener is gone: the same as a drain.
-                _ = self.drain.wait_for(|drain| *drain) => return Read::Gone,
+            let idle_end = Instant::now() + self.settings.keepalive_timeout;
+            let (first_end, reason) = if is_first { (end, Reaped::Header) } else { (idle_end, Reaped::Keepalive) };
+            let first = async {
+                tokio::select! {
+                    biased;
+                    first = stream.read_ahead() => first.is_ok_and(|bytes| !bytes.is_empty()),
+                    _ = drained.as_mut() => false,
+                }
             };
-            match first {
-                Ok(Ok(bytes)) if !bytes.is_empty() => {}
-                Ok(_) => return Read::Gone,
-                Err(_) => {
+            match patience.wait(first_end, first).await {
+                Some(true) => {}
+                Some(false) => return Read::Gone,
+                None => {
                     observer.reaped(reason);
                     return Read::Gone;
                 }
             }
-            if is_first {
-                left = left.saturating_sub(began.elapsed());
+            if !is_first {
+                end = Instant::now() + self.settings.header_timeout;
             }
         }
-        let head = timeout(left, read_head(stream, &*self.gate)).await;
-        head.unwrap_or_else(|_| {
+        let head = patience.wait(end, read_head(stream, &*self.gate)).await;
+        head.unwrap_or_else(|| {
             observer.reaped(Reaped::Header);
             Read::Gone
         })
     }
+}
+
+/// What a connection that waits for a request is told, or ends by.
+struct Waiting<'a, D> {
+    /// Resolves when a drain begins.
+    drained: Pin<&'a mut D>,
+    patience: Patience,
+    /// Whether no request has come yet.
+    is_first: bool,
 }
 
 /// Shakes hands by the certificate that the client asks for.

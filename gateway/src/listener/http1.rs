@@ -1,20 +1,19 @@
 //! One request of HTTP/1.1 that has no body, and its answer: what most requests are, without the
 //! machinery that the others need.
 
-use std::cell::RefCell;
 use std::io;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, StatusCode};
-use httpdate::HttpDate;
 use pingora::{Error, ErrorType, Result};
 use tokio::io::AsyncWriteExt as _;
 
+use super::date::date;
 use super::downstream::{Added, Downstream, Head, client_left};
 use super::{Identity, TlsStream};
 
@@ -88,7 +87,7 @@ impl<'a> Exchange<'a> {
                 put_field(out, name.as_str(), value);
             }
         }
-        put_field(out, "Date", &date());
+        put_field(out, "Date", date().as_bytes());
         put_field(out, "Connection", if self.persists { b"keep-alive" } else { b"close" });
         out.put_slice(b"\r\n");
         self.status = Some(header.status);
@@ -151,25 +150,6 @@ fn framing<'h>(
     let length = field(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     length.map_or(Framing::Close, Framing::Length)
 }
-
-/// What `Date` says now (RFC 9110, section 6.6.1).
-fn date() -> [u8; DATE_BYTES] {
-    // Written once a second by each thread.
-    thread_local!(static WRITTEN: RefCell<(u64, [u8; DATE_BYTES])> = const { RefCell::new((0, [0; DATE_BYTES])) });
-    let now = SystemTime::now();
-    let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    WRITTEN.with_borrow_mut(|(written, date)| {
-        if *written != second || second == 0 {
-            // The form has a fixed length.
-            let _ = write!(date.as_mut_slice(), "{}", HttpDate::from(now));
-            *written = second;
-        }
-        *date
-    })
-}
-
-/// The length of a date in the preferred form.
-const DATE_BYTES: usize = 29;
 
 fn unwritten(error: io::Error) -> Box<Error> {
     let kind = if error.kind() == io::ErrorKind::TimedOut { ErrorType::WriteTimedout } else { ErrorType::WriteError };

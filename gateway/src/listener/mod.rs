@@ -6,11 +6,13 @@
 mod admission;
 mod chunks;
 mod connection;
+mod date;
 mod downstream;
 mod http1;
 mod http2;
 mod identity;
 mod info;
+mod patience;
 pub mod proxy;
 mod stream;
 mod tls;
@@ -217,10 +219,18 @@ pub struct Drain {
     pub done: watch::Sender<bool>,
 }
 
+/// How clients are spoken to.
+pub struct Protocols {
+    /// What they are shown in a handshake.
+    pub identities: Arc<Identities>,
+    /// The parameters of HTTP/2.
+    pub http2: h2::server::Builder,
+}
+
 /// The service that serves `app` on one socket until it is told to drain.
 pub struct Listener<A> {
     socket: Option<TcpListener>,
-    identities: Arc<Identities>,
+    protocols: Protocols,
     app: Arc<A>,
     gate: Arc<dyn Gate>,
     observer: Arc<dyn Observe>,
@@ -232,14 +242,14 @@ impl<A> Listener<A> {
     /// A listener on `socket`.
     pub fn new(
         socket: TcpListener,
-        identities: Arc<Identities>,
+        protocols: Protocols,
         app: Arc<A>,
         gate: Arc<dyn Gate>,
         observer: Arc<dyn Observe>,
         settings: Settings,
         drain: Drain,
     ) -> Self {
-        Self { socket: Some(socket), identities, app, gate, observer, settings: Arc::new(settings), drain }
+        Self { socket: Some(socket), protocols, app, gate, observer, settings: Arc::new(settings), drain }
     }
 }
 
@@ -298,9 +308,10 @@ impl<A: App> Listener<A> {
             };
             let open = Open::new(Arc::clone(&self.observer));
             let connection = Connection {
-                identities: Arc::clone(&self.identities),
+                identities: Arc::clone(&self.protocols.identities),
                 app: Arc::clone(&self.app),
                 gate: Arc::clone(&self.gate),
+                http2: self.protocols.http2.clone(),
                 admission: Arc::clone(&admission),
                 settings: Arc::clone(&self.settings),
                 drain: self.drain.asked.clone(),

@@ -242,7 +242,7 @@ impl TlsStream {
     }
 
     /// The certificate that the client was shown.
-    pub(super) fn identity(&self) -> &Identity {
+    pub(super) fn identity(&self) -> &Arc<Identity> {
         &self.identity
     }
 

@@ -28,7 +28,7 @@ use crate::cache::{self, Cache};
 use crate::config::{Config, Problems};
 use crate::flow::{self, Flow, Gate};
 use crate::limit::Limits;
-use crate::listener::{self, Drain, Failure, Identities, Listener, Reaped, Refused, http2_options};
+use crate::listener::{self, Drain, Failure, Identities, Listener, Protocols, Reaped, Refused, http2_options};
 use crate::login;
 use crate::record::log::Writer;
 use crate::record::{Labels, Metrics};
@@ -117,7 +117,7 @@ impl Gateway {
         let started = Instant::now();
         let proxies = Arc::new(config.proxies);
         let sizes = config.corridor.sizes;
-        let h2_options =
+        let http2 =
             http2_options(sizes.max_header_bytes.saturating_add(sizes.max_target_bytes), sizes.max_header_fields);
         let access_log = log.map(Writer::access).unwrap_or_default();
         let gate = Gate {
@@ -155,14 +155,14 @@ impl Gateway {
         let parts =
             Parts { given: config.given, accepted, identities: Arc::clone(&identities), metrics: Arc::clone(&metrics) };
         let mut server = Server::new_with_opt_and_conf(None, server_conf());
-        let app = flow::app(flow, &server.configuration, h2_options);
+        let app = flow::app(flow, &server.configuration);
 
         let (drain, asked) = watch::channel(false);
         let (done, drained) = watch::channel(false);
         let ends = Drain { asked, done };
+        let protocols = Protocols { identities, http2 };
         let observer = Arc::new(Observer(Arc::clone(&metrics)));
-        let listener =
-            Listener::new(public, identities, Arc::new(app), Arc::new(gate), observer, config.listener, ends);
+        let listener = Listener::new(public, protocols, Arc::new(app), Arc::new(gate), observer, config.listener, ends);
 
         server.bootstrap();
         server.add_service(listener);

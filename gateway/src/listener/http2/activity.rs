@@ -1,5 +1,5 @@
-//! One HTTP/2 connection: how long it may stand without a request, how much it may send
-//! without one, and how many it may have at once.
+//! How long an HTTP/2 connection may stand without a request, how much it may send without one,
+//! and how many it may have at once.
 //!
 //! Which frames come is not looked at here; the library below bounds what each kind may cost.
 //! Whatever begins no request is no activity, be it PING, SETTINGS or half a header section, so
@@ -9,16 +9,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use h2::Reason;
-use http::Method;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
-use pingora::server::ShutdownWatch;
 use tokio::time::{Instant, sleep_until};
-
-use super::{App, Observe};
 
 /// The most that a connection may send while none of its requests is being answered, in bytes.
 const MAX_IDLE_BYTES: u64 = 1024 * 1024;
@@ -28,39 +19,9 @@ const MAX_IDLE_BYTES: u64 = 1024 * 1024;
 /// ended yet. Over it the newest is refused, which says that it may be sent again (section 8.7).
 const MAX_REQUESTS: usize = 200;
 
-/// The decoded header section that is let in, so that what is too large gets an answer of ours.
-const HEADER_LIST_BYTES: u32 = 64 * 1024;
-
-/// The most streams that a client may have reset before we took them up, of which each costs
-/// work for nothing (CVE-2023-44487). Over it the connection ends.
-const MAX_PENDING_RESETS: usize = 20;
-
-/// The most streams that a client may have made us reset by breaking the protocol, which ends
-/// them for us but not for the backend (CVE-2025-8671). Over it the connection ends; no library
-/// that is in use breaks it at all.
-const MAX_PROVOKED_RESETS: usize = 32;
-
-/// What one stream may have waiting to be sent, in bytes, whatever window its client grants.
-const SEND_BUFFER_BYTES: usize = 64 * 1024;
-
-/// The protocol's parameters, for requests whose header section, target and all, may have
-/// `header_bytes` in `header_fields` as we count them. From pingora's bounds of the streams at
-/// once (100) and of the decoded header section (64 KiB, or what is needed where that is more).
-pub fn http2_options(header_bytes: usize, header_fields: usize) -> H2Options {
-    // RFC 9113, section 6.5.2: each field counts for 32 bytes more than its name and value.
-    let needed = header_bytes.saturating_add(header_fields.saturating_mul(32));
-    let mut options = default_h2_options();
-    options
-        .max_header_list_size(u32::try_from(needed).unwrap_or(u32::MAX).max(HEADER_LIST_BYTES))
-        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-        .max_local_error_reset_streams(Some(MAX_PROVOKED_RESETS))
-        .max_send_buffer_size(SEND_BUFFER_BYTES);
-    options
-}
-
 /// What a connection does, shared by those who see it.
 #[derive(Debug)]
-pub(super) struct Activity(Mutex<State>);
+pub(in crate::listener) struct Activity(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -74,7 +35,7 @@ struct State {
 
 impl Activity {
     /// Of a connection that begins now.
-    pub(super) fn new() -> Arc<Self> {
+    pub(in crate::listener) fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(State { requests: 0, quiet_since: Instant::now(), received: 0 })))
     }
 
@@ -87,7 +48,7 @@ impl Activity {
     ///
     /// # Errors
     /// They are too many for a connection without a request.
-    pub(super) fn receive(&self, bytes: usize) -> io::Result<()> {
+    pub(in crate::listener) fn receive(&self, bytes: usize) -> io::Result<()> {
         let mut state = self.state();
         if state.requests == 0 {
             state.received = state.received.saturating_add(bytes as u64);
@@ -96,12 +57,12 @@ impl Activity {
     }
 
     /// Whether [`Activity::receive`] has failed.
-    pub(super) fn is_flooded(&self) -> bool {
+    pub(in crate::listener) fn is_flooded(&self) -> bool {
         self.state().received > MAX_IDLE_BYTES
     }
 
     /// Notes that a request begins, which ends with the guard; `None` where there are too many.
-    fn begin(self: &Arc<Self>) -> Option<Request> {
+    pub(super) fn begin(self: &Arc<Self>) -> Option<Request> {
         let mut state = self.state();
         if state.requests >= MAX_REQUESTS {
             return None;
@@ -112,7 +73,7 @@ impl Activity {
     }
 
     /// Waits until there has been no request for as long as `patience`.
-    pub(super) async fn wait_until_idle(&self, patience: Duration) {
+    pub(in crate::listener) async fn wait_until_idle(&self, patience: Duration) {
         while let Some(next) = self.next_look(Instant::now(), patience) {
             sleep_until(next).await;
         }
@@ -128,7 +89,7 @@ impl Activity {
 }
 
 /// A request that is being answered.
-struct Request(Arc<Activity>);
+pub(super) struct Request(Arc<Activity>);
 
 impl Drop for Request {
     fn drop(&mut self) {
@@ -136,47 +97,6 @@ impl Drop for Request {
         state.requests = state.requests.saturating_sub(1);
         state.quiet_since = Instant::now();
         state.received = 0;
-    }
-}
-
-/// An application, with the activity of one connection noted.
-pub(super) struct Watched<A> {
-    pub(super) app: Arc<A>,
-    pub(super) activity: Arc<Activity>,
-    pub(super) observer: Arc<dyn Observe>,
-    /// For each piece of an answer that waits for the client's window.
-    pub(super) write_timeout: Duration,
-}
-
-#[async_trait]
-impl<A: App> HttpServerApp for Watched<A> {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let Some(_request) = self.activity.begin() else {
-            self.observer.stream_refused();
-            if let ServerSession::H2(stream) = &mut session {
-                stream.shutdown_with_reason(Reason::REFUSED_STREAM);
-            }
-            return None;
-        };
-        session.set_write_timeout(Some(self.write_timeout));
-        let is_read = matches!(session.req_header().method, Method::GET | Method::HEAD);
-        if is_read && session.is_body_empty() {
-            self.app.answer(&mut session).await;
-            return None;
-        }
-        self.app.process_new_http(session, shutdown).await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        self.app.h2_options()
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.app.server_options()
     }
 }
 

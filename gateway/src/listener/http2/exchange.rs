@@ -1,0 +1,184 @@
+//! One request of HTTP/2, and its answer.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::header::DATE;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use pingora::{Error, ErrorType, Result};
+use tokio::time::timeout;
+
+use super::Client;
+use crate::listener::Identity;
+use crate::listener::date::date;
+use crate::listener::downstream::{Added, Downstream, Head, client_left};
+
+/// One request, and its answer.
+pub(super) struct Exchange {
+    request: Parts,
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+    client: Client,
+    write_timeout: Duration,
+    /// The head of the answer, until it is known whether anything follows it.
+    head: Option<Response<()>>,
+    out: Option<SendStream<Bytes>>,
+    status: Option<StatusCode>,
+    /// Whether the answer may have a body.
+    has_body: bool,
+    sent: usize,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        client: Client,
+        write_timeout: Duration,
+    ) -> Self {
+        let (request, body) = request.into_parts();
+        let (head, out, status) = (None, None, None);
+        Self { request, body, respond, client, write_timeout, head, out, status, has_body: true, sent: 0 }
+    }
+
+    /// Sends the head, where it has not been, and with it the end of the answer where that is
+    /// `last`.
+    fn send_head(&mut self, is_last: bool) -> Result<()> {
+        if let Some(head) = self.head.take() {
+            self.out = Some(self.respond.send_response(head, is_last).map_err(unwritten)?);
+        }
+        Ok(())
+    }
+
+    /// Sends `data` as the client's window and our own bound allow.
+    async fn send(&mut self, mut data: Bytes, is_last: bool) -> Result<()> {
+        let write_timeout = self.write_timeout;
+        let out = self.out.as_mut();
+        let out = out.ok_or_else(|| Error::explain(ErrorType::WriteError, "a body without a head").into_in())?;
+        while !data.is_empty() {
+            out.reserve_capacity(data.len());
+            let mut room = out.capacity();
+            if room == 0 {
+                let granted = timeout(write_timeout, poll_fn(|cx| out.poll_capacity(cx))).await;
+                let granted = granted.map_err(|_| Error::explain(ErrorType::WriteTimedout, "no window").into_down())?;
+                room = granted.ok_or_else(client_left)?.map_err(unwritten)?;
+            }
+            let piece = data.split_to(room.min(data.len()));
+            self.sent += piece.len();
+            out.send_data(piece, is_last && data.is_empty()).map_err(unwritten)?;
+        }
+        Ok(())
+    }
+}
+
+fn unwritten(error: h2::Error) -> Box<Error> {
+    Error::because(ErrorType::WriteError, "an answer could not be written", error).into_down()
+}
+
+impl Downstream for Exchange {
+    fn request(&self) -> &Parts {
+        &self.request
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        Some(self.client.peer)
+    }
+
+    fn identity(&self) -> Option<&Identity> {
+        Some(&self.client.identity)
+    }
+
+    fn has_body(&mut self) -> bool {
+        !self.body.is_end_stream()
+    }
+
+    fn is_read(&mut self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    /// A stream ends by itself, and the others of its connection go on.
+    fn close_after(&mut self) {}
+
+    /// Whoever reads has a deadline of its own.
+    fn set_read_timeout(&mut self, _: Duration) {}
+
+    async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        let unread = |error| Error::because(ErrorType::ReadError, "a body could not be read", error).into_down();
+        let Some(data) = self.body.data().await else { return Ok(None) };
+        let data = data.map_err(unread)?;
+        // Taken in: the client may send as much again.
+        self.body.flow_control().release_capacity(data.len()).map_err(unread)?;
+        Ok(Some(data))
+    }
+
+    /// The answer itself tells a client that waits: no interim one can be sent by h2.
+    async fn go_on(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn left(&mut self) -> Box<Error> {
+        if let Err(error) = self.send_head(false) {
+            return error;
+        }
+        let reset = match self.out.as_mut() {
+            Some(out) => poll_fn(|cx| out.poll_reset(cx)).await,
+            None => poll_fn(|cx| self.respond.poll_reset(cx)).await,
+        };
+        match reset {
+            Ok(_) => client_left(),
+            Err(error) => Error::because(ErrorType::ReadError, "the connection broke", error).into_down(),
+        }
+    }
+
+    async fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> Result<()> {
+        let header = head.header();
+        let mut response = Response::new(());
+        *response.status_mut() = header.status;
+        let fields = response.headers_mut();
+        fields.clone_from(&header.headers);
+        for (name, value) in added {
+            let Some(value) = value.map(HeaderValue::from_bytes) else { continue };
+            let value = value.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "an odd value", error))?;
+            fields.append(name, value);
+        }
+        fields.insert(DATE, date());
+        self.status = Some(header.status);
+        self.has_body = self.request.method != Method::HEAD
+            && !matches!(header.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        self.head = Some(response);
+        Ok(())
+    }
+
+    async fn write_body(&mut self, data: Bytes) -> Result<()> {
+        self.send_head(false)?;
+        if self.has_body { self.send(data, false).await } else { Ok(()) }
+    }
+
+    async fn finish(&mut self, last: Bytes) -> Result<()> {
+        let last = if self.has_body { last } else { Bytes::new() };
+        let is_whole = self.head.is_some();
+        self.send_head(last.is_empty())?;
+        if !last.is_empty() {
+            return self.send(last, true).await;
+        }
+        match self.out.as_mut() {
+            Some(out) if !is_whole => out.send_data(last, true).map_err(unwritten),
+            _ => Ok(()),
+        }
+    }
+
+    async fn shut_down(&mut self) {}
+
+    fn written(&self) -> Option<StatusCode> {
+        self.status
+    }
+
+    fn body_bytes(&self) -> usize {
+        self.sent
+    }
+}
