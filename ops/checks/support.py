@@ -59,8 +59,8 @@ def run(*arguments, **options):
 def child(arguments, **options):
     """A process that ends when its standard input does; yields the line with which it says that it is ready."""
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options) as process:
-        line = process.stdout.readline().strip()
         try:
+            line = process.stdout.readline().strip()
             if not line:
                 raise AssertionError(f"{arguments} ended with status {process.wait(10)}")
             yield line

@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "checks"))
 
+import ending
 import frames
 from good import Good, failed, p99
 from support import CA, running_stack
@@ -101,6 +102,7 @@ FLOODS = (
 
 
 def main():
+    ending.on_a_signal()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SECONDS} s each instead of {SECONDS}")
     seconds = QUICK_SECONDS if parser.parse_args().quick else SECONDS

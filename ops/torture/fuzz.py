@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ending
+
 ROOT = Path(__file__).resolve().parents[2]
 CASES, QUICK_CASES = 100_000, 2_000
 # Each case is requests over TLS or a whole configuration: a hundred times as dear as the others.
@@ -23,6 +25,7 @@ DEAR_SHARE = 20
 
 
 def main():
+    ending.on_a_signal()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_CASES} cases of each instead of {CASES}")
     cases = QUICK_CASES if parser.parse_args().quick else CASES

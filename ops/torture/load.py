@@ -1,5 +1,6 @@
 """Requests at a steady rate by h2load, each with its status and its time."""
 
+import atexit
 import shutil
 import statistics
 import subprocess
@@ -72,6 +73,7 @@ class Load:
             data.write_bytes(body)
             command += ["-d", str(data)]
         self.process = subprocess.Popen([*command, url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        atexit.register(self.process.kill)  # for whoever leaves without waiting
 
     def wait(self):
         """The answers, once it is over."""

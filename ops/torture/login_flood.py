@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "checks"))
 
+import ending
 from load import Answered, Load, describe, percentile
 from support import running_stack
 
@@ -45,6 +46,7 @@ OFF = {
 
 
 def main():
+    ending.on_a_signal()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few seconds each instead of half a minute")
     seconds = 6 if parser.parse_args().quick else 30

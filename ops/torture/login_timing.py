@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "checks"))
 
+import ending
 from support import CA, ROOT, running_stack
 
 SAMPLES = 2000
@@ -43,6 +44,7 @@ OFF = {
 
 
 def main():
+    ending.on_a_signal()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SAMPLES} samples of each kind instead of {SAMPLES}")
     samples = QUICK_SAMPLES if parser.parse_args().quick else SAMPLES

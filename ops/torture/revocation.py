@@ -26,6 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "checks"))
 
+import ending
 from support import CA, ROOT, child, running_stack
 
 CHANGES, QUICK_CHANGES = 100, 15
@@ -43,6 +44,7 @@ SETTINGS = {
 
 
 def main():
+    ending.on_a_signal()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_CHANGES} changes each instead of {CHANGES}")
     count = QUICK_CHANGES if parser.parse_args().quick else CHANGES

@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "checks"))
 
+import ending
 import frames
 import swarm
 from good import Good, failed, p99
@@ -78,6 +79,7 @@ def kinds(token):
 
 
 def main():
+    ending.on_a_signal()
     names = [kind.name for kind in kinds("")]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer clients and shorter deadlines")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "checks"))
 
+import ending
 from good import Good, failed, p99
 from support import CA, running_stack
 from watch import Watch
@@ -34,6 +35,7 @@ MODES = {
 
 
 def main():
+    ending.on_a_signal()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer connections for less time")
     quick = parser.parse_args().quick

@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "checks"))
 
+import ending
 from support import CA, running_stack
 from watch import Watch
 
@@ -42,6 +43,7 @@ SETTINGS = {
 
 
 def main():
+    ending.on_a_signal()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a twentieth of everything")
     quick = parser.parse_args().quick

@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "checks"))
 
+import ending
 from support import CA, running_stack
 
 SSLYZE = "sslyze==6.3.1"
@@ -56,6 +57,7 @@ SETTINGS = {
 
 
 def main():
+    ending.on_a_signal()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="sslyze alone")
     quick = parser.parse_args().quick
