@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use holodule_gateway::authenticate::{Accepted, authenticate};
 use holodule_gateway::cache::{self, Cache, Found, Key as CacheKey, Outcome, Source};
 use holodule_gateway::client::Prefix;
 use holodule_gateway::framing::{self, Head};
@@ -23,7 +24,7 @@ use holodule_gateway::token::{
     Digest, Key, Keys, Presented, Routes, Settings, StaticToken, StaticTokens, correlation_id,
 };
 use holodule_gateway::upstream::{self, Address, Client, Upstream};
-use http::header::{HOST, HeaderName};
+use http::header::{AUTHORIZATION, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tracing::level_filters::LevelFilter;
 
@@ -109,6 +110,10 @@ fn tokens(benches: &Benches) {
     let forger = Keys::new(vec![Key::named("2026-11", &[8; 32]).unwrap()], settings).unwrap();
     let forged = forger.issue("user01", "0", NOW).unwrap();
     benches.measure("token, forged", |_| assert!(!verify(&verifier, forged.as_bytes())));
+    let accepted = Accepted { keys: Arc::new(verifier), static_tokens: StaticTokens::default() };
+    let value = HeaderValue::try_from(format!("JWT {}", tokens.get(1).unwrap())).unwrap();
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+    benches.measure("token, seen, in a header", |_| assert!(authenticate(black_box(&headers), &accepted, NOW).is_ok()));
     let long = vec![b'a'; 9 * 1024];
     benches.measure("token, too long", |_| assert!(Presented::new(black_box(&long)).is_err()));
 

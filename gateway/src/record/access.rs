@@ -156,8 +156,9 @@ impl Line<'_> {
     fn milliseconds(&mut self, name: &'static str, value: Option<Duration>) {
         let Some(value) = value else { return };
         self.name(name);
-        let micros = value.as_nanos().saturating_add(500) / 1000;
-        decimal(self.out, u64::try_from(micros / 1000).unwrap_or(u64::MAX));
+        let micros =
+            value.as_secs().saturating_mul(1_000_000).saturating_add((u64::from(value.subsec_nanos()) + 500) / 1000);
+        decimal(self.out, micros / 1000);
         self.out.push(b'.');
         let decimals = u32::try_from(micros % 1000).unwrap_or_default();
         match decimals {

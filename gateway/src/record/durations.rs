@@ -7,7 +7,7 @@ use std::time::Duration;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::striped::Striped;
+use super::striped::{Own, Striped};
 
 /// Seconds: from an answer of the edge itself to the longest deadline.
 const BUCKETS: [f64; 16] =
@@ -21,7 +21,7 @@ pub(super) const COUNTS: usize = BUCKETS.len() + 2;
 const SUM: usize = COUNTS - 1;
 
 /// Adds a duration to the histogram whose counts begin at `place`.
-pub(super) fn observe(counts: &Striped, place: usize, duration: Duration) {
+pub(super) fn observe(counts: Own<'_>, place: usize, duration: Duration) {
     let seconds = duration.as_secs_f64();
     let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
     counts.add(place + bucket, 1);
@@ -100,7 +100,7 @@ mod tests {
     fn a_duration_counts_in_the_first_bucket_that_holds_it_and_in_all_after() {
         let counts = Arc::new(Striped::new(2 * COUNTS));
         for micros in [100, 250, 251, 30_000_000, 31_000_000] {
-            observe(&counts, COUNTS, Duration::from_micros(micros));
+            observe(counts.own(), COUNTS, Duration::from_micros(micros));
         }
         let routes = vec![("a".to_owned(), 0), ("b".to_owned(), COUNTS)];
         let durations = Durations::new("x_seconds", "X.", counts, routes).unwrap();

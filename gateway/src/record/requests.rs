@@ -133,7 +133,7 @@ impl Requests {
     /// Counts what the cache did for a request.
     pub(super) fn count_cache(&self, route: &str, result: &str) {
         if let Some(index) = self.results.iter().position(|known| known == result) {
-            self.counts.add(self.place_of(route) + BY_STATUS + index, 1);
+            self.counts.own().add(self.place_of(route) + BY_STATUS + index, 1);
         }
     }
 
@@ -146,12 +146,12 @@ impl Requests {
         total: Duration,
         upstream: Option<Duration>,
     ) {
-        let place = self.place_of(route);
-        self.counts.add(place + place_of_method(method) * STATUS_CLASSES.len() + place_of_status(status), 1);
+        let (place, counts) = (self.place_of(route), self.counts.own());
+        counts.add(place + place_of_method(method) * STATUS_CLASSES.len() + place_of_status(status), 1);
         let durations = place + self.durations_within();
-        observe(&self.counts, durations, total);
+        observe(counts, durations, total);
         if let Some(upstream) = upstream {
-            observe(&self.counts, durations + durations::COUNTS, upstream);
+            observe(counts, durations + durations::COUNTS, upstream);
         }
     }
 

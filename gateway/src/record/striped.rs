@@ -28,17 +28,16 @@ impl Striped {
         Self { stripes: std::array::from_fn(|_| stripe()) }
     }
 
-    /// Adds to the count at `place`.
-    pub(super) fn add(&self, place: usize, number: u64) {
-        if let Some(count) = count(self.stripe(), place) {
-            count.fetch_add(number, Ordering::Relaxed);
-        }
+    /// The counts that this thread adds to.
+    pub(super) fn own(&self) -> Own<'_> {
+        Own(self.stripe())
     }
 
     /// Adds one to the count at `place` until the guard is dropped.
     pub(super) fn hold(&self, place: usize) -> Held {
-        self.add(place, 1);
-        Held { stripe: Arc::clone(self.stripe()), place }
+        let stripe = self.stripe();
+        Own(stripe).add(place, 1);
+        Held { stripe: Arc::clone(stripe), place }
     }
 
     /// The count at `place`, of all threads.
@@ -62,6 +61,19 @@ impl Striped {
 
 fn count(stripe: &[Line], place: usize) -> Option<&AtomicU64> {
     stripe.get(place / LINE)?.0.get(place % LINE)
+}
+
+/// The counts of a thread.
+#[derive(Clone, Copy)]
+pub(super) struct Own<'a>(&'a [Line]);
+
+impl Own<'_> {
+    /// Adds to the count at `place`.
+    pub(super) fn add(self, place: usize, number: u64) {
+        if let Some(count) = count(self.0, place) {
+            count.fetch_add(number, Ordering::Relaxed);
+        }
+    }
 }
 
 /// One that is counted. It takes itself from the stripe to which it was added, on whatever thread.
@@ -89,7 +101,7 @@ mod tests {
         let counts = Striped::new(2 * LINE + 1);
         thread::scope(|scope| {
             for _ in 0..3 * STRIPES {
-                scope.spawn(|| (0..100).for_each(|_| counts.add(LINE, 2)));
+                scope.spawn(|| (0..100).for_each(|_| counts.own().add(LINE, 2)));
             }
         });
         let sums: Vec<_> = (0..2 * LINE + 1).map(|place| counts.sum(place)).filter(|sum| *sum > 0).collect();
