@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{HeaderValue, Method, Version};
 
 use super::context::request_id;
@@ -48,22 +47,25 @@ impl listener::Gate for Gate {
         framing::max_head_bytes(&self.sizes)
     }
 
-    fn check(&self, head: &[u8], peer: SocketAddr) -> Result<Option<u64>, Bytes> {
-        match framing::check_head(head, &self.sizes) {
-            Ok(Body::None) => Ok(Some(0)),
-            Ok(Body::Length(length)) => Ok(Some(length)),
-            Ok(Body::Chunked) => Ok(None),
+    fn read(&self, head: &[u8], peer: SocketAddr) -> Result<listener::Passed, Bytes> {
+        let is_read = head.starts_with(b"GET ") || head.starts_with(b"HEAD ");
+        let read = if is_read {
+            framing::read_head(head, &self.sizes)
+        } else {
+            framing::check_head(head, &self.sizes).map(|body| (body, None))
+        };
+        match read {
+            Ok((Body::None, Some(request))) if request.version == Version::HTTP_11 => {
+                Ok(listener::Passed::Request(request))
+            }
+            Ok((Body::None, _)) => Ok(listener::Passed::Head(Some(0))),
+            Ok((Body::Length(length), _)) => Ok(listener::Passed::Head(Some(length))),
+            Ok((Body::Chunked, _)) => Ok(listener::Passed::Head(None)),
             Err(Refusal::TargetTooLong | Refusal::HeadersTooLarge) if !has_canonical_path(head) => {
                 Err(self.refuse(head, peer, Refusal::Malformed("the path is not canonical")))
             }
             Err(refusal) => Err(self.refuse(head, peer, refusal)),
         }
-    }
-
-    fn parse(&self, head: &[u8]) -> Option<Parts> {
-        let is_read = head.starts_with(b"GET ") || head.starts_with(b"HEAD ");
-        let request = is_read.then(|| framing::parse_head(head).ok()).flatten()?;
-        (request.version == Version::HTTP_11).then_some(request)
     }
 
     fn overflow(&self, head: &[u8], peer: SocketAddr) -> Bytes {

@@ -29,12 +29,31 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
     Some(start + end)
 }
 
+/// A whole head that has one meaning.
+pub(super) struct Checked<'a> {
+    pub(super) method: Method,
+    pub(super) target: &'a [u8],
+    pub(super) version: Version,
+    /// What follows it.
+    pub(super) body: Body,
+}
+
 /// Checks a whole head: its grammar, that it has one meaning, and what a parser cannot take.
 /// Tells what follows it.
 ///
 /// # Errors
 /// The first [`Refusal`] in the contract's order.
 pub fn check_head(raw: &[u8], settings: &Settings) -> Result<Body, Refusal> {
+    check(raw, settings, |_, _| {}).map(|head| head.body)
+}
+
+/// [`check_head`], for whoever wants to know more of it: `each` is told of the name and the value of
+/// each field, before it is known whether the whole head passes.
+pub(super) fn check<'a>(
+    raw: &'a [u8],
+    settings: &Settings,
+    mut each: impl FnMut(&'a [u8], &'a [u8]),
+) -> Result<Checked<'a>, Refusal> {
     let (request_line, mut rest) = next_line(raw)?;
     let (method, target, version) = read_request_line(request_line)?;
     let mut fields = Decisive::default();
@@ -57,6 +76,7 @@ pub fn check_head(raw: &[u8], settings: &Settings) -> Result<Body, Refusal> {
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             fields.encodings.push(value);
         }
+        each(name, value);
     }
     let too_long = target.len() > settings.max_target_bytes;
     let uri;
@@ -78,7 +98,7 @@ pub fn check_head(raw: &[u8], settings: &Settings) -> Result<Body, Refusal> {
     if count > settings.max_header_fields {
         return Err(Refusal::HeadersTooLarge);
     }
-    Ok(body)
+    Ok(Checked { method, target, version, body })
 }
 
 /// Why a head that has not ended within [`max_head_bytes`] is refused.
@@ -88,14 +108,14 @@ pub fn overflow(raw: &[u8], settings: &Settings) -> Refusal {
 }
 
 /// The first line without its CRLF, and what follows it.
-pub(super) fn next_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+fn next_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     let end = memchr(b'\n', bytes).map_or(bytes.len(), |newline| newline + 1);
     let (line, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
     let line = line.strip_suffix(b"\r\n").ok_or(Refusal::Malformed("a line does not end in CRLF"))?;
     Ok((line, rest))
 }
 
-pub(super) fn read_request_line(line: &[u8]) -> Result<(Method, &[u8], Version), Refusal> {
+fn read_request_line(line: &[u8]) -> Result<(Method, &[u8], Version), Refusal> {
     let mut words = line.split(|&byte| byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
     else {
@@ -134,7 +154,7 @@ fn read_field(field: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
 
 /// A value without the white space around it (RFC 9110, section 5.6.3), of which a form feed is
 /// none.
-pub(super) fn trim(mut value: &[u8]) -> &[u8] {
+fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }

@@ -16,7 +16,7 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Uri, Version};
 
 pub use head::{check_head, end_of_head, max_head_bytes, overflow};
-pub use parse::parse_head;
+pub use parse::read_head;
 
 /// How large a request may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,46 +1,44 @@
-//! A head of HTTP/1 that [`check_head`](super::check_head) let pass, as a request.
+//! A head of HTTP/1 as a request, made of it while it is checked.
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
-use memchr::memchr;
 
-use super::Refusal;
-use super::head::{next_line, read_request_line, trim};
+use super::head::check;
+use super::{Body, Refusal, Settings};
 
 /// The fields for which room is taken at once: as many as a browser sends.
 const USUAL_FIELDS: usize = 24;
 
-/// The request that a whole head is of.
+/// What [`check_head`](super::check_head) says of a whole head, and the request that it is of; `None`
+/// where the types of a request do not take what stands in it. The request has one copy of the
+/// head, which its parts share.
 ///
 /// # Errors
-/// [`Refusal::Malformed`] where [`check_head`](super::check_head) would say so, or what stands in
-/// it is no URI or field; [`Refusal::HeadersTooLarge`] where no map of fields takes so many.
-pub fn parse_head(raw: &[u8]) -> Result<Parts, Refusal> {
+/// As [`check_head`](super::check_head).
+pub fn read_head(raw: &[u8], settings: &Settings) -> Result<(Body, Option<Parts>), Refusal> {
     let all = Bytes::copy_from_slice(raw);
-    let (mut parts, ()) = Request::new(()).into_parts();
-    let (request_line, mut rest) = next_line(&all)?;
-    let (method, target, version) = read_request_line(request_line)?;
-    parts.method = method;
-    parts.version = version;
-    parts.uri = Uri::from_maybe_shared(all.slice_ref(target)).map_err(|_| Refusal::Malformed("an odd target"))?;
-    parts.headers = HeaderMap::with_capacity(USUAL_FIELDS);
-    while !rest.is_empty() {
-        let field;
-        (field, rest) = next_line(rest)?;
-        if field.is_empty() {
-            break;
-        }
-        // What may stand in a name and in a value is asked for by the types that they become.
-        let colon = memchr(b':', field).ok_or(Refusal::Malformed("a line without a colon"))?;
-        let (name, value) = (field.get(..colon).unwrap_or_default(), field.get(colon + 1..).unwrap_or_default());
-        let value = trim(value);
-        let name = HeaderName::from_bytes(name).map_err(|_| Refusal::Malformed("an odd field name"))?;
-        let value = HeaderValue::from_maybe_shared(all.slice_ref(value));
-        let value = value.map_err(|_| Refusal::Malformed("an odd value"))?;
-        parts.headers.try_append(name, value).map_err(|_| Refusal::HeadersTooLarge)?;
-    }
-    Ok(parts)
+    let (mut headers, mut has_all) = (HeaderMap::with_capacity(USUAL_FIELDS), true);
+    let head = check(&all, settings, |name, value| {
+        has_all &= append(&mut headers, name, all.slice_ref(value)).is_some();
+    })?;
+    let uri = Uri::from_maybe_shared(all.slice_ref(head.target)).ok().filter(|_| has_all);
+    let request = uri.map(|uri| {
+        let (mut parts, ()) = Request::new(()).into_parts();
+        parts.method = head.method;
+        parts.version = head.version;
+        parts.uri = uri;
+        parts.headers = headers;
+        parts
+    });
+    Ok((head.body, request))
+}
+
+/// Adds a field; `None` where it cannot be.
+fn append(headers: &mut HeaderMap, name: &[u8], value: Bytes) -> Option<bool> {
+    let name = HeaderName::from_bytes(name).ok()?;
+    let value = HeaderValue::from_maybe_shared(value).ok()?;
+    headers.try_append(name, value).ok()
 }
 
 #[cfg(test)]
@@ -49,11 +47,16 @@ mod tests {
 
     use super::*;
 
+    fn read(raw: &str) -> Result<(Body, Option<Parts>), Refusal> {
+        read_head(raw.as_bytes(), &Settings::default())
+    }
+
     #[test]
     fn a_head_is_read_as_it_stands() {
-        let parts =
-            parse_head(b"HEAD /a?b=c HTTP/1.1\r\nHost: x\r\nCookie:a \r\ncookie: \t b\r\nX-Empty:\r\n\r\n").unwrap();
-        assert_eq!((parts.method, parts.version), (Method::HEAD, Version::HTTP_11));
+        let raw = "HEAD /a?b=c HTTP/1.1\r\nHost: x\r\nCookie:a \r\ncookie: \t b\r\nX-Empty:\r\n\r\n";
+        let (body, parts) = read(raw).unwrap();
+        let parts = parts.unwrap();
+        assert_eq!((parts.method, parts.version, body), (Method::HEAD, Version::HTTP_11, Body::None));
         assert_eq!(parts.uri, "/a?b=c");
         assert_eq!(parts.headers["host"], "x");
         assert_eq!(parts.headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a", "b"]);
@@ -62,22 +65,28 @@ mod tests {
     }
 
     #[test]
-    fn more_fields_than_a_map_takes_are_too_many() {
-        let raw = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(40_000));
-        assert_eq!(parse_head(raw.as_bytes()).unwrap_err(), Refusal::HeadersTooLarge);
-    }
-
-    #[test]
-    fn what_is_no_head_is_none() {
+    fn what_follows_it_is_told_and_what_is_no_head_is_refused() {
+        let (body, parts) = read("POST / HTTP/1.0\r\nHost: x\r\nContent-Length: 7\r\n\r\n").unwrap();
+        assert_eq!((body, parts.unwrap().version), (Body::Length(7), Version::HTTP_10));
         for odd in [
             "GET / HTTP/1.1\nHost: x\r\n\r\n",
             "GET / HTTP/1.1\r\n Host: x\r\n\r\n",
-            "GET / HTTP/1.1\r\nA: \0\r\n\r\n",
-            "GET / HTTP/1.1\r\nA\r\n\r\n",
-            "GET /\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\nA: \0\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\nA\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET /\r\n",
             "",
         ] {
-            assert!(matches!(parse_head(odd.as_bytes()), Err(Refusal::Malformed(_))), "{odd:?}");
+            assert!(matches!(read(odd), Err(Refusal::Malformed(_))), "{odd:?}");
         }
+    }
+
+    #[test]
+    fn what_no_map_of_fields_takes_is_no_request() {
+        let settings = Settings { max_header_fields: usize::MAX, ..Settings::default() };
+        let fields: String = (0..40_000).map(|number| format!("A{number}: b\r\n")).collect();
+        let raw = format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+        assert!(matches!(read_head(raw.as_bytes(), &settings), Ok((Body::None, None))));
+        assert_eq!(read(&raw).unwrap_err(), Refusal::HeadersTooLarge);
     }
 }

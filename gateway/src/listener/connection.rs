@@ -24,7 +24,8 @@ use super::admission::{Admission, Counted};
 use super::http2::{Activity, Http2};
 use super::patience::Patience;
 use super::{
-    App, ConnectionInfo, Exchange, Failure, Gate, Identities, Observe, Reaped, Refused, Settings, TlsStream, proxy,
+    App, ConnectionInfo, Exchange, Failure, Gate, Identities, Observe, Passed, Reaped, Refused, Settings, TlsStream,
+    proxy,
 };
 
 /// What a client of HTTP/2 sends first (RFC 9113, section 3.4), in bytes.
@@ -269,14 +270,14 @@ async fn read_head(stream: &mut TlsStream, gate: &dyn Gate) -> Read {
         let ahead = stream.ahead();
         if let Some(head) = gate.end(ahead, seen).and_then(|end| ahead.get(..end)) {
             let length = head.len() as u64;
-            return match gate.check(head, peer) {
-                Ok(Some(0)) if let Some(request) = gate.parse(head) => {
+            return match gate.read(head, peer) {
+                Ok(Passed::Request(request)) => {
                     let length = head.len();
                     stream.skip_ahead(length);
                     stream.allow(0);
                     Read::Request(request)
                 }
-                Ok(body) => {
+                Ok(Passed::Head(body)) => {
                     // What follows the request is the next one, which is read when this one
                     // has been answered.
                     match body {

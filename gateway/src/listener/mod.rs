@@ -160,19 +160,24 @@ pub trait Gate: Send + Sync + 'static {
     /// The most that a head may have, in bytes.
     fn max_head_bytes(&self) -> usize;
 
-    /// Looks at a whole head, and tells how many bytes of body follow it: `None` where it is
-    /// chunked, so that only the body itself tells where it ends.
+    /// Looks at a whole head, and tells what follows.
     ///
     /// # Errors
     /// The answer to send before the connection is closed.
-    fn check(&self, head: &[u8], peer: SocketAddr) -> Result<Option<u64>, Bytes>;
-
-    /// The request that a whole head, which passed [`Gate::check`] and which no body follows, is
-    /// of; `None` where it is left to pingora's parser, as all but GET and HEAD of HTTP/1.1 are.
-    fn parse(&self, head: &[u8]) -> Option<Parts>;
+    fn read(&self, head: &[u8], peer: SocketAddr) -> Result<Passed, Bytes>;
 
     /// The answer to a head that has not ended within [`Gate::max_head_bytes`].
     fn overflow(&self, head: &[u8], peer: SocketAddr) -> Bytes;
+}
+
+/// A head that a [`Gate`] let pass.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once; a box would take memory for each request")]
+pub enum Passed {
+    /// The request that it is of, which no body follows.
+    Request(Parts),
+    /// It is left to pingora's parser, as all but GET and HEAD of HTTP/1.1 are. So many bytes of
+    /// body follow it: `None` where it is chunked, so that only the body itself tells where it ends.
+    Head(Option<u64>),
 }
 
 /// What answers requests: those with a body as pingora's application that it is, and most of the

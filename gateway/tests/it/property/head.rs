@@ -2,7 +2,8 @@
 
 use std::io::Cursor;
 
-use holodule_gateway::framing::{Body, Settings, check_head, end_of_head};
+use holodule_gateway::framing::{Body, Settings, check_head, end_of_head, read_head};
+use http::request::Parts;
 use pingora::protocols::http::v1::server::HttpSession;
 
 use crate::support::random::{self, Random};
@@ -152,6 +153,24 @@ fn reference(head: &[u8]) -> Option<(Meaning, Body)> {
     Some((Meaning { method: text(method), target: text(target), version: text(version), fields: read }, body))
 }
 
+/// What we make a request of ourselves, whose target was sent as `target`.
+fn own(request: &Parts, target: &str) -> Meaning {
+    let fields = request.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
+    let mut fields: Vec<_> = fields.collect();
+    fields.sort();
+    let uri = request.uri.to_string();
+    // An absolute target is told with its scheme in lower case, and with a path where it has none.
+    let alike = [uri.clone(), uri.replacen("/?", "?", 1), uri.trim_end_matches('/').to_owned()];
+    let is_absolute = !target.starts_with('/');
+    let is_same = uri == target || is_absolute && alike.iter().any(|uri| uri.eq_ignore_ascii_case(target));
+    Meaning {
+        method: request.method.to_string(),
+        target: if is_same { target.to_owned() } else { uri },
+        version: format!("{:?}", request.version),
+        fields,
+    }
+}
+
 /// What the parser behind the gate makes of a head and of the body that follows it, which is
 /// told in bytes; none where it refuses.
 async fn parsed(head: &[u8], body: &[u8]) -> Option<(Meaning, usize)> {
@@ -185,11 +204,15 @@ fn a_head_that_passes_is_read_alike_by_the_reference_and_the_parser() {
         let bytes = head(random);
         let Some(end) = end_of_head(&bytes, 0) else { return };
         let head = &bytes[..end];
-        let Ok(body) = check_head(head, &settings) else { return };
+        let (checked, made) = (check_head(head, &settings), read_head(head, &settings));
+        assert_eq!(made.as_ref().map(|(body, _)| *body), checked.as_ref().map(|body| *body));
+        let (Ok(body), Ok((_, made))) = (checked, made) else { return };
         passed += 1;
         let shown = String::from_utf8_lossy(head);
         let (meaning, expected) = reference(head).unwrap_or_else(|| panic!("{shown:?} passes"));
         assert_eq!(body, expected, "{shown:?}");
+        let made = made.unwrap_or_else(|| panic!("no request is made of {shown:?}"));
+        assert_eq!(own(&made, &meaning.target), meaning, "{shown:?}");
         let (sent, length) = match body {
             Body::None => (Vec::new(), 0),
             Body::Length(length @ 1..=1000) => (vec![b'x'; usize::try_from(length).unwrap()], length),
