@@ -64,7 +64,7 @@ impl Entry {
         *response.status_mut() = status;
         *response.headers_mut() = stored;
         let (parts, ()) = response.into_parts();
-        let mut header = upstream::for_client(&parts)?;
+        let mut header = upstream::for_client(&parts);
         // However the backend told it: the body is here.
         if status != StatusCode::NO_CONTENT {
             header.insert_header(CONTENT_LENGTH, body.len())?;

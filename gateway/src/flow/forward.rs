@@ -123,7 +123,7 @@ impl Flow {
         {
             cache.purge(&matched.target);
         }
-        let mut header = upstream::for_client(&parts)?;
+        let mut header = upstream::for_client(&parts);
         let bodiless = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let unframed = !bodiless && !header.headers.contains_key(CONTENT_LENGTH);
         let version = downstream.request().version;

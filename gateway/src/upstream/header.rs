@@ -6,8 +6,7 @@ use std::net::IpAddr;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, GetAll, HOST, HeaderName, HeaderValue, SERVER, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, GetAll, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
@@ -28,35 +27,38 @@ pub struct Facts<'a> {
     pub target: &'a str,
 }
 
-/// Speaks of one connection and ends with it (RFC 9110, section 7.6.1); a tunnel, that is another
-/// protocol, would bypass every stage (section 7.8). What follows the head is framed anew.
-static HOP_BY_HOP: [HeaderName; 7] = [
-    CONNECTION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
+/// Whether a field speaks of one connection and ends with it (RFC 9110, section 7.6.1); a tunnel,
+/// that is another protocol, would bypass every stage (section 7.8). What follows the head is
+/// framed anew.
+fn is_always_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection"
+    )
+}
 
 /// The fields of one message that end with its connection.
 #[derive(Debug)]
 pub(crate) struct HopByHop<'a> {
-    named: GetAll<'a, HeaderValue>,
+    /// What names more of them; most messages do not.
+    named: Option<GetAll<'a, HeaderValue>>,
 }
 
 impl<'a> HopByHop<'a> {
     /// Those of a message that has `headers`.
     pub(crate) fn of(headers: &'a HeaderMap) -> Self {
-        Self { named: headers.get_all(CONNECTION) }
+        let named = headers.get_all(CONNECTION);
+        let names_more = named.iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
+        Self { named: names_more.then_some(named) }
     }
 
     /// Whether `name` is one of them.
     pub(crate) fn contains(&self, name: &HeaderName) -> bool {
-        let mut options = self.named.iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
-        HOP_BY_HOP.contains(name)
-            || options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
+        let is_named = |named: &GetAll<'_, HeaderValue>| {
+            let mut options = named.iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+            options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
+        };
+        is_always_hop_by_hop(name) || self.named.as_ref().is_some_and(is_named)
     }
 }
 
@@ -113,7 +115,7 @@ fn begins_as(name: &[u8], ours: &str) -> bool {
 /// Whether a field of a client's request reaches the backend, unless it speaks of one connection.
 pub fn is_passed_on(name: &HeaderName) -> bool {
     // Whoever waits for a 100 (RFC 9110, section 10.1.1) hears it from the gateway.
-    !is_ours(name) && !HOP_BY_HOP.contains(name) && *name != HOST && *name != EXPECT
+    !is_ours(name) && !is_always_hop_by_hop(name) && *name != HOST && *name != EXPECT
 }
 
 /// What the backend is to see of a request with `method` and `headers`.
@@ -173,8 +175,25 @@ impl Texts {
     }
 
     fn address(&mut self, address: IpAddr) -> Bytes {
-        // Nothing but a lack of memory could stop it.
-        let _ = write!(self.0, "{address}");
+        match address {
+            // What most clients have, and formatting costs more than all else here.
+            IpAddr::V4(address) => {
+                for (place, octet) in address.octets().into_iter().enumerate() {
+                    if place > 0 {
+                        self.0.put_u8(b'.');
+                    }
+                    if octet >= 100 {
+                        self.0.put_u8(b'0' + octet / 100);
+                    }
+                    if octet >= 10 {
+                        self.0.put_u8(b'0' + octet / 10 % 10);
+                    }
+                    self.0.put_u8(b'0' + octet % 10);
+                }
+            }
+            // Nothing but a lack of memory could stop it.
+            IpAddr::V6(address) => _ = write!(self.0, "{address}"),
+        }
         self.0.split().freeze()
     }
 
@@ -203,52 +222,55 @@ fn joined_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// What a client may see of an answer that a token opened: nobody between may answer with it
 /// again without asking (RFC 9111, section 5.2.2).
-///
-/// # Errors
-/// None that an answer of HTTP could cause.
-pub fn for_client(parts: &http::response::Parts) -> pingora::Result<ResponseHeader> {
-    // Age and Expires speak of the edge's freshness; the two cache-control fields of RFC 9213
-    // would tell a cache in front of us to store what only a token opens.
-    // The gateway says the others itself.
-    const NOT_TOLD: [&str; 9] = [
-        "age",
-        "expires",
-        "pragma",
-        "cdn-cache-control",
-        "surrogate-control",
-        "x-request-id",
-        "x-content-type-options",
-        "strict-transport-security",
-        "date",
-    ];
-    let mut response = ResponseHeader::build_no_case(parts.status, Some(parts.headers.len() + 4))?;
+pub fn for_client(parts: &http::response::Parts) -> ResponseHeader {
+    let (mut told, ()) = http::Response::new(()).into_parts();
+    told.status = parts.status;
+    // Also what is said below, and what whoever answers may add.
+    told.headers.reserve(parts.headers.len() + 4);
     let hop_by_hop = HopByHop::of(&parts.headers);
     for (name, value) in &parts.headers {
-        // Which origins may read an answer is the edge's to say.
-        let of_origins = name.as_str().starts_with("access-control-");
-        let told = !NOT_TOLD.contains(&name.as_str())
-            && !of_origins
-            && !hop_by_hop.contains(name)
-            && *name != SERVER
-            && *name != CONTENT_LENGTH;
-        if told {
-            response.append_header(name.clone(), value.clone())?;
+        if is_told(name) && !hop_by_hop.contains(name) {
+            told.headers.append(name, value.clone());
         }
     }
-    if let Some(length) = length(parts) {
-        response.insert_header(CONTENT_LENGTH, length)?;
+    if let Some(length) = length(parts, &hop_by_hop) {
+        told.headers.insert(CONTENT_LENGTH, length.into());
     }
-    response.insert_header(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"))?;
-    Ok(response)
+    told.headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    ResponseHeader::from(told)
+}
+
+/// Whether a field of an answer reaches the client, unless it ends with the connection; the
+/// gateway says the others itself, or nobody does.
+fn is_told(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    // Age and Expires speak of the edge's freshness; the two cache-control fields of RFC 9213
+    // would tell a cache in front of us to store what only a token opens.
+    let is_of_the_edge = matches!(
+        name,
+        "age"
+            | "cdn-cache-control"
+            | "content-length"
+            | "date"
+            | "expires"
+            | "pragma"
+            | "server"
+            | "strict-transport-security"
+            | "surrogate-control"
+            | "x-content-type-options"
+            | "x-request-id"
+    );
+    // Which origins may read an answer is the edge's to say, too.
+    !is_of_the_edge && !name.starts_with("access-control-")
 }
 
 /// The length that an answer has, said once: an equal repetition is one (RFC 9110, section 8.6),
 /// a transfer coding overrides it (RFC 9112, section 6.3), and a 204 has none. Whoever reads
 /// the answer next must not have to know these rules to find its end.
-fn length(parts: &http::response::Parts) -> Option<u64> {
+fn length(parts: &http::response::Parts, hop_by_hop: &HopByHop<'_>) -> Option<u64> {
     let has_none = parts.status == StatusCode::NO_CONTENT
         || parts.headers.contains_key(TRANSFER_ENCODING)
-        || is_hop_by_hop(&CONTENT_LENGTH, &parts.headers);
+        || hop_by_hop.contains(&CONTENT_LENGTH);
     let fields = parts.headers.get_all(CONTENT_LENGTH).iter();
     let mut lengths = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b',')).map(|length| {
         let digits = length.trim_ascii();
@@ -344,7 +366,9 @@ mod tests {
 
     #[test]
     fn an_address_is_told_as_it_is_written() {
-        for address in ["255.255.255.255", "fe80:1111:2222:3333:4444:5555:6666:7777", "::ffff:255.255.255.255", "::"] {
+        for address in
+            ["255.255.255.255", "1.0.10.100", "fe80:1111:2222:3333:4444:5555:6666:7777", "::ffff:255.255.255.255", "::"]
+        {
             let told = Facts { client: Some(address.parse().unwrap()), ..facts() };
             let parts = for_upstream(&Method::GET, &HeaderMap::new(), &told).unwrap();
             assert_eq!(parts.headers["x-forwarded-for"], address);
@@ -370,7 +394,7 @@ mod tests {
         let length = |status: StatusCode, fields: &[(&'static str, &'static str)]| {
             let (mut parts, ()) = http::Response::new(()).into_parts();
             (parts.status, parts.headers) = (status, headers(fields));
-            let response = for_client(&parts).unwrap();
+            let response = for_client(&parts);
             let lengths: Vec<_> = response.headers.get_all(CONTENT_LENGTH).iter().cloned().collect();
             assert!(lengths.len() <= 1, "{lengths:?}");
             lengths.first().map(|length| length.to_str().unwrap().to_owned())
@@ -405,7 +429,7 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("transfer-encoding", "chunked"),
         ]);
-        let response = for_client(&parts).unwrap();
+        let response = for_client(&parts);
         assert_eq!(response.headers["Cache-Control"], "private, no-cache");
         assert_eq!(response.headers["ETag"], "\"e\"");
         assert_eq!(response.headers.len(), 2);
