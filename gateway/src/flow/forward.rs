@@ -5,6 +5,7 @@
 //! none for an answer's head: a backend that drips one would hold a request for hours.
 
 use std::future::Future;
+use std::mem::take;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -138,23 +140,24 @@ impl Flow {
         // An error that came before the end of the body: the backend wants no more of it.
         sender.settle(downstream, failed);
         downstream.write_head(Head::Own(&header), &ctx.marks(self.settings.hsts.as_ref()).fields()).await?;
-        loop {
-            let frame = sender.until(downstream, body.frame(), deadlines).await?;
-            let data = match frame {
-                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-                Some(Err(error)) => {
-                    return Err(Error::because(ErrorType::ReadError, "the answer broke off", error).into_up());
-                }
-                None => break,
-            };
+        let mut data = Bytes::new();
+        while let Some(frame) = sender.until(downstream, body.frame(), deadlines).await? {
+            let frame =
+                frame.map_err(|error| Error::because(ErrorType::ReadError, "the answer broke off", error).into_up())?;
             if Instant::now() >= deadlines.whole {
                 return Err(timed_out());
             }
+            let Ok(piece) = frame.into_data() else { continue };
+            data = piece;
+            // What is known to be the last piece leaves with the end.
+            if body.is_end_stream() {
+                continue;
+            }
             // A client that takes little at a time would hold the backend's connection as long.
-            timeout_at(deadlines.whole, downstream.write_body(data)).await.map_err(|_| not_taken())??;
+            timeout_at(deadlines.whole, downstream.write_body(take(&mut data))).await.map_err(|_| not_taken())??;
         }
         sender.settle(downstream, true);
-        downstream.finish(Bytes::new()).await
+        timeout_at(deadlines.whole, downstream.finish(data)).await.map_err(|_| not_taken())?
     }
 }
 

@@ -1,5 +1,5 @@
-//! One HTTP/2 connection: its requests side by side, in the task of the connection. What they have
-//! to say leaves together, and none of them wakes another thread.
+//! One HTTP/2 connection: its requests side by side, in the task of the connection, so that none of
+//! them has to wake another.
 
 mod activity;
 mod exchange;
