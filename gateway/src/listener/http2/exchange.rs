@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
-use http::header::DATE;
+use http::header::{DATE, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use pingora::{Error, ErrorType, Result};
@@ -17,6 +17,9 @@ use super::Client;
 use crate::listener::Identity;
 use crate::listener::date::date;
 use crate::listener::downstream::{Added, Downstream, Head, client_left};
+
+/// Is of one answer alone.
+const UNIQUE: HeaderName = HeaderName::from_static("x-request-id");
 
 /// One request, and its answer.
 pub(super) struct Exchange {
@@ -143,7 +146,11 @@ impl Downstream for Exchange {
         fields.clone_from(&header.headers);
         for (name, value) in added {
             let Some(value) = value.map(HeaderValue::from_bytes) else { continue };
-            let value = value.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "an odd value", error))?;
+            let mut value =
+                value.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "an odd value", error))?;
+            // What no answer says again would only push out of the table of fields what others do
+            // (RFC 7541, section 7.1.3).
+            value.set_sensitive(*name == UNIQUE);
             fields.append(name, value);
         }
         fields.insert(DATE, date());

@@ -2,11 +2,14 @@
 //! them has to wake another.
 
 mod activity;
+mod ear;
 mod exchange;
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +19,7 @@ use h2::server::Builder;
 use tokio::sync::watch;
 
 pub(super) use activity::Activity;
+use ear::Ear;
 use exchange::Exchange;
 
 use crate::listener::{App, Identity, Observe, TlsStream};
@@ -79,48 +83,42 @@ impl<A: App> Http2<'_, A> {
         let client = Client { peer: stream.peer(), identity: Arc::clone(stream.identity()) };
         let Ok(mut connection) = options.handshake::<_, Bytes>(stream).await else { return };
         let mut requests = FuturesUnordered::new();
-        let mut drained = std::pin::pin!(drain.wait_for(|drain| *drain));
+        let mut drained = pin!(drain.wait_for(|drain| *drain));
         let mut is_draining = false;
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                // An error means that the listener is gone: the same as a drain.
-                _ = &mut drained, if !is_draining => {
-                    connection.graceful_shutdown();
-                    is_draining = true;
-                    continue;
+        let ear = Arc::new(Ear::default());
+        poll_fn(|cx| {
+            let waker = ear.listen_for(cx.waker());
+            // An error means that the listener is gone: the same as a drain.
+            if !is_draining && drained.as_mut().poll(cx).is_ready() {
+                is_draining = true;
+                connection.graceful_shutdown();
+            }
+            loop {
+                // All that have come before any is worked on; and it is this that writes what they
+                // answered.
+                while let Poll::Ready(accepted) = connection.poll_accept(&mut Context::from_waker(&waker)) {
+                    let Some(Ok((request, mut respond))) = accepted else { return Poll::Ready(()) };
+                    let Some(guard) = activity.begin() else {
+                        observer.stream_refused();
+                        respond.send_reset(Reason::REFUSED_STREAM);
+                        continue;
+                    };
+                    let mut exchange = Exchange::new(request, respond, client.clone(), write_timeout);
+                    requests.push(async move {
+                        app.answer(&mut exchange).await;
+                        drop(guard);
+                    });
                 }
-                // All that have come before any is worked on; and it is this that writes what
-                // they answered.
-                accepted = connection.accept() => accepted,
-                () = run(&mut requests), if !requests.is_empty() => continue,
-            };
-            let Some(Ok((request, mut respond))) = accepted else { break };
-            let Some(guard) = activity.begin() else {
-                observer.stream_refused();
-                respond.send_reset(Reason::REFUSED_STREAM);
-                continue;
-            };
-            let mut exchange = Exchange::new(request, respond, client.clone(), write_timeout);
-            requests.push(async move {
-                app.answer(&mut exchange).await;
-                drop(guard);
-            });
-        }
+                ear.stay_awake();
+                while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {}
+                if !ear.doze() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
         // Each hears that its client is gone, and is told of in the log.
         drop(connection);
         while requests.next().await.is_some() {}
     }
-}
-
-/// Runs `requests` as far as they get; resolves once some have ended.
-async fn run<F: Future<Output = ()>>(requests: &mut FuturesUnordered<F>) {
-    let mut some_ended = false;
-    std::future::poll_fn(|cx| {
-        while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {
-            some_ended = true;
-        }
-        if some_ended { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
 }
