@@ -1,6 +1,6 @@
 //! Documents of every era, to and from the model.
 
-use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument};
+use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, rawdoc};
 use serde_json::Value;
 
 use crate::model::Holodule;
@@ -114,10 +114,16 @@ pub(super) fn id(document: &RawDocument) -> Option<Bson> {
     document.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok())
 }
 
+/// The bytes by which a document's `_id` is told from any other; `None` where it has none.
+pub(super) fn id_bytes(document: &RawDocument) -> Option<Vec<u8>> {
+    let id = document.get("_id").ok().flatten()?;
+    Some(rawdoc! { "_id": id }.into_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use mongodb::bson::oid::ObjectId;
-    use mongodb::bson::{DateTime, RawDocumentBuf, doc, rawdoc};
+    use mongodb::bson::{DateTime, RawDocumentBuf, doc};
     use serde_json::json;
 
     use super::*;

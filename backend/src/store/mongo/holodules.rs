@@ -58,15 +58,7 @@ impl Mongo {
         let find = self.holodules.find(filter).selection_criteria(any_member());
         let find = find.batch_size(DAY_PIECE).max_time(self.timeout);
         let documents: Vec<RawDocumentBuf> = self.within(async { find.await?.try_collect().await }).await?;
-        let mut listing = DayListing::default();
-        for document in &documents {
-            match document::holodule(document) {
-                Ok(holodule) => listing.holodules.push(holodule),
-                Err(document::Unreadable(id)) => listing.unreadable.push(id),
-            }
-        }
-        listing.sort();
-        Ok(listing)
+        Ok(listing(&documents))
     }
 
     pub(in crate::store) async fn count_holodules(&self) -> Result<u64, StoreError> {
@@ -262,6 +254,24 @@ impl Mongo {
     }
 }
 
+/// What the documents of a day come to. A cursor is no snapshot: a document whose time changes
+/// while the day is read may come again, and is told of as it came first.
+fn listing(documents: &[RawDocumentBuf]) -> DayListing {
+    let mut seen = HashSet::new();
+    let mut listing = DayListing::default();
+    for document in documents {
+        if document::id_bytes(document).is_some_and(|id| !seen.insert(id)) {
+            continue;
+        }
+        match document::holodule(document) {
+            Ok(holodule) => listing.holodules.push(holodule),
+            Err(document::Unreadable(id)) => listing.unreadable.push(id),
+        }
+    }
+    listing.sort();
+    listing
+}
+
 /// How many of the first entries have nothing to do with each other, and so can be
 /// written in any order: at least one, at most [`CHUNK`].
 fn independent(entries: &[Entry]) -> usize {
@@ -298,7 +308,29 @@ fn overtaken() -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use mongodb::bson::rawdoc;
+
     use super::*;
+
+    #[test]
+    fn a_document_that_comes_again_is_told_of_once_as_it_came_first() {
+        let of = |id: &str, hour: &str| rawdoc! { "_id": id, "datetime": format!("20201209 {hour}0000") };
+        let unreadable = || rawdoc! { "_id": 7, "datetime": "20201209 120000", "title": 1 };
+        let documents = [of("a", "10"), unreadable(), of("b", "11"), of("a", "23"), unreadable()];
+        let listing = listing(&documents);
+        let times: Vec<_> = listing.holodules.iter().map(|holodule| holodule.datetime.as_deref().unwrap()).collect();
+        assert_eq!(times, ["20201209 110000", "20201209 100000"]);
+        assert_eq!(listing.unreadable.len(), 1);
+    }
+
+    #[test]
+    fn documents_are_told_apart_by_their_id_alone_of_whichever_type() {
+        let same = || rawdoc! { "datetime": "20201209 230000" };
+        let with = |id: Bson| RawDocumentBuf::try_from(&doc! { "_id": id, "datetime": "20201209 230000" }).unwrap();
+        let documents =
+            [with("1".into()), with(1.into()), with(Bson::Null), with(doc! { "a": 1 }.into()), same(), same()];
+        assert_eq!(listing(&documents).holodules.len(), documents.len(), "no two of them have the same");
+    }
 
     fn entry(key: &str, video_id: &str) -> Entry {
         Entry::new(Holodule {
