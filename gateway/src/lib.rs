@@ -4,10 +4,10 @@
 //!
 //! | module | what happens there |
 //! |---|---|
-//! | [`listener`] | accept, PROXY protocol, TLS, deadlines, caps |
-//! | [`flow`] | the corridor: pingora's hooks, the order of the stages, nothing else |
+//! | [`listener`] | accept, PROXY protocol, TLS, deadlines, caps; HTTP/2, and HTTP/1.1 without a body |
+//! | [`flow`] | the corridor: its two doors (the listener's, and pingora's hooks for the rest of HTTP/1), the order of the stages, nothing else |
 //! | [`client`] | who is calling |
-//! | [`framing`] | what is refused before anything else is looked at |
+//! | [`framing`] | what is refused before anything else is looked at; a head as a request |
 //! | [`limit`] | how much one client may ask for, and how many of its logins may fail |
 //! | [`cors`] | which pages of other origins may use us from a browser |
 //! | [`login`] | `POST /auth`: the backend checks the credentials |
@@ -16,7 +16,7 @@
 //! | [`revocation`] | whether the user behind a good token is still one; `POST /auth/logout` |
 //! | [`route`] | what is forwarded, and as what |
 //! | [`cache`] | answers that may be given again, without asking the backend |
-//! | [`upstream`] | the one way to the backend |
+//! | [`upstream`] | the one way to the backend, and the connections to it |
 //! | [`respond`] | the only place where answers of our own are made |
 //! | [`record`] | metrics and the access log |
 //!

@@ -21,7 +21,7 @@ pub struct Entry {
     /// What clients are told.
     header: ResponseHeader,
     /// The same as HTTP/1.1 writes it.
-    wire: Bytes,
+    wire: Box<[u8]>,
     body: Bytes,
     validators: Validators,
     lifetime: Lifetime,
@@ -69,8 +69,6 @@ impl Entry {
         if status != StatusCode::NO_CONTENT {
             header.insert_header(CONTENT_LENGTH, body.len())?;
         }
-        // What it says of itself is another cache's.
-        header.remove_header("x-cache");
         let mut wire = Vec::new();
         put_status(&mut wire, status);
         header.header_to_h1_wire(&mut wire);
@@ -79,7 +77,7 @@ impl Entry {
         Ok(Self {
             stored: parts.headers,
             header,
-            wire: wire.into(),
+            wire: wire.into_boxed_slice(),
             body,
             validators,
             lifetime: lifetime.unwrap_or(NO_LIFETIME),

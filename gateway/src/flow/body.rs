@@ -40,7 +40,7 @@ pub(super) async fn continue_if_expected(downstream: &mut impl Downstream) -> Re
     // HTTP/1.0 knows no interim answer and would take this for the answer (RFC 9110, section
     // 10.1.1); and where nothing is to come, there is nothing to wait for.
     if expects && request.version != Version::HTTP_10 && downstream.has_body() {
-        downstream.go_on().await?;
+        downstream.send_continue().await?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName};
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
@@ -88,10 +88,10 @@ impl Flow {
         let request = downstream.request();
         let verdict = entry.validators().evaluate(&request.headers);
         let has_body = verdict == Verdict::Whole && request.method == Method::GET;
-        let age = (source != Source::Miss).then(|| entry.age(Instant::now()).to_string());
+        let age = (source != Source::Miss).then(|| HeaderValue::from(entry.age(Instant::now())));
+        let cache = HeaderValue::from_static(source.label());
         let [a, b, c, d, e, f] = ctx.marks(self.settings.hsts.as_ref()).fields();
-        let age = (AGE, age.as_ref().map(String::as_bytes));
-        let added = [age, (X_CACHE, Some(source.label().as_bytes())), a, b, c, d, e, f];
+        let added = [(AGE, age.as_ref()), (X_CACHE, Some(&cache)), a, b, c, d, e, f];
         match verdict {
             Verdict::Whole => downstream.write_head(Head::Kept(entry.header(), entry.wire()), &added).await?,
             Verdict::NotModified => downstream.write_head(Head::Own(&not_modified(entry.header())?), &added).await?,

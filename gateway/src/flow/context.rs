@@ -20,9 +20,21 @@ pub(super) fn request_id() -> String {
     correlation_id().unwrap_or_else(|| "0".repeat(32))
 }
 
+/// The id of a request as a client is told it. No other answer says it again, so a table of fields
+/// that many answers share is not to keep it: `http` can only ask for a literal that is never indexed
+/// (RFC 7541, section 6.2.3).
+pub(super) fn told_id(request_id: &str) -> HeaderValue {
+    // Our own ids are hexadecimal.
+    let mut told = HeaderValue::from_str(request_id).unwrap_or(HeaderValue::from_static("0"));
+    told.set_sensitive(true);
+    told
+}
+
 /// One request.
 pub(super) struct Context {
     pub(super) request_id: String,
+    /// The same as a client is told it.
+    told_id: HeaderValue,
     pub(super) started: Instant,
     pub(super) client: Option<IpAddr>,
     /// What the answer says of origins.
@@ -47,6 +59,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(request_id: String, in_flight: InFlight) -> Self {
         Self {
+            told_id: told_id(&request_id),
             request_id,
             started: Instant::now(),
             client: None,
@@ -65,7 +78,7 @@ impl Context {
 
     /// What stands on its answer.
     pub(super) fn marks<'a>(&'a self, hsts: Option<&'a HeaderValue>) -> Marks<'a> {
-        Marks { request_id: &self.request_id, hsts, sharing: &self.sharing }
+        Marks { request_id: &self.told_id, hsts, sharing: &self.sharing }
     }
 
     /// Leaves the corridor with an answer.

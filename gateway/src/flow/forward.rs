@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Response, StatusCode, Version};
+use http::{Method, Response, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use pingora::{Error, ErrorType, Result};
@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::body::continue_if_expected;
 use super::{Context, Flow};
 use crate::cache::policy::invalidates;
-use crate::listener::{Downstream, Head};
+use crate::listener::{Downstream, Head, may_have_body};
 use crate::upstream::{self, Facts, Outgoing, Piece, Unanswered, Upload};
 
 /// When a request ends that the backend has not answered: at the earlier of both.
@@ -126,8 +126,7 @@ impl Flow {
             cache.purge(&matched.target);
         }
         let mut header = upstream::for_client(&parts);
-        let bodiless = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let unframed = !bodiless && !header.headers.contains_key(CONTENT_LENGTH);
+        let unframed = may_have_body(&Method::GET, parts.status) && !header.headers.contains_key(CONTENT_LENGTH);
         let version = downstream.request().version;
         if unframed && version == Version::HTTP_11 {
             header.insert_header(TRANSFER_ENCODING, "chunked")?;
@@ -195,7 +194,7 @@ impl Client {
                     return tokio::select! {
                         biased;
                         said = timeout_at(deadlines.next_read(), &mut said) => said.map_err(|_| timed_out()),
-                        left = downstream.left() => Err(left),
+                        closed = downstream.closed() => Err(closed),
                     };
                 }
                 Self::Unheard => return timeout_at(deadlines.next_read(), said).await.map_err(|_| timed_out()),
@@ -204,7 +203,7 @@ impl Client {
             // read than there is room for, so that nothing is lost where the backend speaks first.
             let passing_on = async {
                 let Ok(room) = upload.reserve().await else { return Ok(None) };
-                // On HTTP/2 pingora has no such deadline.
+                // HTTP/2 has no such deadline of its own.
                 let data = timeout(deadlines.upload, downstream.read_body()).await;
                 let data = data.map_err(|_| stalled())??;
                 let is_last = data.is_none();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Version};
 
-use super::context::request_id;
+use super::context::{request_id, told_id};
 use crate::client::{Prefix, Proxies};
 use crate::cors::Origins;
 use crate::framing::{self, Body, Refusal};
@@ -102,7 +102,7 @@ impl Gate {
             reason: Some("framing"),
         });
         let sharing = self.allowed_origins.sharing_with(origin(head));
-        answer.into_http1(&Marks { request_id: &request_id, hsts: self.hsts.as_ref(), sharing: &sharing })
+        answer.into_http1(&Marks { request_id: &told_id(&request_id), hsts: self.hsts.as_ref(), sharing: &sharing })
     }
 }
 

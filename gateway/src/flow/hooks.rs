@@ -1,10 +1,9 @@
-//! The hooks of pingora, by which requests with a body come into the corridor, and the application
-//! that the listener serves.
+//! The doors to the corridor: the application that the listener serves, and pingora's hooks.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::apps::{HttpServerApp, ReusedHttpStream};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::http_proxy;
 use pingora::protocols::http::ServerSession;
@@ -21,22 +20,19 @@ use crate::listener::{self, Downstream};
 /// The corridor as pingora calls it.
 pub(super) struct Hooks(Arc<Flow>);
 
-/// The corridor with both of its doors: pingora's hooks, and the one for requests without a body,
-/// for which pingora would make a session, and a future with room for its own upstream side, anew.
+/// The corridor with both of its doors, as [`listener::App`] tells them apart.
 pub struct App {
     flow: Arc<Flow>,
     proxy: Arc<HttpProxy<Hooks>>,
 }
 
-/// The application that serves `flow`.
-pub fn app(flow: Flow, conf: &Arc<ServerConf>) -> App {
-    let flow = Arc::new(flow);
-    let mut proxy = http_proxy(conf, Hooks(Arc::clone(&flow)));
-    let mut options = HttpServerOptions::default();
-    // Refused by the corridor, with an answer of ours, instead of by pingora with its own.
-    options.allow_connect_method_proxying = true;
-    proxy.server_options = Some(options);
-    App { flow, proxy: Arc::new(proxy) }
+impl App {
+    /// The application that serves `flow`.
+    pub fn new(flow: Flow, conf: &Arc<ServerConf>) -> Self {
+        let flow = Arc::new(flow);
+        let proxy = Arc::new(http_proxy(conf, Hooks(Arc::clone(&flow))));
+        Self { flow, proxy }
+    }
 }
 
 impl listener::App for App {
@@ -82,17 +78,14 @@ impl ProxyHttp for Hooks {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        let told = self.0.fail(session.as_downstream_mut(), error, ctx).await;
-        FailToProxy { error_code: told.map_or(0, |status| status.as_u16()), can_reuse_downstream: false }
+        self.0.fail(session.as_downstream_mut(), error, ctx).await;
+        // For a log of pingora's, which is off.
+        FailToProxy { error_code: 0, can_reuse_downstream: false }
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
         // `fail_to_proxy` has told of it, without the target that pingora would print.
         true
-    }
-
-    fn request_summary(&self, _: &Session, ctx: &Context) -> String {
-        format!("request {}", ctx.request_id)
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {

@@ -37,7 +37,7 @@ use crate::upstream::Client;
 use body::has_body;
 use context::Context;
 pub use gate::Gate;
-pub use hooks::{App, app};
+pub use hooks::App;
 
 /// The corridor and what its stages work with.
 pub struct Flow {

@@ -50,13 +50,8 @@ impl Flow {
         }
     }
 
-    /// Tells a client of a failure, where there is still a way to; the status that it was told.
-    pub(super) async fn fail(
-        &self,
-        downstream: &mut impl Downstream,
-        error: &Error,
-        ctx: &mut Context,
-    ) -> Option<StatusCode> {
+    /// Tells a client of a failure, where there is still a way to.
+    pub(super) async fn fail(&self, downstream: &mut impl Downstream, error: &Error, ctx: &mut Context) {
         let status = failure_status(error);
         ctx.reason = Some(match error.esource() {
             ErrorSource::Upstream => "upstream",
@@ -71,21 +66,20 @@ impl Flow {
         } else {
             tracing::warn!(request_id = ctx.request_id, source, kind, "a request failed");
         }
-        if downstream.written().is_some() || is_client_gone(error) {
-            return None;
+        if downstream.status().is_some() || is_client_gone(error) {
+            return;
         }
         let answer = Answer { close: true, ..Answer::upstream(status) };
         // The client may be gone as well; there is nobody else to tell.
         let _ = respond::send(downstream, answer, &ctx.marks(self.settings.hsts.as_ref())).await;
         // What the client still sends would reset the connection.
         downstream.shut_down().await;
-        Some(status)
     }
 
     /// Counts a request that has ended, and writes its line.
     pub(super) fn tell(&self, downstream: &impl Downstream, ctx: &Context) {
         let method = &downstream.request().method;
-        let status = downstream.written();
+        let status = downstream.status();
         let (total, upstream) = (ctx.started.elapsed(), ctx.upstream_duration());
         let route = ctx.route.as_deref().unwrap_or(route::NONE);
         self.metrics.request(route, method, status, total, upstream);

@@ -1,7 +1,7 @@
 //! One connection, from its handshake to its end.
 //!
 //! On HTTP/1 each head is read here, whole and within its deadline, and looked at before
-//! pingora parses it: by then a parser has mended what two programs may read differently.
+//! anything is made of it: by then a parser has mended what two programs may read differently.
 
 use std::io;
 use std::net::SocketAddr;
@@ -148,13 +148,13 @@ impl<A: App> Connection<A> {
         }
     }
 
-    /// One request after the other, as pingora's own loop does it, with the head read first.
+    /// One request after the other, with the head of each read first.
     async fn serve_http1(&self, mut stream: Box<TlsStream>, observer: &dyn Observe) {
         let mut persistent: Option<HttpPersistentSettings> = None;
         let mut drain = self.drain.clone();
         // An error means that the listener is gone: the same as a drain.
         let drained = pin!(drain.wait_for(|drain| *drain));
-        let mut waiting = Waiting { drained, patience: Patience::new(), is_first: true };
+        let mut waiting = BetweenRequests { drained, patience: Patience::new(), is_first: true };
         loop {
             match self.await_head(&mut stream, &mut waiting, observer).await {
                 Read::Head => {}
@@ -162,7 +162,7 @@ impl<A: App> Connection<A> {
                     let may_persist = !*self.drain.borrow();
                     let mut exchange = Exchange::new(&mut stream, request, may_persist);
                     self.app.answer(&mut exchange).await;
-                    if exchange.may_go_on() {
+                    if exchange.is_reusable() {
                         continue;
                     }
                     // Where an answer broke off, nothing may make it look whole.
@@ -195,10 +195,10 @@ impl<A: App> Connection<A> {
     async fn await_head<D: Future>(
         &self,
         stream: &mut TlsStream,
-        waiting: &mut Waiting<'_, D>,
+        waiting: &mut BetweenRequests<'_, D>,
         observer: &dyn Observe,
     ) -> Read {
-        let Waiting { drained, patience, is_first } = waiting;
+        let BetweenRequests { drained, patience, is_first } = waiting;
         let is_first = std::mem::replace(is_first, false);
         let mut end = Instant::now() + self.settings.header_timeout;
         if stream.ahead().is_empty() {
@@ -231,8 +231,8 @@ impl<A: App> Connection<A> {
     }
 }
 
-/// What a connection that waits for a request is told, or ends by.
-struct Waiting<'a, D> {
+/// By what a connection ends that waits for a request.
+struct BetweenRequests<'a, D> {
     /// Resolves when a drain begins.
     drained: Pin<&'a mut D>,
     patience: Patience,

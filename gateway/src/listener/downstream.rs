@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::HeaderName;
 use http::request::Parts;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
@@ -26,7 +26,7 @@ pub enum Head<'a> {
 }
 
 /// A field that stands on one answer, where it has a value.
-pub type Added<'a> = (HeaderName, Option<&'a [u8]>);
+pub type Added<'a> = (HeaderName, Option<&'a HeaderValue>);
 
 impl<'a> Head<'a> {
     /// The status and the fields.
@@ -37,7 +37,12 @@ impl<'a> Head<'a> {
     }
 }
 
-/// One request and its answer, of either version. The errors are the client's.
+/// One request and its answer, of either version.
+///
+/// The answer is written in one order: its head once, any pieces of its body, its end once. What
+/// waits may be dropped while it reads ([`Downstream::read_body`], [`Downstream::closed`]); an answer
+/// is not to be gone on with where a write was dropped. The errors are the client's, but for those of a
+/// caller that breaks this order or the length that it told.
 pub trait Downstream: Send {
     /// The head of the request.
     fn request(&self) -> &Parts;
@@ -64,11 +69,11 @@ pub trait Downstream: Send {
     /// The next piece of the body; `None` at its end.
     fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>>> + Send;
 
-    /// Tells a client to go on that waits for it before it sends its body.
-    fn go_on(&mut self) -> impl Future<Output = Result<()>> + Send;
+    /// Tells a client to go on that waits for it before it sends its body (RFC 9110, section 10.1.1).
+    fn send_continue(&mut self) -> impl Future<Output = Result<()>> + Send;
 
     /// Waits until the client leaves, which an error tells, of a request that has been read.
-    fn left(&mut self) -> impl Future<Output = Box<Error>> + Send;
+    fn closed(&mut self) -> impl Future<Output = Box<Error>> + Send;
 
     /// Writes the head of the answer, with these fields behind its own.
     fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> impl Future<Output = Result<()>> + Send;
@@ -83,10 +88,10 @@ pub trait Downstream: Send {
     /// Ends the connection after an answer to a request that was not read to its end.
     fn shut_down(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// The status of the answer, once its head was written.
-    fn written(&self) -> Option<StatusCode>;
+    /// The status of the answer, once its head was handed over.
+    fn status(&self) -> Option<StatusCode>;
 
-    /// What was written of the answer's body, in bytes.
+    /// What was handed over of the answer's body, in bytes.
     fn body_bytes(&self) -> usize;
 }
 
@@ -126,7 +131,7 @@ impl Downstream for ServerSession {
         self.read_request_body().await.map_err(|error| error.into_down())
     }
 
-    async fn go_on(&mut self) -> Result<()> {
+    async fn send_continue(&mut self) -> Result<()> {
         let keepalive = self.get_keepalive();
         self.write_continue_response().await?;
         // pingora takes this for an answer that leaves the body unread, and would close.
@@ -134,7 +139,7 @@ impl Downstream for ServerSession {
         Ok(())
     }
 
-    async fn left(&mut self) -> Box<Error> {
+    async fn closed(&mut self) -> Box<Error> {
         match self.read_body_or_idle(true).await {
             Err(error) => error.into_down(),
             Ok(_) => client_left(),
@@ -144,9 +149,9 @@ impl Downstream for ServerSession {
     async fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> Result<()> {
         let mut header = head.header().clone();
         for (name, value) in added {
-            let Some(value) = value.map(HeaderValue::from_bytes) else { continue };
-            let value = value.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "an odd value", error))?;
-            header.append_header(name, value)?;
+            if let Some(value) = *value {
+                header.append_header(name, value.clone())?;
+            }
         }
         self.write_response_header(Box::new(header)).await.map_err(|error| error.into_down())
     }
@@ -161,19 +166,23 @@ impl Downstream for ServerSession {
     }
 
     async fn shut_down(&mut self) {
-        // A stream of HTTP/2 ends by itself, and the others of its connection go on.
         if let Self::H1(session) = self {
             session.shutdown().await;
         }
     }
 
-    fn written(&self) -> Option<StatusCode> {
+    fn status(&self) -> Option<StatusCode> {
         self.response_written().map(|response| response.status)
     }
 
     fn body_bytes(&self) -> usize {
         self.body_bytes_sent()
     }
+}
+
+/// Whether an answer of this status to a request of this method has a body (RFC 9110, section 6.4.1).
+pub fn may_have_body(method: &Method, status: StatusCode) -> bool {
+    *method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 pub(super) fn client_left() -> Box<Error> {

@@ -1,4 +1,4 @@
-//! One request of HTTP/1.1 that has no body, and its answer: what most requests are, without the
+//! A GET or HEAD of HTTP/1.1 that has no body, and its answer: what most requests are, without the
 //! machinery that the others need.
 
 use std::io;
@@ -14,7 +14,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::io::AsyncWriteExt as _;
 
 use super::date::date;
-use super::downstream::{Added, Downstream, Head, client_left};
+use super::downstream::{Added, Downstream, Head, client_left, may_have_body};
 use super::{Identity, TlsStream};
 
 /// Shorter pieces of a body are copied behind what is pending; longer ones leave at once and as
@@ -55,7 +55,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Whether the next request may be read: this one was answered, to the end.
-    pub(super) fn may_go_on(&self) -> bool {
+    pub(super) fn is_reusable(&self) -> bool {
         self.ended && self.persists
     }
 
@@ -84,7 +84,7 @@ impl<'a> Exchange<'a> {
         }
         for (name, value) in added {
             if let Some(value) = value {
-                put_field(out, name.as_str(), value);
+                put_field(out, name.as_str(), value.as_bytes());
             }
         }
         put_field(out, "Date", date().as_bytes());
@@ -141,7 +141,7 @@ fn framing<'h>(
     status: StatusCode,
     field: impl Fn(HeaderName) -> Option<&'h http::HeaderValue>,
 ) -> Framing {
-    if *method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+    if !may_have_body(method, status) {
         return Framing::None;
     }
     if field(TRANSFER_ENCODING).is_some() {
@@ -187,12 +187,12 @@ impl Downstream for Exchange<'_> {
         Ok(None)
     }
 
-    async fn go_on(&mut self) -> Result<()> {
+    async fn send_continue(&mut self) -> Result<()> {
         Ok(())
     }
 
-    async fn left(&mut self) -> Box<Error> {
-        match self.stream.until_left().await {
+    async fn closed(&mut self) -> Box<Error> {
+        match self.stream.until_closed().await {
             Ok(()) => client_left(),
             Err(error) => Error::because(ErrorType::ReadError, "the connection broke", error).into_down(),
         }
@@ -242,7 +242,7 @@ impl Downstream for Exchange<'_> {
         self.persists = false;
     }
 
-    fn written(&self) -> Option<StatusCode> {
+    fn status(&self) -> Option<StatusCode> {
         self.status
     }
 

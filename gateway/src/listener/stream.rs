@@ -203,11 +203,12 @@ impl TlsStream {
         }
     }
 
-    /// Waits until the client leaves; what it sends meanwhile is kept.
+    /// Waits until the client leaves; what it sends meanwhile is kept. All that was allowed has to have
+    /// been read.
     ///
     /// # Errors
     /// The connection broke.
-    pub(super) async fn until_left(&mut self) -> io::Result<()> {
+    pub(super) async fn until_closed(&mut self) -> io::Result<()> {
         let mut nothing = [0];
         let mut nothing = ReadBuf::new(&mut nothing);
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_read(cx, &mut nothing)).await
@@ -347,7 +348,7 @@ impl AsyncRead for TlsStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // Whoever listens has said for now what there is to say: a part of an answer must not
         // wait for the rest. What cannot leave yet is the next write's to wait for.
-        if !self.buffer.is_empty()
+        if (!self.buffer.is_empty() || self.inner.get_ref().1.wants_write())
             && let Poll::Ready(Err(error)) = self.poll_flush_buffered(cx)
         {
             return Poll::Ready(Err(error));

@@ -18,6 +18,10 @@ use crate::listener::{Added, Downstream, Head, put_field, put_status};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+static NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+static ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
+static EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(cors::EXPOSED_HEADERS);
+
 /// What is read of a body that nobody wants, so that its stream ends well.
 const REST_BYTES: usize = 64 * 1024;
 
@@ -28,7 +32,7 @@ const REST_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub struct Marks<'a> {
     /// What logs call the request.
-    pub request_id: &'a str,
+    pub request_id: &'a HeaderValue,
     /// What `Strict-Transport-Security` says, if anything.
     pub hsts: Option<&'a HeaderValue>,
     /// What it says of origins.
@@ -40,15 +44,15 @@ impl<'a> Marks<'a> {
     /// that may be said twice.
     pub fn fields(&self) -> [Added<'a>; 6] {
         let origin = match self.sharing {
-            Sharing::Allowed(origin) => Some(origin.as_bytes()),
+            Sharing::Allowed(origin) => Some(origin),
             Sharing::Refused | Sharing::Off => None,
         };
-        let exposed = origin.map(|_| cors::EXPOSED_HEADERS.as_bytes());
-        let vary = (*self.sharing != Sharing::Off).then_some(&b"Origin"[..]);
+        let exposed = origin.map(|_| &EXPOSED_HEADERS);
+        let vary = (*self.sharing != Sharing::Off).then_some(&ORIGIN);
         [
-            (X_REQUEST_ID, Some(self.request_id.as_bytes())),
-            (X_CONTENT_TYPE_OPTIONS, Some(&b"nosniff"[..])),
-            (STRICT_TRANSPORT_SECURITY, self.hsts.map(HeaderValue::as_bytes)),
+            (X_REQUEST_ID, Some(self.request_id)),
+            (X_CONTENT_TYPE_OPTIONS, Some(&NOSNIFF)),
+            (STRICT_TRANSPORT_SECURITY, self.hsts),
             (ACCESS_CONTROL_ALLOW_ORIGIN, origin),
             (ACCESS_CONTROL_EXPOSE_HEADERS, exposed),
             (VARY, vary),
@@ -104,10 +108,10 @@ impl Answer {
     pub fn into_http1(self, marks: &Marks<'_>) -> Bytes {
         let mut out = Vec::new();
         put_status(&mut out, self.status);
-        let own = self.headers.iter().map(|(name, value)| (name.clone(), Some(value.as_bytes())));
+        let own = self.headers.iter().map(|(name, value)| (name.clone(), Some(value)));
         for (name, value) in own.chain(marks.fields()) {
             if let Some(value) = value {
-                put_field(&mut out, name.as_str(), value);
+                put_field(&mut out, name.as_str(), value.as_bytes());
             }
         }
         put_field(&mut out, "Content-Length", self.body.len().to_string().as_bytes());

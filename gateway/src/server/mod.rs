@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use crate::authenticate::{self, Accepted};
 use crate::cache::{self, Cache};
 use crate::config::{Config, Problems};
-use crate::flow::{self, Flow, Gate};
+use crate::flow::{App, Flow, Gate};
 use crate::limit::Limits;
 use crate::listener::{self, Drain, Failure, Identities, Listener, Protocols, Reaped, Refused, http2_options};
 use crate::login;
@@ -155,7 +155,7 @@ impl Gateway {
         let parts =
             Parts { given: config.given, accepted, identities: Arc::clone(&identities), metrics: Arc::clone(&metrics) };
         let mut server = Server::new_with_opt_and_conf(None, server_conf());
-        let app = flow::app(flow, &server.configuration);
+        let app = App::new(flow, &server.configuration);
 
         let (drain, asked) = watch::channel(false);
         let (done, drained) = watch::channel(false);

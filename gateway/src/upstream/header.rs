@@ -257,6 +257,7 @@ fn is_told(name: &HeaderName) -> bool {
             | "server"
             | "strict-transport-security"
             | "surrogate-control"
+            | "x-cache"
             | "x-content-type-options"
             | "x-request-id"
     );
@@ -418,6 +419,7 @@ mod tests {
         let (mut parts, ()) = http::Response::new(()).into_parts();
         parts.headers = headers(&[
             ("server", "b"),
+            ("x-cache", "hit"),
             ("cache-control", "public, s-maxage=5"),
             ("expires", "x"),
             ("age", "1"),

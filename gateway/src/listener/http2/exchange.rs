@@ -7,19 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
-use http::header::{DATE, HeaderName};
+use http::header::DATE;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
 use super::Client;
 use crate::listener::Identity;
 use crate::listener::date::date;
-use crate::listener::downstream::{Added, Downstream, Head, client_left};
-
-/// Is of one answer alone.
-const UNIQUE: HeaderName = HeaderName::from_static("x-request-id");
+use crate::listener::downstream::{Added, Downstream, Head, client_left, may_have_body};
 
 /// One request, and its answer.
 pub(super) struct Exchange {
@@ -119,12 +116,13 @@ impl Downstream for Exchange {
         Ok(Some(data))
     }
 
-    /// The answer itself tells a client that waits: no interim one can be sent by h2.
-    async fn go_on(&mut self) -> Result<()> {
-        Ok(())
+    async fn send_continue(&mut self) -> Result<()> {
+        let mut interim = Response::new(());
+        *interim.status_mut() = StatusCode::CONTINUE;
+        self.respond.send_informational(interim).map_err(unwritten)
     }
 
-    async fn left(&mut self) -> Box<Error> {
+    async fn closed(&mut self) -> Box<Error> {
         if let Err(error) = self.send_head(false) {
             return error;
         }
@@ -145,18 +143,13 @@ impl Downstream for Exchange {
         let fields = response.headers_mut();
         fields.clone_from(&header.headers);
         for (name, value) in added {
-            let Some(value) = value.map(HeaderValue::from_bytes) else { continue };
-            let mut value =
-                value.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "an odd value", error))?;
-            // What no answer says again would only push out of the table of fields what others do
-            // (RFC 7541, section 7.1.3).
-            value.set_sensitive(*name == UNIQUE);
-            fields.append(name, value);
+            if let Some(value) = *value {
+                fields.append(name, value.clone());
+            }
         }
         fields.insert(DATE, date());
         self.status = Some(header.status);
-        self.has_body = self.request.method != Method::HEAD
-            && !matches!(header.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        self.has_body = may_have_body(&self.request.method, header.status);
         self.head = Some(response);
         Ok(())
     }
@@ -181,7 +174,7 @@ impl Downstream for Exchange {
 
     async fn shut_down(&mut self) {}
 
-    fn written(&self) -> Option<StatusCode> {
+    fn status(&self) -> Option<StatusCode> {
         self.status
     }
 
