@@ -21,6 +21,7 @@ mod cve;
 mod direction;
 mod drain;
 mod early;
+mod exchange;
 mod failure;
 mod forged;
 mod forward;

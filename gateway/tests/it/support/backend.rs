@@ -47,7 +47,7 @@ pub enum Step {
     Close,
     /// Breaks the connection (RST).
     Reset,
-    /// Says nothing more, and keeps the connection.
+    /// Says nothing more, and keeps the connection until the gateway closes it.
     Hang,
     /// Writes whatever is sent here, for as long as somebody may send.
     Follow(broadcast::Sender<Vec<u8>>),
@@ -73,6 +73,8 @@ struct Shared {
     script: Script,
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
+    /// Connections that the gateway closed while it was owed the rest of an answer.
+    given_up: AtomicUsize,
 }
 
 /// The stub. It ends with the runtime of its test, or with [`Backend::stop`].
@@ -104,7 +106,8 @@ impl Backend {
     }
 
     fn serve(address: String, listener: Listener, script: Script) -> Self {
-        let shared = Arc::new(Shared { script, seen: Mutex::default(), connections: AtomicUsize::new(0) });
+        let (connections, given_up) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let shared = Arc::new(Shared { script, seen: Mutex::default(), connections, given_up });
         let connections = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             // Dropped with this task, and its connections with it.
@@ -134,6 +137,11 @@ impl Backend {
         let mut seen = self.seen();
         assert_eq!(seen.len(), 1, "{seen:?}");
         seen.remove(0)
+    }
+
+    /// How many connections the gateway has closed on which a [`Step::Hang`] kept it waiting.
+    pub fn given_up(&self) -> usize {
+        self.shared.given_up.load(Ordering::SeqCst)
     }
 
     /// Forgets the requests so far.
@@ -193,7 +201,11 @@ async fn converse(mut connection: Box<dyn Connection>, number: usize, shared: Ar
                 Step::Wait(duration) => tokio::time::sleep(duration).await,
                 Step::Close => return,
                 Step::Reset => return connection.reset_on_drop(),
-                Step::Hang => std::future::pending().await,
+                Step::Hang => {
+                    while connection.read_buf(&mut buffer).await.is_ok_and(|count| count > 0) {}
+                    shared.given_up.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
                 Step::Follow(said) => {
                     let mut said = said.subscribe();
                     while let Ok(bytes) = said.recv().await {

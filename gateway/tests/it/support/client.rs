@@ -148,13 +148,18 @@ impl Connection {
         timeout(PATIENCE, self.read_answer(method)).await.expect("the answer takes too long")
     }
 
-    /// Reads the head of an interim answer (1xx).
     /// Reads until `end` has come, and returns all of it.
     pub async fn read_until(&mut self, end: &str) -> String {
         let read = timeout(PATIENCE, self.take_until(end.as_bytes())).await.expect("it takes too long");
         String::from_utf8(read.unwrap()).unwrap()
     }
 
+    /// Reads so many bytes.
+    pub async fn read_bytes(&mut self, count: usize) -> Vec<u8> {
+        timeout(PATIENCE, self.take(count)).await.expect("they take too long").unwrap()
+    }
+
+    /// Reads the head of an interim answer (1xx).
     async fn interim(&mut self) -> String {
         self.read_until("\r\n\r\n").await
     }
@@ -171,6 +176,14 @@ impl Connection {
     /// Waits for the end of the connection, and fails where more bytes come instead.
     pub async fn assert_closed(&mut self) {
         assert_eq!(self.rest().await, b"", "bytes instead of the end");
+    }
+
+    /// Everything until the other side says goodbye (RFC 8446, section 6.1), which one that was cut
+    /// off does not.
+    pub async fn goodbye(&mut self) -> io::Result<Vec<u8>> {
+        let mut rest = std::mem::take(&mut self.buffer);
+        while timeout(PATIENCE, self.stream.read_buf(&mut rest)).await.expect("not closed")? > 0 {}
+        Ok(rest)
     }
 
     /// Everything until the connection ends, however it does.

@@ -12,6 +12,7 @@ use super::client::{PATIENCE, handshake, tls};
 use super::h2::text;
 
 /// Frame types (RFC 9113, section 6).
+pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
@@ -20,7 +21,7 @@ pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
-/// Flags of HEADERS.
+/// Flags of HEADERS, of which DATA has the first.
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
@@ -31,6 +32,7 @@ pub const ENHANCE_YOUR_CALM: u32 = 11;
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub kind: u8,
+    pub flags: u8,
     pub payload: Vec<u8>,
 }
 
@@ -137,5 +139,5 @@ pub async fn receive_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Fram
     let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
     let mut payload = vec![0; length];
     stream.read_exact(&mut payload).await.ok()?;
-    Some(Frame { kind: head[3], payload })
+    Some(Frame { kind: head[3], flags: head[4], payload })
 }

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::SendStream;
+use h2::client::{ResponseFuture, SendRequest};
 use http::{Request, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -39,11 +40,20 @@ impl Http2 {
         timeout(PATIENCE, self.send(request)).await.expect("the answer takes too long")
     }
 
+    /// Begins a request, which ends with its head where that is `whole`; what becomes of it is the
+    /// caller's.
+    pub async fn begin(
+        &self,
+        request: Request<()>,
+        whole: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        self.0.clone().ready().await?.send_request(request, whole)
+    }
+
     async fn send(&self, request: Request<&str>) -> Result<Answer, h2::Error> {
         let (parts, body) = request.into_parts();
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let mut client = self.0.clone().ready().await?;
-        let (answer, mut stream) = client.send_request(Request::from_parts(parts, ()), body.is_empty())?;
+        let (answer, mut stream) = self.begin(Request::from_parts(parts, ()), body.is_empty()).await?;
         if !body.is_empty() {
             // The answer may come, and the stream end, before the body has left.
             let _ = stream.send_data(body, true);
@@ -52,7 +62,8 @@ impl Http2 {
     }
 }
 
-async fn read(response: Response<h2::RecvStream>) -> Result<Answer, h2::Error> {
+/// Reads an answer to its end.
+pub async fn read(response: Response<h2::RecvStream>) -> Result<Answer, h2::Error> {
     let (parts, mut stream) = response.into_parts();
     let mut body = Vec::new();
     while let Some(data) = stream.data().await {

@@ -10,17 +10,20 @@ pub mod revocation;
 pub mod token;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use holodule_gateway::config::{Config, Environment};
+use holodule_gateway::record::log::{self, Writer};
 use holodule_gateway::server::{Addresses, NotReloaded, Reloader};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tracing::level_filters::LevelFilter;
 
 use backend::{Backend, Seen, Step, json_answer};
 use certificate::certificates;
@@ -34,6 +37,8 @@ pub struct Gateway {
     thread: Option<JoinHandle<()>>,
     environment: Arc<Mutex<Environment>>,
     reloader: Reloader,
+    /// Writes the access log, where that is kept.
+    _writer: Option<Writer>,
     /// The certificate, which a reload reads again.
     _folder: TempDir,
 }
@@ -53,6 +58,19 @@ impl Gateway {
 
     /// A gateway with these settings over those that every test wants.
     pub fn start_from(settings: &[(&str, &str)]) -> Self {
+        Self::start_writing(settings, None)
+    }
+
+    /// [`Gateway::start_with`], with its access log.
+    pub fn start_logged(api: &Backend, admin: &Backend, settings: &[(&str, &str)]) -> (Self, Log) {
+        let mut all = vec![("UPSTREAM_API", api.address.as_str()), ("UPSTREAM_ADMIN", admin.address.as_str())];
+        all.extend_from_slice(settings);
+        let log = Log::default();
+        let form = log::Settings { format: log::Format::Json, level: LevelFilter::INFO };
+        (Self::start_writing(&all, Some(Writer::to(log.clone(), form).unwrap())), log)
+    }
+
+    fn start_writing(settings: &[(&str, &str)], writer: Option<Writer>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -81,7 +99,7 @@ impl Gateway {
         environment.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let environment: Environment = environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let config = Config::read(None, environment.clone()).unwrap_or_else(|problems| panic!("{problems}"));
-        let gateway = holodule_gateway::server::Gateway::build(config, None).unwrap();
+        let gateway = holodule_gateway::server::Gateway::build(config, writer.as_ref()).unwrap();
         let environment = Arc::new(Mutex::new(environment));
         let read = Arc::clone(&environment);
         let reloader = gateway.reloader(move || Config::read(None, read.lock().unwrap().clone()));
@@ -93,7 +111,16 @@ impl Gateway {
                 let _ = stopped.await;
             });
         });
-        Self { https, ops, stop: Some(stop), thread: Some(thread), environment, reloader, _folder: folder }
+        Self {
+            https,
+            ops,
+            stop: Some(stop),
+            thread: Some(thread),
+            environment,
+            reloader,
+            _writer: writer,
+            _folder: folder,
+        }
     }
 
     /// Has it read its configuration again, with these settings changed.
@@ -162,6 +189,30 @@ impl Drop for Gateway {
             let joined = thread.join();
             assert!(joined.is_ok() || std::thread::panicking(), "the gateway panicked");
         }
+    }
+}
+
+/// The access log of a gateway, as far as it has been written.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Its lines.
+    pub fn lines(&self) -> Vec<serde_json::Value> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        // A line whose end has not been written yet is none.
+        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut *self.0.lock().unwrap(), bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

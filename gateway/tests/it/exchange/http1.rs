@@ -1,0 +1,118 @@
+//! Requests of HTTP/1.1 without a body.
+
+use std::time::{Duration, SystemTime};
+
+use super::{ROUTES, answer, assert_part_arrives, chunks, text};
+use crate::support::backend::Step::{Wait, Write};
+use crate::support::backend::{self, Backend, Step};
+use crate::support::client::Answer;
+use crate::support::{DAY, Gateway, admin, answer_of, get};
+
+#[tokio::test]
+async fn a_client_that_wants_the_connection_closed_is_heard() {
+    let (api, admin) = (Backend::start(|_| answer_of("good")).await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    for lines in [
+        "Connection: close\r\n",
+        "Connection: CLOSE\r\n",
+        "connection:close\r\n",
+        "Connection: x, close\r\n",
+        "Connection: keep-alive , Close ,x\r\n",
+        "Connection: keep-alive\r\nConnection: close\r\n",
+        "Connection: close\r\nConnection: keep-alive\r\n",
+    ] {
+        for path in ["/notes/1", "/nothing"] {
+            let mut connection = gateway.connect().await;
+            let answer = connection.exchange(get(path, lines)).await;
+            assert_eq!(answer.value("connection"), "close", "{lines}");
+            connection.assert_closed().await;
+        }
+    }
+    let mut connection = gateway.connect().await;
+    for lines in ["Connection: keep-alive\r\n", "Connection: closed\r\n", "Connection: x-close\r\n", ""] {
+        let answer = connection.exchange(get("/notes/1", lines)).await;
+        assert_eq!((answer.body.as_str(), answer.value("connection")), ("good", "keep-alive"), "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn requests_sent_at_once_are_answered_in_their_order() {
+    let api = Backend::start(|seen| {
+        // The earlier ones take longer.
+        let wait = if seen.target.ends_with('0') { vec![Wait(Duration::from_millis(100))] } else { Vec::new() };
+        [wait, answer_of(&seen.target)].concat()
+    });
+    let (api, admin) = (api.await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let mut connection = gateway.connect().await;
+    let paths: Vec<_> = (0..40).map(|number| format!("/notes/{number}")).collect();
+    connection.send(paths.iter().map(|path| get(path, "")).collect::<String>()).await;
+    for path in &paths {
+        assert_eq!(&connection.answer("GET").await.body, path);
+    }
+    let seen: Vec<_> = api.seen().into_iter().map(|seen| seen.target).collect();
+    assert_eq!(seen, paths);
+}
+
+#[tokio::test]
+async fn each_answer_has_one_date_and_that_is_ours() {
+    let api = Backend::start(|_| {
+        let date = httpdate::fmt_http_date(SystemTime::now() - Duration::from_secs(60));
+        backend::answer("200 OK", &[("Date", &date), ("Cache-Control", "public, s-maxage=600")], "good")
+    });
+    let (api, admin) = (api.await, admin().await);
+    for (settings, asked) in [([ROUTES], 2), ([("CACHE_MAX_BYTES", "67108864")], 1)] {
+        api.forget();
+        let gateway = Gateway::start_with(&api, &admin, &settings);
+        let mut connection = gateway.connect().await;
+        let path = if asked == 1 { DAY } else { "/notes/1" };
+        for (path, status) in [(path, 200), (path, 200), ("/nothing", 404), ("//", 400)] {
+            let answer = connection.exchange(get(path, "")).await;
+            assert_eq!(answer.status, status, "{answer:?}");
+            assert_is_now(&answer);
+        }
+        assert_eq!(api.seen().len(), asked);
+    }
+}
+
+/// Asserts that `Date` stands there once and tells when the answer was sent.
+fn assert_is_now(answer: &Answer) {
+    let date = httpdate::parse_http_date(answer.value("date")).unwrap();
+    let ago = SystemTime::now().duration_since(date).unwrap();
+    assert!(ago < Duration::from_secs(10), "{answer:?}");
+}
+
+#[tokio::test]
+async fn pieces_of_any_size_arrive_whole() {
+    let sizes = [1, 1023, 1, 1024, 1025, 2, 16_383, 16_384, 16_385, 5, 100_000, 1023, 1023, 7];
+    let pieces: Vec<_> = sizes.into_iter().map(text).collect();
+    let whole = pieces.concat();
+    let api = Backend::start(move |seen| {
+        let pieces: Vec<_> = pieces.iter().map(String::as_str).collect();
+        if seen.target == "/notes/at-once" {
+            return vec![answer("Transfer-Encoding: chunked\r\n", &format!("{}0\r\n\r\n", chunks(&pieces)))];
+        }
+        let mut steps = vec![answer("Transfer-Encoding: chunked\r\n", "")];
+        for piece in pieces {
+            steps.extend([Write(chunks(&[piece]).into_bytes()), PAUSE]);
+        }
+        steps.push(Write(b"0\r\n\r\n".to_vec()));
+        steps
+    });
+    let (api, admin) = (api.await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let mut connection = gateway.connect().await;
+    for path in ["/notes/at-once", "/notes/one-by-one", "/notes/at-once"] {
+        let answer = connection.exchange(get(path, "")).await;
+        assert_eq!((answer.status, answer.value("transfer-encoding")), (200, "chunked"));
+        assert!(answer.body == whole, "{path}: {} bytes", answer.body.len());
+    }
+}
+
+/// So that pieces arrive one by one.
+const PAUSE: Step = Wait(Duration::from_millis(5));
+
+#[tokio::test]
+async fn a_part_that_fills_what_lies_between_arrives_before_the_rest_is_there() {
+    assert_part_arrives(|path| get(path, "")).await;
+}

@@ -1,0 +1,258 @@
+//! Requests of HTTP/2.
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use http::Request;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+
+use super::{ROUTES, answer, chunks, text};
+use crate::auth::user01;
+use crate::support::backend::Step::{Close, Hang, Reset, Wait, Write};
+use crate::support::backend::{Backend, Step};
+use crate::support::client::PATIENCE;
+use crate::support::frames::{
+    DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, WINDOW_UPDATE, block, frame,
+    receive_frame,
+};
+use crate::support::h2::{Http2, read};
+use crate::support::token::token;
+use crate::support::{Gateway, admin, answer_of, until};
+
+const MEBIBYTE: usize = 1024 * 1024;
+
+/// The window of a client that says nothing of it (RFC 9113, section 6.9.2), in bytes.
+const WINDOW: usize = 65_535;
+
+/// A request with a good token.
+fn request(method: &str, path: &str) -> http::request::Builder {
+    Request::builder()
+        .method(method)
+        .uri(format!("https://localhost{path}"))
+        .header("authorization", format!("JWT {}", token("user01")))
+}
+
+/// Asks for `path`, and returns the frames of the answer: all that come until one ends the stream
+/// or the connection.
+async fn frames_of(gateway: &Gateway, path: &str) -> Vec<Frame> {
+    // A window for all of it: the bound of the stream, and that of the connection.
+    let mut client = Frames::connect(gateway.https, &[(4, 0x7fff_ffff)]).await;
+    let fields = block(&[
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+        (":path", path),
+        ("authorization", &format!("JWT {}", token("user01"))),
+    ]);
+    let window = frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
+    client.write_all(&[window, frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields)].concat()).await.unwrap();
+    client.flush().await.unwrap();
+    let mut frames = Vec::new();
+    while let Some(frame) = timeout(PATIENCE, receive_frame(&mut client)).await.expect("no end comes") {
+        let is_last = ends(&frame) || matches!(frame.kind, RST_STREAM | GOAWAY);
+        if matches!(frame.kind, HEADERS | DATA | RST_STREAM | GOAWAY) {
+            frames.push(frame);
+        }
+        if is_last {
+            break;
+        }
+    }
+    frames
+}
+
+/// Whether a frame ends the stream as one that is whole.
+fn ends(frame: &Frame) -> bool {
+    matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0
+}
+
+/// The body in these frames.
+fn body(frames: &[Frame]) -> Vec<u8> {
+    frames.iter().filter(|frame| frame.kind == DATA).flat_map(|frame| frame.payload.clone()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_larger_than_any_window_goes_up_whole() {
+    let (api, admin) = (Backend::start(|_| answer_of("taken")).await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let client = Http2::open(gateway.https).await;
+    let body = text(MEBIBYTE);
+    for length in [Some("1048576"), None] {
+        api.forget();
+        let mut put = request("PUT", "/notes/1");
+        if let Some(length) = length {
+            put = put.header("content-length", length);
+        }
+        let answer = client.exchange(put.body(body.as_str()).unwrap()).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "taken"), "{answer:?}");
+        let seen = api.only();
+        assert!(seen.body == body.as_bytes(), "{length:?}: {} bytes", seen.body.len());
+        assert_eq!(seen.values("content-length"), Vec::from_iter(length));
+        assert_eq!(seen.values("transfer-encoding").is_empty(), length.is_some(), "{seen:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_comes_in_pieces_and_what_the_backend_answers_within_it_is_heard() {
+    let (api, admin) = (Backend::start(|_| answer_of("taken")).await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let client = Http2::open(gateway.https).await;
+    let put = request("PUT", "/notes/1").body(()).unwrap();
+    let (answer, mut stream) = client.begin(put, false).await.unwrap();
+    for piece in ["a", "", "bc"] {
+        stream.send_data(Bytes::from_static(piece.as_bytes()), false).unwrap();
+        tokio::task::yield_now().await;
+    }
+    stream.send_data(Bytes::new(), true).unwrap();
+    let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
+    assert_eq!(read(answer).await.unwrap().body, "taken");
+    assert_eq!(api.only().body, b"abc");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_larger_than_the_window_waits_for_a_client_that_reads_late() {
+    let large = text(MEBIBYTE);
+    let said = large.clone();
+    let (api, admin) = (Backend::start(move |_| answer_of(&said)).await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let client = Http2::open(gateway.https).await;
+    let (answer, _) = client.begin(request("GET", "/notes/1").body(()).unwrap(), true).await.unwrap();
+    let mut answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
+    until("the window is full", async || answer.body_mut().flow_control().used_capacity() == WINDOW).await;
+    let answer = timeout(PATIENCE, read(answer)).await.expect("the rest does not come").unwrap();
+    assert!(answer.body == large, "{} bytes", answer.body.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_any_framing_end_with_their_stream() {
+    let large = text(MEBIBYTE);
+    let said = large.clone();
+    let api = Backend::start(move |seen| {
+        let (first, second) = said.split_at(70_000);
+        match seen.target.as_str() {
+            "/notes/length" => answer_of(&said),
+            "/notes/chunks" => {
+                let body = format!("{}0\r\n\r\n", chunks(&[first, second]));
+                vec![answer("Transfer-Encoding: chunked\r\n", &body)]
+            }
+            "/notes/late-end" => {
+                let body = chunks(&[first, second]);
+                let end = Write(b"0\r\n\r\n".to_vec());
+                vec![answer("Transfer-Encoding: chunked\r\n", &body), Wait(std::time::Duration::from_millis(100)), end]
+            }
+            _ => vec![answer("", &said), Close],
+        }
+    });
+    let (api, admin) = (api.await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    for note in ["length", "chunks", "late-end", "close"] {
+        let frames = frames_of(&gateway, &format!("/notes/{note}")).await;
+        assert!(frames.last().is_some_and(ends), "{note}: {:?}", frames.last());
+        assert_eq!(frames[0].kind, HEADERS, "{note}");
+        assert!(body(&frames) == large.as_bytes(), "{note}: {} bytes", body(&frames).len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_without_a_body_end_with_their_head() {
+    let api = Backend::start(|seen| {
+        let head = match seen.target.as_str() {
+            "/notes/nothing" => "204 No Content\r\n",
+            "/notes/unchanged" => "304 Not Modified\r\nETag: \"a\"\r\n",
+            _ => "200 OK\r\nContent-Length: 0\r\n",
+        };
+        vec![Write(format!("HTTP/1.1 {head}\r\n").into_bytes())]
+    });
+    let (api, admin) = (api.await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let client = Http2::open(gateway.https).await;
+    for (note, status) in [("nothing", 204), ("unchanged", 304), ("empty", 200)] {
+        let path = format!("/notes/{note}");
+        let frames = frames_of(&gateway, &path).await;
+        assert!(matches!(&frames[..], [only] if ends(only)), "{note}: {frames:?}");
+        let answer = client.exchange(request("GET", &path).body("").unwrap()).await;
+        assert_eq!((answer.status, answer.body.as_str()), (status, ""), "{answer:?}");
+    }
+}
+
+/// Each way in which a backend can leave the rest of an answer unsaid.
+fn broken(target: &str) -> Vec<Step> {
+    let first = chunks(&["first"]);
+    let soon = Wait(std::time::Duration::from_millis(100));
+    match target {
+        "/notes/length" => vec![answer("Content-Length: 10\r\n", "first"), soon, Close],
+        "/notes/length-reset" => vec![answer("Content-Length: 10\r\n", "first"), soon, Reset],
+        "/notes/chunks" => vec![answer("Transfer-Encoding: chunked\r\n", &first), soon, Close],
+        "/notes/chunks-reset" => vec![answer("Transfer-Encoding: chunked\r\n", &first), soon, Reset],
+        "/notes/odd-chunks" => vec![answer("Transfer-Encoding: chunked\r\n", &first), soon, Write(b"zz\r\n".to_vec())],
+        _ => vec![answer("Content-Length: 10\r\n", ""), soon, Close],
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_breaks_off_ends_by_a_reset() {
+    let (api, admin) = (Backend::start(|seen| broken(&seen.target)).await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    for note in ["length", "length-reset", "chunks", "chunks-reset", "odd-chunks", "head-alone"] {
+        let frames = frames_of(&gateway, &format!("/notes/{note}")).await;
+        assert_eq!(frames.last().map(|frame| frame.kind), Some(RST_STREAM), "{note}: {frames:?}");
+        assert_eq!(frames[0].kind, HEADERS, "{note}: {frames:?}");
+        assert!(!frames.iter().any(ends), "{note}: {frames:?}");
+    }
+    // The streams beside it are as good as ever.
+    let client = Http2::open(gateway.https).await;
+    assert!(client.try_exchange(request("GET", "/notes/length").body("").unwrap()).await.is_err());
+    assert_eq!(client.exchange(request("GET", "/nothing").body("").unwrap()).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_an_answer_arrives_before_the_rest_is_there() {
+    let api = Backend::start(|seen| match seen.target.as_str() {
+        "/notes/length" => vec![answer("Content-Length: 10\r\n", "first"), Hang],
+        "/notes/head" => vec![answer("Content-Length: 10\r\n", ""), Hang],
+        _ => vec![answer("Transfer-Encoding: chunked\r\n", &chunks(&["first"])), Hang],
+    });
+    let (api, admin) = (api.await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let client = Http2::open(gateway.https).await;
+    for note in ["length", "chunks", "head"] {
+        let get = request("GET", &format!("/notes/{note}")).body(()).unwrap();
+        let (answer, _) = client.begin(get, true).await.unwrap();
+        let mut answer = timeout(PATIENCE, answer).await.expect(note).unwrap();
+        if note != "head" {
+            let first = timeout(PATIENCE, answer.body_mut().data()).await.expect(note).unwrap().unwrap();
+            assert_eq!(first, "first", "{note}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_it_is_told_to_continue() {
+    let (api, admin) = (Backend::start(|_| answer_of("taken")).await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let client = Http2::open(gateway.https).await;
+    for (method, path, body) in [("PUT", "/notes/1", "x=1".to_owned()), ("POST", "/auth", user01())] {
+        for expects in [true, false] {
+            let mut head = request(method, path).header("content-type", "application/json");
+            if expects {
+                head = head.header("expect", "100-continue");
+            }
+            let (mut answer, mut stream) = client.begin(head.body(()).unwrap(), false).await.unwrap();
+            if expects {
+                let interim = timeout(PATIENCE, poll_fn(|cx| answer.poll_informational(cx))).await.expect(path);
+                assert_eq!(interim.unwrap().unwrap().status(), 100, "{path}");
+            }
+            stream.send_data(Bytes::copy_from_slice(body.as_bytes()), true).unwrap();
+            let others = timeout(PATIENCE, poll_fn(|cx| answer.poll_informational(cx))).await.expect(path);
+            assert!(others.is_none(), "{path}: {others:?}");
+            let answer = timeout(PATIENCE, answer).await.expect(path).unwrap();
+            assert_eq!(read(answer).await.unwrap().status, 200, "{path}");
+        }
+    }
+    assert_eq!((api.seen().len(), admin.seen().len()), (2, 2));
+    // Refused at once, without the body that was held back.
+    let head = request("PUT", "/nothing").header("expect", "100-continue").body(()).unwrap();
+    let (mut answer, _stream) = client.begin(head, false).await.unwrap();
+    assert!(timeout(PATIENCE, poll_fn(|cx| answer.poll_informational(cx))).await.unwrap().is_none());
+    assert_eq!(timeout(PATIENCE, answer).await.unwrap().unwrap().status(), 404);
+}

@@ -1,0 +1,170 @@
+//! Requests of HTTP/1 that have a body, or are of HTTP/1.0.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use super::{ROUTES, answer, assert_part_arrives, chunks, post, text};
+use crate::support::backend::Step::{Close, Hang, Reset, Wait};
+use crate::support::backend::{Backend, Step};
+use crate::support::token::token;
+use crate::support::{Gateway, admin, answer_of, get, request, until};
+
+/// Each way in which a backend can leave the rest of an answer unsaid.
+fn broken(target: &str) -> Vec<Step> {
+    let first = chunks(&["first"]);
+    match target {
+        "/notes/length" => vec![answer("Content-Length: 10\r\n", "first"), Close],
+        "/notes/length-reset" => vec![answer("Content-Length: 10\r\n", "first"), Wait(SOON), Reset],
+        "/notes/chunks" => vec![answer("Transfer-Encoding: chunked\r\n", &first), Close],
+        "/notes/chunks-reset" => vec![answer("Transfer-Encoding: chunked\r\n", &first), Wait(SOON), Reset],
+        "/notes/odd-chunks" => vec![answer("Transfer-Encoding: chunked\r\n", &format!("{first}zz\r\n")), Close],
+        other => panic!("{other}"),
+    }
+}
+
+/// So that what was said has been read before the connection breaks.
+const SOON: Duration = Duration::from_millis(100);
+
+const BROKEN: [&str; 5] = ["length", "length-reset", "chunks", "chunks-reset", "odd-chunks"];
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_never_looks_whole() {
+    let (api, admin) = (Backend::start(|seen| broken(&seen.target)).await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    for case in BROKEN {
+        let mut connection = gateway.connect().await;
+        connection.send(post(&format!("/notes/{case}"), "")).await;
+        match connection.try_answer("POST").await {
+            Ok(answer) => assert_eq!(answer.status, 502, "{case}: {answer:?}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{case}"),
+        }
+        // The end of the connection is the end of such an answer (RFC 9112, section 9.8), so that
+        // it must not be told as one.
+        let mut connection = gateway.connect().await;
+        let token = token("user01");
+        let head = format!("GET /notes/{case} HTTP/1.0\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n\r\n");
+        connection.send(head).await;
+        match connection.goodbye().await {
+            Ok(answer) => assert!(answer.starts_with(b"HTTP/1.1 502 "), "{case}: {:?}", String::from_utf8(answer)),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{case}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_an_answer_arrives_before_the_rest_is_there() {
+    let api = Backend::start(|seen| match seen.target.as_str() {
+        "/notes/length" => vec![answer("Content-Length: 10\r\n", "first"), Hang],
+        _ => vec![answer("Transfer-Encoding: chunked\r\n", &chunks(&["first"])), Hang],
+    });
+    let (api, admin) = (api.await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    for path in ["/notes/length", "/notes/chunks"] {
+        let mut connection = gateway.connect().await;
+        connection.send(post(path, "")).await;
+        connection.read_until("first").await;
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_fills_what_lies_between_arrives_before_the_rest_is_there() {
+    assert_part_arrives(|path| post(path, "")).await;
+}
+
+#[tokio::test]
+async fn bodies_of_any_framing_arrive_whole_both_ways() {
+    let large = text(1024 * 1024);
+    let said = large.clone();
+    let api = Backend::start(move |seen| {
+        let (first, second) = said.split_at(70_000);
+        match seen.target.as_str() {
+            "/notes/length" => answer_of(&said),
+            "/notes/chunks" => {
+                let body = format!("{}0\r\n\r\n", chunks(&[first, second]));
+                vec![answer("Transfer-Encoding: chunked\r\n", &body)]
+            }
+            "/notes/close" => vec![answer("", &said), Close],
+            _ => vec![Step::Write(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec())],
+        }
+    });
+    let (api, admin) = (api.await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let (head, tail) = large.split_at(5_000);
+    let sent = [
+        ("Content-Length: 1048576\r\n", large.clone()),
+        ("Transfer-Encoding: chunked\r\n", format!("{}0\r\n\r\n", chunks(&[head, tail]))),
+    ];
+    let mut connection = gateway.connect().await;
+    for (framing, body) in &sent {
+        for (note, status, expected) in
+            [("length", 200, large.as_str()), ("chunks", 200, &large), ("close", 200, &large), ("none", 204, "")]
+        {
+            api.forget();
+            let path = format!("/notes/{note}");
+            let answer = connection.exchange(format!("{}{body}", request("PUT", &path, framing))).await;
+            assert_eq!((answer.status, answer.value("connection")), (status, "keep-alive"), "{path} {framing}");
+            assert!(answer.body == expected, "{path} {framing}: {} bytes", answer.body.len());
+            assert!(api.only().body == large.as_bytes(), "{path} {framing}: {} bytes", api.only().body.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_wants_the_connection_closed_is_heard() {
+    let (api, admin) = (Backend::start(|_| answer_of("good")).await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    for line in ["Connection: close\r\n", "Connection: CLOSE\r\n", "Connection: x, close\r\n"] {
+        let mut connection = gateway.connect().await;
+        let answer = connection.exchange(post("/notes/1", line)).await;
+        assert_eq!((answer.status, answer.body.as_str(), answer.value("connection")), (200, "good", "close"), "{line}");
+        connection.assert_closed().await;
+    }
+}
+
+#[tokio::test]
+async fn requests_with_and_without_a_body_take_turns_on_a_connection() {
+    let api = Backend::start(|seen| answer_of(&format!("{} {} {}", seen.method, seen.target, seen.body.len())));
+    let (api, admin) = (api.await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let mut connection = gateway.connect().await;
+    let chunked = format!("{}3\r\nx=1\r\n0\r\n\r\n", request("PUT", "/notes/3", "Transfer-Encoding: chunked\r\n"));
+    let requests = [
+        (get("/notes/1", ""), "GET /notes/1 0"),
+        (post("/notes/2", ""), "POST /notes/2 3"),
+        (get("/notes/1", ""), "GET /notes/1 0"),
+        (chunked, "PUT /notes/3 3"),
+        (post("/notes/2", ""), "POST /notes/2 3"),
+        (get("/notes/1", ""), "GET /notes/1 0"),
+    ];
+    for (request, expected) in &requests {
+        let answer = connection.exchange(request).await;
+        assert_eq!((answer.body.as_str(), answer.value("connection")), (*expected, "keep-alive"), "{answer:?}");
+    }
+    // And all of them at once.
+    connection.send(requests.iter().map(|(request, _)| request.as_str()).collect::<String>()).await;
+    for (_, expected) in &requests {
+        let answer = connection.answer("GET").await;
+        assert_eq!((answer.body.as_str(), answer.value("connection")), (*expected, "keep-alive"), "{answer:?}");
+    }
+    assert_eq!(api.seen().len(), 12);
+}
+
+#[tokio::test]
+async fn what_has_come_when_a_drain_begins_is_answered_and_told_that_it_is_the_last() {
+    for under_way in ["GET", "POST"] {
+        for already_there in ["GET", "POST"] {
+            let request = |method| if method == "GET" { get("/notes/1", "") } else { post("/notes/1", "") };
+            let api = Backend::start(|_| [vec![Wait(Duration::from_millis(500))], answer_of("good")].concat());
+            let (api, admin) = (api.await, admin().await);
+            let mut gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+            let mut connection = gateway.connect().await;
+            connection.send(format!("{}{}", request(under_way), request(already_there))).await;
+            until("the backend is asked", async || !api.seen().is_empty()).await;
+            gateway.stop();
+            assert_eq!(connection.answer(under_way).await.body, "good", "{under_way}");
+            let last = connection.answer(already_there).await;
+            assert_eq!((last.body.as_str(), last.value("connection")), ("good", "close"), "{already_there}");
+            connection.assert_closed().await;
+        }
+    }
+}
