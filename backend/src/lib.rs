@@ -8,7 +8,7 @@
 //! answer, and tells whoever subscribes. [`record`] counts and logs; [`config`] is read once at start; [`command`] is
 //! the other side of the admin listener, for people.
 //!
-//! In floors, each importing only what lies below: `command`, `config`; `server`;
+//! In floors, each importing only what lies below: [`program`]; `command`, `config`; `server`;
 //! `route`; `handler`; `feed`; `respond`, `record`, `password`, `import`, `store`; `model`,
 //! `hex`, `sharing`.
 
@@ -20,6 +20,7 @@ pub mod hex;
 pub mod import;
 pub mod model;
 pub mod password;
+pub mod program;
 pub mod record;
 pub mod respond;
 pub mod route;

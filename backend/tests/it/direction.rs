@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("server", &["handler", "record", "respond", "route"]),
     ("config", &["handler", "password", "record", "server", "store"]),
     ("command", &["import", "model", "password", "server"]),
+    ("program", &["command", "config", "feed", "handler", "password", "record", "server", "store"]),
 ];
 
 /// Crates that only these modules may name.

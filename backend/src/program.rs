@@ -1,0 +1,127 @@
+//! The program: it reads its command line and its configuration, and runs.
+//!
+//! In the library, so that what its futures are made of is compiled once: an `async fn` becomes code
+//! where it is polled, and that would be the binary, with all that the library has made of the driver
+//! of MongoDB made once more.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::command::{self, Cli, Command};
+use crate::config::{Config, Problems, Source, environment};
+use crate::feed::Feed;
+use crate::handler::App;
+use crate::password::Hasher;
+use crate::record::{self, Metrics};
+use crate::server::{self, Listeners};
+use crate::store::Store;
+use clap::Parser;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The variable that names the configuration file where `--config` does not.
+const CONFIG_VARIABLE: &str = "HOLODULE_BACKEND_CONFIG";
+
+/// Does what the command line says, to the end. The exit status is 1 where that failed; an import has
+/// others of its own.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Status 2 means something else here: see `import --help`.
+            let code = if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return if error.print().is_ok() { code } else { ExitCode::FAILURE };
+        }
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(code) => code,
+        Err(error) => failed(error.as_ref()),
+    }
+}
+
+async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let config = || configuration(cli.config.as_deref());
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve(config()?).await.map(|()| ExitCode::SUCCESS),
+        Command::Check => {
+            let mut out = std::io::stdout();
+            let config = config()?;
+            for note in &config.notes {
+                writeln!(out, "note: {note}")?;
+            }
+            writeln!(out, "configuration is valid")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Admin(admin) => {
+            // From another host there is no configuration to be read: --admin is enough.
+            command::run(admin, || config().map(|config| config.admin_addr)).await
+        }
+    }
+}
+
+fn configuration(file: Option<&Path>) -> Result<Config, Problems> {
+    let (environment, problems) = environment(Path::new(".env"));
+    let named = environment.get(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let file = file.map(Path::to_owned).or(named);
+    Problems::join(problems, Config::from_source(Source::read(file.as_deref(), environment)))
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let log = record::start(config.log)?;
+    for note in &config.notes {
+        tracing::info!("{note}");
+    }
+    let metrics = Metrics::new()?;
+    let hasher = Hasher::new(&config.password)?;
+    let store = Store::open(&config.store).await?;
+    let feed = Feed::start(store.clone())?;
+    let app = Arc::new(App::new(store, hasher, feed, metrics, config.handler, log.dropped()));
+
+    let listeners = Listeners::bind(&config.api_addr, &config.admin_addr).await?;
+    let announcement = listeners.announcement()?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: the requests in flight may end");
+        notify(NotifyState::Stopping);
+    };
+    if let Some(path) = &config.announce_file {
+        announcement.write(path).map_err(|error| format!("announce_file {}: {error}", path.display()))?;
+    }
+    tracing::info!(
+        api = announcement.api,
+        admin = announcement.admin,
+        store = %config.store.url,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    notify(NotifyState::Ready);
+    let drained = server::run(listeners, &config.server, app, shutdown).await;
+    tracing::info!(connections_cut = drained.cut, "stopped");
+    Ok(())
+}
+
+/// Tells systemd, where it asked to be told.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    // With standard error closed there is nobody to be told.
+    let _ = writeln!(std::io::stderr(), "holodule-backend: {}", error.to_string().trim_end());
+    ExitCode::FAILURE
+}
