@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
@@ -90,6 +90,11 @@ impl Entry {
     /// What clients are told of it: status and headers, those of the edge not among them.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
+    }
+
+    /// Whether it sets a cookie, which is one user's own.
+    pub(super) fn sets_cookie(&self) -> bool {
+        self.stored.contains_key(SET_COOKIE)
     }
 
     /// The same as HTTP/1.1 writes it: the status line and the fields, without the empty line.

@@ -286,7 +286,10 @@ impl Flight {
         let landed = match fetch(&inner.api, question).await {
             Ok(Fetched::Whole(entry, _)) if policy::may_cover(entry.status()) => {
                 // Told to all who wait: each would ask a backend again that has enough to do.
-                self.stand_in().unwrap_or(Landed::Shared(entry, Source::Miss))
+                self.stand_in().unwrap_or_else(|| match entry.sets_cookie() {
+                    true => Landed::Single(entry),
+                    false => Landed::Shared(entry, Source::Miss),
+                })
             }
             Ok(Fetched::Whole(entry, Keep::Yes)) => self.keep(entry, Source::Miss),
             Ok(Fetched::Confirmed(entry, Keep::Yes)) => self.keep(entry, Source::Revalidated),

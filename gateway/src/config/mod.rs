@@ -175,7 +175,7 @@ impl Config {
             read_timeout: source.seconds("upstream.read_timeout", 10.0, 0.01..=3600.0),
             request_timeout: source.seconds("upstream.request_timeout", 30.0, 0.01..=3600.0),
             idle_timeout: source.seconds("upstream.idle_timeout", 30.0, 0.0..=3600.0),
-            max_connections: u32::try_from(source.number("upstream.max_connections", 1024, 2..=1_000_000))
+            max_connections: u32::try_from(source.number("upstream.max_connections", 1024, 4..=1_000_000))
                 .unwrap_or(u32::MAX),
         };
         listener::check_descriptors(&mut source, &listener, &upstream, http_addr.is_some(), descriptors);

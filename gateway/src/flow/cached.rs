@@ -7,8 +7,9 @@ use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMa
 use http::{HeaderValue, Method, StatusCode};
 use pingora::Result;
 use pingora::http::ResponseHeader;
+use tokio::time::timeout_at;
 
-use super::forward::{Client, Deadlines, failed};
+use super::forward::{Client, Deadlines, failed, not_taken};
 use super::{Context, Flow};
 use crate::authenticate::Principal;
 use crate::cache::policy::{Verdict, passes_by};
@@ -52,7 +53,9 @@ impl Flow {
         match outcome {
             Outcome::Served(entry, source) => {
                 ctx.cache = Some(source.label());
-                self.give(downstream, ctx, &entry, source).await?;
+                let whole = ctx.started + self.api.upstream().settings.request_timeout;
+                let given = timeout_at(whole.into(), self.give(downstream, ctx, &entry, source)).await;
+                given.map_err(|_| not_taken())??;
                 Ok(true)
             }
             Outcome::Pass => {

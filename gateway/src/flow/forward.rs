@@ -72,6 +72,12 @@ impl Flow {
         };
         let exchanged = self.exchange(downstream, ctx, deadlines).await;
         ctx.upstream_ended = Some(std::time::Instant::now());
+        // The backend may have done what it did not get to tell.
+        if let (Err(_), Some(cache), Some(matched)) = (&exchanged, &self.cache, &ctx.matched)
+            && !downstream.request().method.is_safe()
+        {
+            cache.purge(&matched.target);
+        }
         exchanged
     }
 
@@ -229,7 +235,7 @@ fn stalled() -> Box<Error> {
     Error::explain(ErrorType::ReadTimedout, "the client sent no more in time").into_down()
 }
 
-fn not_taken() -> Box<Error> {
+pub(super) fn not_taken() -> Box<Error> {
     Error::explain(ErrorType::WriteTimedout, "the client did not take the answer in time").into_down()
 }
 

@@ -44,7 +44,7 @@ impl<'a> Head<'a> {
 /// is not to be gone on with where a write was dropped. The errors are the client's, but for those of a
 /// caller that breaks this order or the length that it told.
 pub trait Downstream: Send {
-    /// The head of the request.
+    /// The head of the request; its fields until that of the answer was handed over.
     fn request(&self) -> &Parts;
 
     /// Who is at the other end; `None` where that is no address.

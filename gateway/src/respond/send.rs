@@ -8,8 +8,8 @@ use http::header::{
     STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, StatusCode, Version};
-use pingora::Result;
 use pingora::http::ResponseHeader;
+use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
 use super::Answer;
@@ -24,6 +24,10 @@ static EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(cors::EXPOSED_HEA
 
 /// What is read of a body that nobody wants, so that its stream ends well.
 const REST_BYTES: usize = 64 * 1024;
+
+/// How long a client may take over an answer of our own, which is small: one that takes a byte at a
+/// time would hold the request for as long as it likes.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long it is waited for.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -79,8 +83,13 @@ pub async fn send(downstream: &mut impl Downstream, answer: Answer, marks: &Mark
     if answer.close || !downstream.is_read() {
         downstream.close_after();
     }
-    downstream.write_head(Head::Own(&header), &marks.fields()).await?;
-    downstream.finish(if without_body { Bytes::new() } else { answer.body }).await?;
+    let sending = async {
+        downstream.write_head(Head::Own(&header), &marks.fields()).await?;
+        downstream.finish(if without_body { Bytes::new() } else { answer.body }).await
+    };
+    let too_slow =
+        |_| Error::explain(ErrorType::WriteTimedout, "the client did not take the answer in time").into_down();
+    timeout(ANSWER_TIMEOUT, sending).await.map_err(too_slow)??;
     // A stream of HTTP/2 that is left with a body unread is reset, and there are clients that
     // take the reset for a failure although the answer stands (RFC 9113, section 8.1).
     if version == Version::HTTP_2 {

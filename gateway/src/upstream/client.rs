@@ -73,23 +73,25 @@ impl Client {
     /// Sends a request, whose URI is a path, and waits for the head of the answer as long as
     /// it takes: the deadline is the caller's.
     ///
-    /// What never left is sent on another connection, and so is, once, a request that may be
-    /// repeated where a kept connection had gone stale (RFC 9112, section 9.3.1).
+    /// What never left is sent on another connection, and a request that may be repeated is, once, on a
+    /// new one where a kept connection had gone stale (RFC 9112, section 9.3.1).
     ///
     /// # Errors
     /// [`Unanswered`], whatever the reason.
     pub async fn open(&self, parts: Parts, body: Outgoing) -> Result<Response<Body>, Unanswered> {
         let mut request = self.addressed(parts, body);
-        let mut may_repeat = matches!(*request.method(), Method::GET | Method::HEAD);
+        let may_repeat = matches!(*request.method(), Method::GET | Method::HEAD);
+        let mut is_repeated = false;
         loop {
-            let lease = self.pool.lease().await.map_err(|error| self.unreachable(&error))?;
+            let lease = if is_repeated { self.pool.lease_new().await } else { self.pool.lease().await };
+            let lease = lease.map_err(|error| self.unreachable(&error))?;
             let was_kept = lease.connection.has_answered();
-            let again = if was_kept && may_repeat { copy(&request) } else { None };
+            let again = if was_kept && may_repeat && !is_repeated { copy(&request) } else { None };
             request = match (exchange(lease, request).await, again) {
                 (Ok(response), _) => return Ok(response),
                 (Err(Failed::Unsent(request, _)), _) if was_kept => *request,
                 (Err(Failed::Lost(error)), Some(again)) if says_closed(&error) => {
-                    may_repeat = false;
+                    is_repeated = true;
                     again
                 }
                 (Err(Failed::Lost(error) | Failed::Unsent(_, error)), _) => return Err(self.lost(&error)),

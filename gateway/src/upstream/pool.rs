@@ -77,9 +77,25 @@ impl Pool {
         let connection = match self.take() {
             Ok(connection) => connection,
             // Seldom, and much larger than what happens otherwise.
-            Err(place) => Box::pin(self.wait(place)).await?,
+            Err(place) => Box::pin(self.wait(place, false)).await?,
         };
         Ok(Lease { connection, pool: Arc::clone(self) })
+    }
+
+    /// A connection that is opened now: where a kept one was found closed, the others may be, too.
+    ///
+    /// # Errors
+    /// As of [`Pool::lease`].
+    pub(super) async fn lease_new(self: &Arc<Self>) -> io::Result<Lease> {
+        let (oldest, place) = {
+            let mut shelf = self.shelf();
+            shelf.waiting += 1;
+            // So that there is room.
+            let oldest = if shelf.unused.is_empty() { None } else { Some(shelf.unused.remove(0)) };
+            (oldest, Place(self))
+        };
+        drop(oldest);
+        Ok(Lease { connection: Box::pin(self.wait(place, true)).await?, pool: Arc::clone(self) })
     }
 
     /// An unused connection, or a place in the queue.
@@ -93,9 +109,9 @@ impl Pool {
         })
     }
 
-    async fn wait(self: &Arc<Self>, place: Place<'_>) -> io::Result<Box<Connection>> {
+    async fn wait(self: &Arc<Self>, place: Place<'_>, is_new: bool) -> io::Result<Box<Connection>> {
         let connected = timeout(self.upstream.settings.connect_timeout, async {
-            match place.served().await? {
+            match place.served(is_new).await? {
                 Served::PutBack(connection) => Ok(connection),
                 Served::Slot(slot) => Connection::open(&self.upstream, slot).await,
             }
@@ -182,16 +198,23 @@ enum Served {
 }
 
 impl Place<'_> {
-    /// Waits for its turn.
-    async fn served(self) -> io::Result<Served> {
+    /// Waits for its turn, for a slot alone where it `is_new`.
+    async fn served(self, is_new: bool) -> io::Result<Served> {
         let Self(pool) = self;
         let mut slot = std::pin::pin!(Arc::clone(&pool.upstream.slots).acquire_owned());
         loop {
             tokio::select! {
                 biased;
                 slot = &mut slot => return slot.map(Served::Slot).map_err(io::Error::other),
-                () = pool.put_back.notified() => {
-                    if let Some(unused) = pool.shelf().unused.pop() {
+                () = pool.put_back.notified(), if !is_new => {
+                    let mut shelf = pool.shelf();
+                    let unused = shelf.unused.pop();
+                    // Two that were put back at once are told as one.
+                    if !shelf.unused.is_empty() && shelf.waiting > 1 {
+                        pool.put_back.notify_one();
+                    }
+                    drop(shelf);
+                    if let Some(unused) = unused {
                         return Ok(Served::PutBack(unused.connection));
                     }
                 }

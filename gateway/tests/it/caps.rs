@@ -68,14 +68,20 @@ async fn connections_to_the_backend_are_bounded_and_whoever_waits_too_long_is_to
     .await;
     let admin = admin().await;
     // One is the probe's, which keeps it.
-    let settings = [("UPSTREAM_MAX_CONNECTIONS", "2"), ("UPSTREAM_CONNECT_TIMEOUT", "0.5")];
+    let settings = [("UPSTREAM_MAX_CONNECTIONS", "4"), ("UPSTREAM_CONNECT_TIMEOUT", "0.5")];
     let gateway = Gateway::start_with(&slow, &admin, &settings);
     gateway.ready().await;
-    let mut first = gateway.connect().await;
-    first.send(get("/holodules/slow", "")).await;
-    until("the first is under way", async || !slow.seen().is_empty()).await;
+    let mut first = Vec::new();
+    for _ in 0..3 {
+        let mut client = gateway.connect().await;
+        client.send(get("/holodules/slow", "")).await;
+        first.push(client);
+    }
+    until("all are under way", async || slow.seen().len() == 3).await;
     assert_eq!(gateway.get(DAY).await.status, 504);
-    assert_eq!(slow.seen().len(), 1, "there was no connection to ask by");
-    assert_eq!(first.answer("GET").await.status, 200);
+    assert_eq!(slow.seen().len(), 3, "there was no connection to ask by");
+    for client in &mut first {
+        assert_eq!(client.answer("GET").await.status, 200);
+    }
     assert_eq!(gateway.get(DAY).await.status, 200);
 }

@@ -9,7 +9,7 @@ use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::header::DATE;
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
@@ -150,6 +150,8 @@ impl Downstream for Exchange {
         fields.insert(DATE, date());
         self.status = Some(header.status);
         self.has_body = may_have_body(&self.request.method, header.status);
+        // Nobody asks for them any more, and a client that takes nothing may hold many requests.
+        self.request.headers = HeaderMap::new();
         self.head = Some(response);
         Ok(())
     }

@@ -172,3 +172,19 @@ async fn a_write_that_goes_through_purges_its_target() {
         assert_eq!(x_cache(&edge.get("").await), Some(source), "{status}");
     }
 }
+
+/// The backend may have done what it did not get to tell.
+#[tokio::test]
+async fn a_write_that_gets_no_answer_purges_its_target() {
+    let route = "[{ path = '/holodules/{day}', methods = ['GET', 'PUT'], shared = true }]";
+    let edge = Edge::start_with(page("old", FRESH, &[]), &[("ROUTE", route)]).await;
+    until("it is kept", async || x_cache(&edge.get("").await) == Some("hit")).await;
+    let asked = edge.origin.asked();
+    edge.origin.says(vec![Step::Hang]);
+    let mut client = edge.gateway.connect().await;
+    client.send(request("PUT", DAY, "Content-Length: 0\r\n")).await;
+    until("the backend has it", async || edge.origin.asked() > asked).await;
+    edge.origin.says(page("new", FRESH, &[]));
+    drop(client);
+    until("the new one is there", async || edge.get("").await.body == "new").await;
+}

@@ -82,6 +82,28 @@ async fn a_failure_is_told_to_all_who_wait() {
     assert_eq!(edge.origin.asked(), 1);
 }
 
+#[tokio::test]
+async fn a_cookie_of_a_failure_reaches_one_alone() {
+    let held = Held::new();
+    let edge = Edge::start(held.steps()).await;
+    let mut connections = [edge.gateway.connect().await, edge.gateway.connect().await];
+    for connection in &mut connections {
+        connection.send(get(DAY, "")).await;
+    }
+    held.asked(&edge).await;
+    until_in_flight(&edge, 2.0).await;
+    edge.origin.says(answer("503 Service Unavailable", &[], "failed"));
+    held.release(answer("503 Service Unavailable", &[LAST, ("Set-Cookie", "a=b")], "failed"));
+    let mut cookies = Vec::new();
+    for connection in &mut connections {
+        let answer = connection.answer("GET").await;
+        assert_eq!(answer.status, 503);
+        cookies.extend(answer.values("set-cookie").iter().map(ToString::to_string));
+    }
+    assert_eq!(cookies, ["a=b"]);
+    assert_eq!(edge.origin.asked(), 2);
+}
+
 /// What is one's own is not another's: who waited asks for itself.
 #[tokio::test]
 async fn an_answer_that_may_not_be_kept_is_given_to_nobody_else() {
