@@ -1,11 +1,10 @@
 //! Requests of HTTP/1.1 without a body.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use super::{ROUTES, answer, assert_part_arrives, chunks, text};
+use super::{ROUTES, answer, assert_is_now, assert_part_arrives, chunks, dated, text};
 use crate::support::backend::Step::{Wait, Write};
-use crate::support::backend::{self, Backend, Step};
-use crate::support::client::Answer;
+use crate::support::backend::{Backend, Step};
 use crate::support::{DAY, Gateway, admin, answer_of, get};
 
 #[tokio::test]
@@ -56,11 +55,7 @@ async fn requests_sent_at_once_are_answered_in_their_order() {
 
 #[tokio::test]
 async fn each_answer_has_one_date_and_that_is_ours() {
-    let api = Backend::start(|_| {
-        let date = httpdate::fmt_http_date(SystemTime::now() - Duration::from_secs(60));
-        backend::answer("200 OK", &[("Date", &date), ("Cache-Control", "public, s-maxage=600")], "good")
-    });
-    let (api, admin) = (api.await, admin().await);
+    let (api, admin) = (Backend::start(dated).await, admin().await);
     for (settings, asked) in [([ROUTES], 2), ([("CACHE_MAX_BYTES", "67108864")], 1)] {
         api.forget();
         let gateway = Gateway::start_with(&api, &admin, &settings);
@@ -73,13 +68,6 @@ async fn each_answer_has_one_date_and_that_is_ours() {
         }
         assert_eq!(api.seen().len(), asked);
     }
-}
-
-/// Asserts that `Date` stands there once and tells when the answer was sent.
-fn assert_is_now(answer: &Answer) {
-    let date = httpdate::parse_http_date(answer.value("date")).unwrap();
-    let ago = SystemTime::now().duration_since(date).unwrap();
-    assert!(ago < Duration::from_secs(10), "{answer:?}");
 }
 
 #[tokio::test]

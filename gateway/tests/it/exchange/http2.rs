@@ -7,7 +7,7 @@ use http::Request;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
-use super::{ROUTES, answer, chunks, text};
+use super::{ROUTES, answer, assert_is_now, chunks, dated, text};
 use crate::auth::user01;
 use crate::support::backend::Step::{Close, Hang, Reset, Wait, Write};
 use crate::support::backend::{Backend, Step};
@@ -223,6 +223,20 @@ async fn a_part_of_an_answer_arrives_before_the_rest_is_there() {
             let first = timeout(PATIENCE, answer.body_mut().data()).await.expect(note).unwrap().unwrap();
             assert_eq!(first, "first", "{note}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_answer_has_one_date_and_that_is_ours() {
+    let (api, admin) = (Backend::start(dated).await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let client = Http2::open(gateway.https).await;
+    for (method, path, body, status) in
+        [("GET", "/notes/1", "", 200), ("PUT", "/notes/1", "x=1", 200), ("GET", "/nothing", "", 404)]
+    {
+        let answer = client.exchange(request(method, path).body(body).unwrap()).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_is_now(&answer);
     }
 }
 

@@ -8,12 +8,13 @@ mod leaving;
 mod session;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
 
-use crate::support::backend::Backend;
-use crate::support::backend::Step::{self, Follow, Write};
+use crate::support::backend::Step::{Follow, Write};
+use crate::support::backend::{self, Backend, Seen, Step};
+use crate::support::client::Answer;
 use crate::support::{Gateway, admin, request, until};
 
 /// A route that takes everything that the tests send.
@@ -39,6 +40,19 @@ fn text(length: usize) -> String {
     let mut text: String = (0..=length / 8).map(|place| format!("{place:07}\n")).collect();
     text.truncate(length);
     text
+}
+
+/// An answer that may be kept and has a `Date` of the backend's own.
+fn dated(_: &Seen) -> Vec<Step> {
+    let date = httpdate::fmt_http_date(SystemTime::now() - Duration::from_secs(60));
+    backend::answer("200 OK", &[("Date", &date), ("Cache-Control", "public, s-maxage=600")], "good")
+}
+
+/// Asserts that `Date` stands there once and tells when the answer was sent.
+fn assert_is_now(answer: &Answer) {
+    let date = httpdate::parse_http_date(answer.value("date")).unwrap();
+    let ago = SystemTime::now().duration_since(date).unwrap();
+    assert!(ago < Duration::from_secs(10), "{answer:?}");
 }
 
 /// Asserts that a client which begins to read late gets all that the backend has said, before it says

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::{ROUTES, answer, assert_part_arrives, chunks, post, text};
+use super::{ROUTES, answer, assert_is_now, assert_part_arrives, chunks, dated, post, text};
 use crate::support::backend::Step::{Close, Hang, Reset, Wait};
 use crate::support::backend::{Backend, Step};
 use crate::support::token::token;
@@ -118,6 +118,18 @@ async fn a_client_that_wants_the_connection_closed_is_heard() {
         let answer = connection.exchange(post("/notes/1", line)).await;
         assert_eq!((answer.status, answer.body.as_str(), answer.value("connection")), (200, "good", "close"), "{line}");
         connection.assert_closed().await;
+    }
+}
+
+#[tokio::test]
+async fn each_answer_has_one_date_and_that_is_ours() {
+    let (api, admin) = (Backend::start(dated).await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let old = get("/notes/1", "Connection: close\r\n").replace("HTTP/1.1", "HTTP/1.0");
+    for (request, status) in [(post("/notes/1", ""), 200), (post("/nothing", ""), 404), (old, 200)] {
+        let answer = gateway.exchange(request).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_is_now(&answer);
     }
 }
 
