@@ -22,3 +22,33 @@ pub(super) fn date() -> HeaderValue {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn told() -> SystemTime {
+        let date = date();
+        let date = date.to_str().unwrap();
+        let moment = httpdate::parse_http_date(date).unwrap();
+        assert_eq!(httpdate::fmt_http_date(moment), date, "the preferred form");
+        moment
+    }
+
+    #[test]
+    fn it_is_the_present_second_however_long_the_thread_lives() {
+        let began = SystemTime::now();
+        loop {
+            let before = SystemTime::now();
+            let (told, after) = (told(), SystemTime::now());
+            assert!(told <= after && before < told + Duration::from_secs(1), "{told:?} from {before:?} to {after:?}");
+            // Until it has been made anew.
+            if told > began {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}

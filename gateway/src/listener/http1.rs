@@ -250,3 +250,52 @@ impl Downstream for Exchange<'_> {
         self.sent
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue, Request};
+
+    use super::*;
+
+    #[test]
+    fn an_answers_framing_follows_from_the_request_and_its_head() {
+        let fields = |field: &str| {
+            let mut fields = HeaderMap::new();
+            if let Some((name, value)) = field.split_once(": ") {
+                fields.insert(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+            }
+            fields
+        };
+        for (method, status, field, expected) in [
+            (Method::GET, 200, "content-length: 0", Framing::Length(0)),
+            (Method::GET, 200, "content-length: 18446744073709551615", Framing::Length(u64::MAX)),
+            (Method::GET, 200, "transfer-encoding: chunked", Framing::Chunked),
+            (Method::GET, 200, "", Framing::Close),
+            (Method::GET, 200, "content-length: x", Framing::Close),
+            (Method::GET, 502, "content-length: 3", Framing::Length(3)),
+            (Method::GET, 204, "", Framing::None),
+            (Method::GET, 304, "content-length: 3", Framing::None),
+            (Method::HEAD, 200, "content-length: 3", Framing::None),
+            (Method::HEAD, 200, "transfer-encoding: chunked", Framing::None),
+        ] {
+            let fields = fields(field);
+            let told = framing(&method, StatusCode::from_u16(status).unwrap(), |name| fields.get(name));
+            assert_eq!(told, expected, "{method} {status} {field}");
+        }
+    }
+
+    #[test]
+    fn close_is_heard_wherever_it_stands() {
+        let hears = |values: &[&str]| {
+            let request = values.iter().fold(Request::builder(), |request, value| request.header(CONNECTION, *value));
+            wants_close(&request.body(()).unwrap().into_parts().0)
+        };
+        for values in [&["close"][..], &["CLOSE"], &["keep-alive, close"], &[" x ,\tClose ,"], &["keep-alive", "close"]]
+        {
+            assert!(hears(values), "{values:?}");
+        }
+        for values in [&[][..], &["keep-alive"], &["closed"], &["x-close"], &["close;x=1"], &["clo", "se"], &[","]] {
+            assert!(!hears(values), "{values:?}");
+        }
+    }
+}

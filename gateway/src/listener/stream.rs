@@ -455,3 +455,21 @@ impl fmt::Debug for TlsStream {
         f.debug_struct("TlsStream").field("id", &self.id()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_pieces_begins_where_writing_has_ended() {
+        let pieces: [&[u8]; 4] = [b"head", b"", b"data", b"\r\n"];
+        let whole = pieces.concat();
+        for count in 0..=whole.len() {
+            let rest = rest_of(pieces, count);
+            assert_eq!(rest.concat(), &whole[count..]);
+            // Each is the end of its own piece.
+            assert!(pieces.iter().zip(rest).all(|(piece, rest)| piece.ends_with(rest)), "{rest:?}");
+        }
+        assert_eq!(rest_of(pieces, whole.len() + 1), [b""; 4]);
+    }
+}
