@@ -5,6 +5,7 @@ use tokio::sync::broadcast;
 
 use super::{Edge, FRESH, assert_answer, page, x_cache};
 use crate::support::backend::{Step, answer};
+use crate::support::client::Connection;
 use crate::support::{DAY, get, until};
 
 /// A backend that answers only once the test says so.
@@ -44,6 +45,19 @@ async fn until_in_flight(edge: &Edge, count: f64) {
     until("the requests wait", async || edge.gateway.metric(series).await == Some(count)).await;
 }
 
+/// A backend that was asked once, and two clients who wait for what it says.
+async fn two_who_wait() -> (Held, Edge, [Connection; 2]) {
+    let held = Held::new();
+    let edge = Edge::start(held.steps()).await;
+    let mut connections = [edge.gateway.connect().await, edge.gateway.connect().await];
+    for connection in &mut connections {
+        connection.send(get(DAY, "")).await;
+    }
+    held.asked(&edge).await;
+    until_in_flight(&edge, 2.0).await;
+    (held, edge, connections)
+}
+
 #[tokio::test]
 async fn many_who_want_the_same_ask_once() {
     const COUNT: u32 = 20;
@@ -67,14 +81,7 @@ async fn many_who_want_the_same_ask_once() {
 
 #[tokio::test]
 async fn a_failure_is_told_to_all_who_wait() {
-    let held = Held::new();
-    let edge = Edge::start(held.steps()).await;
-    let mut connections = [edge.gateway.connect().await, edge.gateway.connect().await];
-    for connection in &mut connections {
-        connection.send(get(DAY, "")).await;
-    }
-    held.asked(&edge).await;
-    until_in_flight(&edge, 2.0).await;
+    let (held, edge, mut connections) = two_who_wait().await;
     held.release(answer("503 Service Unavailable", &[LAST], "failed"));
     for connection in &mut connections {
         assert_eq!(connection.answer("GET").await.status, 503);
@@ -84,14 +91,7 @@ async fn a_failure_is_told_to_all_who_wait() {
 
 #[tokio::test]
 async fn a_cookie_of_a_failure_reaches_one_alone() {
-    let held = Held::new();
-    let edge = Edge::start(held.steps()).await;
-    let mut connections = [edge.gateway.connect().await, edge.gateway.connect().await];
-    for connection in &mut connections {
-        connection.send(get(DAY, "")).await;
-    }
-    held.asked(&edge).await;
-    until_in_flight(&edge, 2.0).await;
+    let (held, edge, mut connections) = two_who_wait().await;
     edge.origin.says(answer("503 Service Unavailable", &[], "failed"));
     held.release(answer("503 Service Unavailable", &[LAST, ("Set-Cookie", "a=b")], "failed"));
     let mut cookies = Vec::new();
@@ -107,14 +107,7 @@ async fn a_cookie_of_a_failure_reaches_one_alone() {
 /// What is one's own is not another's: who waited asks for itself.
 #[tokio::test]
 async fn an_answer_that_may_not_be_kept_is_given_to_nobody_else() {
-    let held = Held::new();
-    let edge = Edge::start(held.steps()).await;
-    let mut connections = [edge.gateway.connect().await, edge.gateway.connect().await];
-    for connection in &mut connections {
-        connection.send(get(DAY, "")).await;
-    }
-    held.asked(&edge).await;
-    until_in_flight(&edge, 2.0).await;
+    let (held, edge, mut connections) = two_who_wait().await;
     edge.origin.says(page("second", "private", &[]));
     held.release(page("first", "private", &[LAST]));
     let mut bodies = Vec::new();
