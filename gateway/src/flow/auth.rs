@@ -15,11 +15,15 @@ use crate::login::{self, login};
 use crate::respond::Answer;
 use crate::revocation::Revocation;
 use crate::route::NoMatch;
-use crate::upstream::Client;
 
 impl Flow {
     /// `POST /auth`.
-    pub(super) async fn log_in(&self, downstream: &mut impl Downstream, ctx: &mut Context, backend: &Client) -> Answer {
+    pub(super) async fn log_in(
+        &self,
+        downstream: &mut impl Downstream,
+        ctx: &mut Context,
+        backend: &login::Backend,
+    ) -> Answer {
         if downstream.request().method != Method::POST {
             ctx.reason = Some("method");
             return Answer::only_post();
@@ -34,6 +38,7 @@ impl Flow {
                         tracing::warn!(request_id = ctx.request_id, reason, "a login could not be checked");
                     }
                     login::Refusal::Throttled { limit, .. } => self.metrics.rate_limited(limit),
+                    // As many as there are in a flood: each has its line in the access log.
                     _ => {}
                 }
                 ctx.reason = Some(refusal.label());
@@ -46,7 +51,7 @@ impl Flow {
         &self,
         downstream: &mut impl Downstream,
         ctx: &mut Context,
-        backend: &Client,
+        backend: &login::Backend,
     ) -> Result<String, login::Refusal> {
         login::check_content_type(&downstream.request().headers)?;
         let body = timeout(self.settings.body_timeout, read_body(downstream, login::MAX_BODY_BYTES)).await;

@@ -28,6 +28,7 @@ use crate::config::Corridor;
 use crate::framing::{self, Head, Target};
 use crate::limit::{self, Exceeded, Limiter, Limits};
 use crate::listener::Downstream;
+use crate::login;
 use crate::record::{AccessLog, Metrics};
 use crate::respond::Answer;
 use crate::revocation::{self, Revocation};
@@ -48,7 +49,7 @@ pub struct Flow {
     /// What opens the door at present.
     pub accepted: Arc<ArcSwap<Accepted>>,
     /// Asks the backend for a login; `None` where the login is off.
-    pub login: Option<Client>,
+    pub login: Option<login::Backend>,
     /// How much one client may ask for.
     pub limits: Arc<Limits>,
     /// When they began.
@@ -104,7 +105,8 @@ impl Flow {
             return ctx.refuse("preflight", self.preflight(downstream, &target));
         }
         if let Some(backend) = login {
-            return Passage::Answered(self.log_in(downstream, ctx, backend).await);
+            // In a box, as is whatever is seldom: each connection has room for all that its requests wait for.
+            return Passage::Answered(Box::pin(self.log_in(downstream, ctx, backend)).await);
         }
         let request = downstream.request();
         let principal = match authenticate(&request.headers, &self.accepted.load(), now()) {
@@ -126,7 +128,7 @@ impl Flow {
         }
         if let Some(revocation) = self.revocation.as_ref().filter(|_| path.as_str() == "/auth/logout") {
             ctx.route = Some(route::LOGOUT.into());
-            return Passage::Answered(self.log_out(downstream, ctx, revocation, target.body).await);
+            return Passage::Answered(Box::pin(self.log_out(downstream, ctx, revocation, target.body)).await);
         }
         let may_use = |route: &Route| principal.may_use(&route.name);
         let matched = self.routes.find(may_use, &request.method, &path, target.query());

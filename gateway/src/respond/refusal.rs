@@ -107,7 +107,7 @@ impl From<&login::Refusal> for Answer {
                 Self::described(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", "Too many failed logins")
                     .with(RETRY_AFTER, HeaderValue::from(whole_seconds(*wait)))
             }
-            Refusal::Unavailable(_) => Self::upstream(StatusCode::SERVICE_UNAVAILABLE),
+            Refusal::Unavailable(_) | Refusal::Busy => Self::upstream(StatusCode::SERVICE_UNAVAILABLE),
         }
     }
 }

@@ -141,7 +141,7 @@ impl Gateway {
             settings: config.corridor,
             proxies,
             accepted: Arc::clone(&accepted),
-            login: admin_client.clone().filter(|_| config.login),
+            login: admin_client.clone().filter(|_| config.login).map(login::Backend::new),
             revocation: revocation.clone(),
             limits,
             started,

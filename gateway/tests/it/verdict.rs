@@ -1,5 +1,7 @@
 //! wire.md, "POST /auth": only a 200 of the backend that names the same user makes a token.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::auth::{login, user01};
@@ -55,6 +57,30 @@ async fn another_status_than_200_and_401() {
             .collect(),
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_backend_without_room_is_not_asked_for_a_moment() {
+    let is_full = Arc::new(AtomicBool::new(true));
+    let full = Arc::clone(&is_full);
+    let (_api, admin, gateway) = start(move |seen| match full.load(Ordering::Relaxed) {
+        true => json_answer("503 Service Unavailable", r#"{"error":"Service Unavailable"}"#),
+        false => verify_user01(seen),
+    })
+    .await;
+    let mut connection = gateway.connect().await;
+    let mut logins = 0;
+    // One comes in that moment sooner or later, however slow the machine is.
+    until("a login is not asked about", async || {
+        for _ in 0..2 {
+            logins += 1;
+            assert_unavailable("full", &connection.exchange(login(user01())).await);
+        }
+        admin.seen().len() < logins
+    })
+    .await;
+    is_full.store(false, Ordering::Relaxed);
+    until("a login is asked about", async || gateway.exchange(login(user01())).await.status == 200).await;
 }
 
 #[tokio::test]

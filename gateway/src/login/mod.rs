@@ -1,6 +1,8 @@
 //! `POST /auth`: reads the credentials, asks the backend whether they are right, and makes
 //! a token. Only a 200 whose JSON names the same user ever does.
 
+mod backend;
+
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::limit::{self, Attempt, Ending, Throttle, Throttled};
 use crate::token::{self, Keys};
-use crate::upstream::Client;
+pub use backend::Backend;
 
 /// The largest body that is read, in bytes.
 pub const MAX_BODY_BYTES: usize = 4 * 1024;
@@ -66,6 +68,9 @@ pub enum Refusal {
     /// The backend could not check just now. The text is for the log.
     #[error("the credentials cannot be checked: {0}")]
     Unavailable(String),
+    /// The backend had no room for another login a moment ago, and was not asked.
+    #[error("the backend checks as many credentials as it can")]
+    Busy,
 }
 
 impl Refusal {
@@ -77,7 +82,7 @@ impl Refusal {
         match self {
             Self::Credentials => "refused",
             Self::Throttled { .. } => "throttled",
-            Self::Unavailable(_) => "unavailable",
+            Self::Unavailable(_) | Self::Busy => "unavailable",
             Self::ContentType | Self::TooLarge | Self::Incomplete | Self::Broken | Self::Malformed(_) => "malformed",
         }
     }
@@ -167,10 +172,10 @@ pub fn ending(result: &Result<String, Refusal>) -> Ending {
 /// was changed in that very second, the backend is asked once more in a later one.
 ///
 /// # Errors
-/// [`Refusal::Credentials`] or [`Refusal::Unavailable`].
+/// [`Refusal::Credentials`], [`Refusal::Unavailable`] or [`Refusal::Busy`].
 pub async fn login(
     credentials: Credentials,
-    backend: &Client,
+    backend: &Backend,
     keys: &Keys,
     id: &str,
     request_id: &str,
@@ -185,8 +190,7 @@ pub async fn login(
             .header("X-Request-Id", request_id)
             .body(body.clone())
             .map_err(|error| Refusal::Unavailable(error.to_string()))?;
-        let answer =
-            backend.send(request, MAX_ANSWER_BYTES).await.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        let answer = backend.ask(request).await?;
         let password_changed_at = judge(answer.status(), answer.body(), &username)?;
         if !complete {
             return Err(Refusal::Credentials);

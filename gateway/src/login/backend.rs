@@ -1,0 +1,83 @@
+//! The backend as logins ask it: not at all for a moment after it had no room for one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+
+use super::{MAX_ANSWER_BYTES, Refusal};
+use crate::upstream::Client;
+
+/// How long no login is asked about once the backend had no room for one. Its queue is then full,
+/// and does not empty meanwhile, so nobody waits for longer; but a flood of logins costs neither it nor the
+/// connections to it anything.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Where credentials are checked.
+pub struct Backend {
+    client: Client,
+    pause: Pause,
+    began: Instant,
+}
+
+impl Backend {
+    /// The backend behind `client`.
+    pub fn new(client: Client) -> Self {
+        Self { client, pause: Pause::default(), began: Instant::now() }
+    }
+
+    /// Sends `request`.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`], and [`Refusal::Busy`] where it was not sent.
+    pub(super) async fn ask(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Refusal> {
+        if self.pause.lasts(self.began.elapsed()) {
+            return Err(Refusal::Busy);
+        }
+        let answer = self.client.send(request, MAX_ANSWER_BYTES).await;
+        let answer = answer.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+            self.pause.begin(self.began.elapsed());
+        }
+        Ok(answer)
+    }
+}
+
+/// A time in which nothing is asked.
+#[derive(Debug, Default)]
+struct Pause {
+    /// When it ends, in microseconds.
+    end: AtomicU64,
+}
+
+impl Pause {
+    /// Lasts for [`PAUSE`] from `now`.
+    fn begin(&self, now: Duration) {
+        self.end.store(micros(now.saturating_add(PAUSE)), Ordering::Relaxed);
+    }
+
+    fn lasts(&self, now: Duration) -> bool {
+        micros(now) < self.end.load(Ordering::Relaxed)
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_ends_by_itself() {
+        let (pause, now) = (Pause::default(), Duration::from_secs(7));
+        assert!(!pause.lasts(Duration::ZERO) && !pause.lasts(now));
+        pause.begin(now);
+        assert!(pause.lasts(now) && pause.lasts(now + PAUSE - Duration::from_micros(1)));
+        assert!(!pause.lasts(now + PAUSE));
+        pause.begin(now + PAUSE);
+        assert!(pause.lasts(now + PAUSE));
+    }
+}
