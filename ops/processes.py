@@ -140,7 +140,9 @@ class Processes:
                 stderr=output,
                 pass_fds=[self.lock],  # and no other descriptor of ours or of the caller's
                 umask=0o077,
-                start_new_session=True,  # Ctrl-C is for us, who end them in their order
+                # Ctrl-C is for us, who end them in their order. A session for each would make them groups
+                # between which Linux (sched_autogroup_enabled) knows no priority of a thread.
+                preexec_fn=os.setpgrp,
             )
         self.note(name, self.started[name].pid)
 
