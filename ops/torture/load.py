@@ -8,6 +8,14 @@ import tempfile
 import time
 from pathlib import Path
 
+# A real-time policy (sched(7)), which takes CAP_SYS_NICE.
+BEFORE_ALL = ("chrt", "--fifo", "1")
+
+
+def may_go_before():
+    """Whether this user may start a program that goes before all others."""
+    return subprocess.run([*BEFORE_ALL, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+
 
 class Answered:
     """What became of the requests of one run."""
@@ -50,10 +58,11 @@ class Load:
     """A run that goes on until its seconds are over.
 
     Handshakes cost more than requests: what is asked for in the first `warm_up` seconds, which
-    come on top, is not counted.
+    come on top, is not counted. Where it goes `before` all other programs, what is told is not its own wait for
+    a core, which clients elsewhere do not have; it must not ask for more than a share of one then.
     """
 
-    def __init__(self, url, seconds, clients, rate=None, headers=(), body=None, warm_up=0, http2=False):
+    def __init__(self, url, seconds, clients, rate=None, headers=(), body=None, warm_up=0, http2=False, before=False):
         if shutil.which("h2load") is None:
             raise SystemExit("ops/torture: h2load is missing: install nghttp2-client")
         self.seconds = seconds
@@ -61,7 +70,7 @@ class Load:
         self.began = time.time()
         self.folder = tempfile.TemporaryDirectory(prefix="torture-")
         self.log = Path(self.folder.name) / "log"
-        command = ["h2load", "-t", "1", "-c", str(clients), "-D", str(warm_up + seconds), f"--log-file={self.log}"]
+        command = [*(BEFORE_ALL if before else ()), "h2load", "-t", "1", "-c", str(clients), "-D", str(warm_up + seconds), f"--log-file={self.log}"]
         if not http2:
             command += ["--h1"]
         if rate is not None:
