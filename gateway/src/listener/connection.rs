@@ -137,15 +137,13 @@ impl<A: App> Connection<A> {
             activity: &activity,
             observer,
             write_timeout: self.settings.write_timeout,
+            keepalive_timeout: self.settings.keepalive_timeout,
             drain: self.drain.clone(),
         };
-        tokio::select! {
-            () = http2.serve(stream) => {
-                if activity.is_flooded() {
-                    observer.reaped(Reaped::Flood);
-                }
-            }
-            () = activity.wait_until_idle(self.settings.keepalive_timeout) => observer.reaped(Reaped::Keepalive),
+        if http2.serve(stream).await {
+            observer.reaped(Reaped::Keepalive);
+        } else if activity.is_flooded() {
+            observer.reaped(Reaped::Flood);
         }
     }
 

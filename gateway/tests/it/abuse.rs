@@ -98,6 +98,7 @@ async fn what_begins_no_request_keeps_no_connection_open() {
         let received = client.ended().await;
         assert!((Duration::from_millis(450)..PATIENCE / 2).contains(&began.elapsed()), "{kind}: {:?}", began.elapsed());
         assert_eq!(received.count(HEADERS), 0);
+        assert_eq!(received.goodbye(), Some(0), "{kind}");
         until(kind, async || reaped(&gateway, "keepalive_timeout").await == Some((index + 1) as f64)).await;
     }
     assert!(api.seen().is_empty());

@@ -142,6 +142,7 @@ impl Downstream for Exchange {
         *response.status_mut() = header.status;
         let fields = response.headers_mut();
         fields.clone_from(&header.headers);
+        fields.reserve(added.len() + 1);
         for (name, value) in added {
             if let Some(value) = *value {
                 fields.append(name, value.clone());

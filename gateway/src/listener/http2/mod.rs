@@ -72,19 +72,24 @@ pub(super) struct Http2<'a, A> {
     pub(super) observer: &'a dyn Observe,
     /// For each piece of an answer that waits for the client's window.
     pub(super) write_timeout: Duration,
+    /// How long the connection may stand without a request.
+    pub(super) keepalive_timeout: Duration,
     /// When it becomes true, no more requests are taken.
     pub(super) drain: watch::Receiver<bool>,
 }
 
 impl<A: App> Http2<'_, A> {
-    /// Serves a connection until it ends, and its requests until they have.
-    pub(super) async fn serve(self, stream: TlsStream) {
-        let Self { app, options, activity, observer, write_timeout, mut drain } = self;
+    /// Serves a connection until it ends, and its requests until they have. Whether it ended because
+    /// none came.
+    pub(super) async fn serve(self, stream: TlsStream) -> bool {
+        let Self { app, options, activity, observer, write_timeout, keepalive_timeout, mut drain } = self;
         let client = Client { peer: stream.peer(), identity: Arc::clone(stream.identity()) };
-        let Ok(mut connection) = options.handshake::<_, Bytes>(stream).await else { return };
+        let Ok(mut connection) = options.handshake::<_, Bytes>(stream).await else { return false };
         let mut requests = FuturesUnordered::new();
         let mut drained = pin!(drain.wait_for(|drain| *drain));
         let mut is_draining = false;
+        let mut idle = pin!(activity.wait_until_idle(keepalive_timeout));
+        let mut is_idle = false;
         let ear = Arc::new(Ear::default());
         poll_fn(|cx| {
             let waker = ear.listen_for(cx.waker());
@@ -92,6 +97,11 @@ impl<A: App> Http2<'_, A> {
             if !is_draining && drained.as_mut().poll(cx).is_ready() {
                 is_draining = true;
                 connection.graceful_shutdown();
+            }
+            if !is_idle && idle.as_mut().poll(cx).is_ready() {
+                is_idle = true;
+                // Which request is the last, so that a client may repeat what crosses it (RFC 9113, section 6.8).
+                connection.abrupt_shutdown(Reason::NO_ERROR);
             }
             loop {
                 // All that have come before any is worked on; and it is this that writes what they
@@ -120,5 +130,6 @@ impl<A: App> Http2<'_, A> {
         // Each hears that its client is gone, and is told of in the log.
         drop(connection);
         while requests.next().await.is_some() {}
+        is_idle
     }
 }
