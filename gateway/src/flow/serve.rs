@@ -40,7 +40,8 @@ impl Flow {
         match self.walk(downstream, ctx).await {
             Passage::Forwarded => {
                 if !self.answer_from_cache(downstream, ctx).await? {
-                    self.forward(downstream, ctx).await?;
+                    // In a box, for the many requests and idle connections that never come here.
+                    Box::pin(self.forward(downstream, ctx)).await?;
                 }
                 Ok(())
             }
