@@ -13,6 +13,7 @@ from rounds import costs, interleaved, ratios
 ROUNDS, QUICK_ROUNDS = 5, 2
 SECONDS, QUICK_SECONDS = 3, 1
 SETTLE_SECONDS = 2
+RATE = 20_000  # requests a second that leave each server, and the client, time to spare
 KIB, MIB = 2**10, 2**20
 
 
@@ -36,6 +37,17 @@ def cached(field, options):
     rounds = throughput(field, options, PEERS, True, by_wrk(field))
     tail = ratios(rounds, lambda each: each.p99).median
     return [cpu_target("from cache, CPU to HAProxy", rounds, 0.65), Target("from cache, p99 to HAProxy", tail, 1)]
+
+
+def one_rate(field, options):
+    """HTTP/1.1, 20,000 requests a second to each server, answered from the cache"""
+    token = field.mint.token()
+
+    def measured(server, seconds):
+        return drive.steady(server, seconds, token, drive.CONNECTIONS, RATE, drive.WARM_UP_SECONDS)[0]
+
+    rounds = throughput(field, options, PEERS, True, measured)
+    return [Target("from cache at one rate, p99 to HAProxy", ratios(rounds, lambda each: each.p99).median, 1)]
 
 
 def h2_proxied(field, options):
@@ -134,6 +146,7 @@ def tokens_in_use(field, options):
 PARTS = {
     "proxied": proxied,
     "cached": cached,
+    "one-rate": one_rate,
     "h2-proxied": h2_proxied,
     "h2-cached": h2_cached,
     "handshake": handshake,

@@ -281,11 +281,11 @@ def end(process):
         process.wait()
 
 
-def build():
-    """Builds both programs in release mode. The folder they are in."""
-    subprocess.run(["cargo", "build", "--release", "--workspace", "--locked"], cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
+def build(profile="release"):
+    """Builds both programs by a profile of Cargo. The folder they are in."""
+    subprocess.run(["cargo", "build", "--profile", profile, "--workspace", "--locked"], cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
     told = subprocess.check_output(["cargo", "metadata", "--format-version", "1", "--no-deps", "--locked"], cwd=ROOT)
-    return Path(json.loads(told)["target_directory"]) / "release"
+    return Path(json.loads(told)["target_directory"]) / profile
 
 
 def command(arguments, **options):
