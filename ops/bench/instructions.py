@@ -2,11 +2,14 @@
 
 A gateway with one worker serves a number of requests over one connection, and ends; another twice, and
 a third three times as many. What a run has more than the one before it is what the requests took, without what starting
-and ending take, and the two differences say how well it repeats.
+takes, and the two differences say how well it repeats. The worker's thread alone is counted: what others do goes
+by the clock, and how far they come with ending is a matter of chance.
 """
 
 import re
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import drive
 from report import say, table
@@ -37,8 +40,8 @@ def part(field, options):
 
 def run(field, cached, count):
     """Whether the last answer came from the cache, and what each function took in a run of so many requests."""
-    out = field.folder / "callgrind.out"
-    prefix = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
+    out = Path(tempfile.mkdtemp(dir=field.folder))
+    prefix = ["valgrind", "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={out}/thread"]
     with field.ours(cached, prefix, LISTENER_WORKERS="1") as server:
         connection, token = drive.Connection(server.port), field.mint.token()
         for _ in range(count):
@@ -46,7 +49,13 @@ def run(field, cached, count):
             if status != 200:
                 raise drive.Spoilt(f"{server.name} answers {status}")
         connection.close()
-    return fields.get("x-cache") == "hit", functions(out.read_text())
+    threads = [functions(file.read_text()) for file in out.iterdir()]
+    return fields.get("x-cache") == "hit", max(threads, key=served)
+
+
+def served(taken):
+    """What a thread took to serve requests."""
+    return sum(count for name, count in taken.items() if "holodule_gateway::flow::" in name)
 
 
 def functions(profile):
