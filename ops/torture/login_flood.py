@@ -29,10 +29,10 @@ READS = 200  # a second
 READERS = 8  # connections
 # A login waits in the backend's queue until it is hashed, and its connection with it; h2load
 # makes up for that later. Each of its runs asks by all its connections at the same moments,
-# which no flood of many clients does, so there are several of a few connections each.
-FLOODS = 16
-FLOODERS = 12
-STAGGER = 0.137  # seconds between their beginnings
+# which no flood of many clients does, so there are many of two connections each.
+FLOODS = 96
+FLOODERS = 2
+STAGGER = 0.021  # seconds between their beginnings
 WARM_UP = 5  # seconds for their handshakes, and for the queue to fill
 LONGEST = 2.0  # times the quiet p99
 QUICK_ENOUGH = 250  # milliseconds for 99 % of the 503
