@@ -68,7 +68,10 @@ impl ProxyHttp for Hooks {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        self.0.answer(session.as_downstream_mut(), ctx).await?;
+        let downstream = session.as_downstream_mut();
+        // For each piece of a body.
+        downstream.set_read_timeout(Some(self.0.settings.read_timeout));
+        self.0.answer(downstream, ctx).await?;
         Ok(true)
     }
 
@@ -78,7 +81,11 @@ impl ProxyHttp for Hooks {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        self.0.fail(session.as_downstream_mut(), error, ctx).await;
+        let downstream = session.as_downstream_mut();
+        if self.0.fail(downstream, error, ctx).await {
+            // What the client still sends would reset the connection.
+            downstream.shutdown().await;
+        }
         // For a log of pingora's, which is off.
         FailToProxy { error_code: 0, can_reuse_downstream: false }
     }

@@ -36,7 +36,6 @@ impl Flow {
     pub(super) async fn answer(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<()> {
         ctx.client = self.client_address(downstream);
         ctx.sharing = self.settings.allowed_origins.sharing(&downstream.request().headers);
-        downstream.set_read_timeout(self.settings.read_timeout);
         match self.walk(downstream, ctx).await {
             Passage::Forwarded => {
                 if !self.answer_from_cache(downstream, ctx).await? {
@@ -51,8 +50,8 @@ impl Flow {
         }
     }
 
-    /// Tells a client of a failure, where there is still a way to.
-    pub(super) async fn fail(&self, downstream: &mut impl Downstream, error: &Error, ctx: &mut Context) {
+    /// Tells a client of a failure, where there is still a way to; `false` where there is none.
+    pub(super) async fn fail(&self, downstream: &mut impl Downstream, error: &Error, ctx: &mut Context) -> bool {
         let status = failure_status(error);
         ctx.reason = Some(match error.esource() {
             ErrorSource::Upstream => "upstream",
@@ -68,13 +67,12 @@ impl Flow {
             tracing::warn!(request_id = ctx.request_id, source, kind, "a request failed");
         }
         if downstream.status().is_some() || is_client_gone(error) {
-            return;
+            return false;
         }
         let answer = Answer { close: true, ..Answer::upstream(status) };
         // The client may be gone as well; there is nobody else to tell.
         let _ = respond::send(downstream, answer, &ctx.marks(self.settings.hsts.as_ref())).await;
-        // What the client still sends would reset the connection.
-        downstream.shut_down().await;
+        true
     }
 
     /// Counts a request that has ended, and writes its line.

@@ -2,7 +2,6 @@
 //! them.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HeaderName;
@@ -63,9 +62,6 @@ pub trait Downstream: Send {
     /// told from what is left of this one.
     fn close_after(&mut self);
 
-    /// How long each piece of the body may take.
-    fn set_read_timeout(&mut self, timeout: Duration);
-
     /// The next piece of the body; `None` at its end.
     fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>>> + Send;
 
@@ -84,9 +80,6 @@ pub trait Downstream: Send {
 
     /// Ends the answer, with the last piece of its body, which may be empty.
     fn finish(&mut self, last: Bytes) -> impl Future<Output = Result<()>> + Send;
-
-    /// Ends the connection after an answer to a request that was not read to its end.
-    fn shut_down(&mut self) -> impl Future<Output = ()> + Send;
 
     /// The status of the answer, once its head was handed over.
     fn status(&self) -> Option<StatusCode>;
@@ -121,10 +114,6 @@ impl Downstream for ServerSession {
 
     fn close_after(&mut self) {
         self.set_keepalive(None);
-    }
-
-    fn set_read_timeout(&mut self, timeout: Duration) {
-        ServerSession::set_read_timeout(self, Some(timeout));
     }
 
     async fn read_body(&mut self) -> Result<Option<Bytes>> {
@@ -163,12 +152,6 @@ impl Downstream for ServerSession {
     async fn finish(&mut self, last: Bytes) -> Result<()> {
         self.write_response_body(last, true).await.map_err(|error| error.into_down())?;
         self.finish_body().await.map_err(|error| error.into_down())
-    }
-
-    async fn shut_down(&mut self) {
-        if let Self::H1(session) = self {
-            session.shutdown().await;
-        }
     }
 
     fn status(&self) -> Option<StatusCode> {

@@ -4,7 +4,6 @@
 use std::io;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
@@ -181,8 +180,6 @@ impl Downstream for Exchange<'_> {
         self.persists = false;
     }
 
-    fn set_read_timeout(&mut self, _: Duration) {}
-
     async fn read_body(&mut self) -> Result<Option<Bytes>> {
         Ok(None)
     }
@@ -236,10 +233,6 @@ impl Downstream for Exchange<'_> {
         self.stream.flush().await.map_err(unwritten)?;
         self.ended = true;
         Ok(())
-    }
-
-    async fn shut_down(&mut self) {
-        self.persists = false;
     }
 
     fn status(&self) -> Option<StatusCode> {

@@ -104,9 +104,6 @@ impl Downstream for Exchange {
     /// A stream ends by itself, and the others of its connection go on.
     fn close_after(&mut self) {}
 
-    /// Whoever reads has a deadline of its own.
-    fn set_read_timeout(&mut self, _: Duration) {}
-
     async fn read_body(&mut self) -> Result<Option<Bytes>> {
         let unread = |error| Error::because(ErrorType::ReadError, "a body could not be read", error).into_down();
         let Some(data) = self.body.data().await else { return Ok(None) };
@@ -174,8 +171,6 @@ impl Downstream for Exchange {
             _ => Ok(()),
         }
     }
-
-    async fn shut_down(&mut self) {}
 
     fn status(&self) -> Option<StatusCode> {
         self.status
