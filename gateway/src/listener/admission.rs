@@ -51,9 +51,9 @@ impl Admission {
         Some(Counted { admission: Arc::clone(self), network })
     }
 
-    /// Waits for the last connection to end, and tells whether it did within `patience`.
-    pub(super) async fn wait_until_empty(&self, patience: Duration) -> bool {
-        timeout(patience, self.free.acquire_many(self.max_connections)).await.is_ok()
+    /// Waits for the last connection to end, and tells whether it did within `drain_timeout`.
+    pub(super) async fn wait_until_empty(&self, drain_timeout: Duration) -> bool {
+        timeout(drain_timeout, self.free.acquire_many(self.max_connections)).await.is_ok()
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {

@@ -21,8 +21,8 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::{LazyConfigAcceptor, server};
 
 use super::admission::{Admission, Counted};
+use super::deadline_timer::DeadlineTimer;
 use super::http2::{Activity, Http2};
-use super::patience::Patience;
 use super::{
     App, ConnectionInfo, Exchange, Failure, Gate, Identities, Observe, Passed, Reaped, Refused, Settings, TlsStream,
     proxy,
@@ -153,7 +153,7 @@ impl<A: App> Connection<A> {
         let mut drain = self.drain.clone();
         // An error means that the listener is gone: the same as a drain.
         let drained = pin!(drain.wait_for(|drain| *drain));
-        let mut waiting = BetweenRequests { drained, patience: Patience::new(), is_first: true };
+        let mut waiting = BetweenRequests { drained, timer: DeadlineTimer::new(), is_first: true };
         loop {
             match self.await_head(&mut stream, &mut waiting, observer).await {
                 Read::Head => {}
@@ -197,7 +197,7 @@ impl<A: App> Connection<A> {
         waiting: &mut BetweenRequests<'_, D>,
         observer: &dyn Observe,
     ) -> Read {
-        let BetweenRequests { drained, patience, is_first } = waiting;
+        let BetweenRequests { drained, timer, is_first } = waiting;
         let is_first = std::mem::replace(is_first, false);
         let mut end = Instant::now() + self.settings.header_timeout;
         if stream.ahead().is_empty() {
@@ -210,7 +210,7 @@ impl<A: App> Connection<A> {
                     _ = drained.as_mut() => false,
                 }
             };
-            match patience.wait(first_end, first).await {
+            match timer.wait(first_end, first).await {
                 Some(true) => {}
                 Some(false) => return Read::Gone,
                 None => {
@@ -222,7 +222,7 @@ impl<A: App> Connection<A> {
                 end = Instant::now() + self.settings.header_timeout;
             }
         }
-        let head = patience.wait(end, read_head(stream, &*self.gate)).await;
+        let head = timer.wait(end, read_head(stream, &*self.gate)).await;
         head.unwrap_or_else(|| {
             observer.reaped(Reaped::Header);
             Read::Gone
@@ -234,7 +234,7 @@ impl<A: App> Connection<A> {
 struct BetweenRequests<'a, D> {
     /// Resolves when a drain begins.
     drained: Pin<&'a mut D>,
-    patience: Patience,
+    timer: DeadlineTimer,
     /// Whether no request has come yet.
     is_first: bool,
 }

@@ -72,19 +72,19 @@ impl Activity {
         Some(Request(Arc::clone(self)))
     }
 
-    /// Waits until there has been no request for as long as `patience`.
-    pub(in crate::listener) async fn wait_until_idle(&self, patience: Duration) {
-        while let Some(next) = self.next_look(Instant::now(), patience) {
+    /// Waits until there has been no request for as long as `idle_timeout`.
+    pub(in crate::listener) async fn wait_until_idle(&self, idle_timeout: Duration) {
+        while let Some(next) = self.next_look(Instant::now(), idle_timeout) {
             sleep_until(next).await;
         }
     }
 
-    /// When there may at the earliest have been no request for as long as `patience`; `None`
+    /// When there may at the earliest have been no request for as long as `idle_timeout`; `None`
     /// where that is so.
-    fn next_look(&self, now: Instant, patience: Duration) -> Option<Instant> {
+    fn next_look(&self, now: Instant, idle_timeout: Duration) -> Option<Instant> {
         let state = self.state();
         let since = if state.requests == 0 { state.quiet_since } else { now };
-        Some(since + patience).filter(|next| *next > now)
+        Some(since + idle_timeout).filter(|next| *next > now)
     }
 }
 
@@ -129,17 +129,17 @@ mod tests {
     }
 
     #[test]
-    fn a_request_begins_the_patience_anew() {
-        let patience = Duration::from_secs(60);
+    fn a_request_begins_the_idle_time_anew() {
+        let idle_timeout = Duration::from_secs(60);
         let activity = Activity::new();
         let began = activity.state().quiet_since;
-        assert_eq!(activity.next_look(began, patience), Some(began + patience));
-        assert_eq!(activity.next_look(began + patience, patience), None);
+        assert_eq!(activity.next_look(began, idle_timeout), Some(began + idle_timeout));
+        assert_eq!(activity.next_look(began + idle_timeout, idle_timeout), None);
         let request = activity.begin().unwrap();
-        let later = began + patience * 10;
-        assert_eq!(activity.next_look(later, patience), Some(later + patience), "it is being answered");
+        let later = began + idle_timeout * 10;
+        assert_eq!(activity.next_look(later, idle_timeout), Some(later + idle_timeout), "it is being answered");
         drop(request);
         let ended = activity.state().quiet_since;
-        assert_eq!(activity.next_look(ended + patience / 2, patience), Some(ended + patience));
+        assert_eq!(activity.next_look(ended + idle_timeout / 2, idle_timeout), Some(ended + idle_timeout));
     }
 }

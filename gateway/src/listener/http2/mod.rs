@@ -2,8 +2,8 @@
 //! them has to wake another.
 
 mod activity;
-mod ear;
 mod exchange;
+mod waker;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -19,8 +19,8 @@ use h2::server::Builder;
 use tokio::sync::watch;
 
 pub(super) use activity::Activity;
-use ear::Ear;
 use exchange::Exchange;
+use waker::ConnectionWaker;
 
 use crate::listener::{App, Identity, Observe, TlsStream};
 
@@ -90,9 +90,9 @@ impl<A: App> Http2<'_, A> {
         let mut is_draining = false;
         let mut idle = pin!(activity.wait_until_idle(keepalive_timeout));
         let mut is_idle = false;
-        let ear = Arc::new(Ear::default());
+        let connection_waker = Arc::new(ConnectionWaker::default());
         poll_fn(|cx| {
-            let waker = ear.listen_for(cx.waker());
+            let waker = connection_waker.register(cx.waker());
             // An error means that the listener is gone: the same as a drain.
             if !is_draining && drained.as_mut().poll(cx).is_ready() {
                 is_draining = true;
@@ -119,9 +119,9 @@ impl<A: App> Http2<'_, A> {
                         drop(guard);
                     });
                 }
-                ear.stay_awake();
+                connection_waker.hold();
                 while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {}
-                if !ear.doze() {
+                if !connection_waker.release() {
                     return Poll::Pending;
                 }
             }

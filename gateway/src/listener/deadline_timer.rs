@@ -6,12 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long something is waited for, again and again. A timer is set and unset under a lock that all
+/// Waits until a deadline, again and again. A timer is set and unset under a lock that all
 /// connections share; this one is left to run while the deadline moves away, and set anew where it
 /// ends too early.
-pub(super) struct Patience(Option<Pin<Box<Sleep>>>);
+pub(super) struct DeadlineTimer(Option<Pin<Box<Sleep>>>);
 
-impl Patience {
+impl DeadlineTimer {
     pub(super) fn new() -> Self {
         Self(None)
     }
@@ -54,21 +54,21 @@ mod tests {
 
     #[tokio::test]
     async fn each_wait_has_its_own_end() {
-        let mut patience = Patience::new();
-        assert_eq!(patience.wait(Instant::now() + SHORT, ready(1)).await, Some(1));
+        let mut timer = DeadlineTimer::new();
+        assert_eq!(timer.wait(Instant::now() + SHORT, ready(1)).await, Some(1));
         for _ in 0..2 {
             let end = Instant::now() + SHORT;
-            assert_eq!(patience.wait(end, pending::<()>()).await, None);
+            assert_eq!(timer.wait(end, pending::<()>()).await, None);
             assert!(Instant::now() >= end);
         }
     }
 
     #[tokio::test]
     async fn an_end_that_moves_away_or_nearer_is_kept() {
-        let mut patience = Patience::new();
+        let mut timer = DeadlineTimer::new();
         let soon = sleep_until(Instant::now() + SHORT);
-        assert_eq!(patience.wait(Instant::now() + SHORT / 2, sleep_until(Instant::now())).await, Some(()));
-        assert_eq!(patience.wait(Instant::now() + Duration::from_secs(3600), soon).await, Some(()));
-        assert_eq!(patience.wait(Instant::now() + SHORT, pending::<()>()).await, None);
+        assert_eq!(timer.wait(Instant::now() + SHORT / 2, sleep_until(Instant::now())).await, Some(()));
+        assert_eq!(timer.wait(Instant::now() + Duration::from_secs(3600), soon).await, Some(()));
+        assert_eq!(timer.wait(Instant::now() + SHORT, pending::<()>()).await, None);
     }
 }
