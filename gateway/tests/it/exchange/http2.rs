@@ -7,7 +7,7 @@ use http::Request;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
-use super::{ROUTES, answer, assert_is_now, chunks, dated, text};
+use super::{ROUTES, answer, assert_is_now, chunks, dated, framing_backend, text};
 use crate::auth::user01;
 use crate::support::backend::Step::{Close, Hang, Reset, Wait, Write};
 use crate::support::backend::{Backend, Step};
@@ -126,24 +126,7 @@ async fn an_answer_larger_than_the_window_waits_for_a_client_that_reads_late() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_of_any_framing_end_with_their_stream() {
     let large = text(MEBIBYTE);
-    let said = large.clone();
-    let api = Backend::start(move |seen| {
-        let (first, second) = said.split_at(70_000);
-        match seen.target.as_str() {
-            "/notes/length" => answer_of(&said),
-            "/notes/chunks" => {
-                let body = format!("{}0\r\n\r\n", chunks(&[first, second]));
-                vec![answer("Transfer-Encoding: chunked\r\n", &body)]
-            }
-            "/notes/late-end" => {
-                let body = chunks(&[first, second]);
-                let end = Write(b"0\r\n\r\n".to_vec());
-                vec![answer("Transfer-Encoding: chunked\r\n", &body), Wait(std::time::Duration::from_millis(100)), end]
-            }
-            _ => vec![answer("", &said), Close],
-        }
-    });
-    let (api, admin) = (api.await, admin().await);
+    let (api, admin) = (framing_backend(&large).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     for note in ["length", "chunks", "late-end", "close"] {
         let frames = frames_of(&gateway, &format!("/notes/{note}")).await;

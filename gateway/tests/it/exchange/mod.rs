@@ -12,10 +12,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
 
-use crate::support::backend::Step::{Follow, Write};
+use crate::support::backend::Step::{Close, Follow, Wait, Write};
 use crate::support::backend::{self, Backend, Seen, Step};
 use crate::support::client::Answer;
-use crate::support::{Gateway, admin, request, until};
+use crate::support::{Gateway, admin, answer_of, request, until};
 
 /// A route that takes everything that the tests send.
 const ROUTES: (&str, &str) = ("ROUTE", "[{name = 'notes', methods = ['GET', 'POST', 'PUT'], path = '/notes/{note}'}]");
@@ -41,6 +41,29 @@ fn text(length: usize) -> String {
     text.truncate(length);
     text
 }
+
+/// A backend that gives `body`, which is of over 70,000 bytes, in the framing that a note is called by.
+async fn framing_backend(body: &str) -> Backend {
+    let body = body.to_owned();
+    let script = move |seen: &Seen| {
+        let (first, second) = body.split_at(70_000);
+        let (chunks, end) = (chunks(&[first, second]), "0\r\n\r\n");
+        match seen.target.as_str() {
+            "/notes/length" => answer_of(&body),
+            "/notes/chunks" => vec![answer(CHUNKED, &format!("{chunks}{end}"))],
+            "/notes/late-end" => vec![answer(CHUNKED, &chunks), Wait(LATE), Write(end.into())],
+            "/notes/close" => vec![answer("", &body), Close],
+            "/notes/none" => vec![Write(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec())],
+            other => panic!("{other}"),
+        }
+    };
+    Backend::start(script).await
+}
+
+const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
+
+/// So that what was said before has been passed on.
+const LATE: Duration = Duration::from_millis(100);
 
 /// An answer that may be kept and has a `Date` of the backend's own.
 fn dated(_: &Seen) -> Vec<Step> {

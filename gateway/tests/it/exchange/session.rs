@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::{ROUTES, answer, assert_is_now, assert_part_arrives, chunks, dated, post, text};
+use super::{ROUTES, answer, assert_is_now, assert_part_arrives, chunks, dated, framing_backend, post, text};
 use crate::support::backend::Step::{Close, Hang, Reset, Wait};
 use crate::support::backend::{Backend, Step};
 use crate::support::token::token;
@@ -74,20 +74,7 @@ async fn a_part_that_fills_what_lies_between_arrives_before_the_rest_is_there() 
 #[tokio::test]
 async fn bodies_of_any_framing_arrive_whole_both_ways() {
     let large = text(1024 * 1024);
-    let said = large.clone();
-    let api = Backend::start(move |seen| {
-        let (first, second) = said.split_at(70_000);
-        match seen.target.as_str() {
-            "/notes/length" => answer_of(&said),
-            "/notes/chunks" => {
-                let body = format!("{}0\r\n\r\n", chunks(&[first, second]));
-                vec![answer("Transfer-Encoding: chunked\r\n", &body)]
-            }
-            "/notes/close" => vec![answer("", &said), Close],
-            _ => vec![Step::Write(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec())],
-        }
-    });
-    let (api, admin) = (api.await, admin().await);
+    let (api, admin) = (framing_backend(&large).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     let (head, tail) = large.split_at(5_000);
     let sent = [
