@@ -9,7 +9,7 @@ use crate::support::backend::Step::Hang;
 use crate::support::client::PATIENCE;
 use crate::support::frames::{
     CONTINUATION, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frames, HEADERS, PING, RST_STREAM, SETTINGS,
-    WINDOW_UPDATE, block, frame, receive_frame,
+    WINDOW_UPDATE, block, frame, receive_frame, request_block,
 };
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, answer_of, api, until};
@@ -22,13 +22,7 @@ const IN_FLIGHT: usize = 12 * MEBIBYTE;
 
 /// The fields of a request with a good token.
 fn fields(authorization: &str) -> Vec<u8> {
-    block(&[
-        (":method", "GET"),
-        (":scheme", "https"),
-        (":authority", "localhost"),
-        (":path", DAY),
-        ("authorization", authorization),
-    ])
+    request_block("GET", DAY, authorization)
 }
 
 fn authorization() -> String {

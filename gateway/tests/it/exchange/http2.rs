@@ -13,8 +13,8 @@ use crate::support::backend::Step::{Close, Hang, Reset, Wait, Write};
 use crate::support::backend::{Backend, Step};
 use crate::support::client::PATIENCE;
 use crate::support::frames::{
-    DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, WINDOW_UPDATE, block, frame,
-    receive_frame,
+    DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, WINDOW_UPDATE, frame, receive_frame,
+    request_block,
 };
 use crate::support::h2::{Http2, read};
 use crate::support::token::token;
@@ -38,13 +38,7 @@ fn request(method: &str, path: &str) -> http::request::Builder {
 async fn frames_of(gateway: &Gateway, path: &str) -> Vec<Frame> {
     // A window for all of it: the bound of the stream, and that of the connection.
     let mut client = Frames::connect(gateway.https, &[(4, 0x7fff_ffff)]).await;
-    let fields = block(&[
-        (":method", "GET"),
-        (":scheme", "https"),
-        (":authority", "localhost"),
-        (":path", path),
-        ("authorization", &format!("JWT {}", token("user01"))),
-    ]);
+    let fields = request_block("GET", path, &format!("JWT {}", token("user01")));
     let window = frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
     client.write_all(&[window, frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields)].concat()).await.unwrap();
     client.flush().await.unwrap();

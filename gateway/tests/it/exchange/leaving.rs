@@ -8,7 +8,9 @@ use super::{ROUTES, answer, post};
 use crate::support::backend::Backend;
 use crate::support::backend::Step::Hang;
 use crate::support::client::PATIENCE;
-use crate::support::frames::{DATA, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, block, frame, receive_frame};
+use crate::support::frames::{
+    DATA, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, frame, receive_frame, request_block,
+};
 use crate::support::token::token;
 use crate::support::{Gateway, Log, admin, get, request, until};
 
@@ -82,7 +84,7 @@ async fn a_client_of_http_2_before_and_within_its_answer() {
         for (method, resets) in [("GET", true), ("GET", false), ("PUT", true), ("PUT", false)] {
             let case = format!("{method} {path}, reset: {resets}");
             let mut client = Frames::connect(waiting.gateway.https, &[]).await;
-            let fields = fields(method, path, &authorization);
+            let fields = request_block(method, path, &authorization);
             let mut sent = match method {
                 "PUT" => [frame(HEADERS, END_HEADERS, 1, &fields), frame(DATA, END_STREAM, 1, b"x=1")].concat(),
                 _ => frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields),
@@ -113,17 +115,6 @@ async fn a_client_of_http_2_before_and_within_its_answer() {
     }
 }
 
-/// The fields of a request with a good token.
-fn fields(method: &str, path: &str, authorization: &str) -> Vec<u8> {
-    block(&[
-        (":method", method),
-        (":scheme", "https"),
-        (":authority", "localhost"),
-        (":path", path),
-        ("authorization", authorization),
-    ])
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_within_its_request() {
     let waiting = Waiting::start().await;
@@ -135,7 +126,7 @@ async fn a_client_within_its_request() {
     waiting.assert_told("HTTP/1", 1, None).await;
 
     let mut client = Frames::connect(waiting.gateway.https, &[]).await;
-    let fields = fields("PUT", "/notes/1", &format!("JWT {}", token("user01")));
+    let fields = request_block("PUT", "/notes/1", &format!("JWT {}", token("user01")));
     client.write_all(&[frame(HEADERS, END_HEADERS, 1, &fields), frame(DATA, 0, 1, b"half")].concat()).await.unwrap();
     client.flush().await.unwrap();
     until("it is under way", under_way).await;

@@ -54,6 +54,17 @@ pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
 }
 
+/// The field block of a request with this `Authorization`.
+pub fn request_block(method: &str, path: &str, authorization: &str) -> Vec<u8> {
+    block(&[
+        (":method", method),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+        (":path", path),
+        ("authorization", authorization),
+    ])
+}
+
 /// A connection. What comes is read all the time, so that the gateway is never waited for.
 pub struct Frames {
     out: WriteHalf<TlsStream<TcpStream>>,
