@@ -180,3 +180,66 @@ impl Downstream for Exchange {
         self.sent
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::future::join_all;
+    use http::HeaderValue;
+    use pingora::http::ResponseHeader;
+    use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::sign::CertifiedKey;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+    const REQUESTS: usize = 50;
+
+    fn client() -> Client {
+        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().signing_key.serialize_der();
+        let key = any_supported_type(&PrivateKeyDer::try_from(key).unwrap()).unwrap();
+        let certified = Arc::new(CertifiedKey::new(Vec::new(), key));
+        let identity = Identity { certified, names: Vec::new(), addresses: Vec::new(), not_after: 0 };
+        Client { peer: "127.0.0.1:1".parse().unwrap(), identity: Arc::new(identity) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_whose_answers_get_no_window_hold_no_fields() {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let mut options = h2::client::Builder::new();
+        options.initial_window_size(0);
+        let (sending, server) = tokio::join!(options.handshake::<_, Bytes>(near), h2::server::handshake(far));
+        let ((mut sending, connection), mut server) = (sending.unwrap(), server.unwrap());
+        tokio::spawn(async move { connection.await.err() });
+        let (client, header) = (client(), ResponseHeader::build_no_case(StatusCode::OK, None).unwrap());
+        let (mut asked, mut held, mut exchanges) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..REQUESTS {
+            sending = sending.ready().await.unwrap();
+            let request = Request::get("https://localhost/").body(()).unwrap();
+            asked.push(sending.send_request(request, true).unwrap());
+            let (mut request, respond) = server.accept().await.unwrap().unwrap();
+            let large: Arc<[u8]> = vec![b'a'; 8 * 1024].into();
+            held.push(Arc::downgrade(&large));
+            let large = HeaderValue::from_maybe_shared(Bytes::from_owner(large)).unwrap();
+            request.headers_mut().insert("x-large", large);
+            exchanges.push(Exchange::new(request, respond, client.clone(), WRITE_TIMEOUT));
+        }
+        tokio::spawn(async move { while server.accept().await.is_some() {} });
+        assert!(held.iter().all(|large| large.strong_count() == 1));
+        for exchange in &mut exchanges {
+            exchange.write_head(Head::Own(&header), &[]).await.unwrap();
+            // For the log.
+            assert_eq!((exchange.request().uri.path(), exchange.status()), ("/", Some(StatusCode::OK)));
+        }
+        assert!(held.iter().all(|large| large.strong_count() == 0));
+        let began = Instant::now();
+        let ended = join_all(exchanges.iter_mut().map(|exchange| exchange.finish(Bytes::from_static(b"body")))).await;
+        assert!(ended.iter().all(|end| *end.as_ref().unwrap_err().etype() == ErrorType::WriteTimedout), "{ended:?}");
+        assert!(began.elapsed() >= WRITE_TIMEOUT);
+        assert!(exchanges.iter().all(|exchange| exchange.body_bytes() == 0));
+    }
+}
