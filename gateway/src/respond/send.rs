@@ -130,3 +130,129 @@ impl Answer {
         out.into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::net::SocketAddr;
+
+    use http::Request;
+    use http::request::Parts;
+    use pingora::ErrorSource;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::listener::Identity;
+
+    /// Further than any deadline here.
+    const AGES: Duration = Duration::from_secs(3600);
+
+    /// A client that takes a byte of an answer at a time, and may never send the body of its request.
+    struct Slow {
+        request: Parts,
+        each_byte: Duration,
+        sends_body: bool,
+    }
+
+    impl Slow {
+        fn new(version: Version, each_byte: Duration) -> Self {
+            let (request, ()) = Request::post("/auth").version(version).body(()).unwrap().into_parts();
+            Self { request, each_byte, sends_body: true }
+        }
+
+        /// Sends it an answer of 100 bytes; how long that took and what became of it.
+        async fn answer(&mut self) -> (Duration, Result<()>) {
+            let (headers, body) = (Vec::new(), Bytes::from_static(&[b'a'; 100]));
+            let answer = Answer { status: StatusCode::UNAUTHORIZED, headers, body, close: false };
+            let marks = Marks { request_id: &HeaderValue::from_static("0"), hsts: None, sharing: &Sharing::Off };
+            let began = Instant::now();
+            let sent = send(self, answer, &marks).await;
+            (began.elapsed(), sent)
+        }
+    }
+
+    impl Downstream for Slow {
+        fn request(&self) -> &Parts {
+            &self.request
+        }
+
+        fn peer(&self) -> Option<SocketAddr> {
+            None
+        }
+
+        fn identity(&self) -> Option<&Identity> {
+            None
+        }
+
+        fn has_body(&mut self) -> bool {
+            true
+        }
+
+        fn is_read(&mut self) -> bool {
+            false
+        }
+
+        fn close_after(&mut self) {}
+
+        async fn read_body(&mut self) -> Result<Option<Bytes>> {
+            if self.sends_body { Ok(None) } else { pending().await }
+        }
+
+        async fn send_continue(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        async fn closed(&mut self) -> Box<Error> {
+            pending().await
+        }
+
+        async fn write_head(&mut self, _: Head<'_>, _: &[Added<'_>]) -> Result<()> {
+            Ok(())
+        }
+
+        async fn write_body(&mut self, data: Bytes) -> Result<()> {
+            for _ in data {
+                sleep(self.each_byte).await;
+            }
+            Ok(())
+        }
+
+        async fn finish(&mut self, last: Bytes) -> Result<()> {
+            self.write_body(last).await
+        }
+
+        fn status(&self) -> Option<StatusCode> {
+            None
+        }
+
+        fn body_bytes(&self) -> usize {
+            0
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_to_be_taken_whole_within_its_time() {
+        for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
+            let (took, sent) = Slow::new(version, ANSWER_TIMEOUT / 200).answer().await;
+            sent.unwrap();
+            assert!((ANSWER_TIMEOUT / 2..ANSWER_TIMEOUT).contains(&took), "{version:?}: {took:?}");
+            // Each byte well within it, and none at all.
+            for each_byte in [ANSWER_TIMEOUT / 50, AGES] {
+                let (took, sent) = Slow::new(version, each_byte).answer().await;
+                let error = sent.unwrap_err();
+                assert_eq!((error.etype(), error.esource()), (&ErrorType::WriteTimedout, &ErrorSource::Downstream));
+                assert!((ANSWER_TIMEOUT..ANSWER_TIMEOUT * 2).contains(&took), "{version:?}: {took:?}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_of_a_request_of_http_2_is_waited_for_but_not_long() {
+        for (version, expected) in [(Version::HTTP_11, Duration::ZERO), (Version::HTTP_2, REST_TIMEOUT)] {
+            let mut client = Slow { sends_body: false, ..Slow::new(version, Duration::ZERO) };
+            let (took, sent) = client.answer().await;
+            sent.unwrap();
+            assert!((expected..expected + REST_TIMEOUT).contains(&took), "{version:?}: {took:?}");
+        }
+    }
+}

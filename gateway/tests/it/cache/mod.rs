@@ -6,6 +6,7 @@ mod door;
 mod key;
 mod purge;
 mod revalidation;
+mod slow;
 mod stale;
 mod storing;
 mod waiting;
