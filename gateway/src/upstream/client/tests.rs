@@ -1,3 +1,5 @@
+mod queue;
+
 use std::time::Duration;
 
 use hyper::body::Body as _;
@@ -115,6 +117,31 @@ async fn opened(backend: &Backend, client: &Client) -> Accepted {
     connection
 }
 
+/// So many connections that nobody uses, the longest unused first.
+async fn unused<const COUNT: usize>(backend: &Backend, client: &Client) -> [Accepted; COUNT] {
+    let mut asked = Vec::new();
+    for _ in 0..COUNT {
+        let mut answer = Box::pin(get(client, "/"));
+        // It stays under way, so that the next takes a connection of its own.
+        let connection = tokio::select! {
+            _ = &mut answer => panic!("nothing was answered"),
+            connection = async {
+                let mut connection = backend.accept().await;
+                connection.request().await;
+                connection
+            } => connection,
+        };
+        asked.push((answer, connection));
+    }
+    let mut unused = Vec::new();
+    for (answer, mut connection) in asked {
+        connection.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        assert_eq!(text(answer.await.unwrap()).await, "");
+        unused.push(connection);
+    }
+    unused.try_into().ok().unwrap()
+}
+
 /// Returns once whatever came by a socket before is known: this came later, and was heard of.
 async fn heard_of_all() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -200,6 +227,34 @@ async fn what_fails_on_a_kept_connection_is_sent_once_more_if_it_may_be() {
     });
     assert!(matches!(answer.unwrap_err(), Unanswered::Unreachable("api", _)));
     assert!(backend.has_no_more().await, "on a new connection it was no accident");
+}
+
+/// The others were kept as long, and each that is stale too would cost a try.
+#[tokio::test]
+async fn what_is_sent_once_more_goes_on_a_new_connection_and_not_on_the_next_that_is_kept() {
+    let (backend, client) = Backend::start(|settings| settings.max_connections = 3).await;
+    let [oldest, mut other, mut stale] = unused(&backend, &client).await;
+    let (answer, mut new) = tokio::join!(get(&client, "/again"), async {
+        assert_eq!(stale.request().await, "GET /again HTTP/1.1");
+        drop(stale);
+        let mut new = tokio::select! {
+            new = backend.accept() => new,
+            again = other.request() => panic!("{again} on one that was kept"),
+        };
+        assert_eq!(new.request().await, "GET /again HTTP/1.1");
+        new.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        new
+    });
+    assert_eq!(text(answer.unwrap()).await, "");
+    // It made room, had there been none; and no other had to.
+    oldest.closed().await;
+    let (answer, ()) = tokio::join!(get(&client, "/"), async {
+        new.request().await;
+        exchange(&client, &mut other).await;
+        new.write("HTTP/1.1 204 No Content\r\n\r\n").await;
+    });
+    assert_eq!(answer.unwrap().status(), 204);
+    assert!(backend.has_no_more().await);
 }
 
 #[tokio::test]
@@ -367,75 +422,6 @@ async fn what_the_backend_will_close_is_not_kept() {
         assert_eq!(text(answer.unwrap()).await, "ok");
         connection.closed().await;
     }
-}
-
-#[tokio::test]
-async fn who_waits_for_a_connection_gets_in_turn_what_is_given_back() {
-    let (backend, client) = Backend::start(|settings| settings.max_connections = 1).await;
-    let mut connection = opened(&backend, &client).await;
-    let first = tokio::join!(get(&client, "/1"), async {
-        assert_eq!(connection.request().await, "GET /1 HTTP/1.1");
-        connection.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n").await;
-    });
-    let asked = async {
-        tokio::join!(
-            async { text(get(&client, "/2").await.unwrap()).await },
-            async { text(get(&client, "/3").await.unwrap()).await },
-            async {
-                // Once the others wait.
-                connection.write("ok").await;
-                assert_eq!(text(first.0.unwrap()).await, "ok");
-                // What comes later is served later, even where a connection was just given back.
-                let late = async { text(get(&client, "/4").await.unwrap()).await };
-                let answering = async {
-                    for place in 2..=4 {
-                        assert_eq!(connection.request().await, format!("GET /{place} HTTP/1.1"));
-                        connection.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-                    }
-                };
-                tokio::join!(late, answering)
-            },
-        )
-    };
-    let (second, third, (fourth, ())) = asked.await;
-    assert_eq!((second.as_str(), third.as_str(), fourth.as_str()), ("ok", "ok", "ok"));
-    assert!(backend.has_no_more().await);
-}
-
-#[tokio::test]
-async fn who_waits_for_a_connection_gets_the_room_of_one_that_is_closed() {
-    let (backend, client) = Backend::start(|settings| settings.max_connections = 1).await;
-    let (first, connection) = tokio::join!(get(&client, "/"), async {
-        let mut connection = backend.accept().await;
-        connection.request().await;
-        connection.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n").await;
-        connection
-    });
-    let (_, ()) = tokio::join!(opened(&backend, &client), async {
-        drop(first);
-        connection.closed().await;
-    });
-}
-
-#[tokio::test]
-async fn who_waits_too_long_for_a_connection_is_told_and_leaves_the_queue() {
-    let (backend, client) = Backend::start(|settings| {
-        settings.max_connections = 1;
-        settings.connect_timeout = Duration::from_millis(50);
-    })
-    .await;
-    let (first, mut connection) = tokio::join!(get(&client, "/"), async {
-        let mut connection = backend.accept().await;
-        connection.request().await;
-        connection.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n").await;
-        connection
-    });
-    for _ in 0..3 {
-        assert!(matches!(get(&client, "/").await.unwrap_err(), Unanswered::TimedOut("api")));
-    }
-    connection.write("ok").await;
-    assert_eq!(text(first.unwrap()).await, "ok");
-    exchange(&client, &mut connection).await;
 }
 
 #[tokio::test]
