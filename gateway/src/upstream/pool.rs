@@ -228,3 +228,50 @@ impl Drop for Place<'_> {
         self.0.shelf().waiting -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::upstream::{Address, Settings};
+
+    /// Far more than anything here takes.
+    const AGES: Duration = Duration::from_secs(60);
+
+    const MAX_CONNECTIONS: usize = 2 * MAX_UNUSED;
+
+    #[tokio::test]
+    async fn what_is_put_back_at_once_is_kept_up_to_the_bound() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = Settings {
+            connect_timeout: AGES,
+            read_timeout: AGES,
+            request_timeout: AGES,
+            idle_timeout: AGES,
+            max_connections: u32::try_from(MAX_CONNECTIONS).unwrap(),
+        };
+        for (count, kept) in [(2, 2), (MAX_UNUSED, MAX_UNUSED), (MAX_UNUSED + 1, MAX_UNUSED)] {
+            let address = Address::Inet(listener.local_addr().unwrap());
+            let pool = Pool::new(Arc::new(Upstream::new("api", address, settings)));
+            let mut leases = Vec::new();
+            for _ in 0..count {
+                let (lease, accepted) = tokio::join!(pool.lease_new(), listener.accept());
+                // Nothing is sent on it.
+                drop(accepted.unwrap());
+                leases.push(lease.unwrap());
+            }
+            let others = leases.split_off(count / 2);
+            thread::scope(|scope| {
+                for leases in [leases, others] {
+                    scope.spawn(move || leases.into_iter().for_each(Lease::give_back));
+                }
+            });
+            assert_eq!(pool.shelf().unused.len(), kept);
+            // The others are closed.
+            assert_eq!(pool.upstream.slots.available_permits(), MAX_CONNECTIONS - kept);
+        }
+    }
+}
