@@ -111,6 +111,25 @@ def handshakes(server, seconds, token):
     return Round(count, cpu, took, 0, 0)
 
 
+def requests(server, token, count):
+    """So many requests, one after the other over one connection; the fields of the last answer."""
+    connection = Connection(server.port)
+    for _ in range(count):
+        status, fields, _ = connection.get(token)
+        if status != 200:
+            raise Spoilt(f"{server.name} answers {status}")
+    connection.close()
+    return fields
+
+
+def requests_of_http2(server, token, count):
+    """The same over HTTP/2, by h2load."""
+    arguments = ["h2load", "-t1", "-c1", "-m1", f"-n{count}", "-H", f"authorization: Bearer {token}", url(server)]
+    done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300)
+    if f"status codes: {count} 2xx" not in done.stdout:
+        raise Spoilt(f"{server.name}: {done.stdout[-600:]}{done.stderr}")
+
+
 def url(server):
     return f"https://localhost:{server.port}{DAY}"
 

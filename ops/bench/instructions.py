@@ -20,11 +20,15 @@ REPEATS = 0.01  # how far the two differences may be apart
 
 
 def part(field, options):
-    """instructions of our gateway for one forwarded and one cached request, by callgrind"""
+    """instructions of our gateway for a forwarded request, and for a cached one of either version, by callgrind"""
     count = QUICK_REQUESTS if options.quick else REQUESTS
     rows, profiles = [], {}
-    for what, cached in (("proxied", False), ("cached", True)):
-        hits, runs = zip(*(run(field, cached, count * times) for times in (1, 2, 3)))
+    for what, cached, client in (
+        ("proxied", False, drive.requests),
+        ("cached", True, drive.requests),
+        ("HTTP/2 from cache", True, drive.requests_of_http2),
+    ):
+        hits, runs = zip(*(run(field, cached, client, count * times) for times in (1, 2, 3)))
         first, second = [(sum(more.values()) - sum(less.values())) / count for less, more in zip(runs, runs[1:])]
         apart = abs(second - first) / first
         told = "yes" if apart <= REPEATS else "no", "yes" if all(hits) else "no"
@@ -38,17 +42,14 @@ def part(field, options):
     return []
 
 
-def run(field, cached, count):
+def run(field, cached, client, count):
     """Whether the last answer came from the cache, and what each function took in a run of so many requests."""
     out = Path(tempfile.mkdtemp(dir=field.folder))
     prefix = ["valgrind", "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={out}/thread"]
     with field.ours(cached, prefix, LISTENER_WORKERS="1") as server:
-        connection, token = drive.Connection(server.port), field.mint.token()
-        for _ in range(count):
-            status, fields, _ = connection.get(token)
-            if status != 200:
-                raise drive.Spoilt(f"{server.name} answers {status}")
-        connection.close()
+        token = field.mint.token()
+        client(server, token, count)
+        fields = drive.requests(server, token, 1)
     threads = [functions(file.read_text()) for file in out.iterdir()]
     return fields.get("x-cache") == "hit", max(threads, key=served)
 
