@@ -38,7 +38,7 @@ impl Flow {
                         tracing::warn!(request_id = ctx.request_id, reason, "a login could not be checked");
                     }
                     login::Refusal::Throttled { limit, .. } => self.metrics.rate_limited(limit),
-                    // As many as there are in a flood: each has its line in the access log.
+                    // `Busy` comes in floods, and each has its line in the access log.
                     _ => {}
                 }
                 ctx.reason = Some(refusal.label());
@@ -63,6 +63,10 @@ impl Flow {
         let accepted = self.accepted.load_full();
         let token = login(credentials, backend, &accepted.keys, &id, &ctx.request_id, now).await;
         ctx.upstream_ended = Some(Instant::now());
+        if matches!(token, Err(login::Refusal::Busy)) {
+            // It was not asked.
+            (ctx.upstream_started, ctx.upstream_ended) = (None, None);
+        }
         attempt.ended(login::ending(&token), clock());
         token
     }

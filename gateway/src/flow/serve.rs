@@ -50,7 +50,7 @@ impl Flow {
         }
     }
 
-    /// Tells a client of a failure, where there is still a way to; `false` where there is none.
+    /// Tells a client of a failure, where there is still a way to. Whether that was tried.
     pub(super) async fn fail(&self, downstream: &mut impl Downstream, error: &Error, ctx: &mut Context) -> bool {
         let status = failure_status(error);
         ctx.reason = Some(match error.esource() {

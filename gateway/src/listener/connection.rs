@@ -74,7 +74,7 @@ impl<A: App> Connection<A> {
                 _ = self.drain.wait_for(|drain| *drain) => None,
             };
             match preface {
-                // In a box: it needs twice the room of HTTP/1.1, that each connection of that would have as well.
+                // In a box, so that connections of HTTP/1.1 have no room for what these need.
                 Some(Ok(Ok(()))) => Box::pin(self.serve_http2(stream, &**observer)).await,
                 Some(Err(_)) => observer.reaped(Reaped::Header),
                 Some(Ok(Err(_))) | None => {}

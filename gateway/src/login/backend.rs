@@ -9,9 +9,10 @@ use http::{Request, Response, StatusCode};
 use super::{MAX_ANSWER_BYTES, Refusal};
 use crate::upstream::Client;
 
-/// How long no login is asked about once the backend had no room for one. Its queue is then full,
-/// and does not empty meanwhile, so nobody waits for longer; but a flood of logins costs neither it nor the
-/// connections to it anything.
+/// How long no login is asked about once the backend answered one with 503. Where that is because its queue is
+/// full, hashing goes on meanwhile: the queue's usual 64 places do not run empty in this time on fewer than a
+/// hundred cores. With a queue of none, each refusal may leave hashing idle for as long. But a flood of logins costs
+/// the backend and the connections to it next to nothing.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Where credentials are checked.

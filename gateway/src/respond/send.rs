@@ -29,7 +29,7 @@ const REST_BYTES: usize = 64 * 1024;
 /// time would hold the request for as long as it likes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long it is waited for.
+/// How long the rest of a body that nobody wants is waited for.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What stands on every answer, the backend's too.

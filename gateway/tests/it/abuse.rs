@@ -99,7 +99,7 @@ async fn what_begins_no_request_keeps_no_connection_open() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_begins_the_patience_anew() {
+async fn a_request_begins_the_idle_time_anew() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_KEEPALIVE_TIMEOUT", "0.8")]);
     let mut client = Frames::open(gateway.https, &[]).await;
@@ -111,6 +111,7 @@ async fn a_request_begins_the_patience_anew() {
     let received = client.ended().await;
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(received.count(HEADERS), 4);
+    assert_eq!((received.goodbye(), received.last_stream()), (Some(0), Some(stream(3))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

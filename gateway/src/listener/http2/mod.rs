@@ -98,11 +98,6 @@ impl<A: App> Http2<'_, A> {
                 is_draining = true;
                 connection.graceful_shutdown();
             }
-            if !is_idle && idle.as_mut().poll(cx).is_ready() {
-                is_idle = true;
-                // Which request is the last, so that a client may repeat what crosses it (RFC 9113, section 6.8).
-                connection.abrupt_shutdown(Reason::NO_ERROR);
-            }
             loop {
                 // All that have come before any is worked on; and it is this that writes what they
                 // answered.
@@ -121,9 +116,17 @@ impl<A: App> Http2<'_, A> {
                 }
                 connection_waker.hold();
                 while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {}
-                if !connection_waker.release() {
+                if connection_waker.release() {
+                    continue;
+                }
+                // Once all that has come was taken up.
+                if is_idle || idle.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
+                is_idle = true;
+                // Tells which request was the last, so that one that crosses it may be sent again (RFC 9113,
+                // section 6.8). A client that does not read it is gone by the stream's write timeout.
+                connection.abrupt_shutdown(Reason::NO_ERROR);
             }
         })
         .await;

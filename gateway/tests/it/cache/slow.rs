@@ -20,9 +20,9 @@ use crate::support::{DAY, Gateway, Log, admin, get, request, until};
 const BODY_BYTES: usize = 32 * 1024 * 1024;
 
 /// The deadline of the whole, and one of each piece that no test outlasts.
-const DEADLINES: [(&str, &str); 2] = [("UPSTREAM_REQUEST_TIMEOUT", "2"), ("LISTENER_WRITE_TIMEOUT", "600")];
+const DEADLINES: [(&str, &str); 2] = [("UPSTREAM_REQUEST_TIMEOUT", "4"), ("LISTENER_WRITE_TIMEOUT", "600")];
 
-const DEADLINE: Duration = Duration::from_secs(2);
+const DEADLINE: Duration = Duration::from_secs(4);
 
 /// Room for the body, which may be a sixteenth of what is kept.
 const ROOM: [(&str, &str); 2] = [("CACHE_MAX_BODY_BYTES", "33554432"), ("CACHE_MAX_BYTES", "536870912")];

@@ -129,6 +129,11 @@ impl Received {
         self.0.iter().rfind(|frame| frame.kind == GOAWAY).map(|frame| frame.number(4))
     }
 
+    /// The last stream that the gateway's goodbye says was taken up.
+    pub fn last_stream(&self) -> Option<u32> {
+        self.0.iter().rfind(|frame| frame.kind == GOAWAY).map(|frame| frame.number(0))
+    }
+
     /// How many frames of this type came.
     pub fn count(&self, kind: u8) -> usize {
         self.0.iter().filter(|frame| frame.kind == kind).count()
