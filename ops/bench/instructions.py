@@ -51,7 +51,10 @@ def run(field, cached, client, count):
         client(server, token, count)
         fields = drive.requests(server, token, 1)
     threads = [functions(file.read_text()) for file in out.iterdir()]
-    return fields.get("x-cache") == "hit", max(threads, key=served)
+    worker = max(threads, key=served)
+    if not served(worker):
+        raise drive.Spoilt("no function of the corridor is known by its name: is the program stripped of symbols?")
+    return fields.get("x-cache") == "hit", worker
 
 
 def served(taken):

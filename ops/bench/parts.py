@@ -44,7 +44,10 @@ def one_rate(field, options):
     token = field.mint.token()
 
     def measured(server, seconds):
-        return drive.steady(server, seconds, token, drive.CONNECTIONS, RATE, drive.WARM_UP_SECONDS)[0]
+        told, _ = drive.steady(server, seconds, token, drive.CONNECTIONS, RATE, drive.WARM_UP_SECONDS)
+        if told.requests < 0.98 * RATE * seconds:
+            raise drive.Spoilt(f"{server.name}: {told.requests} requests in {seconds} s are short of {RATE} a second")
+        return told
 
     rounds = throughput(field, options, PEERS, True, measured)
     return [Target("from cache at one rate, p99 to HAProxy", ratios(rounds, lambda each: each.p99).median, 1)]

@@ -71,18 +71,18 @@ def flood(stack, seconds):
     def reads():
         return Load(f"{base}/holodules/20201209", seconds, READERS, READS, [f"Authorization: JWT {token}"], before=before)
 
-    def logins(clients, rate=None):
+    def logins(clients, rate=None, before=False):
         return Load(f"{base}/auth", seconds, clients, rate, ["Content-Type: application/json"], wrong, WARM_UP, before=before)
 
     capacity = logins(clients=8).wait().rate(401)
     print(f"hashing: {capacity:.1f} logins a second")
     earlier = reads().wait()
     print(f"reads before the flood: {describe(earlier.times(200))}")
-    floods = []
+    floods, began = [], time.monotonic()
     for _ in range(FLOODS):
-        floods.append(logins(FLOODERS, FLOOD * capacity / FLOODS))
+        floods.append(logins(FLOODERS, FLOOD * capacity / FLOODS, before))
         time.sleep(STAGGER)
-    time.sleep(WARM_UP - FLOODS * STAGGER)
+    time.sleep(max(0, began + WARM_UP - time.monotonic()))
     during = reads().wait()
     flooded = Answered(seconds, [sample for flood in floods for sample in flood.wait().samples])
     print(f"reads during the flood: {describe(during.times(200))}")
