@@ -283,7 +283,8 @@ def end(process):
 
 def build(profile="release"):
     """Builds both programs by a profile of Cargo. The folder they are in."""
-    subprocess.run(["cargo", "build", "--profile", profile, "--workspace", "--locked"], cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
+    arguments = ["cargo", "build", "--profile", profile, "--workspace", "--locked"]
+    subprocess.run(arguments, cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
     told = subprocess.check_output(["cargo", "metadata", "--format-version", "1", "--no-deps", "--locked"], cwd=ROOT)
     return Path(json.loads(told)["target_directory"]) / profile
 

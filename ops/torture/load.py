@@ -14,7 +14,9 @@ BEFORE_ALL = ("chrt", "--fifo", "1")
 
 def may_go_before():
     """Whether this user may start a program that goes before all others."""
-    return shutil.which("chrt") is not None and subprocess.run([*BEFORE_ALL, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    if shutil.which(BEFORE_ALL[0]) is None:
+        return False
+    return subprocess.run([*BEFORE_ALL, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 class Answered:
@@ -70,7 +72,8 @@ class Load:
         self.began = time.time()
         self.folder = tempfile.TemporaryDirectory(prefix="torture-")
         self.log = Path(self.folder.name) / "log"
-        command = [*(BEFORE_ALL if before else ()), "h2load", "-t", "1", "-c", str(clients), "-D", str(warm_up + seconds), f"--log-file={self.log}"]
+        command = [*(BEFORE_ALL if before else ()), "h2load", "-t", "1", "-c", str(clients)]
+        command += ["-D", str(warm_up + seconds), f"--log-file={self.log}"]
         if not http2:
             command += ["--h1"]
         if rate is not None:
