@@ -59,13 +59,11 @@ impl Flow {
         let id = random_id().ok_or_else(|| login::Refusal::Unavailable("no random bytes".to_owned()))?;
         let clock = || self.started.elapsed();
         let attempt = login::begin(&credentials, &self.limits.logins, &ctx.client.map(Prefix::from), clock).await?;
-        ctx.upstream_started = Some(Instant::now());
+        let asked = Instant::now();
         let accepted = self.accepted.load_full();
         let token = login(credentials, backend, &accepted.keys, &id, &ctx.request_id, now).await;
-        ctx.upstream_ended = Some(Instant::now());
-        if matches!(token, Err(login::Refusal::Busy)) {
-            // It was not asked.
-            (ctx.upstream_started, ctx.upstream_ended) = (None, None);
+        if !matches!(token, Err(login::Refusal::Busy)) {
+            (ctx.upstream_started, ctx.upstream_ended) = (Some(asked), Some(Instant::now()));
         }
         attempt.ended(login::ending(&token), clock());
         token

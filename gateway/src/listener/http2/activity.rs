@@ -73,7 +73,7 @@ impl Activity {
     }
 
     /// Waits until there has been no request for as long as `idle_timeout`.
-    pub(in crate::listener) async fn wait_until_idle(&self, idle_timeout: Duration) {
+    pub(super) async fn wait_until_idle(&self, idle_timeout: Duration) {
         while let Some(next) = self.next_look(Instant::now(), idle_timeout) {
             sleep_until(next).await;
         }
