@@ -32,6 +32,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from peers import build
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 SIZES = (10**3, 10**4, 10**5, 10**6, 5 * 10**6)
@@ -64,12 +66,6 @@ def main():
     for store in arguments.store or ("embedded", "mongodb"):
         measure(program, store, sizes)
     return 0
-
-
-def build():
-    """Builds the programs, and tells where they are."""
-    subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=ROOT, check=True)
-    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 
 
 def measure(program, store, sizes):
