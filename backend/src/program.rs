@@ -5,12 +5,12 @@
 //! of MongoDB made once more.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::command::{self, Cli, Command};
-use crate::config::{Config, Problems, Source, environment};
+use crate::config::Config;
 use crate::feed::Feed;
 use crate::handler::App;
 use crate::password::Hasher;
@@ -22,9 +22,6 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// The variable that names the configuration file where `--config` does not.
-const CONFIG_VARIABLE: &str = "HOLODULE_BACKEND_CONFIG";
 
 /// Does what the command line says, to the end. The exit status is 1 where that failed; an import has
 /// others of its own.
@@ -48,12 +45,15 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let config = || configuration(cli.config.as_deref());
+    let config = || Config::load(cli.config.as_deref(), Path::new(".env"));
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(config()?).await.map(|()| ExitCode::SUCCESS),
         Command::Check => {
             let mut out = std::io::stdout();
             let config = config()?;
+            for warning in &config.warnings {
+                writeln!(out, "warning: {warning}")?;
+            }
             for note in &config.notes {
                 writeln!(out, "note: {note}")?;
             }
@@ -67,15 +67,11 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     }
 }
 
-fn configuration(file: Option<&Path>) -> Result<Config, Problems> {
-    let (environment, problems) = environment(Path::new(".env"));
-    let named = environment.get(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let file = file.map(Path::to_owned).or(named);
-    Problems::join(problems, Config::from_source(Source::read(file.as_deref(), environment)))
-}
-
 async fn serve(config: Config) -> Result<(), Failure> {
     let log = record::start(config.log)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     for note in &config.notes {
         tracing::info!("{note}");
     }

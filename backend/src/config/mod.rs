@@ -4,13 +4,10 @@
 //! The stages declare what they need as `Settings` of their own; the keys, their
 //! defaults and ranges stand here, and for people in `ops/config/backend.toml`.
 
-mod environment;
-mod source;
+use std::path::{Path, PathBuf};
 
-use std::path::PathBuf;
-
-pub use environment::{Environment, environment};
-pub use source::{Problem, Problems, Secret, Source};
+pub use holodule_settings::{Environment, Problem, Problems, Secret, Source};
+use holodule_settings::{Overlaid, environment};
 
 use crate::server::{Address, Limits};
 use crate::store::StoreUrl;
@@ -22,6 +19,12 @@ pub const DEFAULT_STORE: &str = "embedded:holodules.redb";
 /// The least that an argon2id hash may cost, as memory in KiB times passes. OWASP's
 /// equivalent choices lie between 35,840 (m=7168, t=5) and 38,912 (m=19456, t=2).
 const ARGON2_FLOOR: u64 = 7168 * 5;
+
+/// The variables that hold secrets.
+const SECRET_VARIABLES: [&str; 2] = ["STORE", "MONGODB_PASSWORD"];
+
+/// The variable that names the configuration file where the command line does not.
+const FILE_VARIABLE: &str = "HOLODULE_BACKEND_CONFIG";
 
 /// Everything that the service needs to know, checked.
 #[derive(Clone, Debug)]
@@ -42,17 +45,37 @@ pub struct Config {
     pub server: server::Settings,
     /// The log.
     pub log: record::Settings,
-    /// What is right and yet worth a second look, for `check` and the log at start.
+    /// What is valid but may surprise, for `check` and the log at start.
     pub notes: Vec<String>,
+    /// What should be fixed soon, though the service can run: files with secrets that others may
+    /// read or change.
+    pub warnings: Vec<String>,
 }
 
 impl Config {
+    /// Reads the configuration from `file`, or else from the file that `HOLODULE_BACKEND_CONFIG`
+    /// names, below the process's environment, which is over the `.env` file at `dotenv`, where
+    /// there is one.
+    ///
+    /// # Errors
+    /// As [`Config::from_source`], and every problem of `dotenv`.
+    pub fn load(file: Option<&Path>, dotenv: &Path) -> Result<Self, Problems> {
+        let Overlaid { environment, problems, warning } = environment(dotenv, &SECRET_VARIABLES);
+        let named = environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let file = file.map(Path::to_owned).or(named);
+        let config = Self::from_source(Source::read(file.as_deref(), environment));
+        let mut config = Problems::join(problems, config)?;
+        config.warnings.extend(warning);
+        Ok(config)
+    }
+
     /// Reads every key of `source`.
     ///
     /// # Errors
     /// [`Problems`], all of them.
     pub fn from_source(mut source: Source) -> Result<Self, Problems> {
-        let config = Self::read(&mut source);
+        let mut config = Self::read(&mut source);
+        config.warnings = source.warnings();
         source.finish()?;
         Ok(config)
     }
@@ -87,6 +110,7 @@ impl Config {
                 level: s.parse("log.level", str::parse).unwrap_or_default(),
             },
             notes,
+            warnings: Vec::new(),
         }
     }
 }
@@ -270,6 +294,22 @@ mod tests {
         let mut keys = keys(result);
         keys.sort_unstable();
         assert_eq!(keys, ["admin.allowed_hosts", "admin_addr", "api_addr", "drain", "log.level", "nonsense", "store"]);
+    }
+
+    #[test]
+    fn a_file_with_the_store_that_others_can_read_is_warned_of() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, mode, warns) in
+            [("store = 'embedded:x'", 0o644, true), ("store = 'embedded:x'", 0o640, false), ("drain = 1", 0o644, false)]
+        {
+            std::fs::write(file.path(), text).unwrap();
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            let config = Config::from_source(Source::read(Some(file.path()), Environment::new())).unwrap();
+            let expected =
+                format!("{} holds a secret and can be read by every user of this machine", file.path().display());
+            assert_eq!(config.warnings, if warns { vec![expected] } else { Vec::new() }, "{text} {mode:o}");
+        }
     }
 
     #[test]

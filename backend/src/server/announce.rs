@@ -1,6 +1,5 @@
 //! Telling others which addresses were bound: tests and scripts start on port 0.
 
-use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;
@@ -15,24 +14,14 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    /// Writes it to `path` as JSON, whole or not at all: whoever waits for the file never sees half of it.
+    /// Writes it to `path` as JSON, as a whole.
     ///
     /// # Errors
-    /// A folder that is not there or not writable.
+    /// As [`holodule_settings::replace`].
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
-        let mut draft = path.as_os_str().to_owned();
-        draft.push(format!(".{}", std::process::id()));
-        let draft = Path::new(&draft);
-        let written = std::fs::File::create(draft).and_then(|mut file| {
-            serde_json::to_writer(&mut file, self)?;
-            file.write_all(b"\n")?;
-            std::fs::rename(draft, path)
-        });
-        if written.is_err() {
-            // What remains of a failed draft is of no use to anyone.
-            let _ = std::fs::remove_file(draft);
-        }
-        written
+        let mut text = serde_json::to_vec(self)?;
+        text.push(b'\n');
+        holodule_settings::replace(path, &text)
     }
 }
 

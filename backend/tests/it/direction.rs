@@ -30,6 +30,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("argon2", &["password"]),
     ("bcrypt", &["password"]),
     ("prometheus", &["record"]),
+    ("holodule_settings", &["config", "program", "server", "command"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -1,7 +1,7 @@
 //! `[cache]`: what is kept.
 
-use super::source::Source;
 use crate::cache::Settings;
+use holodule_settings::Source;
 
 /// Reads `[cache]`; `None` where nothing is kept.
 pub(super) fn read(source: &mut Source) -> Option<Settings> {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::required;
-use super::source::Source;
 use crate::listener::{Identity, NotAnIdentity};
+use holodule_settings::Source;
 
 /// One `[[certificate]]`.
 #[derive(Deserialize)]

@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use toml::{Table, Value};
 
-use super::secret::Secret;
-use super::source::Source;
+use holodule_settings::Secret;
+use holodule_settings::Source;
 
 /// A table of which every field has to be asked for.
 pub(super) struct Entry {

@@ -1,7 +1,7 @@
 //! `[limit]`: how much one client may ask for.
 
-use super::source::Source;
 use crate::limit::{self, Backoff, LoginSettings, Quota, Window};
+use holodule_settings::Source;
 
 /// Reads `[limit]`.
 pub(super) fn read(source: &mut Source) -> limit::Settings {

@@ -3,10 +3,10 @@
 use http::HeaderName;
 use http::header::FORWARDED;
 
-use super::source::Source;
 use crate::client::{Proxies, parse_network};
 use crate::listener::Settings;
 use crate::upstream;
+use holodule_settings::Source;
 
 /// The descriptors of everything but connections of clients and to the backends: the ops
 /// listener's connections, the other sockets, files.

@@ -6,13 +6,8 @@
 mod cache;
 mod certificates;
 mod entry;
-mod environment;
-mod given;
 mod limits;
 mod listener;
-mod problem;
-mod secret;
-mod source;
 mod token;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,17 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use holodule_settings::{Environment, Given, Problem, Problems, Secret};
+use holodule_settings::{Overlaid, Source, environment};
 use http::HeaderValue;
 use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 use tracing::level_filters::LevelFilter;
 
-pub use environment::Environment;
-use environment::{Overlaid, environment};
-pub use given::Given;
 pub use listener::MAX_REDIRECT_CONNECTIONS;
-pub use problem::{Problem, Problems};
-pub use secret::Secret;
-use source::Source;
 
 use crate::client::Proxies;
 use crate::cors::Origins;
@@ -42,6 +33,12 @@ use crate::revocation::{self, WhenStale};
 use crate::route::{self, CanonicalPath, Route, Table};
 use crate::token::{Keys, StaticTokens};
 use crate::upstream::{self, Address};
+
+/// The variables that hold secrets: the key of the tokens, in its short form and its long one.
+const SECRET_VARIABLES: [&str; 2] = ["JWT_SECRET_KEY", "KEY"];
+
+/// What takes effect at a reload, without a restart: keys, and sections, which end with a dot.
+pub const RELOADED: [&str; 5] = ["certificate", "key", "static_token", "tls.", "token."];
 
 /// Everything the gateway needs to run.
 pub struct Config {
@@ -126,7 +123,7 @@ impl Config {
     /// # Errors
     /// As [`Config::read`], and every problem of `dotenv`.
     pub fn load(file: Option<&Path>, dotenv: &Path) -> Result<Self, Problems> {
-        let Overlaid { environment, problems, warning } = environment(dotenv);
+        let Overlaid { environment, problems, warning } = environment(dotenv, &SECRET_VARIABLES);
         let mut config = Problems::join(problems, Self::read(file, environment))?;
         config.warnings.extend(warning);
         Ok(config)
@@ -183,7 +180,7 @@ impl Config {
         let log = read_log(&mut source);
         let (given, warnings) = (source.given(), source.warnings());
         #[cfg(test)]
-        let asked = source.asked();
+        let asked = source.asked().map(str::to_owned).collect();
         source.finish_with(|| {
             Some(Self {
                 https_addr,

@@ -3,9 +3,9 @@
 use std::time::SystemTime;
 
 use super::entry::Entry;
-use super::source::Source;
 use crate::route::Table;
 use crate::token::{Digest, Key, Keys, NotAKey, Routes, Settings, StaticToken, StaticTokens};
+use holodule_settings::Source;
 
 /// What `routes` of a static token says where it opens every one.
 const EVERY_ROUTE: &str = "*";

@@ -11,7 +11,7 @@ mod redirect;
 mod reload;
 mod signals;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -288,12 +288,6 @@ fn metrics(config: &Config) -> prometheus::Result<Metrics> {
 fn announce(file: &Path, addresses: Addresses) -> io::Result<()> {
     let Addresses { https, http, ops } = addresses;
     let text = serde_json::json!({"https": https, "http": http, "ops": ops}).to_string();
-    let unfinished = file.with_extension("unfinished");
-    let write = || {
-        let mut out = std::fs::File::create(&unfinished)?;
-        out.write_all(text.as_bytes())?;
-        out.sync_all()?;
-        std::fs::rename(&unfinished, file)
-    };
-    write().map_err(|error| io::Error::new(error.kind(), format!("announce_file {}: {error}", file.display())))
+    holodule_settings::replace(file, text.as_bytes())
+        .map_err(|error| io::Error::new(error.kind(), format!("announce_file {}: {error}", file.display())))
 }

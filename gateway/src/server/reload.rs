@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::tell_expiries;
 use crate::authenticate::Accepted;
-use crate::config::{Config, Given, Problems};
+use crate::config::{Config, Given, Problems, RELOADED};
 use crate::listener::Identities;
 use crate::record::Metrics;
 
@@ -66,7 +66,7 @@ impl Reloader {
         for warning in config.warnings() {
             tracing::warn!(warning, "worth knowing");
         }
-        let waiting = parts.given.need_restart(&config.given);
+        let waiting = parts.given.need_restart(&config.given, &RELOADED);
         if !waiting.is_empty() {
             tracing::warn!(keys = waiting.join(", "), "these have changed and need a restart to take effect");
         }

@@ -134,6 +134,24 @@ fn the_rules_of_the_cache_are_told_the_time() {
     }
 }
 
+/// The modules that read settings, or use what the crate that reads them offers.
+const USES_SETTINGS: [&str; 3] = ["config", "main", "server"];
+
+#[test]
+fn settings_are_read_in_few_places_by_a_crate_that_knows_no_program() {
+    for (path, code) in sources() {
+        let allowed = module_of(&path).is_some_and(|module| USES_SETTINGS.contains(&module.as_str()));
+        assert!(allowed || !code.contains("holodule_settings"), "{} names holodule_settings", path.display());
+    }
+    let settings = sources_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/settings/src"));
+    assert!(settings.len() > 3);
+    for (path, code) in settings {
+        for word in ["holodule_gateway", "holodule_backend", "pingora", "hyper", "tokio", "http::"] {
+            assert!(!code.contains(word), "crates/settings: {} mentions {word}", path.display());
+        }
+    }
+}
+
 #[test]
 fn the_scan_sees_every_way_to_import() {
     let code = code(
@@ -160,13 +178,16 @@ fn imports_of_the_crate() -> BTreeMap<String, BTreeSet<String>> {
 
 /// The files of the crate, by their paths below `src`, without comments and unit tests.
 fn sources() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut folders = vec![root.clone()];
+    sources_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+}
+
+fn sources_in(root: &Path) -> Vec<(PathBuf, String)> {
+    let mut folders = vec![root.to_owned()];
     let mut sources = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            let below = path.strip_prefix(&root).unwrap().to_owned();
+            let below = path.strip_prefix(root).unwrap().to_owned();
             if path.is_dir() {
                 folders.push(path);
             } else if below.file_name().is_some_and(|name| name != "tests.rs") {

@@ -30,7 +30,7 @@ impl fmt::Debug for Secret {
 }
 
 /// The warning of a file at `path`, which holds a secret, that others can get at.
-pub(super) fn exposed(path: &Path) -> Option<String> {
+pub fn exposed(path: &Path) -> Option<String> {
     exposure(path).map(|exposure| format!("{} holds a secret and {exposure}", path.display()))
 }
 
@@ -51,7 +51,7 @@ fn exposure(path: &Path) -> Option<&'static str> {
 ///
 /// # Errors
 /// Why it cannot be read, without any of it.
-pub(super) fn read_secret_file(path: &Path) -> Result<Secret, String> {
+pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
     let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if length > SECRET_FILE_LIMIT {
         return Err(format!("the file has {length} bytes, over {SECRET_FILE_LIMIT}"));

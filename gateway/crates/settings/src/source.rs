@@ -2,7 +2,7 @@
 //! key so that every error can be told together.
 //!
 //! A key's environment name is its path in upper case with `_` for each dot
-//! (`admin.body_limit` is `ADMIN_BODY_LIMIT`). A secret may stand in a
+//! (`tls.certificate` is `TLS_CERTIFICATE`). A secret may stand in a
 //! file that `<NAME>_FILE` names. The environment wins over `.env`, and that over
 //! the TOML file.
 
@@ -13,86 +13,36 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::environment::Environment;
-
-/// The largest file a secret is read from, in bytes.
-const SECRET_FILE_LIMIT: u64 = 64 * 1024;
-
-/// One thing that is wrong, told by key. It never holds the value of a secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The key, or the environment variable, that has to be mended.
-    pub key: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-/// Everything that is wrong with a configuration, told together.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Problems(pub Vec<Problem>);
-
-impl Problems {
-    /// `result`, with what was `found` before it told as well.
-    ///
-    /// # Errors
-    /// Where anything was found before, or `result` is an error.
-    pub fn join<T>(mut found: Vec<Problem>, result: Result<T, Self>) -> Result<T, Self> {
-        match result {
-            Ok(value) if found.is_empty() => Ok(value),
-            Ok(_) => Err(Self(found)),
-            Err(Self(more)) => {
-                found.extend(more);
-                Err(Self(found))
-            }
-        }
-    }
-}
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "the configuration has {} problem(s):", self.0.len())?;
-        for Problem { key, reason } in &self.0 {
-            writeln!(f, "  {key}: {reason}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A secret: it can be used, but not printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a value that must not be shown.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
-    }
-
-    /// The value, for the one place that uses it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
+use crate::environment::Environment;
+use crate::given::Given;
+use crate::problem::{Problem, Problems};
+use crate::secret::{Secret, exposed, read_secret_file};
 
 /// The settings as they were given, and what was found wrong so far.
 #[derive(Debug)]
 pub struct Source {
     table: Table,
+    /// Where the table is from.
+    file: Option<PathBuf>,
     environment: Environment,
     asked: BTreeSet<String>,
+    given: Given,
+    warnings: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
 impl Source {
     /// Reads `file` (none is an empty one) below `environment`.
     pub fn read(file: Option<&Path>, environment: Environment) -> Self {
-        let mut source = Self { table: Table::new(), environment, asked: BTreeSet::new(), problems: Vec::new() };
+        let mut source = Self {
+            table: Table::new(),
+            file: file.map(Path::to_owned),
+            environment,
+            asked: BTreeSet::new(),
+            given: Given::default(),
+            warnings: BTreeSet::new(),
+            problems: Vec::new(),
+        };
         let Some(file) = file else { return source };
         let name = file.display().to_string();
         match std::fs::read_to_string(file) {
@@ -111,6 +61,39 @@ impl Source {
         source
     }
 
+    /// The keys that were read so far, for a test that compares them with the reference file.
+    pub fn asked(&self) -> impl Iterator<Item = &str> {
+        self.asked.iter().map(String::as_str)
+    }
+
+    /// What was given so far, but for secrets.
+    pub fn given(&self) -> Given {
+        self.given.clone()
+    }
+
+    /// What was found so far that does not keep from serving.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.iter().cloned().collect()
+    }
+
+    /// Warns where others than its owner and its group can read the file at `path`, which holds a
+    /// secret, or others than its owner can change it.
+    pub fn expect_private(&mut self, path: &Path) {
+        self.warnings.extend(exposed(path));
+    }
+
+    /// [`Source::expect_private`] for the configuration file itself, which holds one.
+    pub fn expect_private_file(&mut self) {
+        if let Some(file) = self.file.clone() {
+            self.expect_private(&file);
+        }
+    }
+
+    /// How many problems were noted so far.
+    pub fn problems(&self) -> usize {
+        self.problems.len()
+    }
+
     /// Notes that `key` is wrong.
     pub fn problem(&mut self, key: &str, reason: impl Into<String>) {
         self.problems.push(Problem { key: key.to_owned(), reason: reason.into() });
@@ -123,9 +106,14 @@ impl Source {
         let name = environment_name(key);
         let in_file = self.lookup(key);
         let result = match self.environment.get(&name) {
-            Some(text) => from_text::<T>(text).map_err(|reason| (name, reason)),
+            Some(text) => {
+                self.given.note(key, text.clone());
+                from_text::<T>(text).map_err(|reason| (name, reason))
+            }
             None => {
-                in_file?.try_into::<T>().map_err(|error: toml::de::Error| (key.to_owned(), error.message().to_owned()))
+                let in_file = in_file?;
+                self.given.note(key, format!("{in_file:?}"));
+                in_file.try_into::<T>().map_err(|error: toml::de::Error| (key.to_owned(), error.message().to_owned()))
             }
         };
         result.map_err(|(key, reason)| self.problem(&key, reason)).ok()
@@ -140,6 +128,15 @@ impl Source {
     pub fn parse<T, E: fmt::Display>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
         let text: String = self.get(key)?;
         parse(&text).map_err(|error| self.problem(key, error.to_string())).ok()
+    }
+
+    /// [`Source::parse`], where an empty text turns off what the key is for.
+    pub fn parse_unless_empty<T, E: fmt::Display>(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        self.parse(key, |text| (!text.is_empty()).then(|| parse(text)).transpose()).flatten()
     }
 
     /// A number of `key` within `range`, or `default`.
@@ -184,19 +181,16 @@ impl Source {
             },
         };
         if let Some(path) = path {
-            return match read_secret_file(&PathBuf::from(path)) {
-                Ok(secret) => Some(secret),
-                Err(reason) => {
-                    self.problem(&file_key, reason);
-                    None
-                }
-            };
+            return self.secret_file(&file_key, Path::new(&path));
         }
         if let Some(text) = self.environment.get(&name) {
             return Some(Secret::new(text));
         }
         match plain? {
-            Value::String(text) => Some(Secret(text)),
+            Value::String(text) => {
+                self.expect_private_file();
+                Some(Secret::new(text))
+            }
             _ => {
                 self.problem(key, "must be a string");
                 None
@@ -204,23 +198,49 @@ impl Source {
         }
     }
 
-    /// The keys that were read so far.
-    #[cfg(test)]
-    pub(super) fn asked(&self) -> impl Iterator<Item = &str> {
-        self.asked.iter().map(String::as_str)
+    /// The secret in the file at `path`, which `key` names. Its text never stands in a problem.
+    pub fn secret_file(&mut self, key: &str, path: &Path) -> Option<Secret> {
+        self.expect_private(path);
+        read_secret_file(path).map_err(|reason| self.problem(key, reason)).ok()
     }
 
-    /// Every problem, unknown keys of the file among them.
+    /// The tables of `key`, a list of them; none where it is not given or is wrong. They may hold
+    /// secrets, so no text of theirs stands in a problem.
+    pub fn tables(&mut self, key: &str) -> Vec<Table> {
+        let name = environment_name(key);
+        let in_file = self.lookup(key);
+        let (name, value) = match self.environment.get(&name) {
+            Some(text) => {
+                let table = format!("value = {text}").parse::<Table>().ok();
+                // What is no TOML is no list of tables either.
+                (name, table.and_then(|mut table| table.remove("value")).or(Some(Value::Boolean(false))))
+            }
+            None => (key.to_owned(), in_file),
+        };
+        let Some(value) = value else { return Vec::new() };
+        let tables = value.try_into::<Vec<Table>>();
+        tables.map_err(|_| self.problem(&name, "must be a list of tables")).unwrap_or_default()
+    }
+
+    /// Ends the reading.
     ///
     /// # Errors
-    /// [`Problems`] where there is at least one.
-    pub fn finish(mut self) -> Result<(), Problems> {
+    /// Every problem, unknown keys of the file among them.
+    pub fn finish(self) -> Result<(), Problems> {
+        self.finish_with(|| Some(()))
+    }
+
+    /// What `build` makes of the settings, where nothing was wrong with any.
+    ///
+    /// # Errors
+    /// Every problem, unknown keys of the file among them.
+    pub fn finish_with<T>(mut self, build: impl FnOnce() -> Option<T>) -> Result<T, Problems> {
         let mut unknown = Vec::new();
         collect_unknown(&self.table, "", &self.asked, &mut unknown);
         for key in unknown {
             self.problem(&key, "unknown key");
         }
-        if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems)) }
+        if self.problems.is_empty() { build().ok_or(Problems(self.problems)) } else { Err(Problems(self.problems)) }
     }
 
     fn lookup(&mut self, key: &str) -> Option<Value> {
@@ -267,17 +287,6 @@ fn from_text<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     value.try_into::<T>().map_err(|error| error.message().to_owned())
 }
 
-fn read_secret_file(path: &Path) -> Result<Secret, String> {
-    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if length > SECRET_FILE_LIMIT {
-        return Err(format!("the file has {length} bytes, over {SECRET_FILE_LIMIT}"));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    // Editors and `echo` end a file with a newline that is no part of the secret.
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
-}
-
 fn collect_unknown(table: &Table, prefix: &str, asked: &BTreeSet<String>, unknown: &mut Vec<String>) {
     for (name, value) in table {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
@@ -296,6 +305,8 @@ fn collect_unknown(table: &Table, prefix: &str, asked: &BTreeSet<String>, unknow
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn source(toml: &str, environment: &[(&str, &str)]) -> Source {
@@ -332,6 +343,19 @@ mod tests {
         let secret = source.secret("key").unwrap();
         assert_eq!(secret.expose(), "hush");
         assert_eq!(format!("{secret:?}"), "[secret]");
+    }
+
+    #[test]
+    fn what_holds_a_secret_is_warned_of_where_others_can_read_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "key = 'hush'\nname = 'a'").unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let mut source = Source::read(Some(file.path()), Environment::new());
+        let _: Option<String> = source.get("name");
+        assert_eq!(source.warnings(), [""; 0]);
+        assert!(source.secret("key").is_some());
+        let path = file.path().display();
+        assert_eq!(source.warnings(), [format!("{path} holds a secret and can be read by every user of this machine")]);
     }
 
     #[test]

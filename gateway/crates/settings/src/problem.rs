@@ -20,7 +20,7 @@ impl Problems {
     ///
     /// # Errors
     /// Where anything was found before, or `result` is an error.
-    pub(super) fn join<T>(mut found: Vec<Problem>, result: Result<T, Self>) -> Result<T, Self> {
+    pub fn join<T>(mut found: Vec<Problem>, result: Result<T, Self>) -> Result<T, Self> {
         match result {
             Ok(value) if found.is_empty() => Ok(value),
             Ok(_) => Err(Self(found)),

@@ -3,29 +3,28 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::problem::Problem;
-use super::secret::exposed;
+use crate::problem::Problem;
+use crate::secret::exposed;
 
 /// The environment as a plain map, so that two configurations can live in one process.
 pub type Environment = BTreeMap<String, String>;
 
-/// The variables that hold secrets: the key of the tokens, in its short form and its long one.
-const SECRETS: [&str; 2] = ["JWT_SECRET_KEY", "KEY"];
-
 /// The process's environment over a `.env` file, and what was found in reading that.
 #[derive(Debug)]
-pub(super) struct Overlaid {
-    pub(super) environment: Environment,
+pub struct Overlaid {
+    /// What the program reads its settings from.
+    pub environment: Environment,
     /// What is wrong with the file. Its other lines count nevertheless, so that whatever else is
     /// wrong can be told as well. No line is echoed, since it may hold a secret.
-    pub(super) problems: Vec<Problem>,
+    pub problems: Vec<Problem>,
     /// That the file holds a secret which others can get at, also where the process's own
     /// environment has another.
-    pub(super) warning: Option<String>,
+    pub warning: Option<String>,
 }
 
-/// Reads the process's environment over the `.env` file at `dotenv`, where there is one.
-pub(super) fn environment(dotenv: &Path) -> Overlaid {
+/// Reads the process's environment over the `.env` file at `dotenv`, where there is one. `secrets`
+/// are the variables that hold secrets.
+pub fn environment(dotenv: &Path, secrets: &[&str]) -> Overlaid {
     let mut environment = Environment::new();
     let mut problems = Vec::new();
     let mut problem = |reason: String| problems.push(Problem { key: dotenv.display().to_string(), reason });
@@ -50,7 +49,7 @@ pub(super) fn environment(dotenv: &Path) -> Overlaid {
         Err(error) if error.not_found() => {}
         Err(error) => problem(error.to_string()),
     }
-    let holds_secret = SECRETS.iter().any(|name| environment.contains_key(*name));
+    let holds_secret = secrets.iter().any(|name| environment.contains_key(*name));
     let warning = if holds_secret { exposed(dotenv) } else { None };
     // A variable that is not UTF-8 cannot be a setting of ours.
     environment.extend(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))));
@@ -67,7 +66,7 @@ mod tests {
     fn each_wrong_line_of_dotenv_is_told_without_its_text_and_the_others_count() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "FIRST = hush hush\nGOOD_OF_DOTENV=1\nhush\n").unwrap();
-        let Overlaid { environment, problems, warning } = environment(file.path());
+        let Overlaid { environment, problems, warning } = environment(file.path(), &["JWT_SECRET_KEY", "KEY"]);
         assert_eq!(environment.get("GOOD_OF_DOTENV").map(String::as_str), Some("1"));
         assert_eq!((problems.len(), warning), (2, None), "{problems:?}");
         assert!(problems.iter().all(|problem| problem.reason.contains("line") && !problem.reason.contains("hush")));
@@ -76,8 +75,8 @@ mod tests {
     #[test]
     fn a_dotenv_that_is_no_file_is_told_and_one_that_is_missing_is_none() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(environment(folder.path()).problems.len(), 1);
-        assert_eq!(environment(&folder.path().join("missing")).problems, []);
+        assert_eq!(environment(folder.path(), &[]).problems.len(), 1);
+        assert_eq!(environment(&folder.path().join("missing"), &[]).problems, []);
     }
 
     #[test]
@@ -91,7 +90,7 @@ mod tests {
         ] {
             std::fs::write(file.path(), text).unwrap();
             std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-            let warning = environment(file.path()).warning;
+            let warning = environment(file.path(), &["JWT_SECRET_KEY", "KEY"]).warning;
             let expected =
                 format!("{} holds a secret and can be read by every user of this machine", file.path().display());
             assert_eq!(warning, warns.then_some(expected), "{text}");

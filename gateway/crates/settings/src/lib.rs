@@ -1,0 +1,19 @@
+//! Reads settings: one TOML file, overlaid by a `.env` file and the environment.
+//!
+//! Both programs use this crate, and it is the only code they share. It knows no keys: each
+//! program reads its own keys from a [`Source`], which collects every problem, so that all of
+//! them can be reported together. No message contains the value of a secret.
+
+mod environment;
+mod file;
+mod given;
+mod problem;
+mod secret;
+mod source;
+
+pub use environment::{Environment, Overlaid, environment};
+pub use file::replace;
+pub use given::Given;
+pub use problem::{Problem, Problems};
+pub use secret::{Secret, exposed, read_secret_file};
+pub use source::Source;
