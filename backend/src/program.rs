@@ -100,7 +100,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         api = announcement.api,
         admin = announcement.admin,
         store = %config.store.url,
-        version = env!("CARGO_PKG_VERSION"),
+        version = holodule_settings::VERSION,
         "listening"
     );
     notify(NotifyState::Ready);

@@ -26,7 +26,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// secret `jwt_secret_key` may also be in the file that JWT_SECRET_KEY_FILE names.
 /// ops/config/gateway.toml describes every key.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version = holodule_settings::VERSION, max_term_width = 100)]
 struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE", env = "HOLODULE_GATEWAY_CONFIG", global = true)]

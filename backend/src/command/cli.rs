@@ -15,7 +15,7 @@ use crate::import::Form;
 /// Every key of the configuration may come from the environment, as in
 /// ADMIN_ADDR=127.0.0.1:8081; ops/config/backend.toml describes them all.
 #[derive(Debug, Parser)]
-#[command(name = "holodule-backend", version, max_term_width = 100)]
+#[command(name = "holodule-backend", version = holodule_settings::VERSION, max_term_width = 100)]
 pub struct Cli {
     /// The configuration, a TOML file [env: HOLODULE_BACKEND_CONFIG]. Without one the
     /// defaults and the environment hold.

@@ -202,7 +202,7 @@ impl Gateway {
     /// Serves until `stop` resolves, then until every connection has ended or the drain
     /// timeout has passed.
     pub fn run(self, stop: impl Future<Output = ()> + Send + 'static) {
-        tracing::info!(https = %self.addresses.https, ops = %self.addresses.ops, version = env!("CARGO_PKG_VERSION"), "serving");
+        tracing::info!(https = %self.addresses.https, ops = %self.addresses.ops, version = holodule_settings::VERSION, "serving");
         let signal = Signal { stop: Mutex::new(Some(Box::pin(stop))), parts: self.stop };
         self.server.run(RunArgs { shutdown_signal: Box::new(signal) });
     }

@@ -10,6 +10,7 @@ mod given;
 mod problem;
 mod secret;
 mod source;
+mod version;
 
 pub use environment::{Environment, Overlaid, environment};
 pub use file::replace;
@@ -17,3 +18,4 @@ pub use given::Given;
 pub use problem::{Problem, Problems};
 pub use secret::{Secret, exposed, read_secret_file};
 pub use source::Source;
+pub use version::VERSION;
