@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -133,8 +134,12 @@ fn check_tells_everything_that_is_wrong_and_starts_nothing() {
 #[test]
 fn the_originals_env_file_is_enough() {
     let folder = folder();
-    fs::write(folder.path().join(".env"), "MONGODB_USER=us/er\nMONGODB_PASSWORD=p@ss:hush\nMONGODB_HOST=db.example\n")
-        .unwrap();
+    let dotenv = folder.path().join(".env");
+    fs::write(&dotenv, "MONGODB_USER=us/er\nMONGODB_PASSWORD=p@ss:hush\nMONGODB_HOST=db.example\n").unwrap();
+    let output = command(folder.path()).arg("check").output().unwrap();
+    let warning = "warning: .env holds a secret and can be read by every user of this machine\n";
+    assert_eq!(succeeds(&output), format!("{warning}configuration is valid\n"));
+    fs::set_permissions(&dotenv, fs::Permissions::from_mode(0o600)).unwrap();
     let output = command(folder.path()).arg("check").output().unwrap();
     assert_eq!(succeeds(&output), "configuration is valid\n");
     fs::write(folder.path().join(".env"), "MONGODB_USER=us/er\nMONGODB_PASSWORD='hush\n").unwrap();
