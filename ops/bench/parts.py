@@ -93,6 +93,14 @@ def sockets(field, options):
     return []
 
 
+def logged(field, options):
+    """our gateway alone, answered from the cache, without and with a line in the log for each request"""
+    with field.ours(cached=True) as quiet, field.ours(cached=True, LOG_LEVEL="info") as logging:
+        quiet.name, logging.name = "no access log", "access log"
+        compared(field, options, [quiet, logging], True, by_wrk(field), quiet.name)
+    return []
+
+
 def idle_memory(field, options):
     """resident memory of a TLS connection that waits after one request"""
     count = 500 if options.quick else 2000
@@ -155,6 +163,7 @@ PARTS = {
     "handshake": handshake,
     "original": original,
     "sockets": sockets,
+    "logged": logged,
     "idle-memory": idle_memory,
     "connections": connections_in_use,
     "tokens": tokens_in_use,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderMap, Method};
+use http::header::USER_AGENT;
+use http::request::Parts;
+use http::{HeaderMap, Method, Version};
 
 use super::label::Listener;
 use super::metrics::{InFlight, Metrics};
@@ -17,11 +19,15 @@ const IDENTITY_LIMIT: usize = 384;
 /// The longest request id that is taken over, in bytes.
 const REQUEST_ID_LIMIT: usize = 128;
 
+/// The longest path that is logged, in bytes.
+const PATH_LIMIT: usize = 512;
+/// The longest user agent that is logged, in bytes.
+const USER_AGENT_LIMIT: usize = 256;
+
 /// One request, from its header to the last byte of its answer.
 ///
-/// It counts and logs when it is dropped, so that a request whose client left is told
-/// as well. It holds no path and no query: a path can name a user, and a query
-/// anything.
+/// It counts and logs when it is dropped, so that a request whose client left is logged as well. Of the
+/// query nothing is logged: no route of the backend needs one, so it can hold anything.
 #[derive(Debug)]
 pub struct Access {
     metrics: Arc<Metrics>,
@@ -32,6 +38,9 @@ pub struct Access {
     request_id: String,
     identity: Option<String>,
     route: &'static str,
+    path: String,
+    protocol: &'static str,
+    user_agent: Option<String>,
     status: u16,
     bytes: u64,
     complete: bool,
@@ -43,7 +52,8 @@ impl Access {
     ///
     /// The client is the peer; behind the gateway, on the api side, the last address
     /// of `X-Forwarded-For`, which the gateway sets.
-    pub fn begin(metrics: &Arc<Metrics>, listener: Listener, peer: &str, method: &Method, headers: &HeaderMap) -> Self {
+    pub fn begin(metrics: &Arc<Metrics>, listener: Listener, peer: &str, request: &Parts) -> Self {
+        let Parts { method, uri, version, headers, .. } = request;
         let forwarded = (listener == Listener::Api).then(|| forwarded_client(headers)).flatten();
         Self {
             started: Instant::now(),
@@ -53,6 +63,11 @@ impl Access {
             request_id: request_id(headers),
             identity: identity(headers),
             route: "unknown",
+            path: bounded(uri.path(), PATH_LIMIT),
+            protocol: if *version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            user_agent: headers
+                .get(USER_AGENT)
+                .map(|agent| bounded(&String::from_utf8_lossy(agent.as_bytes()), USER_AGENT_LIMIT)),
             status: CLIENT_CLOSED_REQUEST,
             bytes: 0,
             complete: false,
@@ -94,11 +109,14 @@ impl Drop for Access {
             listener = self.listener.as_str(),
             method = self.method.as_str(),
             route = self.route,
+            path = self.path,
             status = self.status,
             total_ms = took.as_micros() as f64 / 1000.0,
             bytes = self.bytes,
             identity = self.identity,
             complete = self.complete,
+            protocol = self.protocol,
+            user_agent = self.user_agent,
         );
     }
 }
@@ -122,6 +140,15 @@ fn identity(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("x-auth-identity")?.to_str().ok()?;
     let encoded = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
     (!value.is_empty() && value.len() <= IDENTITY_LIMIT && value.bytes().all(encoded)).then(|| value.to_owned())
+}
+
+/// The first `limit` bytes of `text`, and three dots where it is longer.
+fn bounded(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let end = (0..=limit).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    format!("{}...", text.get(..end).unwrap_or_default())
 }
 
 fn forwarded_client(headers: &HeaderMap) -> Option<String> {
@@ -152,6 +179,12 @@ mod tests {
         assert_eq!(identity(&headers("x-auth-identity", "user%2001")).as_deref(), Some("user%2001"));
         assert_eq!(identity(&headers("x-auth-identity", "user 01")), None);
         assert_eq!(identity(&headers("x-auth-identity", &"u".repeat(385))), None);
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_line_is_cut() {
+        assert_eq!(bounded("é", 2), "é");
+        assert_eq!(bounded("éé", 3), "é...");
     }
 
     #[test]

@@ -93,9 +93,10 @@ pub(super) async fn told_to_drain(draining: &mut watch::Receiver<bool>) {
 /// Answers one request, whatever its handler does, and records it.
 async fn answer(side: Side, peer: String, request: Request<Incoming>, busy: Busy) -> Response<Recorded> {
     let metrics = side.app.metrics();
-    let mut access = Access::begin(metrics, side.listener, &peer, request.method(), request.headers());
-    let is_head = *request.method() == Method::HEAD;
-    let handled = route::answer(&side.app, side.listener, request);
+    let (head, body) = request.into_parts();
+    let mut access = Access::begin(metrics, side.listener, &peer, &head);
+    let is_head = head.method == Method::HEAD;
+    let handled = route::answer(&side.app, side.listener, Request::from_parts(head, body));
     let Answer { route, response } = survived(metrics, side.listener, access.request_id(), handled).await;
     access.answer(route, response.status().as_u16());
     response.map(|body| Recorded::new(body, access, busy, is_head))

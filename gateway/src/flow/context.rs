@@ -39,6 +39,10 @@ pub(super) struct Context {
     pub(super) client: Option<IpAddr>,
     /// What the answer says of origins.
     pub(super) sharing: Sharing,
+    /// The client's `User-Agent`, where requests are logged.
+    pub(super) user_agent: Option<HeaderValue>,
+    /// Whether the path is canonical, so that it can be logged.
+    pub(super) is_canonical: bool,
     /// The host that was asked for, port included.
     pub(super) authority: String,
     /// Whom the token was issued to, once it was checked.
@@ -64,6 +68,8 @@ impl Context {
             started: Instant::now(),
             client: None,
             sharing: Sharing::Off,
+            user_agent: None,
+            is_canonical: false,
             authority: String::new(),
             principal: None,
             matched: None,

@@ -64,7 +64,7 @@ pub struct Flow {
     pub cache: Option<Cache>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// What is told of each request.
+    /// Has a line for each request.
     pub access_log: AccessLog,
 }
 
@@ -86,6 +86,7 @@ impl Flow {
         let Ok(path) = CanonicalPath::parse(target.path()) else {
             return ctx.refuse("framing", framing::Refusal::Malformed("the path is not canonical").into());
         };
+        ctx.is_canonical = true;
         if let Err(refusal) = framing::check_sizes(head(downstream.request()), &self.settings.sizes) {
             return ctx.refuse("size", refusal.into());
         }

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use http::StatusCode;
+use http::header::USER_AGENT;
+use http::request::Parts;
+use http::{HeaderValue, StatusCode, Version};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::{Context, request_id};
@@ -36,6 +38,10 @@ impl Flow {
     pub(super) async fn answer(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<()> {
         ctx.client = self.client_address(downstream);
         ctx.sharing = self.settings.allowed_origins.sharing(&downstream.request().headers);
+        if self.access_log.is_on() {
+            // Taken now: the fields are released before the request ends. A clone shares the bytes.
+            ctx.user_agent = downstream.request().headers.get(USER_AGENT).cloned();
+        }
         match self.walk(downstream, ctx).await {
             Passage::Forwarded => {
                 if !self.answer_from_cache(downstream, ctx).await? {
@@ -64,7 +70,8 @@ impl Flow {
             // A client that leaves is no trouble of ours, and must not fill the log.
             tracing::debug!(request_id = ctx.request_id, source, kind, "a request failed");
         } else {
-            tracing::warn!(request_id = ctx.request_id, source, kind, "a request failed");
+            let route = ctx.route.as_deref().unwrap_or(route::NONE);
+            tracing::warn!(request_id = ctx.request_id, route, source, kind, "a request failed");
         }
         if downstream.status().is_some() || is_client_gone(error) {
             return false;
@@ -77,7 +84,7 @@ impl Flow {
 
     /// Counts a request that has ended, and writes its line.
     pub(super) fn tell(&self, downstream: &impl Downstream, ctx: &Context) {
-        let method = &downstream.request().method;
+        let Parts { method, uri, version, .. } = downstream.request();
         let status = downstream.status();
         let (total, upstream) = (ctx.started.elapsed(), ctx.upstream_duration());
         let route = ctx.route.as_deref().unwrap_or(route::NONE);
@@ -90,6 +97,11 @@ impl Flow {
             client: ctx.client,
             method: method_label(method),
             route,
+            path: ctx.is_canonical.then(|| uri.path()),
+            query: uri.query(),
+            protocol: Some(protocol_label(*version)),
+            tls: downstream.tls_version(),
+            user_agent: ctx.user_agent.as_ref().map(HeaderValue::as_bytes),
             status,
             upstream,
             total,
@@ -98,6 +110,14 @@ impl Flow {
             cache: ctx.cache,
             reason: ctx.reason,
         });
+    }
+}
+
+fn protocol_label(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
     }
 }
 

@@ -52,6 +52,9 @@ pub trait Downstream: Send {
     /// The certificate that the client was shown.
     fn identity(&self) -> Option<&Identity>;
 
+    /// The TLS version of the connection, one of [`VERSIONS`](super::VERSIONS).
+    fn tls_version(&self) -> Option<&str>;
+
     /// Whether more of the request follows its head.
     fn has_body(&mut self) -> bool;
 
@@ -102,6 +105,10 @@ impl Downstream for ServerSession {
 
     fn identity(&self) -> Option<&Identity> {
         self.digest().and_then(ConnectionInfo::of).map(|info| &*info.identity)
+    }
+
+    fn tls_version(&self) -> Option<&str> {
+        self.digest()?.ssl_digest.as_ref().map(|tls| &*tls.version)
     }
 
     fn has_body(&mut self) -> bool {

@@ -168,6 +168,10 @@ impl Downstream for Exchange<'_> {
         Some(self.stream.identity())
     }
 
+    fn tls_version(&self) -> Option<&str> {
+        Some(self.stream.version())
+    }
+
     fn has_body(&mut self) -> bool {
         false
     }

@@ -1,18 +1,18 @@
-//! The access log: one line a request, and nothing in it that opens a door. The query is
-//! never told, since tokens end up in queries; nor is the name of a login that failed.
+//! The access log: one line for each request, without credentials. Of a query only names are logged,
+//! since tokens end up in its values.
 //!
 //! Every request has its line, so it is put together here, in memory that its thread keeps, and
 //! does not pass through `tracing`. It looks like the other lines, and stands in order with them.
 
-use std::cell::{Cell, RefCell};
-use std::io::Write as _;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
-use time::OffsetDateTime;
 
+use super::line::{Form, Line};
 use super::lines::Lines;
+use super::target;
 
 /// One request, as the log tells it.
 #[derive(Debug)]
@@ -23,8 +23,19 @@ pub struct Access<'a> {
     pub client: Option<IpAddr>,
     /// The method, from a fixed set.
     pub method: &'static str,
-    /// The route's name, never the path.
+    /// The route's name.
     pub route: &'a str,
+    /// The canonical path as the client sent it, before a prefix is stripped and an alias resolved;
+    /// `None` where the head was refused before it had one.
+    pub path: Option<&'a str>,
+    /// The query behind it, of which only names are logged.
+    pub query: Option<&'a str>,
+    /// HTTP/1.0, HTTP/1.1 or HTTP/2; `None` where the head could not be read.
+    pub protocol: Option<&'static str>,
+    /// The TLS version: one of the listener's `VERSIONS`.
+    pub tls: Option<&'a str>,
+    /// The `User-Agent` field.
+    pub user_agent: Option<&'a [u8]>,
     /// The status that was sent, if any was.
     pub status: Option<StatusCode>,
     /// How long the backend took, where it was asked.
@@ -41,18 +52,6 @@ pub struct Access<'a> {
     pub reason: Option<&'static str>,
 }
 
-/// How a line looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// A JSON object.
-    Json,
-    /// For people.
-    Text {
-        /// Whether a terminal is told what to make of it.
-        ansi: bool,
-    },
-}
-
 /// Where the lines of requests go; nowhere, by default.
 #[derive(Clone, Default)]
 pub struct AccessLog(Option<(Lines, Form)>);
@@ -60,6 +59,11 @@ pub struct AccessLog(Option<(Lines, Form)>);
 impl AccessLog {
     pub(super) fn new(lines: Lines, form: Form) -> Self {
         Self(Some((lines, form)))
+    }
+
+    /// Whether lines are written at all.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Writes the line of a request that has just ended.
@@ -86,6 +90,7 @@ impl Access<'_> {
         line.address("client", self.client);
         line.text("method", Some(self.method));
         line.text("route", Some(self.route));
+        line.text("path", self.path.map(|path| target::shown(path, self.query)).as_deref());
         // 0 where the client left before an answer.
         line.number("status", self.status.map_or(0, |status| status.as_u16().into()));
         line.milliseconds("upstream_ms", self.upstream);
@@ -94,170 +99,11 @@ impl Access<'_> {
         line.number("bytes", u64::try_from(self.bytes).unwrap_or(u64::MAX));
         line.text("cache", self.cache);
         line.text("reason", self.reason);
+        line.text("protocol", self.protocol);
+        line.text("tls", self.tls);
+        line.text("user_agent", self.user_agent.map(target::agent).as_deref());
         line.end();
     }
-}
-
-/// A line that is being written. Writing to memory cannot fail.
-struct Line<'a> {
-    out: &'a mut Vec<u8>,
-    form: Form,
-}
-
-impl Line<'_> {
-    fn begin(&mut self, now: SystemTime) {
-        let (before, after): (&[u8], &[u8]) = match self.form {
-            Form::Json => (br#"{"timestamp":""#, br#"","level":"INFO""#),
-            Form::Text { ansi: false } => (b"", b"  INFO"),
-            Form::Text { ansi: true } => (b"\x1b[2m", b"\x1b[0m \x1b[32m INFO\x1b[0m"),
-        };
-        self.out.extend_from_slice(before);
-        timestamp(self.out, now);
-        self.out.extend_from_slice(after);
-    }
-
-    /// What stands before a value.
-    fn name(&mut self, name: &'static str) {
-        let (before, after): (&[u8], &[u8]) = match self.form {
-            Form::Json => (b",\"", b"\":"),
-            Form::Text { ansi: false } => (b" ", b"="),
-            Form::Text { ansi: true } => (b" \x1b[3m", b"\x1b[0m\x1b[2m=\x1b[0m"),
-        };
-        self.out.extend_from_slice(before);
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(after);
-    }
-
-    fn text(&mut self, name: &'static str, value: Option<&str>) {
-        let Some(value) = value else { return };
-        self.name(name);
-        // As nearly every text is: it stands for itself in either form. Each byte is asked for,
-        // whatever the one before was, so that many are looked at together.
-        let is_odd = |byte: u8| !(b' '..=b'~').contains(&byte) || byte == b'"' || byte == b'\\';
-        if !value.bytes().fold(false, |odd, byte| odd | is_odd(byte)) {
-            self.out.push(b'"');
-            self.out.extend_from_slice(value.as_bytes());
-            self.out.push(b'"');
-            return;
-        }
-        let _ = match self.form {
-            Form::Json => serde_json::to_writer(&mut *self.out, value).map_err(Into::into),
-            // Escapes whatever a terminal could take for a command.
-            Form::Text { .. } => write!(self.out, "{value:?}"),
-        };
-    }
-
-    fn number(&mut self, name: &'static str, value: u64) {
-        self.name(name);
-        decimal(self.out, value);
-    }
-
-    /// Milliseconds with up to three decimals: what a person reads and a program parses.
-    fn milliseconds(&mut self, name: &'static str, value: Option<Duration>) {
-        let Some(value) = value else { return };
-        self.name(name);
-        let micros =
-            value.as_secs().saturating_mul(1_000_000).saturating_add((u64::from(value.subsec_nanos()) + 500) / 1000);
-        decimal(self.out, micros / 1000);
-        self.out.push(b'.');
-        let decimals = u32::try_from(micros % 1000).unwrap_or_default();
-        match decimals {
-            _ if decimals.is_multiple_of(100) => digits::<1>(self.out, decimals / 100),
-            _ if decimals.is_multiple_of(10) => digits::<2>(self.out, decimals / 10),
-            _ => digits::<3>(self.out, decimals),
-        }
-    }
-
-    fn address(&mut self, name: &'static str, value: Option<IpAddr>) {
-        let Some(value) = value else { return };
-        self.name(name);
-        let quote: &[u8] = if self.form == Form::Json { b"\"" } else { b"" };
-        self.out.extend_from_slice(quote);
-        match value {
-            IpAddr::V4(value) => {
-                for (place, byte) in value.octets().into_iter().enumerate() {
-                    if place > 0 {
-                        self.out.push(b'.');
-                    }
-                    decimal(self.out, byte.into());
-                }
-            }
-            IpAddr::V6(value) => {
-                let _ = write!(self.out, "{value}");
-            }
-        }
-        self.out.extend_from_slice(quote);
-    }
-
-    fn end(&mut self) {
-        self.out.extend_from_slice(if self.form == Form::Json { b",\"target\":\"access\"}\n" } else { b"\n" });
-    }
-}
-
-/// UTC with microseconds (RFC 3339), as the other lines have it.
-fn timestamp(out: &mut Vec<u8>, now: SystemTime) {
-    thread_local! {
-        /// The second that was written last, since 1970, and how.
-        static LAST: Cell<(u64, [u8; SECOND_BYTES])> = const { Cell::new((u64::MAX, [b'0'; SECOND_BYTES])) };
-    }
-    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (mut second, mut text) = LAST.get();
-    if second != now.as_secs() {
-        (second, text) = (now.as_secs(), write_second(now.as_secs()));
-        LAST.set((second, text));
-    }
-    out.extend_from_slice(&text);
-    out.push(b'.');
-    digits::<6>(out, now.subsec_micros());
-    out.push(b'Z');
-}
-
-/// How many bytes a date and a time of day take.
-const SECOND_BYTES: usize = "1970-01-01T00:00:00".len();
-
-/// The date and the time of day of a second since 1970.
-fn write_second(second: u64) -> [u8; SECOND_BYTES] {
-    let moment = i64::try_from(second).ok().and_then(|second| OffsetDateTime::from_unix_timestamp(second).ok());
-    // The calendar ends with the year 9999.
-    let moment = moment.unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let mut out = Vec::with_capacity(SECOND_BYTES);
-    digits::<4>(&mut out, moment.year().unsigned_abs());
-    out.push(b'-');
-    digits::<2>(&mut out, u8::from(moment.month()).into());
-    out.push(b'-');
-    digits::<2>(&mut out, moment.day().into());
-    out.push(b'T');
-    digits::<2>(&mut out, moment.hour().into());
-    out.push(b':');
-    digits::<2>(&mut out, moment.minute().into());
-    out.push(b':');
-    digits::<2>(&mut out, moment.second().into());
-    out.try_into().unwrap_or([b'0'; SECOND_BYTES])
-}
-
-/// A number in decimal digits.
-fn decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [b'0'; 20];
-    let mut start = digits.len();
-    for digit in digits.iter_mut().rev() {
-        *digit += (number % 10) as u8;
-        number /= 10;
-        start -= 1;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(start..).unwrap_or_default());
-}
-
-/// The last `WIDTH` decimal digits of a number.
-fn digits<const WIDTH: usize>(out: &mut Vec<u8>, mut number: u32) {
-    let mut digits = [b'0'; WIDTH];
-    for digit in digits.iter_mut().rev() {
-        *digit += (number % 10) as u8;
-        number /= 10;
-    }
-    out.extend_from_slice(&digits);
 }
 
 #[cfg(test)]
@@ -275,6 +121,11 @@ mod tests {
             client: Some("2001:db8::1".parse().unwrap()),
             method: "GET",
             route: "holodules",
+            path: Some("/Holodules/20240229"),
+            query: Some("day=1&token"),
+            protocol: Some("HTTP/2"),
+            tls: Some("1.3"),
+            user_agent: Some(b"curl/8"),
             status: Some(StatusCode::OK),
             upstream: Some(Duration::from_micros(1500)),
             total: Duration::from_nanos(2_000_499),
@@ -297,8 +148,9 @@ mod tests {
             told(&access(), Form::Json),
             concat!(
                 r#"{"timestamp":"2024-02-29T23:59:07.000042Z","level":"INFO","request_id":"0123456789abcdef","#,
-                r#""client":"2001:db8::1","method":"GET","route":"holodules","status":200,"upstream_ms":1.5,"#,
-                r#""total_ms":2.0,"identity":"user01","bytes":5120,"cache":"miss","target":"access"}"#,
+                r#""client":"2001:db8::1","method":"GET","route":"holodules","path":"/Holodules/20240229?day&...","#,
+                r#""status":200,"upstream_ms":1.5,"total_ms":2.0,"identity":"user01","bytes":5120,"cache":"miss","#,
+                r#""protocol":"HTTP/2","tls":"1.3","user_agent":"curl/8","target":"access"}"#,
                 "\n"
             )
         );
@@ -307,6 +159,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_left_out() {
         let known = Access { reason: Some("token"), ..access() };
+        let known = Access { path: None, protocol: None, tls: None, user_agent: None, ..known };
         let access = Access { client: None, status: None, upstream: None, identity: None, cache: None, ..known };
         let line: Value = serde_json::from_str(&told(&access, Form::Json)).unwrap();
         let names: Vec<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
@@ -320,9 +173,10 @@ mod tests {
     #[test]
     fn a_name_cannot_end_its_line_or_speak_to_a_terminal() {
         let name = "a\"\\\n\u{1b}[2J\u{9b}2J\u{2028}é\u{0}";
-        let access = Access { identity: Some(name), ..access() };
+        let access = Access { identity: Some(name), user_agent: Some(name.as_bytes()), ..access() };
         let line = told(&access, Form::Json);
         assert_eq!(line.matches('\n').count(), 1, "{line}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["user_agent"], name);
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["identity"], name);
         for ansi in [false, true] {
             let with_name = told(&access, Form::Text { ansi });
@@ -339,35 +193,11 @@ mod tests {
             text,
             concat!(
                 r#"2024-02-29T23:59:07.000042Z  INFO request_id="0123456789abcdef" client=2001:db8::1 method="GET" "#,
-                r#"route="holodules" status=200 upstream_ms=1.5 total_ms=2.0 identity="user01" bytes=5120 cache="miss""#,
+                r#"route="holodules" path="/Holodules/20240229?day&..." status=200 upstream_ms=1.5 total_ms=2.0 "#,
+                r#"identity="user01" bytes=5120 cache="miss" protocol="HTTP/2" tls="1.3" user_agent="curl/8""#,
                 "\n"
             )
         );
-    }
-
-    #[test]
-    fn a_plain_text_is_written_as_the_slow_way_would() {
-        let every: Vec<String> = (0..=0x17f).filter_map(char::from_u32).map(|c| format!("a{c}b")).collect();
-        for text in every.iter().map(String::as_str).chain([""]) {
-            let written = |form| {
-                let mut out = Vec::new();
-                Line { out: &mut out, form }.text("x", Some(text));
-                String::from_utf8(out).unwrap()
-            };
-            assert_eq!(written(Form::Json), format!(",\"x\":{}", json!(text)));
-            assert_eq!(written(Form::Text { ansi: false }), format!(" x={text:?}"));
-        }
-    }
-
-    #[test]
-    fn milliseconds_are_written_as_a_float_would_be() {
-        for micros in [0, 1, 10, 99, 100, 110, 999, 1000, 1001, 1010, 1100, 123_456, 60_000_000, 3_600_000_500] {
-            let mut out = Vec::new();
-            Line { out: &mut out, form: Form::Json }.milliseconds("x", Some(Duration::from_micros(micros)));
-            #[expect(clippy::cast_precision_loss, reason = "these are exact")]
-            let float = micros as f64 / 1000.0;
-            assert_eq!(String::from_utf8(out).unwrap(), format!(",\"x\":{}", json!(float)), "{micros}");
-        }
     }
 
     #[test]
@@ -379,23 +209,9 @@ mod tests {
         }
         for number in [0, 9, 10, 1_000_000, u64::MAX] {
             let mut out = Vec::new();
-            decimal(&mut out, number);
+            crate::record::line::decimal(&mut out, number);
             assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
         }
-    }
-
-    #[test]
-    fn each_second_is_written_anew() {
-        let second = |second| String::from_utf8(write_second(second).to_vec()).unwrap();
-        assert_eq!([second(0), second(1_709_251_147)], ["1970-01-01T00:00:00", "2024-02-29T23:59:07"]);
-        let stamp = |after| {
-            let mut out = Vec::new();
-            timestamp(&mut out, SystemTime::UNIX_EPOCH + MOMENT + Duration::from_millis(after));
-            String::from_utf8(out).unwrap()
-        };
-        let stamps = [0, 900, 1000, 1000, 0].map(stamp);
-        let expected = ["07.000042", "07.900042", "08.000042", "08.000042", "07.000042"];
-        assert_eq!(stamps, expected.map(|end| format!("2024-02-29T23:59:{end}Z")));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
-use super::access::{AccessLog, Form};
+use super::access::AccessLog;
+use super::line::Form;
 use super::lines::{self, Guard, Lines};
 
 /// How a line looks.

@@ -2,11 +2,13 @@
 
 mod access;
 mod durations;
+mod line;
 mod lines;
 pub mod log;
 mod metrics;
 mod requests;
 mod striped;
+mod target;
 
 pub use access::{Access, AccessLog};
 pub use lines::Lines;

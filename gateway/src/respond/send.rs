@@ -184,6 +184,10 @@ mod tests {
             None
         }
 
+        fn tls_version(&self) -> Option<&str> {
+            None
+        }
+
         fn has_body(&mut self) -> bool {
             true
         }

@@ -183,7 +183,7 @@ async fn each_request_is_one_line_and_no_line_opens_a_door() {
     assert_eq!(granted.status, 200);
     let refused = json!({"username": "hush-user", "password": "hush-password"}).to_string();
     assert_eq!(connection.exchange(login(refused)).await.status, 401);
-    assert_eq!(connection.exchange(get("/hush-path", "")).await.status, 404);
+    assert_eq!(connection.exchange(get("/no-route?day=hush", "User-Agent: test/1 \"a\"\r\n")).await.status, 404);
     let broken = "GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT hush-token\r\n\r\n";
     assert_eq!(connection.exchange(broken).await.status, 401);
     let log = program.stop();
@@ -206,6 +206,13 @@ async fn each_request_is_one_line_and_no_line_opens_a_door() {
         json!(["GET", "none", 401, null, "encoding"]),
     ];
     assert_eq!(told, expected);
+    let paths: Vec<_> = requests.iter().map(|line| &line["path"]).collect();
+    assert_eq!(
+        paths,
+        [&json!(format!("{DAY}?...")), &json!("/auth"), &json!("/auth"), &json!("/no-route?day"), &json!("/")]
+    );
+    assert_eq!((&requests[3]["user_agent"], &requests[4]["user_agent"]), (&json!("test/1 \"a\""), &Value::Null));
+    assert!(requests.iter().all(|line| line["protocol"] == "HTTP/1.1" && line["tls"] == "1.3"), "{log}");
     let first = requests[0];
     assert_eq!((&first["client"], &first["bytes"]), (&"127.0.0.1".into(), &DAY_BODY.len().into()));
     assert_eq!(first["request_id"], read.value("x-request-id"));

@@ -93,6 +93,10 @@ impl Downstream for Exchange {
         Some(&self.client.identity)
     }
 
+    fn tls_version(&self) -> Option<&str> {
+        Some(self.client.tls)
+    }
+
     fn has_body(&mut self) -> bool {
         !self.body.is_end_stream()
     }
@@ -204,7 +208,7 @@ mod tests {
         let key = any_supported_type(&PrivateKeyDer::try_from(key).unwrap()).unwrap();
         let certified = Arc::new(CertifiedKey::new(Vec::new(), key));
         let identity = Identity { certified, names: Vec::new(), addresses: Vec::new(), not_after: 0 };
-        Client { peer: "127.0.0.1:1".parse().unwrap(), identity: Arc::new(identity) }
+        Client { peer: "127.0.0.1:1".parse().unwrap(), identity: Arc::new(identity), tls: "1.3" }
     }
 
     #[tokio::test(start_paused = true)]

@@ -62,6 +62,7 @@ pub fn http2_options(header_bytes: usize, header_fields: usize) -> Builder {
 struct Client {
     peer: SocketAddr,
     identity: Arc<Identity>,
+    tls: &'static str,
 }
 
 /// What one connection is served with.
@@ -83,7 +84,7 @@ impl<A: App> Http2<'_, A> {
     /// none came.
     pub(super) async fn serve(self, stream: TlsStream) -> bool {
         let Self { app, options, activity, observer, write_timeout, keepalive_timeout, mut drain } = self;
-        let client = Client { peer: stream.peer(), identity: Arc::clone(stream.identity()) };
+        let client = Client { peer: stream.peer(), identity: Arc::clone(stream.identity()), tls: stream.version() };
         let Ok(mut connection) = options.handshake::<_, Bytes>(stream).await else { return false };
         let mut requests = FuturesUnordered::new();
         let mut drained = pin!(drain.wait_for(|drain| *drain));

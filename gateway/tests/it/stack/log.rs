@@ -69,11 +69,13 @@ fn logs_tell_of_every_request_and_never_a_secret() {
     }
 
     let id = day.value("x-request-id");
-    for log in &logs {
+    for (log, protocol) in logs.iter().zip(["HTTP/2", "HTTP/1.1"]) {
         let lines: Vec<Value> =
             log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect();
         let line = lines.iter().find(|line| line["request_id"] == id && line["status"] == 200);
         let line = line.unwrap_or_else(|| panic!("nothing tells of {id}"));
+        assert_eq!(line["protocol"], protocol, "{line}");
+        assert!(line["path"].as_str().is_some_and(|path| path.starts_with("/holodules/20201209")), "{line}");
         assert!(line["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{line}");
         assert_eq!(line["method"], "GET", "{line}");
         assert!(line["route"].as_str().is_some_and(|route| route.contains("holodules")), "{line}");
@@ -86,6 +88,7 @@ fn logs_tell_of_every_request_and_never_a_secret() {
     let line = gateway.iter().find(|line| line["request_id"] == id && line["target"] == "access").unwrap();
     // The backend was not told: its answer is for everybody.
     assert_eq!((&line["identity"], &line["cache"]), (&"user01".into(), &"miss".into()), "{line}");
+    assert!(line["user_agent"].as_str().is_some_and(|agent| agent.starts_with("curl/")), "{line}");
     let (upstream, total) = (line["upstream_ms"].as_f64().unwrap(), line["total_ms"].as_f64().unwrap());
     assert!(0.0 < upstream && upstream <= total, "{line}");
     let refused = gateway.iter().filter(|line| line["target"] == "access" && line["status"] == 401);
