@@ -4,16 +4,17 @@
 //! It stands in place of pingora's own upstream side, which has a deadline for each read but
 //! none for an answer's head: a backend that drips one would hold a request for hours.
 
-use std::future::Future;
-use std::mem::take;
-use std::pin::pin;
+use std::future::{Future, pending};
+use std::mem::{replace, take};
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, Response, Version};
 use http_body_util::BodyExt as _;
-use hyper::body::Body as _;
+use hyper::body::{Body as _, Frame};
 use pingora::{Error, ErrorType, Result};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -51,8 +52,9 @@ pub(super) enum Client {
     Sending(Upload),
     /// It has sent everything, and waits.
     Waiting,
-    /// It sends what the backend does not want; nobody listens.
-    Unheard,
+    /// It sends what the backend does not want, and what is read of that is discarded. The upload is
+    /// kept, since a request's body that breaks off would end the connection on which the answer comes.
+    Discarding { _upload: Upload },
 }
 
 impl Flow {
@@ -110,7 +112,7 @@ impl Flow {
         };
         let mut opening = pin!(self.api.open(parts, body));
         let response = sender.until(downstream, &mut opening, deadlines).await?.map_err(failed)?;
-        self.relay(downstream, ctx, &mut sender, response, deadlines).await
+        self.relay(downstream, ctx, sender, response, deadlines).await
     }
 
     /// Passes an answer back.
@@ -118,7 +120,7 @@ impl Flow {
         &self,
         downstream: &mut impl Downstream,
         ctx: &Context,
-        sender: &mut Client,
+        mut sender: Client,
         response: Response<upstream::Body>,
         deadlines: Deadlines,
     ) -> Result<()> {
@@ -141,43 +143,89 @@ impl Flow {
             // The end of the connection is the end of the answer, so none is promised after it.
             downstream.close_after();
         }
-        let failed = parts.status.is_client_error() || parts.status.is_server_error();
-        // An error that came before the end of the body: the backend wants no more of it.
-        sender.settle(downstream, failed);
+        if parts.status.is_client_error() || parts.status.is_server_error() {
+            // An error that came before the end of the body: the backend wants no more of it.
+            sender.discard_unread(downstream);
+        }
+        let mut ahead = read_ahead(&mut body).await?;
         downstream.write_head(Head::Own(&header), &ctx.marks(self.settings.hsts.as_ref()).fields()).await?;
         let mut data = Bytes::new();
-        while let Some(frame) = sender.until(downstream, body.frame(), deadlines).await? {
-            let frame =
-                frame.map_err(|error| Error::because(ErrorType::ReadError, "the answer broke off", error).into_up())?;
+        loop {
+            let frame = match ahead.iter_mut().find_map(Option::take) {
+                Some(frame) => frame,
+                None => match sender.until(downstream, body.frame(), deadlines).await? {
+                    Some(frame) => frame.map_err(broken_off)?,
+                    None => break,
+                },
+            };
             if Instant::now() >= deadlines.whole {
                 return Err(timed_out());
             }
             let Ok(piece) = frame.into_data() else { continue };
             data = piece;
             // What is known to be the last piece leaves with the end.
-            if body.is_end_stream() {
+            if body.is_end_stream() && ahead.iter().all(Option::is_none) {
                 continue;
             }
             // A client that takes little at a time would hold the backend's connection as long.
             timeout_at(deadlines.whole, downstream.write_body(take(&mut data))).await.map_err(|_| not_taken())??;
         }
-        sender.settle(downstream, true);
-        timeout_at(deadlines.whole, downstream.finish(data)).await.map_err(|_| not_taken())?
+        sender.discard_unread(downstream);
+        timeout_at(deadlines.whole, downstream.finish(data)).await.map_err(|_| not_taken())??;
+        if !body.is_over() && !matches!(sender, Client::Discarding { .. }) {
+            sender.send_rest(downstream, body.over(), deadlines).await;
+        }
+        Ok(())
     }
 }
 
-impl Client {
-    /// Notes whether all of the body has come; where the rest is `unwanted`, the connection
-    /// ends with this exchange, so that it is never read as the next request.
-    fn settle(&mut self, downstream: &mut impl Downstream, unwanted: bool) {
-        if !matches!(self, Self::Sending(_)) {
-            return;
+/// The frames of a body that are there already, two at most. An answer that has broken off within them can
+/// still be replaced by one that says so.
+async fn read_ahead(body: &mut upstream::Body) -> Result<[Option<Frame<Bytes>>; 2]> {
+    let mut ahead = [None, None];
+    for place in &mut ahead {
+        match futures_util::poll!(body.frame()) {
+            Poll::Ready(Some(frame)) => *place = Some(frame.map_err(broken_off)?),
+            Poll::Ready(None) | Poll::Pending => break,
         }
-        if downstream.is_read() {
-            *self = Self::Waiting;
-        } else if unwanted {
-            *self = Self::Unheard;
+        if body.is_end_stream() {
+            break;
+        }
+    }
+    Ok(ahead)
+}
+
+impl Client {
+    /// Takes no more of a body whose end has not been received; one that has been is still passed on. The
+    /// connection then ends with this exchange, so that the rest is never read as the next request.
+    fn discard_unread(&mut self, downstream: &mut impl Downstream) {
+        if !downstream.is_read()
+            && let Self::Sending(upload) = replace(self, Self::Waiting)
+        {
+            *self = Self::Discarding { _upload: upload };
             downstream.close_after();
+        }
+    }
+
+    /// Passes on what is left of a body that has been received whole, when its answer has been passed back, until
+    /// the exchange is `over`. The client has its answer, so a failure concerns the backend alone, which sees the
+    /// request break off.
+    async fn send_rest(self, downstream: &mut impl Downstream, over: impl Future<Output = ()>, deadlines: Deadlines) {
+        let passing_on = async {
+            let Self::Sending(upload) = self else { return pending().await };
+            while let Ok(room) = upload.reserve().await {
+                let Ok(piece) = next_piece(downstream, deadlines).await else { return };
+                let is_last = matches!(piece, Piece::End);
+                room.send(piece);
+                if is_last {
+                    break;
+                }
+            }
+            pending::<()>().await;
+        };
+        tokio::select! {
+            _ = timeout_at(deadlines.whole, over) => {}
+            () = passing_on => {}
         }
     }
 
@@ -203,32 +251,82 @@ impl Client {
                         closed = downstream.closed() => Err(closed),
                     };
                 }
-                Self::Unheard => return timeout_at(deadlines.next_read(), said).await.map_err(|_| timed_out()),
+                Self::Discarding { .. } => {
+                    let discarding = async {
+                        // HTTP/2 streams share the window of their connection, and HTTP/1.1 clients may read only
+                        // after they have written. What fails here is reported by writing the answer.
+                        while downstream.read_body().await.is_ok_and(|data| data.is_some()) {}
+                        pending::<()>().await;
+                    };
+                    return tokio::select! {
+                        biased;
+                        said = timeout_at(deadlines.next_read(), &mut said) => said.map_err(|_| timed_out()),
+                        () = discarding => Err(timed_out()),
+                    };
+                }
             };
-            // As long as the client sends, the backend may well be waiting for it. No more is
-            // read than there is room for, so that nothing is lost where the backend speaks first.
-            let passing_on = async {
-                let Ok(room) = upload.reserve().await else { return Ok(None) };
-                // HTTP/2 has no such deadline of its own.
-                let data = timeout(deadlines.upload, downstream.read_body()).await;
-                let data = data.map_err(|_| stalled())??;
-                let is_last = data.is_none();
-                room.send(data.map_or(Piece::End, Piece::Data));
-                Ok::<_, Box<Error>>(Some(is_last))
-            };
-            let passed_on = tokio::select! {
-                biased;
-                said = timeout_at(deadlines.whole, &mut said) => return said.map_err(|_| timed_out()),
-                passed_on = passing_on => passed_on?,
-            };
-            match passed_on {
-                Some(false) => {}
-                Some(true) => *self = Self::Waiting,
-                // The backend takes no more; why, it says next.
-                None => self.settle(downstream, true),
+            match pass_on(upload, downstream, said.as_mut(), deadlines).await? {
+                Progress::Said(said) => return Ok(said),
+                Progress::Sent => {}
+                Progress::Ended => *self = Self::Waiting,
+                Progress::Refused => {
+                    self.discard_unread(downstream);
+                    if matches!(self, Self::Sending(_)) {
+                        // The backend has all that was announced, or its answer says why it takes no more.
+                        *self = Self::Waiting;
+                    }
+                }
             }
         }
     }
+}
+
+/// What happened first while the client was sending.
+enum Progress<T> {
+    /// What the backend was waited for.
+    Said(T),
+    /// One more piece was passed on.
+    Sent,
+    /// The end of the body was.
+    Ended,
+    /// The backend takes no more.
+    Refused,
+}
+
+/// Passes on one piece of what the client sends, unless the backend says something first.
+///
+/// While the client sends, the backend may well be waiting for it, so only the deadline for the whole
+/// applies. No more is read than there is room for, so that nothing is lost where the backend is first.
+async fn pass_on<T>(
+    upload: &Upload,
+    downstream: &mut impl Downstream,
+    mut said: Pin<&mut impl Future<Output = T>>,
+    deadlines: Deadlines,
+) -> Result<Progress<T>> {
+    let room = tokio::select! {
+        biased;
+        said = timeout_at(deadlines.whole, &mut said) => return said.map(Progress::Said).map_err(|_| timed_out()),
+        room = upload.reserve() => room,
+    };
+    let Ok(room) = room else { return Ok(Progress::Refused) };
+    let piece = tokio::select! {
+        biased;
+        said = timeout_at(deadlines.whole, &mut said) => return said.map(Progress::Said).map_err(|_| stalled()),
+        piece = next_piece(downstream, deadlines) => piece?,
+    };
+    let progress = if matches!(piece, Piece::End) { Progress::Ended } else { Progress::Sent };
+    room.send(piece);
+    Ok(progress)
+}
+
+/// The next piece of what the client sends. HTTP/2 has no deadline of its own for it.
+async fn next_piece(downstream: &mut impl Downstream, deadlines: Deadlines) -> Result<Piece> {
+    let data = timeout(deadlines.upload, downstream.read_body()).await.map_err(|_| stalled())??;
+    Ok(data.map_or(Piece::End, Piece::Data))
+}
+
+fn broken_off(error: hyper::Error) -> Box<Error> {
+    Error::because(ErrorType::ReadError, "the answer broke off", error).into_up()
 }
 
 fn stalled() -> Box<Error> {

@@ -59,9 +59,13 @@ impl Flow {
     /// Tells a client of a failure, where there is still a way to. Whether that was tried.
     pub(super) async fn fail(&self, downstream: &mut impl Downstream, error: &Error, ctx: &mut Context) -> bool {
         let status = failure_status(error);
-        ctx.reason = Some(match error.esource() {
-            ErrorSource::Upstream => "upstream",
-            ErrorSource::Downstream => "client",
+        let is_deadline =
+            matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout);
+        ctx.reason = Some(match (error.esource(), is_deadline) {
+            (ErrorSource::Upstream, false) => "upstream",
+            (ErrorSource::Upstream, true) => "upstream_slow",
+            (ErrorSource::Downstream, false) => "client",
+            (ErrorSource::Downstream, true) => "client_slow",
             _ => "internal",
         });
         // The kind alone: the error's text may hold what the client sent.
@@ -73,7 +77,7 @@ impl Flow {
             let route = ctx.route.as_deref().unwrap_or(route::NONE);
             tracing::warn!(request_id = ctx.request_id, route, source, kind, "a request failed");
         }
-        if downstream.status().is_some() || is_client_gone(error) {
+        if is_client_gone(error) || (downstream.status().is_some() && !downstream.retract()) {
             return false;
         }
         let answer = Answer { close: true, ..Answer::upstream(status) };

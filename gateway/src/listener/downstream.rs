@@ -77,6 +77,10 @@ pub trait Downstream: Send {
     /// Writes the head of the answer, with these fields behind its own.
     fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> impl Future<Output = Result<()>> + Send;
 
+    /// Takes back the head of an answer of which nothing has been sent, so that another answer can be given. Whether
+    /// that could be done.
+    fn retract(&mut self) -> bool;
+
     /// Writes a piece of the answer's body, of which there is none where the request or the
     /// status has it so.
     fn write_body(&mut self, data: Bytes) -> impl Future<Output = Result<()>> + Send;
@@ -150,6 +154,11 @@ impl Downstream for ServerSession {
             }
         }
         self.write_response_header(Box::new(header)).await.map_err(|error| error.into_down())
+    }
+
+    fn retract(&mut self) -> bool {
+        // pingora sends a head at once.
+        false
     }
 
     async fn write_body(&mut self, data: Bytes) -> Result<()> {

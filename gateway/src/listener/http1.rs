@@ -31,6 +31,8 @@ pub struct Exchange<'a> {
     /// What was written of the body.
     sent: usize,
     ended: bool,
+    /// Whether nothing of the answer has left yet, though its head was handed over.
+    head_is_pending: bool,
 }
 
 /// How the body of the answer is told from what follows it (RFC 9112, section 6).
@@ -50,7 +52,8 @@ impl<'a> Exchange<'a> {
     /// where it may and the client `persists` in wanting it.
     pub(super) fn new(stream: &'a mut TlsStream, request: Parts, may_persist: bool) -> Self {
         let persists = may_persist && !wants_close(&request);
-        Self { stream, request, persists, status: None, framing: Framing::None, sent: 0, ended: false }
+        let (framing, status) = (Framing::None, None);
+        Self { stream, request, persists, status, framing, sent: 0, ended: false, head_is_pending: false }
     }
 
     /// Whether the next request may be read: this one was answered, to the end.
@@ -90,6 +93,7 @@ impl<'a> Exchange<'a> {
         put_field(out, "Connection", if self.persists { b"keep-alive" } else { b"close" });
         out.put_slice(b"\r\n");
         self.status = Some(header.status);
+        self.head_is_pending = true;
     }
 
     /// Counts a piece of the body, as far as there is room for it.
@@ -193,6 +197,8 @@ impl Downstream for Exchange<'_> {
     }
 
     async fn closed(&mut self) -> Box<Error> {
+        // What is pending is sent before the client is read.
+        self.head_is_pending = false;
         match self.stream.until_closed().await {
             Ok(()) => client_left(),
             Err(error) => Error::because(ErrorType::ReadError, "the connection broke", error).into_down(),
@@ -203,6 +209,15 @@ impl Downstream for Exchange<'_> {
         // It leaves with what follows it, or when the client is listened to.
         self.put_head(head, added);
         Ok(())
+    }
+
+    fn retract(&mut self) -> bool {
+        if self.head_is_pending {
+            self.stream.pending().clear();
+            (self.status, self.sent, self.head_is_pending) = (None, 0, false);
+            return true;
+        }
+        false
     }
 
     async fn write_body(&mut self, data: Bytes) -> Result<()> {
@@ -222,6 +237,7 @@ impl Downstream for Exchange<'_> {
             out.extend_from_slice(tail);
             return Ok(());
         }
+        self.head_is_pending = false;
         self.stream.write_behind(&data, tail).await.map_err(unwritten)
     }
 
@@ -234,6 +250,7 @@ impl Downstream for Exchange<'_> {
             }
             _ => {}
         }
+        self.head_is_pending = false;
         self.stream.flush().await.map_err(unwritten)?;
         self.ended = true;
         Ok(())

@@ -188,6 +188,10 @@ mod tests {
             None
         }
 
+        fn retract(&mut self) -> bool {
+            false
+        }
+
         fn has_body(&mut self) -> bool {
             true
         }

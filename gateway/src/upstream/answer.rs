@@ -13,8 +13,8 @@ use tokio::task::coop;
 use super::Outgoing;
 use super::pool::Lease;
 
-/// The body of a backend's answer. It drives the connection it comes by; dropped before its end,
-/// it closes that.
+/// The body of a backend's answer. It drives the connection it comes by; dropped before the exchange
+/// is over on both sides, it closes that.
 #[derive(Debug)]
 pub struct Body {
     incoming: Incoming,
@@ -63,6 +63,21 @@ pub(super) async fn exchange(mut lease: Lease, request: Request<Outgoing>) -> Re
 }
 
 impl Body {
+    /// Waits until the exchange is over on both sides: a backend may answer before it has taken the
+    /// whole request (RFC 9112, section 9.5). To be called once all of the answer has been read.
+    pub async fn over(&mut self) {
+        poll_fn(|cx| {
+            self.drive(cx);
+            if self.lease.is_none() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Whether the exchange is over on both sides.
+    pub fn is_over(&self) -> bool {
+        self.lease.is_none()
+    }
+
     /// Reads and writes what there is to be read and written.
     fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(lease) = &mut self.lease
@@ -93,9 +108,8 @@ impl hyper::body::Body for Body {
         }
         let frame = ready!(polled);
         if !matches!(frame, Some(Ok(_))) {
-            // Its end may have come with the last of the request's own body still to be sent.
+            // The last of the request's own body may still have to be sent.
             body.drive(cx);
-            body.lease = None;
         }
         Poll::Ready(frame)
     }

@@ -26,7 +26,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Connection {
     requests: http1::SendRequest<Outgoing>,
-    driver: http1::Connection<TokioIo<Socket>, Outgoing>,
+    driver: http1::Connection<TokioIo<Readable>, Outgoing>,
     has_answered: bool,
     _slot: OwnedSemaphorePermit,
 }
@@ -37,7 +37,7 @@ impl Connection {
     /// # Errors
     /// None of the backend's addresses can be reached.
     pub(super) async fn open(upstream: &Upstream, slot: OwnedSemaphorePermit) -> io::Result<Box<Self>> {
-        let socket = TokioIo::new(connect(upstream).await?);
+        let socket = TokioIo::new(Readable::new(connect(upstream).await?));
         let handshake = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(socket).await;
         let (requests, driver) = handshake.map_err(io::Error::other)?;
         Ok(Box::new(Self { requests, driver, has_answered: false, _slot: slot }))
@@ -143,6 +143,67 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self.poll_shutdown(cx))
+    }
+}
+
+/// A socket that can still be read when it can no longer be written to.
+///
+/// A backend may answer before it has read the whole request, and close: its answer is then in our
+/// buffers while writing fails already, and hyper ends a connection at the first error of either side. So
+/// what cannot be written is discarded, and reading decides: it yields the answer (RFC 9112, section 9.5), or
+/// the end or the error that there is none.
+#[derive(Debug)]
+struct Readable {
+    socket: Socket,
+    /// Writing has failed since the backend takes no more.
+    is_cut: bool,
+}
+
+impl Readable {
+    fn new(socket: Socket) -> Self {
+        Self { socket, is_cut: false }
+    }
+
+    /// What became of a write, of which `instead` is reported where the backend takes no more.
+    fn written<T>(&mut self, written: Poll<io::Result<T>>, instead: T) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Ready(Err(error)) if is_closed_by_peer(&error) => {
+                self.is_cut = true;
+                Poll::Ready(Ok(instead))
+            }
+            written => written,
+        }
+    }
+}
+
+fn is_closed_by_peer(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+impl AsyncRead for Readable {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Readable {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.is_cut {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = Pin::new(&mut this.socket).poll_write(cx, buf);
+        this.written(written, buf.len())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.socket).poll_flush(cx);
+        this.written(flushed, ())
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }
 

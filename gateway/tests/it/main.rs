@@ -45,4 +45,5 @@ mod support;
 mod throttle;
 mod tls;
 mod token;
+mod upload;
 mod verdict;

@@ -158,6 +158,14 @@ impl Downstream for Exchange {
         Ok(())
     }
 
+    fn retract(&mut self) -> bool {
+        let is_unsent = self.head.take().is_some();
+        if is_unsent {
+            self.status = None;
+        }
+        is_unsent
+    }
+
     async fn write_body(&mut self, data: Bytes) -> Result<()> {
         self.send_head(false)?;
         if self.has_body { self.send(data, false).await } else { Ok(()) }

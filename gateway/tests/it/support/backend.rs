@@ -121,6 +121,13 @@ impl Backend {
         Self { address, shared, accepting }
     }
 
+    /// A backend that something else serves at `address`.
+    pub fn at(address: &str) -> Self {
+        let (connections, given_up) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let shared = Shared { script: Arc::new(|_| Vec::new()), seen: Mutex::default(), connections, given_up };
+        Self { address: address.to_owned(), shared: Arc::new(shared), accepting: tokio::spawn(async {}) }
+    }
+
     /// Closes the listener and every connection, at once.
     pub async fn stop(&mut self) {
         self.accepting.abort();

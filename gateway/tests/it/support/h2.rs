@@ -22,6 +22,15 @@ impl Http2 {
         Self::over(handshake(address, tls(rustls::ALL_VERSIONS, &["h2"])).await.unwrap()).await
     }
 
+    /// A client that grants each answer a window of so many bytes.
+    pub async fn open_with(address: SocketAddr, window: u32) -> Self {
+        let stream = handshake(address, tls(rustls::ALL_VERSIONS, &["h2"])).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        let (client, connection) = builder.initial_window_size(window).handshake(stream).await.unwrap();
+        tokio::spawn(async move { connection.await.err() });
+        Self(client)
+    }
+
     /// Takes a stream on which the TLS handshake is done.
     pub async fn over(stream: TlsStream<TcpStream>) -> Self {
         let (client, connection) = h2::client::handshake(stream).await.unwrap();
