@@ -6,7 +6,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Request, Response, Version};
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::task::coop;
 
@@ -29,6 +30,8 @@ pub(super) enum Failed {
     Unsent(Box<Request<Outgoing>>, hyper::Error),
     /// The backend may have acted on it.
     Lost(hyper::Error),
+    /// There was an answer whose end is not clear.
+    Misframed,
 }
 
 /// Sends `request` and waits for the head of the answer, however long that takes.
@@ -52,6 +55,9 @@ pub(super) async fn exchange(mut lease: Lease, request: Request<Outgoing>) -> Re
         Some(request) => Failed::Unsent(Box::new(request), failed.into_error()),
         None => Failed::Lost(failed.into_error()),
     })?;
+    if !has_clear_framing(&response) {
+        return Err(Failed::Misframed);
+    }
     if let Some(held) = &mut lease {
         held.connection.answered();
     }
@@ -60,6 +66,18 @@ pub(super) async fn exchange(mut lease: Lease, request: Request<Outgoing>) -> Re
         body.give_back_unused();
         body
     }))
+}
+
+/// Whether everybody who reads the answer finds the same end of it (RFC 9112, sections 6.1 and 6.3):
+/// a transfer coding is `chunked` alone, of HTTP/1.1, and has no length beside it.
+fn has_clear_framing<T>(response: &Response<T>) -> bool {
+    let headers = response.headers();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return true };
+    coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+        && codings.next().is_none()
+        && response.version() == Version::HTTP_11
+        && !headers.contains_key(CONTENT_LENGTH)
 }
 
 impl Body {

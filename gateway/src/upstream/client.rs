@@ -95,6 +95,10 @@ impl Client {
                     again
                 }
                 (Err(Failed::Lost(error) | Failed::Unsent(_, error)), _) => return Err(self.lost(&error)),
+                (Err(Failed::Misframed), _) => {
+                    let reason = "its Transfer-Encoding is not chunked alone".to_owned();
+                    return Err(Unanswered::Unreadable(self.upstream.name, reason));
+                }
             };
         }
     }

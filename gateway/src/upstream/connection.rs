@@ -38,7 +38,10 @@ impl Connection {
     /// None of the backend's addresses can be reached.
     pub(super) async fn open(upstream: &Upstream, slot: OwnedSemaphorePermit) -> io::Result<Box<Self>> {
         let socket = TokioIo::new(Readable::new(connect(upstream).await?));
-        let handshake = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(socket).await;
+        let mut builder = http1::Builder::new();
+        // A proxy removes them (RFC 9112, section 5.1).
+        builder.max_buf_size(BUFFER_BYTES).allow_spaces_after_header_name_in_responses(true);
+        let handshake = builder.handshake(socket).await;
         let (requests, driver) = handshake.map_err(io::Error::other)?;
         Ok(Box::new(Self { requests, driver, has_answered: false, _slot: slot }))
     }

@@ -50,6 +50,60 @@ async fn a_refused_connection_is_502_until_the_backend_is_back() {
     assert_eq!(back.seen().len(), 1);
 }
 
+/// RFC 9112, sections 6.1 and 6.3: there is more than one way to find the end of such an answer.
+#[tokio::test]
+async fn an_answer_whose_end_is_not_clear_is_502_and_ends_its_connection() {
+    let chunks = "5\r\nhello\r\n0\r\n\r\n";
+    let heads = [
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked,\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n",
+        "HTTP/1.1 204 No Content\r\nTransfer-Encoding: xchunked\r\n",
+        "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: gzip, chunked\r\n",
+    ];
+    for head in heads {
+        let has_body = head.contains("200");
+        let text = format!("{head}\r\n{}", if has_body { chunks } else { "" });
+        let (api, _admin, gateway) = start(move |_| vec![Write(text.clone().into_bytes())]).await;
+        gateway.ready().await;
+        for method in ["GET", "HEAD"] {
+            api.forget();
+            for _ in 0..2 {
+                let answer = gateway.exchange(request(method, DAY, "")).await;
+                assert_eq!(answer.status, 502, "{method} {head}: {answer:?}");
+            }
+            let seen = api.seen();
+            assert_eq!(seen.len(), 2, "{method} {head}: {seen:?}");
+            assert_ne!(seen[0].connection, seen[1].connection, "{method} {head}");
+        }
+    }
+}
+
+/// RFC 9112, section 5.1: the space before the colon is removed.
+#[tokio::test]
+async fn a_space_after_a_field_name_of_the_backend_is_removed() {
+    let text = "HTTP/1.1 200 OK\r\nX-A : a\r\nX-B\t: b\r\nContent-Length : 2\r\n\r\nok";
+    let (_api, _admin, gateway) = start(move |_| vec![Write(text.into())]).await;
+    let mut connection = gateway.connect().await;
+    for _ in 0..2 {
+        let answer = connection.exchange(get(DAY, "")).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok"), "{answer:?}");
+        assert_eq!((answer.value("x-a"), answer.value("x-b"), answer.value("content-length")), ("a", "b", "2"));
+    }
+    let text = "HTTP/1.1 200 OK\r\nTransfer-Encoding : xchunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+    let (_api, _admin, gateway) = start(move |_| vec![Write(text.into())]).await;
+    assert_failed(&gateway.get(DAY).await, 502);
+}
+
 #[tokio::test]
 async fn what_is_no_answer_is_502() {
     let (_api, _admin, gateway) = start(|seen| match seen.target.rsplit('/').next().unwrap() {

@@ -131,6 +131,25 @@ async fn a_chunked_answer_is_kept_whole() {
     }
 }
 
+/// RFC 9112, section 6.3: where its end is not clear, nobody knows what is its body.
+#[tokio::test]
+async fn an_answer_whose_end_is_not_clear_is_not_kept() {
+    for framing in [
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: chunked, gzip",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 4",
+    ] {
+        let head = format!("HTTP/1.1 200 OK\r\nCache-Control: {FRESH}\r\n{framing}\r\n\r\n");
+        let text = format!("{head}4\r\nbody\r\n0\r\n\r\n");
+        let edge = Edge::start(vec![Step::Write(text.into_bytes()), Step::Close]).await;
+        assert_eq!(edge.get("").await.status, 502, "{framing}");
+        edge.origin.says(page("body", FRESH, &[]));
+        assert_answer(&edge.get("").await, 200, "body", "miss");
+    }
+}
+
 /// An answer that broke off is none.
 #[tokio::test]
 async fn half_an_answer_is_not_kept() {
