@@ -344,7 +344,8 @@ fn timed_out() -> Box<Error> {
 pub(super) fn failed(error: Unanswered) -> Box<Error> {
     let kind = match error {
         Unanswered::TimedOut(_) => ErrorType::ReadTimedout,
-        Unanswered::Unreachable(..) => ErrorType::ConnectError,
+        Unanswered::Unconnected(..) => ErrorType::ConnectError,
+        Unanswered::Broken(..) => ErrorType::ConnectionClosed,
         Unanswered::Unreadable(..) => ErrorType::ReadError,
     };
     Error::because(kind, "no answer", error).into_up()

@@ -128,9 +128,8 @@ fn protocol_label(version: Version) -> &'static str {
 /// The answer to a failure towards the backend, or our own.
 fn failure_status(error: &Error) -> StatusCode {
     match (error.esource(), error.etype()) {
-        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout) => {
-            StatusCode::GATEWAY_TIMEOUT
-        }
+        (ErrorSource::Upstream, ErrorType::ConnectError) => StatusCode::SERVICE_UNAVAILABLE,
+        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => StatusCode::GATEWAY_TIMEOUT,
         (ErrorSource::Upstream, _) => StatusCode::BAD_GATEWAY,
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => StatusCode::REQUEST_TIMEOUT,
         (ErrorSource::Downstream, _) => StatusCode::BAD_REQUEST,

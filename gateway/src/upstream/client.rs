@@ -19,9 +19,13 @@ use super::{Outgoing, Upstream};
 /// Why there is no answer. The text is for the log.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Unanswered {
-    /// No connection, or it broke.
+    /// No connection could be made: it was refused, or there was none within the connect timeout.
+    /// Nothing was sent.
     #[error("the {0} upstream cannot be reached: {1}")]
-    Unreachable(&'static str, String),
+    Unconnected(&'static str, String),
+    /// The connection broke before the head of an answer, or that was no head.
+    #[error("the {0} upstream did not answer: {1}")]
+    Broken(&'static str, String),
     /// Not within its deadline.
     #[error("the {0} upstream did not answer in time")]
     TimedOut(&'static str),
@@ -84,7 +88,7 @@ impl Client {
         let mut is_repeated = false;
         loop {
             let lease = if is_repeated { self.pool.lease_new().await } else { self.pool.lease().await };
-            let lease = lease.map_err(|error| self.unreachable(&error))?;
+            let lease = lease.map_err(|error| Unanswered::Unconnected(self.upstream.name, error.to_string()))?;
             let was_kept = lease.connection.has_answered();
             let again = if was_kept && may_repeat && !is_repeated { copy(&request) } else { None };
             request = match (exchange(lease, request).await, again) {
@@ -113,16 +117,9 @@ impl Client {
         Request::from_parts(parts, body)
     }
 
-    fn unreachable(&self, error: &io::Error) -> Unanswered {
-        match error.kind() {
-            io::ErrorKind::TimedOut => Unanswered::TimedOut(self.upstream.name),
-            _ => Unanswered::Unreachable(self.upstream.name, error.to_string()),
-        }
-    }
-
     fn lost(&self, error: &hyper::Error) -> Unanswered {
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-        Unanswered::Unreachable(self.upstream.name, format!("{error}{cause}"))
+        Unanswered::Broken(self.upstream.name, format!("{error}{cause}"))
     }
 }
 

@@ -72,7 +72,7 @@ impl Pool {
     /// waits for room is served in turn, and takes what is given back meanwhile.
     ///
     /// # Errors
-    /// No connection within the connect timeout, of the kind `TimedOut`, or none at all.
+    /// No connection within the connect timeout, or none at all.
     pub(super) async fn lease(self: &Arc<Self>) -> io::Result<Lease> {
         let connection = match self.take() {
             Ok(connection) => connection,
@@ -110,13 +110,15 @@ impl Pool {
     }
 
     async fn wait(self: &Arc<Self>, place: Place<'_>, is_new: bool) -> io::Result<Box<Connection>> {
-        let connected = timeout(self.upstream.settings.connect_timeout, async {
+        let limit = self.upstream.settings.connect_timeout;
+        let connected = timeout(limit, async {
             match place.served(is_new).await? {
                 Served::PutBack(connection) => Ok(connection),
                 Served::Slot(slot) => Connection::open(&self.upstream, slot).await,
             }
         });
-        let connection = connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect timeout");
+        let connection = connected.await.map_err(late)??;
         self.sweeper.get_or_init(|| {
             let sweeping = sweep(Arc::downgrade(self), self.upstream.settings.idle_timeout);
             // It polls as many connections as there are, and only those.

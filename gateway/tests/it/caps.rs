@@ -78,7 +78,9 @@ async fn connections_to_the_backend_are_bounded_and_whoever_waits_too_long_is_to
         first.push(client);
     }
     until("all are under way", async || slow.seen().len() == 3).await;
-    assert_eq!(gateway.get(DAY).await.status, 504);
+    let refused = gateway.get(DAY).await;
+    refused.assert_json(503, r#"{"error":"Service Unavailable"}"#);
+    assert!(refused.value("retry-after").parse::<u32>().is_ok());
     assert_eq!(slow.seen().len(), 3, "there was no connection to ask by");
     for client in &mut first {
         assert_eq!(client.answer("GET").await.status, 200);

@@ -191,7 +191,7 @@ async fn a_backend_that_is_gone_is_told_to_a_page_as_well() {
     let gateway = Gateway::start_with(&api, &admin, &ALLOWED);
     api.stop().await;
     let answer = gateway.exchange(get(DAY, &from(ORIGIN))).await;
-    assert_eq!((answer.status, of_origins(&answer)), (502, granted(ORIGIN)));
+    assert_eq!((answer.status, of_origins(&answer)), (503, granted(ORIGIN)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

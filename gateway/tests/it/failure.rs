@@ -1,4 +1,4 @@
-//! wire.md: 502 and 504 in its shape, the deadlines towards the backend, the one retry.
+//! wire.md: 502, 503 and 504 in its shape, the deadlines towards the backend, the one retry.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,14 @@ const DEADLINES: [(&str, &str); 2] = [("UPSTREAM_READ_TIMEOUT", "0.5"), ("UPSTRE
 const SOON: Duration = Duration::from_secs(8);
 
 fn assert_failed(answer: &Answer, status: u16) {
-    let reason = if status == 502 { "Bad Gateway" } else { "Gateway Timeout" };
+    let reason = match status {
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        _ => "Gateway Timeout",
+    };
     assert_eq!(answer.status, status, "{answer:?}");
     answer.assert_json(status, &format!(r#"{{"error":"{reason}"}}"#));
+    assert_eq!(answer.values("retry-after"), if status == 503 { &["1"][..] } else { &[] });
     assert_eq!(answer.value("cache-control"), "no-store");
     assert_eq!(answer.value("x-content-type-options"), "nosniff");
     assert_eq!(answer.value("x-request-id").len(), 32);
@@ -35,7 +40,7 @@ fn drip(text: &[u8]) -> Vec<Step> {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_502_until_the_backend_is_back() {
+async fn a_refused_connection_is_503_until_the_backend_is_back() {
     let (mut api, admin) = (Backend::start(serve_day).await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let address = api.address.parse().unwrap();
@@ -43,11 +48,35 @@ async fn a_refused_connection_is_502_until_the_backend_is_back() {
     assert_eq!(connection.exchange(get(DAY, "")).await.status, 200);
     api.stop().await;
     for _ in 0..2 {
-        assert_failed(&gateway.get(DAY).await, 502);
+        assert_failed(&gateway.get(DAY).await, 503);
     }
     let back = Backend::start_at(address, serve_day).await;
     assert_eq!(gateway.get(DAY).await.body, DAY_BODY);
     assert_eq!(back.seen().len(), 1);
+}
+
+/// The port is bound and nothing listens: its queue is full, and no connection is ever made.
+#[tokio::test]
+async fn a_connection_that_is_not_made_in_time_is_503() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    // Those that fit the queue are accepted by the system.
+    let mut waiting = Vec::new();
+    while let Ok(stream) =
+        tokio::time::timeout(Duration::from_millis(300), tokio::net::TcpStream::connect(address)).await
+    {
+        waiting.push(stream.unwrap());
+    }
+    let (address, admin) = (address.to_string(), admin().await);
+    let settings = [
+        ("UPSTREAM_API", address.as_str()),
+        ("UPSTREAM_ADMIN", admin.address.as_str()),
+        ("UPSTREAM_CONNECT_TIMEOUT", "0.3"),
+    ];
+    let gateway = Gateway::start_from(&settings);
+    assert_failed(&gateway.get(DAY).await, 503);
 }
 
 /// RFC 9112, sections 6.1 and 6.3: there is more than one way to find the end of such an answer.

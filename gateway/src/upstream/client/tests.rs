@@ -220,12 +220,12 @@ async fn what_fails_on_a_kept_connection_is_sent_once_more_if_it_may_be() {
         kept.read_until("\r\n\r\nabc").await;
         drop(kept);
     });
-    assert!(matches!(answer.unwrap_err(), Unanswered::Unreachable("api", _)));
+    assert!(matches!(answer.unwrap_err(), Unanswered::Broken("api", _)));
     assert!(backend.has_no_more().await);
     let (answer, ()) = tokio::join!(get(&client, "/new"), async {
         backend.accept().await.request().await;
     });
-    assert!(matches!(answer.unwrap_err(), Unanswered::Unreachable("api", _)));
+    assert!(matches!(answer.unwrap_err(), Unanswered::Broken("api", _)));
     assert!(backend.has_no_more().await, "on a new connection it was no accident");
 }
 

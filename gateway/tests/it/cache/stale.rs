@@ -86,7 +86,7 @@ async fn a_stale_answer_stands_in_while_nothing_listens() {
         assert_answer(&edge.head("").await, 200, "", "stale");
     }
     // What was never asked for has nothing to stand in.
-    assert_eq!(edge.gateway.get("/holodules/2").await.status, 502);
+    assert_eq!(edge.gateway.get("/holodules/2").await.status, 503);
 }
 
 /// They are answers: to serve an old one would open what the backend has closed.

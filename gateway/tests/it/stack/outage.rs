@@ -31,14 +31,16 @@ fn a_store_that_stops_is_503() {
 }
 
 #[test]
-fn a_backend_that_is_killed_is_502_until_it_is_back_for_what_the_edge_does_not_have() {
+fn a_backend_that_is_killed_is_503_until_it_is_back_for_what_the_edge_does_not_have() {
     let mut stack = Stack::embedded();
     stack.load();
     let token = stack.token("user01", "password01");
     let before = stack.get("/holodules/20201209", &token);
     assert_eq!(before.status, 200);
     stack.backend.kill();
-    stack.get("/holodules/20201210", &token).assert_json(502, r#"{"error":"Bad Gateway"}"#);
+    let down = stack.get("/holodules/20201210", &token);
+    down.assert_json(503, r#"{"error":"Service Unavailable"}"#);
+    assert!(down.value("retry-after").parse::<u32>().is_ok());
     assert_eq!(stack.get("/holodules/20201209", &token).json(), before.json());
     let login = stack.log_in("user01", "password01");
     login.assert_json(503, r#"{"error":"Service Unavailable"}"#);

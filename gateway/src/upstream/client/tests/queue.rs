@@ -65,7 +65,7 @@ async fn who_waits_too_long_for_a_connection_is_told_and_leaves_the_queue() {
     .await;
     let (first, mut connection) = begun(&backend, &client).await;
     for _ in 0..3 {
-        assert!(matches!(get(&client, "/").await.unwrap_err(), Unanswered::TimedOut("api")));
+        assert!(matches!(get(&client, "/").await.unwrap_err(), Unanswered::Unconnected("api", _)));
     }
     connection.write("ok").await;
     assert_eq!(text(first).await, "ok");
