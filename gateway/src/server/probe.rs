@@ -56,7 +56,8 @@ impl Service for Probe {
 }
 
 async fn watch(upstream: Arc<Upstream>, metrics: Arc<Metrics>) {
-    let client = Client::new(Arc::clone(&upstream));
+    // However busy the upstream is, it is up.
+    let client = Client::exempt(Arc::clone(&upstream));
     let mut was_up = None;
     loop {
         if let Err(error) = upstream.resolve().await {

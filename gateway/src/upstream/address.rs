@@ -23,6 +23,8 @@ pub(super) enum Peer {
     Inet(SocketAddr),
     /// By a Unix socket.
     Unix(PathBuf),
+    #[cfg(test)]
+    Memory(super::memory::Network),
 }
 
 /// Why a text is no address.

@@ -12,7 +12,9 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::task::coop;
 
 use super::Outgoing;
+use super::connection::Closed;
 use super::pool::Lease;
+use super::slots::Slot;
 
 /// The body of a backend's answer. It drives the connection it comes by; dropped before the exchange
 /// is over on both sides, it closes that.
@@ -27,9 +29,9 @@ pub struct Body {
 #[derive(Debug)]
 pub(super) enum Failed {
     /// The request never left.
-    Unsent(Box<Request<Outgoing>>, hyper::Error),
+    Unsent(Box<Request<Outgoing>>, hyper::Error, Option<Slot>),
     /// The backend may have acted on it.
-    Lost(hyper::Error),
+    Lost(hyper::Error, Option<Closed>),
     /// There was an answer whose end is not clear.
     Misframed,
 }
@@ -42,19 +44,28 @@ pub(super) async fn exchange(mut lease: Lease, request: Request<Outgoing>) -> Re
     // The head comes by the connection, which wakes this task by itself. It is not to wait for a
     // turn either, since nothing would wake it then.
     let mut head = pin!(coop::unconstrained(lease.connection.send(request)));
-    let mut lease = Some(lease);
+    let (mut lease, mut closed) = (Some(lease), None);
     let answered = poll_fn(|cx| {
         if let Some(held) = &mut lease
             && held.connection.poll(cx).is_ready()
         {
-            lease = None;
+            closed = lease.take().map(Lease::close);
         }
         head.as_mut().poll(&mut quiet_while(lease.is_some(), cx))
     });
-    let response = answered.await.map_err(|mut failed| match failed.take_message() {
-        Some(request) => Failed::Unsent(Box::new(request), failed.into_error()),
-        None => Failed::Lost(failed.into_error()),
-    })?;
+    let response = match answered.await {
+        Ok(response) => response,
+        Err(mut failed) => {
+            let request = failed.take_message();
+            let closed = closed.or_else(|| lease.map(Lease::close));
+            return Err(match request {
+                Some(request) => {
+                    Failed::Unsent(Box::new(request), failed.into_error(), closed.map(|closed| closed.slot))
+                }
+                None => Failed::Lost(failed.into_error(), closed),
+            });
+        }
+    };
     if !has_clear_framing(&response) {
         return Err(Failed::Misframed);
     }

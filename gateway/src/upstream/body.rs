@@ -8,6 +8,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
+use super::replay::Replay;
+
 /// Pieces that wait for the connection to the backend: a backend that takes nothing makes the
 /// client wait, not the gateway's memory grow.
 const WAITING_PIECES: usize = 1;
@@ -19,6 +21,8 @@ pub enum Outgoing {
     Whole(Bytes),
     /// Piece by piece, until its [`Upload`] ends.
     Streamed(mpsc::Receiver<Piece>),
+    /// The same, where it may have to be sent once more.
+    Replayed(Replay),
 }
 
 /// A piece of a body, or that the last has been sent: without it a body that broke off would
@@ -48,6 +52,30 @@ impl Outgoing {
     }
 }
 
+impl Outgoing {
+    /// The same body once more, in case it has to be sent again.
+    pub(super) fn again(&mut self) -> Self {
+        if let Self::Streamed(pieces) = self {
+            // What is left behind is replaced at once.
+            let pieces = std::mem::replace(pieces, mpsc::channel(1).1);
+            *self = Self::Replayed(Replay::new(pieces));
+        }
+        match self {
+            Self::Whole(bytes) => Self::Whole(bytes.clone()),
+            Self::Replayed(replay) => Self::Replayed(replay.again()),
+            Self::Streamed(_) => Self::default(),
+        }
+    }
+
+    /// Whether a body that was [`again`](Self::again) made of another can be sent from its beginning.
+    pub(super) fn can_be_sent(&self) -> bool {
+        match self {
+            Self::Replayed(replay) => replay.is_whole(),
+            Self::Whole(_) | Self::Streamed(_) => true,
+        }
+    }
+}
+
 impl Default for Outgoing {
     fn default() -> Self {
         Self::Whole(Bytes::new())
@@ -67,6 +95,7 @@ impl Body for Outgoing {
                 Some(Piece::End) => None,
                 None => Some(Err(BrokenOff)),
             }),
+            Self::Replayed(replay) => replay.poll_frame(cx),
         }
     }
 
@@ -77,7 +106,7 @@ impl Body for Outgoing {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Streamed(_) => SizeHint::default(),
+            Self::Streamed(_) | Self::Replayed(_) => SizeHint::default(),
         }
     }
 }

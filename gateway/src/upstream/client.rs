@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, Limited};
 use tokio::time::timeout;
 
 use super::answer::{Body, Failed, exchange};
+use super::connection::Closed;
 use super::pool::Pool;
 use super::{Outgoing, Upstream};
 
@@ -45,8 +46,17 @@ pub struct Client {
 impl Client {
     /// A client of `upstream`.
     pub fn new(upstream: Arc<Upstream>) -> Self {
+        Self::with_pool(upstream, false)
+    }
+
+    /// A client of `upstream` whose idle connections are never closed to make room for other clients.
+    pub fn exempt(upstream: Arc<Upstream>) -> Self {
+        Self::with_pool(upstream, true)
+    }
+
+    fn with_pool(upstream: Arc<Upstream>, is_exempt: bool) -> Self {
         let host = HeaderValue::from_str(&upstream.host).unwrap_or(HeaderValue::from_static("localhost"));
-        let pool = Pool::new(Arc::clone(&upstream));
+        let pool = Pool::new(Arc::clone(&upstream), is_exempt);
         Self { upstream, host, pool }
     }
 
@@ -77,28 +87,32 @@ impl Client {
     /// Sends a request, whose URI is a path, and waits for the head of the answer as long as
     /// it takes: the deadline is the caller's.
     ///
-    /// What never left is sent on another connection, and a request that may be repeated is, once, on a
-    /// new one where a kept connection had gone stale (RFC 9112, section 9.3.1).
+    /// What never left is sent on another connection. A request of an idempotent method (RFC 9110,
+    /// section 9.2.2) is sent once more, on a new one, where a connection that had answered before was
+    /// closed before any byte of an answer (RFC 9112, section 9.3.1): unless more of its body has been
+    /// sent than is held, which is 64 KiB.
     ///
     /// # Errors
     /// [`Unanswered`], whatever the reason.
     pub async fn open(&self, parts: Parts, body: Outgoing) -> Result<Response<Body>, Unanswered> {
         let mut request = self.addressed(parts, body);
-        let may_repeat = matches!(*request.method(), Method::GET | Method::HEAD);
+        let may_repeat = is_idempotent(request.method());
+        let mut leased = self.pool.lease(None).await;
         let mut is_repeated = false;
         loop {
-            let lease = if is_repeated { self.pool.lease_new().await } else { self.pool.lease().await };
-            let lease = lease.map_err(|error| Unanswered::Unconnected(self.upstream.name, error.to_string()))?;
+            let lease = leased.map_err(|error| Unanswered::Unconnected(self.upstream.name, error.to_string()))?;
             let was_kept = lease.connection.has_answered();
-            let again = if was_kept && may_repeat && !is_repeated { copy(&request) } else { None };
-            request = match (exchange(lease, request).await, again) {
+            let again = if was_kept && may_repeat && !is_repeated { Some(copy(&mut request)) } else { None };
+            (request, leased) = match (exchange(lease, request).await, again) {
                 (Ok(response), _) => return Ok(response),
-                (Err(Failed::Unsent(request, _)), _) if was_kept => *request,
-                (Err(Failed::Lost(error)), Some(again)) if says_closed(&error) => {
+                (Err(Failed::Unsent(request, _, slot)), _) if was_kept => (*request, self.pool.lease(slot).await),
+                (Err(Failed::Lost(error, Some(Closed { slot, has_read: false }))), Some(again))
+                    if says_closed(&error) && again.body().can_be_sent() =>
+                {
                     is_repeated = true;
-                    again
+                    (again, self.pool.lease_new(slot).await)
                 }
-                (Err(Failed::Lost(error) | Failed::Unsent(_, error)), _) => return Err(self.lost(&error)),
+                (Err(Failed::Lost(error, _) | Failed::Unsent(_, error, _)), _) => return Err(self.lost(&error)),
                 (Err(Failed::Misframed), _) => {
                     let reason = "its Transfer-Encoding is not chunked alone".to_owned();
                     return Err(Unanswered::Unreadable(self.upstream.name, reason));
@@ -123,14 +137,18 @@ impl Client {
     }
 }
 
-/// The same request once more, where it can be had.
-fn copy(request: &Request<Outgoing>) -> Option<Request<Outgoing>> {
-    let Outgoing::Whole(body) = request.body() else { return None };
-    let mut copy = Request::new(Outgoing::Whole(body.clone()));
+/// Whether a request of `method` may be sent once more (RFC 9110, section 9.2.2).
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}
+
+/// The same request once more.
+fn copy(request: &mut Request<Outgoing>) -> Request<Outgoing> {
+    let mut copy = Request::new(request.body_mut().again());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    copy
 }
 
 /// Whether a connection was closed before any of an answer came.

@@ -5,6 +5,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
@@ -13,10 +15,10 @@ use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::address::Peer;
+use super::slots::Slot;
 use super::{Outgoing, Upstream};
 
 /// The head of an answer, and what is read of a body at once, in bytes.
@@ -26,9 +28,20 @@ const BUFFER_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Connection {
     requests: http1::SendRequest<Outgoing>,
-    driver: http1::Connection<TokioIo<Readable>, Outgoing>,
+    driver: http1::Connection<TokioIo<Watched>, Outgoing>,
     has_answered: bool,
-    _slot: OwnedSemaphorePermit,
+    /// Whether anything was read since the last request.
+    has_read: Arc<AtomicBool>,
+    slot: Slot,
+}
+
+/// What is left of a connection that was closed.
+#[derive(Debug)]
+pub(super) struct Closed {
+    /// Room for another.
+    pub(super) slot: Slot,
+    /// Whether any byte came after the last request was handed over.
+    pub(super) has_read: bool,
 }
 
 impl Connection {
@@ -36,14 +49,16 @@ impl Connection {
     ///
     /// # Errors
     /// None of the backend's addresses can be reached.
-    pub(super) async fn open(upstream: &Upstream, slot: OwnedSemaphorePermit) -> io::Result<Box<Self>> {
-        let socket = TokioIo::new(Readable::new(connect(upstream).await?));
+    pub(super) async fn open(upstream: &Upstream, slot: Slot) -> io::Result<Box<Self>> {
+        let has_read = Arc::new(AtomicBool::new(false));
+        let socket =
+            TokioIo::new(Watched { socket: Readable::new(connect(upstream).await?), has_read: Arc::clone(&has_read) });
         let mut builder = http1::Builder::new();
         // A proxy removes them (RFC 9112, section 5.1).
         builder.max_buf_size(BUFFER_BYTES).allow_spaces_after_header_name_in_responses(true);
         let handshake = builder.handshake(socket).await;
         let (requests, driver) = handshake.map_err(io::Error::other)?;
-        Ok(Box::new(Self { requests, driver, has_answered: false, _slot: slot }))
+        Ok(Box::new(Self { requests, driver, has_answered: false, has_read, slot }))
     }
 
     /// Reads and writes what there is to be read and written; ready once the connection is
@@ -58,7 +73,15 @@ impl Connection {
         &mut self,
         request: Request<Outgoing>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>> + use<> {
+        self.has_read.store(false, Ordering::Relaxed);
         self.requests.try_send_request(request)
+    }
+
+    /// Closes it.
+    pub(super) fn close(self: Box<Self>) -> Closed {
+        let Self { requests, driver, has_read, slot, .. } = *self;
+        drop((requests, driver));
+        Closed { slot, has_read: has_read.load(Ordering::Relaxed) }
     }
 
     /// Whether the exchange is over on both sides and another may follow, as of the last poll
@@ -78,11 +101,20 @@ impl Connection {
     }
 }
 
+/// A socket that tells whether anything was read from it.
+#[derive(Debug)]
+struct Watched {
+    socket: Readable,
+    has_read: Arc<AtomicBool>,
+}
+
 /// A connection of either kind.
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    #[cfg(test)]
+    Memory(super::memory::Wire),
 }
 
 /// Connects to the first address of a backend that can be reached. A name may have several, and a
@@ -115,37 +147,50 @@ impl Socket {
                 Self::Tcp(stream)
             }
             Peer::Unix(path) => Self::Unix(UnixStream::connect(path).await?),
+            #[cfg(test)]
+            Peer::Memory(network) => Self::Memory(network.connect().await?),
         })
     }
 }
 
 /// Calls the method of the same name on either kind.
 macro_rules! either {
-    ($self:ident . $method:ident ( $($argument:expr),* )) => {
-        match $self.get_mut() {
+    ($socket:ident . $method:ident ( $($argument:expr),* )) => {
+        match $socket {
             Socket::Tcp(stream) => Pin::new(stream).$method($($argument),*),
             Socket::Unix(stream) => Pin::new(stream).$method($($argument),*),
+            #[cfg(test)]
+            Socket::Memory(wire) => Pin::new(&mut wire.stream).$method($($argument),*),
         }
     };
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for Watched {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self.poll_read(cx, buf))
+        let Self { socket, has_read } = self.get_mut();
+        let before = buf.filled().len();
+        let polled = either!(socket.poll_read(cx, buf));
+        if buf.filled().len() > before {
+            has_read.store(true, Ordering::Relaxed);
+        }
+        polled
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for Watched {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self.poll_write(cx, buf))
+        let socket = &mut self.get_mut().socket;
+        either!(socket.poll_write(cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.poll_flush(cx))
+        let socket = &mut self.get_mut().socket;
+        either!(socket.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.poll_shutdown(cx))
+        let socket = &mut self.get_mut().socket;
+        either!(socket.poll_shutdown(cx))
     }
 }
 

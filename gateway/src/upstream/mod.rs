@@ -7,13 +7,15 @@ mod body;
 mod client;
 mod connection;
 mod header;
+#[cfg(test)]
+mod memory;
 mod pool;
+mod replay;
+mod slots;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-
-use tokio::sync::Semaphore;
 
 use address::Peer;
 pub use address::{Address, NotAnAddress};
@@ -22,6 +24,7 @@ pub use body::{BrokenOff, Outgoing, Piece, Upload};
 pub use client::{Client, Unanswered};
 pub(crate) use header::is_hop_by_hop;
 pub use header::{Facts, for_client, for_upstream, is_passed_on};
+use slots::Slots;
 
 /// How long a backend may take. Each is told apart from the client's own deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +59,8 @@ pub struct Upstream {
     resolved: RwLock<Vec<Peer>>,
     up: AtomicBool,
     reached: AtomicBool,
-    /// One permit for each connection that may be opened.
-    slots: Arc<Semaphore>,
+    /// The connections to it.
+    slots: Arc<Slots>,
 }
 
 /// The name of a backend has not been resolved yet.
@@ -70,7 +73,6 @@ impl Upstream {
     pub fn new(name: &'static str, address: Address, settings: Settings) -> Self {
         let resolved = RwLock::new(address.literal().into_iter().collect());
         let host = address.host();
-        let slots = usize::try_from(settings.max_connections).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             name,
             address,
@@ -79,7 +81,7 @@ impl Upstream {
             resolved,
             up: AtomicBool::new(false),
             reached: AtomicBool::new(false),
-            slots: Arc::new(Semaphore::new(slots)),
+            slots: Slots::new(&settings),
         }
     }
 

@@ -1,23 +1,17 @@
-//! The connections to one backend that nobody uses, and the queue for one more.
-//!
-//! What is kept is a stack: the connection that was used last is the least likely to have been
-//! closed, and those that are not needed get old and are closed. Nothing happens while the lock
-//! is held but a push, a pop, or the sweep.
+//! The connections of one client to its backend: opened when they are needed, kept while they are
+//! idle, and closed in time.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::{AbortHandle, coop};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Upstream;
-use super::connection::Connection;
-
-/// Unused connections that are kept, at most.
-const MAX_UNUSED: usize = 256;
+use super::connection::{Closed, Connection};
+use super::slots::{Served, Slot, Taken};
 
 /// Between two sweeps, at most: a connection may be kept that much longer than it should.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -26,26 +20,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Pool {
     upstream: Arc<Upstream>,
-    shelf: Mutex<Shelf>,
-    /// Tells the first in the queue that there is an unused connection.
-    put_back: Notify,
+    /// The number of the client among those of this backend.
+    number: usize,
     sweeper: OnceLock<AbortHandle>,
-}
-
-#[derive(Debug, Default)]
-struct Shelf {
-    /// The longest unused first.
-    unused: Vec<Unused>,
-    /// How many wait for a connection. While any do, nobody else takes one.
-    waiting: usize,
-    sweeps: u64,
-}
-
-#[derive(Debug)]
-struct Unused {
-    connection: Box<Connection>,
-    /// The sweeps there had been when it was put back: to read a clock for each request costs more.
-    since: u64,
 }
 
 /// A connection in use. Dropped, it is closed.
@@ -58,106 +35,65 @@ pub(super) struct Lease {
 impl Lease {
     /// Gives the connection back, for the next request.
     pub(super) fn give_back(self) {
-        self.pool.put(self.connection);
+        self.pool.upstream.slots.put(self.pool.number, self.connection);
+    }
+
+    /// Closes the connection.
+    pub(super) fn close(self) -> Closed {
+        self.connection.close()
     }
 }
 
 impl Pool {
-    pub(super) fn new(upstream: Arc<Upstream>) -> Arc<Self> {
-        let (shelf, put_back) = (Mutex::default(), Notify::new());
-        Arc::new(Self { upstream, shelf, put_back, sweeper: OnceLock::new() })
+    pub(super) fn new(upstream: Arc<Upstream>, is_exempt: bool) -> Arc<Self> {
+        let number = upstream.slots.join(is_exempt);
+        Arc::new(Self { upstream, number, sweeper: OnceLock::new() })
     }
 
-    /// A connection: one that is unused, else a new one, for which there has to be room. Whoever
-    /// waits for room is served in turn, and takes what is given back meanwhile.
+    /// A connection: one that is idle, else a new one, for which there has to be room. Requests that
+    /// wait for room are served in turn. One whose connection was found closed brings the `slot` of that.
     ///
     /// # Errors
     /// No connection within the connect timeout, or none at all.
-    pub(super) async fn lease(self: &Arc<Self>) -> io::Result<Lease> {
-        let connection = match self.take() {
-            Ok(connection) => connection,
+    pub(super) async fn lease(self: &Arc<Self>, slot: Option<Slot>) -> io::Result<Lease> {
+        let connection = match self.upstream.slots.take(self.number, slot) {
+            Taken::Now(Served::Idle(connection)) => connection,
             // Seldom, and much larger than what happens otherwise.
-            Err(place) => Box::pin(self.wait(place, false)).await?,
+            taken => Box::pin(self.open(taken)).await?,
         };
         Ok(Lease { connection, pool: Arc::clone(self) })
     }
 
-    /// A connection that is opened now: where a kept one was found closed, the others may be, too.
+    /// A connection that is opened now, in the `slot` of one that was found closed: those that are
+    /// idle may be, too.
     ///
     /// # Errors
     /// As of [`Pool::lease`].
-    pub(super) async fn lease_new(self: &Arc<Self>) -> io::Result<Lease> {
-        let (oldest, place) = {
-            let mut shelf = self.shelf();
-            shelf.waiting += 1;
-            // So that there is room.
-            let oldest = if shelf.unused.is_empty() { None } else { Some(shelf.unused.remove(0)) };
-            (oldest, Place(self))
-        };
-        drop(oldest);
-        Ok(Lease { connection: Box::pin(self.wait(place, true)).await?, pool: Arc::clone(self) })
+    pub(super) async fn lease_new(self: &Arc<Self>, slot: Slot) -> io::Result<Lease> {
+        let connection = Box::pin(self.open(Taken::Now(Served::Slot(slot)))).await?;
+        Ok(Lease { connection, pool: Arc::clone(self) })
     }
 
-    /// An unused connection, or a place in the queue.
-    fn take(&self) -> Result<Box<Connection>, Place<'_>> {
-        let mut shelf = self.shelf();
-        let newest = if shelf.waiting == 0 { shelf.unused.pop() } else { None };
-        newest.map(|unused| unused.connection).ok_or_else(|| {
-            shelf.waiting += 1;
-            drop(shelf);
-            Place(self)
-        })
-    }
-
-    async fn wait(self: &Arc<Self>, place: Place<'_>, is_new: bool) -> io::Result<Box<Connection>> {
-        let limit = self.upstream.settings.connect_timeout;
-        let connected = timeout(limit, async {
-            match place.served(is_new).await? {
-                Served::PutBack(connection) => Ok(connection),
-                Served::Slot(slot) => Connection::open(&self.upstream, slot).await,
+    async fn open(self: &Arc<Self>, taken: Taken) -> io::Result<Box<Connection>> {
+        let opened = timeout(self.upstream.settings.connect_timeout, async {
+            let served = match taken {
+                Taken::Now(served) => Some(served),
+                Taken::Later(turn) => turn.served().await,
+            };
+            match served {
+                Some(Served::Idle(connection)) => Ok(connection),
+                Some(Served::Slot(slot)) => Connection::open(&self.upstream, slot).await,
+                None => Err(io::Error::other("the queue for a connection has ended")),
             }
         });
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect timeout");
-        let connection = connected.await.map_err(late)??;
+        let connection = opened.await.map_err(late)??;
         self.sweeper.get_or_init(|| {
             let sweeping = sweep(Arc::downgrade(self), self.upstream.settings.idle_timeout);
             // It polls as many connections as there are, and only those.
             tokio::spawn(coop::unconstrained(sweeping)).abort_handle()
         });
         Ok(connection)
-    }
-
-    fn put(&self, connection: Box<Connection>) {
-        let mut shelf = self.shelf();
-        if shelf.unused.len() >= MAX_UNUSED || self.upstream.settings.idle_timeout.is_zero() {
-            drop(shelf);
-            drop(connection);
-            return;
-        }
-        let since = shelf.sweeps;
-        shelf.unused.push(Unused { connection, since });
-        let is_awaited = shelf.waiting > 0;
-        drop(shelf);
-        if is_awaited {
-            self.put_back.notify_one();
-        }
-    }
-
-    /// Closes what has been unused for more than `most` sweeps, and what the backend has closed. It
-    /// is polled for that, so whatever becomes of it wakes the sweeper from then on, and no longer
-    /// the task of a request that has ended.
-    fn sweep(&self, is_due: bool, most: u64, cx: &mut Context<'_>) {
-        let mut shelf = self.shelf();
-        shelf.sweeps += u64::from(is_due);
-        let sweeps = shelf.sweeps;
-        let is_over = |unused: &mut Unused| sweeps - unused.since > most || unused.connection.poll(cx).is_ready();
-        let over: Vec<_> = shelf.unused.extract_if(.., is_over).collect();
-        drop(shelf);
-        drop(over);
-    }
-
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -166,10 +102,11 @@ impl Drop for Pool {
         if let Some(sweeper) = self.sweeper.get() {
             sweeper.abort();
         }
+        self.upstream.slots.leave(self.number);
     }
 }
 
-/// Sweeps as often as `idle_timeout` asks for, and whenever a connection that it saw unused is
+/// Sweeps as often as `idle_timeout` asks for, and whenever a connection that it saw idle is
 /// closed.
 async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
     let most = idle_timeout.as_nanos().div_ceil(SWEEP.as_nanos()).clamp(1, u32::MAX.into());
@@ -182,53 +119,10 @@ async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
             is_due = true;
         }
         let Some(pool) = pool.upgrade() else { return Poll::Ready(()) };
-        pool.sweep(is_due, most.into(), cx);
+        pool.upstream.slots.sweep(pool.number, is_due, most.into(), cx);
         Poll::Pending
     })
     .await;
-}
-
-/// A place in the queue for a connection, which ends when it is dropped.
-struct Place<'a>(&'a Pool);
-
-/// What somebody in the queue got.
-enum Served {
-    /// A connection that somebody else no longer needs.
-    PutBack(Box<Connection>),
-    /// Room for one more.
-    Slot(OwnedSemaphorePermit),
-}
-
-impl Place<'_> {
-    /// Waits for its turn, for a slot alone where it `is_new`.
-    async fn served(self, is_new: bool) -> io::Result<Served> {
-        let Self(pool) = self;
-        let mut slot = std::pin::pin!(Arc::clone(&pool.upstream.slots).acquire_owned());
-        loop {
-            tokio::select! {
-                biased;
-                slot = &mut slot => return slot.map(Served::Slot).map_err(io::Error::other),
-                () = pool.put_back.notified(), if !is_new => {
-                    let mut shelf = pool.shelf();
-                    let unused = shelf.unused.pop();
-                    // Two that were put back at once are told as one.
-                    if !shelf.unused.is_empty() && shelf.waiting > 1 {
-                        pool.put_back.notify_one();
-                    }
-                    drop(shelf);
-                    if let Some(unused) = unused {
-                        return Ok(Served::PutBack(unused.connection));
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.shelf().waiting -= 1;
-    }
 }
 
 #[cfg(test)]
@@ -238,12 +132,13 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::upstream::slots::MAX_IDLE;
     use crate::upstream::{Address, Settings};
 
     /// Far more than anything here takes.
     const AGES: Duration = Duration::from_secs(60);
 
-    const MAX_CONNECTIONS: usize = 2 * MAX_UNUSED;
+    const MAX_CONNECTIONS: usize = 2 * MAX_IDLE;
 
     #[tokio::test]
     async fn what_is_put_back_at_once_is_kept_up_to_the_bound() {
@@ -255,12 +150,12 @@ mod tests {
             idle_timeout: AGES,
             max_connections: u32::try_from(MAX_CONNECTIONS).unwrap(),
         };
-        for (count, kept) in [(2, 2), (MAX_UNUSED, MAX_UNUSED), (MAX_UNUSED + 1, MAX_UNUSED)] {
+        for (count, kept) in [(2, 2), (MAX_IDLE, MAX_IDLE), (MAX_IDLE + 1, MAX_IDLE)] {
             let address = Address::Inet(listener.local_addr().unwrap());
-            let pool = Pool::new(Arc::new(Upstream::new("api", address, settings)));
+            let pool = Pool::new(Arc::new(Upstream::new("api", address, settings)), false);
             let mut leases = Vec::new();
             for _ in 0..count {
-                let (lease, accepted) = tokio::join!(pool.lease_new(), listener.accept());
+                let (lease, accepted) = tokio::join!(pool.lease(None), listener.accept());
                 // Nothing is sent on it.
                 drop(accepted.unwrap());
                 leases.push(lease.unwrap());
@@ -271,9 +166,8 @@ mod tests {
                     scope.spawn(move || leases.into_iter().for_each(Lease::give_back));
                 }
             });
-            assert_eq!(pool.shelf().unused.len(), kept);
             // The others are closed.
-            assert_eq!(pool.upstream.slots.available_permits(), MAX_CONNECTIONS - kept);
+            assert_eq!(pool.upstream.slots.figures(), (kept, kept));
         }
     }
 }

@@ -285,6 +285,51 @@ async fn a_connection_closed_while_idle_is_not_noticed_whatever_the_method() {
     assert_eq!(api.seen().len(), 6);
 }
 
+/// RFC 9110, section 9.2.2: what was done twice is as if it was done once.
+#[tokio::test]
+async fn an_idempotent_request_on_a_connection_that_was_just_closed_is_sent_once_more() {
+    let routes = "[{name = 'notes', methods = ['GET', 'PUT', 'DELETE', 'OPTIONS'], path = '/notes'}]";
+    let long = "a".repeat(60_000);
+    for (method, body) in [("PUT", "x=1"), ("PUT", &long), ("PUT", ""), ("DELETE", ""), ("OPTIONS", "")] {
+        let api = Backend::start(|seen| {
+            if (seen.connection, seen.place) == (first_connection(), 1) { vec![Close] } else { serve_day(seen) }
+        })
+        .await;
+        let admin = admin().await;
+        let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", routes)]);
+        gateway.ready().await;
+        let mut connection = gateway.connect().await;
+        assert_eq!(connection.exchange(get("/notes", "")).await.status, 200);
+        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let answer = connection.exchange(format!("{}{body}", request(method, "/notes", &length))).await;
+        assert_eq!(answer.status, 200, "{method}: {answer:?}");
+        let seen = api.seen();
+        assert_eq!(seen.len(), 3, "{method}: {seen:?}");
+        for attempt in &seen[1..] {
+            assert_eq!((attempt.method.as_str(), attempt.body.as_slice()), (method, body.as_bytes()));
+        }
+        assert_eq!((seen[1].place, seen[2].place), (1, 0), "{method}: the second attempt is on a new connection");
+    }
+}
+
+/// It closes a connection just when the next request leaves, and all connections are in use.
+#[tokio::test]
+async fn a_backend_that_closes_soon_after_each_answer_costs_no_request() {
+    let api = Backend::start(|seen| [serve_day(seen), vec![Wait(Duration::from_millis(3)), Close]].concat()).await;
+    let admin = admin().await;
+    let gateway = Gateway::start_with(&api, &admin, &[("UPSTREAM_MAX_CONNECTIONS", "4")]);
+    gateway.ready().await;
+    let client = async || {
+        let mut connection = gateway.connect().await;
+        for pause in 0..60 {
+            let answer = connection.exchange(get(DAY, "")).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            tokio::time::sleep(Duration::from_millis(pause % 5)).await;
+        }
+    };
+    tokio::join!(client(), client(), client(), client(), client(), client(), client(), client());
+}
+
 #[tokio::test]
 async fn a_post_is_never_sent_twice() {
     let routes = "[{name = 'notes', methods = ['GET', 'POST'], path = '/notes'}]";

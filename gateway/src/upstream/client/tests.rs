@@ -1,4 +1,6 @@
+mod churn;
 mod queue;
+mod repeat;
 
 use std::time::Duration;
 
@@ -233,7 +235,7 @@ async fn what_fails_on_a_kept_connection_is_sent_once_more_if_it_may_be() {
 #[tokio::test]
 async fn what_is_sent_once_more_goes_on_a_new_connection_and_not_on_the_next_that_is_kept() {
     let (backend, client) = Backend::start(|settings| settings.max_connections = 3).await;
-    let [oldest, mut other, mut stale] = unused(&backend, &client).await;
+    let [mut oldest, mut other, mut stale] = unused(&backend, &client).await;
     let (answer, mut new) = tokio::join!(get(&client, "/again"), async {
         assert_eq!(stale.request().await, "GET /again HTTP/1.1");
         drop(stale);
@@ -246,11 +248,15 @@ async fn what_is_sent_once_more_goes_on_a_new_connection_and_not_on_the_next_tha
         new
     });
     assert_eq!(text(answer.unwrap()).await, "");
-    // It made room, had there been none; and no other had to.
-    oldest.closed().await;
+    // It took the place of the one that was closed, and no other had to make room.
     let (answer, ()) = tokio::join!(get(&client, "/"), async {
         new.request().await;
-        exchange(&client, &mut other).await;
+        let (answer, ()) = tokio::join!(get(&client, "/"), async {
+            other.request().await;
+            exchange(&client, &mut oldest).await;
+            other.write("HTTP/1.1 204 No Content\r\n\r\n").await;
+        });
+        assert_eq!(answer.unwrap().status(), 204);
         new.write("HTTP/1.1 204 No Content\r\n\r\n").await;
     });
     assert_eq!(answer.unwrap().status(), 204);

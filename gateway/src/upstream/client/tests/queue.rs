@@ -99,3 +99,22 @@ async fn as_many_as_are_given_back_at_once_are_served() {
     assert_eq!(answers, ("ok".to_owned(), "ok".to_owned()));
     assert!(backend.has_no_more().await);
 }
+
+#[tokio::test]
+async fn an_idle_connection_makes_room_for_another_client_unless_its_own_is_exempt() {
+    let (backend, ordinary) = Backend::start(|settings| {
+        settings.max_connections = 1;
+        settings.connect_timeout = Duration::from_millis(50);
+    })
+    .await;
+    let exempt = Client::exempt(Arc::clone(&ordinary.upstream));
+    let idle = opened(&backend, &ordinary).await;
+    let mut kept = opened(&backend, &exempt).await;
+    idle.closed().await;
+    assert!(matches!(get(&ordinary, "/").await.unwrap_err(), Unanswered::Unconnected("api", _)));
+    let waiting = async { get(&ordinary, "/").await.unwrap_err() };
+    // It is used while the other waits, and put back.
+    let (error, ()) = tokio::join!(waiting, exchange(&exempt, &mut kept));
+    assert!(matches!(error, Unanswered::Unconnected("api", _)), "{error}");
+    exchange(&exempt, &mut kept).await;
+}

@@ -1,0 +1,73 @@
+//! A network in memory, for tests: what happens on it depends on the clock alone, which can be
+//! paused, and never on the system.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{DuplexStream, duplex};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+/// What fits between both ends of a connection, in bytes.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// Until a connection is made.
+const LATENCY: Duration = Duration::from_micros(200);
+
+/// Where a backend in memory listens.
+#[derive(Clone, Debug)]
+pub(super) struct Network {
+    accepted: mpsc::UnboundedSender<DuplexStream>,
+    open: Arc<AtomicUsize>,
+    most_open: Arc<AtomicUsize>,
+}
+
+/// The client's end of a connection.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) stream: DuplexStream,
+    open: Arc<AtomicUsize>,
+}
+
+impl Network {
+    /// A network, and what comes out at the backend's end.
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<DuplexStream>) {
+        let (accepted, listener) = mpsc::unbounded_channel();
+        (Self { accepted, open: Arc::default(), most_open: Arc::default() }, listener)
+    }
+
+    pub(super) async fn connect(&self) -> std::io::Result<Wire> {
+        let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_open.fetch_max(open, Ordering::SeqCst);
+        let (stream, far) = duplex(BUFFER_BYTES);
+        let wire = Wire { stream, open: Arc::clone(&self.open) };
+        sleep(LATENCY).await;
+        self.accepted.send(far).map_err(|_| std::io::Error::from(std::io::ErrorKind::ConnectionRefused))?;
+        Ok(wire)
+    }
+
+    /// Connections that the client has open, those under way among them.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    /// The most that it ever had open at once.
+    pub(super) fn most_open(&self) -> usize {
+        self.most_open.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl PartialEq for Network {
+    fn eq(&self, other: &Self) -> bool {
+        self.accepted.same_channel(&other.accepted)
+    }
+}
+
+impl Eq for Network {}

@@ -1,0 +1,255 @@
+//! The connections to one backend, those of all its clients: how many are open, which are idle, and
+//! who waits for one.
+//!
+//! While a request waits, no connection is idle and as many are open as may be. So whatever becomes
+//! free goes to the request that waits longest, and an idle connection is closed for a client that
+//! cannot use it: each runs on threads of its own, and so do its connections. A client may be exempt,
+//! such as the one that checks whether the backend is up, which must not fail because of the others'
+//! load: its connection stays its own.
+//!
+//! Nothing happens while the lock is held but a push, a pop, or the sweep. No connection and no slot
+//! is dropped then, since that takes the lock.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
+
+use tokio::sync::oneshot;
+
+use super::Settings;
+use super::connection::Connection;
+
+/// Idle connections of one client, at most.
+pub(super) const MAX_IDLE: usize = 256;
+
+/// The connections to one backend.
+#[derive(Debug)]
+pub(super) struct Slots {
+    /// The most that are open at once.
+    max_open: usize,
+    /// The most that are idle at once, for each client.
+    max_idle: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Those that are being opened among them.
+    open: usize,
+    /// For each client.
+    idle: Vec<Stack>,
+    /// In the order of their numbers.
+    waiting: VecDeque<Waiter>,
+    last_number: u64,
+}
+
+/// The idle connections of one client, the longest idle first: the one that was used last is the
+/// least likely to have been closed.
+#[derive(Debug, Default)]
+struct Stack {
+    connections: Vec<Idle>,
+    sweeps: u64,
+    /// Whether they are never closed for another client.
+    is_exempt: bool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Box<Connection>,
+    /// The sweeps there had been when it was put back: to read a clock for each request costs more.
+    since: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    client: usize,
+    served: oneshot::Sender<Served>,
+}
+
+/// Room for one connection, which is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Slot(Arc<Slots>);
+
+/// What a request for a connection gets at once.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// A connection, or room for one.
+    Now(Served),
+    /// A place in the queue.
+    Later(Turn),
+}
+
+/// What a request for a connection gets.
+#[derive(Debug)]
+pub(super) enum Served {
+    /// An idle connection.
+    Idle(Box<Connection>),
+    /// Room for a new one.
+    Slot(Slot),
+}
+
+/// A place in the queue, which ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    slots: Arc<Slots>,
+    number: u64,
+    client: usize,
+    served: oneshot::Receiver<Served>,
+}
+
+impl Slots {
+    pub(super) fn new(settings: &Settings) -> Arc<Self> {
+        let max_open = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
+        let max_idle = if settings.idle_timeout.is_zero() { 0 } else { MAX_IDLE };
+        Arc::new(Self { max_open, max_idle, state: Mutex::default() })
+    }
+
+    /// The number of a new client. The connections of one that `is_exempt` are never closed for others.
+    pub(super) fn join(&self, is_exempt: bool) -> usize {
+        let mut state = self.state();
+        state.idle.push(Stack { is_exempt, ..Stack::default() });
+        state.idle.len() - 1
+    }
+
+    /// Closes the idle connections of a client that ends.
+    pub(super) fn leave(&self, client: usize) {
+        let left = self.state().stack(client).map(std::mem::take);
+        drop(left);
+    }
+
+    /// A connection for `client`: the one that was used last, else room for a new one, else a place
+    /// in the queue. A request whose connection was closed brings the `slot` of that, and waits for none.
+    pub(super) fn take(self: &Arc<Self>, client: usize, slot: Option<Slot>) -> Taken {
+        let mut state = self.state();
+        let is_free = state.waiting.is_empty();
+        let stack = state.stack(client).filter(|stack| is_free || stack.is_exempt);
+        if let Some(idle) = stack.and_then(|stack| stack.connections.pop()) {
+            drop(state);
+            drop(slot);
+            return Taken::Now(Served::Idle(idle.connection));
+        }
+        if let Some(slot) = slot {
+            return Taken::Now(Served::Slot(slot));
+        }
+        if state.open < self.max_open {
+            state.open += 1;
+            return Taken::Now(Served::Slot(Slot(Arc::clone(self))));
+        }
+        if let Some(idle) = state.longest_idle() {
+            drop(state);
+            return Taken::Now(Served::Slot(idle.connection.close().slot));
+        }
+        state.last_number += 1;
+        let number = state.last_number;
+        let (sender, served) = oneshot::channel();
+        state.waiting.push_back(Waiter { number, client, served: sender });
+        Taken::Later(Turn { slots: Arc::clone(self), number, client, served })
+    }
+
+    /// Gives a connection of `client` to the request that waits longest, or keeps it idle.
+    pub(super) fn put(&self, client: usize, connection: Box<Connection>) {
+        let mut state = self.state();
+        let unwanted = match state.waiting.pop_front_if(|waiter| waiter.client == client) {
+            Some(waiter) => waiter.served.send(Served::Idle(connection)).err(),
+            None => state.keep(client, connection, self.max_idle).map(Served::Idle),
+        };
+        drop(state);
+        drop(unwanted);
+    }
+
+    /// Closes those of `client` that have been idle for more than `most` sweeps, and those that the
+    /// backend has closed. They are polled for that, so whatever becomes of them wakes the sweeper from
+    /// then on, and no longer the task of a request that has ended.
+    pub(super) fn sweep(&self, client: usize, is_due: bool, most: u64, cx: &mut Context<'_>) {
+        let mut state = self.state();
+        let Some(stack) = state.stack(client) else { return };
+        stack.sweeps += u64::from(is_due);
+        let sweeps = stack.sweeps;
+        let is_over = |idle: &mut Idle| sweeps - idle.since > most || idle.connection.poll(cx).is_ready();
+        let over: Vec<_> = stack.connections.extract_if(.., is_over).collect();
+        drop(state);
+        drop(over);
+    }
+
+    fn release(self: &Arc<Self>) {
+        let mut state = self.state();
+        let unwanted = match state.waiting.pop_front() {
+            Some(waiter) => waiter.served.send(Served::Slot(Slot(Arc::clone(self)))).err(),
+            None => {
+                state.open -= 1;
+                None
+            }
+        };
+        drop(state);
+        drop(unwanted);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn stack(&mut self, client: usize) -> Option<&mut Stack> {
+        self.idle.get_mut(client)
+    }
+
+    /// Takes the longest idle of the client that has the most.
+    fn longest_idle(&mut self) -> Option<Idle> {
+        let stacks = self.idle.iter_mut().filter(|stack| !stack.is_exempt);
+        let stack = stacks.max_by_key(|stack| stack.connections.len())?;
+        if stack.connections.is_empty() { None } else { Some(stack.connections.remove(0)) }
+    }
+
+    /// Keeps a connection, or returns it where there are `most` already, or where a request of another
+    /// client waits for its slot.
+    fn keep(&mut self, client: usize, connection: Box<Connection>, most: usize) -> Option<Box<Connection>> {
+        let is_awaited = !self.waiting.is_empty();
+        match self.stack(client) {
+            Some(stack) if stack.connections.len() < most && (stack.is_exempt || !is_awaited) => {
+                let since = stack.sweeps;
+                stack.connections.push(Idle { connection, since });
+                None
+            }
+            _ => Some(connection),
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+impl Turn {
+    /// Waits for its turn; `None` never comes.
+    pub(super) async fn served(mut self) -> Option<Served> {
+        (&mut self.served).await.ok()
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut state = self.slots.state();
+        let place = state.waiting.binary_search_by_key(&self.number, |waiter| waiter.number);
+        let left = place.ok().and_then(|place| state.waiting.remove(place));
+        drop(state);
+        // It may have been served just when it was given up.
+        if left.is_none()
+            && let Ok(Served::Idle(connection)) = self.served.try_recv()
+        {
+            self.slots.put(self.client, connection);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Slots {
+    /// How many are open, and how many of them are idle.
+    pub(super) fn figures(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.open, state.idle.iter().map(|stack| stack.connections.len()).sum())
+    }
+}
