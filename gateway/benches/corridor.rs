@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use holodule_gateway::authenticate::{Accepted, authenticate};
-use holodule_gateway::cache::{self, Cache, Found, Key as CacheKey, Outcome, Source};
+use holodule_gateway::cache::{self, Asked, Cache, Found, Key as CacheKey, Outcome, Source};
 use holodule_gateway::client::Prefix;
 use holodule_gateway::framing::{self, Head};
 use holodule_gateway::limit::{Limiter, Quota};
@@ -208,7 +208,8 @@ fn cache(benches: &Benches) {
     let declared: Arc<[HeaderName]> = Arc::new([]);
     let find = || {
         let key = CacheKey::new(cache::Parts { host: "localhost:8443", target, identity: None }, iter::empty());
-        cache.find(&key, black_box(target), &declared, || {
+        let asked = Asked { target: black_box(target), declared: &declared, has_identity: false };
+        cache.find(&key, asked, || {
             let (parts, ()) = http::Request::get(target).body(())?.into_parts();
             Ok(parts)
         })

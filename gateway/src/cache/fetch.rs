@@ -30,8 +30,10 @@ pub(super) enum Fetched {
 pub(super) enum Keep {
     /// For its lifetime.
     Yes,
-    /// It is for whoever asked, and nobody else.
+    /// It is for whoever asked, and nobody else; but it would be the same for others.
     No,
+    /// Nor does it say that it is the same for others: it may depend on who asks.
+    Personal,
 }
 
 /// One question.
@@ -72,7 +74,7 @@ async fn ask(api: &Client, mut question: Question<'_>) -> Result<Fetched, Unansw
     let arrived = Arrived { at: Instant::now(), generation: question.generation };
     if let Some(headers) = policy::freshened(old.stored(), response.headers()) {
         let lifetime = policy::storable(old.status(), &headers, question.declared, arrival);
-        return entry(name, old.status(), &headers, old.body().clone(), lifetime, arrived)
+        return entry(name, old.status(), &headers, old.body().clone(), question.declared, lifetime, arrived)
             .map(|(entry, kept)| Fetched::Confirmed(entry, kept));
     }
     // It speaks of another answer than the one that is kept.
@@ -135,7 +137,7 @@ async fn read(
     } else {
         collected.freeze()
     };
-    entry(upstream.name, parts.status, &parts.headers, body, lifetime, arrived)
+    entry(upstream.name, parts.status, &parts.headers, body, declared, lifetime, arrived)
         .map(|(entry, kept)| Fetched::Whole(entry, kept))
 }
 
@@ -144,10 +146,15 @@ fn entry(
     status: StatusCode,
     headers: &HeaderMap,
     body: Bytes,
+    declared: &[HeaderName],
     lifetime: Option<Lifetime>,
     arrived: Arrived,
 ) -> Result<(Arc<Entry>, Keep), Unanswered> {
-    let kept = if lifetime.is_some() { Keep::Yes } else { Keep::No };
+    let kept = match lifetime {
+        Some(_) => Keep::Yes,
+        None if policy::is_for_all(headers, declared) => Keep::No,
+        None => Keep::Personal,
+    };
     let entry = Entry::new(status, headers, body, lifetime, arrived);
     let entry = entry.map_err(|error| Unanswered::Unreadable(name, error.to_string()))?;
     Ok((Arc::new(entry), kept))

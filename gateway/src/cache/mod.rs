@@ -100,6 +100,17 @@ pub enum Outcome {
     Failed(Unanswered),
 }
 
+/// What a request asks for, besides its key.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The canonical path and the declared query.
+    pub target: &'a str,
+    /// The request fields that are in the key.
+    pub declared: &'a Arc<[HeaderName]>,
+    /// Whether an identity is in the key; the backend is then told it.
+    pub has_identity: bool,
+}
+
 /// What the cache says at once.
 pub enum Found {
     /// There is nothing to wait for.
@@ -169,15 +180,8 @@ impl Cache {
         Self(Arc::new(Inner { settings, api, store, flights: Flights::new(), generations: Generations::new() }))
     }
 
-    /// The answer of `key`, whose target is `target`. Where the backend has to be asked, `question`
-    /// says what; `declared` are the request fields that the key has.
-    pub fn find(
-        &self,
-        key: &Key,
-        target: &str,
-        declared: &Arc<[HeaderName]>,
-        question: impl FnOnce() -> http::Result<request::Parts>,
-    ) -> Found {
+    /// The answer of `key`, where `asked` for. Where the backend has to be asked, `question` says what.
+    pub fn find(&self, key: &Key, asked: Asked<'_>, question: impl FnOnce() -> http::Result<request::Parts>) -> Found {
         let now = Instant::now();
         let old = match self.0.store.get(key) {
             Some(Kept::Entry(entry)) => match self.standing(&entry, now) {
@@ -199,7 +203,7 @@ impl Cache {
         {
             return Found::Now(Outcome::Served(Arc::clone(entry), Source::Stale));
         }
-        let generation = self.0.generations.current(target);
+        let generation = self.0.generations.current(asked.target);
         let (awaited, is_first) = match self.0.flights.board(key, generation) {
             Boarded::Joined(awaited) => (awaited, false),
             Boarded::First(ticket, awaited) => {
@@ -210,8 +214,9 @@ impl Cache {
                     key: key.clone(),
                     ticket,
                     generation,
-                    declared: Arc::clone(declared),
+                    declared: Arc::clone(asked.declared),
                     old: old.as_ref().map(|(entry, _)| Arc::clone(entry)),
+                    has_identity: asked.has_identity,
                 };
                 // A task of its own: others wait for the answer, and this client may leave.
                 tokio::spawn(flight.fly(parts));
@@ -271,6 +276,8 @@ struct Flight {
     generation: Generation,
     declared: Arc<[HeaderName]>,
     old: Option<Arc<Entry>>,
+    /// Whether the backend is told who asks.
+    has_identity: bool,
 }
 
 impl Flight {
@@ -287,7 +294,7 @@ impl Flight {
             Ok(Fetched::Whole(entry, _)) if policy::may_cover(entry.status()) => {
                 // Told to all who wait: each would ask a backend again that has enough to do.
                 self.stand_in().unwrap_or_else(|| match entry.sets_cookie() {
-                    true => Landed::Single(entry),
+                    true => self.personal(entry),
                     false => Landed::Shared(entry, Source::Miss),
                 })
             }
@@ -296,6 +303,10 @@ impl Flight {
             Ok(Fetched::Whole(entry, Keep::No) | Fetched::Confirmed(entry, Keep::No)) => {
                 self.pass();
                 Landed::Single(entry)
+            }
+            Ok(Fetched::Whole(entry, Keep::Personal) | Fetched::Confirmed(entry, Keep::Personal)) => {
+                self.pass();
+                self.personal(entry)
             }
             Ok(Fetched::TooLarge) => {
                 self.pass();
@@ -312,6 +323,12 @@ impl Flight {
             self.cache.0.store.keep(&self.key, Arc::clone(&entry));
         }
         Landed::Shared(entry, source)
+    }
+
+    /// What becomes of an answer that may depend on who asks. Where it was fetched for all users, without
+    /// an identity, each request has to be forwarded with its own.
+    fn personal(&self, entry: Arc<Entry>) -> Landed {
+        if self.has_identity { Landed::Single(entry) } else { Landed::Pass }
     }
 
     /// Takes the place of whatever was kept.

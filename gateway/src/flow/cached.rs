@@ -13,7 +13,7 @@ use super::forward::{Client, Deadlines, failed, not_taken};
 use super::{Context, Flow};
 use crate::authenticate::Principal;
 use crate::cache::policy::{Verdict, passes_by};
-use crate::cache::{self, Cache, Entry, Found, Key, Outcome, Source};
+use crate::cache::{self, Asked, Cache, Entry, Found, Key, Outcome, Source};
 use crate::listener::{Downstream, Head};
 use crate::route::Matched;
 use crate::upstream::{self, Facts};
@@ -71,7 +71,8 @@ impl Flow {
         let identity = ctx.principal.as_ref().map(Principal::identity).filter(|_| !route.shared);
         let parts = cache::Parts { host: &ctx.authority, target: &matched.target, identity };
         let key = Key::new(parts, route.vary.iter().map(|name| headers.get_all(name)));
-        cache.find(&key, &matched.target, &route.vary, || {
+        let asked = Asked { target: &matched.target, declared: &route.vary, has_identity: identity.is_some() };
+        cache.find(&key, asked, || {
             // Nothing but what is in the key.
             let declared = headers.iter().filter(|(name, _)| route.vary.contains(name));
             let declared: HeaderMap = declared.map(|(name, value)| (name.clone(), value.clone())).collect();

@@ -28,7 +28,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 pub use field::{freshened, kept};
 pub use lifetime::{Lifetime, Standing};
-pub use storable::{Arrival, NOT_FOUND_FRESH, storable};
+pub use storable::{Arrival, NOT_FOUND_FRESH, is_for_all, storable};
 pub use validator::{EntityTag, Validators, Verdict};
 
 /// Whether a request with `headers` must not be answered from the cache: it asks for a part

@@ -42,13 +42,7 @@ pub fn storable(
     arrival: Arrival,
 ) -> Option<Lifetime> {
     let directives = Directives::parse(headers);
-    let is_allowed = directives.public || matches!(directives.s_maxage, Seconds::Given(_));
-    let is_forbidden = directives.no_store
-        || directives.private
-        || headers.contains_key(SET_COOKIE)
-        || headers.contains_key(CONTENT_RANGE)
-        || !varies_within(headers, declared);
-    if !is_allowed || is_forbidden {
+    if !is_for_all_by(&directives, headers, declared) {
         return None;
     }
     let fresh = if directives.no_cache { Duration::ZERO } else { freshness(&directives, headers, arrival) };
@@ -67,6 +61,22 @@ pub fn storable(
     let is_useful =
         lifetime.standing(Duration::ZERO) != Standing::Expired || Validators::of(status, headers).can_revalidate();
     is_useful.then_some(lifetime)
+}
+
+/// Whether an answer says that everybody gets the same who sends the same `declared` fields: by
+/// `public` or `s-maxage`, and by nothing that takes it back. Whether it can be stored is another matter.
+pub fn is_for_all(headers: &HeaderMap, declared: &[HeaderName]) -> bool {
+    is_for_all_by(&Directives::parse(headers), headers, declared)
+}
+
+fn is_for_all_by(directives: &Directives, headers: &HeaderMap, declared: &[HeaderName]) -> bool {
+    let is_allowed = directives.public || matches!(directives.s_maxage, Seconds::Given(_));
+    let is_forbidden = directives.no_store
+        || directives.private
+        || headers.contains_key(SET_COOKIE)
+        || headers.contains_key(CONTENT_RANGE)
+        || !varies_within(headers, declared);
+    is_allowed && !is_forbidden
 }
 
 /// RFC 9111, section 4.2.1, for a shared cache; zero where no lifetime is stated.

@@ -38,20 +38,23 @@ async fn what_may_be_kept_is_asked_for_once() {
 async fn what_may_not_be_kept_is_asked_for_every_time() {
     let edge = Edge::start(Vec::new()).await;
     let status = |status| answer(status, &[("Cache-Control", FRESH)], "body");
-    let rows = [
+    let personal = [
         answer("200 OK", &[ETAG], "body"),
+        answer("403 Forbidden", &[], "body"),
         page("body", "max-age=600", &[]),
         page("body", "must-revalidate, max-age=600", &[]),
         page("body", "public, s-maxage=600, private", &[ETAG]),
         page("body", "public, s-maxage=600, private=\"x\"", &[ETAG]),
         page("body", "public, s-maxage=600, no-store", &[ETAG]),
         page("body", FRESH, &[("Cache-Control", "No-Store")]),
-        page("body", "public, max-age=0", &[]),
-        page("body", FRESH, &[("Age", "600")]),
         page("body", FRESH, &[("Set-Cookie", "a=b")]),
         page("body", FRESH, &[("Vary", "*")]),
         page("body", FRESH, &[("Vary", "Accept-Language")]),
         page("body", FRESH, &[("Content-Range", "bytes 0-3/4")]),
+    ];
+    let the_same_for_all = [
+        page("body", "public, max-age=0", &[]),
+        page("body", FRESH, &[("Age", "600")]),
         status("201 Created"),
         status("203 Non-Authoritative Information"),
         status("206 Partial Content"),
@@ -62,14 +65,17 @@ async fn what_may_not_be_kept_is_asked_for_every_time() {
         status("500 Internal Server Error"),
         status("503 Service Unavailable"),
     ];
-    for (number, steps) in rows.into_iter().enumerate() {
+    // What may depend on who asks is asked for once on behalf of all, and then by each user.
+    let rows = personal.map(|steps| (steps, 1)).into_iter().chain(the_same_for_all.map(|steps| (steps, 0)));
+    for (number, (steps, more)) in rows.enumerate() {
         let path = format!("/holodules/{number}");
         edge.origin.says(steps.clone());
         edge.origin.backend.forget();
         for count in 1..=3 {
             let answer = edge.gateway.get(&path).await;
-            assert_eq!((answer.body.as_str(), edge.origin.asked()), ("body", count), "{steps:?} {answer:?}");
+            assert_eq!((answer.body.as_str(), edge.origin.asked()), ("body", count + more), "{steps:?} {answer:?}");
             assert!(matches!(x_cache(&answer), None | Some("miss")), "{steps:?} {answer:?}");
+            assert!(more == 0 || edge.origin.last().values("x-auth-identity") == ["user01"], "{steps:?}");
         }
     }
 }
@@ -77,7 +83,7 @@ async fn what_may_not_be_kept_is_asked_for_every_time() {
 #[tokio::test]
 async fn a_cookie_reaches_whoever_asked() {
     let edge = Edge::start(page("body", FRESH, &[("Set-Cookie", "a=b")])).await;
-    for count in 1..=3 {
+    for count in 2..=4 {
         let answer = edge.gateway.get(DAY).await;
         assert_eq!((answer.value("set-cookie"), edge.origin.asked()), ("a=b", count), "{answer:?}");
     }
