@@ -231,6 +231,13 @@ impl Table {
         Ok(Matched { route: Arc::clone(route), target: route.target(path, query) })
     }
 
+    /// What `path` is forwarded as by whichever method: an alias and a path with a prefix that is
+    /// stripped stand for another. `None` where no route has it.
+    pub fn forwarded<'a>(&self, path: CanonicalPath<'a>) -> Option<Cow<'a, str>> {
+        let path = self.strip(path);
+        self.routes.iter().find_map(|route| route.forwarded(&path))
+    }
+
     /// Every method that any route takes, each once.
     pub fn methods(&self) -> Vec<&Method> {
         let mut methods: Vec<&Method> = Vec::new();
@@ -293,6 +300,18 @@ mod tests {
         for path in ["/holodules/20201209", "/Holodules/20201209", "/holoapi/holodules/20201209"] {
             assert_eq!(target(&Method::GET, path, None).as_deref(), Ok("/holodules/20201209"), "{path}");
         }
+    }
+
+    #[test]
+    fn every_spelling_is_forwarded_as_the_path_of_its_route() {
+        let table = table();
+        let forwarded = |path| table.forwarded(CanonicalPath::parse(path).unwrap()).map(Cow::into_owned);
+        for path in ["/holodules/1", "/Holodules/1", "/holoapi/holodules/1", "/holoapi/Holodules/1"] {
+            assert_eq!(forwarded(path).as_deref(), Some("/holodules/1"), "{path}");
+        }
+        // Whatever the methods of the route are.
+        assert_eq!(forwarded("/notes").as_deref(), Some("/notes"));
+        assert_eq!(forwarded("/holoapi/holoapi/notes"), None);
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Gateway {
             revocation: revocation.clone(),
             limits,
             started,
-            routes: config.routes,
+            routes: config.routes.clone(),
             api,
             cache: cache.clone(),
             metrics: Arc::clone(&metrics),
@@ -172,6 +172,7 @@ impl Gateway {
             upstreams: upstreams.clone(),
             revocation: revocation.clone(),
             cache: cache.clone(),
+            routes: config.routes,
             allowed_hosts: config.ops_allowed_hosts,
             lines,
         };

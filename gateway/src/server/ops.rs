@@ -16,7 +16,7 @@ use super::plain::{self, Plain};
 use crate::cache::{Cache, Figures};
 use crate::record::{Lines, Metrics};
 use crate::revocation::Revocation;
-use crate::route::CanonicalPath;
+use crate::route::{CanonicalPath, Table};
 use crate::upstream::Upstream;
 
 /// Connections at once: a scraper, a prober, a person.
@@ -39,6 +39,8 @@ pub(super) struct Ops {
     pub(super) revocation: Option<Revocation>,
     /// What can be purged, where anything is kept.
     pub(super) cache: Option<Cache>,
+    /// The paths that stand for others.
+    pub(super) routes: Table,
     /// The names by which the listener may be asked to write, besides addresses and `localhost`.
     pub(super) allowed_hosts: Vec<String>,
     /// Where log lines are left and counted where they are lost, where there is a log.
@@ -86,7 +88,7 @@ impl Ops {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 enum Purge {
-    /// What is kept under a path, as the backend serves it.
+    /// What is kept under a path, as clients ask for it or as the backend serves it.
     Path(String),
     /// Everything, where this is true.
     All(bool),
@@ -94,9 +96,15 @@ enum Purge {
 
 impl Ops {
     fn purge(&self, cache: &Cache, body: &[u8]) -> Response<Full<Bytes>> {
-        match serde_json::from_slice(body) {
+        match &serde_json::from_slice(body) {
             Ok(Purge::All(true)) => cache.purge_all(),
-            Ok(Purge::Path(path)) if CanonicalPath::parse(&path).is_ok() => cache.purge(&path),
+            Ok(Purge::Path(path)) if let Ok(canonical) = CanonicalPath::parse(path) => {
+                // Both, since one may be written like an alias of the other.
+                cache.purge(path);
+                if let Some(forwarded) = self.routes.forwarded(canonical) {
+                    cache.purge(&forwarded);
+                }
+            }
             Ok(_) | Err(_) => {
                 let usage = r#"must be {"path":"/a/canonical/path"} or {"all":true}"#;
                 return plain::text(StatusCode::BAD_REQUEST, usage);

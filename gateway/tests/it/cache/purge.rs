@@ -48,6 +48,34 @@ async fn a_path_is_purged_and_no_other() {
     assert_eq!(edge.gateway.metric(r#"gateway_cache_purges_total{by="ops"}"#).await, Some(1.0));
 }
 
+/// What is kept is kept under one path, however that was written.
+#[tokio::test]
+async fn every_spelling_of_a_path_purges_it() {
+    for path in ["/Holodules/20201209", "/holoapi/holodules/20201209", "/holoapi/Holodules/20201209"] {
+        let edge = Edge::start_with(page("old", FRESH, &[]), &[("STRIP_PREFIX", "['/holoapi']")]).await;
+        for kept in [DAY, OTHER] {
+            edge.gateway.get(kept).await;
+            assert_answer(&edge.gateway.get(kept).await, 200, "old", "hit");
+        }
+        edge.origin.says(page("new", FRESH, &[]));
+        assert_eq!(purge(&edge.gateway, JSON, &json!({"path": path}).to_string()).await, 204, "{path}");
+        assert_answer(&edge.gateway.get(DAY).await, 200, "new", "miss");
+        assert_answer(&edge.gateway.get(OTHER).await, 200, "old", "hit");
+    }
+}
+
+/// A path that the backend serves, and that clients ask for with the prefix twice.
+#[tokio::test]
+async fn a_path_that_begins_with_a_prefix_is_purged_as_it_is_written() {
+    let route = "[{ path = '/a/{x}', methods = ['GET'], shared = true }]";
+    let edge = Edge::start_with(page("old", FRESH, &[]), &[("ROUTE", route), ("STRIP_PREFIX", "['/a']")]).await;
+    edge.gateway.get("/a/a/b").await;
+    assert_answer(&edge.gateway.get("/a/a/b").await, 200, "old", "hit");
+    edge.origin.says(page("new", FRESH, &[]));
+    assert_eq!(purge(&edge.gateway, JSON, r#"{"path":"/a/b"}"#).await, 204);
+    assert_answer(&edge.gateway.get("/a/a/b").await, 200, "new", "miss");
+}
+
 #[tokio::test]
 async fn everything_is_purged() {
     let edge = filled().await;
