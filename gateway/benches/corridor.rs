@@ -23,7 +23,7 @@ use holodule_gateway::route::{CanonicalPath, Route, Table, shipped};
 use holodule_gateway::token::{
     Digest, Key, Keys, Presented, Routes, Settings, StaticToken, StaticTokens, correlation_id,
 };
-use holodule_gateway::upstream::{self, Address, Client, Upstream};
+use holodule_gateway::upstream::{self, Address, Client, Public, Upstream};
 use http::header::{AUTHORIZATION, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tracing::level_filters::LevelFilter;
@@ -208,7 +208,8 @@ fn cache(benches: &Benches) {
     let declared: Arc<[HeaderName]> = Arc::new([]);
     let find = || {
         let key = CacheKey::new(cache::Parts { host: "localhost:8443", target, identity: None }, iter::empty());
-        let asked = Asked { target: black_box(target), declared: &declared, has_identity: false };
+        let public = Public { authority: "localhost:8443", is_passed_on: false };
+        let asked = Asked { target: black_box(target), public, declared: &declared, has_identity: false };
         cache.find(&key, asked, || {
             let (parts, ()) = http::Request::get(target).body(())?.into_parts();
             Ok(parts)

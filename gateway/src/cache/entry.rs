@@ -11,7 +11,7 @@ use pingora::http::ResponseHeader;
 use super::generation::Generation;
 use super::policy::{self, Lifetime, Standing, Validators};
 use crate::listener::put_status;
-use crate::upstream;
+use crate::upstream::{self, Public, Upstream};
 
 /// An answer of the backend, as clients get it. Its body is shared by all who send it.
 #[derive(Debug)]
@@ -58,13 +58,14 @@ impl Entry {
         body: Bytes,
         lifetime: Option<Lifetime>,
         arrived: Arrived,
+        (upstream, public): (&Upstream, &Public<'_>),
     ) -> pingora::Result<Self> {
         let stored = if lifetime.is_some() { own(&policy::kept(headers)) } else { headers.clone() };
         let mut response = http::Response::new(());
         *response.status_mut() = status;
         *response.headers_mut() = stored;
         let (parts, ()) = response.into_parts();
-        let mut header = upstream::for_client(&parts);
+        let mut header = upstream::for_client(&parts, upstream, public);
         // However the backend told it: the body is here.
         if status != StatusCode::NO_CONTENT {
             header.insert_header(CONTENT_LENGTH, body.len())?;

@@ -12,8 +12,9 @@ use hyper::body::Body as _;
 use tokio::time::timeout;
 
 use super::entry::{Arrived, Entry};
+use super::generation::Generation;
 use super::policy::{self, Arrival, Lifetime, Validators};
-use crate::upstream::{Body, Client, Outgoing, Unanswered};
+use crate::upstream::{Body, Client, Outgoing, Public, Unanswered, Upstream};
 
 /// What the backend said.
 pub(super) enum Fetched {
@@ -44,7 +45,19 @@ pub(super) struct Question<'a> {
     /// What is kept and may still hold.
     pub(super) old: Option<&'a Entry>,
     pub(super) max_body: usize,
-    pub(super) generation: super::generation::Generation,
+    pub(super) generation: Generation,
+    /// How clients name the service.
+    pub(super) public: Public<'a>,
+}
+
+/// What an answer becomes an entry by.
+#[derive(Clone, Copy)]
+struct Making<'a> {
+    upstream: &'a Upstream,
+    public: Public<'a>,
+    declared: &'a [HeaderName],
+    max_body: usize,
+    generation: Generation,
 }
 
 /// Asks, within the upstream's deadlines.
@@ -56,25 +69,27 @@ pub(super) async fn fetch(api: &Client, question: Question<'_>) -> Result<Fetche
     timeout(whole, ask(api, question)).await.unwrap_or(Err(Unanswered::TimedOut(api.upstream().name)))
 }
 
-async fn ask(api: &Client, mut question: Question<'_>) -> Result<Fetched, Unanswered> {
-    let name = api.upstream().name;
-    let old = question.old.filter(|old| old.validators().can_revalidate());
+async fn ask(api: &Client, question: Question<'_>) -> Result<Fetched, Unanswered> {
+    let Question { mut parts, declared, old, max_body, generation, public } = question;
+    let making = Making { upstream: api.upstream(), public, declared, max_body, generation };
+    let old = old.filter(|old| old.validators().can_revalidate());
     if let Some(old) = old {
-        old.validators().ask(&mut question.parts.headers);
+        old.validators().ask(&mut parts.headers);
     }
-    let unconditional = old.map(|_| question.parts.clone());
+    let unconditional = old.map(|_| parts.clone());
     let asked = Instant::now();
-    let response = head(api, question.parts).await?;
+    let response = head(api, parts).await?;
     if response.status() != StatusCode::NOT_MODIFIED {
-        return read(api, response, question.declared, question.max_body, asked, question.generation).await;
+        return making.read(response, asked).await;
     }
-    let odd = |why: &str| Unanswered::Unreadable(name, why.to_owned());
+    let odd = |why: &str| Unanswered::Unreadable(api.upstream().name, why.to_owned());
     let (old, mut parts) = old.zip(unconditional).ok_or_else(|| odd("a 304 that was not asked for"))?;
     let arrival = arrival(asked);
-    let arrived = Arrived { at: Instant::now(), generation: question.generation };
+    let arrived = Arrived { at: Instant::now(), generation };
     if let Some(headers) = policy::freshened(old.stored(), response.headers()) {
-        let lifetime = policy::storable(old.status(), &headers, question.declared, arrival);
-        return entry(name, old.status(), &headers, old.body().clone(), question.declared, lifetime, arrived)
+        let lifetime = policy::storable(old.status(), &headers, declared, arrival);
+        return making
+            .entry(old.status(), &headers, old.body().clone(), lifetime, arrived)
             .map(|(entry, kept)| Fetched::Confirmed(entry, kept));
     }
     // It speaks of another answer than the one that is kept.
@@ -85,7 +100,7 @@ async fn ask(api: &Client, mut question: Question<'_>) -> Result<Fetched, Unansw
     if response.status() == StatusCode::NOT_MODIFIED {
         return Err(odd("a 304 that was not asked for"));
     }
-    read(api, response, question.declared, question.max_body, asked, question.generation).await
+    making.read(response, asked).await
 }
 
 async fn head(api: &Client, parts: Parts) -> Result<Response<Body>, Unanswered> {
@@ -98,66 +113,59 @@ async fn head(api: &Client, parts: Parts) -> Result<Response<Body>, Unanswered> 
     Ok(response)
 }
 
-async fn read(
-    api: &Client,
-    response: Response<Body>,
-    declared: &[HeaderName],
-    max_body: usize,
-    asked: Instant,
-    generation: super::generation::Generation,
-) -> Result<Fetched, Unanswered> {
-    let upstream = api.upstream();
-    let arrival = arrival(asked);
-    // It ages from its head on (RFC 9111, section 4.2.3), however long its body takes.
-    let arrived = Arrived { at: Instant::now(), generation };
-    let (parts, mut body) = response.into_parts();
-    let lifetime = policy::storable(parts.status, &parts.headers, declared, arrival);
-    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if expected > max_body {
-        return Ok(Fetched::TooLarge);
-    }
-    // Memory of its own, of the right size: frames are slices of a larger buffer.
-    let mut collected = BytesMut::with_capacity(expected);
-    loop {
-        let frame = timeout(upstream.settings.read_timeout, body.frame()).await;
-        let data = match frame {
-            Err(_) => return Err(Unanswered::TimedOut(upstream.name)),
-            Ok(None) => break,
-            Ok(Some(Err(error))) => return Err(Unanswered::Unreadable(upstream.name, error.to_string())),
-            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-        };
-        if collected.len().saturating_add(data.len()) > max_body {
+impl Making<'_> {
+    async fn read(&self, response: Response<Body>, asked: Instant) -> Result<Fetched, Unanswered> {
+        let arrival = arrival(asked);
+        // It ages from its head on (RFC 9111, section 4.2.3), however long its body takes.
+        let arrived = Arrived { at: Instant::now(), generation: self.generation };
+        let (parts, mut body) = response.into_parts();
+        let lifetime = policy::storable(parts.status, &parts.headers, self.declared, arrival);
+        let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        if expected > self.max_body {
             return Ok(Fetched::TooLarge);
         }
-        collected.extend_from_slice(&data);
+        // Memory of its own, of the right size: frames are slices of a larger buffer.
+        let mut collected = BytesMut::with_capacity(expected);
+        loop {
+            let frame = timeout(self.upstream.settings.read_timeout, body.frame()).await;
+            let data = match frame {
+                Err(_) => return Err(Unanswered::TimedOut(self.upstream.name)),
+                Ok(None) => break,
+                Ok(Some(Err(error))) => return Err(Unanswered::Unreadable(self.upstream.name, error.to_string())),
+                Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            };
+            if collected.len().saturating_add(data.len()) > self.max_body {
+                return Ok(Fetched::TooLarge);
+            }
+            collected.extend_from_slice(&data);
+        }
+        // What grew piece by piece may have grown too far.
+        let body = if collected.capacity() > expected.max(collected.len()) {
+            Bytes::copy_from_slice(&collected)
+        } else {
+            collected.freeze()
+        };
+        self.entry(parts.status, &parts.headers, body, lifetime, arrived)
+            .map(|(entry, kept)| Fetched::Whole(entry, kept))
     }
-    // What grew piece by piece may have grown too far.
-    let body = if collected.capacity() > expected.max(collected.len()) {
-        Bytes::copy_from_slice(&collected)
-    } else {
-        collected.freeze()
-    };
-    entry(upstream.name, parts.status, &parts.headers, body, declared, lifetime, arrived)
-        .map(|(entry, kept)| Fetched::Whole(entry, kept))
-}
 
-fn entry(
-    name: &'static str,
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: Bytes,
-    declared: &[HeaderName],
-    lifetime: Option<Lifetime>,
-    arrived: Arrived,
-) -> Result<(Arc<Entry>, Keep), Unanswered> {
-    let kept = match lifetime {
-        Some(_) => Keep::Yes,
-        None if policy::is_for_all(headers, declared) => Keep::No,
-        None => Keep::Personal,
-    };
-    let entry = Entry::new(status, headers, body, lifetime, arrived);
-    let entry = entry.map_err(|error| Unanswered::Unreadable(name, error.to_string()))?;
-    Ok((Arc::new(entry), kept))
+    fn entry(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: Bytes,
+        lifetime: Option<Lifetime>,
+        arrived: Arrived,
+    ) -> Result<(Arc<Entry>, Keep), Unanswered> {
+        let kept = match lifetime {
+            Some(_) => Keep::Yes,
+            None if policy::is_for_all(headers, self.declared) => Keep::No,
+            None => Keep::Personal,
+        };
+        let entry = Entry::new(status, headers, body, lifetime, arrived, (self.upstream, &self.public));
+        let entry = entry.map_err(|error| Unanswered::Unreadable(self.upstream.name, error.to_string()))?;
+        Ok((Arc::new(entry), kept))
+    }
 }
 
 fn arrival(asked: Instant) -> Arrival {

@@ -30,7 +30,7 @@ pub use key::{Key, Parts};
 use policy::Standing;
 use store::{Kept, Store};
 
-use crate::upstream::{Client, Unanswered};
+use crate::upstream::{Client, Public, Unanswered};
 
 /// After the backend failed, how long an answer that may stand in for it does so at once.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -105,6 +105,8 @@ pub enum Outcome {
 pub struct Asked<'a> {
     /// The canonical path and the declared query.
     pub target: &'a str,
+    /// How clients name the service: by the host that is in the key.
+    pub public: Public<'a>,
     /// The request fields that are in the key.
     pub declared: &'a Arc<[HeaderName]>,
     /// Whether an identity is in the key; the backend is then told it.
@@ -217,6 +219,8 @@ impl Cache {
                     declared: Arc::clone(asked.declared),
                     old: old.as_ref().map(|(entry, _)| Arc::clone(entry)),
                     has_identity: asked.has_identity,
+                    host: asked.public.authority.to_owned(),
+                    is_host_passed_on: asked.public.is_passed_on,
                 };
                 // A task of its own: others wait for the answer, and this client may leave.
                 tokio::spawn(flight.fly(parts));
@@ -278,6 +282,9 @@ struct Flight {
     old: Option<Arc<Entry>>,
     /// Whether the backend is told who asks.
     has_identity: bool,
+    /// The host that was asked for.
+    host: String,
+    is_host_passed_on: bool,
 }
 
 impl Flight {
@@ -289,6 +296,7 @@ impl Flight {
             old: self.old.as_deref(),
             max_body: inner.settings.max_body_bytes,
             generation: self.generation,
+            public: Public { authority: &self.host, is_passed_on: self.is_host_passed_on },
         };
         let landed = match fetch(&inner.api, question).await {
             Ok(Fetched::Whole(entry, _)) if policy::may_cover(entry.status()) => {

@@ -86,6 +86,15 @@ fn routes_can_come_from_the_environment() {
 }
 
 #[test]
+fn the_host_that_a_service_sees_is_one_of_two() {
+    for host in ["'both'", "'Client'", "''", "true"] {
+        let route = format!("[{{ methods = ['GET'], path = '/a', host = {host} }}]");
+        let problems = read("", &[("ROUTE", &route)]).err().unwrap();
+        assert!(keys_of(&problems).contains(&"route[0]"), "{host}: {problems}");
+    }
+}
+
+#[test]
 fn proxies_that_cannot_be_trusted_are_told() {
     let problems = read(
         "[client]\ntrusted_proxies = ['10.0.0.0/8', 'nginx', '0.0.0.0/0']\nheader = 'Forwarded'\n",

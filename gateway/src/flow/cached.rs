@@ -15,8 +15,8 @@ use crate::authenticate::Principal;
 use crate::cache::policy::{Verdict, passes_by};
 use crate::cache::{self, Asked, Cache, Entry, Found, Key, Outcome, Source};
 use crate::listener::{Downstream, Head};
-use crate::route::Matched;
-use crate::upstream::{self, Facts};
+use crate::route::{Host, Matched};
+use crate::upstream::{self, Facts, Public};
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
@@ -71,7 +71,13 @@ impl Flow {
         let identity = ctx.principal.as_ref().map(Principal::identity).filter(|_| !route.shared);
         let parts = cache::Parts { host: &ctx.authority, target: &matched.target, identity };
         let key = Key::new(parts, route.vary.iter().map(|name| headers.get_all(name)));
-        let asked = Asked { target: &matched.target, declared: &route.vary, has_identity: identity.is_some() };
+        let passes_host = route.host == Host::Client;
+        let asked = Asked {
+            target: &matched.target,
+            public: Public { authority: &ctx.authority, is_passed_on: passes_host },
+            declared: &route.vary,
+            has_identity: identity.is_some(),
+        };
         cache.find(&key, asked, || {
             // Nothing but what is in the key.
             let declared = headers.iter().filter(|(name, _)| route.vary.contains(name));
@@ -82,6 +88,7 @@ impl Flow {
                 request_id: &ctx.request_id,
                 identity,
                 target: &matched.target,
+                passes_host,
             };
             upstream::for_upstream(&Method::GET, &declared, &facts)
         })

@@ -22,7 +22,8 @@ use super::body::continue_if_expected;
 use super::{Context, Flow};
 use crate::cache::policy::invalidates;
 use crate::listener::{Downstream, Head, may_have_body};
-use crate::upstream::{self, Facts, Outgoing, Piece, Unanswered, Upload};
+use crate::route::Host;
+use crate::upstream::{self, Facts, Outgoing, Piece, Public, Unanswered, Upload};
 
 /// When a request ends that the backend has not answered: at the earlier of both.
 #[derive(Clone, Copy)]
@@ -95,6 +96,7 @@ impl Flow {
             request_id: &ctx.request_id,
             identity: Some(principal.identity()),
             target: &matched.target,
+            passes_host: matched.route.host == Host::Client,
         };
         let mut parts = upstream::for_upstream(&request.method, &request.headers, &facts)
             .map_err(|error| Error::because(ErrorType::InternalError, "a request that cannot be forwarded", error))?;
@@ -133,7 +135,9 @@ impl Flow {
         {
             cache.purge(&matched.target);
         }
-        let mut header = upstream::for_client(&parts);
+        let is_passed_on = ctx.matched.as_ref().is_some_and(|matched| matched.route.host == Host::Client);
+        let public = Public { authority: &ctx.authority, is_passed_on };
+        let mut header = upstream::for_client(&parts, self.api.upstream(), &public);
         let unframed = may_have_body(&Method::GET, parts.status) && !header.headers.contains_key(CONTENT_LENGTH);
         let version = downstream.request().version;
         if unframed && version == Version::HTTP_11 {

@@ -48,6 +48,20 @@ pub struct Settings {
     /// The request fields that an answer which is kept may vary by (RFC 9111, section 4.1).
     #[serde(default)]
     pub vary: Vec<String>,
+    /// The `Host` that the service sees.
+    #[serde(default)]
+    pub host: Host,
+}
+
+/// The `Host` of a forwarded request.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Host {
+    /// The address of the upstream, as it is configured; `localhost` for a Unix socket.
+    #[default]
+    Upstream,
+    /// The host that the client asked for, which is one of ours.
+    Client,
 }
 
 /// A route that cannot be used.
@@ -88,6 +102,8 @@ pub struct Route {
     pub cached: bool,
     /// The request fields that a kept answer may vary by.
     pub vary: Arc<[HeaderName]>,
+    /// The `Host` that the service sees.
+    pub host: Host,
     path: Pattern,
     aliases: Vec<Pattern>,
     query: Vec<String>,
@@ -159,6 +175,7 @@ impl TryFrom<&Settings> for Route {
             shared: settings.shared,
             cached: settings.cache.unwrap_or(settings.shared && takes_get),
             vary: settings.vary.iter().map(field).collect::<Result<_, _>>()?,
+            host: settings.host,
             path,
             aliases,
             query: settings.query.clone(),
@@ -266,6 +283,7 @@ pub fn shipped() -> Vec<Settings> {
         shared: true,
         cache: None,
         vary: Vec::new(),
+        host: Host::Upstream,
     }]
 }
 
@@ -284,6 +302,7 @@ mod tests {
             shared: false,
             cache: None,
             vary: Vec::new(),
+            host: Host::Upstream,
         });
         let routes = settings.iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
         Table::new(routes, vec!["/holoapi".to_owned()])

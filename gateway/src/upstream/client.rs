@@ -121,13 +121,13 @@ impl Client {
         }
     }
 
-    /// A request to this backend. The form of its target is that for a server, not for a proxy
+    /// A request to this backend, with its own `Host` where it has none. The form of its target is that for a server, not for a proxy
     /// (RFC 9112, section 3.2.1).
     fn addressed(&self, mut parts: Parts, body: Outgoing) -> Request<Outgoing> {
         if let (Some(_), Some(path)) = (parts.uri.authority(), parts.uri.path_and_query()) {
             parts.uri = Uri::from(path.clone());
         }
-        parts.headers.insert(HOST, self.host.clone());
+        parts.headers.entry(HOST).or_insert_with(|| self.host.clone());
         Request::from_parts(parts, body)
     }
 

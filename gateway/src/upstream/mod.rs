@@ -7,6 +7,7 @@ mod body;
 mod client;
 mod connection;
 mod header;
+mod location;
 #[cfg(test)]
 mod memory;
 mod pool;
@@ -23,7 +24,7 @@ pub use answer::Body;
 pub use body::{BrokenOff, Outgoing, Piece, Upload};
 pub use client::{Client, Unanswered};
 pub(crate) use header::is_hop_by_hop;
-pub use header::{Facts, for_client, for_upstream, is_passed_on};
+pub use header::{Facts, Public, for_client, for_upstream, is_passed_on};
 use slots::Slots;
 
 /// How long a backend may take. Each is told apart from the client's own deadlines.

@@ -290,3 +290,65 @@ async fn an_answer_that_only_the_connection_can_end_promises_no_other() {
     assert!(told.contains("connection: close\r\n") && told.ends_with("\r\n\r\nhello"), "{told}");
     assert!(!told.contains("keep-alive") && !told.contains("transfer-encoding"), "{told}");
 }
+
+/// A backend that names itself as it was told to in `Host`, over HTTP and over HTTPS.
+fn self_made(seen: &crate::support::backend::Seen) -> Vec<Step> {
+    let host = seen.values("host").join("");
+    let (location, content) = (format!("http://{host}/a?b"), format!("https://{host}/c"));
+    let told = [
+        ("Location", location.as_str()),
+        ("Content-Location", content.as_str()),
+        ("Cache-Control", "public, s-maxage=600"),
+        ("X-Seen-Host", host.as_str()),
+    ];
+    crate::support::backend::answer("200 OK", &told, "body")
+}
+
+#[tokio::test]
+async fn clients_never_see_the_address_of_the_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let admin = admin().await;
+    for api in [Backend::start(self_made).await, Backend::start_unix(&folder.path().join("api.sock"), self_made)] {
+        for settings in [&[][..], &[("CACHE_MAX_BYTES", "67108864")]] {
+            let gateway = Gateway::start_with(&api, &admin, settings);
+            // Whoever asks, by whichever name, from the backend and from the cache.
+            for host in ["localhost", "localhost:8443", "localhost:8443", "LOCALHOST", "127.0.0.1:1", "localhost"] {
+                let request = get(DAY, "user01", "").replace("localhost:8443", host);
+                let answer = gateway.exchange(request).await;
+                assert_eq!(answer.status, 200, "{answer:?}");
+                let expected = [format!("https://{host}/a?b"), format!("https://{host}/c")].map(|at| at.to_lowercase());
+                let told = [answer.value("location"), answer.value("content-location")].map(str::to_lowercase);
+                assert_eq!(told, expected, "{answer:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_names_another_place_is_passed_on_as_it_is() {
+    let told = "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/a\r\nContent-Location: /b\r\n\
+                Content-Length: 0\r\n\r\n";
+    let (_api, gateway) = verbatim(told).await;
+    let answer = gateway.exchange(get(DAY, "user01", "")).await;
+    let told = (answer.status, answer.value("location"), answer.value("content-location"));
+    assert_eq!(told, (302, "https://elsewhere.example/a", "/b"));
+}
+
+#[tokio::test]
+async fn a_route_decides_which_host_the_service_sees() {
+    let admin = admin().await;
+    for (host, settings) in [("upstream", &[][..]), ("client", &[]), ("client", &[("CACHE_MAX_BYTES", "67108864")])] {
+        let api = Backend::start(self_made).await;
+        let routes = format!(
+            "[{{name = 'days', methods = ['GET'], path = '/holodules/{{day}}', shared = true, host = '{host}'}}]"
+        );
+        let settings: Vec<_> = settings.iter().copied().chain([("ROUTE", routes.as_str())]).collect();
+        let gateway = Gateway::start_with(&api, &admin, &settings);
+        let answer = gateway.exchange(get(DAY, "user01", "")).await;
+        let seen = api.only();
+        let expected = if host == "client" { "localhost:8443" } else { api.address.as_str() };
+        assert_eq!((seen.values("host"), seen.values("x-forwarded-host")), (vec![expected], vec!["localhost:8443"]));
+        assert_eq!(answer.value("location"), "https://localhost:8443/a?b", "{answer:?}");
+        assert_eq!(answer.value("content-location"), "https://localhost:8443/c", "{answer:?}");
+    }
+}

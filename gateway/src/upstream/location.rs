@@ -1,0 +1,223 @@
+//! References to the service in its own answers: `Location` and `Content-Location` (RFC 9110,
+//! sections 8.7 and 10.2.2). A service that knows only its own address would send clients there.
+
+use std::net::IpAddr;
+
+use http::HeaderValue;
+
+use super::address::{Address, Peer};
+use super::{Public, Upstream};
+
+/// An absolute reference, or one without a scheme, in parts.
+struct Reference<'a> {
+    /// Whether the scheme is `https`.
+    is_https: bool,
+    host: &'a str,
+    port: Option<u16>,
+    /// What follows the authority.
+    rest: &'a [u8],
+}
+
+/// `value` with the public authority in place of the service's own; `None` where it names none or
+/// another.
+pub(super) fn public(value: &HeaderValue, upstream: &Upstream, public: &Public<'_>) -> Option<HeaderValue> {
+    let reference = Reference::parse(value.as_bytes())?;
+    if !reference.names(upstream) && !(public.is_passed_on && reference.is_public(public.authority)) {
+        return None;
+    }
+    // An empty port is none (RFC 3986, section 3.2.3).
+    let authority = public.authority.trim_end_matches(':');
+    HeaderValue::from_bytes(&[b"https://", authority.as_bytes(), reference.rest].concat()).ok()
+}
+
+impl<'a> Reference<'a> {
+    fn parse(text: &'a [u8]) -> Option<Self> {
+        let (scheme, text) = match text.strip_prefix(b"//") {
+            Some(text) => (&b""[..], text),
+            None => {
+                let colon = text.iter().position(|&byte| byte == b':')?;
+                (text.get(..colon)?, text.get(colon..)?.strip_prefix(b"://")?)
+            }
+        };
+        let is_https = scheme.eq_ignore_ascii_case(b"https");
+        if !is_https && !scheme.is_empty() && !scheme.eq_ignore_ascii_case(b"http") {
+            return None;
+        }
+        let end = text.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(text.len());
+        let (authority, rest) = text.split_at_checked(end)?;
+        let authority = std::str::from_utf8(authority).ok()?;
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, authority)| authority);
+        let (host, port) = split(authority)?;
+        Some(Self { is_https, host, port, rest })
+    }
+
+    /// Whether it names the service behind `upstream`.
+    fn names(&self, upstream: &Upstream) -> bool {
+        match &upstream.address {
+            Address::Inet(address) => {
+                let is_loopback = address.ip().to_canonical().is_loopback();
+                self.has_port(address.port())
+                    && (self.is_address(address.ip()) || is_loopback && same_name(self.host, "localhost"))
+            }
+            Address::Name(name, port) => {
+                let is_resolved = |peer: &Peer| matches!(peer, Peer::Inet(address) if self.is_address(address.ip()));
+                let resolved = || upstream.peers().is_ok_and(|peers| peers.iter().any(is_resolved));
+                self.has_port(*port) && (same_name(self.host, name) || resolved())
+            }
+            Address::Unix(_) => self.has_port(80) && same_name(self.host, &upstream.host),
+        }
+    }
+
+    /// Whether it names `authority`, which the service was told as its own; by what it was told, that
+    /// is reached over HTTP.
+    fn is_public(&self, authority: &str) -> bool {
+        let Some((host, port)) = split(authority) else { return false };
+        let is_same_port = self.port == port || port.is_none() && self.has_port(80);
+        same_name(self.host, host) && is_same_port
+    }
+
+    /// Whether its port is `port`, where none is given the default one. A service that was told of HTTPS
+    /// may write that scheme before the authority it has over HTTP.
+    fn has_port(&self, port: u16) -> bool {
+        self.port.map_or(port == 80 || self.is_https && port == 443, |own| own == port)
+    }
+
+    fn is_address(&self, address: IpAddr) -> bool {
+        let host = self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(self.host);
+        host.parse::<IpAddr>().is_ok_and(|own| own.to_canonical() == address.to_canonical())
+    }
+}
+
+/// The host and the port of an authority; `None` where it has no host, or an odd port.
+fn split(authority: &str) -> Option<(&str, Option<u16>)> {
+    let host_end = if authority.starts_with('[') {
+        authority.find(']')? + 1
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
+    let (host, port) = authority.split_at_checked(host_end)?;
+    let port = match port.strip_prefix(':') {
+        None if port.is_empty() => None,
+        Some("") => None,
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
+        _ => return None,
+    };
+    (!host.is_empty()).then_some((host, port))
+}
+
+/// Whether two names are the same, in any case and with or without the last dot.
+fn same_name(one: &str, other: &str) -> bool {
+    let bare = |name: &'_ str| name.len() - usize::from(name.ends_with('.'));
+    let (one, other) = (one.get(..bare(one)), other.get(..bare(other)));
+    one.zip(other).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::upstream::Settings;
+
+    fn upstream(address: &str) -> Upstream {
+        let second = Duration::from_secs(1);
+        let settings = Settings {
+            connect_timeout: second,
+            read_timeout: second,
+            request_timeout: second,
+            idle_timeout: second,
+            max_connections: 4,
+        };
+        Upstream::new("api", address.parse().unwrap(), settings)
+    }
+
+    /// What clients get of `value` from the service at `address`.
+    fn seen(address: &str, value: &str, is_passed_on: bool) -> String {
+        let public = Public { authority: "example.org:8443", is_passed_on };
+        let value = HeaderValue::from_str(value).unwrap();
+        let seen = super::public(&value, &upstream(address), &public).unwrap_or(value);
+        seen.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn what_names_the_service_names_the_public_authority() {
+        for (address, own) in [
+            ("127.0.0.1:8080", &["http://127.0.0.1:8080", "https://127.0.0.1:8080", "//127.0.0.1:8080"][..]),
+            ("127.0.0.1:8080", &["HTTP://127.0.0.1:8080", "http://localhost:8080", "http://user@127.0.0.1:8080"]),
+            ("127.0.0.1:80", &["http://127.0.0.1", "http://127.0.0.1:80", "http://127.0.0.1:", "//127.0.0.1"]),
+            ("127.0.0.1:80", &["https://127.0.0.1", "https://LOCALHOST."]),
+            ("10.0.0.1:443", &["https://10.0.0.1", "http://10.0.0.1:443"]),
+            ("[::1]:8080", &["http://[::1]:8080", "http://[0:0:0:0:0:0:0:1]:8080", "http://localhost:8080"]),
+            ("[2001:DB8::1]:80", &["http://[2001:db8::1]", "//[2001:db8:0::1]:80"]),
+            ("[::ffff:10.0.0.1]:8080", &["http://10.0.0.1:8080"]),
+            ("backend.internal:8080", &["http://backend.internal:8080", "http://Backend.INTERNAL.:8080"]),
+            ("backend.internal:80", &["http://backend.internal", "https://backend.internal"]),
+            ("unix:/run/b.sock", &["http://localhost", "https://localhost", "http://localhost:80", "//localhost"]),
+        ] {
+            for own in own {
+                for rest in ["", "/", "/a?b=c#d", "?b", "#d", "//x", "/%E3%83%9B?u=http://127.0.0.1:8080/"] {
+                    let expected = format!("https://example.org:8443{rest}");
+                    assert_eq!(seen(address, &format!("{own}{rest}"), false), expected, "{own}{rest}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_names_another_place_or_none_stays_as_it_is() {
+        for (address, others) in [
+            (
+                "127.0.0.1:8080",
+                &["", "/", "/a", "a", "?a", "#a", "//", "///a", "../a", "http:", "http:/a", "a:8080"][..],
+            ),
+            ("127.0.0.1:8080", &["http://127.0.0.1/a", "https://127.0.0.1/a", "http://127.0.0.1:80/a"]),
+            ("127.0.0.1:8080", &["http://127.0.0.1:808/a", "http://127.0.0.1:80800/a", "http://127.0.0.1:+8080/a"]),
+            (
+                "127.0.0.1:8080",
+                &["http://127.0.0.2:8080/a", "http://127.0.0.1.example:8080/a", "http://x/127.0.0.1:8080"],
+            ),
+            (
+                "127.0.0.1:8080",
+                &["http://127.0.0.1:8080@evil.example/a", "ftp://127.0.0.1:8080/a", "/a://127.0.0.1:8080"],
+            ),
+            ("10.0.0.1:8080", &["http://localhost:8080/a"]),
+            ("127.0.0.1:443", &["http://127.0.0.1/a"]),
+            ("[::1]:8080", &["http://[::2]:8080/a", "http://[::1/a", "http://[::1]8080/a", "http://::1:8080/a"]),
+            (
+                "backend.internal:8080",
+                &["http://backend:8080/a", "http://internal:8080/a", "http://example.org:8443/a"],
+            ),
+            ("unix:/run/b.sock", &["http://localhost:8080/a", "http:///run/b.sock"]),
+        ] {
+            for other in others {
+                assert_eq!(seen(address, other, false), *other);
+            }
+        }
+    }
+
+    #[test]
+    fn a_service_that_sees_the_public_host_may_name_it_over_http() {
+        for own in ["http://example.org:8443", "HTTP://EXAMPLE.org:8443", "//example.org:8443", "http://127.0.0.1:8080"]
+        {
+            assert_eq!(seen("127.0.0.1:8080", &format!("{own}/a"), true), "https://example.org:8443/a");
+        }
+        for other in ["http://example.org/a", "http://www.example.org:8443/a"] {
+            assert_eq!(seen("127.0.0.1:8080", other, true), other);
+        }
+        let public = Public { authority: "example.org:", is_passed_on: true };
+        for own in ["http://example.org/a", "http://example.org:80/a", "https://example.org/a"] {
+            let seen = super::public(&HeaderValue::from_static(own), &upstream("127.0.0.1:8080"), &public);
+            assert_eq!(seen.unwrap(), "https://example.org/a");
+        }
+    }
+
+    #[test]
+    fn the_addresses_of_a_name_are_its_own() {
+        let upstream = upstream("backend.internal:8080");
+        *upstream.resolved.write().unwrap() = vec![Peer::Inet("10.0.0.7:8080".parse().unwrap())];
+        let public = Public { authority: "example.org", is_passed_on: false };
+        let seen = |value| super::public(&HeaderValue::from_static(value), &upstream, &public);
+        assert_eq!(seen("http://10.0.0.7:8080/a").unwrap(), "https://example.org/a");
+        assert_eq!(seen("http://10.0.0.8:8080/a"), None);
+    }
+}
