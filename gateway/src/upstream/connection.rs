@@ -52,7 +52,7 @@ impl Connection {
     pub(super) async fn open(upstream: &Upstream, slot: Slot) -> io::Result<Box<Self>> {
         let has_read = Arc::new(AtomicBool::new(false));
         let socket =
-            TokioIo::new(Watched { socket: Readable::new(connect(upstream).await?), has_read: Arc::clone(&has_read) });
+            TokioIo::new(Watched { socket: connect(upstream).await?, has_read: Arc::clone(&has_read), is_cut: false });
         let mut builder = http1::Builder::new();
         // A proxy removes them (RFC 9112, section 5.1).
         builder.max_buf_size(BUFFER_BYTES).allow_spaces_after_header_name_in_responses(true);
@@ -101,11 +101,36 @@ impl Connection {
     }
 }
 
-/// A socket that tells whether anything was read from it.
+/// A socket that records whether anything was read from it, and can be read when it can no longer be
+/// written to.
+///
+/// A backend may answer before it has read the whole request, and close: its answer is then in our
+/// buffers while writing fails already, and hyper ends a connection at the first error of either side. So
+/// what cannot be written is discarded, and reading decides: it yields the answer (RFC 9112, section 9.5), or
+/// the end or the error that there is none.
 #[derive(Debug)]
 struct Watched {
-    socket: Readable,
+    socket: Socket,
     has_read: Arc<AtomicBool>,
+    /// Writing has failed since the backend takes no more.
+    is_cut: bool,
+}
+
+impl Watched {
+    /// What became of a write, of which `instead` is reported where the backend takes no more.
+    fn written<T>(&mut self, written: Poll<io::Result<T>>, instead: T) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Ready(Err(error)) if is_closed_by_peer(&error) => {
+                self.is_cut = true;
+                Poll::Ready(Ok(instead))
+            }
+            written => written,
+        }
+    }
+}
+
+fn is_closed_by_peer(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// A connection of either kind.
@@ -167,7 +192,7 @@ macro_rules! either {
 
 impl AsyncRead for Watched {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { socket, has_read } = self.get_mut();
+        let Self { socket, has_read, .. } = self.get_mut();
         let before = buf.filled().len();
         let polled = either!(socket.poll_read(cx, buf));
         if buf.filled().len() > before {
@@ -179,79 +204,25 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let socket = &mut self.get_mut().socket;
-        either!(socket.poll_write(cx, buf))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let socket = &mut self.get_mut().socket;
-        either!(socket.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let socket = &mut self.get_mut().socket;
-        either!(socket.poll_shutdown(cx))
-    }
-}
-
-/// A socket that can still be read when it can no longer be written to.
-///
-/// A backend may answer before it has read the whole request, and close: its answer is then in our
-/// buffers while writing fails already, and hyper ends a connection at the first error of either side. So
-/// what cannot be written is discarded, and reading decides: it yields the answer (RFC 9112, section 9.5), or
-/// the end or the error that there is none.
-#[derive(Debug)]
-struct Readable {
-    socket: Socket,
-    /// Writing has failed since the backend takes no more.
-    is_cut: bool,
-}
-
-impl Readable {
-    fn new(socket: Socket) -> Self {
-        Self { socket, is_cut: false }
-    }
-
-    /// What became of a write, of which `instead` is reported where the backend takes no more.
-    fn written<T>(&mut self, written: Poll<io::Result<T>>, instead: T) -> Poll<io::Result<T>> {
-        match written {
-            Poll::Ready(Err(error)) if is_closed_by_peer(&error) => {
-                self.is_cut = true;
-                Poll::Ready(Ok(instead))
-            }
-            written => written,
-        }
-    }
-}
-
-fn is_closed_by_peer(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
-}
-
-impl AsyncRead for Readable {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Readable {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.is_cut {
             return Poll::Ready(Ok(buf.len()));
         }
-        let written = Pin::new(&mut this.socket).poll_write(cx, buf);
+        let socket = &mut this.socket;
+        let written = either!(socket.poll_write(cx, buf));
         this.written(written, buf.len())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let flushed = Pin::new(&mut this.socket).poll_flush(cx);
+        let socket = &mut this.socket;
+        let flushed = either!(socket.poll_flush(cx));
         this.written(flushed, ())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+        let socket = &mut self.get_mut().socket;
+        either!(socket.poll_shutdown(cx))
     }
 }
 

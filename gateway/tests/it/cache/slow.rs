@@ -54,7 +54,7 @@ impl Kept {
         assert!((DEADLINE..PATIENCE / 2).contains(&took), "{took:?}");
         let line = &self.log.lines()[1];
         assert_eq!(line["status"], 200, "{line}");
-        assert_eq!((line["reason"].as_str(), line["cache"].as_str()), (Some("client"), Some("hit")), "{line}");
+        assert_eq!((line["reason"].as_str(), line["cache"].as_str()), (Some("client_slow"), Some("hit")), "{line}");
         assert_eq!(self.api.seen().len(), 1);
     }
 }
