@@ -41,7 +41,11 @@ enum Command {
     /// tokens and certificates change at once.
     Serve,
     /// Validate the configuration and exit: 0 where it is valid, 1 where it is not.
-    Check,
+    Check {
+        /// Exit with 1 for warnings as well, as of a certificate that has expired or soon will.
+        #[arg(long)]
+        strict: bool,
+    },
     /// Make static tokens, by which machines are let in.
     #[command(subcommand)]
     StaticToken(StaticTokenCommand),
@@ -72,7 +76,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(arguments.config.as_deref()),
-        Command::Check => check(arguments.config.as_deref()),
+        Command::Check { strict } => check(arguments.config.as_deref(), strict),
         Command::StaticToken(StaticTokenCommand::New { name, routes, expires }) => {
             new_static_token(&name, &routes, expires)
         }
@@ -92,14 +96,18 @@ fn read_config(file: Option<&Path>) -> Result<Config, Problems> {
     Config::load(file, Path::new(".env"))
 }
 
-fn check(file: Option<&Path>) -> Outcome {
+fn check(file: Option<&Path>, strict: bool) -> Outcome {
     let config = read_config(file)?;
+    let warnings = config.warnings(OffsetDateTime::now_utc().unix_timestamp());
     let mut out = io::stdout();
-    for warning in config.warnings() {
+    for warning in &warnings {
         writeln!(out, "warning: {warning}")?;
     }
     for remark in config.remarks() {
         writeln!(out, "note: {remark}")?;
+    }
+    if strict && !warnings.is_empty() {
+        return Err(format!("the configuration has {} warning(s), which --strict refuses", warnings.len()).into());
     }
     writeln!(out, "the configuration is valid")?;
     Ok(())
@@ -125,11 +133,11 @@ fn new_static_token(name: &str, routes: &[String], expires: Option<OffsetDateTim
 fn serve(file: Option<&Path>) -> Outcome {
     let config = read_config(file)?;
     let writer = log::start(config.log)?;
-    for warning in config.warnings() {
-        tracing::warn!(warning, "worth knowing");
+    for warning in config.warnings(OffsetDateTime::now_utc().unix_timestamp()) {
+        tracing::warn!(warning, "configuration warning");
     }
     for remark in config.remarks() {
-        tracing::info!(remark, "worth knowing");
+        tracing::info!(remark, "configuration note");
     }
     let gateway = Gateway::build(config, Some(&writer))?;
     let file = file.map(Path::to_owned);

@@ -212,11 +212,14 @@ impl Config {
         })
     }
 
-    /// What should be mended soon: files with secrets that others may read or change. They do not
-    /// keep the gateway from serving, since there are places, such as containers, where the modes of
-    /// files mean little, and since a slip of the administrator must not become an outage.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    /// What should be fixed soon, at `now` (seconds since 1970): files with secrets that others may
+    /// read or change, certificates that clients refuse or soon will, routes that hardly mean what
+    /// they say. None keeps the gateway from serving, since there are places, such as containers, where
+    /// the modes of files mean little, and since a mistake of the administrator must not become an outage.
+    pub fn warnings(&self, now: i64) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        warnings.extend(certificates::warnings(&self.identities, now));
+        warnings
     }
 
     /// What is allowed, but worth knowing before it runs.

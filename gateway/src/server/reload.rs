@@ -46,10 +46,19 @@ impl Reloader {
     /// # Errors
     /// [`NotReloaded`], with everything as it was.
     pub fn reload(&self) -> Result<(), NotReloaded> {
-        let result = (self.read)().map_err(NotReloaded::from).and_then(|config| self.put_in_force(config));
-        self.parts.metrics.reloaded(result.is_ok(), SystemTime::now());
+        let now = SystemTime::now();
+        let result = (self.read)().map_err(NotReloaded::from).and_then(|config| self.put_in_force(config, now));
+        self.parts.metrics.reloaded(result.is_ok(), now);
+        let in_force = RELOADED.map(|key| key.trim_end_matches('.')).join(", ");
         match &result {
-            Ok(()) => tracing::info!("the configuration was read again and is in force"),
+            Ok(waiting) if waiting.is_empty() => {
+                tracing::info!(in_force, "the configuration was reloaded and all of it is in force");
+            }
+            Ok(waiting) => tracing::warn!(
+                in_force,
+                need_restart = waiting.join(", "),
+                "the configuration was reloaded in part: other keys have changed and need a restart"
+            ),
             Err(NotReloaded::Config(Problems(problems))) => {
                 for problem in problems {
                     tracing::error!(key = problem.key, problem = problem.reason, "the configuration is not valid");
@@ -58,22 +67,22 @@ impl Reloader {
             }
             Err(error) => tracing::error!(%error, "the configuration was read again and changes nothing"),
         }
-        result
+        result.map(|_| ())
     }
 
-    fn put_in_force(&self, config: Config) -> Result<(), NotReloaded> {
+    /// Puts in force what can change while the gateway serves. The keys that have changed and that need
+    /// a restart.
+    fn put_in_force(&self, config: Config, now: SystemTime) -> Result<Vec<String>, NotReloaded> {
         let parts = &self.parts;
-        for warning in config.warnings() {
-            tracing::warn!(warning, "worth knowing");
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        for warning in config.warnings(i64::try_from(seconds).unwrap_or(i64::MAX)) {
+            tracing::warn!(warning, "configuration warning");
         }
-        let waiting = parts.given.need_restart(&config.given, &RELOADED);
-        if !waiting.is_empty() {
-            tracing::warn!(keys = waiting.join(", "), "these have changed and need a restart to take effect");
-        }
+        let waiting = parts.given.need_restart(&config.given, &RELOADED).into_iter().map(str::to_owned).collect();
         // What can fail comes first.
         parts.identities.replace(config.identities)?;
         tell_expiries(&parts.metrics, &parts.identities);
         parts.accepted.store(Arc::new(Accepted { keys: config.keys, static_tokens: config.static_tokens }));
-        Ok(())
+        Ok(waiting)
     }
 }

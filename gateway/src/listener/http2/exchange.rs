@@ -215,7 +215,7 @@ mod tests {
         let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().signing_key.serialize_der();
         let key = any_supported_type(&PrivateKeyDer::try_from(key).unwrap()).unwrap();
         let certified = Arc::new(CertifiedKey::new(Vec::new(), key));
-        let identity = Identity { certified, names: Vec::new(), addresses: Vec::new(), not_after: 0 };
+        let identity = Identity::of(certified);
         Client { peer: "127.0.0.1:1".parse().unwrap(), identity: Arc::new(identity), tls: "1.3" }
     }
 
