@@ -8,6 +8,7 @@ mod certificates;
 mod entry;
 mod limits;
 mod listener;
+mod routes;
 mod token;
 
 use std::net::{IpAddr, SocketAddr};
@@ -166,6 +167,9 @@ impl Config {
         let admin = admin.unwrap_or(Address::Inet(([127, 0, 0, 1], 8081).into()));
         let login = source.get_or("login.enabled", true);
         let revocation = read_revocation(&mut source);
+        if let Some(table) = &routes {
+            routes::check_own(&mut source, table, routes::Own { login, logout: revocation.is_some() });
+        }
         let admin = (login || revocation.is_some()).then_some(admin);
         let upstream = upstream::Settings {
             connect_timeout: source.seconds("upstream.connect_timeout", 1.0, 0.01..=60.0),
@@ -219,6 +223,10 @@ impl Config {
     pub fn warnings(&self, now: i64) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         warnings.extend(certificates::warnings(&self.identities, now));
+        warnings.extend(routes::warnings(
+            &self.routes,
+            routes::Own { login: self.login, logout: self.revocation.is_some() },
+        ));
         warnings
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Pure: it knows neither pingora nor a clock.
 
+mod advice;
 mod path;
 mod pattern;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use http::{HeaderName, Method};
 use serde::Deserialize;
 
+pub use advice::Advice;
 pub use path::{CanonicalPath, NotCanonical};
 pub use pattern::{NotAPattern, Pattern};
 

@@ -1,5 +1,7 @@
 //! Path patterns: literal segments, and `{name}` for any one segment.
 
+use std::fmt;
+
 use super::path::CanonicalPath;
 
 /// A path pattern.
@@ -96,10 +98,31 @@ impl Pattern {
         self.names().eq(other.names())
     }
 
+    /// Whether it matches every path that `other` matches.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let takes = |(own, other): (&Segment, &Segment)| match (own, other) {
+            (Segment::Any { .. }, Segment::Literal(literal)) => !literal.is_empty(),
+            (Segment::Any { .. }, Segment::Any { .. }) => true,
+            (Segment::Literal(own), Segment::Literal(other)) => own == other,
+            (Segment::Literal(_), Segment::Any { .. }) => false,
+        };
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(takes)
+    }
+
     fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|segment| match segment {
             Segment::Any { name } => Some(name.as_str()),
             Segment::Literal(_) => None,
+        })
+    }
+}
+
+/// As it is written in the configuration.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|segment| match segment {
+            Segment::Literal(literal) => write!(f, "/{literal}"),
+            Segment::Any { name } => write!(f, "/{{{name}}}"),
         })
     }
 }
@@ -122,6 +145,13 @@ mod tests {
         assert!(matches("/a/x/c") && matches("/a/%E3%83%9B/c"));
         assert!(!matches("/a/c") && !matches("/a/x/y/c") && !matches("/a/x/c/") && !matches("/A/x/c"));
         assert!(!matches("/a/x/cc") && !matches("/aa/x/c") && !matches("/a/x/") && !matches("/a") && !matches("/"));
+    }
+
+    #[test]
+    fn a_pattern_is_written_as_it_was_read() {
+        for text in ["/", "/a/", "/a/{b}/c", "/{a}/{b_1}", "/a/%E3%83%9B"] {
+            assert_eq!(Pattern::parse(text).unwrap().to_string(), text);
+        }
     }
 
     #[test]

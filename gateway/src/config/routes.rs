@@ -1,0 +1,43 @@
+//! What is wrong or doubtful about the routes as a whole.
+
+use crate::route::Table;
+use holodule_settings::Source;
+
+/// What the gateway answers itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own {
+    /// `/auth`.
+    pub(super) login: bool,
+    /// `/auth/logout`.
+    pub(super) logout: bool,
+}
+
+impl Own {
+    fn paths(self) -> impl Iterator<Item = &'static str> {
+        [("/auth", self.login), ("/auth/logout", self.logout)].into_iter().filter_map(|(path, own)| own.then_some(path))
+    }
+}
+
+/// Notes each route that no request could reach while users log in at the gateway.
+pub(super) fn check_own(source: &mut Source, table: &Table, own: Own) {
+    for path in own.paths().filter(|_| own.login) {
+        for (place, text) in table.literal(path) {
+            source.problem(
+                &format!("route[{place}]"),
+                format!("{text:?} is the gateway's own path {path}: take the route out, or set login.enabled to false"),
+            );
+        }
+    }
+}
+
+/// What is doubtful about the routes, each by its number.
+pub(super) fn warnings(table: &Table, own: Own) -> Vec<String> {
+    let mut warnings: Vec<_> = table.advice().iter().map(|(place, text)| format!("route[{place}]: {text}")).collect();
+    for path in own.paths() {
+        let told = table.literal(path).map(|(place, text)| {
+            format!("route[{place}]: no request reaches {text:?}, since the gateway answers {path} itself: take it out")
+        });
+        warnings.extend(told);
+    }
+    warnings
+}
