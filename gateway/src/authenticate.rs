@@ -68,17 +68,33 @@ pub enum Refusal {
     TokenContainsSpaces,
     /// A token that opens nothing.
     Token(Refused),
+    /// A static token by another scheme than `Bearer`. The client gets the answer to a token that is
+    /// not known, so that the scheme `JWT` cannot be used to find out which static tokens there are.
+    StaticTokenScheme(Refused),
 }
 
 impl Refusal {
     /// Every value of [`Refusal::label`].
-    pub const LABELS: [&str; 8] =
-        ["absent", "header", "encoding", "algorithm", "signature", "claims", "expired", "identity"];
+    pub const LABELS: [&str; 10] = [
+        "absent",
+        "header",
+        "encoding",
+        "algorithm",
+        "unknown_kid",
+        "signature",
+        "claims",
+        "expired",
+        "identity",
+        "static_token_scheme",
+    ];
 
     /// The reason as a metric tells it.
     pub fn label(self) -> &'static str {
-        let Self::Token(refused) = self else {
-            return if self == Self::Absent { "absent" } else { "header" };
+        let refused = match self {
+            Self::Absent => return "absent",
+            Self::UnsupportedScheme | Self::TokenMissing | Self::TokenContainsSpaces => return "header",
+            Self::StaticTokenScheme(_) => return "static_token_scheme",
+            Self::Token(refused) => refused,
         };
         match refused {
             Refused::TooLong
@@ -89,6 +105,7 @@ impl Refusal {
             | Refused::SignatureEncoding
             | Refused::PayloadJson(_) => "encoding",
             Refused::Algorithm => "algorithm",
+            Refused::UnknownKid => "unknown_kid",
             Refused::Signature => "signature",
             Refused::Missing(_) | Refused::NotAnInteger(_) | Refused::IssuedInTheFuture | Refused::NotYetValid => {
                 "claims"
@@ -111,11 +128,9 @@ pub fn authenticate(headers: &HeaderMap, accepted: &Accepted, now: i64) -> Resul
         Ok(verified) => return Ok(Principal { credential: Credential::Token(verified) }),
         Err(refused) => refused,
     };
-    if scheme != Scheme::Bearer {
-        return Err(Refusal::Token(refused));
-    }
     match accepted.static_tokens.find(&token) {
         None => Err(Refusal::Token(refused)),
+        Some(_) if scheme != Scheme::Bearer => Err(Refusal::StaticTokenScheme(refused)),
         Some(found) if found.is_expired(now) => Err(Refusal::Token(Refused::Expired)),
         Some(found) => Ok(Principal { credential: Credential::Static(Arc::clone(found)) }),
     }
@@ -239,7 +254,11 @@ mod tests {
             assert!(principal.may_use("holodules") && !principal.may_use("anything"));
         }
         let refused = Err(Refusal::Token(Refused::NotEnoughSegments));
-        assert_eq!(sent(&format!("JWT {MACHINE}"), 1999), refused);
+        for now in [1999, 2000] {
+            let sent = sent(&format!("JWT {MACHINE}"), now);
+            assert_eq!(sent, Err(Refusal::StaticTokenScheme(Refused::NotEnoughSegments)));
+        }
+        assert_eq!(sent(&format!("JWT {MACHINE}4"), 1999), refused);
         assert_eq!(sent(&format!("Bearer {MACHINE}4"), 1999), refused);
         assert_eq!(sent(&format!("Bearer {}", Digest::of(MACHINE.as_bytes())), 1999), refused);
         assert_eq!(sent(&format!("Bearer {MACHINE}"), 2000), Err(Refusal::Token(Refused::Expired)));
@@ -253,6 +272,24 @@ mod tests {
             let refused = authenticate(&headers(&[&format!("Bearer {token}")]), &accepted, 1000);
             assert_eq!(refused, Err(Refusal::Token(Refused::NoIdentity)), "{identity}");
         }
+    }
+
+    #[test]
+    fn every_reason_has_a_label_that_metrics_know() {
+        let refused = [
+            Refused::TooLong,
+            Refused::Algorithm,
+            Refused::UnknownKid,
+            Refused::Signature,
+            Refused::NotYetValid,
+            Refused::Expired,
+            Refused::NoIdentity,
+        ];
+        let tokens = refused.into_iter().map(Refusal::Token);
+        let others = [Refusal::Absent, Refusal::TokenMissing, Refusal::StaticTokenScheme(Refused::TooLong)];
+        let labels: Vec<_> = tokens.chain(others).map(Refusal::label).collect();
+        assert!(Refusal::LABELS.iter().all(|label| labels.contains(label)), "{labels:?}");
+        assert!(labels.iter().all(|label| Refusal::LABELS.contains(label)), "{labels:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use holodule_gateway::config::{Config, Problems};
+use holodule_gateway::config::{Config, EVERY_ROUTE, Names, Problems};
 use holodule_gateway::record::log;
 use holodule_gateway::server::{Gateway, Signals};
 use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
@@ -57,7 +57,8 @@ enum StaticTokenCommand {
     New {
         /// What logs call its holder: 1 to 64 characters of A-Z a-z 0-9 - . _
         name: String,
-        /// The names of the routes it may use, with commas between them.
+        /// The names of the routes it may use, with commas between them. They are compared with the
+        /// routes of the configuration where --config is set.
         #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "*")]
         routes: Vec<String>,
         /// When it stops opening anything, as 2027-01-01T00:00:00Z; never, unless given.
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
         Command::Serve => serve(arguments.config.as_deref()),
         Command::Check { strict } => check(arguments.config.as_deref(), strict),
         Command::StaticToken(StaticTokenCommand::New { name, routes, expires }) => {
-            new_static_token(&name, &routes, expires)
+            new_static_token(arguments.config.as_deref(), &name, &routes, expires)
         }
     };
     match result {
@@ -113,11 +114,27 @@ fn check(file: Option<&Path>, strict: bool) -> Outcome {
     Ok(())
 }
 
-fn new_static_token(name: &str, routes: &[String], expires: Option<OffsetDateTime>) -> Outcome {
+/// Refuses what the configuration in `file` would refuse once the token is in it.
+fn check_names(file: &Path, name: &str, routes: &[String]) -> Outcome {
+    let Names { routes: known, static_tokens } = Config::load_names(Some(file), Path::new(".env"))?;
+    if static_tokens.iter().any(|other| other == name) {
+        return Err(format!("a static token with the name {name:?} is in the configuration already").into());
+    }
+    for route in routes.iter().filter(|route| *route != EVERY_ROUTE && !known.contains(route)) {
+        let known = known.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        return Err(format!("{route:?} is no route of the configuration, which has {known}; \"*\" is every one").into());
+    }
+    Ok(())
+}
+
+fn new_static_token(file: Option<&Path>, name: &str, routes: &[String], expires: Option<OffsetDateTime>) -> Outcome {
     let token = random_static_token().ok_or("the system gives no random bytes")?;
     let sha256 = Digest::of(token.as_bytes());
     // Made as the configuration makes it, so that what is printed can stand there.
     StaticToken::new(name, sha256, Routes::All, None).map_err(|error| format!("{name:?} {error}"))?;
+    if let Some(file) = file {
+        check_names(file, name, routes)?;
+    }
     let mut out = io::stdout();
     writeln!(out, "# The token. It is kept nowhere and cannot be shown again:\n{token}\n")?;
     writeln!(out, "# For the gateway's configuration, which is read again on SIGHUP:\n[[static_token]]")?;

@@ -23,6 +23,8 @@ use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RA
 use tracing::level_filters::LevelFilter;
 
 pub use listener::MAX_REDIRECT_CONNECTIONS;
+pub use routes::Names;
+pub use token::EVERY_ROUTE;
 
 use crate::client::Proxies;
 use crate::cors::Origins;
@@ -128,6 +130,16 @@ impl Config {
         let mut config = Problems::join(problems, Self::read(file, environment))?;
         config.warnings.extend(warning);
         Ok(config)
+    }
+
+    /// What of `file`, below the process's environment and the `.env` file at `dotenv`, a new static
+    /// token has to fit. Secrets are not read.
+    ///
+    /// # Errors
+    /// Every problem of the routes, of `dotenv` and of the file as a whole.
+    pub fn load_names(file: Option<&Path>, dotenv: &Path) -> Result<Names, Problems> {
+        let Overlaid { environment, problems, .. } = environment(dotenv, &SECRET_VARIABLES);
+        Problems::join(problems, routes::read_names(Source::read(file, environment)))
     }
 
     /// Reads the configuration from `file` below `environment`.

@@ -1,7 +1,30 @@
 //! What is wrong or doubtful about the routes as a whole.
 
+use super::read_routes;
 use crate::route::Table;
-use holodule_settings::Source;
+use holodule_settings::{Problems, Source};
+
+/// The names that a new static token has to fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Of the routes, which it may be for.
+    pub routes: Vec<String>,
+    /// Of the static tokens, which it cannot have.
+    pub static_tokens: Vec<String>,
+}
+
+/// Reads the names of the routes and of the static tokens alone.
+pub(super) fn read_names(mut source: Source) -> Result<Names, Problems> {
+    let routes = read_routes(&mut source).unwrap_or_default();
+    let tables = source.tables("static_token");
+    let name = |table: &toml::Table| table.get("name").and_then(toml::Value::as_str).map(str::to_owned);
+    let static_tokens = tables.iter().filter_map(name).collect();
+    let problems = source.into_problems();
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    Ok(Names { routes: routes.iter().map(|route| route.name.to_string()).collect(), static_tokens })
+}
 
 /// What the gateway answers itself.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use crate::token::{Digest, Key, Keys, NotAKey, Routes, Settings, StaticToken, St
 use holodule_settings::Source;
 
 /// What `routes` of a static token says where it opens every one.
-const EVERY_ROUTE: &str = "*";
+pub const EVERY_ROUTE: &str = "*";
 
 /// What is allowed, but worth knowing before it runs.
 pub(super) fn remarks(keys: &Keys, static_tokens: &StaticTokens) -> Vec<String> {

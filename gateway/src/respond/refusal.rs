@@ -41,11 +41,13 @@ impl From<authenticate::Refusal> for Answer {
             Refusal::TokenMissing => ("Invalid JWT header", "Token missing".to_owned()),
             Refusal::TokenContainsSpaces => ("Invalid JWT header", "Token contains spaces".to_owned()),
             Refusal::Token(Refused::NoIdentity) => ("Invalid JWT", "User does not exist".to_owned()),
-            Refusal::Token(refused) => ("Invalid token", describe(refused)),
+            Refusal::Token(refused) | Refusal::StaticTokenScheme(refused) => ("Invalid token", describe(refused)),
         };
         // RFC 6750, section 3.1: only where a token was sent and refused.
         let bearer = match refusal {
-            Refusal::Token(_) => r#"Bearer realm="Login Required", error="invalid_token""#,
+            Refusal::Token(_) | Refusal::StaticTokenScheme(_) => {
+                r#"Bearer realm="Login Required", error="invalid_token""#
+            }
             _ => r#"Bearer realm="Login Required""#,
         };
         Self::described(StatusCode::UNAUTHORIZED, error, &description)
@@ -63,7 +65,7 @@ fn describe(refused: Refused) -> String {
         Refused::HeaderJson(reason) => format!("Invalid header string: {reason}"),
         Refused::PayloadEncoding => "Invalid payload padding".to_owned(),
         Refused::SignatureEncoding => "Invalid crypto padding".to_owned(),
-        Refused::Algorithm => "The specified alg value is not allowed".to_owned(),
+        Refused::Algorithm | Refused::UnknownKid => "The specified alg value is not allowed".to_owned(),
         Refused::Signature => "Signature verification failed".to_owned(),
         Refused::PayloadJson(reason) => format!("Invalid payload string: {reason}"),
         Refused::Missing(claim) => format!("Token is missing the \"{claim}\" claim"),
@@ -130,6 +132,19 @@ mod tests {
             body(&answer),
             "{\"status_code\":401,\"error\":\"Invalid JWT\",\"description\":\"User does not exist\"}\n"
         );
+    }
+
+    #[test]
+    fn reasons_that_only_the_log_distinguishes_have_the_same_words() {
+        use authenticate::Refusal;
+        for (one, other) in [
+            (Refusal::Token(Refused::UnknownKid), Refusal::Token(Refused::Algorithm)),
+            (Refusal::StaticTokenScheme(Refused::NotEnoughSegments), Refusal::Token(Refused::NotEnoughSegments)),
+        ] {
+            assert_ne!(one.label(), other.label());
+            let (one, other) = (Answer::from(one), Answer::from(other));
+            assert_eq!((one.status, body(&one), &one.headers), (other.status, body(&other), &other.headers));
+        }
     }
 
     #[test]

@@ -63,9 +63,9 @@ impl Reloader {
                 for problem in problems {
                     tracing::error!(key = problem.key, problem = problem.reason, "the configuration is not valid");
                 }
-                tracing::error!("the configuration was read again and changes nothing");
+                tracing::error!("the configuration could not be reloaded and all stays as it was");
             }
-            Err(error) => tracing::error!(%error, "the configuration was read again and changes nothing"),
+            Err(error) => tracing::error!(%error, "the configuration could not be reloaded and all stays as it was"),
         }
         result.map(|_| ())
     }

@@ -150,7 +150,7 @@ impl Keys {
         };
         let mut meant = self.keys.iter().enumerate().filter(|(_, key)| key.is_meant(kid) && key.is_in_force(now));
         if kid.is_some() {
-            let (place, key) = meant.next().ok_or(Refused::Algorithm)?;
+            let (place, key) = meant.next().ok_or(Refused::UnknownKid)?;
             return key.verify(signed, signature).then_some(place).ok_or(Refused::Signature);
         }
         let signer = meant.find(|(_, key)| key.verify(signed, signature));
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(header, br#"{"typ":"JWT","alg":"HS256","kid":"new"}"#);
         assert!(verify(&both, &token, NOW).is_ok() && verify(&new, &token, NOW).is_ok());
         assert!(verify(&both, &issue(&old), NOW).is_ok());
-        assert_eq!(verify(&old, &token, NOW), Err(Refused::Algorithm));
+        assert_eq!(verify(&old, &token, NOW), Err(Refused::UnknownKid));
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
         let token = issue(&both);
         assert!(verify(&both, &token, NOW + 9).is_ok());
         assert!(verify(&both, &token, NOW + 9).is_ok());
-        assert_eq!(verify(&both, &token, NOW + 10), Err(Refused::Algorithm));
+        assert_eq!(verify(&both, &token, NOW + 10), Err(Refused::UnknownKid));
         assert_eq!(
             (both.signing(NOW + 9).unwrap().kid(), both.signing(NOW + 10).unwrap().kid()),
             (Some("first"), Some("second"))

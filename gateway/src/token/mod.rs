@@ -42,9 +42,10 @@ pub enum Refused {
     PayloadEncoding,
     /// The signature is not strict base64url.
     SignatureEncoding,
-    /// `alg` is not the pinned one, the header asks for what is not supported, or names a key
-    /// that there is not.
+    /// `alg` is not the pinned one, or the header asks for what is not supported.
     Algorithm,
+    /// The header names a key that is not configured, or that is retired.
+    UnknownKid,
     /// The signature is not ours.
     Signature,
     /// The payload is no JSON object, or has a name twice.

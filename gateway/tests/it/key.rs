@@ -170,6 +170,11 @@ async fn an_unknown_kid_is_refused_whatever_it_is() {
             assert_no_key(&answer);
         }
     }
+    // Twelve names that no key has and six values that are no name, each by two tokens.
+    for (reason, count) in [("unknown_kid", 24.0), ("algorithm", 12.0)] {
+        let series = format!(r#"gateway_token_refusals_total{{reason="{reason}"}}"#);
+        assert_eq!(gateway.metric(&series).await, Some(count), "{reason}");
+    }
     let huge = connection.exchange(get(&token_of(&json!("k".repeat(10 * 1024)), "a"))).await;
     assert_unauthorized(&huge, "Invalid token", "Token is too long", true);
     assert!(api.seen().is_empty() && admin.seen().is_empty());

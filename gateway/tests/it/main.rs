@@ -15,6 +15,7 @@ mod authorization;
 mod body;
 mod cache;
 mod caps;
+mod check;
 mod client;
 mod cors;
 mod cve;

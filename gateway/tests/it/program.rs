@@ -21,14 +21,14 @@ use crate::support::client::{Connection, PATIENCE};
 use crate::support::{DAY, DAY_BODY, admin, api, get, token, until};
 
 /// The program with nothing of this process's environment, in a folder of its own.
-fn command(folder: &Path) -> Command {
+pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_holodule-gateway"));
     command.env_clear().current_dir(folder).stdin(Stdio::null());
     command
 }
 
 /// A folder with a certificate, its key, and a `.env` that holds the original's secret.
-fn folder() -> TempDir {
+pub fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     write("cert.pem", &certificates().leaf);
@@ -44,23 +44,23 @@ fn folder() -> TempDir {
     folder
 }
 
-fn check(folder: &Path, environment: &[(&str, &str)]) -> Output {
+pub fn check(folder: &Path, environment: &[(&str, &str)]) -> Output {
     let arguments = ["--config", "gateway.toml", "check"];
     command(folder).args(arguments).envs(environment.iter().copied()).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// The program, serving.
-struct Program {
+pub struct Program {
     child: Child,
     addresses: Value,
 }
 
 impl Program {
-    async fn start(folder: &Path, api: &Backend, admin: &Backend, environment: &[(&str, &str)]) -> Self {
+    pub async fn start(folder: &Path, api: &Backend, admin: &Backend, environment: &[(&str, &str)]) -> Self {
         Self::spawn(command(folder), folder, api, admin, environment).await
     }
 
@@ -93,13 +93,13 @@ impl Program {
     }
 
     /// Sends it a signal.
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
     }
 
     /// The value of one series of its metrics.
-    async fn metric(&self, series: &str) -> f64 {
+    pub async fn metric(&self, series: &str) -> f64 {
         let mut stream = TcpStream::connect(self.addresses["ops"].as_str().unwrap()).await.unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut page = String::new();
@@ -107,12 +107,12 @@ impl Program {
         page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok()).unwrap()
     }
 
-    async fn connect(&self) -> Connection {
+    pub async fn connect(&self) -> Connection {
         Connection::open(self.addresses["https"].as_str().unwrap().parse().unwrap()).await.unwrap()
     }
 
     /// Stops it by SIGTERM. All that it wrote to its standard output.
-    fn stop(mut self) -> String {
+    pub fn stop(mut self) -> String {
         self.signal("-TERM");
         let mut log = String::new();
         self.child.stdout.take().unwrap().read_to_string(&mut log).unwrap();
@@ -279,7 +279,16 @@ async fn sighup_puts_a_new_configuration_in_force_and_a_bad_one_changes_nothing(
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let problems: Vec<_> = lines.iter().filter(|line| line["level"] == "ERROR").map(|line| &line["key"]).collect();
     assert_eq!(problems, [&json!("drain_timeout"), &json!("strip_prefix"), &Value::Null]);
-    assert!(lines.iter().any(|line| line["keys"] == "drain_timeout"), "what needs a restart is named: {log}");
+    // One line for each reload that changed anything: what is in force, and what waits.
+    let reloads: Vec<_> = lines.iter().filter(|line| line["in_force"].is_string()).collect();
+    assert_eq!(reloads.len(), 2, "{log}");
+    for (line, level, waiting) in [(reloads[0], "INFO", Value::Null), (reloads[1], "WARN", json!("drain_timeout"))] {
+        assert_eq!((&line["level"], &line["need_restart"]), (&json!(level), &waiting), "{line}");
+        assert_eq!(line["in_force"], "certificate, key, static_token, tls, token");
+    }
+    let about_reloads =
+        lines.iter().filter(|line| line["message"].as_str().is_some_and(|text| text.contains("reload")));
+    assert_eq!(about_reloads.count(), 3, "{log}");
     let identities: Vec<_> = lines.iter().filter(|line| line["status"] == 200).map(|line| &line["identity"]).collect();
     assert!(!identities.is_empty() && identities.iter().all(|identity| *identity == "static:collector"), "{log}");
     assert!(!log.contains(&token));

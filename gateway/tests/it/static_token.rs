@@ -7,7 +7,7 @@ use crate::authorization::assert_unauthorized;
 use crate::support::backend::{Backend, json_answer};
 use crate::support::client::Answer;
 use crate::support::token::{HEADER, claims, signed, token};
-use crate::support::{DAY, DAY_BODY, Gateway, admin, api};
+use crate::support::{DAY, DAY_BODY, Gateway, admin, api, until};
 
 const WORD: &str = "holodule_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -67,6 +67,26 @@ async fn another_word_or_another_scheme_is_no_static_token() {
         assert_unauthorized(&answer, "Invalid token", "Not enough segments", true);
     }
     assert!(api.seen().is_empty() && admin.seen().is_empty());
+    for (reason, count) in [("static_token_scheme", 1.0), ("encoding", 6.0)] {
+        let series = format!(r#"gateway_token_refusals_total{{reason="{reason}"}}"#);
+        assert_eq!(gateway.metric(&series).await, Some(count), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_has_the_reason_that_the_client_is_not_told() {
+    let (api, admin) = (api().await, admin().await);
+    let key = "[{ kid = 'known', secret = 'a secret of thirty-two bytes or more' }]";
+    let settings = [("STATIC_TOKEN", &*collector(WORD, "")), ("KEY", key)];
+    let (gateway, log) = Gateway::start_logged(&api, &admin, &settings);
+    let unknown = signed(r#"{"typ":"JWT","alg":"HS256","kid":"unknown"}"#, &claims("user01"));
+    let answer = get(&gateway, &format!("JWT {unknown}")).await;
+    assert_unauthorized(&answer, "Invalid token", "The specified alg value is not allowed", true);
+    let answer = get(&gateway, &format!("JWT {WORD}")).await;
+    assert_unauthorized(&answer, "Invalid token", "Not enough segments", true);
+    until("both are logged", async || log.lines().len() == 2).await;
+    let reasons: Vec<_> = log.lines().iter().map(|line| line["reason"].clone()).collect();
+    assert_eq!(reasons, ["unknown_kid", "static_token_scheme"]);
 }
 
 #[tokio::test]

@@ -243,6 +243,11 @@ impl Source {
         if self.problems.is_empty() { build().ok_or(Problems(self.problems)) } else { Err(Problems(self.problems)) }
     }
 
+    /// Every problem that was noted so far; the keys that were not read are none.
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
     fn lookup(&mut self, key: &str) -> Option<Value> {
         self.asked.insert(key.to_owned());
         let mut parts = key.split('.');
