@@ -154,10 +154,12 @@ fn alg_not_the_pinned_one_or_headers_that_change_the_meaning() {
         r#"{"alg":"HS256","crit":["exp"]}"#,
         r#"{"alg":"HS256","b64":false}"#,
         r#"{"alg":"HS256","zip":"DEF"}"#,
-        r#"{"alg":"HS256","kid":"unknown"}"#,
+        r#"{"alg":"HS256","kid":1}"#,
     ] {
         assert_eq!(verify(&sign(header, &claims().to_string())), Err(Refused::Algorithm), "{header}");
     }
+    let unknown = sign(r#"{"alg":"HS256","kid":"unknown"}"#, &claims().to_string());
+    assert_eq!(verify(&unknown), Err(Refused::UnknownKid));
 }
 
 #[test]

@@ -133,6 +133,9 @@ fn random_header(random: &mut Random) -> Vec<Member> {
             members.push((name, Value::Other(random.pick(&OTHERS))));
         }
     }
+    if random.one_in(24) {
+        members.push(("kid", Value::Text(random.pick(&["", "a", "HS256"]))));
+    }
     finish(random, members)
 }
 
@@ -188,8 +191,14 @@ fn expected(header: &[Member], payload: &[Member]) -> Result<&'static str, Refus
         return Err(Refused::HeaderJson("a name stands twice"));
     }
     let is_pinned = matches!(find(header, "alg"), Some(Value::Text("HS256")));
-    if !is_pinned || ["crit", "b64", "zip", "kid"].iter().any(|name| find(header, name).is_some()) {
+    if !is_pinned || ["crit", "b64", "zip"].iter().any(|name| find(header, name).is_some()) {
         return Err(Refused::Algorithm);
+    }
+    // The only key has no name.
+    match find(header, "kid") {
+        None => {}
+        Some(Value::Text(_)) => return Err(Refused::UnknownKid),
+        Some(_) => return Err(Refused::Algorithm),
     }
     if stands_twice(payload) {
         return Err(Refused::PayloadJson("a name stands twice"));
