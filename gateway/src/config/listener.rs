@@ -49,6 +49,15 @@ pub(super) fn read_proxies(source: &mut Source) -> Proxies {
     Proxies { trusted, header: (!proxy_protocol).then_some(header) }
 }
 
+/// The port that redirects name, where it is not that of the public listener.
+pub(super) fn read_redirect_port(source: &mut Source) -> Option<u16> {
+    let port: u16 = source.get("redirect.port")?;
+    if port == 0 {
+        source.problem("redirect.port", "0 is no port that a client can connect to: must be within 1 and 65535");
+    }
+    Some(port)
+}
+
 /// How connections are taken.
 pub(super) fn read(source: &mut Source, proxies: &Proxies) -> Settings {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -49,6 +49,8 @@ pub struct Config {
     pub https_addr: SocketAddr,
     /// Where the redirect listener binds, if at all.
     pub http_addr: Option<SocketAddr>,
+    /// The port of https that the redirect listener names; `None` for that of the public listener.
+    pub redirect_port: Option<u16>,
     /// The folder of ACME challenges that the redirect listener shows, if any.
     pub acme_challenges: Option<PathBuf>,
     /// Where the ops listener binds.
@@ -157,6 +159,7 @@ impl Config {
         let https_addr = source.parse("https_addr", socket_address);
         let https_addr = https_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8443)));
         let http_addr = source.parse_unless_empty("http_addr", socket_address);
+        let redirect_port = listener::read_redirect_port(&mut source);
         let acme_challenges = source.parse_unless_empty("acme_challenges", str::parse::<PathBuf>);
         if acme_challenges.is_some() && http_addr.is_none() {
             source.problem("acme_challenges", "is shown by the redirect listener, which http_addr turns on");
@@ -201,6 +204,7 @@ impl Config {
             Some(Self {
                 https_addr,
                 http_addr,
+                redirect_port,
                 acme_challenges,
                 ops_addr,
                 ops_allowed_hosts,

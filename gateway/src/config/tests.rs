@@ -95,6 +95,16 @@ fn the_host_that_a_service_sees_is_one_of_two() {
 }
 
 #[test]
+fn a_port_that_no_client_can_connect_to_is_no_port_of_redirects() {
+    for port in ["0", "65536", "-1", "'https'"] {
+        let problems = read(&format!("[redirect]\nport = {port}\n"), &[]).err().unwrap();
+        assert!(keys_of(&problems).contains(&"redirect.port"), "{port}: {problems}");
+    }
+    let problems = read("[redirect]\nport = 65535\n", &[("REDIRECT_PORT", "1")]).err().unwrap();
+    assert!(!problems.to_string().contains("redirect"), "{problems}");
+}
+
+#[test]
 fn proxies_that_cannot_be_trusted_are_told() {
     let problems = read(
         "[client]\ntrusted_proxies = ['10.0.0.0/8', 'nginx', '0.0.0.0/0']\nheader = 'Forwarded'\n",
@@ -172,6 +182,8 @@ fn the_reference_holds_every_key_at_its_default() {
     let default = Config::read_within(None, environment, u64::MAX).map_err(|problems| problems.to_string()).unwrap();
     assert_eq!(written.https_addr, default.https_addr);
     assert_eq!(written.http_addr, default.http_addr);
+    assert_eq!(written.redirect_port, Some(default.https_addr.port()));
+    assert_eq!(default.redirect_port, None);
     assert_eq!(written.acme_challenges, default.acme_challenges);
     assert_eq!(written.ops_addr, default.ops_addr);
     assert_eq!(written.announce_file, default.announce_file);

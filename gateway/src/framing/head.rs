@@ -1,6 +1,7 @@
 //! The head of an HTTP/1 request as it came, before any parser has mended it
 //! (RFC 9112, sections 2 to 6).
 
+use http::uri::Scheme;
 use http::{Method, Uri, Version};
 use memchr::{memchr, memchr_iter};
 
@@ -44,7 +45,7 @@ pub(super) struct Checked<'a> {
 /// # Errors
 /// The first [`Refusal`] in the contract's order.
 pub fn check_head(raw: &[u8], settings: &Settings) -> Result<Body, Refusal> {
-    check(raw, settings, |_, _| {}).map(|head| head.body)
+    check(raw, settings, &Scheme::HTTPS, |_, _| {}).map(|head| head.body)
 }
 
 /// [`check_head`], for whoever wants to know more of it: `each` is told of the name and the value of
@@ -52,6 +53,7 @@ pub fn check_head(raw: &[u8], settings: &Settings) -> Result<Body, Refusal> {
 pub(super) fn check<'a>(
     raw: &'a [u8],
     settings: &Settings,
+    scheme: &Scheme,
     mut each: impl FnMut(&'a [u8], &'a [u8]),
 ) -> Result<Checked<'a>, Refusal> {
     let (request_line, mut rest) = next_line(raw)?;
@@ -88,7 +90,7 @@ pub(super) fn check<'a>(
             Err(_) if too_long => return Err(Refusal::TargetTooLong),
             Err(_) => return Err(Refusal::Malformed("an odd target")),
         };
-        Form::of(&uri)
+        Form::of(&uri, scheme)
     };
     let (_, body) = meaning(&method, form, version, fields)?;
     if too_long {
@@ -259,8 +261,8 @@ mod tests {
             for target in [&[b'/', byte][..], &[b'/', byte, byte, b'a'], &[b'/', b'?', byte, b'a']] {
                 assert!(is_plain_origin(target));
                 let uri = Uri::try_from(target).unwrap();
-                let form = Form::of(&uri);
-                assert!(form.has_path && form.is_https && form.authority.is_none(), "{uri}");
+                let form = Form::of(&uri, &Scheme::HTTPS);
+                assert!(form.has_path && form.has_right_scheme && form.authority.is_none(), "{uri}");
                 assert_eq!(uri.path_and_query().unwrap().as_str().as_bytes(), target);
             }
         }

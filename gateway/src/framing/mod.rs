@@ -16,7 +16,7 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Uri, Version};
 
 pub use head::{check_head, end_of_head, max_head_bytes, overflow};
-pub use parse::read_head;
+pub use parse::{read_head, read_head_of};
 
 /// How large a request may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +113,14 @@ pub struct Head<'a> {
 /// # Errors
 /// [`Refusal::Malformed`] with the first reason found.
 pub fn inspect(head: Head<'_>) -> Result<Target, Refusal> {
+    inspect_of(head, &Scheme::HTTPS)
+}
+
+/// [`inspect`] for a listener of another `scheme`: an absolute target has to name that one.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_of(head: Head<'_>, scheme: &Scheme) -> Result<Target, Refusal> {
     let mut fields = Decisive::default();
     for (name, value) in head.headers {
         if is_twin(name.as_str().as_bytes()) {
@@ -126,7 +134,7 @@ pub fn inspect(head: Head<'_>) -> Result<Target, Refusal> {
             fields.encodings.push(value.as_bytes());
         }
     }
-    let (authority, body) = meaning(head.method, Form::of(head.uri), head.version, fields)?;
+    let (authority, body) = meaning(head.method, Form::of(head.uri, scheme), head.version, fields)?;
     let path_and_query = head.uri.path_and_query().ok_or(NO_PATH)?.clone();
     Ok(Target { authority: authority.whole.to_owned(), body, host_bytes: authority.host.len(), path_and_query })
 }
@@ -135,20 +143,20 @@ pub fn inspect(head: Head<'_>) -> Result<Target, Refusal> {
 #[derive(Clone, Copy)]
 struct Form<'a> {
     has_path: bool,
-    /// Whether it names no other scheme than `https`.
-    is_https: bool,
+    /// Whether it names no other scheme than that of the listener.
+    has_right_scheme: bool,
     authority: Option<&'a str>,
 }
 
 impl<'a> Form<'a> {
     /// A path with or without a query (RFC 9112, section 3.2.1), as nearly every target is.
-    const ORIGIN: Self = Self { has_path: true, is_https: true, authority: None };
+    const ORIGIN: Self = Self { has_path: true, has_right_scheme: true, authority: None };
 
-    fn of(uri: &'a Uri) -> Self {
+    fn of(uri: &'a Uri, scheme: &Scheme) -> Self {
         Self {
             // The asterisk form (section 3.2.4) speaks of the server, which has nothing to tell.
             has_path: uri.path().starts_with('/'),
-            is_https: uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTPS),
+            has_right_scheme: uri.scheme().is_none_or(|named| named == scheme),
             authority: uri.authority().map(|authority| authority.as_str()),
         }
     }
@@ -190,10 +198,10 @@ fn meaning<'a>(
     if !target.has_path {
         return Err(NO_PATH);
     }
-    // Every connection is one of TLS. HTTP/2 tells its scheme beside a host alone; without one it
-    // would go unseen, and no client leaves the host out (RFC 9113, section 8.3.1).
-    if !target.is_https {
-        return Err(Refusal::Malformed("another scheme than https"));
+    // HTTP/2 names its scheme beside a host alone; without one it would go unseen, and no client
+    // leaves the host out (RFC 9113, section 8.3.1).
+    if !target.has_right_scheme {
+        return Err(Refusal::Malformed("another scheme than that of the listener"));
     }
     if version == Version::HTTP_2 && target.authority.is_none() {
         return Err(Refusal::Malformed("no :authority"));

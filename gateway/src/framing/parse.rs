@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
 use super::head::check;
@@ -17,9 +18,17 @@ const USUAL_FIELDS: usize = 24;
 /// # Errors
 /// As [`check_head`](super::check_head).
 pub fn read_head(raw: &[u8], settings: &Settings) -> Result<(Body, Option<Parts>), Refusal> {
+    read_head_of(raw, settings, &Scheme::HTTPS)
+}
+
+/// [`read_head`] for a listener of another `scheme`: an absolute target has to name that one.
+///
+/// # Errors
+/// As [`read_head`].
+pub fn read_head_of(raw: &[u8], settings: &Settings, scheme: &Scheme) -> Result<(Body, Option<Parts>), Refusal> {
     let all = Bytes::copy_from_slice(raw);
     let (mut headers, mut has_all) = (HeaderMap::with_capacity(USUAL_FIELDS), true);
-    let head = check(&all, settings, |name, value| {
+    let head = check(&all, settings, scheme, |name, value| {
         has_all &= append(&mut headers, name, all.slice_ref(value)).is_some();
     })?;
     let uri = Uri::from_maybe_shared(all.slice_ref(head.target)).ok().filter(|_| has_all);

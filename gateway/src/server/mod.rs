@@ -110,7 +110,8 @@ impl Gateway {
         let redirect = Redirect {
             identities: Arc::clone(&identities),
             hosts: config.corridor.hosts.clone(),
-            https_port: addresses.https.port(),
+            sizes: config.corridor.sizes,
+            https_port: config.redirect_port.unwrap_or(addresses.https.port()),
             challenges: config.acme_challenges,
         };
         let limits = Arc::new(Limits::new(&config.limit));

@@ -18,11 +18,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 /// For the head of a request, and for an unused connection.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The head of a request, in bytes.
 const HEADER_BYTES: usize = 16 * 1024;
@@ -30,7 +31,13 @@ const HEADER_BYTES: usize = 16 * 1024;
 /// The body of a request, in bytes.
 const BODY_BYTES: usize = 4 * 1024;
 
-/// What answers on a plain listener.
+/// What serves the connections of a plain listener.
+pub(super) trait Serve: Send + Sync + 'static {
+    /// Serves one connection, which ends after the timeout of the service.
+    fn serve(&self, stream: TcpStream) -> impl Future<Output = ()> + Send;
+}
+
+/// What answers requests on a plain listener that hyper has read.
 pub(super) trait Answer: Send + Sync + 'static {
     /// Answers one request, whose method is GET or HEAD.
     fn answer(&self, request: &Parts) -> Response<Full<Bytes>>;
@@ -68,7 +75,7 @@ pub(super) struct Plain<A> {
     answer: Arc<A>,
 }
 
-impl<A: Answer> Plain<A> {
+impl<A: Serve> Plain<A> {
     /// A service called `name` that holds at most `max_connections`, each for at most
     /// `connection_timeout`.
     pub(super) fn new(
@@ -96,17 +103,23 @@ impl<A: Answer> Plain<A> {
             let Ok(permit) = Arc::clone(&free).try_acquire_owned() else { continue };
             let answer = Arc::clone(&self.answer);
             tokio::spawn(async move {
-                let service = service_fn(async |request| Ok::<_, Infallible>(respond(&*answer, request).await));
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT)
-                    .max_buf_size(HEADER_BYTES)
-                    .serve_connection(TokioIo::new(stream), service);
-                // How such a connection ends is of no interest.
-                let _ = timeout(connection_timeout, connection).await;
+                let _ = timeout(connection_timeout, answer.serve(stream)).await;
                 drop(permit);
             });
         }
+    }
+}
+
+impl<A: Answer> Serve for A {
+    async fn serve(&self, stream: TcpStream) {
+        let service = service_fn(async |request| Ok::<_, Infallible>(respond(self, request).await));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(HEADER_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        // How such a connection ends is of no interest.
+        let _ = connection.await;
     }
 }
 
@@ -133,7 +146,7 @@ async fn respond(answer: &impl Answer, request: Request<Incoming>) -> Response<F
 }
 
 #[async_trait]
-impl<A: Answer> Service for Plain<A> {
+impl<A: Serve> Service for Plain<A> {
     async fn start_service(&mut self, _: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
         let Some(socket) = self.socket.take() else { return };
         match tokio::net::TcpListener::from_std(socket) {

@@ -24,6 +24,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "cache",
             "config",
             "flow",
+            "framing",
             "limit",
             "listener",
             "login",

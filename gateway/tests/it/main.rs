@@ -36,6 +36,7 @@ mod order;
 mod program;
 mod property;
 mod proxy;
+mod redirect;
 mod resumption;
 mod revocation;
 mod sizes;
