@@ -68,6 +68,24 @@ fn a_certificate_that_clients_refuse_or_soon_will_is_a_warning_with_its_date_and
 }
 
 #[test]
+fn an_address_without_quotes_is_a_text_without_quotes() {
+    let folder = folder();
+    let file = folder.path().join("gateway.toml");
+    let settings = fs::read_to_string(&file).unwrap();
+    for address in ["0.0.0.0:443", "[::]:443", "localhost:443"] {
+        fs::write(&file, settings.replace("'127.0.0.1:0'\nops", &format!("{address}\nops"))).unwrap();
+        let output = check(folder.path(), &[]);
+        let told = text(&output.stderr);
+        assert!(!output.status.success());
+        assert!(
+            told.contains("gateway.toml: a text value must be in quotes, as in https_addr = ")
+                && told.contains("(line 1)"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
 fn strict_fails_for_any_warning_and_for_no_note() {
     let folder = folder();
     let path = folder.path();

@@ -10,6 +10,7 @@ mod given;
 mod problem;
 mod secret;
 mod source;
+mod unquoted;
 mod version;
 
 pub use environment::{Environment, Overlaid, environment};

@@ -17,6 +17,7 @@ use crate::environment::Environment;
 use crate::given::Given;
 use crate::problem::{Problem, Problems};
 use crate::secret::{Secret, exposed, read_secret_file};
+use crate::unquoted;
 
 /// The settings as they were given, and what was found wrong so far.
 #[derive(Debug)]
@@ -54,7 +55,8 @@ impl Source {
                     let line =
                         error.span().map(|span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
                     let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
-                    source.problem(&name, format!("{}{place}", error.message()));
+                    let reason = unquoted::hint(&text, error.span()).unwrap_or(error.message());
+                    source.problem(&name, format!("{reason}{place}"));
                 }
             },
         }
