@@ -37,8 +37,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT (the default). SIGHUP reads the configuration again: keys, static
-    /// tokens and certificates change at once.
+    /// Serve until SIGTERM or SIGINT (the default). SIGHUP reads the configuration again: keys, [token],
+    /// static tokens and certificates change at once.
     Serve,
     /// Validate the configuration and exit: 0 where it is valid, 1 where it is not.
     Check {
