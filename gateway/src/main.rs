@@ -116,11 +116,11 @@ fn check(file: Option<&Path>, strict: bool) -> Outcome {
 
 /// Refuses what the configuration in `file` would refuse once the token is in it.
 fn check_names(file: &Path, name: &str, routes: &[String]) -> Outcome {
-    let Names { routes: known, static_tokens } = Config::load_names(Some(file), Path::new(".env"))?;
+    let Names { routes: known, static_tokens } = Names::load(Some(file), Path::new(".env"))?;
     if static_tokens.iter().any(|other| other == name) {
         return Err(format!("a static token with the name {name:?} is in the configuration already").into());
     }
-    for route in routes.iter().filter(|route| *route != EVERY_ROUTE && !known.contains(route)) {
+    if let Some(route) = routes.iter().find(|route| *route != EVERY_ROUTE && !known.contains(route)) {
         let known = known.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
         return Err(format!("{route:?} is no route of the configuration, which has {known}; \"*\" is every one").into());
     }

@@ -134,16 +134,6 @@ impl Config {
         Ok(config)
     }
 
-    /// What of `file`, below the process's environment and the `.env` file at `dotenv`, a new static
-    /// token has to fit. Secrets are not read.
-    ///
-    /// # Errors
-    /// Every problem of the routes, of `dotenv` and of the file as a whole.
-    pub fn load_names(file: Option<&Path>, dotenv: &Path) -> Result<Names, Problems> {
-        let Overlaid { environment, problems, .. } = environment(dotenv, &SECRET_VARIABLES);
-        Problems::join(problems, routes::read_names(Source::read(file, environment)))
-    }
-
     /// Reads the configuration from `file` below `environment`.
     ///
     /// # Errors

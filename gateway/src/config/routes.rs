@@ -1,8 +1,10 @@
 //! What is wrong or doubtful about the routes as a whole.
 
-use super::read_routes;
+use std::path::Path;
+
+use super::{SECRET_VARIABLES, read_routes};
 use crate::route::Table;
-use holodule_settings::{Problems, Source};
+use holodule_settings::{Overlaid, Problems, Source, environment};
 
 /// The names that a new static token has to fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,17 +15,28 @@ pub struct Names {
     pub static_tokens: Vec<String>,
 }
 
-/// Reads the names of the routes and of the static tokens alone.
-pub(super) fn read_names(mut source: Source) -> Result<Names, Problems> {
-    let routes = read_routes(&mut source).unwrap_or_default();
-    let tables = source.tables("static_token");
-    let name = |table: &toml::Table| table.get("name").and_then(toml::Value::as_str).map(str::to_owned);
-    let static_tokens = tables.iter().filter_map(name).collect();
-    let problems = source.into_problems();
-    if !problems.is_empty() {
-        return Err(Problems(problems));
+impl Names {
+    /// Reads the names from `file`, below the process's environment and the `.env` file at `dotenv`.
+    /// Secrets are not read.
+    ///
+    /// # Errors
+    /// Every problem of the routes, of `dotenv` and of the file as a whole.
+    pub fn load(file: Option<&Path>, dotenv: &Path) -> Result<Self, Problems> {
+        let Overlaid { environment, problems, .. } = environment(dotenv, &SECRET_VARIABLES);
+        Problems::join(problems, Self::read(Source::read(file, environment)))
     }
-    Ok(Names { routes: routes.iter().map(|route| route.name.to_string()).collect(), static_tokens })
+
+    fn read(mut source: Source) -> Result<Self, Problems> {
+        let routes = read_routes(&mut source).unwrap_or_default();
+        let tables = source.tables("static_token");
+        let name = |table: &toml::Table| table.get("name").and_then(toml::Value::as_str).map(str::to_owned);
+        let static_tokens = tables.iter().filter_map(name).collect();
+        let problems = source.into_problems();
+        if !problems.is_empty() {
+            return Err(Problems(problems));
+        }
+        Ok(Self { routes: routes.iter().map(|route| route.name.to_string()).collect(), static_tokens })
+    }
 }
 
 /// What the gateway answers itself.

@@ -20,7 +20,7 @@ impl Table {
             advice.extend(of_route.chain(self.advice_on_prefixes(route)).map(|text| (place, text)));
             let earlier = self.routes.get(..place).unwrap_or_default();
             advice.extend(
-                advice_on_order(route, earlier.iter().map(AsRef::as_ref)).into_iter().map(|text| (place, text)),
+                advice_on_order(route, &earlier.iter().map(AsRef::as_ref)).into_iter().map(|text| (place, text)),
             );
         }
         advice
@@ -113,7 +113,7 @@ fn advice_on_methods(route: &Route) -> Vec<String> {
 }
 
 /// Which paths of `route` the routes before it take already.
-fn advice_on_order<'a>(route: &Route, earlier: impl Iterator<Item = &'a Route> + Clone) -> Vec<String> {
+fn advice_on_order<'a>(route: &Route, earlier: &(impl Iterator<Item = &'a Route> + Clone)) -> Vec<String> {
     let taker = |pattern: &Pattern| {
         earlier.clone().find(|other| other.patterns().any(|taken| taken.covers(pattern))).map(|other| &*other.name)
     };
