@@ -4,13 +4,15 @@ mod chain;
 mod key;
 mod pem;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::sign::CertifiedKey;
+use rustls::pki_types::CertificateDer;
+use rustls::sign::{CertifiedKey, SigningKey};
 
 use chain::Facts;
 
@@ -52,35 +54,40 @@ impl Identity {
     /// # Errors
     /// [`NotAnIdentity`], with the cause and what to do about it.
     pub fn read(certificate: &Path, private_key: &Path) -> Result<Self, NotAnIdentity> {
-        let wrong = |reason: &str| NotAnIdentity::Certificate(reason.to_owned());
-        let certificates = read_file(certificate).map_err(NotAnIdentity::Certificate)?;
-        let certificates = pem::certificates(&certificates).map_err(wrong)?;
-        let read = certificates.first().ok_or("there is no certificate in the file").and_then(Facts::read);
-        let leaf = read.map_err(|reason| NotAnIdentity::Certificate(format!("the certificate {reason}")))?;
-        let further = certificates.iter().skip(1).map(|certificate| Facts::read(certificate).ok());
-        let further: Vec<_> = further.collect();
-        if leaf.names.is_empty() && leaf.addresses.is_empty() {
-            let begins_with_ca = leaf.is_ca && !further.is_empty();
-            return Err(wrong(if begins_with_ca { CA_FIRST } else { NO_NAMES }));
-        }
-        let wrong_key = |reason: &str| NotAnIdentity::PrivateKey(reason.to_owned());
-        let key = read_file(private_key).map_err(NotAnIdentity::PrivateKey)?;
-        let (key, keys_in_file) = pem::private_key(&key).map_err(wrong_key)?;
-        let key = key::signing_key(&key).map_err(NotAnIdentity::PrivateKey)?;
+        let Chain { certificates, leaf, further } =
+            read_chain(certificate).map_err(|reason| NotAnIdentity::Certificate(reason.into_owned()))?;
+        let (key, keys_in_file) =
+            read_key(private_key).map_err(|reason| NotAnIdentity::PrivateKey(reason.into_owned()))?;
         let certified = CertifiedKey::new(certificates, key);
         if certified.keys_match().is_err() {
             let public_key = certified.key.public_key();
             let is_of = |facts: &Facts| public_key.as_deref().is_some_and(|key| *key == *facts.public_key);
             return Err(match further.iter().flatten().any(is_of) {
-                true if leaf.is_ca => wrong(CA_FIRST),
-                true => wrong(LEAF_LATER),
-                false if keys_in_file > 1 => wrong_key(FIRST_OF_SEVERAL),
-                false => wrong_key(NO_MATCH),
+                true if leaf.is_ca => NotAnIdentity::Certificate(CA_FIRST.to_owned()),
+                true => NotAnIdentity::Certificate(LEAF_LATER.to_owned()),
+                false if keys_in_file > 1 => NotAnIdentity::PrivateKey(FIRST_OF_SEVERAL.to_owned()),
+                false => NotAnIdentity::PrivateKey(NO_MATCH.to_owned()),
             });
         }
         let (names, addresses, not_after) = (leaf.names.clone(), leaf.addresses.clone(), leaf.not_after);
         let chain = std::iter::once(Some(leaf)).chain(further).collect();
         Ok(Self { certified: Arc::new(certified), names, addresses, not_after, chain, keys_in_file })
+    }
+
+    /// Checks a PEM chain without its key.
+    ///
+    /// # Errors
+    /// As [`Identity::read`].
+    pub fn check_certificate(certificate: &Path) -> Result<(), NotAnIdentity> {
+        read_chain(certificate).map(|_| ()).map_err(|reason| NotAnIdentity::Certificate(reason.into_owned()))
+    }
+
+    /// Checks a PEM key without its certificate.
+    ///
+    /// # Errors
+    /// As [`Identity::read`].
+    pub fn check_private_key(private_key: &Path) -> Result<(), NotAnIdentity> {
+        read_key(private_key).map(|_| ()).map_err(|reason| NotAnIdentity::PrivateKey(reason.into_owned()))
     }
 
     /// Of a certificate of which nothing is read.
@@ -138,6 +145,32 @@ const NO_MATCH: &str =
     "the private key is not the key of the certificate: each certificate needs the key that it was issued for";
 const FIRST_OF_SEVERAL: &str = "the file holds several private keys, and the first, which is used, is not the key of \
                                 the certificate: keep the right one alone";
+
+/// The certificates of a file.
+struct Chain {
+    certificates: Vec<CertificateDer<'static>>,
+    leaf: Facts,
+    /// Those behind the leaf; `None` for one that cannot be read.
+    further: Vec<Option<Facts>>,
+}
+
+fn read_chain(certificate: &Path) -> Result<Chain, Cow<'static, str>> {
+    let certificates = pem::certificates(&read_file(certificate)?)?;
+    let read = certificates.first().ok_or("is not in the file").and_then(Facts::read);
+    let leaf = read.map_err(|reason| format!("the certificate {reason}"))?;
+    let further: Vec<_> = certificates.iter().skip(1).map(|certificate| Facts::read(certificate).ok()).collect();
+    if leaf.names.is_empty() && leaf.addresses.is_empty() {
+        let begins_with_ca = leaf.is_ca && !further.is_empty();
+        return Err(if begins_with_ca { CA_FIRST } else { NO_NAMES }.into());
+    }
+    Ok(Chain { certificates, leaf, further })
+}
+
+/// The first key of a file, and how many there are.
+fn read_key(private_key: &Path) -> Result<(Arc<dyn SigningKey>, usize), Cow<'static, str>> {
+    let (key, keys_in_file) = pem::private_key(&read_file(private_key)?)?;
+    Ok((key::signing_key(&key)?, keys_in_file))
+}
 
 /// The content of a file of bounded size.
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {

@@ -143,6 +143,23 @@ fn each_file_that_cannot_be_used_is_named_with_the_cause_and_the_fix() {
 }
 
 #[test]
+fn each_file_can_be_checked_without_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = leaf(&ca("CA"), |_| {});
+    let [certificate_file, key_file] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    std::fs::write(&certificate_file, certificate).unwrap();
+    std::fs::write(&key_file, key).unwrap();
+    Identity::check_certificate(&certificate_file).unwrap();
+    Identity::check_private_key(&key_file).unwrap();
+    let error = Identity::check_certificate(&key_file).unwrap_err();
+    assert!(matches!(&error, NotAnIdentity::Certificate(reason) if reason.contains("swapped")), "{error}");
+    let error = Identity::check_private_key(&certificate_file).unwrap_err();
+    assert!(matches!(&error, NotAnIdentity::PrivateKey(reason) if reason.contains("swapped")), "{error}");
+    let missing = Identity::check_private_key(&folder.path().join("missing")).unwrap_err();
+    assert!(missing.to_string().contains("the file cannot be read: No such file"), "{missing}");
+}
+
+#[test]
 fn a_byte_order_mark_and_other_line_ends_are_accepted() {
     let (certificate, key) = leaf(&ca("CA"), |_| {});
     let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
