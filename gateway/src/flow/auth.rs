@@ -5,7 +5,7 @@ use std::time::Instant;
 use http::{Method, StatusCode};
 use tokio::time::timeout;
 
-use super::body::{has_body, read_body};
+use super::body::{has_content, read_body};
 use super::{Context, Flow, now, random_id};
 use crate::authenticate::Credential;
 use crate::client::Prefix;
@@ -70,37 +70,40 @@ impl Flow {
     }
 
     /// `POST /auth/logout`.
+    ///
+    /// # Errors
+    /// Of the client, while it is not known whether the request has content.
     pub(super) async fn log_out(
         &self,
         downstream: &mut impl Downstream,
         ctx: &mut Context,
         revocation: &Revocation,
         body: framing::Body,
-    ) -> Answer {
+    ) -> pingora::Result<Answer> {
         // Only a token that was made by a login can be ended by a logout.
         let Some(Credential::Token(token)) = ctx.principal.as_ref().map(|principal| principal.credential.clone())
         else {
             ctx.reason = Some("route");
-            return NoMatch::Path.into();
+            return Ok(NoMatch::Path.into());
         };
         if downstream.request().method != Method::POST {
             ctx.reason = Some("method");
-            return Answer::only_post();
+            return Ok(Answer::only_post());
         }
-        if has_body(downstream, body) {
+        if has_content(downstream, body, self.settings.body_timeout).await? {
             ctx.reason = Some("body");
-            return Answer::unwanted_body();
+            return Ok(Answer::unwanted_body());
         }
         ctx.upstream_started = Some(Instant::now());
         let stored = revocation.log_out(&token, &ctx.request_id).await;
         ctx.upstream_ended = Some(Instant::now());
-        match stored {
+        Ok(match stored {
             Ok(()) => Answer::logged_out(),
             Err(reason) => {
                 tracing::warn!(request_id = ctx.request_id, reason, "a logout could not be stored");
                 ctx.reason = Some("unavailable");
                 Answer::upstream(StatusCode::SERVICE_UNAVAILABLE)
             }
-        }
+        })
     }
 }

@@ -1,17 +1,43 @@
 //! The body of a request, on its way from the client.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::{Version, header};
 use pingora::{Error, ErrorType, Result};
+use tokio::time::timeout;
 
 use crate::framing::Body;
 use crate::listener::Downstream;
 use crate::login;
 
-/// Whether a body follows, by what the head `told` of it. HTTP/2 needs no length for one: that
-/// the stream goes on tells of it.
-pub(super) fn has_body(downstream: &mut impl Downstream, told: Body) -> bool {
-    told != Body::None || downstream.has_body()
+/// Whether the request has content, where its head declares `declared`. An empty body is none: a
+/// chunked body with its last chunk alone, or an HTTP/2 stream that ends with an empty DATA frame or
+/// with trailers. So the body is read until its first byte or its end, for up to `limit`.
+///
+/// # Errors
+/// Of the client; a timeout where neither came in time.
+pub(super) async fn has_content(downstream: &mut impl Downstream, declared: Body, limit: Duration) -> Result<bool> {
+    match declared {
+        Body::Length(_) => Ok(true),
+        Body::None if !downstream.has_body() => Ok(false),
+        // In a box, since nearly every request has no body at all.
+        Body::None | Body::Chunked => Box::pin(await_content(downstream, limit)).await,
+    }
+}
+
+async fn await_content(downstream: &mut impl Downstream, limit: Duration) -> Result<bool> {
+    let first = async {
+        continue_if_expected(downstream).await?;
+        while let Some(part) = downstream.read_body().await? {
+            if !part.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let late = |_| Error::explain(ErrorType::ReadTimedout, "neither content nor its end came in time").into_down();
+    timeout(limit, first).await.map_err(late)?
 }
 
 /// Reads a request's body of at most `limit` bytes.

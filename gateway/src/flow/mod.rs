@@ -35,7 +35,7 @@ use crate::revocation::{self, Revocation};
 use crate::route::{self, CanonicalPath, Route, Table};
 use crate::token::random_hex;
 use crate::upstream::Client;
-use body::has_body;
+use body::has_content;
 use context::Context;
 pub use gate::Gate;
 pub use hooks::App;
@@ -72,6 +72,14 @@ pub struct Flow {
 enum Passage {
     Answered(Answer),
     Forwarded,
+    /// The client sent no whole request.
+    Failed(Box<pingora::Error>),
+}
+
+impl From<pingora::Result<Answer>> for Passage {
+    fn from(result: pingora::Result<Answer>) -> Self {
+        result.map_or_else(Self::Failed, Self::Answered)
+    }
 }
 
 impl Flow {
@@ -103,7 +111,8 @@ impl Flow {
             return self.limited(ctx, limit::ADDRESS, answer);
         }
         if ctx.sharing.is_preflight(&downstream.request().method, &downstream.request().headers) {
-            return ctx.refuse("preflight", self.preflight(downstream, &target));
+            ctx.reason = Some("preflight");
+            return self.preflight(downstream, &target).await.into();
         }
         if let Some(backend) = login {
             // In a box, as is whatever is seldom: each connection has room for all that its requests wait for.
@@ -129,7 +138,7 @@ impl Flow {
         }
         if let Some(revocation) = self.revocation.as_ref().filter(|_| path.as_str() == "/auth/logout") {
             ctx.route = Some(route::LOGOUT.into());
-            return Passage::Answered(Box::pin(self.log_out(downstream, ctx, revocation, target.body)).await);
+            return Box::pin(self.log_out(downstream, ctx, revocation, target.body)).await.into();
         }
         let may_use = |route: &Route| principal.may_use(&route.name);
         let matched = self.routes.find(may_use, &request.method, &path, target.query());
@@ -139,8 +148,12 @@ impl Flow {
         };
         ctx.route = Some(Arc::clone(&matched.route.name));
         let takes_no_body = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
-        if takes_no_body && has_body(downstream, target.body) {
-            return ctx.refuse("body", Answer::unwanted_body());
+        if takes_no_body {
+            match has_content(downstream, target.body, self.settings.body_timeout).await {
+                Ok(false) => {}
+                Ok(true) => return ctx.refuse("body", Answer::unwanted_body()),
+                Err(error) => return Passage::Failed(error),
+            }
         }
         ctx.authority = target.authority;
         ctx.matched = Some(matched);
@@ -180,15 +193,15 @@ impl Flow {
     }
 
     /// The answer to a preflight, alike for every path, so that it tells nothing of the routes.
-    fn preflight(&self, downstream: &mut impl Downstream, target: &Target) -> Answer {
-        if has_body(downstream, target.body) {
-            return Answer::unwanted_body();
+    async fn preflight(&self, downstream: &mut impl Downstream, target: &Target) -> pingora::Result<Answer> {
+        if has_content(downstream, target.body, self.settings.body_timeout).await? {
+            return Ok(Answer::unwanted_body());
         }
         let mut methods = self.routes.methods();
         if self.login.is_some() && !methods.contains(&&Method::POST) {
             methods.push(&Method::POST);
         }
-        Answer::preflight(&methods)
+        Ok(Answer::preflight(&methods))
     }
 
     /// Who is calling.

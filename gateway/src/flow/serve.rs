@@ -53,6 +53,7 @@ impl Flow {
             Passage::Answered(answer) => {
                 respond::send(downstream, answer, &ctx.marks(self.settings.hsts.as_ref())).await
             }
+            Passage::Failed(error) => Err(error),
         }
     }
 

@@ -110,7 +110,11 @@ impl Downstream for Exchange {
 
     async fn read_body(&mut self) -> Result<Option<Bytes>> {
         let unread = |error| Error::because(ErrorType::ReadError, "a body could not be read", error).into_down();
-        let Some(data) = self.body.data().await else { return Ok(None) };
+        let Some(data) = self.body.data().await else {
+            // Trailers go nowhere, but the stream counts as read only once they are.
+            self.body.trailers().await.map_err(unread)?;
+            return Ok(None);
+        };
         let data = data.map_err(unread)?;
         // Taken in: the client may send as much again.
         self.body.flow_control().release_capacity(data.len()).map_err(unread)?;
