@@ -278,6 +278,7 @@ fn read_corridor(source: &mut Source) -> Corridor {
     };
     let sizes = framing::Settings::default();
     let hosts = host_names(source, "hosts");
+    let hosts = hosts.into_iter().map(|host| framing::normal_host(&host).map_or(host.clone(), Into::into)).collect();
     Corridor {
         hsts: hsts(source.number("hsts.max_age", 31_536_000, 0..=63_072_000)),
         sizes: framing::Settings {

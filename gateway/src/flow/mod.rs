@@ -98,7 +98,7 @@ impl Flow {
         if let Err(refusal) = framing::check_sizes(head(downstream.request()), &self.settings.sizes) {
             return ctx.refuse("size", refusal.into());
         }
-        if !self.is_our_host(downstream, &target.host()) {
+        if !self.is_our_host(downstream, target.host()) {
             return ctx.refuse("host", Answer::misdirected());
         }
         let path = self.routes.strip(path);

@@ -5,16 +5,16 @@
 //! corridor asks [`inspect`] first and [`check_sizes`] next; everything after them works with
 //! the [`Target`] that the first returns, and never reads the request line again.
 
+mod authority;
 mod head;
 mod parse;
-
-use std::borrow::Cow;
-use std::net::Ipv6Addr;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Uri, Version};
 
+use authority::Authority;
+pub use authority::normal_host;
 pub use head::{check_head, end_of_head, max_head_bytes, overflow};
 pub use parse::{read_head, read_head_of};
 
@@ -38,7 +38,8 @@ impl Default for Settings {
 /// What a request asks for, once it is known to have one meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The host as it was sent, port included.
+    /// The host in its normal form, and the port where it is not that of `https`: all spellings of one
+    /// authority are the same here.
     pub authority: String,
     /// What follows the head.
     pub body: Body,
@@ -49,14 +50,9 @@ pub struct Target {
 }
 
 impl Target {
-    /// The host it names, without the port, in lower case; brackets around IPv6.
-    pub fn host(&self) -> Cow<'_, str> {
-        let host = self.authority.get(..self.host_bytes).unwrap_or_default();
-        if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            Cow::Owned(host.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(host)
-        }
+    /// The host it names in its normal form, without the port; brackets around IPv6.
+    pub fn host(&self) -> &str {
+        self.authority.get(..self.host_bytes).unwrap_or_default()
     }
 
     /// The path, as sent.
@@ -136,7 +132,8 @@ pub fn inspect_of(head: Head<'_>, scheme: &Scheme) -> Result<Target, Refusal> {
     }
     let (authority, body) = meaning(head.method, Form::of(head.uri, scheme), head.version, fields)?;
     let path_and_query = head.uri.path_and_query().ok_or(NO_PATH)?.clone();
-    Ok(Target { authority: authority.whole.to_owned(), body, host_bytes: authority.host.len(), path_and_query })
+    let host_bytes = authority.host_bytes;
+    Ok(Target { authority: authority.whole.into_owned(), body, host_bytes, path_and_query })
 }
 
 /// What a target says besides its path and query.
@@ -156,7 +153,8 @@ impl<'a> Form<'a> {
         Self {
             // The asterisk form (section 3.2.4) speaks of the server, which has nothing to tell.
             has_path: uri.path().starts_with('/'),
-            has_right_scheme: uri.scheme().is_none_or(|named| named == scheme),
+            // In any case (RFC 3986, section 6.2.2.1), of which the type knows the lower one alone.
+            has_right_scheme: uri.scheme_str().is_none_or(|named| named.eq_ignore_ascii_case(scheme.as_str())),
             authority: uri.authority().map(|authority| authority.as_str()),
         }
     }
@@ -198,13 +196,10 @@ fn meaning<'a>(
     if !target.has_path {
         return Err(NO_PATH);
     }
-    // HTTP/2 names its scheme beside a host alone; without one it would go unseen, and no client
-    // leaves the host out (RFC 9113, section 8.3.1).
+    // Where an HTTP/2 request has a Host and no `:authority`, as intermediaries send it (RFC 9113, section 8.3.1),
+    // the h2 crate drops `:scheme`, too.
     if !target.has_right_scheme {
         return Err(Refusal::Malformed("another scheme than that of the listener"));
-    }
-    if version == Version::HTTP_2 && target.authority.is_none() {
-        return Err(Refusal::Malformed("no :authority"));
     }
     let authority = authority(target.authority, version, fields.hosts)?;
     Ok((authority, body(version, fields.lengths, fields.encodings)?))
@@ -247,27 +242,8 @@ fn is_twin(name: &[u8]) -> bool {
     NAMES.contains(&spelled.as_slice()) || PREFIXES.iter().any(|prefix| spelled.starts_with(prefix))
 }
 
-/// A host with or without a port (RFC 9110, section 4.2.2, without user information).
-#[derive(Clone, Copy)]
-struct Authority<'a> {
-    whole: &'a str,
-    host: &'a str,
-}
-
-impl<'a> Authority<'a> {
-    /// Reads one; `None` where it could be read in two ways, or says what no client needs to.
-    fn parse(whole: &'a str) -> Option<Self> {
-        // Only in brackets a host has colons, and behind them nothing but the port.
-        let brackets = whole.starts_with('[').then(|| whole.find(']')).flatten();
-        let end = brackets.map_or_else(|| whole.find(':'), |bracket| Some(bracket + 1));
-        let (host, rest) = whole.split_at_checked(end.unwrap_or(whole.len()))?;
-        let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
-        let has_odd_port = !rest.is_empty() && !rest.strip_prefix(':').is_some_and(is_port);
-        (is_host(host) && !has_odd_port).then_some(Self { whole, host })
-    }
-}
-
-/// The one host that the request names: `Host`, `:authority` or an absolute `target`, all alike.
+/// The one host that the request names: `Host`, `:authority` or an absolute `target`. Where there are
+/// two, they are compared in their normal form.
 fn authority<'a>(target: Option<&'a str>, version: Version, hosts: Values<'a>) -> Result<Authority<'a>, Refusal> {
     const ODD: Refusal = Refusal::Malformed("an odd Host");
     let host = match hosts {
@@ -275,25 +251,18 @@ fn authority<'a>(target: Option<&'a str>, version: Version, hosts: Values<'a>) -
         Values::One(value) => Some(std::str::from_utf8(value).map_err(|_| ODD)?),
         Values::Several => return Err(Refusal::Malformed("two Host fields")),
     };
-    let named = match (target, host) {
-        // To the letter, as the parser behind the gate compares them.
+    match (target, host) {
         (Some(target), Some(host)) if target != host => {
-            return Err(Refusal::Malformed("the target names another host than Host"));
+            let (target, host) = (Authority::parse(target).ok_or(ODD)?, Authority::parse(host).ok_or(ODD)?);
+            if target != host {
+                return Err(Refusal::Malformed("the target names another host than Host"));
+            }
+            Ok(target)
         }
         // HTTP/1 has a Host beside an absolute target, too (RFC 9112, section 3.2).
-        (_, None) if version != Version::HTTP_2 => return Err(Refusal::Malformed("no Host")),
-        (Some(named), _) | (None, Some(named)) => named,
-        (None, None) => return Err(Refusal::Malformed("no Host")),
-    };
-    Authority::parse(named).ok_or(ODD)
-}
-
-/// Whether `host` is a name as DNS has it, or an address: the other characters that RFC 3986 allows
-/// in one, escapes among them, have no use but to be read in two ways.
-fn is_host(host: &str) -> bool {
-    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+        (_, None) if version != Version::HTTP_2 => Err(Refusal::Malformed("no Host")),
+        (Some(named), _) | (None, Some(named)) => Authority::parse(named).ok_or(ODD),
+        (None, None) => Err(Refusal::Malformed("no Host")),
     }
 }
 

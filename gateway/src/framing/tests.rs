@@ -30,24 +30,34 @@ fn malformed(head: &str) -> bool {
 #[test]
 fn a_plain_request_has_one_meaning() {
     let target = request("GET /a/b?c=d HTTP/1.1\nHost: LocalHost:8443\n\n").unwrap();
-    assert_eq!((&*target.host(), target.authority.as_str()), ("localhost", "LocalHost:8443"));
+    assert_eq!((target.host(), target.authority.as_str()), ("localhost", "localhost:8443"));
     assert_eq!((target.path(), target.query(), target.body), ("/a/b", Some("c=d"), Body::None));
 }
 
 #[test]
 fn a_host_is_told_without_its_port() {
-    for (sent, host) in
-        [("a", "a"), ("A.b:1", "a.b"), ("[::1]", "[::1]"), ("[FE80::1]:8443", "[fe80::1]"), ("1.2.3.4:5", "1.2.3.4")]
-    {
+    for (sent, host, authority) in [
+        ("a", "a", "a"),
+        ("A.b:1", "a.b", "a.b:1"),
+        ("a.:443", "a", "a"),
+        ("a:", "a", "a"),
+        ("[::1]", "[::1]", "[::1]"),
+        ("[FE80::1]:8443", "[fe80::1]", "[fe80::1]:8443"),
+        ("1.2.3.4:5", "1.2.3.4", "1.2.3.4:5"),
+    ] {
         let target = request(&format!("GET / HTTP/1.1\nHost: {sent}\n\n")).unwrap();
-        assert_eq!((&*target.host(), target.authority.as_str()), (host, sent));
+        assert_eq!((target.host(), target.authority.as_str()), (host, authority));
     }
 }
 
 #[test]
 fn an_absolute_target_must_name_the_same_host() {
     assert!(request("GET https://a:1/b HTTP/1.1\nHost: a:1\n\n").is_ok());
-    assert!(malformed("GET https://a:1/b HTTP/1.1\nHost: b:1\n\n"));
+    assert!(request("GET HTTPS://A:1/b HTTP/1.1\nHost: a.:1\n\n").is_ok());
+    assert!(request("GET https://a/b HTTP/1.1\nHost: A:443\n\n").is_ok());
+    for (target, host) in [("a:1", "b:1"), ("a:1", "a:2"), ("a:1", "a"), ("a", "a:80"), ("a", ""), ("a", "a b")] {
+        assert!(malformed(&format!("GET https://{target}/b HTTP/1.1\nHost: {host}\n\n")), "{target} {host}");
+    }
 }
 
 #[test]
@@ -58,14 +68,24 @@ fn a_target_of_another_scheme_is_none_of_ours() {
 }
 
 #[test]
-fn http_2_names_its_host_beside_its_scheme() {
-    let inspect = |uri: &str| {
-        let headers = HeaderMap::from_iter([(HOST, "a".parse().unwrap())]);
+fn http_2_names_its_host_by_authority_or_host() {
+    let inspect = |uri: &str, host: &[&str]| {
+        let headers = host.iter().map(|host| (HOST, host.parse().unwrap())).collect::<HeaderMap>();
         let (method, uri) = (&Method::GET, &uri.parse().unwrap());
         inspect(Head { method, uri, version: Version::HTTP_2, headers: &headers })
     };
-    assert!(inspect("https://a/b").is_ok());
-    assert!(inspect("/b").is_err() && inspect("http://a/b").is_err());
+    for (uri, host) in [
+        ("https://a/b", &["a"][..]),
+        ("HTTPS://a/b", &[]),
+        ("/b", &["a"]),
+        ("/b", &["A.:443"]),
+        ("https://A/b", &["a"]),
+    ] {
+        assert_eq!(inspect(uri, host).unwrap().authority, "a", "{uri} {host:?}");
+    }
+    for (uri, host) in [("/b", &[][..]), ("http://a/b", &["a"]), ("https://a/b", &["b"]), ("/b", &["a", "a"])] {
+        assert!(inspect(uri, host).is_err(), "{uri} {host:?}");
+    }
 }
 
 #[test]
@@ -88,7 +108,6 @@ fn missing_repeated_or_odd_hosts() {
         "GET / HTTP/1.1\nHost: a b\n\n",
         "GET / HTTP/1.1\nHost: a@b\n\n",
         "GET / HTTP/1.1\nHost: a:x\n\n",
-        "GET / HTTP/1.1\nHost: a:\n\n",
         "GET / HTTP/1.1\nHost: a:+1\n\n",
         "GET / HTTP/1.1\nHost: a:65536\n\n",
         "GET / HTTP/1.1\nHost: a:1:2\n\n",

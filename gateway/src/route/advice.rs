@@ -157,6 +157,7 @@ mod tests {
                 shared: false,
                 cache: None,
                 vary: Vec::new(),
+                host: crate::route::Host::Upstream,
             };
             Arc::new(Route::try_from(&settings).unwrap())
         };

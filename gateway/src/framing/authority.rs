@@ -1,0 +1,139 @@
+//! The host that a request names, in one form whatever spelling a client chose (RFC 3986, sections
+//! 3.2.2, 3.2.3 and 6.2).
+
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
+
+/// The port that an `https` authority means without one (RFC 9110, section 4.2.2).
+const DEFAULT_PORT: u16 = 443;
+
+/// A host with or without a port, without user information, in its normal form: the host in that of
+/// [`normal_host`], and no port where it is empty or that of `https`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Authority<'a> {
+    /// The host, and the port where it is not the default.
+    pub(super) whole: Cow<'a, str>,
+    /// How much of it is the host.
+    pub(super) host_bytes: usize,
+}
+
+impl<'a> Authority<'a> {
+    /// Reads one; `None` where it could be read in two ways, or contains what no client needs.
+    pub(super) fn parse(sent: &'a str) -> Option<Self> {
+        // Only in brackets a host has colons, and behind them nothing but the port.
+        let brackets = sent.starts_with('[').then(|| sent.find(']')).flatten();
+        let end = brackets.map_or_else(|| sent.find(':'), |bracket| Some(bracket + 1));
+        let (host, rest) = sent.split_at_checked(end.unwrap_or(sent.len()))?;
+        let host = normal_host(host)?;
+        let host_bytes = host.len();
+        let port = match rest {
+            "" | ":" => None,
+            _ => Some(parse_port(rest.strip_prefix(':')?)?).filter(|&port| port != DEFAULT_PORT),
+        };
+        let whole = match (host, port) {
+            (host, None) => host,
+            (Cow::Borrowed(host), Some(_)) if host.len() + rest.len() == sent.len() && !rest.starts_with(":0") => {
+                Cow::Borrowed(sent)
+            }
+            (host, Some(port)) => Cow::Owned(format!("{host}:{port}")),
+        };
+        Some(Self { whole, host_bytes })
+    }
+}
+
+fn parse_port(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// The normal form of a host: in lower case, without the dot that ends an absolute name (RFC 1034,
+/// section 3.1), and an IPv6 address as RFC 5952 has it, in brackets. `None` for what is neither a
+/// name as DNS has it nor an address: the other characters that RFC 3986 allows, escapes among them,
+/// have no use but to be read in two ways.
+pub fn normal_host(host: &str) -> Option<Cow<'_, str>> {
+    if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        let normal = format!("[{}]", address.parse::<Ipv6Addr>().ok()?);
+        return Some(if normal == host { Cow::Borrowed(host) } else { Cow::Owned(normal) });
+    }
+    let (mut is_name, mut has_capital) = (!host.is_empty(), false);
+    for byte in host.bytes() {
+        is_name &= byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        has_capital |= byte.is_ascii_uppercase();
+    }
+    let relative = host.strip_suffix('.').filter(|name| !name.is_empty() && !name.ends_with('.')).unwrap_or(host);
+    let normal = if has_capital { Cow::Owned(relative.to_ascii_lowercase()) } else { Cow::Borrowed(relative) };
+    is_name.then_some(normal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_authority_have_one_form() {
+        for (sent, whole, host) in [
+            ("localhost", "localhost", "localhost"),
+            ("LocalHost", "localhost", "localhost"),
+            ("localhost.", "localhost", "localhost"),
+            ("localhost:", "localhost", "localhost"),
+            ("localhost.:", "localhost", "localhost"),
+            ("localhost:443", "localhost", "localhost"),
+            ("LOCALHOST.:0443", "localhost", "localhost"),
+            ("localhost:8443", "localhost:8443", "localhost"),
+            ("localhost.:8443", "localhost:8443", "localhost"),
+            ("localhost:08443", "localhost:8443", "localhost"),
+            ("localhost:0", "localhost:0", "localhost"),
+            ("localhost:80", "localhost:80", "localhost"),
+            ("1.2.3.4:5", "1.2.3.4:5", "1.2.3.4"),
+            ("[::1]", "[::1]", "[::1]"),
+            ("[::1]:443", "[::1]", "[::1]"),
+            ("[0:0::0:1]:8443", "[::1]:8443", "[::1]"),
+            ("[FE80::A]:8443", "[fe80::a]:8443", "[fe80::a]"),
+            // No name, and so none of ours; but nothing odd either.
+            ("a..", "a..", "a.."),
+            (".", ".", "."),
+        ] {
+            let authority = Authority::parse(sent).unwrap();
+            assert_eq!((&*authority.whole, &authority.whole[..authority.host_bytes]), (whole, host), "{sent}");
+            assert_eq!(Authority::parse(whole), Some(authority.clone()), "{sent}: its form is its own");
+        }
+    }
+
+    #[test]
+    fn usual_spellings_are_not_copied() {
+        for sent in ["localhost", "localhost:8443", "localhost:443", "1.2.3.4", "[::1]:8443", "localhost."] {
+            assert!(matches!(Authority::parse(sent).unwrap().whole, Cow::Borrowed(_)), "{sent}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_none() {
+        for odd in [
+            "",
+            ":",
+            ":443",
+            "a b",
+            "a@b",
+            "a:x",
+            "a:+1",
+            "a:-1",
+            "a: 1",
+            "a:65536",
+            "a:1:2",
+            "a:443:",
+            "[::1]1",
+            "[::1].",
+            "[::1",
+            "::1",
+            "a/b",
+            "a%62",
+            "a;b",
+            "[a]",
+            "[::1%25a]",
+            "[v1.a]",
+            "\u{e9}",
+            "[]",
+        ] {
+            assert_eq!(Authority::parse(odd), None, "{odd:?}");
+        }
+    }
+}
