@@ -7,7 +7,7 @@
 
 mod prefix;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
@@ -37,7 +37,7 @@ impl Proxies {
 
     /// The address of whoever sent a request with these `headers` through `peer`: the right-most
     /// one that is no listed proxy's. An entry that is no address ends the walk, and so does
-    /// the left end: then it is the last proxy that was heard of.
+    /// the left end: then it is the last proxy that was heard of. Empty entries do not count.
     ///
     /// An IPv4 address that is written as IPv6 (RFC 4291, section 2.5.5.2) is the IPv4 address
     /// it is, the peer's among them.
@@ -46,7 +46,9 @@ impl Proxies {
         let Some(header) = &self.header else { return client };
         // Several fields of one name are one list (RFC 9110, section 5.3).
         let fields = headers.get_all(header).iter().rev();
-        let mut entries = fields.flat_map(|field| field.as_bytes().rsplit(|&byte| byte == b','));
+        let entries = fields.flat_map(|field| field.as_bytes().rsplit(|&byte| byte == b','));
+        // Empty elements of a list say nothing (RFC 9110, section 5.6.1.2).
+        let mut entries = entries.map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty());
         while self.trusts(client) {
             match entries.next().and_then(parse_entry) {
                 Some(address) => client = address,
@@ -57,10 +59,14 @@ impl Proxies {
     }
 }
 
-/// One entry of the list: an address, which some proxies write with a port.
+/// One entry of the list: an address, which some proxies write with a port, or in brackets where it is
+/// of IPv6.
 fn parse_entry(entry: &[u8]) -> Option<IpAddr> {
-    let entry = std::str::from_utf8(entry).ok()?.trim_matches([' ', '\t']);
-    let address = entry.parse::<IpAddr>().or_else(|_| entry.parse::<SocketAddr>().map(|address| address.ip()));
+    let entry = std::str::from_utf8(entry).ok()?;
+    let address = match entry.strip_prefix('[').and_then(|entry| entry.strip_suffix(']')) {
+        Some(bare) => bare.parse::<Ipv6Addr>().map(IpAddr::from),
+        None => entry.parse::<IpAddr>().or_else(|_| entry.parse::<SocketAddr>().map(|address| address.ip())),
+    };
     address.ok().map(|address| address.to_canonical())
 }
 

@@ -10,7 +10,7 @@ use crate::support::random::{self, Random};
 const HEADER: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Proxies' addresses, clients', and what is none.
-const ENTRIES: [&str; 14] = [
+const ENTRIES: [&str; 16] = [
     "10.0.0.1",
     "10.255.255.255",
     "::ffff:10.1.1.1",
@@ -20,6 +20,8 @@ const ENTRIES: [&str; 14] = [
     "::ffff:203.0.113.5",
     "2001:db8:fe::1",
     "[2001:db8::2]:443",
+    "[2001:db8::3]",
+    "[2001:db8:ff::8]",
     "11.0.0.1",
     "unknown",
     "",
@@ -58,14 +60,14 @@ fn fields(random: &mut Random, entries: &[&str]) -> HeaderMap {
 fn reference(peer: SocketAddr, entries: &[&str]) -> IpAddr {
     let read = |entry: &str| match entry.parse::<SocketAddr>() {
         Ok(address) => Some(address.ip().to_canonical()),
-        Err(_) => entry.parse::<IpAddr>().ok().map(|address| address.to_canonical()),
+        Err(_) => entry.trim_matches(['[', ']']).parse::<IpAddr>().ok().map(|address| address.to_canonical()),
     };
     let is_proxy = |address: IpAddr| match address {
         IpAddr::V4(address) => address.octets()[0] == 10,
         IpAddr::V6(address) => address.segments()[..3] == [0x2001, 0xdb8, 0xff],
     };
     let mut heard = vec![peer.ip().to_canonical()];
-    for entry in entries.iter().rev() {
+    for entry in entries.iter().rev().filter(|entry| !entry.is_empty()) {
         match read(entry) {
             Some(address) if is_proxy(*heard.last().unwrap()) => heard.push(address),
             _ => break,
