@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Version};
@@ -47,7 +47,7 @@ impl listener::Gate for Gate {
         framing::max_head_bytes(&self.sizes)
     }
 
-    fn read(&self, head: &[u8], peer: SocketAddr) -> Result<listener::Passed, Bytes> {
+    fn read(&self, head: &[u8], peer: SocketAddr, began: Instant) -> Result<listener::Passed, Bytes> {
         let is_read = head.starts_with(b"GET ") || head.starts_with(b"HEAD ");
         let read = if is_read {
             framing::read_head(head, &self.sizes)
@@ -62,19 +62,19 @@ impl listener::Gate for Gate {
             Ok((Body::Length(length), _)) => Ok(listener::Passed::Head(Some(length))),
             Ok((Body::Chunked, _)) => Ok(listener::Passed::Head(None)),
             Err(Refusal::TargetTooLong | Refusal::HeadersTooLarge) if !has_canonical_path(head) => {
-                Err(self.refuse(head, peer, Refusal::Malformed("the path is not canonical")))
+                Err(self.refuse(head, peer, began, Refusal::Malformed("the path is not canonical")))
             }
-            Err(refusal) => Err(self.refuse(head, peer, refusal)),
+            Err(refusal) => Err(self.refuse(head, peer, began, refusal)),
         }
     }
 
-    fn overflow(&self, head: &[u8], peer: SocketAddr) -> Bytes {
-        self.refuse(head, peer, framing::overflow(head, &self.sizes))
+    fn overflow(&self, head: &[u8], peer: SocketAddr, began: Instant) -> Bytes {
+        self.refuse(head, peer, began, framing::overflow(head, &self.sizes))
     }
 }
 
 impl Gate {
-    fn refuse(&self, head: &[u8], peer: SocketAddr, refusal: Refusal) -> Bytes {
+    fn refuse(&self, head: &[u8], peer: SocketAddr, began: Instant, refusal: Refusal) -> Bytes {
         let address = peer.ip();
         // Whom a proxy speaks for is not known here, and the proxy must not pay for everybody.
         if let Some(limiter) = self.limits.address.as_ref().filter(|_| !self.proxies.speaks_for_others(address)) {
@@ -86,7 +86,8 @@ impl Gate {
         // A name for the label only: whatever is not one of a fixed set is `other`.
         let word = head.split(|&byte| byte == b' ').next().unwrap_or_default();
         let method = Method::from_bytes(word).unwrap_or(Method::CONNECT);
-        self.metrics.request(route::NONE, &method, Some(answer.status), Duration::ZERO, None);
+        let total = began.elapsed();
+        self.metrics.request(route::NONE, &method, Some(answer.status), total, None);
         self.access_log.write(&Access {
             request_id: &request_id,
             // No header of such a head can be believed, not even a proxy's.
@@ -100,7 +101,7 @@ impl Gate {
             user_agent: None,
             status: Some(answer.status),
             upstream: None,
-            total: Duration::ZERO,
+            total,
             identity: None,
             bytes: answer.body.len(),
             cache: None,

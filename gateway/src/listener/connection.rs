@@ -199,9 +199,10 @@ impl<A: App> Connection<A> {
     ) -> Read {
         let BetweenRequests { drained, timer, is_first } = waiting;
         let is_first = std::mem::replace(is_first, false);
-        let mut end = Instant::now() + self.settings.header_timeout;
+        let mut began = Instant::now();
+        let mut end = began + self.settings.header_timeout;
         if stream.ahead().is_empty() {
-            let idle_end = Instant::now() + self.settings.keepalive_timeout;
+            let idle_end = began + self.settings.keepalive_timeout;
             let (first_end, reason) = if is_first { (end, Reaped::Header) } else { (idle_end, Reaped::Keepalive) };
             let first = async {
                 tokio::select! {
@@ -218,11 +219,12 @@ impl<A: App> Connection<A> {
                     return Read::Gone;
                 }
             }
+            began = Instant::now();
             if !is_first {
-                end = Instant::now() + self.settings.header_timeout;
+                end = began + self.settings.header_timeout;
             }
         }
-        let head = timer.wait(end, read_head(stream, &*self.gate)).await;
+        let head = timer.wait(end, read_head(stream, &*self.gate, began.into_std())).await;
         head.unwrap_or_else(|| {
             observer.reaped(Reaped::Header);
             Read::Gone
@@ -256,8 +258,8 @@ fn failure(error: &io::Error, odd: Failure) -> Failure {
     if error.kind() == io::ErrorKind::InvalidData { odd } else { Failure::Disconnected }
 }
 
-/// Reads ahead until a head has ended.
-async fn read_head(stream: &mut TlsStream, gate: &dyn Gate) -> Read {
+/// Reads ahead until a head has ended, which began at `began`.
+async fn read_head(stream: &mut TlsStream, gate: &dyn Gate, began: std::time::Instant) -> Read {
     let peer = stream.peer();
     let mut seen = 0;
     loop {
@@ -269,7 +271,7 @@ async fn read_head(stream: &mut TlsStream, gate: &dyn Gate) -> Read {
         let ahead = stream.ahead();
         if let Some(head) = gate.end(ahead, seen).and_then(|end| ahead.get(..end)) {
             let length = head.len() as u64;
-            return match gate.read(head, peer) {
+            return match gate.read(head, peer, began) {
                 Ok(Passed::Request(request)) => {
                     let length = head.len();
                     stream.skip_ahead(length);
@@ -289,7 +291,7 @@ async fn read_head(stream: &mut TlsStream, gate: &dyn Gate) -> Read {
             };
         }
         if ahead.len() > gate.max_head_bytes() {
-            return Read::Refused(gate.overflow(ahead, peer));
+            return Read::Refused(gate.overflow(ahead, peer, began));
         }
         seen = ahead.len();
         match stream.read_ahead().await {

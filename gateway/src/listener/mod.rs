@@ -20,7 +20,7 @@ mod tls;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -160,14 +160,14 @@ pub trait Gate: Send + Sync + 'static {
     /// The most that a head may have, in bytes.
     fn max_head_bytes(&self) -> usize;
 
-    /// Looks at a whole head, and tells what follows.
+    /// Looks at a whole head, whose first byte came at `began`, and tells what follows.
     ///
     /// # Errors
     /// The answer to send before the connection is closed.
-    fn read(&self, head: &[u8], peer: SocketAddr) -> Result<Passed, Bytes>;
+    fn read(&self, head: &[u8], peer: SocketAddr, began: Instant) -> Result<Passed, Bytes>;
 
     /// The answer to a head that has not ended within [`Gate::max_head_bytes`].
-    fn overflow(&self, head: &[u8], peer: SocketAddr) -> Bytes;
+    fn overflow(&self, head: &[u8], peer: SocketAddr, began: Instant) -> Bytes;
 }
 
 /// A head that a [`Gate`] let pass.
