@@ -100,7 +100,7 @@ impl<A: App> Connection<A> {
         }
         let handshake = async {
             let told = if self.settings.proxy_protocol { self.hear_proxy(&mut stream).await? } else { None };
-            let accept = accept(stream, &self.identities).await;
+            let accept = accept(stream, &self.identities, self.drain.clone()).await;
             let (stream, info) = accept.map_err(|error| End::Failed(failure(&error, Failure::Protocol)))?;
             let (client, counted) = told.map_or((peer, None), |(client, counted)| (client, Some(counted)));
             let stream = TlsStream::new(stream, client, info, accepted.elapsed(), self.settings.write_timeout);
@@ -158,8 +158,7 @@ impl<A: App> Connection<A> {
             match self.await_head(&mut stream, &mut waiting, observer).await {
                 Read::Head => {}
                 Read::Request(request) => {
-                    let may_persist = !*self.drain.borrow();
-                    let mut exchange = Exchange::new(&mut stream, request, may_persist);
+                    let mut exchange = Exchange::new(&mut stream, request, &self.drain);
                     self.app.answer(&mut exchange).await;
                     if exchange.is_reusable() {
                         continue;
@@ -245,12 +244,13 @@ struct BetweenRequests<'a, D> {
 async fn accept(
     stream: TcpStream,
     identities: &Identities,
+    drain: watch::Receiver<bool>,
 ) -> io::Result<(server::TlsStream<TcpStream>, ConnectionInfo)> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let served = identities.choose(start.client_hello().server_name());
     let served = served.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no certificate"))?;
     let stream = start.into_stream(served.config).await?;
-    Ok((stream, ConnectionInfo { identity: served.identity }))
+    Ok((stream, ConnectionInfo { identity: served.identity, drain }))
 }
 
 /// The failure behind an error: `odd` where the client sent something wrong.

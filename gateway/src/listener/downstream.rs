@@ -147,6 +147,10 @@ impl Downstream for ServerSession {
     }
 
     async fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> Result<()> {
+        // pingora looks only before a request is answered.
+        if self.digest().and_then(ConnectionInfo::of).is_some_and(|info| *info.drain.borrow()) {
+            self.close_after();
+        }
         let mut header = head.header().clone();
         for (name, value) in added {
             if let Some(value) = *value {

@@ -11,9 +11,10 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use pingora::{Error, ErrorType, Result};
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::watch;
 
 use super::date::date;
-use super::downstream::{Added, Downstream, Head, client_left, may_have_body};
+use super::downstream::{Added, Downstream, Head, may_have_body};
 use super::{Identity, TlsStream};
 
 /// Shorter pieces of a body are copied behind what is pending; longer ones leave at once and as
@@ -24,6 +25,7 @@ const SMALL_BYTES: usize = 1024;
 pub struct Exchange<'a> {
     stream: &'a mut TlsStream,
     request: Parts,
+    drain: &'a watch::Receiver<bool>,
     /// Whether another request may follow on the connection.
     persists: bool,
     status: Option<StatusCode>,
@@ -49,11 +51,11 @@ enum Framing {
 
 impl<'a> Exchange<'a> {
     /// The exchange of a `request` that was read from `stream`, after which the connection goes on
-    /// where it may and the client `persists` in wanting it.
-    pub(super) fn new(stream: &'a mut TlsStream, request: Parts, may_persist: bool) -> Self {
-        let persists = may_persist && !wants_close(&request);
+    /// unless the client wants it closed or a `drain` has begun by the time of the answer.
+    pub(super) fn new(stream: &'a mut TlsStream, request: Parts, drain: &'a watch::Receiver<bool>) -> Self {
+        let persists = !wants_close(&request);
         let (framing, status) = (Framing::None, None);
-        Self { stream, request, persists, status, framing, sent: 0, ended: false, head_is_pending: false }
+        Self { stream, request, drain, persists, status, framing, sent: 0, ended: false, head_is_pending: false }
     }
 
     /// Whether the next request may be read: this one was answered, to the end.
@@ -69,7 +71,8 @@ impl<'a> Exchange<'a> {
     fn put_head(&mut self, head: Head<'_>, added: &[Added<'_>]) {
         let header = head.header();
         self.framing = framing(&self.request.method, header.status, |name| header.headers.get(name));
-        if self.framing == Framing::Close {
+        // No other request is taken while draining, and none can come from a client that sends no more.
+        if self.framing == Framing::Close || self.stream.has_ended() || *self.drain.borrow() {
             self.persists = false;
         }
         let out = self.stream.pending();
@@ -199,10 +202,8 @@ impl Downstream for Exchange<'_> {
     async fn closed(&mut self) -> Box<Error> {
         // What is pending is sent before the client is read.
         self.head_is_pending = false;
-        match self.stream.until_closed().await {
-            Ok(()) => client_left(),
-            Err(error) => Error::because(ErrorType::ReadError, "the connection broke", error).into_down(),
-        }
+        let error = self.stream.until_closed().await;
+        Error::because(ErrorType::ReadError, "the connection broke", error).into_down()
     }
 
     async fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> Result<()> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pingora::http::ResponseHeader;
 use pingora::protocols::Digest;
 use pingora::protocols::raw_connect::ProxyDigest;
+use tokio::sync::watch;
 
 use super::Identity;
 
@@ -14,6 +15,8 @@ use super::Identity;
 pub struct ConnectionInfo {
     /// The certificate that the client was shown, or resumed a session of.
     pub identity: Arc<Identity>,
+    /// When it becomes true, the connection ends with the next answer.
+    pub drain: watch::Receiver<bool>,
 }
 
 impl ConnectionInfo {

@@ -70,6 +70,31 @@ pub struct TlsStream {
     stalled: Option<Pin<Box<Sleep>>>,
     /// Set once the goodbye has left, while the client may still be sending.
     linger: Option<Linger>,
+    sending: Sending,
+    last: Last,
+}
+
+/// What is still to be done for an HTTP/2 client that sends no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    /// To answer its requests, or there is no such client.
+    Busy,
+    /// To write the answers.
+    Unflushed,
+    Flushed,
+}
+
+/// The sending side of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    Open,
+    /// The client has sent a close_notify: it sends no more, and may still be waiting for answers (RFC
+    /// 8446, section 6.1). So many bytes have come since, which mean nothing.
+    Ended {
+        ignored: usize,
+    },
+    /// And the FIN of TCP after it.
+    Finished,
 }
 
 /// What is left to a client that sends although it was told goodbye.
@@ -120,6 +145,8 @@ impl TlsStream {
             write_timeout,
             stalled: None,
             linger: None,
+            sending: Sending::Open,
+            last: Last::Busy,
         }
     }
 
@@ -188,7 +215,42 @@ impl TlsStream {
         let count = piece.len().min(PIECE_BYTES);
         self.ahead.extend_from_slice(piece.get(..count).unwrap_or_default());
         Pin::new(&mut self.inner).consume(count);
+        if count == 0 {
+            self.note_end();
+        }
         Poll::Ready(Ok(count > 0))
+    }
+
+    /// Notes that TLS has ended: by a close_notify, since any other end is an error.
+    fn note_end(&mut self) {
+        if self.sending == Sending::Open {
+            self.sending = Sending::Ended { ignored: 0 };
+        }
+    }
+
+    /// Whether the client has ended its sending side, so that no other request can come.
+    pub(super) fn has_ended(&self) -> bool {
+        self.sending != Sending::Open
+    }
+
+    /// Waits for a client to leave that has sent a close_notify: by a reset. A FIN is the usual end of a
+    /// sending side that TLS has ended, and TCP does not say whether the client still reads; where it
+    /// does not, writing to it fails. Behind a FIN nothing wakes the task: the caller has a deadline, or
+    /// writes.
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        while let Sending::Ended { ignored } = self.sending {
+            let mut piece = [0; PIECE_BYTES];
+            let mut piece = ReadBuf::new(&mut piece);
+            if let Err(error) = ready!(Pin::new(&mut *self.inner.get_mut().0).poll_read(cx, &mut piece)) {
+                return Poll::Ready(error);
+            }
+            let ignored = ignored.saturating_add(piece.filled().len());
+            if ignored > LINGER_BYTES {
+                return Poll::Ready(io::Error::new(io::ErrorKind::InvalidData, "too much behind a close_notify"));
+            }
+            self.sending = if piece.filled().is_empty() { Sending::Finished } else { Sending::Ended { ignored } };
+        }
+        Poll::Pending
     }
 
     /// Hands out what was read ahead, as far as it may be read.
@@ -203,15 +265,15 @@ impl TlsStream {
         }
     }
 
-    /// Waits until the client leaves; what it sends meanwhile is kept. All that was allowed has to have
-    /// been read.
-    ///
-    /// # Errors
-    /// The connection broke.
-    pub(super) async fn until_closed(&mut self) -> io::Result<()> {
+    /// Waits until the client leaves, which the error reports; what it sends meanwhile is buffered, up to
+    /// [`PIECE_BYTES`]. With more than that buffered, or once the client has ended its sending side by a
+    /// close_notify and a FIN, nothing wakes the task: the caller must have a deadline beside this. All
+    /// that was allowed has to have been read.
+    pub(super) async fn until_closed(&mut self) -> io::Error {
         let mut nothing = [0];
         let mut nothing = ReadBuf::new(&mut nothing);
-        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_read(cx, &mut nothing)).await
+        let read = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_read(cx, &mut nothing)).await;
+        read.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     /// What is to be written next, before whatever is written after it.
@@ -317,6 +379,22 @@ impl TlsStream {
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
+    /// The end of an HTTP/2 connection whose client sends no more: once all requests have been answered,
+    /// and all of that has been written. For h2 an end of what it reads is the end of every stream.
+    fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(activity) = &self.activity else { return Poll::Ready(Ok(())) };
+        if activity.is_busy() {
+            self.last = Last::Busy;
+            return Poll::Ready(Err(ready!(self.poll_reset(cx))));
+        }
+        if self.last == Last::Flushed {
+            return Poll::Ready(Ok(()));
+        }
+        // h2 writes after it has read, and flushes whether or not there was anything to write.
+        self.last = Last::Unflushed;
+        Poll::Pending
+    }
+
     /// Hands the buffer to TLS, all of it.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.buffer.get(self.written..).filter(|rest| !rest.is_empty()) {
@@ -358,17 +436,25 @@ impl AsyncRead for TlsStream {
         }
         match self.allowance {
             None if self.ahead.is_empty() => {
+                if self.has_ended() {
+                    return self.poll_last(cx);
+                }
                 let before = buf.filled().len();
                 ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+                if buf.filled().len() == before && buf.remaining() > 0 {
+                    self.note_end();
+                    return self.poll_last(cx);
+                }
                 let heard = self.activity.as_ref().map(|activity| activity.receive(buf.filled().len() - before));
                 return Poll::Ready(heard.unwrap_or(Ok(())));
             }
-            // The request has been read: what is heard now is the next one, or that the client
-            // has left, for which whoever answers is listening.
+            // The request has been read: what comes now is the next one, or the end of the client. Where
+            // the buffer for the next one is full, no more is read and nothing wakes the task: the caller
+            // has a deadline, as `until_closed` requires.
             Some(0) => {
                 while self.ahead.len() < PIECE_BYTES {
                     if !ready!(self.poll_read_ahead(cx))? {
-                        return Poll::Ready(Ok(()));
+                        return Poll::Ready(Err(ready!(self.poll_reset(cx))));
                     }
                 }
                 return Poll::Pending;
@@ -392,6 +478,11 @@ impl AsyncWrite for TlsStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flush = self.poll_flush_buffered(cx);
+        if self.last == Last::Unflushed && matches!(flush, Poll::Ready(Ok(()))) {
+            self.last = Last::Flushed;
+            // The reader waits for it, in the same task.
+            cx.waker().wake_by_ref();
+        }
         self.bounded(cx, flush)
     }
 

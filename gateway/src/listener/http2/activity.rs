@@ -56,6 +56,11 @@ impl Activity {
         if state.received > MAX_IDLE_BYTES { Err(io::Error::other("too much without a request")) } else { Ok(()) }
     }
 
+    /// Whether a request is being answered.
+    pub(in crate::listener) fn is_busy(&self) -> bool {
+        self.state().requests > 0
+    }
+
     /// Whether [`Activity::receive`] has failed.
     pub(in crate::listener) fn is_flooded(&self) -> bool {
         self.state().received > MAX_IDLE_BYTES
