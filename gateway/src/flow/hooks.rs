@@ -71,31 +71,27 @@ impl ProxyHttp for Hooks {
         let downstream = session.as_downstream_mut();
         // For each piece of a body.
         downstream.set_read_timeout(Some(self.0.settings.read_timeout));
-        self.0.answer(downstream, ctx).await?;
-        Ok(true)
+        let Err(failed) = self.0.run(downstream, ctx).await else { return Ok(true) };
+        if failed.is_answered {
+            // What the client still sends would reset the connection.
+            downstream.shutdown().await;
+        }
+        Err(failed.error)
     }
 
-    /// Never asked for: [`Flow::answer`] has answered by then.
+    /// Never called: [`Flow::run`] has answered by then.
     async fn upstream_peer(&self, _: &mut Session, _: &mut Context) -> Result<Box<HttpPeer>> {
         Err(Error::explain(ErrorType::InternalError, "a request that was not forwarded"))
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        let downstream = session.as_downstream_mut();
-        if self.0.fail(downstream, error, ctx).await {
-            // What the client still sends would reset the connection.
-            downstream.shutdown().await;
-        }
+    /// The request has been answered, as far as it could be; its connection ends.
+    async fn fail_to_proxy(&self, _: &mut Session, _: &Error, _: &mut Context) -> FailToProxy {
         // For a log of pingora's, which is off.
         FailToProxy { error_code: 0, can_reuse_downstream: false }
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
-        // `fail_to_proxy` has told of it, without the target that pingora would print.
+        // [`Flow::run`] has logged it, without the target that pingora would print.
         true
-    }
-
-    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
-        self.0.tell(session.as_downstream(), ctx);
     }
 }

@@ -1,7 +1,9 @@
 //! A request from its first stage to its line in the log.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 
+use futures_util::FutureExt as _;
 use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, Version};
@@ -16,13 +18,46 @@ use crate::respond::{self, Answer};
 use crate::route;
 
 impl Flow {
-    /// Answers a request, whatever becomes of it, and tells of it.
+    /// Answers a request, whatever becomes of it, and records it.
     pub async fn serve(&self, downstream: &mut impl Downstream) {
         let mut ctx = self.context();
-        if let Err(error) = self.answer(downstream, &mut ctx).await {
-            self.fail(downstream, &error, &mut ctx).await;
-        }
-        self.tell(downstream, &ctx);
+        // Has been reported, to the client where that was possible.
+        let _ = self.run(downstream, &mut ctx).await;
+    }
+
+    /// Answers a request, with the failure that it comes to, and records it once: also where it panics,
+    /// or where this future is dropped before its end.
+    ///
+    /// # Errors
+    /// [`Failed`], which has been reported.
+    pub(super) async fn run(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<(), Failed> {
+        let mut request = Recorded { flow: self, downstream, ctx, has_ended: false };
+        // What a panic may have left half done is the request's own; tables that requests share are
+        // changed in whole steps.
+        let answering = AssertUnwindSafe(self.answer(request.downstream, request.ctx)).catch_unwind();
+        let result = match answering.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                let is_answered = self.fail(request.downstream, &error, request.ctx).await;
+                Err(Failed { error, is_answered })
+            }
+            Err(_) => {
+                let (error, is_answered) = self.report_panic(request.downstream, request.ctx).await;
+                Err(Failed { error, is_answered })
+            }
+        };
+        request.has_ended = true;
+        result
+    }
+
+    async fn report_panic(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> (Box<Error>, bool) {
+        self.metrics.panicked();
+        // The message of the panic may contain what the client sent.
+        tracing::error!(request_id = ctx.request_id, "a request panicked");
+        let error = Error::explain(ErrorType::InternalError, "a panic");
+        let is_answered = self.fail(downstream, &error, ctx).await;
+        ctx.reason = Some("panic");
+        (error, is_answered)
     }
 
     /// What is known of a request that begins now.
@@ -35,7 +70,7 @@ impl Flow {
     /// # Errors
     /// Of the upstream or of the client; an answer that has begun is then never ended as if it
     /// were whole.
-    pub(super) async fn answer(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<()> {
+    async fn answer(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<()> {
         ctx.client = self.client_address(downstream);
         ctx.sharing = self.settings.allowed_origins.sharing(&downstream.request().headers);
         if self.access_log.is_on() {
@@ -58,7 +93,7 @@ impl Flow {
     }
 
     /// Tells a client of a failure, where there is still a way to. Whether that was tried.
-    pub(super) async fn fail(&self, downstream: &mut impl Downstream, error: &Error, ctx: &mut Context) -> bool {
+    async fn fail(&self, downstream: &mut impl Downstream, error: &Error, ctx: &mut Context) -> bool {
         let status = failure_status(error);
         let is_deadline =
             matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout);
@@ -88,7 +123,7 @@ impl Flow {
     }
 
     /// Counts a request that has ended, and writes its line.
-    pub(super) fn tell(&self, downstream: &impl Downstream, ctx: &Context) {
+    fn tell(&self, downstream: &impl Downstream, ctx: &Context) {
         let Parts { method, uri, version, .. } = downstream.request();
         let status = downstream.status();
         let (total, upstream) = (ctx.started.elapsed(), ctx.upstream_duration());
@@ -115,6 +150,31 @@ impl Flow {
             cache: ctx.cache,
             reason: ctx.reason,
         });
+    }
+}
+
+/// A request that failed.
+pub(super) struct Failed {
+    pub(super) error: Box<Error>,
+    /// Whether an answer was tried.
+    pub(super) is_answered: bool,
+}
+
+/// Counts a request and writes its line when it is dropped.
+struct Recorded<'a, D: Downstream> {
+    flow: &'a Flow,
+    downstream: &'a mut D,
+    ctx: &'a mut Context,
+    has_ended: bool,
+}
+
+impl<D: Downstream> Drop for Recorded<'_, D> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            // Only the end of the drain timeout drops a request.
+            self.ctx.reason = Some("drain");
+        }
+        self.flow.tell(self.downstream, self.ctx);
     }
 }
 

@@ -30,6 +30,7 @@ use pingora::apps::HttpServerApp;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use admission::{Admission, Counted};
 use connection::Connection;
@@ -285,10 +286,13 @@ impl<A: App> Service for Listener<A> {
 impl<A: App> Listener<A> {
     async fn serve(&mut self, socket: tokio::net::TcpListener) {
         let admission = Admission::new(self.settings.max_connections, self.settings.max_connections_per_address);
+        let mut connections = JoinSet::new();
         while !*self.drain.asked.borrow() {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
                 _ = self.drain.asked.changed() => break,
+                // So that none that has ended takes memory.
+                Some(_) = connections.join_next() => continue,
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
@@ -323,7 +327,7 @@ impl<A: App> Listener<A> {
                 settings: Arc::clone(&self.settings),
                 drain: self.drain.asked.clone(),
             };
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 connection.run(stream, peer, &open.0).await;
                 drop((open, permit, counted));
             });
@@ -333,6 +337,8 @@ impl<A: App> Listener<A> {
         self.app.http_cleanup().await;
         if !admission.wait_until_empty(self.settings.drain_timeout).await {
             tracing::warn!("connections were still open at the end of the drain timeout");
+            // Each request that is cut off has its line before the log ends.
+            connections.shutdown().await;
         }
     }
 

@@ -35,6 +35,7 @@ pub struct Metrics {
     reload_success_time: IntGauge,
     revocation_age: GaugeVec,
     revocation_remembered: IntGaugeVec,
+    panics: IntCounter,
     log_lines_lost: IntCounter,
 }
 
@@ -183,6 +184,10 @@ impl Metrics {
                 "Identities whose standing is remembered.",
                 &[],
             )?,
+            panics: counter(
+                "gateway_request_panics_total",
+                "Requests that ended in a panic: each is a fault of the gateway.",
+            )?,
             log_lines_lost: counter("gateway_log_lines_lost_total", "Log lines lost because their reader stalled.")?,
             registry,
         };
@@ -298,6 +303,11 @@ impl Metrics {
     /// Counts a request of HTTP/2 that was refused, since its connection had too many at once.
     pub fn stream_refused(&self) {
         self.streams_refused.inc();
+    }
+
+    /// Counts a request that ended in a panic.
+    pub fn panicked(&self) {
+        self.panics.inc();
     }
 
     /// Counts a handshake that ended well.
