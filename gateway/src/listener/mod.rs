@@ -134,7 +134,7 @@ pub enum Reaped {
     Header,
     /// No further request came.
     Keepalive,
-    /// Over 1 MiB came by HTTP/2, and no request.
+    /// Over 1 MiB came by HTTP/2 and no request, or too many frames without content.
     Flood,
 }
 

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::mem::take;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
@@ -54,7 +55,7 @@ pub struct TlsStream {
     allowance: Option<u64>,
     /// Follows the body that comes behind the allowance, where only it tells where it ends.
     chunks: Option<Chunks>,
-    /// Hears of all that is read, where there is no allowance for it.
+    /// Notes all that is read, where there is no allowance for it.
     activity: Option<Arc<Activity>>,
     /// What is to be written next; `written` bytes of it have been.
     buffer: Vec<u8>,
@@ -72,6 +73,8 @@ pub struct TlsStream {
     linger: Option<Linger>,
     sending: Sending,
     last: Last,
+    /// What was written since `activity` was last notified of it, in bytes.
+    noted: usize,
 }
 
 /// What is still to be done for an HTTP/2 client that sends no more.
@@ -147,11 +150,11 @@ impl TlsStream {
             linger: None,
             sending: Sending::Open,
             last: Last::Busy,
+            noted: 0,
         }
     }
 
-    /// Notes on `activity` whatever is read from now on. That ends the connection where it is
-    /// too much.
+    /// Notes on `activity` whatever is read from now on; nothing more is read where it is too much.
     pub(super) fn watch(&mut self, activity: Arc<Activity>) {
         self.activity = Some(activity);
     }
@@ -327,10 +330,11 @@ impl TlsStream {
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 
-    /// Whether the client may still be sending: of a request that was not read to its end, or
-    /// one that will not be answered.
+    /// Whether the client may still be sending: of a request that was not read to its end, one that will
+    /// not be answered, or a flood.
     fn may_be_sent_to(&self) -> bool {
-        !self.ahead.is_empty() || self.chunks.is_some() || self.allowance.is_some_and(|left| left > 0)
+        self.activity.as_ref().is_some_and(|activity| activity.is_flooded())
+            || !self.ahead.is_empty() || self.chunks.is_some() || self.allowance.is_some_and(|left| left > 0)
     }
 
     /// Hears a client out that was told goodbye, within bounds, and takes nothing in: to close on
@@ -377,6 +381,18 @@ impl TlsStream {
     fn poll_flush_buffered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
         Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    /// Notes what was read behind the first `before` bytes of `buf`, where that is watched. Where it is
+    /// too much, it is not handed out, and nothing more is; who serves the connection looks for that
+    /// after each poll.
+    fn poll_noted(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> Poll<io::Result<()>> {
+        let Some(activity) = &self.activity else { return Poll::Ready(Ok(())) };
+        if activity.receive(buf.filled().get(before..).unwrap_or_default(), take(&mut self.noted)) {
+            return Poll::Ready(Ok(()));
+        }
+        buf.set_filled(before);
+        Poll::Pending
     }
 
     /// The end of an HTTP/2 connection whose client sends no more: once all requests have been answered,
@@ -445,8 +461,7 @@ impl AsyncRead for TlsStream {
                     self.note_end();
                     return self.poll_last(cx);
                 }
-                let heard = self.activity.as_ref().map(|activity| activity.receive(buf.filled().len() - before));
-                return Poll::Ready(heard.unwrap_or(Ok(())));
+                return self.poll_noted(buf, before);
             }
             // The request has been read: what comes now is the next one, or the end of the client. Where
             // the buffer for the next one is full, no more is read and nothing wakes the task: the caller
@@ -465,14 +480,18 @@ impl AsyncRead for TlsStream {
         if self.ahead.is_empty() {
             ready!(self.poll_read_ahead(cx))?;
         }
+        let before = buf.filled().len();
         self.take_ahead(buf);
-        Poll::Ready(Ok(()))
+        self.poll_noted(buf, before)
     }
 }
 
 impl AsyncWrite for TlsStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let write = self.poll_write_buffered(cx, buf);
+        if let Poll::Ready(Ok(count)) = write {
+            self.noted = self.noted.saturating_add(count);
+        }
         self.bounded(cx, write)
     }
 

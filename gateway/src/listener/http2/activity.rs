@@ -1,15 +1,17 @@
 //! How long an HTTP/2 connection may stand without a request, how much it may send without one,
 //! and how many it may have at once.
 //!
-//! Which frames come is not looked at here; the library below bounds what each kind may cost.
 //! Whatever begins no request is no activity, be it PING, SETTINGS or half a header section, so
-//! none of it keeps a connection open for longer than an idle one is kept.
+//! none of it keeps a connection open for longer than an idle one is kept. How many such frames may
+//! come beside requests is the matter of [`Frames`].
 
-use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+
+use super::frames::Frames;
 
 /// The most that a connection may send while none of its requests is being answered, in bytes.
 const MAX_IDLE_BYTES: u64 = 1024 * 1024;
@@ -21,7 +23,11 @@ const MAX_REQUESTS: usize = 200;
 
 /// What a connection does, shared by those who see it.
 #[derive(Debug)]
-pub(in crate::listener) struct Activity(Mutex<State>);
+pub(in crate::listener) struct Activity {
+    state: Mutex<State>,
+    /// Whether it was too much; set once.
+    is_flooded: AtomicBool,
+}
 
 #[derive(Debug)]
 struct State {
@@ -31,29 +37,38 @@ struct State {
     quiet_since: Instant,
     /// What was received since then.
     received: u64,
+    frames: Frames,
 }
 
 impl Activity {
     /// Of a connection that begins now.
     pub(in crate::listener) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { requests: 0, quiet_since: Instant::now(), received: 0 })))
+        let now = Instant::now();
+        let state = State { requests: 0, quiet_since: now, received: 0, frames: Frames::new(now.into_std()) };
+        Arc::new(Self { state: Mutex::new(state), is_flooded: AtomicBool::new(false) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change is whole, so a thread that panicked left nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that so many bytes were received.
-    ///
-    /// # Errors
-    /// They are too many for a connection without a request.
-    pub(in crate::listener) fn receive(&self, bytes: usize) -> io::Result<()> {
+    /// Notes that these bytes were received, after so many were written. Whether they are no more than
+    /// a client may send: without a request, and of frames without content.
+    #[must_use]
+    pub(in crate::listener) fn receive(&self, bytes: &[u8], written: usize) -> bool {
         let mut state = self.state();
         if state.requests == 0 {
-            state.received = state.received.saturating_add(bytes as u64);
+            state.received = state.received.saturating_add(bytes.len() as u64);
         }
-        if state.received > MAX_IDLE_BYTES { Err(io::Error::other("too much without a request")) } else { Ok(()) }
+        state.frames.write(written);
+        let is_within = state.frames.follow(bytes, std::time::Instant::now)
+            && state.received <= MAX_IDLE_BYTES
+            && !self.is_flooded();
+        if !is_within {
+            self.is_flooded.store(true, Ordering::Relaxed);
+        }
+        is_within
     }
 
     /// Whether a request is being answered.
@@ -61,9 +76,9 @@ impl Activity {
         self.state().requests > 0
     }
 
-    /// Whether [`Activity::receive`] has failed.
+    /// Whether more than that was received.
     pub(in crate::listener) fn is_flooded(&self) -> bool {
-        self.state().received > MAX_IDLE_BYTES
+        self.is_flooded.load(Ordering::Relaxed)
     }
 
     /// Notes that a request begins, which ends with the guard; `None` where there are too many.
@@ -112,16 +127,32 @@ mod tests {
     #[test]
     fn bytes_count_only_while_there_is_no_request() {
         let activity = Activity::new();
-        let most = usize::try_from(MAX_IDLE_BYTES).unwrap();
-        activity.receive(most).unwrap();
+        // Content, in the largest frames.
+        let mut frame = vec![0xff; usize::try_from(MAX_IDLE_BYTES).unwrap()];
+        frame[..24].fill(0);
+        frame[24..28].copy_from_slice(&[0xff, 0xff, 0xff, 0]);
+        let most = vec![0xff; frame.len()];
+        assert!(activity.receive(&frame, 0));
         let request = activity.begin().unwrap();
-        activity.receive(most).unwrap();
-        activity.receive(most).unwrap();
+        assert!(activity.receive(&most, 0) && activity.receive(&most, 0));
         drop(request);
-        activity.receive(most).unwrap();
+        assert!(activity.receive(&most, 0));
         assert!(!activity.is_flooded());
-        assert!(activity.receive(1).is_err());
+        assert!(!activity.receive(&[0xff], 0));
         assert!(activity.is_flooded());
+        let _request = activity.begin().unwrap();
+        assert!(!activity.receive(&[], 0), "it stays so");
+    }
+
+    #[test]
+    fn frames_without_content_count_beside_a_request_too() {
+        let activity = Activity::new();
+        let _request = activity.begin().unwrap();
+        assert!(activity.receive(&[0; 24], 0));
+        let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let count = (0..100_000).take_while(|_| activity.receive(&ping, 0)).count();
+        // Those that may come at once, and what time has added.
+        assert!((1000..50_000).contains(&count) && activity.is_flooded(), "{count}");
     }
 
     #[test]

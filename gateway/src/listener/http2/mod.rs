@@ -3,6 +3,7 @@
 
 mod activity;
 mod exchange;
+mod frames;
 mod waker;
 
 use std::future::poll_fn;
@@ -91,6 +92,7 @@ impl<A: App> Http2<'_, A> {
         let mut is_draining = false;
         let mut idle = pin!(activity.wait_until_idle(keepalive_timeout));
         let mut is_idle = false;
+        let mut is_flooded = false;
         let connection_waker = Arc::new(ConnectionWaker::default());
         poll_fn(|cx| {
             let waker = connection_waker.register(cx.waker());
@@ -114,6 +116,12 @@ impl<A: App> Http2<'_, A> {
                         app.answer(&mut exchange).await;
                         drop(guard);
                     });
+                }
+                if !is_flooded && activity.is_flooded() {
+                    is_flooded = true;
+                    // RFC 9113, section 10.5: it ends all requests, since the client cannot be heard out.
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    continue;
                 }
                 connection_waker.hold();
                 while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {}

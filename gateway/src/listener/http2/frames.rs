@@ -1,0 +1,209 @@
+//! How many frames a connection may send that carry neither a request nor content.
+//!
+//! Each costs the same work as one that does, and some are answered. h2 answers PING and SETTINGS
+//! before it reads on, so what waits in memory is bounded; the work is bounded here.
+
+use std::time::{Duration, Instant};
+
+/// The bytes that a client sends before its first frame (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24;
+
+/// The head of a frame (RFC 9113, section 4.1), in bytes.
+const HEAD_BYTES: usize = 9;
+
+/// The frames that may come at once.
+const BURST: u32 = 1000;
+
+/// The time in which one more may come.
+const REFILL: Duration = Duration::from_millis(5);
+
+/// The frames that may come with each request: clients send a priority and window updates.
+const PER_REQUEST: u32 = 4;
+
+/// The bytes of answers for each of which one frame may come: clients send window updates.
+const BYTES_PER_FRAME: usize = 256;
+
+/// The bytes of a frame's payload that cost as much as a frame.
+const PAYLOAD_PER_FRAME: usize = 256;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const END_STREAM: u8 = 1;
+const PADDED: u8 = 8;
+
+/// Follows the frames of one connection, whatever pieces they come in.
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// What is still to come of the preface or of a payload.
+    skip: usize,
+    /// The head that is being read, and how much of it has come.
+    head: [u8; HEAD_BYTES],
+    filled: usize,
+    /// The frames that may still come.
+    left: u32,
+    /// Up to when `left` was refilled.
+    refilled: Instant,
+    /// Bytes of answers that have not been counted yet.
+    written: usize,
+}
+
+impl Frames {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { skip: PREFACE_BYTES, head: [0; HEAD_BYTES], filled: 0, left: BURST, refilled: now, written: 0 }
+    }
+
+    /// Notes that so many bytes were written, which the client may acknowledge.
+    pub(super) fn write(&mut self, bytes: usize) {
+        self.written += bytes;
+        let count = self.written / BYTES_PER_FRAME;
+        self.written %= BYTES_PER_FRAME;
+        self.add(u32::try_from(count).unwrap_or(BURST));
+    }
+
+    /// Follows the next bytes. Whether the frames in them are within the bound; `now` is asked where
+    /// that is not known without it.
+    pub(super) fn follow(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> bool {
+        loop {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = bytes.get(skipped..).unwrap_or_default();
+            if bytes.is_empty() {
+                return true;
+            }
+            let count = (HEAD_BYTES - self.filled).min(bytes.len());
+            let (more, rest) = bytes.split_at_checked(count).unwrap_or((bytes, &[]));
+            for (place, byte) in self.head.iter_mut().skip(self.filled).zip(more) {
+                *place = *byte;
+            }
+            self.filled += count;
+            bytes = rest;
+            if self.filled == HEAD_BYTES {
+                self.filled = 0;
+                if !self.take(&now) {
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Counts the frame of the head that has been read.
+    fn take(&mut self, now: impl Fn() -> Instant) -> bool {
+        let [high, middle, low, kind, flags, ..] = self.head;
+        let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        self.skip = length;
+        let cost = match kind {
+            HEADERS => {
+                self.add(PER_REQUEST);
+                return true;
+            }
+            // Padding is up to 256 bytes, and no content.
+            DATA if length > PAYLOAD_PER_FRAME || (length > 0 && flags & PADDED == 0) => return true,
+            DATA if flags & END_STREAM != 0 => return true,
+            DATA => 1,
+            _ => u32::try_from(1 + length / PAYLOAD_PER_FRAME).unwrap_or(BURST),
+        };
+        if self.left < cost {
+            self.refill(now());
+        }
+        let left = self.left.checked_sub(cost);
+        self.left = left.unwrap_or_default();
+        left.is_some()
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.refilled);
+        let count = elapsed.as_nanos() / REFILL.as_nanos();
+        self.add(u32::try_from(count).unwrap_or(BURST));
+        self.refilled = now;
+    }
+
+    fn add(&mut self, count: u32) {
+        self.left = self.left.saturating_add(count).min(BURST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PING: u8 = 6;
+    const WINDOW_UPDATE: u8 = 8;
+
+    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+        let length = u32::try_from(payload).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, 1], &vec![0xff; payload][..]].concat()
+    }
+
+    /// How many of these frames are within the bound, of which each comes in pieces of `size`.
+    fn count(frames: &mut Frames, frame: &[u8], most: u32, size: usize, now: Instant) -> u32 {
+        (0..most)
+            .take_while(|_| frame.chunks(size).all(|piece| frames.follow(piece, || now)))
+            .count()
+            .try_into()
+            .unwrap()
+    }
+
+    fn begun(now: Instant) -> Frames {
+        let mut frames = Frames::new(now);
+        // No frame, whatever it looks like.
+        assert!(frames.follow(&[0; PREFACE_BYTES], || now));
+        frames
+    }
+
+    #[test]
+    fn frames_without_content_are_counted_whatever_pieces_they_come_in() {
+        let now = Instant::now();
+        for (kind, flags, payload, each) in
+            [(PING, 0, 8, 1), (4, 0, 0, 1), (4, 1, 0, 1), (2, 0, 5, 1), (3, 0, 4, 1), (9, 0, 1, 1), (0xfe, 0, 600, 3)]
+        {
+            for size in [1, 2, 9, 10, 4096] {
+                let frame = frame(kind, flags, payload);
+                assert_eq!(count(&mut begun(now), &frame, 2 * BURST, size, now), BURST / each, "{kind} by {size}");
+            }
+        }
+        for flags in [0, PADDED] {
+            assert_eq!(count(&mut begun(now), &frame(DATA, flags, 0), 2 * BURST, 9, now), BURST);
+        }
+        assert_eq!(count(&mut begun(now), &frame(DATA, PADDED, 256), 2 * BURST, 999, now), BURST);
+    }
+
+    #[test]
+    fn content_and_requests_are_free() {
+        let now = Instant::now();
+        for frame in [frame(DATA, 0, 1), frame(DATA, PADDED, 257), frame(DATA, END_STREAM, 0), frame(HEADERS, 4, 30)] {
+            assert_eq!(count(&mut begun(now), &frame, 3 * BURST, 7, now), 3 * BURST);
+        }
+    }
+
+    #[test]
+    fn what_a_client_needs_for_its_requests_and_answers_is_within_the_bound() {
+        let now = Instant::now();
+        let mut frames = begun(now);
+        for _ in 0..10 * BURST {
+            assert!(frames.follow(&frame(HEADERS, 5, 30), || now));
+            assert_eq!(count(&mut frames, &frame(WINDOW_UPDATE, 0, 4), PER_REQUEST, 5, now), PER_REQUEST);
+        }
+        for _ in 0..10 * BURST {
+            frames.write(BYTES_PER_FRAME / 2);
+            frames.write(BYTES_PER_FRAME / 2);
+            assert_eq!(count(&mut frames, &frame(WINDOW_UPDATE, 0, 4), 1, 5, now), 1);
+        }
+        // What was not used is no more than a burst.
+        frames.write(2 * BYTES_PER_FRAME * usize::try_from(BURST).unwrap());
+        assert_eq!(count(&mut frames, &frame(PING, 0, 8), 2 * BURST, 17, now), BURST);
+    }
+
+    #[test]
+    fn more_may_come_with_time() {
+        let now = Instant::now();
+        let mut frames = begun(now);
+        let ping = frame(PING, 0, 8);
+        assert_eq!(count(&mut frames, &ping, 2 * BURST, 17, now), BURST);
+        let mut frames = begun(now);
+        assert_eq!(count(&mut frames, &ping, BURST, 17, now), BURST);
+        for second in 1..=10 {
+            assert_eq!(count(&mut frames, &ping, 200, 17, now + Duration::from_secs(second)), 200);
+        }
+        assert_eq!(count(&mut frames, &ping, 1, 17, now + Duration::from_secs(10)), 0);
+    }
+}
