@@ -22,7 +22,8 @@ struct Reference<'a> {
 /// another.
 pub(super) fn public(value: &HeaderValue, upstream: &Upstream, public: &Public<'_>) -> Option<HeaderValue> {
     let reference = Reference::parse(value.as_bytes())?;
-    if !reference.names(upstream) && !(public.is_passed_on && reference.is_public(public.authority)) {
+    let is_own = reference.names(upstream) || public.is_passed_on && reference.is_public(public.authority);
+    if !is_own {
         return None;
     }
     // An empty port is none (RFC 3986, section 3.2.3).
