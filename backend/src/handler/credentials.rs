@@ -76,7 +76,13 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
         let compared = stored.as_ref().map(|stored| stored.expose().to_owned());
         let outcome = app.hasher.verify(password.clone(), compared).await;
         let outcome = outcome.map_err(|error| (Verification::Busy, unhashed(error)))?;
-        let (Outcome::Matches { upgrade }, Some(stored)) = (outcome, stored) else {
+        let (Outcome::Matches { upgrade }, Some(stored)) = (&outcome, stored) else {
+            let refused = if let Outcome::Unverifiable(why) = outcome {
+                tracing::warn!(username, reason = %why, "a stored password cannot be checked: set a new one");
+                Verification::Unverifiable
+            } else {
+                refused
+            };
             return Err((refused, Refusal::new(StatusCode::UNAUTHORIZED, "Invalid credentials")));
         };
         // Only a right password comes here, so that none of this tells which names exist. Hashing
@@ -86,7 +92,7 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
             continue;
         };
         if let Some(hash) = upgrade {
-            replace(app, &username, stored.expose(), &hash).await;
+            replace(app, &username, stored.expose(), hash).await;
         }
         return Ok(respond::json(StatusCode::OK, &Verified { username: &username, password_changed_at }));
     }

@@ -5,6 +5,7 @@ mod day;
 mod days;
 mod entry;
 mod holodule;
+mod password_form;
 mod revocation;
 mod user;
 
@@ -15,8 +16,8 @@ pub use entry::{
     VideoId, WEIGHT_LIMIT,
 };
 pub use holodule::{Holodule, Public};
+pub use password_form::PasswordForm;
 pub use revocation::{AccountStatus, Logout, NotATokenId, TOKEN_ID_LIMIT, TokenId};
 pub use user::{
-    NewUser, NotAUsername, PasswordForm, RESERVED_PREFIX, StoredPassword, StoredUser, USERNAME_LIMIT, UserSummary,
-    Username,
+    NewUser, NotAUsername, RESERVED_PREFIX, StoredPassword, StoredUser, USERNAME_LIMIT, UserSummary, Username,
 };

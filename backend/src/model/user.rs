@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::PasswordForm;
+
 /// The longest name of a new user, in bytes of UTF-8.
 pub const USERNAME_LIMIT: usize = 128;
 
@@ -62,34 +64,6 @@ impl Username {
 impl fmt::Display for Username {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// How a password is stored, told from the stored value alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PasswordForm {
-    /// An argon2 PHC string: what this service writes.
-    Argon2id,
-    /// A bcrypt hash, of the original's later versions.
-    Bcrypt,
-    /// Plain text, of the original.
-    Plain,
-}
-
-impl PasswordForm {
-    /// The form of a stored value.
-    ///
-    /// Whatever begins like a hash is one, even a damaged one, which then matches no
-    /// password. Taken as plain text, a hash would itself be the password.
-    pub fn of(stored: &str) -> Self {
-        if stored.starts_with("$argon2") {
-            return Self::Argon2id;
-        }
-        match stored.as_bytes() {
-            [b'$', b'2', b'a' | b'b' | b'x' | b'y', b'$', ..] | [b'$', b'2', b'$', ..] => Self::Bcrypt,
-            _ => Self::Plain,
-        }
     }
 }
 
@@ -185,22 +159,6 @@ mod tests {
             (&"x".repeat(129), NotAUsername::TooLong),
         ] {
             assert_eq!(Username::parse(bad), Err(why), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn what_begins_like_a_hash_is_never_plain_text() {
-        for (stored, form) in [
-            ("$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA", PasswordForm::Argon2id),
-            ("$argon2id$damaged", PasswordForm::Argon2id),
-            ("$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW", PasswordForm::Bcrypt),
-            ("$2y$", PasswordForm::Bcrypt),
-            ("$2$x", PasswordForm::Bcrypt),
-            ("password01", PasswordForm::Plain),
-            ("$20", PasswordForm::Plain),
-            ("", PasswordForm::Plain),
-        ] {
-            assert_eq!(PasswordForm::of(stored), form, "{stored:?}");
         }
     }
 

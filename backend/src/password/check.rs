@@ -1,29 +1,34 @@
 //! What a stored value means, and what a check of it costs.
 //!
-//! A check that fails costs the same for every name: one argon2id hash with the
-//! current parameters, and one bcrypt hash more once a stored bcrypt value has been
-//! met. Otherwise the time of a refusal would tell which names exist.
+//! A check that fails costs the same for every name: see [`super::effort`].
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use argon2::password_hash::{PasswordHash, PasswordHasher, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
 
+use super::effort::{Argon2Cost, Effort, Efforts};
+use super::foreign::Foreign;
 use super::{Password, Settings};
+use crate::hex;
 use crate::model::PasswordForm;
 
-/// The most that a hash may cost, stored ones included: whoever can write to the
-/// database must not be able to take this process's memory.
+/// The most that a stored hash may cost: anyone who can write to the database must not be
+/// able to take this process's memory or processors.
 #[derive(Clone, Copy, Debug)]
 pub struct CostLimits;
 
 impl CostLimits {
-    /// Memory, in KiB: 256 MiB.
+    /// Memory of argon2 or scrypt, in KiB: 256 MiB.
     pub const MEMORY_KIB: u32 = 256 * 1024;
-    /// Passes.
+    /// Passes of argon2.
     pub const ITERATIONS: u32 = 16;
-    /// Lanes.
+    /// Lanes of argon2.
     pub const PARALLELISM: u32 = 16;
+    /// Rounds of PBKDF2 (some 4 s); Django and Werkzeug use about 1,000,000.
+    pub const PBKDF2_ROUNDS: u32 = 10_000_000;
+    /// `N * r * p` of scrypt (some 4 s); Werkzeug uses 262,144.
+    pub const SCRYPT_BLOCKS: u64 = 1 << 23;
 }
 
 /// The highest cost of a stored bcrypt hash that is checked (some 4 s); the usual one is 12.
@@ -37,6 +42,8 @@ const BCRYPT_LENGTH: usize = 72;
 pub enum Outcome {
     /// The password is not the stored one.
     Differs,
+    /// The stored value is a hash that cannot be checked: no password matches it.
+    Unverifiable(Unverifiable),
     /// It is. Where the stored form is to be replaced, the argon2id hash to replace it by.
     Matches {
         /// The new stored value, as a PHC string.
@@ -44,21 +51,43 @@ pub enum Outcome {
     },
 }
 
-/// The pure part of the hasher: parameters, and what it learnt about bcrypt.
+/// Why a stored hash cannot be checked. Its text is fit for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unverifiable {
+    /// [`PasswordForm::Unsupported`].
+    #[error("its form is not supported")]
+    Unsupported,
+    /// It begins like a supported form and cannot be read.
+    #[error("it is damaged")]
+    Damaged,
+    /// It costs more than [`CostLimits`] or [`BCRYPT_COST_LIMIT`].
+    #[error("it costs too much")]
+    Costly,
+}
+
+/// The pure part of the hasher: parameters, and the costs that it has met.
 #[derive(Debug)]
 pub(super) struct Checker {
     argon2: Argon2<'static>,
     upgrade: bool,
-    /// The highest bcrypt cost met so far, zero for none.
-    bcrypt_cost: AtomicU32,
+    efforts: Efforts,
+}
+
+/// A stored value that has been read.
+enum Stored<'a> {
+    Argon2(StoredArgon2<'a>),
+    Bcrypt(StoredBcrypt<'a>),
+    Foreign(Foreign),
+    Plain(&'a str),
 }
 
 impl Checker {
     /// Builds it, or tells what argon2 does not take.
     pub(super) fn new(settings: &Settings) -> Result<Self, argon2::Error> {
         let params = Params::new(settings.memory_kib, settings.iterations, settings.parallelism, None)?;
+        let efforts = Efforts::new(Argon2Cost::of(&params));
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        Ok(Self { argon2, upgrade: settings.upgrade, bcrypt_cost: AtomicU32::new(0) })
+        Ok(Self { argon2, upgrade: settings.upgrade, efforts })
     }
 
     /// A new stored value. Blocks for as long as the hash takes.
@@ -72,96 +101,173 @@ impl Checker {
     /// Checks `password` against `stored`; `None` is no user, or a disabled one, and
     /// never matches. Blocks for as long as the hashes take.
     pub(super) fn verify(&self, password: &Password, stored: Option<&str>) -> Outcome {
-        let (matches, argon2_done, bcrypt_done) = match stored {
-            None => (false, false, false),
-            Some(stored) => match PasswordForm::of(stored) {
-                PasswordForm::Argon2id => match readable_argon2(stored) {
-                    Some(hash) => (self.argon2.verify_password(password.as_bytes(), &hash).is_ok(), true, false),
-                    None => (false, false, false),
-                },
-                PasswordForm::Bcrypt => match self.bcrypt(password, stored) {
-                    Some(matches) => (matches, false, true),
-                    None => (false, false, false),
-                },
-                PasswordForm::Plain => (is_same(password, stored), false, false),
-            },
+        let (outcome, effort) = match stored.map(Stored::read) {
+            None => (Outcome::Differs, None),
+            Some(Err(why)) => (Outcome::Unverifiable(why), None),
+            Some(Ok(stored)) => {
+                let effort = stored.effort();
+                // Before the work: a refusal of another name at the same time is to take as long.
+                effort.into_iter().for_each(|effort| self.efforts.meet(effort));
+                if stored.matches(password) {
+                    let upgrade = self.upgrade.then(|| self.upgraded(&stored, password)).flatten();
+                    return Outcome::Matches { upgrade };
+                }
+                (Outcome::Differs, effort)
+            }
         };
-        if !matches && !bcrypt_done {
-            self.waste_bcrypt(password);
-        }
-        if !(argon2_done || (matches && bcrypt_done)) {
-            self.waste_argon2(password);
-        }
-        if !matches {
-            return Outcome::Differs;
-        }
-        let wanted = self.upgrade && stored.is_some_and(|stored| self.is_outdated(stored, password));
+        self.efforts.make_up(effort, password);
+        outcome
+    }
+
+    /// The value that replaces one which matched `password`, if one should.
+    fn upgraded(&self, stored: &Stored<'_>, password: &Password) -> Option<String> {
+        let outdated = match stored {
+            Stored::Plain(_) => true,
+            // A longer one may be mistyped past the bytes that the hash covers, and hashing that
+            // would lock the right one out.
+            Stored::Bcrypt(hash) => hash.prehashed || password.as_bytes().len() <= BCRYPT_LENGTH,
+            // HMAC pads its key with NUL: the same is true of a password with one at its end.
+            Stored::Foreign(_) => !password.as_bytes().ends_with(&[0]),
+            Stored::Argon2(hash) if hash.is_current_variant() => {
+                let current = self.argon2.params();
+                let (stored, current) =
+                    ((hash.params.m_cost(), hash.params.t_cost()), (current.m_cost(), current.t_cost()));
+                let weaker = stored.0 <= current.0 && stored.1 <= current.1 && stored != current;
+                if !weaker {
+                    // Django's spelling of a hash that is no weaker than a new one would be.
+                    return hash.django.then(|| hash.text.to_owned());
+                }
+                true
+            }
+            Stored::Argon2(_) => true,
+        };
         // Without a new hash the login is as good; the next one tries again.
-        Outcome::Matches { upgrade: wanted.then(|| self.hash(password).ok()).flatten() }
+        outdated.then(|| self.hash(password).ok()).flatten()
     }
+}
 
-    /// Whether a value that matched `password` should be replaced.
-    fn is_outdated(&self, stored: &str, password: &Password) -> bool {
+impl<'a> Stored<'a> {
+    fn read(stored: &'a str) -> Result<Self, Unverifiable> {
         match PasswordForm::of(stored) {
-            PasswordForm::Plain => return true,
-            // The hash knows 72 bytes of it only. A longer one may be mistyped past them,
-            // and hashing that would lock the true one out.
-            PasswordForm::Bcrypt => return password.as_bytes().len() <= BCRYPT_LENGTH,
-            PasswordForm::Argon2id => {}
+            PasswordForm::Argon2id => StoredArgon2::read(stored).map(Self::Argon2),
+            PasswordForm::Bcrypt => StoredBcrypt::read(stored).map(Self::Bcrypt),
+            PasswordForm::Pbkdf2 => Foreign::pbkdf2(stored).map(Self::Foreign),
+            PasswordForm::Scrypt => Foreign::scrypt(stored).map(Self::Foreign),
+            PasswordForm::Unsupported => Err(Unverifiable::Unsupported),
+            PasswordForm::Plain => Ok(Self::Plain(stored)),
         }
-        let current = self.argon2.params();
-        let params = readable_argon2(stored).and_then(|hash| Params::try_from(&hash).ok());
-        let Some(params) = params else { return false };
-        let (stored, current) = ((params.m_cost(), params.t_cost()), (current.m_cost(), current.t_cost()));
-        stored != current && stored.0 <= current.0 && stored.1 <= current.1
     }
 
-    fn bcrypt(&self, password: &Password, stored: &str) -> Option<bool> {
-        // $2x$ marks the hashes of a faulty implementation, which are not comparable.
-        if stored.starts_with("$2x") {
-            return None;
+    fn effort(&self) -> Option<Effort> {
+        match self {
+            Self::Argon2(hash) => Some(Effort::Argon2(Argon2Cost::of(&hash.params))),
+            Self::Bcrypt(hash) => Some(Effort::Bcrypt(hash.cost)),
+            Self::Foreign(hash) => Some(hash.effort()),
+            Self::Plain(_) => None,
         }
-        let parts: bcrypt::HashParts = stored.parse().ok()?;
-        let cost = parts.get_cost();
-        if !(4..=BCRYPT_COST_LIMIT).contains(&cost) {
-            return None;
-        }
-        self.bcrypt_cost.fetch_max(cost, Ordering::Relaxed);
-        let matches = bcrypt::verify(password.as_bytes(), stored).unwrap_or(false);
-        // bcrypt repeats the password with a NUL between: "a" and "a\0a" hash alike. The
-        // libraries that made these hashes refuse a NUL.
-        Some(matches && !password.as_bytes().contains(&0))
     }
 
-    fn waste_argon2(&self, password: &Password) {
-        let mut output = [0_u8; Params::DEFAULT_OUTPUT_LEN];
-        let done = self.argon2.hash_password_into(password.as_bytes(), &[0; 16], &mut output);
-        std::hint::black_box((done, output)).0.ok();
-    }
-
-    fn waste_bcrypt(&self, password: &Password) {
-        let cost = self.bcrypt_cost.load(Ordering::Relaxed);
-        if cost > 0 {
-            std::hint::black_box(bcrypt::hash_with_salt(password.as_bytes(), cost, [0; 16])).ok();
+    fn matches(&self, password: &Password) -> bool {
+        match self {
+            Self::Argon2(hash) => hash.matches(password).unwrap_or(false),
+            Self::Bcrypt(hash) => hash.matches(password),
+            Self::Foreign(hash) => hash.matches(password),
+            Self::Plain(stored) => is_same(password, stored),
         }
     }
 }
 
-/// Whether `password` is the plain text that is stored, in a time that does not tell how
-/// much of it is. A document with an empty one is no open door.
+/// Whether `password` is the plain text that is stored, in a time that does not depend on how
+/// much of it is. No password matches a document with an empty one.
 fn is_same(password: &Password, stored: &str) -> bool {
-    let same = aws_lc_rs::constant_time::verify_slices_are_equal(password.as_bytes(), stored.as_bytes());
+    let same = verify_slices_are_equal(password.as_bytes(), stored.as_bytes());
     same.is_ok() && !stored.is_empty()
 }
 
-/// The hash in `stored` if it is argon2id and its cost is within [`CostLimits`].
-fn readable_argon2(stored: &str) -> Option<PasswordHash<'_>> {
-    let hash = PasswordHash::new(stored).ok()?;
-    let params = Params::try_from(&hash).ok()?;
-    let bounded = params.m_cost() <= CostLimits::MEMORY_KIB
-        && params.t_cost() <= CostLimits::ITERATIONS
-        && params.p_cost() <= CostLimits::PARALLELISM;
-    (bounded && hash.algorithm == Algorithm::Argon2id.ident() && hash.hash.is_some()).then_some(hash)
+/// A hash of argon2 whose cost is within [`CostLimits`].
+struct StoredArgon2<'a> {
+    /// The PHC string.
+    text: &'a str,
+    /// Whether Django's name of the hasher came before it.
+    django: bool,
+    hash: PasswordHash<'a>,
+    algorithm: Algorithm,
+    version: Version,
+    params: Params,
+}
+
+impl<'a> StoredArgon2<'a> {
+    fn read(stored: &'a str) -> Result<Self, Unverifiable> {
+        let django = stored.strip_prefix("argon2").filter(|phc| phc.starts_with('$'));
+        let text = django.unwrap_or(stored);
+        let hash = PasswordHash::new(text).map_err(|_| Unverifiable::Damaged)?;
+        let algorithm = Algorithm::try_from(hash.algorithm).map_err(|_| Unverifiable::Damaged)?;
+        // The first version wrote no number of its own.
+        let version = hash.version.map_or(Ok(Version::V0x10), Version::try_from).map_err(|_| Unverifiable::Damaged)?;
+        let params = Params::try_from(&hash).map_err(|_| Unverifiable::Damaged)?;
+        if hash.hash.is_none() || hash.salt.is_none() {
+            return Err(Unverifiable::Damaged);
+        }
+        let bounded = params.m_cost() <= CostLimits::MEMORY_KIB
+            && params.t_cost() <= CostLimits::ITERATIONS
+            && params.p_cost() <= CostLimits::PARALLELISM;
+        let read = Self { text, django: django.is_some(), hash, algorithm, version, params };
+        bounded.then_some(read).ok_or(Unverifiable::Costly)
+    }
+
+    fn is_current_variant(&self) -> bool {
+        self.algorithm == Algorithm::Argon2id && self.version == Version::V0x13
+    }
+
+    fn matches(&self, password: &Password) -> Option<bool> {
+        let (expected, salt) = (self.hash.hash?, self.hash.salt?);
+        let mut buffer = [0_u8; 64];
+        let salt = salt.decode_b64(&mut buffer).ok()?;
+        let mut output = vec![0_u8; expected.len()];
+        let argon2 = Argon2::new(self.algorithm, self.version, self.params.clone());
+        argon2.hash_password_into(password.as_bytes(), salt, &mut output).ok()?;
+        Some(verify_slices_are_equal(&output, expected.as_bytes()).is_ok())
+    }
+}
+
+/// A hash of bcrypt whose cost is within [`BCRYPT_COST_LIMIT`].
+struct StoredBcrypt<'a> {
+    text: &'a str,
+    /// Whether it is of the password's SHA-256 in hexadecimal digits, as Django's
+    /// `bcrypt_sha256` has it.
+    prehashed: bool,
+    cost: u32,
+}
+
+impl<'a> StoredBcrypt<'a> {
+    fn read(stored: &'a str) -> Result<Self, Unverifiable> {
+        let (text, prehashed) = match (stored.strip_prefix("bcrypt_sha256$"), stored.strip_prefix("bcrypt$")) {
+            (Some(text), _) => (text, true),
+            (None, Some(text)) => (text, false),
+            (None, None) => (stored, false),
+        };
+        // $2x$ marks the hashes of a faulty implementation, which are not comparable.
+        if text.starts_with("$2x") {
+            return Err(Unverifiable::Unsupported);
+        }
+        let parts: bcrypt::HashParts = text.parse().map_err(|_| Unverifiable::Damaged)?;
+        match parts.get_cost() {
+            cost @ 4..=BCRYPT_COST_LIMIT => Ok(Self { text, prehashed, cost }),
+            0..4 => Err(Unverifiable::Damaged),
+            _ => Err(Unverifiable::Costly),
+        }
+    }
+
+    fn matches(&self, password: &Password) -> bool {
+        if self.prehashed {
+            let hashed = hex::encode(digest(&SHA256, password.as_bytes()).as_ref());
+            return bcrypt::verify(hashed, self.text).unwrap_or(false);
+        }
+        let matches = bcrypt::verify(password.as_bytes(), self.text).unwrap_or(false);
+        // bcrypt repeats the password with a NUL between: "a" and "a\0a" hash alike. The
+        // libraries that made these hashes refuse a NUL.
+        matches && !password.as_bytes().contains(&0)
+    }
 }
 
 #[cfg(test)]
@@ -215,7 +321,7 @@ mod tests {
             assert_eq!(check(&stored, "password02"), Outcome::Differs);
         }
         let faulty = parts.format_for_version(bcrypt::Version::TwoX);
-        assert_eq!(check(&faulty, "password01"), Outcome::Differs);
+        assert_eq!(check(&faulty, "password01"), Outcome::Unverifiable(Unverifiable::Unsupported));
     }
 
     #[test]
@@ -253,16 +359,18 @@ mod tests {
 
     #[test]
     fn a_damaged_or_costly_stored_value_matches_nothing_not_even_itself() {
-        for stored in [
-            "$argon2id$v=19$m=64",
-            "$argon2id$v=19$m=4194304,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-            "$argon2id$v=19$m=64,t=4000000,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-            "$argon2i$v=19$m=64,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-            "$argon2",
-            "$2b$",
-            "$2b$31$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
+        let key = "AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        for (stored, why) in [
+            ("$argon2id$v=19$m=64".to_owned(), Unverifiable::Damaged),
+            (format!("$argon2id$v=19$m=4194304,t=2,p=1${key}"), Unverifiable::Costly),
+            (format!("$argon2id$v=19$m=64,t=4000000,p=1${key}"), Unverifiable::Costly),
+            ("$argon2".to_owned(), Unverifiable::Damaged),
+            ("$2b$".to_owned(), Unverifiable::Damaged),
+            ("$2b$31$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW".to_owned(), Unverifiable::Costly),
         ] {
-            assert_eq!(check(stored, stored), Outcome::Differs, "{stored}");
+            assert_eq!(check(&stored, &stored), Outcome::Unverifiable(why), "{stored}");
         }
+        let unmatched = format!("$argon2i$v=19$m=64,t=2,p=1${key}");
+        assert_eq!(check(&unmatched, &unmatched), Outcome::Differs);
     }
 }

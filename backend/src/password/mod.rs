@@ -1,15 +1,19 @@
 //! Passwords: how new ones are hashed and stored ones are checked.
 //!
-//! `check` is the pure part: what a stored value means and what a check
-//! costs. [`Hasher`] runs it off the async threads, with bounded concurrency and a
+//! `check` is the pure part: what a stored value means. `foreign` reads the hashes of other
+//! libraries, and `effort` makes every refusal cost the same. [`Hasher`] runs it off the async threads, with bounded concurrency and a
 //! bounded queue. Who the user is, and where the value is stored, is not known here.
 
 mod check;
+mod effort;
+mod foreign;
 mod hasher;
+#[cfg(test)]
+mod vectors;
 
 use std::fmt;
 
-pub use check::{BCRYPT_COST_LIMIT, CostLimits, Outcome};
+pub use check::{BCRYPT_COST_LIMIT, CostLimits, Outcome, Unverifiable};
 pub use hasher::{Busy, Hasher, Load};
 
 /// The longest password that is taken, in bytes.

@@ -30,6 +30,8 @@ pub enum Verification {
     UnknownUser,
     /// The user is there and disabled, whatever the password.
     Disabled,
+    /// The user is there, and the stored password is a hash that cannot be checked.
+    Unverifiable,
     /// The request was none.
     Malformed,
     /// The hashing queue was full.
@@ -39,11 +41,12 @@ pub enum Verification {
 }
 
 impl Verification {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Success,
         Self::WrongPassword,
         Self::UnknownUser,
         Self::Disabled,
+        Self::Unverifiable,
         Self::Malformed,
         Self::Busy,
         Self::Unavailable,
@@ -55,6 +58,7 @@ impl Verification {
             Self::WrongPassword => "wrong_password",
             Self::UnknownUser => "unknown_user",
             Self::Disabled => "disabled",
+            Self::Unverifiable => "unverifiable",
             Self::Malformed => "malformed",
             Self::Busy => "busy",
             Self::Unavailable => "unavailable",

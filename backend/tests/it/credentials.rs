@@ -101,6 +101,62 @@ async fn older_forms_log_in_and_become_argon2id() {
 }
 
 #[tokio::test]
+async fn hashes_of_other_frameworks_log_in_and_become_argon2id() {
+    for stored in [
+        "scrypt:1024:4:2$ll1V0PIYFOophe9d$e265e9a029d2bfb56bb07cf92bb0aca289324af8272a9f8b862c3a198b5b6f000c5235ebc6f0246e832cd3fc8cadb529229b7394cddab684200948fd0dadaec1",
+        "pbkdf2_sha256$1000$saltsaltsalt$xyKCDZ/yjGew0X1swSUfIvXnBKXulCxIyiVt/1s+LLU=",
+        "argon2$argon2id$v=19$m=64,t=1,p=2$c2FsdHNhbHRzYWx0$9JG9U8FrAgS6Ap9yal69FXlfM/5HUxKcJn2ar3YflwY",
+        "$pbkdf2-sha256$1000$CoFwDgGgNOYco7T2nnNOyQ$8/fIH0CyRbad/42Lc9UdO28NQROdSJbBALPj3Zod344",
+    ] {
+        let service = Service::start().await;
+        service.user("user01", stored).await;
+        assert_eq!(service.verify("user01", stored).await.status, 401, "{stored}");
+        assert_eq!(service.verify("user01", "pässword01").await.status, 200, "{stored}");
+        let user = service.store.user("user01").await.unwrap().unwrap();
+        assert!(user.password.expose().starts_with("$argon2id$"), "{stored}");
+        assert_eq!(service.verify("user01", "pässword01").await.status, 200, "{stored}, by its new form");
+    }
+}
+
+#[tokio::test]
+async fn a_hash_that_cannot_be_checked_is_refused_like_any_wrong_password_and_counted() {
+    let service = Service::start().await;
+    service.user("user01", "password01").await;
+    let stored =
+        ["$6$salt$hash", "{SSHA}4BPdiYIlg7xgvFqGfg5Z7223qoCAcI4R", "scrypt:1073741824:8:1$salt$00", "$2b$12$x"];
+    let mut wrong = service.verify("user01", "password02").await;
+    wrong.headers.remove("date");
+    for (number, stored) in stored.iter().enumerate() {
+        let name = format!("other{number}");
+        service.user(&name, stored).await;
+        let mut refused = service.verify(&name, stored).await;
+        refused.headers.remove("date");
+        assert_eq!((refused.status, &refused.body, &refused.headers), (401, &wrong.body, &wrong.headers), "{stored}");
+        let user = service.store.user(&name).await.unwrap().unwrap();
+        assert_eq!(user.password.expose(), *stored, "it was not replaced");
+    }
+    assert_eq!(service.metric("backend_verifications_total{result=\"unverifiable\"}").await, 4.0);
+}
+
+#[tokio::test]
+async fn a_refusal_takes_as_long_for_a_name_that_is_not_there_as_for_the_costliest_hash() {
+    let service = Service::start().await;
+    let stored = "scrypt:32768:8:1$FuIaOEfpP5iP1j7a$54f10f1d2556e01c086042db912fd7b48643994b2e296cdf2f851b6b2137bddb64823edf195efa8706b6489d3d16c4ad707178757e1f5a01c959f76fdf063dd6";
+    service.user("user01", stored).await;
+    let mut quickest = [std::time::Duration::MAX; 2];
+    for _ in 0..8 {
+        for (name, quickest) in ["user01", "nobody"].into_iter().zip(&mut quickest) {
+            let started = std::time::Instant::now();
+            assert_eq!(service.verify(name, "password01").await.status, 401);
+            *quickest = started.elapsed().min(*quickest);
+        }
+    }
+    // Without the work that is made up for, one would be ten times the other.
+    let [hashed, unknown] = quickest;
+    assert!(unknown * 2 > hashed && hashed * 2 > unknown, "{hashed:?} and {unknown:?}");
+}
+
+#[tokio::test]
 async fn upgrades_can_be_off() {
     let mut setup = Setup::default();
     setup.password.upgrade = false;

@@ -10,7 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sharing", &[]),
     ("store", &["hex", "model"]),
     ("import", &["model"]),
-    ("password", &["model"]),
+    ("password", &["hex", "model"]),
     ("record", &["hex"]),
     ("respond", &[]),
     ("feed", &["hex", "model", "store"]),
@@ -29,6 +29,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("hyper", &["handler", "route", "server", "command"]),
     ("argon2", &["password"]),
     ("bcrypt", &["password"]),
+    ("scrypt", &["password"]),
     ("prometheus", &["record"]),
     ("holodule_settings", &["config", "program", "server", "command"]),
 ];

@@ -334,7 +334,9 @@ impl TlsStream {
     /// not be answered, or a flood.
     fn may_be_sent_to(&self) -> bool {
         self.activity.as_ref().is_some_and(|activity| activity.is_flooded())
-            || !self.ahead.is_empty() || self.chunks.is_some() || self.allowance.is_some_and(|left| left > 0)
+            || !self.ahead.is_empty()
+            || self.chunks.is_some()
+            || self.allowance.is_some_and(|left| left > 0)
     }
 
     /// Hears a client out that was told goodbye, within bounds, and takes nothing in: to close on
