@@ -7,21 +7,22 @@
 //! refused, and a read that takes longer is given up. A write that has begun runs to its
 //! end, however long the disk takes and even where its caller goes away.
 
+mod file;
 mod holodules;
 mod logouts;
 mod users;
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use redb::{Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::file::StoreFile;
 use super::changed::{Changed, Touched};
 use super::{Confirmed, DayListing, Exported, LoggedOut, Sighting, StoreError, Upserted, UserChange, Watching};
 use crate::model::{AccountStatus, Day, Entry, Identifier, Logout, NewUser, StoredPassword, StoredUser, UserSummary};
@@ -41,7 +42,7 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// The engine. Clones share one file.
 #[derive(Clone)]
 pub(super) struct Embedded {
-    database: Arc<Database>,
+    file: Arc<StoreFile>,
     readers: Arc<Semaphore>,
     writer: Arc<Semaphore>,
     timeout: Duration,
@@ -53,12 +54,12 @@ impl Embedded {
     pub(super) async fn open(path: &Path, timeout: Duration, changed: Arc<Changed>) -> Result<Self, StoreError> {
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || {
-            open_file(&path).map_err(|error| StoreError::Unusable(format!("{}: {error}", path.display())))
+            StoreFile::open(&path).map_err(|error| StoreError::Unusable(format!("{}: {error}", path.display())))
         });
         // A damaged file can make redb panic.
-        let database = opened.await.map_err(|_| StoreError::Unusable("the file is damaged".to_owned()))??;
+        let file = opened.await.map_err(|_| StoreError::Unusable("the file is damaged".to_owned()))??;
         Ok(Self {
-            database: Arc::new(database),
+            file: Arc::new(file),
             readers: Arc::new(Semaphore::new(READERS)),
             writer: Arc::new(Semaphore::new(1)),
             timeout,
@@ -92,9 +93,9 @@ impl Embedded {
 
     /// One snapshot, read page by page, so that a slow reader holds no thread.
     pub(super) async fn export(&self) -> Result<BoxStream<'static, Result<Exported, StoreError>>, StoreError> {
-        let database = Arc::clone(&self.database);
+        let file = Arc::clone(&self.file);
         let permit = turn(&self.readers, self.timeout).await?;
-        let snapshot = blocking(permit, move || Ok(database.begin_read()?)).await?;
+        let snapshot = blocking(permit, move || file.snapshot()).await?;
         let state = Some((self.clone(), Arc::new(snapshot), None));
         let pages = stream::unfold(state, |state| async move {
             let (engine, snapshot, after) = state?;
@@ -224,9 +225,9 @@ impl Embedded {
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let database = Arc::clone(&self.database);
+        let file = Arc::clone(&self.file);
         let permit = turn(&self.readers, self.timeout).await?;
-        let reading = blocking(permit, move || work(&database.begin_read()?));
+        let reading = blocking(permit, move || file.read(work));
         match tokio::time::timeout(self.timeout, reading).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::Unavailable("the disk does not answer".to_owned())),
@@ -237,9 +238,9 @@ impl Embedded {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let database = Arc::clone(&self.database);
+        let file = Arc::clone(&self.file);
         let permit = turn(&self.writer, self.timeout).await?;
-        blocking(permit, move || commit(&database, work)).await
+        blocking(permit, move || file.write(work)).await
     }
 
     /// A write that tells which days it may have changed, once it is committed or has failed.
@@ -247,26 +248,14 @@ impl Embedded {
         &self,
         work: impl FnOnce(&WriteTransaction, &Touched) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (database, changed) = (Arc::clone(&self.database), Arc::clone(&self.changed));
+        let (file, changed) = (Arc::clone(&self.file), Arc::clone(&self.changed));
         let permit = turn(&self.writer, self.timeout).await?;
         blocking(permit, move || {
             let touched = Touched::none(&changed);
-            commit(&database, |transaction| work(transaction, &touched))
+            file.write(|transaction| work(transaction, &touched))
         })
         .await
     }
-}
-
-fn commit<T>(
-    database: &Database,
-    work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
-) -> Result<T, redb::Error> {
-    let mut transaction = database.begin_write()?;
-    // Commits in two phases, and a killed process opens its file again at once.
-    transaction.set_quick_repair(true);
-    let done = work(&transaction)?;
-    transaction.commit()?;
-    Ok(done)
 }
 
 async fn turn(semaphore: &Arc<Semaphore>, timeout: Duration) -> Result<OwnedSemaphorePermit, StoreError> {
@@ -287,41 +276,21 @@ async fn blocking<T: Send + 'static>(
         work()
     });
     match running.await {
-        Ok(result) => result.map_err(|error| StoreError::Failed(error.to_string())),
+        Ok(result) => result.map_err(|error| told(&error)),
         Err(_) => Err(StoreError::Failed("the embedded engine stopped at a damaged page".to_owned())),
     }
 }
 
-fn open_file(path: &PathBuf) -> Result<Database, redb::Error> {
-    match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => {
-            file.sync_all()?;
-            // The name itself must survive a lost power supply too.
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+/// What an error of redb means for the store.
+fn told(error: &redb::Error) -> StoreError {
+    match error {
+        redb::Error::Io(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            StoreError::Unavailable("there is no space left for the embedded store".to_owned())
         }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error.into()),
-    }
-    // The check reads the whole file once; without it a damaged page shows only when it is read.
-    let database = Builder::new().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create(path)?;
-    let transaction = database.begin_write()?;
-    {
-        let mut meta = transaction.open_table(META)?;
-        let format = meta.get("format")?.map(|format| format.value());
-        match format {
-            None => drop(meta.insert("format", FORMAT)?),
-            Some(FORMAT) => {}
-            Some(other) => {
-                return Err(redb::Error::Corrupted(format!(
-                    "format {other} is not {FORMAT}, which this version reads"
-                )));
-            }
+        // The file is opened again: see `file`.
+        redb::Error::PreviousIo | redb::Error::DatabaseClosed => {
+            StoreError::Unavailable("the embedded store is being opened again".to_owned())
         }
-        holodules::create_tables(&transaction)?;
-        logouts::create_table(&transaction)?;
-        users::create_table(&transaction)?;
+        error => StoreError::Failed(error.to_string()),
     }
-    transaction.commit()?;
-    Ok(database)
 }

@@ -1,6 +1,7 @@
 //! What a store promises, on both engines.
 
 mod accounts;
+mod disk;
 mod embedded;
 mod holodules;
 mod mongo;
