@@ -76,6 +76,10 @@ impl Config {
     pub fn from_source(mut source: Source) -> Result<Self, Problems> {
         let mut config = Self::read(&mut source);
         config.warnings = source.warnings();
+        if let StoreUrl::Mongo(url) = &config.store.url {
+            let lacking = |name| format!("store: {name} has no effect, because MongoDB's driver for Rust lacks it");
+            config.warnings.extend(url.lacking().iter().map(lacking));
+        }
         source.finish()?;
         Ok(config)
     }

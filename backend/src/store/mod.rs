@@ -86,6 +86,18 @@ impl Store {
         Ok(Self { engine, changed })
     }
 
+    /// Checks what [`Store::open`] checks before it contacts a server or opens a file. Needs a
+    /// runtime, for the driver starts tasks of its own.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`].
+    pub fn check(settings: &Settings) -> Result<(), StoreError> {
+        match &settings.url {
+            StoreUrl::Mongo(url) => mongo::check(url, settings),
+            StoreUrl::Embedded(_) => Ok(()),
+        }
+    }
+
     /// Whether the engine answers now, within the operation timeout.
     ///
     /// # Errors

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::mongo::{self, Accepted};
+
 /// The database where the URL names none.
 const DEFAULT_DATABASE: &str = "holoduledb";
 
@@ -20,7 +22,7 @@ pub enum StoreUrl {
 }
 
 /// The text is no URL of a store. It is not repeated, for it may hold a password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAStoreUrl {
     /// It has another scheme, or none.
     #[error("must begin with mongodb://, mongodb+srv:// or embedded:")]
@@ -31,12 +33,17 @@ pub enum NotAStoreUrl {
     /// A MongoDB URL without a host.
     #[error("names no host")]
     NoHost,
+    /// A MongoDB URL that the driver refuses, and its reason without any secret.
+    #[error("is refused by MongoDB's driver: {0}")]
+    Refused(String),
 }
 
 /// A MongoDB URL: it can be used, but is shown without its user and password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MongoUrl {
     full: String,
+    /// The options that the driver does not have, and which are left out.
+    lacking: Vec<String>,
     /// The scheme, the hosts and the database: what may be shown.
     shown: String,
     database: String,
@@ -68,16 +75,18 @@ impl FromStr for StoreUrl {
         let scheme = ["mongodb://", "mongodb+srv://"].into_iter().find(|scheme| text.starts_with(scheme));
         let (scheme, rest) =
             scheme.and_then(|scheme| Some((scheme, text.strip_prefix(scheme)?))).ok_or(NotAStoreUrl::Scheme)?;
-        // Up to the last '@', so that a password with a stray '/', '?' or '@' is not shown either.
-        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-        let before_options = place.split_once('?').map_or(place, |(before, _)| before);
-        let (hosts, database) = before_options.split_once('/').unwrap_or((before_options, ""));
+        let before_options = rest.split_once('?').map_or(rest, |(before, _)| before);
+        let place = before_options.rsplit_once('@').map_or(before_options, |(_, place)| place);
+        let (hosts, database) = place.split_once('/').unwrap_or((place, ""));
         if hosts.is_empty() {
             return Err(NotAStoreUrl::NoHost);
         }
+        // A URL that is accepted is one whose parts are where they were found.
+        let Accepted { text, lacking } = mongo::accept(text).map_err(NotAStoreUrl::Refused)?;
         let database = if database.is_empty() { DEFAULT_DATABASE } else { database };
         Ok(Self::Mongo(MongoUrl {
-            full: text.to_owned(),
+            full: text,
+            lacking,
             shown: format!("{scheme}{hosts}/{database}"),
             database: database.to_owned(),
         }))
@@ -97,6 +106,11 @@ impl MongoUrl {
     /// The whole text, for the driver alone.
     pub(super) fn expose(&self) -> &str {
         &self.full
+    }
+
+    /// Options of the URI specification that it has and the driver does not: they have no effect.
+    pub fn lacking(&self) -> &[String] {
+        &self.lacking
     }
 
     /// The database that it names, or `holoduledb`.
@@ -142,6 +156,7 @@ mod tests {
             ("mongodb://h", "holoduledb"),
             ("mongodb://h:27017,i:27018/", "holoduledb"),
             ("mongodb://h/other?replicaSet=rs", "other"),
+            ("mongodb://h/other?appName=a@b/c", "other"),
             ("mongodb+srv://h?tls=true", "holoduledb"),
         ] {
             let StoreUrl::Mongo(url) = text.parse().unwrap() else { panic!("{text}") };
@@ -161,7 +176,7 @@ mod tests {
     #[test]
     fn what_is_shown_has_no_password() {
         for text in
-            ["mongodb://usr:s3cret@h:1/db", "mongodb://usr:s3c/s3cret?@s3cret@h:1/db", "mongodb+srv://usr:s3cret@h"]
+            ["mongodb://usr:s3cret@h:1/db", "mongodb://usr:s3cret@h:1/db?appName=a@b", "mongodb+srv://usr:s3cret@h"]
         {
             let url: StoreUrl = text.parse().unwrap();
             let shown = format!("{url} {url:?}");

@@ -17,6 +17,7 @@ mod holodules;
 mod indexes;
 mod logouts;
 mod passwords;
+mod uri;
 mod users;
 
 use std::future::Future;
@@ -32,6 +33,8 @@ use mongodb::options::{
 use mongodb::{Client, Collection, Database};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+
+pub(super) use uri::{Accepted, accept, check};
 
 use super::changed::Changed;
 use super::{MongoUrl, Settings, StoreError};
@@ -90,17 +93,8 @@ impl Mongo {
         // With mongodb+srv it asks the name server.
         let parsed = tokio::time::timeout(timeout, async { ClientOptions::parse(url.expose()).await }).await;
         let parsed = parsed.map_err(|_| StoreError::Unusable(format!("no name server tells the hosts of {url}")))?;
-        let mut options = parsed.map_err(|error| {
-            // The driver's text may repeat a part of the URL.
-            let reason = if url.expose().contains('@') { String::new() } else { format!(": {error}") };
-            StoreError::Unusable(format!("the driver refuses the URL of {url}{reason}"))
-        })?;
-        options.app_name.get_or_insert_with(|| "holodule-backend".to_owned());
-        options.max_pool_size = Some(settings.max_connections);
-        options.server_selection_timeout = Some(timeout);
-        options.connect_timeout = Some(timeout.min(CONNECT_TIMEOUT));
-        let client = Client::with_options(options)
-            .map_err(|_| StoreError::Unusable(format!("the driver refuses the options in the URL of {url}")))?;
+        let options = parsed.map(|options| adjust(options, settings));
+        let client = options.and_then(Client::with_options).map_err(|error| uri::refused(url, &error))?;
 
         let database = client.database(url.database());
         let write_concern =
@@ -173,6 +167,16 @@ impl Mongo {
             Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", self.timeout.as_secs_f64()))),
         }
     }
+}
+
+/// What is ours to decide in the options of a URL.
+fn adjust(mut options: ClientOptions, settings: &Settings) -> ClientOptions {
+    let timeout = settings.operation_timeout;
+    options.app_name.get_or_insert_with(|| "holodule-backend".to_owned());
+    options.max_pool_size = Some(settings.max_connections);
+    options.server_selection_timeout = Some(timeout);
+    options.connect_timeout = Some(timeout.min(CONNECT_TIMEOUT));
+    options
 }
 
 /// Reads that must not be stale.

@@ -1,0 +1,201 @@
+//! What the driver makes of a URL, found without contacting a server or a name server.
+
+use futures_util::FutureExt;
+use mongodb::options::{ClientOptions, ServerAddress};
+use mongodb::{Client, error};
+
+use super::{MongoUrl, Settings, StoreError};
+
+/// Options of the URI specification that this build of the driver does not have. Without them
+/// it connects to the same servers, with the same or stricter checks.
+const LACKING: [&str; 9] = [
+    "adaptiveRetries",
+    "compressors",
+    "serverSelectionTryOnce",
+    "socketTimeoutMS",
+    "timeoutMS",
+    "tlsAllowInvalidHostnames",
+    "tlsDisableCertificateRevocationCheck",
+    "tlsDisableOCSPEndpointCheck",
+    "zlibCompressionLevel",
+];
+
+/// Options whose values are secret, in lower case.
+const SECRET: [&str; 3] = ["authmechanismproperties", "proxypassword", "tlscertificatekeyfilepassword"];
+
+/// A URL that the driver accepts.
+pub(in crate::store) struct Accepted {
+    /// Without the options that the driver does not have.
+    pub(in crate::store) text: String,
+    /// The names of those options.
+    pub(in crate::store) lacking: Vec<String>,
+}
+
+/// Checks a URL, or returns the driver's reason without any secret of the URL.
+pub(in crate::store) fn accept(text: &str) -> Result<Accepted, String> {
+    let (text, lacking) = without_lacking(text);
+    match unresolved(&text) {
+        Ok(_) => Ok(Accepted { text, lacking }),
+        Err(error) => Err(reason(&text, &error)),
+    }
+}
+
+/// Refuses what opening the store would refuse before it contacts a server: files of
+/// certificates that cannot be read, sizes of the pool that contradict each other.
+pub(in crate::store) fn check(url: &MongoUrl, settings: &Settings) -> Result<(), StoreError> {
+    let options = unresolved(url.expose()).map(|options| super::adjust(options, settings));
+    let client = options.and_then(|mut options| {
+        // The driver connects at once, and this check is to contact nothing.
+        options.hosts = vec![ServerAddress::Unix { path: "/nonexistent/mongodb.sock".into() }];
+        Client::with_options(options)
+    });
+    client.map(drop).map_err(|error| refused(url, &error))
+}
+
+/// What the driver refuses, with its reason.
+pub(super) fn refused(url: &MongoUrl, error: &error::Error) -> StoreError {
+    let reason = reason(url.expose(), error);
+    StoreError::Unusable(match error.kind.as_ref() {
+        error::ErrorKind::DnsResolve { .. } => format!("the hosts of {url} cannot be resolved: {reason}"),
+        _ => format!("the driver refuses the URL of {url}: {reason}"),
+    })
+}
+
+/// The options, with the host of `mongodb+srv` in place of the hosts that the name server
+/// has for it.
+fn unresolved(text: &str) -> error::Result<ClientOptions> {
+    let options = match text.strip_prefix("mongodb+srv://") {
+        Some(rest) => {
+            // First as it is written: the two schemes differ in what they allow.
+            mongodb::options::ConnectionString::parse(text)?;
+            let rest = retain(rest, |name| !matches!(name, "srvmaxhosts" | "srvservicename"));
+            ClientOptions::parse(format!("mongodb://{rest}"))
+        }
+        None => ClientOptions::parse(text),
+    };
+    // It waits for a name server only.
+    async { options.await }.now_or_never().unwrap_or_else(|| Err(error::Error::custom("it cannot be read at once")))
+}
+
+fn without_lacking(text: &str) -> (String, Vec<String>) {
+    let mut lacking = Vec::new();
+    let kept = retain(text, |name| match LACKING.iter().find(|lacking| lacking.eq_ignore_ascii_case(name)) {
+        Some(name) => {
+            lacking.push((*name).to_owned());
+            false
+        }
+        None => true,
+    });
+    (kept, lacking)
+}
+
+/// The URL with those options alone whose name, in lower case, is wanted.
+fn retain(text: &str, mut wanted: impl FnMut(&str) -> bool) -> String {
+    let Some((before, options)) = text.split_once('?') else { return text.to_owned() };
+    let mut named = |option: &&str| option.split_once('=').is_none_or(|(name, _)| wanted(&name.to_ascii_lowercase()));
+    let kept: Vec<&str> = options.split('&').filter(|option| named(option)).collect();
+    if kept.is_empty() { before.to_owned() } else { format!("{before}?{}", kept.join("&")) }
+}
+
+/// The driver's reason, which may repeat a part of the URL, unless that part may be secret.
+fn reason(text: &str, error: &error::Error) -> String {
+    let reason = match error.kind.as_ref() {
+        error::ErrorKind::InvalidArgument { message, .. } => message.clone(),
+        error::ErrorKind::InvalidTlsConfig { message, .. } => message.clone(),
+        other => other.to_string(),
+    };
+    let lower = reason.to_lowercase();
+    let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric()).collect();
+    // A short one is a part of many words.
+    let shows = |secret: &String| words.contains(&secret.as_str()) || (secret.len() > 3 && lower.contains(secret));
+    if secrets(text).iter().any(shows) {
+        return "its reason repeats a part of the user, the password or a secret option; each must be percent-encoded"
+            .to_owned();
+    }
+    reason
+}
+
+/// All that may be a piece of the user, the password or a secret option, in lower case. Where the
+/// URL is malformed, it is not known where the password ends: up to the last `@` at the latest.
+fn secrets(text: &str) -> Vec<String> {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let userinfo = rest.rsplit_once('@').map_or("", |(userinfo, _)| userinfo);
+    let options = rest.split_once('?').map_or("", |(_, options)| options).split('&');
+    let options = options.filter_map(|option| option.split_once('='));
+    let values = options.filter(|(name, _)| SECRET.contains(&name.to_ascii_lowercase().as_str()));
+    let pieces = std::iter::once(userinfo).chain(values.map(|(_, value)| value));
+    pieces
+        .flat_map(|piece| {
+            let decoded = percent_encoding::percent_decode_str(piece).decode_utf8_lossy().into_owned();
+            [piece.to_owned(), decoded]
+        })
+        .flat_map(|piece| piece.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase).collect::<Vec<_>>())
+        .filter(|piece| !piece.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        accept(text).map(|accepted| accepted.text).expect_err(text)
+    }
+
+    #[test]
+    fn options_that_the_driver_lacks_are_left_out() {
+        for (text, left, lacking) in [
+            ("mongodb://h", "mongodb://h", &[][..]),
+            ("mongodb://h/?socketTimeoutMS=1", "mongodb://h/", &["socketTimeoutMS"]),
+            (
+                "mongodb://u:p@h/d?compressors=snappy,zlib&TLS=true&tlsallowinvalidhostnames=true&timeoutMS=1",
+                "mongodb://u:p@h/d?TLS=true",
+                &["compressors", "tlsAllowInvalidHostnames", "timeoutMS"],
+            ),
+            ("mongodb+srv://h/?serverSelectionTryOnce=true&w=1", "mongodb+srv://h/?w=1", &["serverSelectionTryOnce"]),
+        ] {
+            let accepted = accept(text).unwrap();
+            assert_eq!((accepted.text.as_str(), accepted.lacking.as_slice()), (left, &*lacking.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()));
+        }
+    }
+
+    #[test]
+    fn what_the_driver_refuses_is_refused_with_its_reason() {
+        for (text, word) in [
+            ("mongodb://h/?tsl=true", "tsl"),
+            ("mongodb://h/?tls=yes", "boolean"),
+            ("mongodb://h/?ssl=true&tls=false", "TLS"),
+            ("mongodb://h:port/", "port"),
+            ("mongodb://h/?maxPoolSize=many", "maxpoolsize"),
+            ("mongodb://h,i/?directConnection=true", "directConnection"),
+            ("mongodb://h/?proxyHost=p", "proxy"),
+            ("mongodb+srv://h,i/", "exactly one host"),
+            ("mongodb+srv://h:1/", "port"),
+            ("mongodb+srv://h/?srvMaxHosts=2&replicaSet=r", "srvMaxHosts"),
+            ("mongodb+srv://h/?maxPoolSize=0", "maxPoolSize"),
+            ("mongodb://h/?srvMaxHosts=2", "srvMaxHosts"),
+            ("mongodb://us er%:password01@h/", "%"),
+        ] {
+            let reason = refusal(text);
+            assert!(reason.contains(word), "{text}: {reason}");
+        }
+    }
+
+    #[test]
+    fn no_reason_repeats_a_secret() {
+        for text in [
+            "mongodb://usr:s3cret?x@h/",
+            "mongodb://usr:ab?s3cret@h/",
+            "mongodb://usr:p/s3cret@h:1/db",
+            "mongodb://usr:s3c/s3cret?@s3cret@h:1/db",
+            "mongodb://usr:s3cret:x@h/",
+            "mongodb://usr:@s3cret@h/",
+            "mongodb://usr:p@h/?authMechanism=MONGODB-AWS&authMechanismProperties=s3cret",
+            "mongodb://usr:a&s3cret=1?s3cret=1@h/",
+            "mongodb://usr%3As3cret@h/?s3cret=1",
+        ] {
+            let reason = refusal(text);
+            assert!(!reason.to_lowercase().contains("s3c"), "{text}: {reason}");
+        }
+    }
+}
