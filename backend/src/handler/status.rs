@@ -48,6 +48,8 @@ pub(crate) fn metrics(app: &App) -> Handled {
         hashing_running: load.running,
         hashing_waiting: load.waiting,
         duplicate_video_ids: app.store.duplicate_video_ids(),
+        undated_holodules: app.store.undated_holodules(),
+        restored_indexes: app.store.restored_indexes(),
         watched_identities: feed.watched,
         subscribers: feed.subscribers,
         identity_events: feed.identities,

@@ -26,6 +26,10 @@ pub struct Gauges {
     pub hashing_waiting: usize,
     /// `video_id`s that more than one document has.
     pub duplicate_video_ids: u64,
+    /// Stored holodules that no day shows.
+    pub undated_holodules: u64,
+    /// Indexes of MongoDB that were missing and have been made again.
+    pub restored_indexes: u64,
     /// Identities whose changes are told on the feed.
     pub watched_identities: usize,
     /// Subscribers of the feed.
@@ -63,6 +67,8 @@ pub struct Metrics {
     hashing_waiting: IntGauge,
     unreadable: IntCounter,
     duplicates: IntGauge,
+    undated: IntGauge,
+    restored_indexes: IntCounter,
     store_errors: IntCounterVec,
     rows: IntCounterVec,
     panics: IntCounter,
@@ -122,6 +128,14 @@ impl Metrics {
             duplicates: add.gauge(
                 "backend_duplicate_video_ids",
                 "Values of video_id that more than one stored document has; above zero MongoDB lacks its unique index.",
+            )?,
+            undated: add.gauge(
+                "backend_undated_holodules",
+                "Stored holodules that no day shows, because their datetime is not the text yyyymmdd hhmmss.",
+            )?,
+            restored_indexes: add.counter(
+                "backend_restored_indexes_total",
+                "Indexes of MongoDB that were found missing after the start and made again.",
             )?,
             store_errors: add.counters(
                 "backend_store_errors_total",
@@ -243,6 +257,8 @@ impl Metrics {
         self.hashing_running.set(saturated(gauges.hashing_running as u64));
         self.hashing_waiting.set(saturated(gauges.hashing_waiting as u64));
         self.duplicates.set(saturated(gauges.duplicate_video_ids));
+        self.undated.set(saturated(gauges.undated_holodules));
+        count_to(&self.restored_indexes, gauges.restored_indexes);
         self.watched_identities.set(saturated(gauges.watched_identities as u64));
         self.subscribers.set(saturated(gauges.subscribers as u64));
         let events = [

@@ -14,12 +14,14 @@ mod url;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{BoxStream, StreamExt};
 
 pub use error::StoreError;
 pub use outcome::{
-    Change, Confirmed, DayListing, Exported, LOGOUT_LIMIT, LoggedOut, Sighting, Upserted, UserChange, Watching,
+    Change, Confirmed, DayListing, Exported, LOGOUT_LIMIT, LoggedOut, Probe, Sighting, Undated, Upserted, UserChange,
+    Watching,
 };
 pub use url::{MongoUrl, NotAStoreUrl, StoreUrl};
 
@@ -31,13 +33,16 @@ use crate::model::{
     UserSummary,
 };
 
+/// How often MongoDB's indexes are verified at the least.
+const INDEX_INTERVAL: Duration = Duration::from_secs(3600);
+
 /// How long the engines may take, and what the deployment allows.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Which engine, and where.
     pub url: StoreUrl,
     /// The longest one operation may take, server selection included.
-    pub operation_timeout: std::time::Duration,
+    pub operation_timeout: Duration,
     /// Connections to MongoDB at most. 1 to 10,000.
     pub max_connections: u32,
 }
@@ -75,9 +80,19 @@ impl Store {
     /// A store that can never serve: an embedded file that is locked by another
     /// process, damaged or not writable; a MongoDB URL that the driver refuses.
     pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
+        Self::open_verifying(settings, INDEX_INTERVAL).await
+    }
+
+    /// [`Store::open`] with another interval at which MongoDB's indexes are verified, for tests.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`].
+    pub async fn open_verifying(settings: &Settings, index_interval: Duration) -> Result<Self, StoreError> {
         let changed = Arc::new(Changed::default());
         let engine = match &settings.url {
-            StoreUrl::Mongo(url) => Engine::Mongo(mongo::Mongo::open(url, settings, Arc::clone(&changed)).await?),
+            StoreUrl::Mongo(url) => {
+                Engine::Mongo(mongo::Mongo::open(url, settings, index_interval, Arc::clone(&changed)).await?)
+            }
             StoreUrl::Embedded(path) => {
                 let engine = embedded::Embedded::open(path, settings.operation_timeout, Arc::clone(&changed));
                 Engine::Embedded(engine.await?)
@@ -95,6 +110,19 @@ impl Store {
         match &settings.url {
             StoreUrl::Mongo(url) => mongo::check(url, settings),
             StoreUrl::Embedded(_) => Ok(()),
+        }
+    }
+
+    /// Contacts the server that `settings.url` names and reads from it, without writing. The embedded
+    /// store has none.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`], and [`StoreError::Unavailable`] where the server does not answer or
+    /// refuses the user.
+    pub async fn probe(settings: &Settings) -> Result<Probe, StoreError> {
+        match &settings.url {
+            StoreUrl::Mongo(url) => mongo::probe(url, settings).await,
+            StoreUrl::Embedded(_) => Ok(Probe::default()),
         }
     }
 
@@ -357,7 +385,24 @@ impl Store {
         engine!(self.sightings(identities, now))
     }
 
-    /// How many `video_id`s stand in more than one document, as found at start: above
+    /// How many holodules no day shows, because their `datetime` is not text that begins with a
+    /// day, as last counted. Always 0 when embedded.
+    pub fn undated_holodules(&self) -> u64 {
+        match &self.engine {
+            Engine::Mongo(engine) => engine.undated_holodules(),
+            Engine::Embedded(_) => 0,
+        }
+    }
+
+    /// How many of MongoDB's indexes were found missing since the start and made again.
+    pub fn restored_indexes(&self) -> u64 {
+        match &self.engine {
+            Engine::Mongo(engine) => engine.restored_indexes(),
+            Engine::Embedded(_) => 0,
+        }
+    }
+
+    /// How many `video_id`s stand in more than one document, as last counted: above
     /// zero, MongoDB serves without its unique index. Always 0 when embedded.
     pub fn duplicate_video_ids(&self) -> u64 {
         match &self.engine {

@@ -21,6 +21,24 @@ impl DayListing {
     }
 }
 
+/// A stored holodule that no day shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undated {
+    /// The document's `_id`.
+    pub id: String,
+    /// What its `datetime` is instead of the text `yyyymmdd hhmmss`.
+    pub datetime: &'static str,
+}
+
+/// What a store is like, found by [`super::Store::probe`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Probe {
+    /// How many holodules no day shows.
+    pub undated: u64,
+    /// The first of them by `_id`, up to 1,000.
+    pub first_undated: Vec<Undated>,
+}
+
 /// What became of one entry of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upserted {

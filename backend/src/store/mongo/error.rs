@@ -19,6 +19,10 @@ pub(super) fn told(error: &Error) -> StoreError {
             format!("write concern not satisfied: {} ({})", error.code_name, error.code)
         }
         ErrorKind::Command(error) => format!("{} ({})", error.code_name, error.code),
+        // Without the server's words, which may name the user.
+        ErrorKind::Authentication { .. } => {
+            "MongoDB refuses the login: the user, the password or authSource of the URL is wrong".to_owned()
+        }
         other => other.to_string(),
     };
     let passing = match error.kind.as_ref() {

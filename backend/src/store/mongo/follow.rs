@@ -84,6 +84,10 @@ impl<T: Clone> Follower<T> {
                     if !stream.is_alive() {
                         (self.stream, self.resume) = (None, None);
                     }
+                    if event.as_deref().is_some_and(is_end_of_collection) {
+                        // One that comes back has no indexes.
+                        self.mongo.indexes.again.notify_one();
+                    }
                     if let Some(change) = event.as_deref().and_then(self.followed.change) {
                         return Some(Ok(change));
                     }
@@ -99,6 +103,10 @@ impl<T: Clone> Follower<T> {
             }
         }
     }
+}
+
+fn is_end_of_collection(event: &RawDocument) -> bool {
+    matches!(event.get_str("operationType"), Ok("drop" | "rename" | "dropDatabase" | "invalidate"))
 }
 
 async fn open(

@@ -1,5 +1,10 @@
-//! The indexes, made in the background for as long as it takes.
+//! The indexes, made in the background for as long as it takes, and verified from then on.
+//!
+//! A collection that is dropped or restored while the program runs comes back without them. So
+//! they are verified after each new connection to a server, when a change stream reports that a
+//! collection is gone, and at a fixed interval, along with the count of [`undated`] documents.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,10 +15,10 @@ use mongodb::IndexModel;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::IndexOptions;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use super::StoreError;
-use super::error;
+use super::undated::{self, Logged};
+use super::{StoreError, error};
 
 /// The first pause after a server that does not answer; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -22,12 +27,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long building one index may take before it is asked for again. The server goes
 /// on building meanwhile.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
+/// How long listing the indexes of one collection may take.
+const LIST_LIMIT: Duration = Duration::from_secs(60);
 /// How long the echo of a process that has ended is kept.
 const ECHO_KEPT: Duration = Duration::from_secs(3600);
 /// Duplicates that the log names.
 const NAMED_DUPLICATES: usize = 20;
 /// The server's code for an index of the same fields that stands under another name.
 const STANDS_OTHERWISE: i32 = 85;
+/// The server's code for a collection that does not exist.
+const NO_COLLECTION: i32 = 26;
 
 /// The collections that get indexes.
 pub(super) struct Collections {
@@ -38,25 +47,89 @@ pub(super) struct Collections {
     pub(super) echoes: Collection<RawDocumentBuf>,
 }
 
-/// Makes the indexes, again and again while the server does not answer. Afterwards, also
-/// where some cannot be had, `settled` is true.
-pub(super) async fn make(collections: Collections, duplicates: Arc<AtomicU64>, settled: watch::Sender<bool>) {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match try_make(&collections, &duplicates).await {
-            Ok(()) => break,
-            Err(StoreError::Unavailable(reason)) => {
-                tracing::warn!(%reason, "the indexes cannot be made yet");
-                tokio::time::sleep(pause).await;
-                pause = LONGEST_PAUSE.min(pause * 2);
+/// What the task has found, for the metrics.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) duplicate_video_ids: AtomicU64,
+    pub(super) undated: AtomicU64,
+    /// Indexes that were made again after the first time.
+    pub(super) restored: AtomicU64,
+}
+
+/// The task.
+pub(super) struct Upkeep {
+    /// For the log: the URL without its user and password.
+    pub(super) server: String,
+    pub(super) collections: Collections,
+    pub(super) counts: Arc<Counts>,
+    /// Asks for a verification before the interval has passed.
+    pub(super) again: Arc<Notify>,
+    pub(super) interval: Duration,
+}
+
+impl Upkeep {
+    /// Makes the indexes, again and again while the server does not answer. Afterwards, also
+    /// where some cannot be had, `settled` is true, and they are verified from time to time.
+    pub(super) async fn run(self, settled: watch::Sender<bool>) {
+        let mut pause = FIRST_PAUSE;
+        let mut logged = Logged::default();
+        loop {
+            let again = *settled.borrow();
+            match self.verify(again).await {
+                Ok(()) => {}
+                Err(StoreError::Unavailable(reason)) => {
+                    let server = &self.server;
+                    tracing::error!(%reason, server, retry_s = pause.as_secs_f64(), "the indexes cannot be made yet");
+                    tokio::time::sleep(pause).await;
+                    pause = LONGEST_PAUSE.min(pause * 2);
+                    continue;
+                }
+                Err(reason) => tracing::error!(%reason, server = self.server, "serving without some indexes"),
             }
-            Err(reason) => {
-                tracing::error!(%reason, "serving without some indexes");
-                break;
+            pause = FIRST_PAUSE;
+            settled.send_replace(true);
+            match undated::count(&self.collections.holodules, &mut logged).await {
+                Ok(undated) => self.counts.undated.store(undated, Ordering::Relaxed),
+                Err(reason) => tracing::warn!(%reason, "holodules that no day shows cannot be counted yet"),
+            }
+            if tokio::time::timeout(self.interval, self.again.notified()).await.is_ok() {
+                // Servers come back one by one.
+                tokio::time::sleep(FIRST_PAUSE).await;
             }
         }
     }
-    settled.send_replace(true);
+
+    async fn verify(&self, again: bool) -> Result<(), StoreError> {
+        let before = if again { self.names().await? } else { BTreeSet::new() };
+        try_make(&self.collections, &self.counts.duplicate_video_ids).await?;
+        if again {
+            let restored: Vec<String> = self.names().await?.difference(&before).cloned().collect();
+            if !restored.is_empty() {
+                self.counts.restored.fetch_add(restored.len() as u64, Ordering::Relaxed);
+                tracing::warn!(server = self.server, ?restored, "indexes were missing and have been made again");
+            }
+        }
+        Ok(())
+    }
+
+    /// The indexes that exist, as `collection.index`, but for those of `_id`.
+    async fn names(&self) -> Result<BTreeSet<String>, StoreError> {
+        let Collections { holodules, users, password_states, logouts, echoes } = &self.collections;
+        let mut names = BTreeSet::new();
+        for collection in [holodules, users, password_states, logouts, echoes] {
+            let listed = async { collection.list_index_names().await };
+            let listed = match tokio::time::timeout(LIST_LIMIT, listed).await {
+                Ok(Ok(listed)) => listed,
+                Ok(Err(error)) if has_code(&error, NO_COLLECTION) => Vec::new(),
+                Ok(Err(error)) => return Err(error::told(&error)),
+                Err(_) => return Err(StoreError::Unavailable("the indexes cannot be listed".to_owned())),
+            };
+            // The server makes that one itself.
+            let ours = listed.into_iter().filter(|name| name != "_id_");
+            names.extend(ours.map(|name| format!("{}.{name}", collection.name())));
+        }
+        Ok(names)
+    }
 }
 
 async fn try_make(collections: &Collections, duplicates: &AtomicU64) -> Result<(), StoreError> {
@@ -106,8 +179,8 @@ async fn create(collection: &Collection<RawDocumentBuf>, index: IndexModel) -> R
     match tokio::time::timeout(BUILD_LIMIT, async { collection.create_index(index).await }).await {
         Ok(Ok(_)) => Ok(true),
         Ok(Err(error)) if error::is_duplicate_key(&error) => Ok(false),
-        Ok(Err(error)) if stands_otherwise(&error) => {
-            tracing::info!("an index of the same fields stands already, and is kept");
+        Ok(Err(error)) if has_code(&error, STANDS_OTHERWISE) => {
+            tracing::debug!("an index of the same fields stands already, and is kept");
             Ok(true)
         }
         Ok(Err(error)) => Err(error::told(&error)),
@@ -115,8 +188,8 @@ async fn create(collection: &Collection<RawDocumentBuf>, index: IndexModel) -> R
     }
 }
 
-fn stands_otherwise(error: &Error) -> bool {
-    matches!(error.kind.as_ref(), ErrorKind::Command(error) if error.code == STANDS_OTHERWISE)
+fn has_code(error: &Error, code: i32) -> bool {
+    matches!(error.kind.as_ref(), ErrorKind::Command(error) if error.code == code)
 }
 
 /// How many non-empty values of `field` stand in more than one document. Some are logged.

@@ -17,27 +17,31 @@ mod holodules;
 mod indexes;
 mod logouts;
 mod passwords;
+mod undated;
 mod uri;
 mod users;
 
 use std::future::Future;
 use std::hash::RandomState;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::event::EventHandler;
+use mongodb::event::sdam::SdamEvent;
 use mongodb::options::{
     Acknowledgment, ClientOptions, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
-use mongodb::{Client, Collection, Database};
-use tokio::sync::watch;
+use mongodb::{Client, Collection, Database, ServerType};
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 pub(super) use uri::{Accepted, accept, check};
 
+use self::indexes::{Collections, Counts, Upkeep};
 use super::changed::Changed;
-use super::{MongoUrl, Settings, StoreError};
+use super::{MongoUrl, Probe, Settings, StoreError};
 
 const HOLODULES: &str = "holodules";
 const USERS: &str = "users";
@@ -76,7 +80,9 @@ pub(super) struct Mongo {
 struct Indexes {
     /// Becomes true when the indexes stand, or cannot be had.
     settled: watch::Receiver<bool>,
-    duplicate_video_ids: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+    /// Asks for a verification.
+    again: Arc<Notify>,
     task: AbortHandle,
 }
 
@@ -87,15 +93,17 @@ impl Drop for Indexes {
 }
 
 impl Mongo {
-    /// Prepares the client and starts to make the indexes, without waiting for a server.
-    pub(super) async fn open(url: &MongoUrl, settings: &Settings, changed: Arc<Changed>) -> Result<Self, StoreError> {
+    /// Prepares the client and starts to make the indexes, without waiting for a server. They are
+    /// verified at least once in each `index_interval`.
+    pub(super) async fn open(
+        url: &MongoUrl,
+        settings: &Settings,
+        index_interval: Duration,
+        changed: Arc<Changed>,
+    ) -> Result<Self, StoreError> {
         let timeout = settings.operation_timeout;
-        // With mongodb+srv it asks the name server.
-        let parsed = tokio::time::timeout(timeout, async { ClientOptions::parse(url.expose()).await }).await;
-        let parsed = parsed.map_err(|_| StoreError::Unusable(format!("no name server tells the hosts of {url}")))?;
-        let options = parsed.map(|options| adjust(options, settings));
-        let client = options.and_then(Client::with_options).map_err(|error| uri::refused(url, &error))?;
-
+        let again = Arc::new(Notify::new());
+        let client = connect(url, settings, Some(Arc::clone(&again))).await?;
         let database = client.database(url.database());
         let write_concern =
             WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(timeout).build();
@@ -115,17 +123,22 @@ impl Mongo {
         let days = collection(DAYS, ReadConcern::local());
 
         let (settled_sender, settled) = watch::channel(false);
-        let duplicate_video_ids = Arc::new(AtomicU64::new(0));
-        let collections = indexes::Collections {
-            holodules: holodules.clone(),
-            users: users.clone(),
-            password_states: password_states.clone_with_type(),
-            logouts: logouts.clone(),
-            echoes: echoes.clone(),
+        let counts = Arc::new(Counts::default());
+        let upkeep = Upkeep {
+            server: url.to_string(),
+            collections: Collections {
+                holodules: holodules.clone(),
+                users: users.clone(),
+                password_states: password_states.clone_with_type(),
+                logouts: logouts.clone(),
+                echoes: echoes.clone(),
+            },
+            counts: Arc::clone(&counts),
+            again: Arc::clone(&again),
+            interval: index_interval,
         };
-        let making = indexes::make(collections, Arc::clone(&duplicate_video_ids), settled_sender);
-        let task = tokio::spawn(making).abort_handle();
-        let indexes = Arc::new(Indexes { settled, duplicate_video_ids, task });
+        let task = tokio::spawn(upkeep.run(settled_sender)).abort_handle();
+        let indexes = Arc::new(Indexes { settled, counts, again, task });
         let sums = RandomState::new();
         Ok(Self {
             database,
@@ -148,7 +161,15 @@ impl Mongo {
     }
 
     pub(super) fn duplicate_video_ids(&self) -> u64 {
-        self.indexes.duplicate_video_ids.load(Ordering::Relaxed)
+        self.indexes.counts.duplicate_video_ids.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn undated_holodules(&self) -> u64 {
+        self.indexes.counts.undated.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn restored_indexes(&self) -> u64 {
+        self.indexes.counts.restored.load(Ordering::Relaxed)
     }
 
     /// Waits for the unique indexes, without which two writers could store one holodule twice.
@@ -167,6 +188,39 @@ impl Mongo {
             Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", self.timeout.as_secs_f64()))),
         }
     }
+}
+
+/// Contacts the server once and lists what no day shows. Nothing is written.
+pub(super) async fn probe(url: &MongoUrl, settings: &Settings) -> Result<Probe, StoreError> {
+    let client = connect(url, settings, None).await?;
+    let holodules: Collection<RawDocumentBuf> = client.database(url.database()).collection(HOLODULES);
+    // The first command logs in; reading one document shows that the user may read.
+    let read = async { holodules.find_one(doc! {}).selection_criteria(any_member()).await };
+    let read = tokio::time::timeout(settings.operation_timeout.saturating_mul(2), read).await;
+    let read = read.map_err(|_| StoreError::Unavailable("no answer in time".to_owned()))?;
+    read.map_err(|error| error::told(&error))?;
+    let (undated, first_undated) = undated::list(&holodules).await?;
+    Ok(Probe { undated, first_undated })
+}
+
+/// The client; `reconnected` is notified of each server that becomes reachable.
+async fn connect(url: &MongoUrl, settings: &Settings, reconnected: Option<Arc<Notify>>) -> Result<Client, StoreError> {
+    // With mongodb+srv it asks the name server.
+    let parsed = async { ClientOptions::parse(url.expose()).await };
+    let parsed = tokio::time::timeout(settings.operation_timeout, parsed).await;
+    let parsed = parsed.map_err(|_| StoreError::Unusable(format!("no name server tells the hosts of {url}")))?;
+    let mut options = adjust(parsed.map_err(|error| uri::refused(url, &error))?, settings);
+    options.sdam_event_handler = reconnected.map(|reconnected| {
+        EventHandler::callback(move |event| {
+            if let SdamEvent::ServerDescriptionChanged(change) = event
+                && change.previous_description.server_type() == ServerType::Unknown
+                && change.new_description.server_type() != ServerType::Unknown
+            {
+                reconnected.notify_one();
+            }
+        })
+    });
+    Client::with_options(options).map_err(|error| uri::refused(url, &error))
 }
 
 /// What is ours to decide in the options of a URL.

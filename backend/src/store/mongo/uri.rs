@@ -155,7 +155,10 @@ mod tests {
             ("mongodb+srv://h/?serverSelectionTryOnce=true&w=1", "mongodb+srv://h/?w=1", &["serverSelectionTryOnce"]),
         ] {
             let accepted = accept(text).unwrap();
-            assert_eq!((accepted.text.as_str(), accepted.lacking.as_slice()), (left, &*lacking.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()));
+            assert_eq!(
+                (accepted.text.as_str(), accepted.lacking.as_slice()),
+                (left, &*lacking.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+            );
         }
     }
 

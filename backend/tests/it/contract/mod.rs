@@ -5,6 +5,7 @@ mod disk;
 mod embedded;
 mod holodules;
 mod mongo;
+mod upkeep;
 mod users;
 
 use std::time::Duration;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use holodule_backend::model::{Identifier, PasswordForm, Username};
-use holodule_backend::store::{Settings, Store, StoreError, Upserted, UserChange};
+use holodule_backend::store::{NotAStoreUrl, Settings, Store, StoreError, StoreUrl, Upserted, UserChange};
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use mongodb::options::{Acknowledgment, WriteConcern};
@@ -297,13 +297,29 @@ async fn a_login_is_needed_where_the_server_asks_for_one_and_no_error_tells_it()
     tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_url_that_the_driver_refuses_is_told_without_its_password() {
+#[test]
+fn a_url_that_the_driver_refuses_is_told_without_its_password() {
     for url in ["mongodb://holo:s3cret@h:99999/", "mongodb://holo:s3cret@h/?w=-1", "mongodb://s3cret:s3cret:s3cret@h/"]
     {
-        let Err(error) = Store::open(&settings(url)).await else { panic!("{url}") };
-        assert!(matches!(error, StoreError::Unusable(_)));
+        let error = url.parse::<StoreUrl>().expect_err(url);
+        assert!(matches!(error, NotAStoreUrl::Refused(_)));
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_opening_would_refuse_is_refused_by_the_check_alone() {
+    for url in ["mongodb://h/?tls=true&tlsCAFile=/nonexistent/ca.pem", "mongodb+srv://h/?tlsCAFile=/nonexistent/ca.pem"]
+    {
+        let error = Store::check(&settings(url)).unwrap_err();
+        assert!(matches!(&error, StoreError::Unusable(reason) if reason.contains("/nonexistent/ca.pem")), "{error}");
+    }
+    let error = Store::open(&settings("mongodb://h/?tls=true&tlsCAFile=/nonexistent/ca.pem")).await;
+    assert!(matches!(error, Err(StoreError::Unusable(_))));
+    for url in
+        ["mongodb://h", "mongodb://h:1,i/?replicaSet=rs&tls=true", "mongodb+srv://h/?srvMaxHosts=2", "embedded:x"]
+    {
+        Store::check(&settings(url)).unwrap();
     }
 }
 

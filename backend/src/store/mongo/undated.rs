@@ -1,0 +1,78 @@
+//! Holodules that lie on no day: their `datetime` is not a text that begins with `yyyymmdd`
+//! and a space, but a date, a number, a text of another form, or missing. No query for a day
+//! finds them.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use mongodb::Collection;
+use mongodb::bson::{Document, RawBsonRef, RawDocumentBuf, doc};
+
+use super::{StoreError, any_member, document, error};
+use crate::store::Undated;
+
+/// Documents that are named at most, in the log since the start and in one list.
+pub(super) const NAMED: usize = 1000;
+/// How long counting them may take.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// What has been logged.
+#[derive(Debug, Default)]
+pub(super) struct Logged(HashSet<Vec<u8>>);
+
+/// How many there are. Each is logged once, up to [`NAMED`].
+pub(super) async fn count(holodules: &Collection<RawDocumentBuf>, logged: &mut Logged) -> Result<u64, StoreError> {
+    let found = find(holodules).await?;
+    for document in &found.documents {
+        let Some(id) = document::id_bytes(document) else { continue };
+        if logged.0.len() < NAMED && logged.0.insert(id) {
+            let Undated { id, datetime } = undated(document);
+            tracing::warn!(id, datetime, "a holodule is shown on no day: its datetime is not \"yyyymmdd hhmmss\"");
+        }
+    }
+    Ok(found.count)
+}
+
+/// How many there are, and the first [`NAMED`] of them by `_id`.
+pub(super) async fn list(holodules: &Collection<RawDocumentBuf>) -> Result<(u64, Vec<Undated>), StoreError> {
+    let found = find(holodules).await?;
+    Ok((found.count, found.documents.iter().map(undated).collect()))
+}
+
+struct Found {
+    count: u64,
+    documents: Vec<RawDocumentBuf>,
+}
+
+async fn find(holodules: &Collection<RawDocumentBuf>) -> Result<Found, StoreError> {
+    let found = async {
+        let count = holodules.count_documents(filter()).selection_criteria(any_member()).await?;
+        if count == 0 {
+            return Ok(Found { count, documents: Vec::new() });
+        }
+        let limit = i64::try_from(NAMED).unwrap_or(i64::MAX);
+        let find = holodules.find(filter()).projection(doc! { "datetime": 1 }).sort(doc! { "_id": 1 }).limit(limit);
+        let documents = find.selection_criteria(any_member()).await?.try_collect().await?;
+        Ok(Found { count, documents })
+    };
+    match tokio::time::timeout(LIMIT, found).await {
+        Ok(found) => found.map_err(|error| error::told(&error)),
+        Err(_) => Err(StoreError::Unavailable("holodules without a day are still being counted".to_owned())),
+    }
+}
+
+fn filter() -> Document {
+    doc! { "$nor": [{ "datetime": { "$type": "string", "$regex": "^[0-9]{8} " } }] }
+}
+
+fn undated(document: &RawDocumentBuf) -> Undated {
+    let datetime = match document.get("datetime") {
+        Ok(Some(RawBsonRef::String(_))) => "text of another form",
+        Ok(Some(RawBsonRef::DateTime(_))) => "a date",
+        Ok(Some(RawBsonRef::Int32(_) | RawBsonRef::Int64(_) | RawBsonRef::Double(_))) => "a number",
+        Ok(None | Some(RawBsonRef::Null)) => "missing",
+        _ => "of another type",
+    };
+    Undated { id: document::id_text(document), datetime }
+}
