@@ -16,7 +16,7 @@ use crate::handler::App;
 use crate::password::Hasher;
 use crate::record::{self, Metrics};
 use crate::server::{self, Listeners};
-use crate::store::Store;
+use crate::store::{Store, Undated};
 use clap::Parser;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,23 +48,35 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let config = || Config::load(cli.config.as_deref(), Path::new(".env"));
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(config()?).await.map(|()| ExitCode::SUCCESS),
-        Command::Check => {
-            let mut out = std::io::stdout();
-            let config = config()?;
-            for warning in &config.warnings {
-                writeln!(out, "warning: {warning}")?;
-            }
-            for note in &config.notes {
-                writeln!(out, "note: {note}")?;
-            }
-            writeln!(out, "configuration is valid")?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Check { connect } => check(&config()?, connect).await.map(|()| ExitCode::SUCCESS),
         Command::Admin(admin) => {
             // From another host there is no configuration to be read: --admin is enough.
             command::run(admin, || config().map(|config| config.admin_addr)).await
         }
     }
+}
+
+async fn check(config: &Config, connect: bool) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    for warning in &config.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    for note in &config.notes {
+        writeln!(out, "note: {note}")?;
+    }
+    Store::check(&config.store)?;
+    writeln!(out, "configuration is valid")?;
+    if connect {
+        let probe = Store::probe(&config.store).await.map_err(|error| format!("{}: {error}", config.store.url))?;
+        for Undated { id, datetime } in &probe.first_undated {
+            writeln!(out, "warning: the holodule with _id {id} is shown on no day: its datetime is {datetime}")?;
+        }
+        if probe.undated > 0 {
+            writeln!(out, "warning: {} holodules are shown on no day", probe.undated)?;
+        }
+        writeln!(out, "{} can be used", config.store.url)?;
+    }
+    Ok(())
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {

@@ -32,7 +32,12 @@ pub enum Command {
     /// Serve until SIGTERM or SIGINT, then finish what is in flight
     Serve,
     /// Read the configuration, tell everything that is wrong, and start nothing
-    Check,
+    Check {
+        /// Also contact MongoDB (with mongodb+srv the name server too), and list the holodules that no
+        /// day shows because their datetime is not the text yyyymmdd hhmmss. Nothing is written.
+        #[arg(long)]
+        connect: bool,
+    },
     /// What is done over the admin listener.
     #[command(flatten)]
     Admin(Admin),

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod connect;
 mod contract;
 mod credentials;
 mod days;

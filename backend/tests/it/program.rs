@@ -21,17 +21,17 @@ const DEFECTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/sample/defect
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program with nothing of this process's environment, in a folder of its own.
-fn command(folder: &Path) -> Command {
+pub(crate) fn command(folder: &Path) -> Command {
     let mut command = Command::new(BINARY);
     command.env_clear().current_dir(folder).stdin(Stdio::null());
     command
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = ready() {
@@ -43,14 +43,14 @@ fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 }
 
 /// The program, serving.
-struct Program {
+pub(crate) struct Program {
     child: Child,
     api: Address,
     admin: Address,
 }
 
 impl Program {
-    fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
         let announced = folder.join("announced.json");
         let _ = fs::remove_file(&announced);
         let log = fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
@@ -72,6 +72,10 @@ impl Program {
         program
     }
 
+    pub(crate) fn admin(&self) -> &Address {
+        &self.admin
+    }
+
     /// A command against its admin listener.
     fn run(&self, folder: &Path, arguments: &[&str], input: &str) -> Output {
         let url = match &self.admin {
@@ -82,9 +86,13 @@ impl Program {
         run(command.args(arguments).args(["--admin", &url]), input)
     }
 
-    fn terminate(mut self) -> i32 {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    pub(crate) fn terminate(mut self) -> i32 {
+        self.signal("-TERM");
         wait_for("the end", || self.child.try_wait().unwrap()).code().unwrap()
     }
 }
@@ -104,12 +112,12 @@ fn run(command: &mut Command, input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn succeeds(output: &Output) -> String {
+pub(crate) fn succeeds(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     text(&output.stdout)
 }
 
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
