@@ -10,11 +10,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::command::{self, Cli, Command};
-use crate::config::Config;
+use crate::config::{Config, Problems};
 use crate::feed::Feed;
 use crate::handler::App;
 use crate::password::Hasher;
-use crate::record::{self, Metrics};
+use crate::record::{self, LogGuard, Metrics};
 use crate::server::{self, Listeners};
 use crate::store::{Store, Undated};
 use clap::Parser;
@@ -47,7 +47,7 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let config = || Config::load(cli.config.as_deref(), Path::new(".env"));
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve(config()?).await.map(|()| ExitCode::SUCCESS),
+        Command::Serve => serve(config()?, config).await.map(|()| ExitCode::SUCCESS),
         Command::Check { connect } => check(&config()?, connect).await.map(|()| ExitCode::SUCCESS),
         Command::Admin(admin) => {
             // From another host there is no configuration to be read: --admin is enough.
@@ -79,7 +79,9 @@ async fn check(config: &Config, connect: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, reread: impl Fn() -> Result<Config, Problems> + Send + Sync) -> Result<(), Failure> {
+    // First of all: until it is caught, the signal ends the program.
+    let mut hangup = signal(SignalKind::hangup())?;
     let log = record::start(config.log)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -91,16 +93,19 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let hasher = Hasher::new(&config.password)?;
     let store = Store::open(&config.store).await?;
     let feed = Feed::start(store.clone())?;
-    let app = Arc::new(App::new(store, hasher, feed, metrics, config.handler, log.dropped()));
+    let app = Arc::new(App::new(store, hasher, feed, metrics, config.handler.clone(), log.dropped()));
 
     let listeners = Listeners::bind(&config.api_addr, &config.admin_addr).await?;
     let announcement = listeners.announcement()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let shutdown = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => reload(&config, &log, &reread),
+            }
         }
         tracing::info!("stopping: the requests in flight may end");
         notify(NotifyState::Stopping);
@@ -119,6 +124,21 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let drained = server::run(listeners, &config.server, app, shutdown).await;
     tracing::info!(connections_cut = drained.cut, "stopped");
     Ok(())
+}
+
+/// Applies what can change while the program runs, the level of the log, and reports what cannot.
+fn reload(running: &Config, log: &LogGuard, reread: impl Fn() -> Result<Config, Problems>) {
+    match reread() {
+        Ok(config) => {
+            log.set_level(config.log.level);
+            if config.is_changed_from(running) {
+                tracing::warn!("the configuration was read again; changes of anything but log.level need a restart");
+            } else {
+                tracing::info!("the configuration was read again");
+            }
+        }
+        Err(problems) => tracing::error!(%problems, "the configuration was read again and is refused: nothing changes"),
+    }
 }
 
 /// Tells systemd, where it asked to be told.

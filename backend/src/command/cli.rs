@@ -30,6 +30,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve until SIGTERM or SIGINT, then finish what is in flight
+    ///
+    /// SIGHUP reads the configuration again and applies log.level. Every other change, those of
+    /// secrets too, needs a restart and is named in the log.
     Serve,
     /// Read the configuration, tell everything that is wrong, and start nothing
     Check {

@@ -84,6 +84,18 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether anything but the log's level differs from `running`.
+    pub fn is_changed_from(&self, running: &Self) -> bool {
+        // The text shows every key but the user, the password and the options of the URL.
+        let shown = |config: &Self| {
+            let mut config = config.clone();
+            config.log.level = running.log.level;
+            (config.notes, config.warnings) = (Vec::new(), Vec::new());
+            format!("{config:?}")
+        };
+        self.store.url != running.store.url || shown(self) != shown(running)
+    }
+
     /// Reads every key, a default standing in for what is wrong.
     fn read(s: &mut Source) -> Self {
         let mut notes = Vec::new();

@@ -10,7 +10,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, filter};
+use tracing_subscriber::{Layer, Registry, filter, layer, reload};
 
 /// Lines that may wait for their reader; more are dropped and counted.
 const BUFFERED_LINES: usize = 16_384;
@@ -82,6 +82,7 @@ pub struct Settings {
 pub struct LogGuard {
     _worker: WorkerGuard,
     dropped: ErrorCounter,
+    filter: reload::Handle<filter::Targets, Registry>,
 }
 
 impl LogGuard {
@@ -89,6 +90,12 @@ impl LogGuard {
     pub fn dropped(&self) -> impl Fn() -> usize + Send + Sync + 'static {
         let dropped = self.dropped.clone();
         move || dropped.dropped_lines()
+    }
+
+    /// Changes the least severe lines that are written.
+    pub fn set_level(&self, level: Level) {
+        // It fails where the log is gone, which ends with the program.
+        let _ = self.filter.reload(targets(level));
     }
 }
 
@@ -111,28 +118,33 @@ pub fn start(settings: Settings) -> Result<LogGuard, tracing_subscriber::util::T
         Format::Json => false,
         Format::Auto => std::io::stdout().is_terminal(),
     };
-    tracing_subscriber::registry().with(layer(writer, text, settings.level)).try_init()?;
-    Ok(LogGuard { _worker: worker, dropped })
+    let (filter, handle) = reload::Layer::new(targets(settings.level));
+    tracing_subscriber::registry().with(layer(writer, text, filter)).try_init()?;
+    Ok(LogGuard { _worker: worker, dropped, filter: handle })
 }
 
-/// The one layer. Libraries are heard from `warn` on: at finer levels some of them print
-/// what they send, and that may hold a password.
-fn layer<S, W>(writer: W, text: bool, level: Level) -> Box<dyn Layer<S> + Send + Sync>
+/// What is written at a level. Libraries are heard from `warn` on: at finer levels some of them
+/// print what they send, and that may hold a password.
+fn targets(level: Level) -> filter::Targets {
+    filter::Targets::new()
+        .with_default(level.0.min(LevelFilter::WARN))
+        .with_target("access", level.0)
+        .with_target("holodule_backend", level.0)
+}
+
+/// The one layer.
+fn layer<S, W, F>(writer: W, text: bool, filter: F) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    F: layer::Filter<S> + Send + Sync + 'static,
 {
-    let libraries = level.0.min(LevelFilter::WARN);
-    let targets = filter::Targets::new()
-        .with_default(libraries)
-        .with_target("access", level.0)
-        .with_target("holodule_backend", level.0);
     let base = tracing_subscriber::fmt::layer().with_writer(writer);
     if text {
         let colours = std::io::stdout().is_terminal();
-        base.with_ansi(colours).with_filter(targets).boxed()
+        base.with_ansi(colours).with_filter(filter).boxed()
     } else {
-        base.json().flatten_event(true).with_current_span(false).with_span_list(false).with_filter(targets).boxed()
+        base.json().flatten_event(true).with_current_span(false).with_span_list(false).with_filter(filter).boxed()
     }
 }
 
@@ -161,8 +173,11 @@ mod tests {
     fn lines_are_json_objects_and_libraries_stay_quiet() {
         let captured = Captured::default();
         let writer = captured.clone();
-        let subscriber =
-            tracing_subscriber::registry().with(layer(move || writer.clone(), false, "debug".parse().unwrap()));
+        let subscriber = tracing_subscriber::registry().with(layer(
+            move || writer.clone(),
+            false,
+            targets("debug".parse().unwrap()),
+        ));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(target: "access", status = 200, "told");
             tracing::debug!(target: "mongodb::command", "password=hush");

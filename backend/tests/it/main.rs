@@ -21,6 +21,7 @@ mod limits;
 mod mongod;
 mod mongodb;
 mod program;
+mod reload;
 mod service;
 mod sharing;
 mod uploads;
