@@ -7,7 +7,9 @@ use holodule_backend::store::{Settings, Store};
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 
+use crate::http;
 use crate::mongod::Server;
+use crate::program::{Program, folder, succeeds};
 use crate::service::{Service, Setup};
 
 async fn open(url: &str, operation_timeout: Duration) -> Store {
@@ -61,6 +63,33 @@ async fn documents_of_the_original_are_served_and_unreadable_ones_left_out() {
     let user = database.collection::<Document>("users").find_one(doc! { "username": "user01" }).await.unwrap().unwrap();
     assert_eq!(user.get_str("firstname").unwrap(), "a", "what is not ours is left as it was");
     assert!(!user.contains_key("password_changed_at"), "it is the same password");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hash_that_cannot_be_checked_is_logged_with_the_users_name() {
+    let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
+    let stored = ["{SSHA}hush", "$6$hush$hush", "!hush-is-plain"];
+    let users =
+        stored.iter().enumerate().map(|(n, stored)| doc! { "username": format!("user0{n}"), "password": stored });
+    insert(&url, "users", users.collect()).await;
+    let folder = folder();
+    let program = Program::start(folder.path(), &[("STORE", &url)]);
+    let verify = async |username: &str, password: &str| {
+        let body = serde_json::json!({ "username": username, "password": password }).to_string();
+        http::send(program.admin(), "POST", "/credentials/verify", &[("Content-Type", "application/json")], &body)
+            .await
+            .status
+    };
+    assert_eq!((verify("user00", stored[0]).await, verify("user01", stored[1]).await), (401, 401));
+    assert_eq!(verify("user02", stored[2]).await, 200);
+    let listed = succeeds(&program.run(folder.path(), &["user", "list"], ""));
+    assert!(listed.contains("user00\tenabled\tunsupported\n"), "{listed}");
+    assert_eq!(program.terminate(), 0);
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    let named: Vec<_> = log.lines().filter(|line| line.contains("a stored password cannot be checked")).collect();
+    assert_eq!(named.len(), 2, "{log}");
+    assert!(named[0].contains("\"username\":\"user00\"") && named[1].contains("\"username\":\"user01\""), "{named:?}");
+    assert!(!log.contains("hush"), "{log}");
 }
 
 #[tokio::test]

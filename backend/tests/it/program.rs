@@ -77,7 +77,7 @@ impl Program {
     }
 
     /// A command against its admin listener.
-    fn run(&self, folder: &Path, arguments: &[&str], input: &str) -> Output {
+    pub(crate) fn run(&self, folder: &Path, arguments: &[&str], input: &str) -> Output {
         let url = match &self.admin {
             Address::Tcp(address) => format!("http://{address}"),
             unix @ Address::Unix(_) => unix.to_string(),
