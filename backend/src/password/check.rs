@@ -75,7 +75,7 @@ pub(super) struct Checker {
 
 /// A stored value that has been read.
 enum Stored<'a> {
-    Argon2(StoredArgon2<'a>),
+    Argon2(Box<StoredArgon2<'a>>),
     Bcrypt(StoredBcrypt<'a>),
     Foreign(Foreign),
     Plain(&'a str),
@@ -149,7 +149,7 @@ impl Checker {
 impl<'a> Stored<'a> {
     fn read(stored: &'a str) -> Result<Self, Unverifiable> {
         match PasswordForm::of(stored) {
-            PasswordForm::Argon2id => StoredArgon2::read(stored).map(Self::Argon2),
+            PasswordForm::Argon2id => StoredArgon2::read(stored).map(|hash| Self::Argon2(Box::new(hash))),
             PasswordForm::Bcrypt => StoredBcrypt::read(stored).map(Self::Bcrypt),
             PasswordForm::Pbkdf2 => Foreign::pbkdf2(stored).map(Self::Foreign),
             PasswordForm::Scrypt => Foreign::scrypt(stored).map(Self::Foreign),

@@ -81,7 +81,7 @@ impl StoreFile {
     fn reopen(&self) -> Result<(), Error> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // Another operation may have failed as well, and opened it again by now.
-        if database.as_ref().is_some_and(|database| is_readable(database)) {
+        if database.as_ref().is_some_and(is_readable) {
             return Ok(());
         }
         // The old one holds the lock of the file.
