@@ -1,40 +1,233 @@
-//! Replacing a file as a whole.
+//! Writes files as a whole: the one way in which both programs write a file that a path names.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Replaces the file at `path` by one with `content`, atomically: a reader sees the old file or
-/// the whole new one. The content is synced before the rename, so a crash cannot leave an empty
-/// file, and a draft that failed is removed.
+/// Links that are followed from one path, as the kernel limits it.
+const LINK_LIMIT: usize = 40;
+/// Names that are tried for a draft: a killed program may have left some of them.
+const DRAFT_NAMES: usize = 100;
+/// The mode of a new file that only its owner may read.
+const PRIVATE: u32 = 0o600;
+/// The mode of a new file that everybody may read, less the umask.
+const PUBLIC: u32 = 0o644;
+/// The permission bits of a mode.
+const PERMISSIONS: u32 = 0o7777;
+
+/// Replaces the file at `path` by one with `content`, as [`Replacement`] does. A new file has mode
+/// 0644 less the umask.
 ///
 /// # Errors
-/// The folder does not exist or is not writable, or the disk is full.
+/// As [`Replacement`].
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let draft = draft(path);
-    let written = File::create(&draft).and_then(|mut file| {
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)
-    });
-    if written.is_err() {
-        // The error is the caller's news; that the draft cannot be removed adds nothing to it.
-        let _ = fs::remove_file(&draft);
-    }
-    written
+    let mut file = Replacement::with_mode(path, PUBLIC)?;
+    file.write_all(content)?;
+    file.commit()
 }
 
-/// A name in the same folder, since only a rename within one file system is atomic. The process id
-/// keeps two programs apart that write the same file.
-fn draft(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    PathBuf::from(name)
+/// A file that is being written and takes its name when it is complete.
+///
+/// - A regular file is replaced atomically: a reader sees the old file or the whole new one. The
+///   new one has the mode, the owner and the group of the old one.
+/// - A symbolic link is followed: its target is replaced, and the link stays.
+/// - A FIFO, a device or an open file of a process (`/dev/stdout`, `/dev/fd/3`) is written to
+///   directly, since it cannot be replaced.
+///
+/// The content and the folder are synced, so that a crash leaves the old or the new file. Dropped
+/// before [`Replacement::commit`], it leaves the old file as it was.
+#[derive(Debug)]
+pub struct Replacement {
+    file: File,
+    /// Where the draft is and where it belongs; `None` if the file is written to directly.
+    draft: Option<Draft>,
+}
+
+#[derive(Debug)]
+struct Draft {
+    path: PathBuf,
+    target: PathBuf,
+}
+
+impl Replacement {
+    /// Begins to write the file at `path`. A new file has mode 0600.
+    ///
+    /// # Errors
+    /// The folder does not exist or is not writable, `path` is a folder, or the owner of the
+    /// existing file cannot be kept. Nothing was written then, and the existing file is unchanged.
+    pub fn begin(path: &Path) -> io::Result<Self> {
+        Self::with_mode(path, PRIVATE)
+    }
+
+    fn with_mode(path: &Path, new_mode: u32) -> io::Result<Self> {
+        // Opened by the path itself: what is written to directly need not have a name.
+        let direct = |file: io::Result<File>| Ok(Self { file: file?, draft: None });
+        let existing = match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(metadata) => Some(metadata),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let target = match resolve(path)? {
+            Resolved::Open(path) => return direct(open_file(&path)),
+            Resolved::Path(_) if existing.as_ref().is_some_and(|existing| !existing.is_file()) => {
+                return direct(OpenOptions::new().write(true).open(path));
+            }
+            Resolved::Path(target) => target,
+        };
+        let (file, draft) = create_draft(&target, if existing.is_some() { PRIVATE } else { new_mode })?;
+        // From here on the draft is removed if it does not become the file.
+        let replacement = Self { file, draft: Some(Draft { path: draft, target }) };
+        if let Some(existing) = existing {
+            keep(&existing, &replacement.file)?;
+        }
+        Ok(replacement)
+    }
+
+    /// Ends the file: everything written so far is on the disk, under the name that was asked for.
+    ///
+    /// # Errors
+    /// The disk is full or fails, or the folder has changed. The old file is unchanged, unless it
+    /// is written to directly.
+    pub fn commit(mut self) -> io::Result<()> {
+        let synced = self.file.sync_all();
+        let Some(draft) = &self.draft else {
+            // A pipe or a terminal cannot be synced.
+            return synced.or_else(|error| {
+                let cannot = matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported);
+                if cannot { Ok(()) } else { Err(error) }
+            });
+        };
+        synced?;
+        fs::rename(&draft.path, &draft.target)?;
+        let folder = folder(&draft.target).to_owned();
+        self.draft = None;
+        File::open(folder)?.sync_all()
+    }
+}
+
+impl Write for Replacement {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if let Some(draft) = &self.draft {
+            // The caller has the error that matters; a draft that cannot be removed is harmless.
+            let _ = fs::remove_file(&draft.path);
+        }
+    }
+}
+
+/// What a path names once its links are followed.
+enum Resolved {
+    /// The path of a file, which may not exist yet.
+    Path(PathBuf),
+    /// The link in `/proc` to an open file of a process.
+    Open(PathBuf),
+}
+
+/// Follows the links at the end of `path`. Those in its folders are left to the kernel.
+fn resolve(path: &Path) -> io::Result<Resolved> {
+    let mut path = path.to_owned();
+    for _ in 0..LINK_LIMIT {
+        let is_link = match fs::symlink_metadata(&path) {
+            Ok(metadata) => metadata.is_symlink(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if !is_link {
+            return Ok(Resolved::Path(path));
+        }
+        // A link there does not hold a path that can be followed by name.
+        if fs::canonicalize(folder(&path))?.starts_with("/proc") {
+            return Ok(Resolved::Open(path));
+        }
+        path = folder(&path).join(fs::read_link(&path)?);
+    }
+    Err(io::Error::other("too many levels of symbolic links"))
+}
+
+/// Opens what a process has open already. The program's own streams are shared, so that the
+/// position in a file is shared too; anything else is appended to.
+fn open_file(path: &Path) -> io::Result<File> {
+    let own = fs::canonicalize(folder(path))?.starts_with(format!("/proc/{}", std::process::id()));
+    match path.file_name().and_then(OsStr::to_str) {
+        Some("1") if own => io::stdout().as_fd().try_clone_to_owned().map(File::from),
+        Some("2") if own => io::stderr().as_fd().try_clone_to_owned().map(File::from),
+        _ => OpenOptions::new().append(true).open(path),
+    }
+}
+
+/// Gives `new` the owner, the group and the mode of the file that it is to replace.
+fn keep(old: &Metadata, new: &File) -> io::Result<()> {
+    let made = new.metadata()?;
+    if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
+        fchown(new, Some(old.uid()), Some(old.gid())).map_err(|error| {
+            let (user, group) = (old.uid(), old.gid());
+            io::Error::new(error.kind(), format!("its owner, {user}:{group}, cannot be kept: {error}"))
+        })?;
+    }
+    // Last, since a change of the owner clears some of the bits.
+    new.set_permissions(Permissions::from_mode(old.mode() & PERMISSIONS))
+}
+
+/// Creates a file in the folder of `target`, since only a rename within one file system is atomic.
+fn create_draft(target: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
+    // Two threads of one program may write the same file.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
+    for _ in 0..DRAFT_NAMES {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Short: the name of the target may be as long as the file system allows.
+        let path = folder(target).join(format!(".holodule-{}-{number}", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
+            Ok(file) => return Ok((file, path)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+    use std::os::unix::fs::{FileTypeExt as _, symlink};
+    use std::process::Command;
+
     use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().mode() & PERMISSIONS
+    }
+
+    fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut file = Replacement::begin(path)?;
+        file.write_all(content)?;
+        file.commit()
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
 
     #[test]
     fn a_file_is_replaced_as_a_whole_and_leaves_no_draft() {
@@ -48,7 +241,122 @@ mod tests {
         let occupied = folder.path().join("occupied");
         fs::create_dir(&occupied).unwrap();
         assert!(replace(&occupied, b"").is_err());
-        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names.len(), 2, "{names:?}");
+        let mut given_up = Replacement::begin(&path).unwrap();
+        given_up.write_all(b"half").unwrap();
+        drop(given_up);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second");
+        assert_eq!(names(folder.path()), ["addresses.json", "occupied"]);
+    }
+
+    #[test]
+    fn a_reader_of_the_old_file_keeps_it_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        write(&path, b"old").unwrap();
+        let mut open = File::open(&path).unwrap();
+        write(&path, b"new").unwrap();
+        let mut read = String::new();
+        open.read_to_string(&mut read).unwrap();
+        assert_eq!((read.as_str(), fs::read_to_string(&path).unwrap().as_str()), ("old", "new"));
+    }
+
+    #[test]
+    fn a_new_file_is_private_and_an_old_one_keeps_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("export.csv");
+        write(&path, b"a").unwrap();
+        assert_eq!(mode(&path), 0o600);
+        for kept in [0o600, 0o640, 0o644, 0o444, 0o666, 0o4711] {
+            fs::set_permissions(&path, Permissions::from_mode(kept)).unwrap();
+            write(&path, b"b").unwrap();
+            assert_eq!(mode(&path), kept);
+            replace(&path, b"c").unwrap();
+            assert_eq!(mode(&path), kept);
+        }
+        let public = folder.path().join("announce.json");
+        replace(&public, b"a").unwrap();
+        let plain = folder.path().join("plain");
+        File::create(&plain).unwrap();
+        assert_eq!(mode(&public), mode(&plain) & PUBLIC, "as the umask allows");
+    }
+
+    #[test]
+    fn the_owner_is_kept_or_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let new = File::create(&path).unwrap();
+        let is_root = new.metadata().unwrap().uid() == 0;
+        if is_root {
+            fs::write(&path, "old").unwrap();
+            fchown(&new, Some(65_534), Some(65_533)).unwrap();
+            write(&path, b"new").unwrap();
+            let kept = fs::metadata(&path).unwrap();
+            assert_eq!((kept.uid(), kept.gid()), (65_534, 65_533));
+        } else {
+            // Only root can make a file of another owner: this one is everywhere.
+            let refused = keep(&fs::metadata("/etc/passwd").unwrap(), &new).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+            assert!(refused.to_string().starts_with("its owner, 0:0, cannot be kept"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn links_are_followed_and_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("sub")).unwrap();
+        fs::write(at("sub/target"), "old").unwrap();
+        fs::set_permissions(at("sub/target"), Permissions::from_mode(0o640)).unwrap();
+        symlink("sub/target", at("relative")).unwrap();
+        symlink(at("relative"), at("absolute")).unwrap();
+        write(&at("absolute"), b"new").unwrap();
+        assert_eq!(fs::read_to_string(at("sub/target")).unwrap(), "new");
+        assert_eq!(mode(&at("sub/target")), 0o640);
+        assert!(["relative", "absolute"].iter().all(|name| fs::symlink_metadata(at(name)).unwrap().is_symlink()));
+        symlink("sub/new", at("dangling")).unwrap();
+        write(&at("dangling"), b"new").unwrap();
+        assert_eq!(fs::read_to_string(at("sub/new")).unwrap(), "new");
+        symlink("loop", at("loop")).unwrap();
+        assert!(write(&at("loop"), b"").is_err());
+        assert_eq!(names(&at("sub")), ["new", "target"], "no draft is left");
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_is_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let link = folder.path().join("link");
+        symlink("fifo", &link).unwrap();
+        for path in [&fifo, &link] {
+            let reader = std::thread::spawn({
+                let fifo = fifo.clone();
+                move || fs::read(fifo).unwrap()
+            });
+            write(path, b"piped").unwrap();
+            assert_eq!(reader.join().unwrap(), b"piped");
+            assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
+        }
+        // Through a link, so that a fault cannot damage the machine's own device.
+        let null = folder.path().join("null");
+        symlink("/dev/null", &null).unwrap();
+        write(&null, b"nothing").unwrap();
+        assert!(fs::symlink_metadata("/dev/null").unwrap().file_type().is_char_device());
+        assert!(fs::symlink_metadata(&null).unwrap().is_symlink());
+        assert_eq!(names(folder.path()), ["fifo", "link", "null"]);
+    }
+
+    #[test]
+    fn an_open_file_is_appended_to() {
+        use std::os::fd::AsRawFd as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("open");
+        let mut open = OpenOptions::new().create_new(true).append(true).open(&path).unwrap();
+        open.write_all(b"before ").unwrap();
+        for name in [format!("/proc/self/fd/{}", open.as_raw_fd()), format!("/dev/fd/{}", open.as_raw_fd())] {
+            write(Path::new(&name), b"within ").unwrap();
+        }
+        open.write_all(b"after").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before within within after");
     }
 }

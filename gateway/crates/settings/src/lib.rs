@@ -14,7 +14,7 @@ mod unquoted;
 mod version;
 
 pub use environment::{Environment, Overlaid, environment};
-pub use file::replace;
+pub use file::{Replacement, replace};
 pub use given::Given;
 pub use problem::{Problem, Problems};
 pub use secret::{Secret, exposed, read_secret_file};
