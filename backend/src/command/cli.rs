@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::client::Target;
-use crate::import::Form;
+use crate::import::{Encoding, Form};
 
 /// Serves holodules, the schedule of streams, to a gateway that has checked who asks.
 ///
@@ -53,9 +53,15 @@ pub enum Admin {
     ///
     /// Each row is stored under its video_id, or under its key where that is empty, so that
     /// importing a file again changes nothing. Rows that cannot be stored, and rows that a
-    /// later one of the same file supersedes, go to FILE.rejects.csv with the reason
-    /// (stdin.rejects.csv for standard input); one of an earlier run is replaced, or removed
-    /// where every row was stored.
+    /// later one of the same file supersedes, go to FILE.rejects.csv with the reason; one of an
+    /// earlier run is replaced, or removed where every row was stored. For standard input and
+    /// other pipes they go to standard error. Corrected, a file of rejects can be imported as it is.
+    ///
+    /// The encoding (UTF-8, UTF-16 with a byte order mark, cp932), the separator (comma, semicolon,
+    /// tab) and the line ends are detected, and reported where they are not UTF-8, the comma and
+    /// line feeds. A time is YYYY-MM-DD HH:MM:SS, or as Excel and ISO 8601 write it, in the order
+    /// year, month, day: 2027/1/1 20:00, 2027-01-01T20:00. It is Japan's wall clock unless it has an
+    /// offset (Z, +00:00), by which it is converted to that.
     ///
     /// Exit status: 0 where every row was stored, 2 where some were rejected, 1 where the
     /// import failed.
@@ -63,9 +69,19 @@ pub enum Admin {
         /// The files, one after the other; - is standard input, which needs --format.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// The form of the files; auto tells it from their names.
+        /// The form of the files; auto tells it from their names, and for a pipe from the content.
         #[arg(long, value_enum, default_value_t = Format::Auto)]
         format: Format,
+        /// The encoding of the files: utf-8, utf-16le, utf-16be, cp932 or another name of the WHATWG
+        /// Encoding Standard; detected by default.
+        #[arg(long, value_name = "NAME")]
+        encoding: Option<Encoding>,
+        /// Pass over the columns of CSV that are not known; else they refuse the file.
+        #[arg(long)]
+        ignore_unknown: bool,
+        /// Where the rejected rows go, for one FILE.
+        #[arg(long, value_name = "FILE")]
+        rejects: Option<PathBuf>,
         /// Where the admin listener is.
         #[command(flatten)]
         at: At,
@@ -74,6 +90,9 @@ pub enum Admin {
     ///
     /// CSV is the collector's form, with code as an eighth column where any record has one;
     /// NDJSON and JSON keep every stored field.
+    ///
+    /// A file that exists is replaced when the export is whole, and keeps its mode and owner; a new
+    /// one is for its owner alone. Links are followed, and pipes and devices written to.
     ///
     /// Exit status: 0 where all is there, 2 where documents that cannot be read are missing,
     /// 1 where the export failed; then FILE is left as it was.
@@ -84,6 +103,10 @@ pub enum Admin {
         /// Where to; standard output where no file is named.
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Guard the cells of CSV that a spreadsheet would run as formulas, by an apostrophe before
+        /// = + - @ ' tab and carriage return; import removes it again.
+        #[arg(long)]
+        spreadsheet: bool,
         /// Where the admin listener is.
         #[command(flatten)]
         at: At,

@@ -1,10 +1,11 @@
 //! `export`: every holodule, to standard output or a file.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use bytes::Bytes;
+use holodule_settings::Replacement;
 use http::{Method, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -16,34 +17,34 @@ use crate::import::Form;
 /// The exit status where documents that cannot be read are missing in the export.
 const SOME_UNREADABLE: u8 = 2;
 
-pub(super) async fn run(client: &Client, form: Option<Form>, output: Option<&Path>) -> Result<ExitCode, Failure> {
+pub(super) async fn run(
+    client: &Client,
+    form: Option<Form>,
+    output: Option<&Path>,
+    spreadsheet: bool,
+) -> Result<ExitCode, Failure> {
     let by_name = || Form::of_extension(output?.extension()?.to_str()?);
     let path = match form.or_else(by_name).unwrap_or(Form::Ndjson) {
+        Form::Csv if spreadsheet => "/holodules?format=csv&spreadsheet=true",
         Form::Csv => "/holodules?format=csv",
+        _ if spreadsheet => return Err("--spreadsheet is for --format csv".into()),
         Form::Ndjson => "/holodules?format=ndjson",
         Form::Json => "/holodules?format=json",
     };
+    // Before anything is requested: a file that cannot be written is reported at once.
+    let named = |output: &Path, error: Failure| Failure::from(format!("{}: {error}", output.display()));
+    let file = output.map(|output| Replacement::begin(output).map_err(|error| named(output, error.into())));
+    let file = file.transpose()?;
     let response = client.open(Method::GET, path, "application/json", Bytes::new()).await?;
     let unreadable = response.headers().get("x-unreadable-documents").and_then(|count| count.to_str().ok());
     let unreadable: u64 = unreadable.and_then(|count| count.parse().ok()).unwrap_or_default();
-    match output {
-        None => copy(response, &mut std::io::stdout()).await?,
-        Some(output) => {
-            // Under another name until it is whole: half an export must not look like one.
-            let mut draft = output.as_os_str().to_owned();
-            draft.push(".part");
-            let draft = PathBuf::from(draft);
-            let written = match std::fs::File::create(&draft) {
-                Ok(mut file) => copy(response, &mut file).await.and_then(|()| Ok(file.sync_all()?)),
-                Err(error) => Err(error.into()),
-            };
-            let done = written.and_then(|()| Ok(std::fs::rename(&draft, output)?));
-            if let Err(error) = done {
-                // What remains of it is of no use; the error itself is told.
-                let _ = std::fs::remove_file(&draft);
-                return Err(format!("{}: {error}", output.display()).into());
-            }
+    match (file, output) {
+        (Some(mut file), Some(output)) => {
+            // It takes its name when it is whole: half an export must not look like one.
+            let written = copy(response, &mut file).await.and_then(|()| Ok(file.commit()?));
+            written.map_err(|error| named(output, error))?;
         }
+        _ => copy(response, &mut std::io::stdout()).await?,
     }
     if unreadable == 0 {
         return Ok(ExitCode::SUCCESS);

@@ -12,8 +12,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
 use super::client::{Client, ClientError};
+use super::rejects::Rejects;
 use super::{Failure, say};
-use crate::import::{self, Batch, Form, Reject, Row, write_rejects};
+use crate::import::{self, Batch, Dialect, Encoding, Form, Reject, Row, Unreadable};
 use crate::model::Entry;
 
 /// Rows of one upload at most.
@@ -43,49 +44,134 @@ struct Refused {
     reason: String,
 }
 
-pub(super) async fn run(client: &Client, files: &[PathBuf], form: Option<Form>) -> Result<ExitCode, Failure> {
+/// How files are read, as the command line says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Options {
+    /// The form; by default told from the name, and where that tells nothing from the content.
+    pub(super) form: Option<Form>,
+    /// The encoding; detected by default.
+    pub(super) encoding: Option<Encoding>,
+    /// Whether unknown columns are passed over.
+    pub(super) ignore_unknown: bool,
+    /// Where the rejects of the one file go.
+    pub(super) rejects: Option<PathBuf>,
+}
+
+pub(super) async fn run(client: &Client, files: &[PathBuf], options: &Options) -> Result<ExitCode, Failure> {
+    if options.rejects.is_some() && files.len() > 1 {
+        return Err("--rejects takes the rejects of one file: import the files one by one".into());
+    }
     let mut rejected = 0;
     for file in files {
-        rejected += one(client, file, form).await.map_err(|error| format!("{}: {error}", file.display()))?;
+        rejected += one(client, file, options).await.map_err(|error| format!("{}: {error}", file.display()))?;
     }
     Ok(if rejected == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_REJECTED) })
 }
 
 /// Imports one file and gives back how many of its rows were not stored.
-async fn one(client: &Client, file: &Path, form: Option<Form>) -> Result<usize, Failure> {
+async fn one(client: &Client, file: &Path, options: &Options) -> Result<usize, Failure> {
     let is_stdin = file == Path::new("-");
-    let form = form
-        .or_else(|| Form::of_extension(file.extension()?.to_str()?))
-        .ok_or("the name does not tell the form; name it with --format")?;
+    if is_stdin && options.form.is_none() {
+        return Err("name the form with --format".into());
+    }
     let mut bytes = Vec::new();
     if is_stdin {
         std::io::stdin().lock().read_to_end(&mut bytes)?;
     } else {
         bytes = std::fs::read(file)?;
     }
-    let mut batch = Batch::read(form, bytes.as_slice())?;
-    let rejects_file = rejects_file(if is_stdin { Path::new("stdin") } else { file });
+    let (text, encoding) = import::decode(&bytes, options.encoding)?;
+    let by_name = || Form::of_extension(file.extension()?.to_str()?);
+    let form = options.form.or_else(by_name);
+    // A pipe has a number for a name, which tells nothing.
+    let is_pipe = is_stdin || !std::fs::metadata(file)?.is_file();
+    let form = match form {
+        Some(form) => form,
+        None if is_pipe => import::detect_form(&text),
+        None => return Err("the name does not tell the form; name it with --format".into()),
+    };
+    check_form(form, &text)?;
+    let dialect = Dialect { ignore_unknown: options.ignore_unknown, ..import::detect_dialect(form, &text) };
+    let source = Source { form, dialect, text: &text };
+    let mut batch = source.read()?;
+    let rejects = Rejects::of(file, is_pipe, options.rejects.as_deref())?;
     // Before anything is uploaded: what cannot be stored is told even where that breaks off.
-    write(&rejects_file, &batch)?;
+    rejects.before_upload(&batch)?;
 
-    let lines = batch.entries.iter().map(line).collect::<Result<Vec<_>, _>>()?;
-    let summary = upload(client, &lines).await?;
-    if !summary.rejected.is_empty() {
-        let refused = rows_of(form, &bytes, &batch.rejects, &summary.rejected)?;
-        batch.rejects.extend(refused);
-        batch.rejects.sort_by_key(|reject| reject.row);
-        write(&rejects_file, &batch)?;
+    let name = if is_stdin { "standard input".into() } else { file.to_string_lossy() };
+    if let Some(read_as) = source.described(encoding) {
+        say(format_args!("{name}: {read_as}"))?;
     }
+    let lines = batch.entries.iter().map(line).collect::<Result<Vec<_>, _>>()?;
+    let summary = match upload(client, &lines).await {
+        Ok(summary) => summary,
+        Err(error) => {
+            rejects.after_upload(&batch, false)?;
+            return Err(error);
+        }
+    };
+    let refused = rows_of(&source, &batch.rejects, &summary.rejected)?;
+    let any_refused = !refused.is_empty();
+    batch.rejects.extend(refused);
+    batch.rejects.sort_by_key(|reject| reject.row);
+    rejects.after_upload(&batch, any_refused)?;
     let Summary { inserted, updated, unchanged, .. } = summary;
     let (read, rejected) = (batch.entries.len() + batch.rejects.len() - summary.rejected.len(), batch.rejects.len());
-    let name = if is_stdin { "standard input".into() } else { file.to_string_lossy() };
     say(format_args!(
         "{name}: {read} read, {inserted} inserted, {updated} updated, {unchanged} unchanged, {rejected} rejected"
     ))?;
-    if rejected > 0 {
-        say(format_args!("the rejected rows and the reasons are in {}", rejects_file.display()))?;
+    if rejected > 0
+        && let Some(place) = rejects.place()
+    {
+        say(format_args!("the rejected rows and the reasons are in {}", place.display()))?;
     }
     Ok(rejected)
+}
+
+/// The text of a file, and how it is read.
+struct Source<'a> {
+    form: Form,
+    dialect: Dialect,
+    text: &'a [u8],
+}
+
+impl Source<'_> {
+    fn read(&self) -> Result<Batch, Failure> {
+        let mut batch = Batch::read_as(self.form, self.dialect, self.text).map_err(|error| match error {
+            Unreadable::UnknownColumns(_) => Failure::from(format!("{error}; --ignore-unknown passes over the others")),
+            error => error.into(),
+        })?;
+        batch.rejects.iter_mut().for_each(|reject| reject.complete(self.text));
+        Ok(batch)
+    }
+
+    /// How the file was read, where it is not the collector's way.
+    fn described(&self, encoding: Encoding) -> Option<String> {
+        let mut parts = Vec::new();
+        if encoding != Encoding::UTF_8 {
+            parts.push(format!("encoded as {}", encoding.name()));
+        }
+        match self.dialect.separator {
+            ';' => parts.push("separated by semicolons".to_owned()),
+            '\t' => parts.push("separated by tabs".to_owned()),
+            _ => {}
+        }
+        if self.dialect.line_end == b'\r' {
+            parts.push("lines end with a carriage return".to_owned());
+        }
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+}
+
+/// Refuses a text that is plainly of another form than it is to be read as.
+fn check_form(form: Form, text: &[u8]) -> Result<(), Failure> {
+    let looks = import::detect_form(text);
+    let name = match (form, looks) {
+        (Form::Csv | Form::Json, Form::Ndjson) => "ndjson",
+        (Form::Csv | Form::Ndjson, Form::Json) => "json",
+        _ => return Ok(()),
+    };
+    Err(format!("looks like {}: name it with --format {name}", name.to_uppercase()).into())
 }
 
 fn line(entry: &Entry) -> Result<Vec<u8>, serde_json::Error> {
@@ -156,41 +242,24 @@ async fn send(client: &Client, body: Bytes) -> Result<Summary, ClientError> {
 
 /// The rows of the file that a service of another version refused, though they pass here.
 /// It counts only the rows that were sent to it.
-fn rows_of(form: Form, bytes: &[u8], rejects: &[Reject], refused: &[Refused]) -> Result<Vec<Reject>, Failure> {
+fn rows_of(source: &Source<'_>, rejects: &[Reject], refused: &[Refused]) -> Result<Vec<Reject>, Failure> {
+    if refused.is_empty() {
+        return Ok(Vec::new());
+    }
     let not_sent: HashSet<u64> = rejects.iter().map(|reject| reject.row).collect();
     let mut sent = 0;
     let mut found = Vec::new();
-    for row in import::read(form, Cursor::new(bytes))? {
-        let Row { number, raw, .. } = row?;
+    for row in import::read_as(source.form, source.dialect, Cursor::new(source.text))? {
+        let Row { number, raw, span, .. } = row?;
         if not_sent.contains(&number) {
             continue;
         }
         sent += 1;
         if let Some(refused) = refused.iter().find(|refused| refused.row == sent) {
-            found.push(Reject { row: number, reason: refused.reason.clone(), raw });
+            found.push(Reject { row: number, reason: refused.reason.clone(), raw, span });
         }
     }
     Ok(found)
-}
-
-/// `FILE.rejects.csv`.
-fn rejects_file(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".rejects.csv");
-    PathBuf::from(name)
-}
-
-/// Writes the rejects, or removes those of an earlier run where there are none now.
-fn write(path: &Path, batch: &Batch) -> Result<(), Failure> {
-    let written = if batch.rejects.is_empty() {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        }
-    } else {
-        std::fs::write(path, write_rejects(&batch.columns, &batch.rejects)?)
-    };
-    written.map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
 #[cfg(test)]
@@ -211,8 +280,9 @@ mod tests {
         let file = ["\n", &row("aaaaaaaaaa1"), "nonsense\n", "\n", &row("aaaaaaaaaa2"), &row("aaaaaaaaaa3")].concat();
         let batch = Batch::read(Form::Ndjson, file.as_bytes()).unwrap();
         assert_eq!(batch.entries.len(), 3, "{batch:?}");
+        let source = Source { form: Form::Ndjson, dialect: Dialect::default(), text: file.as_bytes() };
         let refused = [Refused { row: 2, reason: "not today".to_owned() }];
-        let found = rows_of(Form::Ndjson, file.as_bytes(), &batch.rejects, &refused).unwrap();
+        let found = rows_of(&source, &batch.rejects, &refused).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].row, found[0].reason.as_str()), (5, "not today"));
     }

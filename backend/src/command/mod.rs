@@ -5,6 +5,7 @@ mod cli;
 mod client;
 mod export;
 mod import;
+mod rejects;
 mod user;
 
 use std::io::Write;
@@ -33,9 +34,12 @@ where
     };
     let client = Client::new(target);
     match admin {
-        Admin::Import { files, format, .. } => import::run(&client, &files, format.form()).await,
-        Admin::Export { format, output, .. } => {
-            export::run(&client, format.and_then(cli::Format::form), output.as_deref()).await
+        Admin::Import { files, format, encoding, ignore_unknown, rejects, .. } => {
+            let options = import::Options { form: format.form(), encoding, ignore_unknown, rejects };
+            import::run(&client, &files, &options).await
+        }
+        Admin::Export { format, output, spreadsheet, .. } => {
+            export::run(&client, format.and_then(cli::Format::form), output.as_deref(), spreadsheet).await
         }
         Admin::User { command, .. } => user::run(&client, command).await,
     }

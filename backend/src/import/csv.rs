@@ -2,58 +2,85 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
+use std::ops::Range;
 
 use super::lines::{self, Line};
-use super::{COLUMNS, ROW_LIMIT, Raw, Row, Unreadable, stored_datetime};
+use super::{COLUMNS, Dialect, ROW_LIMIT, Raw, Row, Unreadable, datetime, guard, json};
 use crate::model::{Entry, Holodule};
 
 /// How often reading starts again at the line after a stray quote. Beyond it, all that
 /// the quote encloses is one reject, so that no file makes us read it over and over.
 const RECOVERIES: u32 = 64;
 
+/// The columns that a file of rejects has behind those of the upload.
+pub(super) const REJECT_COLUMNS: [&str; 2] = ["row", "reason"];
+/// The column of rejects that have no cells: a row of JSON each.
+pub(super) const RAW_COLUMN: &str = "raw";
+
 /// The rows of a CSV file.
 pub(super) struct Rows<R> {
     columns: Vec<String>,
+    /// What the cells are, one for each column.
+    meaning: Vec<Meaning>,
+    guarded: bool,
     records: Records<R>,
     number: u64,
 }
 
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    /// The field of this place in [`COLUMNS`].
+    Field(usize),
+    Code,
+    /// A whole row as JSON.
+    Raw,
+    /// Nothing that is stored.
+    Ignored,
+}
+
 impl<R: BufRead> Rows<R> {
-    /// Reads the header: the collector's seven columns in any order, and perhaps `code`.
-    pub(super) fn new(reader: R) -> Result<(Vec<String>, Self), Unreadable> {
-        let mut records = Records { reader, pending: VecDeque::new(), recoveries: 0 };
+    /// Reads the header: the collector's seven columns in any order, and perhaps `code`. A file of
+    /// rejects has two more, and a guarded one has its mark; neither is stored.
+    pub(super) fn new(reader: R, dialect: Dialect) -> Result<(Vec<String>, Self), Unreadable> {
+        let mut records = Records { reader, dialect, pending: VecDeque::new(), recoveries: 0, read: 0 };
         let header = records.next()?.ok_or_else(|| Unreadable::Header("is missing: the file is empty".to_owned()))?;
         let bytes = header.bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&header.bytes);
         let text = std::str::from_utf8(bytes).ok().filter(|_| header.whole);
-        let Some(Ok(columns)) = text.map(split) else {
+        let Some(Ok(columns)) = text.map(|text| split(text, dialect)) else {
             return Err(Unreadable::Header("is no CSV in UTF-8".to_owned()));
         };
+        let (meaning, unknown) = meanings(&columns);
+        if !unknown.is_empty() && !dialect.ignore_unknown {
+            return Err(Unreadable::UnknownColumns(unknown));
+        }
         for (at, column) in columns.iter().enumerate() {
-            if !COLUMNS.contains(&column.as_str()) && column != "code" {
-                return Err(Unreadable::Header(format!("has an unknown column {column:?}")));
-            }
-            if columns.iter().take(at).any(|earlier| earlier == column) {
+            let ignored = meaning.get(at) == Some(&Meaning::Ignored);
+            if !ignored && columns.iter().take(at).any(|earlier| earlier == column) {
                 return Err(Unreadable::Header(format!("has the column {column:?} twice")));
             }
         }
-        if let Some(missing) = COLUMNS.iter().find(|column| !columns.iter().any(|other| other == *column)) {
+        if !meaning.contains(&Meaning::Raw)
+            && let Some(missing) = COLUMNS.iter().find(|column| !columns.iter().any(|other| other == *column))
+        {
             return Err(Unreadable::Header(format!("has no column {missing:?}")));
         }
-        Ok((columns.clone(), Self { columns, records, number: 0 }))
+        let guarded = columns.iter().any(|column| column == guard::COLUMN);
+        Ok((columns.clone(), Self { columns, meaning, guarded, records, number: 0 }))
     }
 
     fn row(&self, record: &Record) -> (Raw, Result<Entry, String>) {
-        let text = || Raw::Text(lines::shown(&record.bytes));
+        let bytes = || Raw::Bytes(lines::trimmed(&record.bytes).to_vec());
         if !record.whole {
-            return (text(), Err(format!("a quote is not closed, or the row is longer than {ROW_LIMIT} bytes")));
+            return (bytes(), Err(format!("a quote is not closed, or the row is longer than {ROW_LIMIT} bytes")));
         }
-        let Ok(line) = std::str::from_utf8(&record.bytes) else { return (text(), Err("is not UTF-8".to_owned())) };
-        let cells = match split(line) {
+        let Ok(line) = std::str::from_utf8(&record.bytes) else { return (bytes(), Err("is not UTF-8".to_owned())) };
+        let cells = match split(line, self.records.dialect) {
             Ok(cells) => cells,
-            Err(reason) => return (text(), Err(reason.to_owned())),
+            Err(reason) => return (bytes(), Err(reason.to_owned())),
         };
         if cells.len() != self.columns.len() {
-            return (text(), Err(format!("has {} cells where the header has {}", cells.len(), self.columns.len())));
+            return (bytes(), Err(format!("has {} cells where the header has {}", cells.len(), self.columns.len())));
         }
         let entry = self.entry(&cells);
         (Raw::Cells(cells), entry)
@@ -61,22 +88,82 @@ impl<R: BufRead> Rows<R> {
 
     fn entry(&self, cells: &[String]) -> Result<Entry, String> {
         let mut holodule = Holodule::default();
-        for (column, cell) in self.columns.iter().zip(cells) {
-            let cell = cell.clone();
-            match column.as_str() {
-                "key" => holodule.key = Some(cell),
-                "video_id" => holodule.video_id = Some(cell),
-                "datetime" => holodule.datetime = Some(stored_datetime(cell)),
-                "name" => holodule.name = Some(cell),
-                "title" => holodule.title = Some(cell),
-                "url" => holodule.url = Some(cell),
-                "description" => holodule.description = Some(cell),
+        for (meaning, cell) in self.meaning.iter().zip(cells) {
+            let cell = if self.guarded { guard::unguard(cell.clone()) } else { cell.clone() };
+            match meaning {
+                Meaning::Raw => return json::parse_object(cell.as_bytes()),
                 // An optional column: an empty cell is no code.
-                _ => holodule.code = Some(cell).filter(|code| !code.is_empty()),
+                Meaning::Code => holodule.code = Some(cell).filter(|code| !code.is_empty()),
+                Meaning::Ignored => {}
+                Meaning::Field(0) => holodule.key = Some(cell),
+                Meaning::Field(1) => holodule.video_id = Some(cell),
+                Meaning::Field(2) => holodule.datetime = Some(datetime::stored(cell)),
+                Meaning::Field(3) => holodule.name = Some(cell),
+                Meaning::Field(4) => holodule.title = Some(cell),
+                Meaning::Field(5) => holodule.url = Some(cell),
+                Meaning::Field(_) => holodule.description = Some(cell),
             }
         }
         Entry::new(holodule).map_err(|invalid| invalid.to_string())
     }
+}
+
+/// What each column holds, and those that are not known.
+fn meanings(columns: &[String]) -> (Vec<Meaning>, Vec<String>) {
+    let of_upload = without_reject_columns(columns);
+    let is_raw = of_upload == [RAW_COLUMN] && of_upload.len() < columns.len();
+    let mut unknown = Vec::new();
+    let meanings = columns.iter().enumerate().map(|(at, column)| {
+        if let Some(field) = COLUMNS.iter().position(|known| known == column) {
+            return Meaning::Field(field);
+        }
+        match column.as_str() {
+            "code" => Meaning::Code,
+            _ if at >= of_upload.len() => Meaning::Ignored,
+            RAW_COLUMN if is_raw => Meaning::Raw,
+            guard::COLUMN => Meaning::Ignored,
+            _ => {
+                unknown.push(column.clone());
+                Meaning::Ignored
+            }
+        }
+    });
+    (meanings.collect(), unknown)
+}
+
+/// The columns of the upload: a file of rejects has two more.
+pub(super) fn without_reject_columns(columns: &[String]) -> &[String] {
+    match columns.split_last_chunk() {
+        Some((of_upload, [row, reason])) if [row, reason] == REJECT_COLUMNS => of_upload,
+        _ => columns,
+    }
+}
+
+/// The columns of a text, if `separator` is between them; none where the header cannot be read.
+pub(super) fn header(text: &[u8], separator: char) -> Vec<String> {
+    let dialect = Dialect { separator, ..Dialect::default() };
+    let end = header_end(text, separator);
+    let header = text.get(..end.min(ROW_LIMIT)).and_then(|header| std::str::from_utf8(header).ok());
+    header.and_then(|header| split(header, dialect).ok()).unwrap_or_default()
+}
+
+/// What ends the lines of a text: what ends its header.
+pub(super) fn line_end(text: &[u8], separator: char) -> u8 {
+    let end = header_end(text, separator);
+    match (text.get(end), text.get(end + 1)) {
+        (Some(b'\r'), next) if next != Some(&b'\n') => b'\r',
+        _ => b'\n',
+    }
+}
+
+/// Where the header ends: its first line end that is not between quotes.
+fn header_end(text: &[u8], separator: char) -> usize {
+    let mut state = State::Start;
+    let ends = |byte: &u8| {
+        state = state.after(char::from(*byte), separator);
+        state != State::Quoted && matches!(byte, b'\r' | b'\n')
+    };
+    text.iter().position(ends).unwrap_or(text.len())
 }
 
 impl<R: BufRead> Iterator for Rows<R> {
@@ -95,22 +182,24 @@ impl<R: BufRead> Iterator for Rows<R> {
             }
             self.number += 1;
             let (raw, entry) = self.row(&record);
-            return Some(Ok(Row { number: self.number, raw, entry }));
+            let Record { span, .. } = record;
+            return Some(Ok(Row { number: self.number, raw, span, entry }));
         }
     }
 }
 
 /// The cells of one record.
-fn split(record: &str) -> Result<Vec<String>, &'static str> {
+fn split(record: &str, dialect: Dialect) -> Result<Vec<String>, &'static str> {
     let record = record.strip_suffix('\n').unwrap_or(record);
     let record = record.strip_suffix('\r').unwrap_or(record);
     let (mut cells, mut cell, mut state) = (Vec::new(), String::new(), State::Start);
     for c in record.chars() {
         let before = state;
-        state = state.after(c);
+        state = state.after(c, dialect.separator);
         match (before, state) {
             (State::Quote, State::Plain) => return Err("has text after a closing quote"),
             (_, State::Plain) if c == '\r' => return Err("has a carriage return outside quotes"),
+            (_, State::Plain) if c == '\n' => return Err("has a line feed outside quotes"),
             (_, State::Start) => cells.push(std::mem::take(&mut cell)),
             // A quote that opens a cell, and one that closes it or is the first of two.
             (State::Start, State::Quoted) | (_, State::Quote) => {}
@@ -124,6 +213,8 @@ fn split(record: &str) -> Result<Vec<String>, &'static str> {
 /// One record with its end, perhaps of several lines.
 struct Record {
     bytes: Vec<u8>,
+    /// Where it is in the file.
+    span: Range<usize>,
     /// False where it is only a piece: too long, or with a quote that is never closed.
     whole: bool,
 }
@@ -131,9 +222,12 @@ struct Record {
 /// Splits a file into records.
 struct Records<R> {
     reader: R,
+    dialect: Dialect,
     /// Lines that were read ahead in search of a quote's end.
     pending: VecDeque<Line>,
     recoveries: u32,
+    /// Bytes of the file in the records so far.
+    read: usize,
 }
 
 impl<R: BufRead> Records<R> {
@@ -142,12 +236,13 @@ impl<R: BufRead> Records<R> {
         loop {
             let line = match self.pending.pop_front() {
                 Some(line) => Some(line),
-                None => lines::next(&mut self.reader)?,
+                None => lines::next(&mut self.reader, self.dialect.line_end)?,
             };
             let Some(line) = line else {
                 return Ok(if lines.is_empty() { None } else { Some(self.recover(lines)) });
             };
-            state = line.bytes.iter().fold(state, |state, byte| state.after(char::from(*byte)));
+            let separator = self.dialect.separator;
+            state = line.bytes.iter().fold(state, |state, byte| state.after(char::from(*byte), separator));
             length += line.bytes.len();
             let cut = line.cut;
             lines.push(line);
@@ -155,8 +250,9 @@ impl<R: BufRead> Records<R> {
                 return Ok(Some(self.recover(lines)));
             }
             if state != State::Quoted {
+                let span = self.span(lines.iter().map(|line| line.length).sum());
                 let bytes = lines.into_iter().flat_map(|line| line.bytes).collect();
-                return Ok(Some(Record { bytes, whole: true }));
+                return Ok(Some(Record { bytes, span, whole: true }));
             }
         }
     }
@@ -164,16 +260,26 @@ impl<R: BufRead> Records<R> {
     /// A record that has no end: its first line alone is given up, while recoveries last.
     fn recover(&mut self, lines: Vec<Line>) -> Record {
         let mut lines = lines.into_iter();
-        let mut bytes = lines.next().map(|line| line.bytes).unwrap_or_default();
+        let (mut bytes, mut length) = lines.next().map(|line| (line.bytes, line.length)).unwrap_or_default();
         if self.recoveries < RECOVERIES {
             self.recoveries += 1;
             for line in lines.rev() {
                 self.pending.push_front(line);
             }
         } else {
-            bytes.extend(lines.flat_map(|line| line.bytes));
+            for line in lines {
+                length += line.length;
+                bytes.extend(line.bytes);
+            }
         }
-        Record { bytes, whole: false }
+        Record { bytes, span: self.span(length), whole: false }
+    }
+
+    /// The next `length` bytes of the file, which are a record's.
+    fn span(&mut self, length: usize) -> Range<usize> {
+        let start = self.read;
+        self.read += length;
+        start..self.read
     }
 }
 
@@ -192,12 +298,12 @@ enum State {
 }
 
 impl State {
-    fn after(self, c: char) -> Self {
+    fn after(self, c: char, separator: char) -> Self {
         match (self, c) {
             (Self::Start, '"') | (Self::Quote, '"') => Self::Quoted,
             (Self::Quoted, '"') => Self::Quote,
             (Self::Quoted, _) => Self::Quoted,
-            (Self::Start | Self::Plain | Self::Quote, ',') => Self::Start,
+            (Self::Start | Self::Plain | Self::Quote, c) if c == separator => Self::Start,
             (Self::Start | Self::Plain | Self::Quote, _) => Self::Plain,
         }
     }
@@ -259,7 +365,14 @@ mod tests {
             ("", "the header is missing: the file is empty"),
             ("key,video_id\n", "the header has no column \"datetime\""),
             ("key,key\n", "the header has the column \"key\" twice"),
-            ("key,id\n", "the header has an unknown column \"id\""),
+            (
+                "key,id\n",
+                "the header has an unknown column \"id\"; the known ones are key, video_id, datetime, name, title, url, description and code",
+            ),
+            (
+                "a;b,key,c\n",
+                "the header has unknown columns \"a;b\", \"c\"; the known ones are key, video_id, datetime, name, title, url, description and code",
+            ),
             ("key,\"video_id\n", "the header is no CSV in UTF-8"),
         ] {
             let refused = Batch::read(Form::Csv, file.as_bytes()).unwrap_err();
@@ -269,7 +382,7 @@ mod tests {
 
     #[test]
     fn quotes_stand_around_whole_cells() {
-        let cells = |record: &str| split(record).map(|cells| cells.join("|"));
+        let cells = |record: &str| split(record, Dialect::default()).map(|cells| cells.join("|"));
         for (record, expected) in [
             ("a,b\r\n", "a|b"),
             ("a,b", "a|b"),
@@ -293,7 +406,7 @@ mod tests {
         assert_eq!(batch.entries.len(), 3);
         assert_eq!(batch.rejects.len(), 1);
         assert_eq!(batch.rejects[0].row, 2);
-        assert_eq!(batch.rejects[0].raw, Raw::Text(bad.trim_end().to_owned()));
+        assert_eq!(batch.rejects[0].raw, Raw::Bytes(bad.trim_end().into()));
     }
 
     #[test]
@@ -306,7 +419,7 @@ mod tests {
         let batch = Batch::read(Form::Csv, file.as_slice()).unwrap();
         assert_eq!(batch.entries.len(), 3);
         assert_eq!(batch.rejects.iter().map(|reject| reject.row).collect::<Vec<_>>(), [2, 4]);
-        let Raw::Text(shown) = &batch.rejects[0].raw else { panic!() };
+        let Raw::Bytes(shown) = &batch.rejects[0].raw else { panic!() };
         assert_eq!(shown.len(), ROW_LIMIT);
         // Line breaks between quotes do not make a row longer than it may be.
         let batch = self::batch(&format!("{quoted}{}", row(1)));

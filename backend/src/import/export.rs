@@ -2,7 +2,7 @@
 
 use ::csv::{Terminator, WriterBuilder};
 
-use super::{COLUMNS, Form};
+use super::{COLUMNS, Form, guard};
 use crate::model::{Holodule, WallClock};
 
 /// Writes an export piece by piece: [`Exporter::begin`], a [`Exporter::record`] for
@@ -16,6 +16,7 @@ use crate::model::{Holodule, WallClock};
 pub struct Exporter {
     form: Form,
     code: bool,
+    guarded: bool,
     records: u64,
 }
 
@@ -28,7 +29,15 @@ impl Exporter {
     /// An export in `form`. `code` gives CSV the eighth column, which it has where
     /// [`Exporter::needs_code`] is true for any record.
     pub fn new(form: Form, code: bool) -> Self {
-        Self { form, code, records: 0 }
+        Self { form, code, guarded: false, records: 0 }
+    }
+
+    /// Guards the cells of CSV that a spreadsheet would run as formulas, those that begin with
+    /// `=`, `+`, `-`, `@`, `'`, a tab or a carriage return, by an apostrophe, and marks the file
+    /// with a last column, by which an import removes the guards again.
+    #[must_use]
+    pub fn guarded(self) -> Self {
+        Self { guarded: true, ..self }
     }
 
     /// Whether this record needs the eighth column in CSV.
@@ -40,7 +49,8 @@ impl Exporter {
     pub fn begin(&self) -> Vec<u8> {
         match self.form {
             Form::Csv => {
-                let columns = COLUMNS.into_iter().chain(self.code.then_some("code"));
+                let code = self.code.then_some("code");
+                let columns = COLUMNS.into_iter().chain(code).chain(self.guarded.then_some(guard::COLUMN));
                 [b"\xEF\xBB\xBF".to_vec(), csv_row(columns)].concat()
             }
             Form::Ndjson => Vec::new(),
@@ -88,7 +98,11 @@ impl Exporter {
             text(&holodule.url),
             text(&holodule.description),
         ];
-        csv_row(cells.into_iter().chain(self.code.then(|| text(&holodule.code))))
+        let cells = cells.into_iter().chain(self.code.then(|| text(&holodule.code)));
+        if self.guarded {
+            return csv_row(cells.map(guard::guard).chain([String::new()]));
+        }
+        csv_row(cells)
     }
 }
 
@@ -180,6 +194,25 @@ mod tests {
                 let batch = Batch::read(form, file.as_slice()).unwrap();
                 assert_eq!(batch.rejects, [], "seed {seed}, {form:?}");
                 assert_eq!(batch.entries, entries, "seed {seed}, {form:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_guarded_export_is_read_back_the_same_and_runs_no_formula() {
+        for seed in 0..200 {
+            let mut random = Random(seed);
+            let entries: Vec<_> = (0..8).map(|number| random.entry(number, true)).collect();
+            let mut exporter = Exporter::new(Form::Csv, true).guarded();
+            let mut file = exporter.begin();
+            for entry in &entries {
+                file.extend(exporter.record(entry.holodule()).unwrap());
+            }
+            let batch = Batch::read(Form::Csv, file.as_slice()).unwrap();
+            assert_eq!((batch.rejects, &batch.entries), (Vec::new(), &entries), "seed {seed}");
+            for record in ::csv::Reader::from_reader(file.as_slice()).records() {
+                let record = record.unwrap();
+                assert!(!record.iter().any(|cell| cell.starts_with(['=', '+', '-', '@', '\t', '\r'])), "{record:?}");
             }
         }
     }

@@ -1,13 +1,14 @@
 //! Rows as JSON objects: one a line, or in one array.
 
 use std::io::{self, BufRead};
+use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::lines;
-use super::{ROW_LIMIT, Raw, Row, Unreadable, stored_datetime};
+use super::{ROW_LIMIT, Raw, Row, Unreadable, datetime};
 use crate::model::{Entry, Holodule};
 
 /// What a row may hold. Unknown fields are refused rather than lost.
@@ -41,7 +42,7 @@ pub fn parse_object(json: &[u8]) -> Result<Entry, String> {
     let fields: Fields = serde_json::from_slice(json).map_err(|error| format!("is no row of JSON: {error}"))?;
     let Fields { key, code, video_id, datetime, name, title, url, description, .. } = fields;
     let Fields { published_at, channel_id, channel_title, tags, .. } = fields;
-    let datetime = datetime.map(stored_datetime);
+    let datetime = datetime.map(datetime::stored);
     let holodule = Holodule {
         key,
         code,
@@ -59,20 +60,22 @@ pub fn parse_object(json: &[u8]) -> Result<Entry, String> {
     Entry::new(holodule).map_err(|invalid| invalid.to_string())
 }
 
-fn row(number: u64, bytes: &[u8], cut: bool) -> Row {
+fn row(number: u64, bytes: &[u8], cut: bool, span: Range<usize>) -> Row {
     let entry = if cut { Err(format!("is longer than {ROW_LIMIT} bytes")) } else { parse_object(bytes) };
-    Row { number, raw: Raw::Text(lines::shown(bytes)), entry }
+    Row { number, raw: Raw::Bytes(lines::trimmed(bytes).to_vec()), span, entry }
 }
 
 /// The rows of an NDJSON file. Blank lines are counted, but are no rows.
 pub(super) struct Lines<R> {
     reader: R,
+    end: u8,
     number: u64,
+    read: usize,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(reader: R) -> Self {
-        Self { reader, number: 0 }
+    pub(super) fn new(reader: R, end: u8) -> Self {
+        Self { reader, end, number: 0, read: 0 }
     }
 }
 
@@ -81,17 +84,19 @@ impl<R: BufRead> Iterator for Lines<R> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let line = match lines::next(&mut self.reader) {
+            let line = match lines::next(&mut self.reader, self.end) {
                 Ok(line) => line?,
                 Err(error) => return Some(Err(error)),
             };
             self.number += 1;
+            let start = self.read;
+            self.read += line.length;
             let mut bytes = line.bytes.as_slice();
             if self.number == 1 {
                 bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
             }
             if !bytes.trim_ascii().is_empty() {
-                return Some(Ok(row(self.number, bytes, line.cut)));
+                return Some(Ok(row(self.number, bytes, line.cut, start..self.read)));
             }
         }
     }
@@ -100,14 +105,15 @@ impl<R: BufRead> Iterator for Lines<R> {
 /// The elements of one JSON array, taken apart by their brackets and commas, so that
 /// one that is wrong in itself costs no other.
 pub(super) struct Elements<R> {
-    reader: R,
+    reader: Counted<R>,
     number: u64,
     done: bool,
 }
 
 impl<R: BufRead> Elements<R> {
     /// Reads up to the array: at once, or as the member `holodules` of one object.
-    pub(super) fn new(mut reader: R) -> Result<Self, Unreadable> {
+    pub(super) fn new(reader: R) -> Result<Self, Unreadable> {
+        let mut reader = Counted { reader, read: 0 };
         let mut first = next_token(&mut reader)?;
         if first == Some(0xEF) {
             let rest = [next_byte(&mut reader)?, next_byte(&mut reader)?];
@@ -145,6 +151,7 @@ impl<R: BufRead> Iterator for Elements<R> {
         if self.done {
             return None;
         }
+        let start = self.reader.read;
         let element = match self.element() {
             Ok(element) => element,
             Err(error) => {
@@ -158,7 +165,9 @@ impl<R: BufRead> Iterator for Elements<R> {
             return None;
         }
         self.number += 1;
-        let mut row = row(self.number, bytes, element.cut);
+        // The comma or the bracket behind it is no part of it.
+        let end = self.reader.read - usize::from(element.end.is_some());
+        let mut row = row(self.number, bytes, element.cut, start..end);
         if element.end.is_none() {
             row.entry = Err("the array is not closed: the file ends early".to_owned());
         }
@@ -205,8 +214,14 @@ impl Scan {
     }
 }
 
+/// A reader that counts the bytes that were read.
+struct Counted<R> {
+    reader: R,
+    read: usize,
+}
+
 /// Within an object: reads up to the array of its member `holodules`, over the others.
-fn find_member(reader: &mut impl BufRead) -> Result<(), Unreadable> {
+fn find_member(reader: &mut Counted<impl BufRead>) -> Result<(), Unreadable> {
     loop {
         let mut name = Scan::default();
         loop {
@@ -234,7 +249,7 @@ fn find_member(reader: &mut impl BufRead) -> Result<(), Unreadable> {
 }
 
 /// The next byte that is no white space of JSON.
-fn next_token(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
+fn next_token(reader: &mut Counted<impl BufRead>) -> io::Result<Option<u8>> {
     loop {
         match next_byte(reader)? {
             Some(b' ' | b'\t' | b'\r' | b'\n') => {}
@@ -243,12 +258,13 @@ fn next_token(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
     }
 }
 
-fn next_byte(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
+fn next_byte(reader: &mut Counted<impl BufRead>) -> io::Result<Option<u8>> {
     loop {
-        match reader.fill_buf() {
+        match reader.reader.fill_buf() {
             Ok(buffer) => {
                 let byte = buffer.first().copied();
-                reader.consume(usize::from(byte.is_some()));
+                reader.reader.consume(usize::from(byte.is_some()));
+                reader.read += usize::from(byte.is_some());
                 return Ok(byte);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -298,7 +314,7 @@ mod tests {
         let batch = Batch::read(Form::Ndjson, file.as_bytes()).unwrap();
         assert_eq!(batch.entries.len(), 2);
         assert_eq!(batch.rejects.iter().map(|reject| reject.row).collect::<Vec<_>>(), [3, 4]);
-        assert_eq!(batch.rejects[0].raw, Raw::Text("not json".to_owned()));
+        assert_eq!(batch.rejects[0].raw, Raw::Bytes(b"not json".to_vec()));
     }
 
     #[test]

@@ -9,11 +9,13 @@ pub(super) struct Line {
     pub(super) bytes: Vec<u8>,
     /// Whether bytes beyond [`ROW_LIMIT`] were thrown away.
     pub(super) cut: bool,
+    /// Its length in the file, in bytes.
+    pub(super) length: usize,
 }
 
-/// Reads up to the next line feed; `None` at the end.
-pub(super) fn next(reader: &mut impl BufRead) -> io::Result<Option<Line>> {
-    let mut line = Line { bytes: Vec::new(), cut: false };
+/// Reads up to the next `end`; `None` at the end of the file.
+pub(super) fn next(reader: &mut impl BufRead, end: u8) -> io::Result<Option<Line>> {
+    let mut line = Line { bytes: Vec::new(), cut: false, length: 0 };
     let mut any = false;
     loop {
         let buffer = match reader.fill_buf() {
@@ -25,20 +27,22 @@ pub(super) fn next(reader: &mut impl BufRead) -> io::Result<Option<Line>> {
             return Ok(any.then_some(line));
         }
         any = true;
-        let end = buffer.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
-        let part = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
+        let found = buffer.iter().position(|byte| *byte == end).map(|at| at + 1);
+        let part = buffer.get(..found.unwrap_or(buffer.len())).unwrap_or_default();
         let room = ROW_LIMIT.saturating_sub(line.bytes.len());
         line.cut |= part.len() > room;
         line.bytes.extend(part.iter().take(room));
         let taken = part.len();
+        line.length += taken;
         reader.consume(taken);
-        if end.is_some() {
+        if found.is_some() {
             return Ok(Some(line));
         }
     }
 }
 
-/// The text of a row for a reject, without its end.
-pub(super) fn shown(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']).to_owned()
+/// A row for a reject, without its end.
+pub(super) fn trimmed(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    bytes.get(..end).unwrap_or_default()
 }

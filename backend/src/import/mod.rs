@@ -7,21 +7,26 @@
 //! The memory that a row takes is bounded by [`ROW_LIMIT`].
 
 mod csv;
+mod datetime;
+mod dialect;
+mod encoding;
 mod export;
+mod guard;
 mod json;
 mod lines;
 mod rejects;
 
 use std::collections::HashMap;
 use std::io::BufRead;
+use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
+pub use dialect::{Dialect, detect_dialect, detect_form};
+pub use encoding::{Encoding, NotAnEncoding, NotText, decode};
 pub use export::{Exporter, NoCodeColumn};
 pub use json::parse_object;
 pub use rejects::write_rejects;
 
-use crate::model::{Entry, Identifier, WallClock};
+use crate::model::{Entry, Identifier};
 
 /// The longest row, in bytes as it stands in the file. Every valid row is shorter.
 pub const ROW_LIMIT: usize = 256 * 1024;
@@ -75,6 +80,9 @@ pub enum Unreadable {
     /// The CSV header is not what it must be.
     #[error("the header {0}")]
     Header(String),
+    /// The CSV header has columns that are not known.
+    #[error("the header has {}; the known ones are {} and code", unknown(.0), COLUMNS.join(", "))]
+    UnknownColumns(Vec<String>),
     /// It is no JSON array of rows.
     #[error("must be a JSON array, or an object with an array \"holodules\"")]
     NoArray,
@@ -84,6 +92,15 @@ pub enum Unreadable {
     /// Its rows hold more values of JSON than were to be read.
     #[error("holds too many values of JSON")]
     TooManyValues,
+}
+
+fn unknown(columns: &[String]) -> String {
+    let list: Vec<String> = columns.iter().map(|column| format!("{column:?}")).collect();
+    if list.len() == 1 {
+        format!("an unknown column {}", list.concat())
+    } else {
+        format!("unknown columns {}", list.join(", "))
+    }
 }
 
 /// How much of a file is read.
@@ -96,14 +113,13 @@ pub struct Bounds {
 }
 
 /// What a row held, as far as it could be told apart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Raw {
     /// The cells, one for each column of the file.
     Cells(Vec<String>),
-    /// The row's text, where it could not be split into those cells. Bytes that are no
-    /// UTF-8 are replaced, and what is beyond [`ROW_LIMIT`] is cut off.
-    Text(String),
+    /// The bytes of the row without its end, where it could not be split into those cells. What
+    /// is beyond [`ROW_LIMIT`] is cut off.
+    Bytes(Vec<u8>),
 }
 
 /// One row of a file.
@@ -113,12 +129,14 @@ pub struct Row {
     pub number: u64,
     /// What it held.
     pub raw: Raw,
+    /// Where it is in the file, in bytes.
+    pub span: Range<usize>,
     /// What can be stored of it, or the reason why it cannot.
     pub entry: Result<Entry, String>,
 }
 
 /// A row that is not stored, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
     /// As [`Row::number`].
     pub row: u64,
@@ -126,6 +144,19 @@ pub struct Reject {
     pub reason: String,
     /// What it held.
     pub raw: Raw,
+    /// As [`Row::span`].
+    pub span: Range<usize>,
+}
+
+impl Reject {
+    /// Takes what [`ROW_LIMIT`] cut off from the file, so that nothing of the row is lost.
+    pub fn complete(&mut self, file: &[u8]) {
+        if let Raw::Bytes(bytes) = &mut self.raw
+            && bytes.len() >= ROW_LIMIT
+        {
+            *bytes = lines::trimmed(file.get(self.span.clone()).unwrap_or_default()).to_vec();
+        }
+    }
 }
 
 /// The rows of one file, one after the other.
@@ -140,17 +171,25 @@ enum Reader<R> {
     Json(json::Elements<R>),
 }
 
-/// Begins to read a file. A CSV's header is read at once.
+/// Begins to read a file in the collector's dialect. A CSV's header is read at once.
 ///
 /// # Errors
 /// [`Unreadable`] where the header is wrong or the reader fails.
 pub fn read<R: BufRead>(form: Form, reader: R) -> Result<Rows<R>, Unreadable> {
+    read_as(form, Dialect::default(), reader)
+}
+
+/// [`read`] in another dialect.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn read_as<R: BufRead>(form: Form, dialect: Dialect, reader: R) -> Result<Rows<R>, Unreadable> {
     let (columns, reader) = match form {
         Form::Csv => {
-            let (columns, rows) = csv::Rows::new(reader)?;
+            let (columns, rows) = csv::Rows::new(reader, dialect)?;
             (columns, Reader::Csv(rows))
         }
-        Form::Ndjson => (Vec::new(), Reader::Ndjson(json::Lines::new(reader))),
+        Form::Ndjson => (Vec::new(), Reader::Ndjson(json::Lines::new(reader, dialect.line_end))),
         Form::Json => (Vec::new(), Reader::Json(json::Elements::new(reader)?)),
     };
     Ok(Rows { columns, reader })
@@ -195,7 +234,15 @@ impl Batch {
     /// # Errors
     /// [`Unreadable`] where the file as a whole cannot be read: then no row is stored.
     pub fn read<R: BufRead>(form: Form, reader: R) -> Result<Self, Unreadable> {
-        Self::read_within(form, reader, Bounds { rows: usize::MAX, weight: usize::MAX })
+        Self::read_as(form, Dialect::default(), reader)
+    }
+
+    /// [`Batch::read`] in another dialect.
+    ///
+    /// # Errors
+    /// Those of [`Batch::read`].
+    pub fn read_as<R: BufRead>(form: Form, dialect: Dialect, reader: R) -> Result<Self, Unreadable> {
+        Self::collect(read_as(form, dialect, reader)?, Bounds { rows: usize::MAX, weight: usize::MAX })
     }
 
     /// [`Batch::read`] within `bounds`: what a file takes in memory is a hundred times its length
@@ -205,7 +252,10 @@ impl Batch {
     /// [`Unreadable::TooManyRows`] and [`Unreadable::TooManyValues`] past them, as soon as they
     /// are met, and those of [`Batch::read`].
     pub fn read_within<R: BufRead>(form: Form, reader: R, bounds: Bounds) -> Result<Self, Unreadable> {
-        let mut unread = read(form, reader)?;
+        Self::collect(read(form, reader)?, bounds)
+    }
+
+    fn collect<R: BufRead>(mut unread: Rows<R>, bounds: Bounds) -> Result<Self, Unreadable> {
         let columns = unread.columns().to_vec();
         let (mut rows, mut weight) = (Vec::new(), 0_usize);
         for row in unread.by_ref() {
@@ -226,24 +276,18 @@ impl Batch {
             }
         }
         let mut batch = Self { columns, ..Self::default() };
-        for Row { number, raw, entry } in rows {
+        for Row { number, raw, span, entry } in rows {
             let stored = entry.and_then(|entry| match last.get(entry.identifier()) {
                 Some(later) if *later != number => Err(format!("superseded by row {later}")),
                 _ => Ok(entry),
             });
             match stored {
                 Ok(entry) => batch.entries.push(entry),
-                Err(reason) => batch.rejects.push(Reject { row: number, reason, raw }),
+                Err(reason) => batch.rejects.push(Reject { row: number, reason, raw, span }),
             }
         }
         Ok(batch)
     }
-}
-
-/// The stored form of a time in either spelling; another text stays as it is, for the
-/// model to refuse.
-fn stored_datetime(text: String) -> String {
-    WallClock::parse_collector(&text).map_or(text, |time| time.to_string())
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use crate::http;
 use crate::service::holodule;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_holodule-backend");
-const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/sample/holodules.csv");
-const DEFECTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/sample/defects.csv");
+pub(crate) const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/sample/holodules.csv");
+pub(crate) const DEFECTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/sample/defects.csv");
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program with nothing of this process's environment, in a folder of its own.
@@ -45,8 +45,8 @@ pub(crate) fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T
 /// The program, serving.
 pub(crate) struct Program {
     child: Child,
-    api: Address,
-    admin: Address,
+    pub(crate) api: Address,
+    pub(crate) admin: Address,
 }
 
 impl Program {
@@ -78,12 +78,16 @@ impl Program {
 
     /// A command against its admin listener.
     pub(crate) fn run(&self, folder: &Path, arguments: &[&str], input: &str) -> Output {
-        let url = match &self.admin {
+        let mut command = command(folder);
+        run(command.args(arguments).args(["--admin", &self.url()]), input)
+    }
+
+    /// Its admin listener, as `--admin` takes it.
+    pub(crate) fn url(&self) -> String {
+        match &self.admin {
             Address::Tcp(address) => format!("http://{address}"),
             unix @ Address::Unix(_) => unix.to_string(),
-        };
-        let mut command = command(folder);
-        run(command.args(arguments).args(["--admin", &url]), input)
+        }
     }
 
     pub(crate) fn signal(&self, name: &str) {
@@ -105,7 +109,7 @@ impl Drop for Program {
     }
 }
 
-fn run(command: &mut Command, input: &str) -> Output {
+pub(crate) fn run(command: &mut Command, input: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // A command that needs no input may have ended already.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());

@@ -21,20 +21,25 @@ const PIECE: usize = 32 * 1024;
 pub(crate) const UNREADABLE_DOCUMENTS: HeaderName = HeaderName::from_static("x-unreadable-documents");
 
 /// `200` with every holodule by time and key, as `format=csv`, `ndjson` (where none is
-/// named) or `json`.
+/// named) or `json`. With `format=csv&spreadsheet=true` the cells that a spreadsheet would run
+/// are guarded.
 ///
 /// It goes through the store twice: what leads an export, the columns and the count of
 /// what is missing in it, depends on every record.
 pub(crate) async fn export(app: &App, query: Option<&str>) -> Handled {
-    let (form, disposition) = match query.unwrap_or_default() {
-        "" | "format=ndjson" => (Form::Ndjson, "attachment; filename=\"holodules.ndjson\""),
-        "format=csv" => (Form::Csv, "attachment; filename=\"holodules.csv\""),
-        "format=json" => (Form::Json, "attachment; filename=\"holodules.json\""),
+    let csv = "attachment; filename=\"holodules.csv\"";
+    let (form, guarded, disposition) = match query.unwrap_or_default() {
+        "" | "format=ndjson" => (Form::Ndjson, false, "attachment; filename=\"holodules.ndjson\""),
+        "format=csv" => (Form::Csv, false, csv),
+        "format=csv&spreadsheet=true" => (Form::Csv, true, csv),
+        "format=json" => (Form::Json, false, "attachment; filename=\"holodules.json\""),
         _ => return Err(Refusal::bad_request("the query may be format=csv, format=ndjson or format=json")),
     };
     let Survey { code, unreadable } = survey(app).await?;
     let records = app.store.export().await.map_err(|error| app.store_failed(&error))?;
-    let export = Export { exporter: Exporter::new(form, code), records, state: State::Begin };
+    let exporter = Exporter::new(form, code);
+    let exporter = if guarded { exporter.guarded() } else { exporter };
+    let export = Export { exporter, records, state: State::Begin };
     let pieces = stream::unfold(export, |mut export| async move { Some((export.piece().await?, export)) });
     let body = StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync();
 

@@ -80,7 +80,9 @@ async fn read(form: Form, body: Bytes) -> Result<Batch, Refusal> {
     let read = tokio::task::spawn_blocking(move || Batch::read_within(form, body.reader(), BOUNDS)).await;
     match read {
         Ok(Ok(batch)) => Ok(batch),
-        Ok(Err(error @ (Unreadable::Header(_) | Unreadable::NoArray))) => Err(Refusal::bad_request(error.to_string())),
+        Ok(Err(error @ (Unreadable::Header(_) | Unreadable::UnknownColumns(_) | Unreadable::NoArray))) => {
+            Err(Refusal::bad_request(error.to_string()))
+        }
         Ok(Err(error @ (Unreadable::TooManyRows(_) | Unreadable::TooManyValues))) => {
             let description = format!("the upload {error}: send it in parts");
             Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, description))

@@ -1,0 +1,88 @@
+//! Where the rows of an import go that were not stored.
+
+use std::fs::{self, Metadata};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use holodule_settings::Replacement;
+
+use super::Failure;
+use crate::import::{Batch, write_rejects};
+
+/// Where the rejects of one file go.
+#[derive(Debug)]
+pub(super) enum Rejects {
+    /// To a file, which can be replaced and removed.
+    File(PathBuf),
+    /// To a FIFO or a device, which is written to once.
+    Stream(PathBuf),
+    /// To standard error.
+    StandardError,
+}
+
+impl Rejects {
+    /// The place that was named, or `FILE.rejects.csv`; for a pipe, which has no folder, standard error.
+    pub(super) fn of(file: &Path, is_pipe: bool, named: Option<&Path>) -> Result<Self, Failure> {
+        let Some(named) = named else {
+            if is_pipe {
+                return Ok(Self::StandardError);
+            }
+            let mut name = file.as_os_str().to_owned();
+            name.push(".rejects.csv");
+            return Ok(Self::File(name.into()));
+        };
+        let Ok(metadata) = fs::metadata(named) else { return Ok(Self::File(named.to_owned())) };
+        if !is_pipe && same(&metadata, &fs::metadata(file)?) {
+            return Err("--rejects names the file itself".into());
+        }
+        // What a process has open is no file of its own, whatever it is connected to.
+        let opened = ["/dev", "/proc"].iter().any(|folder| named.starts_with(folder));
+        Ok(if metadata.is_file() && !opened { Self::File(named.into()) } else { Self::Stream(named.into()) })
+    }
+
+    /// Where they can be found afterwards.
+    pub(super) fn place(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) | Self::Stream(path) => Some(path),
+            Self::StandardError => None,
+        }
+    }
+
+    /// Writes a file's rejects, or removes those of an earlier run where there are none now.
+    pub(super) fn before_upload(&self, batch: &Batch) -> Result<(), Failure> {
+        let Self::File(path) = self else { return Ok(()) };
+        let written = if batch.rejects.is_empty() {
+            // The link stays where the path is one.
+            match fs::canonicalize(path).and_then(fs::remove_file) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            }
+        } else {
+            write(path, batch)
+        };
+        written.map_err(|error| format!("{}: {error}", path.display()).into())
+    }
+
+    /// Writes what [`Rejects::before_upload`] could not, or what the upload has added.
+    pub(super) fn after_upload(&self, batch: &Batch, added: bool) -> Result<(), Failure> {
+        match self {
+            _ if batch.rejects.is_empty() => Ok(()),
+            Self::File(_) if added => self.before_upload(batch),
+            Self::File(_) => Ok(()),
+            Self::Stream(path) => write(path, batch).map_err(|error| format!("{}: {error}", path.display()).into()),
+            Self::StandardError => Ok(std::io::stderr().write_all(&write_rejects(&batch.columns, &batch.rejects)?)?),
+        }
+    }
+}
+
+fn write(path: &Path, batch: &Batch) -> std::io::Result<()> {
+    let text = write_rejects(&batch.columns, &batch.rejects).map_err(std::io::Error::other)?;
+    let mut file = Replacement::begin(path)?;
+    file.write_all(&text)?;
+    file.commit()
+}
+
+fn same(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
