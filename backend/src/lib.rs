@@ -9,9 +9,10 @@
 //! the other side of the admin listener, for people.
 //!
 //! In floors, each importing only what lies below: [`program`]; `command`, `config`; `server`;
-//! `route`; `handler`; `feed`; `respond`, `record`, `password`, `import`, `store`; `model`,
+//! `route`; `handler`; `feed`; `respond`, `record`, `password`, `import`, `backup`, `store`; `model`,
 //! `hex`, `sharing`.
 
+pub mod backup;
 pub mod command;
 pub mod config;
 pub mod feed;

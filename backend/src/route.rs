@@ -5,6 +5,7 @@
 //! and on the admin side a segment is percent-decoded once, where it is a name.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::{Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
@@ -23,7 +24,7 @@ pub(crate) struct Answer {
 }
 
 /// Answers a request that came in by `listener`.
-pub(crate) async fn answer(app: &App, listener: Listener, request: Request<Incoming>) -> Answer {
+pub(crate) async fn answer(app: &Arc<App>, listener: Listener, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let (route, handled, shape) = match listener {
         Listener::Api => {
@@ -86,6 +87,8 @@ enum Admin<'a> {
     UserPassword(Cow<'a, str>),
     Holodules,
     Holodule(Cow<'a, str>),
+    Backup,
+    Restore,
     Status,
     Metrics,
     Healthz,
@@ -102,6 +105,8 @@ impl<'a> Admin<'a> {
             "/revocation/logout" => return Self::RevocationLogout,
             "/users" => return Self::Users,
             "/holodules" => return Self::Holodules,
+            "/backup" => return Self::Backup,
+            "/restore" => return Self::Restore,
             "/status" => return Self::Status,
             "/metrics" => return Self::Metrics,
             "/healthz" => return Self::Healthz,
@@ -132,6 +137,8 @@ impl<'a> Admin<'a> {
             Self::UserPassword(_) => "/users/{username}/password",
             Self::Holodules => "/holodules",
             Self::Holodule(_) => "/holodules/{id}",
+            Self::Backup => "/backup",
+            Self::Restore => "/restore",
             Self::Status => "/status",
             Self::Metrics => "/metrics",
             Self::Healthz => "/healthz",
@@ -141,7 +148,7 @@ impl<'a> Admin<'a> {
     }
 }
 
-async fn admin(app: &App, route: Admin<'_>, request: Request<Incoming>) -> Handled {
+async fn admin(app: &Arc<App>, route: Admin<'_>, request: Request<Incoming>) -> Handled {
     let (parts, body) = request.into_parts();
     handler::defend(&parts, app.allowed_hosts())?;
     // hyper leaves the body of an answer to HEAD out.
@@ -161,12 +168,14 @@ async fn admin(app: &App, route: Admin<'_>, request: Request<Incoming>) -> Handl
         ("POST", Admin::Holodules) => handler::upload(app, &parts, body).await,
         ("PUT", Admin::Holodule(id)) => handler::put(app, &parts, body, id).await,
         ("DELETE", Admin::Holodule(id)) => handler::delete(app, id).await,
+        ("POST", Admin::Backup) => handler::back_up(app, &parts, body).await,
+        ("POST", Admin::Restore) => handler::restore(app, &parts, body).await,
         ("GET", Admin::Status) => handler::status(app).await,
         ("GET", Admin::Metrics) => handler::metrics(app),
         ("GET", Admin::Healthz) => handler::healthz(),
         ("GET", Admin::Readyz) => handler::readyz(app).await,
         (_, Admin::Unknown) => Err(Refusal::not_found("no such route")),
-        (_, Admin::Verify | Admin::RevocationCheck | Admin::RevocationLogout) => {
+        (_, Admin::Verify | Admin::RevocationCheck | Admin::RevocationLogout | Admin::Backup | Admin::Restore) => {
             Err(Refusal::method_not_allowed("POST"))
         }
         (_, Admin::RevocationFeed) => Err(Refusal::method_not_allowed("GET")),

@@ -111,6 +111,39 @@ pub enum Admin {
         #[command(flatten)]
         at: At,
     },
+    /// Write every user, holodule and logout to a file in the service's backup.folder
+    ///
+    /// The service writes the file itself, for its owner alone: stored passwords never cross the
+    /// admin listener. No file is replaced.
+    ///
+    /// Exit status: 0 where all is there, 2 where documents that cannot be read are missing,
+    /// 1 where the backup failed; then there is no file.
+    Backup {
+        /// The file's name in the folder [default: holodule-<time in UTC>.backup]
+        #[arg(value_name = "NAME")]
+        file: Option<String>,
+        /// Where the admin listener is.
+        #[command(flatten)]
+        at: At,
+    },
+    /// Store what a file of the service's backup.folder holds, in a store that is empty
+    ///
+    /// The file is checked first: one that is cut short or damaged changes nothing. Every token
+    /// of before ends, since it may have been revoked after the backup.
+    ///
+    /// Exit status: 0 where all is stored, 2 where holodules were left out, since another one has
+    /// their video_id, 1 where the restore failed.
+    Restore {
+        /// The file's name in the folder.
+        #[arg(value_name = "NAME")]
+        file: String,
+        /// Remove all users and holodules that the store holds first
+        #[arg(long)]
+        replace: bool,
+        /// Where the admin listener is.
+        #[command(flatten)]
+        at: At,
+    },
     /// Make, change and list users
     User {
         /// What to do.
@@ -126,7 +159,11 @@ impl Admin {
     /// The admin listener that was named.
     pub(super) fn target(&self) -> Option<&Target> {
         match self {
-            Self::Import { at, .. } | Self::Export { at, .. } | Self::User { at, .. } => at.admin.as_ref(),
+            Self::Import { at, .. }
+            | Self::Export { at, .. }
+            | Self::Backup { at, .. }
+            | Self::Restore { at, .. }
+            | Self::User { at, .. } => at.admin.as_ref(),
         }
     }
 }

@@ -115,12 +115,19 @@ pub enum ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     target: Target,
+    answer_timeout: Duration,
 }
 
 impl Client {
     /// A client of `target`. Nothing is connected yet.
     pub fn new(target: Target) -> Self {
-        Self { target }
+        Self { target, answer_timeout: ANSWER_TIMEOUT }
+    }
+
+    /// The same client, for requests that take the service longer than usual.
+    #[must_use]
+    pub fn waiting(self, answer_timeout: Duration) -> Self {
+        Self { answer_timeout, ..self }
     }
 
     /// Sends a request and gives back the successful answer, its body still to be read.
@@ -207,7 +214,7 @@ impl Client {
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.no_answer(error))?;
         // It ends with the answer's body. What goes wrong with it is seen by who reads that.
         tokio::spawn(connection);
-        match tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await {
+        match tokio::time::timeout(self.answer_timeout, sender.send_request(request)).await {
             Ok(response) => response.map_err(|error| self.no_answer(error)),
             Err(_) => Err(self.no_answer("no answer in time")),
         }

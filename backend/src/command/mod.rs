@@ -1,6 +1,7 @@
 //! The commands for people: they talk to the admin listener, so that they serve both
 //! stores, and from another host.
 
+mod backup;
 mod cli;
 mod client;
 mod export;
@@ -10,11 +11,15 @@ mod user;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 pub use cli::{Admin, At, Cli, Command, UserCommand};
 pub use client::{Client, ClientError, NotATarget, Target};
 
 use crate::server::Address;
+
+/// How long a backup or a restore may take.
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a command failed, in words for the person who gave it.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -41,6 +46,8 @@ where
         Admin::Export { format, output, spreadsheet, .. } => {
             export::run(&client, format.and_then(cli::Format::form), output.as_deref(), spreadsheet).await
         }
+        Admin::Backup { file, .. } => backup::back_up(&client.waiting(BACKUP_TIMEOUT), file).await,
+        Admin::Restore { file, replace, .. } => backup::restore(&client.waiting(BACKUP_TIMEOUT), file, replace).await,
         Admin::User { command, .. } => user::run(&client, command).await,
     }
 }

@@ -114,6 +114,7 @@ impl Config {
                 body_limit: usize::try_from(s.number("admin.body_limit", 64 << 20, 1024..=1 << 30)).unwrap_or(64 << 20),
                 body_timeout: s.seconds("admin.body_timeout", 60.0, 0.1..=3600.0),
                 concurrent_uploads: bounded(s, "admin.concurrent_uploads", 4, 1..=64),
+                backup_folder: s.get::<PathBuf>("backup.folder").filter(|path| !path.as_os_str().is_empty()),
             },
             server: server::Settings {
                 // The gateway takes 16 KiB from a client, and adds fields of its own.

@@ -164,6 +164,14 @@ impl Feed {
         shared.subscribers.tell(&Line::Identity { identity });
     }
 
+    /// Reports that anything may have changed, of every identity and every day.
+    pub fn reset(&self) {
+        let shared = &self.running.shared;
+        shared.watched().changed_all();
+        shared.subscribers.tell(&Line::Reset { reset: true });
+        shared.subscribers.tell(&Line::PurgeAll { purge_all: true });
+    }
+
     /// Begins a subscription to the feed.
     ///
     /// # Errors

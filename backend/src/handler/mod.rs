@@ -2,6 +2,7 @@
 //! or the hasher, and answers; which handler, and in which order the checks come, is
 //! [`route`](crate::route)'s business.
 
+mod backup;
 mod body;
 mod credentials;
 mod defence;
@@ -11,12 +12,14 @@ mod status;
 mod users;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{Response, StatusCode};
 use tokio::sync::Semaphore;
 
+pub(crate) use backup::{back_up, restore};
 pub(crate) use credentials::verify;
 pub(crate) use defence::defend;
 pub(crate) use holodules::{day, delete, export, put, upload};
@@ -57,6 +60,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// Uploads handled at once.
     pub concurrent_uploads: u32,
+    /// Where backups are written and read; none where there is no folder.
+    pub backup_folder: Option<PathBuf>,
 }
 
 /// What the handlers share: the store, the hasher, the metrics and their limits.
@@ -70,6 +75,8 @@ pub struct App {
     /// after a change was acknowledged or told shares no read from before it.
     reads: Sharing<(Day, u64), holodules::Read>,
     uploads: Semaphore,
+    /// Backups and restores: one at a time.
+    backups: Semaphore,
     log_lines_dropped: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
@@ -84,8 +91,9 @@ impl App {
         log_lines_dropped: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Self {
         let uploads = Semaphore::new(settings.concurrent_uploads as usize);
-        let reads = Sharing::new();
-        Self { store, hasher, metrics, settings, feed, reads, uploads, log_lines_dropped: Box::new(log_lines_dropped) }
+        let (reads, backups) = (Sharing::new(), Semaphore::new(1));
+        let log_lines_dropped = Box::new(log_lines_dropped);
+        Self { store, hasher, metrics, settings, feed, reads, uploads, backups, log_lines_dropped }
     }
 
     /// Names that the admin side may be called by, besides IP literals and `localhost`.

@@ -7,6 +7,7 @@ mod entry;
 mod holodule;
 mod password_form;
 mod revocation;
+mod saved;
 mod user;
 
 pub use day::{Day, NotADay, WallClock};
@@ -18,6 +19,7 @@ pub use entry::{
 pub use holodule::{Holodule, Public};
 pub use password_form::PasswordForm;
 pub use revocation::{AccountStatus, Logout, NotATokenId, TOKEN_ID_LIMIT, TokenId};
+pub use saved::{Saved, SavedUser, Tally};
 pub use user::{
     NewUser, NotAUsername, RESERVED_PREFIX, StoredPassword, StoredUser, USERNAME_LIMIT, UserSummary, Username,
 };

@@ -64,6 +64,13 @@ impl Touched {
     }
 }
 
+impl Touched {
+    /// The write is about to change more days than can be named.
+    pub(super) fn touch_all(&self) {
+        *self.days.lock().unwrap_or_else(PoisonError::into_inner) = Days::All;
+    }
+}
+
 impl Drop for Touched {
     fn drop(&mut self) {
         let days = mem::take(&mut *self.days.lock().unwrap_or_else(PoisonError::into_inner));

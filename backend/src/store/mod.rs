@@ -20,8 +20,8 @@ use futures_util::stream::{BoxStream, StreamExt};
 
 pub use error::StoreError;
 pub use outcome::{
-    Change, Confirmed, DayListing, Exported, LOGOUT_LIMIT, LoggedOut, Probe, Sighting, Undated, Upserted, UserChange,
-    Watching,
+    BackedUp, Change, Confirmed, DayListing, Exported, Incoming, LOGOUT_LIMIT, LoggedOut, Probe, Restored, Sighting,
+    Undated, Upserted, UserChange, Watching,
 };
 pub use url::{MongoUrl, NotAStoreUrl, StoreUrl};
 
@@ -29,9 +29,10 @@ use changed::Changed;
 
 use crate::hex;
 use crate::model::{
-    AccountStatus, Day, Days, Entry, Identifier, Logout, NewUser, RESERVED_PREFIX, StoredPassword, StoredUser,
+    AccountStatus, Day, Days, Entry, Identifier, Logout, NewUser, RESERVED_PREFIX, Saved, StoredPassword, StoredUser,
     UserSummary,
 };
+use tokio::sync::mpsc;
 
 /// How often MongoDB's indexes are verified at the least.
 const INDEX_INTERVAL: Duration = Duration::from_secs(3600);
@@ -383,6 +384,30 @@ impl Store {
         now: i64,
     ) -> Result<HashMap<Arc<str>, Sighting>, StoreError> {
         engine!(self.sightings(identities, now))
+    }
+
+    /// Sends every logout, holodule and user to `records`: those of one moment on the embedded
+    /// engine, a replica set and a sharded cluster; on a standalone server one collection after
+    /// the other.
+    ///
+    /// # Errors
+    /// Where the store cannot be read to its end, or nobody receives the records.
+    pub async fn backup(&self, records: mpsc::Sender<Saved>) -> Result<BackedUp, StoreError> {
+        engine!(self.backup(records))
+    }
+
+    /// Stores the records of a backup, with `replace` in place of all users and holodules that
+    /// there are; logouts in force are kept in any case.
+    ///
+    /// Every user's password counts as set now: a token of before may have been revoked after the
+    /// backup was made, which the backup does not know. It runs to its end even where its caller
+    /// goes away. The embedded engine stores all records or none; on MongoDB a restore that fails
+    /// leaves a part, and has to be repeated with `replace`.
+    ///
+    /// # Errors
+    /// Where the store cannot be written, or the records end with an error.
+    pub async fn restore(&self, records: Incoming, replace: bool, now: i64) -> Result<Restored, StoreError> {
+        engine!(self.restore(records, replace, now))
     }
 
     /// How many holodules no day shows, because their `datetime` is not text that begins with a

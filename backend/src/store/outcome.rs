@@ -1,6 +1,6 @@
 //! What the store has to tell, beside its errors.
 
-use crate::model::Holodule;
+use crate::model::{Holodule, Saved};
 
 /// What a day holds, as one read saw it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,6 +119,30 @@ pub enum Change {
     /// No change, but one of [`super::Store::echo`]'s numbers: what came before it has been told.
     Echo(i64),
 }
+
+/// What a backup has read, beside its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackedUp {
+    /// Whether all records are of one moment.
+    pub consistent: bool,
+    /// Documents that could not be read and are not in the backup.
+    pub unreadable: u64,
+}
+
+/// What became of a restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// The records are durable.
+    Done {
+        /// Holodules that were left out, since another one has their `video_id`.
+        duplicates: u64,
+    },
+    /// The store holds users or holodules, which were not to be replaced. Nothing was changed.
+    NotEmpty,
+}
+
+/// Records on their way into a store. An error says, in words, why there are no more.
+pub type Incoming = tokio::sync::mpsc::Receiver<Result<Saved, String>>;
 
 /// One record of an export: a holodule, or the `_id` of a document that could not be read.
 pub type Exported = Result<Holodule, String>;

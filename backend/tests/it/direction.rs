@@ -10,11 +10,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sharing", &[]),
     ("store", &["hex", "model"]),
     ("import", &["model"]),
+    ("backup", &["hex", "model"]),
     ("password", &["hex", "model"]),
     ("record", &["hex"]),
     ("respond", &[]),
     ("feed", &["hex", "model", "store"]),
-    ("handler", &["feed", "hex", "import", "model", "password", "record", "respond", "sharing", "store"]),
+    ("handler", &["backup", "feed", "hex", "import", "model", "password", "record", "respond", "sharing", "store"]),
     ("route", &["handler", "record", "respond"]),
     ("server", &["handler", "record", "respond", "route"]),
     ("config", &["handler", "password", "record", "server", "store"]),
@@ -31,7 +32,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("bcrypt", &["password"]),
     ("scrypt", &["password"]),
     ("prometheus", &["record"]),
-    ("holodule_settings", &["config", "program", "server", "command"]),
+    ("holodule_settings", &["backup", "config", "program", "server", "command"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod backup;
 mod connect;
 mod contract;
 mod credentials;

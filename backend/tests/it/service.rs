@@ -44,6 +44,7 @@ impl Default for Setup {
                 body_limit: 1 << 20,
                 body_timeout: Duration::from_secs(20),
                 concurrent_uploads: 2,
+                backup_folder: None,
             },
             // Cheap hashes: the tests are of what is made of them.
             password: password::Settings {

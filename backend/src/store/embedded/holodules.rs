@@ -112,6 +112,33 @@ pub(super) fn delete(transaction: &WriteTransaction, id: &Identifier, touched: &
     Ok(true)
 }
 
+/// Whether there are none.
+pub(super) fn is_empty(transaction: &WriteTransaction) -> Result<bool, redb::Error> {
+    Ok(transaction.open_table(RECORDS)?.is_empty()?)
+}
+
+/// Removes all of them.
+pub(super) fn clear(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.delete_table(RECORDS)?;
+    transaction.delete_table(BY_VIDEO_ID)?;
+    transaction.delete_table(BY_KEY)?;
+    create_tables(transaction)
+}
+
+/// Stores a holodule as it is; `false` where another one has its video.
+pub(super) fn restore(transaction: &WriteTransaction, holodule: &Holodule) -> Result<bool, redb::Error> {
+    let mut tables = Tables::open(transaction)?;
+    let (_, _, video_id) = indexed(holodule);
+    if !video_id.is_empty() && tables.by_video_id.get(video_id)?.is_some() {
+        return Ok(false);
+    }
+    let mut meta = transaction.open_table(META)?;
+    let next = meta.get("next_holodule")?.map_or(1, |next| next.value());
+    tables.insert(next, holodule)?;
+    meta.insert("next_holodule", next.saturating_add(1))?;
+    Ok(true)
+}
+
 struct Tables<'t> {
     records: Table<'t, (&'static str, &'static str, u64), &'static [u8]>,
     by_video_id: Table<'t, &'static str, (&'static str, &'static str, u64)>,

@@ -42,6 +42,27 @@ pub(super) fn store(transaction: &WriteTransaction, logout: &Logout, now: i64) -
     Ok(LoggedOut::Done)
 }
 
+/// Every logout, by identity and token.
+pub(super) fn saved(transaction: &ReadTransaction) -> Result<Vec<Logout>, redb::Error> {
+    let mut logouts = Vec::new();
+    for logout in transaction.open_table(LOGOUTS)?.iter()? {
+        let (place, expires_at) = logout?;
+        let (identity, token) = place.value();
+        let token = TokenId::parse(token).map_err(|_| redb::Error::Corrupted("a logout cannot be read".to_owned()))?;
+        logouts.push(Logout { identity: identity.to_owned(), token, expires_at: expires_at.value() });
+    }
+    Ok(logouts)
+}
+
+/// Stores a logout of a backup, beside those that there are.
+pub(super) fn restore(transaction: &WriteTransaction, logout: &Logout) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(LOGOUTS)?;
+    let place = (logout.identity.as_str(), logout.token.as_str());
+    let known = table.get(place)?.map_or(i64::MIN, |expires_at| expires_at.value());
+    table.insert(place, known.max(logout.expires_at))?;
+    Ok(())
+}
+
 /// Whether any logout has expired.
 pub(super) fn any_expired(transaction: &ReadTransaction, now: i64) -> Result<bool, redb::Error> {
     for logout in transaction.open_table(LOGOUTS)?.iter()? {

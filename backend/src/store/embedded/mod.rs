@@ -7,6 +7,7 @@
 //! refused, and a read that takes longer is given up. A write that has begun runs to its
 //! end, however long the disk takes and even where its caller goes away.
 
+mod backup;
 mod file;
 mod holodules;
 mod logouts;

@@ -1,9 +1,9 @@
 //! The table of users, by name.
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{NewUser, PasswordForm, StoredPassword, StoredUser, UserSummary};
+use crate::model::{NewUser, PasswordForm, SavedUser, StoredPassword, StoredUser, UserSummary};
 use crate::store::{UserChange, can_log_in};
 
 const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
@@ -107,6 +107,53 @@ pub(super) fn upgrade(
 pub(super) fn delete(transaction: &WriteTransaction, username: &str) -> Result<UserChange, redb::Error> {
     let removed = transaction.open_table(USERS)?.remove(username)?.is_some();
     Ok(if removed { UserChange::Done } else { UserChange::NoSuchUser })
+}
+
+/// Every user as a backup has them, by name.
+pub(super) fn saved(transaction: &ReadTransaction) -> Result<Vec<SavedUser>, redb::Error> {
+    let mut users = Vec::new();
+    for user in transaction.open_table(USERS)?.iter()? {
+        let (username, record) = user?;
+        let record = decode(record.value())?;
+        let changed_at = record.password_changed_at.unwrap_or(record.created_at).max(record.created_at);
+        users.push(SavedUser {
+            username: username.value().to_owned(),
+            id: Some(record.id),
+            password: StoredPassword::new(record.password),
+            disabled: record.disabled,
+            created_at: Some(record.created_at),
+            password_changed_at: Some(changed_at),
+        });
+    }
+    Ok(users)
+}
+
+pub(super) fn is_empty(transaction: &WriteTransaction) -> Result<bool, redb::Error> {
+    Ok(transaction.open_table(USERS)?.is_empty()?)
+}
+
+/// Removes all of them.
+pub(super) fn clear(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.delete_table(USERS)?;
+    create_table(transaction)
+}
+
+/// Stores a user of a backup, whose password counts as set `now`.
+pub(super) fn restore(
+    transaction: &WriteTransaction,
+    user: SavedUser,
+    new_id: String,
+    now: i64,
+) -> Result<(), redb::Error> {
+    let record = Record {
+        id: user.id.unwrap_or(new_id),
+        password: user.password.expose().to_owned(),
+        disabled: user.disabled,
+        created_at: user.created_at.unwrap_or(now).min(now),
+        password_changed_at: Some(now),
+    };
+    transaction.open_table(USERS)?.insert(user.username.as_str(), encode(&record)?.as_slice())?;
+    Ok(())
 }
 
 fn decode(record: &[u8]) -> Result<Record, redb::Error> {

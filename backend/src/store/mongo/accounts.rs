@@ -142,7 +142,7 @@ fn projection() -> Document {
 
 /// The latest of all that is known of a password's age. A user who was deleted and made again
 /// is another, so that the time of the making counts; older documents have it in their `_id`.
-fn changed_at(document: &RawDocument, id: &Bson, found_at: Option<i64>, now: i64) -> Option<i64> {
+pub(super) fn changed_at(document: &RawDocument, id: &Bson, found_at: Option<i64>, now: i64) -> Option<i64> {
     let made_at = time(document, "created_at").map(|at| at.min(now)).or_else(|| match id {
         Bson::ObjectId(id) => Some(id.timestamp().timestamp_millis().div_euclid(1000)).filter(|at| *at <= now),
         _ => None,
@@ -153,7 +153,7 @@ fn changed_at(document: &RawDocument, id: &Bson, found_at: Option<i64>, now: i64
 }
 
 /// A time in whole seconds since the Unix epoch, in whichever type some hand wrote it.
-fn time(document: &RawDocument, name: &str) -> Option<i64> {
+pub(super) fn time(document: &RawDocument, name: &str) -> Option<i64> {
     match document.get(name).ok()?? {
         RawBsonRef::Int64(seconds) => Some(seconds),
         RawBsonRef::Int32(seconds) => Some(seconds.into()),

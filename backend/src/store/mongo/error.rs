@@ -5,7 +5,7 @@ use mongodb::error::{Error, ErrorKind, RETRYABLE_WRITE_ERROR, WriteFailure};
 use super::StoreError;
 
 /// A write would have broken a unique index.
-const DUPLICATE_KEY: i32 = 11000;
+pub(super) const DUPLICATE_KEY: i32 = 11000;
 
 /// Codes of the server's errors that pass: lost, late or stopping members, a primary
 /// that stepped down, a majority that was not reached.

@@ -293,7 +293,7 @@ fn filter(id: &Identifier) -> Document {
 
 /// Runs a write to its end, also where its caller goes away: what it touches is told when it ends,
 /// and that must not be before.
-async fn to_its_end<T: Send + 'static>(
+pub(super) async fn to_its_end<T: Send + 'static>(
     write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> Result<T, StoreError> {
     match tokio::spawn(write).await {

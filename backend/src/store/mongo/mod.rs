@@ -8,6 +8,7 @@
 //! or an expression that a client could have written.
 
 mod accounts;
+mod backup;
 mod changes;
 mod days;
 mod document;

@@ -127,7 +127,7 @@ pub(super) fn text<'a>(document: &'a RawDocument, name: &str) -> Option<&'a str>
 }
 
 /// The original's ids are strings; some hand may have written a number.
-fn id(document: &RawDocument) -> Option<String> {
+pub(super) fn id(document: &RawDocument) -> Option<String> {
     match document.get("id") {
         Ok(Some(RawBsonRef::String(id))) => Some(id.to_owned()),
         Ok(Some(RawBsonRef::Int32(id))) => Some(id.to_string()),

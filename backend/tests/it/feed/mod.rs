@@ -16,18 +16,18 @@ use crate::service::Service;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
 /// A subscriber.
-struct Feed {
+pub(crate) struct Feed {
     stream: BufReader<Box<dyn Stream>>,
     id: String,
 }
 
 impl Feed {
-    async fn subscribe(admin: &Address) -> Self {
+    pub(crate) async fn subscribe(admin: &Address) -> Self {
         let mut stream = BufReader::new(http::connect(admin).await);
         stream.write_all(b"GET /revocation/feed HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let mut feed = Self { stream, id: String::new() };
@@ -64,7 +64,7 @@ impl Feed {
     }
 
     /// The next line that is told of an identity, or of all.
-    async fn event(&mut self) -> Value {
+    pub(crate) async fn event(&mut self) -> Value {
         loop {
             let line = self.line().await.expect("the feed ended");
             if line.get("beat").is_none() && !is_of_days(&line) {
@@ -74,7 +74,7 @@ impl Feed {
     }
 
     /// The next line that is told of a day, or of all.
-    async fn day(&mut self) -> Value {
+    pub(crate) async fn day(&mut self) -> Value {
         loop {
             let line = self.line().await.expect("the feed ended");
             if is_of_days(&line) {
@@ -116,7 +116,7 @@ async fn check(service: &Service, identity: &str) -> Reply {
     service.admin("POST", "/revocation/check", &json!({ "identity": identity }).to_string()).await
 }
 
-async fn account(service: &Service, identity: &str) -> Value {
+pub(crate) async fn account(service: &Service, identity: &str) -> Value {
     let reply = check(service, identity).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     let mut account = reply.json();
@@ -125,7 +125,7 @@ async fn account(service: &Service, identity: &str) -> Value {
     account
 }
 
-async fn log_out(service: &Service, identity: &str, token: &str, expires_at: i64) -> Reply {
+pub(crate) async fn log_out(service: &Service, identity: &str, token: &str, expires_at: i64) -> Reply {
     let body = json!({ "identity": identity, "token": token, "expires_at": expires_at });
     service.admin("POST", "/revocation/logout", &body.to_string()).await
 }

@@ -1,0 +1,154 @@
+//! The folder of the backups, and the names in it.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A backup that is being written.
+pub use holodule_settings::Replacement as Draft;
+use rustix::fs::{Mode, OFlags};
+
+/// The longest name, in bytes.
+const NAME_LIMIT: usize = 128;
+
+/// The name of a backup: 1 to 128 letters, digits, `.`, `_` and `-`, the first no `.`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(String);
+
+/// A text that no backup is called by. Fit to be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a backup's name is 1 to {NAME_LIMIT} letters, digits, \".\", \"_\" and \"-\", and does not begin with \".\"")]
+pub struct NotAName;
+
+impl Name {
+    /// Reads a name: never a path.
+    ///
+    /// # Errors
+    /// [`NotAName`].
+    pub fn parse(text: &str) -> Result<Self, NotAName> {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let fits = (1..=NAME_LIMIT).contains(&text.len()) && !text.starts_with('.');
+        if fits && text.bytes().all(legal) { Ok(Self(text.to_owned())) } else { Err(NotAName) }
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a backup cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpened {
+    /// A new one is there already, in whatever form.
+    #[error("there is a file of this name already")]
+    Exists,
+    /// There is none.
+    #[error("there is no such file")]
+    Missing,
+    /// It is a link, a folder, a pipe or a device.
+    #[error("is no regular file")]
+    NotRegular,
+    /// The folder or the file cannot be used.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Where the backups are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// The folder at this path, which must exist when it is used.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Begins a new backup, readable by its owner alone. It takes its name when it is complete.
+    ///
+    /// # Errors
+    /// [`NotOpened::Exists`]: no backup is replaced. Else the folder cannot be written to.
+    pub fn create(&self, name: &Name) -> Result<Draft, NotOpened> {
+        let path = self.0.join(name.as_str());
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Draft::begin(&path)?),
+            Err(error) => Err(error.into()),
+            Ok(_) => Err(NotOpened::Exists),
+        }
+    }
+
+    /// Opens a backup. No link is followed, and a pipe is not waited for.
+    ///
+    /// # Errors
+    /// [`NotOpened`].
+    pub fn open(&self, name: &Name) -> Result<File, NotOpened> {
+        let path = self.0.join(name.as_str());
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(rustix::io::Errno::NOENT) => return Err(NotOpened::Missing),
+            Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Err(NotOpened::NotRegular),
+            Err(error) => return Err(NotOpened::Io(error.into())),
+        };
+        if file.metadata()?.is_file() { Ok(file) } else { Err(NotOpened::NotRegular) }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_name_is_no_path() {
+        for good in ["a", "holodule-20270101T000000Z.backup", "a..b", "-", &"x".repeat(128)] {
+            assert_eq!(name(good).as_str(), good);
+        }
+        for bad in
+            ["", ".", "..", ".hidden", "a/b", "../a", "/etc/passwd", "a\\b", "a b", "a\0", "é", "a\n", &"x".repeat(129)]
+        {
+            assert_eq!(Name::parse(bad), Err(NotAName), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_backup_is_private_and_none_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let backups = Folder::new(folder.path());
+        let mut file = backups.create(&name("a")).unwrap();
+        file.write_all(b"x").unwrap();
+        assert!(matches!(backups.open(&name("a")), Err(NotOpened::Missing)), "it is not complete yet");
+        file.commit().unwrap();
+        assert_eq!(fs::metadata(folder.path().join("a")).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert!(matches!(backups.create(&name("a")), Err(NotOpened::Exists)));
+        assert!(backups.open(&name("a")).is_ok());
+        assert!(matches!(Folder::new(folder.path().join("missing")).create(&name("a")), Err(NotOpened::Io(_))));
+    }
+
+    #[test]
+    fn links_folders_and_pipes_are_no_backups() {
+        let folder = tempfile::tempdir().unwrap();
+        let backups = Folder::new(folder.path());
+        fs::write(folder.path().join("real"), "x").unwrap();
+        symlink("real", folder.path().join("link")).unwrap();
+        symlink("nowhere", folder.path().join("dangling")).unwrap();
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        let fifo = folder.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(fifo).status().unwrap().success());
+        for other in ["link", "dangling", "folder", "fifo"] {
+            assert!(matches!(backups.open(&name(other)), Err(NotOpened::NotRegular)), "{other}");
+            assert!(matches!(backups.create(&name(other)), Err(NotOpened::Exists)), "{other}");
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The format: lines of JSON. The first names the version, the last counts the records and has
+//! the checksum of all lines before it.
+
+use std::io::{self, BufRead, Read as _, Write};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+
+use crate::hex;
+use crate::model::{Holodule, Logout, Saved, SavedUser, StoredPassword, Tally, TokenId};
+
+/// The version that is written, and the latest that is read.
+const VERSION: u32 = 1;
+/// The longest line, in bytes. A document of MongoDB has 16 MiB at most, and JSON escapes some of it.
+const LINE_LIMIT: u64 = 128 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct Begin {
+    holodule_backup: u32,
+    created_at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Line {
+    Logout { identity: String, token: String, expires_at: i64 },
+    Holodule(Box<Holodule>),
+    User(User),
+    End(End),
+}
+
+/// It has no `Debug`, for it holds a password.
+#[derive(Serialize, Deserialize)]
+struct User {
+    username: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    password: String,
+    #[serde(default)]
+    disabled: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    password_changed_at: Option<i64>,
+}
+
+/// The last line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Users in the file.
+    pub users: u64,
+    /// Holodules in the file.
+    pub holodules: u64,
+    /// Logouts in the file.
+    pub logouts: u64,
+    /// Whether all records are of one moment.
+    pub consistent: bool,
+    /// Documents that could not be read and are missing.
+    pub unreadable: u64,
+    /// Of all lines before this one, as lower-case hexadecimal digits.
+    sha256: String,
+}
+
+/// Why a file is no whole backup. Fit to be shown: it repeats nothing of the file.
+#[derive(Debug, thiserror::Error)]
+pub enum Damaged {
+    /// It cannot be read.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It does not begin as a backup does.
+    #[error("is no backup of this program")]
+    NoBackup,
+    /// A later version of the program has written it.
+    #[error("is of version {0} of the format; this program reads up to {VERSION}")]
+    Version(u32),
+    /// It has no end.
+    #[error("is cut short: its last line is missing")]
+    CutShort,
+    /// It is not what was written.
+    #[error("is damaged: its checksum or its counts do not match")]
+    Checksum,
+    /// A line cannot be read.
+    #[error("line {0} cannot be read")]
+    Line(u64),
+}
+
+/// Writes a backup.
+pub struct Writer<W> {
+    out: W,
+    digest: Context,
+    tally: Tally,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins with the first line. `created_at` is in seconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// Where it cannot be written, as below.
+    pub fn new(out: W, created_at: i64) -> io::Result<Self> {
+        let mut writer = Self { out, digest: Context::new(&SHA256), tally: Tally::default() };
+        writer.line(&Begin { holodule_backup: VERSION, created_at })?;
+        Ok(writer)
+    }
+
+    /// Writes one record.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn record(&mut self, saved: Saved) -> io::Result<()> {
+        self.tally.count(&saved);
+        self.line(&match saved {
+            Saved::Logout(Logout { identity, token, expires_at }) => {
+                Line::Logout { identity, token: token.as_str().to_owned(), expires_at }
+            }
+            Saved::Holodule(holodule) => Line::Holodule(holodule),
+            Saved::User(user) => Line::User(User {
+                username: user.username,
+                id: user.id,
+                password: user.password.expose().to_owned(),
+                disabled: user.disabled,
+                created_at: user.created_at,
+                password_changed_at: user.password_changed_at,
+            }),
+        })
+    }
+
+    /// Ends with the last line, and gives the writer back.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn finish(mut self, consistent: bool, unreadable: u64) -> io::Result<(W, End)> {
+        let Tally { users, holodules, logouts } = self.tally;
+        let sha256 = hex::encode(self.digest.clone().finish().as_ref());
+        let end = End { users, holodules, logouts, consistent, unreadable, sha256 };
+        self.line(&Line::End(end.clone()))?;
+        self.out.flush()?;
+        Ok((self.out, end))
+    }
+
+    fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        self.digest.update(&text);
+        self.out.write_all(&text)
+    }
+}
+
+/// The records of a backup. It ends after the last one, and an error is the last item.
+pub struct Records<R> {
+    reader: R,
+    digest: Context,
+    tally: Tally,
+    line: u64,
+    end: Option<End>,
+    failed: bool,
+}
+
+/// Reads a whole backup, and returns its last line if everything is as it was written.
+///
+/// # Errors
+/// [`Damaged`].
+pub fn verify(reader: impl BufRead) -> Result<End, Damaged> {
+    let mut records = Records::new(reader)?;
+    for record in &mut records {
+        record?;
+    }
+    records.end.ok_or(Damaged::CutShort)
+}
+
+impl<R: BufRead> Records<R> {
+    /// Reads the first line.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn new(reader: R) -> Result<Self, Damaged> {
+        let mut records =
+            Self { reader, digest: Context::new(&SHA256), tally: Tally::default(), line: 0, end: None, failed: false };
+        let line = records.next_line()?;
+        let Begin { holodule_backup: version, .. } = serde_json::from_slice(&line).map_err(|_| Damaged::NoBackup)?;
+        if version == 0 || version > VERSION {
+            return Err(Damaged::Version(version));
+        }
+        records.digest.update(&line);
+        Ok(records)
+    }
+
+    /// The next line with its end. A line without one was cut short.
+    fn next_line(&mut self) -> Result<Vec<u8>, Damaged> {
+        let mut line = Vec::new();
+        self.reader.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line)?;
+        self.line += 1;
+        match line.last() {
+            Some(b'\n') => Ok(line),
+            _ if self.line == 1 => Err(Damaged::NoBackup),
+            _ => Err(Damaged::CutShort),
+        }
+    }
+
+    fn next_record(&mut self) -> Result<Option<Saved>, Damaged> {
+        let bytes = self.next_line()?;
+        let line = serde_json::from_slice(&bytes).map_err(|_| Damaged::Line(self.line))?;
+        let saved = match line {
+            Line::End(end) => {
+                let sha256 = hex::encode(self.digest.clone().finish().as_ref());
+                let counted = Tally { users: end.users, holodules: end.holodules, logouts: end.logouts };
+                let rest = self.reader.fill_buf()?;
+                if end.sha256 != sha256 || counted != self.tally || !rest.is_empty() {
+                    return Err(Damaged::Checksum);
+                }
+                self.end = Some(end);
+                return Ok(None);
+            }
+            Line::Logout { identity, token, expires_at } => {
+                let token = TokenId::parse(&token).map_err(|_| Damaged::Line(self.line))?;
+                Saved::Logout(Logout { identity, token, expires_at })
+            }
+            Line::Holodule(holodule) => Saved::Holodule(holodule),
+            Line::User(user) => Saved::User(SavedUser {
+                username: user.username,
+                id: user.id,
+                password: StoredPassword::new(user.password),
+                disabled: user.disabled,
+                created_at: user.created_at,
+                password_changed_at: user.password_changed_at,
+            }),
+        };
+        self.digest.update(&bytes);
+        self.tally.count(&saved);
+        Ok(Some(saved))
+    }
+}
+
+impl<R: BufRead> Iterator for Records<R> {
+    type Item = Result<Saved, Damaged>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed || self.end.is_some() {
+            return None;
+        }
+        let record = self.next_record().transpose();
+        self.failed = matches!(record, Some(Err(_)));
+        record
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records() -> Vec<Saved> {
+        let user = |password: &str, disabled| {
+            Saved::User(SavedUser {
+                username: "ときの \"そら\"".to_owned(),
+                id: None,
+                password: StoredPassword::new(password),
+                disabled,
+                created_at: Some(1),
+                password_changed_at: None,
+            })
+        };
+        let token = TokenId::parse("jti:a").unwrap();
+        vec![
+            Saved::Logout(Logout { identity: "user01".to_owned(), token, expires_at: 7 }),
+            Saved::Holodule(Box::new(Holodule { title: Some("a\nb".to_owned()), ..Holodule::default() })),
+            user("", true),
+            user("pass\u{0}word", false),
+        ]
+    }
+
+    fn written() -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new(), 1_800_000_000).unwrap();
+        for record in records() {
+            writer.record(record).unwrap();
+        }
+        writer.finish(true, 3).unwrap().0
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let file = written();
+        let read: Vec<_> = Records::new(file.as_slice()).unwrap().map(Result::unwrap).collect();
+        assert_eq!(read, records());
+        let end = verify(file.as_slice()).unwrap();
+        assert_eq!((end.users, end.holodules, end.logouts, end.consistent, end.unreadable), (2, 1, 1, true, 3));
+        assert!(file.starts_with(b"{\"holodule_backup\":1,\"created_at\":1800000000}\n"));
+    }
+
+    #[test]
+    fn a_file_that_is_cut_short_anywhere_is_refused() {
+        let file = written();
+        for length in 0..file.len() {
+            assert!(verify(&file[..length]).is_err(), "{length} of {}", file.len());
+        }
+        let lines = file.split_inclusive(|byte| *byte == b'\n').count();
+        for left_out in 0..lines {
+            let lines = file.split_inclusive(|byte| *byte == b'\n').enumerate();
+            let file: Vec<u8> = lines.filter(|(at, _)| *at != left_out).flat_map(|(_, line)| line.to_vec()).collect();
+            assert!(verify(file.as_slice()).is_err(), "without line {left_out}");
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_is_noticed_and_nothing_of_the_file_is_shown() {
+        let file = written();
+        for at in 0..file.len() {
+            let mut damaged = file.clone();
+            damaged[at] ^= 1;
+            // What the end says of itself is not in the checksum; its counts are compared.
+            if let Ok(end) = verify(damaged.as_slice()) {
+                assert_ne!(end, verify(file.as_slice()).unwrap(), "byte {at}");
+                assert_eq!((end.users, end.holodules, end.logouts), (2, 1, 1), "byte {at}");
+            }
+        }
+        assert!(matches!(verify([file.as_slice(), b"x"].concat().as_slice()), Err(Damaged::Checksum)));
+        let later = b"{\"holodule_backup\":2,\"created_at\":1}\n";
+        assert!(matches!(verify(later.as_slice()), Err(Damaged::Version(2))));
+        assert!(matches!(verify(b"key,video_id\n".as_slice()), Err(Damaged::NoBackup)));
+        let shown = verify(b"{\"holodule_backup\":1,\"created_at\":1}\n{\"user\":\"hush\"}\n".as_slice()).unwrap_err();
+        assert_eq!(shown.to_string(), "line 2 cannot be read");
+    }
+}

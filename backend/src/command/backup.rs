@@ -1,0 +1,73 @@
+//! `backup` and `restore`: the service writes and reads the file, in the folder of its configuration.
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::Method;
+use serde::Deserialize;
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::client::Client;
+use super::{Failure, complain, say};
+
+/// The exit status where documents are missing in the backup, or holodules were not restored.
+const SOME_MISSING: u8 = 2;
+
+/// What the service answers.
+#[derive(Debug, Deserialize)]
+struct Summary {
+    file: String,
+    users: u64,
+    holodules: u64,
+    logouts: u64,
+    consistent: bool,
+    unreadable: u64,
+    #[serde(default)]
+    duplicates: u64,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} users, {} holodules, {} logouts", self.users, self.holodules, self.logouts)
+    }
+}
+
+pub(super) async fn back_up(client: &Client, file: Option<String>) -> Result<ExitCode, Failure> {
+    let file = match file {
+        Some(file) => file,
+        None => dated()?,
+    };
+    let body = json!({ "file": file }).to_string();
+    let summary: Summary = client.json(Method::POST, "/backup", "application/json", body.into()).await?;
+    say(format_args!("{}: {summary}", summary.file))?;
+    if !summary.consistent {
+        say("the store is no replica set: what changed meanwhile may be in it in part")?;
+    }
+    missing(summary.unreadable, "documents cannot be read and are missing; the service's log names them")
+}
+
+pub(super) async fn restore(client: &Client, file: String, replace: bool) -> Result<ExitCode, Failure> {
+    let body = json!({ "file": file, "replace": replace }).to_string();
+    let summary: Summary = client.json(Method::POST, "/restore", "application/json", body.into()).await?;
+    say(format_args!("{}: {summary}", summary.file))?;
+    say("every token of before has ended: users log in again")?;
+    missing(summary.duplicates, "holodules were left out, since another one has their video_id")
+}
+
+fn missing(count: u64, what: &str) -> Result<ExitCode, Failure> {
+    if count == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    complain(format_args!("{count} {what}"))?;
+    Ok(ExitCode::from(SOME_MISSING))
+}
+
+/// A name by the time, in UTC.
+fn dated() -> Result<String, Failure> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let now = OffsetDateTime::from_unix_timestamp(i64::try_from(seconds)?)?;
+    let (year, month, day) = (now.year(), u8::from(now.month()), now.day());
+    let (hour, minute, second) = now.time().as_hms();
+    Ok(format!("holodule-{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z.backup"))
+}

@@ -1,0 +1,193 @@
+//! Backup and restore, by files of the configured folder: no stored password is in an answer.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Seek as _};
+use std::sync::Arc;
+
+use http::StatusCode;
+use http::request::Parts;
+use hyper::body::Incoming;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::{App, BUSY_RETRY, Handled, body, now};
+use crate::backup::{Draft, End, Folder, Name, NotOpened, Records, Writer, verify};
+use crate::model::Saved;
+use crate::respond::{self, Refusal};
+use crate::store::Restored;
+
+/// The largest request, in bytes.
+const BODY_LIMIT: usize = 4096;
+/// Records on their way between the file and the store.
+const QUEUE: usize = 256;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Backup {
+    file: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Restore {
+    file: String,
+    #[serde(default)]
+    replace: bool,
+}
+
+/// What a backup holds.
+#[derive(Serialize)]
+struct Summary {
+    file: String,
+    users: u64,
+    holodules: u64,
+    logouts: u64,
+    /// Whether all records are of one moment.
+    consistent: bool,
+    /// Documents that are not in it.
+    unreadable: u64,
+    /// Holodules of it that were not stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicates: Option<u64>,
+}
+
+impl Summary {
+    fn new(file: &Name, end: &End, duplicates: Option<u64>) -> Self {
+        let End { users, holodules, logouts, consistent, unreadable, .. } = *end;
+        let file = file.as_str().to_owned();
+        Self { file, users, holodules, logouts, consistent, unreadable, duplicates }
+    }
+}
+
+/// `200` once the backup is on the disk; `409` where there is a file of the name already.
+pub(crate) async fn back_up(app: &Arc<App>, parts: &Parts, incoming: Incoming) -> Handled {
+    const EXPECTED: &str = "an object of exactly file, a string";
+    let folder = folder(app)?;
+    let Backup { file } = body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
+    let name = Name::parse(&file).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let Ok(_turn) = app.backups.try_acquire() else { return Err(busy()) };
+    let (records, received) = mpsc::channel(QUEUE);
+    let created = create(&folder, &name, received).await?;
+    let reading = app.store.backup(records).await;
+    // Its records end with the reading, whatever became of that.
+    let writer = created.await.map_err(|_| failed("the backup could not be written"))?;
+    let read = reading.map_err(|error| app.store_failed(&error))?;
+    let writer = writer.map_err(|error| not_written(&folder, &error))?;
+    let finished = tokio::task::spawn_blocking(move || {
+        let (out, end) = writer.finish(read.consistent, read.unreadable)?;
+        out.into_inner().map_err(std::io::IntoInnerError::into_error)?.commit()?;
+        Ok(end)
+    });
+    let end = finished.await.map_err(|_| failed("the backup could not be written"))?;
+    let end = end.map_err(|error: std::io::Error| not_written(&folder, &error))?;
+    tracing::info!(file, users = end.users, holodules = end.holodules, logouts = end.logouts, "a backup was written");
+    Ok(respond::json(StatusCode::OK, &Summary::new(&name, &end, None)))
+}
+
+type Unfinished = Writer<BufWriter<Draft>>;
+
+/// Begins the file, and writes to it what is received.
+async fn create(
+    folder: &Folder,
+    name: &Name,
+    mut records: mpsc::Receiver<Saved>,
+) -> Result<tokio::task::JoinHandle<std::io::Result<Unfinished>>, Refusal> {
+    let (at, called) = (folder.clone(), name.clone());
+    let file = tokio::task::spawn_blocking(move || at.create(&called)).await;
+    let file = match file.map_err(|_| failed("the backup could not be written"))? {
+        Ok(file) => file,
+        Err(NotOpened::Io(error)) => return Err(not_written(folder, &error)),
+        Err(error) => return Err(Refusal::new(StatusCode::CONFLICT, error.to_string())),
+    };
+    Ok(tokio::task::spawn_blocking(move || {
+        let mut writer = Writer::new(BufWriter::new(file), now())?;
+        while let Some(record) = records.blocking_recv() {
+            writer.record(record)?;
+        }
+        Ok(writer)
+    }))
+}
+
+/// `200` once everything is stored; `400` for a file that is no whole backup, and `409` where the
+/// store is not empty and was not to be replaced: nothing was changed then.
+pub(crate) async fn restore(app: &Arc<App>, parts: &Parts, incoming: Incoming) -> Handled {
+    const EXPECTED: &str = "an object of file, a string, and perhaps replace, true or false";
+    let folder = folder(app)?;
+    let Restore { file, replace } =
+        body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
+    let name = Name::parse(&file).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let app = Arc::clone(app);
+    // To its end, even where the client leaves.
+    let restoring = tokio::spawn(async move { restore_from(&app, &folder, &name, replace).await });
+    restoring.await.map_err(|_| failed("the restore could not be finished"))?
+}
+
+async fn restore_from(app: &App, folder: &Folder, name: &Name, replace: bool) -> Handled {
+    let Ok(_turn) = app.backups.try_acquire() else { return Err(busy()) };
+    let (at, called) = (folder.clone(), name.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let mut file = at.open(&called).map_err(|error| match error {
+            NotOpened::Missing => Refusal::not_found(error.to_string()),
+            error => Refusal::bad_request(format!("the backup {error}")),
+        })?;
+        let checked = verify(BufReader::new(&file)).and_then(|end| {
+            file.rewind()?;
+            Ok(end)
+        });
+        checked.map(|end| (file, end)).map_err(|error| Refusal::bad_request(format!("the backup {error}")))
+    });
+    let (file, end) = opened.await.map_err(|_| failed("the backup could not be read"))??;
+    let (records, received) = mpsc::channel(QUEUE);
+    let reading = tokio::task::spawn_blocking(move || send(file, &records));
+    let restored = app.store.restore(received, replace, now()).await;
+    // It has ended: its receiver has.
+    let _ = reading.await;
+    // Whatever became of it: tokens of before are good for nothing any more.
+    app.feed.reset();
+    match restored {
+        Ok(Restored::Done { duplicates }) => {
+            let End { users, holodules, logouts, .. } = end;
+            tracing::info!(file = name.as_str(), users, holodules, logouts, duplicates, "a backup was restored");
+            Ok(respond::json(StatusCode::OK, &Summary::new(name, &end, Some(duplicates))))
+        }
+        Ok(Restored::NotEmpty) => Err(Refusal::new(
+            StatusCode::CONFLICT,
+            "the store is not empty: nothing was changed; replace it to restore",
+        )),
+        Err(error) => {
+            let refusal = app.store_failed(&error);
+            Err(Refusal::new(refusal.status, "the restore failed: see the log, and repeat it with replace"))
+        }
+    }
+}
+
+fn send(file: File, records: &mpsc::Sender<Result<Saved, String>>) {
+    let read = match Records::new(BufReader::new(file)) {
+        Ok(read) => read,
+        Err(error) => return drop(records.blocking_send(Err(error.to_string()))),
+    };
+    for record in read {
+        // Without a receiver the restore has ended.
+        if records.blocking_send(record.map_err(|error| error.to_string())).is_err() {
+            return;
+        }
+    }
+}
+
+fn folder(app: &App) -> Result<Folder, Refusal> {
+    let off = || Refusal::not_found("there are no backups: backup.folder is not set");
+    app.settings.backup_folder.clone().map(Folder::new).ok_or_else(off)
+}
+
+fn busy() -> Refusal {
+    Refusal::unavailable("another backup or restore is under way", BUSY_RETRY)
+}
+
+fn failed(description: &'static str) -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, description)
+}
+
+fn not_written(folder: &Folder, error: &std::io::Error) -> Refusal {
+    tracing::error!(folder = %folder.path().display(), %error, "a backup could not be written");
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the backup could not be written: {error}"))
+}

@@ -1,0 +1,95 @@
+//! Backup and restore: one read transaction, and one write transaction.
+
+use std::sync::Arc;
+
+use redb::{ReadTransaction, ReadableDatabase, WriteTransaction};
+use tokio::sync::mpsc;
+
+use super::{EXPORT_PAGE, Embedded, blocking, commit, holodules, logouts, turn, users};
+use crate::model::Saved;
+use crate::store::changed::Touched;
+use crate::store::{BackedUp, Incoming, Restored, StoreError, random_id};
+
+impl Embedded {
+    /// It holds a reader's turn for as long as the receiver takes.
+    pub(in crate::store) async fn backup(&self, records: mpsc::Sender<Saved>) -> Result<BackedUp, StoreError> {
+        let database = Arc::clone(&self.database);
+        let permit = turn(&self.readers, self.timeout).await?;
+        blocking(permit, move || send_all(&database.begin_read()?, &records)).await
+    }
+
+    pub(in crate::store) async fn restore(
+        &self,
+        records: Incoming,
+        replace: bool,
+        now: i64,
+    ) -> Result<Restored, StoreError> {
+        let (database, changed) = (Arc::clone(&self.database), Arc::clone(&self.changed));
+        let permit = turn(&self.writer, self.timeout).await?;
+        blocking(permit, move || {
+            let touched = Touched::none(&changed);
+            touched.touch_all();
+            commit(&database, |transaction| receive_all(transaction, records, replace, now))
+        })
+        .await
+    }
+}
+
+fn send_all(transaction: &ReadTransaction, records: &mpsc::Sender<Saved>) -> Result<BackedUp, redb::Error> {
+    let send = |saved| records.blocking_send(saved).map_err(|_| stopped("nobody receives the records"));
+    for logout in logouts::saved(transaction)? {
+        send(Saved::Logout(logout))?;
+    }
+    let (mut unreadable, mut after) = (0, None);
+    loop {
+        let (page, last) = holodules::page(transaction, after.as_ref(), EXPORT_PAGE)?;
+        for holodule in page {
+            match holodule {
+                Ok(holodule) => send(Saved::Holodule(Box::new(holodule)))?,
+                Err(id) => {
+                    tracing::warn!(id, "a record that cannot be read is not in the backup");
+                    unreadable += 1;
+                }
+            }
+        }
+        after = last;
+        if after.is_none() {
+            break;
+        }
+    }
+    for user in users::saved(transaction)? {
+        send(Saved::User(user))?;
+    }
+    Ok(BackedUp { consistent: true, unreadable })
+}
+
+/// An error ends the transaction, of which nothing is stored then.
+fn receive_all(
+    transaction: &WriteTransaction,
+    mut records: Incoming,
+    replace: bool,
+    now: i64,
+) -> Result<Restored, redb::Error> {
+    if !replace && !(holodules::is_empty(transaction)? && users::is_empty(transaction)?) {
+        return Ok(Restored::NotEmpty);
+    }
+    holodules::clear(transaction)?;
+    users::clear(transaction)?;
+    let mut duplicates = 0;
+    while let Some(record) = records.blocking_recv() {
+        match record.map_err(|reason| stopped(&reason))? {
+            Saved::Logout(logout) if logout.expires_at <= now => {}
+            Saved::Logout(logout) => logouts::restore(transaction, &logout)?,
+            Saved::Holodule(holodule) => duplicates += u64::from(!holodules::restore(transaction, &holodule)?),
+            Saved::User(user) => {
+                let id = random_id().map_err(|error| stopped(&error.to_string()))?;
+                users::restore(transaction, user, id, now)?;
+            }
+        }
+    }
+    Ok(Restored::Done { duplicates })
+}
+
+fn stopped(reason: &str) -> redb::Error {
+    redb::Error::Io(std::io::Error::other(reason.to_owned()))
+}
