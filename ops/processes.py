@@ -125,6 +125,20 @@ class Processes:
             pass
         return None
 
+    def uptime(self, pid):
+        """For how many seconds a process has run."""
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat, open("/proc/uptime", encoding="utf-8") as uptime:
+            # The name in brackets may hold spaces; the 22nd field is the time of the start after boot.
+            started = int(stat.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+            return max(0.0, float(uptime.read().split()[0]) - started)
+
+    def forget_dead(self, names):
+        """Those of `names` that have ended without being stopped, whose process ids are forgotten."""
+        dead = [name for name in names if (self.folder / f"{name}.pid").exists() and self.alive(name) is None]
+        for name in dead:
+            (self.folder / f"{name}.pid").unlink(missing_ok=True)
+        return dead
+
     def start(self, name, arguments, folder, environment):
         """Starts a program in the background, its output in NAME.log."""
         log = self.log(name)

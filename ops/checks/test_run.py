@@ -181,6 +181,75 @@ class Life(unittest.TestCase):
         self.assertFalse(listens(stack.port))
 
 
+class Status(unittest.TestCase):
+    def kill(self, stack, name):
+        os.kill(int((stack.folder / f"{name}.pid").read_text()), signal.SIGKILL)
+        until = time.monotonic() + 20
+        while f"{name}: does not run" not in (told := stack.ops_run("--status").stdout) and "no stack runs" not in told:
+            self.assertLess(time.monotonic(), until, told)
+
+    def test_a_stack_shows_programs_addresses_readiness_uptime_and_version(self):
+        version = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+        stack = Stack()
+        none = stack.ops_run("--status")
+        self.assertEqual((none.returncode, none.stdout), (3, f"ops/run: no stack runs on port {stack.port}\n"))
+        self.assertFalse(stack.folder.exists())
+        self.addCleanup(stack.remove)
+        started = stack.ops_run("--detach")
+        self.assertEqual(started.returncode, 0, started.stderr)
+        status = stack.ops_run("--status")
+        self.assertEqual(status.returncode, 0, status)
+        self.assertIn(f"the stack of port {stack.port} is ready", status.stdout)
+        for name, listeners in (("gateway", ("https", "ops")), ("backend", ("api", "admin"))):
+            pid = int((stack.folder / f"{name}.pid").read_text())
+            line = re.search(rf"^  {name}: ready, process {pid}, version {re.escape(version)}, up \d+ s; (.*)$",
+                             status.stdout, re.MULTILINE)  # fmt: skip
+            self.assertIsNotNone(line, status.stdout)
+            for listener in listeners:
+                self.assertIn(f"{listener} {stack.addresses()[listener]}", line[1])
+        stack.ops_run("--stop")
+        self.assertEqual(stack.ops_run("--status").returncode, 3)
+
+    def test_a_half_dead_stack_is_reported_and_replaced(self):
+        for dead, alive in (("backend", "gateway"), ("gateway", "backend")):
+            with self.subTest(dead), running_stack() as stack:
+                left = int((stack.folder / f"{alive}.pid").read_text())
+                self.kill(stack, dead)
+                status = stack.ops_run("--status")
+                self.assertEqual(status.returncode, 1, status)
+                self.assertIn("is not whole", status.stdout)
+                self.assertRegex(status.stdout, rf"  {alive}: (not )?ready.*, process {left}, ")
+                again = stack.ops_run("--detach")
+                self.assertEqual(again.returncode, 0, again.stderr)
+                self.assertIn(f"the {dead} of port {stack.port} has ended and the {alive} still runs: ending it", again.stdout)
+                self.assertFalse(Path(f"/proc/{left}").exists())
+                self.assertEqual(stack.ops_run("--status").returncode, 0)
+                stack.client().login()
+
+    def test_a_dead_stack_is_reported_and_replaced(self):
+        with running_stack() as stack:
+            self.kill(stack, "gateway")
+            self.kill(stack, "backend")
+            status = stack.ops_run("--status")
+            self.assertEqual(status.returncode, 3, status)
+            self.assertIn("  backend: ended without ops/run --stop", status.stdout)
+            again = stack.ops_run("--detach")
+            self.assertEqual(again.returncode, 0, again.stderr)
+            self.assertIn("the gateway and the backend of the last start had ended without ops/run --stop", again.stdout)
+            stack.client().login()
+
+    def test_a_program_that_is_not_ready_is_shown(self):
+        with running_stack() as stack:
+            pid = int((stack.folder / "backend.pid").read_text())
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                status = stack.ops_run("--status")
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            self.assertEqual(status.returncode, 1, status)
+            self.assertIn("  backend: not ready (", status.stdout)
+
+
 class Refusals(unittest.TestCase):
     def test_a_program_that_refuses_its_settings_shows_why(self):
         stack = Stack(JWT_SECRET_KEY="too short")
