@@ -38,6 +38,15 @@ class Units(unittest.TestCase):
         shutil.copy(UNITS / "mongodb.conf", drop_ins)
         self.verify()
 
+    def test_they_verify_with_each_drop_in_for_logs(self):
+        for name in ("journal.conf", "logfile.conf"):
+            with self.subTest(name):
+                for unit in self.units:
+                    drop_ins = self.dir / f"{unit.name}.d"
+                    drop_ins.mkdir(exist_ok=True)
+                    shutil.copy(UNITS / name, drop_ins / "log.conf")
+                self.verify()
+
     def test_little_is_exposed(self):
         for unit in self.units:
             with self.subTest(unit.name):
