@@ -154,11 +154,11 @@ class Journald(unittest.TestCase):
 
     def journal(self, limit):
         recipe = ROOT / "ops/systemd/journald@holodule.conf"
-        told = run(
+        journal = run(
             "unshare", "--user", "--map-root-user", "--mount", "bash", "-c", JOURNALD, "journald", recipe, limit, self.LINES
         )
-        self.assertEqual(told.returncode, 0, told.stdout + told.stderr)
-        values = dict(line.partition(" ")[::2] for line in told.stdout.splitlines())
+        self.assertEqual(journal.returncode, 0, journal.stdout + journal.stderr)
+        values = dict(line.partition(" ")[::2] for line in journal.stdout.splitlines())
         self.assertEqual(json.loads(values["last"])["n"], self.LINES - 1)
         return int(values["count"]), int(values["bytes"])
 

@@ -69,7 +69,7 @@ pub enum Admin {
         /// The files, one after the other; - is standard input, which needs --format.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// The form of the files; auto tells it from their names, and for a pipe from the content.
+        /// The form of the files; auto detects it from their names, and for a pipe from the content.
         #[arg(long, value_enum, default_value_t = Format::Auto)]
         format: Format,
         /// The encoding of the files: utf-8, utf-16le, utf-16be, cp932 or another name of the WHATWG

@@ -47,7 +47,7 @@ struct Refused {
 /// How files are read, as the command line says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Options {
-    /// The form; by default told from the name, and where that tells nothing from the content.
+    /// The form; by default detected from the name, and for a pipe from the content.
     pub(super) form: Option<Form>,
     /// The encoding; detected by default.
     pub(super) encoding: Option<Encoding>,
@@ -83,7 +83,7 @@ async fn one(client: &Client, file: &Path, options: &Options) -> Result<usize, F
     let (text, encoding) = import::decode(&bytes, options.encoding)?;
     let by_name = || Form::of_extension(file.extension()?.to_str()?);
     let form = options.form.or_else(by_name);
-    // A pipe has a number for a name, which tells nothing.
+    // The name of a pipe is a number.
     let is_pipe = is_stdin || !std::fs::metadata(file)?.is_file();
     let form = match form {
         Some(form) => form,

@@ -1,4 +1,4 @@
-//! How the rows of a text are laid out, told from its beginning.
+//! How the rows of a text are laid out, detected from its beginning.
 
 use super::{COLUMNS, Form, csv};
 
@@ -20,7 +20,7 @@ impl Default for Dialect {
     }
 }
 
-/// The form that a text has, told from its first character; CSV has no sign of its own.
+/// The form of a text, detected from its first character; CSV has no sign of its own.
 pub fn detect_form(text: &[u8]) -> Form {
     match text.trim_ascii_start().first() {
         Some(b'[') => Form::Json,

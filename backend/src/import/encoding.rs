@@ -45,7 +45,7 @@ pub enum NotText {
     /// It has bytes that its encoding does not. Nothing is stored, so that nothing is lost.
     #[error("is not valid {encoding}: see the bytes near offset {offset}; name its encoding with --encoding")]
     Malformed {
-        /// The encoding that was named, or that the byte order mark tells.
+        /// The encoding that was named, or that the byte order mark means.
         encoding: &'static str,
         /// The place of the first such bytes in the file.
         offset: usize,
@@ -123,7 +123,7 @@ fn is_cp932(bytes: &[u8]) -> bool {
     as_utf8 <= other
 }
 
-/// What a file is that holds no rows of text, told from how it begins.
+/// What a file is that holds no rows of text, detected from how it begins.
 fn other_format(bytes: &[u8]) -> Option<&'static str> {
     const BEGINNINGS: [(&[u8], &str); 10] = [
         (b"PK\x03\x04", "a ZIP archive, such as an .xlsx workbook: save the sheet as CSV UTF-8"),

@@ -1,7 +1,7 @@
 //! Cells that a spreadsheet would run as formulas.
 //!
 //! A guarded cell begins with an apostrophe, and so does each cell of the file that began with
-//! one before: what is guarded and what is not can be told apart, and the guard be removed. The
+//! one before: so the guard can be removed without a doubt. The
 //! column [`COLUMN`] marks such a file, which a spreadsheet keeps when it saves it.
 
 /// The name of the last column of a guarded file. Its cells are empty.

@@ -20,7 +20,7 @@ pub struct SavedUser {
     pub username: String,
     /// The document's `id`, where it has one.
     pub id: Option<String>,
-    /// As it is stored; empty where nobody can log in.
+    /// As it is stored; empty where the user cannot log in.
     pub password: StoredPassword,
     /// Whether the user may not log in.
     pub disabled: bool,

@@ -391,7 +391,7 @@ impl Store {
     /// the other.
     ///
     /// # Errors
-    /// Where the store cannot be read to its end, or nobody receives the records.
+    /// Where the store cannot be read to its end, or the receiver has ended.
     pub async fn backup(&self, records: mpsc::Sender<Saved>) -> Result<BackedUp, StoreError> {
         engine!(self.backup(records))
     }

@@ -123,9 +123,9 @@ async fn goes_over(place: &Place, from: &Service, to: &Service) {
     let reply = restore(to, "a.backup", false).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     assert!(!reply.body.contains("argon2") && !reply.body.contains("password01"), "{reply:?}");
-    let told = [feed.event().await, feed.day().await];
-    assert!(told[0] == json!({ "reset": true }) || told[0]["identity"].is_string(), "{told:?}");
-    assert_eq!(told[1], json!({ "purge_all": true }));
+    let events = [feed.event().await, feed.day().await];
+    assert!(events[0] == json!({ "reset": true }) || events[0]["identity"].is_string(), "{events:?}");
+    assert_eq!(events[1], json!({ "purge_all": true }));
     is_restored(from, to, before).await;
 }
 
@@ -224,6 +224,26 @@ async fn documents_of_every_era_are_carried_over() {
         assert_eq!(to.verify("old", "plain").await.status, 200);
         assert_eq!(self::users(&to).await["users"].as_array().unwrap().len(), 2);
         assert_eq!(to.verify("none", "").await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn of_several_holodules_with_one_video_the_others_are_counted() {
+    let place = Place::new();
+    let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
+    let database = Client::with_uri_str(&url).await.unwrap().default_database().unwrap();
+    // Before the service makes its unique index, which these forbid.
+    for title in ["first", "second"] {
+        let document = doc! { "datetime": "20201209 230000", "key": title, "video_id": "aaaaaaaaaaa", "title": title };
+        database.collection("holodules").insert_one(document).await.unwrap();
+    }
+    let from = place.over(&url).await;
+    assert_eq!(back_up(&from, "twice.backup").await["holodules"], json!(2));
+    for to in [place.embedded("to").await, place.mongo().await.1] {
+        let reply = restore(&to, "twice.backup", false).await;
+        assert_eq!((reply.status, &reply.json()["duplicates"]), (200, &json!(1)), "{reply:?}");
+        let exported = exported(&to).await;
+        assert!(exported.lines().count() == 1 && exported.contains("\"first\""), "{exported}");
     }
 }
 
@@ -363,8 +383,8 @@ fn backup_and_restore_by_command() {
     let start = |store: &str| Program::start(path, &[("BACKUP_FOLDER", "backups"), ("STORE", store)]);
     let refuses = |program: &Program, arguments: &[&str], part: &str| {
         let refused = program.run(path, arguments, "");
-        let told = String::from_utf8(refused.stderr.clone()).unwrap();
-        assert_eq!((refused.status.code(), told.contains(part)), (Some(1), true), "{refused:?}");
+        let message = String::from_utf8(refused.stderr.clone()).unwrap();
+        assert_eq!((refused.status.code(), message.contains(part)), (Some(1), true), "{refused:?}");
     };
     let program = start("embedded:first.redb");
     succeeds(&program.run(path, &["user", "add", "user01"], "password01\n"));
@@ -378,8 +398,8 @@ fn backup_and_restore_by_command() {
     program.terminate();
 
     let program = start("embedded:second.redb");
-    let told = succeeds(&program.run(path, &["restore", "a"], ""));
-    assert_eq!(told, "a: 1 users, 0 holodules, 0 logouts\nevery token of before has ended: users log in again\n");
+    let output = succeeds(&program.run(path, &["restore", "a"], ""));
+    assert_eq!(output, "a: 1 users, 0 holodules, 0 logouts\nevery token of before has ended: users log in again\n");
     assert_eq!(succeeds(&program.run(path, &["user", "list"], "")), "user01\tenabled\targon2id\n");
     succeeds(&program.run(path, &["restore", "a", "--replace"], ""));
     program.terminate();

@@ -27,9 +27,9 @@ fn import(program: &Program, path: &Path, content: &[u8], name: &str, options: &
 }
 
 fn fails(output: &Output, part: &str) {
-    let told = text(&output.stderr);
+    let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(told.contains(part), "{told}");
+    assert!(message.contains(part), "{message}");
 }
 
 /// The sample with another separator; its cells are read and written by a library of others.
@@ -52,7 +52,7 @@ fn what_a_spreadsheet_saves_is_read_and_reported() {
     };
     let comma = csv::Terminator::CRLF;
     let plain = sample();
-    for (content, told) in [
+    for (content, reported) in [
         (utf16(&plain, false), "encoded as UTF-16LE\n"),
         (utf16(&plain, true), "encoded as UTF-16BE\n"),
         (separated(b';', comma), "separated by semicolons\n"),
@@ -69,17 +69,17 @@ fn what_a_spreadsheet_saves_is_read_and_reported() {
             "encoded as UTF-16LE, separated by tabs\n",
         ),
     ] {
-        let told = format!("saved.csv: {told}saved.csv: {EVERY}");
-        assert_eq!(succeeds(&import(&program, path, &content, "saved.csv", &[])), told);
+        let expected = format!("saved.csv: {reported}saved.csv: {EVERY}");
+        assert_eq!(succeeds(&import(&program, path, &content, "saved.csv", &[])), expected);
     }
 
     // Not every character of the sample is in cp932.
     let rows = format!("{HEADER}\r\n,ccccccccccc,2027/1/1 20:00,尾丸ポルカ,①～－,,\r\n");
     let (cp932, _, lost) = encoding_rs::SHIFT_JIS.encode(&rows);
     assert!(!lost);
-    let told = succeeds(&import(&program, path, &cp932, "excel.csv", &[]));
+    let output = succeeds(&import(&program, path, &cp932, "excel.csv", &[]));
     assert_eq!(
-        told,
+        output,
         "excel.csv: encoded as cp932\nexcel.csv: 1 read, 1 inserted, 0 updated, 0 unchanged, 0 rejected\n"
     );
     let again = succeeds(&import(&program, path, rows.as_bytes(), "excel.csv", &["--encoding", "utf-8"]));

@@ -36,7 +36,7 @@ impl Embedded {
 }
 
 fn send_all(transaction: &ReadTransaction, records: &mpsc::Sender<Saved>) -> Result<BackedUp, redb::Error> {
-    let send = |saved| records.blocking_send(saved).map_err(|_| stopped("nobody receives the records"));
+    let send = |saved| records.blocking_send(saved).map_err(|_| stopped("the receiver of the records has ended"));
     for logout in logouts::saved(transaction)? {
         send(Saved::Logout(logout))?;
     }

@@ -3,7 +3,7 @@
 //! A backup of a replica set is a snapshot: all of its reads are of one moment, which the server
 //! remembers for five minutes unless it is configured otherwise. A standalone server has no
 //! snapshots. A restore is no transaction, which would be limited in size and time; its order
-//! is such that a part of one lets nobody in: users go first and come last.
+//! is such that a part of one accepts no login: users are removed first and stored last.
 
 use std::collections::HashMap;
 
@@ -55,7 +55,7 @@ impl Reader<'_> {
             if let Some(saved) = saved(&document)
                 && records.send(saved).await.is_err()
             {
-                return Err(StoreError::Failed("nobody receives the records".to_owned()));
+                return Err(StoreError::Failed("the receiver of the records has ended".to_owned()));
             }
         }
         Ok(())
