@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use redb::{ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{ReadTransaction, WriteTransaction};
 use tokio::sync::mpsc;
 
-use super::{EXPORT_PAGE, Embedded, blocking, commit, holodules, logouts, turn, users};
+use super::{EXPORT_PAGE, Embedded, blocking, holodules, logouts, turn, users};
 use crate::model::Saved;
 use crate::store::changed::Touched;
 use crate::store::{BackedUp, Incoming, Restored, StoreError, random_id};
@@ -13,9 +13,10 @@ use crate::store::{BackedUp, Incoming, Restored, StoreError, random_id};
 impl Embedded {
     /// It holds a reader's turn for as long as the receiver takes.
     pub(in crate::store) async fn backup(&self, records: mpsc::Sender<Saved>) -> Result<BackedUp, StoreError> {
-        let database = Arc::clone(&self.database);
+        let file = Arc::clone(&self.file);
         let permit = turn(&self.readers, self.timeout).await?;
-        blocking(permit, move || send_all(&database.begin_read()?, &records)).await
+        // A snapshot does not prevent the file from being opened again while the receiver takes its time.
+        blocking(permit, move || send_all(&file.snapshot()?, &records)).await
     }
 
     pub(in crate::store) async fn restore(
@@ -24,12 +25,12 @@ impl Embedded {
         replace: bool,
         now: i64,
     ) -> Result<Restored, StoreError> {
-        let (database, changed) = (Arc::clone(&self.database), Arc::clone(&self.changed));
+        let (file, changed) = (Arc::clone(&self.file), Arc::clone(&self.changed));
         let permit = turn(&self.writer, self.timeout).await?;
         blocking(permit, move || {
             let touched = Touched::none(&changed);
             touched.touch_all();
-            commit(&database, |transaction| receive_all(transaction, records, replace, now))
+            file.write(|transaction| receive_all(transaction, records, replace, now))
         })
         .await
     }
