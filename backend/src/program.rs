@@ -16,8 +16,9 @@ use crate::handler::App;
 use crate::password::Hasher;
 use crate::record::{self, LogGuard, Metrics};
 use crate::server::{self, Listeners};
-use crate::store::{Store, Undated};
+use crate::store::{Store, StoreError, StoreUrl, Undated};
 use clap::Parser;
+use holodule_settings::{shown_path, with_shown_path, without_secrets};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -29,6 +30,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let error = without_secrets(error);
             // Status 2 means something else here: see `import --help`.
             let code = if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
             return if error.print().is_ok() { code } else { ExitCode::FAILURE };
@@ -48,7 +50,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let config = || Config::load(cli.config.as_deref(), Path::new(".env"));
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(config()?, config).await.map(|()| ExitCode::SUCCESS),
-        Command::Check { connect } => check(&config()?, connect).await.map(|()| ExitCode::SUCCESS),
+        Command::Check { connect, show } => check(&config()?, connect, show).await.map(|()| ExitCode::SUCCESS),
         Command::Admin(admin) => {
             // From another host there is no configuration to be read: --admin is enough.
             command::run(admin, || config().map(|config| config.admin_addr)).await
@@ -56,8 +58,11 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     }
 }
 
-async fn check(config: &Config, connect: bool) -> Result<(), Failure> {
+async fn check(config: &Config, connect: bool, show: bool) -> Result<(), Failure> {
     let mut out = std::io::stdout();
+    for line in config.effective.iter().filter(|_| show) {
+        writeln!(out, "{line}")?;
+    }
     for warning in &config.warnings {
         writeln!(out, "warning: {warning}")?;
     }
@@ -91,11 +96,15 @@ async fn serve(config: Config, reread: impl Fn() -> Result<Config, Problems> + S
     }
     let metrics = Metrics::new()?;
     let hasher = Hasher::new(&config.password)?;
-    let store = Store::open(&config.store).await?;
+    let store = Store::open(&config.store).await.map_err(|error| about_store(&config, &error))?;
+    let url = shown_url(&config.store.url);
     let feed = Feed::start(store.clone())?;
     let app = Arc::new(App::new(store, hasher, feed, metrics, config.handler.clone(), log.dropped()));
 
-    let listeners = Listeners::bind(&config.api_addr, &config.admin_addr).await?;
+    let listeners = Listeners::bind(&config.api_addr, &config.admin_addr).await.map_err(|error| {
+        let key = if error.address() == &config.api_addr { "api_addr" } else { "admin_addr" };
+        format!("{}: {error}", config.given.subject(key))
+    })?;
     let announcement = listeners.announcement()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -111,12 +120,14 @@ async fn serve(config: Config, reread: impl Fn() -> Result<Config, Problems> + S
         notify(NotifyState::Stopping);
     };
     if let Some(path) = &config.announce_file {
-        announcement.write(path).map_err(|error| format!("announce_file {}: {error}", path.display()))?;
+        announcement
+            .write(path)
+            .map_err(|error| format!("{}: {}: {error}", config.given.subject("announce_file"), shown_path(path)))?;
     }
     tracing::info!(
         api = announcement.api,
         admin = announcement.admin,
-        store = %config.store.url,
+        store = url,
         version = holodule_settings::VERSION,
         "listening"
     );
@@ -138,6 +149,24 @@ fn reload(running: &Config, log: &LogGuard, reread: impl Fn() -> Result<Config, 
             }
         }
         Err(problems) => tracing::error!(%problems, "the configuration was read again and is refused: nothing changes"),
+    }
+}
+
+/// Why the store cannot be opened, with the key that names it.
+fn about_store(config: &Config, error: &StoreError) -> String {
+    let key = if config.given.origin("store").is_some() { "store" } else { "mongodb_host" };
+    let error = error.to_string();
+    match &config.store.url {
+        StoreUrl::Embedded(path) => format!("{}: {}", config.given.subject("store"), with_shown_path(&error, path)),
+        StoreUrl::Mongo(_) => format!("{}: {error}", config.given.subject(key)),
+    }
+}
+
+/// The URL as the log has it. What was meant to be one of MongoDB may have become a path.
+fn shown_url(url: &StoreUrl) -> String {
+    match url {
+        StoreUrl::Embedded(path) => format!("embedded:{}", shown_path(path)),
+        StoreUrl::Mongo(url) => url.to_string(),
     }
 }
 

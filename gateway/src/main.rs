@@ -9,6 +9,7 @@ use holodule_gateway::config::{Config, EVERY_ROUTE, Names, Problems};
 use holodule_gateway::record::log;
 use holodule_gateway::server::{Gateway, Signals};
 use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
+use holodule_settings::{shown, without_secrets};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -29,7 +30,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[command(version = holodule_settings::VERSION, max_term_width = 100)]
 struct Arguments {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", env = "HOLODULE_GATEWAY_CONFIG", global = true)]
+    #[arg(long, value_name = "FILE", env = "HOLODULE_GATEWAY_CONFIG", hide_env_values = true, global = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
@@ -45,6 +46,9 @@ enum Command {
         /// Exit with 1 for warnings as well, as of a certificate that has expired or soon will.
         #[arg(long)]
         strict: bool,
+        /// Print every key with its value in force and its origin first; secrets are masked.
+        #[arg(long)]
+        show: bool,
     },
     /// Make static tokens, by which machines are let in.
     #[command(subcommand)]
@@ -74,10 +78,10 @@ fn moment(text: &str) -> Result<OffsetDateTime, String> {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| without_secrets(error).exit());
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(arguments.config.as_deref()),
-        Command::Check { strict } => check(arguments.config.as_deref(), strict),
+        Command::Check { strict, show } => check(arguments.config.as_deref(), strict, show),
         Command::StaticToken(StaticTokenCommand::New { name, routes, expires }) => {
             new_static_token(arguments.config.as_deref(), &name, &routes, expires)
         }
@@ -97,10 +101,13 @@ fn read_config(file: Option<&Path>) -> Result<Config, Problems> {
     Config::load(file, Path::new(".env"))
 }
 
-fn check(file: Option<&Path>, strict: bool) -> Outcome {
+fn check(file: Option<&Path>, strict: bool, show: bool) -> Outcome {
     let config = read_config(file)?;
     let warnings = config.warnings(OffsetDateTime::now_utc().unix_timestamp());
     let mut out = io::stdout();
+    for line in config.effective().iter().filter(|_| show) {
+        writeln!(out, "{line}")?;
+    }
     for warning in &warnings {
         writeln!(out, "warning: {warning}")?;
     }
@@ -118,11 +125,15 @@ fn check(file: Option<&Path>, strict: bool) -> Outcome {
 fn check_names(file: &Path, name: &str, routes: &[String]) -> Outcome {
     let Names { routes: known, static_tokens } = Names::load(Some(file), Path::new(".env"))?;
     if static_tokens.iter().any(|other| other == name) {
-        return Err(format!("a static token with the name {name:?} is in the configuration already").into());
+        return Err(format!("a static token with the name {} is in the configuration already", shown(name)).into());
     }
     if let Some(route) = routes.iter().find(|route| *route != EVERY_ROUTE && !known.contains(route)) {
         let known = known.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-        return Err(format!("{route:?} is no route of the configuration, which has {known}; \"*\" is every one").into());
+        return Err(format!(
+            "{} is no route of the configuration, which has {known}; \"*\" is every one",
+            shown(route)
+        )
+        .into());
     }
     Ok(())
 }
@@ -131,7 +142,7 @@ fn new_static_token(file: Option<&Path>, name: &str, routes: &[String], expires:
     let token = random_static_token().ok_or("the system gives no random bytes")?;
     let sha256 = Digest::of(token.as_bytes());
     // Made as the configuration makes it, so that what is printed can stand there.
-    StaticToken::new(name, sha256, Routes::All, None).map_err(|error| format!("{name:?} {error}"))?;
+    StaticToken::new(name, sha256, Routes::All, None).map_err(|error| format!("{} {error}", shown(name)))?;
     if let Some(file) = file {
         check_names(file, name, routes)?;
     }

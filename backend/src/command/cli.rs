@@ -40,6 +40,9 @@ pub enum Command {
         /// day shows because their datetime is not the text yyyymmdd hhmmss. Nothing is written.
         #[arg(long)]
         connect: bool,
+        /// Print every key with its value in force and its origin first; secrets are masked
+        #[arg(long)]
+        show: bool,
     },
     /// What is done over the admin listener.
     #[command(flatten)]

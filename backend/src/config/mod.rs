@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-pub use holodule_settings::{Environment, Problem, Problems, Secret, Source};
+pub use holodule_settings::{Environment, Given, Problem, Problems, Secret, Source};
 use holodule_settings::{Overlaid, environment};
 
 use crate::server::{Address, Limits};
@@ -50,6 +50,10 @@ pub struct Config {
     /// What should be fixed soon, though the service can run: files with secrets that others may
     /// read or change.
     pub warnings: Vec<String>,
+    /// What was given, and from where.
+    pub given: Given,
+    /// Every key with the value in force and its origin, a line each. Secrets are masked.
+    pub effective: Vec<String>,
 }
 
 impl Config {
@@ -60,12 +64,12 @@ impl Config {
     /// # Errors
     /// As [`Config::from_source`], and every problem of `dotenv`.
     pub fn load(file: Option<&Path>, dotenv: &Path) -> Result<Self, Problems> {
-        let Overlaid { environment, problems, warning } = environment(dotenv, &SECRET_VARIABLES);
+        let Overlaid { environment, problems, warnings } = environment(dotenv, &SECRET_VARIABLES);
         let named = environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
         let file = file.map(Path::to_owned).or(named);
         let config = Self::from_source(Source::read(file.as_deref(), environment));
         let mut config = Problems::join(problems, config)?;
-        config.warnings.extend(warning);
+        config.warnings.extend(warnings);
         Ok(config)
     }
 
@@ -80,6 +84,9 @@ impl Config {
             let lacking = |name| format!("store: {name} has no effect, because MongoDB's driver for Rust lacks it");
             config.warnings.extend(url.lacking().iter().map(lacking));
         }
+        config.given = source.given();
+        let defaults = include_str!("../../../ops/config/backend.toml").parse().unwrap_or_default();
+        config.effective = config.given.effective(source.asked(), &defaults);
         source.finish()?;
         Ok(config)
     }
@@ -128,6 +135,8 @@ impl Config {
             },
             notes,
             warnings: Vec::new(),
+            given: Given::default(),
+            effective: Vec::new(),
         }
     }
 }
@@ -141,7 +150,7 @@ fn admin_address(source: &mut Source, notes: &mut Vec<String>) -> Address {
     let address = address(source, "admin_addr", 8081);
     let allowed = source.get_or("admin.allow_public_bind", false);
     match (address.is_public(), allowed) {
-        (true, false) => source.problem(
+        (true, false) => source.conflict(
             "admin_addr",
             format!("{address} is a public address, and the admin side asks nobody who they are; bind a loopback, private or Unix address, or set admin.allow_public_bind"),
         ),
@@ -156,6 +165,7 @@ fn store_url(source: &mut Source, notes: &mut Vec<String>) -> StoreUrl {
     let given = |text: &str| !text.is_empty();
     let store = source.secret("store").filter(|url| given(url.expose()));
     let user = source.get::<String>("mongodb_user").filter(|user| given(user));
+    source.conceal("mongodb_user");
     let password = source.secret("mongodb_password").filter(|password| given(password.expose()));
     let host = source.get::<String>("mongodb_host").filter(|host| given(host));
     let url = match (store, host) {
@@ -218,7 +228,7 @@ fn passwords(source: &mut Source, notes: &mut Vec<String>) -> password::Settings
         let reason = format!(
             "argon2_memory_kib times argon2_iterations is {cost}, under {ARGON2_FLOOR}: a stolen hash would be guessed too cheaply"
         );
-        source.problem("password.argon2_memory_kib", reason);
+        source.conflict("password.argon2_memory_kib", reason);
     }
     if !settings.upgrade {
         notes.push("password.upgrade is off: plain-text and bcrypt passwords stay as they are stored".to_owned());
@@ -275,8 +285,9 @@ mod tests {
     #[test]
     fn the_reference_file_says_what_the_defaults_are() {
         let text = include_str!("../../../ops/config/backend.toml");
-        let reference = read(text, &[]).unwrap();
-        assert_eq!(format!("{reference:?}"), format!("{:?}", read("", &[]).unwrap()));
+        let unlike = |config: Config| Config { given: Given::default(), effective: Vec::new(), ..config };
+        let [reference, default] = [text, ""].map(|text| format!("{:?}", unlike(read(text, &[]).unwrap())));
+        assert_eq!(reference, default);
     }
 
     #[test]

@@ -38,6 +38,13 @@ pub struct BindError {
     source: io::Error,
 }
 
+impl BindError {
+    /// The address.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
 impl Listener {
     /// Binds `address`. A socket file that no process listens on any more is replaced.
     ///

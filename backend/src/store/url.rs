@@ -36,6 +36,12 @@ pub enum NotAStoreUrl {
     /// A MongoDB URL that the driver refuses, and its reason without any secret.
     #[error("is refused by MongoDB's driver: {0}")]
     Refused(String),
+    /// A MongoDB URL with a host that is none.
+    #[error(
+        "has a host that is none: HOST or HOST:PORT, several with commas between them; is an @ missing before it, or a \
+         character of the password not percent-encoded?"
+    )]
+    Host,
 }
 
 /// A MongoDB URL: it can be used, but is shown without its user and password.
@@ -80,6 +86,9 @@ impl FromStr for StoreUrl {
         let (hosts, database) = place.split_once('/').unwrap_or((place, ""));
         if hosts.is_empty() {
             return Err(NotAStoreUrl::NoHost);
+        }
+        if !hosts.split(',').all(is_host) {
+            return Err(NotAStoreUrl::Host);
         }
         // A URL that is accepted is one whose parts are where they were found.
         let Accepted { text, lacking } = mongo::accept(text).map_err(NotAStoreUrl::Refused)?;
@@ -131,6 +140,20 @@ impl fmt::Debug for MongoUrl {
     }
 }
 
+/// Whether `text` is a host, perhaps with a port, or the percent-encoded path of a Unix socket. What is none may be a
+/// part of a password, which the driver's errors would repeat.
+fn is_host(text: &str) -> bool {
+    let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("v6", rest.strip_prefix(':')),
+        Some(_) => return false,
+        None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
+    };
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_socket = name.ends_with(".sock") && name.bytes().all(|byte| is_plain(byte) || byte == b'%');
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    !name.is_empty() && (name.bytes().all(is_plain) || is_socket) && is_port
+}
+
 /// Everything but the unreserved characters of RFC 3986, section 2.3.
 fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
@@ -158,6 +181,8 @@ mod tests {
             ("mongodb://h/other?replicaSet=rs", "other"),
             ("mongodb://h/other?appName=a@b/c", "other"),
             ("mongodb+srv://h?tls=true", "holoduledb"),
+            ("mongodb://[::1]:27017,[2001:db8::1]/other", "other"),
+            ("mongodb://%2Frun%2Fmongodb-27017.sock/other", "other"),
         ] {
             let StoreUrl::Mongo(url) = text.parse().unwrap() else { panic!("{text}") };
             assert_eq!((url.database(), url.expose()), (database, text));
@@ -168,6 +193,11 @@ mod tests {
             ("embedded:", NotAStoreUrl::NoPath),
             ("mongodb://", NotAStoreUrl::NoHost),
             ("mongodb://u:p@/db", NotAStoreUrl::NoHost),
+            ("mongodb://u:pass/db", NotAStoreUrl::Host),
+            ("mongodb://u:p%40ss%40h:27017/db", NotAStoreUrl::Host),
+            ("mongodb://h:0", NotAStoreUrl::Host),
+            ("mongodb://h,/db", NotAStoreUrl::Host),
+            ("mongodb://[::g]/db", NotAStoreUrl::Host),
         ] {
             assert_eq!(text.parse::<StoreUrl>(), Err(why), "{text}");
         }

@@ -25,6 +25,7 @@ mod mongod;
 mod mongodb;
 mod program;
 mod reload;
+mod secrets;
 mod service;
 mod sharing;
 mod uploads;

@@ -300,7 +300,10 @@ fn a_store_in_other_hands_is_told_at_start() {
         .output()
         .unwrap();
     assert_eq!(second.status.code(), Some(1));
-    assert!(text(&second.stderr).starts_with("holodule-backend: the store cannot be opened"), "{second:?}");
+    assert!(
+        text(&second.stderr).starts_with("holodule-backend: store, from STORE: the store cannot be opened"),
+        "{second:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ pub(super) fn read(source: &mut Source) -> Option<Settings> {
     let wait_timeout = source.seconds("cache.wait_timeout", 2.0, 0.01..=600.0);
     if max_bytes > 0 && max_body_bytes.saturating_mul(MIN_BODIES) > max_bytes {
         let most = max_bytes / MIN_BODIES;
-        source.problem("cache.max_body_bytes", format!("is over {most}, a sixteenth of cache.max_bytes"));
+        source.conflict("cache.max_body_bytes", format!("is over {most}, a sixteenth of cache.max_bytes"));
     }
     let max_body_bytes = usize::try_from(max_body_bytes).unwrap_or(usize::MAX);
     (max_bytes > 0).then_some(Settings { max_bytes, max_body_bytes, wait_timeout })

@@ -3,52 +3,77 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
+use super::entry::Entry;
 use super::required;
 use crate::listener::{Identity, NotAnIdentity};
-use holodule_settings::Source;
+use holodule_settings::{Source, shown_path};
 
-/// One `[[certificate]]`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Further {
-    certificate: PathBuf,
-    private_key: PathBuf,
-}
-
-/// Reads every certificate with its key; what is wrong is told by the key of each.
+/// Reads every certificate with its key; what is wrong is reported by the key of each.
 pub(super) fn read(source: &mut Source) -> Option<Vec<Identity>> {
     let certificate: Option<PathBuf> = required(source, "tls.certificate", "a PEM file, the leaf first");
     let private_key: Option<PathBuf> = required(source, "tls.private_key", "the PEM file of the leaf's key");
-    let further: Vec<Further> = source.get_or("certificate", Vec::new());
-    let first =
-        certificate.zip(private_key).and_then(|(certificate, key)| read_pair(source, "tls", &certificate, &key));
-    let mut identities = vec![first];
-    for (index, pair) in further.iter().enumerate() {
-        identities.push(read_pair(source, &format!("certificate[{index}]"), &pair.certificate, &pair.private_key));
+    let mut pairs = vec![("tls".to_owned(), certificate, private_key)];
+    for mut entry in Entry::plain_list(source, "certificate").unwrap_or_default() {
+        let certificate = entry.required(source, "certificate", "a PEM file, the leaf first").map(PathBuf::from);
+        let private_key = entry.required(source, "private_key", "the PEM file of the leaf's key").map(PathBuf::from);
+        pairs.push((entry.path().to_owned(), certificate, private_key));
+        entry.finish(source);
     }
+    let identities: Vec<_> = pairs
+        .into_iter()
+        .map(|(section, certificate, key)| read_pair(source, &section, certificate.as_deref(), key.as_deref()))
+        .collect();
     identities.into_iter().collect()
 }
 
-fn read_pair(source: &mut Source, section: &str, certificate: &Path, private_key: &Path) -> Option<Identity> {
-    source.expect_private(private_key);
-    let read = Identity::read(certificate, private_key).map_err(|error| {
-        let (key, path) = match error {
+/// Reads both files, also where one is missing or wrong, so that what is wrong with the other is reported too.
+fn read_pair(
+    source: &mut Source,
+    section: &str,
+    certificate: Option<&Path>,
+    private_key: Option<&Path>,
+) -> Option<Identity> {
+    if let Some(private_key) = private_key {
+        source.expect_private(private_key);
+    }
+    let mut note = |error: NotAnIdentity| {
+        let (field, path) = match error {
             NotAnIdentity::Certificate(_) => ("certificate", certificate),
             NotAnIdentity::PrivateKey(_) => ("private_key", private_key),
         };
-        source.problem(&format!("{section}.{key}"), format!("{}{error}", shown(path)));
-    });
-    read.ok()
+        source.problem(&format!("{section}.{field}"), format!("{}{error}", path.map(shown).unwrap_or_default()));
+    };
+    match (certificate, private_key) {
+        (Some(certificate), Some(private_key)) => match Identity::read(certificate, private_key) {
+            Ok(identity) => return Some(identity),
+            Err(error) => {
+                let is_of_certificate = matches!(error, NotAnIdentity::Certificate(_));
+                note(error);
+                if is_of_certificate {
+                    let _ = Identity::check_private_key(private_key).map_err(note);
+                }
+            }
+        },
+        (Some(certificate), None) => {
+            let _ = Identity::check_certificate(certificate).map_err(note);
+        }
+        (None, Some(private_key)) => {
+            let _ = Identity::check_private_key(private_key).map_err(note);
+        }
+        (None, None) => {}
+    }
+    None
 }
 
-/// The file by its path, before what is wrong with it. A text that cannot be a path may be the PEM
-/// itself, so no part of it is shown.
+/// The file by its path, before what is wrong with it. What resembles PEM was meant as the file's
+/// content.
 fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
-    let is_path = !text.contains("-----") && !text.contains(char::is_control) && text.len() <= 255;
-    if is_path { format!("{text}: ") } else { "the value must be the path of a file, and not its content: ".to_owned() }
+    let is_content = text.contains("----") || text.contains('\n');
+    match is_content {
+        true => "the value must be the path of a file, and not its content: ".to_owned(),
+        false => format!("{}: ", shown_path(path)),
+    }
 }
 
 /// What is doubtful at `now` (seconds since 1970) about the certificates, each by its key.

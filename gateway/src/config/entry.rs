@@ -7,8 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use toml::{Table, Value};
 
-use holodule_settings::Secret;
-use holodule_settings::Source;
+use holodule_settings::{Secret, Source, shown_key};
 
 /// A table of which every field has to be asked for.
 pub(super) struct Entry {
@@ -19,8 +18,24 @@ pub(super) struct Entry {
 impl Entry {
     /// The tables of `key`.
     pub(super) fn list(source: &mut Source, key: &str) -> Vec<Self> {
-        let tables = source.tables(key).into_iter().enumerate();
+        let tables = source.tables(key);
+        Self::all(key, tables)
+    }
+
+    /// The tables of `key`, which hold no secret; `None` where it is not given or is wrong.
+    pub(super) fn plain_list(source: &mut Source, key: &str) -> Option<Vec<Self>> {
+        let tables = source.plain_tables(key)?;
+        Some(Self::all(key, tables))
+    }
+
+    fn all(key: &str, tables: Vec<Table>) -> Vec<Self> {
+        let tables = tables.into_iter().enumerate();
         tables.map(|(index, fields)| Self { path: format!("{key}[{index}]"), fields }).collect()
+    }
+
+    /// The table's place, as in `key[0]`.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// Notes that `field` is wrong.
@@ -60,6 +75,17 @@ impl Entry {
             self.problem(source, field, "must be a list of strings");
         }
         texts
+    }
+
+    /// [`Entry::texts`], or none where it is not given.
+    pub(super) fn texts_or_none(&mut self, source: &mut Source, field: &str) -> Vec<String> {
+        let is_given = self.fields.contains_key(field);
+        if is_given { self.texts(source, field, "").unwrap_or_default() } else { Vec::new() }
+    }
+
+    /// Whether `field` is true, where it is given.
+    pub(super) fn flag_if_given(&mut self, source: &mut Source, field: &str) -> Option<bool> {
+        self.fields.contains_key(field).then(|| self.flag(source, field))
     }
 
     /// Whether `field` is true; it is not where it is not given.
@@ -117,7 +143,7 @@ impl Entry {
     /// Notes what was not asked for.
     pub(super) fn finish(self, source: &mut Source) {
         for field in self.fields.keys() {
-            self.problem(source, field, "unknown key");
+            self.problem(source, &shown_key(field), "unknown key");
         }
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn read(source: &mut Source) -> limit::Settings {
     let delay = source.seconds("limit.login.name_delay", 1.0, 0.01..=3600.0);
     let max_delay = source.seconds("limit.login.name_max_delay", 60.0, 0.01..=3600.0);
     if max_delay < delay {
-        source.problem("limit.login.name_max_delay", "is below limit.login.name_delay");
+        source.conflict("limit.login.name_max_delay", "is below limit.login.name_delay");
     }
     let name = (failures > 0).then_some(Backoff { failures, delay, max_delay });
     limit::Settings {

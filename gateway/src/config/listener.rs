@@ -6,7 +6,7 @@ use http::header::FORWARDED;
 use crate::client::{Proxies, parse_network};
 use crate::listener::Settings;
 use crate::upstream;
-use holodule_settings::Source;
+use holodule_settings::{Source, shown};
 
 /// The descriptors of everything but connections of clients and to the backends: the ops
 /// listener's connections, the other sockets, files.
@@ -32,7 +32,7 @@ pub(super) fn read_proxies(source: &mut Source) -> Proxies {
     for text in source.get_or("client.trusted_proxies", Vec::<String>::new()) {
         match parse_network(&text) {
             Ok(network) => trusted.push(network),
-            Err(error) => source.problem("client.trusted_proxies", format!("{text:?} {error}")),
+            Err(error) => source.problem("client.trusted_proxies", format!("{} {error}", shown(&text))),
         }
     }
     let header = source.parse("client.header", |name| match name.parse::<HeaderName>() {
@@ -44,7 +44,7 @@ pub(super) fn read_proxies(source: &mut Source) -> Proxies {
     let header = header.unwrap_or(HeaderName::from_static("x-forwarded-for"));
     let proxy_protocol = source.get_or("listener.proxy_protocol", false);
     if proxy_protocol && trusted.is_empty() {
-        source.problem("listener.proxy_protocol", "needs client.trusted_proxies: it is believed of no one else");
+        source.conflict("listener.proxy_protocol", "needs client.trusted_proxies: it is believed of no one else");
     }
     Proxies { trusted, header: (!proxy_protocol).then_some(header) }
 }
@@ -91,7 +91,7 @@ pub(super) fn check_descriptors(
     let redirects = if redirects { u64::from(MAX_REDIRECT_CONNECTIONS) } else { 0 };
     let others = upstreams + redirects + RESERVED_DESCRIPTORS;
     if u64::from(settings.max_connections) + others > available {
-        source.problem(
+        source.conflict(
             "listener.max_connections",
             format!(
                 "{} do not fit the hard limit of {available} open files: {upstreams} are for the backends and {} for \

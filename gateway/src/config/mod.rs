@@ -8,6 +8,7 @@ mod certificates;
 mod entry;
 mod limits;
 mod listener;
+mod route_tables;
 mod routes;
 mod token;
 
@@ -17,12 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use holodule_settings::{Environment, Given, Problem, Problems, Secret};
-use holodule_settings::{Overlaid, Source, environment};
+use holodule_settings::{Overlaid, Source, environment, shown};
 use http::HeaderValue;
-use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 use tracing::level_filters::LevelFilter;
 
 pub use listener::MAX_REDIRECT_CONNECTIONS;
+use route_tables::read_routes;
 pub use routes::Names;
 pub use token::EVERY_ROUTE;
 
@@ -33,7 +34,7 @@ use crate::limit;
 use crate::listener::Identity;
 use crate::record::log;
 use crate::revocation::{self, WhenStale};
-use crate::route::{self, CanonicalPath, Route, Table};
+use crate::route::Table;
 use crate::token::{Keys, StaticTokens};
 use crate::upstream::{self, Address};
 
@@ -94,9 +95,8 @@ pub struct Config {
     pub given: Given,
     /// What is wrong but does not keep the gateway from serving.
     warnings: Vec<String>,
-    /// The keys that were asked for, so that a test can hold the reference file against them.
-    #[cfg(test)]
-    asked: Vec<String>,
+    /// Every key there is, in the order in which they are read.
+    keys_read: Vec<String>,
 }
 
 /// `Strict-Transport-Security` for so many seconds; 0 sends none.
@@ -128,9 +128,9 @@ impl Config {
     /// # Errors
     /// As [`Config::read`], and every problem of `dotenv`.
     pub fn load(file: Option<&Path>, dotenv: &Path) -> Result<Self, Problems> {
-        let Overlaid { environment, problems, warning } = environment(dotenv, &SECRET_VARIABLES);
+        let Overlaid { environment, problems, warnings } = environment(dotenv, &SECRET_VARIABLES);
         let mut config = Problems::join(problems, Self::read(file, environment))?;
-        config.warnings.extend(warning);
+        config.warnings.extend(warnings);
         Ok(config)
     }
 
@@ -152,7 +152,7 @@ impl Config {
         let redirect_port = listener::read_redirect_port(&mut source);
         let acme_challenges = source.parse_unless_empty("acme_challenges", str::parse::<PathBuf>);
         if acme_challenges.is_some() && http_addr.is_none() {
-            source.problem("acme_challenges", "is shown by the redirect listener, which http_addr turns on");
+            source.conflict("acme_challenges", "is shown by the redirect listener, which http_addr turns on");
         }
         let ops_addr = source.parse("ops_addr", socket_address);
         let ops_addr = ops_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9180)));
@@ -188,8 +188,7 @@ impl Config {
         let cache = cache::read(&mut source);
         let log = read_log(&mut source);
         let (given, warnings) = (source.given(), source.warnings());
-        #[cfg(test)]
-        let asked = source.asked().map(str::to_owned).collect();
+        let keys_read = source.asked().map(str::to_owned).collect();
         source.finish_with(|| {
             Some(Self {
                 https_addr,
@@ -216,8 +215,7 @@ impl Config {
                 log,
                 given,
                 warnings,
-                #[cfg(test)]
-                asked,
+                keys_read,
             })
         })
     }
@@ -234,6 +232,16 @@ impl Config {
             routes::Own { login: self.login, logout: self.revocation.is_some() },
         ));
         warnings
+    }
+
+    /// Every key with the value in force and its origin, a line each. Secrets are masked.
+    pub fn effective(&self) -> Vec<String> {
+        let mut defaults: toml::Table = reference().parse().unwrap_or_default();
+        // The reference has these for people to fill in.
+        for key in ["certificate", "jwt_secret_key"] {
+            defaults.remove(key);
+        }
+        self.given.effective(self.keys_read.iter().map(String::as_str), &defaults)
     }
 
     /// What is allowed, but worth knowing before it runs.
@@ -260,6 +268,14 @@ impl Config {
         remarks.extend(listener::remarks(&self.proxies));
         remarks
     }
+}
+
+/// The reference with every setting in force: a line that begins with `#` and no space is one.
+fn reference() -> String {
+    let is_setting = |rest: &&str| rest.starts_with(|first: char| first == '[' || first.is_ascii_lowercase());
+    let text = include_str!("../../../ops/config/gateway.toml");
+    let lines = text.lines().map(|line| line.strip_prefix('#').filter(is_setting).unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn required<T: serde::de::DeserializeOwned>(source: &mut Source, key: &str, what: &str) -> Option<T> {
@@ -301,7 +317,7 @@ fn host_names(source: &mut Source, key: &str) -> Vec<String> {
         let is_name =
             !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
         if !is_name && bare.parse::<IpAddr>().is_err() {
-            source.problem(key, format!("{host:?} is no host name: no scheme, port or wildcard"));
+            source.problem(key, format!("{} is no host name: no scheme, port or wildcard", shown(host)));
         }
     }
     hosts.iter().map(|host| host.to_ascii_lowercase()).collect()
@@ -311,7 +327,7 @@ fn read_origins(source: &mut Source) -> Origins {
     let mut origins = Origins::default();
     for origin in source.get_or("cors.allowed_origins", Vec::<String>::new()) {
         if let Err(error) = origins.allow(&origin) {
-            source.problem("cors.allowed_origins", format!("{origin:?} {error}"));
+            source.problem("cors.allowed_origins", format!("{} {error}", shown(&origin)));
         }
     }
     origins
@@ -321,51 +337,6 @@ fn read_origins(source: &mut Source) -> Origins {
 fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "must be an IP address with a port, as in 127.0.0.1:8443 or [::]:443")
 }
-
-fn read_routes(source: &mut Source) -> Option<Table> {
-    let before = source.problems();
-    // Read one by one, so that each that is wrong is told by its number.
-    let settings: Vec<Result<route::Settings, String>> = match source.get::<Vec<toml::Value>>("route") {
-        None => route::shipped().into_iter().map(Ok).collect(),
-        Some(tables) => {
-            let read = |table: toml::Value| table.try_into().map_err(|error| error.message().to_owned());
-            tables.into_iter().map(read).collect()
-        }
-    };
-    let mut routes: Vec<Arc<Route>> = Vec::new();
-    for (index, settings) in settings.into_iter().enumerate() {
-        match settings.and_then(|settings| Route::try_from(&settings).map_err(|error| error.to_string())) {
-            Ok(route) if route::RESERVED_NAMES.contains(&&*route.name) => {
-                source.problem(&format!("route[{index}].name"), format!("{:?} is the gateway's own", route.name));
-            }
-            Ok(route) if routes.iter().any(|other| other.name == route.name) => {
-                source.problem(&format!("route[{index}].name"), format!("{:?} stands twice", route.name));
-            }
-            Ok(route) if !route.vary.iter().all(may_be_declared) => {
-                let problem = "names a field that is not passed on, or a condition: nothing can vary by it";
-                source.problem(&format!("route[{index}].vary"), problem);
-            }
-            Ok(route) => routes.push(Arc::new(route)),
-            Err(reason) => source.problem(&format!("route[{index}]"), reason),
-        }
-    }
-    let prefixes: Vec<String> = source.get_or("strip_prefix", Vec::new());
-    for prefix in &prefixes {
-        if prefix.ends_with('/') || CanonicalPath::parse(prefix).is_err() {
-            source.problem("strip_prefix", format!("{prefix:?} must be a canonical path without a trailing slash"));
-        }
-    }
-    (source.problems() == before).then(|| Table::new(routes, prefixes))
-}
-
-/// Whether a kept answer may vary by the request field `name`.
-fn may_be_declared(name: &HeaderName) -> bool {
-    upstream::is_passed_on(name) && !IS_A_CONDITION.contains(name)
-}
-
-/// Those that ask for less than an answer (RFC 9110, sections 13.1 and 14.2).
-const IS_A_CONDITION: [HeaderName; 6] =
-    [IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE];
 
 fn read_revocation(source: &mut Source) -> Option<revocation::Settings> {
     let enabled = source.get_or("revocation.enabled", true);

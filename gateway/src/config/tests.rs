@@ -33,7 +33,7 @@ fn every_wrong_value_is_told_with_its_key_and_no_secret() {
         "https_addr",
         "tls.certificate",
         "tls.private_key",
-        "LISTENER_WORKERS",
+        "listener.workers",
         "hosts",
         "cors.allowed_origins",
         "cors.allowed_origins",
@@ -41,7 +41,7 @@ fn every_wrong_value_is_told_with_its_key_and_no_secret() {
         "limit.login.name_max_delay",
         "limit.address.rate",
         "limit.identity.burst",
-        "route[0]",
+        "route[0].methods",
         "route[1].name",
         "strip_prefix",
         "token.lifetime",
@@ -75,14 +75,14 @@ fn an_address_is_told_in_the_words_of_an_operator_and_each_wrong_route_by_its_nu
         assert_eq!(told.len(), 1, "{problems}");
         assert_eq!(told[0].reason, "must be an IP address with a port, as in 127.0.0.1:8443 or [::]:443");
     }
-    assert!(problems.to_string().contains("route[0]: missing field `methods`"), "{problems}");
-    assert!(keys_of(&problems).contains(&"route[1]"), "{problems}");
+    assert!(problems.to_string().contains("route[0].methods: is required: the methods"), "{problems}");
+    assert!(problems.to_string().contains("route[1].path: \"b\" does not begin with a slash"), "{problems}");
 }
 
 #[test]
 fn routes_can_come_from_the_environment() {
     let problems = read("", &[("ROUTE", "[{ methods = ['GET'], path = 'a' }]")]).err().unwrap();
-    assert!(keys_of(&problems).contains(&"route[0]"), "{problems}");
+    assert!(problems.to_string().contains("route[0].path, from ROUTE: \"a\" does not begin"), "{problems}");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn the_host_that_a_service_sees_is_one_of_two() {
     for host in ["'both'", "'Client'", "''", "true"] {
         let route = format!("[{{ methods = ['GET'], path = '/a', host = {host} }}]");
         let problems = read("", &[("ROUTE", &route)]).err().unwrap();
-        assert!(keys_of(&problems).contains(&"route[0]"), "{host}: {problems}");
+        assert!(keys_of(&problems).contains(&"route[0].host"), "{host}: {problems}");
     }
 }
 
@@ -151,15 +151,99 @@ fn each_broken_certificate_is_told_by_the_key_of_its_file() {
     let expected = ["certificate[1].private_key", "certificate[2].certificate", "jwt_secret_key"];
     assert_eq!(keys_of(&problems), expected, "{problems}");
     let unknown = read("[[certificate]]\ncertificate = 'a'\nkey = 'b'\n", &environment).err().unwrap();
-    assert_eq!(keys_of(&unknown), ["certificate", "jwt_secret_key"]);
+    let expected = ["certificate[0].private_key", "certificate[0].key", "certificate[0].certificate", "jwt_secret_key"];
+    assert_eq!(keys_of(&unknown), expected, "{unknown}");
 }
 
-/// The reference with every setting in force.
-fn reference() -> String {
-    let is_setting = |rest: &&str| rest.starts_with(|first: char| first == '[' || first.is_ascii_lowercase());
-    let text = include_str!("../../../ops/config/gateway.toml");
-    let lines = text.lines().map(|line| line.strip_prefix('#').filter(is_setting).unwrap_or(line));
-    lines.collect::<Vec<_>>().join("\n")
+#[test]
+fn a_bad_certificate_hides_no_bad_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let [(_, certificate), (_, key)] = certificate(folder.path());
+    let [no_pem, missing] = ["no.pem", "missing.pem"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    std::fs::write(&no_pem, "hush").unwrap();
+    let toml = format!(
+        "[[certificate]]\ncertificate = '{no_pem}'\nprivate_key = '{missing}'\n\
+         [[certificate]]\ncertificate = '{no_pem}'\nprivate_key = '{key}'\n\
+         [[certificate]]\nprivate_key = '{no_pem}'\n[[certificate]]\ncertificate = '{missing}'\n"
+    );
+    let environment = [("TLS_CERTIFICATE", certificate.as_str()), ("TLS_PRIVATE_KEY", &no_pem)];
+    let problems = read(&toml, &environment).err().unwrap();
+    let expected = [
+        "certificate[2].certificate",
+        "certificate[3].private_key",
+        "tls.private_key",
+        "certificate[0].certificate",
+        "certificate[0].private_key",
+        "certificate[1].certificate",
+        "certificate[2].private_key",
+        "certificate[3].certificate",
+        "jwt_secret_key",
+    ];
+    assert_eq!(keys_of(&problems), expected, "{problems}");
+    assert!(!problems.to_string().contains("hush"), "{problems}");
+}
+
+#[test]
+fn every_error_of_every_route_is_reported() {
+    let problems = read(
+        "[[route]]\nname = 1\nmethods = 'GET'\npath = '/a'\nshared = 'x'\ncache = 2\nquery = [1]\nhush = 1\n\
+         [[route]]\nmethods = ['TRACE', 'a b']\npath = 'b'\naliases = ['/c//d', '{']\ncache = true\nvary = ['x y']\n\
+         [[route]]\nname = 'a'\nmethods = ['GET']\npath = '/e'\n[[route]]\nname = 'a'\nmethods = []\npath = '/f'\n",
+        &[],
+    );
+    let problems = problems.err().unwrap();
+    let keys: Vec<_> = keys_of(&problems).into_iter().filter(|key| key.starts_with("route")).collect();
+    let expected = [
+        "route[0].name",
+        "route[0].methods",
+        "route[0].query",
+        "route[0].shared",
+        "route[0].cache",
+        "route[0].hush",
+        "route[1].path",
+        "route[1].aliases",
+        "route[1].aliases",
+        "route[1].methods",
+        "route[1].methods",
+        "route[1].cache",
+        "route[1].vary",
+        "route[3].name",
+        "route[3].methods",
+    ];
+    assert_eq!(keys, expected, "{problems}");
+    let problems = read("route = [1]\n", &[]).err().unwrap();
+    assert!(problems.to_string().contains("route: must be a list of tables"), "{problems}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_the_only_problem_but_for_wrong_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.toml");
+    std::fs::write(&broken, "[tls]\ncertificate = 'hush\n").unwrap();
+    for file in [broken, folder.path().join("missing.toml")] {
+        let shown = file.to_str().unwrap().to_owned();
+        let read = |environment: &[(&str, &str)]| {
+            let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            Config::read_within(Some(&file), environment, u64::MAX).err().unwrap()
+        };
+        assert_eq!(keys_of(&read(&[])), [shown.as_str()]);
+        let problems = read(&[("ACME_CHALLENGES", "/tmp"), ("HTTPS_ADDR", "x"), ("LISTENER_PROXY_PROTOCOL", "true")]);
+        assert_eq!(keys_of(&problems), [shown.as_str(), "https_addr"], "{problems}");
+    }
+}
+
+#[test]
+fn a_dotenv_with_an_unreadable_line_makes_no_further_problems() {
+    let folder = tempfile::tempdir().unwrap();
+    let dotenv = folder.path().join(".env");
+    std::fs::write(&dotenv, "JWT_SECRET_KEY 'hush'\nOPS_ADDR=x\n").unwrap();
+    let problems = Config::load(None, &dotenv).err().unwrap();
+    let expected = format!(
+        "the configuration has 2 problem(s):\n  {}: line 1 has no `=` after a name\n  \
+         ops_addr, from OPS_ADDR in .env: must be an IP address with a port, as in 127.0.0.1:8443 or [::]:443\n",
+        dotenv.display()
+    );
+    assert_eq!(problems.to_string(), expected);
 }
 
 #[test]
@@ -198,8 +282,76 @@ fn the_reference_holds_every_key_at_its_default() {
     assert_eq!(format!("{:?}", written.routes), format!("{:?}", default.routes));
 
     let table = toml::Value::Table(reference().parse().unwrap());
-    for key in default.asked.iter().filter(|key| !key.ends_with("_file") || *key == "announce_file") {
+    for key in default.keys_read.iter().filter(|key| !key.ends_with("_file") || *key == "announce_file") {
         let found = key.split('.').try_fold(&table, |value, part| value.get(part));
         assert!(found.is_some(), "{key} is missing in ops/config/gateway.toml");
+    }
+}
+
+#[test]
+fn what_is_in_force_is_shown_with_its_origin_and_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, (_, private_key)] = certificate(folder.path());
+    let dotenv = folder.path().join(".env");
+    std::fs::write(&dotenv, format!("TLS_PRIVATE_KEY={private_key}\nLOG_LEVEL=warn\n")).unwrap();
+    let toml = folder.path().join("gateway.toml");
+    let secret = "hush".repeat(10);
+    let text = format!(
+        "hosts = ['a.example']\n[[key]]\nkid = 'a'\nsecret = '{secret}'\n[limit.address]\nrate = 7\n\
+         [[static_token]]\nname = 'collector'\nsha256 = '{}'\nroutes = ['*']\n",
+        crate::token::Digest::of(b"hush")
+    );
+    std::fs::write(&toml, text).unwrap();
+    let process = [certificate, ("TOKEN_LIFETIME".to_owned(), "60".to_owned())].into_iter().collect();
+    let environment = holodule_settings::overlay(process, &dotenv, &[]).environment;
+    let config = Config::read_within(Some(&toml), environment, u64::MAX).map_err(|problems| problems.to_string());
+    let shown = config.unwrap().effective();
+    for line in [
+        "https_addr = \"127.0.0.1:8443\"  # default",
+        "hosts = [\"a.example\"]  # from the configuration file",
+        "key[0].kid = \"a\"  # from the configuration file",
+        "key[0].secret = (secret)  # from the configuration file",
+        "static_token[0].name = \"collector\"  # from the configuration file",
+        "static_token[0].sha256 = (secret)  # from the configuration file",
+        "limit.address.rate = 7  # from the configuration file",
+        "limit.address.burst = 2000  # default",
+        "token.lifetime = 60  # from TOKEN_LIFETIME",
+        "log.level = \"warn\"  # from LOG_LEVEL in .env",
+        "route[0].path = \"/holodules/{day}\"  # default",
+        "# jwt_secret_key is not set",
+        "# certificate is not set",
+    ] {
+        assert!(shown.iter().any(|shown| shown == line), "{line}\n{}", shown.join("\n"));
+    }
+    assert!(!shown.join("\n").contains("hush"), "{shown:?}");
+    let workers = std::thread::available_parallelism().unwrap().get();
+    assert!(shown.contains(&format!("listener.workers = {workers}  # default")));
+}
+
+#[test]
+fn a_variable_one_typo_away_from_a_key_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let warnings = |name: &str| {
+        let mut environment: Environment = certificate(folder.path()).into_iter().collect();
+        environment.insert("JWT_SECRET_KEY".to_owned(), "k".repeat(32));
+        environment.insert(name.to_owned(), "hush".to_owned());
+        let config = Config::read_within(None, environment, u64::MAX).map_err(|problems| problems.to_string());
+        let warnings = config.unwrap().warnings(0);
+        warnings.into_iter().filter(|warning| warning.contains("variable")).collect::<Vec<_>>().join("\n")
+    };
+    for (name, meant) in [
+        ("HTTPS_ADR", "HTTPS_ADDR"),
+        ("HTTPS_ADDRR", "HTTPS_ADDR"),
+        ("HTTSP_ADDR", "HTTPS_ADDR"),
+        ("JWT_SECRET_KAY", "JWT_SECRET_KEY"),
+        ("JWT_SECRET_KEY_FIL", "JWT_SECRET_KEY_FILE"),
+        ("Log_Level", "LOG_LEVEL"),
+        ("HOSTZ", "HOSTS"),
+    ] {
+        assert_eq!(warnings(name), format!("the variable {name} is not known and is ignored; is {meant} meant?"));
+    }
+    for name in ["HOST", "PORT", "HOME", "HOSTNAME", "KEYS", "LANG", "API_ADDR", "ADMIN_ADDR", "STORE", "MONGODB_HOST"]
+    {
+        assert_eq!(warnings(name), "", "{name}");
     }
 }

@@ -1,11 +1,12 @@
 //! `[token]`, the keys and the static tokens.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use super::entry::Entry;
 use crate::route::Table;
-use crate::token::{Digest, Key, Keys, NotAKey, Routes, Settings, StaticToken, StaticTokens};
-use holodule_settings::Source;
+use crate::token::{Digest, Key, Keys, NotAKey, NotStaticTokens, Routes, Settings, StaticToken, StaticTokens};
+use holodule_settings::{Source, shown, shown_key};
 
 /// What `routes` of a static token says where it opens every one.
 pub const EVERY_ROUTE: &str = "*";
@@ -15,13 +16,13 @@ pub(super) fn remarks(keys: &Keys, static_tokens: &StaticTokens) -> Vec<String> 
     let mut remarks = Vec::new();
     let now = now();
     for (index, key) in keys.iter().enumerate().filter(|(_, key)| !key.is_in_force(now)) {
-        remarks.push(format!("key[{index}] ({}) is retired", key.kid().unwrap_or_default()));
+        remarks.push(format!("key[{index}] ({}) is retired", shown_key(key.kid().unwrap_or_default())));
     }
     for token in static_tokens.iter() {
         match token.expires_at() {
-            None => remarks.push(format!("the static token {:?} never expires", token.name())),
+            None => remarks.push(format!("the static token {} never expires", shown(token.name()))),
             Some(_) if token.is_expired(now) => {
-                remarks.push(format!("the static token {:?} has expired", token.name()));
+                remarks.push(format!("the static token {} has expired", shown(token.name())));
             }
             Some(_) => {}
         }
@@ -39,7 +40,7 @@ fn read_settings(source: &mut Source) -> Settings {
     };
     let Settings { lifetime, max_lifetime, .. } = settings;
     if max_lifetime < lifetime {
-        source.problem("token.max_lifetime", format!("{max_lifetime} is below token.lifetime, which is {lifetime}"));
+        source.conflict("token.max_lifetime", format!("{max_lifetime} is below token.lifetime, which is {lifetime}"));
     }
     settings
 }
@@ -50,65 +51,107 @@ pub(super) fn read_keys(source: &mut Source) -> Option<Keys> {
     let settings = read_settings(source);
     let secret = source.secret("jwt_secret_key");
     let entries = Entry::list(source, "key");
-    let keys: Vec<Option<Key>> = match secret {
-        Some(_) if !entries.is_empty() => {
-            source.problem("jwt_secret_key", "is the short form of one [[key]]: one of the two can be given");
-            return None;
-        }
-        Some(secret) => {
-            let key = Key::unnamed(secret.expose().as_bytes());
-            vec![key.map_err(|error| source.problem("jwt_secret_key", error.to_string())).ok()]
-        }
-        None => entries.into_iter().map(|entry| read_key(source, entry)).collect(),
-    };
-    if source.problems() > before {
-        return None;
+    let has_both = secret.is_some() && !entries.is_empty();
+    let is_missing = secret.is_none() && entries.is_empty() && source.problems() == before;
+    let mut keys: Vec<Key> = Vec::new();
+    if let Some(secret) = secret {
+        let key = Key::unnamed(secret.expose().as_bytes());
+        keys.extend(key.map_err(|error| source.problem("jwt_secret_key", error.to_string())).ok());
     }
-    if keys.is_empty() {
+    let mut kids = Vec::new();
+    for entry in entries {
+        let (kid, key) = read_key(source, entry);
+        kids.extend(kid);
+        keys.extend(key);
+    }
+    for kid in repeated(&kids) {
+        source.problem("key", format!("two keys have the kid {}", shown(kid)));
+    }
+    if has_both {
+        source.conflict("jwt_secret_key", "is the short form of one [[key]]: one of the two can be given");
+    }
+    if is_missing {
         source.problem("jwt_secret_key", "is required: the secret that signs tokens, 32 bytes or more; or [[key]]");
+    }
+    if source.problems() > before || keys.is_empty() {
         return None;
     }
-    let keys = Keys::new(keys.into_iter().flatten().collect(), settings);
-    let keys = keys.map_err(|error| source.problem("key", error.to_string())).ok()?;
+    let keys = Keys::new(keys, settings).map_err(|error| source.problem("key", error.to_string())).ok()?;
     if keys.signing(now()).is_none() {
         source.problem("key", "every key is retired, so nothing could be signed or verified");
     }
     Some(keys)
 }
 
-fn read_key(source: &mut Source, mut entry: Entry) -> Option<Key> {
+/// The kid and the key of an entry, each where nothing is wrong with it.
+fn read_key(source: &mut Source, mut entry: Entry) -> (Option<String>, Option<Key>) {
     let kid = entry.required(source, "kid", "the name that tokens call the key by");
     let secret = entry.secret(source, "secret");
     let retire_at = entry.moment(source, "retire_at");
     let without_kid = entry.flag(source, "without_kid");
-    let key = match (kid, secret) {
-        (Some(kid), Some(secret)) => match Key::named(&kid, secret.expose().as_bytes()) {
-            Ok(key) => Some(key.retire_at(retire_at).without_kid(without_kid)),
-            Err(error) => {
-                let field = match error {
-                    NotAKey::Kid => "kid",
-                    NotAKey::SecretTooShort(_) => "secret",
-                };
-                entry.problem(source, field, error.to_string());
-                None
-            }
-        },
-        _ => None,
-    };
+    // Each by itself, so that what is wrong with one does not hide what is wrong with the other.
+    let kid = kid.filter(|kid| is_right(source, &entry, Key::check_kid(kid)));
+    let secret = secret.filter(|secret| is_right(source, &entry, Key::check_secret(secret.expose().as_bytes())));
     entry.finish(source);
-    key
+    let key = kid.as_ref().zip(secret).and_then(|(kid, secret)| Key::named(kid, secret.expose().as_bytes()).ok());
+    (kid, key.map(|key| key.retire_at(retire_at).without_kid(without_kid)))
+}
+
+fn is_right(source: &mut Source, entry: &Entry, checked: Result<(), NotAKey>) -> bool {
+    let noted = checked.map_err(|error| {
+        let field = match error {
+            NotAKey::Kid => "kid",
+            NotAKey::SecretTooShort(_) => "secret",
+        };
+        entry.problem(source, field, error.to_string());
+    });
+    noted.is_ok()
+}
+
+/// Those of `texts` that appear more than once, each once.
+fn repeated(texts: &[String]) -> Vec<&String> {
+    let mut seen = BTreeSet::new();
+    let again: BTreeSet<_> = texts.iter().filter(|text| !seen.insert(*text)).collect();
+    again.into_iter().collect()
 }
 
 /// Reads the static tokens, which may use some of `routes`.
 pub(super) fn read_static_tokens(source: &mut Source, routes: Option<&Table>) -> Option<StaticTokens> {
     let entries = Entry::list(source, "static_token");
-    let tokens = entries.into_iter().map(|entry| read_static_token(source, entry, routes)).collect::<Vec<_>>();
-    let tokens = tokens.into_iter().collect::<Option<Vec<_>>>()?;
-    StaticTokens::new(tokens).map_err(|error| source.problem("static_token", error.to_string())).ok()
+    let mut names = Vec::new();
+    let mut tokens = Vec::new();
+    let before = source.problems();
+    for entry in entries {
+        let (name, token) = read_static_token(source, entry, routes);
+        names.extend(name);
+        tokens.push(token);
+    }
+    for name in repeated(&names) {
+        source.problem("static_token", format!("two static tokens have the name {}", shown(name)));
+    }
+    if source.problems() > before {
+        return None;
+    }
+    let tokens = StaticTokens::new(tokens.into_iter().collect::<Option<_>>()?);
+    let reason = |error| match error {
+        NotStaticTokens::SameDigest(one, other) => {
+            format!("the static tokens {} and {} have the same sha256", shown(&one), shown(&other))
+        }
+        other => other.to_string(),
+    };
+    tokens.map_err(|error| source.problem("static_token", reason(error))).ok()
 }
 
-fn read_static_token(source: &mut Source, mut entry: Entry, table: Option<&Table>) -> Option<StaticToken> {
+/// The name and the token of an entry, each where nothing is wrong with it.
+fn read_static_token(
+    source: &mut Source,
+    mut entry: Entry,
+    table: Option<&Table>,
+) -> (Option<String>, Option<StaticToken>) {
     let name = entry.required(source, "name", "what logs call its holder");
+    let name = name.filter(|name| {
+        StaticToken::check_name(name).map_err(|error| entry.problem(source, "name", error.to_string())).is_ok()
+    });
     let sha256 = entry.required(source, "sha256", "the SHA-256 of the token in hexadecimal");
     let sha256 = sha256.and_then(|text| {
         text.parse::<Digest>().map_err(|error| entry.problem(source, "sha256", error.to_string())).ok()
@@ -117,21 +160,19 @@ fn read_static_token(source: &mut Source, mut entry: Entry, table: Option<&Table
     let expires = entry.moment(source, "expires");
     for name in names.iter().flatten().filter(|name| *name != EVERY_ROUTE) {
         if table.is_some_and(|table| !table.iter().any(|route| *route.name == **name)) {
-            entry.problem(source, "routes", format!("{name:?} is no route"));
+            entry.problem(source, "routes", format!("{} is no route", shown(name)));
         }
     }
     let routes = names.map(|names| match names.iter().any(|name| name == EVERY_ROUTE) {
         true => Routes::All,
         false => Routes::Named(names),
     });
-    let token = match (name, sha256, routes) {
-        (Some(name), Some(sha256), Some(routes)) => StaticToken::new(&name, sha256, routes, expires)
-            .map_err(|error| entry.problem(source, "name", error.to_string()))
-            .ok(),
+    entry.finish(source);
+    let token = match (&name, sha256, routes) {
+        (Some(name), Some(sha256), Some(routes)) => StaticToken::new(name, sha256, routes, expires).ok(),
         _ => None,
     };
-    entry.finish(source);
-    token
+    (name, token)
 }
 
 /// Seconds since 1970.
@@ -162,7 +203,7 @@ mod tests {
             problems
                 .into_iter()
                 .map(|problem| {
-                    let told = format!("{}: {}", problem.key, problem.reason);
+                    let told = format!("{}: {}", problem.subject(), problem.reason);
                     assert!(!told.contains("hush"), "{told}");
                     told
                 })
@@ -218,7 +259,8 @@ mod tests {
         let list = format!("[{{ kid = 'a', secret = '{SECRET}' }}]");
         assert!(read_with("", &[("KEY", &list)]).is_ok());
         for odd in ["hush", "[hush", "['hush']", "{ kid = 'hush' }"] {
-            assert_eq!(read_with("", &[("KEY", odd)]).unwrap_err()[0], "KEY: must be a list of tables", "{odd}");
+            let problems = read_with("", &[("KEY", odd)]).unwrap_err();
+            assert_eq!(problems, ["key, from KEY: must be a list of tables"], "{odd}");
         }
     }
 
@@ -236,6 +278,7 @@ mod tests {
         let moment = "must be an RFC 3339 date-time with its offset, such as 2027-01-01T00:00:00Z";
         let expected = [
             "key[0].kid: is required: the name that tokens call the key by",
+            "key[0].secret: has 4 bytes; at least 32 are required",
             "key[0].more: unknown key",
             "key[1].kid: must have 1 to 64 characters of A-Z a-z 0-9 - . _",
             "key[2].secret: has 4 bytes; at least 32 are required",
@@ -259,6 +302,23 @@ mod tests {
         assert_eq!(told, ["key: every key is retired, so nothing could be signed or verified"]);
         let told = problems(&format!("jwt_secret_key = '{SECRET}'\n{}", key("a", "")));
         assert_eq!(told, ["jwt_secret_key: is the short form of one [[key]]: one of the two can be given"]);
+    }
+
+    #[test]
+    fn one_error_of_a_key_hides_no_other() {
+        let told = problems(&format!(
+            "jwt_secret_key = 'hush'\n[[key]]\nkid = '../hush'\nsecret = 'hush'\n\
+             [[key]]\nkid = 'a'\nsecret = 'hush'\n[[key]]\nkid = 'a'\nsecret = '{SECRET}'\n"
+        ));
+        let expected = [
+            "jwt_secret_key: has 4 bytes; at least 32 are required",
+            "key[0].kid: must have 1 to 64 characters of A-Z a-z 0-9 - . _",
+            "key[0].secret: has 4 bytes; at least 32 are required",
+            "key[1].secret: has 4 bytes; at least 32 are required",
+            "key: two keys have the kid \"a\"",
+            "jwt_secret_key: is the short form of one [[key]]: one of the two can be given",
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]
@@ -298,11 +358,12 @@ mod tests {
             "static_token[0].name: is required: what logs call its holder",
             "static_token[0].sha256: is required: the SHA-256 of the token in hexadecimal",
             "static_token[0].routes: is required: the names of the routes it may use, or [\"*\"] for every one",
+            "static_token[1].name: must have 1 to 64 characters of A-Z a-z 0-9 - . _",
             "static_token[1].sha256: must be a SHA-256: 64 hexadecimal digits",
             "static_token[1].routes: must be a list of strings",
+            "static_token[2].name: must have 1 to 64 characters of A-Z a-z 0-9 - . _",
             "static_token[2].expires: must be an RFC 3339 date-time with its offset, such as 2027-01-01T00:00:00Z",
             "static_token[2].routes: \"holodule\" is no route",
-            "static_token[2].name: must have 1 to 64 characters of A-Z a-z 0-9 - . _",
             "static_token[2].token: unknown key",
         ];
         assert_eq!(told, expected);

@@ -66,27 +66,17 @@ pub enum Host {
     Client,
 }
 
-/// A route that cannot be used.
+/// One thing for which a route cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotARoute {
-    /// A path that is no pattern.
-    #[error("path {0:?}: {1}")]
-    Pattern(String, NotAPattern),
-    /// An alias that does not bind what the path binds.
-    #[error("alias {0:?} does not have the names of the path in the same order")]
-    Alias(String),
-    /// No method, or one that is never forwarded.
-    #[error("methods: {0}")]
-    Method(String),
-    /// Kept answers on a route that takes no GET.
-    #[error("cache: true needs GET among the methods")]
-    Cache,
-    /// No name of a field.
-    #[error("vary: {0:?} is no name of a header field")]
-    Vary(String),
-    /// A query name outside RFC 3986's unreserved characters.
-    #[error("query name {0:?} has a character outside A-Z a-z 0-9 - . _ ~")]
-    Query(String),
+#[error("{field} {reason}")]
+pub struct NotARoute {
+    /// The field of [`Settings`].
+    pub field: &'static str,
+    /// The wrong one of its values, where there is one. It is not in the message, which decides
+    /// nothing about what may be shown.
+    pub value: Option<String>,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// One route, ready to match.
@@ -135,57 +125,94 @@ pub enum NoMatch {
 impl TryFrom<&Settings> for Route {
     type Error = NotARoute;
 
+    /// [`Route::new`], with the first of the errors.
     fn try_from(settings: &Settings) -> Result<Self, NotARoute> {
-        let pattern = |text: &String| Pattern::parse(text).map_err(|error| NotARoute::Pattern(text.clone(), error));
-        let path = pattern(&settings.path)?;
-        let mut aliases = Vec::new();
-        for text in &settings.aliases {
-            let alias = pattern(text)?;
-            if !alias.binds_like(&path) {
-                return Err(NotARoute::Alias(text.clone()));
-            }
-            aliases.push(alias);
-        }
+        let no_path = || NotARoute { field: "path", value: None, reason: "is missing".to_owned() };
+        Self::new(settings).map_err(|wrong| wrong.into_iter().next().unwrap_or_else(no_path))
+    }
+}
+
+/// The errors of one route.
+#[derive(Default)]
+struct Wrong(Vec<NotARoute>);
+
+impl Wrong {
+    fn note(&mut self, field: &'static str, value: Option<&str>, reason: impl Into<String>) {
+        self.0.push(NotARoute { field, value: value.map(str::to_owned), reason: reason.into() });
+    }
+
+    fn pattern(&mut self, field: &'static str, text: &str) -> Option<Pattern> {
+        Pattern::parse(text).map_err(|error| self.note(field, Some(text), error.to_string())).ok()
+    }
+
+    fn methods(&mut self, texts: &[String]) -> Vec<Method> {
         let mut methods = Vec::new();
-        for text in &settings.methods {
+        for text in texts {
             match Method::from_bytes(text.as_bytes()) {
                 Ok(Method::CONNECT | Method::TRACE) | Err(_) => {
-                    return Err(NotARoute::Method(format!("{text:?} cannot be forwarded")));
+                    self.note("methods", Some(text), "cannot be forwarded");
                 }
-                Ok(method) if methods.contains(&method) => {
-                    return Err(NotARoute::Method(format!("{method} stands twice")));
-                }
+                Ok(method) if methods.contains(&method) => self.note("methods", Some(text), "appears twice"),
                 Ok(method) => methods.push(method),
             }
         }
-        if methods.is_empty() {
-            return Err(NotARoute::Method("at least one is required".to_owned()));
+        if texts.is_empty() {
+            self.note("methods", None, "must have at least one");
         }
-        if let Some(name) = settings.query.iter().find(|name| name.is_empty() || !name.bytes().all(path::is_unreserved))
-        {
-            return Err(NotARoute::Query(name.clone()));
-        }
-        let takes_get = methods.contains(&Method::GET);
-        if settings.cache == Some(true) && !takes_get {
-            return Err(NotARoute::Cache);
-        }
-        let field = |name: &String| name.parse::<HeaderName>().map_err(|_| NotARoute::Vary(name.clone()));
-        Ok(Self {
-            name: settings.name.as_ref().unwrap_or(&settings.path).as_str().into(),
-            allow: methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "),
-            methods,
-            shared: settings.shared,
-            cached: settings.cache.unwrap_or(settings.shared && takes_get),
-            vary: settings.vary.iter().map(field).collect::<Result<_, _>>()?,
-            host: settings.host,
-            path,
-            aliases,
-            query: settings.query.clone(),
-        })
+        methods
     }
 }
 
 impl Route {
+    /// The route that `settings` describe.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, at least one thing.
+    pub fn new(settings: &Settings) -> Result<Self, Vec<NotARoute>> {
+        let mut wrong = Wrong::default();
+        let path = wrong.pattern("path", &settings.path);
+        let mut aliases = Vec::new();
+        for text in &settings.aliases {
+            let Some(alias) = wrong.pattern("aliases", text) else { continue };
+            if path.as_ref().is_some_and(|path| !alias.binds_like(path)) {
+                wrong.note("aliases", Some(text), "does not have the names of the path in the same order");
+            }
+            aliases.push(alias);
+        }
+        let methods = wrong.methods(&settings.methods);
+        for name in &settings.query {
+            if name.is_empty() || !name.bytes().all(path::is_unreserved) {
+                wrong.note("query", Some(name), "has a character outside A-Z a-z 0-9 - . _ ~");
+            }
+        }
+        let takes_get = methods.contains(&Method::GET);
+        if settings.cache == Some(true) && !takes_get {
+            wrong.note("cache", None, "can be true only with GET among the methods");
+        }
+        let mut vary = Vec::new();
+        for name in &settings.vary {
+            match name.parse::<HeaderName>() {
+                Ok(name) => vary.push(name),
+                Err(_) => wrong.note("vary", Some(name), "is no name of a header field"),
+            }
+        }
+        match path {
+            Some(path) if wrong.0.is_empty() => Ok(Self {
+                name: settings.name.as_ref().unwrap_or(&settings.path).as_str().into(),
+                allow: methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "),
+                methods,
+                shared: settings.shared,
+                cached: settings.cache.unwrap_or(settings.shared && takes_get),
+                vary: vary.into(),
+                host: settings.host,
+                path,
+                aliases,
+                query: settings.query.clone(),
+            }),
+            _ => Err(wrong.0),
+        }
+    }
+
     /// The path this route forwards `path` as, where it takes it.
     fn forwarded<'a>(&self, path: &CanonicalPath<'a>) -> Option<Cow<'a, str>> {
         if self.path.matches(path) {
@@ -386,10 +413,31 @@ mod tests {
             change(&mut settings);
             Route::try_from(&settings)
         };
-        assert!(matches!(with(|s| s.methods.clear()), Err(NotARoute::Method(_))));
-        assert!(matches!(with(|s| s.methods.push("TRACE".to_owned())), Err(NotARoute::Method(_))));
-        assert!(matches!(with(|s| s.aliases.push("/x".to_owned())), Err(NotARoute::Alias(_))));
-        assert!(matches!(with(|s| s.path = "holodules".to_owned()), Err(NotARoute::Pattern(..))));
-        assert!(matches!(with(|s| s.query.push("a b".to_owned())), Err(NotARoute::Query(_))));
+        let field = |change| with(change).err().map(|error| error.field);
+        assert_eq!(field(|s| s.methods.clear()), Some("methods"));
+        assert_eq!(field(|s| s.methods.push("TRACE".to_owned())), Some("methods"));
+        assert_eq!(field(|s| s.aliases.push("/x".to_owned())), Some("aliases"));
+        assert_eq!(field(|s| s.path = "holodules".to_owned()), Some("path"));
+        assert_eq!(field(|s| s.query.push("a b".to_owned())), Some("query"));
+    }
+
+    #[test]
+    fn every_error_of_a_route_is_found() {
+        let text = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let settings = Settings {
+            name: None,
+            methods: text(&["TRACE", "PUT", "PUT"]),
+            path: "hush".to_owned(),
+            aliases: text(&["/a//b"]),
+            query: text(&["a b"]),
+            shared: false,
+            cache: Some(true),
+            vary: text(&["a b"]),
+            host: Host::Upstream,
+        };
+        let wrong = Route::new(&settings).unwrap_err();
+        let fields: Vec<_> = wrong.iter().map(|error| error.field).collect();
+        assert_eq!(fields, ["path", "aliases", "methods", "methods", "query", "cache", "vary"]);
+        assert!(wrong.iter().all(|error| !error.to_string().contains("hush")));
     }
 }

@@ -20,8 +20,8 @@ pub enum NotAPattern {
     /// With each name filled in, it is not a canonical path.
     #[error("{0}")]
     Path(#[from] super::NotCanonical),
-    /// A name that is empty, or stands twice.
-    #[error("the name {0:?} is empty, stands twice, or is no part of a name")]
+    /// A name that is empty, appears twice, or has another character.
+    #[error("has a name that is empty, appears twice, or has a character outside A-Z a-z 0-9 _")]
     Name(String),
 }
 

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::authenticate::{self, Accepted};
 use crate::cache::{self, Cache};
-use crate::config::{Config, Problems};
+use crate::config::{Config, Given, Problems};
 use crate::flow::{App, Flow, Gate};
 use crate::limit::Limits;
 use crate::listener::{self, Drain, Failure, Identities, Listener, Protocols, Reaped, Refused, http2_options};
@@ -91,9 +91,10 @@ impl Gateway {
     /// [`NotStarted`], with the address or the file in the message.
     pub fn build(config: Config, log: Option<&Writer>) -> Result<Self, NotStarted> {
         raise_descriptor_limit()?;
-        let public = listener::bind(config.https_addr)?;
-        let ops_socket = listener::bind(config.ops_addr)?;
-        let redirect_socket = config.http_addr.map(listener::bind).transpose()?;
+        let bind = |key, address| about(&config.given, key, listener::bind(address));
+        let public = bind("https_addr", config.https_addr)?;
+        let ops_socket = bind("ops_addr", config.ops_addr)?;
+        let redirect_socket = config.http_addr.map(|address| bind("http_addr", address)).transpose()?;
         let addresses = Addresses {
             https: public.local_addr()?,
             http: redirect_socket.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
@@ -186,7 +187,7 @@ impl Gateway {
         }
         server.add_service(Probe::new(upstreams, metrics));
         if let Some(file) = &config.announce_file {
-            announce(file, addresses)?;
+            about(&parts.given, "announce_file", announce(file, addresses))?;
         }
         Ok(Self { server, stop: Stop { drain, drained }, addresses, parts })
     }
@@ -208,6 +209,11 @@ impl Gateway {
         let signal = Signal { stop: Mutex::new(Some(Box::pin(stop))), parts: self.stop };
         self.server.run(RunArgs { shutdown_signal: Box::new(signal) });
     }
+}
+
+/// `result` with the key that it is about, and the variable that the key's value is from.
+fn about<T>(given: &Given, key: &str, result: io::Result<T>) -> io::Result<T> {
+    result.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", given.subject(key))))
 }
 
 /// Lets the process have as many descriptors as the hard limit allows: the configuration was
@@ -291,5 +297,5 @@ fn announce(file: &Path, addresses: Addresses) -> io::Result<()> {
     let Addresses { https, http, ops } = addresses;
     let text = serde_json::json!({"https": https, "http": http, "ops": ops}).to_string();
     holodule_settings::replace(file, text.as_bytes())
-        .map_err(|error| io::Error::new(error.kind(), format!("announce_file {}: {error}", file.display())))
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", holodule_settings::shown_path(file))))
 }

@@ -61,7 +61,11 @@ impl Reloader {
             ),
             Err(NotReloaded::Config(Problems(problems))) => {
                 for problem in problems {
-                    tracing::error!(key = problem.key, problem = problem.reason, "the configuration is not valid");
+                    tracing::error!(
+                        key = problem.subject(),
+                        problem = problem.reason,
+                        "the configuration is not valid"
+                    );
                 }
                 tracing::error!("the configuration could not be reloaded and all stays as it was");
             }

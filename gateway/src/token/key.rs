@@ -45,9 +45,7 @@ impl Key {
     /// # Errors
     /// [`NotAKey::SecretTooShort`] below [`MIN_SECRET_BYTES`].
     pub fn unnamed(secret: &[u8]) -> Result<Self, NotAKey> {
-        if secret.len() < MIN_SECRET_BYTES {
-            return Err(NotAKey::SecretTooShort(secret.len()));
-        }
+        Self::check_secret(secret)?;
         Ok(Self {
             kid: None,
             without_kid: true,
@@ -62,10 +60,24 @@ impl Key {
     /// # Errors
     /// [`NotAKey`].
     pub fn named(kid: &str, secret: &[u8]) -> Result<Self, NotAKey> {
-        if !is_plain_name(kid) {
-            return Err(NotAKey::Kid);
-        }
+        Self::check_kid(kid)?;
         Ok(Self { kid: Some(kid.to_owned()), without_kid: false, ..Self::unnamed(secret)? })
+    }
+
+    /// Checks the name of a key by itself.
+    ///
+    /// # Errors
+    /// [`NotAKey::Kid`].
+    pub fn check_kid(kid: &str) -> Result<(), NotAKey> {
+        if is_plain_name(kid) { Ok(()) } else { Err(NotAKey::Kid) }
+    }
+
+    /// Checks the secret of a key by itself.
+    ///
+    /// # Errors
+    /// [`NotAKey::SecretTooShort`] below [`MIN_SECRET_BYTES`].
+    pub fn check_secret(secret: &[u8]) -> Result<(), NotAKey> {
+        if secret.len() < MIN_SECRET_BYTES { Err(NotAKey::SecretTooShort(secret.len())) } else { Ok(()) }
     }
 
     /// The same key, which tokens without `kid` are tried against as well where `allowed`.

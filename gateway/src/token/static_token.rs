@@ -58,10 +58,16 @@ impl StaticToken {
     /// # Errors
     /// [`NotAName`].
     pub fn new(name: &str, sha256: Digest, routes: Routes, expires_at: Option<i64>) -> Result<Self, NotAName> {
-        if !is_plain_name(name) {
-            return Err(NotAName);
-        }
+        Self::check_name(name)?;
         Ok(Self { identity: format!("{STATIC_PREFIX}{name}").into(), sha256, routes, expires_at })
+    }
+
+    /// Checks a name by itself.
+    ///
+    /// # Errors
+    /// [`NotAName`].
+    pub fn check_name(name: &str) -> Result<(), NotAName> {
+        if is_plain_name(name) { Ok(()) } else { Err(NotAName) }
     }
 
     /// `static:` and its name.

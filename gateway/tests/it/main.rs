@@ -39,6 +39,7 @@ mod proxy;
 mod redirect;
 mod resumption;
 mod revocation;
+mod secrets;
 mod sizes;
 mod sni;
 mod stack;

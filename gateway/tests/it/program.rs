@@ -55,7 +55,7 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// The program, serving.
 pub struct Program {
-    child: Child,
+    pub child: Child,
     addresses: Value,
 }
 
@@ -142,10 +142,21 @@ fn check_tells_everything_that_is_wrong_and_no_secret() {
     let wrong = check(path, &[("TOKEN_LIFETIME", "0"), ("TLS_PRIVATE_KEY", "missing.pem"), ("HOSTS", "['a:1']")]);
     let told = text(&wrong.stderr);
     assert_eq!(wrong.status.code(), Some(1));
-    for key in [".env", "token.lifetime", "tls.private_key", "hosts", "jwt_secret_key"] {
-        assert!(told.contains(&format!("  {key}: ")), "{key}: {told}");
+    for subject in [
+        "token.lifetime, from TOKEN_LIFETIME",
+        "tls.private_key, from TLS_PRIVATE_KEY",
+        "hosts, from HOSTS",
+        "jwt_secret_key, from JWT_SECRET_KEY in .env",
+        "upstream.api, from UPSTREAM_API in .env",
+    ] {
+        assert!(told.contains(&format!("  {subject}: ")), "{subject}: {told}");
     }
     assert!(!told.contains("hush"), "{told}");
+
+    fs::write(path.join(".env"), "\nJWT_SECRET_KEY 'hush'\n").unwrap();
+    let wrong = check(path, &[]);
+    let expected = "holodule-gateway: the configuration has 1 problem(s):\n  .env: line 2 has no `=` after a name\n\n";
+    assert_eq!((wrong.status.code(), text(&wrong.stderr).as_str()), (Some(1), expected));
 }
 
 #[test]
@@ -352,7 +363,11 @@ fn connections_that_do_not_fit_the_hard_limit_are_a_mistake() {
     let output = check("513");
     assert_eq!(output.status.code(), Some(1));
     let told = text(&output.stderr);
-    assert!(told.contains("listener.max_connections: 513 do not fit") && told.contains("leaves 512"), "{told}");
+    assert!(
+        told.contains("listener.max_connections, from LISTENER_MAX_CONNECTIONS: 513 do not fit")
+            && told.contains("leaves 512"),
+        "{told}"
+    );
 }
 
 #[tokio::test]

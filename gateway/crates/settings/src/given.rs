@@ -1,22 +1,146 @@
-//! What was given, so that a later reading can be held against what is served by.
+//! What was given and from where, so that a later reading can be compared with what is in force, and so that
+//! people can see what is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-/// The values that were given, by key; those of secrets are no part of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Given(BTreeMap<String, String>);
+use toml::{Table, Value};
+
+use crate::echo::{shown, shown_path};
+
+/// What stands for a secret.
+const SECRET: &str = "(secret)";
+
+/// Where a value is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nowhere: the default holds.
+    Default,
+    /// The configuration file.
+    File,
+    /// A variable of the process.
+    Variable(String),
+    /// A variable of the `.env` file.
+    Dotenv(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File => f.write_str("from the configuration file"),
+            Self::Variable(name) => write!(f, "from {name}"),
+            Self::Dotenv(name) => write!(f, "from {name} in .env"),
+        }
+    }
+}
+
+impl Origin {
+    /// Whether it is the environment, where nobody looks who reads the configuration file.
+    pub(crate) fn is_environment(&self) -> bool {
+        matches!(self, Self::Variable(_) | Self::Dotenv(_))
+    }
+}
+
+/// The values that were given, by key, with their origins. Secrets are no part of it.
+#[derive(Clone, Default)]
+pub struct Given {
+    /// What decides whether a restart is needed.
+    values: BTreeMap<String, String>,
+    settings: BTreeMap<String, Setting>,
+}
+
+/// What holds for a key.
+#[derive(Clone)]
+struct Setting {
+    origin: Origin,
+    /// The value as it may be shown; more than one for a list of tables, each behind what follows the
+    /// key. `None` where it is the default, which the reference has.
+    shown: Option<Vec<(String, String)>>,
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.values.keys()).finish()
+    }
+}
 
 impl Given {
     /// Notes that `key` was given as `value`.
     pub(crate) fn note(&mut self, key: &str, value: String) {
-        self.0.insert(key.to_owned(), value);
+        self.values.insert(key.to_owned(), value);
+    }
+
+    /// Notes where the value of `key` is from.
+    pub(crate) fn note_origin(&mut self, key: &str, origin: Origin) {
+        self.settings.insert(key.to_owned(), Setting { origin, shown: None });
+    }
+
+    /// Notes what is shown of the value of `key`, which is not secret as a whole.
+    pub(crate) fn note_shown(&mut self, key: &str, value: &Value) {
+        if let Some(setting) = self.settings.get_mut(key) {
+            setting.shown = Some(lines(value));
+        }
+    }
+
+    /// Notes that the value of `key` is never shown.
+    pub(crate) fn note_secret(&mut self, key: &str) {
+        if let Some(setting) = self.settings.get_mut(key) {
+            setting.shown = Some(vec![(String::new(), SECRET.to_owned())]);
+        }
+    }
+
+    /// Notes what holds for `key` where it is not given.
+    pub(crate) fn note_default(&mut self, key: &str, value: String) {
+        let shown = Some(vec![(String::new(), value)]);
+        self.settings.entry(key.to_owned()).or_insert(Setting { origin: Origin::Default, shown });
+    }
+
+    /// Where the value of `key` is from, or that of the list that it is a part of, as `key[0].kid` is.
+    pub fn origin(&self, key: &str) -> Option<&Origin> {
+        let list = key.split_once('[').map_or(key, |(list, _)| list);
+        self.settings.get(list).map(|setting| &setting.origin)
+    }
+
+    /// `key` with its origin where that is the environment, for an error about it: `https_addr, from HTTPS_ADDR`.
+    pub fn subject(&self, key: &str) -> String {
+        match self.origin(key).filter(|origin| origin.is_environment()) {
+            Some(origin) => format!("{key}, {origin}"),
+            None => key.to_owned(),
+        }
+    }
+
+    /// Every key of `asked` with the value in force and its origin, a line each; secrets are masked.
+    /// `reference` has the defaults that were not noted.
+    pub fn effective<'a>(&self, asked: impl Iterator<Item = &'a str>, reference: &Table) -> Vec<String> {
+        let mut shown = Vec::new();
+        for key in asked {
+            match self.settings.get(key) {
+                Some(Setting { origin, shown: Some(values) }) => {
+                    shown.extend(values.iter().map(|(part, value)| format!("{key}{part} = {value}  # {origin}")));
+                }
+                Some(Setting { origin, shown: None }) => shown.push(format!("{key} = {SECRET}  # {origin}")),
+                None => {
+                    let mut parts = key.split('.');
+                    let top = parts.next().and_then(|part| reference.get(part));
+                    if let Some(value) = parts.fold(top, |value, part| value?.get(part)) {
+                        let lines = lines(value).into_iter();
+                        shown
+                            .extend(lines.map(|(part, value)| format!("{key}{part} = {value}  # {}", Origin::Default)));
+                    } else if !key.ends_with("_file") {
+                        shown.push(format!("# {key} is not set"));
+                    }
+                }
+            }
+        }
+        shown
     }
 
     /// The keys whose values differ in `newer` and that are not among `reloaded`, which lists what
     /// takes effect without a restart: keys, and sections, which end with a dot.
     pub fn need_restart<'a>(&'a self, newer: &'a Self, reloaded: &[&str]) -> Vec<&'a str> {
-        let keys: BTreeSet<_> = self.0.keys().chain(newer.0.keys()).collect();
-        let differ = keys.into_iter().filter(|key| self.0.get(*key) != newer.0.get(*key));
+        let keys: BTreeSet<_> = self.values.keys().chain(newer.values.keys()).collect();
+        let differ = keys.into_iter().filter(|key| self.values.get(*key) != newer.values.get(*key));
         differ.map(String::as_str).filter(|key| !is_listed(reloaded, key)).collect()
     }
 }
@@ -25,12 +149,55 @@ fn is_listed(names: &[&str], key: &str) -> bool {
     names.iter().any(|name| if name.ends_with('.') { key.starts_with(name) } else { key == *name })
 }
 
+/// `value` as it is shown: as TOML, a list of tables field by field.
+fn lines(value: &Value) -> Vec<(String, String)> {
+    let tables: Option<Vec<&Table>> = value.as_array().map(|list| list.iter().map_while(Value::as_table).collect());
+    match (value.as_array(), tables) {
+        (Some(list), Some(tables)) if !tables.is_empty() && tables.len() == list.len() => {
+            let fields = |(index, table): (usize, &Table)| {
+                let line = move |(name, value): (&String, &Value)| {
+                    let value = if is_secret(name) { SECRET.to_owned() } else { text(value) };
+                    (format!("[{index}].{name}"), value)
+                };
+                table.iter().map(line).collect::<Vec<_>>()
+            };
+            tables.into_iter().enumerate().flat_map(fields).collect()
+        }
+        _ => vec![(String::new(), text(value))],
+    }
+}
+
+/// Whether a field of this name holds a secret.
+fn is_secret(name: &str) -> bool {
+    !name.ends_with("_file") && ["secret", "password", "token", "sha256"].iter().any(|word| name.contains(word))
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(path) if path.starts_with('/') => format!("{:?}", shown_path(path.as_ref())),
+        Value::String(other) => shown(other),
+        Value::Array(values) => format!("[{}]", values.iter().map(text).collect::<Vec<_>>().join(", ")),
+        Value::Table(table) => {
+            let field = |(name, value): (&String, &Value)| {
+                let value = if is_secret(name) { SECRET.to_owned() } else { text(value) };
+                format!("{name} = {value}")
+            };
+            format!("{{ {} }}", table.iter().map(field).collect::<Vec<_>>().join(", "))
+        }
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(flag) => flag.to_string(),
+        Value::Datetime(moment) => moment.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn given(values: &[(&str, &str)]) -> Given {
-        Given(values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+        let values = values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Given { values, settings: BTreeMap::new() }
     }
 
     #[test]
@@ -40,5 +207,38 @@ mod tests {
         let reloaded = ["tls.", "token."];
         assert_eq!(before.need_restart(&after, &reloaded), ["https_addr", "log.level", "ops_addr"]);
         assert_eq!(before.need_restart(&before, &reloaded), [""; 0]);
+    }
+
+    #[test]
+    fn a_list_of_tables_is_shown_field_by_field_without_its_secrets() {
+        let toml =
+            "key = [{ kid = 'a', secret = 'hush' }, { secret_file = '/run/key' }]\nhosts = ['a', 'b']\n[b]\nc = 1";
+        let table: Table = toml.parse().unwrap();
+        let mut given = Given::default();
+        for (key, origin) in
+            [("key", Origin::Variable("KEY".to_owned())), ("hosts", Origin::Dotenv("HOSTS".to_owned()))]
+        {
+            given.note_origin(key, origin);
+            given.note_shown(key, &table[key]);
+        }
+        given.note_origin("jwt_secret_key", Origin::File);
+        given.note_secret("jwt_secret_key");
+        given.note_default("d", "2".to_owned());
+        let asked = ["key", "hosts", "jwt_secret_key", "b.c", "d", "e", "e_file"];
+        let expected = [
+            "key[0].kid = \"a\"  # from KEY",
+            "key[0].secret = (secret)  # from KEY",
+            "key[1].secret_file = \"/run/key\"  # from KEY",
+            "hosts = [\"a\", \"b\"]  # from HOSTS in .env",
+            "jwt_secret_key = (secret)  # from the configuration file",
+            "b.c = 1  # default",
+            "d = 2  # default",
+            "# e is not set",
+        ];
+        assert_eq!(given.effective(asked.into_iter(), &table), expected);
+        assert_eq!(
+            (given.subject("key[1].kid"), given.subject("b.c")),
+            ("key[1].kid, from KEY".to_owned(), "b.c".to_owned())
+        );
     }
 }

@@ -4,6 +4,9 @@
 //! program reads its own keys from a [`Source`], which collects every problem, so that all of
 //! them can be reported together. No message contains the value of a secret.
 
+mod arguments;
+mod dotenv;
+mod echo;
 mod environment;
 mod file;
 mod given;
@@ -13,9 +16,11 @@ mod source;
 mod unquoted;
 mod version;
 
-pub use environment::{Environment, Overlaid, environment};
+pub use arguments::without_secrets;
+pub use echo::{shown, shown_key, shown_path, with_shown_path};
+pub use environment::{Environment, Overlaid, environment, overlay};
 pub use file::{Replacement, replace};
-pub use given::Given;
+pub use given::{Given, Origin};
 pub use problem::{Problem, Problems};
 pub use secret::{Secret, exposed, read_secret_file};
 pub use source::Source;

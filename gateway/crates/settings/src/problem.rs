@@ -1,22 +1,43 @@
 //! What is wrong with a configuration.
 
 use std::fmt;
+use std::path::Path;
 
-/// One thing that is wrong, told by key. It never holds the value of a secret.
+use crate::echo::shown_path;
+use crate::given::Origin;
+
+/// One thing that is wrong, by its key. It never has the value of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The key, or the environment variable, that has to be mended.
+    /// The key, or the file, that has to be fixed.
     pub key: String,
+    /// Where the value is from, where that is not the configuration file.
+    pub origin: Option<Origin>,
     /// What is wrong with it.
     pub reason: String,
 }
 
-/// Everything that is wrong with a configuration, told together.
+impl Problem {
+    /// What is wrong with the file at `path` as a whole.
+    pub(crate) fn of_file(path: &Path, reason: impl Into<String>) -> Self {
+        Self { key: shown_path(path), origin: None, reason: reason.into() }
+    }
+
+    /// The key with its origin, as in `https_addr, from HTTPS_ADDR`.
+    pub fn subject(&self) -> String {
+        match &self.origin {
+            Some(origin) => format!("{}, {origin}", self.key),
+            None => self.key.clone(),
+        }
+    }
+}
+
+/// Everything that is wrong with a configuration, reported together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    /// `result`, with what was `found` before it told as well.
+    /// `result`, with what was `found` before it reported as well.
     ///
     /// # Errors
     /// Where anything was found before, or `result` is an error.
@@ -35,8 +56,8 @@ impl Problems {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "the configuration has {} problem(s):", self.0.len())?;
-        for Problem { key, reason } in &self.0 {
-            writeln!(f, "  {key}: {reason}")?;
+        for problem in &self.0 {
+            writeln!(f, "  {}: {}", problem.subject(), problem.reason)?;
         }
         Ok(())
     }

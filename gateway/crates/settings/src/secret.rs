@@ -4,6 +4,8 @@ use std::fmt;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use crate::echo::shown_path;
+
 /// The largest file a secret is read from, in bytes.
 const SECRET_FILE_LIMIT: u64 = 64 * 1024;
 
@@ -31,7 +33,7 @@ impl fmt::Debug for Secret {
 
 /// The warning of a file at `path`, which holds a secret, that others can get at.
 pub fn exposed(path: &Path) -> Option<String> {
-    exposure(path).map(|exposure| format!("{} holds a secret and {exposure}", path.display()))
+    exposure(path).map(|exposure| format!("{} holds a secret and {exposure}", shown_path(path)))
 }
 
 /// How far the mode of the file at `path` lets others at it. Its group may read it, since that is how a
@@ -57,8 +59,10 @@ pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
         return Err(format!("the file has {length} bytes, over {SECRET_FILE_LIMIT}"));
     }
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     // Editors and `echo` end a file with a newline that is no part of the secret.
-    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\n').unwrap_or(text);
     Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
 }
 
@@ -85,9 +89,15 @@ mod tests {
     }
 
     #[test]
-    fn the_newline_at_the_end_of_a_file_is_no_part_of_the_secret() {
+    fn the_newline_at_the_end_of_a_file_and_the_mark_before_it_are_no_part_of_the_secret() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        for (text, secret) in [("hush", "hush"), ("hush\n", "hush"), ("hush\r\n", "hush"), (" hush\n\n", " hush\n")] {
+        for (text, secret) in [
+            ("hush", "hush"),
+            ("hush\n", "hush"),
+            ("hush\r\n", "hush"),
+            (" hush\n\n", " hush\n"),
+            ("\u{feff}hush\n", "hush"),
+        ] {
             std::fs::write(file.path(), text).unwrap();
             assert_eq!(read_secret_file(file.path()).unwrap().expose(), secret, "{text:?}");
         }

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use crate::echo::{shown_key, without_values};
 use crate::environment::Environment;
-use crate::given::Given;
+use crate::given::{Given, Origin};
 use crate::problem::{Problem, Problems};
 use crate::secret::{Secret, exposed, read_secret_file};
 use crate::unquoted;
@@ -30,6 +31,8 @@ pub struct Source {
     given: Given,
     warnings: BTreeSet<String>,
     problems: Vec<Problem>,
+    /// Whether a part of the settings could not be read, so that what is missing may have been in it.
+    incomplete: bool,
 }
 
 impl Source {
@@ -38,6 +41,7 @@ impl Source {
         let mut source = Self {
             table: Table::new(),
             file: file.map(Path::to_owned),
+            incomplete: environment.is_incomplete(),
             environment,
             asked: BTreeSet::new(),
             given: Given::default(),
@@ -45,20 +49,22 @@ impl Source {
             problems: Vec::new(),
         };
         let Some(file) = file else { return source };
-        let name = file.display().to_string();
-        match std::fs::read_to_string(file) {
-            Err(error) => source.problem(&name, error.to_string()),
-            Ok(text) => match text.parse::<Table>() {
-                Ok(table) => source.table = table,
+        let table = std::fs::read_to_string(file).map_err(|error| error.to_string()).and_then(|text| {
+            let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+            text.parse::<Table>().map_err(|error| {
                 // The message without the source line, which may hold a secret.
-                Err(error) => {
-                    let line =
-                        error.span().map(|span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
-                    let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
-                    let reason = unquoted::hint(&text, error.span()).unwrap_or(error.message());
-                    source.problem(&name, format!("{reason}{place}"));
-                }
-            },
+                let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
+                let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
+                let hint = unquoted::hint(text, error.span()).map(str::to_owned);
+                format!("{}{place}", hint.unwrap_or_else(|| without_values(error.message())))
+            })
+        });
+        match table {
+            Ok(table) => source.table = table,
+            Err(reason) => {
+                source.incomplete = true;
+                source.problems.push(Problem::of_file(file, reason));
+            }
         }
         source
     }
@@ -73,9 +79,18 @@ impl Source {
         self.given.clone()
     }
 
-    /// What was found so far that does not keep from serving.
+    /// What was found so far that does not keep from serving, and the variables whose names are nearly
+    /// those of the keys that were read so far.
     pub fn warnings(&self) -> Vec<String> {
-        self.warnings.iter().cloned().collect()
+        let mut warnings: Vec<String> = self.warnings.iter().cloned().collect();
+        let known: BTreeSet<String> = self.asked.iter().map(|key| environment_name(key)).collect();
+        for name in self.environment.names().filter(|name| !known.contains(*name)) {
+            if let Some(meant) = known.iter().find(|known| is_misspelt(name, known)) {
+                let file = if self.environment.is_from_dotenv(name) { " in .env" } else { "" };
+                warnings.push(format!("the variable {name}{file} is not known and is ignored; is {meant} meant?"));
+            }
+        }
+        warnings
     }
 
     /// Warns where others than its owner and its group can read the file at `path`, which holds a
@@ -96,34 +111,69 @@ impl Source {
         self.problems.len()
     }
 
-    /// Notes that `key` is wrong.
+    /// Notes that `key` is wrong, or is missing. What is missing is no problem where a part of the
+    /// settings could not be read.
     pub fn problem(&mut self, key: &str, reason: impl Into<String>) {
-        self.problems.push(Problem { key: key.to_owned(), reason: reason.into() });
+        let origin = self.given.origin(key).cloned();
+        if self.incomplete && origin.as_ref().is_none_or(|origin| *origin == Origin::Default) {
+            return;
+        }
+        let origin = origin.filter(Origin::is_environment);
+        self.problems.push(Problem { key: key.to_owned(), origin, reason: reason.into() });
     }
 
-    /// The value of `key` as its type reads it, or `None` where it is not given or is wrong.
+    /// Notes that the value of `key` does not go with that of another key. It is no problem where a
+    /// part of the settings could not be read.
+    pub fn conflict(&mut self, key: &str, reason: impl Into<String>) {
+        if !self.incomplete {
+            self.problem(key, reason);
+        }
+    }
+
+    /// The value of `key` as its type reads it, or `None` where it is not given or is wrong. No
+    /// problem repeats it.
     ///
     /// Text from the environment is taken as a string where the type takes one, else as TOML.
     pub fn get<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
-        let name = environment_name(key);
         let in_file = self.lookup(key);
-        let result = match self.environment.get(&name) {
+        let name = environment_name(key);
+        let result = match self.environment.get(&name).map(str::to_owned) {
             Some(text) => {
                 self.given.note(key, text.clone());
-                from_text::<T>(text).map_err(|reason| (name, reason))
+                self.note_variable(key, &name);
+                from_text::<T>(&text)
             }
             None => {
                 let in_file = in_file?;
                 self.given.note(key, format!("{in_file:?}"));
-                in_file.try_into::<T>().map_err(|error: toml::de::Error| (key.to_owned(), error.message().to_owned()))
+                self.given.note_origin(key, Origin::File);
+                let value = in_file.clone().try_into::<T>();
+                value.map(|value| (value, in_file)).map_err(|error| without_values(error.message()))
             }
         };
-        result.map_err(|(key, reason)| self.problem(&key, reason)).ok()
+        let (value, shown) = result.map_err(|reason| self.problem(key, reason)).ok()?;
+        self.given.note_shown(key, &shown);
+        Some(value)
+    }
+
+    /// Notes that the value of `key` is from the variable `name`.
+    fn note_variable(&mut self, key: &str, name: &str) {
+        let from_dotenv = self.environment.is_from_dotenv(name);
+        let origin = if from_dotenv { Origin::Dotenv } else { Origin::Variable };
+        self.given.note_origin(key, origin(name.to_owned()));
+    }
+
+    /// Notes that the value of `key` is never shown, though it is no secret by itself.
+    pub fn conceal(&mut self, key: &str) {
+        self.given.note_secret(key);
     }
 
     /// [`Source::get`], with what holds where nothing is given.
-    pub fn get_or<T: DeserializeOwned>(&mut self, key: &str, default: T) -> T {
-        self.get(key).unwrap_or(default)
+    pub fn get_or<T: DeserializeOwned + fmt::Debug>(&mut self, key: &str, default: T) -> T {
+        self.get(key).unwrap_or_else(|| {
+            self.given.note_default(key, format!("{default:?}"));
+            default
+        })
     }
 
     /// The value of `key` through `parse`, whose error is the reason told.
@@ -147,13 +197,17 @@ impl Source {
         if range.contains(&value) {
             return value;
         }
+        let value = if value > MOST_SHOWN { "the value".to_owned() } else { value.to_string() };
         self.problem(key, format!("{value} is not within {} and {}", range.start(), range.end()));
         default
     }
 
     /// A duration of `key` in seconds, fractions allowed, within `range`, or `default`.
     pub fn seconds(&mut self, key: &str, default: f64, range: std::ops::RangeInclusive<f64>) -> std::time::Duration {
-        let Seconds(value) = self.get(key).unwrap_or(Seconds(default));
+        let Seconds(value) = self.get(key).unwrap_or_else(|| {
+            self.given.note_default(key, default.to_string());
+            Seconds(default)
+        });
         let value = if range.contains(&value) {
             value
         } else {
@@ -163,32 +217,41 @@ impl Source {
         std::time::Duration::from_secs_f64(value)
     }
 
-    /// A secret: from `<NAME>_FILE`, the environment, `<key>_file` or `key`, in this order. Its
-    /// text never stands in a problem.
+    /// A secret: from `<NAME>_FILE`, the environment, `<key>_file` or `key`, in this order. No problem
+    /// repeats it, or the path, for which it may have been given.
     pub fn secret(&mut self, key: &str) -> Option<Secret> {
         let name = environment_name(key);
         let file_key = format!("{key}_file");
         let in_file = self.lookup(&file_key);
         let plain = self.lookup(key);
-        let path = match self.environment.get(&format!("{name}_FILE")) {
-            Some(path) => Some(path.clone()),
-            None if self.environment.contains_key(&name) => None,
-            None => match in_file {
-                Some(Value::String(path)) => Some(path),
-                Some(_) => {
-                    self.problem(&file_key, "must be a string");
-                    return None;
+        let file_name = environment_name(&file_key);
+        if let Some(path) = self.environment.get(&file_name).map(PathBuf::from) {
+            self.note_variable(key, &file_name);
+            self.note_variable(&file_key, &file_name);
+            self.given.note_shown(&file_key, &Value::String(path.to_string_lossy().into_owned()));
+            return self.secret_file(&file_key, &path);
+        }
+        if let Some(text) = self.environment.get(&name).map(Secret::new) {
+            self.note_variable(key, &name);
+            return Some(text);
+        }
+        if let Some(path) = in_file {
+            self.given.note_origin(key, Origin::File);
+            self.given.note_origin(&file_key, Origin::File);
+            return match path {
+                Value::String(path) => {
+                    self.given.note_shown(&file_key, &Value::String(path.clone()));
+                    self.secret_file(&file_key, Path::new(&path))
                 }
-                None => None,
-            },
-        };
-        if let Some(path) = path {
-            return self.secret_file(&file_key, Path::new(&path));
+                _ => {
+                    self.problem(&file_key, "must be a string");
+                    None
+                }
+            };
         }
-        if let Some(text) = self.environment.get(&name) {
-            return Some(Secret::new(text));
-        }
-        match plain? {
+        let plain = plain?;
+        self.given.note_origin(key, Origin::File);
+        match plain {
             Value::String(text) => {
                 self.expect_private_file();
                 Some(Secret::new(text))
@@ -200,28 +263,47 @@ impl Source {
         }
     }
 
-    /// The secret in the file at `path`, which `key` names. Its text never stands in a problem.
+    /// The secret in the file at `path`, which `key` names. No problem repeats it, or the path.
     pub fn secret_file(&mut self, key: &str, path: &Path) -> Option<Secret> {
         self.expect_private(path);
         read_secret_file(path).map_err(|reason| self.problem(key, reason)).ok()
     }
 
     /// The tables of `key`, a list of them; none where it is not given or is wrong. They may hold
-    /// secrets, so no text of theirs stands in a problem.
+    /// secrets, so no problem repeats a part of them.
     pub fn tables(&mut self, key: &str) -> Vec<Table> {
+        self.given_tables(key).unwrap_or_default()
+    }
+
+    /// [`Source::tables`] of a key that holds no secret, so that a change of it can be noticed. `None`
+    /// where it is not given or is wrong.
+    pub fn plain_tables(&mut self, key: &str) -> Option<Vec<Table>> {
+        let tables = self.given_tables(key)?;
+        self.given.note(key, format!("{tables:?}"));
+        Some(tables)
+    }
+
+    fn given_tables(&mut self, key: &str) -> Option<Vec<Table>> {
         let name = environment_name(key);
         let in_file = self.lookup(key);
-        let (name, value) = match self.environment.get(&name) {
-            Some(text) => {
-                let table = format!("value = {text}").parse::<Table>().ok();
-                // What is no TOML is no list of tables either.
-                (name, table.and_then(|mut table| table.remove("value")).or(Some(Value::Boolean(false))))
+        let value = match self.environment.get(&name).map(value_of) {
+            Some(value) => {
+                self.note_variable(key, &name);
+                value
             }
-            None => (key.to_owned(), in_file),
+            None => {
+                let in_file = in_file?;
+                self.given.note_origin(key, Origin::File);
+                Some(in_file)
+            }
         };
-        let Some(value) = value else { return Vec::new() };
-        let tables = value.try_into::<Vec<Table>>();
-        tables.map_err(|_| self.problem(&name, "must be a list of tables")).unwrap_or_default()
+        let tables = value.and_then(|value| Some((value.clone().try_into::<Vec<Table>>().ok()?, value)));
+        let Some((tables, value)) = tables else {
+            self.problem(key, "must be a list of tables");
+            return None;
+        };
+        self.given.note_shown(key, &value);
+        Some(tables)
     }
 
     /// Ends the reading.
@@ -240,7 +322,7 @@ impl Source {
         let mut unknown = Vec::new();
         collect_unknown(&self.table, "", &self.asked, &mut unknown);
         for key in unknown {
-            self.problem(&key, "unknown key");
+            self.problems.push(Problem { key: shown_key(&key), origin: None, reason: "unknown key".to_owned() });
         }
         if self.problems.is_empty() { build().ok_or(Problems(self.problems)) } else { Err(Problems(self.problems)) }
     }
@@ -283,16 +365,49 @@ fn environment_name(key: &str) -> String {
     key.replace('.', "_").to_uppercase()
 }
 
-fn from_text<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    let as_string = Value::String(text.to_owned()).try_into::<T>();
-    let error = match as_string {
-        Ok(value) => return Ok(value),
-        Err(error) => error.message().to_owned(),
+/// `text` as its type reads it, and the value that was read.
+fn from_text<T: DeserializeOwned>(text: &str) -> Result<(T, Value), String> {
+    let as_string = Value::String(text.to_owned());
+    let error = match as_string.clone().try_into::<T>() {
+        Ok(value) => return Ok((value, as_string)),
+        Err(error) => without_values(error.message()),
     };
-    let table = format!("value = {text}").parse::<Table>().map_err(|_| error.clone())?;
-    let value = table.get("value").cloned().ok_or(error)?;
-    value.try_into::<T>().map_err(|error| error.message().to_owned())
+    let value = value_of(text).ok_or(error)?;
+    value.clone().try_into::<T>().map(|read| (read, value)).map_err(|error| without_values(error.message()))
 }
+
+/// `text` as a value of TOML, which it may not be.
+fn value_of(text: &str) -> Option<Value> {
+    format!("value = {text}").parse::<Table>().ok()?.remove("value")
+}
+
+/// Whether the variable `name` is likely meant to be `known`: one character is missing, wrong, too much
+/// or exchanged with its neighbour, or it is in another case.
+fn is_misspelt(name: &str, known: &str) -> bool {
+    // So many others have a name like a short one.
+    if EXPORTED_BY_SHELLS.contains(&name)
+        || known.len() < 5
+        || name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+    {
+        return false;
+    }
+    let (name, known) = (name.to_ascii_uppercase().into_bytes(), known.as_bytes());
+    let same = name.iter().zip(known).take_while(|(a, b)| a == b).count();
+    let (name, known) = (name.get(same..).unwrap_or_default(), known.get(same..).unwrap_or_default());
+    let without_first = |text: &'_ [u8], count: usize| text.get(count..).map(<[u8]>::to_vec);
+    let swapped = matches!((name, known), ([a, b, ..], [c, d, ..]) if a == d && b == c);
+    name == known
+        || without_first(name, 1).as_deref() == Some(known)
+        || without_first(known, 1).as_deref() == Some(name)
+        || (!name.is_empty() && without_first(name, 1) == without_first(known, 1))
+        || (swapped && without_first(name, 2) == without_first(known, 2))
+}
+
+/// Variables of shells and systems that differ from one of ours by one character.
+const EXPORTED_BY_SHELLS: [&str; 1] = ["HOST"];
+
+/// A number with more digits may be a secret in the wrong place.
+const MOST_SHOWN: u64 = 9_999_999_999;
 
 fn collect_unknown(table: &Table, prefix: &str, asked: &BTreeSet<String>, unknown: &mut Vec<String>) {
     for (name, value) in table {

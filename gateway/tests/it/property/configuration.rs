@@ -104,7 +104,7 @@ fn a_configuration_is_read_or_refused_key_by_key_and_no_secret_is_told() {
                 environment.insert(name, value(random));
             }
         }
-        match Config::read(Some(&file), environment) {
+        match Config::read(Some(&file), environment.into_iter().collect()) {
             Ok(_) => accepted += 1,
             Err(problems) => {
                 assert!(

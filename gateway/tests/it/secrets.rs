@@ -1,0 +1,207 @@
+//! No secret is in anything that the gateway says of its configuration, wherever the secret was put and however
+//! it was mangled.
+
+use std::fs;
+use std::path::Path;
+
+use holodule_gateway::config::Config;
+
+use crate::program::{Program, command, folder};
+use crate::support::certificate::certificates;
+use crate::support::{admin, api, until};
+
+#[path = "../../crates/settings/tests/leaks/mod.rs"]
+mod leaks;
+
+use leaks::{Input, Search, inputs, mangled, secrets};
+
+const TABLES: &[(&str, &[&str])] = &[
+    ("key", &["kid", "secret", "secret_file", "retire_at", "without_kid"]),
+    ("static_token", &["name", "sha256", "routes", "expires"]),
+    ("route", &["name", "methods", "path", "aliases", "query", "shared", "cache", "vary"]),
+    ("certificate", &["certificate", "private_key"]),
+];
+
+/// Every key of the reference, and those of files of secrets.
+fn keys() -> Vec<String> {
+    let mut keys: Vec<String> =
+        ["jwt_secret_key_file", "certificate", "key", "static_token", "route"].map(str::to_owned).into();
+    let mut section = String::new();
+    for line in include_str!("../../../ops/config/gateway.toml").lines() {
+        let Some(setting) = line.strip_prefix('#').or(Some(line)).filter(|line| !line.starts_with([' ', '#'])) else {
+            continue;
+        };
+        if let Some(name) = setting.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+            section = if name.starts_with('[') { "-".to_owned() } else { format!("{name}.") };
+        } else if let Some((key, _)) = setting.split_once(" = ").filter(|_| section != "-") {
+            keys.push(format!("{section}{key}"));
+        }
+    }
+    assert!(keys.len() > 50, "{keys:?}");
+    keys
+}
+
+/// Everything that the gateway says of a configuration.
+fn say(folder: &Path, input: &Input) -> String {
+    let [toml, dotenv] = ["gateway.toml", ".env"].map(|name| folder.join(name));
+    fs::write(&toml, &input.toml).unwrap();
+    fs::write(&dotenv, &input.dotenv).unwrap();
+    let process = input.process.clone().into_iter().collect();
+    let read = holodule_settings::overlay(process, &dotenv, &["JWT_SECRET_KEY", "KEY"]);
+    let said = format!("{:?}\n{:?}\n{:?}\n", read.problems, read.warnings, read.environment);
+    said + &said_of(&toml, read.environment)
+}
+
+fn said_of(toml: &Path, environment: holodule_settings::Environment) -> String {
+    match Config::read(Some(toml), environment) {
+        Ok(config) => {
+            let lines = [config.warnings(0), config.remarks(), config.effective()].concat();
+            format!("{}\n{:?}", lines.join("\n"), config.given)
+        }
+        Err(problems) => format!("{problems}\n{problems:?}"),
+    }
+}
+
+#[test]
+fn no_secret_in_any_option_is_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keys();
+    let mut count = 0;
+    for secret in secrets() {
+        let search = Search::new(&secret.text);
+        let ways = mangled(&secret.text);
+        assert!(ways.len() >= 20);
+        for (round, (how, value)) in ways.into_iter().enumerate() {
+            for input in inputs(&format!("{} {how}", secret.kind), &value, round, &keys, TABLES) {
+                search.check(&input.what, &say(folder.path(), &input));
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 8 * 20 * 20, "{count}");
+}
+
+#[test]
+fn no_secret_in_any_file_is_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("cert.pem"), &certificates().leaf).unwrap();
+    fs::write(path("key.pem"), &certificates().key).unwrap();
+    let toml = folder.path().join("gateway.toml");
+    fs::write(&toml, "").unwrap();
+    let key = leaks::Secret { kind: "a key that is one", text: certificates().key.clone() };
+    for secret in secrets().into_iter().chain([key]) {
+        let search = Search::new(&secret.text);
+        for (how, value) in mangled(&secret.text) {
+            fs::write(path("mangled"), &value).unwrap();
+            for name in
+                ["TLS_CERTIFICATE", "TLS_PRIVATE_KEY", "JWT_SECRET_KEY_FILE", "KEY", "STATIC_TOKEN", "CERTIFICATE"]
+            {
+                let mangled = match name {
+                    "KEY" => format!("[{{ kid = 'a', secret_file = '{}' }}]", path("mangled")),
+                    "STATIC_TOKEN" => format!("[{{ name = 'a', sha256_file = '{}' }}]", path("mangled")),
+                    "CERTIFICATE" => format!("[{{ certificate = '{0}', private_key = '{0}' }}]", path("mangled")),
+                    _ => path("mangled"),
+                };
+                let pairs =
+                    [("TLS_CERTIFICATE", path("cert.pem")), ("TLS_PRIVATE_KEY", path("key.pem")), (name, mangled)];
+                let environment = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+                search.check(&format!("{} {how} in the file of {name}", secret.kind), &said_of(&toml, environment));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_that_lost_its_line_breaks_is_called_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("cert.pem"), &certificates().leaf).unwrap();
+    let toml = folder.path().join("gateway.toml");
+    fs::write(&toml, "").unwrap();
+    let lines: Vec<&str> = certificates().key.lines().collect();
+    for text in [lines.concat(), lines.join("\\n"), lines.join(" ")] {
+        fs::write(path("key.pem"), text).unwrap();
+        let pairs = [("TLS_CERTIFICATE", path("cert.pem")), ("TLS_PRIVATE_KEY", path("key.pem"))];
+        let said = said_of(&toml, pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
+        assert!(said.contains("tls.private_key, from TLS_PRIVATE_KEY: "), "{said}");
+        assert!(said.contains("the PEM has lost its line breaks"), "{said}");
+    }
+}
+
+/// What the program says to `arguments` in an environment that has every key as `value`, until it ends.
+fn run(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let output = command(folder).args(arguments).envs(environment.iter().copied()).output().unwrap();
+    assert_eq!(output.status.success(), false, "{output:?}");
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn the_program_repeats_no_secret_at_check_at_start_and_in_its_arguments() {
+    let folder = folder();
+    let keys = keys();
+    for secret in secrets() {
+        let search = Search::new(&secret.text);
+        for (how, value) in mangled(&secret.text).iter().take(3) {
+            let names: Vec<String> = keys.iter().map(|key| key.replace('.', "_").to_uppercase()).collect();
+            let environment: Vec<_> = names.iter().map(|name| (name.as_str(), value.as_str())).collect();
+            for arguments in [
+                &["check", "--show"][..],
+                &["serve"],
+                &["--config", value, "check"],
+                &[value],
+                &["check", value],
+                &["static-token", "new", value, value],
+                &["static-token", "new", "a", "--expires", value],
+                &["static-token", "new", &format!("{value} ")],
+            ] {
+                let said = run(folder.path(), arguments, &environment);
+                search.check(&format!("{} {how}, {}", secret.kind, arguments[0]), &said);
+            }
+            let said = command(folder.path()).arg("--help").env("HOLODULE_GATEWAY_CONFIG", value).output().unwrap();
+            search.check("--help", &String::from_utf8_lossy(&said.stdout));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reload_repeats_no_secret() {
+    let (api, admin, folder) = (api().await, admin().await, folder());
+    let path = folder.path();
+    let good = fs::read_to_string(path.join("gateway.toml")).unwrap();
+    let program = Program::start(path, &api, &admin, &[]).await;
+    let result = "gateway_config_last_reload_successful";
+    let key = &certificates().key;
+    let one_line: String = key.lines().collect();
+    fs::write(path.join("one-line.pem"), &one_line).unwrap();
+    for wrong in [
+        good.replace("'key.pem'", "'one-line.pem'"),
+        good.replace("'key.pem'", &leaks::quoted(key)),
+        good.replace("'key.pem'", &leaks::quoted(&one_line)),
+        format!("strip_prefix = [{}]\n{good}", leaks::quoted(&one_line)),
+        format!("{good}\n{key}"),
+    ] {
+        for (text, expected) in [(&wrong, 0.0), (&good, 1.0)] {
+            fs::write(path.join("gateway.toml"), text).unwrap();
+            program.signal("-HUP");
+            until("the configuration is read again", async || program.metric(result).await == expected).await;
+        }
+    }
+    let log = program.stop();
+    assert_eq!(log.matches("changes nothing").count(), 5, "{log}");
+    assert!(log.contains("the PEM has lost its line breaks"), "{log}");
+    Search::new(key).check("the log", &log);
+}
+
+#[test]
+fn an_address_that_is_taken_is_reported_with_its_key_and_its_variable() {
+    let folder = folder();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (key, name) in [("https_addr", "HTTPS_ADDR"), ("ops_addr", "OPS_ADDR"), ("http_addr", "HTTP_ADDR")] {
+        let said = run(folder.path(), &["--config", "gateway.toml"], &[(name, &address)]);
+        assert!(said.contains(&format!("{key}, from {name}: cannot listen on {address}: ")), "{said}");
+    }
+    let said = run(folder.path(), &["--config", "gateway.toml"], &[("ANNOUNCE_FILE", "missing/announced.json")]);
+    assert!(said.contains("announce_file, from ANNOUNCE_FILE: missing/announced.json: "), "{said}");
+}
