@@ -6,6 +6,8 @@ use std::path::Path;
 
 use holodule_backend::config::{Config, Source};
 
+use crate::program::command;
+
 #[path = "../../../gateway/crates/settings/tests/leaks/mod.rs"]
 mod leaks;
 
@@ -80,4 +82,82 @@ fn no_secret_in_any_file_is_repeated() {
             }
         }
     }
+}
+
+#[test]
+fn the_program_repeats_no_secret_at_check_at_start_and_in_its_arguments() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keys();
+    let names: Vec<String> = keys.iter().map(|key| key.replace('.', "_").to_uppercase()).collect();
+    for secret in secrets() {
+        let search = Search::new(&secret.text);
+        for (how, value) in mangled(&secret.text).iter().take(3) {
+            let check = |environment: &[(&str, &str)], arguments: &[&str]| {
+                let output = command(folder.path()).args(arguments).envs(environment.iter().copied()).output().unwrap();
+                assert!(!output.status.success(), "{output:?}");
+                let said = [output.stdout, output.stderr].concat();
+                search.check(&format!("{} {how}, {arguments:?}", secret.kind), &String::from_utf8_lossy(&said));
+            };
+            let all: Vec<_> = names.iter().map(|name| (name.as_str(), value.as_str())).collect();
+            check(&all, &["check", "--show"]);
+            check(&all, &["serve"]);
+            check(&[("STORE", &format!("embedded:/missing/{value}"))], &["serve"]);
+            check(&[("STORE", &format!("mongodb://db.example/?{value}={value}&tls={value}"))], &["serve"]);
+            check(&[("HOLODULE_BACKEND_CONFIG", value)], &["check"]);
+            check(&[], &["--config", value, "check"]);
+            check(&[], &[value]);
+            check(&[], &["user", "add", "user01", value]);
+            check(&[], &["user", "list", "--admin", value]);
+            check(&[], &["import", "--format", value, "a.csv"]);
+        }
+    }
+}
+
+#[test]
+fn the_configuration_in_force_is_shown_with_origins_and_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("backend.toml"), "drain = 7\n[log]\nlevel = 'warn'\n").unwrap();
+    fs::write(folder.path().join(".env"), "MONGODB_USER=holo\nMONGODB_PASSWORD='hu#s$h'\nMONGODB_HOST=db.example\n")
+        .unwrap();
+    let check = |environment: &[(&str, &str)], show: &[&str]| {
+        let arguments = [&["--config", "backend.toml", "check"], show].concat();
+        let output = command(folder.path()).args(arguments).envs(environment.iter().copied()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shown = check(&[("API_ADDR", "127.0.0.1:0"), ("DRIAN", "hush"), ("HOST", "hush")], &["--show"]);
+    for line in [
+        "api_addr = \"127.0.0.1:0\"  # from API_ADDR",
+        "admin_addr = \"127.0.0.1:8081\"  # default",
+        "drain = 7  # from the configuration file",
+        "log.level = \"warn\"  # from the configuration file",
+        "log.format = \"auto\"  # default",
+        "mongodb_host = \"db.example\"  # from MONGODB_HOST in .env",
+        "mongodb_password = (secret)  # from MONGODB_PASSWORD in .env",
+        "mongodb_user = (secret)  # from MONGODB_USER in .env",
+        "# store is not set",
+        "password.argon2_memory_kib = 19456  # default",
+        "warning: the variable DRIAN is not known and is ignored; is DRAIN meant?",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
+    }
+    assert!(!shown.contains("hu#s$h") && !shown.contains("hush") && !shown.contains("holo\""), "{shown}");
+    assert!(!shown.contains("HOST is not known"), "{shown}");
+    assert!(!check(&[], &[]).contains("api_addr"));
+}
+
+#[test]
+fn an_address_that_is_taken_is_reported_with_its_key_and_its_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (key, name, other) in [("api_addr", "API_ADDR", "ADMIN_ADDR"), ("admin_addr", "ADMIN_ADDR", "API_ADDR")] {
+        let output = command(folder.path()).env(name, &address).env(other, "127.0.0.1:0").output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(&format!("{key}, from {name}: cannot listen on {address}: ")), "{said}");
+    }
+    let announced = [("API_ADDR", "127.0.0.1:0"), ("ADMIN_ADDR", "127.0.0.1:0"), ("ANNOUNCE_FILE", "missing/a.json")];
+    let output = command(folder.path()).envs(announced).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("announce_file, from ANNOUNCE_FILE: missing/a.json: "), "{said}");
 }

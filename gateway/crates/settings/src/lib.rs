@@ -10,6 +10,7 @@ mod echo;
 mod environment;
 mod file;
 mod given;
+mod misspelt;
 mod problem;
 mod secret;
 mod source;

@@ -16,6 +16,7 @@ use toml::{Table, Value};
 use crate::echo::{shown_key, without_values};
 use crate::environment::Environment;
 use crate::given::{Given, Origin};
+use crate::misspelt::is_misspelt;
 use crate::problem::{Problem, Problems};
 use crate::secret::{Secret, exposed, read_secret_file};
 use crate::unquoted;
@@ -381,31 +382,6 @@ fn value_of(text: &str) -> Option<Value> {
     format!("value = {text}").parse::<Table>().ok()?.remove("value")
 }
 
-/// Whether the variable `name` is likely meant to be `known`: one character is missing, wrong, too much
-/// or exchanged with its neighbour, or it is in another case.
-fn is_misspelt(name: &str, known: &str) -> bool {
-    // So many others have a name like a short one.
-    if EXPORTED_BY_SHELLS.contains(&name)
-        || known.len() < 5
-        || name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-    {
-        return false;
-    }
-    let (name, known) = (name.to_ascii_uppercase().into_bytes(), known.as_bytes());
-    let same = name.iter().zip(known).take_while(|(a, b)| a == b).count();
-    let (name, known) = (name.get(same..).unwrap_or_default(), known.get(same..).unwrap_or_default());
-    let without_first = |text: &'_ [u8], count: usize| text.get(count..).map(<[u8]>::to_vec);
-    let swapped = matches!((name, known), ([a, b, ..], [c, d, ..]) if a == d && b == c);
-    name == known
-        || without_first(name, 1).as_deref() == Some(known)
-        || without_first(known, 1).as_deref() == Some(name)
-        || (!name.is_empty() && without_first(name, 1) == without_first(known, 1))
-        || (swapped && without_first(name, 2) == without_first(known, 2))
-}
-
-/// Variables of shells and systems that differ from one of ours by one character.
-const EXPORTED_BY_SHELLS: [&str; 1] = ["HOST"];
-
 /// A number with more digits may be a secret in the wrong place.
 const MOST_SHOWN: u64 = 9_999_999_999;
 
@@ -426,80 +402,4 @@ fn collect_unknown(table: &Table, prefix: &str, asked: &BTreeSet<String>, unknow
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    fn source(toml: &str, environment: &[(&str, &str)]) -> Source {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), toml).unwrap();
-        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Source::read(Some(file.path()), environment)
-    }
-
-    #[test]
-    fn the_environment_wins_over_the_file() {
-        let mut source = source("[a]\nport = 1\nname = 'file'", &[("A_PORT", "2"), ("A_NAME", "7")]);
-        assert_eq!(source.get::<u16>("a.port"), Some(2));
-        assert_eq!(source.get::<String>("a.name"), Some("7".to_owned()), "text stays text where text is wanted");
-        assert!(source.finish().is_ok());
-    }
-
-    #[test]
-    fn every_problem_is_told_together() {
-        let mut source = source("a = 'x'\nb = 99\nc = 1\n[d]\ne = 2", &[]);
-        let _: Option<u16> = source.get("a");
-        source.number("b", 1, 1..=10);
-        let _: Option<u16> = source.get("d.f");
-        let Problems(problems) = source.finish().unwrap_err();
-        let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
-        assert_eq!(keys, ["a", "b", "c", "d.e"]);
-    }
-
-    #[test]
-    fn a_secret_comes_from_its_file_and_is_never_shown() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "hush\n").unwrap();
-        let mut source = source("key = 'other'", &[("KEY_FILE", file.path().to_str().unwrap())]);
-        let secret = source.secret("key").unwrap();
-        assert_eq!(secret.expose(), "hush");
-        assert_eq!(format!("{secret:?}"), "[secret]");
-    }
-
-    #[test]
-    fn what_holds_a_secret_is_warned_of_where_others_can_read_it() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "key = 'hush'\nname = 'a'").unwrap();
-        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
-        let mut source = Source::read(Some(file.path()), Environment::new());
-        let _: Option<String> = source.get("name");
-        assert_eq!(source.warnings(), [""; 0]);
-        assert!(source.secret("key").is_some());
-        let path = file.path().display();
-        assert_eq!(source.warnings(), [format!("{path} holds a secret and can be read by every user of this machine")]);
-    }
-
-    #[test]
-    fn a_secret_file_that_is_no_path_is_told() {
-        let mut source = source("key = 'hush'\nkey_file = 5", &[]);
-        assert!(source.secret("key").is_none());
-        let told = source.finish().unwrap_err().to_string();
-        assert!(told.contains("key_file: must be a string") && !told.contains("hush"), "{told}");
-    }
-
-    #[test]
-    fn a_broken_file_is_told_without_its_text() {
-        for toml in [
-            "jwt_secret_key = 'hush",
-            "jwt_secret_key = hush",
-            "jwt_secret_key = \"hush\\q\"",
-            "jwt_secret_key = 'hush' hush",
-            "jwt_secret_key = 'hush'\njwt_secret_key = 'hush'",
-            "hush",
-        ] {
-            let told = source(toml, &[]).finish().unwrap_err().to_string();
-            assert!(told.contains("(line ") && !told.contains("hush"), "{told}");
-        }
-    }
-}
+mod tests;

@@ -3,7 +3,8 @@
 
 #![allow(unreachable_pub, reason = "a part of test programs, which export nothing")]
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The shortest piece of a secret that counts as found, in bytes.
 const WINDOW: usize = 12;
@@ -165,6 +166,8 @@ pub fn quoted(text: &str) -> String {
 /// Finds a secret in what was said.
 pub struct Search {
     patterns: Vec<String>,
+    /// What was searched already: most inputs have the same errors.
+    seen: RefCell<BTreeSet<String>>,
 }
 
 impl Search {
@@ -188,11 +191,15 @@ impl Search {
                 }
             }
         }
-        Self { patterns }
+        assert!(!patterns.is_empty());
+        Self { patterns, seen: RefCell::default() }
     }
 
     /// Fails where `said` has a piece of the secret.
     pub fn check(&self, what: &str, said: &str) {
+        if !self.seen.borrow_mut().insert(said.to_owned()) {
+            return;
+        }
         let lower = said.to_lowercase();
         let standard = lower.replace('-', "+").replace('_', "/");
         let has_piece = |text: &str| self.patterns.iter().find(|piece| text.contains(piece.as_str()));

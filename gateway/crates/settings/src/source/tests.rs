@@ -1,0 +1,111 @@
+//! Tests of [`Source`].
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+fn source(toml: &str, environment: &[(&str, &str)]) -> Source {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), toml).unwrap();
+    let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    Source::read(Some(file.path()), environment)
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let mut source = source("[a]\nport = 1\nname = 'file'", &[("A_PORT", "2"), ("A_NAME", "7")]);
+    assert_eq!(source.get::<u16>("a.port"), Some(2));
+    assert_eq!(source.get::<String>("a.name"), Some("7".to_owned()), "text stays text where text is wanted");
+    assert!(source.finish().is_ok());
+}
+
+#[test]
+fn every_problem_is_told_together() {
+    let mut source = source("a = 'x'\nb = 99\nc = 1\n[d]\ne = 2", &[]);
+    let _: Option<u16> = source.get("a");
+    source.number("b", 1, 1..=10);
+    let _: Option<u16> = source.get("d.f");
+    let Problems(problems) = source.finish().unwrap_err();
+    let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["a", "b", "c", "d.e"]);
+}
+
+#[test]
+fn a_secret_comes_from_its_file_and_is_never_shown() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "hush\n").unwrap();
+    let mut source = source("key = 'other'", &[("KEY_FILE", file.path().to_str().unwrap())]);
+    let secret = source.secret("key").unwrap();
+    assert_eq!(secret.expose(), "hush");
+    assert_eq!(format!("{secret:?}"), "[secret]");
+}
+
+#[test]
+fn what_holds_a_secret_is_warned_of_where_others_can_read_it() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "key = 'hush'\nname = 'a'").unwrap();
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut source = Source::read(Some(file.path()), Environment::new());
+    let _: Option<String> = source.get("name");
+    assert_eq!(source.warnings(), [""; 0]);
+    assert!(source.secret("key").is_some());
+    let path = file.path().display();
+    assert_eq!(source.warnings(), [format!("{path} holds a secret and can be read by every user of this machine")]);
+}
+
+#[test]
+fn a_secret_file_that_is_no_path_is_told() {
+    let mut source = source("key = 'hush'\nkey_file = 5", &[]);
+    assert!(source.secret("key").is_none());
+    let told = source.finish().unwrap_err().to_string();
+    assert!(told.contains("key_file: must be a string") && !told.contains("hush"), "{told}");
+}
+
+#[test]
+fn a_value_of_another_type_is_not_repeated_and_has_its_origin() {
+    let mut source = source("a = 'hush'\nb = ['hush']\nd = 99999999999", &[("C_D", "hush"), ("E", "[hush")]);
+    let _: (Option<u16>, Option<String>) = (source.get("a"), source.get("b"));
+    let _: (Option<bool>, Vec<Table>) = (source.get("c.d"), source.tables("e"));
+    source.number("d", 1, 0..=10);
+    let told = source.finish().unwrap_err().to_string();
+    let expected = "the configuration has 5 problem(s):\n  \
+         a: invalid type: string, expected u16\n  \
+         b: invalid type: sequence, expected a string\n  \
+         c.d, from C_D: invalid type: string, expected a boolean\n  \
+         e, from E: must be a list of tables\n  \
+         d: the value is not within 0 and 10\n";
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_byte_order_mark_before_the_file_is_ignored() {
+    let mut source = source("\u{feff}a = 1", &[]);
+    assert_eq!(source.get::<u16>("a"), Some(1));
+    assert!(source.finish().is_ok());
+}
+
+#[test]
+fn what_a_broken_file_may_have_had_is_no_problem() {
+    let mut source = source("a = ", &[("B", "x")]);
+    source.problem("a", "is required");
+    source.conflict("b", "does not go with a");
+    let _: Option<u16> = source.get("b");
+    let Problems(problems) = source.finish().unwrap_err();
+    let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).skip(1).collect();
+    assert_eq!(keys, ["b"]);
+}
+
+#[test]
+fn a_broken_file_is_told_without_its_text() {
+    for toml in [
+        "jwt_secret_key = 'hush",
+        "jwt_secret_key = hush",
+        "jwt_secret_key = \"hush\\q\"",
+        "jwt_secret_key = 'hush' hush",
+        "jwt_secret_key = 'hush'\njwt_secret_key = 'hush'",
+        "hush",
+    ] {
+        let told = source(toml, &[]).finish().unwrap_err().to_string();
+        assert!(told.contains("(line ") && !told.contains("hush"), "{told}");
+    }
+}
