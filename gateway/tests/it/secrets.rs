@@ -132,7 +132,7 @@ fn a_key_that_lost_its_line_breaks_is_called_that() {
 /// What the program says to `arguments` in an environment that has every key as `value`, until it ends.
 fn run(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let output = command(folder).args(arguments).envs(environment.iter().copied()).output().unwrap();
-    assert_eq!(output.status.success(), false, "{output:?}");
+    assert!(!output.status.success(), "{output:?}");
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
