@@ -215,23 +215,6 @@ mod tests {
     }
 
     #[test]
-    fn the_drivers_reason_is_shown_where_it_repeats_nothing() {
-        let reason = |text: &str, error: &str| {
-            let StoreUrl::Mongo(url) = text.parse().unwrap() else { panic!("{text}") };
-            url.reason(error)
-        };
-        assert_eq!(reason("mongodb://h/?tlz=true", "tlz is an invalid option"), ": tlz is an invalid option");
-        for (text, error) in [
-            ("mongodb://u:s3cret@h/", "s3cret is wrong"),
-            ("mongodb://h/?s3cret=1", "s3cret is an invalid option"),
-            ("mongodb://h/?tls=S3cret", "s3cret is no boolean"),
-            ("mongodb://h/?authMechanismProperties=TOKEN:s3cret", "s3cret is wrong"),
-        ] {
-            assert_eq!(reason(text, error), "", "{text}");
-        }
-    }
-
-    #[test]
     fn the_parts_of_the_original_make_a_url() {
         let StoreUrl::Mongo(url) = StoreUrl::mongodb("us/er", "p@ss:w%rd", "db:27017").unwrap() else { panic!() };
         assert_eq!(url.expose(), "mongodb://us%2Fer:p%40ss%3Aw%25rd@db:27017/holoduledb");
