@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
 use super::{App, BUSY_RETRY, Handled, STORE_RETRY, body, now};
+use crate::model::PasswordMark;
 use crate::password::{Busy, Outcome, Password};
 use crate::record::{Upgrade, Verification};
 use crate::respond::{self, Body, Refusal};
@@ -37,6 +38,8 @@ struct Verified<'a> {
     username: &'a str,
     /// In seconds since the Unix epoch: a token issued at or before this second would be refused.
     password_changed_at: Option<i64>,
+    /// What a token issued for this login carries, to be compared with the answers about revocations.
+    password_mark: &'a PasswordMark,
 }
 
 /// `200` with the name, and since when its password is what it is, where the password is the
@@ -88,13 +91,16 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
         // Only a right password comes here, so that none of this tells which names exist. Hashing
         // takes its time, in which the password may have become another.
         let confirmed = app.store.confirm_login(&username, &stored, now()).await;
-        let Confirmed::Yes { password_changed_at } = confirmed.map_err(|error| unavailable(app, &error))? else {
+        let Confirmed::Yes { password_changed_at, password_mark } =
+            confirmed.map_err(|error| unavailable(app, &error))?
+        else {
             continue;
         };
         if let Some(hash) = upgrade {
             replace(app, &username, stored.expose(), hash).await;
         }
-        return Ok(respond::json(StatusCode::OK, &Verified { username: &username, password_changed_at }));
+        let verified = Verified { username: &username, password_changed_at, password_mark: &password_mark };
+        return Ok(respond::json(StatusCode::OK, &verified));
     }
     tracing::warn!("a user changes faster than a password can be checked");
     Err((Verification::Unavailable, Refusal::unavailable("the user is being changed", BUSY_RETRY)))

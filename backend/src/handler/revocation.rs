@@ -11,7 +11,7 @@ use hyper::body::{Frame, Incoming};
 use serde::{Deserialize, Serialize};
 
 use super::{App, BUSY_RETRY, Handled, STORE_RETRY, body, now};
-use crate::model::{Logout, TokenId};
+use crate::model::{Logout, PasswordMark, TokenId};
 use crate::respond::{self, Cut, Refusal};
 use crate::store::LoggedOut;
 
@@ -22,6 +22,9 @@ const IDENTITY_LIMIT: usize = super::credentials::NAME_LIMIT;
 /// How far ahead a token may expire, in seconds: the hour that one lives at most, and what
 /// the gateway's clock may be ahead of ours.
 const EXPIRY_LIMIT: i64 = 3900;
+/// How far a gateway's clock may be behind ours, in seconds: for so long after the end of a token by our clock, it
+/// may still be accepted there.
+const CLOCK_SKEW: i64 = 60;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,7 +36,11 @@ struct Question {
 struct Account<'a> {
     identity: &'a str,
     active: bool,
+    /// Why the account is not active: `no_user` or `disabled`.
+    reason: Option<&'static str>,
     password_changed_at: Option<i64>,
+    /// The tokens that carry another mark were issued before the password was changed.
+    password_mark: Option<&'a PasswordMark>,
     logged_out: &'a [TokenId],
     /// The feed that tells when this no longer holds; there may be other backends.
     feed: &'a str,
@@ -59,11 +66,18 @@ pub(crate) async fn check(app: &App, parts: &Parts, incoming: Incoming) -> Handl
         // Even a store that is broken for good says nothing about the user.
         Refusal::unavailable("the store does not answer", STORE_RETRY)
     })?;
+    let inactive = match (status.active, status.disabled) {
+        (true, _) => None,
+        (false, true) => Some("disabled"),
+        (false, false) => Some("no_user"),
+    };
     let mut response = respond::json(
         StatusCode::OK,
         &Account {
             identity: &identity,
             active: status.active,
+            reason: inactive,
+            password_mark: status.password_mark.as_ref(),
             password_changed_at: status.password_changed_at,
             logged_out: &status.logged_out,
             feed: app.feed.id(),
@@ -100,6 +114,7 @@ pub(crate) async fn log_out(app: &App, parts: &Parts, incoming: Incoming) -> Han
     if expires_at > now.saturating_add(EXPIRY_LIMIT) {
         return Err(Refusal::bad_request(format!("expires_at is more than {EXPIRY_LIMIT} seconds ahead")));
     }
+    let expires_at = expires_at.saturating_add(CLOCK_SKEW);
     if expires_at <= now {
         return Ok(respond::no_content());
     }

@@ -18,7 +18,7 @@ pub use entry::{
 };
 pub use holodule::{Holodule, Public};
 pub use password_form::PasswordForm;
-pub use revocation::{AccountStatus, Logout, NotATokenId, TOKEN_ID_LIMIT, TokenId};
+pub use revocation::{AccountStatus, Logout, NotATokenId, PasswordMark, TOKEN_ID_LIMIT, TokenId};
 pub use saved::{Saved, SavedUser, Tally};
 pub use user::{
     NewUser, NotAUsername, RESERVED_PREFIX, StoredPassword, StoredUser, USERNAME_LIMIT, UserSummary, Username,

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::hex;
+
 /// The longest id of a token, in characters after its scheme.
 pub const TOKEN_ID_LIMIT: usize = 200;
 
@@ -45,6 +47,29 @@ impl fmt::Display for TokenId {
     }
 }
 
+/// The length of a [`PasswordMark`], in bytes.
+const MARK: usize = 8;
+
+/// Which state of an account a token was issued for: it becomes another with each change of the password and
+/// with each new account of the name, and stays the same where only the stored form of the password changes.
+/// Marks are compared, so that no clock decides which of two tokens is older. It is computed from random values,
+/// names and times alone: it says nothing about the password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct PasswordMark(String);
+
+impl PasswordMark {
+    /// The mark of `digest`, of which the first 8 bytes are used.
+    pub fn of(digest: &[u8]) -> Self {
+        Self(hex::encode(digest.get(..MARK).unwrap_or(digest)))
+    }
+
+    /// 16 lower-case hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A token that its user ended before its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logout {
@@ -62,9 +87,13 @@ pub struct Logout {
 pub struct AccountStatus {
     /// Whether there is such a user who could log in. Where not, nothing else is told.
     pub active: bool,
+    /// Whether the user exists and is disabled; false where there is no user.
+    pub disabled: bool,
     /// When the password was last set, in whole seconds since the Unix epoch: a token issued
     /// at or before this second is not this account's. `None` where nothing is known.
     pub password_changed_at: Option<i64>,
+    /// The mark of the tokens that are this account's. `None` where the account is not active.
+    pub password_mark: Option<PasswordMark>,
     /// The tokens that were logged out and have not expired, in order.
     pub logged_out: Vec<TokenId>,
 }
@@ -72,6 +101,11 @@ pub struct AccountStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mark_is_the_beginning_of_a_digest() {
+        assert_eq!(PasswordMark::of(&[0xa0; 32]).as_str(), "a0a0a0a0a0a0a0a0");
+    }
 
     #[test]
     fn an_id_has_its_scheme_and_its_bounds() {

@@ -1,6 +1,6 @@
 //! What the store has to tell, beside its errors.
 
-use crate::model::{Holodule, Saved};
+use crate::model::{Holodule, PasswordMark, Saved};
 
 /// What a day holds, as one read saw it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,12 +73,14 @@ pub enum LoggedOut {
 }
 
 /// A login that was about to succeed, seen once more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Confirmed {
     /// The user may log in with what was compared.
     Yes {
         /// As [`crate::model::AccountStatus::password_changed_at`].
         password_changed_at: Option<i64>,
+        /// As [`crate::model::AccountStatus::password_mark`].
+        password_mark: PasswordMark,
     },
     /// Another value is stored by now, or the user may not log in any more.
     Superseded,

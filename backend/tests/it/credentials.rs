@@ -10,8 +10,10 @@ async fn a_right_password_gives_the_name() {
     let service = Service::start().await;
     service.user("ユーザー 01", "pass\0\nword").await;
     let reply = service.verify("ユーザー 01", "pass\0\nword").await;
-    let expected = "{\"username\":\"ユーザー 01\",\"password_changed_at\":1600000000}\n";
-    assert_eq!((reply.status, reply.body.as_str()), (200, expected));
+    let mark = reply.json()["password_mark"].as_str().unwrap().to_owned();
+    let expected =
+        format!("{{\"username\":\"ユーザー 01\",\"password_changed_at\":1600000000,\"password_mark\":\"{mark}\"}}\n");
+    assert_eq!((reply.status, reply.body.as_str()), (200, expected.as_str()));
 }
 
 #[tokio::test]

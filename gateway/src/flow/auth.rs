@@ -31,7 +31,11 @@ impl Flow {
         let result = self.try_log_in(downstream, ctx, backend).await;
         self.metrics.login(result.as_ref().map_or_else(login::Refusal::label, |_| "success"));
         match result {
-            Ok(token) => Answer::granted(&token),
+            Ok(granted) => {
+                let answer = Answer::granted(&granted.token);
+                ctx.logged_in = Some(granted.username);
+                answer
+            }
             Err(refusal) => {
                 match &refusal {
                     login::Refusal::Unavailable(reason) => {
@@ -41,7 +45,10 @@ impl Flow {
                     // `Busy` comes in floods, and each has its line in the access log.
                     _ => {}
                 }
-                ctx.reason = Some(refusal.label());
+                ctx.reason = Some(match &refusal {
+                    login::Refusal::Throttled { limit, .. } => limit,
+                    other => other.label(),
+                });
                 Answer::from(&refusal)
             }
         }
@@ -52,7 +59,7 @@ impl Flow {
         downstream: &mut impl Downstream,
         ctx: &mut Context,
         backend: &login::Backend,
-    ) -> Result<String, login::Refusal> {
+    ) -> Result<login::Granted, login::Refusal> {
         login::check_content_type(&downstream.request().headers)?;
         let body = timeout(self.settings.body_timeout, read_body(downstream, login::MAX_BODY_BYTES)).await;
         let credentials = login::parse(&body.unwrap_or(Err(login::Refusal::Incomplete))?)?;
@@ -61,12 +68,12 @@ impl Flow {
         let attempt = login::begin(&credentials, &self.limits.logins, &ctx.client.map(Prefix::from), clock).await?;
         let asked = Instant::now();
         let accepted = self.accepted.load_full();
-        let token = login(credentials, backend, &accepted.keys, &id, &ctx.request_id, now).await;
-        if !matches!(token, Err(login::Refusal::Busy)) {
+        let granted = login(credentials, backend, &accepted.keys, &id, &ctx.request_id, now).await;
+        if !matches!(granted, Err(login::Refusal::Busy)) {
             (ctx.upstream_started, ctx.upstream_ended) = (Some(asked), Some(Instant::now()));
         }
-        attempt.ended(login::ending(&token), clock());
-        token
+        attempt.ended(login::ending(&granted), clock());
+        granted
     }
 
     /// `POST /auth/logout`.

@@ -45,8 +45,10 @@ pub(super) struct Context {
     pub(super) is_canonical: bool,
     /// The host that was asked for, port included.
     pub(super) authority: String,
-    /// Whom the token was issued to, once it was checked.
+    /// The principal of the token, once it was verified; it may be revoked.
     pub(super) principal: Option<Principal>,
+    /// The name of a login that succeeded.
+    pub(super) logged_in: Option<String>,
     /// What the request is forwarded as, once every stage let it pass.
     pub(super) matched: Option<Matched>,
     /// The label of the route, once one is known.
@@ -72,6 +74,7 @@ impl Context {
             is_canonical: false,
             authority: String::new(),
             principal: None,
+            logged_in: None,
             matched: None,
             route: None,
             cache: None,

@@ -129,6 +129,7 @@ impl Flow {
         if let Some(revocation) = &self.revocation
             && let Err(refusal) = still_holds(revocation, &principal).await
         {
+            ctx.principal = Some(principal);
             return self.not_let_in(ctx, &refusal);
         }
         let within = self.take(self.limits.identity.as_ref(), &principal.identity(), ctx.started);
@@ -163,9 +164,9 @@ impl Flow {
     /// A good token that does not open the door.
     fn not_let_in(&self, ctx: &mut Context, refusal: &revocation::Refusal) -> Passage {
         match refusal {
-            revocation::Refusal::Revoked => {
+            revocation::Refusal::Revoked(reason) => {
                 self.metrics.token_refusal(revocation::REVOKED);
-                ctx.refuse(revocation::REVOKED, Answer::revoked())
+                ctx.refuse(reason.label(), Answer::revoked())
             }
             revocation::Refusal::Unknown(reason) => {
                 tracing::debug!(request_id = ctx.request_id, reason, "a token could not be checked for revocation");

@@ -145,7 +145,7 @@ impl Flow {
             status,
             upstream,
             total,
-            identity: ctx.principal.as_ref().map(Principal::identity),
+            identity: ctx.principal.as_ref().map(Principal::identity).or(ctx.logged_in.as_deref()),
             bytes: downstream.body_bytes(),
             cache: ctx.cache,
             reason: ctx.reason,

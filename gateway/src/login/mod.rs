@@ -156,8 +156,25 @@ pub async fn begin<'a>(
     }
 }
 
+/// A login that succeeded.
+pub struct Granted {
+    /// The token. It is secret.
+    pub token: String,
+    /// Who logged in.
+    pub username: String,
+}
+
+/// What the backend returns for credentials that are right.
+#[derive(Debug, PartialEq, Eq)]
+struct Vouched {
+    /// When the password was changed last, in seconds since 1970 by the backend's clock.
+    password_changed_at: Option<i64>,
+    /// The mark of the password. Older versions of the backend return none.
+    password_mark: Option<String>,
+}
+
 /// What an attempt that ended with `result` counts as.
-pub fn ending(result: &Result<String, Refusal>) -> Ending {
+pub fn ending(result: &Result<Granted, Refusal>) -> Ending {
     match result {
         Ok(_) => Ending::Succeeded,
         Err(Refusal::Credentials) => Ending::Failed,
@@ -165,11 +182,13 @@ pub fn ending(result: &Result<String, Refusal>) -> Ending {
     }
 }
 
-/// Asks the backend, and makes a token known by `id`; `now` is the clock, in seconds since 1970.
+/// Asks the backend, and makes a token whose `jti` is `id` and the mark of the password; `now` is the clock, in
+/// seconds since 1970.
 ///
-/// It is issued at the second in which the backend was asked: whenever the password is changed
-/// after the backend has looked at it, that is no earlier second, and ends the token. Where it
-/// was changed in that very second, the backend is asked once more in a later one.
+/// It is issued at the second in which the backend was asked. Where the backend returns no mark, the time alone
+/// says which password the token was issued for: whenever the password is changed after the backend has looked at
+/// it, that is no earlier second, and ends the token. Where it was changed in that very second, the backend is
+/// asked once more in a later one.
 ///
 /// # Errors
 /// [`Refusal::Credentials`], [`Refusal::Unavailable`] or [`Refusal::Busy`].
@@ -180,7 +199,7 @@ pub async fn login(
     id: &str,
     request_id: &str,
     now: impl Fn() -> i64,
-) -> Result<String, Refusal> {
+) -> Result<Granted, Refusal> {
     let Credentials { username, password, complete } = credentials;
     let body = Bytes::from(json!({"username": username, "password": password}).to_string());
     for _ in 0..ATTEMPTS {
@@ -191,14 +210,20 @@ pub async fn login(
             .body(body.clone())
             .map_err(|error| Refusal::Unavailable(error.to_string()))?;
         let answer = backend.ask(request).await?;
-        let password_changed_at = judge(answer.status(), answer.body(), &username)?;
+        let vouched = judge(answer.status(), answer.body(), &username)?;
         if !complete {
             return Err(Refusal::Credentials);
         }
-        match password_changed_at {
-            Some(changed) if changed >= asked_at => outwait(changed, &now).await?,
-            _ => return keys.issue(&username, id, asked_at).map_err(|error| Refusal::Unavailable(error.to_string())),
-        }
+        let jti = match vouched {
+            Vouched { password_mark: Some(mark), .. } => token::marked_jti(id, &mark),
+            Vouched { password_changed_at: Some(changed), .. } if changed >= asked_at => {
+                outwait(changed, &now).await?;
+                continue;
+            }
+            Vouched { .. } => id.to_owned(),
+        };
+        let token = keys.issue(&username, &jti, asked_at).map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        return Ok(Granted { token, username });
     }
     Err(Refusal::Unavailable("the password changes too often".to_owned()))
 }
@@ -216,22 +241,25 @@ async fn outwait(changed: i64, now: impl Fn() -> i64) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether an answer says that `username` gave the right password; then when that was last
-/// changed, in seconds since 1970, where the backend knows.
-fn judge(status: StatusCode, body: &[u8], username: &str) -> Result<Option<i64>, Refusal> {
+/// Whether an answer says that `username` gave the right password, and what it says of the password then.
+fn judge(status: StatusCode, body: &[u8], username: &str) -> Result<Vouched, Refusal> {
     match status {
         StatusCode::OK => {
             let members = token::json_object(body).unwrap_or_default();
             if members.get("username").and_then(Value::as_str) != Some(username) {
                 return Err(Refusal::Unavailable("a 200 that does not name the user".to_owned()));
             }
-            match members.get("password_changed_at") {
-                None | Some(Value::Null) => Ok(None),
-                Some(second) => match second.as_i64() {
-                    Some(second) => Ok(Some(second)),
-                    None => Err(Refusal::Unavailable("a 200 with an odd time".to_owned())),
-                },
-            }
+            let odd = |what| Refusal::Unavailable(format!("a 200 with an odd {what}"));
+            let password_changed_at = match members.get("password_changed_at") {
+                None | Some(Value::Null) => None,
+                Some(second) => Some(second.as_i64().ok_or_else(|| odd("time"))?),
+            };
+            let password_mark = match members.get("password_mark") {
+                None | Some(Value::Null) => None,
+                Some(Value::String(mark)) if token::is_password_mark(mark) => Some(mark.clone()),
+                Some(_) => return Err(odd("mark")),
+            };
+            Ok(Vouched { password_changed_at, password_mark })
         }
         // 400 is what it says of a name that could belong to no user.
         StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST => Err(Refusal::Credentials),
@@ -308,10 +336,13 @@ mod tests {
 
     #[test]
     fn only_a_200_that_names_the_same_user_is_a_yes() {
+        let vouched = |password_changed_at| Vouched { password_changed_at, password_mark: None };
         let named = |status: u16, body: &str| judge(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "user01");
-        assert_eq!(named(200, r#"{"username":"user01"}"#).unwrap(), None);
-        assert_eq!(named(200, r#"{"username":"user01","password_changed_at":null}"#).unwrap(), None);
-        assert_eq!(named(200, r#"{"username":"user01","password_changed_at":17}"#).unwrap(), Some(17));
+        assert_eq!(named(200, r#"{"username":"user01"}"#).unwrap(), vouched(None));
+        assert_eq!(named(200, r#"{"username":"user01","password_changed_at":null}"#).unwrap(), vouched(None));
+        assert_eq!(named(200, r#"{"username":"user01","password_changed_at":17}"#).unwrap(), vouched(Some(17)));
+        let marked = named(200, r#"{"username":"user01","password_mark":"0123456789abcdef"}"#).unwrap();
+        assert_eq!(marked.password_mark.as_deref(), Some("0123456789abcdef"));
         for body in [
             "",
             "{}",
@@ -321,6 +352,8 @@ mod tests {
             r#"{"username":"user01","username":"user01"}"#,
             r#"{"username":"user01","password_changed_at":"17"}"#,
             r#"{"username":"user01","password_changed_at":17.5}"#,
+            r#"{"username":"user01","password_mark":"0123456789abcde"}"#,
+            r#"{"username":"user01","password_mark":17}"#,
         ] {
             assert!(matches!(named(200, body), Err(Refusal::Unavailable(_))), "{body}");
         }

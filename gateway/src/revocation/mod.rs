@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::token::Verified;
 use crate::upstream::{Client, Outgoing};
 use feed::{Event, Lines};
+pub use standing::Reason;
 use standing::{Standing, Told};
 use table::{Answer, Found, Keep, Table, Ticket};
 
@@ -43,7 +44,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// Between a feed that ended and the next attempt.
 const RECONNECT: Duration = Duration::from_millis(100);
 
-/// What metrics and logs call a token that was revoked.
+/// What metrics call a token that was revoked.
 pub const REVOKED: &str = "revoked";
 
 /// What is done where nothing has been heard of revocations for too long.
@@ -82,7 +83,7 @@ pub enum Change<'a> {
 pub enum Refusal {
     /// It was revoked, or its user was.
     #[error("revoked")]
-    Revoked,
+    Revoked(Reason),
     /// Nobody knows just now. The text is for the log.
     #[error("{0}")]
     Unknown(String),
@@ -134,8 +135,7 @@ impl Revocation {
             return Err(Refusal::Unknown("nothing has been heard of revocations for too long".to_owned()));
         }
         match self.standing(&token.identity).await {
-            Ok(standing) if standing.lets_pass(token) => Ok(()),
-            Ok(_) => Err(Refusal::Revoked),
+            Ok(standing) => standing.check(token).map_err(Refusal::Revoked),
             Err(_) if !is_fresh && serves_on => Ok(()),
             Err(reason) => Err(Refusal::Unknown(reason.to_string())),
         }

@@ -140,7 +140,7 @@ mod tests {
 
     fn verified(expires_at: i64) -> Arc<Verified> {
         let (identity, id) = ("user01".into(), "jti:1".into());
-        Arc::new(Verified { identity, issued_at: 0, not_before: 0, expires_at, id })
+        Arc::new(Verified { identity, issued_at: 0, not_before: 0, expires_at, id, password_mark: None })
     }
 
     fn presented(token: &str) -> Presented<'_> {

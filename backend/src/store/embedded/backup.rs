@@ -83,8 +83,8 @@ fn receive_all(
             Saved::Logout(logout) => logouts::restore(transaction, &logout)?,
             Saved::Holodule(holodule) => duplicates += u64::from(!holodules::restore(transaction, &holodule)?),
             Saved::User(user) => {
-                let id = random_id().map_err(|error| stopped(&error.to_string()))?;
-                users::restore(transaction, user, id, now)?;
+                let random = || random_id().map_err(|error| stopped(&error.to_string()));
+                users::restore(transaction, user, (random()?, random()?), now)?;
             }
         }
     }

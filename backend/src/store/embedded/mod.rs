@@ -26,6 +26,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::file::StoreFile;
 use super::changed::{Changed, Touched};
 use super::{Confirmed, DayListing, Exported, LoggedOut, Sighting, StoreError, Upserted, UserChange, Watching};
+use users::Account;
+
 use crate::model::{AccountStatus, Day, Entry, Identifier, Logout, NewUser, StoredPassword, StoredUser, UserSummary};
 
 /// Reads that may run at the same time.
@@ -127,7 +129,8 @@ impl Embedded {
 
     pub(super) async fn create_user(&self, user: NewUser) -> Result<bool, StoreError> {
         let id = super::random_id()?;
-        self.write(move |transaction| users::create(transaction, &user, id)).await
+        let mark = super::random_id()?;
+        self.write(move |transaction| users::create(transaction, &user, id, mark)).await
     }
 
     pub(super) async fn change_password(
@@ -136,10 +139,11 @@ impl Embedded {
         hash: &str,
         changed_at: i64,
     ) -> Result<UserChange, StoreError> {
-        let hash = hash.to_owned();
+        let (hash, mark) = (hash.to_owned(), super::random_id()?);
         self.change_user(username, move |user| {
             user.password = hash;
             user.password_changed_at = Some(changed_at);
+            user.password_mark = Some(mark);
         })
         .await
     }
@@ -161,11 +165,18 @@ impl Embedded {
     pub(super) async fn account(&self, identity: &str, now: i64) -> Result<(AccountStatus, Sighting), StoreError> {
         let identity = identity.to_owned();
         let status = self.read(move |transaction| {
-            let Some(password_changed_at) = users::active_since(transaction, &identity)? else {
-                return Ok(AccountStatus::default());
+            let (since, mark) = match users::account(transaction, &identity)? {
+                Account::Active { since, mark } => (since, mark),
+                Account::Disabled => return Ok(AccountStatus { disabled: true, ..AccountStatus::default() }),
+                Account::Missing => return Ok(AccountStatus::default()),
             };
-            let logged_out = logouts::of(transaction, &identity, now)?;
-            Ok(AccountStatus { active: true, password_changed_at: Some(password_changed_at.min(now)), logged_out })
+            Ok(AccountStatus {
+                active: true,
+                disabled: false,
+                password_changed_at: Some(since.min(now)),
+                password_mark: Some(mark),
+                logged_out: logouts::of(transaction, &identity, now)?,
+            })
         });
         // Nobody else writes here, so there is nothing to compare.
         Ok((status.await?, Sighting::default()))
@@ -180,11 +191,13 @@ impl Embedded {
         let (username, stored) = (username.to_owned(), stored.clone());
         self.read(move |transaction| {
             let user = users::user(transaction, &username)?;
-            if !user.is_some_and(|user| !user.disabled && user.password == stored) {
-                return Ok(Confirmed::Superseded);
-            }
-            let password_changed_at = users::active_since(transaction, &username)?.map(|since| since.min(now));
-            Ok(Confirmed::Yes { password_changed_at })
+            let same = user.is_some_and(|user| user.password == stored);
+            Ok(match users::account(transaction, &username)? {
+                Account::Active { since, mark } if same => {
+                    Confirmed::Yes { password_changed_at: Some(since.min(now)), password_mark: mark }
+                }
+                _ => Confirmed::Superseded,
+            })
         })
         .await
     }

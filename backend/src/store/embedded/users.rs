@@ -1,9 +1,10 @@
 //! The table of users, by name.
 
+use aws_lc_rs::digest;
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{NewUser, PasswordForm, SavedUser, StoredPassword, StoredUser, UserSummary};
+use crate::model::{NewUser, PasswordForm, PasswordMark, SavedUser, StoredPassword, StoredUser, UserSummary};
 use crate::store::{UserChange, can_log_in};
 
 const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
@@ -20,6 +21,30 @@ pub(super) struct Record {
     /// Seconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) password_changed_at: Option<i64>,
+    /// Random for each password that is set. Records of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) password_mark: Option<String>,
+}
+
+/// A user as far as tokens are concerned.
+pub(super) enum Account {
+    Active {
+        /// Seconds since the Unix epoch: when the user was created or the password was changed.
+        since: i64,
+        mark: PasswordMark,
+    },
+    Disabled,
+    /// There is no user, or none who could log in.
+    Missing,
+}
+
+impl Record {
+    fn mark(&self) -> PasswordMark {
+        // Numbers and strings, which are always encoded.
+        let set = (&self.id, self.created_at, self.password_changed_at, &self.password_mark);
+        let text = serde_json::to_vec(&set).unwrap_or_default();
+        PasswordMark::of(digest::digest(&digest::SHA256, &text).as_ref())
+    }
 }
 
 pub(super) fn create_table(transaction: &WriteTransaction) -> Result<(), redb::Error> {
@@ -37,13 +62,17 @@ pub(super) fn user(transaction: &ReadTransaction, username: &str) -> Result<Opti
     Ok(Some(StoredUser { username: username.to_owned(), id: Some(id), password, disabled }))
 }
 
-/// Since when the password of a user who may log in is what it is, in seconds since the Unix
-/// epoch: it was set when the user was made or changed. `None` for anybody else.
-pub(super) fn active_since(transaction: &ReadTransaction, username: &str) -> Result<Option<i64>, redb::Error> {
-    let Some(record) = transaction.open_table(USERS)?.get(username)? else { return Ok(None) };
+pub(super) fn account(transaction: &ReadTransaction, username: &str) -> Result<Account, redb::Error> {
+    let Some(record) = transaction.open_table(USERS)?.get(username)? else { return Ok(Account::Missing) };
     let record = decode(record.value())?;
+    if !can_log_in(username, &record.password) {
+        return Ok(Account::Missing);
+    }
+    if record.disabled {
+        return Ok(Account::Disabled);
+    }
     let since = record.password_changed_at.unwrap_or(record.created_at).max(record.created_at);
-    Ok((!record.disabled && can_log_in(username, &record.password)).then_some(since))
+    Ok(Account::Active { since, mark: record.mark() })
 }
 
 pub(super) fn users(transaction: &ReadTransaction) -> Result<Vec<UserSummary>, redb::Error> {
@@ -58,7 +87,12 @@ pub(super) fn users(transaction: &ReadTransaction) -> Result<Vec<UserSummary>, r
     Ok(users)
 }
 
-pub(super) fn create(transaction: &WriteTransaction, user: &NewUser, id: String) -> Result<bool, redb::Error> {
+pub(super) fn create(
+    transaction: &WriteTransaction,
+    user: &NewUser,
+    id: String,
+    mark: String,
+) -> Result<bool, redb::Error> {
     let mut table = transaction.open_table(USERS)?;
     if table.get(user.username.as_str())?.is_some() {
         return Ok(false);
@@ -69,6 +103,7 @@ pub(super) fn create(transaction: &WriteTransaction, user: &NewUser, id: String)
         disabled: false,
         created_at: user.created_at,
         password_changed_at: None,
+        password_mark: Some(mark),
     };
     table.insert(user.username.as_str(), encode(&record)?.as_slice())?;
     Ok(true)
@@ -142,7 +177,7 @@ pub(super) fn clear(transaction: &WriteTransaction) -> Result<(), redb::Error> {
 pub(super) fn restore(
     transaction: &WriteTransaction,
     user: SavedUser,
-    new_id: String,
+    (new_id, mark): (String, String),
     now: i64,
 ) -> Result<(), redb::Error> {
     let record = Record {
@@ -151,6 +186,8 @@ pub(super) fn restore(
         disabled: user.disabled,
         created_at: user.created_at.unwrap_or(now).min(now),
         password_changed_at: Some(now),
+        // No token of before the restore is accepted.
+        password_mark: Some(mark),
     };
     transaction.open_table(USERS)?.insert(user.username.as_str(), encode(&record)?.as_slice())?;
     Ok(())

@@ -10,7 +10,7 @@ use mongodb::bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, RawDocume
 
 use super::users::{disabled, text};
 use super::{Mongo, document};
-use crate::model::{AccountStatus, StoredPassword};
+use crate::model::{AccountStatus, PasswordMark, StoredPassword};
 use crate::store::{Confirmed, Sighting, StoreError, can_log_in};
 
 /// How often a look or a change is repeated where others change the same user.
@@ -30,6 +30,7 @@ struct Look {
 struct User {
     document: RawDocumentBuf,
     password_changed_at: Option<i64>,
+    password_mark: PasswordMark,
 }
 
 impl Mongo {
@@ -42,10 +43,15 @@ impl Mongo {
         let ((logged_out, logout_sum), look) = futures_util::try_join!(logouts, self.look(identity, now))?;
         let sighting = Sighting(look.sum.wrapping_add(logout_sum));
         let status = match look.user {
-            Some(user) if !disabled(&user.document) => {
-                AccountStatus { active: true, password_changed_at: user.password_changed_at, logged_out }
-            }
-            _ => AccountStatus::default(),
+            Some(user) if disabled(&user.document) => AccountStatus { disabled: true, ..AccountStatus::default() },
+            Some(user) => AccountStatus {
+                active: true,
+                disabled: false,
+                password_changed_at: user.password_changed_at,
+                password_mark: Some(user.password_mark),
+                logged_out,
+            },
+            None => AccountStatus::default(),
         };
         Ok((status, sighting))
     }
@@ -58,7 +64,10 @@ impl Mongo {
     ) -> Result<Confirmed, StoreError> {
         let same = |user: &User| !disabled(&user.document) && text(&user.document, "password") == Some(stored.expose());
         Ok(match self.look(username, now).await?.user.filter(same) {
-            Some(user) => Confirmed::Yes { password_changed_at: user.password_changed_at },
+            Some(user) => {
+                let User { password_changed_at, password_mark, .. } = user;
+                Confirmed::Yes { password_changed_at, password_mark }
+            }
             None => Confirmed::Superseded,
         })
     }
@@ -120,9 +129,10 @@ impl Mongo {
             let Some(password) = text(&document, "password").filter(|password| can_log_in(username, password)) else {
                 return Ok(Look { user: None, sum });
             };
-            if let Some(found_at) = self.saw_password(username, state, &id, password, now).await? {
-                let password_changed_at = changed_at(&document, &id, found_at, now);
-                return Ok(Look { user: Some(User { document, password_changed_at }), sum });
+            if let Some(seen) = self.saw_password(username, state, &id, password, now).await? {
+                let password_changed_at = changed_at(&document, &id, seen.changed_at, now);
+                let password_mark = seen.mark(&document, id)?;
+                return Ok(Look { user: Some(User { document, password_changed_at, password_mark }), sum });
             }
         }
         Err(StoreError::Unavailable("a user changes faster than it can be read".to_owned()))
@@ -137,7 +147,9 @@ impl Mongo {
 
 /// What a look sees of a user: all that decides over the tokens.
 fn projection() -> Document {
-    doc! { "username": 1, "password": 1, "disabled": 1, "password_changed_at": 1, "created_at": 1 }
+    doc! {
+        "username": 1, "password": 1, "disabled": 1, "password_changed_at": 1, "created_at": 1, "password_mark": 1,
+    }
 }
 
 /// The latest of all that is known of a password's age. A user who was deleted and made again

@@ -204,6 +204,8 @@ impl Mongo {
             "password": user.password.expose(),
             "created_at": user.created_at.unwrap_or(now).min(now),
             "password_changed_at": now,
+            // No token of before the restore is accepted.
+            "password_mark": random_id()?,
         };
         if user.disabled {
             document.insert("disabled", true);

@@ -18,10 +18,11 @@
 
 use aws_lc_rs::hmac;
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
+use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocument, doc};
 
 use super::accounts::{ATTEMPTS, PAUSE};
 use super::{Mongo, error};
+use crate::model::PasswordMark;
 use crate::store::StoreError;
 
 /// The length of a salt, in bytes.
@@ -39,9 +40,42 @@ pub(super) struct State {
     expected: Vec<Vec<u8>>,
     /// When a change by other hands was found, in seconds since the Unix epoch.
     changed_at: Option<i64>,
+    /// How many changes by other hands were found.
+    changes: i64,
     /// Whether the user was not there when last looked for.
     gone: bool,
     revision: i64,
+}
+
+/// What is known of a password that a look has found, beside the user's document.
+pub(super) struct Seen {
+    salt: Vec<u8>,
+    /// When a change by other hands was found last, in seconds since the Unix epoch.
+    pub(super) changed_at: Option<i64>,
+    changes: i64,
+}
+
+impl Seen {
+    /// The mark of the tokens that are issued for the user of `document` now. Each part of it stays the same
+    /// while the password does: what this service sets with a password, and the changes by other hands that were
+    /// found since. The times are part of it for the sake of older versions, which set nothing else.
+    pub(super) fn mark(&self, document: &RawDocument, id: Bson) -> Result<PasswordMark, StoreError> {
+        let stored = |name: &str| match document.get(name) {
+            Ok(Some(value)) => Bson::try_from(value).unwrap_or(Bson::Undefined),
+            _ => Bson::Null,
+        };
+        let text = mongodb::bson::serialize_to_vec(&doc! {
+            "mark": stored("password_mark"),
+            "_id": id,
+            "created_at": stored("created_at"),
+            "password_changed_at": stored("password_changed_at"),
+            "found_at": self.changed_at,
+            "found": self.changes,
+        });
+        let text = text.map_err(|_| StoreError::Failed("a user's document cannot be read".to_owned()))?;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.salt);
+        Ok(PasswordMark::of(hmac::sign(&key, &text).as_ref()))
+    }
 }
 
 /// What a look at a password means.
@@ -66,6 +100,7 @@ impl State {
             fingerprint: bytes("fingerprint"),
             expected: expected.iter().filter_map(binary).collect(),
             changed_at: document.get_i64("changed_at").ok(),
+            changes: document.get_i64("changes").unwrap_or(0),
             revision: document.get_i64("revision").unwrap_or(0),
         }
     }
@@ -92,9 +127,7 @@ impl Mongo {
     }
 
     /// Compares what a look has found with the state that was read before it, and stores what
-    /// is new. Tells when other hands last changed the password, where they did, in seconds
-    /// since the Unix epoch; `None` in place of it all where the state is another by now, and
-    /// the look has to be repeated.
+    /// is new. `None` where the state is another by now, and the look has to be repeated.
     pub(super) async fn saw_password(
         &self,
         username: &str,
@@ -102,32 +135,35 @@ impl Mongo {
         id: &Bson,
         password: &str,
         now: i64,
-    ) -> Result<Option<Option<i64>>, StoreError> {
+    ) -> Result<Option<Seen>, StoreError> {
         let Some(state) = state else {
             let salt = new_salt()?;
             let fingerprint = fingerprint(&salt, id, password)?;
-            let first =
-                doc! { "_id": username, "salt": data(salt), "fingerprint": data(fingerprint), "revision": 1_i64 };
-            return Ok(self.insert_state(first).await?.then_some(None));
+            let first = doc! { "_id": username, "salt": data(salt.clone()), "fingerprint": data(fingerprint), "revision": 1_i64 };
+            let seen = Seen { salt, changed_at: None, changes: 0 };
+            return Ok(self.insert_state(first).await?.then_some(seen));
         };
         let fingerprint = fingerprint(&state.salt, id, password)?;
         let mut set = doc! { "salt": data(state.salt.clone()), "fingerprint": data(fingerprint.clone()) };
-        let changed_at = match state.find(&fingerprint) {
-            Found::Same => return Ok(Some(state.changed_at)),
-            Found::Ours => state.changed_at,
+        let mut seen = Seen { salt: state.salt.clone(), changed_at: state.changed_at, changes: state.changes };
+        match state.find(&fingerprint) {
+            Found::Same => return Ok(Some(seen)),
+            Found::Ours => {}
             Found::Changed => {
                 let changed_at = now.max(state.changed_at.unwrap_or(now));
+                seen.changed_at = Some(changed_at);
+                seen.changes = state.changes.wrapping_add(1);
                 set.insert("changed_at", changed_at);
+                set.insert("changes", seen.changes);
                 tracing::info!("a password was changed in the database itself");
-                Some(changed_at)
             }
-        };
+        }
         let update = doc! {
             "$set": set,
             "$pull": { "expected": data(fingerprint) },
             "$unset": { "gone": "", "forget_at": "" },
         };
-        Ok(self.advance(username, &state, update).await?.then_some(changed_at))
+        Ok(self.advance(username, &state, update).await?.then_some(seen))
     }
 
     /// Notes that a user is not there, so that one who comes back with the same value counts

@@ -48,6 +48,7 @@ impl Mongo {
             "username": username,
             "password": user.hash.expose(),
             "created_at": user.created_at,
+            "password_mark": random_id()?,
         };
         let create = self.users.update_one(doc! { "username": username }, doc! { "$setOnInsert": document });
         let create = async {
@@ -68,7 +69,8 @@ impl Mongo {
     ) -> Result<UserChange, StoreError> {
         let Some(id) = self.user_id(username).await? else { return Ok(UserChange::NoSuchUser) };
         self.expect_password(username, &id, hash).await?;
-        self.change_user(username, id, doc! { "password": hash, "password_changed_at": changed_at }).await
+        let set = doc! { "password": hash, "password_changed_at": changed_at, "password_mark": random_id()? };
+        self.change_user(username, id, set).await
     }
 
     pub(in crate::store) async fn upgrade_password(

@@ -1,7 +1,7 @@
 //! What decides over a user's tokens: whether the account is good, how old its password is,
 //! and which tokens were logged out.
 
-use holodule_backend::model::{AccountStatus, Logout, NewUser, StoredPassword, TokenId, Username};
+use holodule_backend::model::{AccountStatus, Logout, NewUser, PasswordMark, StoredPassword, TokenId, Username};
 use holodule_backend::store::{Confirmed, LOGOUT_LIMIT, LoggedOut, Store};
 
 use super::{NOW, on_both_engines};
@@ -11,6 +11,7 @@ on_both_engines!(
     a_password_is_as_old_as_its_last_change,
     an_upgrade_makes_no_password_younger,
     a_user_made_again_is_another,
+    a_mark_is_of_one_password,
     a_machines_name_is_nobodys,
     a_login_is_confirmed_only_with_what_is_stored,
     a_logout_lasts_until_it_expires,
@@ -26,11 +27,18 @@ async fn create(store: &Store, username: &str, stored: &str, created_at: i64) {
 }
 
 async fn account(store: &Store, identity: &str) -> AccountStatus {
-    store.account(identity, NOW).await.unwrap().0
+    let mut account = store.account(identity, NOW).await.unwrap().0;
+    let mark = account.password_mark.take();
+    assert_eq!(mark.is_some(), account.active);
+    account
+}
+
+async fn mark(store: &Store, identity: &str) -> PasswordMark {
+    store.account(identity, NOW).await.unwrap().0.password_mark.unwrap()
 }
 
 fn since(second: i64) -> AccountStatus {
-    AccountStatus { active: true, password_changed_at: Some(second), logged_out: Vec::new() }
+    AccountStatus { active: true, password_changed_at: Some(second), ..AccountStatus::default() }
 }
 
 fn token(number: usize) -> TokenId {
@@ -51,7 +59,8 @@ async fn an_account_is_active_from_its_making_to_its_end(store: &Store) {
     }
     log_out(store, "user01", 1, NOW + 100).await;
     store.set_disabled("user01", true).await.unwrap();
-    assert_eq!(account(store, "user01").await, AccountStatus::default(), "and nothing else is told");
+    let disabled = AccountStatus { disabled: true, ..AccountStatus::default() };
+    assert_eq!(account(store, "user01").await, disabled, "and nothing else is returned");
     store.set_disabled("user01", false).await.unwrap();
     assert!(account(store, "user01").await.active);
     store.delete_user("user01", NOW).await.unwrap();
@@ -90,6 +99,38 @@ async fn a_user_made_again_is_another(store: &Store) {
     assert!(again.active && again.password_changed_at.unwrap() >= NOW - 10, "{again:?}");
 }
 
+async fn a_mark_is_of_one_password(store: &Store) {
+    create(store, "user01", "password01", NOW - 100).await;
+    create(store, "user02", "password01", NOW - 100).await;
+    let first = mark(store, "user01").await;
+    assert_ne!(first, mark(store, "user02").await);
+    let stored = StoredPassword::new("password01");
+    let Confirmed::Yes { password_mark, .. } = store.confirm_login("user01", &stored, NOW).await.unwrap() else {
+        panic!("the password is the one that is stored");
+    };
+    assert_eq!(password_mark, first, "a login and a check agree");
+    assert!(store.upgrade_password("user01", "password01", HASH).await.unwrap());
+    store.set_disabled("user01", true).await.unwrap();
+    store.set_disabled("user01", false).await.unwrap();
+    let later = store.account("user01", NOW + 1000).await.unwrap().0.password_mark;
+    assert_eq!(later, Some(first.clone()), "the password is the same");
+    // Of one second, and one value after the other stored again.
+    let mut seen = vec![first];
+    for hash in ["$argon2id$second", HASH, "$argon2id$second"] {
+        store.change_password("user01", hash, NOW).await.unwrap();
+        seen.push(mark(store, "user01").await);
+        assert_eq!(mark(store, "user01").await, seen[seen.len() - 1]);
+    }
+    for _ in 0..2 {
+        store.delete_user("user01", NOW).await.unwrap();
+        create(store, "user01", HASH, NOW).await;
+        seen.push(mark(store, "user01").await);
+    }
+    let distinct: std::collections::HashSet<_> = seen.iter().map(PasswordMark::as_str).collect();
+    assert_eq!(distinct.len(), 6, "{seen:?}");
+    assert!(distinct.iter().all(|mark| mark.len() == 16), "{seen:?}");
+}
+
 async fn a_machines_name_is_nobodys(store: &Store) {
     assert!(Username::parse("static:monitor").is_err());
     log_out(store, "static:monitor", 1, NOW + 100).await;
@@ -98,18 +139,23 @@ async fn a_machines_name_is_nobodys(store: &Store) {
 }
 
 async fn a_login_is_confirmed_only_with_what_is_stored(store: &Store) {
-    let confirm = async |username: &str, stored: &str| {
-        store.confirm_login(username, &StoredPassword::new(stored), NOW).await.unwrap()
+    let confirm = async |username: &str, stored: &str| match store
+        .confirm_login(username, &StoredPassword::new(stored), NOW)
+        .await
+        .unwrap()
+    {
+        Confirmed::Yes { password_changed_at, .. } => password_changed_at,
+        Confirmed::Superseded => None,
     };
-    assert_eq!(confirm("user01", HASH).await, Confirmed::Superseded);
+    assert_eq!(confirm("user01", HASH).await, None);
     create(store, "user01", HASH, NOW - 100).await;
-    assert_eq!(confirm("user01", HASH).await, Confirmed::Yes { password_changed_at: Some(NOW - 100) });
-    assert_eq!(confirm("user01", "$argon2id$other").await, Confirmed::Superseded);
+    assert_eq!(confirm("user01", HASH).await, Some(NOW - 100));
+    assert_eq!(confirm("user01", "$argon2id$other").await, None);
     store.change_password("user01", "$argon2id$second", NOW - 50).await.unwrap();
-    assert_eq!(confirm("user01", HASH).await, Confirmed::Superseded);
-    assert_eq!(confirm("user01", "$argon2id$second").await, Confirmed::Yes { password_changed_at: Some(NOW - 50) });
+    assert_eq!(confirm("user01", HASH).await, None);
+    assert_eq!(confirm("user01", "$argon2id$second").await, Some(NOW - 50));
     store.set_disabled("user01", true).await.unwrap();
-    assert_eq!(confirm("user01", "$argon2id$second").await, Confirmed::Superseded);
+    assert_eq!(confirm("user01", "$argon2id$second").await, None);
 }
 
 async fn a_logout_lasts_until_it_expires(store: &Store) {

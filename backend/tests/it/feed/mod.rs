@@ -131,5 +131,12 @@ pub(crate) async fn log_out(service: &Service, identity: &str, token: &str, expi
 }
 
 fn nobody(identity: &str) -> Value {
-    json!({ "identity": identity, "active": false, "password_changed_at": null, "logged_out": [] })
+    inactive(identity, "no_user")
+}
+
+fn inactive(identity: &str, reason: &str) -> Value {
+    json!({
+        "identity": identity, "active": false, "reason": reason,
+        "password_changed_at": null, "password_mark": null, "logged_out": [],
+    })
 }

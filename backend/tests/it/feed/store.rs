@@ -1,5 +1,6 @@
 //! What is told of changes by other hands: in the database itself, and by other processes.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use holodule_backend::store::{Settings, Store};
@@ -9,7 +10,7 @@ use mongodb::bson::{Document, doc};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Feed, PATIENCE, account, check, log_out, nobody, now};
+use super::{Feed, PATIENCE, account, check, inactive, log_out, nobody, now};
 use crate::mongod::Server;
 use crate::service::{Service, Setup};
 
@@ -40,8 +41,12 @@ async fn insert(client: &Client, username: &str, password: &str) {
 async fn others_changes_are_told(client: &Client, service: &Service) {
     insert(client, "user01", "password01").await;
     let mut feed = Feed::subscribe(&service.admin).await;
-    let first = json!({ "identity": "user01", "active": true, "password_changed_at": 1_600_000_000, "logged_out": [] });
-    assert_eq!(account(service, "user01").await, first);
+    let first = account(service, "user01").await;
+    let expected = json!({
+        "identity": "user01", "active": true, "reason": null,
+        "password_changed_at": 1_600_000_000, "password_mark": first["password_mark"], "logged_out": [],
+    });
+    assert_eq!(first, expected);
     assert_eq!(account(service, "user02").await, nobody("user02"));
     feed.beats(3).await;
 
@@ -49,7 +54,7 @@ async fn others_changes_are_told(client: &Client, service: &Service) {
     let set = async |set: Document| users(client).update_one(user01.clone(), doc! { "$set": set }).await.unwrap();
     set(doc! { "disabled": true }).await;
     feed.told("user01").await;
-    assert_eq!(account(service, "user01").await, nobody("user01"));
+    assert_eq!(account(service, "user01").await, inactive("user01", "disabled"));
     set(doc! { "disabled": false }).await;
     feed.told("user01").await;
     assert_eq!(account(service, "user01").await, first);
@@ -60,10 +65,17 @@ async fn others_changes_are_told(client: &Client, service: &Service) {
     let changed = account(service, "user01").await;
     assert!(changed["password_changed_at"].as_i64().unwrap() >= before, "{changed}");
     assert_eq!(account(service, "user01").await, changed, "once");
+    assert_ne!(changed["password_mark"], first["password_mark"]);
+    // In the same second, most often.
+    set(doc! { "password": "password03" }).await;
+    feed.told("user01").await;
+    let again = account(service, "user01").await;
+    assert!(![&first, &changed].iter().any(|before| before["password_mark"] == again["password_mark"]), "{again}");
 
     insert(client, "user02", "password01").await;
     feed.told("user02").await;
-    assert_eq!(account(service, "user02").await["active"], true);
+    let before_deletion = account(service, "user02").await;
+    assert_eq!(before_deletion["active"], true);
     users(client).delete_one(doc! { "username": "user02" }).await.unwrap();
     feed.told("user02").await;
     assert_eq!(account(service, "user02").await, nobody("user02"));
@@ -73,6 +85,7 @@ async fn others_changes_are_told(client: &Client, service: &Service) {
     feed.told("user02").await;
     let again = account(service, "user02").await;
     assert!(again["password_changed_at"].as_i64().unwrap() >= before, "{again}");
+    assert_ne!(again["password_mark"], before_deletion["password_mark"]);
 
     set(doc! { "username": "user03" }).await;
     feed.told("user01").await;
@@ -129,10 +142,14 @@ async fn a_login_notices_a_change_by_other_hands_and_upgrades_are_none() {
     };
     // Many at once: one of them replaces the form, and no other takes that for a change.
     let logins = futures_util::future::join_all((0..8).map(|_| service.verify("user01", "password01"))).await;
+    let marks: HashSet<_> = logins.iter().map(|login| login.json()["password_mark"].to_string()).collect();
+    assert_eq!(marks.len(), 1, "another form of the stored password is no other password");
     for login in logins {
         assert_eq!((login.status, &login.json()["password_changed_at"]), (200, &json!(1_600_000_000)), "{login:?}");
     }
-    assert_eq!(account(&service, "user01").await["password_changed_at"], 1_600_000_000);
+    let upgraded = account(&service, "user01").await;
+    assert_eq!(upgraded["password_changed_at"], 1_600_000_000);
+    assert_eq!(upgraded["password_mark"], service.verify("user01", "password01").await.json()["password_mark"]);
     let before = now();
     users(&client).update_one(doc! {}, doc! { "$set": { "password": "password02" } }).await.unwrap();
     assert_eq!(service.verify("user01", "password01").await.status, 401);
@@ -296,7 +313,7 @@ async fn a_lost_server_is_noticed(url: &str) {
     link.up.send(true).unwrap();
     let told = feed.beats(1).await;
     assert!(!told.is_empty(), "a beat vouches for what came before it");
-    assert_eq!(account(&service, "user01").await, nobody("user01"));
+    assert_eq!(account(&service, "user01").await, inactive("user01", "disabled"));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! End to end: both programs as processes, real stores, and curl as the client.
 
 mod cache;
+mod clocks;
 mod days;
 mod environment;
 mod lockout;
@@ -94,14 +95,7 @@ impl Stack {
 
     fn wait_until_ready(&self) {
         for (process, listener) in [(&self.backend, "admin"), (&self.gateway, "ops")] {
-            wait_for("readiness", || {
-                let page = format!("http://{}/readyz", process.address(listener));
-                let answer = process::output(
-                    Command::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}", &page]),
-                    "",
-                );
-                (answer.stdout == b"200").then_some(())
-            });
+            wait_until_ready(process, listener);
         }
     }
 
@@ -120,9 +114,29 @@ impl Stack {
         self.command(&["user", "add", "user01"], "password01\n");
     }
 
+    /// One more gateway before the same backend, with these settings over those of the first.
+    fn another_gateway(&self, settings: &[(&'static str, String)]) -> Process {
+        let folder = self.folder.path().join("another");
+        std::fs::create_dir(&folder).unwrap();
+        for name in ["cert.pem", "key.pem"] {
+            std::fs::copy(self.folder.path().join("gateway").join(name), folder.join(name)).unwrap();
+        }
+        let mut all = self.gateway_settings.clone();
+        all.retain(|(name, _)| settings.iter().all(|(other, _)| name != other));
+        all.extend_from_slice(settings);
+        let gateway = Process::start(Path::new(GATEWAY), &folder, &all);
+        wait_until_ready(&gateway, "ops");
+        gateway
+    }
+
     /// `curl` with these arguments, against a path of the gateway.
     fn curl(&self, arguments: &[&str], path: &str) -> Answer {
-        let port = self.gateway.address("https").rsplit_once(':').unwrap().1;
+        self.curl_by(&self.gateway, arguments, path)
+    }
+
+    /// `curl` with these arguments, against a path of `gateway`.
+    fn curl_by(&self, gateway: &Process, arguments: &[&str], path: &str) -> Answer {
+        let port = gateway.address("https").rsplit_once(':').unwrap().1;
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--include", "--max-time", "60", "--cacert"]);
         command.arg(self.folder.path().join("ca.pem")).args(arguments).arg(format!("https://localhost:{port}{path}"));
@@ -165,6 +179,15 @@ impl Stack {
         self.backend.kill();
         self.backend = Process::start(&process::backend(), &self.folder.path().join("backend"), &settings);
     }
+}
+
+fn wait_until_ready(process: &Process, listener: &str) {
+    wait_for("readiness", || {
+        let page = format!("http://{}/readyz", process.address(listener));
+        let answer =
+            process::output(Command::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}", &page]), "");
+        (answer.stdout == b"200").then_some(())
+    });
 }
 
 /// What `curl --include` prints.

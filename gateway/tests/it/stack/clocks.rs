@@ -1,0 +1,112 @@
+//! The clocks of the backend and of two gateways differ: a change of a user is in force within a second all the
+//! same, and a login after it works at once at each gateway.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::Stack;
+use super::process::{Process, run, wait_for};
+use crate::support::token;
+
+const DAY: &str = "/holodules/20201209";
+
+/// Far less than the clocks differ by, and enough for a machine under load.
+const SOON: Duration = Duration::from_secs(5);
+
+/// The environment of a program whose clock is `seconds` ahead; its timers are not.
+fn ahead(seconds: i64) -> Vec<(&'static str, String)> {
+    let found = run(Command::new("sh").args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]), "");
+    vec![
+        ("LD_PRELOAD", found.trim().to_owned()),
+        ("FAKETIME", format!("{seconds:+}s")),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+    ]
+}
+
+/// A backend, a gateway and another one whose clocks are ahead by so much.
+fn start(backend: i64, first: i64, second: i64) -> (Stack, Process) {
+    let mut store = vec![("STORE", "embedded:store.redb".to_owned())];
+    store.extend(ahead(backend));
+    let mut gateway = vec![("JWT_SECRET_KEY", token::secret())];
+    gateway.extend(ahead(first));
+    let stack = Stack::start(&store, &gateway, None);
+    let other = stack.another_gateway(&ahead(second));
+    (stack, other)
+}
+
+/// A login that has to succeed.
+fn log_in(stack: &Stack, gateway: &Process, password: &str) -> String {
+    let body = json!({"username": "user01", "password": password}).to_string();
+    let arguments = ["-X", "POST", "-H", "Content-Type: application/json", "-d", &body];
+    let answer = stack.curl_by(gateway, &arguments, "/auth");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["access_token"].as_str().unwrap().to_owned()
+}
+
+fn status(stack: &Stack, gateway: &Process, token: &str) -> u16 {
+    stack.curl_by(gateway, &["-H", &format!("Authorization: JWT {token}")], DAY).status
+}
+
+fn changes_are_in_force_at_once(backend: i64, first: i64, second: i64) {
+    let (stack, other) = start(backend, first, second);
+    stack.load();
+    let gateways = [&stack.gateway, &other];
+    let tokens = |password: &str| {
+        let tokens = gateways.map(|gateway| log_in(&stack, gateway, password));
+        for token in &tokens {
+            let statuses = gateways.map(|gateway| status(&stack, gateway, token));
+            assert_eq!(statuses, [200, 200], "a login after the change, clocks {backend} {first} {second}");
+        }
+        tokens
+    };
+    let refused = |tokens: &[String]| {
+        let began = Instant::now();
+        for (token, gateway) in tokens.iter().flat_map(|token| gateways.map(|gateway| (token, gateway))) {
+            wait_for("the refusal", || (status(&stack, gateway, token) == 401).then_some(()));
+        }
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    };
+    let before = tokens("password01");
+    stack.command(&["user", "passwd", "user01"], "password02\n");
+    // The first login comes before any feed can have reported the change.
+    let after = tokens("password02");
+    refused(&before);
+    stack.command(&["user", "disable", "user01"], "");
+    refused(&after);
+    stack.command(&["user", "enable", "user01"], "");
+    for token in &after {
+        wait_for("the enabled user", || (status(&stack, &stack.gateway, token) == 200).then_some(()));
+    }
+    stack.command(&["user", "delete", "user01"], "");
+    refused(&after);
+    stack.command(&["user", "add", "user01"], "password02\n");
+    let added = tokens("password02");
+    refused(&[before, after].concat());
+    // A token is accepted for as long as its gateway's clock says; so long is its logout remembered.
+    let header = format!("Authorization: JWT {}", added[0]);
+    assert_eq!(stack.curl(&["-X", "POST", "-H", &header], "/auth/logout").status, 204);
+    refused(&added[..1]);
+}
+
+#[test]
+fn the_backends_clock_is_a_minute_behind() {
+    changes_are_in_force_at_once(0, 60, 60);
+}
+
+#[test]
+fn the_backends_clock_is_a_minute_ahead() {
+    changes_are_in_force_at_once(60, 0, 0);
+}
+
+#[test]
+fn one_gateways_clock_is_a_minute_ahead_of_both_others() {
+    changes_are_in_force_at_once(0, 60, 0);
+}
+
+#[test]
+fn one_gateways_clock_is_a_minute_behind_both_others() {
+    changes_are_in_force_at_once(60, 0, 60);
+}
