@@ -12,7 +12,7 @@ use hyper::body::{Body as _, Incoming};
 use percent_encoding::percent_decode_str;
 
 use crate::handler::{self, App, Handled};
-use crate::record::Listener;
+use crate::record::{HEALTHZ, Listener};
 use crate::respond::{Body, Refusal, Shape};
 
 /// An answer, and the template of the route that gave it.
@@ -43,11 +43,15 @@ pub(crate) async fn answer(app: &Arc<App>, listener: Listener, request: Request<
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Api<'a> {
     Day(&'a str),
+    Healthz,
     Unknown,
 }
 
 impl<'a> Api<'a> {
     fn of(path: &'a str) -> Self {
+        if path == "/healthz" {
+            return Self::Healthz;
+        }
         // The capital is the spelling of the original's own examples.
         let day = path.strip_prefix("/holodules/").or_else(|| path.strip_prefix("/Holodules/"));
         match day {
@@ -59,20 +63,26 @@ impl<'a> Api<'a> {
     fn template(self) -> &'static str {
         match self {
             Self::Day(_) => "/holodules/{day}",
+            Self::Healthz => HEALTHZ,
             Self::Unknown => "unknown",
         }
     }
 }
 
 async fn api(app: &App, route: Api<'_>, request: Request<Incoming>) -> Handled {
-    let Api::Day(day) = route else { return Err(Refusal::not_found("no such route")) };
+    if route == Api::Unknown {
+        return Err(Refusal::not_found("no such route"));
+    }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return Err(Refusal::method_not_allowed("GET, HEAD"));
     }
     if !request.body().is_end_stream() {
         return Err(Refusal::bad_request("this takes no body").closing());
     }
-    handler::day(app, request.headers(), day).await
+    match route {
+        Api::Day(day) => handler::day(app, request.headers(), day).await,
+        Api::Healthz | Api::Unknown => handler::healthz(),
+    }
 }
 
 /// The internal side.
@@ -141,7 +151,7 @@ impl<'a> Admin<'a> {
             Self::Restore => "/restore",
             Self::Status => "/status",
             Self::Metrics => "/metrics",
-            Self::Healthz => "/healthz",
+            Self::Healthz => HEALTHZ,
             Self::Readyz => "/readyz",
             Self::Unknown => "unknown",
         }

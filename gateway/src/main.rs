@@ -170,11 +170,13 @@ fn serve(file: Option<&Path>) -> Outcome {
     let gateway = Gateway::build(config, Some(&writer))?;
     let file = file.map(Path::to_owned);
     let reloader = gateway.reloader(move || read_config(file.as_deref()));
+    let accepting = gateway.accepting();
     gateway.run(async move {
         match Signals::catch() {
             Ok(signals) => {
-                // The listeners are bound and the signals caught, so whoever waits for the service
-                // can go on. Without systemd there is nobody to tell.
+                // A signal that arrives meanwhile is handled after it, within 2 s. Without systemd, nothing
+                // is notified.
+                accepting.await;
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
                 signals
                     .wait(|| {

@@ -118,6 +118,7 @@ impl Config {
             password: passwords(s, &mut notes),
             handler: handler::Settings {
                 allowed_hosts: allowed_hosts(s),
+                login_names: s.get_or("log.login_names", true),
                 body_limit: usize::try_from(s.number("admin.body_limit", 64 << 20, 1024..=1 << 30)).unwrap_or(64 << 20),
                 body_timeout: s.seconds("admin.body_timeout", 60.0, 0.1..=3600.0),
                 concurrent_uploads: bounded(s, "admin.concurrent_uploads", 4, 1..=64),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{App, BUSY_RETRY, Handled, STORE_RETRY, body, now};
 use crate::model::PasswordMark;
 use crate::password::{Busy, Outcome, Password};
-use crate::record::{Upgrade, Verification};
+use crate::record::{Upgrade, Verification, shown};
 use crate::respond::{self, Body, Refusal};
 use crate::store::{Confirmed, StoreError};
 
@@ -86,6 +86,7 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
             } else {
                 refused
             };
+            log_refused(app, &username, refused);
             return Err((refused, Refusal::new(StatusCode::UNAUTHORIZED, "Invalid credentials")));
         };
         // Only a right password comes here, so that none of this tells which names exist. Hashing
@@ -104,6 +105,17 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
     }
     tracing::warn!("a user changes faster than a password can be checked");
     Err((Verification::Unavailable, Refusal::unavailable("the user is being changed", BUSY_RETRY)))
+}
+
+/// Logs a login that was refused. The line is written for every reason alike, so that its time says nothing.
+fn log_refused(app: &App, username: &str, refused: Verification) {
+    let reason = match refused {
+        Verification::UnknownUser => "no_user",
+        other => other.as_str(),
+    };
+    let username = shown(username);
+    let username = app.settings.login_names.then_some(username.as_str());
+    tracing::info!(username, reason, "a login was refused");
 }
 
 /// Even a store that is broken for good says nothing about the password.

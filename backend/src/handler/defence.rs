@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
+use crate::record::shown;
 use crate::respond::Refusal;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -64,7 +65,10 @@ fn check_host(request: &Parts, allowed_hosts: &[String]) -> Result<(), Refusal> 
     let hosts = request.uri.authority().into_iter().chain([&header]);
     for host in hosts {
         if !is_allowed(host, allowed_hosts) {
-            return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "not a name of this service").closing());
+            let host = shown(host.as_str());
+            tracing::warn!(host, "a request was refused: its Host is not in admin.allowed_hosts");
+            let reason = format!("the Host \"{host}\" is not a name of this service; admin.allowed_hosts lists them");
+            return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, reason).closing());
         }
     }
     Ok(())
@@ -117,6 +121,8 @@ mod tests {
         let request = http::Request::get("http://evil.example/users").header("host", "localhost").body(()).unwrap();
         let refused = defend(&request.into_parts().0, &[]).unwrap_err();
         assert_eq!(refused.status, StatusCode::MISDIRECTED_REQUEST);
+        let reason = "the Host \"evil.example\" is not a name of this service; admin.allowed_hosts lists them";
+        assert_eq!(refused.description, reason);
     }
 
     #[test]

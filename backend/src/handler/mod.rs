@@ -54,6 +54,8 @@ pub(crate) type Handled = Result<Response<Body>, Refusal>;
 pub struct Settings {
     /// Names that the admin side may be called by besides IP literals and `localhost`, in lower case.
     pub allowed_hosts: Vec<String>,
+    /// Whether the log names the users whose logins are refused.
+    pub login_names: bool,
     /// The largest upload, in bytes.
     pub body_limit: usize,
     /// How long a whole request body may take to come.

@@ -4,9 +4,10 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-use super::{App, Handled};
+use super::{App, Handled, STORE_RETRY};
 use crate::record::Gauges;
 use crate::respond::{self, Refusal};
+use crate::store::StoreError;
 
 #[derive(Serialize)]
 struct State {
@@ -25,9 +26,16 @@ pub(crate) fn healthz() -> Handled {
     Ok(fresh(respond::json(StatusCode::OK, &State { status: "alive" })))
 }
 
-/// `200` while the store answers, else `503`.
+/// `200` while the store answers and its user may do what this service does there, else `503`.
 pub(crate) async fn readyz(app: &App) -> Handled {
-    app.store.ping().await.map_err(|error| app.store_failed(&error))?;
+    app.store.check_ready().await.map_err(|error| {
+        app.store_failed(&error);
+        let reason = match error {
+            StoreError::Unavailable(_) => "the store does not answer",
+            _ => "the store cannot be used: the log has the reason",
+        };
+        Refusal::unavailable(reason, STORE_RETRY)
+    })?;
     Ok(fresh(respond::json(StatusCode::OK, &State { status: "ready" })))
 }
 

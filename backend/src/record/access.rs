@@ -11,6 +11,9 @@ use super::label::Listener;
 use super::metrics::{InFlight, Metrics};
 use crate::hex;
 
+/// The path that probes request, and the template of its route.
+pub const HEALTHZ: &str = "/healthz";
+
 /// The status told of a request whose client left before there was an answer, as nginx has it.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
@@ -101,23 +104,35 @@ impl Access {
 impl Drop for Access {
     fn drop(&mut self) {
         let took = self.started.elapsed();
-        self.metrics.answered(self.listener, self.route, &self.method, self.status, took);
-        tracing::info!(
-            target: "access",
-            request_id = self.request_id,
-            client = self.client,
-            listener = self.listener.as_str(),
-            method = self.method.as_str(),
-            route = self.route,
-            path = self.path,
-            status = self.status,
-            total_ms = took.as_micros() as f64 / 1000.0,
-            bytes = self.bytes,
-            identity = self.identity,
-            complete = self.complete,
-            protocol = self.protocol,
-            user_agent = self.user_agent,
-        );
+        macro_rules! line {
+            ($level:expr) => {
+                tracing::event!(
+                    target: "access",
+                    $level,
+                    request_id = self.request_id,
+                    client = self.client,
+                    listener = self.listener.as_str(),
+                    method = self.method.as_str(),
+                    route = self.route,
+                    path = self.path,
+                    status = self.status,
+                    total_ms = took.as_micros() as f64 / 1000.0,
+                    bytes = self.bytes,
+                    identity = self.identity,
+                    complete = self.complete,
+                    protocol = self.protocol,
+                    user_agent = self.user_agent,
+                )
+            };
+        }
+        // Each gateway probes both listeners every two seconds.
+        if self.route == HEALTHZ && self.status == 200 {
+            self.metrics.probed(self.listener);
+            line!(tracing::Level::DEBUG);
+        } else {
+            self.metrics.answered(self.listener, self.route, &self.method, self.status, took);
+            line!(tracing::Level::INFO);
+        }
     }
 }
 

@@ -52,7 +52,8 @@ impl Verification {
         Self::Unavailable,
     ];
 
-    pub(super) fn as_str(self) -> &'static str {
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
             Self::WrongPassword => "wrong_password",

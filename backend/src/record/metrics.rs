@@ -57,6 +57,7 @@ pub struct Gauges {
 pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
+    probes: IntCounterVec,
     durations: HistogramVec,
     in_flight: IntGaugeVec,
     connections: IntGaugeVec,
@@ -96,6 +97,11 @@ impl Metrics {
                 "backend_requests_total",
                 "Requests answered, by listener, matched route, method and status class.",
                 &["listener", "route", "method", "status_class"],
+            )?,
+            probes: add.counters(
+                "backend_probes_total",
+                "Requests for /healthz answered with 200, which no other metric of requests counts, by listener.",
+                &["listener"],
             )?,
             durations: add.histograms(
                 "backend_request_duration_seconds",
@@ -188,6 +194,11 @@ impl Metrics {
             metrics.rows.with_label_values(&[result]).inc_by(0);
         }
         Ok(Arc::new(metrics))
+    }
+
+    /// Counts a probe of `listener`.
+    pub fn probed(&self, listener: Listener) {
+        self.probes.with_label_values(&[listener.as_str()]).inc();
     }
 
     /// Counts one answered request. `route` is the matched route's template, never the raw path.

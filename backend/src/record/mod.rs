@@ -5,8 +5,10 @@ mod access;
 mod label;
 mod log;
 mod metrics;
+mod name;
 
-pub use access::{Access, request_id};
+pub use access::{Access, HEALTHZ, request_id};
 pub use label::{Listener, Upgrade, Verification};
 pub use log::{Format, Level, LogGuard, Settings, start};
 pub use metrics::{Gauges, InFlight, Metrics};
+pub use name::shown;

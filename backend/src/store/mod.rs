@@ -135,6 +135,17 @@ impl Store {
         engine!(self.ping())
     }
 
+    /// Whether the engine answers, and this service has the rights that it needs there.
+    ///
+    /// # Errors
+    /// Those of [`Store::ping`]; [`StoreError::Failed`] where a right is missing.
+    pub async fn check_ready(&self) -> Result<(), StoreError> {
+        match &self.engine {
+            Engine::Mongo(engine) => engine.check_rights().await,
+            Engine::Embedded(engine) => engine.ping().await,
+        }
+    }
+
     /// The holodules of one day of Japan's wall clock.
     ///
     /// # Errors

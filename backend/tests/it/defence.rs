@@ -12,6 +12,8 @@ async fn a_host_that_is_not_ours_is_misdirected_whatever_is_asked() {
         let request = format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
         let reply = http::raw(&service.admin, &request).await;
         assert_eq!((reply.status, reply.json()["error"].as_str()), (421, Some("Misdirected Request")), "{path}");
+        let reason = "the Host \"evil.example\" is not a name of this service; admin.allowed_hosts lists them";
+        assert_eq!(reply.json()["description"], reason);
     }
     let named = "GET /healthz HTTP/1.1\r\nHost: admin.example:8081\r\nConnection: close\r\n\r\n";
     assert_eq!(http::raw(&service.admin, named).await.status, 200);

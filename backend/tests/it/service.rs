@@ -41,6 +41,7 @@ impl Default for Setup {
             server: server::Settings { api: limits, admin: limits, drain: Duration::from_secs(20) },
             handler: handler::Settings {
                 allowed_hosts: Vec::new(),
+                login_names: true,
                 body_limit: 1 << 20,
                 body_timeout: Duration::from_secs(20),
                 concurrent_uploads: 2,

@@ -19,7 +19,8 @@ mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -227,6 +228,14 @@ pub struct Drain {
     pub done: watch::Sender<bool>,
 }
 
+/// When the listener begins to accept.
+pub struct Start {
+    /// What it waits for; connections wait in the socket's queue meanwhile.
+    pub ready: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    /// Becomes true once it accepts.
+    pub accepting: watch::Sender<bool>,
+}
+
 /// How clients are spoken to.
 pub struct Protocols {
     /// What they are shown in a handshake.
@@ -243,6 +252,7 @@ pub struct Listener<A> {
     gate: Arc<dyn Gate>,
     observer: Arc<dyn Observe>,
     settings: Arc<Settings>,
+    start: Start,
     drain: Drain,
 }
 
@@ -255,9 +265,9 @@ impl<A> Listener<A> {
         gate: Arc<dyn Gate>,
         observer: Arc<dyn Observe>,
         settings: Settings,
-        drain: Drain,
+        (start, drain): (Start, Drain),
     ) -> Self {
-        Self { socket: Some(socket), protocols, app, gate, observer, settings: Arc::new(settings), drain }
+        Self { socket: Some(socket), protocols, app, gate, observer, settings: Arc::new(settings), start, drain }
     }
 }
 
@@ -287,6 +297,14 @@ impl<A: App> Listener<A> {
     async fn serve(&mut self, socket: tokio::net::TcpListener) {
         let admission = Admission::new(self.settings.max_connections, self.settings.max_connections_per_address);
         let mut connections = JoinSet::new();
+        let ready = self.start.ready.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ready) = ready {
+            tokio::select! {
+                () = ready => {}
+                _ = self.drain.asked.changed() => {}
+            }
+        }
+        self.start.accepting.send_replace(true);
         while !*self.drain.asked.borrow() {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,

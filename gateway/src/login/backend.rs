@@ -28,6 +28,11 @@ impl Backend {
         Self { client, pause: Pause::default(), began: Instant::now() }
     }
 
+    /// What the log says of an unexpected status.
+    pub(super) fn unexpected(&self, status: StatusCode) -> Refusal {
+        Refusal::Unavailable(self.client.upstream().unexpected(status))
+    }
+
     /// Sends `request`.
     ///
     /// # Errors

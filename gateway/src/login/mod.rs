@@ -210,6 +210,9 @@ pub async fn login(
             .body(body.clone())
             .map_err(|error| Refusal::Unavailable(error.to_string()))?;
         let answer = backend.ask(request).await?;
+        if answer.status() == StatusCode::MISDIRECTED_REQUEST {
+            return Err(backend.unexpected(answer.status()));
+        }
         let vouched = judge(answer.status(), answer.body(), &username)?;
         if !complete {
             return Err(Refusal::Credentials);

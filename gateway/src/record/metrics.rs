@@ -33,6 +33,7 @@ pub struct Metrics {
     upstream_up: IntGaugeVec,
     reload_successful: IntGauge,
     reload_success_time: IntGauge,
+    clock_skew: IntGaugeVec,
     revocation_age: GaugeVec,
     revocation_remembered: IntGaugeVec,
     panics: IntCounter,
@@ -176,6 +177,11 @@ impl Metrics {
             reload_success_time: gauge(
                 "gateway_config_last_reload_success_timestamp_seconds",
                 "When the configuration in force was read.",
+            )?,
+            clock_skew: gauges(
+                "gateway_backend_clock_skew_seconds",
+                "By how much the clock of the backend's admin listener is ahead of the gateway's, when last asked.",
+                &[],
             )?,
             // Without labels, and yet vectors: where revocations are off there is no series.
             revocation_age: ages,
@@ -332,6 +338,12 @@ impl Metrics {
     /// Tells whether a backend answered.
     pub fn upstream_up(&self, upstream: &str, up: bool) {
         self.upstream_up.with_label_values(&[upstream]).set(i64::from(up));
+    }
+
+    /// Sets by how many seconds the backend's clock is ahead.
+    pub fn clock_skew(&self, seconds: i64) {
+        const NO_LABELS: [&str; 0] = [];
+        self.clock_skew.with_label_values(&NO_LABELS).set(seconds);
     }
 
     /// Tells whether the configuration that was read at `now` is in force.

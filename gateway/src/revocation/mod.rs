@@ -22,6 +22,7 @@ use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::token::Verified;
@@ -105,6 +106,8 @@ struct Inner {
     followed: ArcSwap<String>,
     /// Whether the log has been told that another backend answers than the one that is followed.
     told_of_others: AtomicBool,
+    /// Becomes true with the first beat.
+    heard: watch::Sender<bool>,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -121,6 +124,7 @@ impl Revocation {
             beat: AtomicU64::new(NEVER),
             followed: ArcSwap::default(),
             told_of_others: AtomicBool::new(false),
+            heard: watch::Sender::new(false),
         }))
     }
 
@@ -129,7 +133,7 @@ impl Revocation {
     /// # Errors
     /// [`Refusal`].
     pub async fn check(&self, token: &Verified) -> Result<(), Refusal> {
-        let is_fresh = self.age().is_some_and(|age| age <= self.0.settings.max_age);
+        let is_fresh = self.is_fresh();
         let serves_on = self.0.settings.when_stale == WhenStale::ServeOn;
         if !is_fresh && !serves_on {
             return Err(Refusal::Unknown("nothing has been heard of revocations for too long".to_owned()));
@@ -153,7 +157,7 @@ impl Revocation {
         self.0.table.forget(&token.identity);
         match answer.status() {
             StatusCode::NO_CONTENT => Ok(()),
-            status => Err(format!("status {}", status.as_u16())),
+            status => Err(self.0.backend.upstream().unexpected(status)),
         }
     }
 
@@ -161,6 +165,17 @@ impl Revocation {
     pub fn age(&self) -> Option<Duration> {
         let beat = self.0.beat.load(Ordering::Relaxed);
         (beat != NEVER).then(|| self.0.started.elapsed().saturating_sub(Duration::from_millis(beat)))
+    }
+
+    /// Whether the feed beat within [`Settings::max_age`].
+    pub fn is_fresh(&self) -> bool {
+        self.age().is_some_and(|age| age <= self.0.settings.max_age)
+    }
+
+    /// Waits until the feed has beaten once.
+    pub async fn first_beat(&self) {
+        // The sender is ours, so that there is one.
+        let _ = self.0.heard.subscribe().wait_for(|heard| *heard).await;
     }
 
     /// How many identities are remembered.
@@ -192,7 +207,7 @@ impl Revocation {
             timeout(backend.upstream().settings.read_timeout, backend.open(request, Outgoing::default())).await;
         let mut body = match opened {
             Ok(Ok(response)) if response.status() == StatusCode::OK => response.into_body(),
-            Ok(Ok(response)) => return format!("status {}", response.status().as_u16()),
+            Ok(Ok(response)) => return backend.upstream().unexpected(response.status()),
             Ok(Err(error)) => return error.to_string(),
             Err(_) => return "no answer in time".to_owned(),
         };
@@ -242,6 +257,7 @@ impl Revocation {
     fn note_beat(&self, was_heard: &mut Option<bool>) {
         let elapsed = u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(NEVER - 1);
         self.0.beat.store(elapsed, Ordering::Relaxed);
+        self.0.heard.send_if_modified(|heard| !std::mem::replace(heard, true));
         if was_heard.replace(true) != Some(true) {
             tracing::info!("revocations are heard of");
         }
@@ -284,7 +300,7 @@ impl Revocation {
             }
             // What it says of an identity that could be no user's.
             StatusCode::BAD_REQUEST => Ok((Arc::new(Standing::nobody()), Keep::Yes)),
-            status => Err(format!("status {}", status.as_u16())),
+            status => Err(self.0.backend.upstream().unexpected(status)),
         });
         self.0.table.settle(identity, ticket, told.map_err(Arc::from));
     }

@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn tell(table: &Table, identity: &str, ticket: &Ticket) {
-        table.settle(&identity.into(), ticket, Ok((Arc::default(), Keep::Yes)));
+        table.settle(&identity.into(), ticket, Ok((Arc::new(Standing::nobody()), Keep::Yes)));
     }
 
     async fn answer(mut answer: watch::Receiver<Option<Answer>>) -> Answer {
@@ -232,12 +232,12 @@ mod tests {
         let table = Table::new(100);
         let ticket = ask(&table, "a");
         let Found::Awaited(awaited) = table.find(&"a".into()) else { panic!("asked twice") };
-        table.settle(&"a".into(), &ticket, Ok((Arc::default(), Keep::No)));
+        table.settle(&"a".into(), &ticket, Ok((Arc::new(Standing::nobody()), Keep::No)));
         assert!(matches!(answer(awaited).await, Answer::Told(_)));
         assert_eq!(table.len(), 0);
         let overtaken = ask(&table, "a");
         table.forget("a");
-        table.settle(&"a".into(), &overtaken, Ok((Arc::default(), Keep::No)));
+        table.settle(&"a".into(), &overtaken, Ok((Arc::new(Standing::nobody()), Keep::No)));
         assert!(matches!(answer(overtaken.answer()).await, Answer::Overtaken));
     }
 

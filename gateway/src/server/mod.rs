@@ -15,20 +15,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::authenticate::{self, Accepted};
 use crate::cache::{self, Cache};
 use crate::config::{Config, Given, Problems};
 use crate::flow::{App, Flow, Gate};
 use crate::limit::Limits;
-use crate::listener::{self, Drain, Failure, Identities, Listener, Protocols, Reaped, Refused, http2_options};
+use crate::listener::{self, Drain, Failure, Identities, Listener, Protocols, Reaped, Refused, Start, http2_options};
 use crate::login;
 use crate::record::log::Writer;
 use crate::record::{Labels, Metrics};
@@ -43,6 +44,9 @@ use redirect::Redirect;
 use reload::Parts;
 pub use reload::{NotReloaded, Reloader};
 pub use signals::Signals;
+
+/// How long the public listener waits for the feed of revocations at a start.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +67,7 @@ pub struct Gateway {
     server: Server,
     stop: Stop,
     addresses: Addresses,
+    accepting: watch::Receiver<bool>,
     parts: Parts,
 }
 
@@ -161,10 +166,21 @@ impl Gateway {
 
         let (drain, asked) = watch::channel(false);
         let (done, drained) = watch::channel(false);
+        let draining = asked.clone();
         let ends = Drain { asked, done };
+        let (accepting, accepted_first) = watch::channel(false);
+        let first_beat = revocation.clone();
+        let ready: StopFuture = Box::pin(async move {
+            let Some(revocation) = first_beat else { return };
+            if timeout(ACCEPT_TIMEOUT, revocation.first_beat()).await.is_err() {
+                tracing::warn!("the feed of revocations is not connected; accepting without it");
+            }
+        });
+        let start = Start { ready: Mutex::new(Some(ready)), accepting };
         let protocols = Protocols { identities, http2 };
         let observer = Arc::new(Observer(Arc::clone(&metrics)));
-        let listener = Listener::new(public, protocols, Arc::new(app), Arc::new(gate), observer, config.listener, ends);
+        let listener =
+            Listener::new(public, protocols, Arc::new(app), Arc::new(gate), observer, config.listener, (start, ends));
 
         server.bootstrap();
         server.add_service(listener);
@@ -173,6 +189,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             upstreams: upstreams.clone(),
             revocation: revocation.clone(),
+            draining,
             cache: cache.clone(),
             routes: config.routes,
             allowed_hosts: config.ops_allowed_hosts,
@@ -189,12 +206,22 @@ impl Gateway {
         if let Some(file) = &config.announce_file {
             about(&parts.given, "announce_file", announce(file, addresses))?;
         }
-        Ok(Self { server, stop: Stop { drain, drained }, addresses, parts })
+        Ok(Self { server, stop: Stop { drain, drained }, addresses, accepting: accepted_first, parts })
     }
 
     /// Where the listeners are bound.
     pub fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// Resolves once the public listener accepts, while the gateway is run: with the first beat of the feed of
+    /// revocations, and after 2 s where there is none.
+    pub fn accepting(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut accepting = self.accepting.clone();
+        async move {
+            // An error means that the listener is gone, which nothing waits for.
+            let _ = accepting.wait_for(|accepting| *accepting).await;
+        }
     }
 
     /// What reads the configuration again by `read`, while the gateway serves.

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use super::defence::defend;
 use super::plain::{self, Plain};
@@ -37,6 +38,8 @@ pub(super) struct Ops {
     pub(super) upstreams: Vec<Arc<Upstream>>,
     /// What is known of revocations, where they are followed.
     pub(super) revocation: Option<Revocation>,
+    /// Whether the gateway is stopping.
+    pub(super) draining: watch::Receiver<bool>,
     /// What can be purged, where anything is kept.
     pub(super) cache: Option<Cache>,
     /// The paths that stand for others.
@@ -70,15 +73,29 @@ impl Ops {
         }
     }
 
-    /// Ready once every backend has answered and revocations have been heard of. A later loss is
-    /// told, but is no reason to take the gateway out of service.
+    /// Ready once every backend has answered and revocations have been received, until a stop drains. A later loss
+    /// is reported, but is no reason to take the gateway out of service: cached answers and remembered users are
+    /// still served. `revocations` is `off`, `waiting` before the first beat, `fresh` or, past
+    /// `revocation.max_age`, `stale`.
     fn readiness(&self) -> Response<Full<Bytes>> {
         let heard = self.revocation.as_ref().is_none_or(|revocation| revocation.age().is_some());
-        let ready = heard && self.upstreams.iter().all(|upstream| upstream.was_reached());
+        let draining = *self.draining.borrow();
+        let ready = !draining && heard && self.upstreams.iter().all(|upstream| upstream.was_reached());
+        let revocations = match &self.revocation {
+            None => "off",
+            Some(revocation) if revocation.age().is_none() => "waiting",
+            Some(revocation) if revocation.is_fresh() => "fresh",
+            Some(_) => "stale",
+        };
         let state = |upstream: &Upstream| if upstream.is_up() { "up" } else { "down" };
         let upstreams: serde_json::Map<_, _> =
             self.upstreams.iter().map(|upstream| (upstream.name.to_owned(), state(upstream).into())).collect();
-        let body = format!("{}\n", serde_json::json!({"ready": ready, "upstreams": upstreams}));
+        let body = format!(
+            "{}\n",
+            serde_json::json!({
+                "ready": ready, "draining": draining, "revocations": revocations, "upstreams": upstreams,
+            })
+        );
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         plain::page(status, "application/json", body)
     }

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use http::StatusCode;
+
 use address::Peer;
 pub use address::{Address, NotAnAddress};
 pub use answer::Body;
@@ -117,6 +119,17 @@ impl Upstream {
         {
             before.rotate_right(1);
         }
+    }
+
+    /// What the log says of a status that is not the expected one.
+    pub fn unexpected(&self, status: StatusCode) -> String {
+        if status == StatusCode::MISDIRECTED_REQUEST {
+            return format!(
+                "status 421: the backend does not accept the Host {:?}; its admin.allowed_hosts must list the name",
+                self.host
+            );
+        }
+        format!("status {}", status.as_u16())
     }
 
     /// Notes whether it answered just now.

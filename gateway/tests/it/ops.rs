@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::auth::{login, user01};
-use crate::support::backend::Backend;
+use crate::support::backend::{Backend, Step};
 use crate::support::client::PATIENCE;
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, api, get, serve_day, until};
@@ -33,6 +33,11 @@ async fn readiness(gateway: &Gateway) -> (u16, Value) {
     (status, serde_json::from_str(&body).unwrap())
 }
 
+/// The page of a gateway that follows no revocations and reaches its admin upstream.
+fn page(ready: bool, api: &str) -> Value {
+    json!({"ready": ready, "draining": false, "revocations": "off", "upstreams": {"api": api, "admin": "up"}})
+}
+
 #[tokio::test]
 async fn ready_once_every_backend_was_reached_and_for_ever_after() {
     // A port that was free a moment ago, and nobody on it yet.
@@ -43,10 +48,10 @@ async fn ready_once_every_backend_was_reached_and_for_ever_after() {
     let gateway = Gateway::start(&api, &admin);
     assert_eq!(gateway.ops("/healthz").await, (200, "ok\n".to_owned()));
     until("the admin side is reached", async || readiness(&gateway).await.1["upstreams"]["admin"] == "up").await;
-    assert_eq!(readiness(&gateway).await, (503, json!({"ready": false, "upstreams": {"api": "down", "admin": "up"}})));
+    assert_eq!(readiness(&gateway).await, (503, page(false, "down")));
     let mut api = Backend::start_at(address, serve_day).await;
     gateway.ready().await;
-    assert_eq!(readiness(&gateway).await, (200, json!({"ready": true, "upstreams": {"api": "up", "admin": "up"}})));
+    assert_eq!(readiness(&gateway).await, (200, page(true, "up")));
     assert_eq!(gateway.metric(r#"gateway_upstream_up{upstream="api"}"#).await, Some(1.0));
     // A later loss is told, and is no reason to take the gateway out of service.
     api.stop().await;
@@ -58,6 +63,21 @@ async fn ready_once_every_backend_was_reached_and_for_ever_after() {
     assert_eq!(readiness(&gateway).await.0, 200);
     assert_eq!(gateway.metric(r#"gateway_upstream_up{upstream="api"}"#).await, Some(0.0));
     assert_eq!(gateway.ops("/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn not_ready_while_it_drains() {
+    let (api, admin) = (Backend::start(|_| vec![Step::Hang]).await, admin().await);
+    let mut gateway = Gateway::start_with(&api, &admin, &[("DRAIN_TIMEOUT", "10")]);
+    gateway.ready().await;
+    let mut connection = gateway.connect().await;
+    connection.send(get(DAY, "")).await;
+    until("the backend is asked", async || !api.seen().is_empty()).await;
+    gateway.stop();
+    until("it drains", async || readiness(&gateway).await.0 == 503).await;
+    let (_, page) = readiness(&gateway).await;
+    assert_eq!((&page["ready"], &page["draining"]), (&false.into(), &true.into()), "{page}");
+    drop(connection);
 }
 
 #[tokio::test]

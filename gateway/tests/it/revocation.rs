@@ -1,6 +1,8 @@
 //! wire.md: a token whose user is none any more, or that was logged out, opens nothing; where
 //! nobody knows, the answer is 503 and never 401.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::support::backend::{Backend, Step, json_answer};
@@ -66,6 +68,27 @@ async fn many_requests_of_a_new_identity_ask_once_together() {
         assert_eq!(connection.answer("GET").await.status, 200);
     }
     assert_eq!(checks(&admin), 1);
+}
+
+#[tokio::test]
+async fn connections_are_accepted_with_the_first_beat_or_after_two_seconds() {
+    let (authority, admin) = Authority::start().await;
+    let api = api().await;
+    authority.beat(false);
+    let gateway = Authority::gateway(&api, &admin, &[]);
+    let (request, began) = (request("GET", DAY, ""), Instant::now());
+    let beats = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        authority.beat(true);
+    };
+    let (answer, ()) = tokio::join!(gateway.exchange(&request), beats);
+    assert_eq!(answer.status, 200, "a request that came before the feed waited for it: {answer:?}");
+    assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+    authority.beat(false);
+    let began = Instant::now();
+    let deaf = Authority::gateway(&api, &admin, &[]);
+    assert_eq!(deaf.exchange(&request).await.status, 503);
+    assert!(began.elapsed() >= Duration::from_millis(1900), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -290,7 +313,7 @@ async fn without_revocations_there_is_no_logout() {
 async fn a_token_is_issued_at_the_second_in_which_the_backend_was_asked() {
     // The backend looks at the password, and says so two seconds later: it may have changed since.
     let admin = Backend::start(|_| {
-        let wait = Step::Wait(std::time::Duration::from_millis(2100));
+        let wait = Step::Wait(Duration::from_millis(2100));
         [vec![wait], json_answer("200 OK", r#"{"username":"user01","password_changed_at":null}"#)].concat()
     })
     .await;

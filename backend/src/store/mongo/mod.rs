@@ -18,6 +18,7 @@ mod holodules;
 mod indexes;
 mod logouts;
 mod passwords;
+mod rights;
 mod undated;
 mod uri;
 mod users;

@@ -289,6 +289,15 @@ async fn a_login_is_needed_where_the_server_asks_for_one_and_no_error_tells_it()
     let store = open(server.url()).await;
     store.upsert(vec![entry("", "aaaaaaaaaaa", "20201209 100000")]).await.unwrap();
     assert_eq!(videos(&store, "20201209").await, ["aaaaaaaaaaa"]);
+    store.check_ready().await.unwrap();
+    // The same user has no role in another database, whose server answers a ping all the same.
+    let (head, rest) = server.url().rsplit_once('/').unwrap();
+    let own = rest.split('?').next().unwrap();
+    let other = format!("{head}/other?authSource={own}");
+    let without_role = open(&other).await;
+    without_role.ping().await.unwrap();
+    let error = without_role.check_ready().await.unwrap_err();
+    assert!(matches!(error, StoreError::Failed(_)), "{error}");
     let wrong = server.url().replace("s3cr", "wr0ng");
     let store = Store::open(&settings(&wrong)).await.unwrap();
     let error = store.day(day("20201209")).await.unwrap_err();

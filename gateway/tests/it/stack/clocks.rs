@@ -92,6 +92,21 @@ fn changes_are_in_force_at_once(backend: i64, first: i64, second: i64) {
 }
 
 #[test]
+fn a_difference_of_the_clocks_is_measured_and_a_large_one_logged() {
+    let (stack, other) = start(90, 0, 80);
+    let skew = |gateway: &Process| {
+        let url = format!("http://{}/metrics", gateway.address("ops"));
+        let page = run(Command::new("curl").args(["-s", &url]), "");
+        page.lines().find_map(|line| line.strip_prefix("gateway_backend_clock_skew_seconds ")?.parse::<i64>().ok())
+    };
+    let measured = [&stack.gateway, &other].map(|gateway| wait_for("the difference", || skew(gateway)));
+    assert!((88..=92).contains(&measured[0]) && (8..=12).contains(&measured[1]), "{measured:?}");
+    let is_logged = |gateway: &Process| gateway.log().contains("the backend's clock differs from this gateway's");
+    wait_for("the line", || is_logged(&stack.gateway).then_some(()));
+    assert!(!is_logged(&other));
+}
+
+#[test]
 fn the_backends_clock_is_a_minute_behind() {
     changes_are_in_force_at_once(0, 60, 60);
 }

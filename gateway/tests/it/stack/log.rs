@@ -49,7 +49,7 @@ fn logs_tell_of_every_request_and_never_a_secret() {
         "password01",
         "wrong-password",
         "changed-password",
-        "failed-login",
+        "failed-login-password",
         "password-in",
         "password-of",
         "name-in-array",
@@ -94,7 +94,99 @@ fn logs_tell_of_every_request_and_never_a_secret() {
     let refused = gateway.iter().filter(|line| line["target"] == "access" && line["status"] == 401);
     assert!(refused.clone().count() >= 4);
     for line in refused {
-        assert!(line["identity"].is_null(), "{line}");
+        // Only a verified token names its user, also where it is revoked.
+        let is_revoked = line["reason"] == "password_changed";
+        assert_eq!(line["identity"] == "user01", is_revoked, "{line}");
         assert!(line["reason"].is_string(), "{line}");
     }
+    assert!(!logs[0].contains("failed-login-name"), "the backend logs the names of failed logins");
+}
+
+fn lines(log: &str) -> Vec<Value> {
+    log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+}
+
+/// What the backend logs of each refused login: the name and the reason.
+fn refused_logins(stack: &Stack) -> Vec<(Value, Value)> {
+    let lines = lines(&stack.backend.log()).into_iter();
+    let refused = lines.filter(|line| line["message"] == "a login was refused");
+    refused.map(|line| (line["username"].clone(), line["reason"].clone())).collect()
+}
+
+fn refuse_logins(stack: &Stack) {
+    stack.load();
+    stack.command(&["user", "add", "user02"], "password02\n");
+    stack.command(&["user", "disable", "user02"], "");
+    for (name, password) in [("user01", "wrong"), ("user02", "password02"), ("a\u{1b}[31m\n", "password")] {
+        assert_eq!(stack.log_in(name, password).status, 401);
+    }
+    wait_for("the lines", || (refused_logins(stack).len() == 3).then_some(()));
+}
+
+#[test]
+fn a_refused_login_is_logged_with_its_name_and_reason() {
+    let stack = Stack::embedded();
+    refuse_logins(&stack);
+    let expected = [("user01", "wrong_password"), ("user02", "disabled"), ("a\\u{1b}[31m\\n", "no_user")];
+    let expected = expected.map(|(name, reason)| (Value::from(name), Value::from(reason)));
+    assert_eq!(refused_logins(&stack), expected);
+}
+
+#[test]
+fn names_of_refused_logins_can_be_left_out() {
+    let store = [("STORE", "embedded:store.redb".to_owned()), ("LOG_LOGIN_NAMES", "false".to_owned())];
+    let stack = Stack::start(&store, &[("JWT_SECRET_KEY", token::secret())], None);
+    refuse_logins(&stack);
+    assert!(refused_logins(&stack).iter().all(|(name, reason)| name.is_null() && reason.is_string()));
+}
+
+#[test]
+fn a_login_and_a_refused_token_are_logged_with_the_user_and_the_reason() {
+    let stack = Stack::embedded();
+    stack.load();
+    let [ended, other] = [(); 2].map(|()| stack.token("user01", "password01"));
+    let refuse =
+        |token: &str| wait_for("401", || (stack.get("/holodules/20201209", token).status == 401).then_some(()));
+    stack.curl(&["-X", "POST", "-H", &format!("Authorization: JWT {ended}")], "/auth/logout");
+    refuse(&ended);
+    stack.command(&["user", "disable", "user01"], "");
+    refuse(&other);
+    stack.command(&["user", "enable", "user01"], "");
+    stack.command(&["user", "passwd", "user01"], "password02\n");
+    refuse(&other);
+    stack.command(&["user", "delete", "user01"], "");
+    // The password's mark is gone with the user.
+    refuse(&other);
+    let reasons = ["logged_out", "disabled", "password_changed", "no_user"];
+    wait_for("each reason", || {
+        let lines = lines(&stack.gateway.log());
+        let has = |status: u16, reason: Value| {
+            lines
+                .iter()
+                .any(|line| line["status"] == status && line["reason"] == reason && line["identity"] == "user01")
+        };
+        (reasons.iter().all(|reason| has(401, (*reason).into())) && has(200, Value::Null)).then_some(())
+    });
+    let logins = lines(&stack.gateway.log()).into_iter().filter(|line| line["route"] == "/auth");
+    assert!(logins.clone().count() == 2 && logins.into_iter().all(|line| line["identity"] == "user01"));
+}
+
+#[test]
+fn probes_are_logged_at_debug_and_counted_apart() {
+    let store = [("STORE", "embedded:store.redb".to_owned()), ("LOG_LEVEL", "info".to_owned())];
+    let stack = Stack::start(&store, &[("JWT_SECRET_KEY", token::secret())], None);
+    let metrics = || {
+        let url = format!("http://{}/metrics", stack.backend.address("admin"));
+        super::process::run(std::process::Command::new("curl").args(["-s", &url]), "")
+    };
+    // Both listeners are probed before the gateway is ready.
+    for listener in ["api", "admin"] {
+        let series = format!("backend_probes_total{{listener=\"{listener}\"}} ");
+        let page = metrics();
+        let count = page.lines().find_map(|line| line.strip_prefix(&series)?.parse::<u64>().ok());
+        assert!(count.is_some_and(|count| count > 0), "{page}");
+    }
+    let page = metrics();
+    assert!(!page.contains("/healthz") && !page.contains("status_class=\"4xx\""), "{page}");
+    assert!(!stack.backend.log().contains("/healthz"), "{}", stack.backend.log());
 }

@@ -1,0 +1,36 @@
+//! Text of a client as a log line or an answer may repeat it.
+
+/// The longest text that is repeated, in bytes; further ones are cut off.
+const LIMIT: usize = 128;
+
+/// `text` without what a terminal or a reader could take for something else: what is not printable is escaped, and
+/// what is longer than 128 bytes ends with an ellipsis.
+pub fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(LIMIT));
+    for (at, character) in text.char_indices() {
+        if at + character.len_utf8() > LIMIT {
+            shown.push('…');
+            break;
+        }
+        match character {
+            '"' | '\'' | '\\' => shown.push(character),
+            other => shown.extend(other.escape_debug()),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printable_stays_and_the_rest_is_escaped_and_bounded() {
+        for plain in ["", "user01", "ユーザー 01", "a\"b'c\\d", &"x".repeat(LIMIT)] {
+            assert_eq!(shown(plain), plain);
+        }
+        assert_eq!(shown("a\n\u{1b}[31m\u{9b}\u{202e}"), "a\\n\\u{1b}[31m\\u{9b}\\u{202e}");
+        assert_eq!(shown(&"x".repeat(LIMIT + 1)), format!("{}…", "x".repeat(LIMIT)));
+        assert_eq!(shown(&"ユ".repeat(1000)), format!("{}…", "ユ".repeat(42)));
+    }
+}
