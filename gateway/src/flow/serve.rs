@@ -98,6 +98,7 @@ impl Flow {
         let is_deadline =
             matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout);
         ctx.reason = Some(match (error.esource(), is_deadline) {
+            (ErrorSource::Upstream, false) if *error.etype() == ErrorType::ConnectError => "upstream_unreachable",
             (ErrorSource::Upstream, false) => "upstream",
             (ErrorSource::Upstream, true) => "upstream_slow",
             (ErrorSource::Downstream, false) => "client",

@@ -55,6 +55,18 @@ async fn a_refused_connection_is_503_until_the_backend_is_back() {
     assert_eq!(back.seen().len(), 1);
 }
 
+#[tokio::test]
+async fn the_log_says_whether_the_backend_was_reached() {
+    let (mut api, admin) = (Backend::start(|_| vec![Close]).await, admin().await);
+    let (gateway, log) = Gateway::start_logged(&api, &admin, &[]);
+    assert_failed(&gateway.get(DAY).await, 502);
+    api.stop().await;
+    assert_failed(&gateway.get(DAY).await, 503);
+    until("both are logged", async || log.lines().len() == 2).await;
+    let reasons: Vec<_> = log.lines().iter().map(|line| (line["status"].clone(), line["reason"].clone())).collect();
+    assert_eq!(reasons, [(502.into(), "upstream".into()), (503.into(), "upstream_unreachable".into())]);
+}
+
 /// The port is bound and nothing listens: its queue is full, and no connection is ever made.
 #[tokio::test]
 async fn a_connection_that_is_not_made_in_time_is_503() {
