@@ -85,13 +85,19 @@ async fn a_refused_login_is_one_error_that_names_the_server_again_and_again() {
 
     let program = Program::start(folder.path(), &[("STORE", &wrong)]);
     let log = || fs::read_to_string(folder.path().join("log")).unwrap();
-    let refused = |log: &str| log.lines().filter(|line| line.contains("refuses the login")).count();
+    let refused = |log: &str| log.lines().filter(|line| line.contains("MongoDB cannot be used yet")).count();
     wait_for("the second error", || (refused(&log()) >= 2).then_some(()));
     assert_eq!(program.terminate(), 0);
     let log = log();
     for line in log.lines().filter(|line| line.contains("refuses the login")) {
-        assert!(line.contains(place) && line.contains("\"level\":\"ERROR\""), "{line}");
+        assert!(line.contains(place), "{line}");
     }
+    let errors: Vec<_> = log.lines().filter(|line| line.contains("MongoDB cannot be used yet")).collect();
+    assert!(
+        errors.iter().all(|line| line.contains("refuses the login") && line.contains("\"level\":\"ERROR\"")),
+        "{log}"
+    );
+    assert!(errors[0].contains("\"retry_s\":0.5") && errors[1].contains("\"retry_s\":1.0"), "{errors:?}");
     no_secret(&log);
     tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
 }

@@ -11,18 +11,19 @@ pub(super) const DUPLICATE_KEY: i32 = 11000;
 /// that stepped down, a majority that was not reached.
 const PASSING: [i32; 17] = [6, 7, 50, 64, 89, 91, 100, 133, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 11601];
 
-/// The store's error. Its text holds no document, for one may hold a password.
-pub(super) fn told(error: &Error) -> StoreError {
+/// The store's error, with the server that refused the login. Its text holds no document, for one
+/// may hold a password.
+pub(super) fn told(server: &str, error: &Error) -> StoreError {
     let text = match error.kind.as_ref() {
+        // Without the server's words, which may name the user.
+        _ if is_refused_login(error) => {
+            format!("{server} refuses the login: the user, the password or authSource of the URL is wrong")
+        }
         ErrorKind::Write(WriteFailure::WriteError(error)) => format!("write error {}", error.code),
         ErrorKind::Write(WriteFailure::WriteConcernError(error)) => {
             format!("write concern not satisfied: {} ({})", error.code_name, error.code)
         }
         ErrorKind::Command(error) => format!("{} ({})", error.code_name, error.code),
-        // Without the server's words, which may name the user.
-        ErrorKind::Authentication { .. } => {
-            "MongoDB refuses the login: the user, the password or authSource of the URL is wrong".to_owned()
-        }
         other => other.to_string(),
     };
     let passing = match error.kind.as_ref() {
@@ -36,6 +37,16 @@ pub(super) fn told(error: &Error) -> StoreError {
         _ => code(error).is_some_and(|code| PASSING.contains(&code)) || error.contains_label(RETRYABLE_WRITE_ERROR),
     };
     if passing { StoreError::Unavailable(text) } else { StoreError::Failed(text) }
+}
+
+/// Whether the server refused the login, now or when the driver last tried.
+fn is_refused_login(error: &Error) -> bool {
+    match error.kind.as_ref() {
+        ErrorKind::Authentication { .. } => true,
+        // The driver takes the server for unknown then, and has the reason in its text alone.
+        ErrorKind::ServerSelection { message, .. } => message.contains("AuthenticationFailed"),
+        _ => false,
+    }
 }
 
 /// Whether a write was refused by a unique index.

@@ -94,7 +94,7 @@ impl<T: Clone> Follower<T> {
                 }
                 Ok(Err(error)) => {
                     self.stream = None;
-                    return Some(Err(error::told(&error)));
+                    return Some(Err(error::told(&self.mongo.server, &error)));
                 }
                 Err(_) => {
                     self.stream = None;

@@ -79,7 +79,7 @@ impl Upkeep {
                 Ok(()) => {}
                 Err(StoreError::Unavailable(reason)) => {
                     let server = &self.server;
-                    tracing::error!(%reason, server, retry_s = pause.as_secs_f64(), "the indexes cannot be made yet");
+                    tracing::error!(%reason, server, retry_s = pause.as_secs_f64(), "MongoDB cannot be used yet");
                     tokio::time::sleep(pause).await;
                     pause = LONGEST_PAUSE.min(pause * 2);
                     continue;
@@ -88,7 +88,7 @@ impl Upkeep {
             }
             pause = FIRST_PAUSE;
             settled.send_replace(true);
-            match undated::count(&self.collections.holodules, &mut logged).await {
+            match undated::count(&self.server, &self.collections.holodules, &mut logged).await {
                 Ok(undated) => self.counts.undated.store(undated, Ordering::Relaxed),
                 Err(reason) => tracing::warn!(%reason, "holodules that no day shows cannot be counted yet"),
             }
@@ -101,7 +101,7 @@ impl Upkeep {
 
     async fn verify(&self, again: bool) -> Result<(), StoreError> {
         let before = if again { self.names().await? } else { BTreeSet::new() };
-        try_make(&self.collections, &self.counts.duplicate_video_ids).await?;
+        try_make(&self.server, &self.collections, &self.counts.duplicate_video_ids).await?;
         if again {
             let restored: Vec<String> = self.names().await?.difference(&before).cloned().collect();
             if !restored.is_empty() {
@@ -121,7 +121,7 @@ impl Upkeep {
             let listed = match tokio::time::timeout(LIST_LIMIT, listed).await {
                 Ok(Ok(listed)) => listed,
                 Ok(Err(error)) if has_code(&error, NO_COLLECTION) => Vec::new(),
-                Ok(Err(error)) => return Err(error::told(&error)),
+                Ok(Err(error)) => return Err(error::told(&self.server, &error)),
                 Err(_) => return Err(StoreError::Unavailable("the indexes cannot be listed".to_owned())),
             };
             // The server makes that one itself.
@@ -132,29 +132,29 @@ impl Upkeep {
     }
 }
 
-async fn try_make(collections: &Collections, duplicates: &AtomicU64) -> Result<(), StoreError> {
+async fn try_make(server: &str, collections: &Collections, duplicates: &AtomicU64) -> Result<(), StoreError> {
     let Collections { holodules, users, password_states, logouts, echoes } = collections;
-    create(holodules, index("datetime_key", doc! { "datetime": 1, "key": 1 }, None)).await?;
-    create(holodules, index("key", doc! { "key": 1 }, None)).await?;
-    create(users, index("username", doc! { "username": 1 }, None)).await?;
-    create(logouts, index("identity", doc! { "identity": 1, "expires_at": 1 }, None)).await?;
-    create(logouts, expiry("expires_at", Duration::ZERO)).await?;
-    create(password_states, expiry("forget_at", Duration::ZERO)).await?;
-    create(echoes, expiry("at", ECHO_KEPT)).await?;
+    create(server, holodules, index("datetime_key", doc! { "datetime": 1, "key": 1 }, None)).await?;
+    create(server, holodules, index("key", doc! { "key": 1 }, None)).await?;
+    create(server, users, index("username", doc! { "username": 1 }, None)).await?;
+    create(server, logouts, index("identity", doc! { "identity": 1, "expires_at": 1 }, None)).await?;
+    create(server, logouts, expiry("expires_at", Duration::ZERO)).await?;
+    create(server, password_states, expiry("forget_at", Duration::ZERO)).await?;
+    create(server, echoes, expiry("at", ECHO_KEPT)).await?;
 
     let unique = index("video_id_unique", doc! { "video_id": 1 }, Some(doc! { "video_id": { "$gt": "" } }));
-    if create(holodules, unique).await? {
+    if create(server, holodules, unique).await? {
         duplicates.store(0, Ordering::Relaxed);
     } else {
-        let count = count_duplicates(holodules, "video_id").await?;
+        let count = count_duplicates(server, holodules, "video_id").await?;
         duplicates.store(count, Ordering::Relaxed);
-        create(holodules, index("video_id", doc! { "video_id": 1 }, None)).await?;
+        create(server, holodules, index("video_id", doc! { "video_id": 1 }, None)).await?;
     }
     // Two uploads at once must not store a holodule without a video twice either. What has
     // neither is left to whoever writes it: the original does, and must not begin to fail.
     let without_video = doc! { "video_id": "", "key": { "$gt": "" } };
     let unique = index("key_unique_without_video", doc! { "key": 1 }, Some(without_video));
-    if !create(holodules, unique).await? {
+    if !create(server, holodules, unique).await? {
         tracing::warn!("several documents without a video share a key: serving without that unique index");
     }
     Ok(())
@@ -175,7 +175,7 @@ fn index(name: &str, keys: Document, partial: Option<Document>) -> IndexModel {
 }
 
 /// Makes one index; `false` where existing documents forbid it.
-async fn create(collection: &Collection<RawDocumentBuf>, index: IndexModel) -> Result<bool, StoreError> {
+async fn create(server: &str, collection: &Collection<RawDocumentBuf>, index: IndexModel) -> Result<bool, StoreError> {
     match tokio::time::timeout(BUILD_LIMIT, async { collection.create_index(index).await }).await {
         Ok(Ok(_)) => Ok(true),
         Ok(Err(error)) if error::is_duplicate_key(&error) => Ok(false),
@@ -183,7 +183,7 @@ async fn create(collection: &Collection<RawDocumentBuf>, index: IndexModel) -> R
             tracing::debug!("an index of the same fields stands already, and is kept");
             Ok(true)
         }
-        Ok(Err(error)) => Err(error::told(&error)),
+        Ok(Err(error)) => Err(error::told(server, &error)),
         Err(_) => Err(StoreError::Unavailable("an index is still being built".to_owned())),
     }
 }
@@ -193,7 +193,11 @@ fn has_code(error: &Error, code: i32) -> bool {
 }
 
 /// How many non-empty values of `field` stand in more than one document. Some are logged.
-async fn count_duplicates(collection: &Collection<RawDocumentBuf>, field: &str) -> Result<u64, StoreError> {
+async fn count_duplicates(
+    server: &str,
+    collection: &Collection<RawDocumentBuf>,
+    field: &str,
+) -> Result<u64, StoreError> {
     let pipeline = [
         doc! { "$match": { field: { "$gt": "" } } },
         doc! { "$group": { "_id": format!("${field}"), "documents": { "$sum": 1 } } },
@@ -214,7 +218,7 @@ async fn count_duplicates(collection: &Collection<RawDocumentBuf>, field: &str) 
         Ok((count, named))
     };
     let (count, named) = match tokio::time::timeout(BUILD_LIMIT, counted).await {
-        Ok(counted) => counted.map_err(|error: Error| error::told(&error))?,
+        Ok(counted) => counted.map_err(|error: Error| error::told(server, &error))?,
         Err(_) => return Err(StoreError::Unavailable("duplicates are still being counted".to_owned())),
     };
     tracing::warn!(field, count, ?named, "duplicates: serving without the unique index");

@@ -62,6 +62,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The engine. Clones share one pool of connections.
 #[derive(Clone)]
 pub(super) struct Mongo {
+    /// The URL without its user and password.
+    server: Arc<str>,
     database: Database,
     /// Documents are read raw, so that one that cannot be read spoils no other.
     holodules: Collection<RawDocumentBuf>,
@@ -143,6 +145,7 @@ impl Mongo {
         let indexes = Arc::new(Indexes { settled, counts, again, task });
         let sums = RandomState::new();
         Ok(Self {
+            server: url.to_string().into(),
             database,
             holodules,
             users,
@@ -186,7 +189,7 @@ impl Mongo {
     /// The result of one operation, which may take as long as the operation timeout.
     async fn within<T>(&self, operation: impl Future<Output = mongodb::error::Result<T>>) -> Result<T, StoreError> {
         match tokio::time::timeout(self.timeout, operation).await {
-            Ok(result) => result.map_err(|error| error::told(&error)),
+            Ok(result) => result.map_err(|error| error::told(&self.server, &error)),
             Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", self.timeout.as_secs_f64()))),
         }
     }
@@ -194,14 +197,15 @@ impl Mongo {
 
 /// Contacts the server once and lists what no day shows. Nothing is written.
 pub(super) async fn probe(url: &MongoUrl, settings: &Settings) -> Result<Probe, StoreError> {
+    let server = url.to_string();
     let client = connect(url, settings, None).await?;
     let holodules: Collection<RawDocumentBuf> = client.database(url.database()).collection(HOLODULES);
     // The first command logs in; reading one document shows that the user may read.
     let read = async { holodules.find_one(doc! {}).selection_criteria(any_member()).await };
     let read = tokio::time::timeout(settings.operation_timeout.saturating_mul(2), read).await;
     let read = read.map_err(|_| StoreError::Unavailable("no answer in time".to_owned()))?;
-    read.map_err(|error| error::told(&error))?;
-    let (undated, first_undated) = undated::list(&holodules).await?;
+    read.map_err(|error| error::told(&server, &error))?;
+    let (undated, first_undated) = undated::list(&server, &holodules).await?;
     Ok(Probe { undated, first_undated })
 }
 

@@ -22,8 +22,12 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub(super) struct Logged(HashSet<Vec<u8>>);
 
 /// How many there are. Each is logged once, up to [`NAMED`].
-pub(super) async fn count(holodules: &Collection<RawDocumentBuf>, logged: &mut Logged) -> Result<u64, StoreError> {
-    let found = find(holodules).await?;
+pub(super) async fn count(
+    server: &str,
+    holodules: &Collection<RawDocumentBuf>,
+    logged: &mut Logged,
+) -> Result<u64, StoreError> {
+    let found = find(server, holodules).await?;
     for document in &found.documents {
         let Some(id) = document::id_bytes(document) else { continue };
         if logged.0.len() < NAMED && logged.0.insert(id) {
@@ -35,8 +39,11 @@ pub(super) async fn count(holodules: &Collection<RawDocumentBuf>, logged: &mut L
 }
 
 /// How many there are, and the first [`NAMED`] of them by `_id`.
-pub(super) async fn list(holodules: &Collection<RawDocumentBuf>) -> Result<(u64, Vec<Undated>), StoreError> {
-    let found = find(holodules).await?;
+pub(super) async fn list(
+    server: &str,
+    holodules: &Collection<RawDocumentBuf>,
+) -> Result<(u64, Vec<Undated>), StoreError> {
+    let found = find(server, holodules).await?;
     Ok((found.count, found.documents.iter().map(undated).collect()))
 }
 
@@ -45,7 +52,7 @@ struct Found {
     documents: Vec<RawDocumentBuf>,
 }
 
-async fn find(holodules: &Collection<RawDocumentBuf>) -> Result<Found, StoreError> {
+async fn find(server: &str, holodules: &Collection<RawDocumentBuf>) -> Result<Found, StoreError> {
     let found = async {
         let count = holodules.count_documents(filter()).selection_criteria(any_member()).await?;
         if count == 0 {
@@ -57,7 +64,7 @@ async fn find(holodules: &Collection<RawDocumentBuf>) -> Result<Found, StoreErro
         Ok(Found { count, documents })
     };
     match tokio::time::timeout(LIMIT, found).await {
-        Ok(found) => found.map_err(|error| error::told(&error)),
+        Ok(found) => found.map_err(|error| error::told(server, &error)),
         Err(_) => Err(StoreError::Unavailable("holodules without a day are still being counted".to_owned())),
     }
 }
