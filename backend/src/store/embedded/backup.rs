@@ -71,7 +71,7 @@ fn receive_all(
     replace: bool,
     now: i64,
 ) -> Result<Restored, redb::Error> {
-    if !replace && !(holodules::is_empty(transaction)? && users::is_empty(transaction)?) {
+    if !(replace || holodules::is_empty(transaction)? && users::is_empty(transaction)?) {
         return Ok(Restored::NotEmpty);
     }
     holodules::clear(transaction)?;

@@ -123,7 +123,7 @@ impl Mongo {
         now: i64,
         touched: &Touched,
     ) -> Result<Restored, StoreError> {
-        if !replace && !(self.is_empty(&self.users).await? && self.is_empty(&self.holodules).await?) {
+        if !(replace || self.is_empty(&self.users).await? && self.is_empty(&self.holodules).await?) {
             return Ok(Restored::NotEmpty);
         }
         touched.touch_all();
