@@ -122,7 +122,7 @@ pub enum Admin {
     /// Exit status: 0 where all is there, 2 where documents that cannot be read are missing,
     /// 1 where the backup failed; then there is no file.
     Backup {
-        /// The file's name in the folder [default: holodule-<time in UTC>.backup]
+        /// The file's name in the folder [default: holodule-YYYYMMDDTHHMMSSZ.backup]
         #[arg(value_name = "NAME")]
         file: Option<String>,
         /// Where the admin listener is.

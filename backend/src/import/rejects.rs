@@ -11,7 +11,7 @@ use super::{Raw, Reject, csv};
 /// had; an upload without columns gets the one column `raw`, which holds the JSON of a row.
 ///
 /// # Errors
-/// Never for the memory that it writes to, but as [`csv::Writer`] has it.
+/// Never for the memory that it writes to, but as [`::csv::Writer`] has it.
 pub fn write_rejects(columns: &[String], rejects: &[Reject]) -> Result<Vec<u8>, ::csv::Error> {
     let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(b"\xEF\xBB\xBF".to_vec());
     let raw = [csv::RAW_COLUMN.to_owned()];
