@@ -250,7 +250,7 @@ async fn accept(
     let served = identities.choose(start.client_hello().server_name());
     let served = served.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no certificate"))?;
     let stream = start.into_stream(served.config).await?;
-    Ok((stream, ConnectionInfo { identity: served.identity, drain }))
+    Ok((stream, ConnectionInfo { identity: served.identity, drain, has_next: Arc::default() }))
 }
 
 /// The failure behind an error: `odd` where the client sent something wrong.

@@ -2,6 +2,7 @@
 //! them.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::header::HeaderName;
@@ -147,8 +148,9 @@ impl Downstream for ServerSession {
     }
 
     async fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> Result<()> {
-        // pingora looks only before a request is answered.
-        if self.digest().and_then(ConnectionInfo::of).is_some_and(|info| *info.drain.borrow()) {
+        // pingora looks only before a request is answered. One that has come already is answered as well.
+        let is_last = |info: &ConnectionInfo| *info.drain.borrow() && !info.has_next.load(Ordering::Relaxed);
+        if self.digest().and_then(ConnectionInfo::of).is_some_and(is_last) {
             self.close_after();
         }
         let mut header = head.header().clone();

@@ -71,8 +71,12 @@ impl<'a> Exchange<'a> {
     fn put_head(&mut self, head: Head<'_>, added: &[Added<'_>]) {
         let header = head.header();
         self.framing = framing(&self.request.method, header.status, |name| header.headers.get(name));
-        // No other request is taken while draining, and none can come from a client that sends no more.
-        if self.framing == Framing::Close || self.stream.has_ended() || *self.drain.borrow() {
+        // While draining, no other request is taken than one that has come already, and none can come from
+        // a client that sends no more.
+        if self.framing == Framing::Close
+            || self.stream.has_ended()
+            || (*self.drain.borrow() && self.stream.ahead().is_empty())
+        {
             self.persists = false;
         }
         let out = self.stream.pending();

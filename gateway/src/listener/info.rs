@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use pingora::http::ResponseHeader;
 use pingora::protocols::Digest;
@@ -17,6 +18,8 @@ pub struct ConnectionInfo {
     pub identity: Arc<Identity>,
     /// When it becomes true, the connection ends with the next answer.
     pub drain: watch::Receiver<bool>,
+    /// Whether some of the next request has come.
+    pub has_next: Arc<AtomicBool>,
 }
 
 impl ConnectionInfo {

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -75,6 +76,8 @@ pub struct TlsStream {
     last: Last,
     /// What was written since `activity` was last notified of it, in bytes.
     noted: usize,
+    /// Whether some of the next request has been read ahead; kept up to date for pingora's session.
+    has_next: Arc<AtomicBool>,
 }
 
 /// What is still to be done for an HTTP/2 client that sends no more.
@@ -129,6 +132,7 @@ impl TlsStream {
         Self {
             tls: Arc::new(SslDigest::new(cipher, version, None, None, Vec::new())),
             identity: Arc::clone(&info.identity),
+            has_next: Arc::clone(&info.has_next),
             info: info.into_digest(),
             version,
             socket: Arc::new(socket),
@@ -469,10 +473,12 @@ impl AsyncRead for TlsStream {
             // the buffer for the next one is full, no more is read and nothing wakes the task: the caller
             // has a deadline, as `until_closed` requires.
             Some(0) => {
+                self.has_next.store(!self.ahead.is_empty(), Ordering::Relaxed);
                 while self.ahead.len() < PIECE_BYTES {
                     if !ready!(self.poll_read_ahead(cx))? {
                         return Poll::Ready(Err(ready!(self.poll_reset(cx))));
                     }
+                    self.has_next.store(true, Ordering::Relaxed);
                 }
                 return Poll::Pending;
             }

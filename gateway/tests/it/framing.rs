@@ -126,7 +126,6 @@ async fn hosts_that_are_missing_or_odd() {
         ("a list", target(DAY, "Host: localhost, localhost\r\n")),
         ("with a path", target(DAY, "Host: localhost/x\r\n")),
         ("with a user", target(DAY, "Host: user@localhost\r\n")),
-        ("with an empty port", target(DAY, "Host: localhost:\r\n")),
         ("with an odd port", target(DAY, "Host: localhost:x\r\n")),
         ("with a port too large", target(DAY, "Host: localhost:65536\r\n")),
         ("a port alone", target(DAY, "Host: :443\r\n")),
@@ -145,10 +144,6 @@ async fn hosts_that_are_missing_or_odd() {
         ("a target of no scheme", target(&format!("//localhost{DAY}"), "Host: localhost\r\n")),
         ("a target of no host", target("https:///holodules/20201209", "Host: localhost\r\n")),
         ("an opaque target", target("https:holodules", "Host: localhost\r\n")),
-        (
-            "another target's host than Host's, in case alone",
-            target(&format!("https://localhost{DAY}"), "Host: localhosT.\r\n"),
-        ),
     ];
     assert_refused(&rows).await;
 }
@@ -253,16 +248,23 @@ async fn hosts_that_are_none_of_ours_are_421() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("HOSTS", "['api.example.org']")]);
     for host in
-        ["elsewhere.example", "localhost.example", "sub.localhost", "127.0.0.2", "[::2]", "localhost.", "example.org"]
+        ["elsewhere.example", "localhost.example", "sub.localhost", "127.0.0.2", "[::2]", "localhost..", "example.org"]
     {
         let answer = gateway.exchange(target(DAY, &format!("Host: {host}\r\n"))).await;
         assert_eq!(answer.status, 421, "{host}: {answer:?}");
         answer.assert_json(421, r#"{"error":"Misdirected Request"}"#);
     }
     assert!(api.seen().is_empty());
-    for host in
-        ["localhost", "LocalHost:443", "127.0.0.1:8443", "[::1]", "[::1]:8443", "api.example.org", "API.example.org:1"]
-    {
+    for host in [
+        "localhost",
+        "localhost.",
+        "LocalHost:443",
+        "127.0.0.1:8443",
+        "[::1]",
+        "[::1]:8443",
+        "api.example.org",
+        "API.example.org:1",
+    ] {
         let answer = gateway.exchange(target(DAY, &format!("Host: {host}\r\n"))).await;
         assert_eq!(answer.status, 200, "{host}: {answer:?}");
     }

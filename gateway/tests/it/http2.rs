@@ -189,16 +189,7 @@ async fn fields_of_more_than_one_meaning_never_reach_the_backend() {
         (":authority with a path", with(&|fields| fields[2].1 = "localhost/users")),
         (":authority with a fragment", with(&|fields| fields[2].1 = "localhost#")),
         (":authority with an odd port", with(&|fields| fields[2].1 = "localhost:x")),
-        (":authority with an empty port", with(&|fields| fields[2].1 = "localhost:")),
         (":authority as a list", with(&|fields| fields[2].1 = "localhost,localhost")),
-        ("host alone", with(&|fields| fields[2].0 = "host")),
-        (
-            "host alone, behind the others",
-            with(&|fields| {
-                fields.remove(2);
-                fields.push(("host", "localhost"));
-            }),
-        ),
         ("the asterisk", with(&|fields| fields[3].1 = "*")),
         ("an authority for a path", with(&|fields| fields[3].1 = "localhost:443")),
         ("a path of no scheme", with(&|fields| fields[3].1 = "//localhost/holodules/20201209")),

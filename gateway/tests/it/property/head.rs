@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use holodule_gateway::framing::{Body, Settings, check_head, end_of_head, read_head};
+use holodule_gateway::framing::{Body, Settings, absolute_part, check_head, end_of_head, read_head};
 use http::request::Parts;
 use pingora::protocols::http::v1::server::HttpSession;
 
@@ -213,6 +213,12 @@ fn a_head_that_passes_is_read_alike_by_the_reference_and_the_parser() {
         assert_eq!(body, expected, "{shown:?}");
         let made = made.unwrap_or_else(|| panic!("no request is made of {shown:?}"));
         assert_eq!(own(&made, &meaning.target), meaning, "{shown:?}");
+        // The parser compares an absolute target with Host to the letter, so it gets the path alone.
+        let (mut given, mut meaning) = (head.to_vec(), meaning);
+        if let Some(range) = absolute_part(head) {
+            meaning.target.replace_range(..range.len(), "");
+            given.drain(range);
+        }
         let (sent, length) = match body {
             Body::None => (Vec::new(), 0),
             Body::Length(length @ 1..=1000) => (vec![b'x'; usize::try_from(length).unwrap()], length),
@@ -221,7 +227,7 @@ fn a_head_that_passes_is_read_alike_by_the_reference_and_the_parser() {
             Body::Chunked => (b"3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n".to_vec(), 5),
         };
         let (read, found) =
-            runtime.block_on(parsed(head, &sent)).unwrap_or_else(|| panic!("no parser takes {shown:?}"));
+            runtime.block_on(parsed(&given, &sent)).unwrap_or_else(|| panic!("no parser takes {shown:?}"));
         assert_eq!(read, meaning, "{shown:?}");
         assert_eq!(found as u64, length, "{shown:?}");
     });
