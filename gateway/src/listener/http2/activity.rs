@@ -62,9 +62,10 @@ impl Activity {
             state.received = state.received.saturating_add(bytes.len() as u64);
         }
         state.frames.write(written);
-        let is_within = state.frames.follow(bytes, std::time::Instant::now)
-            && state.received <= MAX_IDLE_BYTES
-            && !self.is_flooded();
+        let has_few_frames = state.frames.follow(bytes, std::time::Instant::now);
+        // Without a request, the bytes are the bound.
+        let is_within = if state.requests > 0 { has_few_frames } else { state.received <= MAX_IDLE_BYTES };
+        let is_within = is_within && !self.is_flooded();
         if !is_within {
             self.is_flooded.store(true, Ordering::Relaxed);
         }

@@ -63,12 +63,13 @@ impl Frames {
     /// Follows the next bytes. Whether the frames in them are within the bound; `now` is asked where
     /// that is not known without it.
     pub(super) fn follow(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> bool {
+        let mut is_within = true;
         loop {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = bytes.get(skipped..).unwrap_or_default();
             if bytes.is_empty() {
-                return true;
+                return is_within;
             }
             let count = (HEAD_BYTES - self.filled).min(bytes.len());
             let (more, rest) = bytes.split_at_checked(count).unwrap_or((bytes, &[]));
@@ -79,9 +80,7 @@ impl Frames {
             bytes = rest;
             if self.filled == HEAD_BYTES {
                 self.filled = 0;
-                if !self.take(&now) {
-                    return false;
-                }
+                is_within &= self.take(&now);
             }
         }
     }
