@@ -190,10 +190,7 @@ impl Metrics {
                 "Identities whose standing is remembered.",
                 &[],
             )?,
-            panics: counter(
-                "gateway_request_panics_total",
-                "Requests that ended in a panic: each is a fault of the gateway.",
-            )?,
+            panics: counter("gateway_panics_total", "Requests that ended in a panic: each is a fault of the gateway.")?,
             log_lines_lost: counter("gateway_log_lines_lost_total", "Log lines lost because their reader stalled.")?,
             registry,
         };
