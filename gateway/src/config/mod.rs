@@ -115,7 +115,7 @@ pub struct Corridor {
     pub hosts: Vec<String>,
     /// The origins whose pages may use us from a browser.
     pub allowed_origins: Origins,
-    /// For the whole body of a login.
+    /// For the whole body of a login, and for the first byte or the end of a body where none is taken.
     pub body_timeout: Duration,
     /// For each read of a request's body.
     pub read_timeout: Duration,

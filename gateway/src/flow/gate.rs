@@ -58,9 +58,15 @@ impl listener::Gate for Gate {
             Ok((Body::None, Some(request))) if request.version == Version::HTTP_11 => {
                 Ok(listener::Passed::Request(request))
             }
-            Ok((Body::None, _)) => Ok(listener::Passed::Head(Some(0))),
-            Ok((Body::Length(length), _)) => Ok(listener::Passed::Head(Some(length))),
-            Ok((Body::Chunked, _)) => Ok(listener::Passed::Head(None)),
+            Ok((body, _)) => {
+                let body = match body {
+                    Body::None => Some(0),
+                    Body::Length(length) => Some(length),
+                    Body::Chunked => None,
+                };
+                // pingora's parser compares it with Host to the letter.
+                Ok(listener::Passed::Head { body, left_out: framing::absolute_part(head) })
+            }
             Err(Refusal::TargetTooLong | Refusal::HeadersTooLarge) if !has_canonical_path(head) => {
                 Err(self.refuse(head, peer, began, Refusal::Malformed("the path is not canonical")))
             }

@@ -1,6 +1,8 @@
 //! The head of an HTTP/1 request as it came, before any parser has mended it
 //! (RFC 9112, sections 2 to 6).
 
+use std::ops::Range;
+
 use http::uri::Scheme;
 use http::{Method, Uri, Version};
 use memchr::{memchr, memchr_iter};
@@ -101,6 +103,16 @@ pub(super) fn check<'a>(
         return Err(Refusal::HeadersTooLarge);
     }
     Ok(Checked { method, target, version, body })
+}
+
+/// Where the scheme and the authority of an absolute target are in a head that passed: `Host` names the
+/// same host, so that they can be left out.
+pub fn absolute_part(head: &[u8]) -> Option<Range<usize>> {
+    let start = memchr(b' ', head)? + 1;
+    let target = head.get(start..).filter(|target| !target.starts_with(b"/"))?;
+    let host = target.windows(3).position(|window| window == b"://")? + 3;
+    let end = target.get(host..)?.iter().position(|byte| matches!(byte, b'/' | b'?' | b' '))?;
+    Some(start..start + host + end)
 }
 
 /// Why a head that has not ended within [`max_head_bytes`] is refused.
@@ -276,6 +288,21 @@ mod tests {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         for byte in 0..=u8::MAX {
             assert_eq!(is(byte, TOKEN), allowed(byte), "{byte}");
+        }
+    }
+
+    #[test]
+    fn an_absolute_target_has_a_part_that_host_repeats() {
+        for (target, part) in [
+            ("/", None),
+            ("/a?b=c://d/", None),
+            ("https://a/", Some("https://a")),
+            ("HTTPS://A:443/b?c", Some("HTTPS://A:443")),
+            ("https://a", Some("https://a")),
+            ("https://a?b=/c", Some("https://a")),
+        ] {
+            let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(absolute_part(head.as_bytes()).map(|range| &head[range]), part, "{target}");
         }
     }
 

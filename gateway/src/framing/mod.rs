@@ -15,7 +15,7 @@ use http::{HeaderMap, Method, Uri, Version};
 
 use authority::Authority;
 pub use authority::normal_host;
-pub use head::{check_head, end_of_head, max_head_bytes, overflow};
+pub use head::{absolute_part, check_head, end_of_head, max_head_bytes, overflow};
 pub use parse::{read_head, read_head_of};
 
 /// How large a request may be.

@@ -278,7 +278,8 @@ async fn read_head(stream: &mut TlsStream, gate: &dyn Gate, began: std::time::In
                     stream.allow(0);
                     Read::Request(request)
                 }
-                Ok(Passed::Head(body)) => {
+                Ok(Passed::Head { body, left_out }) => {
+                    let length = left_out.map_or(length, |range| length - stream.leave_out(range) as u64);
                     // What follows the request is the next one, which is read when this one
                     // has been answered.
                     match body {

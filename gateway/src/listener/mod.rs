@@ -19,6 +19,7 @@ mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -177,9 +178,14 @@ pub trait Gate: Send + Sync + 'static {
 pub enum Passed {
     /// The request that it is of, which no body follows.
     Request(Parts),
-    /// It is left to pingora's parser, as all but GET and HEAD of HTTP/1.1 are. So many bytes of
-    /// body follow it: `None` where it is chunked, so that only the body itself tells where it ends.
-    Head(Option<u64>),
+    /// It is left to pingora's parser, as all but GET and HEAD of HTTP/1.1 are.
+    Head {
+        /// The bytes of body that follow it; `None` where it is chunked, so that only the body itself says
+        /// where it ends.
+        body: Option<u64>,
+        /// What the parser is not given of it: the scheme and the authority of its target.
+        left_out: Option<Range<usize>>,
+    },
 }
 
 /// What answers requests. Most are answered in the task of their connection: all of HTTP/2, and GET

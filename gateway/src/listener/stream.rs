@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::take;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -188,6 +189,19 @@ impl TlsStream {
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
         }
+    }
+
+    /// Leaves out the scheme and the authority, which are at `range`, of a target that was read ahead; its
+    /// path is then at least `/`. How many bytes fewer there are.
+    pub(super) fn leave_out(&mut self, range: Range<usize>) -> usize {
+        let before = self.ahead.len();
+        let rest = self.ahead.split_off(range.end.min(before));
+        self.ahead.truncate(range.start);
+        if !rest.starts_with(b"/") {
+            self.ahead.extend_from_slice(b"/");
+        }
+        self.ahead.extend_from_slice(&rest);
+        before - self.ahead.len()
     }
 
     /// Lets so many bytes be read, those ahead among them; more are kept for later.
