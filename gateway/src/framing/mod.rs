@@ -1,8 +1,12 @@
 //! What is refused before anything else is looked at: framing on which two programs could
 //! disagree, targets that are none of ours, and sizes (RFC 9112; RFC 9113, section 8).
 //!
-//! On HTTP/1, [`check_head`] sees the head as it came, before a parser has mended it. The
-//! corridor asks [`inspect`] first and [`check_sizes`] next; everything after them works with
+//! On HTTP/1, [`check_head`] sees the head as it came, before a parser has mended it.
+//!
+//! In an HTTP/2 `:path`, the h2 crate drops a `#` and what follows it before anyone sees it, where
+//! HTTP/1 refuses one: the request is served as if the fragment had not been sent.
+//!
+//! The corridor asks [`inspect`] first and [`check_sizes`] next; everything after them works with
 //! the [`Target`] that the first returns, and never reads the request line again.
 
 mod authority;

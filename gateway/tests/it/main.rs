@@ -29,6 +29,7 @@ mod forward;
 mod framing;
 mod http1;
 mod http2;
+mod internals;
 mod key;
 mod limit;
 mod ops;
