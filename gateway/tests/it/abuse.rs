@@ -282,3 +282,32 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     }
     assert!(admin.seen().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_without_content_are_bounded_beside_a_request() {
+    let (hanging, admin) = (Backend::start(|_| vec![Hang]).await, admin().await);
+    let gateway = Gateway::start(&hanging, &admin);
+    let floods = [
+        ("PING", frame(PING, 0, 0, b"torture!")),
+        ("PING, answered", frame(PING, 1, 0, b"torture!")),
+        ("SETTINGS", frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 16, 0])),
+        ("PRIORITY", frame(2, 0, 1, &[0, 0, 0, 0, 1])),
+        ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())),
+        ("an unknown type", frame(0xfe, 0, 0, b"")),
+    ];
+    for (index, (kind, flood)) in floods.into_iter().enumerate() {
+        let mut client = Frames::open(gateway.https, &[]).await;
+        let request = frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(&authorization()));
+        assert!(client.send(&request).await);
+        until("the backend is asked", async || hanging.seen().len() == index + 1).await;
+        // Some are within the bound.
+        assert!(client.send(&flood.repeat(500)).await, "{kind}");
+        assert_eq!(reaped(&gateway, "flood").await, Some(index as f64), "{kind}");
+        client.flood(1000, |_| flood.repeat(100)).await;
+        let received = client.ended().await;
+        assert_eq!(received.goodbye(), Some(ENHANCE_YOUR_CALM), "{kind}");
+        assert!(received.count(PING) <= 20_000 && received.count(SETTINGS) <= 20_000, "{kind}");
+        until(kind, async || reaped(&gateway, "flood").await == Some((index + 1) as f64)).await;
+        until("it is given up", async || hanging.given_up() == index + 1).await;
+    }
+}

@@ -1,0 +1,153 @@
+//! wire.md: an empty body is no body, whatever way it is sent in, and content where none is taken is
+//! refused at its first byte.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+
+use crate::support::backend::Backend;
+use crate::support::client::PATIENCE;
+use crate::support::frames::{
+    DATA, END_HEADERS, END_STREAM, Frames, HEADERS, block, frame, receive_frame, request_block,
+};
+use crate::support::revocation::Authority;
+use crate::support::token::token;
+use crate::support::{DAY, Gateway, api, request};
+
+/// Every method without a body, on a route that takes it and on one that there is not, and the logout.
+const ROUTE: &str = "[{name = 'days', methods = ['GET', 'HEAD', 'DELETE', 'OPTIONS'], path = '/holodules/{day}'}]";
+
+const ROWS: [(&str, &str, u16); 6] = [
+    ("GET", DAY, 200),
+    ("HEAD", DAY, 200),
+    ("DELETE", DAY, 200),
+    ("OPTIONS", DAY, 200),
+    ("GET", "/nothing", 404),
+    // The last, since it ends the token.
+    ("POST", "/auth/logout", 204),
+];
+
+async fn start() -> (Backend, Backend, Gateway) {
+    let (api, (_, admin)) = (api().await, Authority::start().await);
+    let settings = [
+        ("ROUTE", ROUTE),
+        ("REVOCATION_ENABLED", "true"),
+        ("LOGIN_BODY_TIMEOUT", "0.4"),
+        ("LISTENER_READ_TIMEOUT", "0.4"),
+    ];
+    let gateway = Gateway::start_with(&api, &admin, &settings);
+    (api, admin, gateway)
+}
+
+/// The status of an answer by HTTP/2, as the first bytes of its field block say it (RFC 7541, appendix A).
+fn status(block: &[u8]) -> u16 {
+    match block {
+        [0x88, ..] => 200,
+        [0x89, ..] => 204,
+        [0x8c, ..] => 400,
+        [0x8d, ..] => 404,
+        // A literal by the name of entry 8, in Huffman code or not.
+        [0x48, 0x03, digits @ ..] => std::str::from_utf8(&digits[..3]).unwrap().parse().unwrap(),
+        [0x48, 0x82, 0x68, 0x1f, ..] => 401,
+        [0x48, 0x82, 0x69, 0x03 | 0x04 | 0x07, ..] => 408,
+        other => panic!("{other:x?}"),
+    }
+}
+
+/// Sends a request with a good token by HTTP/2 and these frames behind its head; the status.
+async fn exchange(gateway: &Gateway, method: &str, path: &str, rest: &[Vec<u8>]) -> u16 {
+    let mut client = Frames::connect(gateway.https, &[]).await;
+    let fields = request_block(method, path, &format!("JWT {}", token("user01")));
+    client.write_all(&[frame(HEADERS, END_HEADERS, 1, &fields), rest.concat()].concat()).await.unwrap();
+    client.flush().await.unwrap();
+    let answered = async {
+        loop {
+            let received = receive_frame(&mut client).await.expect("the connection ended");
+            if received.kind == HEADERS {
+                return status(&received.payload);
+            }
+        }
+    };
+    timeout(PATIENCE, answered).await.expect("no answer")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http_2_may_end_a_request_without_content_in_any_way() {
+    let (api, _admin, gateway) = start().await;
+    let data = |flags| frame(DATA, flags, 1, b"");
+    let padding = frame(DATA, END_STREAM | 8, 1, &[2, 0, 0]);
+    let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&[("x-trailer", "b")]));
+    for (method, path, expected) in ROWS {
+        for rest in [
+            vec![data(END_STREAM)],
+            vec![data(0), data(0), data(END_STREAM)],
+            vec![padding.clone()],
+            vec![trailers.clone()],
+        ] {
+            let status = exchange(&gateway, method, path, &rest).await;
+            // The first logout has ended the token for those that follow.
+            let is_expected = status == expected || expected == 204 && status == 401;
+            assert!(is_expected, "{method} {path} {rest:x?}: {status}");
+        }
+    }
+    let seen = api.seen();
+    assert_eq!(seen.len(), 16);
+    let is_plain = |name| seen.iter().all(|seen| seen.values(name).is_empty());
+    assert!(is_plain("transfer-encoding") && is_plain("content-length"), "no body goes up: {seen:?}");
+}
+
+#[tokio::test]
+async fn http_1_may_send_a_last_chunk_alone() {
+    let (api, _admin, gateway) = start().await;
+    for (method, path, expected) in ROWS {
+        for body in ["0\r\n\r\n", "000;a=b\r\nX-Trailer: b\r\n\r\n"] {
+            let mut connection = gateway.connect().await;
+            connection.send(request(method, path, "Transfer-Encoding: chunked\r\n")).await;
+            connection.send(body).await;
+            let answer = connection.answer(method).await;
+            let is_expected = answer.status == expected || expected == 204 && answer.status == 401;
+            assert!(is_expected, "{method} {path} {body:?}: {answer:?}");
+            if expected == 200 {
+                // The connection is as good as ever.
+                assert_eq!(connection.exchange(request("GET", DAY, "")).await.status, 200, "{method} {body:?}");
+            }
+        }
+        if expected == 200 {
+            let mut connection = gateway.connect().await;
+            let head = request(method, path, "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n");
+            if method != "HEAD" {
+                assert_eq!(connection.expect_continue(head, "0\r\n\r\n").await.status, 200, "{method}");
+            }
+        }
+    }
+    let seen = api.seen();
+    let is_plain = |name| seen.iter().all(|seen| seen.values(name).is_empty());
+    assert!(is_plain("transfer-encoding") && is_plain("content-length"), "no body goes up: {seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_is_refused_at_once_and_what_does_not_come_in_time() {
+    let (api, admin, gateway) = start().await;
+    let asked = admin.seen().len();
+    for (method, path, expected) in ROWS.into_iter().filter(|(_, _, expected)| *expected != 404) {
+        let began = Instant::now();
+        let one = [frame(DATA, 0, 1, b""), frame(DATA, 0, 1, b"x")];
+        assert_eq!(exchange(&gateway, method, path, &one).await, 400, "{method} {path}");
+        let mut connection = gateway.connect().await;
+        connection.send(request(method, path, "Transfer-Encoding: chunked\r\n") + "5\r\nx").await;
+        assert_eq!(connection.answer(method).await.status, 400, "{method} {path}");
+        let mut connection = gateway.connect().await;
+        connection.send(request(method, path, "Content-Length: 1\r\n")).await;
+        assert_eq!(connection.answer(method).await.status, 400, "{method} {path}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{method} {path}: {:?}", began.elapsed());
+
+        assert_eq!(exchange(&gateway, method, path, &[frame(DATA, 0, 1, b"")]).await, 408, "{method} {path}");
+        let mut connection = gateway.connect().await;
+        connection.send(request(method, path, "Transfer-Encoding: chunked\r\n") + "0\r\n").await;
+        assert_eq!(connection.answer(method).await.status, 408, "{method} {path}, {expected}");
+    }
+    assert!(api.seen().is_empty());
+    let logouts = admin.seen().iter().skip(asked).filter(|seen| seen.target == "/revocation/logout").count();
+    assert_eq!(logouts, 0);
+}
