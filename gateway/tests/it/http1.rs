@@ -118,3 +118,30 @@ async fn a_client_that_reads_nothing_is_not_waited_for() {
     connection.send_what_is_taken(get("/nothing", "").repeat(40_000)).await;
     until("it is closed", async || gateway.metric("gateway_connections").await == Some(0.0)).await;
 }
+
+#[tokio::test]
+async fn how_long_a_refused_head_took_is_measured() {
+    let (api, admin) = (api().await, admin().await);
+    let (gateway, log) = Gateway::start_logged(&api, &admin, &[]);
+    let slow = Duration::from_millis(200);
+    for (refused, (first, rest)) in [
+        ("GET / HTTP/1.1\r\n", "Host : localhost\r\n\r\n".to_owned()),
+        ("POST / HTTP/1.1\r\n", "Host: localhost\r\nHost: localhost\r\n\r\n".to_owned()),
+        ("GET / HTTP/1.1\r\n", format!("X-Long: {}\r\n", "a".repeat(30_000))),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut connection = gateway.connect().await;
+        connection.send(first).await;
+        // The head is under way for so long.
+        tokio::time::sleep(slow).await;
+        connection.send_what_is_taken(&rest).await;
+        assert!(connection.answer("GET").await.status >= 400, "{rest}");
+        until("it is logged", async || log.lines().len() == refused + 1).await;
+        let line = &log.lines()[refused];
+        assert!(line["total_ms"].as_f64().unwrap() >= 190.0, "{line}");
+    }
+    let sum = gateway.metric(r#"gateway_request_duration_seconds_sum{route="none"}"#).await.unwrap();
+    assert!(sum >= 3.0 * 0.19, "{sum}");
+}
