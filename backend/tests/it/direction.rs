@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Each module with those that it may import, itself always included.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("hex", &[]),
-    ("model", &[]),
+    ("model", &["hex"]),
     ("sharing", &[]),
     ("store", &["hex", "model"]),
     ("import", &["model"]),

@@ -112,8 +112,25 @@ fn reason(text: &str, error: &error::Error) -> String {
         return "its reason repeats a part of the user, the password or a secret option; each must be percent-encoded"
             .to_owned();
     }
+    // A name that no option has, and the value of any option, may be a secret that was put in the wrong place.
+    let options = text.split_once('?').map_or("", |(_, options)| options).split(['&', ';']);
+    let mut options = options.map(|option| option.split_once('=').unwrap_or((option, "")));
+    let may_be_secret = |(name, value): (&str, &str)| {
+        let is_name = name.len() <= LONGEST_NAME && name.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let mut parts = value.split([',', ':', '=']).filter(|part| part.len() > LONGEST_VALUE);
+        !is_name || parts.any(|part| lower.contains(&part.to_ascii_lowercase()))
+    };
+    if options.any(may_be_secret) {
+        return "it has an unknown option, or one with a wrong value, which is not repeated".to_owned();
+    }
     reason
 }
+
+/// The longest name of an option that is repeated, in bytes; the driver's own are shorter.
+const LONGEST_NAME: usize = 40;
+
+/// The longest value of an option that is repeated, in bytes.
+const LONGEST_VALUE: usize = 12;
 
 /// All that may be a piece of the user, the password or a secret option, in lower case. Where the
 /// URL is malformed, it is not known where the password ends: up to the last `@` at the latest.

@@ -311,7 +311,7 @@ fn a_url_that_the_driver_refuses_is_told_without_its_password() {
     for url in ["mongodb://holo:s3cret@h:99999/", "mongodb://holo:s3cret@h/?w=-1", "mongodb://s3cret:s3cret:s3cret@h/"]
     {
         let error = url.parse::<StoreUrl>().expect_err(url);
-        assert!(matches!(error, NotAStoreUrl::Refused(_)));
+        assert!(matches!(error, NotAStoreUrl::Refused(_) | NotAStoreUrl::Host));
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
     }
 }
