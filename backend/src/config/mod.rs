@@ -97,7 +97,8 @@ impl Config {
         let shown = |config: &Self| {
             let mut config = config.clone();
             config.log.level = running.log.level;
-            (config.notes, config.warnings) = (Vec::new(), Vec::new());
+            (config.notes, config.warnings, config.effective) = (Vec::new(), Vec::new(), Vec::new());
+            config.given = Given::default();
             format!("{config:?}")
         };
         self.store.url != running.store.url || shown(self) != shown(running)
