@@ -211,7 +211,7 @@ async fn each_request_is_one_line_and_no_line_opens_a_door() {
         .collect();
     let expected = [
         json!(["GET", "holodules", 200, "user01", null]),
-        json!(["POST", "auth", 200, null, null]),
+        json!(["POST", "auth", 200, "user01", null]),
         json!(["POST", "auth", 401, null, "refused"]),
         json!(["GET", "none", 404, "user01", "route"]),
         json!(["GET", "none", 401, null, "encoding"]),
