@@ -174,7 +174,6 @@ pub trait Gate: Send + Sync + 'static {
 }
 
 /// A head that a [`Gate`] let pass.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once; a box would take memory for each request")]
 pub enum Passed {
     /// The request that it is of, which no body follows.
     Request(Parts),

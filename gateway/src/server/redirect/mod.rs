@@ -58,7 +58,7 @@ impl Redirect {
     /// is redirected elsewhere.
     fn location(&self, target: &Target) -> Result<HeaderValue, StatusCode> {
         let name = target.host();
-        if !self.identities.covers(&name) && !self.hosts.iter().any(|host| *host == name) {
+        if !self.identities.covers(name) && !self.hosts.iter().any(|host| *host == name) {
             return Err(StatusCode::MISDIRECTED_REQUEST);
         }
         CanonicalPath::parse(target.path()).map_err(|_| StatusCode::BAD_REQUEST)?;
