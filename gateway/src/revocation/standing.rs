@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::token::{MAX_CLOCK_SKEW, Verified, is_password_mark, json_object};
+use crate::token::{Verified, is_password_mark, json_object};
 
 /// Why a token was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,16 +106,12 @@ impl Standing {
     ///
     /// The marks decide where both have one. Else the time of the token, by its issuer's clock, is compared with
     /// the time of the change, by the backend's: a token of the second of the change may have been issued before
-    /// it. Where only the token has no mark, as one of the original service, that it was issued before is assumed
-    /// for as long as the clocks may differ. A backend that returns no mark verifies no login with one: there, a
-    /// margin would refuse each login after a change.
+    /// it. Tokens of the original service, and of older versions, have no mark.
     fn is_of_this_password(&self, token: &Verified) -> bool {
-        let margin = match (&self.password_mark, &token.password_mark) {
-            (Some(current), Some(mark)) => return current == mark,
-            (Some(_), None) => i64::from(MAX_CLOCK_SKEW),
-            (None, _) => 0,
-        };
-        self.password_changed_at.is_none_or(|changed| token.issued_at > changed.saturating_add(margin))
+        match (&self.password_mark, &token.password_mark) {
+            (Some(current), Some(mark)) => current == mark,
+            _ => self.password_changed_at.is_none_or(|changed| token.issued_at > changed),
+        }
     }
 }
 
@@ -182,8 +178,8 @@ mod tests {
             assert_eq!(new.check(&marked(issued_at, current)), Ok(()), "{issued_at}");
             assert_eq!(new.check(&marked(issued_at, former)), refused, "{issued_at}");
         }
-        assert_eq!([1001, 1060].map(|at| new.check(&token(at, "jti:1"))), [refused; 2], "another clock may be ahead");
-        assert_eq!(new.check(&token(1061, "jti:1")), Ok(()));
+        // The time decides over a token of the original service.
+        assert_eq!([999, 1000, 1001].map(|at| new.check(&token(at, "sha256:a"))), [refused, refused, Ok(())]);
         // A backend of an older version beside the one that verified the login.
         let old = standing(r#""active":true,"password_changed_at":1000,"logged_out":[]"#).unwrap();
         assert_eq!(old.check(&marked(1001, current)), Ok(()));
