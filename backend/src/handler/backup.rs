@@ -65,23 +65,36 @@ pub(crate) async fn back_up(app: &Arc<App>, parts: &Parts, incoming: Incoming) -
     let folder = folder(app)?;
     let Backup { file } = body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
     let name = Name::parse(&file).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let app = Arc::clone(app);
+    // To its end, even where the client leaves: its turn must not end before its work does.
+    let writing = tokio::spawn(async move { back_up_to(&app, &folder, &name).await });
+    writing.await.map_err(|_| failed("the backup could not be written"))?
+}
+
+async fn back_up_to(app: &App, folder: &Folder, name: &Name) -> Handled {
     let Ok(_turn) = app.backups.try_acquire() else { return Err(busy()) };
     let (records, received) = mpsc::channel(QUEUE);
-    let created = create(&folder, &name, received).await?;
+    let created = create(folder, name, received).await?;
     let reading = app.store.backup(records).await;
     // Its records end with the reading, whatever became of that.
     let writer = created.await.map_err(|_| failed("the backup could not be written"))?;
     let read = reading.map_err(|error| app.store_failed(&error))?;
-    let writer = writer.map_err(|error| not_written(&folder, &error))?;
+    let writer = writer.map_err(|error| not_written(folder, &error))?;
     let finished = tokio::task::spawn_blocking(move || {
         let (out, end) = writer.finish(read.consistent, read.unreadable)?;
         out.into_inner().map_err(std::io::IntoInnerError::into_error)?.commit()?;
         Ok(end)
     });
     let end = finished.await.map_err(|_| failed("the backup could not be written"))?;
-    let end = end.map_err(|error: std::io::Error| not_written(&folder, &error))?;
-    tracing::info!(file, users = end.users, holodules = end.holodules, logouts = end.logouts, "a backup was written");
-    Ok(respond::json(StatusCode::OK, &Summary::new(&name, &end, None)))
+    let end = end.map_err(|error: std::io::Error| not_written(folder, &error))?;
+    tracing::info!(
+        file = name.as_str(),
+        users = end.users,
+        holodules = end.holodules,
+        logouts = end.logouts,
+        "a backup was written"
+    );
+    Ok(respond::json(StatusCode::OK, &Summary::new(name, &end, None)))
 }
 
 type Unfinished = Writer<BufWriter<Draft>>;

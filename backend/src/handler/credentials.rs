@@ -81,6 +81,8 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
         let outcome = outcome.map_err(|error| (Verification::Busy, unhashed(error)))?;
         let (Outcome::Matches { upgrade }, Some(stored)) = (&outcome, stored) else {
             let refused = if let Outcome::Unverifiable(why) = outcome {
+                let name = shown(&username);
+                let username = app.settings.login_names.then_some(name.as_str());
                 tracing::warn!(username, reason = %why, "a stored password cannot be checked: set a new one");
                 Verification::Unverifiable
             } else {

@@ -71,11 +71,9 @@ impl<'a> Exchange<'a> {
     fn put_head(&mut self, head: Head<'_>, added: &[Added<'_>]) {
         let header = head.header();
         self.framing = framing(&self.request.method, header.status, |name| header.headers.get(name));
-        // While draining, no other request is taken than one that has come already, and none can come from
-        // a client that sends no more.
+        // While draining, and from a client that sends no more, only a request is taken that has come already.
         if self.framing == Framing::Close
-            || self.stream.has_ended()
-            || (*self.drain.borrow() && self.stream.ahead().is_empty())
+            || ((self.stream.has_ended() || *self.drain.borrow()) && self.stream.ahead().is_empty())
         {
             self.persists = false;
         }

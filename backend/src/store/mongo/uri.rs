@@ -117,7 +117,8 @@ fn reason(text: &str, error: &error::Error) -> String {
     let mut options = options.map(|option| option.split_once('=').unwrap_or((option, "")));
     let may_be_secret = |(name, value): (&str, &str)| {
         let is_name = name.len() <= LONGEST_NAME && name.bytes().all(|byte| byte.is_ascii_alphabetic());
-        let mut parts = value.split([',', ':', '=']).filter(|part| part.len() > LONGEST_VALUE);
+        let is_path = name.to_ascii_lowercase().ends_with("file") && value.starts_with('/');
+        let mut parts = value.split([',', ':', '=']).filter(|part| part.len() > LONGEST_VALUE && !is_path);
         !is_name || parts.any(|part| lower.contains(&part.to_ascii_lowercase()))
     };
     if options.any(may_be_secret) {

@@ -212,7 +212,8 @@ impl Source {
         let value = if range.contains(&value) {
             value
         } else {
-            self.problem(key, format!("{value} seconds is not within {} and {}", range.start(), range.end()));
+            let shown = if value.abs() < MOST_SECONDS_SHOWN { value.to_string() } else { "the number of".to_owned() };
+            self.problem(key, format!("{shown} seconds is not within {} and {}", range.start(), range.end()));
             default
         };
         std::time::Duration::from_secs_f64(value)
@@ -384,6 +385,9 @@ fn value_of(text: &str) -> Option<Value> {
 
 /// A number with more digits may be a secret in the wrong place.
 const MOST_SHOWN: u64 = 9_999_999_999;
+
+/// The same of a number of seconds, which may have a fraction.
+const MOST_SECONDS_SHOWN: f64 = 1e10;
 
 fn collect_unknown(table: &Table, prefix: &str, asked: &BTreeSet<String>, unknown: &mut Vec<String>) {
     for (name, value) in table {

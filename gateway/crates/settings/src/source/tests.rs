@@ -12,6 +12,17 @@ fn source(toml: &str, environment: &[(&str, &str)]) -> Source {
 }
 
 #[test]
+fn a_long_number_of_seconds_is_not_repeated() {
+    for (given, repeats) in [("7200.5", true), ("4929123412341234", false), ("nan", false), ("1e300", false)] {
+        let mut source = source(&format!("timeout = {given}"), &[]);
+        source.seconds("timeout", 1.0, 0.1..=600.0);
+        let message = source.finish().unwrap_err().to_string();
+        assert!(message.contains("seconds is not within 0.1 and 600"), "{message}");
+        assert_eq!(message.contains(given), repeats, "{message}");
+    }
+}
+
+#[test]
 fn the_environment_wins_over_the_file() {
     let mut source = source("[a]\nport = 1\nname = 'file'", &[("A_PORT", "2"), ("A_NAME", "7")]);
     assert_eq!(source.get::<u16>("a.port"), Some(2));
