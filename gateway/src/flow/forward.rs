@@ -214,23 +214,22 @@ impl Client {
     /// Passes on what is left of a body that has been received whole, when its answer has been passed back, until
     /// the exchange is `over`. The client has its answer, so a failure concerns the backend alone, which sees the
     /// request break off.
-    async fn send_rest(self, downstream: &mut impl Downstream, over: impl Future<Output = ()>, deadlines: Deadlines) {
-        let passing_on = async {
-            let Self::Sending(upload) = self else { return pending().await };
-            while let Ok(room) = upload.reserve().await {
-                let Ok(piece) = next_piece(downstream, deadlines).await else { return };
-                let is_last = matches!(piece, Piece::End);
-                room.send(piece);
-                if is_last {
-                    break;
-                }
+    async fn send_rest(
+        mut self,
+        downstream: &mut impl Downstream,
+        over: impl Future<Output = ()>,
+        deadlines: Deadlines,
+    ) {
+        let mut over = pin!(over);
+        while let Self::Sending(upload) = &self {
+            match pass_on(upload, downstream, over.as_mut(), deadlines).await {
+                Ok(Progress::Sent) => {}
+                Ok(Progress::Ended | Progress::Refused) => self = Self::Waiting,
+                Ok(Progress::Said(())) | Err(_) => return,
             }
-            pending::<()>().await;
-        };
-        tokio::select! {
-            _ = timeout_at(deadlines.whole, over) => {}
-            () = passing_on => {}
         }
+        // A deadline ends the connection to the backend with the lease.
+        let _ = timeout_at(deadlines.whole, over).await;
     }
 
     /// Waits for what the backend says next, passes on meanwhile what the client sends, and
