@@ -31,7 +31,7 @@ pub(super) enum Fetched {
 pub(super) enum Keep {
     /// For its lifetime.
     Yes,
-    /// It is for whoever asked, and nobody else; but it would be the same for others.
+    /// It is for the requester alone, although it would be the same for others.
     No,
     /// Nor does it say that it is the same for others: it may depend on who asks.
     Personal,

@@ -37,7 +37,7 @@ impl Proxies {
 
     /// The address of whoever sent a request with these `headers` through `peer`: the right-most
     /// one that is no listed proxy's. An entry that is no address ends the walk, and so does
-    /// the left end: then it is the last proxy that was heard of. Empty entries do not count.
+    /// the left end: then it is the address of the last proxy. Empty entries do not count.
     ///
     /// An IPv4 address that is written as IPv6 (RFC 4291, section 2.5.5.2) is the IPv4 address
     /// it is, the peer's among them.

@@ -128,7 +128,7 @@ fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
     Some(seconds(date).saturating_sub(seconds(now)))
 }
 
-/// Any answer will do: whoever speaks HTTP there is there. The backend answers the path on both listeners without
+/// Any HTTP answer shows that the upstream is there. The backend answers the path on both listeners without
 /// asking its store, and counts and logs it apart from other requests.
 async fn ask(client: &Client) -> Result<Response<Bytes>, crate::upstream::Unanswered> {
     let mut request = Request::new(Bytes::new());

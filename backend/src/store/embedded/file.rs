@@ -36,7 +36,7 @@ impl StoreFile {
         // The check reads the whole file once; without it a damaged page shows only when it is read.
         let database = builder().set_check_integrity_on_open(true).create(path)?;
         prepare(&database)?;
-        // Only now: whoever has the file open creates no draft.
+        // Only now: a process that has the file open creates no draft.
         remove_drafts(path);
         Ok(Self { path: path.to_owned(), database: RwLock::new(Some(database)) })
     }

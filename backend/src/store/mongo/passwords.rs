@@ -40,7 +40,7 @@ pub(super) struct State {
     expected: Vec<Vec<u8>>,
     /// When a change by other hands was found, in seconds since the Unix epoch.
     changed_at: Option<i64>,
-    /// How many changes by other hands were found.
+    /// How many external changes were found.
     changes: i64,
     /// Whether the user was not there when last looked for.
     gone: bool,
@@ -50,14 +50,14 @@ pub(super) struct State {
 /// What is known of a password that a look has found, beside the user's document.
 pub(super) struct Seen {
     salt: Vec<u8>,
-    /// When a change by other hands was found last, in seconds since the Unix epoch.
+    /// When an external change was found last, in seconds since the Unix epoch.
     pub(super) changed_at: Option<i64>,
     changes: i64,
 }
 
 impl Seen {
     /// The mark of the tokens that are issued for the user of `document` now. Each part of it stays the same
-    /// while the password does: what this service sets with a password, and the changes by other hands that were
+    /// while the password does: what this service sets with a password, and the external changes that were
     /// found since. The times are part of it for the sake of older versions, which set nothing else.
     pub(super) fn mark(&self, document: &RawDocument, id: Bson) -> Result<PasswordMark, StoreError> {
         let stored = |name: &str| match document.get(name) {
