@@ -1,34 +1,38 @@
 //! A TLS edge that issues and checks JSON Web Tokens, in front of services that check nothing.
 //!
-//! A request walks a straight corridor, and the modules stand in its order:
+//! The modules in the order in which a request meets them:
 //!
-//! | module | what happens there |
+//! | module | purpose |
 //! |---|---|
-//! | [`listener`] | accept, PROXY protocol, TLS, deadlines, caps; HTTP/2, and HTTP/1.1 without a body |
-//! | [`flow`] | the corridor: its two doors (the listener's, and pingora's hooks for the rest of HTTP/1), the order of the stages, nothing else |
-//! | [`client`] | who is calling |
-//! | [`framing`] | what is refused before anything else is looked at; a head as a request |
-//! | [`limit`] | how much one client may ask for, and how many of its logins may fail |
-//! | [`cors`] | which pages of other origins may use us from a browser |
+//! | [`server`] | the composition root: builds everything below and runs it |
+//! | [`config`] | turns what an operator wrote into the settings that the stages declare |
+//! | [`listener`] | accepts connections: limits, PROXY protocol, TLS handshake, deadlines |
+//! | [`tls`] | certificates, their selection by name, TLS versions, session tickets |
+//! | [`downstream`] | the client's side of a request behind one trait: HTTP/1.1, HTTP/2, pingora's session |
+//! | [`flow`] | the stages in their order; every request enters [`Flow::serve`](flow::Flow::serve) |
+//! | [`client`] | the client's address, behind trusted proxies |
+//! | [`framing`] | request heads that are refused before any stage; a head parsed as a request |
+//! | [`limit`] | rate limits by address and identity, and of failed logins |
+//! | [`cors`] | which pages of other origins may use the gateway from a browser |
 //! | [`login`] | `POST /auth`: the backend checks the credentials |
-//! | [`authenticate`] | the `Authorization` header, and the principal behind it |
-//! | [`token`] | JSON Web Tokens and static tokens: made and checked |
-//! | [`revocation`] | whether the user behind a good token is still one; `POST /auth/logout` |
-//! | [`route`] | what is forwarded, and as what |
-//! | [`cache`] | answers that may be given again, without asking the backend |
-//! | [`upstream`] | the one way to the backend, and the connections to it |
-//! | [`respond`] | the only place where answers of our own are made |
+//! | [`authenticate`] | the `Authorization` header and its principal |
+//! | [`token`] | JSON Web Tokens and static tokens: issued and verified |
+//! | [`revocation`] | whether a token was revoked; `POST /auth/logout` |
+//! | [`route`] | which requests are forwarded, and with which target |
+//! | [`cache`] | responses that are served without the backend |
+//! | [`upstream`] | connections to the backend, header rules, deadlines |
+//! | [`respond`] | the responses that the gateway makes itself |
 //! | [`record`] | metrics and the access log |
 //!
-//! [`config`] turns what an operator wrote into the settings that the stages declare, and
-//! [`server`] composes them. In floors, each importing only what lies below: `server`; `flow`;
-//! `respond`; `authenticate`, `config`; `login`, `revocation`, `cache`; and the rest.
+//! A module imports only modules on lower floors: `server`; `flow`; `respond`; `authenticate`, `config`; `login`,
+//! `revocation`, `cache`; `listener`; the rest; `tls`. `tests/it/direction.rs` lists the allowed imports.
 
 pub mod authenticate;
 pub mod cache;
 pub mod client;
 pub mod config;
 pub mod cors;
+pub mod downstream;
 pub mod flow;
 pub mod framing;
 pub mod limit;
@@ -39,5 +43,6 @@ pub mod respond;
 pub mod revocation;
 pub mod route;
 pub mod server;
+pub mod tls;
 pub mod token;
 pub mod upstream;

@@ -10,7 +10,7 @@ use pingora::http::ResponseHeader;
 
 use super::generation::Generation;
 use super::policy::{self, Lifetime, Standing, Validators};
-use crate::listener::put_status;
+use crate::downstream::http1::put_status;
 use crate::upstream::{self, Public, Upstream};
 
 /// An answer of the backend, as clients get it. Its body is shared by all who send it.

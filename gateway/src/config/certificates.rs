@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::entry::Entry;
 use super::required;
-use crate::listener::{Identity, NotAnIdentity};
+use crate::tls::{Identity, NotAnIdentity};
 use holodule_settings::{Source, shown_path};
 
 /// Reads every certificate with its key; what is wrong is reported by the key of each.

@@ -68,6 +68,7 @@ pub(super) fn read(source: &mut Source, proxies: &Proxies) -> Settings {
         handshake_timeout: source.seconds("listener.handshake_timeout", 10.0, 0.01..=600.0),
         header_timeout: source.seconds("listener.header_timeout", 10.0, 0.01..=600.0),
         keepalive_timeout: source.seconds("listener.keepalive_timeout", 60.0, 0.01..=3600.0),
+        read_timeout: source.seconds("listener.read_timeout", 10.0, 0.01..=600.0),
         write_timeout: source.seconds("listener.write_timeout", 30.0, 0.01..=3600.0),
         max_connections: u32::try_from(max_connections).unwrap_or(u32::MAX),
         max_connections_per_address: u32::try_from(per_address).unwrap_or(u32::MAX),

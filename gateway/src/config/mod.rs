@@ -31,10 +31,10 @@ use crate::client::Proxies;
 use crate::cors::Origins;
 use crate::framing;
 use crate::limit;
-use crate::listener::Identity;
 use crate::record::log;
 use crate::revocation::{self, WhenStale};
 use crate::route::Table;
+use crate::tls::Identity;
 use crate::token::{Keys, StaticTokens};
 use crate::upstream::{self, Address};
 
@@ -161,7 +161,7 @@ impl Config {
         let identities = certificates::read(&mut source);
         let proxies = listener::read_proxies(&mut source);
         let listener = listener::read(&mut source, &proxies);
-        let corridor = read_corridor(&mut source);
+        let corridor = read_corridor(&mut source, listener.read_timeout);
         let limit = limits::read(&mut source);
         let routes = read_routes(&mut source);
         let keys = token::read_keys(&mut source);
@@ -287,7 +287,7 @@ fn required<T: serde::de::DeserializeOwned>(source: &mut Source, key: &str, what
     value
 }
 
-fn read_corridor(source: &mut Source) -> Corridor {
+fn read_corridor(source: &mut Source, read_timeout: Duration) -> Corridor {
     let number = |source: &mut Source, key, default: usize| {
         let value = source.number(key, default as u64, 1..=1024 * 1024);
         usize::try_from(value).unwrap_or(default)
@@ -305,7 +305,7 @@ fn read_corridor(source: &mut Source) -> Corridor {
         hosts,
         allowed_origins: read_origins(source),
         body_timeout: source.seconds("login.body_timeout", 10.0, 0.01..=600.0),
-        read_timeout: source.seconds("listener.read_timeout", 10.0, 0.01..=600.0),
+        read_timeout,
     }
 }
 

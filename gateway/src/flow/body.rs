@@ -7,8 +7,8 @@ use http::{Version, header};
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
+use crate::downstream::Downstream;
 use crate::framing::Body;
-use crate::listener::Downstream;
 use crate::login;
 
 /// Whether the request has content, where its head declares `declared`. An empty body is none: a

@@ -14,7 +14,7 @@ use super::{Context, Flow};
 use crate::authenticate::Principal;
 use crate::cache::policy::{Verdict, passes_by};
 use crate::cache::{self, Asked, Cache, Entry, Found, Key, Outcome, Source};
-use crate::listener::{Downstream, Head};
+use crate::downstream::{Downstream, Head};
 use crate::route::{Host, Matched};
 use crate::upstream::{self, Facts, Public};
 

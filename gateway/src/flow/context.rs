@@ -63,7 +63,8 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(request_id: String, in_flight: InFlight) -> Self {
+    pub(super) fn new(in_flight: InFlight) -> Self {
+        let request_id = request_id();
         Self {
             told_id: told_id(&request_id),
             request_id,

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::body::continue_if_expected;
 use super::{Context, Flow};
 use crate::cache::policy::invalidates;
-use crate::listener::{Downstream, Head, may_have_body};
+use crate::downstream::{Downstream, Head, may_have_body};
 use crate::route::Host;
 use crate::upstream::{self, Facts, Outgoing, Piece, Public, Unanswered, Upload};
 

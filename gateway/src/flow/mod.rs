@@ -8,8 +8,7 @@ mod body;
 mod cached;
 mod context;
 mod forward;
-mod gate;
-mod hooks;
+mod inspect;
 mod serve;
 
 use std::hash::Hash;
@@ -25,9 +24,9 @@ use crate::authenticate::{Accepted, Credential, Principal, authenticate};
 use crate::cache::Cache;
 use crate::client::{Prefix, Proxies};
 use crate::config::Corridor;
+use crate::downstream::Downstream;
 use crate::framing::{self, Head, Target};
 use crate::limit::{self, Exceeded, Limiter, Limits};
-use crate::listener::Downstream;
 use crate::login;
 use crate::record::{AccessLog, Metrics};
 use crate::respond::Answer;
@@ -37,8 +36,7 @@ use crate::token::random_hex;
 use crate::upstream::Client;
 use body::has_content;
 use context::Context;
-pub use gate::Gate;
-pub use hooks::App;
+pub use inspect::HeadInspector;
 
 /// The corridor and what its stages work with.
 pub struct Flow {
@@ -189,8 +187,7 @@ impl Flow {
     /// Whether `host` is a name of the certificate that this connection was given, or a
     /// configured one.
     fn is_our_host(&self, downstream: &impl Downstream, host: &str) -> bool {
-        downstream.identity().is_some_and(|identity| identity.covers(host))
-            || self.settings.hosts.iter().any(|ours| ours == host)
+        downstream.peer().identity.covers(host) || self.settings.hosts.iter().any(|ours| ours == host)
     }
 
     /// The answer to a preflight, alike for every path, so that it tells nothing of the routes.
@@ -206,8 +203,8 @@ impl Flow {
     }
 
     /// Who is calling.
-    fn client_address(&self, downstream: &impl Downstream) -> Option<IpAddr> {
-        Some(self.proxies.client(downstream.peer()?, &downstream.request().headers))
+    fn client_address(&self, downstream: &impl Downstream) -> IpAddr {
+        self.proxies.client(downstream.peer().address, &downstream.request().headers)
     }
 }
 

@@ -9,60 +9,43 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode, Version};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use super::context::{Context, request_id};
+use super::context::Context;
 use super::{Flow, Passage};
 use crate::authenticate::Principal;
-use crate::listener::Downstream;
+use crate::downstream::{Downstream, Handler};
 use crate::record::{Access, method_label};
 use crate::respond::{self, Answer};
 use crate::route;
 
-impl Flow {
-    /// Answers a request, whatever becomes of it, and records it.
-    pub async fn serve(&self, downstream: &mut impl Downstream) {
-        let mut ctx = self.context();
-        // Has been reported, to the client where that was possible.
-        let _ = self.run(downstream, &mut ctx).await;
+impl Handler for Flow {
+    async fn handle(&self, downstream: &mut impl Downstream) {
+        self.serve(downstream).await;
     }
+}
 
-    /// Answers a request, with the failure that it comes to, and records it once: also where it panics,
-    /// or where this future is dropped before its end.
-    ///
-    /// # Errors
-    /// [`Failed`], which has been reported.
-    pub(super) async fn run(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<(), Failed> {
+impl Flow {
+    /// Answers a request and records it once, also where it panics, or where this future is dropped before its
+    /// end.
+    pub async fn serve(&self, downstream: &mut impl Downstream) {
+        let ctx = Context::new(self.metrics.in_flight());
         let mut request = Recorded { flow: self, downstream, ctx, has_ended: false };
         // What a panic may have left half done is the request's own; tables that requests share are
         // changed in whole steps.
-        let answering = AssertUnwindSafe(self.answer(request.downstream, request.ctx)).catch_unwind();
-        let result = match answering.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                let is_answered = self.fail(request.downstream, &error, request.ctx).await;
-                Err(Failed { error, is_answered })
-            }
-            Err(_) => {
-                let (error, is_answered) = self.report_panic(request.downstream, request.ctx).await;
-                Err(Failed { error, is_answered })
-            }
-        };
+        let answering = AssertUnwindSafe(self.answer(request.downstream, &mut request.ctx)).catch_unwind();
+        match answering.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fail(request.downstream, &error, &mut request.ctx).await,
+            Err(_) => self.report_panic(request.downstream, &mut request.ctx).await,
+        }
         request.has_ended = true;
-        result
     }
 
-    async fn report_panic(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> (Box<Error>, bool) {
+    async fn report_panic(&self, downstream: &mut impl Downstream, ctx: &mut Context) {
         self.metrics.panicked();
         // The message of the panic may contain what the client sent.
         tracing::error!(request_id = ctx.request_id, "a request panicked");
-        let error = Error::explain(ErrorType::InternalError, "a panic");
-        let is_answered = self.fail(downstream, &error, ctx).await;
+        self.fail(downstream, &Error::explain(ErrorType::InternalError, "a panic"), ctx).await;
         ctx.reason = Some("panic");
-        (error, is_answered)
-    }
-
-    /// What is known of a request that begins now.
-    pub(super) fn context(&self) -> Context {
-        Context::new(request_id(), self.metrics.in_flight())
     }
 
     /// Answers a request.
@@ -71,7 +54,7 @@ impl Flow {
     /// Of the upstream or of the client; an answer that has begun is then never ended as if it
     /// were whole.
     async fn answer(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<()> {
-        ctx.client = self.client_address(downstream);
+        ctx.client = Some(self.client_address(downstream));
         ctx.sharing = self.settings.allowed_origins.sharing(&downstream.request().headers);
         if self.access_log.is_on() {
             // Taken now: the fields are released before the request ends. A clone shares the bytes.
@@ -92,8 +75,8 @@ impl Flow {
         }
     }
 
-    /// Tells a client of a failure, where there is still a way to. Whether that was tried.
-    async fn fail(&self, downstream: &mut impl Downstream, error: &Error, ctx: &mut Context) -> bool {
+    /// Logs a failure, and responds with it where no response has begun.
+    async fn fail(&self, downstream: &mut impl Downstream, error: &Error, ctx: &mut Context) {
         let status = failure_status(error);
         let is_deadline =
             matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout);
@@ -115,16 +98,15 @@ impl Flow {
             tracing::warn!(request_id = ctx.request_id, route, source, kind, "a request failed");
         }
         if is_client_gone(error) || (downstream.status().is_some() && !downstream.retract()) {
-            return false;
+            return;
         }
         let answer = Answer { close: true, ..Answer::upstream(status) };
-        // The client may be gone as well; there is nobody else to tell.
+        // The client may have left as well, which changes nothing.
         let _ = respond::send(downstream, answer, &ctx.marks(self.settings.hsts.as_ref())).await;
-        true
     }
 
     /// Counts a request that has ended, and writes its line.
-    fn tell(&self, downstream: &impl Downstream, ctx: &Context) {
+    fn record(&self, downstream: &impl Downstream, ctx: &Context) {
         let Parts { method, uri, version, .. } = downstream.request();
         let status = downstream.status();
         let (total, upstream) = (ctx.started.elapsed(), ctx.upstream_duration());
@@ -141,7 +123,7 @@ impl Flow {
             path: ctx.is_canonical.then(|| uri.path()),
             query: uri.query(),
             protocol: Some(protocol_label(*version)),
-            tls: downstream.tls_version(),
+            tls: Some(downstream.peer().tls),
             user_agent: ctx.user_agent.as_ref().map(HeaderValue::as_bytes),
             status,
             upstream,
@@ -154,18 +136,11 @@ impl Flow {
     }
 }
 
-/// A request that failed.
-pub(super) struct Failed {
-    pub(super) error: Box<Error>,
-    /// Whether an answer was tried.
-    pub(super) is_answered: bool,
-}
-
 /// Counts a request and writes its line when it is dropped.
 struct Recorded<'a, D: Downstream> {
     flow: &'a Flow,
     downstream: &'a mut D,
-    ctx: &'a mut Context,
+    ctx: Context,
     has_ended: bool,
 }
 
@@ -175,7 +150,7 @@ impl<D: Downstream> Drop for Recorded<'_, D> {
             // Only the end of the drain timeout drops a request.
             self.ctx.reason = Some("drain");
         }
-        self.flow.tell(self.downstream, self.ctx);
+        self.flow.record(self.downstream, &self.ctx);
     }
 }
 

@@ -10,9 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use pingora::apps::HttpPersistentSettings;
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::{ALPN, Ssl as _};
 use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -22,11 +19,15 @@ use tokio_rustls::{LazyConfigAcceptor, server};
 
 use super::admission::{Admission, Counted};
 use super::deadline_timer::DeadlineTimer;
-use super::http2::{Activity, Http2};
-use super::{
-    App, ConnectionInfo, Exchange, Failure, Gate, Identities, Observe, Passed, Reaped, Refused, Settings, TlsStream,
-    proxy,
-};
+use super::events::{ConnectionReaped, ConnectionRefused, HandshakeFailure, Observe};
+use super::inspect::{InspectHead, Inspected};
+use super::proxy;
+use super::settings::Settings;
+use crate::downstream::http1::Http1Exchange;
+use crate::downstream::http2::{Activity, Http2};
+use crate::downstream::session::SessionExchange;
+use crate::downstream::{Handler, TlsStream};
+use crate::tls::{Identities, Identity};
 
 /// What a client of HTTP/2 sends first (RFC 9113, section 3.4), in bytes.
 const PREFACE_BYTES: usize = 24;
@@ -35,10 +36,10 @@ const PREFACE_BYTES: usize = 24;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One accepted connection.
-pub(super) struct Connection<A> {
+pub(super) struct Connection<H> {
     pub(super) identities: Arc<Identities>,
-    pub(super) app: Arc<A>,
-    pub(super) gate: Arc<dyn Gate>,
+    pub(super) handler: Arc<H>,
+    pub(super) inspector: Arc<dyn InspectHead>,
     pub(super) http2: h2::server::Builder,
     pub(super) admission: Arc<Admission>,
     pub(super) settings: Arc<Settings>,
@@ -47,14 +48,14 @@ pub(super) struct Connection<A> {
 
 /// How a connection ended before its first request.
 enum End {
-    Failed(Failure),
-    Refused(Refused),
+    Failed(HandshakeFailure),
+    Refused(ConnectionRefused),
 }
 
 /// What was read of a head.
 enum Read {
-    /// All of it, and it passes.
-    Head,
+    /// All of it, and it passes; its first byte arrived at `began`.
+    Head { began: std::time::Instant },
     /// All of a request that needs no more than its head.
     Request(Parts),
     /// It is refused, by this answer.
@@ -63,11 +64,11 @@ enum Read {
     Gone,
 }
 
-impl<A: App> Connection<A> {
+impl<H: Handler> Connection<H> {
     /// Serves `stream` until it ends.
     pub(super) async fn run(mut self, stream: TcpStream, peer: SocketAddr, observer: &Arc<dyn Observe>) {
         let Some((mut stream, _counted)) = self.shake_hands(stream, peer, &**observer).await else { return };
-        if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+        if stream.is_http2() {
             let preface = timeout(self.settings.header_timeout, read_preface(&mut stream));
             let preface = tokio::select! {
                 preface = preface => Some(preface),
@@ -76,7 +77,7 @@ impl<A: App> Connection<A> {
             match preface {
                 // In a box, so that connections of HTTP/1.1 have no room for what these need.
                 Some(Ok(Ok(()))) => Box::pin(self.serve_http2(stream, &**observer)).await,
-                Some(Err(_)) => observer.reaped(Reaped::Header),
+                Some(Err(_)) => observer.reaped(ConnectionReaped::Header),
                 Some(Ok(Err(_))) | None => {}
             }
         } else {
@@ -92,28 +93,28 @@ impl<A: App> Connection<A> {
         peer: SocketAddr,
         observer: &dyn Observe,
     ) -> Option<(TlsStream, Option<Counted>)> {
-        let accepted = Instant::now();
         // Answers leave in one piece; waiting for more to send would only delay them.
         if stream.set_nodelay(true).is_err() {
-            observer.failed(Failure::Disconnected);
+            observer.handshake_failed(HandshakeFailure::Disconnected);
             return None;
         }
         let handshake = async {
             let told = if self.settings.proxy_protocol { self.hear_proxy(&mut stream).await? } else { None };
-            let accept = accept(stream, &self.identities, self.drain.clone()).await;
-            let (stream, info) = accept.map_err(|error| End::Failed(failure(&error, Failure::Protocol)))?;
+            let accept = accept(stream, &self.identities).await;
+            let (stream, identity) =
+                accept.map_err(|error| End::Failed(failure(&error, HandshakeFailure::Protocol)))?;
             let (client, counted) = told.map_or((peer, None), |(client, counted)| (client, Some(counted)));
-            let stream = TlsStream::new(stream, client, info, accepted.elapsed(), self.settings.write_timeout);
+            let stream = TlsStream::new(stream, client, identity, self.settings.write_timeout);
             Ok((stream, counted))
         };
         match timeout(self.settings.handshake_timeout, handshake).await {
             Ok(Ok((stream, counted))) => {
-                observer.shaken(stream.version());
+                observer.handshake_succeeded(stream.peer().tls);
                 return Some((stream, counted));
             }
-            Ok(Err(End::Failed(failure))) => observer.failed(failure),
+            Ok(Err(End::Failed(failure))) => observer.handshake_failed(failure),
             Ok(Err(End::Refused(refused))) => observer.refused(refused),
-            Err(_) => observer.failed(Failure::Timeout),
+            Err(_) => observer.handshake_failed(HandshakeFailure::Timeout),
         }
         None
     }
@@ -121,9 +122,10 @@ impl<A: App> Connection<A> {
     /// Whose a proxy says the connection is, counted for that client; `None` where it is the
     /// proxy's own.
     async fn hear_proxy(&self, stream: &mut TcpStream) -> Result<Option<(SocketAddr, Counted)>, End> {
-        let told = proxy::read(stream).await.map_err(|error| End::Failed(failure(&error, Failure::ProxyHeader)))?;
+        let told =
+            proxy::read(stream).await.map_err(|error| End::Failed(failure(&error, HandshakeFailure::ProxyHeader)))?;
         let Some(client) = told else { return Ok(None) };
-        let counted = self.admission.count(client.ip()).ok_or(End::Refused(Refused::PerAddress))?;
+        let counted = self.admission.count(client.ip()).ok_or(End::Refused(ConnectionRefused::PerAddress))?;
         Ok(Some((client, counted)))
     }
 
@@ -132,38 +134,37 @@ impl<A: App> Connection<A> {
         let activity = Activity::new();
         stream.watch(Arc::clone(&activity));
         let http2 = Http2 {
-            app: &*self.app,
+            handler: &*self.handler,
             options: &self.http2,
             activity: &activity,
-            observer,
+            on_refused: &|| observer.stream_refused(),
             write_timeout: self.settings.write_timeout,
             keepalive_timeout: self.settings.keepalive_timeout,
             drain: self.drain.clone(),
         };
         if http2.serve(stream).await {
-            observer.reaped(Reaped::Keepalive);
+            observer.reaped(ConnectionReaped::Keepalive);
         } else if activity.is_flooded() {
-            observer.reaped(Reaped::Flood);
+            observer.reaped(ConnectionReaped::Flood);
         }
     }
 
     /// One request after the other, with the head of each read first.
     async fn serve_http1(&self, mut stream: Box<TlsStream>, observer: &dyn Observe) {
-        let mut persistent: Option<HttpPersistentSettings> = None;
         let mut drain = self.drain.clone();
         // An error means that the listener is gone: the same as a drain.
         let drained = pin!(drain.wait_for(|drain| *drain));
         let mut waiting = BetweenRequests { drained, timer: DeadlineTimer::new(), is_first: true };
         loop {
-            match self.await_head(&mut stream, &mut waiting, observer).await {
-                Read::Head => {}
+            let began = match self.await_head(&mut stream, &mut waiting, observer).await {
+                Read::Head { began } => began,
                 Read::Request(request) => {
-                    let mut exchange = Exchange::new(&mut stream, request, &self.drain);
-                    self.app.answer(&mut exchange).await;
+                    let mut exchange = Http1Exchange::new(&mut stream, request, &self.drain);
+                    self.handler.handle(&mut exchange).await;
                     if exchange.is_reusable() {
                         continue;
                     }
-                    // Where an answer broke off, nothing may make it look whole.
+                    // Where a response broke off, nothing may make it look complete.
                     if exchange.is_answered() {
                         let _ = stream.shutdown().await;
                     }
@@ -171,19 +172,25 @@ impl<A: App> Connection<A> {
                 }
                 Read::Refused(answer) => return refuse(&mut stream, &answer).await,
                 Read::Gone => return stream.close().await,
+            };
+            // In a box, so that connections which never send such a request do not reserve its memory.
+            let Some(reused) = Box::pin(self.serve_session(stream, began)).await else { return };
+            stream = reused;
+        }
+    }
+
+    /// Serves a request whose head is buffered, and returns the connection where another may follow.
+    async fn serve_session(&self, stream: Box<TlsStream>, began: std::time::Instant) -> Option<Box<TlsStream>> {
+        match SessionExchange::parse(stream, self.drain.clone(), self.settings.read_timeout).await {
+            Ok(mut exchange) => {
+                self.handler.handle(&mut exchange).await;
+                exchange.end().await
             }
-            let mut session = ServerSession::new_http1(stream);
-            if let Some(persistent) = persistent.take() {
-                persistent.apply_to_session(&mut session);
-            }
-            let Some(reused) = self.app.process_new_http(session, &self.drain).await else { return };
-            let (reused, settings) = reused.consume();
-            // It is the stream that was handed over; any other could not be read ahead.
-            let Ok(same) = reused.into_any().downcast::<TlsStream>() else { return };
-            stream = same;
-            persistent = settings;
-            if persistent.is_none() {
-                return stream.close().await;
+            Err(stream) => {
+                let mut stream = stream?;
+                let answer = self.inspector.unparsed(stream.peer().address, began);
+                refuse(&mut stream, &answer).await;
+                None
             }
         }
     }
@@ -202,7 +209,8 @@ impl<A: App> Connection<A> {
         let mut end = began + self.settings.header_timeout;
         if stream.ahead().is_empty() {
             let idle_end = began + self.settings.keepalive_timeout;
-            let (first_end, reason) = if is_first { (end, Reaped::Header) } else { (idle_end, Reaped::Keepalive) };
+            let (first_end, reason) =
+                if is_first { (end, ConnectionReaped::Header) } else { (idle_end, ConnectionReaped::Keepalive) };
             let first = async {
                 tokio::select! {
                     biased;
@@ -223,9 +231,9 @@ impl<A: App> Connection<A> {
                 end = began + self.settings.header_timeout;
             }
         }
-        let head = timer.wait(end, read_head(stream, &*self.gate, began.into_std())).await;
+        let head = timer.wait(end, read_head(stream, &*self.inspector, began.into_std())).await;
         head.unwrap_or_else(|| {
-            observer.reaped(Reaped::Header);
+            observer.reaped(ConnectionReaped::Header);
             Read::Gone
         })
     }
@@ -244,23 +252,22 @@ struct BetweenRequests<'a, D> {
 async fn accept(
     stream: TcpStream,
     identities: &Identities,
-    drain: watch::Receiver<bool>,
-) -> io::Result<(server::TlsStream<TcpStream>, ConnectionInfo)> {
+) -> io::Result<(server::TlsStream<TcpStream>, Arc<Identity>)> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let served = identities.choose(start.client_hello().server_name());
     let served = served.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no certificate"))?;
     let stream = start.into_stream(served.config).await?;
-    Ok((stream, ConnectionInfo { identity: served.identity, drain, has_next: Arc::default() }))
+    Ok((stream, served.identity))
 }
 
 /// The failure behind an error: `odd` where the client sent something wrong.
-fn failure(error: &io::Error, odd: Failure) -> Failure {
-    if error.kind() == io::ErrorKind::InvalidData { odd } else { Failure::Disconnected }
+fn failure(error: &io::Error, odd: HandshakeFailure) -> HandshakeFailure {
+    if error.kind() == io::ErrorKind::InvalidData { odd } else { HandshakeFailure::Disconnected }
 }
 
 /// Reads ahead until a head has ended, which began at `began`.
-async fn read_head(stream: &mut TlsStream, gate: &dyn Gate, began: std::time::Instant) -> Read {
-    let peer = stream.peer();
+async fn read_head(stream: &mut TlsStream, inspector: &dyn InspectHead, began: std::time::Instant) -> Read {
+    let peer = stream.peer().address;
     let mut seen = 0;
     loop {
         // A robust server ignores an empty line before a request (RFC 9112, section 2.2).
@@ -269,16 +276,16 @@ async fn read_head(stream: &mut TlsStream, gate: &dyn Gate, began: std::time::In
             seen = 0;
         }
         let ahead = stream.ahead();
-        if let Some(head) = gate.end(ahead, seen).and_then(|end| ahead.get(..end)) {
+        if let Some(head) = inspector.end(ahead, seen).and_then(|end| ahead.get(..end)) {
             let length = head.len() as u64;
-            return match gate.read(head, peer, began) {
-                Ok(Passed::Request(request)) => {
+            return match inspector.inspect(head, peer, began) {
+                Ok(Inspected::Request(request)) => {
                     let length = head.len();
                     stream.skip_ahead(length);
                     stream.allow(0);
                     Read::Request(request)
                 }
-                Ok(Passed::Head { body, left_out }) => {
+                Ok(Inspected::Head { body, left_out }) => {
                     let length = left_out.map_or(length, |range| length - stream.leave_out(range) as u64);
                     // What follows the request is the next one, which is read when this one
                     // has been answered.
@@ -286,13 +293,13 @@ async fn read_head(stream: &mut TlsStream, gate: &dyn Gate, began: std::time::In
                         Some(body) => stream.allow(length.saturating_add(body)),
                         None => stream.allow_chunks(length),
                     }
-                    Read::Head
+                    Read::Head { began }
                 }
                 Err(answer) => Read::Refused(answer),
             };
         }
-        if ahead.len() > gate.max_head_bytes() {
-            return Read::Refused(gate.overflow(ahead, peer, began));
+        if ahead.len() > inspector.max_head_bytes() {
+            return Read::Refused(inspector.overflow(ahead, peer, began));
         }
         seen = ahead.len();
         match stream.read_ahead().await {

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 
 use super::Answer;
 use crate::cors::{self, Sharing};
-use crate::listener::{Added, Downstream, Head, put_field, put_status};
+use crate::downstream::http1::{put_field, put_status};
+use crate::downstream::{Added, Downstream, Head};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -134,7 +135,6 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::net::SocketAddr;
 
     use http::Request;
     use http::request::Parts;
@@ -142,7 +142,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::listener::Identity;
+    use crate::downstream::Peer;
 
     /// Further than any deadline here.
     const AGES: Duration = Duration::from_secs(3600);
@@ -176,16 +176,8 @@ mod tests {
             &self.request
         }
 
-        fn peer(&self) -> Option<SocketAddr> {
-            None
-        }
-
-        fn identity(&self) -> Option<&Identity> {
-            None
-        }
-
-        fn tls_version(&self) -> Option<&str> {
-            None
+        fn peer(&self) -> &Peer {
+            unreachable!("a response does not depend on the peer")
         }
 
         fn retract(&mut self) -> bool {

@@ -27,14 +27,16 @@ use tokio::time::timeout;
 use crate::authenticate::{self, Accepted};
 use crate::cache::{self, Cache};
 use crate::config::{Config, Given, Problems};
-use crate::flow::{App, Flow, Gate};
+use crate::downstream::http2::http2_options;
+use crate::flow::{Flow, HeadInspector};
 use crate::limit::Limits;
-use crate::listener::{self, Drain, Failure, Identities, Listener, Protocols, Reaped, Refused, Start, http2_options};
+use crate::listener::{self, ConnectionReaped, ConnectionRefused, Drain, HandshakeFailure, Listener, Protocols, Start};
 use crate::login;
 use crate::record::log::Writer;
 use crate::record::{Labels, Metrics};
 use crate::revocation::{self, Revocation};
 use crate::route;
+use crate::tls::{self, Identities};
 use crate::upstream::{Client, Upstream};
 use follow::{Follow, PURGED_BY_FEED};
 use observe::Observer;
@@ -127,7 +129,7 @@ impl Gateway {
         let http2 =
             http2_options(sizes.max_header_bytes.saturating_add(sizes.max_target_bytes), sizes.max_header_fields);
         let access_log = log.map(Writer::access).unwrap_or_default();
-        let gate = Gate {
+        let inspector = HeadInspector {
             proxies: Arc::clone(&proxies),
             sizes: config.corridor.sizes,
             hsts: config.corridor.hsts.clone(),
@@ -162,7 +164,6 @@ impl Gateway {
         let parts =
             Parts { given: config.given, accepted, identities: Arc::clone(&identities), metrics: Arc::clone(&metrics) };
         let mut server = Server::new_with_opt_and_conf(None, server_conf());
-        let app = App::new(flow, &server.configuration);
 
         let (drain, asked) = watch::channel(false);
         let (done, drained) = watch::channel(false);
@@ -179,8 +180,15 @@ impl Gateway {
         let start = Start { ready: Mutex::new(Some(ready)), accepting };
         let protocols = Protocols { identities, http2 };
         let observer = Arc::new(Observer(Arc::clone(&metrics)));
-        let listener =
-            Listener::new(public, protocols, Arc::new(app), Arc::new(gate), observer, config.listener, (start, ends));
+        let listener = Listener::new(
+            public,
+            protocols,
+            Arc::new(flow),
+            Arc::new(inspector),
+            observer,
+            config.listener,
+            (start, ends),
+        );
 
         server.bootstrap();
         server.add_service(listener);
@@ -300,9 +308,9 @@ fn tell_expiries(metrics: &Metrics, identities: &Identities) {
 
 /// The metrics, with the labels that the stages and the configuration know of.
 fn metrics(config: &Config) -> prometheus::Result<Metrics> {
-    let failures = Failure::ALL.map(Failure::label);
-    let refused = Refused::ALL.map(Refused::label);
-    let reaped = Reaped::ALL.map(Reaped::label);
+    let failures = HandshakeFailure::ALL.map(HandshakeFailure::label);
+    let refused = ConnectionRefused::ALL.map(ConnectionRefused::label);
+    let reaped = ConnectionReaped::ALL.map(ConnectionReaped::label);
     let refusals: Vec<_> = authenticate::Refusal::LABELS.into_iter().chain([revocation::REVOKED]).collect();
     Metrics::new(&Labels {
         cache: &cache::Source::LABELS,
@@ -311,7 +319,7 @@ fn metrics(config: &Config) -> prometheus::Result<Metrics> {
         logins: &login::Refusal::LABELS,
         token_refusals: &refusals,
         rate_limited: &Limits::LABELS,
-        handshakes: &listener::VERSIONS,
+        handshakes: &tls::VERSIONS,
         handshake_failures: &failures,
         connections_refused: &refused,
         connections_reaped: &reaped,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::listener::{Failure, Observe, Reaped, Refused};
+use crate::listener::{ConnectionReaped, ConnectionRefused, HandshakeFailure, Observe};
 use crate::record::Metrics;
 
 /// Counts what the listener tells.
@@ -17,19 +17,19 @@ impl Observe for Observer {
         self.0.connections().dec();
     }
 
-    fn refused(&self, refused: Refused) {
+    fn refused(&self, refused: ConnectionRefused) {
         self.0.connection_refused(refused.label());
     }
 
-    fn shaken(&self, version: &'static str) {
+    fn handshake_succeeded(&self, version: &'static str) {
         self.0.handshake(version);
     }
 
-    fn failed(&self, failure: Failure) {
+    fn handshake_failed(&self, failure: HandshakeFailure) {
         self.0.handshake_failure(failure.label());
     }
 
-    fn reaped(&self, reaped: Reaped) {
+    fn reaped(&self, reaped: ConnectionReaped) {
         self.0.connection_reaped(reaped.label());
     }
 

@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 use super::tell_expiries;
 use crate::authenticate::Accepted;
 use crate::config::{Config, Given, Problems, RELOADED};
-use crate::listener::Identities;
 use crate::record::Metrics;
+use crate::tls::Identities;
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]

@@ -3,19 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The floors of the house, the highest first.
-const FLOORS: [&[&str]; 7] = [
+/// The floors, the highest first.
+const FLOORS: [&[&str]; 9] = [
     &["main"],
     &["server"],
     &["flow"],
     &["respond"],
     &["authenticate", "config"],
     &["login", "revocation", "cache"],
-    &["token", "limit", "record", "framing", "upstream", "listener", "client", "cors", "route"],
+    &["listener"],
+    &["downstream", "token", "limit", "record", "framing", "upstream", "client", "cors", "route"],
+    &["tls"],
 ];
 
-/// Every import that there may be.
-const ALLOWED: [(&str, &[&str]); 9] = [
+/// Every import that is allowed.
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("main", &["config", "record", "server", "token"]),
     (
         "server",
@@ -23,6 +25,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "authenticate",
             "cache",
             "config",
+            "downstream",
             "flow",
             "framing",
             "limit",
@@ -31,6 +34,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "record",
             "revocation",
             "route",
+            "tls",
             "upstream",
         ],
     ),
@@ -42,6 +46,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "client",
             "config",
             "cors",
+            "downstream",
             "framing",
             "limit",
             "listener",
@@ -54,7 +59,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "upstream",
         ],
     ),
-    ("respond", &["authenticate", "cors", "framing", "limit", "listener", "login", "route", "token"]),
+    ("respond", &["authenticate", "cors", "downstream", "framing", "limit", "login", "route", "token"]),
     ("authenticate", &["token"]),
     (
         "config",
@@ -68,13 +73,16 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "record",
             "revocation",
             "route",
+            "tls",
             "token",
             "upstream",
         ],
     ),
     ("login", &["limit", "token", "upstream"]),
     ("revocation", &["token", "upstream"]),
-    ("cache", &["listener", "upstream"]),
+    ("cache", &["downstream", "upstream"]),
+    ("listener", &["downstream", "tls"]),
+    ("downstream", &["tls"]),
 ];
 
 /// Who composes; a stage knows none of them.

@@ -1,7 +1,7 @@
 //! A panic costs the request alone that it is of.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -10,13 +10,14 @@ use holodule_gateway::authenticate::Accepted;
 use holodule_gateway::client::Proxies;
 use holodule_gateway::config::Corridor;
 use holodule_gateway::cors::Origins;
+use holodule_gateway::downstream::{Added, Downstream, Head, Peer};
 use holodule_gateway::flow::Flow;
 use holodule_gateway::framing;
 use holodule_gateway::limit::{self, Limits, LoginSettings};
-use holodule_gateway::listener::{Added, Downstream, Head, Identity};
 use holodule_gateway::record::log::{self, Writer};
 use holodule_gateway::record::{Labels, Metrics};
 use holodule_gateway::route::{Route, Table, shipped};
+use holodule_gateway::tls::Identity;
 use holodule_gateway::token::{Key, Keys, Settings, StaticTokens};
 use holodule_gateway::upstream::{self, Address, Client, Upstream};
 use http::request::Parts;
@@ -24,21 +25,43 @@ use http::{Request, StatusCode};
 use pingora::{Error, Result};
 use tracing::level_filters::LevelFilter;
 
+use crate::support::certificate::certificates;
 use crate::support::{Log, until};
 
-/// A request that panics where the gateway looks for the certificate, and after the answer's head where
-/// that is `late`.
+/// A request that panics where the gateway first looks at its peer, and after the response's head where that is
+/// `late`.
 struct Panicking {
     request: Parts,
+    peer: Peer,
     late: bool,
+    has_panicked: AtomicBool,
     status: Option<StatusCode>,
 }
 
 impl Panicking {
     fn new(late: bool) -> Self {
-        let request = Request::get("/").header("host", if late { "localhost" } else { "panic" });
-        Self { request: request.body(()).unwrap().into_parts().0, late, status: None }
+        let request = Request::get("/").header("host", "elsewhere.example");
+        Self {
+            request: request.body(()).unwrap().into_parts().0,
+            peer: peer(),
+            late,
+            has_panicked: AtomicBool::default(),
+            status: None,
+        }
     }
+}
+
+/// A peer that was shown the development certificate.
+fn peer() -> Peer {
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key] =
+        [("cert.pem", &certificates().leaf), ("key.pem", &certificates().key)].map(|(name, pem)| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, pem).unwrap();
+            file
+        });
+    let identity = Arc::new(Identity::read(&certificate, &key).unwrap());
+    Peer { address: ([192, 0, 2, 1], 1).into(), identity, tls: "1.3" }
 }
 
 impl Downstream for Panicking {
@@ -46,17 +69,10 @@ impl Downstream for Panicking {
         &self.request
     }
 
-    fn peer(&self) -> Option<SocketAddr> {
-        Some(([192, 0, 2, 1], 1).into())
-    }
-
-    fn identity(&self) -> Option<&Identity> {
-        assert!(self.late, "a fault");
-        None
-    }
-
-    fn tls_version(&self) -> Option<&str> {
-        Default::default()
+    fn peer(&self) -> &Peer {
+        // The second time is for the log.
+        assert!(self.late || self.has_panicked.swap(true, Ordering::Relaxed), "a fault");
+        &self.peer
     }
 
     fn retract(&mut self) -> bool {

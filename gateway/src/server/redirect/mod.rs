@@ -22,10 +22,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::MAX_REDIRECT_CONNECTIONS;
+use crate::downstream::http1::{put_field, put_status};
 use crate::framing::{self, Body, Head, Target};
-use crate::listener::{Identities, put_field, put_status};
 use crate::route::CanonicalPath;
 use crate::server::plain::{self, HEADER_TIMEOUT, Plain};
+use crate::tls::Identities;
 
 /// For a whole connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -212,7 +213,7 @@ async fn send(stream: &mut TcpStream, judged: Judged) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listener::Identity;
+    use crate::tls::Identity;
 
     fn redirect(folder: &std::path::Path, https_port: u16) -> Redirect {
         let made = rcgen::generate_simple_self_signed(vec!["example.org".to_owned()]).unwrap();

@@ -1,7 +1,6 @@
 //! One request of HTTP/2, and its answer.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,17 +12,15 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
-use super::Client;
-use crate::listener::Identity;
-use crate::listener::date::date;
-use crate::listener::downstream::{Added, Downstream, Head, client_left, may_have_body};
+use crate::downstream::date::date;
+use crate::downstream::{Added, Downstream, Head, Peer, client_left, may_have_body};
 
 /// One request, and its answer.
-pub(super) struct Exchange {
+pub(super) struct Http2Exchange {
     request: Parts,
     body: RecvStream,
     respond: SendResponse<Bytes>,
-    client: Client,
+    peer: Peer,
     write_timeout: Duration,
     /// The head of the answer, until it is known whether anything follows it.
     head: Option<Response<()>>,
@@ -34,16 +31,16 @@ pub(super) struct Exchange {
     sent: usize,
 }
 
-impl Exchange {
+impl Http2Exchange {
     pub(super) fn new(
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
-        client: Client,
+        peer: Peer,
         write_timeout: Duration,
     ) -> Self {
         let (request, body) = request.into_parts();
         let (head, out, status) = (None, None, None);
-        Self { request, body, respond, client, write_timeout, head, out, status, has_body: true, sent: 0 }
+        Self { request, body, respond, peer, write_timeout, head, out, status, has_body: true, sent: 0 }
     }
 
     /// Sends the head, where it has not been, and with it the end of the answer where that is
@@ -80,21 +77,13 @@ fn unwritten(error: h2::Error) -> Box<Error> {
     Error::because(ErrorType::WriteError, "an answer could not be written", error).into_down()
 }
 
-impl Downstream for Exchange {
+impl Downstream for Http2Exchange {
     fn request(&self) -> &Parts {
         &self.request
     }
 
-    fn peer(&self) -> Option<SocketAddr> {
-        Some(self.client.peer)
-    }
-
-    fn identity(&self) -> Option<&Identity> {
-        Some(&self.client.identity)
-    }
-
-    fn tls_version(&self) -> Option<&str> {
-        Some(self.client.tls)
+    fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     fn has_body(&mut self) -> bool {
@@ -210,17 +199,18 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::tls::Identity;
 
     const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
     const REQUESTS: usize = 50;
 
-    fn client() -> Client {
+    fn peer() -> Peer {
         let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().signing_key.serialize_der();
         let key = any_supported_type(&PrivateKeyDer::try_from(key).unwrap()).unwrap();
         let certified = Arc::new(CertifiedKey::new(Vec::new(), key));
         let identity = Identity::of(certified);
-        Client { peer: "127.0.0.1:1".parse().unwrap(), identity: Arc::new(identity), tls: "1.3" }
+        Peer { address: "127.0.0.1:1".parse().unwrap(), identity: Arc::new(identity), tls: "1.3" }
     }
 
     #[tokio::test(start_paused = true)]
@@ -231,7 +221,7 @@ mod tests {
         let (sending, server) = tokio::join!(options.handshake::<_, Bytes>(near), h2::server::handshake(far));
         let ((mut sending, connection), mut server) = (sending.unwrap(), server.unwrap());
         tokio::spawn(async move { connection.await.err() });
-        let (client, header) = (client(), ResponseHeader::build_no_case(StatusCode::OK, None).unwrap());
+        let (peer, header) = (peer(), ResponseHeader::build_no_case(StatusCode::OK, None).unwrap());
         let (mut asked, mut held, mut exchanges) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..REQUESTS {
             sending = sending.ready().await.unwrap();
@@ -242,7 +232,7 @@ mod tests {
             held.push(Arc::downgrade(&large));
             let large = HeaderValue::from_maybe_shared(Bytes::from_owner(large)).unwrap();
             request.headers_mut().insert("x-large", large);
-            exchanges.push(Exchange::new(request, respond, client.clone(), WRITE_TIMEOUT));
+            exchanges.push(Http2Exchange::new(request, respond, peer.clone(), WRITE_TIMEOUT));
         }
         tokio::spawn(async move { while server.accept().await.is_some() {} });
         assert!(held.iter().all(|large| large.strong_count() == 1));

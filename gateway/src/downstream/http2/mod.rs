@@ -7,7 +7,6 @@ mod frames;
 mod waker;
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,11 +18,11 @@ use h2::Reason;
 use h2::server::Builder;
 use tokio::sync::watch;
 
-pub(super) use activity::Activity;
-use exchange::Exchange;
+pub use activity::Activity;
+use exchange::Http2Exchange;
 use waker::ConnectionWaker;
 
-use crate::listener::{App, Identity, Observe, TlsStream};
+use crate::downstream::{Handler, TlsStream};
 
 /// The streams of one connection that may be open at once (RFC 9113, section 5.1.2).
 const MAX_STREAMS: u32 = 100;
@@ -58,34 +57,30 @@ pub fn http2_options(header_bytes: usize, header_fields: usize) -> Builder {
     options
 }
 
-/// Who is at the other end of a connection, and what it was shown.
-#[derive(Clone)]
-struct Client {
-    peer: SocketAddr,
-    identity: Arc<Identity>,
-    tls: &'static str,
-}
-
 /// What one connection is served with.
-pub(super) struct Http2<'a, A> {
-    pub(super) app: &'a A,
-    pub(super) options: &'a Builder,
-    pub(super) activity: &'a Arc<Activity>,
-    pub(super) observer: &'a dyn Observe,
+pub struct Http2<'a, H> {
+    /// Answers the requests.
+    pub handler: &'a H,
+    /// The parameters of the protocol.
+    pub options: &'a Builder,
+    /// What the connection does.
+    pub activity: &'a Arc<Activity>,
+    /// Called for each stream that is refused because there are too many.
+    pub on_refused: &'a (dyn Fn() + Sync),
     /// For each piece of an answer that waits for the client's window.
-    pub(super) write_timeout: Duration,
+    pub write_timeout: Duration,
     /// How long the connection may stand without a request.
-    pub(super) keepalive_timeout: Duration,
+    pub keepalive_timeout: Duration,
     /// When it becomes true, no more requests are taken.
-    pub(super) drain: watch::Receiver<bool>,
+    pub drain: watch::Receiver<bool>,
 }
 
-impl<A: App> Http2<'_, A> {
+impl<H: Handler> Http2<'_, H> {
     /// Serves a connection until it ends, and its requests until they have. Whether it ended because
     /// none came.
-    pub(super) async fn serve(self, stream: TlsStream) -> bool {
-        let Self { app, options, activity, observer, write_timeout, keepalive_timeout, mut drain } = self;
-        let client = Client { peer: stream.peer(), identity: Arc::clone(stream.identity()), tls: stream.version() };
+    pub async fn serve(self, stream: TlsStream) -> bool {
+        let Self { handler, options, activity, on_refused, write_timeout, keepalive_timeout, mut drain } = self;
+        let peer = stream.peer().clone();
         let Ok(mut connection) = options.handshake::<_, Bytes>(stream).await else { return false };
         let mut requests = FuturesUnordered::new();
         let mut drained = pin!(drain.wait_for(|drain| *drain));
@@ -107,13 +102,13 @@ impl<A: App> Http2<'_, A> {
                 while let Poll::Ready(accepted) = connection.poll_accept(&mut Context::from_waker(&waker)) {
                     let Some(Ok((request, mut respond))) = accepted else { return Poll::Ready(()) };
                     let Some(guard) = activity.begin() else {
-                        observer.stream_refused();
+                        on_refused();
                         respond.send_reset(Reason::REFUSED_STREAM);
                         continue;
                     };
-                    let mut exchange = Exchange::new(request, respond, client.clone(), write_timeout);
+                    let mut exchange = Http2Exchange::new(request, respond, peer.clone(), write_timeout);
                     requests.push(async move {
-                        app.answer(&mut exchange).await;
+                        handler.handle(&mut exchange).await;
                         drop(guard);
                     });
                 }

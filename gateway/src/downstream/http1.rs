@@ -3,7 +3,6 @@
 
 use std::io;
 use std::io::Write as _;
-use std::net::SocketAddr;
 
 use bytes::{BufMut as _, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
@@ -14,15 +13,14 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 
 use super::date::date;
-use super::downstream::{Added, Downstream, Head, may_have_body};
-use super::{Identity, TlsStream};
+use super::{Added, Downstream, Head, Peer, TlsStream, may_have_body};
 
 /// Shorter pieces of a body are copied behind what is pending; longer ones leave at once and as
 /// they are.
 const SMALL_BYTES: usize = 1024;
 
 /// A request without a body, and its answer.
-pub struct Exchange<'a> {
+pub struct Http1Exchange<'a> {
     stream: &'a mut TlsStream,
     request: Parts,
     drain: &'a watch::Receiver<bool>,
@@ -49,22 +47,22 @@ enum Framing {
     Close,
 }
 
-impl<'a> Exchange<'a> {
+impl<'a> Http1Exchange<'a> {
     /// The exchange of a `request` that was read from `stream`, after which the connection goes on
     /// unless the client wants it closed or a `drain` has begun by the time of the answer.
-    pub(super) fn new(stream: &'a mut TlsStream, request: Parts, drain: &'a watch::Receiver<bool>) -> Self {
+    pub fn new(stream: &'a mut TlsStream, request: Parts, drain: &'a watch::Receiver<bool>) -> Self {
         let persists = !wants_close(&request);
         let (framing, status) = (Framing::None, None);
         Self { stream, request, drain, persists, status, framing, sent: 0, ended: false, head_is_pending: false }
     }
 
     /// Whether the next request may be read: this one was answered, to the end.
-    pub(super) fn is_reusable(&self) -> bool {
+    pub fn is_reusable(&self) -> bool {
         self.ended && self.persists
     }
 
     /// Whether an answer was written to its end.
-    pub(super) fn is_answered(&self) -> bool {
+    pub fn is_answered(&self) -> bool {
         self.ended
     }
 
@@ -164,21 +162,13 @@ fn unwritten(error: io::Error) -> Box<Error> {
     Error::because(kind, "an answer could not be written", error).into_down()
 }
 
-impl Downstream for Exchange<'_> {
+impl Downstream for Http1Exchange<'_> {
     fn request(&self) -> &Parts {
         &self.request
     }
 
-    fn peer(&self) -> Option<SocketAddr> {
-        Some(self.stream.peer())
-    }
-
-    fn identity(&self) -> Option<&Identity> {
-        Some(self.stream.identity())
-    }
-
-    fn tls_version(&self) -> Option<&str> {
-        Some(self.stream.version())
+    fn peer(&self) -> &Peer {
+        self.stream.peer()
     }
 
     fn has_body(&mut self) -> bool {

@@ -1,19 +1,47 @@
-//! The client's side of one request: what it asked, and where its answer goes, whatever carries
-//! them.
+//! The client's side of a request and its response, behind one trait: [`Downstream`]. Three codecs implement it:
+//!
+//! | codec | serves |
+//! |---|---|
+//! | [`http1`] | GET and HEAD of HTTP/1.1 without a body, in the task of the connection |
+//! | [`http2`] | all of HTTP/2, in the task of the connection |
+//! | [`session`] | the rest of HTTP/1, through pingora's session |
+
+mod chunks;
+mod date;
+pub mod http1;
+pub mod http2;
+pub mod session;
+mod stream;
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::HeaderName;
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora::{Error, ErrorType, Result};
 
-use super::{ConnectionInfo, Identity};
+use crate::tls::Identity;
+pub use stream::TlsStream;
+
+/// Answers requests, whichever codec they come through.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request.
+    fn handle(&self, downstream: &mut impl Downstream) -> impl Future<Output = ()> + Send;
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The address of the client; behind a proxy that sends the PROXY protocol, the one from its header.
+    pub address: SocketAddr,
+    /// The certificate that was used in the handshake, or in that of the resumed session.
+    pub identity: Arc<Identity>,
+    /// The TLS version, one of [`VERSIONS`](crate::tls::VERSIONS).
+    pub tls: &'static str,
+}
 
 /// The head of an answer.
 #[derive(Clone, Copy, Debug)]
@@ -47,14 +75,8 @@ pub trait Downstream: Send {
     /// The head of the request; its fields until that of the answer was handed over.
     fn request(&self) -> &Parts;
 
-    /// Who is at the other end; `None` where that is no address.
-    fn peer(&self) -> Option<SocketAddr>;
-
-    /// The certificate that the client was shown.
-    fn identity(&self) -> Option<&Identity>;
-
-    /// The TLS version of the connection, one of [`VERSIONS`](super::VERSIONS).
-    fn tls_version(&self) -> Option<&str>;
+    /// The other end of the connection.
+    fn peer(&self) -> &Peer;
 
     /// Whether more of the request follows its head.
     fn has_body(&mut self) -> bool;
@@ -96,100 +118,11 @@ pub trait Downstream: Send {
     fn body_bytes(&self) -> usize;
 }
 
-impl Downstream for ServerSession {
-    fn request(&self) -> &Parts {
-        self.req_header()
-    }
-
-    fn peer(&self) -> Option<SocketAddr> {
-        match self.client_addr()? {
-            PeerAddr::Inet(peer) => Some(*peer),
-            PeerAddr::Unix(_) => None,
-        }
-    }
-
-    fn identity(&self) -> Option<&Identity> {
-        self.digest().and_then(ConnectionInfo::of).map(|info| &*info.identity)
-    }
-
-    fn tls_version(&self) -> Option<&str> {
-        self.digest()?.ssl_digest.as_ref().map(|tls| &*tls.version)
-    }
-
-    fn has_body(&mut self) -> bool {
-        !self.is_body_empty()
-    }
-
-    fn is_read(&mut self) -> bool {
-        self.is_body_done()
-    }
-
-    fn close_after(&mut self) {
-        self.set_keepalive(None);
-    }
-
-    async fn read_body(&mut self) -> Result<Option<Bytes>> {
-        self.read_request_body().await.map_err(|error| error.into_down())
-    }
-
-    async fn send_continue(&mut self) -> Result<()> {
-        let keepalive = self.get_keepalive();
-        self.write_continue_response().await?;
-        // pingora takes this for an answer that leaves the body unread, and would close.
-        self.set_keepalive(keepalive);
-        Ok(())
-    }
-
-    async fn closed(&mut self) -> Box<Error> {
-        match self.read_body_or_idle(true).await {
-            Err(error) => error.into_down(),
-            Ok(_) => client_left(),
-        }
-    }
-
-    async fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> Result<()> {
-        // pingora looks only before a request is answered. One that has come already is answered as well.
-        let is_last = |info: &ConnectionInfo| *info.drain.borrow() && !info.has_next.load(Ordering::Relaxed);
-        if self.digest().and_then(ConnectionInfo::of).is_some_and(is_last) {
-            self.close_after();
-        }
-        let mut header = head.header().clone();
-        for (name, value) in added {
-            if let Some(value) = *value {
-                header.append_header(name, value.clone())?;
-            }
-        }
-        self.write_response_header(Box::new(header)).await.map_err(|error| error.into_down())
-    }
-
-    fn retract(&mut self) -> bool {
-        // pingora sends a head at once.
-        false
-    }
-
-    async fn write_body(&mut self, data: Bytes) -> Result<()> {
-        self.write_response_body(data, false).await.map_err(|error| error.into_down())
-    }
-
-    async fn finish(&mut self, last: Bytes) -> Result<()> {
-        self.write_response_body(last, true).await.map_err(|error| error.into_down())?;
-        self.finish_body().await.map_err(|error| error.into_down())
-    }
-
-    fn status(&self) -> Option<StatusCode> {
-        self.response_written().map(|response| response.status)
-    }
-
-    fn body_bytes(&self) -> usize {
-        self.body_bytes_sent()
-    }
-}
-
 /// Whether an answer of this status to a request of this method has a body (RFC 9110, section 6.4.1).
 pub fn may_have_body(method: &Method, status: StatusCode) -> bool {
     *method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-pub(super) fn client_left() -> Box<Error> {
+fn client_left() -> Box<Error> {
     Error::explain(ErrorType::ConnectionClosed, "the client left").into_down()
 }

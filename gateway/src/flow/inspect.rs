@@ -13,13 +13,13 @@ use crate::client::{Prefix, Proxies};
 use crate::cors::Origins;
 use crate::framing::{self, Body, Refusal};
 use crate::limit::Limits;
-use crate::listener;
+use crate::listener::{InspectHead, Inspected};
 use crate::record::{Access, AccessLog, Metrics, method_label};
 use crate::respond::{Answer, Marks};
 use crate::route::{self, CanonicalPath};
 
 /// Refuses heads of more than one meaning, in the contract's shape.
-pub struct Gate {
+pub struct HeadInspector {
     /// How large a head may be.
     pub sizes: framing::Settings,
     /// Stands on every answer, if at all.
@@ -38,7 +38,7 @@ pub struct Gate {
     pub access_log: AccessLog,
 }
 
-impl listener::Gate for Gate {
+impl InspectHead for HeadInspector {
     fn end(&self, bytes: &[u8], seen: usize) -> Option<usize> {
         framing::end_of_head(bytes, seen)
     }
@@ -47,7 +47,7 @@ impl listener::Gate for Gate {
         framing::max_head_bytes(&self.sizes)
     }
 
-    fn read(&self, head: &[u8], peer: SocketAddr, began: Instant) -> Result<listener::Passed, Bytes> {
+    fn inspect(&self, head: &[u8], peer: SocketAddr, began: Instant) -> Result<Inspected, Bytes> {
         let is_read = head.starts_with(b"GET ") || head.starts_with(b"HEAD ");
         let read = if is_read {
             framing::read_head(head, &self.sizes)
@@ -55,9 +55,7 @@ impl listener::Gate for Gate {
             framing::check_head(head, &self.sizes).map(|body| (body, None))
         };
         match read {
-            Ok((Body::None, Some(request))) if request.version == Version::HTTP_11 => {
-                Ok(listener::Passed::Request(request))
-            }
+            Ok((Body::None, Some(request))) if request.version == Version::HTTP_11 => Ok(Inspected::Request(request)),
             Ok((body, _)) => {
                 let body = match body {
                     Body::None => Some(0),
@@ -65,7 +63,7 @@ impl listener::Gate for Gate {
                     Body::Chunked => None,
                 };
                 // pingora's parser compares it with Host to the letter.
-                Ok(listener::Passed::Head { body, left_out: framing::absolute_part(head) })
+                Ok(Inspected::Head { body, left_out: framing::absolute_part(head) })
             }
             Err(Refusal::TargetTooLong | Refusal::HeadersTooLarge) if !has_canonical_path(head) => {
                 Err(self.refuse(head, peer, began, Refusal::Malformed("the path is not canonical")))
@@ -77,9 +75,13 @@ impl listener::Gate for Gate {
     fn overflow(&self, head: &[u8], peer: SocketAddr, began: Instant) -> Bytes {
         self.refuse(head, peer, began, framing::overflow(head, &self.sizes))
     }
+
+    fn unparsed(&self, peer: SocketAddr, began: Instant) -> Bytes {
+        self.refuse(b"", peer, began, Refusal::Malformed("the head cannot be parsed"))
+    }
 }
 
-impl Gate {
+impl HeadInspector {
     fn refuse(&self, head: &[u8], peer: SocketAddr, began: Instant, refusal: Refusal) -> Bytes {
         let address = peer.ip();
         // Whom a proxy speaks for is not known here, and the proxy must not pay for everybody.

@@ -8,7 +8,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 use rustls::sign::SingleCertAndKey;
 
-use super::Identity;
+use super::identity::Identity;
 
 /// Sessions that are remembered for clients of TLS 1.2 that take no tickets. All others bring
 /// their session along, so that any number of them can resume.
@@ -24,9 +24,9 @@ pub struct Identities {
 /// A certificate, and the TLS that shows it and no other: the connection that was set up by it
 /// knows which names it speaks for, whatever is replaced in the meantime.
 #[derive(Clone)]
-pub(super) struct Served {
-    pub(super) identity: Arc<Identity>,
-    pub(super) config: Arc<ServerConfig>,
+pub(crate) struct Served {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) config: Arc<ServerConfig>,
 }
 
 /// What lets a client resume its session. All certificates share it and it outlives them; a
@@ -73,7 +73,7 @@ impl Identities {
     }
 
     /// What is shown to a client that asks for `name`.
-    pub(super) fn choose(&self, name: Option<&str>) -> Option<Served> {
+    pub(crate) fn choose(&self, name: Option<&str>) -> Option<Served> {
         let served = self.current();
         let name = name.map(str::to_ascii_lowercase);
         let exact = name.as_ref().and_then(|name| served.iter().find(|served| served.identity.names(name)));

@@ -92,7 +92,7 @@ impl Identity {
 
     /// Of a certificate of which nothing is read.
     #[cfg(test)]
-    pub(super) fn of(certified: Arc<CertifiedKey>) -> Self {
+    pub(crate) fn of(certified: Arc<CertifiedKey>) -> Self {
         let (names, addresses, chain) = (Vec::new(), Vec::new(), Vec::new());
         Self { certified, names, addresses, not_after: 0, chain, keys_in_file: 1 }
     }
@@ -130,7 +130,7 @@ impl Identity {
     }
 
     /// Whether `host` stands in the certificate itself, and not under a wildcard.
-    pub(super) fn names(&self, host: &str) -> bool {
+    pub(crate) fn names(&self, host: &str) -> bool {
         self.names.iter().any(|name| name == host)
     }
 }

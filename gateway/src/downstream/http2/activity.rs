@@ -23,7 +23,7 @@ const MAX_REQUESTS: usize = 200;
 
 /// What a connection does, shared by those who see it.
 #[derive(Debug)]
-pub(in crate::listener) struct Activity {
+pub struct Activity {
     state: Mutex<State>,
     /// Whether it was too much; set once.
     is_flooded: AtomicBool,
@@ -42,7 +42,7 @@ struct State {
 
 impl Activity {
     /// Of a connection that begins now.
-    pub(in crate::listener) fn new() -> Arc<Self> {
+    pub fn new() -> Arc<Self> {
         let now = Instant::now();
         let state = State { requests: 0, quiet_since: now, received: 0, frames: Frames::new(now.into_std()) };
         Arc::new(Self { state: Mutex::new(state), is_flooded: AtomicBool::new(false) })
@@ -56,7 +56,7 @@ impl Activity {
     /// Notes that these bytes were received, after so many were written. Whether they are no more than
     /// a client may send: without a request, and of frames without content.
     #[must_use]
-    pub(in crate::listener) fn receive(&self, bytes: &[u8], written: usize) -> bool {
+    pub fn receive(&self, bytes: &[u8], written: usize) -> bool {
         let mut state = self.state();
         if state.requests == 0 {
             state.received = state.received.saturating_add(bytes.len() as u64);
@@ -73,12 +73,12 @@ impl Activity {
     }
 
     /// Whether a request is being answered.
-    pub(in crate::listener) fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.state().requests > 0
     }
 
     /// Whether more than that was received.
-    pub(in crate::listener) fn is_flooded(&self) -> bool {
+    pub fn is_flooded(&self) -> bool {
         self.is_flooded.load(Ordering::Relaxed)
     }
 

@@ -1,0 +1,148 @@
+//! A request that pingora's HTTP/1 session parses: one with a body, of HTTP/1.0, or of another method than GET
+//! and HEAD.
+//!
+//! pingora knows bodies, interim responses and the rules of HTTP/1.0. It costs a future of some 70 KB for each
+//! request, so requests without a body are served by [`Http1Exchange`](super::http1::Http1Exchange).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::request::Parts;
+use pingora::protocols::Stream;
+use pingora::protocols::http::v1::server::HttpSession;
+use pingora::{Error, Result};
+use tokio::sync::watch;
+
+use super::{Added, Downstream, Head, Peer, TlsStream, client_left};
+
+/// One request and its response.
+pub struct SessionExchange {
+    inner: HttpSession,
+    peer: Peer,
+    drain: watch::Receiver<bool>,
+    /// Whether some of the next request has been read.
+    has_next: Arc<AtomicBool>,
+    /// Whether a response was written to its end.
+    ended: bool,
+}
+
+impl SessionExchange {
+    /// Parses the head that `stream` has read ahead. Reading a piece of the body may take `read_timeout`.
+    ///
+    /// # Errors
+    /// The connection, where pingora's parser refuses the head.
+    pub async fn parse(
+        stream: Box<TlsStream>,
+        drain: watch::Receiver<bool>,
+        read_timeout: Duration,
+    ) -> Result<Self, Option<Box<TlsStream>>> {
+        let (peer, has_next) = (stream.peer().clone(), stream.has_next());
+        let mut inner = HttpSession::new(stream);
+        inner.set_read_timeout(Some(read_timeout));
+        match inner.read_request().await {
+            Ok(Some(_)) => Ok(Self { inner, peer, drain, has_next, ended: false }),
+            Ok(None) | Err(_) => Err(same(inner.into_inner())),
+        }
+    }
+
+    /// Ends the exchange, and returns its connection where another request may follow. A connection whose
+    /// response broke off is dropped, so that nothing makes the response look complete.
+    pub async fn end(self) -> Option<Box<TlsStream>> {
+        if !self.ended {
+            return None;
+        }
+        let (stream, _) = self.inner.reuse().await.ok().flatten()?.into_parts();
+        same(stream)
+    }
+}
+
+/// The connection that a session was created from.
+fn same(stream: Stream) -> Option<Box<TlsStream>> {
+    stream.into_any().downcast().ok()
+}
+
+impl Downstream for SessionExchange {
+    fn request(&self) -> &Parts {
+        self.inner.req_header()
+    }
+
+    fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    fn has_body(&mut self) -> bool {
+        !self.inner.is_body_empty()
+    }
+
+    fn is_read(&mut self) -> bool {
+        self.inner.is_body_done()
+    }
+
+    fn close_after(&mut self) {
+        self.inner.set_server_keepalive(None);
+    }
+
+    async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        self.inner.read_body_bytes().await.map_err(|error| error.into_down())
+    }
+
+    async fn send_continue(&mut self) -> Result<()> {
+        let keepalive = self.inner.get_keepalive_timeout();
+        self.inner.write_continue_response().await?;
+        // pingora takes this for a response that leaves the body unread, and would close.
+        self.inner.set_server_keepalive(keepalive);
+        Ok(())
+    }
+
+    async fn closed(&mut self) -> Box<Error> {
+        match self.inner.read_body_or_idle(true).await {
+            Err(error) => error.into_down(),
+            Ok(_) => client_left(),
+        }
+    }
+
+    async fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> Result<()> {
+        // While draining, only a request that has already arrived is still answered.
+        if *self.drain.borrow() && !self.has_next.load(Ordering::Relaxed) {
+            self.close_after();
+        }
+        let mut header = head.header().clone();
+        for (name, value) in added {
+            if let Some(value) = *value {
+                header.append_header(name, value.clone())?;
+            }
+        }
+        self.inner.write_response_header(Box::new(header)).await.map_err(|error| error.into_down())
+    }
+
+    fn retract(&mut self) -> bool {
+        // pingora sends a head at once.
+        false
+    }
+
+    async fn write_body(&mut self, data: Bytes) -> Result<()> {
+        if data.is_empty() {
+            // An empty chunk would end the body.
+            return Ok(());
+        }
+        self.inner.write_body(&data).await.map(drop).map_err(|error| error.into_down())
+    }
+
+    async fn finish(&mut self, last: Bytes) -> Result<()> {
+        self.write_body(last).await?;
+        self.inner.finish_body().await.map_err(|error| error.into_down())?;
+        self.ended = true;
+        Ok(())
+    }
+
+    fn status(&self) -> Option<StatusCode> {
+        self.inner.response_written().map(|response| response.status)
+    }
+
+    fn body_bytes(&self) -> usize {
+        self.inner.body_bytes_sent()
+    }
+}
