@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 
 use super::entry::Entry;
-use crate::route::{self, CanonicalPath, Route, Table};
+use crate::framing::CanonicalPath;
+use crate::route::{self, Route, Table};
 use crate::upstream;
 use holodule_settings::{Source, shown};
 

@@ -6,8 +6,9 @@ use http::{Method, StatusCode};
 use tokio::time::timeout;
 
 use super::body::{has_content, read_body};
+use super::reason::Reason;
 use super::{Context, Flow, now, random_id};
-use crate::authenticate::Credential;
+use crate::authenticate::{Credential, Principal};
 use crate::client::Prefix;
 use crate::downstream::Downstream;
 use crate::framing;
@@ -25,7 +26,7 @@ impl Flow {
         backend: &login::Backend,
     ) -> Answer {
         if downstream.request().method != Method::POST {
-            ctx.reason = Some("method");
+            ctx.reason = Some(Reason::Method);
             return Answer::only_post();
         }
         let result = self.try_log_in(downstream, ctx, backend).await;
@@ -45,10 +46,7 @@ impl Flow {
                     // `Busy` comes in floods, and each has its line in the access log.
                     _ => {}
                 }
-                ctx.reason = Some(match &refusal {
-                    login::Refusal::Throttled { limit, .. } => limit,
-                    other => other.label(),
-                });
+                ctx.reason = Some(Reason::from(&refusal));
                 Answer::from(&refusal)
             }
         }
@@ -65,7 +63,7 @@ impl Flow {
         let credentials = login::parse(&body.unwrap_or(Err(login::Refusal::Incomplete))?)?;
         let id = random_id().ok_or_else(|| login::Refusal::Unavailable("no random bytes".to_owned()))?;
         let clock = || self.started.elapsed();
-        let attempt = login::begin(&credentials, &self.limits.logins, &ctx.client.map(Prefix::from), clock).await?;
+        let attempt = login::begin(&credentials, &self.limits.logins, &Some(Prefix::from(ctx.client)), clock).await?;
         let asked = Instant::now();
         let accepted = self.accepted.load_full();
         let granted = login(credentials, backend, &accepted.keys, &id, &ctx.request_id, now).await;
@@ -84,31 +82,31 @@ impl Flow {
         &self,
         downstream: &mut impl Downstream,
         ctx: &mut Context,
+        principal: &Principal,
         revocation: &Revocation,
         body: framing::Body,
     ) -> pingora::Result<Answer> {
         // Only a token that was made by a login can be ended by a logout.
-        let Some(Credential::Token(token)) = ctx.principal.as_ref().map(|principal| principal.credential.clone())
-        else {
-            ctx.reason = Some("route");
+        let Credential::Token(token) = &principal.credential else {
+            ctx.reason = Some(Reason::Route);
             return Ok(NoMatch::Path.into());
         };
         if downstream.request().method != Method::POST {
-            ctx.reason = Some("method");
+            ctx.reason = Some(Reason::Method);
             return Ok(Answer::only_post());
         }
         if has_content(downstream, body, self.settings.body_timeout).await? {
-            ctx.reason = Some("body");
+            ctx.reason = Some(Reason::Body);
             return Ok(Answer::unwanted_body());
         }
         ctx.upstream_started = Some(Instant::now());
-        let stored = revocation.log_out(&token, &ctx.request_id).await;
+        let stored = revocation.log_out(token, &ctx.request_id).await;
         ctx.upstream_ended = Some(Instant::now());
         Ok(match stored {
             Ok(()) => Answer::logged_out(),
             Err(reason) => {
                 tracing::warn!(request_id = ctx.request_id, reason, "a logout could not be stored");
-                ctx.reason = Some("unavailable");
+                ctx.reason = Some(Reason::Unavailable);
                 Answer::upstream(StatusCode::SERVICE_UNAVAILABLE)
             }
         })

@@ -10,12 +10,11 @@ use pingora::http::ResponseHeader;
 use tokio::time::timeout_at;
 
 use super::forward::{Client, Deadlines, failed, not_taken};
-use super::{Context, Flow};
-use crate::authenticate::Principal;
+use super::{Admitted, Context, Flow};
 use crate::cache::policy::{Verdict, passes_by};
 use crate::cache::{self, Asked, Cache, Entry, Found, Key, Outcome, Source};
 use crate::downstream::{Downstream, Head};
-use crate::route::{Host, Matched};
+use crate::route::Host;
 use crate::upstream::{self, Facts, Public};
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -29,18 +28,23 @@ impl Flow {
     ///
     /// # Errors
     /// Of the upstream or of the client.
-    pub(super) async fn answer_from_cache(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<bool> {
-        let (Some(cache), Some(matched)) = (&self.cache, &ctx.matched) else { return Ok(false) };
+    pub(super) async fn answer_from_cache(
+        &self,
+        downstream: &mut impl Downstream,
+        ctx: &mut Context,
+        admitted: &Admitted,
+    ) -> Result<bool> {
+        let Some(cache) = &self.cache else { return Ok(false) };
         let request = downstream.request();
         let is_read = matches!(request.method, Method::GET | Method::HEAD);
-        if !matched.route.cached || !is_read {
+        if !admitted.matched.route.cached || !is_read {
             return Ok(false);
         }
         if passes_by(&request.headers) {
             ctx.cache = Some(cache::PASS);
             return Ok(false);
         }
-        let outcome = match self.look(cache, &request.headers, ctx, matched) {
+        let outcome = match self.look(cache, &request.headers, &ctx.request_id, admitted) {
             Found::Now(outcome) => outcome,
             Found::Later(waiting) => {
                 let started = *ctx.upstream_started.get_or_insert_with(Instant::now);
@@ -66,15 +70,16 @@ impl Flow {
         }
     }
 
-    fn look(&self, cache: &Cache, headers: &HeaderMap, ctx: &Context, matched: &Matched) -> Found {
+    fn look(&self, cache: &Cache, headers: &HeaderMap, request_id: &str, admitted: &Admitted) -> Found {
+        let Admitted { principal, matched, authority, .. } = admitted;
         let route = &matched.route;
-        let identity = ctx.principal.as_ref().map(Principal::identity).filter(|_| !route.shared);
-        let parts = cache::Parts { host: &ctx.authority, target: &matched.target, identity };
+        let identity = Some(principal.identity()).filter(|_| !route.shared);
+        let parts = cache::Parts { host: authority, target: &matched.target, identity };
         let key = Key::new(parts, route.vary.iter().map(|name| headers.get_all(name)));
         let passes_host = route.host == Host::Client;
         let asked = Asked {
             target: &matched.target,
-            public: Public { authority: &ctx.authority, is_passed_on: passes_host },
+            public: Public { authority, is_passed_on: passes_host },
             declared: &route.vary,
             has_identity: identity.is_some(),
         };
@@ -82,14 +87,8 @@ impl Flow {
             // Nothing but what is in the key.
             let declared = headers.iter().filter(|(name, _)| route.vary.contains(name));
             let declared: HeaderMap = declared.map(|(name, value)| (name.clone(), value.clone())).collect();
-            let facts = Facts {
-                client: None,
-                host: &ctx.authority,
-                request_id: &ctx.request_id,
-                identity,
-                target: &matched.target,
-                passes_host,
-            };
+            let facts =
+                Facts { client: None, host: authority, request_id, identity, target: &matched.target, passes_host };
             upstream::for_upstream(&Method::GET, &declared, &facts)
         })
     }

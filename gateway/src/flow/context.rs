@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
-use super::Passage;
+use super::Ended;
+use super::reason::Reason;
 use crate::authenticate::Principal;
 use crate::cors::Sharing;
 use crate::record::InFlight;
 use crate::respond::{Answer, Marks};
-use crate::route::Matched;
 use crate::token::correlation_id;
 
 /// What logs on both sides call a request that begins. Where there are no random bytes it is
@@ -36,47 +36,42 @@ pub(super) struct Context {
     /// The same as a client is told it.
     told_id: HeaderValue,
     pub(super) started: Instant,
-    pub(super) client: Option<IpAddr>,
+    /// The address of the client; at first that of the peer, which may be a proxy.
+    pub(super) client: IpAddr,
     /// What the answer says of origins.
     pub(super) sharing: Sharing,
     /// The client's `User-Agent`, where requests are logged.
     pub(super) user_agent: Option<HeaderValue>,
     /// Whether the path is canonical, so that it can be logged.
     pub(super) is_canonical: bool,
-    /// The host that was asked for, port included.
-    pub(super) authority: String,
     /// The principal of the token, once it was verified; it may be revoked.
     pub(super) principal: Option<Principal>,
     /// The name of a login that succeeded.
     pub(super) logged_in: Option<String>,
-    /// What the request is forwarded as, once every stage let it pass.
-    pub(super) matched: Option<Matched>,
     /// The label of the route, once one is known.
     pub(super) route: Option<Arc<str>>,
     /// What the cache did for it, where its route has one.
     pub(super) cache: Option<&'static str>,
     /// Why it was refused or failed.
-    pub(super) reason: Option<&'static str>,
+    pub(super) reason: Option<Reason>,
     pub(super) upstream_started: Option<Instant>,
     pub(super) upstream_ended: Option<Instant>,
     _in_flight: InFlight,
 }
 
 impl Context {
-    pub(super) fn new(in_flight: InFlight) -> Self {
+    pub(super) fn new(client: IpAddr, in_flight: InFlight) -> Self {
         let request_id = request_id();
         Self {
             told_id: told_id(&request_id),
             request_id,
             started: Instant::now(),
-            client: None,
+            client,
             sharing: Sharing::Off,
             user_agent: None,
             is_canonical: false,
-            authority: String::new(),
             principal: None,
             logged_in: None,
-            matched: None,
             route: None,
             cache: None,
             reason: None,
@@ -91,10 +86,10 @@ impl Context {
         Marks { request_id: &self.told_id, hsts, sharing: &self.sharing }
     }
 
-    /// Leaves the corridor with an answer.
-    pub(super) fn refuse(&mut self, reason: &'static str, answer: Answer) -> Passage {
+    /// Ends the request with `answer`, for this reason.
+    pub(super) fn refuse(&mut self, reason: Reason, answer: Answer) -> Ended {
         self.reason = Some(reason);
-        Passage::Answered(answer)
+        Ended::Answered(answer)
     }
 
     /// How long the backend took, where it was asked.

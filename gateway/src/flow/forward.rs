@@ -19,7 +19,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::body::continue_if_expected;
-use super::{Context, Flow};
+use super::{Admitted, Context, Flow};
 use crate::cache::policy::invalidates;
 use crate::downstream::{Downstream, Head, may_have_body};
 use crate::route::Host;
@@ -64,7 +64,12 @@ impl Flow {
     /// # Errors
     /// Of the upstream or of the client; an answer that has begun is then never ended as if it
     /// were whole.
-    pub(super) async fn forward(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<()> {
+    pub(super) async fn forward(
+        &self,
+        downstream: &mut impl Downstream,
+        ctx: &mut Context,
+        admitted: &Admitted,
+    ) -> Result<()> {
         let settings = self.api.upstream().settings;
         // It may have waited for another's answer before.
         let started = *ctx.upstream_started.get_or_insert_with(std::time::Instant::now);
@@ -73,26 +78,29 @@ impl Flow {
             read: settings.read_timeout,
             upload: self.settings.read_timeout,
         };
-        let exchanged = self.exchange(downstream, ctx, deadlines).await;
+        let exchanged = self.exchange(downstream, ctx, admitted, deadlines).await;
         ctx.upstream_ended = Some(std::time::Instant::now());
         // The backend may have done what it did not get to tell.
-        if let (Err(_), Some(cache), Some(matched)) = (&exchanged, &self.cache, &ctx.matched)
+        if let (Err(_), Some(cache)) = (&exchanged, &self.cache)
             && !downstream.request().method.is_safe()
         {
-            cache.purge(&matched.target);
+            cache.purge(&admitted.matched.target);
         }
         exchanged
     }
 
-    async fn exchange(&self, downstream: &mut impl Downstream, ctx: &Context, deadlines: Deadlines) -> Result<()> {
-        // What did not pass every stage has nothing to be forwarded as.
-        let (Some(client), Some(principal), Some(matched)) = (ctx.client, &ctx.principal, &ctx.matched) else {
-            return Err(Error::explain(ErrorType::InternalError, "a request that did not pass the corridor"));
-        };
+    async fn exchange(
+        &self,
+        downstream: &mut impl Downstream,
+        ctx: &Context,
+        admitted: &Admitted,
+        deadlines: Deadlines,
+    ) -> Result<()> {
+        let Admitted { client, principal, matched, authority } = admitted;
         let request = downstream.request();
         let facts = Facts {
-            client: Some(client),
-            host: &ctx.authority,
+            client: Some(*client),
+            host: authority,
             request_id: &ctx.request_id,
             identity: Some(principal.identity()),
             target: &matched.target,
@@ -114,7 +122,7 @@ impl Flow {
         };
         let mut opening = pin!(self.api.open(parts, body));
         let response = sender.until(downstream, &mut opening, deadlines).await?.map_err(failed)?;
-        self.relay(downstream, ctx, sender, response, deadlines).await
+        self.relay(downstream, ctx, admitted, sender, response, deadlines).await
     }
 
     /// Passes an answer back.
@@ -122,6 +130,7 @@ impl Flow {
         &self,
         downstream: &mut impl Downstream,
         ctx: &Context,
+        admitted: &Admitted,
         mut sender: Client,
         response: Response<upstream::Body>,
         deadlines: Deadlines,
@@ -130,13 +139,13 @@ impl Flow {
         if parts.status.is_informational() {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "another protocol was never asked for").into_up());
         }
-        if let (Some(cache), Some(matched)) = (&self.cache, &ctx.matched)
+        if let Some(cache) = &self.cache
             && invalidates(&downstream.request().method, parts.status)
         {
-            cache.purge(&matched.target);
+            cache.purge(&admitted.matched.target);
         }
-        let is_passed_on = ctx.matched.as_ref().is_some_and(|matched| matched.route.host == Host::Client);
-        let public = Public { authority: &ctx.authority, is_passed_on };
+        let is_passed_on = admitted.matched.route.host == Host::Client;
+        let public = Public { authority: &admitted.authority, is_passed_on };
         let mut header = upstream::for_client(&parts, self.api.upstream(), &public);
         let unframed = may_have_body(&Method::GET, parts.status) && !header.headers.contains_key(CONTENT_LENGTH);
         let version = downstream.request().version;

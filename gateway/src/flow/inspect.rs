@@ -9,14 +9,15 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Version};
 
 use super::context::{request_id, told_id};
+use super::reason::Reason;
 use crate::client::{Prefix, Proxies};
 use crate::cors::Origins;
 use crate::framing::{self, Body, Refusal};
 use crate::limit::Limits;
 use crate::listener::{InspectHead, Inspected};
-use crate::record::{Access, AccessLog, Metrics, method_label};
+use crate::record::{Access, AccessLog, Metrics};
 use crate::respond::{Answer, Marks};
-use crate::route::{self, CanonicalPath};
+use crate::route;
 
 /// Refuses heads of more than one meaning, in the contract's shape.
 pub struct HeadInspector {
@@ -65,9 +66,6 @@ impl InspectHead for HeadInspector {
                 // pingora's parser compares it with Host to the letter.
                 Ok(Inspected::Head { body, left_out: framing::absolute_part(head) })
             }
-            Err(Refusal::TargetTooLong | Refusal::HeadersTooLarge) if !has_canonical_path(head) => {
-                Err(self.refuse(head, peer, began, Refusal::Malformed("the path is not canonical")))
-            }
             Err(refusal) => Err(self.refuse(head, peer, began, refusal)),
         }
     }
@@ -94,13 +92,11 @@ impl HeadInspector {
         // A name for the label only: whatever is not one of a fixed set is `other`.
         let word = head.split(|&byte| byte == b' ').next().unwrap_or_default();
         let method = Method::from_bytes(word).unwrap_or(Method::CONNECT);
-        let total = began.elapsed();
-        self.metrics.request(route::NONE, &method, Some(answer.status), total, None);
-        self.access_log.write(&Access {
+        let access = Access {
             request_id: &request_id,
-            // No header of such a head can be believed, not even a proxy's.
-            client: Some(address),
-            method: method_label(&method),
+            // No header of such a head can be trusted, not even a proxy's.
+            client: address,
+            method: &method,
             route: route::NONE,
             path: None,
             query: None,
@@ -109,33 +105,14 @@ impl HeadInspector {
             user_agent: None,
             status: Some(answer.status),
             upstream: None,
-            total,
+            total: began.elapsed(),
             identity: None,
             bytes: answer.body.len(),
             cache: None,
-            reason: Some("framing"),
-        });
-        let sharing = self.allowed_origins.sharing_with(origin(head));
+            reason: Some(Reason::from(refusal).label()),
+        };
+        access.record(&self.metrics, &self.access_log);
+        let sharing = self.allowed_origins.sharing_with(framing::sole_origin(head));
         answer.into_http1(&Marks { request_id: &told_id(&request_id), hsts: self.hsts.as_ref(), sharing: &sharing })
     }
-}
-
-/// The one origin that a head names, if any: a page can be told that its request was too large.
-fn origin(head: &[u8]) -> Option<&[u8]> {
-    let named = |line: &'_ [u8]| line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"origin:"));
-    let mut lines = head.split(|&byte| byte == b'\n').filter(|line| named(line));
-    let line = lines.next().filter(|_| lines.next().is_none())?;
-    line.get(7..).map(<[u8]>::trim_ascii)
-}
-
-/// Whether the path of a head is in its one form. Of what is too large the corridor, which asks
-/// for this first, never hears. An absolute target has a path behind its host, if any.
-fn has_canonical_path(head: &[u8]) -> bool {
-    let target = head.split(|&byte| byte == b' ').nth(1).and_then(|target| std::str::from_utf8(target).ok());
-    let path = target.and_then(|target| match target.split_once("://") {
-        Some((scheme, rest)) if !scheme.contains(['/', '?']) => rest.find('/').and_then(|slash| rest.get(slash..)),
-        _ => Some(target),
-    });
-    let path = path.and_then(|path| path.split('?').next());
-    path.is_some_and(|path| CanonicalPath::parse(path).is_ok())
 }

@@ -9,6 +9,7 @@ mod cached;
 mod context;
 mod forward;
 mod inspect;
+mod reason;
 mod serve;
 
 use std::hash::Hash;
@@ -31,12 +32,13 @@ use crate::login;
 use crate::record::{AccessLog, Metrics};
 use crate::respond::Answer;
 use crate::revocation::{self, Revocation};
-use crate::route::{self, CanonicalPath, Route, Table};
+use crate::route::{self, Matched, Route, Table};
 use crate::token::random_hex;
 use crate::upstream::Client;
 use body::has_content;
 use context::Context;
 pub use inspect::HeadInspector;
+use reason::Reason;
 
 /// The corridor and what its stages work with.
 pub struct Flow {
@@ -66,109 +68,110 @@ pub struct Flow {
     pub access_log: AccessLog,
 }
 
-/// Where a request leaves the corridor: answered here, or let through to the upstream.
-enum Passage {
+/// A request that passed every stage.
+struct Admitted {
+    /// The client's address.
+    client: IpAddr,
+    /// The principal of its token.
+    principal: Principal,
+    /// The route, and the target to forward.
+    matched: Matched,
+    /// The host that was requested, port included.
+    authority: String,
+}
+
+/// How a request ends before it passed every stage.
+enum Ended {
+    /// The gateway responds itself, mostly with a refusal.
     Answered(Answer),
-    Forwarded,
-    /// The client sent no whole request.
+    /// The client sent no complete request.
     Failed(Box<pingora::Error>),
 }
 
-impl From<pingora::Result<Answer>> for Passage {
-    fn from(result: pingora::Result<Answer>) -> Self {
-        result.map_or_else(Self::Failed, Self::Answered)
+impl From<Box<pingora::Error>> for Ended {
+    fn from(error: Box<pingora::Error>) -> Self {
+        Self::Failed(error)
     }
 }
 
 impl Flow {
     /// The stages, in the contract's order of refusals.
-    async fn walk(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Passage {
-        // Asked for now, so that what is refused first is counted as well, and told below.
-        let within = self.take(self.limits.address.as_ref(), &ctx.client.map(Prefix::from), ctx.started);
-        let target = match framing::inspect(head(downstream.request())) {
+    async fn admit(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<Admitted, Ended> {
+        // Taken first, so that requests refused below count as well; reported in its place in the order.
+        let within = self.take(self.limits.address.as_ref(), &Some(Prefix::from(ctx.client)), ctx.started);
+        let target = match framing::inspect(head(downstream.request()), &self.settings.sizes) {
             Ok(target) => target,
-            Err(refusal) => return ctx.refuse("framing", refusal.into()),
-        };
-        let Ok(path) = CanonicalPath::parse(target.path()) else {
-            return ctx.refuse("framing", framing::Refusal::Malformed("the path is not canonical").into());
+            Err(refusal) => {
+                ctx.is_canonical = !matches!(refusal, framing::Refusal::Malformed(_));
+                return Err(ctx.refuse(refusal.into(), refusal.into()));
+            }
         };
         ctx.is_canonical = true;
-        if let Err(refusal) = framing::check_sizes(head(downstream.request()), &self.settings.sizes) {
-            return ctx.refuse("size", refusal.into());
-        }
         if !self.is_our_host(downstream, target.host()) {
-            return ctx.refuse("host", Answer::misdirected());
+            return Err(ctx.refuse(Reason::Host, Answer::misdirected()));
         }
-        let path = self.routes.strip(path);
+        let path = self.routes.strip(target.path());
         let login = self.login.as_ref().filter(|_| path.as_str() == "/auth");
         if login.is_some() {
             ctx.route = Some(route::LOGIN.into());
         }
         if let Err(exceeded) = within {
             let answer = Answer::limited(limit::ADDRESS, exceeded, login.is_some());
-            return self.limited(ctx, limit::ADDRESS, answer);
+            return Err(self.limited(ctx, limit::ADDRESS, answer));
         }
         if ctx.sharing.is_preflight(&downstream.request().method, &downstream.request().headers) {
-            ctx.reason = Some("preflight");
-            return self.preflight(downstream, &target).await.into();
+            ctx.reason = Some(Reason::Preflight);
+            return Err(Ended::Answered(self.preflight(downstream, &target).await?));
         }
         if let Some(backend) = login {
-            // In a box, as is whatever is seldom: each connection has room for all that its requests wait for.
-            return Passage::Answered(Box::pin(self.log_in(downstream, ctx, backend)).await);
+            // In a box, as everything that is rare: each connection reserves memory for all that its requests await.
+            return Err(Ended::Answered(Box::pin(self.log_in(downstream, ctx, backend)).await));
         }
         let request = downstream.request();
         let principal = match authenticate(&request.headers, &self.accepted.load(), now()) {
             Ok(principal) => principal,
             Err(refusal) => {
                 self.metrics.token_refusal(refusal.label());
-                return ctx.refuse(refusal.label(), refusal.into());
+                return Err(ctx.refuse(Reason::Token(refusal.label()), refusal.into()));
             }
         };
-        if let Some(revocation) = &self.revocation
-            && let Err(refusal) = still_holds(revocation, &principal).await
-        {
-            ctx.principal = Some(principal);
-            return self.not_let_in(ctx, &refusal);
-        }
-        let within = self.take(self.limits.identity.as_ref(), &principal.identity(), ctx.started);
         ctx.principal = Some(principal.clone());
-        if let Err(exceeded) = within {
-            return self.limited(ctx, limit::IDENTITY, Answer::limited(limit::IDENTITY, exceeded, false));
+        if let Some(revocation) = &self.revocation
+            && let Err(refusal) = check_revocation(revocation, &principal).await
+        {
+            return Err(self.refuse_token(ctx, &refusal));
+        }
+        if let Err(exceeded) = self.take(self.limits.identity.as_ref(), &principal.identity(), ctx.started) {
+            return Err(self.limited(ctx, limit::IDENTITY, Answer::limited(limit::IDENTITY, exceeded, false)));
         }
         if let Some(revocation) = self.revocation.as_ref().filter(|_| path.as_str() == "/auth/logout") {
             ctx.route = Some(route::LOGOUT.into());
-            return Box::pin(self.log_out(downstream, ctx, revocation, target.body)).await.into();
+            let answer = Box::pin(self.log_out(downstream, ctx, &principal, revocation, target.body)).await?;
+            return Err(Ended::Answered(answer));
         }
         let may_use = |route: &Route| principal.may_use(&route.name);
-        let matched = self.routes.find(may_use, &request.method, &path, target.query());
-        let matched = match matched {
+        let matched = match self.routes.find(may_use, &request.method, &path, target.query()) {
             Ok(matched) => matched,
-            Err(no_match) => return ctx.refuse("route", no_match.into()),
+            Err(no_match) => return Err(ctx.refuse(Reason::Route, no_match.into())),
         };
         ctx.route = Some(Arc::clone(&matched.route.name));
         let takes_no_body = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
-        if takes_no_body {
-            match has_content(downstream, target.body, self.settings.body_timeout).await {
-                Ok(false) => {}
-                Ok(true) => return ctx.refuse("body", Answer::unwanted_body()),
-                Err(error) => return Passage::Failed(error),
-            }
+        if takes_no_body && has_content(downstream, target.body, self.settings.body_timeout).await? {
+            return Err(ctx.refuse(Reason::Body, Answer::unwanted_body()));
         }
-        ctx.authority = target.authority;
-        ctx.matched = Some(matched);
-        Passage::Forwarded
+        Ok(Admitted { client: ctx.client, principal, matched, authority: target.authority })
     }
 
-    /// A good token that does not open the door.
-    fn not_let_in(&self, ctx: &mut Context, refusal: &revocation::Refusal) -> Passage {
+    /// Refuses a valid token that is revoked, or of which that is not known.
+    fn refuse_token(&self, ctx: &mut Context, refusal: &revocation::Refusal) -> Ended {
         match refusal {
             revocation::Refusal::Revoked(reason) => {
                 self.metrics.token_refusal(revocation::REVOKED);
-                ctx.refuse(reason.label(), Answer::revoked())
+                ctx.refuse(Reason::Revoked(*reason), Answer::revoked())
             }
             revocation::Refusal::Unknown(reason) => {
                 tracing::debug!(request_id = ctx.request_id, reason, "a token could not be checked for revocation");
-                ctx.refuse("revocation", Answer::upstream(StatusCode::SERVICE_UNAVAILABLE))
+                ctx.refuse(Reason::RevocationUnknown, Answer::upstream(StatusCode::SERVICE_UNAVAILABLE))
             }
         }
     }
@@ -179,9 +182,9 @@ impl Flow {
         limiter.map_or(Ok(()), |limiter| limiter.take(key, began.saturating_duration_since(self.started)))
     }
 
-    fn limited(&self, ctx: &mut Context, limit: &'static str, answer: Answer) -> Passage {
+    fn limited(&self, ctx: &mut Context, limit: &'static str, answer: Answer) -> Ended {
         self.metrics.rate_limited(limit);
-        ctx.refuse(limit, answer)
+        ctx.refuse(Reason::RateLimit(limit), answer)
     }
 
     /// Whether `host` is a name of the certificate that this connection was given, or a
@@ -202,17 +205,17 @@ impl Flow {
         Ok(Answer::preflight(&methods))
     }
 
-    /// Who is calling.
+    /// The address of the client, behind trusted proxies.
     fn client_address(&self, downstream: &impl Downstream) -> IpAddr {
         self.proxies.client(downstream.peer().address, &downstream.request().headers)
     }
 }
 
-/// Whether the token that `principal` showed has not been revoked.
-async fn still_holds(revocation: &Revocation, principal: &Principal) -> Result<(), revocation::Refusal> {
+/// Checks that the token of `principal` was not revoked.
+async fn check_revocation(revocation: &Revocation, principal: &Principal) -> Result<(), revocation::Refusal> {
     match &principal.credential {
         Credential::Token(token) => revocation.check(token).await,
-        // Nobody stands behind it whom the backend knows; it ends with the configuration.
+        // It belongs to no user of the backend, and ends with the configuration.
         Credential::Static(_) => Ok(()),
     }
 }

@@ -10,10 +10,11 @@ use http::{HeaderValue, StatusCode, Version};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::Context;
-use super::{Flow, Passage};
+use super::reason::Reason;
+use super::{Ended, Flow};
 use crate::authenticate::Principal;
 use crate::downstream::{Downstream, Handler};
-use crate::record::{Access, method_label};
+use crate::record::Access;
 use crate::respond::{self, Answer};
 use crate::route;
 
@@ -27,7 +28,7 @@ impl Flow {
     /// Answers a request and records it once, also where it panics, or where this future is dropped before its
     /// end.
     pub async fn serve(&self, downstream: &mut impl Downstream) {
-        let ctx = Context::new(self.metrics.in_flight());
+        let ctx = Context::new(downstream.peer().address.ip(), self.metrics.in_flight());
         let mut request = Recorded { flow: self, downstream, ctx, has_ended: false };
         // What a panic may have left half done is the request's own; tables that requests share are
         // changed in whole steps.
@@ -45,7 +46,7 @@ impl Flow {
         // The message of the panic may contain what the client sent.
         tracing::error!(request_id = ctx.request_id, "a request panicked");
         self.fail(downstream, &Error::explain(ErrorType::InternalError, "a panic"), ctx).await;
-        ctx.reason = Some("panic");
+        ctx.reason = Some(Reason::Panic);
     }
 
     /// Answers a request.
@@ -54,25 +55,24 @@ impl Flow {
     /// Of the upstream or of the client; an answer that has begun is then never ended as if it
     /// were whole.
     async fn answer(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<()> {
-        ctx.client = Some(self.client_address(downstream));
+        ctx.client = self.client_address(downstream);
         ctx.sharing = self.settings.allowed_origins.sharing(&downstream.request().headers);
         if self.access_log.is_on() {
             // Taken now: the fields are released before the request ends. A clone shares the bytes.
             ctx.user_agent = downstream.request().headers.get(USER_AGENT).cloned();
         }
-        match self.walk(downstream, ctx).await {
-            Passage::Forwarded => {
-                if !self.answer_from_cache(downstream, ctx).await? {
-                    // In a box, for the many requests and idle connections that never come here.
-                    Box::pin(self.forward(downstream, ctx)).await?;
-                }
-                Ok(())
+        let admitted = match self.admit(downstream, ctx).await {
+            Ok(admitted) => admitted,
+            Err(Ended::Answered(answer)) => {
+                return respond::send(downstream, answer, &ctx.marks(self.settings.hsts.as_ref())).await;
             }
-            Passage::Answered(answer) => {
-                respond::send(downstream, answer, &ctx.marks(self.settings.hsts.as_ref())).await
-            }
-            Passage::Failed(error) => Err(error),
+            Err(Ended::Failed(error)) => return Err(error),
+        };
+        if !self.answer_from_cache(downstream, ctx, &admitted).await? {
+            // In a box, for the many requests and idle connections that never come here.
+            Box::pin(self.forward(downstream, ctx, &admitted)).await?;
         }
+        Ok(())
     }
 
     /// Logs a failure, and responds with it where no response has begun.
@@ -81,12 +81,12 @@ impl Flow {
         let is_deadline =
             matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout);
         ctx.reason = Some(match (error.esource(), is_deadline) {
-            (ErrorSource::Upstream, false) if *error.etype() == ErrorType::ConnectError => "upstream_unreachable",
-            (ErrorSource::Upstream, false) => "upstream",
-            (ErrorSource::Upstream, true) => "upstream_slow",
-            (ErrorSource::Downstream, false) => "client",
-            (ErrorSource::Downstream, true) => "client_slow",
-            _ => "internal",
+            (ErrorSource::Upstream, false) if *error.etype() == ErrorType::ConnectError => Reason::UpstreamUnreachable,
+            (ErrorSource::Upstream, false) => Reason::Upstream,
+            (ErrorSource::Upstream, true) => Reason::UpstreamSlow,
+            (ErrorSource::Downstream, false) => Reason::Client,
+            (ErrorSource::Downstream, true) => Reason::ClientSlow,
+            _ => Reason::Internal,
         });
         // The kind alone: the error's text may hold what the client sent.
         let (source, kind) = (error.esource().as_str(), error.etype().as_str());
@@ -108,31 +108,25 @@ impl Flow {
     /// Counts a request that has ended, and writes its line.
     fn record(&self, downstream: &impl Downstream, ctx: &Context) {
         let Parts { method, uri, version, .. } = downstream.request();
-        let status = downstream.status();
-        let (total, upstream) = (ctx.started.elapsed(), ctx.upstream_duration());
-        let route = ctx.route.as_deref().unwrap_or(route::NONE);
-        self.metrics.request(route, method, status, total, upstream);
-        if let Some(cache) = ctx.cache {
-            self.metrics.cache_request(route, cache);
-        }
-        self.access_log.write(&Access {
+        let access = Access {
             request_id: &ctx.request_id,
             client: ctx.client,
-            method: method_label(method),
-            route,
+            method,
+            route: ctx.route.as_deref().unwrap_or(route::NONE),
             path: ctx.is_canonical.then(|| uri.path()),
             query: uri.query(),
             protocol: Some(protocol_label(*version)),
             tls: Some(downstream.peer().tls),
             user_agent: ctx.user_agent.as_ref().map(HeaderValue::as_bytes),
-            status,
-            upstream,
-            total,
+            status: downstream.status(),
+            upstream: ctx.upstream_duration(),
+            total: ctx.started.elapsed(),
             identity: ctx.principal.as_ref().map(Principal::identity).or(ctx.logged_in.as_deref()),
             bytes: downstream.body_bytes(),
             cache: ctx.cache,
-            reason: ctx.reason,
-        });
+            reason: ctx.reason.map(Reason::label),
+        };
+        access.record(&self.metrics, &self.access_log);
     }
 }
 
@@ -148,7 +142,7 @@ impl<D: Downstream> Drop for Recorded<'_, D> {
     fn drop(&mut self) {
         if !self.has_ended {
             // Only the end of the drain timeout drops a request.
-            self.ctx.reason = Some("drain");
+            self.ctx.reason = Some(Reason::Drain);
         }
         self.flow.record(self.downstream, &self.ctx);
     }

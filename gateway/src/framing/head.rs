@@ -7,7 +7,7 @@ use http::uri::Scheme;
 use http::{Method, Uri, Version};
 use memchr::{memchr, memchr_iter};
 
-use super::{Body, Decisive, Form, Refusal, Settings, TWIN, is_twin, meaning};
+use super::{Body, Decisive, Form, Refusal, Settings, TWIN, check_path, is_twin, meaning};
 
 /// What a request line holds besides its target, generously: a method, a version, CRLF.
 const LINE_BYTES: usize = 64;
@@ -82,27 +82,49 @@ pub(super) fn check<'a>(
         }
         each(name, value);
     }
-    let too_long = target.len() > settings.max_target_bytes;
+    let is_too_long = target.len() > settings.max_target_bytes;
     let uri;
     let form = if is_plain_origin(target) {
         Form::ORIGIN
     } else {
         uri = match Uri::try_from(target) {
             Ok(uri) => uri,
-            Err(_) if too_long => return Err(Refusal::TargetTooLong),
+            Err(_) if is_too_long => {
+                check_path(path_of(target))?;
+                return Err(Refusal::TargetTooLong);
+            }
             Err(_) => return Err(Refusal::Malformed("an odd target")),
         };
         Form::of(&uri, scheme)
     };
     let (_, body) = meaning(&method, form, version, fields)?;
-    if too_long {
-        return Err(Refusal::TargetTooLong);
-    }
     // The parser takes no more than 256 fields.
-    if count > settings.max_header_fields {
-        return Err(Refusal::HeadersTooLarge);
+    let has_too_many = count > settings.max_header_fields;
+    if is_too_long || has_too_many {
+        // The path is checked once the head is parsed, but what is too large is not parsed.
+        check_path(path_of(target))?;
+        return Err(if is_too_long { Refusal::TargetTooLong } else { Refusal::HeadersTooLarge });
     }
     Ok(Checked { method, target, version, body })
+}
+
+/// The path of a target that may be too long for a parser. An absolute target has its path behind the host, or
+/// none.
+fn path_of(target: &[u8]) -> &str {
+    let target = std::str::from_utf8(target).unwrap_or_default();
+    let path = match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains(['/', '?']) => rest.find('/').and_then(|slash| rest.get(slash..)),
+        _ => Some(target),
+    };
+    path.and_then(|path| path.split('?').next()).unwrap_or_default()
+}
+
+/// The value of the one `Origin` field of a head that was refused, if any: a page may read why.
+pub fn sole_origin(head: &[u8]) -> Option<&[u8]> {
+    let is_origin = |line: &'_ [u8]| line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"origin:"));
+    let mut lines = head.split(|&byte| byte == b'\n').filter(|line| is_origin(line));
+    let line = lines.next().filter(|_| lines.next().is_none())?;
+    line.get(7..).map(<[u8]>::trim_ascii)
 }
 
 /// Where the scheme and the authority of an absolute target are in a head that passed: `Host` names the

@@ -1,17 +1,20 @@
-//! What is refused before anything else is looked at: framing on which two programs could
-//! disagree, targets that are none of ours, and sizes (RFC 9112; RFC 9113, section 8).
+//! Requests that are refused before any stage (RFC 9112; RFC 9113, section 8), in the contract's order:
 //!
-//! On HTTP/1, [`check_head`] sees the head as it came, before a parser has mended it.
+//! 1. a head on whose meaning two programs could disagree, and a path with another spelling: 400
+//! 2. a target that is too long: 414
+//! 3. a header section that is too large: 431
 //!
-//! In an HTTP/2 `:path`, the h2 crate drops a `#` and what follows it before anyone sees it, where
-//! HTTP/1 refuses one: the request is served as if the fragment had not been sent.
+//! [`inspect`] checks a parsed head of any protocol in this order. Before it, [`check_head`] and [`read_head`]
+//! check the bytes of an HTTP/1 head, since a parser repairs what two programs may read differently. Everything
+//! behind them works with the [`Target`] that [`inspect`] returns, and never reads the request line again.
 //!
-//! The corridor asks [`inspect`] first and [`check_sizes`] next; everything after them works with
-//! the [`Target`] that the first returns, and never reads the request line again.
+//! In an HTTP/2 `:path`, the h2 crate drops a `#` and what follows it before we see it, where HTTP/1 refuses one:
+//! the request is served as if the fragment had not been sent.
 
 mod authority;
 mod head;
 mod parse;
+mod path;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Scheme};
@@ -19,8 +22,10 @@ use http::{HeaderMap, Method, Uri, Version};
 
 use authority::Authority;
 pub use authority::normal_host;
-pub use head::{absolute_part, check_head, end_of_head, max_head_bytes, overflow};
+pub use head::{absolute_part, check_head, end_of_head, max_head_bytes, overflow, sole_origin};
 pub use parse::{read_head, read_head_of};
+pub(crate) use path::is_unreserved;
+pub use path::{CanonicalPath, NotCanonical};
 
 /// How large a request may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +64,9 @@ impl Target {
         self.authority.get(..self.host_bytes).unwrap_or_default()
     }
 
-    /// The path, as sent.
-    pub fn path(&self) -> &str {
-        self.path_and_query.path()
+    /// The path.
+    pub fn path(&self) -> CanonicalPath<'_> {
+        CanonicalPath::of_checked(self.path_and_query.path())
     }
 
     /// The query, as sent.
@@ -108,19 +113,19 @@ pub struct Head<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// Checks that a request has one meaning, and tells which.
+/// Checks a head in the contract's order, and returns what it asks for.
 ///
 /// # Errors
-/// [`Refusal::Malformed`] with the first reason found.
-pub fn inspect(head: Head<'_>) -> Result<Target, Refusal> {
-    inspect_of(head, &Scheme::HTTPS)
+/// The first [`Refusal`] in that order.
+pub fn inspect(head: Head<'_>, settings: &Settings) -> Result<Target, Refusal> {
+    inspect_of(head, &Scheme::HTTPS, settings)
 }
 
 /// [`inspect`] for a listener of another `scheme`: an absolute target has to name that one.
 ///
 /// # Errors
 /// As [`inspect`].
-pub fn inspect_of(head: Head<'_>, scheme: &Scheme) -> Result<Target, Refusal> {
+pub fn inspect_of(head: Head<'_>, scheme: &Scheme, settings: &Settings) -> Result<Target, Refusal> {
     let mut fields = Decisive::default();
     for (name, value) in head.headers {
         if is_twin(name.as_str().as_bytes()) {
@@ -136,8 +141,15 @@ pub fn inspect_of(head: Head<'_>, scheme: &Scheme) -> Result<Target, Refusal> {
     }
     let (authority, body) = meaning(head.method, Form::of(head.uri, scheme), head.version, fields)?;
     let path_and_query = head.uri.path_and_query().ok_or(NO_PATH)?.clone();
+    check_path(path_and_query.path())?;
+    check_sizes(head, settings)?;
     let host_bytes = authority.host_bytes;
     Ok(Target { authority: authority.whole.into_owned(), body, host_bytes, path_and_query })
+}
+
+/// Checks that `path` is in its one form.
+fn check_path(path: &str) -> Result<(), Refusal> {
+    CanonicalPath::parse(path).map(drop).map_err(|_| Refusal::Malformed("the path is not canonical"))
 }
 
 /// What a target says besides its path and query.
@@ -209,11 +221,8 @@ fn meaning<'a>(
     Ok((authority, body(version, fields.lengths, fields.encodings)?))
 }
 
-/// Checks the sizes of a request that has one meaning.
-///
-/// # Errors
-/// [`Refusal::TargetTooLong`] and [`Refusal::HeadersTooLarge`], in this order.
-pub fn check_sizes(head: Head<'_>, settings: &Settings) -> Result<(), Refusal> {
+/// Checks the sizes of a request that has one meaning: first the target, then the header section.
+fn check_sizes(head: Head<'_>, settings: &Settings) -> Result<(), Refusal> {
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > settings.max_target_bytes {
         return Err(Refusal::TargetTooLong);

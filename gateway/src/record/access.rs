@@ -8,21 +8,26 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use super::line::{Form, Line};
 use super::lines::Lines;
+use super::metrics::Metrics;
+use super::requests::method_label;
 use super::target;
 
-/// One request, as the log tells it.
+/// The status of a request whose client left before a response, as nginx logs it.
+const CLIENT_LEFT: u16 = 499;
+
+/// One request that has ended.
 #[derive(Debug)]
 pub struct Access<'a> {
     /// What both sides call it.
     pub request_id: &'a str,
-    /// Who called.
-    pub client: Option<IpAddr>,
-    /// The method, from a fixed set.
-    pub method: &'static str,
+    /// The client's address.
+    pub client: IpAddr,
+    /// The method; logged by a name from a fixed set.
+    pub method: &'a Method,
     /// The route's name.
     pub route: &'a str,
     /// The canonical path as the client sent it, before a prefix is stripped and an alias resolved;
@@ -67,7 +72,7 @@ impl AccessLog {
     }
 
     /// Writes the line of a request that has just ended.
-    pub fn write(&self, access: &Access<'_>) {
+    fn write(&self, access: &Access<'_>) {
         thread_local! {
             static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
@@ -83,16 +88,33 @@ impl AccessLog {
 }
 
 impl Access<'_> {
+    /// Counts the request and writes its line.
+    pub fn record(&self, metrics: &Metrics, log: &AccessLog) {
+        metrics.request(self.route, self.method, self.status, self.total, self.upstream);
+        if let Some(cache) = self.cache {
+            metrics.cache_request(self.route, cache);
+        }
+        log.write(self);
+    }
+
+    /// The status, or a word for why there was no response.
+    fn status_word(&self) -> u16 {
+        match (self.status, self.reason) {
+            (Some(status), _) => status.as_u16(),
+            (None, Some("client" | "client_slow")) => CLIENT_LEFT,
+            (None, _) => 0,
+        }
+    }
+
     /// The fields in their order. What is not known is left out.
     fn tell(&self, now: SystemTime, line: &mut Line<'_>) {
         line.begin(now);
         line.text("request_id", Some(self.request_id));
-        line.address("client", self.client);
-        line.text("method", Some(self.method));
+        line.address("client", Some(self.client));
+        line.text("method", Some(method_label(self.method)));
         line.text("route", Some(self.route));
         line.text("path", self.path.map(|path| target::shown(path, self.query)).as_deref());
-        // 0 where the client left before an answer.
-        line.number("status", self.status.map_or(0, |status| status.as_u16().into()));
+        line.number("status", self.status_word().into());
         line.milliseconds("upstream_ms", self.upstream);
         line.milliseconds("total_ms", Some(self.total));
         line.text("identity", self.identity);
@@ -118,8 +140,8 @@ mod tests {
     fn access() -> Access<'static> {
         Access {
             request_id: "0123456789abcdef",
-            client: Some("2001:db8::1".parse().unwrap()),
-            method: "GET",
+            client: "2001:db8::1".parse().unwrap(),
+            method: &Method::GET,
             route: "holodules",
             path: Some("/Holodules/20240229"),
             query: Some("day=1&token"),
@@ -160,14 +182,33 @@ mod tests {
     fn what_is_not_known_is_left_out() {
         let known = Access { reason: Some("token"), ..access() };
         let known = Access { path: None, protocol: None, tls: None, user_agent: None, ..known };
-        let access = Access { client: None, status: None, upstream: None, identity: None, cache: None, ..known };
+        let access = Access { status: None, upstream: None, identity: None, cache: None, ..known };
         let line: Value = serde_json::from_str(&told(&access, Form::Json)).unwrap();
         let names: Vec<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
-        let mut expected =
-            ["timestamp", "level", "request_id", "method", "route", "status", "total_ms", "bytes", "reason", "target"];
+        let mut expected = [
+            "timestamp",
+            "level",
+            "request_id",
+            "client",
+            "method",
+            "route",
+            "status",
+            "total_ms",
+            "bytes",
+            "reason",
+            "target",
+        ];
         expected.sort_unstable();
         assert_eq!(names, expected);
         assert_eq!((&line["status"], &line["reason"]), (&json!(0), &json!("token")));
+    }
+
+    #[test]
+    fn a_client_that_left_has_a_status_of_its_own() {
+        for (reason, status) in [(Some("client"), 499), (Some("client_slow"), 499), (Some("drain"), 0), (None, 0)] {
+            let text = told(&Access { status: None, reason, ..access() }, Form::Json);
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["status"], status);
+        }
     }
 
     #[test]
@@ -204,7 +245,8 @@ mod tests {
     fn addresses_and_numbers_are_written_as_ever() {
         for address in ["0.0.0.0", "255.10.1.0", "203.0.113.7", "::", "::ffff:1.2.3.4", "2001:db8::1"] {
             let line: Value =
-                serde_json::from_str(&told(&Access { client: address.parse().ok(), ..access() }, Form::Json)).unwrap();
+                serde_json::from_str(&told(&Access { client: address.parse().unwrap(), ..access() }, Form::Json))
+                    .unwrap();
             assert_eq!(line["client"], address);
         }
         for number in [0, 9, 10, 1_000_000, u64::MAX] {

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::token::Verified;
 use crate::upstream::{Client, Outgoing};
 use feed::{Event, Lines};
-pub use standing::Reason;
+pub use standing::RevocationReason;
 use standing::{Standing, Told};
 use table::{Answer, Found, Keep, Table, Ticket};
 
@@ -84,7 +84,7 @@ pub enum Change<'a> {
 pub enum Refusal {
     /// It was revoked, or its user was.
     #[error("revoked")]
-    Revoked(Reason),
+    Revoked(RevocationReason),
     /// Nobody knows just now. The text is for the log.
     #[error("{0}")]
     Unknown(String),

@@ -8,7 +8,7 @@ use crate::token::{Verified, is_password_mark, json_object};
 
 /// Why a token was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum RevocationReason {
     /// The identity is not a user.
     NoUser,
     /// The user is disabled.
@@ -19,7 +19,7 @@ pub enum Reason {
     LoggedOut,
 }
 
-impl Reason {
+impl RevocationReason {
     /// The reason as the access log has it.
     pub fn label(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ pub(super) struct Told {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     /// Why the account is not active, where it is not.
-    inactive: Option<Reason>,
+    inactive: Option<RevocationReason>,
     /// The mark of the tokens that were issued since the password was set, where the backend returns one.
     password_mark: Option<Box<str>>,
     /// The second in which the password was last changed, since 1970.
@@ -62,8 +62,8 @@ impl Told {
         }
         let inactive = match (answer.get("active")?.as_bool()?, answer.get("reason").and_then(Value::as_str)) {
             (true, _) => None,
-            (false, Some("disabled")) => Some(Reason::Disabled),
-            (false, _) => Some(Reason::NoUser),
+            (false, Some("disabled")) => Some(RevocationReason::Disabled),
+            (false, _) => Some(RevocationReason::NoUser),
         };
         let password_mark = match answer.get("password_mark") {
             // Older versions of the backend have none.
@@ -84,22 +84,22 @@ impl Told {
 impl Standing {
     /// Of whom there is none.
     pub(super) fn nobody() -> Self {
-        let inactive = Some(Reason::NoUser);
+        let inactive = Some(RevocationReason::NoUser);
         Self { inactive, password_mark: None, password_changed_at: None, logged_out: BTreeSet::new() }
     }
 
     /// Checks that `token` is not revoked.
     ///
     /// # Errors
-    /// The first [`Reason`] for which it is.
-    pub(super) fn check(&self, token: &Verified) -> Result<(), Reason> {
+    /// The first [`RevocationReason`] for which it is.
+    pub(super) fn check(&self, token: &Verified) -> Result<(), RevocationReason> {
         if let Some(reason) = self.inactive {
             return Err(reason);
         }
         if !self.is_of_this_password(token) {
-            return Err(Reason::PasswordChanged);
+            return Err(RevocationReason::PasswordChanged);
         }
-        if self.logged_out.contains(&*token.id) { Err(Reason::LoggedOut) } else { Ok(()) }
+        if self.logged_out.contains(&*token.id) { Err(RevocationReason::LoggedOut) } else { Ok(()) }
     }
 
     /// Whether `token` was issued after the password was changed.
@@ -139,10 +139,12 @@ mod tests {
     #[test]
     fn nobody_passes_who_is_not_active() {
         let standing = standing(r#""active":false,"password_changed_at":null,"logged_out":[]"#).unwrap();
-        assert_eq!(standing.check(&token(0, "jti:1")), Err(Reason::NoUser));
-        for (reason, expected) in
-            [("\"disabled\"", Reason::Disabled), ("\"no_user\"", Reason::NoUser), ("null", Reason::NoUser)]
-        {
+        assert_eq!(standing.check(&token(0, "jti:1")), Err(RevocationReason::NoUser));
+        for (reason, expected) in [
+            ("\"disabled\"", RevocationReason::Disabled),
+            ("\"no_user\"", RevocationReason::NoUser),
+            ("null", RevocationReason::NoUser),
+        ] {
             let rest = format!(r#""active":false,"reason":{reason},"password_changed_at":null,"logged_out":[]"#);
             assert_eq!(self::standing(&rest).unwrap().check(&token(0, "jti:1")), Err(expected));
         }
@@ -161,7 +163,7 @@ mod tests {
     fn a_token_that_was_logged_out_is_refused_and_no_other() {
         let standing =
             standing(r#""active":true,"password_changed_at":null,"logged_out":["jti:1","sha256:a"]"#).unwrap();
-        let refused = Err(Reason::LoggedOut);
+        let refused = Err(RevocationReason::LoggedOut);
         assert_eq!(["jti:1", "sha256:a", "jti:2"].map(|id| standing.check(&token(0, id))), [refused, refused, Ok(())]);
     }
 
@@ -169,7 +171,7 @@ mod tests {
     fn marks_decide_where_both_have_one_whatever_the_clocks_say() {
         let marked = |issued_at, mark: &str| Verified { password_mark: Some(mark.into()), ..token(issued_at, "jti:1") };
         let (current, former) = ("00000000000000aa", "00000000000000bb");
-        let refused = Err(Reason::PasswordChanged);
+        let refused = Err(RevocationReason::PasswordChanged);
         let new = standing(&format!(
             r#""active":true,"password_changed_at":1000,"password_mark":"{current}","logged_out":[]"#
         ))

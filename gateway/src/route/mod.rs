@@ -4,7 +4,6 @@
 //! Pure: it knows neither pingora nor a clock.
 
 mod advice;
-mod path;
 mod pattern;
 
 use std::borrow::Cow;
@@ -13,8 +12,9 @@ use std::sync::Arc;
 use http::{HeaderName, Method};
 use serde::Deserialize;
 
+use crate::framing::{CanonicalPath, is_unreserved};
+
 pub use advice::Advice;
-pub use path::{CanonicalPath, NotCanonical};
 pub use pattern::{NotAPattern, Pattern};
 
 /// The name of the login route in metrics and logs.
@@ -181,7 +181,7 @@ impl Route {
         }
         let methods = wrong.methods(&settings.methods);
         for name in &settings.query {
-            if name.is_empty() || !name.bytes().all(path::is_unreserved) {
+            if name.is_empty() || !name.bytes().all(is_unreserved) {
                 wrong.note("query", Some(name), "has a character outside A-Z a-z 0-9 - . _ ~");
             }
         }

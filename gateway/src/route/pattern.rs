@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::path::CanonicalPath;
+use crate::framing::{CanonicalPath, NotCanonical};
 
 /// A path pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ enum Segment {
 pub enum NotAPattern {
     /// With each name filled in, it is not a canonical path.
     #[error("{0}")]
-    Path(#[from] super::NotCanonical),
+    Path(#[from] NotCanonical),
     /// A name that is empty, appears twice, or has another character.
     #[error("has a name that is empty, appears twice, or has a character outside A-Z a-z 0-9 _")]
     Name(String),
@@ -33,7 +33,7 @@ impl Pattern {
     pub fn parse(text: &str) -> Result<Self, NotAPattern> {
         let mut segments = Vec::new();
         let mut names: Vec<&str> = Vec::new();
-        let rest = text.strip_prefix('/').ok_or(super::NotCanonical::Relative)?;
+        let rest = text.strip_prefix('/').ok_or(NotCanonical::Relative)?;
         for segment in rest.split('/') {
             let Some(name) = segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) else {
                 segments.push(Segment::Literal(segment.to_owned()));

@@ -15,9 +15,10 @@ use tokio::sync::watch;
 use super::defence::defend;
 use super::plain::{self, Plain};
 use crate::cache::{Cache, Figures};
+use crate::framing::CanonicalPath;
 use crate::record::{Lines, Metrics};
 use crate::revocation::Revocation;
-use crate::route::{CanonicalPath, Table};
+use crate::route::Table;
 use crate::upstream::Upstream;
 
 /// Connections at once: a scraper, a prober, a person.

@@ -12,12 +12,12 @@ const FLOORS: [&[&str]; 9] = [
     &["authenticate", "config"],
     &["login", "revocation", "cache"],
     &["listener"],
-    &["downstream", "token", "limit", "record", "framing", "upstream", "client", "cors", "route"],
-    &["tls"],
+    &["downstream", "token", "limit", "record", "upstream", "client", "cors", "route"],
+    &["framing", "tls"],
 ];
 
 /// Every import that is allowed.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("main", &["config", "record", "server", "token"]),
     (
         "server",
@@ -83,6 +83,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("cache", &["downstream", "upstream"]),
     ("listener", &["downstream", "tls"]),
     ("downstream", &["tls"]),
+    ("route", &["framing"]),
 ];
 
 /// Who composes; a stage knows none of them.

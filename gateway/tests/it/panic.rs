@@ -1,7 +1,7 @@
 //! A panic costs the request alone that it is of.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -28,13 +28,13 @@ use tracing::level_filters::LevelFilter;
 use crate::support::certificate::certificates;
 use crate::support::{Log, until};
 
-/// A request that panics where the gateway first looks at its peer, and after the response's head where that is
+/// A request that panics where the stages first look at its peer, and after the response's head where that is
 /// `late`.
 struct Panicking {
     request: Parts,
     peer: Peer,
     late: bool,
-    has_panicked: AtomicBool,
+    looks: AtomicUsize,
     status: Option<StatusCode>,
 }
 
@@ -45,7 +45,7 @@ impl Panicking {
             request: request.body(()).unwrap().into_parts().0,
             peer: peer(),
             late,
-            has_panicked: AtomicBool::default(),
+            looks: AtomicUsize::default(),
             status: None,
         }
     }
@@ -70,8 +70,8 @@ impl Downstream for Panicking {
     }
 
     fn peer(&self) -> &Peer {
-        // The second time is for the log.
-        assert!(self.late || self.has_panicked.swap(true, Ordering::Relaxed), "a fault");
+        // The first time is before the stages, the third for the log.
+        assert!(self.late || self.looks.fetch_add(1, Ordering::Relaxed) != 1, "a fault");
         &self.peer
     }
 

@@ -24,7 +24,6 @@ use tokio::time::timeout;
 use crate::config::MAX_REDIRECT_CONNECTIONS;
 use crate::downstream::http1::{put_field, put_status};
 use crate::framing::{self, Body, Head, Target};
-use crate::route::CanonicalPath;
 use crate::server::plain::{self, HEADER_TIMEOUT, Plain};
 use crate::tls::Identities;
 
@@ -62,13 +61,12 @@ impl Redirect {
         if !self.identities.covers(name) && !self.hosts.iter().any(|host| *host == name) {
             return Err(StatusCode::MISDIRECTED_REQUEST);
         }
-        CanonicalPath::parse(target.path()).map_err(|_| StatusCode::BAD_REQUEST)?;
         let port = match self.https_port {
             443 => String::new(),
             port => format!(":{port}"),
         };
         let query = target.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let location = format!("https://{name}{port}{}{query}", target.path());
+        let location = format!("https://{name}{port}{}{query}", target.path().as_str());
         HeaderValue::try_from(location).map_err(|_| StatusCode::BAD_REQUEST)
     }
 
@@ -79,7 +77,7 @@ impl Redirect {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        if let Some(token) = target.path().strip_prefix(CHALLENGES) {
+        if let Some(token) = target.path().as_str().strip_prefix(CHALLENGES) {
             let challenge = self.challenges.as_ref().and_then(|folder| challenge::read(folder, token));
             return match challenge {
                 Some(challenge) => plain::page(StatusCode::OK, "application/octet-stream", challenge),
@@ -102,8 +100,7 @@ impl Redirect {
         let parts = parts.ok_or(framing::Refusal::Malformed("a head that no request is made of"))?;
         let Parts { method, uri, version, headers, .. } = &parts;
         let head = Head { method, uri, version: *version, headers };
-        let target = framing::inspect_of(head, &Scheme::HTTP)?;
-        framing::check_sizes(head, &self.sizes)?;
+        let target = framing::inspect_of(head, &Scheme::HTTP, &self.sizes)?;
         Ok(Judged {
             response: self.answer_to(method, &target),
             is_head: *method == Method::HEAD,
@@ -235,7 +232,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let location = |port, host: &str, path: &str| {
             let raw = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-            let judged = redirect(folder.path(), port).judge(raw.as_bytes()).unwrap();
+            let judged = redirect(folder.path(), port).judge(raw.as_bytes()).map_err(|_| StatusCode::BAD_REQUEST)?;
             match judged.response.headers().get(LOCATION) {
                 Some(location) => Ok(location.to_str().unwrap().to_owned()),
                 None => Err(judged.response.status()),

@@ -54,8 +54,8 @@ impl Waiting {
         assert_eq!(lines.len(), requests, "{case}: {lines:?}");
         let line = &lines[requests - 1];
         assert_eq!(line["reason"], "client", "{case}: {line}");
-        // 0 says that none was told.
-        assert_eq!(line["status"], status.unwrap_or(0), "{case}: {line}");
+        // 499 says that there was no response.
+        assert_eq!(line["status"], status.unwrap_or(499), "{case}: {line}");
     }
 }
 

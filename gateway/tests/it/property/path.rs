@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use holodule_gateway::route::{CanonicalPath, Route, Table, shipped};
+use holodule_gateway::framing::CanonicalPath;
+use holodule_gateway::route::{Route, Table, shipped};
 use http::Method;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 

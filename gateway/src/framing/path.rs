@@ -28,7 +28,7 @@ pub enum NotCanonical {
 }
 
 /// RFC 3986, section 2.3.
-pub(super) const fn is_unreserved(byte: u8) -> bool {
+pub(crate) const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
@@ -88,19 +88,24 @@ impl<'a> CanonicalPath<'a> {
         Ok(Self(path))
     }
 
+    /// `path`, which is known to be canonical.
+    pub(super) fn of_checked(path: &'a str) -> Self {
+        Self(path)
+    }
+
     /// The path.
     pub fn as_str(&self) -> &'a str {
         self.0
     }
 
     /// What follows `prefix`, where that ends at a segment.
-    pub(super) fn without(self, prefix: &str) -> Option<Self> {
+    pub(crate) fn without(self, prefix: &str) -> Option<Self> {
         let rest = self.0.strip_prefix(prefix)?;
         rest.starts_with('/').then_some(Self(rest))
     }
 
     /// The segments, without the leading slash.
-    pub(super) fn segments(self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn segments(self) -> impl Iterator<Item = &'a str> {
         self.0.split('/').skip(1)
     }
 }

@@ -1,0 +1,98 @@
+//! Why a request was not served, in the words of the access log and of metrics.
+
+use crate::framing;
+use crate::login;
+use crate::revocation;
+
+/// Why a request was refused or failed; for a preflight, why it was answered by the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// The head has more than one meaning, or cannot be read.
+    Framing,
+    /// The target is too long, or the header section too large.
+    Size,
+    /// The host is not one of the gateway's.
+    Host,
+    /// Over the limit of this name.
+    RateLimit(&'static str),
+    /// A CORS preflight, which is answered for every path.
+    Preflight,
+    /// There is no valid token, as [`authenticate::Refusal::label`](crate::authenticate::Refusal::label) has it.
+    Token(&'static str),
+    /// The token was revoked.
+    Revoked(revocation::RevocationReason),
+    /// Whether the token was revoked is not known.
+    RevocationUnknown,
+    /// The login was refused, as [`login::Refusal::label`] has it.
+    Login(&'static str),
+    /// No route takes the request.
+    Route,
+    /// The gateway's own path takes another method.
+    Method,
+    /// A body where none is taken.
+    Body,
+    /// The backend did not store a logout.
+    Unavailable,
+    /// The backend's response was not valid, or broke off.
+    Upstream,
+    /// A deadline for the backend passed.
+    UpstreamSlow,
+    /// No connection to the backend could be made.
+    UpstreamUnreachable,
+    /// The client left, or sent something invalid.
+    Client,
+    /// A deadline for the client passed.
+    ClientSlow,
+    /// A fault of the gateway.
+    Internal,
+    /// A panic.
+    Panic,
+    /// The request was cut off at the end of the drain timeout.
+    Drain,
+}
+
+impl Reason {
+    /// The word in the access log.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Framing => "framing",
+            Self::Size => "size",
+            Self::Host => "host",
+            Self::RateLimit(name) => name,
+            Self::Preflight => "preflight",
+            Self::Token(label) | Self::Login(label) => label,
+            Self::Revoked(reason) => reason.label(),
+            Self::RevocationUnknown => "revocation",
+            Self::Route => "route",
+            Self::Method => "method",
+            Self::Body => "body",
+            Self::Unavailable => "unavailable",
+            Self::Upstream => "upstream",
+            Self::UpstreamSlow => "upstream_slow",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::Client => "client",
+            Self::ClientSlow => "client_slow",
+            Self::Internal => "internal",
+            Self::Panic => "panic",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+impl From<framing::Refusal> for Reason {
+    fn from(refusal: framing::Refusal) -> Self {
+        match refusal {
+            framing::Refusal::Malformed(_) => Self::Framing,
+            framing::Refusal::TargetTooLong | framing::Refusal::HeadersTooLarge => Self::Size,
+        }
+    }
+}
+
+impl From<&login::Refusal> for Reason {
+    fn from(refusal: &login::Refusal) -> Self {
+        match refusal {
+            login::Refusal::Throttled { limit, .. } => Self::RateLimit(limit),
+            other => Self::Login(other.label()),
+        }
+    }
+}
