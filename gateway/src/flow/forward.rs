@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Method, Response, Version};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame};
 use pingora::{Error, ErrorType, Result};
@@ -113,7 +114,7 @@ impl Flow {
             parts.headers.remove(header);
         }
         let (mut sender, body) = if !downstream.has_body() {
-            parts.headers.remove(CONTENT_LENGTH);
+            put_no_length(&mut parts);
             (Client::Waiting, Outgoing::default())
         } else {
             continue_if_expected(downstream).await?;
@@ -189,6 +190,16 @@ impl Flow {
             sender.send_rest(downstream, body.over(), deadlines).await;
         }
         Ok(())
+    }
+}
+
+/// Sets the length of a request without a body: 0 where the method anticipates content, since a backend may answer
+/// 411 without it, and else none (RFC 9110, sections 8.6 and 15.5.12).
+fn put_no_length(parts: &mut Parts) {
+    if matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE) {
+        parts.headers.remove(CONTENT_LENGTH);
+    } else {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
 }
 

@@ -3,6 +3,7 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use crate::support::h2::Http2;
 use crate::support::token::token;
 use crate::support::{DAY, DAY_BODY, Gateway, admin, api, get, request};
 
@@ -41,6 +42,37 @@ async fn a_length_of_0_is_no_body() {
         assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY), "{answer:?}");
     }
     assert_eq!(api.seen().len(), 2);
+}
+
+/// RFC 9110, section 8.6: a service may refuse a request by 411 that could have content and does not tell its length.
+#[tokio::test]
+async fn a_method_that_may_have_content_goes_up_with_a_length_of_0_where_it_has_none() {
+    let (api, admin) = (api().await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", ROUTES)]);
+    let mut connection = gateway.connect().await;
+    let http2 = Http2::open(gateway.https).await;
+    let lengths = [None, Some("0"), Some("00")];
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        let path = if matches!(method, "POST" | "PUT") { "/notes" } else { DAY };
+        for length in lengths {
+            let field = length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
+            assert_eq!(connection.exchange(request(method, path, &field)).await.status, 200, "{method} {length:?}");
+            let authorization = format!("JWT {}", token("user01"));
+            let mut same = http::Request::builder().method(method).uri(format!("https://localhost{path}"));
+            same = same.header("authorization", authorization);
+            if let Some(length) = length {
+                same = same.header("content-length", length);
+            }
+            assert_eq!(http2.exchange(same.body("").unwrap()).await.status, 200, "{method} {length:?}");
+        }
+    }
+    let seen = api.seen();
+    assert_eq!(seen.len(), 4 * lengths.len() * 2);
+    for seen in seen {
+        let expected = if seen.target == "/notes" { vec!["0"] } else { vec![] };
+        assert_eq!(seen.values("content-length"), expected, "{seen:?}");
+        assert!(seen.values("transfer-encoding").is_empty(), "{seen:?}");
+    }
 }
 
 #[tokio::test]
