@@ -88,6 +88,9 @@ pub trait Downstream: Send {
     /// told from what is left of this one.
     fn close_after(&mut self);
 
+    /// Notes that the body is passed on from now on, to a backend that may take it slowly.
+    fn expect_upload(&mut self) {}
+
     /// The next piece of the body; `None` at its end.
     fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>>> + Send;
 

@@ -117,6 +117,7 @@ impl Flow {
             put_no_length(&mut parts);
             (Client::Waiting, Outgoing::default())
         } else {
+            downstream.expect_upload();
             continue_if_expected(downstream).await?;
             let (upload, body) = Outgoing::streamed();
             (Client::Sending(upload), body)

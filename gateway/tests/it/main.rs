@@ -54,3 +54,4 @@ mod tls;
 mod token;
 mod upload;
 mod verdict;
+mod window;

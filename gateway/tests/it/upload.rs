@@ -23,13 +23,13 @@ const ROUTE: (&str, &str) =
 /// Each request has a connection of its own.
 const FRESH: (&str, &str) = ("UPSTREAM_IDLE_TIMEOUT", "0");
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A backend whose `serve` is called with each connection on which the head of a request for a note has
 /// been read, and with what was read behind it. It returns the backend's address.
-async fn backend<F>(serve: impl Fn(Box<dyn Stream>, Vec<u8>) -> F + Send + Sync + Copy + 'static) -> String
+pub async fn backend<F>(serve: impl Fn(Box<dyn Stream>, Vec<u8>) -> F + Send + Sync + Copy + 'static) -> String
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -66,7 +66,7 @@ async fn converse<F: Future<Output = ()> + Send>(
     }
 }
 
-async fn gateway(api: &str, settings: &[(&str, &str)]) -> (Gateway, Log) {
+pub async fn gateway(api: &str, settings: &[(&str, &str)]) -> (Gateway, Log) {
     let admin = admin().await;
     let api = crate::support::backend::Backend::at(api);
     // A client whose task does not run while the gateway is dropped would be waited for.
@@ -74,7 +74,7 @@ async fn gateway(api: &str, settings: &[(&str, &str)]) -> (Gateway, Log) {
     Gateway::start_logged(&api, &admin, &settings)
 }
 
-fn put(path: &str) -> http::request::Builder {
+pub fn put(path: &str) -> http::request::Builder {
     let uri = format!("https://localhost{path}");
     Request::builder().method("PUT").uri(uri).header("authorization", format!("JWT {}", token("user01")))
 }

@@ -5,7 +5,7 @@
 //! none of it keeps a connection open for longer than an idle one is kept. How many such frames may
 //! come beside requests is the matter of [`Frames`].
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub struct Activity {
     state: Mutex<State>,
     /// Whether it was too much; set once.
     is_flooded: AtomicBool,
+    /// Requests whose bodies are being passed on.
+    uploads: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,7 @@ impl Activity {
     pub fn new() -> Arc<Self> {
         let now = Instant::now();
         let state = State { requests: 0, quiet_since: now, received: 0, frames: Frames::new(now.into_std()) };
-        Arc::new(Self { state: Mutex::new(state), is_flooded: AtomicBool::new(false) })
+        Arc::new(Self { state: Mutex::new(state), is_flooded: AtomicBool::new(false), uploads: AtomicU32::new(0) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -93,6 +95,17 @@ impl Activity {
         Some(Request(Arc::clone(self)))
     }
 
+    /// Notes that the body of a request is passed on, until the guard is dropped.
+    pub(super) fn begin_upload(self: &Arc<Self>) -> Upload {
+        self.uploads.fetch_add(1, Ordering::Relaxed);
+        Upload(Arc::clone(self))
+    }
+
+    /// How many bodies are being passed on.
+    pub(super) fn uploads(&self) -> u32 {
+        self.uploads.load(Ordering::Relaxed)
+    }
+
     /// Waits until there has been no request for as long as `idle_timeout`.
     pub(super) async fn wait_until_idle(&self, idle_timeout: Duration) {
         while let Some(next) = self.next_look(Instant::now(), idle_timeout) {
@@ -106,6 +119,15 @@ impl Activity {
         let state = self.state();
         let since = if state.requests == 0 { state.quiet_since } else { now };
         Some(since + idle_timeout).filter(|next| *next > now)
+    }
+}
+
+/// A body that is being passed on.
+pub(super) struct Upload(Arc<Activity>);
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.0.uploads.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

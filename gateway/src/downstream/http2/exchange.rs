@@ -1,6 +1,7 @@
 //! One request of HTTP/2, and its answer.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
+use super::activity::{Activity, Upload};
 use crate::downstream::date::date;
 use crate::downstream::{Added, Downstream, Head, Peer, client_left, may_have_body};
 
@@ -21,6 +23,7 @@ pub(super) struct Http2Exchange {
     body: RecvStream,
     respond: SendResponse<Bytes>,
     peer: Peer,
+    activity: Arc<Activity>,
     write_timeout: Duration,
     /// The head of the answer, until it is known whether anything follows it.
     head: Option<Response<()>>,
@@ -29,6 +32,8 @@ pub(super) struct Http2Exchange {
     /// Whether the answer may have a body.
     has_body: bool,
     sent: usize,
+    /// While the body of the request is passed on.
+    upload: Option<Upload>,
 }
 
 impl Http2Exchange {
@@ -36,11 +41,13 @@ impl Http2Exchange {
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
         peer: Peer,
+        activity: Arc<Activity>,
         write_timeout: Duration,
     ) -> Self {
         let (request, body) = request.into_parts();
-        let (head, out, status) = (None, None, None);
-        Self { request, body, respond, peer, write_timeout, head, out, status, has_body: true, sent: 0 }
+        let (head, out, status, upload) = (None, None, None, None);
+        let (has_body, sent) = (true, 0);
+        Self { request, body, respond, peer, activity, write_timeout, head, out, status, has_body, sent, upload }
     }
 
     /// Sends the head, where it has not been, and with it the end of the answer where that is
@@ -96,6 +103,10 @@ impl Downstream for Http2Exchange {
 
     /// A stream ends by itself, and the others of its connection go on.
     fn close_after(&mut self) {}
+
+    fn expect_upload(&mut self) {
+        self.upload.get_or_insert_with(|| self.activity.begin_upload());
+    }
 
     async fn read_body(&mut self) -> Result<Option<Bytes>> {
         let unread = |error| Error::because(ErrorType::ReadError, "a body could not be read", error).into_down();
@@ -232,7 +243,7 @@ mod tests {
             held.push(Arc::downgrade(&large));
             let large = HeaderValue::from_maybe_shared(Bytes::from_owner(large)).unwrap();
             request.headers_mut().insert("x-large", large);
-            exchanges.push(Http2Exchange::new(request, respond, peer.clone(), WRITE_TIMEOUT));
+            exchanges.push(Http2Exchange::new(request, respond, peer.clone(), Activity::new(), WRITE_TIMEOUT));
         }
         tokio::spawn(async move { while server.accept().await.is_some() {} });
         assert!(held.iter().all(|large| large.strong_count() == 1));

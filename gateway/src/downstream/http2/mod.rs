@@ -39,6 +39,11 @@ const MAX_PENDING_RESETS: usize = 20;
 /// that is in use breaks it at all.
 const MAX_PROVOKED_RESETS: usize = 32;
 
+/// What a client may send of one stream, and of a connection on which nothing is uploaded, before it is read
+/// (RFC 9113, section 6.9.2), in bytes. Each upload adds as much to the connection's window, or one that waits
+/// for the backend would hold up the others. A window cannot shrink.
+const WINDOW_BYTES: u32 = 65_535;
+
 /// What one stream may have waiting to be sent, in bytes, whatever window its client grants.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -53,6 +58,7 @@ pub fn http2_options(header_bytes: usize, header_fields: usize) -> Builder {
         .max_header_list_size(u32::try_from(needed).unwrap_or(u32::MAX).max(HEADER_LIST_BYTES))
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(Some(MAX_PROVOKED_RESETS))
+        .initial_window_size(WINDOW_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES);
     options
 }
@@ -88,6 +94,7 @@ impl<H: Handler> Http2<'_, H> {
         let mut idle = pin!(activity.wait_until_idle(keepalive_timeout));
         let mut is_idle = false;
         let mut is_flooded = false;
+        let mut most_uploads = 0;
         let connection_waker = Arc::new(ConnectionWaker::default());
         poll_fn(|cx| {
             let waker = connection_waker.register(cx.waker());
@@ -106,7 +113,8 @@ impl<H: Handler> Http2<'_, H> {
                         respond.send_reset(Reason::REFUSED_STREAM);
                         continue;
                     };
-                    let mut exchange = Http2Exchange::new(request, respond, peer.clone(), write_timeout);
+                    let mut exchange =
+                        Http2Exchange::new(request, respond, peer.clone(), Arc::clone(activity), write_timeout);
                     requests.push(async move {
                         handler.handle(&mut exchange).await;
                         drop(guard);
@@ -120,7 +128,14 @@ impl<H: Handler> Http2<'_, H> {
                 }
                 connection_waker.hold();
                 while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {}
-                if connection_waker.release() {
+                let was_woken = connection_waker.release();
+                let uploads = activity.uploads();
+                if uploads > most_uploads {
+                    most_uploads = uploads;
+                    connection.set_target_window_size(WINDOW_BYTES.saturating_mul(uploads.saturating_add(1)));
+                    continue;
+                }
+                if was_woken {
                     continue;
                 }
                 // Once all that has come was taken up.
