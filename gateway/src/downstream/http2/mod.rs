@@ -44,6 +44,11 @@ const MAX_PROVOKED_RESETS: usize = 32;
 /// for the backend would hold up the others. A window cannot shrink.
 const WINDOW_BYTES: u32 = 65_535;
 
+/// What DATA frames that have not been read may cost beside their content, in bytes as h2 counts them: 256 for each
+/// frame, less its content. Over it the connection ends with all of its requests, so it has to suffice for clients
+/// that write little at a time: for 1,000 frames of any size, and for a full window of those of 64 bytes.
+const DATA_FRAME_BYTES: usize = 256 * 1024;
+
 /// What one stream may have waiting to be sent, in bytes, whatever window its client grants.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -59,6 +64,7 @@ pub fn http2_options(header_bytes: usize, header_fields: usize) -> Builder {
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(Some(MAX_PROVOKED_RESETS))
         .initial_window_size(WINDOW_BYTES)
+        .data_frame_budget(DATA_FRAME_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES);
     options
 }
