@@ -1,14 +1,14 @@
-//! Uploads beside each other on one HTTP/2 connection: one that waits for the backend holds up no other, and clients
-//! may write as little at a time as they like.
+//! Uploads beside each other on one HTTP/2 connection: one that waits for the backend holds up no other, clients
+//! may write as little at a time as they like, and those that are refused cost the others nothing.
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use crate::support::client::PATIENCE;
 use crate::support::frames::{
-    DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, frame, receive_frame, request_block,
+    DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, frame, receive_frame, request_block,
 };
 use crate::support::h2::{Http2, read};
 use crate::support::token::token;
@@ -17,11 +17,36 @@ use crate::upload::{Stream, backend, gateway, put};
 /// More than all buffers on the way to the backend hold, in bytes.
 const LARGE: usize = 32 * 1024 * 1024;
 
-/// Reads an upload of `x` to its end and answers; of any other it reads no more than the beginning.
+/// The status 200 in a field block (RFC 7541, appendix A: entry 8).
+const OK: u8 = 0x88;
+
+/// The next frame, which does not end the connection.
+async fn next(client: &mut (impl AsyncRead + Unpin)) -> Frame {
+    let received = timeout(PATIENCE, receive_frame(client)).await.expect("no frame").expect("the connection ended");
+    assert_ne!(received.kind, GOAWAY, "{received:?}");
+    received
+}
+
+/// The field block of the next answer.
+async fn next_head(client: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    loop {
+        let received = next(client).await;
+        if received.kind == HEADERS {
+            return received.payload;
+        }
+    }
+}
+
+/// Reads an upload of `x` to its end and answers, refuses one of `r` at once, and of one of `s` reads no more than the
+/// beginning.
 async fn take_or_stall(mut stream: Box<dyn Stream>, mut read: Vec<u8>) {
     while !read.contains(&b'x') {
         if read.contains(&b's') {
             return std::future::pending().await;
+        }
+        if read.contains(&b'r') {
+            let refusal = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            return stream.write_all(refusal).await.unwrap();
         }
         if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
             return;
@@ -69,18 +94,36 @@ async fn uploads_of_many_small_frames_are_served() {
         client.write_all(&heads).await.unwrap();
         client.write_all(&bodies).await.unwrap();
         client.flush().await.unwrap();
-        let answered = async {
-            let mut answers = 0;
-            while answers < streams {
-                let received = receive_frame(&mut client).await.expect("the connection ended");
-                assert_ne!(received.kind, GOAWAY, "{streams} streams of {pieces} frames: {received:?}");
-                if received.kind == HEADERS {
-                    // RFC 7541, appendix A: entry 8.
-                    assert_eq!(received.payload[0], 0x88, "{received:x?}");
-                    answers += 1;
-                }
-            }
-        };
-        timeout(PATIENCE, answered).await.expect("no answer");
+        for _ in 0..streams {
+            let answer = next_head(&mut client).await;
+            assert_eq!(answer[0], OK, "{streams} streams of {pieces} frames: {answer:x?}");
+        }
     }
+}
+
+/// RFC 9113, section 5.1: what a client has sent before it sees a reset is ignored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_that_crosses_resets_costs_no_other_request() {
+    /// One of them is no refused upload.
+    const STREAMS: u32 = 100;
+    let (gateway, _log) = gateway(&backend(take_or_stall).await, &[]).await;
+    let fields = request_block("PUT", "/notes/a", &format!("JWT {}", token("user01")));
+    let mut client = Frames::connect(gateway.https, &[]).await;
+    let refused = || (1..STREAMS).map(|place| 2 * place + 1);
+    let begin = |id, data: &[u8]| [frame(HEADERS, END_HEADERS, id, &fields), frame(DATA, 0, id, data)].concat();
+    client.write_all(&begin(1, b"x")).await.unwrap();
+    client.write_all(&refused().flat_map(|id| begin(id, b"r")).collect::<Vec<_>>()).await.unwrap();
+    client.flush().await.unwrap();
+    let (mut answers, mut resets) = (0, 0);
+    while (answers, resets) != (STREAMS - 1, STREAMS - 1) {
+        match next(&mut client).await.kind {
+            HEADERS => answers += 1,
+            RST_STREAM => resets += 1,
+            _ => {}
+        }
+    }
+    let crossing = refused().flat_map(|id| frame(DATA, 0, id, b"more"));
+    client.write_all(&crossing.chain(frame(DATA, END_STREAM, 1, b"x")).collect::<Vec<_>>()).await.unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(next_head(&mut client).await[0], OK);
 }

@@ -39,6 +39,14 @@ const MAX_PENDING_RESETS: usize = 20;
 /// that is in use breaks it at all.
 const MAX_PROVOKED_RESETS: usize = 32;
 
+/// The streams that we have reset, of which frames are ignored that the client sent before it saw that (RFC 9113,
+/// section 5.1): all that may be open, and as many that took their places. A frame of another counts as a broken
+/// protocol.
+const MAX_REMEMBERED_RESETS: usize = 200;
+
+/// How long they are remembered: a slow network may hold what a window allows for seconds.
+const RESET_DURATION: Duration = Duration::from_secs(10);
+
 /// What a client may send of one stream, and of a connection on which nothing is uploaded, before it is read
 /// (RFC 9113, section 6.9.2), in bytes. Each upload adds as much to the connection's window, or one that waits
 /// for the backend would hold up the others. A window cannot shrink.
@@ -63,6 +71,8 @@ pub fn http2_options(header_bytes: usize, header_fields: usize) -> Builder {
         .max_header_list_size(u32::try_from(needed).unwrap_or(u32::MAX).max(HEADER_LIST_BYTES))
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(Some(MAX_PROVOKED_RESETS))
+        .max_concurrent_reset_streams(MAX_REMEMBERED_RESETS)
+        .reset_stream_duration(RESET_DURATION)
         .initial_window_size(WINDOW_BYTES)
         .data_frame_budget(DATA_FRAME_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES);
