@@ -66,13 +66,17 @@ impl<'a> Http1Exchange<'a> {
         self.ended
     }
 
+    /// Whether another request has arrived, where none that arrives later is answered.
+    fn has_next(&mut self) -> bool {
+        self.stream.seal();
+        self.stream.has_request()
+    }
+
     fn put_head(&mut self, head: Head<'_>, added: &[Added<'_>]) {
         let header = head.header();
         self.framing = framing(&self.request.method, header.status, |name| header.headers.get(name));
-        // While draining, and from a client that sends no more, only a request is taken that has come already.
-        if self.framing == Framing::Close
-            || ((self.stream.has_ended() || *self.drain.borrow()) && self.stream.ahead().is_empty())
-        {
+        // While draining, and from a client that sends no more, only a request that has already arrived is answered.
+        if self.framing == Framing::Close || ((self.stream.has_ended() || *self.drain.borrow()) && !self.has_next()) {
             self.persists = false;
         }
         let out = self.stream.pending();

@@ -23,7 +23,7 @@ pub struct SessionExchange {
     inner: HttpSession,
     peer: Peer,
     drain: watch::Receiver<bool>,
-    /// Whether some of the next request has been read.
+    /// Whether the head of the next request has arrived.
     has_next: Arc<AtomicBool>,
     /// Whether a response was written to its end.
     ended: bool,

@@ -180,7 +180,10 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Serves a request whose head is buffered, and returns the connection where another may follow.
-    async fn serve_session(&self, stream: Box<TlsStream>, began: std::time::Instant) -> Option<Box<TlsStream>> {
+    async fn serve_session(&self, mut stream: Box<TlsStream>, began: std::time::Instant) -> Option<Box<TlsStream>> {
+        if *self.drain.borrow() {
+            stream.seal();
+        }
         match SessionExchange::parse(stream, self.drain.clone(), self.settings.read_timeout).await {
             Ok(mut exchange) => {
                 self.handler.handle(&mut exchange).await;

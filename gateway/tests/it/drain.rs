@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::backend::Backend;
 use crate::support::backend::Step::{Hang, Wait};
+use crate::support::backend::{self, Backend};
 use crate::support::client::Connection;
 use crate::support::h2::Http2;
 use crate::support::token::token;
@@ -111,4 +111,94 @@ async fn what_is_cut_at_the_drain_timeout_has_its_line() {
         line["reason"] == "drain" && line["status"] == 0 && line["total_ms"].as_f64().unwrap() >= 900.0
     };
     assert!(lines.iter().all(is_cut), "{lines:?}");
+}
+
+/// Sends `request` over and over without a pause, stops the gateway after some answers, and returns how many
+/// there were in all. Fails unless the connection ends in order behind an answer that says so.
+async fn pipeline_without_end(gateway: &mut Gateway, request: &str) -> usize {
+    let (first, second) = request.split_at(request.len() / 2);
+    let mut connection = gateway.connect().await;
+    // What has arrived never ends where a request does.
+    connection.send(format!("{}{first}", request.repeat(10))).await;
+    let block = format!("{second}{}{first}", request.repeat(9));
+    let mut count = 0;
+    loop {
+        connection.send_what_is_taken(&block).await;
+        for _ in 0..10 {
+            let answer = connection.answer("GET").await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY));
+            count += 1;
+            if answer.value("connection") == "close" {
+                assert_eq!(connection.goodbye().await.unwrap(), b"", "bytes behind the last answer");
+                return count;
+            }
+        }
+        if count == 20 {
+            gateway.stop();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_never_stops_sending_is_answered_what_had_arrived() {
+    let routes = "[{name = 'cached', methods = ['GET'], path = '/holodules/{day}', shared = true}, \
+                  {methods = ['GET', 'POST'], path = '/notes/{note}'}]";
+    let post = format!("{}{}", request("POST", "/notes/1", "Content-Length: 3000\r\n"), "x".repeat(3000));
+    let chunks = format!("bb8\r\n{}\r\n0\r\n\r\n", "x".repeat(3000));
+    let chunked = format!("{}{chunks}", request("POST", "/notes/1", "Transfer-Encoding: chunked\r\n"));
+    for (name, request, is_cached) in [
+        ("cached", get(DAY, ""), true),
+        ("proxied", get("/notes/1", ""), false),
+        ("uploaded", post, false),
+        ("chunked", chunked, false),
+    ] {
+        let fresh = backend::answer("200 OK", &[("Cache-Control", "public, s-maxage=600")], DAY_BODY);
+        let (api, admin) = (Backend::start(move |_| fresh.clone()).await, admin().await);
+        let settings = [
+            ("ROUTE", routes),
+            ("CACHE_MAX_BYTES", "67108864"),
+            ("DRAIN_TIMEOUT", "20"),
+            ("LIMIT_ADDRESS_RATE", "0"),
+            ("LIMIT_IDENTITY_RATE", "0"),
+        ];
+        let mut gateway = Gateway::start_with(&api, &admin, &settings);
+        let began = Instant::now();
+        let answered = pipeline_without_end(&mut gateway, &request).await;
+        until("run returns", async || gateway.has_ended()).await;
+        assert!(began.elapsed() < Duration::from_secs(10), "{name}: {answered} answers in {:?}", began.elapsed());
+        let expected = if is_cached { 1 } else { answered };
+        assert_eq!(api.seen().len(), expected, "{name}: an answer for each request that the backend has seen");
+    }
+}
+
+#[tokio::test]
+async fn every_request_that_had_arrived_is_answered() {
+    let asked = Arc::new(AtomicBool::new(false));
+    let stopping = Arc::clone(&asked);
+    let api = Backend::start(move |seen| {
+        let is_first = !stopping.swap(true, Ordering::SeqCst);
+        let wait = is_first.then_some(Wait(Duration::from_secs(1)));
+        wait.into_iter().chain(serve_day(seen)).collect()
+    })
+    .await;
+    let admin = admin().await;
+    let route = ("ROUTE", "[{methods = ['GET', 'POST'], path = '/holodules/{day}'}]");
+    let (get, post) = (get(DAY, ""), format!("{}x=1", request("POST", DAY, "Content-Length: 3\r\n")));
+    for requests in [vec![&get; 40], [&get, &post, &post, &get].repeat(10), [&post, &get].repeat(20)] {
+        asked.store(false, Ordering::SeqCst);
+        let mut gateway = Gateway::start_with(&api, &admin, &[route]);
+        let mut connection = gateway.connect().await;
+        let sent: String = requests.iter().map(|request| request.as_str()).collect();
+        assert!((8 * 1024..16 * 1024).contains(&sent.len()), "one TLS record: {} bytes", sent.len());
+        connection.send(sent).await;
+        until("the backend is asked", async || asked.load(Ordering::SeqCst)).await;
+        gateway.stop();
+        until("no connection is accepted", async || Connection::open(gateway.https).await.is_err()).await;
+        for left in (0..requests.len()).rev() {
+            let answer = connection.answer("GET").await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY));
+            assert_eq!(answer.value("connection"), if left == 0 { "close" } else { "keep-alive" }, "{left} left");
+        }
+        connection.assert_closed().await;
+    }
 }

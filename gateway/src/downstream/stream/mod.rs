@@ -36,6 +36,8 @@ pub struct TlsStream {
     peer: Peer,
     /// What was read ahead, and is still to be parsed.
     ahead: BytesMut,
+    /// How much of `ahead` had arrived when [`TlsStream::seal`] was called.
+    arrived: Option<usize>,
     /// How many bytes may be read before whatever comes belongs to the next request, or to
     /// the chunked body; `None` is no bound.
     allowance: Option<u64>,
@@ -55,7 +57,7 @@ pub struct TlsStream {
     last: Last,
     /// What was written since `activity` was last notified of it, in bytes.
     noted: usize,
-    /// Whether some of the next request has been read ahead; kept up to date for pingora's session.
+    /// [`TlsStream::has_request`], kept up to date for pingora's session.
     has_next: Arc<AtomicBool>,
 }
 
@@ -100,6 +102,7 @@ impl TlsStream {
             inner,
             peer: Peer { address, identity, tls },
             ahead: BytesMut::new(),
+            arrived: None,
             allowance: None,
             chunks: None,
             activity: None,
@@ -130,7 +133,7 @@ impl TlsStream {
         self.inner.get_ref().1.alpn_protocol() == Some(b"h2")
     }
 
-    /// Whether some of the next request has been read ahead, as far as pingora's session has read.
+    /// [`TlsStream::has_request`], kept up to date for pingora's session.
     pub(super) fn has_next(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.has_next)
     }

@@ -1,7 +1,7 @@
 //! What a client sends: read ahead so that a head can be inspected, then released to the parser as far as
 //! the request goes.
 
-use std::io;
+use std::io::{self, BufRead as _};
 use std::mem::take;
 use std::ops::Range;
 use std::pin::Pin;
@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
+use memchr::memmem;
 use tokio::io::{AsyncBufRead as _, AsyncRead, ReadBuf};
 
 use super::{LINGER_BYTES, Last, PIECE_BYTES, Sending, TlsStream};
@@ -32,6 +33,7 @@ impl TlsStream {
     /// Forgets the first `count` bytes that were read ahead.
     pub fn skip_ahead(&mut self, count: usize) {
         self.ahead.advance(count.min(self.ahead.len()));
+        self.shorten_arrived(count);
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
         }
@@ -47,7 +49,41 @@ impl TlsStream {
             self.ahead.extend_from_slice(b"/");
         }
         self.ahead.extend_from_slice(&rest);
+        self.shorten_arrived(before - self.ahead.len());
         before - self.ahead.len()
+    }
+
+    fn shorten_arrived(&mut self, count: usize) {
+        self.arrived = self.arrived.map(|arrived| arrived.saturating_sub(count));
+    }
+
+    /// Ends the connection with the requests that have arrived: those that are read later no longer count for
+    /// [`TlsStream::has_request`]. The second call changes nothing.
+    pub(crate) fn seal(&mut self) {
+        if self.arrived.is_none() {
+            self.take_decrypted();
+            // Where nothing has arrived, the answer under way is the last.
+            self.arrived = Some(self.ahead.len()).filter(|&arrived| arrived > 0);
+        }
+    }
+
+    /// Whether the head of another request has arrived, all of it.
+    pub(crate) fn has_request(&self) -> bool {
+        let arrived = self.ahead.get(..self.arrived.unwrap_or(usize::MAX)).unwrap_or(&self.ahead);
+        // As for any head, an empty line may come before it.
+        memmem::find(arrived.strip_prefix(b"\r\n").unwrap_or(arrived), b"\r\n\r\n").is_some()
+    }
+
+    /// Takes what TLS has decrypted of the next requests. These are a few records at most.
+    fn take_decrypted(&mut self) {
+        let mut reader = self.inner.get_mut().1.reader();
+        while let Ok(piece) = reader.fill_buf()
+            && !piece.is_empty()
+        {
+            let count = piece.len();
+            self.ahead.extend_from_slice(piece);
+            reader.consume(count);
+        }
     }
 
     /// Lets so many bytes be read, those ahead among them; more are kept for later.
@@ -137,9 +173,14 @@ impl TlsStream {
         let count = self.ahead.len().min(buf.remaining()).min(allowed);
         buf.put_slice(self.ahead.get(..count).unwrap_or_default());
         self.ahead.advance(count);
+        self.shorten_arrived(count);
         self.allowance = self.allowance.map(|left| left - count as u64);
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
+        }
+        if self.allowance == Some(0) && self.chunks.is_none() {
+            self.take_decrypted();
+            self.has_next.store(self.has_request(), Ordering::Relaxed);
         }
     }
 
@@ -201,12 +242,11 @@ impl AsyncRead for TlsStream {
             // the buffer for the next one is full, no more is read and nothing wakes the task: the caller
             // has a deadline, as `until_closed` requires.
             Some(0) => {
-                self.has_next.store(!self.ahead.is_empty(), Ordering::Relaxed);
                 while self.ahead.len() < PIECE_BYTES {
                     if !ready!(self.poll_read_ahead(cx))? {
                         return Poll::Ready(Err(ready!(self.poll_reset(cx))));
                     }
-                    self.has_next.store(true, Ordering::Relaxed);
+                    self.has_next.store(self.has_request(), Ordering::Relaxed);
                 }
                 return Poll::Pending;
             }

@@ -73,6 +73,7 @@ impl TlsStream {
     fn may_be_sent_to(&self) -> bool {
         self.activity.as_ref().is_some_and(|activity| activity.is_flooded())
             || !self.ahead.is_empty()
+            || self.arrived.is_some()
             || self.chunks.is_some()
             || self.allowance.is_some_and(|left| left > 0)
     }
