@@ -103,17 +103,20 @@ impl Client {
             let lease = leased.map_err(|error| Unanswered::Unconnected(self.upstream.name, error.to_string()))?;
             let was_kept = lease.connection.has_answered();
             let again = if was_kept && may_repeat && !is_repeated { Some(copy(&mut request)) } else { None };
-            (request, leased) = match (exchange(lease, request).await, again) {
-                (Ok(response), _) => return Ok(response),
-                (Err(Failed::Unsent(request, _, slot)), _) if was_kept => (*request, self.pool.lease(slot).await),
-                (Err(Failed::Lost(error, Some(Closed { slot, has_read: false }))), Some(again))
+            let failed = match exchange(lease, request).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            (request, leased) = match (failed, again) {
+                (Failed::Unsent(request, _, slot), _) if was_kept => (*request, self.pool.lease(slot).await),
+                (Failed::Lost(error, Some(Closed { slot, has_read: false })), Some(again))
                     if says_closed(&error) && again.body().can_be_sent() =>
                 {
                     is_repeated = true;
                     (again, self.pool.lease_new(slot).await)
                 }
-                (Err(Failed::Lost(error, _) | Failed::Unsent(_, error, _)), _) => return Err(self.lost(&error)),
-                (Err(Failed::Misframed), _) => {
+                (Failed::Lost(error, _) | Failed::Unsent(_, error, _), _) => return Err(self.lost(&error)),
+                (Failed::Misframed, _) => {
                     let reason = "its Transfer-Encoding is not chunked alone".to_owned();
                     return Err(Unanswered::Unreadable(self.upstream.name, reason));
                 }
