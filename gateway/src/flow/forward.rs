@@ -180,6 +180,9 @@ impl Flow {
             data = piece;
             // What is known to be the last piece leaves with the end.
             if body.is_end_stream() && ahead.iter().all(Option::is_none) {
+                if body.is_over() {
+                    break;
+                }
                 continue;
             }
             // A client that takes little at a time would hold the backend's connection as long.
@@ -188,7 +191,8 @@ impl Flow {
         sender.discard_unread(downstream);
         timeout_at(deadlines.whole, downstream.finish(data)).await.map_err(|_| not_taken())??;
         if !body.is_over() && !matches!(sender, Client::Discarding { .. }) {
-            sender.send_rest(downstream, body.over(), deadlines).await;
+            // In a box, since it is seldom needed: each request has room for all that it may wait for.
+            Box::pin(sender.send_rest(downstream, body.over(), deadlines)).await;
         }
         Ok(())
     }
