@@ -126,3 +126,20 @@ async fn a_store_that_does_not_answer_is_told_in_time() {
     assert_eq!(service.metric("backend_verifications_total{result=\"unavailable\"}").await, 1.0);
     assert!(service.metric("backend_store_errors_total{kind=\"unavailable\"}").await >= 9.0);
 }
+
+#[tokio::test]
+async fn readiness_is_503_while_the_store_does_not_answer() {
+    let server = tokio::task::spawn_blocking(|| Server::start(&[])).await.unwrap();
+    let service = Service::over(open(server.url(), Duration::from_millis(500)).await, Setup::default()).await;
+    let ready = service.admin("GET", "/readyz", "").await;
+    assert_eq!((ready.status, ready.body.as_str()), (200, "{\"status\":\"ready\"}\n"));
+    tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
+    let away = service.admin("GET", "/readyz", "").await;
+    let body = "{\"error\":\"Service Unavailable\",\"description\":\"the store does not answer\"}\n";
+    assert_eq!((away.status, away.body.as_str()), (503, body));
+    assert_eq!(away.header("content-type"), "application/json");
+    assert_eq!(away.header("cache-control"), "no-store");
+    assert!(away.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0));
+    let alive = service.admin("GET", "/healthz", "").await;
+    assert_eq!((alive.status, alive.body.as_str()), (200, "{\"status\":\"alive\"}\n"));
+}
