@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::entry::Entry;
-
 /// What a stored document shows. A field that is missing in the document is `None`,
 /// and stays missing wherever the holodule is written; the texts of older eras are
 /// shown as they are, whatever their shape.
@@ -86,42 +84,6 @@ impl Holodule {
             description: self.description.as_deref(),
         }
     }
-
-    /// What a holodule that is stored becomes when `entry` is stored over it: each
-    /// field that the entry supplies replaces the stored one, and the others stay.
-    ///
-    /// Two exceptions keep what is known. An empty `key` or `video_id` never replaces
-    /// one, and an empty text is no news where the document lacks the field: so
-    /// importing an export, whose CSV cannot tell the two apart, changes nothing.
-    #[must_use]
-    pub fn updated_by(&self, entry: &Entry) -> Self {
-        fn text(stored: &Option<String>, new: &Option<String>) -> Option<String> {
-            match (stored, new) {
-                (None, Some(new)) if new.is_empty() => None,
-                (_, Some(new)) => Some(new.clone()),
-                (stored, None) => stored.clone(),
-            }
-        }
-        fn identity(stored: &Option<String>, new: &Option<String>) -> Option<String> {
-            let new = new.as_ref().filter(|new| !new.is_empty());
-            new.or(stored.as_ref()).cloned()
-        }
-        let new = entry.holodule();
-        Self {
-            key: identity(&self.key, &new.key),
-            code: text(&self.code, &new.code),
-            video_id: identity(&self.video_id, &new.video_id),
-            datetime: text(&self.datetime, &new.datetime),
-            name: text(&self.name, &new.name),
-            title: text(&self.title, &new.title),
-            url: text(&self.url, &new.url),
-            description: text(&self.description, &new.description),
-            published_at: new.published_at.as_ref().or(self.published_at.as_ref()).cloned(),
-            channel_id: new.channel_id.as_ref().or(self.channel_id.as_ref()).cloned(),
-            channel_title: new.channel_title.as_ref().or(self.channel_title.as_ref()).cloned(),
-            tags: new.tags.as_ref().or(self.tags.as_ref()).cloned(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -144,32 +106,5 @@ mod tests {
 
         let bare = Holodule { title: Some("t".into()), ..Holodule::default() };
         assert_eq!(serde_json::to_string(&bare.public()).unwrap(), r#"{"title":"t"}"#);
-    }
-
-    #[test]
-    fn an_update_replaces_what_is_supplied_and_keeps_the_rest() {
-        let stored = Holodule {
-            key: Some("HL0503_20201209_230000".into()),
-            video_id: Some("aaaaaaaaaaa".into()),
-            datetime: Some("20201209 230000".into()),
-            title: Some("old".into()),
-            tags: Some(json!(["kept"])),
-            ..Holodule::default()
-        };
-        let entry = Entry::new(Holodule {
-            video_id: Some("aaaaaaaaaaa".into()),
-            datetime: Some("20201210 000000".into()),
-            title: Some(String::new()),
-            description: Some(String::new()),
-            ..Holodule::default()
-        })
-        .unwrap();
-        let updated = stored.updated_by(&entry);
-        assert_eq!(updated.key, stored.key, "an empty key is no news");
-        assert_eq!(updated.datetime.as_deref(), Some("20201210 000000"));
-        assert_eq!(updated.title.as_deref(), Some(""), "a text can be emptied");
-        assert_eq!(updated.description, None, "an empty text is no news where there was none");
-        assert_eq!(updated.tags, stored.tags);
-        assert_eq!(updated.updated_by(&entry), updated);
     }
 }

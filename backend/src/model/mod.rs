@@ -3,23 +3,22 @@
 
 mod day;
 mod days;
-mod entry;
 mod holodule;
+mod identifier;
 mod password_form;
 mod revocation;
 mod saved;
 mod user;
+mod valid;
 
 pub use day::{Day, NotADay, WallClock};
 pub use days::{DAYS_LIMIT, Days};
-pub use entry::{
-    Code, DESCRIPTION_LIMIT, Entry, FURTHER_LIMIT, Identifier, Invalid, KEY_LIMIT, NAME_LIMIT, TITLE_LIMIT, URL_LIMIT,
-    VideoId, WEIGHT_LIMIT,
-};
 pub use holodule::{Holodule, Public};
+pub use identifier::{Code, Identifier, Invalid, KEY_LIMIT, VideoId};
 pub use password_form::PasswordForm;
 pub use revocation::{AccountStatus, Logout, NotATokenId, PasswordMark, TOKEN_ID_LIMIT, TokenId};
 pub use saved::{Saved, SavedUser, Tally};
 pub use user::{
     NewUser, NotAUsername, RESERVED_PREFIX, StoredPassword, StoredUser, USERNAME_LIMIT, UserSummary, Username,
 };
+pub use valid::{DESCRIPTION_LIMIT, Entry, FURTHER_LIMIT, NAME_LIMIT, TITLE_LIMIT, URL_LIMIT, WEIGHT_LIMIT};

@@ -81,7 +81,7 @@ pub(super) fn upsert(
     for entry in entries {
         outcomes.push(match tables.find(entry.identifier())? {
             Some((place, stored)) => {
-                let updated = stored.updated_by(entry);
+                let updated = entry.merged_into(&stored);
                 if updated == stored {
                     Upserted::Unchanged
                 } else {

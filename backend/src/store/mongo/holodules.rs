@@ -179,7 +179,7 @@ impl Mongo {
             Some(found) => {
                 // What cannot be read differs in every field.
                 let stored = found.holodule.clone().unwrap_or_default();
-                let updated = stored.updated_by(entry);
+                let updated = entry.merged_into(&stored);
                 let changes = set(&stored, &updated)?;
                 if changes.is_empty() {
                     return Ok(Some(Upserted::Unchanged));

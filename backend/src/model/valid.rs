@@ -1,11 +1,10 @@
 //! A holodule that may be stored, and what it is found by.
 
-use std::fmt;
-
 use serde_json::Value;
 
 use super::day::WallClock;
 use super::holodule::Holodule;
+use super::identifier::{Code, Identifier, Invalid, Lines, VideoId, text};
 
 /// The longest `name`, in bytes of UTF-8.
 pub const NAME_LIMIT: usize = 512;
@@ -23,119 +22,6 @@ pub const WEIGHT_LIMIT: usize = 2048;
 /// What an object counts for: its members lie in nodes of a tree, of some 650 bytes each, where
 /// any other value takes 32 and its text.
 const OBJECT_WEIGHT: usize = 10;
-/// The longest key that can be asked for, in bytes. Stored ones of older eras may have any shape.
-pub const KEY_LIMIT: usize = 128;
-
-/// Why a holodule may not be stored. Fit to be shown: it names the field and the
-/// rule, and never repeats the value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {reason}")]
-pub struct Invalid {
-    /// The field that is wrong.
-    pub field: &'static str,
-    /// The rule that it breaks.
-    pub reason: String,
-}
-
-impl Invalid {
-    fn new(field: &'static str, reason: impl Into<String>) -> Self {
-        Self { field, reason: reason.into() }
-    }
-}
-
-/// The id of a video at YouTube: 11 characters of `A-Z`, `a-z`, `0-9`, `_` and `-`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VideoId(String);
-
-impl VideoId {
-    /// Reads an id.
-    ///
-    /// # Errors
-    /// [`Invalid`] for any other length or character.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let alphabet = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        if text.len() == 11 && text.bytes().all(alphabet) {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(Invalid::new("video_id", "must be empty or 11 characters of A-Z, a-z, 0-9, _ and -"))
-    }
-
-    /// Its text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for VideoId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A streamer's code: `HL`, a generation (`00` to `09`, `0G`, `DI`, `ID` or `EN`) and two digits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Code(String);
-
-impl Code {
-    /// Reads a code.
-    ///
-    /// # Errors
-    /// [`Invalid`] for any other shape.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let [b'H', b'L', generation @ .., d1, d2] = text.as_bytes() else { return Err(Self::refused()) };
-        let known = matches!(generation, [b'0', b'0'..=b'9' | b'G'] | b"DI" | b"ID" | b"EN");
-        if known && d1.is_ascii_digit() && d2.is_ascii_digit() {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(Self::refused())
-    }
-
-    fn refused() -> Invalid {
-        Invalid::new("code", "must be a streamer's code, such as HL0503")
-    }
-
-    /// Its text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// What a holodule is found by: its video, or its key where it has no video.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Identifier {
-    /// By `video_id`.
-    VideoId(VideoId),
-    /// By `key`. Not always of the shape that new keys have: older ones can be found too.
-    Key(String),
-}
-
-impl Identifier {
-    /// Reads a decoded path segment: what has the shape of a video's id is one, and
-    /// anything else is a key.
-    ///
-    /// # Errors
-    /// [`Invalid`] where it is empty, longer than [`KEY_LIMIT`] or has a control character.
-    pub fn parse(segment: &str) -> Result<Self, Invalid> {
-        if let Ok(id) = VideoId::parse(segment) {
-            return Ok(Self::VideoId(id));
-        }
-        if segment.is_empty() {
-            return Err(Invalid::new("key", "must not be empty"));
-        }
-        text("key", Some(segment), KEY_LIMIT, Lines::One)?;
-        Ok(Self::Key(segment.to_owned()))
-    }
-}
-
-impl fmt::Display for Identifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::VideoId(id) => id.fmt(f),
-            Self::Key(key) => f.write_str(key),
-        }
-    }
-}
-
 /// A holodule that may be stored.
 ///
 /// `key` and `video_id` are always there, one of them perhaps empty: an empty field
@@ -212,6 +98,42 @@ impl Entry {
     pub fn into_holodule(self) -> Holodule {
         self.holodule
     }
+
+    /// What a holodule that is stored becomes when `entry` is stored over it: each
+    /// field that the entry supplies replaces the stored one, and the others stay.
+    ///
+    /// Two exceptions keep what is known. An empty `key` or `video_id` never replaces
+    /// one, and an empty text is no news where the document lacks the field: so
+    /// importing an export, whose CSV cannot tell the two apart, changes nothing.
+    #[must_use]
+    pub fn merged_into(&self, stored: &Holodule) -> Holodule {
+        fn text(stored: &Option<String>, new: &Option<String>) -> Option<String> {
+            match (stored, new) {
+                (None, Some(new)) if new.is_empty() => None,
+                (_, Some(new)) => Some(new.clone()),
+                (stored, None) => stored.clone(),
+            }
+        }
+        fn identity(stored: &Option<String>, new: &Option<String>) -> Option<String> {
+            let new = new.as_ref().filter(|new| !new.is_empty());
+            new.or(stored.as_ref()).cloned()
+        }
+        let new = &self.holodule;
+        Holodule {
+            key: identity(&stored.key, &new.key),
+            code: text(&stored.code, &new.code),
+            video_id: identity(&stored.video_id, &new.video_id),
+            datetime: text(&stored.datetime, &new.datetime),
+            name: text(&stored.name, &new.name),
+            title: text(&stored.title, &new.title),
+            url: text(&stored.url, &new.url),
+            description: text(&stored.description, &new.description),
+            published_at: new.published_at.as_ref().or(stored.published_at.as_ref()).cloned(),
+            channel_id: new.channel_id.as_ref().or(stored.channel_id.as_ref()).cloned(),
+            channel_title: new.channel_title.as_ref().or(stored.channel_title.as_ref()).cloned(),
+            tags: new.tags.as_ref().or(stored.tags.as_ref()).cloned(),
+        }
+    }
 }
 
 fn check_key(key: &str) -> Result<(), Invalid> {
@@ -233,21 +155,6 @@ fn check_url(url: &str) -> Result<(), Invalid> {
         return Ok(());
     }
     Err(Invalid::new("url", "must be empty or begin with http:// or https:// and a host, without spaces"))
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Lines {
-    One,
-    Many,
-}
-
-fn text(field: &'static str, text: Option<&str>, limit: usize, lines: Lines) -> Result<(), Invalid> {
-    let Some(text) = text else { return Ok(()) };
-    if text.len() > limit {
-        return Err(Invalid::new(field, format!("must not be longer than {limit} bytes")));
-    }
-    let legal = |c: char| !c.is_control() || (lines == Lines::Many && matches!(c, '\n' | '\r' | '\t'));
-    if text.chars().all(legal) { Ok(()) } else { Err(Invalid::new(field, "must not contain control characters")) }
 }
 
 fn further(field: &'static str, value: Option<&Value>) -> Result<(), Invalid> {
@@ -375,23 +282,29 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_those_of_the_streamers() {
-        for good in ["HL0503", "HL0G02", "HLDI01", "HLID03", "HLEN99", "HL0000"] {
-            assert_eq!(Code::parse(good).unwrap().as_str(), good);
-        }
-        for bad in ["", "HL", "HL05", "HL050", "HL05033", "HL1503", "HL0g02", "hl0503", "HLII01", "HL05é3", "XHL0503"]
-        {
-            assert!(Code::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_path_segment_is_a_video_or_a_key() {
-        assert!(matches!(Identifier::parse("dQw4w9WgXc_").unwrap(), Identifier::VideoId(_)));
-        assert!(matches!(Identifier::parse("HL0503_20201209_230000").unwrap(), Identifier::Key(_)));
-        assert!(matches!(Identifier::parse("夜 odd").unwrap(), Identifier::Key(_)));
-        for bad in ["", "a\nb", &"k".repeat(KEY_LIMIT + 1)] {
-            assert_eq!(Identifier::parse(bad).unwrap_err().field, "key");
-        }
+    fn an_update_replaces_what_is_supplied_and_keeps_the_rest() {
+        let stored = Holodule {
+            key: Some("HL0503_20201209_230000".into()),
+            video_id: Some("aaaaaaaaaaa".into()),
+            datetime: Some("20201209 230000".into()),
+            title: Some("old".into()),
+            tags: Some(json!(["kept"])),
+            ..Holodule::default()
+        };
+        let entry = Entry::new(Holodule {
+            video_id: Some("aaaaaaaaaaa".into()),
+            datetime: Some("20201210 000000".into()),
+            title: Some(String::new()),
+            description: Some(String::new()),
+            ..Holodule::default()
+        })
+        .unwrap();
+        let updated = entry.merged_into(&stored);
+        assert_eq!(updated.key, stored.key, "an empty key is no news");
+        assert_eq!(updated.datetime.as_deref(), Some("20201210 000000"));
+        assert_eq!(updated.title.as_deref(), Some(""), "a text can be emptied");
+        assert_eq!(updated.description, None, "an empty text is no news where there was none");
+        assert_eq!(updated.tags, stored.tags);
+        assert_eq!(entry.merged_into(&updated), updated);
     }
 }

@@ -1,0 +1,157 @@
+//! The ids of a holodule, and the checks that every text field shares.
+
+use std::fmt;
+
+/// The longest key that can be asked for, in bytes. Stored ones of older eras may have any shape.
+pub const KEY_LIMIT: usize = 128;
+
+/// Why a holodule may not be stored. Fit to be shown: it names the field and the
+/// rule, and never repeats the value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct Invalid {
+    /// The field that is wrong.
+    pub field: &'static str,
+    /// The rule that it breaks.
+    pub reason: String,
+}
+
+impl Invalid {
+    pub(super) fn new(field: &'static str, reason: impl Into<String>) -> Self {
+        Self { field, reason: reason.into() }
+    }
+}
+
+/// The id of a video at YouTube: 11 characters of `A-Z`, `a-z`, `0-9`, `_` and `-`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VideoId(String);
+
+impl VideoId {
+    /// Reads an id.
+    ///
+    /// # Errors
+    /// [`Invalid`] for any other length or character.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let alphabet = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if text.len() == 11 && text.bytes().all(alphabet) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Invalid::new("video_id", "must be empty or 11 characters of A-Z, a-z, 0-9, _ and -"))
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for VideoId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A streamer's code: `HL`, a generation (`00` to `09`, `0G`, `DI`, `ID` or `EN`) and two digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Code(String);
+
+impl Code {
+    /// Reads a code.
+    ///
+    /// # Errors
+    /// [`Invalid`] for any other shape.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let [b'H', b'L', generation @ .., d1, d2] = text.as_bytes() else { return Err(Self::refused()) };
+        let known = matches!(generation, [b'0', b'0'..=b'9' | b'G'] | b"DI" | b"ID" | b"EN");
+        if known && d1.is_ascii_digit() && d2.is_ascii_digit() {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Self::refused())
+    }
+
+    fn refused() -> Invalid {
+        Invalid::new("code", "must be a streamer's code, such as HL0503")
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a holodule is found by: its video, or its key where it has no video.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Identifier {
+    /// By `video_id`.
+    VideoId(VideoId),
+    /// By `key`. Not always of the shape that new keys have: older ones can be found too.
+    Key(String),
+}
+
+impl Identifier {
+    /// Reads a decoded path segment: what has the shape of a video's id is one, and
+    /// anything else is a key.
+    ///
+    /// # Errors
+    /// [`Invalid`] where it is empty, longer than [`KEY_LIMIT`] or has a control character.
+    pub fn parse(segment: &str) -> Result<Self, Invalid> {
+        if let Ok(id) = VideoId::parse(segment) {
+            return Ok(Self::VideoId(id));
+        }
+        if segment.is_empty() {
+            return Err(Invalid::new("key", "must not be empty"));
+        }
+        text("key", Some(segment), KEY_LIMIT, Lines::One)?;
+        Ok(Self::Key(segment.to_owned()))
+    }
+}
+
+impl fmt::Display for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::VideoId(id) => id.fmt(f),
+            Self::Key(key) => f.write_str(key),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lines {
+    One,
+    Many,
+}
+
+pub(super) fn text(field: &'static str, text: Option<&str>, limit: usize, lines: Lines) -> Result<(), Invalid> {
+    let Some(text) = text else { return Ok(()) };
+    if text.len() > limit {
+        return Err(Invalid::new(field, format!("must not be longer than {limit} bytes")));
+    }
+    let legal = |c: char| !c.is_control() || (lines == Lines::Many && matches!(c, '\n' | '\r' | '\t'));
+    if text.chars().all(legal) { Ok(()) } else { Err(Invalid::new(field, "must not contain control characters")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_the_streamers() {
+        for good in ["HL0503", "HL0G02", "HLDI01", "HLID03", "HLEN99", "HL0000"] {
+            assert_eq!(Code::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "HL", "HL05", "HL050", "HL05033", "HL1503", "HL0g02", "hl0503", "HLII01", "HL05é3", "XHL0503"]
+        {
+            assert!(Code::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_path_segment_is_a_video_or_a_key() {
+        assert!(matches!(Identifier::parse("dQw4w9WgXc_").unwrap(), Identifier::VideoId(_)));
+        assert!(matches!(Identifier::parse("HL0503_20201209_230000").unwrap(), Identifier::Key(_)));
+        assert!(matches!(Identifier::parse("夜 odd").unwrap(), Identifier::Key(_)));
+        for bad in ["", "a\nb", &"k".repeat(KEY_LIMIT + 1)] {
+            assert_eq!(Identifier::parse(bad).unwrap_err().field, "key");
+        }
+    }
+}
