@@ -68,11 +68,12 @@ async fn an_upload_that_the_backend_does_not_take_holds_up_no_other() {
     let begin = async |byte: u8| {
         let (answer, mut stream) = client.begin(put("/notes/a").body(()).unwrap(), false).await.unwrap();
         stream.send_data(Bytes::from(vec![byte; LARGE]), true).unwrap();
-        answer
+        (answer, stream)
     };
     let stalled = join_all((0..3).map(|_| begin(b's'))).await;
     for _ in 0..2 {
-        let answer = timeout(PATIENCE, begin(b'x').await).await.expect("the upload is held up").unwrap();
+        let (answer, _stream) = begin(b'x').await;
+        let answer = timeout(PATIENCE, answer).await.expect("the upload is held up").unwrap();
         let answer = read(answer).await.unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
     }
