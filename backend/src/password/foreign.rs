@@ -15,9 +15,9 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::check::CostLimits;
+use super::Password;
 use super::effort::{Digest, Effort, ScryptCost};
-use super::{Password, Unverifiable};
+use super::limits::{CostLimits, Unverifiable};
 
 /// Base64 with or without its padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(

@@ -8,13 +8,16 @@ mod check;
 mod effort;
 mod foreign;
 mod hasher;
+mod limits;
+mod stored;
 #[cfg(test)]
 mod vectors;
 
 use std::fmt;
 
-pub use check::{BCRYPT_COST_LIMIT, CostLimits, Outcome, Unverifiable};
+pub use check::Outcome;
 pub use hasher::{Busy, Hasher, Load};
+pub use limits::{BCRYPT_COST_LIMIT, CostLimits, Unverifiable};
 
 /// The longest password that is taken, in bytes.
 pub const PASSWORD_LIMIT: usize = 1024;

@@ -1,7 +1,8 @@
 //! Hashes that the other libraries made: Werkzeug 3.1.9, Django 5.2.19, passlib 1.7.4 with
 //! argon2-cffi 25.1.0 and bcrypt 5.0.0.
 
-use super::check::{Checker, Outcome, Unverifiable};
+use super::check::{Checker, Outcome};
+use super::limits::Unverifiable;
 use super::{Password, Settings};
 use crate::model::PasswordForm;
 
