@@ -1,6 +1,6 @@
 //! How the rows of a text are laid out, detected from its beginning.
 
-use super::{COLUMNS, Form, csv};
+use super::{COLUMNS, Form, records};
 
 /// How rows and cells end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +49,13 @@ pub fn detect_dialect(form: Form, text: &[u8]) -> Dialect {
         return Dialect { line_end: if alone { b'\r' } else { b'\n' }, ..dialect };
     }
     let known = |separator: char| {
-        let header = csv::header(text, separator);
+        let header = records::header(text, separator);
         header.iter().filter(|column| COLUMNS.contains(&column.as_str())).count()
     };
     // The first of those that give as many, which is the comma where none gives any.
     let separator =
         [';', '\t'].into_iter().fold(',', |best, other| if known(other) > known(best) { other } else { best });
-    Dialect { separator, line_end: csv::line_end(text, separator), ..dialect }
+    Dialect { separator, line_end: records::line_end(text, separator), ..dialect }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod export;
 mod guard;
 mod json;
 mod lines;
+mod records;
 mod rejects;
 
 use std::collections::HashMap;
