@@ -15,6 +15,7 @@ mod problem;
 mod secret;
 mod source;
 mod unquoted;
+mod value;
 mod version;
 
 pub use arguments::without_secrets;

@@ -20,6 +20,7 @@ use crate::misspelt::is_misspelt;
 use crate::problem::{Problem, Problems};
 use crate::secret::{Secret, exposed, read_secret_file};
 use crate::unquoted;
+use crate::value::{Seconds, from_text, value_of};
 
 /// The settings as they were given, and what was found wrong so far.
 #[derive(Debug)]
@@ -345,42 +346,8 @@ impl Source {
     }
 }
 
-/// Seconds, written as an integer or with a fraction.
-struct Seconds(f64);
-
-impl<'de> serde::Deserialize<'de> for Seconds {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(untagged, expecting = "expected a number of seconds")]
-        enum Number {
-            Whole(u32),
-            Fraction(f64),
-        }
-        Ok(Self(match Number::deserialize(deserializer)? {
-            Number::Whole(whole) => f64::from(whole),
-            Number::Fraction(fraction) => fraction,
-        }))
-    }
-}
-
 fn environment_name(key: &str) -> String {
     key.replace('.', "_").to_uppercase()
-}
-
-/// `text` as its type reads it, and the value that was read.
-fn from_text<T: DeserializeOwned>(text: &str) -> Result<(T, Value), String> {
-    let as_string = Value::String(text.to_owned());
-    let error = match as_string.clone().try_into::<T>() {
-        Ok(value) => return Ok((value, as_string)),
-        Err(error) => without_values(error.message()),
-    };
-    let value = value_of(text).ok_or(error)?;
-    value.clone().try_into::<T>().map(|read| (read, value)).map_err(|error| without_values(error.message()))
-}
-
-/// `text` as a value of TOML, which it may not be.
-fn value_of(text: &str) -> Option<Value> {
-    format!("value = {text}").parse::<Table>().ok()?.remove("value")
 }
 
 /// A number with more digits may be a secret in the wrong place.

@@ -1,0 +1,40 @@
+//! Values of settings, as their types read them.
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use crate::echo::without_values;
+
+/// Seconds, written as an integer or with a fraction.
+pub(crate) struct Seconds(pub(crate) f64);
+
+impl<'de> serde::Deserialize<'de> for Seconds {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged, expecting = "expected a number of seconds")]
+        enum Number {
+            Whole(u32),
+            Fraction(f64),
+        }
+        Ok(Self(match Number::deserialize(deserializer)? {
+            Number::Whole(whole) => f64::from(whole),
+            Number::Fraction(fraction) => fraction,
+        }))
+    }
+}
+
+/// `text` as its type reads it, and the value that was read.
+pub(crate) fn from_text<T: DeserializeOwned>(text: &str) -> Result<(T, Value), String> {
+    let as_string = Value::String(text.to_owned());
+    let error = match as_string.clone().try_into::<T>() {
+        Ok(value) => return Ok((value, as_string)),
+        Err(error) => without_values(error.message()),
+    };
+    let value = value_of(text).ok_or(error)?;
+    value.clone().try_into::<T>().map(|read| (read, value)).map_err(|error| without_values(error.message()))
+}
+
+/// `text` as a value of TOML, which it may not be.
+pub(crate) fn value_of(text: &str) -> Option<Value> {
+    format!("value = {text}").parse::<Table>().ok()?.remove("value")
+}
