@@ -1,6 +1,4 @@
-//! How the rows of a text are laid out, detected from its beginning.
-
-use super::{COLUMNS, Form, records};
+//! How the rows of a text are laid out.
 
 /// How rows and cells end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,78 +15,5 @@ impl Default for Dialect {
     /// The collector's.
     fn default() -> Self {
         Self { separator: ',', line_end: b'\n', ignore_unknown: false }
-    }
-}
-
-/// The form of a text, detected from its first character; CSV has no sign of its own.
-pub fn detect_form(text: &[u8]) -> Form {
-    match text.trim_ascii_start().first() {
-        Some(b'[') => Form::Json,
-        // The api's own answer is an object too, around the array.
-        Some(b'{') if is_answer(text) => Form::Json,
-        Some(b'{') => Form::Ndjson,
-        _ => Form::Csv,
-    }
-}
-
-/// Whether an object holds the rows in its member `holodules`, which NDJSON's do not.
-fn is_answer(text: &[u8]) -> bool {
-    let first = text.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
-    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(first) {
-        Ok(object) => object.contains_key("holodules"),
-        // An object of several lines.
-        Err(_) => super::read(Form::Json, text).is_ok(),
-    }
-}
-
-/// The layout of a text of this form.
-pub fn detect_dialect(form: Form, text: &[u8]) -> Dialect {
-    let dialect = Dialect::default();
-    if form != Form::Csv {
-        let alone = !text.contains(&b'\n') && text.contains(&b'\r');
-        return Dialect { line_end: if alone { b'\r' } else { b'\n' }, ..dialect };
-    }
-    let known = |separator: char| {
-        let header = records::header(text, separator);
-        header.iter().filter(|column| COLUMNS.contains(&column.as_str())).count()
-    };
-    // The first of those that give as many, which is the comma where none gives any.
-    let separator =
-        [';', '\t'].into_iter().fold(',', |best, other| if known(other) > known(best) { other } else { best });
-    Dialect { separator, line_end: records::line_end(text, separator), ..dialect }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEADER: &str = "key,video_id,datetime,name,title,url,description";
-
-    #[test]
-    fn a_form_is_told_from_the_content() {
-        for (text, form) in [
-            ("key,video_id\n", Form::Csv),
-            ("", Form::Csv),
-            (" [\n]", Form::Json),
-            ("{\"key\":\"\"}\n{\"key\":\"\"}\n", Form::Ndjson),
-            ("{\"result\":0,\"holodules\":[]}", Form::Json),
-            ("{\n  \"result\": 0,\n  \"holodules\": [\n  ]\n}\n", Form::Json),
-        ] {
-            assert_eq!(detect_form(text.as_bytes()), form, "{text}");
-        }
-    }
-
-    #[test]
-    fn separators_and_line_ends_are_told_from_the_header() {
-        for (separator, end, line_end) in
-            [(',', "\r\n", b'\n'), (';', "\n", b'\n'), ('\t', "\r", b'\r'), (',', "", b'\n')]
-        {
-            let text = format!("{}{end}a;b,c\td{end}", HEADER.replace(',', &separator.to_string()));
-            let expected = Dialect { separator, line_end, ignore_unknown: false };
-            assert_eq!(detect_dialect(Form::Csv, text.as_bytes()), expected, "{text:?}");
-        }
-        assert_eq!(detect_dialect(Form::Csv, b"a;b;c\n"), Dialect::default(), "nothing is known of it");
-        assert_eq!(detect_dialect(Form::Ndjson, b"{}\r{}\r").line_end, b'\r');
-        assert_eq!(detect_dialect(Form::Ndjson, b"{}\r\n{}\r\n").line_end, b'\n');
     }
 }

@@ -8,6 +8,7 @@
 
 mod csv;
 mod datetime;
+mod detect;
 mod dialect;
 mod encoding;
 mod export;
@@ -21,7 +22,8 @@ use std::collections::HashMap;
 use std::io::BufRead;
 use std::ops::Range;
 
-pub use dialect::{Dialect, detect_dialect, detect_form};
+pub use detect::{detect_dialect, detect_form};
+pub use dialect::Dialect;
 pub use encoding::{Encoding, NotAnEncoding, NotText, decode};
 pub use export::{Exporter, NoCodeColumn};
 pub use json::parse_object;
