@@ -19,11 +19,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub use error::StoreError;
+pub use mongo::MongoUrl;
 pub use outcome::{
     BackedUp, Change, Confirmed, DayListing, Exported, Incoming, LOGOUT_LIMIT, LoggedOut, Probe, Restored, Sighting,
     Undated, Upserted, UserChange, Watching,
 };
-pub use url::{MongoUrl, NotAStoreUrl, StoreUrl};
+pub use url::{NotAStoreUrl, StoreUrl};
 
 use changed::Changed;
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::mongo::{self, Accepted};
+use super::mongo::MongoUrl;
 
 /// The database where the URL names none.
 const DEFAULT_DATABASE: &str = "holoduledb";
@@ -44,17 +44,6 @@ pub enum NotAStoreUrl {
     Host,
 }
 
-/// A MongoDB URL: it can be used, but is shown without its user and password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct MongoUrl {
-    full: String,
-    /// The options that the driver does not have, and which are left out.
-    lacking: Vec<String>,
-    /// The scheme, the hosts and the database: what may be shown.
-    shown: String,
-    database: String,
-}
-
 impl StoreUrl {
     /// The URL of the database `holoduledb` on `host` (perhaps with a port), for a
     /// user who is known in that database: what the original built from its
@@ -90,15 +79,10 @@ impl FromStr for StoreUrl {
         if !hosts.split(',').all(is_host) {
             return Err(NotAStoreUrl::Host);
         }
-        // A URL that is accepted is one whose parts are where they were found.
-        let Accepted { text, lacking } = mongo::accept(text).map_err(NotAStoreUrl::Refused)?;
         let database = if database.is_empty() { DEFAULT_DATABASE } else { database };
-        Ok(Self::Mongo(MongoUrl {
-            full: text,
-            lacking,
-            shown: format!("{scheme}{hosts}/{database}"),
-            database: database.to_owned(),
-        }))
+        // The driver accepts only a URL whose parts are where they were found here.
+        let shown = format!("{scheme}{hosts}/{database}");
+        MongoUrl::new(text, shown, database).map(Self::Mongo).map_err(NotAStoreUrl::Refused)
     }
 }
 
@@ -108,35 +92,6 @@ impl fmt::Display for StoreUrl {
             Self::Mongo(url) => url.fmt(f),
             Self::Embedded(path) => write!(f, "embedded:{}", path.display()),
         }
-    }
-}
-
-impl MongoUrl {
-    /// The whole text, for the driver alone.
-    pub(super) fn expose(&self) -> &str {
-        &self.full
-    }
-
-    /// Options of the URI specification that it has and the driver does not: they have no effect.
-    pub fn lacking(&self) -> &[String] {
-        &self.lacking
-    }
-
-    /// The database that it names, or `holoduledb`.
-    pub fn database(&self) -> &str {
-        &self.database
-    }
-}
-
-impl fmt::Display for MongoUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
-    }
-}
-
-impl fmt::Debug for MongoUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
     }
 }
 

@@ -21,6 +21,7 @@ mod passwords;
 mod rights;
 mod undated;
 mod uri;
+mod url;
 mod users;
 
 use std::future::Future;
@@ -39,11 +40,12 @@ use mongodb::{Client, Collection, Database, ServerType};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-pub(super) use uri::{Accepted, accept, check};
+pub use url::MongoUrl;
+pub(super) use url::check;
 
 use self::indexes::{Collections, Counts, Upkeep};
 use super::changed::Changed;
-use super::{MongoUrl, Probe, Settings, StoreError};
+use super::{Probe, Settings, StoreError};
 
 const HOLODULES: &str = "holodules";
 const USERS: &str = "users";
@@ -215,7 +217,7 @@ async fn connect(url: &MongoUrl, settings: &Settings, reconnected: Option<Arc<No
     let parsed = async { ClientOptions::parse(url.expose()).await };
     let parsed = tokio::time::timeout(settings.operation_timeout, parsed).await;
     let parsed = parsed.map_err(|_| StoreError::Unusable(format!("no name server tells the hosts of {url}")))?;
-    let mut options = adjust(parsed.map_err(|error| uri::refused(url, &error))?, settings);
+    let mut options = adjust(parsed.map_err(|error| url::refused(url, &error))?, settings);
     options.sdam_event_handler = reconnected.map(|reconnected| {
         EventHandler::callback(move |event| {
             if let SdamEvent::ServerDescriptionChanged(change) = event
@@ -226,7 +228,7 @@ async fn connect(url: &MongoUrl, settings: &Settings, reconnected: Option<Arc<No
             }
         })
     });
-    Client::with_options(options).map_err(|error| uri::refused(url, &error))
+    Client::with_options(options).map_err(|error| url::refused(url, &error))
 }
 
 /// What is ours to decide in the options of a URL.

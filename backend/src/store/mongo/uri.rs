@@ -1,10 +1,8 @@
 //! What the driver makes of a URL, found without contacting a server or a name server.
 
 use futures_util::FutureExt;
-use mongodb::options::{ClientOptions, ServerAddress};
-use mongodb::{Client, error};
-
-use super::{MongoUrl, Settings, StoreError};
+use mongodb::error;
+use mongodb::options::ClientOptions;
 
 /// Options of the URI specification that this build of the driver does not have. Without them
 /// it connects to the same servers, with the same or stricter checks.
@@ -24,15 +22,15 @@ const LACKING: [&str; 9] = [
 const SECRET: [&str; 3] = ["authmechanismproperties", "proxypassword", "tlscertificatekeyfilepassword"];
 
 /// A URL that the driver accepts.
-pub(in crate::store) struct Accepted {
+pub(super) struct Accepted {
     /// Without the options that the driver does not have.
-    pub(in crate::store) text: String,
+    pub(super) text: String,
     /// The names of those options.
-    pub(in crate::store) lacking: Vec<String>,
+    pub(super) lacking: Vec<String>,
 }
 
 /// Checks a URL, or returns the driver's reason without any secret of the URL.
-pub(in crate::store) fn accept(text: &str) -> Result<Accepted, String> {
+pub(super) fn accept(text: &str) -> Result<Accepted, String> {
     let (text, lacking) = without_lacking(text);
     match unresolved(&text) {
         Ok(_) => Ok(Accepted { text, lacking }),
@@ -40,30 +38,9 @@ pub(in crate::store) fn accept(text: &str) -> Result<Accepted, String> {
     }
 }
 
-/// Refuses what opening the store would refuse before it contacts a server: files of
-/// certificates that cannot be read, sizes of the pool that contradict each other.
-pub(in crate::store) fn check(url: &MongoUrl, settings: &Settings) -> Result<(), StoreError> {
-    let options = unresolved(url.expose()).map(|options| super::adjust(options, settings));
-    let client = options.and_then(|mut options| {
-        // The driver connects at once, and this check is to contact nothing.
-        options.hosts = vec![ServerAddress::Unix { path: "/nonexistent/mongodb.sock".into() }];
-        Client::with_options(options)
-    });
-    client.map(drop).map_err(|error| refused(url, &error))
-}
-
-/// What the driver refuses, with its reason.
-pub(super) fn refused(url: &MongoUrl, error: &error::Error) -> StoreError {
-    let reason = reason(url.expose(), error);
-    StoreError::Unusable(match error.kind.as_ref() {
-        error::ErrorKind::DnsResolve { .. } => format!("the hosts of {url} cannot be resolved: {reason}"),
-        _ => format!("the driver refuses the URL of {url}: {reason}"),
-    })
-}
-
 /// The options, with the host of `mongodb+srv` in place of the hosts that the name server
 /// has for it.
-fn unresolved(text: &str) -> error::Result<ClientOptions> {
+pub(super) fn unresolved(text: &str) -> error::Result<ClientOptions> {
     let options = match text.strip_prefix("mongodb+srv://") {
         Some(rest) => {
             // First as it is written: the two schemes differ in what they allow.
@@ -98,7 +75,7 @@ fn retain(text: &str, mut wanted: impl FnMut(&str) -> bool) -> String {
 }
 
 /// The driver's reason, which may repeat a part of the URL, unless that part may be secret.
-fn reason(text: &str, error: &error::Error) -> String {
+pub(super) fn reason(text: &str, error: &error::Error) -> String {
     let reason = match error.kind.as_ref() {
         error::ErrorKind::InvalidArgument { message, .. } => message.clone(),
         error::ErrorKind::InvalidTlsConfig { message, .. } => message.clone(),
