@@ -1,9 +1,13 @@
-//! Which module may know which: the corridor has no way back.
+//! Which modules may import which, and which may use an external crate.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Each module with those that it may import, itself always included.
+#[path = "../../../gateway/crates/settings/tests/imports/mod.rs"]
+mod imports;
+
+use imports::{circles, modules};
+
+/// Each module with the modules that it may import.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("hex", &[]),
     ("model", &["hex"]),
@@ -23,7 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("program", &["command", "config", "feed", "handler", "password", "record", "server", "store"]),
 ];
 
-/// Crates that only these modules may name.
+/// External crates with the modules that may use them. `main` may use all.
 const CONFINED: &[(&str, &[&str])] = &[
     ("mongodb", &["store/mongo"]),
     ("redb", &["store/embedded"]),
@@ -35,84 +39,77 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("holodule_settings", &["backup", "config", "program", "server", "command"]),
 ];
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
+fn source_folder() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// The first segments after each `crate::` of the code, nested groups included.
-fn imported(text: &str) -> BTreeSet<String> {
-    let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    let mut found = BTreeSet::new();
-    let code: String =
-        text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]).collect();
-    for (_, after) in code.match_indices("crate::").map(|(at, word)| (at, &code[at + word.len()..])) {
-        match after.strip_prefix('{') {
-            Some(group) => {
-                let group = group.split(';').next().unwrap();
-                let mut depth = 0;
-                for part in group.split_inclusive(['{', '}', ',']) {
-                    if depth == 0 {
-                        found.insert(name(part.trim()));
-                    }
-                    depth += i32::from(part.ends_with('{')) - i32::from(part.ends_with('}'));
-                }
-            }
-            None => {
-                found.insert(name(after));
-            }
-        }
-    }
-    found.remove("");
-    found
+fn top_level(module: &str) -> &str {
+    module.split('/').next().unwrap_or(module)
 }
 
 #[test]
-fn every_import_goes_down() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
+fn modules_import_only_what_is_listed() {
+    let modules = modules(&source_folder());
     let mut wrong = Vec::new();
-    let mut seen = BTreeSet::new();
-    for file in files {
-        let relative = file.strip_prefix(&root).unwrap().with_extension("").to_str().unwrap().to_owned();
-        let module = relative.split('/').next().unwrap();
-        let text = std::fs::read_to_string(&file).unwrap();
-        if !["lib", "main"].contains(&module) {
-            let (_, allowed) =
-                ALLOWED.iter().find(|(name, _)| *name == module).unwrap_or_else(|| panic!("{module} is new"));
-            seen.insert(module.to_owned());
-            for other in imported(&text) {
-                if other != module && !allowed.contains(&other.as_str()) {
-                    wrong.push(format!("{relative} imports {other}"));
-                }
-            }
-        }
-        for (library, homes) in CONFINED {
-            let named =
-                [format!("use {library}::"), format!(" {library}::"), format!("({library}::"), format!("<{library}::")];
-            let at_home = module == "main" || homes.iter().any(|home| relative.starts_with(home));
-            if !at_home
-                && text
-                    .lines()
-                    .any(|line| !line.trim_start().starts_with("//") && named.iter().any(|n| line.contains(n)))
-            {
-                wrong.push(format!("{relative} names {library}"));
+    for module in modules.iter().filter(|module| !module.name.is_empty()) {
+        let own = top_level(&module.name);
+        let (_, allowed) =
+            ALLOWED.iter().find(|(name, _)| *name == own).unwrap_or_else(|| panic!("{own} is not listed"));
+        for used in &module.uses {
+            let used = top_level(used);
+            if used != own && !allowed.contains(&used) {
+                wrong.push(format!("{} imports {used}", module.name));
             }
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
-    assert_eq!(seen.len(), ALLOWED.len(), "a module of the list is gone");
+    for (name, _) in ALLOWED {
+        assert!(modules.iter().any(|module| top_level(&module.name) == *name), "{name} is listed and does not exist");
+    }
 }
 
 #[test]
-fn groups_are_taken_apart() {
-    let text = "use crate::{a, b::{c, d}, e};\n// crate::f\nuse crate::g::h;\nlet x = crate::i();";
-    assert_eq!(imported(text).into_iter().collect::<Vec<_>>(), ["a", "b", "e", "g", "i"]);
+fn the_list_of_imports_has_no_circle() {
+    for (position, (name, imports)) in ALLOWED.iter().enumerate() {
+        for import in *imports {
+            let lower = ALLOWED.iter().position(|(name, _)| name == import).unwrap();
+            assert!(lower < position, "{name} may import {import}, which is listed below it");
+        }
+    }
+}
+
+#[test]
+fn external_crates_are_used_only_where_listed() {
+    let modules = modules(&source_folder());
+    let mut wrong = Vec::new();
+    for (library, homes) in CONFINED {
+        let uses = modules.iter().filter(|module| module.outside.contains(*library));
+        let names: Vec<_> = uses.map(|module| module.name.as_str()).collect();
+        assert!(!names.is_empty(), "{library} is not used");
+        let at_home = |name: &str| homes.iter().any(|home| name == *home || name.starts_with(&format!("{home}/")));
+        wrong.extend(names.into_iter().filter(|name| !at_home(name)).map(|name| format!("{name} uses {library}")));
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn no_sibling_files_or_folders_import_each_other_in_a_circle() {
+    assert_eq!(circles(&modules(&source_folder())), Vec::<String>::new());
+}
+
+#[test]
+fn no_source_file_has_more_than_400_lines() {
+    let mut folders = vec![source_folder(), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")];
+    let mut long = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if std::fs::read_to_string(&path).unwrap().lines().count() > 400 {
+                long.push(path);
+            }
+        }
+    }
+    assert_eq!(long, Vec::<std::path::PathBuf>::new());
 }
