@@ -1,5 +1,4 @@
-//! No secret is in anything that the gateway says of its configuration, wherever the secret was put and however
-//! it was mangled.
+//! No report of the gateway's configuration contains a secret, wherever the secret was put and however it was mangled.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +12,7 @@ use crate::support::{admin, api, until};
 #[path = "../../crates/settings/tests/leaks/mod.rs"]
 mod leaks;
 
-use leaks::{Input, Search, inputs, mangled, secrets};
+use leaks::{Input, Search, check_forms, check_options, overlay, secrets};
 
 const TABLES: &[(&str, &[&str])] = &[
     ("key", &["kid", "secret", "secret_file", "retire_at", "without_kid"]),
@@ -41,18 +40,15 @@ fn keys() -> Vec<String> {
     keys
 }
 
-/// Everything that the gateway says of a configuration.
-fn say(folder: &Path, input: &Input) -> String {
-    let [toml, dotenv] = ["gateway.toml", ".env"].map(|name| folder.join(name));
-    fs::write(&toml, &input.toml).unwrap();
-    fs::write(&dotenv, &input.dotenv).unwrap();
-    let process = input.process.clone().into_iter().collect();
-    let read = holodule_settings::overlay(process, &dotenv, &["JWT_SECRET_KEY", "KEY"]);
-    let said = format!("{:?}\n{:?}\n{:?}\n", read.problems, read.warnings, read.environment);
-    said + &said_of(&toml, read.environment)
+/// Everything that the gateway reports of a configuration.
+fn report(folder: &Path, input: &Input) -> String {
+    let toml = folder.join("gateway.toml");
+    let read = overlay(input, &toml, &["JWT_SECRET_KEY", "KEY"]);
+    let overlaid = format!("{:?}\n{:?}\n{:?}\n", read.problems, read.warnings, read.environment);
+    overlaid + &report_of(&toml, read.environment)
 }
 
-fn said_of(toml: &Path, environment: holodule_settings::Environment) -> String {
+fn report_of(toml: &Path, environment: holodule_settings::Environment) -> String {
     match Config::read(Some(toml), environment) {
         Ok(config) => {
             let lines = [config.warnings(0), config.remarks(), config.effective()].concat();
@@ -65,20 +61,7 @@ fn said_of(toml: &Path, environment: holodule_settings::Environment) -> String {
 #[test]
 fn no_secret_in_any_option_is_repeated() {
     let folder = tempfile::tempdir().unwrap();
-    let keys = keys();
-    let mut count = 0;
-    for secret in secrets() {
-        let search = Search::new(&secret.text);
-        let ways = mangled(&secret.text);
-        assert!(ways.len() >= 20);
-        for (round, (how, value)) in ways.into_iter().enumerate() {
-            for input in inputs(&format!("{} {how}", secret.kind), &value, round, &keys, TABLES) {
-                search.check(&input.what, &say(folder.path(), &input));
-                count += 1;
-            }
-        }
-    }
-    assert!(count > 8 * 20 * 20, "{count}");
+    check_options(&keys(), TABLES, |input| report(folder.path(), input));
 }
 
 #[test]
@@ -90,26 +73,23 @@ fn no_secret_in_any_file_is_repeated() {
     let toml = folder.path().join("gateway.toml");
     fs::write(&toml, "").unwrap();
     let key = leaks::Secret { kind: "a key that is one", text: certificates().key.clone() };
-    for secret in secrets().into_iter().chain([key]) {
-        let search = Search::new(&secret.text);
-        for (how, value) in mangled(&secret.text) {
-            fs::write(path("mangled"), &value).unwrap();
-            for name in
-                ["TLS_CERTIFICATE", "TLS_PRIVATE_KEY", "JWT_SECRET_KEY_FILE", "KEY", "STATIC_TOKEN", "CERTIFICATE"]
-            {
-                let mangled = match name {
-                    "KEY" => format!("[{{ kid = 'a', secret_file = '{}' }}]", path("mangled")),
-                    "STATIC_TOKEN" => format!("[{{ name = 'a', sha256_file = '{}' }}]", path("mangled")),
-                    "CERTIFICATE" => format!("[{{ certificate = '{0}', private_key = '{0}' }}]", path("mangled")),
-                    _ => path("mangled"),
-                };
-                let pairs =
-                    [("TLS_CERTIFICATE", path("cert.pem")), ("TLS_PRIVATE_KEY", path("key.pem")), (name, mangled)];
-                let environment = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-                search.check(&format!("{} {how} in the file of {name}", secret.kind), &said_of(&toml, environment));
-            }
-        }
-    }
+    check_forms(secrets().into_iter().chain([key]).collect(), usize::MAX, |value| {
+        fs::write(path("mangled"), value).unwrap();
+        let report = |name: &str| {
+            let mangled = match name {
+                "KEY" => format!("[{{ kid = 'a', secret_file = '{}' }}]", path("mangled")),
+                "STATIC_TOKEN" => format!("[{{ name = 'a', sha256_file = '{}' }}]", path("mangled")),
+                "CERTIFICATE" => format!("[{{ certificate = '{0}', private_key = '{0}' }}]", path("mangled")),
+                _ => path("mangled"),
+            };
+            let pairs = [("TLS_CERTIFICATE", path("cert.pem")), ("TLS_PRIVATE_KEY", path("key.pem")), (name, mangled)];
+            let environment = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            (format!("in the file of {name}"), report_of(&toml, environment))
+        };
+        ["TLS_CERTIFICATE", "TLS_PRIVATE_KEY", "JWT_SECRET_KEY_FILE", "KEY", "STATIC_TOKEN", "CERTIFICATE"]
+            .map(report)
+            .into()
+    });
 }
 
 #[test]
@@ -123,13 +103,13 @@ fn a_key_that_lost_its_line_breaks_is_called_that() {
     for text in [lines.concat(), lines.join("\\n"), lines.join(" ")] {
         fs::write(path("key.pem"), text).unwrap();
         let pairs = [("TLS_CERTIFICATE", path("cert.pem")), ("TLS_PRIVATE_KEY", path("key.pem"))];
-        let said = said_of(&toml, pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
+        let said = report_of(&toml, pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
         assert!(said.contains("tls.private_key, from TLS_PRIVATE_KEY: "), "{said}");
         assert!(said.contains("the PEM has lost its line breaks"), "{said}");
     }
 }
 
-/// What the program says to `arguments` in an environment that has every key as `value`, until it ends.
+/// The output of the program until it fails.
 fn run(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let output = command(folder).args(arguments).envs(environment.iter().copied()).output().unwrap();
     assert!(!output.status.success(), "{output:?}");
@@ -139,29 +119,26 @@ fn run(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Strin
 #[test]
 fn the_program_repeats_no_secret_at_check_at_start_and_in_its_arguments() {
     let folder = folder();
-    let keys = keys();
-    for secret in secrets() {
-        let search = Search::new(&secret.text);
-        for (how, value) in mangled(&secret.text).iter().take(3) {
-            let names: Vec<String> = keys.iter().map(|key| key.replace('.', "_").to_uppercase()).collect();
-            let environment: Vec<_> = names.iter().map(|name| (name.as_str(), value.as_str())).collect();
-            for arguments in [
-                &["check", "--show"][..],
-                &["serve"],
-                &["--config", value, "check"],
-                &[value],
-                &["check", value],
-                &["static-token", "new", value, value],
-                &["static-token", "new", "a", "--expires", value],
-                &["static-token", "new", &format!("{value} ")],
-            ] {
-                let said = run(folder.path(), arguments, &environment);
-                search.check(&format!("{} {how}, {}", secret.kind, arguments[0]), &said);
-            }
-            let said = command(folder.path()).arg("--help").env("HOLODULE_GATEWAY_CONFIG", value).output().unwrap();
-            search.check("--help", &String::from_utf8_lossy(&said.stdout));
+    let names: Vec<String> = keys().iter().map(|key| key.replace('.', "_").to_uppercase()).collect();
+    check_forms(secrets(), 3, |value| {
+        let environment: Vec<_> = names.iter().map(|name| (name.as_str(), value)).collect();
+        let mut texts = Vec::new();
+        for arguments in [
+            &["check", "--show"][..],
+            &["serve"],
+            &["--config", value, "check"],
+            &[value],
+            &["check", value],
+            &["static-token", "new", value, value],
+            &["static-token", "new", "a", "--expires", value],
+            &["static-token", "new", &format!("{value} ")],
+        ] {
+            texts.push((arguments[0].to_owned(), run(folder.path(), arguments, &environment)));
         }
-    }
+        let help = command(folder.path()).arg("--help").env("HOLODULE_GATEWAY_CONFIG", value).output().unwrap();
+        texts.push(("--help".to_owned(), String::from_utf8_lossy(&help.stdout).into_owned()));
+        texts
+    });
 }
 
 #[tokio::test]

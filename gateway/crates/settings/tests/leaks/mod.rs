@@ -5,6 +5,10 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use holodule_settings::Overlaid;
 
 /// The shortest piece of a secret that counts as found, in bytes.
 const WINDOW: usize = 12;
@@ -156,6 +160,44 @@ pub fn inputs(what: &str, value: &str, round: usize, keys: &[String], tables: &[
         ));
     }
     inputs
+}
+
+/// Writes the files of `input`, and reads its `.env` and its variables as both programs do. `secret_keys` are the
+/// variables that hold secrets.
+pub fn overlay(input: &Input, toml: &Path, secret_keys: &[&str]) -> Overlaid {
+    let dotenv = toml.with_file_name(".env");
+    fs::write(toml, &input.toml).unwrap();
+    fs::write(&dotenv, &input.dotenv).unwrap();
+    holodule_settings::overlay(input.process.clone().into_iter().collect(), &dotenv, secret_keys)
+}
+
+/// Fails if the report of a configuration repeats a secret that is in any of its options.
+pub fn check_options(keys: &[String], tables: &[(&str, &[&str])], report: impl Fn(&Input) -> String) {
+    let mut count = 0;
+    for secret in secrets() {
+        let search = Search::new(&secret.text);
+        let forms = mangled(&secret.text);
+        assert!(forms.len() >= 20);
+        for (round, (form, value)) in forms.into_iter().enumerate() {
+            for input in inputs(&format!("{} {form}", secret.kind), &value, round, keys, tables) {
+                search.check(&input.what, &report(&input));
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 8 * 20 * 20, "{count}");
+}
+
+/// Fails if `report` repeats one of `secrets`. It gets each of the first `most` mangled forms of each.
+pub fn check_forms(secrets: Vec<Secret>, most: usize, mut report: impl FnMut(&str) -> Vec<(String, String)>) {
+    for secret in secrets {
+        let search = Search::new(&secret.text);
+        for (form, value) in mangled(&secret.text).into_iter().take(most) {
+            for (place, text) in report(&value) {
+                search.check(&format!("{} {form}, {place}", secret.kind), &text);
+            }
+        }
+    }
 }
 
 /// `text` as a string of TOML: one of JSON is one of TOML as well.
