@@ -22,7 +22,7 @@ use holodule_settings::{shown_path, with_shown_path, without_secrets};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type ProgramError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Does what the command line says, to the end. The exit status is 1 where that failed; an import has
 /// others of its own.
@@ -46,7 +46,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+async fn run(cli: Cli) -> Result<ExitCode, ProgramError> {
     let config = || Config::load(cli.config.as_deref(), Path::new(".env"));
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(config()?, config).await.map(|()| ExitCode::SUCCESS),
@@ -58,7 +58,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     }
 }
 
-async fn check(config: &Config, connect: bool, show: bool) -> Result<(), Failure> {
+async fn check(config: &Config, connect: bool, show: bool) -> Result<(), ProgramError> {
     let mut out = std::io::stdout();
     for line in config.effective.iter().filter(|_| show) {
         writeln!(out, "{line}")?;
@@ -84,7 +84,10 @@ async fn check(config: &Config, connect: bool, show: bool) -> Result<(), Failure
     Ok(())
 }
 
-async fn serve(config: Config, reread: impl Fn() -> Result<Config, Problems> + Send + Sync) -> Result<(), Failure> {
+async fn serve(
+    config: Config,
+    reread: impl Fn() -> Result<Config, Problems> + Send + Sync,
+) -> Result<(), ProgramError> {
     // First of all: until it is caught, the signal ends the program.
     let mut hangup = signal(SignalKind::hangup())?;
     let log = record::start(config.log)?;

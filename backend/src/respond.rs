@@ -32,7 +32,7 @@ pub enum Shape {
 /// Why a request was not served. What it says is fit for the client; what only the log
 /// may hold has been logged by who refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct HttpError {
     /// The status.
     pub status: StatusCode,
     /// What is wrong, for a person.
@@ -42,7 +42,7 @@ pub struct Refusal {
     close: bool,
 }
 
-impl Refusal {
+impl HttpError {
     /// A refusal with a status and what is wrong.
     pub fn new(status: StatusCode, description: impl Into<Cow<'static, str>>) -> Self {
         Self { status, description: description.into(), retry_after: None, allow: None, close: false }
@@ -164,11 +164,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_two_shapes_of_a_refusal() {
-        let refusal = Refusal::not_found("no such user");
+        let refusal = HttpError::not_found("no such user");
         assert_eq!(text(refusal.clone().into_response(Shape::Plain)).await, "{\"error\":\"Not found\"}\n");
         let described = "{\"error\":\"Not Found\",\"description\":\"no such user\"}\n";
         assert_eq!(text(refusal.into_response(Shape::Described)).await, described);
-        let plain = Refusal::unavailable("the store does not answer", 5).into_response(Shape::Plain);
+        let plain = HttpError::unavailable("the store does not answer", 5).into_response(Shape::Plain);
         assert_eq!(plain.headers()[RETRY_AFTER], "5");
         assert_eq!(plain.headers()[CACHE_CONTROL], "no-store");
         assert_eq!(text(plain).await, "{\"error\":\"Service Unavailable\"}\n");
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_wrong_method_is_told_the_right_ones() {
-        let response = Refusal::method_not_allowed("GET, HEAD").into_response(Shape::Plain);
+        let response = HttpError::method_not_allowed("GET, HEAD").into_response(Shape::Plain);
         assert_eq!(response.headers()[ALLOW], "GET, HEAD");
     }
 }

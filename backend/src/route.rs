@@ -11,12 +11,12 @@ use http::{Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
 use percent_encoding::percent_decode_str;
 
-use crate::handler::{self, App, Handled};
+use crate::handler::{self, App, HandlerResult};
 use crate::record::{HEALTHZ, Listener};
-use crate::respond::{Body, Refusal, Shape};
+use crate::respond::{Body, HttpError, Shape};
 
 /// An answer, and the template of the route that gave it.
-pub(crate) struct Answer {
+pub(crate) struct RoutedResponse {
     /// What metrics and logs call it: never the raw path.
     pub(crate) route: &'static str,
     /// The answer itself.
@@ -24,30 +24,30 @@ pub(crate) struct Answer {
 }
 
 /// Answers a request that came in by `listener`.
-pub(crate) async fn answer(app: &Arc<App>, listener: Listener, request: Request<Incoming>) -> Answer {
+pub(crate) async fn answer(app: &Arc<App>, listener: Listener, request: Request<Incoming>) -> RoutedResponse {
     let path = request.uri().path().to_owned();
     let (route, handled, shape) = match listener {
         Listener::Api => {
-            let route = Api::of(&path);
+            let route = ApiRoute::of(&path);
             (route.template(), api(app, route, request).await, Shape::Plain)
         }
         Listener::Admin => {
-            let route = Admin::of(&path);
+            let route = AdminRoute::of(&path);
             (route.template(), Box::pin(admin(app, route, request)).await, Shape::Described)
         }
     };
-    Answer { route, response: handled.unwrap_or_else(|refusal| refusal.into_response(shape)) }
+    RoutedResponse { route, response: handled.unwrap_or_else(|refusal| refusal.into_response(shape)) }
 }
 
 /// What the public may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Api<'a> {
+enum ApiRoute<'a> {
     Day(&'a str),
     Healthz,
     Unknown,
 }
 
-impl<'a> Api<'a> {
+impl<'a> ApiRoute<'a> {
     fn of(path: &'a str) -> Self {
         if path == "/healthz" {
             return Self::Healthz;
@@ -69,25 +69,25 @@ impl<'a> Api<'a> {
     }
 }
 
-async fn api(app: &App, route: Api<'_>, request: Request<Incoming>) -> Handled {
-    if route == Api::Unknown {
-        return Err(Refusal::not_found("no such route"));
+async fn api(app: &App, route: ApiRoute<'_>, request: Request<Incoming>) -> HandlerResult {
+    if route == ApiRoute::Unknown {
+        return Err(HttpError::not_found("no such route"));
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return Err(Refusal::method_not_allowed("GET, HEAD"));
+        return Err(HttpError::method_not_allowed("GET, HEAD"));
     }
     if !request.body().is_end_stream() {
-        return Err(Refusal::bad_request("this takes no body").closing());
+        return Err(HttpError::bad_request("this takes no body").closing());
     }
     match route {
-        Api::Day(day) => handler::day(app, request.headers(), day).await,
-        Api::Healthz | Api::Unknown => handler::healthz(),
+        ApiRoute::Day(day) => handler::day(app, request.headers(), day).await,
+        ApiRoute::Healthz | ApiRoute::Unknown => handler::healthz(),
     }
 }
 
 /// The internal side.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Admin<'a> {
+enum AdminRoute<'a> {
     Verify,
     RevocationCheck,
     RevocationFeed,
@@ -106,7 +106,7 @@ enum Admin<'a> {
     Unknown,
 }
 
-impl<'a> Admin<'a> {
+impl<'a> AdminRoute<'a> {
     fn of(path: &'a str) -> Self {
         match path {
             "/credentials/verify" => return Self::Verify,
@@ -158,43 +158,48 @@ impl<'a> Admin<'a> {
     }
 }
 
-async fn admin(app: &Arc<App>, route: Admin<'_>, request: Request<Incoming>) -> Handled {
+async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>) -> HandlerResult {
     let (parts, body) = request.into_parts();
     handler::defend(&parts, app.allowed_hosts())?;
     // hyper leaves the body of an answer to HEAD out.
     let method = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
     match (method.as_str(), &route) {
-        ("POST", Admin::Verify) => handler::verify(app, &parts, body).await,
-        ("POST", Admin::RevocationCheck) => handler::check(app, &parts, body).await,
+        ("POST", AdminRoute::Verify) => handler::verify(app, &parts, body).await,
+        ("POST", AdminRoute::RevocationCheck) => handler::check(app, &parts, body).await,
         // A HEAD would subscribe and read nothing.
-        ("GET", Admin::RevocationFeed) if parts.method == Method::GET => handler::feed(app),
-        ("POST", Admin::RevocationLogout) => handler::log_out(app, &parts, body).await,
-        ("GET", Admin::Users) => handler::list(app).await,
-        ("POST", Admin::Users) => handler::create(app, &parts, body).await,
-        ("PATCH", Admin::User(name)) => handler::set_disabled(app, &parts, body, name).await,
-        ("DELETE", Admin::User(name)) => handler::delete_user(app, name).await,
-        ("PUT", Admin::UserPassword(name)) => handler::change_password(app, &parts, body, name).await,
-        ("GET", Admin::Holodules) => handler::export(app, parts.uri.query()).await,
-        ("POST", Admin::Holodules) => handler::upload(app, &parts, body).await,
-        ("PUT", Admin::Holodule(id)) => handler::put(app, &parts, body, id).await,
-        ("DELETE", Admin::Holodule(id)) => handler::delete(app, id).await,
-        ("POST", Admin::Backup) => handler::back_up(app, &parts, body).await,
-        ("POST", Admin::Restore) => handler::restore(app, &parts, body).await,
-        ("GET", Admin::Status) => handler::status(app).await,
-        ("GET", Admin::Metrics) => handler::metrics(app),
-        ("GET", Admin::Healthz) => handler::healthz(),
-        ("GET", Admin::Readyz) => handler::readyz(app).await,
-        (_, Admin::Unknown) => Err(Refusal::not_found("no such route")),
-        (_, Admin::Verify | Admin::RevocationCheck | Admin::RevocationLogout | Admin::Backup | Admin::Restore) => {
-            Err(Refusal::method_not_allowed("POST"))
-        }
-        (_, Admin::RevocationFeed) => Err(Refusal::method_not_allowed("GET")),
-        (_, Admin::Users | Admin::Holodules) => Err(Refusal::method_not_allowed("GET, HEAD, POST")),
-        (_, Admin::User(_)) => Err(Refusal::method_not_allowed("PATCH, DELETE")),
-        (_, Admin::UserPassword(_)) => Err(Refusal::method_not_allowed("PUT")),
-        (_, Admin::Holodule(_)) => Err(Refusal::method_not_allowed("PUT, DELETE")),
-        (_, Admin::Status | Admin::Metrics | Admin::Healthz | Admin::Readyz) => {
-            Err(Refusal::method_not_allowed("GET, HEAD"))
+        ("GET", AdminRoute::RevocationFeed) if parts.method == Method::GET => handler::feed(app),
+        ("POST", AdminRoute::RevocationLogout) => handler::log_out(app, &parts, body).await,
+        ("GET", AdminRoute::Users) => handler::list(app).await,
+        ("POST", AdminRoute::Users) => handler::create(app, &parts, body).await,
+        ("PATCH", AdminRoute::User(name)) => handler::set_disabled(app, &parts, body, name).await,
+        ("DELETE", AdminRoute::User(name)) => handler::delete_user(app, name).await,
+        ("PUT", AdminRoute::UserPassword(name)) => handler::change_password(app, &parts, body, name).await,
+        ("GET", AdminRoute::Holodules) => handler::export(app, parts.uri.query()).await,
+        ("POST", AdminRoute::Holodules) => handler::upload(app, &parts, body).await,
+        ("PUT", AdminRoute::Holodule(id)) => handler::put(app, &parts, body, id).await,
+        ("DELETE", AdminRoute::Holodule(id)) => handler::delete(app, id).await,
+        ("POST", AdminRoute::Backup) => handler::back_up(app, &parts, body).await,
+        ("POST", AdminRoute::Restore) => handler::restore(app, &parts, body).await,
+        ("GET", AdminRoute::Status) => handler::status(app).await,
+        ("GET", AdminRoute::Metrics) => handler::metrics(app),
+        ("GET", AdminRoute::Healthz) => handler::healthz(),
+        ("GET", AdminRoute::Readyz) => handler::readyz(app).await,
+        (_, AdminRoute::Unknown) => Err(HttpError::not_found("no such route")),
+        (
+            _,
+            AdminRoute::Verify
+            | AdminRoute::RevocationCheck
+            | AdminRoute::RevocationLogout
+            | AdminRoute::Backup
+            | AdminRoute::Restore,
+        ) => Err(HttpError::method_not_allowed("POST")),
+        (_, AdminRoute::RevocationFeed) => Err(HttpError::method_not_allowed("GET")),
+        (_, AdminRoute::Users | AdminRoute::Holodules) => Err(HttpError::method_not_allowed("GET, HEAD, POST")),
+        (_, AdminRoute::User(_)) => Err(HttpError::method_not_allowed("PATCH, DELETE")),
+        (_, AdminRoute::UserPassword(_)) => Err(HttpError::method_not_allowed("PUT")),
+        (_, AdminRoute::Holodule(_)) => Err(HttpError::method_not_allowed("PUT, DELETE")),
+        (_, AdminRoute::Status | AdminRoute::Metrics | AdminRoute::Healthz | AdminRoute::Readyz) => {
+            Err(HttpError::method_not_allowed("GET, HEAD"))
         }
     }
 }
@@ -213,23 +218,26 @@ mod tests {
 
     #[test]
     fn the_api_knows_one_route_in_two_spellings() {
-        assert_eq!(Api::of("/holodules/20201209"), Api::Day("20201209"));
-        assert_eq!(Api::of("/Holodules/x"), Api::Day("x"));
+        assert_eq!(ApiRoute::of("/holodules/20201209"), ApiRoute::Day("20201209"));
+        assert_eq!(ApiRoute::of("/Holodules/x"), ApiRoute::Day("x"));
         for path in ["/", "/holodules", "/holodules/", "/holodules/a/b", "/HOLODULES/20201209", "/users", "/metrics"] {
-            assert_eq!(Api::of(path), Api::Unknown, "{path}");
+            assert_eq!(ApiRoute::of(path), ApiRoute::Unknown, "{path}");
         }
     }
 
     #[test]
     fn names_are_decoded_once_and_stay_one_segment() {
-        assert_eq!(Admin::of("/users/user%2001"), Admin::User("user 01".into()));
-        assert_eq!(Admin::of("/users/a%2Fb"), Admin::User("a/b".into()));
-        assert_eq!(Admin::of("/users/%2541"), Admin::User("%41".into()));
-        assert_eq!(Admin::of("/users/a/password"), Admin::UserPassword("a".into()));
-        assert_eq!(Admin::of("/users/password"), Admin::User("password".into()));
-        assert_eq!(Admin::of("/holodules/HL0503_20201209_230000"), Admin::Holodule("HL0503_20201209_230000".into()));
+        assert_eq!(AdminRoute::of("/users/user%2001"), AdminRoute::User("user 01".into()));
+        assert_eq!(AdminRoute::of("/users/a%2Fb"), AdminRoute::User("a/b".into()));
+        assert_eq!(AdminRoute::of("/users/%2541"), AdminRoute::User("%41".into()));
+        assert_eq!(AdminRoute::of("/users/a/password"), AdminRoute::UserPassword("a".into()));
+        assert_eq!(AdminRoute::of("/users/password"), AdminRoute::User("password".into()));
+        assert_eq!(
+            AdminRoute::of("/holodules/HL0503_20201209_230000"),
+            AdminRoute::Holodule("HL0503_20201209_230000".into())
+        );
         for path in ["/users/", "/users//password", "/users/a/b", "/users/%FF", "/Users", "/metrics/"] {
-            assert_eq!(Admin::of(path), Admin::Unknown, "{path}");
+            assert_eq!(AdminRoute::of(path), AdminRoute::Unknown, "{path}");
         }
     }
 }

@@ -13,22 +13,22 @@ const NAME_LIMIT: usize = 128;
 
 /// The name of a backup: 1 to 128 letters, digits, `.`, `_` and `-`, the first no `.`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name(String);
+pub struct BackupName(String);
 
 /// A text that no backup is called by. Fit to be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a backup's name is 1 to {NAME_LIMIT} letters, digits, \".\", \"_\" and \"-\", and does not begin with \".\"")]
-pub struct NotAName;
+pub struct InvalidName;
 
-impl Name {
+impl BackupName {
     /// Reads a name: never a path.
     ///
     /// # Errors
-    /// [`NotAName`].
-    pub fn parse(text: &str) -> Result<Self, NotAName> {
+    /// [`InvalidName`].
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         let fits = (1..=NAME_LIMIT).contains(&text.len()) && !text.starts_with('.');
-        if fits && text.bytes().all(legal) { Ok(Self(text.to_owned())) } else { Err(NotAName) }
+        if fits && text.bytes().all(legal) { Ok(Self(text.to_owned())) } else { Err(InvalidName) }
     }
 
     /// Its text.
@@ -39,7 +39,7 @@ impl Name {
 
 /// Why a backup cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum NotOpened {
+pub enum OpenError {
     /// A new one is there already, in whatever form.
     #[error("there is a file of this name already")]
     Exists,
@@ -56,9 +56,9 @@ pub enum NotOpened {
 
 /// Where the backups are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Folder(PathBuf);
+pub struct BackupFolder(PathBuf);
 
-impl Folder {
+impl BackupFolder {
     /// The folder at this path, which must exist when it is used.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
@@ -67,30 +67,30 @@ impl Folder {
     /// Begins a new backup, readable by its owner alone. It takes its name when it is complete.
     ///
     /// # Errors
-    /// [`NotOpened::Exists`]: no backup is replaced. Else the folder cannot be written to.
-    pub fn create(&self, name: &Name) -> Result<Draft, NotOpened> {
+    /// [`OpenError::Exists`]: no backup is replaced. Else the folder cannot be written to.
+    pub fn create(&self, name: &BackupName) -> Result<Draft, OpenError> {
         let path = self.0.join(name.as_str());
         match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Draft::begin(&path)?),
             Err(error) => Err(error.into()),
-            Ok(_) => Err(NotOpened::Exists),
+            Ok(_) => Err(OpenError::Exists),
         }
     }
 
     /// Opens a backup. No link is followed, and a pipe is not waited for.
     ///
     /// # Errors
-    /// [`NotOpened`].
-    pub fn open(&self, name: &Name) -> Result<File, NotOpened> {
+    /// [`OpenError`].
+    pub fn open(&self, name: &BackupName) -> Result<File, OpenError> {
         let path = self.0.join(name.as_str());
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::open(&path, flags, Mode::empty()) {
             Ok(file) => File::from(file),
-            Err(rustix::io::Errno::NOENT) => return Err(NotOpened::Missing),
-            Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Err(NotOpened::NotRegular),
-            Err(error) => return Err(NotOpened::Io(error.into())),
+            Err(rustix::io::Errno::NOENT) => return Err(OpenError::Missing),
+            Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Err(OpenError::NotRegular),
+            Err(error) => return Err(OpenError::Io(error.into())),
         };
-        if file.metadata()?.is_file() { Ok(file) } else { Err(NotOpened::NotRegular) }
+        if file.metadata()?.is_file() { Ok(file) } else { Err(OpenError::NotRegular) }
     }
 
     /// Its path.
@@ -106,8 +106,8 @@ mod tests {
 
     use super::*;
 
-    fn name(text: &str) -> Name {
-        Name::parse(text).unwrap()
+    fn name(text: &str) -> BackupName {
+        BackupName::parse(text).unwrap()
     }
 
     #[test]
@@ -118,28 +118,28 @@ mod tests {
         for bad in
             ["", ".", "..", ".hidden", "a/b", "../a", "/etc/passwd", "a\\b", "a b", "a\0", "é", "a\n", &"x".repeat(129)]
         {
-            assert_eq!(Name::parse(bad), Err(NotAName), "{bad:?}");
+            assert_eq!(BackupName::parse(bad), Err(InvalidName), "{bad:?}");
         }
     }
 
     #[test]
     fn a_backup_is_private_and_none_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        let backups = Folder::new(folder.path());
+        let backups = BackupFolder::new(folder.path());
         let mut file = backups.create(&name("a")).unwrap();
         file.write_all(b"x").unwrap();
-        assert!(matches!(backups.open(&name("a")), Err(NotOpened::Missing)), "it is not complete yet");
+        assert!(matches!(backups.open(&name("a")), Err(OpenError::Missing)), "it is not complete yet");
         file.commit().unwrap();
         assert_eq!(fs::metadata(folder.path().join("a")).unwrap().permissions().mode() & 0o7777, 0o600);
-        assert!(matches!(backups.create(&name("a")), Err(NotOpened::Exists)));
+        assert!(matches!(backups.create(&name("a")), Err(OpenError::Exists)));
         assert!(backups.open(&name("a")).is_ok());
-        assert!(matches!(Folder::new(folder.path().join("missing")).create(&name("a")), Err(NotOpened::Io(_))));
+        assert!(matches!(BackupFolder::new(folder.path().join("missing")).create(&name("a")), Err(OpenError::Io(_))));
     }
 
     #[test]
     fn links_folders_and_pipes_are_no_backups() {
         let folder = tempfile::tempdir().unwrap();
-        let backups = Folder::new(folder.path());
+        let backups = BackupFolder::new(folder.path());
         fs::write(folder.path().join("real"), "x").unwrap();
         symlink("real", folder.path().join("link")).unwrap();
         symlink("nowhere", folder.path().join("dangling")).unwrap();
@@ -147,8 +147,8 @@ mod tests {
         let fifo = folder.path().join("fifo");
         assert!(std::process::Command::new("mkfifo").arg(fifo).status().unwrap().success());
         for other in ["link", "dangling", "folder", "fifo"] {
-            assert!(matches!(backups.open(&name(other)), Err(NotOpened::NotRegular)), "{other}");
-            assert!(matches!(backups.create(&name(other)), Err(NotOpened::Exists)), "{other}");
+            assert!(matches!(backups.open(&name(other)), Err(OpenError::NotRegular)), "{other}");
+            assert!(matches!(backups.create(&name(other)), Err(OpenError::Exists)), "{other}");
         }
     }
 }

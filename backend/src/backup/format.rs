@@ -15,23 +15,23 @@ const VERSION: u32 = 1;
 const LINE_LIMIT: u64 = 128 << 20;
 
 #[derive(Serialize, Deserialize)]
-struct Begin {
+struct Header {
     holodule_backup: u32,
     created_at: i64,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Line {
+enum RecordLine {
     Logout { identity: String, token: String, expires_at: i64 },
     Holodule(Box<Holodule>),
-    User(User),
-    End(End),
+    User(UserRecord),
+    End(Trailer),
 }
 
 /// It has no `Debug`, for it holds a password.
 #[derive(Serialize, Deserialize)]
-struct User {
+struct UserRecord {
     username: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<String>,
@@ -46,7 +46,7 @@ struct User {
 
 /// The last line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
+pub struct Trailer {
     /// Users in the file.
     pub users: u64,
     /// Holodules in the file.
@@ -85,20 +85,20 @@ pub enum Damaged {
 }
 
 /// Writes a backup.
-pub struct Writer<W> {
+pub struct BackupWriter<W> {
     out: W,
     digest: Context,
     tally: Tally,
 }
 
-impl<W: Write> Writer<W> {
+impl<W: Write> BackupWriter<W> {
     /// Begins with the first line. `created_at` is in seconds since the Unix epoch.
     ///
     /// # Errors
     /// Where it cannot be written, as below.
     pub fn new(out: W, created_at: i64) -> io::Result<Self> {
         let mut writer = Self { out, digest: Context::new(&SHA256), tally: Tally::default() };
-        writer.line(&Begin { holodule_backup: VERSION, created_at })?;
+        writer.line(&Header { holodule_backup: VERSION, created_at })?;
         Ok(writer)
     }
 
@@ -110,10 +110,10 @@ impl<W: Write> Writer<W> {
         self.tally.count(&saved);
         self.line(&match saved {
             Saved::Logout(Logout { identity, token, expires_at }) => {
-                Line::Logout { identity, token: token.as_str().to_owned(), expires_at }
+                RecordLine::Logout { identity, token: token.as_str().to_owned(), expires_at }
             }
-            Saved::Holodule(holodule) => Line::Holodule(holodule),
-            Saved::User(user) => Line::User(User {
+            Saved::Holodule(holodule) => RecordLine::Holodule(holodule),
+            Saved::User(user) => RecordLine::User(UserRecord {
                 username: user.username,
                 id: user.id,
                 password: user.password.expose().to_owned(),
@@ -128,11 +128,11 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// Those of the writer.
-    pub fn finish(mut self, consistent: bool, unreadable: u64) -> io::Result<(W, End)> {
+    pub fn finish(mut self, consistent: bool, unreadable: u64) -> io::Result<(W, Trailer)> {
         let Tally { users, holodules, logouts } = self.tally;
         let sha256 = hex::encode(self.digest.clone().finish().as_ref());
-        let end = End { users, holodules, logouts, consistent, unreadable, sha256 };
-        self.line(&Line::End(end.clone()))?;
+        let end = Trailer { users, holodules, logouts, consistent, unreadable, sha256 };
+        self.line(&RecordLine::End(end.clone()))?;
         self.out.flush()?;
         Ok((self.out, end))
     }
@@ -146,12 +146,12 @@ impl<W: Write> Writer<W> {
 }
 
 /// The records of a backup. It ends after the last one, and an error is the last item.
-pub struct Records<R> {
+pub struct BackupReader<R> {
     reader: R,
     digest: Context,
     tally: Tally,
     line: u64,
-    end: Option<End>,
+    end: Option<Trailer>,
     failed: bool,
 }
 
@@ -159,15 +159,15 @@ pub struct Records<R> {
 ///
 /// # Errors
 /// [`Damaged`].
-pub fn verify(reader: impl BufRead) -> Result<End, Damaged> {
-    let mut records = Records::new(reader)?;
+pub fn verify(reader: impl BufRead) -> Result<Trailer, Damaged> {
+    let mut records = BackupReader::new(reader)?;
     for record in &mut records {
         record?;
     }
     records.end.ok_or(Damaged::CutShort)
 }
 
-impl<R: BufRead> Records<R> {
+impl<R: BufRead> BackupReader<R> {
     /// Reads the first line.
     ///
     /// # Errors
@@ -176,7 +176,7 @@ impl<R: BufRead> Records<R> {
         let mut records =
             Self { reader, digest: Context::new(&SHA256), tally: Tally::default(), line: 0, end: None, failed: false };
         let line = records.next_line()?;
-        let Begin { holodule_backup: version, .. } = serde_json::from_slice(&line).map_err(|_| Damaged::NoBackup)?;
+        let Header { holodule_backup: version, .. } = serde_json::from_slice(&line).map_err(|_| Damaged::NoBackup)?;
         if version == 0 || version > VERSION {
             return Err(Damaged::Version(version));
         }
@@ -200,7 +200,7 @@ impl<R: BufRead> Records<R> {
         let bytes = self.next_line()?;
         let line = serde_json::from_slice(&bytes).map_err(|_| Damaged::Line(self.line))?;
         let saved = match line {
-            Line::End(end) => {
+            RecordLine::End(end) => {
                 let sha256 = hex::encode(self.digest.clone().finish().as_ref());
                 let counted = Tally { users: end.users, holodules: end.holodules, logouts: end.logouts };
                 let rest = self.reader.fill_buf()?;
@@ -210,12 +210,12 @@ impl<R: BufRead> Records<R> {
                 self.end = Some(end);
                 return Ok(None);
             }
-            Line::Logout { identity, token, expires_at } => {
+            RecordLine::Logout { identity, token, expires_at } => {
                 let token = TokenId::parse(&token).map_err(|_| Damaged::Line(self.line))?;
                 Saved::Logout(Logout { identity, token, expires_at })
             }
-            Line::Holodule(holodule) => Saved::Holodule(holodule),
-            Line::User(user) => Saved::User(SavedUser {
+            RecordLine::Holodule(holodule) => Saved::Holodule(holodule),
+            RecordLine::User(user) => Saved::User(SavedUser {
                 username: user.username,
                 id: user.id,
                 password: StoredPassword::new(user.password),
@@ -230,7 +230,7 @@ impl<R: BufRead> Records<R> {
     }
 }
 
-impl<R: BufRead> Iterator for Records<R> {
+impl<R: BufRead> Iterator for BackupReader<R> {
     type Item = Result<Saved, Damaged>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     fn written() -> Vec<u8> {
-        let mut writer = Writer::new(Vec::new(), 1_800_000_000).unwrap();
+        let mut writer = BackupWriter::new(Vec::new(), 1_800_000_000).unwrap();
         for record in records() {
             writer.record(record).unwrap();
         }
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let file = written();
-        let read: Vec<_> = Records::new(file.as_slice()).unwrap().map(Result::unwrap).collect();
+        let read: Vec<_> = BackupReader::new(file.as_slice()).unwrap().map(Result::unwrap).collect();
         assert_eq!(read, records());
         let end = verify(file.as_slice()).unwrap();
         assert_eq!((end.users, end.holodules, end.logouts, end.consistent, end.unreadable), (2, 1, 1, true, 3));

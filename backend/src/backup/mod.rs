@@ -7,5 +7,5 @@
 mod folder;
 mod format;
 
-pub use folder::{Draft, Folder, Name, NotAName, NotOpened};
-pub use format::{Damaged, End, Records, Writer, verify};
+pub use folder::{BackupFolder, BackupName, Draft, InvalidName, OpenError};
+pub use format::{BackupReader, BackupWriter, Damaged, Trailer, verify};

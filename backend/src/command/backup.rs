@@ -9,14 +9,14 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::client::Client;
-use super::{Failure, complain, say};
+use super::{CommandError, complain, say};
 
 /// The exit status where documents are missing in the backup, or holodules were not restored.
 const SOME_MISSING: u8 = 2;
 
 /// What the service answers.
 #[derive(Debug, Deserialize)]
-struct Summary {
+struct BackupReport {
     file: String,
     users: u64,
     holodules: u64,
@@ -27,19 +27,19 @@ struct Summary {
     duplicates: u64,
 }
 
-impl std::fmt::Display for Summary {
+impl std::fmt::Display for BackupReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} users, {} holodules, {} logouts", self.users, self.holodules, self.logouts)
     }
 }
 
-pub(super) async fn back_up(client: &Client, file: Option<String>) -> Result<ExitCode, Failure> {
+pub(super) async fn back_up(client: &Client, file: Option<String>) -> Result<ExitCode, CommandError> {
     let file = match file {
         Some(file) => file,
         None => dated()?,
     };
     let body = json!({ "file": file }).to_string();
-    let summary: Summary = client.json(Method::POST, "/backup", "application/json", body.into()).await?;
+    let summary: BackupReport = client.json(Method::POST, "/backup", "application/json", body.into()).await?;
     say(format_args!("{}: {summary}", summary.file))?;
     if !summary.consistent {
         say("the store is no replica set: what changed meanwhile may be in it in part")?;
@@ -47,15 +47,15 @@ pub(super) async fn back_up(client: &Client, file: Option<String>) -> Result<Exi
     missing(summary.unreadable, "documents cannot be read and are missing; the service's log names them")
 }
 
-pub(super) async fn restore(client: &Client, file: String, replace: bool) -> Result<ExitCode, Failure> {
+pub(super) async fn restore(client: &Client, file: String, replace: bool) -> Result<ExitCode, CommandError> {
     let body = json!({ "file": file, "replace": replace }).to_string();
-    let summary: Summary = client.json(Method::POST, "/restore", "application/json", body.into()).await?;
+    let summary: BackupReport = client.json(Method::POST, "/restore", "application/json", body.into()).await?;
     say(format_args!("{}: {summary}", summary.file))?;
     say("every token of before has ended: users log in again")?;
     missing(summary.duplicates, "holodules were left out, since another one has their video_id")
 }
 
-fn missing(count: u64, what: &str) -> Result<ExitCode, Failure> {
+fn missing(count: u64, what: &str) -> Result<ExitCode, CommandError> {
     if count == 0 {
         return Ok(ExitCode::SUCCESS);
     }
@@ -64,7 +64,7 @@ fn missing(count: u64, what: &str) -> Result<ExitCode, Failure> {
 }
 
 /// A name by the time, in UTC.
-fn dated() -> Result<String, Failure> {
+fn dated() -> Result<String, CommandError> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let now = OffsetDateTime::from_unix_timestamp(i64::try_from(seconds)?)?;
     let (year, month, day) = (now.year(), u8::from(now.month()), now.day());

@@ -46,12 +46,12 @@ pub enum Command {
     },
     /// What is done over the admin listener.
     #[command(flatten)]
-    Admin(Admin),
+    Admin(AdminCommand),
 }
 
 /// The commands that talk to the admin listener.
 #[derive(Debug, Subcommand)]
-pub enum Admin {
+pub enum AdminCommand {
     /// Upload holodules: the collector's CSV, NDJSON or JSON
     ///
     /// Each row is stored under its video_id, or under its key where that is empty, so that
@@ -73,8 +73,8 @@ pub enum Admin {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         /// The form of the files; auto detects it from their names, and for a pipe from the content.
-        #[arg(long, value_enum, default_value_t = Format::Auto)]
-        format: Format,
+        #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
+        format: FormatArg,
         /// The encoding of the files: utf-8, utf-16le, utf-16be, cp932 or another name of the WHATWG
         /// Encoding Standard; detected by default.
         #[arg(long, value_name = "NAME")]
@@ -102,7 +102,7 @@ pub enum Admin {
     Export {
         /// The form; by default told from the name of the output, else NDJSON.
         #[arg(long, value_enum)]
-        format: Option<Format>,
+        format: Option<FormatArg>,
         /// Where to; standard output where no file is named.
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
@@ -158,7 +158,7 @@ pub enum Admin {
     },
 }
 
-impl Admin {
+impl AdminCommand {
     /// The admin listener that was named.
     pub(super) fn target(&self) -> Option<&Target> {
         match self {
@@ -173,7 +173,7 @@ impl Admin {
 
 /// A form of files, as an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum FormatArg {
     /// Told from the name of the file.
     Auto,
     /// The collector's CSV.
@@ -184,7 +184,7 @@ pub enum Format {
     Json,
 }
 
-impl Format {
+impl FormatArg {
     pub(super) fn form(self) -> Option<Form> {
         match self {
             Self::Auto => None,

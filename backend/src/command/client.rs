@@ -227,15 +227,15 @@ impl Client {
 
 async fn refusal(response: Response<Incoming>) -> ClientError {
     #[derive(Deserialize)]
-    struct Described {
+    struct ErrorBody {
         description: String,
     }
     let status = response.status();
     let Ok(collected) = Limited::new(response.into_body(), 64 * 1024).collect().await else {
         return ClientError::Strange;
     };
-    match serde_json::from_slice::<Described>(&collected.to_bytes()) {
-        Ok(Described { description }) => ClientError::Refused { status, reason: description },
+    match serde_json::from_slice::<ErrorBody>(&collected.to_bytes()) {
+        Ok(ErrorBody { description }) => ClientError::Refused { status, reason: description },
         Err(_) => ClientError::Strange,
     }
 }

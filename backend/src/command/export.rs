@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::client::Client;
-use super::{Failure, complain};
+use super::{CommandError, complain};
 use crate::import::Form;
 
 /// The exit status where documents that cannot be read are missing in the export.
@@ -22,7 +22,7 @@ pub(super) async fn run(
     form: Option<Form>,
     output: Option<&Path>,
     spreadsheet: bool,
-) -> Result<ExitCode, Failure> {
+) -> Result<ExitCode, CommandError> {
     let by_name = || Form::of_extension(output?.extension()?.to_str()?);
     let path = match form.or_else(by_name).unwrap_or(Form::Ndjson) {
         Form::Csv if spreadsheet => "/holodules?format=csv&spreadsheet=true",
@@ -32,7 +32,7 @@ pub(super) async fn run(
         Form::Json => "/holodules?format=json",
     };
     // Before anything is requested: a file that cannot be written is reported at once.
-    let named = |output: &Path, error: Failure| Failure::from(format!("{}: {error}", output.display()));
+    let named = |output: &Path, error: CommandError| CommandError::from(format!("{}: {error}", output.display()));
     let file = output.map(|output| Replacement::begin(output).map_err(|error| named(output, error.into())));
     let file = file.transpose()?;
     let response = client.open(Method::GET, path, "application/json", Bytes::new()).await?;
@@ -53,7 +53,7 @@ pub(super) async fn run(
     Ok(ExitCode::from(SOME_UNREADABLE))
 }
 
-async fn copy(response: Response<Incoming>, out: &mut impl Write) -> Result<(), Failure> {
+async fn copy(response: Response<Incoming>, out: &mut impl Write) -> Result<(), CommandError> {
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| format!("the export broke off: {error}"))?;

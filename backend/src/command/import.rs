@@ -13,9 +13,9 @@ use serde::Deserialize;
 
 use super::client::{Client, ClientError};
 use super::rejects::Rejects;
-use super::{Failure, say};
-use crate::import::{self, Batch, Dialect, Encoding, Form, Reject, Row, Unreadable};
-use crate::model::Entry;
+use super::{CommandError, say};
+use crate::import::{self, Batch, Dialect, Encoding, Form, ImportError, Reject, Row};
+use crate::model::ValidHolodule;
 
 /// Rows of one upload at most.
 const BATCH_ROWS: usize = 500;
@@ -31,7 +31,7 @@ const SOME_REJECTED: u8 = 2;
 
 /// What the service tells of an upload.
 #[derive(Debug, Default, Deserialize)]
-struct Summary {
+struct ImportSummary {
     inserted: u64,
     updated: u64,
     unchanged: u64,
@@ -57,7 +57,7 @@ pub(super) struct Options {
     pub(super) rejects: Option<PathBuf>,
 }
 
-pub(super) async fn run(client: &Client, files: &[PathBuf], options: &Options) -> Result<ExitCode, Failure> {
+pub(super) async fn run(client: &Client, files: &[PathBuf], options: &Options) -> Result<ExitCode, CommandError> {
     if options.rejects.is_some() && files.len() > 1 {
         return Err("--rejects takes the rejects of one file: import the files one by one".into());
     }
@@ -69,7 +69,7 @@ pub(super) async fn run(client: &Client, files: &[PathBuf], options: &Options) -
 }
 
 /// Imports one file and gives back how many of its rows were not stored.
-async fn one(client: &Client, file: &Path, options: &Options) -> Result<usize, Failure> {
+async fn one(client: &Client, file: &Path, options: &Options) -> Result<usize, CommandError> {
     let is_stdin = file == Path::new("-");
     if is_stdin && options.form.is_none() {
         return Err("name the form with --format".into());
@@ -92,7 +92,7 @@ async fn one(client: &Client, file: &Path, options: &Options) -> Result<usize, F
     };
     check_form(form, &text)?;
     let dialect = Dialect { ignore_unknown: options.ignore_unknown, ..import::detect_dialect(form, &text) };
-    let source = Source { form, dialect, text: &text };
+    let source = ImportSource { form, dialect, text: &text };
     let mut batch = source.read()?;
     let rejects = Rejects::of(file, is_pipe, options.rejects.as_deref())?;
     // Before anything is uploaded: what cannot be stored is told even where that breaks off.
@@ -115,7 +115,7 @@ async fn one(client: &Client, file: &Path, options: &Options) -> Result<usize, F
     batch.rejects.extend(refused);
     batch.rejects.sort_by_key(|reject| reject.row);
     rejects.after_upload(&batch, any_refused)?;
-    let Summary { inserted, updated, unchanged, .. } = summary;
+    let ImportSummary { inserted, updated, unchanged, .. } = summary;
     let (read, rejected) = (batch.entries.len() + batch.rejects.len() - summary.rejected.len(), batch.rejects.len());
     say(format_args!(
         "{name}: {read} read, {inserted} inserted, {updated} updated, {unchanged} unchanged, {rejected} rejected"
@@ -129,16 +129,18 @@ async fn one(client: &Client, file: &Path, options: &Options) -> Result<usize, F
 }
 
 /// The text of a file, and how it is read.
-struct Source<'a> {
+struct ImportSource<'a> {
     form: Form,
     dialect: Dialect,
     text: &'a [u8],
 }
 
-impl Source<'_> {
-    fn read(&self) -> Result<Batch, Failure> {
+impl ImportSource<'_> {
+    fn read(&self) -> Result<Batch, CommandError> {
         let mut batch = Batch::read_as(self.form, self.dialect, self.text).map_err(|error| match error {
-            Unreadable::UnknownColumns(_) => Failure::from(format!("{error}; --ignore-unknown passes over the others")),
+            ImportError::UnknownColumns(_) => {
+                CommandError::from(format!("{error}; --ignore-unknown passes over the others"))
+            }
             error => error.into(),
         })?;
         batch.rejects.iter_mut().for_each(|reject| reject.complete(self.text));
@@ -164,7 +166,7 @@ impl Source<'_> {
 }
 
 /// Refuses a text that is plainly of another form than it is to be read as.
-fn check_form(form: Form, text: &[u8]) -> Result<(), Failure> {
+fn check_form(form: Form, text: &[u8]) -> Result<(), CommandError> {
     let looks = import::detect_form(text);
     let name = match (form, looks) {
         (Form::Csv | Form::Json, Form::Ndjson) => "ndjson",
@@ -174,18 +176,18 @@ fn check_form(form: Form, text: &[u8]) -> Result<(), Failure> {
     Err(format!("looks like {}: name it with --format {name}", name.to_uppercase()).into())
 }
 
-fn line(entry: &Entry) -> Result<Vec<u8>, serde_json::Error> {
+fn line(entry: &ValidHolodule) -> Result<Vec<u8>, serde_json::Error> {
     let mut line = serde_json::to_vec(entry.holodule())?;
     line.push(b'\n');
     Ok(line)
 }
 
 /// Uploads all lines. The rows of what is rejected are counted over all of them, from 1.
-async fn upload(client: &Client, lines: &[Vec<u8>]) -> Result<Summary, Failure> {
+async fn upload(client: &Client, lines: &[Vec<u8>]) -> Result<ImportSummary, CommandError> {
     // Drawn on standard error, and only where that is a terminal.
     let progress = ProgressBar::new(lines.len() as u64);
     progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {eta} left")?);
-    let mut total = Summary::default();
+    let mut total = ImportSummary::default();
     let mut done = 0;
     let mut most = BATCH_ROWS;
     while let Some(rest) = lines.get(done..).filter(|rest| !rest.is_empty()) {
@@ -227,7 +229,7 @@ fn fitting(lines: &[Vec<u8>], most: usize) -> usize {
     lines.iter().take(most).take_while(fits).count().max(1)
 }
 
-async fn send(client: &Client, body: Bytes) -> Result<Summary, ClientError> {
+async fn send(client: &Client, body: Bytes) -> Result<ImportSummary, ClientError> {
     let mut pauses = PAUSES.iter();
     loop {
         let sent = client.json(Method::POST, "/holodules", Form::Ndjson.media_type(), body.clone()).await;
@@ -242,7 +244,7 @@ async fn send(client: &Client, body: Bytes) -> Result<Summary, ClientError> {
 
 /// The rows of the file that a service of another version refused, though they pass here.
 /// It counts only the rows that were sent to it.
-fn rows_of(source: &Source<'_>, rejects: &[Reject], refused: &[Refused]) -> Result<Vec<Reject>, Failure> {
+fn rows_of(source: &ImportSource<'_>, rejects: &[Reject], refused: &[Refused]) -> Result<Vec<Reject>, CommandError> {
     if refused.is_empty() {
         return Ok(Vec::new());
     }
@@ -280,7 +282,7 @@ mod tests {
         let file = ["\n", &row("aaaaaaaaaa1"), "nonsense\n", "\n", &row("aaaaaaaaaa2"), &row("aaaaaaaaaa3")].concat();
         let batch = Batch::read(Form::Ndjson, file.as_bytes()).unwrap();
         assert_eq!(batch.entries.len(), 3, "{batch:?}");
-        let source = Source { form: Form::Ndjson, dialect: Dialect::default(), text: file.as_bytes() };
+        let source = ImportSource { form: Form::Ndjson, dialect: Dialect::default(), text: file.as_bytes() };
         let refused = [Refused { row: 2, reason: "not today".to_owned() }];
         let found = rows_of(&source, &batch.rejects, &refused).unwrap();
         assert_eq!(found.len(), 1);

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub use cli::{Admin, At, Cli, Command, UserCommand};
+pub use cli::{AdminCommand, At, Cli, Command, UserCommand};
 pub use client::{Client, ClientError, NotATarget, Target};
 
 use crate::server::Address;
@@ -22,16 +22,19 @@ use crate::server::Address;
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a command failed, in words for the person who gave it.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub type CommandError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs one command against the admin listener that it names, else the one that
 /// `configured` tells.
 ///
 /// # Errors
 /// Whatever kept it from being done, in words.
-pub async fn run<E>(admin: Admin, configured: impl FnOnce() -> Result<Address, E>) -> Result<ExitCode, Failure>
+pub async fn run<E>(
+    admin: AdminCommand,
+    configured: impl FnOnce() -> Result<Address, E>,
+) -> Result<ExitCode, CommandError>
 where
-    E: Into<Failure>,
+    E: Into<CommandError>,
 {
     let target = match admin.target() {
         Some(target) => target.clone(),
@@ -39,25 +42,27 @@ where
     };
     let client = Client::new(target);
     match admin {
-        Admin::Import { files, format, encoding, ignore_unknown, rejects, .. } => {
+        AdminCommand::Import { files, format, encoding, ignore_unknown, rejects, .. } => {
             let options = import::Options { form: format.form(), encoding, ignore_unknown, rejects };
             import::run(&client, &files, &options).await
         }
-        Admin::Export { format, output, spreadsheet, .. } => {
-            export::run(&client, format.and_then(cli::Format::form), output.as_deref(), spreadsheet).await
+        AdminCommand::Export { format, output, spreadsheet, .. } => {
+            export::run(&client, format.and_then(cli::FormatArg::form), output.as_deref(), spreadsheet).await
         }
-        Admin::Backup { file, .. } => backup::back_up(&client.waiting(BACKUP_TIMEOUT), file).await,
-        Admin::Restore { file, replace, .. } => backup::restore(&client.waiting(BACKUP_TIMEOUT), file, replace).await,
-        Admin::User { command, .. } => user::run(&client, command).await,
+        AdminCommand::Backup { file, .. } => backup::back_up(&client.waiting(BACKUP_TIMEOUT), file).await,
+        AdminCommand::Restore { file, replace, .. } => {
+            backup::restore(&client.waiting(BACKUP_TIMEOUT), file, replace).await
+        }
+        AdminCommand::User { command, .. } => user::run(&client, command).await,
     }
 }
 
 /// Writes a line for whoever gave the command.
-fn say(text: impl std::fmt::Display) -> Result<(), Failure> {
+fn say(text: impl std::fmt::Display) -> Result<(), CommandError> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
 /// Writes a line of what is wrong.
-fn complain(text: impl std::fmt::Display) -> Result<(), Failure> {
+fn complain(text: impl std::fmt::Display) -> Result<(), CommandError> {
     Ok(writeln!(std::io::stderr(), "holodule-backend: {text}")?)
 }

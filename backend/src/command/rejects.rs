@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use holodule_settings::Replacement;
 
-use super::Failure;
+use super::CommandError;
 use crate::import::{Batch, write_rejects};
 
 /// Where the rejects of one file go.
@@ -23,7 +23,7 @@ pub(super) enum Rejects {
 
 impl Rejects {
     /// The place that was named, or `FILE.rejects.csv`; for a pipe, which has no folder, standard error.
-    pub(super) fn of(file: &Path, is_pipe: bool, named: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) fn of(file: &Path, is_pipe: bool, named: Option<&Path>) -> Result<Self, CommandError> {
         let Some(named) = named else {
             if is_pipe {
                 return Ok(Self::StandardError);
@@ -50,7 +50,7 @@ impl Rejects {
     }
 
     /// Writes a file's rejects, or removes those of an earlier run where there are none now.
-    pub(super) fn before_upload(&self, batch: &Batch) -> Result<(), Failure> {
+    pub(super) fn before_upload(&self, batch: &Batch) -> Result<(), CommandError> {
         let Self::File(path) = self else { return Ok(()) };
         let written = if batch.rejects.is_empty() {
             // The link stays where the path is one.
@@ -65,7 +65,7 @@ impl Rejects {
     }
 
     /// Writes what [`Rejects::before_upload`] could not, or what the upload has added.
-    pub(super) fn after_upload(&self, batch: &Batch, added: bool) -> Result<(), Failure> {
+    pub(super) fn after_upload(&self, batch: &Batch, added: bool) -> Result<(), CommandError> {
         match self {
             _ if batch.rejects.is_empty() => Ok(()),
             Self::File(_) if added => self.before_upload(batch),

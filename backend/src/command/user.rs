@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::cli::UserCommand;
 use super::client::Client;
-use super::{Failure, say};
+use super::{CommandError, say};
 use crate::password::PASSWORD_LIMIT;
 
 const JSON: &str = "application/json";
@@ -20,18 +20,18 @@ const JSON: &str = "application/json";
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[derive(Deserialize)]
-struct Users {
-    users: Vec<User>,
+struct UserListBody {
+    users: Vec<UserBody>,
 }
 
 #[derive(Deserialize)]
-struct User {
+struct UserBody {
     username: String,
     disabled: bool,
     password: Option<String>,
 }
 
-pub(super) async fn run(client: &Client, command: UserCommand) -> Result<ExitCode, Failure> {
+pub(super) async fn run(client: &Client, command: UserCommand) -> Result<ExitCode, CommandError> {
     match command {
         UserCommand::Add { name } => {
             let password = read_password()?;
@@ -52,9 +52,9 @@ pub(super) async fn run(client: &Client, command: UserCommand) -> Result<ExitCod
             say(format_args!("{name:?} was deleted"))?;
         }
         UserCommand::List => {
-            let Users { users } = client.json(Method::GET, "/users", JSON, Bytes::new()).await?;
+            let UserListBody { users } = client.json(Method::GET, "/users", JSON, Bytes::new()).await?;
             let mut out = std::io::stdout().lock();
-            for User { username, disabled, password } in users {
+            for UserBody { username, disabled, password } in users {
                 let state = if disabled { "disabled" } else { "enabled" };
                 // A name may hold what a terminal would obey: older ones were never checked.
                 writeln!(out, "{}\t{state}\t{}", username.escape_debug(), password.as_deref().unwrap_or("none"))?;
@@ -64,7 +64,7 @@ pub(super) async fn run(client: &Client, command: UserCommand) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-async fn set_disabled(client: &Client, name: &str, disabled: bool) -> Result<(), Failure> {
+async fn set_disabled(client: &Client, name: &str, disabled: bool) -> Result<(), CommandError> {
     client.send(Method::PATCH, &path(name), JSON, bytes(&json!({ "disabled": disabled }))).await?;
     say(format_args!("{name:?} is {}", if disabled { "disabled" } else { "enabled" }))
 }
@@ -78,7 +78,7 @@ fn bytes(value: &serde_json::Value) -> Bytes {
 }
 
 /// A password: typed twice on a terminal, else one line of standard input.
-fn read_password() -> Result<String, Failure> {
+fn read_password() -> Result<String, CommandError> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         return read_line(stdin.lock());
@@ -90,7 +90,7 @@ fn read_password() -> Result<String, Failure> {
     Ok(password)
 }
 
-fn read_line(input: impl BufRead) -> Result<String, Failure> {
+fn read_line(input: impl BufRead) -> Result<String, CommandError> {
     let mut line = String::new();
     // A little over the limit, so that the service can say that it is too long.
     input.take(PASSWORD_LIMIT as u64 + 3).read_line(&mut line)?;

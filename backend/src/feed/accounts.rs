@@ -6,8 +6,8 @@ use futures_util::StreamExt;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Shared;
-use super::line::Line;
-use crate::store::{Change, Store, StoreError, Watching};
+use super::line::Event;
+use crate::store::{AccountChange, ChangeDetection, Store, StoreError};
 
 /// From one beat to the next, and from one look to the next.
 const BEAT: Duration = Duration::from_millis(250);
@@ -18,7 +18,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 
 /// Watches until it is aborted. `id` is of this process alone.
 pub(super) async fn watch(store: &Store, shared: &Shared, id: String) {
-    let mut watcher = Watcher { store, shared, id, beat: 0, failing: false };
+    let mut watcher = AccountWatcher { store, shared, id, beat: 0, failing: false };
     tokio::join!(sweep(store, shared), watcher.watch());
 }
 
@@ -35,7 +35,7 @@ async fn sweep(store: &Store, shared: &Shared) {
     }
 }
 
-struct Watcher<'a> {
+struct AccountWatcher<'a> {
     store: &'a Store,
     shared: &'a Shared,
     id: String,
@@ -45,7 +45,7 @@ struct Watcher<'a> {
     failing: bool,
 }
 
-impl Watcher<'_> {
+impl AccountWatcher<'_> {
     async fn watch(&mut self) {
         let mut ticks = every(BEAT);
         let watching = loop {
@@ -55,13 +55,13 @@ impl Watcher<'_> {
                 Err(error) => self.fails(&error),
             }
         };
-        if watching == Watching::Following {
+        if watching == ChangeDetection::Streaming {
             self.follow().await;
         }
         loop {
             ticks.tick().await;
             let started = Instant::now();
-            let looked = if watching == Watching::OwnAlone { Ok(()) } else { self.look().await };
+            let looked = if watching == ChangeDetection::LocalOnly { Ok(()) } else { self.look().await };
             match looked {
                 Ok(()) => self.saw_all_before(started),
                 Err(error) => self.fails(&error),
@@ -100,18 +100,18 @@ impl Watcher<'_> {
                 }
             };
             match change {
-                Some(Ok(Change::Of(identity))) => {
+                Some(Ok(AccountChange::Identity(identity))) => {
                     let watched = self.shared.watched().changed(&identity);
                     if watched {
-                        self.shared.subscribers.tell(&Line::Identity { identity: &identity });
+                        self.shared.subscribers.tell(&Event::Identity { identity: &identity });
                     }
                 }
-                Some(Ok(Change::Somebody)) => unknown = true,
-                Some(Ok(Change::Anything)) => {
+                Some(Ok(AccountChange::Unknown)) => unknown = true,
+                Some(Ok(AccountChange::All)) => {
                     self.shared.watched().changed_all();
-                    self.shared.subscribers.tell(&Line::Reset { reset: true });
+                    self.shared.subscribers.tell(&Event::Reset { reset: true });
                 }
-                Some(Ok(Change::Echo(sent))) => {
+                Some(Ok(AccountChange::Echo(sent))) => {
                     let sent = u64::try_from(sent).ok().and_then(|sent| start.checked_add(Duration::from_millis(sent)));
                     if let Some(sent) = sent.filter(|_| !unknown) {
                         self.saw_all_before(sent);
@@ -134,7 +134,7 @@ impl Watcher<'_> {
             self.failing = false;
         }
         self.beat += 1;
-        self.shared.subscribers.tell(&Line::Beat { beat: self.beat });
+        self.shared.subscribers.tell(&Event::Beat { beat: self.beat });
     }
 
     fn fails(&mut self, error: &StoreError) {

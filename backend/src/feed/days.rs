@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::Shared;
 use super::accounts::every;
 use crate::model::Days;
-use crate::store::{Store, StoreError, Watching};
+use crate::store::{ChangeDetection, Store, StoreError};
 
 /// From one look to the next.
 const LOOK: Duration = Duration::from_millis(250);
@@ -21,13 +21,13 @@ const GATHER: Duration = Duration::from_millis(100);
 
 /// Watches until it is aborted.
 pub(super) async fn watch(store: &Store, shared: &Shared) {
-    let unnoted = Unnoted::default();
-    let mut watcher = Watcher { store, shared, unnoted: &unnoted, failing: false };
+    let unnoted = UnpublishedDays::default();
+    let mut watcher = DayWatcher { store, shared, unnoted: &unnoted, failing: false };
     tokio::join!(tell_own(store, shared, &unnoted), watcher.watch());
 }
 
 /// Tells what writes of our own may have changed, without end.
-async fn tell_own(store: &Store, shared: &Shared, unnoted: &Unnoted) {
+async fn tell_own(store: &Store, shared: &Shared, unnoted: &UnpublishedDays) {
     loop {
         let days = store.changed_days().await;
         shared.tell_days(&days);
@@ -38,27 +38,27 @@ async fn tell_own(store: &Store, shared: &Shared, unnoted: &Unnoted) {
 
 /// What we have changed and other processes have not been let know of yet.
 #[derive(Default)]
-struct Unnoted {
+struct UnpublishedDays {
     days: Mutex<Days>,
     some: Notify,
 }
 
-impl Unnoted {
+impl UnpublishedDays {
     fn days(&self) -> MutexGuard<'_, Days> {
         self.days.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Follows other hands.
-struct Watcher<'a> {
+struct DayWatcher<'a> {
     store: &'a Store,
     shared: &'a Shared,
-    unnoted: &'a Unnoted,
+    unnoted: &'a UnpublishedDays,
     /// Whether the last attempt to see anything failed.
     failing: bool,
 }
 
-impl Watcher<'_> {
+impl DayWatcher<'_> {
     async fn watch(&mut self) {
         let mut ticks = every(LOOK);
         let watching = loop {
@@ -68,10 +68,10 @@ impl Watcher<'_> {
                 Err(error) => self.fails(&error),
             }
         };
-        if watching == Watching::OwnAlone {
+        if watching == ChangeDetection::LocalOnly {
             return;
         }
-        if watching == Watching::Following {
+        if watching == ChangeDetection::Streaming {
             self.follow().await;
         }
         let mut seen = None;
@@ -93,7 +93,7 @@ impl Watcher<'_> {
         let own = mem::take(&mut *self.unnoted.days());
         if !own.is_empty() {
             match self.store.note_days(&own).await {
-                // Told already, unless there are others before them.
+                // EventCounts already, unless there are others before them.
                 Ok(noted) if *seen == Some(noted.start) => *seen = Some(noted.end),
                 Ok(_) => {}
                 Err(error) => {

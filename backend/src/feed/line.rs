@@ -6,10 +6,10 @@ use serde::Serialize;
 use crate::model::Day;
 
 /// One line of the feed: an object of one member. Readers that do not know its name take it for
-/// [`Line::Reset`].
+/// [`Event::Reset`].
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub(super) enum Line<'a> {
+pub(super) enum Event<'a> {
     /// The first: which process this is.
     Feed {
         /// 32 hexadecimal digits.
@@ -42,7 +42,7 @@ pub(super) enum Line<'a> {
     },
 }
 
-impl Line<'_> {
+impl Event<'_> {
     pub(super) fn bytes(&self) -> Bytes {
         // Nothing of it is a map or could otherwise fail.
         let mut line = serde_json::to_vec(self).unwrap_or_default();
@@ -62,11 +62,11 @@ mod tests {
 
     #[test]
     fn each_line_is_one_object() {
-        let line = |line: Line<'_>| String::from_utf8(line.bytes().to_vec()).unwrap();
-        assert_eq!(line(Line::Identity { identity: "a\n\"b" }), "{\"identity\":\"a\\n\\\"b\"}\n");
-        assert_eq!(line(Line::Reset { reset: true }), "{\"reset\":true}\n");
+        let line = |line: Event<'_>| String::from_utf8(line.bytes().to_vec()).unwrap();
+        assert_eq!(line(Event::Identity { identity: "a\n\"b" }), "{\"identity\":\"a\\n\\\"b\"}\n");
+        assert_eq!(line(Event::Reset { reset: true }), "{\"reset\":true}\n");
         let day = path(Day::parse("20201209").unwrap());
-        assert_eq!(line(Line::Purge { purge: &day }), "{\"purge\":\"/holodules/20201209\"}\n");
-        assert_eq!(line(Line::PurgeAll { purge_all: true }), "{\"purge_all\":true}\n");
+        assert_eq!(line(Event::Purge { purge: &day }), "{\"purge\":\"/holodules/20201209\"}\n");
+        assert_eq!(line(Event::PurgeAll { purge_all: true }), "{\"purge_all\":true}\n");
     }
 }

@@ -33,10 +33,10 @@ use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
-use line::Line;
+use line::Event;
 use subscribers::Subscribers;
-pub use subscribers::{NoFeed, QUEUE_LIMIT, SUBSCRIBER_LIMIT, Subscription};
-use watched::{Seen, Watched};
+pub use subscribers::{QUEUE_LIMIT, SUBSCRIBER_LIMIT, SubscribeError, Subscription};
+use watched::{Observation, WatchedAccounts};
 
 use crate::hex::{self, NoRandomness};
 use crate::model::{AccountStatus, Days};
@@ -77,14 +77,14 @@ struct Shared {
     /// Of this process and no other.
     id: String,
     subscribers: Subscribers,
-    watched: Mutex<Watched>,
+    watched: Mutex<WatchedAccounts>,
     /// When the last look that succeeded began.
     looked: Mutex<Option<Instant>>,
 }
 
 /// What is known of the feed, for metrics. Counts are since the start.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Figures {
+pub struct FeedStats {
     /// Identities that are watched.
     pub watched: usize,
     /// Subscribers.
@@ -115,7 +115,7 @@ impl Feed {
         let shared = Arc::new(Shared {
             id: id.clone(),
             subscribers: Subscribers::new(&id),
-            watched: Mutex::new(Watched::new(WATCHED_LIMIT, WATCHED_IDLE)),
+            watched: Mutex::new(WatchedAccounts::new(WATCHED_LIMIT, WATCHED_IDLE)),
             looked: Mutex::new(None),
         });
         let watching = Arc::clone(&shared);
@@ -145,13 +145,13 @@ impl Feed {
             // Bound first: the lock must not be held while the feed is told.
             let seen = shared.watched().saw(identity, sighting);
             match seen {
-                Seen::Same => return Ok(status),
-                Seen::Differs => {
+                Observation::Same => return Ok(status),
+                Observation::Differs => {
                     // Another gateway may have been told what was seen before.
-                    shared.subscribers.tell(&Line::Identity { identity });
+                    shared.subscribers.tell(&Event::Identity { identity });
                     return Ok(status);
                 }
-                Seen::Missing => {}
+                Observation::Missing => {}
             }
         }
         Err(StoreError::Unavailable("too many identities are asked about at once".to_owned()))
@@ -161,22 +161,22 @@ impl Feed {
     pub fn account_changed(&self, identity: &str) {
         let shared = &self.running.shared;
         shared.watched().changed(identity);
-        shared.subscribers.tell(&Line::Identity { identity });
+        shared.subscribers.tell(&Event::Identity { identity });
     }
 
     /// Reports that anything may have changed, of every identity and every day.
     pub fn reset(&self) {
         let shared = &self.running.shared;
         shared.watched().changed_all();
-        shared.subscribers.tell(&Line::Reset { reset: true });
-        shared.subscribers.tell(&Line::PurgeAll { purge_all: true });
+        shared.subscribers.tell(&Event::Reset { reset: true });
+        shared.subscribers.tell(&Event::PurgeAll { purge_all: true });
     }
 
     /// Begins a subscription to the feed.
     ///
     /// # Errors
-    /// [`NoFeed`].
-    pub fn subscribe(&self) -> Result<Subscription, NoFeed> {
+    /// [`SubscribeError`].
+    pub fn subscribe(&self) -> Result<Subscription, SubscribeError> {
         self.running.shared.subscribers.subscribe()
     }
 
@@ -186,10 +186,10 @@ impl Feed {
     }
 
     /// What is known now.
-    pub fn figures(&self) -> Figures {
+    pub fn figures(&self) -> FeedStats {
         let shared = &self.running.shared;
         let told = &shared.subscribers.told;
-        Figures {
+        FeedStats {
             watched: shared.watched().len(),
             subscribers: shared.subscribers.count(),
             identities: told.identities.load(Ordering::Relaxed),
@@ -207,18 +207,18 @@ impl Shared {
     fn ask(&self, identity: &str) {
         let leaves = self.watched().ask(identity, Instant::now());
         if let Some(leaves) = leaves {
-            self.subscribers.tell(&Line::Identity { identity: &leaves });
+            self.subscribers.tell(&Event::Identity { identity: &leaves });
         }
     }
 
     /// Tells of many identities at once.
     fn tell_identities(&self, identities: &[Arc<str>]) {
         if identities.len() > TOLD_ONE_BY_ONE {
-            self.subscribers.tell(&Line::Reset { reset: true });
+            self.subscribers.tell(&Event::Reset { reset: true });
             return;
         }
         for identity in identities {
-            self.subscribers.tell(&Line::Identity { identity });
+            self.subscribers.tell(&Event::Identity { identity });
         }
     }
 
@@ -227,14 +227,14 @@ impl Shared {
         match days {
             Days::Named(days) => {
                 for day in days {
-                    self.subscribers.tell(&Line::Purge { purge: &line::path(*day) });
+                    self.subscribers.tell(&Event::Purge { purge: &line::path(*day) });
                 }
             }
-            Days::All => self.subscribers.tell(&Line::PurgeAll { purge_all: true }),
+            Days::All => self.subscribers.tell(&Event::PurgeAll { purge_all: true }),
         }
     }
 
-    fn watched(&self) -> MutexGuard<'_, Watched> {
+    fn watched(&self) -> MutexGuard<'_, WatchedAccounts> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

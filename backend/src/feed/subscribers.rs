@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
-use super::line::Line;
+use super::line::Event;
 
 /// Subscribers at most.
 pub const SUBSCRIBER_LIMIT: usize = 64;
@@ -18,7 +18,7 @@ pub const QUEUE_LIMIT: usize = 1024;
 
 /// Why nobody can subscribe now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoFeed {
+pub enum SubscribeError {
     /// [`SUBSCRIBER_LIMIT`] do already.
     #[error("too many subscribe to the feed")]
     Full,
@@ -29,7 +29,7 @@ pub enum NoFeed {
 
 /// How often each thing was told, since the start.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct EventCounts {
     pub(super) identities: AtomicU64,
     pub(super) resets: AtomicU64,
     pub(super) purges: AtomicU64,
@@ -44,7 +44,7 @@ pub(super) struct Subscribers {
     /// The first line.
     opening: Bytes,
     open: Mutex<Open>,
-    pub(super) told: Told,
+    pub(super) told: EventCounts,
 }
 
 #[derive(Debug, Default)]
@@ -55,19 +55,19 @@ struct Open {
 
 impl Subscribers {
     pub(super) fn new(id: &str) -> Self {
-        let opening = Line::Feed { feed: id }.bytes();
-        Self { opening, open: Mutex::default(), told: Told::default() }
+        let opening = Event::Feed { feed: id }.bytes();
+        Self { opening, open: Mutex::default(), told: EventCounts::default() }
     }
 
     /// Begins a subscription. Whatever is told from now on reaches it.
-    pub(super) fn subscribe(&self) -> Result<Subscription, NoFeed> {
+    pub(super) fn subscribe(&self) -> Result<Subscription, SubscribeError> {
         let mut open = self.open();
         if open.ended {
-            return Err(NoFeed::Ended);
+            return Err(SubscribeError::Ended);
         }
         open.senders.retain(|sender| !sender.is_closed());
         if open.senders.len() >= SUBSCRIBER_LIMIT {
-            return Err(NoFeed::Full);
+            return Err(SubscribeError::Full);
         }
         let (sender, lines) = mpsc::channel(QUEUE_LIMIT);
         // A new queue has room.
@@ -77,14 +77,14 @@ impl Subscribers {
     }
 
     /// Tells everybody. Who has left is forgotten, and who does not read is cut off.
-    pub(super) fn tell(&self, line: &Line<'_>) {
+    pub(super) fn tell(&self, line: &Event<'_>) {
         let count = match line {
-            Line::Identity { .. } => Some(&self.told.identities),
-            Line::Reset { .. } => Some(&self.told.resets),
-            Line::Purge { .. } => Some(&self.told.purges),
-            Line::PurgeAll { .. } => Some(&self.told.purges_of_all),
-            Line::Beat { .. } => Some(&self.told.beats),
-            Line::Feed { .. } => None,
+            Event::Identity { .. } => Some(&self.told.identities),
+            Event::Reset { .. } => Some(&self.told.resets),
+            Event::Purge { .. } => Some(&self.told.purges),
+            Event::PurgeAll { .. } => Some(&self.told.purges_of_all),
+            Event::Beat { .. } => Some(&self.told.beats),
+            Event::Feed { .. } => None,
         };
         if let Some(count) = count {
             count.fetch_add(1, Ordering::Relaxed);
@@ -142,7 +142,7 @@ mod tests {
         let (mut slow, mut quick) = (subscribers.subscribe().unwrap(), subscribers.subscribe().unwrap());
         for beat in 0..QUEUE_LIMIT as u64 {
             assert!(quick.next().await.is_some());
-            subscribers.tell(&Line::Beat { beat });
+            subscribers.tell(&Event::Beat { beat });
         }
         assert_eq!((subscribers.count(), subscribers.told.cut_off.load(Ordering::Relaxed)), (1, 1));
         let mut lines = 0;
@@ -157,12 +157,12 @@ mod tests {
     async fn there_is_room_for_so_many_and_again_for_whoever_comes_after_one_that_left() {
         let subscribers = Subscribers::new("id");
         let mut all: Vec<_> = (0..SUBSCRIBER_LIMIT).map(|_| subscribers.subscribe().unwrap()).collect();
-        assert_eq!(subscribers.subscribe().unwrap_err(), NoFeed::Full);
+        assert_eq!(subscribers.subscribe().unwrap_err(), SubscribeError::Full);
         all.pop();
         assert_eq!(subscribers.count(), SUBSCRIBER_LIMIT - 1);
         all.push(subscribers.subscribe().unwrap());
         subscribers.end();
-        assert_eq!(subscribers.subscribe().unwrap_err(), NoFeed::Ended);
+        assert_eq!(subscribers.subscribe().unwrap_err(), SubscribeError::Ended);
         for mut subscription in all {
             assert_eq!(subscription.next().await.unwrap(), "{\"feed\":\"id\"}\n");
             assert_eq!(subscription.next().await, None);

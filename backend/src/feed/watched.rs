@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::store::Sighting;
+use crate::store::Fingerprint;
 
 /// A table of bounded size: where it is full, the identity leaves that was asked about least recently.
 #[derive(Debug)]
-pub(super) struct Watched {
-    entries: HashMap<Arc<str>, Entry>,
+pub(super) struct WatchedAccounts {
+    entries: HashMap<Arc<str>, WatchedAccount>,
     /// By when it was asked about, the least recent first.
     order: BTreeMap<u64, Arc<str>>,
     turn: u64,
@@ -19,16 +19,16 @@ pub(super) struct Watched {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct WatchedAccount {
     turn: u64,
     asked: Instant,
     /// `None` where the next look is to be taken as it is.
-    sighting: Option<Sighting>,
+    sighting: Option<Fingerprint>,
 }
 
 /// What a look at one identity means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum Observation {
     /// Nothing has changed since the look before it, or there was none.
     Same,
     /// It has, or another look crossed this one.
@@ -37,7 +37,7 @@ pub(super) enum Seen {
     Missing,
 }
 
-impl Watched {
+impl WatchedAccounts {
     /// An empty table for `capacity` identities, each leaving when nobody asks for `idle`.
     pub(super) fn new(capacity: usize, idle: Duration) -> Self {
         Self { entries: HashMap::new(), order: BTreeMap::new(), turn: 0, capacity, idle }
@@ -73,17 +73,17 @@ impl Watched {
         }
         let identity: Arc<str> = identity.into();
         self.order.insert(turn, Arc::clone(&identity));
-        self.entries.insert(identity, Entry { turn, asked: now, sighting: None });
+        self.entries.insert(identity, WatchedAccount { turn, asked: now, sighting: None });
         leaves
     }
 
-    /// What the look that [`Watched::ask`] came before has seen.
-    pub(super) fn saw(&mut self, identity: &str, sighting: Sighting) -> Seen {
+    /// What the look that [`WatchedAccounts::ask`] came before has seen.
+    pub(super) fn saw(&mut self, identity: &str, sighting: Fingerprint) -> Observation {
         match self.entries.get_mut(identity) {
-            None => Seen::Missing,
+            None => Observation::Missing,
             Some(entry) => match entry.sighting.replace(sighting) {
-                Some(before) if before != sighting => Seen::Differs,
-                _ => Seen::Same,
+                Some(before) if before != sighting => Observation::Differs,
+                _ => Observation::Same,
             },
         }
     }
@@ -101,10 +101,10 @@ impl Watched {
     }
 
     /// What a look at many has seen. Those that differ from the look before it.
-    pub(super) fn saw_many(&mut self, sightings: HashMap<Arc<str>, Sighting>) -> Vec<Arc<str>> {
+    pub(super) fn saw_many(&mut self, sightings: HashMap<Arc<str>, Fingerprint>) -> Vec<Arc<str>> {
         let mut changed = Vec::new();
         for (identity, sighting) in sightings {
-            if self.saw(&identity, sighting) == Seen::Differs {
+            if self.saw(&identity, sighting) == Observation::Differs {
                 changed.push(identity);
             }
         }
@@ -133,30 +133,30 @@ mod tests {
 
     const IDLE: Duration = Duration::from_secs(10);
 
-    fn sighting(number: u64) -> Sighting {
-        Sighting::from_number(number)
+    fn sighting(number: u64) -> Fingerprint {
+        Fingerprint::from_number(number)
     }
 
-    fn many(seen: &[(&str, u64)]) -> HashMap<Arc<str>, Sighting> {
+    fn many(seen: &[(&str, u64)]) -> HashMap<Arc<str>, Fingerprint> {
         seen.iter().map(|(identity, number)| ((*identity).into(), sighting(*number))).collect()
     }
 
     #[test]
     fn the_least_recently_asked_leaves() {
-        let mut watched = Watched::new(2, IDLE);
+        let mut watched = WatchedAccounts::new(2, IDLE);
         let now = Instant::now();
         assert_eq!(watched.ask("a", now), None);
         assert_eq!(watched.ask("b", now), None);
         assert_eq!(watched.ask("a", now), None);
         assert_eq!(watched.ask("c", now).as_deref(), Some("b"));
-        assert_eq!(watched.saw("b", sighting(1)), Seen::Missing);
+        assert_eq!(watched.saw("b", sighting(1)), Observation::Missing);
         assert_eq!(watched.ask("d", now).as_deref(), Some("a"));
         assert_eq!((watched.len(), watched.order.len()), (2, 2));
     }
 
     #[test]
     fn a_million_strangers_take_no_more_room_than_the_capacity() {
-        let mut watched = Watched::new(1000, IDLE);
+        let mut watched = WatchedAccounts::new(1000, IDLE);
         let now = Instant::now();
         let left = (0..1_000_000).filter(|number| watched.ask(&format!("user{number}"), now).is_some()).count();
         assert_eq!((left, watched.len(), watched.order.len()), (999_000, 1000, 1000));
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn whom_nobody_asks_about_leaves() {
-        let mut watched = Watched::new(10, IDLE);
+        let mut watched = WatchedAccounts::new(10, IDLE);
         let start = Instant::now();
         watched.ask("a", start);
         watched.ask("b", start);
@@ -177,14 +177,14 @@ mod tests {
 
     #[test]
     fn a_look_that_differs_from_the_one_before_is_told_whichever_came_first() {
-        let mut watched = Watched::new(10, IDLE);
+        let mut watched = WatchedAccounts::new(10, IDLE);
         watched.ask("a", Instant::now());
-        assert_eq!(watched.saw("a", sighting(1)), Seen::Same, "the first look has nothing before it");
+        assert_eq!(watched.saw("a", sighting(1)), Observation::Same, "the first look has nothing before it");
         assert!(watched.saw_many(many(&[("a", 1)])).is_empty());
         assert_eq!(watched.saw_many(many(&[("a", 2), ("b", 9)])).len(), 1, "only who is watched");
-        assert_eq!(watched.saw("a", sighting(1)), Seen::Differs, "an older look that comes late");
+        assert_eq!(watched.saw("a", sighting(1)), Observation::Differs, "an older look that comes late");
         assert!(watched.changed("a") && !watched.changed("b"));
-        assert_eq!(watched.saw("a", sighting(3)), Seen::Same, "told already");
+        assert_eq!(watched.saw("a", sighting(3)), Observation::Same, "told already");
         assert_eq!(watched.saw_many(many(&[("a", 3)])).len(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Backup and restore, by files of the configured folder: no stored password is in an answer.
+//! BackupRequest and restore, by files of the configured folder: no stored password is in an answer.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek as _};
@@ -10,26 +10,26 @@ use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{App, BUSY_RETRY, Handled, body, now};
-use crate::backup::{Draft, End, Folder, Name, NotOpened, Records, Writer, verify};
+use super::{App, BUSY_RETRY, HandlerResult, body, now};
+use crate::backup::{BackupFolder, BackupName, BackupReader, BackupWriter, Draft, OpenError, Trailer, verify};
 use crate::model::Saved;
-use crate::respond::{self, Refusal};
+use crate::respond::{self, HttpError};
 use crate::store::Restored;
 
 /// The largest request, in bytes.
 const BODY_LIMIT: usize = 4096;
-/// Records on their way between the file and the store.
+/// BackupReader on their way between the file and the store.
 const QUEUE: usize = 256;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Backup {
+struct BackupRequest {
     file: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Restore {
+struct RestoreRequest {
     file: String,
     #[serde(default)]
     replace: bool,
@@ -37,7 +37,7 @@ struct Restore {
 
 /// What a backup holds.
 #[derive(Serialize)]
-struct Summary {
+struct BackupSummary {
     file: String,
     users: u64,
     holodules: u64,
@@ -51,27 +51,28 @@ struct Summary {
     duplicates: Option<u64>,
 }
 
-impl Summary {
-    fn new(file: &Name, end: &End, duplicates: Option<u64>) -> Self {
-        let End { users, holodules, logouts, consistent, unreadable, .. } = *end;
+impl BackupSummary {
+    fn new(file: &BackupName, end: &Trailer, duplicates: Option<u64>) -> Self {
+        let Trailer { users, holodules, logouts, consistent, unreadable, .. } = *end;
         let file = file.as_str().to_owned();
         Self { file, users, holodules, logouts, consistent, unreadable, duplicates }
     }
 }
 
 /// `200` once the backup is on the disk; `409` where there is a file of the name already.
-pub(crate) async fn back_up(app: &Arc<App>, parts: &Parts, incoming: Incoming) -> Handled {
+pub(crate) async fn back_up(app: &Arc<App>, parts: &Parts, incoming: Incoming) -> HandlerResult {
     const EXPECTED: &str = "an object of exactly file, a string";
     let folder = folder(app)?;
-    let Backup { file } = body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
-    let name = Name::parse(&file).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let BackupRequest { file } =
+        body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
+    let name = BackupName::parse(&file).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let app = Arc::clone(app);
     // To its end, even where the client leaves: its turn must not end before its work does.
     let writing = tokio::spawn(async move { back_up_to(&app, &folder, &name).await });
     writing.await.map_err(|_| failed("the backup could not be written"))?
 }
 
-async fn back_up_to(app: &App, folder: &Folder, name: &Name) -> Handled {
+async fn back_up_to(app: &App, folder: &BackupFolder, name: &BackupName) -> HandlerResult {
     let Ok(_turn) = app.backups.try_acquire() else { return Err(busy()) };
     let (records, received) = mpsc::channel(QUEUE);
     let created = create(folder, name, received).await?;
@@ -94,26 +95,26 @@ async fn back_up_to(app: &App, folder: &Folder, name: &Name) -> Handled {
         logouts = end.logouts,
         "a backup was written"
     );
-    Ok(respond::json(StatusCode::OK, &Summary::new(name, &end, None)))
+    Ok(respond::json(StatusCode::OK, &BackupSummary::new(name, &end, None)))
 }
 
-type Unfinished = Writer<BufWriter<Draft>>;
+type UnfinishedBackup = BackupWriter<BufWriter<Draft>>;
 
 /// Begins the file, and writes to it what is received.
 async fn create(
-    folder: &Folder,
-    name: &Name,
+    folder: &BackupFolder,
+    name: &BackupName,
     mut records: mpsc::Receiver<Saved>,
-) -> Result<tokio::task::JoinHandle<std::io::Result<Unfinished>>, Refusal> {
+) -> Result<tokio::task::JoinHandle<std::io::Result<UnfinishedBackup>>, HttpError> {
     let (at, called) = (folder.clone(), name.clone());
     let file = tokio::task::spawn_blocking(move || at.create(&called)).await;
     let file = match file.map_err(|_| failed("the backup could not be written"))? {
         Ok(file) => file,
-        Err(NotOpened::Io(error)) => return Err(not_written(folder, &error)),
-        Err(error) => return Err(Refusal::new(StatusCode::CONFLICT, error.to_string())),
+        Err(OpenError::Io(error)) => return Err(not_written(folder, &error)),
+        Err(error) => return Err(HttpError::new(StatusCode::CONFLICT, error.to_string())),
     };
     Ok(tokio::task::spawn_blocking(move || {
-        let mut writer = Writer::new(BufWriter::new(file), now())?;
+        let mut writer = BackupWriter::new(BufWriter::new(file), now())?;
         while let Some(record) = records.blocking_recv() {
             writer.record(record)?;
         }
@@ -123,31 +124,31 @@ async fn create(
 
 /// `200` once everything is stored; `400` for a file that is no whole backup, and `409` where the
 /// store is not empty and was not to be replaced: nothing was changed then.
-pub(crate) async fn restore(app: &Arc<App>, parts: &Parts, incoming: Incoming) -> Handled {
+pub(crate) async fn restore(app: &Arc<App>, parts: &Parts, incoming: Incoming) -> HandlerResult {
     const EXPECTED: &str = "an object of file, a string, and perhaps replace, true or false";
     let folder = folder(app)?;
-    let Restore { file, replace } =
+    let RestoreRequest { file, replace } =
         body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
-    let name = Name::parse(&file).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let name = BackupName::parse(&file).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let app = Arc::clone(app);
     // To its end, even where the client leaves.
     let restoring = tokio::spawn(async move { restore_from(&app, &folder, &name, replace).await });
     restoring.await.map_err(|_| failed("the restore could not be finished"))?
 }
 
-async fn restore_from(app: &App, folder: &Folder, name: &Name, replace: bool) -> Handled {
+async fn restore_from(app: &App, folder: &BackupFolder, name: &BackupName, replace: bool) -> HandlerResult {
     let Ok(_turn) = app.backups.try_acquire() else { return Err(busy()) };
     let (at, called) = (folder.clone(), name.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let mut file = at.open(&called).map_err(|error| match error {
-            NotOpened::Missing => Refusal::not_found(error.to_string()),
-            error => Refusal::bad_request(format!("the backup {error}")),
+            OpenError::Missing => HttpError::not_found(error.to_string()),
+            error => HttpError::bad_request(format!("the backup {error}")),
         })?;
         let checked = verify(BufReader::new(&file)).and_then(|end| {
             file.rewind()?;
             Ok(end)
         });
-        checked.map(|end| (file, end)).map_err(|error| Refusal::bad_request(format!("the backup {error}")))
+        checked.map(|end| (file, end)).map_err(|error| HttpError::bad_request(format!("the backup {error}")))
     });
     let (file, end) = opened.await.map_err(|_| failed("the backup could not be read"))??;
     let (records, received) = mpsc::channel(QUEUE);
@@ -159,23 +160,23 @@ async fn restore_from(app: &App, folder: &Folder, name: &Name, replace: bool) ->
     app.feed.reset();
     match restored {
         Ok(Restored::Done { duplicates }) => {
-            let End { users, holodules, logouts, .. } = end;
+            let Trailer { users, holodules, logouts, .. } = end;
             tracing::info!(file = name.as_str(), users, holodules, logouts, duplicates, "a backup was restored");
-            Ok(respond::json(StatusCode::OK, &Summary::new(name, &end, Some(duplicates))))
+            Ok(respond::json(StatusCode::OK, &BackupSummary::new(name, &end, Some(duplicates))))
         }
-        Ok(Restored::NotEmpty) => Err(Refusal::new(
+        Ok(Restored::NotEmpty) => Err(HttpError::new(
             StatusCode::CONFLICT,
             "the store is not empty: nothing was changed; replace it to restore",
         )),
         Err(error) => {
             let refusal = app.store_failed(&error);
-            Err(Refusal::new(refusal.status, "the restore failed: see the log, and repeat it with replace"))
+            Err(HttpError::new(refusal.status, "the restore failed: see the log, and repeat it with replace"))
         }
     }
 }
 
 fn send(file: File, records: &mpsc::Sender<Result<Saved, String>>) {
-    let read = match Records::new(BufReader::new(file)) {
+    let read = match BackupReader::new(BufReader::new(file)) {
         Ok(read) => read,
         Err(error) => return drop(records.blocking_send(Err(error.to_string()))),
     };
@@ -187,20 +188,20 @@ fn send(file: File, records: &mpsc::Sender<Result<Saved, String>>) {
     }
 }
 
-fn folder(app: &App) -> Result<Folder, Refusal> {
-    let off = || Refusal::not_found("there are no backups: backup.folder is not set");
-    app.settings.backup_folder.clone().map(Folder::new).ok_or_else(off)
+fn folder(app: &App) -> Result<BackupFolder, HttpError> {
+    let off = || HttpError::not_found("there are no backups: backup.folder is not set");
+    app.settings.backup_folder.clone().map(BackupFolder::new).ok_or_else(off)
 }
 
-fn busy() -> Refusal {
-    Refusal::unavailable("another backup or restore is under way", BUSY_RETRY)
+fn busy() -> HttpError {
+    HttpError::unavailable("another backup or restore is under way", BUSY_RETRY)
 }
 
-fn failed(description: &'static str) -> Refusal {
-    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, description)
+fn failed(description: &'static str) -> HttpError {
+    HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, description)
 }
 
-fn not_written(folder: &Folder, error: &std::io::Error) -> Refusal {
+fn not_written(folder: &BackupFolder, error: &std::io::Error) -> HttpError {
     tracing::error!(folder = %folder.path().display(), %error, "a backup could not be written");
-    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the backup could not be written: {error}"))
+    HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the backup could not be written: {error}"))
 }

@@ -9,26 +9,27 @@ use hyper::body::{Body, Incoming};
 use serde::de::DeserializeOwned;
 
 use super::defence::{content_type, unsupported};
-use crate::respond::Refusal;
+use crate::respond::HttpError;
 
 /// The whole body, of at most `limit` bytes, within `timeout`.
 ///
 /// # Errors
 /// `413`, `408`, or `400` for one that breaks off; the connection ends with each.
-pub(super) async fn read<B>(body: B, limit: usize, timeout: Duration) -> Result<Bytes, Refusal>
+pub(super) async fn read<B>(body: B, limit: usize, timeout: Duration) -> Result<Bytes, HttpError>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let too_large = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over {limit} bytes")).closing();
+    let too_large =
+        || HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over {limit} bytes")).closing();
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
     match tokio::time::timeout(timeout, Limited::new(body, limit).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Refusal::bad_request("the body broke off").closing()),
-        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time").closing()),
+        Ok(Err(_)) => Err(HttpError::bad_request("the body broke off").closing()),
+        Err(_) => Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time").closing()),
     }
 }
 
@@ -43,14 +44,14 @@ pub(super) async fn json<T: DeserializeOwned>(
     limit: usize,
     timeout: Duration,
     expected: &'static str,
-) -> Result<T, Refusal> {
+) -> Result<T, HttpError> {
     if content_type(headers).as_deref() != Some("application/json") {
         return Err(unsupported("this takes application/json"));
     }
     let bytes = read(body, limit, timeout).await?;
     serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => Refusal::bad_request(format!("the body must be {expected}")),
-        _ => Refusal::bad_request("the body is not JSON"),
+        serde_json::error::Category::Data => HttpError::bad_request(format!("the body must be {expected}")),
+        _ => HttpError::bad_request("the body is not JSON"),
     })
 }
 

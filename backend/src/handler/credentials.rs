@@ -7,11 +7,11 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
-use super::{App, BUSY_RETRY, Handled, STORE_RETRY, body, now};
+use super::{App, BUSY_RETRY, HandlerResult, STORE_RETRY, body, now};
 use crate::model::PasswordMark;
 use crate::password::{Busy, Outcome, Password};
 use crate::record::{Upgrade, Verification, shown};
-use crate::respond::{self, Body, Refusal};
+use crate::respond::{self, Body, HttpError};
 use crate::store::{Confirmed, StoreError};
 
 /// The largest request, in bytes: both fields at their longest, each byte escaped.
@@ -34,7 +34,7 @@ struct Credentials {
 }
 
 #[derive(Serialize)]
-struct Verified<'a> {
+struct VerifiedUser<'a> {
     username: &'a str,
     /// In seconds since the Unix epoch: a token issued at or before this second would be refused.
     password_changed_at: Option<i64>,
@@ -45,7 +45,7 @@ struct Verified<'a> {
 /// `200` with the name, and since when its password is what it is, where the password is the
 /// user's, else `401`, alike in every respect for a wrong password, a name that is not there and
 /// a disabled user.
-pub(crate) async fn verify(app: &App, parts: &Parts, incoming: Incoming) -> Handled {
+pub(crate) async fn verify(app: &App, parts: &Parts, incoming: Incoming) -> HandlerResult {
     let started = Instant::now();
     let (result, answer) = match attempt(app, parts, incoming).await {
         Ok(answer) => (Verification::Success, Ok(answer)),
@@ -55,16 +55,16 @@ pub(crate) async fn verify(app: &App, parts: &Parts, incoming: Incoming) -> Hand
     answer
 }
 
-async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Response<Body>, (Verification, Refusal)> {
+async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Response<Body>, (Verification, HttpError)> {
     let malformed = |refusal| (Verification::Malformed, refusal);
     let timeout = app.settings.body_timeout;
     let credentials: Credentials =
         body::json(&parts.headers, incoming, BODY_LIMIT, timeout, EXPECTED).await.map_err(malformed)?;
     let Credentials { username, password } = credentials;
     if username.len() > NAME_LIMIT {
-        return Err(malformed(Refusal::bad_request(format!("a name has at most {NAME_LIMIT} bytes"))));
+        return Err(malformed(HttpError::bad_request(format!("a name has at most {NAME_LIMIT} bytes"))));
     }
-    let password = Password::new(password).map_err(|error| malformed(Refusal::bad_request(error.to_string())))?;
+    let password = Password::new(password).map_err(|error| malformed(HttpError::bad_request(error.to_string())))?;
     // Asked first: a flood of logins costs the store nothing.
     app.hasher.check_room().map_err(|error| (Verification::Busy, unhashed(error)))?;
 
@@ -89,7 +89,7 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
                 refused
             };
             log_refused(app, &username, refused);
-            return Err((refused, Refusal::new(StatusCode::UNAUTHORIZED, "Invalid credentials")));
+            return Err((refused, HttpError::new(StatusCode::UNAUTHORIZED, "Invalid credentials")));
         };
         // Only a right password comes here, so that none of this tells which names exist. Hashing
         // takes its time, in which the password may have become another.
@@ -102,11 +102,11 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
         if let Some(hash) = upgrade {
             replace(app, &username, stored.expose(), hash).await;
         }
-        let verified = Verified { username: &username, password_changed_at, password_mark: &password_mark };
+        let verified = VerifiedUser { username: &username, password_changed_at, password_mark: &password_mark };
         return Ok(respond::json(StatusCode::OK, &verified));
     }
     tracing::warn!("a user changes faster than a password can be checked");
-    Err((Verification::Unavailable, Refusal::unavailable("the user is being changed", BUSY_RETRY)))
+    Err((Verification::Unavailable, HttpError::unavailable("the user is being changed", BUSY_RETRY)))
 }
 
 /// Logs a login that was refused. The line is written for every reason alike, so that its time says nothing.
@@ -121,13 +121,13 @@ fn log_refused(app: &App, username: &str, refused: Verification) {
 }
 
 /// Even a store that is broken for good says nothing about the password.
-fn unavailable(app: &App, error: &StoreError) -> (Verification, Refusal) {
+fn unavailable(app: &App, error: &StoreError) -> (Verification, HttpError) {
     app.store_failed(error);
-    (Verification::Unavailable, Refusal::unavailable("the store does not answer", STORE_RETRY))
+    (Verification::Unavailable, HttpError::unavailable("the store does not answer", STORE_RETRY))
 }
 
 /// What could not be checked now can be tried again: it never reads as a refusal.
-fn unhashed(error: Busy) -> Refusal {
+fn unhashed(error: Busy) -> HttpError {
     App::not_hashed(error)
 }
 

@@ -11,7 +11,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use crate::record::shown;
-use crate::respond::Refusal;
+use crate::respond::HttpError;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -25,14 +25,14 @@ const SENT_UNASKED: [&str; 3] = ["text/plain", "multipart/form-data", "applicati
 /// `400` without exactly one host, `421` for a host that is not ours, and for writes
 /// `403` where a browser says that another site sent it, `415` without a content type
 /// that proves otherwise.
-pub(crate) fn defend(request: &Parts, allowed_hosts: &[String]) -> Result<(), Refusal> {
+pub(crate) fn defend(request: &Parts, allowed_hosts: &[String]) -> Result<(), HttpError> {
     check_host(request, allowed_hosts)?;
     if [Method::GET, Method::HEAD, Method::OPTIONS].contains(&request.method) {
         return Ok(());
     }
     let foreign = |site: &http::HeaderValue| site != "same-origin" && site != "none";
     if request.headers.get_all(SEC_FETCH_SITE).iter().any(foreign) {
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "sent by a browser for another site").closing());
+        return Err(HttpError::new(StatusCode::FORBIDDEN, "sent by a browser for another site").closing());
     }
     match content_type(&request.headers) {
         Some(essence) if !SENT_UNASKED.contains(&essence.as_str()) => Ok(()),
@@ -41,8 +41,8 @@ pub(crate) fn defend(request: &Parts, allowed_hosts: &[String]) -> Result<(), Re
 }
 
 /// `415`, and the connection ends: the body has not been read.
-pub(super) fn unsupported(description: &'static str) -> Refusal {
-    Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, description).closing()
+pub(super) fn unsupported(description: &'static str) -> HttpError {
+    HttpError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, description).closing()
 }
 
 /// Type and subtype of the one `Content-Type`, in lower case, without parameters.
@@ -54,13 +54,13 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
     (!kind.is_empty() && !subtype.is_empty() && !essence.contains(',')).then_some(essence)
 }
 
-fn check_host(request: &Parts, allowed_hosts: &[String]) -> Result<(), Refusal> {
+fn check_host(request: &Parts, allowed_hosts: &[String]) -> Result<(), HttpError> {
     let mut values = request.headers.get_all(HOST).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(Refusal::bad_request("exactly one Host is needed").closing());
+        return Err(HttpError::bad_request("exactly one Host is needed").closing());
     };
     let header = value.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
-    let header = header.ok_or_else(|| Refusal::bad_request("Host is no host").closing())?;
+    let header = header.ok_or_else(|| HttpError::bad_request("Host is no host").closing())?;
     // The absolute form of a target names a host as well (RFC 9112, section 3.2.2).
     let hosts = request.uri.authority().into_iter().chain([&header]);
     for host in hosts {
@@ -68,7 +68,7 @@ fn check_host(request: &Parts, allowed_hosts: &[String]) -> Result<(), Refusal> 
             let host = shown(host.as_str());
             tracing::warn!(host, "a request was refused: its Host is not in admin.allowed_hosts");
             let reason = format!("the Host \"{host}\" is not a name of this service; admin.allowed_hosts lists them");
-            return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, reason).closing());
+            return Err(HttpError::new(StatusCode::MISDIRECTED_REQUEST, reason).closing());
         }
     }
     Ok(())

@@ -31,7 +31,7 @@ use crate::feed::Feed;
 use crate::model::Day;
 use crate::password::{Busy, Hasher};
 use crate::record::Metrics;
-use crate::respond::{Body, Refusal};
+use crate::respond::{Body, HttpError};
 use crate::sharing::Sharing;
 use crate::store::{Store, StoreError};
 
@@ -47,7 +47,7 @@ fn now() -> i64 {
 }
 
 /// What every handler gives back.
-pub(crate) type Handled = Result<Response<Body>, Refusal>;
+pub(crate) type HandlerResult = Result<Response<Body>, HttpError>;
 
 /// The limits of the handlers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl App {
         &self,
         identity: &str,
         change: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, HttpError> {
         let (feed, identity) = (self.feed.clone(), identity.to_owned());
         let changing = tokio::spawn(async move {
             let changed = change.await;
@@ -128,36 +128,36 @@ impl App {
         });
         changing.await.map_err(|_| {
             self.metrics.panicked();
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be handled")
+            HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be handled")
         })
     }
 
-    fn store_failed(&self, error: &StoreError) -> Refusal {
+    fn store_failed(&self, error: &StoreError) -> HttpError {
         store_failed(&self.metrics, error)
     }
 
     /// Refuses what the hasher had no place for.
-    fn not_hashed(error: Busy) -> Refusal {
+    fn not_hashed(error: Busy) -> HttpError {
         match error {
-            Busy::Full => Refusal::unavailable("too many passwords are being checked", BUSY_RETRY),
+            Busy::Full => HttpError::unavailable("too many passwords are being checked", BUSY_RETRY),
             Busy::Failed => {
                 tracing::error!("a password could not be hashed");
-                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the password could not be hashed")
+                HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the password could not be hashed")
             }
         }
     }
 }
 
 /// Tells of a store's failure in the log and the metrics, and refuses the request.
-fn store_failed(metrics: &Metrics, error: &StoreError) -> Refusal {
+fn store_failed(metrics: &Metrics, error: &StoreError) -> HttpError {
     let unavailable = matches!(error, StoreError::Unavailable(_));
     metrics.store_failed(unavailable);
     if unavailable {
         tracing::warn!(%error, "the store does not answer");
-        return Refusal::unavailable("the store does not answer", STORE_RETRY);
+        return HttpError::unavailable("the store does not answer", STORE_RETRY);
     }
     tracing::error!(%error, "the store failed");
-    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the store failed")
+    HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the store failed")
 }
 
 impl fmt::Debug for App {

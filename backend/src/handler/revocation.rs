@@ -10,9 +10,9 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde::{Deserialize, Serialize};
 
-use super::{App, BUSY_RETRY, Handled, STORE_RETRY, body, now};
+use super::{App, BUSY_RETRY, HandlerResult, STORE_RETRY, body, now};
 use crate::model::{Logout, PasswordMark, TokenId};
-use crate::respond::{self, Cut, Refusal};
+use crate::respond::{self, Cut, HttpError};
 use crate::store::LoggedOut;
 
 /// The largest request, in bytes: each field at its longest, each byte escaped.
@@ -28,12 +28,12 @@ const CLOCK_SKEW: i64 = 60;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Question {
+struct CheckRequest {
     identity: String,
 }
 
 #[derive(Serialize)]
-struct Account<'a> {
+struct AccountBody<'a> {
     identity: &'a str,
     active: bool,
     /// Why the account is not active: `no_user` or `disabled`.
@@ -56,15 +56,15 @@ struct LogoutRequest {
 
 /// `200` with what holds for the tokens of an identity, which is watched from now on. `503`
 /// where the store cannot tell.
-pub(crate) async fn check(app: &App, parts: &Parts, incoming: Incoming) -> Handled {
+pub(crate) async fn check(app: &App, parts: &Parts, incoming: Incoming) -> HandlerResult {
     const EXPECTED: &str = "an object of exactly identity, a string";
     let timeout = app.settings.body_timeout;
-    let Question { identity } = body::json(&parts.headers, incoming, BODY_LIMIT, timeout, EXPECTED).await?;
+    let CheckRequest { identity } = body::json(&parts.headers, incoming, BODY_LIMIT, timeout, EXPECTED).await?;
     fit(&identity)?;
     let status = app.feed.check(&app.store, &identity, now()).await.map_err(|error| {
         app.store_failed(&error);
         // Even a store that is broken for good says nothing about the user.
-        Refusal::unavailable("the store does not answer", STORE_RETRY)
+        HttpError::unavailable("the store does not answer", STORE_RETRY)
     })?;
     let inactive = match (status.active, status.disabled) {
         (true, _) => None,
@@ -73,7 +73,7 @@ pub(crate) async fn check(app: &App, parts: &Parts, incoming: Incoming) -> Handl
     };
     let mut response = respond::json(
         StatusCode::OK,
-        &Account {
+        &AccountBody {
             identity: &identity,
             active: status.active,
             reason: inactive,
@@ -88,8 +88,8 @@ pub(crate) async fn check(app: &App, parts: &Parts, incoming: Incoming) -> Handl
 }
 
 /// `200` with lines without end: see [`crate::feed`]. `503` past so many subscribers.
-pub(crate) fn feed(app: &App) -> Handled {
-    let lines = app.feed.subscribe().map_err(|error| Refusal::unavailable(error.to_string(), BUSY_RETRY))?;
+pub(crate) fn feed(app: &App) -> HandlerResult {
+    let lines = app.feed.subscribe().map_err(|error| HttpError::unavailable(error.to_string(), BUSY_RETRY))?;
     let frames = lines.map(|line: Bytes| Ok::<_, Cut>(Frame::data(line)));
     let mut response = respond::with(StatusCode::OK, StreamBody::new(frames).boxed_unsync());
     let headers = response.headers_mut();
@@ -103,16 +103,16 @@ pub(crate) fn feed(app: &App) -> Handled {
 /// `204` once the logout is durable, and it is told; also where the token has expired, which
 /// then needs none. `503` where so many tokens of this identity are logged out that one more
 /// could not be remembered.
-pub(crate) async fn log_out(app: &App, parts: &Parts, incoming: Incoming) -> Handled {
+pub(crate) async fn log_out(app: &App, parts: &Parts, incoming: Incoming) -> HandlerResult {
     const EXPECTED: &str = "an object of exactly identity and token, strings, and expires_at, an integer";
     let timeout = app.settings.body_timeout;
     let LogoutRequest { identity, token, expires_at } =
         body::json(&parts.headers, incoming, BODY_LIMIT, timeout, EXPECTED).await?;
     fit(&identity)?;
-    let token = TokenId::parse(&token).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let token = TokenId::parse(&token).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let now = now();
     if expires_at > now.saturating_add(EXPIRY_LIMIT) {
-        return Err(Refusal::bad_request(format!("expires_at is more than {EXPIRY_LIMIT} seconds ahead")));
+        return Err(HttpError::bad_request(format!("expires_at is more than {EXPIRY_LIMIT} seconds ahead")));
     }
     let expires_at = expires_at.saturating_add(CLOCK_SKEW);
     if expires_at <= now {
@@ -123,13 +123,15 @@ pub(crate) async fn log_out(app: &App, parts: &Parts, incoming: Incoming) -> Han
     let logged_out = app.change(&identity, async move { store.log_out(&logout, now).await }).await?;
     match logged_out.map_err(|error| app.store_failed(&error))? {
         LoggedOut::Done => Ok(respond::no_content()),
-        LoggedOut::TooMany => Err(Refusal::unavailable("too many tokens of this identity are logged out", STORE_RETRY)),
+        LoggedOut::TooMany => {
+            Err(HttpError::unavailable("too many tokens of this identity are logged out", STORE_RETRY))
+        }
     }
 }
 
-fn fit(identity: &str) -> Result<(), Refusal> {
+fn fit(identity: &str) -> Result<(), HttpError> {
     if identity.is_empty() || identity.len() > IDENTITY_LIMIT {
-        return Err(Refusal::bad_request(format!("an identity has 1 to {IDENTITY_LIMIT} bytes")));
+        return Err(HttpError::bad_request(format!("an identity has 1 to {IDENTITY_LIMIT} bytes")));
     }
     Ok(())
 }

@@ -4,52 +4,52 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-use super::{App, Handled, STORE_RETRY};
+use super::{App, HandlerResult, STORE_RETRY};
 use crate::record::Gauges;
-use crate::respond::{self, Refusal};
+use crate::respond::{self, HttpError};
 use crate::store::StoreError;
 
 #[derive(Serialize)]
-struct State {
+struct StatusBody {
     status: &'static str,
 }
 
 #[derive(Serialize)]
-struct Counts {
+struct StatusCounts {
     holodules: u64,
     users: u64,
     duplicate_video_ids: u64,
 }
 
 /// `200` while the process serves.
-pub(crate) fn healthz() -> Handled {
-    Ok(fresh(respond::json(StatusCode::OK, &State { status: "alive" })))
+pub(crate) fn healthz() -> HandlerResult {
+    Ok(fresh(respond::json(StatusCode::OK, &StatusBody { status: "alive" })))
 }
 
 /// `200` while the store answers and its user may do what this service does there, else `503`.
-pub(crate) async fn readyz(app: &App) -> Handled {
+pub(crate) async fn readyz(app: &App) -> HandlerResult {
     app.store.check_ready().await.map_err(|error| {
         app.store_failed(&error);
         let reason = match error {
             StoreError::Unavailable(_) => "the store does not answer",
             _ => "the store cannot be used: the log has the reason",
         };
-        Refusal::unavailable(reason, STORE_RETRY)
+        HttpError::unavailable(reason, STORE_RETRY)
     })?;
-    Ok(fresh(respond::json(StatusCode::OK, &State { status: "ready" })))
+    Ok(fresh(respond::json(StatusCode::OK, &StatusBody { status: "ready" })))
 }
 
 /// `200` with how many holodules and users are stored.
-pub(crate) async fn status(app: &App) -> Handled {
+pub(crate) async fn status(app: &App) -> HandlerResult {
     let failed = |error| app.store_failed(&error);
     let holodules = app.store.count_holodules().await.map_err(failed)?;
     let users = app.store.users().await.map_err(failed)?.len() as u64;
     let duplicate_video_ids = app.store.duplicate_video_ids();
-    Ok(fresh(respond::json(StatusCode::OK, &Counts { holodules, users, duplicate_video_ids })))
+    Ok(fresh(respond::json(StatusCode::OK, &StatusCounts { holodules, users, duplicate_video_ids })))
 }
 
 /// `200` with the metrics in Prometheus' text format, version 0.0.4.
-pub(crate) fn metrics(app: &App) -> Handled {
+pub(crate) fn metrics(app: &App) -> HandlerResult {
     let load = app.hasher.load();
     let feed = app.feed.figures();
     let page = app.metrics.render(Gauges {
@@ -71,7 +71,7 @@ pub(crate) fn metrics(app: &App) -> Handled {
     });
     let page = page.map_err(|error| {
         tracing::error!(%error, "the metrics could not be encoded");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be encoded")
+        HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be encoded")
     })?;
     let mut response = respond::with(StatusCode::OK, respond::full(page));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));

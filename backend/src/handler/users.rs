@@ -1,14 +1,14 @@
-//! Users: listed without any hash, made, changed, disabled, removed.
+//! UserList: listed without any hash, made, changed, disabled, removed.
 
 use http::StatusCode;
 use http::request::Parts;
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
-use super::{App, Handled, body, now};
+use super::{App, HandlerResult, body, now};
 use crate::model::{NewUser, PasswordForm, StoredPassword, UserSummary, Username};
 use crate::password::Password;
-use crate::respond::{self, Refusal};
+use crate::respond::{self, HttpError};
 use crate::store::{StoreError, UserChange};
 
 /// The largest request, in bytes: both fields at their longest, each byte escaped.
@@ -16,31 +16,31 @@ const BODY_LIMIT: usize = 16 * 1024;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Creation {
+struct CreateUser {
     username: String,
     password: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NewPassword {
+struct SetPassword {
     password: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Change {
+struct SetDisabled {
     disabled: bool,
 }
 
 #[derive(Serialize)]
-struct Users<'a> {
-    users: Vec<Listed<'a>>,
+struct UserList<'a> {
+    users: Vec<ListedUser<'a>>,
 }
 
 /// A user in the list. `password` tells how it is stored, and nothing more of it.
 #[derive(Serialize)]
-struct Listed<'a> {
+struct ListedUser<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
     username: &'a str,
@@ -48,43 +48,43 @@ struct Listed<'a> {
     password: Option<PasswordForm>,
 }
 
-impl<'a> From<&'a UserSummary> for Listed<'a> {
+impl<'a> From<&'a UserSummary> for ListedUser<'a> {
     fn from(user: &'a UserSummary) -> Self {
         Self { id: user.id.as_deref(), username: &user.username, disabled: user.disabled, password: user.form }
     }
 }
 
 #[derive(Serialize)]
-struct Created<'a> {
+struct CreatedUser<'a> {
     username: &'a str,
 }
 
 /// `200` with every user, by name.
-pub(crate) async fn list(app: &App) -> Handled {
+pub(crate) async fn list(app: &App) -> HandlerResult {
     let users = app.store.users().await.map_err(|error| app.store_failed(&error))?;
-    Ok(respond::json(StatusCode::OK, &Users { users: users.iter().map(Listed::from).collect() }))
+    Ok(respond::json(StatusCode::OK, &UserList { users: users.iter().map(ListedUser::from).collect() }))
 }
 
 /// `201`; `409` where the name is taken, `400` where name or password cannot be.
-pub(crate) async fn create(app: &App, parts: &Parts, incoming: Incoming) -> Handled {
+pub(crate) async fn create(app: &App, parts: &Parts, incoming: Incoming) -> HandlerResult {
     const EXPECTED: &str = "an object of exactly username and password, both strings";
-    let creation: Creation =
+    let creation: CreateUser =
         body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
-    let username = Username::parse(&creation.username).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let username = Username::parse(&creation.username).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let hash = app.hasher.hash(fit(creation.password)?).await.map_err(App::not_hashed)?;
     let user = NewUser { username: username.clone(), hash: StoredPassword::new(hash), created_at: now() };
     let store = app.store.clone();
     let created = app.change(username.as_str(), async move { store.create_user(user).await }).await?;
     if !created.map_err(|error| app.store_failed(&error))? {
-        return Err(Refusal::new(StatusCode::CONFLICT, "the name is taken"));
+        return Err(HttpError::new(StatusCode::CONFLICT, "the name is taken"));
     }
-    Ok(respond::json(StatusCode::CREATED, &Created { username: username.as_str() }))
+    Ok(respond::json(StatusCode::CREATED, &CreatedUser { username: username.as_str() }))
 }
 
 /// `204`; `404` where there is no such user.
-pub(crate) async fn change_password(app: &App, parts: &Parts, incoming: Incoming, name: &str) -> Handled {
+pub(crate) async fn change_password(app: &App, parts: &Parts, incoming: Incoming, name: &str) -> HandlerResult {
     const EXPECTED: &str = "an object of exactly password, a string";
-    let NewPassword { password } =
+    let SetPassword { password } =
         body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
     let password = fit(password)?;
     let hash = app.hasher.hash(password).await.map_err(App::not_hashed)?;
@@ -93,16 +93,16 @@ pub(crate) async fn change_password(app: &App, parts: &Parts, incoming: Incoming
 }
 
 /// `204`; `404` where there is no such user.
-pub(crate) async fn set_disabled(app: &App, parts: &Parts, incoming: Incoming, name: &str) -> Handled {
+pub(crate) async fn set_disabled(app: &App, parts: &Parts, incoming: Incoming, name: &str) -> HandlerResult {
     const EXPECTED: &str = "an object of exactly disabled, true or false";
-    let Change { disabled } =
+    let SetDisabled { disabled } =
         body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
     let (store, username) = (app.store.clone(), name.to_owned());
     changed(app, name, async move { store.set_disabled(&username, disabled).await }).await
 }
 
 /// `204`; `404` where there is no such user.
-pub(crate) async fn delete(app: &App, name: &str) -> Handled {
+pub(crate) async fn delete(app: &App, name: &str) -> HandlerResult {
     let (store, username) = (app.store.clone(), name.to_owned());
     changed(app, name, async move { store.delete_user(&username, now()).await }).await
 }
@@ -111,22 +111,22 @@ async fn changed(
     app: &App,
     name: &str,
     change: impl Future<Output = Result<UserChange, StoreError>> + Send + 'static,
-) -> Handled {
+) -> HandlerResult {
     match app.change(name, change).await?.map_err(|error| app.store_failed(&error))? {
         UserChange::Done => Ok(respond::no_content()),
         UserChange::NoSuchUser => Err(no_such_user()),
     }
 }
 
-fn no_such_user() -> Refusal {
-    Refusal::not_found("no such user")
+fn no_such_user() -> HttpError {
+    HttpError::not_found("no such user")
 }
 
 /// A password that may be set: not empty, not over the limit.
-fn fit(password: String) -> Result<Password, Refusal> {
-    let password = Password::new(password).map_err(|error| Refusal::bad_request(error.to_string()))?;
+fn fit(password: String) -> Result<Password, HttpError> {
+    let password = Password::new(password).map_err(|error| HttpError::bad_request(error.to_string()))?;
     if password.is_empty() {
-        return Err(Refusal::bad_request("a password must not be empty"));
+        return Err(HttpError::bad_request("a password must not be empty"));
     }
     Ok(password)
 }

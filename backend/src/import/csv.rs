@@ -2,9 +2,9 @@
 
 use std::io::{self, BufRead};
 
-use super::records::{Record, Records, split};
-use super::{COLUMNS, Dialect, ROW_LIMIT, Raw, Row, Unreadable, datetime, guard, json, lines};
-use crate::model::{Entry, Holodule};
+use super::records::{CsvRecord, CsvRecords, split};
+use super::{COLUMNS, Dialect, ImportError, ROW_LIMIT, Raw, Row, datetime, guard, json, lines};
+use crate::model::{Holodule, ValidHolodule};
 
 /// The columns that a file of rejects has behind those of the upload.
 pub(super) const REJECT_COLUMNS: [&str; 2] = ["row", "reason"];
@@ -12,18 +12,18 @@ pub(super) const REJECT_COLUMNS: [&str; 2] = ["row", "reason"];
 pub(super) const RAW_COLUMN: &str = "raw";
 
 /// The rows of a CSV file.
-pub(super) struct Rows<R> {
+pub(super) struct CsvRows<R> {
     columns: Vec<String>,
     /// What the cells are, one for each column.
-    meaning: Vec<Meaning>,
+    meaning: Vec<ColumnKind>,
     guarded: bool,
-    records: Records<R>,
+    records: CsvRecords<R>,
     number: u64,
 }
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
+enum ColumnKind {
     /// The field of this place in [`COLUMNS`].
     Field(usize),
     Code,
@@ -33,37 +33,37 @@ enum Meaning {
     Ignored,
 }
 
-impl<R: BufRead> Rows<R> {
+impl<R: BufRead> CsvRows<R> {
     /// Reads the header: the collector's seven columns in any order, and perhaps `code`. A file of
     /// rejects has two more, and a guarded one has its mark; neither is stored.
-    pub(super) fn new(reader: R, dialect: Dialect) -> Result<(Vec<String>, Self), Unreadable> {
-        let mut records = Records::new(reader, dialect);
-        let header = records.next()?.ok_or_else(|| Unreadable::Header("is missing: the file is empty".to_owned()))?;
+    pub(super) fn new(reader: R, dialect: Dialect) -> Result<(Vec<String>, Self), ImportError> {
+        let mut records = CsvRecords::new(reader, dialect);
+        let header = records.next()?.ok_or_else(|| ImportError::Header("is missing: the file is empty".to_owned()))?;
         let bytes = header.bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&header.bytes);
         let text = std::str::from_utf8(bytes).ok().filter(|_| header.whole);
         let Some(Ok(columns)) = text.map(|text| split(text, dialect)) else {
-            return Err(Unreadable::Header("is no CSV in UTF-8".to_owned()));
+            return Err(ImportError::Header("is no CSV in UTF-8".to_owned()));
         };
         let (meaning, unknown) = meanings(&columns);
         if !unknown.is_empty() && !dialect.ignore_unknown {
-            return Err(Unreadable::UnknownColumns(unknown));
+            return Err(ImportError::UnknownColumns(unknown));
         }
         for (at, column) in columns.iter().enumerate() {
-            let ignored = meaning.get(at) == Some(&Meaning::Ignored);
+            let ignored = meaning.get(at) == Some(&ColumnKind::Ignored);
             if !ignored && columns.iter().take(at).any(|earlier| earlier == column) {
-                return Err(Unreadable::Header(format!("has the column {column:?} twice")));
+                return Err(ImportError::Header(format!("has the column {column:?} twice")));
             }
         }
-        if !meaning.contains(&Meaning::Raw)
+        if !meaning.contains(&ColumnKind::Raw)
             && let Some(missing) = COLUMNS.iter().find(|column| !columns.iter().any(|other| other == *column))
         {
-            return Err(Unreadable::Header(format!("has no column {missing:?}")));
+            return Err(ImportError::Header(format!("has no column {missing:?}")));
         }
         let guarded = columns.iter().any(|column| column == guard::COLUMN);
         Ok((columns.clone(), Self { columns, meaning, guarded, records, number: 0 }))
     }
 
-    fn row(&self, record: &Record) -> (Raw, Result<Entry, String>) {
+    fn row(&self, record: &CsvRecord) -> (Raw, Result<ValidHolodule, String>) {
         let bytes = || Raw::Bytes(lines::trimmed(&record.bytes).to_vec());
         if !record.whole {
             return (bytes(), Err(format!("a quote is not closed, or the row is longer than {ROW_LIMIT} bytes")));
@@ -80,45 +80,45 @@ impl<R: BufRead> Rows<R> {
         (Raw::Cells(cells), entry)
     }
 
-    fn entry(&self, cells: &[String]) -> Result<Entry, String> {
+    fn entry(&self, cells: &[String]) -> Result<ValidHolodule, String> {
         let mut holodule = Holodule::default();
         for (meaning, cell) in self.meaning.iter().zip(cells) {
             let cell = if self.guarded { guard::unguard(cell.clone()) } else { cell.clone() };
             match meaning {
-                Meaning::Raw => return json::parse_object(cell.as_bytes()),
+                ColumnKind::Raw => return json::parse_object(cell.as_bytes()),
                 // An optional column: an empty cell is no code.
-                Meaning::Code => holodule.code = Some(cell).filter(|code| !code.is_empty()),
-                Meaning::Ignored => {}
-                Meaning::Field(0) => holodule.key = Some(cell),
-                Meaning::Field(1) => holodule.video_id = Some(cell),
-                Meaning::Field(2) => holodule.datetime = Some(datetime::stored(cell)),
-                Meaning::Field(3) => holodule.name = Some(cell),
-                Meaning::Field(4) => holodule.title = Some(cell),
-                Meaning::Field(5) => holodule.url = Some(cell),
-                Meaning::Field(_) => holodule.description = Some(cell),
+                ColumnKind::Code => holodule.code = Some(cell).filter(|code| !code.is_empty()),
+                ColumnKind::Ignored => {}
+                ColumnKind::Field(0) => holodule.key = Some(cell),
+                ColumnKind::Field(1) => holodule.video_id = Some(cell),
+                ColumnKind::Field(2) => holodule.datetime = Some(datetime::stored(cell)),
+                ColumnKind::Field(3) => holodule.name = Some(cell),
+                ColumnKind::Field(4) => holodule.title = Some(cell),
+                ColumnKind::Field(5) => holodule.url = Some(cell),
+                ColumnKind::Field(_) => holodule.description = Some(cell),
             }
         }
-        Entry::new(holodule).map_err(|invalid| invalid.to_string())
+        ValidHolodule::new(holodule).map_err(|invalid| invalid.to_string())
     }
 }
 
 /// What each column holds, and those that are not known.
-fn meanings(columns: &[String]) -> (Vec<Meaning>, Vec<String>) {
+fn meanings(columns: &[String]) -> (Vec<ColumnKind>, Vec<String>) {
     let of_upload = without_reject_columns(columns);
     let is_raw = of_upload == [RAW_COLUMN] && of_upload.len() < columns.len();
     let mut unknown = Vec::new();
     let meanings = columns.iter().enumerate().map(|(at, column)| {
         if let Some(field) = COLUMNS.iter().position(|known| known == column) {
-            return Meaning::Field(field);
+            return ColumnKind::Field(field);
         }
         match column.as_str() {
-            "code" => Meaning::Code,
-            _ if at >= of_upload.len() => Meaning::Ignored,
-            RAW_COLUMN if is_raw => Meaning::Raw,
-            guard::COLUMN => Meaning::Ignored,
+            "code" => ColumnKind::Code,
+            _ if at >= of_upload.len() => ColumnKind::Ignored,
+            RAW_COLUMN if is_raw => ColumnKind::Raw,
+            guard::COLUMN => ColumnKind::Ignored,
             _ => {
                 unknown.push(column.clone());
-                Meaning::Ignored
+                ColumnKind::Ignored
             }
         }
     });
@@ -133,7 +133,7 @@ pub(super) fn without_reject_columns(columns: &[String]) -> &[String] {
     }
 }
 
-impl<R: BufRead> Iterator for Rows<R> {
+impl<R: BufRead> Iterator for CsvRows<R> {
     type Item = io::Result<Row>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -149,7 +149,7 @@ impl<R: BufRead> Iterator for Rows<R> {
             }
             self.number += 1;
             let (raw, entry) = self.row(&record);
-            let Record { span, .. } = record;
+            let CsvRecord { span, .. } = record;
             return Some(Ok(Row { number: self.number, raw, span, entry }));
         }
     }

@@ -126,7 +126,7 @@ mod tests {
 
     use super::super::Batch;
     use super::*;
-    use crate::model::Entry;
+    use crate::model::ValidHolodule;
 
     fn export<'a>(form: Form, holodules: impl IntoIterator<Item = &'a Holodule> + Clone) -> Vec<u8> {
         let code = holodules.clone().into_iter().any(Exporter::needs_code);
@@ -162,10 +162,10 @@ mod tests {
             (0..length).filter_map(|_| any()).collect()
         }
 
-        fn entry(&mut self, number: u64, whole: bool) -> Entry {
+        fn entry(&mut self, number: u64, whole: bool) -> ValidHolodule {
             let maybe = |random: &mut Self, lines| (whole || random.below(3) > 0).then(|| random.text(lines));
             let further = !whole && self.below(2) == 0;
-            Entry::new(Holodule {
+            ValidHolodule::new(Holodule {
                 key: Some(format!("HL0503_20201209_{number:06}")),
                 video_id: Some(if self.below(5) == 0 { String::new() } else { format!("{number:011}") }),
                 code: (self.below(2) == 0).then(|| "HL0503".to_owned()),
@@ -190,7 +190,7 @@ mod tests {
                 let count = random.below(8);
                 // CSV cannot tell a missing text from an empty one.
                 let entries: Vec<_> = (0..count).map(|number| random.entry(number, form == Form::Csv)).collect();
-                let file = export(form, entries.iter().map(Entry::holodule));
+                let file = export(form, entries.iter().map(ValidHolodule::holodule));
                 let batch = Batch::read(form, file.as_slice()).unwrap();
                 assert_eq!(batch.rejects, [], "seed {seed}, {form:?}");
                 assert_eq!(batch.entries, entries, "seed {seed}, {form:?}");
@@ -222,15 +222,15 @@ mod tests {
         let sample = include_bytes!("../../../ops/sample/holodules.csv");
         let batch = Batch::read(Form::Csv, sample.as_slice()).unwrap();
         assert_eq!((batch.entries.len(), batch.rejects.len()), (587, 0));
-        assert_eq!(export(Form::Csv, batch.entries.iter().map(Entry::holodule)), sample);
+        assert_eq!(export(Form::Csv, batch.entries.iter().map(ValidHolodule::holodule)), sample);
 
         // A store gives them by time and key; the collector left ties in no order.
         let mut sorted = batch.entries.clone();
         sorted.sort_by(|a, b| {
-            let order = |entry: &Entry| (entry.holodule().datetime.clone(), entry.holodule().key.clone());
+            let order = |entry: &ValidHolodule| (entry.holodule().datetime.clone(), entry.holodule().key.clone());
             order(a).cmp(&order(b))
         });
-        let written = export(Form::Csv, sorted.iter().map(Entry::holodule));
+        let written = export(Form::Csv, sorted.iter().map(ValidHolodule::holodule));
         let lines = |file: &[u8]| file.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<BTreeSet<_>>();
         assert_eq!(lines(&written), lines(sample));
     }

@@ -8,8 +8,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::lines;
-use super::{ROW_LIMIT, Raw, Row, Unreadable, datetime};
-use crate::model::{Entry, Holodule};
+use super::{ImportError, ROW_LIMIT, Raw, Row, datetime};
+use crate::model::{Holodule, ValidHolodule};
 
 /// What a row may hold. Unknown fields are refused rather than lost.
 #[derive(Deserialize)]
@@ -37,8 +37,8 @@ struct Fields {
 ///
 /// # Errors
 /// The reason, fit to be shown: no JSON object, not UTF-8, a field twice, unknown or of
-/// the wrong type, or what [`Entry::new`] refuses.
-pub fn parse_object(json: &[u8]) -> Result<Entry, String> {
+/// the wrong type, or what [`ValidHolodule::new`] refuses.
+pub fn parse_object(json: &[u8]) -> Result<ValidHolodule, String> {
     let fields: Fields = serde_json::from_slice(json).map_err(|error| format!("is no row of JSON: {error}"))?;
     let Fields { key, code, video_id, datetime, name, title, url, description, .. } = fields;
     let Fields { published_at, channel_id, channel_title, tags, .. } = fields;
@@ -57,7 +57,7 @@ pub fn parse_object(json: &[u8]) -> Result<Entry, String> {
         channel_title,
         tags,
     };
-    Entry::new(holodule).map_err(|invalid| invalid.to_string())
+    ValidHolodule::new(holodule).map_err(|invalid| invalid.to_string())
 }
 
 fn row(number: u64, bytes: &[u8], cut: bool, span: Range<usize>) -> Row {
@@ -66,20 +66,20 @@ fn row(number: u64, bytes: &[u8], cut: bool, span: Range<usize>) -> Row {
 }
 
 /// The rows of an NDJSON file. Blank lines are counted, but are no rows.
-pub(super) struct Lines<R> {
+pub(super) struct JsonLines<R> {
     reader: R,
     end: u8,
     number: u64,
     read: usize,
 }
 
-impl<R: BufRead> Lines<R> {
+impl<R: BufRead> JsonLines<R> {
     pub(super) fn new(reader: R, end: u8) -> Self {
         Self { reader, end, number: 0, read: 0 }
     }
 }
 
-impl<R: BufRead> Iterator for Lines<R> {
+impl<R: BufRead> Iterator for JsonLines<R> {
     type Item = io::Result<Row>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -104,28 +104,28 @@ impl<R: BufRead> Iterator for Lines<R> {
 
 /// The elements of one JSON array, taken apart by their brackets and commas, so that
 /// one that is wrong in itself costs no other.
-pub(super) struct Elements<R> {
+pub(super) struct JsonElements<R> {
     reader: Counted<R>,
     number: u64,
     done: bool,
 }
 
-impl<R: BufRead> Elements<R> {
+impl<R: BufRead> JsonElements<R> {
     /// Reads up to the array: at once, or as the member `holodules` of one object.
-    pub(super) fn new(reader: R) -> Result<Self, Unreadable> {
+    pub(super) fn new(reader: R) -> Result<Self, ImportError> {
         let mut reader = Counted { reader, read: 0 };
         let mut first = next_token(&mut reader)?;
         if first == Some(0xEF) {
             let rest = [next_byte(&mut reader)?, next_byte(&mut reader)?];
             if rest != [Some(0xBB), Some(0xBF)] {
-                return Err(Unreadable::NoArray);
+                return Err(ImportError::NoArray);
             }
             first = next_token(&mut reader)?;
         }
         match first {
             Some(b'[') => {}
             Some(b'{') => find_member(&mut reader)?,
-            _ => return Err(Unreadable::NoArray),
+            _ => return Err(ImportError::NoArray),
         }
         Ok(Self { reader, number: 0, done: false })
     }
@@ -144,7 +144,7 @@ impl<R: BufRead> Elements<R> {
     }
 }
 
-impl<R: BufRead> Iterator for Elements<R> {
+impl<R: BufRead> Iterator for JsonElements<R> {
     type Item = io::Result<Row>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -221,27 +221,27 @@ struct Counted<R> {
 }
 
 /// Within an object: reads up to the array of its member `holodules`, over the others.
-fn find_member(reader: &mut Counted<impl BufRead>) -> Result<(), Unreadable> {
+fn find_member(reader: &mut Counted<impl BufRead>) -> Result<(), ImportError> {
     loop {
         let mut name = Scan::default();
         loop {
-            match next_byte(reader)?.ok_or(Unreadable::NoArray)? {
+            match next_byte(reader)?.ok_or(ImportError::NoArray)? {
                 b':' if name.depth == 0 && !name.text => break,
-                b'}' | b',' if name.depth == 0 && !name.text => return Err(Unreadable::NoArray),
+                b'}' | b',' if name.depth == 0 && !name.text => return Err(ImportError::NoArray),
                 byte => name.take(byte),
             }
         }
         let wanted = serde_json::from_slice::<String>(&name.bytes).is_ok_and(|name| name == "holodules");
-        let first = next_token(reader)?.ok_or(Unreadable::NoArray)?;
+        let first = next_token(reader)?.ok_or(ImportError::NoArray)?;
         if wanted {
-            return if first == b'[' { Ok(()) } else { Err(Unreadable::NoArray) };
+            return if first == b'[' { Ok(()) } else { Err(ImportError::NoArray) };
         }
         let mut value = Scan::default();
         value.take(first);
         loop {
-            match next_byte(reader)?.ok_or(Unreadable::NoArray)? {
+            match next_byte(reader)?.ok_or(ImportError::NoArray)? {
                 b',' if value.depth == 0 && !value.text => break,
-                b'}' if value.depth == 0 && !value.text => return Err(Unreadable::NoArray),
+                b'}' if value.depth == 0 && !value.text => return Err(ImportError::NoArray),
                 byte => value.take(byte),
             }
         }
@@ -333,7 +333,7 @@ mod tests {
             assert_eq!(Batch::read(Form::Json, file.as_bytes()).unwrap(), Batch::default());
         }
         for file in ["", "x", "{}", r#"{"result":1}"#, r#"{"holodules":{}}"#, "\u{feff}", "null", r#"{"holodules"#] {
-            assert!(matches!(Batch::read(Form::Json, file.as_bytes()), Err(Unreadable::NoArray)), "{file}");
+            assert!(matches!(Batch::read(Form::Json, file.as_bytes()), Err(ImportError::NoArray)), "{file}");
         }
     }
 

@@ -29,7 +29,7 @@ pub use export::{Exporter, NoCodeColumn};
 pub use json::parse_object;
 pub use rejects::write_rejects;
 
-use crate::model::{Entry, Identifier};
+use crate::model::{Identifier, ValidHolodule};
 
 /// The longest row, in bytes as it stands in the file. Every valid row is shorter.
 pub const ROW_LIMIT: usize = 256 * 1024;
@@ -76,7 +76,7 @@ impl Form {
 
 /// Why a whole file cannot be read, where no single row is to blame.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
+pub enum ImportError {
     /// Its reader failed.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -111,7 +111,7 @@ fn unknown(columns: &[String]) -> String {
 pub struct Bounds {
     /// Rows at most. One takes hundreds of times the memory of its shortest text.
     pub rows: usize,
-    /// The sum of their [`Entry::weight`] at most: some 100 bytes of memory each.
+    /// The sum of their [`ValidHolodule::weight`] at most: some 100 bytes of memory each.
     pub weight: usize,
 }
 
@@ -135,7 +135,7 @@ pub struct Row {
     /// Where it is in the file, in bytes.
     pub span: Range<usize>,
     /// What can be stored of it, or the reason why it cannot.
-    pub entry: Result<Entry, String>,
+    pub entry: Result<ValidHolodule, String>,
 }
 
 /// A row that is not stored, and why.
@@ -165,20 +165,20 @@ impl Reject {
 /// The rows of one file, one after the other.
 pub struct Rows<R> {
     columns: Vec<String>,
-    reader: Reader<R>,
+    reader: RowReader<R>,
 }
 
-enum Reader<R> {
-    Csv(csv::Rows<R>),
-    Ndjson(json::Lines<R>),
-    Json(json::Elements<R>),
+enum RowReader<R> {
+    Csv(csv::CsvRows<R>),
+    Ndjson(json::JsonLines<R>),
+    Json(json::JsonElements<R>),
 }
 
 /// Begins to read a file in the collector's dialect. A CSV's header is read at once.
 ///
 /// # Errors
-/// [`Unreadable`] where the header is wrong or the reader fails.
-pub fn read<R: BufRead>(form: Form, reader: R) -> Result<Rows<R>, Unreadable> {
+/// [`ImportError`] where the header is wrong or the reader fails.
+pub fn read<R: BufRead>(form: Form, reader: R) -> Result<Rows<R>, ImportError> {
     read_as(form, Dialect::default(), reader)
 }
 
@@ -186,14 +186,14 @@ pub fn read<R: BufRead>(form: Form, reader: R) -> Result<Rows<R>, Unreadable> {
 ///
 /// # Errors
 /// Those of [`read`].
-pub fn read_as<R: BufRead>(form: Form, dialect: Dialect, reader: R) -> Result<Rows<R>, Unreadable> {
+pub fn read_as<R: BufRead>(form: Form, dialect: Dialect, reader: R) -> Result<Rows<R>, ImportError> {
     let (columns, reader) = match form {
         Form::Csv => {
-            let (columns, rows) = csv::Rows::new(reader, dialect)?;
-            (columns, Reader::Csv(rows))
+            let (columns, rows) = csv::CsvRows::new(reader, dialect)?;
+            (columns, RowReader::Csv(rows))
         }
-        Form::Ndjson => (Vec::new(), Reader::Ndjson(json::Lines::new(reader, dialect.line_end))),
-        Form::Json => (Vec::new(), Reader::Json(json::Elements::new(reader)?)),
+        Form::Ndjson => (Vec::new(), RowReader::Ndjson(json::JsonLines::new(reader, dialect.line_end))),
+        Form::Json => (Vec::new(), RowReader::Json(json::JsonElements::new(reader)?)),
     };
     Ok(Rows { columns, reader })
 }
@@ -206,15 +206,15 @@ impl<R> Rows<R> {
 }
 
 impl<R: BufRead> Iterator for Rows<R> {
-    type Item = Result<Row, Unreadable>;
+    type Item = Result<Row, ImportError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let row = match &mut self.reader {
-            Reader::Csv(rows) => rows.next(),
-            Reader::Ndjson(lines) => lines.next(),
-            Reader::Json(elements) => elements.next(),
+            RowReader::Csv(rows) => rows.next(),
+            RowReader::Ndjson(lines) => lines.next(),
+            RowReader::Json(elements) => elements.next(),
         };
-        row.map(|row| row.map_err(Unreadable::from))
+        row.map(|row| row.map_err(ImportError::from))
     }
 }
 
@@ -224,7 +224,7 @@ pub struct Batch {
     /// As [`Rows::columns`].
     pub columns: Vec<String>,
     /// In the order of the file, each [`Identifier`] once.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ValidHolodule>,
     /// In the order of the file: what is invalid, and what a later row supersedes.
     pub rejects: Vec<Reject>,
 }
@@ -235,8 +235,8 @@ impl Batch {
     /// whose length is the caller's to bound.
     ///
     /// # Errors
-    /// [`Unreadable`] where the file as a whole cannot be read: then no row is stored.
-    pub fn read<R: BufRead>(form: Form, reader: R) -> Result<Self, Unreadable> {
+    /// [`ImportError`] where the file as a whole cannot be read: then no row is stored.
+    pub fn read<R: BufRead>(form: Form, reader: R) -> Result<Self, ImportError> {
         Self::read_as(form, Dialect::default(), reader)
     }
 
@@ -244,7 +244,7 @@ impl Batch {
     ///
     /// # Errors
     /// Those of [`Batch::read`].
-    pub fn read_as<R: BufRead>(form: Form, dialect: Dialect, reader: R) -> Result<Self, Unreadable> {
+    pub fn read_as<R: BufRead>(form: Form, dialect: Dialect, reader: R) -> Result<Self, ImportError> {
         Self::collect(read_as(form, dialect, reader)?, Bounds { rows: usize::MAX, weight: usize::MAX })
     }
 
@@ -252,23 +252,23 @@ impl Batch {
     /// where a stranger has made it so.
     ///
     /// # Errors
-    /// [`Unreadable::TooManyRows`] and [`Unreadable::TooManyValues`] past them, as soon as they
+    /// [`ImportError::TooManyRows`] and [`ImportError::TooManyValues`] past them, as soon as they
     /// are met, and those of [`Batch::read`].
-    pub fn read_within<R: BufRead>(form: Form, reader: R, bounds: Bounds) -> Result<Self, Unreadable> {
+    pub fn read_within<R: BufRead>(form: Form, reader: R, bounds: Bounds) -> Result<Self, ImportError> {
         Self::collect(read(form, reader)?, bounds)
     }
 
-    fn collect<R: BufRead>(mut unread: Rows<R>, bounds: Bounds) -> Result<Self, Unreadable> {
+    fn collect<R: BufRead>(mut unread: Rows<R>, bounds: Bounds) -> Result<Self, ImportError> {
         let columns = unread.columns().to_vec();
         let (mut rows, mut weight) = (Vec::new(), 0_usize);
         for row in unread.by_ref() {
             let row = row?;
             if rows.len() >= bounds.rows {
-                return Err(Unreadable::TooManyRows(bounds.rows));
+                return Err(ImportError::TooManyRows(bounds.rows));
             }
-            weight = weight.saturating_add(row.entry.as_ref().map_or(0, Entry::weight));
+            weight = weight.saturating_add(row.entry.as_ref().map_or(0, ValidHolodule::weight));
             if weight > bounds.weight {
-                return Err(Unreadable::TooManyValues);
+                return Err(ImportError::TooManyValues);
             }
             rows.push(row);
         }
@@ -305,8 +305,8 @@ mod tests {
         let file: String = (0..4).map(|n| row(n, "[1,2]")).collect();
         let within = |rows, weight| Batch::read_within(Form::Ndjson, file.as_bytes(), Bounds { rows, weight });
         assert_eq!(within(4, 12).unwrap().entries.len(), 4);
-        assert!(matches!(within(3, 12), Err(Unreadable::TooManyRows(3))));
-        assert!(matches!(within(4, 11), Err(Unreadable::TooManyValues)));
+        assert!(matches!(within(3, 12), Err(ImportError::TooManyRows(3))));
+        assert!(matches!(within(4, 11), Err(ImportError::TooManyValues)));
     }
 
     #[test]

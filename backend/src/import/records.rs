@@ -15,17 +15,17 @@ const RECOVERIES: u32 = 64;
 pub(super) fn split(record: &str, dialect: Dialect) -> Result<Vec<String>, &'static str> {
     let record = record.strip_suffix('\n').unwrap_or(record);
     let record = record.strip_suffix('\r').unwrap_or(record);
-    let (mut cells, mut cell, mut state) = (Vec::new(), String::new(), State::Start);
+    let (mut cells, mut cell, mut state) = (Vec::new(), String::new(), QuoteState::Start);
     for c in record.chars() {
         let before = state;
         state = state.after(c, dialect.separator);
         match (before, state) {
-            (State::Quote, State::Plain) => return Err("has text after a closing quote"),
-            (_, State::Plain) if c == '\r' => return Err("has a carriage return outside quotes"),
-            (_, State::Plain) if c == '\n' => return Err("has a line feed outside quotes"),
-            (_, State::Start) => cells.push(std::mem::take(&mut cell)),
+            (QuoteState::Quote, QuoteState::Plain) => return Err("has text after a closing quote"),
+            (_, QuoteState::Plain) if c == '\r' => return Err("has a carriage return outside quotes"),
+            (_, QuoteState::Plain) if c == '\n' => return Err("has a line feed outside quotes"),
+            (_, QuoteState::Start) => cells.push(std::mem::take(&mut cell)),
             // A quote that opens a cell, and one that closes it or is the first of two.
-            (State::Start, State::Quoted) | (_, State::Quote) => {}
+            (QuoteState::Start, QuoteState::Quoted) | (_, QuoteState::Quote) => {}
             _ => cell.push(c),
         }
     }
@@ -34,7 +34,7 @@ pub(super) fn split(record: &str, dialect: Dialect) -> Result<Vec<String>, &'sta
 }
 
 /// One record with its end, perhaps of several lines.
-pub(super) struct Record {
+pub(super) struct CsvRecord {
     pub(super) bytes: Vec<u8>,
     /// Where it is in the file.
     pub(super) span: Range<usize>,
@@ -43,7 +43,7 @@ pub(super) struct Record {
 }
 
 /// Splits a file into records.
-pub(super) struct Records<R> {
+pub(super) struct CsvRecords<R> {
     reader: R,
     pub(super) dialect: Dialect,
     /// Lines that were read ahead in search of a quote's end.
@@ -53,13 +53,13 @@ pub(super) struct Records<R> {
     read: usize,
 }
 
-impl<R: BufRead> Records<R> {
+impl<R: BufRead> CsvRecords<R> {
     pub(super) fn new(reader: R, dialect: Dialect) -> Self {
         Self { reader, dialect, pending: VecDeque::new(), recoveries: 0, read: 0 }
     }
 
-    pub(super) fn next(&mut self) -> io::Result<Option<Record>> {
-        let (mut lines, mut length, mut state) = (Vec::new(), 0, State::Start);
+    pub(super) fn next(&mut self) -> io::Result<Option<CsvRecord>> {
+        let (mut lines, mut length, mut state) = (Vec::new(), 0, QuoteState::Start);
         loop {
             let line = match self.pending.pop_front() {
                 Some(line) => Some(line),
@@ -76,16 +76,16 @@ impl<R: BufRead> Records<R> {
             if cut || length > ROW_LIMIT {
                 return Ok(Some(self.recover(lines)));
             }
-            if state != State::Quoted {
+            if state != QuoteState::Quoted {
                 let span = self.span(lines.iter().map(|line| line.length).sum());
                 let bytes = lines.into_iter().flat_map(|line| line.bytes).collect();
-                return Ok(Some(Record { bytes, span, whole: true }));
+                return Ok(Some(CsvRecord { bytes, span, whole: true }));
             }
         }
     }
 
     /// A record that has no end: its first line alone is given up, while recoveries last.
-    fn recover(&mut self, lines: Vec<Line>) -> Record {
+    fn recover(&mut self, lines: Vec<Line>) -> CsvRecord {
         let mut lines = lines.into_iter();
         let (mut bytes, mut length) = lines.next().map(|line| (line.bytes, line.length)).unwrap_or_default();
         if self.recoveries < RECOVERIES {
@@ -99,7 +99,7 @@ impl<R: BufRead> Records<R> {
                 bytes.extend(line.bytes);
             }
         }
-        Record { bytes, span: self.span(length), whole: false }
+        CsvRecord { bytes, span: self.span(length), whole: false }
     }
 
     /// The next `length` bytes of the file, which are a record's.
@@ -113,7 +113,7 @@ impl<R: BufRead> Records<R> {
 /// Where in a record a character stands. Those that matter are ASCII, so that the bytes
 /// of a record may be walked as well.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum QuoteState {
     /// At the beginning of a cell: a quote opens it.
     Start,
     /// In a cell without quotes, or after its closing quote.
@@ -124,7 +124,7 @@ enum State {
     Quote,
 }
 
-impl State {
+impl QuoteState {
     fn after(self, c: char, separator: char) -> Self {
         match (self, c) {
             (Self::Start, '"') | (Self::Quote, '"') => Self::Quoted,
@@ -155,10 +155,10 @@ pub(super) fn line_end(text: &[u8], separator: char) -> u8 {
 
 /// Where the header ends: its first line end that is not between quotes.
 fn header_end(text: &[u8], separator: char) -> usize {
-    let mut state = State::Start;
+    let mut state = QuoteState::Start;
     let ends = |byte: &u8| {
         state = state.after(char::from(*byte), separator);
-        state != State::Quoted && matches!(byte, b'\r' | b'\n')
+        state != QuoteState::Quoted && matches!(byte, b'\r' | b'\n')
     };
     text.iter().position(ends).unwrap_or(text.len())
 }

@@ -101,7 +101,7 @@ impl Identifier {
         if segment.is_empty() {
             return Err(Invalid::new("key", "must not be empty"));
         }
-        text("key", Some(segment), KEY_LIMIT, Lines::One)?;
+        text("key", Some(segment), KEY_LIMIT, LineBreaks::Forbidden)?;
         Ok(Self::Key(segment.to_owned()))
     }
 }
@@ -116,17 +116,17 @@ impl fmt::Display for Identifier {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lines {
-    One,
-    Many,
+pub(super) enum LineBreaks {
+    Forbidden,
+    Allowed,
 }
 
-pub(super) fn text(field: &'static str, text: Option<&str>, limit: usize, lines: Lines) -> Result<(), Invalid> {
+pub(super) fn text(field: &'static str, text: Option<&str>, limit: usize, lines: LineBreaks) -> Result<(), Invalid> {
     let Some(text) = text else { return Ok(()) };
     if text.len() > limit {
         return Err(Invalid::new(field, format!("must not be longer than {limit} bytes")));
     }
-    let legal = |c: char| !c.is_control() || (lines == Lines::Many && matches!(c, '\n' | '\r' | '\t'));
+    let legal = |c: char| !c.is_control() || (lines == LineBreaks::Allowed && matches!(c, '\n' | '\r' | '\t'));
     if text.chars().all(legal) { Ok(()) } else { Err(Invalid::new(field, "must not contain control characters")) }
 }
 

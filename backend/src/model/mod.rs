@@ -21,4 +21,4 @@ pub use saved::{Saved, SavedUser, Tally};
 pub use user::{
     NewUser, NotAUsername, RESERVED_PREFIX, StoredPassword, StoredUser, USERNAME_LIMIT, UserSummary, Username,
 };
-pub use valid::{DESCRIPTION_LIMIT, Entry, FURTHER_LIMIT, NAME_LIMIT, TITLE_LIMIT, URL_LIMIT, WEIGHT_LIMIT};
+pub use valid::{DESCRIPTION_LIMIT, FURTHER_LIMIT, NAME_LIMIT, TITLE_LIMIT, URL_LIMIT, ValidHolodule, WEIGHT_LIMIT};

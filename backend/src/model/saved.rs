@@ -7,7 +7,7 @@ use super::{Holodule, Logout, StoredPassword};
 pub enum Saved {
     /// A token that was logged out.
     Logout(Logout),
-    /// A holodule as it is stored: older ones need not be an [`Entry`](super::Entry).
+    /// A holodule as it is stored: older ones need not be an [`ValidHolodule`](super::ValidHolodule).
     Holodule(Box<Holodule>),
     /// A user.
     User(SavedUser),

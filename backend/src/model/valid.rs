@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::day::WallClock;
 use super::holodule::Holodule;
-use super::identifier::{Code, Identifier, Invalid, Lines, VideoId, text};
+use super::identifier::{Code, Identifier, Invalid, LineBreaks, VideoId, text};
 
 /// The longest `name`, in bytes of UTF-8.
 pub const NAME_LIMIT: usize = 512;
@@ -17,7 +17,7 @@ pub const DESCRIPTION_LIMIT: usize = 32 * 1024;
 /// The longest `published_at`, `channel_id`, `channel_title` or `tags`, in bytes of compact JSON.
 pub const FURTHER_LIMIT: usize = 16 * 1024;
 /// What `published_at`, `channel_id`, `channel_title` and `tags` may hold together, as counted by
-/// [`Entry::weight`]. YouTube's tags, 500 characters in all, are at most some 250.
+/// [`ValidHolodule::weight`]. YouTube's tags, 500 characters in all, are at most some 250.
 pub const WEIGHT_LIMIT: usize = 2048;
 /// What an object counts for: its members lie in nodes of a tree, of some 650 bytes each, where
 /// any other value takes 32 and its text.
@@ -27,13 +27,13 @@ const OBJECT_WEIGHT: usize = 10;
 /// `key` and `video_id` are always there, one of them perhaps empty: an empty field
 /// and a missing one are the same. Every other text may be missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct ValidHolodule {
     holodule: Holodule,
     identifier: Identifier,
     weight: usize,
 }
 
-impl Entry {
+impl ValidHolodule {
     /// Checks `holodule`.
     ///
     /// `key` is `<code>_<yyyymmdd>_<hhmmss>` (digits, not necessarily those of
@@ -62,10 +62,10 @@ impl Entry {
         if WallClock::parse(datetime).is_err() {
             return Err(Invalid::new("datetime", "must be a day of the calendar and a time of the day"));
         }
-        text("name", holodule.name.as_deref(), NAME_LIMIT, Lines::One)?;
-        text("title", holodule.title.as_deref(), TITLE_LIMIT, Lines::Many)?;
+        text("name", holodule.name.as_deref(), NAME_LIMIT, LineBreaks::Forbidden)?;
+        text("title", holodule.title.as_deref(), TITLE_LIMIT, LineBreaks::Allowed)?;
         check_url(holodule.url.as_deref().unwrap_or_default())?;
-        text("description", holodule.description.as_deref(), DESCRIPTION_LIMIT, Lines::Many)?;
+        text("description", holodule.description.as_deref(), DESCRIPTION_LIMIT, LineBreaks::Allowed)?;
         further("published_at", holodule.published_at.as_ref())?;
         further("channel_id", holodule.channel_id.as_ref())?;
         further("channel_title", holodule.channel_title.as_ref())?;
@@ -148,7 +148,7 @@ fn check_key(key: &str) -> Result<(), Invalid> {
 }
 
 fn check_url(url: &str) -> Result<(), Invalid> {
-    text("url", Some(url), URL_LIMIT, Lines::One)?;
+    text("url", Some(url), URL_LIMIT, LineBreaks::Forbidden)?;
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#']));
     if url.is_empty() || (host && !url.contains(char::is_whitespace)) {
@@ -202,18 +202,18 @@ mod tests {
     }
 
     fn field_of(holodule: Holodule) -> &'static str {
-        Entry::new(holodule).unwrap_err().field
+        ValidHolodule::new(holodule).unwrap_err().field
     }
 
     #[test]
     fn the_values_of_json_are_bounded_together() {
-        let entry = Entry::new(Holodule { tags: Some(json!(["a", {"b": [1]}])), ..good() }).unwrap();
+        let entry = ValidHolodule::new(Holodule { tags: Some(json!(["a", {"b": [1]}])), ..good() }).unwrap();
         assert_eq!(entry.weight(), 1 + 1 + 10 + 1 + 1);
-        assert_eq!(Entry::new(good()).unwrap().weight(), 0);
+        assert_eq!(ValidHolodule::new(good()).unwrap().weight(), 0);
         let many = |count: usize| Some(json!(vec![0; count]));
         let half = WEIGHT_LIMIT / 2;
         let full = Holodule { tags: many(half - 1), channel_id: many(half - 1), ..good() };
-        assert_eq!(Entry::new(full.clone()).unwrap().weight(), WEIGHT_LIMIT);
+        assert_eq!(ValidHolodule::new(full.clone()).unwrap().weight(), WEIGHT_LIMIT);
         assert_eq!(field_of(Holodule { channel_title: Some(json!("one more")), ..full }), "tags");
         assert_eq!(
             field_of(Holodule { published_at: Some(json!(vec![json!({}); WEIGHT_LIMIT / 10 + 1])), ..good() }),
@@ -223,10 +223,10 @@ mod tests {
 
     #[test]
     fn one_of_key_and_video_id_is_needed() {
-        let by_video = Entry::new(Holodule { key: None, ..good() }).unwrap();
+        let by_video = ValidHolodule::new(Holodule { key: None, ..good() }).unwrap();
         assert_eq!(by_video.identifier().to_string(), "dQw4w9WgXc_");
         assert_eq!(by_video.holodule().key.as_deref(), Some(""));
-        let by_key = Entry::new(Holodule { video_id: Some(String::new()), ..good() }).unwrap();
+        let by_key = ValidHolodule::new(Holodule { video_id: Some(String::new()), ..good() }).unwrap();
         assert_eq!(*by_key.identifier(), Identifier::Key("HL0503_20201209_230000".into()));
         assert_eq!(field_of(Holodule { key: None, video_id: None, ..good() }), "video_id");
     }
@@ -258,7 +258,7 @@ mod tests {
             assert_eq!(field_of(Holodule { url: some(url), ..good() }), "url", "{url}");
         }
         for url in ["", "http://x", "https://www.youtube.com/watch?v=dQw4w9WgXcQ"] {
-            Entry::new(Holodule { url: some(url), ..good() }).unwrap();
+            ValidHolodule::new(Holodule { url: some(url), ..good() }).unwrap();
         }
         assert_eq!(field_of(Holodule { code: some("HL0X00"), ..good() }), "code");
     }
@@ -278,7 +278,7 @@ mod tests {
         }
         assert_eq!(field_of(Holodule { name: Some("a\nb".into()), ..good() }), "name");
         let lines = Some("a\r\n\tb\n".to_owned());
-        Entry::new(Holodule { title: lines.clone(), description: lines, ..good() }).unwrap();
+        ValidHolodule::new(Holodule { title: lines.clone(), description: lines, ..good() }).unwrap();
     }
 
     #[test]
@@ -291,7 +291,7 @@ mod tests {
             tags: Some(json!(["kept"])),
             ..Holodule::default()
         };
-        let entry = Entry::new(Holodule {
+        let entry = ValidHolodule::new(Holodule {
             video_id: Some("aaaaaaaaaaa".into()),
             datetime: Some("20201210 000000".into()),
             title: Some(String::new()),

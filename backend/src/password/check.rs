@@ -5,7 +5,7 @@
 use argon2::password_hash::{PasswordHasher, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 
-use super::effort::{Argon2Cost, Efforts};
+use super::effort::{Argon2Cost, CostEqualizer};
 use super::limits::Unverifiable;
 use super::stored::{BCRYPT_LENGTH, Stored};
 use super::{Password, Settings};
@@ -29,14 +29,14 @@ pub enum Outcome {
 pub(super) struct Checker {
     argon2: Argon2<'static>,
     upgrade: bool,
-    efforts: Efforts,
+    efforts: CostEqualizer,
 }
 
 impl Checker {
     /// Builds it, or tells what argon2 does not take.
     pub(super) fn new(settings: &Settings) -> Result<Self, argon2::Error> {
         let params = Params::new(settings.memory_kib, settings.iterations, settings.parallelism, None)?;
-        let efforts = Efforts::new(Argon2Cost::of(&params));
+        let efforts = CostEqualizer::new(Argon2Cost::of(&params));
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         Ok(Self { argon2, upgrade: settings.upgrade, efforts })
     }
@@ -78,7 +78,7 @@ impl Checker {
             // would lock the right one out.
             Stored::Bcrypt(hash) => hash.prehashed || password.as_bytes().len() <= BCRYPT_LENGTH,
             // HMAC pads its key with NUL: the same is true of a password with one at its end.
-            Stored::Foreign(_) => !password.as_bytes().ends_with(&[0]),
+            Stored::ForeignHash(_) => !password.as_bytes().ends_with(&[0]),
             Stored::Argon2(hash) if hash.is_current_variant() => {
                 let current = self.argon2.params();
                 let (stored, current) =

@@ -116,7 +116,7 @@ impl ScryptCost {
 
 /// The work of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effort {
+pub(super) enum HashCost {
     Argon2(Argon2Cost),
     /// The cost is the logarithm of the rounds.
     Bcrypt(u32),
@@ -127,7 +127,7 @@ pub(super) enum Effort {
 
 /// The highest cost of each algorithm.
 #[derive(Clone, Copy, Debug)]
-struct Highest {
+struct HighestCosts {
     argon2: Argon2Cost,
     bcrypt: Option<u32>,
     sha1: u64,
@@ -138,25 +138,25 @@ struct Highest {
 
 /// The highest costs that have been met.
 #[derive(Debug)]
-pub(super) struct Efforts(Mutex<Highest>);
+pub(super) struct CostEqualizer(Mutex<HighestCosts>);
 
-impl Efforts {
+impl CostEqualizer {
     /// Begins with the cost of new hashes.
     pub(super) fn new(current: Argon2Cost) -> Self {
-        Self(Mutex::new(Highest { argon2: current, bcrypt: None, sha1: 0, sha256: 0, sha512: 0, scrypt: None }))
+        Self(Mutex::new(HighestCosts { argon2: current, bcrypt: None, sha1: 0, sha256: 0, sha512: 0, scrypt: None }))
     }
 
     /// Notes the cost of a stored hash.
-    pub(super) fn meet(&self, effort: Effort) {
+    pub(super) fn meet(&self, effort: HashCost) {
         let mut highest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match effort {
-            Effort::Argon2(cost) if cost.blocks() > highest.argon2.blocks() => highest.argon2 = cost,
-            Effort::Argon2(_) => {}
-            Effort::Bcrypt(cost) => highest.bcrypt = highest.bcrypt.max(Some(cost)),
-            Effort::Pbkdf2(Digest::Sha1, rounds) => highest.sha1 = highest.sha1.max(rounds),
-            Effort::Pbkdf2(Digest::Sha256, rounds) => highest.sha256 = highest.sha256.max(rounds),
-            Effort::Pbkdf2(Digest::Sha512, rounds) => highest.sha512 = highest.sha512.max(rounds),
-            Effort::Scrypt(cost) => {
+            HashCost::Argon2(cost) if cost.blocks() > highest.argon2.blocks() => highest.argon2 = cost,
+            HashCost::Argon2(_) => {}
+            HashCost::Bcrypt(cost) => highest.bcrypt = highest.bcrypt.max(Some(cost)),
+            HashCost::Pbkdf2(Digest::Sha1, rounds) => highest.sha1 = highest.sha1.max(rounds),
+            HashCost::Pbkdf2(Digest::Sha256, rounds) => highest.sha256 = highest.sha256.max(rounds),
+            HashCost::Pbkdf2(Digest::Sha512, rounds) => highest.sha512 = highest.sha512.max(rounds),
+            HashCost::Scrypt(cost) => {
                 if highest.scrypt.is_none_or(|known| cost.blocks() > known.blocks()) {
                     highest.scrypt = Some(cost);
                 }
@@ -165,22 +165,22 @@ impl Efforts {
     }
 
     /// Spends what `done` lacks to the highest cost of every algorithm.
-    pub(super) fn make_up(&self, done: Option<Effort>, password: &Password) {
+    pub(super) fn make_up(&self, done: Option<HashCost>, password: &Password) {
         for step in self.missing(done) {
             step.spend(password);
         }
     }
 
-    fn missing(&self, done: Option<Effort>) -> Vec<Step> {
+    fn missing(&self, done: Option<HashCost>) -> Vec<Step> {
         let highest = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut steps = Vec::new();
-        let done_argon2 = if let Some(Effort::Argon2(cost)) = done { cost.blocks() } else { 0 };
+        let done_argon2 = if let Some(HashCost::Argon2(cost)) = done { cost.blocks() } else { 0 };
         steps.push(Step::Argon2(highest.argon2, highest.argon2.blocks().saturating_sub(done_argon2)));
         if let Some(cost) = highest.bcrypt {
             match done {
                 // Each further step of the cost doubles the rounds: those from here to the highest
                 // cost come to the difference.
-                Some(Effort::Bcrypt(done)) => steps.extend((done..cost).map(Step::Bcrypt)),
+                Some(HashCost::Bcrypt(done)) => steps.extend((done..cost).map(Step::Bcrypt)),
                 _ => steps.push(Step::Bcrypt(cost)),
             }
         }
@@ -188,13 +188,13 @@ impl Efforts {
             [(Digest::Sha1, highest.sha1), (Digest::Sha256, highest.sha256), (Digest::Sha512, highest.sha512)]
         {
             let done = match done {
-                Some(Effort::Pbkdf2(of, rounds)) if of == digest => rounds,
+                Some(HashCost::Pbkdf2(of, rounds)) if of == digest => rounds,
                 _ => 0,
             };
             steps.push(Step::Pbkdf2(digest, rounds.saturating_sub(done)));
         }
         if let Some(cost) = highest.scrypt {
-            let done = if let Some(Effort::Scrypt(cost)) = done { cost.blocks() } else { 0 };
+            let done = if let Some(HashCost::Scrypt(cost)) = done { cost.blocks() } else { 0 };
             steps.push(Step::Scrypt(cost, cost.blocks().saturating_sub(done)));
         }
         steps.retain(|step| !matches!(step, Step::Argon2(_, 0) | Step::Pbkdf2(_, 0) | Step::Scrypt(_, 0)));
@@ -237,7 +237,7 @@ mod tests {
     const SCRYPT: ScryptCost = ScryptCost { log_n: 10, r: 8, p: 2 };
 
     /// Every kind of work, each at its cost in units of its own.
-    fn total(done: Option<Effort>, steps: &[Step]) -> [u64; 6] {
+    fn total(done: Option<HashCost>, steps: &[Step]) -> [u64; 6] {
         let mut units = [0; 6];
         let mut add = |unit: usize, cost: u64| units[unit] += cost;
         let digest = |digest| match digest {
@@ -247,10 +247,10 @@ mod tests {
         };
         match done {
             None => {}
-            Some(Effort::Argon2(cost)) => add(0, cost.blocks()),
-            Some(Effort::Bcrypt(cost)) => add(1, 1 << cost),
-            Some(Effort::Pbkdf2(of, rounds)) => add(digest(of), rounds),
-            Some(Effort::Scrypt(cost)) => add(5, cost.blocks()),
+            Some(HashCost::Argon2(cost)) => add(0, cost.blocks()),
+            Some(HashCost::Bcrypt(cost)) => add(1, 1 << cost),
+            Some(HashCost::Pbkdf2(of, rounds)) => add(digest(of), rounds),
+            Some(HashCost::Scrypt(cost)) => add(5, cost.blocks()),
         }
         for step in steps {
             match *step {
@@ -265,19 +265,19 @@ mod tests {
 
     #[test]
     fn every_refusal_comes_to_the_same_work() {
-        let efforts = Efforts::new(CURRENT);
+        let efforts = CostEqualizer::new(CURRENT);
         let met = [
-            Effort::Argon2(CURRENT),
-            Effort::Argon2(Argon2Cost { memory_kib: 32, iterations: 1, lanes: 1 }),
-            Effort::Argon2(Argon2Cost { memory_kib: 1024, iterations: 2, lanes: 8 }),
-            Effort::Bcrypt(12),
-            Effort::Bcrypt(5),
-            Effort::Pbkdf2(Digest::Sha1, 10_000),
-            Effort::Pbkdf2(Digest::Sha256, 260_000),
-            Effort::Pbkdf2(Digest::Sha256, 1_000_000),
-            Effort::Pbkdf2(Digest::Sha512, 25_000),
-            Effort::Scrypt(SCRYPT),
-            Effort::Scrypt(ScryptCost { log_n: 9, r: 8, p: 1 }),
+            HashCost::Argon2(CURRENT),
+            HashCost::Argon2(Argon2Cost { memory_kib: 32, iterations: 1, lanes: 1 }),
+            HashCost::Argon2(Argon2Cost { memory_kib: 1024, iterations: 2, lanes: 8 }),
+            HashCost::Bcrypt(12),
+            HashCost::Bcrypt(5),
+            HashCost::Pbkdf2(Digest::Sha1, 10_000),
+            HashCost::Pbkdf2(Digest::Sha256, 260_000),
+            HashCost::Pbkdf2(Digest::Sha256, 1_000_000),
+            HashCost::Pbkdf2(Digest::Sha512, 25_000),
+            HashCost::Scrypt(SCRYPT),
+            HashCost::Scrypt(ScryptCost { log_n: 9, r: 8, p: 1 }),
         ];
         assert_eq!(total(None, &efforts.missing(None)), [128, 0, 0, 0, 0, 0]);
         met.into_iter().for_each(|effort| efforts.meet(effort));
@@ -289,9 +289,9 @@ mod tests {
 
     #[test]
     fn nothing_is_left_to_spend_where_the_check_itself_was_the_costliest() {
-        let efforts = Efforts::new(CURRENT);
-        efforts.meet(Effort::Scrypt(SCRYPT));
-        assert_eq!(efforts.missing(Some(Effort::Scrypt(SCRYPT))), [Step::Argon2(CURRENT, 128)]);
-        assert_eq!(efforts.missing(Some(Effort::Argon2(CURRENT))), [Step::Scrypt(SCRYPT, 16_384)]);
+        let efforts = CostEqualizer::new(CURRENT);
+        efforts.meet(HashCost::Scrypt(SCRYPT));
+        assert_eq!(efforts.missing(Some(HashCost::Scrypt(SCRYPT))), [Step::Argon2(CURRENT, 128)]);
+        assert_eq!(efforts.missing(Some(HashCost::Argon2(CURRENT))), [Step::Scrypt(SCRYPT, 16_384)]);
     }
 }

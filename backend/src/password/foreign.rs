@@ -16,7 +16,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::Password;
-use super::effort::{Digest, Effort, ScryptCost};
+use super::effort::{Digest, HashCost, ScryptCost};
 use super::limits::{CostLimits, Unverifiable};
 
 /// Base64 with or without its padding.
@@ -29,14 +29,14 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 const KEY_LENGTHS: std::ops::RangeInclusive<usize> = 16..=64;
 
 /// A stored hash that has been read and may be computed.
-pub(super) struct Foreign {
-    effort: Effort,
+pub(super) struct ForeignHash {
+    effort: HashCost,
     rounds: NonZeroU32,
     salt: Vec<u8>,
     key: Vec<u8>,
 }
 
-impl Foreign {
+impl ForeignHash {
     /// Reads a stored value that begins like PBKDF2.
     pub(super) fn pbkdf2(stored: &str) -> Result<Self, Unverifiable> {
         let (digest, rounds, salt, key) = read_pbkdf2(stored).ok_or(Unverifiable::Damaged)?;
@@ -45,7 +45,7 @@ impl Foreign {
         if cost > u64::from(CostLimits::PBKDF2_ROUNDS) {
             return Err(Unverifiable::Costly);
         }
-        Ok(Self { effort: Effort::Pbkdf2(digest, cost), rounds, salt, key })
+        Ok(Self { effort: HashCost::Pbkdf2(digest, cost), rounds, salt, key })
     }
 
     /// Reads a stored value that begins like scrypt.
@@ -60,25 +60,25 @@ impl Foreign {
             return Err(Unverifiable::Costly);
         }
         let log_n = u8::try_from(n.trailing_zeros()).map_err(|_| Unverifiable::Costly)?;
-        Ok(Self { effort: Effort::Scrypt(ScryptCost { log_n, r, p }), rounds: NonZeroU32::MIN, salt, key })
+        Ok(Self { effort: HashCost::Scrypt(ScryptCost { log_n, r, p }), rounds: NonZeroU32::MIN, salt, key })
     }
 
-    pub(super) fn effort(&self) -> Effort {
+    pub(super) fn effort(&self) -> HashCost {
         self.effort
     }
 
     /// Whether `password` makes the stored key. Blocks for as long as that takes.
     pub(super) fn matches(&self, password: &Password) -> bool {
         match self.effort {
-            Effort::Pbkdf2(digest, _) => {
+            HashCost::Pbkdf2(digest, _) => {
                 pbkdf2::verify(digest.algorithm(), self.rounds, &self.salt, password.as_bytes(), &self.key).is_ok()
             }
-            Effort::Scrypt(cost) => {
+            HashCost::Scrypt(cost) => {
                 let mut key = vec![0; self.key.len()];
                 cost.derive(password.as_bytes(), &self.salt, &mut key)
                     && aws_lc_rs::constant_time::verify_slices_are_equal(&key, &self.key).is_ok()
             }
-            Effort::Argon2(_) | Effort::Bcrypt(_) => false,
+            HashCost::Argon2(_) | HashCost::Bcrypt(_) => false,
         }
     }
 }

@@ -117,7 +117,7 @@ impl Hasher {
         if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
             return Ok(turn);
         }
-        let _place = Place::take(&self.waiting, self.queue).ok_or(Busy::Full)?;
+        let _place = QueueSlot::take(&self.waiting, self.queue).ok_or(Busy::Full)?;
         Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Busy::Failed)
     }
 }
@@ -132,9 +132,9 @@ fn give_way() {
 }
 
 /// A place in the queue, given back when it is dropped.
-struct Place<'a>(&'a AtomicUsize);
+struct QueueSlot<'a>(&'a AtomicUsize);
 
-impl<'a> Place<'a> {
+impl<'a> QueueSlot<'a> {
     fn take(waiting: &'a AtomicUsize, queue: usize) -> Option<Self> {
         let one_more = |waiting: usize| (waiting < queue).then_some(waiting + 1);
         waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
@@ -142,7 +142,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueSlot<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

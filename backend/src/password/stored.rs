@@ -6,8 +6,8 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::Password;
-use super::effort::{Argon2Cost, Effort};
-use super::foreign::Foreign;
+use super::effort::{Argon2Cost, HashCost};
+use super::foreign::ForeignHash;
 use super::limits::{BCRYPT_COST_LIMIT, CostLimits, Unverifiable};
 use crate::hex;
 use crate::model::PasswordForm;
@@ -19,7 +19,7 @@ pub(super) const BCRYPT_LENGTH: usize = 72;
 pub(super) enum Stored<'a> {
     Argon2(Box<StoredArgon2<'a>>),
     Bcrypt(StoredBcrypt<'a>),
-    Foreign(Foreign),
+    ForeignHash(ForeignHash),
     Plain(&'a str),
 }
 
@@ -28,18 +28,18 @@ impl<'a> Stored<'a> {
         match PasswordForm::of(stored) {
             PasswordForm::Argon2id => StoredArgon2::read(stored).map(|hash| Self::Argon2(Box::new(hash))),
             PasswordForm::Bcrypt => StoredBcrypt::read(stored).map(Self::Bcrypt),
-            PasswordForm::Pbkdf2 => Foreign::pbkdf2(stored).map(Self::Foreign),
-            PasswordForm::Scrypt => Foreign::scrypt(stored).map(Self::Foreign),
+            PasswordForm::Pbkdf2 => ForeignHash::pbkdf2(stored).map(Self::ForeignHash),
+            PasswordForm::Scrypt => ForeignHash::scrypt(stored).map(Self::ForeignHash),
             PasswordForm::Unsupported => Err(Unverifiable::Unsupported),
             PasswordForm::Plain => Ok(Self::Plain(stored)),
         }
     }
 
-    pub(super) fn effort(&self) -> Option<Effort> {
+    pub(super) fn effort(&self) -> Option<HashCost> {
         match self {
-            Self::Argon2(hash) => Some(Effort::Argon2(Argon2Cost::of(&hash.params))),
-            Self::Bcrypt(hash) => Some(Effort::Bcrypt(hash.cost)),
-            Self::Foreign(hash) => Some(hash.effort()),
+            Self::Argon2(hash) => Some(HashCost::Argon2(Argon2Cost::of(&hash.params))),
+            Self::Bcrypt(hash) => Some(HashCost::Bcrypt(hash.cost)),
+            Self::ForeignHash(hash) => Some(hash.effort()),
             Self::Plain(_) => None,
         }
     }
@@ -48,7 +48,7 @@ impl<'a> Stored<'a> {
         match self {
             Self::Argon2(hash) => hash.matches(password).unwrap_or(false),
             Self::Bcrypt(hash) => hash.matches(password),
-            Self::Foreign(hash) => hash.matches(password),
+            Self::ForeignHash(hash) => hash.matches(password),
             Self::Plain(stored) => is_same(password, stored),
         }
     }

@@ -17,11 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::Limits;
-use super::stream::{Activity, Busy, Watched};
+use super::stream::{Activity, InUse, TrackedStream};
 use crate::handler::App;
 use crate::record::{Access, Listener, Metrics};
-use crate::respond::{Body, Cut, Refusal, Shape};
-use crate::route::{self, Answer};
+use crate::respond::{Body, Cut, HttpError, Shape};
+use crate::route::{self, RoutedResponse};
 
 /// Fields of a request at most: the 100 that the gateway lets pass, and those that it adds.
 /// hyper's own bound is 100, at which it answers in no shape of ours.
@@ -29,7 +29,7 @@ const HEADER_FIELDS: usize = 128;
 
 /// What every connection of a listener shares.
 #[derive(Clone)]
-pub(super) struct Side {
+pub(super) struct ConnectionContext {
     pub(super) app: Arc<App>,
     pub(super) listener: Listener,
     pub(super) limits: Limits,
@@ -38,13 +38,13 @@ pub(super) struct Side {
 }
 
 /// Serves `stream` until its client or a deadline ends it, or the listener drains.
-pub(super) async fn serve<S>(side: Side, stream: S, peer: String)
+pub(super) async fn serve<S>(side: ConnectionContext, stream: S, peer: String)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = side.limits;
     let activity = Activity::new();
-    let watched = Watched::new(stream, Arc::clone(&activity), limits.header_timeout, limits.write_timeout);
+    let watched = TrackedStream::new(stream, Arc::clone(&activity), limits.header_timeout, limits.write_timeout);
     let service = service_fn({
         let (side, activity) = (side.clone(), Arc::clone(&activity));
         move |request: Request<Incoming>| {
@@ -91,15 +91,20 @@ pub(super) async fn told_to_drain(draining: &mut watch::Receiver<bool>) {
 }
 
 /// Answers one request, whatever its handler does, and records it.
-async fn answer(side: Side, peer: String, request: Request<Incoming>, busy: Busy) -> Response<Recorded> {
+async fn answer(
+    side: ConnectionContext,
+    peer: String,
+    request: Request<Incoming>,
+    busy: InUse,
+) -> Response<RecordedBody> {
     let metrics = side.app.metrics();
     let (head, body) = request.into_parts();
     let mut access = Access::begin(metrics, side.listener, &peer, &head);
     let is_head = head.method == Method::HEAD;
     let handled = route::answer(&side.app, side.listener, Request::from_parts(head, body));
-    let Answer { route, response } = survived(metrics, side.listener, access.request_id(), handled).await;
+    let RoutedResponse { route, response } = survived(metrics, side.listener, access.request_id(), handled).await;
     access.answer(route, response.status().as_u16());
-    response.map(|body| Recorded::new(body, access, busy, is_head))
+    response.map(|body| RecordedBody::new(body, access, busy, is_head))
 }
 
 /// What a handler answers, or `500` where it panics: one request ends, and no other.
@@ -107,8 +112,8 @@ async fn survived(
     metrics: &Metrics,
     listener: Listener,
     request_id: &str,
-    handled: impl Future<Output = Answer>,
-) -> Answer {
+    handled: impl Future<Output = RoutedResponse>,
+) -> RoutedResponse {
     // What a panic leaves behind is dropped with the request; what is shared is behind locks and atomics.
     if let Ok(answer) = AssertUnwindSafe(handled).catch_unwind().await {
         return answer;
@@ -119,19 +124,19 @@ async fn survived(
         Listener::Api => Shape::Plain,
         Listener::Admin => Shape::Described,
     };
-    let refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be handled").closing();
-    Answer { route: "panicked", response: refusal.into_response(shape) }
+    let refusal = HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be handled").closing();
+    RoutedResponse { route: "panicked", response: refusal.into_response(shape) }
 }
 
 /// A body that tells what of it went out.
-struct Recorded {
+struct RecordedBody {
     body: Body,
     access: Access,
-    _busy: Busy,
+    _busy: InUse,
 }
 
-impl Recorded {
-    fn new(body: Body, mut access: Access, busy: Busy, is_head: bool) -> Self {
+impl RecordedBody {
+    fn new(body: Body, mut access: Access, busy: InUse, is_head: bool) -> Self {
         // hyper does not ask such a body for anything.
         if is_head || body.is_end_stream() {
             access.complete();
@@ -140,7 +145,7 @@ impl Recorded {
     }
 }
 
-impl HttpBody for Recorded {
+impl HttpBody for RecordedBody {
     type Data = Bytes;
     type Error = Cut;
 

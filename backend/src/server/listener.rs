@@ -23,7 +23,7 @@ enum Kind {
 
 /// An accepted connection.
 #[derive(Debug)]
-pub(super) enum Accepted {
+pub(super) enum AcceptedStream {
     /// Over TCP, and the peer's IP address.
     Tcp(TcpStream, String),
     /// Over a Unix socket.
@@ -70,15 +70,15 @@ impl Listener {
     }
 
     /// The next connection. Safe to cancel.
-    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+    pub(super) async fn accept(&self) -> io::Result<AcceptedStream> {
         match &self.0 {
             Kind::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 // Answers are written whole; waiting for more to send only delays them.
                 stream.set_nodelay(true)?;
-                Ok(Accepted::Tcp(stream, peer.ip().to_canonical().to_string()))
+                Ok(AcceptedStream::Tcp(stream, peer.ip().to_canonical().to_string()))
             }
-            Kind::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
+            Kind::Unix(listener, _) => Ok(AcceptedStream::Unix(listener.accept().await?.0)),
         }
     }
 }

@@ -20,8 +20,8 @@ pub use listener::{BindError, Listener};
 
 use crate::handler::App;
 use crate::record;
-use connection::Side;
-use listener::Accepted;
+use connection::ConnectionContext;
+use listener::AcceptedStream;
 
 /// How long to wait when the system cannot accept, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -94,7 +94,8 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Drained {
     let (drain, draining) = watch::channel(false);
-    let side = |listener, limits| Side { app: Arc::clone(&app), listener, limits, draining: draining.clone() };
+    let side =
+        |listener, limits| ConnectionContext { app: Arc::clone(&app), listener, limits, draining: draining.clone() };
     let api = accept(listeners.api, side(record::Listener::Api, settings.api), settings.drain);
     let admin = accept(listeners.admin, side(record::Listener::Admin, settings.admin), settings.drain);
     let end = async {
@@ -108,7 +109,7 @@ pub async fn run(
 }
 
 /// Accepts until the drain, and returns how many connections had to be cut.
-async fn accept(listener: Listener, side: Side, drain: Duration) -> usize {
+async fn accept(listener: Listener, side: ConnectionContext, drain: Duration) -> usize {
     let places = Arc::new(Semaphore::new(side.limits.max_connections));
     let mut connections = JoinSet::new();
     let mut draining = side.draining.clone();
@@ -135,8 +136,8 @@ async fn accept(listener: Listener, side: Side, drain: Duration) -> usize {
         let side = side.clone();
         connections.spawn(async move {
             match accepted {
-                Accepted::Tcp(stream, peer) => connection::serve(side, stream, peer).await,
-                Accepted::Unix(stream) => connection::serve(side, stream, "unix".to_owned()).await,
+                AcceptedStream::Tcp(stream, peer) => connection::serve(side, stream, peer).await,
+                AcceptedStream::Unix(stream) => connection::serve(side, stream, "unix".to_owned()).await,
             }
             drop((open, place));
         });

@@ -20,7 +20,7 @@ enum Phase {
     /// A request's header is coming, or the connection is new and it should.
     Header { since: Instant },
     /// A request is being answered.
-    Busy,
+    InUse,
     /// Between two requests.
     Idle { since: Instant },
 }
@@ -35,16 +35,16 @@ impl Activity {
     }
 
     /// A request is being answered until the guard is dropped.
-    pub(super) fn busy(self: &Arc<Self>) -> Busy {
-        *self.phase() = Phase::Busy;
-        Busy(Arc::clone(self))
+    pub(super) fn busy(self: &Arc<Self>) -> InUse {
+        *self.phase() = Phase::InUse;
+        InUse(Arc::clone(self))
     }
 
     /// When the connection will have been idle for `timeout`, as seen now.
     pub(super) fn idle_deadline(&self, timeout: Duration) -> Instant {
         match *self.phase() {
             Phase::Idle { since } => since + timeout,
-            Phase::Busy | Phase::Header { .. } => Instant::now() + timeout,
+            Phase::InUse | Phase::Header { .. } => Instant::now() + timeout,
         }
     }
 
@@ -63,7 +63,7 @@ impl Activity {
     fn header_since(&self) -> Option<Instant> {
         match *self.phase() {
             Phase::Header { since } => Some(since),
-            Phase::Busy | Phase::Idle { .. } => None,
+            Phase::InUse | Phase::Idle { .. } => None,
         }
     }
 
@@ -74,9 +74,9 @@ impl Activity {
 
 /// Marks the connection as busy while it lives.
 #[derive(Debug)]
-pub(super) struct Busy(Arc<Activity>);
+pub(super) struct InUse(Arc<Activity>);
 
-impl Drop for Busy {
+impl Drop for InUse {
     fn drop(&mut self) {
         *self.0.phase() = Phase::Idle { since: Instant::now() };
     }
@@ -84,7 +84,7 @@ impl Drop for Busy {
 
 /// A stream whose header and writes have deadlines.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
+pub(super) struct TrackedStream<S> {
     stream: S,
     activity: Arc<Activity>,
     header_timeout: Duration,
@@ -93,7 +93,7 @@ pub(super) struct Watched<S> {
     write: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Watched<S> {
+impl<S> TrackedStream<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>, header_timeout: Duration, write_timeout: Duration) -> Self {
         Self { stream, activity, header_timeout, write_timeout, header: None, write: None }
     }
@@ -111,7 +111,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TrackedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
@@ -135,7 +135,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch_write(cx, progress)
@@ -176,7 +176,7 @@ mod tests {
     async fn a_header_that_stops_is_cut_and_a_request_at_work_is_not() {
         let (mut client, server) = duplex(64);
         let activity = Activity::new();
-        let mut server = Watched::new(server, Arc::clone(&activity), SHORT, LONG);
+        let mut server = TrackedStream::new(server, Arc::clone(&activity), SHORT, LONG);
         client.write_all(b"GET / HT").await.unwrap();
         let mut buffer = [0; 64];
         assert_eq!(server.read(&mut buffer).await.unwrap(), 8);
@@ -192,7 +192,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_reads_nothing_is_cut() {
         let (_client, server) = duplex(16);
-        let mut server = Watched::new(server, Activity::new(), LONG, SHORT);
+        let mut server = TrackedStream::new(server, Activity::new(), LONG, SHORT);
         let error = server.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
@@ -200,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_reads_slowly_is_not_cut() {
         let (mut client, server) = duplex(16);
-        let mut server = Watched::new(server, Activity::new(), LONG, SHORT * 4);
+        let mut server = TrackedStream::new(server, Activity::new(), LONG, SHORT * 4);
         let reader = tokio::spawn(async move {
             let mut taken = [0; 16];
             for _ in 0..8 {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use futures_util::stream::{BoxStream, StreamExt};
 
-use super::{Change, Confirmed, Engine, LoggedOut, Sighting, Store, StoreError, UserChange, Watching, engine};
+use super::{
+    AccountChange, ChangeDetection, Confirmed, Engine, Fingerprint, LoggedOut, Store, StoreError, UserChange, engine,
+};
 use crate::model::{AccountStatus, Logout, NewUser, RESERVED_PREFIX, StoredPassword, StoredUser, UserSummary};
 
 impl Store {
@@ -77,9 +79,9 @@ impl Store {
     ///
     /// # Errors
     /// Where the store cannot be read, or such a change not be stored.
-    pub async fn account(&self, identity: &str, now: i64) -> Result<(AccountStatus, Sighting), StoreError> {
+    pub async fn account(&self, identity: &str, now: i64) -> Result<(AccountStatus, Fingerprint), StoreError> {
         if identity.starts_with(RESERVED_PREFIX) {
-            return Ok((AccountStatus::default(), Sighting::default()));
+            return Ok((AccountStatus::default(), Fingerprint::default()));
         }
         engine!(self.account(identity, now))
     }
@@ -118,15 +120,15 @@ impl Store {
     ///
     /// # Errors
     /// Where the engine does not answer.
-    pub async fn watching(&self) -> Result<Watching, StoreError> {
+    pub async fn watching(&self) -> Result<ChangeDetection, StoreError> {
         engine!(self.watching())
     }
 
     /// Changes from now on, where the engine tells of them, and the echoes under this name.
     ///
     /// An error tells that they cannot be followed just now; what was missed by then is told
-    /// afterwards, or [`Change::Anything`] is. The stream ends where the engine refuses to tell.
-    pub fn changes(&self, echoes: &str) -> BoxStream<'static, Result<Change, StoreError>> {
+    /// afterwards, or [`AccountChange::All`] is. The stream ends where the engine refuses to tell.
+    pub fn changes(&self, echoes: &str) -> BoxStream<'static, Result<AccountChange, StoreError>> {
         match &self.engine {
             Engine::Mongo(engine) => engine.changes(echoes),
             Engine::Embedded(_) => futures_util::stream::empty().boxed(),
@@ -152,7 +154,7 @@ impl Store {
         &self,
         identities: &[Arc<str>],
         now: i64,
-    ) -> Result<HashMap<Arc<str>, Sighting>, StoreError> {
+    ) -> Result<HashMap<Arc<str>, Fingerprint>, StoreError> {
         engine!(self.sightings(identities, now))
     }
 }

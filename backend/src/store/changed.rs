@@ -10,13 +10,13 @@ use crate::model::{Day, Days};
 
 /// What was written and has not been taken yet, and a version that grows with each change.
 #[derive(Debug, Default)]
-pub(super) struct Changed {
+pub(super) struct ChangedDays {
     days: Mutex<Days>,
     some: Notify,
     version: AtomicU64,
 }
 
-impl Changed {
+impl ChangedDays {
     /// The changes since the last call; waits for one. For one caller at a time.
     pub(super) async fn take(&self) -> Days {
         loop {
@@ -45,13 +45,13 @@ impl Changed {
 /// One write on its way: the days that it may change. Dropped once it is durable, or it can no
 /// longer be known what became of it, it tells of them.
 #[derive(Debug)]
-pub(super) struct Touched {
+pub(super) struct TouchedDays {
     days: Mutex<Days>,
-    changed: Arc<Changed>,
+    changed: Arc<ChangedDays>,
 }
 
-impl Touched {
-    pub(super) fn none(changed: &Arc<Changed>) -> Self {
+impl TouchedDays {
+    pub(super) fn none(changed: &Arc<ChangedDays>) -> Self {
         Self { days: Mutex::default(), changed: Arc::clone(changed) }
     }
 
@@ -64,14 +64,14 @@ impl Touched {
     }
 }
 
-impl Touched {
+impl TouchedDays {
     /// The write is about to change more days than can be named.
     pub(super) fn touch_all(&self) {
         *self.days.lock().unwrap_or_else(PoisonError::into_inner) = Days::All;
     }
 }
 
-impl Drop for Touched {
+impl Drop for TouchedDays {
     fn drop(&mut self) {
         let days = mem::take(&mut *self.days.lock().unwrap_or_else(PoisonError::into_inner));
         if !days.is_empty() {
@@ -89,8 +89,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_write_touched_is_told_when_it_ends() {
-        let changed = Arc::new(Changed::default());
-        let touched = Touched::none(&changed);
+        let changed = Arc::new(ChangedDays::default());
+        let touched = TouchedDays::none(&changed);
         for datetime in [Some("20201209 230000"), Some("20201210 000000"), Some("soon"), None] {
             touched.touch(datetime);
         }
@@ -101,7 +101,7 @@ mod tests {
         let days = ["20201209", "20201210"].map(|day| Day::parse(day).unwrap());
         assert_eq!(changed.take().await, days.into_iter().collect());
         assert!(changed.days().is_empty());
-        drop(Touched::none(&changed));
+        drop(TouchedDays::none(&changed));
         assert_eq!(changed.version(), 1, "nothing was changed");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::stream::{BoxStream, StreamExt};
 
 use super::{DayListing, Engine, Exported, Store, StoreError, Upserted, engine};
-use crate::model::{Day, Days, Entry, Identifier};
+use crate::model::{Day, Days, Identifier, ValidHolodule};
 
 impl Store {
     /// The holodules of one day of Japan's wall clock.
@@ -25,7 +25,7 @@ impl Store {
 
     /// Stores `entries` in their order, each found by its [`Identifier`]; a later
     /// one with the same identifier wins. What is stored keeps the fields that an entry
-    /// does not supply ([`Entry::merged_into`]).
+    /// does not supply ([`ValidHolodule::merged_into`]).
     ///
     /// Several videos may share a key. An entry without a video is stored over the one of
     /// its key that has no video either, else over the oldest.
@@ -36,7 +36,7 @@ impl Store {
     ///
     /// # Errors
     /// Where an entry could not be written, or it is not known whether it was.
-    pub async fn upsert(&self, entries: Vec<Entry>) -> Result<Vec<Upserted>, StoreError> {
+    pub async fn upsert(&self, entries: Vec<ValidHolodule>) -> Result<Vec<Upserted>, StoreError> {
         engine!(self.upsert(entries))
     }
 

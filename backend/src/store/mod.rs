@@ -21,12 +21,12 @@ use tokio::sync::mpsc;
 pub use error::StoreError;
 pub use mongo::MongoUrl;
 pub use outcome::{
-    BackedUp, Change, Confirmed, DayListing, Exported, Incoming, LOGOUT_LIMIT, LoggedOut, Probe, Restored, Sighting,
-    Undated, Upserted, UserChange, Watching,
+    AccountChange, BackedUp, ChangeDetection, Confirmed, DayListing, Exported, Fingerprint, Incoming, LOGOUT_LIMIT,
+    LoggedOut, Probe, Restored, Undated, Upserted, UserChange,
 };
 pub use url::{NotAStoreUrl, StoreUrl};
 
-use changed::Changed;
+use changed::ChangedDays;
 
 use crate::hex;
 use crate::model::{RESERVED_PREFIX, Saved};
@@ -49,7 +49,7 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Store {
     engine: Engine,
-    changed: Arc<Changed>,
+    changed: Arc<ChangedDays>,
 }
 
 #[derive(Clone)]
@@ -87,7 +87,7 @@ impl Store {
     /// # Errors
     /// Those of [`Store::open`].
     pub async fn open_verifying(settings: &Settings, index_interval: Duration) -> Result<Self, StoreError> {
-        let changed = Arc::new(Changed::default());
+        let changed = Arc::new(ChangedDays::default());
         let engine = match &settings.url {
             StoreUrl::Mongo(url) => {
                 Engine::Mongo(mongo::Mongo::open(url, settings, index_interval, Arc::clone(&changed)).await?)

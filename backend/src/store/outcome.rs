@@ -89,10 +89,10 @@ pub enum Confirmed {
 /// All that a look saw of an account, as a fingerprint: two that differ tell of a change. It
 /// means nothing outside of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sighting(pub(super) u64);
+pub struct Fingerprint(pub(super) u64);
 
 #[cfg(test)]
-impl Sighting {
+impl Fingerprint {
     pub(crate) fn from_number(number: u64) -> Self {
         Self(number)
     }
@@ -100,24 +100,24 @@ impl Sighting {
 
 /// How changes that this process did not make are learnt of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Watching {
+pub enum ChangeDetection {
     /// There are none: the engine belongs to this process.
-    OwnAlone,
+    LocalOnly,
     /// By looking again and again: [`super::Store::sightings`].
-    Looking,
+    Polling,
     /// The engine tells of them: [`super::Store::changes`].
-    Following,
+    Streaming,
 }
 
 /// A change of what decides over tokens, by whatever hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum AccountChange {
     /// Of this identity.
-    Of(String),
+    Identity(String),
     /// Of somebody who is not named: look for whom.
-    Somebody,
+    Unknown,
     /// What came before could not be followed: anything may have changed.
-    Anything,
+    All,
     /// No change, but one of [`super::Store::echo`]'s numbers: what came before it has been told.
     Echo(i64),
 }

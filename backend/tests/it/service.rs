@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holodule_backend::feed::Feed;
 use holodule_backend::handler::{self, App};
-use holodule_backend::model::{Entry, Holodule, NewUser, StoredPassword, Username};
+use holodule_backend::model::{Holodule, NewUser, StoredPassword, Username, ValidHolodule};
 use holodule_backend::password::{self, Hasher};
 use holodule_backend::record::Metrics;
 use holodule_backend::server::{self, Address, Drained, Limits, Listeners};
@@ -148,7 +148,7 @@ impl Service {
     }
 
     pub(crate) async fn holodules(&self, holodules: impl IntoIterator<Item = Holodule>) {
-        let entries = holodules.into_iter().map(|holodule| Entry::new(holodule).unwrap()).collect();
+        let entries = holodules.into_iter().map(|holodule| ValidHolodule::new(holodule).unwrap()).collect();
         self.store.upsert(entries).await.unwrap();
     }
 }

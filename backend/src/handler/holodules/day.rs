@@ -8,11 +8,11 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use super::super::{App, Handled, store_failed};
+use super::super::{App, HandlerResult, store_failed};
 use crate::hex;
 use crate::model::{Day, Public};
 use crate::record::Metrics;
-use crate::respond::{self, Body, Refusal};
+use crate::respond::{self, Body, HttpError};
 use crate::store::Store;
 
 /// For the edge: five seconds without asking, then old answers while it asks or where we fail.
@@ -27,28 +27,28 @@ const TAG_BYTES: usize = 16;
 const NAMED_UNREADABLE: usize = 20;
 
 #[derive(Serialize)]
-struct Listing<'a> {
+struct DayBody<'a> {
     result: usize,
     holodules: Vec<Public<'a>>,
 }
 
 /// What one read of a day came to, for all who waited for it; `None` where there are no holodules.
-pub(crate) type Read = Result<Option<Answer>, Refusal>;
+pub(crate) type Read = Result<Option<DayResponse>, HttpError>;
 
 /// A day's holodules, written. Clones share the bytes.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct DayResponse {
     body: Bytes,
     tag: HeaderValue,
 }
 
 /// `200` with the day's holodules, newest first, or `304` where the client has them;
 /// `404` where there are none, `400` where `day` is no day.
-pub(crate) async fn day(app: &App, headers: &HeaderMap, day: &str) -> Handled {
-    let day = Day::parse(day).map_err(|error| Refusal::bad_request(error.to_string()))?;
+pub(crate) async fn day(app: &App, headers: &HeaderMap, day: &str) -> HandlerResult {
+    let day = Day::parse(day).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let begin = || read(app.store.clone(), Arc::clone(&app.metrics), day);
     let Some(answer) = app.reads.join((day, app.store.version()), begin).await? else {
-        let mut response = Refusal::not_found("no holodules on this day").into_response(respond::Shape::Plain);
+        let mut response = HttpError::not_found("no holodules on this day").into_response(respond::Shape::Plain);
         response.headers_mut().insert(CACHE_CONTROL, CACHED_BRIEFLY);
         return Ok(response);
     };
@@ -68,16 +68,16 @@ async fn read(store: Store, metrics: Arc<Metrics>, day: Day) -> Read {
     let holodules: Vec<_> = listing.holodules.iter().map(|holodule| holodule.public()).collect();
     let unwritten = |error: &dyn std::error::Error| {
         tracing::error!(%error, "a day's holodules could not be written");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written")
+        HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written")
     };
-    let text = respond::json_bytes(&Listing { result: holodules.len(), holodules });
+    let text = respond::json_bytes(&DayBody { result: holodules.len(), holodules });
     let body: Bytes = text.map_err(|error| unwritten(&error))?.into();
     let tag = HeaderValue::try_from(entity_tag(&body)).map_err(|error| unwritten(&error))?;
-    Ok(Some(Answer { body, tag }))
+    Ok(Some(DayResponse { body, tag }))
 }
 
 /// `200` with the body, or `304` where the client has it (RFC 9110, sections 13.1.2 and 15.4.5).
-fn tagged(headers: &HeaderMap, Answer { body, tag }: Answer) -> Response<Body> {
+fn tagged(headers: &HeaderMap, DayResponse { body, tag }: DayResponse) -> Response<Body> {
     let mut known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut response = if known.any(|list| names(list, tag.to_str().unwrap_or_default())) {
         respond::with(StatusCode::NOT_MODIFIED, respond::empty())
@@ -142,7 +142,7 @@ mod tests {
     fn a_known_body_is_not_sent_again() {
         let body = Bytes::from_static(b"body");
         let tag: HeaderValue = entity_tag(&body).parse().unwrap();
-        let answer = || Answer { body: body.clone(), tag: tag.clone() };
+        let answer = || DayResponse { body: body.clone(), tag: tag.clone() };
         let mut headers = HeaderMap::new();
         assert_eq!(tagged(&headers, answer()).status(), StatusCode::OK);
         headers.insert(IF_NONE_MATCH, tag.clone());

@@ -5,23 +5,23 @@ use http::request::Parts;
 use hyper::body::Incoming;
 
 use super::super::defence::{content_type, unsupported};
-use super::super::{App, Handled, body};
+use super::super::{App, HandlerResult, body};
 use crate::import::{self, ROW_LIMIT};
 use crate::model::{Identifier, Invalid};
-use crate::respond::{self, Refusal};
+use crate::respond::{self, HttpError};
 use crate::store::Upserted;
 
 /// `201` where it is new, `200` where it was there, with what was put; `400` where it
 /// may not be stored, or where the path names another.
-pub(crate) async fn put(app: &App, parts: &Parts, incoming: Incoming, id: &str) -> Handled {
+pub(crate) async fn put(app: &App, parts: &Parts, incoming: Incoming, id: &str) -> HandlerResult {
     if content_type(&parts.headers).as_deref() != Some("application/json") {
         return Err(unsupported("this takes application/json"));
     }
     let limit = ROW_LIMIT.min(app.settings.body_limit);
     let body = body::read(incoming, limit, app.settings.body_timeout).await?;
-    let entry = import::parse_object(&body).map_err(Refusal::bad_request)?;
+    let entry = import::parse_object(&body).map_err(HttpError::bad_request)?;
     if Identifier::parse(id).map_err(|error| invalid(&error))? != *entry.identifier() {
-        return Err(Refusal::bad_request(format!(
+        return Err(HttpError::bad_request(format!(
             "the path names another holodule than the body, {}",
             entry.identifier()
         )));
@@ -33,14 +33,14 @@ pub(crate) async fn put(app: &App, parts: &Parts, incoming: Incoming, id: &str) 
 }
 
 /// `204`; `404` where there is no such holodule.
-pub(crate) async fn delete(app: &App, id: &str) -> Handled {
+pub(crate) async fn delete(app: &App, id: &str) -> HandlerResult {
     let id = Identifier::parse(id).map_err(|error| invalid(&error))?;
     if app.store.delete_holodule(&id).await.map_err(|error| app.store_failed(&error))? {
         return Ok(respond::no_content());
     }
-    Err(Refusal::not_found("no such holodule"))
+    Err(HttpError::not_found("no such holodule"))
 }
 
-fn invalid(error: &Invalid) -> Refusal {
-    Refusal::bad_request(error.to_string())
+fn invalid(error: &Invalid) -> HttpError {
+    HttpError::bad_request(error.to_string())
 }

@@ -9,9 +9,9 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
-use super::super::{App, Handled};
+use super::super::{App, HandlerResult};
 use crate::import::{Exporter, Form};
-use crate::respond::{self, Cut, Refusal};
+use crate::respond::{self, Cut, HttpError};
 use crate::store::{Exported, StoreError};
 
 /// Records are gathered to pieces of about this many bytes.
@@ -26,20 +26,20 @@ pub(crate) const UNREADABLE_DOCUMENTS: HeaderName = HeaderName::from_static("x-u
 ///
 /// It goes through the store twice: what leads an export, the columns and the count of
 /// what is missing in it, depends on every record.
-pub(crate) async fn export(app: &App, query: Option<&str>) -> Handled {
+pub(crate) async fn export(app: &App, query: Option<&str>) -> HandlerResult {
     let csv = "attachment; filename=\"holodules.csv\"";
     let (form, guarded, disposition) = match query.unwrap_or_default() {
         "" | "format=ndjson" => (Form::Ndjson, false, "attachment; filename=\"holodules.ndjson\""),
         "format=csv" => (Form::Csv, false, csv),
         "format=csv&spreadsheet=true" => (Form::Csv, true, csv),
         "format=json" => (Form::Json, false, "attachment; filename=\"holodules.json\""),
-        _ => return Err(Refusal::bad_request("the query may be format=csv, format=ndjson or format=json")),
+        _ => return Err(HttpError::bad_request("the query may be format=csv, format=ndjson or format=json")),
     };
     let Survey { code, unreadable } = survey(app).await?;
     let records = app.store.export().await.map_err(|error| app.store_failed(&error))?;
     let exporter = Exporter::new(form, code);
     let exporter = if guarded { exporter.guarded() } else { exporter };
-    let export = Export { exporter, records, state: State::Begin };
+    let export = Export { exporter, records, state: ExportState::Begin };
     let pieces = stream::unfold(export, |mut export| async move { Some((export.piece().await?, export)) });
     let body = StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync();
 
@@ -59,7 +59,7 @@ struct Survey {
     unreadable: u64,
 }
 
-async fn survey(app: &App) -> Result<Survey, Refusal> {
+async fn survey(app: &App) -> Result<Survey, HttpError> {
     let failed = |error| app.store_failed(&error);
     let mut survey = Survey::default();
     let mut records = app.store.export().await.map_err(failed)?;
@@ -80,11 +80,11 @@ async fn survey(app: &App) -> Result<Survey, Refusal> {
 struct Export {
     exporter: Exporter,
     records: BoxStream<'static, Result<Exported, StoreError>>,
-    state: State,
+    state: ExportState,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ExportState {
     Begin,
     Records,
     Ended,
@@ -94,10 +94,10 @@ impl Export {
     /// The next piece; `None` after the last. An error cuts the answer short, so that
     /// the client cannot take a part for the whole.
     async fn piece(&mut self) -> Option<Result<Bytes, Cut>> {
-        let mut piece = match mem::replace(&mut self.state, State::Records) {
-            State::Begin => self.exporter.begin(),
-            State::Records => Vec::new(),
-            State::Ended => return None,
+        let mut piece = match mem::replace(&mut self.state, ExportState::Records) {
+            ExportState::Begin => self.exporter.begin(),
+            ExportState::Records => Vec::new(),
+            ExportState::Ended => return None,
         };
         while piece.len() < PIECE {
             match self.records.next().await {
@@ -109,7 +109,7 @@ impl Export {
                 Some(Ok(Err(_unreadable))) => {}
                 Some(Err(error)) => return Some(Err(self.cut(&error))),
                 None => {
-                    self.state = State::Ended;
+                    self.state = ExportState::Ended;
                     piece.extend(self.exporter.end());
                     break;
                 }
@@ -120,7 +120,7 @@ impl Export {
 
     fn cut(&mut self, error: &dyn std::error::Error) -> Cut {
         tracing::warn!(%error, "an export was cut short");
-        self.state = State::Ended;
+        self.state = ExportState::Ended;
         Cut
     }
 }

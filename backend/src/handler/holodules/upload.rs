@@ -7,9 +7,9 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use super::super::defence::{content_type, unsupported};
-use super::super::{App, BUSY_RETRY, Handled, body};
-use crate::import::{Batch, Bounds, Form, Unreadable};
-use crate::respond::{self, Refusal};
+use super::super::{App, BUSY_RETRY, HandlerResult, body};
+use crate::import::{Batch, Bounds, Form, ImportError};
+use crate::respond::{self, HttpError};
 use crate::store::Upserted;
 
 /// Rows stored in one step. A step is durable, or did not happen, on the embedded
@@ -21,16 +21,16 @@ const BOUNDS: Bounds = Bounds { rows: 200_000, weight: 2_000_000 };
 
 /// What became of an upload.
 #[derive(Debug, Default, Serialize)]
-struct Summary {
+struct UploadSummary {
     read: usize,
     inserted: u64,
     updated: u64,
     unchanged: u64,
-    rejected: Vec<Rejected>,
+    rejected: Vec<RejectedRow>,
 }
 
 #[derive(Debug, Serialize)]
-struct Rejected {
+struct RejectedRow {
     row: u64,
     reason: String,
 }
@@ -38,20 +38,21 @@ struct Rejected {
 /// `200` once every row that may be stored is durable, with the others and why not;
 /// `400` where the file as a whole cannot be read, `413` where it has too many rows or values; then
 /// nothing was stored.
-pub(crate) async fn upload(app: &App, parts: &Parts, incoming: Incoming) -> Handled {
+pub(crate) async fn upload(app: &App, parts: &Parts, incoming: Incoming) -> HandlerResult {
     let form = content_type(&parts.headers).and_then(|essence| Form::of_media_type(&essence));
     let Some(form) = form else {
         return Err(unsupported("this takes text/csv, application/x-ndjson or application/json"));
     };
     // Before the body is read: each upload is held in memory.
     let Ok(_turn) = app.uploads.try_acquire() else {
-        return Err(Refusal::unavailable("too many uploads at once", BUSY_RETRY).closing());
+        return Err(HttpError::unavailable("too many uploads at once", BUSY_RETRY).closing());
     };
     let body = body::read(incoming, app.settings.body_limit, app.settings.body_timeout).await?;
     let Batch { entries, rejects, .. } = read(form, body).await?;
 
-    let mut summary = Summary { read: entries.len() + rejects.len(), ..Summary::default() };
-    summary.rejected = rejects.into_iter().map(|reject| Rejected { row: reject.row, reason: reject.reason }).collect();
+    let mut summary = UploadSummary { read: entries.len() + rejects.len(), ..UploadSummary::default() };
+    summary.rejected =
+        rejects.into_iter().map(|reject| RejectedRow { row: reject.row, reason: reject.reason }).collect();
     let mut entries = entries.into_iter().peekable();
     while entries.peek().is_some() {
         let step = entries.by_ref().take(STEP).collect();
@@ -76,20 +77,20 @@ pub(crate) async fn upload(app: &App, parts: &Parts, incoming: Incoming) -> Hand
 }
 
 /// Reads the rows on a thread of their own: a large file takes longer than a request may hold up others.
-async fn read(form: Form, body: Bytes) -> Result<Batch, Refusal> {
+async fn read(form: Form, body: Bytes) -> Result<Batch, HttpError> {
     let read = tokio::task::spawn_blocking(move || Batch::read_within(form, body.reader(), BOUNDS)).await;
     match read {
         Ok(Ok(batch)) => Ok(batch),
-        Ok(Err(error @ (Unreadable::Header(_) | Unreadable::UnknownColumns(_) | Unreadable::NoArray))) => {
-            Err(Refusal::bad_request(error.to_string()))
+        Ok(Err(error @ (ImportError::Header(_) | ImportError::UnknownColumns(_) | ImportError::NoArray))) => {
+            Err(HttpError::bad_request(error.to_string()))
         }
-        Ok(Err(error @ (Unreadable::TooManyRows(_) | Unreadable::TooManyValues))) => {
+        Ok(Err(error @ (ImportError::TooManyRows(_) | ImportError::TooManyValues))) => {
             let description = format!("the upload {error}: send it in parts");
-            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, description))
+            Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, description))
         }
         // Memory does not fail to be read, and a thread that died has said why.
-        Ok(Err(Unreadable::Io(_))) | Err(_) => {
-            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the upload could not be read"))
+        Ok(Err(ImportError::Io(_))) | Err(_) => {
+            Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the upload could not be read"))
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{EXPORT_PAGE, Embedded, blocking, holodules, logouts, turn, users};
 use crate::model::Saved;
-use crate::store::changed::Touched;
+use crate::store::changed::TouchedDays;
 use crate::store::{BackedUp, Incoming, Restored, StoreError, random_id};
 
 impl Embedded {
@@ -28,7 +28,7 @@ impl Embedded {
         let (file, changed) = (Arc::clone(&self.file), Arc::clone(&self.changed));
         let permit = turn(&self.writer, self.timeout).await?;
         blocking(permit, move || {
-            let touched = Touched::none(&changed);
+            let touched = TouchedDays::none(&changed);
             touched.touch_all();
             file.write(|transaction| receive_all(transaction, records, replace, now))
         })

@@ -6,8 +6,8 @@ use std::ops::Bound;
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
 
 use super::META;
-use crate::model::{Day, Entry, Holodule, Identifier};
-use crate::store::changed::Touched;
+use crate::model::{Day, Holodule, Identifier, ValidHolodule};
+use crate::store::changed::TouchedDays;
 use crate::store::{DayListing, Exported, Upserted};
 
 /// `(datetime, key, id)` to the record as JSON. The id is a serial number.
@@ -18,7 +18,7 @@ const BY_VIDEO_ID: TableDefinition<'_, &str, (&str, &str, u64)> = TableDefinitio
 const BY_KEY: TableDefinition<'_, (&str, u64), &str> = TableDefinition::new("holodules_by_key");
 
 /// Where a record lies: `datetime`, `key` and id.
-pub(super) type Place = (String, String, u64);
+pub(super) type HolodulePosition = (String, String, u64);
 
 pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(RECORDS)?;
@@ -49,9 +49,9 @@ pub(super) fn count(transaction: &ReadTransaction) -> Result<u64, redb::Error> {
 /// there may be more.
 pub(super) fn page(
     transaction: &ReadTransaction,
-    after: Option<&Place>,
+    after: Option<&HolodulePosition>,
     limit: usize,
-) -> Result<(Vec<Exported>, Option<Place>), redb::Error> {
+) -> Result<(Vec<Exported>, Option<HolodulePosition>), redb::Error> {
     let table = transaction.open_table(RECORDS)?;
     let from = match after {
         None => Bound::Unbounded,
@@ -71,8 +71,8 @@ pub(super) fn page(
 
 pub(super) fn upsert(
     transaction: &WriteTransaction,
-    entries: &[Entry],
-    touched: &Touched,
+    entries: &[ValidHolodule],
+    touched: &TouchedDays,
 ) -> Result<Vec<Upserted>, redb::Error> {
     let mut tables = Tables::open(transaction)?;
     let mut meta = transaction.open_table(META)?;
@@ -104,7 +104,11 @@ pub(super) fn upsert(
     Ok(outcomes)
 }
 
-pub(super) fn delete(transaction: &WriteTransaction, id: &Identifier, touched: &Touched) -> Result<bool, redb::Error> {
+pub(super) fn delete(
+    transaction: &WriteTransaction,
+    id: &Identifier,
+    touched: &TouchedDays,
+) -> Result<bool, redb::Error> {
     let mut tables = Tables::open(transaction)?;
     let Some((place, stored)) = tables.find(id)? else { return Ok(false) };
     touched.touch(stored.datetime.as_deref());
@@ -155,7 +159,7 @@ impl<'t> Tables<'t> {
     }
 
     /// By key, a record without a video is preferred, then the oldest.
-    fn find(&self, id: &Identifier) -> Result<Option<(Place, Holodule)>, redb::Error> {
+    fn find(&self, id: &Identifier) -> Result<Option<(HolodulePosition, Holodule)>, redb::Error> {
         match id {
             Identifier::VideoId(video_id) => {
                 let place = self.by_video_id.get(video_id.as_str())?.map(|place| owned(place.value()));
@@ -176,7 +180,7 @@ impl<'t> Tables<'t> {
         }
     }
 
-    fn read(&self, place: Place) -> Result<(Place, Holodule), redb::Error> {
+    fn read(&self, place: HolodulePosition) -> Result<(HolodulePosition, Holodule), redb::Error> {
         let record = self.records.get((place.0.as_str(), place.1.as_str(), place.2))?;
         let record = record.ok_or_else(|| damaged(place.2))?;
         let holodule = serde_json::from_slice(record.value()).map_err(|_| damaged(place.2))?;
@@ -196,7 +200,7 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    fn remove(&mut self, place: &Place, holodule: &Holodule) -> Result<(), redb::Error> {
+    fn remove(&mut self, place: &HolodulePosition, holodule: &Holodule) -> Result<(), redb::Error> {
         let (_, key, video_id) = indexed(holodule);
         self.records.remove((place.0.as_str(), place.1.as_str(), place.2))?;
         self.by_video_id.remove(video_id)?;
@@ -214,7 +218,7 @@ fn indexed(holodule: &Holodule) -> (&str, &str, &str) {
     )
 }
 
-fn owned((datetime, key, id): (&str, &str, u64)) -> Place {
+fn owned((datetime, key, id): (&str, &str, u64)) -> HolodulePosition {
     (datetime.to_owned(), key.to_owned(), id)
 }
 

@@ -24,11 +24,15 @@ use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::file::StoreFile;
-use super::changed::{Changed, Touched};
-use super::{Confirmed, DayListing, Exported, LoggedOut, Sighting, StoreError, Upserted, UserChange, Watching};
-use users::Account;
+use super::changed::{ChangedDays, TouchedDays};
+use super::{
+    ChangeDetection, Confirmed, DayListing, Exported, Fingerprint, LoggedOut, StoreError, Upserted, UserChange,
+};
+use users::AccountState;
 
-use crate::model::{AccountStatus, Day, Entry, Identifier, Logout, NewUser, StoredPassword, StoredUser, UserSummary};
+use crate::model::{
+    AccountStatus, Day, Identifier, Logout, NewUser, StoredPassword, StoredUser, UserSummary, ValidHolodule,
+};
 
 /// Reads that may run at the same time.
 const READERS: usize = 8;
@@ -49,12 +53,12 @@ pub(super) struct Embedded {
     readers: Arc<Semaphore>,
     writer: Arc<Semaphore>,
     timeout: Duration,
-    changed: Arc<Changed>,
+    changed: Arc<ChangedDays>,
 }
 
 impl Embedded {
     /// Opens the file, or makes it, readable by its owner alone.
-    pub(super) async fn open(path: &Path, timeout: Duration, changed: Arc<Changed>) -> Result<Self, StoreError> {
+    pub(super) async fn open(path: &Path, timeout: Duration, changed: Arc<ChangedDays>) -> Result<Self, StoreError> {
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || {
             StoreFile::open(&path).map_err(|error| StoreError::Unusable(format!("{}: {error}", path.display())))
@@ -78,7 +82,7 @@ impl Embedded {
         self.read(move |transaction| holodules::day(transaction, day)).await
     }
 
-    pub(super) async fn upsert(&self, entries: Vec<Entry>) -> Result<Vec<Upserted>, StoreError> {
+    pub(super) async fn upsert(&self, entries: Vec<ValidHolodule>) -> Result<Vec<Upserted>, StoreError> {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
@@ -162,13 +166,13 @@ impl Embedded {
         self.write(move |transaction| users::delete(transaction, &username)).await
     }
 
-    pub(super) async fn account(&self, identity: &str, now: i64) -> Result<(AccountStatus, Sighting), StoreError> {
+    pub(super) async fn account(&self, identity: &str, now: i64) -> Result<(AccountStatus, Fingerprint), StoreError> {
         let identity = identity.to_owned();
         let status = self.read(move |transaction| {
             let (since, mark) = match users::account(transaction, &identity)? {
-                Account::Active { since, mark } => (since, mark),
-                Account::Disabled => return Ok(AccountStatus { disabled: true, ..AccountStatus::default() }),
-                Account::Missing => return Ok(AccountStatus::default()),
+                AccountState::Active { since, mark } => (since, mark),
+                AccountState::Disabled => return Ok(AccountStatus { disabled: true, ..AccountStatus::default() }),
+                AccountState::Missing => return Ok(AccountStatus::default()),
             };
             Ok(AccountStatus {
                 active: true,
@@ -179,7 +183,7 @@ impl Embedded {
             })
         });
         // Nobody else writes here, so there is nothing to compare.
-        Ok((status.await?, Sighting::default()))
+        Ok((status.await?, Fingerprint::default()))
     }
 
     pub(super) async fn confirm_login(
@@ -193,7 +197,7 @@ impl Embedded {
             let user = users::user(transaction, &username)?;
             let same = user.is_some_and(|user| user.password == stored);
             Ok(match users::account(transaction, &username)? {
-                Account::Active { since, mark } if same => {
+                AccountState::Active { since, mark } if same => {
                     Confirmed::Yes { password_changed_at: Some(since.min(now)), password_mark: mark }
                 }
                 _ => Confirmed::Superseded,
@@ -214,22 +218,22 @@ impl Embedded {
         Ok(())
     }
 
-    pub(super) async fn watching(&self) -> Result<Watching, StoreError> {
-        Ok(Watching::OwnAlone)
+    pub(super) async fn watching(&self) -> Result<ChangeDetection, StoreError> {
+        Ok(ChangeDetection::LocalOnly)
     }
 
     pub(super) async fn sightings(
         &self,
         identities: &[Arc<str>],
         _now: i64,
-    ) -> Result<HashMap<Arc<str>, Sighting>, StoreError> {
-        Ok(identities.iter().map(|identity| (Arc::clone(identity), Sighting::default())).collect())
+    ) -> Result<HashMap<Arc<str>, Fingerprint>, StoreError> {
+        Ok(identities.iter().map(|identity| (Arc::clone(identity), Fingerprint::default())).collect())
     }
 
     async fn change_user(
         &self,
         username: &str,
-        change: impl FnOnce(&mut users::Record) + Send + 'static,
+        change: impl FnOnce(&mut users::UserRow) + Send + 'static,
     ) -> Result<UserChange, StoreError> {
         let username = username.to_owned();
         self.write(move |transaction| users::change(transaction, &username, change)).await
@@ -260,12 +264,12 @@ impl Embedded {
     /// A write that tells which days it may have changed, once it is committed or has failed.
     async fn write_days<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&WriteTransaction, &Touched) -> Result<T, redb::Error> + Send + 'static,
+        work: impl FnOnce(&WriteTransaction, &TouchedDays) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (file, changed) = (Arc::clone(&self.file), Arc::clone(&self.changed));
         let permit = turn(&self.writer, self.timeout).await?;
         blocking(permit, move || {
-            let touched = Touched::none(&changed);
+            let touched = TouchedDays::none(&changed);
             file.write(|transaction| work(transaction, &touched))
         })
         .await

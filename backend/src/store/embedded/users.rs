@@ -11,7 +11,7 @@ const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
 
 /// What is stored of a user beside the name. It has no `Debug`, for it holds a password.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct UserRow {
     id: String,
     pub(super) password: String,
     #[serde(default)]
@@ -27,7 +27,7 @@ pub(super) struct Record {
 }
 
 /// A user as far as tokens are concerned.
-pub(super) enum Account {
+pub(super) enum AccountState {
     Active {
         /// Seconds since the Unix epoch: when the user was created or the password was changed.
         since: i64,
@@ -38,7 +38,7 @@ pub(super) enum Account {
     Missing,
 }
 
-impl Record {
+impl UserRow {
     fn mark(&self) -> PasswordMark {
         // Numbers and strings, which are always encoded.
         let set = (&self.id, self.created_at, self.password_changed_at, &self.password_mark);
@@ -54,7 +54,7 @@ pub(super) fn create_table(transaction: &WriteTransaction) -> Result<(), redb::E
 
 pub(super) fn user(transaction: &ReadTransaction, username: &str) -> Result<Option<StoredUser>, redb::Error> {
     let Some(record) = transaction.open_table(USERS)?.get(username)? else { return Ok(None) };
-    let Record { id, password, disabled, .. } = decode(record.value())?;
+    let UserRow { id, password, disabled, .. } = decode(record.value())?;
     if !can_log_in(username, &password) {
         return Ok(None);
     }
@@ -62,24 +62,24 @@ pub(super) fn user(transaction: &ReadTransaction, username: &str) -> Result<Opti
     Ok(Some(StoredUser { username: username.to_owned(), id: Some(id), password, disabled }))
 }
 
-pub(super) fn account(transaction: &ReadTransaction, username: &str) -> Result<Account, redb::Error> {
-    let Some(record) = transaction.open_table(USERS)?.get(username)? else { return Ok(Account::Missing) };
+pub(super) fn account(transaction: &ReadTransaction, username: &str) -> Result<AccountState, redb::Error> {
+    let Some(record) = transaction.open_table(USERS)?.get(username)? else { return Ok(AccountState::Missing) };
     let record = decode(record.value())?;
     if !can_log_in(username, &record.password) {
-        return Ok(Account::Missing);
+        return Ok(AccountState::Missing);
     }
     if record.disabled {
-        return Ok(Account::Disabled);
+        return Ok(AccountState::Disabled);
     }
     let since = record.password_changed_at.unwrap_or(record.created_at).max(record.created_at);
-    Ok(Account::Active { since, mark: record.mark() })
+    Ok(AccountState::Active { since, mark: record.mark() })
 }
 
 pub(super) fn users(transaction: &ReadTransaction) -> Result<Vec<UserSummary>, redb::Error> {
     let mut users = Vec::new();
     for user in transaction.open_table(USERS)?.iter()? {
         let (username, record) = user?;
-        let Record { id, password, disabled, .. } = decode(record.value())?;
+        let UserRow { id, password, disabled, .. } = decode(record.value())?;
         let username = username.value().to_owned();
         let form = can_log_in(&username, &password).then(|| PasswordForm::of(&password));
         users.push(UserSummary { id: Some(id), username, disabled, form });
@@ -97,7 +97,7 @@ pub(super) fn create(
     if table.get(user.username.as_str())?.is_some() {
         return Ok(false);
     }
-    let record = Record {
+    let record = UserRow {
         id,
         password: user.hash.expose().to_owned(),
         disabled: false,
@@ -112,7 +112,7 @@ pub(super) fn create(
 pub(super) fn change(
     transaction: &WriteTransaction,
     username: &str,
-    change: impl FnOnce(&mut Record),
+    change: impl FnOnce(&mut UserRow),
 ) -> Result<UserChange, redb::Error> {
     let mut table = transaction.open_table(USERS)?;
     let Some(mut record) = table.get(username)?.map(|record| decode(record.value())).transpose()? else {
@@ -180,7 +180,7 @@ pub(super) fn restore(
     (new_id, mark): (String, String),
     now: i64,
 ) -> Result<(), redb::Error> {
-    let record = Record {
+    let record = UserRow {
         id: user.id.unwrap_or(new_id),
         password: user.password.expose().to_owned(),
         disabled: user.disabled,
@@ -193,11 +193,11 @@ pub(super) fn restore(
     Ok(())
 }
 
-fn decode(record: &[u8]) -> Result<Record, redb::Error> {
+fn decode(record: &[u8]) -> Result<UserRow, redb::Error> {
     // Without the parser's text, which may repeat what it could not read.
     serde_json::from_slice(record).map_err(|_| redb::Error::Corrupted("a user cannot be read".to_owned()))
 }
 
-fn encode(record: &Record) -> Result<Vec<u8>, redb::Error> {
+fn encode(record: &UserRow) -> Result<Vec<u8>, redb::Error> {
     serde_json::to_vec(record).map_err(|_| redb::Error::Corrupted("a user cannot be written".to_owned()))
 }

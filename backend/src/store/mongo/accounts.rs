@@ -11,7 +11,7 @@ use mongodb::bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, RawDocume
 use super::users::{disabled, text};
 use super::{Mongo, document};
 use crate::model::{AccountStatus, PasswordMark, StoredPassword};
-use crate::store::{Confirmed, Sighting, StoreError, can_log_in};
+use crate::store::{Confirmed, Fingerprint, StoreError, can_log_in};
 
 /// How often a look or a change is repeated where others change the same user.
 pub(super) const ATTEMPTS: u32 = 8;
@@ -21,13 +21,13 @@ pub(super) const PAUSE: Duration = Duration::from_millis(20);
 const NAMES_AT_ONCE: usize = 10_000;
 
 /// One look at a user's documents.
-struct Look {
+struct AccountRead {
     /// The document that is the user, where there is one with a password.
-    user: Option<User>,
+    user: Option<UserDocument>,
     sum: u64,
 }
 
-struct User {
+struct UserDocument {
     document: RawDocumentBuf,
     password_changed_at: Option<i64>,
     password_mark: PasswordMark,
@@ -38,10 +38,10 @@ impl Mongo {
         &self,
         identity: &str,
         now: i64,
-    ) -> Result<(AccountStatus, Sighting), StoreError> {
+    ) -> Result<(AccountStatus, Fingerprint), StoreError> {
         let logouts = self.logouts(identity, now);
         let ((logged_out, logout_sum), look) = futures_util::try_join!(logouts, self.look(identity, now))?;
-        let sighting = Sighting(look.sum.wrapping_add(logout_sum));
+        let sighting = Fingerprint(look.sum.wrapping_add(logout_sum));
         let status = match look.user {
             Some(user) if disabled(&user.document) => AccountStatus { disabled: true, ..AccountStatus::default() },
             Some(user) => AccountStatus {
@@ -62,10 +62,12 @@ impl Mongo {
         stored: &StoredPassword,
         now: i64,
     ) -> Result<Confirmed, StoreError> {
-        let same = |user: &User| !disabled(&user.document) && text(&user.document, "password") == Some(stored.expose());
+        let same = |user: &UserDocument| {
+            !disabled(&user.document) && text(&user.document, "password") == Some(stored.expose())
+        };
         Ok(match self.look(username, now).await?.user.filter(same) {
             Some(user) => {
-                let User { password_changed_at, password_mark, .. } = user;
+                let UserDocument { password_changed_at, password_mark, .. } = user;
                 Confirmed::Yes { password_changed_at, password_mark }
             }
             None => Confirmed::Superseded,
@@ -76,7 +78,7 @@ impl Mongo {
         &self,
         identities: &[Arc<str>],
         now: i64,
-    ) -> Result<HashMap<Arc<str>, Sighting>, StoreError> {
+    ) -> Result<HashMap<Arc<str>, Fingerprint>, StoreError> {
         let mut sums: HashMap<Arc<str>, u64> = identities.iter().map(|identity| (Arc::clone(identity), 0)).collect();
         // An empty list is asked about as well: the answer tells that the server is there.
         let chunks = identities.chunks(NAMES_AT_ONCE);
@@ -100,7 +102,7 @@ impl Mongo {
                 }
             }
         }
-        Ok(sums.into_iter().map(|(identity, sum)| (identity, Sighting(sum))).collect())
+        Ok(sums.into_iter().map(|(identity, sum)| (identity, Fingerprint(sum))).collect())
     }
 
     /// What stands of a document, as a number that only this process can make.
@@ -108,7 +110,7 @@ impl Mongo {
         self.sums.hash_one(document.as_bytes())
     }
 
-    async fn look(&self, username: &str, now: i64) -> Result<Look, StoreError> {
+    async fn look(&self, username: &str, now: i64) -> Result<AccountRead, StoreError> {
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(PAUSE).await;
@@ -122,17 +124,20 @@ impl Mongo {
                 Some((first, id))
             }) else {
                 if self.saw_nobody(username, state, now).await? {
-                    return Ok(Look { user: None, sum });
+                    return Ok(AccountRead { user: None, sum });
                 }
                 continue;
             };
             let Some(password) = text(&document, "password").filter(|password| can_log_in(username, password)) else {
-                return Ok(Look { user: None, sum });
+                return Ok(AccountRead { user: None, sum });
             };
             if let Some(seen) = self.saw_password(username, state, &id, password, now).await? {
                 let password_changed_at = changed_at(&document, &id, seen.changed_at, now);
                 let password_mark = seen.mark(&document, id)?;
-                return Ok(Look { user: Some(User { document, password_changed_at, password_mark }), sum });
+                return Ok(AccountRead {
+                    user: Some(UserDocument { document, password_changed_at, password_mark }),
+                    sum,
+                });
             }
         }
         Err(StoreError::Unavailable("a user changes faster than it can be read".to_owned()))

@@ -19,7 +19,7 @@ use super::holodules::to_its_end;
 use super::users::{disabled, id, text};
 use super::{HOLODULES, LOGOUTS, Mongo, PASSWORD_STATES, USERS, document, error, primary};
 use crate::model::{Logout, Saved, SavedUser, StoredPassword, TokenId};
-use crate::store::changed::Touched;
+use crate::store::changed::TouchedDays;
 use crate::store::{BackedUp, Incoming, Restored, StoreError, random_id};
 
 /// Documents that are inserted or removed at once.
@@ -30,13 +30,13 @@ const WRITERS: usize = 16;
 const SNAPSHOTS: i32 = 13;
 
 /// Reads whole collections, of one moment where the server can.
-struct Reader<'a> {
+struct CollectionReader<'a> {
     engine: &'a Mongo,
     session: ClientSession,
     consistent: bool,
 }
 
-impl Reader<'_> {
+impl CollectionReader<'_> {
     async fn each(
         &mut self,
         collection: &str,
@@ -70,14 +70,14 @@ impl Mongo {
         let consistent = distributed && hello.get_i32("maxWireVersion").is_ok_and(|version| version >= SNAPSHOTS);
         let session = self.database.client().start_session().snapshot(consistent);
         let session = self.within(async { session.await }).await?;
-        let mut reader = Reader { engine: self, session, consistent };
+        let mut reader = CollectionReader { engine: self, session, consistent };
         let mut unreadable = 0;
 
         reader.each(LOGOUTS, doc! { "_id": 1 }, &records, logout).await?;
         let by_time = doc! { "datetime": 1, "key": 1 };
         let holodule = |found: &RawDocumentBuf| match document::holodule(found) {
             Ok(holodule) => Some(Saved::Holodule(Box::new(holodule))),
-            Err(document::Unreadable(id)) => {
+            Err(document::UnreadableDocument(id)) => {
                 tracing::warn!(id, "a document that cannot be read is not in the backup");
                 unreadable += 1;
                 None
@@ -112,7 +112,7 @@ impl Mongo {
         now: i64,
     ) -> Result<Restored, StoreError> {
         self.indexes_settled().await?;
-        let (engine, touched) = (self.clone(), Touched::none(&self.changed));
+        let (engine, touched) = (self.clone(), TouchedDays::none(&self.changed));
         to_its_end(async move { engine.restore_all(records, replace, now, &touched).await }).await
     }
 
@@ -121,7 +121,7 @@ impl Mongo {
         mut records: Incoming,
         replace: bool,
         now: i64,
-        touched: &Touched,
+        touched: &TouchedDays,
     ) -> Result<Restored, StoreError> {
         if !(replace || self.is_empty(&self.users).await? && self.is_empty(&self.holodules).await?) {
             return Ok(Restored::NotEmpty);

@@ -11,20 +11,20 @@ use mongodb::options::{Acknowledgment, WriteConcern};
 use super::follow::Followed;
 use super::users::text;
 use super::{ECHOES, LOGOUTS, Mongo, USERS};
-use crate::store::{Change, StoreError, Watching};
+use crate::store::{AccountChange, ChangeDetection, StoreError};
 
 impl Mongo {
     /// Only members of a set, and the routers of a cluster, have change streams.
-    pub(in crate::store) async fn watching(&self) -> Result<Watching, StoreError> {
+    pub(in crate::store) async fn watching(&self) -> Result<ChangeDetection, StoreError> {
         let hello = self.database.run_command(doc! { "hello": 1 });
         let hello = self.within(async { hello.await }).await?;
         let streams = hello.contains_key("setName") || hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
-        Ok(if streams { Watching::Following } else { Watching::Looking })
+        Ok(if streams { ChangeDetection::Streaming } else { ChangeDetection::Polling })
     }
 
-    pub(in crate::store) fn changes(&self, echoes: &str) -> BoxStream<'static, Result<Change, StoreError>> {
+    pub(in crate::store) fn changes(&self, echoes: &str) -> BoxStream<'static, Result<AccountChange, StoreError>> {
         let what = "users are looked at again and again";
-        self.follow(Followed { what, pipeline: pipeline(echoes).to_vec(), change, anything: Change::Anything })
+        self.follow(Followed { what, pipeline: pipeline(echoes).to_vec(), change, anything: AccountChange::All })
     }
 
     /// Writes an echo. That a majority has it is told by its coming back.
@@ -55,32 +55,32 @@ fn pipeline(echoes: &str) -> [Document; 2] {
 }
 
 /// What an event means; `None` for one that changes nothing.
-fn change(event: &RawDocument) -> Option<Change> {
+fn change(event: &RawDocument) -> Option<AccountChange> {
     let operation = event.get_str("operationType").ok()?;
     let collection = |name| event.get_document(name).ok().and_then(|namespace| text(namespace, "coll"));
     let document = event.get_document("fullDocument").ok();
     match (operation, collection("ns")) {
         ("insert" | "replace", Some(ECHOES)) => match document?.get("number") {
-            Ok(Some(RawBsonRef::Int64(number))) => Some(Change::Echo(number)),
+            Ok(Some(RawBsonRef::Int64(number))) => Some(AccountChange::Echo(number)),
             _ => None,
         },
         ("insert" | "update", Some(USERS)) => {
             // One that is gone by now, or has another name, is found by looking.
             let name = document.and_then(|document| text(document, "username")).filter(|_| !is_renamed(event));
-            Some(name.map_or(Change::Somebody, |name| Change::Of(name.to_owned())))
+            Some(name.map_or(AccountChange::Unknown, |name| AccountChange::Identity(name.to_owned())))
         }
-        ("replace" | "delete", Some(USERS)) => Some(Change::Somebody),
+        ("replace" | "delete", Some(USERS)) => Some(AccountChange::Unknown),
         ("insert" | "update" | "replace", Some(LOGOUTS)) => {
             let identity = document.and_then(|document| text(document, "identity"));
-            Some(identity.map_or(Change::Somebody, |identity| Change::Of(identity.to_owned())))
+            Some(identity.map_or(AccountChange::Unknown, |identity| AccountChange::Identity(identity.to_owned())))
         }
         // The server removes what has expired.
         ("delete", Some(LOGOUTS | ECHOES)) => None,
-        ("drop", Some(USERS | LOGOUTS)) | ("dropDatabase" | "invalidate", _) => Some(Change::Anything),
+        ("drop", Some(USERS | LOGOUTS)) | ("dropDatabase" | "invalidate", _) => Some(AccountChange::All),
         ("rename", from) => [from, collection("to")]
             .iter()
             .any(|name| matches!(name, Some(USERS | LOGOUTS)))
-            .then_some(Change::Anything),
+            .then_some(AccountChange::All),
         _ => None,
     }
 }
@@ -108,15 +108,22 @@ mod tests {
     #[test]
     fn each_event_names_whom_it_concerns_or_says_that_it_cannot() {
         let user = || rawdoc! { "username": "user01" };
-        let of = Some(Change::Of("user01".to_owned()));
+        let of = Some(AccountChange::Identity("user01".to_owned()));
         assert_eq!(change(&event("insert", USERS, user())), of);
         assert_eq!(change(&event("update", USERS, user())), of);
-        assert_eq!(change(&event("replace", USERS, user())), Some(Change::Somebody), "it may have had another name");
-        assert_eq!(change(&event("update", USERS, rawdoc! {})), Some(Change::Somebody), "gone by now");
-        assert_eq!(change(&rawdoc! { "operationType": "delete", "ns": { "coll": USERS } }), Some(Change::Somebody));
+        assert_eq!(
+            change(&event("replace", USERS, user())),
+            Some(AccountChange::Unknown),
+            "it may have had another name"
+        );
+        assert_eq!(change(&event("update", USERS, rawdoc! {})), Some(AccountChange::Unknown), "gone by now");
+        assert_eq!(
+            change(&rawdoc! { "operationType": "delete", "ns": { "coll": USERS } }),
+            Some(AccountChange::Unknown)
+        );
         assert_eq!(change(&event("insert", LOGOUTS, rawdoc! { "identity": "user01" })), of);
         assert_eq!(change(&rawdoc! { "operationType": "delete", "ns": { "coll": LOGOUTS } }), None);
-        assert_eq!(change(&event("replace", ECHOES, rawdoc! { "number": 7_i64 })), Some(Change::Echo(7)));
+        assert_eq!(change(&event("replace", ECHOES, rawdoc! { "number": 7_i64 })), Some(AccountChange::Echo(7)));
         assert_eq!(change(&event("insert", "holodules", user())), None);
     }
 
@@ -129,10 +136,10 @@ mod tests {
         for description in
             [rawdoc! { "updatedFields": { "username": "x" } }, rawdoc! { "removedFields": ["x", "username"] }]
         {
-            assert_eq!(change(&update(description)), Some(Change::Somebody));
+            assert_eq!(change(&update(description)), Some(AccountChange::Unknown));
         }
         let other = update(rawdoc! { "updatedFields": {}, "removedFields": ["disabled"] });
-        assert_eq!(change(&other), Some(Change::Of("user02".to_owned())));
+        assert_eq!(change(&other), Some(AccountChange::Identity("user02".to_owned())));
     }
 
     #[test]
@@ -141,12 +148,12 @@ mod tests {
             change(&rawdoc! { "operationType": operation, "ns": { "coll": collection }, "to": { "coll": "x" } })
         };
         for collection in [USERS, LOGOUTS] {
-            assert_eq!(of("drop", collection), Some(Change::Anything));
-            assert_eq!(of("rename", collection), Some(Change::Anything));
+            assert_eq!(of("drop", collection), Some(AccountChange::All));
+            assert_eq!(of("rename", collection), Some(AccountChange::All));
         }
         assert_eq!((of("drop", "holodules"), of("rename", "holodules")), (None, None));
         let onto = rawdoc! { "operationType": "rename", "ns": { "coll": "x" }, "to": { "coll": USERS } };
-        assert_eq!(change(&onto), Some(Change::Anything));
-        assert_eq!(change(&rawdoc! { "operationType": "invalidate" }), Some(Change::Anything));
+        assert_eq!(change(&onto), Some(AccountChange::All));
+        assert_eq!(change(&rawdoc! { "operationType": "invalidate" }), Some(AccountChange::All));
     }
 }

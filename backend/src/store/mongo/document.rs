@@ -6,12 +6,12 @@ use serde_json::Value;
 use crate::model::Holodule;
 
 /// Why a document could not be read: its `_id` as text.
-pub(super) struct Unreadable(pub(super) String);
+pub(super) struct UnreadableDocument(pub(super) String);
 
 /// Reads a holodule. A text that is missing or null is missing; one of another type, or
 /// a damaged document, cannot be read. Fields that nobody knows are passed over.
-pub(super) fn holodule(document: &RawDocument) -> Result<Holodule, Unreadable> {
-    let unreadable = || Unreadable(id_text(document));
+pub(super) fn holodule(document: &RawDocument) -> Result<Holodule, UnreadableDocument> {
+    let unreadable = || UnreadableDocument(id_text(document));
     let mut holodule = Holodule::default();
     for element in document {
         let (name, value) = element.map_err(|_| unreadable())?;
@@ -149,7 +149,7 @@ mod tests {
             assert_eq!(read(&doc! { "title": value }), None);
         }
         let id = ObjectId::new();
-        let Err(Unreadable(told)) = holodule(&rawdoc! { "_id": id, "title": 1 }) else { panic!() };
+        let Err(UnreadableDocument(told)) = holodule(&rawdoc! { "_id": id, "title": 1 }) else { panic!() };
         assert_eq!(told, id.to_hex());
     }
 

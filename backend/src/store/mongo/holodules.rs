@@ -6,8 +6,8 @@ use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 
 use super::{Mongo, any_member, document, error};
-use crate::model::{Day, Entry, Holodule, Identifier};
-use crate::store::changed::Touched;
+use crate::model::{Day, Holodule, Identifier, ValidHolodule};
+use crate::store::changed::TouchedDays;
 use crate::store::{DayListing, Exported, StoreError, Upserted};
 
 /// Entries of an upload that are looked up at once.
@@ -21,7 +21,7 @@ const DAY_PIECE: u32 = 1000;
 
 /// A document that is there.
 #[derive(Clone)]
-struct Found {
+struct FoundHolodule {
     id: Bson,
     /// As it stands, of whichever type; null where it is missing.
     datetime: Bson,
@@ -29,7 +29,7 @@ struct Found {
     holodule: Option<Holodule>,
 }
 
-impl Found {
+impl FoundHolodule {
     fn read(document: &RawDocument) -> Option<Self> {
         let id = document::id(document)?;
         let datetime = document.get("datetime").ok().flatten().and_then(|value| Bson::try_from(value).ok());
@@ -46,7 +46,7 @@ impl Found {
         filter
     }
 
-    fn touch(&self, touched: &Touched) {
+    fn touch(&self, touched: &TouchedDays) {
         touched.touch(self.datetime.as_str());
     }
 }
@@ -82,7 +82,7 @@ impl Mongo {
             let (engine, mut cursor) = state?;
             match engine.within(cursor.try_next()).await {
                 Ok(Some(document)) => {
-                    let record = document::holodule(&document).map_err(|document::Unreadable(id)| id);
+                    let record = document::holodule(&document).map_err(|document::UnreadableDocument(id)| id);
                     Some((Ok(record), Some((engine, cursor))))
                 }
                 Ok(None) => None,
@@ -95,17 +95,17 @@ impl Mongo {
     /// A holodule that stands in several documents, as older data may have it, goes
     /// with all of them.
     pub(in crate::store) async fn delete_holodule(&self, id: &Identifier) -> Result<bool, StoreError> {
-        let (engine, id, touched) = (self.clone(), id.clone(), Touched::none(&self.changed));
+        let (engine, id, touched) = (self.clone(), id.clone(), TouchedDays::none(&self.changed));
         to_its_end(async move { engine.delete_found(&id, &touched).await }).await
     }
 
-    pub(in crate::store) async fn upsert(&self, entries: Vec<Entry>) -> Result<Vec<Upserted>, StoreError> {
+    pub(in crate::store) async fn upsert(&self, entries: Vec<ValidHolodule>) -> Result<Vec<Upserted>, StoreError> {
         self.indexes_settled().await?;
-        let (engine, touched) = (self.clone(), Touched::none(&self.changed));
+        let (engine, touched) = (self.clone(), TouchedDays::none(&self.changed));
         to_its_end(async move { engine.upsert_all(&entries, &touched).await }).await
     }
 
-    async fn delete_found(&self, id: &Identifier, touched: &Touched) -> Result<bool, StoreError> {
+    async fn delete_found(&self, id: &Identifier, touched: &TouchedDays) -> Result<bool, StoreError> {
         let mut any = false;
         for _ in 0..ATTEMPTS {
             let found = match id {
@@ -113,7 +113,7 @@ impl Mongo {
                     let find = self.holodules.find(filter(id)).projection(doc! { "datetime": 1 });
                     let find = async { find.max_time(self.timeout).await?.try_collect().await };
                     let documents: Vec<RawDocumentBuf> = self.within(find).await?;
-                    documents.iter().filter_map(|document| Found::read(document)).collect()
+                    documents.iter().filter_map(|document| FoundHolodule::read(document)).collect()
                 }
                 Identifier::Key(_) => self.find_all([id]).await?.remove(id).into_iter().collect::<Vec<_>>(),
             };
@@ -132,12 +132,12 @@ impl Mongo {
         Err(overtaken())
     }
 
-    async fn upsert_all(&self, entries: &[Entry], touched: &Touched) -> Result<Vec<Upserted>, StoreError> {
+    async fn upsert_all(&self, entries: &[ValidHolodule], touched: &TouchedDays) -> Result<Vec<Upserted>, StoreError> {
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut rest = entries;
         while !rest.is_empty() {
             let (chunk, later) = rest.split_at(independent(rest));
-            let mut found = self.find_all(chunk.iter().map(Entry::identifier)).await?;
+            let mut found = self.find_all(chunk.iter().map(ValidHolodule::identifier)).await?;
             // Collected, for the compiler cannot see that a future which holds the closure is Send.
             let writes: Vec<_> =
                 chunk.iter().map(|entry| self.upsert_one(entry, found.remove(entry.identifier()), touched)).collect();
@@ -151,9 +151,9 @@ impl Mongo {
     /// between, it looks again.
     async fn upsert_one(
         &self,
-        entry: &Entry,
-        mut found: Option<Found>,
-        touched: &Touched,
+        entry: &ValidHolodule,
+        mut found: Option<FoundHolodule>,
+        touched: &TouchedDays,
     ) -> Result<Upserted, StoreError> {
         for _ in 0..ATTEMPTS {
             if let Some(outcome) = self.try_upsert(entry, found, touched).await? {
@@ -167,9 +167,9 @@ impl Mongo {
     /// `None` where what was found is not what is there.
     async fn try_upsert(
         &self,
-        entry: &Entry,
-        found: Option<Found>,
-        touched: &Touched,
+        entry: &ValidHolodule,
+        found: Option<FoundHolodule>,
+        touched: &TouchedDays,
     ) -> Result<Option<Upserted>, StoreError> {
         let id = entry.identifier();
         let set = |old: &Holodule, new: &Holodule| {
@@ -216,7 +216,7 @@ impl Mongo {
     async fn find_all<'a>(
         &self,
         ids: impl IntoIterator<Item = &'a Identifier>,
-    ) -> Result<HashMap<Identifier, Found>, StoreError> {
+    ) -> Result<HashMap<Identifier, FoundHolodule>, StoreError> {
         let (mut video_ids, mut keys) = (HashSet::new(), HashSet::new());
         for id in ids {
             match id {
@@ -231,10 +231,10 @@ impl Mongo {
         let find = self.holodules.find(filter).sort(doc! { "_id": 1 }).max_time(self.timeout);
         let documents: Vec<RawDocumentBuf> = self.within(async { find.await?.try_collect().await }).await?;
 
-        let mut found: HashMap<Identifier, Found> = HashMap::new();
-        let mut with_video: HashMap<Identifier, Found> = HashMap::new();
+        let mut found: HashMap<Identifier, FoundHolodule> = HashMap::new();
+        let mut with_video: HashMap<Identifier, FoundHolodule> = HashMap::new();
         for document in &documents {
-            let Some(read) = Found::read(document) else { continue };
+            let Some(read) = FoundHolodule::read(document) else { continue };
             let text = |name| document.get_str(name).unwrap_or_default();
             let (video_id, key) = (text("video_id"), text("key"));
             if video_ids.contains(video_id)
@@ -265,7 +265,7 @@ fn listing(documents: &[RawDocumentBuf]) -> DayListing {
         }
         match document::holodule(document) {
             Ok(holodule) => listing.holodules.push(holodule),
-            Err(document::Unreadable(id)) => listing.unreadable.push(id),
+            Err(document::UnreadableDocument(id)) => listing.unreadable.push(id),
         }
     }
     listing.sort();
@@ -274,7 +274,7 @@ fn listing(documents: &[RawDocumentBuf]) -> DayListing {
 
 /// How many of the first entries have nothing to do with each other, and so can be
 /// written in any order: at least one, at most [`CHUNK`].
-fn independent(entries: &[Entry]) -> usize {
+fn independent(entries: &[ValidHolodule]) -> usize {
     let mut seen = HashSet::new();
     let again = entries.iter().take(CHUNK).position(|entry| {
         let Holodule { key, video_id, .. } = entry.holodule();
@@ -332,8 +332,8 @@ mod tests {
         assert_eq!(listing(&documents).holodules.len(), documents.len(), "no two of them have the same");
     }
 
-    fn entry(key: &str, video_id: &str) -> Entry {
-        Entry::new(Holodule {
+    fn entry(key: &str, video_id: &str) -> ValidHolodule {
+        ValidHolodule::new(Holodule {
             key: Some(key.into()),
             video_id: Some(video_id.into()),
             datetime: Some("20201209 230000".into()),

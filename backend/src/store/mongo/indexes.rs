@@ -49,7 +49,7 @@ pub(super) struct Collections {
 
 /// What the task has found, for the metrics.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct IndexCounts {
     pub(super) duplicate_video_ids: AtomicU64,
     pub(super) undated: AtomicU64,
     /// Indexes that were made again after the first time.
@@ -61,7 +61,7 @@ pub(super) struct Upkeep {
     /// For the log: the URL without its user and password.
     pub(super) server: String,
     pub(super) collections: Collections,
-    pub(super) counts: Arc<Counts>,
+    pub(super) counts: Arc<IndexCounts>,
     /// Asks for a verification before the interval has passed.
     pub(super) again: Arc<Notify>,
     pub(super) interval: Duration,

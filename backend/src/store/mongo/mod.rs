@@ -43,8 +43,8 @@ use tokio::task::AbortHandle;
 pub use url::MongoUrl;
 pub(super) use url::check;
 
-use self::indexes::{Collections, Counts, Upkeep};
-use super::changed::Changed;
+use self::indexes::{Collections, IndexCounts, Upkeep};
+use super::changed::ChangedDays;
 use super::{Probe, Settings, StoreError};
 
 const HOLODULES: &str = "holodules";
@@ -75,7 +75,7 @@ pub(super) struct Mongo {
     echoes: Collection<RawDocumentBuf>,
     days: Collection<Document>,
     /// What our writes may have changed.
-    changed: Arc<Changed>,
+    changed: Arc<ChangedDays>,
     /// Keyed at random, so that nobody can make two looks seem alike.
     sums: RandomState,
     timeout: Duration,
@@ -86,7 +86,7 @@ pub(super) struct Mongo {
 struct Indexes {
     /// Becomes true when the indexes stand, or cannot be had.
     settled: watch::Receiver<bool>,
-    counts: Arc<Counts>,
+    counts: Arc<IndexCounts>,
     /// Asks for a verification.
     again: Arc<Notify>,
     task: AbortHandle,
@@ -105,7 +105,7 @@ impl Mongo {
         url: &MongoUrl,
         settings: &Settings,
         index_interval: Duration,
-        changed: Arc<Changed>,
+        changed: Arc<ChangedDays>,
     ) -> Result<Self, StoreError> {
         let timeout = settings.operation_timeout;
         let again = Arc::new(Notify::new());
@@ -129,7 +129,7 @@ impl Mongo {
         let days = collection(DAYS, ReadConcern::local());
 
         let (settled_sender, settled) = watch::channel(false);
-        let counts = Arc::new(Counts::default());
+        let counts = Arc::new(IndexCounts::default());
         let upkeep = Upkeep {
             server: url.to_string(),
             collections: Collections {

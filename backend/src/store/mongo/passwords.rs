@@ -85,7 +85,7 @@ enum Found {
     /// The first value that is seen, or one that we have stored.
     Ours,
     /// Other hands have been at work.
-    Changed,
+    ChangedDays,
 }
 
 impl State {
@@ -110,10 +110,10 @@ impl State {
             return Found::Ours;
         }
         match &self.fingerprint {
-            _ if self.gone => Found::Changed,
+            _ if self.gone => Found::ChangedDays,
             None => Found::Ours,
             Some(known) if known == fingerprint => Found::Same,
-            Some(_) => Found::Changed,
+            Some(_) => Found::ChangedDays,
         }
     }
 }
@@ -149,7 +149,7 @@ impl Mongo {
         match state.find(&fingerprint) {
             Found::Same => return Ok(Some(seen)),
             Found::Ours => {}
-            Found::Changed => {
+            Found::ChangedDays => {
                 let changed_at = now.max(state.changed_at.unwrap_or(now));
                 seen.changed_at = Some(changed_at);
                 seen.changes = state.changes.wrapping_add(1);

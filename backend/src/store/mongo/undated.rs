@@ -47,21 +47,21 @@ pub(super) async fn list(
     Ok((found.count, found.documents.iter().map(undated).collect()))
 }
 
-struct Found {
+struct UndatedScan {
     count: u64,
     documents: Vec<RawDocumentBuf>,
 }
 
-async fn find(server: &str, holodules: &Collection<RawDocumentBuf>) -> Result<Found, StoreError> {
+async fn find(server: &str, holodules: &Collection<RawDocumentBuf>) -> Result<UndatedScan, StoreError> {
     let found = async {
         let count = holodules.count_documents(filter()).selection_criteria(any_member()).await?;
         if count == 0 {
-            return Ok(Found { count, documents: Vec::new() });
+            return Ok(UndatedScan { count, documents: Vec::new() });
         }
         let limit = i64::try_from(NAMED).unwrap_or(i64::MAX);
         let find = holodules.find(filter()).projection(doc! { "datetime": 1 }).sort(doc! { "_id": 1 }).limit(limit);
         let documents = find.selection_criteria(any_member()).await?.try_collect().await?;
-        Ok(Found { count, documents })
+        Ok(UndatedScan { count, documents })
     };
     match tokio::time::timeout(LIMIT, found).await {
         Ok(found) => found.map_err(|error| error::told(server, &error)),

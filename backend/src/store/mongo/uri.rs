@@ -22,7 +22,7 @@ const LACKING: [&str; 9] = [
 const SECRET: [&str; 3] = ["authmechanismproperties", "proxypassword", "tlscertificatekeyfilepassword"];
 
 /// A URL that the driver accepts.
-pub(super) struct Accepted {
+pub(super) struct CheckedUri {
     /// Without the options that the driver does not have.
     pub(super) text: String,
     /// The names of those options.
@@ -30,10 +30,10 @@ pub(super) struct Accepted {
 }
 
 /// Checks a URL, or returns the driver's reason without any secret of the URL.
-pub(super) fn accept(text: &str) -> Result<Accepted, String> {
+pub(super) fn accept(text: &str) -> Result<CheckedUri, String> {
     let (text, lacking) = without_lacking(text);
     match unresolved(&text) {
-        Ok(_) => Ok(Accepted { text, lacking }),
+        Ok(_) => Ok(CheckedUri { text, lacking }),
         Err(error) => Err(reason(&text, &error)),
     }
 }

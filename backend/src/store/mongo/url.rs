@@ -5,7 +5,7 @@ use std::fmt;
 use mongodb::options::ServerAddress;
 use mongodb::{Client, error};
 
-use super::uri::{self, Accepted};
+use super::uri::{self, CheckedUri};
 use super::{Settings, StoreError};
 
 /// A MongoDB URL: it can be used, but is shown without its user and password.
@@ -25,7 +25,7 @@ impl MongoUrl {
     /// # Errors
     /// The driver's reason, without any secret of the URL.
     pub(in crate::store) fn new(text: &str, shown: String, database: &str) -> Result<Self, String> {
-        let Accepted { text, lacking } = uri::accept(text)?;
+        let CheckedUri { text, lacking } = uri::accept(text)?;
         Ok(Self { full: text, lacking, shown, database: database.to_owned() })
     }
 

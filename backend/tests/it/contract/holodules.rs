@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt;
 use holodule_backend::import::{Batch, Exporter, Form};
-use holodule_backend::model::{Days, Entry, Holodule, Identifier};
+use holodule_backend::model::{Days, Holodule, Identifier, ValidHolodule};
 use holodule_backend::store::{Store, Upserted};
 
 use super::{day, entry, holodule, on_both_engines, videos};
@@ -72,7 +72,7 @@ async fn an_update_replaces_what_it_supplies(store: &Store) {
         code: Some("HL0503".into()),
         ..holodule("HL0503_20201209_230000", "video_aaaaa", "20201209 230000")
     };
-    store.upsert(vec![Entry::new(whole.clone()).unwrap()]).await.unwrap();
+    store.upsert(vec![ValidHolodule::new(whole.clone()).unwrap()]).await.unwrap();
     let news = Holodule {
         key: None,
         video_id: whole.video_id.clone(),
@@ -81,7 +81,7 @@ async fn an_update_replaces_what_it_supplies(store: &Store) {
         description: Some(String::new()),
         ..Holodule::default()
     };
-    assert_eq!(store.upsert(vec![Entry::new(news).unwrap()]).await.unwrap(), [Upserted::Updated]);
+    assert_eq!(store.upsert(vec![ValidHolodule::new(news).unwrap()]).await.unwrap(), [Upserted::Updated]);
     let expected = Holodule { title: Some("new".into()), description: Some(String::new()), ..whole };
     assert_eq!(export(store).await, [expected]);
 }
@@ -133,7 +133,7 @@ async fn every_text_comes_back_as_it_was(store: &Store) {
         description: Some("x".repeat(32 * 1024)),
         ..holodule("HL0G02_20201209_230000", "-_aaaaaaaa-", "20201209 230000")
     };
-    store.upsert(vec![Entry::new(odd.clone()).unwrap()]).await.unwrap();
+    store.upsert(vec![ValidHolodule::new(odd.clone()).unwrap()]).await.unwrap();
     assert_eq!(store.day(day("20201209")).await.unwrap().holodules, std::slice::from_ref(&odd));
     assert_eq!(export(store).await, [odd]);
 }

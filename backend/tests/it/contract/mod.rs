@@ -10,7 +10,7 @@ mod users;
 
 use std::time::Duration;
 
-use holodule_backend::model::{Day, Entry, Holodule};
+use holodule_backend::model::{Day, Holodule, ValidHolodule};
 use holodule_backend::store::{Settings, Store};
 use tempfile::TempDir;
 
@@ -79,8 +79,8 @@ fn holodule(key: &str, video_id: &str, datetime: &str) -> Holodule {
     }
 }
 
-fn entry(key: &str, video_id: &str, datetime: &str) -> Entry {
-    Entry::new(holodule(key, video_id, datetime)).unwrap()
+fn entry(key: &str, video_id: &str, datetime: &str) -> ValidHolodule {
+    ValidHolodule::new(holodule(key, video_id, datetime)).unwrap()
 }
 
 /// The videos of a day in the order of the answer.

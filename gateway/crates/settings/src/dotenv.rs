@@ -19,7 +19,7 @@ pub(crate) struct Binding {
 
 /// A statement that cannot be read. Its text is no part of it, since it may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Unreadable {
+pub(crate) struct InvalidLine {
     /// The line on which it begins, from 1.
     pub(crate) line: usize,
     /// Why.
@@ -27,7 +27,7 @@ pub(crate) struct Unreadable {
 }
 
 /// Every statement of `text`, in its order.
-pub(crate) fn parse(text: &str) -> Vec<Result<Binding, Unreadable>> {
+pub(crate) fn parse(text: &str) -> Vec<Result<Binding, InvalidLine>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
     let mut cursor = Cursor { rest: &text, line: 1 };
     let mut statements = Vec::new();
@@ -41,7 +41,7 @@ pub(crate) fn parse(text: &str) -> Vec<Result<Binding, Unreadable>> {
             Ok(Some((name, value))) => statements.push(Ok(Binding { name, value, line })),
             Ok(None) => {}
             Err(reason) => {
-                statements.push(Err(Unreadable { line, reason }));
+                statements.push(Err(InvalidLine { line, reason }));
                 cursor.skip(|character| character != '\n');
             }
         }
