@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_method_is_told_the_right_ones() {
+    fn a_405_lists_the_allowed_methods() {
         let response = HttpError::method_not_allowed("GET, HEAD").into_response(Shape::Plain);
         assert_eq!(response.headers()[ALLOW], "GET, HEAD");
     }

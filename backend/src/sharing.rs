@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_who_ask_at_once_have_one_piece_of_work_and_who_comes_later_has_another() {
+    async fn concurrent_callers_share_one_run_and_a_later_one_starts_another() {
         let (sharing, work) = (Sharing::new(), Arc::new(Work::default()));
         let join = |key: &'static str| sharing.join(key, || Arc::clone(&work).run());
         let waiters: Vec<_> = (0..1000).map(|_| tokio::spawn(join("a"))).collect();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_goes_on_for_whoever_stays_and_is_given_up_where_nobody_does() {
+    async fn work_continues_while_a_waiter_remains_and_is_cancelled_without_one() {
         let (sharing, work) = (Sharing::new(), Arc::new(Work::default()));
         let join = || sharing.join("a", || Arc::clone(&work).run());
         let (mut first, second) = (join(), join());

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_means_serve_and_a_password_is_no_argument() {
+    fn serve_is_the_default_and_a_password_is_not_an_argument() {
         assert!(Cli::try_parse_from(["holodule-backend"]).unwrap().command.is_none());
         assert!(Cli::try_parse_from(["holodule-backend", "user", "add", "user01", "password01"]).is_err());
         let cli = Cli::try_parse_from(["holodule-backend", "user", "list", "--admin", "unix:/run/a.sock"]).unwrap();

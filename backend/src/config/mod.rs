@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_file_says_what_the_defaults_are() {
+    fn the_reference_file_documents_the_defaults() {
         let text = include_str!("../../../ops/config/backend.toml");
         let unlike = |config: Config| Config { given: Given::default(), effective: Vec::new(), ..config };
         let [reference, default] = [text, ""].map(|text| format!("{:?}", unlike(read(text, &[]).unwrap())));
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_told_together_and_no_secret() {
+    fn all_problems_are_reported_together_without_secrets() {
         let result = read(
             "store = 'hush://hush'\napi_addr = 'here'\ndrain = -1\n[admin]\nallowed_hosts = ['a:1']\n[log]\nlevel = 'loud'\n[nonsense]\nx = 1",
             &[("ADMIN_ADDR", "0.0.0.0:8081")],

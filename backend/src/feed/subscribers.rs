@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_does_not_read_is_cut_off_and_the_others_are_not() {
+    async fn only_a_subscriber_that_does_not_read_is_disconnected() {
         let subscribers = Subscribers::new("id");
         let (mut slow, mut quick) = (subscribers.subscribe().unwrap(), subscribers.subscribe().unwrap());
         for beat in 0..QUEUE_LIMIT as u64 {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn there_is_room_for_so_many_and_again_for_whoever_comes_after_one_that_left() {
+    async fn a_subscriber_that_leaves_frees_its_place() {
         let subscribers = Subscribers::new("id");
         let mut all: Vec<_> = (0..SUBSCRIBER_LIMIT).map(|_| subscribers.subscribe().unwrap()).collect();
         assert_eq!(subscribers.subscribe().unwrap_err(), SubscribeError::Full);

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_asked_leaves() {
+    fn the_least_recently_used_identity_is_evicted() {
         let mut watched = WatchedAccounts::new(2, IDLE);
         let now = Instant::now();
         assert_eq!(watched.ask("a", now), None);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_strangers_take_no_more_room_than_the_capacity() {
+    fn a_million_identities_stay_within_the_capacity() {
         let mut watched = WatchedAccounts::new(1000, IDLE);
         let now = Instant::now();
         let left = (0..1_000_000).filter(|number| watched.ask(&format!("user{number}"), now).is_some()).count();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_nobody_asks_about_leaves() {
+    fn idle_identities_expire() {
         let mut watched = WatchedAccounts::new(10, IDLE);
         let start = Instant::now();
         watched.ask("a", start);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_differs_from_the_one_before_is_told_whichever_came_first() {
+    fn a_changed_fingerprint_is_reported_in_either_order() {
         let mut watched = WatchedAccounts::new(10, IDLE);
         watched.ask("a", Instant::now());
         assert_eq!(watched.saw("a", sighting(1)), Observation::Same, "the first look has nothing before it");

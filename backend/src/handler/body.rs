@@ -65,7 +65,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(600);
 
     #[tokio::test]
-    async fn a_body_is_bounded_whether_its_length_is_told_or_not() {
+    async fn a_body_is_bounded_with_and_without_content_length() {
         let told = Full::new(Bytes::from_static(b"12345"));
         assert_eq!(read(told.clone(), 5, LONG).await.unwrap(), "12345");
         assert_eq!(read(told, 4, LONG).await.unwrap_err().status, StatusCode::PAYLOAD_TOO_LARGE);

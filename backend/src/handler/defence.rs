@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_needs_a_content_type_that_no_page_sends_unasked() {
+    fn a_write_needs_a_content_type_that_requires_a_preflight() {
         for method in ["POST", "PUT", "PATCH", "DELETE"] {
             for kind in ["application/json", "Application/JSON; charset=utf-8", "text/csv", "application/x-ndjson"] {
                 assert_eq!(check(method, &[("host", "localhost"), ("content-type", kind)]), Ok(()), "{method} {kind}");

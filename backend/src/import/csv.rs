@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn each_defect_is_told_and_the_rest_is_stored() {
+    fn each_defect_is_reported_and_the_rest_is_stored() {
         let defects = include_bytes!("../../../ops/sample/defects.csv");
         let batch = Batch::read(Form::Csv, defects.as_slice()).unwrap();
         let stored: Vec<_> = batch.entries.iter().map(|entry| entry.identifier().to_string()).collect();

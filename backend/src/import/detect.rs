@@ -47,7 +47,7 @@ mod tests {
     const HEADER: &str = "key,video_id,datetime,name,title,url,description";
 
     #[test]
-    fn a_form_is_told_from_the_content() {
+    fn the_form_is_detected_from_the_content() {
         for (text, form) in [
             ("key,video_id\n", Form::Csv),
             ("", Form::Csv),
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn separators_and_line_ends_are_told_from_the_header() {
+    fn separators_and_line_ends_are_detected_from_the_header() {
         for (separator, end, line_end) in
             [(',', "\r\n", b'\n'), (';', "\n", b'\n'), ('\t', "\r", b'\r'), (',', "", b'\n')]
         {

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_stand_around_whole_cells() {
+    fn quotes_enclose_whole_cells() {
         let cells = |record: &str| split(record, Dialect::default()).map(|cells| cells.join("|"));
         for (record, expected) in [
             ("a,b\r\n", "a|b"),

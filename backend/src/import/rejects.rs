@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reject_stands_with_its_cells_its_row_and_the_reason() {
+    fn each_reject_has_its_cells_row_and_reason() {
         let defects = include_bytes!("../../../ops/sample/defects.csv");
         let batch = Batch::read(Form::Csv, defects.as_slice()).unwrap();
         let written = String::from_utf8(write_rejects(&batch.columns, &batch.rejects).unwrap()).unwrap();
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_of_json_stand_as_they_were() {
+    fn rejects_of_json_are_written_unchanged() {
         let batch = Batch::read(Form::Ndjson, b"{\"key\":1}\n".as_slice()).unwrap();
         let written = String::from_utf8(write_rejects(&batch.columns, &batch.rejects).unwrap()).unwrap();
         assert!(written.starts_with("\u{feff}raw,row,reason\r\n\"{\"\"key\"\":1}\",1,"), "{written}");

@@ -116,7 +116,7 @@ mod tests {
     const KEPT: Outcome = Outcome::Matches { upgrade: None };
 
     #[test]
-    fn what_was_hashed_matches_and_is_kept() {
+    fn a_new_hash_matches_and_is_not_upgraded() {
         let checker = Checker::new(&settings(true)).unwrap();
         let stored = checker.hash(&password("password01")).unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=64,t=2,p=1$"), "{stored}");
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_never_matches() {
+    fn no_user_never_matches() {
         let checker = Checker::new(&settings(true)).unwrap();
         assert_eq!(checker.verify(&password(""), None), Outcome::Differs);
     }
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weaker_argon2id_is_hashed_anew_and_a_stronger_one_kept() {
+    fn a_weaker_argon2id_is_rehashed_and_a_stronger_one_is_not() {
         let with = |memory_kib, iterations| {
             let checker = Checker::new(&Settings { memory_kib, iterations, ..settings(true) }).unwrap();
             check(&checker.hash(&password("p")).unwrap(), "p")

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_words_are_told_with_the_known_ones() {
+    fn the_error_for_an_unknown_word_lists_the_known_ones() {
         assert_eq!("loud".parse::<Level>().unwrap_err().to_string(), "must be one of error, warn, info, debug");
         assert_eq!("xml".parse::<Format>().unwrap_err().to_string(), "must be one of auto, json, text");
     }

@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strange_method_makes_no_series_of_its_own() {
+    fn an_unknown_method_adds_no_series() {
         let metrics = Metrics::new().unwrap();
         let method = http::Method::from_bytes(b"BREW").unwrap();
         metrics.answered(Listener::Api, "unknown", &method, 404, Duration::from_millis(1));

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_port_is_told() {
+    async fn a_port_in_use_is_reported() {
         let first = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = first.address().unwrap();
         let error = Listener::bind(&address).await.unwrap_err();

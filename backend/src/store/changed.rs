@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_a_write_touched_is_told_when_it_ends() {
+    async fn the_days_of_a_write_are_published_when_it_ends() {
         let changed = Arc::new(ChangedDays::default());
         let touched = TouchedDays::none(&changed);
         for datetime in [Some("20201209 230000"), Some("20201210 000000"), Some("soon"), None] {

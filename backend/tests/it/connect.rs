@@ -26,7 +26,7 @@ fn no_secret(told: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_check_connects_where_it_is_told_to_and_lists_what_no_day_shows() {
+async fn check_connect_contacts_the_store_and_lists_undated_holodules() {
     let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
     let database = Client::with_uri_str(&url).await.unwrap().default_database().unwrap();
     let id = ObjectId::new();
@@ -53,7 +53,7 @@ async fn the_check_connects_where_it_is_told_to_and_lists_what_no_day_shows() {
 }
 
 #[test]
-fn without_connect_nobody_is_contacted_and_lacking_options_are_named() {
+fn check_without_connect_contacts_no_server_and_names_unsupported_options() {
     let folder = folder();
     let url = "mongodb+srv://holo:hush@db.invalid/x?socketTimeoutMS=1&compressors=zlib";
     let (code, out, err) = check(folder.path(), url, &[]);

@@ -144,7 +144,7 @@ async fn a_known_answer_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_read_takes_no_body_and_the_query_is_not_looked_at() {
+async fn a_read_takes_no_body_and_ignores_the_query() {
     let service = with_two_days().await;
     let reply = http::send(&service.api, "GET", "/holodules/20201209", &[], "GET /users HTTP/1.1\r\n\r\n").await;
     refused(&reply, 400, r#"{"error":"Bad Request"}"#);

@@ -4,7 +4,7 @@ use crate::http;
 use crate::service::{Service, Setup};
 
 #[tokio::test]
-async fn a_host_that_is_not_ours_is_misdirected_whatever_is_asked() {
+async fn an_unknown_host_gets_421_for_every_request() {
     let mut setup = Setup::default();
     setup.handler.allowed_hosts = vec!["admin.example".to_owned()];
     let service = Service::with(setup).await;

@@ -78,7 +78,7 @@ fn pipes_and_devices_are_written_to() {
 }
 
 #[test]
-fn an_owner_that_cannot_be_kept_is_an_error_before_anything_is_written() {
+fn an_owner_that_cannot_be_preserved_is_an_error_before_anything_is_written() {
     let folder = folder();
     let path = folder.path();
     let program = loaded(path);

@@ -31,7 +31,7 @@ async fn a_header_that_does_not_end_is_cut() {
 }
 
 #[tokio::test]
-async fn as_many_fields_are_taken_as_the_gateway_may_send() {
+async fn the_gateways_maximum_of_header_fields_is_accepted() {
     let service = Service::start().await;
     let fields: String = (0..110).map(|number| format!("X-{number}: a\r\n")).collect();
     let request = format!("GET /holodules/x HTTP/1.1\r\nHost: x\r\n{fields}Connection: close\r\n\r\n");
@@ -39,7 +39,7 @@ async fn as_many_fields_are_taken_as_the_gateway_may_send() {
 }
 
 #[tokio::test]
-async fn as_long_a_header_is_taken_as_the_gateway_may_send() {
+async fn the_gateways_longest_header_is_accepted() {
     let server = Config::from_source(Source::read(None, Environment::new())).unwrap().server;
     let service = Service::with(Setup { server, ..Setup::default() }).await;
     let get = async |length: usize| {
@@ -63,7 +63,7 @@ async fn as_long_a_header_is_taken_as_the_gateway_may_send() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_and_one_in_use_is_kept() {
+async fn an_idle_connection_is_closed_and_one_in_use_is_not() {
     let mut setup = Setup::default();
     setup.server.api.idle_timeout = SHORT * 2;
     let service = Service::with(setup).await;

@@ -93,7 +93,7 @@ async fn a_hash_that_cannot_be_checked_is_logged_with_the_users_name() {
 }
 
 #[tokio::test]
-async fn a_store_that_does_not_answer_is_told_in_time() {
+async fn an_unresponsive_store_is_reported_within_the_timeout() {
     // A port that was free a moment ago.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let store = open(&format!("mongodb://user:hush@{nobody}/?authSource=x"), Duration::from_millis(300)).await;

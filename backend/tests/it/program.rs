@@ -126,7 +126,7 @@ pub(crate) fn folder() -> TempDir {
 }
 
 #[test]
-fn check_tells_everything_that_is_wrong_and_starts_nothing() {
+fn check_reports_every_problem_and_starts_nothing() {
     let folder = folder();
     let output = command(folder.path()).arg("check").output().unwrap();
     assert!(succeeds(&output).ends_with("configuration is valid\n"), "{output:?}");
@@ -172,7 +172,7 @@ fn a_wrong_command_line_is_no_partial_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_are_kept_by_commands_and_passwords_stay_out_of_the_log() {
+async fn users_are_managed_by_commands_and_passwords_stay_out_of_the_log() {
     let folder = folder();
     let path = folder.path();
     let program = Program::start(path, &[]);
@@ -271,7 +271,7 @@ async fn imports_and_exports_by_command() {
 }
 
 #[test]
-fn commands_find_the_configured_listener_and_systemd_is_told() {
+fn commands_use_the_configured_listener_and_systemd_is_notified() {
     let folder = folder();
     let path = folder.path();
     let notified = UnixDatagram::bind(path.join("notify")).unwrap();
@@ -294,7 +294,7 @@ fn commands_find_the_configured_listener_and_systemd_is_told() {
 }
 
 #[test]
-fn a_store_in_other_hands_is_told_at_start() {
+fn a_store_locked_by_another_process_is_reported_at_start() {
     let folder = folder();
     let _program = Program::start(folder.path(), &[]);
     let second = command(folder.path())

@@ -76,7 +76,7 @@ async fn a_slow_store_is_read_once_for_all_who_wait() {
 }
 
 #[tokio::test]
-async fn who_asks_after_a_change_shares_no_read_from_before_it() {
+async fn a_request_after_a_change_shares_no_earlier_read() {
     // Too many for one piece, so that a read can be held up half way.
     const DOCUMENTS: u32 = 1200;
     let (server, database, service) = watched().await;

@@ -23,7 +23,7 @@ fn lines(text: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_sample_goes_in_once_and_comes_out_as_it_was() {
+async fn the_sample_is_stored_once_and_exported_unchanged() {
     let service = Service::start().await;
     let first = upload(&service, "text/csv; charset=utf-8", SAMPLE).await;
     let counts = json!({"read": 587, "inserted": 587, "updated": 0, "unchanged": 0, "rejected": []});

@@ -28,7 +28,7 @@ async fn the_life_of_a_user() {
 }
 
 #[tokio::test]
-async fn the_list_tells_the_form_and_never_the_hash() {
+async fn the_list_shows_the_form_and_never_the_hash() {
     let service = Service::start().await;
     service.user("b", "plain password").await;
     service.user("a", "$2b$12$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW").await;
@@ -68,7 +68,7 @@ async fn who_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn what_may_not_be_is_told_why() {
+async fn an_invalid_request_gets_a_reason() {
     let service = Service::start().await;
     let long_name = "x".repeat(129);
     let long_password = "x".repeat(1025);
@@ -98,7 +98,7 @@ async fn what_may_not_be_is_told_why() {
 }
 
 #[tokio::test]
-async fn other_methods_are_told_the_right_ones() {
+async fn other_methods_get_a_405_with_allow() {
     let service = Service::start().await;
     for (path, allow) in [
         ("/users", "GET, HEAD, POST"),

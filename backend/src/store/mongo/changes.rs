@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn each_event_names_whom_it_concerns_or_says_that_it_cannot() {
+    fn each_event_maps_to_an_identity_or_to_unknown() {
         let user = || rawdoc! { "username": "user01" };
         let of = Some(AccountChange::Identity("user01".to_owned()));
         assert_eq!(change(&event("insert", USERS, user())), of);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_who_gets_another_name_is_looked_for() {
+    fn renaming_a_user_is_an_unknown_change() {
         let update = |description: RawDocumentBuf| {
             rawdoc! { "operationType": "update", "ns": { "coll": USERS }, "fullDocument": { "username": "user02" },
             "updateDescription": description }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_collections_themselves_go_anything_may_have_changed() {
+    fn dropping_a_collection_changes_all_accounts() {
         let of = |operation: &str, collection: &str| {
             change(&rawdoc! { "operationType": operation, "ns": { "coll": collection }, "to": { "coll": "x" } })
         };

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_are_told_from_where_they_were_left_or_else_all() {
+    fn notes_are_read_from_the_last_number_or_all() {
         let notes = doc! { "next": 10_i64, "days": ["20201209", "20201210", "20201211"] };
         assert_eq!(noted(&notes, 10, 10), Days::default());
         assert_eq!(noted(&notes, 10, 9), named(&["20201211"]));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn each_event_names_its_day_or_says_that_it_cannot() {
+    fn each_event_maps_to_a_day_or_to_all_days() {
         let event = |operation: &str, document: RawDocumentBuf, update: RawDocumentBuf| {
             rawdoc! { "operationType": operation, "ns": { "db": "d", "coll": HOLODULES },
             "fullDocument": document, "updateDescription": update }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_collection_itself_goes_any_day_may_have_changed() {
+    fn dropping_the_collection_changes_all_days() {
         let of = |operation: &str, collection: &str| {
             days(&rawdoc! { "operationType": operation, "ns": { "coll": collection }, "to": { "coll": "x" } })
         };

@@ -313,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_document_that_comes_again_is_told_of_once_as_it_came_first() {
+    fn a_repeated_document_is_yielded_once() {
         let of = |id: &str, hour: &str| rawdoc! { "_id": id, "datetime": format!("20201209 {hour}0000") };
         let unreadable = || rawdoc! { "_id": 7, "datetime": "20201209 120000", "title": 1 };
         let documents = [of("a", "10"), unreadable(), of("b", "11"), of("a", "23"), unreadable()];
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_told_apart_by_their_id_alone_of_whichever_type() {
+    fn documents_are_distinguished_by_ids_of_any_type() {
         let same = || rawdoc! { "datetime": "20201209 230000" };
         let with = |id: Bson| RawDocumentBuf::try_from(&doc! { "_id": id, "datetime": "20201209 230000" }).unwrap();
         let documents =

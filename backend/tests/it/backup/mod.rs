@@ -112,7 +112,7 @@ async fn is_restored(from: &Service, to: &Service, before: i64) {
     }
 }
 
-async fn goes_over(place: &Place, from: &Service, to: &Service) {
+async fn round_trip(place: &Place, from: &Service, to: &Service) {
     fill(from).await;
     let summary = back_up(from, "a.backup").await;
     assert_eq!((&summary["users"], &summary["holodules"], &summary["logouts"]), (&json!(3), &json!(600), &json!(1)));
@@ -132,25 +132,25 @@ async fn goes_over(place: &Place, from: &Service, to: &Service) {
 #[tokio::test]
 async fn from_embedded_to_embedded() {
     let place = Place::new();
-    goes_over(&place, &place.embedded("from").await, &place.embedded("to").await).await;
+    round_trip(&place, &place.embedded("from").await, &place.embedded("to").await).await;
 }
 
 #[tokio::test]
 async fn from_embedded_to_mongodb() {
     let place = Place::new();
-    goes_over(&place, &place.embedded("from").await, &place.mongo().await.1).await;
+    round_trip(&place, &place.embedded("from").await, &place.mongo().await.1).await;
 }
 
 #[tokio::test]
 async fn from_mongodb_to_embedded() {
     let place = Place::new();
-    goes_over(&place, &place.mongo().await.1, &place.embedded("to").await).await;
+    round_trip(&place, &place.mongo().await.1, &place.embedded("to").await).await;
 }
 
 #[tokio::test]
 async fn from_mongodb_to_mongodb() {
     let place = Place::new();
-    goes_over(&place, &place.mongo().await.1, &place.mongo().await.1).await;
+    round_trip(&place, &place.mongo().await.1, &place.mongo().await.1).await;
 }
 
 /// What users and tokens were after the backup does not come back to life.

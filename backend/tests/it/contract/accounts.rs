@@ -12,7 +12,7 @@ on_both_engines!(
     an_upgrade_makes_no_password_younger,
     a_user_made_again_is_another,
     a_mark_is_of_one_password,
-    a_machines_name_is_nobodys,
+    a_reserved_name_has_no_account,
     a_login_is_confirmed_only_with_what_is_stored,
     a_logout_lasts_until_it_expires,
     a_logout_is_of_one_identity_and_may_be_repeated,
@@ -131,7 +131,7 @@ async fn a_mark_is_of_one_password(store: &Store) {
     assert!(distinct.iter().all(|mark| mark.len() == 16), "{seen:?}");
 }
 
-async fn a_machines_name_is_nobodys(store: &Store) {
+async fn a_reserved_name_has_no_account(store: &Store) {
     assert!(Username::parse("static:monitor").is_err());
     log_out(store, "static:monitor", 1, NOW + 100).await;
     assert_eq!(account(store, "static:monitor").await, AccountStatus::default());

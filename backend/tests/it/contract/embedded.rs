@@ -73,7 +73,7 @@ async fn what_was_acknowledged_survives_a_killed_process() {
 }
 
 #[tokio::test]
-async fn a_file_serves_one_store_at_a_time_and_keeps_what_it_was_given() {
+async fn a_file_is_opened_by_one_store_at_a_time_and_is_durable() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");
     let store = open(&path).await.unwrap();

@@ -22,7 +22,7 @@ on_both_engines!(
     an_export_is_whole_and_in_order,
     the_sample_is_loaded_and_comes_out_again,
     uploads_at_the_same_time_store_each_holodule_once,
-    each_change_tells_its_days_and_what_changes_nothing_tells_none,
+    each_change_publishes_its_days_and_no_change_publishes_none,
 );
 
 async fn export(store: &Store) -> Vec<Holodule> {
@@ -203,7 +203,7 @@ async fn uploads_at_the_same_time_store_each_holodule_once(store: &Store) {
     assert_eq!(export(store).await.len(), 40);
 }
 
-async fn each_change_tells_its_days_and_what_changes_nothing_tells_none(store: &Store) {
+async fn each_change_publishes_its_days_and_no_change_publishes_none(store: &Store) {
     let mut version = store.version();
     let mut told = async |expected: &[&str]| {
         assert!(store.version() > std::mem::replace(&mut version, store.version()), "{expected:?}");

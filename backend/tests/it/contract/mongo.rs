@@ -126,7 +126,7 @@ async fn duplicates_are_counted_and_served() {
 }
 
 #[tokio::test]
-async fn indexes_that_stand_already_are_kept() {
+async fn existing_indexes_are_not_replaced() {
     let (database, url) = database().await;
     let holodules = database.collection::<Document>("holodules");
     for field in ["key", "datetime", "video_id"] {
@@ -216,7 +216,7 @@ async fn of_several_users_with_one_name_the_first_is_the_user() {
 }
 
 #[tokio::test]
-async fn a_user_whose_name_no_new_one_may_have_can_be_locked_out() {
+async fn a_user_with_an_invalid_name_can_be_disabled() {
     let (database, url) = database().await;
     let name = "bell\u{7}";
     insert(&database, "users", [doc! { "username": name, "password": "password01" }]).await;
@@ -233,7 +233,7 @@ fn impatient(url: &str) -> Settings {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_told_in_time_and_may_come_later() {
+async fn an_unreachable_server_is_reported_in_time_and_may_start_later() {
     // Bound, so that nobody else gets the port, but not listening yet.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -274,7 +274,7 @@ async fn a_server_that_is_not_there_is_told_in_time_and_may_come_later() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_is_given_up_in_time() {
+async fn a_silent_server_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("mongodb://{}/db", listener.local_addr().unwrap());
     let store = Store::open(&impatient(&url)).await.unwrap();
@@ -284,7 +284,7 @@ async fn a_server_that_says_nothing_is_given_up_in_time() {
 }
 
 #[tokio::test]
-async fn a_login_is_needed_where_the_server_asks_for_one_and_no_error_tells_it() {
+async fn a_server_with_access_control_needs_credentials_and_no_error_shows_them() {
     let server = tokio::task::spawn_blocking(|| Server::start(&["--auth", "holo:s3cr/et@1"])).await.unwrap();
     let store = open(server.url()).await;
     store.upsert(vec![entry("", "aaaaaaaaaaa", "20201209 100000")]).await.unwrap();
@@ -307,7 +307,7 @@ async fn a_login_is_needed_where_the_server_asks_for_one_and_no_error_tells_it()
 }
 
 #[test]
-fn a_url_that_the_driver_refuses_is_told_without_its_password() {
+fn a_url_refused_by_the_driver_is_reported_without_its_password() {
     for url in ["mongodb://holo:s3cret@h:99999/", "mongodb://holo:s3cret@h/?w=-1", "mongodb://s3cret:s3cret:s3cret@h/"]
     {
         let error = url.parse::<StoreUrl>().expect_err(url);

@@ -8,9 +8,9 @@ use super::{NOW, on_both_engines};
 on_both_engines!(
     a_user_lives_and_dies,
     names_are_exact,
-    a_name_is_given_once,
+    a_username_is_unique,
     an_upgrade_replaces_only_what_it_was_made_from,
-    the_list_is_by_name_and_tells_no_password,
+    the_list_is_sorted_and_has_no_passwords,
 );
 
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g";
@@ -66,7 +66,7 @@ async fn names_are_exact(store: &Store) {
     assert!(store.user("ときのそら").await.unwrap().is_some());
 }
 
-async fn a_name_is_given_once(store: &Store) {
+async fn a_username_is_unique(store: &Store) {
     let tasks: Vec<_> = (0..8)
         .map(|n| {
             let store = store.clone();
@@ -97,7 +97,7 @@ async fn an_upgrade_replaces_only_what_it_was_made_from(store: &Store) {
     assert_eq!(password(store, "user02").await.as_deref(), Some("password01"));
 }
 
-async fn the_list_is_by_name_and_tells_no_password(store: &Store) {
+async fn the_list_is_sorted_and_has_no_passwords(store: &Store) {
     assert!(create(store, "b", "plain-secret").await);
     assert!(create(store, "a", HASH).await);
     assert!(create(store, "c", "$2b$12$damaged").await);

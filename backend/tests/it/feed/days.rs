@@ -40,7 +40,7 @@ async fn upload(service: &Service, holodules: &[Holodule]) {
 }
 
 #[tokio::test]
-async fn the_days_that_a_change_concerns_are_told_and_no_others() {
+async fn only_the_days_of_a_change_are_published() {
     let service = Service::start().await;
     let mut feed = Feed::subscribe(&service.admin).await;
     let first = holodule(1, "20201209 230000");
@@ -69,7 +69,7 @@ async fn the_days_that_a_change_concerns_are_told_and_no_others() {
 }
 
 #[tokio::test]
-async fn an_upload_tells_each_day_once_and_too_many_as_all() {
+async fn an_upload_publishes_each_day_once_and_too_many_as_all() {
     let service = Service::start().await;
     let mut feed = Feed::subscribe(&service.admin).await;
     let limit = u32::try_from(DAYS_LIMIT).unwrap();
@@ -102,7 +102,7 @@ async fn another(url: &str) -> (Service, Feed) {
 }
 
 #[tokio::test]
-async fn over_a_standalone_server_each_process_tells_what_the_others_change() {
+async fn on_a_standalone_server_each_process_publishes_the_others_changes() {
     let (url, _client, service) = on_mongo().await;
     let mut own = Feed::subscribe(&service.admin).await;
     let (_other, mut feed) = another(&url).await;
@@ -131,7 +131,7 @@ fn documents(client: &Client) -> mongodb::Collection<Document> {
 }
 
 #[tokio::test]
-async fn over_a_replica_set_whatever_anybody_changes_is_told() {
+async fn on_a_replica_set_every_change_is_published() {
     let (server, client, service) = on_replica_set(&[]).await;
     let (_other, mut feed) = another(server.url()).await;
     assert_eq!(put(&service, &holodule(1, "20201209 230000")).await, 201);
@@ -177,7 +177,7 @@ async fn ten_thousand_documents_at_once_are_few_lines() {
 }
 
 /// Cuts a service off from its server, and changes days by another one meanwhile.
-async fn what_was_missed_is_told(url: &str) {
+async fn missed_changes_are_published(url: &str) {
     let server = url.trim_start_matches("mongodb://").split('/').next().unwrap().to_owned();
     let link = Link::to(server.clone()).await;
     let options = if url.contains('?') { "&" } else { "?" };
@@ -200,15 +200,15 @@ async fn what_was_missed_is_told(url: &str) {
 }
 
 #[tokio::test]
-async fn what_was_missed_of_a_standalone_server_is_told_afterwards() {
+async fn changes_missed_on_a_standalone_server_are_published_afterwards() {
     let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
-    what_was_missed_is_told(&url).await;
+    missed_changes_are_published(&url).await;
 }
 
 #[tokio::test]
-async fn what_was_missed_of_a_replica_set_is_told_afterwards() {
+async fn changes_missed_on_a_replica_set_are_published_afterwards() {
     let server = tokio::task::spawn_blocking(|| Server::start(&["--replicas", "1"])).await.unwrap();
-    what_was_missed_is_told(server.url().split('?').next().unwrap()).await;
+    missed_changes_are_published(server.url().split('?').next().unwrap()).await;
     end(server).await;
 }
 
@@ -222,7 +222,7 @@ async fn send_and_leave(admin: &Address, path: &str, body: &str) {
 }
 
 #[tokio::test]
-async fn what_may_have_happened_is_told_and_what_cannot_have_is_not() {
+async fn uncertain_writes_are_published_and_impossible_ones_are_not() {
     let server = tokio::task::spawn_blocking(|| Server::start(&["--fail-points"])).await.unwrap();
     let client = Client::with_uri_str(server.url()).await.unwrap();
     let fail = async |command: &str, how: Document| {

@@ -9,7 +9,7 @@ use crate::http;
 use crate::service::{Service, Setup};
 
 #[tokio::test]
-async fn what_this_process_changes_is_told_and_then_holds() {
+async fn a_change_by_this_process_is_published_and_effective() {
     let service = Service::start().await;
     let mut feed = Feed::subscribe(&service.admin).await;
     let mut other = Feed::subscribe(&service.admin).await;
@@ -62,7 +62,7 @@ fn nobody_text(identity: &str, feed: &str) -> String {
 }
 
 #[tokio::test]
-async fn beats_count_up_and_the_metrics_tell_of_the_feed() {
+async fn beats_count_up_and_metrics_cover_the_feed() {
     let service = Service::start().await;
     let mut feed = Feed::subscribe(&service.admin).await;
     let first = feed.line().await.unwrap()["beat"].as_u64().unwrap();
@@ -112,7 +112,7 @@ async fn a_logout_has_its_bounds() {
 }
 
 #[tokio::test]
-async fn there_is_room_for_so_many_subscribers_and_all_end_with_the_service() {
+async fn subscribers_are_limited_and_end_with_the_service() {
     let mut setup = Setup::default();
     setup.server.admin.max_connections = 2 * SUBSCRIBER_LIMIT;
     let service = Service::with(setup).await;

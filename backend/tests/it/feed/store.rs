@@ -38,7 +38,7 @@ async fn insert(client: &Client, username: &str, password: &str) {
 }
 
 /// Changes made in the database itself, one after the other, each told and then in force.
-async fn others_changes_are_told(client: &Client, service: &Service) {
+async fn external_changes_are_published(client: &Client, service: &Service) {
     insert(client, "user01", "password01").await;
     let mut feed = Feed::subscribe(&service.admin).await;
     let first = account(service, "user01").await;
@@ -96,13 +96,13 @@ async fn others_changes_are_told(client: &Client, service: &Service) {
 }
 
 #[tokio::test]
-async fn changes_by_other_hands_are_told_from_a_standalone_server() {
+async fn external_changes_to_a_standalone_server_are_published() {
     let (_url, client, service) = on_mongo().await;
-    others_changes_are_told(&client, &service).await;
+    external_changes_are_published(&client, &service).await;
 }
 
 /// What one process changes, another one tells.
-async fn another_process_tells(url: &str, service: &Service) {
+async fn another_process_publishes(url: &str, service: &Service) {
     let other = Service::over(open(url, PATIENCE).await, Setup::default()).await;
     let mut feed = Feed::subscribe(&other.admin).await;
     service.user("user01", "password01").await;
@@ -126,13 +126,13 @@ async fn another_process_tells(url: &str, service: &Service) {
 }
 
 #[tokio::test]
-async fn two_processes_over_one_standalone_server_tell_of_each_others_changes() {
+async fn two_processes_on_a_standalone_server_publish_each_others_changes() {
     let (url, _client, service) = on_mongo().await;
-    another_process_tells(&url, &service).await;
+    another_process_publishes(&url, &service).await;
 }
 
 #[tokio::test]
-async fn a_login_notices_a_change_by_other_hands_and_upgrades_are_none() {
+async fn a_login_detects_an_external_change_and_an_upgrade_is_not_one() {
     let (_url, client, service) = on_mongo().await;
     insert(&client, "user01", "password01").await;
     let since = async |password: &str| {
@@ -159,7 +159,7 @@ async fn a_login_notices_a_change_by_other_hands_and_upgrades_are_none() {
 }
 
 #[tokio::test]
-async fn a_change_made_while_nobody_looked_counts() {
+async fn a_change_between_two_reads_is_detected() {
     let (url, client, service) = on_mongo().await;
     insert(&client, "user01", "password01").await;
     let first = account(&service, "user01").await;
@@ -189,17 +189,17 @@ pub(super) async fn end(server: Server) {
 }
 
 #[tokio::test]
-async fn changes_by_other_hands_are_told_from_a_replica_set() {
+async fn external_changes_to_a_replica_set_are_published() {
     let (server, client, service) = on_replica_set(&[]).await;
-    others_changes_are_told(&client, &service).await;
-    another_process_tells(server.url(), &service).await;
+    external_changes_are_published(&client, &service).await;
+    another_process_publishes(server.url(), &service).await;
     end(server).await;
 }
 
 #[tokio::test]
 async fn a_user_of_the_database_may_follow_its_changes() {
     let (server, client, service) = on_replica_set(&["--auth", "holo:s3cret"]).await;
-    others_changes_are_told(&client, &service).await;
+    external_changes_are_published(&client, &service).await;
     let echoes = client.default_database().unwrap().collection::<Document>("holodule_echoes");
     let echo = echoes.find_one(doc! {}).await.unwrap().expect("it looks instead of following");
     assert!(echo.get_i64("number").unwrap() > 0, "{echo}");
@@ -207,7 +207,7 @@ async fn a_user_of_the_database_may_follow_its_changes() {
 }
 
 #[tokio::test]
-async fn where_change_streams_are_refused_users_are_looked_at() {
+async fn users_are_polled_where_change_streams_are_refused() {
     let server = tokio::task::spawn_blocking(|| Server::start(&["--replicas", "1", "--fail-points"])).await.unwrap();
     let client = Client::with_uri_str(server.url()).await.unwrap();
     // 13 is what the server says to whoever lacks the privilege.
@@ -215,7 +215,7 @@ async fn where_change_streams_are_refused_users_are_looked_at() {
     let refuse = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": refusal };
     client.database("admin").run_command(refuse).await.unwrap();
     let service = Service::over(open(server.url(), PATIENCE).await, Setup::default()).await;
-    others_changes_are_told(&client, &service).await;
+    external_changes_are_published(&client, &service).await;
     end(server).await;
 }
 
@@ -243,7 +243,7 @@ async fn a_server_that_hangs_is_noticed_and_followed_again() {
 }
 
 #[tokio::test]
-async fn when_users_go_all_at_once_everybody_is_asked_about_again() {
+async fn dropping_all_users_resets_every_identity() {
     let (server, client, service) = on_replica_set(&[]).await;
     insert(&client, "user01", "password01").await;
     let mut feed = Feed::subscribe(&service.admin).await;
@@ -317,13 +317,13 @@ async fn a_lost_server_is_noticed(url: &str) {
 }
 
 #[tokio::test]
-async fn without_a_standalone_server_there_are_no_beats_and_what_was_missed_is_told_before_the_next() {
+async fn beats_stop_without_a_standalone_server_and_missed_changes_precede_the_next() {
     let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
     a_lost_server_is_noticed(&url).await;
 }
 
 #[tokio::test]
-async fn without_a_replica_set_there_are_no_beats_and_what_was_missed_is_told_before_the_next() {
+async fn beats_stop_without_a_replica_set_and_missed_changes_precede_the_next() {
     let server = tokio::task::spawn_blocking(|| Server::start(&["--replicas", "1"])).await.unwrap();
     a_lost_server_is_noticed(server.url().split('?').next().unwrap()).await;
     end(server).await;

@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_is_kept_or_nothing_is_written() {
+    fn the_owner_is_preserved_or_nothing_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         let new = File::create(&path).unwrap();

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_others_can_read_or_change_is_no_place_for_a_secret() {
+    fn a_secret_file_that_others_can_read_or_change_is_warned_of() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let found = |mode: u32| {
             std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();

@@ -31,7 +31,7 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
-fn every_problem_is_told_together() {
+fn all_problems_are_reported_together() {
     let mut source = source("a = 'x'\nb = 99\nc = 1\n[d]\ne = 2", &[]);
     let _: Option<u16> = source.get("a");
     source.number("b", 1, 1..=10);
@@ -65,7 +65,7 @@ fn what_holds_a_secret_is_warned_of_where_others_can_read_it() {
 }
 
 #[test]
-fn a_secret_file_that_is_no_path_is_told() {
+fn a_secret_file_that_is_not_a_path_is_reported() {
     let mut source = source("key = 'hush'\nkey_file = 5", &[]);
     assert!(source.secret("key").is_none());
     let told = source.finish().unwrap_err().to_string();
@@ -107,7 +107,7 @@ fn what_a_broken_file_may_have_had_is_no_problem() {
 }
 
 #[test]
-fn a_broken_file_is_told_without_its_text() {
+fn a_broken_file_is_reported_without_its_text() {
     for toml in [
         "jwt_secret_key = 'hush",
         "jwt_secret_key = hush",
