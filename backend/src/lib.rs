@@ -1,18 +1,18 @@
 //! The internal service that serves holodules, the schedule of streams.
 //!
-//! It has no auth code of its own: it is reached through the gateway, or by admins on
-//! the internal network. A request comes in at [`server`], [`route`] finds its
-//! handler and makes the checks before it, [`handler`] does what was asked with
-//! [`model`], [`store`], [`password`] and [`import`], and [`respond`] shapes the
-//! answer. Those who read the same day at the same time share one read (`sharing`). [`feed`] follows what ends tokens before their time and what changes a day's
-//! answer, and tells whoever subscribes. [`record`] counts and logs; [`config`] is read once at start; [`command`] is
-//! the other side of the admin listener, for people.
+//! It has no authentication: it is reached through the gateway, or by administrators on the internal network.
+//! [`server`] accepts a request, [`route`] selects its handler and applies the checks before it, [`handler`] executes
+//! it with [`model`], [`store`], [`password`] and [`import`], and [`respond`] builds the response. Concurrent reads of
+//! the same day are coalesced into one (`coalesce`). [`feed`] watches for changes that revoke tokens or affect the
+//! response for a day, and publishes them to its subscribers. [`record`] has the metrics and logs, [`config`] is read
+//! once at start, and [`command`] is the command-line client of the admin listener.
 //!
-//! In floors, each importing only what lies below: [`program`]; `command`, `config`; `server`;
-//! `route`; `handler`; `feed`; `respond`, `record`, `password`, `import`, `backup`, `store`; `model`,
-//! `hex`, `sharing`.
+//! Layers, each importing only those below: [`program`]; `command`, `config`; `server`; `route`; `handler`; `feed`;
+//! `respond`, `record`, `password`, `import`, `backup`, `store`; `model`, `hex`, `clock`, `coalesce`.
 
 pub mod backup;
+mod clock;
+mod coalesce;
 pub mod command;
 pub mod config;
 pub mod feed;
@@ -26,5 +26,4 @@ pub mod record;
 pub mod respond;
 pub mod route;
 pub mod server;
-mod sharing;
 pub mod store;

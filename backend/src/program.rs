@@ -1,8 +1,7 @@
-//! The program: it reads its command line and its configuration, and runs.
+//! The program: reads the command line and the configuration, and runs.
 //!
-//! In the library, so that what its futures are made of is compiled once: an `async fn` becomes code
-//! where it is polled, and that would be the binary, with all that the library has made of the driver
-//! of MongoDB made once more.
+//! It is in the library so that its futures are compiled once. An `async fn` is compiled where it is polled; in the
+//! binary, that would instantiate the code of the MongoDB driver a second time.
 
 use std::io::Write;
 use std::path::Path;
@@ -24,14 +23,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 type ProgramError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Does what the command line says, to the end. The exit status is 1 where that failed; an import has
-/// others of its own.
+/// Runs the command line to completion. The exit status is 1 on failure; `import` has others (see `import --help`).
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             let error = without_secrets(error);
-            // Status 2 means something else here: see `import --help`.
+            // Status 2 has another meaning: see `import --help`.
             let code = if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
             return if error.print().is_ok() { code } else { ExitCode::FAILURE };
         }
@@ -52,7 +50,7 @@ async fn run(cli: Cli) -> Result<ExitCode, ProgramError> {
         Command::Serve => serve(config()?, config).await.map(|()| ExitCode::SUCCESS),
         Command::Check { connect, show } => check(&config()?, connect, show).await.map(|()| ExitCode::SUCCESS),
         Command::Admin(admin) => {
-            // From another host there is no configuration to be read: --admin is enough.
+            // On another host there is no configuration to read; --admin is sufficient there.
             command::run(admin, || config().map(|config| config.admin_addr)).await
         }
     }
@@ -74,10 +72,13 @@ async fn check(config: &Config, connect: bool, show: bool) -> Result<(), Program
     if connect {
         let probe = Store::probe(&config.store).await.map_err(|error| format!("{}: {error}", config.store.url))?;
         for Undated { id, datetime } in &probe.first_undated {
-            writeln!(out, "warning: the holodule with _id {id} is shown on no day: its datetime is {datetime}")?;
+            writeln!(
+                out,
+                "warning: the holodule with _id {id} is not listed under any day: its datetime is {datetime}"
+            )?;
         }
         if probe.undated > 0 {
-            writeln!(out, "warning: {} holodules are shown on no day", probe.undated)?;
+            writeln!(out, "warning: {} holodules are not listed under any day", probe.undated)?;
         }
         writeln!(out, "{} can be used", config.store.url)?;
     }
@@ -88,7 +89,7 @@ async fn serve(
     config: Config,
     reread: impl Fn() -> Result<Config, Problems> + Send + Sync,
 ) -> Result<(), ProgramError> {
-    // First of all: until it is caught, the signal ends the program.
+    // Before anything else: until the signal is handled, it ends the process.
     let mut hangup = signal(SignalKind::hangup())?;
     let log = record::start(config.log)?;
     for warning in &config.warnings {
@@ -106,7 +107,7 @@ async fn serve(
 
     let listeners = Listeners::bind(&config.api_addr, &config.admin_addr).await.map_err(|error| {
         let key = if error.address() == &config.api_addr { "api_addr" } else { "admin_addr" };
-        format!("{}: {error}", config.given.subject(key))
+        format!("{}: {error}", config.values.subject(key))
     })?;
     let announcement = listeners.announcement()?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -119,13 +120,13 @@ async fn serve(
                 _ = hangup.recv() => reload(&config, &log, &reread),
             }
         }
-        tracing::info!("stopping: the requests in flight may end");
+        tracing::info!("stopping: draining requests in flight");
         notify(NotifyState::Stopping);
     };
     if let Some(path) = &config.announce_file {
         announcement
             .write(path)
-            .map_err(|error| format!("{}: {}: {error}", config.given.subject("announce_file"), shown_path(path)))?;
+            .map_err(|error| format!("{}: {}: {error}", config.values.subject("announce_file"), shown_path(path)))?;
     }
     tracing::info!(
         api = announcement.api,
@@ -140,32 +141,32 @@ async fn serve(
     Ok(())
 }
 
-/// Applies what can change while the program runs, the level of the log, and reports what cannot.
+/// Applies the log level, the only setting that can change at run time, and reports whether others differ.
 fn reload(running: &Config, log: &LogGuard, reread: impl Fn() -> Result<Config, Problems>) {
     match reread() {
         Ok(config) => {
             log.set_level(config.log.level);
             if config.is_changed_from(running) {
-                tracing::warn!("the configuration was read again; changes of anything but log.level need a restart");
+                tracing::warn!("configuration reloaded; changes to settings other than log.level need a restart");
             } else {
-                tracing::info!("the configuration was read again");
+                tracing::info!("configuration reloaded");
             }
         }
-        Err(problems) => tracing::error!(%problems, "the configuration was read again and is refused: nothing changes"),
+        Err(problems) => tracing::error!(%problems, "the new configuration is invalid; the running one is unchanged"),
     }
 }
 
-/// Why the store cannot be opened, with the key that names it.
+/// The error of opening the store, with the key that configures it.
 fn about_store(config: &Config, error: &StoreError) -> String {
-    let key = if config.given.origin("store").is_some() { "store" } else { "mongodb_host" };
+    let key = if config.values.origin("store").is_some() { "store" } else { "mongodb_host" };
     let error = error.to_string();
     match &config.store.url {
-        StoreUrl::Embedded(path) => format!("{}: {}", config.given.subject("store"), with_shown_path(&error, path)),
-        StoreUrl::Mongo(_) => format!("{}: {error}", config.given.subject(key)),
+        StoreUrl::Embedded(path) => format!("{}: {}", config.values.subject("store"), with_shown_path(&error, path)),
+        StoreUrl::Mongo(_) => format!("{}: {error}", config.values.subject(key)),
     }
 }
 
-/// The URL as the log has it. What was meant to be one of MongoDB may have become a path.
+/// The URL for the log. A mistyped MongoDB URL may have been read as a path, so the path is checked for secrets.
 fn shown_url(url: &StoreUrl) -> String {
     match url {
         StoreUrl::Embedded(path) => format!("embedded:{}", shown_path(path)),
@@ -173,15 +174,15 @@ fn shown_url(url: &StoreUrl) -> String {
     }
 }
 
-/// Tells systemd, where it asked to be told.
+/// Notifies systemd if it set `NOTIFY_SOCKET`.
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "systemd could not be told");
+        tracing::warn!(%error, "systemd could not be notified");
     }
 }
 
 fn failed(error: &dyn std::error::Error) -> ExitCode {
-    // With standard error closed there is nobody to be told.
+    // If standard error is closed, there is no other place to report to.
     let _ = writeln!(std::io::stderr(), "holodule-backend: {}", error.to_string().trim_end());
     ExitCode::FAILURE
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::client::Client;
-use super::{CommandError, complain, say};
+use super::{CommandError, complain, print};
 
 /// The exit status where documents are missing in the backup, or holodules were not restored.
 const SOME_MISSING: u8 = 2;
@@ -40,9 +40,9 @@ pub(super) async fn back_up(client: &Client, file: Option<String>) -> Result<Exi
     };
     let body = json!({ "file": file }).to_string();
     let summary: BackupReport = client.json(Method::POST, "/backup", "application/json", body.into()).await?;
-    say(format_args!("{}: {summary}", summary.file))?;
+    print(format_args!("{}: {summary}", summary.file))?;
     if !summary.consistent {
-        say("the store is no replica set: what changed meanwhile may be in it in part")?;
+        print("the store is no replica set: what changed meanwhile may be in it in part")?;
     }
     missing(summary.unreadable, "documents cannot be read and are missing; the service's log names them")
 }
@@ -50,8 +50,8 @@ pub(super) async fn back_up(client: &Client, file: Option<String>) -> Result<Exi
 pub(super) async fn restore(client: &Client, file: String, replace: bool) -> Result<ExitCode, CommandError> {
     let body = json!({ "file": file, "replace": replace }).to_string();
     let summary: BackupReport = client.json(Method::POST, "/restore", "application/json", body.into()).await?;
-    say(format_args!("{}: {summary}", summary.file))?;
-    say("every token of before has ended: users log in again")?;
+    print(format_args!("{}: {summary}", summary.file))?;
+    print("every token of before has ended: users log in again")?;
     missing(summary.duplicates, "holodules were left out, since another one has their video_id")
 }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::client::{Client, ClientError};
 use super::rejects::Rejects;
-use super::{CommandError, say};
+use super::{CommandError, print};
 use crate::import::{self, Batch, Dialect, Encoding, Form, ImportError, Reject, Row};
 use crate::model::ValidHolodule;
 
@@ -100,7 +100,7 @@ async fn one(client: &Client, file: &Path, options: &Options) -> Result<usize, C
 
     let name = if is_stdin { "standard input".into() } else { file.to_string_lossy() };
     if let Some(read_as) = source.described(encoding) {
-        say(format_args!("{name}: {read_as}"))?;
+        print(format_args!("{name}: {read_as}"))?;
     }
     let lines = batch.entries.iter().map(line).collect::<Result<Vec<_>, _>>()?;
     let summary = match upload(client, &lines).await {
@@ -117,13 +117,13 @@ async fn one(client: &Client, file: &Path, options: &Options) -> Result<usize, C
     rejects.after_upload(&batch, any_refused)?;
     let ImportSummary { inserted, updated, unchanged, .. } = summary;
     let (read, rejected) = (batch.entries.len() + batch.rejects.len() - summary.rejected.len(), batch.rejects.len());
-    say(format_args!(
+    print(format_args!(
         "{name}: {read} read, {inserted} inserted, {updated} updated, {unchanged} unchanged, {rejected} rejected"
     ))?;
     if rejected > 0
         && let Some(place) = rejects.place()
     {
-        say(format_args!("the rejected rows and the reasons are in {}", place.display()))?;
+        print(format_args!("the rejected rows and the reasons are in {}", place.display()))?;
     }
     Ok(rejected)
 }

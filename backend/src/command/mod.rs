@@ -58,7 +58,7 @@ where
 }
 
 /// Writes a line for whoever gave the command.
-fn say(text: impl std::fmt::Display) -> Result<(), CommandError> {
+fn print(text: impl std::fmt::Display) -> Result<(), CommandError> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::cli::UserCommand;
 use super::client::Client;
-use super::{CommandError, say};
+use super::{CommandError, print};
 use crate::password::PASSWORD_LIMIT;
 
 const JSON: &str = "application/json";
@@ -37,19 +37,19 @@ pub(super) async fn run(client: &Client, command: UserCommand) -> Result<ExitCod
             let password = read_password()?;
             let body = json!({ "username": name, "password": password });
             client.send(Method::POST, "/users", JSON, bytes(&body)).await?;
-            say(format_args!("{name:?} was added"))?;
+            print(format_args!("{name:?} was added"))?;
         }
         UserCommand::Passwd { name } => {
             let password = read_password()?;
             let path = format!("{}/password", path(&name));
             client.send(Method::PUT, &path, JSON, bytes(&json!({ "password": password }))).await?;
-            say(format_args!("{name:?} has a new password"))?;
+            print(format_args!("{name:?} has a new password"))?;
         }
         UserCommand::Disable { name } => set_disabled(client, &name, true).await?,
         UserCommand::Enable { name } => set_disabled(client, &name, false).await?,
         UserCommand::Delete { name } => {
             client.send(Method::DELETE, &path(&name), JSON, Bytes::new()).await?;
-            say(format_args!("{name:?} was deleted"))?;
+            print(format_args!("{name:?} was deleted"))?;
         }
         UserCommand::List => {
             let UserListBody { users } = client.json(Method::GET, "/users", JSON, Bytes::new()).await?;
@@ -66,7 +66,7 @@ pub(super) async fn run(client: &Client, command: UserCommand) -> Result<ExitCod
 
 async fn set_disabled(client: &Client, name: &str, disabled: bool) -> Result<(), CommandError> {
     client.send(Method::PATCH, &path(name), JSON, bytes(&json!({ "disabled": disabled }))).await?;
-    say(format_args!("{name:?} is {}", if disabled { "disabled" } else { "enabled" }))
+    print(format_args!("{name:?} is {}", if disabled { "disabled" } else { "enabled" }))
 }
 
 fn path(name: &str) -> String {

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-pub use holodule_settings::{Environment, Given, Problem, Problems, Secret, Source};
+pub use holodule_settings::{Environment, Problem, Problems, Secret, Source, Values};
 use holodule_settings::{Overlaid, environment};
 
 use crate::server::{Address, Limits};
@@ -51,7 +51,7 @@ pub struct Config {
     /// read or change.
     pub warnings: Vec<String>,
     /// What was given, and from where.
-    pub given: Given,
+    pub values: Values,
     /// Every key with the value in force and its origin, a line each. Secrets are masked.
     pub effective: Vec<String>,
 }
@@ -81,12 +81,12 @@ impl Config {
         let mut config = Self::read(&mut source);
         config.warnings = source.warnings();
         if let StoreUrl::Mongo(url) = &config.store.url {
-            let lacking = |name| format!("store: {name} has no effect, because MongoDB's driver for Rust lacks it");
-            config.warnings.extend(url.lacking().iter().map(lacking));
+            let unsupported = |name| format!("store: {name} has no effect, because MongoDB's driver for Rust lacks it");
+            config.warnings.extend(url.unsupported().iter().map(unsupported));
         }
-        config.given = source.given();
+        config.values = source.values();
         let defaults = include_str!("../../../ops/config/backend.toml").parse().unwrap_or_default();
-        config.effective = config.given.effective(source.asked(), &defaults);
+        config.effective = config.values.effective(source.keys_read(), &defaults);
         source.finish()?;
         Ok(config)
     }
@@ -98,7 +98,7 @@ impl Config {
             let mut config = config.clone();
             config.log.level = running.log.level;
             (config.notes, config.warnings, config.effective) = (Vec::new(), Vec::new(), Vec::new());
-            config.given = Given::default();
+            config.values = Values::default();
             format!("{config:?}")
         };
         self.store.url != running.store.url || shown(self) != shown(running)
@@ -137,7 +137,7 @@ impl Config {
             },
             notes,
             warnings: Vec::new(),
-            given: Given::default(),
+            values: Values::default(),
             effective: Vec::new(),
         }
     }
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn the_reference_file_documents_the_defaults() {
         let text = include_str!("../../../ops/config/backend.toml");
-        let unlike = |config: Config| Config { given: Given::default(), effective: Vec::new(), ..config };
+        let unlike = |config: Config| Config { values: Values::default(), effective: Vec::new(), ..config };
         let [reference, default] = [text, ""].map(|text| format!("{:?}", unlike(read(text, &[]).unwrap())));
         assert_eq!(reference, default);
     }
@@ -306,7 +306,7 @@ mod tests {
         let mut source = Source::read(None, Environment::new());
         Config::read(&mut source);
         let read: std::collections::BTreeSet<String> = source
-            .asked()
+            .keys_read()
             .filter(|key| *key == "announce_file" || !key.ends_with("_file"))
             .map(str::to_owned)
             .collect();

@@ -1,5 +1,4 @@
-//! Follows what changes a day's answer: our own writes, and those of other hands as the store
-//! tells of them.
+//! Watches for changes to the holodules of days, by this process and by others.
 
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,30 +12,30 @@ use super::accounts::every;
 use crate::model::Days;
 use crate::store::{ChangeDetection, Store, StoreError};
 
-/// From one look to the next.
-const LOOK: Duration = Duration::from_millis(250);
-/// How long what a stream tells is gathered after it was last passed on: somebody may write
-/// thousands of documents at once.
-const GATHER: Duration = Duration::from_millis(100);
+/// The interval of polls.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// The minimum interval between publications of streamed changes. A bulk write can change thousands of documents at
+/// once.
+const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Watches until it is aborted.
+/// Runs until it is aborted.
 pub(super) async fn watch(store: &Store, shared: &Shared) {
-    let unnoted = UnpublishedDays::default();
-    let mut watcher = DayWatcher { store, shared, unnoted: &unnoted, failing: false };
-    tokio::join!(tell_own(store, shared, &unnoted), watcher.watch());
+    let unpublished = UnpublishedDays::default();
+    let mut watcher = DayWatcher { store, shared, unpublished: &unpublished, failing: false };
+    tokio::join!(publish_local_changes(store, shared, &unpublished), watcher.watch());
 }
 
-/// Tells what writes of our own may have changed, without end.
-async fn tell_own(store: &Store, shared: &Shared, unnoted: &UnpublishedDays) {
+/// Publishes the changes of this process, forever.
+async fn publish_local_changes(store: &Store, shared: &Shared, unpublished: &UnpublishedDays) {
     loop {
         let days = store.changed_days().await;
-        shared.tell_days(&days);
-        unnoted.days().extend(days);
-        unnoted.some.notify_one();
+        shared.publish_days(&days);
+        unpublished.days().extend(days);
+        unpublished.some.notify_one();
     }
 }
 
-/// What we have changed and other processes have not been let know of yet.
+/// Changes of this process that are not recorded for other processes yet.
 #[derive(Default)]
 struct UnpublishedDays {
     days: Mutex<Days>,
@@ -49,95 +48,95 @@ impl UnpublishedDays {
     }
 }
 
-/// Follows other hands.
+/// Watches for changes by other processes.
 struct DayWatcher<'a> {
     store: &'a Store,
     shared: &'a Shared,
-    unnoted: &'a UnpublishedDays,
-    /// Whether the last attempt to see anything failed.
+    unpublished: &'a UnpublishedDays,
+    /// Whether the last attempt failed.
     failing: bool,
 }
 
 impl DayWatcher<'_> {
     async fn watch(&mut self) {
-        let mut ticks = every(LOOK);
-        let watching = loop {
+        let mut ticks = every(POLL_INTERVAL);
+        let detection = loop {
             ticks.tick().await;
-            match self.store.watching().await {
-                Ok(watching) => break watching,
-                Err(error) => self.fails(&error),
+            match self.store.change_detection().await {
+                Ok(detection) => break detection,
+                Err(error) => self.log_failure(&error),
             }
         };
-        if watching == ChangeDetection::LocalOnly {
+        if detection == ChangeDetection::LocalOnly {
             return;
         }
-        if watching == ChangeDetection::Streaming {
+        if detection == ChangeDetection::Streaming {
             self.follow().await;
         }
         let mut seen = None;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = self.unnoted.some.notified() => {}
+                () = self.unpublished.some.notified() => {}
             }
-            match self.look(&mut seen).await {
-                Ok(()) => self.succeeds(),
-                Err(error) => self.fails(&error),
+            match self.poll(&mut seen).await {
+                Ok(()) => self.log_recovery(),
+                Err(error) => self.log_failure(&error),
             }
         }
     }
 
-    /// Notes what we have changed for the other processes, and tells what they have noted.
-    /// `seen` is up to where the notes have been told.
-    async fn look(&self, seen: &mut Option<i64>) -> Result<(), StoreError> {
-        let own = mem::take(&mut *self.unnoted.days());
-        if !own.is_empty() {
-            match self.store.note_days(&own).await {
-                // EventCounts already, unless there are others before them.
+    /// Records the changes of this process for others, and publishes what others recorded. `seen` is the number after
+    /// the last record that was published.
+    async fn poll(&self, seen: &mut Option<i64>) -> Result<(), StoreError> {
+        let local = mem::take(&mut *self.unpublished.days());
+        if !local.is_empty() {
+            match self.store.record_days(&local).await {
+                // Published already, unless records of others come before them.
                 Ok(noted) if *seen == Some(noted.start) => *seen = Some(noted.end),
                 Ok(_) => {}
                 Err(error) => {
-                    self.unnoted.days().extend(own);
+                    self.unpublished.days().extend(local);
                     return Err(error);
                 }
             }
         }
-        let (number, days) = self.store.noted_days(*seen).await?;
+        let (number, days) = self.store.recorded_days(*seen).await?;
         *seen = Some(number);
-        self.shared.tell_days(&days);
+        self.shared.publish_days(&days);
         Ok(())
     }
 
-    /// Tells what the store tells, until it refuses to.
+    /// Publishes the changes that the store streams, until it stops streaming.
     async fn follow(&mut self) {
         let mut changes = self.store.day_changes();
-        let mut gathered = Days::default();
-        let mut ticks = every(GATHER);
+        let mut batch = Days::default();
+        let mut ticks = every(BATCH_INTERVAL);
         loop {
             tokio::select! {
                 change = changes.next() => match change {
                     Some(Ok(days)) => {
-                        gathered.extend(days);
-                        self.succeeds();
+                        batch.extend(days);
+                        self.log_recovery();
                     }
-                    Some(Err(error)) => self.fails(&error),
+                    Some(Err(error)) => self.log_failure(&error),
                     None => break,
                 },
-                _ = ticks.tick(), if !gathered.is_empty() => self.shared.tell_days(&mem::take(&mut gathered)),
+                _ = ticks.tick(), if !batch.is_empty() => self.shared.publish_days(&mem::take(&mut batch)),
             }
         }
-        self.shared.tell_days(&gathered);
+        self.shared.publish_days(&batch);
     }
 
-    fn succeeds(&mut self) {
+    fn log_recovery(&mut self) {
         if mem::take(&mut self.failing) {
-            tracing::info!("changes of days can be followed again");
+            tracing::info!("changes to days are watched again");
         }
     }
 
-    fn fails(&mut self, error: &StoreError) {
+    fn log_failure(&mut self, error: &StoreError) {
         if !mem::replace(&mut self.failing, true) {
-            tracing::warn!(%error, "changes of days by other hands cannot be followed");
+            tracing::warn!(%error, "external changes to days cannot be watched");
         }
     }
 }

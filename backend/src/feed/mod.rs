@@ -1,29 +1,24 @@
-//! What must be asked for again: the feed that tells gateways when what they remember of an
-//! identity, or of a day's answer, may be wrong.
+//! The feed: notifies gateways when the account of an identity or the response for a day may have changed.
 //!
 //! # Identities
-//! A gateway asks once for each identity, and from then on that identity is watched here:
-//! whatever changes its account, by this process, another one or somebody in the database
-//! itself, is told on the feed within half a second. While this works the feed beats, four
-//! times a second. Without beats nothing is known, and whoever reads the feed has to act so.
+//! A gateway checks an identity once, and the identity is watched from then on. Any change to its account, by this
+//! process, another process or directly in the database, is published within half a second. While this works, the feed
+//! sends a beat four times per second. Without beats, changes may be missed, and subscribers must act accordingly.
 //!
-//! Up to [`WATCHED_LIMIT`] identities are watched, some 120 MB of them if every name has
-//! its longest 1 KB. One that leaves, for that limit or because nobody has asked about it for
-//! [`WATCHED_IDLE`], is told like one that has changed.
+//! At most [`WATCHED_LIMIT`] identities are watched (about 120 MB if each name has the maximum of 1 KB). An identity
+//! that is evicted by this limit, or that was not checked for [`WATCHED_IDLE`], is published as changed.
 //!
 //! # Days
-//! A day whose answer this process may have changed is told at once. What other hands change is
-//! told within half a second: where MongoDB has change streams, whatever they change in the
-//! collection; on a standalone server only what other processes of ours do, and what somebody
-//! writes into the database itself is not heard of. More than
-//! [`DAYS_LIMIT`](crate::model::DAYS_LIMIT) days at once are told as all of them. So they are
-//! where nobody can name them: after a time in which the store could not be followed, and where
-//! a stream tells of a removal or of another `datetime`, for it does not tell what was there.
-//! The beats do not vouch for days: a gateway keeps an answer for the seconds that it is fresh.
+//! A day is published immediately after a change by this process, and within half a second after an external change. If
+//! MongoDB has change streams, all changes to the collection are detected; on a standalone server only those by other
+//! backend processes, not direct writes to the database. More than [`DAYS_LIMIT`](crate::model::DAYS_LIMIT) days at
+//! once are published as all days. So are changes whose days are unknown: after a time without access to the store, and
+//! where a change stream reports a deletion or a new `datetime` without the previous document. Beats do not cover days:
+//! a gateway caches a response for its freshness lifetime.
 
 mod accounts;
 mod days;
-mod line;
+mod event;
 mod subscribers;
 mod watched;
 
@@ -33,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
-use line::Event;
+use event::Event;
 use subscribers::Subscribers;
 pub use subscribers::{QUEUE_LIMIT, SUBSCRIBER_LIMIT, SubscribeError, Subscription};
 use watched::{Observation, WatchedAccounts};
@@ -42,18 +37,17 @@ use crate::hex::{self, NoRandomness};
 use crate::model::{AccountStatus, Days};
 use crate::store::{Store, StoreError};
 
-/// Identities that are watched at most.
+/// The maximum number of watched identities.
 pub const WATCHED_LIMIT: usize = 100_000;
-/// How long an identity is watched that nobody asks about: longer than any token lives.
+/// How long an unchecked identity is watched: longer than the lifetime of any token.
 pub const WATCHED_IDLE: Duration = Duration::from_secs(2 * 3600);
 
-/// Identities that are told one by one; more of them at once become one reset, so that they
-/// fit the subscribers' queues.
-const TOLD_ONE_BY_ONE: usize = 256;
-/// How often a question is asked anew whose identity has left the table meanwhile.
+/// More identities than this at once are published as one reset, to fit the subscribers' queues.
+const RESET_THRESHOLD: usize = 256;
+/// How often a check is repeated when its identity is evicted meanwhile.
 const ATTEMPTS: u32 = 3;
 
-/// The watched identities and the subscribers. Clones share them; the watching ends with the last.
+/// The watched identities and the subscribers. Clones share them; watching stops when the last one is dropped.
 #[derive(Clone, Debug)]
 pub struct Feed {
     running: Arc<Running>,
@@ -71,108 +65,107 @@ impl Drop for Running {
     }
 }
 
-/// What the handlers and the watching tasks share.
+/// State shared by the handlers and the watching tasks.
 #[derive(Debug)]
 struct Shared {
-    /// Of this process and no other.
+    /// Unique to this process.
     id: String,
     subscribers: Subscribers,
     watched: Mutex<WatchedAccounts>,
-    /// When the last look that succeeded began.
-    looked: Mutex<Option<Instant>>,
+    /// When the last successful poll began.
+    last_poll: Mutex<Option<Instant>>,
 }
 
-/// What is known of the feed, for metrics. Counts are since the start.
+/// Statistics for metrics. Counts are since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FeedStats {
-    /// Identities that are watched.
+    /// Watched identities.
     pub watched: usize,
-    /// Subscribers.
+    /// Current subscribers.
     pub subscribers: usize,
-    /// Identities told.
+    /// Identity events published.
     pub identities: u64,
-    /// Resets told.
+    /// Resets published.
     pub resets: u64,
-    /// Days told.
+    /// Days published.
     pub purges: u64,
-    /// How often it was told that any day may have changed.
+    /// Purges of all days published.
     pub purges_of_all: u64,
-    /// Beats told.
+    /// Beats published.
     pub beats: u64,
-    /// Subscribers that were cut off because they did not read.
+    /// Subscribers that were disconnected because they did not read.
     pub cut_off: u64,
-    /// How long ago the last look began that saw all changes before it. `None` before the first.
-    pub look_age: Option<Duration>,
+    /// Time since the start of the last poll that succeeded. `None` before the first.
+    pub poll_age: Option<Duration>,
 }
 
 impl Feed {
-    /// Begins to watch what `store` holds.
+    /// Starts to watch `store`.
     ///
     /// # Errors
-    /// [`NoRandomness`]: the feed has no id that no other has.
+    /// [`NoRandomness`]: no unique id can be generated.
     pub fn start(store: Store) -> Result<Self, NoRandomness> {
         let id = hex::random_id()?;
         let shared = Arc::new(Shared {
             id: id.clone(),
             subscribers: Subscribers::new(&id),
             watched: Mutex::new(WatchedAccounts::new(WATCHED_LIMIT, WATCHED_IDLE)),
-            looked: Mutex::new(None),
+            last_poll: Mutex::new(None),
         });
-        let watching = Arc::clone(&shared);
+        let watched = Arc::clone(&shared);
         let task = tokio::spawn(async move {
-            tokio::join!(accounts::watch(&store, &watching, id), days::watch(&store, &watching));
+            tokio::join!(accounts::watch(&store, &watched, id), days::watch(&store, &watched));
         });
         let task = task.abort_handle();
         Ok(Self { running: Arc::new(Running { shared, task }) })
     }
 
-    /// What the feed of this process is known by: 32 hexadecimal digits, which stand in its
-    /// first line. No other feed tells what becomes of the identities that are asked about here.
+    /// The id of this process's feed: 32 hexadecimal digits, also in its first line. Other feeds do not cover the
+    /// identities that are checked here.
     pub fn id(&self) -> &str {
         &self.running.shared.id
     }
 
-    /// What holds for the tokens of `identity`, which is watched from this moment. `now` is in
-    /// seconds since the Unix epoch.
+    /// The account status of `identity`, which is watched from now on. `now` is in seconds since the Unix epoch.
     ///
     /// # Errors
-    /// Where the store cannot tell.
+    /// If the store cannot be read.
     pub async fn check(&self, store: &Store, identity: &str, now: i64) -> Result<AccountStatus, StoreError> {
         let shared = &self.running.shared;
         for _ in 0..ATTEMPTS {
-            shared.ask(identity);
-            let (status, sighting) = store.account(identity, now).await?;
-            // Bound first: the lock must not be held while the feed is told.
-            let seen = shared.watched().saw(identity, sighting);
+            shared.watch(identity);
+            let (status, fingerprint) = store.account(identity, now).await?;
+            // Bound to a variable so that the lock is released before publishing.
+            let seen = shared.watched().observe(identity, fingerprint);
             match seen {
-                Observation::Same => return Ok(status),
-                Observation::Differs => {
-                    // Another gateway may have been told what was seen before.
-                    shared.subscribers.tell(&Event::Identity { identity });
+                Observation::Unchanged => return Ok(status),
+                Observation::Changed => {
+                    // Another gateway may have cached the previous status.
+                    shared.subscribers.publish(&Event::Identity { identity });
                     return Ok(status);
                 }
-                Observation::Missing => {}
+                Observation::Evicted => {}
             }
         }
-        Err(StoreError::Unavailable("too many identities are asked about at once".to_owned()))
+        Err(StoreError::Unavailable("too many identities are checked at once".to_owned()))
     }
 
-    /// Tells that `identity` may have changed.
+    /// Publishes that `identity` may have changed.
     pub fn account_changed(&self, identity: &str) {
         let shared = &self.running.shared;
-        shared.watched().changed(identity);
-        shared.subscribers.tell(&Event::Identity { identity });
+        shared.watched().invalidate(identity);
+        shared.subscribers.publish(&Event::Identity { identity });
     }
 
-    /// Reports that anything may have changed, of every identity and every day.
+    /// Publishes that any identity and any day may have changed.
     pub fn reset(&self) {
         let shared = &self.running.shared;
-        shared.watched().changed_all();
-        shared.subscribers.tell(&Event::Reset { reset: true });
-        shared.subscribers.tell(&Event::PurgeAll { purge_all: true });
+        shared.watched().invalidate_all();
+        shared.subscribers.publish(&Event::Reset { reset: true });
+        shared.subscribers.publish(&Event::PurgeAll { purge_all: true });
     }
 
-    /// Begins a subscription to the feed.
+    /// Subscribes to the feed.
     ///
     /// # Errors
     /// [`SubscribeError`].
@@ -180,57 +173,57 @@ impl Feed {
         self.running.shared.subscribers.subscribe()
     }
 
-    /// Ends the feed for everybody.
+    /// Ends all subscriptions.
     pub fn end(&self) {
         self.running.shared.subscribers.end();
     }
 
-    /// What is known now.
-    pub fn figures(&self) -> FeedStats {
+    /// Current statistics.
+    pub fn stats(&self) -> FeedStats {
         let shared = &self.running.shared;
-        let told = &shared.subscribers.told;
+        let counts = &shared.subscribers.counts;
         FeedStats {
             watched: shared.watched().len(),
             subscribers: shared.subscribers.count(),
-            identities: told.identities.load(Ordering::Relaxed),
-            resets: told.resets.load(Ordering::Relaxed),
-            purges: told.purges.load(Ordering::Relaxed),
-            purges_of_all: told.purges_of_all.load(Ordering::Relaxed),
-            beats: told.beats.load(Ordering::Relaxed),
-            cut_off: told.cut_off.load(Ordering::Relaxed),
-            look_age: shared.looked().map(|at| at.elapsed()),
+            identities: counts.identities.load(Ordering::Relaxed),
+            resets: counts.resets.load(Ordering::Relaxed),
+            purges: counts.purges.load(Ordering::Relaxed),
+            purges_of_all: counts.purges_of_all.load(Ordering::Relaxed),
+            beats: counts.beats.load(Ordering::Relaxed),
+            cut_off: counts.cut_off.load(Ordering::Relaxed),
+            poll_age: shared.last_poll().map(|at| at.elapsed()),
         }
     }
 }
 
 impl Shared {
-    fn ask(&self, identity: &str) {
-        let leaves = self.watched().ask(identity, Instant::now());
-        if let Some(leaves) = leaves {
-            self.subscribers.tell(&Event::Identity { identity: &leaves });
+    fn watch(&self, identity: &str) {
+        let evicted = self.watched().watch(identity, Instant::now());
+        if let Some(evicted) = evicted {
+            self.subscribers.publish(&Event::Identity { identity: &evicted });
         }
     }
 
-    /// Tells of many identities at once.
-    fn tell_identities(&self, identities: &[Arc<str>]) {
-        if identities.len() > TOLD_ONE_BY_ONE {
-            self.subscribers.tell(&Event::Reset { reset: true });
+    /// Publishes many identities at once.
+    fn publish_identities(&self, identities: &[Arc<str>]) {
+        if identities.len() > RESET_THRESHOLD {
+            self.subscribers.publish(&Event::Reset { reset: true });
             return;
         }
         for identity in identities {
-            self.subscribers.tell(&Event::Identity { identity });
+            self.subscribers.publish(&Event::Identity { identity });
         }
     }
 
-    /// Tells of days, of none where there are none.
-    fn tell_days(&self, days: &Days) {
+    /// Publishes days.
+    fn publish_days(&self, days: &Days) {
         match days {
             Days::Named(days) => {
                 for day in days {
-                    self.subscribers.tell(&Event::Purge { purge: &line::path(*day) });
+                    self.subscribers.publish(&Event::Purge { purge: &event::path(*day) });
                 }
             }
-            Days::All => self.subscribers.tell(&Event::PurgeAll { purge_all: true }),
+            Days::All => self.subscribers.publish(&Event::PurgeAll { purge_all: true }),
         }
     }
 
@@ -238,7 +231,7 @@ impl Shared {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn looked(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_poll(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.last_poll.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Who subscribes, and how lines reach them.
+//! The subscribers of the feed, and the delivery of events.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,25 +9,25 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
-use super::line::Event;
+use super::event::Event;
 
-/// Subscribers at most.
+/// The maximum number of subscribers.
 pub const SUBSCRIBER_LIMIT: usize = 64;
-/// Lines that wait for one subscriber at most, of some 50 bytes each, 7 KB for the longest name.
+/// The maximum number of lines queued for a subscriber: about 50 bytes each, 7 KB for the longest name.
 pub const QUEUE_LIMIT: usize = 1024;
 
-/// Why nobody can subscribe now.
+/// Why a subscription is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
-    /// [`SUBSCRIBER_LIMIT`] do already.
-    #[error("too many subscribe to the feed")]
+    /// [`SUBSCRIBER_LIMIT`] is reached.
+    #[error("the feed has too many subscribers")]
     Full,
     /// The service is stopping.
     #[error("the service is stopping")]
     Ended,
 }
 
-/// How often each thing was told, since the start.
+/// Counts of published events since the start.
 #[derive(Debug, Default)]
 pub(super) struct EventCounts {
     pub(super) identities: AtomicU64,
@@ -38,13 +38,12 @@ pub(super) struct EventCounts {
     pub(super) cut_off: AtomicU64,
 }
 
-/// The subscribers, and what they are told.
 #[derive(Debug)]
 pub(super) struct Subscribers {
-    /// The first line.
+    /// The first line of each subscription.
     opening: Bytes,
     open: Mutex<Open>,
-    pub(super) told: EventCounts,
+    pub(super) counts: EventCounts,
 }
 
 #[derive(Debug, Default)]
@@ -56,10 +55,10 @@ struct Open {
 impl Subscribers {
     pub(super) fn new(id: &str) -> Self {
         let opening = Event::Feed { feed: id }.bytes();
-        Self { opening, open: Mutex::default(), told: EventCounts::default() }
+        Self { opening, open: Mutex::default(), counts: EventCounts::default() }
     }
 
-    /// Begins a subscription. Whatever is told from now on reaches it.
+    /// Subscribes to all events from now on.
     pub(super) fn subscribe(&self) -> Result<Subscription, SubscribeError> {
         let mut open = self.open();
         if open.ended {
@@ -70,20 +69,20 @@ impl Subscribers {
             return Err(SubscribeError::Full);
         }
         let (sender, lines) = mpsc::channel(QUEUE_LIMIT);
-        // A new queue has room.
+        // A new queue has capacity.
         let _ = sender.try_send(self.opening.clone());
         open.senders.push(sender);
         Ok(Subscription { lines })
     }
 
-    /// Tells everybody. Who has left is forgotten, and who does not read is cut off.
-    pub(super) fn tell(&self, line: &Event<'_>) {
+    /// Publishes an event to all subscribers. Those that left are removed, those that do not read are disconnected.
+    pub(super) fn publish(&self, line: &Event<'_>) {
         let count = match line {
-            Event::Identity { .. } => Some(&self.told.identities),
-            Event::Reset { .. } => Some(&self.told.resets),
-            Event::Purge { .. } => Some(&self.told.purges),
-            Event::PurgeAll { .. } => Some(&self.told.purges_of_all),
-            Event::Beat { .. } => Some(&self.told.beats),
+            Event::Identity { .. } => Some(&self.counts.identities),
+            Event::Reset { .. } => Some(&self.counts.resets),
+            Event::Purge { .. } => Some(&self.counts.purges),
+            Event::PurgeAll { .. } => Some(&self.counts.purges_of_all),
+            Event::Beat { .. } => Some(&self.counts.beats),
             Event::Feed { .. } => None,
         };
         if let Some(count) = count {
@@ -94,14 +93,14 @@ impl Subscribers {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Closed(_)) => false,
             Err(mpsc::error::TrySendError::Full(_)) => {
-                self.told.cut_off.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!("a subscriber does not read the feed, and is cut off");
+                self.counts.cut_off.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!("a subscriber does not read the feed and is disconnected");
                 false
             }
         });
     }
 
-    /// Ends every subscription, and takes no more.
+    /// Ends all subscriptions and refuses new ones.
     pub(super) fn end(&self) {
         *self.open() = Open { senders: Vec::new(), ended: true };
     }
@@ -115,8 +114,8 @@ impl Subscribers {
     }
 }
 
-/// The lines for one subscriber, each ending with a line feed. They have an end only where the
-/// service stops, or after [`QUEUE_LIMIT`] lines that were not read.
+/// The lines for one subscriber, each ending with a line feed. The stream ends when the service stops, or when
+/// [`QUEUE_LIMIT`] lines are unread.
 #[derive(Debug)]
 pub struct Subscription {
     lines: mpsc::Receiver<Bytes>,
@@ -142,9 +141,9 @@ mod tests {
         let (mut slow, mut quick) = (subscribers.subscribe().unwrap(), subscribers.subscribe().unwrap());
         for beat in 0..QUEUE_LIMIT as u64 {
             assert!(quick.next().await.is_some());
-            subscribers.tell(&Event::Beat { beat });
+            subscribers.publish(&Event::Beat { beat });
         }
-        assert_eq!((subscribers.count(), subscribers.told.cut_off.load(Ordering::Relaxed)), (1, 1));
+        assert_eq!((subscribers.count(), subscribers.counts.cut_off.load(Ordering::Relaxed)), (1, 1));
         let mut lines = 0;
         while slow.next().await.is_some() {
             lines += 1;

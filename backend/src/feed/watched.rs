@@ -1,5 +1,4 @@
-//! The identities that somebody has asked about, and what was last seen of each. Pure: the
-//! time is an argument.
+//! The table of watched identities with the last fingerprint of each. Pure: the time is an argument.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::store::Fingerprint;
 
-/// A table of bounded size: where it is full, the identity leaves that was asked about least recently.
+/// A bounded table that evicts the least recently checked identity when it is full.
 #[derive(Debug)]
 pub(super) struct WatchedAccounts {
     entries: HashMap<Arc<str>, WatchedAccount>,
-    /// By when it was asked about, the least recent first.
+    /// Identities by their last check, the oldest first.
     order: BTreeMap<u64, Arc<str>>,
     turn: u64,
     capacity: usize,
@@ -21,24 +20,24 @@ pub(super) struct WatchedAccounts {
 #[derive(Debug)]
 struct WatchedAccount {
     turn: u64,
-    asked: Instant,
-    /// `None` where the next look is to be taken as it is.
-    sighting: Option<Fingerprint>,
+    last_used: Instant,
+    /// `None` if the next fingerprint is to be stored without a comparison.
+    fingerprint: Option<Fingerprint>,
 }
 
-/// What a look at one identity means.
+/// The result of comparing a fingerprint with the previous one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Observation {
-    /// Nothing has changed since the look before it, or there was none.
-    Same,
-    /// It has, or another look crossed this one.
-    Differs,
-    /// The identity had left in the meantime, so that a change may have been missed.
-    Missing,
+    /// It is the same, or the first.
+    Unchanged,
+    /// It differs, or an older read completed later.
+    Changed,
+    /// The identity was evicted meanwhile, so that a change may have been missed.
+    Evicted,
 }
 
 impl WatchedAccounts {
-    /// An empty table for `capacity` identities, each leaving when nobody asks for `idle`.
+    /// An empty table for `capacity` identities, each of which expires after `idle` without a check.
     pub(super) fn new(capacity: usize, idle: Duration) -> Self {
         Self { entries: HashMap::new(), order: BTreeMap::new(), turn: 0, capacity, idle }
     }
@@ -47,13 +46,13 @@ impl WatchedAccounts {
         self.entries.len()
     }
 
-    /// Every identity.
+    /// All identities.
     pub(super) fn identities(&self) -> Vec<Arc<str>> {
         self.entries.keys().cloned().collect()
     }
 
-    /// Somebody asks about `identity`. The one that has to leave for it, if any.
-    pub(super) fn ask(&mut self, identity: &str, now: Instant) -> Option<Arc<str>> {
+    /// Records a check of `identity` and returns the identity that is evicted for it, if any.
+    pub(super) fn watch(&mut self, identity: &str, now: Instant) -> Option<Arc<str>> {
         self.turn += 1;
         let turn = self.turn;
         if let Some((identity, entry)) =
@@ -62,61 +61,61 @@ impl WatchedAccounts {
             self.order.remove(&entry.turn);
             self.order.insert(turn, Arc::clone(&identity));
             if let Some(entry) = self.entries.get_mut(&identity) {
-                (entry.turn, entry.asked) = (turn, now);
+                (entry.turn, entry.last_used) = (turn, now);
             }
             return None;
         }
-        let leaves = if self.entries.len() >= self.capacity { self.order.pop_first() } else { None };
-        let leaves = leaves.map(|(_, identity)| identity);
-        if let Some(leaves) = &leaves {
-            self.entries.remove(leaves);
+        let evicted = if self.entries.len() >= self.capacity { self.order.pop_first() } else { None };
+        let evicted = evicted.map(|(_, identity)| identity);
+        if let Some(evicted) = &evicted {
+            self.entries.remove(evicted);
         }
         let identity: Arc<str> = identity.into();
         self.order.insert(turn, Arc::clone(&identity));
-        self.entries.insert(identity, WatchedAccount { turn, asked: now, sighting: None });
-        leaves
+        self.entries.insert(identity, WatchedAccount { turn, last_used: now, fingerprint: None });
+        evicted
     }
 
-    /// What the look that [`WatchedAccounts::ask`] came before has seen.
-    pub(super) fn saw(&mut self, identity: &str, sighting: Fingerprint) -> Observation {
+    /// Stores the fingerprint of a read that followed [`WatchedAccounts::watch`].
+    pub(super) fn observe(&mut self, identity: &str, fingerprint: Fingerprint) -> Observation {
         match self.entries.get_mut(identity) {
-            None => Observation::Missing,
-            Some(entry) => match entry.sighting.replace(sighting) {
-                Some(before) if before != sighting => Observation::Differs,
-                _ => Observation::Same,
+            None => Observation::Evicted,
+            Some(entry) => match entry.fingerprint.replace(fingerprint) {
+                Some(before) if before != fingerprint => Observation::Changed,
+                _ => Observation::Unchanged,
             },
         }
     }
 
-    /// `identity` has changed: the next look is of what became of it. Whether it is watched.
-    pub(super) fn changed(&mut self, identity: &str) -> bool {
+    /// Forgets the fingerprint of `identity` after a change. Returns whether it is watched.
+    pub(super) fn invalidate(&mut self, identity: &str) -> bool {
         let Some(entry) = self.entries.get_mut(identity) else { return false };
-        entry.sighting = None;
+        entry.fingerprint = None;
         true
     }
 
-    /// Anything may have changed.
-    pub(super) fn changed_all(&mut self) {
-        self.entries.values_mut().for_each(|entry| entry.sighting = None);
+    /// Forgets all fingerprints.
+    pub(super) fn invalidate_all(&mut self) {
+        self.entries.values_mut().for_each(|entry| entry.fingerprint = None);
     }
 
-    /// What a look at many has seen. Those that differ from the look before it.
-    pub(super) fn saw_many(&mut self, sightings: HashMap<Arc<str>, Fingerprint>) -> Vec<Arc<str>> {
+    /// Stores many fingerprints and returns the identities whose fingerprint changed.
+    pub(super) fn observe_all(&mut self, fingerprints: HashMap<Arc<str>, Fingerprint>) -> Vec<Arc<str>> {
         let mut changed = Vec::new();
-        for (identity, sighting) in sightings {
-            if self.saw(&identity, sighting) == Observation::Differs {
+        for (identity, fingerprint) in fingerprints {
+            if self.observe(&identity, fingerprint) == Observation::Changed {
                 changed.push(identity);
             }
         }
         changed
     }
 
-    /// Those that nobody has asked about for too long. They leave.
+    /// Removes and returns the identities that were not checked for too long.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Arc<str>> {
         let mut gone = Vec::new();
         while let Some(oldest) = self.order.first_entry() {
-            let asked = self.entries.get(oldest.get()).map(|entry| entry.asked);
-            if asked.is_some_and(|asked| now.saturating_duration_since(asked) < self.idle) {
+            let last_used = self.entries.get(oldest.get()).map(|entry| entry.last_used);
+            if last_used.is_some_and(|last_used| now.saturating_duration_since(last_used) < self.idle) {
                 break;
             }
             let identity = oldest.remove();
@@ -133,24 +132,24 @@ mod tests {
 
     const IDLE: Duration = Duration::from_secs(10);
 
-    fn sighting(number: u64) -> Fingerprint {
+    fn fingerprint(number: u64) -> Fingerprint {
         Fingerprint::from_number(number)
     }
 
     fn many(seen: &[(&str, u64)]) -> HashMap<Arc<str>, Fingerprint> {
-        seen.iter().map(|(identity, number)| ((*identity).into(), sighting(*number))).collect()
+        seen.iter().map(|(identity, number)| ((*identity).into(), fingerprint(*number))).collect()
     }
 
     #[test]
     fn the_least_recently_used_identity_is_evicted() {
         let mut watched = WatchedAccounts::new(2, IDLE);
         let now = Instant::now();
-        assert_eq!(watched.ask("a", now), None);
-        assert_eq!(watched.ask("b", now), None);
-        assert_eq!(watched.ask("a", now), None);
-        assert_eq!(watched.ask("c", now).as_deref(), Some("b"));
-        assert_eq!(watched.saw("b", sighting(1)), Observation::Missing);
-        assert_eq!(watched.ask("d", now).as_deref(), Some("a"));
+        assert_eq!(watched.watch("a", now), None);
+        assert_eq!(watched.watch("b", now), None);
+        assert_eq!(watched.watch("a", now), None);
+        assert_eq!(watched.watch("c", now).as_deref(), Some("b"));
+        assert_eq!(watched.observe("b", fingerprint(1)), Observation::Evicted);
+        assert_eq!(watched.watch("d", now).as_deref(), Some("a"));
         assert_eq!((watched.len(), watched.order.len()), (2, 2));
     }
 
@@ -158,7 +157,7 @@ mod tests {
     fn a_million_identities_stay_within_the_capacity() {
         let mut watched = WatchedAccounts::new(1000, IDLE);
         let now = Instant::now();
-        let left = (0..1_000_000).filter(|number| watched.ask(&format!("user{number}"), now).is_some()).count();
+        let left = (0..1_000_000).filter(|number| watched.watch(&format!("user{number}"), now).is_some()).count();
         assert_eq!((left, watched.len(), watched.order.len()), (999_000, 1000, 1000));
     }
 
@@ -166,9 +165,9 @@ mod tests {
     fn idle_identities_expire() {
         let mut watched = WatchedAccounts::new(10, IDLE);
         let start = Instant::now();
-        watched.ask("a", start);
-        watched.ask("b", start);
-        watched.ask("a", start + IDLE / 2);
+        watched.watch("a", start);
+        watched.watch("b", start);
+        watched.watch("a", start + IDLE / 2);
         assert!(watched.expire(start + IDLE / 2).is_empty());
         assert_eq!(watched.expire(start + IDLE).iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["b"]);
         assert_eq!(watched.expire(start + IDLE * 2).iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["a"]);
@@ -178,13 +177,17 @@ mod tests {
     #[test]
     fn a_changed_fingerprint_is_reported_in_either_order() {
         let mut watched = WatchedAccounts::new(10, IDLE);
-        watched.ask("a", Instant::now());
-        assert_eq!(watched.saw("a", sighting(1)), Observation::Same, "the first look has nothing before it");
-        assert!(watched.saw_many(many(&[("a", 1)])).is_empty());
-        assert_eq!(watched.saw_many(many(&[("a", 2), ("b", 9)])).len(), 1, "only who is watched");
-        assert_eq!(watched.saw("a", sighting(1)), Observation::Differs, "an older look that comes late");
-        assert!(watched.changed("a") && !watched.changed("b"));
-        assert_eq!(watched.saw("a", sighting(3)), Observation::Same, "told already");
-        assert_eq!(watched.saw_many(many(&[("a", 3)])).len(), 0);
+        watched.watch("a", Instant::now());
+        assert_eq!(
+            watched.observe("a", fingerprint(1)),
+            Observation::Unchanged,
+            "the first fingerprint has no predecessor"
+        );
+        assert!(watched.observe_all(many(&[("a", 1)])).is_empty());
+        assert_eq!(watched.observe_all(many(&[("a", 2), ("b", 9)])).len(), 1, "only watched identities");
+        assert_eq!(watched.observe("a", fingerprint(1)), Observation::Changed, "an older read that completes later");
+        assert!(watched.invalidate("a") && !watched.invalidate("b"));
+        assert_eq!(watched.observe("a", fingerprint(3)), Observation::Unchanged, "published already");
+        assert_eq!(watched.observe_all(many(&[("a", 3)])).len(), 0);
     }
 }

@@ -10,8 +10,9 @@ use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{App, BUSY_RETRY, HandlerResult, body, now};
+use super::{App, BUSY_RETRY, HandlerResult, body};
 use crate::backup::{BackupFolder, BackupName, BackupReader, BackupWriter, Draft, OpenError, Trailer, verify};
+use crate::clock::now;
 use crate::model::Saved;
 use crate::respond::{self, HttpError};
 use crate::store::Restored;

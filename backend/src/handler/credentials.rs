@@ -7,7 +7,8 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
-use super::{App, BUSY_RETRY, HandlerResult, STORE_RETRY, body, now};
+use super::{App, BUSY_RETRY, HandlerResult, STORE_RETRY, body};
+use crate::clock::now;
 use crate::model::PasswordMark;
 use crate::password::{Busy, Outcome, Password};
 use crate::record::{Upgrade, Verification, shown};
@@ -66,7 +67,7 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
     }
     let password = Password::new(password).map_err(|error| malformed(HttpError::bad_request(error.to_string())))?;
     // Asked first: a flood of logins costs the store nothing.
-    app.hasher.check_room().map_err(|error| (Verification::Busy, unhashed(error)))?;
+    app.hasher.check_capacity().map_err(|error| (Verification::Busy, unhashed(error)))?;
 
     for _ in 0..ATTEMPTS {
         let user = app.store.user(&username).await.map_err(|error| unavailable(app, &error))?;

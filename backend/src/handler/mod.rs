@@ -14,7 +14,7 @@ mod users;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::{Response, StatusCode};
 use tokio::sync::Semaphore;
@@ -27,24 +27,18 @@ pub(crate) use revocation::{check, feed, log_out};
 pub(crate) use status::{healthz, metrics, readyz, status};
 pub(crate) use users::{change_password, create, delete as delete_user, list, set_disabled};
 
+use crate::coalesce::Coalescer;
 use crate::feed::Feed;
 use crate::model::Day;
 use crate::password::{Busy, Hasher};
 use crate::record::Metrics;
 use crate::respond::{Body, HttpError};
-use crate::sharing::Sharing;
 use crate::store::{Store, StoreError};
 
 /// After how many seconds to try again where the store does not answer.
 const STORE_RETRY: u32 = 5;
 /// After how many seconds to try again where too much is going on at once.
 const BUSY_RETRY: u32 = 1;
-
-/// Seconds since 1970. A clock before that is as good as one that stands at it.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
 
 /// What every handler gives back.
 pub(crate) type HandlerResult = Result<Response<Body>, HttpError>;
@@ -75,7 +69,7 @@ pub struct App {
     feed: Feed,
     /// The reads of days that are going on, each by the store's version that it began at: who asks
     /// after a change was acknowledged or told shares no read from before it.
-    reads: Sharing<(Day, u64), holodules::Read>,
+    reads: Coalescer<(Day, u64), holodules::Read>,
     uploads: Semaphore,
     /// Backups and restores: one at a time.
     backups: Semaphore,
@@ -93,7 +87,7 @@ impl App {
         log_lines_dropped: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Self {
         let uploads = Semaphore::new(settings.concurrent_uploads as usize);
-        let (reads, backups) = (Sharing::new(), Semaphore::new(1));
+        let (reads, backups) = (Coalescer::new(), Semaphore::new(1));
         let log_lines_dropped = Box::new(log_lines_dropped);
         Self { store, hasher, metrics, settings, feed, reads, uploads, backups, log_lines_dropped }
     }

@@ -10,7 +10,8 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde::{Deserialize, Serialize};
 
-use super::{App, BUSY_RETRY, HandlerResult, STORE_RETRY, body, now};
+use super::{App, BUSY_RETRY, HandlerResult, STORE_RETRY, body};
+use crate::clock::now;
 use crate::model::{Logout, PasswordMark, TokenId};
 use crate::respond::{self, Cut, HttpError};
 use crate::store::LoggedOut;

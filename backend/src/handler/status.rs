@@ -51,7 +51,7 @@ pub(crate) async fn status(app: &App) -> HandlerResult {
 /// `200` with the metrics in Prometheus' text format, version 0.0.4.
 pub(crate) fn metrics(app: &App) -> HandlerResult {
     let load = app.hasher.load();
-    let feed = app.feed.figures();
+    let feed = app.feed.stats();
     let page = app.metrics.render(Gauges {
         hashing_running: load.running,
         hashing_waiting: load.waiting,
@@ -66,7 +66,7 @@ pub(crate) fn metrics(app: &App) -> HandlerResult {
         purge_all_events: feed.purges_of_all,
         beat_events: feed.beats,
         cut_off_subscribers: feed.cut_off,
-        look_age: feed.look_age,
+        poll_age: feed.poll_age,
         log_lines_dropped: (app.log_lines_dropped)(),
     });
     let page = page.map_err(|error| {

@@ -5,7 +5,8 @@ use http::request::Parts;
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
-use super::{App, HandlerResult, body, now};
+use super::{App, HandlerResult, body};
+use crate::clock::now;
 use crate::model::{NewUser, PasswordForm, StoredPassword, UserSummary, Username};
 use crate::password::Password;
 use crate::respond::{self, HttpError};

@@ -5,7 +5,7 @@
 use argon2::password_hash::{PasswordHasher, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 
-use super::effort::{Argon2Cost, CostEqualizer};
+use super::cost::{Argon2Cost, CostEqualizer};
 use super::limits::Unverifiable;
 use super::stored::{BCRYPT_LENGTH, Stored};
 use super::{Password, Settings};
@@ -29,16 +29,16 @@ pub enum Outcome {
 pub(super) struct Checker {
     argon2: Argon2<'static>,
     upgrade: bool,
-    efforts: CostEqualizer,
+    equalizer: CostEqualizer,
 }
 
 impl Checker {
     /// Builds it, or tells what argon2 does not take.
     pub(super) fn new(settings: &Settings) -> Result<Self, argon2::Error> {
         let params = Params::new(settings.memory_kib, settings.iterations, settings.parallelism, None)?;
-        let efforts = CostEqualizer::new(Argon2Cost::of(&params));
+        let equalizer = CostEqualizer::new(Argon2Cost::of(&params));
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        Ok(Self { argon2, upgrade: settings.upgrade, efforts })
+        Ok(Self { argon2, upgrade: settings.upgrade, equalizer })
     }
 
     /// A new stored value. Blocks for as long as the hash takes.
@@ -52,21 +52,21 @@ impl Checker {
     /// Checks `password` against `stored`; `None` is no user, or a disabled one, and
     /// never matches. Blocks for as long as the hashes take.
     pub(super) fn verify(&self, password: &Password, stored: Option<&str>) -> Outcome {
-        let (outcome, effort) = match stored.map(Stored::read) {
+        let (outcome, cost) = match stored.map(Stored::read) {
             None => (Outcome::Differs, None),
             Some(Err(why)) => (Outcome::Unverifiable(why), None),
             Some(Ok(stored)) => {
-                let effort = stored.effort();
+                let cost = stored.cost();
                 // Before the work: a refusal of another name at the same time is to take as long.
-                effort.into_iter().for_each(|effort| self.efforts.meet(effort));
+                cost.into_iter().for_each(|cost| self.equalizer.record(cost));
                 if stored.matches(password) {
                     let upgrade = self.upgrade.then(|| self.upgraded(&stored, password)).flatten();
                     return Outcome::Matches { upgrade };
                 }
-                (Outcome::Differs, effort)
+                (Outcome::Differs, cost)
             }
         };
-        self.efforts.make_up(effort, password);
+        self.equalizer.equalize(cost, password);
         outcome
     }
 

@@ -16,7 +16,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::Password;
-use super::effort::{Digest, HashCost, ScryptCost};
+use super::cost::{Digest, HashCost, ScryptCost};
 use super::limits::{CostLimits, Unverifiable};
 
 /// Base64 with or without its padding.
@@ -30,7 +30,7 @@ const KEY_LENGTHS: std::ops::RangeInclusive<usize> = 16..=64;
 
 /// A stored hash that has been read and may be computed.
 pub(super) struct ForeignHash {
-    effort: HashCost,
+    cost: HashCost,
     rounds: NonZeroU32,
     salt: Vec<u8>,
     key: Vec<u8>,
@@ -45,7 +45,7 @@ impl ForeignHash {
         if cost > u64::from(CostLimits::PBKDF2_ROUNDS) {
             return Err(Unverifiable::Costly);
         }
-        Ok(Self { effort: HashCost::Pbkdf2(digest, cost), rounds, salt, key })
+        Ok(Self { cost: HashCost::Pbkdf2(digest, cost), rounds, salt, key })
     }
 
     /// Reads a stored value that begins like scrypt.
@@ -60,16 +60,16 @@ impl ForeignHash {
             return Err(Unverifiable::Costly);
         }
         let log_n = u8::try_from(n.trailing_zeros()).map_err(|_| Unverifiable::Costly)?;
-        Ok(Self { effort: HashCost::Scrypt(ScryptCost { log_n, r, p }), rounds: NonZeroU32::MIN, salt, key })
+        Ok(Self { cost: HashCost::Scrypt(ScryptCost { log_n, r, p }), rounds: NonZeroU32::MIN, salt, key })
     }
 
-    pub(super) fn effort(&self) -> HashCost {
-        self.effort
+    pub(super) fn cost(&self) -> HashCost {
+        self.cost
     }
 
     /// Whether `password` makes the stored key. Blocks for as long as that takes.
     pub(super) fn matches(&self, password: &Password) -> bool {
-        match self.effort {
+        match self.cost {
             HashCost::Pbkdf2(digest, _) => {
                 pbkdf2::verify(digest.algorithm(), self.rounds, &self.salt, password.as_bytes(), &self.key).is_ok()
             }

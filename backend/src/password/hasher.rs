@@ -82,7 +82,7 @@ impl Hasher {
     ///
     /// # Errors
     /// [`Busy::Full`].
-    pub fn check_room(&self) -> Result<(), Busy> {
+    pub fn check_capacity(&self) -> Result<(), Busy> {
         let full = self.turns.available_permits() == 0 && self.waiting.load(Ordering::Relaxed) >= self.queue;
         if full { Err(Busy::Full) } else { Ok(()) }
     }
@@ -174,11 +174,11 @@ mod tests {
         }
         assert_eq!(hasher.load(), Load { running: 1, waiting: 1 });
         assert_eq!(hasher.hash(password()).await, Err(Busy::Full));
-        assert_eq!(hasher.check_room(), Err(Busy::Full));
+        assert_eq!(hasher.check_capacity(), Err(Busy::Full));
         drop(turn);
         assert!(waiting.await.unwrap().unwrap().starts_with("$argon2id$"));
         assert_eq!(hasher.load(), Load { running: 0, waiting: 0 });
-        assert_eq!(hasher.check_room(), Ok(()));
+        assert_eq!(hasher.check_capacity(), Ok(()));
     }
 
     #[tokio::test]

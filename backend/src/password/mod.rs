@@ -5,7 +5,7 @@
 //! bounded queue. Who the user is, and where the value is stored, is not known here.
 
 mod check;
-mod effort;
+mod cost;
 mod foreign;
 mod hasher;
 mod limits;

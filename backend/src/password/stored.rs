@@ -6,7 +6,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::Password;
-use super::effort::{Argon2Cost, HashCost};
+use super::cost::{Argon2Cost, HashCost};
 use super::foreign::ForeignHash;
 use super::limits::{BCRYPT_COST_LIMIT, CostLimits, Unverifiable};
 use crate::hex;
@@ -35,11 +35,11 @@ impl<'a> Stored<'a> {
         }
     }
 
-    pub(super) fn effort(&self) -> Option<HashCost> {
+    pub(super) fn cost(&self) -> Option<HashCost> {
         match self {
             Self::Argon2(hash) => Some(HashCost::Argon2(Argon2Cost::of(&hash.params))),
             Self::Bcrypt(hash) => Some(HashCost::Bcrypt(hash.cost)),
-            Self::ForeignHash(hash) => Some(hash.effort()),
+            Self::ForeignHash(hash) => Some(hash.cost()),
             Self::Plain(_) => None,
         }
     }

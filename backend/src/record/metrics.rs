@@ -47,7 +47,7 @@ pub struct Gauges {
     /// Subscribers cut off since the start.
     pub cut_off_subscribers: u64,
     /// How long ago the last look began that saw what had changed in the store; `None` before the first.
-    pub look_age: Option<Duration>,
+    pub poll_age: Option<Duration>,
     /// Log lines lost since start because the reader of the log was too slow.
     pub log_lines_dropped: usize,
 }
@@ -77,7 +77,7 @@ pub struct Metrics {
     subscribers: IntGauge,
     feed_events: IntCounterVec,
     cut_off_subscribers: IntCounter,
-    look_age: Gauge,
+    poll_age: Gauge,
     log_lines_lost: IntCounter,
 }
 
@@ -169,9 +169,9 @@ impl Metrics {
                 "backend_revocation_cut_off_subscribers_total",
                 "Subscribers of the feed that were cut off because they did not read.",
             )?,
-            look_age: add.float_gauge(
+            poll_age: add.float_gauge(
                 "backend_revocation_last_look_age_seconds",
-                "Seconds since the last look began that saw what had changed in the store; NaN before the first.",
+                "Seconds since the last look began that observe what had changed in the store; NaN before the first.",
             )?,
             log_lines_lost: add
                 .counter("backend_log_lines_lost_total", "Log lines lost because their reader stalled.")?,
@@ -283,7 +283,7 @@ impl Metrics {
             count_to(&self.feed_events.with_label_values(&[kind]), total);
         }
         count_to(&self.cut_off_subscribers, gauges.cut_off_subscribers);
-        self.look_age.set(gauges.look_age.map_or(f64::NAN, |age| age.as_secs_f64()));
+        self.poll_age.set(gauges.poll_age.map_or(f64::NAN, |age| age.as_secs_f64()));
         count_to(&self.log_lines_lost, gauges.log_lines_dropped as u64);
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }

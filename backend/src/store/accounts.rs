@@ -120,8 +120,8 @@ impl Store {
     ///
     /// # Errors
     /// Where the engine does not answer.
-    pub async fn watching(&self) -> Result<ChangeDetection, StoreError> {
-        engine!(self.watching())
+    pub async fn change_detection(&self) -> Result<ChangeDetection, StoreError> {
+        engine!(self.change_detection())
     }
 
     /// Changes from now on, where the engine tells of them, and the echoes under this name.
@@ -150,11 +150,11 @@ impl Store {
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn sightings(
+    pub async fn fingerprints(
         &self,
         identities: &[Arc<str>],
         now: i64,
     ) -> Result<HashMap<Arc<str>, Fingerprint>, StoreError> {
-        engine!(self.sightings(identities, now))
+        engine!(self.fingerprints(identities, now))
     }
 }

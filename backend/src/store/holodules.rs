@@ -73,9 +73,9 @@ impl Store {
     ///
     /// # Errors
     /// Where it is not known whether they are noted; that may be repeated.
-    pub async fn note_days(&self, days: &Days) -> Result<Range<i64>, StoreError> {
+    pub async fn record_days(&self, days: &Days) -> Result<Range<i64>, StoreError> {
         match &self.engine {
-            Engine::Mongo(engine) => engine.note_days(days).await,
+            Engine::Mongo(engine) => engine.record_days(days).await,
             Engine::Embedded(_) => Ok(0..0),
         }
     }
@@ -85,9 +85,9 @@ impl Store {
     ///
     /// # Errors
     /// Where the notes cannot be read.
-    pub async fn noted_days(&self, since: Option<i64>) -> Result<(i64, Days), StoreError> {
+    pub async fn recorded_days(&self, since: Option<i64>) -> Result<(i64, Days), StoreError> {
         let noted = match &self.engine {
-            Engine::Mongo(engine) => engine.noted_days(since).await,
+            Engine::Mongo(engine) => engine.recorded_days(since).await,
             Engine::Embedded(_) => Ok((0, Days::default())),
         };
         noted.inspect(|(_, days)| {

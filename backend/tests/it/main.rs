@@ -10,6 +10,7 @@
 )]
 
 mod backup;
+mod coalescing;
 mod connect;
 mod contract;
 mod credentials;
@@ -27,6 +28,5 @@ mod program;
 mod reload;
 mod secrets;
 mod service;
-mod sharing;
 mod uploads;
 mod users;

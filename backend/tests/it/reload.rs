@@ -33,7 +33,7 @@ async fn sighup_changes_the_level_of_the_log_and_ends_nothing() {
 
     write("[log]\nlevel = 'info'\n");
     program.signal("-HUP");
-    wait_for("the line of the reload", || (lines(path, "the configuration was read again") == 1).then_some(()));
+    wait_for("the line of the reload", || (lines(path, "configuration reloaded") == 1).then_some(()));
     assert_eq!(lines(path, "need a restart"), 0);
     assert_eq!(lines(path, LINE), 0, "it was below the level");
     assert_eq!(status(&program).await, 200);

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use holodule_settings::{Environment, Given, Problem, Problems, Secret};
+pub use holodule_settings::{Environment, Problem, Problems, Secret, Values};
 use holodule_settings::{Overlaid, Source, environment, shown};
 use http::HeaderValue;
 use tracing::level_filters::LevelFilter;
@@ -92,7 +92,7 @@ pub struct Config {
     /// The log.
     pub log: log::Settings,
     /// What was given.
-    pub given: Given,
+    pub given: Values,
     /// What is wrong but does not keep the gateway from serving.
     warnings: Vec<String>,
     /// Every key there is, in the order in which they are read.
@@ -187,8 +187,8 @@ impl Config {
         listener::check_descriptors(&mut source, &listener, &upstream, http_addr.is_some(), descriptors);
         let cache = cache::read(&mut source);
         let log = read_log(&mut source);
-        let (given, warnings) = (source.given(), source.warnings());
-        let keys_read = source.asked().map(str::to_owned).collect();
+        let (given, warnings) = (source.values(), source.warnings());
+        let keys_read = source.keys_read().map(str::to_owned).collect();
         source.finish_with(|| {
             Some(Self {
                 https_addr,

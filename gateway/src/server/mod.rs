@@ -26,7 +26,7 @@ use tokio::time::timeout;
 
 use crate::authenticate::{self, Accepted};
 use crate::cache::{self, Cache};
-use crate::config::{Config, Given, Problems};
+use crate::config::{Config, Problems, Values};
 use crate::downstream::http2::http2_options;
 use crate::flow::{Flow, HeadInspector};
 use crate::limit::Limits;
@@ -247,7 +247,7 @@ impl Gateway {
 }
 
 /// `result` with the key that it is about, and the variable that the key's value is from.
-fn about<T>(given: &Given, key: &str, result: io::Result<T>) -> io::Result<T> {
+fn about<T>(given: &Values, key: &str, result: io::Result<T>) -> io::Result<T> {
     result.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", given.subject(key))))
 }
 

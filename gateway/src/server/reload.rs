@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::tell_expiries;
 use crate::authenticate::Accepted;
-use crate::config::{Config, Given, Problems, RELOADED};
+use crate::config::{Config, Problems, RELOADED, Values};
 use crate::record::Metrics;
 use crate::tls::Identities;
 
@@ -27,7 +27,7 @@ pub enum NotReloaded {
 #[derive(Clone)]
 pub(super) struct Parts {
     /// What the gateway was started with.
-    pub(super) given: Given,
+    pub(super) given: Values,
     pub(super) accepted: Arc<ArcSwap<Accepted>>,
     pub(super) identities: Arc<Identities>,
     pub(super) metrics: Arc<Metrics>,

@@ -218,11 +218,11 @@ impl Embedded {
         Ok(())
     }
 
-    pub(super) async fn watching(&self) -> Result<ChangeDetection, StoreError> {
+    pub(super) async fn change_detection(&self) -> Result<ChangeDetection, StoreError> {
         Ok(ChangeDetection::LocalOnly)
     }
 
-    pub(super) async fn sightings(
+    pub(super) async fn fingerprints(
         &self,
         identities: &[Arc<str>],
         _now: i64,
@@ -294,13 +294,13 @@ async fn blocking<T: Send + 'static>(
         work()
     });
     match running.await {
-        Ok(result) => result.map_err(|error| told(&error)),
+        Ok(result) => result.map_err(|error| store_error(&error)),
         Err(_) => Err(StoreError::Failed("the embedded engine stopped at a damaged page".to_owned())),
     }
 }
 
 /// What an error of redb means for the store.
-fn told(error: &redb::Error) -> StoreError {
+fn store_error(error: &redb::Error) -> StoreError {
     match error {
         redb::Error::Io(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
             StoreError::Unavailable("there is no space left for the embedded store".to_owned())

@@ -41,7 +41,7 @@ impl Mongo {
     ) -> Result<(AccountStatus, Fingerprint), StoreError> {
         let logouts = self.logouts(identity, now);
         let ((logged_out, logout_sum), look) = futures_util::try_join!(logouts, self.look(identity, now))?;
-        let sighting = Fingerprint(look.sum.wrapping_add(logout_sum));
+        let fingerprint = Fingerprint(look.sum.wrapping_add(logout_sum));
         let status = match look.user {
             Some(user) if disabled(&user.document) => AccountStatus { disabled: true, ..AccountStatus::default() },
             Some(user) => AccountStatus {
@@ -53,7 +53,7 @@ impl Mongo {
             },
             None => AccountStatus::default(),
         };
-        Ok((status, sighting))
+        Ok((status, fingerprint))
     }
 
     pub(in crate::store) async fn confirm_login(
@@ -74,7 +74,7 @@ impl Mongo {
         })
     }
 
-    pub(in crate::store) async fn sightings(
+    pub(in crate::store) async fn fingerprints(
         &self,
         identities: &[Arc<str>],
         now: i64,

@@ -15,7 +15,7 @@ use crate::store::{AccountChange, ChangeDetection, StoreError};
 
 impl Mongo {
     /// Only members of a set, and the routers of a cluster, have change streams.
-    pub(in crate::store) async fn watching(&self) -> Result<ChangeDetection, StoreError> {
+    pub(in crate::store) async fn change_detection(&self) -> Result<ChangeDetection, StoreError> {
         let hello = self.database.run_command(doc! { "hello": 1 });
         let hello = self.within(async { hello.await }).await?;
         let streams = hello.contains_key("setName") || hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
@@ -23,7 +23,7 @@ impl Mongo {
     }
 
     pub(in crate::store) fn changes(&self, echoes: &str) -> BoxStream<'static, Result<AccountChange, StoreError>> {
-        let what = "users are looked at again and again";
+        let what = "users are last_poll at again and again";
         self.follow(Followed { what, pipeline: pipeline(echoes).to_vec(), change, anything: AccountChange::All })
     }
 

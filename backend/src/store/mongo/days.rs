@@ -22,7 +22,7 @@ impl Mongo {
         self.follow(Followed { what, pipeline: pipeline().to_vec(), change: days, anything: Days::All })
     }
 
-    pub(in crate::store) async fn note_days(&self, days: &Days) -> Result<Range<i64>, StoreError> {
+    pub(in crate::store) async fn record_days(&self, days: &Days) -> Result<Range<i64>, StoreError> {
         let (count, update) = match days {
             Days::Named(days) => {
                 let texts: Vec<String> = days.iter().map(Day::to_string).collect();
@@ -41,7 +41,7 @@ impl Mongo {
         Ok(next.saturating_sub(count)..next)
     }
 
-    pub(in crate::store) async fn noted_days(&self, since: Option<i64>) -> Result<(i64, Days), StoreError> {
+    pub(in crate::store) async fn recorded_days(&self, since: Option<i64>) -> Result<(i64, Days), StoreError> {
         let find = self.days.find_one(doc! { "_id": NOTES });
         let notes = self.within(async { find.max_time(self.timeout).await }).await?.unwrap_or_default();
         let next = next(&notes);

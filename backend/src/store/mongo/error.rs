@@ -13,7 +13,7 @@ const PASSING: [i32; 17] = [6, 7, 50, 64, 89, 91, 100, 133, 189, 262, 9001, 1010
 
 /// The store's error, with the server that refused the login. Its text holds no document, for one
 /// may hold a password.
-pub(super) fn told(server: &str, error: &Error) -> StoreError {
+pub(super) fn store_error(server: &str, error: &Error) -> StoreError {
     let text = match error.kind.as_ref() {
         // Without the server's words, which may name the user.
         _ if is_refused_login(error) => {

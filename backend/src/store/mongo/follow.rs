@@ -94,7 +94,7 @@ impl<T: Clone> Follower<T> {
                 }
                 Ok(Err(error)) => {
                     self.stream = None;
-                    return Some(Err(error::told(&self.mongo.server, &error)));
+                    return Some(Err(error::store_error(&self.mongo.server, &error)));
                 }
                 Err(_) => {
                     self.stream = None;

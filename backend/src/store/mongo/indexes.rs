@@ -121,7 +121,7 @@ impl Upkeep {
             let listed = match tokio::time::timeout(LIST_LIMIT, listed).await {
                 Ok(Ok(listed)) => listed,
                 Ok(Err(error)) if has_code(&error, NO_COLLECTION) => Vec::new(),
-                Ok(Err(error)) => return Err(error::told(&self.server, &error)),
+                Ok(Err(error)) => return Err(error::store_error(&self.server, &error)),
                 Err(_) => return Err(StoreError::Unavailable("the indexes cannot be listed".to_owned())),
             };
             // The server makes that one itself.
@@ -183,7 +183,7 @@ async fn create(server: &str, collection: &Collection<RawDocumentBuf>, index: In
             tracing::debug!("an index of the same fields stands already, and is kept");
             Ok(true)
         }
-        Ok(Err(error)) => Err(error::told(server, &error)),
+        Ok(Err(error)) => Err(error::store_error(server, &error)),
         Err(_) => Err(StoreError::Unavailable("an index is still being built".to_owned())),
     }
 }
@@ -218,7 +218,7 @@ async fn count_duplicates(
         Ok((count, named))
     };
     let (count, named) = match tokio::time::timeout(BUILD_LIMIT, counted).await {
-        Ok(counted) => counted.map_err(|error: Error| error::told(server, &error))?,
+        Ok(counted) => counted.map_err(|error: Error| error::store_error(server, &error))?,
         Err(_) => return Err(StoreError::Unavailable("duplicates are still being counted".to_owned())),
     };
     tracing::warn!(field, count, ?named, "duplicates: serving without the unique index");

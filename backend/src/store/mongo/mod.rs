@@ -191,7 +191,7 @@ impl Mongo {
     /// The result of one operation, which may take as long as the operation timeout.
     async fn within<T>(&self, operation: impl Future<Output = mongodb::error::Result<T>>) -> Result<T, StoreError> {
         match tokio::time::timeout(self.timeout, operation).await {
-            Ok(result) => result.map_err(|error| error::told(&self.server, &error)),
+            Ok(result) => result.map_err(|error| error::store_error(&self.server, &error)),
             Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", self.timeout.as_secs_f64()))),
         }
     }
@@ -206,7 +206,7 @@ pub(super) async fn probe(url: &MongoUrl, settings: &Settings) -> Result<Probe, 
     let read = async { holodules.find_one(doc! {}).selection_criteria(any_member()).await };
     let read = tokio::time::timeout(settings.operation_timeout.saturating_mul(2), read).await;
     let read = read.map_err(|_| StoreError::Unavailable("no answer in time".to_owned()))?;
-    read.map_err(|error| error::told(&server, &error))?;
+    read.map_err(|error| error::store_error(&server, &error))?;
     let (undated, first_undated) = undated::list(&server, &holodules).await?;
     Ok(Probe { undated, first_undated })
 }

@@ -64,7 +64,7 @@ async fn find(server: &str, holodules: &Collection<RawDocumentBuf>) -> Result<Un
         Ok(UndatedScan { count, documents })
     };
     match tokio::time::timeout(LIMIT, found).await {
-        Ok(found) => found.map_err(|error| error::told(server, &error)),
+        Ok(found) => found.map_err(|error| error::store_error(server, &error)),
         Err(_) => Err(StoreError::Unavailable("holodules without a day are still being counted".to_owned())),
     }
 }

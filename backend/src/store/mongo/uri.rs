@@ -6,7 +6,7 @@ use mongodb::options::ClientOptions;
 
 /// Options of the URI specification that this build of the driver does not have. Without them
 /// it connects to the same servers, with the same or stricter checks.
-const LACKING: [&str; 9] = [
+const UNSUPPORTED: [&str; 9] = [
     "adaptiveRetries",
     "compressors",
     "serverSelectionTryOnce",
@@ -26,14 +26,14 @@ pub(super) struct CheckedUri {
     /// Without the options that the driver does not have.
     pub(super) text: String,
     /// The names of those options.
-    pub(super) lacking: Vec<String>,
+    pub(super) unsupported: Vec<String>,
 }
 
 /// Checks a URL, or returns the driver's reason without any secret of the URL.
 pub(super) fn accept(text: &str) -> Result<CheckedUri, String> {
-    let (text, lacking) = without_lacking(text);
+    let (text, unsupported) = without_unsupported(text);
     match unresolved(&text) {
-        Ok(_) => Ok(CheckedUri { text, lacking }),
+        Ok(_) => Ok(CheckedUri { text, unsupported }),
         Err(error) => Err(reason(&text, &error)),
     }
 }
@@ -54,16 +54,17 @@ pub(super) fn unresolved(text: &str) -> error::Result<ClientOptions> {
     async { options.await }.now_or_never().unwrap_or_else(|| Err(error::Error::custom("it cannot be read at once")))
 }
 
-fn without_lacking(text: &str) -> (String, Vec<String>) {
-    let mut lacking = Vec::new();
-    let kept = retain(text, |name| match LACKING.iter().find(|lacking| lacking.eq_ignore_ascii_case(name)) {
-        Some(name) => {
-            lacking.push((*name).to_owned());
-            false
-        }
-        None => true,
-    });
-    (kept, lacking)
+fn without_unsupported(text: &str) -> (String, Vec<String>) {
+    let mut unsupported = Vec::new();
+    let kept =
+        retain(text, |name| match UNSUPPORTED.iter().find(|unsupported| unsupported.eq_ignore_ascii_case(name)) {
+            Some(name) => {
+                unsupported.push((*name).to_owned());
+                false
+            }
+            None => true,
+        });
+    (kept, unsupported)
 }
 
 /// The URL with those options alone whose name, in lower case, is wanted.
@@ -139,7 +140,7 @@ mod tests {
 
     #[test]
     fn options_that_the_driver_lacks_are_left_out() {
-        for (text, left, lacking) in [
+        for (text, left, unsupported) in [
             ("mongodb://h", "mongodb://h", &[][..]),
             ("mongodb://h/?socketTimeoutMS=1", "mongodb://h/", &["socketTimeoutMS"]),
             (
@@ -151,8 +152,8 @@ mod tests {
         ] {
             let accepted = accept(text).unwrap();
             assert_eq!(
-                (accepted.text.as_str(), accepted.lacking.as_slice()),
-                (left, &*lacking.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+                (accepted.text.as_str(), accepted.unsupported.as_slice()),
+                (left, &*unsupported.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
             );
         }
     }

@@ -13,7 +13,7 @@ use super::{Settings, StoreError};
 pub struct MongoUrl {
     full: String,
     /// The options that the driver does not have, and which are left out.
-    lacking: Vec<String>,
+    unsupported: Vec<String>,
     /// The scheme, the hosts and the database: what may be shown.
     shown: String,
     database: String,
@@ -25,8 +25,8 @@ impl MongoUrl {
     /// # Errors
     /// The driver's reason, without any secret of the URL.
     pub(in crate::store) fn new(text: &str, shown: String, database: &str) -> Result<Self, String> {
-        let CheckedUri { text, lacking } = uri::accept(text)?;
-        Ok(Self { full: text, lacking, shown, database: database.to_owned() })
+        let CheckedUri { text, unsupported } = uri::accept(text)?;
+        Ok(Self { full: text, unsupported, shown, database: database.to_owned() })
     }
 
     /// The whole text, for the driver alone.
@@ -35,8 +35,8 @@ impl MongoUrl {
     }
 
     /// Options of the URI specification that it has and the driver does not: they have no effect.
-    pub fn lacking(&self) -> &[String] {
-        &self.lacking
+    pub fn unsupported(&self) -> &[String] {
+        &self.unsupported
     }
 
     /// The database that it names, or `holoduledb`.

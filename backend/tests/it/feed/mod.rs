@@ -2,7 +2,7 @@
 //! has changed.
 
 mod days;
-mod own;
+mod local;
 mod store;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

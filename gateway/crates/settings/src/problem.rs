@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::echo::shown_path;
-use crate::given::Origin;
+use crate::values::Origin;
 
 /// One thing that is wrong, by its key. It never has the value of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,12 +15,12 @@ use toml::{Table, Value};
 
 use crate::echo::{shown_key, without_values};
 use crate::environment::Environment;
-use crate::given::{Given, Origin};
 use crate::misspelt::is_misspelt;
 use crate::problem::{Problem, Problems};
 use crate::secret::{Secret, exposed, read_secret_file};
 use crate::unquoted;
 use crate::value::{Seconds, from_text, value_of};
+use crate::values::{Origin, Values};
 
 /// The settings as they were given, and what was found wrong so far.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ pub struct Source {
     /// Where the table is from.
     file: Option<PathBuf>,
     environment: Environment,
-    asked: BTreeSet<String>,
-    given: Given,
+    keys_read: BTreeSet<String>,
+    values: Values,
     warnings: BTreeSet<String>,
     problems: Vec<Problem>,
     /// Whether a part of the settings could not be read, so that what is missing may have been in it.
@@ -45,8 +45,8 @@ impl Source {
             file: file.map(Path::to_owned),
             incomplete: environment.is_incomplete(),
             environment,
-            asked: BTreeSet::new(),
-            given: Given::default(),
+            keys_read: BTreeSet::new(),
+            values: Values::default(),
             warnings: BTreeSet::new(),
             problems: Vec::new(),
         };
@@ -72,20 +72,20 @@ impl Source {
     }
 
     /// The keys that were read so far, for a test that compares them with the reference file.
-    pub fn asked(&self) -> impl Iterator<Item = &str> {
-        self.asked.iter().map(String::as_str)
+    pub fn keys_read(&self) -> impl Iterator<Item = &str> {
+        self.keys_read.iter().map(String::as_str)
     }
 
     /// What was given so far, but for secrets.
-    pub fn given(&self) -> Given {
-        self.given.clone()
+    pub fn values(&self) -> Values {
+        self.values.clone()
     }
 
     /// What was found so far that does not keep from serving, and the variables whose names are nearly
     /// those of the keys that were read so far.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self.warnings.iter().cloned().collect();
-        let known: BTreeSet<String> = self.asked.iter().map(|key| environment_name(key)).collect();
+        let known: BTreeSet<String> = self.keys_read.iter().map(|key| environment_name(key)).collect();
         for name in self.environment.names().filter(|name| !known.contains(*name)) {
             if let Some(meant) = known.iter().find(|known| is_misspelt(name, known)) {
                 let file = if self.environment.is_from_dotenv(name) { " in .env" } else { "" };
@@ -116,7 +116,7 @@ impl Source {
     /// Notes that `key` is wrong, or is missing. What is missing is no problem where a part of the
     /// settings could not be read.
     pub fn problem(&mut self, key: &str, reason: impl Into<String>) {
-        let origin = self.given.origin(key).cloned();
+        let origin = self.values.origin(key).cloned();
         if self.incomplete && origin.as_ref().is_none_or(|origin| *origin == Origin::Default) {
             return;
         }
@@ -141,20 +141,20 @@ impl Source {
         let name = environment_name(key);
         let result = match self.environment.get(&name).map(str::to_owned) {
             Some(text) => {
-                self.given.note(key, text.clone());
+                self.values.note(key, text.clone());
                 self.note_variable(key, &name);
                 from_text::<T>(&text)
             }
             None => {
                 let in_file = in_file?;
-                self.given.note(key, format!("{in_file:?}"));
-                self.given.note_origin(key, Origin::File);
+                self.values.note(key, format!("{in_file:?}"));
+                self.values.note_origin(key, Origin::File);
                 let value = in_file.clone().try_into::<T>();
                 value.map(|value| (value, in_file)).map_err(|error| without_values(error.message()))
             }
         };
         let (value, shown) = result.map_err(|reason| self.problem(key, reason)).ok()?;
-        self.given.note_shown(key, &shown);
+        self.values.note_shown(key, &shown);
         Some(value)
     }
 
@@ -162,18 +162,18 @@ impl Source {
     fn note_variable(&mut self, key: &str, name: &str) {
         let from_dotenv = self.environment.is_from_dotenv(name);
         let origin = if from_dotenv { Origin::Dotenv } else { Origin::Variable };
-        self.given.note_origin(key, origin(name.to_owned()));
+        self.values.note_origin(key, origin(name.to_owned()));
     }
 
     /// Notes that the value of `key` is never shown, though it is no secret by itself.
     pub fn conceal(&mut self, key: &str) {
-        self.given.note_secret(key);
+        self.values.note_secret(key);
     }
 
     /// [`Source::get`], with what holds where nothing is given.
     pub fn get_or<T: DeserializeOwned + fmt::Debug>(&mut self, key: &str, default: T) -> T {
         self.get(key).unwrap_or_else(|| {
-            self.given.note_default(key, format!("{default:?}"));
+            self.values.note_default(key, format!("{default:?}"));
             default
         })
     }
@@ -207,7 +207,7 @@ impl Source {
     /// A duration of `key` in seconds, fractions allowed, within `range`, or `default`.
     pub fn seconds(&mut self, key: &str, default: f64, range: std::ops::RangeInclusive<f64>) -> std::time::Duration {
         let Seconds(value) = self.get(key).unwrap_or_else(|| {
-            self.given.note_default(key, default.to_string());
+            self.values.note_default(key, default.to_string());
             Seconds(default)
         });
         let value = if range.contains(&value) {
@@ -231,7 +231,7 @@ impl Source {
         if let Some(path) = self.environment.get(&file_name).map(PathBuf::from) {
             self.note_variable(key, &file_name);
             self.note_variable(&file_key, &file_name);
-            self.given.note_shown(&file_key, &Value::String(path.to_string_lossy().into_owned()));
+            self.values.note_shown(&file_key, &Value::String(path.to_string_lossy().into_owned()));
             return self.secret_file(&file_key, &path);
         }
         if let Some(text) = self.environment.get(&name).map(Secret::new) {
@@ -239,11 +239,11 @@ impl Source {
             return Some(text);
         }
         if let Some(path) = in_file {
-            self.given.note_origin(key, Origin::File);
-            self.given.note_origin(&file_key, Origin::File);
+            self.values.note_origin(key, Origin::File);
+            self.values.note_origin(&file_key, Origin::File);
             return match path {
                 Value::String(path) => {
-                    self.given.note_shown(&file_key, &Value::String(path.clone()));
+                    self.values.note_shown(&file_key, &Value::String(path.clone()));
                     self.secret_file(&file_key, Path::new(&path))
                 }
                 _ => {
@@ -253,7 +253,7 @@ impl Source {
             };
         }
         let plain = plain?;
-        self.given.note_origin(key, Origin::File);
+        self.values.note_origin(key, Origin::File);
         match plain {
             Value::String(text) => {
                 self.expect_private_file();
@@ -275,18 +275,18 @@ impl Source {
     /// The tables of `key`, a list of them; none where it is not given or is wrong. They may hold
     /// secrets, so no problem repeats a part of them.
     pub fn tables(&mut self, key: &str) -> Vec<Table> {
-        self.given_tables(key).unwrap_or_default()
+        self.read_tables(key).unwrap_or_default()
     }
 
     /// [`Source::tables`] of a key that holds no secret, so that a change of it can be noticed. `None`
     /// where it is not given or is wrong.
     pub fn plain_tables(&mut self, key: &str) -> Option<Vec<Table>> {
-        let tables = self.given_tables(key)?;
-        self.given.note(key, format!("{tables:?}"));
+        let tables = self.read_tables(key)?;
+        self.values.note(key, format!("{tables:?}"));
         Some(tables)
     }
 
-    fn given_tables(&mut self, key: &str) -> Option<Vec<Table>> {
+    fn read_tables(&mut self, key: &str) -> Option<Vec<Table>> {
         let name = environment_name(key);
         let in_file = self.lookup(key);
         let value = match self.environment.get(&name).map(value_of) {
@@ -296,7 +296,7 @@ impl Source {
             }
             None => {
                 let in_file = in_file?;
-                self.given.note_origin(key, Origin::File);
+                self.values.note_origin(key, Origin::File);
                 Some(in_file)
             }
         };
@@ -305,7 +305,7 @@ impl Source {
             self.problem(key, "must be a list of tables");
             return None;
         };
-        self.given.note_shown(key, &value);
+        self.values.note_shown(key, &value);
         Some(tables)
     }
 
@@ -323,7 +323,7 @@ impl Source {
     /// Every problem, unknown keys of the file among them.
     pub fn finish_with<T>(mut self, build: impl FnOnce() -> Option<T>) -> Result<T, Problems> {
         let mut unknown = Vec::new();
-        collect_unknown(&self.table, "", &self.asked, &mut unknown);
+        collect_unknown(&self.table, "", &self.keys_read, &mut unknown);
         for key in unknown {
             self.problems.push(Problem { key: shown_key(&key), origin: None, reason: "unknown key".to_owned() });
         }
@@ -336,7 +336,7 @@ impl Source {
     }
 
     fn lookup(&mut self, key: &str) -> Option<Value> {
-        self.asked.insert(key.to_owned());
+        self.keys_read.insert(key.to_owned());
         let mut parts = key.split('.');
         let mut value = self.table.get(parts.next()?)?;
         for part in parts {
@@ -356,16 +356,16 @@ const MOST_SHOWN: u64 = 9_999_999_999;
 /// The same of a number of seconds, which may have a fraction.
 const MOST_SECONDS_SHOWN: f64 = 1e10;
 
-fn collect_unknown(table: &Table, prefix: &str, asked: &BTreeSet<String>, unknown: &mut Vec<String>) {
+fn collect_unknown(table: &Table, prefix: &str, keys_read: &BTreeSet<String>, unknown: &mut Vec<String>) {
     for (name, value) in table {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        if asked.contains(&key) {
+        if keys_read.contains(&key) {
             continue;
         }
         let section = format!("{key}.");
         match value {
-            Value::Table(inner) if asked.iter().any(|asked| asked.starts_with(&section)) => {
-                collect_unknown(inner, &key, asked, unknown);
+            Value::Table(inner) if keys_read.iter().any(|keys_read| keys_read.starts_with(&section)) => {
+                collect_unknown(inner, &key, keys_read, unknown);
             }
             _ => unknown.push(key),
         }

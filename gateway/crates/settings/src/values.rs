@@ -44,7 +44,7 @@ impl Origin {
 
 /// The values that were given, by key, with their origins. Secrets are no part of it.
 #[derive(Clone, Default)]
-pub struct Given {
+pub struct Values {
     /// What decides whether a restart is needed.
     values: BTreeMap<String, String>,
     settings: BTreeMap<String, Setting>,
@@ -59,13 +59,13 @@ struct Setting {
     shown: Option<Vec<(String, String)>>,
 }
 
-impl fmt::Debug for Given {
+impl fmt::Debug for Values {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.values.keys()).finish()
     }
 }
 
-impl Given {
+impl Values {
     /// Notes that `key` was given as `value`.
     pub(crate) fn note(&mut self, key: &str, value: String) {
         self.values.insert(key.to_owned(), value);
@@ -112,9 +112,9 @@ impl Given {
 
     /// Every key of `asked` with the value in force and its origin, a line each; secrets are masked.
     /// `reference` has the defaults that were not noted.
-    pub fn effective<'a>(&self, asked: impl Iterator<Item = &'a str>, reference: &Table) -> Vec<String> {
+    pub fn effective<'a>(&self, keys_read: impl Iterator<Item = &'a str>, reference: &Table) -> Vec<String> {
         let mut shown = Vec::new();
-        for key in asked {
+        for key in keys_read {
             match self.settings.get(key) {
                 Some(Setting { origin, shown: Some(values) }) => {
                     shown.extend(values.iter().map(|(part, value)| format!("{key}{part} = {value}  # {origin}")));
@@ -195,9 +195,9 @@ fn text(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    fn given(values: &[(&str, &str)]) -> Given {
+    fn given(values: &[(&str, &str)]) -> Values {
         let values = values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Given { values, settings: BTreeMap::new() }
+        Values { values, settings: BTreeMap::new() }
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
         let toml =
             "key = [{ kid = 'a', secret = 'hush' }, { secret_file = '/run/key' }]\nhosts = ['a', 'b']\n[b]\nc = 1";
         let table: Table = toml.parse().unwrap();
-        let mut given = Given::default();
+        let mut given = Values::default();
         for (key, origin) in
             [("key", Origin::Variable("KEY".to_owned())), ("hosts", Origin::Dotenv("HOSTS".to_owned()))]
         {
@@ -224,7 +224,7 @@ mod tests {
         given.note_origin("jwt_secret_key", Origin::File);
         given.note_secret("jwt_secret_key");
         given.note_default("d", "2".to_owned());
-        let asked = ["key", "hosts", "jwt_secret_key", "b.c", "d", "e", "e_file"];
+        let keys_read = ["key", "hosts", "jwt_secret_key", "b.c", "d", "e", "e_file"];
         let expected = [
             "key[0].kid = \"a\"  # from KEY",
             "key[0].secret = (secret)  # from KEY",
@@ -235,7 +235,7 @@ mod tests {
             "d = 2  # default",
             "# e is not set",
         ];
-        assert_eq!(given.effective(asked.into_iter(), &table), expected);
+        assert_eq!(given.effective(keys_read.into_iter(), &table), expected);
         assert_eq!(
             (given.subject("key[1].kid"), given.subject("b.c")),
             ("key[1].kid, from KEY".to_owned(), "b.c".to_owned())

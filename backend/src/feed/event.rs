@@ -1,57 +1,56 @@
-//! What the feed says, a line at a time.
+//! The events of the feed, one line each.
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::model::Day;
 
-/// One line of the feed: an object of one member. Readers that do not know its name take it for
-/// [`Event::Reset`].
+/// An event: a JSON object with one member. Readers must treat an unknown member as [`Event::Reset`].
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Event<'a> {
-    /// The first: which process this is.
+    /// The first line: identifies this process.
     Feed {
         /// 32 hexadecimal digits.
         feed: &'a str,
     },
-    /// Whatever was told of this identity may be wrong now.
+    /// The account of this identity may have changed.
     Identity {
-        /// As it was asked about.
+        /// As in the request that checked it.
         identity: &'a str,
     },
-    /// Whatever was told of anybody may be.
+    /// Any account may have changed.
     Reset {
         /// Always true.
         reset: bool,
     },
-    /// The answer to this path may be another now.
+    /// The response for this path may have changed.
     Purge {
-        /// As the api listener serves it, in its one canonical form.
+        /// The canonical path on the api listener.
         purge: &'a str,
     },
-    /// The answer to any path may be.
+    /// Any response may have changed.
     PurgeAll {
         /// Always true.
         purge_all: bool,
     },
-    /// All that had changed of anybody half a second ago has been told.
+    /// All account changes up to half a second ago have been published.
     Beat {
-        /// Counts up.
+        /// Increases by one with each beat.
         beat: u64,
     },
 }
 
 impl Event<'_> {
     pub(super) fn bytes(&self) -> Bytes {
-        // Nothing of it is a map or could otherwise fail.
+        // Serialization cannot fail: there are no maps or custom serializers.
         let mut line = serde_json::to_vec(self).unwrap_or_default();
         line.push(b'\n');
         line.into()
     }
 }
 
-/// Where the api listener serves a day.
+/// The path of a day on the api listener.
 pub(super) fn path(day: Day) -> String {
     format!("/holodules/{day}")
 }
@@ -61,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_line_is_one_object() {
+    fn each_event_is_one_object() {
         let line = |line: Event<'_>| String::from_utf8(line.bytes().to_vec()).unwrap();
         assert_eq!(line(Event::Identity { identity: "a\n\"b" }), "{\"identity\":\"a\\n\\\"b\"}\n");
         assert_eq!(line(Event::Reset { reset: true }), "{\"reset\":true}\n");

@@ -147,9 +147,9 @@ impl CostEqualizer {
     }
 
     /// Notes the cost of a stored hash.
-    pub(super) fn meet(&self, effort: HashCost) {
+    pub(super) fn record(&self, cost: HashCost) {
         let mut highest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match effort {
+        match cost {
             HashCost::Argon2(cost) if cost.blocks() > highest.argon2.blocks() => highest.argon2 = cost,
             HashCost::Argon2(_) => {}
             HashCost::Bcrypt(cost) => highest.bcrypt = highest.bcrypt.max(Some(cost)),
@@ -165,7 +165,7 @@ impl CostEqualizer {
     }
 
     /// Spends what `done` lacks to the highest cost of every algorithm.
-    pub(super) fn make_up(&self, done: Option<HashCost>, password: &Password) {
+    pub(super) fn equalize(&self, done: Option<HashCost>, password: &Password) {
         for step in self.missing(done) {
             step.spend(password);
         }
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn every_refusal_comes_to_the_same_work() {
-        let efforts = CostEqualizer::new(CURRENT);
+        let equalizer = CostEqualizer::new(CURRENT);
         let met = [
             HashCost::Argon2(CURRENT),
             HashCost::Argon2(Argon2Cost { memory_kib: 32, iterations: 1, lanes: 1 }),
@@ -279,19 +279,19 @@ mod tests {
             HashCost::Scrypt(SCRYPT),
             HashCost::Scrypt(ScryptCost { log_n: 9, r: 8, p: 1 }),
         ];
-        assert_eq!(total(None, &efforts.missing(None)), [128, 0, 0, 0, 0, 0]);
-        met.into_iter().for_each(|effort| efforts.meet(effort));
+        assert_eq!(total(None, &equalizer.missing(None)), [128, 0, 0, 0, 0, 0]);
+        met.into_iter().for_each(|cost| equalizer.record(cost));
         let expected = [2048, 4096, 10_000, 1_000_000, 25_000, 16_384];
         for done in std::iter::once(None).chain(met.map(Some)) {
-            assert_eq!(total(done, &efforts.missing(done)), expected, "{done:?}");
+            assert_eq!(total(done, &equalizer.missing(done)), expected, "{done:?}");
         }
     }
 
     #[test]
     fn nothing_is_left_to_spend_where_the_check_itself_was_the_costliest() {
-        let efforts = CostEqualizer::new(CURRENT);
-        efforts.meet(HashCost::Scrypt(SCRYPT));
-        assert_eq!(efforts.missing(Some(HashCost::Scrypt(SCRYPT))), [Step::Argon2(CURRENT, 128)]);
-        assert_eq!(efforts.missing(Some(HashCost::Argon2(CURRENT))), [Step::Scrypt(SCRYPT, 16_384)]);
+        let equalizer = CostEqualizer::new(CURRENT);
+        equalizer.record(HashCost::Scrypt(SCRYPT));
+        assert_eq!(equalizer.missing(Some(HashCost::Scrypt(SCRYPT))), [Step::Argon2(CURRENT, 128)]);
+        assert_eq!(equalizer.missing(Some(HashCost::Argon2(CURRENT))), [Step::Scrypt(SCRYPT, 16_384)]);
     }
 }
