@@ -1,13 +1,13 @@
-//! Bytes as hexadecimal text, and random ids made of it.
+//! Hexadecimal text, and random ids made of it.
 
 use std::fmt::Write;
 
-/// The system gives no random bytes.
+/// The system's random number generator failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no random bytes are to be had")]
+#[error("the system has no random bytes")]
 pub struct NoRandomness;
 
-/// Two lower-case digits for each byte.
+/// Two lower-case digits per byte.
 pub(crate) fn encode(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a string does not fail.
@@ -16,7 +16,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     })
 }
 
-/// 128 random bits as 32 digits: no two are alike, anywhere.
+/// A globally unique id: 128 random bits as 32 digits.
 pub(crate) fn random_id() -> Result<String, NoRandomness> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomness)?;

@@ -1,4 +1,4 @@
-//! The program, all of which is in the library.
+//! The executable. All code is in the library.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Answers: their bodies, their headers, and the one place where a refusal gets its shape.
+//! Responses: bodies, headers, and the one place that turns an error into a response.
 
 use std::borrow::Cow;
 
@@ -9,33 +9,33 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use serde::Serialize;
 
-/// The media type of every JSON answer.
+/// The media type of all JSON responses.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// A body: whole, or streamed and then possibly cut short by an error, which ends the connection.
+/// A response body, complete or streamed. An error in a stream ends the connection.
 pub type Body = UnsyncBoxBody<Bytes, Cut>;
 
-/// A streamed answer that could not be ended. The client sees the chunked body break off.
+/// A streamed response failed. The client sees that the chunked body is incomplete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the answer was cut short")]
+#[error("the response was cut short")]
 pub struct Cut;
 
-/// Which shape an error has.
+/// The JSON form of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// `{"error":"..."}`, as the clients of the api know it.
+    /// `{"error":"<reason phrase>"}`, for clients of the api listener.
     Plain,
-    /// `{"error":"<reason phrase>","description":"..."}`, for admins and the gateway.
+    /// `{"error":"<reason phrase>","description":"..."}`, for administrators and the gateway.
     Described,
 }
 
-/// Why a request was not served. What it says is fit for the client; what only the log
-/// may hold has been logged by who refused.
+/// An error response. Its description is safe to send to the client; details for the log have been logged where the
+/// error occurred.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpError {
     /// The status.
     pub status: StatusCode,
-    /// What is wrong, for a person.
+    /// A description for people.
     pub description: Cow<'static, str>,
     retry_after: Option<u32>,
     allow: Option<&'static str>,
@@ -43,7 +43,7 @@ pub struct HttpError {
 }
 
 impl HttpError {
-    /// A refusal with a status and what is wrong.
+    /// An error with a status and a description.
     pub fn new(status: StatusCode, description: impl Into<Cow<'static, str>>) -> Self {
         Self { status, description: description.into(), retry_after: None, allow: None, close: false }
     }
@@ -58,28 +58,28 @@ impl HttpError {
         Self::new(StatusCode::NOT_FOUND, description)
     }
 
-    /// `405`, with the methods that are (RFC 9110, section 15.5.6).
+    /// `405` with `Allow` (RFC 9110, section 15.5.6).
     pub fn method_not_allowed(allow: &'static str) -> Self {
-        let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this takes {allow}"));
+        let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("allowed methods: {allow}"));
         Self { allow: Some(allow), ..refusal }
     }
 
-    /// `503`, to be tried again after so many seconds.
+    /// `503` with `Retry-After`, in seconds.
     pub fn unavailable(description: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
         let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, description);
         Self { retry_after: Some(retry_after), ..refusal }
     }
 
-    /// Ends the connection after the answer: what is still to come on it is not read.
+    /// Closes the connection after the response, because the rest of the request is not read.
     pub fn closing(self) -> Self {
         Self { close: true, ..self }
     }
 
-    /// The answer, never to be stored by a cache.
+    /// The response, which caches must not store.
     pub fn into_response(self, shape: Shape) -> Response<Body> {
         let phrase = self.status.canonical_reason().unwrap_or("Error");
         let mut response = match shape {
-            // The original's own spelling, which its clients may compare.
+            // The original's spelling; existing clients may compare it.
             Shape::Plain if self.status == StatusCode::NOT_FOUND => json(self.status, &Plain { error: "Not found" }),
             Shape::Plain => json(self.status, &Plain { error: phrase }),
             Shape::Described => json(self.status, &Described { error: phrase, description: self.description.as_ref() }),
@@ -110,17 +110,17 @@ struct Described<'a> {
     description: &'a str,
 }
 
-/// Compact JSON with a newline at its end, as bytes.
+/// Compact JSON with a trailing newline.
 ///
 /// # Errors
-/// A value that JSON cannot express; none of ours is.
+/// If `value` cannot be expressed in JSON; no response type here has such a value.
 pub fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     let mut text = serde_json::to_vec(value)?;
     text.push(b'\n');
     Ok(text)
 }
 
-/// An answer with a JSON body.
+/// A response with a JSON body.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match json_bytes(value) {
         Ok(text) => {
@@ -137,19 +137,19 @@ pub fn no_content() -> Response<Body> {
     with(StatusCode::NO_CONTENT, empty())
 }
 
-/// An answer with a body and nothing said of it yet.
+/// A response without headers.
 pub fn with(status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response
 }
 
-/// A body that is known whole.
+/// A complete body.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// No body.
+/// An empty body.
 pub fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_two_shapes_of_a_refusal() {
+    async fn an_error_has_two_shapes() {
         let refusal = HttpError::not_found("no such user");
         assert_eq!(text(refusal.clone().into_response(Shape::Plain)).await, "{\"error\":\"Not found\"}\n");
         let described = "{\"error\":\"Not Found\",\"description\":\"no such user\"}\n";

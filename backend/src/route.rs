@@ -1,8 +1,7 @@
-//! The routing lists: one for each listener, one handler for each operation, and the
-//! checks before it in their order.
+//! The routes of both listeners, with one handler for each operation and the checks before it in their order.
 //!
-//! The paths are taken as they are spelled: the gateway forwards canonical ones only,
-//! and on the admin side a segment is percent-decoded once, where it is a name.
+//! Paths are matched as they are spelled: the gateway forwards only canonical ones. On the admin listener, a segment
+//! that is a name is percent-decoded once.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,15 +14,14 @@ use crate::handler::{self, App, HandlerResult};
 use crate::record::{HEALTHZ, Listener};
 use crate::respond::{Body, HttpError, Shape};
 
-/// An answer, and the template of the route that gave it.
+/// A response with the template of its route.
 pub(crate) struct RoutedResponse {
-    /// What metrics and logs call it: never the raw path.
+    /// The label for metrics and logs; never the raw path.
     pub(crate) route: &'static str,
-    /// The answer itself.
     pub(crate) response: Response<Body>,
 }
 
-/// Answers a request that came in by `listener`.
+/// Handles a request received on `listener`.
 pub(crate) async fn answer(app: &Arc<App>, listener: Listener, request: Request<Incoming>) -> RoutedResponse {
     let path = request.uri().path().to_owned();
     let (route, handled, shape) = match listener {
@@ -39,7 +37,7 @@ pub(crate) async fn answer(app: &Arc<App>, listener: Listener, request: Request<
     RoutedResponse { route, response: handled.unwrap_or_else(|refusal| refusal.into_response(shape)) }
 }
 
-/// What the public may read.
+/// The routes of the api listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ApiRoute<'a> {
     Day(&'a str),
@@ -52,7 +50,7 @@ impl<'a> ApiRoute<'a> {
         if path == "/healthz" {
             return Self::Healthz;
         }
-        // The capital is the spelling of the original's own examples.
+        // The original's examples spell it with a capital.
         let day = path.strip_prefix("/holodules/").or_else(|| path.strip_prefix("/Holodules/"));
         match day {
             Some(day) if !day.is_empty() && !day.contains('/') => Self::Day(day),
@@ -77,7 +75,7 @@ async fn api(app: &App, route: ApiRoute<'_>, request: Request<Incoming>) -> Hand
         return Err(HttpError::method_not_allowed("GET, HEAD"));
     }
     if !request.body().is_end_stream() {
-        return Err(HttpError::bad_request("this takes no body").closing());
+        return Err(HttpError::bad_request("this request takes no body").closing());
     }
     match route {
         ApiRoute::Day(day) => handler::day(app, request.headers(), day).await,
@@ -85,7 +83,7 @@ async fn api(app: &App, route: ApiRoute<'_>, request: Request<Incoming>) -> Hand
     }
 }
 
-/// The internal side.
+/// The routes of the admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum AdminRoute<'a> {
     Verify,
@@ -161,12 +159,12 @@ impl<'a> AdminRoute<'a> {
 async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>) -> HandlerResult {
     let (parts, body) = request.into_parts();
     handler::defend(&parts, app.allowed_hosts())?;
-    // hyper leaves the body of an answer to HEAD out.
+    // hyper omits the body of the response to HEAD.
     let method = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
     match (method.as_str(), &route) {
         ("POST", AdminRoute::Verify) => handler::verify(app, &parts, body).await,
         ("POST", AdminRoute::RevocationCheck) => handler::check(app, &parts, body).await,
-        // A HEAD would subscribe and read nothing.
+        // A HEAD would subscribe without reading anything.
         ("GET", AdminRoute::RevocationFeed) if parts.method == Method::GET => handler::feed(app),
         ("POST", AdminRoute::RevocationLogout) => handler::log_out(app, &parts, body).await,
         ("GET", AdminRoute::Users) => handler::list(app).await,
@@ -204,7 +202,7 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
     }
 }
 
-/// One segment of a path, percent-decoded. `None` where it is empty, more than one, or no UTF-8.
+/// One path segment, percent-decoded. `None` if it is empty, contains a slash or is not UTF-8.
 fn segment(raw: &str) -> Option<Cow<'_, str>> {
     if raw.is_empty() || raw.contains('/') {
         return None;
@@ -217,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_api_knows_one_route_in_two_spellings() {
+    fn the_api_has_one_route_in_two_spellings() {
         assert_eq!(ApiRoute::of("/holodules/20201209"), ApiRoute::Day("20201209"));
         assert_eq!(ApiRoute::of("/Holodules/x"), ApiRoute::Day("x"));
         for path in ["/", "/holodules", "/holodules/", "/holodules/a/b", "/HOLODULES/20201209", "/users", "/metrics"] {

@@ -1,27 +1,27 @@
-//! The folder of the backups, and the names in it.
+//! The backup folder, and the names of its files.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A backup that is being written.
+/// A backup in progress.
 pub use holodule_settings::Replacement as Draft;
 use rustix::fs::{Mode, OFlags};
 
 /// The longest name, in bytes.
 const NAME_LIMIT: usize = 128;
 
-/// The name of a backup: 1 to 128 letters, digits, `.`, `_` and `-`, the first no `.`.
+/// The name of a backup: 1 to 128 letters, digits, `.`, `_` and `-`, not beginning with `.`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupName(String);
 
-/// A text that no backup is called by. Fit to be shown.
+/// An invalid backup name. The text is safe to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a backup's name is 1 to {NAME_LIMIT} letters, digits, \".\", \"_\" and \"-\", and does not begin with \".\"")]
 pub struct InvalidName;
 
 impl BackupName {
-    /// Reads a name: never a path.
+    /// Parses a name, which is never a path.
     ///
     /// # Errors
     /// [`InvalidName`].
@@ -31,7 +31,7 @@ impl BackupName {
         if fits && text.bytes().all(legal) { Ok(Self(text.to_owned())) } else { Err(InvalidName) }
     }
 
-    /// Its text.
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -40,21 +40,21 @@ impl BackupName {
 /// Why a backup cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// A new one is there already, in whatever form.
-    #[error("there is a file of this name already")]
+    /// A file, link or folder of this name exists.
+    #[error("a file of this name already exists")]
     Exists,
-    /// There is none.
-    #[error("there is no such file")]
+    /// The file does not exist.
+    #[error("the file does not exist")]
     Missing,
-    /// It is a link, a folder, a pipe or a device.
-    #[error("is no regular file")]
+    /// It is a link, folder, pipe or device.
+    #[error("is not a regular file")]
     NotRegular,
-    /// The folder or the file cannot be used.
+    /// An I/O error.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
 
-/// Where the backups are.
+/// The folder with the backups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupFolder(PathBuf);
 
@@ -64,10 +64,10 @@ impl BackupFolder {
         Self(path.into())
     }
 
-    /// Begins a new backup, readable by its owner alone. It takes its name when it is complete.
+    /// Creates a backup that only its owner can read. It gets its name when it is complete.
     ///
     /// # Errors
-    /// [`OpenError::Exists`]: no backup is replaced. Else the folder cannot be written to.
+    /// [`OpenError::Exists`] if the name is taken, [`OpenError::Io`] if the folder is not writable.
     pub fn create(&self, name: &BackupName) -> Result<Draft, OpenError> {
         let path = self.0.join(name.as_str());
         match fs::symlink_metadata(&path) {
@@ -77,7 +77,7 @@ impl BackupFolder {
         }
     }
 
-    /// Opens a backup. No link is followed, and a pipe is not waited for.
+    /// Opens a backup, without following links or blocking on a pipe.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -93,7 +93,7 @@ impl BackupFolder {
         if file.metadata()?.is_file() { Ok(file) } else { Err(OpenError::NotRegular) }
     }
 
-    /// Its path.
+    /// The path.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_no_path() {
+    fn a_name_is_never_a_path() {
         for good in ["a", "holodule-20270101T000000Z.backup", "a..b", "-", &"x".repeat(128)] {
             assert_eq!(name(good).as_str(), good);
         }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_is_private_and_none_is_replaced() {
+    fn a_backup_is_private_and_never_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let backups = BackupFolder::new(folder.path());
         let mut file = backups.create(&name("a")).unwrap();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn links_folders_and_pipes_are_no_backups() {
+    fn links_folders_and_pipes_are_not_opened() {
         let folder = tempfile::tempdir().unwrap();
         let backups = BackupFolder::new(folder.path());
         fs::write(folder.path().join("real"), "x").unwrap();

@@ -1,5 +1,5 @@
-//! The format: lines of JSON. The first names the version, the last counts the records and has
-//! the checksum of all lines before it.
+//! The file format: one JSON object per line. The first line has the version, the last one the number of records and a
+//! checksum of all lines before it.
 
 use std::io::{self, BufRead, Read as _, Write};
 
@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::hex;
 use crate::model::{Holodule, Logout, Saved, SavedUser, StoredPassword, Tally, TokenId};
 
-/// The version that is written, and the latest that is read.
+/// The version written, and the latest that can be read.
 const VERSION: u32 = 1;
-/// The longest line, in bytes. A document of MongoDB has 16 MiB at most, and JSON escapes some of it.
+/// The longest line, in bytes. A MongoDB document has at most 16 MiB; JSON escapes make it longer.
 const LINE_LIMIT: u64 = 128 << 20;
 
 #[derive(Serialize, Deserialize)]
@@ -29,7 +29,7 @@ enum RecordLine {
     End(Trailer),
 }
 
-/// It has no `Debug`, for it holds a password.
+/// Without `Debug`, because it holds a password.
 #[derive(Serialize, Deserialize)]
 struct UserRecord {
     username: String,
@@ -47,39 +47,39 @@ struct UserRecord {
 /// The last line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trailer {
-    /// Users in the file.
+    /// Number of users.
     pub users: u64,
-    /// Holodules in the file.
+    /// Number of holodules.
     pub holodules: u64,
-    /// Logouts in the file.
+    /// Number of logouts.
     pub logouts: u64,
-    /// Whether all records are of one moment.
+    /// Whether all records were read from one snapshot.
     pub consistent: bool,
-    /// Documents that could not be read and are missing.
+    /// Number of documents that could not be read and were left out.
     pub unreadable: u64,
-    /// Of all lines before this one, as lower-case hexadecimal digits.
+    /// The digest of all lines before this one, in lower-case hexadecimal digits.
     sha256: String,
 }
 
-/// Why a file is no whole backup. Fit to be shown: it repeats nothing of the file.
+/// Why a file is not a complete backup. The text is safe to show: it contains nothing from the file.
 #[derive(Debug, thiserror::Error)]
 pub enum Damaged {
-    /// It cannot be read.
+    /// An I/O error.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It does not begin as a backup does.
-    #[error("is no backup of this program")]
+    /// The first line is not that of a backup.
+    #[error("is not a backup of this program")]
     NoBackup,
-    /// A later version of the program has written it.
+    /// A later version of the program wrote it.
     #[error("is of version {0} of the format; this program reads up to {VERSION}")]
     Version(u32),
-    /// It has no end.
+    /// The last line is missing.
     #[error("is cut short: its last line is missing")]
     CutShort,
-    /// It is not what was written.
+    /// The content differs from what was written.
     #[error("is damaged: its checksum or its counts do not match")]
     Checksum,
-    /// A line cannot be read.
+    /// A line cannot be parsed.
     #[error("line {0} cannot be read")]
     Line(u64),
 }
@@ -92,10 +92,10 @@ pub struct BackupWriter<W> {
 }
 
 impl<W: Write> BackupWriter<W> {
-    /// Begins with the first line. `created_at` is in seconds since the Unix epoch.
+    /// Writes the first line. `created_at` is in seconds since the Unix epoch.
     ///
     /// # Errors
-    /// Where it cannot be written, as below.
+    /// Those of the writer.
     pub fn new(out: W, created_at: i64) -> io::Result<Self> {
         let mut writer = Self { out, digest: Context::new(&SHA256), tally: Tally::default() };
         writer.line(&Header { holodule_backup: VERSION, created_at })?;
@@ -124,7 +124,7 @@ impl<W: Write> BackupWriter<W> {
         })
     }
 
-    /// Ends with the last line, and gives the writer back.
+    /// Writes the last line and returns the writer.
     ///
     /// # Errors
     /// Those of the writer.
@@ -145,7 +145,7 @@ impl<W: Write> BackupWriter<W> {
     }
 }
 
-/// The records of a backup. It ends after the last one, and an error is the last item.
+/// Iterates over the records of a backup. The iterator ends after the first error.
 pub struct BackupReader<R> {
     reader: R,
     digest: Context,
@@ -155,7 +155,7 @@ pub struct BackupReader<R> {
     failed: bool,
 }
 
-/// Reads a whole backup, and returns its last line if everything is as it was written.
+/// Reads a complete backup and returns its last line if counts and checksum match.
 ///
 /// # Errors
 /// [`Damaged`].
@@ -184,7 +184,7 @@ impl<R: BufRead> BackupReader<R> {
         Ok(records)
     }
 
-    /// The next line with its end. A line without one was cut short.
+    /// The next line including its line feed; without one, the file is truncated.
     fn next_line(&mut self) -> Result<Vec<u8>, Damaged> {
         let mut line = Vec::new();
         self.reader.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line)?;
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_cut_short_anywhere_is_refused() {
+    fn a_truncated_file_is_rejected() {
         let file = written();
         for length in 0..file.len() {
             assert!(verify(&file[..length]).is_err(), "{length} of {}", file.len());
@@ -300,12 +300,12 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_is_noticed_and_nothing_of_the_file_is_shown() {
+    fn a_changed_byte_is_detected_and_errors_show_nothing_of_the_file() {
         let file = written();
         for at in 0..file.len() {
             let mut damaged = file.clone();
             damaged[at] ^= 1;
-            // What the end says of itself is not in the checksum; its counts are compared.
+            // The last line is not part of the checksum; its counts are compared instead.
             if let Ok(end) = verify(damaged.as_slice()) {
                 assert_ne!(end, verify(file.as_slice()).unwrap(), "byte {at}");
                 assert_eq!((end.users, end.holodules, end.logouts), (2, 1, 1), "byte {at}");

@@ -1,8 +1,8 @@
-//! Backups: one file with every user, holodule and logout.
+//! Backups: one file with all users, holodules and logouts.
 //!
-//! The program that serves writes and reads the file itself, in a folder of its configuration:
-//! stored passwords never leave by a listener. The format is versioned and ends with a checksum, so
-//! that a file that was cut short or damaged is refused before anything is changed.
+//! The server itself writes and reads the file, in a configured folder, so that stored passwords are never sent over
+//! the network. The format has a version and ends with a checksum: a truncated or damaged file is rejected before
+//! anything is changed.
 
 mod folder;
 mod format;

@@ -26,7 +26,7 @@ async fn a_damaged_file_changes_nothing() {
         let mut changed = whole.clone();
         changed[last / 2] ^= 1;
         for (content, part) in [
-            (&whole[..0], "is no backup"),
+            (&whole[..0], "is not a backup"),
             (&whole[..lines[0]], "cut short"),
             (&whole[..last / 2], "cut short"),
             (&whole[..last], "cut short"),
@@ -110,7 +110,7 @@ fn backup_and_restore_by_command() {
     assert_eq!(succeeds(&program.run(path, &["backup", "a"], "")), "a: 1 users, 0 holodules, 0 logouts\n");
     let dated = succeeds(&program.run(path, &["backup"], ""));
     assert!(dated.starts_with("holodule-20") && dated.contains("Z.backup: 1 users"), "{dated}");
-    refuses(&program, &["backup", "a"], "there is a file of this name already (409 Conflict)");
+    refuses(&program, &["backup", "a"], "a file of this name already exists (409 Conflict)");
     refuses(&program, &["restore", "a"], "the store is not empty");
     program.terminate();
 
