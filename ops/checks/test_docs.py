@@ -1,11 +1,17 @@
-"""What the documents claim, held against the tree."""
+"""The statements of the pages are compared with the code."""
 
 import re
 import unittest
+from http import HTTPStatus
 
 from support import ROOT
 
 SECURITY = ROOT / "ops/SECURITY.md"
+WIRE = ROOT / "ops/WIRE.md"
+OPERATIONS = ROOT / "ops/OPERATIONS.md"
+GATEWAY, BACKEND = ROOT / "gateway/src", ROOT / "backend/src"
+# The code that answers clients of the gateway.
+ANSWERING = ("respond", "flow", "server/redirect")
 
 
 def named_tests(text):
@@ -46,6 +52,112 @@ class Security(unittest.TestCase):
             within = reference.partition(f"\n[{table}]\n")[2].partition("\n[")[0]
             with self.subTest(path):
                 self.assertTrue(f"\n[{path}]\n" in reference or re.search(rf"^#?{key} = ", within, re.MULTILINE))
+
+
+def sources(folder, *parts):
+    """The code of a crate or of parts of it, without its tests, by file."""
+    files = [file for part in parts or ("",) for file in sorted((folder / part).rglob("*.rs"))]
+    files += [folder / f"{part}.rs" for part in parts if (folder / f"{part}.rs").is_file()]
+    files = [file for file in files if file.name != "tests.rs" and file.parent.name != "tests"]
+    return {file: file.read_text().partition("#[cfg(test)]\nmod tests")[0] for file in files}
+
+
+def section(page, heading):
+    """The text of a page below a heading, up to the next of the same level."""
+    level = heading.partition(" ")[0]
+    found = page.read_text().partition(f"\n{heading}\n")[2]
+    if not found:
+        raise AssertionError(f"{page.name} has no {heading!r}")
+    return re.split(rf"\n{level} ", found)[0]
+
+
+def first_cells(text):
+    """The names in `code` in the first cells of a table."""
+    rows = re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+class Wire(unittest.TestCase):
+    # Said by the program's parts that are not searched, or by the backend.
+    ELSEWHERE_STATUSES = {"100"}
+    ELSEWHERE_FIELDS = {"etag"}
+    # Of every message, or of the connection.
+    NOT_LISTED = {"connection", "content-length", "content-type", "content-encoding", "date"}
+    # Read, not sent.
+    REQUEST_FIELDS = {"authorization", "expect", "user-agent", "transfer-encoding", "host"}
+
+    def test_the_statuses_are_those_of_the_code(self):
+        used = {
+            status for text in sources(GATEWAY, *ANSWERING).values() for status in re.findall(r"StatusCode::([A-Z_]{2,})", text)
+        }
+        used = {
+            str(
+                HTTPStatus[
+                    {"PAYLOAD_TOO_LARGE": "REQUEST_ENTITY_TOO_LARGE", "URI_TOO_LONG": "REQUEST_URI_TOO_LONG"}.get(s, s)
+                ].value
+            )
+            for s in used
+        }
+        self.assertEqual(first_cells(section(WIRE, "## Statuses")), used | self.ELSEWHERE_STATUSES)
+
+    def test_the_response_fields_are_those_of_the_code(self):
+        used = set()
+        for text in sources(GATEWAY, *ANSWERING).values():
+            for imported in re.findall(r"use http::header::\{?([^;]*?)\}?;", text):
+                used |= {name.lower().replace("_", "-") for name in re.findall(r"\b[A-Z][A-Z_]+\b", imported)}
+            used |= {name.lower() for name in re.findall(r'HeaderName::from_static\("([^"]+)"\)', text)}
+        used -= self.NOT_LISTED | self.REQUEST_FIELDS
+        listed = {name.lower() for name in first_cells(section(WIRE, "## Response fields"))}
+        self.assertEqual(listed - self.ELSEWHERE_FIELDS, used)
+
+    def test_the_texts_of_refusals_are_on_the_page(self):
+        page, missing = WIRE.read_text(), []
+        texts = {
+            t for code in sources(GATEWAY, "respond").values() for t in re.findall(r'"([A-Z][^"\\{}\n]* [^"\\{}\n]*)"', code)
+        }
+        self.assertGreater(len(texts), 20)
+        for text in texts:
+            if text not in page:
+                missing.append(text)
+        self.assertEqual(missing, [])
+
+    def test_the_values_of_x_cache_are_those_of_the_code(self):
+        row = next(row for row in section(WIRE, "## Response fields").splitlines() if row.startswith("| `X-Cache`"))
+        labels = re.search(r"LABELS: \[&str; \d\] = \[([^\]]*)\]", (GATEWAY / "cache/mod.rs").read_text())[1]
+        self.assertEqual(set(re.findall(r"`([a-z]+)`", row)), set(re.findall(r'"(\w+)"', labels)))
+
+
+class AccessLog(unittest.TestCase):
+    def test_the_fields_of_the_gateway_are_those_of_the_code(self):
+        text = "".join(sources(GATEWAY, "record").values())
+        used = set(re.findall(r'line\.(?:text|number|address|milliseconds)\(\s*"(\w+)"', text))
+        self.assertGreater(len(used), 10)
+        self.assertEqual(first_cells(section(OPERATIONS, "#### Fields of the gateway's access log")), used)
+
+    def test_the_reasons_of_the_gateway_are_those_of_the_code(self):
+        used = set()
+        for text in sources(GATEWAY).values():
+            used |= set(re.findall(r'(?:refuse\(|reason = Some\(|reason: Some\()"(\w+)"', text))
+            for block in re.findall(r"reason = Some\(match .*?\n        \}\);", text, re.DOTALL):
+                used |= set(re.findall(r'=> "(\w+)"', block))
+        for file, pattern in (
+            ("authenticate.rs", r"LABELS: \[&str; \d+\] = \[([^\]]*)\]"),
+            ("login/mod.rs", r"LABELS: \[&str; \d+\] = \[([^\]]*)\]"),
+            ("revocation/standing.rs", r"fn label\(self\) -> &'static str \{(.*?)\n    \}"),
+        ):
+            used |= set(re.findall(r'"(\w+)"', re.search(pattern, (GATEWAY / file).read_text(), re.DOTALL)[1]))
+        used |= set(re.findall(r'^pub const [A-Z_]+: &str = "(\w+)";', (GATEWAY / "limit/mod.rs").read_text(), re.MULTILINE))
+        # Not refusals: a login that succeeded, and one that the limit's own name describes.
+        used -= {"success", "throttled"}
+        self.assertGreater(len(used), 30)
+        self.assertEqual(first_cells(section(OPERATIONS, "#### Reasons of the gateway")), used)
+
+    def test_the_fields_of_the_backend_are_those_of_the_code(self):
+        text = (BACKEND / "record/access.rs").read_text()
+        event = re.search(r'target: "access",(.*?)\n\s*\)', text, re.DOTALL)[1]
+        used = set(re.findall(r"^\s*(\w+) = ", event, re.MULTILINE))
+        self.assertGreater(len(used), 10)
+        self.assertEqual(first_cells(section(OPERATIONS, "#### Fields of the backend's access log")), used)
 
 
 if __name__ == "__main__":
