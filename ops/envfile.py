@@ -1,5 +1,5 @@
-"""Reads `.env` as both programs do (gateway/crates/settings/src/dotenv.rs), and as python-dotenv does, but
-that what it skips with a warning is an error here. ops/checks/test_envfile.py compares the three."""
+"""Parses `.env` like both programs (gateway/crates/settings/src/dotenv.rs) and python-dotenv, except that lines which
+python-dotenv skips with a warning are errors. ops/checks/test_envfile.py compares the three."""
 
 import re
 
@@ -12,7 +12,7 @@ STATEMENT = re.compile(
         (?:
             [^\S\n]* ' (?P<single> (?: \\. | [^'\\] )* ) '
             | [^\S\n]* " (?P<double> (?: \\. | [^"\\] )* ) "
-            | [^\S\n]+ (?= \# )  # only behind blanks: directly behind the = it belongs to the value
+            | [^\S\n]+ (?= \# )  # a comment only after a space: directly after = it belongs to the value
             | (?! [^\S\n]* ['"] ) [^\S\n]* (?P<plain> [^\n]* )
         )
         | (?= \# )
@@ -26,11 +26,11 @@ ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v"
 
 
 class Unreadable(Exception):
-    """A line that cannot be read: its number and not its text, which may be a secret."""
+    """A line that cannot be parsed: its number but not its text, which may be a secret."""
 
 
 def load(path, process):
-    """The variables of the file below those of `process`; these alone where there is no file."""
+    """The variables of the file, overridden by those of `process`. A missing file is empty."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -50,7 +50,7 @@ def load(path, process):
 
 
 def statements(text):
-    """(line, name, value) of each; the name is None where it cannot be read, which ends the list."""
+    """(line, name, value) of each statement. The name is None for one that cannot be parsed, which ends the list."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     position = 0
     while True:

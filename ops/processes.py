@@ -1,5 +1,5 @@
-"""The processes of a stack: started without anything of their caller's, told apart from
-strangers, ended in order; and the addresses they listen on."""
+"""The processes of a stack: started detached from the caller, identified reliably, stopped in order. Also helpers for
+addresses."""
 
 import fcntl
 import http.client
@@ -9,12 +9,12 @@ import socket
 import subprocess
 import time
 
-END_SECONDS = 45  # above the drain of either program
+END_SECONDS = 45  # above the drain timeout of either program
 LOG_LINES = 20
 
 
 class Failure(Exception):
-    """What went wrong, in words for the person who started the stack."""
+    """An error message for the user."""
 
 
 class Signalled(Exception):
@@ -28,12 +28,12 @@ def split_address(name, text):
     host, colon, port = text.rpartition(":")
     bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
     if not colon or not host or bare or not port.isdecimal() or int(port) > 65535:
-        raise Failure(f"{name}={text}: an address is HOST:PORT, as in 127.0.0.1:8443 or [::1]:8443")
+        raise Failure(f"{name}={text}: an address has the form HOST:PORT, as in 127.0.0.1:8443 or [::1]:8443")
     return host.strip("[]"), int(port)
 
 
 def check_free(name, text):
-    """Fails where something listens on an address already."""
+    """Fails if the address is in use."""
     place = split_address(name, text)
     if place is None:
         return
@@ -61,7 +61,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def get(address, path):
-    """(status, body) of a GET; (None, reason) where nothing answers."""
+    """(status, body) of a GET; (None, reason) without a response."""
     place = split_address("address", address)
     if place is None:
         connection = UnixConnection(address.removeprefix("unix:"), timeout=5)
@@ -83,10 +83,10 @@ def describe_exit(status):
 
 
 class Processes:
-    """The processes whose ids and logs lie in one folder.
+    """The processes whose ids and logs are in one folder.
 
-    Each of them holds the folder's lock file open, and thereby the lock: they run for as long as
-    it is taken, whoever started them, and a process id is believed only of a holder.
+    Each has the folder's lock file open and thereby shares its lock. So the lock is taken exactly while one of them runs, and a
+    process id is trusted only if that process has the file open.
     """
 
     def __init__(self, folder):
@@ -95,7 +95,7 @@ class Processes:
         self.started = {}
 
     def take_lock(self):
-        """Whether no process was alive; then the lock is ours."""
+        """Takes the lock; False if a process of the stack runs."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         if self.lock is None:
@@ -110,7 +110,7 @@ class Processes:
         (self.folder / f"{name}.pid").write_text(f"{pid}\n")
 
     def alive(self, name):
-        """The process id of `name`, where it holds the lock file open."""
+        """The process id of `name` if that process has the lock file open, else None."""
         try:
             pid = int((self.folder / f"{name}.pid").read_text())
             lock = os.stat(self.folder / "lock")
@@ -126,21 +126,21 @@ class Processes:
         return None
 
     def uptime(self, pid):
-        """For how many seconds a process has run."""
+        """The uptime of a process, in seconds."""
         with open(f"/proc/{pid}/stat", encoding="utf-8") as stat, open("/proc/uptime", encoding="utf-8") as uptime:
-            # The name in brackets may hold spaces; the 22nd field is the time of the start after boot.
+            # The name in brackets can contain spaces; field 22 is the start time after boot.
             started = int(stat.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
             return max(0.0, float(uptime.read().split()[0]) - started)
 
     def forget_dead(self, names):
-        """Those of `names` that have ended without being stopped, whose process ids are forgotten."""
+        """Removes the process ids of those of `names` that ended without being stopped, and returns their names."""
         dead = [name for name in names if (self.folder / f"{name}.pid").exists() and self.alive(name) is None]
         for name in dead:
             (self.folder / f"{name}.pid").unlink(missing_ok=True)
         return dead
 
     def start(self, name, arguments, folder, environment):
-        """Starts a program in the background, its output in NAME.log."""
+        """Starts a program in the background with its output in NAME.log."""
         log = self.log(name)
         if log.exists():
             log.replace(log.with_suffix(".log.old"))
@@ -152,22 +152,22 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=[self.lock],  # and no other descriptor of ours or of the caller's
+                pass_fds=[self.lock],  # and no other descriptor of this process or its caller
                 umask=0o077,
-                # Ctrl-C is for us, who end them in their order. A session for each would make them groups
-                # between which Linux (sched_autogroup_enabled) knows no priority of a thread.
+                # Ctrl-C must reach only this process, which stops the programs in order. With separate sessions, Linux
+                # (sched_autogroup_enabled) would ignore thread priorities between the programs.
                 preexec_fn=os.setpgrp,
             )
         self.note(name, self.started[name].pid)
 
     def check(self, name):
-        """Fails where a program that was started here has ended."""
+        """Fails if a program that was started here has ended."""
         status = self.started[name].poll()
         if status is not None:
             raise Failure(f"the {name} ended ({describe_exit(status)}). {self.last_words(name)}")
 
     def end(self, name, patience=END_SECONDS):
-        """Ends a process: SIGTERM, and SIGKILL where that is not heard within `patience` seconds."""
+        """Stops a process by SIGTERM, and by SIGKILL after `patience` seconds."""
         for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 5)):
             pid = self.alive(name)
             if pid is None:
@@ -177,7 +177,7 @@ class Processes:
             while time.monotonic() < until and self.alive(name) == pid:
                 time.sleep(0.02)
         if self.alive(name) is not None:
-            raise Failure(f"the {name}, process {pid}, does not end")
+            raise Failure(f"the {name}, process {pid}, does not stop")
         if name in self.started:
             self.started[name].wait()
         (self.folder / f"{name}.pid").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The two commands: ops/run as its users meet it."""
+"""ops/run, as users run it."""
 
 import base64
 import json
@@ -44,13 +44,13 @@ class OneStack(unittest.TestCase):
     def test_no_hsts_for_the_developers_localhost(self):
         self.assertIsNone(self.stack.client().send("GET", "/").headers["Strict-Transport-Security"])
 
-    def test_a_second_start_says_that_it_runs(self):
+    def test_a_second_start_reports_that_it_is_running(self):
         second = self.stack.ops_run("--detach")
         self.assertEqual(second.returncode, 1)
-        self.assertIn(f"the stack of port {self.stack.port} runs already", second.stderr)
+        self.assertIn(f"the stack of port {self.stack.port} is already running or starting", second.stderr)
         self.assertEqual(self.stack.client().send("GET", "/").status, 401)
 
-    def test_secrets_and_logs_are_for_their_owner_alone(self):
+    def test_secrets_and_logs_are_readable_by_their_owner_only(self):
         self.assertEqual(self.stack.folder.stat().st_mode & 0o777, 0o700)
         for name in ("jwt_secret_key", "gateway.log", "backend.log", "holodules.redb"):
             with self.subTest(name):
@@ -64,7 +64,7 @@ class OneStack(unittest.TestCase):
             for secret in secrets:
                 self.assertNotIn(secret, log.read_text())
 
-    def test_another_stack_runs_side_by_side_with_a_secret_of_its_own(self):
+    def test_another_stack_runs_beside_it_with_another_secret(self):
         token = self.stack.client().login()
         with running_stack() as other:
             client = other.client()
@@ -73,7 +73,7 @@ class OneStack(unittest.TestCase):
             client.login()
         self.assertEqual(self.stack.client().send("GET", "/").status, 401)
 
-    def test_a_taken_port_is_told_before_anything_is_started(self):
+    def test_a_port_in_use_is_reported_before_anything_is_started(self):
         admin = self.stack.addresses()["admin"]
         other = Stack(ADMIN_ADDR=admin)
         refused = other.ops_run("--detach")
@@ -89,11 +89,11 @@ class Life(unittest.TestCase):
             self.assertEqual(stack.ops_run("--stop").returncode, 0)
             again = stack.ops_run("--detach")
             self.assertEqual(again.returncode, 0, again.stderr)
-            self.assertIn("the store holds 587 holodules and 1 users: the sample is not loaded", again.stdout)
+            self.assertIn("the store contains 587 holodules and 1 users: the sample is not loaded", again.stdout)
             answer = stack.client().send("GET", "/holodules/20201209", headers=[("Authorization", f"JWT {token}")])
             self.assertEqual(answer.status, 200)
 
-    def test_stop_frees_the_ports_and_is_no_error_twice(self):
+    def test_stop_frees_the_ports_and_can_be_repeated(self):
         with running_stack() as stack:
             ports = [stack.port] + [int(address.rpartition(":")[2]) for address in stack.addresses().values()]
             self.assertTrue(all(listens(port) for port in ports))
@@ -101,7 +101,7 @@ class Life(unittest.TestCase):
                 self.assertEqual(stack.ops_run("--stop").returncode, 0)
                 self.assertFalse(any(listens(port) for port in ports))
 
-    def test_detached_programs_hold_nothing_of_their_caller(self):
+    def test_detached_programs_have_no_descriptor_of_their_caller(self):
         reader, writer = os.pipe()
         os.set_inheritable(writer, True)
         stack = Stack()
@@ -111,9 +111,9 @@ class Life(unittest.TestCase):
             os.close(writer)
             self.assertEqual(started.returncode, 0)
             os.set_blocking(reader, False)
-            told = b""
+            output = b""
             until = time.monotonic() + 5
-            while time.monotonic() < until:  # its end is seen only where nobody holds the other end
+            while time.monotonic() < until:  # its end is seen only if no process has the other end open
                 try:
                     part = os.read(reader, 65536)
                 except BlockingIOError:
@@ -121,10 +121,10 @@ class Life(unittest.TestCase):
                     continue
                 if not part:
                     break
-                told += part
+                output += part
             else:
                 self.fail("a process that was left running holds the caller's pipe")
-            self.assertIn(b"ready", told)
+            self.assertIn(b"ready", output)
         finally:
             os.close(reader)
             stack.remove()
@@ -157,7 +157,7 @@ class Life(unittest.TestCase):
             self.assertEqual(watching.wait(10), 0)
         self.assertFalse(listens(stack.port))
 
-    def test_the_end_of_a_program_ends_the_other_and_is_told(self):
+    def test_the_end_of_a_program_stops_the_other_and_is_reported(self):
         stack = Stack()
         self.addCleanup(stack.remove)
         with subprocess.Popen([RUN], env=stack.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -176,13 +176,13 @@ class Life(unittest.TestCase):
         ) as watching:
             next(line for line in watching.stdout if "ready" in line)
             watching.kill()
-        self.assertIn("runs already", stack.ops_run("--detach").stderr)
+        self.assertIn("is already running", stack.ops_run("--detach").stderr)
         self.assertEqual(stack.ops_run("--stop").returncode, 0)
         self.assertFalse(listens(stack.port))
 
 
 def runs(pid):
-    """Whether the process runs: one that has ended may be left until init collects it."""
+    """Whether the process runs; a process that has ended can remain as a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -193,7 +193,7 @@ class Status(unittest.TestCase):
     def kill(self, stack, name):
         os.kill(int((stack.folder / f"{name}.pid").read_text()), signal.SIGKILL)
         until = time.monotonic() + 20
-        while f"{name}: does not run" not in (shown := stack.ops_run("--status").stdout) and "no stack runs" not in shown:
+        while f"{name}: not running" not in (shown := stack.ops_run("--status").stdout) and "no stack runs" not in shown:
             self.assertLess(time.monotonic(), until, shown)
 
     def test_a_stack_shows_programs_addresses_readiness_uptime_and_version(self):
@@ -225,11 +225,11 @@ class Status(unittest.TestCase):
                 self.kill(stack, dead)
                 status = stack.ops_run("--status")
                 self.assertEqual(status.returncode, 1, status)
-                self.assertIn("is not whole", status.stdout)
+                self.assertIn("is incomplete", status.stdout)
                 self.assertRegex(status.stdout, rf"  {alive}: (not )?ready.*, process {left}, ")
                 again = stack.ops_run("--detach")
                 self.assertEqual(again.returncode, 0, again.stderr)
-                self.assertIn(f"the {dead} of port {stack.port} has ended and the {alive} still runs: ending it", again.stdout)
+                self.assertIn(f"the {dead} of port {stack.port} has ended and the {alive} still runs: stopping it", again.stdout)
                 self.assertFalse(runs(left))
                 self.assertEqual(stack.ops_run("--status").returncode, 0)
                 stack.client().login()
@@ -243,7 +243,7 @@ class Status(unittest.TestCase):
             self.assertIn("  backend: ended without ops/run --stop", status.stdout)
             again = stack.ops_run("--detach")
             self.assertEqual(again.returncode, 0, again.stderr)
-            self.assertIn("the gateway and the backend of the last start had ended without ops/run --stop", again.stdout)
+            self.assertIn("the gateway and the backend of the last start ended without ops/run --stop", again.stdout)
             stack.client().login()
 
     def test_a_program_that_is_not_ready_is_shown(self):
@@ -269,7 +269,7 @@ class Refusals(unittest.TestCase):
         self.assertNotIn("too short", refused.stderr)
         self.assertIn("no stack runs", stack.ops_run("--stop").stdout)
 
-    def test_addresses_that_are_none(self):
+    def test_invalid_addresses(self):
         for text in ("::1:8443", "8443", "127.0.0.1:0", "127.0.0.1:x", "127.0.0.1:65536", "unix:/tmp/s"):
             with self.subTest(text):
                 refused = run(RUN, "--detach", env=environment(HTTPS_ADDR=text))
@@ -279,16 +279,16 @@ class Refusals(unittest.TestCase):
     def test_unknown_options(self):
         self.assertEqual(run(RUN, "--detatch").returncode, 2)
 
-    def test_a_process_id_of_a_stranger_is_left_alone(self):
+    def test_a_process_id_of_another_process_is_ignored(self):
         stack = Stack()
         self.addCleanup(stack.remove)
         stack.folder.mkdir(parents=True)
-        with subprocess.Popen(["sleep", "60"]) as stranger:
+        with subprocess.Popen(["sleep", "60"]) as other:
             for name in ("run", "gateway", "backend"):
-                (stack.folder / f"{name}.pid").write_text(f"{stranger.pid}\n")
+                (stack.folder / f"{name}.pid").write_text(f"{other.pid}\n")
             self.assertEqual(stack.ops_run("--stop").returncode, 0)
-            self.assertIsNone(stranger.poll())
-            stranger.kill()
+            self.assertIsNone(other.poll())
+            other.kill()
 
 
 class Variants(unittest.TestCase):
@@ -305,7 +305,7 @@ class Variants(unittest.TestCase):
 
     def test_mongodb(self):
         url = enter(self.addCleanup, child([ROOT / "ops/mongod", "run"]))
-        # It wins over the original's variables, which lead nowhere here.
+        # It takes precedence over the original's variables, which are not valid here.
         with running_stack(STORE=url, MONGODB_HOST="127.0.0.1:1", MONGODB_USER="u", MONGODB_PASSWORD="p") as stack:
             self.assertFalse((stack.folder / "holodules.redb").exists())
             token = stack.client().login()
@@ -334,7 +334,7 @@ class Variants(unittest.TestCase):
             header = stack.client().login().split(".")[0]
             self.assertEqual(json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"], "first")
 
-    def test_the_lines_that_it_prints_work_as_they_stand(self):
+    def test_the_printed_lines_work_unchanged(self):
         stack = Stack()
         self.addCleanup(stack.remove)
         started = stack.ops_run("--detach")
