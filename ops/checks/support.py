@@ -1,4 +1,4 @@
-"""What the checks share: free ports, a stack of one's own, and a client that trusts its CA."""
+"""Shared by the checks: free ports, separate stacks, and a client that trusts the development CA."""
 
 import contextlib
 import functools
@@ -16,13 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 CA = ROOT / "certs/dev/ca.pem"
 RUN = ROOT / "ops/run"
 CREDENTIALS = {"username": "user01", "password": "password01"}
-# What fits a machine that allows few descriptors.
+# Within the descriptor limit of small machines.
 FEW_DESCRIPTORS = {"LISTENER_MAX_CONNECTIONS": "256", "UPSTREAM_MAX_CONNECTIONS": "128"}
 
 
 @functools.cache
 def settings_of_the_programs():
-    """What every key of both configurations is called in the environment."""
+    """The environment variables of all keys of both configurations."""
     names = set()
     for file in (ROOT / "ops/config").glob("*.toml"):
         table = ""
@@ -36,28 +36,28 @@ def settings_of_the_programs():
 
 
 def environment(**settings):
-    """The caller's environment with `settings` for the programs, and none of the caller's own."""
+    """The caller's environment, with its settings for the programs replaced by `settings`."""
     ours = settings_of_the_programs()
-    kept = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in ours}
-    return {**kept, **FEW_DESCRIPTORS, **settings}
+    others = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in ours}
+    return {**others, **FEW_DESCRIPTORS, **settings}
 
 
 def free_port():
-    """A port that nothing listens on now."""
+    """A port that is currently free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def run(*arguments, **options):
-    """A finished command, its output as text."""
+    """Runs a command to completion, with its output as text."""
     options.setdefault("stdin", subprocess.DEVNULL)
     return subprocess.run([str(a) for a in arguments], capture_output=True, text=True, check=False, **options)
 
 
 @contextlib.contextmanager
 def child(arguments, **options):
-    """A process that ends when its standard input does; yields the line with which it says that it is ready."""
+    """A process that ends when its standard input is closed. Yields the first line of its output, once it is ready."""
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options) as process:
         try:
             line = process.stdout.readline().strip()
@@ -70,14 +70,14 @@ def child(arguments, **options):
 
 
 def enter(add_cleanup, context):
-    """Enters a context that is left at a test's or a class's cleanup."""
+    """Enters a context, and exits it at the cleanup of a test or class."""
     value = context.__enter__()
     add_cleanup(context.__exit__, None, None, None)
     return value
 
 
 class Stack:
-    """A stack that ops/run started, on ports of its own."""
+    """A stack started by ops/run on free ports."""
 
     def __init__(self, **settings):
         self.port = free_port()
@@ -91,15 +91,15 @@ class Stack:
         return run(RUN, *arguments, env=self.environment())
 
     def addresses(self):
-        """Where it listens, by listener."""
-        told = [json.loads((self.folder / f"{name}.json").read_text()) for name in ("backend", "gateway")]
-        return {listener: address for each in told for listener, address in each.items() if address}
+        """Its addresses, by listener."""
+        announced = [json.loads((self.folder / f"{name}.json").read_text()) for name in ("backend", "gateway")]
+        return {listener: address for each in announced for listener, address in each.items() if address}
 
     def client(self):
         return Client(self.port)
 
     def remove(self):
-        """Stops what runs of it and removes what it left."""
+        """Stops it and removes its files."""
         stopped = self.ops_run("--stop")
         shutil.rmtree(self.folder, ignore_errors=True)
         if stopped.returncode != 0:
@@ -108,7 +108,7 @@ class Stack:
 
 @contextlib.contextmanager
 def running_stack(**settings):
-    """A ready stack, stopped and removed at the end."""
+    """A ready stack, which is stopped and removed at the end."""
     stack = Stack(**settings)
     try:
         started = stack.ops_run("--detach")
@@ -126,21 +126,21 @@ class Answer:
         self.body = answer.read()
 
     def json(self):
-        """The body, its objects as lists of pairs, so that the order counts."""
+        """The body, with objects as lists of pairs, so that comparisons include the order."""
         return json.loads(self.body, object_pairs_hook=list)
 
 
 class Client:
-    """HTTPS towards this machine, believing the development CA alone."""
+    """An HTTPS client for this machine that trusts only the development CA."""
 
     def __init__(self, port, host="localhost", source=None):
-        """A client; `source` is the address of the loopback network that it calls from."""
+        """`source` is the loopback address that it connects from."""
         self.host, self.port = ("127.0.0.1" if source else host), port
         self.source = (source, 0) if source else None
         self.tls = ssl.create_default_context(cafile=CA)
 
     def send(self, method, path, body=None, headers=()):
-        """The answer; headers are sent as given, repeated ones too."""
+        """Sends a request with exactly these headers, including repeated ones, and returns the response."""
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=20, source_address=self.source, context=self.tls)
         with contextlib.closing(connection):
             connection.putrequest(method, path, skip_accept_encoding=True)
@@ -152,7 +152,7 @@ class Client:
             return Answer(connection.getresponse())
 
     def login(self, credentials=None):
-        """The token of a login that works."""
+        """The token of a successful login."""
         body = json.dumps(credentials or CREDENTIALS).encode()
         answer = self.send("POST", "/auth", body, [("Content-Type", "application/json")])
         if answer.status != 200:

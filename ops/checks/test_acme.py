@@ -1,4 +1,4 @@
-"""certs/README.md: a certificate by certbot and the gateway's own http-01 files, from a real ACME server."""
+"""certs/README.md: certbot obtains a certificate from a real ACME server through the gateway's http-01 files."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ SECONDS = 30
 
 @contextlib.contextmanager
 def process(*arguments, log, **settings):
-    """A program that is ended, whatever becomes of the test."""
+    """A program that is stopped at the end, even if the test fails."""
     with (
         open(log, "ab") as out,
         subprocess.Popen(
@@ -39,19 +39,19 @@ def process(*arguments, log, **settings):
 
 
 def wait_for(what, ask):
-    """Asks until there is an answer."""
+    """Repeats `ask` until it succeeds."""
     until = time.monotonic() + SECONDS
     while True:
         with contextlib.suppress(OSError, ValueError):
             return ask()
         if time.monotonic() > until:
-            raise AssertionError(f"waited in vain for {what}")
+            raise AssertionError(f"{what} did not arrive in time")
         time.sleep(0.05)
 
 
 class Acme(unittest.TestCase):
     def setUp(self):
-        # It makes the development certificates, which pebble shows as well.
+        # Creates the development certificates, which pebble also uses.
         enter(self.addCleanup, running_stack())
         self.folder = Path(enter(self.addCleanup, tempfile.TemporaryDirectory()))
         self.challenges = self.folder / "acme"
@@ -76,7 +76,7 @@ class Acme(unittest.TestCase):
 
     @contextlib.contextmanager
     def acme_server(self, http_port):
-        """pebble, which looks for its challenges at `http_port`, with a resolver that knows every name as this host."""
+        """pebble, which requests challenges at `http_port`, with a resolver that resolves every name to this host."""
         directory, management, dns, dns_management = (free_port() for _ in range(4))
         configuration = self.folder / "pebble.json"
         configuration.write_text(
@@ -119,7 +119,7 @@ class Acme(unittest.TestCase):
         self.assertEqual(made.returncode, 0, f"{made.stdout}{made.stderr}")
         return self.folder / "config/live" / NAME
 
-    def test_a_certificate_is_fetched_through_the_gateway_and_shown_by_it(self):
+    def test_a_certificate_is_obtained_through_the_gateway_and_served_by_it(self):
         with (
             self.gateway(ROOT / "certs/dev/cert.pem", ROOT / "certs/dev/key.pem") as addresses,
             self.acme_server(int(addresses["http"].rsplit(":", 1)[1])) as (server, root),

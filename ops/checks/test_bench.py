@@ -1,4 +1,4 @@
-"""The benchmark: what it offers, and that what it compares is what it says."""
+"""The benchmark: its list of parts, and the checks of the servers that it compares."""
 
 import re
 import sys
@@ -16,14 +16,14 @@ BENCH = ROOT / "ops/bench"
 
 
 class Offer(unittest.TestCase):
-    def test_every_part_is_listed_and_told_of(self):
+    def test_every_part_is_listed_and_described(self):
         listed = run(BENCH / "run", "--list")
         self.assertEqual(listed.returncode, 0, listed.stderr)
         parts = [line.split()[0] for line in listed.stdout.splitlines()]
         self.assertIn("proxied", parts)
         measured = (BENCH / "README.md").read_text().partition("\n## What is measured\n")[2]
-        told = re.findall(r"^\| `([\w-]+)` \|", measured, re.MULTILINE)
-        self.assertEqual(told, parts)
+        described = re.findall(r"^\| `([\w-]+)` \|", measured, re.MULTILINE)
+        self.assertEqual(described, parts)
 
     def test_an_unknown_part_is_an_error(self):
         refused = run(BENCH / "run", "nonsense")
@@ -32,7 +32,7 @@ class Offer(unittest.TestCase):
 
 
 class Servers(unittest.TestCase):
-    """The servers that are compared, as they are before each measurement."""
+    """The servers that are compared, checked as before each measurement."""
 
     @classmethod
     def setUpClass(cls):
@@ -46,13 +46,13 @@ class Servers(unittest.TestCase):
         with self.field.servers([OURS, HAPROXY, LUA, FLOOR], cached=True) as servers:
             honest.check(self.field, servers, cached=True)
 
-    def test_a_server_that_lets_a_bad_token_in_is_not_measured(self):
+    def test_a_server_that_accepts_a_bad_token_is_not_measured(self):
         with self.field.servers([FLOOR]) as [floor]:
             floor.name = HAPROXY
             with self.assertRaisesRegex(Failure, "200 to no token"):
                 honest.check(self.field, [floor], cached=False)
 
-    def test_what_goes_past_its_cache_is_not_measured(self):
+    def test_a_server_that_bypasses_its_cache_is_not_measured(self):
         with self.field.servers([HAPROXY]) as servers, self.assertRaisesRegex(Failure, "past its cache"):
             honest.check(self.field, servers, cached=True)
 

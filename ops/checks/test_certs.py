@@ -1,4 +1,4 @@
-"""certs/make: what it makes, keeps and makes anew."""
+"""certs/make: what it creates, leaves alone and replaces."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ class Certificates(unittest.TestCase):
         return told.splitlines()[1].strip().split(", ")
 
     def handshake(self, name):
-        """A TLS handshake in memory, by a client that checks everything it can."""
+        """A TLS handshake in memory by a strict client."""
         client = ssl.create_default_context(cafile=self.dir / "ca.pem")
         client.verify_flags |= ssl.VERIFY_X509_STRICT
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -62,7 +62,7 @@ class Certificates(unittest.TestCase):
         cert = self.dir / "cert.pem"
         self.assertEqual(run("openssl", "x509", "-in", cert, "-noout", "-checkend", 826 * 86400).returncode, 1)
 
-    def test_keys_are_for_their_owner_alone(self):
+    def test_keys_are_readable_by_their_owner_only(self):
         self.make()
         modes = {name: (self.dir / name).stat().st_mode & 0o777 for name in ("ca.key", "key.pem", "ca.pem", "cert.pem")}
         self.assertEqual(modes, {"ca.key": 0o600, "key.pem": 0o600, "ca.pem": 0o644, "cert.pem": 0o644})
@@ -83,7 +83,7 @@ class Certificates(unittest.TestCase):
         self.handshake("one.example")
 
     def sign_leaf(self, days):
-        """Puts a leaf of the same CA and key in place that has `days` left."""
+        """Replaces the leaf by one of the same CA and key with `days` left."""
         request = run("openssl", "req", "-new", "-key", self.dir / "key.pem", "-subj", "/CN=localhost").stdout
         (self.dir / "extensions").write_text(
             "subjectAltName = DNS:localhost, DNS:one.example, IP:127.0.0.1, IP:::1\n"
@@ -98,7 +98,7 @@ class Certificates(unittest.TestCase):
             stderr=subprocess.DEVNULL,
         )
 
-    def test_a_leaf_with_less_than_a_day_left_is_made_anew(self):
+    def test_a_leaf_with_less_than_a_day_left_is_replaced(self):
         self.make("one.example")
         ca = self.read("ca.pem", "ca.key")
         self.sign_leaf(days=2)
@@ -108,26 +108,26 @@ class Certificates(unittest.TestCase):
         self.assertEqual(self.read("ca.pem", "ca.key"), ca)
         self.handshake("one.example")
 
-    def test_a_key_of_another_certificate_is_mended(self):
+    def test_a_key_of_another_certificate_is_replaced(self):
         self.make()
         run("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", self.dir / "key.pem")
         self.assertNotEqual(self.make(), "")
         self.handshake("localhost")
 
-    def test_a_lost_ca_key_gives_a_ca_and_a_leaf_that_belong_together(self):
+    def test_a_lost_ca_key_results_in_a_new_ca_and_a_matching_leaf(self):
         self.make()
         (self.dir / "ca.key").unlink()
         self.make()
         self.handshake("localhost")
 
-    def test_what_is_no_name_is_refused(self):
+    def test_an_invalid_name_is_refused(self):
         for name in ("a b", "a,DNS:evil.example", "-x", "999.1.1.1", "", "a\nDNS:b", "a/b"):
             with self.subTest(name):
                 made = run(MAKE, name, env={**os.environ, "CERTS_DIR": str(self.dir)})
                 self.assertEqual(made.returncode, 1)
                 self.assertFalse((self.dir / "cert.pem").exists())
 
-    def test_runs_at_the_same_time_end_with_one_whole_set(self):
+    def test_concurrent_runs_end_with_one_complete_set(self):
         environment = {**os.environ, "CERTS_DIR": str(self.dir)}
         runs = [subprocess.Popen([MAKE, f"host{n}.example"], env=environment, stdout=subprocess.DEVNULL) for n in range(6)]
         self.assertEqual([each.wait() for each in runs], [0] * 6)

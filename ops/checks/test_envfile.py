@@ -1,5 +1,4 @@
-"""What a .env file means: the same to python-dotenv, with which the original reads it, to both programs and to
-ops/run."""
+"""A .env file has the same meaning for python-dotenv (which the original uses), both programs and ops/run."""
 
 import io
 import json
@@ -22,7 +21,7 @@ import envfile  # noqa: E402
 from dotenv import main as dotenv  # noqa: E402
 from dotenv.parser import parse_stream  # noqa: E402
 
-logging.getLogger("dotenv.main").disabled = True  # it warns of each line that cannot be read
+logging.getLogger("dotenv.main").disabled = True  # it warns of each line that cannot be parsed
 
 PROCESS = {"SHELL_NAME": "of the shell", "EMPTY": "", "B": "B of the shell"}
 
@@ -54,12 +53,12 @@ ALPHABET = [
 
 
 def random_texts(count):
-    source = random.Random(20201209)  # noqa: S311 -- the same texts at every run
+    source = random.Random(20201209)  # noqa: S311 -- the same texts on every run
     return ["".join(source.choices(ALPHABET, k=source.randrange(1, 25))) for _ in range(count)]
 
 
 def reference(path):
-    """The variables by python-dotenv, and whether it could read the whole file."""
+    """The variables as parsed by python-dotenv, and whether it parsed the whole file."""
     with mock.patch.dict(os.environ, PROCESS, clear=True):
         values = dotenv.DotEnv(path, override=False, encoding="utf-8").dict()
     with open(path, encoding="utf-8") as file:
@@ -79,7 +78,7 @@ class ThreeReaders(unittest.TestCase):
         cls.reader = Path(told["target_directory"]) / "release/examples/dotenv"
 
     def compare(self, texts):
-        """Compares the three readers on each text; how many of the texts could be read whole."""
+        """Compares the three parsers on each text. Returns the number of texts that could be parsed as a whole."""
         whole = 0
         with tempfile.TemporaryDirectory() as folder:
             paths = [Path(folder) / str(number) for number in range(len(texts))]
@@ -106,11 +105,11 @@ class ThreeReaders(unittest.TestCase):
     def input(value):
         return {"stdin": None, "input": json.dumps(value)}
 
-    def test_what_can_be_read_has_the_same_values(self):
+    def test_valid_text_has_the_same_values(self):
         self.assertGreater(len(READABLE), 100)
         self.assertEqual(self.compare(READABLE), len(READABLE))
 
-    def test_what_cannot_be_read_is_an_error_with_the_number_of_its_line(self):
+    def test_invalid_text_is_an_error_with_its_line_number(self):
         self.assertEqual(self.compare(UNREADABLE), 0)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / ".env"
@@ -119,13 +118,13 @@ class ThreeReaders(unittest.TestCase):
                 with self.assertRaisesRegex(envfile.Unreadable, f"line {line} "):
                     envfile.load(path, {})
 
-    def test_any_text_is_read_alike(self):
+    def test_any_text_is_parsed_alike(self):
         whole = self.compare(random_texts(20000))
         self.assertGreater(whole, 1000, "the texts are hardly ever readable")
 
 
 class OpsRun(unittest.TestCase):
-    def test_a_line_that_cannot_be_read_is_an_error_without_its_text(self):
+    def test_the_error_of_an_invalid_line_does_not_contain_its_text(self):
         with tempfile.TemporaryDirectory() as folder:
             ops = Path(folder) / "ops"
             ops.mkdir()

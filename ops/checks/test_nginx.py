@@ -13,7 +13,7 @@ from support import CA, ROOT, Client, enter, free_port, run, running_stack
 FOLDER = ROOT / "ops/nginx"
 STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 DAY = "/holodules/20201209"
-# Each client of a test has an address of its own, and may ask so often at once.
+# Each client of a test has its own address, and this burst of requests.
 BURST = 5
 LIMITS = {"LIMIT_ADDRESS_RATE": "1", "LIMIT_ADDRESS_BURST": str(BURST)}
 BELIEVED = {"CLIENT_TRUSTED_PROXIES": '["127.0.0.1"]', **LIMITS}
@@ -21,7 +21,7 @@ FORGED = [("X-Forwarded-For", "192.0.2.1"), ("Forwarded", "for=192.0.2.1"), ("X-
 
 
 def replaced(name, replacements):
-    """A shipped configuration with what its users replace."""
+    """A shipped configuration with the replacements that users make."""
     text = (FOLDER / name).read_text()
     for shipped, used in replacements.items():
         if shipped not in text:
@@ -32,7 +32,7 @@ def replaced(name, replacements):
 
 @contextlib.contextmanager
 def serving(port, folder, arguments):
-    """A server that listens on `port`."""
+    """A server process, once it listens on `port`."""
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
@@ -49,7 +49,7 @@ def serving(port, folder, arguments):
 
 @contextlib.contextmanager
 def nginx(port, text, *, stream):
-    """nginx with one shipped configuration, in a folder of its own."""
+    """nginx with one shipped configuration, in a temporary folder."""
     folder = Path(tempfile.mkdtemp())
     try:
         lines = [f"pid {folder}/pid;", f"error_log {folder}/error.log;", "daemon off;", "worker_processes 1;", "events {}"]
@@ -72,7 +72,7 @@ def nginx(port, text, *, stream):
 
 @contextlib.contextmanager
 def haproxy(port, gateway_port):
-    """HAProxy that passes connections through and tells of them by version 2."""
+    """HAProxy that passes connections through with version 2 of the PROXY protocol."""
     folder = Path(tempfile.mkdtemp())
     try:
         (folder / "haproxy.cfg").write_text(
@@ -87,7 +87,7 @@ def haproxy(port, gateway_port):
 
 
 class Proxied:
-    """What is so behind every proxy; the classes below say which."""
+    """Tests behind every proxy; the subclasses start one each."""
 
     def client(self, source, **options):
         return Client(self.port, source=source, **options)
@@ -97,14 +97,14 @@ class Proxied:
         return self.client(source).send("GET", path, headers=[("Authorization", f"JWT {token}"), *headers])
 
     def token(self):
-        """A token, asked for once, by a client of its own."""
-        # Not a base class's, whose stack has another secret.
+        """A token, requested once, by a separate client."""
+        # Not that of a base class, whose stack has another secret.
         if "_token" not in vars(type(self)):
             type(self)._token = self.client("127.0.0.200").login()
         return self._token
 
     def assert_logged(self, source, answer):
-        """The log has the request of this answer under the client's own address."""
+        """Checks that the log has the request of this response with the client's address."""
         request_id = answer.headers["X-Request-Id"]
         until = time.monotonic() + 10
         while True:
@@ -164,7 +164,7 @@ class Passthrough(Proxied, unittest.TestCase):
 
 
 class Version2(Passthrough):
-    """The same stack behind HAProxy, which speaks version 2."""
+    """The same stack behind HAProxy, with version 2 of the protocol."""
 
     @classmethod
     def setUpClass(cls):
@@ -191,13 +191,13 @@ class Https(Proxied, unittest.TestCase):
         }
         enter(cls.addClassCleanup, nginx(cls.port, replaced("https.conf", cls.replacements), stream=False))
 
-    def test_a_gateway_with_another_certificate_is_not_believed(self):
+    def test_a_gateway_with_another_certificate_is_not_trusted(self):
         port = free_port()
         text = replaced("https.conf", self.replacements).replace(f"127.0.0.1:{self.port} ssl", f"127.0.0.1:{port} ssl")
         with nginx(port, text.replace("proxy_ssl_name localhost", "proxy_ssl_name elsewhere.example"), stream=False):
             self.assertEqual(Client(port, source="127.0.0.61").send("GET", DAY).status, 502)
 
-    def test_who_goes_round_the_proxy_is_believed_nothing(self):
+    def test_the_headers_of_a_client_that_bypasses_the_proxy_are_not_trusted(self):
         token = self.token()
         client = Client(self.stack.port, source="127.0.0.62")
         answer = client.send("GET", DAY, headers=[("Authorization", f"JWT {token}"), *FORGED])

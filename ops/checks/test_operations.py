@@ -1,4 +1,4 @@
-"""What ops/OPERATIONS.md describes: the recipes for logs, and backups under a running gateway."""
+"""The recipes of ops/OPERATIONS.md: logs, and backups with a running gateway."""
 
 import gzip
 import json
@@ -37,7 +37,7 @@ class Page(unittest.TestCase):
 
 
 class Logrotate(unittest.TestCase):
-    """The recipe on a program's real log, in a folder of its own."""
+    """The recipe on a real log of the program, in a temporary folder."""
 
     def setUp(self):
         self.folder = Path(enter(self.addCleanup, tempfile.TemporaryDirectory()))
@@ -49,12 +49,12 @@ class Logrotate(unittest.TestCase):
         self.log = self.folder / "holodule-backend.log"
 
     def rotate(self, *options):
-        # Debian's administrative programs are not on every user's PATH.
+        # Some users' PATH lacks the directories of administrative programs.
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
         return run("logrotate", "--state", self.folder / "state", *options, self.config, env={**os.environ, "PATH": path})
 
     def start(self):
-        """A backend whose output systemd would append to the file."""
+        """A backend whose output is appended to the file, as by systemd."""
         announced = self.folder / "announced.json"
         with open(self.log, "ab") as output:
             backend = subprocess.Popen(
@@ -74,7 +74,7 @@ class Logrotate(unittest.TestCase):
             time.sleep(0.01)
 
     def lines(self):
-        """Every line of every file, and that each is whole."""
+        """All lines of all files; fails if one is incomplete."""
         lines = []
         for file in self.folder.glob("holodule-backend.log*"):
             data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
@@ -89,33 +89,33 @@ class Logrotate(unittest.TestCase):
         self.assertEqual(debug.returncode, 0, debug.stderr)
         self.assertNotRegex(debug.stderr, r"(?i)error")
         api = self.start()
-        kept = int(re.search(r"^\s*rotate (\d+)$", self.config.read_text(), re.MULTILINE)[1])
+        retained = int(re.search(r"^\s*rotate (\d+)$", self.config.read_text(), re.MULTILINE)[1])
         for number in range(1, 4):
-            asked = run("curl", "--silent", "--output", os.devnull, f"http://{api}/holodules/20201209")
-            self.assertEqual(asked.returncode, 0, asked.stderr)
+            fetched = run("curl", "--silent", "--output", os.devnull, f"http://{api}/holodules/20201209")
+            self.assertEqual(fetched.returncode, 0, fetched.stderr)
             self.until(lambda number=number: self.requests() == number)
             rotated = self.rotate("--force")
             self.assertEqual((rotated.returncode, rotated.stderr), (0, ""))
-            self.assertEqual(self.log.stat().st_size, 0, "the program goes on at the beginning of the file")
+            self.assertEqual(self.log.stat().st_size, 0, "the program continues at the beginning of the file")
             self.assertEqual(self.requests(), number)
             self.next_second()
         self.assertTrue(list(self.folder.glob("*.gz")), "older ones are compressed")
-        # As many as are kept, and some more, as earlier days would have left them.
-        for day in range(1, kept + 5):
+        # More files of earlier days than are retained.
+        for day in range(1, retained + 5):
             (self.folder / f"holodule-backend.log-202001{day % 28 + 1:02}-15778{day:05}.gz").write_bytes(gzip.compress(b""))
         run("curl", "--silent", "--output", os.devnull, f"http://{api}/holodules/20201209")
         self.until(lambda: self.log.stat().st_size > 0)
         self.assertEqual(self.rotate("--force").returncode, 0)
-        self.assertEqual(len(list(self.folder.glob("holodule-backend.log-*"))), kept)
-        self.assertEqual(self.requests(), 4, "the newest are kept")
+        self.assertEqual(len(list(self.folder.glob("holodule-backend.log-*"))), retained)
+        self.assertEqual(self.requests(), 4, "the newest are retained")
 
     def next_second(self):
-        """The names of rotated files have the second in them."""
+        """Waits for the next second, because the names of rotated files contain the second."""
         now = int(time.time())
         self.until(lambda: int(time.time()) > now)
 
 
-# journald as the unit's namespace starts it, with the recipe, on file systems of its own.
+# journald as started for the unit's namespace, with the recipe, on temporary file systems.
 JOURNALD = """
 set -eu
 recipe=$1 limit=$2 lines=$3
@@ -136,7 +136,7 @@ python3 - "$lines" <<'END'
 import socket, sys
 stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 stream.connect("/run/systemd/journal.holodule/stdout")
-# Identifier, unit, priority, and the level prefix off, as systemd opens a service's stream.
+# Identifier, unit, priority, and no level prefix, as systemd opens the stream of a service.
 stream.sendall(b"holodule-gateway\\nholodule-gateway.service\\n6\\n0\\n0\\n0\\n0\\n")
 with stream.makefile("wb") as out:
     for number in range(int(sys.argv[1])):
@@ -150,7 +150,7 @@ echo "bytes $(du -sb /var/log/journal | cut -f1)"
 
 
 class Journald(unittest.TestCase):
-    LINES = 70_000  # above journald's own limit, 10,000 in 30 s and six times that on a large disk
+    LINES = 70_000  # above journald's default limit, 10,000 in 30 s and six times that on a large disk
 
     def journal(self, limit):
         recipe = ROOT / "ops/systemd/journald@holodule.conf"

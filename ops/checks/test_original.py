@@ -1,7 +1,7 @@
-"""The original service and this one, over the same MongoDB, asked the same questions.
+"""Sends the same requests to the original service and to this one, on the same MongoDB.
 
-Every question here is one that they answer alike; what is mended on purpose is listed in the
-README under "Differences from the original" and stands in the gateway's and the backend's tests.
+These are the requests to which both respond alike. Deliberate differences are listed in the README under "Differences from the
+original", and tested in gateway/tests and backend/tests.
 """
 
 import base64
@@ -15,12 +15,12 @@ from original.service import mongodb, running_original, settings, users
 from support import CREDENTIALS, enter, running_stack
 
 SECRET = secrets.token_urlsafe(48)
-# A day on which no two streams begin at once: their order is not left to MongoDB.
+# A day on which all streams start at different times: the original leaves the order of others to MongoDB.
 DAY = "20201206"
 JSON_TYPE = ("Content-Type", "application/json")
 
 
-# ---- tokens, made by hand so that broken ones can be made too -----------------------------------
+# ---- tokens, encoded here so that invalid ones are possible ----------------------------------------
 
 
 def encode(part):
@@ -48,17 +48,17 @@ class Alike(unittest.TestCase):
     def setUpClass(cls):
         cls.url = enter(cls.addClassCleanup, mongodb())
         given = settings(cls.url, SECRET)
-        # The stored passwords stay as they are, for the original has to read them.
+        # Stored passwords are left unchanged, because the original must read them.
         stack = enter(cls.addClassCleanup, running_stack(PASSWORD_UPGRADE="false", **given))
         cls.ours, cls.original = stack.client(), enter(cls.addClassCleanup, running_original(given))
         cls.token = cls.ours.login()
 
     def ask(self, method, path, headers=(), body=None):
-        """Both answers."""
+        """Both responses."""
         return self.ours.send(method, path, body, headers), self.original.send(method, path, body, headers)
 
     def alike(self, method, path, headers=(), body=None):
-        """Asks both and compares what a client can depend on; our answer."""
+        """Sends a request to both, compares what clients can depend on, and returns our response."""
         ours, original = self.ask(method, path, headers, body)
         self.assertEqual(ours.status, original.status)
         self.assertEqual(ours.headers["Content-Type"], original.headers["Content-Type"])
@@ -71,7 +71,7 @@ class Alike(unittest.TestCase):
         return ours
 
     def known(self, pairs):
-        """A body whose free text, a parser's own words, is left out."""
+        """A body without its free text, which is a parser's message."""
         return [(name, value.partition(": ")[0] if name == "description" else value) for name, value in pairs]
 
     # -- login
@@ -80,7 +80,7 @@ class Alike(unittest.TestCase):
         name, password = CREDENTIALS["username"], CREDENTIALS["password"]
         refused = {
             "wrong password": {"username": name, "password": "wrong"},
-            "unknown user": {"username": "nobody", "password": password},
+            "unknown user": {"username": "user99", "password": password},
             "another spelling": {"username": name.upper(), "password": password},
             "no password": {"username": name},
             "no username": {"password": password},
@@ -164,7 +164,7 @@ class Alike(unittest.TestCase):
             "two segments": f"{head}.{payload}",
             "a header that is not base64url": f"a.{payload}.{signature}",
             "a header that is not JSON": f"{encode(b'{typ')}.{payload}.{signature}",
-            "a header that is no object": f"{encode([])}.{payload}.{signature}",
+            "a header that is not an object": f"{encode([])}.{payload}.{signature}",
             "a payload that is not base64url": f"{head}.a.{signature}",
             "four segments": f"{head}.{payload}.{signature}.{signature}",
             "a signature that is not base64url": f"{head}.{payload}.a",
@@ -176,16 +176,16 @@ class Alike(unittest.TestCase):
             "no signature": f"{head}.{payload}.",
             "another secret, and expired": token(secret="x" * 40, claims=claims_now(exp=now - 10)),
             "a payload that is not JSON": token(claims=b"{exp"),
-            "a payload that is no object": token(claims=[]),
+            "a payload that is not an object": token(claims=[]),
             "expired": token(claims=claims_now(exp=now - 10)),
             "issued in the future": token(claims=claims_now(iat=now + 100)),
             "not valid yet": token(claims=claims_now(nbf=now + 100)),
-            "an exp that is no number": token(claims=claims_now(exp="soon")),
-            "an iat that is no number": token(claims=claims_now(iat="soon")),
-            "an nbf that is no number": token(claims=claims_now(nbf="soon")),
+            "an exp that is not a number": token(claims=claims_now(exp="soon")),
+            "an iat that is not a number": token(claims=claims_now(iat="soon")),
+            "an nbf that is not a number": token(claims=claims_now(nbf="soon")),
             "no identity": token(claims=claims_now(without=["identity"])),
             "an empty identity": token(claims=claims_now(identity="")),
-            "an identity that is no string": token(claims=claims_now(identity=1)),
+            "an identity that is not a string": token(claims=claims_now(identity=1)),
             "no exp, no iat, no nbf": token(claims=claims_now(without=["exp", "iat", "nbf"])),
             "no iat, no nbf": token(claims=claims_now(without=["iat", "nbf"])),
         }
@@ -215,7 +215,7 @@ class Alike(unittest.TestCase):
                 self.assertEqual(list(mine), list(theirs))
                 counts[day] = mine["result"]
                 self.assertEqual(mine["result"], theirs["result"])
-                # Newest first in both; what MongoDB leaves open among equals is by key in ours.
+                # Newest first in both. Ours orders equal times by key; MongoDB does not define their order.
                 listed = [dict(one) for one in mine["holodules"]]
                 by_key = sorted((dict(one) for one in theirs["holodules"]), key=lambda one: one["key"])
                 self.assertEqual(listed, sorted(by_key, key=lambda one: one["datetime"], reverse=True))

@@ -23,7 +23,7 @@ def alerts():
 
 
 def metrics_of_alerts():
-    """The names that the alerts' expressions read, as they are stored."""
+    """The metrics used by the alerts' expressions."""
     expressions = re.findall(r"^ *expr: (?:\|\n((?: {10,}.*\n)+)|(.*)\n)", (FOLDER / "alerts.yml").read_text(), re.MULTILINE)
     return sorted(set(re.findall(r"\b(?:gateway|backend)_\w+|\bup\b", "\n".join(a or b for a, b in expressions))))
 
@@ -89,7 +89,7 @@ class Scrape(unittest.TestCase):
 
     @contextlib.contextmanager
     def prometheus(self):
-        """A server with the shipped configuration, its targets being the stack's; yields a query."""
+        """A server with the shipped configuration and the stack's addresses as targets; yields a query function."""
         folder = Path(tempfile.mkdtemp())
         addresses, port = self.stack.addresses(), free_port()
         text = (FOLDER / "prometheus.yml").read_text()
@@ -105,7 +105,7 @@ class Scrape(unittest.TestCase):
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/{path}", timeout=10) as answer:
                     data = json.load(answer)["data"]
-            except OSError:  # it does not listen yet
+            except OSError:  # not listening yet
                 return []
             return data["result"] if expression else data
 

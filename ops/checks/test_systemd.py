@@ -1,4 +1,4 @@
-"""The units: what systemd itself thinks of them."""
+"""The units, as analysed by systemd."""
 
 import re
 import shutil
@@ -10,12 +10,12 @@ from support import ROOT, run
 
 UNITS = ROOT / "ops/systemd"
 INSTALLED = "/usr/local/bin/"
-MOST_EXPOSED = 29  # in tenths of what `systemd-analyze security` counts
+MOST_EXPOSED = 29  # tenths of the exposure reported by `systemd-analyze security`
 
 
 class Units(unittest.TestCase):
     def setUp(self):
-        # The same units, with the programs where they were built.
+        # The same units, with the paths of the built programs.
         self.dir = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.dir)
         self.units = []

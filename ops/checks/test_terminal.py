@@ -1,4 +1,4 @@
-"""What is different at a terminal: the log, the progress bar, the password."""
+"""Output on a terminal: the log, the progress bar, the password prompt."""
 
 import os
 import pty
@@ -20,7 +20,7 @@ SECONDS = 30
 
 
 class Terminal:
-    """A terminal of our own, with whatever was shown on it."""
+    """A pseudo-terminal and the text shown on it."""
 
     def __init__(self):
         self.ours, self.theirs = pty.openpty()
@@ -31,7 +31,7 @@ class Terminal:
         os.close(self.theirs)
 
     def read(self):
-        """Takes what has been shown since; nothing is no error."""
+        """Reads new output, if any, and returns all output."""
         while select.select([self.ours], [], [], 0)[0]:
             self.shown += os.read(self.ours, 65536).decode(errors="replace")
         return self.shown
@@ -44,7 +44,7 @@ class Terminal:
             time.sleep(0.02)
 
     def finish(self, process):
-        """The exit status of a process that is shown here, which must not wait for a reader."""
+        """Reads the output of a process until it ends, so that it is not blocked, and returns its exit status."""
         until = time.monotonic() + SECONDS
         while process.poll() is None:
             self.read()
@@ -56,11 +56,11 @@ class Terminal:
         return process.returncode
 
     def type_unseen(self, line):
-        """Types a line once it would not be shown."""
+        """Types a line once echo is off."""
         until = time.monotonic() + SECONDS
         while termios.tcgetattr(self.theirs)[3] & termios.ECHO:
             if time.monotonic() > until:
-                raise AssertionError("what is typed would be shown")
+                raise AssertionError("echo is still on")
             time.sleep(0.02)
         os.write(self.ours, f"{line}\n".encode())
 
@@ -93,8 +93,8 @@ class AtATerminal(unittest.TestCase):
             self.assertEqual((silent.returncode, err), (0, b""))
             self.assertTrue(out.endswith(b"587 read, 0 inserted, 0 updated, 587 unchanged, 0 rejected\n"), out)
 
-    def test_a_password_is_asked_for_twice_and_not_shown(self):
-        # A password is asked for at the terminal that is the process's own.
+    def test_a_password_is_prompted_for_twice_and_not_shown(self):
+        # The password prompt uses the controlling terminal of the process.
         with subprocess.Popen(
             ["setsid", "--ctty", BACKEND, "user", "passwd", *self.admin, "user01"],
             env=environment(),

@@ -1,4 +1,4 @@
-"""The long runs: a signal ends one with all that it has started."""
+"""A signal stops a long run and everything that it has started."""
 
 import signal
 import subprocess
@@ -8,7 +8,7 @@ import unittest
 from support import ROOT
 
 TORTURE = ROOT / "ops/torture"
-# A run of a stack of its own that tells its port, and never ends by itself.
+# A run that starts a stack, prints its port and never ends by itself.
 A_RUN = """
 import sys, time
 sys.path[:0] = sys.argv[1:]
@@ -19,7 +19,7 @@ with running_stack() as stack:
     print(stack.port, flush=True)
     time.sleep(3600)
 """
-# What ops/torture/run does with one.
+# Executes a run as ops/torture/run does.
 RUNNER = """
 import importlib.machinery, importlib.util, sys
 sys.path[:0] = sys.argv[1:]
@@ -40,17 +40,17 @@ class Signals(unittest.TestCase):
             process.stdin.close()
             port = process.stdout.readline().strip()
             process.send_signal(number)
-            status, told = process.wait(60), process.stderr.read()
-        self.assertEqual((status, told), (128 + number, ""))
+            status, errors = process.wait(60), process.stderr.read()
+        self.assertEqual((status, errors), (128 + number, ""))
         self.assertTrue(port)
-        self.assertFalse((ROOT / "target/run" / port).exists(), "its stack is still there")
+        self.assertFalse((ROOT / "target/run" / port).exists(), "its stack still exists")
 
     def test_a_run_ends_with_its_stack(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with self.subTest(number.name):
                 self.ended_by(number, A_RUN, "")
 
-    def test_the_runner_ends_the_run_that_goes_on(self):
+    def test_the_runner_stops_the_current_run(self):
         for number in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(number.name):
                 self.ended_by(number, RUNNER, A_RUN)

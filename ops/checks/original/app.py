@@ -1,9 +1,8 @@
-"""A stand-in for the original service, on the libraries that it was built from.
+"""A stand-in for the original service, with the libraries that it used.
 
-Written for the comparison alone: what those libraries answer by themselves (tokens, refusals,
-the form of JSON) is what existing clients were written against. Reads the original's environment:
-MONGODB_USER, MONGODB_PASSWORD, MONGODB_HOST, JWT_SECRET_KEY. Prints its port, and serves until
-its standard input ends.
+For the comparison only: existing clients were written for the responses of those libraries (tokens, refusals, the form of JSON).
+Reads the original's environment variables (MONGODB_USER, MONGODB_PASSWORD, MONGODB_HOST, JWT_SECRET_KEY), prints its port, and
+serves until its standard input is closed.
 """
 
 import collections
@@ -14,7 +13,7 @@ import os
 import sys
 import threading
 
-# PyJWT 1.4 looks for it where Python had it until 3.9.
+# PyJWT 1.4 imports it from where it was until Python 3.9.
 collections.Mapping = collections.abc.Mapping
 
 from flask import Flask, abort, jsonify  # noqa: E402
@@ -35,7 +34,7 @@ def build(database, secret):
     app.config["SECRET_KEY"] = secret
     app.config["JSON_SORT_KEYS"] = False
     app.config["JWT_LEEWAY"] = datetime.timedelta(0)
-    # Its default path, and its default scheme JWT.
+    # With its default path and its default scheme JWT.
     app.config["JWT_AUTH_URL_RULE"] = "/auth"
 
     def authenticate(username, password):
@@ -77,7 +76,7 @@ def main():
         password=os.environ["MONGODB_PASSWORD"],
         authSource="holoduledb",
     )
-    logging.disable(logging.ERROR)  # Flask-JWT tells every refusal
+    logging.disable(logging.ERROR)  # Flask-JWT logs every refusal
     WSGIRequestHandler.log = lambda *_: None
     server = make_server("127.0.0.1", 0, build(client.holoduledb, os.environ["JWT_SECRET_KEY"]), threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -20,7 +20,7 @@ READY_SECONDS = 30
 
 @contextlib.contextmanager
 def nginx(upstream_port):
-    """TLS in front of the original, as it had it. Yields the port."""
+    """nginx that terminates TLS in front of the original, as in its deployment. Yields the port."""
     folder, port = Path(tempfile.mkdtemp()), free_port()
     (folder / "nginx.conf").write_text(f"""
         daemon off;
@@ -76,7 +76,7 @@ def sample():
 
 
 def fill(url):
-    """Documents of the original's eras and users of its first one."""
+    """Documents of all versions of the original, and users of the first version."""
     sys.path.insert(0, str(LIBRARIES))
     import pymongo
 
@@ -103,7 +103,7 @@ def users(url):
 
 @contextlib.contextmanager
 def mongodb():
-    """A MongoDB with the documents of the original and a user of its own. Yields the URL."""
+    """A MongoDB with the documents and the user of the original. Yields the URL."""
     install_libraries()
     with child([ROOT / "ops/mongod", "run", "--auth", f"{DATABASE_USER}:{DATABASE_PASSWORD}"]) as url:
         fill(url)
