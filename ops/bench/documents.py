@@ -1,17 +1,16 @@
 #!/usr/bin/env python3
-"""What do an import, the read of a day and the backend's memory cost, from 10^3 documents to 5*10^6?
+"""Measures imports, reads of a day and the backend's memory with 10^3 to 5*10^6 documents.
 
   ops/bench/documents.py [--quick] [--store embedded|mongodb]... [--size N]... [--binaries FOLDER]
 
-One backend over each store, which grows from size to size, twenty documents to a day. At each
-size: rows are uploaded through the admin listener as a collector's CSV, 20,000 at a time, then
-random days are read one after the other over one connection to the api listener. The clock is
-the client's, so that Python's part is in it. What a size needs beyond the last 60,000 rows,
-MongoDB is given past the backend, by its driver; the embedded store is given every row by
-uploads. Memory is the most that was resident during the uploads, or the reads, of that size.
+One backend on each store, which grows from size to size, with twenty documents per day. At each size, rows are uploaded
+through the admin listener as the collector's CSV, 20,000 at a time, then random days are read sequentially over one
+connection to the api listener. Times are the client's, so they include Python's share. For MongoDB, all but the last 60,000
+rows of a size are inserted by its driver; for the embedded store, every row is uploaded. Memory is the maximum
+resident size during the uploads, or the reads, of that size.
 
---quick goes up to 10^5. A size that would take longer than twelve minutes at the last rate is
-left out, and that is told. The data lie in a temporary folder and are gone at the end.
+--quick goes up to 10^5. A size that would take longer than twelve minutes at the last rate is skipped, and this is
+reported. The data is in a temporary folder that is removed at the end.
 """
 
 import argparse
@@ -55,7 +54,7 @@ def main():
     parser.add_argument("--size", action="append", type=int, choices=SIZES, help="this one alone")
     parser.add_argument("--binaries", type=Path, help="the folder of holodule-backend, which is built where it is not given")
     arguments = parser.parse_args()
-    # A signal ends what was started here, as the end does.
+    # On a signal, stop everything that was started here.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     program = (arguments.binaries.resolve() if arguments.binaries else build()) / "holodule-backend"
@@ -69,7 +68,7 @@ def main():
 
 
 def measure(program, store, sizes):
-    """Grows one store from size to size, a line of the table for each."""
+    """Grows one store from size to size and prints one line of the table for each."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holodule-bench-")))
         mongodb = stack.enter_context(MongoDb()) if store == "mongodb" else None
@@ -94,7 +93,7 @@ def measure(program, store, sizes):
 
 
 def holodule(number):
-    """The fields of one of many: its day, then what the collector writes, some 300 bytes."""
+    """The fields of one document, with its day first; about 300 bytes."""
     day = FIRST_DAY + datetime.timedelta(days=number // A_DAY)
     hour, streamer = number % A_DAY, number % 1000
     video = f"v{number:010}"
@@ -110,7 +109,7 @@ def holodule(number):
 
 
 def csv(begin, end):
-    """These rows as the collector writes them. No field needs quotes."""
+    """These rows as the collector's CSV. No field needs quotes."""
     lines = [COLUMNS]
     for number in range(begin, end):
         fields = holodule(number)
@@ -121,7 +120,7 @@ def csv(begin, end):
 
 
 class Backend:
-    """The program over one store."""
+    """The backend on one store."""
 
     def __init__(self, program, store, folder):
         self.announced = folder / "backend.json"
@@ -151,7 +150,7 @@ class Backend:
         self.process.wait()
 
     def upload(self, begin, end):
-        """The rate of the uploads of these rows, as the median of them tells it."""
+        """Uploads these rows. Returns the median rate."""
         rates = []
         for first in range(begin, end, UPLOAD):
             rows = min(UPLOAD, end - first)
@@ -167,8 +166,8 @@ class Backend:
         return statistics.median(rates)
 
     def read_days(self, stored):
-        """The milliseconds that each of many reads took, in order."""
-        drawn = random.Random(stored)  # noqa: S311 -- days, and no secret
+        """The durations of many reads in milliseconds, sorted."""
+        drawn = random.Random(stored)  # noqa: S311 -- days, not secrets
         times = []
         connection = http.client.HTTPConnection(self.api, timeout=60)
         for _ in range(WARM_UP + READS):
@@ -183,17 +182,17 @@ class Backend:
         return sorted(times[WARM_UP:])
 
     def forget_peak(self):
-        """Lets the most that was resident be counted anew."""
+        """Resets the maximum resident size."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def peak(self):
-        """MiB that were resident at most."""
+        """The maximum resident size in MiB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE).group(1)) / 1024
 
 
 def answer(connection):
-    """The JSON of an answer that must be 200."""
+    """The JSON of a response that must be 200."""
     response = connection.getresponse()
     body = response.read()
     if response.status != 200:
@@ -202,7 +201,7 @@ def answer(connection):
 
 
 class MongoDb:
-    """A server of its own, and a way into it past the backend."""
+    """A MongoDB server, and direct access to it by its driver."""
 
     def __init__(self):
         self.program = subprocess.Popen([ROOT / "ops/mongod", "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""The clients: wrk, h2load, and plain connections; each tells what a round cost the server."""
+"""The clients: wrk, h2load, and plain connections. Each returns the cost of a round to the server."""
 
 import functools
 import json
@@ -18,10 +18,10 @@ from peers import DAY
 from support import CA
 
 CONNECTIONS = 32
-# Handshakes cost more than requests: these come first, and are not counted.
+# Handshakes cost more than requests, so the first requests are not counted.
 WARM_UP_REQUESTS = 4000
 WARM_UP_SECONDS = 1
-HANDSHAKES = 400  # a second, which either side can do on a core of its own
+HANDSHAKES = 400  # per second, which client and server can each handle on one core
 
 
 class Spoilt(Exception):
@@ -30,7 +30,7 @@ class Spoilt(Exception):
 
 @dataclass
 class Round:
-    """What became of one round."""
+    """The result of one round."""
 
     requests: int
     cpu: float  # seconds of the server
@@ -40,32 +40,32 @@ class Round:
 
     @property
     def cost(self):
-        """Microseconds of the server's processors for each request."""
+        """Microseconds of processor time of the server per request."""
         return self.cpu / self.requests * 1e6
 
 
 def wrk(server, seconds, tokens, connections=CONNECTIONS, warm_up=WARM_UP_REQUESTS):
-    """Requests over connections that are kept, as fast as they are answered; `tokens` is a file with one a line."""
+    """A closed loop of requests over persistent connections; `tokens` is a file with one per line."""
     arguments = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", Path(__file__).with_name("wrk.lua")]
     arguments += [f"https://localhost:{server.port}{DAY}", "--", warm_up, tokens]
     arguments = [str(argument) for argument in arguments]
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(arguments, **streams, text=True) as client:
-        told, began = [], None
+        output, began = [], None
         for line in client.stdout:
-            told.append(line)
+            output.append(line)
             if line == "warm\n":
                 began, before = time.monotonic(), server.cpu()
             elif line.startswith("{"):
                 cpu, took = server.cpu() - before if began else 0, time.monotonic() - (began or 0)
-    if client.returncode != 0 or not told or not told[-1].startswith("{"):
-        raise Spoilt(f"wrk: {''.join(told)}")
-    summary = json.loads(told[-1])
+    if client.returncode != 0 or not output or not output[-1].startswith("{"):
+        raise Spoilt(f"wrk: {''.join(output)}")
+    summary = json.loads(output[-1])
     if summary["errors"]:
         raise Spoilt(f"{server.name}: {summary['errors']} errors in {summary['requests']} requests")
     if began is None:
-        raise Spoilt(f"{server.name}: {summary['requests']} requests in {seconds} s are not even a warm-up")
-    # Those of the warm-up that were still under way when it was told of are counted.
+        raise Spoilt(f"{server.name}: {summary['requests']} requests in {seconds} s are fewer than the warm-up")
+    # Includes those of the warm-up that were in progress when it ended.
     return Round(summary["requests"] - warm_up + connections, cpu, took, summary["p50"], summary["p99"])
 
 
@@ -79,7 +79,7 @@ def h2load(server, seconds, token):
 
 
 def steady(server, seconds, token, connections, rate, warm_up):
-    """Requests at a steady rate over many connections; what the server's memory came to meanwhile as well."""
+    """Requests at a steady rate over many connections. Also returns the server's resident memory meanwhile."""
     load = Load(url(server), seconds, connections, rate=rate, headers=[f"Authorization: Bearer {token}"], warm_up=warm_up)
     time.sleep(warm_up - (time.time() - load.began))
     before = server.cpu()
@@ -89,7 +89,7 @@ def steady(server, seconds, token, connections, rate, warm_up):
 
 
 def answered(server, answers, before):
-    """The round of a run of h2load that began at `before`."""
+    """The round of a run of h2load; `before` is the server's processor time at its start."""
     cpu, times = server.cpu() - before, answers.times(200)
     if len(times) != len(answers.samples) or not times:
         raise Spoilt(f"{server.name}: {answers.statuses()}")
@@ -97,7 +97,7 @@ def answered(server, answers, before):
 
 
 def handshakes(server, seconds, token):
-    """A connection for each request, at a steady rate, each with a full handshake."""
+    """One connection per request, at a steady rate, each with a full handshake."""
     count = HANDSHAKES * seconds
     arguments = ["h2load", "--h1", "-t1", f"-n{count}", f"-c{count}", f"-r{HANDSHAKES // 100}"]
     arguments += ["--rate-period=10ms", "-H", f"Authorization: Bearer {token}"]
@@ -112,12 +112,12 @@ def handshakes(server, seconds, token):
 
 
 def requests(server, token, count):
-    """So many requests, one after the other over one connection; the fields of the last answer."""
+    """Sends `count` sequential requests over one connection. Returns the fields of the last response."""
     connection = Connection(server.port)
     for _ in range(count):
         status, fields, _ = connection.get(token)
         if status != 200:
-            raise Spoilt(f"{server.name} answers {status}")
+            raise Spoilt(f"{server.name} responds with {status}")
     connection.close()
     return fields
 
@@ -135,21 +135,21 @@ def url(server):
 
 
 @functools.cache
-def believing():
-    """TLS that believes the development CA alone, which is made when the first server is started."""
+def client_tls():
+    """Client TLS that trusts only the development CA, which is created when the first server is started."""
     return ssl.create_default_context(cafile=str(CA))
 
 
 class Connection:
-    """A TLS connection that is kept, for one request after another."""
+    """A persistent TLS connection for sequential requests."""
 
     def __init__(self, port, source=None):
         plain = socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(source, 0) if source else None)
-        self.socket = believing().wrap_socket(plain, server_hostname="localhost")
-        self.host = f"localhost:{port}"  # as wrk and h2load say it: caches tell hosts apart
+        self.socket = client_tls().wrap_socket(plain, server_hostname="localhost")
+        self.host = f"localhost:{port}"  # as sent by wrk and h2load, because caches distinguish hosts
 
     def get(self, token):
-        """The status and the body of an answer that tells its length."""
+        """The status, fields and body of a response that has a Content-Length."""
         self.socket.sendall(f"GET {DAY} HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
         head, body = b"", b""
         while b"\r\n\r\n" not in head:
@@ -163,7 +163,7 @@ class Connection:
     def read(self):
         data = self.socket.recv(65536)
         if not data:
-            raise Spoilt("a connection was ended")
+            raise Spoilt("the connection was closed")
         return data
 
     def close(self):

@@ -1,4 +1,4 @@
-"""What must hold before anything is measured: every server refuses what it must and serves the same bytes."""
+"""Checks before each measurement: every server must refuse bad tokens and serve the same bytes."""
 
 import subprocess
 
@@ -8,12 +8,12 @@ from processes import Failure
 from support import CA
 
 REQUESTS = 50
-# Other requests of a gateway to the origin, and those of several workers that fill a cache at once.
+# Health checks of the origin, and requests of several workers that fill the cache at once.
 STRAY = 10
 
 
 def ask(server, version, token=None):
-    """The status, the version spoken and the body."""
+    """The status, the HTTP version and the body."""
     arguments = [
         "curl",
         "--silent",
@@ -29,13 +29,13 @@ def ask(server, version, token=None):
     done = subprocess.run([str(a) for a in [*arguments, url(server)]], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode != 0:
         raise Failure(f"{server.name}: {done.stderr.decode(errors='replace')}")
-    body, _, told = done.stdout.rpartition(b"\n")
-    status, spoken = told.decode().split()
-    return int(status), spoken, body
+    body, _, summary = done.stdout.rpartition(b"\n")
+    status, used = summary.decode().split()
+    return int(status), used, body
 
 
 def check(field, servers, cached):
-    """Fails where a server is not what it is measured as."""
+    """Fails if a server does not do what it is measured for."""
     ciphers = {}
     for server in servers:
         checked = server.name != FLOOR
@@ -44,32 +44,32 @@ def check(field, servers, cached):
             for what, token in bad.items():
                 status, _, _ = ask(server, version, token)
                 if checked and status not in (401, 403):
-                    raise Failure(f"{server.name} answers {status} to {what} over HTTP/{version}")
-            status, spoken, body = ask(server, version, field.mint.token())
-            if (status, spoken, body) != (200, version, field.body):
-                raise Failure(f"{server.name} answers {status} over HTTP/{spoken} and {len(body)} bytes to a good token")
+                    raise Failure(f"{server.name} responds with {status} to {what} over HTTP/{version}")
+            status, used, body = ask(server, version, field.mint.token())
+            if (status, used, body) != (200, version, field.body):
+                raise Failure(f"{server.name} responds with {status} over HTTP/{used} and {len(body)} bytes to a valid token")
         ciphers[server.name] = reaches(field, server, cached)
     if len(set(ciphers.values())) != 1:
-        raise Failure(f"not all speak the same: {ciphers}")
+        raise Failure(f"TLS version or cipher differ: {ciphers}")
 
 
 def reaches(field, server, cached):
-    """Fails where requests reach the origin from a cache, or do not where there is none. The TLS that is spoken."""
+    """Fails if requests reach the origin although they should be cached, or the reverse. Returns TLS version and cipher."""
     connection, token = Connection(server.port), field.mint.token()
-    asked = field.asked()
+    before = field.asked()
     for _ in range(REQUESTS):
         status, fields, body = connection.get(token)
         if (status, body) != (200, field.body):
-            raise Failure(f"{server.name} answers {status} with {len(body)} bytes")
-    came = field.asked() - asked - 1  # but for the question itself
-    spoken = connection.socket.version(), connection.socket.cipher()[0]
+            raise Failure(f"{server.name} responds with {status} and {len(body)} bytes")
+    forwarded = field.asked() - before - 1  # without this query of the counter
+    tls = connection.socket.version(), connection.socket.cipher()[0]
     connection.close()
     if cached and server.name == OURS and fields.get("x-cache") != "hit":
-        raise Failure(f"{server.name}: no X-Cache: hit on a route that may be cached")
-    if cached and came > STRAY:
-        raise Failure(f"{server.name}: {came} of {REQUESTS} requests reached the origin past its cache")
-    if not cached and came < REQUESTS and server.name != ORIGINAL:  # which is an origin itself
-        raise Failure(f"{server.name}: {came} of {REQUESTS} requests reached the origin")
-    if spoken[0] != "TLSv1.3":
-        raise Failure(f"{server.name} speaks {spoken[0]}")
-    return spoken
+        raise Failure(f"{server.name}: no X-Cache: hit on a cached route")
+    if cached and forwarded > STRAY:
+        raise Failure(f"{server.name}: {forwarded} of {REQUESTS} requests bypassed its cache and reached the origin")
+    if not cached and forwarded < REQUESTS and server.name != ORIGINAL:  # which serves the bytes itself
+        raise Failure(f"{server.name}: {forwarded} of {REQUESTS} requests reached the origin")
+    if tls[0] != "TLSv1.3":
+        raise Failure(f"{server.name} uses {tls[0]}")
+    return tls

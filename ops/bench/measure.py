@@ -1,4 +1,4 @@
-"""What a server takes of the machine: processor time and resident memory of all its processes."""
+"""Processor time and resident memory of all processes of a server."""
 
 import os
 import platform
@@ -9,19 +9,19 @@ from pathlib import Path
 
 
 def family(pid):
-    """A process and all that descend from it."""
+    """A process and all its descendants."""
     children = [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
     return [pid, *(member for child in children for member in family(child))]
 
 
 def cpu(pids):
-    """Seconds of user and system time of these processes, their ended threads included, exact to the scheduler's clock."""
+    """Seconds of user and system time of these processes, their ended threads included, from the scheduler's clock."""
     # The clock of another process is its id in the form of clock_getcpuclockid(3); 2 is CPUCLOCK_SCHED.
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
 
 
 def rss(pids):
-    """Resident bytes of these processes; what they share counts for each."""
+    """Resident bytes of these processes; shared memory counts for each."""
     status = (Path(f"/proc/{pid}/status").read_text() for pid in pids)
     return sum(int(re.search(r"^VmRSS:\s+(\d+) kB$", text, re.MULTILINE).group(1)) for text in status) * 1024
 
@@ -45,7 +45,7 @@ def machine():
 
 
 class Spread:
-    """A figure of several rounds: its median, and the least and the greatest."""
+    """A figure of several rounds: median, minimum and maximum."""
 
     def __init__(self, values):
         self.median = statistics.median(values)

@@ -1,4 +1,4 @@
-"""The parts of the benchmark. Each prints its figures and gives back the targets that it can judge."""
+"""The parts of the benchmark. Each prints its figures and returns the targets that it can evaluate."""
 
 import time
 
@@ -13,12 +13,12 @@ from rounds import costs, interleaved, ratios
 ROUNDS, QUICK_ROUNDS = 5, 2
 SECONDS, QUICK_SECONDS = 3, 1
 SETTLE_SECONDS = 2
-RATE = 20_000  # requests a second that leave each server, and the client, time to spare
+RATE = 20_000  # requests per second, below the capacity of each server and of the client
 KIB, MIB = 2**10, 2**20
 
 
 class Options:
-    """How much is measured."""
+    """The extent of the measurement."""
 
     def __init__(self, quick, rounds=None, seconds=None):
         self.quick = quick
@@ -33,21 +33,21 @@ def proxied(field, options):
 
 
 def cached(field, options):
-    """HTTP/1.1, every request answered from the cache"""
+    """HTTP/1.1, every request served from the cache"""
     rounds = throughput(field, options, PEERS, True, by_wrk(field))
     tail = ratios(rounds, lambda each: each.p99).median
     return [cpu_target("from cache, CPU to HAProxy", rounds, 0.65), Target("from cache, p99 to HAProxy", tail, 1)]
 
 
 def one_rate(field, options):
-    """HTTP/1.1, 20,000 requests a second to each server, answered from the cache"""
+    """HTTP/1.1, 20,000 requests per second to each server, served from the cache"""
     token = field.mint.token()
 
     def measured(server, seconds):
-        told, _ = drive.steady(server, seconds, token, drive.CONNECTIONS, RATE, drive.WARM_UP_SECONDS)
-        if told.requests < 0.98 * RATE * seconds:
-            raise drive.Spoilt(f"{server.name}: {told.requests} requests in {seconds} s are short of {RATE} a second")
-        return told
+        result, _ = drive.steady(server, seconds, token, drive.CONNECTIONS, RATE, drive.WARM_UP_SECONDS)
+        if result.requests < 0.98 * RATE * seconds:
+            raise drive.Spoilt(f"{server.name}: {result.requests} requests in {seconds} s are below {RATE} per second")
+        return result
 
     rounds = throughput(field, options, PEERS, True, measured)
     return [Target("from cache at one rate, p99 to HAProxy", ratios(rounds, lambda each: each.p99).median, 1)]
@@ -60,7 +60,7 @@ def h2_proxied(field, options):
 
 
 def h2_cached(field, options):
-    """HTTP/2, every request answered from the cache"""
+    """HTTP/2, every request served from the cache"""
     rounds = throughput(field, options, PEERS, True, by_h2load(field))
     return [cpu_target("HTTP/2 from cache, CPU to HAProxy", rounds, 0.65)]
 
@@ -72,8 +72,8 @@ def handshake(field, options):
 
 
 def original(field, options):
-    """the original's kind of service, beside ours"""
-    # A hundred requests take it as long as thousands take the others.
+    """a service like the original, compared with ours"""
+    # It takes as long for a hundred requests as the others for thousands.
     tokens = token_file(field)
     options.rounds = min(options.rounds, 3)
 
@@ -86,7 +86,7 @@ def original(field, options):
 
 
 def sockets(field, options):
-    """our gateway alone, every request forwarded by TCP or by a Unix socket"""
+    """our gateway only, every request forwarded by TCP or by a Unix socket"""
     with field.ours() as tcp, field.ours(UPSTREAM_API=f"unix:{field.origin_socket}") as unix:
         tcp.name, unix.name = "TCP", "Unix socket"
         compared(field, options, [tcp, unix], False, by_wrk(field), tcp.name)
@@ -94,7 +94,7 @@ def sockets(field, options):
 
 
 def logged(field, options):
-    """our gateway alone, answered from the cache, without and with a line in the log for each request"""
+    """our gateway only, from the cache, without and with an access log"""
     with field.ours(cached=True) as quiet, field.ours(cached=True, LOG_LEVEL="info") as logging:
         quiet.name, logging.name = "no access log", "access log"
         compared(field, options, [quiet, logging], True, by_wrk(field), quiet.name)
@@ -102,7 +102,7 @@ def logged(field, options):
 
 
 def idle_memory(field, options):
-    """resident memory of a TLS connection that waits after one request"""
+    """resident memory of an idle TLS connection after one request"""
     count = 500 if options.quick else 2000
     token, rows, ours = field.mint.token(), [], 0
     with field.servers(PEERS) as servers:
@@ -114,26 +114,26 @@ def idle_memory(field, options):
             figures = before / MIB, each / KIB, (server.rss() - before) / MIB
             rows.append([server.name, *(f"{figure:.1f}" for figure in figures)])
     say(f"{count} connections:\n")
-    table(["", "RSS before, MiB", "KiB a connection", "more after they ended, MiB"], rows)
+    table(["", "RSS before, MiB", "KiB per connection", "remaining after they closed, MiB"], rows)
     return [Target("memory of an idle TLS connection, KiB", ours / KIB, 40)]
 
 
 def connections_in_use(field, options):
-    """memory and p99 of 100 to 10,000 connections in use, at 2,000 requests a second in all"""
+    """memory and p99 of 100 to 10,000 connections in use, at 2,000 requests per second in total"""
     rows, token = [], field.mint.token()
     for count in (100, 1_000) if options.quick else (100, 1_000, 10_000):
         if count > CONNECTIONS:
-            say(f"{count} connections are left out: {DESCRIPTORS} descriptors are allowed (ulimit -Hn)")
+            say(f"{count} connections are skipped: the limit is {DESCRIPTORS} descriptors (ulimit -Hn)")
             continue
         for name in (OURS, HAPROXY):
             with field.servers([name]) as [server]:
                 hold(server, token, 16)
                 before = server.rss()
-                warm_up = 2 + count // 500  # all must have shaken hands and asked once
-                told, resident = drive.steady(server, 3 if options.quick else 5, token, count, 2000, warm_up)
-            figures = told.cost, told.p50, told.p99, resident / MIB, (resident - before) / count / KIB
+                warm_up = 2 + count // 500  # after every handshake and first request
+                result, resident = drive.steady(server, 3 if options.quick else 5, token, count, 2000, warm_up)
+            figures = result.cost, result.p50, result.p99, resident / MIB, (resident - before) / count / KIB
             rows.append([f"{count:,}", name, *(f"{figure:.1f}" for figure in figures)])
-    table(["connections", "", "CPU a request, µs", "p50, ms", "p99, ms", "RSS, MiB", "KiB a connection"], rows)
+    table(["connections", "", "CPU per request, µs", "p50, ms", "p99, ms", "RSS, MiB", "KiB per connection"], rows)
     return []
 
 
@@ -145,12 +145,12 @@ def tokens_in_use(field, options):
         with field.ours(cached=True) as server:
             hold(server, field.mint.token(), 16)
             before = server.rss()
-            told = drive.wrk(server, max(options.seconds, int(1.2 * count / rate) + 1), file)
-            rate = told.requests / told.seconds
-            figures = told.requests / count, told.cost, before / MIB, server.rss() / MIB
+            result = drive.wrk(server, max(options.seconds, int(1.2 * count / rate) + 1), file)
+            rate = result.requests / result.seconds
+            figures = result.requests / count, result.cost, before / MIB, server.rss() / MIB
             rows.append([f"{count:,}", *(f"{figure:,.1f}" for figure in figures)])
         file.unlink()
-    table(["tokens", "uses of each", "CPU a request, µs", "RSS before, MiB", "RSS after, MiB"], rows)
+    table(["tokens", "uses per token", "CPU per request, µs", "RSS before, MiB", "RSS after, MiB"], rows)
     return []
 
 
@@ -172,20 +172,20 @@ PARTS = {
 }
 
 
-# -- what they share
+# -- shared by the parts
 
 
 def throughput(field, options, names, cache, measured, to=HAPROXY, latency=True):
-    """The rounds of the servers of these names, printed."""
+    """Measures the servers with these names, and prints and returns the rounds."""
     with field.servers(names, cache) as servers:
         return compared(field, options, servers, cache, measured, to, latency)
 
 
 def compared(field, options, servers, cache, measured, to, latency=True):
-    """The rounds of these servers, printed."""
+    """Measures these servers, and prints and returns the rounds."""
     honest.check(field, servers, cache)
     rounds = interleaved(servers, options.rounds, lambda server: measured(server, options.seconds))
-    say(f"{options.rounds} rounds of {options.seconds} s: the median (least..greatest)\n")
+    say(f"{options.rounds} rounds of {options.seconds} s: the median (minimum..maximum)\n")
     costs(rounds, to, latency)
     return rounds
 
@@ -210,7 +210,7 @@ def by_handshakes(field):
 
 
 def token_file(field, count=1):
-    """A file of so many good tokens, all different."""
+    """A file of `count` valid tokens, all different."""
     file = field.folder / f"{count}-tokens"
     with open(file, "w", encoding="ascii") as out:
         out.writelines(field.mint.token() + "\n" for _ in range(count))
@@ -218,17 +218,17 @@ def token_file(field, count=1):
 
 
 def hold(server, token, count, meanwhile=None):
-    """Opens so many connections with a request each, and closes them; what `meanwhile` gives while all are open."""
-    held = []
+    """Opens `count` connections with a request each, and closes them. Returns the result of `meanwhile` while all are open."""
+    opened = []
     try:
         for _ in range(count):
-            held.append(drive.Connection(server.port))
-            status, _, _ = held[-1].get(token)
+            opened.append(drive.Connection(server.port))
+            status, _, _ = opened[-1].get(token)
             if status != 200:
-                raise drive.Spoilt(f"{server.name} answers {status}")
+                raise drive.Spoilt(f"{server.name} responds with {status}")
         time.sleep(SETTLE_SECONDS if meanwhile else 0)
         return meanwhile() if meanwhile else None
     finally:
-        for connection in held:
+        for connection in opened:
             connection.close()
         time.sleep(SETTLE_SECONDS if meanwhile else 0)

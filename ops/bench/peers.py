@@ -1,4 +1,4 @@
-"""The servers that are compared, each in front of one origin, with one certificate and one secret."""
+"""The servers that are compared, all with the same origin, certificate and secret."""
 
 import contextlib
 import getpass
@@ -24,14 +24,14 @@ from tokens import IDENTITY, Mint
 FOLDER = ROOT / "ops/bench/peers"
 DAY = "/holodules/20201209"
 CERTIFICATE, KEY = ROOT / "certs/dev/cert.pem", ROOT / "certs/dev/key.pem"
-# Debian's administrative programs are not on every user's PATH.
+# Some users' PATH lacks the directories of administrative programs.
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 READY_SECONDS = 60
-# What a process may open, as far as any part needs it; a limit may be "unlimited".
+# Descriptors per process, at most as many as any part needs; the limit can be "unlimited".
 DESCRIPTORS = min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] % 2**32)
-# What a server can be asked to keep open: some descriptors are for its upstreams and for itself.
+# Client connections per server: it needs some descriptors for its upstreams and for itself.
 CONNECTIONS = min(12000, max(128, DESCRIPTORS - 1024))
-# The limits stay on, and no round may meet one.
+# The limits remain enabled but must not be reached in any round.
 UNMET = {
     "LIMIT_ADDRESS_RATE": "1000000",
     "LIMIT_ADDRESS_BURST": "1000000",
@@ -60,10 +60,10 @@ class Server:
 
 
 class Field:
-    """Where the servers run: a folder of their own, a backend with one user, and the origin.
+    """The environment of the servers: a temporary folder, a backend with one user, and the origin.
 
-    The origin is an nginx with the bytes that the backend serves for a day. It costs little, so that
-    what is left of the machine is the servers', and what it costs counts for none of them.
+    The origin is an nginx with the bytes that the backend serves for a day. It takes little processor time, which is not counted
+    for any server.
     """
 
     def __init__(self, binaries):
@@ -82,10 +82,10 @@ class Field:
             program, url = self.binaries / "holodule-backend", f"http://{self.admin}"
             command([program, "import", "--admin", url, ROOT / "ops/sample/holodules.csv"])
             command([program, "user", "add", "--admin", url, IDENTITY], input=b"password01\n")
-            time.sleep(1)  # a token counts as older than the password of the same second
+            time.sleep(1)  # tokens of the second in which the password was set are rejected
             status, day = get(backend.addresses["api"], DAY)
             if status != 200:
-                raise Failure(f"the backend answers {status} for {DAY}")
+                raise Failure(f"the backend responds with {status} to {DAY}")
             self.body = day.encode() + b"\n"
             self.origin = self.start_origin(stack)
             self.stack = stack.pop_all()
@@ -95,7 +95,7 @@ class Field:
         return self.stack.__exit__(*exception)
 
     def lay_out(self, stack):
-        """Makes the folder, and the certificate in the form that the peers read."""
+        """Creates the folder, and the certificate in the form that the other servers read."""
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         command([ROOT / "certs/make"])
         self.certificate = self.folder / "cert.pem"
@@ -104,20 +104,20 @@ class Field:
 
     @contextlib.contextmanager
     def servers(self, names, cached=False):
-        """The servers of these names, ready; each with its cache or without."""
+        """Starts the servers with these names, with or without their cache."""
         with contextlib.ExitStack() as stack:
             yield [STARTS[name](self, stack, name, cached) for name in names]
 
     @contextlib.contextmanager
     def ours(self, cached=False, prefix=(), **settings):
-        """Our gateway alone, with settings of its own and under another program where `prefix` has one."""
+        """Starts our gateway only, with additional settings, and run by the command `prefix` if given."""
         with contextlib.ExitStack() as stack:
             yield self.gateway(stack, OURS, cached, prefix, **settings)
 
     # -- the servers
 
     def gateway(self, stack, name, cached, prefix=(), **settings):
-        """Our gateway, with the limits raised and without a line for each request, as its peers write none."""
+        """Our gateway, with raised limits and, like the other servers, without an access log."""
         given = {
             "HTTPS_ADDR": "127.0.0.1:0",
             "OPS_ADDR": "127.0.0.1:0",
@@ -147,7 +147,7 @@ class Field:
         return self.start_nginx(stack, name, marks(cached, "strip", "lua"))
 
     def flask(self, stack, name, _cached):
-        """The original's kind: nginx in front of Flask in gunicorn, all of whose processes count."""
+        """Like the original: nginx in front of Flask in gunicorn; all their processes count."""
         port = free_port()
         arguments = ["gunicorn", "--workers", "2", "--bind", f"127.0.0.1:{port}", "flask_app:app"]
         settings = {"BENCH_BODY": str(self.folder / "day.json"), "BENCH_SECRET": self.secret, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -166,14 +166,14 @@ class Field:
         return self.started(stack, "origin", port, nginx(file))
 
     def asked(self):
-        """How many requests have come to the origin."""
+        """The number of requests that the origin has received."""
         _, told = get(f"127.0.0.1:{self.origin.port}", "/count")
         return int(told.splitlines()[2].split()[2])
 
-    # -- how they are started
+    # -- starting programs
 
     def configuration(self, template, name, marks, origin=None):
-        """A configuration of peers/ with its words and marks filled in; the file, and its port."""
+        """Fills in a configuration of peers/. Returns the file and its port."""
         port, home = free_port(), self.folder / name
         home.mkdir(exist_ok=True)
         words = {
@@ -194,7 +194,7 @@ class Field:
         return file, port
 
     def started(self, stack, name, port, arguments, **options):
-        """A program of others that is ready when it lets one connect."""
+        """Starts another project's program, and waits until it accepts a connection."""
         process = self.run(stack, name, arguments, **options)
 
         def ready():
@@ -205,7 +205,7 @@ class Field:
         return Server(name, process, port)
 
     def holodule(self, stack, name, listener, prefix=(), **settings):
-        """A program of ours that is ready when its `listener` says so."""
+        """Starts one of our programs, and waits until /readyz of its `listener` is 200."""
         announced = self.folder / f"{name}.json"
         announced.unlink(missing_ok=True)
         arguments = [*prefix, self.binaries / f"holodule-{name}", "serve"]
@@ -234,7 +234,7 @@ class Field:
 
 
 class Pair(Server):
-    """Two programs that are one server."""
+    """Two programs that are measured as one server."""
 
     def __init__(self, front, behind):
         super().__init__(front.name, front.process, front.port)
@@ -249,17 +249,17 @@ class Pair(Server):
 
 OURS, HAPROXY, LUA, FLOOR, ORIGINAL = "holodule", "haproxy", "nginx+lua", "nginx", "flask"
 STARTS = {OURS: Field.gateway, HAPROXY: Field.haproxy, LUA: Field.nginx_lua, FLOOR: Field.nginx, ORIGINAL: Field.flask}
-# The floor has no check, and stands for what forwarding costs in any case.
+# The floor has no check: the minimum cost of forwarding.
 PEERS = [OURS, HAPROXY, LUA, FLOOR]
 
 
 def marks(cached, *others):
-    """The lines of a template that apply."""
+    """The marks of the template lines that apply."""
     return [*others, "cached"] if cached else list(others)
 
 
 def filled(text, words, marks):
-    """A template with its words between @, and without the marks in front of lines that apply."""
+    """A template with the words between @ replaced and the marks of applicable lines removed."""
     for mark in marks:
         text = text.replace(f"#{mark} ", "")
     for word, value in words.items():
@@ -272,7 +272,7 @@ def nginx(file):
 
 
 def end(process):
-    """Ends a program with its children: SIGTERM, and SIGKILL where that is not heard."""
+    """Stops a program and its children by SIGTERM, and by SIGKILL after a timeout."""
     process.terminate()
     try:
         process.wait(20)
@@ -282,7 +282,7 @@ def end(process):
 
 
 def build(profile="release"):
-    """Builds both programs by a profile of Cargo. The folder they are in."""
+    """Builds both programs with a Cargo profile and returns their folder."""
     arguments = ["cargo", "build", "--profile", profile, "--workspace", "--locked"]
     subprocess.run(arguments, cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
     told = subprocess.check_output(["cargo", "metadata", "--format-version", "1", "--no-deps", "--locked"], cwd=ROOT)
@@ -290,7 +290,7 @@ def build(profile="release"):
 
 
 def command(arguments, **options):
-    """Runs a command to its end."""
+    """Runs a command to completion."""
     if "input" not in options:
         options["stdin"] = subprocess.DEVNULL
     done = subprocess.run([str(argument) for argument in arguments], capture_output=True, check=False, **options)

@@ -1,11 +1,11 @@
-"""What a run prints: tables in Markdown, and how far the targets are met."""
+"""The output of a run: Markdown tables and targets."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class Target:
-    """What a figure of ours has to come to."""
+    """The target for one of our figures."""
 
     what: str
     figure: float

@@ -1,4 +1,4 @@
-"""Interleaved rounds: what else the machine does meets all servers alike, and a ratio is one of the same minute."""
+"""Interleaved rounds, so that other load on the machine affects all servers, and ratios compare the same minute."""
 
 import measure
 from peers import HAPROXY, OURS
@@ -6,7 +6,7 @@ from report import table
 
 
 def interleaved(servers, count, measured):
-    """Measures each server once a round, each time beginning with another; what was measured, by name."""
+    """Measures each server once per round, starting with another one each time. Returns the results by name."""
     rounds = {server.name: [] for server in servers}
     for number in range(count):
         first = number % len(servers)
@@ -16,13 +16,13 @@ def interleaved(servers, count, measured):
 
 
 def ratios(rounds, figure, name=OURS, to=HAPROXY):
-    """One server's figure over another's of the same round."""
+    """The ratio of one server's figure to another's in the same round."""
     return measure.Spread([figure(ours) / figure(theirs) for ours, theirs in zip(rounds[name], rounds[to])])
 
 
 def costs(rounds, to=HAPROXY, latency=True):
-    """Prints what each server's requests cost, and how long they took where that was measured."""
-    header = ["", "CPU a request, µs", f"to {to}", "requests a second", *(["p50, ms", "p99, ms"] if latency else [])]
+    """Prints the cost of each server's requests, and their latency if measured."""
+    header = ["", "CPU per request, µs", f"to {to}", "requests per second", *(["p50, ms", "p99, ms"] if latency else [])]
     rows = []
     for name, own in rounds.items():
         row = [

@@ -1,4 +1,4 @@
-"""System calls of each server for one request, counted by strace while wrk asks as it does elsewhere."""
+"""System calls of each server per request, counted by strace while wrk runs as in the other parts."""
 
 import re
 import signal
@@ -12,7 +12,7 @@ from report import Target, say, table
 
 SECONDS, QUICK_SECONDS = 3, 1
 ATTACHED_SECONDS = 10
-SHOWN = 5  # of a server's calls, the most frequent
+SHOWN = 5  # the most frequent calls of a server
 
 
 def part(field, options):
@@ -29,29 +29,29 @@ def part(field, options):
                 most = sorted(each, key=each.get, reverse=True)[:SHOWN]
                 rows.append([server.name, f"{sum(each.values()):.2f}", ", ".join(f"{name} {each[name]:.2f}" for name in most)])
                 if cached and server.name == OURS:
-                    targets.append(Target("system calls for a cached answer", sum(each.values()), 2.4))
+                    targets.append(Target("system calls for a cached response", sum(each.values()), 2.4))
         say(f"{what}:\n")
-        table(["", "calls a request", "which"], rows)
+        table(["", "calls per request", "which"], rows)
     return targets
 
 
 def counted(field, server, tokens, seconds):
-    """How many requests a server answered, and its calls meanwhile by name."""
+    """The number of requests that a server answered, and its calls meanwhile by name."""
     drive.wrk(server, 1, tokens)
-    told = field.folder / "strace"
+    summary = field.folder / "strace"
     pids = measure.family(server.process.pid)
-    arguments = ["strace", "--follow-forks", "--summary-only", "--output", told, *(f"--attach={pid}" for pid in pids)]
+    arguments = ["strace", "--follow-forks", "--summary-only", "--output", summary, *(f"--attach={pid}" for pid in pids)]
     tracer = subprocess.Popen(
         [str(argument) for argument in arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
         attached(tracer, pids)
-        # The handshakes are among what is counted: some calls for each of the connections.
+        # The count includes the handshakes: some calls for each connection.
         requests = drive.wrk(server, seconds, tokens, warm_up=drive.CONNECTIONS).requests
     finally:
         tracer.send_signal(signal.SIGINT)
         _, errors = tracer.communicate(timeout=30)
-    calls = re.findall(r"^ *[\d.]+ +[\d.]+ +\d+ +(\d+) +(?:\d+ +)?(\w+)$", told.read_text(), re.MULTILINE)
+    calls = re.findall(r"^ *[\d.]+ +[\d.]+ +\d+ +(\d+) +(?:\d+ +)?(\w+)$", summary.read_text(), re.MULTILINE)
     calls = {name: int(count) for count, name in calls if name != "total"}
     if not calls:
         raise drive.Spoilt(f"{server.name}: strace counted nothing: {errors}")

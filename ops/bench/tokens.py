@@ -1,4 +1,4 @@
-"""Tokens made by hand, good and bad, for gateway and peers alike."""
+"""Valid and invalid tokens for the gateway and the other servers."""
 
 import base64
 import hmac
@@ -15,7 +15,7 @@ def encode(data):
 
 
 class Mint:
-    """Makes tokens of one secret."""
+    """Creates tokens with one secret."""
 
     def __init__(self, secret):
         self.secret = secret.encode()
@@ -28,11 +28,11 @@ class Mint:
         return f"{signed}.{encode(hmac.digest(self.secret, signed.encode(), 'sha256'))}"
 
     def expired(self):
-        """A token whose time is over."""
+        """An expired token."""
         return self.token(lifetime=300, age=600)
 
     def forged(self):
-        """A good token whose signature is off by one bit."""
+        """A token whose signature is wrong by one bit."""
         signed, _, signature = self.token().rpartition(".")
         wrong = bytearray(base64.urlsafe_b64decode(signature + "="))
         wrong[0] ^= 1

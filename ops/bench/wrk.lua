@@ -1,8 +1,8 @@
--- Requests by wrk with tokens in turn, told about once the warm-up is over.
+-- Requests by wrk with tokens in turn. Prints a line when the warm-up is over.
 --
--- Arguments: the requests of the warm-up, and a file with a token a line.
+-- Arguments: the number of requests of the warm-up, and a file with one token per line.
 
--- Tokens; or the one request there is, where there is one token, so that it is made once.
+-- The tokens; with a single token, the prebuilt request.
 local heads = {}
 local before, after
 local warm_up, issued, turn = 0, 0, 0

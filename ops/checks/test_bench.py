@@ -53,7 +53,7 @@ class Servers(unittest.TestCase):
                 honest.check(self.field, [floor], cached=False)
 
     def test_a_server_that_bypasses_its_cache_is_not_measured(self):
-        with self.field.servers([HAPROXY]) as servers, self.assertRaisesRegex(Failure, "past its cache"):
+        with self.field.servers([HAPROXY]) as servers, self.assertRaisesRegex(Failure, "bypassed its cache"):
             honest.check(self.field, servers, cached=True)
 
 

@@ -1,7 +1,7 @@
-"""The original's kind of service, behind nginx: Flask, which checks the token of each request and writes its JSON.
+"""A service like the original, behind nginx: Flask, which checks the token of each request and writes its JSON.
 
-It has the day's documents and its users in memory, where the original asks a database twice a request:
-what it costs is the least that such a service can.
+It has the day's documents and its users in memory, whereas the original queries a database twice per request. Its cost is
+therefore a lower bound.
 """
 
 import json
@@ -22,7 +22,7 @@ app.json.sort_keys = False
 
 @app.before_request
 def check():
-    """Ends a request that has no good token."""
+    """Refuses a request without a valid token."""
     scheme, _, token = flask.request.headers.get("Authorization", "").partition(" ")
     try:
         if scheme != "Bearer":
@@ -36,6 +36,6 @@ def check():
 
 @app.get("/holodules/<day>")
 def holodules(day):
-    """The day's holodules, whichever day it is."""
+    """The same holodules for every day."""
     listed = [dict(document) for document in DAY["holodules"]]
     return flask.jsonify({"result": len(listed), "holodules": listed})

@@ -1,4 +1,4 @@
--- HS256 for nginx: the signature by libcrypto, which nginx has loaded for TLS, with the key prepared once.
+-- HS256 for nginx, with libcrypto, which nginx uses for TLS. The key is prepared once.
 local base64 = require("ngx.base64")
 local cjson = require("cjson.safe")
 local ffi = require("ffi")
@@ -35,7 +35,7 @@ local function signed(text, signature)
   return done and C.CRYPTO_memcmp(digest, signature, 32) == 0
 end
 
--- A base64url part that is a JSON object, as a table.
+-- Decodes a base64url part that is a JSON object to a table.
 local function object(part)
   local text = base64.decode_base64url(part)
   local value = text and cjson.decode(text)
@@ -55,7 +55,7 @@ local function good(authorization)
   return claims and type(claims.exp) == "number" and claims.exp > ngx.time()
 end
 
--- Ends a request that has no good token.
+-- Refuses a request without a valid token.
 function jwt.check()
   if not good(ngx.var.http_authorization) then
     return ngx.exit(ngx.HTTP_UNAUTHORIZED)
