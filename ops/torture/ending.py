@@ -1,4 +1,4 @@
-"""A signal ends a run as its end does: what it has started is ended as well."""
+"""On a signal, a run stops everything that it has started, as at its normal end."""
 
 import signal
 import sys
@@ -7,7 +7,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def on_a_signal():
-    """Lets SIGINT, SIGTERM and SIGHUP leave every context from here on. What is under way then is not interrupted again."""
+    """From here on, SIGINT, SIGTERM and SIGHUP exit every context. Further signals do not interrupt that."""
     for number in ENDING:
         signal.signal(number, leave)
 

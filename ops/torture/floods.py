@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Floods of HTTP/2 frames at volume: does memory stay bounded, and are good clients served?
+"""Floods of HTTP/2 frames: memory must stay bounded, and good clients must be served.
 
   ops/torture/floods.py [--quick]
 
-Rapid reset, resets that the gateway is provoked to (MadeYouReset), CONTINUATION, PING and SETTINGS with their
-answers read and left unread, and HPACK bombs; each for 20 s (4 s by --quick) over 16 connections, which are made
-anew as often as the gateway ends them. Meanwhile good clients send 50 requests a second. All of theirs have to be
-answered 200, and the gateway's memory may grow by no more than 256 MiB and the flood's buffers of the
-kernel are not counted. The p99 is told and not judged: attackers and gateway share this machine's cores.
+Rapid reset, resets provoked from the gateway (MadeYouReset), CONTINUATION, PING and SETTINGS with their responses
+read and unread, and HPACK bombs; each for 20 s (4 s with --quick) over 16 connections, which are replaced whenever
+the gateway closes them. Meanwhile good clients send 50 requests per second. All of these must get 200, and
+the gateway's memory may grow by at most 256 MiB, without the kernel's buffers. The p99 is reported but not
+checked, because attackers and gateway share the cores of this machine.
 """
 
 import argparse
@@ -33,12 +33,12 @@ SECONDS, QUICK_SECONDS = 20, 4
 PROCESSES, THREADS = 2, 8
 GROWTH = 256  # MiB
 DAY = "/holodules/20201209"
-BATCH = 50  # frames, or pairs of them, in one write
+BATCH = 50  # frames, or pairs of frames, in one write
 ENDED = frames.END_HEADERS | frames.END_STREAM
 
 
 def streams():
-    """The numbers of a client's streams."""
+    """The ids of a client's streams."""
     yield from range(1, 2**31, 2)
 
 
@@ -53,7 +53,7 @@ def rapid_reset():
 
 
 def made_you_reset():
-    block, nothing = frames.request(DAY), bytes(4)  # a WINDOW_UPDATE of 0 is an error of its stream
+    block, nothing = frames.request(DAY), bytes(4)  # a WINDOW_UPDATE of 0 is a stream error
     numbers = streams()
     while True:
         yield b"".join(
@@ -80,7 +80,7 @@ def settings():
 
 
 def hpack_bomb():
-    """A field of 3,000 bytes put into the table, then named 4,000 times in one byte each."""
+    """A field of 3,000 bytes is added to the table, then referenced 4,000 times with one byte each."""
     numbers = streams()
     entry = b"\x40" + frames.string("x-bomb") + frames.string("b" * 3000)
     for number in numbers:
@@ -88,7 +88,7 @@ def hpack_bomb():
         yield frames.frame(frames.HEADERS, ENDED, number, named)
 
 
-# A name, what is sent, and whether the gateway's answers are read.
+# Name, what is sent, and whether the gateway's responses are read.
 FLOODS = (
     ("rapid reset", rapid_reset, True),
     ("MadeYouReset", made_you_reset, True),
@@ -117,10 +117,10 @@ def main():
 
 
 def one_flood(stack, watch, name, flood, reads, seconds):
-    """Tells what one flood did, and gives back what must not have been."""
+    """Runs one flood, prints its figures, and returns the failures."""
     before = watch.rss()
     with watch, Good(stack.port, CA, DAY, stack.client().login()) as good:
-        time.sleep(1)  # the first requests pay for the connections
+        time.sleep(1)  # without the first requests, which include the handshakes
         began = time.monotonic()
         time.sleep(seconds / 2)
         flooding = time.monotonic()
@@ -130,7 +130,7 @@ def one_flood(stack, watch, name, flood, reads, seconds):
         after, left = watch.rss(), watch.connections() - good.settings[-1]
     lost = failed(good.samples)
     print(
-        f"{name}: {sent / 2**20:.1f} MiB over {connections} connections, {refused} not let in; "
+        f"{name}: {sent / 2**20:.1f} MiB over {connections} connections, {refused} refused; "
         f"good {len(good.samples) - lost} ok, {lost} failed, "
         f"p99 {p99(good.within(began, flooding)):.1f} ms quiet, {p99(good.within(flooding, ended)):.1f} ms during; "
         f"RSS {before:.0f} before, {watch.peak:.0f} peak, {after:.0f} MiB after",
@@ -142,14 +142,14 @@ def one_flood(stack, watch, name, flood, reads, seconds):
     if lost:
         wrong.append(f"{lost} good requests failed")
     if watch.peak > before + GROWTH:
-        wrong.append(f"memory grew by {watch.peak - before:.0f} MiB; {GROWTH} are allowed")
+        wrong.append(f"memory grew by {watch.peak - before:.0f} MiB; the limit is {GROWTH}")
     if left > 0:
         wrong.append(f"{left} connections of the flood are still open")
     return wrong
 
 
 def attack(port, flood, reads, seconds):
-    """Bytes sent, connections made, and connections that came to nothing, by all attackers together."""
+    """Runs all attackers. Returns bytes sent, connections opened, and connections refused."""
     ends = time.monotonic() + seconds
     pipes, processes = [], []
     for number in range(PROCESSES):
@@ -166,7 +166,7 @@ def attack(port, flood, reads, seconds):
 
 
 def attackers(pipe, port, flood, reads, ends, number):
-    """One process of them."""
+    """One process of attackers."""
     counts = [[0, 0, 0] for _ in range(THREADS)]
     threads = [
         threading.Thread(target=attacker, args=(port, flood, reads, ends, f"127.2.{number}.{thread + 1}", counts[thread]))
@@ -199,7 +199,7 @@ def attacker(port, flood, reads, ends, address, counts):
 
 
 def pour(connection, parts, reads, ends):
-    """Sends as fast as is taken until the connection or the time ends. The bytes that were taken."""
+    """Sends as fast as possible until the connection is closed or the time is over. Returns the bytes sent."""
     sent, waiting = 0, frames.PREFACE + frames.settings()
     while time.monotonic() < ends:
         try:
@@ -215,7 +215,7 @@ def pour(connection, parts, reads, ends):
 
 
 def drain(connection):
-    """Takes and forgets what there is."""
+    """Reads and discards available data."""
     try:
         while connection.recv(65536):
             pass

@@ -1,4 +1,4 @@
-"""HTTP/2 frames as bytes (RFC 9113 section 4.1): what a client may not send by a library, we send raw."""
+"""HTTP/2 frames as bytes (RFC 9113 section 4.1), to send what client libraries do not allow."""
 
 import struct
 
@@ -31,7 +31,7 @@ def string(text):
 
 
 def integer(value, bits):
-    """An integer with a prefix of so many bits (RFC 7541 section 5.1)."""
+    """An integer with a prefix of `bits` bits (RFC 7541 section 5.1)."""
     most = (1 << bits) - 1
     if value < most:
         return bytes([value])
@@ -50,7 +50,7 @@ def request(path, *fields, method="GET", authority="localhost"):
 
 
 def parse(data):
-    """The whole frames at the front of `data` as (kind, flags, stream, payload), and what is left over."""
+    """The complete frames at the start of `data` as (kind, flags, stream, payload), and the remaining bytes."""
     frames = []
     while len(data) >= 9:
         length = int.from_bytes(data[:3], "big")

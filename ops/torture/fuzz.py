@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The properties of tokens, paths, heads, headers, logins and configuration, on many random cases.
+"""Property tests of tokens, paths, heads, headers, logins and configuration, with many random cases.
 
   ops/torture/fuzz.py [--quick]
 
-Runs the property tests of gateway/tests/it with HOLODULE_FUZZ_CASES at 100,000 for each (2,000 by --quick)
-and tells how many cases each executed. Those that go over sockets, and configurations, get a
-twentieth. A case that fails tells its seed, by which it can be run again.
+Runs the property tests of gateway/tests/it with HOLODULE_FUZZ_CASES=100,000 each (2,000 with --quick) and reports
+the number of executed cases. Tests over sockets, and of configurations, run a twentieth of the cases. A failing case
+prints its seed, with which it can be repeated.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import ending
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES, QUICK_CASES = 100_000, 2_000
-# Each case is requests over TLS or a whole configuration: a hundred times as dear as the others.
+# Each case sends requests over TLS or reads a whole configuration, which costs a hundred times as much as the others.
 DEAR = ("property::path::so_it_is_over_the_wire", "property::login::", "property::configuration::")
 DEAR_SHARE = 20
 
@@ -42,7 +42,7 @@ def main():
 
 
 def run(cases, names):
-    """The exit status, and the cases that each property executed."""
+    """The exit status, and the number of cases of each property."""
     command = ["cargo", "test", "--release", "--locked", "-p", "holodule-gateway", "--test", "it", "--", "--nocapture", *names]
     environment = {**os.environ, "HOLODULE_FUZZ_CASES": str(cases)}
     done = subprocess.run(

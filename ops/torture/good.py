@@ -1,4 +1,4 @@
-"""Good clients: a steady load over connections that are kept, each answer with its time."""
+"""Good clients: a steady load over persistent connections, with the latency of each response."""
 
 import contextlib
 import http.client
@@ -7,18 +7,18 @@ import ssl
 import threading
 import time
 
-# Not the address of any attacker, whose limits are not theirs.
+# Not an address of an attacker, which has its own limits.
 ADDRESS = "127.3.0.1"
-# A process with a thread for each connection: what else is measured must not delay them.
+# A separate process with one thread per connection, so that other measurements do not delay them.
 FORK = multiprocessing.get_context("fork")
 
 
 class Good:
-    """Requests of good clients, `rate` a second in all, from entering the context to leaving it."""
+    """Requests of good clients while the context is entered, `rate` per second in total."""
 
     def __init__(self, port, ca, path, token, rate=50, connections=5):
         self.settings = (port, str(ca), path, token, rate, connections)
-        self.samples = []  # of when it began, its time in milliseconds, and the status (None for none)
+        self.samples = []  # (start, milliseconds, status); the status is None without a response
 
     def __enter__(self):
         self.ours, theirs = FORK.Pipe()
@@ -34,12 +34,12 @@ class Good:
         self.process.join(10)
 
     def within(self, begin, end):
-        """The requests that began in this time (of time.monotonic)."""
+        """The requests that started in this interval of time.monotonic."""
         return [sample for sample in self.samples if begin <= sample[0] < end]
 
 
 def run(pipe, port, ca, path, token, rate, connections):
-    """The process of the good clients, until something arrives on the pipe."""
+    """The process of the good clients; it runs until data arrives on the pipe."""
     stop, samples = threading.Event(), []
     pace = connections / rate
     arguments = (stop, samples, port, ca, path, token, pace)
@@ -55,7 +55,7 @@ def run(pipe, port, ca, path, token, rate, connections):
 
 
 def one(stop, samples, port, ca, path, token, pace, late):
-    """One client. A request that comes late counts from when it was due: waiting is part of its time."""
+    """One client. A late request counts from the time at which it was due, so waiting is included."""
     tls = ssl.create_default_context(cafile=ca)
     connection = http.client.HTTPSConnection("localhost", port, timeout=20, context=tls, source_address=(ADDRESS, 0))
     due = time.monotonic() + late
@@ -75,11 +75,11 @@ def one(stop, samples, port, ca, path, token, pace, late):
 
 
 def failed(samples):
-    """How many of these were not answered 200."""
+    """The number of samples without a 200."""
     return sum(1 for _, _, status in samples if status != 200)
 
 
 def p99(samples):
-    """The milliseconds that 99 % of the answers take at most."""
+    """The 99th percentile of the latency in milliseconds."""
     times = sorted(took for _, took, status in samples if status == 200)
     return times[min(len(times) - 1, int(len(times) * 0.99))] if times else float("inf")

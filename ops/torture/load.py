@@ -1,4 +1,4 @@
-"""Requests at a steady rate by h2load, each with its status and its time."""
+"""Requests at a steady rate by h2load, with status and latency of each."""
 
 import atexit
 import shutil
@@ -8,23 +8,23 @@ import tempfile
 import time
 from pathlib import Path
 
-# A real-time policy (sched(7)), which takes CAP_SYS_NICE.
+# A real-time policy (sched(7)), which requires CAP_SYS_NICE.
 BEFORE_ALL = ("chrt", "--fifo", "1")
 
 
 def may_go_before():
-    """Whether this user may start a program that goes before all others."""
+    """Whether this user may start a program with real-time priority."""
     if shutil.which(BEFORE_ALL[0]) is None:
         return False
     return subprocess.run([*BEFORE_ALL, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 class Answered:
-    """What became of the requests of one run."""
+    """The results of one run."""
 
     def __init__(self, seconds, samples):
         self.seconds = seconds
-        self.samples = samples  # of a status (-1 for none) and a time in milliseconds
+        self.samples = samples  # (status, milliseconds); the status is -1 without a response
 
     def count(self, *statuses):
         return sum(1 for status, _ in self.samples if status in statuses)
@@ -43,9 +43,9 @@ class Answered:
 
 
 def percentile(times, share):
-    """The time that `share` of all take at most."""
+    """The percentile `share` of the latency."""
     if not times:
-        raise AssertionError("there is nothing of which to tell a percentile")
+        raise AssertionError("no samples for a percentile")
     return times[min(len(times) - 1, int(len(times) * share))]
 
 
@@ -57,11 +57,11 @@ def describe(times):
 
 
 class Load:
-    """A run that goes on until its seconds are over.
+    """A run in the background, for `warm_up` and then `seconds` seconds.
 
-    Handshakes cost more than requests: what is asked for in the first `warm_up` seconds, which
-    come on top, is not counted. Where it goes `before` all other programs, what is told is not its own wait for
-    a core, which clients elsewhere do not have; it must not ask for more than a share of one then.
+    Requests of the warm-up are not counted, because handshakes cost more than requests. With `before` it has real-time priority,
+    so that the latency excludes its own wait for a core, which clients on other machines do not have. It must then use only
+    a part of a core.
     """
 
     def __init__(self, url, seconds, clients, rate=None, headers=(), body=None, warm_up=0, http2=False, before=False):
@@ -85,14 +85,14 @@ class Load:
             data.write_bytes(body)
             command += ["-d", str(data)]
         self.process = subprocess.Popen([*command, url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        atexit.register(self.process.kill)  # for whoever leaves without waiting
+        atexit.register(self.process.kill)  # for callers that do not wait
 
     def wait(self):
-        """The answers, once it is over."""
+        """The results, after its end."""
         with self.folder, self.process:
-            told, _ = self.process.communicate(timeout=self.warm_up + self.seconds + 60)
+            output, _ = self.process.communicate(timeout=self.warm_up + self.seconds + 60)
             if self.process.returncode != 0:
-                raise AssertionError(f"h2load: {told}")
+                raise AssertionError(f"h2load: {output}")
             lines = [map(int, line.split("\t")) for line in self.log.read_text().splitlines()]
             counted_from = (self.began + self.warm_up) * 1e6
             return Answered(self.seconds, [(status, took / 1000) for began, status, took in lines if began >= counted_from])

@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
-"""A flood of logins at 50 times what hashing can do: do reads keep their times?
+"""A flood of logins at 50 times the hashing capacity: reads must keep their latency.
 
   ops/torture/login_flood.py [--quick]
 
-Runs a stack of its own with the limits off, so that the flood reaches the backend. Three
-things have to hold: reads are all answered, and 99 % of them within twice the time that
-they take without the flood; what cannot be hashed is answered 503, quickly; and hashing
-goes on meanwhile.
+Starts a stack without limits, so that the flood reaches the backend. Checks: all reads are answered, with a p99
+of at most twice that without the flood; logins that cannot be hashed get 503, quickly; and hashing
+continues meanwhile.
 
-The clients go before all other programs where this user may do that (CAP_SYS_NICE), so that no figure
-has their own wait for a core in it.
+The clients have real-time priority if this user may set it (CAP_SYS_NICE), so that no figure includes their own wait for
+a core.
 """
 
 import argparse
@@ -24,20 +23,20 @@ import ending
 from load import Answered, Load, describe, may_go_before, percentile
 from support import running_stack
 
-FLOOD = 50  # times what hashing can do
-READS = 200  # a second
+FLOOD = 50  # times the hashing capacity
+READS = 200  # per second
 READERS = 8  # connections
-# A login waits in the backend's queue until it is hashed, and its connection with it; h2load
-# makes up for that later. Each of its runs asks by all its connections at the same moments,
-# which no flood of many clients does, so there are many of two connections each.
+# A login waits in the backend's queue until it is hashed, and blocks its connection; h2load catches up later. Each
+# run of h2load sends on all its connections at the same moments, unlike a flood of many clients, so there are many
+# runs with two connections each.
 FLOODS = 96
 FLOODERS = 2
-STAGGER = 0.021  # seconds between their beginnings
-WARM_UP = 5  # seconds for their handshakes, and for the queue to fill
+STAGGER = 0.021  # seconds between their starts
+WARM_UP = 5  # seconds, for the handshakes and until the queue is full
 LONGEST = 2.0  # times the quiet p99
-QUICK_ENOUGH = 250  # milliseconds for 99 % of the 503
-# Hashing gives way where there is no core for it, but not for ever.
-LEAST_HASHED = 0.1  # times what it can do
+QUICK_ENOUGH = 250  # milliseconds, p99 of the 503
+# Hashing has lower priority but must not starve.
+LEAST_HASHED = 0.1  # times its capacity
 
 OFF = {
     "LIMIT_ADDRESS_RATE": "0",
@@ -51,7 +50,7 @@ OFF = {
 def main():
     ending.on_a_signal()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a few seconds each instead of half a minute")
+    parser.add_argument("--quick", action="store_true", help="a few seconds each instead of 30")
     seconds = 6 if parser.parse_args().quick else 30
     with running_stack(**OFF) as stack:
         failures = flood(stack, seconds)
@@ -65,7 +64,7 @@ def flood(stack, seconds):
     token = stack.client().login()
     before = may_go_before()
     if not before:
-        print("the clients wait for a core as all programs do: CAP_SYS_NICE is missing")
+        print("the clients have no real-time priority: CAP_SYS_NICE is missing")
     wrong = json.dumps({"username": "user01", "password": "wrong"}).encode()
 
     def reads():
@@ -75,7 +74,7 @@ def flood(stack, seconds):
         return Load(f"{base}/auth", seconds, clients, rate, ["Content-Type: application/json"], wrong, WARM_UP, before=before)
 
     capacity = logins(clients=8).wait().rate(401)
-    print(f"hashing: {capacity:.1f} logins a second")
+    print(f"hashing: {capacity:.1f} logins per second")
     earlier = reads().wait()
     print(f"reads before the flood: {describe(earlier.times(200))}")
     floods, began = [], time.monotonic()
@@ -90,9 +89,9 @@ def flood(stack, seconds):
     print(f"reads after the flood: {describe(after.times(200))}")
     multiple = len(flooded.samples) / seconds / capacity
     print(
-        f"the flood: {len(flooded.samples) / seconds:.0f} logins a second, {multiple:.0f} times; by status {flooded.statuses()}"
+        f"the flood: {len(flooded.samples) / seconds:.0f} logins per second, {multiple:.0f} times; by status {flooded.statuses()}"
     )
-    print(f"  hashed (401): {flooded.rate(401):.1f} a second; {describe(flooded.times(401))}")
+    print(f"  hashed (401): {flooded.rate(401):.1f} per second; {describe(flooded.times(401))}")
     print(f"  refused (503): {describe(flooded.times(503))}")
 
     failures = []
@@ -101,18 +100,18 @@ def flood(stack, seconds):
         if run.statuses().keys() != {200}:
             failures.append(f"reads {name} the flood: {run.statuses()}")
     if not flooded.statuses().keys() <= {401, 503}:
-        failures.append(f"logins were answered {flooded.statuses()}")
-    # What is told below is told of these.
+        failures.append(f"statuses of logins: {flooded.statuses()}")
+    # The checks below use these.
     if not (quiet.times(200) and during.times(200) and flooded.times(503)):
         return [*failures, "there is nothing to compare"]
     quiet_p99, p99 = percentile(quiet.times(200), 0.99), percentile(during.times(200), 0.99)
     print(f"p99 of reads: {quiet_p99:.2f} ms without, {p99:.2f} ms with the flood: {p99 / quiet_p99:.2f} times")
     if p99 > LONGEST * quiet_p99:
-        failures.append(f"the p99 of reads grew {p99 / quiet_p99:.2f} times; {LONGEST} are allowed")
+        failures.append(f"the p99 of reads grew {p99 / quiet_p99:.2f} times; the limit is {LONGEST}")
     if percentile(flooded.times(503), 0.99) > QUICK_ENOUGH:
-        failures.append(f"a 503 takes {percentile(flooded.times(503), 0.99):.0f} ms; {QUICK_ENOUGH} are allowed")
+        failures.append(f"a 503 takes {percentile(flooded.times(503), 0.99):.0f} ms; the limit is {QUICK_ENOUGH}")
     if flooded.rate(401) < LEAST_HASHED * capacity:
-        failures.append(f"only {flooded.rate(401):.1f} logins a second were hashed")
+        failures.append(f"only {flooded.rate(401):.1f} logins per second were hashed")
     return failures
 
 

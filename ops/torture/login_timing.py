@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Wrong passwords: do known, unknown and disabled names differ in answer or time?
+"""Wrong passwords: known, unknown and disabled names must not differ in response or time.
 
   ops/torture/login_timing.py [--quick]
 
-Runs a stack of its own with the limits off and asks it for logins of the three kinds, 2,000
-of each or more, one after the other and in an order that is drawn anew for each round. No two
-kinds may be told apart by the Mann-Whitney U test, nor may one answer differ from another. That
-a quiet test is not a blind one, the same times a millisecond later have to be told apart.
+Starts a stack without limits and sends logins of the three kinds, at least 2,000 of each, sequentially
+and in a new random order in each round. The Mann-Whitney U test must not distinguish any two kinds, and all responses
+must be equal. As a control, the test must distinguish the same times with one millisecond added.
 """
 
 import argparse
@@ -28,10 +27,10 @@ from support import CA, ROOT, running_stack
 
 SAMPLES = 2000
 QUICK_SAMPLES = 300
-NAMES = 20  # of a kind; all of one length
-# Chance alone passes this in one of a thousand comparisons.
+NAMES = 20  # per kind; all names have the same length
+# By chance alone, one in a thousand comparisons is below it.
 SIGNIFICANT = 0.001
-# What differs from one request to the next, whoever sends it.
+# Fields that differ for every request.
 PARTICULAR = ("date", "x-request-id")
 
 OFF = {
@@ -74,7 +73,7 @@ def add_users(stack):
 
 
 class Login:
-    """Logins over one connection, which is made anew where it ended."""
+    """Logins over one connection, which is replaced when closed."""
 
     def __init__(self, port):
         self.port = port
@@ -82,7 +81,7 @@ class Login:
         self.connection = None
 
     def send(self, name, password):
-        """The milliseconds from the request's first byte to the answer's last, and the answer."""
+        """The milliseconds from the first byte of the request to the last of the response, and the response."""
         body = json.dumps({"username": name, "password": password})
         if self.connection is None:
             self.connection = http.client.HTTPSConnection("localhost", self.port, timeout=60, context=self.tls)
@@ -98,7 +97,7 @@ class Login:
 
 def compare(stack, samples):
     login = Login(stack.port)
-    drawn = random.Random(7)  # noqa: S311 (an order is no secret)
+    drawn = random.Random(7)  # noqa: S311 (the order is not a secret)
     kinds = ("known", "unknown", "disabled")
     times = {kind: [] for kind in kinds}
     answers = set()
@@ -106,7 +105,7 @@ def compare(stack, samples):
         login.send(name_of(kind, 0), "warms up")
     for number in range(samples):
         for kind in drawn.sample(kinds, len(kinds)):
-            # Nobody asks twice for the same unknown name.
+            # Each unknown name is used once.
             name = name_of(kind, number if kind == "unknown" else number % NAMES)
             took, (status, headers, text) = login.send(name, f"wrong {number:06}")
             times[kind].append(took)
@@ -117,20 +116,20 @@ def compare(stack, samples):
         print(f"{kind:9} median {median:.3f} ms, quartiles {spread[0]:.3f} to {spread[2]:.3f} ms, of {len(times[kind])}")
     failures = []
     if len(answers) != 1:
-        failures.append(f"the answers differ: {answers}")
+        failures.append(f"the responses differ: {answers}")
     pairs = [("known", "unknown"), ("known", "disabled"), ("unknown", "disabled")]
     for one, other in pairs:
-        chance = told_apart(f"{one} and {other}", times[one], times[other])
+        chance = distinguish(f"{one} and {other}", times[one], times[other])
         if chance < SIGNIFICANT:
-            failures.append(f"{one} and {other} names are told apart by time")
+            failures.append(f"{one} and {other} names differ in time")
     late = [took + 1 for took in times["unknown"]]
-    if told_apart("unknown and 1 ms later", times["unknown"], late) >= SIGNIFICANT:
+    if distinguish("unknown and 1 ms later", times["unknown"], late) >= SIGNIFICANT:
         failures.append("the test would not notice a millisecond: this machine is too busy for it")
     return failures
 
 
-def told_apart(what, one, other):
-    """The chance that so much difference, or more, comes of chance (Mann-Whitney, two-sided)."""
+def distinguish(what, one, other):
+    """The p-value of the difference (Mann-Whitney, two-sided)."""
     wins, chance = mann_whitney(one, other)
     shift = statistics.median(other) - statistics.median(one)
     print(f"{what}: medians {shift:+.3f} ms, the first is slower in {wins:.1%} of pairs, p = {chance:.4f}")
@@ -138,7 +137,7 @@ def told_apart(what, one, other):
 
 
 def mann_whitney(one, other):
-    """How often a time of `one` is above one of `other`, and the p-value of that (normal approximation)."""
+    """The share of pairs in which `one` is above `other`, and its p-value (normal approximation)."""
     ranked = sorted([(value, 0) for value in one] + [(value, 1) for value in other])
     rank_sum, ties, at = 0.0, 0, 0
     while at < len(ranked):

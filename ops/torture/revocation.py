@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""How long a user is let in after having been deleted, disabled or given a new password.
+"""How long a token is accepted after its user was deleted, disabled or given a new password.
 
   ops/torture/revocation.py [--quick]
 
-100 changes (15 by --quick) on each of: the backend's admin side over the embedded store, a
-single MongoDB and a replica set of three, both changed by hand. The time runs from before the change is
-sent until the first 401, which is asked for every 5 ms. All have to be under a second.
+100 changes (15 with --quick) on each of: the backend's admin listener with the embedded store, and direct changes to a
+single MongoDB and to a replica set of three. The time is measured from before the change is sent to the first 401, with a
+request every 5 ms. All must be below a second.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main():
     count = QUICK_CHANGES if parser.parse_args().quick else CHANGES
     failures = []
     with running_stack(**SETTINGS) as stack:
-        failures += measure("by the admin side", stack, Admin(stack.addresses()["admin"]), count)
+        failures += measure("by the admin listener", stack, Admin(stack.addresses()["admin"]), count)
     for name, options in (("by hand, a single MongoDB", []), ("by hand, a replica set", ["--replicas", "3"])):
         server = child([ROOT / "ops/mongod", "run", *options])
         with server as url, running_stack(STORE=url, **SETTINGS) as stack, Database(url) as database:
@@ -61,7 +61,7 @@ def main():
 
 
 class Admin:
-    """Users over the backend's admin side."""
+    """Users changed through the backend's admin listener."""
 
     def __init__(self, address):
         host, _, port = address.rpartition(":")
@@ -88,7 +88,7 @@ class Admin:
 
 
 class Database:
-    """Users as somebody changes them in MongoDB itself."""
+    """Users changed in MongoDB itself."""
 
     def __init__(self, url):
         loader = importlib.machinery.SourceFileLoader("mongod", str(ROOT / "ops/mongod"))
@@ -115,7 +115,7 @@ class Database:
 
 
 def token(name):
-    """A token as the gateway would make it now."""
+    """A token as the gateway would issue it now."""
     now = int(time.time())
     parts = ({"typ": "JWT", "alg": "HS256"}, {"exp": now + 300, "iat": now, "nbf": now, "identity": name})
     signed = b".".join(unpadded(json.dumps(part).encode()) for part in parts)
@@ -127,9 +127,9 @@ def unpadded(data):
 
 
 def measure(name, stack, users, count):
-    """Makes the changes one after the other and tells how long each took to be heard of."""
+    """Makes the changes sequentially and prints how long each took until it was effective."""
     tls = ssl.create_default_context(cafile=CA)
-    drawn = random.Random(7)  # noqa: S311 -- a moment, and no secret
+    drawn = random.Random(7)  # noqa: S311 -- a time, not a secret
     times, failures = {kind: [] for kind in KINDS}, []
     with contextlib.closing(http.client.HTTPSConnection("localhost", stack.port, timeout=20, context=tls)) as gateway:
 
@@ -142,29 +142,29 @@ def measure(name, stack, users, count):
         changed = [f"changed{number:04}" for number in range(count)]
         for user in changed:
             users.add(user)
-        # A token of the second in which its user came to be is none of this user's.
+        # Tokens of the second in which the user was created are rejected.
         time.sleep(3)
         for number, user in enumerate(changed):
             kind, bearer = KINDS[number % len(KINDS)], token(user)
             if (answer := status(bearer)) != 200:
-                return [f"{name}: {user} is answered {answer} before anything is changed"]
-            time.sleep(drawn.uniform(0, 0.5))  # whenever in the round of whoever looks
+                return [f"{name}: {user} gets {answer} before any change"]
+            time.sleep(drawn.uniform(0, 0.5))  # at a random time within the polling interval
             began = time.monotonic()
             users.change(kind, user)
             while (answer := status(bearer)) == 200 and time.monotonic() < began + 10:
                 time.sleep(0.005)
             times[kind].append(time.monotonic() - began)
             if answer != 401:
-                failures.append(f"{name}: {user}, {kind}, is answered {answer}")
+                failures.append(f"{name}: {user}, {kind}, gets {answer}")
     every = sorted(sum(times.values(), []))
     slowest = ", ".join(f"{kind} {max(spans) * 1000:.0f}" for kind, spans in times.items())
     print(
-        f"{name}: {len(every)} changes, refused after {statistics.median(every) * 1000:.0f} ms in the median, "
+        f"{name}: {len(every)} changes, rejected after {statistics.median(every) * 1000:.0f} ms in the median, "
         f"{every[-1] * 1000:.0f} ms at most ({slowest})",
         flush=True,
     )
     if every[-1] >= LONGEST:
-        failures.append(f"{name}: one was let in for {every[-1]:.2f} s; {LONGEST} are allowed")
+        failures.append(f"{name}: one was accepted for {every[-1]:.2f} s; the limit is {LONGEST}")
     return failures
 
 

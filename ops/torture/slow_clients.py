@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""10,000 slow clients, one kind after another: are all reaped, and do good clients lose nothing?
+"""10,000 slow clients of each kind: all must be disconnected, and good clients must not be affected.
 
   ops/torture/slow_clients.py [--quick] [KIND...]
 
-Runs a stack of its own with the default deadlines and limits. --quick is 1,000 clients of each kind
-and deadlines of 3 s (6 s for unused connections). Meanwhile good clients send 50 requests a second over 5
-connections. Of each kind have to hold: all clients are gone by their deadline, counted by themselves and by
-the gateway; every good request is answered 200, and after the ramp-up 99 % of them within twice the
-time that they take before. After all kinds, the gateway's memory is near where the first left it.
+Starts a stack with the default timeouts and limits. --quick uses 1,000 clients of each kind and timeouts of 3 s
+(6 s for idle connections). Meanwhile good clients send 50 requests per second over 5 connections. Checks for each kind: all
+clients are disconnected by their deadline, as counted by themselves and by the gateway; every good request gets 200, with a p99
+after the ramp-up of at most twice that before. After all kinds, the gateway's memory is close to that
+after the first kind.
 """
 
 import argparse
@@ -27,8 +27,8 @@ from swarm import Kind
 from watch import Watch
 
 CLIENTS, QUICK_CLIENTS = 10_000, 1_000
-RAMP, QUICK_RAMP = 8, 2  # seconds: all are there before the first deadline
-QUIET, QUICK_QUIET = 10, 5  # seconds before each kind, for the p99 that it is held against
+RAMP, QUICK_RAMP = 8, 2  # seconds, so that all are connected before the first deadline
+QUIET, QUICK_QUIET = 10, 5  # seconds before each kind, for the p99 without slow clients
 DEADLINES = {
     "listener.handshake_timeout": (10, 3),
     "listener.header_timeout": (10, 3),
@@ -36,9 +36,9 @@ DEADLINES = {
     "listener.write_timeout": (30, 3),
     "login.body_timeout": (10, 3),
 }
-SLACK = 3  # seconds past a deadline: timers, and a client that learns of its end late on a busy machine
+SLACK = 3  # seconds after a deadline, for timers and for clients that are delayed on a busy machine
 LONGEST = 2.0  # times the quiet p99
-# Memory that may stay, since an allocator keeps some: MiB, and bytes for each client of a kind.
+# Memory that may remain with the allocator: MiB, and bytes for each client of a kind.
 KEPT_MIB, KEPT_EACH = 64, 4096
 DAY = "/holodules/20201209"
 
@@ -47,7 +47,7 @@ H2_START = frames.PREFACE + frames.settings()
 
 
 def kinds(token):
-    """Every kind, in the order in which a connection comes along."""
+    """All kinds, in the order of the life of a connection."""
     get = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
     login = b"POST /auth HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n"
     withheld = frames.frame(frames.HEADERS, frames.END_STREAM, 1, frames.request(DAY))
@@ -70,7 +70,7 @@ def kinds(token):
         Kind("HTTP/2, CONTINUATION withheld", "listener.keepalive_timeout", alpn="h2", opening=H2_START + withheld),
         Kind(
             "HTTP/2, WINDOW_UPDATE withheld",
-            # The stream ends by the first, and its connection is an unused one from then on.
+            # The first timeout ends the stream; its connection is then idle.
             "listener.write_timeout + listener.keepalive_timeout",
             alpn="h2",
             opening=frames.PREFACE + frames.settings(window=0) + asked,
@@ -82,7 +82,7 @@ def main():
     ending.on_a_signal()
     names = [kind.name for kind in kinds("")]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer clients and shorter deadlines")
+    parser.add_argument("--quick", action="store_true", help="fewer clients and shorter timeouts")
     parser.add_argument("kinds", nargs="*", metavar="KIND", help="; ".join(names))
     arguments = parser.parse_args()
     unknown = set(arguments.kinds) - set(names)
@@ -92,13 +92,13 @@ def main():
     settings = {
         "LISTENER_MAX_CONNECTIONS": "15000",
         "UPSTREAM_MAX_CONNECTIONS": "1024",
-        "LIMIT_IDENTITY_RATE": "0",  # all are one user, whose limit would answer most of them 429
+        "LIMIT_IDENTITY_RATE": "0",  # all are one user, whose limit would refuse most of them
         "LOG_LEVEL": "error",
     }
     if quick:
         settings.update({key.upper().replace(".", "_"): str(short) for key, (_, short) in DEADLINES.items()})
-    told = "deadlines of " + ", ".join(f"{key} {pair[quick]} s" for key, pair in DEADLINES.items())
-    print(f"{QUICK_CLIENTS if quick else CLIENTS} clients of each kind; {told}; load average {os.getloadavg()[0]:.1f}")
+    deadlines = "timeouts of " + ", ".join(f"{key} {pair[quick]} s" for key, pair in DEADLINES.items())
+    print(f"{QUICK_CLIENTS if quick else CLIENTS} clients of each kind; {deadlines}; load average {os.getloadavg()[0]:.1f}")
     failures = []
     with running_stack(**settings) as stack:
         watch = Watch(stack)
@@ -106,7 +106,7 @@ def main():
         for kind in kinds(stack.client().login()):
             if arguments.kinds and kind.name not in arguments.kinds:
                 continue
-            # A token lives for 300 s, a run longer.
+            # A token expires after 300 s, a run takes longer.
             token = stack.client().login()
             kind = next(again for again in kinds(token) if again.name == kind.name)
             wrong, after = one_kind(stack, watch, kind, token, quick)
@@ -121,13 +121,13 @@ def main():
 
 
 def one_kind(stack, watch, kind, token, quick):
-    """What did not hold, and the resident memory afterwards."""
+    """Returns the failures, and the resident memory afterwards."""
     count = QUICK_CLIENTS if quick else CLIENTS
     ramp = QUICK_RAMP if quick else RAMP
     deadline = sum(DEADLINES[key][quick] for key in kind.deadline.split(" + "))
     before = watch.rss()
     with watch, Good(stack.port, CA, DAY, token) as good:
-        time.sleep(1)  # the first requests pay for the connections
+        time.sleep(1)  # without the first requests, which include the handshakes
         began = time.monotonic()
         time.sleep(QUICK_QUIET if quick else QUIET)
         quiet_until = time.monotonic()
@@ -136,12 +136,12 @@ def one_kind(stack, watch, kind, token, quick):
         time.sleep(2)
         after = watch.rss()
     others = good.settings[-1]
-    # Without those of the time after, when the swarm itself has left.
+    # Without later ones, when the slow clients have left.
     counts = [(when, count - others) for when, count in watch.counts if when < ended]
     most = max(count for _, count in counts)
     gone = [when for when, count in counts if count <= 0 and when > lives.last_opened]
     if not kind.reads and gone:
-        # Behind an answer that is left unread the end of the connection is not seen; the gateway tells.
+        # A client does not see the end of the connection behind an unread response; the gateway counts it.
         lives.reaped, lives.longest, lives.last_reaped = lives.opened, gone[0] - lives.last_opened, gone[0]
     quiet, during = good.within(began, quiet_until), good.within(lives.last_opened, ended)
     lost = failed(good.samples)
@@ -156,15 +156,15 @@ def one_kind(stack, watch, kind, token, quick):
     )
     wrong = []
     if lives.opened != count:
-        wrong.append(f"{count - lives.opened} of {count} clients were not let in")
+        wrong.append(f"{count - lives.opened} of {count} clients were not accepted")
     if lives.reaped != lives.opened:
-        wrong.append(f"{lives.opened - lives.reaped} clients live on; the gateway counts {counts[-1][1]}")
+        wrong.append(f"{lives.opened - lives.reaped} clients are still connected; the gateway counts {counts[-1][1]}")
     if lives.longest > deadline + SLACK:
         wrong.append(f"one lived {lives.longest:.1f} s; the deadline is {deadline} s")
     if lost:
         wrong.append(f"{lost} good requests failed")
     if ratio > LONGEST:
-        wrong.append(f"the p99 of good requests grew {ratio:.2f} times; {LONGEST} are allowed")
+        wrong.append(f"the p99 of good requests grew {ratio:.2f} times; the limit is {LONGEST}")
     return wrong, after
 
 

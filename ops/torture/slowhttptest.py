@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""slowhttptest's slow headers, slow bodies and slow reads: is the gateway there for others all the time?
+"""slowhttptest with slow headers, slow bodies and slow reads: the gateway must remain available for others.
 
   ops/torture/slowhttptest.py [--quick]
 
-1,000 connections each for 60 s (400 for 15 s by --quick) at the default deadlines. slowhttptest sends a request
-of its own now and then to see whether the service is available; that, and good clients at 50 requests a second, have to be
-answered all the time, and its connections have to be gone at the end. It can send no token, so its slow reads are
-of refusals, many in a row on each connection; ops/torture/slow_clients.py reads slowly what a token opens.
+1,000 connections for 60 s (400 for 15 s with --quick) with the default timeouts. slowhttptest sends probes to see
+whether the service is available. The probes, and good clients with 50 requests per second, must always get responses, and its
+connections must be closed at the end. It cannot send a token, so its slow reads are of refusals, many in sequence on
+each connection; ops/torture/slow_clients.py slowly reads responses to requests with a token.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main():
     if shutil.which("slowhttptest") is None:
         raise SystemExit("ops/torture: slowhttptest is missing: ops/needs torture")
     failures = []
-    # All come from one address: its cap and its limit stay as they are, which is what a single host meets.
+    # All come from one address, with its default limits, as for a single host.
     with running_stack(LISTENER_MAX_CONNECTIONS="15000", UPSTREAM_MAX_CONNECTIONS="1024", LOG_LEVEL="error") as stack:
         watch = Watch(stack)
         for name, (path, options) in MODES.items():
@@ -53,7 +53,7 @@ def main():
 
 
 def one_mode(stack, watch, name, path, options, quick):
-    """Tells what one mode did, and gives back what must not have been."""
+    """Runs one mode, prints its figures, and returns the failures."""
     connections, seconds = (QUICK_CONNECTIONS, QUICK_SECONDS) if quick else (CONNECTIONS, SECONDS)
     url = f"https://localhost:{stack.port}{path}"
     before = watch.rss()
@@ -90,7 +90,7 @@ def one_mode(stack, watch, name, path, options, quick):
 
 
 def settled(watch, others):
-    """Whether its connections end soon after it did."""
+    """Whether its connections are closed soon after its end."""
     until = time.monotonic() + 10
     while watch.connections() > others:
         if time.monotonic() > until:

@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
-"""A million addresses, names of keys and paths: do memory and the number of metric series stay as they are?
+"""A million addresses, key ids and paths: memory and the number of metric series must stay constant.
 
   ops/torture/spread.py [--quick]
 
-Over a few connections, as from a trusted proxy, each request with an address, a `kid` and a path of
-its own: 1,000,000 of them (50,000 by --quick). Half carry a token that is refused, half a good one on a
-path that is no route. Then 2,000 logins (100), each of another name and address: what hashing can do
-in two minutes. At the end there may be no new series, and memory may have grown by the size of the
-tables alone. That the tables themselves keep their size for a million keys, the unit tests beside
-them show (ops/SECURITY.md), without sockets.
+1,000,000 requests (50,000 with --quick) over a few connections, as from a trusted proxy, each with a different address, `kid`
+and path. Half have a token that is rejected, half a valid one with an unknown path. Then 2,000 logins (100), each with
+another name and address, as many as can be hashed in two minutes. At the end there must be no new series, and memory
+may have grown only by the size of the tables. The unit tests of the tables (ops/SECURITY.md) show without sockets that they
+stay bounded with a million keys.
 """
 
 import argparse
@@ -31,13 +30,13 @@ FORK = multiprocessing.get_context("fork")
 REQUESTS, QUICK_REQUESTS = 1_000_000, 50_000
 LOGINS, QUICK_LOGINS = 2_000, 100
 PROCESSES = 4
-BATCH = 50  # requests under way on a connection
-# MiB that tables and an allocator's slack may take: see the docs of the tables.
+BATCH = 50  # pipelined requests per connection
+# MiB for the tables and the allocator's overhead: see the docs of the tables.
 GROWTH = 128
 
 SETTINGS = {
     "CLIENT_TRUSTED_PROXIES": '["127.0.0.0/8"]',
-    "LIMIT_IDENTITY_RATE": "0",  # all good tokens are of one user
+    "LIMIT_IDENTITY_RATE": "0",  # all valid tokens are of one user
     "LOG_LEVEL": "error",
 }
 
@@ -52,7 +51,7 @@ def main():
         watch = Watch(stack)
         token = stack.client().login()
         spread(stack.port, 100, token, request)
-        spread(stack.port, 100, token, login)  # every answer there is has its series now
+        spread(stack.port, 100, token, login)  # every kind of response now has its series
         for name, form, count in (
             ("addresses, kids and paths", request, QUICK_REQUESTS if quick else REQUESTS),
             ("addresses and names of logins", login, QUICK_LOGINS if quick else LOGINS),
@@ -64,25 +63,25 @@ def main():
 
 
 def one(stack, watch, name, form, count, token):
-    """Tells what one spread did, and gives back what must not have been."""
+    """Runs one kind, prints its figures, and returns the failures."""
     series, before = set(watch.page()), watch.rss()
     began = time.monotonic()
     with watch:
         statuses = spread(stack.port, count, token, form)
     took, after, new = time.monotonic() - began, watch.rss(), set(watch.page()) - series
     print(
-        f"{count} {name}: {took:.0f} s, answered {dict(sorted(statuses.items()))}; series {len(series)} before, {len(new)} new; "
+        f"{count} {name}: {took:.0f} s, statuses {dict(sorted(statuses.items()))}; series {len(series)} before, {len(new)} new; "
         f"RSS {before:.0f} before, {watch.peak:.0f} peak, {after:.0f} MiB after",
         flush=True,
     )
     wrong = []
     if sum(statuses.values()) != count:
-        wrong.append(f"{count - sum(statuses.values())} were not answered")
-    # Of logins alone are there kinds of answer that depend on how busy the backend is.
+        wrong.append(f"{count - sum(statuses.values())} got no response")
+    # Only for logins the kinds of responses depend on the load of the backend.
     if new and form is request:
         wrong.append(f"new series: {sorted(new)[:5]}")
     if watch.peak > before + GROWTH:
-        wrong.append(f"memory grew by {watch.peak - before:.0f} MiB; {GROWTH} are allowed")
+        wrong.append(f"memory grew by {watch.peak - before:.0f} MiB; the limit is {GROWTH}")
     return wrong
 
 
@@ -109,12 +108,12 @@ def login(number, _token):
 
 
 def address(number):
-    """An address in a /64 of its own, of the networks that are for documentation (RFC 3849)."""
+    """An address in a different /64 for each number, in the documentation network (RFC 3849)."""
     return f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::1"
 
 
 def spread(port, count, token, form):
-    """Sends requests number 0 to `count`; how many were answered, by status."""
+    """Sends requests number 0 to `count`. Returns the number of responses by status."""
     pipes = []
     for process in range(PROCESSES):
         ours, theirs = FORK.Pipe(duplex=False)
@@ -132,7 +131,7 @@ def spread(port, count, token, form):
 
 
 def send(pipe, port, numbers, token, form):
-    """One process of them."""
+    """One process of clients."""
     statuses, at, connection = {}, 0, None
     while at < len(numbers):
         try:
@@ -143,13 +142,13 @@ def send(pipe, port, numbers, token, form):
                 statuses[status] = statuses.get(status, 0) + 1
                 at += 1
         except OSError:
-            # Whatever was answered counts; the rest is sent again.
+            # Answered requests count; the others are sent again.
             connection = None
     pipe.send(statuses)
 
 
 class Pipelined:
-    """A connection with several requests under way."""
+    """A connection with pipelined requests."""
 
     def __init__(self, port):
         tls = ssl.create_default_context(cafile=CA)
@@ -157,7 +156,7 @@ class Pipelined:
         self.buffer = b""
 
     def exchange(self, requests):
-        """The status of each answer, as it arrives."""
+        """The status of each response, as it arrives."""
         self.socket.sendall(b"".join(requests))
         for _ in requests:
             head, _, rest = self.until(b"\r\n\r\n").partition(b"\r\n\r\n")

@@ -1,7 +1,7 @@
-"""Thousands of slow clients in a few processes, each an epoll loop over sockets that never block.
+"""Thousands of slow clients in a few processes, each an epoll loop over non-blocking sockets.
 
-A client connects, shakes hands where its kind does, sends its opening, and from then on a byte a
-second where its kind drips; nothing more. It lives until the gateway ends it.
+Depending on its kind, a client connects, completes the TLS handshake, sends its opening, and then a byte per second. It remains
+until the gateway closes the connection.
 """
 
 import errno
@@ -16,33 +16,33 @@ from typing import Optional
 
 FORK = multiprocessing.get_context("fork")
 PROCESSES = 4
-# Few enough of one address to stay under listener.max_connections_per_address.
+# Per address, below listener.max_connections_per_address.
 PER_ADDRESS = 100
-IP_BIND_ADDRESS_NO_PORT = 24  # ports are then chosen for the pair of addresses
+IP_BIND_ADDRESS_NO_PORT = 24  # choose ports per pair of addresses
 DRIP_SECONDS = 1.0
 EVENTS = select.EPOLLIN | select.EPOLLRDHUP
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One way of being slow."""
+    """One kind of slow client."""
 
     name: str
-    deadline: str  # the key of the configuration that ends it, or two that follow on each other: "a + b"
+    deadline: str  # the setting whose timeout ends it, or two in sequence: "a + b"
     alpn: Optional[str] = "http/1.1"  # None: no handshake
     opening: bytes = b""
-    drip: bytes = b""  # a byte a second, again and again
-    reads: bool = True  # else the answer is left in the socket
-    answered: bool = False  # whether its time begins with the first byte of an answer
+    drip: bytes = b""  # a byte per second, repeatedly
+    reads: bool = True  # otherwise the response remains in the socket
+    answered: bool = False  # whether its time starts with the first byte of a response
 
 
 @dataclass
 class Lives:
-    """What became of the clients of one kind; times of time.monotonic, which all processes share."""
+    """The results of one kind. Times are of time.monotonic, which all processes share."""
 
-    opened: int = 0  # those that came as far as their opening
-    reaped: int = 0  # those that the gateway ended
-    failed: int = 0  # those that did not come as far as their opening
+    opened: int = 0  # clients that sent their opening
+    reaped: int = 0  # clients that the gateway disconnected
+    failed: int = 0  # clients that failed before their opening
     last_opened: float = 0.0
     last_reaped: float = 0.0
     longest: float = 0.0
@@ -57,8 +57,8 @@ class Lives:
 
 
 def run(kind, port, count, patience, ramp):
-    """Lets `count` clients of a kind loose within about `ramp` seconds. What became of them, once all
-    are reaped or `patience` seconds have passed since the last came as far as its opening."""
+    """Starts `count` clients of a kind within about `ramp` seconds. Returns the results once all are disconnected, or
+    `patience` seconds after the last opening."""
     share = [count // PROCESSES + (number < count % PROCESSES) for number in range(PROCESSES)]
     pipes = []
     for number, clients in enumerate(share):
@@ -76,7 +76,7 @@ def run(kind, port, count, patience, ramp):
 
 
 def loop(pipe, kind, port, first, count, patience, ramp):
-    """One process of the swarm."""
+    """One process of clients."""
     pipe.send(Swarm(kind, port, first, count, patience, ramp).run())
 
 
@@ -98,7 +98,7 @@ class Swarm:
         self.clients = {}
         self.drips = []  # a heap of (when, descriptor)
         self.lives = Lives()
-        # It is not the certificate that is tried here.
+        # The certificate is not tested here.
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.tls.check_hostname = False
         self.tls.verify_mode = ssl.CERT_NONE
@@ -110,7 +110,7 @@ class Swarm:
         while True:
             now = time.monotonic()
             wanted = min(self.count, int((now - began) / self.ramp * self.count) + 1)
-            # A few at a time: those that are open already must not wait for their handshake.
+            # A few at a time, so that open connections are not delayed by handshakes.
             for number in range(started, min(wanted, started + 20)):
                 self.connect(number)
                 started += 1
@@ -140,7 +140,7 @@ class Swarm:
         self.epoll.register(plain.fileno(), select.EPOLLOUT)
 
     def advance(self, descriptor, event):
-        """Takes a client as far as it goes without waiting."""
+        """Advances a client as far as possible without blocking."""
         client = self.clients.get(descriptor)
         if client is None:
             return
@@ -170,7 +170,7 @@ class Swarm:
             self.epoll.modify(descriptor, EVENTS)
         except ssl.SSLWantWriteError:
             self.epoll.modify(descriptor, EVENTS | select.EPOLLOUT)
-        except OSError:  # a reset, or a TLS alert, is an end as well
+        except OSError:  # a reset or a TLS alert also ends it
             self.end(descriptor)
 
     def open(self, descriptor, client):
@@ -184,7 +184,7 @@ class Swarm:
             heapq.heappush(self.drips, (client.since + DRIP_SECONDS, descriptor))
 
     def read(self, descriptor, client):
-        """Takes and forgets what there is."""
+        """Reads and discards available data."""
         while True:
             if not client.socket.recv(65536):
                 self.end(descriptor)

@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""What testssl.sh and sslyze find of the gateway's TLS: nothing of MEDIUM or worse may be left.
+"""testssl.sh and sslyze on the gateway's TLS: there must be no finding of MEDIUM or worse.
 
   ops/torture/tls.py [--quick]
 
-Runs a stack of its own and scans it. testssl.sh is installed by apt-get where it is missing,
-sslyze into a folder that is removed at the end. What they say of public trust is left out: the
-development CA is no public one, so there is no revocation, no CAA record and no log of it.
-Takes about six minutes, most of which testssl.sh waits; --quick runs sslyze alone.
+Starts a stack and scans it. testssl.sh is installed with apt-get if missing, sslyze into a folder that is removed at the
+end. Findings about public trust are ignored: the development CA is not public, so there is no revocation, CAA record or
+certificate transparency. Takes about six minutes, most of which testssl.sh waits; --quick runs only sslyze.
 """
 
 import argparse
@@ -27,10 +26,10 @@ SSLYZE = "sslyze==6.3.1"
 PATIENCE = 1800  # seconds for one scanner
 
 GRAVE = ("MEDIUM", "HIGH", "CRITICAL", "FATAL")
-# testssl.sh's names for what only a public certificate authority could mend.
+# testssl.sh's ids of findings that depend on a public certificate authority.
 PUBLIC_TRUST = ("cert_chain_of_trust", "cert_revocation", "cert_crl", "cert_ocsp", "DNS_CAArecord", "certificate_transparency")
 
-# sslyze's commands, each with the values that its result must have.
+# sslyze's commands, with the required values of each result.
 EXPECTED = {
     "tls_compression": {"supports_compression": False},
     "tls_1_3_early_data": {"supports_early_data": False},
@@ -39,8 +38,8 @@ EXPECTED = {
     "heartbleed": {"is_vulnerable_to_heartbleed": False},
     "robot": {"robot_result": "NOT_VULNERABLE_RSA_NOT_SUPPORTED"},
     "session_renegotiation": {"supports_secure_renegotiation": True, "is_vulnerable_to_client_renegotiation_dos": False},
-    # Of tickets it says no, since a resumed session gets a new one and it looks for the old; the
-    # gateway's own tests resume by them.
+    # It reports no resumption by tickets, because it expects the same ticket again and a resumed session gets a
+    # new one; the gateway's own tests resume with tickets.
     "session_resumption": {"session_id_resumption_result": "FULLY_SUPPORTED"},
     "tls_extended_master_secret": {"supports_ems_extension": True},
     "elliptic_curves": {"supports_ecdh_key_exchange": True},
@@ -48,7 +47,7 @@ EXPECTED = {
 OLD = ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1")
 AEAD = ("_GCM_SHA256", "_GCM_SHA384", "_POLY1305_SHA256")
 
-# So that a scanner is measured by its findings, and not by how fast it may ask.
+# So that limits do not slow down the scanners.
 SETTINGS = {
     "HSTS_MAX_AGE": "31536000",
     "LIMIT_ADDRESS_RATE": "0",
@@ -59,7 +58,7 @@ SETTINGS = {
 def main():
     ending.on_a_signal()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="sslyze alone")
+    parser.add_argument("--quick", action="store_true", help="only sslyze")
     quick = parser.parse_args().quick
     folder = Path(tempfile.mkdtemp())
     try:
@@ -75,25 +74,25 @@ def main():
 
 
 def testssl(stack, folder):
-    """What testssl.sh finds of MEDIUM or worse; all that it finds is printed."""
+    """Findings of testssl.sh of MEDIUM or worse; all findings are printed."""
     program = shutil.which("testssl") or shutil.which("testssl.sh") or install("testssl.sh", "testssl")
     report = folder / "testssl.json"
     target = f"https://localhost:{stack.port}"
     options = ["--quiet", "--color", "0", "--warnings", "off", "--ip", "127.0.0.1", "--add-ca", CA, "--jsonfile", report]
     scan([program, *options, target])
     found = json.loads(report.read_text())
-    told = [each for each in found if each["severity"] not in ("OK", "INFO", "DEBUG")]
-    for each in told:
+    notable = [each for each in found if each["severity"] not in ("OK", "INFO", "DEBUG")]
+    for each in notable:
         print(f"testssl.sh: {each['severity']} {each['id']}: {each['finding']}")
-    print(f"testssl.sh: {len(found)} findings, {len(told)} of them worth a look")
+    print(f"testssl.sh: {len(found)} findings, {len(notable)} of them notable")
     if not any(each["id"] == "TLS1_3" for each in found):
         return ["testssl.sh did not get as far as TLS 1.3"]
-    grave = [each for each in told if each["severity"] in GRAVE and not each["id"].startswith(PUBLIC_TRUST)]
+    grave = [each for each in notable if each["severity"] in GRAVE and not each["id"].startswith(PUBLIC_TRUST)]
     return [f"testssl.sh: {each['id']}: {each['finding']}" for each in grave]
 
 
 def sslyze(stack, folder):
-    """What sslyze finds that should be otherwise, its check against Mozilla's intermediate configuration included."""
+    """Deviations found by sslyze, including its check against Mozilla's intermediate configuration."""
     environment = folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     pip = [environment / "bin/pip", "install", "--quiet", "--disable-pip-version-check", SSLYZE]
@@ -113,7 +112,7 @@ def sslyze(stack, folder):
             findings.append(f"sslyze: {name} is {found}, not {values}")
     for version in OLD:
         if accepted(commands, version) != []:
-            findings.append(f"sslyze: {version} is spoken: {accepted(commands, version)}")
+            findings.append(f"sslyze: {version} is accepted: {accepted(commands, version)}")
     for version, prefix in (("tls_1_2", "TLS_ECDHE_"), ("tls_1_3", "TLS_")):
         suites = accepted(commands, version) or []
         print(f"sslyze: {version}: {', '.join(suites)}")
@@ -124,20 +123,20 @@ def sslyze(stack, folder):
 
 
 def accepted(commands, version):
-    """The suites that are accepted of one version; None where sslyze did not look."""
+    """The accepted suites of one version; None if sslyze did not test it."""
     result = commands.get(f"{version}_cipher_suites")
     return None if result is None else [each["cipher_suite"]["name"] for each in result["accepted_cipher_suites"]]
 
 
 def scan(arguments):
-    """A scanner, run to its end; its own words stand in its report."""
+    """Runs a scanner to completion; its findings are in its report."""
     return subprocess.run(
         arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=PATIENCE, check=False
     )
 
 
 def install(package, program):
-    """Installs a package of Debian's, and tells where its program is."""
+    """Installs a Debian package and returns the path of its program."""
     print(f"installing {package}")
     root = [] if os.geteuid() == 0 else ["sudo"]
     apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"]

@@ -1,4 +1,4 @@
-"""What a running gateway tells of itself: its resident memory, and its metrics."""
+"""Resident memory and metrics of a running gateway."""
 
 import re
 import sys
@@ -18,7 +18,7 @@ class Watch:
         self.ops = stack.addresses()["ops"]
         self.pid = int((stack.folder / "gateway.pid").read_text())
         self.peak = 0.0
-        self.counts = []  # of when it was, and how many connections were open
+        self.counts = []  # (time, open connections)
         self.done = threading.Event()
 
     def rss(self):
@@ -27,7 +27,7 @@ class Watch:
         return int(re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE).group(1)) / 1024
 
     def __enter__(self):
-        """Notes resident memory and open connections until the context is left."""
+        """Records resident memory and open connections while the context is entered."""
         self.peak, self.counts = self.rss(), []
         self.done.clear()
         self.thread = threading.Thread(target=self.sample, daemon=True)
@@ -44,7 +44,7 @@ class Watch:
             self.counts.append((time.monotonic(), self.connections()))
 
     def page(self):
-        """Every series with its value."""
+        """All series with their values."""
         status, text = get(self.ops, "/metrics")
         if status != 200:
             raise AssertionError(f"/metrics: {status} {text}")
