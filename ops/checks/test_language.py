@@ -75,7 +75,7 @@ EXPRESSIONS = {
 EXCEPTIONS = []
 
 # Not yet rewritten. This list only gets shorter.
-PENDING = ("README.md", "backend/", "certs/", "gateway/", "ops/")
+PENDING = ("backend/", "gateway/", "ops/SECURITY.md")
 
 # Data, the text of others, and this list.
 SKIPPED = ["LICENSE", "Cargo.lock", "*.csv", "ops/checks/test_language.py"]
