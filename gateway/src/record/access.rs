@@ -72,7 +72,7 @@ impl AccessLog {
     }
 
     /// Writes the line of a request that has just ended.
-    fn write(&self, access: &Access<'_>) {
+    pub fn write(&self, access: &Access<'_>) {
         thread_local! {
             static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
