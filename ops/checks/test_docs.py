@@ -1,10 +1,11 @@
 """The statements of the pages are compared with the code."""
 
+import json
 import re
 import unittest
 from http import HTTPStatus
 
-from support import ROOT
+from support import ROOT, run
 
 SECURITY = ROOT / "ops/SECURITY.md"
 WIRE = ROOT / "ops/WIRE.md"
@@ -158,6 +159,68 @@ class AccessLog(unittest.TestCase):
         used = set(re.findall(r"^\s*(\w+) = ", event, re.MULTILINE))
         self.assertGreater(len(used), 10)
         self.assertEqual(first_cells(section(OPERATIONS, "#### Fields of the backend's access log")), used)
+
+
+def slug(heading):
+    """The anchor that GitHub makes of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+class Pages(unittest.TestCase):
+    def test_every_link_has_its_target(self):
+        pages = [ROOT / name for name in run("git", "ls-files", "*.md", cwd=ROOT).stdout.split()]
+        self.assertGreater(len(pages), 10)
+        broken = []
+        for page in pages:
+            text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+            for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+                path, _, anchor = link.partition("#")
+                target = (page.parent / path) if path else page
+                headings = (
+                    re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+                    if target.suffix == ".md" and target.is_file()
+                    else []
+                )
+                if not target.exists() or (anchor and anchor not in map(slug, headings)):
+                    broken.append(f"{page.relative_to(ROOT)}: {link}")
+        self.assertEqual(broken, [])
+
+    def test_every_path_of_the_recipes_is_there(self):
+        paths = set(re.findall(r"`((?:gateway|backend|ops)/[\w./-]+)`", (ROOT / "ops/CONTRIBUTING.md").read_text()))
+        self.assertGreater(len(paths), 20)
+        self.assertEqual([path for path in sorted(paths) if not (ROOT / path).exists()], [])
+
+
+class Toolchain(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        read = run("cargo", "metadata", "--format-version", "1", "--locked", "--offline", cwd=ROOT)
+        if read.returncode != 0:
+            raise AssertionError(read.stderr)
+        cls.metadata = json.loads(read.stdout)
+        cls.minimum = re.search(r'^rust-version = "([\d.]+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+
+    def test_the_minimum_version_is_that_of_every_page_and_crate(self):
+        for page in ("README.md", "ops/CONTRIBUTING.md", "rust-toolchain.toml"):
+            self.assertIn(f"{self.minimum} or later", " ".join((ROOT / page).read_text().replace("#", " ").split()), page)
+        own = [each for each in self.metadata["packages"] if each["id"] in self.metadata["workspace_members"]]
+        self.assertEqual({each["name"]: each["rust_version"] for each in own}, {each["name"]: self.minimum for each in own})
+
+    def test_no_dependency_needs_a_later_version(self):
+        def number(text):
+            return [int(part) for part in text.split(".")[:2]]
+
+        later = [
+            each["name"] for each in self.metadata["packages"] if number(each["rust_version"] or "1.0") > number(self.minimum)
+        ]
+        self.assertEqual(later, [])
+        installed = run("rustc", "--version", cwd=ROOT).stdout
+        self.assertGreaterEqual(number(re.search(r"rustc ([\d.]+)", installed)[1]), number(self.minimum))
+
+    def test_quick_builds_are_of_all_own_crates(self):
+        quick = re.findall(r"^\[profile\.release\.package\.([\w-]+)\]$", (ROOT / "ops/quick.toml").read_text(), re.MULTILINE)
+        own = [each["name"] for each in self.metadata["packages"] if each["id"] in self.metadata["workspace_members"]]
+        self.assertEqual(sorted(quick), sorted(own))
 
 
 if __name__ == "__main__":
