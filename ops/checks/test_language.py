@@ -21,12 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPRESSIONS = {
     # What a program does is reported, requested or received.
     r"tells?|told|telling": "returns, reports, logs, notifies",
-    r"(?:hears?|heard) of|(?:is|are|was|were|be) heard": "receives, is notified of",
+    r"hears?|heard of|(?:is|are|was|were|be) heard": "receives, is notified of",
     r"learns? of|news of": "receives, is notified of",
     r"(?:is|are|was|were|be|been|being|who|whom) asked": "is requested, is queried",
     r"asks? (?:the |its |a |this |that |each )?(?:backend|upstream|store|database|primary|server|gateway)": "requests, queries",
     r"(?:asks?|asked|asking) (?:again|anew|once|about|nobody)|(?:many|who|whoever|all) asks?": "requests, revalidates",
     r"anew": "again",
+    r"heed(?:s|ed)?|vouch(?:es)?(?: for)?": "is used, is ignored, is stated by",
     r"worth knowing": "configuration note",
     r"(?:is|was|as) said|as it says": "is stated, is configured",
     r"as (?:[\w'.-]+ ){1,4}has it": "as in ...",
@@ -43,6 +44,7 @@ EXPRESSIONS = {
     r"strangers?": "untrusted clients, unauthenticated clients",
     r"(?:is|are) (?:no|none) (?:user|users|more)(?: any more)?|none any more": "revoked user",
     r"no (?:user|longer one) any more": "revoked user",
+    r"none of ours": "unknown, foreign",
     # The request path.
     r"walk(?:s|ed|ing)?": "handles, iterates over",
     r"the way of (?:a|the|each) request|corridors?|doors?": "request path, entry point",
@@ -58,6 +60,7 @@ EXPRESSIONS = {
     r"goes on|going on|went on|goes well|go on(?: working)?": "continues, succeeds",
     r"mend(?:s|ed|ing)?": "fixes, repairs",
     r"for real": "in production",
+    r"opens? nothing|opens? (?:the|its) routes?": "is not valid, is valid for",
     r"(?:is|are) (?:good|good again) for|good tokens?": "is valid for, a valid token",
     r"in the wrong|in its stead": "wrong, instead",
     # Quantities.
