@@ -67,7 +67,7 @@ async fn hyper_hands_over_what_came_within_the_poll_of_the_connection() {
     assert!(body.is_end_stream());
 }
 
-/// `listener/http2/waker.rs` notes whether the connection was woken while its requests were polled: h2
+/// `downstream/http2/waker.rs` notes whether the connection was woken while its requests were polled: h2
 /// wakes it within the call that leaves something to be written.
 #[tokio::test]
 async fn h2_wakes_its_connection_within_the_call_of_a_stream() {
