@@ -82,6 +82,30 @@ async fn from_the_11th_failure_of_a_name_wherever_they_come_from() {
 }
 
 #[tokio::test]
+async fn the_line_of_a_throttled_login_names_the_limit() {
+    let (api, admin) = (api().await, admin().await);
+    let (gateway, log) = Gateway::start_logged(&api, &admin, &LONG_DELAY);
+    for host in 1..=10 {
+        Connection::open_from(host, gateway.https).await.exchange(wrong("user01")).await;
+    }
+    assert_refused(&Connection::open_from(11, gateway.https).await.exchange(wrong("user01")).await, 60);
+    let mut connection = Connection::open_from(12, gateway.https).await;
+    for number in 0..20 {
+        connection.exchange(wrong(&format!("another{number}"))).await;
+    }
+    assert_refused(&connection.exchange(wrong("another")).await, 60);
+    let throttled = || log.lines().into_iter().filter(|line| line["status"] == 429).collect::<Vec<_>>();
+    until("both lines are written", async || throttled().len() == 2).await;
+    for (line, (reason, client)) in
+        throttled().iter().zip([("login_name", "127.0.0.11"), ("login_address", "127.0.0.12")])
+    {
+        assert_eq!((&line["reason"], &line["client"]), (&reason.into(), &client.into()), "{line}");
+        assert_eq!((&line["route"], &line["method"]), (&"auth".into(), &"POST".into()), "{line}");
+        assert!(line["identity"].is_null() && !line.to_string().contains("user01"), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn delays_grow_and_refused_attempts_do_not_prolong_them() {
     let (api, admin) = (api().await, admin().await);
     let settings = [("LIMIT_LOGIN_NAME_DELAY", "0.2"), ("LIMIT_LOGIN_NAME_MAX_DELAY", "1")];
