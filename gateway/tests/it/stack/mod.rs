@@ -116,6 +116,13 @@ impl Stack {
 
     /// One more gateway before the same backend, with these settings over those of the first.
     fn another_gateway(&self, settings: &[(&'static str, String)]) -> Process {
+        let gateway = self.unready_gateway(settings);
+        wait_until_ready(&gateway, "ops");
+        gateway
+    }
+
+    /// [`Stack::another_gateway`] that may never be ready.
+    fn unready_gateway(&self, settings: &[(&'static str, String)]) -> Process {
         let folder = self.folder.path().join("another");
         std::fs::create_dir(&folder).unwrap();
         for name in ["cert.pem", "key.pem"] {
@@ -124,9 +131,7 @@ impl Stack {
         let mut all = self.gateway_settings.clone();
         all.retain(|(name, _)| settings.iter().all(|(other, _)| name != other));
         all.extend_from_slice(settings);
-        let gateway = Process::start(Path::new(GATEWAY), &folder, &all);
-        wait_until_ready(&gateway, "ops");
-        gateway
+        Process::start(Path::new(GATEWAY), &folder, &all)
     }
 
     /// `curl` with these arguments, against a path of the gateway.

@@ -9,6 +9,8 @@ use super::Stack;
 use super::mongod::Server;
 use super::process::{PATIENCE, wait_for};
 
+const DAY: &str = "/holodules/20201209";
+
 #[test]
 fn a_store_that_stops_is_503() {
     let server = Server::start(&[]);
@@ -95,4 +97,41 @@ fn both_programs_stop_when_asked() {
         assert_eq!((stack.gateway.wait(), stack.backend.wait()), (Some(0), Some(0)), "{signal}");
         stack = Stack::embedded();
     }
+}
+
+#[test]
+fn a_backend_that_does_not_accept_its_name_is_named_in_the_log() {
+    let stack = Stack::embedded();
+    stack.load();
+    let good = stack.token("user01", "password01");
+    // The system's resolver reads this as 127.0.0.1; for the backend it is a name, and none of its own.
+    let host = stack.backend.address("admin").replace("127.0.0.1", "127.1");
+    let gateway = stack.unready_gateway(&[("UPSTREAM_ADMIN", host.clone())]);
+    let body = json!({"username": "user01", "password": "password01"}).to_string();
+    let login = stack.curl_by(&gateway, &["-H", "Content-Type: application/json", "-d", &body], "/auth");
+    assert_eq!(login.status, 503, "{login:?}");
+    assert!(!login.body.contains("421") && !login.body.contains(&host), "for the log alone: {login:?}");
+    let get = stack.curl_by(&gateway, &["-H", &format!("Authorization: JWT {good}")], DAY);
+    assert_eq!(get.status, 503, "{get:?}");
+    let lines = || -> Vec<serde_json::Value> {
+        gateway.log().lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+    };
+    let id = login.value("x-request-id");
+    let of_login =
+        |message: &str| lines().into_iter().find(|line| line["request_id"] == id && line["message"] == message);
+    let warning = wait_for("the warning", || of_login("a login could not be checked"));
+    let reason = format!(
+        "status 421: the backend does not accept the Host {host:?}; its admin.allowed_hosts must list the name"
+    );
+    assert_eq!((&warning["level"], &warning["reason"]), (&"WARN".into(), &reason.into()), "{warning}");
+    let access = wait_for("the access line", || {
+        lines().into_iter().find(|line| line["request_id"] == id && line["target"] == "access")
+    });
+    assert_eq!((&access["status"], &access["route"]), (&503.into(), &"auth".into()), "{access}");
+    assert!(access["reason"].is_string(), "{access}");
+    wait_for("the backend's line", || {
+        let log = stack.backend.log();
+        let refused = log.lines().find(|line| line.contains("its Host is not in admin.allowed_hosts"))?;
+        refused.contains(&host).then_some(())
+    });
 }
