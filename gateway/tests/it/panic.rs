@@ -1,5 +1,6 @@
 //! A panic costs the request alone that it is of.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,22 +11,31 @@ use holodule_gateway::authenticate::Accepted;
 use holodule_gateway::client::Proxies;
 use holodule_gateway::config::Corridor;
 use holodule_gateway::cors::Origins;
-use holodule_gateway::downstream::{Added, Downstream, Head, Peer};
+use holodule_gateway::downstream::http2::http2_options;
+use holodule_gateway::downstream::{Added, Downstream, Handler, Head, Peer};
 use holodule_gateway::flow::Flow;
 use holodule_gateway::framing;
 use holodule_gateway::limit::{self, Limits, LoginSettings};
+use holodule_gateway::listener::{
+    self, ConnectionReaped, ConnectionRefused, Drain, HandshakeFailure, InspectHead, Inspected, Listener, Observe,
+    Protocols, Start,
+};
 use holodule_gateway::record::log::{self, Writer};
 use holodule_gateway::record::{Labels, Metrics};
 use holodule_gateway::route::{Route, Table, shipped};
-use holodule_gateway::tls::Identity;
+use holodule_gateway::tls::{Identities, Identity};
 use holodule_gateway::token::{Key, Keys, Settings, StaticTokens};
 use holodule_gateway::upstream::{self, Address, Client, Upstream};
 use http::request::Parts;
 use http::{Request, StatusCode};
+use pingora::server::ShutdownWatch;
+use pingora::services::Service as _;
 use pingora::{Error, Result};
+use tokio::sync::{Notify, watch};
 use tracing::level_filters::LevelFilter;
 
 use crate::support::certificate::certificates;
+use crate::support::h2::{Http2, read};
 use crate::support::{Log, until};
 
 /// A request that panics where the stages first look at its peer, and after the response's head where that is
@@ -51,8 +61,8 @@ impl Panicking {
     }
 }
 
-/// A peer that was shown the development certificate.
-fn peer() -> Peer {
+/// The development certificate.
+fn identity() -> Identity {
     let folder = tempfile::tempdir().unwrap();
     let [certificate, key] =
         [("cert.pem", &certificates().leaf), ("key.pem", &certificates().key)].map(|(name, pem)| {
@@ -60,8 +70,11 @@ fn peer() -> Peer {
             std::fs::write(&file, pem).unwrap();
             file
         });
-    let identity = Arc::new(Identity::read(&certificate, &key).unwrap());
-    Peer { address: ([192, 0, 2, 1], 1).into(), identity, tls: "1.3" }
+    Identity::read(&certificate, &key).unwrap()
+}
+
+fn peer() -> Peer {
+    Peer { address: ([192, 0, 2, 1], 1).into(), identity: Arc::new(identity()), tls: "1.3" }
 }
 
 impl Downstream for Panicking {
@@ -186,4 +199,178 @@ async fn a_request_that_panics_is_answered_counted_and_logged_once() {
         assert!(page.contains(&format!("gateway_panics_total {lines}\n")), "{page}");
         assert!(page.contains("gateway_requests_in_flight 0\n"), "{page}");
     }
+}
+
+/// A request of a client that panics where the stages first look at its peer, which is the second look.
+struct Faulty<'a, D>(&'a mut D, AtomicUsize);
+
+impl<D: Downstream> Downstream for Faulty<'_, D> {
+    fn request(&self) -> &Parts {
+        self.0.request()
+    }
+
+    fn peer(&self) -> &Peer {
+        assert!(self.1.fetch_add(1, Ordering::Relaxed) != 1, "a fault");
+        self.0.peer()
+    }
+
+    fn retract(&mut self) -> bool {
+        self.0.retract()
+    }
+
+    fn has_body(&mut self) -> bool {
+        self.0.has_body()
+    }
+
+    fn is_read(&mut self) -> bool {
+        self.0.is_read()
+    }
+
+    fn close_after(&mut self) {
+        self.0.close_after();
+    }
+
+    async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        self.0.read_body().await
+    }
+
+    async fn send_continue(&mut self) -> Result<()> {
+        self.0.send_continue().await
+    }
+
+    async fn closed(&mut self) -> Box<Error> {
+        self.0.closed().await
+    }
+
+    async fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> Result<()> {
+        self.0.write_head(head, added).await
+    }
+
+    async fn write_body(&mut self, data: Bytes) -> Result<()> {
+        self.0.write_body(data).await
+    }
+
+    async fn finish(&mut self, last: Bytes) -> Result<()> {
+        self.0.finish(last).await
+    }
+
+    fn status(&self) -> Option<StatusCode> {
+        self.0.status()
+    }
+
+    fn body_bytes(&self) -> usize {
+        self.0.body_bytes()
+    }
+}
+
+/// Serves each request by the flow; `/panic` with a fault, `/waiting` once it is `released`.
+struct Serving {
+    flow: Flow,
+    begun: Notify,
+    released: Notify,
+}
+
+impl Handler for Serving {
+    async fn handle(&self, downstream: &mut impl Downstream) {
+        match downstream.request().uri.path() {
+            "/panic" => self.flow.serve(&mut Faulty(downstream, AtomicUsize::default())).await,
+            "/waiting" => {
+                self.begun.notify_one();
+                self.released.notified().await;
+                self.flow.serve(downstream).await;
+            }
+            _ => self.flow.serve(downstream).await,
+        }
+    }
+}
+
+/// HTTP/2 has no head to inspect, and connections are not counted here.
+struct Nothing;
+
+impl InspectHead for Nothing {
+    fn end(&self, _: &[u8], _: usize) -> Option<usize> {
+        None
+    }
+
+    fn max_head_bytes(&self) -> usize {
+        0
+    }
+
+    fn inspect(&self, _: &[u8], _: SocketAddr, _: Instant) -> std::result::Result<Inspected, Bytes> {
+        Err(Bytes::new())
+    }
+
+    fn overflow(&self, _: &[u8], _: SocketAddr, _: Instant) -> Bytes {
+        Bytes::new()
+    }
+
+    fn unparsed(&self, _: SocketAddr, _: Instant) -> Bytes {
+        Bytes::new()
+    }
+}
+
+impl Observe for Nothing {
+    fn opened(&self) {}
+    fn closed(&self) {}
+    fn refused(&self, _: ConnectionRefused) {}
+    fn handshake_succeeded(&self, _: &'static str) {}
+    fn handshake_failed(&self, _: HandshakeFailure) {}
+    fn reaped(&self, _: ConnectionReaped) {}
+    fn stream_refused(&self) {}
+}
+
+/// Serves `app` by HTTP/2 on the address that is returned, until the sender is dropped.
+fn listen(app: Arc<Serving>) -> (SocketAddr, watch::Sender<bool>) {
+    let identities = Arc::new(Identities::new(vec![identity()]).unwrap());
+    let patience = Duration::from_secs(30);
+    let settings = listener::Settings {
+        handshake_timeout: patience,
+        header_timeout: patience,
+        keepalive_timeout: patience,
+        read_timeout: patience,
+        write_timeout: patience,
+        max_connections: 8,
+        max_connections_per_address: 8,
+        proxy_protocol: false,
+        trusted_proxies: Vec::new(),
+        workers: 1,
+        drain_timeout: patience,
+    };
+    let socket = listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let protocols = Protocols { identities, http2: http2_options(16 * 1024, 100) };
+    let (drain, asked) = watch::channel(false);
+    let ends = (
+        Start { ready: None.into(), accepting: watch::channel(false).0 },
+        Drain { asked: asked.clone(), done: watch::channel(false).0 },
+    );
+    let mut listener = Listener::new(socket, protocols, app, Arc::new(Nothing), Arc::new(Nothing), settings, ends);
+    tokio::spawn(async move { listener.start_service(None, asked, 1).await });
+    (address, drain)
+}
+
+#[tokio::test]
+async fn other_streams_of_a_connection_survive_a_panic() {
+    let log = Log::default();
+    let settings = log::Settings { format: log::Format::Json, level: LevelFilter::INFO };
+    let writer = Writer::to(log.clone(), settings).unwrap();
+    let metrics = Arc::new(Metrics::new(&Labels { routes: vec!["none"], ..Labels::default() }).unwrap());
+    let app = Arc::new(Serving { flow: flow(&metrics, &writer), begun: Notify::new(), released: Notify::new() });
+    let (address, _drain) = listen(Arc::clone(&app));
+    let client = Http2::open(address).await;
+    let get = |path: &str| Request::get(format!("https://localhost{path}"));
+    let (waiting, _stream) = client.begin(get("/waiting").body(()).unwrap(), true).await.unwrap();
+    app.begun.notified().await;
+    for panics in 1..=2 {
+        assert_eq!(client.exchange(get("/panic").body("").unwrap()).await.status, 500);
+        let page = String::from_utf8(metrics.page().unwrap()).unwrap();
+        assert!(page.contains(&format!("gateway_panics_total {panics}\n")), "{page}");
+    }
+    app.released.notify_one();
+    // They have no token.
+    assert_eq!(read(waiting.await.unwrap()).await.unwrap().status, 401);
+    assert_eq!(client.exchange(get("/").body("").unwrap()).await.status, 401);
+    until("each request has its line", async || log.lines().len() == 4).await;
+    let statuses: Vec<_> = log.lines().iter().map(|line| line["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [500, 500, 401, 401]);
 }
