@@ -4,7 +4,7 @@
   ops/torture/floods.py [--quick]
 
 Rapid reset, resets provoked from the gateway (MadeYouReset), CONTINUATION, PING and SETTINGS with their responses
-read and unread, and HPACK bombs; each for 20 s (4 s with --quick) over 16 connections, which are replaced whenever
+read and unread, on a connection without and with an open request, and HPACK bombs; each for 20 s (4 s with --quick) over 16 connections, which are replaced whenever
 the gateway closes them. Meanwhile good clients send 50 requests per second. All of these must get 200, and
 the gateway's memory may grow by at most 256 MiB, without the kernel's buffers. The p99 is reported but not
 checked, because attackers and gateway share the cores of this machine.
@@ -79,6 +79,17 @@ def settings():
         yield frames.settings(table=4096) * BATCH
 
 
+def with_a_request(flood):
+    """`flood` while a request is open: a login whose body never ends."""
+
+    def flooding():
+        fields = (("content-type", "application/json"), ("content-length", "1000"))
+        yield frames.frame(frames.HEADERS, frames.END_HEADERS, 1, frames.request("/auth", *fields, method="POST"))
+        yield from flood()
+
+    return flooding
+
+
 def hpack_bomb():
     """A field of 3,000 bytes is added to the table, then referenced 4,000 times with one byte each."""
     numbers = streams()
@@ -97,6 +108,10 @@ FLOODS = (
     ("PING, unread", ping, False),
     ("SETTINGS", settings, True),
     ("SETTINGS, unread", settings, False),
+    ("PING, request open", with_a_request(ping), True),
+    ("PING, request open, unread", with_a_request(ping), False),
+    ("SETTINGS, request open", with_a_request(settings), True),
+    ("SETTINGS, request open, unread", with_a_request(settings), False),
     ("HPACK bomb", hpack_bomb, True),
 )
 
@@ -139,6 +154,9 @@ def one_flood(stack, watch, name, flood, reads, seconds):
     wrong = []
     if not sent or not connections:
         wrong.append("nothing was sent")
+    # The deadline of the open request's body alone would end each connection every 10 s.
+    if "request open" in name and connections <= PROCESSES * THREADS * (1 + seconds / 8):
+        wrong.append(f"the gateway ended too few connections: {connections} were made")
     if lost:
         wrong.append(f"{lost} good requests failed")
     if watch.peak > before + GROWTH:

@@ -28,7 +28,6 @@ use holodule_gateway::token::{Key, Keys, Settings, StaticTokens};
 use holodule_gateway::upstream::{self, Address, Client, Upstream};
 use http::request::Parts;
 use http::{Request, StatusCode};
-use pingora::server::ShutdownWatch;
 use pingora::services::Service as _;
 use pingora::{Error, Result};
 use tokio::sync::{Notify, watch};
