@@ -43,6 +43,9 @@ impl Lines {
         self.0.extend_from_slice(piece);
         let mut events = Vec::new();
         while let Some(end) = self.0.iter().position(|&byte| byte == b'\n') {
+            if end > MAX_LINE_BYTES {
+                return Err(NotAFeed);
+            }
             let line: Vec<u8> = self.0.drain(..=end).collect();
             events.push(event(&line)?);
         }
@@ -88,6 +91,19 @@ mod tests {
             let mut lines = Lines::default();
             let events: Vec<_> = text.as_bytes().chunks(size).flat_map(|piece| lines.take(piece).unwrap()).collect();
             assert_eq!(events, expected, "by {size}");
+        }
+    }
+
+    #[test]
+    fn a_line_has_the_same_bound_whatever_pieces_it_comes_in() {
+        for (length, is_feed) in [(MAX_LINE_BYTES, true), (MAX_LINE_BYTES + 1, false)] {
+            let beat = "{\"beat\":1}";
+            let line = format!("{beat}{}\n", " ".repeat(length - beat.len()));
+            for size in [1024, MAX_LINE_BYTES, line.len()] {
+                let mut lines = Lines::default();
+                let taken: Result<Vec<_>, _> = line.as_bytes().chunks(size).map(|piece| lines.take(piece)).collect();
+                assert_eq!(taken.is_ok(), is_feed, "{length} by {size}");
+            }
         }
     }
 
