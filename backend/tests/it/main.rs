@@ -19,6 +19,7 @@ mod defence;
 mod direction;
 mod export;
 mod feed;
+mod fuzz;
 mod http;
 mod import;
 mod limits;

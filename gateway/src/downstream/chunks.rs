@@ -14,7 +14,7 @@ const MAX_DIGITS: u8 = 16;
 
 /// Follows one chunked body, whatever pieces it comes in.
 #[derive(Debug)]
-pub(super) struct Chunks {
+pub struct Chunks {
     state: State,
     /// Of the chunk that is being read: its bytes that have not come yet.
     left: u64,
@@ -44,12 +44,12 @@ enum State {
 
 impl Chunks {
     /// At the first byte behind a head.
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self { state: State::Size, left: 0, digits: 0, line: 0 }
     }
 
     /// Whether the whole body has been followed.
-    pub(super) fn ended(&self) -> bool {
+    pub fn ended(&self) -> bool {
         self.state == State::Ended
     }
 
@@ -57,7 +57,7 @@ impl Chunks {
     ///
     /// # Errors
     /// `InvalidData` for what is no chunked body.
-    pub(super) fn follow(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub fn follow(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             match self.state {

@@ -6,7 +6,8 @@
 //! | [`http2`] | all of HTTP/2, in the task of the connection |
 //! | [`session`] | the rest of HTTP/1, through pingora's session |
 
-mod chunks;
+#[doc(hidden)] // Public for the fuzz targets.
+pub mod chunks;
 mod date;
 pub mod http1;
 pub mod http2;

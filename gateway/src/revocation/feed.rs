@@ -10,7 +10,7 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// What the feed tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub enum Event {
     /// It begins, and is known by this.
     Begins(String),
     /// Every change up to just now has been told.
@@ -28,18 +28,18 @@ pub(super) enum Event {
 /// A line that is too long, or no JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the feed is not one of revocations")]
-pub(super) struct NotAFeed;
+pub struct NotAFeed;
 
 /// What has come of the feed and is no whole line yet.
 #[derive(Debug, Default)]
-pub(super) struct Lines(Vec<u8>);
+pub struct Lines(Vec<u8>);
 
 impl Lines {
     /// Takes the next piece, and tells the events in the lines that it ends.
     ///
     /// # Errors
     /// [`NotAFeed`]; what follows cannot be trusted then.
-    pub(super) fn take(&mut self, piece: &[u8]) -> Result<Vec<Event>, NotAFeed> {
+    pub fn take(&mut self, piece: &[u8]) -> Result<Vec<Event>, NotAFeed> {
         self.0.extend_from_slice(piece);
         let mut events = Vec::new();
         while let Some(end) = self.0.iter().position(|&byte| byte == b'\n') {

@@ -8,7 +8,8 @@
 //! as [`Settings::max_age`] allows: the loss of a backend is no loss of its users. Where nothing
 //! has been heard of for too long, nobody knows, and that is never taken for a yes or a no.
 
-mod feed;
+#[doc(hidden)] // Public for the fuzz targets.
+pub mod feed;
 mod standing;
 mod table;
 

@@ -29,6 +29,7 @@ mod failure;
 mod forged;
 mod forward;
 mod framing;
+mod fuzz;
 mod http1;
 mod http2;
 mod internals;

@@ -16,13 +16,14 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use h2::Reason;
 use h2::server::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 pub use activity::Activity;
 use exchange::Http2Exchange;
 use waker::ConnectionWaker;
 
-use crate::downstream::{Handler, TlsStream};
+use crate::downstream::{Handler, Peer, TlsStream};
 
 /// The streams of one connection that may be open at once (RFC 9113, section 5.1.2).
 const MAX_STREAMS: u32 = 100;
@@ -101,8 +102,13 @@ impl<H: Handler> Http2<'_, H> {
     /// Serves a connection until it ends, and its requests until they have. Whether it ended because
     /// none came.
     pub async fn serve(self, stream: TlsStream) -> bool {
-        let Self { handler, options, activity, on_refused, write_timeout, keepalive_timeout, mut drain } = self;
         let peer = stream.peer().clone();
+        self.serve_on(stream, peer).await
+    }
+
+    /// [`Http2::serve`] on any stream, such as one in memory.
+    pub async fn serve_on(self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) -> bool {
+        let Self { handler, options, activity, on_refused, write_timeout, keepalive_timeout, mut drain } = self;
         let Ok(mut connection) = options.handshake::<_, Bytes>(stream).await else { return false };
         let mut requests = FuturesUnordered::new();
         let mut drained = pin!(drain.wait_for(|drain| *drain));

@@ -1,0 +1,56 @@
+//! Lines of the backend's feed. The same events come out in whatever pieces the lines arrive, and serde_json reads the
+//! same from each line.
+
+use holodule_gateway::revocation::feed::{Event, Lines, NotAFeed};
+use serde_json::Value;
+
+/// Checks the lines of `data`.
+pub fn check(data: &[u8]) {
+    let outcome = take(&[data]);
+    let size = 1 + data.len() / 256;
+    assert_eq!(take(&data.chunks(size).collect::<Vec<_>>()), outcome, "by {size}");
+    for at in (1..data.len()).step_by(1 + data.len() / 16) {
+        let (first, second) = data.split_at(at);
+        assert_eq!(take(&[first, second]), outcome, "split at {at}");
+    }
+    let mut lines: Vec<&[u8]> = data.split(|&byte| byte == b'\n').collect();
+    // What follows the last line feed is no line yet.
+    lines.pop();
+    let read: Vec<_> = lines.iter().map(|line| serde_json::from_slice::<Value>(line).ok()).collect();
+    match outcome {
+        Ok(events) => {
+            assert_eq!(events.len(), lines.len());
+            for (event, value) in events.iter().zip(read) {
+                check_event(event, &value.expect("a line is JSON"));
+            }
+        }
+        Err(NotAFeed) => {
+            let is_plain = |value: &Option<Value>| value.as_ref().is_some_and(|value| value == &serde_json::json!({}));
+            assert!(data.len() > 64 * 1024 || !read.iter().all(is_plain), "there is a reason for it");
+        }
+    }
+}
+
+fn take(pieces: &[&[u8]]) -> Result<Vec<Event>, NotAFeed> {
+    let mut lines = Lines::default();
+    let mut events = Vec::new();
+    for piece in pieces {
+        events.extend(lines.take(piece)?);
+    }
+    Ok(events)
+}
+
+/// An event is what its line contains; what is unknown resets everything.
+fn check_event(event: &Event, value: &Value) {
+    let members = value.as_object().expect("a line is an object");
+    let only = members.iter().next().filter(|_| members.len() == 1);
+    let expected = match only.map(|(name, value)| (name.as_str(), value)) {
+        Some(("feed", Value::String(id))) => Event::Begins(id.clone()),
+        Some(("beat", Value::Number(_))) => Event::Beat,
+        Some(("identity", Value::String(identity))) => Event::Changed(identity.clone()),
+        Some(("purge", Value::String(path))) => Event::Purge(path.clone()),
+        Some(("purge_all", Value::Bool(true))) => Event::PurgeAll,
+        _ => Event::Reset,
+    };
+    assert_eq!(*event, expected);
+}
