@@ -52,12 +52,12 @@ fn split(mut data: &[u8]) -> Vec<Vec<u8>> {
 
 /// Changes the payload and sets the length that it has then.
 fn change_payload(frame: &mut Vec<u8>, room: usize) {
-    if frame.len() < HEAD {
+    let size = frame.len();
+    let most = (size + room.min(256)).saturating_sub(HEAD);
+    if size < HEAD || most == 0 {
         return;
     }
-    let size = frame.len();
-    frame.resize(size + room.min(256), 0);
-    let most = frame.len() - HEAD;
+    frame.resize(HEAD + most, 0);
     let length = fuzzer_mutate(&mut frame[HEAD..], size - HEAD, most);
     frame.truncate(HEAD + length);
     frame[..3].copy_from_slice(&(length as u32).to_be_bytes()[1..]);

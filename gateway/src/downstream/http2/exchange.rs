@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -122,6 +123,10 @@ impl Downstream for Http2Exchange {
     }
 
     async fn send_continue(&mut self) -> Result<()> {
+        // h2 sends an interim response on a stream that was reset as well (RFC 9113, section 5.1).
+        if poll_fn(|cx| Poll::Ready(self.respond.poll_reset(cx).is_ready())).await {
+            return Err(client_left());
+        }
         let mut interim = Response::new(());
         *interim.status_mut() = StatusCode::CONTINUE;
         self.respond.send_informational(interim).map_err(unwritten)

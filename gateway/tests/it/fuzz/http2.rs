@@ -192,8 +192,6 @@ async fn respond(downstream: &mut impl Downstream) -> pingora::Result<()> {
     }
 }
 
-struct Unobserved;
-
 /// A certificate that is made for this.
 fn identity() -> Arc<Identity> {
     static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
