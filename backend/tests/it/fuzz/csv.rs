@@ -3,8 +3,10 @@
 
 use std::io::BufReader;
 
-use holodule_backend::import::{Batch, Dialect, Exporter, Form, Raw, Unreadable, detect_dialect, detect_form, read_as};
-use holodule_backend::model::Entry;
+use holodule_backend::import::{
+    Batch, Dialect, Exporter, Form, ImportError, Raw, detect_dialect, detect_form, read_as,
+};
+use holodule_backend::model::ValidHolodule;
 
 /// Checks the file `data`, in the collector's dialect and in the detected one.
 pub(super) fn check(data: &[u8]) {
@@ -34,7 +36,7 @@ fn check_buffer(dialect: Dialect, data: &[u8], batch: &Batch) {
 }
 
 fn check_rows(dialect: Dialect, data: &[u8], batch: &Batch) {
-    let rows = read_as(Form::Csv, dialect, data).and_then(Iterator::collect::<Result<Vec<_>, Unreadable>>).unwrap();
+    let rows = read_as(Form::Csv, dialect, data).and_then(Iterator::collect::<Result<Vec<_>, ImportError>>).unwrap();
     assert_eq!(rows.len(), batch.entries.len() + batch.rejects.len());
     let mut end = 0;
     for (row, number) in rows.iter().zip(1..) {
@@ -77,16 +79,16 @@ fn check_export(batch: &Batch, is_guarded: bool) {
     }
     file.extend(exporter.end());
     let again = Batch::read(Form::Csv, file.as_slice()).expect("an export can be imported");
-    let expected: Vec<Entry> = batch.entries.iter().map(as_in_csv).collect();
+    let expected: Vec<ValidHolodule> = batch.entries.iter().map(as_in_csv).collect();
     assert_eq!((again.rejects, again.entries), (Vec::new(), expected), "{}", String::from_utf8_lossy(&file));
     assert_eq!(detect_dialect(Form::Csv, &file), Dialect::default());
 }
 
-fn as_in_csv(entry: &Entry) -> Entry {
+fn as_in_csv(entry: &ValidHolodule) -> ValidHolodule {
     let mut holodule = entry.holodule().clone();
     for text in [&mut holodule.name, &mut holodule.title, &mut holodule.url, &mut holodule.description] {
         text.get_or_insert_default();
     }
     (holodule.published_at, holodule.channel_id, holodule.channel_title, holodule.tags) = (None, None, None, None);
-    Entry::new(holodule).expect("an entry without them is one, too")
+    ValidHolodule::new(holodule).expect("an entry without them is one, too")
 }
