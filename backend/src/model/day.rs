@@ -1,25 +1,24 @@
-//! Days and times of Japan's wall clock, as the documents hold them: text without a
-//! zone. Nothing here knows what time it is now.
+//! Days and times in Japan standard time, as stored: text without a zone. Nothing here reads the clock.
 
 use std::fmt;
 use std::ops::Range;
 
 use time::{Date, Month, Time};
 
-/// A day of the calendar (proleptic Gregorian, years 0000 to 9999) on Japan's wall clock.
+/// A calendar day (proleptic Gregorian, years 0000 to 9999) in Japan standard time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(Date);
 
-/// The text is not eight ASCII digits that name a day of the calendar.
+/// The text is not a calendar day of eight ASCII digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a day of the calendar as yyyymmdd")]
 pub struct NotADay;
 
 impl Day {
-    /// Reads `yyyymmdd`: exactly eight ASCII digits, and a day that the calendar has.
+    /// Parses `yyyymmdd`: exactly eight ASCII digits of an existing day.
     ///
     /// # Errors
-    /// [`NotADay`] for anything else; no spelling is mended.
+    /// [`NotADay`] for anything else; nothing is corrected.
     pub fn parse(text: &str) -> Result<Self, NotADay> {
         let [year @ .., m1, m2, d1, d2] = text.as_bytes() else { return Err(NotADay) };
         let [y1, y2, y3, y4] = year else { return Err(NotADay) };
@@ -29,14 +28,13 @@ impl Day {
         date(year, month, day).map(Self).ok_or(NotADay)
     }
 
-    /// The day whose range of [`Day::datetimes`] holds this text, if any does.
+    /// The day whose range of [`Day::datetimes`] contains this text.
     pub fn holding(datetime: &str) -> Option<Self> {
         let (day, _) = datetime.split_once(' ')?;
         Self::parse(day).ok()
     }
 
-    /// The half-open range of stored `datetime` texts that lie on this day: every text
-    /// that begins with `yyyymmdd` and a space, whatever follows.
+    /// The half-open range of stored `datetime` texts on this day: every text that begins with `yyyymmdd` and a space.
     pub fn datetimes(self) -> Range<String> {
         // '!' is the character after the space.
         format!("{self} ")..format!("{self}!")
@@ -57,7 +55,7 @@ impl std::str::FromStr for Day {
     }
 }
 
-/// A second of Japan's wall clock. Its text form is the stored one, `yyyymmdd hhmmss`.
+/// A second in Japan standard time. Its text form is the stored one, `yyyymmdd hhmmss`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WallClock {
     day: Day,
@@ -65,8 +63,7 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// Reads the stored form, `yyyymmdd hhmmss`: a day of the calendar and a time from
-    /// 000000 to 235959.
+    /// Parses the stored form, `yyyymmdd hhmmss`: an existing day and a time from 000000 to 235959.
     ///
     /// # Errors
     /// [`NotADay`] for anything else.
@@ -76,7 +73,7 @@ impl WallClock {
         Self::new(Day::parse(day)?, [[*h1, *h2], [*m1, *m2], [*s1, *s2]])
     }
 
-    /// Reads the collector's form, `YYYY-MM-DD HH:MM:SS`, within the same bounds.
+    /// Parses the collector's form, `YYYY-MM-DD HH:MM:SS`, with the same bounds.
     ///
     /// # Errors
     /// [`NotADay`] for anything else.
@@ -96,7 +93,7 @@ impl WallClock {
         Ok(Self { day, time })
     }
 
-    /// The day it lies on.
+    /// The day.
     pub fn day(self) -> Day {
         self.day
     }
@@ -116,7 +113,7 @@ impl fmt::Display for WallClock {
     }
 }
 
-/// The value of ASCII digits, and nothing else: no sign, no space, no other script.
+/// The value of ASCII digits: no sign, no space, no other script.
 fn number(digits: &[u8]) -> Option<u16> {
     digits.iter().try_fold(0u16, |value, digit| {
         digit.is_ascii_digit().then(|| value.checked_mul(10)?.checked_add(u16::from(digit - b'0'))).flatten()
@@ -161,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_range_holds_the_day_and_nothing_beside_it() {
+    fn the_range_contains_exactly_the_day() {
         let range = Day::parse("20201209").unwrap().datetimes();
         for inside in ["20201209 000000", "20201209 235959", "20201209 250000", "20201209 "] {
             assert!(range.contains(&inside.to_owned()), "{inside}");
@@ -183,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_no_clock_shows_is_refused() {
+    fn an_invalid_time_is_rejected() {
         for bad in [
             "20201209 250000",
             "20201209 006000",

@@ -1,14 +1,13 @@
-//! A holodule, as a stored document shows it.
+//! A holodule as stored.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What a stored document shows. A field that is missing in the document is `None`,
-/// and stays missing wherever the holodule is written; the texts of older eras are
-/// shown as they are, whatever their shape.
+/// The fields of a stored document. A field missing in the document is `None` and remains missing wherever the holodule
+/// is written; values of older documents are shown unchanged.
 ///
-/// The serialised form is the whole record, in the order of the documents: what an
-/// export writes. What clients of the api see is [`Holodule::public`].
+/// The serialized form is the complete record in the order of the documents, as in exports. Clients of the api listener
+/// see [`Holodule::public`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holodule {
     /// `<code>_<yyyymmdd>_<hhmmss>`, or empty.
@@ -20,7 +19,7 @@ pub struct Holodule {
     /// The video's id at YouTube, or empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video_id: Option<String>,
-    /// `yyyymmdd hhmmss`, Japan's wall clock.
+    /// `yyyymmdd hhmmss`, Japan standard time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datetime: Option<String>,
     /// The streamer's name.
@@ -29,13 +28,13 @@ pub struct Holodule {
     /// The stream's title.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Where it can be watched.
+    /// The URL of the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// The stream's description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Newer documents only, kept for exports; never shown by the api. So too the next three.
+    /// In newer documents. Part of exports, but never shown by the api listener, as are the next three.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_at: Option<Value>,
     /// The channel's id at YouTube.
@@ -49,7 +48,7 @@ pub struct Holodule {
     pub tags: Option<Value>,
 }
 
-/// What clients see of a [`Holodule`]: its eight text fields in the contract's order.
+/// The view of a [`Holodule`] for clients: its eight text fields in the contract's order.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Public<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +70,7 @@ pub struct Public<'a> {
 }
 
 impl Holodule {
-    /// The view for clients of the api.
+    /// The view for clients of the api listener.
     pub fn public(&self) -> Public<'_> {
         Public {
             key: self.key.as_deref(),
@@ -93,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_see_eight_fields_in_order_and_no_missing_one() {
+    fn clients_see_eight_ordered_fields_without_missing_ones() {
         let stored: Holodule = serde_json::from_value(json!({
             "description": "d", "url": "", "title": "t", "name": "n", "datetime": "20201209 230000", "video_id": "v",
             "code": "HL0503", "key": "k", "tags": ["a"], "published_at": "p", "channel_id": "c", "channel_title": "ct",

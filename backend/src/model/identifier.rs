@@ -1,18 +1,17 @@
-//! The ids of a holodule, and the checks that every text field shares.
+//! Identifiers of holodules, and the checks shared by all text fields.
 
 use std::fmt;
 
-/// The longest key that can be asked for, in bytes. Stored ones of older eras may have any shape.
+/// The longest key that can be requested, in bytes. Keys of older documents may have any form.
 pub const KEY_LIMIT: usize = 128;
 
-/// Why a holodule may not be stored. Fit to be shown: it names the field and the
-/// rule, and never repeats the value.
+/// Why a holodule is invalid. Safe to show: it has the field and the rule, never the value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {reason}")]
 pub struct Invalid {
-    /// The field that is wrong.
+    /// The invalid field.
     pub field: &'static str,
-    /// The rule that it breaks.
+    /// The violated rule.
     pub reason: String,
 }
 
@@ -22,12 +21,12 @@ impl Invalid {
     }
 }
 
-/// The id of a video at YouTube: 11 characters of `A-Z`, `a-z`, `0-9`, `_` and `-`.
+/// A YouTube video id: 11 characters of `A-Z`, `a-z`, `0-9`, `_` and `-`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VideoId(String);
 
 impl VideoId {
-    /// Reads an id.
+    /// Parses an id.
     ///
     /// # Errors
     /// [`Invalid`] for any other length or character.
@@ -56,20 +55,20 @@ impl fmt::Display for VideoId {
 pub struct Code(String);
 
 impl Code {
-    /// Reads a code.
+    /// Parses a code.
     ///
     /// # Errors
-    /// [`Invalid`] for any other shape.
+    /// [`Invalid`] for any other form.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let [b'H', b'L', generation @ .., d1, d2] = text.as_bytes() else { return Err(Self::refused()) };
+        let [b'H', b'L', generation @ .., d1, d2] = text.as_bytes() else { return Err(Self::invalid()) };
         let known = matches!(generation, [b'0', b'0'..=b'9' | b'G'] | b"DI" | b"ID" | b"EN");
         if known && d1.is_ascii_digit() && d2.is_ascii_digit() {
             return Ok(Self(text.to_owned()));
         }
-        Err(Self::refused())
+        Err(Self::invalid())
     }
 
-    fn refused() -> Invalid {
+    fn invalid() -> Invalid {
         Invalid::new("code", "must be a streamer's code, such as HL0503")
     }
 
@@ -79,21 +78,20 @@ impl Code {
     }
 }
 
-/// What a holodule is found by: its video, or its key where it has no video.
+/// Identifies a holodule: by its video, or by its key if it has no video.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Identifier {
     /// By `video_id`.
     VideoId(VideoId),
-    /// By `key`. Not always of the shape that new keys have: older ones can be found too.
+    /// By `key`, which in older documents may have another form than in new ones.
     Key(String),
 }
 
 impl Identifier {
-    /// Reads a decoded path segment: what has the shape of a video's id is one, and
-    /// anything else is a key.
+    /// Parses a decoded path segment: a valid video id, or otherwise a key.
     ///
     /// # Errors
-    /// [`Invalid`] where it is empty, longer than [`KEY_LIMIT`] or has a control character.
+    /// [`Invalid`] if it is empty, longer than [`KEY_LIMIT`] or contains a control character.
     pub fn parse(segment: &str) -> Result<Self, Invalid> {
         if let Ok(id) = VideoId::parse(segment) {
             return Ok(Self::VideoId(id));

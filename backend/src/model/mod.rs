@@ -1,5 +1,4 @@
-//! The domain's types: each is checked when it is built, so that what holds one
-//! need not check again. They know neither HTTP nor a database.
+//! The domain's types. Each is validated when it is created. They know neither HTTP nor a database.
 
 mod day;
 mod days;

@@ -1,18 +1,17 @@
-//! How a password is stored, recognised from the stored value alone.
+//! Recognises the form of a stored password from its value.
 //!
-//! A value that begins like a hash is never compared as plain text: anyone who had seen it
-//! in the database could log in with it. The reverse mistake locks a user out, so a value is
-//! only taken for a hash if a password is very unlikely to look the same: by a prefix that
-//! names the scheme, or, where the prefix is short, by prefix and structure. A string of
-//! hexadecimal digits, or one that merely contains `$`, is plain text.
+//! A value that begins like a hash is never compared as plain text: anyone who had read it in the database could log in
+//! with it. The opposite mistake locks a user out. So a value is a hash only if a password is very unlikely to look the
+//! same: if a prefix names the scheme or, for short prefixes, if prefix and structure match. A string of hexadecimal
+//! digits, or one that merely contains `$`, is plain text.
 
 use serde::{Deserialize, Serialize};
 
-/// How a password is stored.
+/// The form of a stored password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PasswordForm {
-    /// Argon2: the PHC string that this service writes, one of another variant, or Django's.
+    /// Argon2: a PHC string, as this service writes it or of another variant, or Django's form.
     Argon2id,
     /// bcrypt: the original's later versions, or Django's.
     Bcrypt,
@@ -20,13 +19,13 @@ pub enum PasswordForm {
     Pbkdf2,
     /// scrypt, as Werkzeug, Django and passlib store it.
     Scrypt,
-    /// A hash that is not supported, or the mark of a locked account: no password matches it.
+    /// An unsupported hash, or the mark of a locked account: no password matches.
     Unsupported,
-    /// Plain text, of the original.
+    /// Plain text, from the original.
     Plain,
 }
 
-/// The prefixes of the forms that can be checked.
+/// Prefixes of supported forms.
 const SUPPORTED: [(&str, PasswordForm); 15] = [
     ("$argon2", PasswordForm::Argon2id),
     ("argon2$", PasswordForm::Argon2id),
@@ -45,7 +44,7 @@ const SUPPORTED: [(&str, PasswordForm); 15] = [
     ("scrypt$", PasswordForm::Scrypt),
 ];
 
-/// Prefixes of hashes that cannot be checked: crypt(5), Apache, passlib, Werkzeug, PostgreSQL.
+/// Prefixes of unsupported hashes: crypt(5), Apache, passlib, Werkzeug, PostgreSQL.
 const UNSUPPORTED: [&str; 18] = [
     "$1$",
     "$3$",
@@ -67,8 +66,8 @@ const UNSUPPORTED: [&str; 18] = [
     "plain$$",
 ];
 
-/// The beginnings of the schemes in braces (`{SSHA}`, `{bcrypt}`, `{PBKDF2-SHA256}`) of LDAP servers,
-/// mail servers and Spring Security, in lower case; they are compared without regard to case.
+/// Prefixes of schemes in braces (`{SSHA}`, `{bcrypt}`, `{PBKDF2-SHA256}`) of LDAP servers, mail servers and Spring
+/// Security, in lower case and compared case-insensitively.
 const SCHEMES: [&str; 20] = [
     "argon2",
     "bcrypt",
@@ -92,18 +91,18 @@ const SCHEMES: [&str; 20] = [
     "x-pbkdf2",
 ];
 
-/// Methods that Django and Werkzeug used without a key derivation function, as
-/// `sha1$SALT$DIGEST`, with the number of characters of the digest.
+/// Methods of Django and Werkzeug without a key derivation function, as `sha1$SALT$DIGEST`, with the length of the
+/// digest in characters.
 const DIGESTS: [(&str, usize); 7] =
     [("crypt", 13), ("md5", 32), ("sha1", 40), ("sha224", 56), ("sha256", 64), ("sha384", 96), ("sha512", 128)];
 
-/// Whole values that mark an account without a password.
+/// Values that mark an account without a password.
 const LOCKED: [&str; 6] = ["!", "!!", "!*", "*", "*LK*", "*NP*"];
 
 impl PasswordForm {
     /// The form of a stored value.
     ///
-    /// A damaged hash has the form that it begins with, and then matches no password.
+    /// A damaged hash has the form of its prefix, and no password matches it.
     pub fn of(stored: &str) -> Self {
         let prefixed = SUPPORTED.iter().find(|(prefix, _)| stored.starts_with(prefix));
         match prefixed {
@@ -149,8 +148,8 @@ fn is_crypt64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"./".contains(&byte)
 }
 
-/// The marks of accounts without a password: those of shadow(5) and Django's `!` with forty
-/// characters behind it, a hash behind `!` (`usermod --lock`), and MySQL's `*` with forty digits.
+/// Marks of accounts without a password: those of shadow(5), Django's `!` followed by forty characters, a hash after
+/// `!` (`usermod --lock`), and MySQL's `*` followed by forty digits.
 fn is_locked(stored: &str) -> bool {
     if LOCKED.contains(&stored) {
         return true;
@@ -168,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_begins_like_a_hash_is_never_plain_text() {
+    fn a_value_that_begins_like_a_hash_is_never_plain_text() {
         for (stored, form) in [
             ("$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA", PasswordForm::Argon2id),
             ("$argon2id$damaged", PasswordForm::Argon2id),

@@ -1,5 +1,4 @@
-//! What decides whether a token that was issued is still good: the state of its user's
-//! account, and which tokens were logged out.
+//! The state that decides whether an issued token is valid: the user's account, and logouts.
 
 use std::fmt;
 
@@ -7,22 +6,21 @@ use serde::Serialize;
 
 use crate::hex;
 
-/// The longest id of a token, in characters after its scheme.
+/// The longest token id, in characters after its scheme.
 pub const TOKEN_ID_LIMIT: usize = 200;
 
-/// How a token is known: `jti:` or `sha256:` and 1 to [`TOKEN_ID_LIMIT`] printable ASCII
-/// characters, compared exactly.
+/// Identifies a token: `jti:` or `sha256:` and 1 to [`TOKEN_ID_LIMIT`] printable ASCII characters, compared exactly.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct TokenId(String);
 
-/// A text that is no id of a token. Fit to be shown.
+/// The text is not a token id. Safe to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a token is \"jti:\" or \"sha256:\" and 1 to {TOKEN_ID_LIMIT} printable ASCII characters")]
+#[error("a token id is \"jti:\" or \"sha256:\" and 1 to {TOKEN_ID_LIMIT} printable ASCII characters")]
 pub struct NotATokenId;
 
 impl TokenId {
-    /// Reads an id, exactly as it stands.
+    /// Parses an id.
     ///
     /// # Errors
     /// [`NotATokenId`].
@@ -35,7 +33,7 @@ impl TokenId {
         Ok(Self(text.to_owned()))
     }
 
-    /// Its text, scheme included.
+    /// The text, including the scheme.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -50,16 +48,16 @@ impl fmt::Display for TokenId {
 /// The length of a [`PasswordMark`], in bytes.
 const MARK: usize = 8;
 
-/// Which state of an account a token was issued for: it becomes another with each change of the password and
-/// with each new account of the name, and stays the same where only the stored form of the password changes.
-/// Marks are compared, so that no clock decides which of two tokens is older. It is computed from random values,
-/// names and times alone: it says nothing about the password.
+/// Identifies the state of an account for which a token was issued. It changes with each change of the password and
+/// with each new account of the same name, but not when only the stored form of the password changes. Marks are
+/// compared, so that clocks do not decide which of two tokens is older. It is computed from random values, names and
+/// times only, and reveals nothing about the password.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct PasswordMark(String);
 
 impl PasswordMark {
-    /// The mark of `digest`, of which the first 8 bytes are used.
+    /// The mark from the first 8 bytes of `digest`.
     pub fn of(digest: &[u8]) -> Self {
         Self(hex::encode(digest.get(..MARK).unwrap_or(digest)))
     }
@@ -70,31 +68,30 @@ impl PasswordMark {
     }
 }
 
-/// A token that its user ended before its time.
+/// A token revoked by its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logout {
-    /// Whose token it is.
+    /// The user.
     pub identity: String,
-    /// Which one.
+    /// The token.
     pub token: TokenId,
-    /// Until when the logout must be remembered, in seconds since the Unix epoch: the
-    /// token is good for nothing from then on.
+    /// When the token expires and the logout can be forgotten, in seconds since the Unix epoch.
     pub expires_at: i64,
 }
 
-/// What holds for the tokens of one identity now.
+/// The current state of an account, which decides about its tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccountStatus {
-    /// Whether there is such a user who could log in. Where not, nothing else is told.
+    /// Whether the user exists and can log in. If not, the fields below are unset.
     pub active: bool,
-    /// Whether the user exists and is disabled; false where there is no user.
+    /// Whether the user exists and is disabled.
     pub disabled: bool,
-    /// When the password was last set, in whole seconds since the Unix epoch: a token issued
-    /// at or before this second is not this account's. `None` where nothing is known.
+    /// When the password was last set, in seconds since the Unix epoch. Tokens issued in or before this second are
+    /// invalid. `None` if unknown.
     pub password_changed_at: Option<i64>,
-    /// The mark of the tokens that are this account's. `None` where the account is not active.
+    /// The mark of valid tokens. `None` if the account is not active.
     pub password_mark: Option<PasswordMark>,
-    /// The tokens that were logged out and have not expired, in order.
+    /// Unexpired tokens that were logged out, in order.
     pub logged_out: Vec<TokenId>,
 }
 
@@ -103,12 +100,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_the_beginning_of_a_digest() {
+    fn a_mark_is_a_prefix_of_a_digest() {
         assert_eq!(PasswordMark::of(&[0xa0; 32]).as_str(), "a0a0a0a0a0a0a0a0");
     }
 
     #[test]
-    fn an_id_has_its_scheme_and_its_bounds() {
+    fn an_id_has_a_scheme_and_a_bounded_length() {
         let longest = format!("sha256:{}", "a".repeat(TOKEN_ID_LIMIT));
         for good in ["jti:a", "jti:~ !", "sha256:0f", &longest] {
             assert_eq!(TokenId::parse(good).unwrap().as_str(), good);

@@ -1,4 +1,4 @@
-//! What a backup holds, in the terms of no engine.
+//! The records of a backup, independent of the engine.
 
 use super::{Holodule, Logout, StoredPassword};
 
@@ -7,30 +7,30 @@ use super::{Holodule, Logout, StoredPassword};
 pub enum Saved {
     /// A token that was logged out.
     Logout(Logout),
-    /// A holodule as it is stored: older ones need not be an [`ValidHolodule`](super::ValidHolodule).
+    /// A stored holodule; older ones may not be a [`ValidHolodule`](super::ValidHolodule).
     Holodule(Box<Holodule>),
     /// A user.
     User(SavedUser),
 }
 
-/// A user with what decides over logins and tokens.
+/// A user with the state that decides about logins and tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedUser {
-    /// The name, as it is stored.
+    /// The stored name.
     pub username: String,
-    /// The document's `id`, where it has one.
+    /// The document's `id`, if present.
     pub id: Option<String>,
-    /// As it is stored; empty where the user cannot log in.
+    /// The stored value; empty if the user cannot log in.
     pub password: StoredPassword,
-    /// Whether the user may not log in.
+    /// Whether the user is disabled.
     pub disabled: bool,
-    /// When the user was made, in seconds since the Unix epoch.
+    /// When the user was created, in seconds since the Unix epoch.
     pub created_at: Option<i64>,
-    /// When the password was last found to be set, in seconds since the Unix epoch.
+    /// When the password was last known to be set, in seconds since the Unix epoch.
     pub password_changed_at: Option<i64>,
 }
 
-/// How many records of each kind there are.
+/// The number of records by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Users.

@@ -1,4 +1,4 @@
-//! Users: who may be created, and what is stored of one.
+//! Users: the rules for new ones, and stored ones.
 
 use std::fmt;
 
@@ -9,15 +9,15 @@ use super::PasswordForm;
 /// The longest name of a new user, in bytes of UTF-8.
 pub const USERNAME_LIMIT: usize = 128;
 
-/// Names that begin so belong to machine tokens, whose identity must never be a user's.
+/// The prefix of machine tokens' identities, which users must not have.
 pub const RESERVED_PREFIX: &str = "static:";
 
-/// A name that a new user may have: 1 to [`USERNAME_LIMIT`] bytes, no control
-/// characters (Unicode `Cc`), not beginning with [`RESERVED_PREFIX`].
+/// A valid name for a new user: 1 to [`USERNAME_LIMIT`] bytes, no control characters (Unicode `Cc`), not beginning with
+/// [`RESERVED_PREFIX`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Username(String);
 
-/// Why a name may not be given to a user. Fit to be shown.
+/// Why a username is invalid. Safe to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAUsername {
     /// It is empty.
@@ -26,7 +26,7 @@ pub enum NotAUsername {
     /// It is longer than [`USERNAME_LIMIT`].
     #[error("a username must not be longer than {USERNAME_LIMIT} bytes")]
     TooLong,
-    /// It has a control character.
+    /// It contains a control character.
     #[error("a username must not contain control characters")]
     ControlCharacter,
     /// It begins with [`RESERVED_PREFIX`].
@@ -35,10 +35,10 @@ pub enum NotAUsername {
 }
 
 impl Username {
-    /// Reads a name, exactly as it stands: nothing is trimmed or folded.
+    /// Parses a name without trimming or case folding.
     ///
     /// # Errors
-    /// [`NotAUsername`] tells the rule that it breaks.
+    /// [`NotAUsername`] with the violated rule.
     pub fn parse(text: &str) -> Result<Self, NotAUsername> {
         if text.is_empty() {
             return Err(NotAUsername::Empty);
@@ -67,8 +67,7 @@ impl fmt::Display for Username {
     }
 }
 
-/// A password as it is stored: a hash, or the plain text of older eras. It can be
-/// used, but not printed.
+/// A stored password: a hash, or plain text in old documents. It cannot be printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredPassword(String);
 
@@ -78,12 +77,12 @@ impl StoredPassword {
         Self(stored.into())
     }
 
-    /// The stored value, for the one place that compares it.
+    /// The stored value, for comparison.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// How it is stored.
+    /// The form of the stored value.
     pub fn form(&self) -> PasswordForm {
         PasswordForm::of(&self.0)
     }
@@ -95,10 +94,10 @@ impl fmt::Debug for StoredPassword {
     }
 }
 
-/// A user who can be checked against a password.
+/// A user whose password can be checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredUser {
-    /// The name, as it is stored: older ones need not be a [`Username`].
+    /// The stored name; older ones may not be a [`Username`].
     pub username: String,
     /// The document's `id`, where it has one.
     pub id: Option<String>,
@@ -109,13 +108,13 @@ pub struct StoredUser {
 }
 
 impl StoredUser {
-    /// How the password is stored.
+    /// The form of the stored password.
     pub fn form(&self) -> PasswordForm {
         self.password.form()
     }
 }
 
-/// What a list of users tells of one.
+/// A user in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserSummary {
     /// The document's `id`, where it has one.
@@ -125,18 +124,18 @@ pub struct UserSummary {
     pub username: String,
     /// Whether the user may not log in.
     pub disabled: bool,
-    /// How the password is stored. `None` where nobody could log in with what is.
+    /// The form of the stored password. `None` if it allows no login.
     pub form: Option<PasswordForm>,
 }
 
-/// A user to be added.
+/// A user to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewUser {
     /// The name.
     pub username: Username,
     /// The hash of the password.
     pub hash: StoredPassword,
-    /// When, in seconds since the Unix epoch.
+    /// The time of creation, in seconds since the Unix epoch.
     pub created_at: i64,
 }
 
@@ -145,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_username_keeps_its_bytes_and_its_rules() {
+    fn a_username_is_validated_and_unchanged() {
         for good in ["user01", "a", "ときのそら", "with space", " ", "Static:x", "statics", &"x".repeat(128)] {
             assert_eq!(Username::parse(good).unwrap().as_str(), good);
         }
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn no_debug_text_holds_a_password() {
+    fn debug_output_contains_no_password() {
         let password = StoredPassword::new("password01");
         let user = StoredUser { username: "u".into(), id: None, password: password.clone(), disabled: false };
         let new = NewUser { username: Username::parse("u").unwrap(), hash: password, created_at: 0 };

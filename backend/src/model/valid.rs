@@ -1,4 +1,4 @@
-//! A holodule that may be stored, and what it is found by.
+//! A validated holodule.
 
 use serde_json::Value;
 
@@ -16,16 +16,16 @@ pub const URL_LIMIT: usize = 2048;
 pub const DESCRIPTION_LIMIT: usize = 32 * 1024;
 /// The longest `published_at`, `channel_id`, `channel_title` or `tags`, in bytes of compact JSON.
 pub const FURTHER_LIMIT: usize = 16 * 1024;
-/// What `published_at`, `channel_id`, `channel_title` and `tags` may hold together, as counted by
-/// [`ValidHolodule::weight`]. YouTube's tags, 500 characters in all, are at most some 250.
+/// The maximum total weight of `published_at`, `channel_id`, `channel_title` and `tags`, see [`ValidHolodule::weight`].
+/// YouTube's tags, 500 characters in all, have at most about 250.
 pub const WEIGHT_LIMIT: usize = 2048;
-/// What an object counts for: its members lie in nodes of a tree, of some 650 bytes each, where
-/// any other value takes 32 and its text.
+/// The weight of an object. Its members are in tree nodes of about 650 bytes each; any other value takes 32 bytes and
+/// its text.
 const OBJECT_WEIGHT: usize = 10;
-/// A holodule that may be stored.
+/// A holodule that can be stored.
 ///
-/// `key` and `video_id` are always there, one of them perhaps empty: an empty field
-/// and a missing one are the same. Every other text may be missing.
+/// `key` and `video_id` are always present, one of them possibly empty; an empty value is the same as a missing one.
+/// All other texts are optional.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidHolodule {
     holodule: Holodule,
@@ -34,18 +34,16 @@ pub struct ValidHolodule {
 }
 
 impl ValidHolodule {
-    /// Checks `holodule`.
+    /// Validates `holodule`.
     ///
-    /// `key` is `<code>_<yyyymmdd>_<hhmmss>` (digits, not necessarily those of
-    /// `datetime`) or empty; `video_id` a [`VideoId`] or empty; not both are empty.
-    /// `datetime` is a [`WallClock`] in its stored form, and the one text that must be
-    /// there. `code`, where present, is a [`Code`]. `url` is empty, or `http://` or
-    /// `https://` and a host, without spaces. The lengths are bounded by the constants
-    /// of this module. Control characters (Unicode `Cc`) are refused, but line feeds,
-    /// carriage returns and tabs are legal in `title` and `description`.
+    /// `key` is `<code>_<yyyymmdd>_<hhmmss>` (any digits, not necessarily those of `datetime`) or empty; `video_id` is
+    /// a [`VideoId`] or empty; one of the two is not empty. `datetime` is required and a [`WallClock`] in its stored
+    /// form. `code`, if present, is a [`Code`]. `url` is empty, or `http://` or `https://` and a host, without spaces.
+    /// Lengths are bounded by the constants of this module. Control characters (Unicode `Cc`) are invalid, except line
+    /// feeds, carriage returns and tabs in `title` and `description`.
     ///
     /// # Errors
-    /// The first rule that is broken, in the order of the fields.
+    /// The first violated rule, in the order of the fields.
     pub fn new(mut holodule: Holodule) -> Result<Self, Invalid> {
         let key = holodule.key.get_or_insert_default();
         check_key(key)?;
@@ -73,38 +71,38 @@ impl ValidHolodule {
         let further = [&holodule.published_at, &holodule.channel_id, &holodule.channel_title, &holodule.tags];
         let weight = further.into_iter().flatten().map(weight).sum();
         if weight > WEIGHT_LIMIT {
-            return Err(Invalid::new("tags", "and its like must not hold so many values of JSON"));
+            return Err(Invalid::new("tags", "and similar fields have too many JSON values"));
         }
         Ok(Self { holodule, identifier, weight })
     }
 
-    /// How much memory the values of JSON take that the row keeps for exports: one for each, ten
-    /// for an object. At most [`WEIGHT_LIMIT`].
+    /// The memory taken by the JSON values that are stored for exports: one for each value, ten for an object. At most
+    /// [`WEIGHT_LIMIT`].
     pub fn weight(&self) -> usize {
         self.weight
     }
 
-    /// What it is found by.
+    /// The identifier.
     pub fn identifier(&self) -> &Identifier {
         &self.identifier
     }
 
-    /// What it holds.
+    /// The content.
     pub fn holodule(&self) -> &Holodule {
         &self.holodule
     }
 
-    /// What it holds, given away.
+    /// Returns the content.
     pub fn into_holodule(self) -> Holodule {
         self.holodule
     }
 
-    /// What a holodule that is stored becomes when `entry` is stored over it: each
-    /// field that the entry supplies replaces the stored one, and the others stay.
+    /// The stored holodule after an update: each field of this one replaces the stored one, and missing fields are
+    /// unchanged.
     ///
-    /// Two exceptions keep what is known. An empty `key` or `video_id` never replaces
-    /// one, and an empty text is no news where the document lacks the field: so
-    /// importing an export, whose CSV cannot tell the two apart, changes nothing.
+    /// There are two exceptions. An empty `key` or `video_id` never replaces another, and an empty text is ignored if
+    /// the stored document lacks the field. So importing an export changes nothing, although CSV does not distinguish
+    /// empty from missing.
     #[must_use]
     pub fn merged_into(&self, stored: &Holodule) -> Holodule {
         fn text(stored: &Option<String>, new: &Option<String>) -> Option<String> {
@@ -163,7 +161,7 @@ fn further(field: &'static str, value: Option<&Value>) -> Result<(), Invalid> {
     if length > FURTHER_LIMIT {
         return Err(Invalid::new(field, format!("must not be longer than {FURTHER_LIMIT} bytes of JSON")));
     }
-    // MongoDB ends a name at such a character.
+    // MongoDB would truncate the name there.
     if has_nul_name(value) {
         return Err(Invalid::new(field, "must not have a name with the character U+0000"));
     }
@@ -206,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_values_of_json_are_bounded_together() {
+    fn the_total_of_json_values_is_bounded() {
         let entry = ValidHolodule::new(Holodule { tags: Some(json!(["a", {"b": [1]}])), ..good() }).unwrap();
         assert_eq!(entry.weight(), 1 + 1 + 10 + 1 + 1);
         assert_eq!(ValidHolodule::new(good()).unwrap().weight(), 0);
@@ -282,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_replaces_what_is_supplied_and_keeps_the_rest() {
+    fn an_update_replaces_supplied_fields_only() {
         let stored = Holodule {
             key: Some("HL0503_20201209_230000".into()),
             video_id: Some("aaaaaaaaaaa".into()),
@@ -300,10 +298,10 @@ mod tests {
         })
         .unwrap();
         let updated = entry.merged_into(&stored);
-        assert_eq!(updated.key, stored.key, "an empty key is no news");
+        assert_eq!(updated.key, stored.key, "an empty key is ignored");
         assert_eq!(updated.datetime.as_deref(), Some("20201210 000000"));
         assert_eq!(updated.title.as_deref(), Some(""), "a text can be emptied");
-        assert_eq!(updated.description, None, "an empty text is no news where there was none");
+        assert_eq!(updated.description, None, "an empty text is ignored if the field was missing");
         assert_eq!(updated.tags, stored.tags);
         assert_eq!(entry.merged_into(&updated), updated);
     }
