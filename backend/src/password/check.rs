@@ -1,6 +1,6 @@
-//! What a stored value means, and what a check of it costs.
+//! Hashes passwords, and checks them against stored values.
 //!
-//! A check that fails costs the same for every name: see [`super::effort`].
+//! A failed check costs the same for every name: see [`super::cost`].
 
 use argon2::password_hash::{PasswordHasher, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -10,21 +10,21 @@ use super::limits::Unverifiable;
 use super::stored::{BCRYPT_LENGTH, Stored};
 use super::{Password, Settings};
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The password is not the stored one.
+    /// The password does not match.
     Differs,
-    /// The stored value is a hash that cannot be checked: no password matches it.
+    /// The stored hash cannot be checked: no password matches it.
     Unverifiable(Unverifiable),
-    /// It is. Where the stored form is to be replaced, the argon2id hash to replace it by.
+    /// The password matches.
     Matches {
-        /// The new stored value, as a PHC string.
+        /// An argon2id hash that should replace the stored value, as a PHC string.
         upgrade: Option<String>,
     },
 }
 
-/// The pure part of the hasher: parameters, and the costs that it has met.
+/// The synchronous part of the hasher.
 #[derive(Debug)]
 pub(super) struct Checker {
     argon2: Argon2<'static>,
@@ -33,7 +33,8 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    /// Builds it, or tells what argon2 does not take.
+    /// # Errors
+    /// Invalid parameters of argon2.
     pub(super) fn new(settings: &Settings) -> Result<Self, argon2::Error> {
         let params = Params::new(settings.memory_kib, settings.iterations, settings.parallelism, None)?;
         let equalizer = CostEqualizer::new(Argon2Cost::of(&params));
@@ -41,7 +42,7 @@ impl Checker {
         Ok(Self { argon2, upgrade: settings.upgrade, equalizer })
     }
 
-    /// A new stored value. Blocks for as long as the hash takes.
+    /// Hashes a new password. Blocks while hashing.
     pub(super) fn hash(&self, password: &Password) -> Result<String, argon2::password_hash::Error> {
         let mut random = [0_u8; 16];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| argon2::password_hash::Error::Crypto)?;
@@ -49,15 +50,15 @@ impl Checker {
         Ok(self.argon2.hash_password(password.as_bytes(), &salt)?.to_string())
     }
 
-    /// Checks `password` against `stored`; `None` is no user, or a disabled one, and
-    /// never matches. Blocks for as long as the hashes take.
+    /// Checks `password` against `stored`. `None` is an unknown or disabled user, and never matches. Blocks while
+    /// hashing.
     pub(super) fn verify(&self, password: &Password, stored: Option<&str>) -> Outcome {
         let (outcome, cost) = match stored.map(Stored::read) {
             None => (Outcome::Differs, None),
             Some(Err(why)) => (Outcome::Unverifiable(why), None),
             Some(Ok(stored)) => {
                 let cost = stored.cost();
-                // Before the work: a refusal of another name at the same time is to take as long.
+                // Before the work, so that a concurrent check of another name takes as long.
                 cost.into_iter().for_each(|cost| self.equalizer.record(cost));
                 if stored.matches(password) {
                     let upgrade = self.upgrade.then(|| self.upgraded(&stored, password)).flatten();
@@ -70,14 +71,14 @@ impl Checker {
         outcome
     }
 
-    /// The value that replaces one which matched `password`, if one should.
+    /// The value that should replace one that matched `password`.
     fn upgraded(&self, stored: &Stored<'_>, password: &Password) -> Option<String> {
         let outdated = match stored {
             Stored::Plain(_) => true,
-            // A longer one may be mistyped past the bytes that the hash covers, and hashing that
-            // would lock the right one out.
+            // A longer password may be mistyped beyond the bytes covered by the hash; rehashing it would lock the right
+            // one out.
             Stored::Bcrypt(hash) => hash.prehashed || password.as_bytes().len() <= BCRYPT_LENGTH,
-            // HMAC pads its key with NUL: the same is true of a password with one at its end.
+            // HMAC pads its key with NUL, so a trailing NUL in the password is not covered by the hash.
             Stored::ForeignHash(_) => !password.as_bytes().ends_with(&[0]),
             Stored::Argon2(hash) if hash.is_current_variant() => {
                 let current = self.argon2.params();
@@ -85,14 +86,14 @@ impl Checker {
                     ((hash.params.m_cost(), hash.params.t_cost()), (current.m_cost(), current.t_cost()));
                 let weaker = stored.0 <= current.0 && stored.1 <= current.1 && stored != current;
                 if !weaker {
-                    // Django's spelling of a hash that is no weaker than a new one would be.
+                    // Django's form of a hash that is at least as strong as a new one.
                     return hash.django.then(|| hash.text.to_owned());
                 }
                 true
             }
             Stored::Argon2(_) => true,
         };
-        // Without a new hash the login is as good; the next one tries again.
+        // Without a new hash the login succeeds anyway; the next one retries.
         outdated.then(|| self.hash(password).ok()).flatten()
     }
 }
@@ -122,7 +123,7 @@ mod tests {
         assert!(stored.starts_with("$argon2id$v=19$m=64,t=2,p=1$"), "{stored}");
         assert_eq!(checker.verify(&password("password01"), Some(&stored)), KEPT);
         assert_eq!(checker.verify(&password("password02"), Some(&stored)), Outcome::Differs);
-        assert_ne!(stored, checker.hash(&password("password01")).unwrap(), "each has a salt of its own");
+        assert_ne!(stored, checker.hash(&password("password01")).unwrap(), "each has its own salt");
     }
 
     #[test]
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn bcrypt_matches_in_each_of_its_spellings_and_becomes_argon2id() {
+    fn bcrypt_matches_in_each_variant_and_becomes_argon2id() {
         let parts = bcrypt::hash_with_salt("password01", 4, [7; 16]).unwrap();
         for version in [bcrypt::Version::TwoA, bcrypt::Version::TwoB, bcrypt::Version::TwoY] {
             let stored = parts.format_for_version(version);
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn bcrypt_reads_72_bytes_and_such_a_password_is_not_rehashed() {
+    fn bcrypt_uses_72_bytes_and_a_longer_password_is_not_rehashed() {
         let long = "x".repeat(80);
         let stored = bcrypt::hash_with_salt(&long, 4, [7; 16]).unwrap().to_string();
         assert_eq!(check(&stored, &long), KEPT);

@@ -1,9 +1,8 @@
-//! What checks cost, so that every refusal costs the same.
+//! Makes all failed checks cost the same.
 //!
-//! A refusal that took as long as the stored hash needs would reveal which names exist and
-//! whose password is stored how. So each algorithm has a highest cost: the greatest that a
-//! stored hash has had since the start. A check that fails spends, for every algorithm, what
-//! is missing from its own work to that highest cost.
+//! If a failure took only as long as its stored hash, it would reveal which names exist and how their passwords are
+//! stored. So the highest cost of any stored hash since the start is recorded for each algorithm, and a failed check
+//! spends, for every algorithm, the difference between its own work and that cost.
 
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +12,7 @@ use aws_lc_rs::pbkdf2;
 
 use super::Password;
 
-/// A digest that PBKDF2 is used with.
+/// A digest for PBKDF2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Digest {
     Sha1,
@@ -49,7 +48,7 @@ impl Digest {
     }
 }
 
-/// Parameters of argon2, which costs `memory_kib` times `iterations` blocks.
+/// Parameters of argon2. The cost is `memory_kib` times `iterations` blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Argon2Cost {
     pub(super) memory_kib: u32,
@@ -66,10 +65,10 @@ impl Argon2Cost {
         u64::from(self.memory_kib) * u64::from(self.iterations)
     }
 
-    /// Spends about `blocks`, and exactly this cost if they are all of it.
+    /// Spends about `blocks`, and exactly this cost if `blocks` is all of it.
     fn spend(self, blocks: u64, password: &Password) {
         let memory_kib = u32::try_from(blocks / u64::from(self.iterations.max(1))).unwrap_or(u32::MAX);
-        // With less memory than this, argon2 has no work that could be measured.
+        // With less memory, the work of argon2 is not measurable.
         let Ok(params) = Params::new(memory_kib.min(self.memory_kib), self.iterations, self.lanes, None) else {
             return;
         };
@@ -80,7 +79,7 @@ impl Argon2Cost {
     }
 }
 
-/// Parameters of scrypt, which costs `2^log_n * r * p` blocks.
+/// Parameters of scrypt. The cost is `2^log_n * r * p` blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ScryptCost {
     pub(super) log_n: u8,
@@ -99,14 +98,14 @@ impl ScryptCost {
         params.is_ok_and(|params| scrypt::scrypt(password, salt, &params, key).is_ok())
     }
 
-    /// Spends `blocks`, to within a few, and exactly this cost if they are all of it.
+    /// Spends `blocks` within a few, and exactly this cost if `blocks` is all of it.
     fn spend(self, blocks: u64, password: &Password) {
         let waste = |cost: Self| std::hint::black_box(cost.derive(password.as_bytes(), &[0; 16], &mut [0_u8; 32]));
         let pass = Self { p: 1, ..self }.blocks().max(1);
         if let Ok(p @ 1..) = u32::try_from(blocks / pass) {
             waste(Self { p, ..self });
         }
-        // What is left is a sum of powers of two.
+        // The remainder is a sum of powers of two.
         let left = blocks % pass / u64::from(self.r.max(1));
         for log_n in (1..self.log_n).rev().filter(|log_n| left >> log_n & 1 == 1) {
             waste(Self { log_n, p: 1, ..self });
@@ -114,13 +113,13 @@ impl ScryptCost {
     }
 }
 
-/// The work of one check.
+/// The work of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HashCost {
     Argon2(Argon2Cost),
-    /// The cost is the logarithm of the rounds.
+    /// The binary logarithm of the rounds.
     Bcrypt(u32),
-    /// Rounds, of all pieces of the key together.
+    /// The rounds of all blocks of the key.
     Pbkdf2(Digest, u64),
     Scrypt(ScryptCost),
 }
@@ -136,17 +135,17 @@ struct HighestCosts {
     scrypt: Option<ScryptCost>,
 }
 
-/// The highest costs that have been met.
+/// Records the highest costs, and equalizes failed checks.
 #[derive(Debug)]
 pub(super) struct CostEqualizer(Mutex<HighestCosts>);
 
 impl CostEqualizer {
-    /// Begins with the cost of new hashes.
+    /// Starts with the cost of new hashes.
     pub(super) fn new(current: Argon2Cost) -> Self {
         Self(Mutex::new(HighestCosts { argon2: current, bcrypt: None, sha1: 0, sha256: 0, sha512: 0, scrypt: None }))
     }
 
-    /// Notes the cost of a stored hash.
+    /// Records the cost of a stored hash.
     pub(super) fn record(&self, cost: HashCost) {
         let mut highest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match cost {
@@ -164,7 +163,7 @@ impl CostEqualizer {
         }
     }
 
-    /// Spends what `done` lacks to the highest cost of every algorithm.
+    /// Spends the difference between `done` and the highest cost of every algorithm.
     pub(super) fn equalize(&self, done: Option<HashCost>, password: &Password) {
         for step in self.missing(done) {
             step.spend(password);
@@ -178,8 +177,8 @@ impl CostEqualizer {
         steps.push(Step::Argon2(highest.argon2, highest.argon2.blocks().saturating_sub(done_argon2)));
         if let Some(cost) = highest.bcrypt {
             match done {
-                // Each further step of the cost doubles the rounds: those from here to the highest
-                // cost come to the difference.
+                // Each increment of the cost doubles the rounds, so the increments up to the highest cost sum to the
+                // difference.
                 Some(HashCost::Bcrypt(done)) => steps.extend((done..cost).map(Step::Bcrypt)),
                 _ => steps.push(Step::Bcrypt(cost)),
             }
@@ -202,7 +201,7 @@ impl CostEqualizer {
     }
 }
 
-/// Work whose result is not used.
+/// Work whose result is discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Argon2(Argon2Cost, u64),
@@ -236,7 +235,7 @@ mod tests {
     const CURRENT: Argon2Cost = Argon2Cost { memory_kib: 64, iterations: 2, lanes: 1 };
     const SCRYPT: ScryptCost = ScryptCost { log_n: 10, r: 8, p: 2 };
 
-    /// Every kind of work, each at its cost in units of its own.
+    /// The work by algorithm, each in its own units.
     fn total(done: Option<HashCost>, steps: &[Step]) -> [u64; 6] {
         let mut units = [0; 6];
         let mut add = |unit: usize, cost: u64| units[unit] += cost;
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_comes_to_the_same_work() {
+    fn all_failed_checks_do_the_same_work() {
         let equalizer = CostEqualizer::new(CURRENT);
         let met = [
             HashCost::Argon2(CURRENT),
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_to_spend_where_the_check_itself_was_the_costliest() {
+    fn the_costliest_check_has_nothing_left_to_spend() {
         let equalizer = CostEqualizer::new(CURRENT);
         equalizer.record(HashCost::Scrypt(SCRYPT));
         assert_eq!(equalizer.missing(Some(HashCost::Scrypt(SCRYPT))), [Step::Argon2(CURRENT, 128)]);

@@ -1,4 +1,4 @@
-//! Hashes that Werkzeug, Django and passlib made with PBKDF2 or scrypt.
+//! PBKDF2 and scrypt hashes of Werkzeug, Django and passlib.
 //!
 //! | library | PBKDF2 | scrypt |
 //! |---|---|---|
@@ -6,7 +6,7 @@
 //! | Django | `pbkdf2_DIGEST$ROUNDS$SALT$BASE64` | `scrypt$N$SALT$R$P$BASE64` |
 //! | passlib | `$pbkdf2-DIGEST$ROUNDS$SALT$BASE64`, `$pbkdf2$…` for SHA-1 | `$scrypt$ln=LN,r=R,p=P$SALT$BASE64` |
 //!
-//! Only passlib encodes the salt; its PBKDF2 writes `.` in place of Base64's `+`.
+//! Only passlib encodes the salt; its PBKDF2 form has `.` instead of Base64's `+`.
 
 use std::num::NonZeroU32;
 
@@ -19,16 +19,16 @@ use super::Password;
 use super::cost::{Digest, HashCost, ScryptCost};
 use super::limits::{CostLimits, Unverifiable};
 
-/// Base64 with or without its padding.
+/// Base64 with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Lengths of a stored key, in bytes. A shorter one would be found by chance.
+/// Lengths of a stored key, in bytes. A shorter one could be matched by chance.
 const KEY_LENGTHS: std::ops::RangeInclusive<usize> = 16..=64;
 
-/// A stored hash that has been read and may be computed.
+/// A parsed hash within the cost limits.
 pub(super) struct ForeignHash {
     cost: HashCost,
     rounds: NonZeroU32,
@@ -37,10 +37,10 @@ pub(super) struct ForeignHash {
 }
 
 impl ForeignHash {
-    /// Reads a stored value that begins like PBKDF2.
+    /// Parses a stored value with a prefix of PBKDF2.
     pub(super) fn pbkdf2(stored: &str) -> Result<Self, Unverifiable> {
         let (digest, rounds, salt, key) = read_pbkdf2(stored).ok_or(Unverifiable::Damaged)?;
-        // A key that is longer than the digest costs all rounds once more for each further piece.
+        // A key longer than the digest costs all rounds again for each further block.
         let cost = u64::from(rounds.get()).saturating_mul(key.len().div_ceil(digest.length()) as u64);
         if cost > u64::from(CostLimits::PBKDF2_ROUNDS) {
             return Err(Unverifiable::Costly);
@@ -48,7 +48,7 @@ impl ForeignHash {
         Ok(Self { cost: HashCost::Pbkdf2(digest, cost), rounds, salt, key })
     }
 
-    /// Reads a stored value that begins like scrypt.
+    /// Parses a stored value with a prefix of scrypt.
     pub(super) fn scrypt(stored: &str) -> Result<Self, Unverifiable> {
         let (n, r, p, salt, key) = read_scrypt(stored).ok_or(Unverifiable::Damaged)?;
         if !n.is_power_of_two() || n < 2 || r == 0 || p == 0 {
@@ -67,7 +67,7 @@ impl ForeignHash {
         self.cost
     }
 
-    /// Whether `password` makes the stored key. Blocks for as long as that takes.
+    /// Whether `password` matches. Blocks while hashing.
     pub(super) fn matches(&self, password: &Password) -> bool {
         match self.cost {
             HashCost::Pbkdf2(digest, _) => {
@@ -121,14 +121,14 @@ fn read_scrypt(stored: &str) -> Option<ScryptParts> {
     KEY_LENGTHS.contains(&key.len()).then_some((n, number(r)?, number(p)?, salt, key))
 }
 
-/// The parts between the separators, if there are exactly as many as wanted.
+/// The fields between separators, if there are exactly `COUNT`.
 fn fields<const COUNT: usize>(text: &str, separator: char) -> Option<[&str; COUNT]> {
-    // One more than wanted is enough to see that there are too many.
+    // One more than `COUNT` detects too many.
     let parts: Vec<&str> = text.splitn(COUNT + 1, separator).collect();
     parts.try_into().ok()
 }
 
-/// A number of decimal digits alone.
+/// Parses decimal digits.
 fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }

@@ -1,4 +1,4 @@
-//! The bounded pool in which passwords are hashed.
+//! The bounded pool that hashes passwords.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,13 +8,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::check::{Checker, Outcome};
 use super::{Password, Settings};
 
-/// How much less than everything else hashing counts where both want a core, as Linux measures
-/// it (`nice(2)`). A hash is tens of milliseconds of work at the request of strangers: what is
-/// answered in one must not wait for it.
+/// The `nice(2)` value of hashing threads on Linux. A hash is tens of milliseconds of work at the request of
+/// unauthenticated clients; requests that take one millisecond must not wait for it.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
-/// Hashes passwords on threads of their own: so many at once, so many waiting, and no more.
+/// Hashes passwords on separate threads, with bounded concurrency and a bounded queue.
 #[derive(Clone, Debug)]
 pub struct Hasher {
     checker: Arc<Checker>,
@@ -30,25 +29,25 @@ pub enum Busy {
     /// The queue is full.
     #[error("too many passwords are being checked")]
     Full,
-    /// The hash could not be computed: no randomness, no memory, or a thread that died.
+    /// The hash could not be computed: no randomness, no memory, or a panic.
     #[error("the password could not be hashed")]
     Failed,
 }
 
-/// How busy the pool is.
+/// The load of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     /// Hashes being computed.
     pub running: usize,
-    /// Hashes waiting for their turn.
+    /// Hashes waiting in the queue.
     pub waiting: usize,
 }
 
 impl Hasher {
-    /// Builds the pool.
+    /// Creates the pool.
     ///
     /// # Errors
-    /// Parameters that argon2 does not take (RFC 9106, section 3.1).
+    /// Invalid parameters of argon2 (RFC 9106, section 3.1).
     pub fn new(settings: &Settings) -> Result<Self, argon2::Error> {
         let concurrency = settings.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
@@ -60,7 +59,7 @@ impl Hasher {
         })
     }
 
-    /// A new stored value for `password`.
+    /// Hashes a new `password`.
     ///
     /// # Errors
     /// [`Busy`]; nothing was hashed.
@@ -68,8 +67,8 @@ impl Hasher {
         self.run(move |checker| checker.hash(&password)).await?.map_err(|_| Busy::Failed)
     }
 
-    /// Checks `password` against the stored value. `None`, for a user that is not there
-    /// or is disabled, costs as much and never matches.
+    /// Checks `password` against the stored value. `None`, for an unknown or disabled user, costs as much and never
+    /// matches.
     ///
     /// # Errors
     /// [`Busy`]; nothing was checked.
@@ -77,8 +76,8 @@ impl Hasher {
         self.run(move |checker| checker.verify(&password, stored.as_deref())).await
     }
 
-    /// Whether a hash that was asked for now would be computed. It may be full by the time it is
-    /// asked for, so this is for what need not be done where it is full already.
+    /// Whether the queue has capacity now. It may be full by the time a hash is requested; this only avoids work when
+    /// it is full already.
     ///
     /// # Errors
     /// [`Busy::Full`].
@@ -87,7 +86,7 @@ impl Hasher {
         if full { Err(Busy::Full) } else { Ok(()) }
     }
 
-    /// How busy the pool is now.
+    /// The current load.
     pub fn load(&self) -> Load {
         Load {
             running: self.concurrency.saturating_sub(self.turns.available_permits()),
@@ -99,16 +98,16 @@ impl Hasher {
         let turn = self.turn().await?;
         let checker = Arc::clone(&self.checker);
         let (done, result) = oneshot::channel();
-        // A thread costs a thousandth of what it is for, and takes its priority with it.
+        // Starting a thread costs a thousandth of a hash, and its priority ends with it.
         let thread = std::thread::Builder::new().name("password".to_owned()).spawn(move || {
-            give_way();
+            lower_priority();
             let outcome = job(&checker);
-            // The turn ends with the work, also where the client has left in the meantime, and
-            // before anybody hears of it.
+            // The permit is released when the work ends, even if the client disconnected, and before the result is
+            // visible.
             drop(turn);
             let _ = done.send(outcome);
         });
-        // The thread needs no one to wait for it; dropped without a word, it has failed.
+        // The thread is detached; if the sender is dropped without a result, it has failed.
         drop(thread.map_err(|_| Busy::Failed)?);
         result.await.map_err(|_| Busy::Failed)
     }
@@ -117,21 +116,21 @@ impl Hasher {
         if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
             return Ok(turn);
         }
-        let _place = QueueSlot::take(&self.waiting, self.queue).ok_or(Busy::Full)?;
+        let _slot = QueueSlot::take(&self.waiting, self.queue).ok_or(Busy::Full)?;
         Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Busy::Failed)
     }
 }
 
-/// Lets everything else go first. On Linux a priority is a thread's, elsewhere its process's.
-fn give_way() {
+/// Lowers the priority. On Linux it belongs to a thread, elsewhere to the process.
+fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICENESS) {
-        // Hashing is right at any priority.
-        tracing::debug!(%error, "a hashing thread keeps its priority");
+        // Hashing works at any priority.
+        tracing::debug!(%error, "the priority of a hashing thread could not be lowered");
     }
 }
 
-/// A place in the queue, given back when it is dropped.
+/// A slot in the queue, released when it is dropped.
 struct QueueSlot<'a>(&'a AtomicUsize);
 
 impl<'a> QueueSlot<'a> {
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn past_the_queue_the_answer_is_busy_at_once() {
+    async fn a_full_queue_is_reported_at_once() {
         let hasher = hasher(1);
         let turn = hasher.turn().await.unwrap();
         let waiting = tokio::spawn({
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_leaves_gives_its_place_back() {
+    async fn a_client_that_disconnects_frees_its_slot() {
         let hasher = hasher(1);
         let _turn = hasher.turn().await.unwrap();
         let waiting = tokio::spawn({

@@ -1,7 +1,7 @@
-//! What a stored hash may cost, and why one cannot be checked.
+//! The limits of stored hashes, and why one cannot be checked.
 
-/// The most that a stored hash may cost: anyone who can write to the database must not be
-/// able to take this process's memory or processors.
+/// The maximum cost of a stored hash: write access to the database must not allow to exhaust this process's memory or
+/// CPU.
 #[derive(Clone, Copy, Debug)]
 pub struct CostLimits;
 
@@ -12,25 +12,25 @@ impl CostLimits {
     pub const ITERATIONS: u32 = 16;
     /// Lanes of argon2.
     pub const PARALLELISM: u32 = 16;
-    /// Rounds of PBKDF2 (some 4 s); Django and Werkzeug use about 1,000,000.
+    /// Rounds of PBKDF2 (about 4 s); Django and Werkzeug use about 1,000,000.
     pub const PBKDF2_ROUNDS: u32 = 10_000_000;
-    /// `N * r * p` of scrypt (some 4 s); Werkzeug uses 262,144.
+    /// `N * r * p` of scrypt (about 4 s); Werkzeug uses 262,144.
     pub const SCRYPT_BLOCKS: u64 = 1 << 23;
 }
 
-/// The highest cost of a stored bcrypt hash that is checked (some 4 s); the usual one is 12.
+/// The maximum cost of a stored bcrypt hash (about 4 s); 12 is usual.
 pub const BCRYPT_COST_LIMIT: u32 = 16;
 
-/// Why a stored hash cannot be checked. Its text is fit for the log.
+/// Why a stored hash cannot be checked. The text is safe to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unverifiable {
-    /// [`PasswordForm::Unsupported`].
+    /// [`PasswordForm::Unsupported`](crate::model::PasswordForm::Unsupported).
     #[error("its form is not supported")]
     Unsupported,
-    /// It begins like a supported form and cannot be read.
+    /// It has a supported prefix and cannot be parsed.
     #[error("it is damaged")]
     Damaged,
-    /// It costs more than [`CostLimits`] or [`BCRYPT_COST_LIMIT`].
+    /// It exceeds [`CostLimits`] or [`BCRYPT_COST_LIMIT`].
     #[error("it costs too much")]
     Costly,
 }

@@ -1,8 +1,8 @@
-//! Passwords: how new ones are hashed and stored ones are checked.
+//! Passwords: hashes new ones and checks stored ones.
 //!
-//! `check` is the pure part: what a stored value means. `foreign` reads the hashes of other
-//! libraries, and `effort` makes every refusal cost the same. [`Hasher`] runs it off the async threads, with bounded concurrency and a
-//! bounded queue. Who the user is, and where the value is stored, is not known here.
+//! `check` and `stored` are synchronous and pure; `foreign` reads the hashes of other libraries, and `cost` makes all
+//! failed checks cost the same. [`Hasher`] runs them on separate threads, with bounded concurrency and a bounded queue.
+//! Users and storage are not known here.
 
 mod check;
 mod cost;
@@ -19,35 +19,35 @@ pub use check::Outcome;
 pub use hasher::{Busy, Hasher, Load};
 pub use limits::{BCRYPT_COST_LIMIT, CostLimits, Unverifiable};
 
-/// The longest password that is taken, in bytes.
+/// The longest accepted password, in bytes.
 pub const PASSWORD_LIMIT: usize = 1024;
 
-/// What a hash costs, and how many are computed at once.
+/// The cost of hashes, and how many are computed at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Memory of one argon2id hash, in KiB (RFC 9106's `m`).
     pub memory_kib: u32,
-    /// Passes over that memory (`t`).
+    /// Passes (`t`).
     pub iterations: u32,
     /// Lanes (`p`).
     pub parallelism: u32,
-    /// Hashes computed at once. At least 1.
+    /// Concurrent hashes, at least 1.
     pub concurrency: usize,
-    /// Hashes that may wait for their turn; past them the answer is [`Busy`] at once.
+    /// Hashes that may wait in the queue; beyond it, [`Busy`] is returned at once.
     pub queue: usize,
-    /// Whether a password that is stored in an older form becomes argon2id on a login.
+    /// Whether passwords stored in an older form are upgraded to argon2id on login.
     pub upgrade: bool,
 }
 
-/// A password as a client sent it: bounded, and never shown.
+/// A password from a client: bounded, and never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
 impl Password {
-    /// Takes a password of at most [`PASSWORD_LIMIT`] bytes. An empty one is taken too: it may be checked.
+    /// Accepts a password of at most [`PASSWORD_LIMIT`] bytes. It may be empty, for a check.
     ///
     /// # Errors
-    /// [`TooLong`] past the limit.
+    /// [`TooLong`].
     pub fn new(text: String) -> Result<Self, TooLong> {
         if text.len() > PASSWORD_LIMIT { Err(TooLong) } else { Ok(Self(text)) }
     }
@@ -56,7 +56,7 @@ impl Password {
         self.0.as_bytes()
     }
 
-    /// Whether it has no characters at all; such a one is not fit to be set.
+    /// Whether it is empty. An empty password cannot be set.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -68,7 +68,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// A password over [`PASSWORD_LIMIT`].
+/// A password longer than [`PASSWORD_LIMIT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a password has at most {PASSWORD_LIMIT} bytes")]
 pub struct TooLong;

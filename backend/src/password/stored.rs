@@ -1,4 +1,4 @@
-//! A stored value that has been read, and whether a password matches it.
+//! Parses stored passwords and compares them.
 
 use argon2::password_hash::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -12,10 +12,10 @@ use super::limits::{BCRYPT_COST_LIMIT, CostLimits, Unverifiable};
 use crate::hex;
 use crate::model::PasswordForm;
 
-/// bcrypt reads no further than this many bytes of a password.
+/// bcrypt uses at most this many bytes of a password.
 pub(super) const BCRYPT_LENGTH: usize = 72;
 
-/// A stored value that has been read.
+/// A parsed stored value.
 pub(super) enum Stored<'a> {
     Argon2(Box<StoredArgon2<'a>>),
     Bcrypt(StoredBcrypt<'a>),
@@ -54,18 +54,17 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// Whether `password` is the plain text that is stored, in a time that does not depend on how
-/// much of it is. No password matches a document with an empty one.
+/// Compares with stored plain text in constant time. An empty stored value matches no password.
 fn is_same(password: &Password, stored: &str) -> bool {
     let same = verify_slices_are_equal(password.as_bytes(), stored.as_bytes());
     same.is_ok() && !stored.is_empty()
 }
 
-/// A hash of argon2 whose cost is within [`CostLimits`].
+/// An argon2 hash within [`CostLimits`].
 pub(super) struct StoredArgon2<'a> {
     /// The PHC string.
     pub(super) text: &'a str,
-    /// Whether Django's name of the hasher came before it.
+    /// Whether it was prefixed with Django's name of the hasher.
     pub(super) django: bool,
     hash: PasswordHash<'a>,
     algorithm: Algorithm,
@@ -79,7 +78,7 @@ impl<'a> StoredArgon2<'a> {
         let text = django.unwrap_or(stored);
         let hash = PasswordHash::new(text).map_err(|_| Unverifiable::Damaged)?;
         let algorithm = Algorithm::try_from(hash.algorithm).map_err(|_| Unverifiable::Damaged)?;
-        // The first version wrote no number of its own.
+        // The first version of argon2 wrote no version number.
         let version = hash.version.map_or(Ok(Version::V0x10), Version::try_from).map_err(|_| Unverifiable::Damaged)?;
         let params = Params::try_from(&hash).map_err(|_| Unverifiable::Damaged)?;
         if hash.hash.is_none() || hash.salt.is_none() {
@@ -107,11 +106,10 @@ impl<'a> StoredArgon2<'a> {
     }
 }
 
-/// A hash of bcrypt whose cost is within [`BCRYPT_COST_LIMIT`].
+/// A bcrypt hash within [`BCRYPT_COST_LIMIT`].
 pub(super) struct StoredBcrypt<'a> {
     text: &'a str,
-    /// Whether it is of the password's SHA-256 in hexadecimal digits, as Django's
-    /// `bcrypt_sha256` has it.
+    /// Whether the password is first hashed to hexadecimal digits of SHA-256, as in Django's `bcrypt_sha256`.
     pub(super) prehashed: bool,
     cost: u32,
 }
@@ -123,7 +121,7 @@ impl<'a> StoredBcrypt<'a> {
             (None, Some(text)) => (text, false),
             (None, None) => (stored, false),
         };
-        // $2x$ marks the hashes of a faulty implementation, which are not comparable.
+        // $2x$ marks hashes of a faulty implementation, which are not comparable.
         if text.starts_with("$2x") {
             return Err(Unverifiable::Unsupported);
         }
@@ -141,8 +139,8 @@ impl<'a> StoredBcrypt<'a> {
             return bcrypt::verify(hashed, self.text).unwrap_or(false);
         }
         let matches = bcrypt::verify(password.as_bytes(), self.text).unwrap_or(false);
-        // bcrypt repeats the password with a NUL between: "a" and "a\0a" hash alike. The
-        // libraries that made these hashes refuse a NUL.
+        // bcrypt repeats the password with a NUL in between, so "a" and "a\0a" have the same hash. The libraries that
+        // made these hashes reject NUL.
         matches && !password.as_bytes().contains(&0)
     }
 }

@@ -1,5 +1,5 @@
-//! Hashes that the other libraries made: Werkzeug 3.1.9, Django 5.2.19, passlib 1.7.4 with
-//! argon2-cffi 25.1.0 and bcrypt 5.0.0.
+//! Test vectors made by other libraries: Werkzeug 3.1.9, Django 5.2.19, passlib 1.7.4 with argon2-cffi 25.1.0 and
+//! bcrypt 5.0.0.
 
 use super::check::{Checker, Outcome};
 use super::limits::Unverifiable;
@@ -8,7 +8,7 @@ use crate::model::PasswordForm;
 
 const PASSWORD: &str = "pässword01";
 
-/// Hashes of [`PASSWORD`] that a login replaces.
+/// Hashes of [`PASSWORD`] that are upgraded on login.
 const HASHES: [&str; 22] = [
     // Werkzeug, the first and the third with its defaults.
     "scrypt:32768:8:1$FuIaOEfpP5iP1j7a$54f10f1d2556e01c086042db912fd7b48643994b2e296cdf2f851b6b2137bddb64823edf195efa8706b6489d3d16c4ad707178757e1f5a01c959f76fdf063dd6",
@@ -37,11 +37,11 @@ const HASHES: [&str; 22] = [
     "pbkdf2_sha256$1000$c3VziPeEdcxa$fmwxvoCjVHprQNI6ZqizsR70Zg+79UJSqGk/EZcXnAg=",
 ];
 
-/// Django's argon2 with its defaults, which cost more than ours.
+/// Django's argon2 with its defaults, which are stronger than ours.
 const DJANGO_ARGON2: &str =
     "argon2$argon2id$v=19$m=102400,t=2,p=8$c2FsdHNhbHRzYWx0$W3Mn61E1cwMmNrAj92nIih7oifMTZKzByUzCtz3+3rw";
 
-/// What no password matches.
+/// Stored values that no password matches.
 const UNSUPPORTED: [&str; 28] = [
     "$1$Wk4DtxQx$Y2RK0/U7H6SJAUExgxZII/",
     "$5$rounds=1000$s8qn83M69SFY5vvA$xXMDrLG4DwPdeDFkp5LmtQVapr6rjYnd/bXUh9qNRV0",
@@ -93,7 +93,7 @@ fn hashes_of_other_libraries_match_their_password_and_become_argon2id() {
 }
 
 #[test]
-fn nothing_else_matches_them_least_of_all_the_stored_text() {
+fn neither_other_passwords_nor_the_stored_text_match() {
     for stored in HASHES {
         for text in ["pässword0", "pässword012", "", stored] {
             assert_eq!(check(stored, text), Outcome::Differs, "{stored} and {text}");
@@ -102,7 +102,7 @@ fn nothing_else_matches_them_least_of_all_the_stored_text() {
 }
 
 #[test]
-fn a_stronger_argon2id_of_django_keeps_its_cost() {
+fn a_stronger_argon2id_of_django_is_not_weakened() {
     let Outcome::Matches { upgrade: Some(hash) } = check(DJANGO_ARGON2, PASSWORD) else { panic!() };
     assert_eq!(hash, DJANGO_ARGON2.strip_prefix("argon2").unwrap());
     assert_eq!(check(&hash, PASSWORD), Outcome::Matches { upgrade: None });
@@ -110,7 +110,7 @@ fn a_stronger_argon2id_of_django_keeps_its_cost() {
 }
 
 #[test]
-fn what_is_not_supported_is_never_compared_as_plain_text() {
+fn unsupported_hashes_are_never_compared_as_plain_text() {
     for stored in UNSUPPORTED {
         for text in [stored, "password01", PASSWORD] {
             assert_eq!(check(stored, text), Outcome::Unverifiable(Unverifiable::Unsupported), "{stored}");
