@@ -6,61 +6,61 @@ use super::records::{CsvRecord, CsvRecords, split};
 use super::{COLUMNS, Dialect, ImportError, ROW_LIMIT, Raw, Row, datetime, guard, json, lines};
 use crate::model::{Holodule, ValidHolodule};
 
-/// The columns that a file of rejects has behind those of the upload.
+/// The additional columns of a file of rejects.
 pub(super) const REJECT_COLUMNS: [&str; 2] = ["row", "reason"];
-/// The column of rejects that have no cells: a row of JSON each.
+/// The column of rejected rows without cells, which contains their JSON.
 pub(super) const RAW_COLUMN: &str = "raw";
 
-/// The rows of a CSV file.
+/// Iterates over the rows of a CSV file.
 pub(super) struct CsvRows<R> {
     columns: Vec<String>,
-    /// What the cells are, one for each column.
-    meaning: Vec<ColumnKind>,
+    /// One for each column.
+    kinds: Vec<ColumnKind>,
     guarded: bool,
     records: CsvRecords<R>,
     number: u64,
 }
 
-/// What a column holds.
+/// The content of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ColumnKind {
-    /// The field of this place in [`COLUMNS`].
+    /// The field at this index of [`COLUMNS`].
     Field(usize),
     Code,
-    /// A whole row as JSON.
+    /// A complete row as JSON.
     Raw,
-    /// Nothing that is stored.
+    /// Not stored.
     Ignored,
 }
 
 impl<R: BufRead> CsvRows<R> {
-    /// Reads the header: the collector's seven columns in any order, and perhaps `code`. A file of
-    /// rejects has two more, and a guarded one has its mark; neither is stored.
+    /// Reads the header: the collector's seven columns in any order, and optionally `code`. A file of rejects has two
+    /// more, and an escaped file has a marker column; these are not stored.
     pub(super) fn new(reader: R, dialect: Dialect) -> Result<(Vec<String>, Self), ImportError> {
         let mut records = CsvRecords::new(reader, dialect);
         let header = records.next()?.ok_or_else(|| ImportError::Header("is missing: the file is empty".to_owned()))?;
         let bytes = header.bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&header.bytes);
         let text = std::str::from_utf8(bytes).ok().filter(|_| header.whole);
         let Some(Ok(columns)) = text.map(|text| split(text, dialect)) else {
-            return Err(ImportError::Header("is no CSV in UTF-8".to_owned()));
+            return Err(ImportError::Header("is not CSV in UTF-8".to_owned()));
         };
-        let (meaning, unknown) = meanings(&columns);
+        let (kinds, unknown) = column_kinds(&columns);
         if !unknown.is_empty() && !dialect.ignore_unknown {
             return Err(ImportError::UnknownColumns(unknown));
         }
         for (at, column) in columns.iter().enumerate() {
-            let ignored = meaning.get(at) == Some(&ColumnKind::Ignored);
+            let ignored = kinds.get(at) == Some(&ColumnKind::Ignored);
             if !ignored && columns.iter().take(at).any(|earlier| earlier == column) {
                 return Err(ImportError::Header(format!("has the column {column:?} twice")));
             }
         }
-        if !meaning.contains(&ColumnKind::Raw)
+        if !kinds.contains(&ColumnKind::Raw)
             && let Some(missing) = COLUMNS.iter().find(|column| !columns.iter().any(|other| other == *column))
         {
             return Err(ImportError::Header(format!("has no column {missing:?}")));
         }
         let guarded = columns.iter().any(|column| column == guard::COLUMN);
-        Ok((columns.clone(), Self { columns, meaning, guarded, records, number: 0 }))
+        Ok((columns.clone(), Self { columns, kinds, guarded, records, number: 0 }))
     }
 
     fn row(&self, record: &CsvRecord) -> (Raw, Result<ValidHolodule, String>) {
@@ -82,11 +82,11 @@ impl<R: BufRead> CsvRows<R> {
 
     fn entry(&self, cells: &[String]) -> Result<ValidHolodule, String> {
         let mut holodule = Holodule::default();
-        for (meaning, cell) in self.meaning.iter().zip(cells) {
+        for (kind, cell) in self.kinds.iter().zip(cells) {
             let cell = if self.guarded { guard::unguard(cell.clone()) } else { cell.clone() };
-            match meaning {
+            match kind {
                 ColumnKind::Raw => return json::parse_object(cell.as_bytes()),
-                // An optional column: an empty cell is no code.
+                // An optional column: an empty cell means no code.
                 ColumnKind::Code => holodule.code = Some(cell).filter(|code| !code.is_empty()),
                 ColumnKind::Ignored => {}
                 ColumnKind::Field(0) => holodule.key = Some(cell),
@@ -102,12 +102,12 @@ impl<R: BufRead> CsvRows<R> {
     }
 }
 
-/// What each column holds, and those that are not known.
-fn meanings(columns: &[String]) -> (Vec<ColumnKind>, Vec<String>) {
+/// The content of each column, and the unknown columns.
+fn column_kinds(columns: &[String]) -> (Vec<ColumnKind>, Vec<String>) {
     let of_upload = without_reject_columns(columns);
     let is_raw = of_upload == [RAW_COLUMN] && of_upload.len() < columns.len();
     let mut unknown = Vec::new();
-    let meanings = columns.iter().enumerate().map(|(at, column)| {
+    let kinds = columns.iter().enumerate().map(|(at, column)| {
         if let Some(field) = COLUMNS.iter().position(|known| known == column) {
             return ColumnKind::Field(field);
         }
@@ -122,10 +122,10 @@ fn meanings(columns: &[String]) -> (Vec<ColumnKind>, Vec<String>) {
             }
         }
     });
-    (meanings.collect(), unknown)
+    (kinds.collect(), unknown)
 }
 
-/// The columns of the upload: a file of rejects has two more.
+/// The columns without those added to a file of rejects.
 pub(super) fn without_reject_columns(columns: &[String]) -> &[String] {
     match columns.split_last_chunk() {
         Some((of_upload, [row, reason])) if [row, reason] == REJECT_COLUMNS => of_upload,
@@ -143,7 +143,7 @@ impl<R: BufRead> Iterator for CsvRows<R> {
                 Ok(None) => return None,
                 Err(error) => return Some(Err(error)),
             };
-            // An empty line is no row.
+            // Empty lines are not rows.
             if matches!(record.bytes.as_slice(), b"\n" | b"\r\n" | b"\r" | b"") {
                 continue;
             }
@@ -177,10 +177,10 @@ mod tests {
         let stored: Vec<_> = batch.entries.iter().map(|entry| entry.identifier().to_string()).collect();
         assert_eq!(stored, ["bbbbbbbbbb5", "bbbbbbbbbb6"]);
         assert_eq!(batch.entries[1].holodule().title.as_deref(), Some("改行\nと\"引用符\""));
-        let told: Vec<_> = batch.rejects.iter().map(|reject| (reject.row, reject.reason.as_str())).collect();
+        let reported: Vec<_> = batch.rejects.iter().map(|reject| (reject.row, reject.reason.as_str())).collect();
         let time = "datetime: must be a day of the calendar and a time of the day";
         assert_eq!(
-            told,
+            reported,
             [
                 (1, "video_id: must not be empty where the key is empty too"),
                 (2, "video_id: must be empty or 11 characters of A-Z, a-z, 0-9, _ and -"),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_header_refuses_the_file() {
+    fn a_file_with_an_invalid_header_is_rejected() {
         for (file, reason) in [
             ("", "the header is missing: the file is empty"),
             ("key,video_id\n", "the header has no column \"datetime\""),
@@ -219,7 +219,7 @@ mod tests {
                 "a;b,key,c\n",
                 "the header has unknown columns \"a;b\", \"c\"; the known ones are key, video_id, datetime, name, title, url, description and code",
             ),
-            ("key,\"video_id\n", "the header is no CSV in UTF-8"),
+            ("key,\"video_id\n", "the header is not CSV in UTF-8"),
         ] {
             let refused = Batch::read(Form::Csv, file.as_bytes()).unwrap_err();
             assert_eq!(refused.to_string(), reason);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_quote_costs_its_own_line_alone() {
+    fn a_stray_quote_rejects_only_its_own_line() {
         let bad = "HL0001_20201209_230001,aaaaaaaaa01,2020-12-09 23:00:01,n,\"t,,\r\n";
         let batch = batch(&format!("{}{bad}{}{}", row(2), row(3), row(4)));
         assert_eq!(batch.entries.len(), 3);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_too_long_or_no_text_costs_no_other() {
+    fn a_row_that_is_too_long_or_not_text_rejects_no_other() {
         let long = format!("x,{}\r\n", "y".repeat(2 * ROW_LIMIT));
         let quoted = format!("x,\"{}\"\r\n", "y\n".repeat(ROW_LIMIT));
         let mut file = format!("{HEADER}{}{long}{}", row(1), row(2)).into_bytes();
@@ -248,15 +248,15 @@ mod tests {
         assert_eq!(batch.rejects.iter().map(|reject| reject.row).collect::<Vec<_>>(), [2, 4]);
         let Raw::Bytes(shown) = &batch.rejects[0].raw else { panic!() };
         assert_eq!(shown.len(), ROW_LIMIT);
-        // Line breaks between quotes do not make a row longer than it may be.
+        // Quoted line breaks do not extend the limit of a row.
         let batch = self::batch(&format!("{quoted}{}", row(1)));
         assert_eq!(batch.entries.len(), 1);
         assert!(batch.rejects.iter().all(|reject| !reject.reason.is_empty()));
     }
 
     #[test]
-    fn a_hostile_file_is_not_read_over_and_over() {
-        // From each of its lines on, a quote stays open.
+    fn a_hostile_file_is_not_rescanned_without_bound() {
+        // After each line, a quote is open.
         let lines = 200_000;
         let batch = batch(&"a\",\"z\n".repeat(lines));
         assert_eq!(batch.entries, []);

@@ -1,20 +1,18 @@
-//! The spellings of a time in files that people and spreadsheets write.
+//! Parses times as people and spreadsheets write them.
 
 use time::{Date, Duration, Month, PrimitiveDateTime, Time};
 
 use crate::model::WallClock;
 
-/// Japan's wall clock is this far ahead of UTC, all year.
+/// Japan standard time's offset from UTC, all year.
 const JAPAN_MINUTES: i64 = 9 * 60;
 
-/// The stored form of a time in any of the spellings that are read; another text stays as it is,
-/// for the model to refuse.
+/// Converts a time to its stored form; other text is returned unchanged, for the model to reject.
 ///
-/// These are the stored and the collector's form, and year, month and day with `-` or `/` between
-/// them, with or without leading zeros, then a space or `T`, then hours, minutes and perhaps
-/// seconds, as Excel and ISO 8601 write them. With an offset (`Z`, `+09:00`, `+0900`, `+09`) it is
-/// converted to Japan's wall clock. A fraction of a second may only be zero. The order is always
-/// year, month, day: anything else is ambiguous.
+/// Accepted are the stored and the collector's form, and year, month and day separated by `-` or `/`, with or without
+/// leading zeros, then a space or `T`, then hours, minutes and optionally seconds, as written by Excel and ISO 8601. A
+/// time with an offset (`Z`, `+09:00`, `+0900`, `+09`) is converted to Japan standard time. A fraction of a second must
+/// be zero. The order is always year, month, day: anything else is ambiguous.
 pub(super) fn stored(text: String) -> String {
     if WallClock::parse(&text).is_ok() {
         return text;
@@ -57,7 +55,7 @@ fn parse(text: &str) -> Option<WallClock> {
     WallClock::parse(&format!("{year:04}{month:02}{day:02} {hour:02}{minute:02}{second:02}")).ok()
 }
 
-/// An offset from UTC in minutes: `Z`, or a sign, two digits of hours and perhaps two of minutes.
+/// Parses an offset from UTC, in minutes: `Z`, or a sign, two digits of hours and optionally two of minutes.
 fn minutes(offset: &str) -> Option<i64> {
     if offset == "Z" {
         return Some(0);
@@ -114,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_stays_for_the_model_to_refuse() {
+    fn other_text_is_left_for_the_model_to_reject() {
         for text in [
             "",
             "not a date",

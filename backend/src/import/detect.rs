@@ -1,29 +1,29 @@
-//! Detects the form of a text and its dialect from its beginning.
+//! Detects the format of a file and its dialect from its beginning.
 
 use super::{COLUMNS, Dialect, Form, records};
 
-/// The form of a text, detected from its first character; CSV has no sign of its own.
+/// Detects the format from the first character; anything unknown is CSV.
 pub fn detect_form(text: &[u8]) -> Form {
     match text.trim_ascii_start().first() {
         Some(b'[') => Form::Json,
-        // The api's own answer is an object too, around the array.
-        Some(b'{') if is_answer(text) => Form::Json,
+        // A response of the api listener is an object around the array.
+        Some(b'{') if is_day_response(text) => Form::Json,
         Some(b'{') => Form::Ndjson,
         _ => Form::Csv,
     }
 }
 
-/// Whether an object holds the rows in its member `holodules`, which NDJSON's do not.
-fn is_answer(text: &[u8]) -> bool {
+/// Whether the rows are in a member `holodules`, as in responses, unlike in NDJSON.
+fn is_day_response(text: &[u8]) -> bool {
     let first = text.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
     match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(first) {
         Ok(object) => object.contains_key("holodules"),
-        // An object of several lines.
+        // The object spans several lines.
         Err(_) => super::read(Form::Json, text).is_ok(),
     }
 }
 
-/// The layout of a text of this form.
+/// Detects the dialect of a file in this format.
 pub fn detect_dialect(form: Form, text: &[u8]) -> Dialect {
     let dialect = Dialect::default();
     if form != Form::Csv {
@@ -34,7 +34,7 @@ pub fn detect_dialect(form: Form, text: &[u8]) -> Dialect {
         let header = records::header(text, separator);
         header.iter().filter(|column| COLUMNS.contains(&column.as_str())).count()
     };
-    // The first of those that give as many, which is the comma where none gives any.
+    // The first one with the most known columns; the comma if there are none.
     let separator =
         [';', '\t'].into_iter().fold(',', |best, other| if known(other) > known(best) { other } else { best });
     Dialect { separator, line_end: records::line_end(text, separator), ..dialect }
@@ -69,7 +69,7 @@ mod tests {
             let expected = Dialect { separator, line_end, ignore_unknown: false };
             assert_eq!(detect_dialect(Form::Csv, text.as_bytes()), expected, "{text:?}");
         }
-        assert_eq!(detect_dialect(Form::Csv, b"a;b;c\n"), Dialect::default(), "nothing is known of it");
+        assert_eq!(detect_dialect(Form::Csv, b"a;b;c\n"), Dialect::default(), "an unknown file");
         assert_eq!(detect_dialect(Form::Ndjson, b"{}\r{}\r").line_end, b'\r');
         assert_eq!(detect_dialect(Form::Ndjson, b"{}\r\n{}\r\n").line_end, b'\n');
     }

@@ -1,18 +1,18 @@
-//! How the rows of a text are laid out.
+//! The layout of rows in a file.
 
-/// How rows and cells end.
+/// The separators of rows and cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
-    /// What is between two cells of CSV: `,`, `;` or a tab.
+    /// Between CSV cells: `,`, `;` or a tab.
     pub separator: char,
-    /// What ends a line: a line feed, before which a carriage return may be, or a carriage return alone.
+    /// The end of a line: a line feed, optionally after a carriage return, or a carriage return alone.
     pub line_end: u8,
-    /// Whether unknown columns of CSV are passed over, not refused.
+    /// Whether unknown CSV columns are ignored instead of rejecting the file.
     pub ignore_unknown: bool,
 }
 
 impl Default for Dialect {
-    /// The collector's.
+    /// The collector's dialect.
     fn default() -> Self {
         Self { separator: ',', line_end: b'\n', ignore_unknown: false }
     }

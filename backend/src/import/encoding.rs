@@ -1,14 +1,14 @@
-//! What the bytes of a file are: which format, in which encoding.
+//! Detects the encoding of a file, and files that are not text.
 
 use std::borrow::Cow;
 
 use encoding_rs::{SHIFT_JIS, UTF_8};
 
-/// How the text of a file is encoded.
+/// A text encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoding(&'static encoding_rs::Encoding);
 
-/// A name that no encoding has.
+/// The name of the encoding is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be utf-8, utf-16le, utf-16be, cp932 or another name of the WHATWG Encoding Standard")]
 pub struct NotAnEncoding;
@@ -17,9 +17,9 @@ impl Encoding {
     /// UTF-8, with or without a byte order mark.
     pub const UTF_8: Self = Self(UTF_8);
 
-    /// Its name.
+    /// The name.
     pub fn name(self) -> &'static str {
-        // Windows' variant is what the standard reads under the name, and what Excel writes.
+        // The standard's decoder of this name implements the Windows variant, which Excel writes.
         if self.0 == SHIFT_JIS { "cp932" } else { self.0.name() }
     }
 }
@@ -36,29 +36,29 @@ impl std::str::FromStr for Encoding {
     }
 }
 
-/// Why the text of a file cannot be read.
+/// Why a file cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotText {
-    /// It is another format.
+    /// It is not a text file.
     #[error("is {0}")]
     Other(&'static str),
-    /// It has bytes that its encoding does not. Nothing is stored, so that nothing is lost.
-    #[error("is not valid {encoding}: see the bytes near offset {offset}; name its encoding with --encoding")]
+    /// It contains invalid bytes. Nothing is stored, so that nothing is lost.
+    #[error("is not valid {encoding}: see the bytes near offset {offset}; set the encoding with --encoding")]
     Malformed {
-        /// The encoding that was named, or that the byte order mark means.
+        /// The given encoding, or that of the byte order mark.
         encoding: &'static str,
-        /// The place of the first such bytes in the file.
+        /// The offset of the first invalid bytes.
         offset: usize,
     },
-    /// It has no byte order mark, but bytes that only UTF-16 has.
-    #[error("looks like UTF-16 without a byte order mark: name its encoding with --encoding utf-16le or utf-16be")]
+    /// It contains NUL bytes as UTF-16 does, but no byte order mark.
+    #[error("looks like UTF-16 without a byte order mark: set the encoding with --encoding utf-16le or utf-16be")]
     Utf16,
 }
 
-/// The file's text as UTF-8, without a byte order mark, and how it was encoded.
+/// Decodes a file to UTF-8 without a byte order mark, and returns its encoding.
 ///
-/// A byte order mark decides, then what is valid: UTF-8, else cp932. In a file that is neither,
-/// or is mostly UTF-8, single rows may have bytes that are not UTF-8; they stay as they are.
+/// The encoding is that of the byte order mark, else UTF-8 if valid, else cp932 if valid. In other files, and in those
+/// that are mostly UTF-8, single rows may contain invalid bytes, which are unchanged.
 ///
 /// # Errors
 /// [`NotText`].
@@ -88,7 +88,7 @@ pub fn decode(bytes: &[u8], named: Option<Encoding>) -> Result<(Cow<'_, [u8]>, E
     }
 }
 
-/// How many bytes of `text` are before the first that are malformed, within a character or two.
+/// The number of bytes before the first malformed ones, within a character or two.
 fn valid_length(encoding: &'static encoding_rs::Encoding, text: &[u8]) -> usize {
     let mut decoder = encoding.new_decoder_without_bom_handling();
     let mut out = vec![0; 4096];
@@ -107,8 +107,8 @@ fn valid_length(encoding: &'static encoding_rs::Encoding, text: &[u8]) -> usize 
     }
 }
 
-/// Whether bytes that are not UTF-8 are cp932. UTF-8 with a few damaged bytes can be valid cp932
-/// too, as other text: so most of it must not be UTF-8.
+/// Whether bytes that are not UTF-8 are cp932. UTF-8 with a few damaged bytes can be valid cp932, so most of it must
+/// not be UTF-8.
 fn is_cp932(bytes: &[u8]) -> bool {
     if std::str::from_utf8(bytes).is_ok()
         || SHIFT_JIS.decode_without_bom_handling_and_without_replacement(bytes).is_none()
@@ -123,7 +123,7 @@ fn is_cp932(bytes: &[u8]) -> bool {
     as_utf8 <= other
 }
 
-/// What a file is that holds no rows of text, detected from how it begins.
+/// Recognises files that are not text by their first bytes.
 fn other_format(bytes: &[u8]) -> Option<&'static str> {
     const BEGINNINGS: [(&[u8], &str); 10] = [
         (b"PK\x03\x04", "a ZIP archive, such as an .xlsx workbook: save the sheet as CSV UTF-8"),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_utf8_is_not_taken_for_cp932_and_keeps_its_bytes() {
+    fn damaged_utf8_is_not_detected_as_cp932_and_is_unchanged() {
         let mut damaged = TEXT.repeat(10).into_bytes();
         damaged.extend(b"\xE3\x81,\x81\x40\r\n");
         let (read, encoding) = decode(&damaged, None).unwrap();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_encoding_does_not_have_is_an_error_with_its_place() {
+    fn invalid_bytes_are_an_error_with_their_offset() {
         let mut odd = utf16("key", false);
         odd.extend([0x00, 0xD8, 0x41, 0x00]);
         let Err(NotText::Malformed { encoding: "UTF-16LE", offset }) = text(&odd, None) else { panic!() };

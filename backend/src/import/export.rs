@@ -1,17 +1,15 @@
-//! Holodules as files: what is read back gives the same records.
+//! Writes holodules to files. Importing an export restores the same records.
 
 use ::csv::{Terminator, WriterBuilder};
 
 use super::{COLUMNS, Form, guard};
 use crate::model::{Holodule, WallClock};
 
-/// Writes an export piece by piece: [`Exporter::begin`], a [`Exporter::record`] for
-/// each holodule, [`Exporter::end`].
+/// Writes an export in parts: [`Exporter::begin`], [`Exporter::record`] for each holodule, [`Exporter::end`].
 ///
-/// CSV is the collector's: a byte order mark, CRLF, quotes only where they are needed,
-/// its seven columns and `code` as an eighth where it was asked for. It has no place for
-/// the further fields of newer documents, and a missing text is an empty one. NDJSON
-/// and JSON hold the records whole, and keep missing what is missing.
+/// CSV has the collector's form: a byte order mark, CRLF, quotes where needed, the seven columns and optionally `code`
+/// as an eighth. It lacks the additional fields of newer documents, and a missing text is empty. NDJSON and JSON
+/// contain complete records, and missing fields remain missing.
 #[derive(Debug)]
 pub struct Exporter {
     form: Form,
@@ -20,32 +18,32 @@ pub struct Exporter {
     records: u64,
 }
 
-/// A record has a `code`, for which the CSV was begun without a column.
+/// A record has a `code`, but the CSV was started without that column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a record with a code came after the header was written without one")]
+#[error("a record has a code, but the header was written without that column")]
 pub struct NoCodeColumn;
 
 impl Exporter {
-    /// An export in `form`. `code` gives CSV the eighth column, which it has where
-    /// [`Exporter::needs_code`] is true for any record.
+    /// An export in `form`. `code` adds the eighth CSV column, needed if [`Exporter::needs_code`] is true for any
+    /// record.
     pub fn new(form: Form, code: bool) -> Self {
         Self { form, code, guarded: false, records: 0 }
     }
 
-    /// Guards the cells of CSV that a spreadsheet would run as formulas, those that begin with
-    /// `=`, `+`, `-`, `@`, `'`, a tab or a carriage return, by an apostrophe, and marks the file
-    /// with a last column, by which an import removes the guards again.
+    /// Escapes CSV cells that a spreadsheet would execute as formulas (those beginning with `=`, `+`, `-`, `@`, `'`, a
+    /// tab or a carriage return) with an apostrophe, and adds a marker column, so that an import removes the
+    /// apostrophes.
     #[must_use]
     pub fn guarded(self) -> Self {
         Self { guarded: true, ..self }
     }
 
-    /// Whether this record needs the eighth column in CSV.
+    /// Whether this record needs the eighth CSV column.
     pub fn needs_code(holodule: &Holodule) -> bool {
         holodule.code.as_ref().is_some_and(|code| !code.is_empty())
     }
 
-    /// What stands before the first record.
+    /// The part before the first record.
     pub fn begin(&self) -> Vec<u8> {
         match self.form {
             Form::Csv => {
@@ -58,10 +56,10 @@ impl Exporter {
         }
     }
 
-    /// One record, and what stands between it and the one before.
+    /// A record with the separator before it.
     ///
     /// # Errors
-    /// [`NoCodeColumn`]: the export must be begun again, for nothing may be left out.
+    /// [`NoCodeColumn`]: the export must be started again.
     pub fn record(&mut self, holodule: &Holodule) -> Result<Vec<u8>, NoCodeColumn> {
         self.records = self.records.saturating_add(1);
         match self.form {
@@ -75,7 +73,7 @@ impl Exporter {
         }
     }
 
-    /// What stands after the last record.
+    /// The part after the last record.
     pub fn end(&self) -> Vec<u8> {
         match self.form {
             Form::Csv | Form::Ndjson => Vec::new(),
@@ -86,7 +84,7 @@ impl Exporter {
 
     fn csv_record(&self, holodule: &Holodule) -> Vec<u8> {
         let stored = holodule.datetime.as_deref().unwrap_or_default();
-        // A time of older data that no clock shows is given as it is.
+        // An invalid time in older data is exported unchanged.
         let datetime = WallClock::parse(stored).map_or_else(|_| stored.to_owned(), WallClock::collector);
         let text = |text: &'_ Option<String>| text.clone().unwrap_or_default();
         let cells = [
@@ -114,7 +112,7 @@ fn csv_row<T: AsRef<[u8]>>(cells: impl IntoIterator<Item = T>) -> Vec<u8> {
 }
 
 fn json(holodule: &Holodule) -> Vec<u8> {
-    // Strings and JSON values always have a form in JSON.
+    // Strings and JSON values can always be serialized.
     serde_json::to_vec(holodule).unwrap_or_default()
 }
 
@@ -139,7 +137,7 @@ mod tests {
         file
     }
 
-    /// A small generator of its own, so that a failure comes back with its seed.
+    /// A small pseudo-random generator, so that a failure can be repeated from its seed.
     struct Random(u64);
 
     impl Random {
@@ -183,12 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_exported_is_read_back_the_same() {
+    fn an_export_is_imported_unchanged() {
         for seed in 0..200 {
             for form in [Form::Csv, Form::Ndjson, Form::Json] {
                 let mut random = Random(seed);
                 let count = random.below(8);
-                // CSV cannot tell a missing text from an empty one.
+                // CSV does not distinguish missing from empty text.
                 let entries: Vec<_> = (0..count).map(|number| random.entry(number, form == Form::Csv)).collect();
                 let file = export(form, entries.iter().map(ValidHolodule::holodule));
                 let batch = Batch::read(form, file.as_slice()).unwrap();
@@ -199,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guarded_export_is_read_back_the_same_and_runs_no_formula() {
+    fn an_escaped_export_is_read_back_the_same_and_has_no_formulas() {
         for seed in 0..200 {
             let mut random = Random(seed);
             let entries: Vec<_> = (0..8).map(|number| random.entry(number, true)).collect();
@@ -218,13 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_comes_out_as_it_went_in() {
+    fn the_sample_is_exported_unchanged() {
         let sample = include_bytes!("../../../ops/sample/holodules.csv");
         let batch = Batch::read(Form::Csv, sample.as_slice()).unwrap();
         assert_eq!((batch.entries.len(), batch.rejects.len()), (587, 0));
         assert_eq!(export(Form::Csv, batch.entries.iter().map(ValidHolodule::holodule)), sample);
 
-        // A store gives them by time and key; the collector left ties in no order.
+        // The store sorts by time and key; the collector leaves ties unordered.
         let mut sorted = batch.entries.clone();
         sorted.sort_by(|a, b| {
             let order = |entry: &ValidHolodule| (entry.holodule().datetime.clone(), entry.holodule().key.clone());
@@ -236,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_stays_missing_and_odd_times_stay_odd() {
+    fn missing_fields_and_invalid_times_are_preserved() {
         let bare = Holodule { datetime: Some("20201209 250000".into()), ..Holodule::default() };
         assert_eq!(export(Form::Ndjson, [&bare]), b"{\"datetime\":\"20201209 250000\"}\n");
         assert_eq!(export(Form::Json, [&bare]), b"[\n{\"datetime\":\"20201209 250000\"}\n]\n");

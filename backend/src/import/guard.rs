@@ -1,18 +1,17 @@
-//! Cells that a spreadsheet would run as formulas.
+//! Escapes cells that a spreadsheet would execute as formulas.
 //!
-//! A guarded cell begins with an apostrophe, and so does each cell of the file that began with
-//! one before: so the guard can be removed without a doubt. The
-//! column [`COLUMN`] marks such a file, which a spreadsheet keeps when it saves it.
+//! An escaped cell begins with an apostrophe. Cells that begin with one are escaped too, so that unescaping is
+//! unambiguous. The column [`COLUMN`] marks an escaped file; spreadsheets preserve it when saving.
 
-/// The name of the last column of a guarded file. Its cells are empty.
+/// The name of the marker column, whose cells are empty.
 pub(super) const COLUMN: &str = "guarded";
 
-/// The cell as it is written to a guarded file.
+/// Escapes a cell.
 pub(super) fn guard(cell: String) -> String {
     if cell.starts_with(['=', '+', '-', '@', '\'', '\t', '\r']) { format!("'{cell}") } else { cell }
 }
 
-/// The cell that [`guard`] was given.
+/// Reverses [`guard`].
 pub(super) fn unguard(cell: String) -> String {
     match cell.strip_prefix('\'') {
         Some(rest) => rest.to_owned(),
@@ -25,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guard_is_put_where_it_is_needed_and_taken_away_again() {
+    fn cells_are_escaped_where_needed_and_restored() {
         for cell in ["=1+1", "+81", "-abc_DEF123", "@a", "'a", "\ta", "\ra", "'", "''", "'=1"] {
             let guarded = guard(cell.to_owned());
             assert_eq!(guarded, format!("'{cell}"));

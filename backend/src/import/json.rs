@@ -1,4 +1,4 @@
-//! Rows as JSON objects: one a line, or in one array.
+//! Rows as JSON objects: one per line, or in one array.
 
 use std::io::{self, BufRead};
 use std::ops::Range;
@@ -11,7 +11,7 @@ use super::lines;
 use super::{ImportError, ROW_LIMIT, Raw, Row, datetime};
 use crate::model::{Holodule, ValidHolodule};
 
-/// What a row may hold. Unknown fields are refused rather than lost.
+/// The fields of a row. Unknown fields are rejected rather than lost.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {
@@ -27,19 +27,18 @@ struct Fields {
     channel_id: Option<Value>,
     channel_title: Option<Value>,
     tags: Option<Value>,
-    /// MongoDB's own exports have it. A holodule is found by its video or key.
+    /// Part of MongoDB's exports, and ignored: a holodule is identified by its video or key.
     #[serde(rename = "_id")]
     _id: Option<IgnoredAny>,
 }
 
-/// Reads one holodule from a JSON object. `datetime` may have either spelling; null is
-/// a missing field.
+/// Parses a holodule from a JSON object. `datetime` may have any accepted form; null is a missing field.
 ///
 /// # Errors
-/// The reason, fit to be shown: no JSON object, not UTF-8, a field twice, unknown or of
-/// the wrong type, or what [`ValidHolodule::new`] refuses.
+/// The reason, safe to show: not a JSON object, not UTF-8, a duplicate, unknown or mistyped field, or an error of
+/// [`ValidHolodule::new`].
 pub fn parse_object(json: &[u8]) -> Result<ValidHolodule, String> {
-    let fields: Fields = serde_json::from_slice(json).map_err(|error| format!("is no row of JSON: {error}"))?;
+    let fields: Fields = serde_json::from_slice(json).map_err(|error| format!("is not a JSON row: {error}"))?;
     let Fields { key, code, video_id, datetime, name, title, url, description, .. } = fields;
     let Fields { published_at, channel_id, channel_title, tags, .. } = fields;
     let datetime = datetime.map(datetime::stored);
@@ -65,7 +64,7 @@ fn row(number: u64, bytes: &[u8], cut: bool, span: Range<usize>) -> Row {
     Row { number, raw: Raw::Bytes(lines::trimmed(bytes).to_vec()), span, entry }
 }
 
-/// The rows of an NDJSON file. Blank lines are counted, but are no rows.
+/// Iterates over the rows of an NDJSON file. Blank lines are counted, but are not rows.
 pub(super) struct JsonLines<R> {
     reader: R,
     end: u8,
@@ -102,8 +101,8 @@ impl<R: BufRead> Iterator for JsonLines<R> {
     }
 }
 
-/// The elements of one JSON array, taken apart by their brackets and commas, so that
-/// one that is wrong in itself costs no other.
+/// Iterates over the elements of a JSON array, split by brackets and commas so that an invalid element does not affect
+/// others.
 pub(super) struct JsonElements<R> {
     reader: Counted<R>,
     number: u64,
@@ -111,7 +110,7 @@ pub(super) struct JsonElements<R> {
 }
 
 impl<R: BufRead> JsonElements<R> {
-    /// Reads up to the array: at once, or as the member `holodules` of one object.
+    /// Reads up to the array: at the top level, or the member `holodules` of an object.
     pub(super) fn new(reader: R) -> Result<Self, ImportError> {
         let mut reader = Counted { reader, read: 0 };
         let mut first = next_token(&mut reader)?;
@@ -130,8 +129,7 @@ impl<R: BufRead> JsonElements<R> {
         Ok(Self { reader, number: 0, done: false })
     }
 
-    /// The bytes of the next element, and whether some were thrown away. `None` in the
-    /// place of the end where the file ends first.
+    /// The bytes of the next element, and whether some were discarded. `end` is `None` if the file ends first.
     fn element(&mut self) -> io::Result<Element> {
         let mut scan = Scan::default();
         while let Some(byte) = next_byte(&mut self.reader)? {
@@ -165,7 +163,7 @@ impl<R: BufRead> Iterator for JsonElements<R> {
             return None;
         }
         self.number += 1;
-        // The comma or the bracket behind it is no part of it.
+        // Without the comma or bracket after it.
         let end = self.reader.read - usize::from(element.end.is_some());
         let mut row = row(self.number, bytes, element.cut, start..end);
         if element.end.is_none() {
@@ -178,11 +176,11 @@ impl<R: BufRead> Iterator for JsonElements<R> {
 struct Element {
     bytes: Vec<u8>,
     cut: bool,
-    /// The comma or bracket behind it.
+    /// The comma or bracket after it.
     end: Option<u8>,
 }
 
-/// What is needed of JSON's grammar to find where a value ends.
+/// The scanner state needed to find the end of a JSON value.
 #[derive(Default)]
 struct Scan {
     bytes: Vec<u8>,
@@ -214,13 +212,13 @@ impl Scan {
     }
 }
 
-/// A reader that counts the bytes that were read.
+/// A reader that counts bytes.
 struct Counted<R> {
     reader: R,
     read: usize,
 }
 
-/// Within an object: reads up to the array of its member `holodules`, over the others.
+/// Skips to the array of the member `holodules` within an object.
 fn find_member(reader: &mut Counted<impl BufRead>) -> Result<(), ImportError> {
     loop {
         let mut name = Scan::default();
@@ -248,7 +246,7 @@ fn find_member(reader: &mut Counted<impl BufRead>) -> Result<(), ImportError> {
     }
 }
 
-/// The next byte that is no white space of JSON.
+/// The next byte that is not JSON white space.
 fn next_token(reader: &mut Counted<impl BufRead>) -> io::Result<Option<u8>> {
     loop {
         match next_byte(reader)? {
@@ -296,10 +294,10 @@ mod tests {
             (r#"{"key":"","key":""}"#, "duplicate field"),
             (r#"{"title":1}"#, "invalid type"),
             (r#"{"titel":""}"#, "unknown field"),
-            (r#"{"title":"\ud800"}"#, "is no row of JSON"),
-            (r#"["x"]x"#, "is no row of JSON"),
+            (r#"{"title":"\ud800"}"#, "is not a JSON row"),
+            (r#"["x"]x"#, "is not a JSON row"),
             (r#"{"video_id":"aaaaaaaaaaa"}"#, "datetime: is missing"),
-            ("null", "is no row of JSON"),
+            ("null", "is not a JSON row"),
         ] {
             let reason = parse_object(json.as_bytes()).unwrap_err();
             assert!(reason.contains(part), "{json}: {reason}");
@@ -308,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_costs_no_other() {
+    fn an_invalid_line_does_not_affect_others() {
         let long = format!("{{\"title\":\"{}\"}}", "x".repeat(ROW_LIMIT));
         let file = format!("\u{feff}{GOOD}\n\nnot json\n{long}\n{}", GOOD.replace("aaa", "bbb"));
         let batch = Batch::read(Form::Ndjson, file.as_bytes()).unwrap();
@@ -318,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_read_in_each_of_its_shapes() {
+    fn an_array_is_read_in_all_its_forms() {
         let other = GOOD.replace("aaa", "bbb");
         for file in [
             format!("[{GOOD},{other}]"),
@@ -338,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_element_costs_no_other() {
+    fn an_invalid_element_does_not_affect_others() {
         let file = format!(r#"[{GOOD},{{"title":"\"],[{{"}},{{bad}},,{}"#, GOOD.replace("aaa", "bbb"));
         let batch = Batch::read(Form::Json, format!("{file}]").as_bytes()).unwrap();
         assert_eq!(batch.entries.len(), 2);

@@ -1,13 +1,13 @@
-//! Lines of a file, each of bounded length.
+//! Reads lines of bounded length.
 
 use std::io::{self, BufRead};
 
 use super::ROW_LIMIT;
 
-/// One line with its end, or its beginning where it is too long.
+/// A line with its end, or the beginning of one that is too long.
 pub(super) struct Line {
     pub(super) bytes: Vec<u8>,
-    /// Whether bytes beyond [`ROW_LIMIT`] were thrown away.
+    /// Whether bytes beyond [`ROW_LIMIT`] were discarded.
     pub(super) cut: bool,
     /// Its length in the file, in bytes.
     pub(super) length: usize,
@@ -29,9 +29,9 @@ pub(super) fn next(reader: &mut impl BufRead, end: u8) -> io::Result<Option<Line
         any = true;
         let found = buffer.iter().position(|byte| *byte == end).map(|at| at + 1);
         let part = buffer.get(..found.unwrap_or(buffer.len())).unwrap_or_default();
-        let room = ROW_LIMIT.saturating_sub(line.bytes.len());
-        line.cut |= part.len() > room;
-        line.bytes.extend(part.iter().take(room));
+        let capacity = ROW_LIMIT.saturating_sub(line.bytes.len());
+        line.cut |= part.len() > capacity;
+        line.bytes.extend(part.iter().take(capacity));
         let taken = part.len();
         line.length += taken;
         reader.consume(taken);
@@ -41,7 +41,7 @@ pub(super) fn next(reader: &mut impl BufRead, end: u8) -> io::Result<Option<Line
     }
 }
 
-/// A row for a reject, without its end.
+/// The bytes of a rejected row without the line end.
 pub(super) fn trimmed(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
     bytes.get(..end).unwrap_or_default()

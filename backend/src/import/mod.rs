@@ -1,10 +1,8 @@
-//! The three forms in which holodules are uploaded and exported: the collector's CSV,
-//! NDJSON and JSON.
+//! The formats of uploads and exports: the collector's CSV, NDJSON and JSON.
 //!
-//! Pure: rows come from any reader and go to any buffer, and what becomes of them is
-//! the caller's affair. A row that cannot be stored is told with its number, the reason
-//! and what it held; nothing is passed over in silence, and one bad row costs no other.
-//! The memory that a row takes is bounded by [`ROW_LIMIT`].
+//! Pure: rows are read from any reader and written to any buffer. A row that cannot be stored is reported with its
+//! number, the reason and its content; no row is dropped silently, and an invalid row does not affect others. Memory
+//! per row is bounded by [`ROW_LIMIT`].
 
 mod csv;
 mod datetime;
@@ -31,32 +29,32 @@ pub use rejects::write_rejects;
 
 use crate::model::{Identifier, ValidHolodule};
 
-/// The longest row, in bytes as it stands in the file. Every valid row is shorter.
+/// The longest row, in bytes of the file. Every valid row is shorter.
 pub const ROW_LIMIT: usize = 256 * 1024;
 
-/// The columns of the collector's CSV, in its order. A further one, `code`, may follow.
+/// The columns of the collector's CSV, in its order. `code` may follow.
 pub const COLUMNS: [&str; 7] = ["key", "video_id", "datetime", "name", "title", "url", "description"];
 
-/// The form of an upload or an export.
+/// The format of an upload or export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
-    /// The collector's: UTF-8 with or without a byte order mark, RFC 4180, a header.
+    /// The collector's CSV: RFC 4180, UTF-8 with or without a byte order mark, with a header.
     Csv,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Ndjson,
-    /// One JSON array, or the api's own answer around it.
+    /// One JSON array, alone or in a response of the api listener.
     Json,
 }
 
 impl Form {
-    /// The form of a file, told from the end of its name: `csv`, `ndjson`, `jsonl` or `json`.
+    /// The format by file extension: `csv`, `ndjson`, `jsonl` or `json`.
     pub fn of_extension(extension: &str) -> Option<Self> {
         [("csv", Self::Csv), ("ndjson", Self::Ndjson), ("jsonl", Self::Ndjson), ("json", Self::Json)]
             .into_iter()
             .find_map(|(name, form)| extension.eq_ignore_ascii_case(name).then_some(form))
     }
 
-    /// Its media type.
+    /// The media type.
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Csv => "text/csv; charset=utf-8",
@@ -65,7 +63,7 @@ impl Form {
         }
     }
 
-    /// The form of a media type, parameters ignored.
+    /// The format by media type, ignoring parameters.
     pub fn of_media_type(media_type: &str) -> Option<Self> {
         let essence = media_type.split(';').next().unwrap_or_default().trim();
         [("text/csv", Self::Csv), ("application/x-ndjson", Self::Ndjson), ("application/json", Self::Json)]
@@ -74,26 +72,26 @@ impl Form {
     }
 }
 
-/// Why a whole file cannot be read, where no single row is to blame.
+/// Why a file as a whole cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// Its reader failed.
+    /// An I/O error.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// The CSV header is not what it must be.
+    /// The CSV header is invalid.
     #[error("the header {0}")]
     Header(String),
-    /// The CSV header has columns that are not known.
+    /// The CSV header has unknown columns.
     #[error("the header has {}; the known ones are {} and code", unknown(.0), COLUMNS.join(", "))]
     UnknownColumns(Vec<String>),
-    /// It is no JSON array of rows.
+    /// It is not a JSON array.
     #[error("must be a JSON array, or an object with an array \"holodules\"")]
     NoArray,
-    /// It has more rows than were to be read.
+    /// It has more rows than allowed.
     #[error("has more than {0} rows")]
     TooManyRows(usize),
-    /// Its rows hold more values of JSON than were to be read.
-    #[error("holds too many values of JSON")]
+    /// Its rows contain more JSON values than allowed.
+    #[error("has too many JSON values")]
     TooManyValues,
 }
 
@@ -106,22 +104,21 @@ fn unknown(columns: &[String]) -> String {
     }
 }
 
-/// How much of a file is read.
+/// Limits for reading a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Rows at most. One takes hundreds of times the memory of its shortest text.
+    /// The maximum number of rows. A row takes hundreds of times the memory of its shortest text.
     pub rows: usize,
-    /// The sum of their [`ValidHolodule::weight`] at most: some 100 bytes of memory each.
+    /// The maximum sum of [`ValidHolodule::weight`], about 100 bytes of memory each.
     pub weight: usize,
 }
 
-/// What a row held, as far as it could be told apart.
+/// The content of a row, as far as it could be split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Raw {
-    /// The cells, one for each column of the file.
+    /// One cell for each column of the file.
     Cells(Vec<String>),
-    /// The bytes of the row without its end, where it could not be split into those cells. What
-    /// is beyond [`ROW_LIMIT`] is cut off.
+    /// The bytes of the row without the line end, if it could not be split; truncated at [`ROW_LIMIT`].
     Bytes(Vec<u8>),
 }
 
@@ -130,29 +127,29 @@ pub enum Raw {
 pub struct Row {
     /// Counted from 1: CSV rows after the header, lines of NDJSON, elements of an array.
     pub number: u64,
-    /// What it held.
+    /// The content.
     pub raw: Raw,
     /// Where it is in the file, in bytes.
     pub span: Range<usize>,
-    /// What can be stored of it, or the reason why it cannot.
+    /// The holodule, or the reason why it cannot be stored.
     pub entry: Result<ValidHolodule, String>,
 }
 
-/// A row that is not stored, and why.
+/// A rejected row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
     /// As [`Row::number`].
     pub row: u64,
-    /// Fit to be shown.
+    /// Safe to show.
     pub reason: String,
-    /// What it held.
+    /// The content.
     pub raw: Raw,
     /// As [`Row::span`].
     pub span: Range<usize>,
 }
 
 impl Reject {
-    /// Takes what [`ROW_LIMIT`] cut off from the file, so that nothing of the row is lost.
+    /// Restores the part truncated at [`ROW_LIMIT`] from the file, so that nothing is lost.
     pub fn complete(&mut self, file: &[u8]) {
         if let Raw::Bytes(bytes) = &mut self.raw
             && bytes.len() >= ROW_LIMIT
@@ -162,7 +159,7 @@ impl Reject {
     }
 }
 
-/// The rows of one file, one after the other.
+/// Iterates over the rows of a file.
 pub struct Rows<R> {
     columns: Vec<String>,
     reader: RowReader<R>,
@@ -174,10 +171,10 @@ enum RowReader<R> {
     Json(json::JsonElements<R>),
 }
 
-/// Begins to read a file in the collector's dialect. A CSV's header is read at once.
+/// Reads a file in the collector's dialect. A CSV header is read at once.
 ///
 /// # Errors
-/// [`ImportError`] where the header is wrong or the reader fails.
+/// [`ImportError`] if the header is invalid or the reader fails.
 pub fn read<R: BufRead>(form: Form, reader: R) -> Result<Rows<R>, ImportError> {
     read_as(form, Dialect::default(), reader)
 }
@@ -199,7 +196,7 @@ pub fn read_as<R: BufRead>(form: Form, dialect: Dialect, reader: R) -> Result<Ro
 }
 
 impl<R> Rows<R> {
-    /// The columns as the file has them; none for the JSON forms.
+    /// The columns of the file; none for the JSON formats.
     pub fn columns(&self) -> &[String] {
         &self.columns
     }
@@ -218,24 +215,23 @@ impl<R: BufRead> Iterator for Rows<R> {
     }
 }
 
-/// A whole file, sorted into what is to be stored and what is not.
+/// A complete file, divided into valid and rejected rows.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// As [`Rows::columns`].
     pub columns: Vec<String>,
-    /// In the order of the file, each [`Identifier`] once.
+    /// In file order, each [`Identifier`] once.
     pub entries: Vec<ValidHolodule>,
-    /// In the order of the file: what is invalid, and what a later row supersedes.
+    /// In file order: invalid rows, and those superseded by a later row.
     pub rejects: Vec<Reject>,
 }
 
 impl Batch {
-    /// Reads every row of a file. Of several rows with one [`Identifier`] the last is
-    /// stored, and the others are rejects. The memory it takes grows with the file,
-    /// whose length is the caller's to bound.
+    /// Reads all rows of a file. Of several rows with the same [`Identifier`], the last is stored and the others are
+    /// rejected. Memory grows with the file, whose length the caller must bound.
     ///
     /// # Errors
-    /// [`ImportError`] where the file as a whole cannot be read: then no row is stored.
+    /// [`ImportError`] if the file as a whole cannot be read; then no row is stored.
     pub fn read<R: BufRead>(form: Form, reader: R) -> Result<Self, ImportError> {
         Self::read_as(form, Dialect::default(), reader)
     }
@@ -248,12 +244,11 @@ impl Batch {
         Self::collect(read_as(form, dialect, reader)?, Bounds { rows: usize::MAX, weight: usize::MAX })
     }
 
-    /// [`Batch::read`] within `bounds`: what a file takes in memory is a hundred times its length
-    /// where a stranger has made it so.
+    /// [`Batch::read`] within `bounds`: a hostile file takes a hundred times its length in memory.
     ///
     /// # Errors
-    /// [`ImportError::TooManyRows`] and [`ImportError::TooManyValues`] past them, as soon as they
-    /// are met, and those of [`Batch::read`].
+    /// [`ImportError::TooManyRows`] and [`ImportError::TooManyValues`] as soon as a bound is exceeded, and those of
+    /// [`Batch::read`].
     pub fn read_within<R: BufRead>(form: Form, reader: R, bounds: Bounds) -> Result<Self, ImportError> {
         Self::collect(read(form, reader)?, bounds)
     }
@@ -298,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_read_no_further_than_its_bounds() {
+    fn reading_stops_at_the_bounds() {
         let row = |n: usize, tags: &str| {
             format!(r#"{{"video_id":"video{n:06}","datetime":"20201209 230000","tags":{tags}}}{}"#, "\n")
         };
@@ -310,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_known_by_its_extension_and_its_media_type() {
+    fn a_form_is_recognised_by_extension_and_media_type() {
         for (extension, form) in [
             ("csv", Form::Csv),
             ("CSV", Form::Csv),

@@ -7,11 +7,11 @@ use std::ops::Range;
 use super::lines::{self, Line};
 use super::{Dialect, ROW_LIMIT};
 
-/// How often reading starts again at the line after a stray quote. Beyond it, all that
-/// the quote encloses is one reject, so that no file makes us read it over and over.
+/// How often reading resumes at the line after an unclosed quote. After that, everything up to the closing quote is one
+/// rejected row, so that a file cannot cause unbounded rescans.
 const RECOVERIES: u32 = 64;
 
-/// The cells of one record.
+/// Splits a record into cells.
 pub(super) fn split(record: &str, dialect: Dialect) -> Result<Vec<String>, &'static str> {
     let record = record.strip_suffix('\n').unwrap_or(record);
     let record = record.strip_suffix('\r').unwrap_or(record);
@@ -24,7 +24,7 @@ pub(super) fn split(record: &str, dialect: Dialect) -> Result<Vec<String>, &'sta
             (_, QuoteState::Plain) if c == '\r' => return Err("has a carriage return outside quotes"),
             (_, QuoteState::Plain) if c == '\n' => return Err("has a line feed outside quotes"),
             (_, QuoteState::Start) => cells.push(std::mem::take(&mut cell)),
-            // A quote that opens a cell, and one that closes it or is the first of two.
+            // The quote opens or closes a cell, or is the first of an escaped pair.
             (QuoteState::Start, QuoteState::Quoted) | (_, QuoteState::Quote) => {}
             _ => cell.push(c),
         }
@@ -33,12 +33,12 @@ pub(super) fn split(record: &str, dialect: Dialect) -> Result<Vec<String>, &'sta
     Ok(cells)
 }
 
-/// One record with its end, perhaps of several lines.
+/// A record with its line end, possibly of several lines.
 pub(super) struct CsvRecord {
     pub(super) bytes: Vec<u8>,
-    /// Where it is in the file.
+    /// Its position in the file.
     pub(super) span: Range<usize>,
-    /// False where it is only a piece: too long, or with a quote that is never closed.
+    /// False if it is incomplete: too long, or with an unclosed quote.
     pub(super) whole: bool,
 }
 
@@ -46,10 +46,10 @@ pub(super) struct CsvRecord {
 pub(super) struct CsvRecords<R> {
     reader: R,
     pub(super) dialect: Dialect,
-    /// Lines that were read ahead in search of a quote's end.
+    /// Lines read ahead in search of a closing quote.
     pending: VecDeque<Line>,
     recoveries: u32,
-    /// Bytes of the file in the records so far.
+    /// Bytes consumed so far.
     read: usize,
 }
 
@@ -84,7 +84,7 @@ impl<R: BufRead> CsvRecords<R> {
         }
     }
 
-    /// A record that has no end: its first line alone is given up, while recoveries last.
+    /// Returns an incomplete record: only its first line, while recoveries last.
     fn recover(&mut self, lines: Vec<Line>) -> CsvRecord {
         let mut lines = lines.into_iter();
         let (mut bytes, mut length) = lines.next().map(|line| (line.bytes, line.length)).unwrap_or_default();
@@ -102,7 +102,7 @@ impl<R: BufRead> CsvRecords<R> {
         CsvRecord { bytes, span: self.span(length), whole: false }
     }
 
-    /// The next `length` bytes of the file, which are a record's.
+    /// The position of the next `length` bytes.
     fn span(&mut self, length: usize) -> Range<usize> {
         let start = self.read;
         self.read += length;
@@ -110,17 +110,17 @@ impl<R: BufRead> CsvRecords<R> {
     }
 }
 
-/// Where in a record a character stands. Those that matter are ASCII, so that the bytes
-/// of a record may be walked as well.
+/// The position of a character within a record. The relevant characters are ASCII, so that bytes can be scanned as
+/// well.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum QuoteState {
-    /// At the beginning of a cell: a quote opens it.
+    /// At the start of a cell, where a quote opens it.
     Start,
-    /// In a cell without quotes, or after its closing quote.
+    /// In an unquoted cell, or after the closing quote.
     Plain,
     /// Between quotes, where line breaks are text.
     Quoted,
-    /// After a quote between quotes: the closing one, or the first of two.
+    /// After a quote in a quoted cell: the closing one, or the first of an escaped pair.
     Quote,
 }
 
@@ -136,7 +136,7 @@ impl QuoteState {
     }
 }
 
-/// The columns of a text, if `separator` is between them; none where the header cannot be read.
+/// The columns if `separator` is used; none if the header cannot be parsed.
 pub(super) fn header(text: &[u8], separator: char) -> Vec<String> {
     let dialect = Dialect { separator, ..Dialect::default() };
     let end = header_end(text, separator);
@@ -144,7 +144,7 @@ pub(super) fn header(text: &[u8], separator: char) -> Vec<String> {
     header.and_then(|header| split(header, dialect).ok()).unwrap_or_default()
 }
 
-/// What ends the lines of a text: what ends its header.
+/// The line end of a text: that of its header.
 pub(super) fn line_end(text: &[u8], separator: char) -> u8 {
     let end = header_end(text, separator);
     match (text.get(end), text.get(end + 1)) {
@@ -153,7 +153,7 @@ pub(super) fn line_end(text: &[u8], separator: char) -> u8 {
     }
 }
 
-/// Where the header ends: its first line end that is not between quotes.
+/// The end of the header: the first unquoted line end.
 fn header_end(text: &[u8], separator: char) -> usize {
     let mut state = QuoteState::Start;
     let ends = |byte: &u8| {

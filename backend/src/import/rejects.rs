@@ -1,21 +1,21 @@
-//! The file of the rows that were not stored.
+//! Writes the file of rejected rows.
 
 use ::csv::{Terminator, WriterBuilder};
 
 use super::{Raw, Reject, csv};
 
-/// Writes rejects as CSV in the collector's manner, whatever the upload was: the columns of the
-/// upload, then `row` and `reason`. Once its cells are corrected, it can be imported as it is.
+/// Writes rejects as CSV in the collector's dialect, whatever the upload was: the columns of the upload, then `row` and
+/// `reason`. After corrections, the file can be imported as it is.
 ///
-/// A row that could not be split into cells is whole in the first column, with the bytes that it
-/// had; an upload without columns gets the one column `raw`, which holds the JSON of a row.
+/// A row that could not be split is complete in the first column, with its original bytes. For an upload without
+/// columns, the only column `raw` contains the JSON of each row.
 ///
 /// # Errors
-/// Never for the memory that it writes to, but as [`::csv::Writer`] has it.
+/// Those of [`::csv::Writer`]; writing to memory does not fail.
 pub fn write_rejects(columns: &[String], rejects: &[Reject]) -> Result<Vec<u8>, ::csv::Error> {
     let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(b"\xEF\xBB\xBF".to_vec());
     let raw = [csv::RAW_COLUMN.to_owned()];
-    // Those of an earlier file of rejects would be there twice.
+    // Those of an earlier file of rejects would appear twice.
     let columns = csv::without_reject_columns(columns);
     let columns = if columns.is_empty() { &raw } else { columns };
     writer.write_record(columns.iter().map(String::as_str).chain(csv::REJECT_COLUMNS))?;
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_rejected_can_be_imported_again_and_loses_nothing() {
+    fn a_file_of_rejects_can_be_imported_without_loss() {
         let long = format!("x,{}", "夜".repeat(super::super::ROW_LIMIT));
         let file = [
             b"key;video_id;datetime;name;title;url;description\n".as_slice(),
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(holodule.title.as_deref(), Some("a;\"b\nc"));
     }
 
-    /// The length of the header and the first row, which has a line break in a cell.
+    /// The length of the header and the first row, which has a quoted line break.
     fn first_two(file: &[u8]) -> usize {
         let mut ends = file.windows(2).enumerate().filter(|(_, pair)| *pair == b"\r\n").map(|(at, _)| at + 2);
         ends.nth(1).unwrap()

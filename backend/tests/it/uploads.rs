@@ -1,4 +1,4 @@
-//! Holodules as admins keep them: uploaded in bulk, put and deleted one by one, exported.
+//! Management of holodules: bulk uploads, single changes, exports.
 
 use serde_json::json;
 
@@ -37,7 +37,7 @@ async fn the_sample_is_stored_once_and_exported_unchanged() {
     let csv = export(&service, "csv").await;
     assert_eq!((csv.status, csv.header("content-type")), (200, "text/csv; charset=utf-8"));
     assert_eq!(csv.header("x-unreadable-documents"), "0");
-    // The collector left what begins at one moment in no order.
+    // The collector leaves ties unordered.
     assert_eq!(lines(&csv.body), lines(SAMPLE));
     for (form, media_type) in [("ndjson", "application/x-ndjson"), ("json", "application/json")] {
         let other = Service::start().await;
@@ -64,7 +64,7 @@ async fn defects_are_refused_row_by_row_with_a_reason() {
 }
 
 #[tokio::test]
-async fn the_api_s_own_answer_can_be_uploaded() {
+async fn a_response_of_the_api_can_be_uploaded() {
     let service = Service::start().await;
     service.holodules([holodule(1, "20201209 230000"), holodule(2, "20201209 220000")]).await;
     let answer = service.get("/holodules/20201209").await;
@@ -74,10 +74,10 @@ async fn the_api_s_own_answer_can_be_uploaded() {
 }
 
 #[tokio::test]
-async fn a_file_of_too_many_rows_is_refused_before_it_takes_the_memory() {
+async fn a_file_with_too_many_rows_is_rejected_early() {
     let service = Service::start().await;
     let row = serde_json::to_string(&holodule(1, "20201209 230000")).unwrap();
-    // Nearly every byte is a row: half a gigabyte, were they all kept.
+    // Nearly every byte is a row, which would take half a gigabyte.
     let (commas, lines) = (format!("[{row}{}]", ",".repeat(900_000)), format!("{row}\n{}", "x\n".repeat(450_000)));
     for (media_type, body) in [("application/json", commas), ("application/x-ndjson", lines)] {
         let reply = upload(&service, media_type, &body).await;
@@ -88,7 +88,7 @@ async fn a_file_of_too_many_rows_is_refused_before_it_takes_the_memory() {
 }
 
 #[tokio::test]
-async fn a_file_of_too_many_values_is_refused_before_it_takes_the_memory() {
+async fn a_file_with_too_many_values_is_rejected_early() {
     let service = Service::start().await;
     let rows = |objects: usize| {
         let tags = vec!["{}"; objects].join(",");
@@ -96,16 +96,16 @@ async fn a_file_of_too_many_values_is_refused_before_it_takes_the_memory() {
         (0..1_000).map(row).collect::<String>()
     };
     let reply = upload(&service, "application/x-ndjson", &rows(204)).await;
-    let description = "the upload holds too many values of JSON: send it in parts";
+    let description = "the upload has too many JSON values: send it in parts";
     assert_eq!((reply.status, reply.json()["description"].as_str()), (413, Some(description)));
     assert_eq!(service.get("/holodules/20201209").await.status, 404, "nothing was stored");
     let reply = upload(&service, "application/x-ndjson", &rows(205)).await.json();
-    assert_eq!(reply["rejected"].as_array().unwrap().len(), 1_000, "one of them may not hold so many either");
+    assert_eq!(reply["rejected"].as_array().unwrap().len(), 1_000, "the limit of one row applies too");
     assert_eq!(upload(&service, "application/x-ndjson", &rows(20)).await.json()["inserted"], 1_000);
 }
 
 #[tokio::test]
-async fn a_file_that_is_none_stores_nothing() {
+async fn an_invalid_file_stores_nothing() {
     let mut setup = Setup::default();
     setup.handler.body_limit = 4096;
     let service = Service::with(setup).await;
