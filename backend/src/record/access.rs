@@ -1,4 +1,4 @@
-//! The access log: one line a request, written when the answer has ended.
+//! The access log: one line per request, written when the response has ended.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,15 +11,15 @@ use super::label::Listener;
 use super::metrics::{InFlight, Metrics};
 use crate::hex;
 
-/// The path that probes request, and the template of its route.
+/// The path of liveness probes, and the template of its route.
 pub const HEALTHZ: &str = "/healthz";
 
-/// The status told of a request whose client left before there was an answer, as nginx has it.
+/// The status of a request whose client disconnected before the response, as in nginx.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// The longest identity that is logged, in bytes: a username of 128 bytes, each percent-encoded.
 const IDENTITY_LIMIT: usize = 384;
-/// The longest request id that is taken over, in bytes.
+/// The longest accepted request id, in bytes.
 const REQUEST_ID_LIMIT: usize = 128;
 
 /// The longest path that is logged, in bytes.
@@ -27,10 +27,10 @@ const PATH_LIMIT: usize = 512;
 /// The longest user agent that is logged, in bytes.
 const USER_AGENT_LIMIT: usize = 256;
 
-/// One request, from its header to the last byte of its answer.
+/// One request, from its header to the last byte of its response.
 ///
-/// It counts and logs when it is dropped, so that a request whose client left is logged as well. Of the
-/// query nothing is logged: no route of the backend needs one, so it can hold anything.
+/// It is counted and logged when it is dropped, so also if the client disconnects. The query is not logged: no route
+/// needs one, so it may contain anything.
 #[derive(Debug)]
 pub struct Access {
     metrics: Arc<Metrics>,
@@ -51,10 +51,10 @@ pub struct Access {
 }
 
 impl Access {
-    /// Begins the record of a request whose header has come.
+    /// Starts the record of a request when its header is complete.
     ///
-    /// The client is the peer; behind the gateway, on the api side, the last address
-    /// of `X-Forwarded-For`, which the gateway sets.
+    /// The client is the peer. On the api listener, behind the gateway, it is the last address in `X-Forwarded-For`,
+    /// which the gateway sets.
     pub fn begin(metrics: &Arc<Metrics>, listener: Listener, peer: &str, request: &Parts) -> Self {
         let Parts { method, uri, version, headers, .. } = request;
         let forwarded = (listener == Listener::Api).then(|| forwarded_client(headers)).flatten();
@@ -79,23 +79,23 @@ impl Access {
         }
     }
 
-    /// The id that ties the lines of one request together.
+    /// The id shared by all log lines of the request.
     pub fn request_id(&self) -> &str {
         &self.request_id
     }
 
-    /// Notes the matched route's template and the status.
+    /// Records the route's template and the status.
     pub fn answer(&mut self, route: &'static str, status: u16) {
         self.route = route;
         self.status = status;
     }
 
-    /// Notes that `bytes` more of the body went out.
+    /// Records that `bytes` more of the body were sent.
     pub fn sent(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
     }
 
-    /// Notes that the whole body went out.
+    /// Records that the whole body was sent.
     pub fn complete(&mut self) {
         self.complete = true;
     }
@@ -125,18 +125,18 @@ impl Drop for Access {
                 )
             };
         }
-        // Each gateway probes both listeners every two seconds.
+        // Gateways probe both listeners every two seconds.
         if self.route == HEALTHZ && self.status == 200 {
-            self.metrics.probed(self.listener);
+            self.metrics.count_probe(self.listener);
             line!(tracing::Level::DEBUG);
         } else {
-            self.metrics.answered(self.listener, self.route, &self.method, self.status, took);
+            self.metrics.count_request(self.listener, self.route, &self.method, self.status, took);
             line!(tracing::Level::INFO);
         }
     }
 }
 
-/// The request's id: the sender's where it is sane, else a random one of 32 hexadecimal digits.
+/// The request id: the sender's if it is well-formed, otherwise a random one of 32 hexadecimal digits.
 pub fn request_id(headers: &HeaderMap) -> String {
     let sane = |id: &&str| {
         !id.is_empty()
@@ -146,18 +146,18 @@ pub fn request_id(headers: &HeaderMap) -> String {
     if let Some(id) = headers.get("x-request-id").and_then(|value| value.to_str().ok()).filter(sane) {
         return id.to_owned();
     }
-    // An id only tells lines apart: without randomness it is all zeros, and the request is served.
+    // Ids only distinguish log lines: without randomness it is all zeros, and the request is served.
     hex::random_id().unwrap_or_else(|_| hex::encode(&[0; 16]))
 }
 
-/// `X-Auth-Identity` as the gateway sends it: percent-encoded outside RFC 3986's unreserved.
+/// `X-Auth-Identity` from the gateway: percent-encoded except for RFC 3986's unreserved characters.
 fn identity(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("x-auth-identity")?.to_str().ok()?;
     let encoded = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
     (!value.is_empty() && value.len() <= IDENTITY_LIMIT && value.bytes().all(encoded)).then(|| value.to_owned())
 }
 
-/// The first `limit` bytes of `text`, and three dots where it is longer.
+/// The first `limit` bytes of `text`, with three dots if it was longer.
 fn bounded(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sane_request_id_is_taken_over() {
+    fn a_well_formed_request_id_is_used() {
         assert_eq!(request_id(&headers("x-request-id", "a-1_b.c")), "a-1_b.c");
         for odd in ["", "a b", "a\"b", &"x".repeat(129)] {
             let id = request_id(&headers("x-request-id", odd));
@@ -190,14 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_identity_is_not_logged() {
+    fn a_malformed_identity_is_not_logged() {
         assert_eq!(identity(&headers("x-auth-identity", "user%2001")).as_deref(), Some("user%2001"));
         assert_eq!(identity(&headers("x-auth-identity", "user 01")), None);
         assert_eq!(identity(&headers("x-auth-identity", &"u".repeat(385))), None);
     }
 
     #[test]
-    fn what_is_too_long_for_a_line_is_cut() {
+    fn long_text_is_truncated() {
         assert_eq!(bounded("é", 2), "é");
         assert_eq!(bounded("éé", 3), "é...");
     }
@@ -208,6 +208,6 @@ mod tests {
             forwarded_client(&headers("x-forwarded-for", "9.9.9.9, 2001:db8::1")).as_deref(),
             Some("2001:db8::1")
         );
-        assert_eq!(forwarded_client(&headers("x-forwarded-for", "somebody")), None);
+        assert_eq!(forwarded_client(&headers("x-forwarded-for", "unknown")), None);
     }
 }

@@ -1,16 +1,16 @@
-//! The labels of the metrics: fixed sets, each a type of its own.
+//! Metric labels, each a type with a fixed set of values.
 
-/// Which of the two sockets a request came in by.
+/// The listener that received a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
-    /// What the public may read, through the gateway.
+    /// For public reads, through the gateway.
     Api,
-    /// The internal side.
+    /// For administrators and the gateway.
     Admin,
 }
 
 impl Listener {
-    /// The label value, and the word in log lines.
+    /// The value in labels and log lines.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Api => "api",
@@ -19,24 +19,24 @@ impl Listener {
     }
 }
 
-/// How a check of credentials ended.
+/// The result of a verification of credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verification {
-    /// The password is the user's.
+    /// The password is right.
     Success,
-    /// The user is there, the password is another.
+    /// The password is wrong.
     WrongPassword,
     /// No such user.
     UnknownUser,
-    /// The user is there and disabled, whatever the password.
+    /// The user is disabled, whatever the password.
     Disabled,
-    /// The user is there, and the stored password is a hash that cannot be checked.
+    /// The stored password hash cannot be checked.
     Unverifiable,
-    /// The request was none.
+    /// The request is malformed.
     Malformed,
     /// The hashing queue was full.
     Busy,
-    /// The store did not answer.
+    /// The store is unavailable.
     Unavailable,
 }
 
@@ -67,14 +67,14 @@ impl Verification {
     }
 }
 
-/// What became of replacing an old form of a password by argon2id.
+/// The result of replacing a stored password by an argon2id hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upgrade {
-    /// The new form is stored.
+    /// The hash is stored.
     Done,
-    /// The stored value had changed in the meantime and was left alone.
+    /// The stored value had changed meanwhile and was not replaced.
     Superseded,
-    /// It could not be hashed or stored; the next login tries again.
+    /// It could not be hashed or stored; the next login retries.
     Failed,
 }
 
@@ -90,7 +90,7 @@ impl Upgrade {
     }
 }
 
-/// The method, where it is a usual one.
+/// The method if it is a common one, otherwise `other`.
 pub(super) fn method_label(method: &http::Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",

@@ -1,5 +1,5 @@
-//! The log: JSON lines for machines, readable text on a terminal, written by a
-//! thread of its own so that no request waits for whoever reads them.
+//! The log: JSON lines, or text on a terminal. A separate thread writes it, so that no request waits for a slow reader
+//! of the log.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -12,22 +12,22 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, filter, layer, reload};
 
-/// Lines that may wait for their reader; more are dropped and counted.
+/// The maximum number of buffered lines; more are dropped and counted.
 const BUFFERED_LINES: usize = 16_384;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// Text where standard output is a terminal, else JSON.
+pub enum LogFormat {
+    /// Text if standard output is a terminal, otherwise JSON.
     #[default]
     Auto,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// Text for people.
     Text,
 }
 
-impl FromStr for Format {
+impl FromStr for LogFormat {
     type Err = UnknownWord;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -40,7 +40,7 @@ impl FromStr for Format {
     }
 }
 
-/// The least severe lines that are written.
+/// The minimum severity of written lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level(LevelFilter);
 
@@ -64,21 +64,21 @@ impl FromStr for Level {
     }
 }
 
-/// A word that is none of the known ones, which it lists.
+/// The text is not one of the allowed words, which the message lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be one of {0}")]
 pub struct UnknownWord(&'static str);
 
-/// What the log looks like and how much of it there is.
+/// The settings of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// How lines look.
-    pub format: Format,
-    /// The least severe lines written.
+    /// The format of lines.
+    pub format: LogFormat,
+    /// The minimum severity of written lines.
     pub level: Level,
 }
 
-/// Keeps the log's thread alive; dropping it writes what is still buffered.
+/// Owns the log's thread; dropping it writes the buffered lines.
 pub struct LogGuard {
     _worker: WorkerGuard,
     dropped: ErrorCounter,
@@ -86,15 +86,15 @@ pub struct LogGuard {
 }
 
 impl LogGuard {
-    /// A counter of the lines lost so far, to be read at each scrape.
+    /// Returns a counter of lines lost so far, to be read at each scrape.
     pub fn dropped(&self) -> impl Fn() -> usize + Send + Sync + 'static {
         let dropped = self.dropped.clone();
         move || dropped.dropped_lines()
     }
 
-    /// Changes the least severe lines that are written.
+    /// Changes the minimum severity of written lines.
     pub fn set_level(&self, level: Level) {
-        // It fails where the log is gone, which ends with the program.
+        // Fails only when the log has ended, with the program.
         let _ = self.filter.reload(targets(level));
     }
 }
@@ -105,26 +105,26 @@ impl fmt::Debug for LogGuard {
     }
 }
 
-/// Starts the log of the process, to standard output.
+/// Starts logging to standard output.
 ///
 /// # Errors
-/// A log that has been started already.
+/// If logging was started before.
 pub fn start(settings: Settings) -> Result<LogGuard, tracing_subscriber::util::TryInitError> {
     let (writer, worker) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BUFFERED_LINES).finish(std::io::stdout());
     let dropped = writer.error_counter();
     let text = match settings.format {
-        Format::Text => true,
-        Format::Json => false,
-        Format::Auto => std::io::stdout().is_terminal(),
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => std::io::stdout().is_terminal(),
     };
     let (filter, handle) = reload::Layer::new(targets(settings.level));
     tracing_subscriber::registry().with(layer(writer, text, filter)).try_init()?;
     Ok(LogGuard { _worker: worker, dropped, filter: handle })
 }
 
-/// What is written at a level. Libraries are heard from `warn` on: at finer levels some of them
-/// print what they send, and that may hold a password.
+/// The filter for a level. Libraries log from `warn` on: at finer levels some of them log what they send, which may
+/// include a password.
 fn targets(level: Level) -> filter::Targets {
     filter::Targets::new()
         .with_default(level.0.min(LevelFilter::WARN))
@@ -132,7 +132,7 @@ fn targets(level: Level) -> filter::Targets {
         .with_target("holodule_backend", level.0)
 }
 
-/// The one layer.
+/// The layer that writes lines.
 fn layer<S, W, F>(writer: W, text: bool, filter: F) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
@@ -179,7 +179,7 @@ mod tests {
             targets("debug".parse().unwrap()),
         ));
         tracing::subscriber::with_default(subscriber, || {
-            tracing::info!(target: "access", status = 200, "told");
+            tracing::info!(target: "access", status = 200, "logged");
             tracing::debug!(target: "mongodb::command", "password=hush");
             tracing::warn!(target: "mongodb", "a library's warning");
         });
@@ -193,6 +193,6 @@ mod tests {
     #[test]
     fn the_error_for_an_unknown_word_lists_the_known_ones() {
         assert_eq!("loud".parse::<Level>().unwrap_err().to_string(), "must be one of error, warn, info, debug");
-        assert_eq!("xml".parse::<Format>().unwrap_err().to_string(), "must be one of auto, json, text");
+        assert_eq!("xml".parse::<LogFormat>().unwrap_err().to_string(), "must be one of auto, json, text");
     }
 }

@@ -1,7 +1,6 @@
-//! The metrics, as one struct with a registry of its own: two services in one
-//! process count apart.
+//! The metrics, in one struct with its own registry: two services in one process are counted separately.
 //!
-//! Every label value comes from a fixed set, so that no client can make a series.
+//! All label values are from fixed sets, so that clients cannot create series.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,46 +12,45 @@ use prometheus::{
 
 use super::label::{Listener, Upgrade, Verification, method_label, status_class};
 
-/// Upper bounds of the request durations, in seconds: from an answer out of memory to
-/// one that ran into the store's timeout.
+/// Buckets of request durations, in seconds: from a response out of memory to one that reached the store's timeout.
 const DURATION_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
-/// What is read at the time of a scrape rather than counted as it happens.
+/// Values that are read at each scrape.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gauges {
     /// Password hashes being computed.
     pub hashing_running: usize,
-    /// Password hashes waiting for their turn.
+    /// Password hashes waiting in the queue.
     pub hashing_waiting: usize,
-    /// `video_id`s that more than one document has.
+    /// Values of `video_id` in more than one document.
     pub duplicate_video_ids: u64,
-    /// Stored holodules that no day shows.
+    /// Stored holodules that are not listed under any day.
     pub undated_holodules: u64,
-    /// Indexes of MongoDB that were missing and have been made again.
+    /// MongoDB indexes that were missing and have been created again.
     pub restored_indexes: u64,
-    /// Identities whose changes are told on the feed.
+    /// Identities that are watched for the feed.
     pub watched_identities: usize,
     /// Subscribers of the feed.
     pub subscribers: usize,
-    /// Identities told on the feed since the start.
+    /// Identity events published since the start.
     pub identity_events: u64,
-    /// Resets told.
+    /// Resets published.
     pub reset_events: u64,
-    /// Days told.
+    /// Days published.
     pub purge_events: u64,
-    /// How often it was told that any day may have changed.
+    /// Purges of all days published.
     pub purge_all_events: u64,
-    /// Beats told.
+    /// Beats published.
     pub beat_events: u64,
-    /// Subscribers cut off since the start.
+    /// Subscribers disconnected since the start because they did not read.
     pub cut_off_subscribers: u64,
-    /// How long ago the last look began that saw what had changed in the store; `None` before the first.
+    /// Time since the start of the last successful poll; `None` before the first.
     pub poll_age: Option<Duration>,
-    /// Log lines lost since start because the reader of the log was too slow.
+    /// Log lines lost since the start because their reader was too slow.
     pub log_lines_dropped: usize,
 }
 
-/// Everything that is counted.
+/// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -82,10 +80,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A fresh set, every fixed series at zero.
+    /// Creates the metrics, with all fixed series at zero.
     ///
     /// # Errors
-    /// Two metrics of one name, or a name that Prometheus does not take: a mistake in this file.
+    /// A duplicate or invalid metric name, which is a bug in this file.
     pub fn new() -> Result<Arc<Self>, prometheus::Error> {
         let registry = Registry::new();
         let add = Registrar(&registry);
@@ -95,83 +93,78 @@ impl Metrics {
         let metrics = Self {
             requests: add.counters(
                 "backend_requests_total",
-                "Requests answered, by listener, matched route, method and status class.",
+                "Requests, by listener, matched route, method and status class.",
                 &["listener", "route", "method", "status_class"],
             )?,
             probes: add.counters(
                 "backend_probes_total",
-                "Requests for /healthz answered with 200, which no other metric of requests counts, by listener.",
+                "Successful requests for /healthz, which other request metrics exclude, by listener.",
                 &["listener"],
             )?,
             durations: add.histograms(
                 "backend_request_duration_seconds",
-                "Seconds from the request's header to the last byte of the answer.",
+                "Time from the request header to the last byte of the response, in seconds.",
                 &["listener", "route"],
             )?,
-            in_flight: add.gauges("backend_requests_in_flight", "Requests being answered.", &["listener"])?,
+            in_flight: add.gauges("backend_requests_in_flight", "Requests in flight.", &["listener"])?,
             connections: add.gauges("backend_connections", "Open client connections.", &["listener"])?,
             verifications: add.counters(
                 "backend_verifications_total",
-                "Checks of credentials, by how they ended.",
+                "Verifications of credentials, by result.",
                 &["result"],
             )?,
             upgrades: add.counters(
                 "backend_password_upgrades_total",
-                "Stored passwords to be replaced by argon2id on a login, by what became of it.",
+                "Upgrades of stored passwords to argon2id on login, by result.",
                 &["result"],
             )?,
             verification_durations: add.histogram(
                 "backend_verification_duration_seconds",
-                "Seconds that a check of credentials took, waiting for its turn included.",
+                "Duration of verifications of credentials including the time in the queue, in seconds.",
             )?,
             hashing_running: add.gauge("backend_password_hashing_running", "Password hashes being computed.")?,
-            hashing_waiting: add
-                .gauge("backend_password_hashing_waiting", "Password hashes waiting for their turn.")?,
+            hashing_waiting: add.gauge("backend_password_hashing_waiting", "Password hashes waiting in the queue.")?,
             unreadable: add.counter(
                 "backend_unreadable_documents_total",
-                "Times a stored holodule could not be read and was left out of an answer.",
+                "Stored holodules that could not be read and were left out of a response.",
             )?,
             duplicates: add.gauge(
                 "backend_duplicate_video_ids",
-                "Values of video_id that more than one stored document has; above zero MongoDB lacks its unique index.",
+                "Values of video_id in more than one stored document; above zero, the unique index is missing.",
             )?,
             undated: add.gauge(
                 "backend_undated_holodules",
-                "Stored holodules that no day shows, because their datetime is not the text yyyymmdd hhmmss.",
+                "Stored holodules not listed under any day because their datetime is not of the form yyyymmdd hhmmss.",
             )?,
             restored_indexes: add.counter(
                 "backend_restored_indexes_total",
-                "Indexes of MongoDB that were found missing after the start and made again.",
+                "MongoDB indexes that were missing after the start and have been created again.",
             )?,
             store_errors: add.counters(
                 "backend_store_errors_total",
-                "Operations that the store failed, by kind.",
+                "Failed operations of the store, by kind.",
                 &["kind"],
             )?,
-            rows: add.counters(
-                "backend_uploaded_rows_total",
-                "Rows of uploads, by what became of them.",
-                &["result"],
-            )?,
+            rows: add.counters("backend_uploaded_rows_total", "Uploaded rows, by result.", &["result"])?,
             panics: add
                 .counter("backend_panics_total", "Requests answered with 500 because their handler panicked.")?,
             watched_identities: add.gauge(
                 "backend_revocation_watched_identities",
-                "Identities that a gateway has asked about, and whose changes are told on the feed.",
+                "Identities whose changes are published on the feed, because a gateway has checked them.",
             )?,
             subscribers: add.gauge("backend_revocation_subscribers", "Subscribers of the feed.")?,
             feed_events: add.counters(
                 "backend_revocation_events_total",
-                "Lines told on the feed, by kind.",
+                "Events published on the feed, by kind.",
                 &["kind"],
             )?,
             cut_off_subscribers: add.counter(
                 "backend_revocation_cut_off_subscribers_total",
-                "Subscribers of the feed that were cut off because they did not read.",
+                "Subscribers of the feed disconnected because they did not read.",
             )?,
             poll_age: add.float_gauge(
                 "backend_revocation_last_look_age_seconds",
-                "Seconds since the last look began that observe what had changed in the store; NaN before the first.",
+                "Seconds since the start of the last successful poll of the store for changes; NaN before the first.",
             )?,
             log_lines_lost: add
                 .counter("backend_log_lines_lost_total", "Log lines lost because their reader stalled.")?,
@@ -196,13 +189,13 @@ impl Metrics {
         Ok(Arc::new(metrics))
     }
 
-    /// Counts a probe of `listener`.
-    pub fn probed(&self, listener: Listener) {
+    /// Counts a liveness probe.
+    pub fn count_probe(&self, listener: Listener) {
         self.probes.with_label_values(&[listener.as_str()]).inc();
     }
 
-    /// Counts one answered request. `route` is the matched route's template, never the raw path.
-    pub fn answered(
+    /// Counts a request. `route` is the matched route's template, never the raw path.
+    pub fn count_request(
         &self,
         listener: Listener,
         route: &'static str,
@@ -225,28 +218,28 @@ impl Metrics {
         InFlight::count(self.connections.with_label_values(&[listener.as_str()]))
     }
 
-    /// Counts one check of credentials.
+    /// Counts a verification of credentials.
     pub fn verified(&self, result: Verification, took: Duration) {
         self.verifications.with_label_values(&[result.as_str()]).inc();
         self.verification_durations.observe(took.as_secs_f64());
     }
 
-    /// Counts one attempt to replace a stored password's form.
+    /// Counts an upgrade of a stored password.
     pub fn upgraded(&self, result: Upgrade) {
         self.upgrades.with_label_values(&[result.as_str()]).inc();
     }
 
-    /// Counts documents that were left out of an answer.
+    /// Counts documents that were left out of a response.
     pub fn unreadable(&self, documents: usize) {
         self.unreadable.inc_by(documents as u64);
     }
 
-    /// Counts an operation that the store failed.
+    /// Counts a failed operation of the store.
     pub fn store_failed(&self, unavailable: bool) {
         self.store_errors.with_label_values(&[if unavailable { "unavailable" } else { "failed" }]).inc();
     }
 
-    /// Counts what became of the rows of an upload.
+    /// Counts uploaded rows by result.
     pub fn rows(&self, inserted: u64, updated: u64, unchanged: u64, rejected: u64) {
         for (result, rows) in
             [("inserted", inserted), ("updated", updated), ("unchanged", unchanged), ("rejected", rejected)]
@@ -260,10 +253,10 @@ impl Metrics {
         self.panics.inc();
     }
 
-    /// The page for Prometheus, in its text format (version 0.0.4).
+    /// Renders the metrics in the Prometheus text format, version 0.0.4.
     ///
     /// # Errors
-    /// A metric that cannot be encoded.
+    /// If a metric cannot be encoded.
     pub fn render(&self, gauges: Gauges) -> Result<String, prometheus::Error> {
         self.hashing_running.set(saturated(gauges.hashing_running as u64));
         self.hashing_waiting.set(saturated(gauges.hashing_waiting as u64));
@@ -289,7 +282,7 @@ impl Metrics {
     }
 }
 
-/// One more while it lives, one less when it is dropped, however its owner ends.
+/// Increments a gauge until it is dropped.
 #[derive(Debug)]
 pub struct InFlight(IntGauge);
 
@@ -306,7 +299,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Brings a counter to a total that is counted elsewhere.
+/// Sets a counter to a total that is counted elsewhere.
 fn count_to(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
@@ -315,7 +308,7 @@ fn saturated(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Makes metrics and registers them in one step.
+/// Creates and registers metrics.
 struct Registrar<'a>(&'a Registry);
 
 impl Registrar<'_> {
@@ -358,7 +351,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_sets_count_apart() {
+    fn two_instances_are_independent() {
         let (one, other) = (Metrics::new().unwrap(), Metrics::new().unwrap());
         one.panicked();
         assert!(one.render(Gauges::default()).unwrap().contains("\nbackend_panics_total 1\n"));
@@ -366,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_lines_are_counted_once_however_often_they_are_read() {
+    fn lost_lines_are_counted_once() {
         let metrics = Metrics::new().unwrap();
         for log_lines_dropped in [0, 3, 3, 5] {
             let page = metrics.render(Gauges { log_lines_dropped, ..Gauges::default() }).unwrap();
@@ -378,13 +371,13 @@ mod tests {
     fn an_unknown_method_adds_no_series() {
         let metrics = Metrics::new().unwrap();
         let method = http::Method::from_bytes(b"BREW").unwrap();
-        metrics.answered(Listener::Api, "unknown", &method, 404, Duration::from_millis(1));
+        metrics.count_request(Listener::Api, "unknown", &method, 404, Duration::from_millis(1));
         let page = metrics.render(Gauges::default()).unwrap();
         assert!(page.contains(r#"method="other""#) && !page.contains("BREW"), "{page}");
     }
 
     #[test]
-    fn what_is_in_flight_ends_with_its_guard() {
+    fn the_gauge_of_requests_in_flight_follows_its_guard() {
         let metrics = Metrics::new().unwrap();
         let guard = metrics.request_in_flight(Listener::Admin);
         let line = |count| format!("backend_requests_in_flight{{listener=\"admin\"}} {count}\n");

@@ -1,5 +1,4 @@
-//! What is told of the requests: metrics and log lines. It knows no handler and no
-//! store; whoever holds it says what happened.
+//! Metrics and logs. This module knows neither handlers nor the store: they report events to it.
 
 mod access;
 mod label;
@@ -9,6 +8,6 @@ mod name;
 
 pub use access::{Access, HEALTHZ, request_id};
 pub use label::{Listener, Upgrade, Verification};
-pub use log::{Format, Level, LogGuard, Settings, start};
+pub use log::{Level, LogFormat, LogGuard, Settings, start};
 pub use metrics::{Gauges, InFlight, Metrics};
 pub use name::shown;

@@ -1,10 +1,9 @@
-//! Text of a client as a log line or an answer may repeat it.
+//! Makes text from clients safe for log lines and responses.
 
-/// The longest text that is repeated, in bytes; further ones are cut off.
+/// The maximum length, in bytes; longer text is truncated.
 const LIMIT: usize = 128;
 
-/// `text` without what a terminal or a reader could take for something else: what is not printable is escaped, and
-/// what is longer than 128 bytes ends with an ellipsis.
+/// Escapes non-printable characters, and truncates text longer than 128 bytes with an ellipsis.
 pub fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(LIMIT));
     for (at, character) in text.char_indices() {
@@ -25,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_printable_stays_and_the_rest_is_escaped_and_bounded() {
+    fn non_printable_text_is_escaped_and_long_text_truncated() {
         for plain in ["", "user01", "ユーザー 01", "a\"b'c\\d", &"x".repeat(LIMIT)] {
             assert_eq!(shown(plain), plain);
         }
