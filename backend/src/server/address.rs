@@ -1,40 +1,39 @@
-//! Where a listener is: an address and port, or the path of a Unix socket.
+//! Listener addresses: an IP address and port, or the path of a Unix socket.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The longest path of a Unix socket, in bytes: Linux's `sun_path` without its final NUL.
+/// The longest path of a Unix socket, in bytes: Linux's `sun_path` without the trailing NUL.
 const UNIX_PATH_LIMIT: usize = 107;
 
 /// An address to listen on, written `host:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// An IP address and a port; port 0 lets the system choose.
+    /// An IP address and port; the system chooses a port for 0.
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
 }
 
-/// Text that is no [`Address`].
+/// The text is not an [`Address`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnAddress {
     /// Neither form.
     #[error("must be an IP address with a port, as in 127.0.0.1:8080 or [::1]:8080, or unix:/path")]
     Form,
-    /// A path that is not absolute.
+    /// The path is not absolute.
     #[error("the path of a Unix socket must be absolute")]
     Relative,
-    /// A path that the system cannot bind.
+    /// The path is too long for the system.
     #[error("the path of a Unix socket has at most {UNIX_PATH_LIMIT} bytes")]
     TooLong,
 }
 
 impl Address {
-    /// Whether strangers could reach it: any address that is neither loopback, private
-    /// (RFC 1918, RFC 4193) nor link-local. The unspecified address counts as public,
-    /// since it takes in every interface there is.
+    /// Whether the address may be reachable from outside: neither loopback, private (RFC 1918, RFC 4193) nor
+    /// link-local. The unspecified address is public, since it includes all interfaces.
     pub fn is_public(&self) -> bool {
         let Self::Tcp(address) = self else { return false };
         match address.ip().to_canonical() {

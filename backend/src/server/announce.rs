@@ -1,20 +1,20 @@
-//! Telling others which addresses were bound: tests and scripts start on port 0.
+//! Announces the bound addresses, for tests and scripts that start on port 0.
 
 use std::path::Path;
 
 use serde::Serialize;
 
-/// The bound addresses, as the announcement has them.
+/// The bound addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Announcement {
-    /// Of the api listener: `host:port`, or `unix:/path`.
+    /// The api listener: `host:port` or `unix:/path`.
     pub api: String,
-    /// Of the admin listener.
+    /// The admin listener.
     pub admin: String,
 }
 
 impl Announcement {
-    /// Writes it to `path` as JSON, as a whole.
+    /// Writes the addresses to `path` as JSON, atomically.
     ///
     /// # Errors
     /// As [`holodule_settings::replace`].
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_written_whole_and_leaves_no_draft() {
+    fn it_is_written_atomically_and_leaves_no_draft() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("addresses.json");
         let announcement = Announcement { api: "127.0.0.1:1".to_owned(), admin: "unix:/a".to_owned() };

@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its last: HTTP/1.1 over any stream.
+//! Serves one HTTP/1.1 connection over any stream.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -23,11 +23,11 @@ use crate::record::{Access, Listener, Metrics};
 use crate::respond::{Body, Cut, HttpError, Shape};
 use crate::route::{self, RoutedResponse};
 
-/// Fields of a request at most: the 100 that the gateway lets pass, and those that it adds.
-/// hyper's own bound is 100, at which it answers in no shape of ours.
+/// The maximum number of header fields: the 100 that the gateway accepts, and those it adds. At hyper's own limit of
+/// 100, the response would not have our error format.
 const HEADER_FIELDS: usize = 128;
 
-/// What every connection of a listener shares.
+/// State shared by the connections of a listener.
 #[derive(Clone)]
 pub(super) struct ConnectionContext {
     pub(super) app: Arc<App>,
@@ -37,41 +37,41 @@ pub(super) struct ConnectionContext {
     pub(super) draining: watch::Receiver<bool>,
 }
 
-/// Serves `stream` until its client or a deadline ends it, or the listener drains.
-pub(super) async fn serve<S>(side: ConnectionContext, stream: S, peer: String)
+/// Serves `stream` until the client closes it, a deadline passes, or the listener drains.
+pub(super) async fn serve<S>(context: ConnectionContext, stream: S, peer: String)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = side.limits;
+    let limits = context.limits;
     let activity = Activity::new();
     let watched = TrackedStream::new(stream, Arc::clone(&activity), limits.header_timeout, limits.write_timeout);
     let service = service_fn({
-        let (side, activity) = (side.clone(), Arc::clone(&activity));
+        let (context, activity) = (context.clone(), Arc::clone(&activity));
         move |request: Request<Incoming>| {
-            let busy = activity.busy();
-            let handled = answer(side.clone(), peer.clone(), request, busy);
+            let busy = activity.begin_request();
+            let handled = answer(context.clone(), peer.clone(), request, busy);
             async move { Ok::<_, Infallible>(handled.await) }
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // Its timer would run between two requests as well; ours tells the two apart.
+        // hyper's timer would also run between requests; `TrackedStream` distinguishes the two.
         .header_read_timeout(None)
         .max_buf_size(limits.header_bytes)
         .max_headers(HEADER_FIELDS)
         .serve_connection(TokioIo::new(watched), service);
     let mut connection = std::pin::pin!(connection);
-    let mut draining = side.draining.clone();
+    let mut draining = context.draining.clone();
     let mut closing = false;
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(listener = side.listener.as_str(), %error, "a connection broke off");
+                    tracing::debug!(listener = context.listener.as_str(), %error, "connection failed");
                 }
                 return;
             }
-            () = told_to_drain(&mut draining), if !closing => {
+            () = drained(&mut draining), if !closing => {
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -85,50 +85,50 @@ where
     }
 }
 
-/// Ends when the listener drains. One that is gone altogether is the same.
-pub(super) async fn told_to_drain(draining: &mut watch::Receiver<bool>) {
+/// Completes when the listener drains or is dropped.
+pub(super) async fn drained(draining: &mut watch::Receiver<bool>) {
     let _ = draining.wait_for(|draining| *draining).await;
 }
 
-/// Answers one request, whatever its handler does, and records it.
+/// Handles one request and records it.
 async fn answer(
-    side: ConnectionContext,
+    context: ConnectionContext,
     peer: String,
     request: Request<Incoming>,
     busy: InUse,
 ) -> Response<RecordedBody> {
-    let metrics = side.app.metrics();
+    let metrics = context.app.metrics();
     let (head, body) = request.into_parts();
-    let mut access = Access::begin(metrics, side.listener, &peer, &head);
+    let mut access = Access::begin(metrics, context.listener, &peer, &head);
     let is_head = head.method == Method::HEAD;
-    let handled = route::answer(&side.app, side.listener, Request::from_parts(head, body));
-    let RoutedResponse { route, response } = survived(metrics, side.listener, access.request_id(), handled).await;
+    let handled = route::answer(&context.app, context.listener, Request::from_parts(head, body));
+    let RoutedResponse { route, response } = survived(metrics, context.listener, access.request_id(), handled).await;
     access.answer(route, response.status().as_u16());
     response.map(|body| RecordedBody::new(body, access, busy, is_head))
 }
 
-/// What a handler answers, or `500` where it panics: one request ends, and no other.
+/// The handler's response, or `500` if it panics: a panic ends only its own request.
 async fn survived(
     metrics: &Metrics,
     listener: Listener,
     request_id: &str,
     handled: impl Future<Output = RoutedResponse>,
 ) -> RoutedResponse {
-    // What a panic leaves behind is dropped with the request; what is shared is behind locks and atomics.
+    // State of the request is dropped after a panic; shared state is behind locks and atomics.
     if let Ok(answer) = AssertUnwindSafe(handled).catch_unwind().await {
         return answer;
     }
     metrics.panicked();
-    tracing::error!(request_id, "a handler panicked");
+    tracing::error!(request_id, "handler panicked");
     let shape = match listener {
         Listener::Api => Shape::Plain,
         Listener::Admin => Shape::Described,
     };
-    let refusal = HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be handled").closing();
-    RoutedResponse { route: "panicked", response: refusal.into_response(shape) }
+    let error = HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be handled").closing();
+    RoutedResponse { route: "panicked", response: error.into_response(shape) }
 }
 
-/// A body that tells what of it went out.
+/// A response body that records what was sent.
 struct RecordedBody {
     body: Body,
     access: Access,
@@ -137,7 +137,7 @@ struct RecordedBody {
 
 impl RecordedBody {
     fn new(body: Body, mut access: Access, busy: InUse, is_head: bool) -> Self {
-        // hyper does not ask such a body for anything.
+        // hyper does not poll such a body.
         if is_head || body.is_end_stream() {
             access.complete();
         }

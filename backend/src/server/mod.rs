@@ -1,4 +1,4 @@
-//! The composition root: two listeners, what is served on them, and an orderly end.
+//! The composition root: both listeners, what they serve, and graceful shutdown.
 
 mod address;
 mod announce;
@@ -16,77 +16,77 @@ use tokio::task::JoinSet;
 
 pub use address::{Address, NotAnAddress};
 pub use announce::Announcement;
-pub use listener::{BindError, Listener};
+pub use listener::{BindError, BoundListener};
 
 use crate::handler::App;
 use crate::record;
 use connection::ConnectionContext;
 use listener::AcceptedStream;
 
-/// How long to wait when the system cannot accept, most often for want of file descriptors.
+/// The pause after a failed accept, usually for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the connections of one listener may take.
+/// The limits of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once; further ones wait in the system's queue.
+    /// Concurrent connections; further ones wait in the system's backlog.
     pub max_connections: usize,
-    /// From the first byte of a request's header to its last.
+    /// Timeout from the first byte of a request header to its last.
     pub header_timeout: Duration,
-    /// How long a connection may be kept open between two requests.
+    /// Timeout between two requests on a connection.
     pub idle_timeout: Duration,
-    /// How long a client may take none of an answer.
+    /// Timeout of a write without progress.
     pub write_timeout: Duration,
     /// The longest header, in bytes: 8192 to 65,536.
     pub header_bytes: usize,
 }
 
-/// What a server needs to know besides what it serves.
+/// The settings of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Of the api listener.
+    /// The api listener.
     pub api: Limits,
-    /// Of the admin listener.
+    /// The admin listener.
     pub admin: Limits,
-    /// How long requests may go on after the end was asked for.
+    /// Timeout for requests in flight at shutdown.
     pub drain: Duration,
 }
 
-/// Both listeners, bound.
+/// Both bound listeners.
 #[derive(Debug)]
 pub struct Listeners {
-    /// What the gateway proxies to.
-    pub api: Listener,
-    /// The internal side.
-    pub admin: Listener,
+    /// The listener that the gateway proxies to.
+    pub api: BoundListener,
+    /// The listener for administrators and the gateway.
+    pub admin: BoundListener,
 }
 
 impl Listeners {
     /// Binds both.
     ///
     /// # Errors
-    /// [`BindError`] of the first that cannot be.
+    /// [`BindError`] of the first that fails.
     pub async fn bind(api: &Address, admin: &Address) -> Result<Self, BindError> {
-        Ok(Self { api: Listener::bind(api).await?, admin: Listener::bind(admin).await? })
+        Ok(Self { api: BoundListener::bind(api).await?, admin: BoundListener::bind(admin).await? })
     }
 
-    /// Where they are, ports chosen.
+    /// The bound addresses.
     ///
     /// # Errors
-    /// A socket that the system no longer knows.
+    /// If the system cannot return one.
     pub fn announcement(&self) -> io::Result<Announcement> {
         Ok(Announcement { api: self.api.address()?.to_string(), admin: self.admin.address()?.to_string() })
     }
 }
 
-/// How serving ended.
+/// The result of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Connections that were cut because their requests outlasted [`Settings::drain`].
+    /// Connections closed because their requests outlasted [`Settings::drain`].
     pub cut: usize,
 }
 
-/// Serves until `shutdown` ends, then lets the requests in flight finish.
+/// Serves until `shutdown` completes, then drains the requests in flight.
 pub async fn run(
     listeners: Listeners,
     settings: &Settings,
@@ -94,55 +94,55 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Drained {
     let (drain, draining) = watch::channel(false);
-    let side =
+    let context =
         |listener, limits| ConnectionContext { app: Arc::clone(&app), listener, limits, draining: draining.clone() };
-    let api = accept(listeners.api, side(record::Listener::Api, settings.api), settings.drain);
-    let admin = accept(listeners.admin, side(record::Listener::Admin, settings.admin), settings.drain);
+    let api = accept(listeners.api, context(record::Listener::Api, settings.api), settings.drain);
+    let admin = accept(listeners.admin, context(record::Listener::Admin, settings.admin), settings.drain);
     let end = async {
         shutdown.await;
         app.stop();
-        // No receiver means that both sides have ended already.
+        // Without a receiver, both listeners have ended already.
         let _ = drain.send(true);
     };
     let (api, admin, ()) = tokio::join!(api, admin, end);
     Drained { cut: api + admin }
 }
 
-/// Accepts until the drain, and returns how many connections had to be cut.
-async fn accept(listener: Listener, side: ConnectionContext, drain: Duration) -> usize {
-    let places = Arc::new(Semaphore::new(side.limits.max_connections));
+/// Accepts connections until the drain, and returns how many connections had to be closed.
+async fn accept(listener: BoundListener, context: ConnectionContext, drain: Duration) -> usize {
+    let permits = Arc::new(Semaphore::new(context.limits.max_connections));
     let mut connections = JoinSet::new();
-    let mut draining = side.draining.clone();
+    let mut draining = context.draining.clone();
     loop {
-        // A place first: a connection that is accepted and not served looks alive to its client.
+        // The permit comes first: a connection that is accepted but not served looks alive to its client.
         let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>((place, listener.accept().await?))
+            let permit = Arc::clone(&permits).acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((permit, listener.accept().await?))
         };
-        let (place, accepted) = tokio::select! {
-            () = connection::told_to_drain(&mut draining) => break,
-            // Ended connections are forgotten as they end.
+        let (permit, accepted) = tokio::select! {
+            () = connection::drained(&mut draining) => break,
+            // Removes ended connections.
             Some(_) = connections.join_next() => continue,
             accepted = accepted => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(listener = side.listener.as_str(), %error, "a connection could not be accepted");
+                    tracing::warn!(listener = context.listener.as_str(), %error, "accepting a connection failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             },
         };
-        let open = side.app.metrics().connection_open(side.listener);
-        let side = side.clone();
+        let open = context.app.metrics().connection_open(context.listener);
+        let context = context.clone();
         connections.spawn(async move {
             match accepted {
-                AcceptedStream::Tcp(stream, peer) => connection::serve(side, stream, peer).await,
-                AcceptedStream::Unix(stream) => connection::serve(side, stream, "unix".to_owned()).await,
+                AcceptedStream::Tcp(stream, peer) => connection::serve(context, stream, peer).await,
+                AcceptedStream::Unix(stream) => connection::serve(context, stream, "unix".to_owned()).await,
             }
-            drop((open, place));
+            drop((open, permit));
         });
     }
-    // New connections are refused from here on, so that a client goes elsewhere at once.
+    // Closing the listener refuses new connections, so that clients go elsewhere at once.
     drop(listener);
     let all = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(drain, all).await.is_ok() {

@@ -1,8 +1,7 @@
-//! A stream with the deadlines that hyper has not: a header that must come in time
-//! once its first byte has, and a write that must make progress.
+//! A stream with deadlines that hyper lacks: for a header once its first byte is received, and for the progress of
+//! writes.
 //!
-//! [`Activity`] is shared with the connection's task: it knows whether a request is
-//! being answered, which the bytes alone do not tell.
+//! [`Activity`] is shared with the connection's task, which knows whether a request is in flight.
 
 use std::future::Future;
 use std::io;
@@ -14,18 +13,18 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// What a connection is doing.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// A request's header is coming, or the connection is new and it should.
+    /// A request header is being received, or expected on a new connection.
     Header { since: Instant },
-    /// A request is being answered.
+    /// A request is in flight.
     InUse,
-    /// Between two requests.
+    /// Between requests.
     Idle { since: Instant },
 }
 
-/// What a connection is doing, as its stream and its task both see it.
+/// The state of a connection, shared by its stream and its task.
 #[derive(Debug)]
 pub(super) struct Activity(Mutex<Phase>);
 
@@ -34,13 +33,13 @@ impl Activity {
         Arc::new(Self(Mutex::new(Phase::Header { since: Instant::now() })))
     }
 
-    /// A request is being answered until the guard is dropped.
-    pub(super) fn busy(self: &Arc<Self>) -> InUse {
+    /// Marks a request as in flight until the guard is dropped.
+    pub(super) fn begin_request(self: &Arc<Self>) -> InUse {
         *self.phase() = Phase::InUse;
         InUse(Arc::clone(self))
     }
 
-    /// When the connection will have been idle for `timeout`, as seen now.
+    /// When the connection will have been idle for `timeout`, as of now.
     pub(super) fn idle_deadline(&self, timeout: Duration) -> Instant {
         match *self.phase() {
             Phase::Idle { since } => since + timeout,
@@ -72,7 +71,7 @@ impl Activity {
     }
 }
 
-/// Marks the connection as busy while it lives.
+/// Marks a request as in flight until it is dropped.
 #[derive(Debug)]
 pub(super) struct InUse(Arc<Activity>);
 
@@ -82,7 +81,7 @@ impl Drop for InUse {
     }
 }
 
-/// A stream whose header and writes have deadlines.
+/// A stream with deadlines for headers and writes.
 #[derive(Debug)]
 pub(super) struct TrackedStream<S> {
     stream: S,
@@ -98,7 +97,7 @@ impl<S> TrackedStream<S> {
         Self { stream, activity, header_timeout, write_timeout, header: None, write: None }
     }
 
-    /// Lets `progress` through; one that is pending for `write_timeout` is an error.
+    /// Returns `progress`, or an error if the write has been pending for `write_timeout`.
     fn watch_write<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if progress.is_ready() {
             self.write = None;
@@ -107,7 +106,7 @@ impl<S> TrackedStream<S> {
         let deadline = Instant::now() + self.write_timeout;
         let timer = self.write.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no more of the answer")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read the response")))
     }
 }
 
@@ -131,7 +130,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TrackedStream<S> {
             timer.as_mut().reset(deadline);
         }
         ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request's header did not come in time")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request header was not received in time")))
     }
 }
 
@@ -173,14 +172,14 @@ mod tests {
     const LONG: Duration = Duration::from_secs(600);
 
     #[tokio::test]
-    async fn a_header_that_stops_is_cut_and_a_request_at_work_is_not() {
+    async fn a_stalled_header_times_out_and_a_request_in_flight_does_not() {
         let (mut client, server) = duplex(64);
         let activity = Activity::new();
         let mut server = TrackedStream::new(server, Arc::clone(&activity), SHORT, LONG);
         client.write_all(b"GET / HT").await.unwrap();
         let mut buffer = [0; 64];
         assert_eq!(server.read(&mut buffer).await.unwrap(), 8);
-        let busy = activity.busy();
+        let busy = activity.begin_request();
         assert!(tokio::time::timeout(SHORT * 3, server.read(&mut buffer)).await.is_err(), "no deadline while busy");
         drop(busy);
         assert!(tokio::time::timeout(SHORT * 3, server.read(&mut buffer)).await.is_err(), "nor while idle");
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_reads_nothing_is_cut() {
+    async fn a_client_that_reads_nothing_times_out() {
         let (_client, server) = duplex(16);
         let mut server = TrackedStream::new(server, Activity::new(), LONG, SHORT);
         let error = server.write_all(&[0; 64]).await.unwrap_err();
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_reads_slowly_is_not_cut() {
+    async fn a_client_that_reads_slowly_does_not_time_out() {
         let (mut client, server) = duplex(16);
         let mut server = TrackedStream::new(server, Activity::new(), LONG, SHORT * 4);
         let reader = tokio::spawn(async move {
@@ -213,10 +212,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn idleness_is_counted_from_the_last_answer() {
+    async fn idle_time_starts_at_the_last_response() {
         let activity = Activity::new();
-        assert!(!activity.is_idle(Duration::ZERO), "a new connection owes a header");
-        drop(activity.busy());
+        assert!(!activity.is_idle(Duration::ZERO), "a new connection must send a header");
+        drop(activity.begin_request());
         assert!(activity.is_idle(Duration::ZERO));
         assert!(activity.idle_deadline(LONG) <= Instant::now() + LONG);
     }
