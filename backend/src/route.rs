@@ -158,7 +158,7 @@ impl<'a> AdminRoute<'a> {
 
 async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>) -> HandlerResult {
     let (parts, body) = request.into_parts();
-    handler::defend(&parts, app.allowed_hosts())?;
+    handler::check_csrf(&parts, app.allowed_hosts())?;
     // hyper omits the body of the response to HEAD.
     let method = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
     match (method.as_str(), &route) {

@@ -102,7 +102,7 @@ class AtATerminal(unittest.TestCase):
             stdout=self.terminal.theirs,
             stderr=self.terminal.theirs,
         ) as process:
-            for prompt in ("Password: ", "The same again: "):
+            for prompt in ("Password: ", "Repeat the password: "):
                 self.terminal.wait_for(prompt)
                 self.terminal.type_unseen("password01")
             self.assertEqual(self.terminal.finish(process), 0)

@@ -1,4 +1,4 @@
-//! `backup` and `restore`: the service writes and reads the file, in the folder of its configuration.
+//! `backup` and `restore`: the server writes and reads the file, in its configured folder.
 
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,12 +9,12 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::client::Client;
-use super::{CommandError, complain, print};
+use super::{CommandError, print, report};
 
-/// The exit status where documents are missing in the backup, or holodules were not restored.
+/// The exit status if documents are missing in the backup, or holodules were not restored.
 const SOME_MISSING: u8 = 2;
 
-/// What the service answers.
+/// The response of the server.
 #[derive(Debug, Deserialize)]
 struct BackupReport {
     file: String,
@@ -42,28 +42,28 @@ pub(super) async fn back_up(client: &Client, file: Option<String>) -> Result<Exi
     let summary: BackupReport = client.json(Method::POST, "/backup", "application/json", body.into()).await?;
     print(format_args!("{}: {summary}", summary.file))?;
     if !summary.consistent {
-        print("the store is no replica set: what changed meanwhile may be in it in part")?;
+        print("the store is not a replica set: changes made meanwhile may be included in part")?;
     }
-    missing(summary.unreadable, "documents cannot be read and are missing; the service's log names them")
+    missing(summary.unreadable, "documents could not be read and are missing; the server's log names them")
 }
 
 pub(super) async fn restore(client: &Client, file: String, replace: bool) -> Result<ExitCode, CommandError> {
     let body = json!({ "file": file, "replace": replace }).to_string();
     let summary: BackupReport = client.json(Method::POST, "/restore", "application/json", body.into()).await?;
     print(format_args!("{}: {summary}", summary.file))?;
-    print("every token of before has ended: users log in again")?;
-    missing(summary.duplicates, "holodules were left out, since another one has their video_id")
+    print("all tokens issued before are revoked: users must log in again")?;
+    missing(summary.duplicates, "holodules were left out because another one has the same video_id")
 }
 
 fn missing(count: u64, what: &str) -> Result<ExitCode, CommandError> {
     if count == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    complain(format_args!("{count} {what}"))?;
+    report(format_args!("{count} {what}"))?;
     Ok(ExitCode::from(SOME_MISSING))
 }
 
-/// A name by the time, in UTC.
+/// A name from the current time in UTC.
 fn dated() -> Result<String, CommandError> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let now = OffsetDateTime::from_unix_timestamp(i64::try_from(seconds)?)?;

@@ -7,120 +7,118 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::client::Target;
 use crate::import::{Encoding, Form};
 
-/// Serves holodules, the schedule of streams, to a gateway that has checked who asks.
+/// Serves holodules, the schedule of streams, to a gateway that authenticates the clients.
 ///
-/// Two listeners: the api (only what the public may read) and the admin side (users,
-/// imports, metrics, and the check of credentials). Neither asks for a token.
+/// It has two listeners: api (what the public may read) and admin (users, imports, metrics, and the verification of
+/// credentials). Neither requires a token.
 ///
-/// Every key of the configuration may come from the environment, as in
-/// ADMIN_ADDR=127.0.0.1:8081; ops/config/backend.toml describes them all.
+/// Every configuration key can be set in the environment, as in ADMIN_ADDR=127.0.0.1:8081; ops/config/backend.toml
+/// describes them all.
 #[derive(Debug, Parser)]
 #[command(name = "holodule-backend", version = holodule_settings::VERSION, max_term_width = 100)]
 pub struct Cli {
-    /// The configuration, a TOML file [env: HOLODULE_BACKEND_CONFIG]. Without one the
-    /// defaults and the environment hold.
+    /// The configuration, a TOML file [env: HOLODULE_BACKEND_CONFIG]. Without one, the defaults and the environment
+    /// apply.
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// What to do; `serve` where nothing is said.
+    /// The command; `serve` by default.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What the program can do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve until SIGTERM or SIGINT, then finish what is in flight
+    /// Serve until SIGTERM or SIGINT, then finish the requests in flight
     ///
-    /// SIGHUP reads the configuration again and applies log.level. Every other change, those of
-    /// secrets too, needs a restart and is named in the log.
+    /// SIGHUP reloads the configuration and applies log.level. Other changes, including secrets, need a restart and are
+    /// reported in the log.
     Serve,
-    /// Read the configuration, tell everything that is wrong, and start nothing
+    /// Read the configuration and report all problems, without starting
     Check {
-        /// Also contact MongoDB (with mongodb+srv the name server too), and list the holodules that no
-        /// day shows because their datetime is not the text yyyymmdd hhmmss. Nothing is written.
+        /// Also contact MongoDB (with mongodb+srv, DNS too), and list the holodules that are not listed under any day
+        /// because their datetime is not of the form yyyymmdd hhmmss. Nothing is written.
         #[arg(long)]
         connect: bool,
-        /// Print every key with its value in force and its origin first; secrets are masked
+        /// First print every key with its effective value and origin; secrets are masked
         #[arg(long)]
         show: bool,
     },
-    /// What is done over the admin listener.
+    /// The commands that use the admin listener.
     #[command(flatten)]
     Admin(AdminCommand),
 }
 
-/// The commands that talk to the admin listener.
+/// The commands that use the admin listener.
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
     /// Upload holodules: the collector's CSV, NDJSON or JSON
     ///
-    /// Each row is stored under its video_id, or under its key where that is empty, so that
-    /// importing a file again changes nothing. Rows that cannot be stored, and rows that a
-    /// later one of the same file supersedes, go to FILE.rejects.csv with the reason; one of an
-    /// earlier run is replaced, or removed where every row was stored. For standard input and
-    /// other pipes they go to standard error. Corrected, a file of rejects can be imported as it is.
+    /// Each row is stored under its video_id, or under its key if that is empty, so importing a file again changes
+    /// nothing. Rows that cannot be stored, and rows superseded by a later one in the same file, are written to
+    /// FILE.rejects.csv with the reason. The rejects of an earlier run are replaced, or removed if every row was
+    /// stored. For standard input and other pipes, rejects are written to standard error. A corrected file of rejects
+    /// can be imported as it is.
     ///
-    /// The encoding (UTF-8, UTF-16 with a byte order mark, cp932), the separator (comma, semicolon,
-    /// tab) and the line ends are detected, and reported where they are not UTF-8, the comma and
-    /// line feeds. A time is YYYY-MM-DD HH:MM:SS, or as Excel and ISO 8601 write it, in the order
-    /// year, month, day: 2027/1/1 20:00, 2027-01-01T20:00. It is Japan's wall clock unless it has an
-    /// offset (Z, +00:00), by which it is converted to that.
+    /// The encoding (UTF-8, UTF-16 with a byte order mark, cp932), the separator (comma, semicolon, tab) and the line
+    /// ends are detected, and reported if they are not UTF-8, commas and line feeds. A time is YYYY-MM-DD HH:MM:SS, or
+    /// as written by Excel or ISO 8601 in the order year, month, day: 2027/1/1 20:00, 2027-01-01T20:00. It is Japan
+    /// standard time; a time with an offset (Z, +00:00) is converted.
     ///
-    /// Exit status: 0 where every row was stored, 2 where some were rejected, 1 where the
-    /// import failed.
+    /// Exit status: 0 if every row was stored, 2 if some were rejected, 1 if the import failed.
     Import {
-        /// The files, one after the other; - is standard input, which needs --format.
+        /// The files, imported in order; - is standard input, which needs --format.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// The form of the files; auto detects it from their names, and for a pipe from the content.
+        /// The format of the files; auto detects it from the file name, or for a pipe from the content.
         #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
         format: FormatArg,
-        /// The encoding of the files: utf-8, utf-16le, utf-16be, cp932 or another name of the WHATWG
-        /// Encoding Standard; detected by default.
+        /// The encoding of the files: utf-8, utf-16le, utf-16be, cp932 or another name of the WHATWG Encoding Standard;
+        /// detected by default.
         #[arg(long, value_name = "NAME")]
         encoding: Option<Encoding>,
-        /// Pass over the columns of CSV that are not known; else they refuse the file.
+        /// Ignore unknown CSV columns instead of rejecting the file.
         #[arg(long)]
         ignore_unknown: bool,
-        /// Where the rejected rows go, for one FILE.
+        /// Where to write the rejected rows; for one FILE only.
         #[arg(long, value_name = "FILE")]
         rejects: Option<PathBuf>,
         /// Where the admin listener is.
         #[command(flatten)]
         at: At,
     },
-    /// Download every holodule, by time and key
+    /// Download all holodules, sorted by time and key
     ///
-    /// CSV is the collector's form, with code as an eighth column where any record has one;
-    /// NDJSON and JSON keep every stored field.
+    /// CSV has the collector's columns, and code as an eighth one if any record has it; NDJSON and JSON have every
+    /// stored field.
     ///
-    /// A file that exists is replaced when the export is whole, and keeps its mode and owner; a new
-    /// one is for its owner alone. Links are followed, and pipes and devices written to.
+    /// An existing file is replaced when the export is complete, and keeps its mode and owner; a new one is readable by
+    /// its owner only. Links are followed; pipes and devices are written to.
     ///
-    /// Exit status: 0 where all is there, 2 where documents that cannot be read are missing,
-    /// 1 where the export failed; then FILE is left as it was.
+    /// Exit status: 0 if the export is complete, 2 if documents that could not be read are missing, 1 if it failed;
+    /// then FILE is unchanged.
     Export {
-        /// The form; by default told from the name of the output, else NDJSON.
+        /// The format; by default from the name of the output, otherwise NDJSON.
         #[arg(long, value_enum)]
         format: Option<FormatArg>,
-        /// Where to; standard output where no file is named.
+        /// The output file; standard output by default.
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
-        /// Guard the cells of CSV that a spreadsheet would run as formulas, by an apostrophe before
-        /// = + - @ ' tab and carriage return; import removes it again.
+        /// Escape CSV cells that a spreadsheet would execute as formulas, with an apostrophe before = + - @ ' tab and
+        /// carriage return; import removes it.
         #[arg(long)]
         spreadsheet: bool,
         /// Where the admin listener is.
         #[command(flatten)]
         at: At,
     },
-    /// Write every user, holodule and logout to a file in the service's backup.folder
+    /// Write all users, holodules and logouts to a file in the server's backup.folder
     ///
-    /// The service writes the file itself, for its owner alone: stored passwords never cross the
-    /// admin listener. No file is replaced.
+    /// The server writes the file itself, readable by its owner only: stored passwords are never sent over the admin
+    /// listener. Existing files are not replaced.
     ///
-    /// Exit status: 0 where all is there, 2 where documents that cannot be read are missing,
-    /// 1 where the backup failed; then there is no file.
+    /// Exit status: 0 if the backup is complete, 2 if documents that could not be read are missing, 1 if it failed;
+    /// then there is no file.
     Backup {
         /// The file's name in the folder [default: holodule-YYYYMMDDTHHMMSSZ.backup]
         #[arg(value_name = "NAME")]
@@ -129,27 +127,27 @@ pub enum AdminCommand {
         #[command(flatten)]
         at: At,
     },
-    /// Store what a file of the service's backup.folder holds, in a store that is empty
+    /// Restore a file in the server's backup.folder to an empty store
     ///
-    /// The file is checked first: one that is cut short or damaged changes nothing. Every token
-    /// of before ends, since it may have been revoked after the backup.
+    /// The file is verified first: a truncated or damaged one changes nothing. All tokens issued before are revoked,
+    /// because they may have been revoked after the backup.
     ///
-    /// Exit status: 0 where all is stored, 2 where holodules were left out, since another one has
-    /// their video_id, 1 where the restore failed.
+    /// Exit status: 0 if everything was stored, 2 if holodules were left out because another one has the same video_id,
+    /// 1 if the restore failed.
     Restore {
         /// The file's name in the folder.
         #[arg(value_name = "NAME")]
         file: String,
-        /// Remove all users and holodules that the store holds first
+        /// First remove all users and holodules from the store
         #[arg(long)]
         replace: bool,
         /// Where the admin listener is.
         #[command(flatten)]
         at: At,
     },
-    /// Make, change and list users
+    /// Add, change and list users
     User {
-        /// What to do.
+        /// The command.
         #[command(subcommand)]
         command: UserCommand,
         /// Where the admin listener is.
@@ -159,7 +157,7 @@ pub enum AdminCommand {
 }
 
 impl AdminCommand {
-    /// The admin listener that was named.
+    /// The admin listener given by `--admin`.
     pub(super) fn target(&self) -> Option<&Target> {
         match self {
             Self::Import { at, .. }
@@ -171,14 +169,14 @@ impl AdminCommand {
     }
 }
 
-/// A form of files, as an argument.
+/// A file format, as an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FormatArg {
-    /// Told from the name of the file.
+    /// Detected from the name of the file.
     Auto,
     /// The collector's CSV.
     Csv,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Ndjson,
     /// One JSON array.
     Json,
@@ -203,34 +201,33 @@ pub struct At {
     pub(super) admin: Option<Target>,
 }
 
-/// What can be done with users.
+/// The commands for users.
 ///
-/// A password is asked for twice on a terminal, else read as one line of standard
-/// input; it is never an argument, where other users of the host could see it.
+/// A password is prompted for twice on a terminal, otherwise read as one line from standard input. It is never an
+/// argument, which other users of the host could see.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
-    /// Add a user; asks for the password, or reads it as one line of standard input
+    /// Add a user; prompts for the password, or reads it as one line from standard input
     Add {
         /// The new user's name: 1 to 128 bytes, no control characters.
         name: String,
     },
-    /// Change a user's password, which ends their tokens; asks for it, or reads it as one line of standard
-    /// input
+    /// Change a user's password and revoke their tokens; prompts for it, or reads it as one line from standard input
     Passwd {
         /// The user's name.
         name: String,
     },
-    /// Keep a user from logging in, and let their tokens open nothing
+    /// Disable a user: no login, and their tokens are rejected
     Disable {
         /// The user's name.
         name: String,
     },
-    /// Let a disabled user log in again; tokens that have not expired are good again, too
+    /// Enable a disabled user; unexpired tokens are valid again
     Enable {
         /// The user's name.
         name: String,
     },
-    /// Remove a user for good, and end their tokens
+    /// Delete a user and revoke their tokens
     Delete {
         /// The user's name.
         name: String,

@@ -1,5 +1,4 @@
-//! A small HTTP client of the admin listener: one connection a request, over TCP or a
-//! Unix socket.
+//! An HTTP client for the admin listener, over TCP or a Unix socket: one connection per request.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,23 +20,23 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::server::Address;
 
-/// How long to wait for a connection.
+/// Timeout for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait for the beginning of an answer; an upload of many rows takes its time.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
-/// The longest answer that is taken whole, in bytes.
-const ANSWER_LIMIT: usize = 64 << 20;
+/// Timeout for the response head; an upload of many rows takes time.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(300);
+/// The maximum response body, in bytes, that is read into memory.
+const RESPONSE_LIMIT: usize = 64 << 20;
 
-/// Where the admin listener is: `http://host:port` or `unix:/path`.
+/// The address of the admin listener: `http://host:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Over TCP; the port is 80 where none is named.
+    /// Over TCP; the default port is 80.
     Tcp(Authority),
     /// Over a Unix socket.
     Unix(PathBuf),
 }
 
-/// Text that is no [`Target`].
+/// The text is not a [`Target`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be http://HOST:PORT or unix:/PATH")]
 pub struct NotATarget;
@@ -59,7 +58,7 @@ impl FromStr for Target {
     }
 }
 
-/// The listener of a configuration, as it is reached from its own host.
+/// The configured listener, as reached from its own host.
 impl From<Address> for Target {
     fn from(address: Address) -> Self {
         let mut tcp = match address {
@@ -71,8 +70,7 @@ impl From<Address> for Target {
                 if tcp.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
             tcp.set_ip(loopback);
         }
-        // A socket address without a scope is an authority; one with a scope names an interface,
-        // which HTTP cannot.
+        // A socket address without a scope is an authority. A scope names an interface, which HTTP cannot express.
         let authority = tcp.to_string().parse();
         authority.map_or_else(|_| Self::Tcp(Authority::from_static("localhost")), Self::Tcp)
     }
@@ -87,53 +85,53 @@ impl fmt::Display for Target {
     }
 }
 
-/// Why there is no answer, or one that says no.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody answers there.
-    #[error("{target} does not answer: {reason}")]
-    NoAnswer {
-        /// Where the admin listener should be.
+    /// No response.
+    #[error("no response from {target}: {reason}")]
+    NoResponse {
+        /// The address of the admin listener.
         target: String,
-        /// What went wrong.
+        /// The cause.
         reason: String,
     },
-    /// The service said no.
+    /// An error response.
     #[error("{reason} ({status})")]
     Refused {
         /// The status.
         status: StatusCode,
-        /// The description of the answer.
+        /// Its description.
         reason: String,
     },
-    /// An answer that is none of this service's.
-    #[error("the answer cannot be read; is this the admin listener?")]
-    Strange,
+    /// A response that is not one of this service.
+    #[error("the response cannot be read; is this the admin listener?")]
+    InvalidResponse,
 }
 
 /// The client.
 #[derive(Clone, Debug)]
 pub struct Client {
     target: Target,
-    answer_timeout: Duration,
+    response_timeout: Duration,
 }
 
 impl Client {
-    /// A client of `target`. Nothing is connected yet.
+    /// A client for `target`. Does not connect yet.
     pub fn new(target: Target) -> Self {
-        Self { target, answer_timeout: ANSWER_TIMEOUT }
+        Self { target, response_timeout: RESPONSE_TIMEOUT }
     }
 
-    /// The same client, for requests that take the service longer than usual.
+    /// Sets another response timeout, for slow requests.
     #[must_use]
-    pub fn waiting(self, answer_timeout: Duration) -> Self {
-        Self { answer_timeout, ..self }
+    pub fn waiting(self, response_timeout: Duration) -> Self {
+        Self { response_timeout, ..self }
     }
 
-    /// Sends a request and gives back the successful answer, its body still to be read.
+    /// Sends a request and returns a successful response with its body unread.
     ///
     /// # Errors
-    /// [`ClientError`]; an answer of 400 and above is [`ClientError::Refused`].
+    /// [`ClientError`]; a status of 400 and above is [`ClientError::Refused`].
     pub async fn open(
         &self,
         method: Method,
@@ -151,7 +149,7 @@ impl Client {
             .header(HOST, host)
             .header(CONTENT_TYPE, content_type)
             .body(Full::new(body))
-            .map_err(|error| self.no_answer(error))?;
+            .map_err(|error| self.no_response(error))?;
         let connected = match &self.target {
             Target::Tcp(authority) => {
                 let host = authority.host();
@@ -165,10 +163,10 @@ impl Client {
             }
         };
         let response = connected?;
-        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+        if response.status().is_success() { Ok(response) } else { Err(error_of(response).await) }
     }
 
-    /// Sends JSON and gives back the whole answer's bytes.
+    /// Sends a request and returns the response body.
     ///
     /// # Errors
     /// As [`Client::open`].
@@ -180,14 +178,14 @@ impl Client {
         body: Bytes,
     ) -> Result<Bytes, ClientError> {
         let response = self.open(method, path, content_type, body).await?;
-        let collected = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
-        Ok(collected.map_err(|error| self.no_answer(error))?.to_bytes())
+        let collected = Limited::new(response.into_body(), RESPONSE_LIMIT).collect().await;
+        Ok(collected.map_err(|error| self.no_response(error))?.to_bytes())
     }
 
-    /// [`Client::send`], with the answer read as JSON.
+    /// [`Client::send`], with the response parsed as JSON.
     ///
     /// # Errors
-    /// As [`Client::open`], and [`ClientError::Strange`].
+    /// As [`Client::open`], and [`ClientError::InvalidResponse`].
     pub async fn json<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -196,13 +194,13 @@ impl Client {
         body: Bytes,
     ) -> Result<T, ClientError> {
         let bytes = self.send(method, path, content_type, body).await?;
-        serde_json::from_slice(&bytes).map_err(|_| ClientError::Strange)
+        serde_json::from_slice(&bytes).map_err(|_| ClientError::InvalidResponse)
     }
 
     async fn connected<S>(&self, connect: impl Future<Output = std::io::Result<S>>) -> Result<S, ClientError> {
         match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
-            Ok(stream) => stream.map_err(|error| self.no_answer(error)),
-            Err(_) => Err(self.no_answer("no connection in time")),
+            Ok(stream) => stream.map_err(|error| self.no_response(error)),
+            Err(_) => Err(self.no_response("connection timed out")),
         }
     }
 
@@ -210,33 +208,34 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.no_answer(error))?;
-        // It ends with the answer's body. What goes wrong with it is seen by who reads that.
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.no_response(error))?;
+        // It ends with the response body, whose reader sees its errors.
         tokio::spawn(connection);
-        match tokio::time::timeout(self.answer_timeout, sender.send_request(request)).await {
-            Ok(response) => response.map_err(|error| self.no_answer(error)),
-            Err(_) => Err(self.no_answer("no answer in time")),
+        match tokio::time::timeout(self.response_timeout, sender.send_request(request)).await {
+            Ok(response) => response.map_err(|error| self.no_response(error)),
+            Err(_) => Err(self.no_response("response timed out")),
         }
     }
 
-    fn no_answer(&self, reason: impl fmt::Display) -> ClientError {
-        ClientError::NoAnswer { target: self.target.to_string(), reason: reason.to_string() }
+    fn no_response(&self, reason: impl fmt::Display) -> ClientError {
+        ClientError::NoResponse { target: self.target.to_string(), reason: reason.to_string() }
     }
 }
 
-async fn refusal(response: Response<Incoming>) -> ClientError {
+async fn error_of(response: Response<Incoming>) -> ClientError {
     #[derive(Deserialize)]
     struct ErrorBody {
         description: String,
     }
     let status = response.status();
     let Ok(collected) = Limited::new(response.into_body(), 64 * 1024).collect().await else {
-        return ClientError::Strange;
+        return ClientError::InvalidResponse;
     };
     match serde_json::from_slice::<ErrorBody>(&collected.to_bytes()) {
         Ok(ErrorBody { description }) => ClientError::Refused { status, reason: description },
-        Err(_) => ClientError::Strange,
+        Err(_) => ClientError::InvalidResponse,
     }
 }
 

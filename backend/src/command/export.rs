@@ -1,4 +1,4 @@
-//! `export`: every holodule, to standard output or a file.
+//! `export`: downloads all holodules to standard output or a file.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,10 +11,10 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::client::Client;
-use super::{CommandError, complain};
+use super::{CommandError, report};
 use crate::import::Form;
 
-/// The exit status where documents that cannot be read are missing in the export.
+/// The exit status if documents are missing because they could not be read.
 const SOME_UNREADABLE: u8 = 2;
 
 pub(super) async fn run(
@@ -31,7 +31,7 @@ pub(super) async fn run(
         Form::Ndjson => "/holodules?format=ndjson",
         Form::Json => "/holodules?format=json",
     };
-    // Before anything is requested: a file that cannot be written is reported at once.
+    // Before the request, so that an unwritable file is reported at once.
     let named = |output: &Path, error: CommandError| CommandError::from(format!("{}: {error}", output.display()));
     let file = output.map(|output| Replacement::begin(output).map_err(|error| named(output, error.into())));
     let file = file.transpose()?;
@@ -40,7 +40,7 @@ pub(super) async fn run(
     let unreadable: u64 = unreadable.and_then(|count| count.parse().ok()).unwrap_or_default();
     match (file, output) {
         (Some(mut file), Some(output)) => {
-            // It takes its name when it is whole: half an export must not look like one.
+            // The file gets its name when it is complete: a partial export must not look like a complete one.
             let written = copy(response, &mut file).await.and_then(|()| Ok(file.commit()?));
             written.map_err(|error| named(output, error))?;
         }
@@ -49,14 +49,14 @@ pub(super) async fn run(
     if unreadable == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    complain(format_args!("{unreadable} documents cannot be read and are missing; the service's log names them"))?;
+    report(format_args!("{unreadable} documents could not be read and are missing; the server's log names them"))?;
     Ok(ExitCode::from(SOME_UNREADABLE))
 }
 
 async fn copy(response: Response<Incoming>, out: &mut impl Write) -> Result<(), CommandError> {
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| format!("the export broke off: {error}"))?;
+        let frame = frame.map_err(|error| format!("the export is incomplete: {error}"))?;
         if let Some(data) = frame.data_ref() {
             out.write_all(data)?;
         }

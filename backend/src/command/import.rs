@@ -1,4 +1,4 @@
-//! `import FILE...`: reads files here, and uploads what can be stored in bounded batches.
+//! `import FILE...`: parses files locally, and uploads the valid rows in bounded batches.
 
 use std::collections::HashSet;
 use std::io::{Cursor, Read};
@@ -17,49 +17,48 @@ use super::{CommandError, print};
 use crate::import::{self, Batch, Dialect, Encoding, Form, ImportError, Reject, Row};
 use crate::model::ValidHolodule;
 
-/// Rows of one upload at most.
+/// The maximum number of rows in one upload.
 const BATCH_ROWS: usize = 500;
-/// Bytes of one upload at most, but for a single row that is longer.
+/// The maximum number of bytes in one upload, except for a single longer row.
 const BATCH_BYTES: usize = 1 << 20;
-/// How long to wait before each further attempt where the service is too busy. Storing
-/// a row twice changes nothing, so an upload may be sent again.
+/// The pauses before retries when the server is busy. Uploads are idempotent.
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
 
-/// The exit status where some rows were not stored.
+/// The exit status if some rows were rejected.
 const SOME_REJECTED: u8 = 2;
 
-/// What the service tells of an upload.
+/// The response to an upload.
 #[derive(Debug, Default, Deserialize)]
 struct ImportSummary {
     inserted: u64,
     updated: u64,
     unchanged: u64,
-    rejected: Vec<Refused>,
+    rejected: Vec<RefusedRow>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Refused {
+struct RefusedRow {
     row: u64,
     reason: String,
 }
 
-/// How files are read, as the command line says.
+/// How files are parsed, from the command line.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Options {
-    /// The form; by default detected from the name, and for a pipe from the content.
+pub(super) struct ImportOptions {
+    /// The format; detected from the name, or for a pipe from the content, by default.
     pub(super) form: Option<Form>,
     /// The encoding; detected by default.
     pub(super) encoding: Option<Encoding>,
-    /// Whether unknown columns are passed over.
+    /// Whether unknown columns are ignored.
     pub(super) ignore_unknown: bool,
-    /// Where the rejects of the one file go.
+    /// The file for the rejects.
     pub(super) rejects: Option<PathBuf>,
 }
 
-pub(super) async fn run(client: &Client, files: &[PathBuf], options: &Options) -> Result<ExitCode, CommandError> {
+pub(super) async fn run(client: &Client, files: &[PathBuf], options: &ImportOptions) -> Result<ExitCode, CommandError> {
     if options.rejects.is_some() && files.len() > 1 {
-        return Err("--rejects takes the rejects of one file: import the files one by one".into());
+        return Err("--rejects can be used with one file only: import the files separately".into());
     }
     let mut rejected = 0;
     for file in files {
@@ -68,11 +67,11 @@ pub(super) async fn run(client: &Client, files: &[PathBuf], options: &Options) -
     Ok(if rejected == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_REJECTED) })
 }
 
-/// Imports one file and gives back how many of its rows were not stored.
-async fn one(client: &Client, file: &Path, options: &Options) -> Result<usize, CommandError> {
+/// Imports one file and returns the number of rejected rows.
+async fn one(client: &Client, file: &Path, options: &ImportOptions) -> Result<usize, CommandError> {
     let is_stdin = file == Path::new("-");
     if is_stdin && options.form.is_none() {
-        return Err("name the form with --format".into());
+        return Err("--format is required for standard input".into());
     }
     let mut bytes = Vec::new();
     if is_stdin {
@@ -83,19 +82,19 @@ async fn one(client: &Client, file: &Path, options: &Options) -> Result<usize, C
     let (text, encoding) = import::decode(&bytes, options.encoding)?;
     let by_name = || Form::of_extension(file.extension()?.to_str()?);
     let form = options.form.or_else(by_name);
-    // The name of a pipe is a number.
+    // The name of a pipe has no extension.
     let is_pipe = is_stdin || !std::fs::metadata(file)?.is_file();
     let form = match form {
         Some(form) => form,
         None if is_pipe => import::detect_form(&text),
-        None => return Err("the name does not tell the form; name it with --format".into()),
+        None => return Err("the format is not clear from the file name; set it with --format".into()),
     };
     check_form(form, &text)?;
     let dialect = Dialect { ignore_unknown: options.ignore_unknown, ..import::detect_dialect(form, &text) };
     let source = ImportSource { form, dialect, text: &text };
     let mut batch = source.read()?;
     let rejects = Rejects::of(file, is_pipe, options.rejects.as_deref())?;
-    // Before anything is uploaded: what cannot be stored is told even where that breaks off.
+    // Before the upload, so that rejects are reported even if the upload fails.
     rejects.before_upload(&batch)?;
 
     let name = if is_stdin { "standard input".into() } else { file.to_string_lossy() };
@@ -123,12 +122,12 @@ async fn one(client: &Client, file: &Path, options: &Options) -> Result<usize, C
     if rejected > 0
         && let Some(place) = rejects.place()
     {
-        print(format_args!("the rejected rows and the reasons are in {}", place.display()))?;
+        print(format_args!("the rejected rows with their reasons are in {}", place.display()))?;
     }
     Ok(rejected)
 }
 
-/// The text of a file, and how it is read.
+/// The text of a file, and how it is parsed.
 struct ImportSource<'a> {
     form: Form,
     dialect: Dialect,
@@ -139,7 +138,7 @@ impl ImportSource<'_> {
     fn read(&self) -> Result<Batch, CommandError> {
         let mut batch = Batch::read_as(self.form, self.dialect, self.text).map_err(|error| match error {
             ImportError::UnknownColumns(_) => {
-                CommandError::from(format!("{error}; --ignore-unknown passes over the others"))
+                CommandError::from(format!("{error}; --ignore-unknown ignores the others"))
             }
             error => error.into(),
         })?;
@@ -147,7 +146,7 @@ impl ImportSource<'_> {
         Ok(batch)
     }
 
-    /// How the file was read, where it is not the collector's way.
+    /// A description of the dialect, if it differs from the collector's.
     fn described(&self, encoding: Encoding) -> Option<String> {
         let mut parts = Vec::new();
         if encoding != Encoding::UTF_8 {
@@ -165,7 +164,7 @@ impl ImportSource<'_> {
     }
 }
 
-/// Refuses a text that is plainly of another form than it is to be read as.
+/// Returns an error if the text is obviously in another format.
 fn check_form(form: Form, text: &[u8]) -> Result<(), CommandError> {
     let looks = import::detect_form(text);
     let name = match (form, looks) {
@@ -173,7 +172,7 @@ fn check_form(form: Form, text: &[u8]) -> Result<(), CommandError> {
         (Form::Csv | Form::Ndjson, Form::Json) => "json",
         _ => return Ok(()),
     };
-    Err(format!("looks like {}: name it with --format {name}", name.to_uppercase()).into())
+    Err(format!("looks like {}: use --format {name}", name.to_uppercase()).into())
 }
 
 fn line(entry: &ValidHolodule) -> Result<Vec<u8>, serde_json::Error> {
@@ -182,9 +181,9 @@ fn line(entry: &ValidHolodule) -> Result<Vec<u8>, serde_json::Error> {
     Ok(line)
 }
 
-/// Uploads all lines. The rows of what is rejected are counted over all of them, from 1.
+/// Uploads all lines. The numbers of rejected rows count from the first line.
 async fn upload(client: &Client, lines: &[Vec<u8>]) -> Result<ImportSummary, CommandError> {
-    // Drawn on standard error, and only where that is a terminal.
+    // Shown on standard error if it is a terminal.
     let progress = ProgressBar::new(lines.len() as u64);
     progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {eta} left")?);
     let mut total = ImportSummary::default();
@@ -199,16 +198,16 @@ async fn upload(client: &Client, lines: &[Vec<u8>]) -> Result<ImportSummary, Com
                 total.updated += summary.updated;
                 total.unchanged += summary.unchanged;
                 let refused = summary.rejected.into_iter();
-                total.rejected.extend(refused.map(|refused| Refused { row: refused.row + done as u64, ..refused }));
+                total.rejected.extend(refused.map(|refused| RefusedRow { row: refused.row + done as u64, ..refused }));
                 done += rows;
                 progress.set_position(done as u64);
             }
-            // The service takes less at once than is usual: its admin.body_limit.
+            // The server's admin.body_limit is smaller than the default.
             Err(ClientError::Refused { status: StatusCode::PAYLOAD_TOO_LARGE, .. }) if rows > 1 => most = rows / 2,
             Err(error) => {
                 progress.abandon();
                 return Err(format!(
-                    "{error}; {done} of {} rows were stored, and storing them again changes nothing",
+                    "{error}; {done} of {} rows were stored; storing them again changes nothing",
                     lines.len()
                 )
                 .into());
@@ -219,7 +218,7 @@ async fn upload(client: &Client, lines: &[Vec<u8>]) -> Result<ImportSummary, Com
     Ok(total)
 }
 
-/// How many of `lines` make one batch: at least one.
+/// The number of `lines` in the next batch, at least one.
 fn fitting(lines: &[Vec<u8>], most: usize) -> usize {
     let mut bytes = 0;
     let fits = |line: &&Vec<u8>| {
@@ -242,9 +241,9 @@ async fn send(client: &Client, body: Bytes) -> Result<ImportSummary, ClientError
     }
 }
 
-/// The rows of the file that a service of another version refused, though they pass here.
-/// It counts only the rows that were sent to it.
-fn rows_of(source: &ImportSource<'_>, rejects: &[Reject], refused: &[Refused]) -> Result<Vec<Reject>, CommandError> {
+/// The rows of the file that the server rejected, for example because its version differs. It numbers only the rows
+/// that were sent.
+fn rows_of(source: &ImportSource<'_>, rejects: &[Reject], refused: &[RefusedRow]) -> Result<Vec<Reject>, CommandError> {
     if refused.is_empty() {
         return Ok(Vec::new());
     }
@@ -277,13 +276,13 @@ mod tests {
     }
 
     #[test]
-    fn what_the_service_refused_is_found_among_the_rows_that_were_sent() {
+    fn rows_rejected_by_the_server_are_found_in_the_file() {
         let row = |video: &str| format!("{{\"video_id\":\"{video}\",\"datetime\":\"20201209 230000\"}}\n");
         let file = ["\n", &row("aaaaaaaaaa1"), "nonsense\n", "\n", &row("aaaaaaaaaa2"), &row("aaaaaaaaaa3")].concat();
         let batch = Batch::read(Form::Ndjson, file.as_bytes()).unwrap();
         assert_eq!(batch.entries.len(), 3, "{batch:?}");
         let source = ImportSource { form: Form::Ndjson, dialect: Dialect::default(), text: file.as_bytes() };
-        let refused = [Refused { row: 2, reason: "not today".to_owned() }];
+        let refused = [RefusedRow { row: 2, reason: "not today".to_owned() }];
         let found = rows_of(&source, &batch.rejects, &refused).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].row, found[0].reason.as_str()), (5, "not today"));

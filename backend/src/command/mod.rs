@@ -1,5 +1,4 @@
-//! The commands for people: they talk to the admin listener, so that they serve both
-//! stores, and from another host.
+//! The administration commands. They use the admin listener, so that they work with both stores and from other hosts.
 
 mod backup;
 mod cli;
@@ -18,17 +17,16 @@ pub use client::{Client, ClientError, NotATarget, Target};
 
 use crate::server::Address;
 
-/// How long a backup or a restore may take.
+/// Timeout of a backup or restore.
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-/// Why a command failed, in words for the person who gave it.
+/// Why a command failed, for the user.
 pub type CommandError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Runs one command against the admin listener that it names, else the one that
-/// `configured` tells.
+/// Runs a command against the admin listener given on the command line, or else the one that `configured` returns.
 ///
 /// # Errors
-/// Whatever kept it from being done, in words.
+/// Any failure of the command.
 pub async fn run<E>(
     admin: AdminCommand,
     configured: impl FnOnce() -> Result<Address, E>,
@@ -43,7 +41,7 @@ where
     let client = Client::new(target);
     match admin {
         AdminCommand::Import { files, format, encoding, ignore_unknown, rejects, .. } => {
-            let options = import::Options { form: format.form(), encoding, ignore_unknown, rejects };
+            let options = import::ImportOptions { form: format.form(), encoding, ignore_unknown, rejects };
             import::run(&client, &files, &options).await
         }
         AdminCommand::Export { format, output, spreadsheet, .. } => {
@@ -57,12 +55,12 @@ where
     }
 }
 
-/// Writes a line for whoever gave the command.
+/// Writes a line to standard output.
 fn print(text: impl std::fmt::Display) -> Result<(), CommandError> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
-/// Writes a line of what is wrong.
-fn complain(text: impl std::fmt::Display) -> Result<(), CommandError> {
+/// Writes a line to standard error.
+fn report(text: impl std::fmt::Display) -> Result<(), CommandError> {
     Ok(writeln!(std::io::stderr(), "holodule-backend: {text}")?)
 }

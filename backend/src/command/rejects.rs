@@ -1,4 +1,4 @@
-//! Where the rows of an import go that were not stored.
+//! The destination of an import's rejected rows.
 
 use std::fs::{self, Metadata};
 use std::io::Write;
@@ -10,19 +10,19 @@ use holodule_settings::Replacement;
 use super::CommandError;
 use crate::import::{Batch, write_rejects};
 
-/// Where the rejects of one file go.
+/// The destination of the rejects of one file.
 #[derive(Debug)]
 pub(super) enum Rejects {
-    /// To a file, which can be replaced and removed.
+    /// A regular file, which can be replaced or removed.
     File(PathBuf),
-    /// To a FIFO or a device, which is written to once.
+    /// A FIFO or a device, which is written once.
     Stream(PathBuf),
-    /// To standard error.
+    /// Standard error.
     StandardError,
 }
 
 impl Rejects {
-    /// The place that was named, or `FILE.rejects.csv`; for a pipe, which has no folder, standard error.
+    /// The given destination or `FILE.rejects.csv`; standard error for a pipe, which has no folder.
     pub(super) fn of(file: &Path, is_pipe: bool, named: Option<&Path>) -> Result<Self, CommandError> {
         let Some(named) = named else {
             if is_pipe {
@@ -34,14 +34,14 @@ impl Rejects {
         };
         let Ok(metadata) = fs::metadata(named) else { return Ok(Self::File(named.to_owned())) };
         if !is_pipe && same(&metadata, &fs::metadata(file)?) {
-            return Err("--rejects names the file itself".into());
+            return Err("--rejects is the imported file itself".into());
         }
-        // What a process has open is no file of its own, whatever it is connected to.
+        // A descriptor in /dev or /proc must not be replaced, even if it is connected to a regular file.
         let opened = ["/dev", "/proc"].iter().any(|folder| named.starts_with(folder));
         Ok(if metadata.is_file() && !opened { Self::File(named.into()) } else { Self::Stream(named.into()) })
     }
 
-    /// Where they can be found afterwards.
+    /// The path of the rejects.
     pub(super) fn place(&self) -> Option<&Path> {
         match self {
             Self::File(path) | Self::Stream(path) => Some(path),
@@ -49,11 +49,11 @@ impl Rejects {
         }
     }
 
-    /// Writes a file's rejects, or removes those of an earlier run where there are none now.
+    /// Writes the rejects of the file, or removes those of an earlier run if there are none.
     pub(super) fn before_upload(&self, batch: &Batch) -> Result<(), CommandError> {
         let Self::File(path) = self else { return Ok(()) };
         let written = if batch.rejects.is_empty() {
-            // The link stays where the path is one.
+            // If the path is a link, the link remains.
             match fs::canonicalize(path).and_then(fs::remove_file) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
                 removed => removed,
@@ -64,7 +64,7 @@ impl Rejects {
         written.map_err(|error| format!("{}: {error}", path.display()).into())
     }
 
-    /// Writes what [`Rejects::before_upload`] could not, or what the upload has added.
+    /// Writes the rejects that [`Rejects::before_upload`] could not, or that the upload has added.
     pub(super) fn after_upload(&self, batch: &Batch, added: bool) -> Result<(), CommandError> {
         match self {
             _ if batch.rejects.is_empty() => Ok(()),

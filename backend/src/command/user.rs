@@ -56,7 +56,7 @@ pub(super) async fn run(client: &Client, command: UserCommand) -> Result<ExitCod
             let mut out = std::io::stdout().lock();
             for UserBody { username, disabled, password } in users {
                 let state = if disabled { "disabled" } else { "enabled" };
-                // A name may hold what a terminal would obey: older ones were never checked.
+                // Older names were never validated and may contain terminal control sequences.
                 writeln!(out, "{}\t{state}\t{}", username.escape_debug(), password.as_deref().unwrap_or("none"))?;
             }
         }
@@ -77,27 +77,27 @@ fn bytes(value: &serde_json::Value) -> Bytes {
     value.to_string().into()
 }
 
-/// A password: typed twice on a terminal, else one line of standard input.
+/// Reads a password: prompted for twice on a terminal, otherwise one line of standard input.
 fn read_password() -> Result<String, CommandError> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         return read_line(stdin.lock());
     }
     let password = rpassword::prompt_password("Password: ")?;
-    if password != rpassword::prompt_password("The same again: ")? {
-        return Err("the two differ; nothing was changed".into());
+    if password != rpassword::prompt_password("Repeat the password: ")? {
+        return Err("the passwords differ; nothing was changed".into());
     }
     Ok(password)
 }
 
 fn read_line(input: impl BufRead) -> Result<String, CommandError> {
     let mut line = String::new();
-    // A little over the limit, so that the service can say that it is too long.
+    // Slightly more than the limit, so that the server can report that it is too long.
     input.take(PASSWORD_LIMIT as u64 + 3).read_line(&mut line)?;
     let line = line.strip_suffix('\n').unwrap_or(&line);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.is_empty() {
-        return Err("standard input holds no password".into());
+        return Err("no password on standard input".into());
     }
     Ok(line.to_owned())
 }

@@ -1,8 +1,8 @@
-//! The configuration: raw settings become one [`Config`] that cannot be wrong, or every
-//! reason why not, told together.
+//! The configuration: settings are parsed into a [`Config`] that is always valid, or all problems are reported
+//! together.
 //!
-//! The stages declare what they need as `Settings` of their own; the keys, their
-//! defaults and ranges stand here, and for people in `ops/config/backend.toml`.
+//! Each module declares its own `Settings`. The keys with their defaults and ranges are here, and documented in
+//! `ops/config/backend.toml`.
 
 use std::path::{Path, PathBuf};
 
@@ -13,53 +13,51 @@ use crate::server::{Address, Limits};
 use crate::store::StoreUrl;
 use crate::{handler, password, record, server, store};
 
-/// The embedded store's file where no store is configured, in the working directory.
+/// The default store, in the working directory.
 pub const DEFAULT_STORE: &str = "embedded:holodules.redb";
 
-/// The least that an argon2id hash may cost, as memory in KiB times passes. OWASP's
-/// equivalent choices lie between 35,840 (m=7168, t=5) and 38,912 (m=19456, t=2).
+/// The minimum cost of an argon2id hash: memory in KiB times passes. OWASP's equivalent choices are between 35,840
+/// (m=7168, t=5) and 38,912 (m=19456, t=2).
 const ARGON2_FLOOR: u64 = 7168 * 5;
 
-/// The variables that hold secrets.
+/// Variables with secrets.
 const SECRET_VARIABLES: [&str; 2] = ["STORE", "MONGODB_PASSWORD"];
 
-/// The variable that names the configuration file where the command line does not.
+/// The variable with the path of the configuration file, if the command line has none.
 const FILE_VARIABLE: &str = "HOLODULE_BACKEND_CONFIG";
 
-/// Everything that the service needs to know, checked.
+/// The validated configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the api listens.
+    /// Address of the api listener.
     pub api_addr: Address,
-    /// Where the admin side listens; public only where that was allowed.
+    /// Address of the admin listener; public only if that is allowed.
     pub admin_addr: Address,
-    /// Where the bound addresses are told.
+    /// File for the bound addresses.
     pub announce_file: Option<PathBuf>,
     /// The store.
     pub store: store::Settings,
     /// Password hashing.
     pub password: password::Settings,
-    /// The handlers' limits.
+    /// Settings of the handlers.
     pub handler: handler::Settings,
-    /// The listeners' limits.
+    /// Settings of the listeners.
     pub server: server::Settings,
     /// The log.
     pub log: record::Settings,
-    /// What is valid but may surprise, for `check` and the log at start.
+    /// Valid but possibly surprising settings, for `check` and the log at start.
     pub notes: Vec<String>,
-    /// What should be fixed soon, though the service can run: files with secrets that others may
-    /// read or change.
+    /// Problems that do not prevent a start, such as files with secrets that others can read.
     pub warnings: Vec<String>,
-    /// What was given, and from where.
+    /// The values that were set, with their origins.
     pub values: Values,
-    /// Every key with the value in force and its origin, a line each. Secrets are masked.
+    /// All keys with their effective values and origins, one line each. Secrets are masked.
     pub effective: Vec<String>,
 }
 
 impl Config {
-    /// Reads the configuration from `file`, or else from the file that `HOLODULE_BACKEND_CONFIG`
-    /// names, below the process's environment, which is over the `.env` file at `dotenv`, where
-    /// there is one.
+    /// Reads the configuration from `file`, or else from the file in `HOLODULE_BACKEND_CONFIG`. It is overridden by the
+    /// `.env` file at `dotenv`, if it exists, and that by the environment.
     ///
     /// # Errors
     /// As [`Config::from_source`], and every problem of `dotenv`.
@@ -73,15 +71,16 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads every key of `source`.
+    /// Reads all keys of `source`.
     ///
     /// # Errors
-    /// [`Problems`], all of them.
+    /// All problems.
     pub fn from_source(mut source: Source) -> Result<Self, Problems> {
         let mut config = Self::read(&mut source);
         config.warnings = source.warnings();
         if let StoreUrl::Mongo(url) = &config.store.url {
-            let unsupported = |name| format!("store: {name} has no effect, because MongoDB's driver for Rust lacks it");
+            let unsupported =
+                |name| format!("store: {name} has no effect: the Rust driver for MongoDB does not support it");
             config.warnings.extend(url.unsupported().iter().map(unsupported));
         }
         config.values = source.values();
@@ -91,9 +90,9 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether anything but the log's level differs from `running`.
+    /// Whether anything but the log level differs from `running`.
     pub fn is_changed_from(&self, running: &Self) -> bool {
-        // The text shows every key but the user, the password and the options of the URL.
+        // The debug output has all settings except the user, password and options of the URL.
         let shown = |config: &Self| {
             let mut config = config.clone();
             config.log.level = running.log.level;
@@ -104,7 +103,7 @@ impl Config {
         self.store.url != running.store.url || shown(self) != shown(running)
     }
 
-    /// Reads every key, a default standing in for what is wrong.
+    /// Reads all keys, with the default for invalid ones.
     fn read(s: &mut Source) -> Self {
         let mut notes = Vec::new();
         Self {
@@ -126,7 +125,7 @@ impl Config {
                 backup_folder: s.get::<PathBuf>("backup.folder").filter(|path| !path.as_os_str().is_empty()),
             },
             server: server::Settings {
-                // The gateway takes 16 KiB from a client, and adds fields of its own.
+                // The gateway accepts 16 KiB from a client, and adds fields.
                 api: limits(s, "api", 4096, 24 * 1024),
                 admin: limits(s, "admin", 1024, 16 * 1024),
                 drain: s.seconds("drain", 20.0, 0.0..=600.0),
@@ -154,22 +153,22 @@ fn admin_address(source: &mut Source, notes: &mut Vec<String>) -> Address {
     match (address.is_public(), allowed) {
         (true, false) => source.conflict(
             "admin_addr",
-            format!("{address} is a public address, and the admin side asks nobody who they are; bind a loopback, private or Unix address, or set admin.allow_public_bind"),
+            format!("{address} is a public address, and the admin listener has no authentication; bind a loopback, private or Unix address, or set admin.allow_public_bind"),
         ),
-        (true, true) => notes.push(format!("the admin side, which asks nobody who they are, listens on the public address {address}")),
+        (true, true) => notes.push(format!("the admin listener, which has no authentication, uses the public address {address}")),
         (false, _) => {}
     }
     address
 }
 
-/// `store`, else the original's three variables, else the embedded store.
+/// `store`, or the original's three variables, or else the embedded store.
 fn store_url(source: &mut Source, notes: &mut Vec<String>) -> StoreUrl {
-    let given = |text: &str| !text.is_empty();
-    let store = source.secret("store").filter(|url| given(url.expose()));
-    let user = source.get::<String>("mongodb_user").filter(|user| given(user));
+    let is_set = |text: &str| !text.is_empty();
+    let store = source.secret("store").filter(|url| is_set(url.expose()));
+    let user = source.get::<String>("mongodb_user").filter(|user| is_set(user));
     source.conceal("mongodb_user");
-    let password = source.secret("mongodb_password").filter(|password| given(password.expose()));
-    let host = source.get::<String>("mongodb_host").filter(|host| given(host));
+    let password = source.secret("mongodb_password").filter(|password| is_set(password.expose()));
+    let host = source.get::<String>("mongodb_host").filter(|host| is_set(host));
     let url = match (store, host) {
         (Some(url), host) => {
             if host.is_some() || user.is_some() || password.is_some() {
@@ -183,22 +182,22 @@ fn store_url(source: &mut Source, notes: &mut Vec<String>) -> StoreUrl {
                 (Some(user), Some(password)) => StoreUrl::mongodb(&user, password.expose(), host),
                 (None, None) => format!("mongodb://{host}/").parse(),
                 (Some(_), None) => {
-                    source.problem("mongodb_password", "is missing, and mongodb_user is set");
+                    source.problem("mongodb_password", "is missing, but mongodb_user is set");
                     return fallback();
                 }
                 (None, Some(_)) => {
-                    source.problem("mongodb_user", "is missing, and mongodb_password is set");
+                    source.problem("mongodb_user", "is missing, but mongodb_password is set");
                     return fallback();
                 }
             };
             url.map_err(|error| ("mongodb_host", error))
         }
         (None, None) if user.is_some() || password.is_some() => {
-            source.problem("mongodb_host", "is missing, and mongodb_user or mongodb_password is set");
+            source.problem("mongodb_host", "is missing, but mongodb_user or mongodb_password is set");
             return fallback();
         }
         (None, None) => {
-            notes.push(format!("no store is configured: {DEFAULT_STORE} in the working directory serves"));
+            notes.push(format!("no store is configured: using {DEFAULT_STORE} in the working directory"));
             return fallback();
         }
     };
@@ -228,12 +227,12 @@ fn passwords(source: &mut Source, notes: &mut Vec<String>) -> password::Settings
     let cost = u64::from(settings.memory_kib) * u64::from(settings.iterations);
     if cost < ARGON2_FLOOR {
         let reason = format!(
-            "argon2_memory_kib times argon2_iterations is {cost}, under {ARGON2_FLOOR}: a stolen hash would be guessed too cheaply"
+            "argon2_memory_kib times argon2_iterations is {cost}, under {ARGON2_FLOOR}: stolen hashes would be too cheap to crack"
         );
         source.conflict("password.argon2_memory_kib", reason);
     }
     if !settings.upgrade {
-        notes.push("password.upgrade is off: plain-text and bcrypt passwords stay as they are stored".to_owned());
+        notes.push("password.upgrade is off: stored plain-text and bcrypt passwords are not replaced".to_owned());
     }
     settings
 }
@@ -249,8 +248,8 @@ fn allowed_hosts(source: &mut Source) -> Vec<String> {
     hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect()
 }
 
-fn limits(source: &mut Source, side: &str, max_connections: u64, header_bytes: u64) -> Limits {
-    let key = |name: &str| format!("{side}.{name}");
+fn limits(source: &mut Source, listener: &str, max_connections: u64, header_bytes: u64) -> Limits {
+    let key = |name: &str| format!("{listener}.{name}");
     let max_connections = source.number(&key("max_connections"), max_connections, 1..=1_000_000);
     let header_bytes = source.number(&key("header_limit"), header_bytes, 8192..=65_536);
     Limits {
@@ -287,8 +286,8 @@ mod tests {
     #[test]
     fn the_reference_file_documents_the_defaults() {
         let text = include_str!("../../../ops/config/backend.toml");
-        let unlike = |config: Config| Config { values: Values::default(), effective: Vec::new(), ..config };
-        let [reference, default] = [text, ""].map(|text| format!("{:?}", unlike(read(text, &[]).unwrap())));
+        let without_origins = |config: Config| Config { values: Values::default(), effective: Vec::new(), ..config };
+        let [reference, default] = [text, ""].map(|text| format!("{:?}", without_origins(read(text, &[]).unwrap())));
         assert_eq!(reference, default);
     }
 
@@ -319,8 +318,8 @@ mod tests {
             "store = 'hush://hush'\napi_addr = 'here'\ndrain = -1\n[admin]\nallowed_hosts = ['a:1']\n[log]\nlevel = 'loud'\n[nonsense]\nx = 1",
             &[("ADMIN_ADDR", "0.0.0.0:8081")],
         );
-        let told = result.as_ref().unwrap_err().to_string();
-        assert!(!told.contains("hush"), "{told}");
+        let text = result.as_ref().unwrap_err().to_string();
+        assert!(!text.contains("hush"), "{text}");
         let mut keys = keys(result);
         keys.sort_unstable();
         assert_eq!(keys, ["admin.allowed_hosts", "admin_addr", "api_addr", "drain", "log.level", "nonsense", "store"]);
@@ -353,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_originals_variables_is_an_error() {
+    fn a_part_of_the_originals_variables_is_an_error() {
         assert_eq!(keys(read("", &[("MONGODB_USER", "u"), ("MONGODB_HOST", "h")])), ["mongodb_password"]);
         assert_eq!(keys(read("", &[("MONGODB_PASSWORD", "p"), ("MONGODB_HOST", "h")])), ["mongodb_user"]);
         assert_eq!(keys(read("", &[("MONGODB_USER", "u"), ("MONGODB_PASSWORD", "p")])), ["mongodb_host"]);
@@ -368,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_that_costs_too_little_is_refused() {
+    fn a_hash_cost_below_the_minimum_is_rejected() {
         assert_eq!(keys(read("[password]\nargon2_memory_kib = 9216", &[])), ["password.argon2_memory_kib"]);
         let config = read("[password]\nargon2_memory_kib = 7168\nargon2_iterations = 5", &[]).unwrap();
         assert_eq!(config.password.memory_kib, 7168);

@@ -1,4 +1,4 @@
-//! BackupRequest and restore, by files of the configured folder: no stored password is in an answer.
+//! Backup and restore, with files in the configured folder: no response contains a stored password.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek as _};
@@ -17,9 +17,9 @@ use crate::model::Saved;
 use crate::respond::{self, HttpError};
 use crate::store::Restored;
 
-/// The largest request, in bytes.
+/// The maximum request body, in bytes.
 const BODY_LIMIT: usize = 4096;
-/// BackupReader on their way between the file and the store.
+/// Records buffered between the file and the store.
 const QUEUE: usize = 256;
 
 #[derive(Deserialize)]
@@ -36,18 +36,18 @@ struct RestoreRequest {
     replace: bool,
 }
 
-/// What a backup holds.
+/// The response: the content of a backup.
 #[derive(Serialize)]
 struct BackupSummary {
     file: String,
     users: u64,
     holodules: u64,
     logouts: u64,
-    /// Whether all records are of one moment.
+    /// Whether all records were read from one snapshot.
     consistent: bool,
-    /// Documents that are not in it.
+    /// Documents that could not be read.
     unreadable: u64,
-    /// Holodules of it that were not stored.
+    /// Holodules that were not restored because another has their `video_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     duplicates: Option<u64>,
 }
@@ -60,7 +60,7 @@ impl BackupSummary {
     }
 }
 
-/// `200` once the backup is on the disk; `409` where there is a file of the name already.
+/// `200` when the backup is on disk; `409` if a file of this name exists.
 pub(crate) async fn back_up(app: &Arc<App>, parts: &Parts, incoming: Incoming) -> HandlerResult {
     const EXPECTED: &str = "an object of exactly file, a string";
     let folder = folder(app)?;
@@ -68,7 +68,7 @@ pub(crate) async fn back_up(app: &Arc<App>, parts: &Parts, incoming: Incoming) -
         body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
     let name = BackupName::parse(&file).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let app = Arc::clone(app);
-    // To its end, even where the client leaves: its turn must not end before its work does.
+    // Spawned to complete even if the client disconnects: the permit must be held until the work ends.
     let writing = tokio::spawn(async move { back_up_to(&app, &folder, &name).await });
     writing.await.map_err(|_| failed("the backup could not be written"))?
 }
@@ -78,7 +78,7 @@ async fn back_up_to(app: &App, folder: &BackupFolder, name: &BackupName) -> Hand
     let (records, received) = mpsc::channel(QUEUE);
     let created = create(folder, name, received).await?;
     let reading = app.store.backup(records).await;
-    // Its records end with the reading, whatever became of that.
+    // The channel closes when the read ends, whatever its result.
     let writer = created.await.map_err(|_| failed("the backup could not be written"))?;
     let read = reading.map_err(|error| app.store_failed(&error))?;
     let writer = writer.map_err(|error| not_written(folder, &error))?;
@@ -94,14 +94,14 @@ async fn back_up_to(app: &App, folder: &BackupFolder, name: &BackupName) -> Hand
         users = end.users,
         holodules = end.holodules,
         logouts = end.logouts,
-        "a backup was written"
+        "backup written"
     );
     Ok(respond::json(StatusCode::OK, &BackupSummary::new(name, &end, None)))
 }
 
 type UnfinishedBackup = BackupWriter<BufWriter<Draft>>;
 
-/// Begins the file, and writes to it what is received.
+/// Creates the file and starts to write the received records to it.
 async fn create(
     folder: &BackupFolder,
     name: &BackupName,
@@ -123,8 +123,8 @@ async fn create(
     }))
 }
 
-/// `200` once everything is stored; `400` for a file that is no whole backup, and `409` where the
-/// store is not empty and was not to be replaced: nothing was changed then.
+/// `200` when everything is stored; `400` if the file is not a complete backup, `409` if the store is not empty and
+/// `replace` is not set. Then nothing is changed.
 pub(crate) async fn restore(app: &Arc<App>, parts: &Parts, incoming: Incoming) -> HandlerResult {
     const EXPECTED: &str = "an object of file, a string, and perhaps replace, true or false";
     let folder = folder(app)?;
@@ -132,7 +132,7 @@ pub(crate) async fn restore(app: &Arc<App>, parts: &Parts, incoming: Incoming) -
         body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
     let name = BackupName::parse(&file).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let app = Arc::clone(app);
-    // To its end, even where the client leaves.
+    // Spawned to complete even if the client disconnects.
     let restoring = tokio::spawn(async move { restore_from(&app, &folder, &name, replace).await });
     restoring.await.map_err(|_| failed("the restore could not be finished"))?
 }
@@ -155,23 +155,23 @@ async fn restore_from(app: &App, folder: &BackupFolder, name: &BackupName, repla
     let (records, received) = mpsc::channel(QUEUE);
     let reading = tokio::task::spawn_blocking(move || send(file, &records));
     let restored = app.store.restore(received, replace, now()).await;
-    // It has ended: its receiver has.
+    // The reader ends with its receiver.
     let _ = reading.await;
-    // Whatever became of it: tokens of before are good for nothing any more.
+    // Whatever the result: tokens issued before are no longer valid.
     app.feed.reset();
     match restored {
         Ok(Restored::Done { duplicates }) => {
             let Trailer { users, holodules, logouts, .. } = end;
-            tracing::info!(file = name.as_str(), users, holodules, logouts, duplicates, "a backup was restored");
+            tracing::info!(file = name.as_str(), users, holodules, logouts, duplicates, "backup restored");
             Ok(respond::json(StatusCode::OK, &BackupSummary::new(name, &end, Some(duplicates))))
         }
         Ok(Restored::NotEmpty) => Err(HttpError::new(
             StatusCode::CONFLICT,
-            "the store is not empty: nothing was changed; replace it to restore",
+            "the store is not empty and nothing was changed; set replace to restore",
         )),
         Err(error) => {
             let refusal = app.store_failed(&error);
-            Err(HttpError::new(refusal.status, "the restore failed: see the log, and repeat it with replace"))
+            Err(HttpError::new(refusal.status, "the restore failed: see the log and repeat it with replace"))
         }
     }
 }
@@ -182,7 +182,7 @@ fn send(file: File, records: &mpsc::Sender<Result<Saved, String>>) {
         Err(error) => return drop(records.blocking_send(Err(error.to_string()))),
     };
     for record in read {
-        // Without a receiver the restore has ended.
+        // The receiver is dropped when the restore has ended.
         if records.blocking_send(record.map_err(|error| error.to_string())).is_err() {
             return;
         }
@@ -190,12 +190,12 @@ fn send(file: File, records: &mpsc::Sender<Result<Saved, String>>) {
 }
 
 fn folder(app: &App) -> Result<BackupFolder, HttpError> {
-    let off = || HttpError::not_found("there are no backups: backup.folder is not set");
+    let off = || HttpError::not_found("backups are disabled: backup.folder is not set");
     app.settings.backup_folder.clone().map(BackupFolder::new).ok_or_else(off)
 }
 
 fn busy() -> HttpError {
-    HttpError::unavailable("another backup or restore is under way", BUSY_RETRY)
+    HttpError::unavailable("another backup or restore is in progress", BUSY_RETRY)
 }
 
 fn failed(description: &'static str) -> HttpError {
@@ -203,6 +203,6 @@ fn failed(description: &'static str) -> HttpError {
 }
 
 fn not_written(folder: &BackupFolder, error: &std::io::Error) -> HttpError {
-    tracing::error!(folder = %folder.path().display(), %error, "a backup could not be written");
+    tracing::error!(folder = %folder.path().display(), %error, "backup could not be written");
     HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the backup could not be written: {error}"))
 }

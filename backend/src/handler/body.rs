@@ -1,4 +1,4 @@
-//! Reading request bodies: bounded in length and in time.
+//! Reads request bodies, bounded in length and time.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use serde::de::DeserializeOwned;
 
-use super::defence::{content_type, unsupported};
+use super::csrf::{content_type, unsupported};
 use crate::respond::HttpError;
 
-/// The whole body, of at most `limit` bytes, within `timeout`.
+/// Reads the whole body, of at most `limit` bytes, within `timeout`.
 ///
 /// # Errors
-/// `413`, `408`, or `400` for one that breaks off; the connection ends with each.
+/// `413`, `408`, or `400` if the body is incomplete. Each closes the connection.
 pub(super) async fn read<B>(body: B, limit: usize, timeout: Duration) -> Result<Bytes, HttpError>
 where
     B: Body<Data = Bytes>,
@@ -28,16 +28,16 @@ where
     match tokio::time::timeout(timeout, Limited::new(body, limit).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(HttpError::bad_request("the body broke off").closing()),
-        Err(_) => Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time").closing()),
+        Ok(Err(_)) => Err(HttpError::bad_request("the body is incomplete").closing()),
+        Err(_) => Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, "the body was not received in time").closing()),
     }
 }
 
-/// The body as JSON of the type `T`. `expected` says in words what that is: the parser's
-/// own words could repeat a value, and that may be a password.
+/// Reads the body as JSON of type `T`. `expected` describes `T`: the parser's message could repeat a value, which may
+/// be a password.
 ///
 /// # Errors
-/// `415` for another content type, `400` for anything that is no `T`, and those of [`read`].
+/// `415` for another content type, `400` if it is not a `T`, and those of [`read`].
 pub(super) async fn json<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: Incoming,
@@ -46,7 +46,7 @@ pub(super) async fn json<T: DeserializeOwned>(
     expected: &'static str,
 ) -> Result<T, HttpError> {
     if content_type(headers).as_deref() != Some("application/json") {
-        return Err(unsupported("this takes application/json"));
+        return Err(unsupported("the content type must be application/json"));
     }
     let bytes = read(body, limit, timeout).await?;
     serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
@@ -66,17 +66,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_bounded_with_and_without_content_length() {
-        let told = Full::new(Bytes::from_static(b"12345"));
-        assert_eq!(read(told.clone(), 5, LONG).await.unwrap(), "12345");
-        assert_eq!(read(told, 4, LONG).await.unwrap_err().status, StatusCode::PAYLOAD_TOO_LARGE);
+        let sized = Full::new(Bytes::from_static(b"12345"));
+        assert_eq!(read(sized.clone(), 5, LONG).await.unwrap(), "12345");
+        assert_eq!(read(sized, 4, LONG).await.unwrap_err().status, StatusCode::PAYLOAD_TOO_LARGE);
         let frames =
             ["123", "45"].map(|part| Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(part.as_bytes()))));
-        let untold = StreamBody::new(futures_util::stream::iter(frames));
-        assert_eq!(read(untold, 4, LONG).await.unwrap_err().status, StatusCode::PAYLOAD_TOO_LARGE);
+        let unsized_body = StreamBody::new(futures_util::stream::iter(frames));
+        assert_eq!(read(unsized_body, 4, LONG).await.unwrap_err().status, StatusCode::PAYLOAD_TOO_LARGE);
     }
 
     #[tokio::test]
-    async fn a_body_that_stops_or_breaks_off_is_refused() {
+    async fn a_stalled_or_incomplete_body_is_rejected() {
         let stops = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
         let refused = read(stops, 4, Duration::from_millis(10)).await.unwrap_err();
         assert_eq!(refused.status, StatusCode::REQUEST_TIMEOUT);

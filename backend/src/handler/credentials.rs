@@ -1,4 +1,4 @@
-//! `POST /credentials/verify`: whether a name and a password belong together.
+//! `POST /credentials/verify`: checks a username and a password.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,14 @@ use crate::record::{Upgrade, Verification, shown};
 use crate::respond::{self, Body, HttpError};
 use crate::store::{Confirmed, StoreError};
 
-/// The largest request, in bytes: both fields at their longest, each byte escaped.
+/// The maximum request body, in bytes: both fields at their longest, each byte escaped.
 const BODY_LIMIT: usize = 16 * 1024;
-/// The longest name that is looked up, in bytes. Names of ours are shorter; stored ones may be longer.
+/// The longest username that is looked up, in bytes. New names are shorter; stored ones may be longer.
 pub(super) const NAME_LIMIT: usize = 1024;
-/// How often a password is compared whose stored value becomes another meanwhile, as it does
-/// where its user logs in twice at once and the first login replaces its form.
+/// How often a check is repeated when the stored value changes meanwhile, for example when two concurrent logins
+/// upgrade its hash.
 const ATTEMPTS: u32 = 3;
-/// How long a login waits for its password's new form to be stored.
+/// Timeout for storing an upgraded hash, for which the login waits.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const EXPECTED: &str = "an object of exactly username and password, both strings";
@@ -37,15 +37,14 @@ struct Credentials {
 #[derive(Serialize)]
 struct VerifiedUser<'a> {
     username: &'a str,
-    /// In seconds since the Unix epoch: a token issued at or before this second would be refused.
+    /// In seconds since the Unix epoch. A token issued in or before this second is refused.
     password_changed_at: Option<i64>,
-    /// What a token issued for this login carries, to be compared with the answers about revocations.
+    /// A token issued for this login contains it; revocation checks compare it.
     password_mark: &'a PasswordMark,
 }
 
-/// `200` with the name, and since when its password is what it is, where the password is the
-/// user's, else `401`, alike in every respect for a wrong password, a name that is not there and
-/// a disabled user.
+/// `200` with the username and the time of its last password change if the password is right. Otherwise `401`,
+/// identical for a wrong password, an unknown user and a disabled one.
 pub(crate) async fn verify(app: &App, parts: &Parts, incoming: Incoming) -> HandlerResult {
     let started = Instant::now();
     let (result, answer) = match attempt(app, parts, incoming).await {
@@ -66,7 +65,7 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
         return Err(malformed(HttpError::bad_request(format!("a name has at most {NAME_LIMIT} bytes"))));
     }
     let password = Password::new(password).map_err(|error| malformed(HttpError::bad_request(error.to_string())))?;
-    // Asked first: a flood of logins costs the store nothing.
+    // Checked first, so that a flood of logins causes no load on the store.
     app.hasher.check_capacity().map_err(|error| (Verification::Busy, unhashed(error)))?;
 
     for _ in 0..ATTEMPTS {
@@ -84,7 +83,7 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
             let refused = if let Outcome::Unverifiable(why) = outcome {
                 let name = shown(&username);
                 let username = app.settings.login_names.then_some(name.as_str());
-                tracing::warn!(username, reason = %why, "a stored password cannot be checked: set a new one");
+                tracing::warn!(username, reason = %why, "a stored password hash cannot be checked; set a new password");
                 Verification::Unverifiable
             } else {
                 refused
@@ -92,8 +91,8 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
             log_refused(app, &username, refused);
             return Err((refused, HttpError::new(StatusCode::UNAUTHORIZED, "Invalid credentials")));
         };
-        // Only a right password comes here, so that none of this tells which names exist. Hashing
-        // takes its time, in which the password may have become another.
+        // Reached only with the right password, so this does not reveal which names exist. Hashing takes time, in which
+        // the password may have been changed.
         let confirmed = app.store.confirm_login(&username, &stored, now()).await;
         let Confirmed::Yes { password_changed_at, password_mark } =
             confirmed.map_err(|error| unavailable(app, &error))?
@@ -106,11 +105,11 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
         let verified = VerifiedUser { username: &username, password_changed_at, password_mark: &password_mark };
         return Ok(respond::json(StatusCode::OK, &verified));
     }
-    tracing::warn!("a user changes faster than a password can be checked");
+    tracing::warn!("a user was changed repeatedly while its password was checked");
     Err((Verification::Unavailable, HttpError::unavailable("the user is being changed", BUSY_RETRY)))
 }
 
-/// Logs a login that was refused. The line is written for every reason alike, so that its time says nothing.
+/// Logs a failed login. The line has the same form for every reason, so that timing reveals nothing.
 fn log_refused(app: &App, username: &str, refused: Verification) {
     let reason = match refused {
         Verification::UnknownUser => "no_user",
@@ -118,22 +117,21 @@ fn log_refused(app: &App, username: &str, refused: Verification) {
     };
     let username = shown(username);
     let username = app.settings.login_names.then_some(username.as_str());
-    tracing::info!(username, reason, "a login was refused");
+    tracing::info!(username, reason, "login failed");
 }
 
-/// Even a store that is broken for good says nothing about the password.
+/// Even a permanent failure of the store says nothing about the password.
 fn unavailable(app: &App, error: &StoreError) -> (Verification, HttpError) {
     app.store_failed(error);
     (Verification::Unavailable, HttpError::unavailable("the store does not answer", STORE_RETRY))
 }
 
-/// What could not be checked now can be tried again: it never reads as a refusal.
+/// A failure to check can be retried: it is never a `401`.
 fn unhashed(error: Busy) -> HttpError {
     App::not_hashed(error)
 }
 
-/// Replaces the stored form of a password that has just matched. Whatever becomes of
-/// it, the login stands.
+/// Replaces the stored form of a password that matched. The login succeeds whatever the result.
 async fn replace(app: &App, username: &str, stored: &str, hash: &str) {
     let replaced = tokio::time::timeout(UPGRADE_TIMEOUT, app.store.upgrade_password(username, stored, hash)).await;
     let replaced = replaced.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".to_owned())));
@@ -141,7 +139,7 @@ async fn replace(app: &App, username: &str, stored: &str, hash: &str) {
         Ok(true) => Upgrade::Done,
         Ok(false) => Upgrade::Superseded,
         Err(error) => {
-            tracing::warn!(%error, "a password keeps its older form until its user's next login");
+            tracing::warn!(%error, "a password hash could not be upgraded; the next login of the user retries");
             Upgrade::Failed
         }
     });

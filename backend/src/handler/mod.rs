@@ -1,11 +1,10 @@
-//! What the service does for each route. A handler reads its request, asks the store
-//! or the hasher, and answers; which handler, and in which order the checks come, is
-//! [`route`](crate::route)'s business.
+//! The handlers, one for each operation. A handler reads its request, calls the store or the hasher, and builds the
+//! response. [`route`](crate::route) selects the handler and orders the checks before it.
 
 mod backup;
 mod body;
 mod credentials;
-mod defence;
+mod csrf;
 mod holodules;
 mod revocation;
 mod status;
@@ -21,7 +20,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use backup::{back_up, restore};
 pub(crate) use credentials::verify;
-pub(crate) use defence::defend;
+pub(crate) use csrf::check as check_csrf;
 pub(crate) use holodules::{day, delete, export, put, upload};
 pub(crate) use revocation::{check, feed, log_out};
 pub(crate) use status::{healthz, metrics, readyz, status};
@@ -35,49 +34,49 @@ use crate::record::Metrics;
 use crate::respond::{Body, HttpError};
 use crate::store::{Store, StoreError};
 
-/// After how many seconds to try again where the store does not answer.
+/// `Retry-After` when the store is unavailable, in seconds.
 const STORE_RETRY: u32 = 5;
-/// After how many seconds to try again where too much is going on at once.
+/// `Retry-After` when a concurrency limit is reached, in seconds.
 const BUSY_RETRY: u32 = 1;
 
-/// What every handler gives back.
+/// The result of a handler.
 pub(crate) type HandlerResult = Result<Response<Body>, HttpError>;
 
-/// The limits of the handlers.
+/// The settings of the handlers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Names that the admin side may be called by besides IP literals and `localhost`, in lower case.
+    /// Host names that the admin listener accepts besides IP literals and `localhost`, in lower case.
     pub allowed_hosts: Vec<String>,
-    /// Whether the log names the users whose logins are refused.
+    /// Whether failed logins are logged with the username.
     pub login_names: bool,
     /// The largest upload, in bytes.
     pub body_limit: usize,
-    /// How long a whole request body may take to come.
+    /// Timeout for a complete request body.
     pub body_timeout: Duration,
-    /// Uploads handled at once.
+    /// The maximum number of concurrent uploads.
     pub concurrent_uploads: u32,
-    /// Where backups are written and read; none where there is no folder.
+    /// The folder of backups. Without one, backup and restore are disabled.
     pub backup_folder: Option<PathBuf>,
 }
 
-/// What the handlers share: the store, the hasher, the metrics and their limits.
+/// State shared by all handlers.
 pub struct App {
     store: Store,
     hasher: Hasher,
     metrics: Arc<Metrics>,
     settings: Settings,
     feed: Feed,
-    /// The reads of days that are going on, each by the store's version that it began at: who asks
-    /// after a change was acknowledged or told shares no read from before it.
+    /// Coalesces reads of a day. The store's version is part of the key, so that a request after a change never joins a
+    /// read that began before it.
     reads: Coalescer<(Day, u64), holodules::Read>,
     uploads: Semaphore,
-    /// Backups and restores: one at a time.
+    /// Allows one backup or restore at a time.
     backups: Semaphore,
     log_lines_dropped: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
 impl App {
-    /// Brings the parts together. `log_lines_dropped` is read at each scrape.
+    /// Creates the state. `log_lines_dropped` is read at each scrape.
     pub fn new(
         store: Store,
         hasher: Hasher,
@@ -92,23 +91,22 @@ impl App {
         Self { store, hasher, metrics, settings, feed, reads, uploads, backups, log_lines_dropped }
     }
 
-    /// Names that the admin side may be called by, besides IP literals and `localhost`.
     pub(crate) fn allowed_hosts(&self) -> &[String] {
         &self.settings.allowed_hosts
     }
 
-    /// What is counted.
+    /// The metrics.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// Ends what would otherwise have no end, because the service is stopping.
+    /// Ends the feed, which would otherwise keep connections open during shutdown.
     pub(crate) fn stop(&self) {
         self.feed.end();
     }
 
-    /// Runs a change of what decides over `identity`'s tokens, then tells of it, whatever became
-    /// of it. Both happen even where the client leaves before.
+    /// Applies a change to the account `identity`, then publishes it, whatever its result. Both complete even if the
+    /// client disconnects.
     async fn change<T: Send + 'static>(
         &self,
         identity: &str,
@@ -130,7 +128,7 @@ impl App {
         store_failed(&self.metrics, error)
     }
 
-    /// Refuses what the hasher had no place for.
+    /// The response when the hasher is busy or failed.
     fn not_hashed(error: Busy) -> HttpError {
         match error {
             Busy::Full => HttpError::unavailable("too many passwords are being checked", BUSY_RETRY),
@@ -142,13 +140,13 @@ impl App {
     }
 }
 
-/// Tells of a store's failure in the log and the metrics, and refuses the request.
+/// Logs and counts a failure of the store, and returns the response.
 fn store_failed(metrics: &Metrics, error: &StoreError) -> HttpError {
     let unavailable = matches!(error, StoreError::Unavailable(_));
     metrics.store_failed(unavailable);
     if unavailable {
-        tracing::warn!(%error, "the store does not answer");
-        return HttpError::unavailable("the store does not answer", STORE_RETRY);
+        tracing::warn!(%error, "the store is unavailable");
+        return HttpError::unavailable("the store is unavailable", STORE_RETRY);
     }
     tracing::error!(%error, "the store failed");
     HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the store failed")

@@ -1,5 +1,4 @@
-//! What gateways ask to know whether a token that they issued is still good: a check of one
-//! identity, the feed that tells when to ask again, and logouts.
+//! Revocation for gateways: a check of one identity, the feed that reports changes, and logouts.
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -16,15 +15,14 @@ use crate::model::{Logout, PasswordMark, TokenId};
 use crate::respond::{self, Cut, HttpError};
 use crate::store::LoggedOut;
 
-/// The largest request, in bytes: each field at its longest, each byte escaped.
+/// The maximum request body, in bytes: each field at its longest, each byte escaped.
 const BODY_LIMIT: usize = 16 * 1024;
-/// The longest identity, in bytes: as long as a name that may log in.
+/// The longest identity, in bytes: that of a name that can log in.
 const IDENTITY_LIMIT: usize = super::credentials::NAME_LIMIT;
-/// How far ahead a token may expire, in seconds: the hour that one lives at most, and what
-/// the gateway's clock may be ahead of ours.
+/// How far in the future a token may expire, in seconds: the maximum lifetime of one hour, and clock skew.
 const EXPIRY_LIMIT: i64 = 3900;
-/// How far a gateway's clock may be behind ours, in seconds: for so long after the end of a token by our clock, it
-/// may still be accepted there.
+/// How far a gateway's clock may be behind, in seconds. A logout is stored this long after the token's expiry, because
+/// the gateway may still accept the token.
 const CLOCK_SKEW: i64 = 60;
 
 #[derive(Deserialize)]
@@ -37,13 +35,13 @@ struct CheckRequest {
 struct AccountBody<'a> {
     identity: &'a str,
     active: bool,
-    /// Why the account is not active: `no_user` or `disabled`.
+    /// Why the account is inactive: `no_user` or `disabled`.
     reason: Option<&'static str>,
     password_changed_at: Option<i64>,
-    /// The tokens that carry another mark were issued before the password was changed.
+    /// Tokens with another mark were issued before the last password change.
     password_mark: Option<&'a PasswordMark>,
     logged_out: &'a [TokenId],
-    /// The feed that tells when this no longer holds; there may be other backends.
+    /// The id of the feed that reports changes to this. Each backend process has its own.
     feed: &'a str,
 }
 
@@ -55,16 +53,15 @@ struct LogoutRequest {
     expires_at: i64,
 }
 
-/// `200` with what holds for the tokens of an identity, which is watched from now on. `503`
-/// where the store cannot tell.
+/// `200` with the account status of an identity, which is watched from now on. `503` if the store cannot be read.
 pub(crate) async fn check(app: &App, parts: &Parts, incoming: Incoming) -> HandlerResult {
     const EXPECTED: &str = "an object of exactly identity, a string";
     let timeout = app.settings.body_timeout;
     let CheckRequest { identity } = body::json(&parts.headers, incoming, BODY_LIMIT, timeout, EXPECTED).await?;
-    fit(&identity)?;
+    check_identity(&identity)?;
     let status = app.feed.check(&app.store, &identity, now()).await.map_err(|error| {
         app.store_failed(&error);
-        // Even a store that is broken for good says nothing about the user.
+        // Even a permanent failure of the store says nothing about the user.
         HttpError::unavailable("the store does not answer", STORE_RETRY)
     })?;
     let inactive = match (status.active, status.disabled) {
@@ -88,7 +85,7 @@ pub(crate) async fn check(app: &App, parts: &Parts, incoming: Incoming) -> Handl
     Ok(response)
 }
 
-/// `200` with lines without end: see [`crate::feed`]. `503` past so many subscribers.
+/// `200` with an endless stream of events, see [`crate::feed`]. `503` when there are too many subscribers.
 pub(crate) fn feed(app: &App) -> HandlerResult {
     let lines = app.feed.subscribe().map_err(|error| HttpError::unavailable(error.to_string(), BUSY_RETRY))?;
     let frames = lines.map(|line: Bytes| Ok::<_, Cut>(Frame::data(line)));
@@ -96,20 +93,19 @@ pub(crate) fn feed(app: &App) -> HandlerResult {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // It has an end only where there is nothing more to be had on the connection.
+    // The stream ends only when the service stops.
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     Ok(response)
 }
 
-/// `204` once the logout is durable, and it is told; also where the token has expired, which
-/// then needs none. `503` where so many tokens of this identity are logged out that one more
-/// could not be remembered.
+/// `204` when the logout is durable and published, or the token has expired. `503` if too many tokens of this identity
+/// are logged out.
 pub(crate) async fn log_out(app: &App, parts: &Parts, incoming: Incoming) -> HandlerResult {
     const EXPECTED: &str = "an object of exactly identity and token, strings, and expires_at, an integer";
     let timeout = app.settings.body_timeout;
     let LogoutRequest { identity, token, expires_at } =
         body::json(&parts.headers, incoming, BODY_LIMIT, timeout, EXPECTED).await?;
-    fit(&identity)?;
+    check_identity(&identity)?;
     let token = TokenId::parse(&token).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let now = now();
     if expires_at > now.saturating_add(EXPIRY_LIMIT) {
@@ -130,7 +126,7 @@ pub(crate) async fn log_out(app: &App, parts: &Parts, incoming: Incoming) -> Han
     }
 }
 
-fn fit(identity: &str) -> Result<(), HttpError> {
+fn check_identity(identity: &str) -> Result<(), HttpError> {
     if identity.is_empty() || identity.len() > IDENTITY_LIMIT {
         return Err(HttpError::bad_request(format!("an identity has 1 to {IDENTITY_LIMIT} bytes")));
     }

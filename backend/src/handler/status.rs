@@ -1,4 +1,4 @@
-//! How the service is: for probes, for Prometheus, and for whoever asks what is stored.
+//! The state of the service: for probes, Prometheus and administrators.
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
@@ -21,25 +21,25 @@ struct StatusCounts {
     duplicate_video_ids: u64,
 }
 
-/// `200` while the process serves.
+/// `200` while the process is alive.
 pub(crate) fn healthz() -> HandlerResult {
     Ok(fresh(respond::json(StatusCode::OK, &StatusBody { status: "alive" })))
 }
 
-/// `200` while the store answers and its user may do what this service does there, else `503`.
+/// `200` if the store responds and grants all needed rights, otherwise `503`.
 pub(crate) async fn readyz(app: &App) -> HandlerResult {
     app.store.check_ready().await.map_err(|error| {
         app.store_failed(&error);
         let reason = match error {
             StoreError::Unavailable(_) => "the store does not answer",
-            _ => "the store cannot be used: the log has the reason",
+            _ => "the store cannot be used; see the log",
         };
         HttpError::unavailable(reason, STORE_RETRY)
     })?;
     Ok(fresh(respond::json(StatusCode::OK, &StatusBody { status: "ready" })))
 }
 
-/// `200` with how many holodules and users are stored.
+/// `200` with the numbers of holodules and users.
 pub(crate) async fn status(app: &App) -> HandlerResult {
     let failed = |error| app.store_failed(&error);
     let holodules = app.store.count_holodules().await.map_err(failed)?;
@@ -48,7 +48,7 @@ pub(crate) async fn status(app: &App) -> HandlerResult {
     Ok(fresh(respond::json(StatusCode::OK, &StatusCounts { holodules, users, duplicate_video_ids })))
 }
 
-/// `200` with the metrics in Prometheus' text format, version 0.0.4.
+/// `200` with the metrics in the Prometheus text format, version 0.0.4.
 pub(crate) fn metrics(app: &App) -> HandlerResult {
     let load = app.hasher.load();
     let feed = app.feed.stats();
@@ -78,7 +78,7 @@ pub(crate) fn metrics(app: &App) -> HandlerResult {
     Ok(fresh(response))
 }
 
-/// An answer that holds for now alone.
+/// Marks a response as not cacheable.
 fn fresh<B>(mut response: http::Response<B>) -> http::Response<B> {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

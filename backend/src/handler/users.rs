@@ -1,4 +1,4 @@
-//! UserList: listed without any hash, made, changed, disabled, removed.
+//! Manages users. No response contains a password hash.
 
 use http::StatusCode;
 use http::request::Parts;
@@ -12,7 +12,7 @@ use crate::password::Password;
 use crate::respond::{self, HttpError};
 use crate::store::{StoreError, UserChange};
 
-/// The largest request, in bytes: both fields at their longest, each byte escaped.
+/// The maximum request body, in bytes: both fields at their longest, each byte escaped.
 const BODY_LIMIT: usize = 16 * 1024;
 
 #[derive(Deserialize)]
@@ -39,7 +39,7 @@ struct UserList<'a> {
     users: Vec<ListedUser<'a>>,
 }
 
-/// A user in the list. `password` tells how it is stored, and nothing more of it.
+/// A user in the list. `password` is only the form in which the password is stored.
 #[derive(Serialize)]
 struct ListedUser<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,19 +60,19 @@ struct CreatedUser<'a> {
     username: &'a str,
 }
 
-/// `200` with every user, by name.
+/// `200` with all users, sorted by name.
 pub(crate) async fn list(app: &App) -> HandlerResult {
     let users = app.store.users().await.map_err(|error| app.store_failed(&error))?;
     Ok(respond::json(StatusCode::OK, &UserList { users: users.iter().map(ListedUser::from).collect() }))
 }
 
-/// `201`; `409` where the name is taken, `400` where name or password cannot be.
+/// `201`; `409` if the name is taken, `400` if name or password is invalid.
 pub(crate) async fn create(app: &App, parts: &Parts, incoming: Incoming) -> HandlerResult {
     const EXPECTED: &str = "an object of exactly username and password, both strings";
     let creation: CreateUser =
         body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
     let username = Username::parse(&creation.username).map_err(|error| HttpError::bad_request(error.to_string()))?;
-    let hash = app.hasher.hash(fit(creation.password)?).await.map_err(App::not_hashed)?;
+    let hash = app.hasher.hash(check_password(creation.password)?).await.map_err(App::not_hashed)?;
     let user = NewUser { username: username.clone(), hash: StoredPassword::new(hash), created_at: now() };
     let store = app.store.clone();
     let created = app.change(username.as_str(), async move { store.create_user(user).await }).await?;
@@ -87,7 +87,7 @@ pub(crate) async fn change_password(app: &App, parts: &Parts, incoming: Incoming
     const EXPECTED: &str = "an object of exactly password, a string";
     let SetPassword { password } =
         body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
-    let password = fit(password)?;
+    let password = check_password(password)?;
     let hash = app.hasher.hash(password).await.map_err(App::not_hashed)?;
     let (store, username) = (app.store.clone(), name.to_owned());
     changed(app, name, async move { store.change_password(&username, &hash, now()).await }).await
@@ -123,8 +123,8 @@ fn no_such_user() -> HttpError {
     HttpError::not_found("no such user")
 }
 
-/// A password that may be set: not empty, not over the limit.
-fn fit(password: String) -> Result<Password, HttpError> {
+/// Checks a new password: not empty, within the limit.
+fn check_password(password: String) -> Result<Password, HttpError> {
     let password = Password::new(password).map_err(|error| HttpError::bad_request(error.to_string()))?;
     if password.is_empty() {
         return Err(HttpError::bad_request("a password must not be empty"));

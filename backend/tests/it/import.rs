@@ -1,4 +1,4 @@
-//! `import` with the files that spreadsheets, pipes and other programs make.
+//! `import` with files from spreadsheets, pipes and other programs.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn sample() -> String {
     fs::read_to_string(SAMPLE).unwrap()
 }
 
-/// A program that has the sample.
+/// A program with the sample loaded.
 fn loaded(path: &Path) -> Program {
     let program = Program::start(path, &[]);
     fs::copy(SAMPLE, path.join("sample.csv")).unwrap();
@@ -32,7 +32,7 @@ fn fails(output: &Output, part: &str) {
     assert!(message.contains(part), "{message}");
 }
 
-/// The sample with another separator; its cells are read and written by a library of others.
+/// The sample with another separator, converted by a library.
 fn separated(separator: u8, end: csv::Terminator) -> Vec<u8> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_path(SAMPLE).unwrap();
     let mut writer = csv::WriterBuilder::new().delimiter(separator).terminator(end).from_writer(Vec::new());
@@ -43,7 +43,7 @@ fn separated(separator: u8, end: csv::Terminator) -> Vec<u8> {
 }
 
 #[test]
-fn what_a_spreadsheet_saves_is_read_and_reported() {
+fn spreadsheet_dialects_are_detected_and_reported() {
     let folder = folder();
     let path = folder.path();
     let program = loaded(path);
@@ -73,7 +73,7 @@ fn what_a_spreadsheet_saves_is_read_and_reported() {
         assert_eq!(succeeds(&import(&program, path, &content, "saved.csv", &[])), expected);
     }
 
-    // Not every character of the sample is in cp932.
+    // cp932 lacks some characters of the sample.
     let rows = format!("{HEADER}\r\n,ccccccccccc,2027/1/1 20:00,尾丸ポルカ,①～－,,\r\n");
     let (cp932, _, lost) = encoding_rs::SHIFT_JIS.encode(&rows);
     assert!(!lost);
@@ -90,7 +90,7 @@ fn what_a_spreadsheet_saves_is_read_and_reported() {
 }
 
 #[test]
-fn unknown_columns_list_the_known_ones_and_can_be_passed_over() {
+fn unknown_columns_are_errors_and_can_be_ignored() {
     let folder = folder();
     let path = folder.path();
     let program = Program::start(path, &[]);
@@ -140,11 +140,11 @@ fn other_formats_are_named() {
         (b"\x1F\x8B\x08\0", "a.csv", "compressed with gzip"),
         (b"%PDF-1.7\n", "a.csv", "a PDF document"),
         (b"<!DOCTYPE html><html>", "a.csv", "an HTML page"),
-        (format!("{row}\n{row}\n").as_bytes(), "a.csv", "looks like NDJSON: name it with --format ndjson"),
-        (format!("[{row}]").as_bytes(), "a.csv", "looks like JSON: name it with --format json"),
-        (format!("[{row}]").as_bytes(), "a.ndjson", "looks like JSON: name it with --format json"),
-        (format!("{row}\n{row}\n").as_bytes(), "a.json", "looks like NDJSON: name it with --format ndjson"),
-        (b"plain", "a.txt", "the name does not tell the form"),
+        (format!("{row}\n{row}\n").as_bytes(), "a.csv", "looks like NDJSON: use --format ndjson"),
+        (format!("[{row}]").as_bytes(), "a.csv", "looks like JSON: use --format json"),
+        (format!("[{row}]").as_bytes(), "a.ndjson", "looks like JSON: use --format json"),
+        (format!("{row}\n{row}\n").as_bytes(), "a.json", "looks like NDJSON: use --format ndjson"),
+        (b"plain", "a.txt", "the format is not clear from the file name"),
     ] {
         let refused = import(&program, path, content, name, &[]);
         fails(&refused, part);
@@ -198,12 +198,15 @@ fn pipes_are_read_and_their_rejects_go_to_standard_error_or_a_named_file() {
         fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.retain(|name| name.contains("rejects"));
     assert_eq!(names, Vec::<String>::new());
-    fails(&program.run(path, &["import", "bad.csv", "--rejects", "./bad.csv"], ""), "names the file itself");
-    fails(&program.run(path, &["import", "bad.csv", "bad.csv", "--rejects", "r.csv"], ""), "one by one");
+    fails(
+        &program.run(path, &["import", "bad.csv", "--rejects", "./bad.csv"], ""),
+        "--rejects is the imported file itself",
+    );
+    fails(&program.run(path, &["import", "bad.csv", "bad.csv", "--rejects", "r.csv"], ""), "one file only");
 }
 
 #[test]
-fn a_guarded_export_runs_no_formula_and_comes_back_to_the_same_bytes() {
+fn an_escaped_export_has_no_formulas_and_is_imported_unchanged() {
     let folder = folder();
     let path = folder.path();
     let program = Program::start(path, &[]);
@@ -229,7 +232,7 @@ fn a_guarded_export_runs_no_formula_and_comes_back_to_the_same_bytes() {
     let other = Program::start(folder.path(), &[]);
     succeeds(&other.run(path, &["import", "guarded.csv"], ""));
     assert_eq!(text(&plain(&other)), rows);
-    // As a spreadsheet saves it again.
+    // As saved again by a spreadsheet.
     let saved = guarded.replace(',', ";");
     let again = import(&other, path, saved.as_bytes(), "saved.csv", &[]);
     assert!(succeeds(&again).ends_with("8 read, 0 inserted, 0 updated, 8 unchanged, 0 rejected\n"));

@@ -1,5 +1,5 @@
-//! Tests of whole parts of the backend, in one program, against real files, sockets and
-//! servers. Each leaves nothing behind.
+//! Integration tests of the backend, in one program, against real files, sockets and servers. Each cleans up after
+//! itself.
 
 #![allow(
     clippy::expect_used,
@@ -14,8 +14,8 @@ mod coalescing;
 mod connect;
 mod contract;
 mod credentials;
+mod csrf;
 mod days;
-mod defence;
 mod direction;
 mod export;
 mod feed;

@@ -1,5 +1,4 @@
-//! What a service makes of MongoDB: of documents of all eras, of those that cannot be
-//! read, and of a server that does not answer.
+//! A service with MongoDB: documents of all versions, unreadable ones, and an unavailable server.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -86,7 +85,7 @@ async fn a_hash_that_cannot_be_checked_is_logged_with_the_users_name() {
     assert!(listed.contains("user00\tenabled\tunsupported\n"), "{listed}");
     assert_eq!(program.terminate(), 0);
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
-    let named: Vec<_> = log.lines().filter(|line| line.contains("a stored password cannot be checked")).collect();
+    let named: Vec<_> = log.lines().filter(|line| line.contains("a stored password hash cannot be checked")).collect();
     assert_eq!(named.len(), 2, "{log}");
     assert!(named[0].contains("\"username\":\"user00\"") && named[1].contains("\"username\":\"user01\""), "{named:?}");
     assert!(!log.contains("hush"), "{log}");
@@ -94,9 +93,9 @@ async fn a_hash_that_cannot_be_checked_is_logged_with_the_users_name() {
 
 #[tokio::test]
 async fn an_unresponsive_store_is_reported_within_the_timeout() {
-    // A port that was free a moment ago.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let store = open(&format!("mongodb://user:hush@{nobody}/?authSource=x"), Duration::from_millis(300)).await;
+    // A port that was free just now.
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let store = open(&format!("mongodb://user:hush@{unused}/?authSource=x"), Duration::from_millis(300)).await;
     let service = Service::over(store, Setup::default()).await;
     let started = Instant::now();
     let day = service.get("/holodules/20201209").await;

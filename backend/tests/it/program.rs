@@ -1,4 +1,4 @@
-//! The program as people run it: its command line, its log, its end.
+//! The program: its command line, log and exit.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,7 +20,7 @@ pub(crate) const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/sam
 pub(crate) const DEFECTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/sample/defects.csv");
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The program with nothing of this process's environment, in a folder of its own.
+/// The program without this process's environment, in its own folder.
 pub(crate) fn command(folder: &Path) -> Command {
     let mut command = Command::new(BINARY);
     command.env_clear().current_dir(folder).stdin(Stdio::null());
@@ -42,7 +42,7 @@ pub(crate) fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T
     }
 }
 
-/// The program, serving.
+/// The running program.
 pub(crate) struct Program {
     child: Child,
     pub(crate) api: Address,
@@ -76,13 +76,13 @@ impl Program {
         &self.admin
     }
 
-    /// A command against its admin listener.
+    /// Runs a command with its admin listener.
     pub(crate) fn run(&self, folder: &Path, arguments: &[&str], input: &str) -> Output {
         let mut command = command(folder);
         run(command.args(arguments).args(["--admin", &self.url()]), input)
     }
 
-    /// Its admin listener, as `--admin` takes it.
+    /// The value of `--admin` for its admin listener.
     pub(crate) fn url(&self) -> String {
         match &self.admin {
             Address::Tcp(address) => format!("http://{address}"),
@@ -103,7 +103,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Gone already, most often.
+        // Usually it is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -111,7 +111,7 @@ impl Drop for Program {
 
 pub(crate) fn run(command: &mut Command, input: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // A command that needs no input may have ended already.
+    // A command without input may have ended already.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -132,14 +132,14 @@ fn check_reports_every_problem_and_starts_nothing() {
     assert!(succeeds(&output).ends_with("configuration is valid\n"), "{output:?}");
     fs::write(folder.path().join("backend.toml"), "drain = 'x'\nstore = 'hush://hush'\nnonsense = 1\n").unwrap();
     let output = command(folder.path()).args(["--config", "backend.toml", "check"]).output().unwrap();
-    let told = text(&output.stderr);
+    let problems = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     for key in ["drain", "store", "nonsense"] {
-        assert!(told.contains(&format!("  {key}: ")), "{told}");
+        assert!(problems.contains(&format!("  {key}: ")), "{problems}");
     }
-    assert!(!told.contains("hush"), "{told}");
+    assert!(!problems.contains("hush"), "{problems}");
     let named = command(folder.path()).env("HOLODULE_BACKEND_CONFIG", "backend.toml").arg("check").output().unwrap();
-    assert_eq!(text(&named.stderr), told);
+    assert_eq!(text(&named.stderr), problems);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was made");
 }
 
@@ -161,7 +161,7 @@ fn the_originals_env_file_is_enough() {
 }
 
 #[test]
-fn a_wrong_command_line_is_no_partial_success() {
+fn an_invalid_command_line_has_exit_status_1() {
     let folder = folder();
     let status = |arguments: &[&str]| command(folder.path()).args(arguments).output().unwrap().status.code();
     assert_eq!(status(&["nonsense"]), Some(1));
@@ -265,8 +265,9 @@ async fn imports_and_exports_by_command() {
     assert_eq!(missing.status.code(), Some(1));
     assert!(text(&missing.stderr).contains("missing.csv"), "{missing:?}");
     program.terminate();
-    let nobody = run(command(path).args(["export", "--output", "out.csv", "--admin", "unix:/nowhere/admin.sock"]), "");
-    assert_eq!(nobody.status.code(), Some(1));
+    let unreachable =
+        run(command(path).args(["export", "--output", "out.csv", "--admin", "unix:/nowhere/admin.sock"]), "");
+    assert_eq!(unreachable.status.code(), Some(1));
     assert_eq!(set("out.csv"), set("sample.csv"), "the earlier export is untouched");
 }
 
@@ -309,7 +310,7 @@ fn a_store_locked_by_another_process_is_reported_at_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_survives_a_kill_in_the_middle_of_an_upload() {
+async fn acknowledged_writes_survive_a_kill_during_an_upload() {
     let folder = folder();
     let path = folder.path();
     let mut acknowledged = BTreeSet::new();
@@ -348,10 +349,10 @@ async fn what_was_acknowledged_survives_a_kill_in_the_middle_of_an_upload() {
                 }
             }
         });
-        // Once some uploads are through, at a moment that is in the middle of another.
+        // After some uploads, in the middle of another.
         wait_for("an upload", || {
             let log = fs::read_to_string(path.join("log")).unwrap();
-            (log.matches("holodules were uploaded").count() >= number as usize / 40 + 5).then_some(())
+            (log.matches("holodules uploaded").count() >= number as usize / 40 + 5).then_some(())
         });
         program.child.kill().unwrap();
         program.child.wait().unwrap();

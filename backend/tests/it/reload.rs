@@ -1,4 +1,4 @@
-//! SIGHUP: what changes while the program runs, and what does not.
+//! SIGHUP: what can be reloaded and what cannot.
 
 use std::fs;
 use std::path::Path;
@@ -6,21 +6,21 @@ use std::path::Path;
 use crate::http;
 use crate::program::{Program, folder, wait_for};
 
-/// The lines of the program's log that hold `what`.
+/// The number of log lines that contain `what`.
 fn lines(folder: &Path, what: &str) -> usize {
     fs::read_to_string(folder.join("log")).unwrap().lines().filter(|line| line.contains(what)).count()
 }
 
-/// What the access log has of it.
+/// A part of the access log line of the request below.
 const LINE: &str = "\"route\":\"/status\"";
 
-/// A request that has a line in the access log.
+/// A request that is logged in the access log.
 async fn status(program: &Program) -> u16 {
     http::send(program.admin(), "GET", "/status", &[], "").await.status
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sighup_changes_the_level_of_the_log_and_ends_nothing() {
+async fn sighup_changes_the_log_level_without_a_restart() {
     let folder = folder();
     let path = folder.path();
     let file = path.join("backend.toml");
@@ -41,7 +41,7 @@ async fn sighup_changes_the_level_of_the_log_and_ends_nothing() {
 
     write("drain = 'hush'\n");
     program.signal("-HUP");
-    wait_for("the refusal", || (lines(path, "is refused: nothing changes") == 1).then_some(()));
+    wait_for("the error", || (lines(path, "the new configuration is invalid") == 1).then_some(()));
     assert_eq!((lines(path, "hush"), status(&program).await), (0, 200));
 
     write("drain = 1\n[log]\nlevel = 'warn'\n");

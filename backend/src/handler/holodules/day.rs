@@ -1,4 +1,4 @@
-//! The public read: the holodules of one day.
+//! The public read: the holodules of a day.
 
 use std::sync::Arc;
 
@@ -15,15 +15,15 @@ use crate::record::Metrics;
 use crate::respond::{self, Body, HttpError};
 use crate::store::Store;
 
-/// For the edge: five seconds without asking, then old answers while it asks or where we fail.
+/// For the edge cache: fresh for five seconds, then stale while it revalidates or the backend fails.
 const CACHED: HeaderValue =
     HeaderValue::from_static("public, max-age=0, s-maxage=5, stale-while-revalidate=30, stale-if-error=86400");
-/// A day without holodules may soon have some: it is never served stale.
+/// A day without holodules is never served stale, because it may get some soon.
 const CACHED_BRIEFLY: HeaderValue = HeaderValue::from_static("public, max-age=0, s-maxage=5");
 
-/// Bytes of the SHA-256 that make the entity tag: enough that two bodies never share one.
+/// Bytes of the SHA-256 digest in the entity tag.
 const TAG_BYTES: usize = 16;
-/// `_id`s of unreadable documents that one line of the log names.
+/// The maximum number of `_id`s in one log line.
 const NAMED_UNREADABLE: usize = 20;
 
 #[derive(Serialize)]
@@ -32,18 +32,17 @@ struct DayBody<'a> {
     holodules: Vec<Public<'a>>,
 }
 
-/// What one read of a day came to, for all who waited for it; `None` where there are no holodules.
+/// The result of a coalesced read; `None` if the day has no holodules.
 pub(crate) type Read = Result<Option<DayResponse>, HttpError>;
 
-/// A day's holodules, written. Clones share the bytes.
+/// The serialized holodules of a day. Clones share the bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct DayResponse {
     body: Bytes,
     tag: HeaderValue,
 }
 
-/// `200` with the day's holodules, newest first, or `304` where the client has them;
-/// `404` where there are none, `400` where `day` is no day.
+/// `200` with the day's holodules, newest first, or `304`; `404` if there are none, `400` if `day` is not a day.
 pub(crate) async fn day(app: &App, headers: &HeaderMap, day: &str) -> HandlerResult {
     let day = Day::parse(day).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let begin = || read(app.store.clone(), Arc::clone(&app.metrics), day);
@@ -60,26 +59,26 @@ async fn read(store: Store, metrics: Arc<Metrics>, day: Day) -> Read {
     if !listing.unreadable.is_empty() {
         metrics.unreadable(listing.unreadable.len());
         let named: Vec<&str> = listing.unreadable.iter().take(NAMED_UNREADABLE).map(String::as_str).collect();
-        tracing::warn!(documents = listing.unreadable.len(), ids = ?named, "documents that cannot be read were left out");
+        tracing::warn!(documents = listing.unreadable.len(), ids = ?named, "unreadable documents were left out");
     }
     if listing.holodules.is_empty() {
         return Ok(None);
     }
     let holodules: Vec<_> = listing.holodules.iter().map(|holodule| holodule.public()).collect();
-    let unwritten = |error: &dyn std::error::Error| {
-        tracing::error!(%error, "a day's holodules could not be written");
-        HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written")
+    let not_serialized = |error: &dyn std::error::Error| {
+        tracing::error!(%error, "the holodules of a day could not be serialized");
+        HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the response could not be serialized")
     };
     let text = respond::json_bytes(&DayBody { result: holodules.len(), holodules });
-    let body: Bytes = text.map_err(|error| unwritten(&error))?.into();
-    let tag = HeaderValue::try_from(entity_tag(&body)).map_err(|error| unwritten(&error))?;
+    let body: Bytes = text.map_err(|error| not_serialized(&error))?.into();
+    let tag = HeaderValue::try_from(entity_tag(&body)).map_err(|error| not_serialized(&error))?;
     Ok(Some(DayResponse { body, tag }))
 }
 
-/// `200` with the body, or `304` where the client has it (RFC 9110, sections 13.1.2 and 15.4.5).
+/// `200` with the body, or `304` if the client has it (RFC 9110, sections 13.1.2 and 15.4.5).
 fn tagged(headers: &HeaderMap, DayResponse { body, tag }: DayResponse) -> Response<Body> {
     let mut known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let mut response = if known.any(|list| names(list, tag.to_str().unwrap_or_default())) {
+    let mut response = if known.any(|list| matches(list, tag.to_str().unwrap_or_default())) {
         respond::with(StatusCode::NOT_MODIFIED, respond::empty())
     } else {
         let mut response = respond::with(StatusCode::OK, respond::full(body));
@@ -91,15 +90,15 @@ fn tagged(headers: &HeaderMap, DayResponse { body, tag }: DayResponse) -> Respon
     response
 }
 
-/// A strong entity tag: the same body, and no other, has it.
+/// A strong entity tag: unique to the body.
 fn entity_tag(body: &[u8]) -> String {
     let hash = digest(&SHA256, body);
     let tag = hash.as_ref().get(..TAG_BYTES).unwrap_or_default();
     format!("\"{}\"", hex::encode(tag))
 }
 
-/// Whether an `If-None-Match` list names `tag`, by weak comparison (RFC 9110, section 8.8.3.2).
-fn names(list: &str, tag: &str) -> bool {
+/// Whether an `If-None-Match` list contains `tag`, by weak comparison (RFC 9110, section 8.8.3.2).
+fn matches(list: &str, tag: &str) -> bool {
     if list.trim() == "*" {
         return true;
     }
@@ -107,7 +106,7 @@ fn names(list: &str, tag: &str) -> bool {
     loop {
         rest = rest.trim_start_matches([',', ' ', '\t']);
         let opaque = rest.strip_prefix("W/").unwrap_or(rest);
-        // What is no quoted tag ends the list: the rest of it cannot be told apart.
+        // Anything but a quoted tag ends the list: its remainder cannot be split.
         let Some(end) = opaque.strip_prefix('"').and_then(|inner| inner.find('"')) else { return false };
         let (found, after) = opaque.split_at_checked(end + 2).unwrap_or((opaque, ""));
         if found == tag {
@@ -131,10 +130,10 @@ mod tests {
     #[test]
     fn a_list_names_a_tag() {
         for list in ["*", " * ", "\"x\"", "W/\"x\"", "\"y\", \"x\"", "\"y\",,W/\"x\"", "\"a,b\", \"x\", junk"] {
-            assert!(names(list, "\"x\""), "{list}");
+            assert!(matches(list, "\"x\""), "{list}");
         }
         for list in ["", "x", "\"y\"", "\"x", "\"xx\"", "junk, \"x\"", "\"y, \"x\"", "w/\"x\"", "**"] {
-            assert!(!names(list, "\"x\""), "{list}");
+            assert!(!matches(list, "\"x\""), "{list}");
         }
     }
 

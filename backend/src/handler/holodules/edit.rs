@@ -1,28 +1,28 @@
-//! One holodule, put or removed by its identifier.
+//! Creates, replaces or deletes one holodule.
 
 use http::StatusCode;
 use http::request::Parts;
 use hyper::body::Incoming;
 
-use super::super::defence::{content_type, unsupported};
+use super::super::csrf::{content_type, unsupported};
 use super::super::{App, HandlerResult, body};
 use crate::import::{self, ROW_LIMIT};
 use crate::model::{Identifier, Invalid};
 use crate::respond::{self, HttpError};
 use crate::store::Upserted;
 
-/// `201` where it is new, `200` where it was there, with what was put; `400` where it
-/// may not be stored, or where the path names another.
+/// `201` if it was created, `200` if it existed, with the holodule; `400` if it is invalid or the path has another
+/// identifier.
 pub(crate) async fn put(app: &App, parts: &Parts, incoming: Incoming, id: &str) -> HandlerResult {
     if content_type(&parts.headers).as_deref() != Some("application/json") {
-        return Err(unsupported("this takes application/json"));
+        return Err(unsupported("the content type must be application/json"));
     }
     let limit = ROW_LIMIT.min(app.settings.body_limit);
     let body = body::read(incoming, limit, app.settings.body_timeout).await?;
     let entry = import::parse_object(&body).map_err(HttpError::bad_request)?;
     if Identifier::parse(id).map_err(|error| invalid(&error))? != *entry.identifier() {
         return Err(HttpError::bad_request(format!(
-            "the path names another holodule than the body, {}",
+            "the identifier in the path differs from the one in the body, {}",
             entry.identifier()
         )));
     }

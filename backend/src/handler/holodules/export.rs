@@ -1,4 +1,4 @@
-//! Export: every holodule, streamed in one of the three forms.
+//! Exports all holodules as a stream.
 
 use std::mem;
 
@@ -14,18 +14,16 @@ use crate::import::{Exporter, Form};
 use crate::respond::{self, Cut, HttpError};
 use crate::store::{Exported, StoreError};
 
-/// Records are gathered to pieces of about this many bytes.
+/// Records are combined to chunks of about this many bytes.
 const PIECE: usize = 32 * 1024;
 
-/// How many documents could not be read and are not in the export.
+/// The number of documents that could not be read and are not in the export.
 pub(crate) const UNREADABLE_DOCUMENTS: HeaderName = HeaderName::from_static("x-unreadable-documents");
 
-/// `200` with every holodule by time and key, as `format=csv`, `ndjson` (where none is
-/// named) or `json`. With `format=csv&spreadsheet=true` the cells that a spreadsheet would run
-/// are guarded.
+/// `200` with all holodules by time and key, as `format=ndjson` (the default), `csv` or `json`. With
+/// `format=csv&spreadsheet=true`, cells that a spreadsheet would execute are escaped.
 ///
-/// It goes through the store twice: what leads an export, the columns and the count of
-/// what is missing in it, depends on every record.
+/// The store is read twice: the columns and the count of unreadable documents, which come first, depend on all records.
 pub(crate) async fn export(app: &App, query: Option<&str>) -> HandlerResult {
     let csv = "attachment; filename=\"holodules.csv\"";
     let (form, guarded, disposition) = match query.unwrap_or_default() {
@@ -68,7 +66,7 @@ async fn survey(app: &App) -> Result<Survey, HttpError> {
             Ok(holodule) => survey.code |= Exporter::needs_code(&holodule),
             Err(id) => {
                 app.metrics.unreadable(1);
-                tracing::warn!(id, "a document that cannot be read is left out of an export");
+                tracing::warn!(id, "an unreadable document is left out of an export");
                 survey.unreadable += 1;
             }
         }
@@ -76,7 +74,7 @@ async fn survey(app: &App) -> Result<Survey, HttpError> {
     Ok(survey)
 }
 
-/// An export on its way.
+/// An export in progress.
 struct Export {
     exporter: Exporter,
     records: BoxStream<'static, Result<Exported, StoreError>>,
@@ -91,8 +89,8 @@ enum ExportState {
 }
 
 impl Export {
-    /// The next piece; `None` after the last. An error cuts the answer short, so that
-    /// the client cannot take a part for the whole.
+    /// The next chunk; `None` after the last. An error aborts the response, so that the client cannot mistake a part
+    /// for the whole.
     async fn piece(&mut self) -> Option<Result<Bytes, Cut>> {
         let mut piece = match mem::replace(&mut self.state, ExportState::Records) {
             ExportState::Begin => self.exporter.begin(),
@@ -105,7 +103,7 @@ impl Export {
                     Ok(record) => piece.extend(record),
                     Err(error) => return Some(Err(self.cut(&error))),
                 },
-                // Counted and told by the survey.
+                // Counted and logged by the survey.
                 Some(Ok(Err(_unreadable))) => {}
                 Some(Err(error)) => return Some(Err(self.cut(&error))),
                 None => {
@@ -119,7 +117,7 @@ impl Export {
     }
 
     fn cut(&mut self, error: &dyn std::error::Error) -> Cut {
-        tracing::warn!(%error, "an export was cut short");
+        tracing::warn!(%error, "export aborted");
         self.state = ExportState::Ended;
         Cut
     }

@@ -1,4 +1,4 @@
-//! Holodules: read by the public a day at a time, and kept by admins.
+//! Holodules: read by day through the api listener, and managed through the admin listener.
 
 mod day;
 mod edit;

@@ -1,4 +1,4 @@
-//! Bulk upload: any of the three forms, each row stored or refused with a reason.
+//! Bulk upload: each row is stored or rejected with a reason.
 
 use bytes::{Buf, Bytes};
 use http::StatusCode;
@@ -6,20 +6,19 @@ use http::request::Parts;
 use hyper::body::Incoming;
 use serde::Serialize;
 
-use super::super::defence::{content_type, unsupported};
+use super::super::csrf::{content_type, unsupported};
 use super::super::{App, BUSY_RETRY, HandlerResult, body};
 use crate::import::{Batch, Bounds, Form, ImportError};
 use crate::respond::{self, HttpError};
 use crate::store::Upserted;
 
-/// Rows stored in one step. A step is durable, or did not happen, on the embedded
-/// store; between two of them other writers have their turn.
+/// Rows per write. On the embedded store a write is atomic; between two, other writers can proceed.
 const STEP: usize = 500;
-/// What one upload may hold. All of it is held in memory, the reason of a refused row too, and
-/// the shortest row has one byte: without these bounds 64 MiB would take a hundred times as much.
+/// Bounds of one upload, which is held in memory with the reasons of rejected rows. The shortest row has one byte;
+/// without these bounds, 64 MiB would take a hundred times as much memory.
 const BOUNDS: Bounds = Bounds { rows: 200_000, weight: 2_000_000 };
 
-/// What became of an upload.
+/// The response: the result of an upload.
 #[derive(Debug, Default, Serialize)]
 struct UploadSummary {
     read: usize,
@@ -35,15 +34,14 @@ struct RejectedRow {
     reason: String,
 }
 
-/// `200` once every row that may be stored is durable, with the others and why not;
-/// `400` where the file as a whole cannot be read, `413` where it has too many rows or values; then
-/// nothing was stored.
+/// `200` when every valid row is durable, with the reasons for the others; `400` if the file cannot be read at all,
+/// `413` if it has too many rows or values. Then nothing is stored.
 pub(crate) async fn upload(app: &App, parts: &Parts, incoming: Incoming) -> HandlerResult {
     let form = content_type(&parts.headers).and_then(|essence| Form::of_media_type(&essence));
     let Some(form) = form else {
-        return Err(unsupported("this takes text/csv, application/x-ndjson or application/json"));
+        return Err(unsupported("the content type must be text/csv, application/x-ndjson or application/json"));
     };
-    // Before the body is read: each upload is held in memory.
+    // Before the body is read, because each upload is held in memory.
     let Ok(_turn) = app.uploads.try_acquire() else {
         return Err(HttpError::unavailable("too many uploads at once", BUSY_RETRY).closing());
     };
@@ -71,12 +69,12 @@ pub(crate) async fn upload(app: &App, parts: &Parts, incoming: Incoming) -> Hand
         updated = summary.updated,
         unchanged = summary.unchanged,
         rejected = summary.rejected.len(),
-        "holodules were uploaded"
+        "holodules uploaded"
     );
     Ok(respond::json(StatusCode::OK, &summary))
 }
 
-/// Reads the rows on a thread of their own: a large file takes longer than a request may hold up others.
+/// Parses the rows on a blocking thread: a large file would block a worker for too long.
 async fn read(form: Form, body: Bytes) -> Result<Batch, HttpError> {
     let read = tokio::task::spawn_blocking(move || Batch::read_within(form, body.reader(), BOUNDS)).await;
     match read {
@@ -88,7 +86,7 @@ async fn read(form: Form, body: Bytes) -> Result<Batch, HttpError> {
             let description = format!("the upload {error}: send it in parts");
             Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, description))
         }
-        // Memory does not fail to be read, and a thread that died has said why.
+        // Reading from memory does not fail, and a panic is logged where it occurs.
         Ok(Err(ImportError::Io(_))) | Err(_) => {
             Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the upload could not be read"))
         }

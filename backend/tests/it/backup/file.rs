@@ -45,7 +45,7 @@ async fn a_damaged_file_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_name_is_no_path_and_the_listeners_defences_hold() {
+async fn names_are_never_paths_and_cross_site_requests_are_refused() {
     let place = Place::new();
     let service = place.embedded("store").await;
     service.user("user01", "password01").await;
@@ -116,7 +116,10 @@ fn backup_and_restore_by_command() {
 
     let program = start("embedded:second.redb");
     let output = succeeds(&program.run(path, &["restore", "a"], ""));
-    assert_eq!(output, "a: 1 users, 0 holodules, 0 logouts\nevery token of before has ended: users log in again\n");
+    assert_eq!(
+        output,
+        "a: 1 users, 0 holodules, 0 logouts\nall tokens issued before are revoked: users must log in again\n"
+    );
     assert_eq!(succeeds(&program.run(path, &["user", "list"], "")), "user01\tenabled\targon2id\n");
     succeeds(&program.run(path, &["restore", "a", "--replace"], ""));
     program.terminate();
@@ -125,5 +128,5 @@ fn backup_and_restore_by_command() {
 
 fn assert_log_is_clean(log: &Path) {
     let log = fs::read_to_string(log).unwrap();
-    assert!(log.contains("a backup was restored") && !log.contains("argon2id"), "{log}");
+    assert!(log.contains("backup restored") && !log.contains("argon2id"), "{log}");
 }

@@ -19,7 +19,7 @@ use crate::http;
 use crate::mongod::Server;
 use crate::service::{Service, Setup, holodule};
 
-/// A place for one store, and where the backups of all services of a test are.
+/// The folder of a store, and of the backups of all services in a test.
 struct Place {
     folder: TempDir,
 }
@@ -92,7 +92,7 @@ async fn restore(service: &Service, name: &str, replace: bool) -> http::Reply {
     service.admin("POST", "/restore", &json!({ "file": name, "replace": replace }).to_string()).await
 }
 
-/// Everything is there, and no token of before is good.
+/// Everything is restored, and tokens issued before are invalid.
 async fn is_restored(from: &Service, to: &Service, before: i64) {
     assert_eq!(users(to).await, users(from).await);
     assert_eq!(exported(to).await, exported(from).await);
@@ -153,7 +153,7 @@ async fn from_mongodb_to_mongodb() {
     round_trip(&place, &place.mongo().await.1, &place.mongo().await.1).await;
 }
 
-/// What users and tokens were after the backup does not come back to life.
+/// State after the backup is not restored.
 async fn what_was_revoked_stays_revoked(service: &Service) {
     fill(service).await;
     back_up(service, "a.backup").await;
@@ -162,7 +162,7 @@ async fn what_was_revoked_stays_revoked(service: &Service) {
     assert_eq!(log_out(service, "user01", "jti:later", now() + 3000).await.status, 204);
     let changed_at = account(service, "user02").await["password_changed_at"].as_i64().unwrap();
     assert_eq!(service.admin("DELETE", "/holodules/video000001", "").await.status, 204);
-    service.user("stranger", "password09").await;
+    service.user("later", "password09").await;
 
     let held = (users(service).await, exported(service).await);
     let refused = restore(service, "a.backup", false).await;
@@ -172,14 +172,14 @@ async fn what_was_revoked_stays_revoked(service: &Service) {
     assert_eq!(restore(service, "a.backup", true).await.status, 200);
     assert_eq!(service.verify("user02", "second").await.status, 200);
     assert_eq!(service.verify("user02", "third").await.status, 401);
-    assert_eq!(service.verify("stranger", "password09").await.status, 401);
-    assert_eq!(account(service, "stranger").await["active"], json!(false));
+    assert_eq!(service.verify("later", "password09").await.status, 401);
+    assert_eq!(account(service, "later").await["active"], json!(false));
     assert_eq!(exported(service).await.lines().count(), 600);
     let user01 = account(service, "user01").await;
     assert_eq!(user01["logged_out"], json!(["jti:gone", "jti:later"]));
     assert!(account(service, "user02").await["password_changed_at"].as_i64().unwrap() >= changed_at);
     let again = restore(service, "a.backup", true).await;
-    assert_eq!(again.status, 200, "it may be repeated: {again:?}");
+    assert_eq!(again.status, 200, "it can be repeated: {again:?}");
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn what_was_revoked_stays_revoked_on_mongodb() {
 }
 
 #[tokio::test]
-async fn documents_of_every_era_are_carried_over() {
+async fn documents_of_all_versions_are_restored() {
     let place = Place::new();
     let (url, from) = place.mongo().await;
     let database = Client::with_uri_str(&url).await.unwrap().default_database().unwrap();
@@ -228,11 +228,11 @@ async fn documents_of_every_era_are_carried_over() {
 }
 
 #[tokio::test]
-async fn of_several_holodules_with_one_video_the_others_are_counted() {
+async fn duplicates_of_a_video_are_counted_and_not_restored() {
     let place = Place::new();
     let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
     let database = Client::with_uri_str(&url).await.unwrap().default_database().unwrap();
-    // Before the service makes its unique index, which these forbid.
+    // Before the service creates its unique index, which these violate.
     for title in ["first", "second"] {
         let document = doc! { "datetime": "20201209 230000", "key": title, "video_id": "aaaaaaaaaaa", "title": title };
         database.collection("holodules").insert_one(document).await.unwrap();
@@ -247,8 +247,8 @@ async fn of_several_holodules_with_one_video_the_others_are_counted() {
     }
 }
 
-/// A backup shows one moment, whatever is written while it is read.
-async fn a_backup_is_of_one_moment(store: &Store, service: &Service) {
+/// A backup is a snapshot, whatever is written while it is read.
+async fn a_backup_is_a_snapshot(store: &Store, service: &Service) {
     fill(service).await;
     let (records, mut received) = mpsc::channel(1);
     let reading = tokio::spawn({
@@ -274,18 +274,18 @@ async fn a_backup_is_of_one_moment(store: &Store, service: &Service) {
 }
 
 #[tokio::test]
-async fn a_backup_of_the_embedded_store_is_of_one_moment() {
+async fn a_backup_of_the_embedded_store_is_a_snapshot() {
     let place = Place::new();
     let service = place.embedded("store").await;
-    a_backup_is_of_one_moment(&service.store, &service).await;
+    a_backup_is_a_snapshot(&service.store, &service).await;
 }
 
 #[tokio::test]
-async fn a_backup_of_a_replica_set_is_of_one_moment_and_can_be_restored() {
+async fn a_backup_of_a_replica_set_is_a_snapshot_and_can_be_restored() {
     let place = Place::new();
     let server = tokio::task::spawn_blocking(|| Server::start(&["--replicas", "1"])).await.unwrap();
     let service = place.over(&server.fresh_url()).await;
-    a_backup_is_of_one_moment(&service.store, &service).await;
+    a_backup_is_a_snapshot(&service.store, &service).await;
     let (from, to) = (place.over(&server.fresh_url()).await, place.over(&server.fresh_url()).await);
     fill(&from).await;
     assert_eq!(back_up(&from, "a.backup").await["consistent"], json!(true));

@@ -109,7 +109,7 @@ fn lines(log: &str) -> Vec<Value> {
 /// What the backend logs of each refused login: the name and the reason.
 fn refused_logins(stack: &Stack) -> Vec<(Value, Value)> {
     let lines = lines(&stack.backend.log()).into_iter();
-    let refused = lines.filter(|line| line["message"] == "a login was refused");
+    let refused = lines.filter(|line| line["message"] == "login failed");
     refused.map(|line| (line["username"].clone(), line["reason"].clone())).collect()
 }
 

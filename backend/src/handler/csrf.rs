@@ -1,7 +1,6 @@
-//! The admin side asks nobody who they are, so a browser on the internal network is
-//! what others would like to borrow. These checks take that from them: DNS rebinding
-//! fails at the name of the host, a form or a script of another site at what browsers
-//! say of it, or at the content type that it may not send unasked.
+//! Protects the admin listener, which has no authentication, from requests that a web page makes through a browser on
+//! the internal network. DNS rebinding fails at the `Host` check; forms and scripts of other sites fail at
+//! `Sec-Fetch-Site` or at the content type, which they cannot set without a preflight.
 
 use std::net::IpAddr;
 
@@ -15,37 +14,36 @@ use crate::respond::HttpError;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The content types that any web page may make a browser send to any host (the Fetch
-/// standard's "CORS-safelisted request-header").
-const SENT_UNASKED: [&str; 3] = ["text/plain", "multipart/form-data", "application/x-www-form-urlencoded"];
+/// The content types that browsers send across sites without a preflight (Fetch standard, "CORS-safelisted
+/// request-header").
+const SAFELISTED: [&str; 3] = ["text/plain", "multipart/form-data", "application/x-www-form-urlencoded"];
 
-/// Lets a request of the admin side pass, or refuses it.
+/// Accepts or refuses a request to the admin listener.
 ///
 /// # Errors
-/// `400` without exactly one host, `421` for a host that is not ours, and for writes
-/// `403` where a browser says that another site sent it, `415` without a content type
-/// that proves otherwise.
-pub(crate) fn defend(request: &Parts, allowed_hosts: &[String]) -> Result<(), HttpError> {
+/// `400` without exactly one host, and `421` for an unknown host. For writes also `403` if a browser reports another
+/// site as the origin, and `415` without a content type that requires a preflight.
+pub(crate) fn check(request: &Parts, allowed_hosts: &[String]) -> Result<(), HttpError> {
     check_host(request, allowed_hosts)?;
     if [Method::GET, Method::HEAD, Method::OPTIONS].contains(&request.method) {
         return Ok(());
     }
     let foreign = |site: &http::HeaderValue| site != "same-origin" && site != "none";
     if request.headers.get_all(SEC_FETCH_SITE).iter().any(foreign) {
-        return Err(HttpError::new(StatusCode::FORBIDDEN, "sent by a browser for another site").closing());
+        return Err(HttpError::new(StatusCode::FORBIDDEN, "cross-site requests are not accepted").closing());
     }
     match content_type(&request.headers) {
-        Some(essence) if !SENT_UNASKED.contains(&essence.as_str()) => Ok(()),
+        Some(essence) if !SAFELISTED.contains(&essence.as_str()) => Ok(()),
         _ => Err(unsupported("a write needs a content type such as application/json")),
     }
 }
 
-/// `415`, and the connection ends: the body has not been read.
+/// `415`, closing the connection because the body is unread.
 pub(super) fn unsupported(description: &'static str) -> HttpError {
     HttpError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, description).closing()
 }
 
-/// Type and subtype of the one `Content-Type`, in lower case, without parameters.
+/// Type and subtype of the single `Content-Type`, in lower case, without parameters.
 pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
@@ -57,16 +55,16 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
 fn check_host(request: &Parts, allowed_hosts: &[String]) -> Result<(), HttpError> {
     let mut values = request.headers.get_all(HOST).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(HttpError::bad_request("exactly one Host is needed").closing());
+        return Err(HttpError::bad_request("exactly one Host header is required").closing());
     };
     let header = value.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
-    let header = header.ok_or_else(|| HttpError::bad_request("Host is no host").closing())?;
-    // The absolute form of a target names a host as well (RFC 9112, section 3.2.2).
+    let header = header.ok_or_else(|| HttpError::bad_request("the Host header is invalid").closing())?;
+    // An absolute-form target also contains a host (RFC 9112, section 3.2.2).
     let hosts = request.uri.authority().into_iter().chain([&header]);
     for host in hosts {
         if !is_allowed(host, allowed_hosts) {
             let host = shown(host.as_str());
-            tracing::warn!(host, "a request was refused: its Host is not in admin.allowed_hosts");
+            tracing::warn!(host, "request refused: its Host is not in admin.allowed_hosts");
             let reason = format!("the Host \"{host}\" is not a name of this service; admin.allowed_hosts lists them");
             return Err(HttpError::new(StatusCode::MISDIRECTED_REQUEST, reason).closing());
         }
@@ -80,7 +78,7 @@ fn is_allowed(authority: &Authority, allowed_hosts: &[String]) -> bool {
     }
     let host = authority.host();
     let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    // An IP literal cannot be rebound: the browser asked for the address itself.
+    // DNS rebinding needs a name: with an IP literal, the browser connected to the address itself.
     if literal.parse::<IpAddr>().is_ok() {
         return true;
     }
@@ -92,34 +90,34 @@ fn is_allowed(authority: &Authority, allowed_hosts: &[String]) -> bool {
 mod tests {
     use super::*;
 
-    fn check(method: &str, headers: &[(&str, &str)]) -> Result<(), StatusCode> {
+    fn status(method: &str, headers: &[(&str, &str)]) -> Result<(), StatusCode> {
         let mut request = http::Request::builder().method(method).uri("/users");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        defend(&parts, &["admin.example".to_owned()]).map_err(|refusal| refusal.status)
+        check(&parts, &["admin.example".to_owned()]).map_err(|refusal| refusal.status)
     }
 
     #[test]
     fn only_known_hosts_are_served() {
         for host in ["127.0.0.1:8081", "[::1]:8081", "10.0.0.7", "localhost", "LocalHost:1", "Admin.Example.:8081"] {
-            assert_eq!(check("GET", &[("host", host)]), Ok(()), "{host}");
+            assert_eq!(status("GET", &[("host", host)]), Ok(()), "{host}");
         }
         for host in
             ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "a@localhost", "sub.admin.example"]
         {
-            assert_eq!(check("GET", &[("host", host)]), Err(StatusCode::MISDIRECTED_REQUEST), "{host}");
+            assert_eq!(status("GET", &[("host", host)]), Err(StatusCode::MISDIRECTED_REQUEST), "{host}");
         }
         for headers in [&[][..], &[("host", "localhost"), ("host", "localhost")], &[("host", "a b")], &[("host", "")]] {
-            assert_eq!(check("GET", headers), Err(StatusCode::BAD_REQUEST), "{headers:?}");
+            assert_eq!(status("GET", headers), Err(StatusCode::BAD_REQUEST), "{headers:?}");
         }
     }
 
     #[test]
-    fn an_absolute_target_is_held_to_the_same_names() {
+    fn the_host_of_an_absolute_target_is_checked_too() {
         let request = http::Request::get("http://evil.example/users").header("host", "localhost").body(()).unwrap();
-        let refused = defend(&request.into_parts().0, &[]).unwrap_err();
+        let refused = check(&request.into_parts().0, &[]).unwrap_err();
         assert_eq!(refused.status, StatusCode::MISDIRECTED_REQUEST);
         let reason = "the Host \"evil.example\" is not a name of this service; admin.allowed_hosts lists them";
         assert_eq!(refused.description, reason);
@@ -129,7 +127,7 @@ mod tests {
     fn a_write_needs_a_content_type_that_requires_a_preflight() {
         for method in ["POST", "PUT", "PATCH", "DELETE"] {
             for kind in ["application/json", "Application/JSON; charset=utf-8", "text/csv", "application/x-ndjson"] {
-                assert_eq!(check(method, &[("host", "localhost"), ("content-type", kind)]), Ok(()), "{method} {kind}");
+                assert_eq!(status(method, &[("host", "localhost"), ("content-type", kind)]), Ok(()), "{method} {kind}");
             }
             for kind in [
                 "text/plain",
@@ -140,10 +138,10 @@ mod tests {
                 "json",
                 "text/plain, application/json",
             ] {
-                let refused = check(method, &[("host", "localhost"), ("content-type", kind)]);
+                let refused = status(method, &[("host", "localhost"), ("content-type", kind)]);
                 assert_eq!(refused, Err(StatusCode::UNSUPPORTED_MEDIA_TYPE), "{method} {kind}");
             }
-            assert_eq!(check(method, &[("host", "localhost")]), Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+            assert_eq!(status(method, &[("host", "localhost")]), Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
     }
 
@@ -152,11 +150,11 @@ mod tests {
         let json = ("content-type", "application/json");
         for site in ["cross-site", "same-site", "other"] {
             let headers = [("host", "localhost"), json, ("sec-fetch-site", site)];
-            assert_eq!(check("POST", &headers), Err(StatusCode::FORBIDDEN), "{site}");
-            assert_eq!(check("GET", &headers), Ok(()));
+            assert_eq!(status("POST", &headers), Err(StatusCode::FORBIDDEN), "{site}");
+            assert_eq!(status("GET", &headers), Ok(()));
         }
         for site in ["same-origin", "none"] {
-            assert_eq!(check("POST", &[("host", "localhost"), json, ("sec-fetch-site", site)]), Ok(()));
+            assert_eq!(status("POST", &[("host", "localhost"), json, ("sec-fetch-site", site)]), Ok(()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The admin side against browsers: what they can be made to send is refused.
+//! Requests that browsers can be made to send to the admin listener are refused.
 
 use crate::http;
 use crate::service::{Service, Setup};
@@ -24,7 +24,7 @@ async fn an_unknown_host_gets_421_for_every_request() {
 }
 
 #[tokio::test]
-async fn what_a_page_can_make_a_browser_send_changes_nothing() {
+async fn cross_site_requests_of_a_browser_change_nothing() {
     let service = Service::start().await;
     let user = r#"{"username":"user01","password":"password01"}"#;
     for headers in [
