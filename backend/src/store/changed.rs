@@ -1,4 +1,4 @@
-//! Which days the writes of this process may have changed, for whoever tells of it.
+//! Records which days the writes of this process may have changed.
 
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,23 +8,23 @@ use tokio::sync::Notify;
 
 use crate::model::{Day, Days};
 
-/// What was written and has not been taken yet, and a version that grows with each change.
+/// The changed days that were not taken yet, and a version that increases with each change.
 #[derive(Debug, Default)]
 pub(super) struct ChangedDays {
     days: Mutex<Days>,
-    some: Notify,
+    notify: Notify,
     version: AtomicU64,
 }
 
 impl ChangedDays {
-    /// The changes since the last call; waits for one. For one caller at a time.
+    /// The changed days since the last call; waits if there are none. For a single caller.
     pub(super) async fn take(&self) -> Days {
         loop {
             let days = mem::take(&mut *self.days());
             if !days.is_empty() {
                 return days;
             }
-            self.some.notified().await;
+            self.notify.notified().await;
         }
     }
 
@@ -32,8 +32,8 @@ impl ChangedDays {
         self.version.load(Ordering::SeqCst)
     }
 
-    /// Something is another from now on, by whatever hand.
-    pub(super) fn renew(&self) {
+    /// Increases the version after a change by any process.
+    pub(super) fn increment_version(&self) {
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -42,8 +42,8 @@ impl ChangedDays {
     }
 }
 
-/// One write on its way: the days that it may change. Dropped once it is durable, or it can no
-/// longer be known what became of it, it tells of them.
+/// The days that a write in progress may change. They are published when this is dropped, after the write is durable or
+/// its result is unknown.
 #[derive(Debug)]
 pub(super) struct TouchedDays {
     days: Mutex<Days>,
@@ -55,8 +55,7 @@ impl TouchedDays {
         Self { days: Mutex::default(), changed: Arc::clone(changed) }
     }
 
-    /// The write is about to change what stands, or is to stand, at this `datetime`. One that
-    /// lies on no day is in no answer.
+    /// Adds the day of this `datetime`, before the write. A `datetime` without a day is in no response.
     pub(super) fn touch(&self, datetime: Option<&str>) {
         if let Some(day) = datetime.and_then(Day::holding) {
             self.days.lock().unwrap_or_else(PoisonError::into_inner).insert(day);
@@ -65,7 +64,7 @@ impl TouchedDays {
 }
 
 impl TouchedDays {
-    /// The write is about to change more days than can be named.
+    /// Adds all days.
     pub(super) fn touch_all(&self) {
         *self.days.lock().unwrap_or_else(PoisonError::into_inner) = Days::All;
     }
@@ -75,10 +74,10 @@ impl Drop for TouchedDays {
     fn drop(&mut self) {
         let days = mem::take(&mut *self.days.lock().unwrap_or_else(PoisonError::into_inner));
         if !days.is_empty() {
-            // Before anybody is told: whoever asks then must not be given what was read before.
-            self.changed.renew();
+            // The version is increased first: a request after the publication must not get an earlier read.
+            self.changed.increment_version();
             self.changed.days().extend(days);
-            self.changed.some.notify_one();
+            self.changed.notify.notify_one();
         }
     }
 }

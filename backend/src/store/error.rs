@@ -1,16 +1,16 @@
-//! Why the store could not do what was asked. It knows no HTTP.
+//! Errors of the store. They know no HTTP.
 
-/// Why an operation of the store failed. No text here holds a password.
+/// Why an operation failed. The text never contains a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The engine did not answer in time, or cannot just now. Trying again may help;
-    /// a write may or may not have happened, and may be repeated.
-    #[error("the store does not answer: {0}")]
+    /// The engine did not respond in time, or is unavailable. A retry may help; a write may have happened, and can be
+    /// repeated.
+    #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// The engine answered with an error that trying again will not mend.
+    /// The engine returned an error that a retry does not fix.
     #[error("the store failed: {0}")]
     Failed(String),
-    /// The store can never serve as it is configured. Only from [`super::Store::open`].
+    /// The store cannot work with this configuration. Only returned by [`super::Store::open`].
     #[error("the store cannot be opened: {0}")]
     Unusable(String),
 }

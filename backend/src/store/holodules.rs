@@ -1,4 +1,4 @@
-//! The operations on holodules, and the days that change.
+//! Operations on holodules, and changes of days.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,70 +9,67 @@ use super::{DayListing, Engine, Exported, Store, StoreError, Upserted, engine};
 use crate::model::{Day, Days, Identifier, ValidHolodule};
 
 impl Store {
-    /// The holodules of one day of Japan's wall clock.
+    /// The holodules of a day, in Japan standard time.
     ///
     /// # Errors
-    /// Where the store cannot be read.
+    /// If the store cannot be read.
     pub async fn day(&self, day: Day) -> Result<DayListing, StoreError> {
         engine!(self.day(day))
     }
 
-    /// A number that grows before a change is acknowledged or told of: what was read before that
-    /// was read at another version. It says nothing of what other hands change unheard.
+    /// A number that increases before a change is acknowledged or published: reads before it were made at another
+    /// version. External changes that are not detected do not increase it.
     pub fn version(&self) -> u64 {
         self.changed.version()
     }
 
-    /// Stores `entries` in their order, each found by its [`Identifier`]; a later
-    /// one with the same identifier wins. What is stored keeps the fields that an entry
-    /// does not supply ([`ValidHolodule::merged_into`]).
+    /// Stores `entries` in order, each under its [`Identifier`]; a later one with the same identifier wins. Fields that
+    /// an entry does not have remain stored ([`ValidHolodule::merged_into`]).
     ///
-    /// Several videos may share a key. An entry without a video is stored over the one of
-    /// its key that has no video either, else over the oldest.
+    /// Several videos may share a key. An entry without a video replaces the one of its key that has no video either,
+    /// otherwise the oldest.
     ///
-    /// When this returns, what it tells of is durable; it runs to its end even where its caller
-    /// goes away. Where it fails, the embedded store
-    /// holds none of the entries; MongoDB may hold some, and the call may be repeated.
+    /// The result is durable when this returns. The write completes even if the caller is dropped. After an error, the
+    /// embedded store has none of the entries and MongoDB may have some; the call can be repeated.
     ///
     /// # Errors
-    /// Where an entry could not be written, or it is not known whether it was.
+    /// If an entry could not be written, or it is unknown whether it was.
     pub async fn upsert(&self, entries: Vec<ValidHolodule>) -> Result<Vec<Upserted>, StoreError> {
         engine!(self.upsert(entries))
     }
 
-    /// Removes one holodule, and tells whether it was there. By key it is the one that
-    /// [`Store::upsert`] would find. It runs to its end even where its caller goes away.
+    /// Deletes a holodule and returns whether it existed. By key, it is the one that [`Store::upsert`] would replace.
+    /// Completes even if the caller is dropped.
     ///
     /// # Errors
-    /// Where it is not known whether the holodule is gone.
+    /// If it is unknown whether the holodule was deleted.
     pub async fn delete_holodule(&self, id: &Identifier) -> Result<bool, StoreError> {
         engine!(self.delete_holodule(id))
     }
 
-    /// The days that [`Store::upsert`] and [`Store::delete_holodule`] of this process have changed
-    /// since the last call, also those where it is not known whether they did. Waits until there
-    /// are some; for one caller at a time.
+    /// The days that writes of this process have or may have changed since the last call. Waits if there are none; for
+    /// a single caller.
     pub async fn changed_days(&self) -> Days {
         self.changed.take().await
     }
 
-    /// The days that somebody has changed in the engine, where it tells of them: from now on, and
-    /// at first all of them. For errors and the end it is as for [`Store::changes`].
+    /// Streams the days changed by any process, if the engine supports it: first all days, then changes from now on.
+    /// Errors and the end are as for [`Store::changes`].
     pub fn day_changes(&self) -> BoxStream<'static, Result<Days, StoreError>> {
         match &self.engine {
             Engine::Mongo(engine) => {
                 let changed = Arc::clone(&self.changed);
-                engine.day_changes().inspect(move |_| changed.renew()).boxed()
+                engine.day_changes().inspect(move |_| changed.increment_version()).boxed()
             }
             Engine::Embedded(_) => futures_util::stream::empty().boxed(),
         }
     }
 
-    /// Notes days for the other processes over the same engine, where it does not tell of changes
-    /// by itself. The numbers of the notes, counted through all processes.
+    /// Records changed days for other processes, if the engine does not stream changes. Returns the numbers of the
+    /// records, which are shared by all processes.
     ///
     /// # Errors
-    /// Where it is not known whether they are noted; that may be repeated.
+    /// If it is unknown whether they were recorded; the call can be repeated.
     pub async fn record_days(&self, days: &Days) -> Result<Range<i64>, StoreError> {
         match &self.engine {
             Engine::Mongo(engine) => engine.record_days(days).await,
@@ -80,41 +77,41 @@ impl Store {
         }
     }
 
-    /// The days that any process has noted from number `since` on, and the number of the next
-    /// note. All days where that cannot be told, or `since` is `None`.
+    /// The days recorded by any process since number `since`, and the number of the next record. All days if that is
+    /// unknown, or `since` is `None`.
     ///
     /// # Errors
-    /// Where the notes cannot be read.
+    /// If the records cannot be read.
     pub async fn recorded_days(&self, since: Option<i64>) -> Result<(i64, Days), StoreError> {
-        let noted = match &self.engine {
+        let recorded = match &self.engine {
             Engine::Mongo(engine) => engine.recorded_days(since).await,
             Engine::Embedded(_) => Ok((0, Days::default())),
         };
-        noted.inspect(|(_, days)| {
+        recorded.inspect(|(_, days)| {
             if !days.is_empty() {
-                self.changed.renew();
+                self.changed.increment_version();
             }
         })
     }
 
-    /// How many holodules there are (an estimate is allowed above zero).
+    /// The number of holodules; above zero it may be an estimate.
     ///
     /// # Errors
-    /// Where the store cannot be read.
+    /// If the store cannot be read.
     pub async fn count_holodules(&self) -> Result<u64, StoreError> {
         engine!(self.count_holodules())
     }
 
-    /// Every holodule, by `datetime` and then `key`, both ascending.
+    /// All holodules by `datetime`, then `key`, both ascending.
     ///
     /// # Errors
-    /// Where the reading cannot begin; one that breaks off tells so in the stream.
+    /// If the read cannot start; later failures are in the stream.
     pub async fn export(&self) -> Result<BoxStream<'static, Result<Exported, StoreError>>, StoreError> {
         engine!(self.export())
     }
 
-    /// How many holodules no day shows, because their `datetime` is not text that begins with a
-    /// day, as last counted. Always 0 when embedded.
+    /// The last counted number of holodules that are not listed under any day because of their `datetime`. Always 0 for
+    /// the embedded store.
     pub fn undated_holodules(&self) -> u64 {
         match &self.engine {
             Engine::Mongo(engine) => engine.undated_holodules(),
@@ -122,7 +119,7 @@ impl Store {
         }
     }
 
-    /// How many of MongoDB's indexes were found missing since the start and made again.
+    /// The number of MongoDB indexes that were missing after the start and have been created again.
     pub fn restored_indexes(&self) -> u64 {
         match &self.engine {
             Engine::Mongo(engine) => engine.restored_indexes(),
@@ -130,8 +127,8 @@ impl Store {
         }
     }
 
-    /// How many `video_id`s stand in more than one document, as last counted: above
-    /// zero, MongoDB serves without its unique index. Always 0 when embedded.
+    /// The last counted number of `video_id`s in more than one document. Above zero, MongoDB runs without its unique
+    /// index. Always 0 for the embedded store.
     pub fn duplicate_video_ids(&self) -> u64 {
         match &self.engine {
             Engine::Mongo(engine) => engine.duplicate_video_ids(),

@@ -1,8 +1,7 @@
-//! Where holodules and users are kept: one interface, two engines behind one URL.
+//! Stores holodules and users: one interface, two engines behind one URL.
 //!
-//! [`Store`] is cheap to clone and is what the rest of the program holds. Which
-//! engine serves it is decided once, by [`StoreUrl`]; the same contract tests
-//! (`tests/it/contract`) run on both.
+//! [`Store`] is cheap to clone. [`StoreUrl`] selects the engine. The same contract tests (`tests/it/contract`) run on
+//! both.
 
 mod accounts;
 mod changed;
@@ -31,17 +30,17 @@ use changed::ChangedDays;
 use crate::hex;
 use crate::model::{RESERVED_PREFIX, Saved};
 
-/// How often MongoDB's indexes are verified at the least.
+/// The maximum interval between verifications of MongoDB's indexes.
 const INDEX_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// How long the engines may take, and what the deployment allows.
+/// The settings of the store.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Which engine, and where.
+    /// The engine and its address.
     pub url: StoreUrl,
-    /// The longest one operation may take, server selection included.
+    /// Timeout of one operation, including server selection.
     pub operation_timeout: Duration,
-    /// Connections to MongoDB at most. 1 to 10,000.
+    /// The maximum number of connections to MongoDB, 1 to 10,000.
     pub max_connections: u32,
 }
 
@@ -58,7 +57,7 @@ enum Engine {
     Embedded(embedded::Embedded),
 }
 
-/// Calls the method of the same name on whichever engine serves.
+/// Calls the method of the same name on the engine.
 macro_rules! engine {
     ($self:ident . $method:ident ( $($argument:expr),* )) => {
         match &$self.engine {
@@ -70,22 +69,19 @@ macro_rules! engine {
 use engine;
 
 impl Store {
-    /// Opens the engine that `settings.url` names and makes its indexes.
+    /// Opens the engine and creates its indexes.
     ///
-    /// MongoDB that does not answer yet is no error: the indexes are made when it
-    /// does, and until then each operation says [`StoreError::Unavailable`].
+    /// If MongoDB is unavailable, this succeeds: the indexes are created later, and until then operations return
+    /// [`StoreError::Unavailable`].
     ///
     /// # Errors
-    /// A store that can never serve: an embedded file that is locked by another
-    /// process, damaged or not writable; a MongoDB URL that the driver refuses.
+    /// If the store can never work: an embedded file is locked by another process, damaged or not writable; the driver
+    /// rejects a MongoDB URL.
     pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
         Self::open_verifying(settings, INDEX_INTERVAL).await
     }
 
-    /// [`Store::open`] with another interval at which MongoDB's indexes are verified, for tests.
-    ///
-    /// # Errors
-    /// Those of [`Store::open`].
+    /// [`Store::open`] with another interval of index verifications, for tests.
     pub async fn open_verifying(settings: &Settings, index_interval: Duration) -> Result<Self, StoreError> {
         let changed = Arc::new(ChangedDays::default());
         let engine = match &settings.url {
@@ -100,11 +96,8 @@ impl Store {
         Ok(Self { engine, changed })
     }
 
-    /// Checks what [`Store::open`] checks before it contacts a server or opens a file. Needs a
-    /// runtime, for the driver starts tasks of its own.
-    ///
-    /// # Errors
-    /// [`StoreError::Unusable`].
+    /// The checks of [`Store::open`] that contact no server and open no file. Needs a runtime, because the driver
+    /// spawns tasks.
     pub fn check(settings: &Settings) -> Result<(), StoreError> {
         match &settings.url {
             StoreUrl::Mongo(url) => mongo::check(url, settings),
@@ -112,12 +105,10 @@ impl Store {
         }
     }
 
-    /// Contacts the server that `settings.url` names and reads from it, without writing. The embedded
-    /// store has none.
+    /// Contacts the server of `settings.url` and reads from it without writing. The embedded store has none.
     ///
     /// # Errors
-    /// Those of [`Store::open`], and [`StoreError::Unavailable`] where the server does not answer or
-    /// refuses the user.
+    /// Those of [`Store::open`], and [`StoreError::Unavailable`] if the server is unavailable or rejects the user.
     pub async fn probe(settings: &Settings) -> Result<Probe, StoreError> {
         match &settings.url {
             StoreUrl::Mongo(url) => mongo::probe(url, settings).await,
@@ -125,18 +116,18 @@ impl Store {
         }
     }
 
-    /// Whether the engine answers now, within the operation timeout.
+    /// Checks that the engine responds within the operation timeout.
     ///
     /// # Errors
-    /// Any [`StoreError`] but `Unusable`, as for every operation below.
+    /// Any [`StoreError`] except `Unusable`, as for all operations below.
     pub async fn ping(&self) -> Result<(), StoreError> {
         engine!(self.ping())
     }
 
-    /// Whether the engine answers, and this service has the rights that it needs there.
+    /// Checks that the engine responds and grants all needed rights.
     ///
     /// # Errors
-    /// Those of [`Store::ping`]; [`StoreError::Failed`] where a right is missing.
+    /// Those of [`Store::ping`]; [`StoreError::Failed`] if a right is missing.
     pub async fn check_ready(&self) -> Result<(), StoreError> {
         match &self.engine {
             Engine::Mongo(engine) => engine.check_rights().await,
@@ -144,39 +135,35 @@ impl Store {
         }
     }
 
-    /// Sends every logout, holodule and user to `records`: those of one moment on the embedded
-    /// engine, a replica set and a sharded cluster; on a standalone server one collection after
-    /// the other.
+    /// Sends all logouts, holodules and users to `records`. On the embedded engine, a replica set and a sharded cluster
+    /// they are one snapshot; a standalone server is read collection by collection.
     ///
     /// # Errors
-    /// Where the store cannot be read to its end, or the receiver has ended.
+    /// If the store cannot be read completely, or the receiver is dropped.
     pub async fn backup(&self, records: mpsc::Sender<Saved>) -> Result<BackedUp, StoreError> {
         engine!(self.backup(records))
     }
 
-    /// Stores the records of a backup, with `replace` in place of all users and holodules that
-    /// there are; logouts in force are kept in any case.
+    /// Stores the records of a backup. With `replace`, they replace all users and holodules; stored logouts always
+    /// remain.
     ///
-    /// Every user's password counts as set now: a token of before may have been revoked after the
-    /// backup was made, which the backup does not know. It runs to its end even where its caller
-    /// goes away. The embedded engine stores all records or none; on MongoDB a restore that fails
-    /// leaves a part, and has to be repeated with `replace`.
+    /// Every user's password counts as changed now, because tokens may have been revoked after the backup was made. The
+    /// restore completes even if the caller is dropped. On the embedded engine it is atomic; on MongoDB, a failed
+    /// restore is partial and must be repeated with `replace`.
     ///
     /// # Errors
-    /// Where the store cannot be written, or the records end with an error.
+    /// If the store cannot be written, or the records end with an error.
     pub async fn restore(&self, records: Incoming, replace: bool, now: i64) -> Result<Restored, StoreError> {
         engine!(self.restore(records, replace, now))
     }
 }
 
-/// Whether somebody could log in with what is stored. The names of machine tokens and
-/// empty passwords never can.
+/// Whether a login is possible with a stored value: never for reserved names and empty passwords.
 fn can_log_in(username: &str, password: &str) -> bool {
     !username.starts_with(RESERVED_PREFIX) && !password.is_empty()
 }
 
-/// A new user's `id`: random, since counting up would need a lock that an existing database
-/// does not have.
+/// A new user's `id`: random, because a counter would need a lock that existing databases lack.
 fn random_id() -> Result<String, StoreError> {
     hex::random_id().map_err(|error| StoreError::Failed(error.to_string()))
 }

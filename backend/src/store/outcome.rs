@@ -1,19 +1,18 @@
-//! What the store has to tell, beside its errors.
+//! Results of store operations.
 
 use crate::model::{Holodule, PasswordMark, Saved};
 
-/// What a day holds, as one read saw it.
+/// The holodules of a day.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DayListing {
     /// Newest first; ties by `key` ascending, bytewise.
     pub holodules: Vec<Holodule>,
-    /// The `_id` of each document that could not be read and was left out.
+    /// The `_id`s of documents that could not be read and are missing.
     pub unreadable: Vec<String>,
 }
 
 impl DayListing {
-    /// Brings the holodules into their order. What shares a key too is ordered
-    /// by its video, so that each read gives one order.
+    /// Sorts the holodules. Ties by key are ordered by video, so that the order is always the same.
     pub(super) fn sort(&mut self) {
         self.holodules.sort_by(|a, b| {
             b.datetime.cmp(&a.datetime).then_with(|| a.key.cmp(&b.key)).then_with(|| a.video_id.cmp(&b.video_id))
@@ -21,73 +20,71 @@ impl DayListing {
     }
 }
 
-/// A stored holodule that no day shows.
+/// A stored holodule that is not listed under any day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undated {
     /// The document's `_id`.
     pub id: String,
-    /// What its `datetime` is instead of the text `yyyymmdd hhmmss`.
+    /// What its `datetime` is, instead of text of the form `yyyymmdd hhmmss`.
     pub datetime: &'static str,
 }
 
-/// What a store is like, found by [`super::Store::probe`].
+/// The state of a store, see [`super::Store::probe`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Probe {
-    /// How many holodules no day shows.
+    /// The number of holodules not listed under any day.
     pub undated: u64,
-    /// The first of them by `_id`, up to 1,000.
+    /// The first 1,000 of them by `_id`.
     pub first_undated: Vec<Undated>,
 }
 
-/// What became of one entry of an upload.
+/// The result for one entry of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upserted {
-    /// It was not there before.
+    /// It was created.
     Inserted,
-    /// It was there with other content.
+    /// It existed with other content.
     Updated,
-    /// It was there, the same to the byte.
+    /// It existed with the same content.
     Unchanged,
 }
 
-/// What became of a change to one user.
+/// The result of a change to a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserChange {
     /// It is durable.
     Done,
-    /// No such user.
+    /// The user does not exist.
     NoSuchUser,
 }
 
-/// Logouts of one identity that are in force, at most: past them a further one is refused,
-/// for none of them may be forgotten.
+/// The maximum number of unexpired logouts of an identity. Further ones are refused, because none may be forgotten.
 pub const LOGOUT_LIMIT: usize = 1024;
 
-/// What became of a logout.
+/// The result of a logout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoggedOut {
     /// It is durable.
     Done,
-    /// [`LOGOUT_LIMIT`] of this identity are in force already.
+    /// The identity has [`LOGOUT_LIMIT`] unexpired logouts.
     TooMany,
 }
 
-/// A login that was about to succeed, seen once more.
+/// The confirmation of a login after the password was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Confirmed {
-    /// The user may log in with what was compared.
+    /// The user may log in with the compared value.
     Yes {
         /// As [`crate::model::AccountStatus::password_changed_at`].
         password_changed_at: Option<i64>,
         /// As [`crate::model::AccountStatus::password_mark`].
         password_mark: PasswordMark,
     },
-    /// Another value is stored by now, or the user may not log in any more.
+    /// The stored value has changed, or the user can no longer log in.
     Superseded,
 }
 
-/// All that a look saw of an account, as a fingerprint: two that differ tell of a change. It
-/// means nothing outside of this process.
+/// A fingerprint of an account's state: two differ if the account has changed. Only meaningful within this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint(pub(super) u64);
 
@@ -98,53 +95,53 @@ impl Fingerprint {
     }
 }
 
-/// How changes that this process did not make are learnt of.
+/// How changes by other processes are detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeDetection {
     /// There are none: the engine belongs to this process.
     LocalOnly,
-    /// By looking again and again: [`super::Store::sightings`].
+    /// By polling [`super::Store::fingerprints`].
     Polling,
-    /// The engine tells of them: [`super::Store::changes`].
+    /// The engine streams them: [`super::Store::changes`].
     Streaming,
 }
 
-/// A change of what decides over tokens, by whatever hand.
+/// A change to the state that decides about tokens, by any process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccountChange {
-    /// Of this identity.
+    /// This identity has changed.
     Identity(String),
-    /// Of somebody who is not named: look for whom.
+    /// An unidentified account has changed; a poll finds it.
     Unknown,
-    /// What came before could not be followed: anything may have changed.
+    /// Any account may have changed, because earlier changes were not received.
     All,
-    /// No change, but one of [`super::Store::echo`]'s numbers: what came before it has been told.
+    /// A number written by [`super::Store::echo`]: all earlier changes have been received.
     Echo(i64),
 }
 
-/// What a backup has read, beside its records.
+/// Information about a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackedUp {
-    /// Whether all records are of one moment.
+    /// Whether all records were read from one snapshot.
     pub consistent: bool,
-    /// Documents that could not be read and are not in the backup.
+    /// The number of documents that could not be read and are missing.
     pub unreadable: u64,
 }
 
-/// What became of a restore.
+/// The result of a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restored {
     /// The records are durable.
     Done {
-        /// Holodules that were left out, since another one has their `video_id`.
+        /// The number of holodules left out because another has the same `video_id`.
         duplicates: u64,
     },
-    /// The store holds users or holodules, which were not to be replaced. Nothing was changed.
+    /// The store is not empty and `replace` is not set. Nothing was changed.
     NotEmpty,
 }
 
-/// Records on their way into a store. An error says, in words, why there are no more.
+/// Records for a restore. An error has the reason why they end early.
 pub type Incoming = tokio::sync::mpsc::Receiver<Result<Saved, String>>;
 
-/// One record of an export: a holodule, or the `_id` of a document that could not be read.
+/// A record of an export: a holodule, or the `_id` of a document that could not be read.
 pub type Exported = Result<Holodule, String>;

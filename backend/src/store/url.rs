@@ -1,4 +1,4 @@
-//! The one URL that decides which engine serves.
+//! The URL that selects the engine.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,48 +6,47 @@ use std::str::FromStr;
 
 use super::mongo::MongoUrl;
 
-/// The database where the URL names none.
+/// The default database.
 const DEFAULT_DATABASE: &str = "holoduledb";
 
-/// Which engine serves, and where: `mongodb://…` or `mongodb+srv://…` as MongoDB's
-/// connection string specification has them, or `embedded:PATH` for a file.
+/// The engine and its address: `mongodb://…` or `mongodb+srv://…` (MongoDB's connection string specification), or
+/// `embedded:PATH` for a file.
 ///
-/// Its `Debug` and `Display` never show who logs in to MongoDB, nor the password.
+/// `Debug` and `Display` never show the user or the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreUrl {
-    /// The production engine.
+    /// MongoDB.
     Mongo(MongoUrl),
-    /// The embedded engine, and its file.
+    /// The embedded engine with its file.
     Embedded(PathBuf),
 }
 
-/// The text is no URL of a store. It is not repeated, for it may hold a password.
+/// The text is not a store URL. It is not repeated, because it may contain a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAStoreUrl {
-    /// It has another scheme, or none.
+    /// Another scheme, or none.
     #[error("must begin with mongodb://, mongodb+srv:// or embedded:")]
     Scheme,
     /// `embedded:` without a path.
     #[error("embedded: must be followed by the path of a file")]
     NoPath,
     /// A MongoDB URL without a host.
-    #[error("names no host")]
+    #[error("has no host")]
     NoHost,
-    /// A MongoDB URL that the driver refuses, and its reason without any secret.
-    #[error("is refused by MongoDB's driver: {0}")]
+    /// The driver rejects the MongoDB URL, with its reason without secrets.
+    #[error("is rejected by the MongoDB driver: {0}")]
     Refused(String),
-    /// A MongoDB URL with a host that is none.
+    /// A MongoDB URL with an invalid host.
     #[error(
-        "has a host that is none: HOST or HOST:PORT, several with commas between them; is an @ missing before it, or a \
+        "has an invalid host: it must be HOST or HOST:PORT, or several separated by commas; is an @ missing before it, or a \
          character of the password not percent-encoded?"
     )]
     Host,
 }
 
 impl StoreUrl {
-    /// The URL of the database `holoduledb` on `host` (perhaps with a port), for a
-    /// user who is known in that database: what the original built from its
-    /// environment. Any character is right in `user` and `password`.
+    /// The URL of the database `holoduledb` on `host`, optionally with a port, for a user of that database, as built by
+    /// the original from its environment. `user` and `password` may contain any character.
     ///
     /// # Errors
     /// [`NotAStoreUrl::NoHost`].
@@ -80,7 +79,7 @@ impl FromStr for StoreUrl {
             return Err(NotAStoreUrl::Host);
         }
         let database = if database.is_empty() { DEFAULT_DATABASE } else { database };
-        // The driver accepts only a URL whose parts are where they were found here.
+        // The driver accepts a URL only if it finds the same parts.
         let shown = format!("{scheme}{hosts}/{database}");
         MongoUrl::new(text, shown, database).map(Self::Mongo).map_err(NotAStoreUrl::Refused)
     }
@@ -95,7 +94,7 @@ impl fmt::Display for StoreUrl {
     }
 }
 
-/// Whether `text` is a host, perhaps with a port, or the percent-encoded path of a Unix socket. What is none may be a
+/// Whether `text` is a host, optionally with a port, or the percent-encoded path of a Unix socket. Anything else may be
 /// part of a password, which the driver's errors would repeat.
 fn is_host(text: &str) -> bool {
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -109,7 +108,7 @@ fn is_host(text: &str) -> bool {
     !name.is_empty() && (name.bytes().all(is_plain) || is_socket) && is_port
 }
 
-/// Everything but the unreserved characters of RFC 3986, section 2.3.
+/// Encodes everything but the unreserved characters of RFC 3986, section 2.3.
 fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_has_no_password() {
+    fn the_shown_url_has_no_password() {
         for text in
             ["mongodb://usr:s3cret@h:1/db", "mongodb://usr:s3cret@h:1/db?appName=a@b", "mongodb+srv://usr:s3cret@h"]
         {
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_the_original_make_a_url() {
+    fn a_url_is_built_from_the_originals_variables() {
         let StoreUrl::Mongo(url) = StoreUrl::mongodb("us/er", "p@ss:w%rd", "db:27017").unwrap() else { panic!() };
         assert_eq!(url.expose(), "mongodb://us%2Fer:p%40ss%3Aw%25rd@db:27017/holoduledb");
         assert_eq!(url.to_string(), "mongodb://db:27017/holoduledb");

@@ -1,21 +1,21 @@
-//! Backup and restore: one read transaction, and one write transaction.
+//! Backup in one read transaction, restore in one write transaction.
 
 use std::sync::Arc;
 
 use redb::{ReadTransaction, WriteTransaction};
 use tokio::sync::mpsc;
 
-use super::{EXPORT_PAGE, Embedded, blocking, holodules, logouts, turn, users};
+use super::{EXPORT_PAGE, Embedded, acquire, blocking, holodules, logouts, users};
 use crate::model::Saved;
 use crate::store::changed::TouchedDays;
 use crate::store::{BackedUp, Incoming, Restored, StoreError, random_id};
 
 impl Embedded {
-    /// It holds a reader's turn for as long as the receiver takes.
+    /// Holds a reader permit while the receiver reads.
     pub(in crate::store) async fn backup(&self, records: mpsc::Sender<Saved>) -> Result<BackedUp, StoreError> {
         let file = Arc::clone(&self.file);
-        let permit = turn(&self.readers, self.timeout).await?;
-        // A snapshot does not prevent the file from being opened again while the receiver takes its time.
+        let permit = acquire(&self.readers, self.timeout).await?;
+        // A snapshot does not prevent reopening the file while the receiver is slow.
         blocking(permit, move || send_all(&file.snapshot()?, &records)).await
     }
 
@@ -26,7 +26,7 @@ impl Embedded {
         now: i64,
     ) -> Result<Restored, StoreError> {
         let (file, changed) = (Arc::clone(&self.file), Arc::clone(&self.changed));
-        let permit = turn(&self.writer, self.timeout).await?;
+        let permit = acquire(&self.writer, self.timeout).await?;
         blocking(permit, move || {
             let touched = TouchedDays::none(&changed);
             touched.touch_all();
@@ -37,7 +37,7 @@ impl Embedded {
 }
 
 fn send_all(transaction: &ReadTransaction, records: &mpsc::Sender<Saved>) -> Result<BackedUp, redb::Error> {
-    let send = |saved| records.blocking_send(saved).map_err(|_| stopped("the receiver of the records has ended"));
+    let send = |saved| records.blocking_send(saved).map_err(|_| stopped("the receiver of the records was dropped"));
     for logout in logouts::saved(transaction)? {
         send(Saved::Logout(logout))?;
     }
@@ -48,7 +48,7 @@ fn send_all(transaction: &ReadTransaction, records: &mpsc::Sender<Saved>) -> Res
             match holodule {
                 Ok(holodule) => send(Saved::Holodule(Box::new(holodule)))?,
                 Err(id) => {
-                    tracing::warn!(id, "a record that cannot be read is not in the backup");
+                    tracing::warn!(id, "an unreadable record is not in the backup");
                     unreadable += 1;
                 }
             }
@@ -64,7 +64,7 @@ fn send_all(transaction: &ReadTransaction, records: &mpsc::Sender<Saved>) -> Res
     Ok(BackedUp { consistent: true, unreadable })
 }
 
-/// An error ends the transaction, of which nothing is stored then.
+/// An error aborts the transaction.
 fn receive_all(
     transaction: &WriteTransaction,
     mut records: Incoming,

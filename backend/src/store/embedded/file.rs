@@ -1,8 +1,7 @@
-//! The file of the embedded engine: how it is created, opened, and opened again.
+//! The file of the embedded engine: creating, opening and reopening it.
 //!
-//! redb serves nothing more once a read or write of its file has failed, so after such an
-//! error the file is closed and opened again: what a full disk refused succeeds as soon as
-//! there is space, and reads continue meanwhile.
+//! redb stops working after a failed read or write, so the file is then closed and opened again. After the disk was
+//! full, writes succeed as soon as there is space; reads continue meanwhile.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -15,28 +14,27 @@ use redb::{Builder, Database, Error, ReadTransaction, ReadableDatabase, WriteTra
 use super::{CACHE_BYTES, FORMAT, META, holodules, logouts, users};
 use crate::hex;
 
-/// How the name of a file ends that is being created. The name begins with a dot and the name of
-/// the store's file.
+/// The suffix of a file that is being created. Its name begins with a dot and the name of the store's file.
 const DRAFT: &str = ".draft";
 
-/// An open file, or one that could not be opened again yet.
+/// A file that is open, or that could not be reopened yet.
 pub(super) struct StoreFile {
     path: PathBuf,
-    /// `None` after a failure, until it is open again.
+    /// `None` after a failure until it is reopened.
     database: RwLock<Option<Database>>,
 }
 
 impl StoreFile {
-    /// Opens the file, or creates it, readable by its owner alone.
+    /// Opens the file, or creates it, readable by its owner only.
     ///
-    /// A file is created under another name and renamed once it is complete, so that an
-    /// interrupted start leaves no file that cannot be opened.
+    /// It is created under another name and renamed when complete, so that an interrupted start leaves no unusable
+    /// file.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         create_if_missing(path)?;
-        // The check reads the whole file once; without it a damaged page shows only when it is read.
+        // The check reads the whole file once; otherwise, a damaged page is only noticed when it is read.
         let database = builder().set_check_integrity_on_open(true).create(path)?;
         prepare(&database)?;
-        // Only now: a process that has the file open creates no draft.
+        // After the lock is held, no other process creates a draft.
         remove_drafts(path);
         Ok(Self { path: path.to_owned(), database: RwLock::new(Some(database)) })
     }
@@ -46,7 +44,7 @@ impl StoreFile {
         self.with(|database| work(&database.begin_read()?))
     }
 
-    /// A snapshot that outlives this call. It ends where the file has to be opened again.
+    /// A snapshot that outlives this call. It ends when the file is reopened.
     pub(super) fn snapshot(&self) -> Result<ReadTransaction, Error> {
         self.with(|database| Ok(database.begin_read()?))
     }
@@ -68,7 +66,7 @@ impl StoreFile {
             && needs_reopening(error)
             && let Err(error) = self.reopen()
         {
-            tracing::error!(%error, "the embedded store is closed until it can be opened again");
+            tracing::error!(%error, "the embedded store is closed until it can be reopened");
         }
         done
     }
@@ -77,30 +75,30 @@ impl StoreFile {
         self.database.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// Closes the file if it has failed, and opens it again. Waits for the operations under way.
+    /// Closes and reopens the file if it has failed. Waits for operations in progress.
     fn reopen(&self) -> Result<(), Error> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        // Another operation may have failed as well, and opened it again by now.
+        // Another operation may have failed too, and reopened it.
         if database.as_ref().is_some_and(is_readable) {
             return Ok(());
         }
-        // The old one holds the lock of the file.
+        // The old handle holds the lock of the file.
         drop(database.take());
-        // Without the check, which writes: on a full disk the file is to be readable still.
+        // Without the check, which writes: the file must be readable on a full disk.
         let reopened = builder().open(&self.path)?;
         *database = Some(reopened);
-        tracing::warn!("the embedded store was opened again after an error of the disk");
+        tracing::warn!("the embedded store was reopened after a disk error");
         Ok(())
     }
 }
 
-/// Whether the file serves nothing more after this error.
+/// Whether the file is unusable after this error.
 fn needs_reopening(error: &Error) -> bool {
     matches!(error, Error::Io(_) | Error::PreviousIo | Error::Backend(_))
 }
 
 fn is_readable(database: &Database) -> bool {
-    // The pages in memory do not show it, but beginning to write does.
+    // Cached pages do not show a failure, but starting to write does.
     database.begin_write().is_ok_and(|transaction| transaction.abort().is_ok())
 }
 
@@ -112,14 +110,14 @@ fn builder() -> Builder {
 
 fn commit<T>(database: &Database, work: impl FnOnce(&WriteTransaction) -> Result<T, Error>) -> Result<T, Error> {
     let mut transaction = database.begin_write()?;
-    // Commits in two phases, and a killed process opens its file again at once.
+    // Two-phase commits; the file of a killed process can be opened without a repair.
     transaction.set_quick_repair(true);
     let done = work(&transaction)?;
     transaction.commit()?;
     Ok(done)
 }
 
-/// Makes the tables, unless they are there.
+/// Creates the tables if they do not exist.
 fn prepare(database: &Database) -> Result<(), Error> {
     match format(database)? {
         None => commit(database, |transaction| {
@@ -153,7 +151,7 @@ fn create_if_missing(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// A complete store under another name. Dropped, it is removed.
+/// A complete store under a temporary name, removed when dropped.
 struct Draft(PathBuf);
 
 impl Draft {
@@ -163,38 +161,38 @@ impl Draft {
         let draft = Self(path.with_file_name(format!(".{name}.{random}{DRAFT}")));
         OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&draft.0)?;
         prepare(&builder().create(&draft.0)?)?;
-        // redb has synced what it wrote; the length of the file and its owner count as well.
+        // redb syncs its writes; the length and owner of the file must be durable too.
         File::open(&draft.0)?.sync_all()?;
         Ok(draft)
     }
 
-    /// Gives the draft its name, unless there is a store of that name by now.
+    /// Renames the draft, unless a store of that name exists by now.
     fn publish(&self, path: &Path) -> io::Result<()> {
         let published = match fs::hard_link(&self.0, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => replace_empty(&self.0, path),
-            // A file system without hard links.
+            // The file system has no hard links.
             Err(_) => fs::rename(&self.0, path),
             Ok(()) => Ok(()),
         };
         published?;
-        // The name itself must survive a lost power supply too.
+        // The directory entry must survive a power failure too.
         File::open(folder(path))?.sync_all()
     }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // It is gone where it was renamed; else the next start removes it.
+        // It is gone after a rename; otherwise the next start removes it.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Puts the draft in the place of an empty file, which an interrupted start of an earlier version
-/// may have left. The lock of the empty file is held, so that of two processes only one does.
+/// Replaces an empty file, which an interrupted start of an earlier version may have left. The lock of the empty file
+/// is held, so that only one of two processes replaces it.
 fn replace_empty(draft: &Path, path: &Path) -> io::Result<()> {
     let empty = OpenOptions::new().read(true).write(true).open(path)?;
     if empty.try_lock().is_err() {
-        // Another process has it open, which is an error of its own later.
+        // Another process has it open, which opening it reports later.
         return Ok(());
     }
     let (locked, named) = (empty.metadata()?, fs::metadata(path)?);
@@ -202,7 +200,7 @@ fn replace_empty(draft: &Path, path: &Path) -> io::Result<()> {
     if is_same && locked.len() == 0 { fs::rename(draft, path) } else { Ok(()) }
 }
 
-/// Removes the drafts that interrupted starts have left.
+/// Removes drafts of interrupted starts.
 fn remove_drafts(path: &Path) {
     let Some(name) = path.file_name().map(|name| format!(".{}.", name.to_string_lossy())) else { return };
     let Ok(entries) = fs::read_dir(folder(path)) else { return };
@@ -210,7 +208,7 @@ fn remove_drafts(path: &Path) {
         let found = entry.file_name();
         let found = found.to_string_lossy();
         if found.strip_prefix(&name).is_some_and(|rest| rest.len() == 32 + DRAFT.len() && rest.ends_with(DRAFT)) {
-            // What cannot be removed does no harm.
+            // A draft that cannot be removed is harmless.
             let _ = fs::remove_file(entry.path());
         }
     }

@@ -1,5 +1,5 @@
-//! The tables of holodules. The records lie in the order of `datetime`, then `key`,
-//! so that a day is one range and an export one walk.
+//! The tables of holodules. Records are ordered by `datetime`, then `key`, so that a day is one range and an export one
+//! scan.
 
 use std::ops::Bound;
 
@@ -12,12 +12,12 @@ use crate::store::{DayListing, Exported, Upserted};
 
 /// `(datetime, key, id)` to the record as JSON. The id is a serial number.
 const RECORDS: TableDefinition<'_, (&str, &str, u64), &[u8]> = TableDefinition::new("holodules");
-/// `video_id`, where it is not empty, to the record's place.
+/// Non-empty `video_id` to the position of its record.
 const BY_VIDEO_ID: TableDefinition<'_, &str, (&str, &str, u64)> = TableDefinition::new("holodules_by_video_id");
-/// `key`, where it is not empty, and id to the record's `datetime`. Several videos may share a key.
+/// Non-empty `key` and id to the `datetime` of the record. Several videos may share a key.
 const BY_KEY: TableDefinition<'_, (&str, u64), &str> = TableDefinition::new("holodules_by_key");
 
-/// Where a record lies: `datetime`, `key` and id.
+/// The position of a record: `datetime`, `key` and id.
 pub(super) type HolodulePosition = (String, String, u64);
 
 pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
@@ -31,10 +31,10 @@ pub(super) fn day(transaction: &ReadTransaction, day: Day) -> Result<DayListing,
     let range = day.datetimes();
     let mut listing = DayListing::default();
     for record in transaction.open_table(RECORDS)?.range((range.start.as_str(), "", 0)..(range.end.as_str(), "", 0))? {
-        let (place, record) = record?;
+        let (position, record) = record?;
         match serde_json::from_slice(record.value()) {
             Ok(holodule) => listing.holodules.push(holodule),
-            Err(_) => listing.unreadable.push(place.value().2.to_string()),
+            Err(_) => listing.unreadable.push(position.value().2.to_string()),
         }
     }
     listing.sort();
@@ -45,8 +45,7 @@ pub(super) fn count(transaction: &ReadTransaction) -> Result<u64, redb::Error> {
     Ok(transaction.open_table(RECORDS)?.len()?)
 }
 
-/// Up to `limit` records that lie after `after`, and the place of the last one, where
-/// there may be more.
+/// Up to `limit` records after `after`, and the position of the last one if there may be more.
 pub(super) fn page(
     transaction: &ReadTransaction,
     after: Option<&HolodulePosition>,
@@ -59,8 +58,8 @@ pub(super) fn page(
     };
     let (mut records, mut last) = (Vec::new(), None);
     for record in table.range::<(&str, &str, u64)>((from, Bound::Unbounded))?.take(limit) {
-        let (place, record) = record?;
-        let (datetime, key, id) = place.value();
+        let (position, record) = record?;
+        let (datetime, key, id) = position.value();
         records.push(serde_json::from_slice(record.value()).map_err(|_| id.to_string()));
         if records.len() == limit {
             last = Some((datetime.to_owned(), key.to_owned(), id));
@@ -80,15 +79,15 @@ pub(super) fn upsert(
     let mut outcomes = Vec::with_capacity(entries.len());
     for entry in entries {
         outcomes.push(match tables.find(entry.identifier())? {
-            Some((place, stored)) => {
+            Some((position, stored)) => {
                 let updated = entry.merged_into(&stored);
                 if updated == stored {
                     Upserted::Unchanged
                 } else {
                     touched.touch(stored.datetime.as_deref());
                     touched.touch(updated.datetime.as_deref());
-                    tables.remove(&place, &stored)?;
-                    tables.insert(place.2, &updated)?;
+                    tables.remove(&position, &stored)?;
+                    tables.insert(position.2, &updated)?;
                     Upserted::Updated
                 }
             }
@@ -110,18 +109,18 @@ pub(super) fn delete(
     touched: &TouchedDays,
 ) -> Result<bool, redb::Error> {
     let mut tables = Tables::open(transaction)?;
-    let Some((place, stored)) = tables.find(id)? else { return Ok(false) };
+    let Some((position, stored)) = tables.find(id)? else { return Ok(false) };
     touched.touch(stored.datetime.as_deref());
-    tables.remove(&place, &stored)?;
+    tables.remove(&position, &stored)?;
     Ok(true)
 }
 
-/// Whether there are none.
+/// Whether there are no holodules.
 pub(super) fn is_empty(transaction: &WriteTransaction) -> Result<bool, redb::Error> {
     Ok(transaction.open_table(RECORDS)?.is_empty()?)
 }
 
-/// Removes all of them.
+/// Removes all holodules.
 pub(super) fn clear(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.delete_table(RECORDS)?;
     transaction.delete_table(BY_VIDEO_ID)?;
@@ -129,7 +128,7 @@ pub(super) fn clear(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     create_tables(transaction)
 }
 
-/// Stores a holodule as it is; `false` where another one has its video.
+/// Stores a holodule unchanged; `false` if another has its video.
 pub(super) fn restore(transaction: &WriteTransaction, holodule: &Holodule) -> Result<bool, redb::Error> {
     let mut tables = Tables::open(transaction)?;
     let (_, _, video_id) = indexed(holodule);
@@ -162,29 +161,29 @@ impl<'t> Tables<'t> {
     fn find(&self, id: &Identifier) -> Result<Option<(HolodulePosition, Holodule)>, redb::Error> {
         match id {
             Identifier::VideoId(video_id) => {
-                let place = self.by_video_id.get(video_id.as_str())?.map(|place| owned(place.value()));
-                place.map(|place| self.read(place)).transpose()
+                let position = self.by_video_id.get(video_id.as_str())?.map(|position| owned(position.value()));
+                position.map(|position| self.read(position)).transpose()
             }
             Identifier::Key(key) => {
                 let mut oldest = None;
                 for found in self.by_key.range((key.as_str(), 0)..=(key.as_str(), u64::MAX))? {
                     let (id, datetime) = found?;
-                    let (place, record) = self.read((datetime.value().to_owned(), key.clone(), id.value().1))?;
+                    let (position, record) = self.read((datetime.value().to_owned(), key.clone(), id.value().1))?;
                     if record.video_id.as_deref().unwrap_or_default().is_empty() {
-                        return Ok(Some((place, record)));
+                        return Ok(Some((position, record)));
                     }
-                    oldest.get_or_insert((place, record));
+                    oldest.get_or_insert((position, record));
                 }
                 Ok(oldest)
             }
         }
     }
 
-    fn read(&self, place: HolodulePosition) -> Result<(HolodulePosition, Holodule), redb::Error> {
-        let record = self.records.get((place.0.as_str(), place.1.as_str(), place.2))?;
-        let record = record.ok_or_else(|| damaged(place.2))?;
-        let holodule = serde_json::from_slice(record.value()).map_err(|_| damaged(place.2))?;
-        Ok((place, holodule))
+    fn read(&self, position: HolodulePosition) -> Result<(HolodulePosition, Holodule), redb::Error> {
+        let record = self.records.get((position.0.as_str(), position.1.as_str(), position.2))?;
+        let record = record.ok_or_else(|| damaged(position.2))?;
+        let holodule = serde_json::from_slice(record.value()).map_err(|_| damaged(position.2))?;
+        Ok((position, holodule))
     }
 
     fn insert(&mut self, id: u64, holodule: &Holodule) -> Result<(), redb::Error> {
@@ -200,16 +199,16 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    fn remove(&mut self, place: &HolodulePosition, holodule: &Holodule) -> Result<(), redb::Error> {
+    fn remove(&mut self, position: &HolodulePosition, holodule: &Holodule) -> Result<(), redb::Error> {
         let (_, key, video_id) = indexed(holodule);
-        self.records.remove((place.0.as_str(), place.1.as_str(), place.2))?;
+        self.records.remove((position.0.as_str(), position.1.as_str(), position.2))?;
         self.by_video_id.remove(video_id)?;
-        self.by_key.remove((key, place.2))?;
+        self.by_key.remove((key, position.2))?;
         Ok(())
     }
 }
 
-/// The fields that the tables are keyed by: `datetime`, `key` and `video_id`.
+/// The indexed fields: `datetime`, `key` and `video_id`.
 fn indexed(holodule: &Holodule) -> (&str, &str, &str) {
     (
         holodule.datetime.as_deref().unwrap_or_default(),

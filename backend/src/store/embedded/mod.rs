@@ -1,11 +1,9 @@
-//! The embedded engine: one redb file, owned by one process.
+//! The embedded engine: one redb file, used by one process.
 //!
-//! Every write is one transaction that is on the disk before the call returns, so
-//! what was acknowledged survives a killed process and a lost power supply. redb
-//! blocks, so each call runs on tokio's blocking threads: reads a few at a time,
-//! writes one by one. A call that gets no turn within the operation timeout is
-//! refused, and a read that takes longer is given up. A write that has begun runs to its
-//! end, however long the disk takes and even where its caller goes away.
+//! Every write is a transaction that is on disk before the call returns, so that acknowledged writes survive a killed
+//! process and a power failure. redb blocks, so calls run on tokio's blocking threads: a few reads at a time, and one
+//! write. A call that gets no permit within the operation timeout fails, and a read that takes longer is abandoned. A
+//! write that has started completes, however long the disk takes and even if its caller is dropped.
 
 mod backup;
 mod file;
@@ -34,13 +32,13 @@ use crate::model::{
     AccountStatus, Day, Identifier, Logout, NewUser, StoredPassword, StoredUser, UserSummary, ValidHolodule,
 };
 
-/// Reads that may run at the same time.
+/// The maximum number of concurrent reads.
 const READERS: usize = 8;
-/// Memory for pages of the file, in bytes.
+/// The page cache, in bytes.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
-/// Records that an export takes from the file at a time.
+/// Records that an export reads at a time.
 const EXPORT_PAGE: usize = 256;
-/// The layout of the tables. A file of a later one is refused, not guessed at.
+/// The version of the table layout. Files of later versions are rejected.
 const FORMAT: u64 = 1;
 
 /// Counters and the format: `format`, `next_holodule`.
@@ -57,13 +55,13 @@ pub(super) struct Embedded {
 }
 
 impl Embedded {
-    /// Opens the file, or makes it, readable by its owner alone.
+    /// Opens the file, or creates it, readable by its owner only.
     pub(super) async fn open(path: &Path, timeout: Duration, changed: Arc<ChangedDays>) -> Result<Self, StoreError> {
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || {
             StoreFile::open(&path).map_err(|error| StoreError::Unusable(format!("{}: {error}", path.display())))
         });
-        // A damaged file can make redb panic.
+        // redb can panic on a damaged file.
         let file = opened.await.map_err(|_| StoreError::Unusable("the file is damaged".to_owned()))??;
         Ok(Self {
             file: Arc::new(file),
@@ -98,16 +96,16 @@ impl Embedded {
         self.read(holodules::count).await
     }
 
-    /// One snapshot, read page by page, so that a slow reader holds no thread.
+    /// Reads one snapshot page by page, so that a slow reader blocks no thread.
     pub(super) async fn export(&self) -> Result<BoxStream<'static, Result<Exported, StoreError>>, StoreError> {
         let file = Arc::clone(&self.file);
-        let permit = turn(&self.readers, self.timeout).await?;
+        let permit = acquire(&self.readers, self.timeout).await?;
         let snapshot = blocking(permit, move || file.snapshot()).await?;
         let state = Some((self.clone(), Arc::new(snapshot), None));
         let pages = stream::unfold(state, |state| async move {
             let (engine, snapshot, after) = state?;
             let (view, from) = (Arc::clone(&snapshot), after);
-            let page = match turn(&engine.readers, engine.timeout).await {
+            let page = match acquire(&engine.readers, engine.timeout).await {
                 Ok(permit) => blocking(permit, move || holodules::page(&view, from.as_ref(), EXPORT_PAGE)).await,
                 Err(error) => Err(error),
             };
@@ -182,7 +180,7 @@ impl Embedded {
                 logged_out: logouts::of(transaction, &identity, now)?,
             })
         });
-        // Nobody else writes here, so there is nothing to compare.
+        // No other process writes here, so there is nothing to compare.
         Ok((status.await?, Fingerprint::default()))
     }
 
@@ -244,11 +242,11 @@ impl Embedded {
         work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let file = Arc::clone(&self.file);
-        let permit = turn(&self.readers, self.timeout).await?;
+        let permit = acquire(&self.readers, self.timeout).await?;
         let reading = blocking(permit, move || file.read(work));
         match tokio::time::timeout(self.timeout, reading).await {
             Ok(result) => result,
-            Err(_) => Err(StoreError::Unavailable("the disk does not answer".to_owned())),
+            Err(_) => Err(StoreError::Unavailable("the disk does not respond".to_owned())),
         }
     }
 
@@ -257,17 +255,17 @@ impl Embedded {
         work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let file = Arc::clone(&self.file);
-        let permit = turn(&self.writer, self.timeout).await?;
+        let permit = acquire(&self.writer, self.timeout).await?;
         blocking(permit, move || file.write(work)).await
     }
 
-    /// A write that tells which days it may have changed, once it is committed or has failed.
+    /// Runs a write that publishes the days it may have changed when it has committed or failed.
     async fn write_days<T: Send + 'static>(
         &self,
         work: impl FnOnce(&WriteTransaction, &TouchedDays) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (file, changed) = (Arc::clone(&self.file), Arc::clone(&self.changed));
-        let permit = turn(&self.writer, self.timeout).await?;
+        let permit = acquire(&self.writer, self.timeout).await?;
         blocking(permit, move || {
             let touched = TouchedDays::none(&changed);
             file.write(|transaction| work(transaction, &touched))
@@ -276,15 +274,14 @@ impl Embedded {
     }
 }
 
-async fn turn(semaphore: &Arc<Semaphore>, timeout: Duration) -> Result<OwnedSemaphorePermit, StoreError> {
+async fn acquire(semaphore: &Arc<Semaphore>, timeout: Duration) -> Result<OwnedSemaphorePermit, StoreError> {
     match tokio::time::timeout(timeout, Arc::clone(semaphore).acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
-        Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable("too much is under way".to_owned())),
+        Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable("too many operations are in progress".to_owned())),
     }
 }
 
-/// Runs `work` where blocking is allowed. The permit goes with it: a caller that goes
-/// away does not make room for work that is still running.
+/// Runs `work` on a blocking thread. It holds the permit even if the caller is dropped.
 async fn blocking<T: Send + 'static>(
     permit: OwnedSemaphorePermit,
     work: impl FnOnce() -> Result<T, redb::Error> + Send + 'static,
@@ -295,19 +292,19 @@ async fn blocking<T: Send + 'static>(
     });
     match running.await {
         Ok(result) => result.map_err(|error| store_error(&error)),
-        Err(_) => Err(StoreError::Failed("the embedded engine stopped at a damaged page".to_owned())),
+        Err(_) => Err(StoreError::Failed("the embedded engine panicked at a damaged page".to_owned())),
     }
 }
 
-/// What an error of redb means for the store.
+/// Converts an error of redb.
 fn store_error(error: &redb::Error) -> StoreError {
     match error {
         redb::Error::Io(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
-            StoreError::Unavailable("there is no space left for the embedded store".to_owned())
+            StoreError::Unavailable("no space left for the embedded store".to_owned())
         }
-        // The file is opened again: see `file`.
+        // The file is being reopened: see `file`.
         redb::Error::PreviousIo | redb::Error::DatabaseClosed => {
-            StoreError::Unavailable("the embedded store is being opened again".to_owned())
+            StoreError::Unavailable("the embedded store is being reopened".to_owned())
         }
         error => StoreError::Failed(error.to_string()),
     }

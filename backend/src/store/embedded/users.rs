@@ -9,7 +9,7 @@ use crate::store::{UserChange, can_log_in};
 
 const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
 
-/// What is stored of a user beside the name. It has no `Debug`, for it holds a password.
+/// A stored user without the name. Without `Debug`, because it holds a password.
 #[derive(Serialize, Deserialize)]
 pub(super) struct UserRow {
     id: String,
@@ -21,26 +21,26 @@ pub(super) struct UserRow {
     /// Seconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) password_changed_at: Option<i64>,
-    /// Random for each password that is set. Records of older versions have none.
+    /// Random for each new password. Missing in records of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) password_mark: Option<String>,
 }
 
-/// A user as far as tokens are concerned.
+/// The state of a user that decides about tokens.
 pub(super) enum AccountState {
     Active {
-        /// Seconds since the Unix epoch: when the user was created or the password was changed.
+        /// When the user was created or the password was last changed, in seconds since the Unix epoch.
         since: i64,
         mark: PasswordMark,
     },
     Disabled,
-    /// There is no user, or none who could log in.
+    /// The user does not exist or cannot log in.
     Missing,
 }
 
 impl UserRow {
     fn mark(&self) -> PasswordMark {
-        // Numbers and strings, which are always encoded.
+        // Numbers and strings can always be serialized.
         let set = (&self.id, self.created_at, self.password_changed_at, &self.password_mark);
         let text = serde_json::to_vec(&set).unwrap_or_default();
         PasswordMark::of(digest::digest(&digest::SHA256, &text).as_ref())
@@ -144,7 +144,7 @@ pub(super) fn delete(transaction: &WriteTransaction, username: &str) -> Result<U
     Ok(if removed { UserChange::Done } else { UserChange::NoSuchUser })
 }
 
-/// Every user as a backup has them, by name.
+/// All users as in a backup, by name.
 pub(super) fn saved(transaction: &ReadTransaction) -> Result<Vec<SavedUser>, redb::Error> {
     let mut users = Vec::new();
     for user in transaction.open_table(USERS)?.iter()? {
@@ -167,13 +167,13 @@ pub(super) fn is_empty(transaction: &WriteTransaction) -> Result<bool, redb::Err
     Ok(transaction.open_table(USERS)?.is_empty()?)
 }
 
-/// Removes all of them.
+/// Removes all users.
 pub(super) fn clear(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.delete_table(USERS)?;
     create_table(transaction)
 }
 
-/// Stores a user of a backup, whose password counts as set `now`.
+/// Stores a user of a backup, whose password counts as changed `now`.
 pub(super) fn restore(
     transaction: &WriteTransaction,
     user: SavedUser,
@@ -186,7 +186,7 @@ pub(super) fn restore(
         disabled: user.disabled,
         created_at: user.created_at.unwrap_or(now).min(now),
         password_changed_at: Some(now),
-        // No token of before the restore is accepted.
+        // Tokens issued before the restore are rejected.
         password_mark: Some(mark),
     };
     transaction.open_table(USERS)?.insert(user.username.as_str(), encode(&record)?.as_slice())?;
@@ -194,7 +194,7 @@ pub(super) fn restore(
 }
 
 fn decode(record: &[u8]) -> Result<UserRow, redb::Error> {
-    // Without the parser's text, which may repeat what it could not read.
+    // Without the parser's message, which may repeat a value.
     serde_json::from_slice(record).map_err(|_| redb::Error::Corrupted("a user cannot be read".to_owned()))
 }
 
