@@ -1,4 +1,4 @@
-//! `check --connect`, and a server that refuses the program's login.
+//! `check --connect`, and a server that rejects the program's login.
 
 use std::fs;
 use std::path::Path;
@@ -17,11 +17,11 @@ fn check(folder: &Path, url: &str, arguments: &[&str]) -> (Option<i32>, String, 
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-fn no_secret(told: &str) {
+fn no_secret(text: &str) {
     for secret in SECRETS {
-        // The name of the program and of the database begin alike.
-        let told = told.replace("holodule", "");
-        assert!(!told.contains(secret), "{told}");
+        // The names of the program and the database begin alike.
+        let text = text.replace("holodule", "");
+        assert!(!text.contains(secret), "{text}");
     }
 }
 
@@ -45,7 +45,7 @@ async fn check_connect_contacts_the_store_and_lists_undated_holodules() {
     let names = database.collection::<Document>("holodules").list_index_names().await.unwrap();
     assert_eq!(names, ["_id_"], "nothing was written");
 
-    // The same ids once in the log of the program, and counted.
+    // The same ids, once in the log of the program, and counted.
     let program = Program::start(folder.path(), &[("STORE", &url)]);
     let logged = || fs::read_to_string(folder.path().join("log")).unwrap().matches(&id.to_hex()).count();
     wait_for("the line", || (logged() == 1).then_some(()));
@@ -72,30 +72,30 @@ fn check_without_connect_contacts_no_server_and_names_unsupported_options() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_login_is_one_error_that_names_the_server_again_and_again() {
+async fn a_rejected_login_is_logged_as_an_error_with_the_server() {
     let server = tokio::task::spawn_blocking(|| Server::start(&["--auth", "holo:s3cret"])).await.unwrap();
     let (right, wrong) = (server.url(), server.url().replace("s3cret", "hush"));
     let place = server.url().rsplit('@').next().unwrap().split('?').next().unwrap();
     let folder = folder();
     let (code, out, err) = check(folder.path(), &wrong, &["--connect"]);
     assert_eq!(code, Some(1), "{out}");
-    assert!(err.contains(place) && err.contains("refuses the login"), "{err}");
+    assert!(err.contains(place) && err.contains("rejects the login"), "{err}");
     no_secret(&(out + &err));
     let right = command(folder.path()).args(["check", "--connect"]).env("STORE", right).output().unwrap();
     assert!(succeeds(&right).ends_with("can be used\n"));
 
     let program = Program::start(folder.path(), &[("STORE", &wrong)]);
     let log = || fs::read_to_string(folder.path().join("log")).unwrap();
-    let refused = |log: &str| log.lines().filter(|line| line.contains("MongoDB cannot be used yet")).count();
+    let refused = |log: &str| log.lines().filter(|line| line.contains("MongoDB is unavailable")).count();
     wait_for("the second error", || (refused(&log()) >= 2).then_some(()));
     assert_eq!(program.terminate(), 0);
     let log = log();
-    for line in log.lines().filter(|line| line.contains("refuses the login")) {
+    for line in log.lines().filter(|line| line.contains("rejects the login")) {
         assert!(line.contains(place), "{line}");
     }
-    let errors: Vec<_> = log.lines().filter(|line| line.contains("MongoDB cannot be used yet")).collect();
+    let errors: Vec<_> = log.lines().filter(|line| line.contains("MongoDB is unavailable")).collect();
     assert!(
-        errors.iter().all(|line| line.contains("refuses the login") && line.contains("\"level\":\"ERROR\"")),
+        errors.iter().all(|line| line.contains("rejects the login") && line.contains("\"level\":\"ERROR\"")),
         "{log}"
     );
     assert!(errors[0].contains("\"retry_s\":0.5") && errors[1].contains("\"retry_s\":1.0"), "{errors:?}");

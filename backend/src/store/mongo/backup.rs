@@ -1,9 +1,8 @@
 //! Backup and restore.
 //!
-//! A backup of a replica set is a snapshot: all of its reads are of one moment, which the server
-//! remembers for five minutes unless it is configured otherwise. A standalone server has no
-//! snapshots. A restore is no transaction, which would be limited in size and time; its order
-//! is such that a part of one accepts no login: users are removed first and stored last.
+//! A backup of a replica set is a snapshot: all reads are of one point in time, which the server retains for five
+//! minutes by default. A standalone server has no snapshots. A restore is not a transaction, whose size and time are
+//! limited. Its order ensures that a partial restore accepts no login: users are removed first and stored last.
 
 use std::collections::HashMap;
 
@@ -15,21 +14,21 @@ use mongodb::{ClientSession, Collection};
 use tokio::sync::mpsc;
 
 use super::accounts::{changed_at, seconds, time};
-use super::holodules::to_its_end;
+use super::holodules::run_to_completion;
 use super::users::{disabled, id, text};
 use super::{HOLODULES, LOGOUTS, Mongo, PASSWORD_STATES, USERS, document, error, primary};
 use crate::model::{Logout, Saved, SavedUser, StoredPassword, TokenId};
 use crate::store::changed::TouchedDays;
 use crate::store::{BackedUp, Incoming, Restored, StoreError, random_id};
 
-/// Documents that are inserted or removed at once.
+/// Documents inserted or removed per operation.
 const BATCH: usize = 500;
-/// Users that are written at once.
+/// Concurrent writes of users.
 const WRITERS: usize = 16;
-/// The first version of the wire protocol with snapshots outside of transactions: MongoDB 5.0.
+/// The first wire version with snapshot reads outside transactions: MongoDB 5.0.
 const SNAPSHOTS: i32 = 13;
 
-/// Reads whole collections, of one moment where the server can.
+/// Reads whole collections, as a snapshot if the server supports it.
 struct CollectionReader<'a> {
     engine: &'a Mongo,
     session: ClientSession,
@@ -44,7 +43,7 @@ impl CollectionReader<'_> {
         records: &mpsc::Sender<Saved>,
         mut saved: impl FnMut(&RawDocumentBuf) -> Option<Saved>,
     ) -> Result<(), StoreError> {
-        // Without a read concern of its own, which would contradict the session's.
+        // Without a read concern, which would contradict the session's.
         let options = CollectionOptions::builder().selection_criteria(primary()).build();
         let collection: Collection<RawDocumentBuf> = self.engine.database.collection_with_options(collection, options);
         let find = collection.find(doc! {}).sort(order).allow_disk_use(true);
@@ -55,7 +54,7 @@ impl CollectionReader<'_> {
             if let Some(saved) = saved(&document)
                 && records.send(saved).await.is_err()
             {
-                return Err(StoreError::Failed("the receiver of the records has ended".to_owned()));
+                return Err(StoreError::Failed("the receiver of the records was dropped".to_owned()));
             }
         }
         Ok(())
@@ -78,7 +77,7 @@ impl Mongo {
         let holodule = |found: &RawDocumentBuf| match document::holodule(found) {
             Ok(holodule) => Some(Saved::Holodule(Box::new(holodule))),
             Err(document::UnreadableDocument(id)) => {
-                tracing::warn!(id, "a document that cannot be read is not in the backup");
+                tracing::warn!(id, "an unreadable document is not in the backup");
                 unreadable += 1;
                 None
             }
@@ -91,7 +90,7 @@ impl Mongo {
             None
         };
         reader.each(PASSWORD_STATES, doc! { "_id": 1 }, &records, state).await?;
-        // Of several documents of one name the first is the user.
+        // Of several documents with the same name, the first is the user.
         let mut last = None;
         let user = |document: &RawDocumentBuf| {
             let username = text(document, "username")?;
@@ -113,7 +112,7 @@ impl Mongo {
     ) -> Result<Restored, StoreError> {
         self.indexes_settled().await?;
         let (engine, touched) = (self.clone(), TouchedDays::none(&self.changed));
-        to_its_end(async move { engine.restore_all(records, replace, now, &touched).await }).await
+        run_to_completion(async move { engine.restore_all(records, replace, now, &touched).await }).await
     }
 
     async fn restore_all(
@@ -143,7 +142,7 @@ impl Mongo {
                         holodules.clear();
                     }
                 }
-                // Held back until everything else is there.
+                // Stored after everything else.
                 Saved::User(user) => users.push(user),
             }
         }
@@ -161,7 +160,7 @@ impl Mongo {
         Ok(self.within(async { count.await }).await? == 0)
     }
 
-    /// Removes every document, a batch at a time, so that none takes longer than an operation may.
+    /// Removes all documents in batches, so that no operation exceeds the timeout.
     async fn clear(&self, collection: &Collection<RawDocumentBuf>) -> Result<(), StoreError> {
         loop {
             let find = collection.find(doc! {}).projection(doc! { "_id": 1 }).limit(i64::try_from(BATCH).unwrap_or(1));
@@ -175,7 +174,7 @@ impl Mongo {
         }
     }
 
-    /// Inserts holodules as they are, and returns how many were left out for their `video_id`.
+    /// Inserts holodules unchanged, and returns how many were left out because of their `video_id`.
     async fn insert_holodules(&self, documents: &[RawDocumentBuf]) -> Result<u64, StoreError> {
         if documents.is_empty() {
             return Ok(0);
@@ -192,7 +191,7 @@ impl Mongo {
 
     async fn restore_user(&self, user: SavedUser, now: i64) -> Result<(), StoreError> {
         let username = user.username.as_str();
-        // What is remembered of the name may be of another document or password.
+        // The recorded state of the name may be of another document or password.
         self.expect_password(username, &username.into(), user.password.expose()).await?;
         let mut document = doc! {
             "_id": username,
@@ -204,7 +203,7 @@ impl Mongo {
             "password": user.password.expose(),
             "created_at": user.created_at.unwrap_or(now).min(now),
             "password_changed_at": now,
-            // No token of before the restore is accepted.
+            // Tokens issued before the restore are rejected.
             "password_mark": random_id()?,
         };
         if user.disabled {
@@ -225,7 +224,7 @@ impl Mongo {
     }
 }
 
-/// How many documents a unique index has refused, where nothing else went wrong.
+/// The number of documents rejected by a unique index, if there was no other error.
 fn duplicates(error: &Error) -> Option<u64> {
     let ErrorKind::InsertMany(error) = error.kind.as_ref() else { return None };
     let errors = error.write_errors.as_ref().filter(|_| error.write_concern_error.is_none())?;

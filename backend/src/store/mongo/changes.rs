@@ -1,20 +1,19 @@
-//! Changes of accounts as a replica set or a sharded cluster tells them.
+//! Changes of accounts from the change stream of a replica set or sharded cluster.
 //!
-//! A stream that is silent tells nothing of whether it is behind. So each process writes
-//! echoes of its own, a number in one document: once an echo comes back by the stream, so has
-//! everything before it, and a majority holds it.
+//! A silent stream does not show whether it is up to date. So each process writes echoes: a number in one document.
+//! When an echo arrives in the stream, all earlier changes have arrived too, and a majority has them.
 
 use futures_util::stream::BoxStream;
 use mongodb::bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use mongodb::options::{Acknowledgment, WriteConcern};
 
-use super::follow::Followed;
+use super::follow::StreamConfig;
 use super::users::text;
 use super::{ECHOES, LOGOUTS, Mongo, USERS};
 use crate::store::{AccountChange, ChangeDetection, StoreError};
 
 impl Mongo {
-    /// Only members of a set, and the routers of a cluster, have change streams.
+    /// Only replica sets and sharded clusters have change streams.
     pub(in crate::store) async fn change_detection(&self) -> Result<ChangeDetection, StoreError> {
         let hello = self.database.run_command(doc! { "hello": 1 });
         let hello = self.within(async { hello.await }).await?;
@@ -23,22 +22,22 @@ impl Mongo {
     }
 
     pub(in crate::store) fn changes(&self, echoes: &str) -> BoxStream<'static, Result<AccountChange, StoreError>> {
-        let what = "users are last_poll at again and again";
-        self.follow(Followed { what, pipeline: pipeline(echoes).to_vec(), change, anything: AccountChange::All })
+        let fallback = "users are polled";
+        self.follow(StreamConfig { fallback, pipeline: pipeline(echoes).to_vec(), change, initial: AccountChange::All })
     }
 
-    /// Writes an echo. That a majority has it is told by its coming back.
+    /// Writes an echo. Its arrival in the stream shows that a majority has it.
     pub(in crate::store) async fn echo(&self, echoes: &str, number: i64) -> Result<(), StoreError> {
         let document = doc! { "_id": echoes, "number": number, "at": mongodb::bson::DateTime::now() };
         let document = RawDocumentBuf::try_from(&document).map_err(|error| StoreError::Failed(error.to_string()))?;
         let one = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
-        // Replaced whole, since an update's event would show a later state of the document.
+        // Replaced, because an update event would show a later state of the document.
         let echo = self.echoes.replace_one(doc! { "_id": echoes }, document).upsert(true).write_concern(one);
         self.within(async { echo.await }).await.map(drop)
     }
 }
 
-/// Lets through what matters, and of that no password.
+/// Selects the relevant events, without passwords.
 fn pipeline(echoes: &str) -> [Document; 2] {
     [
         doc! { "$match": { "$or": [
@@ -54,7 +53,7 @@ fn pipeline(echoes: &str) -> [Document; 2] {
     ]
 }
 
-/// What an event means; `None` for one that changes nothing.
+/// The change described by an event; `None` for an irrelevant one.
 fn change(event: &RawDocument) -> Option<AccountChange> {
     let operation = event.get_str("operationType").ok()?;
     let collection = |name| event.get_document(name).ok().and_then(|namespace| text(namespace, "coll"));
@@ -65,7 +64,7 @@ fn change(event: &RawDocument) -> Option<AccountChange> {
             _ => None,
         },
         ("insert" | "update", Some(USERS)) => {
-            // One that is gone by now, or has another name, is found by looking.
+            // A document that was deleted or renamed meanwhile is found by a poll.
             let name = document.and_then(|document| text(document, "username")).filter(|_| !is_renamed(event));
             Some(name.map_or(AccountChange::Unknown, |name| AccountChange::Identity(name.to_owned())))
         }
@@ -74,7 +73,7 @@ fn change(event: &RawDocument) -> Option<AccountChange> {
             let identity = document.and_then(|document| text(document, "identity"));
             Some(identity.map_or(AccountChange::Unknown, |identity| AccountChange::Identity(identity.to_owned())))
         }
-        // The server removes what has expired.
+        // The server removes expired documents.
         ("delete", Some(LOGOUTS | ECHOES)) => None,
         ("drop", Some(USERS | LOGOUTS)) | ("dropDatabase" | "invalidate", _) => Some(AccountChange::All),
         ("rename", from) => [from, collection("to")]
@@ -85,7 +84,7 @@ fn change(event: &RawDocument) -> Option<AccountChange> {
     }
 }
 
-/// Whether an update took the name from a user, or gave another.
+/// Whether an update removed or changed the name of a user.
 fn is_renamed(event: &RawDocument) -> bool {
     let Ok(update) = event.get_document("updateDescription") else { return false };
     let set = update.get_document("updatedFields").is_ok_and(|fields| matches!(fields.get("username"), Ok(Some(_))));
@@ -116,7 +115,7 @@ mod tests {
             Some(AccountChange::Unknown),
             "it may have had another name"
         );
-        assert_eq!(change(&event("update", USERS, rawdoc! {})), Some(AccountChange::Unknown), "gone by now");
+        assert_eq!(change(&event("update", USERS, rawdoc! {})), Some(AccountChange::Unknown), "deleted meanwhile");
         assert_eq!(
             change(&rawdoc! { "operationType": "delete", "ns": { "coll": USERS } }),
             Some(AccountChange::Unknown)

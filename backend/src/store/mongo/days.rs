@@ -1,5 +1,5 @@
-//! Which days other hands have changed: as a replica set or a sharded cluster tells it, or as
-//! the processes of ours note it for each other on a standalone server.
+//! Days changed by other processes: from the change stream of a replica set or sharded cluster, or recorded by the
+//! backend processes for each other on a standalone server.
 
 use std::ops::Range;
 
@@ -7,19 +7,19 @@ use futures_util::stream::BoxStream;
 use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, doc};
 use mongodb::options::ReturnDocument;
 
-use super::follow::Followed;
+use super::follow::StreamConfig;
 use super::users::text;
 use super::{HOLODULES, Mongo};
 use crate::model::{DAYS_LIMIT, Day, Days};
 use crate::store::StoreError;
 
-/// The one document of notes: the number of the next, and the last [`DAYS_LIMIT`] of them.
-const NOTES: &str = "notes";
+/// The `_id` of the single document of records: the next number, and the last [`DAYS_LIMIT`] days.
+const RECORDS: &str = "notes";
 
 impl Mongo {
     pub(in crate::store) fn day_changes(&self) -> BoxStream<'static, Result<Days, StoreError>> {
-        let what = "of days only what our processes change is told";
-        self.follow(Followed { what, pipeline: pipeline().to_vec(), change: days, anything: Days::All })
+        let fallback = "only changes to days by backend processes are detected";
+        self.follow(StreamConfig { fallback, pipeline: pipeline().to_vec(), change: days, initial: Days::All })
     }
 
     pub(in crate::store) async fn record_days(&self, days: &Days) -> Result<Range<i64>, StoreError> {
@@ -28,24 +28,24 @@ impl Mongo {
                 let texts: Vec<String> = days.iter().map(Day::to_string).collect();
                 (texts.len(), doc! { "$push": { "days": { "$each": texts, "$slice": -limit() } } })
             }
-            // A gap that is longer than what stands there.
+            // A gap longer than the recorded days.
             Days::All => (DAYS_LIMIT + 1, doc! {}),
         };
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let mut update = update;
         update.insert("$inc", doc! { "next": count });
-        let note = self.days.find_one_and_update(doc! { "_id": NOTES }, update).upsert(true);
-        let note = note.projection(doc! { "next": 1 }).return_document(ReturnDocument::After);
-        let noted = self.within(async { note.max_time(self.timeout).await }).await?;
-        let next = noted.as_ref().map_or(0, next);
+        let record = self.days.find_one_and_update(doc! { "_id": RECORDS }, update).upsert(true);
+        let record = record.projection(doc! { "next": 1 }).return_document(ReturnDocument::After);
+        let recorded = self.within(async { record.max_time(self.timeout).await }).await?;
+        let next = recorded.as_ref().map_or(0, next);
         Ok(next.saturating_sub(count)..next)
     }
 
     pub(in crate::store) async fn recorded_days(&self, since: Option<i64>) -> Result<(i64, Days), StoreError> {
-        let find = self.days.find_one(doc! { "_id": NOTES });
-        let notes = self.within(async { find.max_time(self.timeout).await }).await?.unwrap_or_default();
-        let next = next(&notes);
-        Ok((next, since.map_or(Days::All, |since| noted(&notes, next, since))))
+        let find = self.days.find_one(doc! { "_id": RECORDS });
+        let records = self.within(async { find.max_time(self.timeout).await }).await?.unwrap_or_default();
+        let next = next(&records);
+        Ok((next, since.map_or(Days::All, |since| recorded(&records, next, since))))
     }
 }
 
@@ -53,23 +53,23 @@ fn limit() -> i64 {
     i64::try_from(DAYS_LIMIT).unwrap_or(i64::MAX)
 }
 
-fn next(notes: &Document) -> i64 {
-    notes.get_i64("next").unwrap_or_default()
+fn next(records: &Document) -> i64 {
+    records.get_i64("next").unwrap_or_default()
 }
 
-/// The notes from `since` up to `next`, where they all still stand there.
-fn noted(notes: &Document, next: i64, since: i64) -> Days {
+/// The records from `since` to `next`, if all of them are still there.
+fn recorded(records: &Document, next: i64, since: i64) -> Days {
     let Some(count) = next.checked_sub(since).and_then(|count| usize::try_from(count).ok()) else { return Days::All };
     if count == 0 {
         return Days::default();
     }
-    let Ok(texts) = notes.get_array("days") else { return Days::All };
+    let Ok(texts) = records.get_array("days") else { return Days::All };
     let Some(texts) = texts.len().checked_sub(count).and_then(|first| texts.get(first..)) else { return Days::All };
     let day = |text: &Bson| text.as_str().and_then(|text| Day::parse(text).ok());
     texts.iter().map(day).collect::<Option<Days>>().unwrap_or(Days::All)
 }
 
-/// Lets through what changes holodules, and of them what tells the day.
+/// Selects changes to holodules, with the fields that show the day.
 fn pipeline() -> [Document; 2] {
     [
         doc! { "$match": { "$or": [
@@ -83,7 +83,7 @@ fn pipeline() -> [Document; 2] {
     ]
 }
 
-/// The days that an event concerns; `None` for one that changes no answer.
+/// The days affected by an event; `None` if it affects no response.
 fn days(event: &RawDocument) -> Option<Days> {
     let operation = event.get_str("operationType").ok()?;
     let collection = |name| event.get_document(name).ok().and_then(|namespace| text(namespace, "coll"));
@@ -94,9 +94,9 @@ fn days(event: &RawDocument) -> Option<Days> {
     };
     match (operation, collection("ns")) {
         ("insert", Some(HOLODULES)) => day(),
-        // The event does not tell where it was before.
+        // The event does not contain the previous day.
         ("update", Some(HOLODULES)) if is_moved(event) => Some(Days::All),
-        // Where the document is gone or has moved since, a later event tells of that.
+        // If the document was deleted or moved meanwhile, a later event reports that.
         ("update", Some(HOLODULES)) => day(),
         ("replace" | "delete" | "drop", Some(HOLODULES)) | ("dropDatabase" | "invalidate", _) => Some(Days::All),
         ("rename", from) => [from, collection("to")].contains(&Some(HOLODULES)).then_some(Days::All),
@@ -125,17 +125,17 @@ mod tests {
     }
 
     #[test]
-    fn notes_are_read_from_the_last_number_or_all() {
-        let notes = doc! { "next": 10_i64, "days": ["20201209", "20201210", "20201211"] };
-        assert_eq!(noted(&notes, 10, 10), Days::default());
-        assert_eq!(noted(&notes, 10, 9), named(&["20201211"]));
-        assert_eq!(noted(&notes, 10, 7), named(&["20201209", "20201210", "20201211"]));
+    fn records_are_read_from_the_last_number_or_all() {
+        let records = doc! { "next": 10_i64, "days": ["20201209", "20201210", "20201211"] };
+        assert_eq!(recorded(&records, 10, 10), Days::default());
+        assert_eq!(recorded(&records, 10, 9), named(&["20201211"]));
+        assert_eq!(recorded(&records, 10, 7), named(&["20201209", "20201210", "20201211"]));
         for since in [6, 0, 11, i64::MIN, i64::MAX] {
-            assert_eq!(noted(&notes, 10, since), Days::All, "{since}");
+            assert_eq!(recorded(&records, 10, since), Days::All, "{since}");
         }
-        assert_eq!(noted(&doc! {}, 0, 3), Days::All, "somebody has removed the notes");
-        assert_eq!(noted(&doc! { "next": 1_i64, "days": ["x"] }, 1, 0), Days::All);
-        assert_eq!(noted(&doc! { "next": 1_i64 }, 1, 0), Days::All);
+        assert_eq!(recorded(&doc! {}, 0, 3), Days::All, "the records were removed");
+        assert_eq!(recorded(&doc! { "next": 1_i64, "days": ["x"] }, 1, 0), Days::All);
+        assert_eq!(recorded(&doc! { "next": 1_i64 }, 1, 0), Days::All);
     }
 
     #[test]
@@ -153,10 +153,10 @@ mod tests {
         {
             assert_eq!(days(&event("update", document(), moved)), Some(Days::All));
         }
-        assert_eq!(days(&event("update", none.clone(), same)), None, "gone by now, which is told next");
+        assert_eq!(days(&event("update", none.clone(), same)), None, "deleted meanwhile, which the next event reports");
         assert_eq!(days(&event("replace", document(), none.clone())), Some(Days::All));
         for datetime in [rawdoc! {}, rawdoc! { "datetime": 20_201_209_i64 }, rawdoc! { "datetime": "soon" }] {
-            assert_eq!(days(&event("insert", datetime, none.clone())), None, "it is in no answer");
+            assert_eq!(days(&event("insert", datetime, none.clone())), None, "it is in no response");
         }
         assert_eq!(days(&rawdoc! { "operationType": "delete", "ns": { "coll": HOLODULES } }), Some(Days::All));
         assert_eq!(days(&rawdoc! { "operationType": "delete", "ns": { "coll": "users" } }), None);

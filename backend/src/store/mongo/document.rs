@@ -1,15 +1,15 @@
-//! Documents of every era, to and from the model.
+//! Converts documents of all versions to and from the model.
 
 use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, rawdoc};
 use serde_json::Value;
 
 use crate::model::Holodule;
 
-/// Why a document could not be read: its `_id` as text.
+/// A document that cannot be read, with its `_id` as text.
 pub(super) struct UnreadableDocument(pub(super) String);
 
-/// Reads a holodule. A text that is missing or null is missing; one of another type, or
-/// a damaged document, cannot be read. Fields that nobody knows are passed over.
+/// Reads a holodule. A missing or null text is missing. Text of another type, or a damaged document, is an error.
+/// Unknown fields are ignored.
 pub(super) fn holodule(document: &RawDocument) -> Result<Holodule, UnreadableDocument> {
     let unreadable = || UnreadableDocument(id_text(document));
     let mut holodule = Holodule::default();
@@ -45,7 +45,7 @@ pub(super) fn holodule(document: &RawDocument) -> Result<Holodule, UnreadableDoc
     Ok(holodule)
 }
 
-/// The fields in which `new` differs from `old`, as `$set` takes them.
+/// The fields in which `new` differs from `old`, for `$set`.
 pub(super) fn changes(old: &Holodule, new: &Holodule) -> Result<Document, mongodb::bson::error::Error> {
     let mut changes = Document::new();
     for ((name, old), (_, new)) in texts(old).into_iter().zip(texts(new)) {
@@ -55,7 +55,7 @@ pub(super) fn changes(old: &Holodule, new: &Holodule) -> Result<Document, mongod
     }
     for ((name, old), (_, new)) in further(old).into_iter().zip(further(new)) {
         if let Some(new) = new.as_ref().filter(|_| old != new) {
-            // Extended JSON, as the export writes dates and ids, becomes their types again.
+            // Extended JSON from an export is converted back to its types.
             changes.insert(name, bson(new)?);
         }
     }
@@ -84,8 +84,8 @@ fn further(holodule: &Holodule) -> [(&'static str, &Option<Value>); 4] {
     ]
 }
 
-/// A value as JSON; what JSON has no type for as MongoDB's extended JSON. `None` within
-/// where it is null, without where it is damaged.
+/// A value as JSON, or as MongoDB's extended JSON for types without an equivalent. The inner `None` is null, the outer
+/// one a damaged value.
 fn json(value: RawBsonRef<'_>) -> Option<Option<Value>> {
     let value = serde_json::to_value(Bson::try_from(value).ok()?).ok()?;
     Some(Some(value).filter(|value| !value.is_null()))
@@ -94,12 +94,12 @@ fn json(value: RawBsonRef<'_>) -> Option<Option<Value>> {
 fn bson(value: &Value) -> Result<Bson, mongodb::bson::error::Error> {
     match serde_json::from_value(value.clone()) {
         Ok(value) => Ok(value),
-        // What only looks like extended JSON is stored as the object that it is.
+        // An object that only resembles extended JSON is stored as it is.
         Err(_) => mongodb::bson::serialize_to_bson(value),
     }
 }
 
-/// The `_id` of a document for a log line: hexadecimal where it is an ObjectId.
+/// The `_id` for a log line, in hexadecimal if it is an ObjectId.
 pub(super) fn id_text(document: &RawDocument) -> String {
     match document.get("_id") {
         Ok(Some(RawBsonRef::ObjectId(id))) => id.to_hex(),
@@ -109,12 +109,12 @@ pub(super) fn id_text(document: &RawDocument) -> String {
     }
 }
 
-/// The `_id` of a document, to find it again.
+/// The `_id`, to find the document again.
 pub(super) fn id(document: &RawDocument) -> Option<Bson> {
     document.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok())
 }
 
-/// The bytes by which a document's `_id` is told from any other; `None` where it has none.
+/// The bytes that distinguish a document's `_id` from others; `None` if it has none.
 pub(super) fn id_bytes(document: &RawDocument) -> Option<Vec<u8>> {
     let id = document.get("_id").ok().flatten()?;
     Some(rawdoc! { "_id": id }.into_bytes())
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_of_every_era_are_read() {
+    fn documents_of_all_versions_are_read() {
         let bare =
             read(&doc! { "_id": ObjectId::new(), "title": "t", "description": Bson::Null, "unknown": 1 }).unwrap();
         assert_eq!(bare, Holodule { title: Some("t".into()), ..Holodule::default() });
@@ -149,8 +149,8 @@ mod tests {
             assert_eq!(read(&doc! { "title": value }), None);
         }
         let id = ObjectId::new();
-        let Err(UnreadableDocument(told)) = holodule(&rawdoc! { "_id": id, "title": 1 }) else { panic!() };
-        assert_eq!(told, id.to_hex());
+        let Err(UnreadableDocument(text)) = holodule(&rawdoc! { "_id": id, "title": 1 }) else { panic!() };
+        assert_eq!(text, id.to_hex());
     }
 
     #[test]
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_only_looks_like_extended_json_is_stored_as_it_is() {
+    fn a_value_that_resembles_extended_json_is_stored_unchanged() {
         let odd = Holodule { tags: Some(json!({ "$oid": 1 })), ..Holodule::default() };
         assert_eq!(changes(&Holodule::default(), &odd).unwrap(), doc! { "tags": { "$oid": 1_i64 } });
     }

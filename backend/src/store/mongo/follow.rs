@@ -1,4 +1,4 @@
-//! One change stream over the database, resumed where it broke off.
+//! A change stream of the database that is resumed after failures.
 
 use std::time::Duration;
 
@@ -11,68 +11,68 @@ use mongodb::options::FullDocumentType;
 use super::{Mongo, error};
 use crate::store::StoreError;
 
-/// The pause before a stream that could not be opened is opened again.
+/// The pause before a stream is opened again.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long the server may keep an answer back while there is nothing to tell.
+/// How long the server may delay a response without events.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How long it may give no answer before the stream is taken for lost and opened again.
+/// How long the server may be silent before the stream is opened again.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// What is followed.
+/// What a stream reports.
 #[derive(Clone)]
-pub(super) struct Followed<T> {
-    /// For the log.
-    pub(super) what: &'static str,
-    /// Lets through what matters.
+pub(super) struct StreamConfig<T> {
+    /// What happens without change streams, for the log.
+    pub(super) fallback: &'static str,
+    /// Selects the relevant events.
     pub(super) pipeline: Vec<Document>,
-    /// What an event means; `None` for one that changes nothing.
+    /// The change described by an event; `None` for an irrelevant one.
     pub(super) change: fn(&RawDocument) -> Option<T>,
-    /// Told where a stream begins, and what came before is not known.
-    pub(super) anything: T,
+    /// Reported when a stream starts without knowledge of earlier changes.
+    pub(super) initial: T,
 }
 
 impl Mongo {
-    /// The changes from now on. An error tells that they cannot be followed just now; the end, that
-    /// the server refuses to tell.
+    /// Streams changes from now on. An error means that changes are currently not received; the end, that the server
+    /// refuses change streams.
     pub(super) fn follow<T: Clone + Send + 'static>(
         &self,
-        followed: Followed<T>,
+        config: StreamConfig<T>,
     ) -> BoxStream<'static, Result<T, StoreError>> {
-        let follower = Follower { mongo: self.clone(), followed, stream: None, resume: None };
-        stream::unfold(follower, |mut follower| async move { Some((follower.next().await?, follower)) }).boxed()
+        let stream = ResumingStream { mongo: self.clone(), config, stream: None, resume: None };
+        stream::unfold(stream, |mut stream| async move { Some((stream.next().await?, stream)) }).boxed()
     }
 }
 
-/// A change stream, and where to go on when it breaks off.
-struct Follower<T> {
+/// A change stream and its resume token.
+struct ResumingStream<T> {
     mongo: Mongo,
-    followed: Followed<T>,
+    config: StreamConfig<T>,
     stream: Option<ChangeStream<RawDocumentBuf>>,
-    /// Behind all that was read.
+    /// After the last event read.
     resume: Option<ResumeToken>,
 }
 
-impl<T: Clone> Follower<T> {
+impl<T: Clone> ResumingStream<T> {
     async fn next(&mut self) -> Option<Result<T, StoreError>> {
         loop {
             let Some(stream) = &mut self.stream else {
-                match open(&self.mongo, &self.followed.pipeline, self.resume.clone()).await {
+                match open(&self.mongo, &self.config.pipeline, self.resume.clone()).await {
                     Ok(opened) => {
                         let resumed = self.resume.is_some();
                         self.resume = opened.resume_token();
                         self.stream = Some(opened);
                         if !resumed {
-                            return Some(Ok(self.followed.anything.clone()));
+                            return Some(Ok(self.config.initial.clone()));
                         }
                     }
                     Err(error @ StoreError::Unavailable(_)) => {
                         tokio::time::sleep(PAUSE).await;
                         return Some(Err(error));
                     }
-                    // The server has no longer what lies behind that place.
+                    // The server no longer has the events after that token.
                     Err(error) if self.resume.take().is_some() => return Some(Err(error)),
                     Err(error) => {
-                        tracing::warn!(%error, "the server refuses change streams: {}", self.followed.what);
+                        tracing::warn!(%error, "the server refuses change streams: {}", self.config.fallback);
                         return None;
                     }
                 }
@@ -85,10 +85,10 @@ impl<T: Clone> Follower<T> {
                         (self.stream, self.resume) = (None, None);
                     }
                     if event.as_deref().is_some_and(is_end_of_collection) {
-                        // One that comes back has no indexes.
+                        // A collection that is created again has no indexes.
                         self.mongo.indexes.again.notify_one();
                     }
-                    if let Some(change) = event.as_deref().and_then(self.followed.change) {
+                    if let Some(change) = event.as_deref().and_then(self.config.change) {
                         return Some(Ok(change));
                     }
                 }

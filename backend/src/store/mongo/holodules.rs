@@ -1,4 +1,4 @@
-//! Holodules in the collection of the same name.
+//! The collection of holodules.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,22 +10,22 @@ use crate::model::{Day, Holodule, Identifier, ValidHolodule};
 use crate::store::changed::TouchedDays;
 use crate::store::{DayListing, Exported, StoreError, Upserted};
 
-/// Entries of an upload that are looked up at once.
+/// Entries of an upload that are looked up together.
 const CHUNK: usize = 256;
-/// Writes of an upload that are under way at once.
+/// Concurrent writes of an upload.
 const WRITERS: usize = 16;
-/// How often a write is tried that other writers keep overtaking.
+/// How often a write is retried after concurrent changes.
 const ATTEMPTS: usize = 5;
-/// Documents of a day that come in one piece: one trip to the server for all but the fullest days.
-const DAY_PIECE: u32 = 1000;
+/// Documents of a day per batch: one round trip for all but the fullest days.
+const DAY_BATCH: u32 = 1000;
 
-/// A document that is there.
+/// A stored document.
 #[derive(Clone)]
 struct FoundHolodule {
     id: Bson,
-    /// As it stands, of whichever type; null where it is missing.
+    /// The stored value of any type; null if missing.
     datetime: Bson,
-    /// Its content, where it can be read.
+    /// The content, if it can be read.
     holodule: Option<Holodule>,
 }
 
@@ -37,8 +37,8 @@ impl FoundHolodule {
         Some(Self { id, datetime: datetime.unwrap_or(Bson::Null), holodule })
     }
 
-    /// It matches while the document is the one that was found, and lies where it lay: else a
-    /// write would change the answer of a day that nobody knows of.
+    /// Matches the document while its `datetime` is unchanged: otherwise a write would change a day that is not
+    /// recorded.
     fn filter(&self, id: &Identifier) -> Document {
         let mut filter = filter(id);
         filter.insert("_id", doc! { "$eq": &self.id });
@@ -56,7 +56,7 @@ impl Mongo {
         let range = day.datetimes();
         let filter = doc! { "datetime": { "$gte": range.start, "$lt": range.end } };
         let find = self.holodules.find(filter).selection_criteria(any_member());
-        let find = find.batch_size(DAY_PIECE).max_time(self.timeout);
+        let find = find.batch_size(DAY_BATCH).max_time(self.timeout);
         let documents: Vec<RawDocumentBuf> = self.within(async { find.await?.try_collect().await }).await?;
         Ok(listing(&documents))
     }
@@ -64,7 +64,7 @@ impl Mongo {
     pub(in crate::store) async fn count_holodules(&self) -> Result<u64, StoreError> {
         let estimate = self.holodules.estimated_document_count().selection_criteria(any_member());
         match self.within(async { estimate.await }).await? {
-            // After an unclean stop the estimate may be wrong; that there are none must be right.
+            // After an unclean shutdown the estimate may be wrong, but zero must be exact.
             0 => {
                 let count = self.holodules.count_documents(doc! {}).limit(1).selection_criteria(any_member());
                 self.within(async { count.await }).await
@@ -92,17 +92,16 @@ impl Mongo {
         Ok(records.boxed())
     }
 
-    /// A holodule that stands in several documents, as older data may have it, goes
-    /// with all of them.
+    /// Deletes all documents of a holodule; older data may have several.
     pub(in crate::store) async fn delete_holodule(&self, id: &Identifier) -> Result<bool, StoreError> {
         let (engine, id, touched) = (self.clone(), id.clone(), TouchedDays::none(&self.changed));
-        to_its_end(async move { engine.delete_found(&id, &touched).await }).await
+        run_to_completion(async move { engine.delete_found(&id, &touched).await }).await
     }
 
     pub(in crate::store) async fn upsert(&self, entries: Vec<ValidHolodule>) -> Result<Vec<Upserted>, StoreError> {
         self.indexes_settled().await?;
         let (engine, touched) = (self.clone(), TouchedDays::none(&self.changed));
-        to_its_end(async move { engine.upsert_all(&entries, &touched).await }).await
+        run_to_completion(async move { engine.upsert_all(&entries, &touched).await }).await
     }
 
     async fn delete_found(&self, id: &Identifier, touched: &TouchedDays) -> Result<bool, StoreError> {
@@ -129,7 +128,7 @@ impl Mongo {
             }
             any |= deleted > 0;
         }
-        Err(overtaken())
+        Err(conflict())
     }
 
     async fn upsert_all(&self, entries: &[ValidHolodule], touched: &TouchedDays) -> Result<Vec<Upserted>, StoreError> {
@@ -138,7 +137,7 @@ impl Mongo {
         while !rest.is_empty() {
             let (chunk, later) = rest.split_at(independent(rest));
             let mut found = self.find_all(chunk.iter().map(ValidHolodule::identifier)).await?;
-            // Collected, for the compiler cannot see that a future which holds the closure is Send.
+            // Collected, because the compiler cannot prove that a future holding the closure is Send.
             let writes: Vec<_> =
                 chunk.iter().map(|entry| self.upsert_one(entry, found.remove(entry.identifier()), touched)).collect();
             outcomes.extend(stream::iter(writes).buffered(WRITERS).try_collect::<Vec<_>>().await?);
@@ -147,8 +146,7 @@ impl Mongo {
         Ok(outcomes)
     }
 
-    /// Writes one entry over what was found of it. Where another writer came in
-    /// between, it looks again.
+    /// Writes an entry over the found document, and looks it up again after a concurrent change.
     async fn upsert_one(
         &self,
         entry: &ValidHolodule,
@@ -161,10 +159,10 @@ impl Mongo {
             }
             found = self.find_all([entry.identifier()]).await?.remove(entry.identifier());
         }
-        Err(overtaken())
+        Err(conflict())
     }
 
-    /// `None` where what was found is not what is there.
+    /// `None` if the found document has changed.
     async fn try_upsert(
         &self,
         entry: &ValidHolodule,
@@ -177,7 +175,7 @@ impl Mongo {
         };
         let (write, outcome) = match found {
             Some(found) => {
-                // What cannot be read differs in every field.
+                // An unreadable document differs in every field.
                 let stored = found.holodule.clone().unwrap_or_default();
                 let updated = entry.merged_into(&stored);
                 let changes = set(&stored, &updated)?;
@@ -211,8 +209,7 @@ impl Mongo {
         Ok(written.then_some(outcome))
     }
 
-    /// The document of each identifier that has one: by key, one without a video is
-    /// preferred; then the one with the lowest `_id`.
+    /// The document of each identifier: by key, one without a video is preferred; then the one with the lowest `_id`.
     async fn find_all<'a>(
         &self,
         ids: impl IntoIterator<Item = &'a Identifier>,
@@ -254,8 +251,8 @@ impl Mongo {
     }
 }
 
-/// What the documents of a day come to. A cursor is no snapshot: a document whose time changes
-/// while the day is read may come again, and is told of as it came first.
+/// The holodules of a day. A cursor is not a snapshot: a document whose time changes during the read may appear twice,
+/// and its first version is used.
 fn listing(documents: &[RawDocumentBuf]) -> DayListing {
     let mut seen = HashSet::new();
     let mut listing = DayListing::default();
@@ -272,8 +269,7 @@ fn listing(documents: &[RawDocumentBuf]) -> DayListing {
     listing
 }
 
-/// How many of the first entries have nothing to do with each other, and so can be
-/// written in any order: at least one, at most [`CHUNK`].
+/// The number of leading entries that share no name and can be written in any order: at least one, at most [`CHUNK`].
 fn independent(entries: &[ValidHolodule]) -> usize {
     let mut seen = HashSet::new();
     let again = entries.iter().take(CHUNK).position(|entry| {
@@ -291,19 +287,19 @@ fn filter(id: &Identifier) -> Document {
     }
 }
 
-/// Runs a write to its end, also where its caller goes away: what it touches is told when it ends,
-/// and that must not be before.
-pub(super) async fn to_its_end<T: Send + 'static>(
+/// Runs a write to completion even if the caller is dropped: the days it touches are published when it ends, and not
+/// before.
+pub(super) async fn run_to_completion<T: Send + 'static>(
     write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> Result<T, StoreError> {
     match tokio::spawn(write).await {
         Ok(result) => result,
-        Err(_) => Err(StoreError::Failed("a write stopped half way".to_owned())),
+        Err(_) => Err(StoreError::Failed("a write panicked".to_owned())),
     }
 }
 
-fn overtaken() -> StoreError {
-    StoreError::Unavailable("other writers keep changing the same holodule".to_owned())
+fn conflict() -> StoreError {
+    StoreError::Unavailable("the same holodule is changed by other writers".to_owned())
 }
 
 #[cfg(test)]
@@ -329,7 +325,7 @@ mod tests {
         let with = |id: Bson| RawDocumentBuf::try_from(&doc! { "_id": id, "datetime": "20201209 230000" }).unwrap();
         let documents =
             [with("1".into()), with(1.into()), with(Bson::Null), with(doc! { "a": 1 }.into()), same(), same()];
-        assert_eq!(listing(&documents).holodules.len(), documents.len(), "no two of them have the same");
+        assert_eq!(listing(&documents).holodules.len(), documents.len(), "all ids are different");
     }
 
     fn entry(key: &str, video_id: &str) -> ValidHolodule {
@@ -343,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_touch_are_not_written_together() {
+    fn entries_that_share_a_name_are_not_written_together() {
         let (k1, k2) = ("HL0001_20201209_230000", "HL0002_20201209_230000");
         let (v1, v2) = ("aaaaaaaaaaa", "bbbbbbbbbbb");
         assert_eq!(independent(&[entry(k1, v1), entry(k2, v2)]), 2);

@@ -1,8 +1,8 @@
-//! The indexes, made in the background for as long as it takes, and verified from then on.
+//! Creates the indexes in the background, and verifies them from then on.
 //!
-//! A collection that is dropped or restored while the program runs comes back without them. So
-//! they are verified after each new connection to a server, when a change stream reports that a
-//! collection is gone, and at a fixed interval, along with the count of [`undated`] documents.
+//! A collection that is dropped or restored while the program runs has no indexes. So they are verified after each new
+//! connection to a server, when a change stream reports that a collection is gone, and at a fixed interval, together
+//! with the count of [`undated`] documents.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,25 +20,24 @@ use tokio::sync::{Notify, watch};
 use super::undated::{self, Logged};
 use super::{StoreError, error};
 
-/// The first pause after a server that does not answer; each further one is twice as long.
+/// The first retry delay; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// The longest pause.
+/// The maximum retry delay.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long building one index may take before it is asked for again. The server goes
-/// on building meanwhile.
+/// Timeout for building an index. The server continues to build it after that.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
-/// How long listing the indexes of one collection may take.
+/// Timeout for listing the indexes of a collection.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
-/// How long the echo of a process that has ended is kept.
-const ECHO_KEPT: Duration = Duration::from_secs(3600);
-/// Duplicates that the log names.
+/// How long the echo of an ended process is stored.
+const ECHO_TTL: Duration = Duration::from_secs(3600);
+/// The maximum number of duplicates in a log line.
 const NAMED_DUPLICATES: usize = 20;
-/// The server's code for an index of the same fields that stands under another name.
-const STANDS_OTHERWISE: i32 = 85;
+/// The server's code for an index with the same fields and another name.
+const INDEX_OPTIONS_CONFLICT: i32 = 85;
 /// The server's code for a collection that does not exist.
 const NO_COLLECTION: i32 = 26;
 
-/// The collections that get indexes.
+/// The collections with indexes.
 pub(super) struct Collections {
     pub(super) holodules: Collection<RawDocumentBuf>,
     pub(super) users: Collection<RawDocumentBuf>,
@@ -47,29 +46,29 @@ pub(super) struct Collections {
     pub(super) echoes: Collection<RawDocumentBuf>,
 }
 
-/// What the task has found, for the metrics.
+/// Results for the metrics.
 #[derive(Debug, Default)]
 pub(super) struct IndexCounts {
     pub(super) duplicate_video_ids: AtomicU64,
     pub(super) undated: AtomicU64,
-    /// Indexes that were made again after the first time.
+    /// Indexes that were created again after the first time.
     pub(super) restored: AtomicU64,
 }
 
-/// The task.
-pub(super) struct Upkeep {
-    /// For the log: the URL without its user and password.
+/// The background task.
+pub(super) struct Maintenance {
+    /// The URL without user and password, for the log.
     pub(super) server: String,
     pub(super) collections: Collections,
     pub(super) counts: Arc<IndexCounts>,
-    /// Asks for a verification before the interval has passed.
+    /// Requests a verification before the interval has passed.
     pub(super) again: Arc<Notify>,
     pub(super) interval: Duration,
 }
 
-impl Upkeep {
-    /// Makes the indexes, again and again while the server does not answer. Afterwards, also
-    /// where some cannot be had, `settled` is true, and they are verified from time to time.
+impl Maintenance {
+    /// Creates the indexes, with retries while the server is unavailable. Afterwards, even if some cannot be created,
+    /// `settled` is true, and they are verified periodically.
     pub(super) async fn run(self, settled: watch::Sender<bool>) {
         let mut pause = FIRST_PAUSE;
         let mut logged = Logged::default();
@@ -79,21 +78,21 @@ impl Upkeep {
                 Ok(()) => {}
                 Err(StoreError::Unavailable(reason)) => {
                     let server = &self.server;
-                    tracing::error!(%reason, server, retry_s = pause.as_secs_f64(), "MongoDB cannot be used yet");
+                    tracing::error!(%reason, server, retry_s = pause.as_secs_f64(), "MongoDB is unavailable; retrying");
                     tokio::time::sleep(pause).await;
                     pause = LONGEST_PAUSE.min(pause * 2);
                     continue;
                 }
-                Err(reason) => tracing::error!(%reason, server = self.server, "serving without some indexes"),
+                Err(reason) => tracing::error!(%reason, server = self.server, "some indexes could not be created"),
             }
             pause = FIRST_PAUSE;
             settled.send_replace(true);
             match undated::count(&self.server, &self.collections.holodules, &mut logged).await {
                 Ok(undated) => self.counts.undated.store(undated, Ordering::Relaxed),
-                Err(reason) => tracing::warn!(%reason, "holodules that no day shows cannot be counted yet"),
+                Err(reason) => tracing::warn!(%reason, "holodules not listed under any day could not be counted"),
             }
             if tokio::time::timeout(self.interval, self.again.notified()).await.is_ok() {
-                // Servers come back one by one.
+                // Servers of a set reconnect one by one.
                 tokio::time::sleep(FIRST_PAUSE).await;
             }
         }
@@ -101,18 +100,18 @@ impl Upkeep {
 
     async fn verify(&self, again: bool) -> Result<(), StoreError> {
         let before = if again { self.names().await? } else { BTreeSet::new() };
-        try_make(&self.server, &self.collections, &self.counts.duplicate_video_ids).await?;
+        try_create(&self.server, &self.collections, &self.counts.duplicate_video_ids).await?;
         if again {
             let restored: Vec<String> = self.names().await?.difference(&before).cloned().collect();
             if !restored.is_empty() {
                 self.counts.restored.fetch_add(restored.len() as u64, Ordering::Relaxed);
-                tracing::warn!(server = self.server, ?restored, "indexes were missing and have been made again");
+                tracing::warn!(server = self.server, ?restored, "missing indexes were created again");
             }
         }
         Ok(())
     }
 
-    /// The indexes that exist, as `collection.index`, but for those of `_id`.
+    /// Existing indexes as `collection.index`, except those of `_id`.
     async fn names(&self) -> Result<BTreeSet<String>, StoreError> {
         let Collections { holodules, users, password_states, logouts, echoes } = &self.collections;
         let mut names = BTreeSet::new();
@@ -124,7 +123,7 @@ impl Upkeep {
                 Ok(Err(error)) => return Err(error::store_error(&self.server, &error)),
                 Err(_) => return Err(StoreError::Unavailable("the indexes cannot be listed".to_owned())),
             };
-            // The server makes that one itself.
+            // The server creates that one itself.
             let ours = listed.into_iter().filter(|name| name != "_id_");
             names.extend(ours.map(|name| format!("{}.{name}", collection.name())));
         }
@@ -132,7 +131,7 @@ impl Upkeep {
     }
 }
 
-async fn try_make(server: &str, collections: &Collections, duplicates: &AtomicU64) -> Result<(), StoreError> {
+async fn try_create(server: &str, collections: &Collections, duplicates: &AtomicU64) -> Result<(), StoreError> {
     let Collections { holodules, users, password_states, logouts, echoes } = collections;
     create(server, holodules, index("datetime_key", doc! { "datetime": 1, "key": 1 }, None)).await?;
     create(server, holodules, index("key", doc! { "key": 1 }, None)).await?;
@@ -140,7 +139,7 @@ async fn try_make(server: &str, collections: &Collections, duplicates: &AtomicU6
     create(server, logouts, index("identity", doc! { "identity": 1, "expires_at": 1 }, None)).await?;
     create(server, logouts, expiry("expires_at", Duration::ZERO)).await?;
     create(server, password_states, expiry("forget_at", Duration::ZERO)).await?;
-    create(server, echoes, expiry("at", ECHO_KEPT)).await?;
+    create(server, echoes, expiry("at", ECHO_TTL)).await?;
 
     let unique = index("video_id_unique", doc! { "video_id": 1 }, Some(doc! { "video_id": { "$gt": "" } }));
     if create(server, holodules, unique).await? {
@@ -150,37 +149,37 @@ async fn try_make(server: &str, collections: &Collections, duplicates: &AtomicU6
         duplicates.store(count, Ordering::Relaxed);
         create(server, holodules, index("video_id", doc! { "video_id": 1 }, None)).await?;
     }
-    // Two uploads at once must not store a holodule without a video twice either. What has
-    // neither is left to whoever writes it: the original does, and must not begin to fail.
+    // Concurrent uploads must not store a holodule without a video twice. Documents with neither name are not
+    // restricted, because the original writes them.
     let without_video = doc! { "video_id": "", "key": { "$gt": "" } };
     let unique = index("key_unique_without_video", doc! { "key": 1 }, Some(without_video));
     if !create(server, holodules, unique).await? {
-        tracing::warn!("several documents without a video share a key: serving without that unique index");
+        tracing::warn!("several documents without a video share a key; their unique index was not created");
     }
     Ok(())
 }
 
-/// An index by which the server removes documents so long `after` the time that stands in
-/// `field`. It looks once a minute, so that nobody may take what is there for what is in force.
+/// An index by which the server removes documents at the time `after` the value of `field`. It checks once a minute, so
+/// that an existing document may have expired.
 fn expiry(field: &str, after: Duration) -> IndexModel {
     let options = IndexOptions::builder().name(field.to_owned()).expire_after(after).build();
     IndexModel::builder().keys(doc! { field: 1 }).options(options).build()
 }
 
-/// An index over all documents, or a unique one over those of `partial`.
+/// An index over all documents, or a unique one over those matching `partial`.
 fn index(name: &str, keys: Document, partial: Option<Document>) -> IndexModel {
     let unique = partial.is_some().then_some(true);
     let options = IndexOptions::builder().name(name.to_owned()).unique(unique);
     IndexModel::builder().keys(keys).options(options.partial_filter_expression(partial).build()).build()
 }
 
-/// Makes one index; `false` where existing documents forbid it.
+/// Creates an index; `false` if existing documents violate it.
 async fn create(server: &str, collection: &Collection<RawDocumentBuf>, index: IndexModel) -> Result<bool, StoreError> {
     match tokio::time::timeout(BUILD_LIMIT, async { collection.create_index(index).await }).await {
         Ok(Ok(_)) => Ok(true),
         Ok(Err(error)) if error::is_duplicate_key(&error) => Ok(false),
-        Ok(Err(error)) if has_code(&error, STANDS_OTHERWISE) => {
-            tracing::debug!("an index of the same fields stands already, and is kept");
+        Ok(Err(error)) if has_code(&error, INDEX_OPTIONS_CONFLICT) => {
+            tracing::debug!("an index of the same fields exists under another name");
             Ok(true)
         }
         Ok(Err(error)) => Err(error::store_error(server, &error)),
@@ -192,7 +191,7 @@ fn has_code(error: &Error, code: i32) -> bool {
     matches!(error.kind.as_ref(), ErrorKind::Command(error) if error.code == code)
 }
 
-/// How many non-empty values of `field` stand in more than one document. Some are logged.
+/// Counts the non-empty values of `field` in more than one document, and logs some.
 async fn count_duplicates(
     server: &str,
     collection: &Collection<RawDocumentBuf>,
@@ -221,6 +220,6 @@ async fn count_duplicates(
         Ok(counted) => counted.map_err(|error: Error| error::store_error(server, &error))?,
         Err(_) => return Err(StoreError::Unavailable("duplicates are still being counted".to_owned())),
     };
-    tracing::warn!(field, count, ?named, "duplicates: serving without the unique index");
+    tracing::warn!(field, count, ?named, "duplicate values: the unique index was not created");
     Ok(count)
 }

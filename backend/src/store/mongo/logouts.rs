@@ -1,4 +1,4 @@
-//! Logouts, in a collection of our own, which the server empties of those that have expired.
+//! The collection of logouts. The server removes expired ones.
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{RawDocumentBuf, doc};
@@ -10,8 +10,8 @@ use crate::model::{Logout, TokenId};
 use crate::store::{LOGOUT_LIMIT, LoggedOut, StoreError};
 
 impl Mongo {
-    /// How many are in force is counted before a further one is stored: those that come at the
-    /// same moment may exceed [`LOGOUT_LIMIT`] by their own number.
+    /// Unexpired logouts are counted before another is stored, so concurrent ones may exceed [`LOGOUT_LIMIT`] by their
+    /// number.
     pub(in crate::store) async fn log_out(&self, logout: &Logout, now: i64) -> Result<LoggedOut, StoreError> {
         let id = doc! { "identity": &logout.identity, "token": logout.token.as_str() };
         let others =
@@ -27,7 +27,7 @@ impl Mongo {
         let store = || async {
             let store = self.logouts.update_one(doc! { "_id": id.clone() }, update.clone());
             match store.upsert(true).await {
-                // The same token at the same moment: now it is there to be updated.
+                // A concurrent logout of the same token: now the document can be updated.
                 Err(error) if error::is_duplicate_key(&error) => Ok(false),
                 stored => stored.map(|_| true),
             }
@@ -38,19 +38,19 @@ impl Mongo {
         Err(StoreError::Unavailable("a logout could not be stored".to_owned()))
     }
 
-    /// The server removes them by an index: see `indexes`.
+    /// The server removes them with an index: see `indexes`.
     pub(in crate::store) async fn remove_expired_logouts(&self, _now: i64) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// The tokens whose logouts are in force, in order, and the sum of their documents.
+    /// The tokens with unexpired logouts, in order, and the hash of their documents.
     pub(super) async fn logouts(&self, identity: &str, now: i64) -> Result<(Vec<TokenId>, u64), StoreError> {
         let find = self.logouts.find(doc! { "identity": identity, "expires_at": { "$gt": seconds(now) } });
         let find = find.projection(doc! { "_id": 1 });
         let find = async { find.max_time(self.timeout).await?.try_collect::<Vec<RawDocumentBuf>>().await };
         let documents = self.within(find).await?;
         let sum = documents.iter().fold(0_u64, |sum, document| sum.wrapping_add(self.sum(document)));
-        // What is none of ours can be no token's id, and ends none.
+        // A document with another form is not a token's.
         let token = |document: &RawDocumentBuf| TokenId::parse(text(document.get_document("_id").ok()?, "token")?).ok();
         let mut tokens: Vec<TokenId> = documents.iter().filter_map(token).collect();
         tokens.sort_unstable();

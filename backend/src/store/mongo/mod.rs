@@ -1,11 +1,9 @@
-//! The production engine: MongoDB, by its official driver, which appears nowhere else.
+//! The production engine: MongoDB with the official driver, which is used nowhere else.
 //!
-//! Writes are acknowledged by a majority and journaled. Holodules are read from the
-//! primary, or from a secondary while there is none, so that a primary's loss costs no
-//! read; users, and what decides over their tokens, from the primary alone, and only what a
-//! majority holds. Every filter
-//! compares with a value of ours by equality, range or `$in`, never with an operator
-//! or an expression that a client could have written.
+//! Writes are acknowledged by a majority and journaled. Holodules are read from the primary, or from a secondary while
+//! there is no primary, so that reads survive its loss. Users and the state of their tokens are read from the primary
+//! only, with majority read concern. Every filter compares with a fixed value by equality, range or `$in`, never with
+//! an operator or expression from a client.
 
 mod accounts;
 mod backup;
@@ -43,22 +41,22 @@ use tokio::task::AbortHandle;
 pub use url::MongoUrl;
 pub(super) use url::check;
 
-use self::indexes::{Collections, IndexCounts, Upkeep};
+use self::indexes::{Collections, IndexCounts, Maintenance};
 use super::changed::ChangedDays;
 use super::{Probe, Settings, StoreError};
 
 const HOLODULES: &str = "holodules";
 const USERS: &str = "users";
-/// When each user's password was last seen to change: see [`passwords`].
+/// The time of each user's last password change: see [`passwords`].
 const PASSWORD_STATES: &str = "holodule_password_states";
-/// The logouts in force.
+/// Unexpired logouts.
 const LOGOUTS: &str = "holodule_logouts";
-/// What each process writes to see how far its change stream has come: see [`changes`].
+/// Numbers written to measure the progress of the change stream: see [`changes`].
 const ECHOES: &str = "holodule_echoes";
-/// What the processes let each other know of, where there are no change streams: see [`days`].
+/// Days recorded by the processes for each other without change streams: see [`days`].
 const DAYS: &str = "holodule_days";
 
-/// The longest that one connection attempt may take, where an operation may take longer.
+/// The maximum timeout of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The engine. Clones share one pool of connections.
@@ -67,27 +65,27 @@ pub(super) struct Mongo {
     /// The URL without its user and password.
     server: Arc<str>,
     database: Database,
-    /// Documents are read raw, so that one that cannot be read spoils no other.
+    /// Documents are read raw, so that an unreadable one does not affect others.
     holodules: Collection<RawDocumentBuf>,
     users: Collection<RawDocumentBuf>,
     password_states: Collection<Document>,
     logouts: Collection<RawDocumentBuf>,
     echoes: Collection<RawDocumentBuf>,
     days: Collection<Document>,
-    /// What our writes may have changed.
+    /// Changes by this process.
     changed: Arc<ChangedDays>,
-    /// Keyed at random, so that nobody can make two looks seem alike.
-    sums: RandomState,
+    /// Randomly keyed, so that no client can cause collisions of fingerprints.
+    hash_keys: RandomState,
     timeout: Duration,
     indexes: Arc<Indexes>,
 }
 
-/// What the task that makes the indexes has to tell. The task ends with its last holder.
+/// State shared with the index task, which ends with the last holder.
 struct Indexes {
-    /// Becomes true when the indexes stand, or cannot be had.
+    /// True when the indexes exist or cannot be created.
     settled: watch::Receiver<bool>,
     counts: Arc<IndexCounts>,
-    /// Asks for a verification.
+    /// Requests a verification.
     again: Arc<Notify>,
     task: AbortHandle,
 }
@@ -99,8 +97,8 @@ impl Drop for Indexes {
 }
 
 impl Mongo {
-    /// Prepares the client and starts to make the indexes, without waiting for a server. They are
-    /// verified at least once in each `index_interval`.
+    /// Creates the client and starts to create the indexes, without waiting for a server. They are verified at least
+    /// once per `index_interval`.
     pub(super) async fn open(
         url: &MongoUrl,
         settings: &Settings,
@@ -130,7 +128,7 @@ impl Mongo {
 
         let (settled_sender, settled) = watch::channel(false);
         let counts = Arc::new(IndexCounts::default());
-        let upkeep = Upkeep {
+        let maintenance = Maintenance {
             server: url.to_string(),
             collections: Collections {
                 holodules: holodules.clone(),
@@ -143,9 +141,9 @@ impl Mongo {
             again: Arc::clone(&again),
             interval: index_interval,
         };
-        let task = tokio::spawn(upkeep.run(settled_sender)).abort_handle();
+        let task = tokio::spawn(maintenance.run(settled_sender)).abort_handle();
         let indexes = Arc::new(Indexes { settled, counts, again, task });
-        let sums = RandomState::new();
+        let hash_keys = RandomState::new();
         Ok(Self {
             server: url.to_string().into(),
             database,
@@ -156,7 +154,7 @@ impl Mongo {
             echoes,
             days: days.clone_with_type(),
             changed,
-            sums,
+            hash_keys,
             timeout,
             indexes,
         })
@@ -179,44 +177,44 @@ impl Mongo {
         self.indexes.counts.restored.load(Ordering::Relaxed)
     }
 
-    /// Waits for the unique indexes, without which two writers could store one holodule twice.
+    /// Waits for the unique indexes, without which concurrent writers could store a holodule twice.
     async fn indexes_settled(&self) -> Result<(), StoreError> {
         let mut settled = self.indexes.settled.clone();
         match tokio::time::timeout(self.timeout, settled.wait_for(|settled| *settled)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable("the indexes are not made yet".to_owned())),
+            Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable("the indexes have not been created yet".to_owned())),
         }
     }
 
-    /// The result of one operation, which may take as long as the operation timeout.
+    /// Runs one operation within the operation timeout.
     async fn within<T>(&self, operation: impl Future<Output = mongodb::error::Result<T>>) -> Result<T, StoreError> {
         match tokio::time::timeout(self.timeout, operation).await {
             Ok(result) => result.map_err(|error| error::store_error(&self.server, &error)),
-            Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", self.timeout.as_secs_f64()))),
+            Err(_) => Err(StoreError::Unavailable(format!("no response within {} s", self.timeout.as_secs_f64()))),
         }
     }
 }
 
-/// Contacts the server once and lists what no day shows. Nothing is written.
+/// Contacts the server and lists holodules without a day. Nothing is written.
 pub(super) async fn probe(url: &MongoUrl, settings: &Settings) -> Result<Probe, StoreError> {
     let server = url.to_string();
     let client = connect(url, settings, None).await?;
     let holodules: Collection<RawDocumentBuf> = client.database(url.database()).collection(HOLODULES);
-    // The first command logs in; reading one document shows that the user may read.
+    // The first command authenticates; reading a document shows that the user has read access.
     let read = async { holodules.find_one(doc! {}).selection_criteria(any_member()).await };
     let read = tokio::time::timeout(settings.operation_timeout.saturating_mul(2), read).await;
-    let read = read.map_err(|_| StoreError::Unavailable("no answer in time".to_owned()))?;
+    let read = read.map_err(|_| StoreError::Unavailable("no response in time".to_owned()))?;
     read.map_err(|error| error::store_error(&server, &error))?;
     let (undated, first_undated) = undated::list(&server, &holodules).await?;
     Ok(Probe { undated, first_undated })
 }
 
-/// The client; `reconnected` is notified of each server that becomes reachable.
+/// Creates the client. `reconnected` is notified of each server that becomes reachable.
 async fn connect(url: &MongoUrl, settings: &Settings, reconnected: Option<Arc<Notify>>) -> Result<Client, StoreError> {
-    // With mongodb+srv it asks the name server.
+    // With mongodb+srv this queries DNS.
     let parsed = async { ClientOptions::parse(url.expose()).await };
     let parsed = tokio::time::timeout(settings.operation_timeout, parsed).await;
-    let parsed = parsed.map_err(|_| StoreError::Unusable(format!("no name server tells the hosts of {url}")))?;
+    let parsed = parsed.map_err(|_| StoreError::Unusable(format!("DNS did not return the hosts of {url} in time")))?;
     let mut options = adjust(parsed.map_err(|error| url::refused(url, &error))?, settings);
     options.sdam_event_handler = reconnected.map(|reconnected| {
         EventHandler::callback(move |event| {
@@ -231,7 +229,7 @@ async fn connect(url: &MongoUrl, settings: &Settings, reconnected: Option<Arc<No
     Client::with_options(options).map_err(|error| url::refused(url, &error))
 }
 
-/// What is ours to decide in the options of a URL.
+/// Sets the options that the URL does not decide.
 fn adjust(mut options: ClientOptions, settings: &Settings) -> ClientOptions {
     let timeout = settings.operation_timeout;
     options.app_name.get_or_insert_with(|| "holodule-backend".to_owned());
@@ -241,12 +239,12 @@ fn adjust(mut options: ClientOptions, settings: &Settings) -> ClientOptions {
     options
 }
 
-/// Reads that must not be stale.
+/// For reads that must not be stale.
 fn primary() -> SelectionCriteria {
     SelectionCriteria::ReadPreference(ReadPreference::Primary)
 }
 
-/// Reads that may be a little stale while there is no primary.
+/// For reads that may be slightly stale while there is no primary.
 fn any_member() -> SelectionCriteria {
     SelectionCriteria::ReadPreference(ReadPreference::PrimaryPreferred { options: None })
 }

@@ -1,20 +1,18 @@
-//! When a password changed, also by other hands than ours.
+//! Detects password changes, including those made directly in the database.
 //!
-//! Whoever edits a user in MongoDB itself sets no time of the change. So a collection of
-//! our own remembers, by name, a fingerprint of the value that was seen last; a look that
-//! finds another one stores the time before it tells of the user. It is apart from `users`
-//! so that those documents stay as the original knows them, and so that whoever replaces
-//! one whole does not take the memory with it.
+//! A direct edit of a user in MongoDB sets no time of change. So a separate collection records, by name, a fingerprint
+//! of the last known value. A read that finds another value stores the time of detection before it returns the user.
+//! The collection is separate from `users` so that those documents remain as the original knows them, and replacing one
+//! does not lose the record.
 //!
-//! The fingerprint is an HMAC-SHA-256 over the document's `_id` and the stored value, under
-//! a random key that stands beside it: one who has it has still to compute whatever hash is
-//! stored to try a password. The `_id` is in it because another document is another account.
+//! The fingerprint is an HMAC-SHA-256 of the document's `_id` and the stored value, with a random key stored next to
+//! it: to try a password, its holder would still have to compute the stored hash. It includes the `_id` because another
+//! document is another account.
 //!
-//! A value that we are about to store is expected first, under [`Mongo::expect_password`]:
-//! whoever sees it in between then knows that it is no change by other hands. Each update
-//! counts the revision up, and a look stores what it found only where the revision is the
-//! one that it read; it reads the state before the user, so that no older user is ever
-//! compared with a newer state.
+//! A value that this service is about to store is announced first with [`Mongo::expect_password`], so that a concurrent
+//! read knows that it is not an external change. Each update increments the revision, and a read stores its result only
+//! if the revision is unchanged. It reads the state before the user, so that an older user is never compared with a
+//! newer state.
 
 use aws_lc_rs::hmac;
 use mongodb::bson::spec::BinarySubtype;
@@ -27,38 +25,38 @@ use crate::store::StoreError;
 
 /// The length of a salt, in bytes.
 const SALT: usize = 16;
-/// Expected values that are remembered. Each is of one change that was under way.
+/// The maximum number of expected values, each of a change in progress.
 const EXPECTED_LIMIT: i32 = 16;
-/// How long a deleted user is remembered, in milliseconds: longer than any token lives.
+/// How long the state of a deleted user is stored, in milliseconds: longer than any token lives.
 const GONE_MILLIS: i64 = 2 * 3600 * 1000;
 
-/// What is remembered of one user's password.
-pub(super) struct State {
+/// The recorded state of a user's password.
+pub(super) struct PasswordState {
     salt: Vec<u8>,
-    /// `None` where a value was expected before any was seen.
+    /// `None` if a value was expected before any was read.
     fingerprint: Option<Vec<u8>>,
     expected: Vec<Vec<u8>>,
-    /// When a change by other hands was found, in seconds since the Unix epoch.
+    /// When an external change was last detected, in seconds since the Unix epoch.
     changed_at: Option<i64>,
-    /// How many external changes were found.
+    /// The number of external changes detected.
     changes: i64,
-    /// Whether the user was not there when last looked for.
+    /// Whether the user was missing at the last read.
     gone: bool,
     revision: i64,
 }
 
-/// What is known of a password that a look has found, beside the user's document.
-pub(super) struct Seen {
+/// The known history of a password that was read.
+pub(super) struct PasswordHistory {
     salt: Vec<u8>,
-    /// When an external change was found last, in seconds since the Unix epoch.
+    /// When an external change was last detected, in seconds since the Unix epoch.
     pub(super) changed_at: Option<i64>,
     changes: i64,
 }
 
-impl Seen {
-    /// The mark of the tokens that are issued for the user of `document` now. Each part of it stays the same
-    /// while the password does: what this service sets with a password, and the external changes that were
-    /// found since. The times are part of it for the sake of older versions, which set nothing else.
+impl PasswordHistory {
+    /// The mark of tokens issued for the user of `document` now. All its inputs are constant while the password is: the
+    /// random value set with a password by this service, and the external changes detected since. The times are
+    /// included for older versions, which set no random value.
     pub(super) fn mark(&self, document: &RawDocument, id: Bson) -> Result<PasswordMark, StoreError> {
         let stored = |name: &str| match document.get(name) {
             Ok(Some(value)) => Bson::try_from(value).unwrap_or(Bson::Undefined),
@@ -78,18 +76,18 @@ impl Seen {
     }
 }
 
-/// What a look at a password means.
-enum Found {
-    /// The value that was seen last.
+/// The result of comparing a password with the recorded state.
+enum Comparison {
+    /// The last known value.
     Same,
-    /// The first value that is seen, or one that we have stored.
-    Ours,
-    /// Other hands have been at work.
-    ChangedDays,
+    /// The first value read, or one announced by this service.
+    Expected,
+    /// An external change.
+    Changed,
 }
 
-impl State {
-    /// Reads a stored state. One that other hands have spoilt tells of a change.
+impl PasswordState {
+    /// Reads a stored state. A corrupted one counts as an external change.
     fn of(document: &Document) -> Self {
         let bytes = |name| document.get_binary_generic(name).ok().cloned();
         let salt = bytes("salt").filter(|salt| salt.len() == SALT);
@@ -105,57 +103,58 @@ impl State {
         }
     }
 
-    fn find(&self, fingerprint: &[u8]) -> Found {
+    fn compare(&self, fingerprint: &[u8]) -> Comparison {
         if self.expected.iter().any(|expected| expected == fingerprint) {
-            return Found::Ours;
+            return Comparison::Expected;
         }
         match &self.fingerprint {
-            _ if self.gone => Found::ChangedDays,
-            None => Found::Ours,
-            Some(known) if known == fingerprint => Found::Same,
-            Some(_) => Found::ChangedDays,
+            _ if self.gone => Comparison::Changed,
+            None => Comparison::Expected,
+            Some(known) if known == fingerprint => Comparison::Same,
+            Some(_) => Comparison::Changed,
         }
     }
 }
 
 impl Mongo {
-    /// What is remembered of a user's password.
-    pub(super) async fn password_state(&self, username: &str) -> Result<Option<State>, StoreError> {
+    /// Reads the recorded state of a user's password.
+    pub(super) async fn password_state(&self, username: &str) -> Result<Option<PasswordState>, StoreError> {
         let find = self.password_states.find_one(doc! { "_id": username });
         let state = self.within(async { find.max_time(self.timeout).await }).await?;
-        Ok(state.as_ref().map(State::of))
+        Ok(state.as_ref().map(PasswordState::of))
     }
 
-    /// Compares what a look has found with the state that was read before it, and stores what
-    /// is new. `None` where the state is another by now, and the look has to be repeated.
-    pub(super) async fn saw_password(
+    /// Compares a password with the state that was read before it, and stores changes. `None` if the state has changed
+    /// meanwhile and the read must be repeated.
+    pub(super) async fn record_password(
         &self,
         username: &str,
-        state: Option<State>,
+        state: Option<PasswordState>,
         id: &Bson,
         password: &str,
         now: i64,
-    ) -> Result<Option<Seen>, StoreError> {
+    ) -> Result<Option<PasswordHistory>, StoreError> {
         let Some(state) = state else {
             let salt = new_salt()?;
             let fingerprint = fingerprint(&salt, id, password)?;
             let first = doc! { "_id": username, "salt": data(salt.clone()), "fingerprint": data(fingerprint), "revision": 1_i64 };
-            let seen = Seen { salt, changed_at: None, changes: 0 };
-            return Ok(self.insert_state(first).await?.then_some(seen));
+            let history = PasswordHistory { salt, changed_at: None, changes: 0 };
+            return Ok(self.insert_state(first).await?.then_some(history));
         };
         let fingerprint = fingerprint(&state.salt, id, password)?;
         let mut set = doc! { "salt": data(state.salt.clone()), "fingerprint": data(fingerprint.clone()) };
-        let mut seen = Seen { salt: state.salt.clone(), changed_at: state.changed_at, changes: state.changes };
-        match state.find(&fingerprint) {
-            Found::Same => return Ok(Some(seen)),
-            Found::Ours => {}
-            Found::ChangedDays => {
+        let mut history =
+            PasswordHistory { salt: state.salt.clone(), changed_at: state.changed_at, changes: state.changes };
+        match state.compare(&fingerprint) {
+            Comparison::Same => return Ok(Some(history)),
+            Comparison::Expected => {}
+            Comparison::Changed => {
                 let changed_at = now.max(state.changed_at.unwrap_or(now));
-                seen.changed_at = Some(changed_at);
-                seen.changes = state.changes.wrapping_add(1);
+                history.changed_at = Some(changed_at);
+                history.changes = state.changes.wrapping_add(1);
                 set.insert("changed_at", changed_at);
-                set.insert("changes", seen.changes);
-                tracing::info!("a password was changed in the database itself");
+                set.insert("changes", history.changes);
+                tracing::info!("a password was changed directly in the database");
             }
         }
         let update = doc! {
@@ -163,27 +162,32 @@ impl Mongo {
             "$pull": { "expected": data(fingerprint) },
             "$unset": { "gone": "", "forget_at": "" },
         };
-        Ok(self.advance(username, &state, update).await?.then_some(seen))
+        Ok(self.update_state(username, &state, update).await?.then_some(history))
     }
 
-    /// Notes that a user is not there, so that one who comes back with the same value counts
-    /// as changed. `false` where the look has to be repeated.
-    pub(super) async fn saw_nobody(&self, username: &str, state: Option<State>, now: i64) -> Result<bool, StoreError> {
+    /// Records that a user is missing, so that one who is created again with the same value counts as changed. `false`
+    /// if the read must be repeated.
+    pub(super) async fn record_missing(
+        &self,
+        username: &str,
+        state: Option<PasswordState>,
+        now: i64,
+    ) -> Result<bool, StoreError> {
         match state {
-            Some(state) if !state.gone => self.advance(username, &state, gone(now)).await,
+            Some(state) if !state.gone => self.update_state(username, &state, gone(now)).await,
             _ => Ok(true),
         }
     }
 
-    /// Notes that we have removed a user.
-    pub(super) async fn password_is_gone(&self, username: &str, now: i64) -> Result<(), StoreError> {
+    /// Records the deletion of a user.
+    pub(super) async fn record_deletion(&self, username: &str, now: i64) -> Result<(), StoreError> {
         let mut update = gone(now);
         update.insert("$inc", doc! { "revision": 1_i64 });
         let update = self.password_states.update_one(doc! { "_id": username }, update);
         self.within(async { update.await }).await.map(drop)
     }
 
-    /// Announces that we are about to store `password` in the document `id`.
+    /// Announces that `password` will be stored in the document `id`.
     pub(super) async fn expect_password(&self, username: &str, id: &Bson, password: &str) -> Result<(), StoreError> {
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
@@ -192,33 +196,38 @@ impl Mongo {
             let state = self.password_state(username).await?;
             let salt = state.as_ref().map_or_else(new_salt, |state| Ok(state.salt.clone()))?;
             let expected = data(fingerprint(&salt, id, password)?);
-            let noted = match state {
+            let recorded = match state {
                 Some(state) => {
                     let push = doc! { "expected": { "$each": [expected], "$slice": -EXPECTED_LIMIT } };
-                    self.advance(username, &state, doc! { "$push": push }).await?
+                    self.update_state(username, &state, doc! { "$push": push }).await?
                 }
                 None => {
                     let first = doc! { "_id": username, "salt": data(salt), "expected": [expected], "revision": 1_i64 };
                     self.insert_state(first).await?
                 }
             };
-            if noted {
+            if recorded {
                 return Ok(());
             }
         }
-        Err(StoreError::Unavailable("a user changes faster than it can be changed".to_owned()))
+        Err(StoreError::Unavailable("a user was changed repeatedly by others".to_owned()))
     }
 
-    /// Changes the state if it is still the one that was read.
-    async fn advance(&self, username: &str, read: &State, mut update: Document) -> Result<bool, StoreError> {
+    /// Updates the state if it is unchanged since it was read.
+    async fn update_state(
+        &self,
+        username: &str,
+        read: &PasswordState,
+        mut update: Document,
+    ) -> Result<bool, StoreError> {
         update.insert("$inc", doc! { "revision": 1_i64 });
-        // What has no number at all is none of our documents, and becomes one.
+        // A document without a revision is not from this service, and is adopted.
         let revision = if read.revision == 0 { Bson::Null } else { read.revision.into() };
         let update = self.password_states.update_one(doc! { "_id": username, "revision": revision }, update);
         Ok(self.within(async { update.await }).await?.matched_count > 0)
     }
 
-    /// Stores the first state; `false` where somebody was quicker.
+    /// Stores the first state; `false` if another process was faster.
     async fn insert_state(&self, first: Document) -> Result<bool, StoreError> {
         let insert = async {
             match self.password_states.insert_one(first).await {
@@ -240,7 +249,7 @@ fn fingerprint(salt: &[u8], id: &Bson, password: &str) -> Result<Vec<u8>, StoreE
     let id = mongodb::bson::serialize_to_vec(&doc! { "_id": id });
     let id = id.map_err(|_| StoreError::Failed("a user's _id cannot be read".to_owned()))?;
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, salt));
-    // BSON begins with its own length, so that no two pairs make the same text.
+    // BSON begins with its length, so the concatenation is unambiguous.
     context.update(&id);
     context.update(password.as_bytes());
     Ok(context.sign().as_ref().to_vec())

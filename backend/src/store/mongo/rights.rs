@@ -1,30 +1,30 @@
-//! Whether the user of the database may do what this service does.
+//! Checks the rights of the database user.
 
 use mongodb::bson::{Document, doc};
 
 use super::{DAYS, ECHOES, HOLODULES, LOGOUTS, Mongo, PASSWORD_STATES, USERS, any_member};
 use crate::store::StoreError;
 
-/// What is done in each collection.
+/// The actions on each collection.
 const ACTIONS: [&str; 4] = ["find", "insert", "update", "remove"];
 
 impl Mongo {
-    /// Reads from what is served, and compares the privileges with what is needed.
+    /// Reads from a collection, and compares the privileges with the required ones.
     pub(in crate::store) async fn check_rights(&self) -> Result<(), StoreError> {
         let command = doc! { "connectionStatus": 1, "showPrivileges": true };
         let status = self.database.run_command(command).selection_criteria(any_member());
         let find = self.users.find_one(doc! {}).projection(doc! { "_id": 1 }).selection_criteria(any_member());
         let find = async { find.max_time(self.timeout).await };
-        // A server without authentication has no user either, and refuses the read if it asks for one.
+        // A server without access control has no user, and a server with it rejects the read without one.
         let (status, _) = futures_util::try_join!(self.within(async { status.await }), self.within(find))?;
         let missing = missing(&status, self.database.name());
         missing.map_or(Ok(()), |(action, collection)| {
-            Err(StoreError::Failed(format!("the user of the database lacks the right to {action} in {collection}")))
+            Err(StoreError::Failed(format!("the database user lacks the right to {action} in {collection}")))
         })
     }
 }
 
-/// The first right that the answer to `connectionStatus` lacks, where a user is authenticated.
+/// The first right missing in the response to `connectionStatus`, if a user is authenticated.
 fn missing(status: &Document, database: &str) -> Option<(&'static str, &'static str)> {
     let status = status.get_document("authInfo").ok()?;
     if status.get_array("authenticatedUsers").ok()?.is_empty() {
@@ -45,7 +45,7 @@ fn missing(status: &Document, database: &str) -> Option<(&'static str, &'static 
         .find(|(action, collection)| !allows(action, collection))
 }
 
-/// Whether a privilege's resource is this collection: an empty name stands for any.
+/// Whether a privilege's resource includes this collection; an empty name matches any.
 fn covers(resource: &Document, database: &str, collection: &str) -> bool {
     let is = |name: &str, value: &str| resource.get_str(name).is_ok_and(|of| of.is_empty() || of == value);
     resource.get_bool("anyResource").unwrap_or(false) || (is("db", database) && is("collection", collection))

@@ -1,6 +1,5 @@
-//! Holodules that lie on no day: their `datetime` is not a text that begins with `yyyymmdd`
-//! and a space, but a date, a number, a text of another form, or missing. No query for a day
-//! finds them.
+//! Holodules that are not listed under any day: their `datetime` is not text that begins with `yyyymmdd` and a space,
+//! but a date, a number, other text, or missing. Queries for a day do not find them.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,16 +11,16 @@ use mongodb::bson::{Document, RawBsonRef, RawDocumentBuf, doc};
 use super::{StoreError, any_member, document, error};
 use crate::store::Undated;
 
-/// Documents that are named at most, in the log since the start and in one list.
+/// The maximum number of named documents, in the log since the start and in a list.
 pub(super) const NAMED: usize = 1000;
-/// How long counting them may take.
+/// Timeout for counting.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// What has been logged.
+/// The `_id`s that have been logged.
 #[derive(Debug, Default)]
 pub(super) struct Logged(HashSet<Vec<u8>>);
 
-/// How many there are. Each is logged once, up to [`NAMED`].
+/// Counts them and logs each once, up to [`NAMED`].
 pub(super) async fn count(
     server: &str,
     holodules: &Collection<RawDocumentBuf>,
@@ -32,13 +31,17 @@ pub(super) async fn count(
         let Some(id) = document::id_bytes(document) else { continue };
         if logged.0.len() < NAMED && logged.0.insert(id) {
             let Undated { id, datetime } = undated(document);
-            tracing::warn!(id, datetime, "a holodule is shown on no day: its datetime is not \"yyyymmdd hhmmss\"");
+            tracing::warn!(
+                id,
+                datetime,
+                "a holodule is not listed under any day: its datetime is not \"yyyymmdd hhmmss\""
+            );
         }
     }
     Ok(found.count)
 }
 
-/// How many there are, and the first [`NAMED`] of them by `_id`.
+/// Their number, and the first [`NAMED`] of them by `_id`.
 pub(super) async fn list(
     server: &str,
     holodules: &Collection<RawDocumentBuf>,
@@ -65,7 +68,7 @@ async fn find(server: &str, holodules: &Collection<RawDocumentBuf>) -> Result<Un
     };
     match tokio::time::timeout(LIMIT, found).await {
         Ok(found) => found.map_err(|error| error::store_error(server, &error)),
-        Err(_) => Err(StoreError::Unavailable("holodules without a day are still being counted".to_owned())),
+        Err(_) => Err(StoreError::Unavailable("counting holodules without a day timed out".to_owned())),
     }
 }
 

@@ -1,11 +1,11 @@
-//! What the driver makes of a URL, found without contacting a server or a name server.
+//! Checks URLs with the driver, without contacting a server or DNS.
 
 use futures_util::FutureExt;
 use mongodb::error;
 use mongodb::options::ClientOptions;
 
-/// Options of the URI specification that this build of the driver does not have. Without them
-/// it connects to the same servers, with the same or stricter checks.
+/// Options of the URI specification that this build of the driver does not support. Without them it connects to the
+/// same servers, with the same or stricter checks.
 const UNSUPPORTED: [&str; 9] = [
     "adaptiveRetries",
     "compressors",
@@ -21,15 +21,15 @@ const UNSUPPORTED: [&str; 9] = [
 /// Options whose values are secret, in lower case.
 const SECRET: [&str; 3] = ["authmechanismproperties", "proxypassword", "tlscertificatekeyfilepassword"];
 
-/// A URL that the driver accepts.
+/// A URL accepted by the driver.
 pub(super) struct CheckedUri {
-    /// Without the options that the driver does not have.
+    /// Without the unsupported options.
     pub(super) text: String,
-    /// The names of those options.
+    /// The names of the unsupported options.
     pub(super) unsupported: Vec<String>,
 }
 
-/// Checks a URL, or returns the driver's reason without any secret of the URL.
+/// Checks a URL, or returns the driver's reason without secrets.
 pub(super) fn accept(text: &str) -> Result<CheckedUri, String> {
     let (text, unsupported) = without_unsupported(text);
     match unresolved(&text) {
@@ -38,25 +38,24 @@ pub(super) fn accept(text: &str) -> Result<CheckedUri, String> {
     }
 }
 
-/// The options, with the host of `mongodb+srv` in place of the hosts that the name server
-/// has for it.
+/// The client options, with the host of `mongodb+srv` instead of the hosts found in DNS.
 pub(super) fn unresolved(text: &str) -> error::Result<ClientOptions> {
     let options = match text.strip_prefix("mongodb+srv://") {
         Some(rest) => {
-            // First as it is written: the two schemes differ in what they allow.
+            // First unchanged: the two schemes allow different options.
             mongodb::options::ConnectionString::parse(text)?;
             let rest = retain(rest, |name| !matches!(name, "srvmaxhosts" | "srvservicename"));
             ClientOptions::parse(format!("mongodb://{rest}"))
         }
         None => ClientOptions::parse(text),
     };
-    // It waits for a name server only.
+    // It only waits for DNS.
     async { options.await }.now_or_never().unwrap_or_else(|| Err(error::Error::custom("it cannot be read at once")))
 }
 
 fn without_unsupported(text: &str) -> (String, Vec<String>) {
     let mut unsupported = Vec::new();
-    let kept =
+    let retained =
         retain(text, |name| match UNSUPPORTED.iter().find(|unsupported| unsupported.eq_ignore_ascii_case(name)) {
             Some(name) => {
                 unsupported.push((*name).to_owned());
@@ -64,18 +63,18 @@ fn without_unsupported(text: &str) -> (String, Vec<String>) {
             }
             None => true,
         });
-    (kept, unsupported)
+    (retained, unsupported)
 }
 
-/// The URL with those options alone whose name, in lower case, is wanted.
+/// The URL with only those options whose lower-case name is `wanted`.
 fn retain(text: &str, mut wanted: impl FnMut(&str) -> bool) -> String {
     let Some((before, options)) = text.split_once('?') else { return text.to_owned() };
     let mut named = |option: &&str| option.split_once('=').is_none_or(|(name, _)| wanted(&name.to_ascii_lowercase()));
-    let kept: Vec<&str> = options.split('&').filter(|option| named(option)).collect();
-    if kept.is_empty() { before.to_owned() } else { format!("{before}?{}", kept.join("&")) }
+    let retained: Vec<&str> = options.split('&').filter(|option| named(option)).collect();
+    if retained.is_empty() { before.to_owned() } else { format!("{before}?{}", retained.join("&")) }
 }
 
-/// The driver's reason, which may repeat a part of the URL, unless that part may be secret.
+/// The driver's reason, unless it repeats a part of the URL that may be secret.
 pub(super) fn reason(text: &str, error: &error::Error) -> String {
     let reason = match error.kind.as_ref() {
         error::ErrorKind::InvalidArgument { message, .. } => message.clone(),
@@ -84,13 +83,13 @@ pub(super) fn reason(text: &str, error: &error::Error) -> String {
     };
     let lower = reason.to_lowercase();
     let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric()).collect();
-    // A short one is a part of many words.
+    // Short secrets are part of many words.
     let shows = |secret: &String| words.contains(&secret.as_str()) || (secret.len() > 3 && lower.contains(secret));
     if secrets(text).iter().any(shows) {
         return "its reason repeats a part of the user, the password or a secret option; each must be percent-encoded"
             .to_owned();
     }
-    // A name that no option has, and the value of any option, may be a secret that was put in the wrong place.
+    // An unknown option name, and the value of any option, may be a misplaced secret.
     let options = text.split_once('?').map_or("", |(_, options)| options).split(['&', ';']);
     let mut options = options.map(|option| option.split_once('=').unwrap_or((option, "")));
     let may_be_secret = |(name, value): (&str, &str)| {
@@ -105,14 +104,14 @@ pub(super) fn reason(text: &str, error: &error::Error) -> String {
     reason
 }
 
-/// The longest name of an option that is repeated, in bytes; the driver's own are shorter.
+/// The longest repeated option name, in bytes; the driver's own are shorter.
 const LONGEST_NAME: usize = 40;
 
-/// The longest value of an option that is repeated, in bytes.
+/// The longest repeated option value, in bytes.
 const LONGEST_VALUE: usize = 12;
 
-/// All that may be a piece of the user, the password or a secret option, in lower case. Where the
-/// URL is malformed, it is not known where the password ends: up to the last `@` at the latest.
+/// All possible parts of the user, the password or a secret option, in lower case. In a malformed URL the end of the
+/// password is unknown: the last `@` at the latest.
 fn secrets(text: &str) -> Vec<String> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let userinfo = rest.rsplit_once('@').map_or("", |(userinfo, _)| userinfo);
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_the_driver_lacks_are_left_out() {
+    fn unsupported_options_are_removed() {
         for (text, left, unsupported) in [
             ("mongodb://h", "mongodb://h", &[][..]),
             ("mongodb://h/?socketTimeoutMS=1", "mongodb://h/", &["socketTimeoutMS"]),
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_driver_refuses_is_refused_with_its_reason() {
+    fn a_url_rejected_by_the_driver_has_its_reason() {
         for (text, word) in [
             ("mongodb://h/?tsl=true", "tsl"),
             ("mongodb://h/?tls=yes", "boolean"),

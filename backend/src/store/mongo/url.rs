@@ -8,13 +8,13 @@ use mongodb::{Client, error};
 use super::uri::{self, CheckedUri};
 use super::{Settings, StoreError};
 
-/// A MongoDB URL: it can be used, but is shown without its user and password.
+/// A MongoDB URL, shown without its user and password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MongoUrl {
     full: String,
-    /// The options that the driver does not have, and which are left out.
+    /// The options that the driver does not support, and which are removed.
     unsupported: Vec<String>,
-    /// The scheme, the hosts and the database: what may be shown.
+    /// The scheme, hosts and database, which may be shown.
     shown: String,
     database: String,
 }
@@ -29,17 +29,17 @@ impl MongoUrl {
         Ok(Self { full: text, unsupported, shown, database: database.to_owned() })
     }
 
-    /// The whole text, for the driver alone.
+    /// The complete text, for the driver.
     pub(in crate::store) fn expose(&self) -> &str {
         &self.full
     }
 
-    /// Options of the URI specification that it has and the driver does not: they have no effect.
+    /// Options in the URL that the driver does not support and that have no effect.
     pub fn unsupported(&self) -> &[String] {
         &self.unsupported
     }
 
-    /// The database that it names, or `holoduledb`.
+    /// The database, `holoduledb` by default.
     pub fn database(&self) -> &str {
         &self.database
     }
@@ -57,23 +57,23 @@ impl fmt::Debug for MongoUrl {
     }
 }
 
-/// Refuses what opening the store would refuse before it contacts a server: files of
-/// certificates that cannot be read, sizes of the pool that contradict each other.
+/// Checks what opening the store checks before it contacts a server, such as unreadable certificate files and
+/// contradictory pool sizes.
 pub(in crate::store) fn check(url: &MongoUrl, settings: &Settings) -> Result<(), StoreError> {
     let options = uri::unresolved(url.expose()).map(|options| super::adjust(options, settings));
     let client = options.and_then(|mut options| {
-        // The driver connects at once, and this check is to contact nothing.
+        // The driver connects at once, but this check must contact no server.
         options.hosts = vec![ServerAddress::Unix { path: "/nonexistent/mongodb.sock".into() }];
         Client::with_options(options)
     });
     client.map(drop).map_err(|error| refused(url, &error))
 }
 
-/// What the driver refuses, with its reason.
+/// The error of a URL that the driver rejects.
 pub(super) fn refused(url: &MongoUrl, error: &error::Error) -> StoreError {
     let reason = uri::reason(url.expose(), error);
     StoreError::Unusable(match error.kind.as_ref() {
         error::ErrorKind::DnsResolve { .. } => format!("the hosts of {url} cannot be resolved: {reason}"),
-        _ => format!("the driver refuses the URL of {url}: {reason}"),
+        _ => format!("the driver rejects the URL of {url}: {reason}"),
     })
 }

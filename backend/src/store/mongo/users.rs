@@ -1,10 +1,8 @@
-//! Users in the collection of the same name.
+//! The collection of users.
 //!
-//! No unique index on `username` can be asked of a database that exists, so a new
-//! user's document has the name as its `_id`, which is unique in every collection: of
-//! two that add one name at the same time, one is refused. Where older data has a name
-//! several times, the document with the lowest `_id` is the user, as it has always been
-//! for the one that asks for the first; deleting the user deletes all of them.
+//! A unique index on `username` cannot be created in every existing database, so a new user's document has the name as
+//! its `_id`, which is always unique: of two concurrent additions of a name, one fails. If older data has a name
+//! several times, the document with the lowest `_id` is the user, as always; deleting the user deletes all of them.
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
@@ -99,10 +97,10 @@ impl Mongo {
         let delete = self.users.delete_many(doc! { "username": username });
         let deleted = self.within(async { delete.await }).await?.deleted_count;
         if deleted > 0
-            && let Err(error) = self.password_is_gone(username, now).await
+            && let Err(error) = self.record_deletion(username, now).await
         {
-            // The next look for the user notes it.
-            tracing::warn!(%error, "that a user is gone could not be noted yet");
+            // The next read of the user records it.
+            tracing::warn!(%error, "the deletion of a user could not be recorded; the next read records it");
         }
         Ok(if deleted > 0 { UserChange::Done } else { UserChange::NoSuchUser })
     }
@@ -128,7 +126,7 @@ pub(super) fn text<'a>(document: &'a RawDocument, name: &str) -> Option<&'a str>
     document.get_str(name).ok()
 }
 
-/// The original's ids are strings; some hand may have written a number.
+/// The original's ids are strings; manual edits may have written numbers.
 pub(super) fn id(document: &RawDocument) -> Option<String> {
     match document.get("id") {
         Ok(Some(RawBsonRef::String(id))) => Some(id.to_owned()),
@@ -138,7 +136,7 @@ pub(super) fn id(document: &RawDocument) -> Option<String> {
     }
 }
 
-/// Only what is missing, null or false leaves a user enabled.
+/// A user is enabled only if the field is missing, null or false.
 pub(super) fn disabled(document: &RawDocument) -> bool {
     !matches!(document.get("disabled"), Ok(None | Some(RawBsonRef::Null | RawBsonRef::Boolean(false))))
 }
