@@ -1,4 +1,4 @@
-//! Where `export` writes: files, links, pipes and devices, as root and as another user.
+//! The output of `export`: files, links, pipes and devices, as root and as another user.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::program::{Program, SAMPLE, command, folder, run, succeeds, text};
 
-/// A user and a group that are not this process's.
+/// A user and a group other than this process's.
 const OTHER: (u32, u32) = (65_534, 65_534);
 
 fn loaded(path: &Path) -> Program {
@@ -61,13 +61,13 @@ fn pipes_and_devices_are_written_to() {
     assert_eq!(reader.join().unwrap().len(), whole.len());
     assert!(fs::symlink_metadata(path.join("fifo")).unwrap().file_type().is_fifo());
 
-    // Linked, so that a fault cannot damage the machine's own device.
+    // Through a link, so that a bug cannot damage the machine's device.
     symlink("/dev/null", path.join("null")).unwrap();
     succeeds(&export("null"));
     assert!(fs::symlink_metadata("/dev/null").unwrap().file_type().is_char_device());
     assert_eq!(export("/dev/stdout").stdout.len(), whole.len());
 
-    // What the shell has opened is shared, not replaced: nothing before or after is lost.
+    // The shell's open file is shared, not replaced: nothing before or after is lost.
     let shared = "echo before; \"$0\" export --admin \"$1\" --format csv --output /dev/stdout; echo after";
     let out = File::create(path.join("out")).unwrap();
     let mut shell = Command::new("sh");
@@ -90,11 +90,11 @@ fn an_owner_that_cannot_be_preserved_is_an_error_before_anything_is_written() {
     let mut export = command(path);
     export.args(["export", "--admin", &program.url(), "--output"]).arg(&file);
     if is_root {
-        // The folders can be searched and written by the other user, and the file stays root's.
+        // The other user can search and write to the folders; the file belongs to root.
         for folder in [path, &shared] {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
         }
-        // The program's own folder may be closed to that user.
+        // The program's own folder may be inaccessible to that user.
         let binary = path.join("holodule-backend");
         fs::copy(env!("CARGO_BIN_EXE_holodule-backend"), &binary).unwrap();
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
@@ -103,10 +103,10 @@ fn an_owner_that_cannot_be_preserved_is_an_error_before_anything_is_written() {
         export = other;
         let refused = run(&mut export, "");
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-        assert!(text(&refused.stderr).contains("out.csv: its owner, 0:0, cannot be kept"), "{refused:?}");
+        assert!(text(&refused.stderr).contains("out.csv: its owner, 0:0, cannot be preserved"), "{refused:?}");
         assert_eq!(fs::read_to_string(&file).unwrap(), "old");
     } else {
-        // A user who is not root owns what is made here: that the folder is closed is the same error.
+        // Without root, this user owns the files; a read-only folder causes the same error.
         fs::set_permissions(&shared, fs::Permissions::from_mode(0o555)).unwrap();
         let refused = run(&mut export, "");
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");

@@ -1,5 +1,4 @@
-//! Finds the commit that is built, for `--version`. Without git, or outside a checkout of this
-//! project, the commit is unknown.
+//! Determines the commit for `--version`. Without git, or outside a checkout of this project, it is unknown.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,11 +10,11 @@ fn main() {
     println!("cargo::rustc-env=HOLODULE_PROFILE={}", profile().unwrap_or_else(|| "unknown".to_owned()));
 }
 
-/// The abbreviated commit and the day on which it was made.
+/// The abbreviated commit and its date.
 fn commit() -> Option<String> {
-    // Sources unpacked below the checkout of another project must not report that one's commit.
+    // Sources unpacked below the checkout of another project must not report that project's commit.
     git(&["ls-files", "--error-unmatch", "build.rs"])?;
-    // The log of HEAD grows with each commit and checkout; where it is off, HEAD itself must do.
+    // The log of HEAD changes with each commit and checkout; if it is disabled, HEAD itself must suffice.
     for name in ["HEAD", "logs/HEAD"] {
         let path = git(&["rev-parse", "--git-path", name])?;
         if Path::new(&path).exists() {
@@ -30,8 +29,8 @@ fn git(arguments: &[&str]) -> Option<String> {
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
 
-/// The profile's own name: cargo's `PROFILE` says `release` for every profile that inherits it. It is the
-/// folder above `build` in `target/<profile>/build/<package>/out`.
+/// The name of the profile: cargo's `PROFILE` is `release` for every profile that inherits from it. It is the folder
+/// above `build` in `target/<profile>/build/<package>/out`.
 fn profile() -> Option<String> {
     let out = std::env::var("OUT_DIR").ok()?;
     let profile = Path::new(&out).ancestors().find(|path| path.ends_with("build"))?.parent()?.file_name()?;

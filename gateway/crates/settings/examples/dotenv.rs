@@ -1,7 +1,7 @@
 //! Reads `.env` files for a check that compares the values with those of other readers.
 //!
-//! Standard input has a JSON list of `[path, variables of the process]`. Standard output gets, for each,
-//! the variables that result and how many problems the file has.
+//! Standard input has a JSON list of `[path, variables of the process]`. For each, standard output gets the resulting
+//! variables and the reasons of the file's problems.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,12 +1,12 @@
-//! Errors of the command line, without the values that they repeat.
+//! Errors of the command line without values.
 
 use clap::Error;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::echo::shown_key;
 
-/// `error` without what may be a secret in it: a password where no argument belongs, or a key in place of
-/// the path of its file.
+/// Removes possible secrets from `error`: a password where no argument belongs, or a key instead of the path of its
+/// file.
 #[must_use]
 pub fn without_secrets(mut error: Error) -> Error {
     for kind in [ContextKind::InvalidValue, ContextKind::InvalidSubcommand] {
@@ -15,10 +15,10 @@ pub fn without_secrets(mut error: Error) -> Error {
     if error.kind() == ErrorKind::UnknownArgument {
         replace(&mut error, ContextKind::InvalidArg, |text| match text.split('=').next() {
             Some(name) if name.starts_with('-') => shown_key(name),
-            // Nothing says what it is meant to be.
+            // It is unknown what it is meant to be.
             _ => "(an argument that is not shown)".to_owned(),
         });
-        // It suggests how to give the same text in another way.
+        // The suggestion would repeat the same text.
         error.remove(ContextKind::Suggested);
     }
     error
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_has_the_option_and_no_secret() {
+    fn an_error_contains_the_option_and_no_secret() {
         let parse = |arguments: &[&str]| {
             let number = Arg::new("number").long("number").value_parser(clap::value_parser!(u16));
             let command = Command::new("program").arg(number).subcommand(Command::new("serve").arg(Arg::new("name")));
@@ -55,8 +55,8 @@ mod tests {
             &["serve", "user01", "hush"],
             &["serve", "user01", "-hush=hush"],
         ] {
-            let told = parse(arguments);
-            assert!(!told.contains("hush") && !told.contains("hu$h"), "{told}");
+            let text = parse(arguments);
+            assert!(!text.contains("hush") && !text.contains("hu$h"), "{text}");
         }
         assert!(parse(&["--number", "x"]).contains("invalid value 'x' for '--number <number>'"));
         assert!(parse(&["--nummer", "1"]).contains("'--nummer'"));

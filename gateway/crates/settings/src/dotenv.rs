@@ -1,32 +1,32 @@
-//! The grammar of `.env`: that of python-dotenv, which the original service reads its settings with,
-//! so that both find the same values in the same file.
+//! The grammar of `.env`: that of python-dotenv, with which the original service reads its settings, so that both read
+//! the same values from a file.
 //!
-//! What python-dotenv skips with a warning is an error here: text that cannot be read, and a name
-//! without `=`, to which it gives no value. Both may be a piece of a secret whose line broke.
+//! What python-dotenv skips with a warning is an error here: text that cannot be parsed, and a name without `=`, which
+//! it leaves without a value. Both may be part of a secret with a line break.
 
 use std::collections::BTreeMap;
 
-/// A name and its value, before its references are replaced.
+/// A name and its value before references are resolved.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Binding {
     /// The name.
     pub(crate) name: String,
-    /// The value, without quotes and escapes.
+    /// The value without quotes and escapes.
     pub(crate) value: String,
-    /// The line on which the name is, from 1.
+    /// The line of the name, from 1.
     pub(crate) line: usize,
 }
 
-/// A statement that cannot be read. Its text is no part of it, since it may be a secret.
+/// A statement that cannot be parsed. Its text is not included, since it may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidLine {
-    /// The line on which it begins, from 1.
+    /// Its first line, from 1.
     pub(crate) line: usize,
-    /// Why.
+    /// The reason.
     pub(crate) reason: &'static str,
 }
 
-/// Every statement of `text`, in its order.
+/// All statements of `text`, in order.
 pub(crate) fn parse(text: &str) -> Vec<Result<Binding, InvalidLine>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
     let mut cursor = Cursor { rest: &text, line: 1 };
@@ -54,8 +54,8 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// One statement up to the end of its line; `None` for a comment. Where it fails, it is where what
-    /// was expected is missing, and the rest of that line belongs to the statement.
+    /// Parses one statement up to the end of its line; `None` for a comment. After an error, the rest of the line
+    /// belongs to the statement.
     fn statement(&mut self) -> Result<Option<(String, String)>, &'static str> {
         if let Some(after) = self.rest.strip_prefix("export").filter(|after| after.starts_with(is_blank)) {
             self.rest = after;
@@ -86,7 +86,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The name, in single quotes or not; `None` where a comment begins.
+    /// The name, optionally in single quotes; `None` at a comment.
     fn name(&mut self) -> Result<Option<String>, &'static str> {
         if self.rest.starts_with('#') {
             return Ok(None);
@@ -111,10 +111,10 @@ impl<'a> Cursor<'a> {
         self.skip(is_blank);
         let has_blanks = self.rest.len() < blanks;
         match self.rest.chars().next() {
-            // Directly behind the `=` it would belong to the value.
+            // Directly after the `=` it is part of the value.
             Some('#') if has_blanks => Ok(String::new()),
             Some(quote @ ('\'' | '"')) => {
-                let text = quoted(self.rest, quote).ok_or("has a quote that is never closed")?;
+                let text = quoted(self.rest, quote).ok_or("has an unclosed quote")?;
                 self.advance(text.len() + 2);
                 Ok(unescape(text, if quote == '"' { decode_double } else { decode_single }))
             }
@@ -147,7 +147,7 @@ fn is_blank(character: char) -> bool {
     is_space(character) && character != '\n'
 }
 
-/// The text between the quote with which `rest` begins and the next one that no backslash escapes.
+/// The text between the quote at the start of `rest` and the next unescaped one.
 fn quoted(rest: &str, quote: char) -> Option<&str> {
     let text = rest.strip_prefix(quote)?;
     let mut is_escaped = false;
@@ -162,17 +162,17 @@ fn quoted(rest: &str, quote: char) -> Option<&str> {
     None
 }
 
-/// `line` up to the first `#` that has white space before it.
+/// `line` up to the first `#` after white space.
 fn without_comment(line: &str) -> &str {
     let comment = line.match_indices('#').find_map(|(place, _)| {
         let before = line.get(..place)?;
-        let kept = before.trim_end_matches(is_space);
-        (kept.len() < before.len()).then_some(kept)
+        let trimmed = before.trim_end_matches(is_space);
+        (trimmed.len() < before.len()).then_some(trimmed)
     });
     comment.unwrap_or(line)
 }
 
-/// `text` with the escapes that `decode` knows replaced; others stay as they are.
+/// Replaces the escapes known to `decode`; others are unchanged.
 fn unescape(text: &str, decode: impl Fn(char) -> Option<char>) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
@@ -204,11 +204,11 @@ fn decode_double(character: char) -> Option<char> {
     })
 }
 
-/// The values by their names, a later one in place of an earlier one, with `${NAME}` and
-/// `${NAME:-default}` replaced: by the variable of `process`, else by what the file has above, else by
-/// the default, else by nothing. Quotes do not keep a reference from being replaced.
+/// The values by name, a later one replacing an earlier one. `${NAME}` and `${NAME:-default}` are replaced by the
+/// variable of `process`, else by the value earlier in the file, else by the default, else by nothing. This also
+/// applies in quotes.
 ///
-/// The second part has the lines on which a name without a value and a default is referred to.
+/// The second part has the lines that refer to a name without a value or default.
 pub(crate) fn resolve(
     bindings: Vec<Binding>,
     process: impl Fn(&str) -> Option<String>,
@@ -243,7 +243,7 @@ struct Reference<'a> {
     rest: &'a str,
 }
 
-/// The next reference in `text`, and what is before it.
+/// The next reference in `text`, with the text before it.
 fn next_reference(text: &str) -> Option<(&str, Reference<'_>)> {
     text.match_indices("${").find_map(|(place, opening)| {
         let (inner, rest) = text.get(place + opening.len()..)?.split_once('}')?;
@@ -259,7 +259,7 @@ fn next_reference(text: &str) -> Option<(&str, Reference<'_>)> {
 mod tests {
     use super::*;
 
-    /// The values of `text` where the process has the variable `SHELL_NAME`, and the lines that cannot be read.
+    /// The values of `text` if the process has the variable `SHELL_NAME`, and the lines that cannot be parsed.
     fn read(text: &str) -> (Vec<(String, String)>, Vec<usize>) {
         let (bindings, unreadable): (Vec<_>, Vec<_>) = parse(text).into_iter().partition(Result::is_ok);
         let process = |name: &str| (name == "SHELL_NAME").then(|| "shell".to_owned());
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_has_the_number_of_its_line_and_the_others_count() {
+    fn invalid_lines_are_numbered_and_the_others_are_used() {
         for (text, lines) in [
             ("A=b\n\nhush\nB=c", [3].as_slice()),
             ("=hush\nA=b", &[1]),
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_to_nothing_is_reported() {
+    fn an_undefined_reference_is_reported() {
         let bindings = parse("A=${B}${C}\nD=${A}${B:-}").into_iter().map(Result::unwrap).collect();
         assert_eq!(resolve(bindings, |_| None).1, [1]);
     }

@@ -1,52 +1,51 @@
-//! How much of a value a message may repeat: the one place that decides it.
+//! Decides, in one place, which values a message may repeat.
 //!
-//! A secret that was pasted into another option, or given where the path of its file belongs, must
-//! not reach a log. So a text is repeated only where it is short and nothing in it resembles a
-//! secret; otherwise the message has its key alone. What can hold a secret is never repeated, and does
-//! not come here.
+//! A secret that was pasted into another option, or set instead of the path of its file, must not reach a log. So a
+//! text is repeated only if it is short and no part of it resembles a secret; otherwise the message has only the key.
+//! Values of options that can hold secrets are never repeated, and are not passed to this module.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path};
 
-/// What a message has in place of a text that is not repeated.
+/// The placeholder for a text that is not repeated.
 const HIDDEN: &str = "(a value that is not shown)";
 
-/// What a message has in place of a key that is not repeated.
+/// The placeholder for a key that is not repeated.
 const HIDDEN_KEY: &str = "(a key that is not shown)";
 
-/// The longest text that is repeated, in characters.
+/// The longest repeated text, in characters.
 const MAX_CHARACTERS: usize = 64;
-/// The longest path that is repeated, in characters.
+/// The longest repeated path, in characters.
 const MAX_PATH_CHARACTERS: usize = 200;
-/// The longest word of a text that is repeated, in characters.
+/// The longest word of a repeated text, in characters.
 const MAX_WORD: usize = 16;
-/// How many characters may be in words that resemble random ones, as `8a2e` does.
+/// The maximum number of characters in words that look random, such as `8a2e`.
 const MAX_RANDOM: usize = 4;
 
-/// `text` in quotes, with control characters escaped, where it may be repeated.
+/// `text` in quotes with control characters escaped, or a placeholder.
 pub fn shown(text: &str) -> String {
     if is_harmless(text, MAX_CHARACTERS) { format!("{text:?}") } else { HIDDEN.to_owned() }
 }
 
-/// `path` as it is, where it may be repeated.
+/// `path`, or a placeholder.
 pub fn shown_path(path: &Path) -> String {
     let text = path.to_string_lossy();
     if is_harmless_path(&text) { text.into_owned() } else { HIDDEN.to_owned() }
 }
 
-/// `message` with `path` in it as [`shown_path`] has it: for errors of others, which repeat it.
+/// `message` with `path` in it replaced as by [`shown_path`], for errors of libraries that repeat it.
 pub fn with_shown_path(message: &str, path: &Path) -> String {
     let text = path.to_string_lossy();
     if text.is_empty() || is_harmless_path(&text) { message.to_owned() } else { message.replace(&*text, HIDDEN) }
 }
 
-/// `key`, which is unknown, where it may be repeated: it may be a value in the wrong place.
+/// An unknown `key`, or a placeholder: it may be a misplaced value.
 pub fn shown_key(key: &str) -> String {
     if is_harmless(key, MAX_CHARACTERS) { key.escape_debug().to_string() } else { HIDDEN_KEY.to_owned() }
 }
 
-/// Whether `text` is a path, or resembles no secret. What is in a folder that exists is a path, however random
-/// its name.
+/// Whether `text` is a path or does not resemble a secret. Anything in an existing folder is a path, however random its
+/// name.
 fn is_harmless_path(text: &str) -> bool {
     let parent = Path::new(text).parent().filter(|parent| parent.components().any(|part| part != Component::RootDir));
     let is_path = parent.is_some_and(Path::is_dir) && text.chars().count() <= MAX_PATH_CHARACTERS;
@@ -57,13 +56,12 @@ fn resembles_pem(text: &str) -> bool {
     text.contains("----") || text.contains("PRIVATE") || text.contains("BEGIN")
 }
 
-/// Whether no part of `text` resembles a secret: PEM, a JSON Web Token, the user of a URL, or random
-/// characters.
+/// Whether no part of `text` resembles a secret: PEM, a JSON Web Token, the user of a URL, or random characters.
 fn is_harmless(text: &str, longest: usize) -> bool {
     if text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok() {
         return true;
     }
-    // No name, path, pattern or origin has others.
+    // Names, paths, patterns and origins have no others.
     let is_usual = |character: char| {
         character.is_alphanumeric() || character.is_control() || "./:-_,*[]{}()?=&\"' ".contains(character)
     };
@@ -73,7 +71,7 @@ fn is_harmless(text: &str, longest: usize) -> bool {
     }
     let words: Vec<&str> = text.split(|character: char| !character.is_alphanumeric()).collect();
     if let [word] = words.as_slice() {
-        // Nothing says what it is meant to be.
+        // There is no context that shows what it is.
         return word.len() <= MAX_WORD && is_of_one_kind(word);
     }
     let resembles_token = |word: &&str| word.starts_with("eyJ") || word.chars().count() > MAX_WORD;
@@ -82,7 +80,7 @@ fn is_harmless(text: &str, longest: usize) -> bool {
         && words.iter().filter(is_random).map(|word| word.len()).sum::<usize>() <= MAX_RANDOM
 }
 
-/// Whether `word` is a number, or of letters of one case but for a capital.
+/// Whether `word` is a number, or letters of one case, possibly capitalised.
 fn is_of_one_kind(word: &str) -> bool {
     let rest = word.strip_prefix(char::is_uppercase).unwrap_or(word);
     (word.len() <= 10 && word.bytes().all(|byte| byte.is_ascii_digit()))
@@ -90,17 +88,16 @@ fn is_of_one_kind(word: &str) -> bool {
         || word.chars().all(|letter| letter.is_alphabetic() && !letter.is_lowercase())
 }
 
-/// Whether `word` is a name with a short number behind it.
+/// Whether `word` is a name followed by a short number.
 fn is_numbered(word: &str) -> bool {
     let name = word.trim_end_matches(|character: char| character.is_ascii_digit());
     word.len() - name.len() <= 4 && is_of_one_kind(name)
 }
 
-/// The text of a deserialiser's or parser's error without the values that it repeats: they are quoted
-/// there. What is expected, and what is missing, are names of ours.
+/// The message of a deserializer or parser without values, which it quotes. Expected and missing items are fixed names.
 pub(crate) fn without_values(message: &str) -> String {
     let (found, expected) = message.split_once(", expected ").map_or((message, None), |(a, b)| (a, Some(b)));
-    // A value may hold the words that separate the two.
+    // A value may contain the separator.
     let expected = expected.and_then(|expected| expected.rsplit(", expected ").next());
     let found = match found.split_once('`') {
         Some(("missing field ", _)) => found.to_owned(),
@@ -121,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_operator_misspells_is_repeated() {
+    fn misspelt_values_are_repeated() {
         for text in [
             "",
             "nginx",
@@ -152,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_resembles_a_secret_is_not() {
+    fn values_that_resemble_secrets_are_not_repeated() {
         for text in [
             "-----BEGIN PRIVATE KEY-----",
             "MC4CAQAwBQYDK2VwBCIEIJ",
@@ -180,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_lose_the_values_that_they_repeat() {
+    fn errors_are_stripped_of_values() {
         for (message, expected) in [
             ("invalid type: string \"hush\", expected u16", "invalid type: string, expected u16"),
             ("invalid type: string \"hush, expected hush\", expected u16", "invalid type: string, expected u16"),

@@ -1,4 +1,4 @@
-//! The process's environment, over the `.env` file beside it.
+//! The process's environment, with defaults from a `.env` file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,12 +9,12 @@ use crate::echo::shown_path;
 use crate::problem::Problem;
 use crate::secret::exposed;
 
-/// The environment as a plain map, so that two configurations can live in one process. Its `Debug`
-/// has neither values nor names: in a broken `.env` a piece of a secret may have become a name.
+/// The environment as a map, so that two configurations can exist in one process. `Debug` shows neither values nor
+/// names: in a broken `.env`, part of a secret may have become a name.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     variables: BTreeMap<String, Variable>,
-    /// Whether a part of `.env` could not be read, so that what is missing may have been in it.
+    /// Whether part of `.env` could not be read, so that missing variables may have been in it.
     incomplete: bool,
 }
 
@@ -25,7 +25,7 @@ struct Variable {
 }
 
 impl Environment {
-    /// An empty one.
+    /// An empty environment.
     pub fn new() -> Self {
         Self::default()
     }
@@ -86,28 +86,28 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// The process's environment over a `.env` file, and what was found in reading that.
+/// The result of reading the environment and the `.env` file.
 #[derive(Debug)]
 pub struct Overlaid {
-    /// What the program reads its settings from.
+    /// The variables.
     pub environment: Environment,
-    /// What is wrong with the file. Its other lines count nevertheless, so that whatever else is
-    /// wrong can be reported as well. No line is repeated, since it may hold a secret.
+    /// Problems of the file. Its valid lines are used anyway, so that further problems can be reported too. No line is
+    /// repeated, since it may contain a secret.
     pub problems: Vec<Problem>,
-    /// That the file holds a secret which others can get at, also where the process's own
-    /// environment has another; and references to variables that are not set.
+    /// Warnings about a secret in a file that others can access, even if the process's environment overrides it, and
+    /// about references to undefined variables.
     pub warnings: Vec<String>,
 }
 
-/// Reads the process's environment over the `.env` file at `dotenv`, where there is one. `secrets`
-/// are the variables that hold secrets.
+/// Reads the process's environment and the `.env` file at `dotenv`, if it exists. `secrets` are the variables that hold
+/// secrets.
 pub fn environment(dotenv: &Path, secrets: &[&str]) -> Overlaid {
-    // A variable that is not UTF-8 cannot be a setting of ours.
+    // A variable that is not UTF-8 is not a setting.
     let process = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
     overlay(process.collect(), dotenv, secrets)
 }
 
-/// [`environment`] for a process that has the variables `process`.
+/// [`environment`] for a process with the variables `process`.
 pub fn overlay(process: Environment, dotenv: &Path, secrets: &[&str]) -> Overlaid {
     let (text, mut problems) = match read(dotenv) {
         Ok(text) => (text, Vec::new()),
@@ -137,7 +137,7 @@ pub fn overlay(process: Environment, dotenv: &Path, secrets: &[&str]) -> Overlai
     Overlaid { environment, problems, warnings }
 }
 
-/// The text of the file; none where there is no file.
+/// The text of the file; empty if it does not exist.
 fn read(dotenv: &Path) -> Result<String, String> {
     let bytes = match std::fs::read(dotenv) {
         Ok(bytes) => bytes,
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_line_has_its_number_without_its_text_and_the_others_count() {
+    fn invalid_lines_are_reported_without_their_text_and_the_others_are_used() {
         let Overlaid { environment, problems, warnings } = read_text("hush\nGOOD=1\n=hush hush\nA=\"hush\n", &[]);
         assert_eq!(environment.get("GOOD"), Some("1"));
         let reasons: Vec<_> = problems.iter().map(|problem| problem.reason.as_str()).collect();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_wins_over_the_file_in_references_too() {
+    fn the_process_overrides_the_file_in_references_too() {
         let read = read_text("A=file\nB=${A}\nC=file\nD=${E}", &[("A", "process")]);
         let environment = read.environment;
         assert_eq!((environment.get("A"), environment.get("B")), (Some("process"), Some("process")));
@@ -186,14 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn a_dotenv_that_is_no_file_is_a_problem_and_one_that_is_missing_is_none() {
+    fn a_dotenv_that_is_not_a_file_is_a_problem_and_a_missing_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(environment(folder.path(), &[]).problems.len(), 1);
         assert_eq!(environment(&folder.path().join("missing"), &[]).problems, []);
     }
 
     #[test]
-    fn a_dotenv_with_a_secret_is_warned_of_where_others_can_read_it() {
+    fn a_readable_dotenv_with_a_secret_causes_a_warning() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (text, mode, warns) in [
             ("JWT_SECRET_KEY=hush\n", 0o644, true),

@@ -1,4 +1,4 @@
-//! Writes files as a whole: the one way in which both programs write a file that a path names.
+//! Writes files atomically. Both programs write all files given by path with this module.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
@@ -8,19 +8,19 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Links that are followed from one path, as the kernel limits it.
+/// The maximum number of links followed, as in the kernel.
 const LINK_LIMIT: usize = 40;
-/// Names that are tried for a draft: a killed program may have left some of them.
+/// Names tried for a draft; killed programs may have left some.
 const DRAFT_NAMES: usize = 100;
-/// The mode of a new file that only its owner may read.
+/// The mode of a new private file.
 const PRIVATE: u32 = 0o600;
-/// The mode of a new file that everybody may read, less the umask.
+/// The mode of a new public file, before the umask.
 const PUBLIC: u32 = 0o644;
 /// The permission bits of a mode.
 const PERMISSIONS: u32 = 0o7777;
 
-/// Replaces the file at `path` by one with `content`, as [`Replacement`] does. A new file has mode
-/// 0644 less the umask.
+/// Replaces the file at `path` by one with `content`, as [`Replacement`] does. A new file has mode 0644 minus the
+/// umask.
 ///
 /// # Errors
 /// As [`Replacement`].
@@ -30,20 +30,20 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     file.commit()
 }
 
-/// A file that is being written and takes its name when it is complete.
+/// A file in progress that gets its name when it is complete.
 ///
-/// - A regular file is replaced atomically: a reader sees the old file or the whole new one. The
-///   new one has the mode, the owner and the group of the old one.
-/// - A symbolic link is followed: its target is replaced, and the link stays.
-/// - A FIFO, a device or an open file of a process (`/dev/stdout`, `/dev/fd/3`) is written to
-///   directly, since it cannot be replaced.
+/// - A regular file is replaced atomically: readers see the old or the new file. The new one has the mode, owner and
+///   group of the old one.
+/// - A symbolic link is followed: its target is replaced.
+/// - A FIFO, a device or an open file of a process (`/dev/stdout`, `/dev/fd/3`) is written to directly, since it cannot
+///   be replaced.
 ///
-/// The content and the folder are synced, so that a crash leaves the old or the new file. Dropped
-/// before [`Replacement::commit`], it leaves the old file as it was.
+/// The content and the folder are synced, so that after a crash the old or the new file exists. If dropped before
+/// [`Replacement::commit`], the old file is unchanged.
 #[derive(Debug)]
 pub struct Replacement {
     file: File,
-    /// Where the draft is and where it belongs; `None` if the file is written to directly.
+    /// The draft and its target; `None` if the file is written to directly.
     draft: Option<Draft>,
 }
 
@@ -54,17 +54,17 @@ struct Draft {
 }
 
 impl Replacement {
-    /// Begins to write the file at `path`. A new file has mode 0600.
+    /// Starts to write the file at `path`. A new file has mode 0600.
     ///
     /// # Errors
-    /// The folder does not exist or is not writable, `path` is a folder, or the owner of the
-    /// existing file cannot be kept. Nothing was written then, and the existing file is unchanged.
+    /// The folder does not exist or is not writable, `path` is a folder, or the owner of the existing file cannot be
+    /// preserved. Nothing was written then, and the existing file is unchanged.
     pub fn begin(path: &Path) -> io::Result<Self> {
         Self::with_mode(path, PRIVATE)
     }
 
     fn with_mode(path: &Path, new_mode: u32) -> io::Result<Self> {
-        // Opened by the path itself: what is written to directly need not have a name.
+        // Opened by the original path: a target of a link in `/proc` may have no name.
         let direct = |file: io::Result<File>| Ok(Self { file: file?, draft: None });
         let existing = match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
@@ -80,23 +80,23 @@ impl Replacement {
             Resolved::Path(target) => target,
         };
         let (file, draft) = create_draft(&target, if existing.is_some() { PRIVATE } else { new_mode })?;
-        // From here on the draft is removed if it does not become the file.
+        // From here on the draft is removed on failure.
         let replacement = Self { file, draft: Some(Draft { path: draft, target }) };
         if let Some(existing) = existing {
-            keep(&existing, &replacement.file)?;
+            copy_permissions(&existing, &replacement.file)?;
         }
         Ok(replacement)
     }
 
-    /// Ends the file: everything written so far is on the disk, under the name that was asked for.
+    /// Completes the file: its content is on disk under the requested name.
     ///
     /// # Errors
-    /// The disk is full or fails, or the folder has changed. The old file is unchanged, unless it
-    /// is written to directly.
+    /// The disk is full or fails, or the folder has changed. The old file is unchanged, unless it is written to
+    /// directly.
     pub fn commit(mut self) -> io::Result<()> {
         let synced = self.file.sync_all();
         let Some(draft) = &self.draft else {
-            // A pipe or a terminal cannot be synced.
+            // Pipes and terminals cannot be synced.
             return synced.or_else(|error| {
                 let cannot = matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported);
                 if cannot { Ok(()) } else { Err(error) }
@@ -123,21 +123,21 @@ impl Write for Replacement {
 impl Drop for Replacement {
     fn drop(&mut self) {
         if let Some(draft) = &self.draft {
-            // The caller has the error that matters; a draft that cannot be removed is harmless.
+            // The caller has the relevant error; a remaining draft is harmless.
             let _ = fs::remove_file(&draft.path);
         }
     }
 }
 
-/// What a path names once its links are followed.
+/// The target of a path after following links.
 enum Resolved {
-    /// The path of a file, which may not exist yet.
+    /// The path of a file that may not exist yet.
     Path(PathBuf),
     /// The link in `/proc` to an open file of a process.
     Open(PathBuf),
 }
 
-/// Follows the links at the end of `path`. Those in its folders are left to the kernel.
+/// Follows the links at the end of `path`. Links among its folders are left to the kernel.
 fn resolve(path: &Path) -> io::Result<Resolved> {
     let mut path = path.to_owned();
     for _ in 0..LINK_LIMIT {
@@ -149,7 +149,7 @@ fn resolve(path: &Path) -> io::Result<Resolved> {
         if !is_link {
             return Ok(Resolved::Path(path));
         }
-        // A link there does not hold a path that can be followed by name.
+        // A link there cannot be followed by its text.
         if fs::canonicalize(folder(&path))?.starts_with("/proc") {
             return Ok(Resolved::Open(path));
         }
@@ -158,8 +158,8 @@ fn resolve(path: &Path) -> io::Result<Resolved> {
     Err(io::Error::other("too many levels of symbolic links"))
 }
 
-/// Opens what a process has open already. The program's own streams are shared, so that the
-/// position in a file is shared too; anything else is appended to.
+/// Opens a file that a process has open. The program's own streams are shared, including the position; others are
+/// appended to.
 fn open_file(path: &Path) -> io::Result<File> {
     let own = fs::canonicalize(folder(path))?.starts_with(format!("/proc/{}", std::process::id()));
     match path.file_name().and_then(OsStr::to_str) {
@@ -169,27 +169,27 @@ fn open_file(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Gives `new` the owner, the group and the mode of the file that it is to replace.
-fn keep(old: &Metadata, new: &File) -> io::Result<()> {
+/// Copies owner, group and mode of `old` to `new`.
+fn copy_permissions(old: &Metadata, new: &File) -> io::Result<()> {
     let made = new.metadata()?;
     if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
         fchown(new, Some(old.uid()), Some(old.gid())).map_err(|error| {
             let (user, group) = (old.uid(), old.gid());
-            io::Error::new(error.kind(), format!("its owner, {user}:{group}, cannot be kept: {error}"))
+            io::Error::new(error.kind(), format!("its owner, {user}:{group}, cannot be preserved: {error}"))
         })?;
     }
-    // Last, since a change of the owner clears some of the bits.
+    // Last, because changing the owner clears some bits.
     new.set_permissions(Permissions::from_mode(old.mode() & PERMISSIONS))
 }
 
-/// Creates a file in the folder of `target`, since only a rename within one file system is atomic.
+/// Creates a file in the folder of `target`, since only a rename within a file system is atomic.
 fn create_draft(target: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
-    // Two threads of one program may write the same file.
+    // Threads of one program may write the same file.
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
     for _ in 0..DRAFT_NAMES {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        // Short: the name of the target may be as long as the file system allows.
+        // Short, because the target's name may have the maximum length.
         let path = folder(target).join(format!(".holodule-{}-{number}", std::process::id()));
         match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
             Ok(file) => return Ok((file, path)),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_as_a_whole_and_leaves_no_draft() {
+    fn a_file_is_replaced_atomically_and_leaves_no_draft() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("addresses.json");
         for content in ["first, and longer than the second", "second"] {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_of_the_old_file_keeps_it_whole() {
+    fn a_reader_of_the_old_file_is_not_affected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         write(&path, b"old").unwrap();
@@ -293,15 +293,15 @@ mod tests {
             let kept = fs::metadata(&path).unwrap();
             assert_eq!((kept.uid(), kept.gid()), (65_534, 65_533));
         } else {
-            // Only root can make a file of another owner: this one is everywhere.
-            let refused = keep(&fs::metadata("/etc/passwd").unwrap(), &new).unwrap_err();
+            // Only root can create a file of another owner; this one always exists.
+            let refused = copy_permissions(&fs::metadata("/etc/passwd").unwrap(), &new).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
-            assert!(refused.to_string().starts_with("its owner, 0:0, cannot be kept"), "{refused}");
+            assert!(refused.to_string().starts_with("its owner, 0:0, cannot be preserved"), "{refused}");
         }
     }
 
     #[test]
-    fn links_are_followed_and_stay() {
+    fn links_are_followed_and_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::create_dir(at("sub")).unwrap();
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_replaced_is_written_to() {
+    fn files_that_cannot_be_replaced_are_written_to() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
@@ -337,7 +337,7 @@ mod tests {
             assert_eq!(reader.join().unwrap(), b"piped");
             assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
         }
-        // Through a link, so that a fault cannot damage the machine's own device.
+        // Through a link, so that a bug cannot damage the machine's device.
         let null = folder.path().join("null");
         symlink("/dev/null", &null).unwrap();
         write(&null, b"nothing").unwrap();

@@ -1,8 +1,7 @@
-//! Reads settings: one TOML file, overlaid by a `.env` file and the environment.
+//! Reads settings from a TOML file, overridden by a `.env` file and the environment.
 //!
-//! Both programs use this crate, and it is the only code they share. It knows no keys: each
-//! program reads its own keys from a [`Source`], which collects every problem, so that all of
-//! them can be reported together. No message contains the value of a secret.
+//! Both programs use this crate, and it is the only code they share. It knows no keys: each program reads its own from
+//! a [`Source`], which collects all problems, so that they can be reported together. No message contains a secret.
 
 mod arguments;
 mod dotenv;

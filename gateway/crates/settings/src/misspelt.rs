@@ -1,9 +1,9 @@
-//! Variables whose names are nearly those of keys.
+//! Detects variables that are probably misspelt keys.
 
-/// Whether the variable `name` is likely meant to be `known`: one character is missing, wrong, too much
-/// or exchanged with its neighbour, or it is in another case.
+/// Whether the variable `name` is probably meant to be `known`: one character is missing, wrong, additional or swapped
+/// with its neighbour, or the case differs.
 pub(crate) fn is_misspelt(name: &str, known: &str) -> bool {
-    // So many others have a name like a short one.
+    // Many other variables have names similar to short ones.
     if EXPORTED_BY_SHELLS.contains(&name)
         || known.len() < 5
         || name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_')
@@ -22,7 +22,7 @@ pub(crate) fn is_misspelt(name: &str, known: &str) -> bool {
         || (swapped && without_first(name, 2) == without_first(known, 2))
 }
 
-/// Variables of shells and systems that differ from one of ours by one character.
+/// Variables of shells and systems that differ from a known one by one character.
 const EXPORTED_BY_SHELLS: [&str; 1] = ["HOST"];
 
 #[cfg(test)]

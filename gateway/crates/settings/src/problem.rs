@@ -1,4 +1,4 @@
-//! What is wrong with a configuration.
+//! Problems of a configuration.
 
 use std::fmt;
 use std::path::Path;
@@ -6,19 +6,19 @@ use std::path::Path;
 use crate::echo::shown_path;
 use crate::values::Origin;
 
-/// One thing that is wrong, by its key. It never has the value of a secret.
+/// A problem of one key. It never contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The key, or the file, that has to be fixed.
+    /// The key or file with the problem.
     pub key: String,
-    /// Where the value is from, where that is not the configuration file.
+    /// The origin of the value, if it is not the configuration file.
     pub origin: Option<Origin>,
-    /// What is wrong with it.
+    /// The description.
     pub reason: String,
 }
 
 impl Problem {
-    /// What is wrong with the file at `path` as a whole.
+    /// A problem of the file at `path` as a whole.
     pub(crate) fn of_file(path: &Path, reason: impl Into<String>) -> Self {
         Self { key: shown_path(path), origin: None, reason: reason.into() }
     }
@@ -32,15 +32,15 @@ impl Problem {
     }
 }
 
-/// Everything that is wrong with a configuration, reported together.
+/// All problems of a configuration, reported together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    /// `result`, with what was `found` before it reported as well.
+    /// Adds the problems `found` earlier to `result`.
     ///
     /// # Errors
-    /// Where anything was found before, or `result` is an error.
+    /// If `found` is not empty, or `result` is an error.
     pub fn join<T>(mut found: Vec<Problem>, result: Result<T, Self>) -> Result<T, Self> {
         match result {
             Ok(value) if found.is_empty() => Ok(value),

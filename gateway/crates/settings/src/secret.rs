@@ -1,4 +1,4 @@
-//! Secrets, and the files that they are read from.
+//! Secrets, and files with secrets.
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::echo::shown_path;
 
-/// The largest file a secret is read from, in bytes.
+/// The maximum size of a file with a secret, in bytes.
 const SECRET_FILE_LIMIT: u64 = 64 * 1024;
 
 /// A secret: it can be used, but not printed.
@@ -14,12 +14,12 @@ const SECRET_FILE_LIMIT: u64 = 64 * 1024;
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a value that must not be shown.
+    /// Wraps a secret value.
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
 
-    /// The value, for the one place that uses it.
+    /// The value.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -31,13 +31,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The warning of a file at `path`, which holds a secret, that others can get at.
+/// A warning if others can access the file at `path`, which holds a secret.
 pub fn exposed(path: &Path) -> Option<String> {
     exposure(path).map(|exposure| format!("{} holds a secret and {exposure}", shown_path(path)))
 }
 
-/// How far the mode of the file at `path` lets others at it. Its group may read it, since that is how a
-/// service is shown a secret that it cannot change.
+/// Which access the mode of the file gives to others. Its group may read it, since a service gets a secret that way
+/// which it cannot change.
 fn exposure(path: &Path) -> Option<&'static str> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     if mode & 0o004 != 0 {
@@ -52,7 +52,7 @@ fn exposure(path: &Path) -> Option<&'static str> {
 /// Reads a secret from the file at `path`.
 ///
 /// # Errors
-/// Why it cannot be read, without any of it.
+/// The reason, without any part of the content.
 pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
     let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if length > SECRET_FILE_LIMIT {
@@ -61,7 +61,7 @@ pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     // Some editors begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    // Editors and `echo` end a file with a newline that is no part of the secret.
+    // Editors and `echo` append a newline that is not part of the secret.
     let text = text.strip_suffix('\n').unwrap_or(text);
     Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
 }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newline_at_the_end_of_a_file_and_the_mark_before_it_are_no_part_of_the_secret() {
+    fn a_trailing_newline_and_a_byte_order_mark_are_removed() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (text, secret) in [
             ("hush", "hush"),

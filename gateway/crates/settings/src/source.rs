@@ -1,10 +1,8 @@
-//! Raw settings: one TOML file, overlaid by `.env` and the environment, read key by
-//! key so that every error can be told together.
+//! Raw settings: a TOML file, overridden by `.env` and the environment, read key by key so that all problems can be
+//! reported together.
 //!
-//! A key's environment name is its path in upper case with `_` for each dot
-//! (`tls.certificate` is `TLS_CERTIFICATE`). A secret may stand in a
-//! file that `<NAME>_FILE` names. The environment wins over `.env`, and that over
-//! the TOML file.
+//! The variable of a key is its path in upper case with `_` for each dot (`tls.certificate` is `TLS_CERTIFICATE`). A
+//! secret can be in a file given by `<NAME>_FILE`. The environment overrides `.env`, which overrides the TOML file.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,23 +20,23 @@ use crate::unquoted;
 use crate::value::{Seconds, from_text, value_of};
 use crate::values::{Origin, Values};
 
-/// The settings as they were given, and what was found wrong so far.
+/// The raw settings, and the problems found so far.
 #[derive(Debug)]
 pub struct Source {
     table: Table,
-    /// Where the table is from.
+    /// The file of the table.
     file: Option<PathBuf>,
     environment: Environment,
     keys_read: BTreeSet<String>,
     values: Values,
     warnings: BTreeSet<String>,
     problems: Vec<Problem>,
-    /// Whether a part of the settings could not be read, so that what is missing may have been in it.
+    /// Whether part of the settings could not be read, so that missing keys may have been in it.
     incomplete: bool,
 }
 
 impl Source {
-    /// Reads `file` (none is an empty one) below `environment`.
+    /// Reads `file`, overridden by `environment`. Without a file, only the environment is used.
     pub fn read(file: Option<&Path>, environment: Environment) -> Self {
         let mut source = Self {
             table: Table::new(),
@@ -54,7 +52,7 @@ impl Source {
         let table = std::fs::read_to_string(file).map_err(|error| error.to_string()).and_then(|text| {
             let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
             text.parse::<Table>().map_err(|error| {
-                // The message without the source line, which may hold a secret.
+                // Without the source line, which may contain a secret.
                 let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
                 let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
                 let hint = unquoted::hint(text, error.span()).map(str::to_owned);
@@ -71,18 +69,17 @@ impl Source {
         source
     }
 
-    /// The keys that were read so far, for a test that compares them with the reference file.
+    /// The keys read so far, for tests that compare them with the reference file.
     pub fn keys_read(&self) -> impl Iterator<Item = &str> {
         self.keys_read.iter().map(String::as_str)
     }
 
-    /// What was given so far, but for secrets.
+    /// The values read so far, without secrets.
     pub fn values(&self) -> Values {
         self.values.clone()
     }
 
-    /// What was found so far that does not keep from serving, and the variables whose names are nearly
-    /// those of the keys that were read so far.
+    /// Warnings so far, which do not prevent a start, including variables that are probably misspelt keys.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self.warnings.iter().cloned().collect();
         let known: BTreeSet<String> = self.keys_read.iter().map(|key| environment_name(key)).collect();
@@ -95,26 +92,26 @@ impl Source {
         warnings
     }
 
-    /// Warns where others than its owner and its group can read the file at `path`, which holds a
-    /// secret, or others than its owner can change it.
+    /// Warns if others than the owner and group can read the file at `path`, which holds a secret, or others than the
+    /// owner can change it.
     pub fn expect_private(&mut self, path: &Path) {
         self.warnings.extend(exposed(path));
     }
 
-    /// [`Source::expect_private`] for the configuration file itself, which holds one.
+    /// [`Source::expect_private`] for the configuration file itself.
     pub fn expect_private_file(&mut self) {
         if let Some(file) = self.file.clone() {
             self.expect_private(&file);
         }
     }
 
-    /// How many problems were noted so far.
+    /// The number of problems found so far.
     pub fn problems(&self) -> usize {
         self.problems.len()
     }
 
-    /// Notes that `key` is wrong, or is missing. What is missing is no problem where a part of the
-    /// settings could not be read.
+    /// Records that `key` is invalid or missing. A missing key is not a problem if part of the settings could not be
+    /// read.
     pub fn problem(&mut self, key: &str, reason: impl Into<String>) {
         let origin = self.values.origin(key).cloned();
         if self.incomplete && origin.as_ref().is_none_or(|origin| *origin == Origin::Default) {
@@ -124,67 +121,66 @@ impl Source {
         self.problems.push(Problem { key: key.to_owned(), origin, reason: reason.into() });
     }
 
-    /// Notes that the value of `key` does not go with that of another key. It is no problem where a
-    /// part of the settings could not be read.
+    /// Records that the value of `key` contradicts another key. It is not a problem if part of the settings could not
+    /// be read.
     pub fn conflict(&mut self, key: &str, reason: impl Into<String>) {
         if !self.incomplete {
             self.problem(key, reason);
         }
     }
 
-    /// The value of `key` as its type reads it, or `None` where it is not given or is wrong. No
-    /// problem repeats it.
+    /// The value of `key`, or `None` if it is not set or invalid. No problem repeats it.
     ///
-    /// Text from the environment is taken as a string where the type takes one, else as TOML.
+    /// A variable is parsed as a string if the type accepts one, otherwise as TOML.
     pub fn get<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
         let in_file = self.lookup(key);
         let name = environment_name(key);
         let result = match self.environment.get(&name).map(str::to_owned) {
             Some(text) => {
-                self.values.note(key, text.clone());
-                self.note_variable(key, &name);
+                self.values.record(key, text.clone());
+                self.record_variable(key, &name);
                 from_text::<T>(&text)
             }
             None => {
                 let in_file = in_file?;
-                self.values.note(key, format!("{in_file:?}"));
-                self.values.note_origin(key, Origin::File);
+                self.values.record(key, format!("{in_file:?}"));
+                self.values.record_origin(key, Origin::File);
                 let value = in_file.clone().try_into::<T>();
                 value.map(|value| (value, in_file)).map_err(|error| without_values(error.message()))
             }
         };
         let (value, shown) = result.map_err(|reason| self.problem(key, reason)).ok()?;
-        self.values.note_shown(key, &shown);
+        self.values.record_shown(key, &shown);
         Some(value)
     }
 
-    /// Notes that the value of `key` is from the variable `name`.
-    fn note_variable(&mut self, key: &str, name: &str) {
+    /// Records that the value of `key` is from the variable `name`.
+    fn record_variable(&mut self, key: &str, name: &str) {
         let from_dotenv = self.environment.is_from_dotenv(name);
         let origin = if from_dotenv { Origin::Dotenv } else { Origin::Variable };
-        self.values.note_origin(key, origin(name.to_owned()));
+        self.values.record_origin(key, origin(name.to_owned()));
     }
 
-    /// Notes that the value of `key` is never shown, though it is no secret by itself.
+    /// Never shows the value of `key`, although it is not a secret by itself.
     pub fn conceal(&mut self, key: &str) {
-        self.values.note_secret(key);
+        self.values.record_secret(key);
     }
 
-    /// [`Source::get`], with what holds where nothing is given.
+    /// [`Source::get`] with a default.
     pub fn get_or<T: DeserializeOwned + fmt::Debug>(&mut self, key: &str, default: T) -> T {
         self.get(key).unwrap_or_else(|| {
-            self.values.note_default(key, format!("{default:?}"));
+            self.values.record_default(key, format!("{default:?}"));
             default
         })
     }
 
-    /// The value of `key` through `parse`, whose error is the reason told.
+    /// The value of `key` parsed by `parse`, whose error becomes the problem.
     pub fn parse<T, E: fmt::Display>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
         let text: String = self.get(key)?;
         parse(&text).map_err(|error| self.problem(key, error.to_string())).ok()
     }
 
-    /// [`Source::parse`], where an empty text turns off what the key is for.
+    /// [`Source::parse`], with an empty text as `None`.
     pub fn parse_unless_empty<T, E: fmt::Display>(
         &mut self,
         key: &str,
@@ -193,35 +189,35 @@ impl Source {
         self.parse(key, |text| (!text.is_empty()).then(|| parse(text)).transpose()).flatten()
     }
 
-    /// A number of `key` within `range`, or `default`.
+    /// The number `key` within `range`, or `default`.
     pub fn number(&mut self, key: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
         let value = self.get_or(key, default);
         if range.contains(&value) {
             return value;
         }
-        let value = if value > MOST_SHOWN { "the value".to_owned() } else { value.to_string() };
+        let value = if value > MAX_SHOWN { "the value".to_owned() } else { value.to_string() };
         self.problem(key, format!("{value} is not within {} and {}", range.start(), range.end()));
         default
     }
 
-    /// A duration of `key` in seconds, fractions allowed, within `range`, or `default`.
+    /// The duration `key` in seconds, fractions allowed, within `range`, or `default`.
     pub fn seconds(&mut self, key: &str, default: f64, range: std::ops::RangeInclusive<f64>) -> std::time::Duration {
         let Seconds(value) = self.get(key).unwrap_or_else(|| {
-            self.values.note_default(key, default.to_string());
+            self.values.record_default(key, default.to_string());
             Seconds(default)
         });
         let value = if range.contains(&value) {
             value
         } else {
-            let shown = if value.abs() < MOST_SECONDS_SHOWN { value.to_string() } else { "the number of".to_owned() };
+            let shown = if value.abs() < MAX_SECONDS_SHOWN { value.to_string() } else { "the number of".to_owned() };
             self.problem(key, format!("{shown} seconds is not within {} and {}", range.start(), range.end()));
             default
         };
         std::time::Duration::from_secs_f64(value)
     }
 
-    /// A secret: from `<NAME>_FILE`, the environment, `<key>_file` or `key`, in this order. No problem
-    /// repeats it, or the path, for which it may have been given.
+    /// A secret from `<NAME>_FILE`, the environment, `<key>_file` or `key`, in this order. No problem repeats it or the
+    /// path, in whose place it may have been set.
     pub fn secret(&mut self, key: &str) -> Option<Secret> {
         let name = environment_name(key);
         let file_key = format!("{key}_file");
@@ -229,21 +225,21 @@ impl Source {
         let plain = self.lookup(key);
         let file_name = environment_name(&file_key);
         if let Some(path) = self.environment.get(&file_name).map(PathBuf::from) {
-            self.note_variable(key, &file_name);
-            self.note_variable(&file_key, &file_name);
-            self.values.note_shown(&file_key, &Value::String(path.to_string_lossy().into_owned()));
+            self.record_variable(key, &file_name);
+            self.record_variable(&file_key, &file_name);
+            self.values.record_shown(&file_key, &Value::String(path.to_string_lossy().into_owned()));
             return self.secret_file(&file_key, &path);
         }
         if let Some(text) = self.environment.get(&name).map(Secret::new) {
-            self.note_variable(key, &name);
+            self.record_variable(key, &name);
             return Some(text);
         }
         if let Some(path) = in_file {
-            self.values.note_origin(key, Origin::File);
-            self.values.note_origin(&file_key, Origin::File);
+            self.values.record_origin(key, Origin::File);
+            self.values.record_origin(&file_key, Origin::File);
             return match path {
                 Value::String(path) => {
-                    self.values.note_shown(&file_key, &Value::String(path.clone()));
+                    self.values.record_shown(&file_key, &Value::String(path.clone()));
                     self.secret_file(&file_key, Path::new(&path))
                 }
                 _ => {
@@ -253,7 +249,7 @@ impl Source {
             };
         }
         let plain = plain?;
-        self.values.note_origin(key, Origin::File);
+        self.values.record_origin(key, Origin::File);
         match plain {
             Value::String(text) => {
                 self.expect_private_file();
@@ -266,23 +262,22 @@ impl Source {
         }
     }
 
-    /// The secret in the file at `path`, which `key` names. No problem repeats it, or the path.
+    /// The secret in the file at `path`, which is the value of `key`. No problem repeats it or the path.
     pub fn secret_file(&mut self, key: &str, path: &Path) -> Option<Secret> {
         self.expect_private(path);
         read_secret_file(path).map_err(|reason| self.problem(key, reason)).ok()
     }
 
-    /// The tables of `key`, a list of them; none where it is not given or is wrong. They may hold
-    /// secrets, so no problem repeats a part of them.
+    /// The list of tables `key`; empty if it is not set or invalid. No problem repeats a part of it, which may be a
+    /// secret.
     pub fn tables(&mut self, key: &str) -> Vec<Table> {
         self.read_tables(key).unwrap_or_default()
     }
 
-    /// [`Source::tables`] of a key that holds no secret, so that a change of it can be noticed. `None`
-    /// where it is not given or is wrong.
+    /// [`Source::tables`] for a key without secrets, whose changes are detected. `None` if it is not set or invalid.
     pub fn plain_tables(&mut self, key: &str) -> Option<Vec<Table>> {
         let tables = self.read_tables(key)?;
-        self.values.note(key, format!("{tables:?}"));
+        self.values.record(key, format!("{tables:?}"));
         Some(tables)
     }
 
@@ -291,12 +286,12 @@ impl Source {
         let in_file = self.lookup(key);
         let value = match self.environment.get(&name).map(value_of) {
             Some(value) => {
-                self.note_variable(key, &name);
+                self.record_variable(key, &name);
                 value
             }
             None => {
                 let in_file = in_file?;
-                self.values.note_origin(key, Origin::File);
+                self.values.record_origin(key, Origin::File);
                 Some(in_file)
             }
         };
@@ -305,22 +300,22 @@ impl Source {
             self.problem(key, "must be a list of tables");
             return None;
         };
-        self.values.note_shown(key, &value);
+        self.values.record_shown(key, &value);
         Some(tables)
     }
 
-    /// Ends the reading.
+    /// Finishes reading.
     ///
     /// # Errors
-    /// Every problem, unknown keys of the file among them.
+    /// All problems, including unknown keys in the file.
     pub fn finish(self) -> Result<(), Problems> {
         self.finish_with(|| Some(()))
     }
 
-    /// What `build` makes of the settings, where nothing was wrong with any.
+    /// Returns the result of `build` if there are no problems.
     ///
     /// # Errors
-    /// Every problem, unknown keys of the file among them.
+    /// All problems, including unknown keys in the file.
     pub fn finish_with<T>(mut self, build: impl FnOnce() -> Option<T>) -> Result<T, Problems> {
         let mut unknown = Vec::new();
         collect_unknown(&self.table, "", &self.keys_read, &mut unknown);
@@ -330,7 +325,7 @@ impl Source {
         if self.problems.is_empty() { build().ok_or(Problems(self.problems)) } else { Err(Problems(self.problems)) }
     }
 
-    /// Every problem that was noted so far; the keys that were not read are none.
+    /// All problems so far, without unknown keys.
     pub fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
@@ -350,11 +345,11 @@ fn environment_name(key: &str) -> String {
     key.replace('.', "_").to_uppercase()
 }
 
-/// A number with more digits may be a secret in the wrong place.
-const MOST_SHOWN: u64 = 9_999_999_999;
+/// A longer number may be a misplaced secret.
+const MAX_SHOWN: u64 = 9_999_999_999;
 
-/// The same of a number of seconds, which may have a fraction.
-const MOST_SECONDS_SHOWN: f64 = 1e10;
+/// The same for seconds, which may have a fraction.
+const MAX_SECONDS_SHOWN: f64 = 1e10;
 
 fn collect_unknown(table: &Table, prefix: &str, keys_read: &BTreeSet<String>, unknown: &mut Vec<String>) {
     for (name, value) in table {
@@ -364,7 +359,7 @@ fn collect_unknown(table: &Table, prefix: &str, keys_read: &BTreeSet<String>, un
         }
         let section = format!("{key}.");
         match value {
-            Value::Table(inner) if keys_read.iter().any(|keys_read| keys_read.starts_with(&section)) => {
+            Value::Table(inner) if keys_read.iter().any(|read| read.starts_with(&section)) => {
                 collect_unknown(inner, &key, keys_read, unknown);
             }
             _ => unknown.push(key),

@@ -1,14 +1,14 @@
-//! Finds the most frequent mistake in TOML: a text without quotes, of which the parser says
-//! something about numbers or arrays.
+//! Recognises the most frequent mistake in TOML: text without quotes, for which the parser's message is about numbers
+//! or arrays.
 
 use std::ops::Range;
 
 use toml::Table;
 
-/// What to say in place of the parser's message. It contains nothing of the file.
+/// Replaces the parser's message. It contains nothing from the file.
 const NEEDS_QUOTES: &str = "a text value must be in quotes, as in https_addr = \"0.0.0.0:443\"";
 
-/// The message where the line of the mistake at `span` assigns a text without quotes.
+/// The message if the line at `span` assigns text without quotes.
 pub(crate) fn hint(text: &str, span: Option<Range<usize>>) -> Option<&'static str> {
     let at = span?.start;
     let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
@@ -19,16 +19,16 @@ pub(crate) fn hint(text: &str, span: Option<Range<usize>>) -> Option<&'static st
     let is_other_kind = value.is_empty() || value.starts_with(['"', '\'', '{', '[', '#']);
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit() || b"+-._eE".contains(&byte));
     let may_be_text = is_address || !(is_other_kind || is_number && value.matches('.').count() < 3);
-    // Quotes are the cure only where the rest of the line is right.
-    let is_cured = format!("{key} = \"\"").parse::<Table>().is_ok() && line.parse::<Table>().is_err();
-    (may_be_text && is_cured).then_some(NEEDS_QUOTES)
+    // Quotes only help if the rest of the line is valid.
+    let is_fixed = format!("{key} = \"\"").parse::<Table>().is_ok() && line.parse::<Table>().is_err();
+    (may_be_text && is_fixed).then_some(NEEDS_QUOTES)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The hint for a file with `line` between two good ones.
+    /// The hint for a file with `line` between two valid ones.
     fn hint_for(line: &str) -> Option<&'static str> {
         let text = format!("first = 1\n{line}\nlast = 'x'\n");
         hint(&text, text.parse::<Table>().err()?.span())
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn other_mistakes_keep_their_message() {
+    fn other_mistakes_have_the_parsers_message() {
         for line in [
             "rate = 1_000_",
             "rate = 1.5.",

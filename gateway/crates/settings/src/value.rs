@@ -1,4 +1,4 @@
-//! Values of settings, as their types read them.
+//! Conversion of setting values to their types.
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -23,7 +23,7 @@ impl<'de> serde::Deserialize<'de> for Seconds {
     }
 }
 
-/// `text` as its type reads it, and the value that was read.
+/// Parses `text` as a string or TOML, and returns the parsed value too.
 pub(crate) fn from_text<T: DeserializeOwned>(text: &str) -> Result<(T, Value), String> {
     let as_string = Value::String(text.to_owned());
     let error = match as_string.clone().try_into::<T>() {
@@ -34,7 +34,7 @@ pub(crate) fn from_text<T: DeserializeOwned>(text: &str) -> Result<(T, Value), S
     value.clone().try_into::<T>().map(|read| (read, value)).map_err(|error| without_values(error.message()))
 }
 
-/// `text` as a value of TOML, which it may not be.
+/// Parses `text` as a TOML value.
 pub(crate) fn value_of(text: &str) -> Option<Value> {
     format!("value = {text}").parse::<Table>().ok()?.remove("value")
 }

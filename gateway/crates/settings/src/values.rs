@@ -1,5 +1,4 @@
-//! What was given and from where, so that a later reading can be compared with what is in force, and so that
-//! people can see what is.
+//! The values that were set with their origins, for comparison after a reload and for display.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,13 +7,13 @@ use toml::{Table, Value};
 
 use crate::echo::{shown, shown_path};
 
-/// What stands for a secret.
+/// The placeholder for a secret.
 const SECRET: &str = "(secret)";
 
-/// Where a value is from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nowhere: the default holds.
+    /// The default.
     Default,
     /// The configuration file.
     File,
@@ -36,26 +35,25 @@ impl fmt::Display for Origin {
 }
 
 impl Origin {
-    /// Whether it is the environment, where nobody looks who reads the configuration file.
+    /// Whether it is the environment, which readers of the configuration file do not see.
     pub(crate) fn is_environment(&self) -> bool {
         matches!(self, Self::Variable(_) | Self::Dotenv(_))
     }
 }
 
-/// The values that were given, by key, with their origins. Secrets are no part of it.
+/// Values by key with their origins, without secrets.
 #[derive(Clone, Default)]
 pub struct Values {
-    /// What decides whether a restart is needed.
+    /// The values compared after a reload.
     values: BTreeMap<String, String>,
     settings: BTreeMap<String, Setting>,
 }
 
-/// What holds for a key.
+/// A setting.
 #[derive(Clone)]
 struct Setting {
     origin: Origin,
-    /// The value as it may be shown; more than one for a list of tables, each behind what follows the
-    /// key. `None` where it is the default, which the reference has.
+    /// The displayed value; for a list of tables, one for each field, with the suffix of the key. `None` for a secret.
     shown: Option<Vec<(String, String)>>,
 }
 
@@ -66,43 +64,43 @@ impl fmt::Debug for Values {
 }
 
 impl Values {
-    /// Notes that `key` was given as `value`.
-    pub(crate) fn note(&mut self, key: &str, value: String) {
+    /// Records the value of `key`.
+    pub(crate) fn record(&mut self, key: &str, value: String) {
         self.values.insert(key.to_owned(), value);
     }
 
-    /// Notes where the value of `key` is from.
-    pub(crate) fn note_origin(&mut self, key: &str, origin: Origin) {
+    /// Records the origin of `key`.
+    pub(crate) fn record_origin(&mut self, key: &str, origin: Origin) {
         self.settings.insert(key.to_owned(), Setting { origin, shown: None });
     }
 
-    /// Notes what is shown of the value of `key`, which is not secret as a whole.
-    pub(crate) fn note_shown(&mut self, key: &str, value: &Value) {
+    /// Records the displayed value of `key`, which is not secret as a whole.
+    pub(crate) fn record_shown(&mut self, key: &str, value: &Value) {
         if let Some(setting) = self.settings.get_mut(key) {
             setting.shown = Some(lines(value));
         }
     }
 
-    /// Notes that the value of `key` is never shown.
-    pub(crate) fn note_secret(&mut self, key: &str) {
+    /// Never displays the value of `key`.
+    pub(crate) fn record_secret(&mut self, key: &str) {
         if let Some(setting) = self.settings.get_mut(key) {
             setting.shown = Some(vec![(String::new(), SECRET.to_owned())]);
         }
     }
 
-    /// Notes what holds for `key` where it is not given.
-    pub(crate) fn note_default(&mut self, key: &str, value: String) {
+    /// Records the default of `key`, if it is not set.
+    pub(crate) fn record_default(&mut self, key: &str, value: String) {
         let shown = Some(vec![(String::new(), value)]);
         self.settings.entry(key.to_owned()).or_insert(Setting { origin: Origin::Default, shown });
     }
 
-    /// Where the value of `key` is from, or that of the list that it is a part of, as `key[0].kid` is.
+    /// The origin of `key`, or of the list that it is part of, as for `key[0].kid`.
     pub fn origin(&self, key: &str) -> Option<&Origin> {
         let list = key.split_once('[').map_or(key, |(list, _)| list);
         self.settings.get(list).map(|setting| &setting.origin)
     }
 
-    /// `key` with its origin where that is the environment, for an error about it: `https_addr, from HTTPS_ADDR`.
+    /// `key` with its origin if that is the environment, for errors: `https_addr, from HTTPS_ADDR`.
     pub fn subject(&self, key: &str) -> String {
         match self.origin(key).filter(|origin| origin.is_environment()) {
             Some(origin) => format!("{key}, {origin}"),
@@ -110,8 +108,8 @@ impl Values {
         }
     }
 
-    /// Every key of `asked` with the value in force and its origin, a line each; secrets are masked.
-    /// `reference` has the defaults that were not noted.
+    /// Each of `keys_read` with its effective value and origin, one line each; secrets are masked. `reference` has the
+    /// defaults that were not recorded.
     pub fn effective<'a>(&self, keys_read: impl Iterator<Item = &'a str>, reference: &Table) -> Vec<String> {
         let mut shown = Vec::new();
         for key in keys_read {
@@ -136,8 +134,8 @@ impl Values {
         shown
     }
 
-    /// The keys whose values differ in `newer` and that are not among `reloaded`, which lists what
-    /// takes effect without a restart: keys, and sections, which end with a dot.
+    /// The keys whose values differ in `newer`, except those in `reloaded`, which lists what takes effect without a
+    /// restart: keys, and sections ending with a dot.
     pub fn need_restart<'a>(&'a self, newer: &'a Self, reloaded: &[&str]) -> Vec<&'a str> {
         let keys: BTreeSet<_> = self.values.keys().chain(newer.values.keys()).collect();
         let differ = keys.into_iter().filter(|key| self.values.get(*key) != newer.values.get(*key));
@@ -149,7 +147,7 @@ fn is_listed(names: &[&str], key: &str) -> bool {
     names.iter().any(|name| if name.ends_with('.') { key.starts_with(name) } else { key == *name })
 }
 
-/// `value` as it is shown: as TOML, a list of tables field by field.
+/// `value` for display: as TOML, a list of tables field by field.
 fn lines(value: &Value) -> Vec<(String, String)> {
     let tables: Option<Vec<&Table>> = value.as_array().map(|list| list.iter().map_while(Value::as_table).collect());
     match (value.as_array(), tables) {
@@ -167,7 +165,7 @@ fn lines(value: &Value) -> Vec<(String, String)> {
     }
 }
 
-/// Whether a field of this name holds a secret.
+/// Whether a field of this name is secret.
 fn is_secret(name: &str) -> bool {
     !name.ends_with("_file") && ["secret", "password", "token", "sha256"].iter().any(|word| name.contains(word))
 }
@@ -201,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_came_or_went_and_cannot_be_reloaded_is_named() {
+    fn changes_that_need_a_restart_are_listed() {
         let before = given(&[("hosts", "[]"), ("https_addr", "a"), ("log.level", "info"), ("token.leeway", "1")]);
         let after = given(&[("hosts", "[]"), ("https_addr", "b"), ("ops_addr", "c"), ("tls.certificate", "d")]);
         let reloaded = ["tls.", "token."];
@@ -218,12 +216,12 @@ mod tests {
         for (key, origin) in
             [("key", Origin::Variable("KEY".to_owned())), ("hosts", Origin::Dotenv("HOSTS".to_owned()))]
         {
-            given.note_origin(key, origin);
-            given.note_shown(key, &table[key]);
+            given.record_origin(key, origin);
+            given.record_shown(key, &table[key]);
         }
-        given.note_origin("jwt_secret_key", Origin::File);
-        given.note_secret("jwt_secret_key");
-        given.note_default("d", "2".to_owned());
+        given.record_origin("jwt_secret_key", Origin::File);
+        given.record_secret("jwt_secret_key");
+        given.record_default("d", "2".to_owned());
         let keys_read = ["key", "hosts", "jwt_secret_key", "b.c", "d", "e", "e_file"];
         let expected = [
             "key[0].kid = \"a\"  # from KEY",

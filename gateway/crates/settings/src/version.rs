@@ -1,8 +1,7 @@
-//! What was built.
+//! The version of the build.
 
-/// The version, the commit with its date, and the build profile, as in
-/// `0.1.0 (a1b2c3d 2026-11-26, release)`. Both programs have the version of the workspace. Changes that are not
-/// committed cannot be seen in it.
+/// The version, the commit with its date, and the build profile, as in `0.1.0 (a1b2c3d 2026-11-26, release)`. Both
+/// programs have the version of the workspace. Uncommitted changes are not visible in it.
 pub const VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("HOLODULE_COMMIT"), ", ", env!("HOLODULE_PROFILE"), ")");
 

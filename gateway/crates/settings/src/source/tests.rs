@@ -13,12 +13,12 @@ fn source(toml: &str, environment: &[(&str, &str)]) -> Source {
 
 #[test]
 fn a_long_number_of_seconds_is_not_repeated() {
-    for (given, repeats) in [("7200.5", true), ("4929123412341234", false), ("nan", false), ("1e300", false)] {
-        let mut source = source(&format!("timeout = {given}"), &[]);
+    for (value, repeats) in [("7200.5", true), ("4929123412341234", false), ("nan", false), ("1e300", false)] {
+        let mut source = source(&format!("timeout = {value}"), &[]);
         source.seconds("timeout", 1.0, 0.1..=600.0);
         let message = source.finish().unwrap_err().to_string();
         assert!(message.contains("seconds is not within 0.1 and 600"), "{message}");
-        assert_eq!(message.contains(given), repeats, "{message}");
+        assert_eq!(message.contains(value), repeats, "{message}");
     }
 }
 
@@ -26,7 +26,7 @@ fn a_long_number_of_seconds_is_not_repeated() {
 fn the_environment_wins_over_the_file() {
     let mut source = source("[a]\nport = 1\nname = 'file'", &[("A_PORT", "2"), ("A_NAME", "7")]);
     assert_eq!(source.get::<u16>("a.port"), Some(2));
-    assert_eq!(source.get::<String>("a.name"), Some("7".to_owned()), "text stays text where text is wanted");
+    assert_eq!(source.get::<String>("a.name"), Some("7".to_owned()), "text is not converted if text is expected");
     assert!(source.finish().is_ok());
 }
 
@@ -52,7 +52,7 @@ fn a_secret_comes_from_its_file_and_is_never_shown() {
 }
 
 #[test]
-fn what_holds_a_secret_is_warned_of_where_others_can_read_it() {
+fn a_readable_file_with_a_secret_causes_a_warning() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "key = 'hush'\nname = 'a'").unwrap();
     std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -68,8 +68,8 @@ fn what_holds_a_secret_is_warned_of_where_others_can_read_it() {
 fn a_secret_file_that_is_not_a_path_is_reported() {
     let mut source = source("key = 'hush'\nkey_file = 5", &[]);
     assert!(source.secret("key").is_none());
-    let told = source.finish().unwrap_err().to_string();
-    assert!(told.contains("key_file: must be a string") && !told.contains("hush"), "{told}");
+    let text = source.finish().unwrap_err().to_string();
+    assert!(text.contains("key_file: must be a string") && !text.contains("hush"), "{text}");
 }
 
 #[test]
@@ -78,14 +78,14 @@ fn a_value_of_another_type_is_not_repeated_and_has_its_origin() {
     let _: (Option<u16>, Option<String>) = (source.get("a"), source.get("b"));
     let _: (Option<bool>, Vec<Table>) = (source.get("c.d"), source.tables("e"));
     source.number("d", 1, 0..=10);
-    let told = source.finish().unwrap_err().to_string();
+    let text = source.finish().unwrap_err().to_string();
     let expected = "the configuration has 5 problem(s):\n  \
          a: invalid type: string, expected u16\n  \
          b: invalid type: sequence, expected a string\n  \
          c.d, from C_D: invalid type: string, expected a boolean\n  \
          e, from E: must be a list of tables\n  \
          d: the value is not within 0 and 10\n";
-    assert_eq!(told, expected);
+    assert_eq!(text, expected);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_byte_order_mark_before_the_file_is_ignored() {
 }
 
 #[test]
-fn what_a_broken_file_may_have_had_is_no_problem() {
+fn keys_that_may_be_in_a_broken_file_are_not_missing() {
     let mut source = source("a = ", &[("B", "x")]);
     source.problem("a", "is required");
     source.conflict("b", "does not go with a");
@@ -116,7 +116,7 @@ fn a_broken_file_is_reported_without_its_text() {
         "jwt_secret_key = 'hush'\njwt_secret_key = 'hush'",
         "hush",
     ] {
-        let told = source(toml, &[]).finish().unwrap_err().to_string();
-        assert!(told.contains("(line ") && !told.contains("hush"), "{told}");
+        let text = source(toml, &[]).finish().unwrap_err().to_string();
+        assert!(text.contains("(line ") && !text.contains("hush"), "{text}");
     }
 }

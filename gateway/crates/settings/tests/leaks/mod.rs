@@ -1,5 +1,5 @@
-//! Secrets in all the wrong places, and the search for them in what a program says about it. Both programs'
-//! tests use it: each gives its keys and reads its configuration.
+//! Puts secrets in wrong places and searches for them in the reports of a program. The tests of both programs use it
+//! with their own keys and configurations.
 
 #![allow(unreachable_pub, reason = "a part of test programs, which export nothing")]
 
@@ -10,16 +10,16 @@ use std::path::Path;
 
 use holodule_settings::Overlaid;
 
-/// The shortest piece of a secret that counts as found, in bytes.
+/// The shortest part of a secret that counts as found, in bytes.
 const WINDOW: usize = 12;
 
-/// One kind of secret.
+/// A secret for tests.
 pub struct Secret {
     pub kind: &'static str,
     pub text: String,
 }
 
-/// Of each kind one. They are made here, and open nothing.
+/// One secret of each kind. They are generated here and give access to nothing.
 pub fn secrets() -> Vec<Secret> {
     let body: Vec<String> = (0..4).map(|line| base64(&bytes(48, 7 + line))).collect();
     let hex = |seed| bytes(32, seed).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -38,7 +38,7 @@ pub fn secrets() -> Vec<Secret> {
     ]
 }
 
-/// `secret` as it looks after accidents: at least twenty ways, each with its name.
+/// `secret` after at least twenty accidents, each with its name.
 pub fn mangled(secret: &str) -> Vec<(&'static str, String)> {
     let half = secret.len() / 2;
     let lines: Vec<&str> = secret.lines().collect();
@@ -85,7 +85,7 @@ pub fn mangled(secret: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What a program reads its settings from.
+/// The sources of a program's settings.
 pub struct Input {
     pub what: String,
     pub toml: String,
@@ -93,11 +93,11 @@ pub struct Input {
     pub process: BTreeMap<String, String>,
 }
 
-/// How many keys there are for each one that has a value alone.
+/// One of this many keys is also tested alone.
 const SHARE: usize = 12;
 
-/// `value` in every place where a setting can be: for all `keys` at once, so that each has its problem, and for
-/// some of them alone: for others in each `round`. `tables` are the keys of lists of tables with their fields.
+/// `value` in every place of a setting: for all `keys` at once, so that each has a problem, and for some of them alone,
+/// others in each `round`. `tables` are the keys of lists of tables with their fields.
 pub fn inputs(what: &str, value: &str, round: usize, keys: &[String], tables: &[(&str, &[&str])]) -> Vec<Input> {
     let name = |key: &str| key.replace('.', "_").to_uppercase();
     let quoted = quoted(value);
@@ -200,23 +200,23 @@ pub fn check_forms(secrets: Vec<Secret>, most: usize, mut report: impl FnMut(&st
     }
 }
 
-/// `text` as a string of TOML: one of JSON is one of TOML as well.
+/// `text` as a TOML string; JSON strings are valid TOML.
 pub fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap()
 }
 
-/// Finds a secret in what was said.
+/// Finds a secret in reports.
 pub struct Search {
     patterns: Vec<String>,
-    /// What was searched already: most inputs have the same errors.
+    /// Reports that were searched already: most inputs have the same errors.
     seen: RefCell<BTreeSet<String>>,
 }
 
 impl Search {
-    /// Looks for any piece of `secret`: as text in any case, in hexadecimal, base64 and as a list of numbers.
+    /// Searches for any part of `secret`: as text in any case, in hexadecimal, base64, and as a list of numbers.
     pub fn new(secret: &str) -> Self {
         let mut patterns = Vec::new();
-        // The lines around a key are no secret, nor is what a URL has beside its user.
+        // The first and last line of PEM are not secret, nor is the rest of a URL after its user.
         let is_public = |line: &&str| !line.starts_with("-----");
         let private =
             secret.split_once("://").and_then(|(_, rest)| rest.split_once('@')).map_or(secret, |(user, _)| user);
@@ -237,20 +237,20 @@ impl Search {
         Self { patterns, seen: RefCell::default() }
     }
 
-    /// Fails where `said` has a piece of the secret.
-    pub fn check(&self, what: &str, said: &str) {
-        if !self.seen.borrow_mut().insert(said.to_owned()) {
+    /// Fails if `text` contains a part of the secret.
+    pub fn check(&self, what: &str, text: &str) {
+        if !self.seen.borrow_mut().insert(text.to_owned()) {
             return;
         }
-        let lower = said.to_lowercase();
+        let lower = text.to_lowercase();
         let standard = lower.replace('-', "+").replace('_', "/");
         let has_piece = |text: &str| self.patterns.iter().find(|piece| text.contains(piece.as_str()));
         let found = has_piece(&lower).or_else(|| if standard == lower { None } else { has_piece(&standard) });
-        assert!(found.is_none(), "{what}: {found:?} is in {said}");
+        assert!(found.is_none(), "{what}: {found:?} is in {text}");
     }
 }
 
-/// Bytes that look random, the same at each run.
+/// Bytes that look random, the same in each run.
 fn bytes(count: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut next = || {
