@@ -1,5 +1,5 @@
-//! Those who read the same day at the same time share one read of the store, and nobody is given
-//! what was read before a change that he may know of.
+//! Concurrent reads of a day share one read of the store, and no request gets a read from before a change that it may
+//! know of.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::service::{Service, Setup, holodule};
 const PATIENCE: Duration = Duration::from_secs(20);
 const DAY: &str = "/holodules/20201209";
 
-/// A server of its own, each of whose commands is written down, and a service over it.
+/// A server that logs each command, and a service that uses it.
 async fn watched() -> (Server, Database, Service) {
     let server = tokio::task::spawn_blocking(|| Server::start(&["--fail-points"])).await.unwrap();
     let database = Client::with_uri_str(server.url()).await.unwrap().default_database().unwrap();
@@ -28,21 +28,21 @@ async fn end(server: Server) {
     tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
 }
 
-/// How often holodules were asked for.
+/// The number of queries for holodules.
 async fn reads(database: &Database) -> u64 {
     let profile = database.collection::<Document>("system.profile");
     profile.count_documents(doc! { "command.find": "holodules", "op": "query" }).await.unwrap()
 }
 
-/// Whether a further piece of the holodules is being asked for at this moment.
+/// Whether a further batch of holodules is being requested now.
 async fn is_fetching(database: &Database) -> bool {
     let ask = doc! { "currentOp": 1, "command.getMore": { "$exists": true }, "command.collection": "holodules" };
-    let told = database.client().database("admin").run_command(ask).await.unwrap();
-    !told.get_array("inprog").unwrap().is_empty()
+    let reply = database.client().database("admin").run_command(ask).await.unwrap();
+    !reply.get_array("inprog").unwrap().is_empty()
 }
 
 #[tokio::test]
-async fn a_slow_store_is_read_once_for_all_who_wait() {
+async fn a_slow_store_is_read_once_for_all_waiters() {
     const READERS: usize = 50;
     let (server, database, service) = watched().await;
     service.holodules([holodule(1, "20201209 230000"), holodule(2, "20201210 230000")]).await;
@@ -71,17 +71,17 @@ async fn a_slow_store_is_read_once_for_all_who_wait() {
     assert_eq!((tags.len(), other.await.unwrap().status), (1, 200));
     assert_eq!(reads(&database).await, before + 2, "one for each day");
     assert_eq!(service.get(DAY).await.status, 200);
-    assert_eq!(reads(&database).await, before + 3, "nothing is kept");
+    assert_eq!(reads(&database).await, before + 3, "nothing is cached");
     end(server).await;
 }
 
 #[tokio::test]
 async fn a_request_after_a_change_shares_no_earlier_read() {
-    // Too many for one piece, so that a read can be held up half way.
+    // Too many for one batch, so that a read can be paused in between.
     const DOCUMENTS: u32 = 1200;
     let (server, database, service) = watched().await;
     let changed = serde_json::to_value(holodule(0, "20201209 230000")).unwrap();
-    // It keeps its place before all others in the index, where a read passes but once.
+    // It remains first in the index, which a read passes only once.
     let first = changed["key"].as_str().unwrap();
     let key = |n| if n == 0 { first.to_owned() } else { format!("~{n:06}") };
     let documents = (0..DOCUMENTS)
@@ -93,7 +93,7 @@ async fn a_request_after_a_change_shares_no_earlier_read() {
     database.client().database("admin").run_command(hold).await.unwrap();
     let api = service.api.clone();
     let early = tokio::spawn(async move { http::send(&api, "GET", DAY, &[], "").await });
-    // From here on it has been read, and is only fetched piece by piece.
+    // From here on it has been read, and only the batches are fetched.
     let held = async { while !is_fetching(&database).await {} };
     tokio::time::timeout(PATIENCE, held).await.unwrap();
 

@@ -1,4 +1,4 @@
-//! `POST /credentials/verify`, and what becomes of stored passwords.
+//! `POST /credentials/verify`, and upgrades of stored passwords.
 
 use crate::http;
 use crate::service::{Service, Setup};
@@ -6,7 +6,7 @@ use crate::service::{Service, Setup};
 const REFUSED: &str = "{\"error\":\"Unauthorized\",\"description\":\"Invalid credentials\"}\n";
 
 #[tokio::test]
-async fn a_right_password_gives_the_name() {
+async fn the_right_password_returns_the_name() {
     let service = Service::start().await;
     service.user("ユーザー 01", "pass\0\nword").await;
     let reply = service.verify("ユーザー 01", "pass\0\nword").await;
@@ -29,7 +29,7 @@ async fn every_refusal_is_alike() {
         ("User01", "password01"),
         ("user01 ", "password01"),
         ("user02", "password02"),
-        ("nobody", "password01"),
+        ("unknown", "password01"),
         ("", ""),
     ] {
         let mut reply = service.verify(username, password).await;
@@ -45,7 +45,7 @@ async fn every_refusal_is_alike() {
 }
 
 #[tokio::test]
-async fn what_is_no_pair_of_strings_is_malformed() {
+async fn anything_but_two_strings_is_malformed() {
     let service = Service::start().await;
     service.user("user01", "password01").await;
     let long = format!(r#"{{"username":"user01","password":"{}"}}"#, "x".repeat(1025));
@@ -62,7 +62,7 @@ async fn what_is_no_pair_of_strings_is_malformed() {
         r#"{"username":["user01"],"password":"password01"}"#,
         r#"{"username":"user01","password":1}"#,
         r#"{"username":"user01","password":"password01","x":1}"#,
-        r#"{"username":"nobody","username":"user01","password":"password01"}"#,
+        r#"{"username":"unknown","username":"user01","password":"password01"}"#,
         r#"{"username":"user01","password":"password01"} x"#,
         &long,
         &long_name,
@@ -141,19 +141,19 @@ async fn a_hash_that_cannot_be_checked_is_refused_like_any_wrong_password_and_co
 }
 
 #[tokio::test]
-async fn a_refusal_takes_as_long_for_a_name_that_is_not_there_as_for_the_costliest_hash() {
+async fn a_failure_for_an_unknown_name_takes_as_long_as_for_the_costliest_hash() {
     let service = Service::start().await;
     let stored = "scrypt:32768:8:1$FuIaOEfpP5iP1j7a$54f10f1d2556e01c086042db912fd7b48643994b2e296cdf2f851b6b2137bddb64823edf195efa8706b6489d3d16c4ad707178757e1f5a01c959f76fdf063dd6";
     service.user("user01", stored).await;
     let mut quickest = [std::time::Duration::MAX; 2];
     for _ in 0..8 {
-        for (name, quickest) in ["user01", "nobody"].into_iter().zip(&mut quickest) {
+        for (name, quickest) in ["user01", "unknown"].into_iter().zip(&mut quickest) {
             let started = std::time::Instant::now();
             assert_eq!(service.verify(name, "password01").await.status, 401);
             *quickest = started.elapsed().min(*quickest);
         }
     }
-    // Without the work that is made up for, one would be ten times the other.
+    // Without the equalized work, one would take ten times as long as the other.
     let [hashed, unknown] = quickest;
     assert!(unknown * 2 > hashed && hashed * 2 > unknown, "{hashed:?} and {unknown:?}");
 }
@@ -169,7 +169,7 @@ async fn upgrades_can_be_off() {
 }
 
 #[tokio::test]
-async fn a_damaged_hash_is_no_password() {
+async fn a_damaged_hash_is_not_a_password() {
     let service = Service::start().await;
     service.user("user01", "$argon2id$v=19$m=64").await;
     service.user("user02", "$2b$12$short").await;
@@ -178,13 +178,13 @@ async fn a_damaged_hash_is_no_password() {
 }
 
 #[tokio::test]
-async fn past_the_queue_the_answer_is_at_once_and_reads_go_on() {
+async fn a_full_queue_is_reported_at_once_and_reads_continue() {
     let mut setup = Setup::default();
-    // One slow hash at a time, and nobody waits.
+    // One slow hash at a time, and no queue.
     (setup.password.memory_kib, setup.password.iterations) = (64 * 1024, 8);
     (setup.password.concurrency, setup.password.queue) = (1, 0);
     let service = Service::with(setup).await;
-    let attempts = futures_util::future::join_all((0..8).map(|_| service.verify("nobody", "password01")));
+    let attempts = futures_util::future::join_all((0..8).map(|_| service.verify("unknown", "password01")));
     let reads = async {
         service.until("backend_verifications_total{result=\"busy\"}", 1.0).await;
         service.get("/holodules/20201209").await.status

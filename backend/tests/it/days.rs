@@ -1,4 +1,4 @@
-//! The wire contract's table of `GET, HEAD /holodules/{yyyymmdd}`, row by row.
+//! The table of `GET, HEAD /holodules/{yyyymmdd}` in the wire contract, row by row.
 
 use holodule_backend::model::Holodule;
 
@@ -48,7 +48,7 @@ async fn a_day_is_listed_newest_first_ties_by_key() {
 }
 
 #[tokio::test]
-async fn the_capital_spelling_gives_the_same_answer() {
+async fn the_capital_spelling_has_the_same_response() {
     let service = with_two_days().await;
     let (small, capital) = (service.get("/holodules/20201209").await, service.get("/Holodules/20201209").await);
     assert_eq!(
@@ -58,7 +58,7 @@ async fn the_capital_spelling_gives_the_same_answer() {
 }
 
 #[tokio::test]
-async fn head_gives_the_headers_alone() {
+async fn head_returns_only_headers() {
     let service = with_two_days().await;
     let get = service.get("/holodules/20201209").await;
     let head = http::send(&service.api, "HEAD", "/holodules/20201209", &[], "").await;
@@ -77,7 +77,7 @@ async fn a_day_without_holodules_is_not_found() {
 }
 
 #[tokio::test]
-async fn what_is_no_day_of_the_calendar_is_a_bad_request() {
+async fn an_invalid_day_is_a_bad_request() {
     let service = with_two_days().await;
     for day in [
         "2020120",
@@ -107,7 +107,7 @@ async fn another_method_is_not_allowed() {
 }
 
 #[tokio::test]
-async fn another_path_is_not_found_and_the_admin_side_is_not_here() {
+async fn other_paths_and_the_admin_routes_are_not_found() {
     let service = with_two_days().await;
     for path in [
         "/",
@@ -127,7 +127,7 @@ async fn another_path_is_not_found_and_the_admin_side_is_not_here() {
 }
 
 #[tokio::test]
-async fn a_known_answer_is_not_sent_again() {
+async fn an_unchanged_response_is_not_sent_again() {
     let service = with_two_days().await;
     let tag = service.get("/holodules/20201209").await.headers["etag"].clone();
     assert!(tag.starts_with('"'), "a strong one: {tag}");

@@ -1,4 +1,4 @@
-//! A client that sends exactly what it is told, so that odd requests can be made.
+//! A client that sends exactly the given bytes, for malformed requests.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,15 @@ use holodule_backend::server::Address;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A stream to either kind of listener.
+/// A stream to a TCP or Unix listener.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// An answer, whole.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    /// By name in lower case; values of one name joined by commas.
+    /// By lower-case name; multiple values are joined by commas.
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: String,
 }
@@ -36,7 +36,7 @@ pub(crate) async fn connect(address: &Address) -> Box<dyn Stream> {
     }
 }
 
-/// One request on a connection of its own, with `Host: localhost` and the body's length.
+/// Sends one request on a new connection, with `Host: localhost` and the body's length.
 pub(crate) async fn send(address: &Address, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     for (name, value) in headers {
@@ -48,10 +48,10 @@ pub(crate) async fn send(address: &Address, method: &str, path: &str, headers: &
     raw(address, &format!("{text}\r\n{body}")).await
 }
 
-/// What is answered to exactly these bytes, until the service closes the connection.
+/// The response to exactly these bytes, read until the service closes the connection.
 pub(crate) async fn raw(address: &Address, text: &str) -> Reply {
     let mut stream = connect(address).await;
-    // A service that has refused need not take the rest.
+    // A service that has refused need not read the rest.
     let _ = stream.write_all(text.as_bytes()).await;
     read(&mut stream).await
 }
@@ -65,9 +65,9 @@ pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Reply {
 }
 
 fn parse(text: &str) -> Reply {
-    // An interim answer to `Expect: 100-continue` is no answer yet.
+    // Skips an interim response to `Expect: 100-continue`.
     let text = text.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(text);
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer in {text:?}"));
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no response in {text:?}"));
     let mut lines = head.split("\r\n");
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let mut headers = BTreeMap::new();
@@ -84,7 +84,7 @@ fn parse(text: &str) -> Reply {
     Reply { status, headers, body }
 }
 
-/// The content of a chunked body; the last chunk must be there.
+/// The content of a chunked body, including the last chunk.
 fn unchunked(mut rest: &str) -> String {
     let mut content = String::new();
     loop {

@@ -1,4 +1,4 @@
-//! Deadlines, sizes, places, and the orderly end.
+//! Timeouts, size limits, concurrency limits, and graceful shutdown.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use crate::service::{Service, Setup, holodule};
 
 const SHORT: Duration = Duration::from_millis(200);
 
-/// Whether the service closes the stream, whatever it says first.
+/// Whether the service closes the stream, after any output.
 async fn is_closed(stream: &mut Box<dyn http::Stream>) -> bool {
     let mut rest = Vec::new();
     tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await.is_ok()
 }
 
 #[tokio::test]
-async fn a_header_that_does_not_end_is_cut() {
+async fn an_incomplete_header_times_out() {
     let mut setup = Setup::default();
     setup.server.api.header_timeout = SHORT;
     let service = Service::with(setup).await;
@@ -43,7 +43,7 @@ async fn the_gateways_longest_header_is_accepted() {
     let server = Config::from_source(Source::read(None, Environment::new())).unwrap().server;
     let service = Service::with(Setup { server, ..Setup::default() }).await;
     let get = async |length: usize| {
-        // Each of the gateway's own fields at its longest.
+        // The longest values of the gateway's own fields.
         let mut request = format!(
             "GET /holodules/x HTTP/1.1\r\nHost: {}\r\nX-Auth-Identity: {}\r\nX-Request-Id: {}\r\n\
              X-Forwarded-For: {:?}\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: {}\r\nConnection: close\r\n",
@@ -79,7 +79,7 @@ async fn an_idle_connection_is_closed_and_one_in_use_is_not() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_cut() {
+async fn a_stalled_body_times_out() {
     let mut setup = Setup::default();
     setup.handler.body_timeout = SHORT;
     let service = Service::with(setup).await;
@@ -90,7 +90,7 @@ async fn a_body_that_does_not_come_is_cut() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_cut() {
+async fn a_client_that_reads_nothing_is_disconnected() {
     let mut setup = Setup::default();
     setup.server.admin.write_timeout = SHORT;
     let service = Service::with(setup).await;
@@ -104,7 +104,7 @@ async fn a_client_that_takes_nothing_is_cut() {
     let mut stream = http::connect(&service.admin).await;
     stream.write_all(b"GET /holodules HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
-    // The scrape's own connection is the one that is left.
+    // The remaining connection is that of the scrape.
     while service.metric("backend_connections{listener=\"admin\"}").await > 1.0 {
         assert!(Instant::now() < deadline, "the connection is still open");
         tokio::time::sleep(SHORT).await;
@@ -122,7 +122,7 @@ async fn a_long_header_is_refused() {
 }
 
 #[tokio::test]
-async fn further_connections_wait_for_a_place() {
+async fn further_connections_wait() {
     let mut setup = Setup::default();
     setup.server.api.max_connections = 1;
     let service = Service::with(setup).await;
@@ -136,7 +136,7 @@ async fn further_connections_wait_for_a_place() {
 }
 
 #[tokio::test]
-async fn what_is_in_flight_ends_before_the_service_does() {
+async fn requests_in_flight_complete_before_the_service_ends() {
     let service = Service::start().await;
     let mut idle = http::connect(&service.api).await;
     idle.write_all(b"GET /holodules/20201209 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -155,17 +155,17 @@ async fn what_is_in_flight_ends_before_the_service_does() {
     service.until("backend_requests_in_flight{listener=\"admin\"}", 2.0).await;
     let api = service.api.clone();
     let ended = service.stop();
-    assert!(is_closed(&mut idle).await, "nobody waits for an idle connection");
+    assert!(is_closed(&mut idle).await, "an idle connection does not delay the shutdown");
     stream.write_all(rest.as_bytes()).await.unwrap();
     let reply = http::read(&mut stream).await;
     assert_eq!((reply.status, reply.header("connection")), (201, "close"));
     assert_eq!(ended.await.unwrap().cut, 0);
     let holodule_backend::server::Address::Tcp(api) = api else { panic!("{api}") };
-    assert!(tokio::net::TcpStream::connect(api).await.is_err(), "nobody listens any more");
+    assert!(tokio::net::TcpStream::connect(api).await.is_err(), "the listener is closed");
 }
 
 #[tokio::test]
-async fn the_end_does_not_wait_for_ever() {
+async fn the_shutdown_has_a_timeout() {
     let mut setup = Setup::default();
     setup.server.drain = SHORT;
     let service = Service::with(setup).await;
@@ -179,7 +179,7 @@ async fn the_end_does_not_wait_for_ever() {
 }
 
 #[tokio::test]
-async fn both_sides_can_be_unix_sockets() {
+async fn both_listeners_can_be_unix_sockets() {
     let folder = tempfile::tempdir().unwrap();
     let socket = |name: &str| format!("unix:{}", folder.path().join(name).display()).parse().unwrap();
     let setup = Setup { api: socket("api"), admin: socket("admin"), ..Setup::default() };

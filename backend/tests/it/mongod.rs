@@ -1,5 +1,5 @@
-//! Real MongoDB servers, run by `ops/mongod`. A server ends with the last thing that
-//! holds the standard input of its program, at the latest with this process.
+//! Real MongoDB servers, run by `ops/mongod`. A server ends when the last handle of the program's standard input is
+//! closed, at the latest with this process.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one with these arguments of `ops/mongod run`, and waits until it serves.
+    /// Starts a server with these arguments of `ops/mongod run`, and waits until it is ready.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut program = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/mongod"))
             .arg("run")
@@ -29,18 +29,18 @@ impl Server {
         Self { program, url }
     }
 
-    /// The server that all tests share. Each has its own databases there.
+    /// The server shared by all tests, each with its own databases.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Server> = OnceLock::new();
         SHARED.get_or_init(|| Self::start(&[]))
     }
 
-    /// The URL, as `ops/mongod` told it.
+    /// The URL printed by `ops/mongod`.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// The URL of a database that no other test has.
+    /// The URL of a new database.
     pub(crate) fn fresh_url(&self) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);

@@ -12,7 +12,7 @@ mod leaks;
 
 use leaks::{Input, check_forms, check_options, overlay, secrets};
 
-/// Every key that is read.
+/// All keys.
 fn keys() -> Vec<String> {
     let mut keys: Vec<String> = ["store", "mongodb_user", "mongodb_password", "mongodb_host"].map(str::to_owned).into();
     keys.extend(["store_file", "mongodb_password_file"].map(str::to_owned));
@@ -124,17 +124,17 @@ fn the_configuration_in_force_is_shown_with_origins_and_no_secret() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_reported_with_its_key_and_its_variable() {
+fn an_address_in_use_is_reported_with_its_key_and_variable() {
     let folder = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (key, name, other) in [("api_addr", "API_ADDR", "ADMIN_ADDR"), ("admin_addr", "ADMIN_ADDR", "API_ADDR")] {
         let output = command(folder.path()).env(name, &address).env(other, "127.0.0.1:0").output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains(&format!("{key}, from {name}: cannot listen on {address}: ")), "{said}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(&format!("{key}, from {name}: cannot listen on {address}: ")), "{text}");
     }
     let announced = [("API_ADDR", "127.0.0.1:0"), ("ADMIN_ADDR", "127.0.0.1:0"), ("ANNOUNCE_FILE", "missing/a.json")];
     let output = command(folder.path()).envs(announced).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("announce_file, from ANNOUNCE_FILE: missing/a.json: "), "{said}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("announce_file, from ANNOUNCE_FILE: missing/a.json: "), "{text}");
 }

@@ -1,5 +1,4 @@
-//! A whole service in this process: both listeners on ports of the system's choice, over
-//! a store of its own.
+//! A complete service in this process: both listeners on free ports, with its own store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::http::{self, Reply};
 
-/// What a test may want otherwise.
+/// Settings that tests change.
 pub(crate) struct Setup {
     pub(crate) api: Address,
     pub(crate) admin: Address,
@@ -47,7 +46,7 @@ impl Default for Setup {
                 concurrent_uploads: 2,
                 backup_folder: None,
             },
-            // Cheap hashes: the tests are of what is made of them.
+            // Cheap hashes, because their strength is not tested.
             password: password::Settings {
                 memory_kib: 64,
                 iterations: 1,
@@ -71,7 +70,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// One over an embedded store, empty.
+    /// A service with an empty embedded store.
     pub(crate) async fn start() -> Self {
         Self::with(Setup::default()).await
     }
@@ -87,7 +86,7 @@ impl Service {
         Self { _folder: Some(folder), ..Self::over(store, setup).await }
     }
 
-    /// One over a store that is open.
+    /// A service with an open store.
     pub(crate) async fn over(store: Store, setup: Setup) -> Self {
         let hasher = Hasher::new(&setup.password).unwrap();
         let feed = Feed::start(store.clone()).unwrap();
@@ -103,7 +102,7 @@ impl Service {
         Self { api, admin, store, stop, running, _folder: None }
     }
 
-    /// Asks it to end; the handle tells when it has.
+    /// Starts the shutdown, whose result is returned by the handle.
     pub(crate) fn stop(self) -> JoinHandle<Drained> {
         self.stop.send(()).unwrap();
         self.running
@@ -113,7 +112,7 @@ impl Service {
         http::send(&self.api, "GET", path, &[], "").await
     }
 
-    /// A request of the admin side, as JSON.
+    /// Sends a JSON request to the admin listener.
     pub(crate) async fn admin(&self, method: &str, path: &str, body: &str) -> Reply {
         http::send(&self.admin, method, path, &[("Content-Type", "application/json")], body).await
     }
@@ -123,21 +122,21 @@ impl Service {
         self.admin("POST", "/credentials/verify", &body).await
     }
 
-    /// The value of one series of the metrics page.
+    /// The value of one series of the metrics.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
         let page = http::send(&self.admin, "GET", "/metrics", &[], "").await.body;
         let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {series} in {page}")).parse().unwrap()
     }
 
-    /// Waits until a series of the metrics page has at least this value.
+    /// Waits until a series of the metrics has at least this value.
     pub(crate) async fn until(&self, series: &str, value: f64) {
         let reached = async { while self.metric(series).await < value {} };
         let reached = tokio::time::timeout(Duration::from_secs(20), reached).await;
         reached.unwrap_or_else(|_| panic!("{series} never came to {value}"));
     }
 
-    /// Adds a user whose password is stored as `stored`.
+    /// Adds a user with the stored password `stored`.
     pub(crate) async fn user(&self, username: &str, stored: &str) {
         let user = NewUser {
             username: Username::parse(username).unwrap(),
@@ -153,8 +152,8 @@ impl Service {
     }
 }
 
-/// A holodule of one moment; `number` makes its video and, by its last three digits, the
-/// streamer in its key: there are codes up to HL0999.
+/// A holodule at a given time. `number` determines its video and, by its last three digits, the streamer in its key:
+/// codes end at HL0999.
 pub(crate) fn holodule(number: u32, datetime: &str) -> Holodule {
     Holodule {
         key: Some(format!("HL{:04}_{}", number % 1000, datetime.replace(' ', "_"))),

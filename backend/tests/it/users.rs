@@ -1,4 +1,4 @@
-//! Users, from their making to their removal.
+//! Users, from creation to deletion.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ async fn the_life_of_a_user() {
     assert_eq!((made.status, made.body.as_str()), (201, "{\"username\":\"user 01\"}\n"));
     let again = service.admin("POST", "/users", r#"{"username":"user 01","password":"other"}"#).await;
     assert_eq!((again.status, again.json()["description"].as_str()), (409, Some("the name is taken")));
-    assert_eq!(service.verify("user 01", "password01").await.status, 200, "the first password stands");
+    assert_eq!(service.verify("user 01", "password01").await.status, 200, "the first password is unchanged");
 
     assert_eq!(service.admin("PUT", "/users/user%2001/password", r#"{"password":"password02"}"#).await.status, 204);
     assert_eq!(service.verify("user 01", "password01").await.status, 401);
@@ -50,12 +50,12 @@ async fn the_list_shows_the_form_and_never_the_hash() {
 }
 
 #[tokio::test]
-async fn who_is_not_there_is_not_found() {
+async fn unknown_users_are_not_found() {
     let service = Service::start().await;
     for (method, path, body) in [
-        ("PUT", "/users/nobody/password", r#"{"password":"password01"}"#),
-        ("PATCH", "/users/nobody", r#"{"disabled":true}"#),
-        ("DELETE", "/users/nobody", ""),
+        ("PUT", "/users/nouser/password", r#"{"password":"password01"}"#),
+        ("PATCH", "/users/nouser", r#"{"disabled":true}"#),
+        ("DELETE", "/users/nouser", ""),
         ("DELETE", "/users/%00", ""),
     ] {
         let reply = service.admin(method, path, body).await;

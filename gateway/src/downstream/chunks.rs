@@ -42,12 +42,14 @@ enum State {
     Ended,
 }
 
-impl Chunks {
+impl Default for Chunks {
     /// At the first byte behind a head.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self { state: State::Size, left: 0, digits: 0, line: 0 }
     }
+}
 
+impl Chunks {
     /// Whether the whole body has been followed.
     pub fn ended(&self) -> bool {
         self.state == State::Ended
@@ -133,7 +135,7 @@ mod tests {
 
     /// How many bytes are the body's, read in pieces of `size`; `None` for what is none.
     fn follow(body: &str, size: usize) -> Option<usize> {
-        let mut chunks = Chunks::new();
+        let mut chunks = Chunks::default();
         let mut count = 0;
         for piece in body.as_bytes().chunks(size) {
             count += chunks.follow(piece).ok()?;
@@ -191,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_largest_size_does_not_overflow() {
-        let mut chunks = Chunks::new();
+        let mut chunks = Chunks::default();
         assert_eq!(chunks.follow(b"ffffffffffffffff\r\nabc").unwrap(), 21);
         assert!(!chunks.ended());
     }

@@ -1,5 +1,5 @@
-//! What decides over a user's tokens: whether the account is good, how old its password is,
-//! and which tokens were logged out.
+//! The state that decides about a user's tokens: whether the account is active, the time of the last password change,
+//! and logouts.
 
 use holodule_backend::model::{AccountStatus, Logout, NewUser, PasswordMark, StoredPassword, TokenId, Username};
 use holodule_backend::store::{Confirmed, LOGOUT_LIMIT, LoggedOut, Store};
@@ -7,16 +7,16 @@ use holodule_backend::store::{Confirmed, LOGOUT_LIMIT, LoggedOut, Store};
 use super::{NOW, on_both_engines};
 
 on_both_engines!(
-    an_account_is_active_from_its_making_to_its_end,
-    a_password_is_as_old_as_its_last_change,
-    an_upgrade_makes_no_password_younger,
-    a_user_made_again_is_another,
-    a_mark_is_of_one_password,
+    an_account_is_active_from_creation_to_deletion,
+    the_time_of_the_last_password_change_is_known,
+    an_upgrade_does_not_change_the_time_of_the_password,
+    a_user_created_again_is_another,
+    a_mark_belongs_to_one_password,
     a_reserved_name_has_no_account,
     a_login_is_confirmed_only_with_what_is_stored,
     a_logout_lasts_until_it_expires,
-    a_logout_is_of_one_identity_and_may_be_repeated,
-    so_many_logouts_are_remembered_and_none_is_dropped,
+    a_logout_belongs_to_one_identity_and_can_be_repeated,
+    logouts_are_limited_and_none_is_dropped,
 );
 
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g";
@@ -50,7 +50,7 @@ async fn log_out(store: &Store, identity: &str, number: usize, expires_at: i64) 
     store.log_out(&logout, NOW).await.unwrap()
 }
 
-async fn an_account_is_active_from_its_making_to_its_end(store: &Store) {
+async fn an_account_is_active_from_creation_to_deletion(store: &Store) {
     assert_eq!(account(store, "user01").await, AccountStatus::default());
     create(store, "user01", HASH, NOW - 100).await;
     assert_eq!(account(store, "user01").await, since(NOW - 100));
@@ -67,7 +67,7 @@ async fn an_account_is_active_from_its_making_to_its_end(store: &Store) {
     assert_eq!(account(store, "user01").await, AccountStatus::default());
 }
 
-async fn a_password_is_as_old_as_its_last_change(store: &Store) {
+async fn the_time_of_the_last_password_change_is_known(store: &Store) {
     create(store, "user01", HASH, NOW - 100).await;
     assert_eq!(account(store, "user01").await, since(NOW - 100));
     store.change_password("user01", "$argon2id$second", NOW - 50).await.unwrap();
@@ -77,7 +77,7 @@ async fn a_password_is_as_old_as_its_last_change(store: &Store) {
     assert_eq!(account(store, "user01").await, since(NOW), "by a clock that is ahead");
 }
 
-async fn an_upgrade_makes_no_password_younger(store: &Store) {
+async fn an_upgrade_does_not_change_the_time_of_the_password(store: &Store) {
     create(store, "user01", "password01", NOW - 100).await;
     create(store, "user02", "password02", NOW - 100).await;
     assert_eq!(account(store, "user01").await, since(NOW - 100));
@@ -90,7 +90,7 @@ async fn an_upgrade_makes_no_password_younger(store: &Store) {
     assert_eq!(account(store, "user01").await, since(NOW - 100), "one that came to nothing neither");
 }
 
-async fn a_user_made_again_is_another(store: &Store) {
+async fn a_user_created_again_is_another(store: &Store) {
     create(store, "user01", HASH, NOW - 100).await;
     assert_eq!(account(store, "user01").await, since(NOW - 100));
     store.delete_user("user01", NOW - 50).await.unwrap();
@@ -99,7 +99,7 @@ async fn a_user_made_again_is_another(store: &Store) {
     assert!(again.active && again.password_changed_at.unwrap() >= NOW - 10, "{again:?}");
 }
 
-async fn a_mark_is_of_one_password(store: &Store) {
+async fn a_mark_belongs_to_one_password(store: &Store) {
     create(store, "user01", "password01", NOW - 100).await;
     create(store, "user02", "password01", NOW - 100).await;
     let first = mark(store, "user01").await;
@@ -114,7 +114,7 @@ async fn a_mark_is_of_one_password(store: &Store) {
     store.set_disabled("user01", false).await.unwrap();
     let later = store.account("user01", NOW + 1000).await.unwrap().0.password_mark;
     assert_eq!(later, Some(first.clone()), "the password is the same");
-    // Of one second, and one value after the other stored again.
+    // Within one second, and alternating between two values.
     let mut seen = vec![first];
     for hash in ["$argon2id$second", HASH, "$argon2id$second"] {
         store.change_password("user01", hash, NOW).await.unwrap();
@@ -171,7 +171,7 @@ async fn a_logout_lasts_until_it_expires(store: &Store) {
     assert_eq!(at(NOW + 200).await, []);
 }
 
-async fn a_logout_is_of_one_identity_and_may_be_repeated(store: &Store) {
+async fn a_logout_belongs_to_one_identity_and_can_be_repeated(store: &Store) {
     for username in ["user01", "user012", "user0"] {
         create(store, username, HASH, NOW - 100).await;
     }
@@ -184,7 +184,7 @@ async fn a_logout_is_of_one_identity_and_may_be_repeated(store: &Store) {
     }
 }
 
-async fn so_many_logouts_are_remembered_and_none_is_dropped(store: &Store) {
+async fn logouts_are_limited_and_none_is_dropped(store: &Store) {
     create(store, "user01", HASH, NOW - 100).await;
     create(store, "user02", HASH, NOW - 100).await;
     let numbers: Vec<usize> = (0..LOGOUT_LIMIT).collect();

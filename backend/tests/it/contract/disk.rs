@@ -1,4 +1,4 @@
-//! The embedded engine on a disk that is full, and a process that is killed at any moment.
+//! The embedded engine on a full disk, and with processes killed at random times.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,14 +10,14 @@ use holodule_backend::store::{Store, StoreError};
 
 use super::{entry, settings, videos};
 
-/// Names the folder for a test that runs again as a program of its own.
+/// The variable with the folder for a test that runs as a separate program.
 const FOLDER: &str = "HOLODULE_TEST_FOLDER";
 
 async fn open(path: &Path) -> Result<Store, StoreError> {
     Store::open(&settings(&format!("embedded:{}", path.display()))).await
 }
 
-/// What is in the folder, in order.
+/// The files in the folder, sorted.
 fn names(folder: &Path) -> Vec<String> {
     let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
     let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(name).collect();
@@ -25,23 +25,23 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// This test program with the one test, and the folder that it is to use.
+/// Runs this test program with one test and the folder.
 fn again(program: &str, arguments: &[&str], test: &str, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).args(["--exact", test, "--nocapture"]).env(FOLDER, folder);
     command
 }
 
-/// Runs the test again where a file system of `size` is mounted on the folder: in namespaces of
-/// users and mounts of its own, for which no rights are needed.
+/// Runs the test with a file system of `size` mounted on the folder, in user and mount namespaces, which need no
+/// privileges.
 fn on_a_small_disk(test: &str, size: &str) {
     let folder = tempfile::tempdir().unwrap();
     let program = std::env::current_exe().unwrap();
     let mount = format!("mount -t tmpfs -o size={size} none \"${FOLDER}\" && exec \"$0\" \"$@\"");
     let arguments = ["--user", "--map-root-user", "--mount", "sh", "-c", mount.as_str(), program.to_str().unwrap()];
     let output = again("unshare", &arguments, test, folder.path()).output().unwrap();
-    let told = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    let printed = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
 fn resize(folder: &Path, size: &str) {
@@ -49,7 +49,7 @@ fn resize(folder: &Path, size: &str) {
     assert!(Command::new("mount").args(["-o", &options]).arg(folder).status().unwrap().success());
 }
 
-/// Takes the space that is left.
+/// Fills the remaining space.
 fn fill(folder: &Path) -> PathBuf {
     let path = folder.join("filler");
     let mut file = File::create(&path).unwrap();
@@ -60,9 +60,9 @@ fn fill(folder: &Path) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_writes_until_there_is_space_and_no_read() {
+async fn a_full_disk_fails_writes_until_there_is_space_and_no_reads() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else {
-        return on_a_small_disk("contract::disk::a_full_disk_refuses_writes_until_there_is_space_and_no_read", "8m");
+        return on_a_small_disk("contract::disk::a_full_disk_fails_writes_until_there_is_space_and_no_reads", "8m");
     };
     let path = folder.join("store.redb");
     let store = open(&path).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_full_disk_refuses_writes_until_there_is_space_and_no_read() {
         store.upsert(upload(stored)).await.unwrap();
         stored += 1;
     }
-    // A start needs no space either.
+    // Starting needs no space either.
     let filler = fill(&folder);
     drop(store);
     let store = open(&path).await.unwrap();
@@ -103,7 +103,7 @@ async fn a_first_start_on_a_full_disk_leaves_nothing_behind() {
     };
     let path = folder.join("store.redb");
     let mut refused = 0;
-    // A page more each time, so that every write of the creation is the one that fails.
+    // One more page each time, so that each write of the creation fails once.
     for pages in 1..2000 {
         resize(&folder, &format!("{}k", pages * 4));
         match open(&path).await {
@@ -121,10 +121,10 @@ async fn a_first_start_on_a_full_disk_leaves_nothing_behind() {
     panic!("it never opens");
 }
 
-/// Opens the store and writes to it without end, and reports each upload.
+/// Opens the store, writes forever, and reports each upload.
 async fn open_and_write(path: &Path) {
     let report = |text: String| {
-        // Past the test harness, which would keep it to itself.
+        // Bypasses the test harness, which captures output.
         let mut out = std::io::stdout().lock();
         writeln!(out, "\n{text}").unwrap();
         out.flush().unwrap();
@@ -138,14 +138,14 @@ async fn open_and_write(path: &Path) {
     }
 }
 
-/// A sequence of numbers that is the same for each run of the test.
+/// A pseudo-random sequence, the same in each run.
 fn next(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *seed >> 33
 }
 
 #[tokio::test]
-async fn a_process_may_be_killed_at_any_moment() {
+async fn a_process_can_be_killed_at_any_time() {
     if let Some(folder) = std::env::var_os(FOLDER) {
         return open_and_write(&Path::new(&folder).join("store.redb")).await;
     }
@@ -157,13 +157,13 @@ async fn a_process_may_be_killed_at_any_moment() {
     let mut seed = 20_201_209;
     let (mut acknowledged, mut in_creation) = (0, 0);
     for round in 0..200 {
-        // Every other process has a file to create.
+        // Every other process has to create the file.
         if round % 2 == 0 {
             folder = tempfile::tempdir().unwrap();
             acknowledged = 0;
         }
         let path = folder.path().join("store.redb");
-        let test = "contract::disk::a_process_may_be_killed_at_any_moment";
+        let test = "contract::disk::a_process_can_be_killed_at_any_time";
         let mut writer = again(program.to_str().unwrap(), &[], test, folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -182,7 +182,7 @@ async fn a_process_may_be_killed_at_any_moment() {
         writer.wait().unwrap();
         let stored = rest.lines().filter_map(|line| line.strip_prefix("stored ")?.parse::<usize>().ok());
         acknowledged = stored.max().unwrap_or(0).max(acknowledged);
-        // About half of the kills are to come before the file is there, whatever else the machine does.
+        // About half of the kills should happen before the file exists, on machines of any speed.
         if !path.exists() {
             in_creation += 1;
             window += window / 4;

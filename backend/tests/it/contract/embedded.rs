@@ -1,4 +1,4 @@
-//! The embedded engine alone: its file, and a process that is killed.
+//! The embedded engine: its file, and a killed process.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -9,16 +9,16 @@ use holodule_backend::store::{Store, StoreError};
 
 use super::{entry, settings, videos};
 
-/// Tells the test below, run again as a program of its own, which file to write.
+/// The variable with the file for the test below when it runs as a separate program.
 const WRITE_TO: &str = "HOLODULE_TEST_WRITE_TO";
-/// Holodules of each upload.
+/// Holodules per upload.
 const UPLOAD: usize = 10;
 
 async fn open(path: &Path) -> Result<Store, StoreError> {
     Store::open(&settings(&format!("embedded:{}", path.display()))).await
 }
 
-/// Uploads without end, and tells of each upload that was acknowledged.
+/// Uploads forever, and prints each acknowledged upload.
 async fn write_without_end(path: &Path) {
     let store = open(path).await.unwrap();
     let first = usize::try_from(store.count_holodules().await.unwrap()).unwrap().next_multiple_of(UPLOAD);
@@ -26,7 +26,7 @@ async fn write_without_end(path: &Path) {
         let numbers = upload..upload + UPLOAD;
         let entries = numbers.map(|n| entry("", &format!("video_{n:05}"), "20201209 100000")).collect();
         store.upsert(entries).await.unwrap();
-        // Past the test harness, which would keep it to itself.
+        // Bypasses the test harness, which captures output.
         let mut out = std::io::stdout().lock();
         writeln!(out, "\nstored up to {}", upload + UPLOAD).unwrap();
         out.flush().unwrap();
@@ -34,7 +34,7 @@ async fn write_without_end(path: &Path) {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_a_killed_process() {
+async fn acknowledged_writes_survive_a_killed_process() {
     if let Some(path) = std::env::var_os(WRITE_TO) {
         return write_without_end(Path::new(&path)).await;
     }
@@ -42,7 +42,7 @@ async fn what_was_acknowledged_survives_a_killed_process() {
     let path = folder.path().join("store.redb");
     for round in 1..=3 {
         let mut writer = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "contract::embedded::what_was_acknowledged_survives_a_killed_process", "--nocapture"])
+            .args(["--exact", "contract::embedded::acknowledged_writes_survive_a_killed_process", "--nocapture"])
             .env(WRITE_TO, &path)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -50,7 +50,7 @@ async fn what_was_acknowledged_survives_a_killed_process() {
             .unwrap();
         let mut acknowledged = 0;
         let mut uploads = 0;
-        // All that it told before it died counts, also what is read after the kill.
+        // Everything printed before the kill counts, also what is read after it.
         for line in BufReader::new(writer.stdout.take().unwrap()).lines() {
             if let Some(number) = line.unwrap().strip_prefix("stored up to ") {
                 acknowledged = number.parse().unwrap();
@@ -89,7 +89,7 @@ async fn a_file_is_opened_by_one_store_at_a_time_and_is_durable() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_store_is_refused_and_left_alone() {
+async fn a_file_that_is_not_a_store_is_rejected_and_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notes.txt");
     let text = "these are my notes\n".repeat(1000);
@@ -101,7 +101,7 @@ async fn a_file_that_is_no_store_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_store_cut_short_is_refused() {
+async fn a_truncated_store_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");
     let store = open(&path).await.unwrap();

@@ -10,17 +10,17 @@ use holodule_backend::store::{Store, Upserted};
 use super::{day, entry, holodule, on_both_engines, videos};
 
 on_both_engines!(
-    a_day_is_newest_first_with_ties_by_key,
+    a_day_is_sorted_newest_first_with_ties_by_key,
     a_day_ends_where_the_next_begins,
     the_same_upload_twice_changes_nothing,
     an_update_replaces_what_it_supplies,
     a_video_that_moves_leaves_its_old_day,
     without_a_video_the_key_decides,
     the_later_of_two_in_one_upload_wins,
-    every_text_comes_back_as_it_was,
-    what_is_deleted_is_gone,
-    an_export_is_whole_and_in_order,
-    the_sample_is_loaded_and_comes_out_again,
+    every_text_is_returned_unchanged,
+    deleted_holodules_are_gone,
+    an_export_is_complete_and_sorted,
+    the_sample_is_loaded_and_exported_again,
     uploads_at_the_same_time_store_each_holodule_once,
     each_change_publishes_its_days_and_no_change_publishes_none,
 );
@@ -30,7 +30,7 @@ async fn export(store: &Store) -> Vec<Holodule> {
     records.into_iter().map(|record| record.unwrap()).collect()
 }
 
-async fn a_day_is_newest_first_with_ties_by_key(store: &Store) {
+async fn a_day_is_sorted_newest_first_with_ties_by_key(store: &Store) {
     let entries = vec![
         entry("HL0002_20201209_100000", "video_bbbbb", "20201209 100000"),
         entry("HL0001_20201209_100000", "video_aaaaa", "20201209 100000"),
@@ -100,7 +100,7 @@ async fn without_a_video_the_key_decides(store: &Store) {
     let key = "HL0001_20201209_100000";
     let with_video = entry(key, "video_aaaaa", "20201209 100000");
     store.upsert(vec![with_video]).await.unwrap();
-    // There is one of that key, with a video, which it keeps.
+    // One with that key has a video, and is unchanged.
     assert_eq!(store.upsert(vec![entry(key, "", "20201209 110000")]).await.unwrap(), [Upserted::Updated]);
     assert_eq!(videos(store, "20201209").await, ["video_aaaaa"]);
 
@@ -125,7 +125,7 @@ async fn the_later_of_two_in_one_upload_wins(store: &Store) {
     assert_eq!(listing.len(), 2);
 }
 
-async fn every_text_comes_back_as_it_was(store: &Store) {
+async fn every_text_is_returned_unchanged(store: &Store) {
     let odd = Holodule {
         name: Some("👨‍👩‍👧 \u{feff}é e\u{301}".into()),
         title: Some("改行\r\nと\t\"引用符\"\\ $where.a {\"$gt\":\"\"}".into()),
@@ -138,7 +138,7 @@ async fn every_text_comes_back_as_it_was(store: &Store) {
     assert_eq!(export(store).await, [odd]);
 }
 
-async fn what_is_deleted_is_gone(store: &Store) {
+async fn deleted_holodules_are_gone(store: &Store) {
     store.upsert(vec![entry("HL0001_20201209_100000", "video_aaaaa", "20201209 100000")]).await.unwrap();
     let id = Identifier::parse("video_aaaaa").unwrap();
     assert!(store.delete_holodule(&id).await.unwrap());
@@ -148,8 +148,8 @@ async fn what_is_deleted_is_gone(store: &Store) {
     assert_eq!(store.upsert(vec![again]).await.unwrap(), [Upserted::Inserted]);
 }
 
-async fn an_export_is_whole_and_in_order(store: &Store) {
-    // More than one page of either engine, written in another order.
+async fn an_export_is_complete_and_sorted(store: &Store) {
+    // More than one page of either engine, in another order.
     let number = |n: usize| (n * 389) % 1000;
     let entries = (0..1000).map(number).map(|n| {
         let time = format!("20201209 00{:02}{:02}", n / 120, (n / 2) % 60);
@@ -161,7 +161,7 @@ async fn an_export_is_whole_and_in_order(store: &Store) {
     assert_eq!(exported, (0..1000).map(|n| format!("video_{n:05}")).collect::<Vec<_>>());
 }
 
-async fn the_sample_is_loaded_and_comes_out_again(store: &Store) {
+async fn the_sample_is_loaded_and_exported_again(store: &Store) {
     let sample = include_bytes!("../../../../ops/sample/holodules.csv").as_slice();
     let entries = Batch::read(Form::Csv, sample).unwrap().entries;
     assert_eq!(store.upsert(entries.clone()).await.unwrap(), [Upserted::Inserted; 587]);
@@ -175,7 +175,7 @@ async fn the_sample_is_loaded_and_comes_out_again(store: &Store) {
     for record in export(store).await {
         file.extend(exporter.record(&record).unwrap());
     }
-    // The collector left ties in no order: the same lines, to the byte.
+    // The collector leaves ties unordered: the same lines, byte for byte.
     let lines = |file: &[u8]| file.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<BTreeSet<_>>();
     assert_eq!(file.len(), sample.len());
     assert_eq!(lines(&file), lines(sample));
@@ -205,7 +205,7 @@ async fn uploads_at_the_same_time_store_each_holodule_once(store: &Store) {
 
 async fn each_change_publishes_its_days_and_no_change_publishes_none(store: &Store) {
     let mut version = store.version();
-    let mut told = async |expected: &[&str]| {
+    let mut changed = async |expected: &[&str]| {
         assert!(store.version() > std::mem::replace(&mut version, store.version()), "{expected:?}");
         let days: Days = expected.iter().map(|text| day(text)).collect();
         assert_eq!(store.changed_days().await, days);
@@ -213,16 +213,16 @@ async fn each_change_publishes_its_days_and_no_change_publishes_none(store: &Sto
     let at = |datetime: &str| vec![entry("HL0001_20201209_100000", "video_aaaaa", datetime)];
     let id = Identifier::parse("video_aaaaa").unwrap();
     store.upsert(at("20201209 100000")).await.unwrap();
-    told(&["20201209"]).await;
-    // Whatever did nothing is not told with what comes next.
+    changed(&["20201209"]).await;
+    // Writes without effect are not reported with later ones.
     store.upsert(at("20201209 100000")).await.unwrap();
     store.upsert(at("20201209 110000")).await.unwrap();
-    told(&["20201209"]).await;
+    changed(&["20201209"]).await;
     store.upsert(at("20201210 110000")).await.unwrap();
-    told(&["20201209", "20201210"]).await;
+    changed(&["20201209", "20201210"]).await;
     store.delete_holodule(&Identifier::parse("video_bbbbb").unwrap()).await.unwrap();
     store.delete_holodule(&id).await.unwrap();
-    told(&["20201210"]).await;
+    changed(&["20201210"]).await;
     let seen = store.version();
     store.delete_holodule(&id).await.unwrap();
     store.upsert(Vec::new()).await.unwrap();

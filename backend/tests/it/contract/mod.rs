@@ -1,11 +1,11 @@
-//! What a store promises, on both engines.
+//! The contract of the store, on both engines.
 
 mod accounts;
 mod disk;
 mod embedded;
 mod holodules;
+mod maintenance;
 mod mongo;
-mod upkeep;
 mod users;
 
 use std::time::Duration;
@@ -16,10 +16,10 @@ use tempfile::TempDir;
 
 use crate::mongod::Server;
 
-/// Some second, as tests have it.
+/// A fixed time.
 const NOW: i64 = 1_800_000_000;
 
-/// A store of one test, empty at first.
+/// An empty store for one test.
 struct Stage {
     store: Store,
     _folder: Option<TempDir>,
@@ -38,7 +38,7 @@ impl Stage {
     }
 }
 
-/// Makes each named function, which takes a [`Store`], a test of both engines.
+/// Defines a test on both engines for each function, which takes a [`Store`].
 macro_rules! on_both_engines {
     ($($name:ident),* $(,)?) => {
         mod on_embedded {
@@ -65,7 +65,7 @@ fn day(text: &str) -> Day {
     Day::parse(text).unwrap()
 }
 
-/// A holodule of this key, video and time, with a text in every field.
+/// A holodule with this key, video and time, and text in every field.
 fn holodule(key: &str, video_id: &str, datetime: &str) -> Holodule {
     Holodule {
         key: Some(key.into()),
@@ -83,7 +83,7 @@ fn entry(key: &str, video_id: &str, datetime: &str) -> ValidHolodule {
     ValidHolodule::new(holodule(key, video_id, datetime)).unwrap()
 }
 
-/// The videos of a day in the order of the answer.
+/// The videos of a day in the order of the response.
 async fn videos(store: &Store, day: &str) -> Vec<String> {
     let listing = store.day(self::day(day)).await.unwrap();
     assert_eq!(listing.unreadable, Vec::<String>::new());

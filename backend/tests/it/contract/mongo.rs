@@ -1,4 +1,4 @@
-//! MongoDB alone: documents of older eras, and servers that are not there.
+//! MongoDB: documents of older versions, and unavailable servers.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use super::{NOW, day, entry, settings, videos};
 use crate::mongod::Server;
 
-/// A fresh database of the shared server, and its URL.
+/// A new database on the shared server, and its URL.
 async fn database() -> (Database, String) {
     let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
     (Client::with_uri_str(&url).await.unwrap().default_database().unwrap(), url)
@@ -24,7 +24,7 @@ async fn insert(database: &Database, collection: &str, documents: impl IntoItera
     database.collection::<Document>(collection).insert_many(documents).await.unwrap();
 }
 
-/// Opens the store and waits until the indexes are settled.
+/// Opens the store and waits until the indexes exist.
 async fn open(url: &str) -> Store {
     let store = Store::open(&settings(url)).await.unwrap();
     store.upsert(Vec::new()).await.unwrap();
@@ -38,7 +38,7 @@ async fn index_names(database: &Database, collection: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn documents_of_every_era_are_read_as_they_are() {
+async fn documents_of_all_versions_are_returned_unchanged() {
     let (database, url) = database().await;
     let unreadable = ObjectId::new();
     let documents = [
@@ -48,7 +48,7 @@ async fn documents_of_every_era_are_read_as_they_are() {
         "published_at": DateTime::from_millis(1_607_526_000_123), "channel_id": "UC", "channel_title": "c", "tags": ["x"] },
         doc! { "datetime": "20201209 250000", "video_id": "", "title": Bson::Null },
         doc! { "_id": unreadable, "datetime": "20201209 120000", "title": 42 },
-        // What the day must not show.
+        // Documents that must not be listed.
         doc! { "datetime": "20201209", "video_id": "ccccccccccc" },
         doc! { "datetime": "20201209T100000", "video_id": "ddddddddddd" },
         doc! { "datetime": 20_201_209_i64, "video_id": "eeeeeeeeeee" },
@@ -84,7 +84,7 @@ async fn documents_of_every_era_are_read_as_they_are() {
 }
 
 #[tokio::test]
-async fn an_update_leaves_fields_that_it_does_not_know() {
+async fn an_update_leaves_unknown_fields_unchanged() {
     let (database, url) = database().await;
     let date = DateTime::from_millis(1_607_526_000_123);
     let id = ObjectId::new();
@@ -99,7 +99,7 @@ async fn an_update_leaves_fields_that_it_does_not_know() {
     assert_eq!(document.get_object_id("_id").unwrap(), id);
     assert_eq!(document.get_datetime("published_at").unwrap(), &date);
     assert_eq!(document.get_document("of_another_service").unwrap(), &doc! { "a": 1 });
-    assert_eq!(document.get_str("title").unwrap(), "t", "what could not be read is mended");
+    assert_eq!(document.get_str("title").unwrap(), "t", "an unreadable document is repaired");
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn duplicates_are_counted_and_served() {
     assert_eq!(store.count_holodules().await.unwrap(), 5);
     assert!(store.delete_holodule(&Identifier::parse("aaaaaaaaaaa").unwrap()).await.unwrap());
     assert_eq!(videos(&store, "20201209").await, ["", ""]);
-    // Now nothing forbids the index any more.
+    // Now no document violates the index.
     let store = open(&url).await;
     assert_eq!(store.duplicate_video_ids(), 0);
     let expected = ["_id_", "datetime_key", "key", "key_unique_without_video", "video_id", "video_id_unique"];
@@ -141,7 +141,7 @@ async fn existing_indexes_are_not_replaced() {
 }
 
 #[tokio::test]
-async fn a_day_costs_one_range_of_an_index_and_its_own_documents() {
+async fn a_day_reads_one_index_range_and_only_its_documents() {
     let (database, url) = database().await;
     let of_day = |day: u32| (0..200).map(move |n| doc! { "datetime": format!("202012{day:02} 10{:02}00", n % 60) });
     insert(&database, "holodules", (1..=20).flat_map(of_day)).await;
@@ -159,7 +159,7 @@ async fn a_day_costs_one_range_of_an_index_and_its_own_documents() {
 }
 
 #[tokio::test]
-async fn users_of_every_era_are_read_and_nothing_fails_open() {
+async fn users_of_all_versions_are_read_and_nothing_fails_open() {
     let (database, url) = database().await;
     let bcrypt = "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW";
     let documents = [
@@ -182,10 +182,10 @@ async fn users_of_every_era_are_read_and_nothing_fails_open() {
     for disabled in ["disabled", "oddly disabled"] {
         assert!(store.user(disabled).await.unwrap().unwrap().disabled);
     }
-    for nobody in ["empty", "number", "none", "static:monitor"] {
-        assert!(store.user(nobody).await.unwrap().is_none(), "{nobody}");
-        assert!(!store.account(nobody, NOW).await.unwrap().0.active, "{nobody}");
-        assert!(store.users().await.unwrap().iter().any(|user| user.username == nobody && user.form.is_none()));
+    for name in ["empty", "number", "none", "static:monitor"] {
+        assert!(store.user(name).await.unwrap().is_none(), "{name}");
+        assert!(!store.account(name, NOW).await.unwrap().0.active, "{name}");
+        assert!(store.users().await.unwrap().iter().any(|user| user.username == name && user.form.is_none()));
     }
 
     let plain = Username::parse("plain").unwrap();
@@ -227,14 +227,14 @@ async fn a_user_with_an_invalid_name_can_be_disabled() {
     assert_eq!(store.delete_user(name, NOW).await.unwrap(), UserChange::Done);
 }
 
-/// Settings for a server that is not expected to answer.
+/// Settings for an unavailable server.
 fn impatient(url: &str) -> Settings {
     Settings { operation_timeout: Duration::from_secs(1), ..settings(url) }
 }
 
 #[tokio::test]
 async fn an_unreachable_server_is_reported_in_time_and_may_start_later() {
-    // Bound, so that nobody else gets the port, but not listening yet.
+    // Bound, so that the port is reserved, but not listening yet.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
@@ -253,7 +253,7 @@ async fn an_unreachable_server_is_reported_in_time_and_may_start_later() {
     assert!(unavailable(store.set_disabled(username.as_str(), true).await.map(drop)));
     assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
 
-    // Now somebody listens there and passes everything on to a server.
+    // Now the port listens and forwards to a server.
     let server = tokio::task::spawn_blocking(|| Server::shared().url().to_owned()).await.unwrap();
     let server = server.trim_start_matches("mongodb://").split('/').next().unwrap().to_owned();
     let listener = socket.listen(64).unwrap();
@@ -290,7 +290,7 @@ async fn a_server_with_access_control_needs_credentials_and_no_error_shows_them(
     store.upsert(vec![entry("", "aaaaaaaaaaa", "20201209 100000")]).await.unwrap();
     assert_eq!(videos(&store, "20201209").await, ["aaaaaaaaaaa"]);
     store.check_ready().await.unwrap();
-    // The same user has no role in another database, whose server answers a ping all the same.
+    // The same user has no role in another database, whose server responds to a ping anyway.
     let (head, rest) = server.url().rsplit_once('/').unwrap();
     let own = rest.split('?').next().unwrap();
     let other = format!("{head}/other?authSource={own}");
@@ -317,7 +317,7 @@ fn a_url_refused_by_the_driver_is_reported_without_its_password() {
 }
 
 #[tokio::test]
-async fn what_opening_would_refuse_is_refused_by_the_check_alone() {
+async fn the_check_rejects_what_opening_would_reject() {
     for url in ["mongodb://h/?tls=true&tlsCAFile=/nonexistent/ca.pem", "mongodb+srv://h/?tlsCAFile=/nonexistent/ca.pem"]
     {
         let error = Store::check(&settings(url)).unwrap_err();
@@ -332,7 +332,7 @@ async fn what_opening_would_refuse_is_refused_by_the_check_alone() {
     }
 }
 
-/// Kills the member that is the primary now.
+/// Kills the current primary.
 async fn kill_primary(client: &Client) {
     let status = client.database("admin").run_command(doc! { "serverStatus": 1 }).await.unwrap();
     let process = status.get_i64("pid").unwrap().to_string();
@@ -341,15 +341,15 @@ async fn kill_primary(client: &Client) {
 }
 
 #[tokio::test]
-async fn the_loss_of_a_primary_costs_no_read_and_without_a_majority_nothing_is_written() {
+async fn without_a_primary_reads_continue_and_without_a_majority_writes_fail() {
     let server = tokio::task::spawn_blocking(|| Server::start(&["--replicas", "3"])).await.unwrap();
     let store = open(server.url()).await;
     let entries = vec![entry("", "aaaaaaaaaaa", "20201209 100000")];
     store.upsert(entries.clone()).await.unwrap();
 
     let client = Client::with_uri_str(server.url()).await.unwrap();
-    // A majority has the entry. The third member may become the one that is asked, so it must
-    // have it too: it has once it acknowledges a later write.
+    // A majority has the entry. The third member may be queried next, so it must have it too: it has when it
+    // acknowledges a later write.
     let everywhere = WriteConcern::builder().w(Acknowledgment::Nodes(3)).build();
     let later = client.database("later").collection::<Document>("writes");
     later.insert_one(doc! {}).write_concern(everywhere).await.unwrap();
@@ -357,9 +357,9 @@ async fn the_loss_of_a_primary_costs_no_read_and_without_a_majority_nothing_is_w
     for _ in 0..20 {
         assert_eq!(videos(&store, "20201209").await, ["aaaaaaaaaaa"]);
     }
-    // Another one is elected, and nothing that a majority had is lost.
+    // Another primary is elected, and nothing acknowledged by a majority is lost.
     assert_eq!(store.upsert(entries).await.unwrap(), [Upserted::Unchanged]);
-    assert!(store.user("nobody").await.unwrap().is_none());
+    assert!(store.user("nouser").await.unwrap().is_none());
 
     let impatient = Settings { operation_timeout: Duration::from_secs(5), ..settings(server.url()) };
     let store = Store::open(&impatient).await.unwrap();
@@ -367,7 +367,7 @@ async fn the_loss_of_a_primary_costs_no_read_and_without_a_majority_nothing_is_w
     kill_primary(&client).await;
     let more = vec![entry("", "bbbbbbbbbbb", "20201209 110000")];
     assert!(matches!(store.upsert(more).await, Err(StoreError::Unavailable(_))));
-    assert!(matches!(store.user("nobody").await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.user("nouser").await, Err(StoreError::Unavailable(_))));
     store.ping().await.unwrap();
     assert_eq!(videos(&store, "20201209").await, ["aaaaaaaaaaa"]);
     tokio::task::spawn_blocking(move || drop(server)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Users: their lives, and the races between those who change them.
+//! Users: creation, changes and deletion, and concurrent changes.
 
 use holodule_backend::model::{NewUser, PasswordForm, StoredPassword, Username};
 use holodule_backend::store::{Store, UserChange};
@@ -6,10 +6,10 @@ use holodule_backend::store::{Store, UserChange};
 use super::{NOW, on_both_engines};
 
 on_both_engines!(
-    a_user_lives_and_dies,
+    a_user_is_created_changed_and_deleted,
     names_are_exact,
     a_username_is_unique,
-    an_upgrade_replaces_only_what_it_was_made_from,
+    an_upgrade_replaces_only_the_value_it_was_computed_from,
     the_list_is_sorted_and_has_no_passwords,
 );
 
@@ -28,7 +28,7 @@ async fn password(store: &Store, username: &str) -> Option<String> {
     store.user(username).await.unwrap().map(|user| user.password.expose().to_owned())
 }
 
-async fn a_user_lives_and_dies(store: &Store) {
+async fn a_user_is_created_changed_and_deleted(store: &Store) {
     let user01 = name("user01");
     assert!(store.user("user01").await.unwrap().is_none());
     assert_eq!(store.change_password(user01.as_str(), HASH, 1).await.unwrap(), UserChange::NoSuchUser);
@@ -47,13 +47,17 @@ async fn a_user_lives_and_dies(store: &Store) {
     assert!(store.user("user01").await.unwrap().unwrap().disabled);
     assert_eq!(store.change_password(user01.as_str(), "$argon2id$new", 1_607_526_001).await.unwrap(), UserChange::Done);
     let user = store.user("user01").await.unwrap().unwrap();
-    assert_eq!((user.password.expose(), user.disabled), ("$argon2id$new", true), "a new password enables nobody");
+    assert_eq!(
+        (user.password.expose(), user.disabled),
+        ("$argon2id$new", true),
+        "a new password does not enable a user"
+    );
     assert_eq!(store.set_disabled(user01.as_str(), false).await.unwrap(), UserChange::Done);
     assert!(!store.user("user01").await.unwrap().unwrap().disabled);
 
     assert_eq!(store.delete_user(user01.as_str(), NOW).await.unwrap(), UserChange::Done);
     assert!(store.user("user01").await.unwrap().is_none());
-    assert!(create(store, "user01", HASH).await, "a name can be given again");
+    assert!(create(store, "user01", HASH).await, "a name can be used again");
 }
 
 async fn names_are_exact(store: &Store) {
@@ -84,7 +88,7 @@ async fn a_username_is_unique(store: &Store) {
     assert_eq!(store.users().await.unwrap().len(), 1);
 }
 
-async fn an_upgrade_replaces_only_what_it_was_made_from(store: &Store) {
+async fn an_upgrade_replaces_only_the_value_it_was_computed_from(store: &Store) {
     assert!(!store.upgrade_password("user01", "password01", HASH).await.unwrap());
     assert!(create(store, "user01", "password01").await);
     assert!(create(store, "user02", "password01").await);
@@ -103,9 +107,9 @@ async fn the_list_is_sorted_and_has_no_passwords(store: &Store) {
     assert!(create(store, "c", "$2b$12$damaged").await);
     store.set_disabled(name("b").as_str(), true).await.unwrap();
     let users = store.users().await.unwrap();
-    let told: Vec<_> = users.iter().map(|user| (user.username.as_str(), user.disabled, user.form)).collect();
+    let listed: Vec<_> = users.iter().map(|user| (user.username.as_str(), user.disabled, user.form)).collect();
     assert_eq!(
-        told,
+        listed,
         [
             ("a", false, Some(PasswordForm::Argon2id)),
             ("b", true, Some(PasswordForm::Plain)),

@@ -1,4 +1,4 @@
-//! What is told of days: those that this process changes, and those that others do.
+//! Events about days changed by this process and by others.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use super::store::{Link, end, on_mongo, on_replica_set, open};
+use super::external::{Link, end, on_mongo, on_replica_set, open};
 use super::{Feed, PATIENCE};
 use crate::http;
 use crate::mongod::Server;
@@ -23,7 +23,7 @@ fn all() -> Value {
     json!({ "purge_all": true })
 }
 
-/// The `number`th holodule of a different day each: the days of the years from 2000 on, of 28 to a month.
+/// The `number`th holodule, each on another day: from the year 2000, with months of 28 days.
 fn on_day(number: u32) -> Holodule {
     let (year, month, day) = (2000 + number / 336, number / 28 % 12 + 1, number % 28 + 1);
     holodule(number, &format!("{year}{month:02}{day:02} 120000"))
@@ -45,9 +45,9 @@ async fn only_the_days_of_a_change_are_published() {
     let mut feed = Feed::subscribe(&service.admin).await;
     let first = holodule(1, "20201209 230000");
     assert_eq!(put(&service, &first).await, 201);
-    let told = feed.day().await;
-    assert_eq!(told, day("20201209"));
-    assert_eq!(service.get(told["purge"].as_str().unwrap()).await.status, 200, "it is a path of the api");
+    let events = feed.day().await;
+    assert_eq!(events, day("20201209"));
+    assert_eq!(service.get(events["purge"].as_str().unwrap()).await.status, 200, "it is a path of the api");
 
     assert_eq!(put(&service, &first).await, 200);
     assert_eq!(feed.days(2).await, [Value::Null; 0], "it was there, the same to the byte");
@@ -75,15 +75,15 @@ async fn an_upload_publishes_each_day_once_and_too_many_as_all() {
     let limit = u32::try_from(DAYS_LIMIT).unwrap();
     let many: Vec<Holodule> = (0..limit).map(on_day).collect();
     upload(&service, &[many.clone(), vec![holodule(limit, "20000101 130000")]].concat()).await;
-    let mut told = vec![feed.day().await];
-    while told.len() < DAYS_LIMIT {
-        told.push(feed.day().await);
+    let mut events = vec![feed.day().await];
+    while events.len() < DAYS_LIMIT {
+        events.push(feed.day().await);
     }
-    told.dedup();
-    assert_eq!((told.len(), &told[0], &told[28]), (DAYS_LIMIT, &day("20000101"), &day("20000201")));
+    events.dedup();
+    assert_eq!((events.len(), &events[0], &events[28]), (DAYS_LIMIT, &day("20000101"), &day("20000201")));
     assert_eq!(feed.days(2).await, [Value::Null; 0]);
 
-    // Each leaves its day for one and the same.
+    // Each moves from its day to the same one.
     let moved: Vec<Holodule> =
         many.into_iter().map(|one| Holodule { datetime: Some("20201209 120000".to_owned()), ..one }).collect();
     upload(&service, &moved).await;
@@ -92,11 +92,11 @@ async fn an_upload_publishes_each_day_once_and_too_many_as_all() {
     assert_eq!(service.metric("backend_revocation_events_total{kind=\"purge_all\"}").await, 1.0);
 }
 
-/// A second service over the same database, and its feed, once it has told all that it must at first.
+/// A second service on the same database, and its feed after the initial events.
 async fn another(url: &str) -> (Service, Feed) {
     let other = Service::over(open(url, PATIENCE).await, Setup::default()).await;
     let mut feed = Feed::subscribe(&other.admin).await;
-    assert_eq!(feed.day().await, all(), "nobody knows what was before");
+    assert_eq!(feed.day().await, all(), "earlier changes are unknown");
     assert_eq!(feed.days(2).await, [Value::Null; 0]);
     (other, feed)
 }
@@ -114,8 +114,8 @@ async fn on_a_standalone_server_each_process_publishes_the_others_changes() {
     assert_eq!([feed.day().await, feed.day().await], [day("20201209"), day("20201210")]);
     assert_eq!(service.admin("DELETE", "/holodules/video000001", "").await.status, 204);
     assert_eq!(feed.day().await, day("20201210"));
-    for told in ["20201209", "20201209", "20201210", "20201210"] {
-        assert_eq!(own.day().await, day(told));
+    for events in ["20201209", "20201209", "20201210", "20201210"] {
+        assert_eq!(own.day().await, day(events));
     }
     assert_eq!(own.days(4).await, [Value::Null; 0], "its own notes are no news to it");
 
@@ -145,30 +145,30 @@ async fn on_a_replica_set_every_change_is_published() {
     documents.update_one(at("20201211 100000"), title).await.unwrap();
     assert_eq!(feed.day().await, day("20201211"));
     documents.insert_many([doc! { "title": "t" }, at("soon"), doc! { "datetime": 20_201_211_i64 }]).await.unwrap();
-    assert_eq!(feed.days(3).await, [Value::Null; 0], "they are in no answer");
+    assert_eq!(feed.days(3).await, [Value::Null; 0], "they are in no response");
     for change in [doc! { "$set": at("20201212 100000") }, doc! { "$unset": { "datetime": 1 } }] {
         documents.update_one(doc! { "title": "another" }, change).await.unwrap();
-        assert_eq!(feed.day().await, all(), "nobody says where it was");
+        assert_eq!(feed.day().await, all(), "the previous day is unknown");
     }
     documents.delete_one(at("soon")).await.unwrap();
-    assert_eq!(feed.day().await, all(), "nobody says what it was");
+    assert_eq!(feed.day().await, all(), "the previous document is unknown");
     documents.drop().await.unwrap();
     assert_eq!(feed.day().await, all());
     end(server).await;
 }
 
 #[tokio::test]
-async fn ten_thousand_documents_at_once_are_few_lines() {
+async fn ten_thousand_changed_documents_are_few_events() {
     let (server, client, service) = on_replica_set(&[]).await;
     let mut feed = Feed::subscribe(&service.admin).await;
     assert_eq!(feed.day().await, all());
     let of_three_days = (0..10_000).map(|n| doc! { "datetime": format!("202012{:02} 100000", n % 3 + 10) });
     documents(&client).insert_many(of_three_days).await.unwrap();
-    let mut told = vec![feed.day().await];
-    told.extend(feed.days(8).await);
-    assert!(told.len() <= 60, "{}", told.len());
+    let mut events = vec![feed.day().await];
+    events.extend(feed.days(8).await);
+    assert!(events.len() <= 60, "{}", events.len());
     for text in ["20201210", "20201211", "20201212"] {
-        assert!(told.contains(&day(text)), "{told:?}");
+        assert!(events.contains(&day(text)), "{events:?}");
     }
     let of_many_days = (0..10_000).map(|n| doc! { "datetime": on_day(n).datetime.unwrap() });
     documents(&client).insert_many(of_many_days).await.unwrap();
@@ -176,7 +176,7 @@ async fn ten_thousand_documents_at_once_are_few_lines() {
     end(server).await;
 }
 
-/// Cuts a service off from its server, and changes days by another one meanwhile.
+/// Disconnects a service from its server, and changes days with another one meanwhile.
 async fn missed_changes_are_published(url: &str) {
     let server = url.trim_start_matches("mongodb://").split('/').next().unwrap().to_owned();
     let link = Link::to(server.clone()).await;
@@ -190,13 +190,13 @@ async fn missed_changes_are_published(url: &str) {
 
     link.up.send(false).unwrap();
     let silent = async { while tokio::time::timeout(Duration::from_millis(1500), feed.line()).await.is_ok() {} };
-    tokio::time::timeout(PATIENCE, silent).await.expect("it goes on beating");
+    tokio::time::timeout(PATIENCE, silent).await.expect("beats continue");
     upload(&other, &[holodule(1, "20201209 230000"), holodule(2, "20201210 230000")]).await;
     link.up.send(true).unwrap();
-    // In whichever order they were written.
-    let mut told = vec![feed.day().await, feed.day().await];
-    told.sort_by_key(Value::to_string);
-    assert_eq!(told, ["20201209", "20201210"].map(day));
+    // In any order.
+    let mut events = vec![feed.day().await, feed.day().await];
+    events.sort_by_key(Value::to_string);
+    assert_eq!(events, ["20201209", "20201210"].map(day));
 }
 
 #[tokio::test]
@@ -212,7 +212,7 @@ async fn changes_missed_on_a_replica_set_are_published_afterwards() {
     end(server).await;
 }
 
-/// Sends a request, and leaves without waiting for the answer.
+/// Sends a request, and disconnects without waiting for the response.
 async fn send_and_leave(admin: &Address, path: &str, body: &str) {
     let length = body.len();
     let head = format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
@@ -245,11 +245,11 @@ async fn uncertain_writes_are_published_and_impossible_ones_are_not() {
     assert_eq!(service.admin("DELETE", "/holodules/video000001", "").await.status, 503);
     assert_eq!(feed.day().await, day("20201209"));
 
-    // The client of an upload that takes long leaves: it ends all the same, and is told then.
+    // The client of a long upload disconnects: the upload completes, and is then published.
     fail("update", doc! { "blockConnection": true, "blockTimeMS": 700 }).await;
     send_and_leave(&service.admin, "/holodules/video000001", &serde_json::to_string(&moved).unwrap()).await;
     assert_eq!([feed.day().await, feed.day().await], [day("20201209"), day("20201210")]);
-    assert_eq!(service.get("/holodules/20201210").await.status, 200, "it was told when it was done");
+    assert_eq!(service.get("/holodules/20201210").await.status, 200, "it was published when it was complete");
     assert_eq!(feed.days(2).await, [Value::Null; 0]);
     end(server).await;
 }

@@ -1,10 +1,10 @@
-//! What a process tells of its own changes, to whom, and within which bounds.
+//! Events about changes by the process itself, their subscribers, and limits.
 
 use holodule_backend::feed::SUBSCRIBER_LIMIT;
 use holodule_backend::server::Address;
 use serde_json::{Value, json};
 
-use super::{Feed, PATIENCE, account, check, inactive, log_out, nobody, now};
+use super::{Feed, PATIENCE, account, check, inactive, log_out, now, unknown_user};
 use crate::http;
 use crate::service::{Service, Setup};
 
@@ -14,29 +14,29 @@ async fn a_change_by_this_process_is_published_and_effective() {
     let mut feed = Feed::subscribe(&service.admin).await;
     let mut other = Feed::subscribe(&service.admin).await;
     assert_eq!((feed.id.len(), &feed.id), (32, &other.id), "one id for each process");
-    assert_eq!(check(&service, "user01").await.body, format!("{}\n", nobody_text("user01", &feed.id)));
+    assert_eq!(check(&service, "user01").await.body, format!("{}\n", unknown_user_text("user01", &feed.id)));
 
     let before = now();
     let user = r#"{"username":"user01","password":"password01"}"#;
     assert_eq!(service.admin("POST", "/users", user).await.status, 201);
-    feed.told("user01").await;
+    feed.expect_identity("user01").await;
     let made = account(&service, "user01").await;
     assert!(made["active"] == true && made["password_changed_at"].as_i64().unwrap() >= before, "{made}");
 
     service.admin("PATCH", "/users/user01", r#"{"disabled":true}"#).await;
-    feed.told("user01").await;
+    feed.expect_identity("user01").await;
     assert_eq!(account(&service, "user01").await, inactive("user01", "disabled"));
     service.admin("PATCH", "/users/user01", r#"{"disabled":false}"#).await;
-    feed.told("user01").await;
+    feed.expect_identity("user01").await;
     assert_eq!(account(&service, "user01").await, made);
 
     assert_eq!(log_out(&service, "user01", "jti:abc", now() + 300).await.status, 204);
-    feed.told("user01").await;
+    feed.expect_identity("user01").await;
     assert_eq!(account(&service, "user01").await["logged_out"], json!(["jti:abc"]));
 
     let before = now();
     service.admin("PUT", "/users/user01/password", r#"{"password":"password02"}"#).await;
-    feed.told("user01").await;
+    feed.expect_identity("user01").await;
     let changed = account(&service, "user01").await;
     assert!(changed["password_changed_at"].as_i64().unwrap() >= before, "{changed}");
     assert_eq!(service.verify("user01", "password01").await.status, 401);
@@ -47,15 +47,15 @@ async fn a_change_by_this_process_is_published_and_effective() {
     assert_ne!(changed["password_mark"], made["password_mark"]);
 
     service.admin("DELETE", "/users/user01", "").await;
-    feed.told("user01").await;
-    assert_eq!(account(&service, "user01").await, nobody("user01"));
+    feed.expect_identity("user01").await;
+    assert_eq!(account(&service, "user01").await, unknown_user("user01"));
     assert_eq!(feed.beats(2).await, Vec::<Value>::new());
     for _ in 0..6 {
-        other.told("user01").await;
+        other.expect_identity("user01").await;
     }
 }
 
-fn nobody_text(identity: &str, feed: &str) -> String {
+fn unknown_user_text(identity: &str, feed: &str) -> String {
     format!(
         r#"{{"identity":"{identity}","active":false,"reason":"no_user","password_changed_at":null,"password_mark":null,"logged_out":[],"feed":"{feed}"}}"#
     )
@@ -80,7 +80,7 @@ async fn beats_count_up_and_metrics_cover_the_feed() {
 }
 
 #[tokio::test]
-async fn a_logout_has_its_bounds() {
+async fn a_logout_is_validated() {
     let service = Service::start().await;
     service.user("user01", "password01").await;
     let longest = format!("sha256:{}", "f".repeat(200));
@@ -130,7 +130,7 @@ async fn subscribers_are_limited_and_end_with_the_service() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_is_cut_off() {
+async fn a_subscriber_that_does_not_read_is_disconnected() {
     let folder = tempfile::tempdir().unwrap();
     // The buffers of a Unix socket are small.
     let admin: Address = format!("unix:{}", folder.path().join("admin.sock").display()).parse().unwrap();

@@ -1,9 +1,8 @@
-//! `/revocation/...`: what is told of an identity, and how soon others learn that it, or a day,
-//! has changed.
+//! `/revocation/...`: checks of identities, and the time until changes to identities and days are published.
 
 mod days;
+mod external;
 mod local;
-mod store;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -45,11 +44,11 @@ impl Feed {
         feed
     }
 
-    /// The next line, each being one chunk; `None` at the end of the answer.
+    /// The next line, each in one chunk; `None` at the end of the response.
     async fn line(&mut self) -> Option<Value> {
         let mut read = async |text: &mut String| {
-            let read = tokio::time::timeout(PATIENCE, self.stream.read_line(text)).await.expect("nothing is told");
-            assert!(read.unwrap() > 0, "the feed broke off");
+            let read = tokio::time::timeout(PATIENCE, self.stream.read_line(text)).await.expect("no event");
+            assert!(read.unwrap() > 0, "the feed is incomplete");
         };
         let mut length = String::new();
         read(&mut length).await;
@@ -63,7 +62,7 @@ impl Feed {
         Some(serde_json::from_str(&line).unwrap())
     }
 
-    /// The next line that is told of an identity, or of all.
+    /// The next event about identities.
     pub(crate) async fn event(&mut self) -> Value {
         loop {
             let line = self.line().await.expect("the feed ended");
@@ -73,7 +72,7 @@ impl Feed {
         }
     }
 
-    /// The next line that is told of a day, or of all.
+    /// The next event about days.
     pub(crate) async fn day(&mut self) -> Value {
         loop {
             let line = self.line().await.expect("the feed ended");
@@ -83,12 +82,12 @@ impl Feed {
         }
     }
 
-    /// Waits for so many beats, and tells what was told of identities before the last of them.
+    /// Waits for `count` beats, and returns the events about identities before the last one.
     async fn beats(&mut self, count: usize) -> Vec<Value> {
         self.lines(count).await.into_iter().filter(|line| !is_of_days(line)).collect()
     }
 
-    /// Waits for so many beats, and tells what was told of days before the last of them.
+    /// Waits for `count` beats, and returns the events about days before the last one.
     async fn days(&mut self, count: usize) -> Vec<Value> {
         self.lines(count).await.into_iter().filter(is_of_days).collect()
     }
@@ -102,8 +101,8 @@ impl Feed {
         others
     }
 
-    /// Waits until this identity is told.
-    async fn told(&mut self, identity: &str) {
+    /// Expects an event about this identity.
+    async fn expect_identity(&mut self, identity: &str) {
         assert_eq!(self.event().await, json!({ "identity": identity }));
     }
 }
@@ -120,7 +119,7 @@ pub(crate) async fn account(service: &Service, identity: &str) -> Value {
     let reply = check(service, identity).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     let mut account = reply.json();
-    // Another in each process; what it is, a test of its own says.
+    // Different in each process, and tested separately.
     account.as_object_mut().unwrap().remove("feed").unwrap();
     account
 }
@@ -130,7 +129,7 @@ pub(crate) async fn log_out(service: &Service, identity: &str, token: &str, expi
     service.admin("POST", "/revocation/logout", &body.to_string()).await
 }
 
-fn nobody(identity: &str) -> Value {
+fn unknown_user(identity: &str) -> Value {
     inactive(identity, "no_user")
 }
 

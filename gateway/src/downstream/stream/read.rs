@@ -96,7 +96,7 @@ impl TlsStream {
     /// grammar, reading is an error.
     pub fn allow_chunks(&mut self, count: u64) {
         self.allowance = Some(count);
-        self.chunks = Some(Chunks::new());
+        self.chunks = Some(Chunks::default());
     }
 
     /// Whether the client has ended its sending side, so that no other request can come.

@@ -25,7 +25,7 @@ pub fn check(data: &[u8]) {
 }
 
 fn follow(pieces: &[&[u8]]) -> Outcome {
-    let (mut chunks, mut count) = (Chunks::new(), 0);
+    let (mut chunks, mut count) = (Chunks::default(), 0);
     for piece in pieces {
         let taken = chunks.follow(piece).map_err(drop)?;
         count += taken;

@@ -84,7 +84,7 @@ struct Scan {
     paths: BTreeSet<Vec<String>>,
 }
 
-fn scan_file(file: &Path, folder: &PathBuf, module: ModulePath, scans: &mut BTreeMap<ModulePath, Scan>) {
+fn scan_file(file: &Path, folder: &Path, module: ModulePath, scans: &mut BTreeMap<ModulePath, Scan>) {
     let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let scan = scan(&text, module.clone());
     for child in &scan.children {

@@ -1,4 +1,4 @@
-//! What is told of changes by other hands: in the database itself, and by other processes.
+//! Events about external changes: directly in the database, and by other processes.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use mongodb::bson::{Document, doc};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Feed, PATIENCE, account, check, inactive, log_out, nobody, now};
+use super::{Feed, PATIENCE, account, check, inactive, log_out, now, unknown_user};
 use crate::mongod::Server;
 use crate::service::{Service, Setup};
 
-/// A database of the shared server, and a service over it.
+/// A database on the shared server, and a service that uses it.
 pub(super) async fn on_mongo() -> (String, Client, Service) {
     let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
     let client = Client::with_uri_str(&url).await.unwrap();
@@ -31,13 +31,13 @@ fn users(client: &Client) -> mongodb::Collection<Document> {
 }
 
 async fn insert(client: &Client, username: &str, password: &str) {
-    // As old as the original: the time stands in the id.
+    // As created by the original: the time is in the id.
     let id = ObjectId::from_parts(1_600_000_000, [1; 5], [0, 0, username.as_bytes()[username.len() - 1]]);
     let user = doc! { "_id": id, "id": "1", "username": username, "password": password };
     users(client).insert_one(user).await.unwrap();
 }
 
-/// Changes made in the database itself, one after the other, each told and then in force.
+/// Changes made directly in the database, each published and effective.
 async fn external_changes_are_published(client: &Client, service: &Service) {
     insert(client, "user01", "password01").await;
     let mut feed = Feed::subscribe(&service.admin).await;
@@ -47,49 +47,49 @@ async fn external_changes_are_published(client: &Client, service: &Service) {
         "password_changed_at": 1_600_000_000, "password_mark": first["password_mark"], "logged_out": [],
     });
     assert_eq!(first, expected);
-    assert_eq!(account(service, "user02").await, nobody("user02"));
+    assert_eq!(account(service, "user02").await, unknown_user("user02"));
     feed.beats(3).await;
 
     let user01 = doc! { "username": "user01" };
     let set = async |set: Document| users(client).update_one(user01.clone(), doc! { "$set": set }).await.unwrap();
     set(doc! { "disabled": true }).await;
-    feed.told("user01").await;
+    feed.expect_identity("user01").await;
     assert_eq!(account(service, "user01").await, inactive("user01", "disabled"));
     set(doc! { "disabled": false }).await;
-    feed.told("user01").await;
+    feed.expect_identity("user01").await;
     assert_eq!(account(service, "user01").await, first);
 
     let before = now();
     set(doc! { "password": "password02" }).await;
-    feed.told("user01").await;
+    feed.expect_identity("user01").await;
     let changed = account(service, "user01").await;
     assert!(changed["password_changed_at"].as_i64().unwrap() >= before, "{changed}");
     assert_eq!(account(service, "user01").await, changed, "once");
     assert_ne!(changed["password_mark"], first["password_mark"]);
-    // In the same second, most often.
+    // Usually in the same second.
     set(doc! { "password": "password03" }).await;
-    feed.told("user01").await;
+    feed.expect_identity("user01").await;
     let again = account(service, "user01").await;
     assert!(![&first, &changed].iter().any(|before| before["password_mark"] == again["password_mark"]), "{again}");
 
     insert(client, "user02", "password01").await;
-    feed.told("user02").await;
+    feed.expect_identity("user02").await;
     let before_deletion = account(service, "user02").await;
     assert_eq!(before_deletion["active"], true);
     users(client).delete_one(doc! { "username": "user02" }).await.unwrap();
-    feed.told("user02").await;
-    assert_eq!(account(service, "user02").await, nobody("user02"));
-    // Restored as it was: another account all the same.
+    feed.expect_identity("user02").await;
+    assert_eq!(account(service, "user02").await, unknown_user("user02"));
+    // Restored unchanged, but another account.
     let before = now();
     insert(client, "user02", "password01").await;
-    feed.told("user02").await;
+    feed.expect_identity("user02").await;
     let again = account(service, "user02").await;
     assert!(again["password_changed_at"].as_i64().unwrap() >= before, "{again}");
     assert_ne!(again["password_mark"], before_deletion["password_mark"]);
 
     set(doc! { "username": "user03" }).await;
-    feed.told("user01").await;
-    assert_eq!(account(service, "user01").await, nobody("user01"));
+    feed.expect_identity("user01").await;
+    assert_eq!(account(service, "user01").await, unknown_user("user01"));
     let user: Document = users(client).find_one(doc! { "username": "user03" }).await.unwrap().unwrap();
     let names: Vec<_> = user.keys().map(String::as_str).collect();
     assert_eq!(names, ["_id", "id", "username", "password", "disabled"], "nothing of ours is in their documents");
@@ -101,7 +101,7 @@ async fn external_changes_to_a_standalone_server_are_published() {
     external_changes_are_published(&client, &service).await;
 }
 
-/// What one process changes, another one tells.
+/// Changes by one process are published by another.
 async fn another_process_publishes(url: &str, service: &Service) {
     let other = Service::over(open(url, PATIENCE).await, Setup::default()).await;
     let mut feed = Feed::subscribe(&other.admin).await;
@@ -114,15 +114,15 @@ async fn another_process_publishes(url: &str, service: &Service) {
         ("PUT", "/users/user01/password", r#"{"password":"password02"}"#),
     ] {
         assert_eq!(service.admin(method, path, body).await.status, 204);
-        feed.told("user01").await;
+        feed.expect_identity("user01").await;
         assert_eq!(account(&other, "user01").await, account(service, "user01").await);
     }
     assert_eq!(log_out(service, "user01", "jti:a", now() + 300).await.status, 204);
-    feed.told("user01").await;
+    feed.expect_identity("user01").await;
     assert_eq!(account(&other, "user01").await["logged_out"], json!(["jti:a"]));
     service.admin("DELETE", "/users/user01", "").await;
-    feed.told("user01").await;
-    assert_eq!(account(&other, "user01").await, nobody("user01"));
+    feed.expect_identity("user01").await;
+    assert_eq!(account(&other, "user01").await, unknown_user("user01"));
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn a_login_detects_an_external_change_and_an_upgrade_is_not_one() {
         assert_eq!(reply.status, 200, "{reply:?}");
         reply.json()["password_changed_at"].as_i64().unwrap()
     };
-    // Many at once: one of them replaces the form, and no other takes that for a change.
+    // Concurrent logins: one replaces the form, and no other takes that for an external change.
     let logins = futures_util::future::join_all((0..8).map(|_| service.verify("user01", "password01"))).await;
     let marks: HashSet<_> = logins.iter().map(|login| login.json()["password_mark"].to_string()).collect();
     assert_eq!(marks.len(), 1, "another form of the stored password is no other password");
@@ -175,7 +175,7 @@ async fn a_change_between_two_reads_is_detected() {
     assert!(changed["password_changed_at"].as_i64().unwrap() >= before, "{changed}");
 }
 
-/// A replica set, and a service over it.
+/// A replica set, and a service that uses it.
 pub(super) async fn on_replica_set(further: &'static [&str]) -> (Server, Client, Service) {
     let arguments = [&["--replicas", "1"], further].concat();
     let server = tokio::task::spawn_blocking(move || Server::start(&arguments)).await.unwrap();
@@ -197,7 +197,7 @@ async fn external_changes_to_a_replica_set_are_published() {
 }
 
 #[tokio::test]
-async fn a_user_of_the_database_may_follow_its_changes() {
+async fn a_database_user_with_the_documented_role_receives_changes() {
     let (server, client, service) = on_replica_set(&["--auth", "holo:s3cret"]).await;
     external_changes_are_published(&client, &service).await;
     let echoes = client.default_database().unwrap().collection::<Document>("holodule_echoes");
@@ -210,7 +210,7 @@ async fn a_user_of_the_database_may_follow_its_changes() {
 async fn users_are_polled_where_change_streams_are_refused() {
     let server = tokio::task::spawn_blocking(|| Server::start(&["--replicas", "1", "--fail-points"])).await.unwrap();
     let client = Client::with_uri_str(server.url()).await.unwrap();
-    // 13 is what the server says to whoever lacks the privilege.
+    // 13 is the server's code for a missing privilege.
     let refusal = doc! { "failCommands": ["aggregate"], "errorCode": 13, "appName": "holodule-backend" };
     let refuse = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": refusal };
     client.database("admin").run_command(refuse).await.unwrap();
@@ -220,7 +220,7 @@ async fn users_are_polled_where_change_streams_are_refused() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_noticed_and_followed_again() {
+async fn an_unresponsive_server_is_detected_and_watched_again() {
     let (server, client, service) = on_replica_set(&[]).await;
     insert(&client, "user01", "password01").await;
     assert_eq!(account(&service, "user01").await["active"], true);
@@ -234,11 +234,11 @@ async fn a_server_that_hangs_is_noticed_and_followed_again() {
     };
     signal("-STOP");
     let silent = async { while tokio::time::timeout(Duration::from_millis(1500), feed.line()).await.is_ok() {} };
-    tokio::time::timeout(PATIENCE, silent).await.expect("it goes on beating");
+    tokio::time::timeout(PATIENCE, silent).await.expect("beats continue");
     signal("-CONT");
     feed.beats(1).await;
     users(&client).update_one(doc! {}, doc! { "$set": { "disabled": true } }).await.unwrap();
-    feed.told("user01").await;
+    feed.expect_identity("user01").await;
     end(server).await;
 }
 
@@ -251,16 +251,16 @@ async fn dropping_all_users_resets_every_identity() {
     feed.beats(3).await;
     users(&client).drop().await.unwrap();
     assert_eq!(feed.event().await, json!({ "reset": true }));
-    assert_eq!(account(&service, "user01").await, nobody("user01"));
+    assert_eq!(account(&service, "user01").await, unknown_user("user01"));
     client.default_database().unwrap().drop().await.unwrap();
     assert_eq!(feed.event().await, json!({ "reset": true }));
     while feed.beats(1).await.contains(&json!({ "reset": true })) {}
     insert(&client, "user01", "password01").await;
-    feed.told("user01").await;
+    feed.expect_identity("user01").await;
     end(server).await;
 }
 
-/// Passes connections on to a server, as long as it is let.
+/// Forwards connections to a server while it is allowed.
 pub(super) struct Link {
     pub(super) address: std::net::SocketAddr,
     pub(super) up: tokio::sync::watch::Sender<bool>,
@@ -290,8 +290,8 @@ impl Link {
     }
 }
 
-/// Cuts a service off from its server, and changes a user meanwhile.
-async fn a_lost_server_is_noticed(url: &str) {
+/// Disconnects a service from its server, and changes a user meanwhile.
+async fn a_lost_server_is_detected(url: &str) {
     let client = Client::with_uri_str(url).await.unwrap();
     let server = url.trim_start_matches("mongodb://").split('/').next().unwrap().to_owned();
     let link = Link::to(server.clone()).await;
@@ -306,25 +306,25 @@ async fn a_lost_server_is_noticed(url: &str) {
     link.up.send(false).unwrap();
     let refused = check(&service, "user01").await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, "5"), "{refused:?}");
-    // Those that were on their way.
+    // Those already in flight.
     let silent = async { while tokio::time::timeout(Duration::from_millis(1500), feed.line()).await.is_ok() {} };
-    tokio::time::timeout(PATIENCE, silent).await.expect("it goes on beating");
+    tokio::time::timeout(PATIENCE, silent).await.expect("beats continue");
     users(&client).update_one(doc! {}, doc! { "$set": { "disabled": true } }).await.unwrap();
     link.up.send(true).unwrap();
-    let told = feed.beats(1).await;
-    assert!(!told.is_empty(), "a beat vouches for what came before it");
+    let events = feed.beats(1).await;
+    assert!(!events.is_empty(), "events precede the beat");
     assert_eq!(account(&service, "user01").await, inactive("user01", "disabled"));
 }
 
 #[tokio::test]
 async fn beats_stop_without_a_standalone_server_and_missed_changes_precede_the_next() {
     let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
-    a_lost_server_is_noticed(&url).await;
+    a_lost_server_is_detected(&url).await;
 }
 
 #[tokio::test]
 async fn beats_stop_without_a_replica_set_and_missed_changes_precede_the_next() {
     let server = tokio::task::spawn_blocking(|| Server::start(&["--replicas", "1"])).await.unwrap();
-    a_lost_server_is_noticed(server.url().split('?').next().unwrap()).await;
+    a_lost_server_is_detected(server.url().split('?').next().unwrap()).await;
     end(server).await;
 }

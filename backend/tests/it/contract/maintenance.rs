@@ -1,5 +1,5 @@
-//! What MongoDB's engine does from time to time: it verifies the indexes, and counts the
-//! documents that no day shows.
+//! Periodic tasks of the MongoDB engine: it verifies the indexes, and counts holodules that are not listed under any
+//! day.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::{entry, settings};
 use crate::mongod::Server;
 
-/// An interval that no test lives to see.
+/// An interval longer than any test.
 const NEVER: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -36,7 +36,7 @@ async fn has_indexes(collection: &Collection<Document>) -> bool {
 async fn until_indexed(collection: &Collection<Document>) {
     let deadline = Instant::now() + PATIENCE;
     while !has_indexes(collection).await {
-        assert!(Instant::now() < deadline, "the indexes were not made");
+        assert!(Instant::now() < deadline, "the indexes were not created");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -49,8 +49,7 @@ async fn until(what: &str, ready: impl Fn() -> bool) {
     }
 }
 
-/// Drops the collection, which takes its indexes with it, and waits until they are back and keep
-/// a video from being stored twice.
+/// Drops the collection with its indexes, and waits until they are back and prevent a duplicate video.
 async fn drop_and_wait(store: &Store, collection: &Collection<Document>, restored: u64) {
     collection.drop().await.unwrap();
     until_indexed(collection).await;
@@ -60,7 +59,7 @@ async fn drop_and_wait(store: &Store, collection: &Collection<Document>, restore
 }
 
 #[tokio::test]
-async fn indexes_of_a_dropped_collection_are_made_again_in_time() {
+async fn indexes_of_a_dropped_collection_are_restored_periodically() {
     let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
     let collection = holodules(&url).await;
     let store = open(&url, Duration::from_millis(100)).await;
@@ -71,7 +70,7 @@ async fn indexes_of_a_dropped_collection_are_made_again_in_time() {
 }
 
 #[tokio::test]
-async fn indexes_of_a_dropped_collection_are_made_again_at_once_on_a_replica_set() {
+async fn indexes_of_a_dropped_collection_are_restored_at_once_on_a_replica_set() {
     let server = tokio::task::spawn_blocking(|| Server::start(&["--replicas", "1"])).await.unwrap();
     let collection = holodules(server.url()).await;
     let store = open(server.url(), NEVER).await;
@@ -134,7 +133,7 @@ async fn indexes_are_verified_when_a_server_comes_back() {
 }
 
 #[tokio::test]
-async fn documents_that_no_day_shows_are_counted_and_listed() {
+async fn undated_documents_are_counted_and_listed() {
     let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
     let collection = holodules(&url).await;
     let ids = [(); 4].map(|()| ObjectId::new());
