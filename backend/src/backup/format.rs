@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn a_written_backup_is_read() {
         let file = written();
         let read: Vec<_> = BackupReader::new(file.as_slice()).unwrap().map(Result::unwrap).collect();
         assert_eq!(read, records());
