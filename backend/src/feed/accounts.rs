@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Shared;
+use super::detection::{detect, every};
 use super::event::Event;
 use crate::clock::now;
 use crate::store::{AccountChange, ChangeDetection, Store, StoreError};
@@ -49,13 +49,7 @@ struct AccountWatcher<'a> {
 impl AccountWatcher<'_> {
     async fn watch(&mut self) {
         let mut ticks = every(BEAT_INTERVAL);
-        let detection = loop {
-            ticks.tick().await;
-            match self.store.change_detection().await {
-                Ok(detection) => break detection,
-                Err(error) => self.log_failure(&error),
-            }
-        };
+        let detection = detect(self.store, &mut ticks, |error| self.log_failure(error)).await;
         if detection == ChangeDetection::Streaming {
             self.follow().await;
         }
@@ -156,10 +150,4 @@ async fn echo(store: &Store, id: String, start: Instant) {
             tracing::debug!(%error, "an echo could not be written");
         }
     }
-}
-
-pub(super) fn every(period: Duration) -> Interval {
-    let mut ticks = tokio::time::interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
 }

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use tokio::sync::Notify;
 
 use super::Shared;
-use super::accounts::every;
+use super::detection::{detect, every};
 use crate::model::Days;
 use crate::store::{ChangeDetection, Store, StoreError};
 
@@ -60,13 +60,7 @@ struct DayWatcher<'a> {
 impl DayWatcher<'_> {
     async fn watch(&mut self) {
         let mut ticks = every(POLL_INTERVAL);
-        let detection = loop {
-            ticks.tick().await;
-            match self.store.change_detection().await {
-                Ok(detection) => break detection,
-                Err(error) => self.log_failure(&error),
-            }
-        };
+        let detection = detect(self.store, &mut ticks, |error| self.log_failure(error)).await;
         if detection == ChangeDetection::LocalOnly {
             return;
         }

@@ -18,6 +18,7 @@
 
 mod accounts;
 mod days;
+mod detection;
 mod event;
 mod subscribers;
 mod watched;

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::accounts::{changed_at, seconds, time};
 use super::holodules::run_to_completion;
 use super::users::{disabled, id, text};
-use super::{HOLODULES, LOGOUTS, Mongo, PASSWORD_STATES, USERS, document, error, primary};
+use super::{HOLODULES, LOGOUTS, Mongo, PASSWORD_STATES, USERS, document, error, is_distributed, primary};
 use crate::model::{Logout, Saved, SavedUser, StoredPassword, TokenId};
 use crate::store::changed::TouchedDays;
 use crate::store::{BackedUp, Incoming, Restored, StoreError, random_id};
@@ -65,8 +65,8 @@ impl Mongo {
     pub(in crate::store) async fn backup(&self, records: mpsc::Sender<Saved>) -> Result<BackedUp, StoreError> {
         let hello = self.database.run_command(doc! { "hello": 1 });
         let hello = self.within(async { hello.await }).await?;
-        let distributed = hello.contains_key("setName") || hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
-        let consistent = distributed && hello.get_i32("maxWireVersion").is_ok_and(|version| version >= SNAPSHOTS);
+        let consistent =
+            is_distributed(&hello) && hello.get_i32("maxWireVersion").is_ok_and(|version| version >= SNAPSHOTS);
         let session = self.database.client().start_session().snapshot(consistent);
         let session = self.within(async { session.await }).await?;
         let mut reader = CollectionReader { engine: self, session, consistent };

@@ -7,9 +7,10 @@ use futures_util::stream::BoxStream;
 use mongodb::bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use mongodb::options::{Acknowledgment, WriteConcern};
 
+use super::event::{changes_field, collection};
 use super::follow::StreamConfig;
 use super::users::text;
-use super::{ECHOES, LOGOUTS, Mongo, USERS};
+use super::{ECHOES, LOGOUTS, Mongo, USERS, is_distributed};
 use crate::store::{AccountChange, ChangeDetection, StoreError};
 
 impl Mongo {
@@ -17,8 +18,7 @@ impl Mongo {
     pub(in crate::store) async fn change_detection(&self) -> Result<ChangeDetection, StoreError> {
         let hello = self.database.run_command(doc! { "hello": 1 });
         let hello = self.within(async { hello.await }).await?;
-        let streams = hello.contains_key("setName") || hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
-        Ok(if streams { ChangeDetection::Streaming } else { ChangeDetection::Polling })
+        Ok(if is_distributed(&hello) { ChangeDetection::Streaming } else { ChangeDetection::Polling })
     }
 
     pub(in crate::store) fn changes(&self, echoes: &str) -> BoxStream<'static, Result<AccountChange, StoreError>> {
@@ -56,16 +56,16 @@ fn pipeline(echoes: &str) -> [Document; 2] {
 /// The change described by an event; `None` for an irrelevant one.
 fn change(event: &RawDocument) -> Option<AccountChange> {
     let operation = event.get_str("operationType").ok()?;
-    let collection = |name| event.get_document(name).ok().and_then(|namespace| text(namespace, "coll"));
     let document = event.get_document("fullDocument").ok();
-    match (operation, collection("ns")) {
+    match (operation, collection(event, "ns")) {
         ("insert" | "replace", Some(ECHOES)) => match document?.get("number") {
             Ok(Some(RawBsonRef::Int64(number))) => Some(AccountChange::Echo(number)),
             _ => None,
         },
         ("insert" | "update", Some(USERS)) => {
             // A document that was deleted or renamed meanwhile is found by a poll.
-            let name = document.and_then(|document| text(document, "username")).filter(|_| !is_renamed(event));
+            let is_renamed = changes_field(event, "username").unwrap_or(false);
+            let name = document.and_then(|document| text(document, "username")).filter(|_| !is_renamed);
             Some(name.map_or(AccountChange::Unknown, |name| AccountChange::Identity(name.to_owned())))
         }
         ("replace" | "delete", Some(USERS)) => Some(AccountChange::Unknown),
@@ -76,22 +76,12 @@ fn change(event: &RawDocument) -> Option<AccountChange> {
         // The server removes expired documents.
         ("delete", Some(LOGOUTS | ECHOES)) => None,
         ("drop", Some(USERS | LOGOUTS)) | ("dropDatabase" | "invalidate", _) => Some(AccountChange::All),
-        ("rename", from) => [from, collection("to")]
+        ("rename", from) => [from, collection(event, "to")]
             .iter()
             .any(|name| matches!(name, Some(USERS | LOGOUTS)))
             .then_some(AccountChange::All),
         _ => None,
     }
-}
-
-/// Whether an update removed or changed the name of a user.
-fn is_renamed(event: &RawDocument) -> bool {
-    let Ok(update) = event.get_document("updateDescription") else { return false };
-    let set = update.get_document("updatedFields").is_ok_and(|fields| matches!(fields.get("username"), Ok(Some(_))));
-    let removed = update
-        .get_array("removedFields")
-        .is_ok_and(|fields| fields.into_iter().any(|field| matches!(field, Ok(RawBsonRef::String("username")))));
-    set || removed
 }
 
 #[cfg(test)]

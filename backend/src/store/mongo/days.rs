@@ -4,9 +4,10 @@
 use std::ops::Range;
 
 use futures_util::stream::BoxStream;
-use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, doc};
+use mongodb::bson::{Bson, Document, RawDocument, doc};
 use mongodb::options::ReturnDocument;
 
+use super::event::{changes_field, collection};
 use super::follow::StreamConfig;
 use super::users::text;
 use super::{HOLODULES, Mongo};
@@ -86,32 +87,21 @@ fn pipeline() -> [Document; 2] {
 /// The days affected by an event; `None` if it affects no response.
 fn days(event: &RawDocument) -> Option<Days> {
     let operation = event.get_str("operationType").ok()?;
-    let collection = |name| event.get_document(name).ok().and_then(|namespace| text(namespace, "coll"));
     let day = || {
         let document = event.get_document("fullDocument").ok()?;
         let day = Day::holding(text(document, "datetime")?)?;
         Some(Days::from_iter([day]))
     };
-    match (operation, collection("ns")) {
+    match (operation, collection(event, "ns")) {
         ("insert", Some(HOLODULES)) => day(),
         // The event does not contain the previous day.
-        ("update", Some(HOLODULES)) if is_moved(event) => Some(Days::All),
+        ("update", Some(HOLODULES)) if changes_field(event, "datetime").unwrap_or(true) => Some(Days::All),
         // If the document was deleted or moved meanwhile, a later event reports that.
         ("update", Some(HOLODULES)) => day(),
         ("replace" | "delete" | "drop", Some(HOLODULES)) | ("dropDatabase" | "invalidate", _) => Some(Days::All),
-        ("rename", from) => [from, collection("to")].contains(&Some(HOLODULES)).then_some(Days::All),
+        ("rename", from) => [from, collection(event, "to")].contains(&Some(HOLODULES)).then_some(Days::All),
         _ => None,
     }
-}
-
-/// Whether an update changed the time.
-fn is_moved(event: &RawDocument) -> bool {
-    let Ok(update) = event.get_document("updateDescription") else { return true };
-    let set = update.get_document("updatedFields").is_ok_and(|fields| matches!(fields.get("datetime"), Ok(Some(_))));
-    let removed = update
-        .get_array("removedFields")
-        .is_ok_and(|fields| fields.into_iter().any(|field| matches!(field, Ok(RawBsonRef::String("datetime")))));
-    set || removed
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use mongodb::change_stream::ChangeStream;
 use mongodb::change_stream::event::ResumeToken;
 use mongodb::options::FullDocumentType;
 
+use super::event::is_end_of_collection;
 use super::{Mongo, error};
 use crate::store::StoreError;
 
@@ -103,10 +104,6 @@ impl<T: Clone> ResumingStream<T> {
             }
         }
     }
-}
-
-fn is_end_of_collection(event: &RawDocument) -> bool {
-    matches!(event.get_str("operationType"), Ok("drop" | "rename" | "dropDatabase" | "invalidate"))
 }
 
 async fn open(

@@ -11,6 +11,7 @@ mod changes;
 mod days;
 mod document;
 mod error;
+mod event;
 mod follow;
 mod holodules;
 mod indexes;
@@ -237,6 +238,11 @@ fn adjust(mut options: ClientOptions, settings: &Settings) -> ClientOptions {
     options.server_selection_timeout = Some(timeout);
     options.connect_timeout = Some(timeout.min(CONNECT_TIMEOUT));
     options
+}
+
+/// Whether a response to `hello` is from a member of a replica set or a router of a sharded cluster.
+fn is_distributed(hello: &Document) -> bool {
+    hello.contains_key("setName") || hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid")
 }
 
 /// For reads that must not be stale.
