@@ -168,7 +168,7 @@ mod tests {
         let Overlaid { environment, problems, warnings } = read_text("hush\nGOOD=1\n=hush hush\nA=\"hush\n", &[]);
         assert_eq!(environment.get("GOOD"), Some("1"));
         let reasons: Vec<_> = problems.iter().map(|problem| problem.reason.as_str()).collect();
-        assert_eq!(reasons, ["line 1 has no `=`", "line 3 has no name", "line 4 has a quote that is never closed"]);
+        assert_eq!(reasons, ["line 1 has no `=`", "line 3 has no name", "line 4 has an unclosed quote"]);
         assert_eq!(warnings, [""; 0]);
         let problems = read_text(b"A=1\nB=\xff\n", &[]).problems;
         assert_eq!((problems.len(), problems[0].reason.as_str()), (1, "line 2 is not UTF-8"));
