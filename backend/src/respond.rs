@@ -60,14 +60,14 @@ impl HttpError {
 
     /// `405` with `Allow` (RFC 9110, section 15.5.6).
     pub fn method_not_allowed(allow: &'static str) -> Self {
-        let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("allowed methods: {allow}"));
-        Self { allow: Some(allow), ..refusal }
+        let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("allowed methods: {allow}"));
+        Self { allow: Some(allow), ..error }
     }
 
     /// `503` with `Retry-After`, in seconds.
     pub fn unavailable(description: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
-        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, description);
-        Self { retry_after: Some(retry_after), ..refusal }
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, description);
+        Self { retry_after: Some(retry_after), ..error }
     }
 
     /// Closes the connection after the response, because the rest of the request is not read.
@@ -164,11 +164,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_has_two_shapes() {
-        let refusal = HttpError::not_found("no such user");
-        assert_eq!(text(refusal.clone().into_response(Shape::Plain)).await, "{\"error\":\"Not found\"}\n");
+        let error = HttpError::not_found("no such user");
+        assert_eq!(text(error.clone().into_response(Shape::Plain)).await, "{\"error\":\"Not found\"}\n");
         let described = "{\"error\":\"Not Found\",\"description\":\"no such user\"}\n";
-        assert_eq!(text(refusal.into_response(Shape::Described)).await, described);
-        let plain = HttpError::unavailable("the store does not answer", 5).into_response(Shape::Plain);
+        assert_eq!(text(error.into_response(Shape::Described)).await, described);
+        let plain = HttpError::unavailable("the store is unavailable", 5).into_response(Shape::Plain);
         assert_eq!(plain.headers()[RETRY_AFTER], "5");
         assert_eq!(plain.headers()[CACHE_CONTROL], "no-store");
         assert_eq!(text(plain).await, "{\"error\":\"Service Unavailable\"}\n");

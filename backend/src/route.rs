@@ -22,7 +22,7 @@ pub(crate) struct RoutedResponse {
 }
 
 /// Handles a request received on `listener`.
-pub(crate) async fn answer(app: &Arc<App>, listener: Listener, request: Request<Incoming>) -> RoutedResponse {
+pub(crate) async fn handle(app: &Arc<App>, listener: Listener, request: Request<Incoming>) -> RoutedResponse {
     let path = request.uri().path().to_owned();
     let (route, handled, shape) = match listener {
         Listener::Api => {
@@ -34,7 +34,7 @@ pub(crate) async fn answer(app: &Arc<App>, listener: Listener, request: Request<
             (route.template(), Box::pin(admin(app, route, request)).await, Shape::Described)
         }
     };
-    RoutedResponse { route, response: handled.unwrap_or_else(|refusal| refusal.into_response(shape)) }
+    RoutedResponse { route, response: handled.unwrap_or_else(|error| error.into_response(shape)) }
 }
 
 /// The routes of the api listener.

@@ -170,8 +170,8 @@ async fn restore_from(app: &App, folder: &BackupFolder, name: &BackupName, repla
             "the store is not empty and nothing was changed; set replace to restore",
         )),
         Err(error) => {
-            let refusal = app.store_failed(&error);
-            Err(HttpError::new(refusal.status, "the restore failed: see the log and repeat it with replace"))
+            let error = app.store_failed(&error);
+            Err(HttpError::new(error.status, "the restore failed: see the log and repeat it with replace"))
         }
     }
 }

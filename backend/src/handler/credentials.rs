@@ -37,7 +37,7 @@ struct Credentials {
 #[derive(Serialize)]
 struct VerifiedUser<'a> {
     username: &'a str,
-    /// In seconds since the Unix epoch. A token issued in or before this second is refused.
+    /// In seconds since the Unix epoch. A token issued in or before this second is result.
     password_changed_at: Option<i64>,
     /// A token issued for this login contains it; revocation checks compare it.
     password_mark: &'a PasswordMark,
@@ -47,16 +47,16 @@ struct VerifiedUser<'a> {
 /// identical for a wrong password, an unknown user and a disabled one.
 pub(crate) async fn verify(app: &App, parts: &Parts, incoming: Incoming) -> HandlerResult {
     let started = Instant::now();
-    let (result, answer) = match attempt(app, parts, incoming).await {
-        Ok(answer) => (Verification::Success, Ok(answer)),
-        Err((result, refusal)) => (result, Err(refusal)),
+    let (result, response) = match attempt(app, parts, incoming).await {
+        Ok(response) => (Verification::Success, Ok(response)),
+        Err((result, error)) => (result, Err(error)),
     };
     app.metrics.verified(result, started.elapsed());
-    answer
+    response
 }
 
 async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Response<Body>, (Verification, HttpError)> {
-    let malformed = |refusal| (Verification::Malformed, refusal);
+    let malformed = |error| (Verification::Malformed, error);
     let timeout = app.settings.body_timeout;
     let credentials: Credentials =
         body::json(&parts.headers, incoming, BODY_LIMIT, timeout, EXPECTED).await.map_err(malformed)?;
@@ -70,7 +70,7 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
 
     for _ in 0..ATTEMPTS {
         let user = app.store.user(&username).await.map_err(|error| unavailable(app, &error))?;
-        let refused = match &user {
+        let result = match &user {
             None => Verification::UnknownUser,
             Some(user) if user.disabled => Verification::Disabled,
             Some(_) => Verification::WrongPassword,
@@ -80,16 +80,16 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
         let outcome = app.hasher.verify(password.clone(), compared).await;
         let outcome = outcome.map_err(|error| (Verification::Busy, unhashed(error)))?;
         let (Outcome::Matches { upgrade }, Some(stored)) = (&outcome, stored) else {
-            let refused = if let Outcome::Unverifiable(why) = outcome {
+            let result = if let Outcome::Unverifiable(why) = outcome {
                 let name = shown(&username);
                 let username = app.settings.login_names.then_some(name.as_str());
                 tracing::warn!(username, reason = %why, "a stored password hash cannot be checked; set a new password");
                 Verification::Unverifiable
             } else {
-                refused
+                result
             };
-            log_refused(app, &username, refused);
-            return Err((refused, HttpError::new(StatusCode::UNAUTHORIZED, "Invalid credentials")));
+            log_failed_login(app, &username, result);
+            return Err((result, HttpError::new(StatusCode::UNAUTHORIZED, "Invalid credentials")));
         };
         // Reached only with the right password, so this does not reveal which names exist. Hashing takes time, in which
         // the password may have been changed.
@@ -110,8 +110,8 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
 }
 
 /// Logs a failed login. The line has the same form for every reason, so that timing reveals nothing.
-fn log_refused(app: &App, username: &str, refused: Verification) {
-    let reason = match refused {
+fn log_failed_login(app: &App, username: &str, result: Verification) {
+    let reason = match result {
         Verification::UnknownUser => "no_user",
         other => other.as_str(),
     };
@@ -123,7 +123,7 @@ fn log_refused(app: &App, username: &str, refused: Verification) {
 /// Even a permanent failure of the store says nothing about the password.
 fn unavailable(app: &App, error: &StoreError) -> (Verification, HttpError) {
     app.store_failed(error);
-    (Verification::Unavailable, HttpError::unavailable("the store does not answer", STORE_RETRY))
+    (Verification::Unavailable, HttpError::unavailable("the store is unavailable", STORE_RETRY))
 }
 
 /// A failure to check can be retried: it is never a `401`.
@@ -134,7 +134,7 @@ fn unhashed(error: Busy) -> HttpError {
 /// Replaces the stored form of a password that matched. The login succeeds whatever the result.
 async fn replace(app: &App, username: &str, stored: &str, hash: &str) {
     let replaced = tokio::time::timeout(UPGRADE_TIMEOUT, app.store.upgrade_password(username, stored, hash)).await;
-    let replaced = replaced.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".to_owned())));
+    let replaced = replaced.unwrap_or_else(|_| Err(StoreError::Unavailable("no response in time".to_owned())));
     app.metrics.upgraded(match replaced {
         Ok(true) => Upgrade::Done,
         Ok(false) => Upgrade::Superseded,

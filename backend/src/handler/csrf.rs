@@ -96,7 +96,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        check(&parts, &["admin.example".to_owned()]).map_err(|refusal| refusal.status)
+        check(&parts, &["admin.example".to_owned()]).map_err(|error| error.status)
     }
 
     #[test]
@@ -117,10 +117,10 @@ mod tests {
     #[test]
     fn the_host_of_an_absolute_target_is_checked_too() {
         let request = http::Request::get("http://evil.example/users").header("host", "localhost").body(()).unwrap();
-        let refused = check(&request.into_parts().0, &[]).unwrap_err();
-        assert_eq!(refused.status, StatusCode::MISDIRECTED_REQUEST);
+        let error = check(&request.into_parts().0, &[]).unwrap_err();
+        assert_eq!(error.status, StatusCode::MISDIRECTED_REQUEST);
         let reason = "the Host \"evil.example\" is not a name of this service; admin.allowed_hosts lists them";
-        assert_eq!(refused.description, reason);
+        assert_eq!(error.description, reason);
     }
 
     #[test]
@@ -138,8 +138,8 @@ mod tests {
                 "json",
                 "text/plain, application/json",
             ] {
-                let refused = status(method, &[("host", "localhost"), ("content-type", kind)]);
-                assert_eq!(refused, Err(StatusCode::UNSUPPORTED_MEDIA_TYPE), "{method} {kind}");
+                let error = status(method, &[("host", "localhost"), ("content-type", kind)]);
+                assert_eq!(error, Err(StatusCode::UNSUPPORTED_MEDIA_TYPE), "{method} {kind}");
             }
             assert_eq!(status(method, &[("host", "localhost")]), Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }

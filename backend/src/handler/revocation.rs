@@ -62,7 +62,7 @@ pub(crate) async fn check(app: &App, parts: &Parts, incoming: Incoming) -> Handl
     let status = app.feed.check(&app.store, &identity, now()).await.map_err(|error| {
         app.store_failed(&error);
         // Even a permanent failure of the store says nothing about the user.
-        HttpError::unavailable("the store does not answer", STORE_RETRY)
+        HttpError::unavailable("the store is unavailable", STORE_RETRY)
     })?;
     let inactive = match (status.active, status.disabled) {
         (true, _) => None,

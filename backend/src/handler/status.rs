@@ -31,7 +31,7 @@ pub(crate) async fn readyz(app: &App) -> HandlerResult {
     app.store.check_ready().await.map_err(|error| {
         app.store_failed(&error);
         let reason = match error {
-            StoreError::Unavailable(_) => "the store does not answer",
+            StoreError::Unavailable(_) => "the store is unavailable",
             _ => "the store cannot be used; see the log",
         };
         HttpError::unavailable(reason, STORE_RETRY)

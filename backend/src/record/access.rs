@@ -85,7 +85,7 @@ impl Access {
     }
 
     /// Records the route's template and the status.
-    pub fn answer(&mut self, route: &'static str, status: u16) {
+    pub fn set_response(&mut self, route: &'static str, status: u16) {
         self.route = route;
         self.status = status;
     }

@@ -147,7 +147,7 @@ impl Metrics {
             )?,
             rows: add.counters("backend_uploaded_rows_total", "Uploaded rows, by result.", &["result"])?,
             panics: add
-                .counter("backend_panics_total", "Requests answered with 500 because their handler panicked.")?,
+                .counter("backend_panics_total", "Requests that failed with 500 because their handler panicked.")?,
             watched_identities: add.gauge(
                 "backend_revocation_watched_identities",
                 "Identities whose changes are published on the feed, because a gateway has checked them.",

@@ -49,7 +49,7 @@ where
         let (context, activity) = (context.clone(), Arc::clone(&activity));
         move |request: Request<Incoming>| {
             let busy = activity.begin_request();
-            let handled = answer(context.clone(), peer.clone(), request, busy);
+            let handled = handle(context.clone(), peer.clone(), request, busy);
             async move { Ok::<_, Infallible>(handled.await) }
         }
     });
@@ -91,7 +91,7 @@ pub(super) async fn drained(draining: &mut watch::Receiver<bool>) {
 }
 
 /// Handles one request and records it.
-async fn answer(
+async fn handle(
     context: ConnectionContext,
     peer: String,
     request: Request<Incoming>,
@@ -101,22 +101,22 @@ async fn answer(
     let (head, body) = request.into_parts();
     let mut access = Access::begin(metrics, context.listener, &peer, &head);
     let is_head = head.method == Method::HEAD;
-    let handled = route::answer(&context.app, context.listener, Request::from_parts(head, body));
-    let RoutedResponse { route, response } = survived(metrics, context.listener, access.request_id(), handled).await;
-    access.answer(route, response.status().as_u16());
+    let handled = route::handle(&context.app, context.listener, Request::from_parts(head, body));
+    let RoutedResponse { route, response } = catch_panic(metrics, context.listener, access.request_id(), handled).await;
+    access.set_response(route, response.status().as_u16());
     response.map(|body| RecordedBody::new(body, access, busy, is_head))
 }
 
 /// The handler's response, or `500` if it panics: a panic ends only its own request.
-async fn survived(
+async fn catch_panic(
     metrics: &Metrics,
     listener: Listener,
     request_id: &str,
     handled: impl Future<Output = RoutedResponse>,
 ) -> RoutedResponse {
     // State of the request is dropped after a panic; shared state is behind locks and atomics.
-    if let Ok(answer) = AssertUnwindSafe(handled).catch_unwind().await {
-        return answer;
+    if let Ok(response) = AssertUnwindSafe(handled).catch_unwind().await {
+        return response;
     }
     metrics.panicked();
     tracing::error!(request_id, "handler panicked");
@@ -177,9 +177,9 @@ mod tests {
     #[tokio::test]
     async fn a_handler_that_panics_is_answered_500() {
         let metrics = Metrics::new().unwrap();
-        let answer = survived(&metrics, Listener::Api, "id", async { panic!("as a defect would") }).await;
-        assert_eq!((answer.route, answer.response.status()), ("panicked", StatusCode::INTERNAL_SERVER_ERROR));
-        assert_eq!(answer.response.headers()["connection"], "close");
+        let response = catch_panic(&metrics, Listener::Api, "id", async { panic!("as a bug would") }).await;
+        assert_eq!((response.route, response.response.status()), ("panicked", StatusCode::INTERNAL_SERVER_ERROR));
+        assert_eq!(response.response.headers()["connection"], "close");
         assert!(metrics.render(Gauges::default()).unwrap().contains("\nbackend_panics_total 1\n"));
     }
 }

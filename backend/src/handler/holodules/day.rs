@@ -46,12 +46,12 @@ pub(crate) struct DayResponse {
 pub(crate) async fn day(app: &App, headers: &HeaderMap, day: &str) -> HandlerResult {
     let day = Day::parse(day).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let begin = || read(app.store.clone(), Arc::clone(&app.metrics), day);
-    let Some(answer) = app.reads.join((day, app.store.version()), begin).await? else {
+    let Some(response) = app.reads.join((day, app.store.version()), begin).await? else {
         let mut response = HttpError::not_found("no holodules on this day").into_response(respond::Shape::Plain);
         response.headers_mut().insert(CACHE_CONTROL, CACHED_BRIEFLY);
         return Ok(response);
     };
-    Ok(tagged(headers, answer))
+    Ok(tagged(headers, response))
 }
 
 async fn read(store: Store, metrics: Arc<Metrics>, day: Day) -> Read {
@@ -141,11 +141,11 @@ mod tests {
     fn a_known_body_is_not_sent_again() {
         let body = Bytes::from_static(b"body");
         let tag: HeaderValue = entity_tag(&body).parse().unwrap();
-        let answer = || DayResponse { body: body.clone(), tag: tag.clone() };
+        let response = || DayResponse { body: body.clone(), tag: tag.clone() };
         let mut headers = HeaderMap::new();
-        assert_eq!(tagged(&headers, answer()).status(), StatusCode::OK);
+        assert_eq!(tagged(&headers, response()).status(), StatusCode::OK);
         headers.insert(IF_NONE_MATCH, tag.clone());
-        let response = tagged(&headers, answer());
+        let response = tagged(&headers, response());
         assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
         assert_eq!(response.headers()[ETAG], tag);
         assert_eq!(response.headers()[CACHE_CONTROL], CACHED);

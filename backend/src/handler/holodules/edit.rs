@@ -26,10 +26,10 @@ pub(crate) async fn put(app: &App, parts: &Parts, incoming: Incoming, id: &str) 
             entry.identifier()
         )));
     }
-    let answer = entry.holodule().clone();
+    let stored = entry.holodule().clone();
     let upserted = app.store.upsert(vec![entry]).await.map_err(|error| app.store_failed(&error))?;
     let status = if upserted.contains(&Upserted::Inserted) { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(respond::json(status, &answer))
+    Ok(respond::json(status, &stored))
 }
 
 /// `204`; `404` where there is no such holodule.

@@ -133,7 +133,7 @@ fn secrets(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn refusal(text: &str) -> String {
+    fn rejection(text: &str) -> String {
         accept(text).map(|accepted| accepted.text).expect_err(text)
     }
 
@@ -174,7 +174,7 @@ mod tests {
             ("mongodb://h/?srvMaxHosts=2", "srvMaxHosts"),
             ("mongodb://us er%:password01@h/", "%"),
         ] {
-            let reason = refusal(text);
+            let reason = rejection(text);
             assert!(reason.contains(word), "{text}: {reason}");
         }
     }
@@ -192,7 +192,7 @@ mod tests {
             "mongodb://usr:a&s3cret=1?s3cret=1@h/",
             "mongodb://usr%3As3cret@h/?s3cret=1",
         ] {
-            let reason = refusal(text);
+            let reason = rejection(text);
             assert!(!reason.to_lowercase().contains("s3c"), "{text}: {reason}");
         }
     }

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use syn::visit::{self, Visit};
 use syn::{Attribute, File, Meta, UseTree};
@@ -30,7 +30,7 @@ pub struct Module {
 /// The modules of the crate whose `lib.rs` is in `root`.
 pub fn modules(root: &Path) -> Vec<Module> {
     let mut scans = BTreeMap::new();
-    scan_file(&root.join("lib.rs"), &root.to_owned(), Vec::new(), &mut scans);
+    scan_file(&root.join("lib.rs"), root, Vec::new(), &mut scans);
     resolved(&scans)
 }
 
