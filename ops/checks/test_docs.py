@@ -38,6 +38,13 @@ class Security(unittest.TestCase):
         ]
         self.assertEqual(missing, [])
 
+    def test_every_place_that_it_names_is_there(self):
+        where = re.findall(r"^Where: (.*)$", SECURITY.read_text(), re.MULTILINE)
+        places = [place for line in where for place in re.findall(r"`((?:src|backend)/[\w/.]+)`", line)]
+        self.assertGreater(len(places), 15)
+        paths = [ROOT / (place if place.startswith("backend/") else f"gateway/{place}") for place in places]
+        self.assertEqual([str(path) for path in paths if not path.exists()], [])
+
     def test_every_run_that_it_names_is_there(self):
         runs = set(re.findall(r"`(ops/torture/\w+\.py)`", SECURITY.read_text()))
         self.assertTrue(runs)
