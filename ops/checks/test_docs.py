@@ -129,6 +129,14 @@ class Wire(unittest.TestCase):
                 missing.append(text)
         self.assertEqual(missing, [])
 
+    def test_every_section_that_a_test_names_is_there(self):
+        headings = [heading.partition(" (")[0] for heading in re.findall(r"^## (.*)$", WIRE.read_text(), re.MULTILINE)]
+        named = set()
+        for file in (ROOT / "gateway/tests").rglob("*.rs"):
+            named |= set(re.findall(r'wire\.md, "([^"]+)"', file.read_text(), re.IGNORECASE))
+        self.assertGreater(len(named), 3)
+        self.assertEqual(named - set(headings), set())
+
     def test_the_values_of_x_cache_are_those_of_the_code(self):
         row = next(row for row in section(WIRE, "## Response fields").splitlines() if row.startswith("| `X-Cache`"))
         labels = re.search(r"LABELS: \[&str; \d\] = \[([^\]]*)\]", (GATEWAY / "cache/mod.rs").read_text())[1]
