@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import socket
 import subprocess
 import tempfile
 import termios
@@ -111,9 +112,16 @@ class AtATerminal(unittest.TestCase):
         self.assertEqual(len(self.stack.client().login().split(".")), 3)
 
     def assert_log_is_text(self, arguments, settings, ready):
-        process = subprocess.Popen(arguments, env=environment(**settings), stdin=subprocess.DEVNULL, stdout=self.terminal.theirs)
+        folder = enter(self.addCleanup, tempfile.TemporaryDirectory())
+        notifications = enter(self.addCleanup, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        notifications.bind(f"{folder}/notify")
+        notifications.settimeout(SECONDS)
+        variables = environment(NOTIFY_SOCKET=f"{folder}/notify", **settings)
+        process = subprocess.Popen(arguments, env=variables, stdin=subprocess.DEVNULL, stdout=self.terminal.theirs)
         try:
             self.terminal.wait_for(ready)
+            # It catches signals once it has notified that it is ready, which can be later than the line.
+            self.assertIn(b"READY=1", notifications.recv(4096))
         finally:
             process.terminate()
             status = self.terminal.finish(process)
