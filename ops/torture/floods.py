@@ -4,10 +4,10 @@
   ops/torture/floods.py [--quick]
 
 Rapid reset, resets provoked from the gateway (MadeYouReset), CONTINUATION, PING and SETTINGS with their responses
-read and unread, on a connection without and with an open request, and HPACK bombs; each for 20 s (4 s with --quick) over 16 connections, which are replaced whenever
-the gateway closes them. Meanwhile good clients send 50 requests per second. All of these must get 200, and
-the gateway's memory may grow by at most 256 MiB, without the kernel's buffers. The p99 is reported but not
-checked, because attackers and gateway share the cores of this machine.
+read and unread, on a connection without and with an open request, and HPACK bombs; each for 20 s (4 s with --quick)
+over 16 connections, which are replaced whenever the gateway closes them. Meanwhile good clients send 50 requests
+per second. All of these must get 200, and the gateway's memory may grow by at most 256 MiB, without the kernel's
+buffers. The p99 is reported but not checked, because attackers and gateway share the cores of this machine.
 """
 
 import argparse
