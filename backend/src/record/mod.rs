@@ -5,6 +5,7 @@ mod label;
 mod log;
 mod metrics;
 mod name;
+mod registrar;
 
 pub use access::{Access, HEALTHZ, request_id};
 pub use label::{Listener, Upgrade, Verification};
