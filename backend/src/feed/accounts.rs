@@ -12,7 +12,7 @@ use crate::store::{AccountChange, ChangeDetection, Store, StoreError};
 
 /// The interval of beats and of polls.
 const BEAT_INTERVAL: Duration = Duration::from_millis(250);
-/// The maximum age of the state that a beat vouches for.
+/// The maximum age of the state that a beat covers.
 const MAX_BEAT_AGE: Duration = Duration::from_millis(500);
 /// The interval at which expired identities and logouts are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
