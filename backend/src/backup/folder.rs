@@ -4,8 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A backup in progress.
-pub use holodule_settings::Replacement as Draft;
+pub use holodule_settings::Replacement;
 use rustix::fs::{Mode, OFlags};
 
 /// The longest name, in bytes.
@@ -68,10 +67,10 @@ impl BackupFolder {
     ///
     /// # Errors
     /// [`OpenError::Exists`] if the name is taken, [`OpenError::Io`] if the folder is not writable.
-    pub fn create(&self, name: &BackupName) -> Result<Draft, OpenError> {
+    pub fn create(&self, name: &BackupName) -> Result<Replacement, OpenError> {
         let path = self.0.join(name.as_str());
         match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Draft::begin(&path)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Replacement::begin(&path)?),
             Err(error) => Err(error.into()),
             Ok(_) => Err(OpenError::Exists),
         }

@@ -7,5 +7,5 @@
 mod folder;
 mod format;
 
-pub use folder::{BackupFolder, BackupName, Draft, InvalidName, OpenError};
+pub use folder::{BackupFolder, BackupName, InvalidName, OpenError, Replacement};
 pub use format::{BackupReader, BackupWriter, Damaged, Trailer, verify};

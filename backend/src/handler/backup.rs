@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{App, BUSY_RETRY, HandlerResult, body};
-use crate::backup::{BackupFolder, BackupName, BackupReader, BackupWriter, Draft, OpenError, Trailer, verify};
+use crate::backup::{BackupFolder, BackupName, BackupReader, BackupWriter, OpenError, Replacement, Trailer, verify};
 use crate::clock::now;
 use crate::model::Saved;
 use crate::respond::{self, HttpError};
@@ -99,7 +99,7 @@ async fn back_up_to(app: &App, folder: &BackupFolder, name: &BackupName) -> Hand
     Ok(respond::json(StatusCode::OK, &BackupSummary::new(name, &end, None)))
 }
 
-type UnfinishedBackup = BackupWriter<BufWriter<Draft>>;
+type UnfinishedBackup = BackupWriter<BufWriter<Replacement>>;
 
 /// Creates the file and starts to write the received records to it.
 async fn create(
