@@ -1,5 +1,5 @@
-//! The head of an HTTP/1 request. What the gateway accepts, httparse and the parser behind the gate accept too, with
-//! the same method, target, version and fields.
+//! The head of an HTTP/1 request. What the gateway accepts is a head by the letter of RFC 9112, and the parser behind
+//! the gate accepts it with the same method, target, version and fields.
 
 use std::io::Cursor;
 
@@ -7,8 +7,8 @@ use futures_util::FutureExt as _;
 use holodule_gateway::framing::{
     self, Body, Refusal, Settings, absolute_part, check_head, end_of_head, inspect, read_head,
 };
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::protocols::http::v1::server::HttpSession;
 
 /// Checks the head that `data` begins with.
@@ -22,7 +22,7 @@ pub fn check(data: &[u8]) {
     let Ok((body, parts)) = read else { return };
     let parts = parts.expect("every accepted head of this size is a request");
     check_inspect(&parts, body);
-    let target = check_httparse(head, &parts);
+    let target = check_letters(head, &parts);
     check_pingora(head, &target, &parts);
 }
 
@@ -53,24 +53,35 @@ fn check_inspect(parts: &Parts, body: Body) {
     );
 }
 
-/// Compares the request with that of httparse, and returns the target that this one found.
-fn check_httparse(head: &[u8], parts: &Parts) -> String {
-    let mut fields = [httparse::EMPTY_HEADER; 128];
-    let mut request = httparse::Request::new(&mut fields);
-    assert_eq!(request.parse(head), Ok(httparse::Status::Complete(head.len())));
-    assert_eq!(request.method, Some(parts.method.as_str()));
-    assert_eq!(request.version, Some(u8::from(parts.version == http::Version::HTTP_11)));
+/// Reads the head by the letter of RFC 9112, section 2 to 5, compares the request with it, and returns the target.
+fn check_letters(head: &[u8], parts: &Parts) -> String {
+    let text = head.strip_suffix(b"\r\n\r\n").expect("a head ends in an empty line");
+    let mut lines = text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    assert_eq!(lines.clone().map(|line| line.len() + 2).sum::<usize>(), text.len() + 2, "each line ends in CRLF");
+    let line = std::str::from_utf8(lines.next().unwrap()).unwrap();
+    let words: Vec<&str> = line.split(' ').collect();
+    let [method, target, version] = words[..] else { panic!("{line:?} is three words") };
+    assert_eq!((method, version), (parts.method.as_str(), &*format!("{:?}", parts.version)));
+    assert!(is_token(method.as_bytes()) && !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_graphic()));
+    assert!(!target.contains('#') && (!target.starts_with('/') || parts.uri == target), "{target}");
     let mut expected = HeaderMap::new();
-    for field in request.headers.iter() {
-        let name = http::HeaderName::from_bytes(field.name.as_bytes()).unwrap();
-        expected.append(name, http::HeaderValue::from_bytes(field.value).unwrap());
+    for line in lines {
+        let colon = line.iter().position(|&byte| byte == b':').expect("a field has a colon");
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
+        assert!(is_token(name) && value.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f)));
+        let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+        let start = value.iter().position(|byte| !is_space(byte)).unwrap_or(value.len());
+        let end = value.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
+        let value = HeaderValue::from_bytes(&value[start..end]).unwrap();
+        expected.append(HeaderName::from_bytes(name).unwrap(), value);
     }
     assert_eq!(parts.headers, expected);
-    let target = request.path.unwrap();
-    if target.starts_with('/') {
-        assert_eq!(parts.uri, target);
-    }
     target.to_owned()
+}
+
+fn is_token(text: &[u8]) -> bool {
+    let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !text.is_empty() && text.iter().all(is_tchar)
 }
 
 /// pingora gets the head without the scheme and the authority of an absolute target.
