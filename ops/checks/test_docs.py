@@ -219,6 +219,29 @@ class Pages(unittest.TestCase):
         self.assertEqual([path for path in sorted(paths) if not (ROOT / path).exists()], [])
 
 
+class Architecture(unittest.TestCase):
+    PAGE = ROOT / "gateway/ARCHITECTURE.md"
+
+    def test_every_path_is_there(self):
+        text = self.PAGE.read_text()
+        # In tables between backquotes, in the diagram bare; below gateway/src, or from the top.
+        paths = set(re.findall(r"(?:^|[\s`│├└─▶])((?:\w+/)*\w+(?:/|\.rs|\.toml|\.md))(?=[\s`:,(]|$)", text, re.MULTILINE))
+        self.assertGreater(len(paths), 50)
+        bases = (GATEWAY, ROOT / "gateway", ROOT)
+        self.assertEqual([path for path in sorted(paths) if not any((base / path).exists() for base in bases)], [])
+
+    def test_every_key_of_the_reference_has_its_files(self):
+        listed = set(re.findall(r"`([\w.\[\]]+)`", section(self.PAGE, "## From configuration key to file")))
+        reference = (ROOT / "ops/config/gateway.toml").read_text()
+        top, _, _ = reference.partition("\n[")
+        tables = re.findall(r"^#?(\[+[\w.]+\]+)$", reference, re.MULTILINE)
+        keys = [key for key in re.findall(r"^#(\w+) = ", top, re.MULTILINE) if f"[[{key}]]" not in listed]
+        self.assertGreater(len(keys) + len(tables), 20)
+        # `redirect.port` is the only key of its table.
+        missing = [each for each in keys + tables if each not in listed and each != "[redirect]"]
+        self.assertEqual(missing, [])
+
+
 class Toolchain(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
