@@ -1,10 +1,12 @@
 //! Writes files atomically. Both programs write all files given by path with this module.
 
+mod access;
+
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,8 +18,6 @@ const DRAFT_NAMES: usize = 100;
 const PRIVATE: u32 = 0o600;
 /// The mode of a new public file, before the umask.
 const PUBLIC: u32 = 0o644;
-/// The permission bits of a mode.
-const PERMISSIONS: u32 = 0o7777;
 
 /// Replaces the file at `path` by one with `content`, as [`Replacement`] does. A new file has mode 0644 minus the
 /// umask.
@@ -32,14 +32,14 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// A file in progress that gets its name when it is complete.
 ///
-/// - A regular file is replaced atomically: readers see the old or the new file. The new one has the mode, owner and
-///   group of the old one.
+/// - A regular file is replaced atomically: readers see the old or the new file. The new one has the mode, owner, group
+///   and access control list of the old one.
 /// - A symbolic link is followed: its target is replaced.
 /// - A FIFO, a device or an open file of a process (`/dev/stdout`, `/dev/fd/3`) is written to directly, since it cannot
 ///   be replaced.
 ///
-/// The content and the folder are synced, so that after a crash the old or the new file exists. If dropped before
-/// [`Replacement::commit`], the old file is unchanged.
+/// The content and the folder are synced, so that after a crash the old or the new file exists. A folder without read
+/// permission cannot be synced. If dropped before [`Replacement::commit`], the old file is unchanged.
 #[derive(Debug)]
 pub struct Replacement {
     file: File,
@@ -51,14 +51,16 @@ pub struct Replacement {
 struct Draft {
     path: PathBuf,
     target: PathBuf,
+    /// The folder of both; `None` without read permission.
+    folder: Option<File>,
 }
 
 impl Replacement {
     /// Starts to write the file at `path`. A new file has mode 0600.
     ///
     /// # Errors
-    /// The folder does not exist or is not writable, `path` is a folder, or the owner of the existing file cannot be
-    /// preserved. Nothing was written then, and the existing file is unchanged.
+    /// The folder does not exist or is not writable, `path` is a folder, or the owner or the access control list of the
+    /// existing file cannot be preserved. Nothing was written then, and the existing file is unchanged.
     pub fn begin(path: &Path) -> io::Result<Self> {
         Self::with_mode(path, PRIVATE)
     }
@@ -79,11 +81,16 @@ impl Replacement {
             }
             Resolved::Path(target) => target,
         };
-        let (file, draft) = create_draft(&target, if existing.is_some() { PRIVATE } else { new_mode })?;
+        // Opened before the rename: a later error would be reported although the file was replaced.
+        let folder = match File::open(folder(&target)) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+            folder => Some(folder?),
+        };
+        let (file, path) = create_draft(&target, if existing.is_some() { PRIVATE } else { new_mode })?;
         // From here on the draft is removed on failure.
-        let replacement = Self { file, draft: Some(Draft { path: draft, target }) };
+        let replacement = Self { file, draft: Some(Draft { path, target: target.clone(), folder }) };
         if let Some(existing) = existing {
-            copy_permissions(&existing, &replacement.file)?;
+            access::copy_permissions(&target, &existing, &replacement.file)?;
         }
         Ok(replacement)
     }
@@ -94,19 +101,12 @@ impl Replacement {
     /// The disk is full or fails, or the folder has changed. The old file is unchanged, unless it is written to
     /// directly.
     pub fn commit(mut self) -> io::Result<()> {
-        let synced = self.file.sync_all();
-        let Some(draft) = &self.draft else {
-            // Pipes and terminals cannot be synced.
-            return synced.or_else(|error| {
-                let cannot = matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported);
-                if cannot { Ok(()) } else { Err(error) }
-            });
-        };
-        synced?;
+        let Some(draft) = &mut self.draft else { return sync_if_possible(&self.file) };
+        self.file.sync_all()?;
         fs::rename(&draft.path, &draft.target)?;
-        let folder = folder(&draft.target).to_owned();
+        let folder = draft.folder.take();
         self.draft = None;
-        File::open(folder)?.sync_all()
+        folder.map_or(Ok(()), |folder| sync_if_possible(&folder))
     }
 }
 
@@ -126,6 +126,35 @@ impl Drop for Replacement {
             // The caller has the relevant error; a remaining draft is harmless.
             let _ = fs::remove_file(&draft.path);
         }
+    }
+}
+
+/// Syncs `file`, unless it is a pipe, a terminal or a folder that cannot be synced.
+fn sync_if_possible(file: &File) -> io::Result<()> {
+    file.sync_all().or_else(|error| {
+        let cannot = matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported);
+        if cannot { Ok(()) } else { Err(error) }
+    })
+}
+
+/// The path of the file at `path` after following the symbolic links at its end. The file may not exist yet.
+///
+/// # Errors
+/// A folder of the path does not exist or cannot be searched, or the links form a loop.
+pub fn resolved(path: &Path) -> io::Result<PathBuf> {
+    resolve(path).map(|(Resolved::Path(path) | Resolved::Open(path))| path)
+}
+
+/// Whether [`Replacement`] replaces or creates the file at `path`, rather than writing to it directly.
+///
+/// # Errors
+/// As [`resolved`].
+pub fn is_replaceable(path: &Path) -> io::Result<bool> {
+    let Resolved::Path(path) = resolve(path)? else { return Ok(false) };
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_file()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
     }
 }
 
@@ -169,19 +198,6 @@ fn open_file(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Copies owner, group and mode of `old` to `new`.
-fn copy_permissions(old: &Metadata, new: &File) -> io::Result<()> {
-    let made = new.metadata()?;
-    if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
-        fchown(new, Some(old.uid()), Some(old.gid())).map_err(|error| {
-            let (user, group) = (old.uid(), old.gid());
-            io::Error::new(error.kind(), format!("its owner, {user}:{group}, cannot be preserved: {error}"))
-        })?;
-    }
-    // Last, because changing the owner clears some bits.
-    new.set_permissions(Permissions::from_mode(old.mode() & PERMISSIONS))
-}
-
 /// Creates a file in the folder of `target`, since only a rename within a file system is atomic.
 fn create_draft(target: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
     // Threads of one program may write the same file.
@@ -206,10 +222,12 @@ fn folder(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::io::Read as _;
-    use std::os::unix::fs::{FileTypeExt as _, symlink};
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
     use std::process::Command;
 
+    use super::access::PERMISSIONS;
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -281,26 +299,6 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_is_preserved_or_nothing_is_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("f");
-        let new = File::create(&path).unwrap();
-        let is_root = new.metadata().unwrap().uid() == 0;
-        if is_root {
-            fs::write(&path, "old").unwrap();
-            fchown(&new, Some(65_534), Some(65_533)).unwrap();
-            write(&path, b"new").unwrap();
-            let kept = fs::metadata(&path).unwrap();
-            assert_eq!((kept.uid(), kept.gid()), (65_534, 65_533));
-        } else {
-            // Only root can create a file of another owner; this one always exists.
-            let refused = copy_permissions(&fs::metadata("/etc/passwd").unwrap(), &new).unwrap_err();
-            assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
-            assert!(refused.to_string().starts_with("its owner, 0:0, cannot be preserved"), "{refused}");
-        }
-    }
-
-    #[test]
     fn links_are_followed_and_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -358,5 +356,50 @@ mod tests {
         }
         open.write_all(b"after").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "before within within after");
+    }
+
+    #[test]
+    fn only_regular_and_new_files_are_replaceable() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        assert!(Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
+        for (link, target) in [
+            ("to-file", "file"),
+            ("to-fifo", "fifo"),
+            ("to-new", "new"),
+            ("to-null", "/dev/null"),
+            ("to-out", "/dev/stdout"),
+        ] {
+            symlink(target, at(link)).unwrap();
+        }
+        for (name, expected) in [
+            ("file", true),
+            ("new", true),
+            ("to-file", true),
+            ("to-new", true),
+            ("fifo", false),
+            ("to-fifo", false),
+            ("to-null", false),
+            // An open file of the process, whatever its kind.
+            ("to-out", false),
+        ] {
+            assert_eq!(is_replaceable(&at(name)).unwrap(), expected, "{name}");
+        }
+        assert_eq!(resolved(&at("to-new")).unwrap(), at("new"));
+        symlink("loop", at("loop")).unwrap();
+        assert!(is_replaceable(&at("loop")).is_err() && resolved(&at("loop")).is_err());
+    }
+
+    #[test]
+    fn a_file_in_a_folder_without_read_permission_is_replaced_without_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        // Root can read it anyway.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o300)).unwrap();
+        let written = write(&path, b"new");
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+        written.unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
     }
 }

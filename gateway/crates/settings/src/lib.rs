@@ -20,7 +20,7 @@ mod version;
 pub use arguments::without_secrets;
 pub use echo::{shown, shown_key, shown_path, with_shown_path};
 pub use environment::{Environment, Overlaid, environment, overlay};
-pub use file::{Replacement, replace};
+pub use file::{Replacement, is_replaceable, replace, resolved};
 pub use problem::{Problem, Problems};
 pub use secret::{Secret, exposed, read_secret_file};
 pub use source::Source;
