@@ -40,7 +40,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("bcrypt", &["password"]),
     ("scrypt", &["password"]),
     ("prometheus", &["record"]),
-    ("holodule_settings", &["backup", "config", "program", "server", "command"]),
+    ("holodule_settings", &["backup", "config", "program", "server", "command", "store/embedded/file"]),
 ];
 
 fn source_folder() -> std::path::PathBuf {

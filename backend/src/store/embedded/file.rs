@@ -30,13 +30,15 @@ impl StoreFile {
     /// It is created under another name and renamed when complete, so that an interrupted start leaves no unusable
     /// file.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        create_if_missing(path)?;
+        // If the path is a link, the link remains, and its target is created or replaced.
+        let path = holodule_settings::resolved(path)?;
+        create_if_missing(&path)?;
         // The check reads the whole file once; otherwise, a damaged page is only noticed when it is read.
-        let database = builder().set_check_integrity_on_open(true).create(path)?;
+        let database = builder().set_check_integrity_on_open(true).create(&path)?;
         prepare(&database)?;
         // After the lock is held, no other process creates a draft.
-        remove_drafts(path);
-        Ok(Self { path: path.to_owned(), database: RwLock::new(Some(database)) })
+        remove_drafts(&path);
+        Ok(Self { path, database: RwLock::new(Some(database)) })
     }
 
     /// Runs `work` on a snapshot.
@@ -141,6 +143,10 @@ fn format(database: &Database) -> Result<Option<u64>, Error> {
 
 fn create_if_missing(path: &Path) -> Result<(), Error> {
     match fs::metadata(path) {
+        // Most of these have a length of 0, like the empty file that is replaced below.
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file").into());
+        }
         Ok(metadata) if metadata.len() > 0 => return Ok(()),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -1,7 +1,9 @@
 //! The embedded engine: its file, and a killed process.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -78,7 +80,7 @@ async fn a_file_is_opened_by_one_store_at_a_time_and_is_durable() {
     let path = folder.path().join("store.redb");
     let store = open(&path).await.unwrap();
     store.upsert(vec![entry("", "video_aaaaa", "20201209 100000")]).await.unwrap();
-    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "it holds passwords");
     assert!(matches!(open(&path).await, Err(StoreError::Unusable(_))));
     store.ping().await.unwrap();
@@ -93,9 +95,9 @@ async fn a_file_that_is_not_a_store_is_rejected_and_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notes.txt");
     let text = "these are my notes\n".repeat(1000);
-    std::fs::write(&path, &text).unwrap();
+    fs::write(&path, &text).unwrap();
     assert!(matches!(open(&path).await, Err(StoreError::Unusable(_))));
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
     let nowhere = folder.path().join("missing/store.redb");
     assert!(matches!(open(&nowhere).await, Err(StoreError::Unusable(_))));
 }
@@ -108,7 +110,45 @@ async fn a_truncated_store_is_rejected() {
     let entries = (0..500).map(|n| entry("", &format!("video_{n:05}"), "20201209 100000")).collect();
     store.upsert(entries).await.unwrap();
     drop(store);
-    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(file.metadata().unwrap().len() / 2).unwrap();
     assert!(matches!(open(&path).await, Err(StoreError::Unusable(_))));
+}
+
+#[tokio::test]
+async fn a_path_that_is_not_a_regular_file_is_refused_and_unchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    assert!(Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
+    let _socket = UnixListener::bind(at("socket")).unwrap();
+    fs::create_dir(at("folder")).unwrap();
+    // Through links, so that a bug cannot damage the system's device.
+    symlink("/dev/null", at("null")).unwrap();
+    symlink("fifo", at("link")).unwrap();
+    for name in ["fifo", "socket", "folder", "null", "link"] {
+        let before = fs::symlink_metadata(at(name)).unwrap();
+        let error = open(&at(name)).await.err().unwrap().to_string();
+        assert!(error.contains("is not a regular file"), "{name}: {error}");
+        let after = fs::symlink_metadata(at(name)).unwrap();
+        assert_eq!((after.ino(), after.mode()), (before.ino(), before.mode()), "{name}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5, "no draft is left");
+}
+
+#[tokio::test]
+async fn a_link_remains_whether_its_target_is_missing_empty_or_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("sub")).unwrap();
+    fs::write(at("sub/empty"), "").unwrap();
+    for target in ["sub/missing", "sub/empty"] {
+        let link = at(&target.replace('/', "-"));
+        symlink(target, &link).unwrap();
+        for _ in 0..2 {
+            drop(open(&link).await.unwrap());
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "{target}");
+            assert!(fs::metadata(at(target)).unwrap().len() > 0, "{target}");
+        }
+    }
+    assert_eq!(fs::read_dir(at("sub")).unwrap().count(), 2, "no draft is left");
 }
