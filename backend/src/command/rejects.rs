@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use holodule_settings::Replacement;
+use holodule_settings::{Replacement, is_replaceable, resolved};
 
 use super::CommandError;
 use crate::import::{Batch, write_rejects};
@@ -24,21 +24,26 @@ pub(super) enum Rejects {
 impl Rejects {
     /// The given destination or `FILE.rejects.csv`; standard error for a pipe, which has no folder.
     pub(super) fn of(file: &Path, is_pipe: bool, named: Option<&Path>) -> Result<Self, CommandError> {
-        let Some(named) = named else {
-            if is_pipe {
-                return Ok(Self::StandardError);
+        let place = match named {
+            Some(named) => named.to_owned(),
+            None if is_pipe => return Ok(Self::StandardError),
+            None => {
+                let mut name = file.as_os_str().to_owned();
+                name.push(".rejects.csv");
+                name.into()
             }
-            let mut name = file.as_os_str().to_owned();
-            name.push(".rejects.csv");
-            return Ok(Self::File(name.into()));
         };
-        let Ok(metadata) = fs::metadata(named) else { return Ok(Self::File(named.to_owned())) };
-        if !is_pipe && same(&metadata, &fs::metadata(file)?) {
-            return Err("--rejects is the imported file itself".into());
+        if !is_pipe
+            && fs::metadata(&place).is_ok_and(|metadata| fs::metadata(file).is_ok_and(|of| same(&metadata, &of)))
+        {
+            return Err(match named {
+                Some(_) => "--rejects is the imported file itself".into(),
+                None => {
+                    "the file for its rejects is a link to the imported file: remove the link or set --rejects".into()
+                }
+            });
         }
-        // A descriptor in /dev or /proc must not be replaced, even if it is connected to a regular file.
-        let opened = ["/dev", "/proc"].iter().any(|folder| named.starts_with(folder));
-        Ok(if metadata.is_file() && !opened { Self::File(named.into()) } else { Self::Stream(named.into()) })
+        Ok(if is_replaceable(&place)? { Self::File(place) } else { Self::Stream(place) })
     }
 
     /// The path of the rejects.
@@ -54,7 +59,7 @@ impl Rejects {
         let Self::File(path) = self else { return Ok(()) };
         let written = if batch.rejects.is_empty() {
             // If the path is a link, the link remains.
-            match fs::canonicalize(path).and_then(fs::remove_file) {
+            match resolved(path).and_then(fs::remove_file) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
                 removed => removed,
             }

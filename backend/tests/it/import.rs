@@ -1,6 +1,7 @@
 //! `import` with files from spreadsheets, pipes and other programs.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -203,6 +204,42 @@ fn pipes_are_read_and_their_rejects_go_to_standard_error_or_a_named_file() {
         "--rejects is the imported file itself",
     );
     fails(&program.run(path, &["import", "bad.csv", "bad.csv", "--rejects", "r.csv"], ""), "one file only");
+}
+
+#[test]
+fn rejects_follow_links_and_links_pipes_and_devices_remain() {
+    let folder = folder();
+    let path = folder.path();
+    let program = loaded(path);
+    let (good, bad) = (sample(), format!("{HEADER}\n,ccccccccccc,soon,n,t,,\n"));
+    assert!(Command::new("mkfifo").arg(path.join("fifo")).status().unwrap().success());
+    let inode = |name: &str| fs::symlink_metadata(path.join(name)).unwrap().ino();
+    // If no row is rejected, the file of the rejects is removed, unless it is not a regular file. The device is reached
+    // through two links, so that a bug cannot damage the system's device.
+    for (number, target) in ["fifo", "null"].into_iter().enumerate() {
+        let name = format!("good{number}.csv");
+        let link = format!("{name}.rejects.csv");
+        if target == "null" {
+            symlink("/proc/self/fd/2", path.join(target)).unwrap();
+        }
+        symlink(target, path.join(&link)).unwrap();
+        let before = [inode(target), inode(&link)];
+        assert!(succeeds(&import(&program, path, good.as_bytes(), &name, &[])).ends_with(EVERY));
+        assert_eq!([inode(target), inode(&link)], before, "{target}");
+    }
+    fs::rename(path.join("fifo"), path.join("bad.csv.rejects.csv")).unwrap();
+    let reader = std::thread::spawn({
+        let fifo = path.join("bad.csv.rejects.csv");
+        move || fs::read_to_string(fifo).unwrap()
+    });
+    assert_eq!(import(&program, path, bad.as_bytes(), "bad.csv", &[]).status.code(), Some(2));
+    assert!(reader.join().unwrap().contains(",soon,"));
+    // The file itself is neither removed nor replaced by its rejects.
+    for (name, content) in [("a.csv", &good), ("b.csv", &bad)] {
+        symlink(name, path.join(format!("{name}.rejects.csv"))).unwrap();
+        fails(&import(&program, path, content.as_bytes(), name, &[]), "is a link to the imported file");
+        assert_eq!(fs::read_to_string(path.join(name)).unwrap(), *content);
+    }
 }
 
 #[test]
