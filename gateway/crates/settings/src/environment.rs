@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use crate::bounded;
 use crate::dotenv;
 use crate::echo::shown_path;
 use crate::problem::Problem;
@@ -139,8 +140,8 @@ pub fn overlay(process: Environment, dotenv: &Path, secrets: &[&str]) -> Overlai
 
 /// The text of the file; empty if it does not exist.
 fn read(dotenv: &Path) -> Result<String, String> {
-    let bytes = match std::fs::read(dotenv) {
-        Ok(bytes) => bytes,
+    let bytes = match bounded::read(dotenv, bounded::SETTINGS_LIMIT) {
+        Ok(bytes) => bytes?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
         Err(error) => return Err(error.to_string()),
     };
@@ -190,6 +191,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(environment(folder.path(), &[]).problems.len(), 1);
         assert_eq!(environment(&folder.path().join("missing"), &[]).problems, []);
+        let endless = environment(Path::new("/dev/zero"), &[]).problems;
+        assert_eq!((endless.len(), endless[0].reason.as_str()), (1, "the file has more than 1048576 bytes"));
     }
 
     #[test]

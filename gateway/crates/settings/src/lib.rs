@@ -4,6 +4,7 @@
 //! a [`Source`], which collects all problems, so that they can be reported together. No message contains a secret.
 
 mod arguments;
+mod bounded;
 mod dotenv;
 mod echo;
 mod environment;

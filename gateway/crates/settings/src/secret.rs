@@ -4,6 +4,7 @@ use std::fmt;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use crate::bounded::read_bounded;
 use crate::echo::shown_path;
 
 /// The maximum size of a file with a secret, in bytes.
@@ -54,11 +55,8 @@ fn exposure(path: &Path) -> Option<&'static str> {
 /// # Errors
 /// The reason, without any part of the content.
 pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
-    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if length > SECRET_FILE_LIMIT {
-        return Err(format!("the file has {length} bytes, over {SECRET_FILE_LIMIT}"));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let bytes = read_bounded(path, SECRET_FILE_LIMIT)?;
+    let text = String::from_utf8(bytes).map_err(|_| "the file is not UTF-8")?;
     // Some editors begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     // Editors and `echo` append a newline that is not part of the secret.
@@ -101,7 +99,11 @@ mod tests {
             std::fs::write(file.path(), text).unwrap();
             assert_eq!(read_secret_file(file.path()).unwrap().expose(), secret, "{text:?}");
         }
+        std::fs::write(file.path(), b"hush\xff").unwrap();
+        assert_eq!(read_secret_file(file.path()).unwrap_err(), "the file is not UTF-8");
         std::fs::write(file.path(), vec![b'a'; 64 * 1024 + 1]).unwrap();
         assert_eq!(read_secret_file(file.path()).unwrap_err(), "the file has 65537 bytes, over 65536");
+        // It is endless and reports a length of 0.
+        assert_eq!(read_secret_file(Path::new("/dev/zero")).unwrap_err(), "the file has more than 65536 bytes");
     }
 }

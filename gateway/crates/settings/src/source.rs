@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use crate::bounded::{SETTINGS_LIMIT, read_bounded};
 use crate::echo::{shown_key, without_values};
 use crate::environment::Environment;
 use crate::misspelt::is_misspelt;
@@ -49,7 +50,8 @@ impl Source {
             problems: Vec::new(),
         };
         let Some(file) = file else { return source };
-        let table = std::fs::read_to_string(file).map_err(|error| error.to_string()).and_then(|text| {
+        let table = read_bounded(file, SETTINGS_LIMIT).and_then(|bytes| {
+            let text = String::from_utf8(bytes).map_err(|_| "the file is not UTF-8")?;
             let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
             text.parse::<Table>().map_err(|error| {
                 // Without the source line, which may contain a secret.
