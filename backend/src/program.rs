@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use crate::command::{self, Cli, Command};
 use crate::config::{Config, Problems};
@@ -45,7 +45,8 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode, ProgramError> {
-    let config = || Config::load(cli.config.as_deref(), Path::new(".env"));
+    let file = cli.config;
+    let config = move || Config::load(file.as_deref(), Path::new(".env"));
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(config()?, config).await.map(|()| ExitCode::SUCCESS),
         Command::Check { connect, show } => check(&config()?, connect, show).await.map(|()| ExitCode::SUCCESS),
@@ -87,7 +88,7 @@ async fn check(config: &Config, connect: bool, show: bool) -> Result<(), Program
 
 async fn serve(
     config: Config,
-    reread: impl Fn() -> Result<Config, Problems> + Send + Sync,
+    read: impl Fn() -> Result<Config, Problems> + Send + 'static,
 ) -> Result<(), ProgramError> {
     // Before anything else: until the signal is handled, it ends the process.
     let mut hangup = signal(SignalKind::hangup())?;
@@ -112,12 +113,15 @@ async fn serve(
     let announcement = listeners.announcement()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let (request, mut reread) = reader(read)?;
     let shutdown = async {
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => reload(&config, &log, &reread),
+                // If one is already queued, it will read the current files.
+                _ = hangup.recv() => drop(request.try_send(())),
+                Some(reread) = reread.recv() => reload(&config, &log, reread),
             }
         }
         tracing::info!("stopping: draining requests in flight");
@@ -141,9 +145,21 @@ async fn serve(
     Ok(())
 }
 
+/// Calls `read` for each request, on a separate thread: reading may block, for example on a FIFO without a writer or a
+/// network file system, and the program must still stop.
+fn reader<T: Send + 'static>(
+    read: impl Fn() -> T + Send + 'static,
+) -> std::io::Result<(mpsc::SyncSender<()>, tokio::sync::mpsc::UnboundedReceiver<T>)> {
+    let (request, requests) = mpsc::sync_channel(1);
+    let (sender, results) = tokio::sync::mpsc::unbounded_channel();
+    let run = move || requests.into_iter().all(|()| sender.send(read()).is_ok());
+    std::thread::Builder::new().name("reload".to_owned()).spawn(run)?;
+    Ok((request, results))
+}
+
 /// Applies the log level, the only setting that can change at run time, and reports whether others differ.
-fn reload(running: &Config, log: &LogGuard, reread: impl Fn() -> Result<Config, Problems>) {
-    match reread() {
+fn reload(running: &Config, log: &LogGuard, reread: Result<Config, Problems>) {
+    match reread {
         Ok(config) => {
             log.set_level(config.log.level);
             if config.is_changed_from(running) {

@@ -179,7 +179,7 @@ fn serve(file: Option<&Path>) -> Outcome {
                 accepting.await;
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
                 signals
-                    .wait(|| {
+                    .wait(move || {
                         // What became of it stands in the log and in the metrics.
                         let _ = reloader.reload();
                     })

@@ -1,7 +1,9 @@
 //! SIGHUP: what can be reloaded and what cannot.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use crate::http;
 use crate::program::{Program, folder, wait_for};
@@ -51,4 +53,26 @@ async fn sighup_changes_the_log_level_without_a_restart() {
     assert_eq!(status(&program).await, 200);
     assert_eq!(program.terminate(), 0);
     assert_eq!(lines(path, LINE), before, "the level holds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_reload_does_not_block_requests_or_the_stop() {
+    let folder = folder();
+    let path = folder.path();
+    let file = path.join("backend.toml");
+    fs::write(&file, "").unwrap();
+    let program = Program::start(path, &[("HOLODULE_BACKEND_CONFIG", file.to_str().unwrap())]);
+    fs::remove_file(&file).unwrap();
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    program.signal("-HUP");
+    // This returns when the program has opened the file for reading.
+    let mut writer = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    assert_eq!(status(&program).await, 200);
+    writer.write_all(b"[log]\nlevel = 'info'\n").unwrap();
+    drop(writer);
+    wait_for("the line of the reload", || (lines(path, "configuration reloaded") == 1).then_some(()));
+    // The program waits for data that is never written.
+    program.signal("-HUP");
+    let _writer = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    assert_eq!(program.terminate(), 0);
 }

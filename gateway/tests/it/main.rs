@@ -42,6 +42,7 @@ mod program;
 mod property;
 mod proxy;
 mod redirect;
+mod reload;
 mod resumption;
 mod revocation;
 mod secrets;
