@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub enum PasswordForm {
     /// Argon2: a PHC string, as this service writes it or of another variant, or Django's form.
     Argon2id,
-    /// bcrypt: the original's later versions, or Django's.
+    /// bcrypt: the original's later versions, Django's, or passlib's.
     Bcrypt,
     /// PBKDF2, as Werkzeug, Django and passlib store it.
     Pbkdf2,
@@ -26,7 +26,7 @@ pub enum PasswordForm {
 }
 
 /// Prefixes of supported forms.
-const SUPPORTED: [(&str, PasswordForm); 15] = [
+const SUPPORTED: [(&str, PasswordForm); 16] = [
     ("$argon2", PasswordForm::Argon2id),
     ("argon2$", PasswordForm::Argon2id),
     ("$2$", PasswordForm::Bcrypt),
@@ -36,6 +36,7 @@ const SUPPORTED: [(&str, PasswordForm); 15] = [
     ("$2y$", PasswordForm::Bcrypt),
     ("bcrypt$", PasswordForm::Bcrypt),
     ("bcrypt_sha256$", PasswordForm::Bcrypt),
+    ("$bcrypt-sha256$", PasswordForm::Bcrypt),
     ("$pbkdf2", PasswordForm::Pbkdf2),
     ("pbkdf2:", PasswordForm::Pbkdf2),
     ("pbkdf2_", PasswordForm::Pbkdf2),
@@ -45,14 +46,13 @@ const SUPPORTED: [(&str, PasswordForm); 15] = [
 ];
 
 /// Prefixes of unsupported hashes: crypt(5), Apache, passlib, Werkzeug, PostgreSQL.
-const UNSUPPORTED: [&str; 18] = [
+const UNSUPPORTED: [&str; 17] = [
     "$1$",
     "$3$",
     "$5$",
     "$6$",
     "$7$",
     "$apr1$",
-    "$bcrypt-sha256$",
     "$gy$",
     "$md5$",
     "$md5,",
@@ -176,6 +176,7 @@ mod tests {
             ("$2y$", PasswordForm::Bcrypt),
             ("$2$x", PasswordForm::Bcrypt),
             ("bcrypt_sha256$$2b$12$x", PasswordForm::Bcrypt),
+            ("$bcrypt-sha256$v=2,t=2b,r=12$salt$hash", PasswordForm::Bcrypt),
             ("pbkdf2:sha256:1000000$salt$00", PasswordForm::Pbkdf2),
             ("pbkdf2_sha256$870000$salt$aGFzaA==", PasswordForm::Pbkdf2),
             ("$pbkdf2-sha512$25000$c2FsdA$aGFzaA", PasswordForm::Pbkdf2),
@@ -202,7 +203,6 @@ mod tests {
             "$apr1$salt$hash".to_owned(),
             "$md5,rounds=904$salt$$hash".to_owned(),
             "$sha1$40000$salt$hash".to_owned(),
-            "$bcrypt-sha256$v=2,t=2b,r=12$salt$hash".to_owned(),
             "{SSHA}abc".to_owned(),
             "{ssha512}abc".to_owned(),
             "{CRYPT}$6$x".to_owned(),

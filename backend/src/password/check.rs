@@ -7,7 +7,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 
 use super::cost::{Argon2Cost, CostEqualizer};
 use super::limits::Unverifiable;
-use super::stored::{BCRYPT_LENGTH, Stored};
+use super::stored::Stored;
 use super::{Password, Settings};
 
 /// The result of a check.
@@ -77,7 +77,7 @@ impl Checker {
             Stored::Plain(_) => true,
             // A longer password may be mistyped beyond the bytes covered by the hash; rehashing it would lock the right
             // one out.
-            Stored::Bcrypt(hash) => hash.prehashed || password.as_bytes().len() <= BCRYPT_LENGTH,
+            Stored::Bcrypt(hash) => hash.covers(password),
             // HMAC pads its key with NUL, so a trailing NUL in the password is not covered by the hash.
             Stored::ForeignHash(_) => !password.as_bytes().ends_with(&[0]),
             Stored::Argon2(hash) if hash.is_current_variant() => {

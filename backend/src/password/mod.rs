@@ -1,8 +1,8 @@
 //! Passwords: hashes new ones and checks stored ones.
 //!
-//! `check` and `stored` are synchronous and pure; `foreign` reads the hashes of other libraries, and `cost` makes all
-//! failed checks cost the same. [`Hasher`] runs them on separate threads, with bounded concurrency and a bounded queue.
-//! Users and storage are not known here.
+//! `check` and `stored` are synchronous and pure; `stored_bcrypt` and `foreign` read the hashes of other libraries, and
+//! `cost` makes all failed checks cost the same. [`Hasher`] runs them on separate threads, with bounded concurrency and a
+//! bounded queue. Users and storage are not known here.
 
 mod check;
 mod cost;
@@ -10,6 +10,7 @@ mod foreign;
 mod hasher;
 mod limits;
 mod stored;
+mod stored_bcrypt;
 #[cfg(test)]
 mod vectors;
 

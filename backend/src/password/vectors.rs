@@ -9,7 +9,7 @@ use crate::model::PasswordForm;
 const PASSWORD: &str = "pässword01";
 
 /// Hashes of [`PASSWORD`] that are upgraded on login.
-const HASHES: [&str; 22] = [
+const HASHES: [&str; 25] = [
     // Werkzeug, the first and the third with its defaults.
     "scrypt:32768:8:1$FuIaOEfpP5iP1j7a$54f10f1d2556e01c086042db912fd7b48643994b2e296cdf2f851b6b2137bddb64823edf195efa8706b6489d3d16c4ad707178757e1f5a01c959f76fdf063dd6",
     "scrypt:1024:4:2$ll1V0PIYFOophe9d$e265e9a029d2bfb56bb07cf92bb0aca289324af8272a9f8b862c3a198b5b6f000c5235ebc6f0246e832cd3fc8cadb529229b7394cddab684200948fd0dadaec1",
@@ -25,7 +25,7 @@ const HASHES: [&str; 22] = [
     "argon2$argon2id$v=19$m=64,t=1,p=2$c2FsdHNhbHRzYWx0$9JG9U8FrAgS6Ap9yal69FXlfM/5HUxKcJn2ar3YflwY",
     "bcrypt_sha256$$2b$04$8HjhpX1jAT2O01.k7Z7NQ.T2cB42kGYXQfLDBFdIjDoJy4JsGDcsi",
     "bcrypt$$2b$04$s25Z.MrPhjmHv0NkhJvHM./NHX48X8zxqQ5ZW.bC9H/cKIuvwKM3m",
-    // passlib, the last three with its defaults.
+    // passlib, several with its defaults.
     "$pbkdf2$1000$obR2DsHYe48xZowxRigFwA$uddJrnLmmZFoVOlfk0v9nPYGttA",
     "$pbkdf2-sha256$1000$CoFwDgGgNOYco7T2nnNOyQ$8/fIH0CyRbad/42Lc9UdO28NQROdSJbBALPj3Zod344",
     "$pbkdf2-sha512$1000$yHnvfS9FKAVgDGEsRSglxA$CFCOKuKLl6iLslh/a2Q4fjnOjWEkS299focX1SJiP6Q01dfYCauHElQjPB5/7dDvKM1eKUTZfwCxyF90ZaFpDQ",
@@ -34,6 +34,9 @@ const HASHES: [&str; 22] = [
     "$argon2d$v=19$m=64,t=2,p=1$XGstBeC819rbWyultPaekw$J6wn3avg9Txbatb725kOwDIx6k7kPUCzwQ5HycIv6wA",
     "$scrypt$ln=16,r=8,p=1$OWfsvbf2fs85pxRCaI1RSg$1n1H/rc6uVV5cqo6Y9WRqfKLez0pd61erbhf4Q8Ddfg",
     "$pbkdf2-sha256$29000$GmPMmVMqJSQEgLB2zjnn3A$Wtpw32JEmv.RCvVcO8o24oRj.rJ1sI9dPC8z/YDbsL8",
+    "$bcrypt-sha256$v=2,t=2b,r=4$5CzJQ/2KdJamH7PUgD4uGe$0/x2pPlOMQiUx68/G/qiyeL3Bb9eQ/G",
+    "$bcrypt-sha256$v=2,t=2b,r=12$pe40vF0kY8g5fJKSadVT/O$ltZgyx2KNzTPnuWjVGIx63pZ3rsVWau",
+    "$bcrypt-sha256$2b,4$r3uyqZEZPgkfuYvDbUgwQO$UM8Fb3bMTIbaJ.W5KzVFZqtzgFM89q2",
     "pbkdf2_sha256$1000$c3VziPeEdcxa$fmwxvoCjVHprQNI6ZqizsR70Zg+79UJSqGk/EZcXnAg=",
 ];
 
@@ -140,6 +143,39 @@ fn damaged_and_costly_hashes_are_refused_before_they_are_computed() {
             "$scrypt$ln=40,r=8,p=1$T2kNQai1do4xZmwNAaC0dg$hRkSh/7CrN0W7R5jqymMdLbcQgUJ4Nr633zbOG5tgHc".to_owned(),
             Unverifiable::Costly,
         ),
+        // A salt of less than 8 bytes, one with stray bits, no salt; a number of lanes that overflows times eight.
+        (
+            "$argon2id$v=19$m=64,t=2,p=1$c2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned(),
+            Unverifiable::Damaged,
+        ),
+        (
+            "$argon2id$v=19$m=64,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAB$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned(),
+            Unverifiable::Damaged,
+        ),
+        ("$argon2id$v=19$m=64,t=2,p=1$$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned(), Unverifiable::Damaged),
+        (
+            "$argon2id$v=19$m=64,t=2,p=536870912$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+                .to_owned(),
+            Unverifiable::Costly,
+        ),
+        (
+            "$bcrypt-sha256$v=2,t=2b,r=31$5CzJQ/2KdJamH7PUgD4uGe$0/x2pPlOMQiUx68/G/qiyeL3Bb9eQ/G".to_owned(),
+            Unverifiable::Costly,
+        ),
+        (
+            "$bcrypt-sha256$v=3,t=2b,r=4$5CzJQ/2KdJamH7PUgD4uGe$0/x2pPlOMQiUx68/G/qiyeL3Bb9eQ/G".to_owned(),
+            Unverifiable::Damaged,
+        ),
+        (
+            "$bcrypt-sha256$v=2,t=2b,r=+4$5CzJQ/2KdJamH7PUgD4uGe$0/x2pPlOMQiUx68/G/qiyeL3Bb9eQ/G".to_owned(),
+            Unverifiable::Damaged,
+        ),
+        (
+            "$bcrypt-sha256$v=2,t=2b,r=4$5CzJQ/2KdJamH7PUgD4uGe0/x2pPlOMQiUx68/G/qiyeL3Bb9eQ/G".to_owned(),
+            Unverifiable::Damaged,
+        ),
+        ("$bcrypt-sha256$v=2,t=2b,r=4$5CzJQ/2KdJamH7PUgD4uGe$".to_owned(), Unverifiable::Damaged),
+        ("$bcrypt-sha256$".to_owned(), Unverifiable::Damaged),
         (format!("pbkdf2:sha256:4000000000$salt${key}"), Unverifiable::Costly),
         (format!("pbkdf2:sha256:9000000$salt${key}00"), Unverifiable::Costly),
         (format!("pbkdf2:sha256:0$salt${key}"), Unverifiable::Damaged),
