@@ -96,6 +96,10 @@ const SCHEMES: [&str; 20] = [
 const DIGESTS: [(&str, usize); 7] =
     [("crypt", 13), ("md5", 32), ("sha1", 40), ("sha224", 56), ("sha256", 64), ("sha384", 96), ("sha512", 128)];
 
+/// The minimum length of a hash that is recognised within other characters, in bytes. Salted hashes of bcrypt and later
+/// functions are not shorter.
+const WRAPPED_LENGTH: usize = 40;
+
 /// Values that mark an account without a password.
 const LOCKED: [&str; 6] = ["!", "!!", "!*", "*", "*LK*", "*NP*"];
 
@@ -107,7 +111,7 @@ impl PasswordForm {
         let prefixed = SUPPORTED.iter().find(|(prefix, _)| stored.starts_with(prefix));
         match prefixed {
             Some((_, form)) => *form,
-            None if is_unsupported(stored) || is_locked(stored) => Self::Unsupported,
+            None if is_unsupported(stored) || is_locked(stored) || is_wrapped(stored) => Self::Unsupported,
             None => Self::Plain,
         }
     }
@@ -146,6 +150,19 @@ fn is_phpass(stored: &str) -> bool {
 /// The alphabet of crypt(5).
 fn is_crypt64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"./".contains(&byte)
+}
+
+/// A hash that was altered before it was stored: preceded by white space or a byte order mark, in quotes, in Python's
+/// `b'…'`, or in capitals. A shorter value may be a password.
+fn is_wrapped(stored: &str) -> bool {
+    if stored.len() < WRAPPED_LENGTH {
+        return false;
+    }
+    let trimmed = stored.trim_start_matches(|first: char| first.is_whitespace() || first == '\u{feff}');
+    let bare = trimmed.strip_prefix("b'").or_else(|| trimmed.strip_prefix("b\"")).unwrap_or(trimmed);
+    let bare = bare.trim_start_matches(['\'', '"']);
+    let lower = bare.to_ascii_lowercase();
+    SUPPORTED.iter().any(|(prefix, _)| lower.starts_with(prefix)) || (bare.len() < stored.len() && is_unsupported(bare))
 }
 
 /// Marks of accounts without a password: those of shadow(5), Django's `!` followed by forty characters, a hash after
@@ -252,6 +269,11 @@ mod tests {
             "5f4dcc3b5aa765d61d8327deb882cf99",
             "5BAA61E4C9B93F3F0682250B6CF8331B7EE68FD8",
             "ときのそら$",
+            " $2b$12$short",
+            "'$argon2' is no hash",
+            "b'$6$'",
+            "Scrypt:Is:My:Password",
+            " a password that is long and has $2b$ in it",
         ] {
             assert_eq!(PasswordForm::of(stored), PasswordForm::Plain, "{stored:?}");
         }

@@ -113,6 +113,30 @@ fn a_stronger_argon2id_of_django_is_not_weakened() {
 }
 
 #[test]
+fn a_hash_within_other_characters_is_never_compared_as_plain_text() {
+    let unsupported = UNSUPPORTED.iter().filter(|stored| stored.len() >= 40 && stored.starts_with('$'));
+    for stored in HASHES.iter().chain(unsupported) {
+        for text in [
+            format!(" {stored}"),
+            format!("\u{feff}{stored}"),
+            format!("\t\n{stored}"),
+            format!("\"{stored}\""),
+            format!("'{stored}'"),
+            // Python's str() of bytes.
+            format!("b'{stored}'"),
+            format!("b\"{stored}\""),
+        ] {
+            assert_eq!(check(&text, &text), Outcome::Unverifiable(Unverifiable::Unsupported), "{text}");
+            assert_eq!(check(&text, PASSWORD), Outcome::Unverifiable(Unverifiable::Unsupported), "{text}");
+        }
+        let capitals = stored.to_uppercase();
+        if HASHES.contains(stored) {
+            assert_ne!(PasswordForm::of(&capitals), PasswordForm::Plain, "{capitals}");
+        }
+    }
+}
+
+#[test]
 fn unsupported_hashes_are_never_compared_as_plain_text() {
     for stored in UNSUPPORTED {
         for text in [stored, "password01", PASSWORD] {
