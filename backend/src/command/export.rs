@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use holodule_settings::Replacement;
+use holodule_settings::{Replacement, shown_path};
 use http::{Method, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -32,7 +32,7 @@ pub(super) async fn run(
         Form::Json => "/holodules?format=json",
     };
     // Before the request, so that an unwritable file is reported at once.
-    let named = |output: &Path, error: CommandError| CommandError::from(format!("{}: {error}", output.display()));
+    let named = |output: &Path, error: CommandError| CommandError::from(format!("{}: {error}", shown_path(output)));
     let file = output.map(|output| Replacement::begin(output).map_err(|error| named(output, error.into())));
     let file = file.transpose()?;
     let response = client.open(Method::GET, path, "application/json", Bytes::new()).await?;

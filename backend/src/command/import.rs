@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
+use holodule_settings::shown_path;
 use http::{Method, StatusCode};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
@@ -62,7 +63,7 @@ pub(super) async fn run(client: &Client, files: &[PathBuf], options: &ImportOpti
     }
     let mut rejected = 0;
     for file in files {
-        rejected += one(client, file, options).await.map_err(|error| format!("{}: {error}", file.display()))?;
+        rejected += one(client, file, options).await.map_err(|error| format!("{}: {error}", shown_path(file)))?;
     }
     Ok(if rejected == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_REJECTED) })
 }
@@ -97,7 +98,7 @@ async fn one(client: &Client, file: &Path, options: &ImportOptions) -> Result<us
     // Before the upload, so that rejects are reported even if the upload fails.
     rejects.before_upload(&batch)?;
 
-    let name = if is_stdin { "standard input".into() } else { file.to_string_lossy() };
+    let name = if is_stdin { "standard input".to_owned() } else { shown_path(file) };
     if let Some(read_as) = source.described(encoding) {
         print(format_args!("{name}: {read_as}"))?;
     }
@@ -122,7 +123,7 @@ async fn one(client: &Client, file: &Path, options: &ImportOptions) -> Result<us
     if rejected > 0
         && let Some(place) = rejects.place()
     {
-        print(format_args!("the rejected rows with their reasons are in {}", place.display()))?;
+        print(format_args!("the rejected rows with their reasons are in {}", shown_path(place)))?;
     }
     Ok(rejected)
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use holodule_settings::{Replacement, is_replaceable, resolved};
+use holodule_settings::{Replacement, is_replaceable, resolved, shown_path};
 
 use super::CommandError;
 use crate::import::{Batch, write_rejects};
@@ -66,7 +66,7 @@ impl Rejects {
         } else {
             write(path, batch)
         };
-        written.map_err(|error| format!("{}: {error}", path.display()).into())
+        written.map_err(|error| format!("{}: {error}", shown_path(path)).into())
     }
 
     /// Writes the rejects that [`Rejects::before_upload`] could not, or that the upload has added.
@@ -75,7 +75,7 @@ impl Rejects {
             _ if batch.rejects.is_empty() => Ok(()),
             Self::File(_) if added => self.before_upload(batch),
             Self::File(_) => Ok(()),
-            Self::Stream(path) => write(path, batch).map_err(|error| format!("{}: {error}", path.display()).into()),
+            Self::Stream(path) => write(path, batch).map_err(|error| format!("{}: {error}", shown_path(path)).into()),
             Self::StandardError => Ok(std::io::stderr().write_all(&write_rejects(&batch.columns, &batch.rejects)?)?),
         }
     }

@@ -67,6 +67,9 @@ fn no_secret_in_any_file_is_repeated() {
 fn the_program_repeats_no_secret_at_check_at_start_and_in_its_arguments() {
     let folder = tempfile::tempdir().unwrap();
     let names: Vec<String> = keys().iter().map(|key| key.replace('.', "_").to_uppercase()).collect();
+    // Its row is rejected.
+    fs::write(folder.path().join("a.csv"), "video_id,datetime\naaaaaaaaaa1,soon\n").unwrap();
+    let closed = "http://127.0.0.1:1";
     check_forms(secrets(), 3, |value| {
         let run = |environment: &[(&str, &str)], arguments: &[&str]| {
             let output = command(folder.path()).args(arguments).envs(environment.iter().copied()).output().unwrap();
@@ -86,6 +89,9 @@ fn the_program_repeats_no_secret_at_check_at_start_and_in_its_arguments() {
             run(&[], &["user", "add", "user01", value]),
             run(&[], &["user", "list", "--admin", value]),
             run(&[], &["import", "--format", value, "a.csv"]),
+            run(&[], &["import", "--admin", closed, value]),
+            run(&[], &["export", "--admin", closed, "--output", value]),
+            run(&[], &["import", "--admin", closed, "a.csv", "--rejects", value]),
         ]
     });
 }

@@ -44,11 +44,13 @@ pub fn shown_key(key: &str) -> String {
     if is_harmless(key, MAX_CHARACTERS) { key.escape_debug().to_string() } else { HIDDEN_KEY.to_owned() }
 }
 
-/// Whether `text` is a path or does not resemble a secret. Anything in an existing folder is a path, however random its
-/// name.
+/// Whether `text` is a path or does not resemble a secret. What exists is a path, and anything in an existing folder,
+/// however random its name; the folders `/`, `.` and `..` do not count, since they always exist.
 fn is_harmless_path(text: &str) -> bool {
-    let parent = Path::new(text).parent().filter(|parent| parent.components().any(|part| part != Component::RootDir));
-    let is_path = parent.is_some_and(Path::is_dir) && text.chars().count() <= MAX_PATH_CHARACTERS;
+    let path = Path::new(text);
+    let is_named = |folder: &&Path| folder.components().any(|part| matches!(part, Component::Normal(_)));
+    let exists = path.symlink_metadata().is_ok() || path.parent().filter(is_named).is_some_and(Path::is_dir);
+    let is_path = exists && text.chars().count() <= MAX_PATH_CHARACTERS;
     !text.contains(char::is_control) && ((is_path && !resembles_pem(text)) || is_harmless(text, MAX_PATH_CHARACTERS))
 }
 
@@ -171,6 +173,9 @@ mod tests {
         ] {
             assert_eq!(shown(text), HIDDEN, "{text}");
             assert_eq!(shown_path(Path::new(text)).contains(text), text.starts_with("a.a."), "{text}");
+        }
+        for folder in ["/", "./", "../", "/./", "/../"] {
+            assert_eq!(shown_path(&Path::new(folder).join("4f3c2b1a09f8e7d6c5b4a392")), HIDDEN, "{folder}");
         }
         let key = Path::new("-----BEGIN\nPRIVATE");
         assert_eq!(with_shown_path("-----BEGIN\nPRIVATE: no such file", key), format!("{HIDDEN}: no such file"));
