@@ -1,25 +1,25 @@
-//! Where a chunked body ends (RFC 9112, section 7.1), by its grammar and no other.
+//! Finds the end of a chunked body (RFC 9112, section 7.1) by a strict reading of the grammar.
 //!
-//! A parser takes an empty line for a size of 0, a bare LF within an extension, or a trailer
-//! that is no field; whoever stands before us may not, and then the two disagree on where
-//! the next request begins.
+//! Lenient parsers accept an empty line as size 0, a bare LF within an extension, or a malformed trailer. If
+//! the proxy in front of the gateway is strict and the gateway lenient, the two disagree on where the next
+//! request begins.
 
 use std::io;
 
-/// The most that one size line, or all trailers, may have, in bytes.
+/// Maximum length of one size line, or of all trailers together, in bytes.
 const MAX_LINE_BYTES: usize = 4 * 1024;
 
-/// The most digits of a size: what fits 64 bits.
+/// Maximum number of hexadecimal digits of a chunk size: 64 bits.
 const MAX_DIGITS: u8 = 16;
 
-/// Follows one chunked body, whatever pieces it comes in.
+/// Tracks one chunked body across reads of any size.
 #[derive(Debug)]
 pub struct Chunks {
     state: State,
-    /// Of the chunk that is being read: its bytes that have not come yet.
+    /// Bytes of the current chunk that have not arrived yet.
     left: u64,
     digits: u8,
-    /// What has come of this size line, or of all trailers.
+    /// Length so far of the current size line, or of all trailers.
     line: usize,
 }
 
@@ -31,34 +31,34 @@ enum State {
     Data,
     DataCr,
     DataLf,
-    /// At the beginning of a trailer's line.
+    /// At the start of a trailer line.
     Trailer,
-    /// In the name of a trailer.
+    /// In a trailer name.
     Name,
     Value,
     ValueEnd,
-    /// After the CR of the empty line.
+    /// After the CR of the final empty line.
     LastLf,
     Ended,
 }
 
 impl Default for Chunks {
-    /// At the first byte behind a head.
+    /// Starts at the first byte after the head.
     fn default() -> Self {
         Self { state: State::Size, left: 0, digits: 0, line: 0 }
     }
 }
 
 impl Chunks {
-    /// Whether the whole body has been followed.
+    /// Returns whether the end of the body was reached.
     pub fn ended(&self) -> bool {
         self.state == State::Ended
     }
 
-    /// Follows the next `bytes`, and tells how many of them belong to this body.
+    /// Consumes the next `bytes` and returns how many of them belong to this body.
     ///
     /// # Errors
-    /// `InvalidData` for what is no chunked body.
+    /// `InvalidData` if the bytes violate the chunked grammar.
     pub fn follow(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -67,14 +67,16 @@ impl Chunks {
                 State::Data => {
                     let here = self.left.min((bytes.len() - at) as u64);
                     self.left -= here;
-                    // No more than what is here, which a usize counts.
+                    // At most the length of `bytes`, so the conversion cannot fail.
                     at += usize::try_from(here).unwrap_or(bytes.len());
                     if self.left == 0 {
                         self.state = State::DataCr;
                     }
                     continue;
                 }
-                _ => self.step(byte).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "an odd chunk"))?,
+                _ => self
+                    .step(byte)
+                    .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "malformed chunked body"))?,
             }
             at += 1;
         }
@@ -108,7 +110,7 @@ impl Chunks {
             }
             (State::Trailer, b'\r') => State::LastLf,
             (State::Name, b':') => State::Value,
-            (State::Trailer | State::Name, _) if is_token(byte) => State::Name,
+            (State::Trailer | State::Name, _) if is_tchar(byte) => State::Name,
             (State::Value, b'\r') => State::ValueEnd,
             (State::Value, _) if is_text(byte) => State::Value,
             (State::ValueEnd, b'\n') => State::Trailer,
@@ -119,12 +121,12 @@ impl Chunks {
     }
 }
 
-/// RFC 9110, section 5.6.2.
-fn is_token(byte: u8) -> bool {
+/// `tchar` (RFC 9110, section 5.6.2).
+fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// No control but the tab: neither a line's end nor what another parser may take for one.
+/// Control characters other than tab are rejected: other parsers may treat them as line ends.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || !byte.is_ascii_control()
 }
@@ -133,7 +135,7 @@ fn is_text(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    /// How many bytes are the body's, read in pieces of `size`; `None` for what is none.
+    /// The number of bytes that belong to the body when read in pieces of `size`; `None` if it is malformed.
     fn follow(body: &str, size: usize) -> Option<usize> {
         let mut chunks = Chunks::default();
         let mut count = 0;
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_ends_behind_its_last_chunk_whatever_pieces_it_comes_in() {
+    fn finds_the_end_of_the_body_for_every_split() {
         for body in [
             "0\r\n\r\n",
             "3\r\nx=1\r\n0\r\n\r\n",
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_grammar_is_refused() {
+    fn rejects_malformed_bodies() {
         let long = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(MAX_LINE_BYTES));
         let trailers = format!("0\r\n{}\r\n", "a: b\r\n".repeat(MAX_LINE_BYTES / 6 + 1));
         for body in [
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_size_does_not_overflow() {
+    fn largest_chunk_size_does_not_overflow() {
         let mut chunks = Chunks::default();
         assert_eq!(chunks.follow(b"ffffffffffffffff\r\nabc").unwrap(), 21);
         assert!(!chunks.ended());

@@ -1,4 +1,4 @@
-//! What `Date` says.
+//! The `Date` field.
 
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,19 +6,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::HeaderValue;
 use httpdate::HttpDate;
 
-/// The moment of an answer that is sent now (RFC 9110, section 6.6.1).
+/// The current time as an HTTP date (RFC 9110, section 6.6.1).
 pub(super) fn date() -> HeaderValue {
-    // Made once a second by each thread.
-    thread_local!(static MADE: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) });
+    // Formatted at most once a second per thread.
+    thread_local!(static CACHED: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) });
     let now = SystemTime::now();
     let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    MADE.with_borrow_mut(|made| match made {
-        Some((of, date)) if *of == second => date.clone(),
+    CACHED.with_borrow_mut(|cached| match cached {
+        Some((cached_second, date)) if *cached_second == second => date.clone(),
         _ => {
-            // The form is of ASCII.
+            // An HTTP date is ASCII.
             let date = HeaderValue::try_from(HttpDate::from(now).to_string());
             let date = date.unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"));
-            made.insert((second, date)).1.clone()
+            cached.insert((second, date)).1.clone()
         }
     })
 }
@@ -29,7 +29,7 @@ mod tests {
 
     use super::*;
 
-    fn told() -> SystemTime {
+    fn parsed_date() -> SystemTime {
         let date = date();
         let date = date.to_str().unwrap();
         let moment = httpdate::parse_http_date(date).unwrap();
@@ -38,14 +38,17 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_present_second_however_long_the_thread_lives() {
+    fn the_cached_date_is_refreshed_every_second() {
         let began = SystemTime::now();
         loop {
             let before = SystemTime::now();
-            let (told, after) = (told(), SystemTime::now());
-            assert!(told <= after && before < told + Duration::from_secs(1), "{told:?} from {before:?} to {after:?}");
-            // Until it has been made anew.
-            if told > began {
+            let (parsed, after) = (parsed_date(), SystemTime::now());
+            assert!(
+                parsed <= after && before < parsed + Duration::from_secs(1),
+                "{parsed:?} from {before:?} to {after:?}"
+            );
+            // Until the cached value was replaced.
+            if parsed > began {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -1,5 +1,5 @@
-//! A GET or HEAD of HTTP/1.1 that has no body, and its answer: what most requests are, without the
-//! machinery that the others need.
+//! GET and HEAD requests of HTTP/1.1 without a body. These are most requests, and are served without the
+//! overhead of pingora's session.
 
 use std::io;
 use std::io::Write as _;
@@ -13,80 +13,83 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 
 use super::date::date;
-use super::{Added, Downstream, Head, Peer, TlsStream, may_have_body};
+use super::{Downstream, ExtraField, Peer, ResponseHead, TlsStream, allows_body};
 
-/// Shorter pieces of a body are copied behind what is pending; longer ones leave at once and as
-/// they are.
+/// Body pieces shorter than this are copied into the write buffer; longer ones are written at once, without a
+/// copy.
 const SMALL_BYTES: usize = 1024;
 
-/// A request without a body, and its answer.
+/// A request without a body, and its response.
 pub struct Http1Exchange<'a> {
     stream: &'a mut TlsStream,
     request: Parts,
     drain: &'a watch::Receiver<bool>,
-    /// Whether another request may follow on the connection.
+    /// Whether the connection can be reused for another request.
     persists: bool,
     status: Option<StatusCode>,
-    framing: Framing,
-    /// What was written of the body.
+    framing: ResponseFraming,
+    /// Body bytes written so far.
     sent: usize,
     ended: bool,
-    /// Whether nothing of the answer has left yet, though its head was handed over.
+    /// Whether the response head was written, but nothing of it has been sent.
     head_is_pending: bool,
 }
 
-/// How the body of the answer is told from what follows it (RFC 9112, section 6).
+/// How the client finds the end of the response body (RFC 9112, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Framing {
-    /// There is none.
+enum ResponseFraming {
+    /// The response has no body.
     None,
-    /// So many bytes are still to come.
+    /// The number of bytes still to be written.
     Length(u64),
     Chunked,
-    /// It ends with the connection.
+    /// The body ends when the connection closes.
     Close,
 }
 
 impl<'a> Http1Exchange<'a> {
-    /// The exchange of a `request` that was read from `stream`, after which the connection goes on
-    /// unless the client wants it closed or a `drain` has begun by the time of the answer.
+    /// Creates the exchange for a `request` read from `stream`. The connection is reused afterwards unless the
+    /// client requested `Connection: close` or `drain` is set when the response is written.
     pub fn new(stream: &'a mut TlsStream, request: Parts, drain: &'a watch::Receiver<bool>) -> Self {
-        let persists = !wants_close(&request);
-        let (framing, status) = (Framing::None, None);
+        let persists = !requests_close(&request);
+        let (framing, status) = (ResponseFraming::None, None);
         Self { stream, request, drain, persists, status, framing, sent: 0, ended: false, head_is_pending: false }
     }
 
-    /// Whether the next request may be read: this one was answered, to the end.
+    /// Returns whether the response is complete and the connection can be reused.
     pub fn is_reusable(&self) -> bool {
         self.ended && self.persists
     }
 
-    /// Whether an answer was written to its end.
-    pub fn is_answered(&self) -> bool {
+    /// Returns whether the response was written completely.
+    pub fn is_complete(&self) -> bool {
         self.ended
     }
 
-    /// Whether another request has arrived, where none that arrives later is answered.
-    fn has_next(&mut self) -> bool {
+    /// Returns whether another request has already arrived; requests that arrive later are not served.
+    fn has_next_request(&mut self) -> bool {
         self.stream.seal();
         self.stream.has_request()
     }
 
-    fn put_head(&mut self, head: Head<'_>, added: &[Added<'_>]) {
+    fn put_head(&mut self, head: ResponseHead<'_>, added: &[ExtraField<'_>]) {
         let header = head.header();
         self.framing = framing(&self.request.method, header.status, |name| header.headers.get(name));
-        // While draining, and from a client that sends no more, only a request that has already arrived is answered.
-        if self.framing == Framing::Close || ((self.stream.has_ended() || *self.drain.borrow()) && !self.has_next()) {
+        // While draining, and after the client closed its sending side, only a request that has already arrived
+        // is served.
+        if self.framing == ResponseFraming::Close
+            || ((self.stream.has_ended() || *self.drain.borrow()) && !self.has_next_request())
+        {
             self.persists = false;
         }
         let out = self.stream.pending();
         match head {
-            Head::Kept(_, wire) => {
-                out.reserve(wire.len() + ADDED_BYTES);
+            ResponseHead::Serialized(_, wire) => {
+                out.reserve(wire.len() + EXTRA_FIELDS_BYTES);
                 out.extend_from_slice(wire);
             }
-            Head::Own(header) => {
-                out.reserve(ADDED_BYTES * 2);
+            ResponseHead::Plain(header) => {
+                out.reserve(EXTRA_FIELDS_BYTES * 2);
                 put_status(out, header.status);
                 header.header_to_h1_wire(out);
             }
@@ -103,25 +106,26 @@ impl<'a> Http1Exchange<'a> {
         self.head_is_pending = true;
     }
 
-    /// Counts a piece of the body, as far as there is room for it.
+    /// Adds to the number of body bytes.
     ///
     /// # Errors
-    /// It is more than the head has told.
+    /// The body exceeds the declared content length.
     fn count(&mut self, bytes: usize) -> Result<()> {
-        if let Framing::Length(left) = &mut self.framing {
+        if let ResponseFraming::Length(left) = &mut self.framing {
             let rest = left.checked_sub(bytes as u64);
-            *left =
-                rest.ok_or_else(|| Error::explain(ErrorType::WriteError, "a longer body than was told").into_in())?;
+            *left = rest.ok_or_else(|| {
+                Error::explain(ErrorType::WriteError, "the body exceeds its declared length").into_in()
+            })?;
         }
         self.sent += bytes;
         Ok(())
     }
 }
 
-/// What is made room for behind the fields of an answer's own, in bytes.
-const ADDED_BYTES: usize = 384;
+/// Space reserved for the fields added to each response, in bytes.
+const EXTRA_FIELDS_BYTES: usize = 384;
 
-/// The status line of HTTP/1.1.
+/// Writes the status line of HTTP/1.1.
 pub fn put_status(out: &mut Vec<u8>, status: StatusCode) {
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(status.as_str().as_bytes());
@@ -130,7 +134,7 @@ pub fn put_status(out: &mut Vec<u8>, status: StatusCode) {
     out.put_slice(b"\r\n");
 }
 
-/// A field as HTTP/1.1 writes it.
+/// Writes a field line of HTTP/1.1.
 pub fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.put_slice(name.as_bytes());
     out.put_slice(b": ");
@@ -138,32 +142,32 @@ pub fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.put_slice(b"\r\n");
 }
 
-/// Whether the client wants the connection closed behind the answer (RFC 9112, section 9.6).
-fn wants_close(request: &Parts) -> bool {
+/// Returns whether the client requested `Connection: close` (RFC 9112, section 9.6).
+fn requests_close(request: &Parts) -> bool {
     let mut options =
         request.headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
     options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
-/// RFC 9112, section 6.3.
+/// The framing of the response (RFC 9112, section 6.3).
 fn framing<'h>(
     method: &Method,
     status: StatusCode,
     field: impl Fn(HeaderName) -> Option<&'h http::HeaderValue>,
-) -> Framing {
-    if !may_have_body(method, status) {
-        return Framing::None;
+) -> ResponseFraming {
+    if !allows_body(method, status) {
+        return ResponseFraming::None;
     }
     if field(TRANSFER_ENCODING).is_some() {
-        return Framing::Chunked;
+        return ResponseFraming::Chunked;
     }
     let length = field(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    length.map_or(Framing::Close, Framing::Length)
+    length.map_or(ResponseFraming::Close, ResponseFraming::Length)
 }
 
-fn unwritten(error: io::Error) -> Box<Error> {
+fn write_error(error: io::Error) -> Box<Error> {
     let kind = if error.kind() == io::ErrorKind::TimedOut { ErrorType::WriteTimedout } else { ErrorType::WriteError };
-    Error::because(kind, "an answer could not be written", error).into_down()
+    Error::because(kind, "writing the response failed", error).into_down()
 }
 
 impl Downstream for Http1Exchange<'_> {
@@ -196,14 +200,14 @@ impl Downstream for Http1Exchange<'_> {
     }
 
     async fn closed(&mut self) -> Box<Error> {
-        // What is pending is sent before the client is read.
+        // Reading flushes the buffered head.
         self.head_is_pending = false;
         let error = self.stream.until_closed().await;
-        Error::because(ErrorType::ReadError, "the connection broke", error).into_down()
+        Error::because(ErrorType::ReadError, "the client connection failed", error).into_down()
     }
 
-    async fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> Result<()> {
-        // It leaves with what follows it, or when the client is listened to.
+    async fn write_head(&mut self, head: ResponseHead<'_>, added: &[ExtraField<'_>]) -> Result<()> {
+        // Sent together with what follows it, or once the client is read from.
         self.put_head(head, added);
         Ok(())
     }
@@ -218,13 +222,13 @@ impl Downstream for Http1Exchange<'_> {
     }
 
     async fn write_body(&mut self, data: Bytes) -> Result<()> {
-        if data.is_empty() || self.framing == Framing::None {
+        if data.is_empty() || self.framing == ResponseFraming::None {
             return Ok(());
         }
         self.count(data.len())?;
         let out = self.stream.pending();
         let mut tail: &[u8] = b"";
-        if self.framing == Framing::Chunked {
+        if self.framing == ResponseFraming::Chunked {
             // Writing to memory cannot fail.
             let _ = write!(out, "{:X}\r\n", data.len());
             tail = b"\r\n";
@@ -235,20 +239,22 @@ impl Downstream for Http1Exchange<'_> {
             return Ok(());
         }
         self.head_is_pending = false;
-        self.stream.write_behind(&data, tail).await.map_err(unwritten)
+        self.stream.write_after_buffer(&data, tail).await.map_err(write_error)
     }
 
     async fn finish(&mut self, last: Bytes) -> Result<()> {
         self.write_body(last).await?;
         match self.framing {
-            Framing::Chunked => self.stream.pending().extend_from_slice(b"0\r\n\r\n"),
-            Framing::Length(left) if left > 0 => {
-                return Err(Error::explain(ErrorType::WriteError, "a shorter body than was told").into_in());
+            ResponseFraming::Chunked => self.stream.pending().extend_from_slice(b"0\r\n\r\n"),
+            ResponseFraming::Length(left) if left > 0 => {
+                return Err(
+                    Error::explain(ErrorType::WriteError, "the body is shorter than its declared length").into_in()
+                );
             }
             _ => {}
         }
         self.head_is_pending = false;
-        self.stream.flush().await.map_err(unwritten)?;
+        self.stream.flush().await.map_err(write_error)?;
         self.ended = true;
         Ok(())
     }
@@ -269,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answers_framing_follows_from_the_request_and_its_head() {
+    fn response_framing_depends_on_method_status_and_fields() {
         let fields = |field: &str| {
             let mut fields = HeaderMap::new();
             if let Some((name, value)) = field.split_once(": ") {
@@ -278,35 +284,35 @@ mod tests {
             fields
         };
         for (method, status, field, expected) in [
-            (Method::GET, 200, "content-length: 0", Framing::Length(0)),
-            (Method::GET, 200, "content-length: 18446744073709551615", Framing::Length(u64::MAX)),
-            (Method::GET, 200, "transfer-encoding: chunked", Framing::Chunked),
-            (Method::GET, 200, "", Framing::Close),
-            (Method::GET, 200, "content-length: x", Framing::Close),
-            (Method::GET, 502, "content-length: 3", Framing::Length(3)),
-            (Method::GET, 204, "", Framing::None),
-            (Method::GET, 304, "content-length: 3", Framing::None),
-            (Method::HEAD, 200, "content-length: 3", Framing::None),
-            (Method::HEAD, 200, "transfer-encoding: chunked", Framing::None),
+            (Method::GET, 200, "content-length: 0", ResponseFraming::Length(0)),
+            (Method::GET, 200, "content-length: 18446744073709551615", ResponseFraming::Length(u64::MAX)),
+            (Method::GET, 200, "transfer-encoding: chunked", ResponseFraming::Chunked),
+            (Method::GET, 200, "", ResponseFraming::Close),
+            (Method::GET, 200, "content-length: x", ResponseFraming::Close),
+            (Method::GET, 502, "content-length: 3", ResponseFraming::Length(3)),
+            (Method::GET, 204, "", ResponseFraming::None),
+            (Method::GET, 304, "content-length: 3", ResponseFraming::None),
+            (Method::HEAD, 200, "content-length: 3", ResponseFraming::None),
+            (Method::HEAD, 200, "transfer-encoding: chunked", ResponseFraming::None),
         ] {
             let fields = fields(field);
-            let told = framing(&method, StatusCode::from_u16(status).unwrap(), |name| fields.get(name));
-            assert_eq!(told, expected, "{method} {status} {field}");
+            let actual = framing(&method, StatusCode::from_u16(status).unwrap(), |name| fields.get(name));
+            assert_eq!(actual, expected, "{method} {status} {field}");
         }
     }
 
     #[test]
-    fn close_is_heard_wherever_it_stands() {
-        let hears = |values: &[&str]| {
+    fn recognises_the_close_option_anywhere_in_the_field() {
+        let closes = |values: &[&str]| {
             let request = values.iter().fold(Request::builder(), |request, value| request.header(CONNECTION, *value));
-            wants_close(&request.body(()).unwrap().into_parts().0)
+            requests_close(&request.body(()).unwrap().into_parts().0)
         };
         for values in [&["close"][..], &["CLOSE"], &["keep-alive, close"], &[" x ,\tClose ,"], &["keep-alive", "close"]]
         {
-            assert!(hears(values), "{values:?}");
+            assert!(closes(values), "{values:?}");
         }
         for values in [&[][..], &["keep-alive"], &["closed"], &["x-close"], &["close;x=1"], &["clo", "se"], &[","]] {
-            assert!(!hears(values), "{values:?}");
+            assert!(!closes(values), "{values:?}");
         }
     }
 }

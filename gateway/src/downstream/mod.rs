@@ -27,106 +27,109 @@ use pingora::{Error, ErrorType, Result};
 use crate::tls::Identity;
 pub use stream::TlsStream;
 
-/// Answers requests, whichever codec they come through.
+/// Handles the requests of all codecs.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request.
+    /// Handles one request and writes its response.
     fn handle(&self, downstream: &mut impl Downstream) -> impl Future<Output = ()> + Send;
 }
 
-/// The other end of a connection.
+/// The client's end of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The address of the client; behind a proxy that sends the PROXY protocol, the one from its header.
+    /// The client address; with the PROXY protocol, the source address from its header.
     pub address: SocketAddr,
-    /// The certificate that was used in the handshake, or in that of the resumed session.
+    /// The certificate selected in the handshake, or in the handshake of the resumed session.
     pub identity: Arc<Identity>,
     /// The TLS version, one of [`VERSIONS`](crate::tls::VERSIONS).
     pub tls: &'static str,
 }
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Clone, Copy, Debug)]
-pub enum Head<'a> {
-    /// Of this answer alone.
-    Own(&'a ResponseHeader),
-    /// Of an answer that is given many times, with the status line and the fields as HTTP/1.1
-    /// writes them, the empty line not among them.
-    Kept(&'a ResponseHeader, &'a [u8]),
+pub enum ResponseHead<'a> {
+    /// A head to be serialised for this response only.
+    Plain(&'a ResponseHeader),
+    /// The head of a cached response, with its status line and fields already serialised for HTTP/1.1, without
+    /// the final empty line.
+    Serialized(&'a ResponseHeader, &'a [u8]),
 }
 
-/// A field that stands on one answer, where it has a value.
-pub type Added<'a> = (HeaderName, Option<&'a HeaderValue>);
+/// A field to be added to one response, if it has a value.
+pub type ExtraField<'a> = (HeaderName, Option<&'a HeaderValue>);
 
-impl<'a> Head<'a> {
-    /// The status and the fields.
+impl<'a> ResponseHead<'a> {
+    /// Returns the status and the fields.
     pub fn header(self) -> &'a ResponseHeader {
         match self {
-            Self::Own(header) | Self::Kept(header, _) => header,
+            Self::Plain(header) | Self::Serialized(header, _) => header,
         }
     }
 }
 
-/// One request and its answer, of either version.
+/// One request and its response, for any HTTP version.
 ///
-/// The answer is written in one order: its head once, any pieces of its body, its end once. What
-/// waits may be dropped while it reads ([`Downstream::read_body`], [`Downstream::closed`]); an answer
-/// is not to be gone on with where a write was dropped. The errors are the client's, but for those of a
-/// caller that breaks this order or the length that it told.
+/// The response is written in this order: the head once, any number of body pieces, the end once. Reads
+/// ([`Downstream::read_body`], [`Downstream::closed`]) are cancel-safe. Writes are not: after a dropped write,
+/// the response must not be continued. Errors are attributed to the client, except when the caller violates
+/// this order or the declared content length.
 pub trait Downstream: Send {
-    /// The head of the request; its fields until that of the answer was handed over.
+    /// The head of the request. Its fields may be gone once the response head was written.
     fn request(&self) -> &Parts;
 
-    /// The other end of the connection.
+    /// The client's end of the connection.
     fn peer(&self) -> &Peer;
 
-    /// Whether more of the request follows its head.
+    /// Returns whether the request has a body.
     fn has_body(&mut self) -> bool;
 
-    /// Whether all of the request has been read.
+    /// Returns whether the whole request has been read.
     fn is_read(&mut self) -> bool;
 
-    /// Ends the connection with this answer, where that is possible: the next request cannot be
-    /// told from what is left of this one.
+    /// Closes the connection after this response if the protocol allows that: the unread rest of this request
+    /// cannot be separated from the next one.
     fn close_after(&mut self);
 
-    /// Notes that the body is passed on from now on, to a backend that may take it slowly.
+    /// Announces that the request body will be streamed to a backend, which may read it slowly.
     fn expect_upload(&mut self) {}
 
-    /// The next piece of the body; `None` at its end.
+    /// Reads the next piece of the request body; `None` at its end.
     fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>>> + Send;
 
-    /// Tells a client to go on that waits for it before it sends its body (RFC 9110, section 10.1.1).
+    /// Sends `100 Continue` (RFC 9110, section 10.1.1).
     fn send_continue(&mut self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Waits until the client leaves, which an error tells, of a request that has been read.
+    /// Waits until the client disconnects and returns the error. The request must have been read.
     fn closed(&mut self) -> impl Future<Output = Box<Error>> + Send;
 
-    /// Writes the head of the answer, with these fields behind its own.
-    fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> impl Future<Output = Result<()>> + Send;
+    /// Writes the head of the response, followed by the fields in `added`.
+    fn write_head(
+        &mut self,
+        head: ResponseHead<'_>,
+        added: &[ExtraField<'_>],
+    ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Takes back the head of an answer of which nothing has been sent, so that another answer can be given. Whether
-    /// that could be done.
+    /// Discards the response head if nothing of it was sent yet, so that another response can be written.
+    /// Returns whether that was possible.
     fn retract(&mut self) -> bool;
 
-    /// Writes a piece of the answer's body, of which there is none where the request or the
-    /// status has it so.
+    /// Writes a piece of the response body. Ignored if the method or the status allows no body.
     fn write_body(&mut self, data: Bytes) -> impl Future<Output = Result<()>> + Send;
 
-    /// Ends the answer, with the last piece of its body, which may be empty.
+    /// Ends the response with the last piece of its body, which may be empty.
     fn finish(&mut self, last: Bytes) -> impl Future<Output = Result<()>> + Send;
 
-    /// The status of the answer, once its head was handed over.
+    /// The status of the response, once its head was written.
     fn status(&self) -> Option<StatusCode>;
 
-    /// What was handed over of the answer's body, in bytes.
+    /// The length of the response body written so far, in bytes.
     fn body_bytes(&self) -> usize;
 }
 
-/// Whether an answer of this status to a request of this method has a body (RFC 9110, section 6.4.1).
-pub fn may_have_body(method: &Method, status: StatusCode) -> bool {
+/// Returns whether a response with this status to this method has a body (RFC 9110, section 6.4.1).
+pub fn allows_body(method: &Method, status: StatusCode) -> bool {
     *method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-fn client_left() -> Box<Error> {
-    Error::explain(ErrorType::ConnectionClosed, "the client left").into_down()
+fn client_disconnected() -> Box<Error> {
+    Error::explain(ErrorType::ConnectionClosed, "the client disconnected").into_down()
 }

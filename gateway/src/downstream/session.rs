@@ -1,8 +1,9 @@
 //! A request that pingora's HTTP/1 session parses: one with a body, of HTTP/1.0, or of another method than GET
 //! and HEAD.
 //!
-//! pingora knows bodies, interim responses and the rules of HTTP/1.0. It costs a future of some 70 KB for each
-//! request, so requests without a body are served by [`Http1Exchange`](super::http1::Http1Exchange).
+//! pingora's session supports bodies, interim responses and HTTP/1.0, but needs a future of about 70 KB for
+//! each request. Requests without a body are therefore served by
+//! [`Http1Exchange`](super::http1::Http1Exchange).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use pingora::protocols::http::v1::server::HttpSession;
 use pingora::{Error, Result};
 use tokio::sync::watch;
 
-use super::{Added, Downstream, Head, Peer, TlsStream, client_left};
+use super::{Downstream, ExtraField, Peer, ResponseHead, TlsStream, client_disconnected};
 
 /// One request and its response.
 pub struct SessionExchange {
@@ -25,15 +26,15 @@ pub struct SessionExchange {
     drain: watch::Receiver<bool>,
     /// Whether the head of the next request has arrived.
     has_next: Arc<AtomicBool>,
-    /// Whether a response was written to its end.
-    ended: bool,
+    /// Whether the response was written completely.
+    is_complete: bool,
 }
 
 impl SessionExchange {
-    /// Parses the head that `stream` has read ahead. Reading a piece of the body may take `read_timeout`.
+    /// Parses the head that `stream` has read ahead. `read_timeout` applies to each read of the body.
     ///
     /// # Errors
-    /// The connection, where pingora's parser refuses the head.
+    /// Returns the connection if pingora's parser rejects the head.
     pub async fn parse(
         stream: Box<TlsStream>,
         drain: watch::Receiver<bool>,
@@ -43,24 +44,24 @@ impl SessionExchange {
         let mut inner = HttpSession::new(stream);
         inner.set_read_timeout(Some(read_timeout));
         match inner.read_request().await {
-            Ok(Some(_)) => Ok(Self { inner, peer, drain, has_next, ended: false }),
-            Ok(None) | Err(_) => Err(same(inner.into_inner())),
+            Ok(Some(_)) => Ok(Self { inner, peer, drain, has_next, is_complete: false }),
+            Ok(None) | Err(_) => Err(into_tls_stream(inner.into_inner())),
         }
     }
 
-    /// Ends the exchange, and returns its connection where another request may follow. A connection whose
-    /// response broke off is dropped, so that nothing makes the response look complete.
-    pub async fn end(self) -> Option<Box<TlsStream>> {
-        if !self.ended {
+    /// Ends the exchange and returns the connection if it can be reused. If the response is incomplete, the
+    /// connection is dropped without a clean close, so that the client can detect the truncation.
+    pub async fn into_stream(self) -> Option<Box<TlsStream>> {
+        if !self.is_complete {
             return None;
         }
         let (stream, _) = self.inner.reuse().await.ok().flatten()?.into_parts();
-        same(stream)
+        into_tls_stream(stream)
     }
 }
 
-/// The connection that a session was created from.
-fn same(stream: Stream) -> Option<Box<TlsStream>> {
+/// Converts the session's stream back to the [`TlsStream`] it was created from.
+fn into_tls_stream(stream: Stream) -> Option<Box<TlsStream>> {
     stream.into_any().downcast().ok()
 }
 
@@ -92,7 +93,8 @@ impl Downstream for SessionExchange {
     async fn send_continue(&mut self) -> Result<()> {
         let keepalive = self.inner.get_keepalive_timeout();
         self.inner.write_continue_response().await?;
-        // pingora takes this for a response that leaves the body unread, and would close.
+        // Without this, pingora treats the interim response as one that leaves the body unread, and closes the
+        // connection.
         self.inner.set_server_keepalive(keepalive);
         Ok(())
     }
@@ -100,12 +102,12 @@ impl Downstream for SessionExchange {
     async fn closed(&mut self) -> Box<Error> {
         match self.inner.read_body_or_idle(true).await {
             Err(error) => error.into_down(),
-            Ok(_) => client_left(),
+            Ok(_) => client_disconnected(),
         }
     }
 
-    async fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> Result<()> {
-        // While draining, only a request that has already arrived is still answered.
+    async fn write_head(&mut self, head: ResponseHead<'_>, added: &[ExtraField<'_>]) -> Result<()> {
+        // While draining, only a request that has already arrived is served.
         if *self.drain.borrow() && !self.has_next.load(Ordering::Relaxed) {
             self.close_after();
         }
@@ -119,13 +121,13 @@ impl Downstream for SessionExchange {
     }
 
     fn retract(&mut self) -> bool {
-        // pingora sends a head at once.
+        // pingora sends the head at once.
         false
     }
 
     async fn write_body(&mut self, data: Bytes) -> Result<()> {
         if data.is_empty() {
-            // An empty chunk would end the body.
+            // An empty chunk would terminate the body.
             return Ok(());
         }
         self.inner.write_body(&data).await.map(drop).map_err(|error| error.into_down())
@@ -134,7 +136,7 @@ impl Downstream for SessionExchange {
     async fn finish(&mut self, last: Bytes) -> Result<()> {
         self.write_body(last).await?;
         self.inner.finish_body().await.map_err(|error| error.into_down())?;
-        self.ended = true;
+        self.is_complete = true;
         Ok(())
     }
 

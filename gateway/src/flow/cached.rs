@@ -13,7 +13,7 @@ use super::forward::{Client, Deadlines, failed, not_taken};
 use super::{Admitted, Context, Flow};
 use crate::cache::policy::{Verdict, passes_by};
 use crate::cache::{self, Asked, Cache, Entry, Found, Key, Outcome, Source};
-use crate::downstream::{Downstream, Head};
+use crate::downstream::{Downstream, ResponseHead};
 use crate::route::Host;
 use crate::upstream::{self, Facts, Public};
 
@@ -103,8 +103,12 @@ impl Flow {
         let [a, b, c, d, e, f] = ctx.marks(self.settings.hsts.as_ref()).fields();
         let added = [(AGE, age.as_ref()), (X_CACHE, Some(&cache)), a, b, c, d, e, f];
         match verdict {
-            Verdict::Whole => downstream.write_head(Head::Kept(entry.header(), entry.wire()), &added).await?,
-            Verdict::NotModified => downstream.write_head(Head::Own(&not_modified(entry.header())?), &added).await?,
+            Verdict::Whole => {
+                downstream.write_head(ResponseHead::Serialized(entry.header(), entry.wire()), &added).await?
+            }
+            Verdict::NotModified => {
+                downstream.write_head(ResponseHead::Plain(&not_modified(entry.header())?), &added).await?
+            }
         }
         downstream.finish(if has_body { entry.body().clone() } else { Bytes::new() }).await
     }

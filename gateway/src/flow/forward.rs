@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::body::continue_if_expected;
 use super::{Admitted, Context, Flow};
 use crate::cache::policy::invalidates;
-use crate::downstream::{Downstream, Head, may_have_body};
+use crate::downstream::{Downstream, ResponseHead, allows_body};
 use crate::route::Host;
 use crate::upstream::{self, Facts, Outgoing, Piece, Public, Unanswered, Upload};
 
@@ -149,7 +149,7 @@ impl Flow {
         let is_passed_on = admitted.matched.route.host == Host::Client;
         let public = Public { authority: &admitted.authority, is_passed_on };
         let mut header = upstream::for_client(&parts, self.api.upstream(), &public);
-        let unframed = may_have_body(&Method::GET, parts.status) && !header.headers.contains_key(CONTENT_LENGTH);
+        let unframed = allows_body(&Method::GET, parts.status) && !header.headers.contains_key(CONTENT_LENGTH);
         let version = downstream.request().version;
         if unframed && version == Version::HTTP_11 {
             header.insert_header(TRANSFER_ENCODING, "chunked")?;
@@ -163,7 +163,7 @@ impl Flow {
             sender.discard_unread(downstream);
         }
         let mut ahead = read_ahead(&mut body).await?;
-        downstream.write_head(Head::Own(&header), &ctx.marks(self.settings.hsts.as_ref()).fields()).await?;
+        downstream.write_head(ResponseHead::Plain(&header), &ctx.marks(self.settings.hsts.as_ref()).fields()).await?;
         let mut data = Bytes::new();
         loop {
             let frame = match ahead.iter_mut().find_map(Option::take) {

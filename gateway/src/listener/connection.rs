@@ -165,7 +165,7 @@ impl<H: Handler> Connection<H> {
                         continue;
                     }
                     // Where a response broke off, nothing may make it look complete.
-                    if exchange.is_answered() {
+                    if exchange.is_complete() {
                         let _ = stream.shutdown().await;
                     }
                     return;
@@ -187,7 +187,7 @@ impl<H: Handler> Connection<H> {
         match SessionExchange::parse(stream, self.drain.clone(), self.settings.read_timeout).await {
             Ok(mut exchange) => {
                 self.handler.handle(&mut exchange).await;
-                exchange.end().await
+                exchange.into_stream().await
             }
             Err(stream) => {
                 let mut stream = stream?;
@@ -289,7 +289,7 @@ async fn read_head(stream: &mut TlsStream, inspector: &dyn InspectHead, began: s
                     Read::Request(request)
                 }
                 Ok(Inspected::Head { body, left_out }) => {
-                    let length = left_out.map_or(length, |range| length - stream.leave_out(range) as u64);
+                    let length = left_out.map_or(length, |range| length - stream.remove_authority(range) as u64);
                     // What follows the request is the next one, which is read when this one
                     // has been answered.
                     match body {

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::Answer;
 use crate::cors::{self, Sharing};
 use crate::downstream::http1::{put_field, put_status};
-use crate::downstream::{Added, Downstream, Head};
+use crate::downstream::{Downstream, ExtraField, ResponseHead};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -47,7 +47,7 @@ pub struct Marks<'a> {
 impl<'a> Marks<'a> {
     /// The fields, of which [`for_client`](crate::upstream::for_client) has left none to the backend but `Vary`,
     /// that may be said twice.
-    pub fn fields(&self) -> [Added<'a>; 6] {
+    pub fn fields(&self) -> [ExtraField<'a>; 6] {
         let origin = match self.sharing {
             Sharing::Allowed(origin) => Some(origin),
             Sharing::Refused | Sharing::Off => None,
@@ -85,7 +85,7 @@ pub async fn send(downstream: &mut impl Downstream, answer: Answer, marks: &Mark
         downstream.close_after();
     }
     let sending = async {
-        downstream.write_head(Head::Own(&header), &marks.fields()).await?;
+        downstream.write_head(ResponseHead::Plain(&header), &marks.fields()).await?;
         downstream.finish(if without_body { Bytes::new() } else { answer.body }).await
     };
     let too_slow =
@@ -206,7 +206,7 @@ mod tests {
             pending().await
         }
 
-        async fn write_head(&mut self, _: Head<'_>, _: &[Added<'_>]) -> Result<()> {
+        async fn write_head(&mut self, _: ResponseHead<'_>, _: &[ExtraField<'_>]) -> Result<()> {
             Ok(())
         }
 

@@ -12,7 +12,7 @@ use holodule_gateway::client::Proxies;
 use holodule_gateway::config::Corridor;
 use holodule_gateway::cors::Origins;
 use holodule_gateway::downstream::http2::http2_options;
-use holodule_gateway::downstream::{Added, Downstream, Handler, Head, Peer};
+use holodule_gateway::downstream::{Downstream, ExtraField, Handler, Peer, ResponseHead};
 use holodule_gateway::flow::Flow;
 use holodule_gateway::framing;
 use holodule_gateway::limit::{self, Limits, LoginSettings};
@@ -113,7 +113,7 @@ impl Downstream for Panicking {
         std::future::pending().await
     }
 
-    async fn write_head(&mut self, head: Head<'_>, _: &[Added<'_>]) -> Result<()> {
+    async fn write_head(&mut self, head: ResponseHead<'_>, _: &[ExtraField<'_>]) -> Result<()> {
         self.status = Some(head.header().status);
         Ok(())
     }
@@ -241,7 +241,7 @@ impl<D: Downstream> Downstream for Faulty<'_, D> {
         self.0.closed().await
     }
 
-    async fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> Result<()> {
+    async fn write_head(&mut self, head: ResponseHead<'_>, added: &[ExtraField<'_>]) -> Result<()> {
         self.0.write_head(head, added).await
     }
 

@@ -1,9 +1,7 @@
-//! How long an HTTP/2 connection may stand without a request, how much it may send without one,
-//! and how many it may have at once.
+//! Limits per HTTP/2 connection: idle time, bytes received while idle, and concurrent requests.
 //!
-//! Whatever begins no request is no activity, be it PING, SETTINGS or half a header section, so
-//! none of it keeps a connection open for longer than an idle one is kept. How many such frames may
-//! come beside requests is the matter of [`Frames`].
+//! Only requests count as activity. PING, SETTINGS or an incomplete header section do not extend the idle
+//! timeout. [`Frames`] limits the rate of such frames.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,37 +11,37 @@ use tokio::time::{Instant, sleep_until};
 
 use super::frames::Frames;
 
-/// The most that a connection may send while none of its requests is being answered, in bytes.
+/// Maximum number of bytes received while no request is active.
 const MAX_IDLE_BYTES: u64 = 1024 * 1024;
 
-/// The most requests of one connection that are worked on at once: all that may be open
-/// (RFC 9113, section 5.1.2), and as many again that the client has reset and that have not
-/// ended yet. Over it the newest is refused, which says that it may be sent again (section 8.7).
+/// Maximum number of requests handled concurrently per connection: all open streams (RFC 9113, section 5.1.2),
+/// and as many that the client has reset but that have not ended yet. Further requests are refused with
+/// REFUSED_STREAM, which tells clients that a retry is safe (section 8.7).
 const MAX_REQUESTS: usize = 200;
 
-/// What a connection does, shared by those who see it.
+/// The activity of one connection, shared by its stream and its requests.
 #[derive(Debug)]
 pub struct Activity {
     state: Mutex<State>,
-    /// Whether it was too much; set once.
+    /// Whether a limit was exceeded; never reset.
     is_flooded: AtomicBool,
-    /// Requests whose bodies are being passed on.
+    /// Number of request bodies being streamed.
     uploads: AtomicU32,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Requests that are being answered.
+    /// Number of active requests.
     requests: usize,
-    /// When the last one ended, or the connection began.
+    /// When the last request ended, or the connection was established.
     quiet_since: Instant,
-    /// What was received since then.
+    /// Bytes received since then.
     received: u64,
     frames: Frames,
 }
 
 impl Activity {
-    /// Of a connection that begins now.
+    /// Creates the state of a new connection.
     pub fn new() -> Arc<Self> {
         let now = Instant::now();
         let state = State { requests: 0, quiet_since: now, received: 0, frames: Frames::new(now.into_std()) };
@@ -51,12 +49,12 @@ impl Activity {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Each change is whole, so a thread that panicked left nothing half done.
+        // Each update is atomic under the lock, so the state is consistent after a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that these bytes were received, after so many were written. Whether they are no more than
-    /// a client may send: without a request, and of frames without content.
+    /// Records received `bytes`, and `written` bytes sent since the last call. Returns whether the client is
+    /// within the limits: the number of bytes while idle, and the number of frames without content otherwise.
     #[must_use]
     pub fn receive(&self, bytes: &[u8], written: usize) -> bool {
         let mut state = self.state();
@@ -64,27 +62,27 @@ impl Activity {
             state.received = state.received.saturating_add(bytes.len() as u64);
         }
         state.frames.write(written);
-        let has_few_frames = state.frames.follow(bytes, std::time::Instant::now);
-        // Without a request, the bytes are the bound.
-        let is_within = if state.requests > 0 { has_few_frames } else { state.received <= MAX_IDLE_BYTES };
-        let is_within = is_within && !self.is_flooded();
-        if !is_within {
+        let frames_allowed = state.frames.follow(bytes, std::time::Instant::now);
+        // While idle, the number of bytes is limited instead.
+        let is_allowed = if state.requests > 0 { frames_allowed } else { state.received <= MAX_IDLE_BYTES };
+        let is_allowed = is_allowed && !self.is_flooded();
+        if !is_allowed {
             self.is_flooded.store(true, Ordering::Relaxed);
         }
-        is_within
+        is_allowed
     }
 
-    /// Whether a request is being answered.
+    /// Returns whether a request is active.
     pub fn is_busy(&self) -> bool {
         self.state().requests > 0
     }
 
-    /// Whether more than that was received.
+    /// Returns whether a limit was exceeded.
     pub fn is_flooded(&self) -> bool {
         self.is_flooded.load(Ordering::Relaxed)
     }
 
-    /// Notes that a request begins, which ends with the guard; `None` where there are too many.
+    /// Starts a request, which ends when the guard is dropped; `None` if there are too many.
     pub(super) fn begin(self: &Arc<Self>) -> Option<Request> {
         let mut state = self.state();
         if state.requests >= MAX_REQUESTS {
@@ -95,34 +93,34 @@ impl Activity {
         Some(Request(Arc::clone(self)))
     }
 
-    /// Notes that the body of a request is passed on, until the guard is dropped.
+    /// Starts an upload, which ends when the guard is dropped.
     pub(super) fn begin_upload(self: &Arc<Self>) -> Upload {
         self.uploads.fetch_add(1, Ordering::Relaxed);
         Upload(Arc::clone(self))
     }
 
-    /// How many bodies are being passed on.
+    /// Returns the number of active uploads.
     pub(super) fn uploads(&self) -> u32 {
         self.uploads.load(Ordering::Relaxed)
     }
 
-    /// Waits until there has been no request for as long as `idle_timeout`.
+    /// Waits until there has been no request for `idle_timeout`.
     pub(super) async fn wait_until_idle(&self, idle_timeout: Duration) {
-        while let Some(next) = self.next_look(Instant::now(), idle_timeout) {
+        while let Some(next) = self.idle_deadline(Instant::now(), idle_timeout) {
             sleep_until(next).await;
         }
     }
 
-    /// When there may at the earliest have been no request for as long as `idle_timeout`; `None`
-    /// where that is so.
-    fn next_look(&self, now: Instant, idle_timeout: Duration) -> Option<Instant> {
+    /// The earliest time at which the connection can have been idle for `idle_timeout`; `None` if it already
+    /// has.
+    fn idle_deadline(&self, now: Instant, idle_timeout: Duration) -> Option<Instant> {
         let state = self.state();
         let since = if state.requests == 0 { state.quiet_since } else { now };
         Some(since + idle_timeout).filter(|next| *next > now)
     }
 }
 
-/// A body that is being passed on.
+/// Guard of an active upload.
 pub(super) struct Upload(Arc<Activity>);
 
 impl Drop for Upload {
@@ -131,7 +129,7 @@ impl Drop for Upload {
     }
 }
 
-/// A request that is being answered.
+/// Guard of an active request.
 pub(super) struct Request(Arc<Activity>);
 
 impl Drop for Request {
@@ -150,7 +148,7 @@ mod tests {
     #[test]
     fn bytes_count_only_while_there_is_no_request() {
         let activity = Activity::new();
-        // Content, in the largest frames.
+        // DATA frames of the maximum size.
         let mut frame = vec![0xff; usize::try_from(MAX_IDLE_BYTES).unwrap()];
         frame[..24].fill(0);
         frame[24..28].copy_from_slice(&[0xff, 0xff, 0xff, 0]);
@@ -164,22 +162,22 @@ mod tests {
         assert!(!activity.receive(&[0xff], 0));
         assert!(activity.is_flooded());
         let _request = activity.begin().unwrap();
-        assert!(!activity.receive(&[], 0), "it stays so");
+        assert!(!activity.receive(&[], 0), "a flood is permanent");
     }
 
     #[test]
-    fn frames_without_content_count_beside_a_request_too() {
+    fn frames_without_content_count_during_a_request() {
         let activity = Activity::new();
         let _request = activity.begin().unwrap();
         assert!(activity.receive(&[0; 24], 0));
         let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
         let count = (0..100_000).take_while(|_| activity.receive(&ping, 0)).count();
-        // Those that may come at once, and what time has added.
+        // The burst, and the refill during the test.
         assert!((1000..50_000).contains(&count) && activity.is_flooded(), "{count}");
     }
 
     #[test]
-    fn so_many_requests_at_once_and_no_more() {
+    fn limits_concurrent_requests() {
         let activity = Activity::new();
         let mut requests: Vec<_> = (0..MAX_REQUESTS).map(|_| activity.begin().unwrap()).collect();
         assert!(activity.begin().is_none());
@@ -188,17 +186,17 @@ mod tests {
     }
 
     #[test]
-    fn a_request_begins_the_idle_time_anew() {
+    fn a_request_restarts_the_idle_timeout() {
         let idle_timeout = Duration::from_secs(60);
         let activity = Activity::new();
         let began = activity.state().quiet_since;
-        assert_eq!(activity.next_look(began, idle_timeout), Some(began + idle_timeout));
-        assert_eq!(activity.next_look(began + idle_timeout, idle_timeout), None);
+        assert_eq!(activity.idle_deadline(began, idle_timeout), Some(began + idle_timeout));
+        assert_eq!(activity.idle_deadline(began + idle_timeout, idle_timeout), None);
         let request = activity.begin().unwrap();
         let later = began + idle_timeout * 10;
-        assert_eq!(activity.next_look(later, idle_timeout), Some(later + idle_timeout), "it is being answered");
+        assert_eq!(activity.idle_deadline(later, idle_timeout), Some(later + idle_timeout), "a request is active");
         drop(request);
         let ended = activity.state().quiet_since;
-        assert_eq!(activity.next_look(ended + idle_timeout / 2, idle_timeout), Some(ended + idle_timeout));
+        assert_eq!(activity.idle_deadline(ended + idle_timeout / 2, idle_timeout), Some(ended + idle_timeout));
     }
 }

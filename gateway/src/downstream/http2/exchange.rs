@@ -1,4 +1,4 @@
-//! One request of HTTP/2, and its answer.
+//! One HTTP/2 request and its response.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use tokio::time::timeout;
 
 use super::activity::{Activity, Upload};
 use crate::downstream::date::date;
-use crate::downstream::{Added, Downstream, Head, Peer, client_left, may_have_body};
+use crate::downstream::{Downstream, ExtraField, Peer, ResponseHead, allows_body, client_disconnected};
 
-/// One request, and its answer.
+/// One HTTP/2 request and its response.
 pub(super) struct Http2Exchange {
     request: Parts,
     body: RecvStream,
@@ -26,14 +26,14 @@ pub(super) struct Http2Exchange {
     peer: Peer,
     activity: Arc<Activity>,
     write_timeout: Duration,
-    /// The head of the answer, until it is known whether anything follows it.
+    /// The response head; sent once it is known whether it ends the stream.
     head: Option<Response<()>>,
     out: Option<SendStream<Bytes>>,
     status: Option<StatusCode>,
-    /// Whether the answer may have a body.
+    /// Whether the response may have a body.
     has_body: bool,
     sent: usize,
-    /// While the body of the request is passed on.
+    /// Set while the request body is streamed to the backend.
     upload: Option<Upload>,
 }
 
@@ -51,38 +51,40 @@ impl Http2Exchange {
         Self { request, body, respond, peer, activity, write_timeout, head, out, status, has_body, sent, upload }
     }
 
-    /// Sends the head, where it has not been, and with it the end of the answer where that is
-    /// `last`.
+    /// Sends the head if it has not been sent yet, with END_STREAM if `is_last`.
     fn send_head(&mut self, is_last: bool) -> Result<()> {
         if let Some(head) = self.head.take() {
-            self.out = Some(self.respond.send_response(head, is_last).map_err(unwritten)?);
+            self.out = Some(self.respond.send_response(head, is_last).map_err(write_error)?);
         }
         Ok(())
     }
 
-    /// Sends `data` as the client's window and our own bound allow.
+    /// Sends `data` as flow control and the send buffer limit allow.
     async fn send(&mut self, mut data: Bytes, is_last: bool) -> Result<()> {
         let write_timeout = self.write_timeout;
         let out = self.out.as_mut();
-        let out = out.ok_or_else(|| Error::explain(ErrorType::WriteError, "a body without a head").into_in())?;
+        let out = out
+            .ok_or_else(|| Error::explain(ErrorType::WriteError, "body written before the response head").into_in())?;
         while !data.is_empty() {
             out.reserve_capacity(data.len());
             let mut room = out.capacity();
             if room == 0 {
                 let granted = timeout(write_timeout, poll_fn(|cx| out.poll_capacity(cx))).await;
-                let granted = granted.map_err(|_| Error::explain(ErrorType::WriteTimedout, "no window").into_down())?;
-                room = granted.ok_or_else(client_left)?.map_err(unwritten)?;
+                let granted = granted.map_err(|_| {
+                    Error::explain(ErrorType::WriteTimedout, "no flow-control window from the client").into_down()
+                })?;
+                room = granted.ok_or_else(client_disconnected)?.map_err(write_error)?;
             }
             let piece = data.split_to(room.min(data.len()));
             self.sent += piece.len();
-            out.send_data(piece, is_last && data.is_empty()).map_err(unwritten)?;
+            out.send_data(piece, is_last && data.is_empty()).map_err(write_error)?;
         }
         Ok(())
     }
 }
 
-fn unwritten(error: h2::Error) -> Box<Error> {
-    Error::because(ErrorType::WriteError, "an answer could not be written", error).into_down()
+fn write_error(error: h2::Error) -> Box<Error> {
+    Error::because(ErrorType::WriteError, "writing the response failed", error).into_down()
 }
 
 impl Downstream for Http2Exchange {
@@ -102,7 +104,7 @@ impl Downstream for Http2Exchange {
         self.body.is_end_stream()
     }
 
-    /// A stream ends by itself, and the others of its connection go on.
+    /// Each response ends its own stream; the other streams of the connection are unaffected.
     fn close_after(&mut self) {}
 
     fn expect_upload(&mut self) {
@@ -110,26 +112,27 @@ impl Downstream for Http2Exchange {
     }
 
     async fn read_body(&mut self) -> Result<Option<Bytes>> {
-        let unread = |error| Error::because(ErrorType::ReadError, "a body could not be read", error).into_down();
+        let read_error =
+            |error| Error::because(ErrorType::ReadError, "reading the request body failed", error).into_down();
         let Some(data) = self.body.data().await else {
-            // Trailers go nowhere, but the stream counts as read only once they are.
-            self.body.trailers().await.map_err(unread)?;
+            // Trailers are discarded, but must be read for the stream to count as read.
+            self.body.trailers().await.map_err(read_error)?;
             return Ok(None);
         };
-        let data = data.map_err(unread)?;
-        // Taken in: the client may send as much again.
-        self.body.flow_control().release_capacity(data.len()).map_err(unread)?;
+        let data = data.map_err(read_error)?;
+        // Frees flow-control window for the client.
+        self.body.flow_control().release_capacity(data.len()).map_err(read_error)?;
         Ok(Some(data))
     }
 
     async fn send_continue(&mut self) -> Result<()> {
-        // h2 sends an interim response on a stream that was reset as well (RFC 9113, section 5.1).
+        // Otherwise h2 would send an interim response on a reset stream (RFC 9113, section 5.1).
         if poll_fn(|cx| Poll::Ready(self.respond.poll_reset(cx).is_ready())).await {
-            return Err(client_left());
+            return Err(client_disconnected());
         }
         let mut interim = Response::new(());
         *interim.status_mut() = StatusCode::CONTINUE;
-        self.respond.send_informational(interim).map_err(unwritten)
+        self.respond.send_informational(interim).map_err(write_error)
     }
 
     async fn closed(&mut self) -> Box<Error> {
@@ -141,12 +144,12 @@ impl Downstream for Http2Exchange {
             None => poll_fn(|cx| self.respond.poll_reset(cx)).await,
         };
         match reset {
-            Ok(_) => client_left(),
-            Err(error) => Error::because(ErrorType::ReadError, "the connection broke", error).into_down(),
+            Ok(_) => client_disconnected(),
+            Err(error) => Error::because(ErrorType::ReadError, "the client connection failed", error).into_down(),
         }
     }
 
-    async fn write_head(&mut self, head: Head<'_>, added: &[Added<'_>]) -> Result<()> {
+    async fn write_head(&mut self, head: ResponseHead<'_>, added: &[ExtraField<'_>]) -> Result<()> {
         let header = head.header();
         let mut response = Response::new(());
         *response.status_mut() = header.status;
@@ -160,8 +163,9 @@ impl Downstream for Http2Exchange {
         }
         fields.insert(DATE, date());
         self.status = Some(header.status);
-        self.has_body = may_have_body(&self.request.method, header.status);
-        // Nobody asks for them any more, and a client that takes nothing may hold many requests.
+        self.has_body = allows_body(&self.request.method, header.status);
+        // The request fields are no longer needed, and a client that does not read may have many requests
+        // pending.
         self.request.headers = HeaderMap::new();
         self.head = Some(response);
         Ok(())
@@ -182,13 +186,13 @@ impl Downstream for Http2Exchange {
 
     async fn finish(&mut self, last: Bytes) -> Result<()> {
         let last = if self.has_body { last } else { Bytes::new() };
-        let is_whole = self.head.is_some();
+        let ends_with_head = self.head.is_some();
         self.send_head(last.is_empty())?;
         if !last.is_empty() {
             return self.send(last, true).await;
         }
         match self.out.as_mut() {
-            Some(out) if !is_whole => out.send_data(last, true).map_err(unwritten),
+            Some(out) if !ends_with_head => out.send_data(last, true).map_err(write_error),
             _ => Ok(()),
         }
     }
@@ -230,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_whose_answers_get_no_window_hold_no_fields() {
+    async fn responses_waiting_for_window_do_not_retain_request_fields() {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let mut options = h2::client::Builder::new();
         options.initial_window_size(0);
@@ -238,11 +242,11 @@ mod tests {
         let ((mut sending, connection), mut server) = (sending.unwrap(), server.unwrap());
         tokio::spawn(async move { connection.await.err() });
         let (peer, header) = (peer(), ResponseHeader::build_no_case(StatusCode::OK, None).unwrap());
-        let (mut asked, mut held, mut exchanges) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut sent, mut held, mut exchanges) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..REQUESTS {
             sending = sending.ready().await.unwrap();
             let request = Request::get("https://localhost/").body(()).unwrap();
-            asked.push(sending.send_request(request, true).unwrap());
+            sent.push(sending.send_request(request, true).unwrap());
             let (mut request, respond) = server.accept().await.unwrap().unwrap();
             let large: Arc<[u8]> = vec![b'a'; 8 * 1024].into();
             held.push(Arc::downgrade(&large));
@@ -253,8 +257,8 @@ mod tests {
         tokio::spawn(async move { while server.accept().await.is_some() {} });
         assert!(held.iter().all(|large| large.strong_count() == 1));
         for exchange in &mut exchanges {
-            exchange.write_head(Head::Own(&header), &[]).await.unwrap();
-            // For the log.
+            exchange.write_head(ResponseHead::Plain(&header), &[]).await.unwrap();
+            // Used by the access log.
             assert_eq!((exchange.request().uri.path(), exchange.status()), ("/", Some(StatusCode::OK)));
         }
         assert!(held.iter().all(|large| large.strong_count() == 0));

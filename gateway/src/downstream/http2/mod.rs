@@ -1,5 +1,5 @@
-//! One HTTP/2 connection: its requests side by side, in the task of the connection, so that none of
-//! them has to wake another.
+//! An HTTP/2 connection. Its requests run concurrently within the task of the connection, which avoids wake-ups
+//! between tasks.
 
 mod activity;
 mod exchange;
@@ -25,53 +25,54 @@ use waker::ConnectionWaker;
 
 use crate::downstream::{Handler, Peer, TlsStream};
 
-/// The streams of one connection that may be open at once (RFC 9113, section 5.1.2).
+/// Maximum number of concurrent streams per connection (RFC 9113, section 5.1.2).
 const MAX_STREAMS: u32 = 100;
 
-/// The decoded header section that is let in, so that what is too large gets an answer of ours.
+/// Minimum for the accepted size of a decoded header section, in bytes: larger sections than we allow still get
+/// a response from the gateway.
 const HEADER_LIST_BYTES: u32 = 64 * 1024;
 
-/// The most streams that a client may have reset before we took them up, of which each costs
-/// work for nothing (CVE-2023-44487). Over it the connection ends.
+/// Maximum number of streams the client may have reset before they were accepted (CVE-2023-44487). Above it,
+/// the connection is closed.
 const MAX_PENDING_RESETS: usize = 20;
 
-/// The most streams that a client may have made us reset by breaking the protocol, which ends
-/// them for us but not for the backend (CVE-2025-8671). Over it the connection ends; no library
-/// that is in use breaks it at all.
-const MAX_PROVOKED_RESETS: usize = 32;
+/// Maximum number of streams that the server reset because of protocol errors of the client, which ends them
+/// here but not on the backend (CVE-2025-8671). Above it, the connection is closed. Common clients cause no
+/// such errors.
+const MAX_ERROR_RESETS: usize = 32;
 
-/// The streams that we have reset, of which frames are ignored that the client sent before it saw that (RFC 9113,
-/// section 5.1): all that may be open, and as many that took their places. A frame of another counts as a broken
-/// protocol.
+/// Number of reset streams that are remembered, to ignore frames that the client sent before it received the
+/// reset (RFC 9113, section 5.1): all concurrent streams, and as many that replaced them. A frame on any other
+/// closed stream is a protocol error.
 const MAX_REMEMBERED_RESETS: usize = 200;
 
-/// How long they are remembered: a slow network may hold what a window allows for seconds.
+/// How long reset streams are remembered: on a slow network, frames within the window may arrive seconds later.
 const RESET_DURATION: Duration = Duration::from_secs(10);
 
-/// What a client may send of one stream, and of a connection on which nothing is uploaded, before it is read
-/// (RFC 9113, section 6.9.2), in bytes. Each upload adds as much to the connection's window, or one that waits
-/// for the backend would hold up the others. A window cannot shrink.
+/// Flow-control window of a stream, and of a connection without uploads, in bytes (RFC 9113, section 6.9.2).
+/// Each upload grows the connection window by as much, so that an upload waiting for the backend does not block
+/// the others. The window cannot shrink.
 const WINDOW_BYTES: u32 = 65_535;
 
-/// What DATA frames that have not been read may cost beside their content, in bytes as h2 counts them: 256 for each
-/// frame, less its content. Over it the connection ends with all of its requests, so it has to suffice for clients
-/// that write little at a time: for 1,000 frames of any size, and for a full window of those of 64 bytes.
+/// Limit for the overhead of unread DATA frames, in bytes as h2 counts them: 256 per frame, less its content.
+/// Above it, the connection is closed with all its requests, so the limit must suffice for clients that send
+/// small frames: 1,000 frames of any size, or a full window in frames of 64 bytes.
 const DATA_FRAME_BYTES: usize = 256 * 1024;
 
-/// What one stream may have waiting to be sent, in bytes, whatever window its client grants.
+/// Maximum number of response bytes buffered per stream, whatever window the client grants.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// The protocol's parameters, for requests whose header section, target and all, may have
-/// `header_bytes` in `header_fields` as we count them.
+/// Returns the protocol options for header sections of up to `header_bytes`, including the target, in
+/// `header_fields` fields.
 pub fn http2_options(header_bytes: usize, header_fields: usize) -> Builder {
-    // RFC 9113, section 6.5.2: each field counts for 32 bytes more than its name and value.
+    // RFC 9113, section 6.5.2: each field counts 32 bytes in addition to its name and value.
     let needed = header_bytes.saturating_add(header_fields.saturating_mul(32));
     let mut options = Builder::new();
     options
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(u32::try_from(needed).unwrap_or(u32::MAX).max(HEADER_LIST_BYTES))
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-        .max_local_error_reset_streams(Some(MAX_PROVOKED_RESETS))
+        .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
         .max_concurrent_reset_streams(MAX_REMEMBERED_RESETS)
         .reset_stream_duration(RESET_DURATION)
         .initial_window_size(WINDOW_BYTES)
@@ -80,33 +81,33 @@ pub fn http2_options(header_bytes: usize, header_fields: usize) -> Builder {
     options
 }
 
-/// What one connection is served with.
+/// What is needed to serve one connection.
 pub struct Http2<'a, H> {
-    /// Answers the requests.
+    /// Handles the requests.
     pub handler: &'a H,
-    /// The parameters of the protocol.
+    /// Protocol options.
     pub options: &'a Builder,
-    /// What the connection does.
+    /// The activity of the connection, shared with its stream.
     pub activity: &'a Arc<Activity>,
-    /// Called for each stream that is refused because there are too many.
+    /// Called for each stream refused because of too many requests.
     pub on_refused: &'a (dyn Fn() + Sync),
-    /// For each piece of an answer that waits for the client's window.
+    /// Timeout for each wait for the client's flow-control window.
     pub write_timeout: Duration,
-    /// How long the connection may stand without a request.
+    /// How long the connection may be without a request.
     pub keepalive_timeout: Duration,
-    /// When it becomes true, no more requests are taken.
+    /// Once true, no more requests are accepted.
     pub drain: watch::Receiver<bool>,
 }
 
 impl<H: Handler> Http2<'_, H> {
-    /// Serves a connection until it ends, and its requests until they have. Whether it ended because
-    /// none came.
+    /// Serves the connection and its requests until all have ended. Returns whether it was closed because it
+    /// was idle.
     pub async fn serve(self, stream: TlsStream) -> bool {
         let peer = stream.peer().clone();
         self.serve_on(stream, peer).await
     }
 
-    /// [`Http2::serve`] on any stream, such as one in memory.
+    /// Like [`Http2::serve`], on any stream, such as one in memory.
     pub async fn serve_on(self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) -> bool {
         let Self { handler, options, activity, on_refused, write_timeout, keepalive_timeout, mut drain } = self;
         let Ok(mut connection) = options.handshake::<_, Bytes>(stream).await else { return false };
@@ -120,14 +121,14 @@ impl<H: Handler> Http2<'_, H> {
         let connection_waker = Arc::new(ConnectionWaker::default());
         poll_fn(|cx| {
             let waker = connection_waker.register(cx.waker());
-            // An error means that the listener is gone: the same as a drain.
+            // An error means that the listener is gone, which counts as a drain.
             if !is_draining && drained.as_mut().poll(cx).is_ready() {
                 is_draining = true;
                 connection.graceful_shutdown();
             }
             loop {
-                // All that have come before any is worked on; and it is this that writes what they
-                // answered.
+                // Accepts all requests that have arrived before any is polled. This call also writes the
+                // responses.
                 while let Poll::Ready(accepted) = connection.poll_accept(&mut Context::from_waker(&waker)) {
                     let Some(Ok((request, mut respond))) = accepted else { return Poll::Ready(()) };
                     let Some(guard) = activity.begin() else {
@@ -144,7 +145,7 @@ impl<H: Handler> Http2<'_, H> {
                 }
                 if !is_flooded && activity.is_flooded() {
                     is_flooded = true;
-                    // RFC 9113, section 10.5: it ends all requests, since the client cannot be heard out.
+                    // RFC 9113, section 10.5: this closes all streams, since the input is no longer read.
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                     continue;
                 }
@@ -160,18 +161,19 @@ impl<H: Handler> Http2<'_, H> {
                 if was_woken {
                     continue;
                 }
-                // Once all that has come was taken up.
+                // Only after everything that has arrived was accepted.
                 if is_idle || idle.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 is_idle = true;
-                // Tells which request was the last, so that one that crosses it may be sent again (RFC 9113,
-                // section 6.8). A client that does not read it is gone by the stream's write timeout.
+                // The GOAWAY names the last accepted request, so that a client can retry one that crosses it
+                // (RFC 9113, section 6.8). A client that does not read it runs into the write timeout of the
+                // stream.
                 connection.abrupt_shutdown(Reason::NO_ERROR);
             }
         })
         .await;
-        // Each hears that its client is gone, and is told of in the log.
+        // The remaining requests get an error for the closed connection, and are logged.
         drop(connection);
         while requests.next().await.is_some() {}
         is_idle

@@ -1,4 +1,4 @@
-//! Who wakes the task of a connection.
+//! The waker of a connection task.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,8 +6,9 @@ use std::task::{Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// By what a connection is woken. While its requests are being polled they wake it with all they
-/// say; since it is polled right after them, the task need not be woken once more for that.
+/// The waker with which a connection is polled. Requests wake their connection whenever they write. While they
+/// are being polled, such wake-ups are only recorded: the connection is polled right afterwards anyway, so the
+/// task need not be woken again.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionWaker {
     /// The task that polls the connection and its requests.
@@ -17,22 +18,22 @@ pub(super) struct ConnectionWaker {
 }
 
 impl ConnectionWaker {
-    /// The waker to poll the connection with, as long as its task is that of `task`.
+    /// Returns the waker for polling the connection in the task of `task`.
     pub(super) fn register(self: &Arc<Self>, task: &Waker) -> Waker {
         self.task.register(task);
         Waker::from(Arc::clone(self))
     }
 
-    /// Only notes from now on that it was woken.
+    /// Starts recording wake-ups instead of waking the task.
     pub(super) fn hold(&self) {
         self.is_held.store(true, Ordering::SeqCst);
     }
 
-    /// Wakes the task from now on. Whether it was woken meanwhile, so that the connection has to be
-    /// polled again.
+    /// Resumes waking the task. Returns whether a wake-up was recorded, so that the connection has to be polled
+    /// again.
     pub(super) fn release(&self) -> bool {
         self.is_held.store(false, Ordering::SeqCst);
-        // Whoever comes after the store wakes the task; who came before is seen here.
+        // A wake-up after the store wakes the task; an earlier one is seen here.
         self.was_woken.swap(false, Ordering::SeqCst)
     }
 }
@@ -45,7 +46,7 @@ impl Wake for ConnectionWaker {
     fn wake_by_ref(self: &Arc<Self>) {
         if self.is_held.load(Ordering::SeqCst) {
             self.was_woken.store(true, Ordering::SeqCst);
-            // It may have been released between the two.
+            // The waker may have been released in between.
             if self.is_held.load(Ordering::SeqCst) {
                 return;
             }
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_task_is_woken_unless_that_is_held() {
+    fn wakeups_are_recorded_while_held() {
         let (connection, counter) = (Arc::new(ConnectionWaker::default()), Arc::new(Counter::default()));
         let task = Waker::from(Arc::clone(&counter));
         connection.register(&task).wake();

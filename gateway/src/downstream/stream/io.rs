@@ -1,5 +1,5 @@
-//! What pingora's session requires of a connection. Its digests are left empty: the session is wrapped, and
-//! the wrapper knows the peer.
+//! The traits pingora's session requires of a stream. The digests are empty: the wrapper around the session has
+//! the peer.
 
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! A TLS connection with a write buffer of our own: the head and the body of a response leave in one TLS
-//! record and one system call, and an idle connection holds no buffer.
+//! A TLS stream with a write buffer: the head and the body of a response are sent in one TLS record and one
+//! system call, and an idle connection holds no buffer.
 
 mod io;
 mod read;
@@ -24,68 +24,67 @@ use crate::downstream::http2::Activity;
 use crate::tls::Identity;
 use write::Linger;
 
-/// What is read ahead at once, and the most of the next request that is buffered.
+/// Maximum size of one read, and of the buffered part of the next request, in bytes.
 const PIECE_BYTES: usize = 4 * 1024;
 
-/// How much a client may send after its connection was closed for writing, in bytes as TCP carries them.
+/// Maximum number of bytes read and discarded after the sending side was closed, counted at the TCP level.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
-/// A connection on which the handshake is done.
+/// A TLS connection after the handshake.
 pub struct TlsStream {
     inner: server::TlsStream<TcpStream>,
     peer: Peer,
-    /// What was read ahead, and is still to be parsed.
+    /// Data read ahead of the parser.
     ahead: BytesMut,
-    /// How much of `ahead` had arrived when [`TlsStream::seal`] was called.
+    /// Length of `ahead` when [`TlsStream::seal`] was called.
     arrived: Option<usize>,
-    /// How many bytes may be read before whatever comes belongs to the next request, or to
-    /// the chunked body; `None` is no bound.
+    /// Bytes that may still be read before the next request or the chunked body begins; `None` if unlimited.
     allowance: Option<u64>,
-    /// Follows the body that comes behind the allowance, where only it tells where it ends.
+    /// Finds the end of the chunked body after the allowance, if there is one.
     chunks: Option<Chunks>,
-    /// Notes all that is read, where there is no allowance for it.
+    /// Records what is read if there is no allowance (HTTP/2).
     activity: Option<Arc<Activity>>,
-    /// What is to be written next; `written` bytes of it have been.
+    /// The write buffer, of which `written` bytes have been written.
     buffer: Vec<u8>,
     written: usize,
     write_timeout: Duration,
-    /// Runs while the client takes nothing of what is to be written.
+    /// Runs while a write makes no progress.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Set once a close_notify has been sent, while the client may still be sending.
+    /// Set once close_notify was sent while the client may still be sending.
     linger: Option<Linger>,
     sending: Sending,
-    last: Last,
-    /// What was written since `activity` was last notified of it, in bytes.
-    noted: usize,
+    half_closed: HalfClosed,
+    /// Bytes written since the last report to `activity`.
+    unreported: usize,
     /// [`TlsStream::has_request`], kept up to date for pingora's session.
     has_next: Arc<AtomicBool>,
 }
 
-/// What is still to be done for an HTTP/2 client that sends no more.
+/// Progress of an HTTP/2 connection whose client has closed its sending side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Last {
-    /// To answer its requests, or there is no such client.
+enum HalfClosed {
+    /// Requests are active, or the client is still sending.
     Busy,
-    /// To write the answers.
+    /// The responses are still to be written.
     Unflushed,
     Flushed,
 }
 
-/// The sending side of the client.
+/// The state of the client's sending side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sending {
     Open,
-    /// The client has sent a close_notify: it sends no more, and may still be waiting for answers (RFC
-    /// 8446, section 6.1). So many bytes have come since, which mean nothing.
+    /// The client sent close_notify: it sends no more requests, but may still read responses (RFC 8446, section
+    /// 6.1). `ignored` bytes arrived since.
     Ended {
         ignored: usize,
     },
-    /// And the FIN of TCP after it.
+    /// The client sent a TCP FIN as well.
     Finished,
 }
 
 impl TlsStream {
-    /// Wraps `inner`, which was handshaken with the client at `address` and the certificate `identity`. A write
+    /// Wraps `inner`, whose handshake with the client at `address` used the certificate `identity`. A write
     /// that makes no progress for `write_timeout` fails.
     pub fn new(
         inner: server::TlsStream<TcpStream>,
@@ -112,28 +111,28 @@ impl TlsStream {
             stalled: None,
             linger: None,
             sending: Sending::Open,
-            last: Last::Busy,
-            noted: 0,
+            half_closed: HalfClosed::Busy,
+            unreported: 0,
             has_next: Arc::default(),
         }
     }
 
-    /// Reports everything that is read from now on to `activity`; nothing more is read once that is too much.
+    /// Reports all reads to `activity` from now on; once that reports a flood, nothing more is read.
     pub(crate) fn watch(&mut self, activity: Arc<Activity>) {
         self.activity = Some(activity);
     }
 
-    /// The other end of the connection.
+    /// Returns the client's end of the connection.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// Whether the client chose HTTP/2 by ALPN (RFC 7301).
+    /// Returns whether HTTP/2 was negotiated by ALPN (RFC 7301).
     pub fn is_http2(&self) -> bool {
         self.inner.get_ref().1.alpn_protocol() == Some(b"h2")
     }
 
-    /// [`TlsStream::has_request`], kept up to date for pingora's session.
+    /// Returns a copy of [`TlsStream::has_request`] that is kept up to date, for pingora's session.
     pub(super) fn has_next(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.has_next)
     }

@@ -1,5 +1,5 @@
-//! What a client sends: read ahead so that a head can be inspected, then released to the parser as far as
-//! the request goes.
+//! The read half: data is read ahead so that a head can be inspected, and then released to the parser up to the
+//! end of the request.
 
 use std::io::{self, BufRead as _};
 use std::mem::take;
@@ -12,25 +12,25 @@ use bytes::{Buf as _, BytesMut};
 use memchr::memmem;
 use tokio::io::{AsyncBufRead as _, AsyncRead, ReadBuf};
 
-use super::{LINGER_BYTES, Last, PIECE_BYTES, Sending, TlsStream};
+use super::{HalfClosed, LINGER_BYTES, PIECE_BYTES, Sending, TlsStream};
 use crate::downstream::chunks::Chunks;
 
 impl TlsStream {
-    /// Reads some more ahead, and returns all that was; the same as before at the end.
+    /// Reads more data and returns everything read ahead; unchanged at the end of the stream.
     ///
     /// # Errors
-    /// The connection broke.
+    /// The connection failed.
     pub async fn read_ahead(&mut self) -> io::Result<&[u8]> {
         std::future::poll_fn(|cx| self.poll_read_ahead(cx)).await?;
         Ok(&self.ahead)
     }
 
-    /// What was read ahead and has not been read since.
+    /// Returns the data that was read ahead and not consumed yet.
     pub fn ahead(&self) -> &[u8] {
         &self.ahead
     }
 
-    /// Forgets the first `count` bytes that were read ahead.
+    /// Discards the first `count` bytes read ahead.
     pub fn skip_ahead(&mut self, count: usize) {
         self.ahead.advance(count.min(self.ahead.len()));
         self.shorten_arrived(count);
@@ -39,9 +39,9 @@ impl TlsStream {
         }
     }
 
-    /// Leaves out the scheme and the authority, which are at `range`, of a target that was read ahead; its
-    /// path is then at least `/`. How many bytes fewer there are.
-    pub(crate) fn leave_out(&mut self, range: Range<usize>) -> usize {
+    /// Removes the scheme and authority at `range` from the request target, leaving at least `/` as the path.
+    /// Returns how many bytes shorter the head is.
+    pub(crate) fn remove_authority(&mut self, range: Range<usize>) -> usize {
         let before = self.ahead.len();
         let rest = self.ahead.split_off(range.end.min(before));
         self.ahead.truncate(range.start);
@@ -57,24 +57,24 @@ impl TlsStream {
         self.arrived = self.arrived.map(|arrived| arrived.saturating_sub(count));
     }
 
-    /// Ends the connection with the requests that have arrived: those that are read later no longer count for
-    /// [`TlsStream::has_request`]. The second call changes nothing.
+    /// Closes the connection after the requests that have already arrived: later ones do not count for
+    /// [`TlsStream::has_request`]. Further calls have no effect.
     pub(crate) fn seal(&mut self) {
         if self.arrived.is_none() {
             self.take_decrypted();
-            // Where nothing has arrived, the answer under way is the last.
+            // If nothing has arrived, the current response is the last.
             self.arrived = Some(self.ahead.len()).filter(|&arrived| arrived > 0);
         }
     }
 
-    /// Whether the head of another request has arrived, all of it.
+    /// Returns whether the complete head of another request has arrived.
     pub(crate) fn has_request(&self) -> bool {
         let arrived = self.ahead.get(..self.arrived.unwrap_or(usize::MAX)).unwrap_or(&self.ahead);
-        // As for any head, an empty line may come before it.
+        // As before any head, one empty line is allowed.
         memmem::find(arrived.strip_prefix(b"\r\n").unwrap_or(arrived), b"\r\n\r\n").is_some()
     }
 
-    /// Takes what TLS has decrypted of the next requests. These are a few records at most.
+    /// Moves what TLS has already decrypted, a few records at most, to `ahead`.
     fn take_decrypted(&mut self) {
         let mut reader = self.inner.get_mut().1.reader();
         while let Ok(piece) = reader.fill_buf()
@@ -86,36 +86,36 @@ impl TlsStream {
         }
     }
 
-    /// Lets so many bytes be read, those ahead among them; more are kept for later.
+    /// Allows `count` more bytes to be read, including those read ahead; the rest is buffered.
     pub fn allow(&mut self, count: u64) {
         self.allowance = Some(count);
         self.chunks = None;
     }
 
-    /// [`TlsStream::allow`], and the chunked body that follows them. Where that breaks its
-    /// grammar, reading is an error.
+    /// Like [`TlsStream::allow`], followed by a chunked body. Reading fails if that is malformed.
     pub fn allow_chunks(&mut self, count: u64) {
         self.allowance = Some(count);
         self.chunks = Some(Chunks::default());
     }
 
-    /// Whether the client has ended its sending side, so that no other request can come.
+    /// Returns whether the client has closed its sending side, so that no more requests can arrive.
     pub(crate) fn has_ended(&self) -> bool {
         self.sending != Sending::Open
     }
 
-    /// Waits until the client leaves, which the error reports; what it sends meanwhile is buffered, up to
-    /// [`PIECE_BYTES`]. With more than that buffered, or once the client has ended its sending side by a
-    /// close_notify and a FIN, nothing wakes the task: the caller must have a deadline beside this. All
-    /// that was allowed has to have been read.
+    /// Waits until the client disconnects and returns the error. Meanwhile, up to [`PIECE_BYTES`] are buffered.
+    /// Once the buffer is full, or the client has closed its sending side with both close_notify and FIN,
+    /// nothing wakes the task: the caller needs a deadline of its own. Everything allowed must have been read
+    /// before.
     pub(crate) async fn until_closed(&mut self) -> io::Error {
-        let mut nothing = [0];
-        let mut nothing = ReadBuf::new(&mut nothing);
-        let read = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_read(cx, &mut nothing)).await;
+        let mut buffer = [0];
+        let mut buffer = ReadBuf::new(&mut buffer);
+        let read = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_read(cx, &mut buffer)).await;
         read.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
-    /// Allows what has come of a chunked body; `Ready(false)` at the end of the stream.
+    /// Extends the allowance by the part of the chunked body that has arrived; `Ready(false)` at the end of the
+    /// stream.
     fn poll_chunks(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.ahead.is_empty() && !ready!(self.poll_read_ahead(cx))? {
             return Poll::Ready(Ok(false));
@@ -127,30 +127,29 @@ impl TlsStream {
         Poll::Ready(Ok(true))
     }
 
-    /// Reads a piece ahead; `Ready(false)` at the end.
+    /// Reads ahead once; `Ready(false)` at the end of the stream.
     fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        // Where it was decrypted, so that nothing has to be ready for it while it is waited for.
+        // Reads from the TLS buffer, so that no buffer is allocated while waiting.
         let piece = ready!(Pin::new(&mut self.inner).poll_fill_buf(cx))?;
         let count = piece.len().min(PIECE_BYTES);
         self.ahead.extend_from_slice(piece.get(..count).unwrap_or_default());
         Pin::new(&mut self.inner).consume(count);
         if count == 0 {
-            self.note_end();
+            self.record_end();
         }
         Poll::Ready(Ok(count > 0))
     }
 
-    /// Notes that TLS has ended: by a close_notify, since any other end is an error.
-    fn note_end(&mut self) {
+    /// Records the end of the stream: a close_notify, since any other end is an error.
+    fn record_end(&mut self) {
         if self.sending == Sending::Open {
             self.sending = Sending::Ended { ignored: 0 };
         }
     }
 
-    /// Waits for a client to leave that has sent a close_notify: by a reset. A FIN is the usual end of a
-    /// sending side that TLS has ended, and TCP does not say whether the client still reads; where it
-    /// does not, writing to it fails. Behind a FIN nothing wakes the task: the caller has a deadline, or
-    /// writes.
+    /// Waits for a reset by a client that has sent close_notify. A FIN is the usual end of its sending side,
+    /// and TCP does not show whether the client still reads; if it does not, writing fails. After a FIN,
+    /// nothing wakes the task: the caller needs a deadline, or writes.
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         while let Sending::Ended { ignored } = self.sending {
             let mut piece = [0; PIECE_BYTES];
@@ -160,14 +159,14 @@ impl TlsStream {
             }
             let ignored = ignored.saturating_add(piece.filled().len());
             if ignored > LINGER_BYTES {
-                return Poll::Ready(io::Error::new(io::ErrorKind::InvalidData, "too much behind a close_notify"));
+                return Poll::Ready(io::Error::new(io::ErrorKind::InvalidData, "too much data after close_notify"));
             }
             self.sending = if piece.filled().is_empty() { Sending::Finished } else { Sending::Ended { ignored } };
         }
         Poll::Pending
     }
 
-    /// Hands out what was read ahead, as far as it may be read.
+    /// Copies data read ahead into `buf`, up to the allowance.
     fn take_ahead(&mut self, buf: &mut ReadBuf<'_>) {
         let allowed = self.allowance.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
         let count = self.ahead.len().min(buf.remaining()).min(allowed);
@@ -184,39 +183,38 @@ impl TlsStream {
         }
     }
 
-    /// Notes what was read behind the first `before` bytes of `buf`, where that is watched. Where it is
-    /// too much, it is not handed out, and nothing more is; who serves the connection looks for that
-    /// after each poll.
-    fn poll_noted(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> Poll<io::Result<()>> {
+    /// Reports the part of `buf` after the first `before` bytes to `activity`, if any. On a flood, the data is
+    /// withheld and nothing more is read; the HTTP/2 connection checks for that after each poll.
+    fn poll_report(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> Poll<io::Result<()>> {
         let Some(activity) = &self.activity else { return Poll::Ready(Ok(())) };
-        if activity.receive(buf.filled().get(before..).unwrap_or_default(), take(&mut self.noted)) {
+        if activity.receive(buf.filled().get(before..).unwrap_or_default(), take(&mut self.unreported)) {
             return Poll::Ready(Ok(()));
         }
         buf.set_filled(before);
         Poll::Pending
     }
 
-    /// The end of an HTTP/2 connection whose client sends no more: once all requests have been answered,
-    /// and all of that has been written. For h2 an end of what it reads is the end of every stream.
-    fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Ends an HTTP/2 connection whose client has closed its sending side, once all responses have been
+    /// written. h2 treats the end of its input as the end of every stream, so it is delayed until then.
+    fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(activity) = &self.activity else { return Poll::Ready(Ok(())) };
         if activity.is_busy() {
-            self.last = Last::Busy;
+            self.half_closed = HalfClosed::Busy;
             return Poll::Ready(Err(ready!(self.poll_reset(cx))));
         }
-        if self.last == Last::Flushed {
+        if self.half_closed == HalfClosed::Flushed {
             return Poll::Ready(Ok(()));
         }
-        // h2 writes after it has read, and flushes whether or not there was anything to write.
-        self.last = Last::Unflushed;
+        // h2 writes after it reads, and flushes even if there is nothing to write.
+        self.half_closed = HalfClosed::Unflushed;
         Poll::Pending
     }
 }
 
 impl AsyncRead for TlsStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // Whoever listens has said for now what there is to say: a part of an answer must not
-        // wait for the rest. What cannot leave yet is the next write's to wait for.
+        // Flushes before waiting for input: buffered parts of a response must not wait for the rest. What
+        // cannot be sent yet is left to the next write.
         if (!self.buffer.is_empty() || self.inner.get_ref().1.wants_write())
             && let Poll::Ready(Err(error)) = self.poll_flush_buffered(cx)
         {
@@ -228,19 +226,19 @@ impl AsyncRead for TlsStream {
         match self.allowance {
             None if self.ahead.is_empty() => {
                 if self.has_ended() {
-                    return self.poll_last(cx);
+                    return self.poll_half_closed(cx);
                 }
                 let before = buf.filled().len();
                 ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
                 if buf.filled().len() == before && buf.remaining() > 0 {
-                    self.note_end();
-                    return self.poll_last(cx);
+                    self.record_end();
+                    return self.poll_half_closed(cx);
                 }
-                return self.poll_noted(buf, before);
+                return self.poll_report(buf, before);
             }
-            // The request has been read: what comes now is the next one, or the end of the client. Where
-            // the buffer for the next one is full, no more is read and nothing wakes the task: the caller
-            // has a deadline, as `until_closed` requires.
+            // The request has been read: further data is the next request, or the end of the stream. If the
+            // buffer for the next request is full, nothing wakes the task: the caller has a deadline, as
+            // `until_closed` requires.
             Some(0) => {
                 while self.ahead.len() < PIECE_BYTES {
                     if !ready!(self.poll_read_ahead(cx))? {
@@ -252,12 +250,12 @@ impl AsyncRead for TlsStream {
             }
             _ => {}
         }
-        // At the end of the stream there is nothing to hand out, which says so.
+        // At the end of the stream, an empty read reports it.
         if self.ahead.is_empty() {
             ready!(self.poll_read_ahead(cx))?;
         }
         let before = buf.filled().len();
         self.take_ahead(buf);
-        self.poll_noted(buf, before)
+        self.poll_report(buf, before)
     }
 }

@@ -1,5 +1,5 @@
-//! What a client is sent: gathered until it fills a TLS record, bounded by the write timeout, and followed by
-//! a close that does not reset the connection.
+//! The write half: data is buffered until it fills a TLS record, each write has a timeout, and closing avoids a
+//! TCP reset.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,40 +9,40 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::{LINGER_BYTES, Last, PIECE_BYTES, TlsStream};
+use super::{HalfClosed, LINGER_BYTES, PIECE_BYTES, TlsStream};
 
-/// What is gathered before it is encrypted: one TLS record (RFC 8446, section 5.1).
+/// Size of the write buffer: one TLS record (RFC 8446, section 5.1).
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// How long a closing connection waits for its last bytes to leave.
+/// How long closing a connection may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a client that was answered early may continue to send before its connection is closed.
+/// How long a client may continue to send after an early response, before the connection is closed.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is left to a client that sends although it was told goodbye.
+/// Limits for a client that continues to send after close_notify.
 pub(super) struct Linger {
     timeout: Pin<Box<Sleep>>,
     bytes: usize,
 }
 
 impl TlsStream {
-    /// What is to be written next, before whatever is written after it.
+    /// The write buffer.
     pub(in crate::downstream) fn pending(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 
-    /// Writes what is pending, and `data` and `tail` behind it without a copy of them.
+    /// Writes the buffer, followed by `data` and `tail`, without copying them.
     ///
     /// # Errors
-    /// The connection broke, or its client takes nothing.
-    pub(in crate::downstream) async fn write_behind(&mut self, data: &[u8], tail: &[u8]) -> io::Result<()> {
+    /// The connection failed, or the client did not read within the timeout.
+    pub(in crate::downstream) async fn write_after_buffer(&mut self, data: &[u8], tail: &[u8]) -> io::Result<()> {
         let whole = self.buffer.len() + data.len() + tail.len();
         std::future::poll_fn(|cx| {
             while self.written < whole {
-                let slices = rest_of([&self.buffer, data, tail], self.written).map(IoSlice::new);
+                let slices = remaining([&self.buffer, data, tail], self.written).map(IoSlice::new);
                 let write = Pin::new(&mut self.inner).poll_write_vectored(cx, &slices);
-                match ready!(self.bounded(cx, write))? {
+                match ready!(self.with_write_timeout(cx, write))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     count => self.written += count,
                 }
@@ -55,22 +55,22 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Writes what is left, says goodbye and closes, whatever the client may still be sending:
-    /// for a connection on which no answer is under way.
+    /// Flushes, sends close_notify and closes at once, even if the client is still sending. For connections
+    /// without an active response.
     pub async fn close(&mut self) {
-        let goodbye = std::future::poll_fn(|cx| self.poll_goodbye(cx));
-        // A peer that reads nothing, or is gone, must not hold the connection open.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+        let close_notify = std::future::poll_fn(|cx| self.poll_close_notify(cx));
+        // A client that does not read must not hold the connection open.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, close_notify).await;
     }
 
-    fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_close_notify(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 
-    /// Whether the client may still be sending: of a request that was not read to its end, one that will
-    /// not be answered, or a flood.
-    fn may_be_sent_to(&self) -> bool {
+    /// Returns whether the client may still be sending: the rest of a request, a request that will not be
+    /// served, or a flood.
+    fn may_still_receive(&self) -> bool {
         self.activity.as_ref().is_some_and(|activity| activity.is_flooded())
             || !self.ahead.is_empty()
             || self.arrived.is_some()
@@ -78,9 +78,9 @@ impl TlsStream {
             || self.allowance.is_some_and(|left| left > 0)
     }
 
-    /// Hears a client out that was told goodbye, within bounds, and takes nothing in: to close on
-    /// it at once would reset the connection, and the reset can reach it before it has read the
-    /// answer (RFC 9112, section 9.6). What comes is not even decrypted.
+    /// Reads and discards, within limits, what the client sends after close_notify. Closing at once would reset
+    /// the connection, and the reset can overtake the response (RFC 9112, section 9.6). The data is not
+    /// decrypted.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let new = || Linger { timeout: Box::pin(sleep(LINGER_TIMEOUT)), bytes: LINGER_BYTES };
         let linger = self.linger.get_or_insert_with(new);
@@ -96,8 +96,8 @@ impl TlsStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Passes on what became of a write, which may wait for its client only so long.
-    fn bounded<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Applies the write timeout to the result of a write.
+    fn with_write_timeout<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if write.is_ready() {
             self.stalled = None;
             return write;
@@ -124,7 +124,7 @@ impl TlsStream {
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
-    /// Hands the buffer to TLS, all of it.
+    /// Writes the whole buffer to TLS.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.buffer.get(self.written..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut self.inner).poll_write(cx, rest))? {
@@ -135,15 +135,15 @@ impl TlsStream {
                 }
             }
         }
-        // A connection that waits for its next request keeps no memory for it.
+        // An idle connection holds no buffer.
         self.buffer = Vec::new();
         self.written = 0;
         Poll::Ready(Ok(()))
     }
 }
 
-/// What is left of `pieces`, which follow each other, behind the first `count` bytes.
-fn rest_of<const N: usize>(pieces: [&[u8]; N], mut count: usize) -> [&[u8]; N] {
+/// Skips the first `count` bytes of the concatenated `pieces`.
+fn remaining<const N: usize>(pieces: [&[u8]; N], mut count: usize) -> [&[u8]; N] {
     pieces.map(|piece| {
         let (_, rest) = piece.split_at(count.min(piece.len()));
         count -= piece.len() - rest.len();
@@ -155,27 +155,27 @@ impl AsyncWrite for TlsStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let write = self.poll_write_buffered(cx, buf);
         if let Poll::Ready(Ok(count)) = write {
-            self.noted = self.noted.saturating_add(count);
+            self.unreported = self.unreported.saturating_add(count);
         }
-        self.bounded(cx, write)
+        self.with_write_timeout(cx, write)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flush = self.poll_flush_buffered(cx);
-        if self.last == Last::Unflushed && matches!(flush, Poll::Ready(Ok(()))) {
-            self.last = Last::Flushed;
-            // The reader waits for it, in the same task.
+        if self.half_closed == HalfClosed::Unflushed && matches!(flush, Poll::Ready(Ok(()))) {
+            self.half_closed = HalfClosed::Flushed;
+            // Wakes the reader, which waits for this in the same task.
             cx.waker().wake_by_ref();
         }
-        self.bounded(cx, flush)
+        self.with_write_timeout(cx, flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.linger.is_none() {
-            let goodbye = self.poll_goodbye(cx);
-            ready!(self.bounded(cx, goodbye))?;
+            let close_notify = self.poll_close_notify(cx);
+            ready!(self.with_write_timeout(cx, close_notify))?;
         }
-        if self.may_be_sent_to() { self.poll_linger(cx) } else { Poll::Ready(Ok(())) }
+        if self.may_still_receive() { self.poll_linger(cx) } else { Poll::Ready(Ok(())) }
     }
 }
 
@@ -184,15 +184,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_of_pieces_begins_where_writing_has_ended() {
+    fn remaining_skips_what_was_written() {
         let pieces: [&[u8]; 4] = [b"head", b"", b"data", b"\r\n"];
         let whole = pieces.concat();
         for count in 0..=whole.len() {
-            let rest = rest_of(pieces, count);
+            let rest = remaining(pieces, count);
             assert_eq!(rest.concat(), &whole[count..]);
-            // Each is the end of its own piece.
+            // Each result is the end of its own piece.
             assert!(pieces.iter().zip(rest).all(|(piece, rest)| piece.ends_with(rest)), "{rest:?}");
         }
-        assert_eq!(rest_of(pieces, whole.len() + 1), [b""; 4]);
+        assert_eq!(remaining(pieces, whole.len() + 1), [b""; 4]);
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holodule_gateway::downstream::http2::{Activity, Http2, http2_options};
-use holodule_gateway::downstream::{Downstream, Handler, Head, Peer};
+use holodule_gateway::downstream::{Downstream, Handler, Peer, ResponseHead};
 use holodule_gateway::tls::Identity;
 use http::StatusCode;
 use pingora::http::ResponseHeader;
@@ -154,7 +154,7 @@ async fn respond(downstream: &mut impl Downstream) -> pingora::Result<()> {
         // The body of the request comes back piece by piece.
         Some(b'e') => {
             downstream.send_continue().await?;
-            downstream.write_head(Head::Own(&header), &[]).await?;
+            downstream.write_head(ResponseHead::Plain(&header), &[]).await?;
             downstream.write_body(Bytes::from_static(b"e")).await?;
             while let Some(piece) = downstream.read_body().await? {
                 downstream.write_body(piece).await?;
@@ -163,14 +163,16 @@ async fn respond(downstream: &mut impl Downstream) -> pingora::Result<()> {
         }
         // More than a window, without a look at the body of the request.
         Some(b'l') => {
-            downstream.write_head(Head::Own(&header), &[]).await?;
+            downstream.write_head(ResponseHead::Plain(&header), &[]).await?;
             downstream.finish(Bytes::from(vec![b'l'; LARGE_BYTES])).await
         }
         // A head that is taken back, and one without a body.
         Some(b'r') => {
-            downstream.write_head(Head::Own(&header), &[]).await?;
+            downstream.write_head(ResponseHead::Plain(&header), &[]).await?;
             assert!(downstream.retract(), "nothing of it has been sent");
-            downstream.write_head(Head::Own(&ResponseHeader::build(StatusCode::NO_CONTENT, None)?), &[]).await?;
+            downstream
+                .write_head(ResponseHead::Plain(&ResponseHeader::build(StatusCode::NO_CONTENT, None)?), &[])
+                .await?;
             downstream.finish(Bytes::new()).await
         }
         // No response until the client leaves.
@@ -182,12 +184,12 @@ async fn respond(downstream: &mut impl Downstream) -> pingora::Result<()> {
         }
         // A response that breaks off.
         Some(b'b') => {
-            downstream.write_head(Head::Own(&header), &[]).await?;
+            downstream.write_head(ResponseHead::Plain(&header), &[]).await?;
             downstream.write_body(Bytes::from_static(b"b")).await
         }
         _ => {
             while downstream.read_body().await?.is_some() {}
-            downstream.write_head(Head::Own(&header), &[]).await?;
+            downstream.write_head(ResponseHead::Plain(&header), &[]).await?;
             downstream.finish(Bytes::from_static(b"o")).await
         }
     }
