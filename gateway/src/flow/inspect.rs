@@ -64,7 +64,7 @@ impl InspectHead for HeadInspector {
                     Body::Chunked => None,
                 };
                 // pingora's parser compares it with Host to the letter.
-                Ok(Inspected::Head { body, left_out: framing::absolute_part(head) })
+                Ok(Inspected::Head { body, authority: framing::absolute_part(head) })
             }
             Err(refusal) => Err(self.refuse(head, peer, began, refusal)),
         }
@@ -74,7 +74,7 @@ impl InspectHead for HeadInspector {
         self.refuse(head, peer, began, framing::overflow(head, &self.sizes))
     }
 
-    fn unparsed(&self, peer: SocketAddr, began: Instant) -> Bytes {
+    fn rejected_by_parser(&self, peer: SocketAddr, began: Instant) -> Bytes {
         self.refuse(b"", peer, began, Refusal::Malformed("the head cannot be parsed"))
     }
 }

@@ -1,7 +1,7 @@
-//! One connection, from its handshake to its end.
+//! One connection, from the handshake to its end.
 //!
-//! On HTTP/1 each head is read here, whole and within its deadline, and looked at before
-//! anything is made of it: by then a parser has mended what two programs may read differently.
+//! For HTTP/1, each head is read here completely, within its timeout, and inspected before it is parsed:
+//! parsers silently repair input that another program may interpret differently.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,10 +29,10 @@ use crate::downstream::session::SessionExchange;
 use crate::downstream::{Handler, TlsStream};
 use crate::tls::{Identities, Identity};
 
-/// What a client of HTTP/2 sends first (RFC 9113, section 3.4), in bytes.
+/// Length of the client connection preface of HTTP/2 (RFC 9113, section 3.4), in bytes.
 const PREFACE_BYTES: usize = 24;
 
-/// How long a client that was refused may take to read why.
+/// How long sending the response to a refused request may take.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One accepted connection.
@@ -46,28 +46,28 @@ pub(super) struct Connection<H> {
     pub(super) drain: watch::Receiver<bool>,
 }
 
-/// How a connection ended before its first request.
-enum End {
-    Failed(HandshakeFailure),
+/// Why a connection was closed before its first request.
+enum SetupError {
+    Handshake(HandshakeFailure),
     Refused(ConnectionRefused),
 }
 
-/// What was read of a head.
-enum Read {
-    /// All of it, and it passes; its first byte arrived at `began`.
+/// The result of reading a head.
+enum HeadRead {
+    /// A complete head that passed inspection; its first byte arrived at `began`.
     Head { began: std::time::Instant },
-    /// All of a request that needs no more than its head.
+    /// A complete request without a body.
     Request(Parts),
-    /// It is refused, by this answer.
+    /// The request is refused with this response.
     Refused(bytes::Bytes),
-    /// The client left, or sent nothing in time.
-    Gone,
+    /// The client disconnected or sent no request in time.
+    Closed,
 }
 
 impl<H: Handler> Connection<H> {
-    /// Serves `stream` until it ends.
+    /// Serves `stream` until it is closed.
     pub(super) async fn run(mut self, stream: TcpStream, peer: SocketAddr, observer: &Arc<dyn Observe>) {
-        let Some((mut stream, _counted)) = self.shake_hands(stream, peer, &**observer).await else { return };
+        let Some((mut stream, _counted)) = self.establish(stream, peer, &**observer).await else { return };
         if stream.is_http2() {
             let preface = timeout(self.settings.header_timeout, read_preface(&mut stream));
             let preface = tokio::select! {
@@ -75,7 +75,7 @@ impl<H: Handler> Connection<H> {
                 _ = self.drain.wait_for(|drain| *drain) => None,
             };
             match preface {
-                // In a box, so that connections of HTTP/1.1 have no room for what these need.
+                // Boxed, so that HTTP/1.1 connections do not reserve memory for HTTP/2.
                 Some(Ok(Ok(()))) => Box::pin(self.serve_http2(stream, &**observer)).await,
                 Some(Err(_)) => observer.reaped(ConnectionReaped::Header),
                 Some(Ok(Err(_))) | None => {}
@@ -85,25 +85,25 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Hears whose the connection is, where a proxy has to tell, and does the TLS handshake:
-    /// both within one deadline. The guard counts the connection for whom the proxy told.
-    async fn shake_hands(
+    /// Reads the PROXY header if one is required, and performs the TLS handshake; one timeout covers both. The
+    /// guard counts the connection for the client named by the PROXY header.
+    async fn establish(
         &self,
         mut stream: TcpStream,
         peer: SocketAddr,
         observer: &dyn Observe,
     ) -> Option<(TlsStream, Option<Counted>)> {
-        // Answers leave in one piece; waiting for more to send would only delay them.
+        // Responses are written in one piece, so Nagle's algorithm would only delay them.
         if stream.set_nodelay(true).is_err() {
             observer.handshake_failed(HandshakeFailure::Disconnected);
             return None;
         }
         let handshake = async {
-            let told = if self.settings.proxy_protocol { self.hear_proxy(&mut stream).await? } else { None };
+            let proxied = if self.settings.proxy_protocol { self.read_proxy_header(&mut stream).await? } else { None };
             let accept = accept(stream, &self.identities).await;
             let (stream, identity) =
-                accept.map_err(|error| End::Failed(failure(&error, HandshakeFailure::Protocol)))?;
-            let (client, counted) = told.map_or((peer, None), |(client, counted)| (client, Some(counted)));
+                accept.map_err(|error| SetupError::Handshake(failure(&error, HandshakeFailure::Protocol)))?;
+            let (client, counted) = proxied.map_or((peer, None), |(client, counted)| (client, Some(counted)));
             let stream = TlsStream::new(stream, client, identity, self.settings.write_timeout);
             Ok((stream, counted))
         };
@@ -112,24 +112,25 @@ impl<H: Handler> Connection<H> {
                 observer.handshake_succeeded(stream.peer().tls);
                 return Some((stream, counted));
             }
-            Ok(Err(End::Failed(failure))) => observer.handshake_failed(failure),
-            Ok(Err(End::Refused(refused))) => observer.refused(refused),
+            Ok(Err(SetupError::Handshake(failure))) => observer.handshake_failed(failure),
+            Ok(Err(SetupError::Refused(refused))) => observer.refused(refused),
             Err(_) => observer.handshake_failed(HandshakeFailure::Timeout),
         }
         None
     }
 
-    /// Whose a proxy says the connection is, counted for that client; `None` where it is the
-    /// proxy's own.
-    async fn hear_proxy(&self, stream: &mut TcpStream) -> Result<Option<(SocketAddr, Counted)>, End> {
-        let told =
-            proxy::read(stream).await.map_err(|error| End::Failed(failure(&error, HandshakeFailure::ProxyHeader)))?;
-        let Some(client) = told else { return Ok(None) };
-        let counted = self.admission.count(client.ip()).ok_or(End::Refused(ConnectionRefused::PerAddress))?;
+    /// Reads the PROXY header and counts the connection for the client it names; `None` for a connection of the
+    /// proxy itself.
+    async fn read_proxy_header(&self, stream: &mut TcpStream) -> Result<Option<(SocketAddr, Counted)>, SetupError> {
+        let source = proxy::read(stream)
+            .await
+            .map_err(|error| SetupError::Handshake(failure(&error, HandshakeFailure::ProxyHeader)))?;
+        let Some(client) = source else { return Ok(None) };
+        let counted = self.admission.count(client.ip()).ok_or(SetupError::Refused(ConnectionRefused::PerAddress))?;
         Ok(Some((client, counted)))
     }
 
-    /// Requests side by side, as long as some come.
+    /// Serves concurrent requests until the connection ends.
     async fn serve_http2(&self, mut stream: TlsStream, observer: &dyn Observe) {
         let activity = Activity::new();
         stream.watch(Arc::clone(&activity));
@@ -149,37 +150,38 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// One request after the other, with the head of each read first.
+    /// Serves requests one after another.
     async fn serve_http1(&self, mut stream: Box<TlsStream>, observer: &dyn Observe) {
         let mut drain = self.drain.clone();
-        // An error means that the listener is gone: the same as a drain.
+        // An error means that the listener is gone, which counts as a drain.
         let drained = pin!(drain.wait_for(|drain| *drain));
         let mut waiting = BetweenRequests { drained, timer: DeadlineTimer::new(), is_first: true };
         loop {
             let began = match self.await_head(&mut stream, &mut waiting, observer).await {
-                Read::Head { began } => began,
-                Read::Request(request) => {
+                HeadRead::Head { began } => began,
+                HeadRead::Request(request) => {
                     let mut exchange = Http1Exchange::new(&mut stream, request, &self.drain);
                     self.handler.handle(&mut exchange).await;
                     if exchange.is_reusable() {
                         continue;
                     }
-                    // Where a response broke off, nothing may make it look complete.
+                    // After an incomplete response there is no clean close, so that the client can detect the
+                    // truncation.
                     if exchange.is_complete() {
                         let _ = stream.shutdown().await;
                     }
                     return;
                 }
-                Read::Refused(answer) => return refuse(&mut stream, &answer).await,
-                Read::Gone => return stream.close().await,
+                HeadRead::Refused(answer) => return refuse(&mut stream, &answer).await,
+                HeadRead::Closed => return stream.close().await,
             };
-            // In a box, so that connections which never send such a request do not reserve its memory.
+            // Boxed, so that connections without such requests do not reserve its memory.
             let Some(reused) = Box::pin(self.serve_session(stream, began)).await else { return };
             stream = reused;
         }
     }
 
-    /// Serves a request whose head is buffered, and returns the connection where another may follow.
+    /// Serves a request whose head is buffered, and returns the connection if it can be reused.
     async fn serve_session(&self, mut stream: Box<TlsStream>, began: std::time::Instant) -> Option<Box<TlsStream>> {
         if *self.drain.borrow() {
             stream.seal();
@@ -191,21 +193,20 @@ impl<H: Handler> Connection<H> {
             }
             Err(stream) => {
                 let mut stream = stream?;
-                let answer = self.inspector.unparsed(stream.peer().address, began);
+                let answer = self.inspector.rejected_by_parser(stream.peer().address, began);
                 refuse(&mut stream, &answer).await;
                 None
             }
         }
     }
 
-    /// Waits for a request as long as the connection may be idle, or until a drain begins,
-    /// and then for its head.
+    /// Waits for a request until the idle timeout or a drain, then for its complete head.
     async fn await_head<D: Future>(
         &self,
         stream: &mut TlsStream,
         waiting: &mut BetweenRequests<'_, D>,
         observer: &dyn Observe,
-    ) -> Read {
+    ) -> HeadRead {
         let BetweenRequests { drained, timer, is_first } = waiting;
         let is_first = std::mem::replace(is_first, false);
         let mut began = Instant::now();
@@ -223,10 +224,10 @@ impl<H: Handler> Connection<H> {
             };
             match timer.wait(first_end, first).await {
                 Some(true) => {}
-                Some(false) => return Read::Gone,
+                Some(false) => return HeadRead::Closed,
                 None => {
                     observer.reaped(reason);
-                    return Read::Gone;
+                    return HeadRead::Closed;
                 }
             }
             began = Instant::now();
@@ -237,21 +238,21 @@ impl<H: Handler> Connection<H> {
         let head = timer.wait(end, read_head(stream, &*self.inspector, began.into_std())).await;
         head.unwrap_or_else(|| {
             observer.reaped(ConnectionReaped::Header);
-            Read::Gone
+            HeadRead::Closed
         })
     }
 }
 
-/// By what a connection ends that waits for a request.
+/// What ends a connection that waits for a request.
 struct BetweenRequests<'a, D> {
     /// Resolves when a drain begins.
     drained: Pin<&'a mut D>,
     timer: DeadlineTimer,
-    /// Whether no request has come yet.
+    /// Whether the connection has had no request yet.
     is_first: bool,
 }
 
-/// Shakes hands by the certificate that the client asks for.
+/// Performs the TLS handshake with the certificate for the requested server name.
 async fn accept(
     stream: TcpStream,
     identities: &Identities,
@@ -263,17 +264,17 @@ async fn accept(
     Ok((stream, served.identity))
 }
 
-/// The failure behind an error: `odd` where the client sent something wrong.
-fn failure(error: &io::Error, odd: HandshakeFailure) -> HandshakeFailure {
-    if error.kind() == io::ErrorKind::InvalidData { odd } else { HandshakeFailure::Disconnected }
+/// Classifies an error: `invalid_data` if the client sent invalid data.
+fn failure(error: &io::Error, invalid_data: HandshakeFailure) -> HandshakeFailure {
+    if error.kind() == io::ErrorKind::InvalidData { invalid_data } else { HandshakeFailure::Disconnected }
 }
 
-/// Reads ahead until a head has ended, which began at `began`.
-async fn read_head(stream: &mut TlsStream, inspector: &dyn InspectHead, began: std::time::Instant) -> Read {
+/// Reads ahead until a head is complete. Its first byte arrived at `began`.
+async fn read_head(stream: &mut TlsStream, inspector: &dyn InspectHead, began: std::time::Instant) -> HeadRead {
     let peer = stream.peer().address;
     let mut seen = 0;
     loop {
-        // A robust server ignores an empty line before a request (RFC 9112, section 2.2).
+        // An empty line before a request is ignored (RFC 9112, section 2.2).
         if seen <= 2 && stream.ahead().starts_with(b"\r\n") {
             stream.skip_ahead(2);
             seen = 0;
@@ -286,28 +287,28 @@ async fn read_head(stream: &mut TlsStream, inspector: &dyn InspectHead, began: s
                     let length = head.len();
                     stream.skip_ahead(length);
                     stream.allow(0);
-                    Read::Request(request)
+                    HeadRead::Request(request)
                 }
-                Ok(Inspected::Head { body, left_out }) => {
-                    let length = left_out.map_or(length, |range| length - stream.remove_authority(range) as u64);
-                    // What follows the request is the next one, which is read when this one
-                    // has been answered.
+                Ok(Inspected::Head { body, authority }) => {
+                    let length = authority.map_or(length, |range| length - stream.remove_authority(range) as u64);
+                    // Data after this request belongs to the next one, which is read once this one was
+                    // answered.
                     match body {
                         Some(body) => stream.allow(length.saturating_add(body)),
                         None => stream.allow_chunks(length),
                     }
-                    Read::Head { began }
+                    HeadRead::Head { began }
                 }
-                Err(answer) => Read::Refused(answer),
+                Err(answer) => HeadRead::Refused(answer),
             };
         }
         if ahead.len() > inspector.max_head_bytes() {
-            return Read::Refused(inspector.overflow(ahead, peer, began));
+            return HeadRead::Refused(inspector.overflow(ahead, peer, began));
         }
         seen = ahead.len();
         match stream.read_ahead().await {
             Ok(bytes) if bytes.len() > seen => {}
-            _ => return Read::Gone,
+            _ => return HeadRead::Closed,
         }
     }
 }
@@ -322,14 +323,14 @@ async fn read_preface(stream: &mut TlsStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells why, and closes.
+/// Sends the response to a refused request and closes the connection.
 async fn refuse(stream: &mut TlsStream, answer: &[u8]) {
-    let told = async {
+    let response = async {
         stream.write_all(answer).await?;
         stream.flush().await
     };
-    // Whether the client heard it makes no difference to what follows.
-    if let Ok(Ok(())) = timeout(REFUSAL_TIMEOUT, told).await {
+    // If the response could not be written, there is nothing to shut down cleanly.
+    if let Ok(Ok(())) = timeout(REFUSAL_TIMEOUT, response).await {
         let _ = stream.shutdown().await;
     }
 }

@@ -1,4 +1,4 @@
-//! A deadline that moves with each request.
+//! A timer whose deadline moves with each request.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -6,9 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Waits until a deadline, again and again. A timer is set and unset under a lock that all
-/// connections share; this one is left to run while the deadline moves away, and set anew where it
-/// ends too early.
+/// A reusable timeout. Creating and cancelling a timer takes a lock that all connections share, so the timer
+/// keeps running when the deadline moves later, and is reset when it fires early.
 pub(super) struct DeadlineTimer(Option<Pin<Box<Sleep>>>);
 
 impl DeadlineTimer {
@@ -16,19 +15,19 @@ impl DeadlineTimer {
         Self(None)
     }
 
-    /// Waits for `event` until `deadline`; `None` where it does not come.
+    /// Waits for `event` until `deadline`; `None` if the deadline passes first.
     pub(super) async fn wait<T>(&mut self, deadline: Instant, event: impl Future<Output = T>) -> Option<T> {
         let mut event = std::pin::pin!(event);
         poll_fn(|cx| {
             if let Poll::Ready(event) = event.as_mut().poll(cx) {
                 return Poll::Ready(Some(event));
             }
-            self.poll_end(deadline, cx).map(|()| None)
+            self.poll_deadline(deadline, cx).map(|()| None)
         })
         .await
     }
 
-    fn poll_end(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_deadline(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);
@@ -53,7 +52,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(20);
 
     #[tokio::test]
-    async fn each_wait_has_its_own_end() {
+    async fn each_wait_has_its_own_deadline() {
         let mut timer = DeadlineTimer::new();
         assert_eq!(timer.wait(Instant::now() + SHORT, ready(1)).await, Some(1));
         for _ in 0..2 {
@@ -64,7 +63,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_that_moves_away_or_nearer_is_kept() {
+    async fn a_deadline_can_move_later_or_earlier() {
         let mut timer = DeadlineTimer::new();
         let soon = sleep_until(Instant::now() + SHORT);
         assert_eq!(timer.wait(Instant::now() + SHORT / 2, sleep_until(Instant::now())).await, Some(()));

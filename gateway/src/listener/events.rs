@@ -1,20 +1,20 @@
-//! What happens to connections, as metrics count it.
+//! Events of connections, as counted by the metrics.
 
 /// Why a handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HandshakeFailure {
-    /// The handshake took too long.
+    /// The handshake timed out.
     Timeout,
-    /// The client spoke no TLS that we accept.
+    /// The client sent something other than TLS, or an unsupported version or cipher suite.
     Protocol,
-    /// A proxy sent no PROXY header that we accept.
+    /// A trusted proxy sent no valid PROXY header.
     ProxyHeader,
-    /// The connection broke.
+    /// The connection failed.
     Disconnected,
 }
 
 impl HandshakeFailure {
-    /// Every failure.
+    /// All variants.
     pub const ALL: [Self; 4] = [Self::Timeout, Self::Protocol, Self::ProxyHeader, Self::Disconnected];
 
     /// The value of the metric's `reason` label.
@@ -31,16 +31,16 @@ impl HandshakeFailure {
 /// Why a connection was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConnectionRefused {
-    /// There are too many.
+    /// The limit on all connections is reached.
     MaxConnections,
-    /// There are too many of this client.
+    /// The limit on connections of one client is reached.
     PerAddress,
-    /// It should be a trusted proxy's.
+    /// The connection does not come from a trusted proxy.
     UntrustedProxy,
 }
 
 impl ConnectionRefused {
-    /// Every reason.
+    /// All variants.
     pub const ALL: [Self; 3] = [Self::MaxConnections, Self::PerAddress, Self::UntrustedProxy];
 
     /// The value of the metric's `reason` label.
@@ -53,19 +53,19 @@ impl ConnectionRefused {
     }
 }
 
-/// Why a connection was closed without an answer.
+/// Why a connection was closed without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConnectionReaped {
-    /// The head of a request did not come within its deadline.
+    /// A request head was not complete in time.
     Header,
-    /// No further request came.
+    /// The connection was idle for too long.
     Keepalive,
-    /// Over 1 MiB came by HTTP/2 and no request, or too many frames without content.
+    /// More than 1 MiB without a request over HTTP/2, or too many frames without content.
     Flood,
 }
 
 impl ConnectionReaped {
-    /// Every reason.
+    /// All variants.
     pub const ALL: [Self; 3] = [Self::Header, Self::Keepalive, Self::Flood];
 
     /// The value of the metric's `reason` label.
@@ -78,7 +78,7 @@ impl ConnectionReaped {
     }
 }
 
-/// Receives the events of connections, for example to count them.
+/// Receives connection events, for example to count them.
 pub trait Observe: Send + Sync + 'static {
     /// A connection was accepted.
     fn opened(&self);
@@ -90,8 +90,8 @@ pub trait Observe: Send + Sync + 'static {
     fn handshake_succeeded(&self, version: &'static str);
     /// A handshake failed.
     fn handshake_failed(&self, failure: HandshakeFailure);
-    /// A connection was closed because no request came, or not within its deadline.
+    /// A connection was closed because of a timeout or a flood.
     fn reaped(&self, reaped: ConnectionReaped);
-    /// A request was refused because its HTTP/2 connection has too many at once.
+    /// A request was refused because of too many concurrent requests on its HTTP/2 connection.
     fn stream_refused(&self);
 }

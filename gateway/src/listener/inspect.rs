@@ -1,4 +1,5 @@
-//! The check of a head before it is parsed: a parser repairs what two programs may read differently.
+//! Inspection of a head before it is parsed: parsers silently repair input that another program may interpret
+//! differently.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -9,36 +10,35 @@ use http::request::Parts;
 
 /// Inspects the head of each HTTP/1 request before a parser reads it.
 pub trait InspectHead: Send + Sync + 'static {
-    /// Where the head ends that `bytes` begin with, where it does; the first `seen` bytes are
-    /// known to hold no end.
+    /// Returns the length of the head at the start of `bytes`; `None` if it is incomplete. The first `seen`
+    /// bytes were searched before.
     fn end(&self, bytes: &[u8], seen: usize) -> Option<usize>;
 
-    /// The most that a head may have, in bytes.
+    /// Maximum length of a head, in bytes.
     fn max_head_bytes(&self) -> usize;
 
-    /// Inspects a whole head, whose first byte arrived at `began`, and returns what follows it.
+    /// Inspects a complete head, whose first byte arrived at `began`.
     ///
     /// # Errors
     /// The response to send before the connection is closed.
     fn inspect(&self, head: &[u8], peer: SocketAddr, began: Instant) -> Result<Inspected, Bytes>;
 
-    /// The response to a head that has not ended within [`InspectHead::max_head_bytes`].
+    /// The response to a head longer than [`InspectHead::max_head_bytes`].
     fn overflow(&self, head: &[u8], peer: SocketAddr, began: Instant) -> Bytes;
 
-    /// The response to a head that passed inspection and that the parser refuses.
-    fn unparsed(&self, peer: SocketAddr, began: Instant) -> Bytes;
+    /// The response to a head that passed inspection but was rejected by the parser.
+    fn rejected_by_parser(&self, peer: SocketAddr, began: Instant) -> Bytes;
 }
 
 /// A head that passed inspection.
 pub enum Inspected {
-    /// A request without a body.
+    /// A complete request without a body.
     Request(Parts),
-    /// It is left to pingora's parser, as all but GET and HEAD of HTTP/1.1 are.
+    /// Any other request, to be parsed by pingora: everything but GET and HEAD of HTTP/1.1 without a body.
     Head {
-        /// The bytes of body that follow it; `None` where it is chunked, so that only the body itself says
-        /// where it ends.
+        /// Length of the body in bytes; `None` if it is chunked.
         body: Option<u64>,
-        /// What the parser is not given of it: the scheme and the authority of its target.
-        left_out: Option<Range<usize>>,
+        /// Where the scheme and the authority of an absolute target are, to be removed before parsing.
+        authority: Option<Range<usize>>,
     },
 }

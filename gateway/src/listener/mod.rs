@@ -1,7 +1,7 @@
-//! The public listener: accepts, shakes hands, and has the requests of each connection answered.
+//! The public listener: accepts connections, performs the TLS handshake and passes requests to the handler.
 //!
-//! The stock listener of pingora has a fixed handshake deadline, no cap and large buffers;
-//! this one is a pingora [`Service`] of our own.
+//! pingora's own listener has a fixed handshake timeout, no connection limit and large buffers, so this is a
+//! separate pingora [`Service`].
 
 mod admission;
 mod connection;
@@ -31,10 +31,10 @@ pub use events::{ConnectionReaped, ConnectionRefused, HandshakeFailure, Observe}
 pub use inspect::{InspectHead, Inspected};
 pub use settings::Settings;
 
-/// Binds `address`; port 0 takes a free one.
+/// Binds `address`; port 0 selects a free port.
 ///
 /// # Errors
-/// Whatever the system says, the address included.
+/// The error of the operating system, with the address.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)
         .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
@@ -42,31 +42,32 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// The two ends of a stop, as the listener holds them.
+/// The channels for graceful shutdown.
 pub struct Drain {
-    /// When it becomes true, the listener stops accepting.
-    pub asked: watch::Receiver<bool>,
-    /// Becomes true once the last connection has ended, or the drain timeout has passed.
+    /// Once true, the listener stops accepting.
+    pub requested: watch::Receiver<bool>,
+    /// Becomes true when the last connection has ended or the drain timeout has passed.
     pub done: watch::Sender<bool>,
 }
 
-/// When the listener begins to accept.
+/// When the listener starts accepting.
 pub struct Start {
-    /// What it waits for; connections wait in the socket's queue meanwhile.
+    /// Awaited before the first accept; until then, connections wait in the socket's backlog.
     pub ready: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
-    /// Becomes true once it accepts.
+    /// Becomes true once the listener accepts.
     pub accepting: watch::Sender<bool>,
 }
 
-/// How clients are spoken to.
+/// TLS and HTTP/2 settings of the listener.
 pub struct Protocols {
-    /// What they are shown in a handshake.
+    /// The certificates.
     pub identities: Arc<Identities>,
-    /// The parameters of HTTP/2.
+    /// HTTP/2 protocol options.
     pub http2: h2::server::Builder,
 }
 
-/// The service that accepts connections on one socket and passes their requests to `handler`, until it is told to drain.
+/// A pingora service that accepts connections on one socket and passes their requests to `handler` until a
+/// drain is requested.
 pub struct Listener<H> {
     socket: Option<TcpListener>,
     protocols: Protocols,
@@ -79,7 +80,7 @@ pub struct Listener<H> {
 }
 
 impl<H> Listener<H> {
-    /// A listener on `socket`.
+    /// Creates a listener on `socket`.
     pub fn new(
         socket: TcpListener,
         protocols: Protocols,
@@ -108,10 +109,10 @@ impl<H: Handler> Service for Listener<H> {
         if let Some(socket) = self.socket.take() {
             match tokio::net::TcpListener::from_std(socket) {
                 Ok(socket) => self.serve(socket).await,
-                Err(error) => tracing::error!(%error, "the public listener cannot be served"),
+                Err(error) => tracing::error!(%error, "the public listener could not be started"),
             }
         }
-        // Whoever waits for the drain must not wait for a service that is gone.
+        // Reported in any case, so that a shutdown does not wait for a listener that has ended.
         self.drain.done.send_replace(true);
     }
 
@@ -132,30 +133,30 @@ impl<H: Handler> Listener<H> {
         if let Some(ready) = ready {
             tokio::select! {
                 () = ready => {}
-                _ = self.drain.asked.changed() => {}
+                _ = self.drain.requested.changed() => {}
             }
         }
         self.start.accepting.send_replace(true);
-        while !*self.drain.asked.borrow() {
+        while !*self.drain.requested.borrow() {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
-                _ = self.drain.asked.changed() => break,
-                // So that none that has ended takes memory.
+                _ = self.drain.requested.changed() => break,
+                // Removes ended connections, which would otherwise use memory.
                 Some(_) = connections.join_next() => continue,
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of descriptors, or the client is gone already: neither is mended by
-                    // asking again at once.
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    // The process is out of file descriptors or the client has already disconnected; an
+                    // immediate retry would not help.
+                    tracing::warn!(%error, "accepting a connection failed");
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     continue;
                 }
             };
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-            // A closed connection tells the newest client at once, before any work is done.
-            let Some(permit) = admission.enter() else {
+            // Closing the connection rejects the client before any work is done.
+            let Some(permit) = admission.try_acquire() else {
                 self.observer.refused(ConnectionRefused::MaxConnections);
                 continue;
             };
@@ -166,7 +167,7 @@ impl<H: Handler> Listener<H> {
                     continue;
                 }
             };
-            let open = Open::new(Arc::clone(&self.observer));
+            let guard = ConnectionGuard::new(Arc::clone(&self.observer));
             let connection = Connection {
                 identities: Arc::clone(&self.protocols.identities),
                 handler: Arc::clone(&self.handler),
@@ -174,23 +175,23 @@ impl<H: Handler> Listener<H> {
                 http2: self.protocols.http2.clone(),
                 admission: Arc::clone(&admission),
                 settings: Arc::clone(&self.settings),
-                drain: self.drain.asked.clone(),
+                drain: self.drain.requested.clone(),
             };
             connections.spawn(async move {
-                connection.run(stream, peer, &open.0).await;
-                drop((open, permit, counted));
+                connection.run(stream, peer, &guard.0).await;
+                drop((guard, permit, counted));
             });
         }
         drop(socket);
         if !admission.wait_until_empty(self.settings.drain_timeout).await {
             tracing::warn!("connections were still open at the end of the drain timeout");
-            // Each request that is cut off has its line before the log ends.
+            // Cancels the remaining requests, so that each is logged before the log is closed.
             connections.shutdown().await;
         }
     }
 
-    /// Counts a connection for its client; one of a trusted proxy counts for none until it has
-    /// told whose it is.
+    /// Counts a connection for its client. A connection from a trusted proxy is counted once its PROXY header
+    /// was read.
     fn count(&self, admission: &Arc<Admission>, peer: IpAddr) -> Result<Option<Counted>, ConnectionRefused> {
         let is_trusted = self.settings.trusted_proxies.iter().any(|network| network.contains(&peer));
         match (is_trusted, self.settings.proxy_protocol) {
@@ -201,17 +202,17 @@ impl<H: Handler> Listener<H> {
     }
 }
 
-/// Tells the observer of a connection's end, however it comes.
-struct Open(Arc<dyn Observe>);
+/// Reports the end of a connection to the observer, even if its task panics or is cancelled.
+struct ConnectionGuard(Arc<dyn Observe>);
 
-impl Open {
+impl ConnectionGuard {
     fn new(observer: Arc<dyn Observe>) -> Self {
         observer.opened();
         Self(observer)
     }
 }
 
-impl Drop for Open {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.closed();
     }

@@ -1,36 +1,36 @@
-//! Limits and deadlines of the public listener.
+//! Settings of the public listener.
 
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-/// How connections are taken.
+/// Limits and timeouts of the public listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// For the whole TLS handshake. 10 s by default.
+    /// Timeout for the whole TLS handshake. 10 s by default.
     pub handshake_timeout: Duration,
-    /// For the whole head of an HTTP/1 request, and for the preface of HTTP/2: the first from
-    /// the end of the handshake, later ones from their first byte. 10 s by default.
+    /// Timeout for a complete HTTP/1 request head, and for the HTTP/2 preface. It starts at the end of the
+    /// handshake for the first head, and at the first byte for later ones. 10 s by default.
     pub header_timeout: Duration,
-    /// How long an unused connection is kept. 60 s by default.
+    /// How long a connection may be idle. 60 s by default.
     pub keepalive_timeout: Duration,
-    /// For each read of a request's body over HTTP/1. 10 s by default.
+    /// Timeout for each read of an HTTP/1 request body. 10 s by default.
     pub read_timeout: Duration,
-    /// How long a client may take nothing of what is written to it. 30 s by default.
+    /// How long a write may make no progress. 30 s by default.
     pub write_timeout: Duration,
-    /// Connections at once, over which the newest is closed. 15,000 by default.
+    /// Maximum number of connections; further ones are closed. 15,000 by default.
     pub max_connections: u32,
-    /// Connections of one client at once, over which the newest is closed; a client being an
-    /// IPv4 address or the /64 of an IPv6 address. 2,000 by default. Those that come from a
-    /// trusted proxy count for the client it tells of by the PROXY protocol, or for none.
+    /// Maximum number of connections per client, an IPv4 address or an IPv6 /64; further ones are closed. 2,000
+    /// by default. Connections from a trusted proxy count for the client named by the PROXY header, or not at
+    /// all without one.
     pub max_connections_per_address: u32,
-    /// Whether every connection has to come from a trusted proxy and to begin with a header of
-    /// the PROXY protocol, the deadline of the handshake counting for it.
+    /// Whether each connection must come from a trusted proxy and begin with a PROXY header. The handshake
+    /// timeout covers the header.
     pub proxy_protocol: bool,
-    /// Where connections that carry many clients come from.
+    /// Networks of trusted proxies.
     pub trusted_proxies: Vec<IpNet>,
-    /// Worker threads.
+    /// Number of worker threads.
     pub workers: usize,
-    /// How long a stop waits for what is under way.
+    /// How long a shutdown waits for open connections.
     pub drain_timeout: Duration,
 }

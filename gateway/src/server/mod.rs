@@ -168,7 +168,7 @@ impl Gateway {
         let (drain, asked) = watch::channel(false);
         let (done, drained) = watch::channel(false);
         let draining = asked.clone();
-        let ends = Drain { asked, done };
+        let ends = Drain { requested: asked, done };
         let (accepting, accepted_first) = watch::channel(false);
         let first_beat = revocation.clone();
         let ready: StopFuture = Box::pin(async move {

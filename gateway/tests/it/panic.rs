@@ -303,7 +303,7 @@ impl InspectHead for Nothing {
         Bytes::new()
     }
 
-    fn unparsed(&self, _: SocketAddr, _: Instant) -> Bytes {
+    fn rejected_by_parser(&self, _: SocketAddr, _: Instant) -> Bytes {
         Bytes::new()
     }
 }
@@ -341,7 +341,7 @@ fn listen(app: Arc<Serving>) -> (SocketAddr, watch::Sender<bool>) {
     let (drain, asked) = watch::channel(false);
     let ends = (
         Start { ready: None.into(), accepting: watch::channel(false).0 },
-        Drain { asked: asked.clone(), done: watch::channel(false).0 },
+        Drain { requested: asked.clone(), done: watch::channel(false).0 },
     );
     let mut listener = Listener::new(socket, protocols, app, Arc::new(Nothing), Arc::new(Nothing), settings, ends);
     tokio::spawn(async move { listener.start_service(None, asked, 1).await });

@@ -16,7 +16,7 @@ const MAX_IDLE_BYTES: u64 = 1024 * 1024;
 
 /// Maximum number of requests handled concurrently per connection: all open streams (RFC 9113, section 5.1.2),
 /// and as many that the client has reset but that have not ended yet. Further requests are refused with
-/// REFUSED_STREAM, which tells clients that a retry is safe (section 8.7).
+/// REFUSED_STREAM, so that clients know a retry is safe (section 8.7).
 const MAX_REQUESTS: usize = 200;
 
 /// The activity of one connection, shared by its stream and its requests.

@@ -132,7 +132,7 @@ impl TlsStream {
         self.inner.get_ref().1.alpn_protocol() == Some(b"h2")
     }
 
-    /// Returns a copy of [`TlsStream::has_request`] that is kept up to date, for pingora's session.
+    /// Returns a copy of [`TlsStream::has_request`] that is updated, for pingora's session.
     pub(super) fn has_next(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.has_next)
     }

@@ -1,28 +1,28 @@
-//! What a PROXY header says, byte by byte. Pure.
+//! Parsing of PROXY headers. Pure.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-/// How version 2 begins.
+/// The first bytes of version 2.
 pub(super) const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// What follows the signature: version and command, family and transport, length.
+/// Length of the fields after the signature, in bytes: version and command, family and transport, length.
 pub const V2_HEAD_BYTES: usize = 4;
 
-/// The most that may follow the head of version 2: addresses and extensions, a client's
-/// certificate among the latter at most.
+/// Maximum length of the addresses and extensions of version 2, in bytes. The longest extension in use is a
+/// client certificate.
 const MAX_V2_BLOCK_BYTES: usize = 4 * 1024;
 
-/// How version 1 begins.
+/// The first bytes of version 1.
 pub(super) const V1_START: &[u8] = b"PROXY ";
 
-/// The longest line of version 1, its CRLF included.
+/// Maximum length of a version 1 header, including CRLF.
 pub const MAX_V1_BYTES: usize = 107;
 
-/// It is no PROXY header.
+/// The bytes are not a valid PROXY header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a malformed PROXY header")]
+#[error("malformed PROXY header")]
 pub struct Malformed;
 
 impl From<Malformed> for io::Error {
@@ -31,10 +31,10 @@ impl From<Malformed> for io::Error {
     }
 }
 
-/// Reads a line of version 1, from `PROXY` to CRLF: the source, where it is told.
+/// Parses a version 1 header, from `PROXY` to CRLF, and returns the source address, if it has one.
 ///
 /// # Errors
-/// [`Malformed`].
+/// [`Malformed`] if the header is invalid.
 pub fn parse_v1(line: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
     let line = std::str::from_utf8(line).ok().and_then(|line| line.strip_suffix("\r\n")).ok_or(Malformed)?;
     let mut words = line.split(' ');
@@ -42,7 +42,7 @@ pub fn parse_v1(line: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
         return Err(Malformed);
     }
     let source = match words.next() {
-        // Whatever stands behind it is to be ignored.
+        // The rest of the line is to be ignored.
         Some("UNKNOWN") => return Ok(None),
         Some("TCP4") => parse_addresses::<Ipv4Addr>(&mut words)?,
         Some("TCP6") => parse_addresses::<Ipv6Addr>(&mut words)?,
@@ -51,7 +51,7 @@ pub fn parse_v1(line: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
     if words.next().is_some() { Err(Malformed) } else { Ok(Some(source)) }
 }
 
-/// Source and destination, and their ports: of these the source.
+/// Parses source and destination with their ports, and returns the source.
 fn parse_addresses<'a, A: FromStr + Into<IpAddr>>(
     words: &mut impl Iterator<Item = &'a str>,
 ) -> Result<SocketAddr, Malformed> {
@@ -62,19 +62,19 @@ fn parse_addresses<'a, A: FromStr + Into<IpAddr>>(
     Ok(SocketAddr::new(source.into(), source_port))
 }
 
-/// A decimal number without sign or leading zeros.
+/// Parses a decimal port without sign or leading zeros.
 fn parse_port(word: &str) -> Option<u16> {
     let is_canonical = word == "0" || word.starts_with(|first: char| matches!(first, '1'..='9'));
     word.parse().ok().filter(|_| is_canonical)
 }
 
-/// The fixed part of version 2 behind its signature.
+/// The fixed part of version 2 after the signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct V2Head {
-    /// The proxy speaks for itself, as for a health check of its own.
+    /// The LOCAL command: a connection of the proxy itself, such as a health check.
     is_local: bool,
     family: Family,
-    /// How many bytes follow.
+    /// Number of bytes that follow.
     pub length: usize,
 }
 
@@ -82,15 +82,15 @@ pub struct V2Head {
 enum Family {
     Inet,
     Inet6,
-    /// Not told, or a Unix socket's, which has no address of ours.
+    /// Unspecified, or a Unix socket, which has no IP address.
     Other,
 }
 
 impl V2Head {
-    /// Reads what stands behind the signature.
+    /// Parses the bytes after the signature.
     ///
     /// # Errors
-    /// [`Malformed`].
+    /// [`Malformed`] if the header is invalid.
     pub fn parse([command, transport, high, low]: [u8; V2_HEAD_BYTES]) -> Result<Self, Malformed> {
         let is_local = match command {
             0x20 => true,
@@ -101,7 +101,7 @@ impl V2Head {
             0x11 => Family::Inet,
             0x21 => Family::Inet6,
             0x00 | 0x31 => Family::Other,
-            // Of the other transports none is a stream, as this connection is.
+            // The other transports are not streams.
             _ if is_local => Family::Other,
             _ => return Err(Malformed),
         };
@@ -113,11 +113,11 @@ impl V2Head {
     }
 }
 
-/// Reads the addresses of version 2, past which extensions may follow: the source, where it is
-/// told.
+/// Parses the addresses of version 2 and returns the source address, if it has one. Extensions after the
+/// addresses are ignored.
 ///
 /// # Errors
-/// [`Malformed`].
+/// [`Malformed`] if the header is invalid.
 pub fn parse_v2(head: V2Head, block: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
     match head.family {
         _ if head.is_local => Ok(None),
@@ -127,7 +127,7 @@ pub fn parse_v2(head: V2Head, block: &[u8]) -> Result<Option<SocketAddr>, Malfor
     }
 }
 
-/// Source and destination of `N` bytes each, and their ports: of these the source.
+/// Parses source and destination of `N` bytes each with their ports, and returns the source.
 fn parse_block<const N: usize, A: From<[u8; N]> + Into<IpAddr>>(block: &[u8]) -> Result<SocketAddr, Malformed> {
     let (source, rest) = block.split_first_chunk::<N>().ok_or(Malformed)?;
     let (_, rest) = rest.split_first_chunk::<N>().ok_or(Malformed)?;
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn version_1_is_read() {
+    fn parses_version_1() {
         for (line, source) in [
             ("PROXY TCP4 192.0.2.1 198.51.100.1 4711 443\r\n", Some("192.0.2.1:4711")),
             ("PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n", Some("255.255.255.255:65535")),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn no_other_line_is() {
+    fn rejects_malformed_version_1() {
         for line in [
             "",
             "\r\n",
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(parse_v1(b"PROXY UNKNOWN \xff\r\n"), Err(Malformed));
     }
 
-    /// The head and block of version 2.
+    /// Parses a header of version 2.
     fn v2(command: u8, transport: u8, block: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
         let [high, low] = u16::try_from(block.len()).unwrap().to_be_bytes();
         parse_v2(V2Head::parse([command, transport, high, low])?, block)
@@ -207,17 +207,17 @@ mod tests {
     }
 
     #[test]
-    fn version_2_is_read() {
+    fn parses_version_2() {
         let source = |text: &str| Ok(Some(text.parse::<SocketAddr>().unwrap()));
         assert_eq!(v2(0x21, 0x11, &INET), source("192.0.2.1:4711"));
         assert_eq!(v2(0x21, 0x21, &inet6()), source("[2001:db8::1]:4711"));
-        // Extensions are passed over, whatever is in them.
+        // Extensions are ignored.
         assert_eq!(v2(0x21, 0x11, &[&INET[..], &[3, 0, 4, 1, 2, 3, 4]].concat()), source("192.0.2.1:4711"));
         assert_eq!(v2(0x21, 0x21, &[inet6(), vec![0xff; 999]].concat()), source("[2001:db8::1]:4711"));
     }
 
     #[test]
-    fn a_proxy_that_speaks_for_itself_or_does_not_know_tells_no_address() {
+    fn local_and_unspecified_headers_have_no_address() {
         for transport in [0x00, 0x11, 0x12, 0x21, 0x31, 0xff] {
             assert_eq!(v2(0x20, transport, &INET), Ok(None), "LOCAL, {transport:#x}");
         }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn no_other_block_is() {
+    fn rejects_malformed_version_2() {
         for command in [0x00, 0x11, 0x22, 0x2f, 0x31, 0xff] {
             assert_eq!(v2(command, 0x11, &INET), Err(Malformed), "{command:#x}");
         }

@@ -1,9 +1,9 @@
-//! The PROXY protocol, versions 1 and 2 (proxy-protocol.txt of HAProxy): how a proxy that passes
-//! bytes through tells whose they are, before the first of them.
+//! The PROXY protocol, versions 1 and 2 (proxy-protocol.txt of HAProxy): a TCP proxy sends the client's address
+//! before the first byte of the connection.
 //!
-//! Read strictly, and not a byte past its end: what follows is TLS. A parser of our own, since
-//! those that can be had take what the specification forbids, or bring a second copy of a
-//! library with them; it is small, for nothing but the source's address is of use here.
+//! The parser is strict and reads no byte past the header, since TLS follows. The available crates accept
+//! headers that the specification forbids, or add duplicate dependencies; only the source address is needed
+//! here.
 
 pub mod header;
 
@@ -15,15 +15,15 @@ use tokio::net::TcpStream;
 
 use header::{Malformed, V2Head};
 
-/// Reads a header off `stream`, and returns the client it tells of; `None` where it says that
-/// the connection is the proxy's own, or that it does not know.
+/// Reads a header from `stream` and returns the client address; `None` for a connection of the proxy itself, or
+/// if the proxy does not know the address.
 ///
 /// # Errors
-/// `InvalidData` for what is no such header; whatever else breaks the connection.
+/// `InvalidData` if the header is invalid; otherwise the error of the connection.
 pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     let mut start = [0; header::SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
-    let told = if start == header::SIGNATURE {
+    let source = if start == header::SIGNATURE {
         let mut rest = [0; header::V2_HEAD_BYTES];
         stream.read_exact(&mut rest).await?;
         let head = V2Head::parse(rest)?;
@@ -34,11 +34,11 @@ pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr
         let line = read_line(stream, &start).await?;
         header::parse_v1(&line)?
     };
-    Ok(told.map(|told| SocketAddr::new(told.ip().to_canonical(), told.port())))
+    Ok(source.map(|source| SocketAddr::new(source.ip().to_canonical(), source.port())))
 }
 
-/// The line of version 1 that begins with `start`. A look at what has come shows where the line
-/// ends, so that it can be taken in few pieces without anything of what follows.
+/// Reads the rest of a version 1 header that begins with `start`. Peeking finds the end of the line, so that
+/// few reads are needed and none goes past it.
 async fn read_line(stream: &mut TcpStream, start: &[u8]) -> io::Result<Vec<u8>> {
     let mut line = start.to_vec();
     while line.starts_with(header::V1_START) && line.len() < header::MAX_V1_BYTES {
