@@ -84,9 +84,9 @@ pub(super) fn warnings(identities: &[Identity], now: i64) -> Vec<String> {
             0 => "tls".to_owned(),
             further => format!("certificate[{}]", further - 1),
         };
-        let about_certificate = identity.doubts_about_certificate(now);
+        let about_certificate = identity.certificate_warnings(now);
         warnings.extend(about_certificate.iter().map(|doubt| format!("{section}.certificate: {doubt}")));
-        warnings.extend(identity.doubt_about_key().map(|doubt| format!("{section}.private_key: {doubt}")));
+        warnings.extend(identity.key_warning().map(|doubt| format!("{section}.private_key: {doubt}")));
     }
     warnings
 }

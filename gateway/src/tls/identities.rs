@@ -1,5 +1,5 @@
-//! The certificates we show, and the TLS we speak: versions 1.2 and 1.3, with ephemeral key
-//! exchange and authenticated encryption alone (RFC 9325), as rustls has nothing else.
+//! Certificate selection and the TLS configuration: versions 1.2 and 1.3. rustls supports only ephemeral key
+//! exchange and authenticated encryption (RFC 9325).
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -10,40 +10,39 @@ use rustls::sign::SingleCertAndKey;
 
 use super::identity::Identity;
 
-/// Sessions that are remembered for clients of TLS 1.2 that take no tickets. All others bring
-/// their session along, so that any number of them can resume.
+/// Size of the session cache for TLS 1.2 clients without ticket support. Sessions of other clients are stored
+/// in their tickets, so their number is not limited.
 const SESSIONS: usize = 4096;
 
-/// The certificates that are shown, of which the name that a client asks for chooses one
-/// (RFC 6066, section 3). They can be replaced while connections are open.
+/// The certificates, selected by the server name of the client (SNI; RFC 6066, section 3). They can be replaced
+/// while connections are open.
 pub struct Identities {
     resumption: Resumption,
     served: RwLock<Arc<[Served]>>,
 }
 
-/// A certificate, and the TLS that shows it and no other: the connection that was set up by it
-/// knows which names it speaks for, whatever is replaced in the meantime.
+/// A certificate and its TLS configuration. A connection refers to the certificate of its handshake, even after
+/// that was replaced, and so knows which hosts it covers.
 #[derive(Clone)]
 pub(crate) struct Served {
     pub(crate) identity: Arc<Identity>,
     pub(crate) config: Arc<ServerConfig>,
 }
 
-/// What lets a client resume its session. All certificates share it and it outlives them; a
-/// session resumes for the name alone for which it began (RFC 6066, section 3), which rustls
-/// sees to.
+/// State for session resumption, shared by all certificates and retained when they are replaced. rustls resumes
+/// a session only for the server name it was created for (RFC 6066, section 3).
 struct Resumption {
-    /// Encrypts tickets under a key that changes after 6 hours, and reads them for as long again.
+    /// Encrypts tickets with a key that is rotated every 6 hours, and accepts those of the previous key.
     tickets: Arc<dyn ProducesTickets>,
     sessions: Arc<dyn StoresServerSessions>,
 }
 
 impl Identities {
-    /// Shows these certificates: to who asks for a name, the first that has it, else the first
-    /// that has a wildcard for it; to who asks for none or another, the first of all.
+    /// Serves `identities`. The first one with the exact server name is selected, else the first one with a
+    /// matching wildcard, else the first of all.
     ///
     /// # Errors
-    /// There is no certificate, or the system gives no random bytes.
+    /// `identities` is empty, or the system's random generator failed.
     pub fn new(identities: Vec<Identity>) -> Result<Self, rustls::Error> {
         let resumption =
             Resumption { tickets: aws_lc_rs::Ticketer::new()?, sessions: ServerSessionMemoryCache::new(SESSIONS) };
@@ -51,28 +50,28 @@ impl Identities {
         Ok(Self { resumption, served })
     }
 
-    /// Shows these certificates from the next handshake on. Connections that are open stay as
-    /// they are, and sessions that began under the old ones resume.
+    /// Serves these certificates from the next handshake on. Open connections are unaffected, and sessions
+    /// created with the previous certificates can be resumed.
     ///
     /// # Errors
-    /// As [`Identities::new`]; what was shown before is shown still.
+    /// As for [`Identities::new`]; the previous certificates are then still served.
     pub fn replace(&self, identities: Vec<Identity>) -> Result<(), rustls::Error> {
         let served = serve(identities, &self.resumption)?;
         *self.served.write().unwrap_or_else(PoisonError::into_inner) = served;
         Ok(())
     }
 
-    /// The certificates, in the order in which they were given.
+    /// Returns the certificates in their configured order.
     pub fn all(&self) -> Vec<Arc<Identity>> {
         self.current().iter().map(|served| Arc::clone(&served.identity)).collect()
     }
 
-    /// Whether any of the certificates has `host` (as [`Identity::covers`] reads it).
+    /// Returns whether any of the certificates covers `host` (see [`Identity::covers`]).
     pub fn covers(&self, host: &str) -> bool {
         self.current().iter().any(|served| served.identity.covers(host))
     }
 
-    /// What is shown to a client that asks for `name`.
+    /// Selects the certificate for the server name `name`.
     pub(crate) fn choose(&self, name: Option<&str>) -> Option<Served> {
         let served = self.current();
         let name = name.map(str::to_ascii_lowercase);
@@ -97,7 +96,7 @@ fn serve(identities: Vec<Identity>, resumption: &Resumption) -> Result<Arc<[Serv
     identities.into_iter().map(serve).collect()
 }
 
-/// The TLS side of the listener, for one certificate.
+/// Returns the server configuration for one certificate.
 fn server_config(identity: &Identity, resumption: &Resumption) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -108,9 +107,9 @@ fn server_config(identity: &Identity, resumption: &Resumption) -> Result<ServerC
     config.session_storage = Arc::clone(&resumption.sessions);
     config.ticketer = Arc::clone(&resumption.tickets);
     config.ignore_client_order = true;
-    // One ticket resumes once; the default of two costs every handshake a second one.
+    // A ticket is used once, so one is sufficient; the default of two makes each handshake more expensive.
     config.send_tls13_tickets = 1;
-    // Early data can be replayed by whoever saw it (RFC 8446, section 8): none is taken.
+    // 0-RTT is disabled, since early data can be replayed (RFC 8446, section 8).
     config.max_early_data_size = 0;
     Ok(config)
 }
@@ -136,13 +135,13 @@ mod tests {
         names.iter().map(|names| identity(folder, names)).collect()
     }
 
-    /// The first name of what is shown to a client that asks for `name`.
-    fn shown(identities: &Identities, name: Option<&str>) -> String {
+    /// The first name of the certificate selected for `name`.
+    fn selected(identities: &Identities, name: Option<&str>) -> String {
         identities.choose(name).unwrap().identity.names[0].clone()
     }
 
     #[test]
-    fn an_exact_name_wins_over_a_wildcard_and_no_name_gets_the_first() {
+    fn an_exact_name_has_priority_and_the_first_certificate_is_the_default() {
         let folder = tempfile::tempdir().unwrap();
         let names: [&[&str]; 4] =
             [&["first.example"], &["*.example.org", "example.org"], &["api.example.org"], &["api.example.org", "x"]];
@@ -157,32 +156,32 @@ mod tests {
             (Some("example.org"), "*.example.org"),
             (Some("a.b.example.org"), "first.example"),
         ] {
-            assert_eq!(shown(&identities, name), expected, "{name:?}");
+            assert_eq!(selected(&identities, name), expected, "{name:?}");
         }
-        // Of two that have the name, the first.
+        // The first of two certificates with the name.
         assert_eq!(identities.choose(Some("api.example.org")).unwrap().identity.names.len(), 1);
         assert!(identities.covers("www.example.org") && identities.covers("first.example"));
         assert!(!identities.covers("elsewhere.example"));
     }
 
     #[test]
-    fn what_is_shown_can_be_replaced_and_what_was_given_out_stays() {
+    fn replacing_certificates_does_not_affect_open_connections() {
         let folder = tempfile::tempdir().unwrap();
-        let shown_first = Identities::new(identities(folder.path(), &[&["old.example"]])).unwrap();
-        let before = shown_first.choose(None).unwrap();
+        let served = Identities::new(identities(folder.path(), &[&["old.example"]])).unwrap();
+        let before = served.choose(None).unwrap();
         let tickets = Arc::clone(&before.config.ticketer);
-        shown_first.replace(identities(folder.path(), &[&["new.example"], &["old.example"]])).unwrap();
+        served.replace(identities(folder.path(), &[&["new.example"], &["old.example"]])).unwrap();
         assert_eq!(before.identity.names, ["old.example"]);
-        assert_eq!(shown(&shown_first, None), "new.example");
-        assert!(Arc::ptr_eq(&tickets, &shown_first.choose(None).unwrap().config.ticketer), "sessions resume");
-        // Nothing to show is no replacement.
-        assert!(shown_first.replace(Vec::new()).is_err());
-        assert_eq!(shown(&shown_first, None), "new.example");
+        assert_eq!(selected(&served, None), "new.example");
+        assert!(Arc::ptr_eq(&tickets, &served.choose(None).unwrap().config.ticketer), "sessions resume");
+        // An empty list is rejected.
+        assert!(served.replace(Vec::new()).is_err());
+        assert_eq!(selected(&served, None), "new.example");
         assert!(Identities::new(Vec::new()).is_err());
     }
 
     #[test]
-    fn nothing_but_ephemeral_exchange_and_authenticated_encryption_is_spoken() {
+    fn only_ephemeral_key_exchange_and_aead_are_supported() {
         let folder = tempfile::tempdir().unwrap();
         let identities = Identities::new(identities(folder.path(), &[&["a.example"]])).unwrap();
         let config = identities.choose(None).unwrap().config;
@@ -194,7 +193,7 @@ mod tests {
         let weak = [NamedGroup::FFDHE2048, NamedGroup::FFDHE3072, NamedGroup::secp521r1];
         assert!(config.crypto_provider().kx_groups.iter().all(|group| !weak.contains(&group.name())));
         assert_eq!(config.max_early_data_size, 0, "early data could be replayed");
-        // 12 hours of two keys, each of which writes for 6.
+        // 12 hours: two keys, each of which encrypts for 6 hours.
         assert!(config.ticketer.enabled());
         assert_eq!(config.ticketer.lifetime(), 12 * 60 * 60);
     }

@@ -1,4 +1,4 @@
-//! What the certificates of a chain say, and what is doubtful about them at a given time.
+//! Parsed certificates of a chain, and warnings about them.
 
 use std::net::IpAddr;
 
@@ -8,31 +8,31 @@ use time::format_description::well_known::Rfc3339;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// Less time than this is left: a certificate should be renewed. In seconds.
+/// Remaining validity below which a renewal is recommended, in seconds.
 const SOON: i64 = 14 * 24 * 60 * 60;
 
-/// What one certificate says.
+/// The relevant fields of one certificate.
 #[derive(Debug)]
 pub(super) struct Facts {
-    /// The names in it, in lower case: DNS names, wildcards among them.
+    /// DNS names, including wildcards, in lower case.
     pub(super) names: Vec<String>,
     pub(super) addresses: Vec<IpAddr>,
     /// Seconds since 1970.
     pub(super) not_before: i64,
     /// Seconds since 1970.
     pub(super) not_after: i64,
-    /// Whether it may issue others (RFC 5280, section 4.2.1.9).
+    /// Whether it is a CA (RFC 5280, section 4.2.1.9).
     pub(super) is_ca: bool,
-    /// Whether a server may use it (RFC 5280, section 4.2.1.12).
+    /// Whether its extended key usage allows a TLS server (RFC 5280, section 4.2.1.12).
     is_for_servers: bool,
     subject: Vec<u8>,
     issuer: Vec<u8>,
-    /// SubjectPublicKeyInfo, in DER.
+    /// SubjectPublicKeyInfo in DER.
     pub(super) public_key: Vec<u8>,
 }
 
 impl Facts {
-    /// Reads one certificate.
+    /// Parses one certificate.
     ///
     /// # Errors
     /// Why it cannot be used, without any of its text.
@@ -53,7 +53,7 @@ impl Facts {
                 _ => {}
             }
         }
-        // A usage that cannot be read is no usage that a client accepts.
+        // Clients do not accept a key usage that cannot be parsed.
         let is_for_servers = match certificate.extended_key_usage() {
             Ok(usage) => usage.is_none_or(|usage| usage.value.server_auth || usage.value.any),
             Err(_) => false,
@@ -72,29 +72,29 @@ impl Facts {
     }
 }
 
-/// What is doubtful about `chain`, the leaf first, at `now` (seconds since 1970); a certificate that
-/// could not be read is `None`.
-pub(super) fn doubts(chain: &[Option<Facts>], now: i64) -> Vec<String> {
-    let mut doubts = Vec::new();
+/// Returns warnings about `chain`, leaf first, at `now` (seconds since 1970). A certificate that could not be
+/// parsed is `None`.
+pub(super) fn warnings(chain: &[Option<Facts>], now: i64) -> Vec<String> {
+    let mut warnings = Vec::new();
     for (place, facts) in chain.iter().enumerate() {
         let name = match place {
             0 => "the certificate".to_owned(),
             place => format!("certificate {} of the chain", place + 1),
         };
         match facts {
-            Some(facts) => doubts.extend(doubt_about_time(&name, facts, now)),
-            None => doubts.push(format!("{name} cannot be read: the file is damaged")),
+            Some(facts) => warnings.extend(validity_warning(&name, facts, now)),
+            None => warnings.push(format!("{name} cannot be read: the file is damaged")),
         }
     }
     if let Some(Some(leaf)) = chain.first() {
         if leaf.is_ca {
-            doubts.push(
+            warnings.push(
                 "the first certificate is a CA's, which many clients refuse as a server's: use one that the CA issued"
                     .to_owned(),
             );
         }
         if !leaf.is_for_servers {
-            doubts.push(
+            warnings.push(
                 "the extended key usage of the certificate is without serverAuth, so clients refuse it: have it issued \
                  for a TLS server"
                     .to_owned(),
@@ -105,7 +105,7 @@ pub(super) fn doubts(chain: &[Option<Facts>], now: i64) -> Vec<String> {
         if let [Some(issued), Some(issuer)] = pair
             && issued.issuer != issuer.subject
         {
-            doubts.push(format!(
+            warnings.push(format!(
                 "the chain is out of order or has a gap: certificate {} was not issued by certificate {}; the leaf \
                  comes first, and after each certificate the one of its issuer",
                 place + 1,
@@ -113,10 +113,10 @@ pub(super) fn doubts(chain: &[Option<Facts>], now: i64) -> Vec<String> {
             ));
         }
     }
-    doubts
+    warnings
 }
 
-fn doubt_about_time(name: &str, facts: &Facts, now: i64) -> Option<String> {
+fn validity_warning(name: &str, facts: &Facts, now: i64) -> Option<String> {
     if now > facts.not_after {
         return Some(format!("{name} expired on {}, so clients refuse it: renew it", date(facts.not_after)));
     }
@@ -130,7 +130,7 @@ fn doubt_about_time(name: &str, facts: &Facts, now: i64) -> Option<String> {
         .then(|| format!("{name} expires on {}, in less than 14 days: renew it", date(facts.not_after)))
 }
 
-/// A moment as RFC 3339 has it.
+/// Formats a date (RFC 3339).
 fn date(seconds: i64) -> String {
     let date = OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|date| date.format(&Rfc3339).ok());
     date.unwrap_or_else(|| format!("second {seconds} since 1970"))

@@ -1,4 +1,4 @@
-//! The private key, and why one that was read cannot sign.
+//! The private key, and why a key is unsupported.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
 use x509_parser::asn1_rs::{Any, FromDer as _, Tag};
 
-/// The size of an RSA key, in bits, below which clients refuse it.
+/// Minimum size of an RSA key that clients accept, in bits.
 const MIN_RSA_BITS: usize = 2048;
 
-/// The largest RSA key that the TLS library takes, in bits.
+/// Maximum size of an RSA key that the TLS library supports, in bits.
 const MAX_RSA_BITS: usize = 8192;
 
-/// What can be used instead.
+/// The supported keys.
 const SUPPORTED: &str = "use RSA with 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519, and have the \
                          certificate issued for the new key";
 
-/// The key that signs handshakes.
+/// Creates the signing key.
 ///
 /// # Errors
-/// Why `key` cannot be used, without any of its values.
+/// Why `key` cannot be used, without any of its bytes.
 pub(super) fn signing_key(key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, String> {
     aws_lc_rs::sign::any_supported_type(key).map_err(|_| match unsupported(key) {
         Some(cause) => format!("{cause}; {SUPPORTED}"),
@@ -28,7 +28,7 @@ pub(super) fn signing_key(key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>
     })
 }
 
-/// What is not supported about `key`; `None` where it may be damaged.
+/// Returns what is unsupported about `key`; `None` if it may be damaged instead.
 fn unsupported(key: &PrivateKeyDer<'_>) -> Option<String> {
     match key {
         PrivateKeyDer::Pkcs1(key) => unsupported_rsa(key.secret_pkcs1_der()),
@@ -64,7 +64,7 @@ const X25519: &[u8] = &[0x2b, 0x65, 0x6e];
 const X448: &[u8] = &[0x2b, 0x65, 0x6f];
 const ED448: &[u8] = &[0x2b, 0x65, 0x71];
 
-/// What is wrong with the size of an RSAPrivateKey (RFC 8017, appendix A.1.2), if anything.
+/// Returns what is wrong with the size of an RSAPrivateKey (RFC 8017, appendix A.1.2), if anything.
 fn unsupported_rsa(key: &[u8]) -> Option<String> {
     let [_, modulus, _] = elements(key)?;
     let digits = modulus.data.get(modulus.data.iter().position(|byte| *byte != 0)?..)?;
@@ -76,7 +76,7 @@ fn unsupported_rsa(key: &[u8]) -> Option<String> {
     }
 }
 
-/// Which curve is not supported, where one is named (RFC 5480, section 2.1.1).
+/// Returns why a named curve (RFC 5480, section 2.1.1) is unsupported.
 fn unsupported_curve(curve: &Any<'_>) -> Option<String> {
     const P_256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
     const P_384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
@@ -97,7 +97,7 @@ fn unsupported_curve(curve: &Any<'_>) -> Option<String> {
     Some(format!("the elliptic curve {name} is not supported"))
 }
 
-/// The first three elements of a SEQUENCE.
+/// Returns the first three elements of a SEQUENCE.
 fn elements(der: &[u8]) -> Option<[Any<'_>; 3]> {
     let (_, sequence) = Any::from_der(der).ok()?;
     let (rest, first) = Any::from_der(sequence.data).ok()?;

@@ -1,4 +1,4 @@
-//! A certificate with its key, and the hosts it speaks for.
+//! A certificate with its private key.
 
 mod chain;
 mod key;
@@ -16,43 +16,43 @@ use rustls::sign::{CertifiedKey, SigningKey};
 
 use chain::Facts;
 
-/// The largest file that is read, in bytes.
+/// Maximum size of a certificate or key file, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// A certificate with its key, and what we read from it.
+/// A certificate with its private key, and the parsed data of both.
 #[derive(Debug)]
 pub struct Identity {
-    /// The chain and the key.
+    /// The certificate chain and the private key.
     pub certified: Arc<CertifiedKey>,
-    /// The names in it, in lower case: DNS names, wildcards among them.
+    /// DNS names of the certificate, including wildcards, in lower case.
     pub names: Vec<String>,
-    /// The addresses in it.
+    /// IP addresses of the certificate.
     pub addresses: Vec<IpAddr>,
-    /// When it stops being valid, in seconds since 1970.
+    /// End of the validity, in seconds since 1970.
     pub not_after: i64,
-    /// The whole chain; `None` for a certificate that cannot be read.
+    /// The parsed chain; `None` for a certificate that could not be parsed.
     chain: Vec<Option<Facts>>,
-    /// The private keys in the file of the key, of which the first is used.
+    /// Number of private keys in the key file, of which the first is used.
     keys_in_file: usize,
 }
 
-/// Why a certificate cannot be used, by the file that is at fault. No message contains text of a
-/// file, which may be a key.
+/// Why a certificate cannot be used, by the file that has to be fixed. No message contains text of a file,
+/// which may be a key.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAnIdentity {
-    /// The chain.
+    /// The certificate chain.
     #[error("{0}")]
     Certificate(String),
-    /// The key, or that it is another certificate's.
+    /// The private key, or a key that does not match the certificate.
     #[error("{0}")]
     PrivateKey(String),
 }
 
 impl Identity {
-    /// Reads a PEM chain, the leaf first, and the PEM key of the leaf.
+    /// Reads a PEM certificate chain, leaf first, and the PEM private key of the leaf.
     ///
     /// # Errors
-    /// [`NotAnIdentity`], with the cause and what to do about it.
+    /// [`NotAnIdentity`], with the cause and how to fix it.
     pub fn read(certificate: &Path, private_key: &Path) -> Result<Self, NotAnIdentity> {
         let Chain { certificates, leaf, further } =
             read_chain(certificate).map_err(|reason| NotAnIdentity::Certificate(reason.into_owned()))?;
@@ -74,43 +74,43 @@ impl Identity {
         Ok(Self { certified: Arc::new(certified), names, addresses, not_after, chain, keys_in_file })
     }
 
-    /// Checks a PEM chain without its key.
+    /// Checks a PEM certificate chain without its private key.
     ///
     /// # Errors
-    /// As [`Identity::read`].
+    /// As for [`Identity::read`].
     pub fn check_certificate(certificate: &Path) -> Result<(), NotAnIdentity> {
         read_chain(certificate).map(|_| ()).map_err(|reason| NotAnIdentity::Certificate(reason.into_owned()))
     }
 
-    /// Checks a PEM key without its certificate.
+    /// Checks a PEM private key without its certificate.
     ///
     /// # Errors
-    /// As [`Identity::read`].
+    /// As for [`Identity::read`].
     pub fn check_private_key(private_key: &Path) -> Result<(), NotAnIdentity> {
         read_key(private_key).map(|_| ()).map_err(|reason| NotAnIdentity::PrivateKey(reason.into_owned()))
     }
 
-    /// Of a certificate of which nothing is read.
+    /// Creates an identity without parsing the certificate.
     #[cfg(test)]
     pub(crate) fn of(certified: Arc<CertifiedKey>) -> Self {
         let (names, addresses, chain) = (Vec::new(), Vec::new(), Vec::new());
         Self { certified, names, addresses, not_after: 0, chain, keys_in_file: 1 }
     }
 
-    /// What is doubtful at `now` (seconds since 1970) about the chain: times, order, usage. Clients
-    /// may refuse it, but it can be served.
-    pub fn doubts_about_certificate(&self, now: i64) -> Vec<String> {
-        chain::doubts(&self.chain, now)
+    /// Warnings about the chain at `now` (seconds since 1970): validity, order, usage. The chain can be served,
+    /// but clients may reject it.
+    pub fn certificate_warnings(&self, now: i64) -> Vec<String> {
+        chain::warnings(&self.chain, now)
     }
 
-    /// What is doubtful about the file of the private key.
-    pub fn doubt_about_key(&self) -> Option<String> {
+    /// A warning about the private key file, if any.
+    pub fn key_warning(&self) -> Option<String> {
         let several = self.keys_in_file > 1;
         several.then(|| format!("the file holds {} private keys, of which the first alone is used", self.keys_in_file))
     }
 
-    /// Whether `host` (in lower case, without a port) is a name of the certificate
-    /// (RFC 9525, section 6.3: a wildcard takes exactly the leftmost label).
+    /// Returns whether `host` (in lower case, without a port) is covered by the certificate (RFC 9525, section
+    /// 6.3: a wildcard matches exactly the leftmost label).
     pub fn covers(&self, host: &str) -> bool {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if let Ok(address) = bare.parse::<IpAddr>() {
@@ -123,13 +123,13 @@ impl Identity {
         })
     }
 
-    /// What people call it: its first name, or its first address.
+    /// The first DNS name, or the first IP address.
     pub fn first_name(&self) -> String {
         let name = self.names.first().cloned();
         name.or_else(|| self.addresses.first().map(IpAddr::to_string)).unwrap_or_default()
     }
 
-    /// Whether `host` stands in the certificate itself, and not under a wildcard.
+    /// Returns whether the certificate has `host` itself, not just a matching wildcard.
     pub(crate) fn names(&self, host: &str) -> bool {
         self.names.iter().any(|name| name == host)
     }
@@ -150,7 +150,7 @@ const FIRST_OF_SEVERAL: &str = "the file holds several private keys, and the fir
 struct Chain {
     certificates: Vec<CertificateDer<'static>>,
     leaf: Facts,
-    /// Those behind the leaf; `None` for one that cannot be read.
+    /// The certificates after the leaf; `None` for one that could not be parsed.
     further: Vec<Option<Facts>>,
 }
 
@@ -166,13 +166,13 @@ fn read_chain(certificate: &Path) -> Result<Chain, Cow<'static, str>> {
     Ok(Chain { certificates, leaf, further })
 }
 
-/// The first key of a file, and how many there are.
+/// Returns the first private key of a file, and the number of keys in it.
 fn read_key(private_key: &Path) -> Result<(Arc<dyn SigningKey>, usize), Cow<'static, str>> {
     let (key, keys_in_file) = pem::private_key(&read_file(private_key)?)?;
     Ok((key::signing_key(&key)?, keys_in_file))
 }
 
-/// The content of a file of bounded size.
+/// Reads a file of limited size.
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));

@@ -1,13 +1,13 @@
-//! Reads PEM (RFC 7468), and finds out what a file holds that has none of what is needed.
+//! Parses PEM (RFC 7468), and diagnoses files without the expected content.
 //!
-//! Every reason is a static text, so that no message can contain a part of a key.
+//! All messages are static, so that none can contain a part of a key.
 
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::asn1_rs::{Any, FromDer as _, Tag};
 use x509_parser::certificate::X509Certificate;
 
-/// Why a file cannot be used: the cause and what to do about it.
+/// Why a file cannot be used, and how to fix it.
 type Reason = &'static str;
 
 const EMPTY: Reason = "the file is empty";
@@ -43,10 +43,10 @@ const DSA: Reason = "the private key is one of DSA, which TLS no longer uses: RS
 const NO_CERTIFICATE: Reason = "there is no certificate in the file: no line is -----BEGIN CERTIFICATE-----";
 const NO_KEY: Reason = "there is no private key in the file: no line is -----BEGIN PRIVATE KEY-----";
 
-/// The labels of the private keys that can be read.
+/// PEM labels of the supported private keys.
 const KEY_LABELS: [&[u8]; 3] = [b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY"];
 
-/// The certificates in the PEM file `bytes`, at least one.
+/// Returns the certificates in the PEM file `bytes`, at least one.
 pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Reason> {
     let bytes = without_mark(bytes);
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
@@ -72,7 +72,7 @@ pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     })
 }
 
-/// The first private key in the PEM file `bytes`, and how many there are.
+/// Returns the first private key in the PEM file `bytes`, and the number of keys.
 pub(super) fn private_key(bytes: &[u8]) -> Result<(PrivateKeyDer<'static>, usize), Reason> {
     let bytes = without_mark(bytes);
     let labels = labels(bytes);
@@ -81,7 +81,7 @@ pub(super) fn private_key(bytes: &[u8]) -> Result<(PrivateKeyDer<'static>, usize
         Err(error) => error,
     };
     check_layout(bytes, Wanted::Key)?;
-    // The older form of an encrypted key (RFC 1421, section 4.6.1.1) has fields before its base64.
+    // The traditional form of an encrypted key (RFC 1421, section 4.6.1.1) has header fields before its base64.
     if contains(bytes, b"Proc-Type:") {
         return Err(ENCRYPTED);
     }
@@ -106,12 +106,12 @@ pub(super) fn private_key(bytes: &[u8]) -> Result<(PrivateKeyDer<'static>, usize
     })
 }
 
-/// `bytes` without a byte order mark, which some editors write.
+/// Removes a UTF-8 byte order mark, which some editors write.
 fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-/// The parser's own texts contain what it read.
+/// The parser's own messages contain file content.
 fn reason(error: &pem::Error) -> Reason {
     match error {
         pem::Error::MissingSectionEnd { .. } => CUT,
@@ -120,14 +120,14 @@ fn reason(error: &pem::Error) -> Reason {
     }
 }
 
-/// What a file is read for.
+/// The expected content of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Certificate,
     Key,
 }
 
-/// Finds out what keeps a parser from seeing the PEM blocks in a file that could not be read.
+/// Detects layout problems that hide PEM blocks from the parser.
 fn check_layout(bytes: &[u8], wanted: Wanted) -> Result<(), Reason> {
     if bytes.trim_ascii().is_empty() {
         return Err(EMPTY);
@@ -153,7 +153,7 @@ fn check_layout(bytes: &[u8], wanted: Wanted) -> Result<(), Reason> {
     Ok(())
 }
 
-/// What a file without any PEM is instead.
+/// Diagnoses a file without any PEM block.
 fn without_pem(bytes: &[u8], wanted: Wanted) -> Reason {
     let Ok((_, outer)) = Any::from_der(bytes) else {
         return if bytes.contains(&0) || std::str::from_utf8(bytes).is_err() { BINARY } else { NO_PEM };
@@ -163,8 +163,8 @@ fn without_pem(bytes: &[u8], wanted: Wanted) -> Reason {
     }
     let Ok((_, first)) = Any::from_der(outer.data) else { return BINARY };
     match first.tag() {
-        // The version: 0 or 1 in each form of a private key (RFC 8017, RFC 5915, RFC 5958), 3 in
-        // PKCS#12 (RFC 7292, section 4).
+        // The version field: 0 or 1 in the formats of private keys (RFC 8017, RFC 5915, RFC 5958), 3 in PKCS#12
+        // (RFC 7292, section 4).
         Tag::Integer if first.data == [3] => PKCS_12,
         Tag::Integer if wanted == Wanted::Certificate => SWAPPED_CERTIFICATE,
         Tag::Integer => DER_KEY,
@@ -180,7 +180,7 @@ fn without_pem(bytes: &[u8], wanted: Wanted) -> Reason {
     }
 }
 
-/// Whether this is how a key is encrypted (RFC 5958, section 3): by PKCS#5 or PKCS#12.
+/// Returns whether the algorithm identifies an encrypted key (RFC 5958, section 3): PKCS#5 or PKCS#12.
 fn is_encryption(algorithm: &[u8]) -> bool {
     const PKCS_5: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05];
     const PKCS_12_PBE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x01];
@@ -189,7 +189,7 @@ fn is_encryption(algorithm: &[u8]) -> bool {
     })
 }
 
-/// The label of each PEM block, in the order of the file.
+/// Returns the labels of the PEM blocks, in order.
 fn labels(bytes: &[u8]) -> Vec<&[u8]> {
     lines_of(bytes)
         .filter_map(|line| line.trim_ascii_end().strip_prefix(b"-----BEGIN ")?.strip_suffix(b"-----"))

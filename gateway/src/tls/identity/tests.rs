@@ -12,7 +12,7 @@ use super::*;
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 24 * 60 * 60;
 
-/// What `openssl` writes, given `input`.
+/// Returns the output of `openssl` for `input`.
 fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let [from, to] = ["in", "out"].map(|name| folder.path().join(name));
@@ -22,7 +22,7 @@ fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     std::fs::read(to).unwrap()
 }
 
-/// A key that `openssl genpkey` makes.
+/// Generates a key with `openssl genpkey`.
 fn genpkey(arguments: &[&str]) -> Vec<u8> {
     let made = Command::new("openssl").arg("genpkey").args(arguments).output().unwrap();
     assert!(made.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&made.stderr));
@@ -39,7 +39,7 @@ fn read(certificate: &[u8], key: &[u8]) -> Result<Identity, NotAnIdentity> {
     Identity::read(&file("cert.pem", certificate), &file("key.pem", key))
 }
 
-/// The reason for which the certificate is refused.
+/// The error message for an invalid certificate.
 fn not_a_certificate(certificate: &[u8], key: &[u8]) -> String {
     match read(certificate, key).unwrap_err() {
         NotAnIdentity::Certificate(reason) => reason,
@@ -47,7 +47,7 @@ fn not_a_certificate(certificate: &[u8], key: &[u8]) -> String {
     }
 }
 
-/// The reason for which the key is refused.
+/// The error message for an invalid key.
 fn not_a_key(certificate: &[u8], key: &[u8]) -> String {
     match read(certificate, key).unwrap_err() {
         NotAnIdentity::PrivateKey(reason) => reason,
@@ -71,7 +71,7 @@ fn params(names: &[&str]) -> CertificateParams {
     params
 }
 
-/// A leaf under `ca`, changed by `change`: certificate and key in PEM.
+/// A leaf issued by `ca`, modified by `change`: certificate and key in PEM.
 fn leaf(ca: &CertifiedIssuer<'static, KeyPair>, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
     let mut params = params(&["example.org"]);
     change(&mut params);
@@ -80,7 +80,7 @@ fn leaf(ca: &CertifiedIssuer<'static, KeyPair>, change: impl FnOnce(&mut Certifi
 }
 
 #[test]
-fn each_file_that_cannot_be_used_is_named_with_the_cause_and_the_fix() {
+fn errors_name_the_file_the_cause_and_the_fix() {
     let ca = ca("CA");
     let (certificate, key) = leaf(&ca, |_| {});
     let (pem, key) = (certificate.as_bytes(), key.as_bytes());
@@ -160,7 +160,7 @@ fn each_file_can_be_checked_without_the_other() {
 }
 
 #[test]
-fn a_byte_order_mark_and_other_line_ends_are_accepted() {
+fn accepts_a_byte_order_mark_and_other_line_ends() {
     let (certificate, key) = leaf(&ca("CA"), |_| {});
     let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
     assert!(read(&marked(&certificate), &marked(&key)).is_ok());
@@ -169,7 +169,7 @@ fn a_byte_order_mark_and_other_line_ends_are_accepted() {
 }
 
 #[test]
-fn a_chain_that_does_not_begin_with_the_leaf_is_named() {
+fn detects_a_chain_that_does_not_begin_with_the_leaf() {
     let ca = ca("CA");
     let (certificate, key) = leaf(&ca, |_| {});
     let (other, _) = leaf(&ca, |_| {});
@@ -182,17 +182,17 @@ fn a_chain_that_does_not_begin_with_the_leaf_is_named() {
 }
 
 #[test]
-fn of_several_keys_the_first_is_used_which_is_doubtful() {
+fn the_first_of_several_keys_is_used_with_a_warning() {
     let (certificate, key) = leaf(&ca("CA"), |_| {});
     let other = KeyPair::generate().unwrap().serialize_pem();
     let identity = read(certificate.as_bytes(), [key.clone(), other.clone()].concat().as_bytes()).unwrap();
-    assert!(identity.doubt_about_key().unwrap().contains("2 private keys"));
-    assert_eq!(read(certificate.as_bytes(), key.as_bytes()).unwrap().doubt_about_key(), None);
+    assert!(identity.key_warning().unwrap().contains("2 private keys"));
+    assert_eq!(read(certificate.as_bytes(), key.as_bytes()).unwrap().key_warning(), None);
     let reason = not_a_key(certificate.as_bytes(), [other, key].concat().as_bytes());
     assert!(reason.contains("several private keys"), "{reason}");
 }
 
-/// Ways in which PEM is broken on its way through variables, editors and templates.
+/// Typical damage to PEM by environment variables, editors and templates.
 fn mangled(pem: &str) -> Vec<String> {
     let lines: Vec<_> = pem.lines().collect();
     let base64 = lines[1..lines.len() - 1].concat();
@@ -227,7 +227,7 @@ fn mangled(pem: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_message_contains_a_part_of_a_key_however_it_is_mangled() {
+fn error_messages_never_contain_key_material() {
     let (certificate, key) = leaf(&ca("CA"), |_| {});
     let rsa = String::from_utf8(genpkey(&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])).unwrap();
     for secret in [key, rsa] {
@@ -236,9 +236,9 @@ fn no_message_contains_a_part_of_a_key_however_it_is_mangled() {
                 [read(certificate.as_bytes(), mangled.as_bytes()), read(mangled.as_bytes(), mangled.as_bytes())]
             {
                 let error = result.unwrap_err();
-                for told in [error.to_string(), format!("{error:?}")] {
+                for message in [error.to_string(), format!("{error:?}")] {
                     for window in mangled.as_bytes().windows(8) {
-                        // What every PEM file has is no secret.
+                        // The parts that every PEM file has are not secret.
                         let text = String::from_utf8_lossy(window);
                         let is_common = text.contains('-') || "PRIVATE KEY SECRET KEY PRIVATE_KEY=".contains(&*text);
                         let hex = window.iter().fold(String::new(), |mut hex, byte| {
@@ -246,8 +246,8 @@ fn no_message_contains_a_part_of_a_key_however_it_is_mangled() {
                             hex
                         });
                         let numbers = window.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
-                        assert!(is_common || !told.contains(&*text), "{mangled:?}: {told}");
-                        assert!(!told.contains(&hex) && !told.contains(&numbers), "{mangled:?}: {told}");
+                        assert!(is_common || !message.contains(&*text), "{mangled:?}: {message}");
+                        assert!(!message.contains(&hex) && !message.contains(&numbers), "{mangled:?}: {message}");
                     }
                 }
             }
@@ -256,7 +256,7 @@ fn no_message_contains_a_part_of_a_key_however_it_is_mangled() {
 }
 
 #[test]
-fn pem_without_its_line_breaks_is_called_so() {
+fn detects_pem_without_line_breaks() {
     let (certificate, key) = leaf(&ca("CA"), |_| {});
     for break_lines in ["", "\\n", "\\r\\n", " ", "\\n\n"] {
         let joined = |pem: &str| pem.replace('\n', break_lines).into_bytes();
@@ -268,26 +268,26 @@ fn pem_without_its_line_breaks_is_called_so() {
 }
 
 #[test]
-fn a_certificate_is_doubtful_by_its_time() {
+fn warns_about_the_validity_of_a_certificate() {
     let ca = ca("CA");
     let at = |days: i64| OffsetDateTime::from_unix_timestamp(NOW + days * DAY).unwrap();
-    let doubts = |from: i64, to: i64| {
+    let warnings = |from: i64, to: i64| {
         let (certificate, key) = leaf(&ca, |params| (params.not_before, params.not_after) = (at(from), at(to)));
-        read(certificate.as_bytes(), key.as_bytes()).unwrap().doubts_about_certificate(NOW)
+        read(certificate.as_bytes(), key.as_bytes()).unwrap().certificate_warnings(NOW)
     };
-    assert_eq!(doubts(-1, 15), [""; 0]);
-    assert_eq!(doubts(-1, 14), [""; 0]);
-    assert_eq!(doubts(-1, 13), ["the certificate expires on 2027-01-28T08:00:00Z, in less than 14 days: renew it"]);
-    assert_eq!(doubts(-3, -1), ["the certificate expired on 2027-01-14T08:00:00Z, so clients refuse it: renew it"]);
-    let early = doubts(1, 90);
+    assert_eq!(warnings(-1, 15), [""; 0]);
+    assert_eq!(warnings(-1, 14), [""; 0]);
+    assert_eq!(warnings(-1, 13), ["the certificate expires on 2027-01-28T08:00:00Z, in less than 14 days: renew it"]);
+    assert_eq!(warnings(-3, -1), ["the certificate expired on 2027-01-14T08:00:00Z, so clients refuse it: renew it"]);
+    let early = warnings(1, 90);
     assert_eq!(early.len(), 1);
     assert!(early[0].starts_with("the certificate is not valid before 2027-01-16T08:00:00Z"), "{early:?}");
-    // The last second is one in which it is valid (RFC 5280, section 4.1.2.5).
-    assert!(doubts(-1, 0)[0].contains("expires on"));
+    // A certificate is still valid in its last second (RFC 5280, section 4.1.2.5).
+    assert!(warnings(-1, 0)[0].contains("expires on"));
 }
 
 #[test]
-fn a_chain_is_doubtful_by_its_order_its_issuers_and_its_usage() {
+fn warns_about_the_order_issuers_and_usage_of_a_chain() {
     let root = ca("root");
     let mut between = params(&[]);
     between.distinguished_name.push(rcgen::DnType::CommonName, "between");
@@ -297,24 +297,23 @@ fn a_chain_is_doubtful_by_its_order_its_issuers_and_its_usage() {
     let (certificate, key) = leaf(&between, |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
-    let doubts = |chain: &[&str], key: &str| {
-        read(chain.concat().as_bytes(), key.as_bytes()).unwrap().doubts_about_certificate(NOW)
-    };
-    let in_order = doubts(&[&certificate, &between.pem(), &root.pem()], &key);
+    let warnings =
+        |chain: &[&str], key: &str| read(chain.concat().as_bytes(), key.as_bytes()).unwrap().certificate_warnings(NOW);
+    let in_order = warnings(&[&certificate, &between.pem(), &root.pem()], &key);
     assert_eq!(in_order.len(), 1, "{in_order:?}");
     assert!(in_order[0].starts_with("certificate 2 of the chain expires on"), "{in_order:?}");
-    let disordered = doubts(&[&certificate, &root.pem()], &key);
+    let disordered = warnings(&[&certificate, &root.pem()], &key);
     assert_eq!(disordered.len(), 1, "{disordered:?}");
     assert!(disordered[0].contains("certificate 1 was not issued by certificate 2"), "{disordered:?}");
 
     let (client, key) = leaf(&root, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
-    let usage = doubts(&[&client], &key);
+    let usage = warnings(&[&client], &key);
     assert_eq!(usage.len(), 1, "{usage:?}");
     assert!(usage[0].contains("serverAuth"), "{usage:?}");
     let (any, key) = leaf(&root, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]);
-    assert_eq!(doubts(&[&any], &key), [""; 0]);
+    assert_eq!(warnings(&[&any], &key), [""; 0]);
     let (first_is_ca, key) = leaf(&root, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
-    let is_ca = doubts(&[&first_is_ca], &key);
+    let is_ca = warnings(&[&first_is_ca], &key);
     assert_eq!(is_ca.len(), 1, "{is_ca:?}");
     assert!(is_ca[0].contains("the first certificate is a CA's"), "{is_ca:?}");
 }
