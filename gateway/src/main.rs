@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use holodule_gateway::config::{Config, EVERY_ROUTE, Names, Problems};
+use holodule_gateway::config::{Config, EVERY_ROUTE, Problems, StaticTokenNames};
 use holodule_gateway::record::log;
 use holodule_gateway::server::{Gateway, Signals};
 use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
@@ -111,8 +111,8 @@ fn check(file: Option<&Path>, strict: bool, show: bool) -> Outcome {
     for warning in &warnings {
         writeln!(out, "warning: {warning}")?;
     }
-    for remark in config.remarks() {
-        writeln!(out, "note: {remark}")?;
+    for note in config.notes() {
+        writeln!(out, "note: {note}")?;
     }
     if strict && !warnings.is_empty() {
         return Err(format!("the configuration has {} warning(s), which --strict refuses", warnings.len()).into());
@@ -123,7 +123,7 @@ fn check(file: Option<&Path>, strict: bool, show: bool) -> Outcome {
 
 /// Refuses what the configuration in `file` would refuse once the token is in it.
 fn check_names(file: &Path, name: &str, routes: &[String]) -> Outcome {
-    let Names { routes: known, static_tokens } = Names::load(Some(file), Path::new(".env"))?;
+    let StaticTokenNames { routes: known, static_tokens } = StaticTokenNames::load(Some(file), Path::new(".env"))?;
     if static_tokens.iter().any(|other| other == name) {
         return Err(format!("a static token with the name {} is in the configuration already", shown(name)).into());
     }
@@ -164,8 +164,8 @@ fn serve(file: Option<&Path>) -> Outcome {
     for warning in config.warnings(OffsetDateTime::now_utc().unix_timestamp()) {
         tracing::warn!(warning, "configuration warning");
     }
-    for remark in config.remarks() {
-        tracing::info!(remark, "configuration note");
+    for note in config.notes() {
+        tracing::info!(remark = note, "configuration note");
     }
     let gateway = Gateway::build(config, Some(&writer))?;
     let file = file.map(Path::to_owned);

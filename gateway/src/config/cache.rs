@@ -1,9 +1,9 @@
-//! `[cache]`: what is kept.
+//! `[cache]`.
 
 use crate::cache::Settings;
 use holodule_settings::Source;
 
-/// Reads `[cache]`; `None` where nothing is kept.
+/// Reads `[cache]`; `None` if the cache is disabled.
 pub(super) fn read(source: &mut Source) -> Option<Settings> {
     let max_bytes = source.number("cache.max_bytes", 64 * 1024 * 1024, 0..=1 << 40);
     let max_body_bytes = source.number("cache.max_body_bytes", 1024 * 1024, 1..=1 << 30);
@@ -16,5 +16,5 @@ pub(super) fn read(source: &mut Source) -> Option<Settings> {
     (max_bytes > 0).then_some(Settings { max_bytes, max_body_bytes, wait_timeout })
 }
 
-/// Bodies of the largest size that must fit, so that one does not drive out all others.
+/// How many bodies of the maximum size must fit, so that one does not evict all others.
 const MIN_BODIES: u64 = 16;

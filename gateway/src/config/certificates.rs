@@ -1,23 +1,22 @@
-//! The certificates: `[tls]` has the one that is shown by default, each `[[certificate]]` a
-//! further one.
+//! The certificates: the default one in `[tls]`, and each `[[certificate]]`.
 
 use std::path::{Path, PathBuf};
 
-use super::entry::Entry;
 use super::required;
+use super::section::Section;
 use crate::tls::{Identity, NotAnIdentity};
 use holodule_settings::{Source, shown_path};
 
-/// Reads every certificate with its key; what is wrong is reported by the key of each.
+/// Reads every certificate with its private key.
 pub(super) fn read(source: &mut Source) -> Option<Vec<Identity>> {
     let certificate: Option<PathBuf> = required(source, "tls.certificate", "a PEM file, the leaf first");
     let private_key: Option<PathBuf> = required(source, "tls.private_key", "the PEM file of the leaf's key");
     let mut pairs = vec![("tls".to_owned(), certificate, private_key)];
-    for mut entry in Entry::plain_list(source, "certificate").unwrap_or_default() {
-        let certificate = entry.required(source, "certificate", "a PEM file, the leaf first").map(PathBuf::from);
-        let private_key = entry.required(source, "private_key", "the PEM file of the leaf's key").map(PathBuf::from);
-        pairs.push((entry.path().to_owned(), certificate, private_key));
-        entry.finish(source);
+    for mut section in Section::list_without_secrets(source, "certificate").unwrap_or_default() {
+        let certificate = section.required(source, "certificate", "a PEM file, the leaf first").map(PathBuf::from);
+        let private_key = section.required(source, "private_key", "the PEM file of the leaf's key").map(PathBuf::from);
+        pairs.push((section.path().to_owned(), certificate, private_key));
+        section.finish(source);
     }
     let identities: Vec<_> = pairs
         .into_iter()
@@ -26,7 +25,7 @@ pub(super) fn read(source: &mut Source) -> Option<Vec<Identity>> {
     identities.into_iter().collect()
 }
 
-/// Reads both files, also where one is missing or wrong, so that what is wrong with the other is reported too.
+/// Reads both files even if one is missing or invalid, so that the problems of both are reported.
 fn read_pair(
     source: &mut Source,
     section: &str,
@@ -65,8 +64,8 @@ fn read_pair(
     None
 }
 
-/// The file by its path, before what is wrong with it. What resembles PEM was meant as the file's
-/// content.
+/// The path, as the prefix of an error message. A value that resembles PEM is not shown, since it may be a private
+/// key.
 fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_content = text.contains("----") || text.contains('\n');
@@ -76,7 +75,7 @@ fn shown(path: &Path) -> String {
     }
 }
 
-/// What is doubtful at `now` (seconds since 1970) about the certificates, each by its key.
+/// Warnings about the certificates at `now` (seconds since 1970), each with its key.
 pub(super) fn warnings(identities: &[Identity], now: i64) -> Vec<String> {
     let mut warnings = Vec::new();
     for (index, identity) in identities.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! `[limit]`: how much one client may ask for.
+//! `[limit]`: rate limits.
 
 use crate::limit::{self, Backoff, LoginSettings, Quota, Window};
 use holodule_settings::Source;
@@ -6,7 +6,6 @@ use holodule_settings::Source;
 /// Reads `[limit]`.
 pub(super) fn read(source: &mut Source) -> limit::Settings {
     let number = |source: &mut Source, key: &str, default, range| {
-        // The ranges end far below what the type holds.
         u32::try_from(source.number(key, default, range)).unwrap_or(u32::MAX)
     };
     let quota = |source: &mut Source, key: &str| {
@@ -31,19 +30,19 @@ pub(super) fn read(source: &mut Source) -> limit::Settings {
     }
 }
 
-/// What is not limited, where logins are made or not.
-pub(super) fn remarks(limit: &limit::Settings, makes_tokens: bool) -> Vec<String> {
-    let mut remarks = Vec::new();
+/// Notes about limits that are disabled.
+pub(super) fn notes(limit: &limit::Settings, has_login: bool) -> Vec<String> {
+    let mut notes = Vec::new();
     for (key, quota) in [("address", limit.address), ("identity", limit.identity)] {
         if quota.is_none() {
-            remarks.push(format!("limit.{key}.rate is 0: the requests of one {key} are not limited"));
+            notes.push(format!("limit.{key}.rate is 0: the requests of one {key} are not limited"));
         }
     }
     let LoginSettings { address, name } = &limit.login;
     for (key, is_off) in [("address", address.is_none()), ("name", name.is_none())] {
-        if is_off && makes_tokens {
-            remarks.push(format!("limit.login.{key}_failures is 0: logins of one {key} may fail without end"));
+        if is_off && has_login {
+            notes.push(format!("limit.login.{key}_failures is 0: failed logins of one {key} are not limited"));
         }
     }
-    remarks
+    notes
 }

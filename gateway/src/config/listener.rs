@@ -1,4 +1,4 @@
-//! `[listener]`, and `[client]`: how connections are taken, and whose they are.
+//! `[listener]`, `[redirect]` and `[client]`.
 
 use http::HeaderName;
 use http::header::FORWARDED;
@@ -8,25 +8,25 @@ use crate::listener::Settings;
 use crate::upstream;
 use holodule_settings::{Source, shown};
 
-/// The descriptors of everything but connections of clients and to the backends: the ops
-/// listener's connections, the other sockets, files.
+/// File descriptors for everything but client, redirect and upstream connections: the ops listener, other sockets,
+/// files.
 const RESERVED_DESCRIPTORS: u64 = 256;
 
-/// The connections that the redirect listener takes at once. What it serves costs next to
-/// nothing, so they are short.
+/// The maximum number of concurrent connections of the redirect listener. They are short, since its responses cost
+/// next to nothing.
 pub const MAX_REDIRECT_CONNECTIONS: u16 = 1024;
 
-/// What is allowed, but worth knowing before it runs.
-pub(super) fn remarks(proxies: &Proxies) -> Option<String> {
+/// Notes about valid settings, for the operator to review.
+pub(super) fn notes(proxies: &Proxies) -> Option<String> {
     if proxies.trusted.is_empty() {
         return None;
     }
     let trusted: Vec<_> = proxies.trusted.iter().map(ToString::to_string).collect();
     let how = proxies.header.as_ref().map_or("the PROXY protocol", HeaderName::as_str);
-    Some(format!("client.trusted_proxies: {} can tell any client's address by {how}", trusted.join(", ")))
+    Some(format!("client.trusted_proxies: {} can set any client address by {how}", trusted.join(", ")))
 }
 
-/// The proxies that are believed, and how they tell whom they speak for.
+/// Reads the trusted proxies, and how they pass on the client address.
 pub(super) fn read_proxies(source: &mut Source) -> Proxies {
     let mut trusted = Vec::new();
     for text in source.get_or("client.trusted_proxies", Vec::<String>::new()) {
@@ -36,29 +36,32 @@ pub(super) fn read_proxies(source: &mut Source) -> Proxies {
         }
     }
     let header = source.parse("client.header", |name| match name.parse::<HeaderName>() {
-        // Another grammar than that of the list.
-        Ok(FORWARDED) => Err("must be a list of addresses as X-Forwarded-For is, which Forwarded is not"),
+        // Its syntax differs from the list in X-Forwarded-For.
+        Ok(FORWARDED) => Err("must have the syntax of X-Forwarded-For; Forwarded is not supported"),
         Ok(name) => Ok(name),
-        Err(_) => Err("is no header name"),
+        Err(_) => Err("is not a header name"),
     });
     let header = header.unwrap_or(HeaderName::from_static("x-forwarded-for"));
     let proxy_protocol = source.get_or("listener.proxy_protocol", false);
     if proxy_protocol && trusted.is_empty() {
-        source.conflict("listener.proxy_protocol", "needs client.trusted_proxies: it is believed of no one else");
+        source.conflict(
+            "listener.proxy_protocol",
+            "requires client.trusted_proxies: the header is accepted only from these",
+        );
     }
     Proxies { trusted, header: (!proxy_protocol).then_some(header) }
 }
 
-/// The port that redirects name, where it is not that of the public listener.
+/// Reads the HTTPS port in redirects, if it differs from the port of the public listener.
 pub(super) fn read_redirect_port(source: &mut Source) -> Option<u16> {
     let port: u16 = source.get("redirect.port")?;
     if port == 0 {
-        source.problem("redirect.port", "0 is no port that a client can connect to: must be within 1 and 65535");
+        source.problem("redirect.port", "0 is not a port that a client can connect to: must be within 1 and 65535");
     }
     Some(port)
 }
 
-/// How connections are taken.
+/// Reads the settings of the public listener.
 pub(super) fn read(source: &mut Source, proxies: &Proxies) -> Settings {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = source.number("listener.workers", cores as u64, 1..=1024);
@@ -79,8 +82,8 @@ pub(super) fn read(source: &mut Source, proxies: &Proxies) -> Settings {
     }
 }
 
-/// Tells where `available` descriptors are too few for all the connections there may be: then
-/// the caps would not hold, and a client could take the descriptors that others need.
+/// Reports a problem if the connection limits together exceed the `available` file descriptors. Otherwise clients could
+/// exhaust them before a limit applies.
 pub(super) fn check_descriptors(
     source: &mut Source,
     settings: &Settings,

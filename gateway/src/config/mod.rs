@@ -1,15 +1,15 @@
-//! The configuration: what an operator wrote, turned once into settings that cannot be wrong.
+//! The configuration: the file, the environment and `.env`, parsed once into validated settings.
 //!
-//! The stages declare their settings; this module imports and fills them. Every problem is
-//! told together, by key, and no secret is echoed.
+//! The stages declare their settings; this module fills them. All problems are reported together, each with its
+//! key. Error messages never contain a secret.
 
 mod cache;
 mod certificates;
-mod entry;
 mod limits;
 mod listener;
 mod route_tables;
 mod routes;
+mod section;
 mod token;
 
 use std::net::{IpAddr, SocketAddr};
@@ -24,7 +24,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use listener::MAX_REDIRECT_CONNECTIONS;
 use route_tables::read_routes;
-pub use routes::Names;
+pub use routes::StaticTokenNames;
 pub use token::EVERY_ROUTE;
 
 use crate::client::Proxies;
@@ -38,95 +38,95 @@ use crate::tls::Identity;
 use crate::token::{Keys, StaticTokens};
 use crate::upstream::{self, Address};
 
-/// The variables that hold secrets: the key of the tokens, in its short form and its long one.
+/// The environment variables that hold secrets: the token key in its short and its long form.
 const SECRET_VARIABLES: [&str; 2] = ["JWT_SECRET_KEY", "KEY"];
 
-/// What takes effect at a reload, without a restart: keys, and sections, which end with a dot.
+/// Keys that take effect on reload, without a restart. An entry that ends with a dot is a whole section.
 pub const RELOADED: [&str; 5] = ["certificate", "key", "static_token", "tls.", "token."];
 
 /// Everything the gateway needs to run.
 pub struct Config {
-    /// Where the public listener binds.
+    /// The address of the public listener.
     pub https_addr: SocketAddr,
-    /// Where the redirect listener binds, if at all.
+    /// The address of the redirect listener, if enabled.
     pub http_addr: Option<SocketAddr>,
-    /// The port of https that the redirect listener names; `None` for that of the public listener.
+    /// The HTTPS port in redirects; `None` for the port of the public listener.
     pub redirect_port: Option<u16>,
-    /// The folder of ACME challenges that the redirect listener shows, if any.
+    /// The folder of ACME challenges that the redirect listener serves, if any.
     pub acme_challenges: Option<PathBuf>,
-    /// Where the ops listener binds.
+    /// The address of the ops listener.
     pub ops_addr: SocketAddr,
-    /// The names by which the ops listener may be asked to write, in lower case, besides addresses
-    /// and `localhost`.
+    /// Host names, in lower case, that the ops listener accepts for write requests, besides IP addresses and
+    /// `localhost`.
     pub ops_allowed_hosts: Vec<String>,
-    /// The file that tells the bound addresses once they are, if any.
+    /// The file to which the bound addresses are written, if any.
     pub announce_file: Option<PathBuf>,
-    /// The certificates with their keys, the one that is shown by default first.
+    /// The certificates with their keys; the first is the default.
     pub identities: Vec<Identity>,
-    /// The public listener.
+    /// Settings of the public listener.
     pub listener: crate::listener::Settings,
-    /// Whose word on a client's address is taken.
+    /// The proxies trusted to supply the client address.
     pub proxies: Proxies,
-    /// The keys of the tokens.
+    /// The keys that sign and verify tokens.
     pub keys: Arc<Keys>,
-    /// The tokens of machines.
+    /// The static tokens, for machines.
     pub static_tokens: StaticTokens,
-    /// The corridor.
-    pub corridor: Corridor,
-    /// How much one client may ask for.
+    /// Settings of the request path as a whole.
+    pub flow: FlowSettings,
+    /// Rate limits.
     pub limit: limit::Settings,
-    /// What is forwarded.
+    /// The routes, which select what is forwarded.
     pub routes: Table,
-    /// Where the routes go.
+    /// The address of the api listener, to which requests are forwarded.
     pub api: Address,
-    /// Where logins are checked and revocations are heard of; `None` where both are off.
+    /// The address of the admin listener, for logins and revocations; `None` if both are disabled.
     pub admin: Option<Address>,
-    /// Whether `POST /auth` makes tokens.
+    /// Whether `POST /auth` issues tokens.
     pub login: bool,
-    /// How revocations are followed; `None` where they are off.
+    /// How tokens are checked for revocation; `None` if disabled.
     pub revocation: Option<revocation::Settings>,
-    /// How long a backend may take.
+    /// Timeouts and limits of upstream connections.
     pub upstream: upstream::Settings,
-    /// What is kept of its answers; `None` where nothing is.
+    /// The response cache; `None` if disabled.
     pub cache: Option<crate::cache::Settings>,
     /// The log.
     pub log: log::Settings,
-    /// What was given.
-    pub given: Values,
-    /// What is wrong but does not keep the gateway from serving.
+    /// The configured values, with their origins.
+    pub values: Values,
+    /// Problems that do not prevent a start.
     warnings: Vec<String>,
-    /// Every key there is, in the order in which they are read.
+    /// All keys, in the order in which they are read.
     keys_read: Vec<String>,
 }
 
-/// `Strict-Transport-Security` for so many seconds; 0 sends none.
+/// The value of `Strict-Transport-Security` for `max_age` in seconds; `None` for 0.
 fn hsts(max_age: u64) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("max-age={max_age}")).ok().filter(|_| max_age > 0)
 }
 
-/// What the corridor needs to know besides its stages' own settings.
+/// Settings of the request path that belong to no single stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Corridor {
-    /// What `Strict-Transport-Security` says (RFC 6797, section 6.1.1), if anything.
+pub struct FlowSettings {
+    /// The value of `Strict-Transport-Security` (RFC 6797, section 6.1.1), if sent.
     pub hsts: Option<HeaderValue>,
-    /// How large a request may be.
+    /// Size limits of a request head.
     pub sizes: framing::Settings,
-    /// Host names that are ours besides those of the certificate, in lower case.
+    /// Accepted host names in lower case, besides those of the certificates.
     pub hosts: Vec<String>,
-    /// The origins whose pages may use us from a browser.
+    /// Origins allowed to make cross-origin requests (CORS).
     pub allowed_origins: Origins,
-    /// For the whole body of a login, and for the first byte or the end of a body where none is taken.
+    /// The deadline for the whole body of a login, and for the first byte or the end of a body where none is accepted.
     pub body_timeout: Duration,
-    /// For each read of a request's body.
+    /// The timeout of each read of a request body.
     pub read_timeout: Duration,
 }
 
 impl Config {
-    /// Reads the configuration from `file` below the process's environment, which is over the
-    /// `.env` file at `dotenv`, where there is one.
+    /// Reads the configuration from `file`, the `.env` file at `dotenv` if it exists, and the environment of the
+    /// process. The environment overrides `.env`, which overrides `file`.
     ///
     /// # Errors
-    /// As [`Config::read`], and every problem of `dotenv`.
+    /// The errors of [`Config::read`], and every problem of `dotenv`.
     pub fn load(file: Option<&Path>, dotenv: &Path) -> Result<Self, Problems> {
         let Overlaid { environment, problems, warnings } = environment(dotenv, &SECRET_VARIABLES);
         let mut config = Problems::join(problems, Self::read(file, environment))?;
@@ -134,34 +134,34 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads the configuration from `file` below `environment`.
+    /// Reads the configuration from `file` and `environment`, which overrides `file`.
     ///
     /// # Errors
-    /// Every problem there is, unknown keys among them.
+    /// Every problem found, including unknown keys.
     pub fn read(file: Option<&Path>, environment: Environment) -> Result<Self, Problems> {
-        // Where the system does not tell how many there may be, none can be counted on.
+        // If the limit cannot be read, assume 0 descriptors, so that the check below fails.
         Self::read_within(file, environment, rlimit::Resource::NOFILE.get_hard().unwrap_or(0))
     }
 
-    /// [`Config::read`] for a process that may have so many descriptors.
+    /// [`Config::read`] for a process that may open `descriptors` files.
     fn read_within(file: Option<&Path>, environment: Environment, descriptors: u64) -> Result<Self, Problems> {
         let mut source = Source::read(file, environment);
-        let https_addr = source.parse("https_addr", socket_address);
+        let https_addr = source.parse("https_addr", parse_socket_address);
         let https_addr = https_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8443)));
-        let http_addr = source.parse_unless_empty("http_addr", socket_address);
+        let http_addr = source.parse_unless_empty("http_addr", parse_socket_address);
         let redirect_port = listener::read_redirect_port(&mut source);
         let acme_challenges = source.parse_unless_empty("acme_challenges", str::parse::<PathBuf>);
         if acme_challenges.is_some() && http_addr.is_none() {
-            source.conflict("acme_challenges", "is shown by the redirect listener, which http_addr turns on");
+            source.conflict("acme_challenges", "requires the redirect listener, which http_addr enables");
         }
-        let ops_addr = source.parse("ops_addr", socket_address);
+        let ops_addr = source.parse("ops_addr", parse_socket_address);
         let ops_addr = ops_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9180)));
-        let ops_allowed_hosts = host_names(&mut source, "ops_allowed_hosts");
+        let ops_allowed_hosts = read_host_names(&mut source, "ops_allowed_hosts");
         let announce_file = source.parse_unless_empty("announce_file", str::parse::<PathBuf>);
         let identities = certificates::read(&mut source);
         let proxies = listener::read_proxies(&mut source);
         let listener = listener::read(&mut source, &proxies);
-        let corridor = read_corridor(&mut source, listener.read_timeout);
+        let flow = read_flow(&mut source, listener.read_timeout);
         let limit = limits::read(&mut source);
         let routes = read_routes(&mut source);
         let keys = token::read_keys(&mut source);
@@ -173,7 +173,7 @@ impl Config {
         let login = source.get_or("login.enabled", true);
         let revocation = read_revocation(&mut source);
         if let Some(table) = &routes {
-            routes::check_own(&mut source, table, routes::Own { login, logout: revocation.is_some() });
+            routes::check_own_paths(&mut source, table, routes::OwnPaths { login, logout: revocation.is_some() });
         }
         let admin = (login || revocation.is_some()).then_some(admin);
         let upstream = upstream::Settings {
@@ -187,7 +187,7 @@ impl Config {
         listener::check_descriptors(&mut source, &listener, &upstream, http_addr.is_some(), descriptors);
         let cache = cache::read(&mut source);
         let log = read_log(&mut source);
-        let (given, warnings) = (source.values(), source.warnings());
+        let (values, warnings) = (source.values(), source.warnings());
         let keys_read = source.keys_read().map(str::to_owned).collect();
         source.finish_with(|| {
             Some(Self {
@@ -203,7 +203,7 @@ impl Config {
                 proxies,
                 keys: Arc::new(keys?),
                 static_tokens: static_tokens?,
-                corridor,
+                flow,
                 limit,
                 routes: routes?,
                 api,
@@ -213,64 +213,67 @@ impl Config {
                 upstream,
                 cache,
                 log,
-                given,
+                values,
                 warnings,
                 keys_read,
             })
         })
     }
 
-    /// What should be fixed soon, at `now` (seconds since 1970): files with secrets that others may
-    /// read or change, certificates that clients refuse or soon will, routes that hardly mean what
-    /// they say. None keeps the gateway from serving, since there are places, such as containers, where
-    /// the modes of files mean little, and since a mistake of the administrator must not become an outage.
+    /// Problems to fix soon, as of `now` (seconds since 1970): secret files with too wide permissions, certificates
+    /// that clients reject or soon will, and routes that are probably mistakes. None prevents a start: in containers,
+    /// for example, file modes mean little, and an expired certificate must not become an outage.
     pub fn warnings(&self, now: i64) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         warnings.extend(certificates::warnings(&self.identities, now));
         warnings.extend(routes::warnings(
             &self.routes,
-            routes::Own { login: self.login, logout: self.revocation.is_some() },
+            routes::OwnPaths { login: self.login, logout: self.revocation.is_some() },
         ));
         warnings
     }
 
-    /// Every key with the value in force and its origin, a line each. Secrets are masked.
+    /// Every key with its effective value and origin, one per line. Secrets are masked.
     pub fn effective(&self) -> Vec<String> {
         let mut defaults: toml::Table = reference().parse().unwrap_or_default();
-        // The reference has these for people to fill in.
+        // In the reference these are placeholders.
         for key in ["certificate", "jwt_secret_key"] {
             defaults.remove(key);
         }
-        self.given.effective(self.keys_read.iter().map(String::as_str), &defaults)
+        self.values.effective(self.keys_read.iter().map(String::as_str), &defaults)
     }
 
-    /// What is allowed, but worth knowing before it runs.
-    pub fn remarks(&self) -> Vec<String> {
-        let mut remarks = Vec::new();
+    /// Valid settings that reduce protection or functions, for the operator to review.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
         if !self.login {
-            remarks.push("login.enabled is false: POST /auth makes no tokens".to_owned());
+            notes.push("login.enabled is false: POST /auth issues no tokens".to_owned());
         }
         match self.revocation {
-            None => remarks.push("revocation.enabled is false: a token opens the door until it expires".to_owned()),
+            None => notes.push("revocation.enabled is false: a token is accepted until it expires".to_owned()),
             Some(settings) if settings.when_stale == WhenStale::ServeOn => {
-                remarks.push("revocation.when_stale is serve_on: without news of revocations, none holds".to_owned());
+                notes.push(
+                    "revocation.when_stale is serve_on: revoked tokens are accepted while revocation data is stale"
+                        .to_owned(),
+                );
             }
             Some(_) => {}
         }
-        if self.corridor.hsts.is_none() {
-            remarks.push("hsts.max_age is 0: browsers are not told to stay with https".to_owned());
+        if self.flow.hsts.is_none() {
+            notes.push("hsts.max_age is 0: Strict-Transport-Security is not sent".to_owned());
         }
-        remarks.extend(limits::remarks(&self.limit, self.admin.is_some()));
+        notes.extend(limits::notes(&self.limit, self.admin.is_some()));
         if !self.ops_addr.ip().to_canonical().is_loopback() {
-            remarks.push(format!("ops_addr {} can be reached from other hosts", self.ops_addr));
+            notes.push(format!("ops_addr {} can be reached from other hosts", self.ops_addr));
         }
-        remarks.extend(token::remarks(&self.keys, &self.static_tokens));
-        remarks.extend(listener::remarks(&self.proxies));
-        remarks
+        notes.extend(token::notes(&self.keys, &self.static_tokens));
+        notes.extend(listener::notes(&self.proxies));
+        notes
     }
 }
 
-/// The reference with every setting in force: a line that begins with `#` and no space is one.
+/// The reference configuration with every setting uncommented. A setting is a line that begins with `#` and no
+/// space.
 fn reference() -> String {
     let is_setting = |rest: &&str| rest.starts_with(|first: char| first == '[' || first.is_ascii_lowercase());
     let text = include_str!("../../../ops/config/gateway.toml");
@@ -287,15 +290,15 @@ fn required<T: serde::de::DeserializeOwned>(source: &mut Source, key: &str, what
     value
 }
 
-fn read_corridor(source: &mut Source, read_timeout: Duration) -> Corridor {
+fn read_flow(source: &mut Source, read_timeout: Duration) -> FlowSettings {
     let number = |source: &mut Source, key, default: usize| {
         let value = source.number(key, default as u64, 1..=1024 * 1024);
         usize::try_from(value).unwrap_or(default)
     };
     let sizes = framing::Settings::default();
-    let hosts = host_names(source, "hosts");
+    let hosts = read_host_names(source, "hosts");
     let hosts = hosts.into_iter().map(|host| framing::normal_host(&host).map_or(host.clone(), Into::into)).collect();
-    Corridor {
+    FlowSettings {
         hsts: hsts(source.number("hsts.max_age", 31_536_000, 0..=63_072_000)),
         sizes: framing::Settings {
             max_header_bytes: number(source, "request.max_header_bytes", sizes.max_header_bytes),
@@ -309,15 +312,15 @@ fn read_corridor(source: &mut Source, read_timeout: Duration) -> Corridor {
     }
 }
 
-/// A list of host names or addresses, in lower case.
-fn host_names(source: &mut Source, key: &str) -> Vec<String> {
+/// Reads a list of host names or IP addresses, in lower case.
+fn read_host_names(source: &mut Source, key: &str) -> Vec<String> {
     let hosts: Vec<String> = source.get_or(key, Vec::new());
     for host in &hosts {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let is_name =
             !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
         if !is_name && bare.parse::<IpAddr>().is_err() {
-            source.problem(key, format!("{} is no host name: no scheme, port or wildcard", shown(host)));
+            source.problem(key, format!("{} is not a host name: no scheme, port or wildcard", shown(host)));
         }
     }
     hosts.iter().map(|host| host.to_ascii_lowercase()).collect()
@@ -333,8 +336,8 @@ fn read_origins(source: &mut Source) -> Origins {
     origins
 }
 
-/// Where a listener is bound. Names are none, since one may stand for several addresses.
-fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
+/// Parses the address of a listener. Host names are refused, since a name may resolve to several addresses.
+fn parse_socket_address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "must be an IP address with a port, as in 127.0.0.1:8443 or [::]:443")
 }
 

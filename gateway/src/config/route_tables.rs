@@ -1,21 +1,21 @@
-//! `[[route]]`: what is forwarded, read field by field so that every error is reported.
+//! `[[route]]`, read field by field so that every error is reported.
 
 use std::sync::Arc;
 
 use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 
-use super::entry::Entry;
+use super::section::Section;
 use crate::framing::CanonicalPath;
 use crate::route::{self, Route, Table};
 use crate::upstream;
 use holodule_settings::{Source, shown};
 
-/// Reads the routes, and the prefixes that are taken off before one is looked for.
+/// Reads the routes, and the prefixes that are stripped before matching.
 pub(super) fn read_routes(source: &mut Source) -> Option<Table> {
     let before = source.problems();
-    let settings: Vec<(String, Option<route::Settings>)> = match Entry::plain_list(source, "route") {
-        Some(entries) => {
-            entries.into_iter().map(|entry| (entry.path().to_owned(), read_route(source, entry))).collect()
+    let settings: Vec<(String, Option<route::Settings>)> = match Section::list_without_secrets(source, "route") {
+        Some(sections) => {
+            sections.into_iter().map(|section| (section.path().to_owned(), read_route(source, section))).collect()
         }
         None => route::shipped().into_iter().map(|settings| (String::new(), Some(settings))).collect(),
     };
@@ -26,8 +26,8 @@ pub(super) fn read_routes(source: &mut Source) -> Option<Table> {
         check_name(source, &place, &settings, &mut names);
         match Route::new(&settings) {
             Ok(route) => {
-                if !route.vary.iter().all(may_be_declared) {
-                    let reason = "names a field that is not passed on, or a condition: nothing can vary by it";
+                if !route.vary.iter().all(can_vary_by) {
+                    let reason = "names a field that is not forwarded, or a condition: a response cannot vary by it";
                     source.problem(&format!("{place}.vary"), reason);
                 }
                 routes.push(Arc::new(route));
@@ -50,29 +50,29 @@ pub(super) fn read_routes(source: &mut Source) -> Option<Table> {
     (source.problems() == before).then(|| Table::new(routes, prefixes))
 }
 
-/// The fields of one route; `None` where one is missing that has to be there.
-fn read_route(source: &mut Source, mut entry: Entry) -> Option<route::Settings> {
-    let name = entry.text(source, "name");
-    let methods = entry.texts(source, "methods", "the methods that are forwarded");
-    let path = entry.required(source, "path", "segments, and {name} for any one");
-    let aliases = entry.texts_or_none(source, "aliases");
-    let query = entry.texts_or_none(source, "query");
-    let shared = entry.flag(source, "shared");
-    let cache = entry.flag_if_given(source, "cache");
-    let vary = entry.texts_or_none(source, "vary");
-    let host = match entry.text(source, "host").as_deref() {
+/// Reads one route; `None` if a required field is missing.
+fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settings> {
+    let name = section.text(source, "name");
+    let methods = section.texts(source, "methods", "the methods that are forwarded");
+    let path = section.required(source, "path", "segments, and {name} for any one");
+    let aliases = section.optional_texts(source, "aliases");
+    let query = section.optional_texts(source, "query");
+    let shared = section.flag(source, "shared");
+    let cache = section.optional_flag(source, "cache");
+    let vary = section.optional_texts(source, "vary");
+    let host = match section.text(source, "host").as_deref() {
         None | Some("upstream") => route::Host::Upstream,
         Some("client") => route::Host::Client,
         Some(_) => {
-            entry.problem(source, "host", "must be \"upstream\" or \"client\"");
+            section.problem(source, "host", "must be \"upstream\" or \"client\"");
             route::Host::Upstream
         }
     };
-    entry.finish(source);
+    section.finish(source);
     Some(route::Settings { name, methods: methods?, path: path?, aliases, query, shared, cache, vary, host })
 }
 
-/// Notes where the name of a route is another one's. `names` has those of the routes before it.
+/// Reports a name that is reserved or appears in `names`, the names of the earlier routes.
 fn check_name(source: &mut Source, place: &str, settings: &route::Settings, names: &mut Vec<String>) {
     let name = settings.name.as_ref().unwrap_or(&settings.path);
     let reason = if route::RESERVED_NAMES.contains(&name.as_str()) {
@@ -86,11 +86,10 @@ fn check_name(source: &mut Source, place: &str, settings: &route::Settings, name
     source.problem(&format!("{place}.name"), format!("{} {reason}", shown(name)));
 }
 
-/// Whether a kept answer may vary by the request field `name`.
-fn may_be_declared(name: &HeaderName) -> bool {
-    upstream::is_passed_on(name) && !IS_A_CONDITION.contains(name)
+/// Whether a cached response may vary by the request field `name`.
+fn can_vary_by(name: &HeaderName) -> bool {
+    upstream::is_passed_on(name) && !CONDITIONS.contains(name)
 }
 
-/// Those that ask for less than an answer (RFC 9110, sections 13.1 and 14.2).
-const IS_A_CONDITION: [HeaderName; 6] =
-    [IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE];
+/// Fields that make a request conditional or partial (RFC 9110, sections 13.1 and 14.2).
+const CONDITIONS: [HeaderName; 6] = [IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE];

@@ -1,4 +1,4 @@
-//! What is wrong or doubtful about the routes as a whole.
+//! Errors and warnings about the routes as a whole.
 
 use std::path::Path;
 
@@ -6,18 +6,17 @@ use super::{SECRET_VARIABLES, read_routes};
 use crate::route::Table;
 use holodule_settings::{Overlaid, Problems, Source, environment};
 
-/// The names that a new static token has to fit.
+/// The names that a new static token is checked against.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names {
-    /// Of the routes, which it may be for.
+pub struct StaticTokenNames {
+    /// The routes, which it may be valid for.
     pub routes: Vec<String>,
-    /// Of the static tokens, which it cannot have.
+    /// The names of the other static tokens, which are taken.
     pub static_tokens: Vec<String>,
 }
 
-impl Names {
-    /// Reads the names from `file`, below the process's environment and the `.env` file at `dotenv`.
-    /// Secrets are not read.
+impl StaticTokenNames {
+    /// Reads the names from `file`, the `.env` file at `dotenv` and the environment. Secrets are not read.
     ///
     /// # Errors
     /// Every problem of the routes, of `dotenv` and of the file as a whole.
@@ -39,23 +38,23 @@ impl Names {
     }
 }
 
-/// What the gateway answers itself.
+/// The paths that the gateway handles itself.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Own {
+pub(super) struct OwnPaths {
     /// `/auth`.
     pub(super) login: bool,
     /// `/auth/logout`.
     pub(super) logout: bool,
 }
 
-impl Own {
+impl OwnPaths {
     fn paths(self) -> impl Iterator<Item = &'static str> {
         [("/auth", self.login), ("/auth/logout", self.logout)].into_iter().filter_map(|(path, own)| own.then_some(path))
     }
 }
 
-/// Notes each route that no request could reach while users log in at the gateway.
-pub(super) fn check_own(source: &mut Source, table: &Table, own: Own) {
+/// Reports each route that is shadowed by an own path while login is enabled.
+pub(super) fn check_own_paths(source: &mut Source, table: &Table, own: OwnPaths) {
     for path in own.paths().filter(|_| own.login) {
         for (place, text) in table.literal(path) {
             source.problem(
@@ -66,14 +65,14 @@ pub(super) fn check_own(source: &mut Source, table: &Table, own: Own) {
     }
 }
 
-/// What is doubtful about the routes, each by its number.
-pub(super) fn warnings(table: &Table, own: Own) -> Vec<String> {
+/// Warnings about the routes, each with its number.
+pub(super) fn warnings(table: &Table, own: OwnPaths) -> Vec<String> {
     let mut warnings: Vec<_> = table.advice().iter().map(|(place, text)| format!("route[{place}]: {text}")).collect();
     for path in own.paths() {
-        let told = table.literal(path).map(|(place, text)| {
+        let reported = table.literal(path).map(|(place, text)| {
             format!("route[{place}]: no request reaches {text:?}, since the gateway answers {path} itself: take it out")
         });
-        warnings.extend(told);
+        warnings.extend(reported);
     }
     warnings
 }

@@ -12,13 +12,13 @@ fn keys_of(problems: &Problems) -> Vec<&str> {
 }
 
 #[test]
-fn what_is_required_is_told_together() {
+fn missing_required_keys_are_reported_together() {
     let problems = read("", &[]).err().unwrap();
     assert_eq!(keys_of(&problems), ["tls.certificate", "tls.private_key", "jwt_secret_key"]);
 }
 
 #[test]
-fn every_wrong_value_is_told_with_its_key_and_no_secret() {
+fn every_invalid_value_is_reported_with_its_key_and_no_secret() {
     let problems = read(
         "jwt_secret_key = 'hush-hush'\nhttps_addr = 'x'\nhosts = ['a:1']\ncors.allowed_origins = ['*', 'https://a.example/']\nstrip_prefix = ['/a/']\nnonsense = 1\n\
          [upstream]\napi = '1'\nread_timeout = -1\n[token]\nlifetime = 0\n[log]\nlevel = 'loud'\n\
@@ -56,14 +56,14 @@ fn every_wrong_value_is_told_with_its_key_and_no_secret() {
 }
 
 #[test]
-fn a_short_secret_is_refused_wherever_it_comes_from() {
+fn a_short_secret_in_the_environment_is_refused() {
     let problems = read("", &[("JWT_SECRET_KEY", "only-thirty-one-bytes-long-here")]).err().unwrap();
-    let told: Vec<_> = problems.0.iter().filter(|problem| problem.key == "jwt_secret_key").collect();
-    assert_eq!(told[0].reason, "has 31 bytes; at least 32 are required");
+    let reported: Vec<_> = problems.0.iter().filter(|problem| problem.key == "jwt_secret_key").collect();
+    assert_eq!(reported[0].reason, "has 31 bytes; at least 32 are required");
 }
 
 #[test]
-fn an_address_is_told_in_the_words_of_an_operator_and_each_wrong_route_by_its_number() {
+fn invalid_addresses_and_routes_are_reported_with_an_example_and_an_index() {
     let problems = read(
         "https_addr = 'localhost:8443'\n[[route]]\nname = 'a'\npath = '/a'\n[[route]]\nmethods = ['GET']\npath = 'b'\n",
         &[("HTTP_ADDR", "80"), ("OPS_ADDR", "")],
@@ -71,9 +71,9 @@ fn an_address_is_told_in_the_words_of_an_operator_and_each_wrong_route_by_its_nu
     .err()
     .unwrap();
     for key in ["https_addr", "http_addr", "ops_addr"] {
-        let told: Vec<_> = problems.0.iter().filter(|problem| problem.key == key).collect();
-        assert_eq!(told.len(), 1, "{problems}");
-        assert_eq!(told[0].reason, "must be an IP address with a port, as in 127.0.0.1:8443 or [::]:443");
+        let reported: Vec<_> = problems.0.iter().filter(|problem| problem.key == key).collect();
+        assert_eq!(reported.len(), 1, "{problems}");
+        assert_eq!(reported[0].reason, "must be an IP address with a port, as in 127.0.0.1:8443 or [::]:443");
     }
     assert!(problems.to_string().contains("route[0].methods: is required: the methods"), "{problems}");
     assert!(problems.to_string().contains("route[1].path: \"b\" does not begin with a slash"), "{problems}");
@@ -86,7 +86,7 @@ fn routes_can_come_from_the_environment() {
 }
 
 #[test]
-fn the_host_that_a_service_sees_is_one_of_two() {
+fn the_forwarded_host_is_upstream_or_client() {
     for host in ["'both'", "'Client'", "''", "true"] {
         let route = format!("[{{ methods = ['GET'], path = '/a', host = {host} }}]");
         let problems = read("", &[("ROUTE", &route)]).err().unwrap();
@@ -95,7 +95,7 @@ fn the_host_that_a_service_sees_is_one_of_two() {
 }
 
 #[test]
-fn a_port_that_no_client_can_connect_to_is_no_port_of_redirects() {
+fn an_invalid_redirect_port_is_refused() {
     for port in ["0", "65536", "-1", "'https'"] {
         let problems = read(&format!("[redirect]\nport = {port}\n"), &[]).err().unwrap();
         assert!(keys_of(&problems).contains(&"redirect.port"), "{port}: {problems}");
@@ -105,24 +105,27 @@ fn a_port_that_no_client_can_connect_to_is_no_port_of_redirects() {
 }
 
 #[test]
-fn proxies_that_cannot_be_trusted_are_told() {
+fn invalid_proxy_settings_are_reported() {
     let problems = read(
         "[client]\ntrusted_proxies = ['10.0.0.0/8', 'nginx', '0.0.0.0/0']\nheader = 'Forwarded'\n",
         &[("CLIENT_HEADER", "X Y")],
     )
     .err()
     .unwrap();
-    let told: Vec<_> = problems.0.iter().filter(|problem| problem.key.starts_with("client.")).collect();
-    assert_eq!(told.len(), 3, "{problems}");
-    assert!(told[0].reason.starts_with("\"nginx\"") && told[1].reason.starts_with("\"0.0.0.0/0\""), "{problems}");
-    assert_eq!((told[2].key.as_str(), told[2].reason.as_str()), ("client.header", "is no header name"));
+    let reported: Vec<_> = problems.0.iter().filter(|problem| problem.key.starts_with("client.")).collect();
+    assert_eq!(reported.len(), 3, "{problems}");
+    assert!(
+        reported[0].reason.starts_with("\"nginx\"") && reported[1].reason.starts_with("\"0.0.0.0/0\""),
+        "{problems}"
+    );
+    assert_eq!((reported[2].key.as_str(), reported[2].reason.as_str()), ("client.header", "is not a header name"));
     let problems = read("[client]\nheader = 'forwarded'\n", &[]).err().unwrap();
     assert!(keys_of(&problems).contains(&"client.header"), "{problems}");
     let problems = read("[listener]\nproxy_protocol = true\n", &[]).err().unwrap();
     assert!(keys_of(&problems).contains(&"listener.proxy_protocol"), "{problems}");
 }
 
-/// A certificate for `localhost`, made by the library that only tests use.
+/// A self-signed certificate for `localhost`.
 fn certificate(folder: &Path) -> [(String, String); 2] {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
@@ -133,7 +136,7 @@ fn certificate(folder: &Path) -> [(String, String); 2] {
 }
 
 #[test]
-fn each_broken_certificate_is_told_by_the_key_of_its_file() {
+fn each_invalid_certificate_is_reported_with_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
     for folder in [&first, &second] {
@@ -156,7 +159,7 @@ fn each_broken_certificate_is_told_by_the_key_of_its_file() {
 }
 
 #[test]
-fn a_bad_certificate_hides_no_bad_key() {
+fn an_invalid_certificate_does_not_hide_an_invalid_key() {
     let folder = tempfile::tempdir().unwrap();
     let [(_, certificate), (_, key)] = certificate(folder.path());
     let [no_pem, missing] = ["no.pem", "missing.pem"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
@@ -216,7 +219,7 @@ fn every_error_of_every_route_is_reported() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_the_only_problem_but_for_wrong_variables() {
+fn an_unreadable_file_is_reported_once_with_invalid_variables() {
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken.toml");
     std::fs::write(&broken, "[tls]\ncertificate = 'hush\n").unwrap();
@@ -233,7 +236,7 @@ fn a_file_that_cannot_be_read_is_the_only_problem_but_for_wrong_variables() {
 }
 
 #[test]
-fn a_dotenv_with_an_unreadable_line_makes_no_further_problems() {
+fn an_invalid_dotenv_line_causes_no_further_problems() {
     let folder = tempfile::tempdir().unwrap();
     let dotenv = folder.path().join(".env");
     std::fs::write(&dotenv, "JWT_SECRET_KEY 'hush'\nOPS_ADDR=x\n").unwrap();
@@ -247,13 +250,13 @@ fn a_dotenv_with_an_unreadable_line_makes_no_further_problems() {
 }
 
 #[test]
-fn the_reference_holds_every_key_at_its_default() {
+fn the_reference_has_every_key_at_its_default() {
     let folder = tempfile::tempdir().unwrap();
     let mut environment = certificate(folder.path()).to_vec();
     environment.push(("JWT_SECRET_KEY".to_owned(), "k".repeat(32)));
     let environment: Environment = environment.into_iter().collect();
     let file = folder.path().join("gateway.toml");
-    // Without those that have no default; and the workers follow the machine.
+    // Without the keys that have no default; the number of workers depends on the machine.
     let workers = std::thread::available_parallelism().unwrap().get();
     let settings = reference().replace("workers = 2", &format!("workers = {workers}"));
     let has_default =
@@ -273,7 +276,7 @@ fn the_reference_holds_every_key_at_its_default() {
     assert_eq!(written.announce_file, default.announce_file);
     assert_eq!(written.listener, default.listener);
     assert_eq!(written.proxies, default.proxies);
-    assert_eq!(written.corridor, default.corridor);
+    assert_eq!(written.flow, default.flow);
     assert_eq!(written.limit, default.limit);
     assert_eq!((written.api, written.admin), (default.api, default.admin));
     assert_eq!(written.upstream, default.upstream);
@@ -289,7 +292,7 @@ fn the_reference_holds_every_key_at_its_default() {
 }
 
 #[test]
-fn what_is_in_force_is_shown_with_its_origin_and_no_secret() {
+fn effective_values_are_shown_with_their_origin_and_no_secret() {
     let folder = tempfile::tempdir().unwrap();
     let [certificate, (_, private_key)] = certificate(folder.path());
     let dotenv = folder.path().join(".env");
@@ -329,7 +332,7 @@ fn what_is_in_force_is_shown_with_its_origin_and_no_secret() {
 }
 
 #[test]
-fn a_variable_one_typo_away_from_a_key_is_warned_of() {
+fn a_misspelt_variable_causes_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let warnings = |name: &str| {
         let mut environment: Environment = certificate(folder.path()).into_iter().collect();

@@ -1,33 +1,33 @@
-//! `[token]`, the keys and the static tokens.
+//! `[token]`, `[[key]]` and `[[static_token]]`.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use super::entry::Entry;
+use super::section::Section;
 use crate::route::Table;
 use crate::token::{Digest, Key, Keys, NotAKey, NotStaticTokens, Routes, Settings, StaticToken, StaticTokens};
 use holodule_settings::{Source, shown, shown_key};
 
-/// What `routes` of a static token says where it opens every one.
+/// The value in `routes` of a static token that is valid for every route.
 pub const EVERY_ROUTE: &str = "*";
 
-/// What is allowed, but worth knowing before it runs.
-pub(super) fn remarks(keys: &Keys, static_tokens: &StaticTokens) -> Vec<String> {
-    let mut remarks = Vec::new();
+/// Notes about retired keys, and static tokens that have expired or never expire.
+pub(super) fn notes(keys: &Keys, static_tokens: &StaticTokens) -> Vec<String> {
+    let mut notes = Vec::new();
     let now = now();
     for (index, key) in keys.iter().enumerate().filter(|(_, key)| !key.is_in_force(now)) {
-        remarks.push(format!("key[{index}] ({}) is retired", shown_key(key.kid().unwrap_or_default())));
+        notes.push(format!("key[{index}] ({}) is retired", shown_key(key.kid().unwrap_or_default())));
     }
     for token in static_tokens.iter() {
         match token.expires_at() {
-            None => remarks.push(format!("the static token {} never expires", shown(token.name()))),
+            None => notes.push(format!("the static token {} never expires", shown(token.name()))),
             Some(_) if token.is_expired(now) => {
-                remarks.push(format!("the static token {} has expired", shown(token.name())));
+                notes.push(format!("the static token {} has expired", shown(token.name())));
             }
             Some(_) => {}
         }
     }
-    remarks
+    notes
 }
 
 fn read_settings(source: &mut Source) -> Settings {
@@ -45,26 +45,26 @@ fn read_settings(source: &mut Source) -> Settings {
     settings
 }
 
-/// Reads the keys, with the settings that go with them.
+/// Reads the keys, with the settings of issued tokens.
 pub(super) fn read_keys(source: &mut Source) -> Option<Keys> {
     let before = source.problems();
     let settings = read_settings(source);
     let secret = source.secret("jwt_secret_key");
-    let entries = Entry::list(source, "key");
-    let has_both = secret.is_some() && !entries.is_empty();
-    let is_missing = secret.is_none() && entries.is_empty() && source.problems() == before;
+    let sections = Section::list(source, "key");
+    let has_both = secret.is_some() && !sections.is_empty();
+    let is_missing = secret.is_none() && sections.is_empty() && source.problems() == before;
     let mut keys: Vec<Key> = Vec::new();
     if let Some(secret) = secret {
         let key = Key::unnamed(secret.expose().as_bytes());
         keys.extend(key.map_err(|error| source.problem("jwt_secret_key", error.to_string())).ok());
     }
     let mut kids = Vec::new();
-    for entry in entries {
-        let (kid, key) = read_key(source, entry);
+    for section in sections {
+        let (kid, key) = read_key(source, section);
         kids.extend(kid);
         keys.extend(key);
     }
-    for kid in repeated(&kids) {
+    for kid in duplicates(&kids) {
         source.problem("key", format!("two keys have the kid {}", shown(kid)));
     }
     if has_both {
@@ -78,55 +78,55 @@ pub(super) fn read_keys(source: &mut Source) -> Option<Keys> {
     }
     let keys = Keys::new(keys, settings).map_err(|error| source.problem("key", error.to_string())).ok()?;
     if keys.signing(now()).is_none() {
-        source.problem("key", "every key is retired, so nothing could be signed or verified");
+        source.problem("key", "every key is retired, so no token could be signed or verified");
     }
     Some(keys)
 }
 
-/// The kid and the key of an entry, each where nothing is wrong with it.
-fn read_key(source: &mut Source, mut entry: Entry) -> (Option<String>, Option<Key>) {
-    let kid = entry.required(source, "kid", "the name that tokens call the key by");
-    let secret = entry.secret(source, "secret");
-    let retire_at = entry.moment(source, "retire_at");
-    let without_kid = entry.flag(source, "without_kid");
-    // Each by itself, so that what is wrong with one does not hide what is wrong with the other.
-    let kid = kid.filter(|kid| is_right(source, &entry, Key::check_kid(kid)));
-    let secret = secret.filter(|secret| is_right(source, &entry, Key::check_secret(secret.expose().as_bytes())));
-    entry.finish(source);
+/// Reads the kid and the key; `None` for one that is invalid.
+fn read_key(source: &mut Source, mut section: Section) -> (Option<String>, Option<Key>) {
+    let kid = section.required(source, "kid", "the name that tokens call the key by");
+    let secret = section.secret(source, "secret");
+    let retire_at = section.moment(source, "retire_at");
+    let without_kid = section.flag(source, "without_kid");
+    // Checked separately, so that an invalid one does not hide problems of the other.
+    let kid = kid.filter(|kid| is_valid(source, &section, Key::check_kid(kid)));
+    let secret = secret.filter(|secret| is_valid(source, &section, Key::check_secret(secret.expose().as_bytes())));
+    section.finish(source);
     let key = kid.as_ref().zip(secret).and_then(|(kid, secret)| Key::named(kid, secret.expose().as_bytes()).ok());
     (kid, key.map(|key| key.retire_at(retire_at).without_kid(without_kid)))
 }
 
-fn is_right(source: &mut Source, entry: &Entry, checked: Result<(), NotAKey>) -> bool {
-    let noted = checked.map_err(|error| {
+fn is_valid(source: &mut Source, section: &Section, checked: Result<(), NotAKey>) -> bool {
+    let result = checked.map_err(|error| {
         let field = match error {
             NotAKey::Kid => "kid",
             NotAKey::SecretTooShort(_) => "secret",
         };
-        entry.problem(source, field, error.to_string());
+        section.problem(source, field, error.to_string());
     });
-    noted.is_ok()
+    result.is_ok()
 }
 
-/// Those of `texts` that appear more than once, each once.
-fn repeated(texts: &[String]) -> Vec<&String> {
+/// The values that appear more than once in `texts`, each once.
+fn duplicates(texts: &[String]) -> Vec<&String> {
     let mut seen = BTreeSet::new();
     let again: BTreeSet<_> = texts.iter().filter(|text| !seen.insert(*text)).collect();
     again.into_iter().collect()
 }
 
-/// Reads the static tokens, which may use some of `routes`.
+/// Reads the static tokens, and checks the routes they name against `routes`.
 pub(super) fn read_static_tokens(source: &mut Source, routes: Option<&Table>) -> Option<StaticTokens> {
-    let entries = Entry::list(source, "static_token");
+    let sections = Section::list(source, "static_token");
     let mut names = Vec::new();
     let mut tokens = Vec::new();
     let before = source.problems();
-    for entry in entries {
-        let (name, token) = read_static_token(source, entry, routes);
+    for section in sections {
+        let (name, token) = read_static_token(source, section, routes);
         names.extend(name);
         tokens.push(token);
     }
-    for name in repeated(&names) {
+    for name in duplicates(&names) {
         source.problem("static_token", format!("two static tokens have the name {}", shown(name)));
     }
     if source.problems() > before {
@@ -142,32 +142,32 @@ pub(super) fn read_static_tokens(source: &mut Source, routes: Option<&Table>) ->
     tokens.map_err(|error| source.problem("static_token", reason(error))).ok()
 }
 
-/// The name and the token of an entry, each where nothing is wrong with it.
+/// Reads the name and the token; `None` for one that is invalid.
 fn read_static_token(
     source: &mut Source,
-    mut entry: Entry,
+    mut section: Section,
     table: Option<&Table>,
 ) -> (Option<String>, Option<StaticToken>) {
-    let name = entry.required(source, "name", "what logs call its holder");
+    let name = section.required(source, "name", "what logs call its holder");
     let name = name.filter(|name| {
-        StaticToken::check_name(name).map_err(|error| entry.problem(source, "name", error.to_string())).is_ok()
+        StaticToken::check_name(name).map_err(|error| section.problem(source, "name", error.to_string())).is_ok()
     });
-    let sha256 = entry.required(source, "sha256", "the SHA-256 of the token in hexadecimal");
+    let sha256 = section.required(source, "sha256", "the SHA-256 of the token in hexadecimal");
     let sha256 = sha256.and_then(|text| {
-        text.parse::<Digest>().map_err(|error| entry.problem(source, "sha256", error.to_string())).ok()
+        text.parse::<Digest>().map_err(|error| section.problem(source, "sha256", error.to_string())).ok()
     });
-    let names = entry.texts(source, "routes", "the names of the routes it may use, or [\"*\"] for every one");
-    let expires = entry.moment(source, "expires");
+    let names = section.texts(source, "routes", "the names of the routes it may use, or [\"*\"] for every one");
+    let expires = section.moment(source, "expires");
     for name in names.iter().flatten().filter(|name| *name != EVERY_ROUTE) {
         if table.is_some_and(|table| !table.iter().any(|route| *route.name == **name)) {
-            entry.problem(source, "routes", format!("{} is no route", shown(name)));
+            section.problem(source, "routes", format!("{} is not a route", shown(name)));
         }
     }
     let routes = names.map(|names| match names.iter().any(|name| name == EVERY_ROUTE) {
         true => Routes::All,
         false => Routes::Named(names),
     });
-    entry.finish(source);
+    section.finish(source);
     let token = match (&name, sha256, routes) {
         (Some(name), Some(sha256), Some(routes)) => StaticToken::new(name, sha256, routes, expires).ok(),
         _ => None,
@@ -189,7 +189,7 @@ mod tests {
 
     const SECRET: &str = "hush, thirty-two bytes or more of it";
 
-    /// Reads `toml`, with `environment` over it, for one route called `holodules`.
+    /// Reads `toml` and `environment` with one route called `holodules`.
     fn read_with(toml: &str, environment: &[(&str, &str)]) -> Result<(Keys, StaticTokens), Vec<String>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), toml).unwrap();
@@ -203,9 +203,9 @@ mod tests {
             problems
                 .into_iter()
                 .map(|problem| {
-                    let told = format!("{}: {}", problem.subject(), problem.reason);
-                    assert!(!told.contains("hush"), "{told}");
-                    told
+                    let reported = format!("{}: {}", problem.subject(), problem.reason);
+                    assert!(!reported.contains("hush"), "{reported}");
+                    reported
                 })
                 .collect()
         })
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_with_names_and_the_rest_of_what_they_say() {
+    fn named_keys_with_all_fields() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), format!("{SECRET}\n")).unwrap();
         let toml = format!(
@@ -237,8 +237,8 @@ mod tests {
             r#"Key { kid: Some("older"), without_kid: false, retire_at: Some(946684800), .. }"#,
         ];
         assert_eq!(shown, expected);
-        assert_eq!(remarks(&keys, &static_tokens), ["key[2] (older) is retired"]);
-        // The file's newline is no part of the secret.
+        assert_eq!(notes(&keys, &static_tokens), ["key[2] (older) is retired"]);
+        // The trailing newline of the file is not part of the secret.
         let token = keys.issue("user01", "1", now()).unwrap();
         let same = Keys::new(
             vec![Key::named("new", SECRET.as_bytes()).unwrap()],
@@ -265,8 +265,8 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_key_is_told_by_its_place() {
-        let told = problems(&format!(
+    fn every_invalid_key_is_reported_with_its_index() {
+        let reported = problems(&format!(
             "[[key]]\nsecret = 'hush'\nmore = 'hush'\n\
              [[key]]\nkid = '../hush'\nsecret = '{SECRET}'\n\
              [[key]]\nkid = 'c'\nsecret = 'hush'\n\
@@ -290,23 +290,23 @@ mod tests {
             "key[5].without_kid: must be true or false",
             &format!("key[6].retire_at: {moment}"),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
     }
 
     #[test]
-    fn keys_that_cannot_stand_together_are_told() {
+    fn conflicting_keys_are_reported() {
         let key = |kid: &str, more: &str| format!("[[key]]\nkid = '{kid}'\nsecret = '{SECRET}'\n{more}\n");
         assert_eq!(problems(&(key("a", "") + &key("a", ""))), ["key: two keys have the kid \"a\""]);
         let retired = "retire_at = 2000-01-01T00:00:00Z";
-        let told = problems(&(key("a", retired) + &key("b", retired)));
-        assert_eq!(told, ["key: every key is retired, so nothing could be signed or verified"]);
-        let told = problems(&format!("jwt_secret_key = '{SECRET}'\n{}", key("a", "")));
-        assert_eq!(told, ["jwt_secret_key: is the short form of one [[key]]: one of the two can be given"]);
+        let reported = problems(&(key("a", retired) + &key("b", retired)));
+        assert_eq!(reported, ["key: every key is retired, so no token could be signed or verified"]);
+        let reported = problems(&format!("jwt_secret_key = '{SECRET}'\n{}", key("a", "")));
+        assert_eq!(reported, ["jwt_secret_key: is the short form of one [[key]]: one of the two can be given"]);
     }
 
     #[test]
     fn one_error_of_a_key_hides_no_other() {
-        let told = problems(&format!(
+        let reported = problems(&format!(
             "jwt_secret_key = 'hush'\n[[key]]\nkid = '../hush'\nsecret = 'hush'\n\
              [[key]]\nkid = 'a'\nsecret = 'hush'\n[[key]]\nkid = 'a'\nsecret = '{SECRET}'\n"
         ));
@@ -318,18 +318,18 @@ mod tests {
             "key: two keys have the kid \"a\"",
             "jwt_secret_key: is the short form of one [[key]]: one of the two can be given",
         ];
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
     }
 
     #[test]
-    fn the_longest_lifetime_is_no_shorter_than_the_usual_one() {
-        let told = problems(&format!("jwt_secret_key = '{SECRET}'\n[token]\nlifetime = 7200\n"));
-        assert_eq!(told, ["token.max_lifetime: 3600 is below token.lifetime, which is 7200"]);
+    fn max_lifetime_is_at_least_the_lifetime() {
+        let reported = problems(&format!("jwt_secret_key = '{SECRET}'\n[token]\nlifetime = 7200\n"));
+        assert_eq!(reported, ["token.max_lifetime: 3600 is below token.lifetime, which is 7200"]);
         assert!(read(&format!("jwt_secret_key = '{SECRET}'\n[token]\nlifetime = 7200\nmax_lifetime = 7200\n")).is_ok());
     }
 
     #[test]
-    fn static_tokens_and_what_they_open() {
+    fn static_tokens_are_valid_for_their_routes() {
         let digest = Digest::of(b"word");
         let toml = format!(
             "jwt_secret_key = '{SECRET}'\n\
@@ -342,13 +342,13 @@ mod tests {
         assert_eq!((found.name(), found.expires_at()), ("collector", Some(4_102_444_800)));
         assert!(found.may_use("holodules") && !found.may_use("*"));
         assert!(tokens.find(&Presented::new(b"another").unwrap()).unwrap().may_use("anything"));
-        assert_eq!(remarks(&keys, &tokens), ["the static token \"monitor\" never expires"]);
+        assert_eq!(notes(&keys, &tokens), ["the static token \"monitor\" never expires"]);
     }
 
     #[test]
-    fn every_wrong_static_token_is_told_by_its_place() {
+    fn every_invalid_static_token_is_reported_with_its_index() {
         let digest = Digest::of(b"word");
-        let told = problems(&format!(
+        let reported = problems(&format!(
             "jwt_secret_key = '{SECRET}'\n\
              [[static_token]]\n\
              [[static_token]]\nname = 'static:a'\nsha256 = 'hush'\nroutes = 'holodules'\n\
@@ -363,12 +363,12 @@ mod tests {
             "static_token[1].routes: must be a list of strings",
             "static_token[2].name: must have 1 to 64 characters of A-Z a-z 0-9 - . _",
             "static_token[2].expires: must be an RFC 3339 date-time with its offset, such as 2027-01-01T00:00:00Z",
-            "static_token[2].routes: \"holodule\" is no route",
+            "static_token[2].routes: \"holodule\" is not a route",
             "static_token[2].token: unknown key",
         ];
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
         let token = format!("[[static_token]]\nname = 'a'\nsha256 = '{digest}'\nroutes = []\n");
-        let told = problems(&format!("jwt_secret_key = '{SECRET}'\n{token}{token}"));
-        assert_eq!(told, ["static_token: two static tokens have the name \"a\""]);
+        let reported = problems(&format!("jwt_secret_key = '{SECRET}'\n{token}{token}"));
+        assert_eq!(reported, ["static_token: two static tokens have the name \"a\""]);
     }
 }

@@ -24,7 +24,7 @@ use http::{Method, StatusCode};
 use crate::authenticate::{Accepted, Credential, Principal, authenticate};
 use crate::cache::Cache;
 use crate::client::{Prefix, Proxies};
-use crate::config::Corridor;
+use crate::config::FlowSettings;
 use crate::downstream::Downstream;
 use crate::framing::{self, Head, Target};
 use crate::limit::{self, Exceeded, Limiter, Limits};
@@ -43,7 +43,7 @@ use reason::Reason;
 /// The corridor and what its stages work with.
 pub struct Flow {
     /// What the corridor itself needs to know.
-    pub settings: Corridor,
+    pub settings: FlowSettings,
     /// Whose word on a client's address is taken.
     pub proxies: Arc<Proxies>,
     /// What opens the door at present.

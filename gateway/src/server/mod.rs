@@ -98,7 +98,7 @@ impl Gateway {
     /// [`NotStarted`], with the address or the file in the message.
     pub fn build(config: Config, log: Option<&Writer>) -> Result<Self, NotStarted> {
         raise_descriptor_limit()?;
-        let bind = |key, address| about(&config.given, key, listener::bind(address));
+        let bind = |key, address| about(&config.values, key, listener::bind(address));
         let public = bind("https_addr", config.https_addr)?;
         let ops_socket = bind("ops_addr", config.ops_addr)?;
         let redirect_socket = config.http_addr.map(|address| bind("http_addr", address)).transpose()?;
@@ -117,25 +117,25 @@ impl Gateway {
         tell_expiries(&metrics, &identities);
         let redirect = Redirect {
             identities: Arc::clone(&identities),
-            hosts: config.corridor.hosts.clone(),
-            sizes: config.corridor.sizes,
+            hosts: config.flow.hosts.clone(),
+            sizes: config.flow.sizes,
             https_port: config.redirect_port.unwrap_or(addresses.https.port()),
             challenges: config.acme_challenges,
         };
         let limits = Arc::new(Limits::new(&config.limit));
         let started = Instant::now();
         let proxies = Arc::new(config.proxies);
-        let sizes = config.corridor.sizes;
+        let sizes = config.flow.sizes;
         let http2 =
             http2_options(sizes.max_header_bytes.saturating_add(sizes.max_target_bytes), sizes.max_header_fields);
         let access_log = log.map(Writer::access).unwrap_or_default();
         let inspector = HeadInspector {
             proxies: Arc::clone(&proxies),
-            sizes: config.corridor.sizes,
-            hsts: config.corridor.hsts.clone(),
+            sizes: config.flow.sizes,
+            hsts: config.flow.hsts.clone(),
             limits: Arc::clone(&limits),
             started,
-            allowed_origins: config.corridor.allowed_origins.clone(),
+            allowed_origins: config.flow.allowed_origins.clone(),
             metrics: Arc::clone(&metrics),
             access_log: access_log.clone(),
         };
@@ -147,7 +147,7 @@ impl Gateway {
         let api = Client::new(api);
         let cache = config.cache.map(|settings| Cache::new(api.clone(), settings));
         let flow = Flow {
-            settings: config.corridor,
+            settings: config.flow,
             proxies,
             accepted: Arc::clone(&accepted),
             login: admin_client.clone().filter(|_| config.login).map(login::Backend::new),
@@ -161,8 +161,12 @@ impl Gateway {
             access_log,
         };
         metrics.reloaded(true, SystemTime::now());
-        let parts =
-            Parts { given: config.given, accepted, identities: Arc::clone(&identities), metrics: Arc::clone(&metrics) };
+        let parts = Parts {
+            given: config.values,
+            accepted,
+            identities: Arc::clone(&identities),
+            metrics: Arc::clone(&metrics),
+        };
         let mut server = Server::new_with_opt_and_conf(None, server_conf());
 
         let (drain, asked) = watch::channel(false);

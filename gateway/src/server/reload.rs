@@ -82,7 +82,7 @@ impl Reloader {
         for warning in config.warnings(i64::try_from(seconds).unwrap_or(i64::MAX)) {
             tracing::warn!(warning, "configuration warning");
         }
-        let waiting = parts.given.need_restart(&config.given, &RELOADED).into_iter().map(str::to_owned).collect();
+        let waiting = parts.given.need_restart(&config.values, &RELOADED).into_iter().map(str::to_owned).collect();
         // What can fail comes first.
         parts.identities.replace(config.identities)?;
         tell_expiries(&parts.metrics, &parts.identities);

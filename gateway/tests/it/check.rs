@@ -243,7 +243,7 @@ fn a_static_token_is_made_for_what_the_configuration_has() {
         let refused = new(&["a", "--routes", routes]);
         assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
         let told = text(&refused.stderr);
-        assert!(told.contains("\"nosuch\" is no route") && told.contains("\"notes\", \"days\""), "{told}");
+        assert!(told.contains("\"nosuch\" is not a route") && told.contains("\"notes\", \"days\""), "{told}");
     }
     let refused = new(&["taken"]);
     assert!(!refused.status.success() && text(&refused.stderr).contains("\"taken\" is in the configuration already"));

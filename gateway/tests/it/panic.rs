@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use holodule_gateway::authenticate::Accepted;
 use holodule_gateway::client::Proxies;
-use holodule_gateway::config::Corridor;
+use holodule_gateway::config::FlowSettings;
 use holodule_gateway::cors::Origins;
 use holodule_gateway::downstream::http2::http2_options;
 use holodule_gateway::downstream::{Downstream, ExtraField, Handler, Peer, ResponseHead};
@@ -154,7 +154,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
     let login = LoginSettings { address: None, name: None };
     let limit = limit::Settings { address: None, identity: None, login };
     Flow {
-        settings: Corridor {
+        settings: FlowSettings {
             hsts: None,
             sizes: framing::Settings::default(),
             hosts: Vec::new(),

@@ -51,8 +51,8 @@ fn report(folder: &Path, input: &Input) -> String {
 fn report_of(toml: &Path, environment: holodule_settings::Environment) -> String {
     match Config::read(Some(toml), environment) {
         Ok(config) => {
-            let lines = [config.warnings(0), config.remarks(), config.effective()].concat();
-            format!("{}\n{:?}", lines.join("\n"), config.given)
+            let lines = [config.warnings(0), config.notes(), config.effective()].concat();
+            format!("{}\n{:?}", lines.join("\n"), config.values)
         }
         Err(problems) => format!("{problems}\n{problems:?}"),
     }

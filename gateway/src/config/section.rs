@@ -1,5 +1,5 @@
-//! One table of a list such as `[[key]]`, read field by field. Such tables may hold secrets, so
-//! no value of theirs ever stands in a problem.
+//! One table of a list such as `[[key]]`, read field by field. Such a table may hold secrets, so no problem contains a
+//! value of it.
 
 use std::path::Path;
 
@@ -9,21 +9,21 @@ use toml::{Table, Value};
 
 use holodule_settings::{Secret, Source, shown_key};
 
-/// A table of which every field has to be asked for.
-pub(super) struct Entry {
+/// A table from which each field is taken by name; [`Section::finish`] reports the fields that remain.
+pub(super) struct Section {
     path: String,
     fields: Table,
 }
 
-impl Entry {
+impl Section {
     /// The tables of `key`.
     pub(super) fn list(source: &mut Source, key: &str) -> Vec<Self> {
         let tables = source.tables(key);
         Self::all(key, tables)
     }
 
-    /// The tables of `key`, which hold no secret; `None` where it is not given or is wrong.
-    pub(super) fn plain_list(source: &mut Source, key: &str) -> Option<Vec<Self>> {
+    /// The tables of `key`, which hold no secret; `None` if it is missing or invalid.
+    pub(super) fn list_without_secrets(source: &mut Source, key: &str) -> Option<Vec<Self>> {
         let tables = source.plain_tables(key)?;
         Some(Self::all(key, tables))
     }
@@ -33,17 +33,17 @@ impl Entry {
         tables.map(|(index, fields)| Self { path: format!("{key}[{index}]"), fields }).collect()
     }
 
-    /// The table's place, as in `key[0]`.
+    /// The path of the table, as in `key[0]`.
     pub(super) fn path(&self) -> &str {
         &self.path
     }
 
-    /// Notes that `field` is wrong.
+    /// Reports that `field` is invalid.
     pub(super) fn problem(&self, source: &mut Source, field: &str, reason: impl Into<String>) {
         source.problem(&format!("{}.{field}", self.path), reason);
     }
 
-    /// The text of `field`, or `None` where it is not given or is none.
+    /// The string in `field`; `None` if it is missing or not a string.
     pub(super) fn text(&mut self, source: &mut Source, field: &str) -> Option<String> {
         match self.fields.remove(field)? {
             Value::String(text) => Some(text),
@@ -54,7 +54,7 @@ impl Entry {
         }
     }
 
-    /// [`Entry::text`], which has to be there.
+    /// [`Section::text`] of a required field.
     pub(super) fn required(&mut self, source: &mut Source, field: &str, what: &str) -> Option<String> {
         if !self.fields.contains_key(field) {
             self.problem(source, field, format!("is required: {what}"));
@@ -62,7 +62,7 @@ impl Entry {
         self.text(source, field)
     }
 
-    /// A list of texts, which has to be there.
+    /// A required list of strings.
     pub(super) fn texts(&mut self, source: &mut Source, field: &str, what: &str) -> Option<Vec<String>> {
         let texts = match self.fields.remove(field) {
             None => {
@@ -77,18 +77,18 @@ impl Entry {
         texts
     }
 
-    /// [`Entry::texts`], or none where it is not given.
-    pub(super) fn texts_or_none(&mut self, source: &mut Source, field: &str) -> Vec<String> {
-        let is_given = self.fields.contains_key(field);
-        if is_given { self.texts(source, field, "").unwrap_or_default() } else { Vec::new() }
+    /// [`Section::texts`]; empty if it is missing.
+    pub(super) fn optional_texts(&mut self, source: &mut Source, field: &str) -> Vec<String> {
+        let is_present = self.fields.contains_key(field);
+        if is_present { self.texts(source, field, "").unwrap_or_default() } else { Vec::new() }
     }
 
-    /// Whether `field` is true, where it is given.
-    pub(super) fn flag_if_given(&mut self, source: &mut Source, field: &str) -> Option<bool> {
+    /// Whether `field` is true; `None` if it is missing.
+    pub(super) fn optional_flag(&mut self, source: &mut Source, field: &str) -> Option<bool> {
         self.fields.contains_key(field).then(|| self.flag(source, field))
     }
 
-    /// Whether `field` is true; it is not where it is not given.
+    /// Whether `field` is true; false if it is missing.
     pub(super) fn flag(&mut self, source: &mut Source, field: &str) -> bool {
         match self.fields.remove(field) {
             None => false,
@@ -100,7 +100,7 @@ impl Entry {
         }
     }
 
-    /// The moment of `field`, in seconds since 1970: an RFC 3339 date-time, as text or as TOML has it.
+    /// The time in `field`, in seconds since 1970: an RFC 3339 date-time, as a string or a TOML date-time.
     pub(super) fn moment(&mut self, source: &mut Source, field: &str) -> Option<i64> {
         let text = match self.fields.remove(field)? {
             Value::String(text) => text,
@@ -114,8 +114,7 @@ impl Entry {
         moment.ok()
     }
 
-    /// The secret of `field`, or of the file that `<field>_file` names; one of the two has to be
-    /// there.
+    /// The secret in `field`, or in the file that `<field>_file` names; exactly one of the two is required.
     pub(super) fn secret(&mut self, source: &mut Source, field: &str) -> Option<Secret> {
         let file_field = format!("{field}_file");
         match (self.fields.contains_key(field), self.fields.contains_key(&file_field)) {
@@ -140,7 +139,7 @@ impl Entry {
         }
     }
 
-    /// Notes what was not asked for.
+    /// Reports the unknown fields.
     pub(super) fn finish(self, source: &mut Source) {
         for field in self.fields.keys() {
             self.problem(source, &shown_key(field), "unknown key");
