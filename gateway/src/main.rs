@@ -167,26 +167,23 @@ fn serve(file: Option<&Path>) -> Outcome {
     for note in config.notes() {
         tracing::info!(remark = note, "configuration note");
     }
+    // Before the gateway announces its addresses: a signal from then on must not kill it without a drain.
+    let signals = Signals::catch()?;
     let gateway = Gateway::build(config, Some(&writer))?;
     let file = file.map(Path::to_owned);
     let reloader = gateway.reloader(move || read_config(file.as_deref()));
     let accepting = gateway.accepting();
     gateway.run(async move {
-        match Signals::catch() {
-            Ok(signals) => {
-                // A signal that arrives meanwhile is handled after it, within 2 s. Without systemd, nothing
-                // is notified.
-                accepting.await;
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-                signals
-                    .wait(move || {
-                        // What became of it stands in the log and in the metrics.
-                        let _ = reloader.reload();
-                    })
-                    .await;
-            }
-            Err(error) => tracing::error!(%error, "signals cannot be waited for; stopping"),
-        }
+        // A signal that arrives meanwhile is handled afterwards, within 2 s.
+        accepting.await;
+        // Notifications have no effect without systemd.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        signals
+            .wait(move || {
+                // The reloader logs and counts the result.
+                let _ = reloader.reload();
+            })
+            .await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     });
     Ok(())

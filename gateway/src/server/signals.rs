@@ -1,12 +1,13 @@
-//! What the operating system tells the program: to stop, and to read the configuration again.
+//! Signals of the operating system: SIGTERM and SIGINT stop the gateway, SIGHUP reloads its configuration.
 
 use std::io;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that the program is told by.
+/// The installed signal handlers.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -14,11 +15,15 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches the signals from now on.
+    /// Installs the handlers. Signals are queued from now on, and are received by [`Signals::wait`] in any runtime.
+    /// Must be called outside a runtime.
     ///
     /// # Errors
-    /// The system refuses to tell of signals.
+    /// A handler cannot be installed.
     pub fn catch() -> io::Result<Self> {
+        // Tokio installs handlers only from within a runtime. The handlers remain when it is dropped.
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let _context = runtime.enter();
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

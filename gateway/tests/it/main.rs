@@ -46,6 +46,7 @@ mod reload;
 mod resumption;
 mod revocation;
 mod secrets;
+mod signals;
 mod sizes;
 mod sni;
 mod stack;
