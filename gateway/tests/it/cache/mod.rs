@@ -1,15 +1,15 @@
 //! The edge cache as clients and the backend see it: RFC 9111, RFC 5861, and wire.md on what clients
 //! are told. Nothing waits for an answer to grow old: the backend says how old it is.
 
+mod authentication;
+mod coalescing;
 mod conditional;
-mod door;
 mod key;
 mod purge;
 mod revalidation;
-mod slow;
+mod slow_client;
 mod stale;
 mod storing;
-mod waiting;
 
 use std::sync::{Arc, Mutex};
 

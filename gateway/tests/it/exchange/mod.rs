@@ -2,10 +2,10 @@
 //! every other request of HTTP/1, and HTTP/2. What leaves whole arrives whole, what breaks off is
 //! never taken for whole, and nothing goes on for a client that has left.
 
+mod client_disconnect;
 mod half_closed;
 mod http1;
 mod http2;
-mod leaving;
 mod session;
 
 use std::sync::Arc;
