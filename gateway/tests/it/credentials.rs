@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::auth::{login, user01};
-use crate::support::backend::Step::{Close, Hang, Reset, Wait, Write};
+use crate::support::backend::Step::{Close, CloseIdle, Hang, Reset, Wait, Write};
 use crate::support::backend::{Backend, Seen, Step, answer, json_answer};
 use crate::support::client::Answer;
 use crate::support::{DAY, Gateway, api, until, verify_user01};
@@ -149,10 +149,10 @@ async fn a_401_or_400_of_the_backend_is_wrong_credentials() {
 
 #[tokio::test]
 async fn a_kept_connection_that_ended_is_not_noticed() {
-    let (_api, admin, gateway) = start(|seen| [verify_user01(seen), vec![Close]].concat()).await;
-    for _ in 0..3 {
+    let (_api, admin, gateway) = start(|seen| [verify_user01(seen), vec![CloseIdle]].concat()).await;
+    for round in 0..3 {
         assert_eq!(gateway.exchange(login(user01())).await.status, 200);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        until("the idle connection is closed", async || admin.closed() == round + 1).await;
     }
     assert_eq!(admin.seen().len(), 3);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::backend::Step::{Close, Hang, Reset, Wait, Write};
+use crate::support::backend::Step::{Close, CloseIdle, Hang, Reset, Wait, Write};
 use crate::support::backend::{Backend, Seen, Step};
 use crate::support::client::Answer;
 use crate::support::{DAY, DAY_BODY, Gateway, admin, get, request, serve_day, until};
@@ -282,17 +282,18 @@ fn first_connection() -> usize {
 #[tokio::test]
 async fn a_connection_closed_while_idle_is_not_noticed_whatever_the_method() {
     let routes = "[{name = 'notes', methods = ['GET', 'POST'], path = '/notes'}]";
-    let api = Backend::start(|seen| [serve_day(seen), vec![Close]].concat()).await;
+    let api = Backend::start(|seen| [serve_day(seen), vec![CloseIdle]].concat()).await;
     let admin = admin().await;
     let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", routes)]);
     let mut connection = gateway.connect().await;
-    for _ in 0..3 {
+    // The end of the idle connection arrives before the next request leaves.
+    let closed = async |count| until("the idle connection is closed", async || api.closed() == count).await;
+    for round in 0..3 {
         assert_eq!(connection.exchange(get("/notes", "")).await.status, 200);
-        // The end of the kept connection arrives before the next request leaves.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        closed(2 * round + 1).await;
         let post = format!("{}x=1", request("POST", "/notes", "Content-Length: 3\r\n"));
         assert_eq!(connection.exchange(post).await.status, 200);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        closed(2 * round + 2).await;
     }
     assert_eq!(api.seen().len(), 6);
 }
@@ -336,6 +337,7 @@ async fn a_backend_that_closes_soon_after_each_answer_costs_no_request() {
         for pause in 0..60 {
             let answer = connection.exchange(get(DAY, "")).await;
             assert_eq!(answer.status, 200, "{answer:?}");
+            // The pace of the client, so that requests and closures meet at different moments.
             tokio::time::sleep(Duration::from_millis(pause % 5)).await;
         }
     };

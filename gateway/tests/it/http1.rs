@@ -81,17 +81,18 @@ async fn a_head_has_one_deadline_however_it_is_fed() {
     let fed = gateway.connect().await;
     let preface = Connection::over(handshake(gateway.https, tls(rustls::ALL_VERSIONS, &["h2"])).await.unwrap());
     let began = Instant::now();
-    for mut connection in [silent, fed, preface] {
-        let feeding = async {
-            loop {
-                connection.send("a").await;
-                tokio::time::sleep(Duration::from_millis(50)).await;
+    let feed = async |mut connection: Connection, bytes: &str| {
+        for byte in bytes.bytes() {
+            if connection.try_send([byte]).await.is_err() {
+                break;
             }
-        };
-        // What is sent to a closed connection fails, which ends the feeding as well.
-        let _ = tokio::time::timeout(Duration::from_millis(10), feeding).await;
+            // A slow client, which is never silent until the deadline.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         assert_eq!(connection.rest().await, b"");
-    }
+    };
+    let endless = "a".repeat(40);
+    tokio::join!(feed(silent, ""), feed(fed, &endless), feed(preface, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     let series = r#"gateway_connections_reaped_total{reason="header_timeout"}"#;
     until("each is counted", async || gateway.metric(series).await == Some(3.0)).await;

@@ -106,6 +106,8 @@ async fn a_request_begins_the_idle_time_anew() {
     let (began, fields) = (Instant::now(), fields(&authorization()));
     for n in 0..4 {
         assert!(client.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream(n), &fields)).await);
+        until("the backend has the request", async || api.seen().len() == n as usize + 1).await;
+        // Idle for half the timeout.
         tokio::time::sleep(Duration::from_millis(400)).await;
     }
     let received = client.ended().await;

@@ -16,7 +16,7 @@ use tokio::sync::broadcast;
 use crate::support::backend::Step::{Close, Follow, Wait, Write};
 use crate::support::backend::{self, Backend, Seen, Step};
 use crate::support::client::Answer;
-use crate::support::{Gateway, admin, answer_of, request, until};
+use crate::support::{Gateway, admin, answer_of, request, until, until_unchanged};
 
 /// A route that takes everything that the tests send.
 const ROUTES: (&str, &str) = ("ROUTE", "[{name = 'notes', methods = ['GET', 'POST', 'PUT'], path = '/notes/{note}'}]");
@@ -100,9 +100,9 @@ async fn assert_part_arrives(ask: impl Fn(&str) -> String) {
         waiting.push((connection, size));
     }
     until("all are asked for", async || api.seen().len() == waiting.len()).await;
-    // Nobody reads until the sockets have taken what they can. For one or two of the sizes the last
+    // No client reads until the sockets have taken what they can. For one or two of the sizes the last
     // records are then still in the gateway, which waits for the backend.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    until_unchanged("the sockets are full", || api.written()).await;
     for (connection, size) in &mut waiting {
         connection.read_until("\r\n\r\n").await;
         assert!(connection.read_bytes(*size).await == whole[..*size].as_bytes(), "{size} bytes are not the part");

@@ -45,6 +45,8 @@ pub enum Step {
     Wait(Duration),
     /// Closes in order (FIN).
     Close,
+    /// Closes its direction in order, and counts the connection as closed once the gateway has closed its own.
+    CloseIdle,
     /// Breaks the connection (RST).
     Reset,
     /// Says nothing more, and keeps the connection until the gateway closes it.
@@ -75,6 +77,23 @@ struct Shared {
     connections: AtomicUsize,
     /// Connections that the gateway closed while it was owed the rest of an answer.
     given_up: AtomicUsize,
+    /// Connections that the gateway closed after a [`Step::CloseIdle`].
+    closed: AtomicUsize,
+    /// Bytes of answers that the sockets have taken.
+    written: AtomicUsize,
+}
+
+impl Shared {
+    fn new(script: Script) -> Arc<Self> {
+        Arc::new(Self {
+            script,
+            seen: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            given_up: AtomicUsize::new(0),
+            closed: AtomicUsize::new(0),
+            written: AtomicUsize::new(0),
+        })
+    }
 }
 
 /// The stub. It ends with the runtime of its test, or with [`Backend::stop`].
@@ -106,8 +125,7 @@ impl Backend {
     }
 
     fn serve(address: String, listener: Listener, script: Script) -> Self {
-        let (connections, given_up) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let shared = Arc::new(Shared { script, seen: Mutex::default(), connections, given_up });
+        let shared = Shared::new(script);
         let connections = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             // Dropped with this task, and its connections with it.
@@ -123,9 +141,8 @@ impl Backend {
 
     /// A backend that something else serves at `address`.
     pub fn at(address: &str) -> Self {
-        let (connections, given_up) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let shared = Shared { script: Arc::new(|_| Vec::new()), seen: Mutex::default(), connections, given_up };
-        Self { address: address.to_owned(), shared: Arc::new(shared), accepting: tokio::spawn(async {}) }
+        let shared = Shared::new(Arc::new(|_| Vec::new()));
+        Self { address: address.to_owned(), shared, accepting: tokio::spawn(async {}) }
     }
 
     /// Closes the listener and every connection, at once.
@@ -149,6 +166,16 @@ impl Backend {
     /// How many connections the gateway has closed on which a [`Step::Hang`] kept it waiting.
     pub fn given_up(&self) -> usize {
         self.shared.given_up.load(Ordering::SeqCst)
+    }
+
+    /// How many connections the gateway has closed after a [`Step::CloseIdle`].
+    pub fn closed(&self) -> usize {
+        self.shared.closed.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes of its answers the sockets have taken.
+    pub fn written(&self) -> usize {
+        self.shared.written.load(Ordering::SeqCst)
     }
 
     /// Forgets the requests so far.
@@ -201,12 +228,21 @@ async fn converse(mut connection: Box<dyn Connection>, number: usize, shared: Ar
             match step {
                 // A gateway that has turned away is what some tests are about.
                 Step::Write(bytes) => {
-                    if connection.write_all(&bytes).await.is_err() {
-                        return;
+                    let mut rest = bytes.as_slice();
+                    while !rest.is_empty() {
+                        let Ok(count) = connection.write(rest).await else { return };
+                        shared.written.fetch_add(count, Ordering::SeqCst);
+                        rest = &rest[count..];
                     }
                 }
                 Step::Wait(duration) => tokio::time::sleep(duration).await,
                 Step::Close => return,
+                Step::CloseIdle => {
+                    let _ = connection.shutdown().await;
+                    while connection.read_buf(&mut buffer).await.is_ok_and(|count| count > 0) {}
+                    shared.closed.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
                 Step::Reset => return connection.reset_on_drop(),
                 Step::Hang => {
                     while connection.read_buf(&mut buffer).await.is_ok_and(|count| count > 0) {}

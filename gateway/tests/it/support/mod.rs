@@ -225,6 +225,19 @@ pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// Waits until `count` is positive and has not changed for half a second.
+pub async fn until_unchanged(what: &str, count: impl Fn() -> usize) {
+    let (mut last, mut since) = (count(), Instant::now());
+    until(what, async || {
+        let now = count();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        now > 0 && since.elapsed() >= Duration::from_millis(500)
+    })
+    .await;
+}
+
 /// A `GET` with a good token, and with `headers` (each ended by CRLF).
 pub fn get(path: &str, headers: &str) -> String {
     request("GET", path, headers)
