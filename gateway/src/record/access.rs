@@ -258,6 +258,8 @@ mod tests {
 
     #[test]
     fn the_default_log_is_none() {
-        AccessLog::default().write(&access());
+        let log = AccessLog::default();
+        assert!(!log.is_on());
+        log.write(&access());
     }
 }
