@@ -2,6 +2,7 @@
 
 mod access;
 mod durations;
+mod labels;
 mod line;
 mod lines;
 pub mod log;
@@ -11,6 +12,7 @@ mod striped;
 mod target;
 
 pub use access::{Access, AccessLog};
+pub use labels::Labels;
 pub use lines::Lines;
-pub use metrics::{InFlight, Labels, Metrics};
+pub use metrics::{InFlight, Metrics};
 pub use requests::method_label;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use prometheus::{IntCounter, IntCounterVec};
 
-use super::Labels;
 use super::durations::{self, Durations, observe};
+use super::labels::Labels;
 use super::striped::{Held, Striped};
 
 /// The methods as labels: those that a route may take (RFC 9110, section 9; RFC 5789), and what
