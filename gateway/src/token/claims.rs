@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::json::Object;
 use super::mark::{MAX_CLOCK_SKEW, mark_of};
-use super::{Presented, Refused, STATIC_PREFIX, Settings};
+use super::settings::Settings;
+use super::{Presented, Refused, STATIC_PREFIX};
 
 /// The integers that JSON carries exactly between implementations (RFC 8259, section 6).
 const EXACT: i64 = 1 << 53;

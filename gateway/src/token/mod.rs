@@ -14,18 +14,20 @@ mod name;
 mod presented;
 mod random;
 mod seen;
+mod settings;
 mod static_token;
 
 pub use claims::{Claim, Verified};
 pub use digest::{Digest, NotADigest};
 pub use json::{Object, object as json_object};
 pub use key::{Key, MIN_SECRET_BYTES, NotAKey};
-pub use keys::{Keys, MAX_KEYS, NotIssued, NotKeys, Settings};
+pub use keys::{Keys, MAX_KEYS, NotIssued, NotKeys};
 pub(crate) use mark::marked_jti;
 pub use mark::{MAX_CLOCK_SKEW, is_password_mark};
 use name::{MAX_NAME_BYTES, is_plain_name};
 pub use presented::{MAX_TOKEN_BYTES, Presented};
 pub use random::{correlation_id, random_hex};
+pub use settings::Settings;
 pub use static_token::{
     MAX_STATIC_TOKENS, NotAName, NotStaticTokens, Routes, STATIC_PREFIX, StaticToken, StaticTokens, random_static_token,
 };
