@@ -8,6 +8,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
+use super::piece::{BrokenOff, Piece};
 use super::replay::Replay;
 
 /// Pieces that wait for the connection to the backend: a backend that takes nothing makes the
@@ -24,21 +25,6 @@ pub enum Outgoing {
     /// The same, where it may have to be sent once more.
     Replayed(Replay),
 }
-
-/// A piece of a body, or that the last has been sent: without it a body that broke off would
-/// look whole.
-#[derive(Debug)]
-pub enum Piece {
-    /// Some of it.
-    Data(Bytes),
-    /// There is no more.
-    End,
-}
-
-/// Whoever sent the body has stopped before its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the request's body broke off")]
-pub struct BrokenOff;
 
 /// The end of a streamed body into which it is put.
 pub type Upload = mpsc::Sender<Piece>;

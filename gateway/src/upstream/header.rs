@@ -13,7 +13,8 @@ use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use pingora::http::ResponseHeader;
 
-use super::{Upstream, location};
+use super::Upstream;
+use super::location::{self, Public};
 
 /// What the gateway vouches for.
 #[derive(Clone, Copy, Debug)]
@@ -30,15 +31,6 @@ pub struct Facts<'a> {
     pub target: &'a str,
     /// Whether the service sees `host` in `Host`, in place of the upstream's own.
     pub passes_host: bool,
-}
-
-/// How clients name the service.
-#[derive(Clone, Copy, Debug)]
-pub struct Public<'a> {
-    /// The host that the client asked for, port included.
-    pub authority: &'a str,
-    /// Whether the service saw it in `Host`.
-    pub is_passed_on: bool,
 }
 
 /// Whether a field speaks of one connection and ends with it (RFC 9110, section 7.6.1); a tunnel,

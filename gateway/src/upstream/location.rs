@@ -5,8 +5,17 @@ use std::net::IpAddr;
 
 use http::HeaderValue;
 
+use super::Upstream;
 use super::address::{Address, Peer};
-use super::{Public, Upstream};
+
+/// How clients name the service.
+#[derive(Clone, Copy, Debug)]
+pub struct Public<'a> {
+    /// The host that the client asked for, port included.
+    pub authority: &'a str,
+    /// Whether the service saw it in `Host`.
+    pub is_passed_on: bool,
+}
 
 /// An absolute reference, or one without a scheme, in parts.
 struct Reference<'a> {

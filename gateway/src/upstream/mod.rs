@@ -10,6 +10,7 @@ mod header;
 mod location;
 #[cfg(test)]
 mod memory;
+mod piece;
 mod pool;
 mod replay;
 mod slots;
@@ -23,10 +24,12 @@ use http::StatusCode;
 use address::Peer;
 pub use address::{Address, NotAnAddress};
 pub use answer::Body;
-pub use body::{BrokenOff, Outgoing, Piece, Upload};
+pub use body::{Outgoing, Upload};
 pub use client::{Client, Unanswered};
 pub(crate) use header::is_hop_by_hop;
-pub use header::{Facts, Public, for_client, for_upstream, is_passed_on};
+pub use header::{Facts, for_client, for_upstream, is_passed_on};
+pub use location::Public;
+pub use piece::{BrokenOff, Piece};
 use slots::Slots;
 
 /// How long a backend may take. Each is told apart from the client's own deadlines.

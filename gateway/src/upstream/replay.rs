@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use super::body::{BrokenOff, Piece};
+use super::piece::{BrokenOff, Piece};
 
 /// The most that is held of a body, in bytes.
 const MAX_HELD_BYTES: usize = 64 * 1024;
