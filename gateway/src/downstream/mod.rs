@@ -6,6 +6,7 @@
 //! | [`http2`] | all of HTTP/2, in the task of the connection |
 //! | [`session`] | the rest of HTTP/1, through pingora's session |
 
+mod activity;
 #[doc(hidden)] // Public for the fuzz targets.
 pub mod chunks;
 mod date;

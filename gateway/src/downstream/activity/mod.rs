@@ -3,13 +3,15 @@
 //! Only requests count as activity. PING, SETTINGS or an incomplete header section do not extend the idle
 //! timeout. [`Frames`] limits the rate of such frames.
 
+mod frames;
+
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::frames::Frames;
+use frames::Frames;
 
 /// Maximum number of bytes received while no request is active.
 const MAX_IDLE_BYTES: u64 = 1024 * 1024;

@@ -14,7 +14,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
-use super::activity::{Activity, Upload};
+use crate::downstream::activity::{Activity, Upload};
 use crate::downstream::date::date;
 use crate::downstream::{Downstream, ExtraField, Peer, ResponseHead, allows_body, client_disconnected};
 

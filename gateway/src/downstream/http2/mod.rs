@@ -1,9 +1,7 @@
 //! An HTTP/2 connection. Its requests run concurrently within the task of the connection, which avoids wake-ups
 //! between tasks.
 
-mod activity;
 mod exchange;
-mod frames;
 mod waker;
 
 use std::future::poll_fn;
@@ -19,7 +17,7 @@ use h2::server::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-pub use activity::Activity;
+pub use crate::downstream::activity::Activity;
 use exchange::Http2Exchange;
 use waker::ConnectionWaker;
 

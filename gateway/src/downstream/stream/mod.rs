@@ -19,8 +19,8 @@ use tokio::time::Sleep;
 use tokio_rustls::server;
 
 use crate::downstream::Peer;
+use crate::downstream::activity::Activity;
 use crate::downstream::chunks::Chunks;
-use crate::downstream::http2::Activity;
 use crate::tls::Identity;
 use write::Linger;
 
