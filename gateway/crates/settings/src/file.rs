@@ -4,15 +4,15 @@ mod access;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The maximum number of links followed, as in the kernel.
 const LINK_LIMIT: usize = 40;
-/// Names tried for a draft; killed programs may have left some.
+/// Names tried for a draft. They are random, so that even a second is unlikely.
 const DRAFT_NAMES: usize = 100;
 /// The mode of a new private file.
 const PRIVATE: u32 = 0o600;
@@ -200,13 +200,12 @@ fn open_file(path: &Path) -> io::Result<File> {
 
 /// Creates a file in the folder of `target`, since only a rename within a file system is atomic.
 fn create_draft(target: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
-    // Threads of one program may write the same file.
-    static NEXT: AtomicU64 = AtomicU64::new(0);
+    // Random, because killed programs leave drafts, and in a container all of them have the same process id.
+    let random = RandomState::new();
     let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
-    for _ in 0..DRAFT_NAMES {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    for number in 0..DRAFT_NAMES {
         // Short, because the target's name may have the maximum length.
-        let path = folder(target).join(format!(".holodule-{}-{number}", std::process::id()));
+        let path = folder(target).join(format!(".holodule-{:016x}", random.hash_one(number)));
         match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
             Ok(file) => return Ok((file, path)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
@@ -264,6 +263,33 @@ mod tests {
         drop(given_up);
         assert_eq!(fs::read_to_string(&path).unwrap(), "second");
         assert_eq!(names(folder.path()), ["addresses.json", "occupied"]);
+    }
+
+    #[test]
+    fn drafts_of_killed_programs_with_the_same_process_id_do_not_block_a_folder() {
+        const TEST: &str = "file::tests::drafts_of_killed_programs_with_the_same_process_id_do_not_block_a_folder";
+        const FOLDER: &str = "HOLODULE_TEST_FOLDER";
+        if let Some(folder) = std::env::var_os(FOLDER) {
+            assert_eq!(std::process::id(), 1);
+            // As if it was killed before the commit.
+            std::mem::forget(Replacement::begin(&Path::new(&folder).join("f")).unwrap());
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let count = DRAFT_NAMES + 1;
+        for number in 0..count {
+            // Each is process 1 of its own namespace, which needs no privileges.
+            let output = Command::new("unshare")
+                .args(["--user", "--map-root-user", "--pid", "--fork"])
+                .arg(std::env::current_exe().unwrap())
+                .args(["--exact", TEST])
+                .env(FOLDER, folder.path())
+                .output()
+                .unwrap();
+            let printed = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && printed.contains("1 passed"), "{number}: {output:?}");
+        }
+        assert_eq!(names(folder.path()).len(), count, "each has left its draft");
     }
 
     #[test]
