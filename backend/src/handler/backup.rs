@@ -80,8 +80,9 @@ async fn back_up_to(app: &App, folder: &BackupFolder, name: &BackupName) -> Hand
     let reading = app.store.backup(records).await;
     // The channel closes when the read ends, whatever its result.
     let writer = created.await.map_err(|_| failed("the backup could not be written"))?;
-    let read = reading.map_err(|error| app.store_failed(&error))?;
+    // First the writer: if it fails, it closes the channel, and the read fails because of that.
     let writer = writer.map_err(|error| not_written(folder, &error))?;
+    let read = reading.map_err(|error| app.store_failed(&error))?;
     let finished = tokio::task::spawn_blocking(move || {
         let (out, end) = writer.finish(read.consistent, read.unreadable)?;
         out.into_inner().map_err(std::io::IntoInnerError::into_error)?.commit()?;

@@ -1,5 +1,6 @@
 //! Backup and restore: within each engine and from one to the other.
 
+mod disk;
 mod file;
 
 use std::fs;

@@ -11,14 +11,14 @@ use holodule_backend::store::{Store, StoreError};
 use super::{entry, settings, videos};
 
 /// The variable with the folder for a test that runs as a separate program.
-const FOLDER: &str = "HOLODULE_TEST_FOLDER";
+pub(crate) const FOLDER: &str = "HOLODULE_TEST_FOLDER";
 
 async fn open(path: &Path) -> Result<Store, StoreError> {
     Store::open(&settings(&format!("embedded:{}", path.display()))).await
 }
 
 /// The files in the folder, sorted.
-fn names(folder: &Path) -> Vec<String> {
+pub(crate) fn names(folder: &Path) -> Vec<String> {
     let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
     let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(name).collect();
     names.sort_unstable();
@@ -34,7 +34,7 @@ fn again(program: &str, arguments: &[&str], test: &str, folder: &Path) -> Comman
 
 /// Runs the test with a file system of `size` mounted on the folder, in user and mount namespaces, which need no
 /// privileges.
-fn on_a_small_disk(test: &str, size: &str) {
+pub(crate) fn on_a_small_disk(test: &str, size: &str) {
     let folder = tempfile::tempdir().unwrap();
     let program = std::env::current_exe().unwrap();
     let mount = format!("mount -t tmpfs -o size={size} none \"${FOLDER}\" && exec \"$0\" \"$@\"");

@@ -1,7 +1,7 @@
 //! The contract of the store, on both engines.
 
 mod accounts;
-mod disk;
+pub(crate) mod disk;
 mod embedded;
 mod holodules;
 mod maintenance;
