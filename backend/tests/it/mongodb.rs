@@ -134,7 +134,7 @@ async fn readiness_is_503_while_the_store_does_not_answer() {
     assert_eq!((ready.status, ready.body.as_str()), (200, "{\"status\":\"ready\"}\n"));
     tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
     let away = service.admin("GET", "/readyz", "").await;
-    let body = "{\"error\":\"Service Unavailable\",\"description\":\"the store does not answer\"}\n";
+    let body = "{\"error\":\"Service Unavailable\",\"description\":\"the store is unavailable\"}\n";
     assert_eq!((away.status, away.body.as_str()), (503, body));
     assert_eq!(away.header("content-type"), "application/json");
     assert_eq!(away.header("cache-control"), "no-store");
