@@ -16,7 +16,7 @@ use holodule_gateway::authenticate::{Accepted, authenticate};
 use holodule_gateway::cache::{self, Asked, Cache, Found, Key as CacheKey, Outcome, Source};
 use holodule_gateway::client::Prefix;
 use holodule_gateway::framing::CanonicalPath;
-use holodule_gateway::framing::{self, Head};
+use holodule_gateway::framing::{self, RequestHead};
 use holodule_gateway::limit::{Limiter, Quota};
 use holodule_gateway::record::log::{self, Writer};
 use holodule_gateway::record::{Access, Labels, Metrics};
@@ -151,7 +151,8 @@ fn framing(benches: &Benches) {
     let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("localhost:8443"))]);
     let uri = Uri::from_static("/holodules/20201209");
     benches.measure("framing, a parsed head", |_| {
-        let head = Head { method: &Method::GET, uri: black_box(&uri), version: Version::HTTP_11, headers: &headers };
+        let head =
+            RequestHead { method: &Method::GET, uri: black_box(&uri), version: Version::HTTP_11, headers: &headers };
         assert!(framing::inspect(head, &settings).is_ok());
     });
 }

@@ -1,9 +1,8 @@
-//! Who is calling: the address that logs, limits and forwarded headers speak of.
+//! The client address, as used in logs, limits and forwarded headers.
 //!
-//! Pure. It is the peer's own address, unless the peer is a proxy that the configuration
-//! lists: then the one header that the configuration names tells whom that proxy speaks for.
-//! Every proxy appends whom it heard to what it was sent, so the header is read from the
-//! right, and only as far as each speaker is trusted: what stands further left may be forged.
+//! Pure. It is the address of the peer, unless the peer is a trusted proxy; then the configured header has the
+//! client address. Each proxy appends the address of its own peer to that header, so the header is read from
+//! the right, and only as far as the proxies are trusted: anything further left may be forged.
 
 mod prefix;
 
@@ -14,40 +13,39 @@ use ipnet::IpNet;
 
 pub use prefix::Prefix;
 
-/// The proxies whose word on a client's address is taken.
+/// The proxies trusted to report client addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
-    /// Where they call from; none is trusted where it is empty.
+    /// Networks of the trusted proxies; none by default.
     pub trusted: Vec<IpNet>,
-    /// The list of addresses by which they tell it, in the form of `X-Forwarded-For`; `None`
-    /// where they tell it before the first byte of TLS, and headers say nothing.
+    /// The header with the list of addresses, in the format of `X-Forwarded-For`; `None` if proxies use the
+    /// PROXY protocol and no header is read.
     pub header: Option<HeaderName>,
 }
 
 impl Proxies {
-    /// Whether `address` is a listed proxy's.
+    /// Returns whether `address` belongs to a trusted proxy.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// Whether the requests of this peer are others', as their headers tell.
-    pub fn speaks_for_others(&self, peer: IpAddr) -> bool {
+    /// Returns whether this peer forwards requests of other clients and reports their addresses in a header.
+    pub fn forwards_for_clients(&self, peer: IpAddr) -> bool {
         self.header.is_some() && self.trusts(peer)
     }
 
-    /// The address of whoever sent a request with these `headers` through `peer`: the right-most
-    /// one that is no listed proxy's. An entry that is no address ends the walk, and so does
-    /// the left end: then it is the address of the last proxy. Empty entries do not count.
+    /// Returns the address of the client that sent a request with `headers` through `peer`: the rightmost
+    /// address that is not a trusted proxy. If an entry is not an address, or all are trusted proxies, it is
+    /// the last trusted proxy found. Empty entries are skipped.
     ///
-    /// An IPv4 address that is written as IPv6 (RFC 4291, section 2.5.5.2) is the IPv4 address
-    /// it is, the peer's among them.
+    /// IPv4-mapped IPv6 addresses (RFC 4291, section 2.5.5.2) are converted to IPv4.
     pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.ip().to_canonical();
         let Some(header) = &self.header else { return client };
-        // Several fields of one name are one list (RFC 9110, section 5.3).
+        // Multiple fields of the same name form one list (RFC 9110, section 5.3).
         let fields = headers.get_all(header).iter().rev();
         let entries = fields.flat_map(|field| field.as_bytes().rsplit(|&byte| byte == b','));
-        // Empty elements of a list say nothing (RFC 9110, section 5.6.1.2).
+        // Empty list elements are ignored (RFC 9110, section 5.6.1.2).
         let mut entries = entries.map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty());
         while self.trusts(client) {
             match entries.next().and_then(parse_entry) {
@@ -59,8 +57,7 @@ impl Proxies {
     }
 }
 
-/// One entry of the list: an address, which some proxies write with a port, or in brackets where it is
-/// of IPv6.
+/// Parses an entry: an address, optionally with a port, or with brackets if it is IPv6.
 fn parse_entry(entry: &[u8]) -> Option<IpAddr> {
     let entry = std::str::from_utf8(entry).ok()?;
     let address = match entry.strip_prefix('[').and_then(|entry| entry.strip_suffix(']')) {
@@ -70,27 +67,27 @@ fn parse_entry(entry: &[u8]) -> Option<IpAddr> {
     address.ok().map(|address| address.to_canonical())
 }
 
-/// Why a text names no network of proxies.
+/// Why a text is not a network of proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotANetwork {
-    /// It cannot be read.
+    /// It is not an address or a network.
     #[error("must be an IP address, or a network such as 10.0.0.0/8")]
     Malformed,
-    /// It is an address within a network, so that either may have been meant.
+    /// It has host bits set, so either the address or the network may have been intended.
     #[error("has bits set behind its prefix")]
     HostBits,
-    /// It is IPv4 written as IPv6, which no client's address is.
+    /// It is an IPv4-mapped IPv6 network, which never matches a client address.
     #[error("is an IPv4 network: write it as one")]
     Mapped,
-    /// It is the whole Internet.
+    /// It covers all addresses.
     #[error("would let everyone forge an address")]
     Everyone,
 }
 
-/// Reads a network in CIDR notation (RFC 4632, section 3.1), or a single address.
+/// Parses a network in CIDR notation (RFC 4632, section 3.1), or a single address.
 ///
 /// # Errors
-/// [`NotANetwork`].
+/// [`NotANetwork`] if the text is invalid.
 pub fn parse_network(text: &str) -> Result<IpNet, NotANetwork> {
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),

@@ -9,7 +9,7 @@ fn proxies() -> Proxies {
     Proxies { trusted: trusted.into(), header: Some(HEADER) }
 }
 
-/// Whom a request with these fields through `peer` is from.
+/// The client address of a request with these fields through `peer`.
 fn client(proxies: &Proxies, peer: &str, fields: &[&str]) -> String {
     let mut headers = HeaderMap::new();
     for field in fields {
@@ -19,7 +19,7 @@ fn client(proxies: &Proxies, peer: &str, fields: &[&str]) -> String {
 }
 
 #[test]
-fn it_is_the_peer_where_that_is_no_listed_proxy() {
+fn without_a_trusted_proxy_the_client_is_the_peer() {
     for peer in ["192.0.2.1", "::ffff:192.0.2.1"] {
         assert_eq!(client(&proxies(), peer, &["198.51.100.1"]), "192.0.2.1");
         assert_eq!(client(&Proxies::default(), peer, &["198.51.100.1"]), "192.0.2.1");
@@ -28,7 +28,7 @@ fn it_is_the_peer_where_that_is_no_listed_proxy() {
 }
 
 #[test]
-fn a_listed_proxy_is_believed_as_far_as_the_chain_of_listed_proxies_goes() {
+fn the_header_is_read_as_far_as_proxies_are_trusted() {
     let rows: [(&[&str], &str); 23] = [
         (&[], "10.0.0.1"),
         (&["192.0.2.1"], "192.0.2.1"),
@@ -41,7 +41,7 @@ fn a_listed_proxy_is_believed_as_far_as_the_chain_of_listed_proxies_goes() {
         (&["192.0.2.1:4711"], "192.0.2.1"),
         (&["[2001:db8::1]:4711"], "2001:db8::1"),
         (&["2001:db8::1, 2001:db8:ff::2"], "2001:db8::1"),
-        // What does not parse ends the walk, and nothing left of it counts.
+        // An invalid entry ends the search; entries to its left are ignored.
         (&["192.0.2.1, unknown"], "10.0.0.1"),
         (&["192.0.2.1, 999.0.2.1, 10.2.2.2"], "10.2.2.2"),
         (&["192.0.2.1, [192.0.2.2]"], "10.0.0.1"),
@@ -49,7 +49,7 @@ fn a_listed_proxy_is_believed_as_far_as_the_chain_of_listed_proxies_goes() {
         (&["192.0.2.1, [[2001:db8::1]]"], "10.0.0.1"),
         (&["[2001:db8::1]"], "2001:db8::1"),
         (&["[::ffff:192.0.2.1], [2001:db8:ff::2]"], "192.0.2.1"),
-        // Empty elements are none.
+        // Empty elements are skipped.
         (&["192.0.2.1,"], "192.0.2.1"),
         (&["192.0.2.1, ", "\t"], "192.0.2.1"),
         (&["192.0.2.1,,10.2.2.2"], "192.0.2.1"),
@@ -62,13 +62,13 @@ fn a_listed_proxy_is_believed_as_far_as_the_chain_of_listed_proxies_goes() {
 }
 
 #[test]
-fn no_header_is_read_where_none_is_named() {
-    let silent = Proxies { header: None, ..proxies() };
-    assert_eq!(client(&silent, "10.0.0.1", &["192.0.2.1"]), "10.0.0.1");
+fn no_header_is_read_if_none_is_configured() {
+    let without_header = Proxies { header: None, ..proxies() };
+    assert_eq!(client(&without_header, "10.0.0.1", &["192.0.2.1"]), "10.0.0.1");
 }
 
 #[test]
-fn networks_are_read_and_mistakes_told() {
+fn parses_networks_and_reports_errors() {
     for (text, written) in [
         ("10.0.0.0/8", "10.0.0.0/8"),
         ("127.0.0.1", "127.0.0.1/32"),

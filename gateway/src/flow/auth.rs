@@ -84,7 +84,7 @@ impl Flow {
         ctx: &mut Context,
         principal: &Principal,
         revocation: &Revocation,
-        body: framing::Body,
+        body: framing::BodyFraming,
     ) -> pingora::Result<Answer> {
         // Only a token that was made by a login can be ended by a logout.
         let Credential::Token(token) = &principal.credential else {

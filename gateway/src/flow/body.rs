@@ -8,7 +8,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
 use crate::downstream::Downstream;
-use crate::framing::Body;
+use crate::framing::BodyFraming;
 use crate::login;
 
 /// Whether the request has content, where its head declares `declared`. An empty body is none: a
@@ -17,12 +17,16 @@ use crate::login;
 ///
 /// # Errors
 /// Of the client; a timeout where neither came in time.
-pub(super) async fn has_content(downstream: &mut impl Downstream, declared: Body, limit: Duration) -> Result<bool> {
+pub(super) async fn has_content(
+    downstream: &mut impl Downstream,
+    declared: BodyFraming,
+    limit: Duration,
+) -> Result<bool> {
     match declared {
-        Body::Length(_) => Ok(true),
-        Body::None if !downstream.has_body() => Ok(false),
+        BodyFraming::Length(_) => Ok(true),
+        BodyFraming::None if !downstream.has_body() => Ok(false),
         // In a box, since nearly every request has no body at all.
-        Body::None | Body::Chunked => Box::pin(await_content(downstream, limit)).await,
+        BodyFraming::None | BodyFraming::Chunked => Box::pin(await_content(downstream, limit)).await,
     }
 }
 

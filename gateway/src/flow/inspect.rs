@@ -12,7 +12,7 @@ use super::context::{request_id, told_id};
 use super::reason::Reason;
 use crate::client::{Prefix, Proxies};
 use crate::cors::Origins;
-use crate::framing::{self, Body, Refusal};
+use crate::framing::{self, BodyFraming, HeadError};
 use crate::limit::Limits;
 use crate::listener::{InspectHead, Inspected};
 use crate::record::{Access, AccessLog, Metrics};
@@ -56,15 +56,17 @@ impl InspectHead for HeadInspector {
             framing::check_head(head, &self.sizes).map(|body| (body, None))
         };
         match read {
-            Ok((Body::None, Some(request))) if request.version == Version::HTTP_11 => Ok(Inspected::Request(request)),
+            Ok((BodyFraming::None, Some(request))) if request.version == Version::HTTP_11 => {
+                Ok(Inspected::Request(request))
+            }
             Ok((body, _)) => {
                 let body = match body {
-                    Body::None => Some(0),
-                    Body::Length(length) => Some(length),
-                    Body::Chunked => None,
+                    BodyFraming::None => Some(0),
+                    BodyFraming::Length(length) => Some(length),
+                    BodyFraming::Chunked => None,
                 };
                 // pingora's parser compares it with Host to the letter.
-                Ok(Inspected::Head { body, authority: framing::absolute_part(head) })
+                Ok(Inspected::Head { body, authority: framing::scheme_and_authority(head) })
             }
             Err(refusal) => Err(self.refuse(head, peer, began, refusal)),
         }
@@ -75,15 +77,15 @@ impl InspectHead for HeadInspector {
     }
 
     fn rejected_by_parser(&self, peer: SocketAddr, began: Instant) -> Bytes {
-        self.refuse(b"", peer, began, Refusal::Malformed("the head cannot be parsed"))
+        self.refuse(b"", peer, began, HeadError::Malformed("the head cannot be parsed"))
     }
 }
 
 impl HeadInspector {
-    fn refuse(&self, head: &[u8], peer: SocketAddr, began: Instant, refusal: Refusal) -> Bytes {
+    fn refuse(&self, head: &[u8], peer: SocketAddr, began: Instant, refusal: HeadError) -> Bytes {
         let address = peer.ip();
         // Whom a proxy speaks for is not known here, and the proxy must not pay for everybody.
-        if let Some(limiter) = self.limits.address.as_ref().filter(|_| !self.proxies.speaks_for_others(address)) {
+        if let Some(limiter) = self.limits.address.as_ref().filter(|_| !self.proxies.forwards_for_clients(address)) {
             // Within the limit or over it: the contract puts these refusals first.
             let _ = limiter.take(&Some(Prefix::from(address)), self.started.elapsed());
         }

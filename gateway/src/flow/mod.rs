@@ -26,7 +26,7 @@ use crate::cache::Cache;
 use crate::client::{Prefix, Proxies};
 use crate::config::FlowSettings;
 use crate::downstream::Downstream;
-use crate::framing::{self, Head, Target};
+use crate::framing::{self, RequestHead, Target};
 use crate::limit::{self, Exceeded, Limiter, Limits};
 use crate::login;
 use crate::record::{AccessLog, Metrics};
@@ -102,7 +102,7 @@ impl Flow {
         let target = match framing::inspect(head(downstream.request()), &self.settings.sizes) {
             Ok(target) => target,
             Err(refusal) => {
-                ctx.is_canonical = !matches!(refusal, framing::Refusal::Malformed(_));
+                ctx.is_canonical = !matches!(refusal, framing::HeadError::Malformed(_));
                 return Err(ctx.refuse(refusal.into(), refusal.into()));
             }
         };
@@ -221,8 +221,8 @@ async fn check_revocation(revocation: &Revocation, principal: &Principal) -> Res
 }
 
 /// The head of a request, as the parser left it.
-fn head(request: &Parts) -> Head<'_> {
-    Head { method: &request.method, uri: &request.uri, version: request.version, headers: &request.headers }
+fn head(request: &Parts) -> RequestHead<'_> {
+    RequestHead { method: &request.method, uri: &request.uri, version: request.version, headers: &request.headers }
 }
 
 /// 128 random bits in hexadecimal; `None` where the system gives none.

@@ -79,11 +79,11 @@ impl Reason {
     }
 }
 
-impl From<framing::Refusal> for Reason {
-    fn from(refusal: framing::Refusal) -> Self {
+impl From<framing::HeadError> for Reason {
+    fn from(refusal: framing::HeadError) -> Self {
         match refusal {
-            framing::Refusal::Malformed(_) => Self::Framing,
-            framing::Refusal::TargetTooLong | framing::Refusal::HeadersTooLarge => Self::Size,
+            framing::HeadError::Malformed(_) => Self::Framing,
+            framing::HeadError::TargetTooLong | framing::HeadError::HeadersTooLarge => Self::Size,
         }
     }
 }

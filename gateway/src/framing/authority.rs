@@ -1,24 +1,23 @@
-//! The host that a request names, in one form whatever spelling a client chose (RFC 3986, sections
-//! 3.2.2, 3.2.3 and 6.2).
+//! Normalisation of the host of a request (RFC 3986, sections 3.2.2, 3.2.3 and 6.2).
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-/// The port that an `https` authority means without one (RFC 9110, section 4.2.2).
+/// The default port of `https` (RFC 9110, section 4.2.2).
 const DEFAULT_PORT: u16 = 443;
 
-/// A host with or without a port, without user information, in its normal form: the host in that of
-/// [`normal_host`], and no port where it is empty or that of `https`.
+/// A normalised authority without user information: the host as by [`normal_host`], and the port unless it is
+/// empty or the default of `https`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Authority<'a> {
-    /// The host, and the port where it is not the default.
+    /// The host, and the port if it is not the default.
     pub(super) whole: Cow<'a, str>,
-    /// How much of it is the host.
+    /// Length of the host within `whole`, in bytes.
     pub(super) host_bytes: usize,
 }
 
 impl<'a> Authority<'a> {
-    /// Reads one; `None` where it could be read in two ways, or contains what no client needs.
+    /// Parses an authority; `None` if it is ambiguous or has parts that no client needs.
     pub(super) fn parse(sent: &'a str) -> Option<Self> {
         if let Some(host_bytes) = normal_host_bytes(sent.as_bytes()) {
             return Some(Self { whole: Cow::Borrowed(sent), host_bytes });
@@ -27,7 +26,7 @@ impl<'a> Authority<'a> {
     }
 
     fn parse_any(sent: &'a str) -> Option<Self> {
-        // Only in brackets a host has colons, and behind them nothing but the port.
+        // A host may contain colons only within brackets, which only a port may follow.
         let brackets = sent.starts_with('[').then(|| sent.find(']')).flatten();
         let end = brackets.map_or_else(|| sent.find(':'), |bracket| Some(bracket + 1));
         let (host, rest) = sent.split_at_checked(end.unwrap_or(sent.len()))?;
@@ -48,8 +47,8 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// How much of `sent` is the host, where `sent` is in its normal form already: a name in lower case, with or without
-/// a port, as nearly every client sends it. `None` says nothing about what else it may be.
+/// Returns the length of the host if `sent` is already normalised: a name in lower case with an optional port,
+/// which nearly every client sends. `None` does not mean that it is invalid.
 fn normal_host_bytes(sent: &[u8]) -> Option<usize> {
     let is_of_name = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_');
     let end = sent.iter().position(|byte| !is_of_name(byte)).unwrap_or(sent.len());
@@ -71,10 +70,9 @@ fn parse_port(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// The normal form of a host: in lower case, without the dot that ends an absolute name (RFC 1034,
-/// section 3.1), and an IPv6 address as RFC 5952 has it, in brackets. `None` for what is neither a
-/// name as DNS has it nor an address: the other characters that RFC 3986 allows, escapes among them,
-/// have no use but to be read in two ways.
+/// Normalises a host: lower case, without the trailing dot of an absolute name (RFC 1034, section 3.1), and
+/// IPv6 addresses in brackets in the form of RFC 5952. `None` if it is neither a DNS name nor an address: the
+/// other characters allowed by RFC 3986, including percent-encoding, only cause ambiguity.
 pub fn normal_host(host: &str) -> Option<Cow<'_, str>> {
     if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         let normal = format!("[{}]", address.parse::<Ipv6Addr>().ok()?);
@@ -95,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings_of_one_authority_have_one_form() {
+    fn equivalent_authorities_have_the_same_form() {
         for (sent, whole, host) in [
             ("localhost", "localhost", "localhost"),
             ("LocalHost", "localhost", "localhost"),
@@ -114,7 +112,7 @@ mod tests {
             ("[::1]:443", "[::1]", "[::1]"),
             ("[0:0::0:1]:8443", "[::1]:8443", "[::1]"),
             ("[FE80::A]:8443", "[fe80::a]:8443", "[fe80::a]"),
-            // No name, and so none of ours; but nothing odd either.
+            // Not a name, but well-formed.
             ("a..", "a..", "a.."),
             (".", ".", "."),
         ] {
@@ -126,14 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn usual_spellings_are_not_copied() {
+    fn normalised_authorities_are_not_copied() {
         for sent in ["localhost", "localhost:8443", "localhost:443", "1.2.3.4", "[::1]:8443", "localhost."] {
             assert!(matches!(Authority::parse(sent).unwrap().whole, Cow::Borrowed(_)), "{sent}");
         }
     }
 
     #[test]
-    fn the_quick_check_agrees_with_the_parser() {
+    fn the_fast_check_agrees_with_the_parser() {
         let hosts = ["", "a", "a.b-c_d", "1.2.3.4", "a.", "a..", ".", "A", "a b", "[::1]", "\u{e9}", "a:1"];
         let ports =
             ["", ":", ":0", ":1", ":08", ":80", ":443", ":0443", ":444", ":65535", ":65536", ":99999", ":100000"];
@@ -149,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_none() {
+    fn rejects_other_authorities() {
         for odd in [
             "",
             ":",

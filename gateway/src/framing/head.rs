@@ -1,5 +1,5 @@
-//! The head of an HTTP/1 request as it came, before any parser has mended it
-//! (RFC 9112, sections 2 to 6).
+//! Checks of an HTTP/1 head as received, before it is parsed (RFC 9112, sections 2 to 6): parsers silently
+//! repair malformed input.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -8,24 +8,27 @@ use http::uri::Scheme;
 use http::{Method, Uri, Version};
 use memchr::{memchr, memchr_iter};
 
-use super::{Body, Decisive, Form, Refusal, Settings, TWIN, check_path, is_twin, meaning};
+use super::{
+    BodyFraming, FramingFields, HeadError, Settings, TargetForm, UNDERSCORE_VARIANT, authority_and_body, check_path,
+    is_underscore_variant,
+};
 
 /// The fields for which no memory is allocated while they are parsed: those that pingora's parser accepts.
 const USUAL_FIELDS: usize = 256;
 
-/// What a request line holds besides its target, generously: a method, a version, CRLF.
+/// Upper bound for the parts of a request line other than the target: method, version, CRLF.
 const LINE_BYTES: usize = 64;
 
-/// The most that a head may have, in bytes, before it is known to be too large.
+/// Length above which an incomplete head is refused as too large, in bytes.
 pub fn max_head_bytes(settings: &Settings) -> usize {
     settings.max_header_bytes + settings.max_target_bytes + LINE_BYTES
 }
 
-/// Where the head ends that `bytes` begin with, where it does; the first `seen` bytes are known
-/// to hold no end. Lines that end in a bare LF end a head as well: [`check_head`] refuses them,
-/// instead of waiting for what never comes.
+/// Returns the length of the head at the start of `bytes`; `None` if it is incomplete. The first `seen` bytes
+/// were searched before. A bare LF counts as a line end, so that [`check_head`] can refuse such a head instead
+/// of a timeout.
 pub fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
-    // An end is up to three bytes long, so it may have begun two before.
+    // The terminator is up to three bytes long, so it may have begun two bytes earlier.
     let start = seen.saturating_sub(2);
     let rest = bytes.get(start..)?;
     let end = memchr_iter(b'\n', rest).find_map(|newline| match (rest.get(newline + 1), rest.get(newline + 2)) {
@@ -36,32 +39,31 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
     Some(start + end)
 }
 
-/// A whole head that has one meaning.
-pub(super) struct Checked<'a> {
+/// A complete, unambiguous head.
+pub(super) struct CheckedHead<'a> {
     pub(super) method: Method,
     pub(super) target: &'a [u8],
     pub(super) version: Version,
-    /// What follows it.
-    pub(super) body: Body,
+    /// The framing of the body.
+    pub(super) body: BodyFraming,
 }
 
-/// Checks a whole head: its grammar, that it has one meaning, and what a parser cannot take.
-/// Tells what follows it.
+/// Checks a complete head: its grammar, its authority_and_body, and limits of the parser. Returns the framing of the body.
 ///
 /// # Errors
-/// The first [`Refusal`] in the contract's order.
-pub fn check_head(raw: &[u8], settings: &Settings) -> Result<Body, Refusal> {
+/// The first [`HeadError`], in the order of the module documentation.
+pub fn check_head(raw: &[u8], settings: &Settings) -> Result<BodyFraming, HeadError> {
     check(raw, settings, &Scheme::HTTPS, |_, _| {}).map(|head| head.body)
 }
 
-/// [`check_head`], for whoever wants to know more of it: `each` is told of the name and the value of
-/// each field, before it is known whether the whole head passes.
+/// Like [`check_head`], with more details. `each` is called with the name and value of each field, before it is
+/// known whether the whole head is valid.
 pub(super) fn check<'a>(
     raw: &'a [u8],
     settings: &Settings,
     scheme: &Scheme,
     each: impl FnMut(&'a [u8], &'a [u8]),
-) -> Result<Checked<'a>, Refusal> {
+) -> Result<CheckedHead<'a>, HeadError> {
     check_line_ends(raw)?;
     let mut room = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
     let mut request = httparse::Request::new(&mut []);
@@ -77,7 +79,7 @@ pub(super) fn check<'a>(
 }
 
 /// httparse takes a bare LF for the end of a line, and ignores empty lines before the request line.
-fn check_line_ends(raw: &[u8]) -> Result<(), Refusal> {
+fn check_line_ends(raw: &[u8]) -> Result<(), HeadError> {
     let is_bare = |end: usize| end.checked_sub(1).and_then(|before| raw.get(before)) != Some(&b'\r');
     if raw.starts_with(b"\r") || memchr_iter(b'\n', raw).any(is_bare) {
         return Err(BAD_LINE_END);
@@ -93,27 +95,27 @@ fn check_parsed<'a>(
     settings: &Settings,
     scheme: &Scheme,
     mut each: impl FnMut(&'a [u8], &'a [u8]),
-) -> Result<Checked<'a>, Refusal> {
+) -> Result<CheckedHead<'a>, HeadError> {
     match parsed {
         Ok(httparse::Status::Complete(length)) if length == raw.len() => {}
-        Ok(_) => return Err(Refusal::Malformed("the head does not end where its lines do")),
-        Err(error) => return Err(Refusal::Malformed(reason(error))),
+        Ok(_) => return Err(HeadError::Malformed("the head does not end where its lines do")),
+        Err(error) => return Err(HeadError::Malformed(reason(error))),
     }
     let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
-        return Err(Refusal::Malformed("no request line"));
+        return Err(HeadError::Malformed("no request line"));
     };
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::Malformed("an odd method"))?;
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| HeadError::Malformed("malformed method"))?;
     let target = target.as_bytes();
     // A fragment is never sent (RFC 9112, section 3.2); the parser would drop it silently.
     if !target.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'#') {
-        return Err(Refusal::Malformed("a character that is not allowed in a target"));
+        return Err(HeadError::Malformed("a character that is not allowed in a target"));
     }
     let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
-    let mut fields = Decisive::default();
+    let mut fields = FramingFields::default();
     for field in &*request.headers {
         let (name, value) = (field.name.as_bytes(), field.value);
-        if is_twin(name) {
-            return Err(TWIN);
+        if is_underscore_variant(name) {
+            return Err(UNDERSCORE_VARIANT);
         }
         if name.eq_ignore_ascii_case(b"host") {
             fields.hosts.push(value);
@@ -127,31 +129,31 @@ fn check_parsed<'a>(
     let is_too_long = target.len() > settings.max_target_bytes;
     let uri;
     let form = if is_plain_origin(target) {
-        Form::ORIGIN
+        TargetForm::ORIGIN
     } else {
         uri = match Uri::try_from(target) {
             Ok(uri) => uri,
             Err(_) if is_too_long => {
                 check_path(path_of(target))?;
-                return Err(Refusal::TargetTooLong);
+                return Err(HeadError::TargetTooLong);
             }
-            Err(_) => return Err(Refusal::Malformed("an odd target")),
+            Err(_) => return Err(HeadError::Malformed("malformed target")),
         };
-        Form::of(&uri, scheme)
+        TargetForm::of(&uri, scheme)
     };
-    let (_, body) = meaning(&method, form, version, fields)?;
-    // The parser takes no more than 256 fields.
+    let (_, body) = authority_and_body(&method, form, version, fields)?;
+    // The parser accepts at most 256 fields.
     let has_too_many = request.headers.len() > settings.max_header_fields;
     if is_too_long || has_too_many {
-        // The path is checked once the head is parsed, but what is too large is not parsed.
+        // The path is otherwise checked after parsing, which this request does not reach.
         check_path(path_of(target))?;
-        return Err(if is_too_long { Refusal::TargetTooLong } else { Refusal::HeadersTooLarge });
+        return Err(if is_too_long { HeadError::TargetTooLong } else { HeadError::HeadersTooLarge });
     }
-    Ok(Checked { method, target, version, body })
+    Ok(CheckedHead { method, target, version, body })
 }
 
-/// The path of a target that may be too long for a parser. An absolute target has its path behind the host, or
-/// none.
+/// Returns the path of a target, which may be too long for the parser. An absolute target has its path after
+/// the host, or none.
 fn path_of(target: &[u8]) -> &str {
     let target = std::str::from_utf8(target).unwrap_or_default();
     let path = match target.split_once("://") {
@@ -161,7 +163,8 @@ fn path_of(target: &[u8]) -> &str {
     path.and_then(|path| path.split('?').next()).unwrap_or_default()
 }
 
-/// The value of the one `Origin` field of a head that was refused, if any: a page may read why.
+/// Returns the value of the only `Origin` field of a refused head, if it has exactly one, so that CORS headers
+/// can be added to the response.
 pub fn sole_origin(head: &[u8]) -> Option<&[u8]> {
     let is_origin = |line: &'_ [u8]| line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"origin:"));
     let mut lines = head.split(|&byte| byte == b'\n').filter(|line| is_origin(line));
@@ -169,9 +172,9 @@ pub fn sole_origin(head: &[u8]) -> Option<&[u8]> {
     line.get(7..).map(<[u8]>::trim_ascii)
 }
 
-/// Where the scheme and the authority of an absolute target are in a head that passed: `Host` names the
-/// same host, so that they can be left out.
-pub fn absolute_part(head: &[u8]) -> Option<Range<usize>> {
+/// Returns the position of the scheme and authority of an absolute target in a checked head. They can be
+/// removed, since `Host` is the same.
+pub fn scheme_and_authority(head: &[u8]) -> Option<Range<usize>> {
     let start = memchr(b' ', head)? + 1;
     let target = head.get(start..).filter(|target| !target.starts_with(b"/"))?;
     let host = target.windows(3).position(|window| window == b"://")? + 3;
@@ -179,13 +182,13 @@ pub fn absolute_part(head: &[u8]) -> Option<Range<usize>> {
     Some(start..start + host + end)
 }
 
-/// Why a head that has not ended within [`max_head_bytes`] is refused.
-pub fn overflow(raw: &[u8], settings: &Settings) -> Refusal {
+/// Returns why a head longer than [`max_head_bytes`] is refused.
+pub fn overflow(raw: &[u8], settings: &Settings) -> HeadError {
     let line = raw.iter().position(|&byte| byte == b'\n').unwrap_or(raw.len());
-    if line > settings.max_target_bytes + LINE_BYTES { Refusal::TargetTooLong } else { Refusal::HeadersTooLarge }
+    if line > settings.max_target_bytes + LINE_BYTES { HeadError::TargetTooLong } else { HeadError::HeadersTooLarge }
 }
 
-const BAD_LINE_END: Refusal = Refusal::Malformed("a line does not end in CRLF");
+const BAD_LINE_END: HeadError = HeadError::Malformed("a line does not end in CRLF");
 
 /// Why httparse refuses a head.
 fn reason(error: httparse::Error) -> &'static str {
@@ -215,8 +218,8 @@ fn is_plain(byte: u8) -> bool {
     PLAIN.get(usize::from(byte)) == Some(&true)
 }
 
-/// Whether a target is a path of plain characters, perhaps with a query, which needs no parser to
-/// have one meaning. What is longer than any parser takes is left to that.
+/// Returns whether a target is a path, with an optional query, of plain characters only, so that it is valid
+/// without parsing. Targets too long for a parser are excluded.
 fn is_plain_origin(target: &[u8]) -> bool {
     target.first() == Some(&b'/') && target.len() < 32 * 1024 && target.iter().all(|&byte| is_plain(byte))
 }
@@ -225,23 +228,23 @@ fn is_plain_origin(target: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn check(raw: &str) -> Result<Body, Refusal> {
+    fn check(raw: &str) -> Result<BodyFraming, HeadError> {
         assert_eq!(end_of_head(raw.as_bytes(), 0), Some(raw.len()), "{raw:?}");
         check_head(raw.as_bytes(), &Settings::default())
     }
 
     #[test]
-    fn plain_heads_pass() {
-        assert_eq!(check("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Body::None));
+    fn accepts_well_formed_heads() {
+        assert_eq!(check("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(BodyFraming::None));
         assert_eq!(
             check("POST /a?b HTTP/1.0\r\nhost:a:1\r\nX-A:\t\u{e9} \r\nContent-Length: 7\r\n\r\n"),
-            Ok(Body::Length(7))
+            Ok(BodyFraming::Length(7))
         );
-        assert_eq!(check("GET https://a/b HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Body::None));
+        assert_eq!(check("GET https://a/b HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(BodyFraming::None));
     }
 
     #[test]
-    fn what_a_parser_would_mend_is_refused() {
+    fn rejects_what_a_parser_would_repair() {
         for raw in [
             "GET / HTTP/1.1\nHost: a\n\n",
             "GET / HTTP/1.1\r\nHost: a\n\r\n",
@@ -275,7 +278,7 @@ mod tests {
             "GET http://a/b HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET https://a/b HTTP/1.1\r\n\r\n",
         ] {
-            assert!(matches!(check(raw), Err(Refusal::Malformed(_))), "{raw:?}");
+            assert!(matches!(check(raw), Err(HeadError::Malformed(_))), "{raw:?}");
         }
     }
 
@@ -285,18 +288,18 @@ mod tests {
             for target in [&[b'/', byte][..], &[b'/', byte, byte, b'a'], &[b'/', b'?', byte, b'a']] {
                 assert!(is_plain_origin(target));
                 let uri = Uri::try_from(target).unwrap();
-                let form = Form::of(&uri, &Scheme::HTTPS);
+                let form = TargetForm::of(&uri, &Scheme::HTTPS);
                 assert!(form.has_path && form.has_right_scheme && form.authority.is_none(), "{uri}");
                 assert_eq!(uri.path_and_query().unwrap().as_str().as_bytes(), target);
             }
         }
-        for odd in [&b""[..], b"*", b"a", b"https://a/", b"?a", b"/#", b"/\"", b"/<", b"/\x7f", b"/\xff"] {
-            assert!(!is_plain_origin(odd));
+        for other in [&b""[..], b"*", b"a", b"https://a/", b"?a", b"/#", b"/\"", b"/<", b"/\x7f", b"/\xff"] {
+            assert!(!is_plain_origin(other));
         }
     }
 
     #[test]
-    fn a_name_has_the_characters_of_a_token_alone() {
+    fn field_names_consist_of_token_characters() {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         // A colon ends the name.
         for byte in (0..=u8::MAX).filter(|&byte| byte != b':') {
@@ -308,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absolute_target_has_a_part_that_host_repeats() {
+    fn finds_scheme_and_authority_of_absolute_targets() {
         for (target, part) in [
             ("/", None),
             ("/a?b=c://d/", None),
@@ -318,12 +321,12 @@ mod tests {
             ("https://a?b=/c", Some("https://a")),
         ] {
             let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\n\r\n");
-            assert_eq!(absolute_part(head.as_bytes()).map(|range| &head[range]), part, "{target}");
+            assert_eq!(scheme_and_authority(head.as_bytes()).map(|range| &head[range]), part, "{target}");
         }
     }
 
     #[test]
-    fn a_head_ends_at_its_first_empty_line() {
+    fn a_head_ends_at_the_first_empty_line() {
         assert_eq!(end_of_head(b"GET / HTTP/1.1\r\nHost: a\r\n", 0), None);
         assert_eq!(end_of_head(b"a\r\n\r\nb\r\n\r\n", 0), Some(5));
         assert_eq!(end_of_head(b"a\n\nb", 0), Some(3));
@@ -335,16 +338,16 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_told_apart() {
+    fn distinguishes_long_targets_from_large_headers() {
         let settings = Settings { max_header_bytes: 100, max_header_fields: 2, max_target_bytes: 10 };
         let check = |raw: &str| check_head(raw.as_bytes(), &settings);
-        assert_eq!(check("GET /012345678 HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Body::None));
-        assert_eq!(check("GET /0123456789 HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Refusal::TargetTooLong));
-        assert_eq!(check("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nA: b\r\n\r\n"), Err(Refusal::HeadersTooLarge));
-        assert_eq!(overflow(&[b'a'; 200], &settings), Refusal::TargetTooLong);
+        assert_eq!(check("GET /012345678 HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(BodyFraming::None));
+        assert_eq!(check("GET /0123456789 HTTP/1.1\r\nHost: a\r\n\r\n"), Err(HeadError::TargetTooLong));
+        assert_eq!(check("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nA: b\r\n\r\n"), Err(HeadError::HeadersTooLarge));
+        assert_eq!(overflow(&[b'a'; 200], &settings), HeadError::TargetTooLong);
         assert_eq!(
             overflow(format!("GET / HTTP/1.1\r\n{}", "a".repeat(200)).as_bytes(), &settings),
-            Refusal::HeadersTooLarge
+            HeadError::HeadersTooLarge
         );
     }
 }

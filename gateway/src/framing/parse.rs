@@ -1,4 +1,4 @@
-//! A head of HTTP/1 as a request, made of it while it is checked.
+//! Parses an HTTP/1 head while checking it.
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -6,26 +6,29 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
 use super::head::check;
-use super::{Body, Refusal, Settings};
+use super::{BodyFraming, HeadError, Settings};
 
-/// The fields for which room is taken at once: as many as a browser sends.
+/// Initial capacity for fields: as many as a browser sends.
 const USUAL_FIELDS: usize = 24;
 
-/// What [`check_head`](super::check_head) says of a whole head, and the request that it is of; `None`
-/// where the types of a request do not take what stands in it. The request has one copy of the
-/// head, which its parts share.
+/// Like [`check_head`](super::check_head), and parses the head. The request is `None` if the types of the
+/// `http` crate do not accept the head. All parts of the request share one copy of it.
 ///
 /// # Errors
-/// As [`check_head`](super::check_head).
-pub fn read_head(raw: &[u8], settings: &Settings) -> Result<(Body, Option<Parts>), Refusal> {
+/// As for [`check_head`](super::check_head).
+pub fn read_head(raw: &[u8], settings: &Settings) -> Result<(BodyFraming, Option<Parts>), HeadError> {
     read_head_of(raw, settings, &Scheme::HTTPS)
 }
 
-/// [`read_head`] for a listener of another `scheme`: an absolute target has to name that one.
+/// Like [`read_head`], for a listener of another `scheme`, which an absolute target must have.
 ///
 /// # Errors
-/// As [`read_head`].
-pub fn read_head_of(raw: &[u8], settings: &Settings, scheme: &Scheme) -> Result<(Body, Option<Parts>), Refusal> {
+/// As for [`read_head`].
+pub fn read_head_of(
+    raw: &[u8],
+    settings: &Settings,
+    scheme: &Scheme,
+) -> Result<(BodyFraming, Option<Parts>), HeadError> {
     let all = Bytes::copy_from_slice(raw);
     let (mut headers, mut has_all) = (HeaderMap::with_capacity(USUAL_FIELDS), true);
     let head = check(&all, settings, scheme, |name, value| {
@@ -43,7 +46,7 @@ pub fn read_head_of(raw: &[u8], settings: &Settings, scheme: &Scheme) -> Result<
     Ok((head.body, request))
 }
 
-/// Adds a field; `None` where it cannot be.
+/// Adds a field; `None` if that is impossible.
 fn append(headers: &mut HeaderMap, name: &[u8], value: Bytes) -> Option<bool> {
     let name = HeaderName::from_bytes(name).ok()?;
     let value = HeaderValue::from_maybe_shared(value).ok()?;
@@ -56,16 +59,16 @@ mod tests {
 
     use super::*;
 
-    fn read(raw: &str) -> Result<(Body, Option<Parts>), Refusal> {
+    fn read(raw: &str) -> Result<(BodyFraming, Option<Parts>), HeadError> {
         read_head(raw.as_bytes(), &Settings::default())
     }
 
     #[test]
-    fn a_head_is_read_as_it_stands() {
+    fn fields_and_values_are_parsed_unchanged() {
         let raw = "HEAD /a?b=c HTTP/1.1\r\nHost: x\r\nCookie:a \r\ncookie: \t b\r\nX-Empty:\r\n\r\n";
         let (body, parts) = read(raw).unwrap();
         let parts = parts.unwrap();
-        assert_eq!((parts.method, parts.version, body), (Method::HEAD, Version::HTTP_11, Body::None));
+        assert_eq!((parts.method, parts.version, body), (Method::HEAD, Version::HTTP_11, BodyFraming::None));
         assert_eq!(parts.uri, "/a?b=c");
         assert_eq!(parts.headers["host"], "x");
         assert_eq!(parts.headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a", "b"]);
@@ -74,10 +77,10 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_it_is_told_and_what_is_no_head_is_refused() {
+    fn returns_the_body_framing_and_rejects_malformed_heads() {
         let (body, parts) = read("POST / HTTP/1.0\r\nHost: x\r\nContent-Length: 7\r\n\r\n").unwrap();
-        assert_eq!((body, parts.unwrap().version), (Body::Length(7), Version::HTTP_10));
-        for odd in [
+        assert_eq!((body, parts.unwrap().version), (BodyFraming::Length(7), Version::HTTP_10));
+        for malformed in [
             "GET / HTTP/1.1\nHost: x\r\n\r\n",
             "GET / HTTP/1.1\r\n Host: x\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: x\r\nA: \0\r\n\r\n",
@@ -86,16 +89,16 @@ mod tests {
             "GET /\r\n",
             "",
         ] {
-            assert!(matches!(read(odd), Err(Refusal::Malformed(_))), "{odd:?}");
+            assert!(matches!(read(malformed), Err(HeadError::Malformed(_))), "{malformed:?}");
         }
     }
 
     #[test]
-    fn what_no_map_of_fields_takes_is_no_request() {
+    fn more_fields_than_a_map_holds_are_not_parsed() {
         let settings = Settings { max_header_fields: usize::MAX, ..Settings::default() };
         let fields: String = (0..40_000).map(|number| format!("A{number}: b\r\n")).collect();
         let raw = format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
-        assert!(matches!(read_head(raw.as_bytes(), &settings), Ok((Body::None, None))));
-        assert_eq!(read(&raw).unwrap_err(), Refusal::HeadersTooLarge);
+        assert!(matches!(read_head(raw.as_bytes(), &settings), Ok((BodyFraming::None, None))));
+        assert_eq!(read(&raw).unwrap_err(), HeadError::HeadersTooLarge);
     }
 }

@@ -1,12 +1,12 @@
-//! The one form of a path (RFC 3986, section 6.2.2). What has another spelling of the same
-//! path is refused, not mended, so that no two programs read it differently.
+//! The canonical form of a path (RFC 3986, section 6.2.2). Other spellings are refused, not normalised, so that
+//! no two programs can interpret them differently.
 
-/// A path in its one form: absolute, no empty or dot segment, and an escape only for what
-/// cannot stand for itself.
+/// A canonical path: absolute, without empty or dot segments, and with percent-encoding only where it is
+/// required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CanonicalPath<'a>(&'a str);
 
-/// Why a path is not in its one form.
+/// Why a path is not canonical.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotCanonical {
     /// It does not begin with `/`.
@@ -15,31 +15,30 @@ pub enum NotCanonical {
     /// `//`, `/./` or `/../`.
     #[error("has an empty or dot segment")]
     Segment,
-    /// A character that must not stand in a path, `;` and `\` among them.
-    #[error("has a character that may not stand in a path")]
+    /// A character that is not allowed in a path, such as `;` or `\`.
+    #[error("has a character that is not allowed in a path")]
     Character,
-    /// An escape that is broken, in lower case, or of a character that stands for itself,
-    /// separates, or controls.
-    #[error("has an escape that may not stand in a path")]
+    /// Percent-encoding that is malformed, in lower case, unnecessary, or of a delimiter or control character.
+    #[error("has percent-encoding that is not allowed in a path")]
     Escape,
-    /// What the escapes spell is not UTF-8.
-    #[error("does not spell UTF-8")]
+    /// The decoded path is not UTF-8.
+    #[error("is not UTF-8 once decoded")]
     Encoding,
 }
 
-/// RFC 3986, section 2.3.
+/// `unreserved` (RFC 3986, section 2.3).
 pub(crate) const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// What may stand unescaped in a segment: RFC 3986's `pchar` without `;`, which some
-/// programs take for the start of parameters and others for a character.
+/// Returns whether a byte is allowed unescaped in a segment: `pchar` of RFC 3986 without `;`, which only some
+/// programs interpret as a delimiter.
 const fn is_plain(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
-/// The bytes that stand for themselves in a path: the plain ones, and what separates segments.
+/// The bytes that are allowed unescaped in a path: those of segments, and the separator.
 #[expect(clippy::indexing_slicing, reason = "each byte has a place, and this is made by the compiler")]
 const LITERAL: [bool; 256] = {
     let mut literal = [false; 256];
@@ -51,14 +50,14 @@ const LITERAL: [bool; 256] = {
     literal
 };
 
-/// Whether `path` is in the one form for reasons that one look at each byte tells: no escape, and no
-/// segment that is empty or begins with a dot. Nearly every path is; of others this says nothing.
-fn is_plainly_canonical(path: &[u8]) -> bool {
+/// A fast check in a single pass: no percent-encoding, and no segment that is empty or begins with a dot.
+/// Nearly every path passes; `false` does not mean that the path is not canonical.
+fn is_trivially_canonical(path: &[u8]) -> bool {
     let mut previous = None;
     for byte in path {
         let is_literal = LITERAL.get(usize::from(*byte)).is_some_and(|literal| *literal);
-        let begins_oddly = previous == Some(b'/') && matches!(byte, b'/' | b'.');
-        if !is_literal || begins_oddly {
+        let is_empty_or_dotted = previous == Some(b'/') && matches!(byte, b'/' | b'.');
+        if !is_literal || is_empty_or_dotted {
             return false;
         }
         previous = Some(*byte);
@@ -67,16 +66,16 @@ fn is_plainly_canonical(path: &[u8]) -> bool {
 }
 
 impl<'a> CanonicalPath<'a> {
-    /// Takes `path` where it is in the one form.
+    /// Returns `path` if it is canonical.
     ///
     /// # Errors
-    /// [`NotCanonical`], with the first reason found.
+    /// [`NotCanonical`] with the first reason found.
     pub fn parse(path: &'a str) -> Result<Self, NotCanonical> {
-        if is_plainly_canonical(path.as_bytes()) {
+        if is_trivially_canonical(path.as_bytes()) {
             return Ok(Self(path));
         }
         let segments = path.strip_prefix('/').ok_or(NotCanonical::Relative)?;
-        // A trailing slash is a spelling of its own: an empty last segment is allowed.
+        // A trailing slash is significant, so an empty last segment is allowed.
         let mut rest = segments.split('/').peekable();
         while let Some(segment) = rest.next() {
             let last = rest.peek().is_none();
@@ -88,8 +87,8 @@ impl<'a> CanonicalPath<'a> {
         Ok(Self(path))
     }
 
-    /// `path`, which is known to be canonical.
-    pub(super) fn of_checked(path: &'a str) -> Self {
+    /// Wraps a `path` that was checked before.
+    pub(super) fn new_unchecked(path: &'a str) -> Self {
         Self(path)
     }
 
@@ -98,7 +97,7 @@ impl<'a> CanonicalPath<'a> {
         self.0
     }
 
-    /// What follows `prefix`, where that ends at a segment.
+    /// Strips `prefix` if it ends at a segment boundary.
     pub(crate) fn without(self, prefix: &str) -> Option<Self> {
         let rest = self.0.strip_prefix(prefix)?;
         rest.starts_with('/').then_some(Self(rest))
@@ -129,7 +128,7 @@ fn check_segment(segment: &[u8]) -> Result<(), NotCanonical> {
             return Err(NotCanonical::Character);
         }
     }
-    // Overlong forms and lone surrogates are not UTF-8.
+    // Overlong encodings and lone surrogates are not UTF-8.
     std::str::from_utf8(&escaped).map(|_| ()).map_err(|_| NotCanonical::Encoding)
 }
 
@@ -146,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn canonical_paths_are_taken_as_they_are() {
+    fn accepts_canonical_paths() {
         for path in [
             "/",
             "/auth",
@@ -163,8 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_one_look_takes_is_taken_segment_by_segment_too() {
-        // Every path of up to four of these.
+    fn the_fast_check_agrees_with_the_full_check() {
+        // Every path of up to four of these elements.
         let bytes = b"/.a%;\x7f";
         let mut paths = vec![String::new()];
         for _ in 0..4 {
@@ -185,11 +184,11 @@ mod tests {
         for path in &paths {
             assert_eq!(CanonicalPath::parse(path).is_ok(), by_segments(path), "{path}");
         }
-        assert!(paths.iter().any(|path| is_plainly_canonical(path.as_bytes())));
+        assert!(paths.iter().any(|path| is_trivially_canonical(path.as_bytes())));
     }
 
     #[test]
-    fn everything_else_is_refused() {
+    fn rejects_other_paths() {
         use NotCanonical::{Character, Encoding, Escape, Relative, Segment};
         let cases = [
             ("", Relative),

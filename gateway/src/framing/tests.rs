@@ -2,7 +2,7 @@ use http::HeaderName;
 
 use super::*;
 
-fn request(head: &str) -> Result<Target, Refusal> {
+fn request(head: &str) -> Result<Target, HeadError> {
     let mut lines = head.lines();
     let request_line = lines.next().unwrap();
     let (method, rest) = request_line.split_once(' ').unwrap();
@@ -12,7 +12,7 @@ fn request(head: &str) -> Result<Target, Refusal> {
         let (name, value) = line.split_once(':').unwrap();
         headers.append(HeaderName::try_from(name.trim()).unwrap(), value.trim().parse().unwrap());
     }
-    let head = Head {
+    let head = RequestHead {
         method: &method.parse().unwrap(),
         uri: &uri.parse().unwrap(),
         version: if version == "HTTP/1.0" { Version::HTTP_10 } else { Version::HTTP_11 },
@@ -22,18 +22,18 @@ fn request(head: &str) -> Result<Target, Refusal> {
 }
 
 fn malformed(head: &str) -> bool {
-    matches!(request(head), Err(Refusal::Malformed(_)))
+    matches!(request(head), Err(HeadError::Malformed(_)))
 }
 
 #[test]
-fn a_plain_request_has_one_meaning() {
+fn a_plain_request_is_accepted() {
     let target = request("GET /a/b?c=d HTTP/1.1\nHost: LocalHost:8443\n\n").unwrap();
     assert_eq!((target.host(), target.authority.as_str()), ("localhost", "localhost:8443"));
-    assert_eq!((target.path().as_str(), target.query(), target.body), ("/a/b", Some("c=d"), Body::None));
+    assert_eq!((target.path().as_str(), target.query(), target.body), ("/a/b", Some("c=d"), BodyFraming::None));
 }
 
 #[test]
-fn a_host_is_told_without_its_port() {
+fn the_host_excludes_the_port() {
     for (sent, host, authority) in [
         ("a", "a", "a"),
         ("A.b:1", "a.b", "a.b:1"),
@@ -59,18 +59,18 @@ fn an_absolute_target_must_name_the_same_host() {
 }
 
 #[test]
-fn a_target_of_another_scheme_is_none_of_ours() {
+fn a_target_of_another_scheme_is_refused() {
     for target in ["http://a/b", "ftp://a/b", "wss://a/b"] {
         assert!(malformed(&format!("GET {target} HTTP/1.1\nHost: a\n\n")), "{target}");
     }
 }
 
 #[test]
-fn http_2_names_its_host_by_authority_or_host() {
+fn http_2_requests_have_an_authority_or_a_host() {
     let inspect = |uri: &str, host: &[&str]| {
         let headers = host.iter().map(|host| (HOST, host.parse().unwrap())).collect::<HeaderMap>();
         let (method, uri) = (&Method::GET, &uri.parse().unwrap());
-        inspect(Head { method, uri, version: Version::HTTP_2, headers: &headers }, &Settings::default())
+        inspect(RequestHead { method, uri, version: Version::HTTP_2, headers: &headers }, &Settings::default())
     };
     for (uri, host) in [
         ("https://a/b", &["a"][..]),
@@ -87,7 +87,7 @@ fn http_2_names_its_host_by_authority_or_host() {
 }
 
 #[test]
-fn underscore_twins_of_fields_that_decide() {
+fn protected_names_with_underscores_are_refused() {
     for name in ["x_auth_identity", "X-Auth_Role", "x_forwarded_for", "X_Real-IP", "x-request_id", "Content_Length"] {
         assert!(malformed(&format!("GET / HTTP/1.1\nHost: a\n{name}: b\n\n")), "{name}");
     }
@@ -97,7 +97,7 @@ fn underscore_twins_of_fields_that_decide() {
 }
 
 #[test]
-fn missing_repeated_or_odd_hosts() {
+fn missing_repeated_or_malformed_hosts_are_refused() {
     for head in [
         "GET / HTTP/1.1\n\n",
         "GET / HTTP/1.0\n\n",
@@ -125,13 +125,13 @@ fn missing_repeated_or_odd_hosts() {
 }
 
 #[test]
-fn methods_that_are_never_taken() {
+fn unsupported_methods_are_refused() {
     assert!(malformed("TRACE / HTTP/1.1\nHost: a\n\n"));
     assert!(malformed("OPTIONS * HTTP/1.1\nHost: a\n\n"));
 }
 
 #[test]
-fn lengths_of_more_than_one_meaning() {
+fn ambiguous_lengths_are_refused() {
     for fields in [
         "Content-Length: 1\nTransfer-Encoding: chunked",
         "Content-Length: 1\nContent-Length: 1",
@@ -153,20 +153,20 @@ fn lengths_of_more_than_one_meaning() {
 #[test]
 fn a_length_of_zero_is_no_body() {
     let body = |fields| request(&format!("POST / HTTP/1.1\nHost: a\n{fields}\n\n")).unwrap().body;
-    assert_eq!(body("Content-Length: 0"), Body::None);
-    assert_eq!(body("Content-Length: 1"), Body::Length(1));
-    assert_eq!(body("Transfer-Encoding: Chunked"), Body::Chunked);
+    assert_eq!(body("Content-Length: 0"), BodyFraming::None);
+    assert_eq!(body("Content-Length: 1"), BodyFraming::Length(1));
+    assert_eq!(body("Transfer-Encoding: Chunked"), BodyFraming::Chunked);
 }
 
 #[test]
-fn sizes() {
+fn size_limits() {
     let long = |length| request(&format!("GET /{} HTTP/1.1\nHost: a\n\n", "a".repeat(length)));
     assert!(long(2047).is_ok());
-    assert_eq!(long(2048), Err(Refusal::TargetTooLong));
+    assert_eq!(long(2048), Err(HeadError::TargetTooLong));
     let large = |length| request(&format!("GET / HTTP/1.1\nHost: a\nX-A: {}\n\n", "a".repeat(length)));
     assert!(large(16 * 1024 - 20).is_ok());
-    assert_eq!(large(16 * 1024), Err(Refusal::HeadersTooLarge));
+    assert_eq!(large(16 * 1024), Err(HeadError::HeadersTooLarge));
     let many = |count| request(&format!("GET / HTTP/1.1\nHost: a\n{}\n", "X-A: b\n".repeat(count)));
     assert!(many(99).is_ok());
-    assert_eq!(many(100), Err(Refusal::HeadersTooLarge));
+    assert_eq!(many(100), Err(HeadError::HeadersTooLarge));
 }

@@ -8,12 +8,12 @@ use crate::route::NoMatch;
 use crate::token::{Claim, Refused};
 use crate::{authenticate, framing, login};
 
-impl From<framing::Refusal> for Answer {
-    fn from(refusal: framing::Refusal) -> Self {
+impl From<framing::HeadError> for Answer {
+    fn from(refusal: framing::HeadError) -> Self {
         let status = match refusal {
-            framing::Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
-            framing::Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
-            framing::Refusal::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            framing::HeadError::Malformed(_) => StatusCode::BAD_REQUEST,
+            framing::HeadError::TargetTooLong => StatusCode::URI_TOO_LONG,
+            framing::HeadError::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         };
         Self { close: true, ..Self::plain(status) }
     }
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn malformed_requests_end_the_connection() {
-        let answer = Answer::from(framing::Refusal::Malformed("x"));
+        let answer = Answer::from(framing::HeadError::Malformed("x"));
         assert_eq!(
             (answer.status, answer.close, body(&answer)),
             (StatusCode::BAD_REQUEST, true, "{\"error\":\"Bad Request\"}\n")

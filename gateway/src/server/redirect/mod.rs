@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use crate::config::MAX_REDIRECT_CONNECTIONS;
 use crate::downstream::http1::{put_field, put_status};
-use crate::framing::{self, Body, Head, Target};
+use crate::framing::{self, BodyFraming, RequestHead, Target};
 use crate::server::plain::{self, HEADER_TIMEOUT, Plain};
 use crate::tls::Identities;
 
@@ -95,17 +95,17 @@ impl Redirect {
     }
 
     /// What is answered to the request that begins with the head `raw`.
-    fn judge(&self, raw: &[u8]) -> Result<Judged, framing::Refusal> {
+    fn judge(&self, raw: &[u8]) -> Result<Judged, framing::HeadError> {
         let (body, parts) = framing::read_head_of(raw, &self.sizes, &Scheme::HTTP)?;
-        let parts = parts.ok_or(framing::Refusal::Malformed("a head that no request is made of"))?;
+        let parts = parts.ok_or(framing::HeadError::Malformed("a head that no request is made of"))?;
         let Parts { method, uri, version, headers, .. } = &parts;
-        let head = Head { method, uri, version: *version, headers };
+        let head = RequestHead { method, uri, version: *version, headers };
         let target = framing::inspect_of(head, &Scheme::HTTP, &self.sizes)?;
         Ok(Judged {
             response: self.answer_to(method, &target),
             is_head: *method == Method::HEAD,
             // No body is read: what follows one cannot be told from it.
-            close: body != Body::None || *version != Version::HTTP_11 || wants_close(headers),
+            close: body != BodyFraming::None || *version != Version::HTTP_11 || wants_close(headers),
         })
     }
 }
@@ -118,12 +118,12 @@ struct Judged {
     close: bool,
 }
 
-impl From<framing::Refusal> for Judged {
-    fn from(reason: framing::Refusal) -> Self {
+impl From<framing::HeadError> for Judged {
+    fn from(reason: framing::HeadError) -> Self {
         let status = match reason {
-            framing::Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
-            framing::Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
-            framing::Refusal::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            framing::HeadError::Malformed(_) => StatusCode::BAD_REQUEST,
+            framing::HeadError::TargetTooLong => StatusCode::URI_TOO_LONG,
+            framing::HeadError::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         };
         Self { response: refusal(status), is_head: false, close: true }
     }

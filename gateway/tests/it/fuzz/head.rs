@@ -5,7 +5,7 @@ use std::io::Cursor;
 
 use futures_util::FutureExt as _;
 use holodule_gateway::framing::{
-    self, Body, Refusal, Settings, absolute_part, check_head, end_of_head, inspect, read_head,
+    self, BodyFraming, HeadError, Settings, check_head, end_of_head, inspect, read_head, scheme_and_authority,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -36,13 +36,13 @@ fn check_end(data: &[u8], end: Option<usize>) {
 }
 
 /// The checks of a parsed request agree with those of the bytes.
-fn check_inspect(parts: &Parts, body: Body) {
+fn check_inspect(parts: &Parts, body: BodyFraming) {
     let Parts { method, uri, version, headers, .. } = parts;
-    let head = framing::Head { method, uri, version: *version, headers };
+    let head = framing::RequestHead { method, uri, version: *version, headers };
     let target = match inspect(head, &Settings::default()) {
         Ok(target) => target,
         // Only known once the head is parsed.
-        Err(Refusal::Malformed("the path is not canonical") | Refusal::HeadersTooLarge) => return,
+        Err(HeadError::Malformed("the path is not canonical") | HeadError::HeadersTooLarge) => return,
         Err(refusal) => panic!("an accepted head is an accepted request: {refusal}"),
     };
     assert_eq!(target.body, body);
@@ -87,7 +87,7 @@ fn is_token(text: &[u8]) -> bool {
 /// pingora gets the head without the scheme and the authority of an absolute target.
 fn check_pingora(head: &[u8], target: &str, parts: &Parts) {
     let (mut head, mut target) = (head.to_vec(), target.to_owned());
-    let range = absolute_part(&head);
+    let range = scheme_and_authority(&head);
     assert_eq!(range.is_none(), target.starts_with('/'));
     if let Some(range) = range {
         let removed: String = target.drain(..range.len()).collect();

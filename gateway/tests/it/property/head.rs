@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use holodule_gateway::framing::{Body, Settings, absolute_part, check_head, end_of_head, read_head};
+use holodule_gateway::framing::{BodyFraming, Settings, check_head, end_of_head, read_head, scheme_and_authority};
 use http::request::Parts;
 use pingora::protocols::http::v1::server::HttpSession;
 
@@ -102,7 +102,7 @@ struct Meaning {
 }
 
 /// Reads a head by the letter of RFC 9112, and nothing else.
-fn reference(head: &[u8]) -> Option<(Meaning, Body)> {
+fn reference(head: &[u8]) -> Option<(Meaning, BodyFraming)> {
     let is_token = |text: &[u8]| {
         !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
     };
@@ -141,11 +141,11 @@ fn reference(head: &[u8]) -> Option<(Meaning, Body)> {
     let values = |name: &str| read.iter().filter(|(key, _)| key == name).map(|(_, value)| value).collect::<Vec<_>>();
     (values("host").len() == 1).then_some(())?;
     let body = match (&values("transfer-encoding")[..], &values("content-length")[..]) {
-        ([], []) => Body::None,
-        ([encoding], []) if version == b"HTTP/1.1" && encoding.eq_ignore_ascii_case(b"chunked") => Body::Chunked,
+        ([], []) => BodyFraming::None,
+        ([encoding], []) if version == b"HTTP/1.1" && encoding.eq_ignore_ascii_case(b"chunked") => BodyFraming::Chunked,
         ([], [length]) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
             let length: u64 = std::str::from_utf8(length).ok()?.parse().ok()?;
-            if length == 0 { Body::None } else { Body::Length(length) }
+            if length == 0 { BodyFraming::None } else { BodyFraming::Length(length) }
         }
         _ => return None,
     };
@@ -215,16 +215,16 @@ fn a_head_that_passes_is_read_alike_by_the_reference_and_the_parser() {
         assert_eq!(own(&made, &meaning.target), meaning, "{shown:?}");
         // The parser compares an absolute target with Host to the letter, so it gets the path alone.
         let (mut given, mut meaning) = (head.to_vec(), meaning);
-        if let Some(range) = absolute_part(head) {
+        if let Some(range) = scheme_and_authority(head) {
             meaning.target.replace_range(..range.len(), "");
             given.drain(range);
         }
         let (sent, length) = match body {
-            Body::None => (Vec::new(), 0),
-            Body::Length(length @ 1..=1000) => (vec![b'x'; usize::try_from(length).unwrap()], length),
+            BodyFraming::None => (Vec::new(), 0),
+            BodyFraming::Length(length @ 1..=1000) => (vec![b'x'; usize::try_from(length).unwrap()], length),
             // What is declared does not all come, and says nothing more.
-            Body::Length(_) => return,
-            Body::Chunked => (b"3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n".to_vec(), 5),
+            BodyFraming::Length(_) => return,
+            BodyFraming::Chunked => (b"3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n".to_vec(), 5),
         };
         let (read, found) =
             runtime.block_on(parsed(&given, &sent)).unwrap_or_else(|| panic!("no parser takes {shown:?}"));
