@@ -1,47 +1,45 @@
-//! Which pages of other origins may use us from a browser: the CORS protocol of the Fetch
-//! standard (section 3.3).
+//! Cross-origin resource sharing (CORS; Fetch standard, section 3.3).
 //!
-//! Pure: headers go in, what an answer says of origins comes out. A token travels in a header
-//! that scripts set themselves, so credentials that a browser would add are never allowed.
+//! Pure. Tokens are sent in a header that scripts set themselves, so credentials added by the browser are never
+//! allowed.
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, Method};
 
-/// What scripts of a listed origin may read besides the headers that they always may: what
-/// tells them when to come again, what to revalidate by, and what to call a request in a
-/// complaint.
+/// Response headers that scripts of an allowed origin may read in addition to the safelisted ones: for retries,
+/// revalidation and error reports.
 pub const EXPOSED_HEADERS: &str = "ETag, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
 
-/// The headers that a preflight is told may be sent: what the login and the token need.
+/// Request headers allowed by a preflight: those of the login and the token.
 pub const ALLOWED_HEADERS: &str = "Authorization, Content-Type";
 
-/// How long a browser may remember a preflight, in seconds: as long as any browser does at most.
+/// How long a browser may cache a preflight response, in seconds: the longest that any browser accepts.
 pub const MAX_AGE: &str = "7200";
 
-/// The origins that are allowed, each as a browser sends it.
+/// The allowed origins, as browsers serialise them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins(Vec<HeaderValue>);
 
-/// Why a text is no origin that a browser would send.
+/// Why a text is not an origin as sent by a browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnOrigin {
-    /// No scheme and host, or more than these with a port; `*` and `null` among them.
+    /// Not a scheme and a host with an optional port; `*` and `null` are not allowed.
     #[error("must be a scheme, a host and perhaps a port, as in https://example.org:8443")]
     Form,
-    /// Browsers send both in lower case, and the host in its ASCII form.
+    /// Browsers send scheme and host in lower case, and internationalised names in their ASCII form.
     #[error("must be in lower case and ASCII, as browsers send it")]
     Case,
-    /// Browsers leave out the port that the scheme has by itself.
+    /// Browsers omit the default port of the scheme.
     #[error("must not name the port that its scheme has by default")]
     DefaultPort,
 }
 
 impl Origins {
-    /// Allows one more origin, in the form of RFC 6454, section 6.2.
+    /// Adds an allowed origin, in the form of RFC 6454, section 6.2.
     ///
     /// # Errors
-    /// [`NotAnOrigin`], since it would never equal what a browser sends.
+    /// [`NotAnOrigin`] if no browser would send it in this form.
     pub fn allow(&mut self, origin: &str) -> Result<(), NotAnOrigin> {
         let (scheme, authority) = origin.split_once("://").ok_or(NotAnOrigin::Form)?;
         let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -65,14 +63,14 @@ impl Origins {
         Ok(())
     }
 
-    /// What the answer to a request with these headers says of origins.
+    /// Returns the CORS result for a request with these headers.
     pub fn sharing(&self, headers: &HeaderMap) -> Sharing {
         let mut origins = headers.get_all(ORIGIN).iter();
         let origin = origins.next().filter(|_| origins.next().is_none());
         self.sharing_with(origin.map(HeaderValue::as_bytes))
     }
 
-    /// [`Origins::sharing`] for the one origin that was sent, if any.
+    /// Returns the CORS result for the only `Origin` field of a request, if it has exactly one.
     pub fn sharing_with(&self, origin: Option<&[u8]>) -> Sharing {
         if self.0.is_empty() {
             return Sharing::Off;
@@ -82,22 +80,21 @@ impl Origins {
     }
 }
 
-/// What an answer says of origins.
+/// The CORS result of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Sharing {
-    /// No origin is listed, and answers say nothing.
+    /// CORS is disabled; no header is added.
     #[default]
     Off,
-    /// The request came from no listed origin. From another, the answer would have been
-    /// another, which whoever stores it must know.
+    /// The origin is absent or not allowed. The response still depends on the origin, which caches must take
+    /// into account (`Vary`).
     Refused,
-    /// It came from this one.
+    /// The origin is allowed.
     Allowed(HeaderValue),
 }
 
 impl Sharing {
-    /// Whether a request is a preflight from a listed origin: what a browser asks before it
-    /// sends what a script wants to send.
+    /// Returns whether the request is a preflight from an allowed origin.
     pub fn is_preflight(&self, method: &Method, headers: &HeaderMap) -> bool {
         matches!(self, Self::Allowed(_))
             && *method == Method::OPTIONS
@@ -114,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_what_a_browser_sends() {
+    fn origins_have_the_form_that_browsers_send() {
         for origin in [
             "https://example.org",
             "https://example.org:8443",
@@ -157,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_one_origin_that_is_listed_is_allowed() {
+    fn only_a_single_listed_origin_is_allowed() {
         let mut origins = Origins::default();
         let sharing = |origins: &Origins, sent: &[&'static str]| {
             let headers = sent.iter().map(|origin| (ORIGIN, HeaderValue::from_static(origin))).collect();
@@ -186,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preflight_says_what_it_is_for() {
+    fn a_preflight_has_a_requested_method() {
         let allowed = Sharing::Allowed(HeaderValue::from_static("https://a.example"));
         let asking = HeaderMap::from_iter([(ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("GET"))]);
         assert!(allowed.is_preflight(&Method::OPTIONS, &asking));
