@@ -1,44 +1,43 @@
-//! Pairs of a name and an address that have logged in before.
+//! Pairs of a name and an address with a successful login.
 //!
-//! Only a login that went well makes an entry, so strangers make none. Those of one name all
-//! stand in one set, and take half of it at most: whoever has a name of their own, and many
-//! addresses, displaces entries of that name. Two users of one set who do so at once can
-//! displace others there; the pair then shares the failures of its name like any stranger
-//! until its next login.
+//! Only a successful login creates an entry, so untrusted clients cannot. All entries of one name are in the
+//! same set and take at most half of it: a user with many addresses displaces only entries of the same name.
+//! Two such users in one set can displace other entries; a displaced pair shares the failures of its name, like
+//! an unknown address, until its next login.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::backoff::Failures;
 use super::table::{State as _, WAYS};
 
-/// Entries that one name may have.
+/// Maximum number of entries per name.
 pub(super) const PER_NAME: usize = WAYS / 2;
 
 /// The pairs, in a table of fixed size.
-pub(super) struct Known {
-    sets: Box<[Mutex<[Entry; WAYS]>]>,
+pub(super) struct KnownPairs {
+    sets: Box<[Mutex<[Pair; WAYS]>]>,
 }
 
 #[derive(Clone, Default)]
-struct Entry {
-    /// The hash of the name; 0 where there is no entry.
+struct Pair {
+    /// Hash of the name; 0 if the entry is empty.
     name: u64,
-    /// The hash of both.
+    /// Hash of name and address.
     pair: u64,
-    /// The time of the latest login, in nanoseconds.
+    /// Time of the latest login, in nanoseconds.
     latest: u64,
-    /// Of this pair alone.
+    /// Failures of this pair.
     failures: Failures,
 }
 
-impl Known {
-    /// Room for at least `entries` pairs. All memory is taken here.
+impl KnownPairs {
+    /// Creates a table for at least `entries` pairs. All memory is allocated here.
     pub(super) fn new(entries: usize) -> Self {
         let sets = 0..entries.div_ceil(WAYS).max(1);
-        Self { sets: sets.map(|_| Mutex::new(std::array::from_fn(|_| Entry::default()))).collect() }
+        Self { sets: sets.map(|_| Mutex::new(std::array::from_fn(|_| Pair::default()))).collect() }
     }
 
-    /// Works on the failures of a pair; `None` where it is not known.
+    /// Updates the failures of a pair; `None` if it is not known.
     pub(super) fn with<R>(&self, name: u64, pair: u64, work: impl FnOnce(&mut Failures) -> R) -> Option<R> {
         self.set(name, |set| {
             let entry = set.iter_mut().find(|entry| entry.name == name && entry.pair == pair)?;
@@ -46,8 +45,8 @@ impl Known {
         })
     }
 
-    /// Notes that a pair has logged in at `now`.
-    pub(super) fn learn(&self, name: u64, pair: u64, now: u64) {
+    /// Records a successful login of a pair at `now`.
+    pub(super) fn insert(&self, name: u64, pair: u64, now: u64) {
         self.set(name, |set| {
             if let Some(entry) = set.iter_mut().find(|entry| entry.name == name && entry.pair == pair) {
                 entry.latest = entry.latest.max(now);
@@ -55,21 +54,21 @@ impl Known {
             }
             let full = set.iter().filter(|entry| entry.name == name).count() >= PER_NAME;
             let open = set.iter_mut().filter(|entry| !full || entry.name == name);
-            // Where somebody will come back to every one, the pair is learned another time.
+            // If all entries have pending attempts, the pair is not recorded.
             let entry = open.filter(|entry| !entry.failures.is_pinned()).min_by_key(|entry| entry.latest)?;
-            *entry = Entry { name, pair, latest: now, failures: Failures::default() };
+            *entry = Pair { name, pair, latest: now, failures: Failures::default() };
             Some(())
         });
     }
 
-    fn set<R>(&self, name: u64, work: impl FnOnce(&mut [Entry; WAYS]) -> Option<R>) -> Option<R> {
+    fn set<R>(&self, name: u64, work: impl FnOnce(&mut [Pair; WAYS]) -> Option<R>) -> Option<R> {
         let set = self.sets.get(usize::try_from(name % self.sets.len() as u64).ok()?)?;
         work(&mut set.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        self.sets.len() * size_of::<Mutex<[Entry; WAYS]>>()
+        self.sets.len() * size_of::<Mutex<[Pair; WAYS]>>()
     }
 }
 
@@ -77,18 +76,18 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn knows(known: &Known, name: u64, pair: u64) -> bool {
+    fn knows(known: &KnownPairs, name: u64, pair: u64) -> bool {
         known.with(name, pair, |_| ()).is_some()
     }
 
     #[test]
-    fn one_name_with_many_addresses_displaces_only_itself() {
-        let known = Known::new(WAYS);
+    fn a_name_with_many_addresses_displaces_only_its_own_entries() {
+        let known = KnownPairs::new(WAYS);
         for name in 1..=8 {
-            known.learn(name, 1, 1);
+            known.insert(name, 1, 1);
         }
         for pair in 0..1_000_000 {
-            known.learn(100, pair, 2 + pair);
+            known.insert(100, pair, 2 + pair);
         }
         for name in 1..=8 {
             assert!(knows(&known, name, 1), "{name}");
@@ -98,22 +97,22 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_logged_in_longest_ago_leaves() {
-        let known = Known::new(WAYS);
+    fn the_least_recent_login_is_displaced() {
+        let known = KnownPairs::new(WAYS);
         for name in 1..=16 {
-            known.learn(name, 1, name);
+            known.insert(name, 1, name);
         }
-        known.learn(1, 1, 17);
-        known.learn(17, 1, 18);
+        known.insert(1, 1, 17);
+        known.insert(17, 1, 18);
         assert!(knows(&known, 1, 1) && knows(&known, 17, 1) && !knows(&known, 2, 1));
     }
 
     #[test]
-    fn a_million_pairs_take_no_more_memory() {
-        let known = Known::new(65_536);
+    fn memory_is_bounded_for_a_million_pairs() {
+        let known = KnownPairs::new(65_536);
         let before = known.bytes();
         for pair in 0..1_000_000_u64 {
-            known.learn(pair.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, pair, pair);
+            known.insert(pair.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, pair, pair);
         }
         assert_eq!(known.bytes(), before);
         assert!(before <= 3200 * 1024, "{before} bytes");

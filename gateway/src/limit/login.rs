@@ -1,66 +1,64 @@
-//! Logins that fail: how many there may be of one address, and of one name.
+//! Limits on failed logins, per address and per name.
 //!
-//! An attempt is let through only where it could fail and still be within every limit, those
-//! that are under way counted as if they failed: however many come at once, no more fail
-//! than may. Where only those under way stand against it, it is [`Throttled::Busy`], and can
-//! be asked for again when they have ended; so logins that go well are never refused.
+//! An attempt is accepted only if it could fail without exceeding a limit. Pending attempts count as failures,
+//! so concurrent attempts cannot exceed a limit. If an attempt is refused only because of pending ones, the
+//! result is [`Throttled::Busy`], and the caller can retry once these have ended; so valid logins are never
+//! refused.
 //!
-//! A pair of a name and an address that has logged in before has failures of its own, and
-//! those of its name from elsewhere are not held against it: else anybody could lock anybody
-//! out. From an address where it has not, a name can be kept waiting by whoever fails for
-//! it, for as long as they do.
+//! A pair of a name and an address with an earlier successful login has its own failure count, independent of
+//! failures for that name from other addresses. Otherwise, anyone could lock out any user. From an unknown
+//! address, a name can be blocked for as long as someone keeps failing to log in with it.
 //!
-//! Whether a name exists makes no difference here, nor does the password of an attempt that
-//! is refused, which nobody has looked at.
+//! Limits do not depend on whether the name exists, or on the password of a refused attempt, which is not
+//! checked.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::time::Duration;
 
 use super::backoff::{self, Backoff};
-use super::known::Known;
+use super::known::KnownPairs;
 use super::table::Table;
 use super::window::{self, Window};
-use super::{Refused, nanoseconds};
+use super::{AttemptRefused, nanoseconds};
 
-/// Addresses whose failures are told apart at once.
+/// Number of addresses whose failures can be tracked at once.
 pub const LOGIN_ADDRESSES: usize = 8 * 1024;
 
-/// Names whose failures are told apart at once.
+/// Number of names whose failures can be tracked at once.
 pub const LOGIN_NAMES: usize = 32 * 1024;
 
-/// Pairs that are known to have logged in.
+/// Number of known pairs of name and address.
 pub const LOGIN_PAIRS: usize = 64 * 1024;
 
-/// What is taken of logins that fail. `None` is no limit.
+/// The limits on failed logins. `None` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoginSettings {
-    /// Of one address: IPv4 /32, IPv6 /64.
+    /// Per address: IPv4 /32, IPv6 /64.
     pub address: Option<Window>,
-    /// Of one name.
+    /// Per name.
     pub name: Option<Backoff>,
 }
 
-/// Why an attempt is not let through now.
+/// Why an attempt is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Throttled {
-    /// Too many failed from this address; so long until one more may.
-    #[error("too many logins from this address failed")]
+    /// Too many failures from this address; the time until the next attempt is accepted.
+    #[error("too many failed logins from this address")]
     Address(Duration),
-    /// Too many failed for this name; so long until one more may.
-    #[error("too many logins for this name failed")]
+    /// Too many failures for this name; the time until the next attempt is accepted.
+    #[error("too many failed logins for this name")]
     Name(Duration),
-    /// Too many are under way that could fail.
-    #[error("too many logins are under way")]
+    /// Too many attempts that could fail are pending.
+    #[error("too many concurrent logins")]
     Busy,
 }
 
-/// The failures of each address and each name, in tables of fixed size.
+/// The failures per address and per name, in tables of fixed size.
 ///
-/// At the defaults they take 6 MiB when they are made, and nothing after: 1.7 MiB for
-/// [`LOGIN_ADDRESSES`] (8 bytes more for each, and for each failure that the window takes),
-/// 1 MiB for [`LOGIN_NAMES`] and 3 MiB for [`LOGIN_PAIRS`]. A newcomer that displaces another
-/// begins with what that one had done; where more addresses or names than there is room for
-/// fail at once, newcomers are refused sooner, and none later, than they should be.
+/// With the default settings they allocate 6 MiB on creation and nothing later: 1.7 MiB for [`LOGIN_ADDRESSES`]
+/// (8 bytes more for each, and for each failure allowed per window), 1 MiB for [`LOGIN_NAMES`] and 3 MiB for
+/// [`LOGIN_PAIRS`]. A new entry that displaces another starts with its failures; if more addresses or names
+/// fail at once than fit, new ones are refused earlier than configured, but never later.
 pub struct Throttle {
     addresses: Option<(Window, Table<window::Failures>)>,
     names: Option<Names>,
@@ -69,42 +67,42 @@ pub struct Throttle {
 
 struct Names {
     backoff: Backoff,
-    strangers: Table<backoff::Failures>,
-    known: Known,
+    unknown: Table<backoff::Failures>,
+    known: KnownPairs,
 }
 
 impl Throttle {
-    /// No failure so far.
+    /// Creates a throttle without failures.
     pub fn new(settings: &LoginSettings) -> Self {
         let addresses =
             settings.address.map(|window| (window, Table::new(LOGIN_ADDRESSES, &window::Failures::none(&window))));
         let names = settings.name.map(|backoff| Names {
             backoff,
-            strangers: Table::new(LOGIN_NAMES, &backoff::Failures::default()),
-            known: Known::new(LOGIN_PAIRS),
+            unknown: Table::new(LOGIN_NAMES, &backoff::Failures::default()),
+            known: KnownPairs::new(LOGIN_PAIRS),
         });
         Self { addresses, names, hasher: RandomState::new() }
     }
 
-    /// Begins an attempt from `address` for `name` at `now`.
+    /// Starts a login attempt from `address` for `name` at `now`.
     ///
     /// # Errors
-    /// [`Throttled`], of the address first. A refused attempt changes nothing.
+    /// [`Throttled`]; the address is checked first. A refused attempt changes nothing.
     pub fn begin(&self, address: &impl Hash, name: &str, now: Duration) -> Result<Attempt<'_>, Throttled> {
         let now = nanoseconds(now);
         let (by_address, by_name) = (self.hasher.hash_one(address), self.hasher.hash_one(name));
         let pair = self.hasher.hash_one((name, address));
-        let throttled = |told: fn(Duration) -> Throttled| {
+        let throttled = |variant: fn(Duration) -> Throttled| {
             move |refused| match refused {
-                Refused::Wait(wait) => told(Duration::from_nanos(wait)),
-                Refused::Busy => Throttled::Busy,
+                AttemptRefused::Wait(wait) => variant(Duration::from_nanos(wait)),
+                AttemptRefused::Busy => Throttled::Busy,
             }
         };
         if let Some((_, addresses)) = &self.addresses {
-            let begun = addresses.with(by_address, now, |failures| failures.begin(now));
-            begun.unwrap_or(Err(Refused::Busy)).map_err(throttled(Throttled::Address))?;
+            let result = addresses.with(by_address, now, |failures| failures.begin(now));
+            result.unwrap_or(Err(AttemptRefused::Busy)).map_err(throttled(Throttled::Address))?;
         }
-        let holder = Holder::Nobody;
+        let holder = Holder::None;
         let mut attempt =
             Attempt { throttle: self, address: by_address, name: by_name, pair, holder, began: now, is_open: true };
         match self.names.as_ref().map(|names| names.begin(by_name, pair, now)) {
@@ -120,28 +118,27 @@ impl Throttle {
 }
 
 impl Names {
-    fn begin(&self, name: u64, pair: u64, now: u64) -> Result<Holder, Refused> {
-        if let Some(begun) = self.known.with(name, pair, |failures| failures.begin(&self.backoff, now)) {
-            return begun.map(|()| Holder::Pair);
+    fn begin(&self, name: u64, pair: u64, now: u64) -> Result<Holder, AttemptRefused> {
+        if let Some(result) = self.known.with(name, pair, |failures| failures.begin(&self.backoff, now)) {
+            return result.map(|()| Holder::Pair);
         }
-        let begun = self.strangers.with(name, now, |failures| failures.begin(&self.backoff, now));
-        begun.unwrap_or(Err(Refused::Busy)).map(|()| Holder::Name)
+        let result = self.unknown.with(name, now, |failures| failures.begin(&self.backoff, now));
+        result.unwrap_or(Err(AttemptRefused::Busy)).map(|()| Holder::Name)
     }
 }
 
-/// Whose failure an attempt would be, besides its address's.
+/// Which count a failed attempt adds to, besides that of its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
     /// Names are not limited.
-    Nobody,
-    /// The name's, for all addresses from which it has not logged in.
+    None,
+    /// The name, shared by all addresses without a successful login.
     Name,
-    /// The pair's own.
+    /// The known pair of name and address.
     Pair,
 }
 
-/// An attempt that was let through. One that is dropped without a word has failed: nobody
-/// knows what became of it.
+/// An accepted attempt. If it is dropped without a result, it counts as failed.
 #[must_use = "an attempt that is dropped has failed"]
 pub struct Attempt<'a> {
     throttle: &'a Throttle,
@@ -153,25 +150,25 @@ pub struct Attempt<'a> {
     is_open: bool,
 }
 
-/// How an attempt ended.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The credentials are right.
+    /// The credentials are valid.
     Succeeded,
-    /// They are wrong.
+    /// The credentials are invalid.
     Failed,
-    /// Nobody could tell.
+    /// The credentials could not be checked.
     Unknown,
 }
 
 impl Attempt<'_> {
-    /// Ends it at `now`. A login that went well takes no earlier failure back: else whoever
-    /// has a name of their own could fail for others without end.
+    /// Ends the attempt at `now`. Success does not reset earlier failures: otherwise, a client with a valid
+    /// login of its own could try other names without limit.
     pub fn ended(mut self, ending: Ending, now: Duration) {
         let now = nanoseconds(now);
         self.end((ending == Ending::Failed).then_some(now));
         if let (Ending::Succeeded, Some(names)) = (ending, &self.throttle.names) {
-            names.known.learn(self.name, self.pair, now);
+            names.known.insert(self.name, self.pair, now);
         }
     }
 
@@ -186,8 +183,8 @@ impl Attempt<'_> {
         if let Some(names) = &self.throttle.names {
             let end = |failures: &mut backoff::Failures| failures.end(&names.backoff, failed_at);
             match self.holder {
-                Holder::Nobody => None,
-                Holder::Name => names.strangers.with(self.name, at, end),
+                Holder::None => None,
+                Holder::Name => names.unknown.with(self.name, at, end),
                 Holder::Pair => names.known.with(self.name, self.pair, end),
             };
         }

@@ -1,10 +1,9 @@
-//! How much one client may ask for: a token bucket for each address and each identity, and
-//! how many logins of an address or a name may fail.
+//! Rate limits: a token bucket per address and per identity, and limits on failed logins per address and per
+//! name.
 //!
-//! Pure: the time is an argument, counted from any one moment. Every table has a fixed size,
-//! whoever calls: what is kept, and what it costs where that is not enough, stands with
-//! [`Limiter`] and [`Throttle`]. Keys are hashed with SipHash under a key that is random for each
-//! table, so that no stranger can choose keys that meet.
+//! Pure: the time is an argument, measured from any fixed moment. Every table has a fixed size; [`Limiter`] and
+//! [`Throttle`] document what it costs when one is full. Keys are hashed by SipHash with a random key per
+//! table, so that clients cannot choose keys that collide.
 
 mod backoff;
 mod bucket;
@@ -23,35 +22,35 @@ pub use login::{Attempt, Ending, LOGIN_ADDRESSES, LOGIN_NAMES, LOGIN_PAIRS, Logi
 use table::Table;
 pub use window::Window;
 
-/// The keys that a [`Limiter`] can tell apart at once.
+/// Number of keys a [`Limiter`] can track at once.
 pub const ENTRIES: usize = 64 * 1024;
 
-/// What is limited, and how much. `None` is no limit.
+/// The configured limits. `None` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The requests of an address: IPv4 /32, IPv6 /64.
+    /// Requests per address: IPv4 /32, IPv6 /64.
     pub address: Option<Quota>,
-    /// The requests of an identity.
+    /// Requests per identity.
     pub identity: Option<Quota>,
-    /// Logins that fail.
+    /// Failed logins.
     pub login: LoginSettings,
 }
 
-/// The limits that are in force.
+/// The limits in effect.
 pub struct Limits {
-    /// The requests of each address.
+    /// Requests per address.
     pub address: Option<Limiter>,
-    /// The requests of each identity.
+    /// Requests per identity.
     pub identity: Option<Limiter>,
-    /// Logins that fail.
+    /// Failed logins.
     pub logins: Throttle,
 }
 
 impl Limits {
-    /// Every value of the label that tells which limit refused a request.
+    /// All values of the metric's `limit` label.
     pub const LABELS: [&str; 4] = [ADDRESS, IDENTITY, LOGIN_ADDRESS, LOGIN_NAME];
 
-    /// Tables for what the settings limit, all empty.
+    /// Creates empty tables for the configured limits.
     pub fn new(settings: &Settings) -> Self {
         Self {
             address: settings.address.map(Limiter::new),
@@ -61,51 +60,50 @@ impl Limits {
     }
 }
 
-/// The name of the limit on the requests of an address.
+/// Label of the limit on requests per address.
 pub const ADDRESS: &str = "address";
 
-/// The name of the limit on the requests of an identity.
+/// Label of the limit on requests per identity.
 pub const IDENTITY: &str = "identity";
 
-/// The name of the limit on the logins of an address that fail.
+/// Label of the limit on failed logins per address.
 pub const LOGIN_ADDRESS: &str = "login_address";
 
-/// The name of the limit on the logins for a name that fail.
+/// Label of the limit on failed logins per name.
 pub const LOGIN_NAME: &str = "login_name";
 
-/// Why an attempt cannot begin.
+/// Why a login attempt is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refused {
-    /// For so many nanoseconds.
+enum AttemptRefused {
+    /// For this many nanoseconds.
     Wait(u64),
-    /// Until others have ended.
+    /// Until concurrent attempts have ended.
     Busy,
 }
 
-/// Over the limit.
+/// The limit is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("over {} requests at once and {} a second", quota.burst, quota.rate)]
 pub struct Exceeded {
-    /// The limit.
+    /// The limit that is exceeded.
     pub quota: Quota,
-    /// How long until a request would be let through. Refused attempts do not prolong it.
+    /// Time until the next request is accepted. Refused requests do not extend it.
     pub wait: Duration,
 }
 
 impl Quota {
-    /// How long an empty bucket takes to fill.
+    /// Time in which an empty bucket fills.
     pub fn window(self) -> Duration {
         Duration::from_nanos(self.refill())
     }
 }
 
-/// A token bucket for each key, in a table of [`ENTRIES`].
+/// Token buckets, in a table of [`ENTRIES`].
 ///
-/// It takes 1.2 MiB when it is made, and nothing after. A key that has its bucket full needs
-/// no entry, so keys compete only while they ask. Where more of them ask at once than there
-/// are entries, a newcomer takes over the bucket of whoever had used the least: nobody is let
-/// through more often than the quota says, and a newcomer finds tokens missing only where
-/// all entries of its set ask for more than the rate.
+/// It allocates 1.2 MiB on creation and nothing later. A key with a full bucket needs no entry, so only active
+/// keys compete for entries. If there are more active keys than entries, a new key takes over the fullest
+/// bucket of its set. No key is ever accepted more often than its quota, and a new key finds its bucket partly
+/// empty only if all entries of its set exceed the rate.
 pub struct Limiter {
     quota: Quota,
     buckets: Table<Bucket>,
@@ -113,26 +111,26 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// All buckets full.
+    /// Creates a limiter with all buckets full.
     pub fn new(quota: Quota) -> Self {
         Self { quota, buckets: Table::new(ENTRIES, &Bucket::default()), hasher: RandomState::new() }
     }
 
-    /// Takes a token of `key` at `now`.
+    /// Spends one request of `key`'s quota at `now`.
     ///
     /// # Errors
-    /// [`Exceeded`], where the bucket is empty.
+    /// [`Exceeded`] if the bucket is empty.
     pub fn take(&self, key: &impl Hash, now: Duration) -> Result<(), Exceeded> {
         let now = nanoseconds(now);
         let taken = self.buckets.with(self.hasher.hash_one(key), now, |bucket| bucket.take(self.quota, now));
-        // No bucket is ever pinned, so there always is an entry.
+        // Buckets are never pinned, so there always is an entry.
         taken
             .unwrap_or(Err(self.quota.refill()))
             .map_err(|wait| Exceeded { quota: self.quota, wait: Duration::from_nanos(wait) })
     }
 }
 
-/// A time for the tables; they end with the year 2554.
+/// Converts a time for the tables, up to the year 2554.
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -142,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_let_through_again_when_it_was_told() {
+    fn a_key_is_accepted_again_after_the_returned_wait() {
         let limiter = Limiter::new(Quota { rate: 3, burst: 2 });
         let now = Duration::from_secs(9);
         assert_eq!(limiter.take(&"a", now), Ok(()));

@@ -1,61 +1,60 @@
-//! A table of fixed size for what is known of strangers.
+//! A table of fixed size for state keyed by untrusted clients.
 //!
-//! It is set-associative: the hash of a key picks a set of [`WAYS`] entries, and the key may
-//! stand in any of them. A newcomer to a full set displaces the entry that has the least to
-//! forget, and begins with the *floor* of its set: the join of all that was ever displaced
-//! there. So nobody gains by being displaced: who comes back finds at least what had been
-//! noted. The cost falls on newcomers, which begin with what others did; with [`WAYS`] busy
-//! keys in each set it is what the least busy of them did, and it fades as theirs does.
+//! It is set-associative: the hash of a key selects a set of [`WAYS`] entries, any of which the key may use. A
+//! new key in a full set displaces the entry with the lowest weight and starts with the *floor* of the set: the
+//! merged state of everything displaced there. So being displaced never helps a client: when it returns, it
+//! finds a state at least as strict. New keys bear the cost, since they start with the state of others; if a
+//! set has [`WAYS`] busy keys, that is the state of the least busy, and it decays like any other.
 
 use std::sync::{Mutex, PoisonError};
 
-/// Entries in a set.
+/// Entries per set.
 pub(super) const WAYS: usize = 16;
 
-/// What is noted of a key. The default is what is noted of a key never seen.
+/// The state of a key. The default is the state of an unknown key.
 pub(super) trait State: Clone {
-    /// How much would be forgotten at `now` (nanoseconds), by any measure; 0 for nothing.
+    /// How much would be forgotten by displacing this at `now` (nanoseconds), in any unit; 0 for nothing.
     fn weight(&self, now: u64) -> u64;
 
-    /// Makes this at least as strict as `other`, at every time to come.
-    fn join(&mut self, other: &Self);
+    /// Makes this at least as strict as `other`, at any later time.
+    fn merge(&mut self, other: &Self);
 
-    /// Whether the entry must stay, since somebody will come back to it.
+    /// Whether the entry must not be displaced, because of a pending attempt.
     fn is_pinned(&self) -> bool {
         false
     }
 }
 
-/// The table. Each set has a lock of its own, so workers rarely wait for each other.
+/// The table. Each set has its own lock, so workers rarely contend.
 pub(super) struct Table<S> {
     sets: Box<[Mutex<Set<S>>]>,
 }
 
 struct Set<S> {
-    /// The whole hash of each key: two keys that share all 64 bits share an entry.
+    /// The full hash of each key: two keys with the same 64 bits share an entry.
     tags: [u64; WAYS],
     states: [S; WAYS],
     floor: S,
 }
 
 impl<S: State> Table<S> {
-    /// A table of at least `entries`, each at first as `unseen`. All memory is taken here.
+    /// Creates a table of at least `entries`, each in the state `unseen`. All memory is allocated here.
     pub(super) fn new(entries: usize, unseen: &S) -> Self {
         let set = || Set { tags: [0; WAYS], states: std::array::from_fn(|_| unseen.clone()), floor: unseen.clone() };
         Self { sets: (0..entries.div_ceil(WAYS).max(1)).map(|_| Mutex::new(set())).collect() }
     }
 
-    /// Works on the state of the key with this hash at `now` (nanoseconds). `None` where
-    /// every entry that the key could have is pinned.
+    /// Updates the state of the key with this hash at `now` (nanoseconds). `None` if all entries available to
+    /// the key are pinned.
     pub(super) fn with<R>(&self, hash: u64, now: u64, work: impl FnOnce(&mut S) -> R) -> Option<R> {
         let count = self.sets.len() as u64;
         let set = self.sets.get(usize::try_from(hash % count).ok()?)?;
-        // A panic elsewhere leaves numbers that are still numbers.
+        // The state only consists of numbers, so it is valid after a panic.
         let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
         set.entry(hash, now).map(work)
     }
 
-    /// The bytes that a table of so many entries takes, without what the states point to.
+    /// The size of the table in bytes, without memory that states refer to.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.sets.len() * size_of::<Mutex<Set<S>>>()
@@ -69,7 +68,7 @@ impl<S: State> Set<S> {
         }
         let ways = self.tags.iter_mut().zip(&mut self.states);
         let (old, state) = ways.filter(|(_, state)| !state.is_pinned()).min_by_key(|(_, state)| state.weight(now))?;
-        self.floor.join(state);
+        self.floor.merge(state);
         *old = tag;
         state.clone_from(&self.floor);
         Some(state)
@@ -84,7 +83,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
     const QUOTA: Quota = Quota { rate: 10, burst: 40 };
 
-    /// A generator whose numbers are the same in every run (SplitMix64).
+    /// A deterministic random number generator (SplitMix64).
     struct Numbers(u64);
 
     impl Numbers {
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_with_room_keeps_each_key_apart() {
+    fn keys_are_independent_while_there_is_room() {
         let table = Table::new(1024, &Bucket::default());
         for key in 0..100 {
             assert_eq!((0..100).filter(|_| take(&table, key, SECOND)).count(), 40);
@@ -109,10 +108,10 @@ mod tests {
     }
 
     #[test]
-    fn crowding_a_key_out_does_not_fill_its_bucket() {
+    fn displacing_a_key_does_not_refill_its_bucket() {
         let table = Table::new(WAYS, &Bucket::default());
         while take(&table, 0, SECOND) {}
-        // One set, and far more keys than it holds, each of them once.
+        // One set, and far more keys than it holds, each used once.
         for key in 1..10_000 {
             take(&table, key, SECOND);
         }
@@ -120,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn no_key_gets_more_than_its_quota_whatever_the_others_do() {
+    fn no_key_exceeds_its_quota() {
         let table = Table::new(4 * WAYS, &Bucket::default());
         let mut numbers = Numbers(7);
         let mut taken = std::collections::HashMap::<u64, Vec<u64>>::new();
         let mut now = 0;
         for _ in 0..200_000 {
             now += numbers.next() % (SECOND / 500);
-            // A few keys that want much, among a thousand that want little.
+            // A few keys far above the rate, among a thousand below it.
             let key = if numbers.next().is_multiple_of(2) { numbers.next() % 8 } else { numbers.next() % 1000 };
             if take(&table, key, now) {
                 taken.entry(key).or_default().push(now);
@@ -135,17 +134,17 @@ mod tests {
         }
         for (key, times) in taken {
             for (index, &first) in times.iter().enumerate() {
-                // From any moment on: a full bucket and what has come since.
+                // From any moment on: a full bucket, and the refill since.
                 let within = times[index..].iter().take_while(|&&time| time - first < SECOND).count();
-                assert!(within <= 50, "{key} was let through {within} times in a second");
+                assert!(within <= 50, "{key} was accepted {within} times in a second");
             }
         }
     }
 
     #[test]
-    fn a_crowd_of_newcomers_below_the_rate_is_let_through() {
+    fn many_new_keys_below_the_rate_are_accepted() {
         let table = Table::new(4 * WAYS, &Bucket::default());
-        // 64 entries give 640 requests a second; 500 keys that come once a second are 500.
+        // 64 entries allow 640 requests per second; 500 keys with one request per second need 500.
         let mut refused = 0;
         for second in 0..60 {
             for key in 0..500 {
@@ -157,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn a_million_keys_take_no_more_memory() {
+    fn memory_is_bounded_for_a_million_keys() {
         let table = Table::new(65_536, &Bucket::default());
         let before = table.bytes();
         for key in 0..1_000_000 {
             take(&table, key, SECOND);
         }
-        // All there is of a set is within it: a bucket points to nothing.
+        // Buckets refer to no other memory.
         assert_eq!(table.bytes(), before);
         assert!(before <= 1_280 * 1024, "{before} bytes");
     }
@@ -176,7 +175,7 @@ mod tests {
             0
         }
 
-        fn join(&mut self, _: &Self) {}
+        fn merge(&mut self, _: &Self) {}
 
         fn is_pinned(&self) -> bool {
             true
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pinned_stays() {
+    fn pinned_entries_are_not_displaced() {
         let table = Table::new(WAYS, &Pinned);
         assert!(table.with(1, 0, |_| ()).is_none());
     }

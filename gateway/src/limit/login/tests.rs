@@ -9,7 +9,7 @@ const fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// One attempt that ends at once.
+/// An attempt that ends at once.
 fn attempt(throttle: &Throttle, address: u32, name: &str, now: Duration, ending: Ending) -> Result<(), Throttled> {
     throttle.begin(&address, name, now)?.ended(ending, now);
     Ok(())
@@ -24,7 +24,7 @@ fn succeed(throttle: &Throttle, address: u32, name: &str, now: Duration) -> Resu
 }
 
 #[test]
-fn the_twenty_first_failure_of_an_address_within_a_minute_is_refused_whatever_the_name() {
+fn the_twenty_first_failure_of_an_address_within_a_minute_is_refused() {
     let throttle = Throttle::new(&SETTINGS);
     for number in 0..20 {
         assert_eq!(fail(&throttle, 1, &format!("user{number}"), at(number)), Ok(()));
@@ -37,7 +37,7 @@ fn the_twenty_first_failure_of_an_address_within_a_minute_is_refused_whatever_th
 }
 
 #[test]
-fn the_eleventh_failure_of_a_name_is_refused_whatever_the_address() {
+fn the_eleventh_failure_of_a_name_is_refused() {
     let throttle = Throttle::new(&SETTINGS);
     for address in 0..10 {
         assert_eq!(fail(&throttle, address, "user01", at(9)), Ok(()));
@@ -49,7 +49,7 @@ fn the_eleventh_failure_of_a_name_is_refused_whatever_the_address() {
 }
 
 #[test]
-fn nobody_can_lock_out_a_pair_that_has_logged_in() {
+fn a_known_pair_cannot_be_locked_out() {
     let throttle = Throttle::new(&SETTINGS);
     assert_eq!(succeed(&throttle, 1, "user01", at(0)), Ok(()));
     for second in 0..3600 {
@@ -64,7 +64,7 @@ fn nobody_can_lock_out_a_pair_that_has_logged_in() {
 }
 
 #[test]
-fn a_pair_that_has_logged_in_has_failures_of_its_own() {
+fn a_known_pair_has_its_own_failures() {
     let throttle = Throttle::new(&SETTINGS);
     assert_eq!(succeed(&throttle, 1, "user01", at(0)), Ok(()));
     for _ in 0..10 {
@@ -75,7 +75,7 @@ fn a_pair_that_has_logged_in_has_failures_of_its_own() {
 }
 
 #[test]
-fn logins_that_go_well_are_no_failures_and_take_none_back() {
+fn successful_logins_neither_count_nor_reset_failures() {
     let throttle = Throttle::new(&SETTINGS);
     for number in 0..5000 {
         assert_eq!(succeed(&throttle, 1, "user01", Duration::from_millis(number)), Ok(()));
@@ -89,7 +89,7 @@ fn logins_that_go_well_are_no_failures_and_take_none_back() {
 }
 
 #[test]
-fn what_nobody_could_tell_is_no_failure() {
+fn an_unknown_result_is_not_a_failure() {
     let throttle = Throttle::new(&SETTINGS);
     for _ in 0..1000 {
         assert_eq!(attempt(&throttle, 1, "user01", at(0), Ending::Unknown), Ok(()));
@@ -97,7 +97,7 @@ fn what_nobody_could_tell_is_no_failure() {
 }
 
 #[test]
-fn an_attempt_that_is_dropped_has_failed() {
+fn a_dropped_attempt_counts_as_failed() {
     let throttle = Throttle::new(&SETTINGS);
     for _ in 0..10 {
         drop(throttle.begin(&1, "user01", at(0)).unwrap());
@@ -106,29 +106,29 @@ fn an_attempt_that_is_dropped_has_failed() {
 }
 
 #[test]
-fn however_many_come_at_once_no_more_fail_than_may() {
+fn concurrent_attempts_cannot_exceed_the_limit() {
     let throttle = Throttle::new(&SETTINGS);
-    let mut under_way = Vec::new();
+    let mut pending = Vec::new();
     for number in 0..100 {
         match throttle.begin(&1, &format!("user{number}"), at(0)) {
-            Ok(attempt) => under_way.push(attempt),
+            Ok(attempt) => pending.push(attempt),
             Err(throttled) => assert_eq!(throttled, Throttled::Busy),
         }
     }
-    assert_eq!(under_way.len(), 20);
-    let last = under_way.pop().unwrap();
+    assert_eq!(pending.len(), 20);
+    let last = pending.pop().unwrap();
     last.ended(Ending::Succeeded, at(1));
     let last = throttle.begin(&1, "one more", at(1)).unwrap();
     assert_eq!(fail(&throttle, 1, "two more", at(1)), Err(Throttled::Busy));
-    under_way.push(last);
-    for attempt in under_way {
+    pending.push(last);
+    for attempt in pending {
         attempt.ended(Ending::Failed, at(2));
     }
     assert_eq!(fail(&throttle, 1, "another", at(2)), Err(Throttled::Address(at(60))));
 }
 
 #[test]
-fn what_the_name_refuses_is_not_under_way_for_the_address() {
+fn an_attempt_refused_for_the_name_is_not_pending_for_the_address() {
     let throttle = Throttle::new(&SETTINGS);
     for address in 2..12 {
         fail(&throttle, address, "user01", at(0)).unwrap();
@@ -142,7 +142,7 @@ fn what_the_name_refuses_is_not_under_way_for_the_address() {
 }
 
 #[test]
-fn threads_that_fail_together_are_counted_together() {
+fn failures_on_several_threads_are_counted() {
     let throttle = Throttle::new(&SETTINGS);
     let let_through = || (0..2000).filter(|_| fail(&throttle, 1, "user01", at(0)).is_ok()).count();
     let total: usize = std::thread::scope(|scope| {
@@ -153,7 +153,7 @@ fn threads_that_fail_together_are_counted_together() {
 }
 
 #[test]
-fn a_crowd_of_names_and_addresses_wins_no_attempt_back() {
+fn displacing_entries_does_not_reset_failures() {
     let throttle = Throttle::new(&SETTINGS);
     for number in 0..20 {
         fail(&throttle, 1, &format!("user{number}"), at(0)).unwrap();
@@ -170,13 +170,13 @@ fn a_crowd_of_names_and_addresses_wins_no_attempt_back() {
 }
 
 #[test]
-fn the_tables_have_the_size_that_the_docs_tell() {
+fn tables_have_the_documented_size() {
     let Throttle { addresses: Some((window, addresses)), names: Some(names), .. } = Throttle::new(&SETTINGS) else {
         panic!("both are limited")
     };
     let latest = (LOGIN_ADDRESSES + LOGIN_ADDRESSES / super::super::table::WAYS) * window.failures as usize * 8;
     assert!(addresses.bytes() + latest <= 1750 * 1024, "{} and {latest} bytes", addresses.bytes());
-    assert!(names.strangers.bytes() <= 1100 * 1024, "{} bytes", names.strangers.bytes());
+    assert!(names.unknown.bytes() <= 1100 * 1024, "{} bytes", names.unknown.bytes());
     assert!(names.known.bytes() <= 3200 * 1024, "{} bytes", names.known.bytes());
 }
 
