@@ -1,7 +1,6 @@
-//! Who sends a request: the `Authorization` header, and the token in it (RFC 9110,
-//! section 11.6.2; RFC 6750, section 2.1).
+//! Authentication by the `Authorization` header (RFC 9110, section 11.6.2; RFC 6750, section 2.1).
 //!
-//! Pure: headers and the time go in, a [`Principal`] or the reason for refusing comes out.
+//! Pure: headers and the time go in, a [`Principal`] or an error comes out.
 
 use std::sync::Arc;
 
@@ -9,25 +8,25 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use memchr::{memchr2, memchr3};
 
-use crate::token::{Keys, Presented, Refused, StaticToken, StaticTokens, Verified};
+use crate::token::{Keys, Presented, StaticToken, StaticTokens, TokenError, Verified};
 
-/// What opens the door at present. It is replaced as a whole.
+/// The accepted keys and static tokens. A reload replaces it as a whole.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The keys of the tokens that a login makes.
+    /// The keys that verify the tokens issued at login.
     pub keys: Arc<Keys>,
-    /// The tokens of machines.
+    /// The static tokens of machine clients.
     pub static_tokens: StaticTokens,
 }
 
-/// Who a request is answered for. A clone is cheap.
+/// The authenticated principal of a request. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// What they showed.
+    /// The credential it presented.
     pub credential: Credential,
 }
 
-/// What opens the door.
+/// An accepted credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// A JSON Web Token.
@@ -37,7 +36,7 @@ pub enum Credential {
 }
 
 impl Principal {
-    /// What logs, limits and the backend call them: not empty.
+    /// The identity in logs, limits and requests to the backend; not empty.
     pub fn identity(&self) -> &str {
         match &self.credential {
             Credential::Token(token) => &token.identity,
@@ -45,8 +44,8 @@ impl Principal {
         }
     }
 
-    /// Whether the credential opens the route of this name. A static token opens those that are
-    /// listed for it; behind the others there is nothing for it.
+    /// Returns whether the credential is valid for this route. A static token is valid only for its configured
+    /// routes; for it, others do not exist.
     pub fn may_use(&self, route: &str) -> bool {
         match &self.credential {
             Credential::Token(_) => true,
@@ -55,26 +54,26 @@ impl Principal {
     }
 }
 
-/// Why a request is not let through.
+/// Why a request is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// No `Authorization`, or an empty one.
+pub enum AuthenticationError {
+    /// `Authorization` is missing or empty.
     Absent,
-    /// Neither `JWT` nor `Bearer`.
+    /// The scheme is neither `JWT` nor `Bearer`.
     UnsupportedScheme,
-    /// The scheme alone.
+    /// The token is missing.
     TokenMissing,
-    /// More than one token: words, a list, or a second header.
+    /// There is more than one token: separated by spaces or commas, or in a second header.
     TokenContainsSpaces,
-    /// A token that opens nothing.
-    Token(Refused),
-    /// A static token by another scheme than `Bearer`. The client gets the answer to a token that is
-    /// not known, so that the scheme `JWT` cannot be used to find out which static tokens there are.
-    StaticTokenScheme(Refused),
+    /// The token is not valid.
+    Token(TokenError),
+    /// A static token was sent with a scheme other than `Bearer`. The response is that for an unknown token, so
+    /// that the `JWT` scheme cannot be used to test for static tokens.
+    StaticTokenScheme(TokenError),
 }
 
-impl Refusal {
-    /// Every value of [`Refusal::label`].
+impl AuthenticationError {
+    /// All values of [`AuthenticationError::label`].
     pub const LABELS: [&str; 10] = [
         "absent",
         "header",
@@ -88,7 +87,7 @@ impl Refusal {
         "static_token_scheme",
     ];
 
-    /// The reason as a metric tells it.
+    /// The value of the metric's `reason` label.
     pub fn label(self) -> &'static str {
         let refused = match self {
             Self::Absent => return "absent",
@@ -97,82 +96,83 @@ impl Refusal {
             Self::Token(refused) => refused,
         };
         match refused {
-            Refused::TooLong
-            | Refused::NotEnoughSegments
-            | Refused::HeaderEncoding
-            | Refused::HeaderJson(_)
-            | Refused::PayloadEncoding
-            | Refused::SignatureEncoding
-            | Refused::PayloadJson(_) => "encoding",
-            Refused::Algorithm => "algorithm",
-            Refused::UnknownKid => "unknown_kid",
-            Refused::Signature => "signature",
-            Refused::Missing(_) | Refused::NotAnInteger(_) | Refused::IssuedInTheFuture | Refused::NotYetValid => {
-                "claims"
-            }
-            Refused::Expired => "expired",
-            Refused::NoIdentity => "identity",
+            TokenError::TooLong
+            | TokenError::NotEnoughSegments
+            | TokenError::HeaderEncoding
+            | TokenError::HeaderJson(_)
+            | TokenError::PayloadEncoding
+            | TokenError::SignatureEncoding
+            | TokenError::PayloadJson(_) => "encoding",
+            TokenError::Algorithm => "algorithm",
+            TokenError::UnknownKid => "unknown_kid",
+            TokenError::Signature => "signature",
+            TokenError::Missing(_)
+            | TokenError::NotAnInteger(_)
+            | TokenError::IssuedInTheFuture
+            | TokenError::NotYetValid => "claims",
+            TokenError::Expired => "expired",
+            TokenError::NoIdentity => "identity",
         }
     }
 }
 
-/// Finds the principal of a request with `headers` at `now` (seconds since 1970).
+/// Authenticates a request with `headers` at `now` (seconds since 1970).
 ///
 /// # Errors
-/// The [`Refusal`] to tell the client.
-pub fn authenticate(headers: &HeaderMap, accepted: &Accepted, now: i64) -> Result<Principal, Refusal> {
+/// The [`AuthenticationError`] for the response.
+pub fn authenticate(headers: &HeaderMap, accepted: &Accepted, now: i64) -> Result<Principal, AuthenticationError> {
     let (scheme, token) = credentials(headers)?;
-    let token = Presented::new(token).map_err(Refusal::Token)?;
-    // Users come first: to find a user's token costs the same however many machines there are.
+    let token = Presented::new(token).map_err(AuthenticationError::Token)?;
+    // User tokens are verified first, so their cost does not depend on the number of static tokens.
     let refused = match accepted.keys.verify(&token, now) {
         Ok(verified) => return Ok(Principal { credential: Credential::Token(verified) }),
         Err(refused) => refused,
     };
     match accepted.static_tokens.find(&token) {
-        None => Err(Refusal::Token(refused)),
-        Some(_) if scheme != Scheme::Bearer => Err(Refusal::StaticTokenScheme(refused)),
-        Some(found) if found.is_expired(now) => Err(Refusal::Token(Refused::Expired)),
+        None => Err(AuthenticationError::Token(refused)),
+        Some(_) if scheme != Scheme::Bearer => Err(AuthenticationError::StaticTokenScheme(refused)),
+        Some(found) if found.is_expired(now) => Err(AuthenticationError::Token(TokenError::Expired)),
         Some(found) => Ok(Principal { credential: Credential::Static(Arc::clone(found)) }),
     }
 }
 
-/// How a token is sent.
+/// The authentication scheme.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scheme {
-    /// As the clients of the original send it.
+    /// The scheme of the original service.
     Jwt,
     /// RFC 6750.
     Bearer,
 }
 
-/// The scheme and the one token of the one `Authorization` header.
-fn credentials(headers: &HeaderMap) -> Result<(Scheme, &[u8]), Refusal> {
+/// Returns the scheme and the token of the only `Authorization` header.
+fn credentials(headers: &HeaderMap) -> Result<(Scheme, &[u8]), AuthenticationError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Err(Refusal::Absent) };
+    let Some(value) = values.next() else { return Err(AuthenticationError::Absent) };
     if values.next().is_some() {
-        return Err(Refusal::TokenContainsSpaces);
+        return Err(AuthenticationError::TokenContainsSpaces);
     }
     let value = trim(value.as_bytes());
     let end = memchr2(b' ', b'\t', value).unwrap_or(value.len());
     let (scheme, token) = value.split_at_checked(end).unwrap_or((value, &[]));
     let scheme = match scheme {
-        [] => return Err(Refusal::Absent),
+        [] => return Err(AuthenticationError::Absent),
         word if word.eq_ignore_ascii_case(b"JWT") => Scheme::Jwt,
         word if word.eq_ignore_ascii_case(b"Bearer") => Scheme::Bearer,
-        _ => return Err(Refusal::UnsupportedScheme),
+        _ => return Err(AuthenticationError::UnsupportedScheme),
     };
     let token = trim(token);
     if token.is_empty() {
-        return Err(Refusal::TokenMissing);
+        return Err(AuthenticationError::TokenMissing);
     }
-    // A comma joins what were two headers (RFC 9110, section 5.3); no token holds one.
+    // A comma joins the values of two headers (RFC 9110, section 5.3); no token contains one.
     if memchr3(b' ', b'\t', b',', token).is_some() {
-        return Err(Refusal::TokenContainsSpaces);
+        return Err(AuthenticationError::TokenContainsSpaces);
     }
     Ok((scheme, token))
 }
 
-/// What is sent, without the white space around it (RFC 9110, section 5.6.3).
+/// Trims optional whitespace (RFC 9110, section 5.6.3).
 fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
@@ -187,10 +187,10 @@ mod tests {
     use super::*;
     use crate::token::{Digest, Key, Routes, Settings};
 
-    /// A static token that expires in second 2000.
+    /// A static token that expires at 2000 seconds.
     const MACHINE: &str = "machine-0123";
 
-    fn refusal(values: &[&str]) -> Refusal {
+    fn refusal(values: &[&str]) -> AuthenticationError {
         authenticate(&headers(values), &accepted(), 0).unwrap_err()
     }
 
@@ -207,34 +207,34 @@ mod tests {
     }
 
     #[test]
-    fn absent_empty_or_blank() {
+    fn an_absent_empty_or_blank_header_is_absent() {
         for values in [&[][..], &[""], &[" "], &["\t "]] {
-            assert_eq!(refusal(values), Refusal::Absent);
+            assert_eq!(refusal(values), AuthenticationError::Absent);
         }
     }
 
     #[test]
-    fn another_scheme_or_a_bare_token() {
+    fn other_schemes_and_bare_tokens_are_unsupported() {
         for value in ["Basic dXNlcjE6cGFzcw==", "eyJ.e30.x", "JWTx a", "Token a b"] {
-            assert_eq!(refusal(&[value]), Refusal::UnsupportedScheme, "{value}");
+            assert_eq!(refusal(&[value]), AuthenticationError::UnsupportedScheme, "{value}");
         }
     }
 
     #[test]
-    fn the_scheme_alone() {
-        assert_eq!(refusal(&["JWT"]), Refusal::TokenMissing);
-        assert_eq!(refusal(&["bearer "]), Refusal::TokenMissing);
+    fn a_scheme_without_a_token_is_refused() {
+        assert_eq!(refusal(&["JWT"]), AuthenticationError::TokenMissing);
+        assert_eq!(refusal(&["bearer "]), AuthenticationError::TokenMissing);
     }
 
     #[test]
-    fn spaces_two_headers_or_a_list() {
+    fn several_tokens_are_refused() {
         for values in [&["JWT a b"][..], &["JWT a", "JWT a"], &["JWT a, JWT b"], &["JWT a,b"]] {
-            assert_eq!(refusal(values), Refusal::TokenContainsSpaces);
+            assert_eq!(refusal(values), AuthenticationError::TokenContainsSpaces);
         }
     }
 
     #[test]
-    fn any_case_and_any_space_between() {
+    fn schemes_are_case_insensitive() {
         let accepted = accepted();
         let token = accepted.keys.issue("user01", "1", 1000).unwrap();
         for scheme in ["JWT ", "jwt ", "Bearer ", "BEARER\t \t", "bearer   "] {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_static_token_is_sent_as_bearer_and_opens_its_routes_until_it_expires() {
+    fn a_static_token_requires_bearer_and_is_valid_for_its_routes_until_it_expires() {
         let accepted = accepted();
         let sent = |value: &str, now| authenticate(&headers(&[value]), &accepted, now);
         for scheme in ["Bearer", "bearer ", "BEARER\t"] {
@@ -253,47 +253,51 @@ mod tests {
             assert_eq!(principal.identity(), "static:collector");
             assert!(principal.may_use("holodules") && !principal.may_use("anything"));
         }
-        let refused = Err(Refusal::Token(Refused::NotEnoughSegments));
+        let refused = Err(AuthenticationError::Token(TokenError::NotEnoughSegments));
         for now in [1999, 2000] {
             let sent = sent(&format!("JWT {MACHINE}"), now);
-            assert_eq!(sent, Err(Refusal::StaticTokenScheme(Refused::NotEnoughSegments)));
+            assert_eq!(sent, Err(AuthenticationError::StaticTokenScheme(TokenError::NotEnoughSegments)));
         }
         assert_eq!(sent(&format!("JWT {MACHINE}4"), 1999), refused);
         assert_eq!(sent(&format!("Bearer {MACHINE}4"), 1999), refused);
         assert_eq!(sent(&format!("Bearer {}", Digest::of(MACHINE.as_bytes())), 1999), refused);
-        assert_eq!(sent(&format!("Bearer {MACHINE}"), 2000), Err(Refusal::Token(Refused::Expired)));
+        assert_eq!(sent(&format!("Bearer {MACHINE}"), 2000), Err(AuthenticationError::Token(TokenError::Expired)));
     }
 
     #[test]
-    fn no_json_web_token_stands_for_a_static_one() {
+    fn a_json_web_token_cannot_have_the_identity_of_a_static_token() {
         let accepted = accepted();
         for identity in ["static:collector", "static:", "static:nobody"] {
             let token = accepted.keys.issue(identity, "1", 1000).unwrap();
             let refused = authenticate(&headers(&[&format!("Bearer {token}")]), &accepted, 1000);
-            assert_eq!(refused, Err(Refusal::Token(Refused::NoIdentity)), "{identity}");
+            assert_eq!(refused, Err(AuthenticationError::Token(TokenError::NoIdentity)), "{identity}");
         }
     }
 
     #[test]
-    fn every_reason_has_a_label_that_metrics_know() {
+    fn every_error_has_a_listed_label() {
         let refused = [
-            Refused::TooLong,
-            Refused::Algorithm,
-            Refused::UnknownKid,
-            Refused::Signature,
-            Refused::NotYetValid,
-            Refused::Expired,
-            Refused::NoIdentity,
+            TokenError::TooLong,
+            TokenError::Algorithm,
+            TokenError::UnknownKid,
+            TokenError::Signature,
+            TokenError::NotYetValid,
+            TokenError::Expired,
+            TokenError::NoIdentity,
         ];
-        let tokens = refused.into_iter().map(Refusal::Token);
-        let others = [Refusal::Absent, Refusal::TokenMissing, Refusal::StaticTokenScheme(Refused::TooLong)];
-        let labels: Vec<_> = tokens.chain(others).map(Refusal::label).collect();
-        assert!(Refusal::LABELS.iter().all(|label| labels.contains(label)), "{labels:?}");
-        assert!(labels.iter().all(|label| Refusal::LABELS.contains(label)), "{labels:?}");
+        let tokens = refused.into_iter().map(AuthenticationError::Token);
+        let others = [
+            AuthenticationError::Absent,
+            AuthenticationError::TokenMissing,
+            AuthenticationError::StaticTokenScheme(TokenError::TooLong),
+        ];
+        let labels: Vec<_> = tokens.chain(others).map(AuthenticationError::label).collect();
+        assert!(AuthenticationError::LABELS.iter().all(|label| labels.contains(label)), "{labels:?}");
+        assert!(labels.iter().all(|label| AuthenticationError::LABELS.contains(label)), "{labels:?}");
     }
 
     #[test]
-    fn a_bad_token_is_told_as_such() {
-        assert_eq!(refusal(&["JWT a"]), Refusal::Token(Refused::NotEnoughSegments));
+    fn an_invalid_token_is_reported_as_such() {
+        assert_eq!(refusal(&["JWT a"]), AuthenticationError::Token(TokenError::NotEnoughSegments));
     }
 }

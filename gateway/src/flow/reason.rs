@@ -17,7 +17,7 @@ pub(super) enum Reason {
     RateLimit(&'static str),
     /// A CORS preflight, which is answered for every path.
     Preflight,
-    /// There is no valid token, as [`authenticate::Refusal::label`](crate::authenticate::Refusal::label) has it.
+    /// There is no valid token, as [`authenticate::AuthenticationError::label`](crate::authenticate::AuthenticationError::label) has it.
     Token(&'static str),
     /// The token was revoked.
     Revoked(revocation::RevocationReason),

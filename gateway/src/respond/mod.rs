@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::authenticate;
 use crate::cors;
 use crate::limit::Exceeded;
-use crate::token::Refused;
+use crate::token::TokenError;
 pub use send::{Marks, send};
 
 /// What `Retry-After` says where nothing better is known, in seconds.
@@ -109,7 +109,7 @@ impl Answer {
     /// The token of nobody: its user is gone, disabled or has a new password, or it was logged
     /// out. They are not told apart.
     pub fn revoked() -> Self {
-        authenticate::Refusal::Token(Refused::NoIdentity).into()
+        authenticate::AuthenticationError::Token(TokenError::NoIdentity).into()
     }
 
     /// A body where none is taken. What follows might be read as a request.

@@ -5,7 +5,7 @@ use http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use super::{Answer, Plain, whole_seconds};
 use crate::route::NoMatch;
-use crate::token::{Claim, Refused};
+use crate::token::{Claim, TokenError};
 use crate::{authenticate, framing, login};
 
 impl From<framing::HeadError> for Answer {
@@ -32,20 +32,26 @@ impl From<NoMatch> for Answer {
     }
 }
 
-impl From<authenticate::Refusal> for Answer {
-    fn from(refusal: authenticate::Refusal) -> Self {
-        use authenticate::Refusal;
+impl From<authenticate::AuthenticationError> for Answer {
+    fn from(refusal: authenticate::AuthenticationError) -> Self {
+        use authenticate::AuthenticationError;
         let (error, description) = match refusal {
-            Refusal::Absent => ("Authorization Required", "Request does not contain an access token".to_owned()),
-            Refusal::UnsupportedScheme => ("Invalid JWT header", "Unsupported authorization type".to_owned()),
-            Refusal::TokenMissing => ("Invalid JWT header", "Token missing".to_owned()),
-            Refusal::TokenContainsSpaces => ("Invalid JWT header", "Token contains spaces".to_owned()),
-            Refusal::Token(Refused::NoIdentity) => ("Invalid JWT", "User does not exist".to_owned()),
-            Refusal::Token(refused) | Refusal::StaticTokenScheme(refused) => ("Invalid token", describe(refused)),
+            AuthenticationError::Absent => {
+                ("Authorization Required", "Request does not contain an access token".to_owned())
+            }
+            AuthenticationError::UnsupportedScheme => {
+                ("Invalid JWT header", "Unsupported authorization type".to_owned())
+            }
+            AuthenticationError::TokenMissing => ("Invalid JWT header", "Token missing".to_owned()),
+            AuthenticationError::TokenContainsSpaces => ("Invalid JWT header", "Token contains spaces".to_owned()),
+            AuthenticationError::Token(TokenError::NoIdentity) => ("Invalid JWT", "User does not exist".to_owned()),
+            AuthenticationError::Token(refused) | AuthenticationError::StaticTokenScheme(refused) => {
+                ("Invalid token", describe(refused))
+            }
         };
         // RFC 6750, section 3.1: only where a token was sent and refused.
         let bearer = match refusal {
-            Refusal::Token(_) | Refusal::StaticTokenScheme(_) => {
+            AuthenticationError::Token(_) | AuthenticationError::StaticTokenScheme(_) => {
                 r#"Bearer realm="Login Required", error="invalid_token""#
             }
             _ => r#"Bearer realm="Login Required""#,
@@ -57,19 +63,19 @@ impl From<authenticate::Refusal> for Answer {
 }
 
 /// The words of the original, letter for letter.
-fn describe(refused: Refused) -> String {
+fn describe(refused: TokenError) -> String {
     match refused {
-        Refused::TooLong => "Token is too long".to_owned(),
-        Refused::NotEnoughSegments => "Not enough segments".to_owned(),
-        Refused::HeaderEncoding => "Invalid header padding".to_owned(),
-        Refused::HeaderJson(reason) => format!("Invalid header string: {reason}"),
-        Refused::PayloadEncoding => "Invalid payload padding".to_owned(),
-        Refused::SignatureEncoding => "Invalid crypto padding".to_owned(),
-        Refused::Algorithm | Refused::UnknownKid => "The specified alg value is not allowed".to_owned(),
-        Refused::Signature => "Signature verification failed".to_owned(),
-        Refused::PayloadJson(reason) => format!("Invalid payload string: {reason}"),
-        Refused::Missing(claim) => format!("Token is missing the \"{claim}\" claim"),
-        Refused::NotAnInteger(claim) => {
+        TokenError::TooLong => "Token is too long".to_owned(),
+        TokenError::NotEnoughSegments => "Not enough segments".to_owned(),
+        TokenError::HeaderEncoding => "Invalid header padding".to_owned(),
+        TokenError::HeaderJson(reason) => format!("Invalid header string: {reason}"),
+        TokenError::PayloadEncoding => "Invalid payload padding".to_owned(),
+        TokenError::SignatureEncoding => "Invalid crypto padding".to_owned(),
+        TokenError::Algorithm | TokenError::UnknownKid => "The specified alg value is not allowed".to_owned(),
+        TokenError::Signature => "Signature verification failed".to_owned(),
+        TokenError::PayloadJson(reason) => format!("Invalid payload string: {reason}"),
+        TokenError::Missing(claim) => format!("Token is missing the \"{claim}\" claim"),
+        TokenError::NotAnInteger(claim) => {
             let name = match claim {
                 Claim::ExpirationTime => "Expiration Time",
                 Claim::IssuedAt => "Issued At",
@@ -77,10 +83,10 @@ fn describe(refused: Refused) -> String {
             };
             format!("{name} claim ({claim}) must be an integer.")
         }
-        Refused::IssuedInTheFuture => "Issued At claim (iat) cannot be in the future.".to_owned(),
-        Refused::NotYetValid => "The token is not yet valid (nbf)".to_owned(),
-        Refused::Expired => "Signature has expired".to_owned(),
-        Refused::NoIdentity => "User does not exist".to_owned(),
+        TokenError::IssuedInTheFuture => "Issued At claim (iat) cannot be in the future.".to_owned(),
+        TokenError::NotYetValid => "The token is not yet valid (nbf)".to_owned(),
+        TokenError::Expired => "Signature has expired".to_owned(),
+        TokenError::NoIdentity => "User does not exist".to_owned(),
     }
 }
 
@@ -124,10 +130,10 @@ mod tests {
 
     #[test]
     fn refusals_of_tokens_have_the_originals_words() {
-        let answer = Answer::from(authenticate::Refusal::Token(Refused::Missing(Claim::ExpirationTime)));
+        let answer = Answer::from(authenticate::AuthenticationError::Token(TokenError::Missing(Claim::ExpirationTime)));
         let expected = "{\"status_code\":401,\"error\":\"Invalid token\",\"description\":\"Token is missing the \\\"exp\\\" claim\"}\n";
         assert_eq!(body(&answer), expected);
-        let answer = Answer::from(authenticate::Refusal::Token(Refused::NoIdentity));
+        let answer = Answer::from(authenticate::AuthenticationError::Token(TokenError::NoIdentity));
         assert_eq!(
             body(&answer),
             "{\"status_code\":401,\"error\":\"Invalid JWT\",\"description\":\"User does not exist\"}\n"
@@ -136,10 +142,13 @@ mod tests {
 
     #[test]
     fn reasons_that_only_the_log_distinguishes_have_the_same_words() {
-        use authenticate::Refusal;
+        use authenticate::AuthenticationError;
         for (one, other) in [
-            (Refusal::Token(Refused::UnknownKid), Refusal::Token(Refused::Algorithm)),
-            (Refusal::StaticTokenScheme(Refused::NotEnoughSegments), Refusal::Token(Refused::NotEnoughSegments)),
+            (AuthenticationError::Token(TokenError::UnknownKid), AuthenticationError::Token(TokenError::Algorithm)),
+            (
+                AuthenticationError::StaticTokenScheme(TokenError::NotEnoughSegments),
+                AuthenticationError::Token(TokenError::NotEnoughSegments),
+            ),
         ] {
             assert_ne!(one.label(), other.label());
             let (one, other) = (Answer::from(one), Answer::from(other));
@@ -149,8 +158,8 @@ mod tests {
 
     #[test]
     fn every_401_offers_both_schemes() {
-        let absent = Answer::from(authenticate::Refusal::Absent);
-        let refused = Answer::from(authenticate::Refusal::Token(Refused::Expired));
+        let absent = Answer::from(authenticate::AuthenticationError::Absent);
+        let refused = Answer::from(authenticate::AuthenticationError::Token(TokenError::Expired));
         let offers = |answer: &Answer| -> Vec<String> {
             let offers = answer.headers.iter().filter(|(name, _)| name == WWW_AUTHENTICATE);
             offers.map(|(_, value)| value.to_str().unwrap().to_owned()).collect()

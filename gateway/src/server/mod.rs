@@ -315,7 +315,7 @@ fn metrics(config: &Config) -> prometheus::Result<Metrics> {
     let failures = HandshakeFailure::ALL.map(HandshakeFailure::label);
     let refused = ConnectionRefused::ALL.map(ConnectionRefused::label);
     let reaped = ConnectionReaped::ALL.map(ConnectionReaped::label);
-    let refusals: Vec<_> = authenticate::Refusal::LABELS.into_iter().chain([revocation::REVOKED]).collect();
+    let refusals: Vec<_> = authenticate::AuthenticationError::LABELS.into_iter().chain([revocation::REVOKED]).collect();
     Metrics::new(&Labels {
         cache: &cache::Source::LABELS,
         cached_routes: config.routes.iter().filter(|route| route.cached).map(|route| &*route.name).collect(),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::json::Object;
 use super::mark::{MAX_CLOCK_SKEW, mark_of};
 use super::settings::Settings;
-use super::{Presented, Refused, STATIC_PREFIX};
+use super::{Presented, STATIC_PREFIX, TokenError};
 
 /// The integers that JSON carries exactly between implementations (RFC 8259, section 6).
 const EXACT: i64 = 1 << 53;
@@ -89,7 +89,7 @@ pub(super) fn check_claims(
     token: &Presented<'_>,
     now: i64,
     settings: &Settings,
-) -> Result<Verified, Refused> {
+) -> Result<Verified, TokenError> {
     let leeway = i64::from(settings.leeway);
     let [exp, iat, nbf] = [
         required(claims, Claim::ExpirationTime)?,
@@ -101,23 +101,23 @@ pub(super) fn check_claims(
     let early = if password_mark.is_some() { leeway.max(MAX_CLOCK_SKEW.into()) } else { leeway };
     let issued_at = integer(iat, Claim::IssuedAt)?;
     if issued_at > now + early {
-        return Err(Refused::IssuedInTheFuture);
+        return Err(TokenError::IssuedInTheFuture);
     }
     let not_before = integer(nbf, Claim::NotBefore)?;
     if not_before > now + early {
-        return Err(Refused::NotYetValid);
+        return Err(TokenError::NotYetValid);
     }
     let exp = integer(exp, Claim::ExpirationTime)?;
     // The longest lifetime is no clock's but ours, so it needs no leeway.
     let expires_at = (exp + leeway).min(issued_at + i64::from(settings.max_lifetime));
     // RFC 7519, section 4.1.4: "on or after" the time it is not accepted.
     if expires_at <= now {
-        return Err(Refused::Expired);
+        return Err(TokenError::Expired);
     }
     let identity = claims.get("identity").and_then(Value::as_str).unwrap_or_default();
     // A machine has its name from the configuration; no token can give it to anyone else.
     if identity.is_empty() || identity.starts_with(STATIC_PREFIX) {
-        return Err(Refused::NoIdentity);
+        return Err(TokenError::NoIdentity);
     }
     Ok(Verified {
         identity: identity.into(),
@@ -139,10 +139,10 @@ fn id(claims: &Object, token: &Presented<'_>) -> Arc<str> {
     }
 }
 
-fn required(claims: &Object, claim: Claim) -> Result<&Value, Refused> {
-    claims.get(claim.name()).filter(|value| !value.is_null()).ok_or(Refused::Missing(claim))
+fn required(claims: &Object, claim: Claim) -> Result<&Value, TokenError> {
+    claims.get(claim.name()).filter(|value| !value.is_null()).ok_or(TokenError::Missing(claim))
 }
 
-fn integer(value: &Value, claim: Claim) -> Result<i64, Refused> {
-    value.as_i64().filter(|value| (-EXACT..=EXACT).contains(value)).ok_or(Refused::NotAnInteger(claim))
+fn integer(value: &Value, claim: Claim) -> Result<i64, TokenError> {
+    value.as_i64().filter(|value| (-EXACT..=EXACT).contains(value)).ok_or(TokenError::NotAnInteger(claim))
 }

@@ -1,4 +1,4 @@
-//! SHA-256 (FIPS 180-4): what a token is known by where the token itself must not be kept.
+//! SHA-256 (FIPS 180-4), which identifies a token where the token itself must not be stored.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,11 +6,11 @@ use std::str::FromStr;
 use aws_lc_rs::constant_time;
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
-/// The SHA-256 of something. Two are compared in constant time.
+/// A SHA-256. Comparisons are constant-time.
 #[derive(Clone, Copy)]
 pub struct Digest([u8; SHA256_OUTPUT_LEN]);
 
-/// A text that is no digest.
+/// The text is not a SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a SHA-256: 64 hexadecimal digits")]
 pub struct NotADigest;

@@ -1,5 +1,5 @@
-//! JSON objects in which no name stands twice: what one parser takes from the first and
-//! another from the last occurrence is how tokens get two meanings (RFC 8725, section 2.4).
+//! JSON objects without duplicate names. Parsers differ in whether the first or the last occurrence counts,
+//! which would make tokens ambiguous (RFC 8725, section 2.4).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,10 +36,10 @@ impl<'de> Deserialize<'de> for Unique {
     }
 }
 
-/// Reads one JSON object.
+/// Parses a JSON object.
 ///
 /// # Errors
-/// In fixed words, why `text` is none: nothing of it is repeated.
+/// A static message why `text` is invalid, without any part of it.
 pub fn object(text: &[u8]) -> Result<Object, &'static str> {
     match serde_json::from_slice::<Unique>(text) {
         Ok(Unique(members)) => Ok(members),

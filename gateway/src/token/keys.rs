@@ -11,7 +11,7 @@ use super::claims::{Issued, check_claims};
 use super::json::{self, Object};
 use super::seen::Seen;
 use super::settings::Settings;
-use super::{Key, Presented, Refused, Verified};
+use super::{Key, Presented, TokenError, Verified};
 
 /// The most keys that are in force together. A token without `kid` may have to be tried
 /// against each.
@@ -95,11 +95,11 @@ impl Keys {
         self.signing(now).ok_or(NotIssued::NoKey)?.sign(&claims).ok_or(NotIssued::Cryptography)
     }
 
-    /// Checks `token` at `now` (seconds since 1970), in the order of [`Refused`].
+    /// Checks `token` at `now` (seconds since 1970), in the order of [`TokenError`].
     ///
     /// # Errors
     /// The first check that fails.
-    pub fn verify(&self, token: &Presented<'_>, now: i64) -> Result<Arc<Verified>, Refused> {
+    pub fn verify(&self, token: &Presented<'_>, now: i64) -> Result<Arc<Verified>, TokenError> {
         // What was verified once needs no more than to be still in time, by a key still in
         // force. Where it is not, the whole way tells the reason.
         if let Some((verified, key)) = self.seen.get(token)
@@ -115,35 +115,35 @@ impl Keys {
     }
 
     /// The whole way. What verified the token is told by its place.
-    fn verify_anew(&self, token: &Presented<'_>, now: i64) -> Result<(Verified, usize), Refused> {
+    fn verify_anew(&self, token: &Presented<'_>, now: i64) -> Result<(Verified, usize), TokenError> {
         let Segments { signed, header, payload, signature } = Segments::of(token.bytes)?;
-        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| Refused::HeaderEncoding)?;
-        let header = json::object(&header).map_err(Refused::HeaderJson)?;
-        let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Refused::PayloadEncoding)?;
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Refused::SignatureEncoding)?;
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| TokenError::HeaderEncoding)?;
+        let header = json::object(&header).map_err(TokenError::HeaderJson)?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::PayloadEncoding)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::SignatureEncoding)?;
         if !is_acceptable(&header) {
-            return Err(Refused::Algorithm);
+            return Err(TokenError::Algorithm);
         }
         let key = self.signer(&header, signed, &signature, now)?;
-        let payload = json::object(&payload).map_err(Refused::PayloadJson)?;
+        let payload = json::object(&payload).map_err(TokenError::PayloadJson)?;
         let verified = check_claims(&payload, token, now, &self.settings)?;
         Ok((verified, key))
     }
 
     /// The place of the key that signed, of those that the header allows.
-    fn signer(&self, header: &Object, signed: &[u8], signature: &[u8], now: i64) -> Result<usize, Refused> {
+    fn signer(&self, header: &Object, signed: &[u8], signature: &[u8], now: i64) -> Result<usize, TokenError> {
         let kid = match header.get("kid") {
             None => None,
             Some(Value::String(kid)) => Some(kid.as_str()),
-            Some(_) => return Err(Refused::Algorithm),
+            Some(_) => return Err(TokenError::Algorithm),
         };
         let mut meant = self.keys.iter().enumerate().filter(|(_, key)| key.is_meant(kid) && key.is_in_force(now));
         if kid.is_some() {
-            let (place, key) = meant.next().ok_or(Refused::UnknownKid)?;
-            return key.verify(signed, signature).then_some(place).ok_or(Refused::Signature);
+            let (place, key) = meant.next().ok_or(TokenError::UnknownKid)?;
+            return key.verify(signed, signature).then_some(place).ok_or(TokenError::Signature);
         }
         let signer = meant.find(|(_, key)| key.verify(signed, signature));
-        signer.map(|(place, _)| place).ok_or(Refused::Signature)
+        signer.map(|(place, _)| place).ok_or(TokenError::Signature)
     }
 }
 
@@ -158,11 +158,11 @@ struct Segments<'a> {
 
 impl<'a> Segments<'a> {
     /// What stands between the first and the last dot is the payload, whatever it holds.
-    fn of(token: &'a [u8]) -> Result<Self, Refused> {
+    fn of(token: &'a [u8]) -> Result<Self, TokenError> {
         let is_dot = |byte: &u8| *byte == b'.';
-        let last = token.iter().rposition(is_dot).ok_or(Refused::NotEnoughSegments)?;
+        let last = token.iter().rposition(is_dot).ok_or(TokenError::NotEnoughSegments)?;
         let (signed, signature) = token.split_at(last);
-        let first = signed.iter().position(is_dot).ok_or(Refused::NotEnoughSegments)?;
+        let first = signed.iter().position(is_dot).ok_or(TokenError::NotEnoughSegments)?;
         let (header, payload) = signed.split_at(first);
         let behind_dot = |part: &'a [u8]| part.get(1..).unwrap_or_default();
         Ok(Self { signed, header, payload: behind_dot(payload), signature: behind_dot(signature) })
@@ -192,7 +192,7 @@ mod tests {
         Keys::new(keys, SETTINGS).unwrap()
     }
 
-    fn verify(keys: &Keys, token: &str, now: i64) -> Result<Arc<Verified>, Refused> {
+    fn verify(keys: &Keys, token: &str, now: i64) -> Result<Arc<Verified>, TokenError> {
         keys.verify(&Presented::new(token.as_bytes()).unwrap(), now)
     }
 
@@ -209,14 +209,14 @@ mod tests {
         assert_eq!(header, br#"{"typ":"JWT","alg":"HS256","kid":"new"}"#);
         assert!(verify(&both, &token, NOW).is_ok() && verify(&new, &token, NOW).is_ok());
         assert!(verify(&both, &issue(&old), NOW).is_ok());
-        assert_eq!(verify(&old, &token, NOW), Err(Refused::UnknownKid));
+        assert_eq!(verify(&old, &token, NOW), Err(TokenError::UnknownKid));
     }
 
     #[test]
     fn a_name_with_another_keys_signature_opens_nothing() {
         let forged = issue(&keys(vec![named("new", 1)]));
         let both = keys(vec![named("new", 2), named("old", 1)]);
-        assert_eq!(verify(&both, &forged, NOW), Err(Refused::Signature));
+        assert_eq!(verify(&both, &forged, NOW), Err(TokenError::Signature));
     }
 
     #[test]
@@ -227,9 +227,9 @@ mod tests {
             keys(vec![named("new", 2), named("other", 3).without_kid(true), named("old", 1).without_kid(allowed)])
         });
         assert!(verify(&allowed, &token, NOW).is_ok());
-        assert_eq!(verify(&refused, &token, NOW), Err(Refused::Signature));
+        assert_eq!(verify(&refused, &token, NOW), Err(TokenError::Signature));
         let none = keys(vec![named("old", 1)]);
-        assert_eq!(verify(&none, &token, NOW), Err(Refused::Signature));
+        assert_eq!(verify(&none, &token, NOW), Err(TokenError::Signature));
     }
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
         let token = issue(&both);
         assert!(verify(&both, &token, NOW + 9).is_ok());
         assert!(verify(&both, &token, NOW + 9).is_ok());
-        assert_eq!(verify(&both, &token, NOW + 10), Err(Refused::UnknownKid));
+        assert_eq!(verify(&both, &token, NOW + 10), Err(TokenError::UnknownKid));
         assert_eq!(
             (both.signing(NOW + 9).unwrap().kid(), both.signing(NOW + 10).unwrap().kid()),
             (Some("first"), Some("second"))
@@ -246,7 +246,7 @@ mod tests {
         let unnamed = keys(vec![Key::unnamed(&[1; 32]).unwrap().retire_at(Some(NOW + 10))]);
         let token = issue(&unnamed);
         assert!(verify(&unnamed, &token, NOW + 9).is_ok());
-        assert_eq!(verify(&unnamed, &token, NOW + 10), Err(Refused::Signature));
+        assert_eq!(verify(&unnamed, &token, NOW + 10), Err(TokenError::Signature));
         assert!(matches!(unnamed.issue("user01", "1", NOW + 10), Err(NotIssued::NoKey)));
     }
 

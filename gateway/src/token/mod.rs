@@ -1,8 +1,8 @@
-//! JSON Web Tokens: issued and verified here, and nowhere else (RFC 7515, 7519, 8725); and the
-//! static tokens of machines, which are no more than long random words.
+//! JSON Web Tokens (RFC 7515, 7519, 8725), and the static tokens of machine clients, which are long random
+//! strings.
 //!
-//! Pure: the time is an argument, and there is no I/O. The algorithm is HS256, pinned
-//! by the configuration and never chosen by the token.
+//! Pure: the time is an argument, and there is no I/O. The algorithm is HS256, fixed by the gateway and never
+//! chosen by the token.
 
 mod claims;
 mod digest;
@@ -32,40 +32,40 @@ pub use static_token::{
     MAX_STATIC_TOKENS, NotAName, NotStaticTokens, Routes, STATIC_PREFIX, StaticToken, StaticTokens, random_static_token,
 };
 
-/// Why a token opens nothing. The order of the variants is the order of the checks.
+/// Why a token is not valid. The variants are in the order of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum TokenError {
     /// Over [`MAX_TOKEN_BYTES`].
     TooLong,
     /// Fewer than three segments.
     NotEnoughSegments,
     /// The header is not strict base64url.
     HeaderEncoding,
-    /// The header is no JSON object, or has a name twice.
+    /// The header is not a JSON object, or has a duplicate name.
     HeaderJson(&'static str),
     /// The payload is not strict base64url, or there are more than three segments.
     PayloadEncoding,
     /// The signature is not strict base64url.
     SignatureEncoding,
-    /// `alg` is not the pinned one, or the header asks for what is not supported.
+    /// `alg` is not HS256, or the header requires an unsupported extension.
     Algorithm,
-    /// The header names a key that is not configured, or that is retired.
+    /// The header names a key that is unknown or retired.
     UnknownKid,
-    /// The signature is not ours.
+    /// The signature is invalid.
     Signature,
-    /// The payload is no JSON object, or has a name twice.
+    /// The payload is not a JSON object, or has a duplicate name.
     PayloadJson(&'static str),
     /// A required claim is missing or null.
     Missing(Claim),
-    /// A time is no integer within ±2^53.
+    /// A time is not an integer within ±2^53.
     NotAnInteger(Claim),
-    /// `iat` lies in the future.
+    /// `iat` is in the future.
     IssuedInTheFuture,
-    /// `nbf` lies in the future.
+    /// `nbf` is in the future.
     NotYetValid,
-    /// `exp` is now or in the past, or the token is older than any may become.
+    /// `exp` is not in the future, or the token exceeds the maximum lifetime.
     Expired,
-    /// `identity` is missing, empty, no string, or one that only a static token has.
+    /// `identity` is missing, empty, not a string, or reserved for static tokens.
     NoIdentity,
 }
 

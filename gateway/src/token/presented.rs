@@ -1,11 +1,11 @@
-//! A token as somebody presents it.
+//! A token as sent by a client.
 
-use super::{Digest, Refused};
+use super::{Digest, TokenError};
 
-/// The longest token that is looked at, in bytes. A longer one is refused before any cryptography.
+/// Maximum length of a token, in bytes. A longer one is refused before any cryptography.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// A token that is short enough to be looked at.
+/// A token of acceptable length.
 #[derive(Clone, Copy)]
 pub struct Presented<'a> {
     pub(super) bytes: &'a [u8],
@@ -15,15 +15,15 @@ impl<'a> Presented<'a> {
     /// Takes the `bytes` that were sent.
     ///
     /// # Errors
-    /// [`Refused::TooLong`] over [`MAX_TOKEN_BYTES`].
-    pub fn new(bytes: &'a [u8]) -> Result<Self, Refused> {
+    /// [`TokenError::TooLong`] over [`MAX_TOKEN_BYTES`].
+    pub fn new(bytes: &'a [u8]) -> Result<Self, TokenError> {
         if bytes.len() > MAX_TOKEN_BYTES {
-            return Err(Refused::TooLong);
+            return Err(TokenError::TooLong);
         }
         Ok(Self { bytes })
     }
 
-    /// Its SHA-256, made anew each time: a token that was seen before is found without it.
+    /// Its SHA-256, computed on each call: cached tokens are found without it.
     pub(super) fn digest(&self) -> Digest {
         Digest::of(self.bytes)
     }

@@ -1,36 +1,35 @@
-//! Random words: ids, and tokens that are no more than that.
+//! Random ids and tokens.
 
 use std::cell::RefCell;
 
 use aws_lc_rs::rand;
 
-/// The bytes of an id: 128 bits, of which no two are the same in the life of a gateway.
+/// Length of an id in bytes: 128 bits, so that collisions do not occur in practice.
 const ID_BYTES: usize = 16;
 
-/// How many ids a thread asks the random bytes for at once, since asking costs more than the bytes
-/// do: they wait in 4 KiB.
+/// Number of ids for which a thread requests random bytes at once, since the system call costs more than the
+/// bytes: 4 KiB.
 const IDS_AT_ONCE: usize = 256;
 
-/// So many random bytes in lower-case hexadecimal; `None` where the system gives none.
+/// Returns random bytes in lower-case hexadecimal; `None` if the system's random generator fails.
 pub fn random_hex<const BYTES: usize>() -> Option<String> {
     let mut bytes = [0; BYTES];
     rand::fill(&mut bytes).ok()?;
     Some(hexadecimal(&bytes))
 }
 
-/// 128 random bits in lower-case hexadecimal; `None` where the system gives none. The bits of the
-/// next ids wait in memory, so this is for what only has to differ, and not for what opens
-/// anything.
+/// Returns 128 random bits in lower-case hexadecimal; `None` if the system's random generator fails. The bits
+/// of later ids are buffered in memory, so this is for unique ids only, not for secrets.
 pub fn correlation_id() -> Option<String> {
     thread_local! {
         static NEXT: RefCell<Ids> = const { RefCell::new(Ids { ids: [[0; ID_BYTES]; IDS_AT_ONCE], left: 0 }) };
     }
-    // A thread that is ending has none any more.
+    // A thread that is ending has no buffer.
     let id = NEXT.try_with(|next| next.borrow_mut().take()).ok().flatten()?;
     Some(hexadecimal(&id))
 }
 
-/// Ids that were not used yet: the first `left` of them.
+/// Unused ids: the first `left` of them.
 struct Ids {
     ids: [[u8; ID_BYTES]; IDS_AT_ONCE],
     left: usize,

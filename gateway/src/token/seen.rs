@@ -1,25 +1,22 @@
-//! The tokens that were verified already, so that one used for many requests is verified once.
+//! A cache of verified tokens, so that a token used for many requests is verified once.
 //!
-//! The table has a fixed size: 4,096 sets of 4 places. A token has one set; in a full one a new
-//! token takes the place of the one that expires first. To look is free of locks, and writes to
-//! nothing that another worker reads. Two workers that come with the same new token at once may
-//! each give it a place, which is one too many until it expires.
+//! The table has a fixed size: 4,096 sets of 4 entries. Each token maps to one set; in a full set, a new token
+//! replaces the one that expires first. Lookups take no lock and write to no shared memory. Two workers that
+//! verify the same new token concurrently may both insert it; the duplicate lasts until it expires.
 //!
-//! A token is found by all of its bytes. Where to look is told by a hash of its end: there stands
-//! the signature, which is spread as evenly as anything that is hashed, so its last bytes do for
-//! all of them. The hash is SipHash under a key that is random for each table.
+//! All bytes of a token are compared. The set is selected by a hash of its end, which is part of the signature
+//! and so evenly distributed. The hash is SipHash with a random key per table.
 //!
-//! The bytes are compared until two differ, which a clock might tell. They are compared only
-//! where all 64 bits of the hash are the same: to learn by that clock how well a guess fits a
-//! token, one would need others of the same hash, and whoever has no key finds those by trying
-//! 2^64 of them, or by knowing the end of the token, which is the secret.
+//! The comparison is not constant-time, but only happens if all 64 bits of the hash are equal. To learn from
+//! its timing, an attacker would need tokens with the same hash, which without the key takes 2^64 attempts, or
+//! knowledge of the end of the token, which is the secret.
 //!
-//! Only tokens with a good signature get in, so strangers fill no place. Whoever can log in often
-//! enough can push others' tokens out; that costs those a verification each time (a few
+//! Only tokens with a valid signature are inserted, so unauthenticated clients cannot fill the table. A user
+//! who logs in often can displace the tokens of others, which costs them a verification per request (a few
 //! microseconds) and nothing else.
 //!
-//! Memory: 0.3 MB from the start, and at most 36 MB with every place taken by the longest
-//! token that is kept; a usual one adds 500 bytes.
+//! Memory: 0.3 MB initially, and at most 36 MB if every entry has a token of the maximum length; a typical
+//! token adds 500 bytes.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -32,18 +29,18 @@ use super::{Presented, Verified};
 const SETS: usize = 4096;
 const PLACES: usize = 4;
 
-/// The longest token that is remembered, in bytes; what it says is kept beside it.
+/// Maximum length of a cached token, in bytes.
 const MAX_BYTES: usize = 1024;
 
-/// How much of a token's end is hashed, in bytes: 192 bits of its signature.
+/// Number of bytes hashed at the end of a token: 192 bits of its signature.
 const HASHED_BYTES: usize = 32;
 
-/// A token that was found good once.
+/// A verified token.
 struct Entry {
     hash: u64,
     token: Box<[u8]>,
     verified: Arc<Verified>,
-    /// The place of the key that verified it.
+    /// Index of the key that verified it.
     key: usize,
 }
 
@@ -53,34 +50,34 @@ impl Entry {
     }
 }
 
-/// Room for one token.
+/// The slot of one token.
 #[derive(Default)]
 struct Place {
-    /// The hash of what is here, by which others are passed over. It may come late, which costs a
+    /// Hash of the token in the slot, checked before the token itself. It may be stored late, which costs a
     /// verification.
     hint: AtomicU64,
     entry: ArcSwapOption<Entry>,
 }
 
-/// The places of the tokens whose hashes pick this set: as much as a processor reads at once.
+/// The slots of one set, in one cache line.
 #[derive(Default)]
 #[repr(align(64))]
 struct Set([Place; PLACES]);
 
 impl Set {
-    /// The places that may have a token of this hash.
+    /// The slots that may hold a token with this hash.
     fn hinted(&self, hash: u64) -> impl Iterator<Item = &Place> {
         self.0.iter().filter(move |place| place.hint.load(Ordering::Acquire) == hash)
     }
 
-    /// The place that is free, or will be first.
+    /// The slot that is empty or expires first.
     fn next_free(&self) -> Option<&Place> {
-        // An empty place is less than any time.
+        // Empty slots sort before any expiry time.
         self.0.iter().min_by_key(|place| place.entry.load().as_ref().map(|entry| entry.verified.expires_at))
     }
 }
 
-/// The table.
+/// The cache.
 pub(super) struct Seen {
     sets: Box<[Set]>,
     hasher: RandomState,
@@ -91,8 +88,8 @@ impl Seen {
         Self { sets: (0..SETS).map(|_| Set::default()).collect(), hasher: RandomState::new() }
     }
 
-    /// What `token` said when it was verified, and the place of its key. Whether that still holds
-    /// is for the caller to ask.
+    /// Returns the claims of a verified `token` and the index of its key. The caller checks that they are still
+    /// valid.
     pub(super) fn get(&self, token: &Presented<'_>) -> Option<(Arc<Verified>, usize)> {
         let hash = self.hash(token);
         self.set(hash)?.hinted(hash).find_map(|place| {
@@ -102,14 +99,14 @@ impl Seen {
         })
     }
 
-    /// Remembers what `token`, which the key at place `key` verified, says.
+    /// Caches `token`, which was verified by the key with index `key`.
     pub(super) fn insert(&self, token: &Presented<'_>, verified: Arc<Verified>, key: usize) {
         if token.bytes.len() > MAX_BYTES {
             return;
         }
         let hash = self.hash(token);
         let Some(set) = self.set(hash) else { return };
-        // It has one where it was seen and no longer held, or where another worker was faster.
+        // It is present if it was no longer valid, or was inserted by another worker.
         let has_it = |place: &&Place| place.entry.load().as_ref().is_some_and(|entry| entry.is_of(hash, token));
         let Some(place) = set.hinted(hash).find(has_it).or_else(|| set.next_free()) else { return };
         place.entry.store(Some(Arc::new(Entry { hash, token: token.bytes.into(), verified, key })));
@@ -155,7 +152,7 @@ mod tests {
         seen.get(&presented(token)).is_some()
     }
 
-    /// Tokens that all fall into one set of `seen`.
+    /// Tokens that map to the same set of `seen`.
     fn of_one_set(seen: &Seen, count: usize) -> Vec<String> {
         let set = |token: &String| seen.hash(&presented(token)) % SETS as u64;
         (0_u64..).map(|number| number.to_string()).filter(|token| set(token) == 0).take(count).collect()

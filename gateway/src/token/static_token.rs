@@ -1,48 +1,48 @@
-//! Static tokens: long random words that open a few routes for a machine until they are
-//! taken out of the configuration. Only their SHA-256 is ever kept.
+//! Static tokens: long random strings that authorise machine clients for some routes until they are removed
+//! from the configuration. Only their SHA-256 is stored.
 
 use std::sync::Arc;
 
 use super::{Digest, MAX_NAME_BYTES, Presented, is_plain_name, random_hex};
 
-/// What the identity of every static token begins with, and no other.
+/// Prefix of the identities of static tokens, reserved for them.
 pub const STATIC_PREFIX: &str = "static:";
 
-/// The most static tokens that there may be: each is compared to each token that comes in.
+/// Maximum number of static tokens: each is compared with each token received.
 pub const MAX_STATIC_TOKENS: usize = 1024;
 
-/// What a new token begins with, so that whoever scans for leaked secrets can tell it.
+/// Prefix of generated tokens, for secret scanners.
 const TOKEN_PREFIX: &str = "holodule_";
 
-/// A name that cannot stand for a static token.
+/// A name that is not valid for a static token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must have 1 to {MAX_NAME_BYTES} characters of A-Z a-z 0-9 - . _")]
 pub struct NotAName;
 
-/// Static tokens that cannot be in force together.
+/// Why a list of static tokens is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotStaticTokens {
-    /// There are over [`MAX_STATIC_TOKENS`].
+    /// There are more than [`MAX_STATIC_TOKENS`].
     #[error("{0} static tokens are more than {MAX_STATIC_TOKENS}")]
     TooMany(usize),
-    /// Two have one name.
+    /// Two have the same name.
     #[error("two static tokens have the name {0:?}")]
     SameName(String),
-    /// Two have one SHA-256: which of the names stands for it could not be told.
+    /// Two have the same SHA-256, so the identity would be ambiguous.
     #[error("the static tokens {0:?} and {1:?} have the same sha256")]
     SameDigest(String, String),
 }
 
-/// The routes that a static token may use.
+/// The routes a static token is valid for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Routes {
-    /// Every one that is configured.
+    /// All configured routes.
     All,
-    /// These, by their names.
+    /// The routes with these names.
     Named(Vec<String>),
 }
 
-/// What is known of a static token.
+/// A static token, without the secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticToken {
     identity: Arc<str>,
@@ -62,15 +62,15 @@ impl StaticToken {
         Ok(Self { identity: format!("{STATIC_PREFIX}{name}").into(), sha256, routes, expires_at })
     }
 
-    /// Checks a name by itself.
+    /// Checks a name.
     ///
     /// # Errors
-    /// [`NotAName`].
+    /// [`NotAName`] if it is not valid.
     pub fn check_name(name: &str) -> Result<(), NotAName> {
         if is_plain_name(name) { Ok(()) } else { Err(NotAName) }
     }
 
-    /// `static:` and its name.
+    /// The identity: `static:` and the name.
     pub fn identity(&self) -> &Arc<str> {
         &self.identity
     }
@@ -80,7 +80,7 @@ impl StaticToken {
         self.identity.strip_prefix(STATIC_PREFIX).unwrap_or_default()
     }
 
-    /// Whether it opens the route of this name.
+    /// Returns whether it is valid for the route with this name.
     pub fn may_use(&self, route: &str) -> bool {
         match &self.routes {
             Routes::All => true,
@@ -88,18 +88,18 @@ impl StaticToken {
         }
     }
 
-    /// Whether it opens nothing any more at `now` (seconds since 1970).
+    /// Returns whether it has expired at `now` (seconds since 1970).
     pub fn is_expired(&self, now: i64) -> bool {
         self.expires_at.is_some_and(|expires_at| expires_at <= now)
     }
 
-    /// From when on it opens nothing, in seconds since 1970.
+    /// When it expires, in seconds since 1970.
     pub fn expires_at(&self) -> Option<i64> {
         self.expires_at
     }
 }
 
-/// The static tokens in force.
+/// The configured static tokens.
 #[derive(Clone, Debug, Default)]
 pub struct StaticTokens(Vec<Arc<StaticToken>>);
 
@@ -125,8 +125,8 @@ impl StaticTokens {
         Ok(Self(tokens.into_iter().map(Arc::new).collect()))
     }
 
-    /// What `token` is, expired or not. It is compared to every one, and in constant time, so that
-    /// the time tells nothing of which are there.
+    /// Finds `token`, expired or not. All static tokens are compared, each in constant time, so that the timing
+    /// does not reveal any of them.
     pub fn find(&self, token: &Presented<'_>) -> Option<&Arc<StaticToken>> {
         if self.0.is_empty() {
             return None;
@@ -135,14 +135,14 @@ impl StaticTokens {
         self.0.iter().fold(None, |found, known| if known.sha256 == digest { Some(known) } else { found })
     }
 
-    /// All of them.
+    /// All static tokens.
     pub fn iter(&self) -> impl Iterator<Item = &StaticToken> {
         self.0.iter().map(AsRef::as_ref)
     }
 }
 
-/// A new token: `holodule_` and 256 random bits in lower-case hexadecimal. `None` where the
-/// system gives no random bytes.
+/// Generates a token: `holodule_` and 256 random bits in lower-case hexadecimal. `None` if the system's random
+/// generator fails.
 pub fn random_static_token() -> Option<String> {
     Some(format!("{TOKEN_PREFIX}{}", random_hex::<32>()?))
 }

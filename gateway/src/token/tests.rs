@@ -23,7 +23,7 @@ fn with_settings(settings: Settings) -> Keys {
     Keys::new(vec![Key::unnamed(SECRET).unwrap()], settings).unwrap()
 }
 
-fn verify_at(keys: &Keys, token: &str, now: i64) -> Result<Arc<Verified>, Refused> {
+fn verify_at(keys: &Keys, token: &str, now: i64) -> Result<Arc<Verified>, TokenError> {
     keys.verify(&Presented::new(token.as_bytes())?, now)
 }
 
@@ -45,17 +45,17 @@ fn claims() -> serde_json::Value {
     json!({"exp": NOW + 300, "iat": NOW, "nbf": NOW, "identity": "user01"})
 }
 
-fn verify(token: &str) -> Result<Arc<Verified>, Refused> {
+fn verify(token: &str) -> Result<Arc<Verified>, TokenError> {
     verify_at(&keys(), token, NOW)
 }
 
-fn with(name: &str, value: serde_json::Value) -> Result<Arc<Verified>, Refused> {
+fn with(name: &str, value: serde_json::Value) -> Result<Arc<Verified>, TokenError> {
     let mut claims = claims();
     claims[name] = value;
     verify(&sign(HEADER, &claims.to_string()))
 }
 
-fn without(name: &str) -> Result<Arc<Verified>, Refused> {
+fn without(name: &str) -> Result<Arc<Verified>, TokenError> {
     let mut claims = claims();
     claims.as_object_mut().unwrap().remove(name);
     verify(&sign(HEADER, &claims.to_string()))
@@ -94,7 +94,7 @@ fn a_token_is_known_by_its_jti_or_else_by_its_digest() {
 #[test]
 fn fewer_than_three_segments() {
     for token in ["", "a", "a.b", "eyJhbGciOiJIUzI1NiJ9.e30"] {
-        assert_eq!(verify(token), Err(Refused::NotEnoughSegments), "{token}");
+        assert_eq!(verify(token), Err(TokenError::NotEnoughSegments), "{token}");
     }
 }
 
@@ -103,7 +103,7 @@ fn header_not_base64url() {
     let good = sign(HEADER, &claims().to_string());
     let rest = good.split_once('.').unwrap().1;
     for header in ["eyJhbGciOiJIUzI1NiJ9=", "e+30", "e/30", "e30 ", "e31", "{}"] {
-        assert_eq!(verify(&format!("{header}.{rest}")), Err(Refused::HeaderEncoding), "{header}");
+        assert_eq!(verify(&format!("{header}.{rest}")), Err(TokenError::HeaderEncoding), "{header}");
     }
 }
 
@@ -117,27 +117,27 @@ fn header_not_json_not_an_object_or_a_key_twice() {
         ("1", "not an object"),
         (r#"{"alg":"HS256","alg":"HS256"}"#, "a name stands twice"),
     ] {
-        assert_eq!(verify(&sign(header, "{}")), Err(Refused::HeaderJson(reason)), "{header}");
+        assert_eq!(verify(&sign(header, "{}")), Err(TokenError::HeaderJson(reason)), "{header}");
     }
     let invalid_utf8 = format!("{}.e30.e30", encode(b"{\"alg\":\"\xff\"}"));
-    assert_eq!(verify(&invalid_utf8), Err(Refused::HeaderJson("not JSON")));
+    assert_eq!(verify(&invalid_utf8), Err(TokenError::HeaderJson("not JSON")));
 }
 
 #[test]
 fn payload_not_base64url_or_more_than_three_segments() {
     let header = encode(HEADER);
     for token in [format!("{header}.e30=.e30"), format!("{header}.e+.e30"), format!("{header}.e30.e30.e30")] {
-        assert_eq!(verify(&token), Err(Refused::PayloadEncoding), "{token}");
+        assert_eq!(verify(&token), Err(TokenError::PayloadEncoding), "{token}");
     }
     let five = format!("{}.x.y", sign(HEADER, &claims().to_string()));
-    assert_eq!(verify(&five), Err(Refused::PayloadEncoding));
+    assert_eq!(verify(&five), Err(TokenError::PayloadEncoding));
 }
 
 #[test]
 fn signature_not_base64url() {
     let good = sign(HEADER, &claims().to_string());
-    assert_eq!(verify(&format!("{good}=")), Err(Refused::SignatureEncoding));
-    assert_eq!(verify(&format!("{good}é")), Err(Refused::SignatureEncoding));
+    assert_eq!(verify(&format!("{good}=")), Err(TokenError::SignatureEncoding));
+    assert_eq!(verify(&format!("{good}é")), Err(TokenError::SignatureEncoding));
 }
 
 #[test]
@@ -156,10 +156,10 @@ fn alg_not_the_pinned_one_or_headers_that_change_the_meaning() {
         r#"{"alg":"HS256","zip":"DEF"}"#,
         r#"{"alg":"HS256","kid":1}"#,
     ] {
-        assert_eq!(verify(&sign(header, &claims().to_string())), Err(Refused::Algorithm), "{header}");
+        assert_eq!(verify(&sign(header, &claims().to_string())), Err(TokenError::Algorithm), "{header}");
     }
     let unknown = sign(r#"{"alg":"HS256","kid":"unknown"}"#, &claims().to_string());
-    assert_eq!(verify(&unknown), Err(Refused::UnknownKid));
+    assert_eq!(verify(&unknown), Err(TokenError::UnknownKid));
 }
 
 #[test]
@@ -167,47 +167,47 @@ fn a_wrong_signature_wins_over_expired() {
     let mut claims = claims();
     claims["exp"] = json!(NOW - 1);
     let token = sign(HEADER, &claims.to_string());
-    assert_eq!(verify(&token), Err(Refused::Expired));
+    assert_eq!(verify(&token), Err(TokenError::Expired));
     let (signed, _) = token.rsplit_once('.').unwrap();
-    assert_eq!(verify(&format!("{signed}.{}", encode([0; 32]))), Err(Refused::Signature));
-    assert_eq!(verify(&format!("{signed}.")), Err(Refused::Signature));
+    assert_eq!(verify(&format!("{signed}.{}", encode([0; 32]))), Err(TokenError::Signature));
+    assert_eq!(verify(&format!("{signed}.")), Err(TokenError::Signature));
 }
 
 #[test]
 fn payload_not_a_json_object_or_a_key_twice() {
     for payload in ["", "[]", "null", "x", r#"{"exp":1,"exp":2}"#, "\u{feff}{}"] {
-        assert!(matches!(verify(&sign(HEADER, payload)), Err(Refused::PayloadJson(_))), "{payload}");
+        assert!(matches!(verify(&sign(HEADER, payload)), Err(TokenError::PayloadJson(_))), "{payload}");
     }
     let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
-    assert!(matches!(verify(&sign(HEADER, &deep)), Err(Refused::PayloadJson(_))));
+    assert!(matches!(verify(&sign(HEADER, &deep)), Err(TokenError::PayloadJson(_))));
 }
 
 #[test]
 fn claims_missing_or_null_in_this_order() {
-    assert_eq!(verify(&sign(HEADER, "{}")), Err(Refused::Missing(Claim::ExpirationTime)));
-    assert_eq!(verify(&sign(HEADER, r#"{"exp":1}"#)), Err(Refused::Missing(Claim::IssuedAt)));
-    assert_eq!(verify(&sign(HEADER, r#"{"exp":1,"iat":1}"#)), Err(Refused::Missing(Claim::NotBefore)));
-    assert_eq!(with("exp", json!(null)), Err(Refused::Missing(Claim::ExpirationTime)));
+    assert_eq!(verify(&sign(HEADER, "{}")), Err(TokenError::Missing(Claim::ExpirationTime)));
+    assert_eq!(verify(&sign(HEADER, r#"{"exp":1}"#)), Err(TokenError::Missing(Claim::IssuedAt)));
+    assert_eq!(verify(&sign(HEADER, r#"{"exp":1,"iat":1}"#)), Err(TokenError::Missing(Claim::NotBefore)));
+    assert_eq!(with("exp", json!(null)), Err(TokenError::Missing(Claim::ExpirationTime)));
 }
 
 #[test]
 fn times_are_integers_within_two_to_the_53rd() {
     let odd = [json!(1.5), json!(1e9), json!("1700000000"), json!(true), json!([1]), json!({}), json!(1_u64 << 54)];
     for value in odd {
-        assert_eq!(with("iat", value.clone()), Err(Refused::NotAnInteger(Claim::IssuedAt)), "{value}");
-        assert_eq!(with("nbf", value.clone()), Err(Refused::NotAnInteger(Claim::NotBefore)), "{value}");
-        assert_eq!(with("exp", value.clone()), Err(Refused::NotAnInteger(Claim::ExpirationTime)), "{value}");
+        assert_eq!(with("iat", value.clone()), Err(TokenError::NotAnInteger(Claim::IssuedAt)), "{value}");
+        assert_eq!(with("nbf", value.clone()), Err(TokenError::NotAnInteger(Claim::NotBefore)), "{value}");
+        assert_eq!(with("exp", value.clone()), Err(TokenError::NotAnInteger(Claim::ExpirationTime)), "{value}");
     }
-    assert_eq!(with("iat", json!(i64::MIN)), Err(Refused::NotAnInteger(Claim::IssuedAt)));
+    assert_eq!(with("iat", json!(i64::MIN)), Err(TokenError::NotAnInteger(Claim::IssuedAt)));
     assert!(with("exp", json!(1_i64 << 53)).is_ok());
 }
 
 #[test]
 fn times_are_compared_to_now() {
-    assert_eq!(with("iat", json!(NOW + 1)), Err(Refused::IssuedInTheFuture));
-    assert_eq!(with("nbf", json!(NOW + 1)), Err(Refused::NotYetValid));
-    assert_eq!(with("exp", json!(NOW)), Err(Refused::Expired), "RFC 7519: on or after");
-    assert_eq!(with("exp", json!(-1)), Err(Refused::Expired));
+    assert_eq!(with("iat", json!(NOW + 1)), Err(TokenError::IssuedInTheFuture));
+    assert_eq!(with("nbf", json!(NOW + 1)), Err(TokenError::NotYetValid));
+    assert_eq!(with("exp", json!(NOW)), Err(TokenError::Expired), "RFC 7519: on or after");
+    assert_eq!(with("exp", json!(-1)), Err(TokenError::Expired));
     assert!(with("exp", json!(NOW + 1)).is_ok());
 }
 
@@ -218,21 +218,21 @@ fn leeway_is_forgiven_on_all_three() {
         |iat: i64, exp: i64| sign(HEADER, &json!({"exp": exp, "iat": iat, "nbf": iat, "identity": "a"}).to_string());
     let verified = verify_at(&keys, &token(NOW + 10, NOW - 9), NOW).unwrap();
     assert_eq!((verified.not_before, verified.expires_at), (NOW, NOW + 1));
-    assert_eq!(verify_at(&keys, &token(NOW + 11, NOW + 20), NOW), Err(Refused::IssuedInTheFuture));
-    assert_eq!(verify_at(&keys, &token(NOW, NOW - 10), NOW), Err(Refused::Expired));
+    assert_eq!(verify_at(&keys, &token(NOW + 11, NOW + 20), NOW), Err(TokenError::IssuedInTheFuture));
+    assert_eq!(verify_at(&keys, &token(NOW, NOW - 10), NOW), Err(TokenError::Expired));
 }
 
 #[test]
 fn identity_missing_empty_or_no_string() {
-    assert_eq!(without("identity"), Err(Refused::NoIdentity));
+    assert_eq!(without("identity"), Err(TokenError::NoIdentity));
     for value in [json!(""), json!(1), json!(null), json!(["user01"])] {
-        assert_eq!(with("identity", value.clone()), Err(Refused::NoIdentity), "{value}");
+        assert_eq!(with("identity", value.clone()), Err(TokenError::NoIdentity), "{value}");
     }
 }
 
 #[test]
 fn a_long_token_is_refused_before_it_is_read() {
-    assert_eq!(verify(&"a".repeat(MAX_TOKEN_BYTES + 1)), Err(Refused::TooLong));
+    assert_eq!(verify(&"a".repeat(MAX_TOKEN_BYTES + 1)), Err(TokenError::TooLong));
 }
 
 #[test]
@@ -240,10 +240,10 @@ fn no_token_outlives_the_longest_lifetime() {
     let claims = json!({"exp": NOW + 1_000_000, "iat": NOW, "nbf": NOW, "identity": "user01"});
     let token = sign(HEADER, &claims.to_string());
     assert_eq!(verify_at(&keys(), &token, NOW + 3599).unwrap().expires_at, NOW + 3600);
-    assert_eq!(verify_at(&keys(), &token, NOW + 3600), Err(Refused::Expired));
+    assert_eq!(verify_at(&keys(), &token, NOW + 3600), Err(TokenError::Expired));
     // The leeway is for other clocks, and this is counted by ours alone.
     let keys = with_settings(Settings { leeway: 300, ..SETTINGS });
-    assert_eq!(verify_at(&keys, &token, NOW + 3600), Err(Refused::Expired));
+    assert_eq!(verify_at(&keys, &token, NOW + 3600), Err(TokenError::Expired));
 }
 
 #[test]
@@ -254,10 +254,10 @@ fn a_token_seen_before_is_checked_against_the_time_on_every_use() {
     let token = sign(HEADER, &claims.to_string());
     assert!(verify_at(&keys, &token, NOW + 5).is_ok());
     assert!(verify_at(&keys, &token, NOW + 5).is_ok());
-    assert_eq!(verify_at(&keys, &token, NOW + 4), Err(Refused::NotYetValid));
-    assert_eq!(verify_at(&keys, &token, NOW - 1), Err(Refused::IssuedInTheFuture));
+    assert_eq!(verify_at(&keys, &token, NOW + 4), Err(TokenError::NotYetValid));
+    assert_eq!(verify_at(&keys, &token, NOW - 1), Err(TokenError::IssuedInTheFuture));
     assert!(verify_at(&keys, &token, NOW + 299).is_ok());
-    assert_eq!(verify_at(&keys, &token, NOW + 300), Err(Refused::Expired));
+    assert_eq!(verify_at(&keys, &token, NOW + 300), Err(TokenError::Expired));
 }
 
 #[test]

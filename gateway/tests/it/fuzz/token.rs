@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use holodule_gateway::token::{Key, Keys, MAX_CLOCK_SKEW, Presented, Refused, Settings, is_password_mark};
+use holodule_gateway::token::{Key, Keys, MAX_CLOCK_SKEW, Presented, Settings, TokenError, is_password_mark};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation, crypto, decode};
 use serde_json::Value;
 
@@ -55,7 +55,7 @@ fn check_token(token: &[u8]) {
     assert!(number("exp") + LEEWAY > NOW && number("iat") + LIFETIME > NOW, "{claims}");
     // As long as it says, and not a second longer.
     assert!(keys().verify(&presented, verified.expires_at - 1).is_ok());
-    assert_eq!(keys().verify(&presented, verified.expires_at), Err(Refused::Expired));
+    assert_eq!(keys().verify(&presented, verified.expires_at), Err(TokenError::Expired));
     assert!(keys().verify(&presented, verified.not_before).is_ok());
     assert!(keys().verify(&presented, verified.not_before - 1).is_err());
     let jti = claims["jti"].as_str();

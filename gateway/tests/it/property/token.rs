@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use holodule_gateway::authenticate::{Accepted, Refusal, authenticate};
+use holodule_gateway::authenticate::{Accepted, AuthenticationError, authenticate};
 use holodule_gateway::token::{
-    Claim, Digest, Key, Keys, Presented, Refused, Routes, Settings, StaticToken, StaticTokens, Verified,
+    Claim, Digest, Key, Keys, Presented, Routes, Settings, StaticToken, StaticTokens, TokenError, Verified,
 };
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
@@ -22,7 +22,7 @@ fn accepted() -> Accepted {
     Accepted { keys: Arc::new(keys), static_tokens: StaticTokens::new(vec![machine]).unwrap() }
 }
 
-fn verify(keys: &Keys, token: &[u8]) -> Result<Arc<Verified>, Refused> {
+fn verify(keys: &Keys, token: &[u8]) -> Result<Arc<Verified>, TokenError> {
     keys.verify(&Presented::new(token)?, NOW)
 }
 
@@ -186,46 +186,46 @@ fn find<'a>(members: &'a [Member], name: &str) -> Option<&'a Value> {
 }
 
 /// The contract's table, told from what was written and not from what a parser made of it.
-fn expected(header: &[Member], payload: &[Member]) -> Result<&'static str, Refused> {
+fn expected(header: &[Member], payload: &[Member]) -> Result<&'static str, TokenError> {
     if stands_twice(header) {
-        return Err(Refused::HeaderJson("a name stands twice"));
+        return Err(TokenError::HeaderJson("a name stands twice"));
     }
     let is_pinned = matches!(find(header, "alg"), Some(Value::Text("HS256")));
     if !is_pinned || ["crit", "b64", "zip"].iter().any(|name| find(header, name).is_some()) {
-        return Err(Refused::Algorithm);
+        return Err(TokenError::Algorithm);
     }
     // The only key has no name.
     match find(header, "kid") {
         None => {}
-        Some(Value::Text(_)) => return Err(Refused::UnknownKid),
-        Some(_) => return Err(Refused::Algorithm),
+        Some(Value::Text(_)) => return Err(TokenError::UnknownKid),
+        Some(_) => return Err(TokenError::Algorithm),
     }
     if stands_twice(payload) {
-        return Err(Refused::PayloadJson("a name stands twice"));
+        return Err(TokenError::PayloadJson("a name stands twice"));
     }
     let claims = [Claim::ExpirationTime, Claim::IssuedAt, Claim::NotBefore];
     for claim in claims {
         if matches!(find(payload, claim.name()), None | Some(Value::Null)) {
-            return Err(Refused::Missing(claim));
+            return Err(TokenError::Missing(claim));
         }
     }
     let time = |claim: Claim| match find(payload, claim.name()) {
         Some(Value::Integer(time)) => Ok(*time),
-        _ => Err(Refused::NotAnInteger(claim)),
+        _ => Err(TokenError::NotAnInteger(claim)),
     };
     let iat = time(Claim::IssuedAt)?;
     if iat > NOW {
-        return Err(Refused::IssuedInTheFuture);
+        return Err(TokenError::IssuedInTheFuture);
     }
     if time(Claim::NotBefore)? > NOW {
-        return Err(Refused::NotYetValid);
+        return Err(TokenError::NotYetValid);
     }
     if time(Claim::ExpirationTime)? <= NOW || iat + 3600 <= NOW {
-        return Err(Refused::Expired);
+        return Err(TokenError::Expired);
     }
     match find(payload, "identity") {
         Some(Value::Text(identity)) if !identity.is_empty() && !identity.starts_with("static:") => Ok(identity),
-        _ => Err(Refused::NoIdentity),
+        _ => Err(TokenError::NoIdentity),
     }
 }
 
@@ -280,6 +280,6 @@ fn only_one_scheme_with_one_token_opens_the_door() {
         };
         let principal = authenticate(&headers, &accepted, NOW);
         let told = principal.as_ref().map(|principal| principal.identity());
-        assert_eq!(told.map_err(|_: &Refusal| ()), expected, "{value:?}");
+        assert_eq!(told.map_err(|_: &AuthenticationError| ()), expected, "{value:?}");
     });
 }
