@@ -1,4 +1,4 @@
-//! How long requests took, as histograms of Prometheus, one for each route.
+//! Request durations as Prometheus histograms, one per route.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) fn observe(counts: Own<'_>, place: usize, duration: Duration) {
 pub(super) struct Durations {
     desc: Desc,
     counts: Arc<Striped>,
-    /// The routes, each with the place where its counts begin.
+    /// The routes, each with the index of its first count.
     routes: Vec<(String, usize)>,
 }
 

@@ -1,4 +1,4 @@
-//! Where log lines go: standard output, as JSON, or as text where a person is looking.
+//! The log on standard output: JSON, or text on a terminal.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
@@ -14,14 +14,14 @@ use super::access::AccessLog;
 use super::line::Form;
 use super::lines::{self, Guard, Lines};
 
-/// How a line looks.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Text on a terminal, JSON elsewhere.
     Auto,
     /// One JSON object a line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
@@ -38,7 +38,7 @@ impl FromStr for Format {
     }
 }
 
-/// What is written, and how.
+/// The settings of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How a line looks.
@@ -48,7 +48,7 @@ pub struct Settings {
     pub level: LevelFilter,
 }
 
-/// Keeps the thread that writes; dropping it writes what still waits.
+/// Guard of the writer thread; dropping it writes the remaining lines.
 pub struct Writer {
     lines: Lines,
     _guard: Guard,

@@ -1,4 +1,4 @@
-//! What is told of the gateway's work: metrics, and one line a request.
+//! Metrics and the access log.
 
 mod access;
 mod durations;

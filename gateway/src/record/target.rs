@@ -1,21 +1,20 @@
-//! A request's target and user agent as the access log shows them: bounded, and without what may be a
-//! credential.
+//! The request target and user agent in the access log: bounded, and without possible credentials.
 
 use std::borrow::Cow;
 
-/// The longest path that is shown, in bytes.
+/// Maximum length of a logged path, in bytes.
 const MAX_PATH_BYTES: usize = 512;
 
-/// The longest name of a query parameter that is shown, in bytes. Tokens are longer.
+/// Maximum length of a logged parameter name, in bytes. Tokens are longer.
 const MAX_NAME_BYTES: usize = 32;
 
-/// How many query parameters are shown.
+/// Maximum number of logged query parameters.
 const MAX_NAMES: usize = 16;
 
-/// The longest user agent that is shown, in bytes.
+/// Maximum length of a logged user agent, in bytes.
 const MAX_AGENT_BYTES: usize = 256;
 
-/// What was cut off, or is not shown.
+/// Replaces what was cut off or is not logged.
 const CUT: &str = "...";
 
 /// The canonical `path` and the names of `query`. Values are left out, since tokens and personal data
