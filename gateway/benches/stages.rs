@@ -20,7 +20,7 @@ use holodule_gateway::framing::{self, RequestHead};
 use holodule_gateway::limit::{Limiter, Quota};
 use holodule_gateway::record::log::{self, Writer};
 use holodule_gateway::record::{Access, Labels, Metrics};
-use holodule_gateway::route::{Route, Table, shipped};
+use holodule_gateway::route::{Route, RouteTable, default_routes};
 use holodule_gateway::token::{
     Digest, Key, Keys, Presented, Routes, Settings, StaticToken, StaticTokens, correlation_id,
 };
@@ -159,8 +159,8 @@ fn framing(benches: &Benches) {
 
 /// A path on its way to the route that takes it.
 fn routes(benches: &Benches) {
-    let routes = shipped().iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
-    let table = Table::new(routes, vec!["/holoapi".to_owned()]);
+    let routes = default_routes().iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
+    let table = RouteTable::new(routes, vec!["/holoapi".to_owned()]);
     for (what, path) in [("", "/holodules/20201209"), (" by its alias", "/holoapi/Holodules/20201209")] {
         benches.measure(&format!("route, found{what}"), |_| {
             let path = table.strip(CanonicalPath::parse(black_box(path)).unwrap());

@@ -33,7 +33,7 @@ use crate::framing;
 use crate::limit;
 use crate::record::log;
 use crate::revocation::{self, WhenStale};
-use crate::route::Table;
+use crate::route::RouteTable;
 use crate::tls::Identity;
 use crate::token::{Keys, StaticTokens};
 use crate::upstream::{self, Address};
@@ -76,7 +76,7 @@ pub struct Config {
     /// Rate limits.
     pub limit: limit::Settings,
     /// The routes, which select what is forwarded.
-    pub routes: Table,
+    pub routes: RouteTable,
     /// The address of the api listener, to which requests are forwarded.
     pub api: Address,
     /// The address of the admin listener, for logins and revocations; `None` if both are disabled.

@@ -6,18 +6,18 @@ use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RA
 
 use super::section::Section;
 use crate::framing::CanonicalPath;
-use crate::route::{self, Route, Table};
+use crate::route::{self, Route, RouteTable};
 use crate::upstream;
 use holodule_settings::{Source, shown};
 
 /// Reads the routes, and the prefixes that are stripped before matching.
-pub(super) fn read_routes(source: &mut Source) -> Option<Table> {
+pub(super) fn read_routes(source: &mut Source) -> Option<RouteTable> {
     let before = source.problems();
     let settings: Vec<(String, Option<route::Settings>)> = match Section::list_without_secrets(source, "route") {
         Some(sections) => {
             sections.into_iter().map(|section| (section.path().to_owned(), read_route(source, section))).collect()
         }
-        None => route::shipped().into_iter().map(|settings| (String::new(), Some(settings))).collect(),
+        None => route::default_routes().into_iter().map(|settings| (String::new(), Some(settings))).collect(),
     };
     let mut names: Vec<String> = Vec::new();
     let mut routes = Vec::new();
@@ -47,7 +47,7 @@ pub(super) fn read_routes(source: &mut Source) -> Option<Table> {
             source.problem("strip_prefix", reason);
         }
     }
-    (source.problems() == before).then(|| Table::new(routes, prefixes))
+    (source.problems() == before).then(|| RouteTable::new(routes, prefixes))
 }
 
 /// Reads one route; `None` if a required field is missing.

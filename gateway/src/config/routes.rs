@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{SECRET_VARIABLES, read_routes};
-use crate::route::Table;
+use crate::route::RouteTable;
 use holodule_settings::{Overlaid, Problems, Source, environment};
 
 /// The names that a new static token is checked against.
@@ -54,9 +54,9 @@ impl OwnPaths {
 }
 
 /// Reports each route that is shadowed by an own path while login is enabled.
-pub(super) fn check_own_paths(source: &mut Source, table: &Table, own: OwnPaths) {
+pub(super) fn check_own_paths(source: &mut Source, table: &RouteTable, own: OwnPaths) {
     for path in own.paths().filter(|_| own.login) {
-        for (place, text) in table.literal(path) {
+        for (place, text) in table.find_literal(path) {
             source.problem(
                 &format!("route[{place}]"),
                 format!("{text:?} is the gateway's own path {path}: take the route out, or set login.enabled to false"),
@@ -66,10 +66,10 @@ pub(super) fn check_own_paths(source: &mut Source, table: &Table, own: OwnPaths)
 }
 
 /// Warnings about the routes, each with its number.
-pub(super) fn warnings(table: &Table, own: OwnPaths) -> Vec<String> {
+pub(super) fn warnings(table: &RouteTable, own: OwnPaths) -> Vec<String> {
     let mut warnings: Vec<_> = table.advice().iter().map(|(place, text)| format!("route[{place}]: {text}")).collect();
     for path in own.paths() {
-        let reported = table.literal(path).map(|(place, text)| {
+        let reported = table.find_literal(path).map(|(place, text)| {
             format!("route[{place}]: no request reaches {text:?}, since the gateway answers {path} itself: take it out")
         });
         warnings.extend(reported);

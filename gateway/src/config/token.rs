@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use super::section::Section;
-use crate::route::Table;
+use crate::route::RouteTable;
 use crate::token::{Digest, Key, Keys, NotAKey, NotStaticTokens, Routes, Settings, StaticToken, StaticTokens};
 use holodule_settings::{Source, shown, shown_key};
 
@@ -116,7 +116,7 @@ fn duplicates(texts: &[String]) -> Vec<&String> {
 }
 
 /// Reads the static tokens, and checks the routes they name against `routes`.
-pub(super) fn read_static_tokens(source: &mut Source, routes: Option<&Table>) -> Option<StaticTokens> {
+pub(super) fn read_static_tokens(source: &mut Source, routes: Option<&RouteTable>) -> Option<StaticTokens> {
     let sections = Section::list(source, "static_token");
     let mut names = Vec::new();
     let mut tokens = Vec::new();
@@ -146,7 +146,7 @@ pub(super) fn read_static_tokens(source: &mut Source, routes: Option<&Table>) ->
 fn read_static_token(
     source: &mut Source,
     mut section: Section,
-    table: Option<&Table>,
+    table: Option<&RouteTable>,
 ) -> (Option<String>, Option<StaticToken>) {
     let name = section.required(source, "name", "what logs call its holder");
     let name = name.filter(|name| {
@@ -195,10 +195,10 @@ mod tests {
         std::fs::write(file.path(), toml).unwrap();
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut source = Source::read(Some(file.path()), environment);
-        let shipped = crate::route::shipped();
-        let routes = shipped.iter().map(|route| std::sync::Arc::new(route.try_into().unwrap())).collect();
+        let default_routes = crate::route::default_routes();
+        let routes = default_routes.iter().map(|route| std::sync::Arc::new(route.try_into().unwrap())).collect();
         let keys = read_keys(&mut source);
-        let static_tokens = read_static_tokens(&mut source, Some(&Table::new(routes, Vec::new())));
+        let static_tokens = read_static_tokens(&mut source, Some(&RouteTable::new(routes, Vec::new())));
         source.finish_with(|| Some((keys?, static_tokens?))).map_err(|Problems(problems)| {
             problems
                 .into_iter()

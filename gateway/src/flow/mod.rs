@@ -32,7 +32,7 @@ use crate::login;
 use crate::record::{AccessLog, Metrics};
 use crate::respond::Answer;
 use crate::revocation::{self, Revocation};
-use crate::route::{self, Matched, Route, Table};
+use crate::route::{self, Matched, Route, RouteTable};
 use crate::token::random_hex;
 use crate::upstream::Client;
 use body::has_content;
@@ -57,7 +57,7 @@ pub struct Flow {
     /// Knows which tokens have been revoked; `None` where none can be.
     pub revocation: Option<Revocation>,
     /// What is forwarded.
-    pub routes: Table,
+    pub routes: RouteTable,
     /// Where it is forwarded to.
     pub api: Client,
     /// Answers that need not be asked for again; `None` where none are kept.

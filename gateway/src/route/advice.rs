@@ -1,41 +1,40 @@
-//! Routes that hardly mean what they say, and what to write instead.
+//! Warnings about valid routes that are probably mistakes, with a suggestion.
 
-use super::{Pattern, Route, Table};
+use super::{Pattern, Route, RouteTable};
 
-/// The methods of IANA's registry that can be forwarded.
+/// The methods in IANA's registry that can be forwarded.
 const REGISTERED: &str = "ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY DELETE GET HEAD LABEL LINK LOCK MERGE MKACTIVITY \
                           MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE OPTIONS ORDERPATCH PATCH POST PROPFIND \
                           PROPPATCH PUT QUERY REBIND REPORT SEARCH UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE \
                           UPDATEREDIRECTREF VERSION-CONTROL";
 
-/// The place of a route among all, and what its author should know.
+/// The index of a route, and the warning.
 pub type Advice = (usize, String);
 
-impl Table {
-    /// What is doubtful about the routes, in their order. All of it works as it is written.
+impl RouteTable {
+    /// The warnings about all routes, in their order.
     pub fn advice(&self) -> Vec<Advice> {
         let mut advice = Vec::new();
-        for (place, route) in self.routes.iter().enumerate() {
+        for (index, route) in self.routes.iter().enumerate() {
             let of_route = route.patterns().filter_map(advice_on_pattern).chain(advice_on_methods(route));
-            advice.extend(of_route.chain(self.advice_on_prefixes(route)).map(|text| (place, text)));
-            let earlier = self.routes.get(..place).unwrap_or_default();
+            advice.extend(of_route.chain(self.advice_on_prefixes(route)).map(|text| (index, text)));
+            let earlier = self.routes.get(..index).unwrap_or_default();
             advice.extend(
-                advice_on_order(route, &earlier.iter().map(AsRef::as_ref)).into_iter().map(|text| (place, text)),
+                advice_on_order(route, &earlier.iter().map(AsRef::as_ref)).into_iter().map(|text| (index, text)),
             );
         }
         advice
     }
 
-    /// The routes with a path or an alias that clients reach as `path`, with or without a prefix that
-    /// is taken off: the place of each, and what it is written as. Only literal paths count, since
-    /// `{name}` takes others as well.
-    pub fn literal<'a>(&'a self, path: &'a str) -> impl Iterator<Item = (usize, String)> + 'a {
-        let is_it = move |text: &str| {
+    /// The routes that clients reach as the literal `path`, with or without a stripped prefix: the index of each, and
+    /// its pattern. Patterns with `{name}` are left out, since they match other paths as well.
+    pub fn find_literal<'a>(&'a self, path: &'a str) -> impl Iterator<Item = (usize, String)> + 'a {
+        let is_reached_as = move |text: &str| {
             text == path || self.strip_prefix.iter().any(|prefix| text.strip_prefix(prefix.as_str()) == Some(path))
         };
         let routes = self.routes.iter().enumerate();
-        let texts = routes.flat_map(|(place, route)| route.patterns().map(move |text| (place, text.to_string())));
-        texts.filter(move |(_, text)| is_it(text))
+        let texts = routes.flat_map(|(index, route)| route.patterns().map(move |text| (index, text.to_string())));
+        texts.filter(move |(_, text)| is_reached_as(text))
     }
 
     fn advice_on_prefixes(&self, route: &Route) -> Vec<String> {
@@ -44,7 +43,7 @@ impl Table {
             for prefix in &self.strip_prefix {
                 if let Some(rest) = text.strip_prefix(prefix.as_str()).filter(|rest| rest.starts_with('/')) {
                     advice.push(format!(
-                        "{text:?} begins with {prefix:?}, which strip_prefix takes off before routes are matched: write {rest:?}"
+                        "{text:?} begins with {prefix:?}, which strip_prefix removes before routes are matched: write {rest:?}"
                     ));
                 }
             }
@@ -54,13 +53,13 @@ impl Table {
 }
 
 impl Route {
-    /// The path, and its aliases.
+    /// The path and the aliases.
     fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         std::iter::once(&self.path).chain(&self.aliases)
     }
 }
 
-/// What other programs would take for a pattern, and a slash at the end.
+/// Warns about pattern syntax of other programs, and about a trailing slash.
 fn advice_on_pattern(pattern: &Pattern) -> Option<String> {
     let text = pattern.to_string();
     let mut stars = 0;
@@ -79,7 +78,7 @@ fn advice_on_pattern(pattern: &Pattern) -> Option<String> {
     if stars > 0 {
         return Some(format!(
             "{text:?} has a *, which is a literal character and no wildcard: write {instead:?}, where a name in braces \
-             takes any one segment; several segments need a route for each depth"
+             matches any one segment; several segments need a route for each depth"
         ));
     }
     if instead != text {
@@ -89,7 +88,7 @@ fn advice_on_pattern(pattern: &Pattern) -> Option<String> {
     }
     let bare = text.strip_suffix('/').filter(|bare| !bare.is_empty())?;
     Some(format!(
-        "{text:?} ends with a slash and takes no path without it: write {bare:?}, with {text:?} among the aliases where \
+        "{text:?} ends with a slash and matches no path without it: write {bare:?}, with {text:?} among the aliases if \
          both are meant"
     ))
 }
@@ -112,27 +111,32 @@ fn advice_on_methods(route: &Route) -> Vec<String> {
     advice
 }
 
-/// Which paths of `route` the routes before it take already.
+/// Warns about paths of `route` that earlier routes match first.
 fn advice_on_order<'a>(route: &Route, earlier: &(impl Iterator<Item = &'a Route> + Clone)) -> Vec<String> {
-    let taker = |pattern: &Pattern| {
-        earlier.clone().find(|other| other.patterns().any(|taken| taken.covers(pattern))).map(|other| &*other.name)
+    let shadowing = |pattern: &Pattern| {
+        earlier
+            .clone()
+            .find(|other| other.patterns().any(|earlier_pattern| earlier_pattern.covers(pattern)))
+            .map(|other| &*other.name)
     };
-    let takers: Vec<_> = route.patterns().map(|pattern| (pattern, taker(pattern))).collect();
-    let first = takers.first().and_then(|(_, taker)| *taker);
+    let shadowed_by: Vec<_> = route.patterns().map(|pattern| (pattern, shadowing(pattern))).collect();
+    let first = shadowed_by.first().and_then(|(_, shadowing)| *shadowing);
     if let Some(first) = first
-        && takers.iter().all(|(_, taker)| taker.is_some())
+        && shadowed_by.iter().all(|(_, shadowing)| shadowing.is_some())
     {
         return vec![format!(
-            "no request reaches the route {:?}: the earlier route {first:?} takes its path, and the first that has a \
-             path decides, whatever the method; put this one before it, or add its methods there",
+            "no request reaches the route {:?}: the earlier route {first:?} matches its path, and the first match \
+             decides, whatever the method; put this one before it, or add its methods there",
             route.name
         )];
     }
-    let taken = takers.iter().filter_map(|(pattern, taker)| Some((pattern, (*taker)?)));
-    taken
-        .map(|(pattern, taker)| {
+    let shadowed = shadowed_by.iter().filter_map(|(pattern, shadowing)| Some((pattern, (*shadowing)?)));
+    shadowed
+        .map(|(pattern, shadowing)| {
             let pattern = pattern.to_string();
-            format!("no request reaches {pattern:?}: the earlier route {taker:?} takes it; put this one before it")
+            format!(
+                "no request reaches {pattern:?}: the earlier route {shadowing:?} matches it; put this one before it"
+            )
         })
         .collect()
 }
@@ -141,11 +145,11 @@ fn advice_on_order<'a>(route: &Route, earlier: &(impl Iterator<Item = &'a Route>
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Settings, shipped};
+    use super::super::{Settings, default_routes};
     use super::*;
 
-    /// A table of routes by their methods, path and aliases, and what is said of it.
-    fn table(routes: &[(&[&str], &[&str])], prefixes: &[&str]) -> Table {
+    /// A table of routes from their methods, path and aliases.
+    fn table(routes: &[(&[&str], &[&str])], prefixes: &[&str]) -> RouteTable {
         let route = |(methods, paths): &(&[&str], &[&str])| {
             let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
             let settings = Settings {
@@ -162,7 +166,7 @@ mod tests {
             Arc::new(Route::try_from(&settings).unwrap())
         };
         let prefixes = prefixes.iter().map(|prefix| (*prefix).to_owned()).collect();
-        Table::new(routes.iter().map(route).collect(), prefixes)
+        RouteTable::new(routes.iter().map(route).collect(), prefixes)
     }
 
     fn advice(routes: &[(&[&str], &[&str])]) -> Vec<Advice> {
@@ -170,18 +174,19 @@ mod tests {
     }
 
     #[test]
-    fn what_means_what_it_says_gets_no_advice() {
-        let shipped: Vec<_> = shipped().iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
-        assert_eq!(Table::new(shipped, vec!["/holoapi".to_owned()]).advice(), []);
+    fn valid_routes_cause_no_warnings() {
+        let default_routes: Vec<_> =
+            default_routes().iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
+        assert_eq!(RouteTable::new(default_routes, vec!["/holoapi".to_owned()]).advice(), []);
         let all: Vec<_> = REGISTERED.split(' ').collect();
         assert_eq!(advice(&[(&all, &["/"]), (&["GET"], &["/a/b", "/a/c:d"]), (&["GET"], &["/a/{b}"])]), []);
-        // The same segments in another number, or in another case.
+        // A different number of segments, or a different case.
         assert_eq!(advice(&[(&["GET"], &["/a/{b}"]), (&["GET"], &["/a"]), (&["GET"], &["/A/b"])]), []);
         assert_eq!(advice(&[(&["GET"], &["/{a}/{b}"]), (&["GET"], &["/a/b/c"])]), []);
     }
 
     #[test]
-    fn patterns_of_other_programs_are_shown_in_ours() {
+    fn patterns_of_other_programs_are_translated() {
         for (path, instead) in [
             ("/a/*", "write \"/a/{name}\","),
             ("/*/b/*", "write \"/{name}/b/{name2}\","),
@@ -191,9 +196,9 @@ mod tests {
             ("/a/", "write \"/a\", with \"/a/\" among the aliases"),
             ("/a/{b}/", "write \"/a/{b}\","),
         ] {
-            let told = advice(&[(&["GET"], &[path])]);
-            assert_eq!(told.len(), 1, "{path}: {told:?}");
-            assert!(told[0].1.contains(instead), "{path}: {told:?}");
+            let warnings = advice(&[(&["GET"], &[path])]);
+            assert_eq!(warnings.len(), 1, "{path}: {warnings:?}");
+            assert!(warnings[0].1.contains(instead), "{path}: {warnings:?}");
             let of_alias = advice(&[(&["POST"], &["/x"]), (&["GET"], &["/y", &path.replace("{b}", "b")])]);
             assert_eq!(of_alias.len(), 1, "{path}: {of_alias:?}");
             assert_eq!(of_alias[0].0, 1, "{path}");
@@ -201,46 +206,46 @@ mod tests {
     }
 
     #[test]
-    fn methods_that_no_client_sends_are_named_with_the_right_one() {
-        let told = advice(&[(&["get", "Post", "FETCH", "PUT"], &["/a"])]);
+    fn unknown_methods_cause_a_suggestion() {
+        let warnings = advice(&[(&["get", "Post", "FETCH", "PUT"], &["/a"])]);
         let expected = ["\"get\" is not \"GET\"", "\"Post\" is not \"POST\"", "\"FETCH\" is in no registry"];
-        assert_eq!(told.len(), expected.len(), "{told:?}");
-        for ((_, told), expected) in told.iter().zip(expected) {
-            assert!(told.contains(expected), "{told}");
+        assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+        for ((_, warning), expected) in warnings.iter().zip(expected) {
+            assert!(warning.contains(expected), "{warning}");
         }
     }
 
     #[test]
-    fn a_route_behind_one_that_takes_all_its_paths_is_named_whatever_its_methods() {
+    fn shadowed_routes_cause_a_warning_whatever_their_methods() {
         for (first, second) in [
             (&["/a"][..], &["/a"][..]),
             (&["/a/{b}"], &["/a/b"]),
             (&["/a/{b}"], &["/a/{c}"]),
             (&["/x/{b}", "/a/{b}"], &["/a/{c}", "/x/{c}"]),
         ] {
-            let told = advice(&[(&["GET"], first), (&["POST"], second)]);
-            assert_eq!(told.len(), 1, "{first:?} {second:?}: {told:?}");
-            assert_eq!(told[0].0, 1);
-            assert!(told[0].1.starts_with("no request reaches the route"), "{told:?}");
+            let warnings = advice(&[(&["GET"], first), (&["POST"], second)]);
+            assert_eq!(warnings.len(), 1, "{first:?} {second:?}: {warnings:?}");
+            assert_eq!(warnings[0].0, 1);
+            assert!(warnings[0].1.starts_with("no request reaches the route"), "{warnings:?}");
         }
         let partly = advice(&[(&["GET"], &["/a"]), (&["GET"], &["/b", "/a"])]);
         assert_eq!(partly.len(), 1, "{partly:?}");
         assert!(partly[0].1.starts_with("no request reaches \"/a\": the earlier route \"/a\""), "{partly:?}");
-        // A name takes no empty segment.
-        let told = advice(&[(&["GET"], &["/a/{b}"]), (&["GET"], &["/a/"])]);
-        assert!(told.iter().all(|(_, text)| !text.starts_with("no request")), "{told:?}");
+        // A name matches no empty segment.
+        let warnings = advice(&[(&["GET"], &["/a/{b}"]), (&["GET"], &["/a/"])]);
+        assert!(warnings.iter().all(|(_, text)| !text.starts_with("no request")), "{warnings:?}");
     }
 
     #[test]
-    fn a_prefix_that_is_taken_off_is_no_part_of_a_route() {
+    fn a_route_with_a_stripped_prefix_causes_a_warning() {
         let table = table(&[(&["GET"], &["/old/a"]), (&["GET"], &["/older/a", "/old"])], &["/old"]);
-        let told = table.advice();
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].0 == 0 && told[0].1.ends_with("write \"/a\""), "{told:?}");
+        let warnings = table.advice();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].0 == 0 && warnings[0].1.ends_with("write \"/a\""), "{warnings:?}");
     }
 
     #[test]
-    fn a_literal_path_is_found_as_an_alias_and_behind_a_prefix() {
+    fn a_literal_path_is_found_as_an_alias_and_with_a_prefix() {
         let table = table(
             &[
                 (&["GET"], &["/auth"]),
@@ -250,8 +255,8 @@ mod tests {
             ],
             &["/old"],
         );
-        let found: Vec<_> = table.literal("/auth").collect();
+        let found: Vec<_> = table.find_literal("/auth").collect();
         let expected = [(0, "/auth"), (1, "/auth"), (2, "/old/auth")];
-        assert_eq!(found, expected.map(|(place, text)| (place, text.to_owned())));
+        assert_eq!(found, expected.map(|(index, text)| (index, text.to_owned())));
     }
 }

@@ -14,23 +14,23 @@ enum Segment {
     Any { name: String },
 }
 
-/// Why a text is no pattern.
+/// Why a text is not a valid pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotAPattern {
-    /// With each name filled in, it is not a canonical path.
+pub enum InvalidPattern {
+    /// It is not a canonical path once the names are replaced with segments.
     #[error("{0}")]
     Path(#[from] NotCanonical),
-    /// A name that is empty, appears twice, or has another character.
+    /// A name is empty, appears twice, or has an invalid character.
     #[error("has a name that is empty, appears twice, or has a character outside A-Z a-z 0-9 _")]
     Name(String),
 }
 
 impl Pattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
-    /// [`NotAPattern`] where no canonical path could ever match it.
-    pub fn parse(text: &str) -> Result<Self, NotAPattern> {
+    /// [`InvalidPattern`] if no canonical path could ever match it.
+    pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
         let mut segments = Vec::new();
         let mut names: Vec<&str> = Vec::new();
         let rest = text.strip_prefix('/').ok_or(NotCanonical::Relative)?;
@@ -43,7 +43,7 @@ impl Pattern {
                 || names.contains(&name)
                 || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             {
-                return Err(NotAPattern::Name(name.to_owned()));
+                return Err(InvalidPattern::Name(name.to_owned()));
             }
             names.push(name);
             segments.push(Segment::Any { name: name.to_owned() });
@@ -53,7 +53,7 @@ impl Pattern {
         Ok(pattern)
     }
 
-    /// Whether `path` has this form. A name never takes an empty segment.
+    /// Whether `path` matches. A name never matches an empty segment.
     pub fn matches(&self, path: &CanonicalPath<'_>) -> bool {
         let mut rest = path.as_str();
         for expected in &self.0 {
@@ -75,12 +75,12 @@ impl Pattern {
     }
 
     /// What the names take of a `path` that matches.
-    pub(super) fn bound<'a>(&self, path: &CanonicalPath<'a>) -> Vec<&'a str> {
+    pub(super) fn bindings<'a>(&self, path: &CanonicalPath<'a>) -> Vec<&'a str> {
         let pairs = self.0.iter().zip(path.segments());
         pairs.filter_map(|(expected, segment)| matches!(expected, Segment::Any { .. }).then_some(segment)).collect()
     }
 
-    /// The path with `values` for its names, in their order.
+    /// The path with its names replaced by `values`, in order.
     pub(super) fn fill(&self, values: &[&str]) -> String {
         let mut values = values.iter();
         self.0.iter().fold(String::new(), |mut path, segment| {
@@ -93,20 +93,20 @@ impl Pattern {
         })
     }
 
-    /// Whether both bind the same names in the same order.
-    pub(super) fn binds_like(&self, other: &Self) -> bool {
+    /// Whether both have the same names in the same order.
+    pub(super) fn has_names_of(&self, other: &Self) -> bool {
         self.names().eq(other.names())
     }
 
     /// Whether it matches every path that `other` matches.
     pub(super) fn covers(&self, other: &Self) -> bool {
-        let takes = |(own, other): (&Segment, &Segment)| match (own, other) {
+        let covers = |(own, other): (&Segment, &Segment)| match (own, other) {
             (Segment::Any { .. }, Segment::Literal(literal)) => !literal.is_empty(),
             (Segment::Any { .. }, Segment::Any { .. }) => true,
             (Segment::Literal(own), Segment::Literal(other)) => own == other,
             (Segment::Literal(_), Segment::Any { .. }) => false,
         };
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(takes)
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(covers)
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
@@ -117,7 +117,7 @@ impl Pattern {
     }
 }
 
-/// As it is written in the configuration.
+/// The syntax of the configuration.
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|segment| match segment {
@@ -132,14 +132,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_that_no_path_could_match_are_no_patterns() {
+    fn patterns_that_match_no_path_are_refused() {
         for text in ["", "a", "/a//b", "/a/../b", "/{}", "/{a}/{a}", "/{a b}", "/a{b}", "/a;b", "/é"] {
             assert!(Pattern::parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn a_name_takes_one_segment_that_is_not_empty() {
+    fn a_name_matches_one_segment_that_is_not_empty() {
         let pattern = Pattern::parse("/a/{b}/c").unwrap();
         let matches = |path| pattern.matches(&CanonicalPath::parse(path).unwrap());
         assert!(matches("/a/x/c") && matches("/a/%E3%83%9B/c"));
@@ -148,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_written_as_it_was_read() {
+    fn patterns_are_displayed_as_they_were_parsed() {
         for text in ["/", "/a/", "/a/{b}/c", "/{a}/{b_1}", "/a/%E3%83%9B"] {
             assert_eq!(Pattern::parse(text).unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn a_trailing_slash_is_a_segment_of_its_own() {
+    fn a_trailing_slash_is_an_empty_segment() {
         let matches = |pattern, path| Pattern::parse(pattern).unwrap().matches(&CanonicalPath::parse(path).unwrap());
         assert!(matches("/a/", "/a/") && matches("/", "/") && !matches("/a/", "/a") && !matches("/a", "/a/"));
         assert!(!matches("/{a}", "/") && !matches("/a/{b}", "/a/") && !matches("/a/{b}", "/a/b/"));

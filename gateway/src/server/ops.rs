@@ -18,7 +18,7 @@ use crate::cache::{Cache, Figures};
 use crate::framing::CanonicalPath;
 use crate::record::{Lines, Metrics};
 use crate::revocation::Revocation;
-use crate::route::Table;
+use crate::route::RouteTable;
 use crate::upstream::Upstream;
 
 /// Connections at once: a scraper, a prober, a person.
@@ -44,7 +44,7 @@ pub(super) struct Ops {
     /// What can be purged, where anything is kept.
     pub(super) cache: Option<Cache>,
     /// The paths that stand for others.
-    pub(super) routes: Table,
+    pub(super) routes: RouteTable,
     /// The names by which the listener may be asked to write, besides addresses and `localhost`.
     pub(super) allowed_hosts: Vec<String>,
     /// Where log lines are left and counted where they are lost, where there is a log.
@@ -119,7 +119,7 @@ impl Ops {
             Ok(Purge::Path(path)) if let Ok(canonical) = CanonicalPath::parse(path) => {
                 // Both, since one may be written like an alias of the other.
                 cache.purge(path);
-                if let Some(forwarded) = self.routes.forwarded(canonical) {
+                if let Some(forwarded) = self.routes.forwarded_path(canonical) {
                     cache.purge(&forwarded);
                 }
             }

@@ -183,7 +183,7 @@ fn routes_that_hardly_mean_what_they_say_are_warnings_that_say_what_to_write() {
         "warning: route[1]: the method \"get\" is not \"GET\"",
         "warning: route[1]: the method \"FETCH\" is in no registry",
         "warning: route[1]: \"/b/\" ends with a slash",
-        "warning: route[3]: no request reaches the route \"d\": the earlier route \"c\" takes its path",
+        "warning: route[3]: no request reaches the route \"d\": the earlier route \"c\" matches its path",
     ] {
         assert!(told.contains(expected), "{expected}: {told}");
     }

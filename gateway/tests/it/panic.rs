@@ -22,7 +22,7 @@ use holodule_gateway::listener::{
 };
 use holodule_gateway::record::log::{self, Writer};
 use holodule_gateway::record::{Labels, Metrics};
-use holodule_gateway::route::{Route, Table, shipped};
+use holodule_gateway::route::{Route, RouteTable, default_routes};
 use holodule_gateway::tls::{Identities, Identity};
 use holodule_gateway::token::{Key, Keys, Settings, StaticTokens};
 use holodule_gateway::upstream::{self, Address, Client, Upstream};
@@ -150,7 +150,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
     let settings = Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 };
     let keys = Keys::new(vec![Key::named("1", &[7; 32]).unwrap()], settings).unwrap();
     let accepted = Accepted { keys: Arc::new(keys), static_tokens: StaticTokens::default() };
-    let routes = shipped().iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
+    let routes = default_routes().iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
     let login = LoginSettings { address: None, name: None };
     let limit = limit::Settings { address: None, identity: None, login };
     Flow {
@@ -168,7 +168,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
         limits: Arc::new(Limits::new(&limit)),
         started: Instant::now(),
         revocation: None,
-        routes: Table::new(routes, Vec::new()),
+        routes: RouteTable::new(routes, Vec::new()),
         api: Client::new(Arc::new(Upstream::new("api", address, upstream))),
         cache: None,
         metrics: Arc::clone(metrics),

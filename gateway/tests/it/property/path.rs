@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use holodule_gateway::framing::CanonicalPath;
-use holodule_gateway::route::{Route, Table, shipped};
+use holodule_gateway::route::{Route, RouteTable, default_routes};
 use http::Method;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
@@ -149,9 +149,9 @@ fn forgiving(path: &str) -> Vec<String> {
     segments
 }
 
-fn table() -> Table {
-    let routes = shipped().iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
-    Table::new(routes, vec!["/holoapi".to_owned()])
+fn table() -> RouteTable {
+    let routes = default_routes().iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
+    RouteTable::new(routes, vec!["/holoapi".to_owned()])
 }
 
 #[test]
