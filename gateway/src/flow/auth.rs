@@ -30,7 +30,7 @@ impl Flow {
             return Answer::only_post();
         }
         let result = self.try_log_in(downstream, ctx, backend).await;
-        self.metrics.login(result.as_ref().map_or_else(login::Refusal::label, |_| "success"));
+        self.metrics.login(result.as_ref().map_or_else(login::LoginError::label, |_| "success"));
         match result {
             Ok(granted) => {
                 let answer = Answer::granted(&granted.token);
@@ -39,10 +39,10 @@ impl Flow {
             }
             Err(refusal) => {
                 match &refusal {
-                    login::Refusal::Unavailable(reason) => {
+                    login::LoginError::Unavailable(reason) => {
                         tracing::warn!(request_id = ctx.request_id, reason, "a login could not be checked");
                     }
-                    login::Refusal::Throttled { limit, .. } => self.metrics.rate_limited(limit),
+                    login::LoginError::Throttled { limit, .. } => self.metrics.rate_limited(limit),
                     // `Busy` comes in floods, and each has its line in the access log.
                     _ => {}
                 }
@@ -57,17 +57,17 @@ impl Flow {
         downstream: &mut impl Downstream,
         ctx: &mut Context,
         backend: &login::Backend,
-    ) -> Result<login::Granted, login::Refusal> {
+    ) -> Result<login::Login, login::LoginError> {
         login::check_content_type(&downstream.request().headers)?;
         let body = timeout(self.settings.body_timeout, read_body(downstream, login::MAX_BODY_BYTES)).await;
-        let credentials = login::parse(&body.unwrap_or(Err(login::Refusal::Incomplete))?)?;
-        let id = random_id().ok_or_else(|| login::Refusal::Unavailable("no random bytes".to_owned()))?;
+        let credentials = login::parse(&body.unwrap_or(Err(login::LoginError::Incomplete))?)?;
+        let id = random_id().ok_or_else(|| login::LoginError::Unavailable("no random bytes".to_owned()))?;
         let clock = || self.started.elapsed();
         let attempt = login::begin(&credentials, &self.limits.logins, &Some(Prefix::from(ctx.client)), clock).await?;
         let asked = Instant::now();
         let accepted = self.accepted.load_full();
         let granted = login(credentials, backend, &accepted.keys, &id, &ctx.request_id, now).await;
-        if !matches!(granted, Err(login::Refusal::Busy)) {
+        if !matches!(granted, Err(login::LoginError::Busy)) {
             (ctx.upstream_started, ctx.upstream_ended) = (Some(asked), Some(Instant::now()));
         }
         attempt.ended(login::ending(&granted), clock());

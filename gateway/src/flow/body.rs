@@ -45,17 +45,17 @@ async fn await_content(downstream: &mut impl Downstream, limit: Duration) -> Res
 }
 
 /// Reads a request's body of at most `limit` bytes.
-pub(super) async fn read_body(downstream: &mut impl Downstream, limit: usize) -> Result<Bytes, login::Refusal> {
+pub(super) async fn read_body(downstream: &mut impl Downstream, limit: usize) -> Result<Bytes, login::LoginError> {
     let headers = &downstream.request().headers;
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|declared| declared > limit) {
-        return Err(login::Refusal::TooLarge);
+        return Err(login::LoginError::TooLarge);
     }
-    continue_if_expected(downstream).await.map_err(|_| login::Refusal::Incomplete)?;
+    continue_if_expected(downstream).await.map_err(|_| login::LoginError::Incomplete)?;
     let mut body = BytesMut::new();
     while let Some(part) = downstream.read_body().await.map_err(|error| unread(&error))? {
         if body.len() + part.len() > limit {
-            return Err(login::Refusal::TooLarge);
+            return Err(login::LoginError::TooLarge);
         }
         body.extend_from_slice(&part);
     }
@@ -76,9 +76,9 @@ pub(super) async fn continue_if_expected(downstream: &mut impl Downstream) -> Re
 }
 
 /// Why a login's body could not be read.
-fn unread(error: &Error) -> login::Refusal {
+fn unread(error: &Error) -> login::LoginError {
     match error.etype() {
-        ErrorType::ReadTimedout => login::Refusal::Incomplete,
-        _ => login::Refusal::Broken,
+        ErrorType::ReadTimedout => login::LoginError::Incomplete,
+        _ => login::LoginError::Broken,
     }
 }

@@ -23,7 +23,7 @@ pub(super) enum Reason {
     Revoked(revocation::RevocationReason),
     /// Whether the token was revoked is not known.
     RevocationUnknown,
-    /// The login was refused, as [`login::Refusal::label`] has it.
+    /// The login was refused, as [`login::LoginError::label`] has it.
     Login(&'static str),
     /// No route takes the request.
     Route,
@@ -88,10 +88,10 @@ impl From<framing::HeadError> for Reason {
     }
 }
 
-impl From<&login::Refusal> for Reason {
-    fn from(refusal: &login::Refusal) -> Self {
+impl From<&login::LoginError> for Reason {
+    fn from(refusal: &login::LoginError) -> Self {
         match refusal {
-            login::Refusal::Throttled { limit, .. } => Self::RateLimit(limit),
+            login::LoginError::Throttled { limit, .. } => Self::RateLimit(limit),
             other => Self::Login(other.label()),
         }
     }

@@ -1,4 +1,4 @@
-//! The backend as logins ask it: not at all for a moment after it had no room for one.
+//! The client for credential checks. After a 503 it sends nothing for a short time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -6,64 +6,64 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 
-use super::{MAX_ANSWER_BYTES, Refusal};
+use super::{LoginError, MAX_RESPONSE_BYTES};
 use crate::upstream::Client;
 
-/// How long no login is asked about once the backend answered one with 503. Where that is because its queue is
-/// full, hashing goes on meanwhile: the queue's usual 64 places do not run empty in this time on fewer than a
-/// hundred cores. With a queue of none, each refusal may leave hashing idle for as long. But a flood of logins costs
-/// the backend and the connections to it next to nothing.
+/// How long credential checks are refused locally after the backend answered one with 503, so that a flood of logins
+/// costs the backend and its connections next to nothing. If its queue was full, hashing continues meanwhile: the
+/// default queue of 64 does not run empty in this time on fewer than a hundred cores. Without a queue, hashing may be
+/// idle for this time after each 503.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Where credentials are checked.
+/// Checks credentials at the backend.
 pub struct Backend {
     client: Client,
     pause: Pause,
-    began: Instant,
+    started: Instant,
 }
 
 impl Backend {
-    /// The backend behind `client`.
+    /// Sends requests through `client`.
     pub fn new(client: Client) -> Self {
-        Self { client, pause: Pause::default(), began: Instant::now() }
+        Self { client, pause: Pause::default(), started: Instant::now() }
     }
 
-    /// What the log says of an unexpected status.
-    pub(super) fn unexpected(&self, status: StatusCode) -> Refusal {
-        Refusal::Unavailable(self.client.upstream().unexpected(status))
+    /// The error for an unexpected status.
+    pub(super) fn unexpected(&self, status: StatusCode) -> LoginError {
+        LoginError::Unavailable(self.client.upstream().unexpected(status))
     }
 
     /// Sends `request`.
     ///
     /// # Errors
-    /// [`Refusal::Unavailable`], and [`Refusal::Busy`] where it was not sent.
-    pub(super) async fn ask(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Refusal> {
-        if self.pause.lasts(self.began.elapsed()) {
-            return Err(Refusal::Busy);
+    /// [`LoginError::Unavailable`], or [`LoginError::Busy`] if the request was not sent.
+    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, LoginError> {
+        if self.pause.is_active(self.started.elapsed()) {
+            return Err(LoginError::Busy);
         }
-        let answer = self.client.send(request, MAX_ANSWER_BYTES).await;
-        let answer = answer.map_err(|error| Refusal::Unavailable(error.to_string()))?;
-        if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
-            self.pause.begin(self.began.elapsed());
+        let response = self.client.send(request, MAX_RESPONSE_BYTES).await;
+        let response = response.map_err(|error| LoginError::Unavailable(error.to_string()))?;
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+            self.pause.start(self.started.elapsed());
         }
-        Ok(answer)
+        Ok(response)
     }
 }
 
-/// A time in which nothing is asked.
+/// A period in which no request is sent.
 #[derive(Debug, Default)]
 struct Pause {
-    /// When it ends, in microseconds.
+    /// The end, in microseconds since the creation of [`Backend`].
     end: AtomicU64,
 }
 
 impl Pause {
-    /// Lasts for [`PAUSE`] from `now`.
-    fn begin(&self, now: Duration) {
+    /// Starts a pause of [`PAUSE`] at `now`.
+    fn start(&self, now: Duration) {
         self.end.store(micros(now.saturating_add(PAUSE)), Ordering::Relaxed);
     }
 
-    fn lasts(&self, now: Duration) -> bool {
+    fn is_active(&self, now: Duration) -> bool {
         micros(now) < self.end.load(Ordering::Relaxed)
     }
 }
@@ -77,13 +77,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_ends_by_itself() {
+    fn a_pause_ends_after_its_duration() {
         let (pause, now) = (Pause::default(), Duration::from_secs(7));
-        assert!(!pause.lasts(Duration::ZERO) && !pause.lasts(now));
-        pause.begin(now);
-        assert!(pause.lasts(now) && pause.lasts(now + PAUSE - Duration::from_micros(1)));
-        assert!(!pause.lasts(now + PAUSE));
-        pause.begin(now + PAUSE);
-        assert!(pause.lasts(now + PAUSE));
+        assert!(!pause.is_active(Duration::ZERO) && !pause.is_active(now));
+        pause.start(now);
+        assert!(pause.is_active(now) && pause.is_active(now + PAUSE - Duration::from_micros(1)));
+        assert!(!pause.is_active(now + PAUSE));
+        pause.start(now + PAUSE);
+        assert!(pause.is_active(now + PAUSE));
     }
 }

@@ -1,5 +1,5 @@
-//! `POST /auth`: reads the credentials, asks the backend whether they are right, and makes
-//! a token. Only a 200 whose JSON names the same user ever does.
+//! `POST /auth`: parses the credentials, has the backend verify them, and issues a token. Only a 200 whose JSON names
+//! the same user leads to a token.
 
 mod backend;
 
@@ -15,69 +15,69 @@ use crate::limit::{self, Attempt, Ending, Throttle, Throttled};
 use crate::token::{self, Keys};
 pub use backend::Backend;
 
-/// The largest body that is read, in bytes.
+/// The maximum size of the request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 4 * 1024;
 
-/// The most that is read of the backend's answer, in bytes. A username fits many times.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// The maximum size of the backend's response, in bytes.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// How long a login waits while others of its address or name are under way that could fail.
-const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a login waits for concurrent logins of its address or name, while their failures could exhaust the limit.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often it asks whether they have ended.
-const TURN_INTERVAL: Duration = Duration::from_millis(20);
+/// The interval at which it checks whether they have ended.
+const QUEUE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How often the backend is asked about one login whose password has just been changed.
+/// The maximum number of checks of one login while its password is being changed.
 const ATTEMPTS: usize = 3;
 
-/// How far the backend's clock may be ahead of ours, in seconds.
+/// How far the backend's clock may be ahead of the gateway's, in seconds.
 const MAX_SKEW_SECONDS: i64 = 2;
 
-/// Between two looks at the clock.
+/// The interval between two readings of the clock.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Why there is no token.
+/// Why no token was issued.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// The body is not declared as JSON.
+pub enum LoginError {
+    /// The content type is not JSON.
     #[error("the content type is not application/json")]
     ContentType,
-    /// Over [`MAX_BODY_BYTES`].
+    /// The body exceeds [`MAX_BODY_BYTES`].
     #[error("the body is too large")]
     TooLarge,
-    /// The body did not come within its deadline.
+    /// The body did not arrive within its deadline.
     #[error("the body did not arrive")]
     Incomplete,
-    /// The body is not framed as it must be, or was cut short.
+    /// The framing of the body is invalid, or the body was truncated.
     #[error("the body cannot be read")]
     Broken,
-    /// The body cannot be a login. The text is fit for the client.
+    /// The body is not a login. The text is sent to the client.
     #[error("{0}")]
     Malformed(&'static str),
-    /// The backend does not take these credentials, or they cannot be right.
+    /// The backend rejects these credentials, or they cannot be valid.
     #[error("the credentials are not accepted")]
     Credentials,
-    /// Too many failed before this one, which nobody looked at.
+    /// Too many logins failed before; this one was not checked.
     #[error("too many logins failed: {limit}")]
     Throttled {
-        /// The limit, as a metric tells it.
+        /// The name of the limit, a metric label.
         limit: &'static str,
-        /// How long until one more may fail.
+        /// The time until the next login is accepted.
         wait: Duration,
     },
-    /// The backend could not check just now. The text is for the log.
+    /// The backend could not check the credentials. The text is for the log.
     #[error("the credentials cannot be checked: {0}")]
     Unavailable(String),
-    /// The backend had no room for another login a moment ago, and was not asked.
+    /// The backend was overloaded a moment ago, and no request was sent.
     #[error("the backend checks as many credentials as it can")]
     Busy,
 }
 
-impl Refusal {
-    /// Every value of [`Refusal::label`], and what a login that went well is called.
+impl LoginError {
+    /// Every value of [`LoginError::label`], and the label of a successful login.
     pub const LABELS: [&str; 5] = ["success", "refused", "throttled", "malformed", "unavailable"];
 
-    /// What became of the login, as a metric tells it.
+    /// The metric label of the result.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Credentials => "refused",
@@ -88,110 +88,109 @@ impl Refusal {
     }
 }
 
-/// What was sent: a name and a password, either of which may be missing.
+/// The name and the password sent, either of which may be missing.
 #[derive(PartialEq, Eq)]
 pub struct Credentials {
     username: String,
     password: String,
-    /// Whether these two, not empty, and nothing else were sent, and the name is no machine's. What
-    /// cannot be right is still checked, so that it takes as long as what is wrong.
+    /// Whether exactly these two were sent, neither is empty, and the name is not that of a static token. Other
+    /// credentials cannot be valid, but are checked as well, so that they take as long as wrong ones.
     complete: bool,
 }
 
 /// Checks the `Content-Type`: `application/json`, with any parameters.
 ///
 /// # Errors
-/// [`Refusal::ContentType`].
-pub fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
+/// [`LoginError::ContentType`].
+pub fn check_content_type(headers: &HeaderMap) -> Result<(), LoginError> {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let value = values.next().and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") && values.next().is_none() {
         Ok(())
     } else {
-        Err(Refusal::ContentType)
+        Err(LoginError::ContentType)
     }
 }
 
-/// Reads a body of at most [`MAX_BODY_BYTES`].
+/// Parses a body of at most [`MAX_BODY_BYTES`].
 ///
 /// # Errors
-/// [`Refusal::Malformed`] where it is no JSON object of strings.
-pub fn parse(body: &[u8]) -> Result<Credentials, Refusal> {
-    let mut members = token::json_object(body).map_err(Refusal::Malformed)?;
+/// [`LoginError::Malformed`] if it is not a JSON object of strings.
+pub fn parse(body: &[u8]) -> Result<Credentials, LoginError> {
+    let mut members = token::json_object(body).map_err(LoginError::Malformed)?;
     let mut take = |name: &str| match members.remove(name) {
         Some(Value::String(text)) => Ok(text),
         None | Some(Value::Null) => Ok(String::new()),
-        Some(_) => Err(Refusal::Malformed("username and password must be strings")),
+        Some(_) => Err(LoginError::Malformed("username and password must be strings")),
     };
     let (username, password) = (take("username")?, take("password")?);
-    let may_be_a_user = !username.is_empty() && !username.starts_with(token::STATIC_PREFIX);
-    let complete = may_be_a_user && !password.is_empty() && members.is_empty();
+    let can_be_a_user = !username.is_empty() && !username.starts_with(token::STATIC_PREFIX);
+    let complete = can_be_a_user && !password.is_empty() && members.is_empty();
     Ok(Credentials { username, password, complete })
 }
 
-/// Begins the attempt with `credentials` from `address`, where it may fail. What it waits for
-/// is others that are under way; `clock` tells the time as [`limit`] counts it.
+/// Starts the attempt with `credentials` from `address` if the limits allow another failure. Waits for concurrent
+/// attempts if their failures would exhaust a limit. `clock` returns the time as [`limit`] counts it.
 ///
 /// # Errors
-/// [`Refusal::Throttled`], and [`Refusal::Unavailable`] where the others do not end.
+/// [`LoginError::Throttled`], or [`LoginError::Unavailable`] if the concurrent attempts do not end in time.
 pub async fn begin<'a>(
     credentials: &Credentials,
     throttle: &'a Throttle,
     address: &(impl Hash + Sync),
     clock: impl Fn() -> Duration,
-) -> Result<Attempt<'a>, Refusal> {
-    let asked = clock();
+) -> Result<Attempt<'a>, LoginError> {
+    let started = clock();
     loop {
         let now = clock();
         match throttle.begin(address, &credentials.username, now) {
             Ok(attempt) => return Ok(attempt),
-            Err(Throttled::Address(wait)) => return Err(Refusal::Throttled { limit: limit::LOGIN_ADDRESS, wait }),
-            Err(Throttled::Name(wait)) => return Err(Refusal::Throttled { limit: limit::LOGIN_NAME, wait }),
-            Err(busy @ Throttled::Busy) if now.saturating_sub(asked) >= TURN_TIMEOUT => {
-                return Err(Refusal::Unavailable(busy.to_string()));
+            Err(Throttled::Address(wait)) => return Err(LoginError::Throttled { limit: limit::LOGIN_ADDRESS, wait }),
+            Err(Throttled::Name(wait)) => return Err(LoginError::Throttled { limit: limit::LOGIN_NAME, wait }),
+            Err(busy @ Throttled::Busy) if now.saturating_sub(started) >= QUEUE_TIMEOUT => {
+                return Err(LoginError::Unavailable(busy.to_string()));
             }
-            Err(Throttled::Busy) => tokio::time::sleep(TURN_INTERVAL).await,
+            Err(Throttled::Busy) => tokio::time::sleep(QUEUE_INTERVAL).await,
         }
     }
 }
 
-/// A login that succeeded.
-pub struct Granted {
-    /// The token. It is secret.
+/// A successful login.
+pub struct Login {
+    /// The token, a secret.
     pub token: String,
-    /// Who logged in.
+    /// The name of the user.
     pub username: String,
 }
 
-/// What the backend returns for credentials that are right.
+/// The backend's response for valid credentials.
 #[derive(Debug, PartialEq, Eq)]
-struct Vouched {
-    /// When the password was changed last, in seconds since 1970 by the backend's clock.
+struct Verified {
+    /// The time of the last password change, in seconds since 1970 by the backend's clock.
     password_changed_at: Option<i64>,
     /// The mark of the password. Older versions of the backend return none.
     password_mark: Option<String>,
 }
 
-/// What an attempt that ended with `result` counts as.
-pub fn ending(result: &Result<Granted, Refusal>) -> Ending {
+/// How the limits count an attempt with this `result`.
+pub fn ending(result: &Result<Login, LoginError>) -> Ending {
     match result {
         Ok(_) => Ending::Succeeded,
-        Err(Refusal::Credentials) => Ending::Failed,
+        Err(LoginError::Credentials) => Ending::Failed,
         Err(_) => Ending::Unknown,
     }
 }
 
-/// Asks the backend, and makes a token whose `jti` is `id` and the mark of the password; `now` is the clock, in
-/// seconds since 1970.
+/// Has the backend verify `credentials`, and issues a token whose `jti` is `id` and the mark of the password. `now` is
+/// the clock, in seconds since 1970.
 ///
-/// It is issued at the second in which the backend was asked. Where the backend returns no mark, the time alone
-/// says which password the token was issued for: whenever the password is changed after the backend has looked at
-/// it, that is no earlier second, and ends the token. Where it was changed in that very second, the backend is
-/// asked once more in a later one.
+/// The `iat` of the token is the second in which the request was sent. If the backend returns no mark, this time alone
+/// identifies the password: a later change has the same second or a later one, and revokes the token. If the password
+/// was changed in that second already, the request is repeated in a later one.
 ///
 /// # Errors
-/// [`Refusal::Credentials`], [`Refusal::Unavailable`] or [`Refusal::Busy`].
+/// [`LoginError::Credentials`], [`LoginError::Unavailable`] or [`LoginError::Busy`].
 pub async fn login(
     credentials: Credentials,
     backend: &Backend,
@@ -199,44 +198,45 @@ pub async fn login(
     id: &str,
     request_id: &str,
     now: impl Fn() -> i64,
-) -> Result<Granted, Refusal> {
+) -> Result<Login, LoginError> {
     let Credentials { username, password, complete } = credentials;
     let body = Bytes::from(json!({"username": username, "password": password}).to_string());
     for _ in 0..ATTEMPTS {
-        let asked_at = now();
+        let issued_at = now();
         let request = Request::post("/credentials/verify")
             .header(CONTENT_TYPE, "application/json")
             .header("X-Request-Id", request_id)
             .body(body.clone())
-            .map_err(|error| Refusal::Unavailable(error.to_string()))?;
-        let answer = backend.ask(request).await?;
-        if answer.status() == StatusCode::MISDIRECTED_REQUEST {
-            return Err(backend.unexpected(answer.status()));
+            .map_err(|error| LoginError::Unavailable(error.to_string()))?;
+        let response = backend.send(request).await?;
+        if response.status() == StatusCode::MISDIRECTED_REQUEST {
+            return Err(backend.unexpected(response.status()));
         }
-        let vouched = judge(answer.status(), answer.body(), &username)?;
+        let verified = verify_response(response.status(), response.body(), &username)?;
         if !complete {
-            return Err(Refusal::Credentials);
+            return Err(LoginError::Credentials);
         }
-        let jti = match vouched {
-            Vouched { password_mark: Some(mark), .. } => token::marked_jti(id, &mark),
-            Vouched { password_changed_at: Some(changed), .. } if changed >= asked_at => {
-                outwait(changed, &now).await?;
+        let jti = match verified {
+            Verified { password_mark: Some(mark), .. } => token::marked_jti(id, &mark),
+            Verified { password_changed_at: Some(changed), .. } if changed >= issued_at => {
+                wait_past(changed, &now).await?;
                 continue;
             }
-            Vouched { .. } => id.to_owned(),
+            Verified { .. } => id.to_owned(),
         };
-        let token = keys.issue(&username, &jti, asked_at).map_err(|error| Refusal::Unavailable(error.to_string()))?;
-        return Ok(Granted { token, username });
+        let token =
+            keys.issue(&username, &jti, issued_at).map_err(|error| LoginError::Unavailable(error.to_string()))?;
+        return Ok(Login { token, username });
     }
-    Err(Refusal::Unavailable("the password changes too often".to_owned()))
+    Err(LoginError::Unavailable("the password changes too often".to_owned()))
 }
 
-/// Waits until the second in which the password was changed has passed: a token of that second
-/// may have been made before the change, and opens nothing.
-async fn outwait(changed: i64, now: impl Fn() -> i64) -> Result<(), Refusal> {
-    let began = now();
-    if changed > began + MAX_SKEW_SECONDS {
-        return Err(Refusal::Unavailable("the backend's clock is ahead".to_owned()));
+/// Waits until the second of the password change has passed. A token of that second is treated as revoked, since it
+/// may have been issued before the change.
+async fn wait_past(changed: i64, now: impl Fn() -> i64) -> Result<(), LoginError> {
+    let started = now();
+    if changed > started + MAX_SKEW_SECONDS {
+        return Err(LoginError::Unavailable("the backend's clock is ahead".to_owned()));
     }
     while now() <= changed {
         tokio::time::sleep(TICK).await;
@@ -244,15 +244,15 @@ async fn outwait(changed: i64, now: impl Fn() -> i64) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether an answer says that `username` gave the right password, and what it says of the password then.
-fn judge(status: StatusCode, body: &[u8], username: &str) -> Result<Vouched, Refusal> {
+/// Evaluates the backend's response for `username`.
+fn verify_response(status: StatusCode, body: &[u8], username: &str) -> Result<Verified, LoginError> {
     match status {
         StatusCode::OK => {
             let members = token::json_object(body).unwrap_or_default();
             if members.get("username").and_then(Value::as_str) != Some(username) {
-                return Err(Refusal::Unavailable("a 200 that does not name the user".to_owned()));
+                return Err(LoginError::Unavailable("a 200 that does not name the user".to_owned()));
             }
-            let odd = |what| Refusal::Unavailable(format!("a 200 with an odd {what}"));
+            let odd = |what| LoginError::Unavailable(format!("a 200 with an odd {what}"));
             let password_changed_at = match members.get("password_changed_at") {
                 None | Some(Value::Null) => None,
                 Some(second) => Some(second.as_i64().ok_or_else(|| odd("time"))?),
@@ -262,11 +262,11 @@ fn judge(status: StatusCode, body: &[u8], username: &str) -> Result<Vouched, Ref
                 Some(Value::String(mark)) if token::is_password_mark(mark) => Some(mark.clone()),
                 Some(_) => return Err(odd("mark")),
             };
-            Ok(Vouched { password_changed_at, password_mark })
+            Ok(Verified { password_changed_at, password_mark })
         }
-        // 400 is what it says of a name that could belong to no user.
-        StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST => Err(Refusal::Credentials),
-        status => Err(Refusal::Unavailable(format!("status {}", status.as_u16()))),
+        // The backend answers 400 for a name that no user can have.
+        StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST => Err(LoginError::Credentials),
+        status => Err(LoginError::Unavailable(format!("status {}", status.as_u16()))),
     }
 }
 
@@ -279,7 +279,7 @@ mod tests {
     fn read(body: &str) -> Result<(String, String, bool), &'static str> {
         match parse(body.as_bytes()) {
             Ok(Credentials { username, password, complete }) => Ok((username, password, complete)),
-            Err(Refusal::Malformed(reason)) => Err(reason),
+            Err(LoginError::Malformed(reason)) => Err(reason),
             Err(other) => panic!("{other}"),
         }
     }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_empty_null_or_extra_fields_cannot_be_right_but_are_no_error() {
+    fn missing_empty_null_or_extra_fields_are_incomplete_but_no_error() {
         for body in [
             "{}",
             r#"{"username":"a"}"#,
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_of_strings_is_malformed() {
+    fn anything_but_an_object_of_strings_is_malformed() {
         for body in [
             "",
             "x",
@@ -338,12 +338,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_200_that_names_the_same_user_is_a_yes() {
-        let vouched = |password_changed_at| Vouched { password_changed_at, password_mark: None };
-        let named = |status: u16, body: &str| judge(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "user01");
-        assert_eq!(named(200, r#"{"username":"user01"}"#).unwrap(), vouched(None));
-        assert_eq!(named(200, r#"{"username":"user01","password_changed_at":null}"#).unwrap(), vouched(None));
-        assert_eq!(named(200, r#"{"username":"user01","password_changed_at":17}"#).unwrap(), vouched(Some(17)));
+    fn only_a_200_that_names_the_same_user_is_a_success() {
+        let verified = |password_changed_at| Verified { password_changed_at, password_mark: None };
+        let named =
+            |status: u16, body: &str| verify_response(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "user01");
+        assert_eq!(named(200, r#"{"username":"user01"}"#).unwrap(), verified(None));
+        assert_eq!(named(200, r#"{"username":"user01","password_changed_at":null}"#).unwrap(), verified(None));
+        assert_eq!(named(200, r#"{"username":"user01","password_changed_at":17}"#).unwrap(), verified(Some(17)));
         let marked = named(200, r#"{"username":"user01","password_mark":"0123456789abcdef"}"#).unwrap();
         assert_eq!(marked.password_mark.as_deref(), Some("0123456789abcdef"));
         for body in [
@@ -358,25 +359,25 @@ mod tests {
             r#"{"username":"user01","password_mark":"0123456789abcde"}"#,
             r#"{"username":"user01","password_mark":17}"#,
         ] {
-            assert!(matches!(named(200, body), Err(Refusal::Unavailable(_))), "{body}");
+            assert!(matches!(named(200, body), Err(LoginError::Unavailable(_))), "{body}");
         }
         for status in [201, 204, 302, 403, 404, 429, 500, 503] {
-            assert!(matches!(named(status, r#"{"username":"user01"}"#), Err(Refusal::Unavailable(_))), "{status}");
+            assert!(matches!(named(status, r#"{"username":"user01"}"#), Err(LoginError::Unavailable(_))), "{status}");
         }
-        assert!(matches!(named(401, ""), Err(Refusal::Credentials)));
-        assert!(matches!(named(400, ""), Err(Refusal::Credentials)));
+        assert!(matches!(named(401, ""), Err(LoginError::Credentials)));
+        assert!(matches!(named(400, ""), Err(LoginError::Credentials)));
     }
 
     #[tokio::test]
-    async fn no_token_is_made_in_the_second_of_a_password_change() {
-        let looks = std::cell::Cell::new(0);
+    async fn no_token_is_issued_in_the_second_of_a_password_change() {
+        let readings = std::cell::Cell::new(0);
         let now = || {
-            looks.set(looks.get() + 1);
-            if looks.get() > 3 { 1001 } else { 1000 }
+            readings.set(readings.get() + 1);
+            if readings.get() > 3 { 1001 } else { 1000 }
         };
-        outwait(1000, now).await.unwrap();
+        wait_past(1000, now).await.unwrap();
         assert_eq!(now(), 1001);
-        outwait(999, || 1000).await.unwrap();
-        assert!(matches!(outwait(1003, || 1000).await, Err(Refusal::Unavailable(_))));
+        wait_past(999, || 1000).await.unwrap();
+        assert!(matches!(wait_past(1003, || 1000).await, Err(LoginError::Unavailable(_))));
     }
 }

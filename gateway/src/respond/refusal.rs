@@ -90,32 +90,32 @@ fn describe(refused: TokenError) -> String {
     }
 }
 
-impl From<&login::Refusal> for Answer {
-    fn from(refusal: &login::Refusal) -> Self {
-        use login::Refusal;
+impl From<&login::LoginError> for Answer {
+    fn from(refusal: &login::LoginError) -> Self {
+        use login::LoginError;
         match refusal {
-            Refusal::ContentType => Self::described(
+            LoginError::ContentType => Self::described(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "Unsupported Media Type",
                 "The Content-Type must be application/json",
             ),
-            Refusal::TooLarge => Self {
+            LoginError::TooLarge => Self {
                 close: true,
                 ..Self::described(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large", "The body is over 4096 bytes")
             },
-            Refusal::Incomplete => Self { close: true, ..Self::plain(StatusCode::REQUEST_TIMEOUT) },
-            Refusal::Broken => Self { close: true, ..Self::plain(StatusCode::BAD_REQUEST) },
-            Refusal::Malformed(reason) => Self::described(StatusCode::BAD_REQUEST, "Bad Request", reason),
+            LoginError::Incomplete => Self { close: true, ..Self::plain(StatusCode::REQUEST_TIMEOUT) },
+            LoginError::Broken => Self { close: true, ..Self::plain(StatusCode::BAD_REQUEST) },
+            LoginError::Malformed(reason) => Self::described(StatusCode::BAD_REQUEST, "Bad Request", reason),
             // A 401 whose body says "Bad Request": the original's words.
-            Refusal::Credentials => Self::described(StatusCode::UNAUTHORIZED, "Bad Request", "Invalid credentials")
+            LoginError::Credentials => Self::described(StatusCode::UNAUTHORIZED, "Bad Request", "Invalid credentials")
                 .with(WWW_AUTHENTICATE, HeaderValue::from_static(r#"JWT realm="Login Required""#))
                 .with(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="Login Required""#)),
             // Alike for an address and a name: what is told is to wait.
-            Refusal::Throttled { wait, .. } => {
+            LoginError::Throttled { wait, .. } => {
                 Self::described(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", "Too many failed logins")
                     .with(RETRY_AFTER, HeaderValue::from(whole_seconds(*wait)))
             }
-            Refusal::Unavailable(_) | Refusal::Busy => Self::upstream(StatusCode::SERVICE_UNAVAILABLE),
+            LoginError::Unavailable(_) | LoginError::Busy => Self::upstream(StatusCode::SERVICE_UNAVAILABLE),
         }
     }
 }

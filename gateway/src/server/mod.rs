@@ -320,7 +320,7 @@ fn metrics(config: &Config) -> prometheus::Result<Metrics> {
         cache: &cache::Source::LABELS,
         cached_routes: config.routes.iter().filter(|route| route.cached).map(|route| &*route.name).collect(),
         cache_purges: &[PURGED_BY_FEED, PURGED_BY_OPS],
-        logins: &login::Refusal::LABELS,
+        logins: &login::LoginError::LABELS,
         token_refusals: &refusals,
         rate_limited: &Limits::LABELS,
         handshakes: &tls::VERSIONS,
