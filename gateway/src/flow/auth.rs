@@ -13,7 +13,7 @@ use crate::client::Prefix;
 use crate::downstream::Downstream;
 use crate::framing;
 use crate::login::{self, login};
-use crate::respond::Answer;
+use crate::respond::LocalResponse;
 use crate::revocation::Revocation;
 use crate::route::NoMatch;
 
@@ -24,16 +24,16 @@ impl Flow {
         downstream: &mut impl Downstream,
         ctx: &mut Context,
         backend: &login::Backend,
-    ) -> Answer {
+    ) -> LocalResponse {
         if downstream.request().method != Method::POST {
             ctx.reason = Some(Reason::Method);
-            return Answer::only_post();
+            return LocalResponse::only_post();
         }
         let result = self.try_log_in(downstream, ctx, backend).await;
         self.metrics.login(result.as_ref().map_or_else(login::LoginError::label, |_| "success"));
         match result {
             Ok(granted) => {
-                let answer = Answer::granted(&granted.token);
+                let answer = LocalResponse::token(&granted.token);
                 ctx.logged_in = Some(granted.username);
                 answer
             }
@@ -47,7 +47,7 @@ impl Flow {
                     _ => {}
                 }
                 ctx.reason = Some(Reason::from(&refusal));
-                Answer::from(&refusal)
+                LocalResponse::from(&refusal)
             }
         }
     }
@@ -85,7 +85,7 @@ impl Flow {
         principal: &Principal,
         revocation: &Revocation,
         body: framing::BodyFraming,
-    ) -> pingora::Result<Answer> {
+    ) -> pingora::Result<LocalResponse> {
         // Only a token that was made by a login can be ended by a logout.
         let Credential::Token(token) = &principal.credential else {
             ctx.reason = Some(Reason::Route);
@@ -93,21 +93,21 @@ impl Flow {
         };
         if downstream.request().method != Method::POST {
             ctx.reason = Some(Reason::Method);
-            return Ok(Answer::only_post());
+            return Ok(LocalResponse::only_post());
         }
         if has_content(downstream, body, self.settings.body_timeout).await? {
             ctx.reason = Some(Reason::Body);
-            return Ok(Answer::unwanted_body());
+            return Ok(LocalResponse::unexpected_body());
         }
         ctx.upstream_started = Some(Instant::now());
         let stored = revocation.log_out(token, &ctx.request_id).await;
         ctx.upstream_ended = Some(Instant::now());
         Ok(match stored {
-            Ok(()) => Answer::logged_out(),
+            Ok(()) => LocalResponse::logged_out(),
             Err(reason) => {
                 tracing::warn!(request_id = ctx.request_id, reason, "a logout could not be stored");
                 ctx.reason = Some(Reason::Unavailable);
-                Answer::upstream(StatusCode::SERVICE_UNAVAILABLE)
+                LocalResponse::upstream(StatusCode::SERVICE_UNAVAILABLE)
             }
         })
     }

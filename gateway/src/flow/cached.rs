@@ -100,7 +100,7 @@ impl Flow {
         let has_body = verdict == Verdict::Whole && request.method == Method::GET;
         let age = (source != Source::Miss).then(|| HeaderValue::from(entry.age(Instant::now())));
         let cache = HeaderValue::from_static(source.label());
-        let [a, b, c, d, e, f] = ctx.marks(self.settings.hsts.as_ref()).fields();
+        let [a, b, c, d, e, f] = ctx.common_headers(self.settings.hsts.as_ref()).fields();
         let added = [(AGE, age.as_ref()), (X_CACHE, Some(&cache)), a, b, c, d, e, f];
         match verdict {
             Verdict::Whole => {

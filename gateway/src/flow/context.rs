@@ -11,7 +11,7 @@ use super::reason::Reason;
 use crate::authenticate::Principal;
 use crate::cors::Sharing;
 use crate::record::InFlight;
-use crate::respond::{Answer, Marks};
+use crate::respond::{CommonHeaders, LocalResponse};
 use crate::token::correlation_id;
 
 /// What logs on both sides call a request that begins. Where there are no random bytes it is
@@ -82,12 +82,12 @@ impl Context {
     }
 
     /// What stands on its answer.
-    pub(super) fn marks<'a>(&'a self, hsts: Option<&'a HeaderValue>) -> Marks<'a> {
-        Marks { request_id: &self.told_id, hsts, sharing: &self.sharing }
+    pub(super) fn common_headers<'a>(&'a self, hsts: Option<&'a HeaderValue>) -> CommonHeaders<'a> {
+        CommonHeaders { request_id: &self.told_id, hsts, sharing: &self.sharing }
     }
 
     /// Ends the request with `answer`, for this reason.
-    pub(super) fn refuse(&mut self, reason: Reason, answer: Answer) -> Ended {
+    pub(super) fn refuse(&mut self, reason: Reason, answer: LocalResponse) -> Ended {
         self.reason = Some(reason);
         Ended::Answered(answer)
     }

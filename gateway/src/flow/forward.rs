@@ -163,7 +163,9 @@ impl Flow {
             sender.discard_unread(downstream);
         }
         let mut ahead = read_ahead(&mut body).await?;
-        downstream.write_head(ResponseHead::Plain(&header), &ctx.marks(self.settings.hsts.as_ref()).fields()).await?;
+        downstream
+            .write_head(ResponseHead::Plain(&header), &ctx.common_headers(self.settings.hsts.as_ref()).fields())
+            .await?;
         let mut data = Bytes::new();
         loop {
             let frame = match ahead.iter_mut().find_map(Option::take) {

@@ -16,7 +16,7 @@ use crate::framing::{self, BodyFraming, HeadError};
 use crate::limit::Limits;
 use crate::listener::{InspectHead, Inspected};
 use crate::record::{Access, AccessLog, Metrics};
-use crate::respond::{Answer, Marks};
+use crate::respond::{CommonHeaders, LocalResponse};
 use crate::route;
 
 /// Refuses heads of more than one meaning, in the contract's shape.
@@ -89,7 +89,7 @@ impl HeadInspector {
             // Within the limit or over it: the contract puts these refusals first.
             let _ = limiter.take(&Some(Prefix::from(address)), self.started.elapsed());
         }
-        let answer = Answer::from(refusal);
+        let answer = LocalResponse::from(refusal);
         let request_id = request_id();
         // A name for the label only: whatever is not one of a fixed set is `other`.
         let word = head.split(|&byte| byte == b' ').next().unwrap_or_default();
@@ -115,6 +115,10 @@ impl HeadInspector {
         };
         access.record(&self.metrics, &self.access_log);
         let sharing = self.allowed_origins.sharing_with(framing::sole_origin(head));
-        answer.into_http1(&Marks { request_id: &told_id(&request_id), hsts: self.hsts.as_ref(), sharing: &sharing })
+        answer.into_http1(&CommonHeaders {
+            request_id: &told_id(&request_id),
+            hsts: self.hsts.as_ref(),
+            sharing: &sharing,
+        })
     }
 }

@@ -30,7 +30,7 @@ use crate::framing::{self, RequestHead, Target};
 use crate::limit::{self, Exceeded, Limiter, Limits};
 use crate::login;
 use crate::record::{AccessLog, Metrics};
-use crate::respond::Answer;
+use crate::respond::LocalResponse;
 use crate::revocation::{self, Revocation};
 use crate::route::{self, Matched, Route, RouteTable};
 use crate::token::random_hex;
@@ -83,7 +83,7 @@ struct Admitted {
 /// How a request ends before it passed every stage.
 enum Ended {
     /// The gateway responds itself, mostly with a refusal.
-    Answered(Answer),
+    Answered(LocalResponse),
     /// The client sent no complete request.
     Failed(Box<pingora::Error>),
 }
@@ -108,7 +108,7 @@ impl Flow {
         };
         ctx.is_canonical = true;
         if !self.is_our_host(downstream, target.host()) {
-            return Err(ctx.refuse(Reason::Host, Answer::misdirected()));
+            return Err(ctx.refuse(Reason::Host, LocalResponse::misdirected()));
         }
         let path = self.routes.strip(target.path());
         let login = self.login.as_ref().filter(|_| path.as_str() == "/auth");
@@ -116,7 +116,7 @@ impl Flow {
             ctx.route = Some(route::LOGIN.into());
         }
         if let Err(exceeded) = within {
-            let answer = Answer::limited(limit::ADDRESS, exceeded, login.is_some());
+            let answer = LocalResponse::limited(limit::ADDRESS, exceeded, login.is_some());
             return Err(self.limited(ctx, limit::ADDRESS, answer));
         }
         if ctx.sharing.is_preflight(&downstream.request().method, &downstream.request().headers) {
@@ -142,7 +142,7 @@ impl Flow {
             return Err(self.refuse_token(ctx, &refusal));
         }
         if let Err(exceeded) = self.take(self.limits.identity.as_ref(), &principal.identity(), ctx.started) {
-            return Err(self.limited(ctx, limit::IDENTITY, Answer::limited(limit::IDENTITY, exceeded, false)));
+            return Err(self.limited(ctx, limit::IDENTITY, LocalResponse::limited(limit::IDENTITY, exceeded, false)));
         }
         if let Some(revocation) = self.revocation.as_ref().filter(|_| path.as_str() == "/auth/logout") {
             ctx.route = Some(route::LOGOUT.into());
@@ -157,7 +157,7 @@ impl Flow {
         ctx.route = Some(Arc::clone(&matched.route.name));
         let takes_no_body = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
         if takes_no_body && has_content(downstream, target.body, self.settings.body_timeout).await? {
-            return Err(ctx.refuse(Reason::Body, Answer::unwanted_body()));
+            return Err(ctx.refuse(Reason::Body, LocalResponse::unexpected_body()));
         }
         Ok(Admitted { client: ctx.client, principal, matched, authority: target.authority })
     }
@@ -167,11 +167,11 @@ impl Flow {
         match refusal {
             revocation::Refusal::Revoked(reason) => {
                 self.metrics.token_refusal(revocation::REVOKED);
-                ctx.refuse(Reason::Revoked(*reason), Answer::revoked())
+                ctx.refuse(Reason::Revoked(*reason), LocalResponse::revoked())
             }
             revocation::Refusal::Unknown(reason) => {
                 tracing::debug!(request_id = ctx.request_id, reason, "a token could not be checked for revocation");
-                ctx.refuse(Reason::RevocationUnknown, Answer::upstream(StatusCode::SERVICE_UNAVAILABLE))
+                ctx.refuse(Reason::RevocationUnknown, LocalResponse::upstream(StatusCode::SERVICE_UNAVAILABLE))
             }
         }
     }
@@ -182,7 +182,7 @@ impl Flow {
         limiter.map_or(Ok(()), |limiter| limiter.take(key, began.saturating_duration_since(self.started)))
     }
 
-    fn limited(&self, ctx: &mut Context, limit: &'static str, answer: Answer) -> Ended {
+    fn limited(&self, ctx: &mut Context, limit: &'static str, answer: LocalResponse) -> Ended {
         self.metrics.rate_limited(limit);
         ctx.refuse(Reason::RateLimit(limit), answer)
     }
@@ -194,15 +194,15 @@ impl Flow {
     }
 
     /// The answer to a preflight, alike for every path, so that it tells nothing of the routes.
-    async fn preflight(&self, downstream: &mut impl Downstream, target: &Target) -> pingora::Result<Answer> {
+    async fn preflight(&self, downstream: &mut impl Downstream, target: &Target) -> pingora::Result<LocalResponse> {
         if has_content(downstream, target.body, self.settings.body_timeout).await? {
-            return Ok(Answer::unwanted_body());
+            return Ok(LocalResponse::unexpected_body());
         }
         let mut methods = self.routes.methods();
         if self.login.is_some() && !methods.contains(&&Method::POST) {
             methods.push(&Method::POST);
         }
-        Ok(Answer::preflight(&methods))
+        Ok(LocalResponse::preflight(&methods))
     }
 
     /// The address of the client, behind trusted proxies.

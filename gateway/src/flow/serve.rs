@@ -15,7 +15,7 @@ use super::{Ended, Flow};
 use crate::authenticate::Principal;
 use crate::downstream::{Downstream, Handler};
 use crate::record::Access;
-use crate::respond::{self, Answer};
+use crate::respond::{self, LocalResponse};
 use crate::route;
 
 impl Handler for Flow {
@@ -64,7 +64,7 @@ impl Flow {
         let admitted = match self.admit(downstream, ctx).await {
             Ok(admitted) => admitted,
             Err(Ended::Answered(answer)) => {
-                return respond::send(downstream, answer, &ctx.marks(self.settings.hsts.as_ref())).await;
+                return respond::send(downstream, answer, &ctx.common_headers(self.settings.hsts.as_ref())).await;
             }
             Err(Ended::Failed(error)) => return Err(error),
         };
@@ -100,9 +100,9 @@ impl Flow {
         if is_client_gone(error) || (downstream.status().is_some() && !downstream.retract()) {
             return;
         }
-        let answer = Answer { close: true, ..Answer::upstream(status) };
+        let answer = LocalResponse { close: true, ..LocalResponse::upstream(status) };
         // The client may have left as well, which changes nothing.
-        let _ = respond::send(downstream, answer, &ctx.marks(self.settings.hsts.as_ref())).await;
+        let _ = respond::send(downstream, answer, &ctx.common_headers(self.settings.hsts.as_ref())).await;
     }
 
     /// Counts a request that has ended, and writes its line.

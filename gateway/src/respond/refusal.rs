@@ -1,14 +1,14 @@
-//! What each refusal is answered with.
+//! The response to each refusal.
 
 use http::StatusCode;
 use http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
-use super::{Answer, Plain, whole_seconds};
+use super::{ErrorBody, LocalResponse, whole_seconds};
 use crate::route::NoMatch;
 use crate::token::{Claim, TokenError};
 use crate::{authenticate, framing, login};
 
-impl From<framing::HeadError> for Answer {
+impl From<framing::HeadError> for LocalResponse {
     fn from(refusal: framing::HeadError) -> Self {
         let status = match refusal {
             framing::HeadError::Malformed(_) => StatusCode::BAD_REQUEST,
@@ -19,11 +19,11 @@ impl From<framing::HeadError> for Answer {
     }
 }
 
-impl From<NoMatch> for Answer {
+impl From<NoMatch> for LocalResponse {
     fn from(no_match: NoMatch) -> Self {
         match no_match {
-            // The original's own spelling.
-            NoMatch::Path => Self::new(StatusCode::NOT_FOUND, &Plain { error: "Not found" }),
+            // The spelling of the original service.
+            NoMatch::Path => Self::new(StatusCode::NOT_FOUND, &ErrorBody { error: "Not found" }),
             NoMatch::Method { allow } => {
                 let allow = HeaderValue::from_str(&allow).unwrap_or(HeaderValue::from_static(""));
                 Self::plain(StatusCode::METHOD_NOT_ALLOWED).with(ALLOW, allow)
@@ -32,7 +32,7 @@ impl From<NoMatch> for Answer {
     }
 }
 
-impl From<authenticate::AuthenticationError> for Answer {
+impl From<authenticate::AuthenticationError> for LocalResponse {
     fn from(refusal: authenticate::AuthenticationError) -> Self {
         use authenticate::AuthenticationError;
         let (error, description) = match refusal {
@@ -49,7 +49,7 @@ impl From<authenticate::AuthenticationError> for Answer {
                 ("Invalid token", describe(refused))
             }
         };
-        // RFC 6750, section 3.1: only where a token was sent and refused.
+        // RFC 6750, section 3.1: only if a token was sent and refused.
         let bearer = match refusal {
             AuthenticationError::Token(_) | AuthenticationError::StaticTokenScheme(_) => {
                 r#"Bearer realm="Login Required", error="invalid_token""#
@@ -62,7 +62,7 @@ impl From<authenticate::AuthenticationError> for Answer {
     }
 }
 
-/// The words of the original, letter for letter.
+/// The exact texts of the original service.
 fn describe(refused: TokenError) -> String {
     match refused {
         TokenError::TooLong => "Token is too long".to_owned(),
@@ -90,7 +90,7 @@ fn describe(refused: TokenError) -> String {
     }
 }
 
-impl From<&login::LoginError> for Answer {
+impl From<&login::LoginError> for LocalResponse {
     fn from(refusal: &login::LoginError) -> Self {
         use login::LoginError;
         match refusal {
@@ -106,11 +106,11 @@ impl From<&login::LoginError> for Answer {
             LoginError::Incomplete => Self { close: true, ..Self::plain(StatusCode::REQUEST_TIMEOUT) },
             LoginError::Broken => Self { close: true, ..Self::plain(StatusCode::BAD_REQUEST) },
             LoginError::Malformed(reason) => Self::described(StatusCode::BAD_REQUEST, "Bad Request", reason),
-            // A 401 whose body says "Bad Request": the original's words.
+            // A 401 with the text "Bad Request", as in the original service.
             LoginError::Credentials => Self::described(StatusCode::UNAUTHORIZED, "Bad Request", "Invalid credentials")
                 .with(WWW_AUTHENTICATE, HeaderValue::from_static(r#"JWT realm="Login Required""#))
                 .with(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="Login Required""#)),
-            // Alike for an address and a name: what is told is to wait.
+            // The same for both limits, so that the response does not reveal which one applies.
             LoginError::Throttled { wait, .. } => {
                 Self::described(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", "Too many failed logins")
                     .with(RETRY_AFTER, HeaderValue::from(whole_seconds(*wait)))
@@ -124,24 +124,25 @@ impl From<&login::LoginError> for Answer {
 mod tests {
     use super::*;
 
-    fn body(answer: &Answer) -> &str {
-        std::str::from_utf8(&answer.body).unwrap()
+    fn body(response: &LocalResponse) -> &str {
+        std::str::from_utf8(&response.body).unwrap()
     }
 
     #[test]
-    fn refusals_of_tokens_have_the_originals_words() {
-        let answer = Answer::from(authenticate::AuthenticationError::Token(TokenError::Missing(Claim::ExpirationTime)));
+    fn token_errors_have_the_texts_of_the_original() {
+        let response =
+            LocalResponse::from(authenticate::AuthenticationError::Token(TokenError::Missing(Claim::ExpirationTime)));
         let expected = "{\"status_code\":401,\"error\":\"Invalid token\",\"description\":\"Token is missing the \\\"exp\\\" claim\"}\n";
-        assert_eq!(body(&answer), expected);
-        let answer = Answer::from(authenticate::AuthenticationError::Token(TokenError::NoIdentity));
+        assert_eq!(body(&response), expected);
+        let response = LocalResponse::from(authenticate::AuthenticationError::Token(TokenError::NoIdentity));
         assert_eq!(
-            body(&answer),
+            body(&response),
             "{\"status_code\":401,\"error\":\"Invalid JWT\",\"description\":\"User does not exist\"}\n"
         );
     }
 
     #[test]
-    fn reasons_that_only_the_log_distinguishes_have_the_same_words() {
+    fn errors_that_only_the_log_distinguishes_have_the_same_response() {
         use authenticate::AuthenticationError;
         for (one, other) in [
             (AuthenticationError::Token(TokenError::UnknownKid), AuthenticationError::Token(TokenError::Algorithm)),
@@ -151,17 +152,17 @@ mod tests {
             ),
         ] {
             assert_ne!(one.label(), other.label());
-            let (one, other) = (Answer::from(one), Answer::from(other));
+            let (one, other) = (LocalResponse::from(one), LocalResponse::from(other));
             assert_eq!((one.status, body(&one), &one.headers), (other.status, body(&other), &other.headers));
         }
     }
 
     #[test]
     fn every_401_offers_both_schemes() {
-        let absent = Answer::from(authenticate::AuthenticationError::Absent);
-        let refused = Answer::from(authenticate::AuthenticationError::Token(TokenError::Expired));
-        let offers = |answer: &Answer| -> Vec<String> {
-            let offers = answer.headers.iter().filter(|(name, _)| name == WWW_AUTHENTICATE);
+        let absent = LocalResponse::from(authenticate::AuthenticationError::Absent);
+        let refused = LocalResponse::from(authenticate::AuthenticationError::Token(TokenError::Expired));
+        let offers = |response: &LocalResponse| -> Vec<String> {
+            let offers = response.headers.iter().filter(|(name, _)| name == WWW_AUTHENTICATE);
             offers.map(|(_, value)| value.to_str().unwrap().to_owned()).collect()
         };
         let jwt = r#"JWT realm="Login Required""#;
@@ -170,16 +171,16 @@ mod tests {
     }
 
     #[test]
-    fn malformed_requests_end_the_connection() {
-        let answer = Answer::from(framing::HeadError::Malformed("x"));
+    fn malformed_requests_close_the_connection() {
+        let response = LocalResponse::from(framing::HeadError::Malformed("x"));
         assert_eq!(
-            (answer.status, answer.close, body(&answer)),
+            (response.status, response.close, body(&response)),
             (StatusCode::BAD_REQUEST, true, "{\"error\":\"Bad Request\"}\n")
         );
     }
 
     #[test]
-    fn a_missing_route_is_told_in_the_originals_spelling() {
-        assert_eq!(body(&Answer::from(NoMatch::Path)), "{\"error\":\"Not found\"}\n");
+    fn an_unknown_route_has_the_text_of_the_original() {
+        assert_eq!(body(&LocalResponse::from(NoMatch::Path)), "{\"error\":\"Not found\"}\n");
     }
 }

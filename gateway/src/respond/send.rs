@@ -1,4 +1,4 @@
-//! How an answer leaves: what stands on each of them, and what becomes of its connection.
+//! Sending a response: the headers common to all responses, and whether the connection is reused.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
-use super::Answer;
+use super::LocalResponse;
 use crate::cors::{self, Sharing};
 use crate::downstream::http1::{put_field, put_status};
 use crate::downstream::{Downstream, ExtraField, ResponseHead};
@@ -23,30 +23,30 @@ static NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 static ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 static EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(cors::EXPOSED_HEADERS);
 
-/// What is read of a body that nobody wants, so that its stream ends well.
-const REST_BYTES: usize = 64 * 1024;
+/// How much of an unread request body is drained, in bytes.
+const MAX_DRAIN_BYTES: usize = 64 * 1024;
 
-/// How long a client may take over an answer of our own, which is small: one that takes a byte at a
-/// time would hold the request for as long as it likes.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The deadline for sending a whole response. They are small; without a deadline a client could hold the request by
+/// reading a byte at a time.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the rest of a body that nobody wants is waited for.
-const REST_TIMEOUT: Duration = Duration::from_secs(1);
+/// The deadline for draining a request body.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What stands on every answer, the backend's too.
+/// Headers on every response, including the backend's.
 #[derive(Clone, Copy, Debug)]
-pub struct Marks<'a> {
-    /// What logs call the request.
+pub struct CommonHeaders<'a> {
+    /// The ID of the request, as in the logs.
     pub request_id: &'a HeaderValue,
-    /// What `Strict-Transport-Security` says, if anything.
+    /// The value of `Strict-Transport-Security`, if sent.
     pub hsts: Option<&'a HeaderValue>,
-    /// What it says of origins.
+    /// The result of the CORS check.
     pub sharing: &'a Sharing,
 }
 
-impl<'a> Marks<'a> {
-    /// The fields, of which [`for_client`](crate::upstream::for_client) has left none to the backend but `Vary`,
-    /// that may be said twice.
+impl<'a> CommonHeaders<'a> {
+    /// The fields. [`for_client`](crate::upstream::for_client) removes all of them from the backend's response but
+    /// `Vary`, which may appear twice.
     pub fn fields(&self) -> [ExtraField<'a>; 6] {
         let origin = match self.sharing {
             Sharing::Allowed(origin) => Some(origin),
@@ -65,44 +65,48 @@ impl<'a> Marks<'a> {
     }
 }
 
-/// Sends `answer`, and notes whether the connection may be used again.
+/// Sends `response`, and has the connection closed if it cannot be reused.
 ///
 /// # Errors
-/// The client is gone.
-pub async fn send(downstream: &mut impl Downstream, answer: Answer, marks: &Marks<'_>) -> Result<()> {
-    let mut header = ResponseHeader::build_no_case(answer.status, Some(answer.headers.len() + 1))?;
-    for (name, value) in answer.headers {
+/// The client has disconnected, or did not read the response in time.
+pub async fn send(
+    downstream: &mut impl Downstream,
+    response: LocalResponse,
+    common_headers: &CommonHeaders<'_>,
+) -> Result<()> {
+    let mut header = ResponseHeader::build_no_case(response.status, Some(response.headers.len() + 1))?;
+    for (name, value) in response.headers {
         header.append_header(name, value)?;
     }
-    // RFC 9110, section 8.6: a 204 has none.
-    if answer.status != StatusCode::NO_CONTENT {
-        header.insert_header(CONTENT_LENGTH, answer.body.len())?;
+    // RFC 9110, section 8.6: a 204 must not have one.
+    if response.status != StatusCode::NO_CONTENT {
+        header.insert_header(CONTENT_LENGTH, response.body.len())?;
     }
     let request = downstream.request();
     let (without_body, version) = (request.method == Method::HEAD, request.version);
-    // What is left of a request's body must never be read as the next request.
-    if answer.close || !downstream.is_read() {
+    // The rest of a request body must never be read as the next request.
+    if response.close || !downstream.is_read() {
         downstream.close_after();
     }
     let sending = async {
-        downstream.write_head(ResponseHead::Plain(&header), &marks.fields()).await?;
-        downstream.finish(if without_body { Bytes::new() } else { answer.body }).await
+        downstream.write_head(ResponseHead::Plain(&header), &common_headers.fields()).await?;
+        downstream.finish(if without_body { Bytes::new() } else { response.body }).await
     };
-    let too_slow =
-        |_| Error::explain(ErrorType::WriteTimedout, "the client did not take the answer in time").into_down();
-    timeout(ANSWER_TIMEOUT, sending).await.map_err(too_slow)??;
-    // A stream of HTTP/2 that is left with a body unread is reset, and there are clients that
-    // take the reset for a failure although the answer stands (RFC 9113, section 8.1).
+    let timed_out =
+        |_| Error::explain(ErrorType::WriteTimedout, "the client did not read the response in time").into_down();
+    timeout(RESPONSE_TIMEOUT, sending).await.map_err(timed_out)??;
+    // An HTTP/2 stream with an unread body is reset, and some clients treat the reset as a failure even though the
+    // response is complete (RFC 9113, section 8.1).
     if version == Version::HTTP_2 {
-        // What does not come in time is reset after all.
-        let _ = timeout(REST_TIMEOUT, read_away(downstream)).await;
+        // After the deadline the stream is reset.
+        let _ = timeout(DRAIN_TIMEOUT, drain_body(downstream)).await;
     }
     Ok(())
 }
 
-/// Reads what is left of a request's body, where that is not much.
-async fn read_away(downstream: &mut impl Downstream) -> Result<()> {
-    let mut left = REST_BYTES;
+/// Reads the rest of a request body, up to [`MAX_DRAIN_BYTES`].
+async fn drain_body(downstream: &mut impl Downstream) -> Result<()> {
+    let mut left = MAX_DRAIN_BYTES;
     while let Some(part) = downstream.read_body().await? {
         match left.checked_sub(part.len()) {
             Some(rest) => left = rest,
@@ -112,14 +116,14 @@ async fn read_away(downstream: &mut impl Downstream) -> Result<()> {
     Ok(())
 }
 
-impl Answer {
-    /// The answer as HTTP/1.1 sends it, for a request that no parser has seen. The
-    /// connection ends with it.
-    pub fn into_http1(self, marks: &Marks<'_>) -> Bytes {
+impl LocalResponse {
+    /// The response as HTTP/1.1 bytes, for a request that was refused before parsing. The connection must be closed
+    /// after it.
+    pub fn into_http1(self, common_headers: &CommonHeaders<'_>) -> Bytes {
         let mut out = Vec::new();
         put_status(&mut out, self.status);
         let own = self.headers.iter().map(|(name, value)| (name.clone(), Some(value)));
-        for (name, value) in own.chain(marks.fields()) {
+        for (name, value) in own.chain(common_headers.fields()) {
             if let Some(value) = value {
                 put_field(&mut out, name.as_str(), value.as_bytes());
             }
@@ -144,10 +148,10 @@ mod tests {
     use super::*;
     use crate::downstream::Peer;
 
-    /// Further than any deadline here.
-    const AGES: Duration = Duration::from_secs(3600);
+    /// Longer than any deadline here.
+    const FOREVER: Duration = Duration::from_secs(3600);
 
-    /// A client that takes a byte of an answer at a time, and may never send the body of its request.
+    /// A client that reads a byte at a time, and may never send the body of its request.
     struct Slow {
         request: Parts,
         each_byte: Duration,
@@ -160,14 +164,15 @@ mod tests {
             Self { request, each_byte, sends_body: true }
         }
 
-        /// Sends it an answer of 100 bytes; how long that took and what became of it.
-        async fn answer(&mut self) -> (Duration, Result<()>) {
+        /// Sends it a response of 100 bytes. Returns the duration and the result.
+        async fn respond(&mut self) -> (Duration, Result<()>) {
             let (headers, body) = (Vec::new(), Bytes::from_static(&[b'a'; 100]));
-            let answer = Answer { status: StatusCode::UNAUTHORIZED, headers, body, close: false };
-            let marks = Marks { request_id: &HeaderValue::from_static("0"), hsts: None, sharing: &Sharing::Off };
-            let began = Instant::now();
-            let sent = send(self, answer, &marks).await;
-            (began.elapsed(), sent)
+            let response = LocalResponse { status: StatusCode::UNAUTHORIZED, headers, body, close: false };
+            let common_headers =
+                CommonHeaders { request_id: &HeaderValue::from_static("0"), hsts: None, sharing: &Sharing::Off };
+            let started = Instant::now();
+            let sent = send(self, response, &common_headers).await;
+            (started.elapsed(), sent)
         }
     }
 
@@ -231,28 +236,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_to_be_taken_whole_within_its_time() {
+    async fn a_response_must_be_read_before_its_deadline() {
         for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
-            let (took, sent) = Slow::new(version, ANSWER_TIMEOUT / 200).answer().await;
+            let (elapsed, sent) = Slow::new(version, RESPONSE_TIMEOUT / 200).respond().await;
             sent.unwrap();
-            assert!((ANSWER_TIMEOUT / 2..ANSWER_TIMEOUT).contains(&took), "{version:?}: {took:?}");
-            // Each byte well within it, and none at all.
-            for each_byte in [ANSWER_TIMEOUT / 50, AGES] {
-                let (took, sent) = Slow::new(version, each_byte).answer().await;
+            assert!((RESPONSE_TIMEOUT / 2..RESPONSE_TIMEOUT).contains(&elapsed), "{version:?}: {elapsed:?}");
+            // A client that is too slow as a whole, and one that reads nothing.
+            for each_byte in [RESPONSE_TIMEOUT / 50, FOREVER] {
+                let (elapsed, sent) = Slow::new(version, each_byte).respond().await;
                 let error = sent.unwrap_err();
                 assert_eq!((error.etype(), error.esource()), (&ErrorType::WriteTimedout, &ErrorSource::Downstream));
-                assert!((ANSWER_TIMEOUT..ANSWER_TIMEOUT * 2).contains(&took), "{version:?}: {took:?}");
+                assert!((RESPONSE_TIMEOUT..RESPONSE_TIMEOUT * 2).contains(&elapsed), "{version:?}: {elapsed:?}");
             }
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_rest_of_a_request_of_http_2_is_waited_for_but_not_long() {
-        for (version, expected) in [(Version::HTTP_11, Duration::ZERO), (Version::HTTP_2, REST_TIMEOUT)] {
+    async fn an_http_2_request_body_is_drained_until_its_deadline() {
+        for (version, expected) in [(Version::HTTP_11, Duration::ZERO), (Version::HTTP_2, DRAIN_TIMEOUT)] {
             let mut client = Slow { sends_body: false, ..Slow::new(version, Duration::ZERO) };
-            let (took, sent) = client.answer().await;
+            let (elapsed, sent) = client.respond().await;
             sent.unwrap();
-            assert!((expected..expected + REST_TIMEOUT).contains(&took), "{version:?}: {took:?}");
+            assert!((expected..expected + DRAIN_TIMEOUT).contains(&elapsed), "{version:?}: {elapsed:?}");
         }
     }
 }
