@@ -13,14 +13,14 @@ use holodule_settings::{shown, without_secrets};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Gives memory back to the system once a crowd of connections has gone.
+/// Returns memory to the system after a peak of connections.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A TLS edge that issues and checks JSON Web Tokens.
 ///
 /// It answers POST /auth with a token once the backend has checked the credentials, and
-/// forwards the configured routes to the backend for whoever brings a valid one.
+/// forwards requests with a valid token on the configured routes to the backend.
 ///
 /// Settings come from the file named by --config, below the environment and an .env file
 /// in the working directory: the key `tls.certificate` is TLS_CERTIFICATE there, and the
@@ -50,14 +50,14 @@ enum Command {
         #[arg(long)]
         show: bool,
     },
-    /// Make static tokens, by which machines are let in.
+    /// Create static tokens, for machines.
     #[command(subcommand)]
     StaticToken(StaticTokenCommand),
 }
 
 #[derive(Subcommand)]
 enum StaticTokenCommand {
-    /// Print a new token, this once, and what the configuration has to know of it.
+    /// Print a new token once, and its entry for the configuration.
     New {
         /// What logs call its holder: 1 to 64 characters of A-Z a-z 0-9 - . _
         name: String,
@@ -65,16 +65,16 @@ enum StaticTokenCommand {
         /// routes of the configuration where --config is set.
         #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "*")]
         routes: Vec<String>,
-        /// When it stops opening anything, as 2027-01-01T00:00:00Z; never, unless given.
+        /// When it expires, as 2027-01-01T00:00:00Z; never by default.
         #[arg(long, value_name = "DATE-TIME", value_parser = moment)]
         expires: Option<OffsetDateTime>,
     },
 }
 
-/// An RFC 3339 date-time that is still to come.
+/// Parses an RFC 3339 date-time in the future.
 fn moment(text: &str) -> Result<OffsetDateTime, String> {
     let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|error| error.to_string())?;
-    if moment > OffsetDateTime::now_utc() { Ok(moment) } else { Err("lies in the past".to_owned()) }
+    if moment > OffsetDateTime::now_utc() { Ok(moment) } else { Err("is in the past".to_owned()) }
 }
 
 fn main() -> ExitCode {
@@ -121,7 +121,7 @@ fn check(file: Option<&Path>, strict: bool, show: bool) -> Outcome {
     Ok(())
 }
 
-/// Refuses what the configuration in `file` would refuse once the token is in it.
+/// Checks the name and the routes against the configuration in `file`.
 fn check_names(file: &Path, name: &str, routes: &[String]) -> Outcome {
     let StaticTokenNames { routes: known, static_tokens } = StaticTokenNames::load(Some(file), Path::new(".env"))?;
     if static_tokens.iter().any(|other| other == name) {
@@ -141,15 +141,15 @@ fn check_names(file: &Path, name: &str, routes: &[String]) -> Outcome {
 fn new_static_token(file: Option<&Path>, name: &str, routes: &[String], expires: Option<OffsetDateTime>) -> Outcome {
     let token = random_static_token().ok_or("the system gives no random bytes")?;
     let sha256 = Digest::of(token.as_bytes());
-    // Made as the configuration makes it, so that what is printed can stand there.
+    // Validated like the configuration, so that the printed text is valid there.
     StaticToken::new(name, sha256, Routes::All, None).map_err(|error| format!("{} {error}", shown(name)))?;
     if let Some(file) = file {
         check_names(file, name, routes)?;
     }
     let mut out = io::stdout();
-    writeln!(out, "# The token. It is kept nowhere and cannot be shown again:\n{token}\n")?;
+    writeln!(out, "# The token. It is not stored and cannot be shown again:\n{token}\n")?;
     writeln!(out, "# For the gateway's configuration, which is read again on SIGHUP:\n[[static_token]]")?;
-    // A JSON string is one of TOML as well.
+    // A JSON string is a valid TOML string.
     writeln!(out, "name = {}\nsha256 = \"{sha256}\"", serde_json::to_string(name)?)?;
     writeln!(out, "routes = {}", serde_json::to_string(routes)?)?;
     if let Some(expires) = expires {

@@ -1,6 +1,6 @@
-//! The ops listener asks nobody who they are, so a browser on its network is what others would like
-//! to borrow for a write. DNS rebinding fails at the name of the host, a form or a script of another
-//! site at what browsers say of it, or at the content type that it may not send unasked.
+//! Cross-site request protection of the ops listener. It has no authentication, so other sites could use a browser on
+//! its network to send write requests. DNS rebinding fails the host check. Forms and scripts of other sites fail the
+//! check of `Sec-Fetch-Site`, or of the content type, which they cannot send without a preflight request.
 
 use std::net::IpAddr;
 
@@ -11,12 +11,11 @@ use http::{HeaderMap, StatusCode};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Lets a write pass, or refuses it.
+/// Checks a write request.
 ///
 /// # Errors
-/// `400` without exactly one host, `421` for one that is neither `localhost`, an address nor of
-/// `allowed`, `403` where a browser says that another site sent it, `415` for a content type other than
-/// `application/json`.
+/// `400` without exactly one host, `421` for a host other than `localhost`, an IP address or one of `allowed`, `403` if
+/// `Sec-Fetch-Site` shows another site, `415` for a content type other than `application/json`.
 pub(super) fn defend(request: &Parts, allowed: &[String]) -> Result<(), StatusCode> {
     let header = single(&request.headers, &HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
     let header = header.ok_or(StatusCode::BAD_REQUEST)?;

@@ -1,4 +1,4 @@
-//! Follows the backend's feed of what changes, for as long as the gateway serves.
+//! The service that follows the backend's feed of revocations and purges.
 
 use std::sync::Arc;
 
@@ -11,20 +11,20 @@ use crate::record::Metrics;
 use crate::revocation::{Change, Revocation};
 use crate::upstream::{Client, Upstream};
 
-/// What metrics call a purge that the backend asked for.
+/// The metric label of a purge that the backend requested.
 pub(super) const PURGED_BY_FEED: &str = "feed";
 
 /// The service that follows.
 pub(super) struct Follow {
     pub(super) revocation: Revocation,
     pub(super) backend: Arc<Upstream>,
-    /// What is to be purged, where anything is kept.
+    /// The cache to purge, if enabled.
     pub(super) cache: Option<Cache>,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl Follow {
-    fn tell(&self, change: Change<'_>) {
+    fn purge(&self, change: Change<'_>) {
         let Some(cache) = &self.cache else { return };
         match change {
             Change::Path(path) => cache.purge(path),
@@ -38,10 +38,10 @@ impl Follow {
 #[async_trait]
 impl Service for Follow {
     async fn start_service(&mut self, _: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
-        // A client of its own: its connections live on this service's thread.
+        // A separate client, since its connections belong to the runtime of this service.
         let backend = Client::new(Arc::clone(&self.backend));
         tokio::select! {
-            () = self.revocation.follow(&backend, |change| self.tell(change)) => {}
+            () = self.revocation.follow(&backend, |change| self.purge(change)) => {}
             // A closed channel means the same as a change.
             _ = shutdown.changed() => {}
         }

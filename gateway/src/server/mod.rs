@@ -1,5 +1,5 @@
-//! The composition root: binds the listeners, builds the corridor, runs pingora's server
-//! until it is told to stop, and lets what is under way end.
+//! The composition root: binds the listeners, builds the request path, runs pingora's server until it is stopped, and
+//! drains connections.
 
 mod defence;
 mod follow;
@@ -47,7 +47,7 @@ use reload::Parts;
 pub use reload::{NotReloaded, Reloader};
 pub use signals::Signals;
 
-/// How long the public listener waits for the feed of revocations at a start.
+/// How long the public listener waits for the revocation feed at startup.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The gateway could not start.
@@ -64,7 +64,7 @@ pub enum NotStarted {
     Metrics(#[from] prometheus::Error),
 }
 
-/// A gateway whose listeners are bound, and which serves once it is run.
+/// A gateway with bound listeners. It serves once [`Gateway::run`] is called.
 pub struct Gateway {
     server: Server,
     stop: Stop,
@@ -73,26 +73,26 @@ pub struct Gateway {
     parts: Parts,
 }
 
-/// Where the listeners are bound.
+/// The addresses of the listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// The public one.
+    /// The public listener.
     pub https: SocketAddr,
-    /// The one that redirects to it, if any.
+    /// The redirect listener, if enabled.
     pub http: Option<SocketAddr>,
-    /// The one for those who run the gateway.
+    /// The ops listener.
     pub ops: SocketAddr,
 }
 
-/// The two halves of a stop: asking for it, and hearing that all connections have ended.
+/// The two channels of a shutdown: to start draining, and to be notified when it is complete.
 struct Stop {
     drain: watch::Sender<bool>,
     drained: watch::Receiver<bool>,
 }
 
 impl Gateway {
-    /// Binds the listeners and builds everything that serves them. `log` takes the lines of
-    /// requests, and is asked how many it lost, where there is one.
+    /// Binds the listeners and builds everything that serves them. `log` receives the access log and reports how many
+    /// lines were lost.
     ///
     /// # Errors
     /// [`NotStarted`], with the address or the file in the message.
@@ -114,7 +114,7 @@ impl Gateway {
         let upstreams: Vec<_> = std::iter::once(&api).chain(&admin).cloned().collect();
 
         let identities = Arc::new(Identities::new(config.identities)?);
-        tell_expiries(&metrics, &identities);
+        record_certificate_expiries(&metrics, &identities);
         let redirect = Redirect {
             identities: Arc::clone(&identities),
             hosts: config.flow.hosts.clone(),
@@ -162,7 +162,7 @@ impl Gateway {
         };
         metrics.reloaded(true, SystemTime::now());
         let parts = Parts {
-            given: config.values,
+            started_with: config.values,
             accepted,
             identities: Arc::clone(&identities),
             metrics: Arc::clone(&metrics),
@@ -178,7 +178,7 @@ impl Gateway {
         let ready: StopFuture = Box::pin(async move {
             let Some(revocation) = first_beat else { return };
             if timeout(ACCEPT_TIMEOUT, revocation.first_beat()).await.is_err() {
-                tracing::warn!("the feed of revocations is not connected; accepting without it");
+                tracing::warn!("the revocation feed is not connected; accepting connections without it");
             }
         });
         let start = Start { ready: Mutex::new(Some(ready)), accepting };
@@ -216,33 +216,32 @@ impl Gateway {
         }
         server.add_service(Probe::new(upstreams, metrics));
         if let Some(file) = &config.announce_file {
-            about(&parts.given, "announce_file", announce(file, addresses))?;
+            about(&parts.started_with, "announce_file", announce(file, addresses))?;
         }
         Ok(Self { server, stop: Stop { drain, drained }, addresses, accepting: accepted_first, parts })
     }
 
-    /// Where the listeners are bound.
+    /// The addresses of the listeners.
     pub fn addresses(&self) -> Addresses {
         self.addresses
     }
 
-    /// Resolves once the public listener accepts, while the gateway is run: with the first beat of the feed of
-    /// revocations, and after 2 s where there is none.
+    /// Resolves once the running gateway accepts connections: with the first heartbeat of the revocation feed, or 2 s
+    /// after the start if there is none.
     pub fn accepting(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut accepting = self.accepting.clone();
         async move {
-            // An error means that the listener is gone, which nothing waits for.
+            // An error means that the listener has stopped.
             let _ = accepting.wait_for(|accepting| *accepting).await;
         }
     }
 
-    /// What reads the configuration again by `read`, while the gateway serves.
+    /// A handle that reloads the configuration with `read` while the gateway serves.
     pub fn reloader(&self, read: impl Fn() -> Result<Config, Problems> + Send + Sync + 'static) -> Reloader {
         Reloader { read: Box::new(read), parts: self.parts.clone() }
     }
 
-    /// Serves until `stop` resolves, then until every connection has ended or the drain
-    /// timeout has passed.
+    /// Serves until `stop` resolves, then drains connections until all have ended or the drain timeout has passed.
     pub fn run(self, stop: impl Future<Output = ()> + Send + 'static) {
         tracing::info!(https = %self.addresses.https, ops = %self.addresses.ops, version = holodule_settings::VERSION, "serving");
         let signal = Signal { stop: Mutex::new(Some(Box::pin(stop))), parts: self.stop };
@@ -250,13 +249,12 @@ impl Gateway {
     }
 }
 
-/// `result` with the key that it is about, and the variable that the key's value is from.
-fn about<T>(given: &Values, key: &str, result: io::Result<T>) -> io::Result<T> {
-    result.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", given.subject(key))))
+/// Adds the configuration key, and the variable that its value is from, to the error in `result`.
+fn about<T>(values: &Values, key: &str, result: io::Result<T>) -> io::Result<T> {
+    result.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", values.subject(key))))
 }
 
-/// Lets the process have as many descriptors as the hard limit allows: the configuration was
-/// checked against that one.
+/// Raises the soft limit of file descriptors to the hard limit, against which the configuration was checked.
 fn raise_descriptor_limit() -> io::Result<()> {
     let (soft, hard) = rlimit::Resource::NOFILE.get()?;
     if soft < hard {
@@ -267,8 +265,8 @@ fn raise_descriptor_limit() -> io::Result<()> {
     Ok(())
 }
 
-/// The server's own settings. Stopping is ours: [`Signal`] returns when all is drained, so
-/// pingora's grace period would only add to it.
+/// The settings of pingora's server. It has no grace period, since [`Signal`] returns only when all connections are
+/// drained.
 fn server_conf() -> ServerConf {
     ServerConf {
         grace_period_seconds: Some(0),
@@ -278,10 +276,10 @@ fn server_conf() -> ServerConf {
     }
 }
 
-/// What resolves when the gateway is to stop.
+/// Resolves when the gateway should stop.
 type StopFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Waits for the stop that was asked for, drains, and only then lets pingora end.
+/// Waits for the stop future, drains, and only then lets pingora exit.
 struct Signal {
     stop: Mutex<Option<StopFuture>>,
     parts: Stop,
@@ -294,23 +292,23 @@ impl ShutdownSignalWatch for Signal {
         if let Some(stop) = stop {
             stop.await;
         }
-        tracing::info!("stopping: no new connections, and what is under way may end");
+        tracing::info!("stopping: draining connections");
         self.parts.drain.send_replace(true);
         let mut drained = self.parts.drained.clone();
-        // An error means that the listener is gone, which is as drained as it gets.
+        // An error means that the listener has stopped, so nothing is left to drain.
         let _ = drained.wait_for(|drained| *drained).await;
         ShutdownSignal::FastShutdown
     }
 }
 
-/// Tells when the certificates that are shown stop being valid.
-fn tell_expiries(metrics: &Metrics, identities: &Identities) {
+/// Records the expiry times of the certificates in the metrics.
+fn record_certificate_expiries(metrics: &Metrics, identities: &Identities) {
     let all = identities.all();
     let names: Vec<_> = all.iter().map(|identity| identity.first_name()).collect();
     metrics.certificate_expiries(names.iter().zip(&all).map(|(name, identity)| (name.as_str(), identity.not_after)));
 }
 
-/// The metrics, with the labels that the stages and the configuration know of.
+/// The metrics, with the label values of the stages and the configuration.
 fn metrics(config: &Config) -> prometheus::Result<Metrics> {
     let failures = HandshakeFailure::ALL.map(HandshakeFailure::label);
     let refused = ConnectionRefused::ALL.map(ConnectionRefused::label);
@@ -331,7 +329,7 @@ fn metrics(config: &Config) -> prometheus::Result<Metrics> {
     })
 }
 
-/// Writes where the listeners are, all at once: a reader sees the whole file or none.
+/// Writes the addresses of the listeners atomically.
 fn announce(file: &Path, addresses: Addresses) -> io::Result<()> {
     let Addresses { https, http, ops } = addresses;
     let text = serde_json::json!({"https": https, "http": http, "ops": ops}).to_string();

@@ -1,11 +1,11 @@
-//! What the listener tells, as metrics.
+//! Metrics of the events that the listener reports.
 
 use std::sync::Arc;
 
 use crate::listener::{ConnectionReaped, ConnectionRefused, HandshakeFailure, Observe};
 use crate::record::Metrics;
 
-/// Counts what the listener tells.
+/// Counts the events of the listener.
 pub(super) struct Observer(pub(super) Arc<Metrics>);
 
 impl Observe for Observer {

@@ -1,5 +1,4 @@
-//! The ops listener: `/metrics`, `/healthz`, `/readyz` and `POST /cache/purge`, for those who run the
-//! gateway.
+//! The ops listener: `/metrics`, `/healthz`, `/readyz` and `POST /cache/purge`, for operators.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -21,38 +20,38 @@ use crate::revocation::Revocation;
 use crate::route::RouteTable;
 use crate::upstream::Upstream;
 
-/// Connections at once: a scraper, a prober, a person.
+/// The maximum number of concurrent connections.
 const MAX_CONNECTIONS: usize = 64;
 
-/// For a whole connection: longer than any scrape interval in use, so that a scraper keeps its own.
+/// The maximum lifetime of a connection: longer than usual scrape intervals, so that scrapers can reuse connections.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Where kept answers are purged.
+/// The path of cache purges.
 const PURGE: &str = "/cache/purge";
 
-/// What metrics call a purge that was asked for here.
+/// The metric label of a purge through the ops listener.
 pub(super) const PURGED_BY_OPS: &str = "ops";
 
-/// What the pages tell of.
+/// The state that the ops listener reports and changes.
 pub(super) struct Ops {
     pub(super) metrics: Arc<Metrics>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
-    /// What is known of revocations, where they are followed.
+    /// The revocation state, if enabled.
     pub(super) revocation: Option<Revocation>,
     /// Whether the gateway is stopping.
     pub(super) draining: watch::Receiver<bool>,
-    /// What can be purged, where anything is kept.
+    /// The cache, if enabled.
     pub(super) cache: Option<Cache>,
-    /// The paths that stand for others.
+    /// The routes, to resolve aliases in purges.
     pub(super) routes: RouteTable,
-    /// The names by which the listener may be asked to write, besides addresses and `localhost`.
+    /// Host names accepted for write requests, besides IP addresses and `localhost`.
     pub(super) allowed_hosts: Vec<String>,
-    /// Where log lines are left and counted where they are lost, where there is a log.
+    /// The queue of log lines, which counts lost lines, if there is a log.
     pub(super) lines: Option<Lines>,
 }
 
 impl Ops {
-    /// The service that tells of it on `socket`.
+    /// The service on `socket`.
     pub(super) fn on(self, socket: TcpListener) -> Plain<Self> {
         Plain::new("ops", socket, MAX_CONNECTIONS, CONNECTION_TIMEOUT, self)
     }
@@ -74,14 +73,14 @@ impl Ops {
         }
     }
 
-    /// Ready once every backend has answered and revocations have been received, until a stop drains. A later loss
-    /// is reported, but is no reason to take the gateway out of service: cached answers and remembered users are
-    /// still served. `revocations` is `off`, `waiting` before the first beat, `fresh` or, past
-    /// `revocation.max_age`, `stale`.
+    /// The gateway is ready once every backend has answered and the revocation feed is connected, until it drains. A
+    /// later failure of either is reported but does not make it unready, since cached responses and cached revocation
+    /// results are still used. `revocations` is `off`, `waiting` before the first heartbeat, `fresh`, or `stale` after
+    /// `revocation.max_age`.
     fn readiness(&self) -> Response<Full<Bytes>> {
-        let heard = self.revocation.as_ref().is_none_or(|revocation| revocation.age().is_some());
+        let has_revocations = self.revocation.as_ref().is_none_or(|revocation| revocation.age().is_some());
         let draining = *self.draining.borrow();
-        let ready = !draining && heard && self.upstreams.iter().all(|upstream| upstream.was_reached());
+        let ready = !draining && has_revocations && self.upstreams.iter().all(|upstream| upstream.was_reached());
         let revocations = match &self.revocation {
             None => "off",
             Some(revocation) if revocation.age().is_none() => "waiting",
@@ -102,13 +101,13 @@ impl Ops {
     }
 }
 
-/// What is to be purged: one of the two.
+/// The body of a purge request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 enum Purge {
-    /// What is kept under a path, as clients ask for it or as the backend serves it.
+    /// Responses with this path, as requested by clients or as forwarded to the backend.
     Path(String),
-    /// Everything, where this is true.
+    /// Everything, if true.
     All(bool),
 }
 
@@ -117,7 +116,7 @@ impl Ops {
         match &serde_json::from_slice(body) {
             Ok(Purge::All(true)) => cache.purge_all(),
             Ok(Purge::Path(path)) if let Ok(canonical) = CanonicalPath::parse(path) => {
-                // Both, since one may be written like an alias of the other.
+                // Both, since the path may also be an alias.
                 cache.purge(path);
                 if let Some(forwarded) = self.routes.forwarded_path(canonical) {
                     cache.purge(&forwarded);

@@ -1,5 +1,4 @@
-//! A small plain-HTTP service: bounded in connections and time, for the listeners that
-//! carry no traffic of clients.
+//! A small plain-HTTP service with limits on connections and time, for the ops and redirect listeners.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -22,32 +21,32 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-/// For the head of a request, and for an unused connection.
+/// The timeout for a request head, and for an idle connection.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The head of a request, in bytes.
+/// The maximum size of a request head, in bytes.
 const HEADER_BYTES: usize = 16 * 1024;
 
-/// The body of a request, in bytes.
+/// The maximum size of a request body, in bytes.
 const BODY_BYTES: usize = 4 * 1024;
 
-/// What serves the connections of a plain listener.
+/// Serves the connections of a plain listener.
 pub(super) trait Serve: Send + Sync + 'static {
-    /// Serves one connection, which ends after the timeout of the service.
+    /// Serves one connection. It is dropped after the timeout of the service.
     fn serve(&self, stream: TcpStream) -> impl Future<Output = ()> + Send;
 }
 
-/// What answers requests on a plain listener that hyper has read.
+/// Handles the requests of a plain listener that uses hyper.
 pub(super) trait Answer: Send + Sync + 'static {
-    /// Answers one request, whose method is GET or HEAD.
+    /// Handles a GET or HEAD request.
     fn answer(&self, request: &Parts) -> Response<Full<Bytes>>;
 
-    /// Where a path takes POST: lets such a request pass before its body is read, or refuses it.
+    /// Accepts or refuses a POST request before its body is read. `None` if the path has no POST.
     fn admit(&self, _request: &Parts) -> Option<Result<(), StatusCode>> {
         None
     }
 
-    /// Answers one request that was let pass, whose method is POST.
+    /// Handles a POST request that was accepted.
     fn post(&self, _request: &Parts, _body: &Bytes) -> Response<Full<Bytes>> {
         text(StatusCode::NOT_FOUND, "not found")
     }
@@ -118,7 +117,7 @@ impl<A: Answer> Serve for A {
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(HEADER_BYTES)
             .serve_connection(TokioIo::new(stream), service);
-        // How such a connection ends is of no interest.
+        // Errors of such connections need no log line.
         let _ = connection.await;
     }
 }
@@ -150,7 +149,7 @@ impl<A: Serve> Service for Plain<A> {
     async fn start_service(&mut self, _: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
         let Some(socket) = self.socket.take() else { return };
         match tokio::net::TcpListener::from_std(socket) {
-            // Served until the end of a drain: how that goes is worth seeing.
+            // Served until the end of the drain, so that its progress can be observed.
             Ok(socket) => tokio::select! {
                 () = self.serve(socket) => {}
                 _ = shutdown.changed() => {}

@@ -1,4 +1,4 @@
-//! Asks each backend now and then whether it is there, and what its name means.
+//! Periodic health checks of each upstream, with DNS resolution of its name.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,19 +15,19 @@ use tokio::time::sleep;
 use crate::record::Metrics;
 use crate::upstream::{Client, Upstream};
 
-/// Between two probes of a backend that has not answered yet: a start should not wait long.
-const UNREACHED: Duration = Duration::from_millis(100);
+/// The interval until the first success: short, so that the start is not delayed.
+const INITIAL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Between two probes of a backend that answers.
-const REACHED: Duration = Duration::from_secs(2);
+/// The interval after the first success.
+const INTERVAL: Duration = Duration::from_secs(2);
 
-/// A difference of the clocks, in seconds, over which it is logged: half of what is tolerated.
+/// The clock skew, in seconds, above which a warning is logged: half of what is tolerated.
 const MAX_SKEW_SECONDS: u64 = 30;
 
-/// The most that is read of an answer, in bytes.
-const ANSWER_BYTES: usize = 64 * 1024;
+/// The maximum size of a response, in bytes.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// The service that probes.
+/// The service that sends the probes.
 pub(super) struct Probe {
     upstreams: Vec<Arc<Upstream>>,
     metrics: Arc<Metrics>,
@@ -46,7 +46,7 @@ impl Service for Probe {
         for upstream in &self.upstreams {
             probes.spawn(watch(Arc::clone(upstream), Arc::clone(&self.metrics)));
         }
-        // Dropping the set ends them. A closed channel means the same as a change.
+        // Dropping the set aborts the probes. A closed channel means shutdown as well.
         let _ = shutdown.changed().await;
     }
 
@@ -60,7 +60,7 @@ impl Service for Probe {
 }
 
 async fn watch(upstream: Arc<Upstream>, metrics: Arc<Metrics>) {
-    // However busy the upstream is, it is up.
+    // Exempt from the connection limit: a busy upstream is not down.
     let client = Client::exempt(Arc::clone(&upstream));
     let mut was_up = None;
     let mut state = State::default();
@@ -68,7 +68,7 @@ async fn watch(upstream: Arc<Upstream>, metrics: Arc<Metrics>) {
         if let Err(error) = upstream.resolve().await {
             tracing::warn!(upstream = upstream.name, %error, "the upstream's name cannot be resolved");
         }
-        let answer = ask(&client).await;
+        let answer = probe(&client).await;
         let up = answer.is_ok();
         if let Ok(response) = &answer {
             state.note(&upstream, &metrics, response, SystemTime::now());
@@ -82,11 +82,11 @@ async fn watch(upstream: Arc<Upstream>, metrics: Arc<Metrics>) {
             }
             was_up = Some(up);
         }
-        sleep(if upstream.was_reached() { REACHED } else { UNREACHED }).await;
+        sleep(if upstream.was_reached() { INTERVAL } else { INITIAL_INTERVAL }).await;
     }
 }
 
-/// What the last probe has found besides.
+/// Conditions found by the last probe.
 #[derive(Default)]
 struct State {
     is_misdirected: bool,
@@ -94,8 +94,8 @@ struct State {
 }
 
 impl State {
-    /// Notes whether the backend accepts our `Host`, and how far its clock is ahead: of the admin side only, since
-    /// no other one decides over tokens. Each is logged when it changes.
+    /// Logs changes of two conditions: whether the upstream accepts the `Host` of the requests, and its clock skew. The
+    /// latter only for the admin listener, since its clock decides which tokens are revoked.
     fn note(&mut self, upstream: &Upstream, metrics: &Metrics, response: &Response<Bytes>, now: SystemTime) {
         let is_misdirected = response.status() == StatusCode::MISDIRECTED_REQUEST;
         if is_misdirected && !self.is_misdirected {
@@ -118,7 +118,7 @@ impl State {
     }
 }
 
-/// By how many seconds the `Date` of an answer is ahead of `now`: exact to about a second.
+/// By how many seconds the `Date` of a response is ahead of `now`, with an accuracy of about one second.
 fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
     let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     let seconds = |time: SystemTime| {
@@ -128,12 +128,12 @@ fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
     Some(seconds(date).saturating_sub(seconds(now)))
 }
 
-/// Any HTTP answer shows that the upstream is there. The backend answers the path on both listeners without
-/// asking its store, and counts and logs it apart from other requests.
-async fn ask(client: &Client) -> Result<Response<Bytes>, crate::upstream::Unanswered> {
+/// Sends one probe. Any HTTP response shows that the upstream is up. The backend answers this path on both listeners
+/// without using its store, and counts and logs it separately from other requests.
+async fn probe(client: &Client) -> Result<Response<Bytes>, crate::upstream::Unanswered> {
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = http::Uri::from_static("/healthz");
-    client.send(request, ANSWER_BYTES).await
+    client.send(request, MAX_RESPONSE_BYTES).await
 }
 
 #[cfg(test)]
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_ahead_is_positive_and_what_is_no_date_is_nothing() {
+    fn skew_is_positive_if_the_date_is_ahead_and_none_without_a_date() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         let skew = |date: &str| clock_skew(&HeaderMap::from_iter([(DATE, date.parse().unwrap())]), now);
         assert_eq!(skew("Sun, 09 Sep 2001 01:46:40 GMT"), Some(0));

@@ -1,21 +1,21 @@
-//! Reading the configuration again while the gateway serves: what opens the door and the
-//! certificates change at once, each as a whole; a configuration with a mistake changes nothing.
+//! Reloading the configuration while the gateway serves. Keys, static tokens and certificates are each replaced
+//! atomically. An invalid configuration changes nothing.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
-use super::tell_expiries;
+use super::record_certificate_expiries;
 use crate::authenticate::Accepted;
 use crate::config::{Config, Problems, RELOADED, Values};
 use crate::record::Metrics;
 use crate::tls::Identities;
 
-/// Why nothing was changed.
+/// Why a reload failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReloaded {
-    /// The configuration cannot be used.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] Problems),
     /// The TLS library.
@@ -23,31 +23,31 @@ pub enum NotReloaded {
     Tls(#[from] rustls::Error),
 }
 
-/// What a reload replaces.
+/// The state that a reload replaces.
 #[derive(Clone)]
 pub(super) struct Parts {
-    /// What the gateway was started with.
-    pub(super) given: Values,
+    /// The configuration at startup.
+    pub(super) started_with: Values,
     pub(super) accepted: Arc<ArcSwap<Accepted>>,
     pub(super) identities: Arc<Identities>,
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// Reads the configuration again where it is asked to.
+/// Reloads the configuration.
 pub struct Reloader {
     pub(super) read: Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>,
     pub(super) parts: Parts,
 }
 
 impl Reloader {
-    /// Reads the configuration, puts in force what can change, and tells in log and metrics what
-    /// became of it. Requests under way end as they began.
+    /// Reads the configuration, applies the keys in [`RELOADED`], and reports the result in the log and the metrics.
+    /// Requests in progress are not affected.
     ///
     /// # Errors
-    /// [`NotReloaded`], with everything as it was.
+    /// [`NotReloaded`]; nothing has changed.
     pub fn reload(&self) -> Result<(), NotReloaded> {
         let now = SystemTime::now();
-        let result = (self.read)().map_err(NotReloaded::from).and_then(|config| self.put_in_force(config, now));
+        let result = (self.read)().map_err(NotReloaded::from).and_then(|config| self.apply(config, now));
         self.parts.metrics.reloaded(result.is_ok(), now);
         let in_force = RELOADED.map(|key| key.trim_end_matches('.')).join(", ");
         match &result {
@@ -74,18 +74,18 @@ impl Reloader {
         result.map(|_| ())
     }
 
-    /// Puts in force what can change while the gateway serves. The keys that have changed and that need
-    /// a restart.
-    fn put_in_force(&self, config: Config, now: SystemTime) -> Result<Vec<String>, NotReloaded> {
+    /// Applies what can change while the gateway serves. Returns the changed keys that need a restart.
+    fn apply(&self, config: Config, now: SystemTime) -> Result<Vec<String>, NotReloaded> {
         let parts = &self.parts;
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         for warning in config.warnings(i64::try_from(seconds).unwrap_or(i64::MAX)) {
             tracing::warn!(warning, "configuration warning");
         }
-        let waiting = parts.given.need_restart(&config.values, &RELOADED).into_iter().map(str::to_owned).collect();
-        // What can fail comes first.
+        let waiting =
+            parts.started_with.need_restart(&config.values, &RELOADED).into_iter().map(str::to_owned).collect();
+        // Fallible steps first, so that a failure changes nothing.
         parts.identities.replace(config.identities)?;
-        tell_expiries(&parts.metrics, &parts.identities);
+        record_certificate_expiries(&parts.metrics, &parts.identities);
         parts.accepted.store(Arc::new(Accepted { keys: config.keys, static_tokens: config.static_tokens }));
         Ok(waiting)
     }

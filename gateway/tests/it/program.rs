@@ -252,7 +252,7 @@ fn a_static_token_cannot_be_made_wrong() {
         text(&made.stderr)
     };
     assert!(refused(&["a b"]).contains("\"a b\" must have 1 to 64 characters"));
-    assert!(refused(&["a", "--expires", "2020-01-01T00:00:00Z"]).contains("lies in the past"));
+    assert!(refused(&["a", "--expires", "2020-01-01T00:00:00Z"]).contains("is in the past"));
     assert!(refused(&["a", "--expires", "tomorrow"]).contains("--expires"));
     assert!(refused(&[]).contains("<NAME>"));
 }

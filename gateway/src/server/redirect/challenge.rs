@@ -1,4 +1,4 @@
-//! The files of ACME's http-01 challenges.
+//! Files of ACME http-01 challenges.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -6,11 +6,11 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
-/// The largest challenge that is served, in bytes: a token and a key's thumbprint.
+/// The maximum size of a challenge, in bytes. It is a token and the thumbprint of a key.
 const MAX_BYTES: u64 = 4 * 1024;
 
-/// The challenge called `token` in `folder`. RFC 8555 has tokens in base64url, so no path hides in one;
-/// a link, which could point out of the folder, and what is no regular file are no challenges.
+/// Reads the challenge called `token` in `folder`. Tokens are base64url (RFC 8555), so they cannot contain a path.
+/// Symbolic links, which could point outside the folder, and files that are not regular are ignored.
 pub(super) fn read(folder: &Path, token: &str) -> Option<Vec<u8>> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if token.is_empty() || token.len() > 128 || !token.bytes().all(is_token) {
@@ -25,7 +25,7 @@ pub(super) fn read(folder: &Path, token: &str) -> Option<Vec<u8>> {
     }
     let mut challenge = Vec::new();
     File::from(file).take(MAX_BYTES + 1).read_to_end(&mut challenge).ok()?;
-    // A part of one would be a wrong one.
+    // A truncated challenge would be wrong.
     (challenge.len() as u64 <= MAX_BYTES).then_some(challenge)
 }
 
@@ -64,7 +64,7 @@ mod tests {
             assert!(at(name).symlink_metadata().is_ok());
             assert_eq!(read(folder.path(), name), None, "{name}");
         }
-        // The folder itself may be one that a link names.
+        // The folder itself may be reached through a link.
         std::os::unix::fs::symlink(folder.path(), other.path().join("acme")).unwrap();
         assert_eq!(read(&other.path().join("acme"), "inside").as_deref(), Some(b"seen".as_slice()));
     }

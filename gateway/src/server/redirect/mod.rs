@@ -1,8 +1,6 @@
-//! The redirect listener: redirects plain HTTP to https, and serves the files by which a certificate
-//! authority verifies that the host is ours (RFC 8555, section 8.3).
+//! The redirect listener: redirects plain HTTP to HTTPS, and serves ACME http-01 challenges (RFC 8555, section 8.3).
 //!
-//! Heads are judged as on the public listener, before any parser has changed them: what has more than
-//! one meaning must not be redirected by one of them.
+//! Request heads are checked as on the public listener, before any parser: an ambiguous request must not be redirected.
 
 mod challenge;
 
@@ -27,24 +25,24 @@ use crate::framing::{self, BodyFraming, RequestHead, Target};
 use crate::server::plain::{self, HEADER_TIMEOUT, Plain};
 use crate::tls::Identities;
 
-/// For a whole connection.
+/// The maximum lifetime of a connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a client that was refused may take to read why.
+/// The timeout of each read while the connection is closed.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where the challenges are requested.
+/// The path prefix of challenges.
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
 
-/// What the redirect listener knows.
+/// The redirect listener.
 pub(super) struct Redirect {
     pub(super) identities: Arc<Identities>,
     pub(super) hosts: Vec<String>,
-    /// How large a request may be.
+    /// Size limits of a request head.
     pub(super) sizes: framing::Settings,
-    /// The port that https is on.
+    /// The HTTPS port.
     pub(super) https_port: u16,
-    /// The folder that holds the challenges, if any.
+    /// The folder of the challenges, if any.
     pub(super) challenges: Option<PathBuf>,
 }
 
@@ -54,8 +52,7 @@ impl Redirect {
         Plain::new("redirect", socket, MAX_REDIRECT_CONNECTIONS.into(), CONNECTION_TIMEOUT, self)
     }
 
-    /// Where the same is found by https; only for a host and a path of ours, so that no client
-    /// is redirected elsewhere.
+    /// The HTTPS location of the target, only for known hosts, so that no client is redirected elsewhere.
     fn location(&self, target: &Target) -> Result<HeaderValue, StatusCode> {
         let name = target.host();
         if !self.identities.covers(name) && !self.hosts.iter().any(|host| *host == name) {
@@ -70,8 +67,8 @@ impl Redirect {
         HeaderValue::try_from(location).map_err(|_| StatusCode::BAD_REQUEST)
     }
 
-    /// Answers one request; its head has one meaning.
-    fn answer_to(&self, method: &Method, target: &Target) -> Response<Full<Bytes>> {
+    /// Responds to a request with a valid head.
+    fn response_to(&self, method: &Method, target: &Target) -> Response<Full<Bytes>> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             let mut response = plain::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -94,31 +91,31 @@ impl Redirect {
         }
     }
 
-    /// What is answered to the request that begins with the head `raw`.
-    fn judge(&self, raw: &[u8]) -> Result<Judged, framing::HeadError> {
+    /// Checks the request head `raw` and returns the response.
+    fn respond_to(&self, raw: &[u8]) -> Result<Reply, framing::HeadError> {
         let (body, parts) = framing::read_head_of(raw, &self.sizes, &Scheme::HTTP)?;
         let parts = parts.ok_or(framing::HeadError::Malformed("a head that no request is made of"))?;
         let Parts { method, uri, version, headers, .. } = &parts;
         let head = RequestHead { method, uri, version: *version, headers };
         let target = framing::inspect_of(head, &Scheme::HTTP, &self.sizes)?;
-        Ok(Judged {
-            response: self.answer_to(method, &target),
+        Ok(Reply {
+            response: self.response_to(method, &target),
             is_head: *method == Method::HEAD,
-            // No body is read: what follows one cannot be told from it.
+            // Bodies are not read, so the start of the next request would be unknown.
             close: body != BodyFraming::None || *version != Version::HTTP_11 || wants_close(headers),
         })
     }
 }
 
-/// An answer, and how it is sent.
-struct Judged {
+/// A response, and how it is sent.
+struct Reply {
     response: Response<Full<Bytes>>,
     is_head: bool,
-    /// Whether it is the last one of its connection.
+    /// Whether the connection is closed after it.
     close: bool,
 }
 
-impl From<framing::HeadError> for Judged {
+impl From<framing::HeadError> for Reply {
     fn from(reason: framing::HeadError) -> Self {
         let status = match reason {
             framing::HeadError::Malformed(_) => StatusCode::BAD_REQUEST,
@@ -143,20 +140,20 @@ fn wants_close(headers: &HeaderMap) -> bool {
 impl plain::Serve for Redirect {
     async fn serve(&self, mut stream: TcpStream) {
         let mut buffer = Vec::new();
-        // A client that sends no whole head in time, or that leaves, gets no answer.
+        // A client that disconnects or does not send a whole head in time gets no response.
         while let Ok(Some(end)) = timeout(HEADER_TIMEOUT, self.read_head(&mut stream, &mut buffer)).await {
             let raw = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
-            let judged = match end {
-                Some(_) => self.judge(raw).unwrap_or_else(Judged::from),
+            let reply = match end {
+                Some(_) => self.respond_to(raw).unwrap_or_else(Reply::from),
                 None => framing::overflow(raw, &self.sizes).into(),
             };
             buffer.drain(..end.unwrap_or(buffer.len()));
-            let close = judged.close;
-            if send(&mut stream, judged).await.is_none() {
+            let close = reply.close;
+            if send(&mut stream, reply).await.is_none() {
                 return;
             }
             if close {
-                // What the client still sends is read and dropped: a reset could discard the answer.
+                // Drain what the client still sends: a reset could discard the response.
                 let _ = stream.shutdown().await;
                 let mut rest = [0; 1024];
                 while let Ok(Ok(1..)) = timeout(REFUSAL_TIMEOUT, stream.read(&mut rest)).await {}
@@ -167,8 +164,8 @@ impl plain::Serve for Redirect {
 }
 
 impl Redirect {
-    /// Reads until `buffer` begins with a whole head, and returns where that ends, or `Some(None)` where
-    /// it is too large. `None` where the client is gone.
+    /// Reads until `buffer` begins with a whole head, and returns the end of the head, or `Some(None)` if it is too
+    /// large. `None` if the client has disconnected.
     async fn read_head(&self, stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Option<usize>> {
         let mut seen = 0;
         loop {
@@ -186,9 +183,9 @@ impl Redirect {
     }
 }
 
-/// Sends an answer; `None` where the client is gone.
-async fn send(stream: &mut TcpStream, judged: Judged) -> Option<()> {
-    let (parts, body) = judged.response.into_parts();
+/// Sends a response; `None` if the client has disconnected.
+async fn send(stream: &mut TcpStream, reply: Reply) -> Option<()> {
+    let (parts, body) = reply.response.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
     let mut out = Vec::new();
     put_status(&mut out, parts.status);
@@ -197,11 +194,11 @@ async fn send(stream: &mut TcpStream, judged: Judged) -> Option<()> {
     }
     put_field(&mut out, CONTENT_LENGTH.as_str(), body.len().to_string().as_bytes());
     put_field(&mut out, DATE.as_str(), httpdate::fmt_http_date(SystemTime::now()).as_bytes());
-    if judged.close {
+    if reply.close {
         put_field(&mut out, CONNECTION.as_str(), b"close");
     }
     out.extend_from_slice(b"\r\n");
-    if !judged.is_head {
+    if !reply.is_head {
         out.extend_from_slice(&body);
     }
     stream.write_all(&out).await.ok()
@@ -228,14 +225,15 @@ mod tests {
     }
 
     #[test]
-    fn only_hosts_and_paths_of_ours_are_redirected() {
+    fn only_known_hosts_and_canonical_paths_are_redirected() {
         let folder = tempfile::tempdir().unwrap();
         let location = |port, host: &str, path: &str| {
             let raw = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-            let judged = redirect(folder.path(), port).judge(raw.as_bytes()).map_err(|_| StatusCode::BAD_REQUEST)?;
-            match judged.response.headers().get(LOCATION) {
+            let reply =
+                redirect(folder.path(), port).respond_to(raw.as_bytes()).map_err(|_| StatusCode::BAD_REQUEST)?;
+            match reply.response.headers().get(LOCATION) {
                 Some(location) => Ok(location.to_str().unwrap().to_owned()),
-                None => Err(judged.response.status()),
+                None => Err(reply.response.status()),
             }
         };
         assert_eq!(location(443, "Example.org:80", "/a?b=c").as_deref(), Ok("https://example.org/a?b=c"));
