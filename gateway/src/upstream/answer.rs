@@ -12,9 +12,9 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::task::coop;
 
 use super::Outgoing;
-use super::connection::Closed;
+use super::connection::{Closed, Connection};
 use super::pool::Lease;
-use super::slots::Slot;
+use super::slots::{Occupant as _, Slot};
 
 /// The body of a backend's answer. It drives the connection it comes by; dropped before the exchange
 /// is over on both sides, it closes that.
@@ -29,7 +29,7 @@ pub struct Body {
 #[derive(Debug)]
 pub(super) enum Failed {
     /// The request never left.
-    Unsent(Box<Request<Outgoing>>, hyper::Error, Option<Slot>),
+    Unsent(Box<Request<Outgoing>>, hyper::Error, Option<Slot<Connection>>),
     /// The backend may have acted on it.
     Lost(hyper::Error, Option<Closed>),
     /// There was an answer whose end is not clear.

@@ -18,7 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::address::Peer;
-use super::slots::Slot;
+use super::slots::{Occupant, Slot};
 use super::{Outgoing, Upstream};
 
 /// The head of an answer, and what is read of a body at once, in bytes.
@@ -32,14 +32,14 @@ pub(super) struct Connection {
     has_answered: bool,
     /// Whether anything was read since the last request.
     has_read: Arc<AtomicBool>,
-    slot: Slot,
+    slot: Slot<Self>,
 }
 
 /// What is left of a connection that was closed.
 #[derive(Debug)]
 pub(super) struct Closed {
     /// Room for another.
-    pub(super) slot: Slot,
+    pub(super) slot: Slot<Connection>,
     /// Whether any byte came after the last request was handed over.
     pub(super) has_read: bool,
 }
@@ -49,7 +49,7 @@ impl Connection {
     ///
     /// # Errors
     /// None of the backend's addresses can be reached.
-    pub(super) async fn open(upstream: &Upstream, slot: Slot) -> io::Result<Box<Self>> {
+    pub(super) async fn open(upstream: &Upstream, slot: Slot<Self>) -> io::Result<Box<Self>> {
         let has_read = Arc::new(AtomicBool::new(false));
         let socket =
             TokioIo::new(Watched { socket: connect(upstream).await?, has_read: Arc::clone(&has_read), is_cut: false });
@@ -59,13 +59,6 @@ impl Connection {
         let handshake = builder.handshake(socket).await;
         let (requests, driver) = handshake.map_err(io::Error::other)?;
         Ok(Box::new(Self { requests, driver, has_answered: false, has_read, slot }))
-    }
-
-    /// Reads and writes what there is to be read and written; ready once the connection is
-    /// closed. Whoever polled last is woken.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // An error is told to whoever waits for an answer or a body.
-        Pin::new(&mut self.driver).poll(cx).map(|_| ())
     }
 
     /// Hands over a request, which leaves when the connection is polled.
@@ -98,6 +91,18 @@ impl Connection {
     /// Whether the backend has answered on it before.
     pub(super) fn has_answered(&self) -> bool {
         self.has_answered
+    }
+}
+
+impl Occupant for Connection {
+    // The task that polled last is woken.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error is told to whoever waits for an answer or a body.
+        Pin::new(&mut self.driver).poll(cx).map(|_| ())
+    }
+
+    fn into_slot(self: Box<Self>) -> Slot<Self> {
+        self.close().slot
     }
 }
 

@@ -26,6 +26,7 @@ pub use address::{Address, NotAnAddress};
 pub use answer::Body;
 pub use body::{Outgoing, Upload};
 pub use client::{Client, Unanswered};
+use connection::Connection;
 pub(crate) use header::is_hop_by_hop;
 pub use header::{Facts, for_client, for_upstream, is_passed_on};
 pub use location::Public;
@@ -66,7 +67,7 @@ pub struct Upstream {
     up: AtomicBool,
     reached: AtomicBool,
     /// The connections to it.
-    slots: Arc<Slots>,
+    slots: Arc<Slots<Connection>>,
 }
 
 /// The name of a backend has not been resolved yet.

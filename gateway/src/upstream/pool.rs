@@ -55,7 +55,7 @@ impl Pool {
     ///
     /// # Errors
     /// No connection within the connect timeout, or none at all.
-    pub(super) async fn lease(self: &Arc<Self>, slot: Option<Slot>) -> io::Result<Lease> {
+    pub(super) async fn lease(self: &Arc<Self>, slot: Option<Slot<Connection>>) -> io::Result<Lease> {
         let connection = match self.upstream.slots.take(self.number, slot) {
             Taken::Now(Served::Idle(connection)) => connection,
             // Seldom, and much larger than what happens otherwise.
@@ -69,12 +69,12 @@ impl Pool {
     ///
     /// # Errors
     /// As of [`Pool::lease`].
-    pub(super) async fn lease_new(self: &Arc<Self>, slot: Slot) -> io::Result<Lease> {
+    pub(super) async fn lease_new(self: &Arc<Self>, slot: Slot<Connection>) -> io::Result<Lease> {
         let connection = Box::pin(self.open(Taken::Now(Served::Slot(slot)))).await?;
         Ok(Lease { connection, pool: Arc::clone(self) })
     }
 
-    async fn open(self: &Arc<Self>, taken: Taken) -> io::Result<Box<Connection>> {
+    async fn open(self: &Arc<Self>, taken: Taken<Connection>) -> io::Result<Box<Connection>> {
         let opened = timeout(self.upstream.settings.connect_timeout, async {
             let served = match taken {
                 Taken::Now(served) => Some(served),

@@ -12,93 +12,101 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Context;
+use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
 use super::Settings;
-use super::connection::Connection;
 
 /// Idle connections of one client, at most.
 pub(super) const MAX_IDLE: usize = 256;
 
+/// A connection, which takes up a slot while it is open.
+pub(super) trait Occupant: Sized {
+    /// Reads and writes what there is to be read and written; ready once the connection is closed.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Closes the connection.
+    fn into_slot(self: Box<Self>) -> Slot<Self>;
+}
+
 /// The connections to one backend.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(super) struct Slots<C> {
     /// The most that are open at once.
     max_open: usize,
     /// The most that are idle at once, for each client.
     max_idle: usize,
-    state: Mutex<State>,
+    state: Mutex<State<C>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug)]
+struct State<C> {
     /// Those that are being opened among them.
     open: usize,
     /// For each client.
-    idle: Vec<Stack>,
+    idle: Vec<Stack<C>>,
     /// In the order of their numbers.
-    waiting: VecDeque<Waiter>,
+    waiting: VecDeque<Waiter<C>>,
     last_number: u64,
 }
 
 /// The idle connections of one client, the longest idle first: the one that was used last is the
 /// least likely to have been closed.
-#[derive(Debug, Default)]
-struct Stack {
-    connections: Vec<Idle>,
+#[derive(Debug)]
+struct Stack<C> {
+    connections: Vec<Idle<C>>,
     sweeps: u64,
     /// Whether they are never closed for another client.
     is_exempt: bool,
 }
 
 #[derive(Debug)]
-struct Idle {
-    connection: Box<Connection>,
+struct Idle<C> {
+    connection: Box<C>,
     /// The sweeps there had been when it was put back: to read a clock for each request costs more.
     since: u64,
 }
 
 #[derive(Debug)]
-struct Waiter {
+struct Waiter<C> {
     number: u64,
     client: usize,
-    served: oneshot::Sender<Served>,
+    served: oneshot::Sender<Served<C>>,
 }
 
 /// Room for one connection, which is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<Slots>);
+pub(super) struct Slot<C>(Arc<Slots<C>>);
 
 /// What a request for a connection gets at once.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(super) enum Taken<C> {
     /// A connection, or room for one.
-    Now(Served),
+    Now(Served<C>),
     /// A place in the queue.
-    Later(Turn),
+    Later(Turn<C>),
 }
 
 /// What a request for a connection gets.
 #[derive(Debug)]
-pub(super) enum Served {
+pub(super) enum Served<C> {
     /// An idle connection.
-    Idle(Box<Connection>),
+    Idle(Box<C>),
     /// Room for a new one.
-    Slot(Slot),
+    Slot(Slot<C>),
 }
 
 /// A place in the queue, which ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
-    slots: Arc<Slots>,
+pub(super) struct Turn<C> {
+    slots: Arc<Slots<C>>,
     number: u64,
     client: usize,
-    served: oneshot::Receiver<Served>,
+    served: oneshot::Receiver<Served<C>>,
 }
 
-impl Slots {
+impl<C> Slots<C> {
     pub(super) fn new(settings: &Settings) -> Arc<Self> {
         let max_open = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
         let max_idle = if settings.idle_timeout.is_zero() { 0 } else { MAX_IDLE };
@@ -120,7 +128,10 @@ impl Slots {
 
     /// A connection for `client`: the one that was used last, else room for a new one, else a place
     /// in the queue. A request whose connection was closed brings the `slot` of that, and waits for none.
-    pub(super) fn take(self: &Arc<Self>, client: usize, slot: Option<Slot>) -> Taken {
+    pub(super) fn take(self: &Arc<Self>, client: usize, slot: Option<Slot<C>>) -> Taken<C>
+    where
+        C: Occupant,
+    {
         let mut state = self.state();
         let is_free = state.waiting.is_empty();
         let stack = state.stack(client).filter(|stack| is_free || stack.is_exempt);
@@ -138,7 +149,7 @@ impl Slots {
         }
         if let Some(idle) = state.longest_idle() {
             drop(state);
-            return Taken::Now(Served::Slot(idle.connection.close().slot));
+            return Taken::Now(Served::Slot(idle.connection.into_slot()));
         }
         state.last_number += 1;
         let number = state.last_number;
@@ -148,7 +159,7 @@ impl Slots {
     }
 
     /// Gives a connection of `client` to the request that waits longest, or keeps it idle.
-    pub(super) fn put(&self, client: usize, connection: Box<Connection>) {
+    pub(super) fn put(&self, client: usize, connection: Box<C>) {
         let mut state = self.state();
         let unwanted = match state.waiting.pop_front_if(|waiter| waiter.client == client) {
             Some(waiter) => waiter.served.send(Served::Idle(connection)).err(),
@@ -161,12 +172,15 @@ impl Slots {
     /// Closes those of `client` that have been idle for more than `most` sweeps, and those that the
     /// backend has closed. They are polled for that, so whatever becomes of them wakes the sweeper from
     /// then on, and no longer the task of a request that has ended.
-    pub(super) fn sweep(&self, client: usize, is_due: bool, most: u64, cx: &mut Context<'_>) {
+    pub(super) fn sweep(&self, client: usize, is_due: bool, most: u64, cx: &mut Context<'_>)
+    where
+        C: Occupant,
+    {
         let mut state = self.state();
         let Some(stack) = state.stack(client) else { return };
         stack.sweeps += u64::from(is_due);
         let sweeps = stack.sweeps;
-        let is_over = |idle: &mut Idle| sweeps - idle.since > most || idle.connection.poll(cx).is_ready();
+        let is_over = |idle: &mut Idle<C>| sweeps - idle.since > most || idle.connection.poll(cx).is_ready();
         let over: Vec<_> = stack.connections.extract_if(.., is_over).collect();
         drop(state);
         drop(over);
@@ -185,18 +199,30 @@ impl Slots {
         drop(unwanted);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<C>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn stack(&mut self, client: usize) -> Option<&mut Stack> {
+impl<C> Default for State<C> {
+    fn default() -> Self {
+        Self { open: 0, idle: Vec::new(), waiting: VecDeque::new(), last_number: 0 }
+    }
+}
+
+impl<C> Default for Stack<C> {
+    fn default() -> Self {
+        Self { connections: Vec::new(), sweeps: 0, is_exempt: false }
+    }
+}
+
+impl<C> State<C> {
+    fn stack(&mut self, client: usize) -> Option<&mut Stack<C>> {
         self.idle.get_mut(client)
     }
 
     /// Takes the longest idle of the client that has the most.
-    fn longest_idle(&mut self) -> Option<Idle> {
+    fn longest_idle(&mut self) -> Option<Idle<C>> {
         let stacks = self.idle.iter_mut().filter(|stack| !stack.is_exempt);
         let stack = stacks.max_by_key(|stack| stack.connections.len())?;
         if stack.connections.is_empty() { None } else { Some(stack.connections.remove(0)) }
@@ -204,7 +230,7 @@ impl State {
 
     /// Keeps a connection, or returns it where there are `most` already, or where a request of another
     /// client waits for its slot.
-    fn keep(&mut self, client: usize, connection: Box<Connection>, most: usize) -> Option<Box<Connection>> {
+    fn keep(&mut self, client: usize, connection: Box<C>, most: usize) -> Option<Box<C>> {
         let is_awaited = !self.waiting.is_empty();
         match self.stack(client) {
             Some(stack) if stack.connections.len() < most && (stack.is_exempt || !is_awaited) => {
@@ -217,20 +243,20 @@ impl State {
     }
 }
 
-impl Drop for Slot {
+impl<C> Drop for Slot<C> {
     fn drop(&mut self) {
         self.0.release();
     }
 }
 
-impl Turn {
+impl<C> Turn<C> {
     /// Waits for its turn; `None` never comes.
-    pub(super) async fn served(mut self) -> Option<Served> {
+    pub(super) async fn served(mut self) -> Option<Served<C>> {
         (&mut self.served).await.ok()
     }
 }
 
-impl Drop for Turn {
+impl<C> Drop for Turn<C> {
     fn drop(&mut self) {
         let mut state = self.slots.state();
         let place = state.waiting.binary_search_by_key(&self.number, |waiter| waiter.number);
@@ -246,7 +272,7 @@ impl Drop for Turn {
 }
 
 #[cfg(test)]
-impl Slots {
+impl<C> Slots<C> {
     /// How many are open, and how many of them are idle.
     pub(super) fn figures(&self) -> (usize, usize) {
         let state = self.state();
