@@ -1,7 +1,12 @@
-//! Which module may import which: only what lies on a lower floor, and only what is listed.
+//! Which modules may import which, and which may use an external crate: only what is on a lower floor and listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+#[path = "../../crates/settings/tests/imports/mod.rs"]
+mod imports;
+
+use imports::{Module, circles, modules, uses_of};
 
 /// The floors, the highest first.
 const FLOORS: [&[&str]; 9] = [
@@ -86,151 +91,154 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("route", &["framing"]),
 ];
 
-/// Who composes; a stage knows none of them.
-const NO_STAGES: [&str; 6] = ["main", "server", "flow", "respond", "config", "record"];
+/// The modules that compose. A stage imports none of them.
+const COMPOSING: [&str; 6] = ["main", "server", "flow", "respond", "config", "record"];
 
-/// What works with what it is given: neither pingora nor a clock.
+/// Modules whose inputs are all arguments: they use neither pingora nor a clock.
 const PURE: [&str; 6] = ["token", "route", "limit", "client", "cors", "authenticate"];
+
+/// External crates with the modules that may use them. `main` may use all.
+const CONFINED: &[(&str, &[&str])] = &[
+    ("h2", &["downstream/http2", "listener"]),
+    ("rustls", &["tls", "downstream", "listener", "server"]),
+    ("tokio_rustls", &["downstream/stream", "listener"]),
+    ("x509_parser", &["tls/identity"]),
+    ("jsonwebtoken", &["token"]),
+    ("aws_lc_rs", &["tls", "token"]),
+    ("hyper", &["upstream", "cache", "flow", "server"]),
+    ("hyper_util", &["upstream", "server"]),
+    ("quick_cache", &["cache/store"]),
+    ("prometheus", &["record", "server"]),
+    ("tracing_subscriber", &["record"]),
+    ("pingora", &["cache", "downstream", "flow", "listener", "respond", "server", "upstream"]),
+    ("toml", &["config"]),
+    ("ipnet", &["client", "listener"]),
+    ("rustix", &["server"]),
+    ("rlimit", &["config", "server"]),
+    ("holodule_settings", &["config", "server"]),
+];
 
 #[test]
 fn modules_import_only_what_is_listed() {
     let allowed = BTreeMap::from(ALLOWED);
-    for (module, imports) in imports_of_the_crate() {
-        let allowed: BTreeSet<_> = allowed.get(module.as_str()).copied().unwrap_or_default().iter().copied().collect();
-        let new: Vec<_> = imports.iter().filter(|import| !allowed.contains(import.as_str())).collect();
-        assert!(new.is_empty(), "{module} imports {new:?}, which is no listed edge");
+    let mut wrong = Vec::new();
+    for (module, used) in imports_of_the_crate() {
+        let allowed = allowed.get(top_level(&module)).copied().unwrap_or_default();
+        if !allowed.contains(&top_level(&used)) {
+            wrong.push(format!("{module} imports {used}"));
+        }
     }
+    assert_eq!(wrong, Vec::<String>::new());
 }
 
 #[test]
-fn the_list_goes_downwards_and_no_stage_knows_who_composes_it() {
+fn every_listed_import_exists() {
+    let used: BTreeSet<_> = imports_of_the_crate()
+        .into_iter()
+        .map(|(from, to)| (top_level(&from).to_owned(), top_level(&to).to_owned()))
+        .collect();
+    let listed =
+        ALLOWED.iter().flat_map(|(from, all)| all.iter().map(move |to| ((*from).to_owned(), (*to).to_owned())));
+    assert_eq!(listed.filter(|edge| !used.contains(edge)).collect::<Vec<_>>(), Vec::new());
+}
+
+#[test]
+fn the_list_goes_downwards_and_no_stage_imports_a_composing_module() {
     let floor = |module: &str| {
         FLOORS.iter().position(|floor| floor.contains(&module)).unwrap_or_else(|| panic!("{module} has no floor"))
     };
     for (module, imports) in ALLOWED {
         for import in imports {
             assert!(floor(module) < floor(import), "{module} -> {import} does not go down");
-            let is_stage = !NO_STAGES.contains(&module);
-            assert!(!(is_stage && NO_STAGES.contains(import)), "the stage {module} imports {import}");
+            let is_stage = !COMPOSING.contains(&module);
+            assert!(!(is_stage && COMPOSING.contains(import)), "the stage {module} imports {import}");
         }
     }
-    for module in imports_of_the_crate().keys() {
-        floor(module);
+    for module in gateway_modules() {
+        floor(top_level(&module.name));
     }
 }
 
 #[test]
-fn what_is_pure_knows_neither_pingora_nor_a_clock() {
-    let sources = sources();
-    for module in PURE {
-        for (path, code) in sources.iter().filter(|(path, _)| module_of(path).as_deref() == Some(module)) {
-            for word in ["pingora", "Instant", "SystemTime", "tokio"] {
-                assert!(!code.contains(word), "{} mentions {word}", path.display());
-            }
-        }
+fn external_crates_are_used_only_where_listed() {
+    let modules = gateway_modules();
+    let mut wrong = Vec::new();
+    for (library, homes) in CONFINED {
+        let uses = modules.iter().filter(|module| module.outside.contains(*library));
+        let names: Vec<_> = uses.map(|module| module.name.as_str()).collect();
+        let is_within = |name: &str, home: &str| name == home || name.starts_with(&format!("{home}/"));
+        let unused = homes.iter().filter(|home| !names.iter().any(|name| is_within(name, home)));
+        wrong.extend(unused.map(|home| format!("{library} is not used in {home}")));
+        let elsewhere = names.into_iter().filter(|name| !homes.iter().any(|home| is_within(name, home)));
+        wrong.extend(elsewhere.map(|name| format!("{name} uses {library}")));
     }
-    assert!(sources.iter().any(|(path, _)| module_of(path).as_deref() == Some("token")));
+    assert_eq!(wrong, Vec::<String>::new());
 }
 
 #[test]
-fn the_rules_of_the_cache_are_told_the_time() {
-    let sources = sources();
-    let rules: Vec<_> = sources.iter().filter(|(path, _)| path.starts_with("cache/policy")).collect();
+fn no_sibling_files_or_folders_import_each_other_in_a_circle() {
+    assert_eq!(circles(&gateway_modules()), Vec::<String>::new());
+    assert_eq!(circles(&modules(&folder("crates/settings/src"))), Vec::<String>::new());
+}
+
+#[test]
+fn pure_modules_use_neither_pingora_nor_a_clock() {
+    let modules = gateway_modules();
+    for pure in PURE {
+        let files: Vec<_> = modules.iter().filter(|module| top_level(&module.name) == pure).collect();
+        assert!(!files.is_empty(), "{pure} does not exist");
+        for module in files {
+            assert_names_none_of(module, &["pingora", "Instant", "SystemTime", "tokio"]);
+        }
+    }
+}
+
+#[test]
+fn the_rules_of_the_cache_get_the_time_as_an_argument() {
+    let modules = gateway_modules();
+    let rules: Vec<_> = modules.iter().filter(|module| module.name.starts_with("cache/policy")).collect();
     assert!(rules.len() > 1);
-    for (path, code) in rules {
-        for word in ["pingora", "tokio", "::now", "elapsed"] {
-            assert!(!code.contains(word), "{} mentions {word}", path.display());
-        }
+    for module in rules {
+        assert_names_none_of(module, &["pingora", "tokio", "::now", "elapsed"]);
     }
 }
 
-/// The modules that read settings, or use what the crate that reads them offers.
-const USES_SETTINGS: [&str; 3] = ["config", "main", "server"];
-
 #[test]
-fn settings_are_read_in_few_places_by_a_crate_that_knows_no_program() {
-    for (path, code) in sources() {
-        let allowed = module_of(&path).is_some_and(|module| USES_SETTINGS.contains(&module.as_str()));
-        assert!(allowed || !code.contains("holodule_settings"), "{} names holodule_settings", path.display());
-    }
-    let settings = sources_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/settings/src"));
+fn the_crate_that_reads_settings_uses_neither_program() {
+    let settings = modules(&folder("crates/settings/src"));
     assert!(settings.len() > 3);
-    for (path, code) in settings {
-        for word in ["holodule_gateway", "holodule_backend", "pingora", "hyper", "tokio", "http::"] {
-            assert!(!code.contains(word), "crates/settings: {} mentions {word}", path.display());
-        }
+    for module in settings {
+        assert_names_none_of(&module, &["holodule_gateway", "holodule_backend", "pingora", "hyper", "tokio", "http"]);
     }
 }
 
-#[test]
-fn the_scan_sees_every_way_to_import() {
-    let code = code(
-        "use crate::a::B;\nlet x = crate::b::c(); // crate::d\n//! crate::e\nuse crate::{f, g};\nuse holodule_gateway::h::I;\n#[cfg(test)]\nmod tests {\n    use crate::j;\n}\n",
-    );
-    let imports = imports(&code, "here");
-    assert_eq!(imports, ["a", "b", "f", "g", "h"].map(str::to_owned).into());
-}
-
-/// The modules, each with the modules it imports.
-fn imports_of_the_crate() -> BTreeMap<String, BTreeSet<String>> {
-    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (path, code) in sources() {
-        let Some(module) = module_of(&path) else { continue };
-        // From the top of a module `super` is the crate, which would be an import in disguise.
-        let is_top = path.components().count() == 1 || path.ends_with("mod.rs");
-        assert!(!is_top || !code.contains("super::"), "{} imports by super::", path.display());
-        assert!(!code.contains("super::super"), "{} imports by super::super", path.display());
-        found.entry(module.clone()).or_default().extend(imports(&code, &module));
+fn assert_names_none_of(module: &Module, words: &[&str]) {
+    for word in words {
+        assert!(!module.names.contains(*word), "{} names {word}", module.name);
     }
-    assert!(found.len() > 10, "{found:?}");
-    found
 }
 
-/// The files of the crate, by their paths below `src`, without comments and unit tests.
-fn sources() -> Vec<(PathBuf, String)> {
-    sources_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+/// Pairs of a module and one that it imports, each by its path below `src`, where their top-level modules differ.
+fn imports_of_the_crate() -> Vec<(String, String)> {
+    let main = uses_of("holodule_gateway", &folder("src/main.rs")).into_iter().map(|used| ("main".to_owned(), used));
+    let modules = gateway_modules();
+    assert!(modules.len() > 10);
+    let inside = modules.into_iter().flat_map(|module| {
+        let name = module.name;
+        module.uses.into_iter().map(move |used| (name.clone(), used))
+    });
+    main.chain(inside).filter(|(from, to)| top_level(from) != top_level(to)).collect()
 }
 
-fn sources_in(root: &Path) -> Vec<(PathBuf, String)> {
-    let mut folders = vec![root.to_owned()];
-    let mut sources = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let below = path.strip_prefix(root).unwrap().to_owned();
-            if path.is_dir() {
-                folders.push(path);
-            } else if below.file_name().is_some_and(|name| name != "tests.rs") {
-                sources.push((below, code(&std::fs::read_to_string(&path).unwrap())));
-            }
-        }
-    }
-    sources
+/// The modules of the library without its root, which only declares them.
+fn gateway_modules() -> Vec<Module> {
+    modules(&folder("src")).into_iter().filter(|module| !module.name.is_empty()).collect()
 }
 
-/// The top-level module that a file belongs to; `lib.rs` only names the modules.
-fn module_of(path: &Path) -> Option<String> {
-    let first = path.components().next()?.as_os_str().to_str()?;
-    Some(first.trim_end_matches(".rs").to_owned()).filter(|module| module != "lib")
+fn folder(below: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(below)
 }
 
-/// `text` without comments and without the unit tests, which stand at the end of a file.
-fn code(text: &str) -> String {
-    let text = text.split("#[cfg(test)]").next().unwrap();
-    text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
-}
-
-fn imports(code: &str, own: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for root in ["crate::", "holodule_gateway::"] {
-        for rest in code.split(root).skip(1) {
-            let names = match rest.strip_prefix('{') {
-                Some(list) => list.split('}').next().unwrap(),
-                None => rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap(),
-            };
-            let names = names.split(',').map(|name| name.trim().split("::").next().unwrap().to_owned());
-            found.extend(names.filter(|name| !name.is_empty() && name != own));
-        }
-    }
-    found
+fn top_level(module: &str) -> &str {
+    module.split('/').next().unwrap_or(module)
 }

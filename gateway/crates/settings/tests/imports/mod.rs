@@ -25,6 +25,8 @@ pub struct Module {
     pub uses: BTreeSet<String>,
     /// The first segments of all paths that do not begin in this crate: external crates, and names in scope.
     pub outside: BTreeSet<String>,
+    /// All identifiers in its code; those behind `::` are there with it as well.
+    pub names: BTreeSet<String>,
 }
 
 /// The modules of the crate whose `lib.rs` is in `root`.
@@ -32,6 +34,14 @@ pub fn modules(root: &Path) -> Vec<Module> {
     let mut scans = BTreeMap::new();
     scan_file(&root.join("lib.rs"), root, Vec::new(), &mut scans);
     resolved(&scans)
+}
+
+/// The top-level modules of the crate `library` that a file of another crate uses, such as the `main.rs` beside it.
+pub fn uses_of(library: &str, file: &Path) -> BTreeSet<String> {
+    let scan = scan(&read(file), Vec::new());
+    assert!(scan.children.is_empty(), "{} declares modules, which are not scanned", file.display());
+    let paths = scan.paths.iter().filter(|path| path.first().is_some_and(|first| first == library));
+    paths.filter_map(|path| path.get(1).cloned()).collect()
 }
 
 /// The groups of sibling files or folders below `root` that import each other in a circle, as text. A `mod.rs` and
@@ -82,17 +92,21 @@ struct Scan {
     bindings: BTreeMap<String, Vec<String>>,
     /// All paths as they are written.
     paths: BTreeSet<Vec<String>>,
+    names: BTreeSet<String>,
 }
 
 fn scan_file(file: &Path, folder: &Path, module: ModulePath, scans: &mut BTreeMap<ModulePath, Scan>) {
-    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let scan = scan(&text, module.clone());
+    let scan = scan(&read(file), module.clone());
     for child in &scan.children {
         let (own, inner) = (folder.join(format!("{child}.rs")), folder.join(child));
         let file = if own.exists() { own } else { inner.join("mod.rs") };
         scan_file(&file, &inner, [module.as_slice(), std::slice::from_ref(child)].concat(), scans);
     }
     scans.insert(module, scan);
+}
+
+fn read(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
 fn scan(text: &str, module: ModulePath) -> Scan {
@@ -154,6 +168,10 @@ impl<'ast> Visit<'ast> for Scan {
         }
     }
 
+    fn visit_ident(&mut self, name: &'ast syn::Ident) {
+        self.names.insert(name.to_string());
+    }
+
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let root = path.leading_colon.iter().map(|_| String::new());
         self.add(root.chain(path.segments.iter().map(|segment| segment.ident.to_string())).collect());
@@ -175,6 +193,8 @@ impl<'ast> Visit<'ast> for Scan {
 impl Scan {
     /// A single name is no reference to a module or a crate, but for those that `use` has.
     fn add(&mut self, path: Vec<String>) {
+        self.names.extend(path.iter().skip(1).map(|name| format!("::{name}")));
+        self.names.extend(path.iter().cloned());
         if path.len() > 1 {
             self.paths.insert(path);
         }
@@ -185,9 +205,7 @@ impl Scan {
         match tree {
             UseTree::Path(path) => self.add_use(&with(&path.ident), &path.tree),
             UseTree::Group(group) => group.items.iter().for_each(|tree| self.add_use(prefix, tree)),
-            UseTree::Glob(_) => {
-                self.paths.insert(prefix.to_vec());
-            }
+            UseTree::Glob(_) => self.add_import(prefix.to_vec()),
             UseTree::Name(name) if name.ident == "self" => self.bind(prefix.last().cloned(), prefix.to_vec()),
             UseTree::Name(name) => self.bind(Some(name.ident.to_string()), with(&name.ident)),
             UseTree::Rename(rename) => self.bind(Some(rename.rename.to_string()), with(&rename.ident)),
@@ -196,6 +214,12 @@ impl Scan {
 
     fn bind(&mut self, name: Option<String>, path: Vec<String>) {
         self.bindings.extend(name.map(|name| (name, path.clone())));
+        self.add_import(path);
+    }
+
+    /// A single name is the use of a crate here.
+    fn add_import(&mut self, path: Vec<String>) {
+        self.add(path.clone());
         self.paths.insert(path);
     }
 
@@ -223,7 +247,12 @@ impl Scan {
 /// Each file with the modules and crates that its paths lead to.
 fn resolved(scans: &BTreeMap<ModulePath, Scan>) -> Vec<Module> {
     let module = |scan: &Scan| {
-        let mut module = Module { name: scan.module.join("/"), uses: BTreeSet::new(), outside: BTreeSet::new() };
+        let mut module = Module {
+            name: scan.module.join("/"),
+            uses: BTreeSet::new(),
+            outside: BTreeSet::new(),
+            names: scan.names.clone(),
+        };
         for path in &scan.paths {
             match absolute(scan, path) {
                 Some(path) => {
@@ -302,6 +331,15 @@ mod tests {
         assert_eq!(uses(&modules, "here"), ["a", "b", "e", "i", "k", "last", "m", "t"]);
         let here = modules.iter().find(|module| module.name == "here").unwrap();
         assert!(["outer", "hyper"].iter().all(|name| here.outside.contains(*name)), "{:?}", here.outside);
+        assert!(["hyper", "::X", "V", "L", "S"].iter().all(|name| here.names.contains(*name)), "{:?}", here.names);
+        assert!(["no", "g", "::no", "::L2"].iter().all(|name| !here.names.contains(*name)), "{:?}", here.names);
+    }
+
+    #[test]
+    fn the_modules_that_a_program_uses_of_its_library_are_found() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, "use library::{a, b::{C, D}};\nuse other::no;\nfn main() { library::e::f(); }\n").unwrap();
+        assert_eq!(uses_of("library", file.path()), ["a", "b", "e"].map(str::to_owned).into());
     }
 
     #[test]
