@@ -1,4 +1,4 @@
-//! wire.md, "POST /auth": every row on what is sent.
+//! ops/WIRE.md, "POST /auth": every row on what is sent.
 
 use serde_json::{Value, json};
 

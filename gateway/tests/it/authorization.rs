@@ -1,4 +1,4 @@
-//! wire.md, "Every other route: a token": the rows on the `Authorization` header.
+//! ops/WIRE.md, "Every other route: a token": the rows on the `Authorization` header.
 
 use crate::support::client::Answer;
 use crate::support::token::token;

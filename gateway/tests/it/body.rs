@@ -1,4 +1,4 @@
-//! wire.md: bodies where none is taken, connections that are kept and that are not.
+//! ops/WIRE.md: bodies where none is taken, connections that are kept and that are not.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;

@@ -1,4 +1,4 @@
-//! wire.md, `cors.allowed_origins`: pages of other origins, and their preflights.
+//! ops/WIRE.md, `cors.allowed_origins`: pages of other origins, and their preflights.
 
 use crate::support::backend::{Backend, answer};
 use crate::support::client::Answer;

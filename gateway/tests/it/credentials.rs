@@ -1,4 +1,4 @@
-//! wire.md, "POST /auth": only a 200 of the backend that names the same user makes a token.
+//! ops/WIRE.md, "POST /auth": only a 200 of the backend that names the same user makes a token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::support::{DAY, Gateway, api, until, verify_user01};
 
 const NAMED: &str = r#"{"username":"user01"}"#;
 
-/// wire.md: "the backend cannot check just now".
+/// ops/WIRE.md: "the backend cannot check just now".
 fn assert_unavailable(case: &str, answer: &Answer) {
     assert_eq!(answer.status, 503, "{case}: {answer:?}");
     answer.assert_json(503, r#"{"error":"Service Unavailable"}"#);

@@ -1,4 +1,4 @@
-//! wire.md: an empty body is no body, whatever way it is sent in, and content where none is taken is
+//! ops/WIRE.md: an empty body is no body, whatever way it is sent in, and content where none is taken is
 //! refused at its first byte.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! wire.md: 502, 503 and 504 in its shape, the deadlines towards the backend, the one retry.
+//! ops/WIRE.md: 502, 503 and 504 in its shape, the deadlines towards the backend, the one retry.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! wire.md, "The order of refusals": what is malformed is 400 and ends the connection.
+//! ops/WIRE.md, "The order of refusals": what is malformed is 400 and ends the connection.
 
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, api, get};

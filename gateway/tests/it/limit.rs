@@ -1,4 +1,4 @@
-//! wire.md, "The order of refusals": the limits on the requests of an address and an identity.
+//! ops/WIRE.md, "The order of refusals": the limits on the requests of an address and an identity.
 //!
 //! A bucket goes on filling while a test asks, so none counts on how fast it is: it asks until
 //! it is refused, and knows how much may have come meanwhile.

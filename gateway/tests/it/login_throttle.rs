@@ -1,4 +1,4 @@
-//! wire.md, "POST /auth": too many failures of an address or a name. What is refused for
+//! ops/WIRE.md, "POST /auth": too many failures of an address or a name. What is refused for
 //! them, the backend never sees.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! wire.md, "The order of refusals": of two faults, the earlier one is told.
+//! ops/WIRE.md, "The order of refusals": of two faults, the earlier one is told.
 
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, api};

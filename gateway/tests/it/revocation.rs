@@ -1,4 +1,4 @@
-//! wire.md: a token whose user is none any more, or that was logged out, opens nothing; where
+//! ops/WIRE.md: a token whose user is none any more, or that was logged out, opens nothing; where
 //! nobody knows, the answer is 503 and never 401.
 
 use std::time::{Duration, Instant};

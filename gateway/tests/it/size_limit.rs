@@ -1,4 +1,4 @@
-//! wire.md, "The order of refusals": 414 and 431, and what is just small enough.
+//! ops/WIRE.md, "The order of refusals": 414 and 431, and what is just small enough.
 
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, api, get};

@@ -1,4 +1,4 @@
-//! wire.md: the certificate that a client is shown by the name it asks for (RFC 6066, section 3),
+//! ops/WIRE.md: the certificate that a client is shown by the name it asks for (RFC 6066, section 3),
 //! and the hosts that its connection may then name.
 
 use rustls::pki_types::CertificateDer;

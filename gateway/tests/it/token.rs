@@ -1,4 +1,4 @@
-//! wire.md, "Every other route: a token": the rows on the token itself.
+//! ops/WIRE.md, "Every other route: a token": the rows on the token itself.
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};

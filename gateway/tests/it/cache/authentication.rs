@@ -82,7 +82,7 @@ async fn another_method_is_refused_or_passes_by() {
 }
 
 /// What a page of another origin may read is told for each request, whoever's it was at first
-/// (wire.md: added after the edge cache).
+/// (ops/WIRE.md: added after the edge cache).
 #[tokio::test]
 async fn origins_are_told_after_the_cache() {
     let origins = "['https://a.example', 'https://b.example']";

@@ -1,4 +1,4 @@
-//! The edge cache as clients and the backend see it: RFC 9111, RFC 5861, and wire.md on what clients
+//! The edge cache as clients and the backend see it: RFC 9111, RFC 5861, and ops/WIRE.md on what clients
 //! are told. Nothing waits for an answer to grow old: the backend says how old it is.
 
 mod authentication;

@@ -1,4 +1,4 @@
-//! wire.md, "GET, HEAD /holodules/{yyyymmdd}": every row, through both programs, on both stores.
+//! ops/WIRE.md, "GET, HEAD /holodules/{yyyymmdd}": every row, through both programs, on both stores.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! wire.md: who is no user any more is refused within a second, whoever made the change and
+//! ops/WIRE.md: who is no user any more is refused within a second, whoever made the change and
 //! whichever program was started anew.
 
 use std::time::Instant;

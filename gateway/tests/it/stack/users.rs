@@ -1,4 +1,4 @@
-//! wire.md, "The stored documents": users of every era log in, and become of ours by that.
+//! ops/WIRE.md, "The stored documents": users of every era log in, and become of ours by that.
 
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
