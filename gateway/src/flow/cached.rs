@@ -104,10 +104,10 @@ impl Flow {
         let added = [(AGE, age.as_ref()), (X_CACHE, Some(&cache)), a, b, c, d, e, f];
         match verdict {
             Verdict::Whole => {
-                downstream.write_head(ResponseHead::Serialized(entry.header(), entry.wire()), &added).await?
+                downstream.write_head(ResponseHead::Serialized(entry.header(), entry.wire()), &added).await?;
             }
             Verdict::NotModified => {
-                downstream.write_head(ResponseHead::Plain(&not_modified(entry.header())?), &added).await?
+                downstream.write_head(ResponseHead::Plain(&not_modified(entry.header())?), &added).await?;
             }
         }
         downstream.finish(if has_body { entry.body().clone() } else { Bytes::new() }).await
