@@ -48,7 +48,8 @@ pub(super) struct CheckedHead<'a> {
     pub(super) body: BodyFraming,
 }
 
-/// Checks a complete head: its grammar, its authority_and_body, and limits of the parser. Returns the framing of the body.
+/// Checks a complete head: its grammar, that it is unambiguous, and the limits of the parser. Returns the framing
+/// of the body.
 ///
 /// # Errors
 /// The first [`HeadError`], in the order of the module documentation.

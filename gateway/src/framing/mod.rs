@@ -160,11 +160,13 @@ struct TargetForm<'a> {
     /// Whether the scheme is absent or that of the listener.
     has_right_scheme: bool,
     authority: Option<&'a str>,
+    /// Whether the listener's scheme is `http`.
+    is_http: bool,
 }
 
 impl<'a> TargetForm<'a> {
     /// Origin form (RFC 9112, section 3.2.1), which nearly every target has.
-    const ORIGIN: Self = Self { has_path: true, has_right_scheme: true, authority: None };
+    const ORIGIN: Self = Self { has_path: true, has_right_scheme: true, authority: None, is_http: false };
 
     fn of(uri: &'a Uri, scheme: &Scheme) -> Self {
         Self {
@@ -174,6 +176,7 @@ impl<'a> TargetForm<'a> {
             // case.
             has_right_scheme: uri.scheme_str().is_none_or(|named| named.eq_ignore_ascii_case(scheme.as_str())),
             authority: uri.authority().map(|authority| authority.as_str()),
+            is_http: *scheme == Scheme::HTTP,
         }
     }
 }
@@ -219,7 +222,7 @@ fn authority_and_body<'a>(
     if !target.has_right_scheme {
         return Err(HeadError::Malformed("the scheme of the target is not that of the listener"));
     }
-    let authority = authority(target.authority, version, fields.hosts)?;
+    let authority = authority(target, version, fields.hosts)?;
     Ok((authority, body(version, fields.lengths, fields.encodings)?))
 }
 
@@ -259,16 +262,21 @@ fn is_underscore_variant(name: &[u8]) -> bool {
 
 /// Returns the host of the request: from `Host`, `:authority` or an absolute `target`. If there are two, they
 /// must be equal once normalised.
-fn authority<'a>(target: Option<&'a str>, version: Version, hosts: Values<'a>) -> Result<Authority<'a>, HeadError> {
+fn authority<'a>(target: TargetForm<'a>, version: Version, hosts: Values<'a>) -> Result<Authority<'a>, HeadError> {
     const MALFORMED: HeadError = HeadError::Malformed("malformed Host");
     let host = match hosts {
         Values::None => None,
         Values::One(value) => Some(std::str::from_utf8(value).map_err(|_| MALFORMED)?),
         Values::Several => return Err(HeadError::Malformed("more than one Host field")),
     };
-    match (target, host) {
-        (Some(target), Some(host)) if target != host => {
-            let (target, host) = (Authority::parse(target).ok_or(MALFORMED)?, Authority::parse(host).ok_or(MALFORMED)?);
+    match (target.authority, host) {
+        (Some(named), Some(host)) if named != host => {
+            // The default port of `http` (RFC 9110, section 4.2.1) equals no port on a listener of that scheme.
+            let parse = |text: &'a str| {
+                let text = text.strip_suffix(":80").filter(|_| target.is_http).unwrap_or(text);
+                Authority::parse(text).ok_or(MALFORMED)
+            };
+            let (target, host) = (parse(named)?, parse(host)?);
             if target != host {
                 return Err(HeadError::Malformed("the target and Host differ"));
             }

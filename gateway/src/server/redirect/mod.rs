@@ -244,6 +244,12 @@ mod tests {
             Ok("https://example.org/a"),
             "an absolute target"
         );
+        for (host, authority) in [("example.org", "example.org:80"), ("example.org:80", "EXAMPLE.org")] {
+            let target = format!("http://{authority}/a");
+            assert_eq!(location(443, host, &target).as_deref(), Ok("https://example.org/a"), "{host} {authority}");
+        }
+        let other_port = location(443, "example.org", "http://example.org:81/a");
+        assert_eq!(other_port, Err(StatusCode::BAD_REQUEST));
         assert_eq!(location(443, "evil.example", "/"), Err(StatusCode::MISDIRECTED_REQUEST));
         assert_eq!(location(443, "evil.example", "http://evil.example/"), Err(StatusCode::MISDIRECTED_REQUEST));
         assert_eq!(location(443, "example.org", "//evil.example/"), Err(StatusCode::BAD_REQUEST));
