@@ -21,7 +21,11 @@ const CUT: &str = "...";
 /// are sent in them; so is what only looks like a name: a parameter without a `=`, one that is too long, or
 /// one with characters that no name needs.
 pub(super) fn shown<'a>(path: &'a str, query: Option<&str>) -> Cow<'a, str> {
-    let bounded = start(path, MAX_PATH_BYTES);
+    let path = without_tokens(path);
+    let bounded = match path {
+        Cow::Borrowed(path) => start(path, MAX_PATH_BYTES),
+        Cow::Owned(path) => Cow::Owned(start(&path, MAX_PATH_BYTES).into_owned()),
+    };
     let Some(query) = query.filter(|query| !query.is_empty()) else { return bounded };
     let mut shown = bounded.into_owned();
     for (index, parameter) in query.split('&').enumerate() {
@@ -33,6 +37,17 @@ pub(super) fn shown<'a>(path: &'a str, query: Option<&str>) -> Cow<'a, str> {
         shown.push_str(parameter.split_once('=').map_or(CUT, |(name, _)| if is_name(name) { name } else { CUT }));
     }
     Cow::Owned(shown)
+}
+
+/// Replaces each segment of `path` that looks like a JSON Web Token: three parts, the first of which begins like
+/// a JSON object in base64url. A client may have put it there by mistake.
+fn without_tokens(path: &str) -> Cow<'_, str> {
+    let is_token = |segment: &str| segment.starts_with("eyJ") && segment.matches('.').count() >= 2;
+    if !path.contains("/eyJ") || !path.split('/').any(is_token) {
+        return Cow::Borrowed(path);
+    }
+    let segments = path.split('/').map(|segment| if is_token(segment) { CUT } else { segment });
+    Cow::Owned(segments.collect::<Vec<_>>().join("/"))
 }
 
 /// A user agent, as a client sent it.
@@ -76,6 +91,14 @@ mod tests {
         }
         let many = ["n=1"; 30].join("&");
         assert_eq!(shown("/a", Some(&many)), format!("/a?{}...", "n&".repeat(16)));
+    }
+
+    #[test]
+    fn a_token_in_the_path_is_not_shown() {
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJpZGVudGl0eSI6InUifQ.c2lnbmF0dXJl";
+        assert_eq!(shown(&format!("/a/{token}/b"), None), "/a/.../b");
+        assert_eq!(shown(&format!("/{token}"), Some("x=1")), "/...?x");
+        assert_eq!(shown("/eyJ/a.b.c", None), "/eyJ/a.b.c");
     }
 
     #[test]
