@@ -6,7 +6,6 @@
 //! [`Http1Exchange`](super::http1::Http1Exchange).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +16,7 @@ use pingora::protocols::http::v1::server::HttpSession;
 use pingora::{Error, Result};
 use tokio::sync::watch;
 
+use super::stream::Received;
 use super::{Downstream, ExtraField, Peer, ResponseHead, TlsStream, client_disconnected};
 
 /// One request and its response.
@@ -25,7 +25,7 @@ pub struct SessionExchange {
     peer: Peer,
     drain: watch::Receiver<bool>,
     /// Whether the head of the next request has arrived.
-    has_next: Arc<AtomicBool>,
+    received: Arc<Received>,
     /// Whether the response was written completely.
     is_complete: bool,
 }
@@ -40,11 +40,11 @@ impl SessionExchange {
         drain: watch::Receiver<bool>,
         read_timeout: Duration,
     ) -> Result<Self, Option<Box<TlsStream>>> {
-        let (peer, has_next) = (stream.peer().clone(), stream.has_next());
+        let (peer, received) = (stream.peer().clone(), stream.received());
         let mut inner = HttpSession::new(stream);
         inner.set_read_timeout(Some(read_timeout));
         match inner.read_request().await {
-            Ok(Some(_)) => Ok(Self { inner, peer, drain, has_next, is_complete: false }),
+            Ok(Some(_)) => Ok(Self { inner, peer, drain, received, is_complete: false }),
             Ok(None) | Err(_) => Err(into_tls_stream(inner.into_inner())),
         }
     }
@@ -107,8 +107,8 @@ impl Downstream for SessionExchange {
     }
 
     async fn write_head(&mut self, head: ResponseHead<'_>, added: &[ExtraField<'_>]) -> Result<()> {
-        // While draining, only a request that has already arrived is served.
-        if *self.drain.borrow() && !self.has_next.load(Ordering::Relaxed) {
+        // While draining, and if the client sends no more, only a request that has already arrived is served.
+        if (*self.drain.borrow() || self.received.has_ended()) && !self.received.has_next() {
             self.close_after();
         }
         let mut header = head.header().clone();

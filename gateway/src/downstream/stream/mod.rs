@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -57,7 +57,7 @@ pub struct TlsStream {
     /// Bytes written since the last report to `activity`.
     unreported: usize,
     /// [`TlsStream::has_request`], kept up to date for pingora's session.
-    has_next: Arc<AtomicBool>,
+    received: Arc<Received>,
 }
 
 /// Progress of an HTTP/2 connection whose client has closed its sending side.
@@ -81,6 +81,25 @@ enum Sending {
     },
     /// The client sent a TCP FIN as well.
     Finished,
+}
+
+/// What has been received behind the current request, for a session that owns the connection.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    /// [`TlsStream::has_request`].
+    has_next: AtomicBool,
+    /// [`TlsStream::has_ended`].
+    has_ended: AtomicBool,
+}
+
+impl Received {
+    pub(super) fn has_next(&self) -> bool {
+        self.has_next.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
 }
 
 impl TlsStream {
@@ -113,7 +132,7 @@ impl TlsStream {
             sending: Sending::Open,
             half_closed: HalfClosed::Busy,
             unreported: 0,
-            has_next: Arc::default(),
+            received: Arc::default(),
         }
     }
 
@@ -133,8 +152,8 @@ impl TlsStream {
     }
 
     /// Returns a copy of [`TlsStream::has_request`] that is updated, for pingora's session.
-    pub(super) fn has_next(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.has_next)
+    pub(super) fn received(&self) -> Arc<Received> {
+        Arc::clone(&self.received)
     }
 }
 

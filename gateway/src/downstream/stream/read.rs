@@ -144,6 +144,7 @@ impl TlsStream {
     fn record_end(&mut self) {
         if self.sending == Sending::Open {
             self.sending = Sending::Ended { ignored: 0 };
+            self.received.has_ended.store(true, Ordering::Relaxed);
         }
     }
 
@@ -179,7 +180,7 @@ impl TlsStream {
         }
         if self.allowance == Some(0) && self.chunks.is_none() {
             self.take_decrypted();
-            self.has_next.store(self.has_request(), Ordering::Relaxed);
+            self.received.has_next.store(self.has_request(), Ordering::Relaxed);
         }
     }
 
@@ -244,7 +245,7 @@ impl AsyncRead for TlsStream {
                     if !ready!(self.poll_read_ahead(cx))? {
                         return Poll::Ready(Err(ready!(self.poll_reset(cx))));
                     }
-                    self.has_next.store(self.has_request(), Ordering::Relaxed);
+                    self.received.has_next.store(self.has_request(), Ordering::Relaxed);
                 }
                 return Poll::Pending;
             }
