@@ -130,7 +130,7 @@ fn check_names(file: &Path, name: &str, routes: &[String]) -> Outcome {
     if let Some(route) = routes.iter().find(|route| *route != EVERY_ROUTE && !known.contains(route)) {
         let known = known.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
         return Err(format!(
-            "{} is no route of the configuration, which has {known}; \"*\" is every one",
+            "{} is not a route of the configuration, which has {known}; \"*\" means all of them",
             shown(route)
         )
         .into());
