@@ -43,7 +43,7 @@ impl Flow {
                         tracing::warn!(request_id = ctx.request_id, reason, "a login could not be checked");
                     }
                     login::LoginError::Throttled { limit, .. } => self.metrics.rate_limited(limit),
-                    // `Busy` comes in floods, and each has its line in the access log.
+                    // `Busy` occurs in bursts, and each has its line in the access log.
                     _ => {}
                 }
                 ctx.reason = Some(Reason::from(&refusal));
@@ -77,7 +77,7 @@ impl Flow {
     /// `POST /auth/logout`.
     ///
     /// # Errors
-    /// Of the client, while it is not known whether the request has content.
+    /// On the client's side, while it is not known whether the request has content.
     pub(super) async fn log_out(
         &self,
         downstream: &mut impl Downstream,
@@ -86,7 +86,7 @@ impl Flow {
         revocation: &Revocation,
         body: framing::BodyFraming,
     ) -> pingora::Result<LocalResponse> {
-        // Only a token that was made by a login can be ended by a logout.
+        // Only tokens issued by a login can be revoked by a logout.
         let Credential::Token(token) = &principal.credential else {
             ctx.reason = Some(Reason::Route);
             return Ok(NoMatch::Path.into());

@@ -1,4 +1,4 @@
-//! The body of a request, on its way from the client.
+//! Reading the body of a request.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::downstream::Downstream;
 use crate::framing::BodyFraming;
 use crate::login;
 
-/// Whether the request has content, where its head declares `declared`. An empty body is none: a
-/// chunked body with its last chunk alone, or an HTTP/2 stream that ends with an empty DATA frame or
-/// with trailers. So the body is read until its first byte or its end, for up to `limit`.
+/// Whether the request has content, if its head declares `declared`. An empty body is no content: a
+/// chunked body with only its last chunk, or an HTTP/2 stream that ends with an empty DATA frame or
+/// with trailers. The body is therefore read until its first byte or its end, for up to `limit`.
 ///
 /// # Errors
-/// Of the client; a timeout where neither came in time.
+/// On the client's side; a timeout if neither arrived in time.
 pub(super) async fn has_content(
     downstream: &mut impl Downstream,
     declared: BodyFraming,
@@ -25,7 +25,7 @@ pub(super) async fn has_content(
     match declared {
         BodyFraming::Length(_) => Ok(true),
         BodyFraming::None if !downstream.has_body() => Ok(false),
-        // In a box, since nearly every request has no body at all.
+        // Boxed, since nearly every request has no body.
         BodyFraming::None | BodyFraming::Chunked => Box::pin(await_content(downstream, limit)).await,
     }
 }
@@ -62,13 +62,13 @@ pub(super) async fn read_body(downstream: &mut impl Downstream, limit: usize) ->
     Ok(body.freeze())
 }
 
-/// Tells a client to go on that waits for it before it sends its body.
+/// Sends `100 Continue` to a client that waits for it before it sends its body.
 pub(super) async fn continue_if_expected(downstream: &mut impl Downstream) -> Result<()> {
     let request = downstream.request();
     let expect = request.headers.get(header::EXPECT);
     let expects = expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    // HTTP/1.0 knows no interim answer and would take this for the answer (RFC 9110, section
-    // 10.1.1); and where nothing is to come, there is nothing to wait for.
+    // HTTP/1.0 has no interim responses and would take this for the final one (RFC 9110, section
+    // 10.1.1). If no body follows, there is nothing to wait for.
     if expects && request.version != Version::HTTP_10 && downstream.has_body() {
         downstream.send_continue().await?;
     }

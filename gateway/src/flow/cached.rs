@@ -1,4 +1,4 @@
-//! Where a request may be answered without asking the backend, or by asking it once for many.
+//! Answers from the cache: requests served without the backend, or coalesced into one request to it.
 
 use std::time::{Duration, Instant};
 
@@ -19,15 +19,14 @@ use crate::upstream::{self, Facts, Public};
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
-/// The fetch has deadlines of its own, which end before this one.
+/// The fetch has deadlines of its own, which are earlier than this one.
 const SLACK: Duration = Duration::from_secs(1);
 
 impl Flow {
-    /// Answers a request that every stage let pass, where the cache can; `false` where it is to be
-    /// forwarded.
+    /// Answers a request that passed every stage, if the cache can; `false` if it must be forwarded.
     ///
     /// # Errors
-    /// Of the upstream or of the client.
+    /// On the side of the upstream or of the client.
     pub(super) async fn answer_from_cache(
         &self,
         downstream: &mut impl Downstream,
@@ -84,7 +83,7 @@ impl Flow {
             has_identity: identity.is_some(),
         };
         cache.find(&key, asked, || {
-            // Nothing but what is in the key.
+            // Only what is part of the key.
             let declared = headers.iter().filter(|(name, _)| route.vary.contains(name));
             let declared: HeaderMap = declared.map(|(name, value)| (name.clone(), value.clone())).collect();
             let facts =
@@ -93,7 +92,7 @@ impl Flow {
         })
     }
 
-    /// Sends a kept answer.
+    /// Sends a cached answer.
     async fn give(&self, downstream: &mut impl Downstream, ctx: &Context, entry: &Entry, source: Source) -> Result<()> {
         let request = downstream.request();
         let verdict = entry.validators().evaluate(&request.headers);
@@ -114,7 +113,7 @@ impl Flow {
     }
 }
 
-/// The same answer for a client that has its body (RFC 9110, section 15.4.5).
+/// The `304` for a client that already has the body (RFC 9110, section 15.4.5).
 fn not_modified(header: &ResponseHeader) -> Result<ResponseHeader> {
     const OF_THE_BODY: [HeaderName; 3] = [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING];
     let mut short = ResponseHeader::build_no_case(StatusCode::NOT_MODIFIED, Some(header.headers.len() + 4))?;

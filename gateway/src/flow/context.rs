@@ -1,4 +1,4 @@
-//! What is known of one request while it walks the corridor.
+//! The state of one request while it passes through the stages.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::record::InFlight;
 use crate::respond::{CommonHeaders, LocalResponse};
 use crate::token::correlation_id;
 
-/// What logs on both sides call a request that begins. Where there are no random bytes it is
-/// not its own, which the log shows; nothing opens by it.
+/// The id under which a new request appears in the logs of the gateway and the backend. Without random
+/// bytes it is not unique, which the log shows; it grants no access.
 pub(super) fn request_id() -> String {
     correlation_id().unwrap_or_else(|| "0".repeat(32))
 }
 
-/// The id of a request as a client is told it. No other answer says it again, so a table of fields
-/// that many answers share is not to keep it: `http` can only ask for a literal that is never indexed
+/// The request id as sent to the client. It never repeats, so a header compression table that many
+/// answers share should not hold it. `http` can only request a literal that is never indexed
 /// (RFC 7541, section 6.2.3).
 pub(super) fn told_id(request_id: &str) -> HeaderValue {
     // Our own ids are hexadecimal.
@@ -33,24 +33,24 @@ pub(super) fn told_id(request_id: &str) -> HeaderValue {
 /// One request.
 pub(super) struct Context {
     pub(super) request_id: String,
-    /// The same as a client is told it.
+    /// The same as sent to the client.
     told_id: HeaderValue,
     pub(super) started: Instant,
-    /// The address of the client; at first that of the peer, which may be a proxy.
+    /// The address of the client; initially that of the peer, which may be a proxy.
     pub(super) client: IpAddr,
-    /// What the answer says of origins.
+    /// The CORS headers of the answer.
     pub(super) sharing: Sharing,
-    /// The client's `User-Agent`, where requests are logged.
+    /// The client's `User-Agent`, if requests are logged.
     pub(super) user_agent: Option<HeaderValue>,
     /// Whether the path is canonical, so that it can be logged.
     pub(super) is_canonical: bool,
-    /// The principal of the token, once it was verified; it may be revoked.
+    /// The principal of the token, once verified; it may be revoked.
     pub(super) principal: Option<Principal>,
-    /// The name of a login that succeeded.
+    /// The user name of a successful login.
     pub(super) logged_in: Option<String>,
     /// The label of the route, once one is known.
     pub(super) route: Option<Arc<str>>,
-    /// What the cache did for it, where its route has one.
+    /// The result of the cache, if the route has one.
     pub(super) cache: Option<&'static str>,
     /// Why it was refused or failed.
     pub(super) reason: Option<Reason>,
@@ -81,18 +81,18 @@ impl Context {
         }
     }
 
-    /// What stands on its answer.
+    /// The headers that every answer to this request has.
     pub(super) fn common_headers<'a>(&'a self, hsts: Option<&'a HeaderValue>) -> CommonHeaders<'a> {
         CommonHeaders { request_id: &self.told_id, hsts, sharing: &self.sharing }
     }
 
-    /// Ends the request with `answer`, for this reason.
+    /// Ends the request with `answer`, for `reason`.
     pub(super) fn refuse(&mut self, reason: Reason, answer: LocalResponse) -> Ended {
         self.reason = Some(reason);
         Ended::Answered(answer)
     }
 
-    /// How long the backend took, where it was asked.
+    /// How long the backend took, if a request was sent to it.
     pub(super) fn upstream_duration(&self) -> Option<Duration> {
         let started = self.upstream_started?;
         Some(self.upstream_ended.map_or_else(|| started.elapsed(), |ended| ended.duration_since(started)))

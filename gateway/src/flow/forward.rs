@@ -1,8 +1,7 @@
-//! The exchange with the backend, once every stage let a request pass: what the client sends
-//! goes up, what the backend answers comes down, within one deadline for the whole.
+//! The exchange with the backend, once a request has passed every stage, within one deadline for the whole.
 //!
-//! It stands in place of pingora's own upstream side, which has a deadline for each read but
-//! none for an answer's head: a backend that drips one would hold a request for hours.
+//! It replaces pingora's upstream side, which has a deadline for each read but none for the head of an
+//! answer: a backend that sends one byte at a time could hold a request for hours.
 
 use std::future::{Future, pending};
 use std::mem::{replace, take};
@@ -26,45 +25,45 @@ use crate::downstream::{Downstream, ResponseHead, allows_body};
 use crate::route::Host;
 use crate::upstream::{self, Facts, Outgoing, Piece, Public, Unanswered, Upload};
 
-/// When a request ends that the backend has not answered: at the earlier of both.
+/// When a request times out that the backend has not answered: the earlier of the two.
 #[derive(Clone, Copy)]
 pub(super) struct Deadlines {
     whole: Instant,
     read: Duration,
-    /// For each piece of what the client sends.
+    /// For each piece of the request body.
     upload: Duration,
 }
 
 impl Deadlines {
-    /// One for everything.
+    /// One deadline for everything.
     pub(super) fn only(whole: Instant) -> Self {
         let read = whole.saturating_duration_since(Instant::now());
         Self { whole, read, upload: read }
     }
 
-    /// When the next read has to have come.
+    /// The deadline of the next read.
     fn next_read(self) -> Instant {
         self.whole.min(Instant::now() + self.read)
     }
 }
 
-/// The client's side while the backend is waited for.
+/// The client's side of the exchange while the gateway waits for the backend.
 pub(super) enum Client {
-    /// It sends a body, which goes here.
+    /// It sends a body, which is written to this upload.
     Sending(Upload),
-    /// It has sent everything, and waits.
+    /// It has sent everything and waits.
     Waiting,
-    /// It sends what the backend does not want, and what is read of that is discarded. The upload is
-    /// kept, since a request's body that breaks off would end the connection on which the answer comes.
+    /// It sends what the backend does not want, and what is read of that is discarded. The upload stays
+    /// open, since a request body that breaks off would close the connection that the answer arrives on.
     Discarding { _upload: Upload },
 }
 
 impl Flow {
-    /// Passes the request on, and its answer back.
+    /// Forwards the request and returns the backend's answer to the client.
     ///
     /// # Errors
-    /// Of the upstream or of the client; an answer that has begun is then never ended as if it
-    /// were whole.
+    /// On the side of the upstream or of the client. An answer that has begun is then never ended as if
+    /// it were complete.
     pub(super) async fn forward(
         &self,
         downstream: &mut impl Downstream,
@@ -72,7 +71,7 @@ impl Flow {
         admitted: &Admitted,
     ) -> Result<()> {
         let settings = self.api.upstream().settings;
-        // It may have waited for another's answer before.
+        // The request may already have waited for a coalesced one.
         let started = *ctx.upstream_started.get_or_insert_with(std::time::Instant::now);
         let deadlines = Deadlines {
             whole: Instant::from_std(started + settings.request_timeout),
@@ -81,7 +80,7 @@ impl Flow {
         };
         let exchanged = self.exchange(downstream, ctx, admitted, deadlines).await;
         ctx.upstream_ended = Some(std::time::Instant::now());
-        // The backend may have done what it did not get to tell.
+        // The backend may have made the change although its answer did not arrive.
         if let (Err(_), Some(cache)) = (&exchanged, &self.cache)
             && !downstream.request().method.is_safe()
         {
@@ -109,7 +108,7 @@ impl Flow {
         };
         let mut parts = upstream::for_upstream(&request.method, &request.headers, &facts)
             .map_err(|error| Error::because(ErrorType::InternalError, "a request that cannot be forwarded", error))?;
-        // What a proxy said of the client has been read; the backend hears it from us.
+        // The forwarding headers from the client's proxies have been read; the gateway sets its own.
         if let Some(header) = self.proxies.header.as_ref().filter(|header| upstream::is_passed_on(header)) {
             parts.headers.remove(header);
         }
@@ -127,7 +126,7 @@ impl Flow {
         self.relay(downstream, ctx, admitted, sender, response, deadlines).await
     }
 
-    /// Passes an answer back.
+    /// Returns the backend's answer to the client.
     async fn relay(
         &self,
         downstream: &mut impl Downstream,
@@ -155,11 +154,11 @@ impl Flow {
             header.insert_header(TRANSFER_ENCODING, "chunked")?;
         }
         if unframed && version == Version::HTTP_10 {
-            // The end of the connection is the end of the answer, so none is promised after it.
+            // The end of the connection marks the end of the answer, so it cannot be reused.
             downstream.close_after();
         }
         if parts.status.is_client_error() || parts.status.is_server_error() {
-            // An error that came before the end of the body: the backend wants no more of it.
+            // The answer came before the end of the request body: the backend wants no more of it.
             sender.discard_unread(downstream);
         }
         let mut ahead = read_ahead(&mut body).await?;
@@ -180,28 +179,28 @@ impl Flow {
             }
             let Ok(piece) = frame.into_data() else { continue };
             data = piece;
-            // What is known to be the last piece leaves with the end.
+            // A piece that is known to be the last is sent together with the end.
             if body.is_end_stream() && ahead.iter().all(Option::is_none) {
                 if body.is_over() {
                     break;
                 }
                 continue;
             }
-            // A client that takes little at a time would hold the backend's connection as long.
+            // A client that reads slowly would hold the backend's connection as long.
             timeout_at(deadlines.whole, downstream.write_body(take(&mut data))).await.map_err(|_| not_taken())??;
         }
         sender.discard_unread(downstream);
         timeout_at(deadlines.whole, downstream.finish(data)).await.map_err(|_| not_taken())??;
         if !body.is_over() && !matches!(sender, Client::Discarding { .. }) {
-            // In a box, since it is seldom needed: each request has room for all that it may wait for.
+            // Boxed, since it is rarely needed: every request reserves memory for all that it may await.
             Box::pin(sender.send_rest(downstream, body.over(), deadlines)).await;
         }
         Ok(())
     }
 }
 
-/// Sets the length of a request without a body: 0 where the method anticipates content, since a backend may answer
-/// 411 without it, and else none (RFC 9110, sections 8.6 and 15.5.12).
+/// Sets the length of a request without a body: 0 if the method anticipates content, since a backend may answer
+/// 411 without it, otherwise none (RFC 9110, sections 8.6 and 15.5.12).
 fn put_no_length(parts: &mut Parts) {
     if matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE) {
         parts.headers.remove(CONTENT_LENGTH);
@@ -210,8 +209,8 @@ fn put_no_length(parts: &mut Parts) {
     }
 }
 
-/// The frames of a body that are there already, two at most. An answer that has broken off within them can
-/// still be replaced by one that says so.
+/// The frames of a body that have already arrived, at most two. An answer that broke off within them can
+/// still be replaced by an error response.
 async fn read_ahead(body: &mut upstream::Body) -> Result<[Option<Frame<Bytes>>; 2]> {
     let mut ahead = [None, None];
     for place in &mut ahead {
@@ -227,8 +226,8 @@ async fn read_ahead(body: &mut upstream::Body) -> Result<[Option<Frame<Bytes>>; 
 }
 
 impl Client {
-    /// Takes no more of a body whose end has not been received; one that has been is still passed on. The
-    /// connection then ends with this exchange, so that the rest is never read as the next request.
+    /// Stops reading a body whose end has not been received; one that has been is still forwarded. The
+    /// connection then closes after this exchange, so that the rest is never read as the next request.
     fn discard_unread(&mut self, downstream: &mut impl Downstream) {
         if !downstream.is_read()
             && let Self::Sending(upload) = replace(self, Self::Waiting)
@@ -238,8 +237,8 @@ impl Client {
         }
     }
 
-    /// Passes on what is left of a body that has been received whole, when its answer has been passed back, until
-    /// the exchange is `over`. The client has its answer, so a failure concerns the backend alone, which sees the
+    /// Forwards the rest of a body that has been received completely, after its answer has been sent, until
+    /// the exchange is `over`. The client has its answer, so a failure affects only the backend, which sees the
     /// request break off.
     async fn send_rest(
         mut self,
@@ -255,15 +254,14 @@ impl Client {
                 Ok(Progress::Said(())) | Err(_) => return,
             }
         }
-        // A deadline ends the connection to the backend with the lease.
+        // On timeout, dropping the lease closes the connection to the backend.
         let _ = timeout_at(deadlines.whole, over).await;
     }
 
-    /// Waits for what the backend says next, passes on meanwhile what the client sends, and
-    /// hears where the client leaves: nobody waits for the answer then.
+    /// Waits for the backend while it forwards what the client sends, and stops if the client disconnects.
     ///
     /// # Errors
-    /// The deadline, or what became of the client.
+    /// The deadline, or a failure of the client.
     pub(super) async fn until<T>(
         &mut self,
         downstream: &mut impl Downstream,
@@ -284,7 +282,7 @@ impl Client {
                 Self::Discarding { .. } => {
                     let discarding = async {
                         // HTTP/2 streams share the window of their connection, and HTTP/1.1 clients may read only
-                        // after they have written. What fails here is reported by writing the answer.
+                        // after they have written. A failure here is reported when the answer is written.
                         while downstream.read_body().await.is_ok_and(|data| data.is_some()) {}
                         pending::<()>().await;
                     };
@@ -302,7 +300,7 @@ impl Client {
                 Progress::Refused => {
                     self.discard_unread(downstream);
                     if matches!(self, Self::Sending(_)) {
-                        // The backend has all that was announced, or its answer says why it takes no more.
+                        // The backend has everything that was announced, or its answer says why it takes no more.
                         *self = Self::Waiting;
                     }
                 }
@@ -313,20 +311,20 @@ impl Client {
 
 /// What happened first while the client was sending.
 enum Progress<T> {
-    /// What the backend was waited for.
+    /// The result that the caller waits for.
     Said(T),
-    /// One more piece was passed on.
+    /// One more piece was forwarded.
     Sent,
-    /// The end of the body was.
+    /// The end of the body was forwarded.
     Ended,
     /// The backend takes no more.
     Refused,
 }
 
-/// Passes on one piece of what the client sends, unless the backend says something first.
+/// Forwards one piece of the request body, unless the backend responds first.
 ///
-/// While the client sends, the backend may well be waiting for it, so only the deadline for the whole
-/// applies. No more is read than there is room for, so that nothing is lost where the backend is first.
+/// While the client sends, the backend may be waiting for it, so only the deadline for the whole
+/// applies. No more is read than there is room for, so that nothing is lost if the backend is first.
 async fn pass_on<T>(
     upload: &Upload,
     downstream: &mut impl Downstream,
@@ -349,7 +347,7 @@ async fn pass_on<T>(
     Ok(progress)
 }
 
-/// The next piece of what the client sends. HTTP/2 has no deadline of its own for it.
+/// The next piece of the request body. HTTP/2 has no read deadline of its own.
 async fn next_piece(downstream: &mut impl Downstream, deadlines: Deadlines) -> Result<Piece> {
     let data = timeout(deadlines.upload, downstream.read_body()).await.map_err(|_| stalled())??;
     Ok(data.map_or(Piece::End, Piece::Data))

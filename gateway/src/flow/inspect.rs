@@ -1,5 +1,5 @@
-//! What stands before the corridor on HTTP/1: the head as it came, while it can still be
-//! told from what a parser makes of it.
+//! The check of HTTP/1 heads before they are parsed: it sees the bytes as received, which a parser
+//! may interpret differently.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,23 +19,23 @@ use crate::record::{Access, AccessLog, Metrics};
 use crate::respond::{CommonHeaders, LocalResponse};
 use crate::route;
 
-/// Refuses heads of more than one meaning, in the contract's shape.
+/// Refuses ambiguous heads, in the format of the wire contract.
 pub struct HeadInspector {
-    /// How large a head may be.
+    /// The limits on the size of a head.
     pub sizes: framing::Settings,
-    /// Stands on every answer, if at all.
+    /// The HSTS header of every answer, if configured.
     pub hsts: Option<HeaderValue>,
-    /// Who may speak for others, so that its address is not the client's.
+    /// The trusted proxies, whose address is not the client's.
     pub proxies: Arc<Proxies>,
-    /// What is refused here counts against the limit of its address, too.
+    /// Requests refused here also count against the limit of their address.
     pub limits: Arc<Limits>,
-    /// When the limits began.
+    /// The start of the limiter's clock.
     pub started: Instant,
-    /// The origins whose pages may read an answer.
+    /// The origins allowed to read answers.
     pub allowed_origins: Origins,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// What is told of each request.
+    /// The access log.
     pub access_log: AccessLog,
 }
 
@@ -65,7 +65,7 @@ impl InspectHead for HeadInspector {
                     BodyFraming::Length(length) => Some(length),
                     BodyFraming::Chunked => None,
                 };
-                // pingora's parser compares it with Host to the letter.
+                // pingora's parser compares it with Host byte by byte.
                 Ok(Inspected::Head { body, authority: framing::scheme_and_authority(head) })
             }
             Err(refusal) => Err(self.refuse(head, peer, began, refusal)),
@@ -84,14 +84,14 @@ impl InspectHead for HeadInspector {
 impl HeadInspector {
     fn refuse(&self, head: &[u8], peer: SocketAddr, began: Instant, refusal: HeadError) -> Bytes {
         let address = peer.ip();
-        // Whom a proxy speaks for is not known here, and the proxy must not pay for everybody.
+        // The client behind a trusted proxy is not known here, and the proxy must not be charged for all.
         if let Some(limiter) = self.limits.address.as_ref().filter(|_| !self.proxies.forwards_for_clients(address)) {
             // Within the limit or over it: the contract puts these refusals first.
             let _ = limiter.take(&Some(Prefix::from(address)), self.started.elapsed());
         }
         let answer = LocalResponse::from(refusal);
         let request_id = request_id();
-        // A name for the label only: whatever is not one of a fixed set is `other`.
+        // Only a label: a value outside a fixed set becomes `other`.
         let word = head.split(|&byte| byte == b' ').next().unwrap_or_default();
         let method = Method::from_bytes(word).unwrap_or(Method::CONNECT);
         let access = Access {

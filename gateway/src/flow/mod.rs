@@ -1,7 +1,7 @@
-//! The corridor: the stages in their order, and nothing else.
+//! The request path: the stages in their order, and nothing else.
 //!
-//! What a stage refuses, [`respond`](crate::respond) turns into an answer; what passes all of them goes to
-//! the api upstream, and to no other place.
+//! [`respond`](crate::respond) turns the refusal of a stage into an answer. A request that passes all
+//! stages goes to the api upstream, and to no other.
 
 mod auth;
 mod body;
@@ -40,31 +40,31 @@ use context::Context;
 pub use inspect::HeadInspector;
 use reason::Reason;
 
-/// The corridor and what its stages work with.
+/// The request path and what its stages depend on.
 pub struct Flow {
-    /// What the corridor itself needs to know.
+    /// The settings of the request path itself.
     pub settings: FlowSettings,
-    /// Whose word on a client's address is taken.
+    /// The trusted proxies, which may state a client's address.
     pub proxies: Arc<Proxies>,
-    /// What opens the door at present.
+    /// The current authenticator.
     pub accepted: Arc<ArcSwap<Accepted>>,
-    /// Asks the backend for a login; `None` where the login is off.
+    /// Sends logins to the backend; `None` if logins are disabled.
     pub login: Option<login::Backend>,
-    /// How much one client may ask for.
+    /// The rate limits.
     pub limits: Arc<Limits>,
-    /// When they began.
+    /// The start of the limiter's clock.
     pub started: Instant,
-    /// Knows which tokens have been revoked; `None` where none can be.
+    /// The revoked tokens; `None` if tokens cannot be revoked.
     pub revocation: Option<Revocation>,
-    /// What is forwarded.
+    /// The routes that are forwarded.
     pub routes: RouteTable,
-    /// Where it is forwarded to.
+    /// The backend that they are forwarded to.
     pub api: Client,
-    /// Answers that need not be asked for again; `None` where none are kept.
+    /// The response cache; `None` if it is disabled.
     pub cache: Option<Cache>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Has a line for each request.
+    /// The access log.
     pub access_log: AccessLog,
 }
 
@@ -76,15 +76,15 @@ struct Admitted {
     principal: Principal,
     /// The route, and the target to forward.
     matched: Matched,
-    /// The host that was requested, port included.
+    /// The requested host, port included.
     authority: String,
 }
 
-/// How a request ends before it passed every stage.
+/// How a request ends before it has passed every stage.
 enum Ended {
     /// The gateway responds itself, mostly with a refusal.
     Answered(LocalResponse),
-    /// The client sent no complete request.
+    /// The client did not send a complete request.
     Failed(Box<pingora::Error>),
 }
 
@@ -95,9 +95,9 @@ impl From<Box<pingora::Error>> for Ended {
 }
 
 impl Flow {
-    /// The stages, in the contract's order of refusals.
+    /// Runs the stages, in the order of refusals that the contract defines.
     async fn admit(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<Admitted, Ended> {
-        // Taken first, so that requests refused below count as well; reported in its place in the order.
+        // Taken first, so that requests refused below count as well; reported at its place in the order.
         let within = self.take(self.limits.address.as_ref(), &Some(Prefix::from(ctx.client)), ctx.started);
         let target = match framing::inspect(head(downstream.request()), &self.settings.sizes) {
             Ok(target) => target,
@@ -124,7 +124,7 @@ impl Flow {
             return Err(Ended::Answered(self.preflight(downstream, &target).await?));
         }
         if let Some(backend) = login {
-            // In a box, as everything that is rare: each connection reserves memory for all that its requests await.
+            // Boxed, as everything rare: each connection reserves memory for all that its requests await.
             return Err(Ended::Answered(Box::pin(self.log_in(downstream, ctx, backend)).await));
         }
         let request = downstream.request();
@@ -162,7 +162,7 @@ impl Flow {
         Ok(Admitted { client: ctx.client, principal, matched, authority: target.authority })
     }
 
-    /// Refuses a valid token that is revoked, or of which that is not known.
+    /// Refuses a valid token that is revoked, or whose revocation is unknown.
     fn refuse_token(&self, ctx: &mut Context, refusal: &revocation::Refusal) -> Ended {
         match refusal {
             revocation::Refusal::Revoked(reason) => {
@@ -176,8 +176,7 @@ impl Flow {
         }
     }
 
-    /// Takes a token for a request that began at `began`; there are always some where
-    /// nothing is limited.
+    /// Takes a token for a request that began at `began`; without a limiter it always succeeds.
     fn take(&self, limiter: Option<&Limiter>, key: &impl Hash, began: Instant) -> Result<(), Exceeded> {
         limiter.map_or(Ok(()), |limiter| limiter.take(key, began.saturating_duration_since(self.started)))
     }
@@ -187,13 +186,12 @@ impl Flow {
         ctx.refuse(Reason::RateLimit(limit), answer)
     }
 
-    /// Whether `host` is a name of the certificate that this connection was given, or a
-    /// configured one.
+    /// Whether `host` is a name in the certificate selected for this connection, or a configured one.
     fn is_our_host(&self, downstream: &impl Downstream, host: &str) -> bool {
         downstream.peer().identity.covers(host) || self.settings.hosts.iter().any(|ours| ours == host)
     }
 
-    /// The answer to a preflight, alike for every path, so that it tells nothing of the routes.
+    /// The answer to a preflight. It is the same for every path, so that it does not reveal the routes.
     async fn preflight(&self, downstream: &mut impl Downstream, target: &Target) -> pingora::Result<LocalResponse> {
         if has_content(downstream, target.body, self.settings.body_timeout).await? {
             return Ok(LocalResponse::unexpected_body());
@@ -215,22 +213,22 @@ impl Flow {
 async fn check_revocation(revocation: &Revocation, principal: &Principal) -> Result<(), revocation::Refusal> {
     match &principal.credential {
         Credential::Token(token) => revocation.check(token).await,
-        // It belongs to no user of the backend, and ends with the configuration.
+        // A static token belongs to no user of the backend; it is removed with the configuration.
         Credential::Static(_) => Ok(()),
     }
 }
 
-/// The head of a request, as the parser left it.
+/// The head of a request, as parsed.
 fn head(request: &Parts) -> RequestHead<'_> {
     RequestHead { method: &request.method, uri: &request.uri, version: request.version, headers: &request.headers }
 }
 
-/// 128 random bits in hexadecimal; `None` where the system gives none.
+/// 128 random bits in hexadecimal; `None` if the system provides none.
 fn random_id() -> Option<String> {
     random_hex::<16>()
 }
 
-/// Seconds since 1970. A clock before that is read as 1970, when no token of ours is valid.
+/// Seconds since 1970. A clock before that is read as 1970, when none of our tokens is valid.
 fn now() -> i64 {
     let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)

@@ -1,4 +1,4 @@
-//! Why a request was not served, in the words of the access log and of metrics.
+//! Why a request was not served, as a label in the access log and in metrics.
 
 use crate::framing;
 use crate::login;
@@ -7,29 +7,30 @@ use crate::revocation;
 /// Why a request was refused or failed; for a preflight, why it was answered by the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// The head has more than one meaning, or cannot be read.
+    /// The head is ambiguous or malformed.
     Framing,
     /// The target is too long, or the header section too large.
     Size,
     /// The host is not one of the gateway's.
     Host,
-    /// Over the limit of this name.
+    /// The limit of this name was exceeded.
     RateLimit(&'static str),
     /// A CORS preflight, which is answered for every path.
     Preflight,
-    /// There is no valid token, as [`authenticate::AuthenticationError::label`](crate::authenticate::AuthenticationError::label) has it.
+    /// There is no valid token; the label is
+    /// [`authenticate::AuthenticationError::label`](crate::authenticate::AuthenticationError::label).
     Token(&'static str),
     /// The token was revoked.
     Revoked(revocation::RevocationReason),
     /// Whether the token was revoked is not known.
     RevocationUnknown,
-    /// The login was refused, as [`login::LoginError::label`] has it.
+    /// The login was refused; the label is [`login::LoginError::label`].
     Login(&'static str),
-    /// No route takes the request.
+    /// No route matches the request.
     Route,
-    /// The gateway's own path takes another method.
+    /// The gateway's own path does not support the method.
     Method,
-    /// A body where none is taken.
+    /// The request has a body but must not.
     Body,
     /// The backend did not store a logout.
     Unavailable,
@@ -39,11 +40,11 @@ pub(super) enum Reason {
     UpstreamSlow,
     /// No connection to the backend could be made.
     UpstreamUnreachable,
-    /// The client left, or sent something invalid.
+    /// The client disconnected, or sent something invalid.
     Client,
     /// A deadline for the client passed.
     ClientSlow,
-    /// A fault of the gateway.
+    /// An internal error of the gateway.
     Internal,
     /// A panic.
     Panic,
@@ -52,7 +53,7 @@ pub(super) enum Reason {
 }
 
 impl Reason {
-    /// The word in the access log.
+    /// The value in the access log.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Framing => "framing",

@@ -1,4 +1,4 @@
-//! A request from its first stage to its line in the log.
+//! A request from the first stage to the access log.
 
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -25,13 +25,12 @@ impl Handler for Flow {
 }
 
 impl Flow {
-    /// Answers a request and records it once, also where it panics, or where this future is dropped before its
-    /// end.
+    /// Answers a request and records it once, even if it panics or this future is dropped early.
     pub async fn serve(&self, downstream: &mut impl Downstream) {
         let ctx = Context::new(downstream.peer().address.ip(), self.metrics.in_flight());
         let mut request = Recorded { flow: self, downstream, ctx, has_ended: false };
-        // What a panic may have left half done is the request's own; tables that requests share are
-        // changed in whole steps.
+        // A panic can leave only the request's own state incomplete; shared tables are changed in single,
+        // complete steps.
         let answering = AssertUnwindSafe(self.answer(request.downstream, &mut request.ctx)).catch_unwind();
         match answering.await {
             Ok(Ok(())) => {}
@@ -43,7 +42,7 @@ impl Flow {
 
     async fn report_panic(&self, downstream: &mut impl Downstream, ctx: &mut Context) {
         self.metrics.panicked();
-        // The message of the panic may contain what the client sent.
+        // The panic message may contain data from the client.
         tracing::error!(request_id = ctx.request_id, "a request panicked");
         self.fail(downstream, &Error::explain(ErrorType::InternalError, "a panic"), ctx).await;
         ctx.reason = Some(Reason::Panic);
@@ -52,8 +51,8 @@ impl Flow {
     /// Answers a request.
     ///
     /// # Errors
-    /// Of the upstream or of the client; an answer that has begun is then never ended as if it
-    /// were whole.
+    /// On the side of the upstream or of the client. An answer that has begun is then never ended as if
+    /// it were complete.
     async fn answer(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<()> {
         ctx.client = self.client_address(downstream);
         ctx.sharing = self.settings.allowed_origins.sharing(&downstream.request().headers);
@@ -69,13 +68,13 @@ impl Flow {
             Err(Ended::Failed(error)) => return Err(error),
         };
         if !self.answer_from_cache(downstream, ctx, &admitted).await? {
-            // In a box, for the many requests and idle connections that never come here.
+            // Boxed, for the many requests and idle connections that never get here.
             Box::pin(self.forward(downstream, ctx, &admitted)).await?;
         }
         Ok(())
     }
 
-    /// Logs a failure, and responds with it where no response has begun.
+    /// Logs a failure, and responds with an error if no response has begun.
     async fn fail(&self, downstream: &mut impl Downstream, error: &Error, ctx: &mut Context) {
         let status = failure_status(error);
         let is_deadline =
@@ -88,10 +87,10 @@ impl Flow {
             (ErrorSource::Downstream, true) => Reason::ClientSlow,
             _ => Reason::Internal,
         });
-        // The kind alone: the error's text may hold what the client sent.
+        // Only the kind: the error's text may contain data from the client.
         let (source, kind) = (error.esource().as_str(), error.etype().as_str());
         if *error.esource() == ErrorSource::Downstream {
-            // A client that leaves is no trouble of ours, and must not fill the log.
+            // A client that disconnects is not a failure of the gateway, and must not fill the log.
             tracing::debug!(request_id = ctx.request_id, source, kind, "a request failed");
         } else {
             let route = ctx.route.as_deref().unwrap_or(route::NONE);
@@ -101,11 +100,11 @@ impl Flow {
             return;
         }
         let answer = LocalResponse { close: true, ..LocalResponse::upstream(status) };
-        // The client may have left as well, which changes nothing.
+        // The client may have disconnected too, which changes nothing.
         let _ = respond::send(downstream, answer, &ctx.common_headers(self.settings.hsts.as_ref())).await;
     }
 
-    /// Counts a request that has ended, and writes its line.
+    /// Updates the metrics and writes the access log entry of a request that has ended.
     fn record(&self, downstream: &impl Downstream, ctx: &Context) {
         let Parts { method, uri, version, .. } = downstream.request();
         let access = Access {
@@ -130,7 +129,7 @@ impl Flow {
     }
 }
 
-/// Counts a request and writes its line when it is dropped.
+/// Records a request when it is dropped.
 struct Recorded<'a, D: Downstream> {
     flow: &'a Flow,
     downstream: &'a mut D,
@@ -141,7 +140,7 @@ struct Recorded<'a, D: Downstream> {
 impl<D: Downstream> Drop for Recorded<'_, D> {
     fn drop(&mut self) {
         if !self.has_ended {
-            // Only the end of the drain timeout drops a request.
+            // Requests are only dropped at the end of the drain timeout.
             self.ctx.reason = Some(Reason::Drain);
         }
         self.flow.record(self.downstream, &self.ctx);
@@ -156,7 +155,7 @@ fn protocol_label(version: Version) -> &'static str {
     }
 }
 
-/// The answer to a failure towards the backend, or our own.
+/// The status for a failure of the backend or of the gateway.
 fn failure_status(error: &Error) -> StatusCode {
     match (error.esource(), error.etype()) {
         (ErrorSource::Upstream, ErrorType::ConnectError) => StatusCode::SERVICE_UNAVAILABLE,
@@ -168,7 +167,7 @@ fn failure_status(error: &Error) -> StatusCode {
     }
 }
 
-/// Whether there is nobody left to answer.
+/// Whether the client has disconnected.
 fn is_client_gone(error: &Error) -> bool {
     let odd_chunk = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
     if error.root_cause().downcast_ref().is_some_and(odd_chunk) {
