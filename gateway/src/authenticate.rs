@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn a_json_web_token_cannot_have_the_identity_of_a_static_token() {
         let accepted = accepted();
-        for identity in ["static:collector", "static:", "static:nobody"] {
+        for identity in ["static:collector", "static:", "static:other"] {
             let token = accepted.keys.issue(identity, "1", 1000).unwrap();
             let refused = authenticate(&headers(&[&format!("Bearer {token}")]), &accepted, 1000);
             assert_eq!(refused, Err(AuthenticationError::Token(TokenError::NoIdentity)), "{identity}");

@@ -75,10 +75,19 @@ EXPRESSIONS = {
 }
 
 # Where an expression is right: a pattern of the path, a piece of the line, and the reason.
-EXCEPTIONS = []
+EXCEPTIONS = [
+    ("gateway/src/token/*.rs", "a name stands twice", "the text of a refusal that clients see"),
+]
 
 # Not yet rewritten. This list only gets shorter.
-PENDING = ("backend/", "gateway/")
+PENDING = (
+    "gateway/benches/",
+    "gateway/src/cache/",
+    "gateway/src/record/",
+    "gateway/src/revocation/",
+    "gateway/src/upstream/",
+    "gateway/tests/",
+)
 
 # Data, the text of others, and this list.
 SKIPPED = ["LICENSE", "Cargo.lock", "*.csv", "ops/checks/test_language.py"]

@@ -45,17 +45,17 @@ impl fmt::Display for Claim {
     }
 }
 
-/// What a good token says.
+/// The verified claims of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// Who it was issued to: not empty.
     pub identity: Arc<str>,
     /// `iat`, in seconds since 1970.
     pub issued_at: i64,
-    /// The second since 1970 before which it opens nothing: the later of `iat` and `nbf`, less the
+    /// The second since 1970 before which it is not valid: the later of `iat` and `nbf`, less the
     /// leeway, which is at least [`MAX_CLOCK_SKEW`] for a token with a password mark.
     pub not_before: i64,
-    /// The second since 1970 from which on it opens nothing: `exp` with the leeway, or the end of
+    /// The second since 1970 from which on it is not valid: `exp` with the leeway, or the end of
     /// the longest lifetime, whichever is earlier.
     pub expires_at: i64,
     /// What this one token is known by: `jti:` and its `jti`, where that is a string of 1 to 128

@@ -100,22 +100,22 @@ impl Keys {
     /// # Errors
     /// The first check that fails.
     pub fn verify(&self, token: &Presented<'_>, now: i64) -> Result<Arc<Verified>, TokenError> {
-        // What was verified once needs no more than to be still in time, by a key still in
-        // force. Where it is not, the whole way tells the reason.
+        // A token that was verified before only has to be within its time, and its key in force. Otherwise the full
+        // verification returns the reason.
         if let Some((verified, key)) = self.seen.get(token)
             && verified.is_in_time(now)
             && self.keys.get(key).is_some_and(|key| key.is_in_force(now))
         {
             return Ok(verified);
         }
-        let (verified, key) = self.verify_anew(token, now)?;
+        let (verified, key) = self.verify_uncached(token, now)?;
         let verified = Arc::new(verified);
         self.seen.insert(token, Arc::clone(&verified), key);
         Ok(verified)
     }
 
-    /// The whole way. What verified the token is told by its place.
-    fn verify_anew(&self, token: &Presented<'_>, now: i64) -> Result<(Verified, usize), TokenError> {
+    /// Verifies `token` without the cache. Also returns the index of the key that verified it.
+    fn verify_uncached(&self, token: &Presented<'_>, now: i64) -> Result<(Verified, usize), TokenError> {
         let Segments { signed, header, payload, signature } = Segments::of(token.bytes)?;
         let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| TokenError::HeaderEncoding)?;
         let header = json::object(&header).map_err(TokenError::HeaderJson)?;
@@ -157,7 +157,7 @@ struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// What stands between the first and the last dot is the payload, whatever it holds.
+    /// The payload is everything between the first and the last dot.
     fn of(token: &'a [u8]) -> Result<Self, TokenError> {
         let is_dot = |byte: &u8| *byte == b'.';
         let last = token.iter().rposition(is_dot).ok_or(TokenError::NotEnoughSegments)?;

@@ -53,7 +53,7 @@ pub struct StaticToken {
 
 impl StaticToken {
     /// The token whose SHA-256 this is, called `name`: 1 to 64 characters of `A-Z a-z 0-9 - . _`.
-    /// From `expires_at` (seconds since 1970) on it opens nothing.
+    /// It is not valid from `expires_at` (seconds since 1970) on.
     ///
     /// # Errors
     /// [`NotAName`].

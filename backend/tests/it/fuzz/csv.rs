@@ -44,7 +44,7 @@ fn check_rows(dialect: Dialect, data: &[u8], batch: &Batch) {
         end = row.span.end;
         let Ok(entry) = &row.entry else { continue };
         let Raw::Cells(cells) = &row.raw else { panic!("a stored row has cells: {row:?}") };
-        // A stored row stands alone: the csv crate reads the same cells from its bytes.
+        // A stored row is complete: the csv crate reads the same cells from its bytes.
         assert_eq!(crate_cells(dialect, &data[row.span.clone()]), *cells, "{:?}", &data[row.span.clone()]);
         let stored = entry.holodule();
         let title = batch.columns.iter().position(|column| column == "title").and_then(|at| cells.get(at));
@@ -65,7 +65,7 @@ fn crate_cells(dialect: Dialect, record: &[u8]) -> Vec<String> {
     cells.iter().map(str::to_owned).collect()
 }
 
-/// The entries come back from an export of them. CSV has no place for the further fields of JSON, and cannot tell a
+/// The entries come back from an export of them. CSV has no place for the further fields of JSON, and cannot distinguish a
 /// missing text from an empty one.
 fn check_export(batch: &Batch, is_guarded: bool) {
     let has_code = batch.entries.iter().any(|entry| Exporter::needs_code(entry.holodule()));
