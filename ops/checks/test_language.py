@@ -83,7 +83,6 @@ EXCEPTIONS = [
 PENDING = (
     "gateway/benches/",
     "gateway/src/cache/",
-    "gateway/src/record/",
     "gateway/src/revocation/",
     "gateway/src/upstream/",
     "gateway/tests/",

@@ -1,8 +1,8 @@
-//! The access log: one line for each request, without credentials. Of a query only names are logged,
-//! since tokens end up in its values.
+//! The access log: one line per request, without credentials. Only the names of query parameters are logged,
+//! since their values can contain tokens.
 //!
-//! Every request has its line, so it is put together here, in memory that its thread keeps, and
-//! does not pass through `tracing`. It looks like the other lines, and stands in order with them.
+//! Lines are formatted here, in a buffer per thread, because `tracing` would cost more per request. They have
+//! the format of the other log lines and are written in order with them.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -19,45 +19,45 @@ use super::target;
 /// The status of a request whose client left before a response, as nginx logs it.
 const CLIENT_LEFT: u16 = 499;
 
-/// One request that has ended.
+/// A completed request.
 #[derive(Debug)]
 pub struct Access<'a> {
-    /// What both sides call it.
+    /// The request ID, which is also sent to the client and the backend.
     pub request_id: &'a str,
     /// The client's address.
     pub client: IpAddr,
-    /// The method; logged by a name from a fixed set.
+    /// The method, logged as [`method_label`].
     pub method: &'a Method,
     /// The route's name.
     pub route: &'a str,
     /// The canonical path as the client sent it, before a prefix is stripped and an alias resolved;
-    /// `None` where the head was refused before it had one.
+    /// `None` if the head was refused before the path was parsed.
     pub path: Option<&'a str>,
-    /// The query behind it, of which only names are logged.
+    /// The query, of which only parameter names are logged.
     pub query: Option<&'a str>,
-    /// HTTP/1.0, HTTP/1.1 or HTTP/2; `None` where the head could not be read.
+    /// HTTP/1.0, HTTP/1.1 or HTTP/2; `None` if the head could not be read.
     pub protocol: Option<&'static str>,
     /// The TLS version: one of the listener's `VERSIONS`.
     pub tls: Option<&'a str>,
     /// The `User-Agent` field.
     pub user_agent: Option<&'a [u8]>,
-    /// The status that was sent, if any was.
+    /// The status sent, if any.
     pub status: Option<StatusCode>,
-    /// How long the backend took, where it was asked.
+    /// How long the backend took, if a request was sent to it.
     pub upstream: Option<Duration>,
-    /// How long it all took.
+    /// The duration of the whole request.
     pub total: Duration,
-    /// Whom it was answered for, once that was proven.
+    /// The authenticated identity.
     pub identity: Option<&'a str>,
     /// Body bytes sent.
     pub bytes: usize,
-    /// What the cache did for it, in fixed words, where its route has one.
+    /// The cache result, from a fixed set, if its route is cached.
     pub cache: Option<&'static str>,
-    /// Why it was refused or failed, in fixed words.
+    /// Why it was refused or failed, from a fixed set.
     pub reason: Option<&'static str>,
 }
 
-/// Where the lines of requests go; nowhere, by default.
+/// The output of the access log; off by default.
 #[derive(Clone, Default)]
 pub struct AccessLog(Option<(Lines, Form)>);
 
@@ -66,22 +66,22 @@ impl AccessLog {
         Self(Some((lines, form)))
     }
 
-    /// Whether lines are written at all.
+    /// Returns whether the access log is on.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Writes the line of a request that has just ended.
+    /// Writes the line of a request that has just completed.
     pub fn write(&self, access: &Access<'_>) {
         thread_local! {
             static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         let Some((lines, form)) = &self.0 else { return };
-        // A thread that is ending has no such memory any more, and no requests.
+        // A thread that is ending has no buffer, and serves no requests.
         let _ = LINE.try_with(|line| {
             let mut line = line.borrow_mut();
             line.clear();
-            access.tell(SystemTime::now(), &mut Line { out: &mut line, form: *form });
+            access.format(SystemTime::now(), &mut Line { out: &mut line, form: *form });
             lines.push(&line);
         });
     }
@@ -97,7 +97,7 @@ impl Access<'_> {
         log.write(self);
     }
 
-    /// The status, or a word for why there was no response.
+    /// The status sent, 499 if the client left before a response, otherwise 0.
     fn status_word(&self) -> u16 {
         match (self.status, self.reason) {
             (Some(status), _) => status.as_u16(),
@@ -106,8 +106,8 @@ impl Access<'_> {
         }
     }
 
-    /// The fields in their order. What is not known is left out.
-    fn tell(&self, now: SystemTime, line: &mut Line<'_>) {
+    /// Appends the fields in order. Absent ones are omitted.
+    fn format(&self, now: SystemTime, line: &mut Line<'_>) {
         line.begin(now);
         line.text("request_id", Some(self.request_id));
         line.address("client", Some(self.client));
@@ -158,16 +158,16 @@ mod tests {
         }
     }
 
-    fn told(access: &Access<'_>, form: Form) -> String {
+    fn formatted(access: &Access<'_>, form: Form) -> String {
         let mut out = Vec::new();
-        access.tell(SystemTime::UNIX_EPOCH + MOMENT, &mut Line { out: &mut out, form });
+        access.format(SystemTime::UNIX_EPOCH + MOMENT, &mut Line { out: &mut out, form });
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn a_line_is_one_json_object_in_its_order() {
+    fn a_line_is_one_json_object_with_ordered_fields() {
         assert_eq!(
-            told(&access(), Form::Json),
+            formatted(&access(), Form::Json),
             concat!(
                 r#"{"timestamp":"2024-02-29T23:59:07.000042Z","level":"INFO","request_id":"0123456789abcdef","#,
                 r#""client":"2001:db8::1","method":"GET","route":"holodules","path":"/Holodules/20240229?day&...","#,
@@ -179,11 +179,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_left_out() {
-        let known = Access { reason: Some("token"), ..access() };
-        let known = Access { path: None, protocol: None, tls: None, user_agent: None, ..known };
-        let access = Access { status: None, upstream: None, identity: None, cache: None, ..known };
-        let line: Value = serde_json::from_str(&told(&access, Form::Json)).unwrap();
+    fn absent_fields_are_omitted() {
+        let sparse = Access { reason: Some("token"), ..access() };
+        let sparse = Access { path: None, protocol: None, tls: None, user_agent: None, ..sparse };
+        let access = Access { status: None, upstream: None, identity: None, cache: None, ..sparse };
+        let line: Value = serde_json::from_str(&formatted(&access, Form::Json)).unwrap();
         let names: Vec<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
         let mut expected = [
             "timestamp",
@@ -204,32 +204,32 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_left_has_a_status_of_its_own() {
+    fn a_client_that_left_is_logged_as_499() {
         for (reason, status) in [(Some("client"), 499), (Some("client_slow"), 499), (Some("drain"), 0), (None, 0)] {
-            let text = told(&Access { status: None, reason, ..access() }, Form::Json);
+            let text = formatted(&Access { status: None, reason, ..access() }, Form::Json);
             assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["status"], status);
         }
     }
 
     #[test]
-    fn a_name_cannot_end_its_line_or_speak_to_a_terminal() {
+    fn values_cannot_contain_line_breaks_or_terminal_escapes() {
         let name = "a\"\\\n\u{1b}[2J\u{9b}2J\u{2028}é\u{0}";
         let access = Access { identity: Some(name), user_agent: Some(name.as_bytes()), ..access() };
-        let line = told(&access, Form::Json);
+        let line = formatted(&access, Form::Json);
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["user_agent"], name);
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["identity"], name);
         for ansi in [false, true] {
-            let with_name = told(&access, Form::Text { ansi });
-            let without = told(&self::access(), Form::Text { ansi });
+            let with_name = formatted(&access, Form::Text { ansi });
+            let without = formatted(&self::access(), Form::Text { ansi });
             let commands = |text: &str| text.chars().filter(|c| c.is_control()).count();
             assert_eq!(commands(&with_name), commands(&without), "{with_name:?}");
         }
     }
 
     #[test]
-    fn text_for_people_has_the_same_fields() {
-        let text = told(&access(), Form::Text { ansi: false });
+    fn the_text_format_has_the_same_fields() {
+        let text = formatted(&access(), Form::Text { ansi: false });
         assert_eq!(
             text,
             concat!(
@@ -242,10 +242,10 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_numbers_are_written_as_ever() {
+    fn addresses_and_numbers_are_formatted_as_by_display() {
         for address in ["0.0.0.0", "255.10.1.0", "203.0.113.7", "::", "::ffff:1.2.3.4", "2001:db8::1"] {
             let line: Value =
-                serde_json::from_str(&told(&Access { client: address.parse().unwrap(), ..access() }, Form::Json))
+                serde_json::from_str(&formatted(&Access { client: address.parse().unwrap(), ..access() }, Form::Json))
                     .unwrap();
             assert_eq!(line["client"], address);
         }
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_log_is_none() {
+    fn the_default_log_is_off() {
         let log = AccessLog::default();
         assert!(!log.is_on());
         log.write(&access());

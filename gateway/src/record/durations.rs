@@ -9,15 +9,15 @@ use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, Metr
 
 use super::striped::{Own, Striped};
 
-/// Seconds: from an answer of the edge itself to the longest deadline.
+/// Upper bounds in seconds: from a response by the gateway itself to the longest deadline.
 const BUCKETS: [f64; 16] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// The counts that a histogram takes: one for each bucket, one for what is longer than any, and
-/// the sum in nanoseconds.
+/// The number of counts per histogram: one for each bucket, one for longer durations, and the sum in
+/// nanoseconds.
 pub(super) const COUNTS: usize = BUCKETS.len() + 2;
 
-/// Where the sum stands among them.
+/// The index of the sum among them.
 const SUM: usize = COUNTS - 1;
 
 /// Adds a duration to the histogram whose counts begin at `place`.
@@ -32,15 +32,15 @@ pub(super) fn observe(counts: Own<'_>, place: usize, duration: Duration) {
 pub(super) struct Durations {
     desc: Desc,
     counts: Arc<Striped>,
-    /// The routes, each with the index of its first count.
+    /// The routes with the index of their first count.
     routes: Vec<(String, usize)>,
 }
 
 impl Durations {
-    /// The histograms of `routes` under this name.
+    /// Creates the histograms of `routes`.
     ///
     /// # Errors
-    /// A name that Prometheus does not take: a mistake in this crate.
+    /// The name is not valid for Prometheus: a bug in this crate.
     pub(super) fn new(
         name: &str,
         help: &str,
@@ -55,10 +55,10 @@ impl Durations {
         let mut cumulative = 0;
         let bucket = |(bucket, bound): (usize, &f64)| {
             cumulative += self.counts.sum(place + bucket);
-            let mut told = Bucket::default();
-            told.set_upper_bound(*bound);
-            told.set_cumulative_count(cumulative);
-            told
+            let mut output = Bucket::default();
+            output.set_upper_bound(*bound);
+            output.set_cumulative_count(cumulative);
+            output
         };
         let buckets = BUCKETS.iter().enumerate().map(bucket).collect();
         let mut histogram = Histogram::default();
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_counts_in_the_first_bucket_that_holds_it_and_in_all_after() {
+    fn a_duration_counts_in_the_first_bucket_that_contains_it_and_in_all_later_ones() {
         let counts = Arc::new(Striped::new(2 * COUNTS));
         for micros in [100, 250, 251, 30_000_000, 31_000_000] {
             observe(counts.own(), COUNTS, Duration::from_micros(micros));

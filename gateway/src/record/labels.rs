@@ -1,15 +1,15 @@
-//! The values that the labels of the metrics may have.
+//! The possible values of metric labels.
 
 /// The fixed sets of label values, as the stages declare them.
 #[derive(Default)]
 pub struct Labels<'a> {
-    /// What the cache does for a request.
+    /// Cache results.
     pub cache: &'a [&'a str],
-    /// The routes whose answers are kept.
+    /// The routes with a cache.
     pub cached_routes: Vec<&'a str>,
-    /// Who asks for purges.
+    /// Sources of cache purges.
     pub cache_purges: &'a [&'a str],
-    /// What becomes of logins.
+    /// Results of logins.
     pub logins: &'a [&'a str],
     /// Why tokens are refused.
     pub token_refusals: &'a [&'a str],
@@ -19,10 +19,10 @@ pub struct Labels<'a> {
     pub handshakes: &'a [&'a str],
     /// Why handshakes fail.
     pub handshake_failures: &'a [&'a str],
-    /// Why connections are not taken.
+    /// Why connections are refused.
     pub connections_refused: &'a [&'a str],
     /// Deadlines at which connections are closed.
     pub connections_reaped: &'a [&'a str],
-    /// The routes, those of the gateway itself among them.
+    /// The routes, including the gateway's own.
     pub routes: Vec<&'a str>,
 }

@@ -1,4 +1,4 @@
-//! One line of the access log, field by field, in either form.
+//! Formats a line of the access log, field by field, as JSON or text.
 
 use std::cell::Cell;
 use std::io::Write as _;
@@ -7,21 +7,21 @@ use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
-/// How a line looks.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// A JSON object.
     Json,
-    /// For people.
+    /// Text for people.
     Text {
-        /// Whether a terminal is told what to make of it.
+        /// Whether to use terminal colours.
         ansi: bool,
     },
 }
 
-/// A line that is being written. Writing to memory cannot fail.
+/// A line being formatted. Writing to memory cannot fail.
 pub(super) struct Line<'a> {
-    /// Where it is appended.
+    /// The buffer it is appended to.
     pub(super) out: &'a mut Vec<u8>,
     pub(super) form: Form,
 }
@@ -38,7 +38,7 @@ impl Line<'_> {
         self.out.extend_from_slice(after);
     }
 
-    /// What stands before a value.
+    /// Appends a field's name and what separates it from the previous field and from its value.
     fn name(&mut self, name: &'static str) {
         let (before, after): (&[u8], &[u8]) = match self.form {
             Form::Json => (b",\"", b"\":"),
@@ -53,8 +53,8 @@ impl Line<'_> {
     pub(super) fn text(&mut self, name: &'static str, value: Option<&str>) {
         let Some(value) = value else { return };
         self.name(name);
-        // As nearly every text is: it stands for itself in either form. Each byte is asked for,
-        // whatever the one before was, so that many are looked at together.
+        // Nearly every text needs no escaping in either format. Checking each byte, without stopping at the
+        // first odd one, lets the compiler vectorise the loop.
         let is_odd = |byte: u8| !(b' '..=b'~').contains(&byte) || byte == b'"' || byte == b'\\';
         if !value.bytes().fold(false, |odd, byte| odd | is_odd(byte)) {
             self.out.push(b'"');
@@ -64,7 +64,7 @@ impl Line<'_> {
         }
         let _ = match self.form {
             Form::Json => serde_json::to_writer(&mut *self.out, value).map_err(Into::into),
-            // Escapes whatever a terminal could take for a command.
+            // `Debug` escapes control characters, which a terminal could interpret.
             Form::Text { .. } => write!(self.out, "{value:?}"),
         };
     }
@@ -74,7 +74,7 @@ impl Line<'_> {
         decimal(self.out, value);
     }
 
-    /// Milliseconds with up to three decimals: what a person reads and a program parses.
+    /// Appends milliseconds with one to three decimals.
     pub(super) fn milliseconds(&mut self, name: &'static str, value: Option<Duration>) {
         let Some(value) = value else { return };
         self.name(name);
@@ -116,10 +116,10 @@ impl Line<'_> {
     }
 }
 
-/// UTC with microseconds (RFC 3339), as the other lines have it.
+/// Appends UTC with microseconds (RFC 3339), as in the other log lines.
 fn timestamp(out: &mut Vec<u8>, now: SystemTime) {
     thread_local! {
-        /// The second that was written last, since 1970, and how.
+        /// The last second since 1970 that was formatted, and its text.
         static LAST: Cell<(u64, [u8; SECOND_BYTES])> = const { Cell::new((u64::MAX, [b'0'; SECOND_BYTES])) };
     }
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -134,13 +134,13 @@ fn timestamp(out: &mut Vec<u8>, now: SystemTime) {
     out.push(b'Z');
 }
 
-/// How many bytes a date and a time of day take.
+/// The length of a date and a time of day, in bytes.
 const SECOND_BYTES: usize = "1970-01-01T00:00:00".len();
 
-/// The date and the time of day of a second since 1970.
+/// Formats the date and time of day of a second since 1970.
 fn write_second(second: u64) -> [u8; SECOND_BYTES] {
     let moment = i64::try_from(second).ok().and_then(|second| OffsetDateTime::from_unix_timestamp(second).ok());
-    // The calendar ends with the year 9999.
+    // `time` supports years up to 9999.
     let moment = moment.unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let mut out = Vec::with_capacity(SECOND_BYTES);
     digits::<4>(&mut out, moment.year().unsigned_abs());
@@ -157,7 +157,7 @@ fn write_second(second: u64) -> [u8; SECOND_BYTES] {
     out.try_into().unwrap_or([b'0'; SECOND_BYTES])
 }
 
-/// A number in decimal digits.
+/// Appends a number in decimal digits.
 pub(super) fn decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [b'0'; 20];
     let mut start = digits.len();
@@ -172,7 +172,7 @@ pub(super) fn decimal(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(digits.get(start..).unwrap_or_default());
 }
 
-/// The last `WIDTH` decimal digits of a number.
+/// Appends the last `WIDTH` decimal digits of a number.
 fn digits<const WIDTH: usize>(out: &mut Vec<u8>, mut number: u32) {
     let mut digits = [b'0'; WIDTH];
     for digit in digits.iter_mut().rev() {
@@ -192,7 +192,7 @@ mod tests {
     const MOMENT: Duration = Duration::new(1_709_251_147, 42_999);
 
     #[test]
-    fn a_plain_text_is_written_as_the_slow_way_would() {
+    fn text_is_formatted_as_by_serde_and_debug() {
         let every: Vec<String> = (0..=0x17f).filter_map(char::from_u32).map(|c| format!("a{c}b")).collect();
         for text in every.iter().map(String::as_str).chain([""]) {
             let written = |form| {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn milliseconds_are_written_as_a_float_would_be() {
+    fn milliseconds_are_formatted_like_a_float() {
         for micros in [0, 1, 10, 99, 100, 110, 999, 1000, 1001, 1010, 1100, 123_456, 60_000_000, 3_600_000_500] {
             let mut out = Vec::new();
             Line { out: &mut out, form: Form::Json }.milliseconds("x", Some(Duration::from_micros(micros)));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn each_second_is_written_anew() {
+    fn the_cached_second_is_replaced_when_it_changes() {
         let second = |second| String::from_utf8(write_second(second).to_vec()).unwrap();
         assert_eq!([second(0), second(1_709_251_147)], ["1970-01-01T00:00:00", "2024-02-29T23:59:07"]);
         let stamp = |after| {

@@ -1,12 +1,11 @@
-//! Lines on their way out: gathered from all threads, written by one of its own.
+//! The log writer: lines of all threads are buffered and written by one thread.
 //!
-//! Who has a line adds it to those that wait, under a lock that is held for a copy of some hundred
-//! bytes, and goes on. The writer takes all of them at once, with one `write(2)`, and then rests
-//! for [`PAUSE`] so that the next can gather: only where nothing came meanwhile does the next
-//! line have to wake it.
+//! A thread appends its line to the buffer under a lock, held only to copy some hundred bytes. The writer
+//! takes the whole buffer, writes it with one `write(2)`, and then sleeps for [`PAUSE`] so that lines can
+//! accumulate. Only if none arrived meanwhile must the next line wake it.
 //!
-//! A reader that stalls costs lines, which are counted, and never a worker. Memory: [`MAX_BYTES`]
-//! that wait, and as many that are being written.
+//! If the reader of the log stalls, lines are dropped and counted; workers never block. Memory: up to
+//! [`MAX_BYTES`] buffered, and as much being written.
 
 use std::io::{self, ErrorKind, Write};
 use std::mem;
@@ -17,28 +16,28 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The most that may wait, in bytes: some ten thousand lines.
+/// Maximum size of the buffer, in bytes: some ten thousand lines.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// The memory that is kept for the next lines, in bytes.
+/// Maximum capacity retained for the next lines after a write, in bytes.
 const KEPT_BYTES: usize = 256 * 1024;
 
-/// How long lines gather while some come.
+/// How long the writer lets lines accumulate between writes.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How long the end waits for a reader that takes nothing.
+/// How long shutdown waits for a stalled reader.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where lines are left. A clone leaves them in the same place.
+/// A handle to the log writer. Clones share its buffer.
 #[derive(Clone)]
 pub struct Lines(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     waiting: Mutex<Waiting>,
-    /// The writer is to look again.
+    /// Notified when there are lines, or when the buffer is closed.
     wake: Condvar,
-    /// The writer has ended.
+    /// Notified when the writer has ended.
     end: Condvar,
     lost: AtomicU64,
 }
@@ -46,20 +45,20 @@ struct Shared {
 #[derive(Default)]
 struct Waiting {
     lines: Vec<u8>,
-    /// The writer sleeps until it is woken.
+    /// The writer waits for `wake`.
     is_idle: bool,
-    /// No more lines are taken.
+    /// No more lines are accepted.
     is_closed: bool,
     has_ended: bool,
 }
 
-/// Keeps the writer; dropping it writes what still waits.
+/// Guard of the writer; dropping it writes the buffered lines and ends the thread.
 pub(super) struct Guard(Lines);
 
 /// Starts the thread that writes to `out`.
 ///
 /// # Errors
-/// The system has no thread for it.
+/// The thread cannot be started.
 pub(super) fn start(mut out: impl Write + Send + 'static) -> io::Result<(Lines, Guard)> {
     let lines = Lines(Arc::default());
     let written = lines.clone();
@@ -68,7 +67,7 @@ pub(super) fn start(mut out: impl Write + Send + 'static) -> io::Result<(Lines, 
 }
 
 impl Lines {
-    /// Leaves one `line`, its newline included: whole, or, where too many wait, not at all.
+    /// Appends one `line`, including its newline. It is dropped if the buffer is full.
     pub fn push(&self, line: &[u8]) {
         let mut waiting = self.lock();
         if waiting.is_closed || line.len() > MAX_BYTES - waiting.lines.len() {
@@ -84,18 +83,18 @@ impl Lines {
         }
     }
 
-    /// How many lines were lost, since the reader stalled or is gone.
+    /// The number of lines lost because the reader stalled or closed its end.
     pub fn lost(&self) -> u64 {
         self.0.lost.load(Ordering::Relaxed)
     }
 
-    /// The writer's work, until no more lines are taken and none waits.
+    /// Runs the writer until the buffer is closed and empty.
     fn write_to(&self, out: &mut impl Write) {
         let mut batch = Vec::new();
         let mut is_torn = false;
         while let Some(is_last) = self.take(&mut batch) {
             if is_torn {
-                // What could not be ended must not run into what follows.
+                // Separates a partly written line from the next one.
                 batch.insert(0, b'\n');
             }
             let written = write(out, &batch);
@@ -113,8 +112,8 @@ impl Lines {
         self.0.end.notify_all();
     }
 
-    /// Waits for lines, and takes all there are for the empty `batch`. Tells whether they are
-    /// the last; `None` where there are no more.
+    /// Waits for lines and swaps all of them into the empty `batch`. Returns whether they are the last; `None`
+    /// if none is left.
     fn take(&self, batch: &mut Vec<u8>) -> Option<bool> {
         let mut waiting = self.lock();
         while waiting.lines.is_empty() {
@@ -130,12 +129,12 @@ impl Lines {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Bytes are bytes, wherever a thread panicked.
+        // The buffer stays valid if a thread panicked while holding the lock.
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Writes `bytes`, and tells how many of them could be.
+/// Writes `bytes` and returns how many were written.
 fn write(out: &mut impl Write, bytes: &[u8]) -> usize {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
@@ -143,7 +142,7 @@ fn write(out: &mut impl Write, bytes: &[u8]) -> usize {
             Ok(0) => break,
             Ok(count) => written += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Whoever shares standard output with us may have made it so.
+            // Another process that shares standard output may have made it non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
             Err(_) => break,
         }
@@ -157,12 +156,12 @@ impl Drop for Guard {
         let mut waiting = lines.lock();
         waiting.is_closed = true;
         lines.0.wake.notify_one();
-        // Without an end the reader has stalled, and the process must not wait for it for ever.
+        // If the timeout expires, the reader has stalled, and the process must not wait for it.
         let _ = lines.0.end.wait_timeout_while(waiting, END_TIMEOUT, |waiting| !waiting.has_ended);
     }
 }
 
-/// `tracing` writes each event at once, as one line.
+/// `tracing` writes each event as one line, in one call.
 impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);

@@ -1,4 +1,4 @@
-//! The log on standard output: JSON, or text on a terminal.
+//! The log on standard output, as JSON or text.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
@@ -41,10 +41,10 @@ impl FromStr for Format {
 /// The settings of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How a line looks.
+    /// The format of lines.
     pub format: Format,
-    /// The least important line of ours that is written. Libraries are heard from `warn` up
-    /// only, since at finer levels they print requests with their headers.
+    /// The most verbose level that is logged. Libraries are limited to `warn`, since at more verbose levels
+    /// they log requests with their headers.
     pub level: LevelFilter,
 }
 
@@ -58,19 +58,19 @@ pub struct Writer {
 /// The log could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum NotStarted {
-    /// Standard output, or the thread that writes to it.
+    /// Standard output cannot be used, or the writer thread not started.
     #[error("the log cannot be written: {0}")]
     Io(#[from] io::Error),
-    /// There is one already.
+    /// A log was already started.
     #[error(transparent)]
     Twice(#[from] TryInitError),
 }
 
 impl Writer {
-    /// A log of requests that goes to `out`, and is no log of anything else.
+    /// Creates an access log that writes to `out`, without a log of events.
     ///
     /// # Errors
-    /// The system has no thread for it.
+    /// The thread cannot be started.
     pub fn to(out: impl io::Write + Send + 'static, settings: Settings) -> io::Result<Self> {
         Self::new(out, settings, false)
     }
@@ -78,17 +78,17 @@ impl Writer {
     fn new(out: impl io::Write + Send + 'static, settings: Settings, is_terminal: bool) -> io::Result<Self> {
         let (lines, guard) = lines::start(out)?;
         let form = settings.form(is_terminal);
-        let is_told = settings.level >= LevelFilter::INFO;
-        let access = if is_told { AccessLog::new(lines.clone(), form) } else { AccessLog::default() };
+        let is_on = settings.level >= LevelFilter::INFO;
+        let access = if is_on { AccessLog::new(lines.clone(), form) } else { AccessLog::default() };
         Ok(Self { lines, _guard: guard, access })
     }
 
-    /// Where lines are left, and counted where they are lost.
+    /// The log writer, which counts lost lines.
     pub fn lines(&self) -> Lines {
         self.lines.clone()
     }
 
-    /// Where the lines of requests go: nowhere, below the level `info`.
+    /// The access log; off if the level is below `info`.
     pub fn access(&self) -> AccessLog {
         self.access.clone()
     }
@@ -104,14 +104,14 @@ impl Settings {
     }
 }
 
-/// Starts the log of this process, on standard output.
+/// Starts the log of this process on standard output.
 ///
 /// # Errors
 /// [`NotStarted`].
 pub fn start(settings: Settings) -> Result<Writer, NotStarted> {
     let stdout = io::stdout();
     let is_terminal = stdout.is_terminal();
-    // Past the buffer of the standard library: each write is one of the system, of whole lines.
+    // Bypasses the standard library's buffer, so that each write is one system call with whole lines.
     let out = File::from(stdout.as_fd().try_clone_to_owned()?);
     let writer = Writer::new(out, settings, is_terminal)?;
     let targets = Targets::new()

@@ -1,5 +1,5 @@
-//! The metrics, declared as one struct. Label values come from fixed sets and from the
-//! configuration, never from a request, so that no stranger can make a series.
+//! The metrics, declared as one struct. Label values come from fixed sets and from the configuration, never
+//! from a request, so that clients cannot create series.
 
 use std::time::{Duration, SystemTime};
 
@@ -42,11 +42,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All metrics at zero, with the series of these labels already there, so that a rate over the
-    /// first event is no gap.
+    /// Creates all metrics at 0, with a series for each of `labels`, so that `rate()` includes the first
+    /// event.
     ///
     /// # Errors
-    /// Two metrics of one name: a mistake in this file.
+    /// Two metrics have the same name: a bug in this file.
     pub fn new(labels: &Labels<'_>) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let counter = |name: &str, help: &str| {
@@ -71,108 +71,121 @@ impl Metrics {
         };
         let ages = Opts::new(
             "gateway_revocation_feed_age_seconds",
-            "Seconds since revocations were last heard of; +Inf before.",
+            "Seconds since the last revocation update; +Inf before the first.",
         );
         let ages = GaugeVec::new(ages, &[])?;
         registry.register(Box::new(ages.clone()))?;
-        gauges("gateway_build_info", "The version that runs; always 1.", &["version"])?
+        gauges("gateway_build_info", "The running version; always 1.", &["version"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
         let vectors = Vectors {
             requests: counters("gateway_requests_total", "Requests answered.", &["route", "method", "status_class"])?,
             cache: counters(
                 "gateway_cache_requests_total",
-                "Requests on routes whose answers are kept, by what the cache did.",
+                "Requests on cached routes, by cache result.",
                 &["route", "result"],
             )?,
         };
         let requests = Requests::new(vectors, labels);
         let durations = requests.durations([
-            ("gateway_request_duration_seconds", "Seconds from the request's head to the end of its answer."),
-            ("gateway_upstream_duration_seconds", "Seconds from asking the backend to the end of its answer."),
+            ("gateway_request_duration_seconds", "Seconds from the request head to the end of the response."),
+            (
+                "gateway_upstream_duration_seconds",
+                "Seconds from the request to the backend to the end of its response.",
+            ),
         ])?;
         for durations in durations {
             registry.register(Box::new(durations))?;
         }
         let metrics = Self {
             requests,
-            in_flight: gauge("gateway_requests_in_flight", "Requests being answered.")?,
-            // Without labels, and yet vectors: where nothing is kept there is no series.
-            cache_bytes: gauges("gateway_cache_bytes", "What kept answers take, in bytes.", &[])?,
-            cache_entries: gauges("gateway_cache_entries", "Kept answers.", &[])?,
-            cache_evictions: counter("gateway_cache_evictions_total", "Kept answers that had to go for want of room.")?,
-            cache_purges: counters("gateway_cache_purges_total", "Purges, by who asked for them.", &["by"])?,
-            logins: counters("gateway_logins_total", "Logins by what became of them.", &["result"])?,
+            in_flight: gauge("gateway_requests_in_flight", "Requests in flight.")?,
+            // Vectors although they have no labels: without a cache they have no series.
+            cache_bytes: gauges("gateway_cache_bytes", "Size of cached responses, in bytes.", &[])?,
+            cache_entries: gauges("gateway_cache_entries", "Cached responses.", &[])?,
+            cache_evictions: counter(
+                "gateway_cache_evictions_total",
+                "Cached responses evicted because the cache was full.",
+            )?,
+            cache_purges: counters("gateway_cache_purges_total", "Cache purges, by source.", &["by"])?,
+            logins: counters("gateway_logins_total", "Logins, by result.", &["result"])?,
             token_refusals: counters(
                 "gateway_token_refusals_total",
-                "Requests refused for their token, by reason.",
+                "Requests refused because of their token, by reason.",
                 &["reason"],
             )?,
             rate_limited: counters(
                 "gateway_rate_limited_total",
-                "Requests refused for there being too many, by limit.",
+                "Requests refused by a rate limit, by limit.",
                 &["limit"],
             )?,
             handshakes: counters(
                 "gateway_tls_handshakes_total",
-                "TLS handshakes that ended well, by version.",
+                "Completed TLS handshakes, by version.",
                 &["version"],
             )?,
             handshake_failures: counters(
                 "gateway_tls_handshake_failures_total",
-                "TLS handshakes that failed, by reason.",
+                "Failed TLS handshakes, by reason.",
                 &["reason"],
             )?,
             connections: gauge("gateway_connections", "Open client connections.")?,
             connections_refused: counters(
                 "gateway_connections_refused_total",
-                "Connections that were not taken, by reason.",
+                "Refused client connections, by reason.",
                 &["reason"],
             )?,
             connections_reaped: counters(
                 "gateway_connections_reaped_total",
-                "Connections closed for want of a request.",
+                "Client connections closed because of a deadline or a flood, by reason.",
                 &["reason"],
             )?,
             streams_refused: counter(
                 "gateway_http2_streams_refused_total",
-                "Requests of HTTP/2 connections that had too many at once.",
+                "HTTP/2 requests refused because of too many concurrent streams.",
             )?,
             certificate_expiry: gauges(
                 "gateway_certificate_expiry_timestamp_seconds",
-                "When each certificate stops being valid, by its place in the configuration and its first name.",
+                "When each certificate expires, by its index in the configuration and its first name.",
                 &["certificate", "name"],
             )?,
-            upstream_up: gauges("gateway_upstream_up", "Whether the backend answered when last asked.", &["upstream"])?,
+            upstream_up: gauges(
+                "gateway_upstream_up",
+                "Whether the backend responded to the last request.",
+                &["upstream"],
+            )?,
             reload_successful: gauge(
                 "gateway_config_last_reload_successful",
-                "Whether the configuration could be used when it was last read.",
+                "Whether the last reload of the configuration succeeded.",
             )?,
             reload_success_time: gauge(
                 "gateway_config_last_reload_success_timestamp_seconds",
-                "When the configuration in force was read.",
+                "When the current configuration was loaded.",
             )?,
             clock_skew: gauges(
                 "gateway_backend_clock_skew_seconds",
-                "By how much the clock of the backend's admin listener is ahead of the gateway's, when last asked.",
+                "Seconds by which the clock of the backend's admin listener was last seen ahead of the gateway's.",
                 &[],
             )?,
-            // Without labels, and yet vectors: where revocations are off there is no series.
+            // Vectors although they have no labels: without revocation they have no series.
             revocation_age: ages,
             revocation_remembered: gauges(
                 "gateway_revocation_identities",
-                "Identities whose standing is remembered.",
+                "Identities whose revocation state is cached.",
                 &[],
             )?,
-            panics: counter("gateway_panics_total", "Requests that ended in a panic: each is a fault of the gateway.")?,
-            log_lines_lost: counter("gateway_log_lines_lost_total", "Log lines lost because their reader stalled.")?,
+            panics: counter("gateway_panics_total", "Requests that ended in a panic: each is a bug in the gateway.")?,
+            log_lines_lost: counter(
+                "gateway_log_lines_lost_total",
+                "Log lines lost because the reader of the log stalled.",
+            )?,
             registry,
         };
         metrics.touch(labels);
         Ok(metrics)
     }
 
-    /// Makes the series of these labels.
+    /// Creates the series of these labels.
     fn touch(&self, fixed: &Labels<'_>) {
         for by in fixed.cache_purges {
             self.cache_purges.with_label_values(&[*by]);
@@ -200,10 +213,10 @@ impl Metrics {
         }
     }
 
-    /// The page that Prometheus reads, in its text format.
+    /// Encodes the metrics in the Prometheus text format.
     ///
     /// # Errors
-    /// A metric that cannot be encoded.
+    /// A metric cannot be encoded.
     pub fn page(&self) -> prometheus::Result<Vec<u8>> {
         self.requests.publish();
         self.in_flight.set(self.requests.count_in_flight());
@@ -217,7 +230,7 @@ impl Metrics {
         InFlight { _held: self.requests.in_flight() }
     }
 
-    /// Counts a request that was answered, or whose client left.
+    /// Counts a request that was answered or whose client left.
     pub fn request(
         &self,
         route: &str,
@@ -229,7 +242,7 @@ impl Metrics {
         self.requests.count(route, method, status, total, upstream);
     }
 
-    /// Counts what the cache did for a request.
+    /// Counts a cache result.
     pub fn cache_request(&self, route: &str, result: &'static str) {
         self.requests.count_cache(route, result);
     }
@@ -239,7 +252,7 @@ impl Metrics {
         self.cache_purges.with_label_values(&[by]).inc();
     }
 
-    /// Tells what is kept: keys, bytes, and how many had to go since the start.
+    /// Sets the size of the cache, in entries and bytes, and the evictions since the start.
     pub fn cache(&self, entries: usize, bytes: u64, evictions: u64) {
         const NO_LABELS: [&str; 0] = [];
         self.cache_entries.with_label_values(&NO_LABELS).set(i64::try_from(entries).unwrap_or(i64::MAX));
@@ -247,37 +260,37 @@ impl Metrics {
         self.cache_evictions.inc_by(evictions.saturating_sub(self.cache_evictions.get()));
     }
 
-    /// Counts a login by what became of it.
+    /// Counts a login.
     pub fn login(&self, result: &'static str) {
         self.logins.with_label_values(&[result]).inc();
     }
 
-    /// Counts a request that was refused for its token.
+    /// Counts a request refused because of its token.
     pub fn token_refusal(&self, reason: &'static str) {
         self.token_refusals.with_label_values(&[reason]).inc();
     }
 
-    /// Counts a request that was refused for there being too many.
+    /// Counts a request refused by a rate limit.
     pub fn rate_limited(&self, limit: &'static str) {
         self.rate_limited.with_label_values(&[limit]).inc();
     }
 
-    /// The open connections; whoever opens one closes it.
+    /// The number of open connections, which the caller increments and decrements.
     pub fn connections(&self) -> &IntGauge {
         &self.connections
     }
 
-    /// Counts a connection that was not taken.
+    /// Counts a refused connection.
     pub fn connection_refused(&self, reason: &'static str) {
         self.connections_refused.with_label_values(&[reason]).inc();
     }
 
-    /// Counts a connection that was closed for want of a request.
+    /// Counts a connection closed at a deadline.
     pub fn connection_reaped(&self, reason: &'static str) {
         self.connections_reaped.with_label_values(&[reason]).inc();
     }
 
-    /// Counts a request of HTTP/2 that was refused, since its connection had too many at once.
+    /// Counts an HTTP/2 request refused because its connection had too many concurrent streams.
     pub fn stream_refused(&self) {
         self.streams_refused.inc();
     }
@@ -287,18 +300,18 @@ impl Metrics {
         self.panics.inc();
     }
 
-    /// Counts a handshake that ended well.
+    /// Counts a completed TLS handshake.
     pub fn handshake(&self, version: &'static str) {
         self.handshakes.with_label_values(&[version]).inc();
     }
 
-    /// Counts a handshake that failed.
+    /// Counts a failed TLS handshake.
     pub fn handshake_failure(&self, reason: &'static str) {
         self.handshake_failures.with_label_values(&[reason]).inc();
     }
 
-    /// Tells when each certificate ends, in seconds since 1970: the first names, in the order of
-    /// the configuration. Those that were told before are forgotten.
+    /// Replaces the expiry times of the certificates: first name and seconds since 1970, in the order of the
+    /// configuration.
     pub fn certificate_expiries<'a>(&self, expiries: impl IntoIterator<Item = (&'a str, i64)>) {
         self.certificate_expiry.reset();
         for (place, (name, not_after)) in expiries.into_iter().enumerate() {
@@ -306,18 +319,18 @@ impl Metrics {
         }
     }
 
-    /// Tells whether a backend answered.
+    /// Sets whether a backend responded.
     pub fn upstream_up(&self, upstream: &str, up: bool) {
         self.upstream_up.with_label_values(&[upstream]).set(i64::from(up));
     }
 
-    /// Sets by how many seconds the backend's clock is ahead.
+    /// Sets the number of seconds by which the backend's clock is ahead.
     pub fn clock_skew(&self, seconds: i64) {
         const NO_LABELS: [&str; 0] = [];
         self.clock_skew.with_label_values(&NO_LABELS).set(seconds);
     }
 
-    /// Tells whether the configuration that was read at `now` is in force.
+    /// Records a reload of the configuration at `now`.
     pub fn reloaded(&self, successful: bool, now: SystemTime) {
         self.reload_successful.set(i64::from(successful));
         if successful {
@@ -326,8 +339,8 @@ impl Metrics {
         }
     }
 
-    /// Tells how long ago revocations were heard of (infinitely long where they never were), and
-    /// how many identities are remembered.
+    /// Sets the time since the last revocation update, `None` before the first, and the number of cached
+    /// identities.
     pub fn revocation(&self, age: Option<Duration>, remembered: usize) {
         const NO_LABELS: [&str; 0] = [];
         let age = age.map_or(f64::INFINITY, |age| age.as_secs_f64());
@@ -336,13 +349,13 @@ impl Metrics {
         self.revocation_remembered.with_label_values(&NO_LABELS).set(remembered);
     }
 
-    /// Tells how many log lines were lost since the start.
+    /// Sets the number of log lines lost since the start.
     pub fn log_lines_lost(&self, total: u64) {
         self.log_lines_lost.inc_by(total.saturating_sub(self.log_lines_lost.get()));
     }
 }
 
-/// A request being answered; dropping it ends the count, however the request ended.
+/// Guard of a request in flight.
 pub struct InFlight {
     _held: Held,
 }
@@ -356,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn in_flight_ends_with_its_guard() {
+    fn a_request_is_in_flight_until_its_guard_is_dropped() {
         let metrics = Metrics::new(&Labels::default()).unwrap();
         let guard = metrics.in_flight();
         assert!(page(&metrics).contains("gateway_requests_in_flight 1\n"));
@@ -365,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_tells_of_requests_in_the_format_of_prometheus() {
+    fn requests_are_exposed_in_the_prometheus_text_format() {
         let metrics = Metrics::new(&Labels { routes: vec!["holodules"], ..Labels::default() }).unwrap();
         let (total, upstream) = (Duration::from_micros(1534), Some(Duration::from_micros(250)));
         metrics.request("holodules", &Method::GET, Some(StatusCode::OK), total, upstream);
@@ -380,7 +393,7 @@ mod tests {
             r#"gateway_upstream_duration_seconds_bucket{route="holodules",le="0.00025"} 1"#,
             r#"gateway_upstream_duration_seconds_count{route="holodules"} 1"#,
         ] {
-            assert!(page.lines().any(|told| told == line), "{line} is not in {page}");
+            assert!(page.lines().any(|actual| actual == line), "{line} is not in {page}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What is counted of every request: without a lock, and in memory that no other worker writes to.
-//! It takes some 12 KiB for each route. What Prometheus reads is brought up to date when it asks.
+//! Counts of requests, updated without a lock in memory that no other worker writes to: about 12 KiB per
+//! route. The Prometheus counters are updated from them on each scrape.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,14 +11,13 @@ use super::durations::{self, Durations, observe};
 use super::labels::Labels;
 use super::striped::{Held, Striped};
 
-/// The methods as labels: those that a route may take (RFC 9110, section 9; RFC 5789), and what
-/// stands for any other.
+/// The method labels: those that a route can accept (RFC 9110, section 9; RFC 5789), and `other`.
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
 
-/// The classes of status codes, by their first digits; the first is for no answer.
+/// The status classes, by first digit; `none` if there was no response.
 const STATUS_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// The place of a method among [`METHODS`].
+/// The index of a method in [`METHODS`].
 fn place_of_method(method: &Method) -> usize {
     match *method {
         Method::GET => 0,
@@ -32,48 +31,48 @@ fn place_of_method(method: &Method) -> usize {
     }
 }
 
-/// The place of a status among [`STATUS_CLASSES`].
+/// The index of a status in [`STATUS_CLASSES`].
 fn place_of_status(status: Option<StatusCode>) -> usize {
     let class = usize::from(status.map_or(0, |status| status.as_u16() / 100));
     if class < STATUS_CLASSES.len() { class } else { 0 }
 }
 
-/// The method as a label: one that a route may take, or `other`.
+/// The label of a method: one that a route can accept, or `other`.
 pub fn method_label(method: &Method) -> &'static str {
     METHODS.get(place_of_method(method)).copied().unwrap_or_default()
 }
 
-/// What stands for a route that was not told of at the start, so that none is made by a request.
+/// The label of routes that were not declared at the start, so that requests cannot create series.
 const OTHER: &str = "other";
 
-/// The counters of requests, with their labels.
+/// The Prometheus counters.
 pub(super) struct Vectors {
-    /// `route`, `method` and `status_class`.
+    /// With the labels `route`, `method` and `status_class`.
     pub(super) requests: IntCounterVec,
-    /// `route` and `result`.
+    /// With the labels `route` and `result`.
     pub(super) cache: IntCounterVec,
 }
 
-/// What is counted of requests. The counts of each route stand together: those of its requests, by
-/// method and status class; what the cache did; how long they took; and how long the backend took.
+/// The counts of requests. Those of a route are adjacent: requests by method and status class, cache results,
+/// request durations, and upstream durations.
 pub(super) struct Requests {
     vectors: Vectors,
     counts: Arc<Striped>,
-    /// The names of the routes, in their order; the counts of [`OTHER`] come after theirs.
+    /// The names of the routes, sorted. The counts of [`OTHER`] follow theirs.
     routes: Vec<String>,
-    /// What the cache may do.
+    /// The cache results.
     results: Vec<String>,
-    /// Held by whoever brings the counters up to date, which is done by differences.
+    /// Serialises [`Requests::publish`], which adds differences to the counters.
     publishing: Mutex<()>,
 }
 
-/// The first count of all.
+/// The index of the count of requests in flight.
 const IN_FLIGHT: usize = 0;
 
 const BY_STATUS: usize = METHODS.len() * STATUS_CLASSES.len();
 
 impl Requests {
-    /// The counts of what `labels` tell of.
+    /// Creates the counts for `labels`, all 0.
     pub(super) fn new(vectors: Vectors, labels: &Labels<'_>) -> Self {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let (mut routes, results) = (owned(&labels.routes), owned(labels.cache));
@@ -88,27 +87,26 @@ impl Requests {
         Self { vectors, counts: Arc::new(Striped::new(counts)), routes, results, publishing: Mutex::default() }
     }
 
-    /// Where the counts begin of the route that stands at `index`.
+    /// The index of the first count of the route at `index`.
     fn place(&self, index: usize) -> usize {
         1 + index * (self.durations_within() + 2 * durations::COUNTS)
     }
 
-    /// Where, among the counts of a route, those of its durations begin.
+    /// The offset of the durations within the counts of a route.
     fn durations_within(&self) -> usize {
         BY_STATUS + self.results.len()
     }
 
-    /// Where the counts begin of the route of this name.
+    /// The index of the first count of the route with this name.
     fn place_of(&self, route: &str) -> usize {
         let index = self.routes.binary_search_by(|known| known.as_str().cmp(route));
         self.place(index.unwrap_or(self.routes.len()))
     }
 
-    /// How long the requests of each route took, and how long the backend took of that; each has a
-    /// name and a help.
+    /// Creates the histograms of request and upstream durations, each from a name and a help text.
     ///
     /// # Errors
-    /// A name that Prometheus does not take: a mistake in this crate.
+    /// A name is not valid for Prometheus: a bug in this crate.
     pub(super) fn durations(&self, [total, upstream]: [(&str, &str); 2]) -> prometheus::Result<[Durations; 2]> {
         let durations = |(name, help): (&str, &str), within: usize| {
             let routes = self.routes.iter().enumerate();
@@ -119,25 +117,25 @@ impl Requests {
         Ok([durations(total, within)?, durations(upstream, within + durations::COUNTS)?])
     }
 
-    /// Counts a request as under way until the guard is dropped.
+    /// Counts a request as in flight until the guard is dropped.
     pub(super) fn in_flight(&self) -> Held {
         self.counts.hold(IN_FLIGHT)
     }
 
-    /// How many requests are under way.
+    /// The number of requests in flight.
     pub(super) fn count_in_flight(&self) -> i64 {
-        // While it is added up, one may be missed that has begun and seen that has ended.
+        // During the summation, a start can be missed whose end is counted, so the sum can be negative.
         self.counts.sum(IN_FLIGHT).cast_signed().max(0)
     }
 
-    /// Counts what the cache did for a request.
+    /// Counts a cache result.
     pub(super) fn count_cache(&self, route: &str, result: &str) {
         if let Some(index) = self.results.iter().position(|known| known == result) {
             self.counts.own().add(self.place_of(route) + BY_STATUS + index, 1);
         }
     }
 
-    /// Counts a request that was answered, or whose client left.
+    /// Counts a request that was answered or whose client left.
     pub(super) fn count(
         &self,
         route: &str,
@@ -155,7 +153,7 @@ impl Requests {
         }
     }
 
-    /// Brings the counters up to date. Of what never happened there is no series.
+    /// Updates the Prometheus counters. Counts of 0 create no series.
     pub(super) fn publish(&self) {
         let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let catch_up = |counter: &IntCounter, count: u64| counter.inc_by(count.saturating_sub(counter.get()));
@@ -197,21 +195,21 @@ mod tests {
         Requests::new(vectors, &labels)
     }
 
-    /// How many durations each route has.
-    fn told(durations: &Durations) -> Vec<(String, u64)> {
+    /// The number of durations of each route.
+    fn sample_counts(durations: &Durations) -> Vec<(String, u64)> {
         let [family] = &durations.collect()[..] else { panic!("one metric") };
-        let told =
+        let count =
             |metric: &Metric| (metric.get_label()[0].value().to_owned(), metric.get_histogram().get_sample_count());
-        family.get_metric().iter().map(told).collect()
+        family.get_metric().iter().map(count).collect()
     }
 
     #[test]
-    fn each_request_counts_in_the_one_series_of_its_labels() {
+    fn each_request_counts_in_the_series_of_its_labels() {
         let requests = requests();
         let methods = METHODS.map(|name| Method::from_bytes(name.as_bytes()).unwrap());
         let statuses = [None, Some(100), Some(200), Some(304), Some(404), Some(503)];
         for round in 1..=2 {
-            for route in ["holodules", "none", "auth", "unheard-of"] {
+            for route in ["holodules", "none", "auth", "unknown"] {
                 for method in &methods {
                     for status in statuses.map(|status| status.map(|status| StatusCode::from_u16(status).unwrap())) {
                         requests.count(route, method, status, Duration::ZERO, None);
@@ -231,11 +229,11 @@ mod tests {
         }
         let durations = requests.durations([("b", "b"), ("c", "c")]).unwrap();
         let each = |count| ["auth", "holodules", "none"].map(|route| (route.to_owned(), count));
-        assert_eq!(durations.each_ref().map(told), [each(192).to_vec(), each(96).to_vec()]);
+        assert_eq!(durations.each_ref().map(sample_counts), [each(192).to_vec(), each(96).to_vec()]);
     }
 
     #[test]
-    fn what_never_happened_has_no_series() {
+    fn counts_of_zero_create_no_series() {
         let requests = requests();
         requests.count("auth", &Method::POST, Some(StatusCode::OK), Duration::ZERO, None);
         requests.publish();
@@ -243,21 +241,21 @@ mod tests {
     }
 
     #[test]
-    fn what_the_cache_did_counts_where_there_is_one() {
+    fn cache_results_count_for_routes_with_a_cache() {
         let requests = requests();
         assert_eq!(requests.vectors.cache.collect()[0].get_metric().len(), 2);
-        for (route, result) in [("holodules", "hit"), ("holodules", "unheard-of"), ("none", "hit")] {
+        for (route, result) in [("holodules", "hit"), ("holodules", "unknown"), ("none", "hit")] {
             requests.count_cache(route, result);
             requests.count_cache(route, result);
         }
         requests.publish();
         let count = |route, result| requests.vectors.cache.with_label_values(&[route, result]).get();
         assert_eq!((count("holodules", "hit"), count("holodules", "miss"), count("none", "hit")), (2, 0, 2));
-        assert_eq!(count("holodules", "unheard-of"), 0, "it is no label");
+        assert_eq!(count("holodules", "unknown"), 0, "not a label value");
     }
 
     #[test]
-    fn a_request_is_under_way_until_its_guard_is_dropped() {
+    fn a_request_is_in_flight_until_its_guard_is_dropped() {
         let requests = requests();
         let held = [requests.in_flight(), requests.in_flight()];
         assert_eq!(requests.count_in_flight(), 2);
@@ -266,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn no_request_can_name_a_label() {
+    fn requests_cannot_create_label_values() {
         for name in ["BREW", "X1", "get"] {
             assert_eq!(method_label(&Method::from_bytes(name.as_bytes()).unwrap()), "other");
         }

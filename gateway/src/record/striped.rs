@@ -1,49 +1,47 @@
-//! Counts to which every worker adds and which are seldom read. Each thread adds to a stripe of its
-//! own, in memory that no other thread writes to, so that workers do not take it from each other
-//! for every request; whoever reads adds the stripes up.
+//! Counts that every worker updates and that are rarely read. Each thread adds to its own stripe, in cache
+//! lines that no other thread writes to, which avoids contention on each request. Reading sums the stripes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// More threads than these share stripes, which costs them time and no count.
+/// Number of stripes. With more threads, some share a stripe, which is slower but counts correctly.
 const STRIPES: usize = 16;
 
-/// Counts that lie together.
+/// Number of counts per [`Line`].
 const LINE: usize = 16;
 
-/// Memory that processors pass around as a whole: two cache lines, since they fetch pairs.
+/// Two cache lines, since processors prefetch them in pairs.
 #[derive(Default)]
 #[repr(align(128))]
 struct Line([AtomicU64; LINE]);
 
-/// Some counts, each known by its place. All of them take 16 times 8 bytes each.
+/// Counts, identified by their index. Each takes 8 bytes per stripe.
 pub(super) struct Striped {
     stripes: [Arc<[Line]>; STRIPES],
 }
 
 impl Striped {
-    /// So many counts, all 0.
+    /// Creates `count` counts, all 0.
     pub(super) fn new(count: usize) -> Self {
         let stripe = || (0..count.div_ceil(LINE)).map(|_| Line::default()).collect();
         Self { stripes: std::array::from_fn(|_| stripe()) }
     }
 
-    /// The counts that this thread adds to.
+    /// The stripe of this thread.
     pub(super) fn own(&self) -> Own<'_> {
         Own(self.stripe())
     }
 
-    /// Adds one to the count at `place` until the guard is dropped.
+    /// Increments the count at `place` until the guard is dropped.
     pub(super) fn hold(&self, place: usize) -> Held {
         let stripe = self.stripe();
         Own(stripe).add(place, 1);
         Held { stripe: Arc::clone(stripe), place }
     }
 
-    /// The count at `place`, of all threads.
+    /// The count at `place`, summed over all stripes.
     pub(super) fn sum(&self, place: usize) -> u64 {
         let counts = self.stripes.iter().filter_map(|stripe| count(stripe, place));
-        // A thread may take from its stripe what another has added to its own.
         counts.fold(0, |sum, count| sum.wrapping_add(count.load(Ordering::Relaxed)))
     }
 
@@ -53,7 +51,7 @@ impl Striped {
             static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
         }
         let [first, ..] = &self.stripes;
-        // A thread that is ending has no number any more.
+        // A thread that is ending has no number.
         let thread = THREAD.try_with(|thread| *thread).unwrap_or_default();
         self.stripes.get(thread % STRIPES).unwrap_or(first)
     }
@@ -63,7 +61,7 @@ fn count(stripe: &[Line], place: usize) -> Option<&AtomicU64> {
     stripe.get(place / LINE)?.0.get(place % LINE)
 }
 
-/// The counts of a thread.
+/// The stripe of a thread.
 #[derive(Clone, Copy)]
 pub(super) struct Own<'a>(&'a [Line]);
 
@@ -76,7 +74,7 @@ impl Own<'_> {
     }
 }
 
-/// One that is counted. It takes itself from the stripe to which it was added, on whatever thread.
+/// Guard of an increment. Dropping it, on any thread, decrements the count in the same stripe.
 pub(super) struct Held {
     stripe: Arc<[Line]>,
     place: usize,
@@ -97,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_any_thread_adds_is_in_the_sum_and_in_no_other() {
+    fn the_sum_includes_all_threads_and_other_counts_are_unchanged() {
         let counts = Striped::new(2 * LINE + 1);
         thread::scope(|scope| {
             for _ in 0..3 * STRIPES {
@@ -109,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_counted_until_it_is_dropped_wherever_that_is() {
+    fn a_guard_counts_until_it_is_dropped_on_any_thread() {
         let counts = Striped::new(1);
         let held: Vec<_> = (0..3).map(|_| counts.hold(0)).collect();
         assert_eq!(counts.sum(0), 3);

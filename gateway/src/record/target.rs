@@ -63,7 +63,7 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.bytes().all(is_plain)
 }
 
-/// At most the first `limit` bytes of `text`, and whether anything was cut off.
+/// The first `limit` bytes of `text` at most, followed by [`CUT`] if it is longer.
 fn start(text: &str, limit: usize) -> Cow<'_, str> {
     if text.len() <= limit {
         return Cow::Borrowed(text);

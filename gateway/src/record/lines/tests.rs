@@ -2,7 +2,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
 
-/// What was written, call by call.
+/// Records each write.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<Vec<u8>>>>);
 
@@ -27,17 +27,17 @@ impl Write for Written {
     }
 }
 
-/// A reader that takes something only when it is told to, and then what it is told to.
+/// An output whose writes block until the test provides their result.
 struct Stalled {
     began: Sender<()>,
-    go_on: Receiver<io::Result<usize>>,
+    results: Receiver<io::Result<usize>>,
     written: Written,
 }
 
 impl Write for Stalled {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.began.send(()).unwrap();
-        let count = self.go_on.recv().unwrap_or(Ok(usize::MAX))?.min(bytes.len());
+        let count = self.results.recv().unwrap_or(Ok(usize::MAX))?.min(bytes.len());
         self.written.write(&bytes[..count])
     }
 
@@ -47,12 +47,12 @@ impl Write for Stalled {
 }
 
 fn stalled() -> (Stalled, Receiver<()>, Sender<io::Result<usize>>, Written) {
-    let ((began, begun), (let_go, go_on), written) = (channel(), channel(), Written::default());
-    (Stalled { began, go_on, written: written.clone() }, begun, let_go, written)
+    let ((began, begun), (resume, results), written) = (channel(), channel(), Written::default());
+    (Stalled { began, results, written: written.clone() }, begun, resume, written)
 }
 
 #[test]
-fn an_orderly_end_writes_every_line_whole_and_each_threads_in_order() {
+fn shutdown_writes_all_lines_in_the_order_of_each_thread() {
     let written = Written::default();
     let (lines, guard) = start(written.clone()).unwrap();
     thread::scope(|scope| {
@@ -68,31 +68,32 @@ fn an_orderly_end_writes_every_line_whole_and_each_threads_in_order() {
     drop(guard);
     let text = written.text();
     for name in ["a", "b", "c"] {
-        let of_one = text.lines().filter_map(|line| line.strip_prefix(name)).map(|number| number.trim().parse::<i32>());
-        assert!(of_one.map(Result::unwrap).eq(0..1000), "{name}");
+        let numbers =
+            text.lines().filter_map(|line| line.strip_prefix(name)).map(|number| number.trim().parse::<i32>());
+        assert!(numbers.map(Result::unwrap).eq(0..1000), "{name}");
     }
     assert_eq!((text.lines().count(), lines.lost()), (3000, 0));
 }
 
 #[test]
-fn what_gathers_while_the_writer_is_busy_leaves_at_once() {
-    let (out, begun, let_go, written) = stalled();
+fn lines_buffered_during_a_write_are_written_together() {
+    let (out, begun, resume, written) = stalled();
     let (lines, guard) = start(out).unwrap();
     lines.push(b"first\n");
     begun.recv().unwrap();
     for number in 0..1000 {
         lines.push(format!("{number}\n").as_bytes());
     }
-    let_go.send(Ok(usize::MAX)).unwrap();
+    resume.send(Ok(usize::MAX)).unwrap();
     begun.recv().unwrap();
-    let_go.send(Ok(usize::MAX)).unwrap();
+    resume.send(Ok(usize::MAX)).unwrap();
     drop(guard);
     assert_eq!((written.calls(), written.text().lines().count()), (2, 1001));
 }
 
 #[test]
-fn a_reader_that_stalls_costs_lines_and_no_memory() {
-    let (out, begun, let_go, written) = stalled();
+fn a_stalled_reader_loses_lines_and_memory_is_bounded() {
+    let (out, begun, resume, written) = stalled();
     let (lines, guard) = start(out).unwrap();
     lines.push(b"first\n");
     begun.recv().unwrap();
@@ -102,14 +103,14 @@ fn a_reader_that_stalls_costs_lines_and_no_memory() {
     }
     assert_eq!(lines.lost(), 5);
     assert!(lines.lock().lines.capacity() <= 2 * MAX_BYTES);
-    drop(let_go);
+    drop(resume);
     drop(guard);
     assert_eq!(written.text().lines().count(), 1 + MAX_BYTES / line.len());
 }
 
 #[test]
-fn the_end_does_not_wait_for_ever() {
-    let (out, begun, _let_go, _) = stalled();
+fn shutdown_does_not_wait_for_a_stalled_reader() {
+    let (out, begun, _resume, _) = stalled();
     let (lines, guard) = start(out).unwrap();
     lines.push(b"first\n");
     begun.recv().unwrap();
@@ -119,20 +120,20 @@ fn the_end_does_not_wait_for_ever() {
 }
 
 #[test]
-fn what_cannot_be_written_is_counted_and_runs_into_nothing() {
-    let (out, begun, let_go, written) = stalled();
+fn lost_lines_are_counted_and_a_partial_line_is_terminated() {
+    let (out, begun, resume, written) = stalled();
     let (lines, guard) = start(out).unwrap();
     lines.push(b"first\n");
     begun.recv().unwrap();
     lines.push(b"second\n");
     lines.push(b"third\n");
     for taken in [usize::MAX, 9] {
-        let_go.send(Ok(taken)).unwrap();
+        resume.send(Ok(taken)).unwrap();
         begun.recv().unwrap();
     }
     lines.push(b"fourth\n");
-    let_go.send(Err(ErrorKind::StorageFull.into())).unwrap();
-    drop(let_go);
+    resume.send(Err(ErrorKind::StorageFull.into())).unwrap();
+    drop(resume);
     drop(guard);
     assert_eq!((written.text().as_str(), lines.lost()), ("first\nsecond\nth\nfourth\n", 1));
 }
