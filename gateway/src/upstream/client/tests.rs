@@ -1,4 +1,6 @@
 mod churn;
+mod closing;
+mod framing;
 mod queue;
 mod repeat;
 
@@ -340,132 +342,6 @@ async fn an_answer_that_overtakes_the_end_of_its_request_keeps_the_connection() 
     assert!(body.frame().await.is_none());
     connection.read_until("0\r\n\r\n").await;
     exchange(&client, &mut connection).await;
-}
-
-#[tokio::test]
-async fn a_large_answer_comes_whole_whatever_it_is_framed_by() {
-    let (backend, client) = Backend::start(|_| {}).await;
-    let whole = "0123456789abcdef".repeat(256 * 1024);
-    for framing in ["length", "chunks", "close"] {
-        let (answer, connection) = tokio::join!(async { text(get(&client, "/").await.unwrap()).await }, async {
-            let mut connection = backend.accept().await;
-            connection.request().await;
-            connection.write("HTTP/1.1 200 OK\r\n").await;
-            match framing {
-                "length" => connection.write(&format!("Content-Length: {}\r\n\r\n{whole}", whole.len())).await,
-                "chunks" => {
-                    connection.write("Transfer-Encoding: chunked\r\n\r\n").await;
-                    for piece in whole.as_bytes().chunks(100_000) {
-                        connection.write(&format!("{:x}\r\n", piece.len())).await;
-                        connection.0.write_all(piece).await.unwrap();
-                        connection.write("\r\n").await;
-                    }
-                    connection.write("0\r\n\r\n").await;
-                }
-                _ => {
-                    connection.write(&format!("\r\n{whole}")).await;
-                    connection.0.shutdown().await.unwrap();
-                }
-            }
-            connection
-        });
-        assert!(answer == whole, "{framing}: {} bytes", answer.len());
-        drop(connection);
-        heard_of_all().await;
-    }
-}
-
-#[tokio::test]
-async fn an_answer_that_breaks_off_is_an_error() {
-    let (backend, client) = Backend::start(|_| {}).await;
-    let (answer, ()) = tokio::join!(get(&client, "/"), async {
-        let mut connection = backend.accept().await;
-        connection.request().await;
-        connection.write("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab").await;
-    });
-    let mut body = answer.unwrap().into_body();
-    assert_eq!(body.size_hint().exact(), Some(3));
-    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
-    assert!(!body.is_end_stream());
-    assert!(body.frame().await.unwrap().is_err());
-}
-
-#[tokio::test]
-async fn who_drops_an_answer_before_its_end_or_waits_no_longer_closes_the_connection() {
-    let (backend, client) = Backend::start(|settings| settings.max_connections = 1).await;
-    let (answer, connection) = tokio::join!(get(&client, "/"), async {
-        let mut connection = backend.accept().await;
-        connection.request().await;
-        connection.write("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na").await;
-        connection
-    });
-    drop(answer.unwrap());
-    connection.closed().await;
-    let mut waiting = Box::pin(get(&client, "/"));
-    let connection = tokio::select! {
-        _ = &mut waiting => panic!("nothing was answered"),
-        connection = async {
-            let mut connection = backend.accept().await;
-            connection.request().await;
-            connection
-        } => connection,
-    };
-    drop(waiting);
-    connection.closed().await;
-    opened(&backend, &client).await;
-}
-
-#[tokio::test]
-async fn what_the_backend_will_close_is_not_kept() {
-    let (backend, client) = Backend::start(|_| {}).await;
-    for _ in 0..2 {
-        let (answer, connection) = tokio::join!(get(&client, "/"), async {
-            let mut connection = backend.accept().await;
-            connection.request().await;
-            connection.write("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
-            connection
-        });
-        assert_eq!(text(answer.unwrap()).await, "ok");
-        connection.closed().await;
-    }
-}
-
-#[tokio::test]
-async fn an_unused_connection_is_closed_when_its_time_is_over() {
-    let idle_timeout = Duration::from_millis(100);
-    let (backend, client) = Backend::start(|settings| settings.idle_timeout = idle_timeout).await;
-    let began = Instant::now();
-    let connection = opened(&backend, &client).await;
-    connection.closed().await;
-    assert!(began.elapsed() >= idle_timeout);
-    opened(&backend, &client).await;
-}
-
-#[tokio::test]
-async fn no_time_at_all_keeps_no_connection() {
-    let (backend, client) = Backend::start(|settings| settings.idle_timeout = Duration::ZERO).await;
-    opened(&backend, &client).await.closed().await;
-    opened(&backend, &client).await.closed().await;
-}
-
-#[tokio::test]
-async fn what_the_backend_closes_is_closed_without_a_request() {
-    let (backend, client) = Backend::start(|settings| settings.max_connections = 1).await;
-    let mut connection = opened(&backend, &client).await;
-    connection.0.shutdown().await.unwrap();
-    connection.closed().await;
-    opened(&backend, &client).await;
-}
-
-#[tokio::test]
-async fn the_connections_end_with_the_last_client() {
-    let (backend, client) = Backend::start(|_| {}).await;
-    let (first, second) = (client.clone(), client);
-    let mut connection = opened(&backend, &first).await;
-    drop(first);
-    exchange(&second, &mut connection).await;
-    drop(second);
-    connection.closed().await;
 }
 
 /// Many more than a task may do before it has to let others run.
