@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use memchr::{memchr2, memchr3};
 
+use crate::syntax::trim_ows;
 use crate::token::{Keys, Presented, StaticToken, StaticTokens, TokenError, Verified};
 
 /// The accepted keys and static tokens. A reload replaces it as a whole.
@@ -152,7 +153,7 @@ fn credentials(headers: &HeaderMap) -> Result<(Scheme, &[u8]), AuthenticationErr
     if values.next().is_some() {
         return Err(AuthenticationError::TokenContainsSpaces);
     }
-    let value = trim(value.as_bytes());
+    let value = trim_ows(value.as_bytes());
     let end = memchr2(b' ', b'\t', value).unwrap_or(value.len());
     let (scheme, token) = value.split_at_checked(end).unwrap_or((value, &[]));
     let scheme = match scheme {
@@ -161,7 +162,7 @@ fn credentials(headers: &HeaderMap) -> Result<(Scheme, &[u8]), AuthenticationErr
         word if word.eq_ignore_ascii_case(b"Bearer") => Scheme::Bearer,
         _ => return Err(AuthenticationError::UnsupportedScheme),
     };
-    let token = trim(token);
+    let token = trim_ows(token);
     if token.is_empty() {
         return Err(AuthenticationError::TokenMissing);
     }
@@ -170,14 +171,6 @@ fn credentials(headers: &HeaderMap) -> Result<(Scheme, &[u8]), AuthenticationErr
         return Err(AuthenticationError::TokenContainsSpaces);
     }
     Ok((scheme, token))
-}
-
-/// Trims optional whitespace (RFC 9110, section 5.6.3).
-fn trim(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    value
 }
 
 #[cfg(test)]

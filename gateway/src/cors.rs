@@ -7,6 +7,8 @@ use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, Method};
 
+use crate::syntax::single;
+
 /// Response headers that scripts of an allowed origin may read in addition to the safelisted ones: for retries,
 /// revalidation and error reports.
 pub const EXPOSED_HEADERS: &str = "ETag, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
@@ -65,9 +67,7 @@ impl Origins {
 
     /// Returns the CORS result for a request with these headers.
     pub fn sharing(&self, headers: &HeaderMap) -> Sharing {
-        let mut origins = headers.get_all(ORIGIN).iter();
-        let origin = origins.next().filter(|_| origins.next().is_none());
-        self.sharing_with(origin.map(HeaderValue::as_bytes))
+        self.sharing_with(single(headers, &ORIGIN).map(HeaderValue::as_bytes))
     }
 
     /// Returns the CORS result for the only `Origin` field of a request, if it has exactly one.

@@ -23,13 +23,16 @@
 //! | [`upstream`] | connections to the backend, header rules, deadlines |
 //! | [`respond`] | the responses that the gateway makes itself |
 //! | [`record`] | metrics and the access log |
+//! | [`syntax`] | lists, tokens and addresses in HTTP field values |
+//! | [`clock`] | the current time in seconds since 1970 |
 //!
 //! A module imports only modules on lower floors: `server`; `flow`; `respond`; `authenticate`, `config`; `login`,
-//! `revocation`, `cache`; `listener`; the rest; `tls`. `tests/it/direction.rs` lists the allowed imports.
+//! `revocation`, `cache`; `listener`; the rest; `framing`, `tls`; `clock`, `syntax`. `tests/it/direction.rs` lists the allowed imports.
 
 pub mod authenticate;
 pub mod cache;
 pub mod client;
+pub mod clock;
 pub mod config;
 pub mod cors;
 pub mod downstream;
@@ -43,6 +46,7 @@ pub mod respond;
 pub mod revocation;
 pub mod route;
 pub mod server;
+pub mod syntax;
 pub mod tls;
 pub mod token;
 pub mod upstream;

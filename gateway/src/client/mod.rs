@@ -11,6 +11,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
+use crate::syntax::list_members;
+
 pub use prefix::Prefix;
 
 /// The proxies trusted to report client addresses.
@@ -42,11 +44,7 @@ impl Proxies {
     pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.ip().to_canonical();
         let Some(header) = &self.header else { return client };
-        // Multiple fields of the same name form one list (RFC 9110, section 5.3).
-        let fields = headers.get_all(header).iter().rev();
-        let entries = fields.flat_map(|field| field.as_bytes().rsplit(|&byte| byte == b','));
-        // Empty list elements are ignored (RFC 9110, section 5.6.1.2).
-        let mut entries = entries.map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty());
+        let mut entries = list_members(headers, header).rev();
         while self.trusts(client) {
             match entries.next().and_then(parse_entry) {
                 Some(address) => client = address,

@@ -1,9 +1,9 @@
 //! `[token]`, `[[key]]` and `[[static_token]]`.
 
 use std::collections::BTreeSet;
-use std::time::SystemTime;
 
 use super::section::Section;
+use crate::clock::unix_now;
 use crate::route::RouteTable;
 use crate::token::{Digest, Key, Keys, NotAKey, NotStaticTokens, Routes, Settings, StaticToken, StaticTokens};
 use holodule_settings::{Source, shown, shown_key};
@@ -14,7 +14,7 @@ pub const EVERY_ROUTE: &str = "*";
 /// Notes about retired keys, and static tokens that have expired or never expire.
 pub(super) fn notes(keys: &Keys, static_tokens: &StaticTokens) -> Vec<String> {
     let mut notes = Vec::new();
-    let now = now();
+    let now = unix_now();
     for (index, key) in keys.iter().enumerate().filter(|(_, key)| !key.is_in_force(now)) {
         notes.push(format!("key[{index}] ({}) is retired", shown_key(key.kid().unwrap_or_default())));
     }
@@ -77,7 +77,7 @@ pub(super) fn read_keys(source: &mut Source) -> Option<Keys> {
         return None;
     }
     let keys = Keys::new(keys, settings).map_err(|error| source.problem("key", error.to_string())).ok()?;
-    if keys.signing(now()).is_none() {
+    if keys.signing(unix_now()).is_none() {
         source.problem("key", "every key is retired, so no token could be signed or verified");
     }
     Some(keys)
@@ -175,12 +175,6 @@ fn read_static_token(
     (name, token)
 }
 
-/// Seconds since 1970.
-fn now() -> i64 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,12 +233,12 @@ mod tests {
         assert_eq!(shown, expected);
         assert_eq!(notes(&keys, &static_tokens), ["key[2] (older) is retired"]);
         // The trailing newline of the file is not part of the secret.
-        let token = keys.issue("user01", "1", now()).unwrap();
+        let token = keys.issue("user01", "1", unix_now()).unwrap();
         let same = Keys::new(
             vec![Key::named("new", SECRET.as_bytes()).unwrap()],
             Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 },
         );
-        assert!(same.unwrap().verify(&Presented::new(token.as_bytes()).unwrap(), now()).is_ok());
+        assert!(same.unwrap().verify(&Presented::new(token.as_bytes()).unwrap(), unix_now()).is_ok());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 use std::io;
 
+use crate::syntax::is_tchar;
+
 /// Maximum length of one size line, or of all trailers together, in bytes.
 const MAX_LINE_BYTES: usize = 4 * 1024;
 
@@ -119,11 +121,6 @@ impl Chunks {
         };
         Some(())
     }
-}
-
-/// `tchar` (RFC 9110, section 5.6.2).
-fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Control characters other than tab are rejected: other parsers may treat them as line ends.

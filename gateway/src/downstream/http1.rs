@@ -5,7 +5,7 @@ use std::io;
 use std::io::Write as _;
 
 use bytes::{BufMut as _, Bytes};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use pingora::{Error, ErrorType, Result};
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::date::date;
 use super::{Downstream, ExtraField, Peer, ResponseHead, TlsStream, allows_body};
+use crate::syntax::has_connection_close;
 
 /// Body pieces shorter than this are copied into the write buffer; longer ones are written at once, without a
 /// copy.
@@ -51,7 +52,7 @@ impl<'a> Http1Exchange<'a> {
     /// Creates the exchange for a `request` read from `stream`. The connection is reused afterwards unless the
     /// client requested `Connection: close` or `drain` is set when the response is written.
     pub fn new(stream: &'a mut TlsStream, request: Parts, drain: &'a watch::Receiver<bool>) -> Self {
-        let persists = !requests_close(&request);
+        let persists = !has_connection_close(&request.headers);
         let (framing, status) = (ResponseFraming::None, None);
         Self { stream, request, drain, persists, status, framing, sent: 0, ended: false, head_is_pending: false }
     }
@@ -140,13 +141,6 @@ pub fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.put_slice(b": ");
     out.put_slice(value);
     out.put_slice(b"\r\n");
-}
-
-/// Returns whether the client requested `Connection: close` (RFC 9112, section 9.6).
-fn requests_close(request: &Parts) -> bool {
-    let mut options =
-        request.headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
-    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// The framing of the response (RFC 9112, section 6.3).
@@ -270,7 +264,7 @@ impl Downstream for Http1Exchange<'_> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderValue, Request};
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
 
@@ -298,21 +292,6 @@ mod tests {
             let fields = fields(field);
             let actual = framing(&method, StatusCode::from_u16(status).unwrap(), |name| fields.get(name));
             assert_eq!(actual, expected, "{method} {status} {field}");
-        }
-    }
-
-    #[test]
-    fn recognises_the_close_option_anywhere_in_the_field() {
-        let closes = |values: &[&str]| {
-            let request = values.iter().fold(Request::builder(), |request, value| request.header(CONNECTION, *value));
-            requests_close(&request.body(()).unwrap().into_parts().0)
-        };
-        for values in [&["close"][..], &["CLOSE"], &["keep-alive, close"], &[" x ,\tClose ,"], &["keep-alive", "close"]]
-        {
-            assert!(closes(values), "{values:?}");
-        }
-        for values in [&[][..], &["keep-alive"], &["closed"], &["x-close"], &["close;x=1"], &["clo", "se"], &[","]] {
-            assert!(!closes(values), "{values:?}");
         }
     }
 }

@@ -7,9 +7,10 @@ use tokio::time::timeout;
 
 use super::body::{has_content, read_body};
 use super::reason::Reason;
-use super::{Context, Flow, now, random_id};
+use super::{Context, Flow, random_id};
 use crate::authenticate::{Credential, Principal};
 use crate::client::Prefix;
+use crate::clock::unix_now;
 use crate::downstream::Downstream;
 use crate::framing;
 use crate::login::{self, login};
@@ -66,7 +67,7 @@ impl Flow {
         let attempt = login::begin(&credentials, &self.limits.logins, &Some(Prefix::from(ctx.client)), clock).await?;
         let asked = Instant::now();
         let accepted = self.accepted.load_full();
-        let granted = login(credentials, backend, &accepted.keys, &id, &ctx.request_id, now).await;
+        let granted = login(credentials, backend, &accepted.keys, &id, &ctx.request_id, unix_now).await;
         if !matches!(granted, Err(login::LoginError::Busy)) {
             (ctx.upstream_started, ctx.upstream_ended) = (Some(asked), Some(Instant::now()));
         }

@@ -15,7 +15,7 @@ mod serve;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
@@ -24,6 +24,7 @@ use http::{Method, StatusCode};
 use crate::authenticate::{Accepted, Credential, Principal, authenticate};
 use crate::cache::Cache;
 use crate::client::{Prefix, Proxies};
+use crate::clock::unix_now;
 use crate::config::FlowSettings;
 use crate::downstream::Downstream;
 use crate::framing::{self, RequestHead, Target};
@@ -128,7 +129,7 @@ impl Flow {
             return Err(Ended::Answered(Box::pin(self.log_in(downstream, ctx, backend)).await));
         }
         let request = downstream.request();
-        let principal = match authenticate(&request.headers, &self.accepted.load(), now()) {
+        let principal = match authenticate(&request.headers, &self.accepted.load(), unix_now()) {
             Ok(principal) => principal,
             Err(refusal) => {
                 self.metrics.token_refusal(refusal.label());
@@ -226,10 +227,4 @@ fn head(request: &Parts) -> RequestHead<'_> {
 /// 128 random bits in hexadecimal; `None` if the system provides none.
 fn random_id() -> Option<String> {
     random_hex::<16>()
-}
-
-/// Seconds since 1970. A clock before that is read as 1970, when none of our tokens is valid.
-fn now() -> i64 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
 }

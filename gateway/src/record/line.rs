@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
+use crate::syntax::put_ipv4;
+
 /// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -96,14 +98,7 @@ impl Line<'_> {
         let quote: &[u8] = if self.form == Form::Json { b"\"" } else { b"" };
         self.out.extend_from_slice(quote);
         match value {
-            IpAddr::V4(value) => {
-                for (place, byte) in value.octets().into_iter().enumerate() {
-                    if place > 0 {
-                        self.out.push(b'.');
-                    }
-                    decimal(self.out, byte.into());
-                }
-            }
+            IpAddr::V4(value) => put_ipv4(self.out, value),
             IpAddr::V6(value) => {
                 let _ = write!(self.out, "{value}");
             }

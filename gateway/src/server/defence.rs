@@ -4,10 +4,12 @@
 
 use std::net::IpAddr;
 
+use http::StatusCode;
 use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, StatusCode};
+
+use crate::syntax::single;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -30,11 +32,6 @@ pub(super) fn defend(request: &Parts, allowed: &[String]) -> Result<(), StatusCo
     let content_type = single(&request.headers, &CONTENT_TYPE).and_then(|value| value.to_str().ok()?.split(';').next());
     let is_json = content_type.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"));
     if is_json { Ok(()) } else { Err(StatusCode::UNSUPPORTED_MEDIA_TYPE) }
-}
-
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
 }
 
 fn is_ours(authority: &Authority, allowed: &[String]) -> bool {

@@ -9,7 +9,7 @@ mod imports;
 use imports::{Module, circles, modules, uses_of};
 
 /// The floors, the highest first.
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 10] = [
     &["main"],
     &["server"],
     &["flow"],
@@ -19,10 +19,11 @@ const FLOORS: [&[&str]; 9] = [
     &["listener"],
     &["downstream", "token", "limit", "record", "upstream", "client", "cors", "route"],
     &["framing", "tls"],
+    &["clock", "syntax"],
 ];
 
 /// Every import that is allowed.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("main", &["config", "record", "server", "token"]),
     (
         "server",
@@ -39,6 +40,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "record",
             "revocation",
             "route",
+            "syntax",
             "tls",
             "upstream",
         ],
@@ -49,6 +51,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "authenticate",
             "cache",
             "client",
+            "clock",
             "config",
             "cors",
             "downstream",
@@ -65,12 +68,13 @@ const ALLOWED: [(&str, &[&str]); 12] = [
         ],
     ),
     ("respond", &["authenticate", "cors", "downstream", "framing", "limit", "login", "route", "token"]),
-    ("authenticate", &["token"]),
+    ("authenticate", &["syntax", "token"]),
     (
         "config",
         &[
             "cache",
             "client",
+            "clock",
             "cors",
             "framing",
             "limit",
@@ -87,7 +91,10 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("revocation", &["token", "upstream"]),
     ("cache", &["downstream", "upstream"]),
     ("listener", &["downstream", "tls"]),
-    ("downstream", &["tls"]),
+    ("downstream", &["syntax", "tls"]),
+    ("client", &["syntax"]),
+    ("cors", &["syntax"]),
+    ("record", &["syntax"]),
     ("route", &["framing"]),
 ];
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, DATE, HeaderValue, LOCATION};
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::{Method, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -23,6 +23,7 @@ use crate::config::MAX_REDIRECT_CONNECTIONS;
 use crate::downstream::http1::{put_field, put_status};
 use crate::framing::{self, BodyFraming, RequestHead, Target};
 use crate::server::plain::{self, HEADER_TIMEOUT, Plain};
+use crate::syntax::has_connection_close;
 use crate::tls::Identities;
 
 /// The maximum lifetime of a connection.
@@ -102,7 +103,7 @@ impl Redirect {
             response: self.response_to(method, &target),
             is_head: *method == Method::HEAD,
             // Bodies are not read, so the start of the next request would be unknown.
-            close: body != BodyFraming::None || *version != Version::HTTP_11 || wants_close(headers),
+            close: body != BodyFraming::None || *version != Version::HTTP_11 || has_connection_close(headers),
         })
     }
 }
@@ -128,13 +129,6 @@ impl From<framing::HeadError> for Reply {
 
 fn refusal(status: StatusCode) -> Response<Full<Bytes>> {
     plain::text(status, status.canonical_reason().unwrap_or("error"))
-}
-
-/// RFC 9112, section 9.6.
-fn wants_close(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(CONNECTION).iter();
-    let mut options = values.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
-    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 impl plain::Serve for Redirect {

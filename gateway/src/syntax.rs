@@ -1,0 +1,131 @@
+//! Elements of HTTP field values that several modules parse or write.
+//!
+//! Pure.
+
+use std::net::Ipv4Addr;
+
+use bytes::BufMut;
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Whether `byte` may be in a token, such as a field name (`tchar`; RFC 9110, section 5.6.2).
+pub fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Removes optional whitespace, spaces and tabs, on both sides (`OWS`; RFC 9110, section 5.6.3).
+pub fn trim_ows(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// The members of the comma-separated list that all fields called `name` form (RFC 9110, sections 5.3 and 5.6.1),
+/// without empty ones. For lists without quoted strings only.
+pub fn list_members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+    let fields = headers.get_all(name).into_iter();
+    let members = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b','));
+    members.map(trim_ows).filter(|member| !member.is_empty())
+}
+
+/// The value of the only field called `name`; `None` if there is no such field, or more than one.
+pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// Whether the sender of a message with these fields closes the connection after it (RFC 9112, section 9.6).
+pub fn has_connection_close(headers: &HeaderMap) -> bool {
+    list_members(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"close"))
+}
+
+/// Appends `address` in dotted decimal form. Most clients have such an address, and `Display` takes longer than the
+/// rest of the field.
+pub fn put_ipv4(out: &mut impl BufMut, address: Ipv4Addr) {
+    for (place, octet) in address.octets().into_iter().enumerate() {
+        if place > 0 {
+            out.put_u8(b'.');
+        }
+        if octet >= 100 {
+            out.put_u8(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            out.put_u8(b'0' + octet / 10 % 10);
+        }
+        out.put_u8(b'0' + octet % 10);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &HeaderName, values: &[&str]) -> HeaderMap {
+        let fields = values.iter().map(|value| (name.clone(), HeaderValue::from_str(value).unwrap()));
+        fields.collect()
+    }
+
+    #[test]
+    fn only_token_characters_are_in_a_token() {
+        for byte in 0..=u8::MAX {
+            let is_accepted_in_names = byte != b'"' && HeaderName::from_bytes(&[byte]).is_ok();
+            assert_eq!(is_tchar(byte), is_accepted_in_names, "{byte}");
+        }
+    }
+
+    #[test]
+    fn spaces_and_tabs_are_trimmed_and_nothing_else() {
+        for (value, trimmed) in [("", ""), (" \t", ""), ("a", "a"), (" \ta b\t ", "a b"), ("\r a \n", "\r a \n")] {
+            assert_eq!(trim_ows(value.as_bytes()), trimmed.as_bytes(), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn fields_of_the_same_name_form_one_list() {
+        let headers = headers(&CONNECTION, &["a, b ,", "", ",\tc", "d e"]);
+        let members: Vec<_> = list_members(&headers, &CONNECTION).collect();
+        assert_eq!(members, [&b"a"[..], b"b", b"c", b"d e"]);
+        let reversed: Vec<_> = list_members(&headers, &CONNECTION).rev().collect();
+        assert_eq!(reversed, [&b"d e"[..], b"c", b"b", b"a"]);
+    }
+
+    #[test]
+    fn a_repeated_field_is_not_single() {
+        assert_eq!(single(&headers(&CONNECTION, &["a"]), &CONNECTION).unwrap(), "a");
+        for values in [&[][..], &["a", "a"]] {
+            assert!(single(&headers(&CONNECTION, values), &CONNECTION).is_none());
+        }
+    }
+
+    #[test]
+    fn close_is_one_of_the_connection_options() {
+        let closes = |values: &[&str]| has_connection_close(&headers(&CONNECTION, values));
+        for values in [&["close"][..], &["CLOSE"], &["keep-alive, close"], &[" x ,\tClose ,"], &["keep-alive", "close"]]
+        {
+            assert!(closes(values), "{values:?}");
+        }
+        for values in [
+            &[][..],
+            &["keep-alive"],
+            &["closed"],
+            &["x-close"],
+            &["close;x=1"],
+            &["clo", "se"],
+            &[","],
+            &["\"close\""],
+        ] {
+            assert!(!closes(values), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn ipv4_addresses_are_written_like_display() {
+        for address in [[0, 9, 10, 99], [100, 101, 199, 200], [255, 255, 255, 255], [127, 0, 0, 1]] {
+            let address = Ipv4Addr::from(address);
+            let mut out = Vec::new();
+            put_ipv4(&mut out, address);
+            assert_eq!(out, address.to_string().into_bytes());
+        }
+    }
+}
