@@ -95,13 +95,13 @@ fn main() -> ExitCode {
     }
 }
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+type CommandResult = Result<(), Box<dyn std::error::Error>>;
 
 fn read_config(file: Option<&Path>) -> Result<Config, Problems> {
     Config::load(file, Path::new(".env"))
 }
 
-fn check(file: Option<&Path>, strict: bool, show: bool) -> Outcome {
+fn check(file: Option<&Path>, strict: bool, show: bool) -> CommandResult {
     let config = read_config(file)?;
     let warnings = config.warnings(OffsetDateTime::now_utc().unix_timestamp());
     let mut out = io::stdout();
@@ -122,7 +122,7 @@ fn check(file: Option<&Path>, strict: bool, show: bool) -> Outcome {
 }
 
 /// Checks the name and the routes against the configuration in `file`.
-fn check_names(file: &Path, name: &str, routes: &[String]) -> Outcome {
+fn check_names(file: &Path, name: &str, routes: &[String]) -> CommandResult {
     let StaticTokenNames { routes: known, static_tokens } = StaticTokenNames::load(Some(file), Path::new(".env"))?;
     if static_tokens.iter().any(|other| other == name) {
         return Err(format!("a static token with the name {} is in the configuration already", shown(name)).into());
@@ -138,7 +138,12 @@ fn check_names(file: &Path, name: &str, routes: &[String]) -> Outcome {
     Ok(())
 }
 
-fn new_static_token(file: Option<&Path>, name: &str, routes: &[String], expires: Option<OffsetDateTime>) -> Outcome {
+fn new_static_token(
+    file: Option<&Path>,
+    name: &str,
+    routes: &[String],
+    expires: Option<OffsetDateTime>,
+) -> CommandResult {
     let token = random_static_token().ok_or("the system gives no random bytes")?;
     let sha256 = Digest::of(token.as_bytes());
     // Validated like the configuration, so that the printed text is valid there.
@@ -158,7 +163,7 @@ fn new_static_token(file: Option<&Path>, name: &str, routes: &[String], expires:
     Ok(())
 }
 
-fn serve(file: Option<&Path>) -> Outcome {
+fn serve(file: Option<&Path>) -> CommandResult {
     let config = read_config(file)?;
     let writer = log::start(config.log)?;
     for warning in config.warnings(OffsetDateTime::now_utc().unix_timestamp()) {

@@ -23,18 +23,18 @@ pub(super) fn request_id() -> String {
 /// The request id as sent to the client. It never repeats, so a header compression table that many
 /// answers share should not hold it. `http` can only request a literal that is never indexed
 /// (RFC 7541, section 6.2.3).
-pub(super) fn told_id(request_id: &str) -> HeaderValue {
+pub(super) fn response_id(request_id: &str) -> HeaderValue {
     // Our own ids are hexadecimal.
-    let mut told = HeaderValue::from_str(request_id).unwrap_or(HeaderValue::from_static("0"));
-    told.set_sensitive(true);
-    told
+    let mut value = HeaderValue::from_str(request_id).unwrap_or(HeaderValue::from_static("0"));
+    value.set_sensitive(true);
+    value
 }
 
 /// One request.
 pub(super) struct Context {
     pub(super) request_id: String,
     /// The same as sent to the client.
-    told_id: HeaderValue,
+    response_id: HeaderValue,
     pub(super) started: Instant,
     /// The address of the client; initially that of the peer, which may be a proxy.
     pub(super) client: IpAddr,
@@ -63,7 +63,7 @@ impl Context {
     pub(super) fn new(client: IpAddr, in_flight: InFlight) -> Self {
         let request_id = request_id();
         Self {
-            told_id: told_id(&request_id),
+            response_id: response_id(&request_id),
             request_id,
             started: Instant::now(),
             client,
@@ -83,7 +83,7 @@ impl Context {
 
     /// The headers that every answer to this request has.
     pub(super) fn common_headers<'a>(&'a self, hsts: Option<&'a HeaderValue>) -> CommonHeaders<'a> {
-        CommonHeaders { request_id: &self.told_id, hsts, sharing: &self.sharing }
+        CommonHeaders { request_id: &self.response_id, hsts, sharing: &self.sharing }
     }
 
     /// Ends the request with `answer`, for `reason`.

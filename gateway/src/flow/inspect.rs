@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Version};
 
-use super::context::{request_id, told_id};
+use super::context::{request_id, response_id};
 use super::reason::Reason;
 use crate::client::{Prefix, Proxies};
 use crate::cors::Origins;
@@ -116,7 +116,7 @@ impl HeadInspector {
         access.record(&self.metrics, &self.access_log);
         let sharing = self.allowed_origins.sharing_with(framing::sole_origin(head));
         answer.into_http1(&CommonHeaders {
-            request_id: &told_id(&request_id),
+            request_id: &response_id(&request_id),
             hsts: self.hsts.as_ref(),
             sharing: &sharing,
         })

@@ -42,7 +42,7 @@ impl Backoff {
 
 /// The failures and pending attempts of one key.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Failures {
+pub(super) struct NameFailures {
     /// When the last failure will be forgiven.
     forgiven_at: u64,
     /// When the delay ends.
@@ -50,7 +50,7 @@ pub(super) struct Failures {
     pending: u32,
 }
 
-impl Failures {
+impl NameFailures {
     /// The number of failures that are not forgiven at `now`.
     fn level(&self, backoff: &Backoff, now: u64) -> u64 {
         self.forgiven_at.saturating_sub(now).div_ceil(backoff.forgiveness())
@@ -83,7 +83,7 @@ impl Failures {
     }
 }
 
-impl State for Failures {
+impl State for NameFailures {
     fn weight(&self, now: u64) -> u64 {
         self.forgiven_at.saturating_sub(now)
     }
@@ -106,15 +106,15 @@ mod tests {
     const BACKOFF: Backoff =
         Backoff { failures: 10, delay: Duration::from_secs(1), max_delay: Duration::from_secs(60) };
 
-    fn fail(failures: &mut Failures, now: u64) -> Result<(), AttemptRefused> {
+    fn fail(failures: &mut NameFailures, now: u64) -> Result<(), AttemptRefused> {
         failures.begin(&BACKOFF, now)?;
         failures.end(&BACKOFF, Some(now));
         Ok(())
     }
 
     /// Ten failures, one per second.
-    fn ten() -> Failures {
-        let mut failures = Failures::default();
+    fn ten() -> NameFailures {
+        let mut failures = NameFailures::default();
         for second in 1..=10 {
             assert_eq!(fail(&mut failures, second * SECOND), Ok(()));
         }
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn pending_attempts_count_as_failures() {
-        let mut failures = Failures::default();
+        let mut failures = NameFailures::default();
         for _ in 0..10 {
             assert_eq!(failures.begin(&BACKOFF, 0), Ok(()));
         }
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn successful_attempts_are_never_refused() {
-        let mut failures = Failures::default();
+        let mut failures = NameFailures::default();
         for now in 0..1000 {
             assert_eq!(failures.begin(&BACKOFF, now), Ok(()));
             failures.end(&BACKOFF, None);
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn guessing_all_day_allows_about_one_attempt_per_minute() {
-        let mut failures = Failures::default();
+        let mut failures = NameFailures::default();
         let day = 24 * 60 * 60;
         let guesses = (0..day).filter(|second| fail(&mut failures, second * SECOND).is_ok()).count();
         assert!((1400..1480).contains(&guesses), "{guesses}");
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn extreme_settings_do_not_overflow() {
         let long = Backoff { failures: 100, delay: Duration::from_millis(1), max_delay: Duration::MAX };
-        let mut failures = Failures::default();
+        let mut failures = NameFailures::default();
         for now in [0, 1, u64::MAX - 1, u64::MAX] {
             let _ = failures.begin(&long, now);
             failures.end(&long, Some(now));

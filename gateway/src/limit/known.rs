@@ -7,7 +7,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::backoff::Failures;
+use super::backoff::NameFailures;
 use super::table::{State as _, WAYS};
 
 /// Maximum number of entries per name.
@@ -27,7 +27,7 @@ struct Pair {
     /// Time of the latest login, in nanoseconds.
     latest: u64,
     /// Failures of this pair.
-    failures: Failures,
+    failures: NameFailures,
 }
 
 impl KnownPairs {
@@ -38,7 +38,7 @@ impl KnownPairs {
     }
 
     /// Updates the failures of a pair; `None` if it is not known.
-    pub(super) fn with<R>(&self, name: u64, pair: u64, work: impl FnOnce(&mut Failures) -> R) -> Option<R> {
+    pub(super) fn with<R>(&self, name: u64, pair: u64, work: impl FnOnce(&mut NameFailures) -> R) -> Option<R> {
         self.set(name, |set| {
             let entry = set.iter_mut().find(|entry| entry.name == name && entry.pair == pair)?;
             Some(work(&mut entry.failures))
@@ -56,7 +56,7 @@ impl KnownPairs {
             let open = set.iter_mut().filter(|entry| !full || entry.name == name);
             // If all entries have pending attempts, the pair is not recorded.
             let entry = open.filter(|entry| !entry.failures.is_pinned()).min_by_key(|entry| entry.latest)?;
-            *entry = Pair { name, pair, latest: now, failures: Failures::default() };
+            *entry = Pair { name, pair, latest: now, failures: NameFailures::default() };
             Some(())
         });
     }

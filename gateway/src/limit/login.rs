@@ -60,25 +60,26 @@ pub enum Throttled {
 /// [`LOGIN_PAIRS`]. A new entry that displaces another starts with its failures; if more addresses or names
 /// fail at once than fit, new ones are refused earlier than configured, but never later.
 pub struct Throttle {
-    addresses: Option<(Window, Table<window::Failures>)>,
+    addresses: Option<(Window, Table<window::AddressFailures>)>,
     names: Option<Names>,
     hasher: RandomState,
 }
 
 struct Names {
     backoff: Backoff,
-    unknown: Table<backoff::Failures>,
+    unknown: Table<backoff::NameFailures>,
     known: KnownPairs,
 }
 
 impl Throttle {
     /// Creates a throttle without failures.
     pub fn new(settings: &LoginSettings) -> Self {
-        let addresses =
-            settings.address.map(|window| (window, Table::new(LOGIN_ADDRESSES, &window::Failures::none(&window))));
+        let addresses = settings
+            .address
+            .map(|window| (window, Table::new(LOGIN_ADDRESSES, &window::AddressFailures::none(&window))));
         let names = settings.name.map(|backoff| Names {
             backoff,
-            unknown: Table::new(LOGIN_NAMES, &backoff::Failures::default()),
+            unknown: Table::new(LOGIN_NAMES, &backoff::NameFailures::default()),
             known: KnownPairs::new(LOGIN_PAIRS),
         });
         Self { addresses, names, hasher: RandomState::new() }
@@ -181,7 +182,7 @@ impl Attempt<'_> {
             addresses.with(self.address, at, |failures| failures.end(window, failed_at));
         }
         if let Some(names) = &self.throttle.names {
-            let end = |failures: &mut backoff::Failures| failures.end(&names.backoff, failed_at);
+            let end = |failures: &mut backoff::NameFailures| failures.end(&names.backoff, failed_at);
             match self.holder {
                 Holder::None => None,
                 Holder::Name => names.unknown.with(self.name, at, end),

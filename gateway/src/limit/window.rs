@@ -16,14 +16,14 @@ pub struct Window {
 
 /// The latest failures and pending attempts of one key.
 #[derive(Clone, Debug)]
-pub(super) struct Failures {
+pub(super) struct AddressFailures {
     /// When each of the latest failures leaves the window, the latest first; 0 if none. Its length is the
     /// number of failures allowed.
     count_until: Box<[u64]>,
     pending: u32,
 }
 
-impl Failures {
+impl AddressFailures {
     /// Creates a state without failures.
     pub(super) fn none(window: &Window) -> Self {
         let size = usize::try_from(window.failures.max(1)).unwrap_or(1);
@@ -61,7 +61,7 @@ impl Failures {
     }
 }
 
-impl State for Failures {
+impl State for AddressFailures {
     fn weight(&self, now: u64) -> u64 {
         self.count(now) as u64
     }
@@ -86,7 +86,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
     const WINDOW: Window = Window { failures: 20, length: Duration::from_secs(60) };
 
-    fn fail(failures: &mut Failures, now: u64) -> Result<(), AttemptRefused> {
+    fn fail(failures: &mut AddressFailures, now: u64) -> Result<(), AttemptRefused> {
         failures.begin(now)?;
         failures.end(&WINDOW, Some(now));
         Ok(())
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_twenty_first_failure_within_any_minute_is_refused() {
-        let mut failures = Failures::none(&WINDOW);
+        let mut failures = AddressFailures::none(&WINDOW);
         let mut taken: Vec<u64> = Vec::new();
         // Tries every 0.7 s for ten minutes, refused or not.
         for now in (0..600 * SECOND).step_by(700_000_000) {
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_wait_ends_when_the_oldest_failure_leaves_the_window() {
-        let mut failures = Failures::none(&WINDOW);
+        let mut failures = AddressFailures::none(&WINDOW);
         for second in 0..20 {
             assert_eq!(fail(&mut failures, second * SECOND), Ok(()));
         }
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn pending_attempts_count_as_failures() {
-        let mut failures = Failures::none(&WINDOW);
+        let mut failures = AddressFailures::none(&WINDOW);
         for _ in 0..15 {
             fail(&mut failures, 0).unwrap();
         }
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_merged_state_is_as_strict_as_either() {
-        let (mut one, mut other) = (Failures::none(&WINDOW), Failures::none(&WINDOW));
+        let (mut one, mut other) = (AddressFailures::none(&WINDOW), AddressFailures::none(&WINDOW));
         for _ in 0..20 {
             fail(&mut one, 0).unwrap();
         }

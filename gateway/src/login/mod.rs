@@ -166,7 +166,7 @@ pub struct Login {
 
 /// The backend's response for valid credentials.
 #[derive(Debug, PartialEq, Eq)]
-struct Verified {
+struct VerifiedPassword {
     /// The time of the last password change, in seconds since 1970 by the backend's clock.
     password_changed_at: Option<i64>,
     /// The mark of the password. Older versions of the backend return none.
@@ -217,12 +217,12 @@ pub async fn login(
             return Err(LoginError::Credentials);
         }
         let jti = match verified {
-            Verified { password_mark: Some(mark), .. } => token::marked_jti(id, &mark),
-            Verified { password_changed_at: Some(changed), .. } if changed >= issued_at => {
+            VerifiedPassword { password_mark: Some(mark), .. } => token::marked_jti(id, &mark),
+            VerifiedPassword { password_changed_at: Some(changed), .. } if changed >= issued_at => {
                 wait_past(changed, &now).await?;
                 continue;
             }
-            Verified { .. } => id.to_owned(),
+            VerifiedPassword { .. } => id.to_owned(),
         };
         let token =
             keys.issue(&username, &jti, issued_at).map_err(|error| LoginError::Unavailable(error.to_string()))?;
@@ -245,7 +245,7 @@ async fn wait_past(changed: i64, now: impl Fn() -> i64) -> Result<(), LoginError
 }
 
 /// Evaluates the backend's response for `username`.
-fn verify_response(status: StatusCode, body: &[u8], username: &str) -> Result<Verified, LoginError> {
+fn verify_response(status: StatusCode, body: &[u8], username: &str) -> Result<VerifiedPassword, LoginError> {
     match status {
         StatusCode::OK => {
             let members = token::json_object(body).unwrap_or_default();
@@ -262,7 +262,7 @@ fn verify_response(status: StatusCode, body: &[u8], username: &str) -> Result<Ve
                 Some(Value::String(mark)) if token::is_password_mark(mark) => Some(mark.clone()),
                 Some(_) => return Err(odd("mark")),
             };
-            Ok(Verified { password_changed_at, password_mark })
+            Ok(VerifiedPassword { password_changed_at, password_mark })
         }
         // The backend answers 400 for a name that no user can have.
         StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST => Err(LoginError::Credentials),
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn only_a_200_that_names_the_same_user_is_a_success() {
-        let verified = |password_changed_at| Verified { password_changed_at, password_mark: None };
+        let verified = |password_changed_at| VerifiedPassword { password_changed_at, password_mark: None };
         let named =
             |status: u16, body: &str| verify_response(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "user01");
         assert_eq!(named(200, r#"{"username":"user01"}"#).unwrap(), verified(None));

@@ -57,7 +57,7 @@ pub struct Writer {
 
 /// The log could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum NotStarted {
+pub enum LogNotStarted {
     /// Standard output cannot be used, or the writer thread not started.
     #[error("the log cannot be written: {0}")]
     Io(#[from] io::Error),
@@ -107,8 +107,8 @@ impl Settings {
 /// Starts the log of this process on standard output.
 ///
 /// # Errors
-/// [`NotStarted`].
-pub fn start(settings: Settings) -> Result<Writer, NotStarted> {
+/// [`LogNotStarted`].
+pub fn start(settings: Settings) -> Result<Writer, LogNotStarted> {
     let stdout = io::stdout();
     let is_terminal = stdout.is_terminal();
     // Bypasses the standard library's buffer, so that each write is one system call with whole lines.

@@ -43,7 +43,7 @@ use observe::Observer;
 use ops::{Ops, PURGED_BY_OPS};
 use probe::Probe;
 use redirect::Redirect;
-use reload::Parts;
+use reload::Reloadable;
 pub use reload::{NotReloaded, Reloader};
 pub use signals::Signals;
 
@@ -70,7 +70,7 @@ pub struct Gateway {
     stop: Stop,
     addresses: Addresses,
     accepting: watch::Receiver<bool>,
-    parts: Parts,
+    parts: Reloadable,
 }
 
 /// The addresses of the listeners.
@@ -161,7 +161,7 @@ impl Gateway {
             access_log,
         };
         metrics.reloaded(true, SystemTime::now());
-        let parts = Parts {
+        let parts = Reloadable {
             started_with: config.values,
             accepted,
             identities: Arc::clone(&identities),

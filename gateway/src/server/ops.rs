@@ -134,7 +134,7 @@ impl Ops {
     }
 }
 
-impl plain::Handler for Ops {
+impl plain::PlainHandler for Ops {
     fn admit(&self, request: &Parts) -> Option<Result<(), StatusCode>> {
         (request.uri.path() == PURGE && self.cache.is_some()).then(|| defend(request, &self.allowed_hosts))
     }

@@ -37,7 +37,7 @@ pub(super) trait Serve: Send + Sync + 'static {
 }
 
 /// Handles the requests of a plain listener that uses hyper.
-pub(super) trait Handler: Send + Sync + 'static {
+pub(super) trait PlainHandler: Send + Sync + 'static {
     /// Handles a GET or HEAD request.
     fn answer(&self, request: &Parts) -> Response<Full<Bytes>>;
 
@@ -109,7 +109,7 @@ impl<A: Serve> Plain<A> {
     }
 }
 
-impl<A: Handler> Serve for A {
+impl<A: PlainHandler> Serve for A {
     async fn serve(&self, stream: TcpStream) {
         let service = service_fn(async |request| Ok::<_, Infallible>(respond(self, request).await));
         let connection = http1::Builder::new()
@@ -122,7 +122,7 @@ impl<A: Handler> Serve for A {
     }
 }
 
-async fn respond(answer: &impl Handler, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn respond(answer: &impl PlainHandler, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (request, body) = request.into_parts();
     if matches!(request.method, Method::GET | Method::HEAD) {
         return answer.answer(&request);

@@ -25,7 +25,7 @@ pub enum NotReloaded {
 
 /// The state that a reload replaces.
 #[derive(Clone)]
-pub(super) struct Parts {
+pub(super) struct Reloadable {
     /// The configuration at startup.
     pub(super) started_with: Values,
     pub(super) accepted: Arc<ArcSwap<Accepted>>,
@@ -36,7 +36,7 @@ pub(super) struct Parts {
 /// Reloads the configuration.
 pub struct Reloader {
     pub(super) read: Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>,
-    pub(super) parts: Parts,
+    pub(super) parts: Reloadable,
 }
 
 impl Reloader {

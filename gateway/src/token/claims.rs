@@ -1,4 +1,4 @@
-//! The claims of a token (RFC 7519, section 4.1), and what they have to say.
+//! The claims of a token (RFC 7519, section 4.1) and their checks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use super::mark::{MAX_CLOCK_SKEW, mark_of};
 use super::settings::Settings;
 use super::{Presented, STATIC_PREFIX, TokenError};
 
-/// The integers that JSON carries exactly between implementations (RFC 8259, section 6).
+/// Up to here integers are exact in every JSON implementation (RFC 8259, section 6).
 const EXACT: i64 = 1 << 53;
 
-/// The longest `jti` that a token is known by.
+/// Maximum length of a `jti` that identifies its token, in bytes.
 const MAX_JTI_BYTES: usize = 128;
 
-/// A claim that has to be there.
+/// A required claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// `exp`, the expiration time.
@@ -48,25 +48,25 @@ impl fmt::Display for Claim {
 /// The verified claims of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// Who it was issued to: not empty.
+    /// The user it was issued to; not empty.
     pub identity: Arc<str>,
     /// `iat`, in seconds since 1970.
     pub issued_at: i64,
-    /// The second since 1970 before which it is not valid: the later of `iat` and `nbf`, less the
-    /// leeway, which is at least [`MAX_CLOCK_SKEW`] for a token with a password mark.
+    /// When it becomes valid, in seconds since 1970: the later of `iat` and `nbf`, less the leeway, which is at least
+    /// [`MAX_CLOCK_SKEW`] for a token with a password mark.
     pub not_before: i64,
-    /// The second since 1970 from which on it is not valid: `exp` with the leeway, or the end of
-    /// the longest lifetime, whichever is earlier.
+    /// When it expires, in seconds since 1970: at `exp` with the leeway, or after the maximum lifetime, whichever is
+    /// earlier.
     pub expires_at: i64,
-    /// What this one token is known by: `jti:` and its `jti`, where that is a string of 1 to 128
-    /// printable ASCII characters, else `sha256:` and the SHA-256 of the whole token in lower-case
-    /// hexadecimal. Tokens that the original service made have no `jti`.
+    /// Identifies this token: `jti:` and its `jti` if that is a string of 1 to 128 printable ASCII characters,
+    /// otherwise `sha256:` and the SHA-256 of the whole token in lower-case hexadecimal. Tokens of the original service
+    /// have no `jti`.
     pub id: Arc<str>,
-    /// The mark of the password that the token was issued for, where its `jti` has one.
+    /// The mark of the password that the token was issued for, if its `jti` has one.
     pub password_mark: Option<Box<str>>,
 }
 
-/// The claims of a token of ours, in the order in which the original wrote them.
+/// The claims of an issued token, in the order of the original service.
 #[derive(Serialize)]
 pub(super) struct Issued<'a> {
     pub(super) exp: i64,
@@ -77,13 +77,13 @@ pub(super) struct Issued<'a> {
 }
 
 impl Verified {
-    /// Whether its times allow it at `now` (seconds since 1970).
+    /// Whether it is valid at `now` (seconds since 1970).
     pub(super) fn is_in_time(&self, now: i64) -> bool {
         (self.not_before..self.expires_at).contains(&now)
     }
 }
 
-/// Checks what the `claims` of `token` say at `now`.
+/// Checks the `claims` of `token` at `now`.
 pub(super) fn check_claims(
     claims: &Object,
     token: &Presented<'_>,
@@ -97,7 +97,7 @@ pub(super) fn check_claims(
         required(claims, Claim::NotBefore)?,
     ];
     let password_mark = claims.get("jti").and_then(Value::as_str).and_then(mark_of);
-    // Another gateway whose clock is ahead has issued it; its user is to be served here at once.
+    // A gateway whose clock is ahead may have issued it, and its user must be served here immediately.
     let early = if password_mark.is_some() { leeway.max(MAX_CLOCK_SKEW.into()) } else { leeway };
     let issued_at = integer(iat, Claim::IssuedAt)?;
     if issued_at > now + early {
@@ -108,14 +108,14 @@ pub(super) fn check_claims(
         return Err(TokenError::NotYetValid);
     }
     let exp = integer(exp, Claim::ExpirationTime)?;
-    // The longest lifetime is no clock's but ours, so it needs no leeway.
+    // Only the local clock measures the maximum lifetime, so it needs no leeway.
     let expires_at = (exp + leeway).min(issued_at + i64::from(settings.max_lifetime));
-    // RFC 7519, section 4.1.4: "on or after" the time it is not accepted.
+    // RFC 7519, section 4.1.4: not accepted "on or after" this time.
     if expires_at <= now {
         return Err(TokenError::Expired);
     }
     let identity = claims.get("identity").and_then(Value::as_str).unwrap_or_default();
-    // A machine has its name from the configuration; no token can give it to anyone else.
+    // Reserved for the static tokens of the configuration.
     if identity.is_empty() || identity.starts_with(STATIC_PREFIX) {
         return Err(TokenError::NoIdentity);
     }

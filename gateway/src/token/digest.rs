@@ -72,12 +72,12 @@ mod tests {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     #[test]
-    fn the_digest_of_the_standards_example() {
+    fn the_example_of_the_standard() {
         assert_eq!(Digest::of(b"abc").to_string(), ABC);
     }
 
     #[test]
-    fn hexadecimal_is_read_in_either_case_and_nothing_else() {
+    fn only_hexadecimal_in_either_case_is_parsed() {
         assert_eq!(ABC.parse(), Ok(Digest::of(b"abc")));
         assert_eq!(ABC.to_uppercase().parse(), Ok(Digest::of(b"abc")));
         assert_ne!(ABC.parse(), Ok(Digest::of(b"abd")));

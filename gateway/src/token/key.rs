@@ -11,18 +11,18 @@ use super::{MAX_NAME_BYTES, is_plain_name};
 /// The shortest secret that is accepted, in bytes: HS256's own output size (RFC 7518, section 3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
 
-/// A key that cannot be used.
+/// Why a key is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAKey {
     /// The secret is too short to sign with.
     #[error("has {0} bytes; at least {MIN_SECRET_BYTES} are required")]
     SecretTooShort(usize),
-    /// The name cannot stand for a key.
+    /// The key ID is empty, too long, or has other characters.
     #[error("must have 1 to {MAX_NAME_BYTES} characters of A-Z a-z 0-9 - . _")]
     Kid,
 }
 
-/// A key that signs and verifies, prepared once.
+/// A key that signs and verifies.
 pub struct Key {
     kid: Option<String>,
     without_kid: bool,
@@ -40,7 +40,7 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// The key of tokens without `kid`, as the original service makes them.
+    /// The key of tokens without `kid`, such as those of the original service.
     ///
     /// # Errors
     /// [`NotAKey::SecretTooShort`] below [`MIN_SECRET_BYTES`].
@@ -64,7 +64,7 @@ impl Key {
         Ok(Self { kid: Some(kid.to_owned()), without_kid: false, ..Self::unnamed(secret)? })
     }
 
-    /// Checks the name of a key by itself.
+    /// Checks a key ID.
     ///
     /// # Errors
     /// [`NotAKey::Kid`].
@@ -72,7 +72,7 @@ impl Key {
         if is_plain_name(kid) { Ok(()) } else { Err(NotAKey::Kid) }
     }
 
-    /// Checks the secret of a key by itself.
+    /// Checks a secret.
     ///
     /// # Errors
     /// [`NotAKey::SecretTooShort`] below [`MIN_SECRET_BYTES`].
@@ -80,21 +80,21 @@ impl Key {
         if secret.len() < MIN_SECRET_BYTES { Err(NotAKey::SecretTooShort(secret.len())) } else { Ok(()) }
     }
 
-    /// The same key, which tokens without `kid` are tried against as well where `allowed`.
+    /// Sets whether the key also verifies tokens without `kid`.
     #[must_use]
     pub fn without_kid(mut self, allowed: bool) -> Self {
         self.without_kid = allowed;
         self
     }
 
-    /// The same key, which from `second` (since 1970) on neither signs nor verifies.
+    /// Sets the second (since 1970) from which the key neither signs nor verifies.
     #[must_use]
     pub fn retire_at(mut self, second: Option<i64>) -> Self {
         self.retire_at = second;
         self
     }
 
-    /// What tokens call it.
+    /// The key ID; `None` for the key of tokens without `kid`.
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
@@ -104,17 +104,17 @@ impl Key {
         self.retire_at.is_none_or(|retired| now < retired)
     }
 
-    /// Whether a token whose header has this `kid` may be verified by it.
-    pub(super) fn is_meant(&self, kid: Option<&str>) -> bool {
+    /// Whether the key may verify a token whose header has this `kid`.
+    pub(super) fn accepts_kid(&self, kid: Option<&str>) -> bool {
         kid.map_or(self.without_kid, |kid| self.kid() == Some(kid))
     }
 
-    /// Compared in constant time.
+    /// Whether `signature` is that of `signed`; compared in constant time.
     pub(super) fn verify(&self, signed: &[u8], signature: &[u8]) -> bool {
         hmac::verify(&self.verifying, signed, signature).is_ok()
     }
 
-    /// A token with these claims; `None` where the cryptography library fails.
+    /// Signs a token with these claims; `None` if the cryptography library fails.
     pub(super) fn sign(&self, claims: &impl Serialize) -> Option<String> {
         let header = Header { kid: self.kid.clone(), ..Header::new(Algorithm::HS256) };
         jsonwebtoken::encode(&header, claims, &self.signing).ok()
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_short_and_plain() {
+    fn a_key_id_has_1_to_64_plain_characters() {
         for kid in ["a", "2026-11", "A.b_c", &"k".repeat(64)] {
             assert_eq!(Key::named(kid, &[7; 32]).unwrap().kid(), Some(kid));
         }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_is_shown() {
+    fn debug_output_has_no_secret() {
         let key = Key::named("a", b"hush hush hush hush hush hush hush").unwrap();
         assert_eq!(format!("{key:?}"), r#"Key { kid: Some("a"), without_kid: false, retire_at: None, .. }"#);
     }

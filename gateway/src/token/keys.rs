@@ -1,4 +1,4 @@
-//! The keys in force together: the first signs, all verify.
+//! The set of active keys: the first signs, all verify.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,25 +13,24 @@ use super::seen::Seen;
 use super::settings::Settings;
 use super::{Key, Presented, TokenError, Verified};
 
-/// The most keys that are in force together. A token without `kid` may have to be tried
-/// against each.
+/// Maximum number of keys. A token without `kid` may have to be verified with each of them.
 pub const MAX_KEYS: usize = 16;
 
-/// Keys that cannot be in force together.
+/// Why a set of keys is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotKeys {
-    /// There is none.
+    /// There are no keys.
     #[error("at least one key is required")]
     None,
-    /// There are over [`MAX_KEYS`].
+    /// There are more than [`MAX_KEYS`].
     #[error("{0} keys are more than {MAX_KEYS}")]
     TooMany(usize),
-    /// Two have one name, or none.
+    /// Two keys have the same key ID, or two have none.
     #[error("two keys have the kid {0:?}")]
     SameKid(String),
 }
 
-/// A token could not be made.
+/// Why no token was issued.
 #[derive(Debug, thiserror::Error)]
 pub enum NotIssued {
     /// Every key is retired.
@@ -42,8 +41,8 @@ pub enum NotIssued {
     Cryptography,
 }
 
-/// The keys that sign and verify, with the settings that go with them, and the tokens that
-/// they verified already. What replaces the keys replaces all of it.
+/// The keys, their settings, and a cache of the tokens that they verified. A reload replaces all of it, so that no
+/// cached token outlives its key.
 pub struct Keys {
     settings: Settings,
     keys: Vec<Key>,
@@ -57,7 +56,7 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Takes `keys`, of which the first that is in force signs.
+    /// Creates a set of `keys`. The first that is not retired signs.
     ///
     /// # Errors
     /// [`NotKeys`].
@@ -76,20 +75,20 @@ impl Keys {
         Ok(Self { settings, keys, seen: Seen::new() })
     }
 
-    /// All of them, in the order of the configuration.
+    /// All keys, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter()
     }
 
-    /// The key that signs at `now` (seconds since 1970); `None` where every key is retired.
+    /// The key that signs at `now` (seconds since 1970); `None` if every key is retired.
     pub fn signing(&self, now: i64) -> Option<&Key> {
         self.keys.iter().find(|key| key.is_in_force(now))
     }
 
-    /// Makes a token for `identity` at `now` (seconds since 1970), known by `id`.
+    /// Issues a token for `identity` at `now` (seconds since 1970) with `id` as its `jti`.
     ///
     /// # Errors
-    /// [`NotIssued`] where no key is in force or the cryptography library fails.
+    /// [`NotIssued`] if every key is retired or the cryptography library fails.
     pub fn issue(&self, identity: &str, id: &str, now: i64) -> Result<String, NotIssued> {
         let claims = Issued { exp: now + i64::from(self.settings.lifetime), iat: now, nbf: now, identity, jti: id };
         self.signing(now).ok_or(NotIssued::NoKey)?.sign(&claims).ok_or(NotIssued::Cryptography)
@@ -130,26 +129,27 @@ impl Keys {
         Ok((verified, key))
     }
 
-    /// The place of the key that signed, of those that the header allows.
+    /// The index of the key that made the signature, among those that the header allows.
     fn signer(&self, header: &Object, signed: &[u8], signature: &[u8], now: i64) -> Result<usize, TokenError> {
         let kid = match header.get("kid") {
             None => None,
             Some(Value::String(kid)) => Some(kid.as_str()),
             Some(_) => return Err(TokenError::Algorithm),
         };
-        let mut meant = self.keys.iter().enumerate().filter(|(_, key)| key.is_meant(kid) && key.is_in_force(now));
+        let mut candidates =
+            self.keys.iter().enumerate().filter(|(_, key)| key.accepts_kid(kid) && key.is_in_force(now));
         if kid.is_some() {
-            let (place, key) = meant.next().ok_or(TokenError::UnknownKid)?;
-            return key.verify(signed, signature).then_some(place).ok_or(TokenError::Signature);
+            let (index, key) = candidates.next().ok_or(TokenError::UnknownKid)?;
+            return key.verify(signed, signature).then_some(index).ok_or(TokenError::Signature);
         }
-        let signer = meant.find(|(_, key)| key.verify(signed, signature));
-        signer.map(|(place, _)| place).ok_or(TokenError::Signature)
+        let signer = candidates.find(|(_, key)| key.verify(signed, signature));
+        signer.map(|(index, _)| index).ok_or(TokenError::Signature)
     }
 }
 
-/// A token in its parts (RFC 7515, section 7.1).
+/// The parts of a token (RFC 7515, section 7.1).
 struct Segments<'a> {
-    /// What the signature is made of: header and payload with the dot between them.
+    /// The signed part: header and payload with the dot between them.
     signed: &'a [u8],
     header: &'a [u8],
     payload: &'a [u8],
@@ -164,14 +164,14 @@ impl<'a> Segments<'a> {
         let (signed, signature) = token.split_at(last);
         let first = signed.iter().position(is_dot).ok_or(TokenError::NotEnoughSegments)?;
         let (header, payload) = signed.split_at(first);
-        let behind_dot = |part: &'a [u8]| part.get(1..).unwrap_or_default();
-        Ok(Self { signed, header, payload: behind_dot(payload), signature: behind_dot(signature) })
+        let after_dot = |part: &'a [u8]| part.get(1..).unwrap_or_default();
+        Ok(Self { signed, header, payload: after_dot(payload), signature: after_dot(signature) })
     }
 }
 
-/// Whether the header names the pinned algorithm and asks for nothing that would change what
-/// is signed (RFC 7515, section 4.1.11; RFC 7797; RFC 7516 for `zip`). What it may say of where
-/// to find a key (`jku`, `jwk`, `x5u`, `x5c`) is not looked at.
+/// Whether the header has the only supported algorithm, and no extension that changes what is signed (RFC 7515,
+/// section 4.1.11; RFC 7797; RFC 7516 for `zip`). Parameters that locate a key (`jku`, `jwk`, `x5u`, `x5c`) are
+/// ignored.
 fn is_acceptable(header: &Object) -> bool {
     let pinned = header.get("alg").and_then(Value::as_str) == Some("HS256");
     pinned && ["crit", "b64", "zip"].iter().all(|name| !header.contains_key(*name))
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_signs_by_its_name_and_all_verify() {
+    fn the_first_key_signs_with_its_kid_and_all_verify() {
         let [old, new] = [keys(vec![named("old", 1)]), keys(vec![named("new", 2)])];
         let both = keys(vec![named("new", 2), named("old", 1)]);
         let token = issue(&both);
@@ -213,14 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_another_keys_signature_opens_nothing() {
+    fn a_kid_with_the_signature_of_another_key_is_refused() {
         let forged = issue(&keys(vec![named("new", 1)]));
         let both = keys(vec![named("new", 2), named("old", 1)]);
         assert_eq!(verify(&both, &forged, NOW), Err(TokenError::Signature));
     }
 
     #[test]
-    fn a_token_without_kid_is_tried_against_the_keys_that_allow_it() {
+    fn a_token_without_kid_is_verified_with_the_keys_that_allow_it() {
         let unnamed = keys(vec![Key::unnamed(&[1; 32]).unwrap()]);
         let token = issue(&unnamed);
         let [allowed, refused] = [true, false].map(|allowed| {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retired_key_neither_verifies_nor_signs_even_what_was_seen_before() {
+    fn a_retired_key_neither_signs_nor_verifies_even_a_cached_token() {
         let both = keys(vec![named("first", 1).retire_at(Some(NOW + 10)), named("second", 2)]);
         let token = issue(&both);
         assert!(verify(&both, &token, NOW + 9).is_ok());

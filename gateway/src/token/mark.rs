@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_found_in_the_form_in_which_it_is_issued() {
+    fn a_mark_is_found_in_an_issued_jti() {
         let (random, mark) = ("0123456789abcdef0123456789abcdef", "00ff00ff00ff00ff");
         let jti = marked_jti(random, mark);
         assert_eq!(mark_of(&jti), Some(mark));

@@ -1,8 +1,7 @@
 //! JSON Web Tokens (RFC 7515, 7519, 8725), and the static tokens of machine clients, which are long random
 //! strings.
 //!
-//! Pure: the time is an argument, and there is no I/O. The algorithm is HS256, fixed by the gateway and never
-//! chosen by the token.
+//! Pure: the time is an argument, and there is no I/O. The algorithm is always HS256, whatever the token's header.
 
 mod claims;
 mod digest;

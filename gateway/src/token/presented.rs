@@ -12,7 +12,7 @@ pub struct Presented<'a> {
 }
 
 impl<'a> Presented<'a> {
-    /// Takes the `bytes` that were sent.
+    /// Checks the length of the `bytes` that were sent.
     ///
     /// # Errors
     /// [`TokenError::TooLong`] over [`MAX_TOKEN_BYTES`].

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_byte_is_two_digits_and_no_word_comes_twice() {
+    fn each_byte_has_two_digits_and_values_are_unique() {
         assert_eq!(hexadecimal(&[0x00, 0x9a, 0xf0, 0x0f]), "009af00f");
         let (one, two) = (random_hex::<16>().unwrap(), random_hex::<16>().unwrap());
         assert_ne!(one, two);
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn no_id_comes_twice_on_any_thread() {
+    fn ids_are_unique_across_threads() {
         let threads: Vec<_> = (0..4)
             .map(|_| thread::spawn(|| (0..10 * IDS_AT_ONCE).map(|_| correlation_id().unwrap()).collect::<Vec<_>>()))
             .collect();

@@ -27,7 +27,7 @@ use arc_swap::ArcSwapOption;
 use super::{Presented, Verified};
 
 const SETS: usize = 4096;
-const PLACES: usize = 4;
+const SLOTS: usize = 4;
 
 /// Maximum length of a cached token, in bytes.
 const MAX_BYTES: usize = 1024;
@@ -36,7 +36,7 @@ const MAX_BYTES: usize = 1024;
 const HASHED_BYTES: usize = 32;
 
 /// A verified token.
-struct Entry {
+struct CachedToken {
     hash: u64,
     token: Box<[u8]>,
     verified: Arc<Verified>,
@@ -44,7 +44,7 @@ struct Entry {
     key: usize,
 }
 
-impl Entry {
+impl CachedToken {
     fn is_of(&self, hash: u64, token: &Presented<'_>) -> bool {
         self.hash == hash && *self.token == *token.bytes
     }
@@ -52,48 +52,48 @@ impl Entry {
 
 /// The slot of one token.
 #[derive(Default)]
-struct Place {
+struct Slot {
     /// Hash of the token in the slot, checked before the token itself. It may be stored late, which costs a
     /// verification.
     hint: AtomicU64,
-    entry: ArcSwapOption<Entry>,
+    entry: ArcSwapOption<CachedToken>,
 }
 
 /// The slots of one set, in one cache line.
 #[derive(Default)]
 #[repr(align(64))]
-struct Set([Place; PLACES]);
+struct SlotSet([Slot; SLOTS]);
 
-impl Set {
+impl SlotSet {
     /// The slots that may hold a token with this hash.
-    fn hinted(&self, hash: u64) -> impl Iterator<Item = &Place> {
-        self.0.iter().filter(move |place| place.hint.load(Ordering::Acquire) == hash)
+    fn hinted(&self, hash: u64) -> impl Iterator<Item = &Slot> {
+        self.0.iter().filter(move |slot| slot.hint.load(Ordering::Acquire) == hash)
     }
 
     /// The slot that is empty or expires first.
-    fn next_free(&self) -> Option<&Place> {
+    fn next_free(&self) -> Option<&Slot> {
         // Empty slots sort before any expiry time.
-        self.0.iter().min_by_key(|place| place.entry.load().as_ref().map(|entry| entry.verified.expires_at))
+        self.0.iter().min_by_key(|slot| slot.entry.load().as_ref().map(|entry| entry.verified.expires_at))
     }
 }
 
 /// The cache.
 pub(super) struct Seen {
-    sets: Box<[Set]>,
+    sets: Box<[SlotSet]>,
     hasher: RandomState,
 }
 
 impl Seen {
     pub(super) fn new() -> Self {
-        Self { sets: (0..SETS).map(|_| Set::default()).collect(), hasher: RandomState::new() }
+        Self { sets: (0..SETS).map(|_| SlotSet::default()).collect(), hasher: RandomState::new() }
     }
 
     /// Returns the claims of a verified `token` and the index of its key. The caller checks that they are still
     /// valid.
     pub(super) fn get(&self, token: &Presented<'_>) -> Option<(Arc<Verified>, usize)> {
         let hash = self.hash(token);
-        self.set(hash)?.hinted(hash).find_map(|place| {
-            let entry = place.entry.load();
+        self.set(hash)?.hinted(hash).find_map(|slot| {
+            let entry = slot.entry.load();
             let entry = entry.as_ref().filter(|entry| entry.is_of(hash, token))?;
             Some((Arc::clone(&entry.verified), entry.key))
         })
@@ -107,10 +107,10 @@ impl Seen {
         let hash = self.hash(token);
         let Some(set) = self.set(hash) else { return };
         // It is present if it was no longer valid, or was inserted by another worker.
-        let has_it = |place: &&Place| place.entry.load().as_ref().is_some_and(|entry| entry.is_of(hash, token));
-        let Some(place) = set.hinted(hash).find(has_it).or_else(|| set.next_free()) else { return };
-        place.entry.store(Some(Arc::new(Entry { hash, token: token.bytes.into(), verified, key })));
-        place.hint.store(hash, Ordering::Release);
+        let has_it = |slot: &&Slot| slot.entry.load().as_ref().is_some_and(|entry| entry.is_of(hash, token));
+        let Some(slot) = set.hinted(hash).find(has_it).or_else(|| set.next_free()) else { return };
+        slot.entry.store(Some(Arc::new(CachedToken { hash, token: token.bytes.into(), verified, key })));
+        slot.hint.store(hash, Ordering::Release);
     }
 
     fn hash(&self, token: &Presented<'_>) -> u64 {
@@ -118,14 +118,14 @@ impl Seen {
         self.hasher.hash_one(token.bytes.get(end..).unwrap_or_default())
     }
 
-    fn set(&self, hash: u64) -> Option<&Set> {
+    fn set(&self, hash: u64) -> Option<&SlotSet> {
         let sets = u64::try_from(self.sets.len()).ok()?;
         self.sets.get(usize::try_from(hash % sets).ok()?)
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.sets.iter().flat_map(|set| &set.0).filter(|place| place.entry.load().is_some()).count()
+        self.sets.iter().flat_map(|set| &set.0).filter(|slot| slot.entry.load().is_some()).count()
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_verified_is_found_and_nothing_else() {
+    fn only_inserted_tokens_are_found() {
         let seen = Seen::new();
         insert(&seen, "a", 5);
         assert_eq!(seen.get(&presented("a")), Some((verified(5), 0)));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_found_by_all_of_its_bytes_though_its_end_alone_is_hashed() {
+    fn all_bytes_are_compared_although_only_the_end_is_hashed() {
         let seen = Seen::new();
         let end = "e".repeat(HASHED_BYTES);
         let [one, other] = ["header.payload.", "header.payl0ad."].map(|start| format!("{start}{end}"));
@@ -175,26 +175,26 @@ mod tests {
         insert(&seen, &one, 5);
         assert!(has(&seen, &one));
         assert!(!has(&seen, &other) && !has(&seen, &end) && !has(&seen, &format!("x{one}")));
-        // Both have a place: one is not taken for the other there either.
+        // Tokens with the same hash have separate slots.
         insert(&seen, &other, 6);
         assert_eq!((seen.get(&presented(&one)), seen.len()), (Some((verified(5), 0)), 2));
     }
 
     #[test]
-    fn in_a_full_set_the_one_that_expires_first_gives_way() {
+    fn in_a_full_set_the_first_to_expire_is_replaced() {
         let seen = Seen::new();
-        let tokens = of_one_set(&seen, PLACES + 1);
+        let tokens = of_one_set(&seen, SLOTS + 1);
         for (token, expires_at) in tokens.iter().zip([30, 10, 20, 40, 50]) {
             insert(&seen, token, expires_at);
         }
-        let kept: Vec<bool> = tokens.iter().map(|token| has(&seen, token)).collect();
-        assert_eq!(kept, [true, false, true, true, true]);
+        let found: Vec<bool> = tokens.iter().map(|token| has(&seen, token)).collect();
+        assert_eq!(found, [true, false, true, true, true]);
     }
 
     #[test]
-    fn workers_at_once_find_what_they_put_there_or_nothing() {
+    fn concurrent_workers_find_their_own_value_or_none() {
         let seen = Seen::new();
-        let tokens = of_one_set(&seen, 2 * PLACES);
+        let tokens = of_one_set(&seen, 2 * SLOTS);
         thread::scope(|scope| {
             for worker in 0..4 {
                 let (seen, tokens) = (&seen, &tokens);
@@ -210,11 +210,11 @@ mod tests {
                 });
             }
         });
-        assert!((1..=PLACES).contains(&seen.len()));
+        assert!((1..=SLOTS).contains(&seen.len()));
     }
 
     #[test]
-    fn a_token_has_one_place() {
+    fn a_token_has_one_slot() {
         let seen = Seen::new();
         for expires_at in 0..10 {
             insert(&seen, "a", expires_at);
@@ -223,18 +223,18 @@ mod tests {
     }
 
     #[test]
-    fn no_number_of_tokens_makes_it_larger() {
+    fn the_size_is_fixed() {
         let seen = Seen::new();
         for number in 0..100_000 {
             insert(&seen, &number.to_string(), number);
         }
-        assert!(seen.len() <= SETS * PLACES);
-        let size = SETS * size_of::<Set>();
+        assert!(seen.len() <= SETS * SLOTS);
+        let size = SETS * size_of::<SlotSet>();
         assert!(size < 300_000, "{size} bytes are more than the documentation says");
     }
 
     #[test]
-    fn a_long_token_is_not_kept() {
+    fn a_long_token_is_not_cached() {
         let seen = Seen::new();
         insert(&seen, &"a".repeat(MAX_BYTES + 1), 5);
         assert_eq!(seen.len(), 0);

@@ -104,7 +104,7 @@ impl StaticToken {
 pub struct StaticTokens(Vec<Arc<StaticToken>>);
 
 impl StaticTokens {
-    /// Takes `tokens`.
+    /// Creates the set of `tokens`.
     ///
     /// # Errors
     /// [`NotStaticTokens`].
@@ -151,28 +151,28 @@ pub fn random_static_token() -> Option<String> {
 mod tests {
     use super::*;
 
-    fn token(name: &str, word: &str) -> StaticToken {
-        StaticToken::new(name, Digest::of(word.as_bytes()), Routes::Named(vec!["holodules".to_owned()]), Some(100))
+    fn token(name: &str, secret: &str) -> StaticToken {
+        StaticToken::new(name, Digest::of(secret.as_bytes()), Routes::Named(vec!["holodules".to_owned()]), Some(100))
             .unwrap()
     }
 
     #[test]
-    fn a_token_is_found_by_its_whole_self_alone() {
+    fn a_token_is_found_only_by_its_exact_value() {
         let tokens = StaticTokens::new(vec![token("a", "one"), token("b", "two"), token("c", "three")]).unwrap();
-        let find = |word: &str| tokens.find(&Presented::new(word.as_bytes()).unwrap()).map(|token| token.name());
+        let find = |secret: &str| tokens.find(&Presented::new(secret.as_bytes()).unwrap()).map(|token| token.name());
         assert_eq!((find("one"), find("two"), find("three")), (Some("a"), Some("b"), Some("c")));
         assert_eq!((find(""), find("on"), find("One"), find("a"), find("four")), (None, None, None, None, None));
-        // Who has the configuration has no token.
+        // The configuration does not reveal a token.
         assert_eq!(find(&Digest::of(b"one").to_string()), None);
     }
 
     #[test]
-    fn it_is_known_by_a_name_that_no_user_has() {
+    fn its_identity_cannot_be_a_user_name() {
         assert_eq!(&**token("collector", "one").identity(), "static:collector");
     }
 
     #[test]
-    fn it_opens_what_is_listed_until_it_expires() {
+    fn it_is_valid_for_its_routes_until_it_expires() {
         let token = token("a", "one");
         assert!(token.may_use("holodules") && !token.may_use("notes") && !token.may_use(""));
         assert!(!token.is_expired(99) && token.is_expired(100));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn two_of_one_name_or_digest_and_odd_names_are_refused() {
+    fn duplicates_and_invalid_names_are_refused() {
         let refused = |tokens| StaticTokens::new(tokens).unwrap_err();
         let twice = vec![token("a", "one"), token("b", "two"), token("a", "three")];
         assert_eq!(refused(twice), NotStaticTokens::SameName("a".to_owned()));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_word_can_be_told_from_anything_else_and_comes_once() {
+    fn a_generated_token_is_unique_and_has_the_prefix() {
         let (one, two) = (random_static_token().unwrap(), random_static_token().unwrap());
         assert_ne!(one, two);
         let digits = one.strip_prefix("holodule_").unwrap();

@@ -1,4 +1,4 @@
-//! Every row of the contract's token table, against hand-made tokens.
+//! Every row of the contract's table of token errors, with hand-made tokens.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ fn encode(text: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(text)
 }
 
-/// Signs exactly these segments, whatever they say.
+/// Signs exactly these segments, valid or not.
 fn sign(header: &str, payload: &str) -> String {
     let signed = format!("{}.{}", encode(header), encode(payload));
     let signature =
@@ -62,7 +62,7 @@ fn without(name: &str) -> Result<Arc<Verified>, TokenError> {
 }
 
 #[test]
-fn what_is_issued_has_the_contracts_form_and_verifies() {
+fn an_issued_token_has_the_documented_form_and_verifies() {
     let token = keys().issue("user01", "0123", NOW).unwrap();
     let segments: Vec<_> = token.split('.').map(|segment| URL_SAFE_NO_PAD.decode(segment).unwrap()).collect();
     assert_eq!(segments[0], HEADER.as_bytes());
@@ -73,12 +73,12 @@ fn what_is_issued_has_the_contracts_form_and_verifies() {
 }
 
 #[test]
-fn a_token_without_jti_as_the_original_makes_them_verifies() {
+fn a_token_of_the_original_service_without_jti_verifies() {
     assert!(verify(&sign(HEADER, &claims().to_string())).is_ok());
 }
 
 #[test]
-fn a_token_is_known_by_its_jti_or_else_by_its_digest() {
+fn a_token_is_identified_by_its_jti_or_its_digest() {
     let id = |jti: serde_json::Value| with("jti", jti).unwrap().id.clone();
     assert_eq!(&*id(json!("0123")), "jti:0123");
     assert_eq!(*id(json!("~ ".repeat(64))), *format!("jti:{}", "~ ".repeat(64)));
@@ -108,7 +108,7 @@ fn header_not_base64url() {
 }
 
 #[test]
-fn header_not_json_not_an_object_or_a_key_twice() {
+fn header_not_a_json_object_or_with_a_duplicate_name() {
     for (header, reason) in [
         ("", "not JSON"),
         ("{", "not JSON"),
@@ -141,7 +141,7 @@ fn signature_not_base64url() {
 }
 
 #[test]
-fn alg_not_the_pinned_one_or_headers_that_change_the_meaning() {
+fn other_algorithms_and_header_extensions_are_refused() {
     for header in [
         r#"{}"#,
         r#"{"alg":"none"}"#,
@@ -163,7 +163,7 @@ fn alg_not_the_pinned_one_or_headers_that_change_the_meaning() {
 }
 
 #[test]
-fn a_wrong_signature_wins_over_expired() {
+fn a_wrong_signature_is_reported_before_expiry() {
     let mut claims = claims();
     claims["exp"] = json!(NOW - 1);
     let token = sign(HEADER, &claims.to_string());
@@ -174,7 +174,7 @@ fn a_wrong_signature_wins_over_expired() {
 }
 
 #[test]
-fn payload_not_a_json_object_or_a_key_twice() {
+fn payload_not_a_json_object_or_with_a_duplicate_name() {
     for payload in ["", "[]", "null", "x", r#"{"exp":1,"exp":2}"#, "\u{feff}{}"] {
         assert!(matches!(verify(&sign(HEADER, payload)), Err(TokenError::PayloadJson(_))), "{payload}");
     }
@@ -183,7 +183,7 @@ fn payload_not_a_json_object_or_a_key_twice() {
 }
 
 #[test]
-fn claims_missing_or_null_in_this_order() {
+fn missing_claims_are_reported_in_order() {
     assert_eq!(verify(&sign(HEADER, "{}")), Err(TokenError::Missing(Claim::ExpirationTime)));
     assert_eq!(verify(&sign(HEADER, r#"{"exp":1}"#)), Err(TokenError::Missing(Claim::IssuedAt)));
     assert_eq!(verify(&sign(HEADER, r#"{"exp":1,"iat":1}"#)), Err(TokenError::Missing(Claim::NotBefore)));
@@ -191,7 +191,7 @@ fn claims_missing_or_null_in_this_order() {
 }
 
 #[test]
-fn times_are_integers_within_two_to_the_53rd() {
+fn times_are_exact_integers() {
     let odd = [json!(1.5), json!(1e9), json!("1700000000"), json!(true), json!([1]), json!({}), json!(1_u64 << 54)];
     for value in odd {
         assert_eq!(with("iat", value.clone()), Err(TokenError::NotAnInteger(Claim::IssuedAt)), "{value}");
@@ -212,7 +212,7 @@ fn times_are_compared_to_now() {
 }
 
 #[test]
-fn leeway_is_forgiven_on_all_three() {
+fn the_leeway_applies_to_all_three_times() {
     let keys = with_settings(Settings { leeway: 10, ..SETTINGS });
     let token =
         |iat: i64, exp: i64| sign(HEADER, &json!({"exp": exp, "iat": iat, "nbf": iat, "identity": "a"}).to_string());
@@ -223,7 +223,7 @@ fn leeway_is_forgiven_on_all_three() {
 }
 
 #[test]
-fn identity_missing_empty_or_no_string() {
+fn identity_missing_empty_or_not_a_string() {
     assert_eq!(without("identity"), Err(TokenError::NoIdentity));
     for value in [json!(""), json!(1), json!(null), json!(["user01"])] {
         assert_eq!(with("identity", value.clone()), Err(TokenError::NoIdentity), "{value}");
@@ -231,23 +231,23 @@ fn identity_missing_empty_or_no_string() {
 }
 
 #[test]
-fn a_long_token_is_refused_before_it_is_read() {
+fn a_long_token_is_refused_before_it_is_parsed() {
     assert_eq!(verify(&"a".repeat(MAX_TOKEN_BYTES + 1)), Err(TokenError::TooLong));
 }
 
 #[test]
-fn no_token_outlives_the_longest_lifetime() {
+fn the_maximum_lifetime_overrides_exp() {
     let claims = json!({"exp": NOW + 1_000_000, "iat": NOW, "nbf": NOW, "identity": "user01"});
     let token = sign(HEADER, &claims.to_string());
     assert_eq!(verify_at(&keys(), &token, NOW + 3599).unwrap().expires_at, NOW + 3600);
     assert_eq!(verify_at(&keys(), &token, NOW + 3600), Err(TokenError::Expired));
-    // The leeway is for other clocks, and this is counted by ours alone.
+    // The leeway is for other clocks; the maximum lifetime is measured by the local one.
     let keys = with_settings(Settings { leeway: 300, ..SETTINGS });
     assert_eq!(verify_at(&keys, &token, NOW + 3600), Err(TokenError::Expired));
 }
 
 #[test]
-fn a_token_seen_before_is_checked_against_the_time_on_every_use() {
+fn the_times_of_a_cached_token_are_checked_on_every_use() {
     let keys = keys();
     let mut claims = claims();
     claims["nbf"] = json!(NOW + 5);
@@ -261,7 +261,7 @@ fn a_token_seen_before_is_checked_against_the_time_on_every_use() {
 }
 
 #[test]
-fn a_token_that_differs_in_one_character_from_one_seen_before_is_another() {
+fn a_token_that_differs_from_a_cached_one_in_one_character_is_refused() {
     let keys = keys();
     let token = sign(HEADER, &claims().to_string());
     assert!(verify_at(&keys, &token, NOW).is_ok());

@@ -96,9 +96,9 @@ impl Activity {
     }
 
     /// Starts an upload, which ends when the guard is dropped.
-    pub(super) fn begin_upload(self: &Arc<Self>) -> Upload {
+    pub(super) fn begin_upload(self: &Arc<Self>) -> UploadGuard {
         self.uploads.fetch_add(1, Ordering::Relaxed);
-        Upload(Arc::clone(self))
+        UploadGuard(Arc::clone(self))
     }
 
     /// Returns the number of active uploads.
@@ -123,9 +123,9 @@ impl Activity {
 }
 
 /// Guard of an active upload.
-pub(super) struct Upload(Arc<Activity>);
+pub(super) struct UploadGuard(Arc<Activity>);
 
-impl Drop for Upload {
+impl Drop for UploadGuard {
     fn drop(&mut self) {
         self.0.uploads.fetch_sub(1, Ordering::Relaxed);
     }

@@ -14,7 +14,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
-use crate::downstream::activity::{Activity, Upload};
+use crate::downstream::activity::{Activity, UploadGuard};
 use crate::downstream::date::date;
 use crate::downstream::{Downstream, ExtraField, Peer, ResponseHead, allows_body, client_disconnected};
 
@@ -34,7 +34,7 @@ pub(super) struct Http2Exchange {
     has_body: bool,
     sent: usize,
     /// Set while the request body is streamed to the backend.
-    upload: Option<Upload>,
+    upload: Option<UploadGuard>,
 }
 
 impl Http2Exchange {

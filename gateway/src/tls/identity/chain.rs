@@ -13,7 +13,7 @@ const SOON: i64 = 14 * 24 * 60 * 60;
 
 /// The relevant fields of one certificate.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(super) struct CertificateFacts {
     /// DNS names, including wildcards, in lower case.
     pub(super) names: Vec<String>,
     pub(super) addresses: Vec<IpAddr>,
@@ -31,7 +31,7 @@ pub(super) struct Facts {
     pub(super) public_key: Vec<u8>,
 }
 
-impl Facts {
+impl CertificateFacts {
     /// Parses one certificate.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Facts {
 
 /// Returns warnings about `chain`, leaf first, at `now` (seconds since 1970). A certificate that could not be
 /// parsed is `None`.
-pub(super) fn warnings(chain: &[Option<Facts>], now: i64) -> Vec<String> {
+pub(super) fn warnings(chain: &[Option<CertificateFacts>], now: i64) -> Vec<String> {
     let mut warnings = Vec::new();
     for (place, facts) in chain.iter().enumerate() {
         let name = match place {
@@ -116,7 +116,7 @@ pub(super) fn warnings(chain: &[Option<Facts>], now: i64) -> Vec<String> {
     warnings
 }
 
-fn validity_warning(name: &str, facts: &Facts, now: i64) -> Option<String> {
+fn validity_warning(name: &str, facts: &CertificateFacts, now: i64) -> Option<String> {
     if now > facts.not_after {
         return Some(format!("{name} expired on {}, so clients refuse it: renew it", date(facts.not_after)));
     }

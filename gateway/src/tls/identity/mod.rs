@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SigningKey};
 
-use chain::Facts;
+use chain::CertificateFacts;
 
 /// Maximum size of a certificate or key file, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -31,7 +31,7 @@ pub struct Identity {
     /// End of the validity, in seconds since 1970.
     pub not_after: i64,
     /// The parsed chain; `None` for a certificate that could not be parsed.
-    chain: Vec<Option<Facts>>,
+    chain: Vec<Option<CertificateFacts>>,
     /// Number of private keys in the key file, of which the first is used.
     keys_in_file: usize,
 }
@@ -61,7 +61,7 @@ impl Identity {
         let certified = CertifiedKey::new(certificates, key);
         if certified.keys_match().is_err() {
             let public_key = certified.key.public_key();
-            let is_of = |facts: &Facts| public_key.as_deref().is_some_and(|key| *key == *facts.public_key);
+            let is_of = |facts: &CertificateFacts| public_key.as_deref().is_some_and(|key| *key == *facts.public_key);
             return Err(match further.iter().flatten().any(is_of) {
                 true if leaf.is_ca => NotAnIdentity::Certificate(CA_FIRST.to_owned()),
                 true => NotAnIdentity::Certificate(LEAF_LATER.to_owned()),
@@ -149,16 +149,17 @@ const FIRST_OF_SEVERAL: &str = "the file holds several private keys, and the fir
 /// The certificates of a file.
 struct Chain {
     certificates: Vec<CertificateDer<'static>>,
-    leaf: Facts,
+    leaf: CertificateFacts,
     /// The certificates after the leaf; `None` for one that could not be parsed.
-    further: Vec<Option<Facts>>,
+    further: Vec<Option<CertificateFacts>>,
 }
 
 fn read_chain(certificate: &Path) -> Result<Chain, Cow<'static, str>> {
     let certificates = pem::certificates(&read_file(certificate)?)?;
-    let read = certificates.first().ok_or("is not in the file").and_then(Facts::read);
+    let read = certificates.first().ok_or("is not in the file").and_then(CertificateFacts::read);
     let leaf = read.map_err(|reason| format!("the certificate {reason}"))?;
-    let further: Vec<_> = certificates.iter().skip(1).map(|certificate| Facts::read(certificate).ok()).collect();
+    let further: Vec<_> =
+        certificates.iter().skip(1).map(|certificate| CertificateFacts::read(certificate).ok()).collect();
     if leaf.names.is_empty() && leaf.addresses.is_empty() {
         let begins_with_ca = leaf.is_ca && !further.is_empty();
         return Err(if begins_with_ca { CA_FIRST } else { NO_NAMES }.into());

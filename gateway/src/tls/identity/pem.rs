@@ -8,46 +8,47 @@ use x509_parser::asn1_rs::{Any, FromDer as _, Tag};
 use x509_parser::certificate::X509Certificate;
 
 /// Why a file cannot be used, and how to fix it.
-type Reason = &'static str;
+type PemError = &'static str;
 
-const EMPTY: Reason = "the file is empty";
-const UTF_16: Reason = "the file is UTF-16 text; save it as UTF-8, as by: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE";
-const BINARY: Reason = "the file is binary data and not PEM, which is text with a line that begins with -----BEGIN";
-const PKCS_12: Reason = "the file is a PKCS#12 container (.p12, .pfx); extract PEM from it by: \
+const EMPTY: PemError = "the file is empty";
+const UTF_16: PemError = "the file is UTF-16 text; save it as UTF-8, as by: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE";
+const BINARY: PemError = "the file is binary data and not PEM, which is text with a line that begins with -----BEGIN";
+const PKCS_12: PemError = "the file is a PKCS#12 container (.p12, .pfx); extract PEM from it by: \
                          openssl pkcs12 -in FILE -clcerts -nokeys -out cert.pem, and -nocerts -nodes -out key.pem";
-const PKCS_7: Reason = "the file is a PKCS#7 container; convert it by: openssl pkcs7 -print_certs -in FILE -out NEW_FILE \
+const PKCS_7: PemError = "the file is a PKCS#7 container; convert it by: openssl pkcs7 -print_certs -in FILE -out NEW_FILE \
                         (with -inform DER where it is binary)";
-const DER_CERTIFICATE: Reason =
+const DER_CERTIFICATE: PemError =
     "the file is a certificate in DER; convert it to PEM by: openssl x509 -inform DER -in FILE -out NEW_FILE";
-const DER_KEY: Reason =
+const DER_KEY: PemError =
     "the file is a private key in DER; convert it to PEM by: openssl pkey -inform DER -in FILE -out NEW_FILE";
-const NO_PEM: Reason = "there is no PEM in the file: no line begins with -----BEGIN";
-const LOST_LINE_BREAKS: Reason =
+const NO_PEM: PemError = "there is no PEM in the file: no line begins with -----BEGIN";
+const LOST_LINE_BREAKS: PemError =
     "the PEM has lost its line breaks: the BEGIN line, each line of base64 and the END line must be lines of their own";
-const INDENTED: Reason = "the PEM is indented or quoted: its lines must begin at the left margin";
-const CUT: Reason = "a PEM block has no END line that matches its BEGIN line: the file is incomplete";
-const DAMAGED: Reason = "the base64 of a PEM block is damaged";
-const ENCRYPTED: Reason = "the private key is encrypted with a passphrase, which the gateway cannot ask for; decrypt it by: \
+const INDENTED: PemError = "the PEM is indented or quoted: its lines must begin at the left margin";
+const CUT: PemError = "a PEM block has no END line that matches its BEGIN line: the file is incomplete";
+const DAMAGED: PemError = "the base64 of a PEM block is damaged";
+const ENCRYPTED: PemError = "the private key is encrypted with a passphrase, which the gateway cannot ask for; decrypt it by: \
                            openssl pkey -in FILE -out NEW_FILE (a DER file: with -inform DER)";
-const SWAPPED_CERTIFICATE: Reason =
+const SWAPPED_CERTIFICATE: PemError =
     "the file holds a private key and no certificate: are `certificate` and `private_key` swapped?";
-const SWAPPED_KEY: Reason =
+const SWAPPED_KEY: PemError =
     "the file holds a certificate and no private key: are `certificate` and `private_key` swapped?";
-const REQUEST: Reason = "the file holds a certificate signing request and no certificate: a CA answers it with one";
-const TRUSTED: Reason =
+const REQUEST: PemError = "the file holds a certificate signing request and no certificate: a CA answers it with one";
+const TRUSTED: PemError =
     "the file holds a certificate in OpenSSL's own form; convert it by: openssl x509 -in FILE -out NEW_FILE";
-const PUBLIC_KEY: Reason = "the file holds a public key alone";
-const OPENSSH: Reason = "the private key is in the form of OpenSSH; convert a copy by: ssh-keygen -p -m PKCS8 -f COPY";
-const PARAMETERS: Reason = "the file holds parameters of a key and no key";
-const DSA: Reason = "the private key is one of DSA, which TLS no longer uses: RSA, ECDSA or Ed25519 is needed";
-const NO_CERTIFICATE: Reason = "there is no certificate in the file: no line is -----BEGIN CERTIFICATE-----";
-const NO_KEY: Reason = "there is no private key in the file: no line is -----BEGIN PRIVATE KEY-----";
+const PUBLIC_KEY: PemError = "the file holds a public key alone";
+const OPENSSH: PemError =
+    "the private key is in the form of OpenSSH; convert a copy by: ssh-keygen -p -m PKCS8 -f COPY";
+const PARAMETERS: PemError = "the file holds parameters of a key and no key";
+const DSA: PemError = "the private key is one of DSA, which TLS no longer uses: RSA, ECDSA or Ed25519 is needed";
+const NO_CERTIFICATE: PemError = "there is no certificate in the file: no line is -----BEGIN CERTIFICATE-----";
+const NO_KEY: PemError = "there is no private key in the file: no line is -----BEGIN PRIVATE KEY-----";
 
 /// PEM labels of the supported private keys.
 const KEY_LABELS: [&[u8]; 3] = [b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY"];
 
 /// Returns the certificates in the PEM file `bytes`, at least one.
-pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Reason> {
+pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let bytes = without_mark(bytes);
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
     if chain.as_ref().is_ok_and(|chain| !chain.is_empty()) {
@@ -73,7 +74,7 @@ pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 }
 
 /// Returns the first private key in the PEM file `bytes`, and the number of keys.
-pub(super) fn private_key(bytes: &[u8]) -> Result<(PrivateKeyDer<'static>, usize), Reason> {
+pub(super) fn private_key(bytes: &[u8]) -> Result<(PrivateKeyDer<'static>, usize), PemError> {
     let bytes = without_mark(bytes);
     let labels = labels(bytes);
     let error = match PrivateKeyDer::from_pem_slice(bytes) {
@@ -112,7 +113,7 @@ fn without_mark(bytes: &[u8]) -> &[u8] {
 }
 
 /// The parser's own messages contain file content.
-fn reason(error: &pem::Error) -> Reason {
+fn reason(error: &pem::Error) -> PemError {
     match error {
         pem::Error::MissingSectionEnd { .. } => CUT,
         pem::Error::IllegalSectionStart { .. } => LOST_LINE_BREAKS,
@@ -128,7 +129,7 @@ enum Wanted {
 }
 
 /// Detects layout problems that hide PEM blocks from the parser.
-fn check_layout(bytes: &[u8], wanted: Wanted) -> Result<(), Reason> {
+fn check_layout(bytes: &[u8], wanted: Wanted) -> Result<(), PemError> {
     if bytes.trim_ascii().is_empty() {
         return Err(EMPTY);
     }
@@ -154,7 +155,7 @@ fn check_layout(bytes: &[u8], wanted: Wanted) -> Result<(), Reason> {
 }
 
 /// Diagnoses a file without any PEM block.
-fn without_pem(bytes: &[u8], wanted: Wanted) -> Reason {
+fn without_pem(bytes: &[u8], wanted: Wanted) -> PemError {
     let Ok((_, outer)) = Any::from_der(bytes) else {
         return if bytes.contains(&0) || std::str::from_utf8(bytes).is_err() { BINARY } else { NO_PEM };
     };
