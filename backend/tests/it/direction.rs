@@ -1,11 +1,11 @@
 //! Which modules may import which, and which may use an external crate.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[path = "../../../gateway/crates/settings/tests/imports/mod.rs"]
 mod imports;
 
-use imports::{circles, modules};
+use imports::{circles, long_files, modules};
 
 /// Each module with the modules that it may import.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -43,7 +43,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("holodule_settings", &["backup", "config", "program", "server", "command", "store/embedded/file"]),
 ];
 
-fn source_folder() -> std::path::PathBuf {
+fn source_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
@@ -102,18 +102,7 @@ fn no_sibling_files_or_folders_import_each_other_in_a_circle() {
 }
 
 #[test]
-fn no_source_file_has_more_than_400_lines() {
-    let mut folders = vec![source_folder(), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")];
-    let mut long = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if std::fs::read_to_string(&path).unwrap().lines().count() > 400 {
-                long.push(path);
-            }
-        }
-    }
-    assert_eq!(long, Vec::<std::path::PathBuf>::new());
+fn no_file_has_more_than_400_lines() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    assert_eq!(long_files(&[source_folder(), tests]), Vec::<PathBuf>::new());
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 #[path = "../../crates/settings/tests/imports/mod.rs"]
 mod imports;
 
-use imports::{Module, circles, modules, uses_of};
+use imports::{Module, circles, long_files, modules, uses_of};
 
 /// The floors, the highest first.
 const FLOORS: [&[&str]; 10] = [
@@ -186,6 +186,12 @@ fn external_crates_are_used_only_where_listed() {
 fn no_sibling_files_or_folders_import_each_other_in_a_circle() {
     assert_eq!(circles(&gateway_modules()), Vec::<String>::new());
     assert_eq!(circles(&modules(&folder("crates/settings/src"))), Vec::<String>::new());
+}
+
+#[test]
+fn no_file_has_more_than_400_lines() {
+    let folders = ["src", "tests", "benches", "crates"].map(folder);
+    assert_eq!(long_files(&folders), Vec::<PathBuf>::new());
 }
 
 #[test]

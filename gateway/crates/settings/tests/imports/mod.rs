@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
 use syn::{Attribute, File, Meta, UseTree};
@@ -72,6 +72,23 @@ pub fn circles(modules: &[Module]) -> Vec<String> {
         circles.insert(members.join(" <-> "));
     }
     circles.into_iter().collect()
+}
+
+/// The files below `folders` that have more than 400 lines.
+pub fn long_files(folders: &[PathBuf]) -> Vec<PathBuf> {
+    let mut open = folders.to_vec();
+    let mut long = Vec::new();
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.expect("the folder can be listed").path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && read(&path).lines().count() > 400 {
+                long.push(path);
+            }
+        }
+    }
+    long
 }
 
 /// The ancestors of two modules below their common folder; `None` where one contains the other.
