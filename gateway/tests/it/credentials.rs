@@ -187,7 +187,7 @@ async fn a_body_that_does_not_come_is_cut_off() {
         .await;
     let drip = async {
         loop {
-            connection.send_what_is_taken("{").await;
+            connection.send_until_closed("{").await;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };

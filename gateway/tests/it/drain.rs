@@ -123,13 +123,13 @@ async fn pipeline_without_end(gateway: &mut Gateway, request: &str) -> usize {
     let block = format!("{second}{}{first}", request.repeat(9));
     let mut count = 0;
     loop {
-        connection.send_what_is_taken(&block).await;
+        connection.send_until_closed(&block).await;
         for _ in 0..10 {
             let answer = connection.answer("GET").await;
             assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY));
             count += 1;
             if answer.value("connection") == "close" {
-                assert_eq!(connection.goodbye().await.unwrap(), b"", "bytes behind the last answer");
+                assert_eq!(connection.read_to_close_notify().await.unwrap(), b"", "bytes behind the last answer");
                 return count;
             }
         }

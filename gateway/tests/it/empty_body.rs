@@ -11,7 +11,7 @@ use crate::support::client::PATIENCE;
 use crate::support::frames::{
     DATA, END_HEADERS, END_STREAM, Frames, HEADERS, block, frame, receive_frame, request_block,
 };
-use crate::support::revocation::Authority;
+use crate::support::revocation::RevocationStub;
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, api, request};
 
@@ -29,9 +29,9 @@ const ROWS: [(&str, &str, u16); 6] = [
 ];
 
 async fn start() -> (Backend, Backend, Gateway) {
-    let (api, (authority, admin)) = (api().await, Authority::start().await);
+    let (api, (authority, admin)) = (api().await, RevocationStub::start().await);
     let settings = [("ROUTE", ROUTE), ("LOGIN_BODY_TIMEOUT", "0.4"), ("LISTENER_READ_TIMEOUT", "0.4")];
-    let gateway = Authority::gateway(&api, &admin, &settings);
+    let gateway = RevocationStub::gateway(&api, &admin, &settings);
     gateway.ready().await;
     drop(authority);
     (api, admin, gateway)

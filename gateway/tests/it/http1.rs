@@ -116,7 +116,7 @@ async fn a_client_that_reads_nothing_is_not_waited_for() {
     let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_WRITE_TIMEOUT", "0.3")]);
     let mut connection = gateway.connect().await;
     // Answers that nobody reads, far more than the sockets between can hold.
-    connection.send_what_is_taken(get("/nothing", "").repeat(40_000)).await;
+    connection.send_until_closed(get("/nothing", "").repeat(40_000)).await;
     until("it is closed", async || gateway.metric("gateway_connections").await == Some(0.0)).await;
 }
 
@@ -137,7 +137,7 @@ async fn how_long_a_refused_head_took_is_measured() {
         connection.send(first).await;
         // The head is under way for so long.
         tokio::time::sleep(slow).await;
-        connection.send_what_is_taken(&rest).await;
+        connection.send_until_closed(&rest).await;
         assert!(connection.answer("GET").await.status >= 400, "{rest}");
         until("it is logged", async || log.lines().len() == refused + 1).await;
         let line = &log.lines()[refused];

@@ -92,7 +92,7 @@ async fn what_begins_no_request_keeps_no_connection_open() {
         let received = client.ended().await;
         assert!((Duration::from_millis(450)..PATIENCE / 2).contains(&began.elapsed()), "{kind}: {:?}", began.elapsed());
         assert_eq!(received.count(HEADERS), 0);
-        assert_eq!(received.goodbye(), Some(0), "{kind}");
+        assert_eq!(received.goaway_code(), Some(0), "{kind}");
         until(kind, async || reaped(&gateway, "keepalive_timeout").await == Some((index + 1) as f64)).await;
     }
     assert!(api.seen().is_empty());
@@ -113,7 +113,7 @@ async fn a_request_begins_the_idle_time_anew() {
     let received = client.ended().await;
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(received.count(HEADERS), 4);
-    assert_eq!((received.goodbye(), received.last_stream()), (Some(0), Some(stream(3))));
+    assert_eq!((received.goaway_code(), received.last_stream()), (Some(0), Some(stream(3))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,7 +128,7 @@ async fn a_continuation_flood_ends_the_connection() {
         let sent = client.flood(u32::MAX, |_| frame(CONTINUATION, 0, 1, &piece).repeat(10)).await;
         assert!(sent < IN_FLIGHT, "{sent}");
         let received = client.ended().await;
-        assert!(received.goodbye().is_none_or(|reason| reason != 0), "{:?}", received.goodbye());
+        assert!(received.goaway_code().is_none_or(|reason| reason != 0), "{:?}", received.goaway_code());
     }
     assert!(api.seen().is_empty());
     assert_well(&gateway).await;
@@ -179,7 +179,7 @@ async fn rapid_resets_are_bounded() {
     let many = |n: u32| (0..100).flat_map(|k| pair(100 * n + k)).collect::<Vec<_>>();
     client.flood(100, many).await;
     let received = client.ended().await;
-    assert_eq!(received.goodbye(), Some(ENHANCE_YOUR_CALM));
+    assert_eq!(received.goaway_code(), Some(ENHANCE_YOUR_CALM));
     // Nothing goes on for a client that has left.
     until("all requests have ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
     assert!(hanging.seen().len() <= 200, "{} requests", hanging.seen().len());
@@ -199,7 +199,7 @@ async fn resets_that_the_client_provokes_are_bounded() {
     };
     client.flood(10_000, pair).await;
     let received = client.ended().await;
-    assert_eq!(received.goodbye(), Some(ENHANCE_YOUR_CALM));
+    assert_eq!(received.goaway_code(), Some(ENHANCE_YOUR_CALM));
     assert!(received.count(RST_STREAM) <= 40, "{} resets", received.count(RST_STREAM));
     until("all requests have ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
     assert!(hanging.seen().len() <= 100, "{} requests", hanging.seen().len());
@@ -307,9 +307,9 @@ async fn frames_without_content_are_bounded_beside_a_request() {
         assert_eq!(reaped(&gateway, "flood").await, Some(index as f64), "{kind}");
         client.flood(1000, |_| flood.repeat(100)).await;
         let received = client.ended().await;
-        assert_eq!(received.goodbye(), Some(ENHANCE_YOUR_CALM), "{kind}");
+        assert_eq!(received.goaway_code(), Some(ENHANCE_YOUR_CALM), "{kind}");
         assert!(received.count(PING) <= 20_000 && received.count(SETTINGS) <= 20_000, "{kind}");
         until(kind, async || reaped(&gateway, "flood").await == Some((index + 1) as f64)).await;
-        until("it is given up", async || hanging.given_up() == index + 1).await;
+        until("it is given up", async || hanging.abandoned() == index + 1).await;
     }
 }

@@ -7,14 +7,14 @@ use serde_json::json;
 
 use crate::support::backend::{Backend, Step, json_answer};
 use crate::support::client::Answer;
-use crate::support::revocation::{Authority, checks};
+use crate::support::revocation::{RevocationStub, checks};
 use crate::support::token::{HEADER, now, signed, token};
 use crate::support::{DAY, Gateway, api, request, until};
 
 /// A gateway that has heard of revocations, in front of stubs.
-async fn start(settings: &[(&str, &str)]) -> (Authority, Backend, Backend, Gateway) {
-    let (api, (authority, admin)) = (api().await, Authority::start().await);
-    let gateway = Authority::gateway(&api, &admin, settings);
+async fn start(settings: &[(&str, &str)]) -> (RevocationStub, Backend, Backend, Gateway) {
+    let (api, (authority, admin)) = (api().await, RevocationStub::start().await);
+    let gateway = RevocationStub::gateway(&api, &admin, settings);
     gateway.ready().await;
     (authority, api, admin, gateway)
 }
@@ -72,21 +72,21 @@ async fn many_requests_of_a_new_identity_ask_once_together() {
 
 #[tokio::test]
 async fn connections_are_accepted_with_the_first_beat_or_after_two_seconds() {
-    let (authority, admin) = Authority::start().await;
+    let (authority, admin) = RevocationStub::start().await;
     let api = api().await;
-    authority.beat(false);
-    let gateway = Authority::gateway(&api, &admin, &[]);
+    authority.set_heartbeats(false);
+    let gateway = RevocationStub::gateway(&api, &admin, &[]);
     let (request, began) = (request("GET", DAY, ""), Instant::now());
     let beats = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        authority.beat(true);
+        authority.set_heartbeats(true);
     };
     let (answer, ()) = tokio::join!(gateway.exchange(&request), beats);
     assert_eq!(answer.status, 200, "a request that came before the feed waited for it: {answer:?}");
     assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
-    authority.beat(false);
+    authority.set_heartbeats(false);
     let began = Instant::now();
-    let deaf = Authority::gateway(&api, &admin, &[]);
+    let deaf = RevocationStub::gateway(&api, &admin, &[]);
     assert_eq!(deaf.exchange(&request).await.status, 503);
     assert!(began.elapsed() >= Duration::from_millis(1900), "{:?}", began.elapsed());
 }
@@ -165,37 +165,37 @@ async fn a_reset_or_a_broken_feed_makes_everything_be_asked_again() {
         assert_eq!(gateway.exchange(&request).await.status, 200);
         assert_eq!(checks(&admin), asked);
         if reset {
-            authority.say(&json!({"reset": true}));
+            authority.send_line(&json!({"reset": true}));
         } else {
-            authority.cut();
+            authority.end_feeds();
         }
         until_revoked(&gateway, &request).await;
-        authority.say(&json!({"reset": true}));
+        authority.send_line(&json!({"reset": true}));
     }
 }
 
 #[tokio::test]
 async fn before_the_first_contact_and_past_the_age_the_answer_is_503() {
-    let (api, (authority, admin)) = (api().await, Authority::start().await);
-    authority.beat(false);
-    let gateway = Authority::gateway(&api, &admin, &[("REVOCATION_MAX_AGE", "1")]);
+    let (api, (authority, admin)) = (api().await, RevocationStub::start().await);
+    authority.set_heartbeats(false);
+    let gateway = RevocationStub::gateway(&api, &admin, &[("REVOCATION_MAX_AGE", "1")]);
     let request = request("GET", DAY, "");
     assert_unknown(&gateway.exchange(&request).await);
     assert_eq!(gateway.ops("/readyz").await.0, 503);
     assert_eq!(gateway.metric("gateway_revocation_feed_age_seconds").await, Some(f64::INFINITY));
     // Who has no token is told so all the same.
     assert_eq!(gateway.exchange("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.status, 401);
-    authority.beat(true);
+    authority.set_heartbeats(true);
     gateway.ready().await;
     assert_eq!(gateway.exchange(&request).await.status, 200);
-    authority.beat(false);
+    authority.set_heartbeats(false);
     until("it is too long ago", async || gateway.exchange(&request).await.status == 503).await;
     assert_unknown(&gateway.exchange(&request).await);
     let before = api.seen().len();
     assert_unknown(&gateway.exchange(&request).await);
     assert_eq!(api.seen().len(), before);
     assert_eq!(gateway.ops("/readyz").await.0, 200, "a later loss is no reason to leave service");
-    authority.beat(true);
+    authority.set_heartbeats(true);
     until("it is heard again", async || gateway.exchange(&request).await.status == 200).await;
 }
 
@@ -203,7 +203,7 @@ async fn before_the_first_contact_and_past_the_age_the_answer_is_503() {
 async fn within_the_age_who_is_known_is_served_and_who_is_not_gets_503() {
     let (authority, _api, mut admin, gateway) = start(&[]).await;
     assert_eq!(gateway.get(DAY).await.status, 200);
-    authority.answer_questions(false);
+    authority.set_answering(false);
     assert_unknown(&gateway.exchange(with("GET", DAY, &token("user02"))).await);
     assert_eq!(gateway.get(DAY).await.status, 200);
     admin.stop().await;
@@ -213,12 +213,12 @@ async fn within_the_age_who_is_known_is_served_and_who_is_not_gets_503() {
 
 #[tokio::test]
 async fn serve_on_lets_good_tokens_in_where_nobody_knows() {
-    let (api, (authority, admin)) = (api().await, Authority::start().await);
-    authority.beat(false);
-    authority.answer_questions(false);
-    let gateway = Authority::gateway(&api, &admin, &[("REVOCATION_WHEN_STALE", "serve_on")]);
+    let (api, (authority, admin)) = (api().await, RevocationStub::start().await);
+    authority.set_heartbeats(false);
+    authority.set_answering(false);
+    let gateway = RevocationStub::gateway(&api, &admin, &[("REVOCATION_WHEN_STALE", "serve_on")]);
     assert_eq!(gateway.get(DAY).await.status, 200);
-    authority.answer_questions(true);
+    authority.set_answering(true);
     authority.set("user01", json!({"active": false, "password_changed_at": null, "logged_out": []}));
     assert_revoked(&gateway.get(DAY).await);
 }
@@ -274,7 +274,7 @@ async fn a_logout_is_a_post_without_a_body_and_is_stored_or_503() {
     assert_eq!(gateway.exchange(request("POST", "/auth/logout", "Content-Length: 0\r\n")).await.status, 204);
     authority.set("user02", json!({"active": true, "password_changed_at": null, "logged_out": []}));
     assert_eq!(gateway.exchange(with("GET", DAY, &token("user02"))).await.status, 200);
-    authority.answer_questions(false);
+    authority.set_answering(false);
     assert_unknown(&gateway.exchange(with("POST", "/auth/logout", &token("user02"))).await);
     let logouts = admin.seen().iter().filter(|seen| seen.target == "/revocation/logout").count();
     assert_eq!(logouts, 2);
@@ -302,7 +302,7 @@ async fn a_login_waits_out_the_second_of_the_password_change() {
 
 #[tokio::test]
 async fn without_revocations_there_is_no_logout() {
-    let (api, (_authority, admin)) = (api().await, Authority::start().await);
+    let (api, (_authority, admin)) = (api().await, RevocationStub::start().await);
     let gateway = Gateway::start(&api, &admin);
     gateway.exchange(request("POST", "/auth/logout", "")).await.assert_json(404, r#"{"error":"Not found"}"#);
     assert_eq!(checks(&admin), 0);

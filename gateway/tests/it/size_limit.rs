@@ -12,7 +12,7 @@ async fn a_target_over_2_kib_is_414() {
     api.forget();
     for target in [of_length(2049), of_length(60_000), format!("/{}", "p".repeat(2048))] {
         let mut connection = gateway.connect().await;
-        connection.send_what_is_taken(get(&target, "")).await;
+        connection.send_until_closed(get(&target, "")).await;
         let answer = connection.answer("GET").await;
         answer.assert_json(414, r#"{"error":"URI Too Long"}"#);
         connection.assert_closed().await;
@@ -37,7 +37,7 @@ async fn a_header_section_over_16_kib_or_100_fields_is_431() {
     api.forget();
     for request in [of_bytes(16 * 1024 + 1), of_bytes(200 * 1024), of_fields(101), of_fields(250)] {
         let mut connection = gateway.connect().await;
-        connection.send_what_is_taken(&request).await;
+        connection.send_until_closed(&request).await;
         let answer = connection.answer("GET").await;
         answer.assert_json(431, r#"{"error":"Request Header Fields Too Large"}"#);
         connection.assert_closed().await;
@@ -52,7 +52,7 @@ async fn far_too_many_fields_or_bytes_are_refused_in_the_same_shape() {
     // More fields than the parser has slots for; more bytes than it buffers.
     for headers in ["X-Field: 1\r\n".repeat(300), format!("X-Long: {}\r\n", "a".repeat(1200 * 1024))] {
         let mut connection = gateway.connect().await;
-        connection.send_what_is_taken(get(DAY, &headers)).await;
+        connection.send_until_closed(get(DAY, &headers)).await;
         let answer = connection.answer("GET").await;
         assert!([400, 431].contains(&answer.status), "{answer:?}");
         assert_eq!(answer.json().as_object().unwrap().len(), 1);

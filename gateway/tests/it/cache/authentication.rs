@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::{Edge, FRESH, KEEPS, Origin, assert_answer, page, x_cache};
-use crate::support::revocation::Authority;
+use crate::support::revocation::RevocationStub;
 use crate::support::token::{HEADER, now, signed, token};
 use crate::support::{DAY, get, request, until};
 
@@ -36,10 +36,10 @@ async fn nothing_is_answered_before_authentication() {
 
 #[tokio::test]
 async fn a_revoked_user_gets_nothing_that_is_kept_fresh_or_stale() {
-    let (authority, admin) = Authority::start().await;
+    let (authority, admin) = RevocationStub::start().await;
     let stale = page("stale", "public, s-maxage=5, stale-if-error=600", &[("Age", "10")]);
     let mut origin = Origin::start(stale).await;
-    let gateway = Authority::gateway(&origin.backend, &admin, &[KEEPS]);
+    let gateway = RevocationStub::gateway(&origin.backend, &admin, &[KEEPS]);
     gateway.ready().await;
     let (stale, fresh) = (get("/holodules/1", ""), get("/holodules/2", ""));
     assert_answer(&gateway.exchange(&stale).await, 200, "stale", "miss");

@@ -7,7 +7,7 @@ use tokio::sync::broadcast;
 
 use super::{Edge, FRESH, KEEPS, Origin, assert_answer, page, x_cache};
 use crate::support::backend::{Step, answer};
-use crate::support::revocation::Authority;
+use crate::support::revocation::RevocationStub;
 use crate::support::{DAY, Gateway, get, request, until};
 
 const OTHER: &str = "/holodules/20201210";
@@ -149,9 +149,9 @@ async fn an_answer_under_way_is_not_kept_past_a_purge() {
 
 #[tokio::test]
 async fn the_feed_purges() {
-    let (authority, admin) = Authority::start().await;
+    let (authority, admin) = RevocationStub::start().await;
     let origin = Origin::start(page("old", FRESH, &[])).await;
-    let gateway = Authority::gateway(&origin.backend, &admin, &[KEEPS]);
+    let gateway = RevocationStub::gateway(&origin.backend, &admin, &[KEEPS]);
     gateway.ready().await;
     let fill = async || {
         for path in [DAY, OTHER] {
@@ -160,12 +160,12 @@ async fn the_feed_purges() {
     };
     fill().await;
     origin.says(page("new", FRESH, &[]));
-    authority.say(&json!({"purge": DAY}));
+    authority.send_line(&json!({"purge": DAY}));
     until("the day is purged", async || gateway.get(DAY).await.body == "new").await;
     assert_answer(&gateway.get(OTHER).await, 200, "old", "hit");
     fill().await;
     origin.says(page("newest", FRESH, &[]));
-    authority.say(&json!({"purge_all": true}));
+    authority.send_line(&json!({"purge_all": true}));
     for path in [DAY, OTHER] {
         until("all is purged", async || gateway.get(path).await.body == "newest").await;
     }
@@ -175,14 +175,14 @@ async fn the_feed_purges() {
 /// What a broken feed could not tell: the backend is asked again, and is not missed where it is down.
 #[tokio::test]
 async fn a_feed_that_broke_makes_the_backend_be_asked_again() {
-    let (authority, admin) = Authority::start().await;
+    let (authority, admin) = RevocationStub::start().await;
     let control = "public, s-maxage=600, stale-if-error=600";
     let origin = Origin::start(page("old", control, &[])).await;
-    let gateway = Authority::gateway(&origin.backend, &admin, &[KEEPS]);
+    let gateway = RevocationStub::gateway(&origin.backend, &admin, &[KEEPS]);
     gateway.ready().await;
     until("it is kept", async || x_cache(&gateway.get(DAY).await) == Some("hit")).await;
     origin.says(page("new", control, &[]));
-    authority.cut();
+    authority.end_feeds();
     until("the new one is there", async || gateway.get(DAY).await.body == "new").await;
 }
 

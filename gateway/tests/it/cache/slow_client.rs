@@ -66,7 +66,7 @@ async fn a_client_of_http_1_that_takes_nothing() {
     connection.send(get(DAY, "")).await;
     kept.assert_given_up().await;
     // It was cut off: what the sockets still held never looks whole.
-    assert_eq!(connection.goodbye().await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    assert_eq!(connection.read_to_close_notify().await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
 }
 
 /// Asks for the answer by HTTP/2 without a window at first and with one byte more for each one that

@@ -42,7 +42,7 @@ impl Waiting {
     /// Asserts that nothing goes on for one more client that has left.
     async fn assert_given_up(&mut self, case: &str, status: Option<u16>) {
         self.left += 1;
-        until(case, async || self.api.given_up() == self.left).await;
+        until(case, async || self.api.abandoned() == self.left).await;
         self.assert_told(case, self.left, status).await;
     }
 

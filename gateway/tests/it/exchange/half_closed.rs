@@ -57,7 +57,7 @@ async fn a_client_of_http_1_gets_its_answer_and_then_the_end() {
             assert_eq!(answer.status, 200, "{case}");
             assert!(answer.body == body, "{case}");
             assert_eq!(answer.value("connection"), "close", "{case}");
-            assert_eq!(connection.goodbye().await.unwrap(), b"", "{case}");
+            assert_eq!(connection.read_to_close_notify().await.unwrap(), b"", "{case}");
         }
     }
     assert_eq!(gateway.metric("gateway_requests_in_flight").await, Some(0.0));
@@ -125,10 +125,10 @@ async fn a_reset_after_it_still_cancels() {
         client.write_all(&bytes).await.unwrap();
         end(&mut client, false).await;
         until("the backend is asked", async || api.seen().len() == left).await;
-        assert_eq!(api.given_up(), left - 1);
+        assert_eq!(api.abandoned(), left - 1);
         client.get_mut().0.set_zero_linger().unwrap();
         drop(client);
-        until("it is given up", async || api.given_up() == left).await;
+        until("it is given up", async || api.abandoned() == left).await;
     }
 }
 

@@ -44,7 +44,7 @@ async fn an_answer_that_breaks_off_never_looks_whole() {
         let token = token("user01");
         let head = format!("GET /notes/{case} HTTP/1.0\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n\r\n");
         connection.send(head).await;
-        match connection.goodbye().await {
+        match connection.read_to_close_notify().await {
             Ok(answer) => assert!(answer.starts_with(b"HTTP/1.1 502 "), "{case}: {:?}", String::from_utf8(answer)),
             Err(error) => assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{case}"),
         }

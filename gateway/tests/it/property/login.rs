@@ -153,7 +153,7 @@ async fn the_backend_is_asked_for_the_two_strings_that_were_sent_or_not_at_all()
             }
         };
         if (answer.status, &seen) != (status, &asked) {
-            random::tell_seed("login bodies", seed);
+            random::report_seed("login bodies", seed);
             panic!("{:?}: {answer:?}, and the backend saw {seen:?}", String::from_utf8_lossy(&body));
         }
     }

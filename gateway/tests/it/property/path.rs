@@ -193,7 +193,7 @@ async fn so_it_is_over_the_wire() {
         // A query may have what no target may.
         let refused_for_query = seen.is_empty() && query.is_some() && answer.status == 400;
         if seen != expected && !refused_for_query {
-            random::tell_seed("paths over the wire", seed);
+            random::report_seed("paths over the wire", seed);
             panic!("{path:?} was forwarded as {seen:?}");
         }
         api.forget();

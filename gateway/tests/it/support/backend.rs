@@ -76,7 +76,7 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
     /// Connections that the gateway closed while it was owed the rest of an answer.
-    given_up: AtomicUsize,
+    abandoned: AtomicUsize,
     /// Connections that the gateway closed after a [`Step::CloseIdle`].
     closed: AtomicUsize,
     /// Bytes of answers that the sockets have taken.
@@ -89,7 +89,7 @@ impl Shared {
             script,
             seen: Mutex::default(),
             connections: AtomicUsize::new(0),
-            given_up: AtomicUsize::new(0),
+            abandoned: AtomicUsize::new(0),
             closed: AtomicUsize::new(0),
             written: AtomicUsize::new(0),
         })
@@ -164,8 +164,8 @@ impl Backend {
     }
 
     /// How many connections the gateway has closed on which a [`Step::Hang`] kept it waiting.
-    pub fn given_up(&self) -> usize {
-        self.shared.given_up.load(Ordering::SeqCst)
+    pub fn abandoned(&self) -> usize {
+        self.shared.abandoned.load(Ordering::SeqCst)
     }
 
     /// How many connections the gateway has closed after a [`Step::CloseIdle`].
@@ -246,7 +246,7 @@ async fn converse(mut connection: Box<dyn Connection>, number: usize, shared: Ar
                 Step::Reset => return connection.reset_on_drop(),
                 Step::Hang => {
                     while connection.read_buf(&mut buffer).await.is_ok_and(|count| count > 0) {}
-                    shared.given_up.fetch_add(1, Ordering::SeqCst);
+                    shared.abandoned.fetch_add(1, Ordering::SeqCst);
                     return;
                 }
                 Step::Follow(said) => {

@@ -124,7 +124,7 @@ impl Connection {
     }
 
     /// Sends as much as the other side takes before it closes.
-    pub async fn send_what_is_taken(&mut self, bytes: impl AsRef<[u8]>) {
+    pub async fn send_until_closed(&mut self, bytes: impl AsRef<[u8]>) {
         // It may have answered and turned away; what it answered is still to be read.
         let _ = timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("sending takes too long");
     }
@@ -180,7 +180,7 @@ impl Connection {
 
     /// Everything until the other side says goodbye (RFC 8446, section 6.1), which one that was cut
     /// off does not.
-    pub async fn goodbye(&mut self) -> io::Result<Vec<u8>> {
+    pub async fn read_to_close_notify(&mut self) -> io::Result<Vec<u8>> {
         let mut rest = std::mem::take(&mut self.buffer);
         while timeout(PATIENCE, self.stream.read_buf(&mut rest)).await.expect("not closed")? > 0 {}
         Ok(rest)

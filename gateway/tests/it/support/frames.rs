@@ -125,7 +125,7 @@ pub struct Received(pub Vec<Frame>);
 
 impl Received {
     /// The error code with which the gateway said goodbye, where it did.
-    pub fn goodbye(&self) -> Option<u32> {
+    pub fn goaway_code(&self) -> Option<u32> {
         self.0.iter().rfind(|frame| frame.kind == GOAWAY).map(|frame| frame.number(4))
     }
 

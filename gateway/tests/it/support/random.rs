@@ -72,7 +72,7 @@ pub fn check(name: &str, cases: u64, mut property: impl FnMut(&mut Random)) {
         let seed = first.wrapping_add(number);
         let case = catch_unwind(AssertUnwindSafe(|| property(&mut Random::new(seed))));
         if let Err(panic) = case {
-            tell_seed(name, seed);
+            report_seed(name, seed);
             resume_unwind(panic);
         }
     }
@@ -81,6 +81,6 @@ pub fn check(name: &str, cases: u64, mut property: impl FnMut(&mut Random)) {
 
 /// Tells how to run the case again that has just failed.
 #[allow(clippy::print_stderr, reason = "whoever reads of the failure needs it")]
-pub fn tell_seed(name: &str, seed: u64) {
+pub fn report_seed(name: &str, seed: u64) {
     eprintln!("{name} fails for HOLODULE_FUZZ_SEED={seed} HOLODULE_FUZZ_CASES=1");
 }

@@ -25,7 +25,7 @@ const FEED: &str = "00";
 
 /// What the stub knows.
 #[derive(Clone)]
-pub struct Authority {
+pub struct RevocationStub {
     standings: Arc<Mutex<BTreeMap<String, Value>>>,
     said: broadcast::Sender<Vec<u8>>,
     beats: Arc<AtomicBool>,
@@ -33,7 +33,7 @@ pub struct Authority {
     answers: Arc<AtomicBool>,
 }
 
-impl Authority {
+impl RevocationStub {
     /// A stub that knows `user01`'s password, beats, and takes everybody for a user.
     pub async fn start() -> (Self, Backend) {
         let authority = Self {
@@ -47,7 +47,7 @@ impl Authority {
             for number in 0_u64.. {
                 tokio::time::sleep(BEAT).await;
                 if beating.beats.load(Ordering::SeqCst) {
-                    beating.say(&json!({"beat": number}));
+                    beating.send_line(&json!({"beat": number}));
                 }
             }
         });
@@ -64,7 +64,7 @@ impl Authority {
     }
 
     /// Says a line on every feed.
-    pub fn say(&self, line: &Value) {
+    pub fn send_line(&self, line: &Value) {
         let line = format!("{line}\n");
         // Nobody may be listening.
         let _ = self.said.send(format!("{:x}\r\n{line}\r\n", line.len()).into_bytes());
@@ -78,21 +78,21 @@ impl Authority {
     /// Changes what is answered about `identity`, and says so.
     pub fn change(&self, identity: &str, standing: Value) {
         self.set(identity, standing);
-        self.say(&json!({"identity": identity}));
+        self.send_line(&json!({"identity": identity}));
     }
 
     /// Whether the feeds beat.
-    pub fn beat(&self, beats: bool) {
+    pub fn set_heartbeats(&self, beats: bool) {
         self.beats.store(beats, Ordering::SeqCst);
     }
 
     /// Whether questions are answered.
-    pub fn answer_questions(&self, answers: bool) {
+    pub fn set_answering(&self, answers: bool) {
         self.answers.store(answers, Ordering::SeqCst);
     }
 
     /// Ends every feed.
-    pub fn cut(&self) {
+    pub fn end_feeds(&self) {
         let _ = self.said.send(Vec::new());
     }
 
