@@ -1,5 +1,5 @@
-//! A stub in the backend's place: it keeps every request it sees, byte for byte, and
-//! answers as the test says, sensibly or not.
+//! A stub backend: it records each request as it was received and responds with the steps of the test's
+//! script, whether they are valid HTTP or not.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,22 +12,22 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
-/// A request as it arrived.
+/// A request as it was received.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub method: String,
     pub target: String,
-    /// In the order and spelling of the wire.
+    /// In the order and spelling in which they were received.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// Which connection it came by, counted from 0.
+    /// The number of the connection, from 0.
     pub connection: usize,
-    /// Which request of its connection it was, counted from 0.
+    /// The number of the request on its connection, from 0.
     pub place: usize,
 }
 
 impl Seen {
-    /// Every value of a header.
+    /// All values of a header.
     pub fn values(&self, name: &str) -> Vec<&str> {
         let named = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         named.map(|(_, value)| value.as_str()).collect()
@@ -38,24 +38,24 @@ impl Seen {
     }
 }
 
-/// What the stub does once it has read a request. After the last step it reads the next.
+/// What the stub does after it has read a request. After the last step it reads the next request.
 #[derive(Clone, Debug)]
 pub enum Step {
     Write(Vec<u8>),
     Wait(Duration),
-    /// Closes in order (FIN).
+    /// Closes the connection with a FIN.
     Close,
-    /// Closes its direction in order, and counts the connection as closed once the gateway has closed its own.
+    /// Sends a FIN, waits until the gateway closes the connection too, and counts it in [`Backend::closed`].
     CloseIdle,
-    /// Breaks the connection (RST).
+    /// Closes the connection with an RST.
     Reset,
-    /// Says nothing more, and keeps the connection until the gateway closes it.
+    /// Sends nothing, waits until the gateway closes the connection, and counts it in [`Backend::abandoned`].
     Hang,
-    /// Writes whatever is sent here, for as long as somebody may send.
+    /// Writes each message of this channel. An empty one closes the connection.
     Follow(broadcast::Sender<Vec<u8>>),
 }
 
-/// An answer with a length.
+/// A response with `Content-Length`.
 pub fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Vec<Step> {
     let mut text = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {
@@ -64,7 +64,7 @@ pub fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Vec<Step> {
     vec![Step::Write(format!("{text}\r\n{body}").into_bytes())]
 }
 
-/// A JSON answer.
+/// A JSON response with `Content-Length`.
 pub fn json_answer(status: &str, body: &str) -> Vec<Step> {
     answer(status, &[("Content-Type", "application/json")], body)
 }
@@ -75,11 +75,11 @@ struct Shared {
     script: Script,
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
-    /// Connections that the gateway closed while it was owed the rest of an answer.
+    /// Connections that the gateway closed during a [`Step::Hang`].
     abandoned: AtomicUsize,
     /// Connections that the gateway closed after a [`Step::CloseIdle`].
     closed: AtomicUsize,
-    /// Bytes of answers that the sockets have taken.
+    /// Bytes of responses that the sockets have accepted.
     written: AtomicUsize,
 }
 
@@ -96,9 +96,9 @@ impl Shared {
     }
 }
 
-/// The stub. It ends with the runtime of its test, or with [`Backend::stop`].
+/// The stub. It runs until [`Backend::stop`] or the end of the test's runtime.
 pub struct Backend {
-    /// What the gateway's configuration calls it.
+    /// As it is written in the gateway's configuration.
     pub address: String,
     shared: Arc<Shared>,
     accepting: JoinHandle<()>,
@@ -110,7 +110,7 @@ impl Backend {
         Self::start_at("127.0.0.1:0".parse().unwrap(), script).await
     }
 
-    /// A stub on an address that was free a moment ago.
+    /// A stub on this address.
     pub async fn start_at(address: SocketAddr, script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -128,57 +128,57 @@ impl Backend {
         let shared = Shared::new(script);
         let connections = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
-            // Dropped with this task, and its connections with it.
+            // Aborting this task drops the set, which closes the connections.
             let mut open = tokio::task::JoinSet::new();
             loop {
                 let connection = listener.accept().await;
                 let number = connections.connections.fetch_add(1, Ordering::SeqCst);
-                open.spawn(converse(connection, number, Arc::clone(&connections)));
+                open.spawn(serve_connection(connection, number, Arc::clone(&connections)));
             }
         });
         Self { address, shared, accepting }
     }
 
-    /// A backend that something else serves at `address`.
+    /// The address of a backend that the test itself serves.
     pub fn at(address: &str) -> Self {
         let shared = Shared::new(Arc::new(|_| Vec::new()));
         Self { address: address.to_owned(), shared, accepting: tokio::spawn(async {}) }
     }
 
-    /// Closes the listener and every connection, at once.
+    /// Closes the listener and all connections.
     pub async fn stop(&mut self) {
         self.accepting.abort();
         let _ = (&mut self.accepting).await;
     }
 
-    /// The requests so far. The gateway's own probes are no part of them.
+    /// The requests received so far, without the gateway's health checks.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
     }
 
-    /// The one request there was.
+    /// The only request received so far.
     pub fn only(&self) -> Seen {
         let mut seen = self.seen();
         assert_eq!(seen.len(), 1, "{seen:?}");
         seen.remove(0)
     }
 
-    /// How many connections the gateway has closed on which a [`Step::Hang`] kept it waiting.
+    /// The number of connections that the gateway closed during a [`Step::Hang`].
     pub fn abandoned(&self) -> usize {
         self.shared.abandoned.load(Ordering::SeqCst)
     }
 
-    /// How many connections the gateway has closed after a [`Step::CloseIdle`].
+    /// The number of connections that the gateway closed after a [`Step::CloseIdle`].
     pub fn closed(&self) -> usize {
         self.shared.closed.load(Ordering::SeqCst)
     }
 
-    /// How many bytes of its answers the sockets have taken.
+    /// The number of bytes of responses that the sockets have accepted.
     pub fn written(&self) -> usize {
         self.shared.written.load(Ordering::SeqCst)
     }
 
-    /// Forgets the requests so far.
+    /// Clears the recorded requests.
     pub fn forget(&self) {
         self.shared.seen.lock().unwrap().clear();
     }
@@ -212,7 +212,7 @@ impl Connection for UnixStream {
     fn reset_on_drop(&self) {}
 }
 
-async fn converse(mut connection: Box<dyn Connection>, number: usize, shared: Arc<Shared>) {
+async fn serve_connection(mut connection: Box<dyn Connection>, number: usize, shared: Arc<Shared>) {
     let mut buffer = Vec::new();
     let mut place = 0;
     while let Some(mut seen) = read_request(&mut connection, &mut buffer).await {
@@ -226,10 +226,10 @@ async fn converse(mut connection: Box<dyn Connection>, number: usize, shared: Ar
         };
         for step in steps {
             match step {
-                // A gateway that has turned away is what some tests are about.
                 Step::Write(bytes) => {
                     let mut rest = bytes.as_slice();
                     while !rest.is_empty() {
+                        // In some tests the gateway closes before it has read the response.
                         let Ok(count) = connection.write(rest).await else { return };
                         shared.written.fetch_add(count, Ordering::SeqCst);
                         rest = &rest[count..];
@@ -249,10 +249,9 @@ async fn converse(mut connection: Box<dyn Connection>, number: usize, shared: Ar
                     shared.abandoned.fetch_add(1, Ordering::SeqCst);
                     return;
                 }
-                Step::Follow(said) => {
-                    let mut said = said.subscribe();
-                    while let Ok(bytes) = said.recv().await {
-                        // Nothing at all is the end.
+                Step::Follow(channel) => {
+                    let mut channel = channel.subscribe();
+                    while let Ok(bytes) = channel.recv().await {
                         if bytes.is_empty() || connection.write_all(&bytes).await.is_err() {
                             return;
                         }
@@ -263,7 +262,7 @@ async fn converse(mut connection: Box<dyn Connection>, number: usize, shared: Ar
     }
 }
 
-/// Reads one request; `None` where the connection ends first.
+/// Reads one request; `None` if the connection ends first.
 async fn read_request(connection: &mut Box<dyn Connection>, buffer: &mut Vec<u8>) -> Option<Seen> {
     let head = take_until(connection, buffer, b"\r\n\r\n").await?;
     let head = String::from_utf8_lossy(&head).into_owned();

@@ -1,11 +1,11 @@
-//! The development CA and a leaf for `localhost`, `127.0.0.1` and `::1`, by `certs/make`:
-//! what the tests connect with is what a developer connects with.
+//! The development CA and a leaf for `localhost`, `127.0.0.1` and `::1`, made by `certs/make`, so that the tests
+//! use the same certificates as a developer.
 
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// PEM texts. Each gateway writes its own copy, so that no folder outlives its test.
+/// PEM texts. Each gateway writes its own copy, so that every temporary folder is removed with its test.
 pub struct Certificates {
     pub ca: String,
     pub leaf: String,

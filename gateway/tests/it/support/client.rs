@@ -1,4 +1,4 @@
-//! A client that sends the bytes it is given and reads what comes back.
+//! An HTTP/1 client that sends any bytes and reads the responses.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,15 +16,15 @@ use tokio_rustls::client::TlsStream;
 
 use super::certificate::certificates;
 
-/// Nothing in these tests takes this long; a test that waits longer has failed.
+/// The longest that a test waits for anything. The wait then fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The client's side of TLS: it trusts the development CA, and nothing else.
+/// A TLS client configuration that trusts only the development CA.
 pub fn tls(versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> ClientConfig {
     tls_trusting(&[&certificates().ca], versions, alpn)
 }
 
-/// [`tls`] that trusts these certificates (PEM) instead.
+/// As [`tls`], but trusting these certificates (PEM).
 pub fn tls_trusting(trusted: &[&str], versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for certificate in trusted {
@@ -37,17 +37,17 @@ pub fn tls_trusting(trusted: &[&str], versions: &[&'static SupportedProtocolVers
     config
 }
 
-/// Connects and shakes hands with `localhost`.
+/// Connects and performs the TLS handshake for the name `localhost`.
 pub async fn handshake(address: SocketAddr, config: ClientConfig) -> io::Result<TlsStream<TcpStream>> {
     handshake_with(address, "localhost", config).await
 }
 
-/// Connects and shakes hands with whom the client takes for `name`.
+/// Connects and performs the TLS handshake for this name.
 pub async fn handshake_as(address: SocketAddr, name: &'static str) -> io::Result<TlsStream<TcpStream>> {
     handshake_with(address, name, tls(rustls::ALL_VERSIONS, &["http/1.1"])).await
 }
 
-/// Connects and shakes hands with whom the client takes for `name`, by `config`.
+/// Connects and performs the TLS handshake for this name with this configuration.
 pub async fn handshake_with(
     address: SocketAddr,
     name: &'static str,
@@ -56,24 +56,24 @@ pub async fn handshake_with(
     shake_hands(TcpStream::connect(address).await?, name, config).await
 }
 
-/// Connects from `source`, which is any address of the loopback network.
+/// Connects from `source`, any address of the loopback network.
 pub async fn connect_from(source: impl Into<IpAddr>, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::new(source.into(), 0))?;
     socket.connect(address).await
 }
 
-/// Shakes hands on a connection that is open, with whom the client takes for `name`.
+/// Performs the TLS handshake for this name on an open connection.
 pub async fn shake_hands(
     stream: TcpStream,
     name: &'static str,
     config: ClientConfig,
 ) -> io::Result<TlsStream<TcpStream>> {
-    // Small pieces have to leave as they are sent.
+    // Otherwise the kernel delays small writes.
     stream.set_nodelay(true)?;
     let connector = TlsConnector::from(Arc::new(config));
     let name = ServerName::try_from(name).unwrap();
-    timeout(PATIENCE, connector.connect(name, stream)).await.expect("the handshake takes too long")
+    timeout(PATIENCE, connector.connect(name, stream)).await.expect("the handshake timed out")
 }
 
 /// An HTTP/1 connection.
@@ -83,53 +83,52 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Opens one with ALPN `http/1.1`.
+    /// Connects with ALPN `http/1.1`.
     pub async fn open(address: SocketAddr) -> io::Result<Self> {
         Ok(Self::over(handshake(address, tls(rustls::ALL_VERSIONS, &["http/1.1"])).await?))
     }
 
-    /// Opens one from `source`, which is any address of the loopback network.
+    /// Connects from `source`, any address of the loopback network.
     pub async fn try_open_from(source: impl Into<IpAddr>, address: SocketAddr) -> io::Result<Self> {
         Self::open_on(connect_from(source, address).await?).await
     }
 
-    /// Opens one from 127.0.0.`host`, so that a test can be several clients.
+    /// Connects from 127.0.0.`host`, so that a test can have several client addresses.
     pub async fn open_from(host: u8, address: SocketAddr) -> Self {
         Self::try_open_from([127, 0, 0, host], address).await.unwrap()
     }
 
-    /// Shakes hands on a connection that is open.
+    /// Performs the TLS handshake on an open connection.
     pub async fn open_on(stream: TcpStream) -> io::Result<Self> {
         Ok(Self::over(shake_hands(stream, "localhost", tls(rustls::ALL_VERSIONS, &["http/1.1"])).await?))
     }
 
-    /// Takes a stream on which the handshake is done.
+    /// Uses a stream after its handshake.
     pub fn over(stream: TlsStream<TcpStream>) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 
-    /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let sending = async {
             self.stream.write_all(bytes.as_ref()).await?;
-            // TLS may have taken the bytes without the socket having them.
+            // Bytes may still be in the buffer of TLS.
             self.stream.flush().await
         };
-        timeout(PATIENCE, sending).await.expect("sending takes too long").unwrap();
+        timeout(PATIENCE, sending).await.expect("sending timed out").unwrap();
     }
 
-    /// Sends bytes, or tells that the other side takes no more.
+    /// Sends bytes. Fails if the gateway has closed the connection.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("sending takes too long")
+        timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("sending timed out")
     }
 
-    /// Sends as much as the other side takes before it closes.
+    /// Sends bytes until all are sent or the gateway closes the connection.
     pub async fn send_until_closed(&mut self, bytes: impl AsRef<[u8]>) {
-        // It may have answered and turned away; what it answered is still to be read.
-        let _ = timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("sending takes too long");
+        // The response of a gateway that has closed can still be read.
+        let _ = timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("sending timed out");
     }
 
-    /// Sends a head that expects `100 Continue`, waits for that, sends the body, reads the answer.
+    /// Sends a head with `Expect: 100-continue`, waits for `100 Continue`, sends the body and reads the response.
     pub async fn expect_continue(&mut self, head: impl AsRef<[u8]>, body: impl AsRef<[u8]>) -> Answer {
         self.send(head).await;
         let interim = self.interim().await;
@@ -138,33 +137,33 @@ impl Connection {
         self.answer("POST").await
     }
 
-    /// Reads an answer to a request with `method`, past any `100 Continue`.
+    /// Reads the response to a request with this method.
     pub async fn answer(&mut self, method: &str) -> Answer {
-        timeout(PATIENCE, self.read_answer(method)).await.expect("the answer takes too long").unwrap()
+        timeout(PATIENCE, self.read_answer(method)).await.expect("the response timed out").unwrap()
     }
 
-    /// Reads an answer, or tells how the connection ended instead.
+    /// Reads the response to a request with this method. Fails if the connection ends first.
     pub async fn try_answer(&mut self, method: &str) -> io::Result<Answer> {
-        timeout(PATIENCE, self.read_answer(method)).await.expect("the answer takes too long")
+        timeout(PATIENCE, self.read_answer(method)).await.expect("the response timed out")
     }
 
-    /// Reads until `end` has come, and returns all of it.
+    /// Reads up to and including `end`.
     pub async fn read_until(&mut self, end: &str) -> String {
-        let read = timeout(PATIENCE, self.take_until(end.as_bytes())).await.expect("it takes too long");
+        let read = timeout(PATIENCE, self.take_until(end.as_bytes())).await.expect("reading timed out");
         String::from_utf8(read.unwrap()).unwrap()
     }
 
-    /// Reads so many bytes.
+    /// Reads `count` bytes.
     pub async fn read_bytes(&mut self, count: usize) -> Vec<u8> {
-        timeout(PATIENCE, self.take(count)).await.expect("they take too long").unwrap()
+        timeout(PATIENCE, self.take(count)).await.expect("reading timed out").unwrap()
     }
 
-    /// Reads the head of an interim answer (1xx).
+    /// Reads the head of an interim response (1xx).
     async fn interim(&mut self) -> String {
         self.read_until("\r\n\r\n").await
     }
 
-    /// Sends a request and reads its answer.
+    /// Sends a request and reads its response.
     pub async fn exchange(&mut self, request: impl AsRef<[u8]>) -> Answer {
         let request = request.as_ref();
         let method = request.split(|&byte| byte == b' ').next().unwrap();
@@ -173,20 +172,19 @@ impl Connection {
         self.answer(&method).await
     }
 
-    /// Waits for the end of the connection, and fails where more bytes come instead.
+    /// Asserts that the connection ends without further bytes.
     pub async fn assert_closed(&mut self) {
-        assert_eq!(self.rest().await, b"", "bytes instead of the end");
+        assert_eq!(self.rest().await, b"", "more bytes before the end of the connection");
     }
 
-    /// Everything until the other side says goodbye (RFC 8446, section 6.1), which one that was cut
-    /// off does not.
+    /// Reads to the `close_notify` alert (RFC 8446, section 6.1). Fails if the connection ends without one.
     pub async fn read_to_close_notify(&mut self) -> io::Result<Vec<u8>> {
         let mut rest = std::mem::take(&mut self.buffer);
         while timeout(PATIENCE, self.stream.read_buf(&mut rest)).await.expect("not closed")? > 0 {}
         Ok(rest)
     }
 
-    /// Everything until the connection ends, however it does.
+    /// Reads to the end of the connection, with or without `close_notify`.
     pub async fn rest(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.buffer);
         while timeout(PATIENCE, self.stream.read_buf(&mut rest)).await.expect("not closed").unwrap_or(0) > 0 {}
@@ -199,7 +197,7 @@ impl Connection {
         let status_line = lines.next().unwrap();
         let status: u16 = status_line.split(' ').nth(1).unwrap().parse().unwrap();
         let headers: Vec<(String, String)> = lines
-            .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("no header: {line}")))
+            .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("not a header: {line}")))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             .collect();
         let mut answer = Answer { status, headers, body: String::new() };
@@ -253,7 +251,7 @@ impl Connection {
     }
 }
 
-/// An answer; header names are in lower case.
+/// A response. Header names are in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
@@ -262,13 +260,13 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Every value of a header.
+    /// All values of a header.
     pub fn values(&self, name: &str) -> Vec<&str> {
         let named = self.headers.iter().filter(|(key, _)| key == name);
         named.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// The value of a header that has to be there, once.
+    /// The value of a header that must occur exactly once.
     pub fn value(&self, name: &str) -> &str {
         let values = self.values(name);
         assert_eq!(values.len(), 1, "{name} in {self:?}");
@@ -279,8 +277,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Asserts the status and the body, to the letter, and that it is JSON as the contract
-    /// has it: its type, its length, the newline at its end.
+    /// Asserts the status, the exact body with a newline at its end, `Content-Type` and `Content-Length`.
     pub fn assert_json(&self, status: u16, body: &str) {
         assert_eq!((self.status, self.body.as_str()), (status, format!("{body}\n").as_str()), "{self:?}");
         assert_eq!(self.value("content-type"), "application/json");

@@ -1,4 +1,4 @@
-//! An HTTP/2 client that sends the frames it is given, in any order and number.
+//! An HTTP/2 client that sends any frames in any order.
 
 use std::net::SocketAddr;
 
@@ -21,14 +21,14 @@ pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
-/// Flags of HEADERS, of which DATA has the first.
+/// Flags of HEADERS. DATA has only the first.
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
-/// The error code by which a server says that there is too much (RFC 9113, section 7).
+/// The error code for a client that causes excessive load (RFC 9113, section 7).
 pub const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// A frame that was received.
+/// A received frame.
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub kind: u8,
@@ -37,19 +37,19 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The number at this place of the payload.
+    /// The 32-bit number at this offset of the payload.
     fn number(&self, at: usize) -> u32 {
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 }
 
-/// A frame to send.
+/// A frame as it is sent (RFC 9113, section 4.1).
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A field block of literals that are not indexed (RFC 7541, section 6.2.2).
+/// A field block of literals without indexing (RFC 7541, section 6.2.2).
 pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
 }
@@ -65,20 +65,20 @@ pub fn request_block(method: &str, path: &str, authorization: &str) -> Vec<u8> {
     ])
 }
 
-/// A connection. What comes is read all the time, so that the gateway is never waited for.
+/// A connection. A task reads all frames, so that the gateway never waits for the client.
 pub struct Frames {
     out: WriteHalf<TlsStream<TcpStream>>,
     received: JoinHandle<Vec<Frame>>,
 }
 
 impl Frames {
-    /// Opens one, with these settings of its own.
+    /// Connects and sends these settings.
     pub async fn open(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
         let (received, out) = tokio::io::split(Self::connect(address, settings).await);
         Self { out, received: tokio::spawn(receive(received)) }
     }
 
-    /// The stream of one that has said its preface, and whose receiving is the caller's.
+    /// Connects and sends the preface with these settings. The caller reads from the stream.
     pub async fn connect(address: SocketAddr, settings: &[(u16, u32)]) -> TlsStream<TcpStream> {
         let mut stream = handshake(address, tls(rustls::ALL_VERSIONS, &["h2"])).await.unwrap();
         let payload: Vec<u8> = settings
@@ -91,14 +91,14 @@ impl Frames {
         stream
     }
 
-    /// Sends bytes, and tells whether they were taken.
+    /// Sends bytes. Returns `false` if the gateway has closed the connection.
     pub async fn send(&mut self, bytes: &[u8]) -> bool {
         let sending = async { self.out.write_all(bytes).await.is_ok() && self.out.flush().await.is_ok() };
-        timeout(PATIENCE, sending).await.expect("sending takes too long")
+        timeout(PATIENCE, sending).await.expect("sending timed out")
     }
 
-    /// Sends what `piece` makes of 0, 1, 2, ... until the gateway takes no more, but at most
-    /// `most` of them; tells how many bytes were sent.
+    /// Sends `piece(0)`, `piece(1)`, ... until the gateway closes the connection or `most` pieces are sent.
+    /// Returns the number of bytes sent.
     pub async fn flood(&mut self, most: u32, piece: impl Fn(u32) -> Vec<u8>) -> usize {
         let mut sent = 0;
         for index in 0..most {
@@ -111,7 +111,7 @@ impl Frames {
         sent
     }
 
-    /// Waits for the end of the connection, and returns what came.
+    /// Waits for the end of the connection and returns the received frames.
     pub async fn ended(self) -> Received {
         let Self { out, received } = self;
         let frames = timeout(PATIENCE, received).await.expect("the connection stays open").unwrap();
@@ -120,21 +120,21 @@ impl Frames {
     }
 }
 
-/// All that was received of a connection.
+/// All received frames of a connection.
 pub struct Received(pub Vec<Frame>);
 
 impl Received {
-    /// The error code with which the gateway said goodbye, where it did.
+    /// The error code of the last GOAWAY.
     pub fn goaway_code(&self) -> Option<u32> {
         self.0.iter().rfind(|frame| frame.kind == GOAWAY).map(|frame| frame.number(4))
     }
 
-    /// The last stream that the gateway's goodbye says was taken up.
+    /// The last processed stream according to the last GOAWAY.
     pub fn last_stream(&self) -> Option<u32> {
         self.0.iter().rfind(|frame| frame.kind == GOAWAY).map(|frame| frame.number(0))
     }
 
-    /// How many frames of this type came.
+    /// The number of received frames of this type.
     pub fn count(&self, kind: u8) -> usize {
         self.0.iter().filter(|frame| frame.kind == kind).count()
     }
@@ -148,7 +148,7 @@ async fn receive(mut stream: ReadHalf<TlsStream<TcpStream>>) -> Vec<Frame> {
     frames
 }
 
-/// The next frame, where there is one.
+/// The next frame; `None` if the connection ends first.
 pub async fn receive_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Frame> {
     let mut head = [0; 9];
     stream.read_exact(&mut head).await.ok()?;

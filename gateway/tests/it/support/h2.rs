@@ -1,4 +1,4 @@
-//! HTTP/2 clients: one that keeps to the protocol, and one that sends any fields it is given.
+//! HTTP/2 clients: one that follows the protocol, and one that sends any fields.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::client::{Answer, PATIENCE, handshake, tls};
 
-/// A connection that keeps to the protocol. Clones share it.
+/// A connection that follows the protocol. Clones share it.
 #[derive(Clone)]
 pub struct Http2(SendRequest<Bytes>);
 
@@ -22,7 +22,7 @@ impl Http2 {
         Self::over(handshake(address, tls(rustls::ALL_VERSIONS, &["h2"])).await.unwrap()).await
     }
 
-    /// A client that grants each answer a window of so many bytes.
+    /// Connects with an initial window of `window` bytes for each stream.
     pub async fn open_with(address: SocketAddr, window: u32) -> Self {
         let stream = handshake(address, tls(rustls::ALL_VERSIONS, &["h2"])).await.unwrap();
         let mut builder = h2::client::Builder::new();
@@ -31,26 +31,26 @@ impl Http2 {
         Self(client)
     }
 
-    /// Takes a stream on which the TLS handshake is done.
+    /// Uses a stream after its TLS handshake.
     pub async fn over(stream: TlsStream<TcpStream>) -> Self {
         let (client, connection) = h2::client::handshake(stream).await.unwrap();
-        // How the connection ends is told by its streams.
+        // Its streams report the errors of the connection.
         tokio::spawn(async move { connection.await.err() });
         Self(client)
     }
 
-    /// Sends a request and reads its answer.
+    /// Sends a request and reads its response.
     pub async fn exchange(&self, request: Request<&str>) -> Answer {
         self.try_exchange(request).await.unwrap()
     }
 
-    /// Sends a request and reads its answer, or tells how the stream ended instead.
+    /// Sends a request and reads its response. Fails if the stream ends first.
     pub async fn try_exchange(&self, request: Request<&str>) -> Result<Answer, h2::Error> {
-        timeout(PATIENCE, self.send(request)).await.expect("the answer takes too long")
+        timeout(PATIENCE, self.send(request)).await.expect("the response timed out")
     }
 
-    /// Begins a request, which ends with its head where that is `whole`; what becomes of it is the
-    /// caller's.
+    /// Sends the head of a request; `whole` means that it has no body. The caller sends the body and reads the
+    /// response.
     pub async fn begin(
         &self,
         request: Request<()>,
@@ -64,14 +64,14 @@ impl Http2 {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let (answer, mut stream) = self.begin(Request::from_parts(parts, ()), body.is_empty()).await?;
         if !body.is_empty() {
-            // The answer may come, and the stream end, before the body has left.
+            // This fails if the response has ended the stream already.
             let _ = stream.send_data(body, true);
         }
         read(answer.await?).await
     }
 }
 
-/// Reads an answer to its end.
+/// Reads a response to its end.
 pub async fn read(response: Response<h2::RecvStream>) -> Result<Answer, h2::Error> {
     let (parts, mut stream) = response.into_parts();
     let mut body = Vec::new();
@@ -85,18 +85,18 @@ pub async fn read(response: Response<h2::RecvStream>) -> Result<Answer, h2::Erro
     Ok(Answer { status: parts.status.as_u16(), headers, body: String::from_utf8(body).unwrap() })
 }
 
-/// What the gateway does with a stream that no client library would send.
+/// How the gateway reacts to a request that client libraries refuse to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It answered 400 (RFC 7541, appendix A: entry 12).
+    /// It responded with 400 (RFC 7541, appendix A: entry 12).
     BadRequest,
-    /// It answered something else; this is the first byte of the field block.
+    /// It responded with another status; this is the first byte of the field block.
     Answered(u8),
-    /// It ended the stream, or the connection.
+    /// It ended the stream or the connection.
     Ended,
 }
 
-/// Sends one request of exactly these fields, pseudo-header fields among them, and this body.
+/// Sends one request with exactly these fields, including the pseudo-header fields, and this body.
 pub async fn send_fields(address: SocketAddr, fields: &[(&str, &str)], body: &str) -> Verdict {
     let mut stream = handshake(address, tls(rustls::ALL_VERSIONS, &["h2"])).await.unwrap();
     let block: Vec<u8> = fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect();

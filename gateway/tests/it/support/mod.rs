@@ -1,4 +1,4 @@
-//! What the tests share: the gateway in this process, stubs for its backends, clients.
+//! Shared by the tests: a gateway in this process, stub backends, and clients.
 
 pub mod backend;
 pub mod certificate;
@@ -29,7 +29,7 @@ use backend::{Backend, Seen, Step, json_answer};
 use certificate::certificates;
 use client::{Answer, Connection, PATIENCE};
 
-/// A gateway that serves on free ports; dropping it stops it and waits for its end.
+/// A gateway on free ports. Dropping it stops it and waits for its end.
 pub struct Gateway {
     pub https: SocketAddr,
     pub ops: SocketAddr,
@@ -37,9 +37,9 @@ pub struct Gateway {
     thread: Option<JoinHandle<()>>,
     environment: Arc<Mutex<Environment>>,
     reloader: Reloader,
-    /// Writes the access log, where that is kept.
+    /// Writes the access log, if the test reads it.
     _writer: Option<Writer>,
-    /// The certificate, which a reload reads again.
+    /// Holds the certificate and the key, which a reload reads again.
     _folder: TempDir,
 }
 
@@ -49,19 +49,19 @@ impl Gateway {
         Self::start_with(api, admin, &[])
     }
 
-    /// A gateway with further settings, by their names in the environment.
+    /// A gateway with further settings, named as in the environment.
     pub fn start_with(api: &Backend, admin: &Backend, settings: &[(&str, &str)]) -> Self {
         let mut all = vec![("UPSTREAM_API", api.address.as_str()), ("UPSTREAM_ADMIN", admin.address.as_str())];
         all.extend_from_slice(settings);
         Self::start_from(&all)
     }
 
-    /// A gateway with these settings over those that every test wants.
+    /// A gateway with these settings and the defaults of the tests.
     pub fn start_from(settings: &[(&str, &str)]) -> Self {
         Self::start_writing(settings, None)
     }
 
-    /// [`Gateway::start_with`], with its access log.
+    /// As [`Gateway::start_with`], and returns the access log.
     pub fn start_logged(api: &Backend, admin: &Backend, settings: &[(&str, &str)]) -> (Self, Log) {
         let mut all = vec![("UPSTREAM_API", api.address.as_str()), ("UPSTREAM_ADMIN", admin.address.as_str())];
         all.extend_from_slice(settings);
@@ -84,13 +84,13 @@ impl Gateway {
             ("TLS_CERTIFICATE", write("cert.pem", &certificates().leaf)),
             ("TLS_PRIVATE_KEY", write("key.pem", &certificates().key)),
             ("LISTENER_WORKERS", "1".to_owned()),
-            // What fits a machine that allows few descriptors.
+            // Low enough for machines with a low limit of descriptors.
             ("LISTENER_MAX_CONNECTIONS", "256".to_owned()),
             ("UPSTREAM_MAX_CONNECTIONS", "128".to_owned()),
             ("DRAIN_TIMEOUT", "5".to_owned()),
-            // What is asked for on behalf of all tells the backend nothing of a request.
+            // The backend then receives each request as the client sent it.
             ("CACHE_MAX_BYTES", "0".to_owned()),
-            // The stub of the admin side knows logins alone.
+            // The stub of the admin listener only checks logins.
             ("REVOCATION_ENABLED", "false".to_owned()),
         ]);
         if settings.iter().any(|(name, _)| *name == "KEY") {
@@ -107,7 +107,7 @@ impl Gateway {
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             gateway.run(async {
-                // A sender that is gone means the same as one that spoke.
+                // Dropping the sender also stops the gateway.
                 let _ = stopped.await;
             });
         });
@@ -123,14 +123,14 @@ impl Gateway {
         }
     }
 
-    /// Has it read its configuration again, with these settings changed.
+    /// Reloads the configuration with these settings changed.
     pub fn reload(&self, settings: &[(&str, &str)]) -> Result<(), NotReloaded> {
         let changed = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.environment.lock().unwrap().extend(changed);
         self.reloader.reload()
     }
 
-    /// Asks for the stop, and returns at once.
+    /// Starts the shutdown without waiting for it.
     pub fn stop(&mut self) {
         drop(self.stop.take());
     }
@@ -144,22 +144,22 @@ impl Gateway {
         Connection::open(self.https).await.unwrap()
     }
 
-    /// Sends one request on a connection of its own.
+    /// Sends one request on a new connection.
     pub async fn exchange(&self, request: impl AsRef<[u8]>) -> Answer {
         self.connect().await.exchange(request).await
     }
 
-    /// `GET path` with a good token.
+    /// `GET path` with a valid token.
     pub async fn get(&self, path: &str) -> Answer {
         self.exchange(get(path, "")).await
     }
 
-    /// Asks the ops listener.
+    /// `GET path` on the ops listener: the status and the body.
     pub async fn ops(&self, path: &str) -> (u16, String) {
         self.ops_with("GET", path).await
     }
 
-    /// Asks the ops listener by any method.
+    /// A request to the ops listener: the status and the body.
     pub async fn ops_with(&self, method: &str, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.ops).await.unwrap();
         let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -170,13 +170,13 @@ impl Gateway {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
-    /// The value of one series of `/metrics`, written as it stands there.
+    /// The value of a series of `/metrics`, named as on that page.
     pub async fn metric(&self, series: &str) -> Option<f64> {
         let (_, page) = self.ops("/metrics").await;
         page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 
-    /// Waits until every backend has answered once.
+    /// Waits until `/readyz` returns 200.
     pub async fn ready(&self) {
         until("the gateway is ready", async || self.ops("/readyz").await.0 == 200).await;
     }
@@ -192,15 +192,14 @@ impl Drop for Gateway {
     }
 }
 
-/// The access log of a gateway, as far as it has been written.
+/// The access log of a gateway.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Its lines.
+    /// The complete lines written so far.
     pub fn lines(&self) -> Vec<serde_json::Value> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        // A line whose end has not been written yet is none.
         let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         lines.map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -216,11 +215,11 @@ impl io::Write for Log {
     }
 }
 
-/// Asks again and again until it is so.
+/// Polls the condition until it holds.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !is_so().await {
-        assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
+        assert!(began.elapsed() < PATIENCE, "timed out waiting until {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -238,12 +237,12 @@ pub async fn until_unchanged(what: &str, count: impl Fn() -> usize) {
     .await;
 }
 
-/// A `GET` with a good token, and with `headers` (each ended by CRLF).
+/// A `GET` with a valid token and these headers (each with its CRLF).
 pub fn get(path: &str, headers: &str) -> String {
     request("GET", path, headers)
 }
 
-/// A request with a good token and no body.
+/// A request with a valid token, these headers (each with its CRLF) and no body.
 pub fn request(method: &str, path: &str, headers: &str) -> String {
     format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT {}\r\n{headers}\r\n",
@@ -251,18 +250,18 @@ pub fn request(method: &str, path: &str, headers: &str) -> String {
     )
 }
 
-/// The path of a day that the stub has.
+/// The path of a day that the stub serves.
 pub const DAY: &str = "/holodules/20201209";
 
-/// What the stub's api answers for it.
+/// The body of that day.
 pub const DAY_BODY: &str = "{\"result\":1,\"holodules\":[{\"key\":\"HL0503_20201209_230000\"}]}\n";
 
-/// The backend's api, as it is when all is well.
+/// A stub of the backend's api listener.
 pub async fn api() -> Backend {
     Backend::start(serve_day).await
 }
 
-/// Answers as the backend's api does.
+/// The response of the backend's api listener to `GET` of a day.
 pub fn serve_day(_: &Seen) -> Vec<Step> {
     let headers = [
         ("Content-Type", "application/json"),
@@ -273,17 +272,17 @@ pub fn serve_day(_: &Seen) -> Vec<Step> {
     backend::answer("200 OK", &headers, DAY_BODY)
 }
 
-/// An answer of the backend with this text in it.
+/// A response with this text as its body.
 pub fn answer_of(text: &str) -> Vec<Step> {
     backend::answer("200 OK", &[("Content-Type", "text/plain")], text)
 }
 
-/// The backend's admin side with one user, `user01` with `password01`.
+/// A stub of the backend's admin listener with one user, `user01` with `password01`.
 pub async fn admin() -> Backend {
     Backend::start(verify_user01).await
 }
 
-/// Answers as `POST /credentials/verify` does.
+/// The response of the backend's admin listener to `POST /credentials/verify`.
 pub fn verify_user01(seen: &Seen) -> Vec<Step> {
     if seen.json() == serde_json::json!({"username": "user01", "password": "password01"}) {
         json_answer("200 OK", r#"{"username":"user01"}"#)

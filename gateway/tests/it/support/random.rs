@@ -1,13 +1,13 @@
-//! Random inputs for properties: from a seed, so that a case that fails can be run again.
+//! Random inputs for property tests. Each case has a seed, with which it can be repeated.
 //!
-//! `HOLODULE_FUZZ_CASES` is how many cases each property gets instead of its own number;
-//! `HOLODULE_FUZZ_SEED` is the seed of the first, each further one has the next.
+//! `HOLODULE_FUZZ_CASES` replaces the number of cases of each property; `HOLODULE_FUZZ_SEED` is the seed of the
+//! first case, and each further case has the next number.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// A generator of random choices (SplitMix64): not for secrets.
+/// A random number generator (SplitMix64), not for secrets.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -24,12 +24,12 @@ impl Random {
         bits ^ (bits >> 31)
     }
 
-    /// A number from 0 to `bound`, that excluded.
+    /// A number below `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % bound as u64).unwrap()
     }
 
-    /// Whether one of `count` equal chances was hit.
+    /// `true` with a probability of 1 in `count`.
     pub fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
     }
@@ -43,14 +43,14 @@ impl Random {
     }
 }
 
-/// How many cases a property gets that asks for `cases` of them.
+/// The number of cases for a property: `cases` unless the environment sets it.
 pub fn cases(cases: u64) -> u64 {
     number("HOLODULE_FUZZ_CASES").unwrap_or(cases)
 }
 
 /// The seed of a property's first case.
 pub fn seed() -> u64 {
-    // Each run sees other cases; a failure tells the seed of its own.
+    // Each run has other cases; a failure reports its seed.
     number("HOLODULE_FUZZ_SEED").unwrap_or_else(|| RandomState::new().hash_one(0))
 }
 
@@ -59,13 +59,13 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a whole number")))
 }
 
-/// Tells how many cases were executed; shown by `--nocapture`.
-#[allow(clippy::print_stdout, reason = "the count is what whoever runs it wants to see")]
+/// Prints the number of executed cases, which `--nocapture` shows.
+#[allow(clippy::print_stdout, reason = "long runs report the number of cases")]
 pub fn executed(property: &str, count: u64) {
     println!("{property}: {count} cases executed");
 }
 
-/// Checks `property`, which fails by panicking, on so many random cases.
+/// Runs `property`, which panics on failure, with random cases.
 pub fn check(name: &str, cases: u64, mut property: impl FnMut(&mut Random)) {
     let (first, cases) = (seed(), self::cases(cases));
     for number in 0..cases {
@@ -79,8 +79,8 @@ pub fn check(name: &str, cases: u64, mut property: impl FnMut(&mut Random)) {
     executed(name, cases);
 }
 
-/// Tells how to run the case again that has just failed.
-#[allow(clippy::print_stderr, reason = "whoever reads of the failure needs it")]
+/// Prints how to repeat a failed case.
+#[allow(clippy::print_stderr, reason = "the output of a failed test shows how to repeat it")]
 pub fn report_seed(name: &str, seed: u64) {
     eprintln!("{name} fails for HOLODULE_FUZZ_SEED={seed} HOLODULE_FUZZ_CASES=1");
 }

@@ -1,5 +1,4 @@
-//! The backend's admin side as far as revocations go: a stub whose feed and whose answers the
-//! test decides.
+//! A stub of the backend's admin listener with a revocation feed, which the test controls.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,41 +11,43 @@ use tokio::sync::broadcast;
 use super::backend::{Backend, Seen, Step, answer, json_answer};
 use super::{Gateway, verify_user01};
 
-/// Between two beats of the stub: more often than the backend, so that tests wait less.
-const BEAT: Duration = Duration::from_millis(50);
+/// The interval of the stub's heartbeats, shorter than the backend's so that tests wait less.
+const HEARTBEAT: Duration = Duration::from_millis(50);
 
-/// What every identity is, where nothing else was said: there, and never changed.
+/// The default status of an identity: active, and its password never changed.
 fn active() -> Value {
     json!({"active": true, "password_changed_at": null, "logged_out": []})
 }
 
-/// What the feed of the stub is known by.
+/// The identifier of the stub's feed.
 const FEED: &str = "00";
 
-/// What the stub knows.
+/// The state of the stub.
 #[derive(Clone)]
 pub struct RevocationStub {
-    standings: Arc<Mutex<BTreeMap<String, Value>>>,
-    said: broadcast::Sender<Vec<u8>>,
-    beats: Arc<AtomicBool>,
-    /// Whether checks and logouts are answered at all.
+    /// The status of each identity.
+    statuses: Arc<Mutex<BTreeMap<String, Value>>>,
+    /// The chunks of all feeds. An empty one ends them.
+    feeds: broadcast::Sender<Vec<u8>>,
+    heartbeats: Arc<AtomicBool>,
+    /// Whether checks and logouts are answered; otherwise they get 503.
     answers: Arc<AtomicBool>,
 }
 
 impl RevocationStub {
-    /// A stub that knows `user01`'s password, beats, and takes everybody for a user.
+    /// A stub that accepts `user01` with `password01`, sends heartbeats and reports every identity as active.
     pub async fn start() -> (Self, Backend) {
         let authority = Self {
-            standings: Arc::default(),
-            said: broadcast::channel(64).0,
-            beats: Arc::new(AtomicBool::new(true)),
+            statuses: Arc::default(),
+            feeds: broadcast::channel(64).0,
+            heartbeats: Arc::new(AtomicBool::new(true)),
             answers: Arc::new(AtomicBool::new(true)),
         };
         let beating = authority.clone();
         tokio::spawn(async move {
             for number in 0_u64.. {
-                tokio::time::sleep(BEAT).await;
-                if beating.beats.load(Ordering::SeqCst) {
+                tokio::time::sleep(HEARTBEAT).await;
+                if beating.heartbeats.load(Ordering::SeqCst) {
                     beating.send_line(&json!({"beat": number}));
                 }
             }
@@ -56,44 +57,44 @@ impl RevocationStub {
         (authority, backend)
     }
 
-    /// A gateway that follows this stub.
+    /// A gateway with revocations enabled.
     pub fn gateway(api: &Backend, admin: &Backend, settings: &[(&str, &str)]) -> Gateway {
         let mut all = vec![("REVOCATION_ENABLED", "true")];
         all.extend_from_slice(settings);
         Gateway::start_with(api, admin, &all)
     }
 
-    /// Says a line on every feed.
+    /// Sends a line on every feed.
     pub fn send_line(&self, line: &Value) {
         let line = format!("{line}\n");
-        // Nobody may be listening.
-        let _ = self.said.send(format!("{:x}\r\n{line}\r\n", line.len()).into_bytes());
+        // Fails if no feed is connected.
+        let _ = self.feeds.send(format!("{:x}\r\n{line}\r\n", line.len()).into_bytes());
     }
 
-    /// Changes what is answered about `identity`, without a word on the feed.
-    pub fn set(&self, identity: &str, standing: Value) {
-        self.standings.lock().unwrap().insert(identity.to_owned(), standing);
+    /// Sets the status of an identity without a line on the feed.
+    pub fn set(&self, identity: &str, status: Value) {
+        self.statuses.lock().unwrap().insert(identity.to_owned(), status);
     }
 
-    /// Changes what is answered about `identity`, and says so.
-    pub fn change(&self, identity: &str, standing: Value) {
-        self.set(identity, standing);
+    /// Sets the status of an identity and announces the change on the feed.
+    pub fn change(&self, identity: &str, status: Value) {
+        self.set(identity, status);
         self.send_line(&json!({"identity": identity}));
     }
 
-    /// Whether the feeds beat.
-    pub fn set_heartbeats(&self, beats: bool) {
-        self.beats.store(beats, Ordering::SeqCst);
+    /// Starts or stops the heartbeats of the feeds.
+    pub fn set_heartbeats(&self, heartbeats: bool) {
+        self.heartbeats.store(heartbeats, Ordering::SeqCst);
     }
 
-    /// Whether questions are answered.
+    /// Sets whether checks and logouts are answered; otherwise they get 503.
     pub fn set_answering(&self, answers: bool) {
         self.answers.store(answers, Ordering::SeqCst);
     }
 
     /// Ends every feed.
     pub fn end_feeds(&self) {
-        let _ = self.said.send(Vec::new());
+        let _ = self.feeds.send(Vec::new());
     }
 
     fn answer(&self, seen: &Seen) -> Vec<Step> {
@@ -104,7 +105,7 @@ impl RevocationStub {
                  {:x}\r\n{line}\r\n",
                 line.len()
             );
-            return vec![Step::Write(head.into_bytes()), Step::Follow(self.said.clone())];
+            return vec![Step::Write(head.into_bytes()), Step::Follow(self.feeds.clone())];
         }
         if seen.target == "/credentials/verify" {
             return verify_user01(seen);
@@ -114,19 +115,19 @@ impl RevocationStub {
         }
         let body = seen.json();
         let identity = body["identity"].as_str().unwrap().to_owned();
-        let mut standings = self.standings.lock().unwrap();
-        let standing = standings.entry(identity.clone()).or_insert_with(active);
+        let mut statuses = self.statuses.lock().unwrap();
+        let status = statuses.entry(identity.clone()).or_insert_with(active);
         match seen.target.as_str() {
             "/revocation/check" => {
-                let mut standing = standing.clone();
-                standing["identity"] = identity.into();
-                if standing["feed"].is_null() {
-                    standing["feed"] = FEED.into();
+                let mut status = status.clone();
+                status["identity"] = identity.into();
+                if status["feed"].is_null() {
+                    status["feed"] = FEED.into();
                 }
-                json_answer("200 OK", &standing.to_string())
+                json_answer("200 OK", &status.to_string())
             }
             "/revocation/logout" => {
-                standing["logged_out"].as_array_mut().unwrap().push(body["token"].clone());
+                status["logged_out"].as_array_mut().unwrap().push(body["token"].clone());
                 answer("204 No Content", &[], "")
             }
             other => panic!("{other}"),
@@ -134,7 +135,7 @@ impl RevocationStub {
     }
 }
 
-/// The questions about identities among what the stub has seen.
+/// The number of checks of identities that the stub has received.
 pub fn checks(backend: &Backend) -> usize {
     backend.seen().iter().filter(|seen| seen.target == "/revocation/check").count()
 }

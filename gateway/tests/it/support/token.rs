@@ -1,4 +1,4 @@
-//! Tokens, good and forged: any header and any payload can be signed with the test's secret.
+//! Valid and forged tokens: any header and payload, signed with the tests' secret or another one.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,10 +7,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::json;
 
-/// The header of a token of ours and of the original's.
+/// The header of the tokens that the gateway and the original API issue.
 pub const HEADER: &str = r#"{"typ":"JWT","alg":"HS256"}"#;
 
-/// A secret that is long enough, and nobody's.
+/// The secret of the tests' gateways, which is long enough to be accepted.
 pub fn secret() -> String {
     "only for tests. ".repeat(3)
 }
@@ -20,40 +20,40 @@ pub fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
-/// A token that opens the door for `identity` during the next five minutes.
+/// A token for `identity` that is valid for five minutes.
 pub fn token(identity: &str) -> String {
     signed(HEADER, &claims(identity))
 }
 
-/// Claims that are good for `identity` during the next five minutes.
+/// Claims for `identity` that are valid for five minutes.
 pub fn claims(identity: &str) -> String {
     let now = now();
     json!({"exp": now + 300, "iat": now, "nbf": now, "identity": identity}).to_string()
 }
 
-/// `header` and `payload` as a token, rightly signed.
+/// A token of this header and payload with a valid signature.
 pub fn signed(header: &str, payload: &str) -> String {
     sign(&format!("{}.{}", encode(header), encode(payload)))
 }
 
-/// Appends the right signature to what stands before it.
+/// Appends a valid signature.
 pub fn sign(signed: &str) -> String {
     sign_with(signed, secret().as_bytes(), Algorithm::HS256)
 }
 
-/// Appends a signature by another secret or algorithm.
+/// Appends a signature with this secret and algorithm.
 pub fn sign_with(signed: &str, secret: &[u8], algorithm: Algorithm) -> String {
     let key = EncodingKey::from_secret(secret);
     let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, algorithm).unwrap();
     format!("{signed}.{signature}")
 }
 
-/// Strict base64url.
+/// Base64url without padding.
 pub fn encode(text: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(text)
 }
 
-/// One segment of a token as JSON.
+/// The JSON of one segment of a token.
 pub fn decode(segment: &str) -> serde_json::Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(segment).unwrap()).unwrap()
 }
