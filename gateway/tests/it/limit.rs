@@ -1,7 +1,7 @@
 //! ops/WIRE.md, "The order of refusals": the limits on the requests of an address and an identity.
 //!
-//! A bucket goes on filling while a test asks, so none counts on how fast it is: it asks until
-//! it is refused, and knows how much may have come meanwhile.
+//! A bucket refills while a test sends requests. So that no test depends on its speed, each sends until it is
+//! refused, and allows for the elapsed time.
 
 use std::time::{Duration, Instant};
 
@@ -12,25 +12,25 @@ use crate::support::h2::Http2;
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, api, get, until};
 
-/// So many requests at once, and one more a second.
+/// The burst of both limits, which refill by one request a second.
 const BURST: u32 = 20;
 
-/// Settings under which one client is soon refused.
+/// Settings with a low limit.
 const BY_ADDRESS: [(&str, &str); 2] = [("LIMIT_ADDRESS_RATE", "1"), ("LIMIT_ADDRESS_BURST", "20")];
 const BY_IDENTITY: [(&str, &str); 2] = [("LIMIT_IDENTITY_RATE", "1"), ("LIMIT_IDENTITY_BURST", "20")];
 
-/// Asks until the answer is 429; tells how often it was not, and the last answer.
-async fn exhaust(mut ask: impl AsyncFnMut() -> Answer) -> (u32, Answer) {
+/// Sends requests until one gets 429. Returns the number of requests before it, and its response.
+async fn exhaust(mut send: impl AsyncFnMut() -> Answer) -> (u32, Answer) {
     let began = Instant::now();
     let mut passed = 0;
     loop {
-        let answer = ask().await;
+        let answer = send().await;
         if answer.status == 429 {
             return (passed, answer);
         }
         passed += 1;
-        let come = u32::try_from(began.elapsed().as_secs()).unwrap() + 1;
-        assert!(passed <= BURST + come, "{passed} requests were let through: {answer:?}");
+        let refilled = u32::try_from(began.elapsed().as_secs()).unwrap() + 1;
+        assert!(passed <= BURST + refilled, "{passed} requests were accepted: {answer:?}");
     }
 }
 
@@ -41,7 +41,7 @@ fn assert_fields(answer: &Answer, limit: &str) {
 }
 
 #[tokio::test]
-async fn an_address_is_refused_over_its_burst_and_the_backend_sees_no_more() {
+async fn requests_of_an_address_over_its_burst_are_refused_and_not_forwarded() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &BY_ADDRESS);
     let mut connection = gateway.connect().await;
@@ -61,7 +61,7 @@ async fn an_address_is_refused_over_its_burst_and_the_backend_sees_no_more() {
     let refused = gateway.metric(r#"gateway_rate_limited_total{limit="address"}"#).await;
     assert_eq!(refused, Some(1.0));
 
-    // Another connection is the same client; another address is not.
+    // Connections from one address share the limit; another address has its own.
     let (passed, _) = exhaust(async || gateway.get(DAY).await).await;
     assert!(passed < BURST, "{passed}");
     let mut other = Connection::open_from(2, gateway.https).await;
@@ -69,7 +69,7 @@ async fn an_address_is_refused_over_its_burst_and_the_backend_sees_no_more() {
 }
 
 #[tokio::test]
-async fn whoever_waits_as_told_is_let_through() {
+async fn a_client_that_waits_for_retry_after_is_accepted() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &BY_ADDRESS);
     let mut connection = gateway.connect().await;
@@ -80,7 +80,7 @@ async fn whoever_waits_as_told_is_let_through() {
 }
 
 #[tokio::test]
-async fn the_login_is_refused_in_the_shape_of_its_other_errors() {
+async fn a_limited_login_is_refused_in_the_shape_of_its_other_errors() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &BY_ADDRESS);
     let mut connection = gateway.connect().await;
@@ -92,22 +92,22 @@ async fn the_login_is_refused_in_the_shape_of_its_other_errors() {
 }
 
 #[tokio::test]
-async fn the_limit_of_an_address_stands_between_host_and_token() {
+async fn the_limit_of_an_address_is_checked_between_host_and_token() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &BY_ADDRESS);
     let mut connection = gateway.connect().await;
-    let stranger = format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    exhaust(async || connection.exchange(&stranger).await).await;
-    let elsewhere = stranger.replace("localhost", "elsewhere.example");
+    let anonymous = format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    exhaust(async || connection.exchange(&anonymous).await).await;
+    let elsewhere = anonymous.replace("localhost", "elsewhere.example");
     assert_eq!(connection.exchange(elsewhere).await.status, 421);
-    let long = stranger.replace(DAY, &format!("{DAY}?{}", "q".repeat(3000)));
+    let long = anonymous.replace(DAY, &format!("{DAY}?{}", "q".repeat(3000)));
     assert_eq!(gateway.exchange(long).await.status, 414);
     assert_eq!(gateway.exchange("GET //x HTTP/1.1\r\nHost: localhost\r\n\r\n").await.status, 400);
     assert!(api.seen().is_empty());
 }
 
 #[tokio::test]
-async fn what_is_refused_before_the_limit_is_counted_as_well() {
+async fn requests_refused_before_the_limit_count_towards_it() {
     let (api, admin) = (api().await, admin().await);
     let rows = [
         "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -126,7 +126,7 @@ async fn what_is_refused_before_the_limit_is_counted_as_well() {
 }
 
 #[tokio::test]
-async fn an_identity_is_refused_wherever_it_comes_from_and_before_the_route() {
+async fn an_identity_is_limited_across_addresses_and_before_the_route() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &BY_IDENTITY);
     let mut first = gateway.connect().await;
@@ -143,13 +143,13 @@ async fn an_identity_is_refused_wherever_it_comes_from_and_before_the_route() {
     assert_fields(&answer, "identity");
     let other = format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT {}\r\n\r\n", token("user02"));
     assert_eq!(second.exchange(other).await.status, 200);
-    // Who has no good token has no identity whose limit could be used up.
-    let stranger = format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT x\r\n\r\n");
-    assert_eq!(second.exchange(stranger).await.status, 401);
+    // An invalid token uses no identity's limit.
+    let invalid = format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT x\r\n\r\n");
+    assert_eq!(second.exchange(invalid).await.status, 401);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn http_2_is_limited_alike() {
+async fn http_2_has_the_same_limits() {
     let (api, admin) = (api().await, admin().await);
     for (settings, limit) in [(BY_ADDRESS, "address"), (BY_IDENTITY, "identity")] {
         api.forget();
@@ -169,7 +169,7 @@ async fn http_2_is_limited_alike() {
 }
 
 #[tokio::test]
-async fn a_limit_can_be_off() {
+async fn limits_can_be_disabled() {
     let (api, admin) = (api().await, admin().await);
     let off = [
         ("LIMIT_ADDRESS_RATE", "0"),
@@ -185,16 +185,16 @@ async fn a_limit_can_be_off() {
 }
 
 #[tokio::test]
-async fn many_clients_make_no_new_series() {
+async fn many_clients_create_no_new_series() {
     const COUNTED: &str = r#"gateway_requests_total{method="GET",route="none",status_class="4xx"}"#;
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &BY_ADDRESS);
-    // The series of the upstreams appear once they were asked.
+    // The health checks create the series of the upstreams.
     gateway.ready().await;
     let series = async || gateway.ops("/metrics").await.1.lines().filter(|line| !line.starts_with('#')).count();
     let mut connection = gateway.connect().await;
     exhaust(async || connection.exchange(get(DAY, "")).await).await;
-    until("it is counted", async || gateway.metric(COUNTED).await == Some(1.0)).await;
+    until("the refusal is counted", async || gateway.metric(COUNTED).await == Some(1.0)).await;
     let before = series().await;
     for host in 2..=60 {
         let mut connection = Connection::open_from(host, gateway.https).await;

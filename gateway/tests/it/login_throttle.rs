@@ -1,5 +1,5 @@
-//! ops/WIRE.md, "POST /auth": too many failures of an address or a name. What is refused for
-//! them, the backend never sees.
+//! ops/WIRE.md, "POST /auth": too many failed logins of an address or a name. Logins over the limit are refused
+//! without a request to the backend.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::{DAY, Gateway, admin, api, until, verify_user01};
 
 const REFUSED: &str = r#"{"status_code":429,"error":"Too Many Requests","description":"Too many failed logins"}"#;
 
-/// With a first delay that no test outlasts.
+/// A first delay longer than any test.
 const LONG_DELAY: [(&str, &str); 1] = [("LIMIT_LOGIN_NAME_DELAY", "60")];
 
 /// A login with the wrong password.
@@ -31,7 +31,7 @@ fn assert_refused(answer: &Answer, longest: u64) {
 }
 
 #[tokio::test]
-async fn from_the_21st_failure_of_an_address_in_a_minute() {
+async fn an_address_is_refused_after_20_failures_in_a_minute() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;
@@ -40,7 +40,7 @@ async fn from_the_21st_failure_of_an_address_in_a_minute() {
     }
     let refused = connection.exchange(wrong("another")).await;
     assert_refused(&refused, 60);
-    // Nothing tells that these are right.
+    // The response does not reveal that these credentials are valid.
     assert_refused(&connection.exchange(login(user01())).await, 60);
     assert_eq!(admin.seen().len(), 20);
     assert_eq!(gateway.metric(r#"gateway_rate_limited_total{limit="login_address"}"#).await, Some(2.0));
@@ -52,7 +52,7 @@ async fn from_the_21st_failure_of_an_address_in_a_minute() {
 }
 
 #[tokio::test]
-async fn an_address_is_let_through_once_its_failures_are_old() {
+async fn an_address_is_accepted_again_once_its_failures_are_old() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("LIMIT_LOGIN_ADDRESS_WINDOW", "2")]);
     let mut connection = gateway.connect().await;
@@ -63,7 +63,7 @@ async fn an_address_is_let_through_once_its_failures_are_old() {
 }
 
 #[tokio::test]
-async fn from_the_11th_failure_of_a_name_wherever_they_come_from() {
+async fn a_name_is_refused_after_10_failures_from_any_addresses() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &LONG_DELAY);
     for host in 1..=10 {
@@ -82,7 +82,7 @@ async fn from_the_11th_failure_of_a_name_wherever_they_come_from() {
 }
 
 #[tokio::test]
-async fn the_line_of_a_throttled_login_names_the_limit() {
+async fn the_log_line_of_a_throttled_login_names_the_limit() {
     let (api, admin) = (api().await, admin().await);
     let (gateway, log) = Gateway::start_logged(&api, &admin, &LONG_DELAY);
     for host in 1..=10 {
@@ -115,14 +115,14 @@ async fn delays_grow_and_refused_attempts_do_not_prolong_them() {
         connection.exchange(wrong("user01")).await;
     }
     for seen in 11..=13 {
-        // Asked for all the time, and still it ends.
+        // Refused attempts do not extend the delay.
         until("the delay has passed", async || connection.exchange(wrong("user01")).await.status == 401).await;
         assert_eq!(admin.seen().len(), seen);
     }
 }
 
 #[tokio::test]
-async fn nobody_elsewhere_locks_out_who_has_logged_in_before() {
+async fn failures_elsewhere_do_not_lock_out_a_user_at_a_known_address() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &LONG_DELAY);
     let mut user = gateway.connect().await;
@@ -135,10 +135,10 @@ async fn nobody_elsewhere_locks_out_who_has_logged_in_before() {
     for _ in 0..30 {
         assert_eq!(user.exchange(login(user01())).await.status, 200);
     }
-    // From where nobody has logged in before, it could be anyone.
+    // An address without an earlier login is not exempt.
     let mut elsewhere = Connection::open_from(3, gateway.https).await;
     assert_refused(&elsewhere.exchange(login(user01())).await, 60);
-    // The pair has a limit of its own.
+    // The pair of name and address has its own limit.
     for _ in 0..10 {
         assert_eq!(user.exchange(wrong("user01")).await.status, 401);
     }
@@ -146,7 +146,7 @@ async fn nobody_elsewhere_locks_out_who_has_logged_in_before() {
 }
 
 #[tokio::test]
-async fn good_logins_are_no_failures_and_take_none_back() {
+async fn successful_logins_are_no_failures_and_reset_none() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;
@@ -163,10 +163,10 @@ async fn good_logins_are_no_failures_and_take_none_back() {
 }
 
 #[tokio::test]
-async fn what_was_not_checked_has_not_failed() {
+async fn logins_that_were_not_checked_are_no_failures() {
     let api = api().await;
     let unavailable = Backend::start(|seen| match seen.json()["password"].as_str() {
-        // Unlike 503, after which it is not asked for a moment.
+        // After a 503 the gateway would pause its requests.
         Some("wrong") => json_answer("500 Internal Server Error", "{}"),
         _ => verify_user01(seen),
     })
@@ -182,14 +182,14 @@ async fn what_was_not_checked_has_not_failed() {
     assert_eq!(connection.exchange(login(user01())).await.status, 200);
 }
 
-/// Sends `request` by so many connections at once; tells the statuses.
+/// Sends `count` requests at the same time, each on its own connection, and returns the statuses.
 async fn at_once(gateway: &Gateway, count: usize, request: impl Fn(usize) -> Vec<u8>) -> Vec<u16> {
-    let mut under_way = JoinSet::new();
+    let mut requests = JoinSet::new();
     for number in 0..count {
         let (mut connection, request) = (gateway.connect().await, request(number));
-        under_way.spawn(async move { connection.exchange(request).await.status });
+        requests.spawn(async move { connection.exchange(request).await.status });
     }
-    under_way.join_all().await
+    requests.join_all().await
 }
 
 fn count(statuses: &[u16], status: u16) -> usize {
@@ -197,7 +197,7 @@ fn count(statuses: &[u16], status: u16) -> usize {
 }
 
 #[tokio::test]
-async fn no_more_slip_through_when_they_come_at_once() {
+async fn concurrent_logins_do_not_exceed_the_limits() {
     let api = api().await;
     let slow = Backend::start(|seen| [vec![Step::Wait(Duration::from_millis(200))], verify_user01(seen)].concat());
     let slow = slow.await;
@@ -211,7 +211,7 @@ async fn no_more_slip_through_when_they_come_at_once() {
 }
 
 #[tokio::test]
-async fn good_logins_that_come_at_once_are_all_let_through() {
+async fn concurrent_successful_logins_are_all_accepted() {
     let api = api().await;
     let slow = Backend::start(|seen| [vec![Step::Wait(Duration::from_millis(20))], verify_user01(seen)].concat());
     let slow = slow.await;
@@ -221,19 +221,19 @@ async fn good_logins_that_come_at_once_are_all_let_through() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn http_2_is_limited_alike() {
+async fn http_2_has_the_same_limits() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &LONG_DELAY);
     let client = Http2::open(gateway.https).await;
-    let mut under_way = JoinSet::new();
+    let mut requests = JoinSet::new();
     for _ in 0..40 {
         let client = client.clone();
-        under_way.spawn(async move {
+        requests.spawn(async move {
             let request = Request::post("https://localhost/auth").header("content-type", "application/json");
             client.exchange(request.body(r#"{"username":"user01","password":"wrong"}"#).unwrap()).await
         });
     }
-    let answers = under_way.join_all().await;
+    let answers = requests.join_all().await;
     for answer in answers.iter().filter(|answer| answer.status != 401) {
         assert_refused(answer, 60);
     }
@@ -242,15 +242,15 @@ async fn http_2_is_limited_alike() {
 }
 
 #[tokio::test]
-async fn many_names_and_addresses_make_no_new_series() {
+async fn many_names_and_addresses_create_no_new_series() {
     const COUNTED: &str = r#"gateway_requests_total{method="POST",route="auth",status_class="4xx"}"#;
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
-    // The series of the upstreams appear once they were asked.
+    // The health checks create the series of the upstreams.
     gateway.ready().await;
     let series = async || gateway.ops("/metrics").await.1.lines().filter(|line| !line.starts_with('#')).count();
     gateway.exchange(wrong("user01")).await;
-    until("it is counted", async || gateway.metric(COUNTED).await == Some(1.0)).await;
+    until("the refusal is counted", async || gateway.metric(COUNTED).await == Some(1.0)).await;
     let before = series().await;
     for host in 2..=60 {
         let mut connection = Connection::open_from(host, gateway.https).await;

@@ -1,12 +1,12 @@
-//! The gateway as its clients see it. Each test names the row of the wire contract it shows.
+//! The gateway as its clients see it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking, its helpers too"
+    reason = "tests and their helpers fail by panicking"
 )]
-#![allow(unreachable_pub, reason = "a test program exports nothing; pub says what the modules share")]
+#![allow(unreachable_pub, reason = "a test program exports nothing; pub marks what other modules use")]
 
 mod auth;
 mod authority;

@@ -1,4 +1,4 @@
-//! The ops listener, and what it tells of the corridor.
+//! The ops listener: readiness, metrics and cache purges.
 
 use std::collections::BTreeSet;
 
@@ -20,43 +20,43 @@ async fn series(gateway: &Gateway) -> BTreeSet<String> {
     lines.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()
 }
 
-/// How many requests have been counted, whatever became of them.
+/// The number of counted requests, whatever their status.
 async fn requests(gateway: &Gateway) -> f64 {
     let (_, page) = gateway.ops("/metrics").await;
     let counted = page.lines().filter(|line| line.starts_with("gateway_requests_total{"));
     counted.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
 }
 
-/// What `/readyz` says of itself.
+/// The status and the body of `/readyz`.
 async fn readiness(gateway: &Gateway) -> (u16, Value) {
     let (status, body) = gateway.ops("/readyz").await;
     (status, serde_json::from_str(&body).unwrap())
 }
 
-/// The page of a gateway that follows no revocations and reaches its admin upstream.
+/// The body of `/readyz` without revocations and with the admin upstream up.
 fn page(ready: bool, api: &str) -> Value {
     json!({"ready": ready, "draining": false, "revocations": "off", "upstreams": {"api": api, "admin": "up"}})
 }
 
 #[tokio::test]
-async fn ready_once_every_backend_was_reached_and_for_ever_after() {
-    // A port that was free a moment ago, and nobody on it yet.
+async fn the_gateway_is_ready_once_every_backend_was_reached_and_remains_so() {
+    // A port on which nothing listens yet.
     let mut api = Backend::start(serve_day).await;
     let address = api.address.parse().unwrap();
     api.stop().await;
     let mut admin = admin().await;
     let gateway = Gateway::start(&api, &admin);
     assert_eq!(gateway.ops("/healthz").await, (200, "ok\n".to_owned()));
-    until("the admin side is reached", async || readiness(&gateway).await.1["upstreams"]["admin"] == "up").await;
+    until("the admin listener is reached", async || readiness(&gateway).await.1["upstreams"]["admin"] == "up").await;
     assert_eq!(readiness(&gateway).await, (503, page(false, "down")));
     let mut api = Backend::start_at(address, serve_day).await;
     gateway.ready().await;
     assert_eq!(readiness(&gateway).await, (200, page(true, "up")));
     assert_eq!(gateway.metric(r#"gateway_upstream_up{upstream="api"}"#).await, Some(1.0));
-    // A later loss is told, and is no reason to take the gateway out of service.
+    // A later failure is reported but does not make the gateway unready.
     api.stop().await;
     admin.stop().await;
-    until("the loss is told", async || {
+    until("the failure is reported", async || {
         readiness(&gateway).await.1["upstreams"] == json!({"api": "down", "admin": "down"})
     })
     .await;
@@ -66,13 +66,13 @@ async fn ready_once_every_backend_was_reached_and_for_ever_after() {
 }
 
 #[tokio::test]
-async fn not_ready_while_it_drains() {
+async fn the_gateway_is_not_ready_while_it_drains() {
     let (api, admin) = (Backend::start(|_| vec![Step::Hang]).await, admin().await);
     let mut gateway = Gateway::start_with(&api, &admin, &[("DRAIN_TIMEOUT", "10")]);
     gateway.ready().await;
     let mut connection = gateway.connect().await;
     connection.send(get(DAY, "")).await;
-    until("the backend is asked", async || !api.seen().is_empty()).await;
+    until("the backend has the request", async || !api.seen().is_empty()).await;
     gateway.stop();
     until("it drains", async || readiness(&gateway).await.0 == 503).await;
     let (_, page) = readiness(&gateway).await;
@@ -81,7 +81,7 @@ async fn not_ready_while_it_drains() {
 }
 
 #[tokio::test]
-async fn only_its_three_pages_and_only_read() {
+async fn the_listener_serves_three_read_only_pages() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     for path in ["/", "/metrics/", "/auth", DAY, "/debug/pprof"] {
@@ -90,13 +90,13 @@ async fn only_its_three_pages_and_only_read() {
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
         assert_eq!(gateway.ops_with(method, "/metrics").await.0, 405, "{method}");
     }
-    // Nor does the public listener have them.
+    // The public listener does not serve them.
     assert_eq!(gateway.get("/metrics").await.status, 404);
     assert!(api.seen().is_empty() && admin.seen().is_empty());
 }
 
 #[tokio::test]
-async fn what_happens_is_counted() {
+async fn requests_and_connections_are_counted() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;
@@ -126,7 +126,7 @@ async fn what_happens_is_counted() {
         ("gateway_requests_in_flight", 0.0),
     ];
     for (series, value) in expected {
-        // An answer can be read before it has been counted.
+        // A request is counted after its response is sent.
         until(series, async || gateway.metric(series).await == Some(value)).await;
     }
     let expiry = gateway
@@ -142,10 +142,10 @@ async fn what_happens_is_counted() {
 }
 
 #[tokio::test]
-async fn no_request_can_make_a_series() {
+async fn no_request_can_create_a_series() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
-    // The probe makes two series of its own.
+    // The health checks create two series.
     gateway.ready().await;
     let mut connection = gateway.connect().await;
     let mut send = async |method: &str, path: &str, identity: &str| {
@@ -154,7 +154,7 @@ async fn no_request_can_make_a_series() {
             .exchange(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n\r\n"))
             .await
     };
-    // One of each kind first: these may make theirs.
+    // The first request of each kind may create its series.
     for method in ["GET", "BREW"] {
         for path in [DAY, "/nothing"] {
             send(method, path, "user01").await;
@@ -172,17 +172,20 @@ async fn no_request_can_make_a_series() {
 }
 
 #[tokio::test]
-async fn the_announce_file_tells_the_bound_addresses() {
+async fn the_announce_file_contains_the_bound_addresses() {
     let (api, admin) = (api().await, admin().await);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("addresses.json");
     let gateway = Gateway::start_with(&api, &admin, &[("ANNOUNCE_FILE", file.to_str().unwrap())]);
-    let told: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-    assert_eq!((&told["https"], &told["ops"]), (&json!(gateway.https.to_string()), &json!(gateway.ops.to_string())));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing unfinished is left");
+    let announced: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(
+        (&announced["https"], &announced["ops"]),
+        (&json!(gateway.https.to_string()), &json!(gateway.ops.to_string()))
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
 }
 
-/// `POST /cache/purge` with these headers and this body; the status.
+/// The status of a `POST /cache/purge` with these headers and this body.
 async fn purge(gateway: &Gateway, headers: &str, body: &str) -> u16 {
     let mut stream = TcpStream::connect(gateway.ops).await.unwrap();
     let length = body.len();
@@ -194,10 +197,10 @@ async fn purge(gateway: &Gateway, headers: &str, body: &str) -> u16 {
     answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// design.md: writes on the ops side need an allowed Host, a content type that browsers do not send
-/// unasked, and no cross-site `Sec-Fetch-Site`.
+/// Writes on the ops listener need an allowed Host, no cross-site `Sec-Fetch-Site`, and a content type that browsers
+/// do not send to another site without a preflight.
 #[tokio::test]
-async fn a_purge_is_taken_from_no_page_of_another_site() {
+async fn a_purge_by_a_page_of_another_site_is_refused() {
     const JSON: &str = "Content-Type: application/json\r\n";
     const ALL: &str = r#"{"all":true}"#;
     let (api, admin) = (api().await, admin().await);
@@ -227,7 +230,7 @@ async fn a_purge_is_taken_from_no_page_of_another_site() {
         assert_eq!(purge(&gateway, &headers, r#"{"path":"/holodules/20201209"}"#).await, 204, "{headers}");
     }
     assert_eq!(purged().await, Some(4.0));
-    // Where nothing is kept there is nothing to purge.
+    // Without a cache there is nothing to purge.
     let without = Gateway::start(&api, &admin);
     assert_eq!(purge(&without, &format!("Host: localhost\r\n{JSON}"), ALL).await, 405);
 }

@@ -1,4 +1,4 @@
-//! A panic costs the request alone that it is of.
+//! A panic ends only the request in which it occurs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,13 +37,12 @@ use crate::support::certificate::certificates;
 use crate::support::h2::{Http2, read};
 use crate::support::{Log, until};
 
-/// A request that panics where the stages first look at its peer, and after the response's head where that is
-/// `late`.
+/// A request that panics when the stages first read its peer or, if `late`, after the head of the response.
 struct Panicking {
     request: Parts,
     peer: Peer,
     late: bool,
-    looks: AtomicUsize,
+    calls: AtomicUsize,
     status: Option<StatusCode>,
 }
 
@@ -54,7 +53,7 @@ impl Panicking {
             request: request.body(()).unwrap().into_parts().0,
             peer: peer(),
             late,
-            looks: AtomicUsize::default(),
+            calls: AtomicUsize::default(),
             status: None,
         }
     }
@@ -82,8 +81,8 @@ impl Downstream for Panicking {
     }
 
     fn peer(&self) -> &Peer {
-        // The first time is before the stages, the third for the log.
-        assert!(self.late || self.looks.fetch_add(1, Ordering::Relaxed) != 1, "a fault");
+        // The first call is made before the stages, the third for the log.
+        assert!(self.late || self.calls.fetch_add(1, Ordering::Relaxed) != 1, "a fault");
         &self.peer
     }
 
@@ -123,7 +122,7 @@ impl Downstream for Panicking {
     }
 
     async fn finish(&mut self, _: Bytes) -> Result<()> {
-        assert!(!self.late, "a fault behind the head");
+        assert!(!self.late, "a fault after the head");
         Ok(())
     }
 
@@ -145,7 +144,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
         idle_timeout: second,
         max_connections: 1,
     };
-    // It is never asked.
+    // It receives no request.
     let address = Address::Inet(([127, 0, 0, 1], 1).into());
     let settings = Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 };
     let keys = Keys::new(vec![Key::named("1", &[7; 32]).unwrap()], settings).unwrap();
@@ -183,12 +182,12 @@ async fn a_request_that_panics_is_answered_counted_and_logged_once() {
     let writer = Writer::to(log.clone(), settings).unwrap();
     let metrics = Arc::new(Metrics::new(&Labels { routes: vec!["none"], ..Labels::default() }).unwrap());
     let flow = flow(&metrics, &writer);
-    // A head that has left cannot be taken back; that its answer does not end says that it broke off.
+    // After the head, the status cannot change; the unfinished response shows the failure.
     for (late, status, lines) in [(false, 500, 1), (true, 421, 2)] {
         let mut request = Panicking::new(late);
         flow.serve(&mut request).await;
         assert_eq!(request.status, StatusCode::from_u16(status).ok());
-        until("it is logged", async || log.lines().len() >= lines).await;
+        until("the request is logged", async || log.lines().len() >= lines).await;
         let lines_now = log.lines();
         assert_eq!(lines_now.len(), lines, "{lines_now:?}");
         let line = &lines_now[lines - 1];
@@ -200,7 +199,7 @@ async fn a_request_that_panics_is_answered_counted_and_logged_once() {
     }
 }
 
-/// A request of a client that panics where the stages first look at its peer, which is the second look.
+/// A request of a client that panics when the stages first read its peer, in the second call.
 struct Faulty<'a, D>(&'a mut D, AtomicUsize);
 
 impl<D: Downstream> Downstream for Faulty<'_, D> {
@@ -262,7 +261,7 @@ impl<D: Downstream> Downstream for Faulty<'_, D> {
     }
 }
 
-/// Serves each request by the flow; `/panic` with a fault, `/waiting` once it is `released`.
+/// Serves each request by the flow, `/panic` with a fault and `/waiting` once it is `released`.
 struct Serving {
     flow: Flow,
     begun: Notify,
@@ -283,7 +282,7 @@ impl Handler for Serving {
     }
 }
 
-/// HTTP/2 has no head to inspect, and connections are not counted here.
+/// HTTP/2 has no heads to inspect, and the tests do not count connections.
 struct Nothing;
 
 impl InspectHead for Nothing {
@@ -318,7 +317,7 @@ impl Observe for Nothing {
     fn stream_refused(&self) {}
 }
 
-/// Serves `app` by HTTP/2 on the address that is returned, until the sender is dropped.
+/// Serves `app` by HTTP/2 on the returned address, until the sender is dropped.
 fn listen(app: Arc<Serving>) -> (SocketAddr, watch::Sender<bool>) {
     let identities = Arc::new(Identities::new(vec![identity()]).unwrap());
     let patience = Duration::from_secs(30);
@@ -366,10 +365,10 @@ async fn other_streams_of_a_connection_survive_a_panic() {
         assert!(page.contains(&format!("gateway_panics_total {panics}\n")), "{page}");
     }
     app.released.notify_one();
-    // They have no token.
+    // The requests have no token.
     assert_eq!(read(waiting.await.unwrap()).await.unwrap().status, 401);
     assert_eq!(client.exchange(get("/").body("").unwrap()).await.status, 401);
-    until("each request has its line", async || log.lines().len() == 4).await;
+    until("each request is logged", async || log.lines().len() == 4).await;
     let statuses: Vec<_> = log.lines().iter().map(|line| line["status"].as_u64().unwrap()).collect();
     assert_eq!(statuses, [500, 500, 401, 401]);
 }

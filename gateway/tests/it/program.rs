@@ -1,4 +1,4 @@
-//! The program as people run it: its command line, its log, its end.
+//! The program as it is run: its command line, its log and its end.
 
 use std::fs;
 use std::io::Read as _;
@@ -20,14 +20,14 @@ use crate::support::certificate::certificates;
 use crate::support::client::{Connection, PATIENCE};
 use crate::support::{DAY, DAY_BODY, admin, api, get, token, until};
 
-/// The program with nothing of this process's environment, in a folder of its own.
+/// The program with an empty environment, in this folder.
 pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_holodule-gateway"));
     command.env_clear().current_dir(folder).stdin(Stdio::null());
     command
 }
 
-/// A folder with a certificate, its key, and a `.env` that holds the original's secret.
+/// A folder with a certificate, its key, a configuration, and a `.env` as the original API reads it.
 pub fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
@@ -53,7 +53,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// The program, serving.
+/// The running program.
 pub struct Program {
     pub child: Child,
     addresses: Value,
@@ -64,7 +64,7 @@ impl Program {
         Self::spawn(command(folder), folder, api, admin, environment).await
     }
 
-    /// The program by a command that runs it.
+    /// Starts the program by this command.
     async fn spawn(
         mut command: Command,
         folder: &Path,
@@ -81,7 +81,7 @@ impl Program {
             .unwrap();
         let mut program = Self { child, addresses: Value::Null };
         until("the addresses are announced", async || {
-            assert_eq!(program.child.try_wait().unwrap(), None, "it has ended");
+            assert_eq!(program.child.try_wait().unwrap(), None, "the program has exited");
             let announced = fs::read(folder.join("announced.json"));
             announced.is_ok_and(|announced| {
                 program.addresses = serde_json::from_slice(&announced).unwrap();
@@ -92,13 +92,13 @@ impl Program {
         program
     }
 
-    /// Sends it a signal.
+    /// Sends the program a signal.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
     }
 
-    /// The value of one series of its metrics.
+    /// The value of a series of its metrics.
     pub async fn metric(&self, series: &str) -> f64 {
         let mut stream = TcpStream::connect(self.addresses["ops"].as_str().unwrap()).await.unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
@@ -111,7 +111,7 @@ impl Program {
         Connection::open(self.addresses["https"].as_str().unwrap().parse().unwrap()).await.unwrap()
     }
 
-    /// Stops it by SIGTERM. All that it wrote to its standard output.
+    /// Stops the program with SIGTERM and returns its standard output.
     pub fn stop(mut self) -> String {
         self.signal("-TERM");
         let mut log = String::new();
@@ -123,14 +123,14 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Gone already, most often.
+        // Fails if the program has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 #[test]
-fn check_tells_everything_that_is_wrong_and_no_secret() {
+fn check_reports_every_problem_and_no_secret() {
     let folder = folder();
     let path = folder.path();
     let valid = check(path, &[]);
@@ -140,7 +140,7 @@ fn check_tells_everything_that_is_wrong_and_no_secret() {
 
     fs::write(path.join(".env"), "JWT_SECRET_KEY=hush\nUPSTREAM_API=hush hush\n").unwrap();
     let wrong = check(path, &[("TOKEN_LIFETIME", "0"), ("TLS_PRIVATE_KEY", "missing.pem"), ("HOSTS", "['a:1']")]);
-    let told = text(&wrong.stderr);
+    let report = text(&wrong.stderr);
     assert_eq!(wrong.status.code(), Some(1));
     for subject in [
         "token.lifetime, from TOKEN_LIFETIME",
@@ -149,9 +149,9 @@ fn check_tells_everything_that_is_wrong_and_no_secret() {
         "jwt_secret_key, from JWT_SECRET_KEY in .env",
         "upstream.api, from UPSTREAM_API in .env",
     ] {
-        assert!(told.contains(&format!("  {subject}: ")), "{subject}: {told}");
+        assert!(report.contains(&format!("  {subject}: ")), "{subject}: {report}");
     }
-    assert!(!told.contains("hush"), "{told}");
+    assert!(!report.contains("hush"), "{report}");
 
     fs::write(path.join(".env"), "\nJWT_SECRET_KEY 'hush'\n").unwrap();
     let wrong = check(path, &[]);
@@ -160,19 +160,19 @@ fn check_tells_everything_that_is_wrong_and_no_secret() {
 }
 
 #[test]
-fn check_remarks_on_what_is_allowed_but_worth_knowing() {
+fn check_adds_notes_on_valid_settings() {
     let folder = folder();
-    let remarked =
+    let noted =
         check(folder.path(), &[("LOGIN_ENABLED", "false"), ("HSTS_MAX_AGE", "0"), ("OPS_ADDR", "0.0.0.0:9180")]);
-    assert!(remarked.status.success(), "{remarked:?}");
-    let told = text(&remarked.stdout);
+    assert!(noted.status.success(), "{noted:?}");
+    let report = text(&noted.stdout);
     for key in ["login.enabled", "hsts.max_age", "ops_addr"] {
-        assert!(told.contains(&format!("note: {key} ")), "{key}: {told}");
+        assert!(report.contains(&format!("note: {key} ")), "{key}: {report}");
     }
 }
 
 #[test]
-fn help_tells_where_settings_come_from() {
+fn help_explains_the_sources_of_settings() {
     let folder = folder();
     let help = command(folder.path()).arg("--help").output().unwrap();
     assert!(help.status.success());
@@ -183,7 +183,7 @@ fn help_tells_where_settings_come_from() {
 }
 
 #[tokio::test]
-async fn each_request_is_one_line_and_no_line_opens_a_door() {
+async fn each_request_is_one_line_and_no_line_contains_a_secret() {
     let (api, admin) = (api().await, admin().await);
     let folder = folder();
     let program = Program::start(folder.path(), &api, &admin, &[]).await;
@@ -205,7 +205,7 @@ async fn each_request_is_one_line_and_no_line_opens_a_door() {
     }
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let requests: Vec<_> = lines.iter().filter(|line| line["target"] == "access").collect();
-    let told: Vec<_> = requests
+    let logged: Vec<_> = requests
         .iter()
         .map(|line| json!([line["method"], line["route"], line["status"], line["identity"], line["reason"]]))
         .collect();
@@ -216,7 +216,7 @@ async fn each_request_is_one_line_and_no_line_opens_a_door() {
         json!(["GET", "none", 404, "user01", "route"]),
         json!(["GET", "none", 401, null, "encoding"]),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(logged, expected);
     let paths: Vec<_> = requests.iter().map(|line| &line["path"]).collect();
     assert_eq!(
         paths,
@@ -232,7 +232,7 @@ async fn each_request_is_one_line_and_no_line_opens_a_door() {
     assert!((0.0..=milliseconds("total_ms")).contains(&milliseconds("upstream_ms")), "{first}");
 }
 
-/// Has the program make a static token; the token, and what belongs into the configuration.
+/// Creates a static token with the program. Returns the token and its settings.
 fn new_static_token(folder: &Path, arguments: &[&str]) -> (String, String) {
     let made = command(folder).args(["static-token", "new"]).args(arguments).output().unwrap();
     assert!(made.status.success(), "{made:?}");
@@ -244,7 +244,7 @@ fn new_static_token(folder: &Path, arguments: &[&str]) -> (String, String) {
 }
 
 #[test]
-fn a_static_token_cannot_be_made_wrong() {
+fn a_static_token_cannot_be_created_with_invalid_settings() {
     let folder = folder();
     let refused = |arguments: &[&str]| {
         let made = command(folder.path()).args(["static-token", "new"]).args(arguments).output().unwrap();
@@ -258,7 +258,7 @@ fn a_static_token_cannot_be_made_wrong() {
 }
 
 #[tokio::test]
-async fn sighup_puts_a_new_configuration_in_force_and_a_bad_one_changes_nothing() {
+async fn sighup_applies_a_new_configuration_and_an_invalid_one_changes_nothing() {
     let (api, admin) = (api().await, admin().await);
     let folder = folder();
     let path = folder.path();
@@ -272,25 +272,25 @@ async fn sighup_puts_a_new_configuration_in_force_and_a_bad_one_changes_nothing(
 
     fs::write(path.join("gateway.toml"), format!("{settings}\n{static_token}")).unwrap();
     program.signal("-HUP");
-    until("the static token is in force", async || connection.exchange(&request).await.status == 200).await;
+    until("the static token is accepted", async || connection.exchange(&request).await.status == 200).await;
 
     let wrong = format!("drain_timeout = -1\nstrip_prefix = ['/hush/']\n{settings}");
     fs::write(path.join("gateway.toml"), wrong).unwrap();
     program.signal("-HUP");
     let result = "gateway_config_last_reload_successful";
-    until("the bad configuration is read", async || program.metric(result).await == 0.0).await;
+    until("the invalid configuration is read", async || program.metric(result).await == 0.0).await;
     assert_eq!(connection.exchange(&request).await.status, 200);
 
     fs::write(path.join("gateway.toml"), format!("drain_timeout = 7\n{settings}")).unwrap();
     program.signal("-HUP");
-    until("the good configuration is read", async || program.metric(result).await == 1.0).await;
+    until("the valid configuration is read", async || program.metric(result).await == 1.0).await;
     assert_eq!(connection.exchange(&request).await.status, 401);
 
     let log = program.stop();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let problems: Vec<_> = lines.iter().filter(|line| line["level"] == "ERROR").map(|line| &line["key"]).collect();
     assert_eq!(problems, [&json!("drain_timeout"), &json!("strip_prefix"), &Value::Null]);
-    // One line for each reload that changed anything: what is in force, and what waits.
+    // One line for each successful reload, with the keys that need a restart.
     let reloads: Vec<_> = lines.iter().filter(|line| line["in_force"].is_string()).collect();
     assert_eq!(reloads.len(), 2, "{log}");
     for (line, level, waiting) in [(reloads[0], "INFO", Value::Null), (reloads[1], "WARN", json!("drain_timeout"))] {
@@ -313,17 +313,17 @@ fn check_warns_of_secrets_that_others_can_read() {
     };
     for name in ["key.pem", ".env"] {
         set_mode(name, 0o644);
-        let told = text(&check(folder.path(), &[]).stdout);
+        let report = text(&check(folder.path(), &[]).stdout);
         let warning = format!("warning: {name} holds a secret and can be read by every user of this machine\n");
-        assert!(told.contains(&warning), "{told}");
+        assert!(report.contains(&warning), "{report}");
         set_mode(name, 0o600);
     }
-    let told = text(&check(folder.path(), &[]).stdout);
-    assert!(!told.contains("warning"), "{told}");
+    let report = text(&check(folder.path(), &[]).stdout);
+    assert!(!report.contains("warning"), "{report}");
 }
 
 #[tokio::test]
-async fn systemd_is_told_and_hears_of_the_end() {
+async fn systemd_is_notified_of_the_start_and_the_stop() {
     let (api, admin) = (api().await, admin().await);
     let folder = folder();
     let socket = folder.path().join("notify");
@@ -342,7 +342,7 @@ async fn systemd_is_told_and_hears_of_the_end() {
     assert_eq!(received().trim_end(), "STOPPING=1");
 }
 
-/// [`command`] for a process that may have at most so many descriptors, and has few at first.
+/// As [`command`], with this hard limit of descriptors and a low soft limit.
 fn command_within(folder: &Path, descriptors: u32) -> Command {
     let mut command = Command::new("prlimit");
     command.arg(format!("--nofile=64:{descriptors}")).arg(env!("CARGO_BIN_EXE_holodule-gateway"));
@@ -351,22 +351,22 @@ fn command_within(folder: &Path, descriptors: u32) -> Command {
 }
 
 #[test]
-fn connections_that_do_not_fit_the_hard_limit_are_a_mistake() {
+fn connections_over_the_hard_limit_are_a_configuration_error() {
     let folder = folder();
     let check = |connections: &str| {
         let mut command = command_within(folder.path(), 1024);
         command.args(["--config", "gateway.toml", "check"]).env("LISTENER_MAX_CONNECTIONS", connections);
         command.output().unwrap()
     };
-    // 2 times 128 for the backends, 256 for everything else.
+    // 2 times 128 are for the upstreams, 256 for everything else.
     assert!(check("512").status.success());
     let output = check("513");
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stderr);
+    let report = text(&output.stderr);
     assert!(
-        told.contains("listener.max_connections, from LISTENER_MAX_CONNECTIONS: 513 do not fit")
-            && told.contains("leaves 512"),
-        "{told}"
+        report.contains("listener.max_connections, from LISTENER_MAX_CONNECTIONS: 513 do not fit")
+            && report.contains("leaves 512"),
+        "{report}"
     );
 }
 
