@@ -9,23 +9,23 @@ use tokio::net::TcpStream;
 use crate::support::client::{Connection, PATIENCE, connect_from};
 use crate::support::{DAY, Gateway, admin, api, get, until};
 
-/// The proxy that is trusted here.
+/// The address of the trusted proxy.
 const PROXY: [u8; 4] = [127, 0, 0, 2];
 
 const SETTINGS: [(&str, &str); 2] = [("LISTENER_PROXY_PROTOCOL", "true"), ("CLIENT_TRUSTED_PROXIES", "['127.0.0.2']")];
 
-/// A header of version 2 with any command, transport and block.
+/// A header of version 2.
 fn v2(command: u8, transport: u8, block: &[u8]) -> Vec<u8> {
     let length = u16::try_from(block.len()).unwrap().to_be_bytes();
     [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &[command, transport], &length, block].concat()
 }
 
-/// Addresses of version 2, the source being `source`, and an extension behind them.
+/// The addresses of a header of version 2 with this source, and an extension.
 fn block(source: [u8; 4]) -> Vec<u8> {
     [&source[..], &[127, 0, 0, 1], &[0x12, 0x67, 0x01, 0xbb], &[4, 0, 3, 1, 2, 3]].concat()
 }
 
-/// Connects as the proxy does, and sends `header` in one piece.
+/// Connects from the proxy's address and sends this header.
 async fn connect(gateway: &Gateway, header: impl AsRef<[u8]>) -> TcpStream {
     let mut stream = connect_from(PROXY, gateway.https).await.unwrap();
     stream.write_all(header.as_ref()).await.unwrap();
@@ -35,7 +35,7 @@ async fn connect(gateway: &Gateway, header: impl AsRef<[u8]>) -> TcpStream {
 /// Waits until the connection ends without a byte.
 async fn assert_closed(mut stream: TcpStream) {
     let mut bytes = Vec::new();
-    // It may end by a reset, since what was sent is left unread.
+    // Bytes that the gateway has not read cause a reset.
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the connection stays open");
     assert!(bytes.is_empty(), "{bytes:?}");
 }
@@ -46,7 +46,7 @@ async fn failures(gateway: &Gateway, reason: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn the_client_is_whom_the_header_tells_of_and_no_field_of_a_request_is_believed() {
+async fn the_header_states_the_client_and_request_fields_do_not_change_it() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &SETTINGS);
     let rows = [
@@ -57,7 +57,7 @@ async fn the_client_is_whom_the_header_tells_of_and_no_field_of_a_request_is_bel
         (v2(0x21, 0x11, &block([192, 0, 2, 1])), "192.0.2.1"),
         (v2(0x20, 0x11, &block([192, 0, 2, 1])), "127.0.0.2"),
         (v2(0x21, 0x00, &[]), "127.0.0.2"),
-        // The right-most of a chain is the client, trusted or not.
+        // The source is the client even if it is a trusted proxy.
         (v2(0x21, 0x11, &block(PROXY)), "127.0.0.2"),
     ];
     for (header, client) in rows {
@@ -74,7 +74,7 @@ async fn the_client_is_whom_the_header_tells_of_and_no_field_of_a_request_is_bel
 }
 
 #[tokio::test]
-async fn a_header_in_pieces_and_one_with_the_first_bytes_of_tls_are_read_to_their_end() {
+async fn a_header_in_pieces_is_read_to_its_end() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &SETTINGS);
     for header in [b"PROXY TCP4 192.0.2.1 127.0.0.1 4711 443\r\n".to_vec(), v2(0x21, 0x11, &block([192, 0, 2, 1]))] {
@@ -92,7 +92,7 @@ async fn a_header_in_pieces_and_one_with_the_first_bytes_of_tls_are_read_to_thei
 }
 
 #[tokio::test]
-async fn what_is_no_header_closes_the_connection() {
+async fn an_invalid_header_closes_the_connection() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &SETTINGS);
     let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(100));
@@ -107,28 +107,28 @@ async fn what_is_no_header_closes_the_connection() {
         v2(0x21, 0x12, &block([192, 0, 2, 1])),
         v2(0x21, 0x11, &[192, 0, 2, 1]),
         v2(0x21, 0x11, &[0; 5000]),
-        // What TLS begins with: a ClientHello from a proxy that was not told to send a header.
+        // The first bytes of a ClientHello, from a proxy that sends no header.
         [&[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 32]].concat(),
     ];
     for (index, header) in headers.iter().enumerate() {
         assert_closed(connect(&gateway, header).await).await;
-        until("it is counted", async || failures(&gateway, "proxy_header").await == (index + 1) as f64).await;
+        until("the failure is counted", async || failures(&gateway, "proxy_header").await == (index + 1) as f64).await;
     }
-    // A good header is no leave for a second one.
+    // Only one header is accepted.
     let twice = "PROXY TCP4 192.0.2.1 127.0.0.1 4711 443\r\n".repeat(2);
     let mut stream = connect(&gateway, twice).await;
     let mut answer = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it stays open");
-    until("it is counted", async || failures(&gateway, "protocol").await == 1.0).await;
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the connection stays open");
+    until("the failure is counted", async || failures(&gateway, "protocol").await == 1.0).await;
     assert!(api.seen().is_empty() && admin.seen().is_empty());
 }
 
 #[tokio::test]
-async fn from_anyone_else_a_header_closes_the_connection_and_so_does_its_absence() {
+async fn connections_from_other_peers_are_closed_with_or_without_a_header() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &SETTINGS);
     let mut stream = connect_from([127, 0, 0, 3], gateway.https).await.unwrap();
-    // The end may come before the header can be sent.
+    // The gateway may close before the header is sent.
     let _ = stream.write_all(b"PROXY TCP4 192.0.2.1 127.0.0.1 4711 443\r\n").await;
     assert_closed(stream).await;
     assert!(Connection::try_open_from([127, 0, 0, 3], gateway.https).await.is_err());
@@ -138,18 +138,18 @@ async fn from_anyone_else_a_header_closes_the_connection_and_so_does_its_absence
 }
 
 #[tokio::test]
-async fn a_header_where_none_is_expected_is_no_tls() {
+async fn without_the_setting_a_header_is_a_tls_error() {
     let (api, admin) = (api().await, admin().await);
-    // Trusted or not: it is the listener that has to be set to it.
+    // A trusted proxy alone does not enable the protocol.
     let gateway = Gateway::start_with(&api, &admin, &[("CLIENT_TRUSTED_PROXIES", "['127.0.0.2']")]);
     let stream = connect(&gateway, "PROXY TCP4 192.0.2.1 127.0.0.1 4711 443\r\n").await;
     assert!(Connection::open_on(stream).await.is_err());
-    until("it is counted", async || failures(&gateway, "protocol").await == 1.0).await;
+    until("the failure is counted", async || failures(&gateway, "protocol").await == 1.0).await;
     assert!(api.seen().is_empty());
 }
 
 #[tokio::test]
-async fn the_deadline_of_the_handshake_counts_for_the_header() {
+async fn the_deadline_of_the_handshake_includes_the_header() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[SETTINGS[0], SETTINGS[1], ("LISTENER_HANDSHAKE_TIMEOUT", "0.5")]);
     let began = Instant::now();
@@ -157,11 +157,11 @@ async fn the_deadline_of_the_handshake_counts_for_the_header() {
         assert_closed(connect(&gateway, header).await).await;
     }
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
-    until("they are counted", async || failures(&gateway, "timeout").await == 3.0).await;
+    until("the failures are counted", async || failures(&gateway, "timeout").await == 3.0).await;
 }
 
 #[tokio::test]
-async fn connections_count_for_the_client_that_the_proxy_tells_of() {
+async fn connections_count_towards_the_limit_of_the_client_in_the_header() {
     let (api, admin) = (api().await, admin().await);
     let gateway =
         Gateway::start_with(&api, &admin, &[SETTINGS[0], SETTINGS[1], ("LISTENER_MAX_CONNECTIONS_PER_ADDRESS", "1")]);
@@ -177,10 +177,10 @@ async fn connections_count_for_the_client_that_the_proxy_tells_of() {
     for connection in [&mut first, &mut other] {
         assert_eq!(connection.exchange(get(DAY, "")).await.status, 200);
     }
-    // The proxy's own are nobody's.
+    // Connections of the proxy itself have no limit.
     for _ in 0..3 {
         Connection::open_on(connect(&gateway, "PROXY UNKNOWN\r\n").await).await.unwrap();
     }
     drop(first);
-    until("there is room again", async || open([192, 0, 2, 1]).await.is_ok()).await;
+    until("a connection is accepted again", async || open([192, 0, 2, 1]).await.is_ok()).await;
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::support::client::PATIENCE;
 use crate::support::{Gateway, admin, api};
 
-/// A gateway that redirects, and where it does.
+/// A gateway with a redirect listener, and the address of that.
 async fn start(settings: &[(&str, &str)]) -> (Gateway, SocketAddr) {
     let (api, admin) = (api().await, admin().await);
     let folder = tempfile::tempdir().unwrap();
@@ -22,7 +22,7 @@ async fn start(settings: &[(&str, &str)]) -> (Gateway, SocketAddr) {
     (gateway, announced["http"].as_str().unwrap().parse().unwrap())
 }
 
-/// All that comes back until the listener closes the connection.
+/// Everything received until the listener closes the connection.
 async fn send(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -36,7 +36,7 @@ fn status(answer: &str) -> &str {
 }
 
 #[tokio::test]
-async fn what_has_one_meaning_is_redirected_and_all_else_is_400() {
+async fn unambiguous_requests_are_redirected_and_all_others_are_400() {
     let (gateway, http) = start(&[]).await;
     let port = gateway.https.port();
     let redirected = send(http, "GET /a?b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
@@ -79,7 +79,7 @@ async fn what_has_one_meaning_is_redirected_and_all_else_is_400() {
 }
 
 #[tokio::test]
-async fn a_connection_has_many_requests_until_one_has_a_body_or_asks_to_close() {
+async fn a_connection_serves_requests_until_one_has_a_body_or_asks_to_close() {
     let (_gateway, http) = start(&[]).await;
     let get = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let head = "HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -87,7 +87,7 @@ async fn a_connection_has_many_requests_until_one_has_a_body_or_asks_to_close() 
     let answers = send(http, &format!("{get}{head}{close}{get}")).await;
     assert_eq!(answers.matches("HTTP/1.1 308 ").count(), 3, "{answers}");
     assert_eq!(answers.matches("this is served by https\n").count(), 2, "HEAD has no body: {answers}");
-    // What is sent as a body is no request.
+    // A body is not read as a request.
     let with_body = "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n";
     let answers = send(http, &format!("{with_body}{get}")).await;
     assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
@@ -96,7 +96,7 @@ async fn a_connection_has_many_requests_until_one_has_a_body_or_asks_to_close() 
 }
 
 #[tokio::test]
-async fn the_port_of_redirects_can_be_set() {
+async fn the_port_of_redirects_is_configurable() {
     for (port, location) in [("8443", "https://localhost:8443/a"), ("443", "https://localhost/a")] {
         let (_gateway, http) = start(&[("REDIRECT_PORT", port)]).await;
         let answer = send(http, "GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
@@ -104,7 +104,7 @@ async fn the_port_of_redirects_can_be_set() {
     }
 }
 
-/// Asks for the challenge `name` in `folder`; the answer.
+/// The response to a request for this challenge.
 async fn challenge(http: SocketAddr, name: &str) -> String {
     let path = format!("/.well-known/acme-challenge/{name}");
     send(http, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
@@ -124,7 +124,7 @@ async fn challenges_are_regular_files_and_none_blocks_the_listener() {
     for name in ["link", "device", "fifo", "large", "missing"] {
         let answer = challenge(http, name).await;
         assert_eq!(status(&answer), "404", "{name}: {answer}");
-        // Another client is served by the same thread.
+        // The same thread still serves other clients.
         assert!(challenge(http, "token").await.ends_with("\r\n\r\ntoken.thumbprint"));
     }
 }

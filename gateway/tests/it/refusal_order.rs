@@ -1,9 +1,9 @@
-//! ops/WIRE.md, "The order of refusals": of two faults, the earlier one is told.
+//! ops/WIRE.md, "The order of refusals": of two faults, the earlier one decides the response.
 
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, api};
 
-/// A request that can be made wrong in several ways at once.
+/// A request that can have several faults at once.
 struct Draft {
     method: &'static str,
     path: String,
@@ -15,7 +15,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn good() -> Self {
+    fn valid() -> Self {
         Self {
             method: "GET",
             path: DAY.to_owned(),
@@ -35,7 +35,7 @@ impl Draft {
     }
 }
 
-/// A fault: its name, the status it gives, and how it is made.
+/// A fault: its name, the status of its refusal, and the change that causes it.
 type Fault = (&'static str, u16, fn(&mut Draft));
 
 /// The faults in the contract's order.
@@ -57,13 +57,13 @@ const FAULTS: [Fault; 10] = [
 ];
 
 #[tokio::test]
-async fn of_two_faults_the_earlier_one_is_told() {
+async fn of_two_faults_the_earlier_one_is_reported() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     for (index, (earlier, status, make_earlier)) in FAULTS.iter().enumerate() {
         for (later, _, make_later) in &FAULTS[index..] {
-            let mut draft = Draft::good();
-            // The other way round, so that the earlier fault is not undone.
+            let mut draft = Draft::valid();
+            // The earlier fault is made last, so that the later one does not undo it.
             make_later(&mut draft);
             if earlier != later {
                 make_earlier(&mut draft);
@@ -73,7 +73,7 @@ async fn of_two_faults_the_earlier_one_is_told() {
         }
     }
     assert!(api.seen().is_empty() && admin.seen().is_empty());
-    assert_eq!(gateway.exchange(Draft::good().write()).await.status, 200);
+    assert_eq!(gateway.exchange(Draft::valid().write()).await.status, 200);
 }
 
 #[tokio::test]

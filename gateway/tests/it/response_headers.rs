@@ -1,10 +1,10 @@
-//! What a client is told of the backend's answers, and what stands on every answer.
+//! The header fields of responses, from the backend and of the gateway.
 
 use crate::support::backend::{Backend, answer, json_answer};
 use crate::support::{DAY, DAY_BODY, Gateway, admin, api, get, request};
 
 #[tokio::test]
-async fn an_answer_is_private_and_tells_nothing_of_the_backend() {
+async fn a_response_is_private_and_reveals_nothing_about_the_backend() {
     let api = Backend::start(|_| {
         let headers = [
             ("Content-Type", "application/json"),
@@ -52,7 +52,7 @@ async fn an_answer_is_private_and_tells_nothing_of_the_backend() {
 }
 
 #[tokio::test]
-async fn hsts_is_configuration() {
+async fn hsts_is_configurable() {
     let (api, admin) = (api().await, admin().await);
     for (max_age, expected) in [("0", vec![]), ("60", vec!["max-age=60"])] {
         let gateway = Gateway::start_with(&api, &admin, &[("HSTS_MAX_AGE", max_age)]);
@@ -63,7 +63,7 @@ async fn hsts_is_configuration() {
 }
 
 #[tokio::test]
-async fn every_answer_of_ours_is_marked_and_never_stored() {
+async fn every_response_of_the_gateway_has_a_request_id_and_is_not_stored() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     for request in [
@@ -83,7 +83,7 @@ async fn every_answer_of_ours_is_marked_and_never_stored() {
 }
 
 #[tokio::test]
-async fn a_304_passes_through() {
+async fn a_304_is_forwarded() {
     let api = Backend::start(|seen| {
         assert_eq!(seen.values("if-none-match"), ["\"abc\""]);
         vec![crate::support::backend::Step::Write(
@@ -102,7 +102,7 @@ async fn a_304_passes_through() {
 }
 
 #[tokio::test]
-async fn the_backends_refusals_pass_through_in_the_contracts_shape() {
+async fn refusals_of_the_backend_are_forwarded_in_the_contracts_shape() {
     let api = Backend::start(|seen| match seen.target.rsplit('/').next().unwrap() {
         "20201213" => json_answer("404 Not Found", "{\"error\":\"Not found\"}\n"),
         "2020" => json_answer("400 Bad Request", "{\"error\":\"Bad Request\"}\n"),
@@ -123,7 +123,7 @@ async fn the_backends_refusals_pass_through_in_the_contracts_shape() {
 }
 
 #[tokio::test]
-async fn bodies_of_any_framing_and_size_arrive_whole() {
+async fn bodies_of_any_framing_and_size_are_forwarded_whole() {
     let large = "0123456789abcdef".repeat(64 * 1024);
     let expected = large.clone();
     let api = Backend::start(move |seen| {

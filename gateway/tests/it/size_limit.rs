@@ -1,4 +1,4 @@
-//! ops/WIRE.md, "The order of refusals": 414 and 431, and what is just small enough.
+//! ops/WIRE.md, "The order of refusals": 414, 431, and the largest accepted sizes.
 
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, api, get};
@@ -27,9 +27,9 @@ async fn a_header_section_over_16_kib_or_100_fields_is_431() {
     let token = token("user01");
     let head =
         |headers: &str| format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n{headers}\r\n");
-    // The fields, each with its CRLF, without the request line and the blank line.
-    let taken = "Host: localhost\r\n".len() + "Authorization: JWT \r\n".len() + token.len() + "X-Long: \r\n".len();
-    let of_bytes = |bytes: usize| head(&format!("X-Long: {}\r\n", "a".repeat(bytes - taken)));
+    // The limit is on the fields with their CRLF, without the request line and the empty line.
+    let others = "Host: localhost\r\n".len() + "Authorization: JWT \r\n".len() + token.len() + "X-Long: \r\n".len();
+    let of_bytes = |bytes: usize| head(&format!("X-Long: {}\r\n", "a".repeat(bytes - others)));
     let of_fields = |fields: usize| head(&"X-Field: 1\r\n".repeat(fields - 2));
     for request in [of_bytes(16 * 1024), of_fields(100)] {
         assert_eq!(gateway.exchange(request).await.status, 200);
@@ -49,7 +49,7 @@ async fn a_header_section_over_16_kib_or_100_fields_is_431() {
 async fn far_too_many_fields_or_bytes_are_refused_in_the_same_shape() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
-    // More fields than the parser has slots for; more bytes than it buffers.
+    // More fields than the parser has room for, and more bytes than it buffers.
     for headers in ["X-Field: 1\r\n".repeat(300), format!("X-Long: {}\r\n", "a".repeat(1200 * 1024))] {
         let mut connection = gateway.connect().await;
         connection.send_until_closed(get(DAY, &headers)).await;
@@ -62,7 +62,7 @@ async fn far_too_many_fields_or_bytes_are_refused_in_the_same_shape() {
 }
 
 #[tokio::test]
-async fn the_limits_are_configuration() {
+async fn the_limits_are_configurable() {
     let (api, admin) = (api().await, admin().await);
     let settings =
         [("REQUEST_MAX_TARGET_BYTES", "30"), ("REQUEST_MAX_HEADER_FIELDS", "3"), ("REQUEST_MAX_HEADER_BYTES", "1000")];

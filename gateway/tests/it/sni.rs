@@ -1,5 +1,4 @@
-//! ops/WIRE.md: the certificate that a client is shown by the name it asks for (RFC 6066, section 3),
-//! and the hosts that its connection may then name.
+//! ops/WIRE.md: the certificate is selected by SNI (RFC 6066, section 3), and requests may only name its hosts.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -12,7 +11,7 @@ use crate::support::h2::Http2;
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, api};
 
-/// A certificate that vouches for itself, in PEM, with its key.
+/// A self-signed certificate and its key, in PEM.
 struct Pair {
     certificate: String,
     key: String,
@@ -26,15 +25,15 @@ impl Pair {
     }
 }
 
-/// Certificates for `localhost` (by default), `*.example.org` and `api.example.org`.
-struct Shop {
+/// A gateway with certificates for `localhost` (the default), `*.example.org` and `api.example.org`.
+struct Site {
     gateway: Gateway,
     wildcard: Pair,
     exact: Pair,
 }
 
-impl Shop {
-    fn open(api: &Backend, admin: &Backend) -> Self {
+impl Site {
+    fn start(api: &Backend, admin: &Backend) -> Self {
         let wildcard = Pair::of(&["*.example.org", "example.org"]);
         let exact = Pair::of(&["api.example.org"]);
         let folder = tempfile::tempdir().unwrap();
@@ -55,7 +54,7 @@ impl Shop {
         tls_trusting(&trusted.map(String::as_str), rustls::ALL_VERSIONS, &["http/1.1"])
     }
 
-    /// The connection of a client that asks for `name`, and the certificate it was shown.
+    /// A connection for this name, and the certificate that the client received.
     async fn connect(&self, name: &'static str) -> (Connection, CertificateDer<'static>) {
         let stream = handshake_with(self.gateway.https, name, self.client()).await.unwrap();
         let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
@@ -68,29 +67,32 @@ fn get(host: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_name_chooses_the_certificate() {
+async fn the_certificate_is_selected_by_sni() {
     let (api, admin) = (api().await, admin().await);
-    let shop = Shop::open(&api, &admin);
+    let site = Site::start(&api, &admin);
     let rows = [
         ("localhost", &certificates().leaf),
-        // An address is no SNI.
+        // A client sends no SNI for an address.
         ("127.0.0.1", &certificates().leaf),
-        ("api.example.org", &shop.exact.certificate),
-        ("www.example.org", &shop.wildcard.certificate),
-        ("example.org", &shop.wildcard.certificate),
+        ("api.example.org", &site.exact.certificate),
+        ("www.example.org", &site.wildcard.certificate),
+        ("example.org", &site.wildcard.certificate),
     ];
     for (name, expected) in rows {
         let expected = CertificateDer::from_pem_slice(expected.as_bytes()).unwrap();
-        assert_eq!(shop.connect(name).await.1, expected, "{name}");
+        assert_eq!(site.connect(name).await.1, expected, "{name}");
     }
-    let refused = handshake_with(shop.gateway.https, "a.b.example.org", shop.client()).await.unwrap_err();
-    assert!(refused.to_string().contains("not valid for name"), "it is shown the first: {refused}");
+    let refused = handshake_with(site.gateway.https, "a.b.example.org", site.client()).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("not valid for name"),
+        "the client receives the default certificate: {refused}"
+    );
 }
 
 #[tokio::test]
-async fn a_host_must_be_a_name_of_the_certificate_that_was_shown() {
+async fn a_host_must_be_a_name_of_the_selected_certificate() {
     let (api, admin) = (api().await, admin().await);
-    let shop = Shop::open(&api, &admin);
+    let site = Site::start(&api, &admin);
     let rows: [(&'static str, &[&str], &[&str]); 4] = [
         ("localhost", &["localhost", "127.0.0.1:8443"], &["api.example.org", "www.example.org", "example.org"]),
         ("127.0.0.1", &["localhost", "[::1]"], &["api.example.org"]),
@@ -102,7 +104,7 @@ async fn a_host_must_be_a_name_of_the_certificate_that_was_shown() {
         ),
     ];
     for (name, ours, others) in rows {
-        let mut connection = shop.connect(name).await.0;
+        let mut connection = site.connect(name).await.0;
         for host in ours.iter().chain(&["everywhere.example"]) {
             assert_eq!(connection.exchange(get(host)).await.status, 200, "{host} on {name}");
         }
@@ -118,12 +120,12 @@ async fn a_host_must_be_a_name_of_the_certificate_that_was_shown() {
 #[tokio::test]
 async fn a_resumed_session_has_the_hosts_of_its_name() {
     let (api, admin) = (api().await, admin().await);
-    let shop = Shop::open(&api, &admin);
-    // Of one client, which keeps a session for each name.
-    let client = shop.client();
+    let site = Site::start(&api, &admin);
+    // One client, which stores a session for each name.
+    let client = site.client();
     for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
         for (name, other) in [("api.example.org", "localhost"), ("localhost", "api.example.org")] {
-            let stream = handshake_with(shop.gateway.https, name, client.clone()).await.unwrap();
+            let stream = handshake_with(site.gateway.https, name, client.clone()).await.unwrap();
             assert_eq!(stream.get_ref().1.handshake_kind(), Some(kind), "{name}");
             let mut connection = Connection::over(stream);
             assert_eq!(connection.exchange(get(name)).await.status, 200, "{name}, {kind:?}");
@@ -133,7 +135,7 @@ async fn a_resumed_session_has_the_hosts_of_its_name() {
 }
 
 #[tokio::test]
-async fn a_renewed_certificate_is_shown_after_a_reload_and_open_connections_stay() {
+async fn a_renewed_certificate_is_used_after_a_reload_and_open_connections_continue() {
     let (api, admin) = (api().await, admin().await);
     let folder = tempfile::tempdir().unwrap();
     let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
@@ -158,7 +160,7 @@ async fn a_renewed_certificate_is_shown_after_a_reload_and_open_connections_stay
 
     std::fs::write(certificate, "half of a renewal").unwrap();
     assert!(gateway.reload(&[]).is_err());
-    assert_eq!(shown("localhost").await.unwrap().1, der(&old), "a pair that cannot be used changes nothing");
+    assert_eq!(shown("localhost").await.unwrap().1, der(&old), "an invalid pair changes nothing");
 
     write(&renewed);
     gateway.reload(&[]).unwrap();
@@ -166,14 +168,14 @@ async fn a_renewed_certificate_is_shown_after_a_reload_and_open_connections_stay
     assert_eq!(after, der(&renewed));
     assert_eq!(connection.exchange(get("renewed.example")).await.status, 200);
     assert_eq!(open.exchange(get("localhost")).await.status, 200);
-    assert_eq!(open.exchange(get("renewed.example")).await.status, 421, "it was shown the old certificate");
+    assert_eq!(open.exchange(get("renewed.example")).await.status, 421, "the connection has the old certificate");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn so_it_is_on_http_2() {
+async fn http_2_has_the_same_rules() {
     let (api, admin) = (api().await, admin().await);
-    let shop = Shop::open(&api, &admin);
-    let client = Http2::open(shop.gateway.https).await;
+    let site = Site::start(&api, &admin);
+    let client = Http2::open(site.gateway.https).await;
     let request = |host: &str| {
         let request = http::Request::get(format!("https://{host}{DAY}"));
         request.header("authorization", format!("JWT {}", token("user01"))).body("").unwrap()
@@ -188,15 +190,15 @@ async fn so_it_is_on_http_2() {
 }
 
 #[tokio::test]
-async fn each_certificate_tells_its_expiry() {
+async fn each_certificate_has_a_metric_of_its_expiry() {
     let (api, admin) = (api().await, admin().await);
-    let shop = Shop::open(&api, &admin);
+    let site = Site::start(&api, &admin);
     for labels in [
         r#"certificate="0",name="localhost""#,
         r#"certificate="1",name="*.example.org""#,
         r#"certificate="2",name="api.example.org""#,
     ] {
         let series = format!("gateway_certificate_expiry_timestamp_seconds{{{labels}}}");
-        assert!(shop.gateway.metric(&series).await.is_some_and(|expiry| expiry > 0.0), "{series}");
+        assert!(site.gateway.metric(&series).await.is_some_and(|expiry| expiry > 0.0), "{series}");
     }
 }

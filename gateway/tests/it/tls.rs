@@ -1,4 +1,4 @@
-//! The public listener: versions, ALPN, names, the deadline of the handshake.
+//! The public listener: TLS versions, ALPN, names, and the deadline of the handshake.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use crate::support::client::{Connection, PATIENCE, handshake, tls};
 use crate::support::{DAY, Gateway, admin, api, get, until};
 
-/// A ClientHello of TLS 1.1 (RFC 4346, section 7.4.1.2) that offers what TLS 1.1 has.
+/// A ClientHello of TLS 1.1 (RFC 4346, section 7.4.1.2).
 fn hello_of_tls_1_1() -> Vec<u8> {
     let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
     let ciphers: [u8; 8] = [0xc0, 0x09, 0xc0, 0x13, 0x00, 0x2f, 0x00, 0x35];
@@ -26,16 +26,16 @@ fn hello_of_tls_1_1() -> Vec<u8> {
     hello
 }
 
-/// What comes back until the connection ends.
-async fn everything(mut stream: TcpStream) -> Vec<u8> {
+/// Everything received until the connection ends.
+async fn read_all(mut stream: TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // It may end by a reset, once what was sent is left unread.
+    // Bytes that the gateway has not read cause a reset.
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the connection stays open");
     bytes
 }
 
 #[tokio::test]
-async fn tls_1_2_and_1_3_are_spoken() {
+async fn tls_1_2_and_1_3_are_supported() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     for (version, label) in [(&rustls::version::TLS12, "1.2"), (&rustls::version::TLS13, "1.3")] {
@@ -54,11 +54,11 @@ async fn tls_1_1_is_refused_with_an_alert() {
     let gateway = Gateway::start(&api, &admin);
     let mut stream = TcpStream::connect(gateway.https).await.unwrap();
     stream.write_all(&hello_of_tls_1_1()).await.unwrap();
-    let answer = everything(stream).await;
+    let answer = read_all(stream).await;
     // An alert (21) that is fatal (2): handshake_failure (40) or protocol_version (70).
     assert_eq!((answer[0], answer[5]), (21, 2), "{answer:?}");
     assert!([40, 70].contains(&answer[6]), "{answer:?}");
-    until("it is counted", async || {
+    until("the failure is counted", async || {
         gateway.metric(r#"gateway_tls_handshake_failures_total{reason="protocol"}"#).await == Some(1.0)
     })
     .await;
@@ -70,13 +70,13 @@ async fn plain_http_on_the_tls_port_gets_no_http() {
     let gateway = Gateway::start(&api, &admin);
     let mut stream = TcpStream::connect(gateway.https).await.unwrap();
     stream.write_all(get(DAY, "").as_bytes()).await.unwrap();
-    let answer = everything(stream).await;
+    let answer = read_all(stream).await;
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
     assert!(api.seen().is_empty());
 }
 
 #[tokio::test]
-async fn alpn_chooses_http_2_where_the_client_speaks_it() {
+async fn alpn_selects_http_2_if_the_client_offers_it() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let rows: [(&[&str], Option<&[u8]>); 4] =
@@ -93,26 +93,26 @@ async fn alpn_chooses_http_2_where_the_client_speaks_it() {
 }
 
 #[tokio::test]
-async fn a_name_that_the_certificate_lacks_is_for_the_client_to_find() {
+async fn an_unknown_name_gets_the_default_certificate_which_the_client_refuses() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let error = crate::support::client::handshake_as(gateway.https, "elsewhere.example").await.unwrap_err();
     assert!(error.to_string().contains("not valid for name"), "{error}");
-    // An IP address is no SNI (RFC 6066, section 3).
+    // SNI has no addresses (RFC 6066, section 3).
     let stream = crate::support::client::handshake_as(gateway.https, "127.0.0.1").await.unwrap();
     assert_eq!(Connection::over(stream).exchange(get(DAY, "")).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_shake_hands_is_cut_off() {
+async fn a_client_that_does_not_complete_the_handshake_is_disconnected() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_HANDSHAKE_TIMEOUT", "0.5")]);
     let began = Instant::now();
     let silent = TcpStream::connect(gateway.https).await.unwrap();
     let mut half = TcpStream::connect(gateway.https).await.unwrap();
     half.write_all(&hello_of_tls_1_1()[..20]).await.unwrap();
-    assert_eq!(everything(silent).await, b"");
-    assert_eq!(everything(half).await, b"");
+    assert_eq!(read_all(silent).await, b"");
+    assert_eq!(read_all(half).await, b"");
     assert!((Duration::from_millis(400)..Duration::from_secs(8)).contains(&began.elapsed()), "{:?}", began.elapsed());
     until("both are counted", async || {
         gateway.metric(r#"gateway_tls_handshake_failures_total{reason="timeout"}"#).await == Some(2.0)
