@@ -1,5 +1,5 @@
-//! ops/WIRE.md: a token whose user is none any more, or that was logged out, opens nothing; where
-//! nobody knows, the answer is 503 and never 401.
+//! ops/WIRE.md: tokens of revoked users and tokens after a logout get 401; while the revocation status is unknown,
+//! requests get 503.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use crate::support::revocation::{RevocationStub, checks};
 use crate::support::token::{HEADER, now, signed, token};
 use crate::support::{DAY, Gateway, api, request, until};
 
-/// A gateway that has heard of revocations, in front of stubs.
+/// A gateway whose revocation feed is connected, with its stubs.
 async fn start(settings: &[(&str, &str)]) -> (RevocationStub, Backend, Backend, Gateway) {
-    let (api, (authority, admin)) = (api().await, RevocationStub::start().await);
+    let (api, (revocations, admin)) = (api().await, RevocationStub::start().await);
     let gateway = RevocationStub::gateway(&api, &admin, settings);
     gateway.ready().await;
-    (authority, api, admin, gateway)
+    (revocations, api, admin, gateway)
 }
 
 fn with(method: &str, path: &str, token: &str) -> String {
@@ -34,14 +34,14 @@ fn assert_unknown(answer: &Answer) {
     assert_eq!(answer.value("retry-after"), "1");
 }
 
-/// Waits until `answer` is 401.
+/// Waits until the request gets 401.
 async fn until_revoked(gateway: &Gateway, request: &str) {
     until("the token is refused", async || gateway.exchange(request).await.status == 401).await;
     assert_revoked(&gateway.exchange(request).await);
 }
 
 #[tokio::test]
-async fn an_identity_is_asked_about_once() {
+async fn an_identity_is_checked_once() {
     let (_authority, api, admin, gateway) = start(&[]).await;
     for _ in 0..5 {
         assert_eq!(gateway.get(DAY).await.status, 200);
@@ -54,7 +54,7 @@ async fn an_identity_is_asked_about_once() {
 }
 
 #[tokio::test]
-async fn many_requests_of_a_new_identity_ask_once_together() {
+async fn concurrent_requests_of_a_new_identity_share_one_check() {
     let (_authority, _api, admin, gateway) = start(&[]).await;
     let mut connections = Vec::new();
     for _ in 0..20 {
@@ -71,30 +71,30 @@ async fn many_requests_of_a_new_identity_ask_once_together() {
 }
 
 #[tokio::test]
-async fn connections_are_accepted_with_the_first_beat_or_after_two_seconds() {
-    let (authority, admin) = RevocationStub::start().await;
+async fn connections_are_accepted_from_the_first_heartbeat_or_after_two_seconds() {
+    let (revocations, admin) = RevocationStub::start().await;
     let api = api().await;
-    authority.set_heartbeats(false);
+    revocations.set_heartbeats(false);
     let gateway = RevocationStub::gateway(&api, &admin, &[]);
     let (request, began) = (request("GET", DAY, ""), Instant::now());
-    let beats = async {
+    let start_heartbeats = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        authority.set_heartbeats(true);
+        revocations.set_heartbeats(true);
     };
-    let (answer, ()) = tokio::join!(gateway.exchange(&request), beats);
-    assert_eq!(answer.status, 200, "a request that came before the feed waited for it: {answer:?}");
+    let (answer, ()) = tokio::join!(gateway.exchange(&request), start_heartbeats);
+    assert_eq!(answer.status, 200, "the request waits for the feed: {answer:?}");
     assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
-    authority.set_heartbeats(false);
+    revocations.set_heartbeats(false);
     let began = Instant::now();
-    let deaf = RevocationStub::gateway(&api, &admin, &[]);
-    assert_eq!(deaf.exchange(&request).await.status, 503);
+    let unconnected = RevocationStub::gateway(&api, &admin, &[]);
+    assert_eq!(unconnected.exchange(&request).await.status, 503);
     assert!(began.elapsed() >= Duration::from_millis(1900), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
-async fn whoever_is_no_user_is_refused_and_the_backend_sees_nothing() {
-    let (authority, api, _admin, gateway) = start(&[]).await;
-    authority.set("ghost", json!({"active": false, "password_changed_at": null, "logged_out": []}));
+async fn revoked_users_are_refused_and_the_backend_receives_nothing() {
+    let (revocations, api, _admin, gateway) = start(&[]).await;
+    revocations.set("ghost", json!({"active": false, "password_changed_at": null, "logged_out": []}));
     for (method, path) in [("GET", DAY), ("GET", "/nothing"), ("POST", "/auth/logout")] {
         assert_revoked(&gateway.exchange(with(method, path, &token("ghost"))).await);
     }
@@ -103,47 +103,46 @@ async fn whoever_is_no_user_is_refused_and_the_backend_sees_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_feed_names_is_asked_for_again() {
-    let (authority, api, _admin, gateway) = start(&[]).await;
+async fn an_identity_that_the_feed_names_is_checked_again() {
+    let (revocations, api, _admin, gateway) = start(&[]).await;
     let request = request("GET", DAY, "");
     assert_eq!(gateway.exchange(&request).await.status, 200);
     for gone in [
         json!({"active": false, "password_changed_at": null, "logged_out": []}),
         json!({"active": true, "password_changed_at": now() + 5, "logged_out": []}),
     ] {
-        authority.change("user01", gone);
+        revocations.change("user01", gone);
         until_revoked(&gateway, &request).await;
         let before = api.seen().len();
         assert_revoked(&gateway.exchange(&request).await);
-        assert_eq!(api.seen().len(), before, "the backend saw a request of a revoked token");
-        authority.change("user01", json!({"active": true, "password_changed_at": null, "logged_out": []}));
-        until("the user is back", async || gateway.exchange(&request).await.status == 200).await;
+        assert_eq!(api.seen().len(), before, "the backend received a request of a revoked token");
+        revocations.change("user01", json!({"active": true, "password_changed_at": null, "logged_out": []}));
+        until("the user is accepted again", async || gateway.exchange(&request).await.status == 200).await;
     }
 }
 
 #[tokio::test]
-async fn what_another_backend_says_is_not_remembered_since_its_feed_is_not_followed() {
-    let (authority, api, admin, gateway) = start(&[]).await;
+async fn results_of_a_backend_with_another_feed_are_not_cached() {
+    let (revocations, api, admin, gateway) = start(&[]).await;
     let request = request("GET", DAY, "");
-    let standing =
-        |active: bool| json!({"active": active, "password_changed_at": null, "logged_out": [], "feed": "01"});
-    authority.set("user01", standing(true));
+    let status = |active: bool| json!({"active": active, "password_changed_at": null, "logged_out": [], "feed": "01"});
+    revocations.set("user01", status(true));
     for count in 1..=3 {
         assert_eq!(gateway.exchange(&request).await.status, 200);
         assert_eq!(checks(&admin), count);
     }
     assert_eq!(gateway.metric("gateway_revocation_identities").await, Some(0.0));
-    // No line on the feed that is followed tells of it.
-    authority.set("user01", standing(false));
+    // The subscribed feed does not announce this change.
+    revocations.set("user01", status(false));
     assert_revoked(&gateway.exchange(&request).await);
     assert_eq!(api.seen().len(), 3);
 }
 
 #[tokio::test]
-async fn a_token_of_the_second_of_a_password_change_or_before_is_refused() {
-    let (authority, _api, _admin, gateway) = start(&[]).await;
+async fn a_token_issued_up_to_the_second_of_a_password_change_is_refused() {
+    let (revocations, _api, _admin, gateway) = start(&[]).await;
     let now = now();
-    authority.set("user01", json!({"active": true, "password_changed_at": now - 10, "logged_out": []}));
+    revocations.set("user01", json!({"active": true, "password_changed_at": now - 10, "logged_out": []}));
     for (issued, status) in [(now - 11, 401), (now - 10, 401), (now - 9, 200)] {
         let claims = json!({"exp": now + 300, "iat": issued, "nbf": issued, "identity": "user01"});
         let answer = gateway.exchange(with("GET", DAY, &signed(HEADER, &claims.to_string()))).await;
@@ -152,58 +151,58 @@ async fn a_token_of_the_second_of_a_password_change_or_before_is_refused() {
 }
 
 #[tokio::test]
-async fn a_reset_or_a_broken_feed_makes_everything_be_asked_again() {
-    let (authority, _api, admin, gateway) = start(&[]).await;
+async fn a_reset_or_a_closed_feed_causes_all_identities_to_be_checked_again() {
+    let (revocations, _api, admin, gateway) = start(&[]).await;
     let request = request("GET", DAY, "");
     let gone = json!({"active": false, "password_changed_at": null, "logged_out": []});
     for reset in [true, false] {
-        authority.set("user01", json!({"active": true, "password_changed_at": null, "logged_out": []}));
+        revocations.set("user01", json!({"active": true, "password_changed_at": null, "logged_out": []}));
         until("the user is known", async || gateway.exchange(&request).await.status == 200).await;
-        let asked = checks(&admin);
-        // Nobody is told.
-        authority.set("user01", gone.clone());
+        let before = checks(&admin);
+        // Without a line on the feed.
+        revocations.set("user01", gone.clone());
         assert_eq!(gateway.exchange(&request).await.status, 200);
-        assert_eq!(checks(&admin), asked);
+        assert_eq!(checks(&admin), before);
         if reset {
-            authority.send_line(&json!({"reset": true}));
+            revocations.send_line(&json!({"reset": true}));
         } else {
-            authority.end_feeds();
+            revocations.end_feeds();
         }
         until_revoked(&gateway, &request).await;
-        authority.send_line(&json!({"reset": true}));
+        revocations.send_line(&json!({"reset": true}));
     }
 }
 
 #[tokio::test]
-async fn before_the_first_contact_and_past_the_age_the_answer_is_503() {
-    let (api, (authority, admin)) = (api().await, RevocationStub::start().await);
-    authority.set_heartbeats(false);
+async fn before_the_first_heartbeat_and_after_the_maximum_age_requests_get_503() {
+    let (api, (revocations, admin)) = (api().await, RevocationStub::start().await);
+    revocations.set_heartbeats(false);
     let gateway = RevocationStub::gateway(&api, &admin, &[("REVOCATION_MAX_AGE", "1")]);
     let request = request("GET", DAY, "");
     assert_unknown(&gateway.exchange(&request).await);
     assert_eq!(gateway.ops("/readyz").await.0, 503);
     assert_eq!(gateway.metric("gateway_revocation_feed_age_seconds").await, Some(f64::INFINITY));
-    // Who has no token is told so all the same.
+    // A request without a token still gets 401.
     assert_eq!(gateway.exchange("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.status, 401);
-    authority.set_heartbeats(true);
+    revocations.set_heartbeats(true);
     gateway.ready().await;
     assert_eq!(gateway.exchange(&request).await.status, 200);
-    authority.set_heartbeats(false);
-    until("it is too long ago", async || gateway.exchange(&request).await.status == 503).await;
+    revocations.set_heartbeats(false);
+    until("the last heartbeat is too old", async || gateway.exchange(&request).await.status == 503).await;
     assert_unknown(&gateway.exchange(&request).await);
     let before = api.seen().len();
     assert_unknown(&gateway.exchange(&request).await);
     assert_eq!(api.seen().len(), before);
-    assert_eq!(gateway.ops("/readyz").await.0, 200, "a later loss is no reason to leave service");
-    authority.set_heartbeats(true);
-    until("it is heard again", async || gateway.exchange(&request).await.status == 200).await;
+    assert_eq!(gateway.ops("/readyz").await.0, 200, "a later failure does not make the gateway unready");
+    revocations.set_heartbeats(true);
+    until("heartbeats are received again", async || gateway.exchange(&request).await.status == 200).await;
 }
 
 #[tokio::test]
-async fn within_the_age_who_is_known_is_served_and_who_is_not_gets_503() {
-    let (authority, _api, mut admin, gateway) = start(&[]).await;
+async fn within_the_maximum_age_known_identities_are_served_and_others_get_503() {
+    let (revocations, _api, mut admin, gateway) = start(&[]).await;
     assert_eq!(gateway.get(DAY).await.status, 200);
-    authority.set_answering(false);
+    revocations.set_answering(false);
     assert_unknown(&gateway.exchange(with("GET", DAY, &token("user02"))).await);
     assert_eq!(gateway.get(DAY).await.status, 200);
     admin.stop().await;
@@ -212,23 +211,23 @@ async fn within_the_age_who_is_known_is_served_and_who_is_not_gets_503() {
 }
 
 #[tokio::test]
-async fn serve_on_lets_good_tokens_in_where_nobody_knows() {
-    let (api, (authority, admin)) = (api().await, RevocationStub::start().await);
-    authority.set_heartbeats(false);
-    authority.set_answering(false);
+async fn serve_on_accepts_valid_tokens_while_their_status_is_unknown() {
+    let (api, (revocations, admin)) = (api().await, RevocationStub::start().await);
+    revocations.set_heartbeats(false);
+    revocations.set_answering(false);
     let gateway = RevocationStub::gateway(&api, &admin, &[("REVOCATION_WHEN_STALE", "serve_on")]);
     assert_eq!(gateway.get(DAY).await.status, 200);
-    authority.set_answering(true);
-    authority.set("user01", json!({"active": false, "password_changed_at": null, "logged_out": []}));
+    revocations.set_answering(true);
+    revocations.set("user01", json!({"active": false, "password_changed_at": null, "logged_out": []}));
     assert_revoked(&gateway.get(DAY).await);
 }
 
 #[tokio::test]
-async fn an_odd_answer_about_an_identity_is_503() {
-    let (authority, api, _admin, gateway) = start(&[]).await;
+async fn an_invalid_response_to_a_check_is_503() {
+    let (revocations, api, _admin, gateway) = start(&[]).await;
     for odd in [json!({"active": true}), json!({"active": "yes", "password_changed_at": null, "logged_out": []})] {
-        authority.change("user01", odd);
-        until("it is odd", async || gateway.get(DAY).await.status == 503).await;
+        revocations.change("user01", odd);
+        until("the invalid response is received", async || gateway.get(DAY).await.status == 503).await;
     }
     api.forget();
     assert_unknown(&gateway.get(DAY).await);
@@ -236,7 +235,7 @@ async fn an_odd_answer_about_an_identity_is_503() {
 }
 
 #[tokio::test]
-async fn a_logout_ends_its_token_and_no_other() {
+async fn a_logout_revokes_its_token_and_no_other() {
     let (_authority, api, admin, gateway) = start(&[]).await;
     let now = now();
     let claims = |id: &str| {
@@ -255,15 +254,15 @@ async fn a_logout_ends_its_token_and_no_other() {
     assert_revoked(&gateway.exchange(with("POST", "/auth/logout", &ended)).await);
     assert!(api.seen().is_empty());
     assert_eq!(gateway.exchange(with("GET", DAY, &other)).await.status, 200);
-    // One without a jti, as the original makes them.
+    // A token without `jti`, as the original API issues.
     let without = token("user01");
     assert_eq!(gateway.exchange(with("POST", "/auth/logout", &without)).await.status, 204);
     assert_revoked(&gateway.exchange(with("GET", DAY, &without)).await);
 }
 
 #[tokio::test]
-async fn a_logout_is_a_post_without_a_body_and_is_stored_or_503() {
-    let (authority, api, admin, gateway) = start(&[]).await;
+async fn a_logout_is_a_post_without_a_body_and_503_if_it_cannot_be_stored() {
+    let (revocations, api, admin, gateway) = start(&[]).await;
     let answer = gateway.exchange(request("GET", "/auth/logout", "")).await;
     answer.assert_json(405, r#"{"error":"Method Not Allowed"}"#);
     assert_eq!(answer.value("allow"), "POST");
@@ -272,9 +271,9 @@ async fn a_logout_is_a_post_without_a_body_and_is_stored_or_503() {
     let anonymous = "POST /auth/logout HTTP/1.1\r\nHost: localhost\r\n\r\n";
     assert_eq!(gateway.exchange(anonymous).await.status, 401);
     assert_eq!(gateway.exchange(request("POST", "/auth/logout", "Content-Length: 0\r\n")).await.status, 204);
-    authority.set("user02", json!({"active": true, "password_changed_at": null, "logged_out": []}));
+    revocations.set("user02", json!({"active": true, "password_changed_at": null, "logged_out": []}));
     assert_eq!(gateway.exchange(with("GET", DAY, &token("user02"))).await.status, 200);
-    authority.set_answering(false);
+    revocations.set_answering(false);
     assert_unknown(&gateway.exchange(with("POST", "/auth/logout", &token("user02"))).await);
     let logouts = admin.seen().iter().filter(|seen| seen.target == "/revocation/logout").count();
     assert_eq!(logouts, 2);
@@ -282,7 +281,7 @@ async fn a_logout_is_a_post_without_a_body_and_is_stored_or_503() {
 }
 
 #[tokio::test]
-async fn a_login_waits_out_the_second_of_the_password_change() {
+async fn a_login_in_the_second_of_a_password_change_is_issued_after_it() {
     let changed = std::sync::OnceLock::new();
     let admin = Backend::start(move |_| {
         let body = json!({"username": "user01", "password_changed_at": changed.get_or_init(now)});
@@ -296,7 +295,7 @@ async fn a_login_waits_out_the_second_of_the_password_change() {
     let token = answer.json()["access_token"].as_str().unwrap().to_owned();
     let claims = crate::support::token::decode(token.split('.').nth(1).unwrap());
     assert!(claims["iat"].as_i64().unwrap() > before, "{claims}");
-    // What was right a second ago may have been changed again.
+    // The password is checked again, since it may have changed meanwhile.
     assert_eq!(admin.seen().len(), 2);
 }
 
@@ -310,8 +309,8 @@ async fn without_revocations_there_is_no_logout() {
 }
 
 #[tokio::test]
-async fn a_token_is_issued_at_the_second_in_which_the_backend_was_asked() {
-    // The backend looks at the password, and says so two seconds later: it may have changed since.
+async fn a_token_is_issued_at_the_second_in_which_its_check_was_requested() {
+    // The password may change between the check and its response.
     let admin = Backend::start(|_| {
         let wait = Step::Wait(Duration::from_millis(2100));
         [vec![wait], json_answer("200 OK", r#"{"username":"user01","password_changed_at":null}"#)].concat()

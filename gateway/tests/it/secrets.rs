@@ -1,4 +1,4 @@
-//! No report of the gateway's configuration contains a secret, wherever the secret was put and however it was mangled.
+//! No report about the configuration contains a secret, wherever it was written and however it was mangled.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("certificate", &["certificate", "private_key"]),
 ];
 
-/// Every key of the reference, and those of files of secrets.
+/// The keys of the reference configuration, the tables, and the file of the secret.
 fn keys() -> Vec<String> {
     let mut keys: Vec<String> =
         ["jwt_secret_key_file", "certificate", "key", "static_token", "route"].map(str::to_owned).into();
@@ -40,7 +40,7 @@ fn keys() -> Vec<String> {
     keys
 }
 
-/// Everything that the gateway reports of a configuration.
+/// Everything that the gateway reports about a configuration.
 fn report(folder: &Path, input: &Input) -> String {
     let toml = folder.join("gateway.toml");
     let read = overlay(input, &toml, &["JWT_SECRET_KEY", "KEY"]);
@@ -72,7 +72,7 @@ fn no_secret_in_any_file_is_repeated() {
     fs::write(path("key.pem"), &certificates().key).unwrap();
     let toml = folder.path().join("gateway.toml");
     fs::write(&toml, "").unwrap();
-    let key = leaks::Secret { kind: "a key that is one", text: certificates().key.clone() };
+    let key = leaks::Secret { kind: "a valid key", text: certificates().key.clone() };
     check_forms(secrets().into_iter().chain([key]).collect(), usize::MAX, |value| {
         fs::write(path("mangled"), value).unwrap();
         let report = |name: &str| {
@@ -93,7 +93,7 @@ fn no_secret_in_any_file_is_repeated() {
 }
 
 #[test]
-fn a_key_that_lost_its_line_breaks_is_called_that() {
+fn a_key_without_line_breaks_has_its_own_message() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("cert.pem"), &certificates().leaf).unwrap();
@@ -103,13 +103,13 @@ fn a_key_that_lost_its_line_breaks_is_called_that() {
     for text in [lines.concat(), lines.join("\\n"), lines.join(" ")] {
         fs::write(path("key.pem"), text).unwrap();
         let pairs = [("TLS_CERTIFICATE", path("cert.pem")), ("TLS_PRIVATE_KEY", path("key.pem"))];
-        let said = report_of(&toml, pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
-        assert!(said.contains("tls.private_key, from TLS_PRIVATE_KEY: "), "{said}");
-        assert!(said.contains("the PEM has lost its line breaks"), "{said}");
+        let report = report_of(&toml, pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
+        assert!(report.contains("tls.private_key, from TLS_PRIVATE_KEY: "), "{report}");
+        assert!(report.contains("the PEM has lost its line breaks"), "{report}");
     }
 }
 
-/// The output of the program until it fails.
+/// The output of a run of the program that fails.
 fn run(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let output = command(folder).args(arguments).envs(environment.iter().copied()).output().unwrap();
     assert!(!output.status.success(), "{output:?}");
@@ -176,9 +176,9 @@ fn an_address_that_is_taken_is_reported_with_its_key_and_its_variable() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (key, name) in [("https_addr", "HTTPS_ADDR"), ("ops_addr", "OPS_ADDR"), ("http_addr", "HTTP_ADDR")] {
-        let said = run(folder.path(), &["--config", "gateway.toml"], &[(name, &address)]);
-        assert!(said.contains(&format!("{key}, from {name}: cannot listen on {address}: ")), "{said}");
+        let report = run(folder.path(), &["--config", "gateway.toml"], &[(name, &address)]);
+        assert!(report.contains(&format!("{key}, from {name}: cannot listen on {address}: ")), "{report}");
     }
-    let said = run(folder.path(), &["--config", "gateway.toml"], &[("ANNOUNCE_FILE", "missing/announced.json")]);
-    assert!(said.contains("announce_file, from ANNOUNCE_FILE: missing/announced.json: "), "{said}");
+    let report = run(folder.path(), &["--config", "gateway.toml"], &[("ANNOUNCE_FILE", "missing/announced.json")]);
+    assert!(report.contains("announce_file, from ANNOUNCE_FILE: missing/announced.json: "), "{report}");
 }

@@ -1,4 +1,4 @@
-//! Keys with names: which signs, which verify, and how they are changed.
+//! Named keys: which signs, which verify, and how a reload changes them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::support::client::Answer;
 use crate::support::token::{claims, decode, encode, sign_with, token};
 use crate::support::{DAY, Gateway, admin, api, until};
 
-/// The secret of the test's key of this name.
+/// The secret of the key of this name.
 fn secret(kid: &str) -> String {
     format!("the secret of {kid}, which is thirty-two bytes or more")
 }
@@ -31,7 +31,7 @@ fn keys_with(kids: &[&str], more: &str) -> String {
     format!("[{}]", kids.iter().map(key).collect::<Vec<_>>().join(", "))
 }
 
-/// A good token whose header says `kid`, signed by the key of the name `signer`.
+/// A token with this `kid`, signed by the key of the name `signer`.
 fn token_of(kid: &Value, signer: &str) -> String {
     let header = json!({"typ": "JWT", "alg": "HS256", "kid": kid}).to_string();
     sign_with(&format!("{}.{}", encode(header), encode(claims("user01"))), secret(signer).as_bytes(), Algorithm::HS256)
@@ -41,7 +41,7 @@ fn get(token: &str) -> String {
     format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n\r\n")
 }
 
-/// Logs in, and gives the token.
+/// Logs in and returns the token.
 async fn log_in(gateway: &Gateway) -> String {
     let answer = gateway.exchange(login(user01())).await;
     answer.json()["access_token"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned()
@@ -56,7 +56,7 @@ fn assert_no_key(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn the_first_signs_and_all_verify_until_they_are_taken_out() {
+async fn the_first_key_signs_and_all_verify_until_they_are_removed() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("KEY", &keys(&["old"]))]);
     let old = log_in(&gateway).await;
@@ -71,7 +71,7 @@ async fn the_first_signs_and_all_verify_until_they_are_taken_out() {
 
     gateway.reload(&[("KEY", &keys(&["new"]))]).unwrap();
     api.forget();
-    // It was let in a moment ago; a reload forgets that as well.
+    // The reload also clears the table of verified tokens.
     assert_no_key(&gateway.exchange(get(&old)).await);
     assert!(api.seen().is_empty());
     assert_eq!(gateway.exchange(get(&new)).await.status, 200);
@@ -89,7 +89,7 @@ async fn rotation_under_load_refuses_no_valid_token() {
                 let mut connection = crate::support::client::Connection::open(https).await.unwrap();
                 let mut requests = 0;
                 while !done.load(Ordering::SeqCst) {
-                    // Each is new, so that each is verified and none only remembered.
+                    // Each token is new, so that each is verified and not found in the table.
                     let answer = connection.exchange(get(&token_of(&json!(kid), kid))).await;
                     assert_eq!(answer.status, 200, "{kid} after {requests}: {answer:?}");
                     requests += 1;
@@ -101,9 +101,8 @@ async fn rotation_under_load_refuses_no_valid_token() {
     for round in 0..20 {
         let kids = if round % 2 == 0 { ["two", "one"] } else { ["one", "two"] };
         gateway.reload(&[("KEY", &keys(&kids))]).unwrap();
-        // What was signed by whichever key opens the door.
-        let made = log_in(&gateway).await;
-        assert_eq!((kid_of(&made), gateway.exchange(get(&made)).await.status), (json!(kids[0]), 200));
+        let token = log_in(&gateway).await;
+        assert_eq!((kid_of(&token), gateway.exchange(get(&token)).await.status), (json!(kids[0]), 200));
     }
     done.store(true, Ordering::SeqCst);
     for client in clients {
@@ -112,7 +111,7 @@ async fn rotation_under_load_refuses_no_valid_token() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_retired_at_a_time_verifies_nothing_after_it() {
+async fn a_key_verifies_nothing_after_its_retirement() {
     let (api, admin) = (api().await, admin().await);
     let moment = OffsetDateTime::now_utc() + time::Duration::seconds(3);
     let retired = keys_with(&["old"], &format!(", retire_at = {}", moment.format(&Rfc3339).unwrap()));
@@ -136,7 +135,7 @@ async fn a_key_that_is_retired_at_a_time_verifies_nothing_after_it() {
 }
 
 #[tokio::test]
-async fn an_unknown_kid_is_refused_whatever_it_is() {
+async fn an_unknown_kid_is_refused_whatever_its_value() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("KEY", &keys_with(&["a"], ", without_kid = true"))]);
     let mut connection = gateway.connect().await;
@@ -161,7 +160,7 @@ async fn an_unknown_kid_is_refused_whatever_it_is() {
         json!("k".repeat(5000)),
     ];
     for kid in odd {
-        // Signed by the one key there is, and by the empty one that such a path might give.
+        // Signed by the only key, and by an empty secret, which a lookup by such a path could return.
         let header = json!({"alg": "HS256", "kid": &kid}).to_string();
         let empty = sign_with(&format!("{}.{}", encode(header), encode(claims("user01"))), b"", Algorithm::HS256);
         for token in [token_of(&kid, "a"), empty] {
@@ -170,7 +169,7 @@ async fn an_unknown_kid_is_refused_whatever_it_is() {
             assert_no_key(&answer);
         }
     }
-    // Twelve names that no key has and six values that are no name, each by two tokens.
+    // Twelve unknown names and six values that are not strings, each in two tokens.
     for (reason, count) in [("unknown_kid", 24.0), ("algorithm", 12.0)] {
         let series = format!(r#"gateway_token_refusals_total{{reason="{reason}"}}"#);
         assert_eq!(gateway.metric(&series).await, Some(count), "{reason}");
@@ -202,7 +201,7 @@ fn token_without_kid(signer: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_bad_configuration_changes_nothing_and_is_told() {
+async fn an_invalid_configuration_changes_nothing_and_is_reported() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("KEY", &keys(&["good"]))]);
     let success = "gateway_config_last_reload_success_timestamp_seconds";
@@ -213,7 +212,7 @@ async fn a_bad_configuration_changes_nothing_and_is_told() {
         [("KEY", "[]"), ("KEY", "[{ kid = 'short', secret = 'x' }]"), ("KEY", &twice), ("TLS_PRIVATE_KEY", "x")]
     {
         let Err(NotReloaded::Config(problems)) = gateway.reload(&[("KEY", &keys(&["new"])), wrong]) else {
-            panic!("{wrong:?} was taken");
+            panic!("{wrong:?} was accepted");
         };
         assert!(!problems.0.is_empty());
         assert_eq!(gateway.metric("gateway_config_last_reload_successful").await, Some(0.0), "{wrong:?}");
@@ -224,7 +223,7 @@ async fn a_bad_configuration_changes_nothing_and_is_told() {
 }
 
 #[tokio::test]
-async fn certificates_change_at_once() {
+async fn certificates_change_with_a_reload() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     assert_eq!(gateway.get(DAY).await.status, 200);
@@ -236,7 +235,7 @@ async fn certificates_change_at_once() {
     let [certificate, key] = [certificate, key].map(|path| path.to_str().unwrap().to_owned());
     let mut before = gateway.connect().await;
     gateway.reload(&[("TLS_CERTIFICATE", &certificate), ("TLS_PRIVATE_KEY", &key)]).unwrap();
-    // Nobody vouches for the new one; the connection that was open stays.
+    // The client does not trust the new certificate. The open connection continues.
     let refused = crate::support::client::handshake_as(gateway.https, "localhost").await;
     assert!(refused.unwrap_err().to_string().contains("UnknownIssuer"));
     assert_eq!(before.exchange(crate::support::get(DAY, "")).await.status, 200);

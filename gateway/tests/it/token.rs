@@ -1,4 +1,4 @@
-//! ops/WIRE.md, "Every other route: a token": the rows on the token itself.
+//! ops/WIRE.md, "Every other route: a token": the rows about the token itself.
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::authorization::assert_unauthorized;
 use crate::support::token::{HEADER, encode, now, secret, sign, sign_with, signed};
 use crate::support::{DAY, Gateway, admin, api};
 
-/// Claims that are good for five minutes, changed.
+/// Valid claims with this change.
 fn claims(change: impl FnOnce(&mut Value)) -> String {
     let now = now();
     let mut claims = json!({"exp": now + 300, "iat": now, "nbf": now, "identity": "user01"});
@@ -15,17 +15,17 @@ fn claims(change: impl FnOnce(&mut Value)) -> String {
     claims.to_string()
 }
 
-/// A token with a good header and changed claims.
+/// A token with a valid header and changed claims.
 fn with_claims(change: impl FnOnce(&mut Value)) -> String {
     signed(HEADER, &claims(change))
 }
 
-/// A token with this header and good claims.
+/// A token with this header and valid claims.
 fn with_header(header: &str) -> String {
     signed(header, &claims(|_| {}))
 }
 
-/// One row: what it is, the token, and the description it is refused with.
+/// One row: its name, the token, and the description of the refusal.
 type Row = (&'static str, String, &'static str);
 
 async fn assert_rows(rows: Vec<Row>, error: &str) {
@@ -47,7 +47,7 @@ async fn fewer_or_more_than_three_segments() {
     let rows = vec![
         ("one segment", "a".to_owned(), "Not enough segments"),
         ("two segments", "a.b".to_owned(), "Not enough segments"),
-        ("two segments of a good token", good.rsplit_once('.').unwrap().0.to_owned(), "Not enough segments"),
+        ("two segments of a valid token", good.rsplit_once('.').unwrap().0.to_owned(), "Not enough segments"),
         ("four segments", format!("{good}.x"), "Invalid payload padding"),
         ("five segments, as an encrypted token has", format!("{}.a.b.c.d", encode(HEADER)), "Invalid payload padding"),
     ];
@@ -61,7 +61,7 @@ async fn segments_that_are_not_strict_base64url() {
         ("an empty header", format!(".{payload}.x"), "Invalid header string: not JSON"),
         ("a header with padding", sign(&format!("{header}=.{payload}")), "Invalid header padding"),
         ("a header in the other alphabet", sign(&format!("{header}+/.{payload}")), "Invalid header padding"),
-        // The last character of 27 bytes' worth of 36 would carry stray bits.
+        // The unused bits of the last character must be zero (RFC 4648, section 3.5).
         (
             "a header with stray bits",
             sign(&format!("{}.{payload}", stray_bits(&encode("{}")))),
@@ -82,7 +82,7 @@ async fn segments_that_are_not_strict_base64url() {
     assert_rows(rows, "Invalid token").await;
 }
 
-/// Sets a bit that stands for nothing in the last character of base64url.
+/// Sets an unused bit in the last character of base64url.
 fn stray_bits(text: &str) -> String {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let (rest, last) = text.split_at(text.len() - 1);
@@ -92,7 +92,7 @@ fn stray_bits(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn headers_that_are_no_json_object() {
+async fn headers_that_are_not_json_objects() {
     let rows = vec![
         ("not JSON", with_header("x"), "Invalid header string: not JSON"),
         ("not an object", with_header("[]"), "Invalid header string: not an object"),
@@ -126,29 +126,29 @@ async fn the_algorithm_is_pinned() {
     let unsigned = format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode(claims(|_| {})));
     rows.push(("none, and no signature", unsigned, REFUSED));
     let longer = format!("{}.{}", encode(r#"{"alg":"HS512"}"#), encode(claims(|_| {})));
-    rows.push(("HS512, rightly signed", sign_with(&longer, secret().as_bytes(), Algorithm::HS512), REFUSED));
+    rows.push(("HS512, with a valid signature", sign_with(&longer, secret().as_bytes(), Algorithm::HS512), REFUSED));
     assert_rows(rows, "Invalid token").await;
 }
 
 #[tokio::test]
-async fn a_wrong_signature_wins_over_everything_in_the_payload() {
+async fn a_wrong_signature_is_reported_before_any_fault_of_the_payload() {
     const REFUSED: &str = "Signature verification failed";
     let signed_by = |secret: &[u8], payload: &str| {
         sign_with(&format!("{}.{}", encode(HEADER), encode(payload)), secret, Algorithm::HS256)
     };
     let other = "another secret, as long as ours. ".repeat(2);
     let good = with_claims(|_| {});
-    let stolen = with_claims(|claims| claims["identity"] = json!("user02"));
+    let other_token = with_claims(|claims| claims["identity"] = json!("user02"));
     let signature = good.rsplit_once('.').unwrap().1;
     let rows = vec![
         ("another secret", signed_by(other.as_bytes(), &claims(|_| {})), REFUSED),
         ("no secret", signed_by(b"", &claims(|_| {})), REFUSED),
         ("expired as well", signed_by(other.as_bytes(), &claims(|claims| claims["exp"] = json!(1))), REFUSED),
         ("not JSON as well", signed_by(other.as_bytes(), "x"), REFUSED),
-        ("the signature of another token", format!("{}.{signature}", stolen.rsplit_once('.').unwrap().0), REFUSED),
+        ("the signature of another token", format!("{}.{signature}", other_token.rsplit_once('.').unwrap().0), REFUSED),
         ("a shorter signature", good[..good.len() - 3].to_owned(), REFUSED),
         (
-            "an algorithm below the pinned one",
+            "signed with an algorithm that the header does not name",
             {
                 let signed = format!("{}.{}", encode(HEADER), encode(claims(|_| {})));
                 sign_with(&signed, secret().as_bytes(), Algorithm::HS384)
@@ -160,7 +160,7 @@ async fn a_wrong_signature_wins_over_everything_in_the_payload() {
 }
 
 #[tokio::test]
-async fn payloads_that_are_no_json_object() {
+async fn payloads_that_are_not_json_objects() {
     let rows = vec![
         ("not JSON", signed(HEADER, "x"), "Invalid payload string: not JSON"),
         ("empty", signed(HEADER, ""), "Invalid payload string: not JSON"),
@@ -178,7 +178,7 @@ async fn payloads_that_are_no_json_object() {
 }
 
 #[tokio::test]
-async fn missing_claims_in_their_order() {
+async fn missing_claims_are_reported_in_order() {
     let without = |names: &[&str]| {
         with_claims(|claims| {
             for name in names {
@@ -205,7 +205,7 @@ async fn missing_claims_in_their_order() {
 }
 
 #[tokio::test]
-async fn times_that_are_no_integers() {
+async fn times_that_are_not_integers() {
     let names = [
         ("iat", "Issued At claim (iat) must be an integer."),
         ("nbf", "Not Before claim (nbf) must be an integer."),
@@ -224,7 +224,7 @@ async fn times_that_are_no_integers() {
             json!(u64::MAX),
         ];
         rows.extend(odd.map(|value| (name, with_claims(|claims| claims[name] = value), description)));
-        // A float is one however round it is, and an exponent makes one.
+        // A number with a fraction or an exponent is a float.
         let round = claims(|claims| claims[name] = json!("@")).replace("\"@\"", "1e9");
         rows.push((name, signed(HEADER, &round), description));
         let huge = claims(|claims| claims[name] = json!("@")).replace("\"@\"", &"9".repeat(30));
@@ -234,8 +234,8 @@ async fn times_that_are_no_integers() {
 }
 
 #[tokio::test]
-async fn times_that_are_not_now() {
-    // Far enough ahead that the seconds the test takes do not matter.
+async fn times_in_the_future_or_the_past() {
+    // Further ahead than the test takes.
     let ahead = now() + 600;
     let rows = vec![
         ("iat", with_claims(|claims| claims["iat"] = json!(ahead)), "Issued At claim (iat) cannot be in the future."),
@@ -245,7 +245,7 @@ async fn times_that_are_not_now() {
         ("exp in 1970", with_claims(|claims| claims["exp"] = json!(0)), "Signature has expired"),
         ("exp before 1970", with_claims(|claims| claims["exp"] = json!(-1)), "Signature has expired"),
         (
-            "iat wins over nbf",
+            "iat before nbf",
             with_claims(|claims| {
                 claims["iat"] = json!(ahead);
                 claims["nbf"] = json!(ahead);
@@ -253,7 +253,7 @@ async fn times_that_are_not_now() {
             "Issued At claim (iat) cannot be in the future.",
         ),
         (
-            "nbf wins over exp",
+            "nbf before exp",
             with_claims(|claims| {
                 claims["nbf"] = json!(ahead);
                 claims["exp"] = json!(1);
@@ -261,7 +261,7 @@ async fn times_that_are_not_now() {
             "The token is not yet valid (nbf)",
         ),
         (
-            "exp wins over the identity",
+            "exp before the identity",
             with_claims(|claims| {
                 claims["exp"] = json!(1);
                 claims["identity"] = json!("");
@@ -273,13 +273,13 @@ async fn times_that_are_not_now() {
 }
 
 #[tokio::test]
-async fn no_identity() {
+async fn an_identity_that_is_missing_or_not_a_string() {
     let odd = [json!(""), json!(null), json!(1), json!(["user01"]), json!({"id": "user01"}), json!(true)];
     let mut rows: Vec<Row> = Vec::new();
     rows.extend(odd.map(|value| ("identity", with_claims(|claims| claims["identity"] = value), "User does not exist")));
     let without = with_claims(|claims| {
         claims.as_object_mut().unwrap().remove("identity");
-        // Another claim does not stand in for it.
+        // No other claim replaces it.
         claims["sub"] = json!("user01");
     });
     rows.push(("missing", without, "User does not exist"));
@@ -287,7 +287,7 @@ async fn no_identity() {
 }
 
 #[tokio::test]
-async fn leeway_and_lifetime_are_configuration() {
+async fn leeway_and_lifetime_are_configurable() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("TOKEN_LEEWAY", "300"), ("TOKEN_LIFETIME", "20")]);
     let mut connection = gateway.connect().await;
@@ -307,10 +307,10 @@ async fn leeway_and_lifetime_are_configuration() {
 }
 
 #[tokio::test]
-async fn a_token_of_the_original_opens_the_door() {
+async fn a_token_of_the_original_api_is_valid() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
-    // As PyJWT 1.x writes it: no jti, and the header's keys in its own order.
+    // As PyJWT 1.x writes it: without `jti`, and with the header's keys in another order.
     let claims = claims(|claims| {
         claims.as_object_mut().unwrap().remove("jti");
     });
@@ -322,7 +322,7 @@ async fn a_token_of_the_original_opens_the_door() {
 }
 
 #[tokio::test]
-async fn a_token_too_long_to_be_ours_is_refused_unread() {
+async fn a_token_that_is_too_long_is_refused_before_it_is_parsed() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let long = with_claims(|claims| claims["more"] = json!("x".repeat(8 * 1024)));
