@@ -20,6 +20,7 @@
 //! | [`revocation`] | whether a token was revoked; `POST /auth/logout` |
 //! | [`route`] | which requests are forwarded, and with which target |
 //! | [`cache`] | responses that are served without the backend |
+//! | `single_flight` | coalesces concurrent requests for one key; used by `revocation` and `cache` |
 //! | [`upstream`] | connections to the backend, header rules, deadlines |
 //! | [`respond`] | the responses that the gateway makes itself |
 //! | [`record`] | metrics and the access log |
@@ -27,7 +28,8 @@
 //! | [`clock`] | the current time in seconds since 1970 |
 //!
 //! A module imports only modules on lower floors: `server`; `flow`; `respond`; `authenticate`, `config`; `login`,
-//! `revocation`, `cache`; `listener`; the rest; `framing`, `tls`; `clock`, `syntax`. `tests/it/direction.rs` lists the allowed imports.
+//! `revocation`, `cache`; `listener`; the rest; `framing`, `tls`; `clock`, `single_flight`, `syntax`.
+//! `tests/it/direction.rs` lists the allowed imports.
 
 pub mod authenticate;
 pub mod cache;
@@ -46,6 +48,7 @@ pub mod respond;
 pub mod revocation;
 pub mod route;
 pub mod server;
+mod single_flight;
 pub mod syntax;
 pub mod tls;
 pub mod token;

@@ -1,99 +1,114 @@
 //! One question to the backend for all who want the same answer at the same time.
-//!
-//! A key is in here only while it is asked for, so that there are never more of them than
-//! requests under way.
 
-use std::array;
-use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use http::header::HeaderName;
+use http::request::Parts;
 
-use super::Key;
-use super::generation::Generation;
+use super::fetch::{Fetched, Keep, Question, fetch};
+use super::generation::{Generation, Worth};
+use super::policy::{self, Standing};
+use super::{Cache, Entry, Key, Source};
+use crate::single_flight::SingleFlight;
+use crate::upstream::{Public, Unanswered};
 
-/// Parts of the table that are locked on their own, so that workers seldom meet.
-const SHARDS: usize = 16;
+/// After the backend failed, how long an answer that may stand in for it does so at once.
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// Where the outcome comes, once there is one.
-pub(super) type Awaited<T> = watch::Receiver<Option<T>>;
+/// The questions under way. What was asked before a purge is of another generation.
+pub(super) type Flights = SingleFlight<(Key, Generation), Landed>;
 
-/// What a request that needs an answer is to do.
-pub(super) enum Boarded<T> {
-    /// Nobody asks: it is to, and to tell by [`Flights::land`].
-    First(Ticket<T>, Awaited<T>),
-    /// Somebody does.
-    Joined(Awaited<T>),
+/// What a question came to.
+#[derive(Clone)]
+pub(super) enum Landed {
+    /// An answer for all who wait.
+    Shared(Arc<Entry>, Source),
+    /// An answer for the one who asked.
+    Single(Arc<Entry>),
+    /// Each is to ask by itself.
+    Pass,
+    /// There is no answer for anybody.
+    Failed(Unanswered),
 }
 
-/// Who asks for a key.
-pub(super) struct Ticket<T> {
-    key: Key,
-    number: u64,
-    outcome: watch::Sender<Option<T>>,
+/// A question under way.
+pub(super) struct Flight {
+    pub(super) cache: Cache,
+    pub(super) key: Key,
+    pub(super) generation: Generation,
+    pub(super) declared: Arc<[HeaderName]>,
+    pub(super) old: Option<Arc<Entry>>,
+    /// Whether the backend is told who asks.
+    pub(super) has_identity: bool,
+    /// The host that was asked for.
+    pub(super) host: String,
+    pub(super) is_host_passed_on: bool,
 }
 
-struct Flight<T> {
-    /// Tells this question from a later one for the same key.
-    number: u64,
-    generation: Generation,
-    outcome: Awaited<T>,
-}
-
-struct Shard<T> {
-    flights: HashMap<Key, Flight<T>>,
-    begun: u64,
-}
-
-/// The questions under way, each with what becomes of it: a `T`.
-pub(super) struct Flights<T> {
-    shards: [Mutex<Shard<T>>; SHARDS],
-    hasher: RandomState,
-}
-
-impl<T> Flights<T> {
-    pub(super) fn new() -> Self {
-        Self {
-            shards: array::from_fn(|_| Mutex::new(Shard { flights: HashMap::new(), begun: 0 })),
-            hasher: RandomState::new(),
+impl Flight {
+    pub(super) async fn fly(self, parts: Parts) -> Landed {
+        let inner = &self.cache.0;
+        let question = Question {
+            parts,
+            declared: &self.declared,
+            old: self.old.as_deref(),
+            max_body: inner.settings.max_body_bytes,
+            generation: self.generation,
+            public: Public { authority: &self.host, is_passed_on: self.is_host_passed_on },
+        };
+        match fetch(&inner.api, question).await {
+            Ok(Fetched::Whole(entry, _)) if policy::may_cover(entry.status()) => {
+                // Told to all who wait: each would ask a backend again that has enough to do.
+                self.stand_in().unwrap_or_else(|| match entry.sets_cookie() {
+                    true => self.personal(entry),
+                    false => Landed::Shared(entry, Source::Miss),
+                })
+            }
+            Ok(Fetched::Whole(entry, Keep::Yes)) => self.keep(entry, Source::Miss),
+            Ok(Fetched::Confirmed(entry, Keep::Yes)) => self.keep(entry, Source::Revalidated),
+            Ok(Fetched::Whole(entry, Keep::No) | Fetched::Confirmed(entry, Keep::No)) => {
+                self.pass();
+                Landed::Single(entry)
+            }
+            Ok(Fetched::Whole(entry, Keep::Personal) | Fetched::Confirmed(entry, Keep::Personal)) => {
+                self.pass();
+                self.personal(entry)
+            }
+            Ok(Fetched::TooLarge) => {
+                self.pass();
+                Landed::Pass
+            }
+            Err(error) => self.stand_in().unwrap_or(Landed::Failed(error)),
         }
     }
 
-    /// Joins the question for `key`, or begins it. One that was asked before a purge, that is of
-    /// another `generation`, is not joined after it.
-    pub(super) fn board(&self, key: &Key, generation: Generation) -> Boarded<T> {
-        let mut shard = self.shard(key);
-        if let Some(flight) = shard.flights.get(key)
-            && flight.generation == generation
-            // Whoever asked may have gone without a word.
-            && flight.outcome.has_changed().is_ok()
-        {
-            return Boarded::Joined(flight.outcome.clone());
+    fn keep(&self, entry: Arc<Entry>, source: Source) -> Landed {
+        // Of what was purged meanwhile a newer answer may be there already.
+        if self.cache.0.generations.worth(&self.generation) != Worth::None {
+            self.cache.0.store.keep(&self.key, Arc::clone(&entry));
         }
-        shard.begun += 1;
-        let number = shard.begun;
-        let (sender, outcome) = watch::channel(None);
-        shard.flights.insert(key.clone(), Flight { number, generation, outcome: outcome.clone() });
-        Boarded::First(Ticket { key: key.clone(), number, outcome: sender }, outcome)
+        Landed::Shared(entry, source)
     }
 
-    /// Ends a question, and tells whoever waits what became of it.
-    pub(super) fn land(&self, ticket: &Ticket<T>, outcome: T) {
-        let mut shard = self.shard(&ticket.key);
-        if shard.flights.get(&ticket.key).is_some_and(|flight| flight.number == ticket.number) {
-            shard.flights.remove(&ticket.key);
-        }
-        drop(shard);
-        ticket.outcome.send_replace(Some(outcome));
+    /// What becomes of an answer that may depend on who asks. Where it was fetched for all users, without
+    /// an identity, each request has to be forwarded with its own.
+    fn personal(&self, entry: Arc<Entry>) -> Landed {
+        if self.has_identity { Landed::Single(entry) } else { Landed::Pass }
     }
 
-    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard<T>> {
-        let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or_default();
-        // The index is below the number of shards; the first stands in for none.
-        let [first, ..] = &self.shards;
-        let shard = self.shards.get(index).unwrap_or(first);
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes the place of whatever was kept.
+    fn pass(&self) {
+        self.cache.0.store.pass(&self.key, Instant::now(), self.generation);
+    }
+
+    /// What may be given in place of a failure.
+    fn stand_in(&self) -> Option<Landed> {
+        let now = Instant::now();
+        let old = self.old.as_ref()?;
+        let standing = self.cache.standing(old, now)?;
+        old.pause(now, PAUSE);
+        (standing != Standing::Expired).then(|| Landed::Shared(Arc::clone(old), Source::Stale))
     }
 }
 
@@ -102,53 +117,21 @@ mod tests {
     use super::super::generation::Generations;
     use super::super::key::Parts;
     use super::*;
-
-    fn key(target: &str) -> Key {
-        Key::new(Parts { host: "a", target, identity: None }, std::iter::empty())
-    }
-
-    fn first<T>(boarded: Boarded<T>) -> Option<Ticket<T>> {
-        match boarded {
-            Boarded::First(ticket, _) => Some(ticket),
-            Boarded::Joined(_) => None,
-        }
-    }
+    use crate::single_flight::Completion;
 
     #[tokio::test]
-    async fn all_who_come_before_the_outcome_get_it() {
-        let (flights, generations) = (Flights::new(), Generations::new());
-        let generation = generations.current("/a");
-        let ticket = first(flights.board(&key("/a"), generation)).unwrap();
-        let Boarded::Joined(mut joined) = flights.board(&key("/a"), generation) else { panic!("asked twice") };
-        assert!(first(flights.board(&key("/b"), generation)).is_some(), "another key");
-        flights.land(&ticket, 1);
-        assert_eq!(*joined.wait_for(Option::is_some).await.unwrap(), Some(1));
-        assert!(first(flights.board(&key("/a"), generation)).is_some(), "it has ended");
-    }
-
-    #[tokio::test]
-    async fn after_a_purge_it_is_asked_anew() {
-        let (flights, generations) = (Flights::new(), Generations::new());
-        let older = first(flights.board(&key("/a"), generations.current("/a"))).unwrap();
+    async fn a_request_after_a_purge_does_not_join_an_earlier_fetch() {
+        let key = Key::new(Parts { host: "a", target: "/a", identity: None }, std::iter::empty());
+        let (flights, generations) = (SingleFlight::new(0), Generations::new());
+        let join = || flights.join(&(key.clone(), generations.current("/a")));
+        let (before, older) = join();
         generations.purge("/a");
-        let newer = first(flights.board(&key("/a"), generations.current("/a"))).expect("a question of its own");
-        // The end of the older one is not the end of the newer one.
-        flights.land(&older, 1);
-        let Boarded::Joined(mut joined) = flights.board(&key("/a"), generations.current("/a")) else {
-            panic!("asked a third time")
-        };
-        flights.land(&newer, 2);
-        assert_eq!(*joined.wait_for(Option::is_some).await.unwrap(), Some(2));
-    }
-
-    #[tokio::test]
-    async fn whoever_goes_without_a_word_keeps_nobody_waiting() {
-        let (flights, generations) = (Flights::<u8>::new(), Generations::new());
-        let generation = generations.current("/a");
-        let ticket = first(flights.board(&key("/a"), generation)).unwrap();
-        let Boarded::Joined(mut joined) = flights.board(&key("/a"), generation) else { panic!("asked twice") };
-        drop(ticket);
-        assert!(joined.wait_for(Option::is_some).await.is_err());
-        assert!(first(flights.board(&key("/a"), generation)).is_some());
+        let (after, newer) = join();
+        let newer = newer.expect("a new flight");
+        older.expect("a new flight").complete(|_| Completion::Share(1));
+        assert_eq!(before.result().await, Some(1));
+        assert!(join().1.is_none(), "a third flight");
+        newer.complete(|_| Completion::Share(2));
+        assert_eq!(after.result().await, Some(2));
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct Generations {
 }
 
 /// The generation that an answer is of: the one that was current before it was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Generation {
     all: u64,
     doubt: u64,

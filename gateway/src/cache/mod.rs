@@ -23,17 +23,14 @@ use http::request;
 use tokio::time::timeout;
 
 pub use entry::Entry;
-use fetch::{Fetched, Keep, Question, fetch};
-use flight::{Awaited, Boarded, Flights, Ticket};
-use generation::{Generation, Generations, Worth};
+use flight::{Flight, Flights, Landed};
+use generation::{Generations, Worth};
 pub use key::{Key, Parts};
 use policy::Standing;
 use store::{Kept, Store};
 
+use crate::single_flight::{Completion, Joined};
 use crate::upstream::{Client, Public, Unanswered};
-
-/// After the backend failed, how long an answer that may stand in for it does so at once.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// How much is kept, and how long is waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,26 +126,13 @@ struct Inner {
     settings: Settings,
     api: Client,
     store: Store,
-    flights: Flights<Landed>,
+    flights: Flights,
     generations: Generations,
-}
-
-/// What a question came to.
-#[derive(Clone)]
-enum Landed {
-    /// An answer for all who wait.
-    Shared(Arc<Entry>, Source),
-    /// An answer for the one who asked.
-    Single(Arc<Entry>),
-    /// Each is to ask by itself.
-    Pass,
-    /// There is no answer for anybody.
-    Failed(Unanswered),
 }
 
 /// A request that waits for an answer.
 pub struct Waiting {
-    awaited: Awaited<Landed>,
+    landed: Joined<Landed>,
     is_first: bool,
     stand_in: Option<Arc<Entry>>,
     wait_timeout: Duration,
@@ -157,14 +141,13 @@ pub struct Waiting {
 impl Waiting {
     /// Waits for the outcome. Whoever asked first for an answer that nothing may stand in for
     /// waits as long as the backend is given.
-    pub async fn outcome(mut self) -> Outcome {
-        let landed = self.awaited.wait_for(Option::is_some);
+    pub async fn outcome(self) -> Outcome {
+        let landed = self.landed.result();
         let landed = if self.is_first && self.stand_in.is_none() {
-            landed.await.ok()
+            landed.await
         } else {
-            timeout(self.wait_timeout, landed).await.ok().and_then(Result::ok)
+            timeout(self.wait_timeout, landed).await.ok().flatten()
         };
-        let landed = landed.and_then(|landed| landed.clone());
         match landed {
             Some(Landed::Shared(entry, source)) => Outcome::Served(entry, source),
             Some(Landed::Single(entry)) if self.is_first => Outcome::Served(entry, Source::Miss),
@@ -179,7 +162,7 @@ impl Cache {
     /// A cache of the answers of `api`.
     pub fn new(api: Client, settings: Settings) -> Self {
         let store = Store::new(settings.max_bytes);
-        Self(Arc::new(Inner { settings, api, store, flights: Flights::new(), generations: Generations::new() }))
+        Self(Arc::new(Inner { settings, api, store, flights: Flights::new(0), generations: Generations::new() }))
     }
 
     /// The answer of `key`, where `asked` for. Where the backend has to be asked, `question` says what.
@@ -206,32 +189,33 @@ impl Cache {
             return Found::Now(Outcome::Served(Arc::clone(entry), Source::Stale));
         }
         let generation = self.0.generations.current(asked.target);
-        let (awaited, is_first) = match self.0.flights.board(key, generation) {
-            Boarded::Joined(awaited) => (awaited, false),
-            Boarded::First(ticket, awaited) => {
-                // What cannot be asked here is told by asking it elsewhere.
-                let Ok(parts) = question() else { return Found::Now(Outcome::Pass) };
-                let flight = Flight {
-                    cache: self.clone(),
-                    key: key.clone(),
-                    ticket,
-                    generation,
-                    declared: Arc::clone(asked.declared),
-                    old: old.as_ref().map(|(entry, _)| Arc::clone(entry)),
-                    has_identity: asked.has_identity,
-                    host: asked.public.authority.to_owned(),
-                    is_host_passed_on: asked.public.is_passed_on,
-                };
-                // A task of its own: others wait for the answer, and this client may leave.
-                tokio::spawn(flight.fly(parts));
-                (awaited, true)
-            }
-        };
+        // A request after a purge does not wait for what was asked before it.
+        let (landed, leader) = self.0.flights.join(&(key.clone(), generation));
+        let is_first = leader.is_some();
+        if let Some(leader) = leader {
+            // What cannot be asked here is told by asking it elsewhere.
+            let Ok(parts) = question() else { return Found::Now(Outcome::Pass) };
+            let flight = Flight {
+                cache: self.clone(),
+                key: key.clone(),
+                generation,
+                declared: Arc::clone(asked.declared),
+                old: old.as_ref().map(|(entry, _)| Arc::clone(entry)),
+                has_identity: asked.has_identity,
+                host: asked.public.authority.to_owned(),
+                is_host_passed_on: asked.public.is_passed_on,
+            };
+            // A task of its own: others wait for the answer, and this client may leave.
+            tokio::spawn(async move {
+                let landed = flight.fly(parts).await;
+                leader.complete(|_| Completion::Share(landed));
+            });
+        }
         match old {
             Some((entry, Standing::StaleWhileRevalidate)) => Found::Now(Outcome::Served(entry, Source::Stale)),
             old => {
                 let stand_in = old.filter(|(_, standing)| may_stand_in(*standing)).map(|(entry, _)| entry);
-                Found::Later(Waiting { awaited, is_first, stand_in, wait_timeout: self.0.settings.wait_timeout })
+                Found::Later(Waiting { landed, is_first, stand_in, wait_timeout: self.0.settings.wait_timeout })
             }
         }
     }
@@ -269,87 +253,5 @@ impl Cache {
     /// What is kept now.
     pub fn figures(&self) -> Figures {
         self.0.store.figures()
-    }
-}
-
-/// A question under way.
-struct Flight {
-    cache: Cache,
-    key: Key,
-    ticket: Ticket<Landed>,
-    generation: Generation,
-    declared: Arc<[HeaderName]>,
-    old: Option<Arc<Entry>>,
-    /// Whether the backend is told who asks.
-    has_identity: bool,
-    /// The host that was asked for.
-    host: String,
-    is_host_passed_on: bool,
-}
-
-impl Flight {
-    async fn fly(self, parts: request::Parts) {
-        let inner = &self.cache.0;
-        let question = Question {
-            parts,
-            declared: &self.declared,
-            old: self.old.as_deref(),
-            max_body: inner.settings.max_body_bytes,
-            generation: self.generation,
-            public: Public { authority: &self.host, is_passed_on: self.is_host_passed_on },
-        };
-        let landed = match fetch(&inner.api, question).await {
-            Ok(Fetched::Whole(entry, _)) if policy::may_cover(entry.status()) => {
-                // Told to all who wait: each would ask a backend again that has enough to do.
-                self.stand_in().unwrap_or_else(|| match entry.sets_cookie() {
-                    true => self.personal(entry),
-                    false => Landed::Shared(entry, Source::Miss),
-                })
-            }
-            Ok(Fetched::Whole(entry, Keep::Yes)) => self.keep(entry, Source::Miss),
-            Ok(Fetched::Confirmed(entry, Keep::Yes)) => self.keep(entry, Source::Revalidated),
-            Ok(Fetched::Whole(entry, Keep::No) | Fetched::Confirmed(entry, Keep::No)) => {
-                self.pass();
-                Landed::Single(entry)
-            }
-            Ok(Fetched::Whole(entry, Keep::Personal) | Fetched::Confirmed(entry, Keep::Personal)) => {
-                self.pass();
-                self.personal(entry)
-            }
-            Ok(Fetched::TooLarge) => {
-                self.pass();
-                Landed::Pass
-            }
-            Err(error) => self.stand_in().unwrap_or(Landed::Failed(error)),
-        };
-        inner.flights.land(&self.ticket, landed);
-    }
-
-    fn keep(&self, entry: Arc<Entry>, source: Source) -> Landed {
-        // Of what was purged meanwhile a newer answer may be there already.
-        if self.cache.0.generations.worth(&self.generation) != Worth::None {
-            self.cache.0.store.keep(&self.key, Arc::clone(&entry));
-        }
-        Landed::Shared(entry, source)
-    }
-
-    /// What becomes of an answer that may depend on who asks. Where it was fetched for all users, without
-    /// an identity, each request has to be forwarded with its own.
-    fn personal(&self, entry: Arc<Entry>) -> Landed {
-        if self.has_identity { Landed::Single(entry) } else { Landed::Pass }
-    }
-
-    /// Takes the place of whatever was kept.
-    fn pass(&self) {
-        self.cache.0.store.pass(&self.key, Instant::now(), self.generation);
-    }
-
-    /// What may be given in place of a failure.
-    fn stand_in(&self) -> Option<Landed> {
-        let now = Instant::now();
-        let old = self.old.as_ref()?;
-        let standing = self.cache.standing(old, now)?;
-        old.pause(now, PAUSE);
-        (standing != Standing::Expired).then(|| Landed::Shared(Arc::clone(old), Source::Stale))
     }
 }

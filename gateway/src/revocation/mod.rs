@@ -26,12 +26,13 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::single_flight::Leader;
 use crate::token::Verified;
 use crate::upstream::{Client, Outgoing};
 use feed::{Event, Lines};
 pub use standing::RevocationReason;
 use standing::{Standing, Told};
-use table::{Answer, Found, Keep, Table, Ticket};
+use table::{Answer, Keep, Table, settle};
 
 /// The most that is read of an answer about one identity, in bytes: a thousand logged-out tokens
 /// at their longest.
@@ -155,7 +156,7 @@ impl Revocation {
         let request = post("/revocation/logout", &body, Some(request_id)).map_err(|error| error.to_string())?;
         let answer = self.0.backend.send(request, MAX_ANSWER_BYTES).await.map_err(|error| error.to_string())?;
         // Here it holds at once; the feed tells the others.
-        self.0.table.forget(&token.identity);
+        self.0.table.remove(&token.identity);
         match answer.status() {
             StatusCode::NO_CONTENT => Ok(()),
             status => Err(self.0.backend.upstream().unexpected(status)),
@@ -240,7 +241,7 @@ impl Revocation {
                         in_doubt = true;
                         tell(Change::Missed);
                     }
-                    Event::Changed(identity) => self.0.table.forget(&identity),
+                    Event::Changed(identity) => self.0.table.remove(identity.as_str()),
                     Event::Purge(path) => tell(Change::Path(&path)),
                     Event::PurgeAll => tell(Change::All),
                     Event::Beat => {
@@ -267,19 +268,13 @@ impl Revocation {
     /// What the backend says of `identity`, or said before.
     async fn standing(&self, identity: &Arc<str>) -> Result<Arc<Standing>, Arc<str>> {
         for _ in 0..ATTEMPTS {
-            let mut awaited = match self.0.table.find(identity) {
-                Found::Known(standing) => return Ok(standing),
-                Found::Awaited(answer) => answer,
-                Found::Unknown(ticket) => {
-                    let answer = ticket.answer();
-                    let (asker, identity) = (self.clone(), Arc::clone(identity));
-                    // A task of its own: others wait for the answer, and this client may leave.
-                    tokio::spawn(async move { asker.ask(&identity, &ticket).await });
-                    answer
-                }
-            };
-            let answer = awaited.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
-            match answer {
+            let (joined, leader) = self.0.table.join(identity);
+            if let Some(leader) = leader {
+                let (asker, identity) = (self.clone(), Arc::clone(identity));
+                // A task of its own: others wait for the answer, and this client may leave.
+                tokio::spawn(async move { asker.ask(&identity, leader).await });
+            }
+            match joined.result().await {
                 Some(Answer::Told(standing)) => return Ok(standing),
                 Some(Answer::Untold(reason)) => return Err(reason),
                 Some(Answer::Overtaken) | None => {}
@@ -288,7 +283,7 @@ impl Revocation {
         Err("what the backend says changes too fast".into())
     }
 
-    async fn ask(&self, identity: &Arc<str>, ticket: &Ticket) {
+    async fn ask(&self, identity: &Arc<str>, leader: Leader<Arc<str>, Answer>) {
         let told = match post("/revocation/check", &json!({"identity": &**identity}), None) {
             Ok(request) => self.0.backend.send(request, MAX_ANSWER_BYTES).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
@@ -303,7 +298,7 @@ impl Revocation {
             StatusCode::BAD_REQUEST => Ok((Arc::new(Standing::nobody()), Keep::Yes)),
             status => Err(self.0.backend.upstream().unexpected(status)),
         });
-        self.0.table.settle(identity, ticket, told.map_err(Arc::from));
+        settle(leader, told.map_err(Arc::from));
     }
 
     /// Whether an answer is kept that holds until `feed` says otherwise. Where several backends

@@ -19,7 +19,7 @@ const FLOORS: [&[&str]; 10] = [
     &["listener"],
     &["downstream", "token", "limit", "record", "upstream", "client", "cors", "route"],
     &["framing", "tls"],
-    &["clock", "syntax"],
+    &["clock", "single_flight", "syntax"],
 ];
 
 /// Every import that is allowed.
@@ -88,8 +88,8 @@ const ALLOWED: [(&str, &[&str]); 15] = [
         ],
     ),
     ("login", &["limit", "token", "upstream"]),
-    ("revocation", &["token", "upstream"]),
-    ("cache", &["downstream", "upstream"]),
+    ("revocation", &["single_flight", "token", "upstream"]),
+    ("cache", &["downstream", "single_flight", "upstream"]),
     ("listener", &["downstream", "tls"]),
     ("downstream", &["syntax", "tls"]),
     ("client", &["syntax"]),
