@@ -1,12 +1,12 @@
-//! Conditional requests that are answered from what is kept (RFC 9110, section 13; RFC 9111,
-//! section 4.3.2), HEAD, and requests that pass by.
+//! Conditional requests answered from the cache (RFC 9110, section 13; RFC 9111, section 4.3.2), HEAD, and requests
+//! that bypass the cache.
 
 use super::{Edge, FRESH, assert_answer, page, x_cache};
 use crate::support::client::Answer;
 
 const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
-/// An edge that has the answer, whose backend was forgotten to have been asked.
+/// An edge that has the response. The backend's request count is 0 again.
 async fn filled() -> Edge {
     let headers = [("ETag", "\"x\""), ("Last-Modified", MODIFIED), ("Content-Type", "text/plain"), ("Link", "</a>")];
     let edge = Edge::start(page("body", FRESH, &headers)).await;
@@ -24,7 +24,7 @@ fn assert_not_modified(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn a_client_that_has_it_gets_304_by_get_and_head() {
+async fn a_client_that_has_the_response_gets_304_for_get_and_head() {
     let edge = filled().await;
     for list in ["\"x\"", "W/\"x\"", "\"y\", \"x\"", "*"] {
         let headers = format!("If-None-Match: {list}\r\n");
@@ -35,28 +35,28 @@ async fn a_client_that_has_it_gets_304_by_get_and_head() {
     for date in [MODIFIED, "Sun, 06 Nov 1994 08:49:38 GMT"] {
         assert_not_modified(&edge.get(&format!("If-Modified-Since: {date}\r\n")).await);
     }
-    assert_eq!(edge.origin.asked(), 0);
+    assert_eq!(edge.origin.request_count(), 0);
 }
 
 #[tokio::test]
-async fn a_client_that_has_another_gets_the_whole() {
+async fn a_client_that_has_another_response_gets_the_whole() {
     let edge = filled().await;
     for headers in [
         "If-None-Match: \"y\"\r\n".to_owned(),
         "If-None-Match: x\r\n".to_owned(),
         "If-None-Match: \"x\"; \"y\"\r\n".to_owned(),
-        // The date does not count beside the list (section 13.1.3).
+        // `If-None-Match` takes precedence (section 13.1.3).
         format!("If-None-Match: \"y\"\r\nIf-Modified-Since: {MODIFIED}\r\n"),
         "If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n".to_owned(),
         "If-Modified-Since: yesterday\r\n".to_owned(),
     ] {
         assert_answer(&edge.get(&headers).await, 200, "body", "hit");
     }
-    assert_eq!(edge.origin.asked(), 0);
+    assert_eq!(edge.origin.request_count(), 0);
 }
 
 #[tokio::test]
-async fn a_connection_goes_on_after_each_kind_of_answer() {
+async fn a_connection_can_be_reused_after_each_kind_of_response() {
     let edge = filled().await;
     let mut connection = edge.gateway.connect().await;
     let known = "If-None-Match: \"x\"\r\n";
@@ -69,7 +69,7 @@ async fn a_connection_goes_on_after_each_kind_of_answer() {
 }
 
 #[tokio::test]
-async fn head_tells_the_length_and_is_filled_by_a_get() {
+async fn head_returns_the_length_and_fills_the_cache_by_get() {
     let edge = Edge::start(page("body", FRESH, &[])).await;
     for source in ["miss", "hit"] {
         let answer = edge.head("").await;
@@ -80,9 +80,9 @@ async fn head_tells_the_length_and_is_filled_by_a_get() {
     assert_answer(&edge.get("").await, 200, "body", "hit");
 }
 
-/// The first who asks has a condition as well; what is kept is the whole answer all the same.
+/// The backend has to send the whole response, which is stored.
 #[tokio::test]
-async fn a_condition_of_the_first_client_is_its_own() {
+async fn a_condition_of_the_request_that_fills_the_cache_is_not_forwarded() {
     let edge = Edge::start(page("body", FRESH, &[("ETag", "\"x\"")])).await;
     let known = edge.get("If-None-Match: \"x\"\r\nIf-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n").await;
     assert_answer(&known, 304, "", "miss");
@@ -91,17 +91,17 @@ async fn a_condition_of_the_first_client_is_its_own() {
     assert_answer(&edge.get("").await, 200, "body", "hit");
 }
 
-/// RFC 9110, section 14.2, and conditions that are the backend's to judge.
+/// RFC 9110, section 14.2, and conditions that only the backend can evaluate.
 #[tokio::test]
-async fn ranges_and_other_conditions_pass_by() {
+async fn ranges_and_other_conditions_bypass_the_cache() {
     let edge = filled().await;
     for (count, header) in
         ["Range: bytes=0-1", "If-Range: \"x\"", "If-Match: \"x\"", "If-Unmodified-Since: x"].into_iter().enumerate()
     {
         let answer = edge.get(&format!("{header}\r\n")).await;
-        assert_eq!((answer.status, x_cache(&answer), edge.origin.asked()), (200, None, count + 1), "{header}");
+        assert_eq!((answer.status, x_cache(&answer), edge.origin.request_count()), (200, None, count + 1), "{header}");
         let (name, value) = header.split_once(": ").unwrap();
-        assert_eq!(edge.origin.last().values(name), [value]);
+        assert_eq!(edge.origin.last_request().values(name), [value]);
     }
     assert_answer(&edge.get("").await, 200, "body", "hit");
 }

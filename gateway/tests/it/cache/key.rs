@@ -1,4 +1,4 @@
-//! Whose answer it is: what tells two requests apart, and that the backend is told nothing else.
+//! The cache key: what distinguishes two requests. Nothing else of a request reaches the backend.
 
 use std::collections::BTreeSet;
 
@@ -7,25 +7,25 @@ use crate::support::backend::{Seen, Step};
 use crate::support::token::token;
 use crate::support::{DAY, get};
 
-/// A route whose answers are each user's own.
-const OWN: &str = "[{ name = 'own', path = '/own/{page}', methods = ['GET'], query = ['a', 'b'], cache = true }]";
+/// A route whose responses belong to one user each.
+const PERSONAL: &str = "[{ name = 'own', path = '/own/{page}', methods = ['GET'], query = ['a', 'b'], cache = true }]";
 
-/// A route whose answers are in languages.
+/// A route whose responses depend on the language.
 const LANGUAGES: &str =
     "[{ name = 'all', path = '/holodules/{day}', methods = ['GET'], shared = true, vary = ['Accept-Language'] }]";
 
-/// Says back what it saw of a header.
+/// Responds with the request's values of a header.
 fn echo(header: &'static str) -> impl Fn(&Seen) -> Vec<Step> {
     move |seen| page(&seen.values(header).join("|"), FRESH, &[("Vary", header)])
 }
 
-fn by(identity: &str, path: &str, headers: &str) -> String {
+fn request_of(identity: &str, path: &str, headers: &str) -> String {
     let token = token(identity);
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n{headers}\r\n")
 }
 
 #[tokio::test]
-async fn a_shared_answer_is_asked_for_without_anybody() {
+async fn a_shared_response_is_requested_without_the_fields_of_a_client() {
     let edge = Edge::start(page("body", FRESH, &[])).await;
     let headers = "Accept: a\r\nAccept-Language: b\r\nAccept-Encoding: c\r\nCookie: d=e\r\nUser-Agent: f\r\n\
                    Referer: g\r\nOrigin: h\r\nX-Anything: i\r\nX-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.1\r\n\
@@ -36,26 +36,31 @@ async fn a_shared_answer_is_asked_for_without_anybody() {
     let names: BTreeSet<_> = seen.headers.iter().map(|(name, _)| name.to_lowercase()).collect();
     assert_eq!(names, ["host", "x-forwarded-host", "x-forwarded-proto", "x-request-id"].map(str::to_owned).into());
     assert_eq!(seen.values("x-request-id"), [first.value("x-request-id")]);
-    // Somebody else, in another language, from another page: the same answer.
-    assert_answer(&edge.gateway.exchange(by("user02", DAY, "Accept-Language: z\r\n")).await, 200, "body", "hit");
+    // Another user with another language gets the same response.
+    assert_answer(
+        &edge.gateway.exchange(request_of("user02", DAY, "Accept-Language: z\r\n")).await,
+        200,
+        "body",
+        "hit",
+    );
 }
 
 #[tokio::test]
-async fn an_answer_of_ones_own_is_nobody_elses() {
-    let edge = Edge::start_with(Vec::new(), &[("ROUTE", OWN)]).await;
-    edge.origin.answers(|seen| page(&seen.values("x-auth-identity").join("|"), FRESH, &[]));
+async fn a_personal_response_is_cached_for_its_user_only() {
+    let edge = Edge::start_with(Vec::new(), &[("ROUTE", PERSONAL)]).await;
+    edge.origin.respond_with(|seen| page(&seen.values("x-auth-identity").join("|"), FRESH, &[]));
     for source in ["miss", "hit"] {
         for identity in ["user01", "user02"] {
-            assert_answer(&edge.gateway.exchange(by(identity, "/own/1", "")).await, 200, identity, source);
+            assert_answer(&edge.gateway.exchange(request_of(identity, "/own/1", "")).await, 200, identity, source);
         }
     }
-    assert_eq!(edge.origin.asked(), 2);
+    assert_eq!(edge.origin.request_count(), 2);
 }
 
 #[tokio::test]
-async fn a_declared_query_tells_apart() {
-    let edge = Edge::start_with(Vec::new(), &[("ROUTE", OWN)]).await;
-    edge.origin.answers(|seen| page(&seen.target, FRESH, &[]));
+async fn a_declared_query_is_part_of_the_key() {
+    let edge = Edge::start_with(Vec::new(), &[("ROUTE", PERSONAL)]).await;
+    edge.origin.respond_with(|seen| page(&seen.target, FRESH, &[]));
     for (query, target, source) in [
         ("?a=1", "/own/1?a=1", "miss"),
         ("?a=2", "/own/1?a=2", "miss"),
@@ -68,11 +73,11 @@ async fn a_declared_query_tells_apart() {
     }
 }
 
-/// CVE-2026-2836: one site answered with another's page.
+/// CVE-2026-2836: one site's page was served for another site.
 #[tokio::test]
-async fn hosts_are_told_apart() {
+async fn the_host_is_part_of_the_key() {
     let edge = Edge::start_with(Vec::new(), &[("HOSTS", "['a.example', 'b.example']")]).await;
-    edge.origin.answers(|seen| page(&seen.values("x-forwarded-host").join("|"), FRESH, &[]));
+    edge.origin.respond_with(|seen| page(&seen.values("x-forwarded-host").join("|"), FRESH, &[]));
     for source in ["miss", "hit"] {
         for host in ["a.example", "b.example", "a.example:8443"] {
             let request = get(DAY, "").replace("Host: localhost", &format!("Host: {host}"));
@@ -83,9 +88,9 @@ async fn hosts_are_told_apart() {
     assert_eq!(edge.gateway.exchange(request).await.body, "a.example");
 }
 
-/// Every spelling that a route serves is one path.
+/// The key has the canonical path.
 #[tokio::test]
-async fn the_spellings_of_a_path_share_an_answer() {
+async fn the_spellings_of_a_path_share_a_response() {
     let edge = Edge::start(page("body", FRESH, &[])).await;
     edge.get("").await;
     for path in ["/Holodules/20201209", "/holodules/2020%31209"] {
@@ -93,14 +98,14 @@ async fn the_spellings_of_a_path_share_an_answer() {
         assert!(answer.status == 400 || answer.body == "body", "{answer:?}");
     }
     assert_answer(&edge.gateway.get("/Holodules/20201209").await, 200, "body", "hit");
-    assert_eq!(edge.origin.asked(), 1);
+    assert_eq!(edge.origin.request_count(), 1);
 }
 
 /// RFC 9111, section 4.1.
 #[tokio::test]
-async fn a_declared_header_tells_apart() {
+async fn a_declared_header_is_part_of_the_key() {
     let edge = Edge::start_with(Vec::new(), &[("ROUTE", LANGUAGES)]).await;
-    edge.origin.answers(echo("Accept-Language"));
+    edge.origin.respond_with(echo("Accept-Language"));
     for source in ["miss", "hit"] {
         for (headers, body) in [
             ("", ""),
@@ -115,13 +120,13 @@ async fn a_declared_header_tells_apart() {
 }
 
 #[tokio::test]
-async fn what_varies_by_an_undeclared_header_is_not_kept() {
+async fn a_response_that_varies_by_an_undeclared_header_is_not_stored() {
     let edge = Edge::start_with(Vec::new(), &[("ROUTE", LANGUAGES)]).await;
-    edge.origin.answers(echo("Accept"));
-    // Once on behalf of all, which shows that it is not for all.
+    edge.origin.respond_with(echo("Accept"));
+    // The first request, on behalf of all clients, shows that the response is not the same for all.
     for count in 2..=4 {
         assert_eq!(edge.get("Accept: a\r\n").await.status, 200);
-        assert_eq!(edge.origin.asked(), count);
-        assert_eq!(edge.origin.last().values("accept"), ["a"]);
+        assert_eq!(edge.origin.request_count(), count);
+        assert_eq!(edge.origin.last_request().values("accept"), ["a"]);
     }
 }

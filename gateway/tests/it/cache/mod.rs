@@ -1,5 +1,5 @@
-//! The edge cache as clients and the backend see it: RFC 9111, RFC 5861, and ops/WIRE.md on what clients
-//! are told. Nothing waits for an answer to grow old: the backend says how old it is.
+//! The edge cache as clients and the backend observe it: RFC 9111, RFC 5861 and ops/WIRE.md. No test waits for a
+//! response to become stale: the stub sets its `Age`.
 
 mod authentication;
 mod coalescing;
@@ -17,15 +17,15 @@ use crate::support::backend::{Backend, Seen, Step, answer};
 use crate::support::client::Answer;
 use crate::support::{DAY, Gateway, admin, get, request};
 
-/// Fresh for as long as any test runs.
+/// Fresh for longer than any test runs.
 const FRESH: &str = "public, s-maxage=600";
 
-/// What a test's gateway needs to keep anything.
-const KEEPS: (&str, &str) = ("CACHE_MAX_BYTES", "67108864");
+/// The setting that enables the cache.
+const CACHE_ENABLED: (&str, &str) = ("CACHE_MAX_BYTES", "67108864");
 
 type Script = Arc<dyn Fn(&Seen) -> Vec<Step> + Send + Sync>;
 
-/// A backend whose answer the test changes as it goes.
+/// A backend whose response a test can change.
 struct Origin {
     backend: Backend,
     script: Arc<Mutex<Script>>,
@@ -42,28 +42,28 @@ impl Origin {
         Self { backend: backend.await, script }
     }
 
-    /// From now on it answers with these steps.
-    fn says(&self, steps: Vec<Step>) {
-        self.answers(move |_| steps.clone());
+    /// Responds with these steps from now on.
+    fn respond(&self, steps: Vec<Step>) {
+        self.respond_with(move |_| steps.clone());
     }
 
-    /// From now on it answers like this.
-    fn answers(&self, script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) {
+    /// Responds as `script` does from now on.
+    fn respond_with(&self, script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) {
         *self.script.lock().unwrap() = Arc::new(script);
     }
 
-    /// How often it was asked.
-    fn asked(&self) -> usize {
+    /// How many requests it has received.
+    fn request_count(&self) -> usize {
         self.backend.seen().len()
     }
 
-    /// The last request that it saw.
-    fn last(&self) -> Seen {
+    /// The last request that it has received.
+    fn last_request(&self) -> Seen {
         self.backend.seen().pop().unwrap()
     }
 }
 
-/// A gateway that keeps answers, in front of an [`Origin`].
+/// A gateway with a cache in front of an [`Origin`].
 struct Edge {
     gateway: Gateway,
     origin: Origin,
@@ -77,12 +77,12 @@ impl Edge {
 
     async fn start_with(steps: Vec<Step>, settings: &[(&str, &str)]) -> Self {
         let (origin, admin) = (Origin::start(steps).await, admin().await);
-        let settings: Vec<_> = [KEEPS].into_iter().chain(settings.iter().copied()).collect();
+        let settings: Vec<_> = [CACHE_ENABLED].into_iter().chain(settings.iter().copied()).collect();
         let gateway = Gateway::start_with(&origin.backend, &admin, &settings);
         Self { gateway, origin, _admin: admin }
     }
 
-    /// `GET` of the day, with these headers.
+    /// `GET` of [`DAY`] with these headers.
     async fn get(&self, headers: &str) -> Answer {
         self.gateway.exchange(get(DAY, headers)).await
     }
@@ -92,20 +92,19 @@ impl Edge {
     }
 }
 
-/// A `200` with this body, `Cache-Control` and further headers.
+/// A `200` response with this body, `Cache-Control` and further headers.
 fn page(body: &str, control: &str, headers: &[(&str, &str)]) -> Vec<Step> {
     let headers: Vec<_> = [("Cache-Control", control)].into_iter().chain(headers.iter().copied()).collect();
     answer("200 OK", &headers, body)
 }
 
-/// What `X-Cache` says, if it is there.
+/// The value of `X-Cache`, if present.
 fn x_cache(answer: &Answer) -> Option<&str> {
     let values = answer.values("x-cache");
     assert!(values.len() <= 1, "{answer:?}");
     values.first().copied()
 }
 
-/// Asserts status, body and `X-Cache`.
 fn assert_answer(answer: &Answer, status: u16, body: &str, cache: &str) {
     assert_eq!((answer.status, answer.body.as_str(), x_cache(answer)), (status, body, Some(cache)), "{answer:?}");
 }

@@ -1,11 +1,11 @@
-//! Purging: at the ops listener, by the backend's feed, and by a write that goes through.
+//! Purging: by the ops listener, by the backend's feed, and by writes.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
-use super::{Edge, FRESH, KEEPS, Origin, assert_answer, page, x_cache};
+use super::{CACHE_ENABLED, Edge, FRESH, Origin, assert_answer, page, x_cache};
 use crate::support::backend::{Step, answer};
 use crate::support::revocation::RevocationStub;
 use crate::support::{DAY, Gateway, get, request, until};
@@ -14,7 +14,7 @@ const OTHER: &str = "/holodules/20201210";
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
-/// `POST /cache/purge`, and the status of its answer.
+/// Sends `POST /cache/purge` and returns the status of the response.
 async fn purge(gateway: &Gateway, headers: &str, body: &str) -> u16 {
     let host = if headers.contains("Host:") { "" } else { "Host: localhost\r\n" };
     let request = format!(
@@ -28,19 +28,19 @@ async fn purge(gateway: &Gateway, headers: &str, body: &str) -> u16 {
     answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// An edge that has both days.
+/// An edge that has cached both days.
 async fn filled() -> Edge {
     let edge = Edge::start(page("old", FRESH, &[])).await;
     for path in [DAY, OTHER] {
         edge.gateway.get(path).await;
         assert_answer(&edge.gateway.get(path).await, 200, "old", "hit");
     }
-    edge.origin.says(page("new", FRESH, &[]));
+    edge.origin.respond(page("new", FRESH, &[]));
     edge
 }
 
 #[tokio::test]
-async fn a_path_is_purged_and_no_other() {
+async fn a_purge_removes_its_path_and_no_other() {
     let edge = filled().await;
     assert_eq!(purge(&edge.gateway, JSON, &json!({"path": DAY}).to_string()).await, 204);
     assert_answer(&edge.gateway.get(DAY).await, 200, "new", "miss");
@@ -48,36 +48,36 @@ async fn a_path_is_purged_and_no_other() {
     assert_eq!(edge.gateway.metric(r#"gateway_cache_purges_total{by="ops"}"#).await, Some(1.0));
 }
 
-/// What is kept is kept under one path, however that was written.
+/// The cache key has the canonical path.
 #[tokio::test]
 async fn every_spelling_of_a_path_purges_it() {
     for path in ["/Holodules/20201209", "/holoapi/holodules/20201209", "/holoapi/Holodules/20201209"] {
         let edge = Edge::start_with(page("old", FRESH, &[]), &[("STRIP_PREFIX", "['/holoapi']")]).await;
-        for kept in [DAY, OTHER] {
-            edge.gateway.get(kept).await;
-            assert_answer(&edge.gateway.get(kept).await, 200, "old", "hit");
+        for cached in [DAY, OTHER] {
+            edge.gateway.get(cached).await;
+            assert_answer(&edge.gateway.get(cached).await, 200, "old", "hit");
         }
-        edge.origin.says(page("new", FRESH, &[]));
+        edge.origin.respond(page("new", FRESH, &[]));
         assert_eq!(purge(&edge.gateway, JSON, &json!({"path": path}).to_string()).await, 204, "{path}");
         assert_answer(&edge.gateway.get(DAY).await, 200, "new", "miss");
         assert_answer(&edge.gateway.get(OTHER).await, 200, "old", "hit");
     }
 }
 
-/// A path that the backend serves, and that clients ask for with the prefix twice.
+/// The backend serves `/a/b`, which clients request as `/a/a/b`.
 #[tokio::test]
-async fn a_path_that_begins_with_a_prefix_is_purged_as_it_is_written() {
+async fn a_path_that_begins_with_a_stripped_prefix_is_purged_literally() {
     let route = "[{ path = '/a/{x}', methods = ['GET'], shared = true }]";
     let edge = Edge::start_with(page("old", FRESH, &[]), &[("ROUTE", route), ("STRIP_PREFIX", "['/a']")]).await;
     edge.gateway.get("/a/a/b").await;
     assert_answer(&edge.gateway.get("/a/a/b").await, 200, "old", "hit");
-    edge.origin.says(page("new", FRESH, &[]));
+    edge.origin.respond(page("new", FRESH, &[]));
     assert_eq!(purge(&edge.gateway, JSON, r#"{"path":"/a/b"}"#).await, 204);
     assert_answer(&edge.gateway.get("/a/a/b").await, 200, "new", "miss");
 }
 
 #[tokio::test]
-async fn everything_is_purged() {
+async fn a_purge_of_all_removes_everything() {
     let edge = filled().await;
     assert_eq!(purge(&edge.gateway, JSON, r#"{"all":true}"#).await, 204);
     for path in [DAY, OTHER] {
@@ -85,9 +85,9 @@ async fn everything_is_purged() {
     }
 }
 
-/// design.md: an unauthenticated port is what DNS rebinding looks for.
+/// The ops listener has no authentication, so that it is a target of DNS rebinding.
 #[tokio::test]
-async fn nobody_purges_from_a_page_of_another_site() {
+async fn cross_site_and_malformed_purges_are_refused() {
     let edge = filled().await;
     let all = r#"{"all":true}"#;
     for (headers, body, status) in [
@@ -114,105 +114,104 @@ async fn nobody_purges_from_a_page_of_another_site() {
     }
 }
 
-/// What was purged does not stand in for a failure either.
 #[tokio::test]
-async fn what_was_purged_is_never_given_again() {
+async fn a_purged_response_is_not_served_stale() {
     let stale = page("old", "public, s-maxage=5, stale-while-revalidate=600, stale-if-error=600", &[("Age", "10")]);
     let edge = Edge::start(stale).await;
     edge.get("").await;
-    edge.origin.says(answer("503 Service Unavailable", &[], "failed"));
+    edge.origin.respond(answer("503 Service Unavailable", &[], "failed"));
     assert_answer(&edge.get("").await, 200, "old", "stale");
     assert_eq!(purge(&edge.gateway, JSON, &json!({"path": DAY}).to_string()).await, 204);
     let failed = edge.get("").await;
     assert_eq!((failed.status, failed.body.as_str()), (503, "failed"), "{failed:?}");
 }
 
-/// An answer that was asked for before a purge may be of before the change.
+/// A response that was requested before a purge may be older than the change.
 #[tokio::test]
-async fn an_answer_under_way_is_not_kept_past_a_purge() {
-    let said = broadcast::channel(4).0;
-    let edge = Edge::start(vec![Step::Follow(said.clone())]).await;
+async fn a_response_in_flight_at_a_purge_is_not_stored() {
+    let response = broadcast::channel(4).0;
+    let edge = Edge::start(vec![Step::Follow(response.clone())]).await;
     let mut first = edge.gateway.connect().await;
     first.send(get(DAY, "")).await;
-    until("the backend is asked", async || said.receiver_count() > 0).await;
+    until("the backend has the request", async || response.receiver_count() > 0).await;
     assert_eq!(purge(&edge.gateway, JSON, &json!({"path": DAY}).to_string()).await, 204);
-    // Whoever comes after the purge does not wait for it.
-    edge.origin.says(page("new", FRESH, &[]));
+    // A request after the purge does not wait for that response.
+    edge.origin.respond(page("new", FRESH, &[]));
     assert_answer(&edge.get("").await, 200, "new", "miss");
     for step in page("old", FRESH, &[("Connection", "close")]) {
         let Step::Write(bytes) = step else { panic!("{step:?}") };
-        said.send(bytes).unwrap();
+        response.send(bytes).unwrap();
     }
     assert_eq!(first.answer("GET").await.body, "old");
     assert_answer(&edge.get("").await, 200, "new", "hit");
 }
 
 #[tokio::test]
-async fn the_feed_purges() {
-    let (authority, admin) = RevocationStub::start().await;
+async fn the_feed_purges_a_path_or_everything() {
+    let (revocation, admin) = RevocationStub::start().await;
     let origin = Origin::start(page("old", FRESH, &[])).await;
-    let gateway = RevocationStub::gateway(&origin.backend, &admin, &[KEEPS]);
+    let gateway = RevocationStub::gateway(&origin.backend, &admin, &[CACHE_ENABLED]);
     gateway.ready().await;
     let fill = async || {
         for path in [DAY, OTHER] {
-            until("it is kept", async || x_cache(&gateway.get(path).await) == Some("hit")).await;
+            until("it is cached", async || x_cache(&gateway.get(path).await) == Some("hit")).await;
         }
     };
     fill().await;
-    origin.says(page("new", FRESH, &[]));
-    authority.send_line(&json!({"purge": DAY}));
+    origin.respond(page("new", FRESH, &[]));
+    revocation.send_line(&json!({"purge": DAY}));
     until("the day is purged", async || gateway.get(DAY).await.body == "new").await;
     assert_answer(&gateway.get(OTHER).await, 200, "old", "hit");
     fill().await;
-    origin.says(page("newest", FRESH, &[]));
-    authority.send_line(&json!({"purge_all": true}));
+    origin.respond(page("newest", FRESH, &[]));
+    revocation.send_line(&json!({"purge_all": true}));
     for path in [DAY, OTHER] {
-        until("all is purged", async || gateway.get(path).await.body == "newest").await;
+        until("everything is purged", async || gateway.get(path).await.body == "newest").await;
     }
     assert!(gateway.metric(r#"gateway_cache_purges_total{by="feed"}"#).await >= Some(2.0));
 }
 
-/// What a broken feed could not tell: the backend is asked again, and is not missed where it is down.
+/// Purges may have been missed while there was no feed.
 #[tokio::test]
-async fn a_feed_that_broke_makes_the_backend_be_asked_again() {
-    let (authority, admin) = RevocationStub::start().await;
+async fn after_an_interrupted_feed_cached_responses_are_requested_again() {
+    let (revocation, admin) = RevocationStub::start().await;
     let control = "public, s-maxage=600, stale-if-error=600";
     let origin = Origin::start(page("old", control, &[])).await;
-    let gateway = RevocationStub::gateway(&origin.backend, &admin, &[KEEPS]);
+    let gateway = RevocationStub::gateway(&origin.backend, &admin, &[CACHE_ENABLED]);
     gateway.ready().await;
-    until("it is kept", async || x_cache(&gateway.get(DAY).await) == Some("hit")).await;
-    origin.says(page("new", control, &[]));
-    authority.end_feeds();
-    until("the new one is there", async || gateway.get(DAY).await.body == "new").await;
+    until("it is cached", async || x_cache(&gateway.get(DAY).await) == Some("hit")).await;
+    origin.respond(page("new", control, &[]));
+    revocation.end_feeds();
+    until("the new response is served", async || gateway.get(DAY).await.body == "new").await;
 }
 
 /// RFC 9111, section 4.4.
 #[tokio::test]
-async fn a_write_that_goes_through_purges_its_target() {
+async fn a_successful_write_purges_its_target() {
     let route = "[{ path = '/holodules/{day}', methods = ['GET', 'PUT'], shared = true }]";
     let edge = Edge::start_with(page("old", FRESH, &[]), &[("ROUTE", route)]).await;
     for (status, source) in [("403 Forbidden", "hit"), ("204 No Content", "miss")] {
-        edge.origin.says(page("old", FRESH, &[]));
-        until("it is kept", async || x_cache(&edge.get("").await) == Some("hit")).await;
-        edge.origin.says(vec![Step::Write(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes())]);
+        edge.origin.respond(page("old", FRESH, &[]));
+        until("it is cached", async || x_cache(&edge.get("").await) == Some("hit")).await;
+        edge.origin.respond(vec![Step::Write(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes())]);
         edge.gateway.exchange(request("PUT", DAY, "Content-Length: 0\r\n")).await;
-        edge.origin.says(page("new", FRESH, &[]));
+        edge.origin.respond(page("new", FRESH, &[]));
         assert_eq!(x_cache(&edge.get("").await), Some(source), "{status}");
     }
 }
 
-/// The backend may have done what it did not get to tell.
+/// The backend may have made the change.
 #[tokio::test]
-async fn a_write_that_gets_no_answer_purges_its_target() {
+async fn a_write_without_a_response_purges_its_target() {
     let route = "[{ path = '/holodules/{day}', methods = ['GET', 'PUT'], shared = true }]";
     let edge = Edge::start_with(page("old", FRESH, &[]), &[("ROUTE", route)]).await;
-    until("it is kept", async || x_cache(&edge.get("").await) == Some("hit")).await;
-    let asked = edge.origin.asked();
-    edge.origin.says(vec![Step::Hang]);
+    until("it is cached", async || x_cache(&edge.get("").await) == Some("hit")).await;
+    let before = edge.origin.request_count();
+    edge.origin.respond(vec![Step::Hang]);
     let mut client = edge.gateway.connect().await;
     client.send(request("PUT", DAY, "Content-Length: 0\r\n")).await;
-    until("the backend has it", async || edge.origin.asked() > asked).await;
-    edge.origin.says(page("new", FRESH, &[]));
+    until("the backend has the request", async || edge.origin.request_count() > before).await;
+    edge.origin.respond(page("new", FRESH, &[]));
     drop(client);
-    until("the new one is there", async || edge.get("").await.body == "new").await;
+    until("the new response is served", async || edge.get("").await.body == "new").await;
 }
