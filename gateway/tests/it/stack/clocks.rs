@@ -1,5 +1,5 @@
-//! The clocks of one or two backends and of two gateways differ: a change of a user is in force within a second all
-//! the same, and a login after it works at once at each gateway.
+//! One or two backends and two gateways whose clocks differ: a change of a user takes effect within a second
+//! nevertheless, and a login after it works at once at each gateway.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use crate::support::token;
 
 const DAY: &str = "/holodules/20201209";
 
-/// No request that begins later after a change may be answered as before it.
+/// A request that begins later than this after a change must not get the response of before.
 const BOUND: Duration = Duration::from_secs(1);
 
-/// The environment of a program whose clock is `seconds` ahead; its timers are not.
+/// The environment of a program whose wall clock is `seconds` ahead. Its timers are not affected.
 fn ahead(seconds: i64) -> Vec<(&'static str, String)> {
     let found = run(Command::new("sh").args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]), "");
     vec![
@@ -27,7 +27,7 @@ fn ahead(seconds: i64) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A backend, a gateway and another one whose clocks are ahead by so much.
+/// Starts a backend and two gateways whose clocks are ahead by these numbers of seconds.
 fn start(backend: i64, first: i64, second: i64) -> (Stack, Process) {
     let mut store = vec![("STORE", "embedded:store.redb".to_owned())];
     store.extend(ahead(backend));
@@ -38,8 +38,8 @@ fn start(backend: i64, first: i64, second: i64) -> (Stack, Process) {
     (stack, other)
 }
 
-/// Two backends over one replica set, each with a gateway of its own, whose clocks are ahead by so much. The
-/// replica set and the second backend are ended by their drop.
+/// Starts two backends over one replica set, each with a gateway, whose clocks are ahead by these numbers of seconds.
+/// Dropping the last part of the result stops the second backend and the replica set.
 fn start_two(backends: [i64; 2], gateways: [i64; 2]) -> (Stack, Process, (Process, Server)) {
     let server = Server::start(&["--replicas", "1"]);
     let mut store = vec![("STORE", server.fresh_url())];
@@ -61,20 +61,20 @@ fn start_two(backends: [i64; 2], gateways: [i64; 2]) -> (Stack, Process, (Proces
     (stack, other, (backend, server))
 }
 
-/// A login that has to succeed.
+/// The token of a login at `gateway` that must succeed.
 fn log_in(stack: &Stack, gateway: &Process, password: &str) -> String {
     let body = json!({"username": "user01", "password": password}).to_string();
     let arguments = ["-X", "POST", "-H", "Content-Type: application/json", "-d", &body];
-    let answer = stack.curl_by(gateway, &arguments, "/auth");
+    let answer = stack.curl_at(gateway, &arguments, "/auth");
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["access_token"].as_str().unwrap().to_owned()
 }
 
 fn status(stack: &Stack, gateway: &Process, token: &str) -> u16 {
-    stack.curl_by(gateway, &["-H", &format!("Authorization: JWT {token}")], DAY).status
+    stack.curl_at(gateway, &["-H", &format!("Authorization: JWT {token}")], DAY).status
 }
 
-fn changes_are_in_force_at_once(stack: &Stack, other: &Process) {
+fn assert_changes_take_effect_at_once(stack: &Stack, other: &Process) {
     stack.load();
     let gateways = [&stack.gateway, other];
     let tokens = |password: &str| {
@@ -85,37 +85,37 @@ fn changes_are_in_force_at_once(stack: &Stack, other: &Process) {
         }
         tokens
     };
-    let refused = |tokens: &[String]| {
+    let assert_refused = |tokens: &[String]| {
         let changed = Instant::now();
         for (token, gateway) in tokens.iter().flat_map(|token| gateways.map(|gateway| (token, gateway))) {
             wait_for("the refusal", || {
-                let asked = changed.elapsed();
+                let begun = changed.elapsed();
                 let is_refused = status(stack, gateway, token) == 401;
-                assert!(is_refused || asked < BOUND, "accepted {asked:?} after the change");
+                assert!(is_refused || begun < BOUND, "accepted {begun:?} after the change");
                 is_refused.then_some(())
             });
         }
     };
     let before = tokens("password01");
     stack.command(&["user", "passwd", "user01"], "password02\n");
-    // The first login comes before any feed can have reported the change.
+    // This login is faster than any feed can report the change.
     let after = tokens("password02");
-    refused(&before);
+    assert_refused(&before);
     stack.command(&["user", "disable", "user01"], "");
-    refused(&after);
+    assert_refused(&after);
     stack.command(&["user", "enable", "user01"], "");
     for token in &after {
         wait_for("the enabled user", || (status(stack, &stack.gateway, token) == 200).then_some(()));
     }
     stack.command(&["user", "delete", "user01"], "");
-    refused(&after);
+    assert_refused(&after);
     stack.command(&["user", "add", "user01"], "password02\n");
     let added = tokens("password02");
-    refused(&[before, after].concat());
-    // A token is accepted for as long as its gateway's clock says; so long is its logout remembered.
+    assert_refused(&[before, after].concat());
+    // The expiry is checked with the gateway's clock, and the logout has to be remembered until then.
     let header = format!("Authorization: JWT {}", added[0]);
     assert_eq!(stack.curl(&["-X", "POST", "-H", &header], "/auth/logout").status, 204);
-    refused(&added[..1]);
+    assert_refused(&added[..1]);
 }
 
 #[test]
@@ -136,35 +136,35 @@ fn a_difference_of_the_clocks_is_measured_and_a_large_one_logged() {
 #[test]
 fn the_backends_clock_is_a_minute_behind() {
     let (stack, other) = start(0, 60, 60);
-    changes_are_in_force_at_once(&stack, &other);
+    assert_changes_take_effect_at_once(&stack, &other);
 }
 
 #[test]
 fn the_backends_clock_is_a_minute_ahead() {
     let (stack, other) = start(60, 0, 0);
-    changes_are_in_force_at_once(&stack, &other);
+    assert_changes_take_effect_at_once(&stack, &other);
 }
 
 #[test]
 fn one_gateways_clock_is_a_minute_ahead_of_both_others() {
     let (stack, other) = start(0, 60, 0);
-    changes_are_in_force_at_once(&stack, &other);
+    assert_changes_take_effect_at_once(&stack, &other);
 }
 
 #[test]
 fn one_gateways_clock_is_a_minute_behind_both_others() {
     let (stack, other) = start(60, 0, 60);
-    changes_are_in_force_at_once(&stack, &other);
+    assert_changes_take_effect_at_once(&stack, &other);
 }
 
 #[test]
 fn one_of_two_backends_is_a_minute_behind_the_other() {
     let (stack, other, _running) = start_two([60, 0], [0, 60]);
-    changes_are_in_force_at_once(&stack, &other);
+    assert_changes_take_effect_at_once(&stack, &other);
 }
 
 #[test]
 fn one_of_two_backends_is_a_minute_ahead_of_the_other() {
     let (stack, other, _running) = start_two([0, 60], [60, 30]);
-    changes_are_in_force_at_once(&stack, &other);
+    assert_changes_take_effect_at_once(&stack, &other);
 }

@@ -1,4 +1,4 @@
-//! ops/WIRE.md, "GET, HEAD /holodules/{yyyymmdd}": every row, through both programs, on both stores.
+//! ops/WIRE.md, "GET, HEAD /holodules/{yyyymmdd}": every row, through both programs, with both stores.
 
 use serde_json::json;
 
@@ -6,23 +6,23 @@ use super::Stack;
 use super::mongod::Server;
 
 #[test]
-fn the_originals_two_lines_on_the_embedded_store() {
+fn every_row_of_the_contract_on_the_embedded_store() {
     let stack = Stack::embedded();
     stack.load();
-    two_lines(&stack);
-    rows(&stack);
+    assert_commands_of_the_original(&stack);
+    assert_rows(&stack);
 }
 
 #[test]
-fn the_originals_two_lines_on_mongodb() {
+fn every_row_of_the_contract_on_mongodb() {
     let stack = Stack::on_store(&Server::shared().fresh_url());
     stack.load();
-    two_lines(&stack);
-    rows(&stack);
+    assert_commands_of_the_original(&stack);
+    assert_rows(&stack);
 }
 
-/// The two lines of the original's README, over HTTP/1.1 and over HTTP/2.
-fn two_lines(stack: &Stack) {
+/// The two commands in the original's README, over HTTP/1.1 and HTTP/2.
+fn assert_commands_of_the_original(stack: &Stack) {
     for version in ["--http1.1", "--http2"] {
         let login = r#"{"username":"user01","password":"password01"}"#;
         let login = stack.curl(&[version, "-X", "POST", "-H", "Content-Type: application/json", "-d", login], "/auth");
@@ -47,7 +47,7 @@ fn two_lines(stack: &Stack) {
     }
 }
 
-fn rows(stack: &Stack) {
+fn assert_rows(stack: &Stack) {
     let token = stack.token("user01", "password01");
     let authorization = format!("Authorization: JWT {token}");
     let day = stack.get("/holodules/20201209", &token);
@@ -55,11 +55,11 @@ fn rows(stack: &Stack) {
         day.json()["holodules"].as_array().unwrap().iter().map(|one| one["datetime"].to_string()).collect();
     assert!(times.is_sorted_by(|first, second| first >= second), "newest first: {times:?}");
 
-    // A real day with no holodules.
+    // A valid day without holodules.
     for path in ["/holodules/20201213", "/Holodules/20201213", "/holodules/20240229"] {
         stack.get(path, &token).assert_json(404, r#"{"error":"Not found"}"#);
     }
-    // Not eight ASCII digits, or no day of the calendar.
+    // Not eight ASCII digits, or not a date.
     for day in [
         "2020120",
         "202012090",
@@ -83,7 +83,7 @@ fn rows(stack: &Stack) {
         answer.assert_json(405, r#"{"error":"Method Not Allowed"}"#);
         assert_eq!(answer.value("allow"), "GET, HEAD");
     }
-    // Any other path, with a token: the admin side's own paths among them.
+    // Any other path, with a token, including the paths of the admin listener.
     for path in [
         "/",
         "/holodules",
@@ -96,7 +96,7 @@ fn rows(stack: &Stack) {
     ] {
         stack.get(path, &token).assert_json(404, r#"{"error":"Not found"}"#);
     }
-    // HEAD, and the validator.
+    // HEAD and conditional requests.
     let head = stack.curl(&["--head", "-H", &authorization], "/holodules/20201209");
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     assert_eq!(head.value("content-length"), day.body.len().to_string());
@@ -106,7 +106,7 @@ fn rows(stack: &Stack) {
     assert_eq!((same.status, same.body.as_str(), same.value("etag")), (304, "", etag));
     let other = stack.curl(&["-H", &authorization, "-H", "If-None-Match: \"other\""], "/holodules/20201209");
     assert_eq!((other.status, other.body), (200, day.body));
-    // Without a token nothing of all this is told.
+    // Without a token, every path gets the same 401.
     for path in ["/holodules/20201209", "/holodules/x", "/nothing"] {
         let answer = stack.curl(&[], path);
         assert_eq!(answer.status, 401);

@@ -1,4 +1,4 @@
-//! The original's `.env` in the working directory of both programs is all they need.
+//! The original's `.env` file as the only configuration of both programs, and `check`.
 
 use super::Stack;
 use super::mongod::Server;
@@ -22,8 +22,8 @@ fn the_originals_env_file_is_enough_for_a_mongodb_with_a_login() {
     let token = stack.token("user01", "password01");
     let day = stack.get("/Holodules/20201209", &token);
     assert_eq!((day.status, &day.json()["result"]), (200, &serde_json::json!(17)));
-    // The secret is the one in the file: a token that the original made is accepted, once the second in which the
-    // user was added is over.
+    // The secret is that of the file, so a token of the original is accepted. Tokens of the second in which the user was
+    // added are not.
     wait_for("a token of the original", || {
         (stack.get("/Holodules/20201209", &token::token("user01")).status == 200).then_some(())
     });
@@ -40,16 +40,16 @@ fn a_configuration_is_checked_without_starting() {
         let output = output(&mut command, "");
         (output.status.code(), [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat())
     };
-    let (code, told) = check("hush-hush");
+    let (code, output) = check("hush-hush");
     assert_eq!(code, Some(1));
     for key in ["tls.certificate", "tls.private_key", "jwt_secret_key"] {
-        assert!(told.contains(&format!("  {key}, from ")), "{told}");
+        assert!(output.contains(&format!("  {key}, from ")), "{output}");
     }
-    assert!(!told.contains("hush"), "{told}");
+    assert!(!output.contains("hush"), "{output}");
     let certificates = crate::support::certificate::certificates();
     std::fs::write(folder.path().join("cert.pem"), &certificates.leaf).unwrap();
     std::fs::write(folder.path().join("key.pem"), &certificates.key).unwrap();
-    let (code, told) = check(&token::secret());
-    assert_eq!(code, Some(0), "{told}");
-    assert!(told.ends_with("the configuration is valid\n"), "{told}");
+    let (code, output) = check(&token::secret());
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.ends_with("the configuration is valid\n"), "{output}");
 }

@@ -1,11 +1,11 @@
-//! An outsider who keeps failing for somebody's name.
+//! Failed logins of an attacker with the name of a user.
 
 use serde_json::json;
 
 use super::Stack;
 use crate::support::client::Answer;
 
-/// A login from this address of the loopback network.
+/// Logs in from this loopback address.
 fn log_in_from(stack: &Stack, address: &str, password: &str) -> Answer {
     let body = json!({"username": "user01", "password": password}).to_string();
     let arguments =
@@ -14,7 +14,7 @@ fn log_in_from(stack: &Stack, address: &str, password: &str) -> Answer {
 }
 
 #[test]
-fn an_outsider_does_not_lock_out_a_user_who_has_logged_in_before() {
+fn an_attacker_does_not_lock_out_a_user_who_has_logged_in_before() {
     let stack = Stack::embedded();
     stack.command(&["user", "add", "user01"], "password01\n");
     assert_eq!(log_in_from(&stack, "127.0.0.1", "password01").status, 200);
@@ -27,6 +27,6 @@ fn an_outsider_does_not_lock_out_a_user_who_has_logged_in_before() {
     for _ in 0..3 {
         assert_eq!(log_in_from(&stack, "127.0.0.1", "password01").status, 200);
     }
-    // A wrong password of the user's own is told as such, since nobody else's stand against it.
+    // The failures from the other address do not count against this one.
     assert_eq!(log_in_from(&stack, "127.0.0.1", "wrong").status, 401);
 }

@@ -1,4 +1,4 @@
-//! What both programs write: a line a request, and nothing that opens a door.
+//! The logs of both programs: one line for each request, and no secret.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::process::wait_for;
 use crate::support::token;
 
 #[test]
-fn logs_tell_of_every_request_and_never_a_secret() {
+fn logs_have_every_request_and_no_secret() {
     let mut stack = Stack::embedded();
     stack.load();
     let good = stack.token("user01", "password01");
@@ -32,7 +32,7 @@ fn logs_tell_of_every_request_and_never_a_secret() {
     stack.get("/holodules/20201209?q=query-of-failure", &good);
     stack.log_in("user01", "password-of-failure");
     stack.restart_backend();
-    // The old token went with the old password.
+    // The password change has revoked the token.
     wait_for("the backend", || (stack.get("/holodules/20201209", &good).status == 401).then_some(()));
     assert_eq!(stack.get("/holodules/20201209", &stack.token("user01", "changed-password")).status, 200);
     stack.gateway.signal("TERM");
@@ -63,7 +63,7 @@ fn logs_tell_of_every_request_and_never_a_secret() {
     for log in &logs {
         for secret in secrets.into_iter().chain([token::secret().trim()]) {
             let line = log.lines().find(|line| line.contains(secret));
-            assert!(line.is_none(), "{secret} stands in {line:?}");
+            assert!(line.is_none(), "{secret} is in {line:?}");
         }
         assert!(!log.contains("panicked"), "{log}");
     }
@@ -71,9 +71,9 @@ fn logs_tell_of_every_request_and_never_a_secret() {
     let id = day.value("x-request-id");
     for (log, protocol) in logs.iter().zip(["HTTP/2", "HTTP/1.1"]) {
         let lines: Vec<Value> =
-            log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect();
+            log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect();
         let line = lines.iter().find(|line| line["request_id"] == id && line["status"] == 200);
-        let line = line.unwrap_or_else(|| panic!("nothing tells of {id}"));
+        let line = line.unwrap_or_else(|| panic!("{id} is not logged"));
         assert_eq!(line["protocol"], protocol, "{line}");
         assert!(line["path"].as_str().is_some_and(|path| path.starts_with("/holodules/20201209")), "{line}");
         assert!(line["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{line}");
@@ -83,10 +83,10 @@ fn logs_tell_of_every_request_and_never_a_secret() {
         assert_eq!(line["bytes"], day.body.len(), "{line}");
     }
     let gateway: Vec<Value> = logs[0].lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let of = |id: &str| gateway.iter().filter(|line| line["target"] == "access" && line["request_id"] == id).count();
-    assert_eq!(of(id), 1, "one line a request");
+    let count = |id: &str| gateway.iter().filter(|line| line["target"] == "access" && line["request_id"] == id).count();
+    assert_eq!(count(id), 1, "one line for each request");
     let line = gateway.iter().find(|line| line["request_id"] == id && line["target"] == "access").unwrap();
-    // The backend was not told: its answer is for everybody.
+    // A request that fills the cache for all users was sent without the identity.
     assert_eq!((&line["identity"], &line["cache"]), (&"user01".into(), &"miss".into()), "{line}");
     assert!(line["user_agent"].as_str().is_some_and(|agent| agent.starts_with("curl/")), "{line}");
     let (upstream, total) = (line["upstream_ms"].as_f64().unwrap(), line["total_ms"].as_f64().unwrap());
@@ -94,7 +94,7 @@ fn logs_tell_of_every_request_and_never_a_secret() {
     let refused = gateway.iter().filter(|line| line["target"] == "access" && line["status"] == 401);
     assert!(refused.clone().count() >= 4);
     for line in refused {
-        // Only a verified token names its user, also where it is revoked.
+        // The identity is that of a verified token, even if it is revoked.
         let is_revoked = line["reason"] == "password_changed";
         assert_eq!(line["identity"] == "user01", is_revoked, "{line}");
         assert!(line["reason"].is_string(), "{line}");
@@ -103,10 +103,10 @@ fn logs_tell_of_every_request_and_never_a_secret() {
 }
 
 fn lines(log: &str) -> Vec<Value> {
-    log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+    log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
 }
 
-/// What the backend logs of each refused login: the name and the reason.
+/// The name and the reason that the backend has logged for each refused login.
 fn refused_logins(stack: &Stack) -> Vec<(Value, Value)> {
     let lines = lines(&stack.backend.log()).into_iter();
     let refused = lines.filter(|line| line["message"] == "login failed");
@@ -120,7 +120,7 @@ fn refuse_logins(stack: &Stack) {
     for (name, password) in [("user01", "wrong"), ("user02", "password02"), ("a\u{1b}[31m\n", "password")] {
         assert_eq!(stack.log_in(name, password).status, 401);
     }
-    wait_for("the lines", || (refused_logins(stack).len() == 3).then_some(()));
+    wait_for("the log lines", || (refused_logins(stack).len() == 3).then_some(()));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_refused_login_is_logged_with_its_name_and_reason() {
 }
 
 #[test]
-fn names_of_refused_logins_can_be_left_out() {
+fn names_of_refused_logins_can_be_omitted() {
     let store = [("STORE", "embedded:store.redb".to_owned()), ("LOG_LOGIN_NAMES", "false".to_owned())];
     let stack = Stack::start(&store, &[("JWT_SECRET_KEY", token::secret())], None);
     refuse_logins(&stack);
@@ -155,7 +155,7 @@ fn a_login_and_a_refused_token_are_logged_with_the_user_and_the_reason() {
     stack.command(&["user", "passwd", "user01"], "password02\n");
     refuse(&other);
     stack.command(&["user", "delete", "user01"], "");
-    // The password's mark is gone with the user.
+    // There is no password mark left to compare.
     refuse(&other);
     let reasons = ["logged_out", "disabled", "password_changed", "no_user"];
     wait_for("each reason", || {

@@ -1,4 +1,4 @@
-//! End to end: both programs as processes, real stores, and curl as the client.
+//! End-to-end tests: both programs as processes, real stores, and curl as the client.
 
 mod cache;
 mod clocks;
@@ -6,7 +6,7 @@ mod days;
 mod environment;
 mod lockout;
 mod log;
-// The backend's own tests run real servers by the same harness.
+// The backend's tests use the same harness.
 #[path = "../../../../backend/tests/it/mongod.rs"]
 mod mongod;
 mod outage;
@@ -25,28 +25,28 @@ use crate::support::client::Answer;
 use crate::support::token;
 use process::{GATEWAY, Process, run, wait_for};
 
-/// Both programs, in folders of their own.
+/// A gateway and a backend, each in its folder.
 struct Stack {
     gateway: Process,
     backend: Process,
     backend_settings: Vec<(&'static str, String)>,
     gateway_settings: Vec<(&'static str, String)>,
-    // Dropped last: the programs write there.
+    // Dropped last, since the programs write to it.
     folder: TempDir,
 }
 
 impl Stack {
-    /// Both programs on the embedded store.
+    /// Starts both programs with the embedded store.
     fn embedded() -> Self {
         Self::on_store("embedded:store.redb")
     }
 
-    /// Both programs on the store of this URL.
+    /// Starts both programs with the store at `url`.
     fn on_store(url: &str) -> Self {
         Self::start(&[("STORE", url.to_owned())], &[("JWT_SECRET_KEY", token::secret())], None)
     }
 
-    /// Both programs with what is particular to them in an `.env` file.
+    /// Starts both programs with this `.env` file in their working directories.
     fn with_env_file(file: &Path) -> Self {
         Self::start(&[], &[], Some(file))
     }
@@ -82,7 +82,7 @@ impl Stack {
             ("TLS_PRIVATE_KEY", "key.pem".to_owned()),
             ("STRIP_PREFIX", "['/holoapi']".to_owned()),
             ("LOG_LEVEL", "debug".to_owned()),
-            // What fits a machine that allows few descriptors.
+            // The defaults need more file descriptors than some machines allow.
             ("LISTENER_MAX_CONNECTIONS", "256".to_owned()),
             ("UPSTREAM_MAX_CONNECTIONS", "128".to_owned()),
         ];
@@ -99,14 +99,14 @@ impl Stack {
         }
     }
 
-    /// A command of the backend against its admin listener; tells what it printed.
+    /// Runs a command of the backend against its admin listener, and returns its output.
     fn command(&self, arguments: &[&str], input: &str) -> String {
         let admin = format!("http://{}", self.backend.address("admin"));
         let mut command = Command::new(process::backend());
         run(command.env_clear().current_dir(self.folder.path()).args(arguments).args(["--admin", &admin]), input)
     }
 
-    /// Loads the sample, and the user whom the original's own example has.
+    /// Imports the sample and adds the user of the original's example.
     fn load(&self) {
         let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/sample/holodules.csv");
         std::fs::copy(sample, self.folder.path().join("holodules.csv")).unwrap();
@@ -114,14 +114,14 @@ impl Stack {
         self.command(&["user", "add", "user01"], "password01\n");
     }
 
-    /// One more gateway before the same backend, with these settings over those of the first.
+    /// Starts another gateway in front of the same backend, with these settings changed, and waits until it is ready.
     fn another_gateway(&self, settings: &[(&'static str, String)]) -> Process {
         let gateway = self.unready_gateway(settings);
         wait_until_ready(&gateway, "ops");
         gateway
     }
 
-    /// [`Stack::another_gateway`] that may never be ready.
+    /// [`Stack::another_gateway`] without waiting for readiness.
     fn unready_gateway(&self, settings: &[(&'static str, String)]) -> Process {
         let folder = self.folder.path().join("another");
         std::fs::create_dir(&folder).unwrap();
@@ -134,13 +134,13 @@ impl Stack {
         Process::start(Path::new(GATEWAY), &folder, &all)
     }
 
-    /// `curl` with these arguments, against a path of the gateway.
+    /// Runs `curl` with these arguments against a path of the gateway.
     fn curl(&self, arguments: &[&str], path: &str) -> Answer {
-        self.curl_by(&self.gateway, arguments, path)
+        self.curl_at(&self.gateway, arguments, path)
     }
 
-    /// `curl` with these arguments, against a path of `gateway`.
-    fn curl_by(&self, gateway: &Process, arguments: &[&str], path: &str) -> Answer {
+    /// Runs `curl` with these arguments against a path of `gateway`.
+    fn curl_at(&self, gateway: &Process, arguments: &[&str], path: &str) -> Answer {
         let port = gateway.address("https").rsplit_once(':').unwrap().1;
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--include", "--max-time", "60", "--cacert"]);
@@ -148,13 +148,13 @@ impl Stack {
         parse(&run(&mut command, ""))
     }
 
-    /// A login, as the original's own example has it.
+    /// Logs in as in the original's example.
     fn log_in(&self, username: &str, password: &str) -> Answer {
         let body = json!({"username": username, "password": password}).to_string();
         self.curl(&["-X", "POST", "-H", "Content-Type: application/json", "-d", &body], "/auth")
     }
 
-    /// The token of a login that has to go well.
+    /// The token of a login that must succeed.
     fn token(&self, username: &str, password: &str) -> String {
         let answer = self.log_in(username, password);
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -166,7 +166,7 @@ impl Stack {
         self.curl(&["-H", &format!("Authorization: JWT {token}")], path)
     }
 
-    /// Starts the gateway anew with the settings that it had.
+    /// Restarts the gateway with the same settings.
     fn restart_gateway(&mut self) {
         self.gateway.kill();
         let folder = self.folder.path().join("gateway");
@@ -174,7 +174,7 @@ impl Stack {
         self.wait_until_ready();
     }
 
-    /// Starts the backend anew, where it was and with the settings that it had.
+    /// Restarts the backend on the same addresses with the same settings.
     fn restart_backend(&mut self) {
         let mut settings = self.backend_settings.clone();
         for (name, listener) in [("API_ADDR", "api"), ("ADMIN_ADDR", "admin")] {
@@ -195,9 +195,9 @@ fn wait_until_ready(process: &Process, listener: &str) {
     });
 }
 
-/// What `curl --include` prints.
+/// Parses the output of `curl --include`.
 fn parse(text: &str) -> Answer {
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("not a response: {text:?}"));
     let mut lines = head.lines();
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let headers = lines.map(|line| line.split_once(": ").unwrap());

@@ -1,4 +1,4 @@
-//! What clients see while the store or the backend is away, and how both programs stop.
+//! Responses while the store or the backend is down, and how both programs stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -19,7 +19,7 @@ fn a_store_that_stops_is_503() {
     let token = stack.token("user01", "password01");
     assert_eq!(stack.get("/holodules/20201209", &token).status, 200);
     drop(server);
-    // The edge has the day that was read before, and no other.
+    // Only the day that was requested before is cached.
     assert_eq!(stack.get("/holodules/20201209", &token).status, 200);
     let answer = stack.get("/holodules/20201210", &token);
     answer.assert_json(503, r#"{"error":"Service Unavailable"}"#);
@@ -27,13 +27,13 @@ fn a_store_that_stops_is_503() {
     let login = stack.log_in("user01", "password01");
     login.assert_json(503, r#"{"error":"Service Unavailable"}"#);
     assert!(login.value("retry-after").parse::<u32>().is_ok());
-    // What needs no store is answered as ever.
+    // Responses that need no store.
     stack.get("/nothing", &token).assert_json(404, r#"{"error":"Not found"}"#);
     stack.get("/holodules/20201301", &token).assert_json(400, r#"{"error":"Bad Request"}"#);
 }
 
 #[test]
-fn a_backend_that_is_killed_is_503_until_it_is_back_for_what_the_edge_does_not_have() {
+fn an_uncached_day_is_503_until_a_killed_backend_is_back() {
     let mut stack = Stack::embedded();
     stack.load();
     let token = stack.token("user01", "password01");
@@ -48,16 +48,15 @@ fn a_backend_that_is_killed_is_503_until_it_is_back_for_what_the_edge_does_not_h
     login.assert_json(503, r#"{"error":"Service Unavailable"}"#);
     assert!(login.value("retry-after").parse::<u32>().is_ok());
     stack.restart_backend();
-    // What was stored is there, and the gateway has not been touched.
+    // The data is still there, and the gateway reconnects.
     wait_for("the backend", || (stack.get("/holodules/20201210", &token).status == 200).then_some(()));
     assert_eq!(stack.get("/holodules/20201209", &token).json(), before.json());
     stack.token("user01", "password01");
 }
 
-/// The backend ends in the middle of many requests, and its answers go stale: no request for what
-/// the edge has fails.
+/// The backend is killed while requests are in flight, and its responses become stale.
 #[test]
-fn a_backend_killed_under_load_fails_no_request_for_what_the_edge_has() {
+fn a_backend_killed_under_load_fails_no_request_for_cached_responses() {
     const DAY: &str = "/holodules/20201209";
     let stack = Stack::embedded();
     stack.load();
@@ -77,7 +76,7 @@ fn a_backend_killed_under_load_fails_no_request_for_what_the_edge_has() {
             scope.spawn(read);
         }
         stack.backend.signal("KILL");
-        wait_for("stale answers", || (stack.get(DAY, &token).value("x-cache") == "stale").then_some(()));
+        wait_for("a stale response", || (stack.get(DAY, &token).value("x-cache") == "stale").then_some(()));
         for _ in 0..10 {
             assert_eq!(stack.get(DAY, &token).status, 200);
         }
@@ -86,7 +85,7 @@ fn a_backend_killed_under_load_fails_no_request_for_what_the_edge_has() {
 }
 
 #[test]
-fn both_programs_stop_when_asked() {
+fn both_programs_stop_on_a_signal() {
     let mut stack = Stack::embedded();
     stack.load();
     let token = stack.token("user01", "password01");
@@ -100,18 +99,18 @@ fn both_programs_stop_when_asked() {
 }
 
 #[test]
-fn a_backend_that_does_not_accept_its_name_is_named_in_the_log() {
+fn a_host_that_the_backend_does_not_accept_is_logged() {
     let stack = Stack::embedded();
     stack.load();
-    let good = stack.token("user01", "password01");
-    // The system's resolver reads this as 127.0.0.1; for the backend it is a name, and none of its own.
+    let token = stack.token("user01", "password01");
+    // The system's resolver parses this as 127.0.0.1. For the backend it is a host name that is not configured.
     let host = stack.backend.address("admin").replace("127.0.0.1", "127.1");
     let gateway = stack.unready_gateway(&[("UPSTREAM_ADMIN", host.clone())]);
     let body = json!({"username": "user01", "password": "password01"}).to_string();
-    let login = stack.curl_by(&gateway, &["-H", "Content-Type: application/json", "-d", &body], "/auth");
+    let login = stack.curl_at(&gateway, &["-H", "Content-Type: application/json", "-d", &body], "/auth");
     assert_eq!(login.status, 503, "{login:?}");
-    assert!(!login.body.contains("421") && !login.body.contains(&host), "for the log alone: {login:?}");
-    let get = stack.curl_by(&gateway, &["-H", &format!("Authorization: JWT {good}")], DAY);
+    assert!(!login.body.contains("421") && !login.body.contains(&host), "the reason is logged only: {login:?}");
+    let get = stack.curl_at(&gateway, &["-H", &format!("Authorization: JWT {token}")], DAY);
     assert_eq!(get.status, 503, "{get:?}");
     let lines = || -> Vec<serde_json::Value> {
         gateway.log().lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
@@ -124,7 +123,7 @@ fn a_backend_that_does_not_accept_its_name_is_named_in_the_log() {
         "status 421: the backend does not accept the Host {host:?}; its admin.allowed_hosts must list the name"
     );
     assert_eq!((&warning["level"], &warning["reason"]), (&"WARN".into(), &reason.into()), "{warning}");
-    let access = wait_for("the access line", || {
+    let access = wait_for("the line of the access log", || {
         lines().into_iter().find(|line| line["request_id"] == id && line["target"] == "access")
     });
     assert_eq!((&access["status"], &access["route"]), (&503.into(), &"auth".into()), "{access}");

@@ -1,4 +1,4 @@
-//! ops/WIRE.md, "The stored documents": users of every era log in, and become of ours by that.
+//! ops/WIRE.md, "The stored documents": users with each kind of stored password log in, which replaces it by argon2id.
 
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
@@ -9,7 +9,7 @@ use super::mongod::Server;
 const INVALID: &str = r#"{"status_code":401,"error":"Bad Request","description":"Invalid credentials"}"#;
 
 #[test]
-fn users_of_every_era_log_in_and_become_argon2id() {
+fn a_login_with_any_stored_form_replaces_it_with_argon2id() {
     let url = Server::shared().fresh_url();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let users = runtime.block_on(async {
@@ -20,7 +20,7 @@ fn users_of_every_era_log_in_and_become_argon2id() {
         let documents = [
             doc! {"id": "1", "username": "plain", "password": "of the original"},
             doc! {"id": "2", "username": "bcrypt", "password": bcrypt, "firstname": "A", "lastname": "B"},
-            doc! {"id": "3", "username": "disabled", "password": "of nobody", "disabled": true},
+            doc! {"id": "3", "username": "disabled", "password": "of a disabled user", "disabled": true},
             doc! {"id": "4", "username": "damaged", "password": "$2b$12$damaged"},
         ];
         users.insert_many(documents).await.unwrap();
@@ -35,7 +35,7 @@ fn users_of_every_era_log_in_and_become_argon2id() {
     for (username, password) in [("plain", "of the original"), ("bcrypt", "of the later original")] {
         let before = stored(username);
         stack.log_in(username, "wrong").assert_json(401, INVALID);
-        // What is stored is no password of its own.
+        // A stored hash is not accepted as the password.
         if before.starts_with('$') {
             stack.log_in(username, &before).assert_json(401, INVALID);
         }
@@ -47,15 +47,15 @@ fn users_of_every_era_log_in_and_become_argon2id() {
         stack.log_in(username, "wrong").assert_json(401, INVALID);
         stack.log_in(username, &stored(username)).assert_json(401, INVALID);
     }
-    let kept = find("bcrypt");
-    assert_eq!((kept.get_str("id").unwrap(), kept.get_str("firstname").unwrap()), ("2", "A"), "{kept}");
-    stack.log_in("disabled", "of nobody").assert_json(401, INVALID);
+    let document = find("bcrypt");
+    assert_eq!((document.get_str("id").unwrap(), document.get_str("firstname").unwrap()), ("2", "A"), "{document}");
+    stack.log_in("disabled", "of a disabled user").assert_json(401, INVALID);
     stack.log_in("damaged", "$2b$12$damaged").assert_json(401, INVALID);
-    stack.log_in("nobody", "of the original").assert_json(401, INVALID);
+    stack.log_in("unknown", "of the original").assert_json(401, INVALID);
 }
 
 #[test]
-fn users_made_and_unmade_by_command() {
+fn commands_add_change_disable_and_delete_users() {
     let stack = Stack::embedded();
     stack.log_in("user01", "password01").assert_json(401, INVALID);
     stack.command(&["user", "add", "user01"], "password01\n");
