@@ -1,5 +1,5 @@
-//! Whatever `Cache-Control` says, and however it is spelled: nothing is stored that it forbids, or
-//! that it does not allow, and nothing is given for longer than it says.
+//! `Cache-Control` with any directives in any spelling: no response is stored without permission or served for longer
+//! than permitted.
 
 use std::time::{Duration, SystemTime};
 
@@ -37,7 +37,7 @@ const DIRECTIVES: [&str; 22] = [
 const ODDITIES: [&str; 14] =
     ["\"", "\\", ",", ",,", "=", ";", " ", "\t", "\"\"", "=\"", "\",", "private", "no-store", "x"];
 
-/// The lines of an answer that says some of [`DIRECTIVES`], in any case and with any space.
+/// Lines of `Cache-Control` with some of `directives`, in lower or upper case, with any white space.
 fn lines(random: &mut Random, directives: &[&str]) -> Vec<Vec<u8>> {
     let mut lines = vec![Vec::new()];
     for _ in 0..random.below(6) {
@@ -49,8 +49,8 @@ fn lines(random: &mut Random, directives: &[&str]) -> Vec<Vec<u8>> {
             line.extend_from_slice(random.pick(&[",", ", ", " ,\t", ",,", ", ,"]).as_bytes());
         }
         let directive = random.pick(directives).as_bytes();
-        let is_loud = random.one_in(4);
-        line.extend(directive.iter().map(|byte| if is_loud { byte.to_ascii_uppercase() } else { *byte }));
+        let is_upper = random.one_in(4);
+        line.extend(directive.iter().map(|byte| if is_upper { byte.to_ascii_uppercase() } else { *byte }));
     }
     lines
 }
@@ -64,8 +64,7 @@ fn lifetime(lines: &[Vec<u8>]) -> Option<Lifetime> {
     storable(StatusCode::OK, &headers, &[], Arrival { at: SystemTime::UNIX_EPOCH, delay: Duration::ZERO })
 }
 
-/// The directives of one line as somebody might find them who looks for quotes and commas alone:
-/// names in lower case, with whatever stands behind `=`.
+/// A parser that knows only quotes and commas: the directives of a line in lower case, with the text after `=`.
 fn reference(line: &[u8]) -> Vec<(String, Option<String>)> {
     let (mut members, mut is_quoted, mut is_escaped) = (vec![String::new()], false, false);
     for &byte in line {
@@ -89,7 +88,7 @@ fn reference(line: &[u8]) -> Vec<(String, Option<String>)> {
 }
 
 #[test]
-fn nothing_is_stored_that_is_forbidden_or_not_allowed_and_nothing_kept_for_longer() {
+fn nothing_is_stored_or_served_against_the_directives() {
     let mut stored = 0_u64;
     random::check("Cache-Control against a reference", 50_000, |random| {
         let mut lines = lines(random, &DIRECTIVES);
@@ -106,28 +105,29 @@ fn nothing_is_stored_that_is_forbidden_or_not_allowed_and_nothing_kept_for_longe
         let Some(lifetime) = lifetime(&lines) else { return };
         stored += 1;
         let shown: Vec<_> = lines.iter().map(|line| String::from_utf8_lossy(line)).collect();
-        let said: Vec<_> = lines.iter().flat_map(|line| reference(line)).collect();
-        let says = |name: &str| said.iter().any(|(said, _)| said == name);
-        let most = |name: &str| {
-            let arguments = said.iter().filter(|(said, _)| said == name).filter_map(|(_, argument)| argument.as_ref());
+        let directives: Vec<_> = lines.iter().flat_map(|line| reference(line)).collect();
+        let has = |name: &str| directives.iter().any(|(directive, _)| directive == name);
+        let max = |name: &str| {
+            let named = directives.iter().filter(|(directive, _)| directive == name);
+            let arguments = named.filter_map(|(_, argument)| argument.as_ref());
             let seconds = arguments.filter_map(|argument| argument.parse::<u64>().ok());
             Duration::from_secs(seconds.max().unwrap_or_default().min(1 << 31))
         };
-        assert!(!says("private") && !says("no-store"), "{shown:?}");
-        assert!(said.contains(&("public".to_owned(), None)) || says("s-maxage"), "{shown:?}");
-        assert!(lifetime.fresh <= most("s-maxage").max(most("max-age")), "{shown:?} {lifetime:?}");
-        assert!(lifetime.while_revalidate <= most("stale-while-revalidate"), "{shown:?} {lifetime:?}");
-        assert!(lifetime.if_error <= most("stale-if-error"), "{shown:?} {lifetime:?}");
+        assert!(!has("private") && !has("no-store"), "{shown:?}");
+        assert!(directives.contains(&("public".to_owned(), None)) || has("s-maxage"), "{shown:?}");
+        assert!(lifetime.fresh <= max("s-maxage").max(max("max-age")), "{shown:?} {lifetime:?}");
+        assert!(lifetime.while_revalidate <= max("stale-while-revalidate"), "{shown:?} {lifetime:?}");
+        assert!(lifetime.if_error <= max("stale-if-error"), "{shown:?} {lifetime:?}");
         let stale = lifetime.while_revalidate + lifetime.if_error;
-        assert!(!says("no-cache") || lifetime.standing(Duration::ZERO) == Standing::Expired, "{shown:?} {lifetime:?}");
-        assert!(!says("must-revalidate") && !says("proxy-revalidate") || stale.is_zero(), "{shown:?} {lifetime:?}");
+        assert!(!has("no-cache") || lifetime.standing(Duration::ZERO) == Standing::Expired, "{shown:?} {lifetime:?}");
+        assert!(!has("must-revalidate") && !has("proxy-revalidate") || stale.is_zero(), "{shown:?} {lifetime:?}");
     });
-    assert!(stored > 0, "it would show nothing if nothing were stored");
+    assert!(stored > 0, "no case was stored");
 }
 
 #[test]
-fn what_is_allowed_without_a_fault_is_stored_for_as_long() {
-    random::check("Cache-Control without a fault", 5_000, |random| {
+fn a_response_with_valid_directives_is_stored_for_their_lifetime() {
+    random::check("Cache-Control that permits storage", 5_000, |random| {
         let allowed = ["public", "s-maxage=5", "stale-if-error=9", "max-age=7", "immutable", "x=\"private, no-store\""];
         let mut lines = lines(random, &allowed);
         lines.push(b"s-maxage=\"5\"".to_vec());

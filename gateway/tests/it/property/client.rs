@@ -1,4 +1,4 @@
-//! Whom a request is from, against a reference, and against everything a client may claim.
+//! The client address behind proxies, compared with a reference, and with forged lists of a client.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,7 +9,7 @@ use crate::support::random::{self, Random};
 
 const HEADER: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Proxies' addresses, clients', and what is none.
+/// Addresses of proxies and of clients, and invalid entries.
 const ENTRIES: [&str; 16] = [
     "10.0.0.1",
     "10.255.255.255",
@@ -39,11 +39,11 @@ fn peer(random: &mut Random) -> SocketAddr {
     SocketAddr::new(address.parse().unwrap(), 4711)
 }
 
-fn list(random: &mut Random, most: usize) -> Vec<&'static str> {
-    (0..random.below(most + 1)).map(|_| random.pick(&ENTRIES)).collect()
+fn list(random: &mut Random, max: usize) -> Vec<&'static str> {
+    (0..random.below(max + 1)).map(|_| random.pick(&ENTRIES)).collect()
 }
 
-/// The same entries as fields, cut and spaced in any way.
+/// The entries in any number of fields, with any separators.
 fn fields(random: &mut Random, entries: &[&str]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut rest = entries;
@@ -56,7 +56,7 @@ fn fields(random: &mut Random, entries: &[&str]) -> HeaderMap {
     headers
 }
 
-/// The rule, word by word: who is heard last speaks, and is asked further while it is a proxy.
+/// The client is the last address that a trusted proxy has added, or the peer.
 fn reference(peer: SocketAddr, entries: &[&str]) -> IpAddr {
     let read = |entry: &str| match entry.parse::<SocketAddr>() {
         Ok(address) => Some(address.ip().to_canonical()),
@@ -66,18 +66,18 @@ fn reference(peer: SocketAddr, entries: &[&str]) -> IpAddr {
         IpAddr::V4(address) => address.octets()[0] == 10,
         IpAddr::V6(address) => address.segments()[..3] == [0x2001, 0xdb8, 0xff],
     };
-    let mut heard = vec![peer.ip().to_canonical()];
+    let mut hops = vec![peer.ip().to_canonical()];
     for entry in entries.iter().rev().filter(|entry| !entry.is_empty()) {
         match read(entry) {
-            Some(address) if is_proxy(*heard.last().unwrap()) => heard.push(address),
+            Some(address) if is_proxy(*hops.last().unwrap()) => hops.push(address),
             _ => break,
         }
     }
-    heard.pop().unwrap()
+    hops.pop().unwrap()
 }
 
 #[test]
-fn the_client_is_whom_the_rule_says() {
+fn the_client_is_that_of_the_reference() {
     random::check("clients behind proxies", 50_000, |random| {
         let (peer, entries) = (peer(random), list(random, 6));
         let headers = fields(random, &entries);
@@ -86,14 +86,14 @@ fn the_client_is_whom_the_rule_says() {
 }
 
 #[test]
-fn nothing_that_a_client_sends_changes_whom_a_proxy_heard() {
+fn a_forged_list_does_not_change_the_client() {
     random::check("forged lists", 50_000, |random| {
         let (peer, mut entries) = (peer(random), list(random, 6));
-        // Behind it stands what the proxies, the last of which is the peer, wrote themselves.
+        // The proxies, of which the peer is the last, append their entries to those of the client.
         let client = *random.pick(&[&"192.0.2.1", &"2001:db8:fe::1", &"198.51.100.7:4711"]);
-        let written = [client].into_iter().chain((0..random.below(3)).map(|_| "10.0.0.1")).collect::<Vec<_>>();
-        let honest = proxies().client(peer, &fields(random, &written));
-        entries.extend(&written);
+        let appended = [client].into_iter().chain((0..random.below(3)).map(|_| "10.0.0.1")).collect::<Vec<_>>();
+        let honest = proxies().client(peer, &fields(random, &appended));
+        entries.extend(&appended);
         assert_eq!(proxies().client(peer, &fields(random, &entries)), honest, "{peer} {entries:?}");
     });
 }

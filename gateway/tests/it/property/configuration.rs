@@ -1,4 +1,4 @@
-//! Configurations of any content: read, or refused with a key for each problem and no secret.
+//! Configurations of any content are accepted, or refused with a key for each problem and no secret.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use holodule_gateway::config::Config;
 use crate::support::certificate::certificates;
 use crate::support::random::{self, Random};
 
-/// What must never be told.
+/// The secret that no message may contain.
 const SECRET: &str = "hush hush, this is only for tests";
 
-/// How many are tried: each reads certificates, too.
+/// Fewer than for other properties, since each case reads certificates.
 const CASES: u64 = 1000;
 
-/// The reference, every key in force, for a machine that allows few descriptors.
+/// The reference configuration with every key set, and limits that need few file descriptors.
 fn reference() -> Vec<String> {
     let is_setting = |rest: &&str| rest.starts_with(|first: char| first == '[' || first.is_ascii_lowercase());
     let text = include_str!("../../../../ops/config/gateway.toml")
@@ -66,15 +66,15 @@ fn change(random: &mut Random, lines: &mut Vec<String>) {
             3 => drop(lines.remove(at)),
             _ => {
                 let cut = random.below(lines[at].len() + 1);
-                let kept = lines[at].char_indices().map(|(index, _)| index).find(|index| *index >= cut).unwrap_or(0);
-                lines[at].truncate(kept);
+                let length = lines[at].char_indices().map(|(index, _)| index).find(|index| *index >= cut).unwrap_or(0);
+                lines[at].truncate(length);
             }
         }
     }
 }
 
 #[test]
-fn a_configuration_is_read_or_refused_key_by_key_and_no_secret_is_told() {
+fn a_configuration_is_accepted_or_each_problem_has_a_key_and_no_secret() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -92,7 +92,7 @@ fn a_configuration_is_read_or_refused_key_by_key_and_no_secret_is_told() {
     let mut accepted = 0;
     random::check("configurations", CASES, |random| {
         let mut lines = reference();
-        // Those without a default would each be a problem.
+        // Keys without a default have no valid value here.
         lines.retain(|line| !line.ends_with("= \"\"") && line != "[[certificate]]");
         change(random, &mut lines);
         std::fs::write(&file, lines.join("\n")).unwrap();
@@ -115,6 +115,6 @@ fn a_configuration_is_read_or_refused_key_by_key_and_no_secret_is_told() {
             }
         }
     });
-    // Of a few it may well be that all are refused.
-    assert!(accepted > 0 || random::cases(CASES) < CASES, "every one was refused: this shows nothing");
+    // All of a few cases may be refused.
+    assert!(accepted > 0 || random::cases(CASES) < CASES, "no case was accepted");
 }

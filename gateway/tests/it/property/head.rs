@@ -1,4 +1,4 @@
-//! Whatever head passes has one meaning, and the parser behind the gate reads that very one.
+//! A head that is accepted has one meaning, and pingora's parser reads the same.
 
 use std::io::Cursor;
 
@@ -13,7 +13,7 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "OPTIONS", "BREW", "ge
 const TARGETS: [&str; 6] =
     ["/", "/holodules/20201209", "/auth", "/a/b?c=d&e", "https://localhost/a", "https://localhost:8443/a?b"];
 
-/// Fields that decide, that look as if they did, and others.
+/// Fields that affect framing or routing, similar ones, and others.
 const FIELDS: [&str; 22] = [
     "Host: localhost",
     "Host: localhost:8443",
@@ -39,7 +39,7 @@ const FIELDS: [&str; 22] = [
     "x_auth_identity: b",
 ];
 
-/// What two programs are known to read differently.
+/// Bytes that programs are known to interpret differently.
 const ODDITIES: [&[u8]; 22] = [
     b"\r",
     b"\n",
@@ -91,7 +91,7 @@ fn head(random: &mut Random) -> Vec<u8> {
     head
 }
 
-/// A request as it was meant.
+/// A request as it was parsed.
 #[derive(Debug, PartialEq, Eq)]
 struct Meaning {
     method: String,
@@ -101,7 +101,7 @@ struct Meaning {
     fields: Vec<(String, Vec<u8>)>,
 }
 
-/// Reads a head by the letter of RFC 9112, and nothing else.
+/// Parses a head strictly by RFC 9112.
 fn reference(head: &[u8]) -> Option<(Meaning, BodyFraming)> {
     let is_token = |text: &[u8]| {
         !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
@@ -112,7 +112,7 @@ fn reference(head: &[u8]) -> Option<(Meaning, BodyFraming)> {
         let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
         let (line, after) = (&rest[..end], &rest[end + 2..]);
         if line.is_empty() {
-            // The head ends here, and nothing follows.
+            // Nothing may follow the end of the head.
             (after.is_empty()).then_some(())?;
             break;
         }
@@ -153,16 +153,16 @@ fn reference(head: &[u8]) -> Option<(Meaning, BodyFraming)> {
     Some((Meaning { method: text(method), target: text(target), version: text(version), fields: read }, body))
 }
 
-/// What we make a request of ourselves, whose target was sent as `target`.
-fn own(request: &Parts, target: &str) -> Meaning {
+/// The gateway's own parse of a request that was sent with `target`.
+fn meaning_of(request: &Parts, target: &str) -> Meaning {
     let fields = request.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
     let mut fields: Vec<_> = fields.collect();
     fields.sort();
     let uri = request.uri.to_string();
-    // An absolute target is told with its scheme in lower case, and with a path where it has none.
-    let alike = [uri.clone(), uri.replacen("/?", "?", 1), uri.trim_end_matches('/').to_owned()];
+    // In an absolute target, the scheme becomes lower case and an empty path becomes `/`.
+    let spellings = [uri.clone(), uri.replacen("/?", "?", 1), uri.trim_end_matches('/').to_owned()];
     let is_absolute = !target.starts_with('/');
-    let is_same = uri == target || is_absolute && alike.iter().any(|uri| uri.eq_ignore_ascii_case(target));
+    let is_same = uri == target || is_absolute && spellings.iter().any(|uri| uri.eq_ignore_ascii_case(target));
     Meaning {
         method: request.method.to_string(),
         target: if is_same { target.to_owned() } else { uri },
@@ -171,9 +171,8 @@ fn own(request: &Parts, target: &str) -> Meaning {
     }
 }
 
-/// What the parser behind the gate makes of a head and of the body that follows it, which is
-/// told in bytes; none where it refuses.
-async fn parsed(head: &[u8], body: &[u8]) -> Option<(Meaning, usize)> {
+/// pingora's parse of a head, and the number of bytes in the body that follows; `None` if it refuses either.
+async fn parse_with_pingora(head: &[u8], body: &[u8]) -> Option<(Meaning, usize)> {
     let next = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut session = HttpSession::new(Box::new(Cursor::new([head, body, next].concat())));
     session.read_request().await.ok()?;
@@ -197,46 +196,47 @@ async fn parsed(head: &[u8], body: &[u8]) -> Option<(Meaning, usize)> {
 }
 
 #[test]
-fn a_head_that_passes_is_read_alike_by_the_reference_and_the_parser() {
+fn an_accepted_head_has_the_same_meaning_for_the_reference_and_pingora() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (settings, mut passed) = (Settings::default(), 0_u64);
-    random::check("heads against a reference and the parser", 20_000, |random| {
+    let (settings, mut accepted) = (Settings::default(), 0_u64);
+    random::check("heads against a reference and pingora", 20_000, |random| {
         let bytes = head(random);
         let Some(end) = end_of_head(&bytes, 0) else { return };
         let head = &bytes[..end];
-        let (checked, made) = (check_head(head, &settings), read_head(head, &settings));
-        assert_eq!(made.as_ref().map(|(body, _)| *body), checked.as_ref().map(|body| *body));
-        let (Ok(body), Ok((_, made))) = (checked, made) else { return };
-        passed += 1;
+        let (checked, read) = (check_head(head, &settings), read_head(head, &settings));
+        assert_eq!(read.as_ref().map(|(body, _)| *body), checked.as_ref().map(|body| *body));
+        let (Ok(body), Ok((_, request))) = (checked, read) else { return };
+        accepted += 1;
         let shown = String::from_utf8_lossy(head);
-        let (meaning, expected) = reference(head).unwrap_or_else(|| panic!("{shown:?} passes"));
+        let (meaning, expected) = reference(head).unwrap_or_else(|| panic!("{shown:?} is accepted"));
         assert_eq!(body, expected, "{shown:?}");
-        let made = made.unwrap_or_else(|| panic!("no request is made of {shown:?}"));
-        assert_eq!(own(&made, &meaning.target), meaning, "{shown:?}");
-        // The parser compares an absolute target with Host to the letter, so it gets the path alone.
-        let (mut given, mut meaning) = (head.to_vec(), meaning);
+        let request = request.unwrap_or_else(|| panic!("{shown:?} gives no request"));
+        assert_eq!(meaning_of(&request, &meaning.target), meaning, "{shown:?}");
+        // pingora compares an absolute target with Host literally, so it gets the path only.
+        let (mut sent_head, mut meaning) = (head.to_vec(), meaning);
         if let Some(range) = scheme_and_authority(head) {
             meaning.target.replace_range(..range.len(), "");
-            given.drain(range);
+            sent_head.drain(range);
         }
         let (sent, length) = match body {
             BodyFraming::None => (Vec::new(), 0),
             BodyFraming::Length(length @ 1..=1000) => (vec![b'x'; usize::try_from(length).unwrap()], length),
-            // What is declared does not all come, and says nothing more.
+            // Too long to be sent here.
             BodyFraming::Length(_) => return,
             BodyFraming::Chunked => (b"3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n".to_vec(), 5),
         };
-        let (read, found) =
-            runtime.block_on(parsed(&given, &sent)).unwrap_or_else(|| panic!("no parser takes {shown:?}"));
-        assert_eq!(read, meaning, "{shown:?}");
+        let (parsed, found) = runtime
+            .block_on(parse_with_pingora(&sent_head, &sent))
+            .unwrap_or_else(|| panic!("pingora refuses {shown:?}"));
+        assert_eq!(parsed, meaning, "{shown:?}");
         assert_eq!(found as u64, length, "{shown:?}");
     });
-    assert!(passed > 0, "it would show nothing if all were refused");
+    assert!(accepted > 0, "no case was accepted");
 }
 
 #[test]
-fn a_head_without_a_fault_passes() {
-    random::check("heads without a fault", 2_000, |random| {
+fn a_valid_head_is_accepted() {
+    random::check("valid heads", 2_000, |random| {
         let fields =
             ["Accept: */*", "X-A: b", "X-A: \t b \t", "X-A: b c: d", "X-A: \u{e9}", "Connection: close", "x_a:"];
         let mut head =

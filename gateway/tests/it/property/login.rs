@@ -1,5 +1,4 @@
-//! Whatever is sent for a login, the backend is asked for exactly the two strings in it, or not
-//! at all.
+//! Whatever the body of a login is, the backend gets exactly the two strings in it, or no request.
 
 use std::fmt;
 
@@ -10,7 +9,7 @@ use crate::support::backend::{Backend, json_answer};
 use crate::support::random::{self, Random};
 use crate::support::{Gateway, api};
 
-/// Pieces of JSON, right and wrong.
+/// Pieces of JSON, valid and invalid.
 const PIECES: [&str; 36] = [
     "{",
     "}",
@@ -78,7 +77,7 @@ fn body(random: &mut Random) -> Vec<u8> {
     body
 }
 
-/// The members of a JSON object as they stand there, repeated ones too.
+/// The members of a JSON object in their order, with duplicates.
 struct Members(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -103,13 +102,13 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-/// What the contract makes of a body.
+/// The result of a body by the contract.
 #[derive(Debug, PartialEq, Eq)]
 enum Expected {
-    /// 400, and nobody is asked.
+    /// 400 without a request to the backend.
     Malformed,
-    /// The backend is asked, and a yes counts only where the two strings are all there is.
-    Asked { username: String, password: String, complete: bool },
+    /// The backend verifies the two strings. Its success counts only if the body is `complete`.
+    Verified { username: String, password: String, complete: bool },
 }
 
 fn reference(body: &[u8]) -> Expected {
@@ -127,12 +126,12 @@ fn reference(body: &[u8]) -> Expected {
     let (Some(username), Some(password)) = (text("username"), text("password")) else { return Expected::Malformed };
     let complete =
         !username.is_empty() && !password.is_empty() && members.len() == 2 && !username.starts_with("static:");
-    Expected::Asked { username, password, complete }
+    Expected::Verified { username, password, complete }
 }
 
 #[tokio::test]
-async fn the_backend_is_asked_for_the_two_strings_that_were_sent_or_not_at_all() {
-    // It takes any password, so that only what the gateway itself sees stands in the way.
+async fn the_backend_gets_the_two_strings_that_were_sent_or_no_request() {
+    // The backend accepts any password, so that only the gateway refuses.
     let admin =
         Backend::start(|seen| json_answer("200 OK", &json!({"username": seen.json()["username"]}).to_string())).await;
     let api = api().await;
@@ -146,13 +145,13 @@ async fn the_backend_is_asked_for_the_two_strings_that_were_sent_or_not_at_all()
         let answer = connection.exchange(crate::auth::login(&body)).await;
         let seen: Vec<Value> = admin.seen().iter().map(|seen| seen.json()).collect();
         admin.forget();
-        let (status, asked) = match reference(&body) {
+        let (status, expected) = match reference(&body) {
             Expected::Malformed => (400, vec![]),
-            Expected::Asked { username, password, complete } => {
+            Expected::Verified { username, password, complete } => {
                 (if complete { 200 } else { 401 }, vec![json!({"username": username, "password": password})])
             }
         };
-        if (answer.status, &seen) != (status, &asked) {
+        if (answer.status, &seen) != (status, &expected) {
             random::report_seed("login bodies", seed);
             panic!("{:?}: {answer:?}, and the backend saw {seen:?}", String::from_utf8_lossy(&body));
         }

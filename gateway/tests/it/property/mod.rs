@@ -1,4 +1,4 @@
-//! Properties that hold for whatever is sent, shown on random cases (support/random.rs).
+//! Properties that hold for any input, checked with random cases (support/random.rs).
 
 mod cache;
 mod client;

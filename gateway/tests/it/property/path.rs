@@ -1,4 +1,4 @@
-//! However a path is spelled, it reaches the route that it says, or none.
+//! However a path is spelled, it reaches the route that it names, or none.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_e
 use crate::support::random::{self, Random};
 use crate::support::{Gateway, admin, api, get};
 
-/// Where spellings begin: what we have, and what an attacker would like to have.
+/// Paths to change: those of routes, and those that an attacker wants to reach.
 const BASES: [&str; 10] = [
     "/holodules/20201209",
     "/Holodules/20201209",
@@ -24,7 +24,7 @@ const BASES: [&str; 10] = [
     "/metrics",
 ];
 
-/// What programs are known to read in more than one way.
+/// Text that programs are known to interpret differently.
 const ODDITIES: [&str; 40] = [
     "/",
     "//",
@@ -68,7 +68,7 @@ const ODDITIES: [&str; 40] = [
     "holodules/",
 ];
 
-/// What stands for itself in a path: RFC 3986's pchar but for the semicolon.
+/// All but the characters that need no escape in a path: RFC 3986's pchar without the semicolon.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -113,21 +113,21 @@ fn spelling(random: &mut Random) -> String {
     path
 }
 
-/// What a path is forwarded as, said anew: nothing but the two spellings that we have, behind
-/// the old prefix or not, with one segment that is in its one form.
+/// The forwarded path by a second implementation: the two spellings of the route, with or without the stripped prefix,
+/// and one segment in its canonical form.
 fn reference(path: &str) -> Option<String> {
     let path = path.strip_prefix("/holoapi").filter(|rest| rest.starts_with('/')).unwrap_or(path);
     let segment = path.strip_prefix("/holodules/").or_else(|| path.strip_prefix("/Holodules/"))?;
     let text = percent_decode_str(segment).decode_utf8().ok()?;
     let separates = |c: char| c.is_ascii_control() || "/\\;%?#".contains(c);
-    let one_form = percent_encode(text.as_bytes(), ESCAPED).to_string();
-    (one_form == segment && !text.contains(separates) && !["", ".", ".."].contains(&&*text))
+    let canonical = percent_encode(text.as_bytes(), ESCAPED).to_string();
+    (canonical == segment && !text.contains(separates) && !["", ".", ".."].contains(&&*text))
         .then(|| format!("/holodules/{segment}"))
 }
 
-/// What the most forgiving of servers would serve for a path: it decodes it as often as it
-/// can, takes a backslash for a slash, and drops parameters, empty segments and case.
-fn forgiving(path: &str) -> Vec<String> {
+/// The segments that the most lenient server would find in a path: it decodes repeatedly, treats a backslash as a
+/// slash, and ignores parameters, empty segments and case.
+fn lenient(path: &str) -> Vec<String> {
     let mut path = path.to_owned();
     loop {
         let decoded = percent_decode_str(&path).decode_utf8_lossy().into_owned();
@@ -155,7 +155,7 @@ fn table() -> RouteTable {
 }
 
 #[test]
-fn a_spelling_is_forwarded_as_what_it_says_or_not_at_all() {
+fn a_path_is_forwarded_in_its_canonical_form_or_refused() {
     let table = table();
     let mut forwarded = 0_u64;
     random::check("paths against the route table", 20_000, |random| {
@@ -166,18 +166,17 @@ fn a_spelling_is_forwarded_as_what_it_says_or_not_at_all() {
         assert_eq!(found, reference(&path), "{path:?}");
         if let Some(target) = found {
             forwarded += 1;
-            let said = forgiving(&path);
-            let said = said.strip_prefix(&["holoapi".to_owned()]).unwrap_or(&said);
-            assert_eq!(forgiving(&target), said, "{path:?} says something else than {target:?}");
-            assert_eq!((said.len(), said[0].as_str()), (2, "holodules"), "{path:?}");
+            let segments = lenient(&path);
+            let segments = segments.strip_prefix(&["holoapi".to_owned()]).unwrap_or(&segments);
+            assert_eq!(lenient(&target), segments, "{path:?} was forwarded as {target:?}");
+            assert_eq!((segments.len(), segments[0].as_str()), (2, "holodules"), "{path:?}");
         }
     });
-    // It would show nothing if all were refused.
-    assert!(forwarded > 0);
+    assert!(forwarded > 0, "no case was forwarded");
 }
 
 #[tokio::test]
-async fn so_it_is_over_the_wire() {
+async fn a_path_over_the_wire_is_forwarded_in_its_canonical_form_or_refused() {
     let (api, admin) = (api().await, admin().await);
     let settings = [("STRIP_PREFIX", "['/holoapi']"), ("LIMIT_ADDRESS_RATE", "0"), ("LIMIT_IDENTITY_RATE", "0")];
     let gateway = Gateway::start_with(&api, &admin, &settings);
@@ -186,11 +185,11 @@ async fn so_it_is_over_the_wire() {
     for number in 0..cases {
         let seed = first.wrapping_add(number);
         let path = spelling(&mut Random::new(seed));
-        let (said, query) = path.split_once('?').map_or((path.as_str(), None), |(said, query)| (said, Some(query)));
-        let expected = Vec::from_iter(reference(said));
+        let (sent, query) = path.split_once('?').map_or((path.as_str(), None), |(sent, query)| (sent, Some(query)));
+        let expected = Vec::from_iter(reference(sent));
         let answer = connection.exchange(get(&path, "")).await;
         let seen: Vec<_> = api.seen().into_iter().map(|seen| seen.target).collect();
-        // A query may have what no target may.
+        // The query may be invalid.
         let refused_for_query = seen.is_empty() && query.is_some() && answer.status == 400;
         if seen != expected && !refused_for_query {
             random::report_seed("paths over the wire", seed);

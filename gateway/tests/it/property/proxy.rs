@@ -1,4 +1,4 @@
-//! PROXY headers: what is right is read as it says, and whatever is read was right.
+//! PROXY headers: valid ones are parsed, and whatever is parsed is valid.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -11,7 +11,7 @@ fn ipv4(random: &mut Random) -> Ipv4Addr {
 }
 
 fn ipv6(random: &mut Random) -> Ipv6Addr {
-    // Zeros make the short spellings.
+    // Zeros, for the abbreviated spellings.
     Ipv6Addr::from(std::array::from_fn::<u8, 16, _>(|_| if random.one_in(2) { 0 } else { random.byte() }))
 }
 
@@ -55,7 +55,7 @@ fn change(random: &mut Random, bytes: &mut Vec<u8>) {
 }
 
 #[test]
-fn version_1_is_read_as_it_is_written() {
+fn a_line_of_version_1_is_parsed() {
     random::check("PROXY lines", 20_000, |random| {
         let addresses = addresses(random);
         let line = line(addresses);
@@ -64,12 +64,12 @@ fn version_1_is_read_as_it_is_written() {
 }
 
 #[test]
-fn a_line_of_version_1_that_is_read_is_one() {
+fn a_line_of_version_1_that_is_parsed_is_valid() {
     random::check("PROXY lines, changed", 50_000, |random| {
         let mut bytes = line(addresses(random)).into_bytes();
         change(random, &mut bytes);
         let Ok(Some(source)) = parse_v1(&bytes) else { return };
-        // It is what a writer of such lines writes, but for the spelling of IPv6 addresses.
+        // The line is canonical except for the spelling of IPv6 addresses.
         let text = String::from_utf8(bytes).unwrap();
         let words: Vec<_> = text.strip_suffix("\r\n").unwrap().split(' ').collect();
         let [proxy, family, from, to, from_port, to_port] = words[..] else { panic!("{text:?}") };
@@ -82,7 +82,7 @@ fn a_line_of_version_1_that_is_read_is_one() {
 }
 
 #[test]
-fn version_2_is_read_as_it_is_written_whatever_follows_the_addresses() {
+fn a_block_of_version_2_is_parsed_with_any_bytes_after_the_addresses() {
     random::check("PROXY blocks", 20_000, |random| {
         let [source, destination] = addresses(random);
         let mut block = [octets(source.ip()), octets(destination.ip())].concat();
@@ -97,17 +97,17 @@ fn version_2_is_read_as_it_is_written_whatever_follows_the_addresses() {
 }
 
 #[test]
-fn a_block_of_version_2_that_is_read_tells_its_first_bytes() {
+fn a_block_of_version_2_that_is_parsed_begins_with_the_source() {
     random::check("PROXY blocks of random bytes", 50_000, |random| {
         let mut head: [u8; V2_HEAD_BYTES] = std::array::from_fn(|_| random.byte());
-        // Most of them would end at the version.
+        // Random bytes rarely have a valid version.
         if !random.one_in(4) {
             head = [0x20 | head[0] & 1, [0x00, 0x11, 0x21, 0x31][random.below(4)], 0, head[3]];
         }
         let block: Vec<u8> = (0..random.below(64)).map(|_| random.byte()).collect();
         let Ok(parsed) = V2Head::parse(head) else { return };
         let Ok(Some(source)) = parse_v2(parsed, &block) else { return };
-        assert_eq!(head[0], 0x21, "only PROXY tells of another");
+        assert_eq!(head[0], 0x21, "only the PROXY command has a source");
         let address = octets(source.ip());
         assert_eq!(block[..address.len()], address);
         assert_eq!(block[2 * address.len()..][..2], source.port().to_be_bytes());

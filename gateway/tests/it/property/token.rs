@@ -1,4 +1,4 @@
-//! Whatever token or `Authorization` header is sent, the wire contract's word on it holds.
+//! Tokens and `Authorization` headers of any content are handled as in the wire contract.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::support::random::{self, Random};
 use crate::support::token::{HEADER, encode, secret, sign, signed};
 
 const NOW: i64 = 1_700_000_000;
-const WORD: &str = "holodule_static-word";
+const STATIC_TOKEN: &str = "holodule_static-word";
 
 fn accepted() -> Accepted {
     let settings = Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 };
     let keys = Keys::new(vec![Key::unnamed(secret().as_bytes()).unwrap()], settings).unwrap();
-    let machine = StaticToken::new("machine", Digest::of(WORD.as_bytes()), Routes::All, None).unwrap();
+    let machine = StaticToken::new("machine", Digest::of(STATIC_TOKEN.as_bytes()), Routes::All, None).unwrap();
     Accepted { keys: Arc::new(keys), static_tokens: StaticTokens::new(vec![machine]).unwrap() }
 }
 
@@ -26,30 +26,30 @@ fn verify(keys: &Keys, token: &[u8]) -> Result<Arc<Verified>, TokenError> {
     keys.verify(&Presented::new(token)?, NOW)
 }
 
-fn good() -> String {
+fn valid() -> String {
     signed(HEADER, &format!(r#"{{"exp":{},"iat":{NOW},"nbf":{NOW},"identity":"user01"}}"#, NOW + 300))
 }
 
 #[test]
-fn no_change_to_a_good_token_leaves_it_good() {
-    let (accepted, good) = (accepted(), good().into_bytes());
-    assert!(verify(&accepted.keys, &good).is_ok());
+fn any_change_invalidates_a_token() {
+    let (accepted, valid) = (accepted(), valid().into_bytes());
+    assert!(verify(&accepted.keys, &valid).is_ok());
     random::check("a token, changed", 20_000, |random| {
-        let mut token = good.clone();
+        let mut token = valid.clone();
         for _ in 0..=random.below(4) {
             change(random, &mut token);
         }
-        if token != good {
+        if token != valid {
             assert!(verify(&accepted.keys, &token).is_err(), "{}", String::from_utf8_lossy(&token));
         }
     });
 }
 
-/// Changes one thing.
+/// Makes one change.
 fn change(random: &mut Random, token: &mut Vec<u8>) {
-    const TELLING: &[u8] = b"..==-_+/ \t\0\xff\xc0AZaz09,\"{}%";
+    const SYNTAX: &[u8] = b"..==-_+/ \t\0\xff\xc0AZaz09,\"{}%";
     let at = random.below(token.len() + 1);
-    let byte = if random.one_in(2) { TELLING[random.below(TELLING.len())] } else { random.byte() };
+    let byte = if random.one_in(2) { SYNTAX[random.below(SYNTAX.len())] } else { random.byte() };
     match random.below(6) {
         0 => token.insert(at, byte),
         1 if at < token.len() => token[at] = byte,
@@ -64,16 +64,16 @@ fn change(random: &mut Random, token: &mut Vec<u8>) {
     }
 }
 
-/// A member of a JSON object as it is written, and what there is to know of it.
+/// The name and the value of a member of a JSON object.
 type Member = (&'static str, Value);
 
-/// What a value is, in so far as it matters.
+/// A JSON value, as far as it affects the result.
 #[derive(Clone)]
 enum Value {
     Integer(i64),
     Text(&'static str),
     Null,
-    /// Anything else, as it is written.
+    /// Any other JSON text.
     Other(&'static str),
 }
 
@@ -167,7 +167,7 @@ fn random_payload(random: &mut Random) -> Vec<Member> {
     finish(random, members)
 }
 
-/// Now and then a name stands twice; the order is any.
+/// Sometimes repeats a member, and shuffles them all.
 fn finish(random: &mut Random, mut members: Vec<Member>) -> Vec<Member> {
     if random.one_in(16) && !members.is_empty() {
         let again = members[random.below(members.len())].clone();
@@ -177,7 +177,7 @@ fn finish(random: &mut Random, mut members: Vec<Member>) -> Vec<Member> {
     members
 }
 
-fn stands_twice(members: &[Member]) -> bool {
+fn has_duplicate(members: &[Member]) -> bool {
     members.iter().enumerate().any(|(index, (name, _))| members.iter().skip(index + 1).any(|(other, _)| other == name))
 }
 
@@ -185,9 +185,9 @@ fn find<'a>(members: &'a [Member], name: &str) -> Option<&'a Value> {
     members.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
 }
 
-/// The contract's table, told from what was written and not from what a parser made of it.
+/// The contract's table, applied to the written members without parsing them again.
 fn expected(header: &[Member], payload: &[Member]) -> Result<&'static str, TokenError> {
-    if stands_twice(header) {
+    if has_duplicate(header) {
         return Err(TokenError::HeaderJson("a name stands twice"));
     }
     let is_pinned = matches!(find(header, "alg"), Some(Value::Text("HS256")));
@@ -200,7 +200,7 @@ fn expected(header: &[Member], payload: &[Member]) -> Result<&'static str, Token
         Some(Value::Text(_)) => return Err(TokenError::UnknownKid),
         Some(_) => return Err(TokenError::Algorithm),
     }
-    if stands_twice(payload) {
+    if has_duplicate(payload) {
         return Err(TokenError::PayloadJson("a name stands twice"));
     }
     let claims = [Claim::ExpirationTime, Claim::IssuedAt, Claim::NotBefore];
@@ -230,29 +230,29 @@ fn expected(header: &[Member], payload: &[Member]) -> Result<&'static str, Token
 }
 
 #[test]
-fn rightly_signed_tokens_are_judged_as_the_contract_says() {
+fn signed_tokens_are_verified_as_in_the_contract() {
     let accepted = accepted();
-    let (mut opened, mut refused) = (0_u64, 0_u64);
+    let (mut valid, mut refused) = (0_u64, 0_u64);
     random::check("a token, signed", 20_000, |random| {
         let (header, payload) = (random_header(random), random_payload(random));
         let token = signed(&write(random, &header), &write(random, &payload));
         let verdict = verify(&accepted.keys, token.as_bytes());
-        let told = verdict.as_ref().map(|verified| &*verified.identity).map_err(|refused| *refused);
-        assert_eq!(told, expected(&header, &payload), "{token}");
-        // What was remembered is told in the same words.
+        let result = verdict.as_ref().map(|verified| &*verified.identity).map_err(|refused| *refused);
+        assert_eq!(result, expected(&header, &payload), "{token}");
+        // The cached verdict is the same.
         assert_eq!(verify(&accepted.keys, token.as_bytes()), verdict);
-        *if verdict.is_ok() { &mut opened } else { &mut refused } += 1;
+        *if verdict.is_ok() { &mut valid } else { &mut refused } += 1;
     });
-    assert!(opened + refused < 1000 || (opened > 0 && refused > 0), "{opened} opened, {refused} refused");
+    assert!(valid + refused < 1000 || (valid > 0 && refused > 0), "{valid} accepted, {refused} refused");
 }
 
 #[test]
-fn random_bytes_that_are_rightly_signed_open_nothing() {
+fn signed_random_bytes_are_refused() {
     let accepted = accepted();
     random::check("random bytes, signed", 20_000, |random| {
-        let mut bytes = |most: usize| -> Vec<u8> {
-            const TELLING: &[u8] = b"{}[]:,\"\\u0alg HS256exp\xef\xbb\xbf\0\xff";
-            (0..random.below(most)).map(|_| TELLING[random.below(TELLING.len())]).collect()
+        let mut bytes = |max: usize| -> Vec<u8> {
+            const SYNTAX: &[u8] = b"{}[]:,\"\\u0alg HS256exp\xef\xbb\xbf\0\xff";
+            (0..random.below(max)).map(|_| SYNTAX[random.below(SYNTAX.len())]).collect()
         };
         let (header, payload) = (bytes(40), bytes(40));
         let either = sign(&format!("{}.{}", encode(&header), encode(&payload)));
@@ -264,22 +264,22 @@ fn random_bytes_that_are_rightly_signed_open_nothing() {
 }
 
 #[test]
-fn only_one_scheme_with_one_token_opens_the_door() {
-    let (accepted, good) = (accepted(), good());
-    let pieces = ["JWT", "jwt", "Bearer", "BEARER", "Basic", " ", "\t", "  ", ",", "x", "é", &good, WORD];
+fn only_one_scheme_with_one_token_is_accepted() {
+    let (accepted, valid) = (accepted(), valid());
+    let pieces = ["JWT", "jwt", "Bearer", "BEARER", "Basic", " ", "\t", "  ", ",", "x", "é", &valid, STATIC_TOKEN];
     random::check("an Authorization header", 20_000, |random| {
         let value: String = (0..random.below(6)).map(|_| random.pick(&pieces)).collect();
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         let words: Vec<&str> = value.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
         let expected = match words.as_slice() {
-            [scheme, token] if scheme.eq_ignore_ascii_case("jwt") && *token == good => Ok("user01"),
-            [scheme, token] if scheme.eq_ignore_ascii_case("bearer") && *token == good => Ok("user01"),
-            [scheme, token] if scheme.eq_ignore_ascii_case("bearer") && *token == WORD => Ok("static:machine"),
+            [scheme, token] if scheme.eq_ignore_ascii_case("jwt") && *token == valid => Ok("user01"),
+            [scheme, token] if scheme.eq_ignore_ascii_case("bearer") && *token == valid => Ok("user01"),
+            [scheme, token] if scheme.eq_ignore_ascii_case("bearer") && *token == STATIC_TOKEN => Ok("static:machine"),
             _ => Err(()),
         };
         let principal = authenticate(&headers, &accepted, NOW);
-        let told = principal.as_ref().map(|principal| principal.identity());
-        assert_eq!(told.map_err(|_: &AuthenticationError| ()), expected, "{value:?}");
+        let identity = principal.as_ref().map(|principal| principal.identity());
+        assert_eq!(identity.map_err(|_: &AuthenticationError| ()), expected, "{value:?}");
     });
 }
