@@ -6,15 +6,15 @@ use std::net::IpAddr;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, EXPECT, GetAll, HOST, HeaderName, HeaderValue,
-    LOCATION, TRANSFER_ENCODING,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, GetAll, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use pingora::http::ResponseHeader;
 
 use super::Upstream;
-use super::location::{self, Public};
+use super::location::Public;
+use super::references::{self, Rewritten};
 
 /// What the gateway vouches for.
 #[derive(Clone, Copy, Debug)]
@@ -240,11 +240,11 @@ pub fn for_client(parts: &http::response::Parts, upstream: &Upstream, public: &P
     let hop_by_hop = HopByHop::of(&parts.headers);
     for (name, value) in &parts.headers {
         if is_told(name) && !hop_by_hop.contains(name) {
-            let renamed = match *name {
-                LOCATION | CONTENT_LOCATION => location::public(value, upstream, public),
-                _ => None,
-            };
-            told.headers.append(name, renamed.unwrap_or_else(|| value.clone()));
+            match references::rewrite(name, value, upstream, public) {
+                Rewritten::Unchanged => _ = told.headers.append(name, value.clone()),
+                Rewritten::Replaced(value) => _ = told.headers.append(name, value),
+                Rewritten::Removed => {}
+            }
         }
     }
     if let Some(length) = length(parts, &hop_by_hop) {

@@ -1,9 +1,6 @@
-//! References to the service in its own answers: `Location` and `Content-Location` (RFC 9110,
-//! sections 8.7 and 10.2.2). A service that knows only its own address would send clients there.
+//! URLs of the service in its own responses. A service that knows only its own address would send clients there.
 
 use std::net::IpAddr;
-
-use http::HeaderValue;
 
 use super::Upstream;
 use super::address::{Address, Peer};
@@ -27,17 +24,34 @@ struct Reference<'a> {
     rest: &'a [u8],
 }
 
-/// `value` with the public authority in place of the service's own; `None` where it names none or
-/// another.
-pub(super) fn public(value: &HeaderValue, upstream: &Upstream, public: &Public<'_>) -> Option<HeaderValue> {
-    let reference = Reference::parse(value.as_bytes())?;
+/// `url` with the public authority in place of the service's own; `None` if it has no authority or another.
+pub(super) fn public_url(url: &[u8], upstream: &Upstream, public: &Public<'_>) -> Option<Vec<u8>> {
+    let reference = Reference::parse(url)?;
     let is_own = reference.names(upstream) || public.is_passed_on && reference.is_public(public.authority);
     if !is_own {
         return None;
     }
     // An empty port is none (RFC 3986, section 3.2.3).
     let authority = public.authority.trim_end_matches(':');
-    HeaderValue::from_bytes(&[b"https://", authority.as_bytes(), reference.rest].concat()).ok()
+    Some([b"https://", authority.as_bytes(), reference.rest].concat())
+}
+
+/// Whether the authority of `upstream` occurs anywhere in `text`, which may be malformed: after `//`, or as
+/// configured. Backslashes are ignored, since they escape characters in quoted strings.
+pub(super) fn mentions(text: &[u8], upstream: &Upstream) -> bool {
+    let text: Vec<_> = text.iter().copied().filter(|&byte| byte != b'\\').collect();
+    let is_own = |url: &[u8]| {
+        // Either scheme may precede it.
+        Reference::parse(url).is_some_and(|url| Reference { is_https: true, ..url }.names(upstream))
+    };
+    let is_configured = |word: &[u8]| match upstream.address {
+        Address::Unix(_) => false,
+        _ => word.windows(upstream.host.len()).any(|part| part.eq_ignore_ascii_case(upstream.host.as_bytes())),
+    };
+    text.split(|byte| byte.is_ascii_whitespace() || b"<>\"',;".contains(byte)).any(|word| {
+        let mut slashes = word.windows(2).enumerate().filter(|(_, pair)| pair == b"//");
+        is_configured(word) || slashes.any(|(start, _)| word.get(start..).is_some_and(is_own))
+    })
 }
 
 impl<'a> Reference<'a> {
@@ -122,31 +136,29 @@ fn same_name(one: &str, other: &str) -> bool {
     one.zip(other).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other))
 }
 
+/// An upstream at `address`.
+#[cfg(test)]
+pub(super) fn upstream(address: &str) -> Upstream {
+    let second = std::time::Duration::from_secs(1);
+    let settings = super::Settings {
+        connect_timeout: second,
+        read_timeout: second,
+        request_timeout: second,
+        idle_timeout: second,
+        max_connections: 4,
+    };
+    Upstream::new("api", address.parse().unwrap(), settings)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::upstream::Settings;
-
-    fn upstream(address: &str) -> Upstream {
-        let second = Duration::from_secs(1);
-        let settings = Settings {
-            connect_timeout: second,
-            read_timeout: second,
-            request_timeout: second,
-            idle_timeout: second,
-            max_connections: 4,
-        };
-        Upstream::new("api", address.parse().unwrap(), settings)
-    }
 
     /// What clients get of `value` from the service at `address`.
     fn seen(address: &str, value: &str, is_passed_on: bool) -> String {
         let public = Public { authority: "example.org:8443", is_passed_on };
-        let value = HeaderValue::from_str(value).unwrap();
-        let seen = super::public(&value, &upstream(address), &public).unwrap_or(value);
-        seen.to_str().unwrap().to_owned()
+        let seen = public_url(value.as_bytes(), &upstream(address), &public);
+        seen.map_or(value.to_owned(), |url| String::from_utf8(url).unwrap())
     }
 
     #[test]
@@ -216,8 +228,8 @@ mod tests {
         }
         let public = Public { authority: "example.org:", is_passed_on: true };
         for own in ["http://example.org/a", "http://example.org:80/a", "https://example.org/a"] {
-            let seen = super::public(&HeaderValue::from_static(own), &upstream("127.0.0.1:8080"), &public);
-            assert_eq!(seen.unwrap(), "https://example.org/a");
+            let seen = public_url(own.as_bytes(), &upstream("127.0.0.1:8080"), &public);
+            assert_eq!(seen.unwrap(), b"https://example.org/a");
         }
     }
 
@@ -226,8 +238,9 @@ mod tests {
         let upstream = upstream("backend.internal:8080");
         *upstream.resolved.write().unwrap() = vec![Peer::Inet("10.0.0.7:8080".parse().unwrap())];
         let public = Public { authority: "example.org", is_passed_on: false };
-        let seen = |value| super::public(&HeaderValue::from_static(value), &upstream, &public);
-        assert_eq!(seen("http://10.0.0.7:8080/a").unwrap(), "https://example.org/a");
-        assert_eq!(seen("http://10.0.0.8:8080/a"), None);
+        assert_eq!(public_url(b"http://10.0.0.7:8080/a", &upstream, &public).unwrap(), b"https://example.org/a");
+        assert_eq!(public_url(b"http://10.0.0.8:8080/a", &upstream, &public), None);
+        assert!(mentions(b"a http://10.0.0.7:8080", &upstream) && mentions(b"Backend.Internal:8080", &upstream));
+        assert!(!mentions(b"a http://10.0.0.8:8080", &upstream));
     }
 }

@@ -12,6 +12,7 @@ mod location;
 mod memory;
 mod piece;
 mod pool;
+mod references;
 mod replay;
 mod slots;
 

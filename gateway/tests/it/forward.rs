@@ -295,9 +295,15 @@ async fn an_answer_that_only_the_connection_can_end_promises_no_other() {
 fn self_made(seen: &crate::support::backend::Seen) -> Vec<Step> {
     let host = seen.values("host").join("");
     let (location, content) = (format!("http://{host}/a?b"), format!("https://{host}/c"));
+    let link = format!("<http://{host}/d,e>; rel=next; anchor=\"//{host}/f\", </g>; title=\"h, <i>\"");
+    let malformed = format!("http://{host}/j; rel=prev");
+    let refresh = format!("5; url='http://{host}/k'");
     let told = [
         ("Location", location.as_str()),
         ("Content-Location", content.as_str()),
+        ("Link", link.as_str()),
+        ("Link", malformed.as_str()),
+        ("Refresh", refresh.as_str()),
         ("Cache-Control", "public, s-maxage=600"),
         ("X-Seen-Host", host.as_str()),
     ];
@@ -319,6 +325,12 @@ async fn clients_never_see_the_address_of_the_service() {
                 let expected = [format!("https://{host}/a?b"), format!("https://{host}/c")].map(|at| at.to_lowercase());
                 let told = [answer.value("location"), answer.value("content-location")].map(str::to_lowercase);
                 assert_eq!(told, expected, "{answer:?}");
+                let link =
+                    format!("<https://{host}/d,e>; rel=next; anchor=\"https://{host}/f\", </g>; title=\"h, <i>\"");
+                let expected = [link, format!("5; url='https://{host}/k'")].map(|value| value.to_lowercase());
+                // The malformed `Link` is left out.
+                let told = [answer.value("link"), answer.value("refresh")].map(str::to_lowercase);
+                assert_eq!(told, expected, "{answer:?}");
             }
         }
     }
@@ -327,11 +339,14 @@ async fn clients_never_see_the_address_of_the_service() {
 #[tokio::test]
 async fn what_names_another_place_is_passed_on_as_it_is() {
     let told = "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/a\r\nContent-Location: /b\r\n\
-                Content-Length: 0\r\n\r\n";
+                Link: </c>; rel=next\r\nLink: malformed, <https://elsewhere.example/d\r\n\
+                Refresh: 5; url=https://elsewhere.example/e\r\nContent-Length: 0\r\n\r\n";
     let (_api, gateway) = verbatim(told).await;
     let answer = gateway.exchange(get(DAY, "user01", "")).await;
     let told = (answer.status, answer.value("location"), answer.value("content-location"));
     assert_eq!(told, (302, "https://elsewhere.example/a", "/b"));
+    assert_eq!(answer.values("link"), ["</c>; rel=next", "malformed, <https://elsewhere.example/d"]);
+    assert_eq!(answer.value("refresh"), "5; url=https://elsewhere.example/e");
 }
 
 #[tokio::test]

@@ -14,15 +14,7 @@ fn facts() -> Facts<'static> {
 }
 
 fn for_client(parts: &http::response::Parts) -> ResponseHeader {
-    let second = std::time::Duration::from_secs(1);
-    let settings = crate::upstream::Settings {
-        connect_timeout: second,
-        read_timeout: second,
-        request_timeout: second,
-        idle_timeout: second,
-        max_connections: 4,
-    };
-    let upstream = Upstream::new("api", "127.0.0.1:8080".parse().unwrap(), settings);
+    let upstream = crate::upstream::location::upstream("127.0.0.1:8080");
     super::for_client(parts, &upstream, &Public { authority: "example.org", is_passed_on: false })
 }
 

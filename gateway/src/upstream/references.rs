@@ -1,0 +1,309 @@
+//! Response fields that refer to the service: `Location` and `Content-Location` (RFC 9110, sections 8.7 and 10.2.2),
+//! `Link` (RFC 8288) and `Refresh` (WHATWG HTML, "shared declarative refresh steps").
+
+use std::ops::Range;
+
+use http::header::{CONTENT_LOCATION, HeaderName, HeaderValue, LINK, LOCATION, REFRESH};
+
+use super::Upstream;
+use super::location::{Public, mentions, public_url};
+
+/// A response field, as the client receives it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Rewritten {
+    /// As the service sent it.
+    Unchanged,
+    /// With the public authority in place of the service's own.
+    Replaced(HeaderValue),
+    /// Not at all, since it may refer to the service in a form that cannot be rewritten.
+    Removed,
+}
+
+/// Rewrites the references to the service in the field `name`.
+pub(super) fn rewrite(name: &HeaderName, value: &HeaderValue, upstream: &Upstream, public: &Public<'_>) -> Rewritten {
+    match *name {
+        LOCATION | CONTENT_LOCATION => {
+            let url = public_url(value.as_bytes(), upstream, public);
+            let value = url.and_then(|url| HeaderValue::from_bytes(&url).ok());
+            value.map_or(Rewritten::Unchanged, Rewritten::Replaced)
+        }
+        LINK => rewrite_urls(value, link_urls(value.as_bytes()), upstream, public),
+        REFRESH => rewrite_urls(value, refresh_url(value.as_bytes()), upstream, public),
+        _ => Rewritten::Unchanged,
+    }
+}
+
+/// Rewrites `value` at the positions of its `urls`, which are `None` if it is malformed: clients may find a URL in
+/// it that this parser does not, so the field is removed if it contains the authority of the upstream anywhere.
+fn rewrite_urls(
+    value: &HeaderValue,
+    urls: Option<Vec<Range<usize>>>,
+    upstream: &Upstream,
+    public: &Public<'_>,
+) -> Rewritten {
+    let text = value.as_bytes();
+    let Some(urls) = urls.filter(|urls| urls.iter().all(|url| text.get(url.clone()).is_some_and(is_plain))) else {
+        return if mentions(text, upstream) { Rewritten::Removed } else { Rewritten::Unchanged };
+    };
+    let (mut rewritten, mut copied) = (Vec::new(), 0);
+    for url in urls {
+        if let Some(new) = text.get(url.clone()).and_then(|url| public_url(url, upstream, public)) {
+            rewritten.extend_from_slice(text.get(copied..url.start).unwrap_or_default());
+            rewritten.extend_from_slice(&new);
+            copied = url.end;
+        }
+    }
+    if copied == 0 {
+        return Rewritten::Unchanged;
+    }
+    rewritten.extend_from_slice(text.get(copied..).unwrap_or_default());
+    HeaderValue::from_bytes(&rewritten).map_or(Rewritten::Removed, Rewritten::Replaced)
+}
+
+/// Whether `url` has none of the characters that clients read in different ways.
+fn is_plain(url: &[u8]) -> bool {
+    !url.iter().any(|byte| byte.is_ascii_whitespace() || b"<>\"\\".contains(byte))
+}
+
+/// The targets and anchors, which are references; a `title` is text and a `rel` an identifier. `None` if the value is
+/// malformed.
+fn link_urls(text: &[u8]) -> Option<Vec<Range<usize>>> {
+    let mut scanner = Scanner { text, at: 0 };
+    let mut urls = Vec::new();
+    loop {
+        scanner.skip(|byte| is_ows(byte) || byte == b',');
+        match scanner.next() {
+            None => return Some(urls),
+            Some(b'<') => urls.push(scanner.until(b'>')?),
+            Some(_) => return None,
+        }
+        loop {
+            scanner.skip(is_ows);
+            match scanner.next() {
+                None => return Some(urls),
+                Some(b',') => break,
+                Some(b';') => {}
+                Some(_) => return None,
+            }
+            scanner.skip(is_ows);
+            let name = scanner.skip(|byte| !is_ows(byte) && !b"=;,\"<".contains(&byte));
+            scanner.skip(is_ows);
+            if !scanner.take(b'=') {
+                continue;
+            }
+            scanner.skip(is_ows);
+            let value = if scanner.take(b'"') {
+                scanner.quoted()?
+            } else {
+                scanner.skip(|byte| !is_ows(byte) && !b";,".contains(&byte))
+            };
+            if text.get(name).is_some_and(|name| name.eq_ignore_ascii_case(b"anchor")) {
+                urls.push(value);
+            }
+        }
+    }
+}
+
+/// The URL, if there is one; `None` if the value is malformed.
+fn refresh_url(text: &[u8]) -> Option<Vec<Range<usize>>> {
+    let mut scanner = Scanner { text, at: 0 };
+    scanner.skip(is_ows);
+    if scanner.skip(|byte| byte.is_ascii_digit() || byte == b'.').is_empty() {
+        return None;
+    }
+    let gap = scanner.skip(is_ows);
+    if !scanner.take(b';') && !scanner.take(b',') && gap.is_empty() {
+        return scanner.is_at_end().then(Vec::new);
+    }
+    scanner.skip(is_ows);
+    let start = scanner.at;
+    let name = scanner.skip(|byte| byte.is_ascii_alphabetic());
+    scanner.skip(is_ows);
+    if text.get(name).is_some_and(|name| name.eq_ignore_ascii_case(b"url")) && scanner.take(b'=') {
+        scanner.skip(is_ows);
+    } else {
+        scanner.at = start;
+    }
+    for quote in *b"'\"" {
+        if scanner.take(quote) {
+            let start = scanner.at;
+            return Some(vec![scanner.until(quote).unwrap_or(start..text.len())]);
+        }
+    }
+    let url = text.get(scanner.at..)?.trim_ascii_end();
+    Some(vec![scanner.at..scanner.at + url.len()])
+}
+
+/// Optional white space (RFC 9110, section 5.6.3).
+fn is_ows(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+struct Scanner<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl Scanner<'_> {
+    fn is_at_end(&self) -> bool {
+        self.at >= self.text.len()
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let byte = self.text.get(self.at).copied()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    /// Skips the next byte if it is `byte`.
+    fn take(&mut self, byte: u8) -> bool {
+        let is_next = self.text.get(self.at) == Some(&byte);
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    /// Skips the bytes that match, and returns where they are.
+    fn skip(&mut self, matches: impl Fn(u8) -> bool) -> Range<usize> {
+        let start = self.at;
+        while self.text.get(self.at).is_some_and(|&byte| matches(byte)) {
+            self.at += 1;
+        }
+        start..self.at
+    }
+
+    /// What precedes the next `end`, which is skipped too.
+    fn until(&mut self, end: u8) -> Option<Range<usize>> {
+        let found = self.skip(|byte| byte != end);
+        self.take(end).then_some(found)
+    }
+
+    /// The content of a quoted string, after its first quote.
+    fn quoted(&mut self) -> Option<Range<usize>> {
+        let start = self.at;
+        loop {
+            match self.next()? {
+                b'"' => return Some(start..self.at - 1),
+                b'\\' => _ = self.next()?,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::location::upstream;
+
+    const PUBLIC: Public<'_> = Public { authority: "example.org:8443", is_passed_on: false };
+
+    /// What clients get of the field from the service at 127.0.0.1:8080.
+    fn seen(name: HeaderName, value: &str) -> Option<String> {
+        let value = HeaderValue::from_str(value).unwrap();
+        match rewrite(&name, &value, &upstream("127.0.0.1:8080"), &PUBLIC) {
+            Rewritten::Unchanged => Some(value),
+            Rewritten::Replaced(value) => Some(value),
+            Rewritten::Removed => None,
+        }
+        .map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn targets_and_anchors_of_a_link_get_the_public_authority() {
+        for (link, expected) in [
+            ("<http://127.0.0.1:8080/a>; rel=next", "<https://example.org:8443/a>; rel=next"),
+            ("<//localhost:8080>;rel=\"next\"", "<https://example.org:8443>;rel=\"next\""),
+            (
+                "<http://127.0.0.1:8080/a,b;c>; rel=next, </d>; rel=prev,,<HTTP://LOCALHOST:8080/e?f> ; rel=last ,",
+                "<https://example.org:8443/a,b;c>; rel=next, </d>; rel=prev,,<https://example.org:8443/e?f> ; rel=last ,",
+            ),
+            (
+                "</a>; anchor=\"http://127.0.0.1:8080/b\"; rel=up, </c>; ANCHOR = \"//127.0.0.1:8080#d\"",
+                "</a>; anchor=\"https://example.org:8443/b\"; rel=up, </c>; ANCHOR = \"https://example.org:8443#d\"",
+            ),
+            ("</a>; anchor=http://127.0.0.1:8080/b;rel=x", "</a>; anchor=https://example.org:8443/b;rel=x"),
+            (
+                "<http://127.0.0.1:8080/a>; title=\"\\\">, <b>; anchor=\\\"c\"; ; crossorigin, <http://x/>",
+                "<https://example.org:8443/a>; title=\"\\\">, <b>; anchor=\\\"c\"; ; crossorigin, <http://x/>",
+            ),
+        ] {
+            assert_eq!(seen(LINK, link).as_deref(), Some(expected), "{link}");
+        }
+    }
+
+    #[test]
+    fn other_links_are_unchanged() {
+        for link in [
+            "",
+            " , ,",
+            "<>",
+            "</a>; rel=next",
+            "<https://elsewhere.example/a>; rel=next; anchor=\"/b\"",
+            "<http://127.0.0.1:80800/a>",
+            "<http://127.0.0.1/a>",
+            // Text and identifiers, not references.
+            "</a>; title=\"<http://127.0.0.1:8080/b>, <http://127.0.0.1:8080/c>\"",
+            "</a>; rel=\"http://127.0.0.1:8080/rels/b next\"",
+            "</a>; anchors=\"http://127.0.0.1:8080/b\"",
+            // Malformed.
+            "/a; rel=next",
+            "</a",
+            "</a>; title=\"b",
+            "</a> rel=next",
+            "<http://elsewhere.example/a b>",
+            "http://127.0.0.1:8081/a",
+        ] {
+            assert_eq!(seen(LINK, link).as_deref(), Some(link));
+        }
+    }
+
+    #[test]
+    fn a_malformed_link_with_the_authority_of_the_upstream_is_removed() {
+        for link in [
+            "http://127.0.0.1:8080/a; rel=next",
+            "<http://127.0.0.1:8080/a",
+            "< http://127.0.0.1:8080/a >",
+            "<http://127.0.0.1:8080/a b>",
+            "<a<http://127.0.0.1:8080/b>",
+            "</a> <http://localhost:8080/b>",
+            "</a>; title=\"b, <http://127.0.0.1:8080/c>",
+            "</a>; title=\"b\" c, <//127.0.0.1:8080>",
+            "</a>; anchor=\"http:\\/\\/127.0.0.1:8080/b\"",
+            "<x>y, 127.0.0.1:8080",
+            "<http://a//127.0.0.1:8080 >",
+        ] {
+            assert_eq!(seen(LINK, link), None, "{link}");
+        }
+    }
+
+    #[test]
+    fn the_url_of_a_refresh_gets_the_public_authority() {
+        let new = "https://example.org:8443/a;b,c";
+        let old = "http://127.0.0.1:8080/a;b,c";
+        for form in [
+            "5; url={}",
+            "0;url={}",
+            " 5.5 , URL = {} ",
+            "5 {}",
+            "5;{}",
+            ".5; url='{}'",
+            "5; url=\"{}\" ignored",
+            "5; url='{}",
+            "5; \"{}\"",
+        ] {
+            let (value, expected) = (form.replace("{}", old), form.replace("{}", new));
+            assert_eq!(seen(REFRESH, value.trim()).as_deref(), Some(expected.trim()), "{value}");
+        }
+    }
+
+    #[test]
+    fn other_refreshes_are_unchanged_or_removed() {
+        for value in ["", "5", "5.5 ", "5;", "5; url=", "5; url=/a", "5; url='https://elsewhere.example/'", "x; url=/a"]
+        {
+            assert_eq!(seen(REFRESH, value).as_deref(), Some(value), "{value}");
+        }
+        for value in ["url=http://127.0.0.1:8080/a", "5x http://127.0.0.1:8080", "5; url=' http://127.0.0.1:8080/a'"] {
+            assert_eq!(seen(REFRESH, value), None, "{value}");
+        }
+    }
+}
