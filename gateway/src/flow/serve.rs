@@ -17,6 +17,7 @@ use crate::downstream::{Downstream, Handler};
 use crate::record::Access;
 use crate::respond::{self, LocalResponse};
 use crate::route;
+use crate::upstream::Unanswered;
 
 impl Handler for Flow {
     async fn handle(&self, downstream: &mut impl Downstream) {
@@ -87,14 +88,15 @@ impl Flow {
             (ErrorSource::Downstream, true) => Reason::ClientSlow,
             _ => Reason::Internal,
         });
-        // Only the kind: the error's text may contain data from the client.
+        // Only the kind: the error's text may contain data from the client, except that of the upstream client.
+        let cause = error.root_cause().downcast_ref::<Unanswered>().map(ToString::to_string);
         let (source, kind) = (error.esource().as_str(), error.etype().as_str());
         if *error.esource() == ErrorSource::Downstream {
             // A client that disconnects is not a failure of the gateway, and must not fill the log.
             tracing::debug!(request_id = ctx.request_id, source, kind, "a request failed");
         } else {
             let route = ctx.route.as_deref().unwrap_or(route::NONE);
-            tracing::warn!(request_id = ctx.request_id, route, source, kind, "a request failed");
+            tracing::warn!(request_id = ctx.request_id, route, source, kind, cause, "a request failed");
         }
         if is_client_gone(error) || (downstream.status().is_some() && !downstream.retract()) {
             return;

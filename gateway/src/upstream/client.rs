@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Limited};
 use tokio::time::timeout;
 
 use super::answer::{Body, Failed, exchange};
-use super::connection::Closed;
+use super::connection::{BUFFER_BYTES, Closed, MAX_FIELDS};
 use super::pool::Pool;
 use super::{Outgoing, Upstream};
 
@@ -135,6 +135,10 @@ impl Client {
     }
 
     fn lost(&self, error: &hyper::Error) -> Unanswered {
+        if error.is_parse_too_large() {
+            let limits = format!("its head exceeds {} KiB or {MAX_FIELDS} fields", BUFFER_BYTES / 1024);
+            return Unanswered::Unreadable(self.upstream.name, limits);
+        }
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         Unanswered::Broken(self.upstream.name, format!("{error}{cause}"))
     }

@@ -21,8 +21,12 @@ use super::address::Peer;
 use super::slots::{Occupant, Slot};
 use super::{Outgoing, Upstream};
 
-/// The head of an answer, and what is read of a body at once, in bytes.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// The maximum size of a response head, and of a read of a body, in bytes.
+pub(super) const BUFFER_BYTES: usize = 64 * 1024;
+
+/// The maximum number of fields of a response: hyper's default. With any other value, hyper allocates both of its
+/// field tables on the heap for each response: 570 instructions for 256 fields, which is 0.7 % of a proxied request.
+pub(super) const MAX_FIELDS: usize = 100;
 
 /// A connection, which does nothing unless it is polled. Dropped, it is closed.
 #[derive(Debug)]

@@ -1,6 +1,9 @@
 //! The header fields of responses, from the backend and of the gateway.
 
-use crate::support::backend::{Backend, answer, json_answer};
+use serde_json::Value;
+
+use crate::program::{Program, folder};
+use crate::support::backend::{Backend, Seen, Step, answer, json_answer};
 use crate::support::{DAY, DAY_BODY, Gateway, admin, api, get, request};
 
 #[tokio::test]
@@ -86,7 +89,7 @@ async fn every_response_of_the_gateway_has_a_request_id_and_is_not_stored() {
 async fn a_304_is_forwarded() {
     let api = Backend::start(|seen| {
         assert_eq!(seen.values("if-none-match"), ["\"abc\""]);
-        vec![crate::support::backend::Step::Write(
+        vec![Step::Write(
             b"HTTP/1.1 304 Not Modified\r\nETag: \"abc\"\r\nCache-Control: public, s-maxage=5\r\n\r\n".to_vec(),
         )]
     })
@@ -153,4 +156,26 @@ async fn bodies_of_any_framing_and_size_are_forwarded_whole() {
     let mut connection = gateway.connect().await;
     assert_eq!(connection.exchange(get("/holodules/nothing", "")).await.status, 204);
     assert_eq!(connection.exchange(get("/holodules/nothing", "")).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_response_of_100_fields_is_forwarded_and_one_of_more_is_502() {
+    let answers = |seen: &Seen| {
+        let fields = if seen.target == DAY { 100 } else { 101 };
+        let others = "X-Field: 1\r\n".repeat(fields - 1);
+        vec![Step::Write(format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{others}\r\nok").into_bytes())]
+    };
+    let (api, admin) = (Backend::start(answers).await, admin().await);
+    let folder = folder();
+    let program = Program::start(folder.path(), &api, &admin, &[]).await;
+    let answer = program.connect().await.exchange(get(DAY, "")).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
+    assert_eq!(answer.values("x-field").len(), 99);
+    let answer = program.connect().await.exchange(get("/holodules/20201210", "")).await;
+    answer.assert_json(502, r#"{"error":"Bad Gateway"}"#);
+    let log = program.stop();
+    let cause = "the api upstream's answer could not be read: its head exceeds 64 KiB or 100 fields";
+    let failed = log.lines().filter(|line| line.contains("a request failed"));
+    let causes: Vec<_> = failed.map(|line| serde_json::from_str::<Value>(line).unwrap()["cause"].clone()).collect();
+    assert_eq!(causes, [cause], "{log}");
 }
