@@ -22,11 +22,13 @@ def named_tests(text):
 
 
 def tests_of(file):
-    """The names of the tests in a file: a function with #[test] or the like over it, or a method of a TestCase."""
+    """The names of the tests in a file: a function with #[test] or similar above it or listed in `on_both_engines!`, or a
+    method of a TestCase."""
     text = file.read_text()
     if file.suffix == ".py":
         return set(re.findall(r"^    def (test\w*)\(", text, re.MULTILINE))
-    return set(re.findall(r"#\[(?:\w+::)?test\b[^\n]*\]\s+(?:#\[[^\n]*\]\s+)*(?:async )?fn (\w+)\(", text))
+    listed = re.findall(r"\w+", "".join(re.findall(r"on_both_engines!\(([^)]*)\);", text)))
+    return set(listed) | set(re.findall(r"#\[(?:\w+::)?test\b[^\n]*\]\s+(?:#\[[^\n]*\]\s+)*(?:async )?fn (\w+)\(", text))
 
 
 def in_reference(path):

@@ -99,7 +99,7 @@ pub(crate) async fn set_disabled(app: &App, parts: &Parts, incoming: Incoming, n
     let SetDisabled { disabled } =
         body::json(&parts.headers, incoming, BODY_LIMIT, app.settings.body_timeout, EXPECTED).await?;
     let (store, username) = (app.store.clone(), name.to_owned());
-    changed(app, name, async move { store.set_disabled(&username, disabled).await }).await
+    changed(app, name, async move { store.set_disabled(&username, disabled, now()).await }).await
 }
 
 /// `204`; `404` where there is no such user.

@@ -53,12 +53,13 @@ impl Store {
         engine!(self.upgrade_password(username, stored, hash))
     }
 
-    /// Disables or enables a user.
+    /// Disables or enables a user. Disabling revokes the tokens issued before `now` (seconds since the Unix epoch) for
+    /// good: they are not valid again when the user is enabled.
     ///
     /// # Errors
     /// If it is unknown whether the user was changed.
-    pub async fn set_disabled(&self, username: &str, disabled: bool) -> Result<UserChange, StoreError> {
-        engine!(self.set_disabled(username, disabled))
+    pub async fn set_disabled(&self, username: &str, disabled: bool, now: i64) -> Result<UserChange, StoreError> {
+        engine!(self.set_disabled(username, disabled, now))
     }
 
     /// Deletes a user.

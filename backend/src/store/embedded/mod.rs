@@ -155,8 +155,21 @@ impl Embedded {
         self.write(move |transaction| users::upgrade(transaction, &username, &stored, hash)).await
     }
 
-    pub(super) async fn set_disabled(&self, username: &str, disabled: bool) -> Result<UserChange, StoreError> {
-        self.change_user(username, move |user| user.disabled = disabled).await
+    pub(super) async fn set_disabled(
+        &self,
+        username: &str,
+        disabled: bool,
+        now: i64,
+    ) -> Result<UserChange, StoreError> {
+        let mark = super::random_id()?;
+        self.change_user(username, move |user| {
+            user.disabled = disabled;
+            if disabled {
+                user.password_changed_at = Some(now);
+                user.password_mark = Some(mark);
+            }
+        })
+        .await
     }
 
     pub(super) async fn delete_user(&self, username: &str, _now: i64) -> Result<UserChange, StoreError> {

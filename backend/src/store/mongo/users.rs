@@ -88,9 +88,14 @@ impl Mongo {
         &self,
         username: &str,
         disabled: bool,
+        now: i64,
     ) -> Result<UserChange, StoreError> {
         let Some(id) = self.user_id(username).await? else { return Ok(UserChange::NoSuchUser) };
-        self.change_user(username, id, doc! { "disabled": disabled }).await
+        let mut set = doc! { "disabled": disabled };
+        if disabled {
+            set.extend(doc! { "password_changed_at": now, "password_mark": random_id()? });
+        }
+        self.change_user(username, id, set).await
     }
 
     pub(in crate::store) async fn delete_user(&self, username: &str, now: i64) -> Result<UserChange, StoreError> {

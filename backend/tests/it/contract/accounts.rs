@@ -12,6 +12,7 @@ on_both_engines!(
     an_upgrade_does_not_change_the_time_of_the_password,
     a_user_created_again_is_another,
     a_mark_belongs_to_one_password,
+    disabling_revokes_earlier_tokens_for_good,
     a_reserved_name_has_no_account,
     a_login_is_confirmed_only_with_what_is_stored,
     a_logout_lasts_until_it_expires,
@@ -58,10 +59,10 @@ async fn an_account_is_active_from_creation_to_deletion(store: &Store) {
         assert_eq!(account(store, other).await, AccountStatus::default(), "{other:?}");
     }
     log_out(store, "user01", 1, NOW + 100).await;
-    store.set_disabled("user01", true).await.unwrap();
+    store.set_disabled("user01", true, NOW).await.unwrap();
     let disabled = AccountStatus { disabled: true, ..AccountStatus::default() };
     assert_eq!(account(store, "user01").await, disabled, "and nothing else is returned");
-    store.set_disabled("user01", false).await.unwrap();
+    store.set_disabled("user01", false, NOW).await.unwrap();
     assert!(account(store, "user01").await.active);
     store.delete_user("user01", NOW).await.unwrap();
     assert_eq!(account(store, "user01").await, AccountStatus::default());
@@ -110,8 +111,7 @@ async fn a_mark_belongs_to_one_password(store: &Store) {
     };
     assert_eq!(password_mark, first, "a login and a check agree");
     assert!(store.upgrade_password("user01", "password01", HASH).await.unwrap());
-    store.set_disabled("user01", true).await.unwrap();
-    store.set_disabled("user01", false).await.unwrap();
+    store.set_disabled("user01", false, NOW).await.unwrap();
     let later = store.account("user01", NOW + 1000).await.unwrap().0.password_mark;
     assert_eq!(later, Some(first.clone()), "the password is the same");
     // Within one second, and alternating between two values.
@@ -129,6 +129,18 @@ async fn a_mark_belongs_to_one_password(store: &Store) {
     let distinct: std::collections::HashSet<_> = seen.iter().map(PasswordMark::as_str).collect();
     assert_eq!(distinct.len(), 6, "{seen:?}");
     assert!(distinct.iter().all(|mark| mark.len() == 16), "{seen:?}");
+}
+
+async fn disabling_revokes_earlier_tokens_for_good(store: &Store) {
+    create(store, "user01", HASH, NOW - 100).await;
+    let before = mark(store, "user01").await;
+    store.set_disabled("user01", true, NOW - 10).await.unwrap();
+    store.set_disabled("user01", false, NOW - 5).await.unwrap();
+    assert_ne!(mark(store, "user01").await, before);
+    assert_eq!(account(store, "user01").await, since(NOW - 10));
+    let enabled = mark(store, "user01").await;
+    store.set_disabled("user01", false, NOW).await.unwrap();
+    assert_eq!(mark(store, "user01").await, enabled, "only disabling revokes tokens");
 }
 
 async fn a_reserved_name_has_no_account(store: &Store) {
@@ -154,7 +166,7 @@ async fn a_login_is_confirmed_only_with_what_is_stored(store: &Store) {
     store.change_password("user01", "$argon2id$second", NOW - 50).await.unwrap();
     assert_eq!(confirm("user01", HASH).await, None);
     assert_eq!(confirm("user01", "$argon2id$second").await, Some(NOW - 50));
-    store.set_disabled("user01", true).await.unwrap();
+    store.set_disabled("user01", true, NOW).await.unwrap();
     assert_eq!(confirm("user01", "$argon2id$second").await, None);
 }
 

@@ -209,7 +209,7 @@ async fn of_several_users_with_one_name_the_first_is_the_user() {
     let twice = Username::parse("twice").unwrap();
     assert_eq!(store.user("twice").await.unwrap().unwrap().password.expose(), "password0");
     assert!(!store.upgrade_password("twice", "password1", "$argon2id$x").await.unwrap());
-    assert_eq!(store.set_disabled(twice.as_str(), true).await.unwrap(), UserChange::Done);
+    assert_eq!(store.set_disabled(twice.as_str(), true, NOW).await.unwrap(), UserChange::Done);
     assert!(store.user("twice").await.unwrap().unwrap().disabled);
     assert_eq!(store.delete_user(twice.as_str(), NOW).await.unwrap(), UserChange::Done);
     assert!(store.user("twice").await.unwrap().is_none(), "the other does not come to life");
@@ -222,7 +222,7 @@ async fn a_user_with_an_invalid_name_can_be_disabled() {
     insert(&database, "users", [doc! { "username": name, "password": "password01" }]).await;
     let store = open(&url).await;
     assert!(!store.user(name).await.unwrap().unwrap().disabled);
-    assert_eq!(store.set_disabled(name, true).await.unwrap(), UserChange::Done);
+    assert_eq!(store.set_disabled(name, true, NOW).await.unwrap(), UserChange::Done);
     assert!(store.user(name).await.unwrap().unwrap().disabled);
     assert_eq!(store.delete_user(name, NOW).await.unwrap(), UserChange::Done);
 }
@@ -250,7 +250,7 @@ async fn an_unreachable_server_is_reported_in_time_and_may_start_later() {
     assert!(unavailable(store.upsert(vec![entry("", "aaaaaaaaaaa", "20201209 100000")]).await.map(drop)));
     assert!(unavailable(store.export().await.map(drop)));
     assert!(unavailable(store.user("user01").await.map(drop)));
-    assert!(unavailable(store.set_disabled(username.as_str(), true).await.map(drop)));
+    assert!(unavailable(store.set_disabled(username.as_str(), true, NOW).await.map(drop)));
     assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
 
     // Now the port listens and forwards to a server.

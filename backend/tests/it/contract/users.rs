@@ -32,7 +32,7 @@ async fn a_user_is_created_changed_and_deleted(store: &Store) {
     let user01 = name("user01");
     assert!(store.user("user01").await.unwrap().is_none());
     assert_eq!(store.change_password(user01.as_str(), HASH, 1).await.unwrap(), UserChange::NoSuchUser);
-    assert_eq!(store.set_disabled(user01.as_str(), true).await.unwrap(), UserChange::NoSuchUser);
+    assert_eq!(store.set_disabled(user01.as_str(), true, NOW).await.unwrap(), UserChange::NoSuchUser);
     assert_eq!(store.delete_user(user01.as_str(), NOW).await.unwrap(), UserChange::NoSuchUser);
     assert!(store.user("user01").await.unwrap().is_none(), "a change makes no user");
 
@@ -42,8 +42,8 @@ async fn a_user_is_created_changed_and_deleted(store: &Store) {
     assert_eq!(user.password.expose(), HASH);
     assert_eq!(user.id.unwrap().len(), 32);
 
-    assert_eq!(store.set_disabled(user01.as_str(), true).await.unwrap(), UserChange::Done);
-    assert_eq!(store.set_disabled(user01.as_str(), true).await.unwrap(), UserChange::Done);
+    assert_eq!(store.set_disabled(user01.as_str(), true, NOW).await.unwrap(), UserChange::Done);
+    assert_eq!(store.set_disabled(user01.as_str(), true, NOW).await.unwrap(), UserChange::Done);
     assert!(store.user("user01").await.unwrap().unwrap().disabled);
     assert_eq!(store.change_password(user01.as_str(), "$argon2id$new", 1_607_526_001).await.unwrap(), UserChange::Done);
     let user = store.user("user01").await.unwrap().unwrap();
@@ -52,7 +52,7 @@ async fn a_user_is_created_changed_and_deleted(store: &Store) {
         ("$argon2id$new", true),
         "a new password does not enable a user"
     );
-    assert_eq!(store.set_disabled(user01.as_str(), false).await.unwrap(), UserChange::Done);
+    assert_eq!(store.set_disabled(user01.as_str(), false, NOW).await.unwrap(), UserChange::Done);
     assert!(!store.user("user01").await.unwrap().unwrap().disabled);
 
     assert_eq!(store.delete_user(user01.as_str(), NOW).await.unwrap(), UserChange::Done);
@@ -105,7 +105,7 @@ async fn the_list_is_sorted_and_has_no_passwords(store: &Store) {
     assert!(create(store, "b", "plain-secret").await);
     assert!(create(store, "a", HASH).await);
     assert!(create(store, "c", "$2b$12$damaged").await);
-    store.set_disabled(name("b").as_str(), true).await.unwrap();
+    store.set_disabled(name("b").as_str(), true, NOW).await.unwrap();
     let users = store.users().await.unwrap();
     let listed: Vec<_> = users.iter().map(|user| (user.username.as_str(), user.disabled, user.form)).collect();
     assert_eq!(
