@@ -1,5 +1,5 @@
-//! Uploads whose answer comes before their end: both are passed on as far as either side wants them, and
-//! what has not arrived is never taken for whole (RFC 9112, sections 9.3 and 9.5; RFC 9113, section 8.1).
+//! Uploads whose response begins before their end (RFC 9112, sections 9.3 and 9.5; RFC 9113, section 8.1): both are
+//! forwarded until their receiver stops reading, and neither appears complete if it was cut off.
 
 use std::future::Future;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use tokio::time::{sleep, timeout};
 use crate::support::client::PATIENCE;
 use crate::support::h2::{Http2, read};
 use crate::support::token::token;
-use crate::support::{Gateway, Log, admin, request};
+use crate::support::{Gateway, Log, admin, request, until};
 
 const ROUTE: (&str, &str) =
     ("ROUTE", "[{name = 'notes', methods = ['GET', 'HEAD', 'POST', 'PUT'], path = '/notes/{note}'}]");
 
-/// Each request has a connection of its own.
+/// Each request has a new connection to the backend.
 const FRESH: (&str, &str) = ("UPSTREAM_IDLE_TIMEOUT", "0");
 
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// A backend whose `serve` is called with each connection on which the head of a request for a note has
-/// been read, and with what was read behind it. It returns the backend's address.
+/// Starts a backend and returns its address. After the head of a request for a note, it calls `serve` with the
+/// connection and the bytes that were read after the head.
 pub async fn backend<F>(serve: impl Fn(Box<dyn Stream>, Vec<u8>) -> F + Send + Sync + Copy + 'static) -> String
 where
     F: Future<Output = ()> + Send + 'static,
@@ -38,14 +38,14 @@ where
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(converse(Box::new(stream), serve));
+            tokio::spawn(serve_connection(Box::new(stream), serve));
         }
     });
     address
 }
 
-/// Reads the head of one request and has it served, or answers a probe.
-async fn converse<F: Future<Output = ()> + Send>(
+/// Serves one request: one for a note with `serve`, a health check with 200.
+async fn serve_connection<F: Future<Output = ()> + Send>(
     mut stream: Box<dyn Stream>,
     serve: impl Fn(Box<dyn Stream>, Vec<u8>) -> F,
 ) {
@@ -69,7 +69,7 @@ async fn converse<F: Future<Output = ()> + Send>(
 pub async fn gateway(api: &str, settings: &[(&str, &str)]) -> (Gateway, Log) {
     let admin = admin().await;
     let api = crate::support::backend::Backend::at(api);
-    // A client whose task does not run while the gateway is dropped would be waited for.
+    // Otherwise dropping the gateway would wait for clients whose tasks do not run meanwhile.
     let settings: Vec<_> = [ROUTE, ("DRAIN_TIMEOUT", "0")].into_iter().chain(settings.iter().copied()).collect();
     Gateway::start_logged(&api, &admin, &settings)
 }
@@ -79,7 +79,7 @@ pub fn put(path: &str) -> http::request::Builder {
     Request::builder().method("PUT").uri(uri).header("authorization", format!("JWT {}", token("user01")))
 }
 
-/// Answers before the upload has ended, in pieces that come one after another.
+/// Responds before the end of the upload, in pieces.
 async fn refuse_in_pieces(mut stream: Box<dyn Stream>, _: Vec<u8>) {
     for (piece, pause) in
         [("HTTP/1.1 401 Unauthorized\r\nContent-Length: 10\r\n\r\n", 200), ("01234", 20), ("56789", 0)]
@@ -87,7 +87,7 @@ async fn refuse_in_pieces(mut stream: Box<dyn Stream>, _: Vec<u8>) {
         stream.write_all(piece.as_bytes()).await.unwrap();
         sleep(Duration::from_millis(pause)).await;
     }
-    // Until the gateway closes.
+    // Waits until the gateway closes the connection.
     while stream.read_buf(&mut Vec::new()).await.is_ok_and(|count| count > 0) {}
 }
 
@@ -100,13 +100,13 @@ async fn refuse_in_chunks(mut stream: Box<dyn Stream>, _: Vec<u8>) {
     while stream.read_buf(&mut Vec::new()).await.is_ok_and(|count| count > 0) {}
 }
 
-/// Answers and closes at once, with the upload unread: a reset follows the answer.
+/// Responds and closes without reading the upload, which causes a reset after the response.
 async fn refuse_and_reset(mut stream: Box<dyn Stream>, _: Vec<u8>) {
     let answer = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 10\r\nConnection: close\r\n\r\n0123456789";
     stream.write_all(answer.as_bytes()).await.unwrap();
 }
 
-/// Sends part of an upload over either version of HTTP and asserts the whole answer.
+/// Sends a part of an upload by HTTP/1.1 and by HTTP/2 and asserts the whole response.
 async fn assert_refused(gateway: &Gateway, status: u16, sent: usize, case: &str) {
     let (part, length) = ("x".repeat(sent), sent * 2);
     let mut connection = gateway.connect().await;
@@ -124,13 +124,13 @@ async fn assert_refused(gateway: &Gateway, status: u16, sent: usize, case: &str)
     let answer = timeout(PATIENCE, answer).await.unwrap().unwrap_or_else(|error| panic!("{case}: {error}"));
     let answer = timeout(PATIENCE, read(answer)).await.unwrap().unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (status, "0123456789"), "{case}");
-    // The client is told to stop sending, by no error.
+    // The reset stops the upload without an error (RFC 9113, section 8.1).
     let reset = timeout(PATIENCE, std::future::poll_fn(|cx| stream.poll_reset(cx))).await.unwrap();
     assert_eq!(reset.unwrap(), Reason::NO_ERROR, "{case}");
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_before_the_end_of_the_upload_arrives_whole() {
+async fn a_response_before_the_end_of_the_upload_is_forwarded_whole() {
     for size in [50, 100_000] {
         let (gateway, _log) = gateway(&backend(refuse_in_pieces).await, &[]).await;
         assert_refused(&gateway, 401, size, "pieces").await;
@@ -142,13 +142,13 @@ async fn an_answer_that_comes_before_the_end_of_the_upload_arrives_whole() {
 }
 
 #[tokio::test]
-async fn an_answer_before_a_reset_is_never_lost() {
+async fn a_response_before_a_reset_is_never_lost() {
     let (gateway, _log) = gateway(&backend(refuse_and_reset).await, &[]).await;
     join_all((0..20).map(|_| assert_refused(&gateway, 413, 200_000, "reset"))).await;
 }
 
 #[tokio::test]
-async fn many_streams_and_small_windows_get_the_whole_early_answer() {
+async fn many_streams_with_small_windows_receive_the_whole_early_response() {
     let (gateway, _log) = gateway(&backend(refuse_in_pieces).await, &[]).await;
     for window in [1, 3, 100] {
         let client = Http2::open_with(gateway.https, window).await;
@@ -169,9 +169,9 @@ async fn many_streams_and_small_windows_get_the_whole_early_answer() {
     }
 }
 
-/// Sends a head before it reads anything, and behind it how many bytes the chunked upload had.
+/// Sends the head of the response before it reads the chunked upload, and then the number of bytes of that.
 async fn count(mut stream: Box<dyn Stream>, mut read: Vec<u8>) {
-    // Until the gateway can pass on no more.
+    // Until the gateway can send no more.
     sleep(Duration::from_millis(200)).await;
     stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
     let mut total = 0;
@@ -202,10 +202,10 @@ async fn count(mut stream: Box<dyn Stream>, mut read: Vec<u8>) {
 /// The largest DATA frame, in bytes.
 const FRAME: usize = 16_384;
 
-/// How many uploads [`answer_then_read`] has read to their end.
+/// The number of uploads that [`answer_then_read`] has read to their end.
 static WHOLE_UPLOADS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
-/// Answers at once and whole, and then reads the upload.
+/// Sends the whole response and then reads the upload.
 async fn answer_then_read(mut stream: Box<dyn Stream>, mut read: Vec<u8>) {
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
     sleep(Duration::from_millis(5)).await;
@@ -228,17 +228,17 @@ async fn upload(client: &Http2, size: usize) -> crate::support::client::Answer {
     timeout(PATIENCE, async { read(answer.await.unwrap()).await.unwrap() }).await.unwrap()
 }
 
-/// At one of these sizes the last piece is still in the gateway when the answer begins, since the socket to the
-/// backend is full. A Unix socket is full at the same size each time.
+/// At one of these sizes, the socket to the backend is full while the last piece is still in the gateway when the
+/// response begins. A Unix socket is full at the same size each time.
 #[tokio::test]
-async fn an_upload_and_an_answer_that_begins_before_its_end_are_both_whole() {
+async fn an_upload_and_a_response_that_begins_before_its_end_are_both_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("api");
     let listener = UnixListener::bind(&path).unwrap();
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(converse(Box::new(stream), count));
+            tokio::spawn(serve_connection(Box::new(stream), count));
         }
     });
     let (gateway, _log) = gateway(&format!("unix:{}", path.display()), &[FRESH]).await;
@@ -252,29 +252,29 @@ async fn an_upload_and_an_answer_that_begins_before_its_end_are_both_whole() {
 }
 
 #[tokio::test]
-async fn an_upload_that_was_received_is_passed_on_after_its_answer() {
+async fn a_received_upload_is_forwarded_after_its_response() {
     let (gateway, _log) = gateway(&backend(answer_then_read).await, &[FRESH]).await;
     let client = Http2::open(gateway.https).await;
-    // One DATA frame, and so all of it is here when the answer is.
+    // One DATA frame, so that the gateway has all of it when the response begins.
     let sizes: Vec<usize> = (1..=16).map(|times| times * 1024).collect();
     for (place, size) in sizes.iter().enumerate() {
         let answer = upload(&client, *size).await;
         assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
-        crate::support::until("the upload is whole", async || {
+        until("the backend has the whole upload", async || {
             WHOLE_UPLOADS.load(std::sync::atomic::Ordering::SeqCst) == place + 1
         })
         .await;
     }
 }
 
-/// An answer that is broken behind its head.
+/// Sends a response whose second chunk is malformed.
 async fn break_the_body(mut stream: Box<dyn Stream>, _: Vec<u8>) {
     let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense\r\n";
     let _ = stream.write_all(answer.as_bytes()).await;
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_before_anything_of_it_was_sent_is_502() {
+async fn a_response_that_breaks_before_any_of_it_is_sent_is_502() {
     let (gateway, log) = gateway(&backend(break_the_body).await, &[]).await;
     for method in ["GET", "PUT"] {
         let length = if method == "PUT" { "Content-Length: 1\r\n" } else { "" };
@@ -292,7 +292,7 @@ async fn an_answer_that_breaks_before_anything_of_it_was_sent_is_502() {
     }
 }
 
-/// An answer in pieces that come at once.
+/// Sends a response of several chunks in one write.
 async fn send_small_chunks(mut stream: Box<dyn Stream>, _: Vec<u8>) {
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
     let answer = format!("{head}3\r\nabc\r\n3\r\ndef\r\n3\r\nghi\r\n0\r\n\r\n");
@@ -300,7 +300,7 @@ async fn send_small_chunks(mut stream: Box<dyn Stream>, _: Vec<u8>) {
 }
 
 #[tokio::test]
-async fn pieces_that_come_at_once_are_all_passed_on() {
+async fn chunks_that_arrive_together_are_all_forwarded() {
     let (gateway, _log) = gateway(&backend(send_small_chunks).await, &[]).await;
     let http2 = Http2::open(gateway.https).await;
     for _ in 0..10 {
@@ -310,37 +310,37 @@ async fn pieces_that_come_at_once_are_all_passed_on() {
     }
 }
 
-/// Reads what it is sent and says nothing.
-async fn say_nothing(mut stream: Box<dyn Stream>, mut read: Vec<u8>) {
+/// Reads the request and never responds.
+async fn never_respond(mut stream: Box<dyn Stream>, mut read: Vec<u8>) {
     while stream.read_buf(&mut read).await.is_ok_and(|count| count > 0) {}
 }
 
-/// Sends more than the sockets between hold.
-async fn send_much(mut stream: Box<dyn Stream>, _: Vec<u8>) {
-    let much = 64 * 1024 * 1024;
-    let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {much}\r\n\r\n").as_bytes()).await;
-    let _ = stream.write_all(&vec![b'x'; much]).await;
+/// Sends a response larger than the buffers between backend and client.
+async fn send_large(mut stream: Box<dyn Stream>, _: Vec<u8>) {
+    let large = 64 * 1024 * 1024;
+    let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {large}\r\n\r\n").as_bytes()).await;
+    let _ = stream.write_all(&vec![b'x'; large]).await;
 }
 
-/// Begins an answer, and never ends it.
+/// Sends a part of a response.
 async fn send_part(mut stream: Box<dyn Stream>, read: Vec<u8>) {
     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234").await;
-    say_nothing(stream, read).await;
+    never_respond(stream, read).await;
 }
 
 async fn assert_logged(log: &Log, requests: usize, status: u16, reason: &str) {
-    crate::support::until("the request is logged", async || log.lines().len() == requests).await;
+    until("the request is logged", async || log.lines().len() == requests).await;
     let line = log.lines().remove(requests - 1);
     assert_eq!((&line["status"], &line["reason"]), (&status.into(), &reason.into()), "{line}");
 }
 
 #[tokio::test]
-async fn a_deadline_is_logged_with_the_side_that_was_slow() {
+async fn an_exceeded_deadline_is_logged_with_the_slow_peer() {
     const SHORT: (&str, &str) = ("UPSTREAM_REQUEST_TIMEOUT", "1");
     let post = |length: usize| request("POST", "/notes/a", &format!("Content-Length: {length}\r\n"));
 
-    // Uploads that stall, and one that never stalls for long.
-    let (stalling, log) = gateway(&backend(say_nothing).await, &[("LISTENER_READ_TIMEOUT", "1")]).await;
+    // Uploads that stall, and one that is sent slowly.
+    let (stalling, log) = gateway(&backend(never_respond).await, &[("LISTENER_READ_TIMEOUT", "1")]).await;
     let mut connection = stalling.connect().await;
     connection.send(format!("{}x", post(10))).await;
     connection.answer("POST").await.assert_json(408, r#"{"error":"Request Timeout"}"#);
@@ -350,7 +350,7 @@ async fn a_deadline_is_logged_with_the_side_that_was_slow() {
     stream.send_data(Bytes::from_static(b"x"), false).unwrap();
     assert_eq!(timeout(PATIENCE, answer).await.unwrap().unwrap().status(), 408);
     assert_logged(&log, 2, 408, "client_slow").await;
-    let (dripping, log) = gateway(&backend(say_nothing).await, &[SHORT]).await;
+    let (dripping, log) = gateway(&backend(never_respond).await, &[SHORT]).await;
     let mut connection = dripping.connect().await;
     connection.send(post(1000)).await;
     for _ in 0..20 {
@@ -362,8 +362,8 @@ async fn a_deadline_is_logged_with_the_side_that_was_slow() {
     connection.answer("POST").await.assert_json(408, r#"{"error":"Request Timeout"}"#);
     assert_logged(&log, 1, 408, "client_slow").await;
 
-    // A backend that says nothing to a whole request, and one that stops within its answer.
-    let (silent, log) = gateway(&backend(say_nothing).await, &[SHORT]).await;
+    // A backend that never responds, and one that stops within its response.
+    let (silent, log) = gateway(&backend(never_respond).await, &[SHORT]).await;
     let answer = silent.connect().await.exchange(format!("{}x", post(1))).await;
     answer.assert_json(504, r#"{"error":"Gateway Timeout"}"#);
     assert_logged(&log, 1, 504, "upstream_slow").await;
@@ -373,12 +373,12 @@ async fn a_deadline_is_logged_with_the_side_that_was_slow() {
     connection.read_until("01234").await;
     assert_logged(&log, 1, 200, "upstream_slow").await;
 
-    // A client that takes nothing.
-    let (much, log) = gateway(&backend(send_much).await, &[SHORT]).await;
-    let mut connection = much.connect().await;
+    // A client that does not read.
+    let (large, log) = gateway(&backend(send_large).await, &[SHORT]).await;
+    let mut connection = large.connect().await;
     connection.send(request("GET", "/notes/a", "")).await;
     assert_logged(&log, 1, 200, "client_slow").await;
-    let client = Http2::open(much.https).await;
+    let client = Http2::open(large.https).await;
     let (answer, _stream) = client.begin(put("/notes/a").method("GET").body(()).unwrap(), true).await.unwrap();
     let _unread = timeout(PATIENCE, answer).await.unwrap().unwrap();
     assert_logged(&log, 2, 200, "client_slow").await;

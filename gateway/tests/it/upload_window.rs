@@ -1,5 +1,5 @@
-//! Uploads beside each other on one HTTP/2 connection: one that waits for the backend holds up no other, clients
-//! may write as little at a time as they like, and those that are refused cost the others nothing.
+//! Concurrent uploads on one HTTP/2 connection: one that waits for the backend does not block the others, frames may
+//! be of any size, and refused uploads do not affect the others.
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -14,20 +14,20 @@ use crate::support::h2::{Http2, read};
 use crate::support::token::token;
 use crate::upload::{Stream, backend, gateway, put};
 
-/// More than all buffers on the way to the backend hold, in bytes.
+/// More than all buffers between client and backend hold, in bytes.
 const LARGE: usize = 32 * 1024 * 1024;
 
 /// The status 200 in a field block (RFC 7541, appendix A: entry 8).
 const OK: u8 = 0x88;
 
-/// The next frame, which does not end the connection.
+/// The next frame, which is not a GOAWAY.
 async fn next(client: &mut (impl AsyncRead + Unpin)) -> Frame {
     let received = timeout(PATIENCE, receive_frame(client)).await.expect("no frame").expect("the connection ended");
     assert_ne!(received.kind, GOAWAY, "{received:?}");
     received
 }
 
-/// The field block of the next answer.
+/// The field block of the next response.
 async fn next_head(client: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     loop {
         let received = next(client).await;
@@ -37,9 +37,9 @@ async fn next_head(client: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     }
 }
 
-/// Reads an upload of `x` to its end and answers, refuses one of `r` at once, and of one of `s` reads no more than the
-/// beginning.
-async fn take_or_stall(mut stream: Box<dyn Stream>, mut read: Vec<u8>) {
+/// Reads an upload of `x` to its end and responds with 200, refuses one of `r` at its beginning, and stops reading one
+/// of `s` after its beginning.
+async fn read_refuse_or_stall(mut stream: Box<dyn Stream>, mut read: Vec<u8>) {
     while !read.contains(&b'x') {
         if read.contains(&b's') {
             return std::future::pending().await;
@@ -62,8 +62,8 @@ async fn take_or_stall(mut stream: Box<dyn Stream>, mut read: Vec<u8>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upload_that_the_backend_does_not_take_holds_up_no_other() {
-    let (gateway, _log) = gateway(&backend(take_or_stall).await, &[]).await;
+async fn an_upload_that_the_backend_does_not_read_does_not_block_others() {
+    let (gateway, _log) = gateway(&backend(read_refuse_or_stall).await, &[]).await;
     let client = Http2::open(gateway.https).await;
     let begin = async |byte: u8| {
         let (answer, mut stream) = client.begin(put("/notes/a").body(()).unwrap(), false).await.unwrap();
@@ -73,7 +73,7 @@ async fn an_upload_that_the_backend_does_not_take_holds_up_no_other() {
     let stalled = join_all((0..3).map(|_| begin(b's'))).await;
     for _ in 0..2 {
         let (answer, _stream) = begin(b'x').await;
-        let answer = timeout(PATIENCE, answer).await.expect("the upload is held up").unwrap();
+        let answer = timeout(PATIENCE, answer).await.expect("the upload is blocked").unwrap();
         let answer = read(answer).await.unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
     }
@@ -82,7 +82,7 @@ async fn an_upload_that_the_backend_does_not_take_holds_up_no_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uploads_of_many_small_frames_are_served() {
-    let (gateway, _log) = gateway(&backend(take_or_stall).await, &[]).await;
+    let (gateway, _log) = gateway(&backend(read_refuse_or_stall).await, &[]).await;
     let fields = request_block("PUT", "/notes/a", &format!("JWT {}", token("user01")));
     for (streams, pieces, size) in [(1, 1000, 1), (60, 4, 30), (100, 9, 8)] {
         let mut client = Frames::connect(gateway.https, &[]).await;
@@ -90,7 +90,7 @@ async fn uploads_of_many_small_frames_are_served() {
         let heads: Vec<u8> = ids().flat_map(|id| frame(HEADERS, END_HEADERS, id, &fields)).collect();
         let data = |id| frame(DATA, 0, id, &vec![b'x'; size]);
         let ends = ids().flat_map(|id| frame(DATA, END_STREAM, id, b""));
-        // In as few reads as possible, so that the frames wait for each other.
+        // Sent together, so that the gateway reads many frames at once.
         let bodies: Vec<u8> = (0..pieces).flat_map(|_| ids().flat_map(data)).chain(ends).collect();
         client.write_all(&heads).await.unwrap();
         client.write_all(&bodies).await.unwrap();
@@ -102,12 +102,12 @@ async fn uploads_of_many_small_frames_are_served() {
     }
 }
 
-/// RFC 9113, section 5.1: what a client has sent before it sees a reset is ignored.
+/// RFC 9113, section 5.1: frames that a client sent before it received a reset are ignored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn data_that_crosses_resets_costs_no_other_request() {
-    /// One of them is no refused upload.
+async fn data_that_crosses_resets_does_not_fail_other_requests() {
+    /// All but one are refused uploads.
     const STREAMS: u32 = 100;
-    let (gateway, _log) = gateway(&backend(take_or_stall).await, &[]).await;
+    let (gateway, _log) = gateway(&backend(read_refuse_or_stall).await, &[]).await;
     let fields = request_block("PUT", "/notes/a", &format!("JWT {}", token("user01")));
     let mut client = Frames::connect(gateway.https, &[]).await;
     let refused = || (1..STREAMS).map(|place| 2 * place + 1);
