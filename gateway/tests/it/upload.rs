@@ -2,6 +2,7 @@
 //! forwarded until their receiver stops reading, and neither appears complete if it was cut off.
 
 use std::future::Future;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use crate::support::client::PATIENCE;
 use crate::support::h2::{Http2, read};
 use crate::support::token::token;
-use crate::support::{Gateway, Log, admin, request, until};
+use crate::support::{Gateway, Log, admin, request, until, until_unchanged};
 
 const ROUTE: (&str, &str) =
     ("ROUTE", "[{name = 'notes', methods = ['GET', 'HEAD', 'POST', 'PUT'], path = '/notes/{note}'}]");
@@ -23,9 +24,9 @@ const ROUTE: (&str, &str) =
 /// Each request has a new connection to the backend.
 const FRESH: (&str, &str) = ("UPSTREAM_IDLE_TIMEOUT", "0");
 
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + AsFd + Send + Sync + Unpin {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + AsFd + Send + Sync + Unpin> Stream for S {}
 
 /// Starts a backend and returns its address. After the head of a request for a note, it calls `serve` with the
 /// connection and the bytes that were read after the head.
@@ -171,8 +172,7 @@ async fn many_streams_with_small_windows_receive_the_whole_early_response() {
 
 /// Sends the head of the response before it reads the chunked upload, and then the number of bytes of that.
 async fn count(mut stream: Box<dyn Stream>, mut read: Vec<u8>) {
-    // Until the gateway can send no more.
-    sleep(Duration::from_millis(200)).await;
+    until_unchanged("the gateway can send no more", || read.len() + bytes_to_read(&stream)).await;
     stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
     let mut total = 0;
     loop {
@@ -197,6 +197,11 @@ async fn count(mut stream: Box<dyn Stream>, mut read: Vec<u8>) {
     let total = total.to_string();
     stream.write_all(format!("{:x}\r\n{total}\r\n0\r\n\r\n", total.len()).as_bytes()).await.unwrap();
     while stream.read_buf(&mut read).await.is_ok_and(|count| count > 0) {}
+}
+
+/// The bytes that have arrived on a connection but are not read.
+fn bytes_to_read(stream: &impl AsFd) -> usize {
+    usize::try_from(rustix::io::ioctl_fionread(stream).unwrap()).unwrap()
 }
 
 /// The largest DATA frame, in bytes.

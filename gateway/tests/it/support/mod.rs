@@ -226,15 +226,16 @@ pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 
 /// Waits until `count` is positive and has not changed for half a second.
 pub async fn until_unchanged(what: &str, count: impl Fn() -> usize) {
-    let (mut last, mut since) = (count(), Instant::now());
-    until(what, async || {
+    let began = Instant::now();
+    let (mut last, mut since) = (count(), began);
+    while last == 0 || since.elapsed() < Duration::from_millis(500) {
+        assert!(began.elapsed() < PATIENCE, "timed out waiting until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
         let now = count();
         if now != last {
             (last, since) = (now, Instant::now());
         }
-        now > 0 && since.elapsed() >= Duration::from_millis(500)
-    })
-    .await;
+    }
 }
 
 /// A `GET` with a valid token and these headers (each with its CRLF).
