@@ -1,5 +1,5 @@
-//! Clients that leave before they have all of their answer: the backend is let go, the request ends
-//! and is told of once.
+//! Clients that disconnect before the end of the response: the backend connection is closed, and the request is logged
+//! once.
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
@@ -14,13 +14,13 @@ use crate::support::frames::{
 use crate::support::token::token;
 use crate::support::{Gateway, Log, admin, get, request, until};
 
-/// A gateway whose backend never ends an answer, and for `/notes/silent` does not begin one.
+/// A gateway whose backend never completes a response, and for `/notes/silent` does not begin one.
 struct Waiting {
     api: Backend,
     _admin: Backend,
     gateway: Gateway,
     log: Log,
-    left: usize,
+    disconnected: usize,
 }
 
 impl Waiting {
@@ -31,53 +31,53 @@ impl Waiting {
         });
         let (api, admin) = (api.await, admin().await);
         let (gateway, log) = Gateway::start_logged(&api, &admin, &[ROUTES]);
-        Self { api, _admin: admin, gateway, log, left: 0 }
+        Self { api, _admin: admin, gateway, log, disconnected: 0 }
     }
 
-    /// Waits until the backend has the request of one more client.
-    async fn asked(&self) {
-        until("the backend is asked", async || self.api.seen().len() == self.left + 1).await;
+    /// Waits until the backend has the request of another client.
+    async fn until_requested(&self) {
+        until("the backend has the request", async || self.api.seen().len() == self.disconnected + 1).await;
     }
 
-    /// Asserts that nothing goes on for one more client that has left.
-    async fn assert_given_up(&mut self, case: &str, status: Option<u16>) {
-        self.left += 1;
-        until(case, async || self.api.abandoned() == self.left).await;
-        self.assert_told(case, self.left, status).await;
+    /// Asserts that the request of another client that has disconnected is cancelled and logged.
+    async fn assert_cancelled(&mut self, case: &str, status: Option<u16>) {
+        self.disconnected += 1;
+        until(case, async || self.api.abandoned() == self.disconnected).await;
+        self.assert_logged(case, self.disconnected, status).await;
     }
 
-    /// Asserts that no request is under way, and that so many have been told of.
-    async fn assert_told(&self, case: &str, requests: usize, status: Option<u16>) {
+    /// Asserts that no request is in flight, that `requests` are logged, and the outcome of the last.
+    async fn assert_logged(&self, case: &str, requests: usize, status: Option<u16>) {
         until(case, async || self.gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
         until(case, async || self.log.lines().len() >= requests).await;
         let lines = self.log.lines();
         assert_eq!(lines.len(), requests, "{case}: {lines:?}");
         let line = &lines[requests - 1];
         assert_eq!(line["reason"], "client", "{case}: {line}");
-        // 499 says that there was no response.
+        // 499 is logged if there was no response.
         assert_eq!(line["status"], status.unwrap_or(499), "{case}: {line}");
     }
 }
 
 #[tokio::test]
-async fn a_client_of_http_1_before_and_within_its_answer() {
+async fn a_disconnect_before_or_during_an_http_1_response_cancels_the_request() {
     let mut waiting = Waiting::start().await;
     for (path, status) in [("/notes/silent", None), ("/notes/slow", Some(200))] {
         for request in [get(path, ""), post(path, "")] {
             let mut connection = waiting.gateway.connect().await;
             connection.send(&request).await;
-            waiting.asked().await;
+            waiting.until_requested().await;
             if status.is_some() {
                 connection.read_until("first").await;
             }
             drop(connection);
-            waiting.assert_given_up(&request, status).await;
+            waiting.assert_cancelled(&request, status).await;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_of_http_2_before_and_within_its_answer() {
+async fn a_disconnect_before_or_during_an_http_2_response_cancels_the_request() {
     let mut waiting = Waiting::start().await;
     let authorization = format!("JWT {}", token("user01"));
     for (path, status) in [("/notes/silent", None), ("/notes/slow", Some(200))] {
@@ -91,7 +91,7 @@ async fn a_client_of_http_2_before_and_within_its_answer() {
             };
             client.write_all(&sent).await.unwrap();
             client.flush().await.unwrap();
-            waiting.asked().await;
+            waiting.until_requested().await;
             let awaited = if status.is_some() { DATA } else { HEADERS };
             while status.is_some() {
                 let received = timeout(PATIENCE, receive_frame(&mut client)).await.unwrap().unwrap();
@@ -110,27 +110,27 @@ async fn a_client_of_http_2_before_and_within_its_answer() {
                 client.get_mut().0.set_zero_linger().unwrap();
                 drop(client);
             }
-            waiting.assert_given_up(&case, status).await;
+            waiting.assert_cancelled(&case, status).await;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_within_its_request() {
+async fn a_disconnect_during_the_request_cancels_it() {
     let waiting = Waiting::start().await;
     let mut connection = waiting.gateway.connect().await;
     connection.send(format!("{}half", request("POST", "/notes/1", "Content-Length: 8\r\n"))).await;
-    let under_way = async || waiting.gateway.metric("gateway_requests_in_flight").await == Some(1.0);
-    until("it is under way", under_way).await;
+    let in_flight = async || waiting.gateway.metric("gateway_requests_in_flight").await == Some(1.0);
+    until("the request is in flight", in_flight).await;
     drop(connection);
-    waiting.assert_told("HTTP/1", 1, None).await;
+    waiting.assert_logged("HTTP/1", 1, None).await;
 
     let mut client = Frames::connect(waiting.gateway.https, &[]).await;
     let fields = request_block("PUT", "/notes/1", &format!("JWT {}", token("user01")));
     client.write_all(&[frame(HEADERS, END_HEADERS, 1, &fields), frame(DATA, 0, 1, b"half")].concat()).await.unwrap();
     client.flush().await.unwrap();
-    until("it is under way", under_way).await;
+    until("the request is in flight", in_flight).await;
     drop(client);
-    waiting.assert_told("HTTP/2", 2, None).await;
-    assert!(waiting.api.seen().is_empty(), "no request was whole: {:?}", waiting.api.seen());
+    waiting.assert_logged("HTTP/2", 2, None).await;
+    assert!(waiting.api.seen().is_empty(), "no request was complete: {:?}", waiting.api.seen());
 }

@@ -1,4 +1,4 @@
-//! Clients that end their sending side by a close_notify (RFC 8446, section 6.1) and wait for answers.
+//! Clients that close their sending direction with a close_notify (RFC 8446, section 6.1) and wait for responses.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::support::frames::{
 use crate::support::token::token;
 use crate::support::{Gateway, admin, get, until};
 
-/// So that the end has come before the answer.
+/// The close_notify arrives before the response.
 const LATE: Duration = Duration::from_millis(200);
 
-/// Fits the windows that a client grants without being asked (RFC 9113, section 6.9.2), twice.
+/// Two of these fit the default window (RFC 9113, section 6.9.2).
 const BODY_BYTES: usize = 30_000;
 
 async fn backend(body: &str) -> Backend {
@@ -32,8 +32,8 @@ async fn backend(body: &str) -> Backend {
     .await
 }
 
-/// Ends the sending side, of TLS alone or of TCP as well.
-async fn end(stream: &mut TlsStream<TcpStream>, with_fin: bool) {
+/// Closes the sending direction, of TLS only or of TCP too.
+async fn close_sending(stream: &mut TlsStream<TcpStream>, with_fin: bool) {
     stream.get_mut().1.send_close_notify();
     stream.flush().await.unwrap();
     if with_fin {
@@ -42,7 +42,7 @@ async fn end(stream: &mut TlsStream<TcpStream>, with_fin: bool) {
 }
 
 #[tokio::test]
-async fn a_client_of_http_1_gets_its_answer_and_then_the_end() {
+async fn an_http_1_client_gets_its_response_and_a_close_notify() {
     let body = text(BODY_BYTES);
     let (api, admin) = (backend(&body).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
@@ -51,7 +51,7 @@ async fn a_client_of_http_1_gets_its_answer_and_then_the_end() {
             let case = format!("{request}, with a FIN: {with_fin}");
             let mut stream = handshake(gateway.https, tls(rustls::ALL_VERSIONS, &["http/1.1"])).await.unwrap();
             stream.write_all(request.as_bytes()).await.unwrap();
-            end(&mut stream, with_fin).await;
+            close_sending(&mut stream, with_fin).await;
             let mut connection = Connection::over(stream);
             let answer = connection.answer("GET").await;
             assert_eq!(answer.status, 200, "{case}");
@@ -64,7 +64,7 @@ async fn a_client_of_http_1_gets_its_answer_and_then_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_of_http_2_gets_all_its_answers_and_then_the_end() {
+async fn an_http_2_client_gets_all_its_responses_and_the_end_of_the_connection() {
     let body = text(BODY_BYTES);
     let (api, admin) = (backend(&body).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
@@ -78,7 +78,7 @@ async fn a_client_of_http_2_gets_all_its_answers_and_then_the_end() {
             frame(DATA, END_STREAM, 3, b"x=1"),
         ];
         client.write_all(&requests.concat()).await.unwrap();
-        end(&mut client, with_fin).await;
+        close_sending(&mut client, with_fin).await;
         let (mut received, mut ended) = (0, 0);
         let all = async {
             while let Some(frame) = receive_frame(&mut client).await {
@@ -96,46 +96,46 @@ async fn a_client_of_http_2_gets_all_its_answers_and_then_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idle_connection_ends_at_once() {
+async fn an_idle_connection_is_closed_at_once() {
     let (api, admin) = (backend("").await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     let mut client = Frames::connect(gateway.https, &[]).await;
-    end(&mut client, false).await;
+    close_sending(&mut client, false).await;
     let all = async { while receive_frame(&mut client).await.is_some() {} };
     timeout(PATIENCE, all).await.expect("the connection stays open");
-    until("it is closed", async || gateway.metric("gateway_connections").await == Some(0.0)).await;
+    until("the connection is closed", async || gateway.metric("gateway_connections").await == Some(0.0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reset_after_it_still_cancels() {
+async fn a_reset_after_the_close_notify_cancels_the_request() {
     let (api, admin) = (backend("").await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     let request = request_block("GET", "/notes/silent", &format!("JWT {}", token("user01")));
     let request = frame(HEADERS, END_HEADERS | END_STREAM, 1, &request);
-    for left in 1..=3 {
-        let mut client = match left {
+    for count in 1..=3 {
+        let mut client = match count {
             1 | 2 => handshake(gateway.https, tls(rustls::ALL_VERSIONS, &["http/1.1"])).await.unwrap(),
             _ => Frames::connect(gateway.https, &[]).await,
         };
-        let bytes = match left {
+        let bytes = match count {
             1 => get("/notes/silent", "").into_bytes(),
             2 => post("/notes/silent", "").into_bytes(),
             _ => request.clone(),
         };
         client.write_all(&bytes).await.unwrap();
-        end(&mut client, false).await;
-        until("the backend is asked", async || api.seen().len() == left).await;
-        assert_eq!(api.abandoned(), left - 1);
+        close_sending(&mut client, false).await;
+        until("the backend has the request", async || api.seen().len() == count).await;
+        assert_eq!(api.abandoned(), count - 1);
         client.get_mut().0.set_zero_linger().unwrap();
         drop(client);
-        until("it is given up", async || api.abandoned() == left).await;
+        until("the request is cancelled", async || api.abandoned() == count).await;
     }
 }
 
-/// Over 4 KiB of the next request are buffered while the first is answered; nothing reads on then, or
-/// wakes the task by what the client does.
+/// More than 4 KiB of the next request are buffered during the first. The gateway then stops reading from the client,
+/// so that no event of the client wakes the task.
 #[tokio::test]
-async fn a_long_next_request_does_not_hold_the_first() {
+async fn a_long_next_request_does_not_delay_the_first() {
     let body = text(BODY_BYTES);
     let (api, admin) = (backend(&body).await, admin().await);
     let settings = [ROUTES, ("UPSTREAM_REQUEST_TIMEOUT", "1"), ("UPSTREAM_READ_TIMEOUT", "1")];

@@ -1,4 +1,4 @@
-//! Requests of HTTP/1.1 without a body.
+//! HTTP/1.1 requests without a body.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::backend::{Backend, Step};
 use crate::support::{DAY, Gateway, admin, answer_of, get};
 
 #[tokio::test]
-async fn a_client_that_wants_the_connection_closed_is_heard() {
+async fn connection_close_is_honoured_in_any_spelling() {
     let (api, admin) = (Backend::start(|_| answer_of("good")).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     for lines in [
@@ -35,9 +35,9 @@ async fn a_client_that_wants_the_connection_closed_is_heard() {
 }
 
 #[tokio::test]
-async fn requests_sent_at_once_are_answered_in_their_order() {
+async fn pipelined_requests_are_answered_in_order() {
     let api = Backend::start(|seen| {
-        // The earlier ones take longer.
+        // Some responses take longer than those after them.
         let wait = if seen.target.ends_with('0') { vec![Wait(Duration::from_millis(100))] } else { Vec::new() };
         [wait, answer_of(&seen.target)].concat()
     });
@@ -54,24 +54,24 @@ async fn requests_sent_at_once_are_answered_in_their_order() {
 }
 
 #[tokio::test]
-async fn each_answer_has_one_date_and_that_is_ours() {
+async fn each_response_has_one_date_from_the_gateway() {
     let (api, admin) = (Backend::start(dated).await, admin().await);
-    for (settings, asked) in [([ROUTES], 2), ([("CACHE_MAX_BYTES", "67108864")], 1)] {
+    for (settings, requests) in [([ROUTES], 2), ([("CACHE_MAX_BYTES", "67108864")], 1)] {
         api.forget();
         let gateway = Gateway::start_with(&api, &admin, &settings);
         let mut connection = gateway.connect().await;
-        let path = if asked == 1 { DAY } else { "/notes/1" };
+        let path = if requests == 1 { DAY } else { "/notes/1" };
         for (path, status) in [(path, 200), (path, 200), ("/nothing", 404), ("//", 400)] {
             let answer = connection.exchange(get(path, "")).await;
             assert_eq!(answer.status, status, "{answer:?}");
             assert_is_now(&answer);
         }
-        assert_eq!(api.seen().len(), asked);
+        assert_eq!(api.seen().len(), requests);
     }
 }
 
 #[tokio::test]
-async fn pieces_of_any_size_arrive_whole() {
+async fn chunks_of_any_size_arrive_complete() {
     let sizes = [1, 1023, 1, 1024, 1025, 2, 16_383, 16_384, 16_385, 5, 100_000, 1023, 1023, 7];
     let pieces: Vec<_> = sizes.into_iter().map(text).collect();
     let whole = pieces.concat();
@@ -97,10 +97,10 @@ async fn pieces_of_any_size_arrive_whole() {
     }
 }
 
-/// So that pieces arrive one by one.
+/// The pieces arrive one by one.
 const PAUSE: Step = Wait(Duration::from_millis(5));
 
 #[tokio::test]
-async fn a_part_that_fills_what_lies_between_arrives_before_the_rest_is_there() {
+async fn a_part_that_fills_the_socket_buffers_arrives_before_the_rest() {
     assert_part_arrives(|path| get(path, "")).await;
 }

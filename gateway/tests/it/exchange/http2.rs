@@ -1,4 +1,4 @@
-//! Requests of HTTP/2.
+//! HTTP/2 requests.
 
 use std::future::poll_fn;
 
@@ -22,10 +22,10 @@ use crate::support::{Gateway, admin, answer_of, until};
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// The window of a client that says nothing of it (RFC 9113, section 6.9.2), in bytes.
+/// The default window (RFC 9113, section 6.9.2), in bytes.
 const WINDOW: usize = 65_535;
 
-/// A request with a good token.
+/// A request with a valid token.
 fn request(method: &str, path: &str) -> http::request::Builder {
     Request::builder()
         .method(method)
@@ -33,17 +33,16 @@ fn request(method: &str, path: &str) -> http::request::Builder {
         .header("authorization", format!("JWT {}", token("user01")))
 }
 
-/// Asks for `path`, and returns the frames of the answer: all that come until one ends the stream
-/// or the connection.
+/// Requests `path` and returns the frames of the response, up to the one that ends the stream or the connection.
 async fn frames_of(gateway: &Gateway, path: &str) -> Vec<Frame> {
-    // A window for all of it: the bound of the stream, and that of the connection.
+    // The largest windows of the stream and of the connection.
     let mut client = Frames::connect(gateway.https, &[(4, 0x7fff_ffff)]).await;
     let fields = request_block("GET", path, &format!("JWT {}", token("user01")));
     let window = frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
     client.write_all(&[window, frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields)].concat()).await.unwrap();
     client.flush().await.unwrap();
     let mut frames = Vec::new();
-    while let Some(frame) = timeout(PATIENCE, receive_frame(&mut client)).await.expect("no end comes") {
+    while let Some(frame) = timeout(PATIENCE, receive_frame(&mut client)).await.expect("the stream stays open") {
         let is_last = ends(&frame) || matches!(frame.kind, RST_STREAM | GOAWAY);
         if matches!(frame.kind, HEADERS | DATA | RST_STREAM | GOAWAY) {
             frames.push(frame);
@@ -55,7 +54,7 @@ async fn frames_of(gateway: &Gateway, path: &str) -> Vec<Frame> {
     frames
 }
 
-/// Whether a frame ends the stream as one that is whole.
+/// Whether a frame ends a complete stream.
 fn ends(frame: &Frame) -> bool {
     matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0
 }
@@ -66,7 +65,7 @@ fn body(frames: &[Frame]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_larger_than_any_window_goes_up_whole() {
+async fn a_request_body_larger_than_the_window_arrives_complete() {
     let (api, admin) = (Backend::start(|_| answer_of("taken")).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     let client = Http2::open(gateway.https).await;
@@ -87,7 +86,7 @@ async fn a_body_larger_than_any_window_goes_up_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_comes_in_pieces_and_what_the_backend_answers_within_it_is_heard() {
+async fn a_request_body_in_pieces_arrives_complete() {
     let (api, admin) = (Backend::start(|_| answer_of("taken")).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     let client = Http2::open(gateway.https).await;
@@ -104,21 +103,21 @@ async fn a_body_comes_in_pieces_and_what_the_backend_answers_within_it_is_heard(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_larger_than_the_window_waits_for_a_client_that_reads_late() {
+async fn a_response_larger_than_the_window_waits_for_the_client() {
     let large = text(MEBIBYTE);
-    let said = large.clone();
-    let (api, admin) = (Backend::start(move |_| answer_of(&said)).await, admin().await);
+    let body = large.clone();
+    let (api, admin) = (Backend::start(move |_| answer_of(&body)).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     let client = Http2::open(gateway.https).await;
     let (answer, _) = client.begin(request("GET", "/notes/1").body(()).unwrap(), true).await.unwrap();
     let mut answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
     until("the window is full", async || answer.body_mut().flow_control().used_capacity() == WINDOW).await;
-    let answer = timeout(PATIENCE, read(answer)).await.expect("the rest does not come").unwrap();
+    let answer = timeout(PATIENCE, read(answer)).await.expect("the rest does not arrive").unwrap();
     assert!(answer.body == large, "{} bytes", answer.body.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_of_any_framing_end_with_their_stream() {
+async fn responses_of_any_framing_end_their_stream() {
     let large = text(MEBIBYTE);
     let (api, admin) = (framing_backend(&large).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
@@ -131,7 +130,7 @@ async fn answers_of_any_framing_end_with_their_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_without_a_body_end_with_their_head() {
+async fn responses_without_a_body_end_their_stream_with_the_head() {
     let api = Backend::start(|seen| {
         let head = match seen.target.as_str() {
             "/notes/nothing" => "204 No Content\r\n",
@@ -152,8 +151,8 @@ async fn answers_without_a_body_end_with_their_head() {
     }
 }
 
-/// Each way in which a backend can leave the rest of an answer unsaid.
-fn broken(target: &str) -> Vec<Step> {
+/// The ways in which a backend can truncate a response.
+fn truncated(target: &str) -> Vec<Step> {
     let first = chunks(&["first"]);
     let soon = Wait(std::time::Duration::from_millis(100));
     match target {
@@ -167,8 +166,8 @@ fn broken(target: &str) -> Vec<Step> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_breaks_off_ends_by_a_reset() {
-    let (api, admin) = (Backend::start(|seen| broken(&seen.target)).await, admin().await);
+async fn a_truncated_response_resets_its_stream() {
+    let (api, admin) = (Backend::start(|seen| truncated(&seen.target)).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     for note in ["length", "length-reset", "chunks", "chunks-reset", "odd-chunks", "head-alone"] {
         let frames = frames_of(&gateway, &format!("/notes/{note}")).await;
@@ -176,14 +175,14 @@ async fn an_answer_that_breaks_off_ends_by_a_reset() {
         assert_eq!(frames[0].kind, HEADERS, "{note}: {frames:?}");
         assert!(!frames.iter().any(ends), "{note}: {frames:?}");
     }
-    // The streams beside it are as good as ever.
+    // Other streams of the connection are not affected.
     let client = Http2::open(gateway.https).await;
     assert!(client.try_exchange(request("GET", "/notes/length").body("").unwrap()).await.is_err());
     assert_eq!(client.exchange(request("GET", "/nothing").body("").unwrap()).await.status, 404);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_part_of_an_answer_arrives_before_the_rest_is_there() {
+async fn a_part_of_a_response_arrives_before_the_rest() {
     let api = Backend::start(|seen| match seen.target.as_str() {
         "/notes/length" => vec![answer("Content-Length: 10\r\n", "first"), Hang],
         "/notes/head" => vec![answer("Content-Length: 10\r\n", ""), Hang],
@@ -204,7 +203,7 @@ async fn a_part_of_an_answer_arrives_before_the_rest_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_answer_has_one_date_and_that_is_ours() {
+async fn each_response_has_one_date_from_the_gateway() {
     let (api, admin) = (Backend::start(dated).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     let client = Http2::open(gateway.https).await;
@@ -218,7 +217,7 @@ async fn each_answer_has_one_date_and_that_is_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_for_it_is_told_to_continue() {
+async fn expect_100_continue_gets_a_100_unless_refused() {
     let (api, admin) = (Backend::start(|_| answer_of("taken")).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     let client = Http2::open(gateway.https).await;
@@ -241,7 +240,7 @@ async fn who_waits_for_it_is_told_to_continue() {
         }
     }
     assert_eq!((api.seen().len(), admin.seen().len()), (2, 2));
-    // Refused at once, without the body that was held back.
+    // A refusal needs no 100 and no body.
     let head = request("PUT", "/nothing").header("expect", "100-continue").body(()).unwrap();
     let (mut answer, _stream) = client.begin(head, false).await.unwrap();
     assert!(timeout(PATIENCE, poll_fn(|cx| answer.poll_informational(cx))).await.unwrap().is_none());

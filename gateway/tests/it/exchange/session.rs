@@ -1,4 +1,4 @@
-//! Requests of HTTP/1 that have a body, or are of HTTP/1.0.
+//! HTTP/1.1 requests with a body, and HTTP/1.0 requests.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use crate::support::backend::{Backend, Step};
 use crate::support::token::token;
 use crate::support::{Gateway, admin, answer_of, get, request, until};
 
-/// Each way in which a backend can leave the rest of an answer unsaid.
-fn broken(target: &str) -> Vec<Step> {
+/// The ways in which a backend can truncate a response.
+fn truncated(target: &str) -> Vec<Step> {
     let first = chunks(&["first"]);
     match target {
         "/notes/length" => vec![answer("Content-Length: 10\r\n", "first"), Close],
@@ -22,24 +22,23 @@ fn broken(target: &str) -> Vec<Step> {
     }
 }
 
-/// So that what was said has been read before the connection breaks.
+/// A reset discards what the gateway has not read.
 const SOON: Duration = Duration::from_millis(100);
 
-const BROKEN: [&str; 5] = ["length", "length-reset", "chunks", "chunks-reset", "odd-chunks"];
+const TRUNCATED: [&str; 5] = ["length", "length-reset", "chunks", "chunks-reset", "odd-chunks"];
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_never_looks_whole() {
-    let (api, admin) = (Backend::start(|seen| broken(&seen.target)).await, admin().await);
+async fn a_truncated_response_is_never_taken_for_complete() {
+    let (api, admin) = (Backend::start(|seen| truncated(&seen.target)).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
-    for case in BROKEN {
+    for case in TRUNCATED {
         let mut connection = gateway.connect().await;
         connection.send(post(&format!("/notes/{case}"), "")).await;
         match connection.try_answer("POST").await {
             Ok(answer) => assert_eq!(answer.status, 502, "{case}: {answer:?}"),
             Err(error) => assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{case}"),
         }
-        // The end of the connection is the end of such an answer (RFC 9112, section 9.8), so that
-        // it must not be told as one.
+        // An orderly end of the connection would complete this response (RFC 9112, section 9.8).
         let mut connection = gateway.connect().await;
         let token = token("user01");
         let head = format!("GET /notes/{case} HTTP/1.0\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n\r\n");
@@ -52,7 +51,7 @@ async fn an_answer_that_breaks_off_never_looks_whole() {
 }
 
 #[tokio::test]
-async fn a_part_of_an_answer_arrives_before_the_rest_is_there() {
+async fn a_part_of_a_response_arrives_before_the_rest() {
     let api = Backend::start(|seen| match seen.target.as_str() {
         "/notes/length" => vec![answer("Content-Length: 10\r\n", "first"), Hang],
         _ => vec![answer("Transfer-Encoding: chunked\r\n", &chunks(&["first"])), Hang],
@@ -67,12 +66,12 @@ async fn a_part_of_an_answer_arrives_before_the_rest_is_there() {
 }
 
 #[tokio::test]
-async fn a_part_that_fills_what_lies_between_arrives_before_the_rest_is_there() {
+async fn a_part_that_fills_the_socket_buffers_arrives_before_the_rest() {
     assert_part_arrives(|path| post(path, "")).await;
 }
 
 #[tokio::test]
-async fn bodies_of_any_framing_arrive_whole_both_ways() {
+async fn bodies_of_any_framing_arrive_complete_in_both_directions() {
     let large = text(1024 * 1024);
     let (api, admin) = (framing_backend(&large).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
@@ -97,7 +96,7 @@ async fn bodies_of_any_framing_arrive_whole_both_ways() {
 }
 
 #[tokio::test]
-async fn a_client_that_wants_the_connection_closed_is_heard() {
+async fn connection_close_is_honoured_in_any_spelling() {
     let (api, admin) = (Backend::start(|_| answer_of("good")).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     for line in ["Connection: close\r\n", "Connection: CLOSE\r\n", "Connection: x, close\r\n"] {
@@ -109,7 +108,7 @@ async fn a_client_that_wants_the_connection_closed_is_heard() {
 }
 
 #[tokio::test]
-async fn each_answer_has_one_date_and_that_is_ours() {
+async fn each_response_has_one_date_from_the_gateway() {
     let (api, admin) = (Backend::start(dated).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     let old = get("/notes/1", "Connection: close\r\n").replace("HTTP/1.1", "HTTP/1.0");
@@ -121,7 +120,7 @@ async fn each_answer_has_one_date_and_that_is_ours() {
 }
 
 #[tokio::test]
-async fn requests_with_and_without_a_body_take_turns_on_a_connection() {
+async fn requests_with_and_without_a_body_share_a_connection() {
     let api = Backend::start(|seen| answer_of(&format!("{} {} {}", seen.method, seen.target, seen.body.len())));
     let (api, admin) = (api.await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
@@ -139,7 +138,7 @@ async fn requests_with_and_without_a_body_take_turns_on_a_connection() {
         let answer = connection.exchange(request).await;
         assert_eq!((answer.body.as_str(), answer.value("connection")), (*expected, "keep-alive"), "{answer:?}");
     }
-    // And all of them at once.
+    // All of them pipelined.
     connection.send(requests.iter().map(|(request, _)| request.as_str()).collect::<String>()).await;
     for (_, expected) in &requests {
         let answer = connection.answer("GET").await;
@@ -149,20 +148,20 @@ async fn requests_with_and_without_a_body_take_turns_on_a_connection() {
 }
 
 #[tokio::test]
-async fn what_has_come_when_a_drain_begins_is_answered_and_told_that_it_is_the_last() {
-    for under_way in ["GET", "POST"] {
-        for already_there in ["GET", "POST"] {
+async fn requests_received_before_a_drain_are_answered_and_the_last_closes_the_connection() {
+    for first in ["GET", "POST"] {
+        for second in ["GET", "POST"] {
             let request = |method| if method == "GET" { get("/notes/1", "") } else { post("/notes/1", "") };
             let api = Backend::start(|_| [vec![Wait(Duration::from_millis(500))], answer_of("good")].concat());
             let (api, admin) = (api.await, admin().await);
             let mut gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
             let mut connection = gateway.connect().await;
-            connection.send(format!("{}{}", request(under_way), request(already_there))).await;
-            until("the backend is asked", async || !api.seen().is_empty()).await;
+            connection.send(format!("{}{}", request(first), request(second))).await;
+            until("the backend has the request", async || !api.seen().is_empty()).await;
             gateway.stop();
-            assert_eq!(connection.answer(under_way).await.body, "good", "{under_way}");
-            let last = connection.answer(already_there).await;
-            assert_eq!((last.body.as_str(), last.value("connection")), ("good", "close"), "{already_there}");
+            assert_eq!(connection.answer(first).await.body, "good", "{first}");
+            let last = connection.answer(second).await;
+            assert_eq!((last.body.as_str(), last.value("connection")), ("good", "close"), "{second}");
             connection.assert_closed().await;
         }
     }
