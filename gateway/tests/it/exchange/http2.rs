@@ -1,15 +1,17 @@
 //! HTTP/2 requests.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::{ROUTES, answer, assert_is_now, chunks, dated, framing_backend, text};
 use crate::auth::user01;
-use crate::support::backend::Step::{Close, Hang, Reset, Wait, Write};
+use crate::support::backend::Step::{Close, Hang, Reset, WaitFor, Write};
 use crate::support::backend::{Backend, Step};
 use crate::support::client::PATIENCE;
 use crate::support::frames::{
@@ -35,6 +37,11 @@ fn request(method: &str, path: &str) -> http::request::Builder {
 
 /// Requests `path` and returns the frames of the response, up to the one that ends the stream or the connection.
 async fn frames_of(gateway: &Gateway, path: &str) -> Vec<Frame> {
+    observe_frames(gateway, path, |_| {}).await
+}
+
+/// As [`frames_of`], and calls `observe` with all frames so far after each of them.
+async fn observe_frames(gateway: &Gateway, path: &str, mut observe: impl FnMut(&[Frame])) -> Vec<Frame> {
     // The largest windows of the stream and of the connection.
     let mut client = Frames::connect(gateway.https, &[(4, 0x7fff_ffff)]).await;
     let fields = request_block("GET", path, &format!("JWT {}", token("user01")));
@@ -46,6 +53,7 @@ async fn frames_of(gateway: &Gateway, path: &str) -> Vec<Frame> {
         let is_last = ends(&frame) || matches!(frame.kind, RST_STREAM | GOAWAY);
         if matches!(frame.kind, HEADERS | DATA | RST_STREAM | GOAWAY) {
             frames.push(frame);
+            observe(&frames);
         }
         if is_last {
             break;
@@ -121,12 +129,34 @@ async fn responses_of_any_framing_end_their_stream() {
     let large = text(MEBIBYTE);
     let (api, admin) = (framing_backend(&large).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
-    for note in ["length", "chunks", "late-end", "close"] {
+    for note in ["length", "chunks", "close"] {
         let frames = frames_of(&gateway, &format!("/notes/{note}")).await;
         assert!(frames.last().is_some_and(ends), "{note}: {:?}", frames.last());
         assert_eq!(frames[0].kind, HEADERS, "{note}");
         assert!(body(&frames) == large.as_bytes(), "{note}: {} bytes", body(&frames).len());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_last_chunk_that_arrives_after_the_content_ends_the_stream() {
+    let large = text(MEBIBYTE);
+    let received = Arc::new(Notify::new());
+    let (content, end) = (chunks(&[&large]), Arc::clone(&received));
+    let api = Backend::start(move |_| {
+        let content = answer("Transfer-Encoding: chunked\r\n", &content);
+        vec![content, WaitFor(Arc::clone(&end)), Write(b"0\r\n\r\n".to_vec())]
+    });
+    let (api, admin) = (api.await, admin().await);
+    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let frames = observe_frames(&gateway, "/notes/1", |frames| {
+        if body(frames).len() == large.len() {
+            received.notify_one();
+        }
+    })
+    .await;
+    assert!(frames.last().is_some_and(ends), "{:?}", frames.last());
+    assert_eq!(frames[0].kind, HEADERS);
+    assert!(body(&frames) == large.as_bytes(), "{} bytes", body(&frames).len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,33 +181,43 @@ async fn responses_without_a_body_end_their_stream_with_the_head() {
     }
 }
 
-/// The ways in which a backend can truncate a response.
-fn truncated(target: &str) -> Vec<Step> {
+/// The ways in which a backend can truncate a response. It waits until the client has the head.
+fn truncated(target: &str, head_received: &Arc<Notify>) -> Vec<Step> {
     let first = chunks(&["first"]);
-    let soon = Wait(std::time::Duration::from_millis(100));
+    let wait = WaitFor(Arc::clone(head_received));
     match target {
-        "/notes/length" => vec![answer("Content-Length: 10\r\n", "first"), soon, Close],
-        "/notes/length-reset" => vec![answer("Content-Length: 10\r\n", "first"), soon, Reset],
-        "/notes/chunks" => vec![answer("Transfer-Encoding: chunked\r\n", &first), soon, Close],
-        "/notes/chunks-reset" => vec![answer("Transfer-Encoding: chunked\r\n", &first), soon, Reset],
-        "/notes/odd-chunks" => vec![answer("Transfer-Encoding: chunked\r\n", &first), soon, Write(b"zz\r\n".to_vec())],
-        _ => vec![answer("Content-Length: 10\r\n", ""), soon, Close],
+        "/notes/length" => vec![answer("Content-Length: 10\r\n", "first"), wait, Close],
+        "/notes/length-reset" => vec![answer("Content-Length: 10\r\n", "first"), wait, Reset],
+        "/notes/chunks" => vec![answer("Transfer-Encoding: chunked\r\n", &first), wait, Close],
+        "/notes/chunks-reset" => vec![answer("Transfer-Encoding: chunked\r\n", &first), wait, Reset],
+        "/notes/odd-chunks" => vec![answer("Transfer-Encoding: chunked\r\n", &first), wait, Write(b"zz\r\n".to_vec())],
+        _ => vec![answer("Content-Length: 10\r\n", ""), wait, Close],
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_truncated_response_resets_its_stream() {
-    let (api, admin) = (Backend::start(|seen| truncated(&seen.target)).await, admin().await);
+    let head_received = Arc::new(Notify::new());
+    let end = Arc::clone(&head_received);
+    let (api, admin) = (Backend::start(move |seen| truncated(&seen.target, &end)).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     for note in ["length", "length-reset", "chunks", "chunks-reset", "odd-chunks", "head-alone"] {
-        let frames = frames_of(&gateway, &format!("/notes/{note}")).await;
+        let frames = observe_frames(&gateway, &format!("/notes/{note}"), |frames| {
+            if frames.len() == 1 {
+                head_received.notify_one();
+            }
+        })
+        .await;
         assert_eq!(frames.last().map(|frame| frame.kind), Some(RST_STREAM), "{note}: {frames:?}");
         assert_eq!(frames[0].kind, HEADERS, "{note}: {frames:?}");
         assert!(!frames.iter().any(ends), "{note}: {frames:?}");
     }
     // Other streams of the connection are not affected.
     let client = Http2::open(gateway.https).await;
-    assert!(client.try_exchange(request("GET", "/notes/length").body("").unwrap()).await.is_err());
+    let (answer, _) = client.begin(request("GET", "/notes/length").body(()).unwrap(), true).await.unwrap();
+    let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
+    head_received.notify_one();
+    assert!(timeout(PATIENCE, read(answer)).await.unwrap().is_err());
     assert_eq!(client.exchange(request("GET", "/nothing").body("").unwrap()).await.status, 404);
 }
 

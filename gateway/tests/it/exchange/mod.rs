@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
 
-use crate::support::backend::Step::{Close, Follow, Wait, Write};
+use crate::support::backend::Step::{Close, Follow, Write};
 use crate::support::backend::{self, Backend, Seen, Step};
 use crate::support::client::Answer;
 use crate::support::{Gateway, admin, answer_of, request, until, until_unchanged};
@@ -52,7 +52,6 @@ async fn framing_backend(body: &str) -> Backend {
         match seen.target.as_str() {
             "/notes/length" => answer_of(&body),
             "/notes/chunks" => vec![answer(CHUNKED, &format!("{chunks}{end}"))],
-            "/notes/late-end" => vec![answer(CHUNKED, &chunks), Wait(LATE), Write(end.into())],
             "/notes/close" => vec![answer("", &body), Close],
             "/notes/none" => vec![Write(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec())],
             other => panic!("{other}"),
@@ -62,9 +61,6 @@ async fn framing_backend(body: &str) -> Backend {
 }
 
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
-
-/// So that what was said before has been passed on.
-const LATE: Duration = Duration::from_millis(100);
 
 /// A cacheable response with a `Date` in the past.
 fn dated(_: &Seen) -> Vec<Step> {
