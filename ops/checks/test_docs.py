@@ -165,7 +165,7 @@ class AccessLog(unittest.TestCase):
         used = set()
         for file, pattern in (
             ("flow/reason.rs", r"fn label\(self\) -> &'static str \{(.*?)\n    \}"),
-            ("revocation/standing.rs", r"fn label\(self\) -> &'static str \{(.*?)\n    \}"),
+            ("revocation/account.rs", r"fn label\(self\) -> &'static str \{(.*?)\n    \}"),
             ("authenticate.rs", labels),
             ("login/mod.rs", labels),
         ):

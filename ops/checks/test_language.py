@@ -84,7 +84,6 @@ EXCEPTIONS = [
 PENDING = (
     "gateway/benches/",
     "gateway/src/cache/",
-    "gateway/src/revocation/",
     "gateway/src/upstream/",
     "gateway/tests/",
 )

@@ -32,7 +32,7 @@ use crate::limit::{self, Exceeded, Limiter, Limits};
 use crate::login;
 use crate::record::{AccessLog, Metrics};
 use crate::respond::LocalResponse;
-use crate::revocation::{self, Revocation};
+use crate::revocation::{self, Revocation, RevocationError};
 use crate::route::{self, Matched, Route, RouteTable};
 use crate::token::random_hex;
 use crate::upstream::Client;
@@ -164,13 +164,13 @@ impl Flow {
     }
 
     /// Refuses a valid token that is revoked, or whose revocation is unknown.
-    fn refuse_token(&self, ctx: &mut Context, refusal: &revocation::Refusal) -> Ended {
+    fn refuse_token(&self, ctx: &mut Context, refusal: &RevocationError) -> Ended {
         match refusal {
-            revocation::Refusal::Revoked(reason) => {
+            RevocationError::Revoked(reason) => {
                 self.metrics.token_refusal(revocation::REVOKED);
                 ctx.refuse(Reason::Revoked(*reason), LocalResponse::revoked())
             }
-            revocation::Refusal::Unknown(reason) => {
+            RevocationError::Unavailable(reason) => {
                 tracing::debug!(request_id = ctx.request_id, reason, "a token could not be checked for revocation");
                 ctx.refuse(Reason::RevocationUnknown, LocalResponse::upstream(StatusCode::SERVICE_UNAVAILABLE))
             }
@@ -211,7 +211,7 @@ impl Flow {
 }
 
 /// Checks that the token of `principal` was not revoked.
-async fn check_revocation(revocation: &Revocation, principal: &Principal) -> Result<(), revocation::Refusal> {
+async fn check_revocation(revocation: &Revocation, principal: &Principal) -> Result<(), RevocationError> {
     match &principal.credential {
         Credential::Token(token) => revocation.check(token).await,
         // A static token belongs to no user of the backend; it is removed with the configuration.

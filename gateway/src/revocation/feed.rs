@@ -1,71 +1,71 @@
-//! The backend's feed: newline-delimited JSON that names whatever has changed, and beats while
-//! nothing has. Pure: bytes go in, events come out.
+//! The backend's feed: newline-delimited JSON objects that name what changed, with beats in between. Pure: it decodes
+//! bytes into events.
 
 use serde_json::Value;
 
 use crate::token::json_object;
 
-/// The longest line, in bytes: an identity at its longest, each byte escaped.
+/// The maximum length of a line, in bytes: an identity of maximum length with each byte escaped.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// What the feed tells.
+/// An event of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// It begins, and is known by this.
-    Begins(String),
-    /// Every change up to just now has been told.
+pub enum FeedEvent {
+    /// The feed starts; this is its id.
+    Start(String),
+    /// All changes until now have been sent.
     Beat,
-    /// What was said of this identity may no longer hold.
-    Changed(String),
-    /// What is served under this path has changed.
+    /// The account of this identity changed.
+    AccountChanged(String),
+    /// The responses of this path changed.
     Purge(String),
-    /// So may have everything that is served.
+    /// All responses may have changed.
     PurgeAll,
-    /// Anything may have changed. So it may where a line says what is not known here.
+    /// Anything may have changed: `reset`, or an unknown line.
     Reset,
 }
 
-/// A line that is too long, or no JSON object.
+/// A line is too long, or is not a JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the feed is not one of revocations")]
-pub struct NotAFeed;
+#[error("malformed line in the feed")]
+pub struct InvalidFeed;
 
-/// What has come of the feed and is no whole line yet.
+/// Decodes the feed. Contains the incomplete last line.
 #[derive(Debug, Default)]
-pub struct Lines(Vec<u8>);
+pub struct FeedDecoder(Vec<u8>);
 
-impl Lines {
-    /// Takes the next piece, and tells the events in the lines that it ends.
+impl FeedDecoder {
+    /// Decodes the next piece, and returns the events of the lines that it completes.
     ///
     /// # Errors
-    /// [`NotAFeed`]; what follows cannot be trusted then.
-    pub fn take(&mut self, piece: &[u8]) -> Result<Vec<Event>, NotAFeed> {
+    /// [`InvalidFeed`]. The rest of the feed must not be used then.
+    pub fn decode(&mut self, piece: &[u8]) -> Result<Vec<FeedEvent>, InvalidFeed> {
         self.0.extend_from_slice(piece);
         let mut events = Vec::new();
         while let Some(end) = self.0.iter().position(|&byte| byte == b'\n') {
             if end > MAX_LINE_BYTES {
-                return Err(NotAFeed);
+                return Err(InvalidFeed);
             }
             let line: Vec<u8> = self.0.drain(..=end).collect();
-            events.push(event(&line)?);
+            events.push(parse_line(&line)?);
         }
-        if self.0.len() > MAX_LINE_BYTES { Err(NotAFeed) } else { Ok(events) }
+        if self.0.len() > MAX_LINE_BYTES { Err(InvalidFeed) } else { Ok(events) }
     }
 }
 
-fn event(line: &[u8]) -> Result<Event, NotAFeed> {
-    let members = json_object(line).map_err(|_| NotAFeed)?;
+fn parse_line(line: &[u8]) -> Result<FeedEvent, InvalidFeed> {
+    let members = json_object(line).map_err(|_| InvalidFeed)?;
     let mut members = members.into_iter();
     Ok(match (members.next(), members.next()) {
         (Some((name, value)), None) => match (name.as_str(), value) {
-            ("feed", Value::String(id)) => Event::Begins(id),
-            ("beat", Value::Number(_)) => Event::Beat,
-            ("identity", Value::String(identity)) => Event::Changed(identity),
-            ("purge", Value::String(path)) => Event::Purge(path),
-            ("purge_all", Value::Bool(true)) => Event::PurgeAll,
-            _ => Event::Reset,
+            ("feed", Value::String(id)) => FeedEvent::Start(id),
+            ("beat", Value::Number(_)) => FeedEvent::Beat,
+            ("identity", Value::String(identity)) => FeedEvent::AccountChanged(identity),
+            ("purge", Value::String(path)) => FeedEvent::Purge(path),
+            ("purge_all", Value::Bool(true)) => FeedEvent::PurgeAll,
+            _ => FeedEvent::Reset,
         },
-        _ => Event::Reset,
+        _ => FeedEvent::Reset,
     })
 }
 
@@ -74,44 +74,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_come_whatever_pieces_the_lines_come_in() {
+    fn events_do_not_depend_on_the_pieces_that_arrive() {
         let text = "{\"feed\":\"00ff\"}\n{\"beat\":1}\n{\"identity\":\"ユーザー\"}\n{\"reset\":true}\n{\"purge\":\"/x\"}\n{\"purge_all\":true}\n{\"purge_all\":false}\n{}\n{\"beat\":2,\"a\":1}\n";
         let expected = [
-            Event::Begins("00ff".to_owned()),
-            Event::Beat,
-            Event::Changed("ユーザー".to_owned()),
-            Event::Reset,
-            Event::Purge("/x".to_owned()),
-            Event::PurgeAll,
-            Event::Reset,
-            Event::Reset,
-            Event::Reset,
+            FeedEvent::Start("00ff".to_owned()),
+            FeedEvent::Beat,
+            FeedEvent::AccountChanged("ユーザー".to_owned()),
+            FeedEvent::Reset,
+            FeedEvent::Purge("/x".to_owned()),
+            FeedEvent::PurgeAll,
+            FeedEvent::Reset,
+            FeedEvent::Reset,
+            FeedEvent::Reset,
         ];
         for size in 1..text.len() {
-            let mut lines = Lines::default();
-            let events: Vec<_> = text.as_bytes().chunks(size).flat_map(|piece| lines.take(piece).unwrap()).collect();
+            let mut decoder = FeedDecoder::default();
+            let events: Vec<_> =
+                text.as_bytes().chunks(size).flat_map(|piece| decoder.decode(piece).unwrap()).collect();
             assert_eq!(events, expected, "by {size}");
         }
     }
 
     #[test]
-    fn a_line_has_the_same_bound_whatever_pieces_it_comes_in() {
+    fn the_maximum_length_of_a_line_does_not_depend_on_the_pieces_that_arrive() {
         for (length, is_feed) in [(MAX_LINE_BYTES, true), (MAX_LINE_BYTES + 1, false)] {
             let beat = "{\"beat\":1}";
             let line = format!("{beat}{}\n", " ".repeat(length - beat.len()));
             for size in [1024, MAX_LINE_BYTES, line.len()] {
-                let mut lines = Lines::default();
-                let taken: Result<Vec<_>, _> = line.as_bytes().chunks(size).map(|piece| lines.take(piece)).collect();
-                assert_eq!(taken.is_ok(), is_feed, "{length} by {size}");
+                let mut decoder = FeedDecoder::default();
+                let decoded: Result<Vec<_>, _> =
+                    line.as_bytes().chunks(size).map(|piece| decoder.decode(piece)).collect();
+                assert_eq!(decoded.is_ok(), is_feed, "{length} by {size}");
             }
         }
     }
 
     #[test]
-    fn what_is_no_feed_is_an_error() {
+    fn a_malformed_line_is_an_error() {
         for text in ["<html>\n", "[]\n", "\n", "{\"beat\":1}{\"beat\":2}\n", "{\"beat\":1,\"beat\":2}\n"] {
-            assert_eq!(Lines::default().take(text.as_bytes()), Err(NotAFeed), "{text}");
+            assert_eq!(FeedDecoder::default().decode(text.as_bytes()), Err(InvalidFeed), "{text}");
         }
-        assert_eq!(Lines::default().take(&vec![b' '; MAX_LINE_BYTES + 1]), Err(NotAFeed));
+        assert_eq!(FeedDecoder::default().decode(&vec![b' '; MAX_LINE_BYTES + 1]), Err(InvalidFeed));
     }
 }

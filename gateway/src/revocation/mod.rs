@@ -1,16 +1,17 @@
-//! Whether the user behind a good token is still one: not deleted, not disabled, without a new
-//! password since, and this token not logged out.
+//! Whether a valid token was revoked: its user was deleted, disabled or given a new password, or it was logged out.
 //!
-//! The backend is asked once for each identity, and what it says is kept. Its feed then names
-//! whatever changes of what that very process was asked about (so what another one says is used
-//! once, and not kept), so that a change is heard of within a second; what a broken feed could not
-//! tell is asked for again as soon as it is whole. Until then what is remembered serves, as long
-//! as [`Settings::max_age`] allows: the loss of a backend is no loss of its users. Where nothing
-//! has been heard of for too long, nobody knows, and that is never taken for a yes or a no.
+//! The backend is queried once for each identity, and the account status is stored. The backend's feed then names
+//! each identity that changed, so that a change takes effect within a second. A backend process reports only changes
+//! of the identities that it was queried about; the status from another process is therefore used once, and not
+//! stored. After the feed was interrupted, all identities are queried again.
+//!
+//! While the feed is disconnected, stored statuses are used for up to [`Settings::max_age`], so that requests are
+//! served while a backend restarts. After that the revocation of a token is unknown, which is an error of its own:
+//! [`RevocationError::Unavailable`].
 
+mod account;
 #[doc(hidden)] // Public for the fuzz targets.
 pub mod feed;
-mod standing;
 mod table;
 
 use std::sync::Arc;
@@ -29,178 +30,182 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::single_flight::Leader;
 use crate::token::Verified;
 use crate::upstream::{Client, Outgoing};
-use feed::{Event, Lines};
-pub use standing::RevocationReason;
-use standing::{Standing, Told};
-use table::{Answer, Keep, Table, settle};
+pub use account::RevocationReason;
+use account::{AccountStatus, CheckResponse};
+use feed::{FeedDecoder, FeedEvent};
+use table::{FeedOrigin, StatusResult, StatusTable, complete};
 
-/// The most that is read of an answer about one identity, in bytes: a thousand logged-out tokens
-/// at their longest.
-const MAX_ANSWER_BYTES: usize = 512 * 1024;
+/// The maximum size of a response about one identity, in bytes: a thousand logged-out tokens of maximum length.
+const MAX_RESPONSE_BYTES: usize = 512 * 1024;
 
-/// How often an answer that a change overtook is asked for again.
+/// How often a status is requested if the account changes during each request.
 const ATTEMPTS: usize = 3;
 
-/// A feed that is silent for so long is broken: it beats eight times as often.
-const SILENCE: Duration = Duration::from_secs(2);
+/// A feed without data for this long counts as disconnected. The backend sends eight beats in this time.
+const FEED_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Between a feed that ended and the next attempt.
-const RECONNECT: Duration = Duration::from_millis(100);
+/// The delay before a feed is requested again.
+const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 
-/// What metrics call a token that was revoked.
+/// The metric label of a revoked token.
 pub const REVOKED: &str = "revoked";
 
-/// What is done where nothing has been heard of revocations for too long.
+/// What happens while revocation data is older than [`Settings::max_age`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenStale {
-    /// Nobody is let through until something is heard.
+    /// All tokens are refused.
     Refuse,
-    /// A good token opens the door by itself, as if nothing could be revoked.
+    /// A token whose status is neither stored nor can be requested is accepted.
     ServeOn,
 }
 
-/// How revocations are followed.
+/// Settings of the revocation check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How long what was heard last is good for. 300 s by default.
+    /// How long tokens are accepted without a beat of the feed. 300 s by default.
     pub max_age: Duration,
-    /// What comes after that. [`WhenStale::Refuse`] by default.
+    /// What happens after that. [`WhenStale::Refuse`] by default.
     pub when_stale: WhenStale,
-    /// Identities that are remembered. 100,000 by default, about 200 bytes each.
+    /// The maximum number of identities with a stored status. 100,000 by default, about 200 bytes each.
     pub capacity: usize,
 }
 
-/// What the feed tells besides revocations: of the answers that the backend gives.
+/// Cached responses that the feed invalidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change<'a> {
-    /// What is served under this path has changed.
+pub enum Invalidation<'a> {
+    /// The responses of this path changed.
     Path(&'a str),
-    /// Everything may have.
+    /// All responses may have changed.
     All,
     /// Changes may have been missed.
-    Missed,
+    Unknown,
 }
 
-/// Why a good token does not open the door.
+/// Why a valid token is not accepted.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// It was revoked, or its user was.
+pub enum RevocationError {
+    /// The token was revoked, or its user's account is not active.
     #[error("revoked")]
     Revoked(RevocationReason),
-    /// Nobody knows just now. The text is for the log.
+    /// Whether it was revoked is unknown. The text is for the log.
     #[error("{0}")]
-    Unknown(String),
+    Unavailable(String),
 }
 
-/// What is known of revocations. A clone knows the same.
+/// The revocation check. Clones share one state.
 #[derive(Clone)]
 pub struct Revocation(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
-    /// Asks about identities.
+    /// For queries about identities.
     backend: Client,
-    table: Table,
+    statuses: StatusTable,
     started: Instant,
-    /// When the feed last beat, in milliseconds from `started`; [`NEVER`] before it did.
-    beat: AtomicU64,
-    /// The feed that is followed, or was last.
+    /// The time of the last beat, in milliseconds since `started`; [`NEVER`] before the first.
+    last_beat: AtomicU64,
+    /// The id of the current feed, or of the last one.
     followed: ArcSwap<String>,
-    /// Whether the log has been told that another backend answers than the one that is followed.
-    told_of_others: AtomicBool,
+    /// Whether a warning about responses of another backend was logged for this feed.
+    warned_of_other_backend: AtomicBool,
     /// Becomes true with the first beat.
-    heard: watch::Sender<bool>,
+    has_beaten: watch::Sender<bool>,
 }
 
 const NEVER: u64 = u64::MAX;
 
 impl Revocation {
-    /// Nothing is known yet; `backend` will be asked.
+    /// A check without stored statuses, which queries `backend`.
     pub fn new(backend: Client, settings: Settings) -> Self {
-        let table = Table::new(settings.capacity);
+        let statuses = StatusTable::new(settings.capacity);
         Self(Arc::new(Inner {
             settings,
             backend,
-            table,
+            statuses,
             started: Instant::now(),
-            beat: AtomicU64::new(NEVER),
+            last_beat: AtomicU64::new(NEVER),
             followed: ArcSwap::default(),
-            told_of_others: AtomicBool::new(false),
-            heard: watch::Sender::new(false),
+            warned_of_other_backend: AtomicBool::new(false),
+            has_beaten: watch::Sender::new(false),
         }))
     }
 
-    /// Whether `token`, which is good, still opens the door.
+    /// Checks that a valid `token` was not revoked.
     ///
     /// # Errors
-    /// [`Refusal`].
-    pub async fn check(&self, token: &Verified) -> Result<(), Refusal> {
+    /// [`RevocationError`].
+    pub async fn check(&self, token: &Verified) -> Result<(), RevocationError> {
         let is_fresh = self.is_fresh();
         let serves_on = self.0.settings.when_stale == WhenStale::ServeOn;
         if !is_fresh && !serves_on {
-            return Err(Refusal::Unknown("nothing has been heard of revocations for too long".to_owned()));
+            return Err(RevocationError::Unavailable("revocation data is older than revocation.max_age".to_owned()));
         }
-        match self.standing(&token.identity).await {
-            Ok(standing) => standing.check(token).map_err(Refusal::Revoked),
+        match self.account_status(&token.identity).await {
+            Ok(status) => status.check(token).map_err(RevocationError::Revoked),
             Err(_) if !is_fresh && serves_on => Ok(()),
-            Err(reason) => Err(Refusal::Unknown(reason.to_string())),
+            Err(reason) => Err(RevocationError::Unavailable(reason.to_string())),
         }
     }
 
-    /// Ends `token`: once this returns, the backend has stored it.
+    /// Revokes `token`. When this returns without an error, the backend has stored the logout.
     ///
     /// # Errors
-    /// It could not be stored, or nobody knows whether it was. The text is for the log.
+    /// The logout could not be stored, or it is unknown whether it was. The text is for the log.
     pub async fn log_out(&self, token: &Verified, request_id: &str) -> Result<(), String> {
         let body = json!({"identity": &*token.identity, "token": &*token.id, "expires_at": token.expires_at});
         let request = post("/revocation/logout", &body, Some(request_id)).map_err(|error| error.to_string())?;
-        let answer = self.0.backend.send(request, MAX_ANSWER_BYTES).await.map_err(|error| error.to_string())?;
-        // Here it holds at once; the feed tells the others.
-        self.0.table.remove(&token.identity);
-        match answer.status() {
+        let response = self.0.backend.send(request, MAX_RESPONSE_BYTES).await.map_err(|error| error.to_string())?;
+        // It takes effect here at once; the feed notifies other gateways.
+        self.0.statuses.remove(&token.identity);
+        match response.status() {
             StatusCode::NO_CONTENT => Ok(()),
             status => Err(self.0.backend.upstream().unexpected(status)),
         }
     }
 
-    /// How long ago the feed last beat; `None` before it did.
+    /// The time since the last beat of the feed; `None` before the first.
     pub fn age(&self) -> Option<Duration> {
-        let beat = self.0.beat.load(Ordering::Relaxed);
-        (beat != NEVER).then(|| self.0.started.elapsed().saturating_sub(Duration::from_millis(beat)))
+        let last_beat = self.0.last_beat.load(Ordering::Relaxed);
+        (last_beat != NEVER).then(|| self.0.started.elapsed().saturating_sub(Duration::from_millis(last_beat)))
     }
 
-    /// Whether the feed beat within [`Settings::max_age`].
+    /// Whether the last beat is at most [`Settings::max_age`] old.
     pub fn is_fresh(&self) -> bool {
         self.age().is_some_and(|age| age <= self.0.settings.max_age)
     }
 
-    /// Waits until the feed has beaten once.
+    /// Waits for the first beat of the feed.
     pub async fn first_beat(&self) {
-        // The sender is ours, so that there is one.
-        let _ = self.0.heard.subscribe().wait_for(|heard| *heard).await;
+        // It cannot fail, since `self` has the sender.
+        let _ = self.0.has_beaten.subscribe().wait_for(|has_beaten| *has_beaten).await;
     }
 
-    /// How many identities are remembered.
-    pub fn remembered(&self) -> usize {
-        self.0.table.len()
+    /// The number of identities with a stored status or a query in progress.
+    pub fn accounts(&self) -> usize {
+        self.0.statuses.len()
     }
 
-    /// Follows the feed by `backend` for as long as it is polled. What it tells besides revocations
-    /// goes to `tell`.
-    pub async fn follow(&self, backend: &Client, tell: impl Fn(Change<'_>)) {
-        let mut was_heard = None;
+    /// Follows the feed over `backend` until the future is dropped. Invalidated responses go to `invalidate`.
+    pub async fn follow(&self, backend: &Client, invalidate: impl Fn(Invalidation<'_>)) {
+        // Whether the feed is connected, as logged last.
+        let mut logged = None;
         loop {
-            let broken = self.listen(backend, &tell, &mut was_heard).await;
-            if was_heard != Some(false) {
-                tracing::warn!(reason = broken, "revocations are not heard of");
-                was_heard = Some(false);
+            let reason = self.read_feed(backend, &invalidate, &mut logged).await;
+            if logged != Some(false) {
+                tracing::warn!(reason, "revocation feed disconnected");
+                logged = Some(false);
             }
-            sleep(RECONNECT).await;
+            sleep(RECONNECT_DELAY).await;
         }
     }
 
-    /// Listens to one feed until it breaks, and tells why.
-    async fn listen(&self, backend: &Client, tell: &impl Fn(Change<'_>), was_heard: &mut Option<bool>) -> String {
+    /// Reads one feed until it is disconnected, and returns the reason.
+    async fn read_feed(
+        &self,
+        backend: &Client,
+        invalidate: &impl Fn(Invalidation<'_>),
+        logged: &mut Option<bool>,
+    ) -> String {
         let request = match Request::get("/revocation/feed").body(()) {
             Ok(request) => request.into_parts().0,
             Err(error) => return error.to_string(),
@@ -211,108 +216,108 @@ impl Revocation {
             Ok(Ok(response)) if response.status() == StatusCode::OK => response.into_body(),
             Ok(Ok(response)) => return backend.upstream().unexpected(response.status()),
             Ok(Err(error)) => return error.to_string(),
-            Err(_) => return "no answer in time".to_owned(),
+            Err(_) => return "no response in time".to_owned(),
         };
-        let mut lines = Lines::default();
-        let mut has_begun = false;
-        // Whether changes may have been missed that were told to nobody here.
-        let mut in_doubt = true;
+        let mut decoder = FeedDecoder::default();
+        let mut has_started = false;
+        // Whether changes may have been missed since the statuses were stored.
+        let mut may_have_missed = true;
         loop {
-            let piece = match timeout(SILENCE, body.frame()).await {
+            let piece = match timeout(FEED_TIMEOUT, body.frame()).await {
                 Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
                 Ok(Some(Err(error))) => return error.to_string(),
-                Ok(None) => return "it ended".to_owned(),
-                Err(_) => return "it fell silent".to_owned(),
+                Ok(None) => return "the backend closed the feed".to_owned(),
+                Err(_) => return "timeout: no data from the feed".to_owned(),
             };
-            let Ok(events) = lines.take(&piece) else { return "it is none".to_owned() };
+            let Ok(events) = decoder.decode(&piece) else { return "malformed line in the feed".to_owned() };
             for event in events {
-                if !has_begun && !matches!(event, Event::Begins(_)) {
-                    return "it has no beginning".to_owned();
+                if !has_started && !matches!(event, FeedEvent::Start(_)) {
+                    return "the first line of the feed is not its id".to_owned();
                 }
-                has_begun = true;
+                has_started = true;
                 match event {
-                    Event::Begins(id) => {
+                    FeedEvent::Start(id) => {
                         self.0.followed.store(Arc::new(id));
-                        self.0.told_of_others.store(false, Ordering::Relaxed);
-                        in_doubt = true;
-                        tell(Change::Missed);
+                        self.0.warned_of_other_backend.store(false, Ordering::Relaxed);
+                        may_have_missed = true;
+                        invalidate(Invalidation::Unknown);
                     }
-                    Event::Reset => {
-                        in_doubt = true;
-                        tell(Change::Missed);
+                    FeedEvent::Reset => {
+                        may_have_missed = true;
+                        invalidate(Invalidation::Unknown);
                     }
-                    Event::Changed(identity) => self.0.table.remove(identity.as_str()),
-                    Event::Purge(path) => tell(Change::Path(&path)),
-                    Event::PurgeAll => tell(Change::All),
-                    Event::Beat => {
-                        // Only now can everybody be asked about again.
-                        if std::mem::take(&mut in_doubt) {
-                            self.0.table.clear();
+                    FeedEvent::AccountChanged(identity) => self.0.statuses.remove(identity.as_str()),
+                    FeedEvent::Purge(path) => invalidate(Invalidation::Path(&path)),
+                    FeedEvent::PurgeAll => invalidate(Invalidation::All),
+                    FeedEvent::Beat => {
+                        // Not earlier, since only a beat shows that the backend can be queried again.
+                        if std::mem::take(&mut may_have_missed) {
+                            self.0.statuses.clear();
                         }
-                        self.note_beat(was_heard);
+                        self.record_beat(logged);
                     }
                 }
             }
         }
     }
 
-    fn note_beat(&self, was_heard: &mut Option<bool>) {
+    fn record_beat(&self, logged: &mut Option<bool>) {
         let elapsed = u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(NEVER - 1);
-        self.0.beat.store(elapsed, Ordering::Relaxed);
-        self.0.heard.send_if_modified(|heard| !std::mem::replace(heard, true));
-        if was_heard.replace(true) != Some(true) {
-            tracing::info!("revocations are heard of");
+        self.0.last_beat.store(elapsed, Ordering::Relaxed);
+        self.0.has_beaten.send_if_modified(|has_beaten| !std::mem::replace(has_beaten, true));
+        if logged.replace(true) != Some(true) {
+            tracing::info!("revocation feed connected");
         }
     }
 
-    /// What the backend says of `identity`, or said before.
-    async fn standing(&self, identity: &Arc<str>) -> Result<Arc<Standing>, Arc<str>> {
+    /// The status of the account `identity`, stored or requested from the backend.
+    async fn account_status(&self, identity: &Arc<str>) -> Result<Arc<AccountStatus>, Arc<str>> {
         for _ in 0..ATTEMPTS {
-            let (joined, leader) = self.0.table.join(identity);
+            let (joined, leader) = self.0.statuses.join(identity);
             if let Some(leader) = leader {
-                let (asker, identity) = (self.clone(), Arc::clone(identity));
-                // A task of its own: others wait for the answer, and this client may leave.
-                tokio::spawn(async move { asker.ask(&identity, leader).await });
+                let (revocation, identity) = (self.clone(), Arc::clone(identity));
+                // A separate task, since other requests wait for the result and this client may disconnect.
+                tokio::spawn(async move { revocation.request_status(&identity, leader).await });
             }
             match joined.result().await {
-                Some(Answer::Told(standing)) => return Ok(standing),
-                Some(Answer::Untold(reason)) => return Err(reason),
-                Some(Answer::Overtaken) | None => {}
+                Some(StatusResult::Known(status)) => return Ok(status),
+                Some(StatusResult::Failed(reason)) => return Err(reason),
+                Some(StatusResult::Superseded) | None => {}
             }
         }
-        Err("what the backend says changes too fast".into())
+        Err("the account changed during each query".into())
     }
 
-    async fn ask(&self, identity: &Arc<str>, leader: Leader<Arc<str>, Answer>) {
-        let told = match post("/revocation/check", &json!({"identity": &**identity}), None) {
-            Ok(request) => self.0.backend.send(request, MAX_ANSWER_BYTES).await.map_err(|error| error.to_string()),
+    async fn request_status(&self, identity: &Arc<str>, leader: Leader<Arc<str>, StatusResult>) {
+        let response = match post("/revocation/check", &json!({"identity": &**identity}), None) {
+            Ok(request) => self.0.backend.send(request, MAX_RESPONSE_BYTES).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        let told = told.and_then(|answer| match answer.status() {
+        let result = response.and_then(|response| match response.status() {
             StatusCode::OK => {
-                let Told { standing, feed } =
-                    Told::parse(answer.body(), identity).ok_or_else(|| "an odd answer".to_owned())?;
-                Ok((Arc::new(standing), self.keep(&feed)))
+                let CheckResponse { status, feed } =
+                    CheckResponse::parse(response.body(), identity).ok_or_else(|| "malformed response".to_owned())?;
+                Ok((Arc::new(status), self.origin(&feed)))
             }
-            // What it says of an identity that could be no user's.
-            StatusCode::BAD_REQUEST => Ok((Arc::new(Standing::nobody()), Keep::Yes)),
+            // The identity is not a valid user name.
+            StatusCode::BAD_REQUEST => Ok((Arc::new(AccountStatus::no_user()), FeedOrigin::Followed)),
             status => Err(self.0.backend.upstream().unexpected(status)),
         });
-        settle(leader, told.map_err(Arc::from));
+        complete(leader, result.map_err(Arc::from));
     }
 
-    /// Whether an answer is kept that holds until `feed` says otherwise. Where several backends
-    /// stand behind one address, the one that was asked need not be the one that is followed.
-    fn keep(&self, feed: &str) -> Keep {
+    /// Whether a response that names `feed` is from the backend process whose feed is followed. Several processes may
+    /// share one address.
+    fn origin(&self, feed: &str) -> FeedOrigin {
         if **self.0.followed.load() == *feed {
-            return Keep::Yes;
+            return FeedOrigin::Followed;
         }
-        if !self.0.told_of_others.swap(true, Ordering::Relaxed) {
+        if !self.0.warned_of_other_backend.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "another backend answers than the one whose feed is followed: nothing it says is remembered"
+                "revocation queries are answered by a backend whose feed is not followed; its answers are not stored"
             );
         }
-        Keep::No
+        FeedOrigin::Other
     }
 }
 

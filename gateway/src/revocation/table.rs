@@ -1,46 +1,49 @@
-//! What the backend said of the identities in use: one request for each identity, however many
-//! wait for the answer, and a bounded number of answers.
+//! The statuses of accounts by identity: at most one query in progress for each, and a bounded number of stored
+//! statuses.
 //!
-//! Only whoever holds a valid token gets an identity in here. Where more of them are in use than
-//! there is room for, the one that was asked about first leaves and costs a question to the
-//! backend when it comes back; it is never taken for good or bad meanwhile.
+//! Only identities of valid tokens are in the table. If there are more of them than its capacity, the status stored
+//! first is evicted, and costs another query when its identity is used again. No token is accepted or refused because
+//! of an eviction.
 
 use std::sync::Arc;
 
-use super::standing::Standing;
+use super::account::AccountStatus;
 use crate::single_flight::{Completion, Leader, SingleFlight};
 
-/// What became of a question.
+/// The result of a query.
 #[derive(Clone)]
-pub(super) enum Answer {
-    /// The backend's answer.
-    Told(Arc<Standing>),
-    /// There is none; the text is for the log.
-    Untold(Arc<str>),
-    /// Something changed meanwhile, so that the answer may not hold: ask again.
-    Overtaken,
+pub(super) enum StatusResult {
+    /// The status.
+    Known(Arc<AccountStatus>),
+    /// The query failed. The text is for the log.
+    Failed(Arc<str>),
+    /// The account changed during the query, so that the status may be outdated; query again.
+    Superseded,
 }
 
-/// Whether an answer is kept.
+/// Which backend process returned a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// Until it is forgotten.
-    Yes,
-    /// It holds for those who wait for it, and nobody would tell when it no longer does.
-    No,
+pub(super) enum FeedOrigin {
+    /// The one whose feed is followed. The status is stored until the feed names the identity.
+    Followed,
+    /// Another one, whose changes are not received. The status is used once.
+    Other,
 }
 
-/// The answers by identity.
-pub(super) type Table = SingleFlight<Arc<str>, Answer>;
+/// Statuses and queries in progress by identity.
+pub(super) type StatusTable = SingleFlight<Arc<str>, StatusResult>;
 
-/// Ends a question with what the backend said, and keeps it where it is to be kept. An answer about an
-/// identity that was removed from the table meanwhile is neither kept nor believed.
-pub(super) fn settle(question: Leader<Arc<str>, Answer>, told: Result<(Arc<Standing>, Keep), Arc<str>>) {
-    question.complete(|is_current| match told {
-        Ok(_) if !is_current => Completion::Share(Answer::Overtaken),
-        Ok((standing, Keep::Yes)) => Completion::Store(Answer::Told(standing)),
-        Ok((standing, Keep::No)) => Completion::Share(Answer::Told(standing)),
-        Err(reason) => Completion::Share(Answer::Untold(reason)),
+/// Completes a query. The status of an identity that was removed from the table during the query is neither stored
+/// nor used.
+pub(super) fn complete(
+    leader: Leader<Arc<str>, StatusResult>,
+    result: Result<(Arc<AccountStatus>, FeedOrigin), Arc<str>>,
+) {
+    leader.complete(|is_current| match result {
+        Ok(_) if !is_current => Completion::Share(StatusResult::Superseded),
+        Ok((status, FeedOrigin::Followed)) => Completion::Store(StatusResult::Known(status)),
+        Ok((status, FeedOrigin::Other)) => Completion::Share(StatusResult::Known(status)),
+        Err(reason) => Completion::Share(StatusResult::Failed(reason)),
     });
 }
 
@@ -49,56 +52,56 @@ mod tests {
     use super::*;
     use crate::single_flight::Joined;
 
-    fn ask(table: &Table) -> (Joined<Answer>, Leader<Arc<str>, Answer>) {
+    fn lead(table: &StatusTable) -> (Joined<StatusResult>, Leader<Arc<str>, StatusResult>) {
         let (joined, leader) = table.join(&"a".into());
-        (joined, leader.expect("a is known or asked about"))
+        (joined, leader.expect("neither stored nor queried"))
     }
 
-    fn nobody(keep: Keep) -> Result<(Arc<Standing>, Keep), Arc<str>> {
-        Ok((Arc::new(Standing::nobody()), keep))
+    fn no_user(origin: FeedOrigin) -> Result<(Arc<AccountStatus>, FeedOrigin), Arc<str>> {
+        Ok((Arc::new(AccountStatus::no_user()), origin))
     }
 
     #[tokio::test]
-    async fn an_answer_is_stored_until_it_is_removed() {
-        let table = Table::new(100);
-        let (joined, leader) = ask(&table);
-        settle(leader, nobody(Keep::Yes));
-        assert!(matches!(joined.result().await, Some(Answer::Told(_))));
-        assert!(matches!(table.join(&"a".into()), (Joined::Stored(Answer::Told(_)), None)));
+    async fn a_status_is_stored_until_it_is_removed() {
+        let table = StatusTable::new(100);
+        let (joined, leader) = lead(&table);
+        complete(leader, no_user(FeedOrigin::Followed));
+        assert!(matches!(joined.result().await, Some(StatusResult::Known(_))));
+        assert!(matches!(table.join(&"a".into()), (Joined::Stored(StatusResult::Known(_)), None)));
         table.remove("a");
-        ask(&table);
+        lead(&table);
     }
 
     #[tokio::test]
-    async fn an_answer_that_a_change_overtook_is_neither_stored_nor_believed() {
-        let table = Table::new(100);
-        for remove in [Table::clear, |table: &Table| table.remove("a")] {
-            for keep in [Keep::Yes, Keep::No] {
-                let (joined, leader) = ask(&table);
+    async fn a_superseded_status_is_neither_stored_nor_used() {
+        let table = StatusTable::new(100);
+        for remove in [StatusTable::clear, |table: &StatusTable| table.remove("a")] {
+            for origin in [FeedOrigin::Followed, FeedOrigin::Other] {
+                let (joined, leader) = lead(&table);
                 remove(&table);
-                settle(leader, nobody(keep));
-                assert!(matches!(joined.result().await, Some(Answer::Overtaken)));
+                complete(leader, no_user(origin));
+                assert!(matches!(joined.result().await, Some(StatusResult::Superseded)));
                 assert_eq!(table.len(), 0);
             }
         }
     }
 
     #[tokio::test]
-    async fn an_answer_of_another_feed_is_shared_once_and_requested_again() {
-        let table = Table::new(100);
-        let (joined, leader) = ask(&table);
-        settle(leader, nobody(Keep::No));
-        assert!(matches!(joined.result().await, Some(Answer::Told(_))));
+    async fn a_status_from_another_backend_is_shared_once_and_queried_again() {
+        let table = StatusTable::new(100);
+        let (joined, leader) = lead(&table);
+        complete(leader, no_user(FeedOrigin::Other));
+        assert!(matches!(joined.result().await, Some(StatusResult::Known(_))));
         assert_eq!(table.len(), 0);
-        ask(&table);
+        lead(&table);
     }
 
     #[tokio::test]
-    async fn a_failure_is_shared_once_and_the_next_request_retries() {
-        let table = Table::new(100);
-        let (joined, leader) = ask(&table);
-        settle(leader, Err("away".into()));
-        assert!(matches!(joined.result().await, Some(Answer::Untold(_))));
-        ask(&table);
+    async fn a_failure_is_shared_once_and_queried_again() {
+        let table = StatusTable::new(100);
+        let (joined, leader) = lead(&table);
+        complete(leader, Err("unreachable".into()));
+        assert!(matches!(joined.result().await, Some(StatusResult::Failed(_))));
+        lead(&table);
     }
 }

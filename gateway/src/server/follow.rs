@@ -8,7 +8,7 @@ use pingora::services::Service;
 
 use crate::cache::Cache;
 use crate::record::Metrics;
-use crate::revocation::{Change, Revocation};
+use crate::revocation::{Invalidation, Revocation};
 use crate::upstream::{Client, Upstream};
 
 /// The metric label of a purge that the backend requested.
@@ -24,12 +24,12 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    fn purge(&self, change: Change<'_>) {
+    fn purge(&self, invalidation: Invalidation<'_>) {
         let Some(cache) = &self.cache else { return };
-        match change {
-            Change::Path(path) => cache.purge(path),
-            Change::All => cache.purge_all(),
-            Change::Missed => return cache.doubt(),
+        match invalidation {
+            Invalidation::Path(path) => cache.purge(path),
+            Invalidation::All => cache.purge_all(),
+            Invalidation::Unknown => return cache.doubt(),
         }
         self.metrics.cache_purge(PURGED_BY_FEED);
     }
@@ -41,7 +41,7 @@ impl Service for Follow {
         // A separate client, since its connections belong to the runtime of this service.
         let backend = Client::new(Arc::clone(&self.backend));
         tokio::select! {
-            () = self.revocation.follow(&backend, |change| self.purge(change)) => {}
+            () = self.revocation.follow(&backend, |invalidation| self.purge(invalidation)) => {}
             // A closed channel means the same as a change.
             _ = shutdown.changed() => {}
         }

@@ -61,7 +61,7 @@ impl Ops {
             self.metrics.log_lines_lost(lines.lost());
         }
         if let Some(revocation) = &self.revocation {
-            self.metrics.revocation(revocation.age(), revocation.remembered());
+            self.metrics.revocation(revocation.age(), revocation.accounts());
         }
         if let Some(cache) = &self.cache {
             let Figures { entries, bytes, evictions } = cache.figures();

@@ -1,7 +1,7 @@
-//! Lines of the backend's feed. The same events come out in whatever pieces the lines arrive, and serde_json reads the
+//! FeedDecoder of the backend's feed. The same events come out in whatever pieces the lines arrive, and serde_json reads the
 //! same from each line.
 
-use holodule_gateway::revocation::feed::{Event, Lines, NotAFeed};
+use holodule_gateway::revocation::feed::{FeedDecoder, FeedEvent, InvalidFeed};
 use serde_json::Value;
 
 /// Checks the lines of `data`.
@@ -24,33 +24,33 @@ pub fn check(data: &[u8]) {
                 check_event(event, &value.expect("a line is JSON"));
             }
         }
-        Err(NotAFeed) => {
+        Err(InvalidFeed) => {
             let is_plain = |value: &Option<Value>| value.as_ref().is_some_and(|value| value == &serde_json::json!({}));
             assert!(data.len() > 64 * 1024 || !read.iter().all(is_plain), "there is a reason for it");
         }
     }
 }
 
-fn take(pieces: &[&[u8]]) -> Result<Vec<Event>, NotAFeed> {
-    let mut lines = Lines::default();
+fn take(pieces: &[&[u8]]) -> Result<Vec<FeedEvent>, InvalidFeed> {
+    let mut decoder = FeedDecoder::default();
     let mut events = Vec::new();
     for piece in pieces {
-        events.extend(lines.take(piece)?);
+        events.extend(decoder.decode(piece)?);
     }
     Ok(events)
 }
 
 /// An event is what its line contains; what is unknown resets everything.
-fn check_event(event: &Event, value: &Value) {
+fn check_event(event: &FeedEvent, value: &Value) {
     let members = value.as_object().expect("a line is an object");
     let only = members.iter().next().filter(|_| members.len() == 1);
     let expected = match only.map(|(name, value)| (name.as_str(), value)) {
-        Some(("feed", Value::String(id))) => Event::Begins(id.clone()),
-        Some(("beat", Value::Number(_))) => Event::Beat,
-        Some(("identity", Value::String(identity))) => Event::Changed(identity.clone()),
-        Some(("purge", Value::String(path))) => Event::Purge(path.clone()),
-        Some(("purge_all", Value::Bool(true))) => Event::PurgeAll,
-        _ => Event::Reset,
+        Some(("feed", Value::String(id))) => FeedEvent::Start(id.clone()),
+        Some(("beat", Value::Number(_))) => FeedEvent::Beat,
+        Some(("identity", Value::String(identity))) => FeedEvent::AccountChanged(identity.clone()),
+        Some(("purge", Value::String(path))) => FeedEvent::Purge(path.clone()),
+        Some(("purge_all", Value::Bool(true))) => FeedEvent::PurgeAll,
+        _ => FeedEvent::Reset,
     };
     assert_eq!(*event, expected);
 }
