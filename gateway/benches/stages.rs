@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use holodule_gateway::authenticate::{Accepted, authenticate};
-use holodule_gateway::cache::{self, Asked, Cache, Found, Key as CacheKey, Outcome, Source};
+use holodule_gateway::cache::{self, Cache, CacheKey, CacheLookup, CacheOutcome, CacheRequest, CacheStatus};
 use holodule_gateway::client::Prefix;
 use holodule_gateway::framing::CanonicalPath;
 use holodule_gateway::framing::{self, RequestHead};
@@ -209,17 +209,19 @@ fn cache(benches: &Benches) {
     let target = "/holodules/20201209";
     let declared: Arc<[HeaderName]> = Arc::new([]);
     let find = || {
-        let key = CacheKey::new(cache::Parts { host: "localhost:8443", target, identity: None }, iter::empty());
+        let key = CacheKey::new(cache::KeyParts { host: "localhost:8443", target, identity: None }, iter::empty());
         let public = Public { authority: "localhost:8443", is_passed_on: false };
-        let asked = Asked { target: black_box(target), public, declared: &declared, has_identity: false };
-        cache.find(&key, asked, || {
+        let request = CacheRequest { target: black_box(target), public, declared: &declared, has_identity: false };
+        cache.lookup(&key, request, || {
             let (parts, ()) = http::Request::get(target).body(())?.into_parts();
             Ok(parts)
         })
     };
-    let Found::Later(waiting) = find() else { panic!("an answer before the backend was asked") };
-    assert!(matches!(runtime.block_on(waiting.outcome()), Outcome::Served(_, Source::Miss)));
-    benches.measure_beside("cache, a hit", |_| assert!(matches!(find(), Found::Now(Outcome::Served(_, Source::Hit)))));
+    let CacheLookup::Pending(pending) = find() else { panic!("an answer before the backend was asked") };
+    assert!(matches!(runtime.block_on(pending.outcome()), CacheOutcome::Served(_, CacheStatus::Miss)));
+    benches.measure_beside("cache, a hit", |_| {
+        assert!(matches!(find(), CacheLookup::Ready(CacheOutcome::Served(_, CacheStatus::Hit))))
+    });
 }
 
 /// A backend that answers one request, and may be asked no more.

@@ -25,7 +25,7 @@ struct Shard<K, T> {
     /// The keys of stored results, the oldest first. A key that was removed and stored again is in it twice, and is
     /// evicted early.
     stored: VecDeque<K>,
-    /// The most stored results.
+    /// The maximum number of stored results in this shard.
     capacity: usize,
 }
 

@@ -1,4 +1,4 @@
-//! An answer that is kept.
+//! A response in the form in which it is stored and sent.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,29 +9,29 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
 use super::generation::Generation;
-use super::policy::{self, Lifetime, Standing, Validators};
+use super::policy::{self, Freshness, Lifetime, Validators};
 use crate::downstream::http1::put_status;
 use crate::upstream::{self, Public, Upstream};
 
-/// An answer of the backend, as clients get it. Its body is shared by all who send it.
+/// A response of the backend in the form in which clients get it. All connections that send it share its body.
 #[derive(Debug)]
-pub struct Entry {
-    /// What the backend said of it, as far as it may be kept: a `304` brings it up to date.
+pub struct CacheEntry {
+    /// The fields from the backend that may be stored. A `304` updates them.
     stored: HeaderMap,
-    /// What clients are told.
+    /// The head for clients.
     header: ResponseHeader,
-    /// The same as HTTP/1.1 writes it.
+    /// The head, serialized for HTTP/1.1.
     wire: Box<[u8]>,
     body: Bytes,
     validators: Validators,
     lifetime: Lifetime,
-    arrived: Instant,
+    received: Instant,
     generation: Generation,
-    /// Before this moment the backend is not asked again; in milliseconds after `arrived`.
+    /// The backend is not queried before this time, in milliseconds after `received`.
     retry_after: AtomicU64,
 }
 
-/// For an answer that may not be kept.
+/// The lifetime of a response that must not be stored.
 const NO_LIFETIME: Lifetime = Lifetime {
     fresh: Duration::ZERO,
     while_revalidate: Duration::ZERO,
@@ -39,34 +39,34 @@ const NO_LIFETIME: Lifetime = Lifetime {
     initial_age: Duration::ZERO,
 };
 
-/// When an answer came, and what it was asked under.
+/// When a response was received, and the generation in which it was requested.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arrived {
+pub(super) struct Received {
     pub(super) at: Instant,
     pub(super) generation: Generation,
 }
 
-impl Entry {
-    /// The answer with `status`, `headers` and `body`, for as long as `lifetime` says. What is kept
-    /// for nobody else (no lifetime) has all its headers, cookies too.
+impl CacheEntry {
+    /// Builds the response from `status`, `headers` and `body`. Without a `lifetime` it is not stored, and has all
+    /// fields including cookies.
     ///
     /// # Errors
-    /// None that an answer of HTTP could cause.
+    /// A field cannot be serialized.
     pub(super) fn new(
         status: StatusCode,
         headers: &HeaderMap,
         body: Bytes,
         lifetime: Option<Lifetime>,
-        arrived: Arrived,
+        received: Received,
         (upstream, public): (&Upstream, &Public<'_>),
     ) -> pingora::Result<Self> {
-        let stored = if lifetime.is_some() { own(&policy::kept(headers)) } else { headers.clone() };
+        let stored = if lifetime.is_some() { copy_fields(&policy::storable_fields(headers)) } else { headers.clone() };
         let mut response = http::Response::new(());
         *response.status_mut() = status;
         *response.headers_mut() = stored;
         let (parts, ()) = response.into_parts();
         let mut header = upstream::for_client(&parts, upstream, public);
-        // However the backend told it: the body is here.
+        // The body is complete, whatever framing the backend used.
         if status != StatusCode::NO_CONTENT {
             header.insert_header(CONTENT_LENGTH, body.len())?;
         }
@@ -74,7 +74,7 @@ impl Entry {
         put_status(&mut wire, status);
         header.header_to_h1_wire(&mut wire);
         let validators = Validators::of(status, &parts.headers);
-        let Arrived { at, generation } = arrived;
+        let Received { at, generation } = received;
         Ok(Self {
             stored: parts.headers,
             header,
@@ -82,44 +82,44 @@ impl Entry {
             body,
             validators,
             lifetime: lifetime.unwrap_or(NO_LIFETIME),
-            arrived: at,
+            received: at,
             generation,
             retry_after: AtomicU64::new(0),
         })
     }
 
-    /// What clients are told of it: status and headers, those of the edge not among them.
+    /// The head for clients, without the fields that the gateway adds.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 
-    /// Whether it sets a cookie, which is one user's own.
+    /// Whether it sets a cookie, which belongs to one user.
     pub(super) fn sets_cookie(&self) -> bool {
         self.stored.contains_key(SET_COOKIE)
     }
 
-    /// The same as HTTP/1.1 writes it: the status line and the fields, without the empty line.
+    /// The head serialized for HTTP/1.1: status line and fields, without the empty line.
     pub fn wire(&self) -> &[u8] {
         &self.wire
     }
 
-    /// The whole body.
+    /// The complete body.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// By what it is told from others.
+    /// The validators for conditional requests.
     pub fn validators(&self) -> &Validators {
         &self.validators
     }
 
     /// The value of `Age` at `now`, in seconds (RFC 9111, section 5.1).
     pub fn age(&self, now: Instant) -> u32 {
-        self.lifetime.age(now.saturating_duration_since(self.arrived))
+        self.lifetime.age(now.saturating_duration_since(self.received))
     }
 
-    pub(super) fn standing(&self, now: Instant) -> Standing {
-        self.lifetime.standing(now.saturating_duration_since(self.arrived))
+    pub(super) fn freshness(&self, now: Instant) -> Freshness {
+        self.lifetime.freshness(now.saturating_duration_since(self.received))
     }
 
     pub(super) fn stored(&self) -> &HeaderMap {
@@ -134,22 +134,22 @@ impl Entry {
         &self.generation
     }
 
-    /// Notes that the backend failed at `now`: it is left in peace for `pause`.
-    pub(super) fn pause(&self, now: Instant, pause: Duration) {
-        let until = now.saturating_duration_since(self.arrived).saturating_add(pause);
+    /// Records a failure of the backend at `now`: it is not queried again for `pause`.
+    pub(super) fn pause_retries(&self, now: Instant, pause: Duration) {
+        let until = now.saturating_duration_since(self.received).saturating_add(pause);
         self.retry_after.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Whether the backend failed just now.
-    pub(super) fn is_paused(&self, now: Instant) -> bool {
-        let after = now.saturating_duration_since(self.arrived).as_millis();
+    /// Whether the backend failed within that time before `now`.
+    pub(super) fn is_retry_paused(&self, now: Instant) -> bool {
+        let after = now.saturating_duration_since(self.received).as_millis();
         after < u128::from(self.retry_after.load(Ordering::Relaxed))
     }
 
-    /// How much memory it takes, in bytes; not less than that.
+    /// An upper bound of the memory that it uses, in bytes.
     pub(super) fn size(&self) -> usize {
-        // A field stands in two places: in what is stored and in what clients are told. A slot of a table
-        // of headers takes 104 bytes, and tables are up to a third empty.
+        // Each field is in `stored` and in `header`. A slot of a header table takes 104 bytes, and up to a third of the
+        // slots are empty.
         const FIELD: usize = 320;
         let fields: usize =
             self.stored.iter().map(|(name, value)| FIELD + 2 * (name.as_str().len() + value.len())).sum();
@@ -157,9 +157,8 @@ impl Entry {
     }
 }
 
-/// The same fields in memory of their own. As they came they are slices of what was read from
-/// the connection, all of which would be kept with them.
-fn own(headers: &HeaderMap) -> HeaderMap {
+/// Copies the fields. The original values are slices of a read buffer, which would stay allocated with them.
+fn copy_fields(headers: &HeaderMap) -> HeaderMap {
     let copy = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes());
     headers.iter().filter_map(|(name, value)| Some((name.clone(), copy(value).ok()?))).collect()
 }

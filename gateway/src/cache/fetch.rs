@@ -1,4 +1,4 @@
-//! Asking the backend for an answer on behalf of everybody who wants it.
+//! Fetches a response from the backend for the cache.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -11,48 +11,47 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use tokio::time::timeout;
 
-use super::entry::{Arrived, Entry};
+use super::CacheStatus;
+use super::entry::{CacheEntry, Received};
 use super::generation::Generation;
 use super::policy::{self, Arrival, Lifetime, Validators};
 use crate::upstream::{Body, Client, Outgoing, Public, Unanswered, Upstream};
 
-/// What the backend said.
-pub(super) enum Fetched {
-    /// An answer; with how long it may be kept, if at all.
-    Whole(Arc<Entry>, Keep),
-    /// What is kept still holds; this is it, brought up to date.
-    Confirmed(Arc<Entry>, Keep),
-    /// An answer too large to be kept, which was not read.
+/// A response of the backend.
+pub(super) enum FetchedResponse {
+    /// A complete response: a new one (`Miss`), or the stored one updated by a `304` (`Revalidated`).
+    Complete(Arc<CacheEntry>, Cacheability, CacheStatus),
+    /// A response that exceeds the maximum size. Its body was not read.
     TooLarge,
 }
 
-/// Whether an answer may be kept.
+/// Whether a response may be stored and shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// For its lifetime.
-    Yes,
-    /// It is for the requester alone, although it would be the same for others.
-    No,
-    /// Nor does it say that it is the same for others: it may depend on who asks.
-    Personal,
+pub(super) enum Cacheability {
+    /// It is stored for its lifetime.
+    Storable,
+    /// It is the same for all clients, but is not stored.
+    NotStorable,
+    /// It is not stored, and may depend on the client.
+    PerClient,
 }
 
-/// One question.
-pub(super) struct Question<'a> {
+/// A request to the backend.
+pub(super) struct FetchRequest<'a> {
     pub(super) parts: Parts,
-    /// The request fields that are part of the key.
+    /// The request fields in the key.
     pub(super) declared: &'a [HeaderName],
-    /// What is kept and may still hold.
-    pub(super) old: Option<&'a Entry>,
+    /// The stored response to revalidate.
+    pub(super) previous: Option<&'a CacheEntry>,
     pub(super) max_body: usize,
     pub(super) generation: Generation,
-    /// How clients name the service.
+    /// The public name of the service.
     pub(super) public: Public<'a>,
 }
 
-/// What an answer becomes an entry by.
+/// What entries are built from, besides the response.
 #[derive(Clone, Copy)]
-struct Making<'a> {
+struct EntryBuilder<'a> {
     upstream: &'a Upstream,
     public: Public<'a>,
     declared: &'a [HeaderName],
@@ -60,71 +59,71 @@ struct Making<'a> {
     generation: Generation,
 }
 
-/// Asks, within the upstream's deadlines.
+/// Fetches a response within the deadlines of the upstream.
 ///
 /// # Errors
-/// [`Unanswered`], whatever the reason.
-pub(super) async fn fetch(api: &Client, question: Question<'_>) -> Result<Fetched, Unanswered> {
-    let whole = api.upstream().settings.request_timeout;
-    timeout(whole, ask(api, question)).await.unwrap_or(Err(Unanswered::TimedOut(api.upstream().name)))
+/// [`Unanswered`].
+pub(super) async fn fetch(api: &Client, request: FetchRequest<'_>) -> Result<FetchedResponse, Unanswered> {
+    let deadline = api.upstream().settings.request_timeout;
+    timeout(deadline, exchange(api, request)).await.unwrap_or(Err(Unanswered::TimedOut(api.upstream().name)))
 }
 
-async fn ask(api: &Client, question: Question<'_>) -> Result<Fetched, Unanswered> {
-    let Question { mut parts, declared, old, max_body, generation, public } = question;
-    let making = Making { upstream: api.upstream(), public, declared, max_body, generation };
-    let old = old.filter(|old| old.validators().can_revalidate());
-    if let Some(old) = old {
-        old.validators().ask(&mut parts.headers);
+async fn exchange(api: &Client, request: FetchRequest<'_>) -> Result<FetchedResponse, Unanswered> {
+    let FetchRequest { mut parts, declared, previous, max_body, generation, public } = request;
+    let builder = EntryBuilder { upstream: api.upstream(), public, declared, max_body, generation };
+    let previous = previous.filter(|previous| previous.validators().can_revalidate());
+    if let Some(previous) = previous {
+        previous.validators().add_conditions(&mut parts.headers);
     }
-    let unconditional = old.map(|_| parts.clone());
-    let asked = Instant::now();
-    let response = head(api, parts).await?;
+    let unconditional = previous.map(|_| parts.clone());
+    let sent_at = Instant::now();
+    let response = response_head(api, parts).await?;
     if response.status() != StatusCode::NOT_MODIFIED {
-        return making.read(response, asked).await;
+        return builder.read(response, sent_at).await;
     }
-    let odd = |why: &str| Unanswered::Unreadable(api.upstream().name, why.to_owned());
-    let (old, mut parts) = old.zip(unconditional).ok_or_else(|| odd("a 304 that was not asked for"))?;
-    let arrival = arrival(asked);
-    let arrived = Arrived { at: Instant::now(), generation };
-    if let Some(headers) = policy::freshened(old.stored(), response.headers()) {
-        let lifetime = policy::storable(old.status(), &headers, declared, arrival);
-        return making
-            .entry(old.status(), &headers, old.body().clone(), lifetime, arrived)
-            .map(|(entry, kept)| Fetched::Confirmed(entry, kept));
+    let unreadable = |why: &str| Unanswered::Unreadable(api.upstream().name, why.to_owned());
+    let (previous, mut parts) = previous.zip(unconditional).ok_or_else(|| unreadable("unexpected 304"))?;
+    let arrival = arrival(sent_at);
+    let received = Received { at: Instant::now(), generation };
+    if let Some(headers) = policy::freshened(previous.stored(), response.headers()) {
+        let lifetime = policy::storable(previous.status(), &headers, declared, arrival);
+        return builder
+            .entry(previous.status(), &headers, previous.body().clone(), lifetime, received)
+            .map(|(entry, cacheability)| FetchedResponse::Complete(entry, cacheability, CacheStatus::Revalidated));
     }
-    // It speaks of another answer than the one that is kept.
+    // The `304` is about another response than the stored one.
     drop(response);
-    Validators::default().ask(&mut parts.headers);
-    let asked = Instant::now();
-    let response = head(api, parts).await?;
+    Validators::default().add_conditions(&mut parts.headers);
+    let sent_at = Instant::now();
+    let response = response_head(api, parts).await?;
     if response.status() == StatusCode::NOT_MODIFIED {
-        return Err(odd("a 304 that was not asked for"));
+        return Err(unreadable("unexpected 304"));
     }
-    making.read(response, asked).await
+    builder.read(response, sent_at).await
 }
 
-async fn head(api: &Client, parts: Parts) -> Result<Response<Body>, Unanswered> {
+async fn response_head(api: &Client, parts: Parts) -> Result<Response<Body>, Unanswered> {
     let upstream = api.upstream();
     let response = timeout(upstream.settings.read_timeout, api.open(parts, Outgoing::default())).await;
     let response = response.unwrap_or(Err(Unanswered::TimedOut(upstream.name)))?;
     if response.status().is_informational() {
-        return Err(Unanswered::Unreadable(upstream.name, "another protocol was never asked for".to_owned()));
+        return Err(Unanswered::Unreadable(upstream.name, "unexpected protocol switch".to_owned()));
     }
     Ok(response)
 }
 
-impl Making<'_> {
-    async fn read(&self, response: Response<Body>, asked: Instant) -> Result<Fetched, Unanswered> {
-        let arrival = arrival(asked);
-        // It ages from its head on (RFC 9111, section 4.2.3), however long its body takes.
-        let arrived = Arrived { at: Instant::now(), generation: self.generation };
+impl EntryBuilder<'_> {
+    async fn read(&self, response: Response<Body>, sent_at: Instant) -> Result<FetchedResponse, Unanswered> {
+        let arrival = arrival(sent_at);
+        // The age counts from the head (RFC 9111, section 4.2.3), independently of the duration of the body.
+        let received = Received { at: Instant::now(), generation: self.generation };
         let (parts, mut body) = response.into_parts();
         let lifetime = policy::storable(parts.status, &parts.headers, self.declared, arrival);
         let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         if expected > self.max_body {
-            return Ok(Fetched::TooLarge);
+            return Ok(FetchedResponse::TooLarge);
         }
-        // Memory of its own, of the right size: frames are slices of a larger buffer.
+        // A buffer of the right size: frames are slices of a larger buffer, which would stay allocated.
         let mut collected = BytesMut::with_capacity(expected);
         loop {
             let frame = timeout(self.upstream.settings.read_timeout, body.frame()).await;
@@ -135,18 +134,18 @@ impl Making<'_> {
                 Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
             };
             if collected.len().saturating_add(data.len()) > self.max_body {
-                return Ok(Fetched::TooLarge);
+                return Ok(FetchedResponse::TooLarge);
             }
             collected.extend_from_slice(&data);
         }
-        // What grew piece by piece may have grown too far.
+        // A buffer that grew may be larger than the body.
         let body = if collected.capacity() > expected.max(collected.len()) {
             Bytes::copy_from_slice(&collected)
         } else {
             collected.freeze()
         };
-        self.entry(parts.status, &parts.headers, body, lifetime, arrived)
-            .map(|(entry, kept)| Fetched::Whole(entry, kept))
+        self.entry(parts.status, &parts.headers, body, lifetime, received)
+            .map(|(entry, cacheability)| FetchedResponse::Complete(entry, cacheability, CacheStatus::Miss))
     }
 
     fn entry(
@@ -155,19 +154,19 @@ impl Making<'_> {
         headers: &HeaderMap,
         body: Bytes,
         lifetime: Option<Lifetime>,
-        arrived: Arrived,
-    ) -> Result<(Arc<Entry>, Keep), Unanswered> {
-        let kept = match lifetime {
-            Some(_) => Keep::Yes,
-            None if policy::is_for_all(headers, self.declared) => Keep::No,
-            None => Keep::Personal,
+        received: Received,
+    ) -> Result<(Arc<CacheEntry>, Cacheability), Unanswered> {
+        let cacheability = match lifetime {
+            Some(_) => Cacheability::Storable,
+            None if policy::is_shared(headers, self.declared) => Cacheability::NotStorable,
+            None => Cacheability::PerClient,
         };
-        let entry = Entry::new(status, headers, body, lifetime, arrived, (self.upstream, &self.public));
+        let entry = CacheEntry::new(status, headers, body, lifetime, received, (self.upstream, &self.public));
         let entry = entry.map_err(|error| Unanswered::Unreadable(self.upstream.name, error.to_string()))?;
-        Ok((Arc::new(entry), kept))
+        Ok((Arc::new(entry), cacheability))
     }
 }
 
-fn arrival(asked: Instant) -> Arrival {
-    Arrival { at: SystemTime::now(), delay: asked.elapsed() }
+fn arrival(sent_at: Instant) -> Arrival {
+    Arrival { at: SystemTime::now(), delay: sent_at.elapsed() }
 }

@@ -1,93 +1,91 @@
-//! Which of the answers that are kept still count, told by counters: what is purged is not
-//! looked for, it is of an older generation from that moment. An answer that was asked for before
-//! a purge and comes after it is too.
+//! Invalidates stored responses by counters. A purge increments a counter instead of searching the store: stored
+//! responses and those being fetched belong to an older generation from then on.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters of paths. Two paths that share one are purged together, which costs a question to the
-/// backend and is never wrong.
+/// The number of counters for paths. Paths that share a counter are purged together, which costs a backend request and
+/// is never wrong.
 const COUNTERS: usize = 4096;
 
-/// The generation that is current.
+/// The counters of the current generation.
 #[derive(Debug)]
 pub(super) struct Generations {
     all: AtomicU64,
-    doubt: AtomicU64,
+    revalidation: AtomicU64,
     paths: Box<[AtomicU64]>,
     hasher: RandomState,
 }
 
-/// The generation that an answer is of: the one that was current before it was asked for.
+/// The generation of a response: the current one when it was requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Generation {
     all: u64,
-    doubt: u64,
+    revalidation: u64,
     path: u64,
     counter: usize,
 }
 
-/// What an answer of some generation is worth.
+/// The validity of a response of some generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Worth {
-    /// All that its age leaves it.
-    Full,
-    /// Nobody knows whether it has changed: it is good for asking whether it has, and for when
-    /// the backend cannot be asked.
-    Doubtful,
+pub(super) enum Validity {
+    /// Valid for its lifetime.
+    Valid,
+    /// It may have changed: it is revalidated before it is served, or served if the backend fails.
+    MustRevalidate,
     /// It was purged.
-    None,
+    Purged,
 }
 
 impl Generations {
     pub(super) fn new() -> Self {
         Self {
             all: AtomicU64::new(0),
-            doubt: AtomicU64::new(0),
+            revalidation: AtomicU64::new(0),
             paths: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
         }
     }
 
-    /// The generation of what is asked for from now on, under `target`.
+    /// The generation of a response that is requested now for `target`.
     pub(super) fn current(&self, target: &str) -> Generation {
         let counter = self.counter(target);
         Generation {
             all: self.all.load(Ordering::Acquire),
-            doubt: self.doubt.load(Ordering::Acquire),
+            revalidation: self.revalidation.load(Ordering::Acquire),
             path: self.path(counter),
             counter,
         }
     }
 
-    /// What an answer of `generation` is worth now.
-    pub(super) fn worth(&self, generation: &Generation) -> Worth {
+    /// The current validity of a response of `generation`.
+    pub(super) fn validity(&self, generation: &Generation) -> Validity {
         let is_purged =
             self.path(generation.counter) != generation.path || self.all.load(Ordering::Acquire) != generation.all;
         if is_purged {
-            Worth::None
-        } else if self.doubt.load(Ordering::Acquire) != generation.doubt {
-            Worth::Doubtful
+            Validity::Purged
+        } else if self.revalidation.load(Ordering::Acquire) != generation.revalidation {
+            Validity::MustRevalidate
         } else {
-            Worth::Full
+            Validity::Valid
         }
     }
 
-    /// Purges what is kept under the path of `target`, whatever its query.
+    /// Purges the responses of the path of `target`, whatever the query.
     pub(super) fn purge(&self, target: &str) {
         if let Some(path) = self.paths.get(self.counter(target)) {
             path.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    /// Purges everything.
+    /// Purges all responses.
     pub(super) fn purge_all(&self) {
         self.all.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Makes everything doubtful.
-    pub(super) fn doubt(&self) {
-        self.doubt.fetch_add(1, Ordering::AcqRel);
+    /// Requires that all responses are revalidated.
+    pub(super) fn require_revalidation(&self) {
+        self.revalidation.fetch_add(1, Ordering::AcqRel);
     }
 
     fn path(&self, counter: usize) -> u64 {
@@ -106,35 +104,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_purge_ends_what_was_asked_for_before_it() {
+    fn a_purge_invalidates_responses_requested_before_it() {
         let generations = Generations::new();
         let before = generations.current("/a?b=c");
-        assert_eq!(generations.worth(&before), Worth::Full);
+        assert_eq!(generations.validity(&before), Validity::Valid);
         generations.purge("/a");
-        assert_eq!(generations.worth(&before), Worth::None);
+        assert_eq!(generations.validity(&before), Validity::Purged);
         let after = generations.current("/a?b=c");
-        assert_eq!(generations.worth(&after), Worth::Full);
+        assert_eq!(generations.validity(&after), Validity::Valid);
         generations.purge_all();
-        assert_eq!(generations.worth(&after), Worth::None);
+        assert_eq!(generations.validity(&after), Validity::Purged);
     }
 
     #[test]
-    fn doubt_ends_nothing_and_is_no_cure() {
+    fn required_revalidation_neither_purges_nor_undoes_a_purge() {
         let generations = Generations::new();
         let (one, other) = (generations.current("/a"), generations.current("/b"));
-        generations.doubt();
-        assert_eq!((generations.worth(&one), generations.worth(&other)), (Worth::Doubtful, Worth::Doubtful));
-        assert_eq!(generations.worth(&generations.current("/a")), Worth::Full);
+        generations.require_revalidation();
+        assert_eq!(
+            (generations.validity(&one), generations.validity(&other)),
+            (Validity::MustRevalidate, Validity::MustRevalidate)
+        );
+        assert_eq!(generations.validity(&generations.current("/a")), Validity::Valid);
         generations.purge("/a");
-        assert_eq!(generations.worth(&one), Worth::None);
+        assert_eq!(generations.validity(&one), Validity::Purged);
     }
 
     #[test]
-    fn most_paths_have_a_counter_of_their_own() {
+    fn few_paths_share_a_counter() {
         let generations = Generations::new();
         let kept: Vec<_> = (0..100).map(|path| generations.current(&format!("/{path}"))).collect();
         generations.purge("/x");
-        let purged = kept.iter().filter(|generation| generations.worth(generation) == Worth::None).count();
+        let purged = kept.iter().filter(|generation| generations.validity(generation) == Validity::Purged).count();
         assert!(purged < 5, "{purged}");
     }
 }

@@ -1,90 +1,89 @@
-//! What an answer is kept under: everything that the request for it may tell the backend.
+//! The key of a stored response: everything that the request to the backend depends on.
 
 use std::io::{self, Write};
 
 use http::HeaderValue;
 use http::header::GetAll;
 
-/// The longest key that takes no memory besides its place, in bytes: nearly every one.
-const SHORT_BYTES: usize = 120;
+/// The maximum length of a key that is not allocated, in bytes. Nearly all keys are shorter.
+const INLINE_BYTES: usize = 120;
 
-/// The key of an answer (RFC 9111, section 2): the host, the target, the identity where the answer
-/// is one user's own, and the fields that the route declares. Two requests of one key are the
-/// same to the backend, since a fill sends nothing else.
+/// The key of a response (RFC 9111, section 2): the host, the target, the identity if the response belongs to one
+/// user, and the fields that the route declares. A request that fills the cache contains nothing else, so that requests
+/// of one key are equal for the backend.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key(Bytes);
+pub struct CacheKey(KeyBytes);
 
-/// Each part behind its length, so that no two lists of parts make one key.
+/// Each part is preceded by its length, so that different parts never make the same key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Bytes {
-    /// So many bytes, and zeros.
-    Short(usize, [u8; SHORT_BYTES]),
-    /// More than would be short.
-    Long(Vec<u8>),
+enum KeyBytes {
+    /// The length, and the bytes padded with zeros.
+    Inline(usize, [u8; INLINE_BYTES]),
+    /// A longer key.
+    Heap(Vec<u8>),
 }
 
-/// What a key is made of.
+/// The parts of a key.
 #[derive(Clone, Copy, Debug)]
-pub struct Parts<'a> {
-    /// The host that was asked for, port included: without it, one site would be answered with
-    /// another's page (CVE-2026-2836).
+pub struct KeyParts<'a> {
+    /// The requested host and port. Without it, one site would get the responses of another (CVE-2026-2836).
     pub host: &'a str,
     /// The canonical path and the declared query.
     pub target: &'a str,
-    /// Whose answer it is; `None` where every user gets the same.
+    /// The user to whom the response belongs; `None` if it is the same for all users.
     pub identity: Option<&'a str>,
 }
 
-impl Key {
-    /// The key of `parts` and of all values of the declared fields, in the order in which they are
-    /// declared: the backend is sent each of them, and may join them (RFC 9110, section 5.3).
-    pub fn new<'a>(parts: Parts<'_>, fields: impl Iterator<Item = GetAll<'a, HeaderValue>> + Clone) -> Self {
-        let mut short = [0; SHORT_BYTES];
-        let mut free = short.as_mut_slice();
+impl CacheKey {
+    /// The key of `parts` and of all values of the declared `fields`, in the order of their declaration. The backend
+    /// gets all values, and may join them (RFC 9110, section 5.3).
+    pub fn new<'a>(parts: KeyParts<'_>, fields: impl Iterator<Item = GetAll<'a, HeaderValue>> + Clone) -> Self {
+        let mut inline = [0; INLINE_BYTES];
+        let mut free = inline.as_mut_slice();
         let mut key = if write(&mut free, &parts, fields.clone()).is_ok() {
             let left = free.len();
-            Self(Bytes::Short(SHORT_BYTES - left, short))
+            Self(KeyBytes::Inline(INLINE_BYTES - left, inline))
         } else {
-            let mut long = Vec::with_capacity(2 * SHORT_BYTES);
-            // Memory takes whatever is written to it.
-            let _ = write(&mut long, &parts, fields);
-            Self(Bytes::Long(long))
+            let mut heap = Vec::with_capacity(2 * INLINE_BYTES);
+            // Writing to a `Vec` cannot fail.
+            let _ = write(&mut heap, &parts, fields);
+            Self(KeyBytes::Heap(heap))
         };
-        // RFC 9110, section 4.2.3: a host is the same in any case.
+        // Hosts are case-insensitive (RFC 9110, section 4.2.3).
         if let Some(host) = key.bytes_mut().get_mut(LENGTH_BYTES..LENGTH_BYTES + parts.host.len()) {
             host.make_ascii_lowercase();
         }
         key
     }
 
-    /// All of it.
+    /// The serialized key.
     pub(super) fn as_bytes(&self) -> &[u8] {
         match &self.0 {
-            Bytes::Short(length, bytes) => bytes.get(..*length).unwrap_or(bytes),
-            Bytes::Long(bytes) => bytes,
+            KeyBytes::Inline(length, bytes) => bytes.get(..*length).unwrap_or(bytes),
+            KeyBytes::Heap(bytes) => bytes,
         }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.0 {
-            Bytes::Short(_, bytes) => bytes,
-            Bytes::Long(bytes) => bytes,
+            KeyBytes::Inline(_, bytes) => bytes,
+            KeyBytes::Heap(bytes) => bytes,
         }
     }
 }
 
 const LENGTH_BYTES: usize = size_of::<u32>();
 
-/// A part that is not there, which is not an empty one; and the end of a field's values.
+/// An absent part, which differs from an empty one; also the end of the values of a field.
 const ABSENT: [u8; LENGTH_BYTES] = u32::MAX.to_le_bytes();
 
-/// Writes the parts one after the other.
+/// Writes all parts.
 ///
 /// # Errors
-/// There is no room.
+/// `out` is full.
 fn write<'a>(
     out: &mut impl Write,
-    parts: &Parts<'_>,
+    parts: &KeyParts<'_>,
     fields: impl Iterator<Item = GetAll<'a, HeaderValue>>,
 ) -> io::Result<()> {
     write_part(out, parts.host.as_bytes())?;
@@ -103,7 +102,7 @@ fn write<'a>(
 }
 
 fn write_part(out: &mut impl Write, part: &[u8]) -> io::Result<()> {
-    // What comes from a request's head is far shorter.
+    // Parts are far shorter, since they are from a request head.
     let length = u32::try_from(part.len()).unwrap_or(u32::MAX - 1);
     out.write_all(&length.to_le_bytes())?;
     out.write_all(part)
@@ -117,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    fn key(host: &str, target: &str, identity: Option<&str>, fields: &[&[&'static str]]) -> Key {
+    fn key(host: &str, target: &str, identity: Option<&str>, fields: &[&[&'static str]]) -> CacheKey {
         let names: Vec<_> =
             (0..fields.len()).map(|place| HeaderName::try_from(format!("x-{place}")).unwrap()).collect();
         let mut headers = HeaderMap::new();
@@ -126,11 +125,11 @@ mod tests {
                 headers.append(name, HeaderValue::from_static(value));
             }
         }
-        Key::new(Parts { host, target, identity }, names.iter().map(|name| headers.get_all(name)))
+        CacheKey::new(KeyParts { host, target, identity }, names.iter().map(|name| headers.get_all(name)))
     }
 
     #[test]
-    fn every_part_tells_keys_apart() {
+    fn every_part_distinguishes_keys() {
         let keys = [
             key("a", "/b", None, &[]),
             key("a", "/c", None, &[]),
@@ -156,9 +155,9 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_every_length_are_told_apart_to_their_ends() {
+    fn keys_of_every_length_differ_in_their_last_byte() {
         let mut seen = HashSet::new();
-        for length in 0..3 * SHORT_BYTES {
+        for length in 0..3 * INLINE_BYTES {
             for last in ["b", "c", "\0"] {
                 let target = format!("/{}{last}", "a".repeat(length));
                 let key = key("A", &target, None, &[&["d"]]);
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_the_same_in_any_case() {
+    fn hosts_are_case_insensitive() {
         assert_eq!(key("Example.ORG:8443", "/b", None, &[]), key("example.org:8443", "/b", None, &[]));
         assert_ne!(key("a", "/B", Some("C"), &[&["D"]]), key("a", "/b", Some("C"), &[&["D"]]));
         assert_ne!(key("a", "/B", Some("C"), &[&["D"]]), key("a", "/B", Some("c"), &[&["D"]]));

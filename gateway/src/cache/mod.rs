@@ -1,15 +1,14 @@
-//! Answers that may be given again, without asking the backend: a shared cache (RFC 9111) behind
-//! the token check, with stale answers while the backend is asked or is down (RFC 5861).
+//! A shared cache of backend responses (RFC 9111) behind authentication, with stale responses during revalidation and
+//! while the backend is down (RFC 5861).
 //!
-//! Only a GET or HEAD gets here that was let in and whose route may be cached. What is sent to the
-//! backend on behalf of all who want the same has nothing in it but what the [`Key`] has, so that
-//! nobody's request can colour the answer of another. The backend is asked once, however many
-//! wait. What is kept is bounded in bytes; a purge holds from the moment it is made, for answers
-//! under way too.
+//! Only an authorised GET or HEAD request on a cacheable route gets here. A request to the backend that fills the cache
+//! contains only what is part of the [`CacheKey`], so that no client can influence the response for another. Concurrent
+//! requests for one key are coalesced into one backend request. The size of the cache is bounded in bytes. A purge
+//! takes effect at once, and also for responses that are being fetched.
 
 mod entry;
 mod fetch;
-mod flight;
+mod fill;
 mod generation;
 mod key;
 pub mod policy;
@@ -22,57 +21,57 @@ use http::header::HeaderName;
 use http::request;
 use tokio::time::timeout;
 
-pub use entry::Entry;
-use flight::{Flight, Flights, Landed};
-use generation::{Generations, Worth};
-pub use key::{Key, Parts};
-use policy::Standing;
-use store::{Kept, Store};
+pub use entry::CacheEntry;
+use fill::{Fill, FillOutcome, Fills};
+use generation::{Generations, Validity};
+pub use key::{CacheKey, KeyParts};
+use policy::Freshness;
+use store::{Store, StoreItem};
 
 use crate::single_flight::{Completion, Joined};
 use crate::upstream::{Client, Public, Unanswered};
 
-/// How much is kept, and how long is waited.
+/// Sizes and timeouts of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// What is kept in all, in bytes, with what it takes to keep it. 64 MiB by default.
+    /// The maximum size of all stored responses including overhead, in bytes. 64 MiB by default.
     pub max_bytes: u64,
-    /// The largest body that is kept, in bytes. 1 MiB by default.
+    /// The maximum size of a stored body, in bytes. 1 MiB by default.
     pub max_body_bytes: usize,
-    /// How long a request waits for an answer that is being asked for: then it gets a stale one
-    /// where there is one that may stand in, and else asks by itself. 2 s by default.
+    /// How long a request waits for a response that is being fetched. After that it gets a stale response if one is
+    /// allowed, and is forwarded otherwise. 2 s by default.
     pub wait_timeout: Duration,
 }
 
-/// What is kept, for metrics.
+/// The contents of the cache, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Figures {
-    /// Keys of which something is known.
+pub struct CacheStats {
+    /// The number of keys.
     pub entries: usize,
-    /// What they take, in bytes.
+    /// Their size, in bytes.
     pub bytes: u64,
-    /// What had to go for want of room, since the start.
+    /// The number of evictions for lack of space since the start.
     pub evictions: u64,
 }
 
-/// Where an answer came from.
+/// Where a response is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// It was there, and fresh.
+pub enum CacheStatus {
+    /// From the cache, and fresh.
     Hit,
-    /// The backend was asked for it.
+    /// From the backend.
     Miss,
-    /// It was there, and may be given although it is no longer fresh.
+    /// From the cache, and stale.
     Stale,
-    /// It was there, and the backend said that it still holds.
+    /// From the cache, and successfully revalidated.
     Revalidated,
 }
 
-impl Source {
-    /// All of them, and what is said of a request that the cache does not answer.
+impl CacheStatus {
+    /// All labels, including the one of requests that bypass the cache.
     pub const LABELS: [&str; 5] = ["hit", "miss", "stale", "revalidated", PASS];
 
-    /// What metrics, logs and `X-Cache` call it.
+    /// The label in metrics, logs and `X-Cache`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Hit => "hit",
@@ -83,42 +82,42 @@ impl Source {
     }
 }
 
-/// What metrics and logs call a request that the cache does not answer.
+/// The label in metrics and logs of a request that bypasses the cache.
 pub const PASS: &str = "pass";
 
-/// What becomes of a request.
+/// What happens to a request.
 #[derive(Clone, Debug)]
-pub enum Outcome {
-    /// It has an answer.
-    Served(Arc<Entry>, Source),
-    /// It is to be forwarded by itself.
+pub enum CacheOutcome {
+    /// It gets this response.
+    Served(Arc<CacheEntry>, CacheStatus),
+    /// It is forwarded.
     Pass,
-    /// The backend did not answer, and nothing may stand in for it.
+    /// The backend did not respond, and no stale response is allowed.
     Failed(Unanswered),
 }
 
-/// What a request asks for, besides its key.
+/// A request, except for its key.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct CacheRequest<'a> {
     /// The canonical path and the declared query.
     pub target: &'a str,
-    /// How clients name the service: by the host that is in the key.
+    /// The public name of the service: the host in the key.
     pub public: Public<'a>,
-    /// The request fields that are in the key.
+    /// The request fields in the key.
     pub declared: &'a Arc<[HeaderName]>,
-    /// Whether an identity is in the key; the backend is then told it.
+    /// Whether an identity is in the key. Only then is it sent to the backend.
     pub has_identity: bool,
 }
 
-/// What the cache says at once.
-pub enum Found {
-    /// There is nothing to wait for.
-    Now(Outcome),
-    /// The backend is being asked.
-    Later(Waiting),
+/// The result of a lookup.
+pub enum CacheLookup {
+    /// The outcome is known.
+    Ready(CacheOutcome),
+    /// The response is being fetched.
+    Pending(PendingResponse),
 }
 
-/// The cache. Clones share what is kept.
+/// The cache. Clones share their contents.
 #[derive(Clone)]
 pub struct Cache(Arc<Inner>);
 
@@ -126,132 +125,142 @@ struct Inner {
     settings: Settings,
     api: Client,
     store: Store,
-    flights: Flights,
+    fills: Fills,
     generations: Generations,
 }
 
-/// A request that waits for an answer.
-pub struct Waiting {
-    landed: Joined<Landed>,
-    is_first: bool,
-    stand_in: Option<Arc<Entry>>,
+/// A request that waits for a response.
+pub struct PendingResponse {
+    outcome: Joined<FillOutcome>,
+    is_leader: bool,
+    fallback: Option<Arc<CacheEntry>>,
     wait_timeout: Duration,
 }
 
-impl Waiting {
-    /// Waits for the outcome. Whoever asked first for an answer that nothing may stand in for
-    /// waits as long as the backend is given.
-    pub async fn outcome(self) -> Outcome {
-        let landed = self.landed.result();
-        let landed = if self.is_first && self.stand_in.is_none() {
-            landed.await
+impl PendingResponse {
+    /// Waits for the outcome, up to `wait_timeout`. If no stale response is allowed, the leader waits as long as the
+    /// deadlines of the backend allow.
+    pub async fn outcome(self) -> CacheOutcome {
+        let outcome = self.outcome.result();
+        let outcome = if self.is_leader && self.fallback.is_none() {
+            outcome.await
         } else {
-            timeout(self.wait_timeout, landed).await.ok().flatten()
+            timeout(self.wait_timeout, outcome).await.ok().flatten()
         };
-        match landed {
-            Some(Landed::Shared(entry, source)) => Outcome::Served(entry, source),
-            Some(Landed::Single(entry)) if self.is_first => Outcome::Served(entry, Source::Miss),
-            Some(Landed::Failed(error)) => Outcome::Failed(error),
-            Some(Landed::Single(_) | Landed::Pass) => Outcome::Pass,
-            None => self.stand_in.map_or(Outcome::Pass, |entry| Outcome::Served(entry, Source::Stale)),
+        match outcome {
+            Some(FillOutcome::Shared(entry, cache_status)) => CacheOutcome::Served(entry, cache_status),
+            Some(FillOutcome::LeaderOnly(entry)) if self.is_leader => CacheOutcome::Served(entry, CacheStatus::Miss),
+            Some(FillOutcome::Failed(error)) => CacheOutcome::Failed(error),
+            Some(FillOutcome::LeaderOnly(_) | FillOutcome::Pass) => CacheOutcome::Pass,
+            None => self.fallback.map_or(CacheOutcome::Pass, |entry| CacheOutcome::Served(entry, CacheStatus::Stale)),
         }
     }
 }
 
 impl Cache {
-    /// A cache of the answers of `api`.
+    /// A cache of the responses of `api`.
     pub fn new(api: Client, settings: Settings) -> Self {
         let store = Store::new(settings.max_bytes);
-        Self(Arc::new(Inner { settings, api, store, flights: Flights::new(0), generations: Generations::new() }))
+        Self(Arc::new(Inner { settings, api, store, fills: Fills::new(0), generations: Generations::new() }))
     }
 
-    /// The answer of `key`, where `asked` for. Where the backend has to be asked, `question` says what.
-    pub fn find(&self, key: &Key, asked: Asked<'_>, question: impl FnOnce() -> http::Result<request::Parts>) -> Found {
+    /// Looks up the response of `key`. If it must be fetched, `build_request` builds the request to the backend.
+    pub fn lookup(
+        &self,
+        key: &CacheKey,
+        request: CacheRequest<'_>,
+        build_request: impl FnOnce() -> http::Result<request::Parts>,
+    ) -> CacheLookup {
         let now = Instant::now();
-        let old = match self.0.store.get(key) {
-            Some(Kept::Entry(entry)) => match self.standing(&entry, now) {
-                Some(Standing::Fresh) => return Found::Now(Outcome::Served(entry, Source::Hit)),
-                Some(standing) => Some((entry, standing)),
+        let previous = match self.0.store.get(key) {
+            Some(StoreItem::Entry(entry)) => match self.freshness(&entry, now) {
+                Some(Freshness::Fresh) => return CacheLookup::Ready(CacheOutcome::Served(entry, CacheStatus::Hit)),
+                Some(freshness) => Some((entry, freshness)),
                 None => None,
             },
-            Some(Kept::Pass { until, generation })
-                if now < until && self.0.generations.worth(&generation) == Worth::Full =>
+            Some(StoreItem::Pass { until, generation })
+                if now < until && self.0.generations.validity(&generation) == Validity::Valid =>
             {
-                return Found::Now(Outcome::Pass);
+                return CacheLookup::Ready(CacheOutcome::Pass);
             }
             _ => None,
         };
-        let may_stand_in = |standing: Standing| standing != Standing::Expired;
-        if let Some((entry, standing)) = &old
-            && may_stand_in(*standing)
-            && entry.is_paused(now)
+        let may_be_stale = |freshness: Freshness| freshness != Freshness::Expired;
+        if let Some((entry, freshness)) = &previous
+            && may_be_stale(*freshness)
+            && entry.is_retry_paused(now)
         {
-            return Found::Now(Outcome::Served(Arc::clone(entry), Source::Stale));
+            return CacheLookup::Ready(CacheOutcome::Served(Arc::clone(entry), CacheStatus::Stale));
         }
-        let generation = self.0.generations.current(asked.target);
-        // A request after a purge does not wait for what was asked before it.
-        let (landed, leader) = self.0.flights.join(&(key.clone(), generation));
-        let is_first = leader.is_some();
+        let generation = self.0.generations.current(request.target);
+        // The generation is part of the key, so that a request after a purge does not join an earlier fetch.
+        let (outcome, leader) = self.0.fills.join(&(key.clone(), generation));
+        let is_leader = leader.is_some();
         if let Some(leader) = leader {
-            // What cannot be asked here is told by asking it elsewhere.
-            let Ok(parts) = question() else { return Found::Now(Outcome::Pass) };
-            let flight = Flight {
+            // Forwarding the request reports why it cannot be built.
+            let Ok(parts) = build_request() else { return CacheLookup::Ready(CacheOutcome::Pass) };
+            let fill = Fill {
                 cache: self.clone(),
                 key: key.clone(),
                 generation,
-                declared: Arc::clone(asked.declared),
-                old: old.as_ref().map(|(entry, _)| Arc::clone(entry)),
-                has_identity: asked.has_identity,
-                host: asked.public.authority.to_owned(),
-                is_host_passed_on: asked.public.is_passed_on,
+                declared: Arc::clone(request.declared),
+                previous: previous.as_ref().map(|(entry, _)| Arc::clone(entry)),
+                has_identity: request.has_identity,
+                host: request.public.authority.to_owned(),
+                is_host_passed_on: request.public.is_passed_on,
             };
-            // A task of its own: others wait for the answer, and this client may leave.
+            // A separate task, since other requests wait for the response and this client may disconnect.
             tokio::spawn(async move {
-                let landed = flight.fly(parts).await;
-                leader.complete(|_| Completion::Share(landed));
+                let outcome = fill.run(parts).await;
+                leader.complete(|_| Completion::Share(outcome));
             });
         }
-        match old {
-            Some((entry, Standing::StaleWhileRevalidate)) => Found::Now(Outcome::Served(entry, Source::Stale)),
-            old => {
-                let stand_in = old.filter(|(_, standing)| may_stand_in(*standing)).map(|(entry, _)| entry);
-                Found::Later(Waiting { landed, is_first, stand_in, wait_timeout: self.0.settings.wait_timeout })
+        match previous {
+            Some((entry, Freshness::StaleWhileRevalidate)) => {
+                CacheLookup::Ready(CacheOutcome::Served(entry, CacheStatus::Stale))
+            }
+            previous => {
+                let fallback = previous.filter(|(_, freshness)| may_be_stale(*freshness)).map(|(entry, _)| entry);
+                CacheLookup::Pending(PendingResponse {
+                    outcome,
+                    is_leader,
+                    fallback,
+                    wait_timeout: self.0.settings.wait_timeout,
+                })
             }
         }
     }
 
-    /// What `entry` is good for at `now`; `None` where it was purged.
-    fn standing(&self, entry: &Entry, now: Instant) -> Option<Standing> {
-        let standing = entry.standing(now);
-        match self.0.generations.worth(entry.generation()) {
-            Worth::Full => Some(standing),
-            Worth::Doubtful if standing == Standing::Expired => Some(standing),
-            // What an answer allows while the backend is asked, it allows of a change of a few
-            // seconds ago, not of one that was missed.
-            Worth::Doubtful => Some(Standing::StaleIfError),
-            Worth::None => None,
+    /// The freshness of `entry` at `now`; `None` if it was purged.
+    fn freshness(&self, entry: &CacheEntry, now: Instant) -> Option<Freshness> {
+        let freshness = entry.freshness(now);
+        match self.0.generations.validity(entry.generation()) {
+            Validity::Valid => Some(freshness),
+            Validity::MustRevalidate if freshness == Freshness::Expired => Some(freshness),
+            // stale-while-revalidate covers a change within the last seconds, not one that was missed.
+            Validity::MustRevalidate => Some(Freshness::StaleIfError),
+            Validity::Purged => None,
         }
     }
 
-    /// Forgets what is kept under the path of `target`, whatever its host, query and user.
+    /// Purges the responses of the path of `target`, for each host, query and identity.
     pub fn purge(&self, target: &str) {
         self.0.generations.purge(target);
     }
 
-    /// Forgets everything.
+    /// Purges all responses.
     pub fn purge_all(&self) {
         self.0.generations.purge_all();
         self.0.store.clear();
     }
 
-    /// Whatever is kept may have changed: the backend is asked before it is given again, unless it
-    /// does not answer.
-    pub fn doubt(&self) {
-        self.0.generations.doubt();
+    /// Requires that each stored response is revalidated before it is served again, unless the backend fails.
+    pub fn require_revalidation(&self) {
+        self.0.generations.require_revalidation();
     }
 
-    /// What is kept now.
-    pub fn figures(&self) -> Figures {
-        self.0.store.figures()
+    /// The current contents.
+    pub fn stats(&self) -> CacheStats {
+        self.0.store.stats()
     }
 }

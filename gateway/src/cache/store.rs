@@ -1,5 +1,5 @@
-//! What is kept, within a bound in bytes. Quick Cache keeps what is asked for again and lets go
-//! what came once, so that a walk over a million keys does not drive out what everybody reads.
+//! Stored responses, bounded in bytes. Quick Cache prefers entries that are used again to entries that were used once,
+//! so that a scan of a million keys does not evict popular responses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,106 +9,105 @@ use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use super::generation::Generation;
-use super::{Entry, Key};
+use super::{CacheEntry, CacheKey};
 
-/// What an item takes besides its key and its answer, in bytes: its places in the tables and
-/// the counts of what is shared.
-const OVERHEAD: usize = 512;
+/// What an item uses besides its key and response, in bytes: table slots and reference counts.
+const OVERHEAD_BYTES: usize = 512;
 
-/// The size of an answer by which the tables are laid out.
-const USUAL_SIZE: u64 = 8 * 1024;
+/// The response size from which the number of table slots is derived.
+const TYPICAL_BYTES: u64 = 8 * 1024;
 
-/// Parts that are locked on their own.
+/// The number of shards, each with its own lock.
 const SHARDS: usize = 8;
 
-/// How long it is remembered that an answer cannot be kept.
-const PASS: Duration = Duration::from_secs(10);
+/// How long a key is marked as uncacheable.
+const PASS_DURATION: Duration = Duration::from_secs(10);
 
-/// What is known of a key.
+/// What is stored for a key.
 #[derive(Clone, Debug)]
-pub(super) enum Kept {
-    /// An answer.
-    Entry(Arc<Entry>),
-    /// That answers cannot be kept: those who ask need not wait for each other.
+pub(super) enum StoreItem {
+    /// A response.
+    Entry(Arc<CacheEntry>),
+    /// Responses of this key are uncacheable, so that requests are not coalesced.
     Pass { until: Instant, generation: Generation },
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Bytes;
+struct ByteWeight;
 
-/// A [`Key`] of which no more is kept than its bytes.
-type KeptKey = Arc<[u8]>;
+/// The bytes of a [`CacheKey`].
+type StoredKey = Arc<[u8]>;
 
-impl Weighter<KeptKey, Kept> for Bytes {
-    fn weight(&self, key: &KeptKey, kept: &Kept) -> u64 {
-        let answer = match kept {
-            Kept::Entry(entry) => entry.size(),
-            Kept::Pass { .. } => 0,
+impl Weighter<StoredKey, StoreItem> for ByteWeight {
+    fn weight(&self, key: &StoredKey, item: &StoreItem) -> u64 {
+        let size = match item {
+            StoreItem::Entry(entry) => entry.size(),
+            StoreItem::Pass { .. } => 0,
         };
-        (OVERHEAD + key.len() + answer) as u64
+        (OVERHEAD_BYTES + key.len() + size) as u64
     }
 }
 
-/// Counts what had to go for want of room.
+/// Counts evictions for lack of space.
 #[derive(Clone, Debug, Default)]
 struct Evictions(Arc<AtomicU64>);
 
-impl Lifecycle<KeptKey, Kept> for Evictions {
+impl Lifecycle<StoredKey, StoreItem> for Evictions {
     type RequestState = ();
 
     fn begin_request(&self) {}
 
-    // Not `on_evict`, which hears of what was replaced as well.
-    fn before_evict(&self, (): &mut (), _: &KeptKey, _: &mut Kept) {
+    // Not `on_evict`, which also counts replaced items.
+    fn before_evict(&self, (): &mut (), _: &StoredKey, _: &mut StoreItem) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// The store.
 pub(super) struct Store {
-    kept: Cache<KeptKey, Kept, Bytes, DefaultHashBuilder, Evictions>,
+    items: Cache<StoredKey, StoreItem, ByteWeight, DefaultHashBuilder, Evictions>,
     evictions: Evictions,
 }
 
 impl Store {
-    /// Room for `max_bytes`.
+    /// A store of at most `max_bytes`.
     pub(super) fn new(max_bytes: u64) -> Self {
-        let items = usize::try_from(max_bytes / USUAL_SIZE).unwrap_or(usize::MAX).max(SHARDS);
+        let items = usize::try_from(max_bytes / TYPICAL_BYTES).unwrap_or(usize::MAX).max(SHARDS);
         let mut options = OptionsBuilder::new();
         options.shards(SHARDS).estimated_items_capacity(items).weight_capacity(max_bytes);
         let evictions = Evictions::default();
-        let kept = match options.build() {
-            Ok(options) => Cache::with_options(options, Bytes, DefaultHashBuilder::default(), evictions.clone()),
-            // What was not set has defaults that hold.
-            Err(_) => Cache::with(items, max_bytes, Bytes, DefaultHashBuilder::default(), evictions.clone()),
+        let items = match options.build() {
+            Ok(options) => Cache::with_options(options, ByteWeight, DefaultHashBuilder::default(), evictions.clone()),
+            // All required options are set; otherwise the defaults apply.
+            Err(_) => Cache::with(items, max_bytes, ByteWeight, DefaultHashBuilder::default(), evictions.clone()),
         };
-        Self { kept, evictions }
+        Self { items, evictions }
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<Kept> {
-        self.kept.get(key.as_bytes())
+    pub(super) fn get(&self, key: &CacheKey) -> Option<StoreItem> {
+        self.items.get(key.as_bytes())
     }
 
-    /// Keeps an answer in place of what was known of its key.
-    pub(super) fn keep(&self, key: &Key, entry: Arc<Entry>) {
-        self.kept.insert(key.as_bytes().into(), Kept::Entry(entry));
+    /// Stores a response in place of what was stored for its key.
+    pub(super) fn insert(&self, key: &CacheKey, entry: Arc<CacheEntry>) {
+        self.items.insert(key.as_bytes().into(), StoreItem::Entry(entry));
     }
 
-    /// Notes that the answers of `key` cannot be kept.
-    pub(super) fn pass(&self, key: &Key, now: Instant, generation: Generation) {
-        self.kept.insert(key.as_bytes().into(), Kept::Pass { until: now + PASS, generation });
+    /// Marks the responses of `key` as uncacheable.
+    pub(super) fn insert_pass(&self, key: &CacheKey, now: Instant, generation: Generation) {
+        self.items.insert(key.as_bytes().into(), StoreItem::Pass { until: now + PASS_DURATION, generation });
     }
 
-    /// Gives up all memory that answers take.
+    /// Removes all items and releases their memory.
     pub(super) fn clear(&self) {
-        self.kept.clear();
+        self.items.clear();
     }
 
-    /// What is kept.
-    pub(super) fn figures(&self) -> super::Figures {
-        super::Figures {
-            entries: self.kept.len(),
-            bytes: self.kept.weight(),
+    /// The current contents.
+    pub(super) fn stats(&self) -> super::CacheStats {
+        super::CacheStats {
+            entries: self.items.len(),
+            bytes: self.items.weight(),
             evictions: self.evictions.0.load(Ordering::Relaxed),
         }
     }
@@ -117,48 +116,48 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::super::generation::Generations;
-    use super::super::key::Parts;
+    use super::super::key::KeyParts;
     use super::*;
 
     const MAX_BYTES: u64 = 1024 * 1024;
 
-    fn key(number: u32) -> Key {
-        Key::new(Parts { host: "a", target: &format!("/{number:08}"), identity: None }, std::iter::empty())
+    fn key(number: u32) -> CacheKey {
+        CacheKey::new(KeyParts { host: "a", target: &format!("/{number:08}"), identity: None }, std::iter::empty())
     }
 
     #[test]
-    fn no_number_of_keys_takes_more_than_the_bound() {
+    fn the_size_of_many_keys_is_bounded() {
         let (store, generation) = (Store::new(MAX_BYTES), Generations::new().current("/"));
         let now = Instant::now();
         for number in 0..1_000_000 {
-            store.pass(&key(number), now, generation);
+            store.insert_pass(&key(number), now, generation);
         }
-        let figures = store.figures();
-        assert!(figures.bytes <= MAX_BYTES, "{figures:?}");
-        assert!(figures.entries as u64 <= MAX_BYTES / OVERHEAD as u64, "{figures:?}");
-        assert!(figures.evictions >= 990_000, "{figures:?}");
+        let stats = store.stats();
+        assert!(stats.bytes <= MAX_BYTES, "{stats:?}");
+        assert!(stats.entries as u64 <= MAX_BYTES / OVERHEAD_BYTES as u64, "{stats:?}");
+        assert!(stats.evictions >= 990_000, "{stats:?}");
     }
 
     #[test]
-    fn a_walk_over_many_keys_does_not_drive_out_what_is_asked_for_again() {
+    fn a_scan_of_many_keys_does_not_evict_popular_keys() {
         let (store, generation) = (Store::new(MAX_BYTES), Generations::new().current("/"));
         let now = Instant::now();
         for number in 0..10 {
-            store.pass(&key(number), now, generation);
+            store.insert_pass(&key(number), now, generation);
         }
         for number in 10..100_000 {
             let popular = key(number % 10);
             assert!(store.get(&popular).is_some(), "{number}");
-            store.pass(&key(number), now, generation);
+            store.insert_pass(&key(number), now, generation);
         }
     }
 
     #[test]
-    fn what_is_replaced_was_not_driven_out() {
+    fn a_replaced_item_is_not_counted_as_evicted() {
         let (store, generation) = (Store::new(MAX_BYTES), Generations::new().current("/"));
         for _ in 0..10 {
-            store.pass(&key(1), Instant::now(), generation);
+            store.insert_pass(&key(1), Instant::now(), generation);
         }
-        assert_eq!((store.figures().entries, store.figures().evictions), (1, 0));
+        assert_eq!((store.stats().entries, store.stats().evictions), (1, 0));
     }
 }

@@ -11,8 +11,8 @@ use tokio::time::timeout_at;
 
 use super::forward::{Client, Deadlines, failed, not_taken};
 use super::{Admitted, Context, Flow};
-use crate::cache::policy::{Verdict, passes_by};
-use crate::cache::{self, Asked, Cache, Entry, Found, Key, Outcome, Source};
+use crate::cache::policy::{ConditionalResult, bypasses_cache};
+use crate::cache::{self, Cache, CacheEntry, CacheKey, CacheLookup, CacheOutcome, CacheRequest, CacheStatus};
 use crate::downstream::{Downstream, ResponseHead};
 use crate::route::Host;
 use crate::upstream::{self, Facts, Public};
@@ -39,50 +39,50 @@ impl Flow {
         if !admitted.matched.route.cached || !is_read {
             return Ok(false);
         }
-        if passes_by(&request.headers) {
+        if bypasses_cache(&request.headers) {
             ctx.cache = Some(cache::PASS);
             return Ok(false);
         }
-        let outcome = match self.look(cache, &request.headers, &ctx.request_id, admitted) {
-            Found::Now(outcome) => outcome,
-            Found::Later(waiting) => {
+        let outcome = match self.lookup(cache, &request.headers, &ctx.request_id, admitted) {
+            CacheLookup::Ready(outcome) => outcome,
+            CacheLookup::Pending(pending) => {
                 let started = *ctx.upstream_started.get_or_insert_with(Instant::now);
                 let whole = (started + self.api.upstream().settings.request_timeout + SLACK).into();
-                let outcome = Client::Waiting.until(downstream, waiting.outcome(), Deadlines::only(whole)).await;
+                let outcome = Client::Waiting.until(downstream, pending.outcome(), Deadlines::only(whole)).await;
                 ctx.upstream_ended = Some(Instant::now());
                 outcome?
             }
         };
         match outcome {
-            Outcome::Served(entry, source) => {
-                ctx.cache = Some(source.label());
+            CacheOutcome::Served(entry, status) => {
+                ctx.cache = Some(status.label());
                 let whole = ctx.started + self.api.upstream().settings.request_timeout;
-                let given = timeout_at(whole.into(), self.give(downstream, ctx, &entry, source)).await;
-                given.map_err(|_| not_taken())??;
+                let sent = timeout_at(whole.into(), self.respond_from_cache(downstream, ctx, &entry, status)).await;
+                sent.map_err(|_| not_taken())??;
                 Ok(true)
             }
-            Outcome::Pass => {
+            CacheOutcome::Pass => {
                 ctx.cache = Some(cache::PASS);
                 Ok(false)
             }
-            Outcome::Failed(error) => Err(failed(error)),
+            CacheOutcome::Failed(error) => Err(failed(error)),
         }
     }
 
-    fn look(&self, cache: &Cache, headers: &HeaderMap, request_id: &str, admitted: &Admitted) -> Found {
+    fn lookup(&self, cache: &Cache, headers: &HeaderMap, request_id: &str, admitted: &Admitted) -> CacheLookup {
         let Admitted { principal, matched, authority, .. } = admitted;
         let route = &matched.route;
         let identity = Some(principal.identity()).filter(|_| !route.shared);
-        let parts = cache::Parts { host: authority, target: &matched.target, identity };
-        let key = Key::new(parts, route.vary.iter().map(|name| headers.get_all(name)));
+        let parts = cache::KeyParts { host: authority, target: &matched.target, identity };
+        let key = CacheKey::new(parts, route.vary.iter().map(|name| headers.get_all(name)));
         let passes_host = route.host == Host::Client;
-        let asked = Asked {
+        let request = CacheRequest {
             target: &matched.target,
             public: Public { authority, is_passed_on: passes_host },
             declared: &route.vary,
             has_identity: identity.is_some(),
         };
-        cache.find(&key, asked, || {
+        cache.lookup(&key, request, || {
             // Only what is part of the key.
             let declared = headers.iter().filter(|(name, _)| route.vary.contains(name));
             let declared: HeaderMap = declared.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -93,19 +93,25 @@ impl Flow {
     }
 
     /// Sends a cached answer.
-    async fn give(&self, downstream: &mut impl Downstream, ctx: &Context, entry: &Entry, source: Source) -> Result<()> {
+    async fn respond_from_cache(
+        &self,
+        downstream: &mut impl Downstream,
+        ctx: &Context,
+        entry: &CacheEntry,
+        status: CacheStatus,
+    ) -> Result<()> {
         let request = downstream.request();
-        let verdict = entry.validators().evaluate(&request.headers);
-        let has_body = verdict == Verdict::Whole && request.method == Method::GET;
-        let age = (source != Source::Miss).then(|| HeaderValue::from(entry.age(Instant::now())));
-        let cache = HeaderValue::from_static(source.label());
+        let result = entry.validators().evaluate(&request.headers);
+        let has_body = result == ConditionalResult::Full && request.method == Method::GET;
+        let age = (status != CacheStatus::Miss).then(|| HeaderValue::from(entry.age(Instant::now())));
+        let cache = HeaderValue::from_static(status.label());
         let [a, b, c, d, e, f] = ctx.common_headers(self.settings.hsts.as_ref()).fields();
         let added = [(AGE, age.as_ref()), (X_CACHE, Some(&cache)), a, b, c, d, e, f];
-        match verdict {
-            Verdict::Whole => {
+        match result {
+            ConditionalResult::Full => {
                 downstream.write_head(ResponseHead::Serialized(entry.header(), entry.wire()), &added).await?;
             }
-            Verdict::NotModified => {
+            ConditionalResult::NotModified => {
                 downstream.write_head(ResponseHead::Plain(&not_modified(entry.header())?), &added).await?;
             }
         }
@@ -115,9 +121,9 @@ impl Flow {
 
 /// The `304` for a client that already has the body (RFC 9110, section 15.4.5).
 fn not_modified(header: &ResponseHeader) -> Result<ResponseHeader> {
-    const OF_THE_BODY: [HeaderName; 3] = [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING];
+    const REPRESENTATION_FIELDS: [HeaderName; 3] = [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING];
     let mut short = ResponseHeader::build_no_case(StatusCode::NOT_MODIFIED, Some(header.headers.len() + 4))?;
-    for (name, value) in header.headers.iter().filter(|(name, _)| !OF_THE_BODY.contains(name)) {
+    for (name, value) in header.headers.iter().filter(|(name, _)| !REPRESENTATION_FIELDS.contains(name)) {
         short.append_header(name.clone(), value.clone())?;
     }
     Ok(short)

@@ -138,7 +138,7 @@ impl Flow {
     ) -> Result<()> {
         let (parts, mut body) = response.into_parts();
         if parts.status.is_informational() {
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "another protocol was never asked for").into_up());
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "unexpected protocol switch").into_up());
         }
         if let Some(cache) = &self.cache
             && invalidates(&downstream.request().method, parts.status)

@@ -29,7 +29,7 @@ impl Follow {
         match invalidation {
             Invalidation::Path(path) => cache.purge(path),
             Invalidation::All => cache.purge_all(),
-            Invalidation::Unknown => return cache.doubt(),
+            Invalidation::Unknown => return cache.require_revalidation(),
         }
         self.metrics.cache_purge(PURGED_BY_FEED);
     }

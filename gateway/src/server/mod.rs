@@ -315,7 +315,7 @@ fn metrics(config: &Config) -> prometheus::Result<Metrics> {
     let reaped = ConnectionReaped::ALL.map(ConnectionReaped::label);
     let refusals: Vec<_> = authenticate::AuthenticationError::LABELS.into_iter().chain([revocation::REVOKED]).collect();
     Metrics::new(&Labels {
-        cache: &cache::Source::LABELS,
+        cache: &cache::CacheStatus::LABELS,
         cached_routes: config.routes.iter().filter(|route| route.cached).map(|route| &*route.name).collect(),
         cache_purges: &[PURGED_BY_FEED, PURGED_BY_OPS],
         logins: &login::LoginError::LABELS,

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::defence::defend;
 use super::plain::{self, Plain};
-use crate::cache::{Cache, Figures};
+use crate::cache::{Cache, CacheStats};
 use crate::framing::CanonicalPath;
 use crate::record::{Lines, Metrics};
 use crate::revocation::Revocation;
@@ -64,7 +64,7 @@ impl Ops {
             self.metrics.revocation(revocation.age(), revocation.accounts());
         }
         if let Some(cache) = &self.cache {
-            let Figures { entries, bytes, evictions } = cache.figures();
+            let CacheStats { entries, bytes, evictions } = cache.stats();
             self.metrics.cache(entries, bytes, evictions);
         }
         match self.metrics.page() {

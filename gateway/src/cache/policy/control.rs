@@ -1,33 +1,34 @@
-//! What the `Cache-Control` of an answer says.
+//! The `Cache-Control` of a response.
 //!
-//! Read here and not by the `headers` crate, which is made for what a program of one's own says:
-//! it knows directives in lower case only, overlooks a `private` that has an argument, and takes
-//! the last of two different ages.
+//! The `headers` crate is not used: it is case-sensitive, ignores `private` with an argument, and uses the last of two
+//! different ages.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::CACHE_CONTROL;
 
-/// No number of seconds is greater, and a greater one counts as this (RFC 9111, section 1.2.2).
+use super::trim_start;
+
+/// The maximum number of seconds. Greater numbers count as this one (RFC 9111, section 1.2.2).
 pub(super) const MAX_SECONDS: u32 = 1 << 31;
 
-/// The directives of an answer (RFC 9111, section 5.2.2) and its extensions for stale answers
-/// (RFC 5861), unknown ones left out.
+/// The directives of a response (RFC 9111, section 5.2.2) and the extensions for stale responses (RFC 5861). Unknown
+/// directives are ignored.
 ///
-/// What restricts counts however it is spelled: with an argument where none belongs, or with one
-/// that names only some fields. What permits counts only as it ought to be written.
+/// A restricting directive applies in any form: with an unexpected argument, or with one that names only some fields. A
+/// permitting directive applies only in its defined form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Directives {
-    /// `no-store`; or a line that breaks the grammar, since it may have said so.
+    /// `no-store`; also set by a malformed line, which may have contained it.
     pub(super) no_store: bool,
-    /// `no-cache`, with or without names of fields.
+    /// `no-cache`, with or without field names.
     pub(super) no_cache: bool,
-    /// `private`, with or without names of fields.
+    /// `private`, with or without field names.
     pub(super) private: bool,
     /// `public`.
     pub(super) public: bool,
-    /// `must-revalidate` or `proxy-revalidate`, which are the same for a shared cache.
+    /// `must-revalidate` or `proxy-revalidate`, which are equal for a shared cache.
     pub(super) must_revalidate: bool,
     /// `max-age`.
     pub(super) max_age: Seconds,
@@ -39,55 +40,55 @@ pub(super) struct Directives {
     pub(super) stale_if_error: Seconds,
 }
 
-/// What a directive says that takes seconds.
+/// The argument of a directive in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Seconds {
-    /// It is not there.
+    /// The directive is absent.
     #[default]
     Absent,
-    /// Said, if more than once then always the same.
+    /// The directive is present once, or repeated with the same argument.
     Given(Duration),
-    /// No number, or several different ones: as good as zero (RFC 9111, section 4.2.1).
-    Unclear,
+    /// The argument is malformed, or repeated with different values. Counts as zero (RFC 9111, section 4.2.1).
+    Invalid,
 }
 
 impl Seconds {
-    /// How long; zero where nothing, or nothing clear, is said.
+    /// The duration; zero if it is absent or invalid.
     pub(super) fn or_zero(self) -> Duration {
         match self {
             Self::Given(seconds) => seconds,
-            Self::Absent | Self::Unclear => Duration::ZERO,
+            Self::Absent | Self::Invalid => Duration::ZERO,
         }
     }
 
-    fn note(&mut self, argument: Option<&[u8]>) {
+    fn add(&mut self, argument: Option<&[u8]>) {
         *self = match (*self, argument.and_then(delta_seconds)) {
             (Self::Absent, Some(seconds)) => Self::Given(seconds),
             (Self::Given(before), Some(seconds)) if before == seconds => *self,
-            _ => Self::Unclear,
+            _ => Self::Invalid,
         };
     }
 }
 
 impl Directives {
-    /// Reads all `Cache-Control` lines of an answer.
+    /// Parses all `Cache-Control` lines of a response.
     pub(super) fn parse(headers: &HeaderMap) -> Self {
         let mut directives = Self::default();
         for line in headers.get_all(CACHE_CONTROL) {
             let mut rest = trim_start(line.as_bytes(), b", \t");
             while !rest.is_empty() {
-                let Some((directive, after)) = Directive::take(rest) else {
+                let Some((directive, after)) = Directive::parse(rest) else {
                     directives.no_store = true;
                     break;
                 };
-                directives.note(directive);
+                directives.add(directive);
                 rest = trim_start(after, b", \t");
             }
         }
         directives
     }
 
-    fn note(&mut self, Directive { name, argument }: Directive<'_>) {
+    fn add(&mut self, Directive { name, argument }: Directive<'_>) {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("no-store") {
             self.no_store = true;
@@ -100,18 +101,18 @@ impl Directives {
         } else if is("must-revalidate") || is("proxy-revalidate") {
             self.must_revalidate = true;
         } else if is("max-age") {
-            self.max_age.note(argument);
+            self.max_age.add(argument);
         } else if is("s-maxage") {
-            self.s_maxage.note(argument);
+            self.s_maxage.add(argument);
         } else if is("stale-while-revalidate") {
-            self.stale_while_revalidate.note(argument);
+            self.stale_while_revalidate.add(argument);
         } else if is("stale-if-error") {
-            self.stale_if_error.note(argument);
+            self.stale_if_error.add(argument);
         }
     }
 }
 
-/// `1*DIGIT`, at most [`MAX_SECONDS`] (RFC 9111, section 1.2.2); none for anything else.
+/// `1*DIGIT`, at most [`MAX_SECONDS`] (RFC 9111, section 1.2.2); `None` for anything else.
 pub(super) fn delta_seconds(text: &[u8]) -> Option<Duration> {
     let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     let number = text.iter().fold(0_u32, |number, digit| {
@@ -120,17 +121,16 @@ pub(super) fn delta_seconds(text: &[u8]) -> Option<Duration> {
     is_number.then(|| Duration::from_secs(number.into()))
 }
 
-/// One directive as it is written.
+/// One directive.
 struct Directive<'a> {
     name: &'a [u8],
-    /// Without its quotes. What is escaped within them stays so: no argument that is read here is
-    /// ever written like that.
+    /// Without quotes. Escapes are not decoded, since no argument that is used here contains one.
     argument: Option<&'a [u8]>,
 }
 
 impl<'a> Directive<'a> {
-    /// The one at the beginning of `list`, and what follows it; none where it breaks the grammar.
-    fn take(list: &'a [u8]) -> Option<(Self, &'a [u8])> {
+    /// Parses the directive at the beginning of `list`, and returns the rest; `None` if it is malformed.
+    fn parse(list: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (name, rest) = token(list)?;
         let (argument, rest) = match rest.strip_prefix(b"=") {
             None => (None, rest),
@@ -144,15 +144,14 @@ impl<'a> Directive<'a> {
     }
 }
 
-/// The token (RFC 9110, section 5.6.2) at the beginning of `text`, and the rest.
+/// Splits off the token (RFC 9110, section 5.6.2) at the beginning of `text`.
 fn token(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     let end = text.iter().position(|byte| !is_tchar(byte)).unwrap_or(text.len());
     text.split_at_checked(end).filter(|(token, _)| !token.is_empty())
 }
 
-/// A quoted string (RFC 9110, section 5.6.4) whose first quote was taken from `text`, and what
-/// follows its last one.
+/// Splits off a quoted string (RFC 9110, section 5.6.4) whose opening quote was removed from `text`.
 fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut is_escaped = false;
     let end = text.iter().position(|&byte| {
@@ -161,11 +160,6 @@ fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
         ends
     })?;
     Some((text.get(..end)?, text.get(end + 1..)?))
-}
-
-fn trim_start<'a>(text: &'a [u8], of: &[u8]) -> &'a [u8] {
-    let start = text.iter().position(|byte| !of.contains(byte)).unwrap_or(text.len());
-    text.get(start..).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -184,7 +178,7 @@ mod tests {
 
     /// RFC 9111, section 5.2.2, and RFC 5861, sections 3 and 4.
     #[test]
-    fn every_directive_is_read() {
+    fn every_directive_is_parsed() {
         let read = parse(&["public, max-age=0, s-maxage=5, stale-while-revalidate=30, stale-if-error=86400"]);
         let expected = Directives {
             public: true,
@@ -208,10 +202,10 @@ mod tests {
         assert_eq!(parse(&[""]), Directives::default());
     }
 
-    /// RFC 9111, section 5.2: names in any case, arguments as token or quoted string; RFC 9110,
-    /// sections 5.3 and 5.6.1: several lines are one list, which may have empty members.
+    /// RFC 9111, section 5.2: case-insensitive names, arguments as token or quoted string; RFC 9110, sections 5.3 and
+    /// 5.6.1: several lines are one list, which may have empty members.
     #[test]
-    fn spelling_does_not_matter() {
+    fn equivalent_forms_are_parsed_alike() {
         let expected = parse(&["public, s-maxage=5"]);
         for lines in [
             &["PUBLIC,S-MaxAge=5"][..],
@@ -226,9 +220,9 @@ mod tests {
         }
     }
 
-    /// RFC 9111, section 5.2.3: unknown ones are ignored, whatever their arguments hold.
+    /// RFC 9111, section 5.2.3.
     #[test]
-    fn what_is_unknown_says_nothing() {
+    fn unknown_directives_are_ignored() {
         for unknown in [
             "immutable",
             "no-transform",
@@ -245,9 +239,9 @@ mod tests {
         }
     }
 
-    /// RFC 9111, sections 5.2.2.4 and 5.2.2.7: a cache may treat the form with names as the other.
+    /// RFC 9111, sections 5.2.2.4 and 5.2.2.7: a cache may ignore the field names.
     #[test]
-    fn a_restriction_counts_whatever_its_argument() {
+    fn a_restriction_applies_with_any_argument() {
         assert!(parse(&["private=\"set-cookie\""]).private);
         assert!(parse(&["private=x"]).private);
         assert!(parse(&["no-cache=\"set-cookie, x\""]).no_cache);
@@ -258,16 +252,16 @@ mod tests {
 
     /// RFC 9111, section 1.2.2.
     #[test]
-    fn too_many_seconds_are_the_most_there_are() {
+    fn too_many_seconds_are_replaced_by_the_maximum() {
         for text in ["2147483648", "2147483649", "4294967296", "18446744073709551616", &"9".repeat(1000)] {
             assert_eq!(parse(&[&format!("max-age={text}")]).max_age, given(1 << 31), "{text}");
         }
         assert_eq!(parse(&["max-age=2147483647"]).max_age, given((1 << 31) - 1));
     }
 
-    /// RFC 9111, section 4.2.1: what is invalid or contradicts itself is stale.
+    /// RFC 9111, section 4.2.1: invalid or contradictory freshness information counts as stale.
     #[test]
-    fn unclear_seconds_are_none() {
+    fn invalid_seconds_count_as_zero() {
         for lines in [
             &["max-age"][..],
             &["max-age=-1"],
@@ -281,15 +275,15 @@ mod tests {
             &["max-age=5", "max-age=x", "max-age=5"],
             &["max-age=x", "max-age=5"],
         ] {
-            assert_eq!(parse(lines).max_age, Seconds::Unclear, "{lines:?}");
+            assert_eq!(parse(lines).max_age, Seconds::Invalid, "{lines:?}");
             assert_eq!(parse(lines).max_age.or_zero(), Duration::ZERO);
             assert!(!parse(lines).no_store, "{lines:?}");
         }
     }
 
-    /// RFC 9110, section 5.6: what breaks the grammar may have hidden a restriction.
+    /// RFC 9110, section 5.6: a malformed line may contain a restriction.
     #[test]
-    fn a_line_that_cannot_be_read_forbids_to_store() {
+    fn a_malformed_line_forbids_storing() {
         for line in [
             "public; s-maxage=5",
             "public s-maxage=5",

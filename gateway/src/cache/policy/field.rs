@@ -1,4 +1,4 @@
-//! Which fields of an answer are stored, and how a `304` brings them up to date.
+//! Which fields of a response are stored, and how a `304` updates them.
 
 use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, HeaderName, PROXY_AUTHENTICATE,
@@ -9,39 +9,38 @@ use http::{HeaderMap, StatusCode};
 use super::validator::Validators;
 use crate::upstream::is_hop_by_hop;
 
-/// What the stored body depends on (RFC 9111, section 3.2): it stays as it is, whatever a `304`
-/// says.
-const OF_THE_BODY: [HeaderName; 4] = [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE];
+/// Fields about the stored body, which a `304` does not update (RFC 9111, section 3.2).
+const REPRESENTATION_FIELDS: [HeaderName; 4] = [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE];
 
-/// Whether the field `name` of an answer with `headers` may be stored (RFC 9111, section 3.1): it
-/// does not end with the connection, and is about nobody in particular.
-fn is_kept(name: &HeaderName, headers: &HeaderMap) -> bool {
+/// Whether the field `name` of a response with `headers` may be stored (RFC 9111, section 3.1): it is neither
+/// hop-by-hop nor for one client.
+fn is_storable_field(name: &HeaderName, headers: &HeaderMap) -> bool {
     !is_hop_by_hop(name, headers)
         && *name != SET_COOKIE
         && *name != PROXY_AUTHENTICATE
         && name.as_str() != "proxy-authentication-info"
 }
 
-/// The fields of an answer that are stored.
-pub fn kept(headers: &HeaderMap) -> HeaderMap {
-    let kept = headers.iter().filter(|(name, _)| is_kept(name, headers));
-    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+/// The fields of a response that are stored.
+pub fn storable_fields(headers: &HeaderMap) -> HeaderMap {
+    let fields = headers.iter().filter(|(name, _)| is_storable_field(name, headers));
+    fields.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// The fields of a stored `200` after a `304` said that it still holds (RFC 9111, sections 3.2 and
-/// 4.3.4); `None` where the `304` speaks of another answer, so that the whole one must be asked
-/// for. `Age` and `Date` are those of the `304`: they tell when the answer was confirmed.
+/// The fields of a stored `200` updated by a `304` (RFC 9111, sections 3.2 and 4.3.4); `None` if the `304` is about
+/// another response, so that a complete one must be requested. `Age` and `Date` are those of the `304`, when the
+/// response was validated.
 ///
-/// What the result allows is up to [`super::storable()`] again.
+/// Whether the result may be stored is decided by [`super::storable()`].
 pub fn freshened(stored: &HeaderMap, not_modified: &HeaderMap) -> Option<HeaderMap> {
     let validators = |headers| Validators::of(StatusCode::OK, headers);
-    if !validators(stored).are_confirmed_by(&validators(not_modified)) {
+    if !validators(stored).matches_not_modified(&validators(not_modified)) {
         return None;
     }
     let mut fresh = stored.clone();
     fresh.remove(AGE);
     fresh.remove(DATE);
-    let updates = |name: &HeaderName| is_kept(name, not_modified) && !OF_THE_BODY.contains(name);
+    let updates = |name: &HeaderName| is_storable_field(name, not_modified) && !REPRESENTATION_FIELDS.contains(name);
     for name in not_modified.keys().filter(|name| updates(name)) {
         fresh.remove(name);
         for value in not_modified.get_all(name) {
@@ -61,8 +60,8 @@ mod tests {
 
     /// RFC 9111, section 3.1; RFC 9110, section 7.6.1.
     #[test]
-    fn what_ends_with_the_connection_or_is_somebodys_is_not_stored() {
-        let stored = kept(&headers(&[
+    fn hop_by_hop_fields_and_fields_of_one_client_are_not_stored() {
+        let stored = storable_fields(&headers(&[
             ("connection", "close, X-Hop"),
             ("x-hop", "gone"),
             ("keep-alive", "timeout=5"),
@@ -81,7 +80,7 @@ mod tests {
 
     /// RFC 9111, section 3.2.
     #[test]
-    fn a_confirmation_replaces_what_it_names() {
+    fn a_304_replaces_the_fields_that_it_has() {
         let stored = headers(&[
             ("etag", "\"x\""),
             ("cache-control", "public, s-maxage=5"),
@@ -106,7 +105,7 @@ mod tests {
 
     /// RFC 9111, sections 3.1 and 3.2.
     #[test]
-    fn a_confirmation_changes_nothing_of_the_body_and_brings_nothing_of_its_connection() {
+    fn a_304_updates_neither_fields_of_the_body_nor_hop_by_hop_fields() {
         let stored = headers(&[("content-length", "5"), ("content-type", "application/json"), ("etag", "\"x\"")]);
         let fresh = freshened(
             &stored,
@@ -124,21 +123,21 @@ mod tests {
         assert_eq!(fresh, Some(stored));
     }
 
-    /// RFC 9111, section 4.2.3: the age of what was confirmed counts from then.
+    /// RFC 9111, section 4.2.3: the age counts from the validation.
     #[test]
-    fn the_time_is_that_of_the_confirmation() {
+    fn age_and_date_are_those_of_the_304() {
         let stored = headers(&[("age", "100"), ("date", MODIFIED), ("etag", "\"x\"")]);
         assert_eq!(freshened(&stored, &headers(&[])), Some(headers(&[("etag", "\"x\"")])));
-        let confirmed = headers(&[("age", "1"), ("date", LATER), ("etag", "\"x\"")]);
-        assert_eq!(freshened(&stored, &confirmed), Some(confirmed));
+        let validated = headers(&[("age", "1"), ("date", LATER), ("etag", "\"x\"")]);
+        assert_eq!(freshened(&stored, &validated), Some(validated));
     }
 
     /// RFC 9111, section 4.3.4.
     #[test]
-    fn a_confirmation_of_another_answer_is_none() {
+    fn a_304_about_another_response_does_not_match() {
         let (strong, weak) = (("etag", "\"x\""), ("etag", "W/\"x\""));
         let modified = ("last-modified", MODIFIED);
-        for (stored, confirmed, is_same) in [
+        for (stored, not_modified, is_same) in [
             (&[strong][..], &[strong][..], true),
             (&[strong], &[weak], true),
             (&[weak], &[weak], true),
@@ -154,8 +153,8 @@ mod tests {
             (&[strong, modified], &[("etag", "\"y\""), modified], false),
             (&[strong], &[], true),
         ] {
-            let fresh = freshened(&headers(stored), &headers(confirmed));
-            assert_eq!(fresh.is_some(), is_same, "{stored:?} {confirmed:?}");
+            let fresh = freshened(&headers(stored), &headers(not_modified));
+            assert_eq!(fresh.is_some(), is_same, "{stored:?} {not_modified:?}");
         }
     }
 }

@@ -1,19 +1,19 @@
-//! The rules of the edge cache, as a shared cache of RFC 9111 with the two extensions of
-//! RFC 5861, and the conditional requests of RFC 9110, section 13. Pure: the time is an argument.
+//! The rules of a shared cache (RFC 9111) with stale responses (RFC 5861), and conditional requests (RFC 9110,
+//! section 13). Pure: the time is an argument.
 //!
-//! An answer is [`storable()`] for a [`Lifetime`], with the fields that [`kept`] leaves of it. Its
-//! [`Standing`] tells later on what it is still good for, and its [`Validators`] let a client and
-//! the cache itself ask whether it still holds; a `304` brings it up to date by [`freshened`].
+//! A response is [`storable()`] for a [`Lifetime`], with its [`storable_fields`]. Its [`Freshness`] is computed from
+//! the lifetime, and its [`Validators`] evaluate conditional requests and revalidate it; a `304` updates it with
+//! [`freshened`].
 //!
-//! Where the RFCs leave a choice, the answer is stored or given again less often rather than more:
-//! - A token stands behind every request (RFC 9111, section 3.5), so only `public` or `s-maxage`
-//!   allows an answer to be stored; `must-revalidate` alone, which would do, does not.
-//! - No lifetime is guessed (section 4.2.2), and nothing is given stale that the answer did not
-//!   allow in so many words by `stale-while-revalidate` or `stale-if-error` (section 4.2.4).
-//! - What cannot be read is taken as if it forbade: see [`storable()`].
+//! Where the RFCs leave a choice, the cache stores and serves less:
+//! - Every request has a token (RFC 9111, section 3.5), so only responses with `public` or `s-maxage` are stored.
+//!   `must-revalidate` alone would also allow it, but does not here.
+//! - No heuristic freshness (section 4.2.2), and no stale responses without an explicit `stale-while-revalidate` or
+//!   `stale-if-error` (section 4.2.4).
+//! - Malformed fields count as restrictions: see [`storable()`].
 //!
-//! What a request says in `Cache-Control` and `Pragma` is advice (section 5.2.1) and is not taken:
-//! by `no-cache` or `max-age=0` every client could otherwise make the backend work.
+//! `Cache-Control` and `Pragma` of requests are advisory (section 5.2.1) and are ignored. Otherwise any client could
+//! force requests to the backend with `no-cache` or `max-age=0`.
 
 mod control;
 mod field;
@@ -26,21 +26,20 @@ use std::time::SystemTime;
 use http::header::{HeaderName, IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 use http::{HeaderMap, Method, StatusCode};
 
-pub use field::{freshened, kept};
-pub use lifetime::{Lifetime, Standing};
-pub use storable::{Arrival, NOT_FOUND_FRESH, is_for_all, storable};
-pub use validator::{EntityTag, Validators, Verdict};
+pub use field::{freshened, storable_fields};
+pub use lifetime::{Freshness, Lifetime};
+pub use storable::{Arrival, NOT_FOUND_FRESHNESS, is_shared, storable};
+pub use validator::{ConditionalResult, EntityTag, Validators};
 
-/// Whether a request with `headers` must not be answered from the cache: it asks for a part
-/// (RFC 9110, section 14.2), or has conditions that only the origin may judge (RFC 9111,
-/// section 4.3.2).
-pub fn passes_by(headers: &HeaderMap) -> bool {
+/// Whether a request with `headers` bypasses the cache: range requests (RFC 9110, section 14.2), and preconditions that
+/// only the origin can evaluate (RFC 9111, section 4.3.2).
+pub fn bypasses_cache(headers: &HeaderMap) -> bool {
     [RANGE, IF_RANGE, IF_MATCH, IF_UNMODIFIED_SINCE].iter().any(|name| headers.contains_key(name))
 }
 
-/// Whether an answer with `status` is a failure that a stale one may stand in for (RFC 5861,
-/// section 4). Connections and deadlines that failed are others, which have no status.
-pub fn may_cover(status: StatusCode) -> bool {
+/// Whether `status` is an error for which stale-if-error applies (RFC 5861, section 4). It also applies to failed
+/// connections and timeouts, which have no status.
+pub fn allows_stale_if_error(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::INTERNAL_SERVER_ERROR
@@ -50,29 +49,34 @@ pub fn may_cover(status: StatusCode) -> bool {
     )
 }
 
-/// Whether what is stored for a target no longer holds once a request by `method` for it was
-/// answered with `status`: it was unsafe, and no error (RFC 9111, section 4.4).
+/// Whether a request with `method` that was answered with `status` invalidates the stored responses of its target: it
+/// was unsafe and not an error (RFC 9111, section 4.4).
 pub fn invalidates(method: &Method, status: StatusCode) -> bool {
     !method.is_safe() && (status.is_success() || status.is_redirection())
 }
 
-/// The one value of `name`; none where the field is missing or repeated.
+/// The value of `name`; `None` if the field is missing or repeated.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a http::HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
 }
 
-/// The moment that `name` tells, to the second (RFC 9110, section 5.6.7); none where it is
-/// missing, repeated or no date.
+/// The date in `name` (RFC 9110, section 5.6.7); `None` if it is missing, repeated or malformed.
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     httpdate::parse_http_date(single(headers, name)?.to_str().ok()?).ok()
 }
 
-/// The members of a comma-separated list over all lines of `name` (RFC 9110, section 5.6.1),
-/// where none has a quoted string.
+/// The members of the comma-separated lists in all lines of `name` (RFC 9110, section 5.6.1), for fields without quoted
+/// strings.
 fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let lines = headers.get_all(name).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
     lines.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}
+
+/// Removes bytes that are in `of` from the beginning of `text`.
+fn trim_start<'a>(text: &'a [u8], of: &[u8]) -> &'a [u8] {
+    let start = text.iter().position(|byte| !of.contains(byte)).unwrap_or(text.len());
+    text.get(start..).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -87,19 +91,23 @@ mod tests {
 
     /// RFC 9110, sections 13.1.1, 13.1.4, 13.1.5 and 14.2.
     #[test]
-    fn parts_and_conditions_of_the_origin_pass_by() {
+    fn range_requests_and_preconditions_of_the_origin_bypass_the_cache() {
         for name in ["range", "if-range", "if-match", "if-unmodified-since"] {
-            assert!(passes_by(&headers(&[("accept", "*/*"), (name, "x")])), "{name}");
+            assert!(bypasses_cache(&headers(&[("accept", "*/*"), (name, "x")])), "{name}");
         }
-        assert!(!passes_by(&headers(&[("if-none-match", "\"x\""), ("if-modified-since", "x"), ("accept", "*/*")])));
+        assert!(!bypasses_cache(&headers(&[
+            ("if-none-match", "\"x\""),
+            ("if-modified-since", "x"),
+            ("accept", "*/*")
+        ])));
     }
 
     /// RFC 5861, section 4: "any of 500, 502, 503, or 504".
     #[test]
-    fn only_failures_of_the_backend_are_covered() {
-        let covered: Vec<u16> =
-            (100..1000).filter(|status| may_cover(StatusCode::from_u16(*status).unwrap())).collect();
-        assert_eq!(covered, [500, 502, 503, 504]);
+    fn stale_if_error_applies_to_server_errors() {
+        let allowed: Vec<u16> =
+            (100..1000).filter(|status| allows_stale_if_error(StatusCode::from_u16(*status).unwrap())).collect();
+        assert_eq!(allowed, [500, 502, 503, 504]);
     }
 
     /// RFC 9111, section 4.4.
@@ -117,9 +125,9 @@ mod tests {
         }
     }
 
-    /// RFC 9110, section 5.6.7: the three forms, and nothing that only looks like one.
+    /// RFC 9110, section 5.6.7: the three forms, and malformed ones.
     #[test]
-    fn a_date_is_told_once() {
+    fn a_date_is_parsed_if_it_is_not_repeated() {
         let at = |fields: &[(&'static str, &str)]| date(&headers(fields), &http::header::DATE);
         let expected = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777);
         for form in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {

@@ -1,67 +1,66 @@
-//! Whether what somebody has is still what there is: conditional requests (RFC 9110, section 13),
-//! those of clients and our own.
+//! Validators and conditional requests (RFC 9110, section 13): those of clients and those that revalidate stored
+//! responses.
 
 use std::time::SystemTime;
 
 use http::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{date, single};
+use super::{date, single, trim_start};
 
-/// An entity tag (RFC 9110, section 8.8.3) as it was written: `"x"` or `W/"x"`.
+/// An entity tag (RFC 9110, section 8.8.3) as received: `"x"` or `W/"x"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityTag(HeaderValue);
 
 impl EntityTag {
-    /// Reads the one tag that `value` is; `None` where it is none.
+    /// Parses an entity tag; `None` if `value` is not exactly one.
     pub fn parse(value: &HeaderValue) -> Option<Self> {
         let (_, rest) = tag(value.as_bytes())?;
         rest.is_empty().then(|| Self(value.clone()))
     }
 
-    /// The tag of an answer; `None` where it has none or several.
+    /// The entity tag of a response; `None` if it has none or several.
     fn of(headers: &HeaderMap) -> Option<Self> {
         single(headers, &ETAG).and_then(Self::parse)
     }
 
-    /// Whether it only says that two answers serve the same purpose, not that they are the same.
+    /// Whether it is a weak validator.
     pub fn is_weak(&self) -> bool {
         self.0.as_bytes().starts_with(b"W/")
     }
 
-    /// Whether both are strong and alike (RFC 9110, section 8.8.3.2).
+    /// Strong comparison (RFC 9110, section 8.8.3.2).
     pub fn strongly_equals(&self, other: &Self) -> bool {
         !self.is_weak() && self == other
     }
 
-    /// Whether both are alike, weak or not (RFC 9110, section 8.8.3.2).
+    /// Weak comparison (RFC 9110, section 8.8.3.2).
     pub fn weakly_equals(&self, other: &Self) -> bool {
         opaque(self.0.as_bytes()) == opaque(other.0.as_bytes())
     }
 }
 
-/// What a conditional request is to be answered with.
+/// The result of a conditional request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The whole stored answer.
-    Whole,
-    /// `304`: the client has it (RFC 9110, section 15.4.5).
+pub enum ConditionalResult {
+    /// The complete response.
+    Full,
+    /// `304`: the client already has the response (RFC 9110, section 15.4.5).
     NotModified,
 }
 
-/// By what a stored answer is told from others: read once, when it is stored.
+/// The validators of a stored response. They are parsed once, when it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Validators {
-    /// Whether there is a representation. Conditions are about one, and nobody's condition is
-    /// heeded where the answer without it were no success (RFC 9110, section 13.2.1).
+    /// Whether the response has a success status. Otherwise conditions are ignored (RFC 9110, section 13.2.1).
     is_success: bool,
     etag: Option<EntityTag>,
-    /// As it was written, which is how it is asked about.
+    /// As received, since it is sent back in this form, and parsed.
     last_modified: Option<(HeaderValue, SystemTime)>,
 }
 
 impl Validators {
-    /// Those of an answer. One that is malformed or stated twice is none.
+    /// The validators of a response. Malformed or repeated ones are ignored.
     pub fn of(status: StatusCode, headers: &HeaderMap) -> Self {
         if !status.is_success() {
             return Self::default();
@@ -71,14 +70,13 @@ impl Validators {
         Self { is_success: true, etag: EntityTag::of(headers), last_modified }
     }
 
-    /// Whether the backend can be asked if the answer still holds.
+    /// Whether the response can be revalidated.
     pub fn can_revalidate(&self) -> bool {
         self.etag.is_some() || self.last_modified.is_some()
     }
 
-    /// Makes a request ask the backend whether the answer still holds (RFC 9111, section 4.3.1),
-    /// in place of what the request asked itself.
-    pub fn ask(&self, request: &mut HeaderMap) {
+    /// Makes `request` conditional on this response (RFC 9111, section 4.3.1). Existing conditions are replaced.
+    pub fn add_conditions(&self, request: &mut HeaderMap) {
         request.remove(IF_NONE_MATCH);
         request.remove(IF_MODIFIED_SINCE);
         if let Some(etag) = &self.etag {
@@ -89,56 +87,50 @@ impl Validators {
         }
     }
 
-    /// What a GET or HEAD with the conditions in `request` is to be answered with (RFC 9110,
-    /// section 13.2.2; RFC 9111, section 4.3.2).
+    /// Evaluates the conditions in the fields of a GET or HEAD `request` (RFC 9110, section 13.2.2; RFC 9111,
+    /// section 4.3.2).
     ///
-    /// A list of tags that breaks the grammar, and a date that is none, are no reason to keep an
-    /// answer back. An answer without `Last-Modified` is not compared by its `Date`: within one
-    /// second it may have changed.
-    pub fn evaluate(&self, request: &HeaderMap) -> Verdict {
+    /// Malformed lists and dates count as conditions that do not match. A response without `Last-Modified` is not
+    /// compared by `Date`, since it may change within one second.
+    pub fn evaluate(&self, request: &HeaderMap) -> ConditionalResult {
         let is_known = if !self.is_success {
             false
         } else if request.contains_key(IF_NONE_MATCH) {
-            // Then the other condition does not count (section 13.1.3).
-            self.is_named_in(request)
+            // `If-Modified-Since` is ignored then (section 13.1.3).
+            self.is_matched_by(request)
         } else {
             let since = date(request, &IF_MODIFIED_SINCE);
             since.zip(self.last_modified.as_ref()).is_some_and(|(since, (_, modified))| *modified <= since)
         };
-        if is_known { Verdict::NotModified } else { Verdict::Whole }
+        if is_known { ConditionalResult::NotModified } else { ConditionalResult::Full }
     }
 
-    /// Whether `If-None-Match` names this answer (RFC 9110, section 13.1.2), by weak comparison.
-    fn is_named_in(&self, request: &HeaderMap) -> bool {
+    /// Whether `If-None-Match` matches this response by weak comparison (RFC 9110, section 13.1.2).
+    fn is_matched_by(&self, request: &HeaderMap) -> bool {
         if single(request, &IF_NONE_MATCH).is_some_and(|value| value.as_bytes().trim_ascii() == b"*") {
             return true;
         }
         let Some(own) = self.etag.as_ref().map(|etag| opaque(etag.0.as_bytes())) else { return false };
-        let mut is_named = false;
+        let mut is_match = false;
         for line in request.get_all(IF_NONE_MATCH) {
-            let mut rest = line.as_bytes();
-            loop {
-                let start = rest.iter().position(|byte| !b", \t".contains(byte)).unwrap_or(rest.len());
-                rest = rest.get(start..).unwrap_or_default();
-                if rest.is_empty() {
-                    break;
-                }
+            let mut rest = trim_start(line.as_bytes(), b", \t");
+            while !rest.is_empty() {
                 let Some((found, after)) = tag(rest) else { return false };
-                let after = after.trim_ascii_start();
+                let after = trim_start(after, b" \t");
                 if !after.is_empty() && !after.starts_with(b",") {
                     return false;
                 }
-                is_named |= opaque(found) == own;
-                rest = after;
+                is_match |= opaque(found) == own;
+                rest = trim_start(after, b", \t");
             }
         }
-        is_named
+        is_match
     }
 
-    /// Whether a `304` with the validators of `other` speaks of this answer (RFC 9111,
-    /// section 4.3.4): by a strong tag if it has one, else by what it has. One that has none was
-    /// given to a question about this answer alone, and speaks of it.
-    pub(super) fn are_confirmed_by(&self, other: &Self) -> bool {
+    /// Whether a `304` with the validators `other` is about this response (RFC 9111, section 4.3.4): by its strong tag,
+    /// otherwise by whichever validator it has. A `304` without validators answers a request about this response, and
+    /// matches.
+    pub(super) fn matches_not_modified(&self, other: &Self) -> bool {
         match (&other.etag, &other.last_modified) {
             (Some(tag), _) if !tag.is_weak() => self.etag.as_ref().is_some_and(|own| own.strongly_equals(tag)),
             (Some(tag), _) => self.etag.as_ref().is_some_and(|own| own.weakly_equals(tag)),
@@ -148,7 +140,7 @@ impl Validators {
     }
 }
 
-/// The entity tag at the beginning of `text`, and the rest.
+/// Splits off the entity tag at the beginning of `text`.
 fn tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let inner = opaque(text).strip_prefix(b"\"")?;
     let length = inner.iter().position(|byte| *byte == b'"')?;
@@ -157,7 +149,7 @@ fn tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
     inner.get(..length)?.iter().all(is_etagc).then_some((tag, rest))
 }
 
-/// An entity tag without what marks it as weak.
+/// An entity tag without the weakness prefix.
 fn opaque(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
@@ -179,7 +171,7 @@ mod tests {
         Validators::of(StatusCode::OK, &headers(fields))
     }
 
-    fn verdict(stored: &Validators, request: &[(&'static str, &str)]) -> Verdict {
+    fn evaluate(stored: &Validators, request: &[(&'static str, &str)]) -> ConditionalResult {
         stored.evaluate(&headers(request))
     }
 
@@ -229,26 +221,26 @@ mod tests {
 
     /// RFC 9110, section 13.1.2.
     #[test]
-    fn a_list_names_a_tag() {
+    fn a_list_matches_a_tag() {
         let stored = validators(&[("etag", "\"x\"")]);
         let weak = validators(&[("etag", "W/\"x\"")]);
         for list in
             ["*", "\"x\"", "W/\"x\"", "\"y\", \"x\"", "\"y\",,W/\"x\" ,", ",\"x\"", "\"a,b\", \"x\"", "\"x\"\t,\"y\""]
         {
-            assert_eq!(verdict(&stored, &[("if-none-match", list)]), Verdict::NotModified, "{list}");
-            assert_eq!(verdict(&weak, &[("if-none-match", list)]), Verdict::NotModified, "{list}");
+            assert_eq!(evaluate(&stored, &[("if-none-match", list)]), ConditionalResult::NotModified, "{list}");
+            assert_eq!(evaluate(&weak, &[("if-none-match", list)]), ConditionalResult::NotModified, "{list}");
         }
         for list in ["\"y\"", "\"X\"", "\"xx\"", "\"y\", W/\"z\"", "", ",", "\"a, \"", "\"y,x\""] {
-            assert_eq!(verdict(&stored, &[("if-none-match", list)]), Verdict::Whole, "{list}");
+            assert_eq!(evaluate(&stored, &[("if-none-match", list)]), ConditionalResult::Full, "{list}");
         }
         let two = [("if-none-match", "\"y\""), ("if-none-match", "\"x\"")];
-        assert_eq!(verdict(&stored, &two), Verdict::NotModified);
-        assert_eq!(verdict(&validators(&[]), &two), Verdict::Whole);
+        assert_eq!(evaluate(&stored, &two), ConditionalResult::NotModified);
+        assert_eq!(evaluate(&validators(&[]), &two), ConditionalResult::Full);
     }
 
-    /// A list that breaks the grammar is not believed, not even the part that can be read.
+    /// A malformed list is ignored completely.
     #[test]
-    fn a_malformed_list_gets_the_whole_answer() {
+    fn a_malformed_list_does_not_match() {
         let stored = validators(&[("etag", "\"x\"")]);
         for list in [
             "x",
@@ -263,67 +255,79 @@ mod tests {
             "\"x\"y",
             "\"x\", \"a b\"",
         ] {
-            assert_eq!(verdict(&stored, &[("if-none-match", list)]), Verdict::Whole, "{list}");
+            assert_eq!(evaluate(&stored, &[("if-none-match", list)]), ConditionalResult::Full, "{list}");
         }
-        assert_eq!(verdict(&stored, &[("if-none-match", "\"x\""), ("if-none-match", "*")]), Verdict::Whole);
+        assert_eq!(evaluate(&stored, &[("if-none-match", "\"x\""), ("if-none-match", "*")]), ConditionalResult::Full);
     }
 
     /// RFC 9110, section 13.1.2: "if the origin server has a current representation".
     #[test]
-    fn anything_at_all_is_known_to_whoever_says_so() {
-        assert_eq!(verdict(&validators(&[]), &[("if-none-match", "*")]), Verdict::NotModified);
+    fn an_asterisk_matches_every_response() {
+        assert_eq!(evaluate(&validators(&[]), &[("if-none-match", "*")]), ConditionalResult::NotModified);
     }
 
     /// RFC 9110, section 13.1.3.
     #[test]
-    fn a_date_tells_what_a_client_has() {
+    fn a_date_matches_responses_not_modified_since() {
         let stored = validators(&[("last-modified", MODIFIED)]);
-        let since = |date| verdict(&stored, &[("if-modified-since", date)]);
-        assert_eq!([BEFORE, MODIFIED, AFTER].map(since), [Verdict::Whole, Verdict::NotModified, Verdict::NotModified]);
-        assert_eq!(since("Sunday, 06-Nov-94 08:49:37 GMT"), Verdict::NotModified);
+        let since = |date| evaluate(&stored, &[("if-modified-since", date)]);
+        assert_eq!(
+            [BEFORE, MODIFIED, AFTER].map(since),
+            [ConditionalResult::Full, ConditionalResult::NotModified, ConditionalResult::NotModified]
+        );
+        assert_eq!(since("Sunday, 06-Nov-94 08:49:37 GMT"), ConditionalResult::NotModified);
         for bad in ["", "now", "784111778", "Sun, 06 Nov 1994 08:49:37 UTC"] {
-            assert_eq!(since(bad), Verdict::Whole, "{bad}");
+            assert_eq!(since(bad), ConditionalResult::Full, "{bad}");
         }
         let twice = [("if-modified-since", AFTER), ("if-modified-since", AFTER)];
-        assert_eq!(verdict(&stored, &twice), Verdict::Whole);
-        assert_eq!(verdict(&validators(&[("etag", "\"x\"")]), &[("if-modified-since", AFTER)]), Verdict::Whole);
-        assert_eq!(verdict(&validators(&[("date", MODIFIED)]), &[("if-modified-since", AFTER)]), Verdict::Whole);
+        assert_eq!(evaluate(&stored, &twice), ConditionalResult::Full);
+        assert_eq!(
+            evaluate(&validators(&[("etag", "\"x\"")]), &[("if-modified-since", AFTER)]),
+            ConditionalResult::Full
+        );
+        assert_eq!(
+            evaluate(&validators(&[("date", MODIFIED)]), &[("if-modified-since", AFTER)]),
+            ConditionalResult::Full
+        );
     }
 
     /// RFC 9110, sections 13.1.3 and 13.2.2.
     #[test]
-    fn a_date_does_not_count_beside_a_list() {
+    fn a_date_is_ignored_beside_a_list() {
         let stored = validators(&[("etag", "\"x\""), ("last-modified", MODIFIED)]);
         for list in ["\"y\"", "", "junk"] {
-            assert_eq!(verdict(&stored, &[("if-none-match", list), ("if-modified-since", AFTER)]), Verdict::Whole);
+            assert_eq!(
+                evaluate(&stored, &[("if-none-match", list), ("if-modified-since", AFTER)]),
+                ConditionalResult::Full
+            );
         }
         let named = [("if-none-match", "\"x\""), ("if-modified-since", BEFORE)];
-        assert_eq!(verdict(&stored, &named), Verdict::NotModified);
+        assert_eq!(evaluate(&stored, &named), ConditionalResult::NotModified);
     }
 
     /// RFC 9110, section 13.2.1.
     #[test]
-    fn conditions_on_what_is_no_success_are_ignored() {
+    fn conditions_on_errors_are_ignored() {
         let stored = Validators::of(StatusCode::NOT_FOUND, &headers(&[("etag", "\"x\""), ("last-modified", MODIFIED)]));
         for request in [("if-none-match", "*"), ("if-none-match", "\"x\""), ("if-modified-since", AFTER)] {
-            assert_eq!(verdict(&stored, &[request]), Verdict::Whole);
+            assert_eq!(evaluate(&stored, &[request]), ConditionalResult::Full);
         }
         assert!(!stored.can_revalidate());
-        assert_eq!(verdict(&validators(&[("etag", "\"x\"")]), &[]), Verdict::Whole);
+        assert_eq!(evaluate(&validators(&[("etag", "\"x\"")]), &[]), ConditionalResult::Full);
     }
 
     /// RFC 9111, section 4.3.1.
     #[test]
-    fn the_backend_is_asked_by_what_it_said() {
-        let asked = |stored: &Validators| {
+    fn a_revalidation_request_has_the_validators_as_received() {
+        let conditional = |stored: &Validators| {
             let mut request =
                 headers(&[("accept", "a"), ("if-none-match", "\"theirs\""), ("if-modified-since", AFTER)]);
-            stored.ask(&mut request);
+            stored.add_conditions(&mut request);
             request
         };
         let both = validators(&[("etag", "W/\"x\""), ("last-modified", MODIFIED)]);
         let expected = [("accept", "a"), ("if-none-match", "W/\"x\""), ("if-modified-since", MODIFIED)];
-        assert_eq!(asked(&both), headers(&expected));
+        assert_eq!(conditional(&both), headers(&expected));
         assert!(both.can_revalidate());
         for fields in [
             &[][..],
@@ -332,7 +336,7 @@ mod tests {
             &[("last-modified", "x")],
             &[("last-modified", MODIFIED), ("last-modified", MODIFIED)],
         ] {
-            assert_eq!(asked(&validators(fields)), headers(&[("accept", "a")]), "{fields:?}");
+            assert_eq!(conditional(&validators(fields)), headers(&[("accept", "a")]), "{fields:?}");
             assert!(!validators(fields).can_revalidate(), "{fields:?}");
         }
     }

@@ -7,7 +7,8 @@
 use std::time::{Duration, SystemTime};
 
 use holodule_gateway::cache::policy::{
-    Arrival, Lifetime, NOT_FOUND_FRESH, Standing, Validators, Verdict, freshened, kept, storable,
+    Arrival, ConditionalResult, Freshness, Lifetime, NOT_FOUND_FRESHNESS, Validators, freshened, storable,
+    storable_fields,
 };
 use http::header::{
     AGE, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG,
@@ -44,10 +45,10 @@ pub fn check(data: &[u8]) {
     let lifetime = storable(status, &response, &DECLARED, arrival);
     if let Some(lifetime) = &lifetime {
         check_stored(status, &response, lifetime);
-        check_standing(lifetime);
+        check_freshness(lifetime);
     }
     check_joined(status, &response, arrival, lifetime);
-    let stored = check_kept(&response);
+    let stored = check_storable_fields(&response);
     check_freshened(&stored, &later);
     check_conditions(status, &response, &request);
 }
@@ -101,29 +102,29 @@ fn check_stored(status: StatusCode, response: &HeaderMap, lifetime: &Lifetime) {
         assert!(lifetime.fresh <= bound, "{response:?} {lifetime:?}");
     }
     assert!(lifetime.fresh <= MAX && lifetime.initial_age <= MAX);
-    assert!(status != StatusCode::NOT_FOUND || lifetime.fresh <= NOT_FOUND_FRESH);
+    assert!(status != StatusCode::NOT_FOUND || lifetime.fresh <= NOT_FOUND_FRESHNESS);
     assert!(lifetime.while_revalidate <= most("stale-while-revalidate"), "{response:?} {lifetime:?}");
     assert!(lifetime.if_error <= most("stale-if-error"), "{response:?} {lifetime:?}");
     if says("must-revalidate") || says("proxy-revalidate") || says("no-cache") || status != StatusCode::OK {
         assert!(lifetime.while_revalidate.is_zero() && lifetime.if_error.is_zero(), "{response:?} {lifetime:?}");
     }
-    assert!(!says("no-cache") || lifetime.standing(Duration::ZERO) == Standing::Expired, "{response:?} {lifetime:?}");
+    assert!(!says("no-cache") || lifetime.freshness(Duration::ZERO) == Freshness::Expired, "{response:?} {lifetime:?}");
 }
 
 /// A stored response gets older and never younger.
-fn check_standing(lifetime: &Lifetime) {
-    let rank = |resident| match lifetime.standing(resident) {
-        Standing::Fresh => 0,
-        Standing::StaleWhileRevalidate => 1,
-        Standing::StaleIfError => 2,
-        Standing::Expired => 3,
+fn check_freshness(lifetime: &Lifetime) {
+    let rank = |resident| match lifetime.freshness(resident) {
+        Freshness::Fresh => 0,
+        Freshness::StaleWhileRevalidate => 1,
+        Freshness::StaleIfError => 2,
+        Freshness::Expired => 3,
     };
     let mut before = 0;
     for bit in 0..40 {
         let resident = Duration::from_secs((1 << bit) - 1);
         assert!(rank(resident) >= before, "{lifetime:?}");
         before = rank(resident);
-        assert!(lifetime.standing(resident) != Standing::Fresh || lifetime.initial_age + resident < lifetime.fresh);
+        assert!(lifetime.freshness(resident) != Freshness::Fresh || lifetime.initial_age + resident < lifetime.fresh);
     }
     assert_eq!(before, 3, "{lifetime:?}");
 }
@@ -140,8 +141,8 @@ fn check_joined(status: StatusCode, response: &HeaderMap, arrival: Arrival, life
 }
 
 /// What is stored of a response is nobody's and outlives the connection.
-fn check_kept(response: &HeaderMap) -> HeaderMap {
-    let stored = kept(response);
+fn check_storable_fields(response: &HeaderMap) -> HeaderMap {
+    let stored = storable_fields(response);
     for name in [&SET_COOKIE, &CONNECTION, &TRANSFER_ENCODING] {
         assert!(!stored.contains_key(name), "{stored:?}");
     }
@@ -151,7 +152,7 @@ fn check_kept(response: &HeaderMap) -> HeaderMap {
         }
     }
     assert!(stored.iter().all(|(name, value)| response.get_all(name).iter().any(|sent| sent == value)));
-    assert_eq!(kept(&stored), stored);
+    assert_eq!(storable_fields(&stored), stored);
     stored
 }
 
@@ -167,9 +168,9 @@ fn check_freshened(stored: &HeaderMap, later: &HeaderMap) {
         assert_eq!(values(&fresh, name), values(stored, name));
     }
     for name in [&AGE, &DATE] {
-        assert_eq!(values(&fresh, name), values(&kept(later), name));
+        assert_eq!(values(&fresh, name), values(&storable_fields(later), name));
     }
-    assert_eq!(kept(&fresh), fresh, "nothing is stored that would not have been before");
+    assert_eq!(storable_fields(&fresh), fresh, "nothing is stored that would not have been before");
     assert_eq!(freshened(&fresh, later).as_ref(), Some(&fresh), "the same again changes nothing");
 }
 
@@ -177,11 +178,15 @@ fn check_freshened(stored: &HeaderMap, later: &HeaderMap) {
 fn check_conditions(status: StatusCode, response: &HeaderMap, request: &HeaderMap) {
     let validators = Validators::of(status, response);
     let mut asked = request.clone();
-    validators.ask(&mut asked);
+    validators.add_conditions(&mut asked);
     if validators.can_revalidate() {
-        assert_eq!(validators.evaluate(&asked), Verdict::NotModified, "it is confirmed by its own validators");
+        assert_eq!(
+            validators.evaluate(&asked),
+            ConditionalResult::NotModified,
+            "it is confirmed by its own validators"
+        );
     }
-    if validators.evaluate(request) == Verdict::Whole {
+    if validators.evaluate(request) == ConditionalResult::Full {
         return;
     }
     assert!(status.is_success());

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use holodule_gateway::cache::policy::{Arrival, Lifetime, Standing, storable};
+use holodule_gateway::cache::policy::{Arrival, Freshness, Lifetime, storable};
 use http::header::{CACHE_CONTROL, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -119,7 +119,7 @@ fn nothing_is_stored_or_served_against_the_directives() {
         assert!(lifetime.while_revalidate <= max("stale-while-revalidate"), "{shown:?} {lifetime:?}");
         assert!(lifetime.if_error <= max("stale-if-error"), "{shown:?} {lifetime:?}");
         let stale = lifetime.while_revalidate + lifetime.if_error;
-        assert!(!has("no-cache") || lifetime.standing(Duration::ZERO) == Standing::Expired, "{shown:?} {lifetime:?}");
+        assert!(!has("no-cache") || lifetime.freshness(Duration::ZERO) == Freshness::Expired, "{shown:?} {lifetime:?}");
         assert!(!has("must-revalidate") && !has("proxy-revalidate") || stale.is_zero(), "{shown:?} {lifetime:?}");
     });
     assert!(stored > 0, "no case was stored");
