@@ -89,7 +89,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ),
     ("login", &["limit", "token", "upstream"]),
     ("revocation", &["single_flight", "token", "upstream"]),
-    ("cache", &["downstream", "single_flight", "upstream"]),
+    ("cache", &["downstream", "single_flight", "syntax", "upstream"]),
     ("listener", &["downstream", "tls"]),
     ("downstream", &["syntax", "tls"]),
     ("client", &["syntax"]),

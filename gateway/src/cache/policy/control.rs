@@ -9,6 +9,7 @@ use http::HeaderMap;
 use http::header::CACHE_CONTROL;
 
 use super::trim_start;
+use crate::syntax::is_tchar;
 
 /// The maximum number of seconds. Greater numbers count as this one (RFC 9111, section 1.2.2).
 pub(super) const MAX_SECONDS: u32 = 1 << 31;
@@ -146,8 +147,7 @@ impl<'a> Directive<'a> {
 
 /// Splits off the token (RFC 9110, section 5.6.2) at the beginning of `text`.
 fn token(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    let end = text.iter().position(|byte| !is_tchar(byte)).unwrap_or(text.len());
+    let end = text.iter().position(|&byte| !is_tchar(byte)).unwrap_or(text.len());
     text.split_at_checked(end).filter(|(token, _)| !token.is_empty())
 }
 

@@ -31,6 +31,8 @@ pub use lifetime::{Freshness, Lifetime};
 pub use storable::{Arrival, NOT_FOUND_FRESHNESS, is_shared, storable};
 pub use validator::{ConditionalResult, EntityTag, Validators};
 
+use crate::syntax::single;
+
 /// Whether a request with `headers` bypasses the cache: range requests (RFC 9110, section 14.2), and preconditions that
 /// only the origin can evaluate (RFC 9111, section 4.3.2).
 pub fn bypasses_cache(headers: &HeaderMap) -> bool {
@@ -55,22 +57,9 @@ pub fn invalidates(method: &Method, status: StatusCode) -> bool {
     !method.is_safe() && (status.is_success() || status.is_redirection())
 }
 
-/// The value of `name`; `None` if the field is missing or repeated.
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a http::HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
-}
-
 /// The date in `name` (RFC 9110, section 5.6.7); `None` if it is missing, repeated or malformed.
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     httpdate::parse_http_date(single(headers, name)?.to_str().ok()?).ok()
-}
-
-/// The members of the comma-separated lists in all lines of `name` (RFC 9110, section 5.6.1), for fields without quoted
-/// strings.
-fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    let lines = headers.get_all(name).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    lines.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
 /// Removes bytes that are in `of` from the beginning of `text`.

@@ -6,9 +6,10 @@ use http::header::{AGE, CONTENT_RANGE, DATE, EXPIRES, HeaderName, SET_COOKIE, VA
 use http::{HeaderMap, StatusCode};
 
 use super::control::{Directives, MAX_SECONDS, Seconds, delta_seconds};
+use super::date;
 use super::lifetime::{Freshness, Lifetime};
 use super::validator::Validators;
-use super::{date, members};
+use crate::syntax::list_members;
 
 /// The maximum freshness lifetime of a `404`, since a missing resource may be created at any time.
 pub const NOT_FOUND_FRESHNESS: Duration = Duration::from_secs(5);
@@ -92,7 +93,7 @@ fn freshness_lifetime(directives: &Directives, headers: &HeaderMap, arrival: Arr
 /// The age at arrival (RFC 9111, section 4.2.3).
 fn initial_age(headers: &HeaderMap, arrival: Arrival) -> Duration {
     // The first of several is used, and a malformed one is ignored (section 5.1).
-    let age = members(headers, &AGE).next().and_then(delta_seconds).unwrap_or_default();
+    let age = list_members(headers, &AGE).next().and_then(delta_seconds).unwrap_or_default();
     // `Date` has whole seconds, so that a fraction is not an age.
     let apparent = date(headers, &DATE).and_then(|date| arrival.at.duration_since(date).ok()).unwrap_or_default();
     bounded(Duration::from_secs(apparent.as_secs()).max(age.saturating_add(arrival.delay)))
@@ -104,7 +105,7 @@ fn bounded(duration: Duration) -> Duration {
 
 /// Whether `Vary` names only `declared` fields (RFC 9111, section 4.1).
 fn varies_within(headers: &HeaderMap, declared: &[HeaderName]) -> bool {
-    members(headers, &VARY)
+    list_members(headers, &VARY)
         .all(|name| declared.iter().any(|declared| name.eq_ignore_ascii_case(declared.as_str().as_bytes())))
 }
 

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use http::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{date, single, trim_start};
+use super::{date, trim_start};
+use crate::syntax::{single, trim_ows};
 
 /// An entity tag (RFC 9110, section 8.8.3) as received: `"x"` or `W/"x"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +108,7 @@ impl Validators {
 
     /// Whether `If-None-Match` matches this response by weak comparison (RFC 9110, section 13.1.2).
     fn is_matched_by(&self, request: &HeaderMap) -> bool {
-        if single(request, &IF_NONE_MATCH).is_some_and(|value| value.as_bytes().trim_ascii() == b"*") {
+        if single(request, &IF_NONE_MATCH).is_some_and(|value| trim_ows(value.as_bytes()) == b"*") {
             return true;
         }
         let Some(own) = self.etag.as_ref().map(|etag| opaque(etag.0.as_bytes())) else { return false };
