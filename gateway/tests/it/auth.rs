@@ -1,4 +1,4 @@
-//! ops/WIRE.md, "POST /auth": every row on what is sent.
+//! ops/WIRE.md, "POST /auth": checks of the request.
 
 use serde_json::{Value, json};
 
@@ -8,24 +8,24 @@ use crate::support::{Gateway, admin, api, get};
 
 const INVALID: &str = r#"{"status_code":401,"error":"Bad Request","description":"Invalid credentials"}"#;
 
-/// A login with this body as JSON.
+/// A `POST /auth` with this JSON body.
 pub fn login(body: impl AsRef<[u8]>) -> Vec<u8> {
     post("Content-Type: application/json\r\n", body)
 }
 
-/// A `POST /auth` with these headers.
+/// A `POST /auth` with these headers and this body.
 fn post(headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!("POST /auth HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
-/// The right credentials.
+/// The valid credentials, as a request body.
 pub fn user01() -> String {
     json!({"username": "user01", "password": "password01"}).to_string()
 }
 
-/// Asserts the original's shape of an error, whatever its description says.
+/// Asserts the error format of the original service, with any description.
 fn assert_described(answer: &Answer, status: u16, error: &str) {
     let body = answer.json();
     let description = body["description"].as_str().unwrap();
@@ -34,14 +34,14 @@ fn assert_described(answer: &Answer, status: u16, error: &str) {
     answer.assert_json(status, &ordered(&expected, &["status_code", "error", "description"]));
 }
 
-/// `object` as compact JSON with its keys in this order.
+/// `object` as compact JSON, with its keys in this order.
 fn ordered(object: &Value, keys: &[&str]) -> String {
     let members: Vec<_> = keys.iter().map(|key| format!("{}:{}", json!(key), object[*key])).collect();
     format!("{{{}}}", members.join(","))
 }
 
 #[tokio::test]
-async fn the_right_credentials_give_a_token_that_opens_the_door() {
+async fn valid_credentials_return_a_token_that_is_accepted() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let before = token::now();
@@ -64,7 +64,7 @@ async fn the_right_credentials_give_a_token_that_opens_the_door() {
     });
     assert_eq!(claims, expected);
     assert!(claims["jti"].as_str().is_some_and(|id| id.len() >= 16), "{claims}");
-    // The signature is by the one secret: the original reads it, too.
+    // Signed with the configured secret, so the original service accepts it as well.
     assert_eq!(token::sign(&segments[..2].join(".")), token);
 
     for scheme in ["JWT", "Bearer"] {
@@ -76,7 +76,7 @@ async fn the_right_credentials_give_a_token_that_opens_the_door() {
 }
 
 #[tokio::test]
-async fn two_tokens_are_never_the_same() {
+async fn two_logins_return_different_tokens() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;
@@ -86,7 +86,7 @@ async fn two_tokens_are_never_the_same() {
 }
 
 #[tokio::test]
-async fn the_backend_is_asked_once_and_for_exactly_what_was_sent() {
+async fn the_backend_receives_one_request_with_the_credentials_as_sent() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let answer = gateway.exchange(login(user01())).await;
@@ -100,12 +100,12 @@ async fn the_backend_is_asked_once_and_for_exactly_what_was_sent() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_right_is_refused_like_what_is_wrong() {
+async fn missing_and_empty_fields_are_refused_like_wrong_credentials() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let rows = [
         ("wrong password", json!({"username": "user01", "password": "x"})),
-        ("unknown user", json!({"username": "nobody", "password": "password01"})),
+        ("unknown user", json!({"username": "user99", "password": "password01"})),
         ("field missing", json!({"username": "user01"})),
         ("field missing", json!({"password": "password01"})),
         ("field empty", json!({"username": "", "password": "password01"})),
@@ -113,7 +113,7 @@ async fn what_cannot_be_right_is_refused_like_what_is_wrong() {
         ("field null", json!({"username": null, "password": "password01"})),
         ("field null", json!({"username": "user01", "password": null})),
         ("{}", json!({})),
-        ("an extra field", json!({"username": "user01", "password": "password01", "admin": true})),
+        ("additional field", json!({"username": "user01", "password": "password01", "admin": true})),
     ];
     let mut first: Option<Answer> = None;
     for (row, body) in rows {
@@ -124,22 +124,22 @@ async fn what_cannot_be_right_is_refused_like_what_is_wrong() {
             [r#"JWT realm="Login Required""#, r#"Bearer realm="Login Required""#],
             "{row}"
         );
-        // The same status, headers and body for each, but for the request's own id.
+        // Only the request ID and the date differ.
         answer.headers.retain(|(name, _)| name != "x-request-id" && name != "date");
         assert_eq!(&answer, first.get_or_insert_with(|| answer.clone()), "{row}");
     }
-    assert_eq!(admin.seen().len(), 10, "each is checked, so that each takes as long");
+    assert_eq!(admin.seen().len(), 10, "each is verified, so that all take equally long");
 }
 
 #[tokio::test]
-async fn json_that_is_no_login_is_400_and_no_query_is_made() {
+async fn json_that_is_not_a_login_is_400_without_a_request_to_the_backend() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let rows: [(&str, &[u8]); 15] = [
-        ("no object", b"[]"),
-        ("no object", b"\"user01\""),
-        ("no object", b"17"),
-        ("no object", b"null"),
+        ("not an object", b"[]"),
+        ("not an object", b"\"user01\""),
+        ("not an object", b"17"),
+        ("not an object", b"null"),
         ("a number", br#"{"username":1,"password":"password01"}"#),
         ("an array", br#"{"username":["user01"],"password":"password01"}"#),
         ("an object", br#"{"username":{"$ne":null},"password":"password01"}"#),
@@ -161,7 +161,7 @@ async fn json_that_is_no_login_is_400_and_no_query_is_made() {
 }
 
 #[tokio::test]
-async fn no_or_another_content_type_is_415() {
+async fn a_missing_or_unsupported_content_type_is_415() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     for headers in [
@@ -190,12 +190,12 @@ async fn no_or_another_content_type_is_415() {
 async fn a_body_over_4_kib_is_413_and_one_at_the_limit_is_read() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
-    let with_length = |length: usize| {
-        let frame = json!({"username": "user01", "password": ""}).to_string().len();
-        json!({"username": "user01", "password": "x".repeat(length - frame)}).to_string()
+    let login_of = |length: usize| {
+        let without_password = json!({"username": "user01", "password": ""}).to_string().len();
+        json!({"username": "user01", "password": "x".repeat(length - without_password)}).to_string()
     };
-    assert_eq!(with_length(4096).len(), 4096);
-    gateway.exchange(login(with_length(4096))).await.assert_json(401, INVALID);
+    assert_eq!(login_of(4096).len(), 4096);
+    gateway.exchange(login(login_of(4096))).await.assert_json(401, INVALID);
     assert_eq!(admin.only().body.len(), 4096);
 
     let chunked = |body: &str| {
@@ -204,22 +204,22 @@ async fn a_body_over_4_kib_is_413_and_one_at_the_limit_is_read() {
         let (first, second) = body.split_at(1000);
         format!("{head}\r\n\r\n{:x}\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n", first.len(), second.len())
     };
-    gateway.exchange(chunked(&with_length(4096))).await.assert_json(401, INVALID);
+    gateway.exchange(chunked(&login_of(4096))).await.assert_json(401, INVALID);
     admin.forget();
-    for request in [login(with_length(4097)), chunked(&with_length(4097)).into_bytes()] {
+    for request in [login(login_of(4097)), chunked(&login_of(4097)).into_bytes()] {
         let mut connection = gateway.connect().await;
         let answer = connection.exchange(request).await;
         assert_described(&answer, 413, "Payload Too Large");
         connection.assert_closed().await;
     }
-    // Told at once, not once two gigabytes have come.
+    // Refused because of the declared length, before any content arrives.
     let declared = "POST /auth HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2147483648\r\n\r\n";
     assert_described(&gateway.exchange(declared).await, 413, "Payload Too Large");
     assert!(admin.seen().is_empty());
 }
 
 #[tokio::test]
-async fn other_methods_are_405_and_name_the_one_there_is() {
+async fn other_methods_are_405_with_allow() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     for method in ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
@@ -236,7 +236,7 @@ async fn other_methods_are_405_and_name_the_one_there_is() {
 }
 
 #[tokio::test]
-async fn the_prefix_of_old_clients_and_a_query_change_nothing() {
+async fn a_stripped_prefix_and_a_query_make_no_difference() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("STRIP_PREFIX", "['/holoapi']")]);
     for path in ["/auth?x=1", "/holoapi/auth"] {
@@ -246,7 +246,7 @@ async fn the_prefix_of_old_clients_and_a_query_change_nothing() {
 }
 
 #[tokio::test]
-async fn credentials_elsewhere_than_in_the_body_are_none() {
+async fn credentials_outside_the_body_are_ignored() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let request = String::from_utf8(login("{}")).unwrap();
@@ -256,7 +256,7 @@ async fn credentials_elsewhere_than_in_the_body_are_none() {
 }
 
 #[tokio::test]
-async fn names_and_passwords_of_any_script_arrive_as_they_are() {
+async fn names_and_passwords_in_any_script_are_passed_on_unchanged() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let body = json!({"username": "ユーザー\u{1f600}", "password": "\u{0}\n\"\\ \u{7f}パス"});
@@ -276,12 +276,12 @@ async fn expect_100_continue_is_answered_before_the_body_is_sent() {
     );
     let answer = connection.expect_continue(head, &body).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    // And the connection is good for another request.
+    // The connection can be reused.
     assert_eq!(connection.exchange(get("/holodules/20201209", "")).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_refusal_before_the_body_asks_for_none_of_it() {
+async fn a_refusal_before_the_body_sends_no_100_continue() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     for (headers, status) in
@@ -291,7 +291,7 @@ async fn a_refusal_before_the_body_asks_for_none_of_it() {
         let head = format!("POST /auth HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n{headers}\r\n");
         connection.send(head).await;
         let answer = connection.answer("POST").await;
-        assert_eq!(answer.status, status, "no 100 Continue came first: {answer:?}");
+        assert_eq!(answer.status, status, "no 100 Continue is sent first: {answer:?}");
         connection.assert_closed().await;
     }
 }

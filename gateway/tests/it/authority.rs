@@ -1,4 +1,4 @@
-//! RFC 9113, section 8.3.1, and RFC 3986, sections 3.2.2 and 6.2: the spellings of one authority.
+//! Equivalent spellings of an authority (RFC 9113, section 8.3.1; RFC 3986, sections 3.2.2 and 6.2).
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
@@ -8,7 +8,7 @@ use crate::support::frames::{DATA, END_HEADERS, END_STREAM, Frames, HEADERS, blo
 use crate::support::token::token;
 use crate::support::{DAY, DAY_BODY, Gateway, admin, api, request};
 
-/// Sends these fields, a path and a token by HTTP/2; whether the day came.
+/// Sends these fields, a path and a token over HTTP/2, and returns whether the holodules were received.
 async fn is_served(gateway: &Gateway, fields: &[(&str, &str)]) -> bool {
     let authorization = format!("JWT {}", token("user01"));
     let (pseudo, others): (Vec<_>, Vec<_>) = fields.iter().partition(|(name, _)| name.starts_with(':'));
@@ -25,11 +25,11 @@ async fn is_served(gateway: &Gateway, fields: &[(&str, &str)]) -> bool {
         }
         false
     };
-    timeout(PATIENCE, served).await.expect("neither an answer nor an end")
+    timeout(PATIENCE, served).await.expect("neither a response nor the end of the connection")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn http_2_names_its_host_in_any_valid_way() {
+async fn http_2_accepts_equivalent_authorities() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let https = (":scheme", "https");
@@ -37,7 +37,7 @@ async fn http_2_names_its_host_in_any_valid_way() {
         &[https, (":authority", "localhost")][..],
         &[https, ("host", "localhost")],
         &[https, ("host", "LOCALHOST.:443")],
-        // The h2 crate drops the scheme where there is no `:authority`.
+        // Without `:authority`, the h2 crate drops the scheme.
         &[(":scheme", "http"), ("host", "localhost")],
         &[https, (":authority", "localhost.")],
         &[https, (":authority", "localhost:443")],
@@ -64,10 +64,10 @@ async fn http_2_names_its_host_in_any_valid_way() {
 }
 
 #[tokio::test]
-async fn http_1_names_its_host_in_any_valid_way() {
+async fn http_1_accepts_equivalent_authorities() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
-    let ask =
+    let get =
         |target: &str, host: &str| request("GET", target, "").replace("Host: localhost", &format!("Host: {host}"));
     let absolute = |authority: &str| format!("{authority}{DAY}");
     let rows = [
@@ -78,7 +78,7 @@ async fn http_1_names_its_host_in_any_valid_way() {
         (&absolute("HTTPS://LOCALHOST.:443"), "localhost"),
     ];
     for (target, host) in rows {
-        let answer = gateway.exchange(ask(target, host)).await;
+        let answer = gateway.exchange(get(target, host)).await;
         assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY), "{target} {host}");
     }
     let seen = api.seen();
@@ -90,14 +90,14 @@ async fn http_1_names_its_host_in_any_valid_way() {
         (&absolute("https://localhost"), "localhost:8443", 400),
         (&absolute("https://localhost"), "elsewhere.example", 400),
     ] {
-        assert_eq!(gateway.exchange(ask(target, host)).await.status, status, "{target} {host}");
+        assert_eq!(gateway.exchange(get(target, host)).await.status, status, "{target} {host}");
     }
     assert_eq!(api.seen().len(), rows.len());
 }
 
-/// All but GET and HEAD go through a parser that compares the two to the letter.
+/// Requests other than GET and HEAD pass through a parser that compares the target with `Host` byte by byte.
 #[tokio::test]
-async fn an_upload_to_an_absolute_target_is_as_good() {
+async fn an_upload_to_an_absolute_target_is_forwarded() {
     let (api, admin) = (api().await, admin().await);
     let route = "[{methods = ['PUT'], path = '/notes/{note}'}, {name = 'root', methods = ['PUT'], path = '/'}]";
     let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", route)]);
@@ -122,12 +122,12 @@ async fn an_upload_to_an_absolute_target_is_as_good() {
             assert_eq!(seen.values("x-forwarded-host"), ["localhost"], "{target}");
         }
     }
-    let odd = request("PUT", "https://elsewhere.example/notes/1", "Content-Length: 0\r\n");
-    assert_eq!(gateway.exchange(odd).await.status, 400);
+    let other_host = request("PUT", "https://elsewhere.example/notes/1", "Content-Length: 0\r\n");
+    assert_eq!(gateway.exchange(other_host).await.status, 400);
 }
 
 #[tokio::test]
-async fn spellings_share_what_is_cached() {
+async fn equivalent_authorities_share_a_cache_entry() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("CACHE_MAX_BYTES", "67108864")]);
     let mut connection = gateway.connect().await;

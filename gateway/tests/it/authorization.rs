@@ -1,10 +1,10 @@
-//! ops/WIRE.md, "Every other route: a token": the rows on the `Authorization` header.
+//! ops/WIRE.md, "Every other route: a token": the `Authorization` header.
 
 use crate::support::client::Answer;
 use crate::support::token::token;
 use crate::support::{DAY, DAY_BODY, Gateway, admin, api};
 
-/// Asserts a 401 to the letter. `refused` tells whether a token was refused, or none came.
+/// Asserts a complete 401. `refused` is whether a token was refused, as opposed to absent.
 pub fn assert_unauthorized(answer: &Answer, error: &str, description: &str, refused: bool) {
     let description = serde_json::json!(description);
     answer.assert_json(401, &format!(r#"{{"status_code":401,"error":"{error}","description":{description}}}"#));
@@ -15,7 +15,7 @@ pub fn assert_unauthorized(answer: &Answer, error: &str, description: &str, refu
     );
 }
 
-/// `GET` of a day with these headers.
+/// A `GET` of the holodules with these headers.
 fn get(headers: &str) -> String {
     format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
 }
@@ -32,20 +32,20 @@ async fn assert_rows(rows: &[(&str, String)], error: &str, description: &str) {
 }
 
 #[tokio::test]
-async fn absent_empty_blank_or_elsewhere() {
+async fn a_missing_empty_or_misplaced_token() {
     let rows = [
         ("absent", String::new()),
         ("empty", "Authorization:\r\n".to_owned()),
         ("blank", "Authorization:  \t \r\n".to_owned()),
         ("in a cookie", format!("Cookie: access_token={0}; token={0}; jwt={0}\r\n", token("user01"))),
         ("in another header", format!("X-Authorization: JWT {0}\r\nProxy-Authorization: JWT {0}\r\n", token("user01"))),
-        ("an underscore twin", format!("Author_ization: JWT {}\r\n", token("user01"))),
+        ("underscores for dashes", format!("Author_ization: JWT {}\r\n", token("user01"))),
     ];
     assert_rows(&rows, "Authorization Required", "Request does not contain an access token").await;
 }
 
 #[tokio::test]
-async fn a_token_in_the_query_or_the_body_is_none() {
+async fn a_token_in_the_query_or_the_body_is_ignored() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let token = token("user01");
@@ -63,39 +63,39 @@ async fn a_token_in_the_query_or_the_body_is_none() {
 }
 
 #[tokio::test]
-async fn another_scheme_or_a_bare_token() {
+async fn an_unsupported_scheme_or_none() {
     let rows = [
         ("another scheme", "Authorization: Basic dXNlcjAxOnBhc3N3b3JkMDE=\r\n".to_owned()),
         ("another scheme", format!("Authorization: Token {}\r\n", token("user01"))),
         ("another scheme", format!("Authorization: JWTs {}\r\n", token("user01"))),
         ("a bare token", format!("Authorization: {}\r\n", token("user01"))),
-        ("no space between", format!("Authorization: JWT:{}\r\n", token("user01"))),
+        ("no space", format!("Authorization: JWT:{}\r\n", token("user01"))),
     ];
     assert_rows(&rows, "Invalid JWT header", "Unsupported authorization type").await;
 }
 
 #[tokio::test]
-async fn the_scheme_alone() {
+async fn a_scheme_without_a_token() {
     let rows = ["JWT", "jwt ", "Bearer", "bearer\t"].map(|value| ("alone", format!("Authorization: {value}\r\n")));
     assert_rows(&rows, "Invalid JWT header", "Token missing").await;
 }
 
 #[tokio::test]
 async fn more_than_one_token() {
-    let good = token("user01");
+    let valid = token("user01");
     let rows = [
         ("JWT a b", "Authorization: JWT a b\r\n".to_owned()),
-        ("a good one twice", format!("Authorization: JWT {good} {good}\r\n")),
-        ("two headers", format!("Authorization: JWT {good}\r\nAuthorization: JWT {good}\r\n")),
-        ("two headers, one good", format!("Authorization: Basic eDp5\r\nAuthorization: JWT {good}\r\n")),
-        ("a list", format!("Authorization: JWT {good}, JWT {good}\r\n")),
-        ("a list", format!("Authorization: JWT {good},{good}\r\n")),
+        ("a valid one twice", format!("Authorization: JWT {valid} {valid}\r\n")),
+        ("two headers", format!("Authorization: JWT {valid}\r\nAuthorization: JWT {valid}\r\n")),
+        ("two headers, one valid", format!("Authorization: Basic eDp5\r\nAuthorization: JWT {valid}\r\n")),
+        ("a list", format!("Authorization: JWT {valid}, JWT {valid}\r\n")),
+        ("a list", format!("Authorization: JWT {valid},{valid}\r\n")),
     ];
     assert_rows(&rows, "Invalid JWT header", "Token contains spaces").await;
 }
 
 #[tokio::test]
-async fn either_scheme_in_any_case_and_any_space_between() {
+async fn both_schemes_in_any_case_with_any_white_space() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;
@@ -107,7 +107,7 @@ async fn either_scheme_in_any_case_and_any_space_between() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_told_nothing_of_routes_and_methods() {
+async fn responses_without_a_token_reveal_no_routes_or_methods() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;

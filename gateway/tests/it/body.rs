@@ -1,4 +1,4 @@
-//! ops/WIRE.md: bodies where none is taken, connections that are kept and that are not.
+//! ops/WIRE.md: request bodies, and whether the connection stays open.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -7,12 +7,12 @@ use crate::support::h2::Http2;
 use crate::support::token::token;
 use crate::support::{DAY, DAY_BODY, Gateway, admin, api, get, request};
 
-/// A route that takes a body, beside the shipped one.
+/// A route that accepts a body, besides the default route.
 const ROUTES: &str = "[{name = 'notes', methods = ['POST', 'PUT'], path = '/notes'}, \
                       {name = 'days', methods = ['GET', 'HEAD', 'DELETE', 'OPTIONS'], path = '/holodules/{day}'}]";
 
 #[tokio::test]
-async fn a_body_where_none_is_taken_is_400() {
+async fn a_body_on_a_request_that_accepts_none_is_400() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", ROUTES)]);
     for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
@@ -33,7 +33,7 @@ async fn a_body_where_none_is_taken_is_400() {
 }
 
 #[tokio::test]
-async fn a_length_of_0_is_no_body() {
+async fn a_length_of_zero_is_no_body() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;
@@ -44,9 +44,9 @@ async fn a_length_of_0_is_no_body() {
     assert_eq!(api.seen().len(), 2);
 }
 
-/// RFC 9110, section 8.6: a service may refuse a request by 411 that could have content and does not tell its length.
+/// A server may respond with 411 if a request lacks Content-Length (RFC 9110, section 8.6).
 #[tokio::test]
-async fn a_method_that_may_have_content_goes_up_with_a_length_of_0_where_it_has_none() {
+async fn methods_with_content_are_forwarded_with_a_length_of_zero_if_they_have_none() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", ROUTES)]);
     let mut connection = gateway.connect().await;
@@ -58,12 +58,12 @@ async fn a_method_that_may_have_content_goes_up_with_a_length_of_0_where_it_has_
             let field = length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
             assert_eq!(connection.exchange(request(method, path, &field)).await.status, 200, "{method} {length:?}");
             let authorization = format!("JWT {}", token("user01"));
-            let mut same = http::Request::builder().method(method).uri(format!("https://localhost{path}"));
-            same = same.header("authorization", authorization);
+            let mut http2_request = http::Request::builder().method(method).uri(format!("https://localhost{path}"));
+            http2_request = http2_request.header("authorization", authorization);
             if let Some(length) = length {
-                same = same.header("content-length", length);
+                http2_request = http2_request.header("content-length", length);
             }
-            assert_eq!(http2.exchange(same.body("").unwrap()).await.status, 200, "{method} {length:?}");
+            assert_eq!(http2.exchange(http2_request.body("").unwrap()).await.status, 200, "{method} {length:?}");
         }
     }
     let seen = api.seen();
@@ -76,7 +76,7 @@ async fn a_method_that_may_have_content_goes_up_with_a_length_of_0_where_it_has_
 }
 
 #[tokio::test]
-async fn head_has_the_headers_of_get_and_no_body() {
+async fn head_returns_the_headers_of_get_without_a_body() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;
@@ -94,22 +94,22 @@ async fn head_has_the_headers_of_get_and_no_body() {
 }
 
 #[tokio::test]
-async fn a_connection_serves_one_request_after_another() {
+async fn a_connection_serves_several_requests() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;
-    // Refusals that leave nothing unread keep it as well.
+    // A refusal leaves the connection open as well if the request was read completely.
     for (path, status) in [(DAY, 200), ("/nothing", 404), (DAY, 200), ("/holodules", 404)] {
         let answer = connection.exchange(get(path, "")).await;
         assert_eq!((answer.status, answer.value("connection")), (status, "keep-alive"), "{answer:?}");
     }
-    let stranger = format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert_eq!(connection.exchange(stranger).await.status, 401);
+    let without_token = format!("GET {DAY} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(connection.exchange(without_token).await.status, 401);
     assert_eq!(connection.exchange(get(DAY, "")).await.status, 200);
 }
 
 #[tokio::test]
-async fn connection_close_is_heard() {
+async fn connection_close_is_honoured() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     for path in [DAY, "/nothing"] {
@@ -121,7 +121,7 @@ async fn connection_close_is_heard() {
 }
 
 #[tokio::test]
-async fn http_1_0_is_answered_and_closed() {
+async fn an_http_1_0_connection_is_closed_after_the_response() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let token = token("user01");
@@ -129,15 +129,15 @@ async fn http_1_0_is_answered_and_closed() {
     let mut connection = gateway.connect().await;
     let answer = connection.exchange(format!("{head}\r\n")).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY), "{answer:?}");
-    assert!(answer.values("transfer-encoding").is_empty(), "HTTP/1.0 knows no chunks");
+    assert!(answer.values("transfer-encoding").is_empty(), "HTTP/1.0 does not support chunks");
     connection.assert_closed().await;
     assert_eq!(gateway.exchange(format!("GET {DAY} HTTP/1.0\r\nHost: localhost\r\n\r\n")).await.status, 401);
-    // Without a Host nobody can tell whose path it is.
+    // Host is required in HTTP/1.0 as well.
     assert_eq!(gateway.exchange(format!("GET {DAY} HTTP/1.0\r\nAuthorization: JWT {token}\r\n\r\n")).await.status, 400);
 }
 
 #[tokio::test]
-async fn a_body_is_forwarded_where_a_route_takes_one() {
+async fn a_body_is_forwarded_to_a_route_that_accepts_one() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", ROUTES)]);
     let mut connection = gateway.connect().await;
@@ -162,9 +162,9 @@ async fn a_body_is_forwarded_where_a_route_takes_one() {
     assert_eq!((first.values("content-type"), first.values("content-length")), (vec!["text/plain"], vec!["3"]));
 }
 
-/// A backend that answers before it has read a body, by the end of the path: `/refuse` takes no
-/// more of it, `/echo` sends each piece back as it comes.
-async fn early() -> String {
+/// A backend that responds before it has read the body: `/refuse` processes no more of it, `/echo` returns each
+/// piece as it arrives.
+async fn early_responder() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
@@ -200,8 +200,8 @@ const EARLY_ROUTES: &str = "[{name = 'echo', methods = ['POST'], path = '/echo'}
                             {name = 'refuse', methods = ['POST'], path = '/refuse'}]";
 
 #[tokio::test]
-async fn a_backend_may_answer_while_the_body_still_comes() {
-    let (api, admin) = (early().await, admin().await);
+async fn a_response_is_forwarded_while_the_body_still_arrives() {
+    let (api, admin) = (early_responder().await, admin().await);
     let settings = [("UPSTREAM_API", api.as_str()), ("UPSTREAM_ADMIN", &admin.address), ("ROUTE", EARLY_ROUTES)];
     let gateway = Gateway::start_from(&settings);
     let mut connection = gateway.connect().await;
@@ -213,8 +213,8 @@ async fn a_backend_may_answer_while_the_body_still_comes() {
 }
 
 #[tokio::test]
-async fn a_backend_that_wants_no_more_of_a_body_is_heard_and_the_connection_ends() {
-    let (api, admin) = (early().await, admin().await);
+async fn an_early_response_is_forwarded_and_the_connection_closed() {
+    let (api, admin) = (early_responder().await, admin().await);
     let settings = [("UPSTREAM_API", api.as_str()), ("UPSTREAM_ADMIN", &admin.address), ("ROUTE", EARLY_ROUTES)];
     let gateway = Gateway::start_from(&settings);
     let mut connection = gateway.connect().await;
@@ -222,12 +222,12 @@ async fn a_backend_that_wants_no_more_of_a_body_is_heard_and_the_connection_ends
     connection.send("01234").await;
     let answer = connection.answer("POST").await;
     assert_eq!((answer.status, answer.body.as_str()), (413, "{}"), "{answer:?}");
-    // The rest is nobody's request.
+    // The rest of the body is not read as a request.
     connection.assert_closed().await;
 }
 
 #[tokio::test]
-async fn a_broken_chunk_ends_the_connection_and_the_request() {
+async fn a_malformed_chunk_is_400_and_closes_the_connection() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", ROUTES)]);
     let mut connection = gateway.connect().await;
@@ -239,14 +239,14 @@ async fn a_broken_chunk_ends_the_connection_and_the_request() {
 }
 
 #[tokio::test]
-async fn a_chunked_login_is_read_by_the_grammar_alone() {
+async fn a_chunked_login_must_follow_the_grammar() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let head = "POST /auth HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
     let login = r#"{"username":"user01","password":"password01"}"#;
     let length = login.len();
-    let odd = [
+    let malformed = [
         format!("\r\n{login}\r\n0\r\n\r\n"),
         format!("{length:x};a\n\r\n{login}\r\n0\r\n\r\n"),
         format!("{length:x}\n{login}\r\n0\r\n\r\n"),
@@ -254,7 +254,7 @@ async fn a_chunked_login_is_read_by_the_grammar_alone() {
         format!("{length:x}\r\n{login}\r\n0\r\nContent-Length: 5\r\n folded\r\n\r\n"),
         format!("{length:x}\r\n{login}\r\n0\r\nno field\r\n\r\n"),
     ];
-    for body in odd {
+    for body in malformed {
         let mut connection = gateway.connect().await;
         connection.send_until_closed(format!("{head}{body}{}", get(DAY, ""))).await;
         let answer = connection.answer("POST").await;
@@ -263,10 +263,10 @@ async fn a_chunked_login_is_read_by_the_grammar_alone() {
         connection.assert_closed().await;
     }
     assert!(admin.seen().is_empty() && api.seen().is_empty());
-    // What follows a good one is the next request, and is answered.
+    // After a well-formed body, the next request is served.
     let mut connection = gateway.connect().await;
-    let good = format!("{head}{length:x};a=b\r\n{login}\r\n0\r\nX-A: b\r\n\r\n");
-    connection.send(format!("{good}{}{good}{}", get(DAY, ""), get(DAY, ""))).await;
+    let valid = format!("{head}{length:x};a=b\r\n{login}\r\n0\r\nX-A: b\r\n\r\n");
+    connection.send(format!("{valid}{}{valid}{}", get(DAY, ""), get(DAY, ""))).await;
     for method in ["POST", "GET", "POST", "GET"] {
         let answer = connection.answer(method).await;
         assert_eq!((answer.status, answer.value("connection")), (200, "keep-alive"), "{answer:?}");
@@ -275,7 +275,7 @@ async fn a_chunked_login_is_read_by_the_grammar_alone() {
 }
 
 #[tokio::test]
-async fn nobody_is_told_to_continue_who_does_not_wait_for_it() {
+async fn no_100_continue_is_sent_to_http_1_0_or_for_an_empty_body() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let login = r#"{"username":"user01","password":"password01"}"#;
@@ -285,7 +285,7 @@ async fn nobody_is_told_to_continue_who_does_not_wait_for_it() {
              Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
         )
     };
-    // RFC 9110, section 10.1.1: HTTP/1.0 has no interim answers.
+    // HTTP/1.0 has no interim responses (RFC 9110, section 10.1.1).
     let mut connection = gateway.connect().await;
     connection.send(format!("{}{login}", head("1.0", login.len()))).await;
     assert!(connection.rest().await.starts_with(b"HTTP/1.1 200 OK\r\n"));
