@@ -1,4 +1,4 @@
-//! What `check`, the start and a reload say of files and routes that are wrong or doubtful.
+//! Errors and warnings about files and routes, at `check`, start and reload.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,16 +13,15 @@ use crate::program::{self, Program, check, command, text};
 use crate::support::certificate::certificates;
 use crate::support::{admin, api, until};
 
-/// What [`program::folder`] has, with a key that its owner alone can read: nothing is to warn of.
+/// A [`program::folder`] that causes no warnings: only the owner can read the key.
 fn folder() -> TempDir {
     let folder = program::folder();
     fs::set_permissions(folder.path().join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
     folder
 }
 
-/// Puts a certificate for `localhost` into the folder that is valid for these days from now; its date
-/// of expiry.
-fn put_certificate(folder: &Path, from: i64, to: i64) -> String {
+/// Writes a certificate for `localhost`, valid between these days from now, and returns its expiry date.
+fn write_certificate(folder: &Path, from: i64, to: i64) -> String {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let now = OffsetDateTime::now_utc();
     (params.not_before, params.not_after) = (now + Duration::days(from), now + Duration::days(to));
@@ -38,76 +37,76 @@ fn append(folder: &Path, toml: &str) {
     fs::write(&file, fs::read_to_string(&file).unwrap() + toml).unwrap();
 }
 
-/// The program's `check --strict`: whether it passed, and what it said.
+/// Runs `check --strict`; returns whether it passed, and its output.
 fn strict(folder: &Path) -> (bool, String) {
     let output = command(folder).args(["--config", "gateway.toml", "check", "--strict"]).output().unwrap();
     (output.status.success(), text(&output.stdout) + &text(&output.stderr))
 }
 
 #[test]
-fn a_certificate_that_clients_refuse_or_soon_will_is_a_warning_with_its_date_and_strict_fails() {
+fn a_certificate_that_is_or_soon_will_be_invalid_is_a_warning_with_its_date() {
     let folder = folder();
     let path = folder.path();
-    assert!(strict(path).0, "what the tests are served by is in order: {}", strict(path).1);
+    assert!(strict(path).0, "the test configuration causes no warnings: {}", strict(path).1);
     for (from, to, expected) in [
         (-30, -1, "the certificate expired on "),
         (-30, 10, "the certificate expires on "),
         (2, 30, "the certificate is not valid before "),
     ] {
-        let date = put_certificate(path, from, to);
+        let date = write_certificate(path, from, to);
         let output = check(path, &[]);
         assert!(output.status.success(), "{output:?}");
-        let told = text(&output.stdout);
-        assert!(told.contains(&format!("warning: tls.certificate: {expected}")), "{told}");
-        assert!(from > 0 || told.contains(&date), "{told}");
-        let (passed, told) = strict(path);
-        assert!(!passed && told.contains("1 warning(s), which --strict refuses"), "{told}");
+        let printed = text(&output.stdout);
+        assert!(printed.contains(&format!("warning: tls.certificate: {expected}")), "{printed}");
+        assert!(from > 0 || printed.contains(&date), "{printed}");
+        let (passed, printed) = strict(path);
+        assert!(!passed && printed.contains("1 warning(s), which --strict refuses"), "{printed}");
     }
-    put_certificate(path, -30, 15);
+    write_certificate(path, -30, 15);
     assert!(strict(path).0);
 }
 
 #[test]
-fn an_address_without_quotes_is_a_text_without_quotes() {
+fn an_address_without_quotes_is_reported_as_such() {
     let folder = folder();
     let file = folder.path().join("gateway.toml");
     let settings = fs::read_to_string(&file).unwrap();
     for address in ["0.0.0.0:443", "[::]:443", "localhost:443"] {
         fs::write(&file, settings.replace("'127.0.0.1:0'\nops", &format!("{address}\nops"))).unwrap();
         let output = check(folder.path(), &[]);
-        let told = text(&output.stderr);
+        let printed = text(&output.stderr);
         assert!(!output.status.success());
         assert!(
-            told.contains("gateway.toml: a text value must be in quotes, as in https_addr = ")
-                && told.contains("(line 1)"),
-            "{told}"
+            printed.contains("gateway.toml: a text value must be in quotes, as in https_addr = ")
+                && printed.contains("(line 1)"),
+            "{printed}"
         );
     }
 }
 
 #[test]
-fn strict_fails_for_any_warning_and_for_no_note() {
+fn strict_fails_on_warnings_but_not_on_notes() {
     let folder = folder();
     let path = folder.path();
     append(path, "[hsts]\nmax_age = 0\n");
-    let (passed, told) = strict(path);
-    assert!(passed && told.contains("note: hsts.max_age"), "{told}");
+    let (passed, printed) = strict(path);
+    assert!(passed && printed.contains("note: hsts.max_age"), "{printed}");
     append(path, "[[route]]\nmethods = ['get']\npath = '/a'\n");
-    let (passed, told) = strict(path);
-    assert!(!passed && told.contains("warning: route[0]: the method \"get\""), "{told}");
+    let (passed, printed) = strict(path);
+    assert!(!passed && printed.contains("warning: route[0]: the method \"get\""), "{printed}");
 }
 
 #[tokio::test]
-async fn a_start_and_a_reload_warn_of_a_certificate() {
+async fn start_and_reload_warn_about_a_certificate() {
     let (api, admin) = (api().await, admin().await);
     let folder = folder();
-    put_certificate(folder.path(), -30, -1);
+    write_certificate(folder.path(), -30, -1);
     let program = Program::start(folder.path(), &api, &admin, &[]).await;
-    put_certificate(folder.path(), -30, 10);
+    write_certificate(folder.path(), -30, 10);
     program.signal("-HUP");
     let series = r#"gateway_certificate_expiry_timestamp_seconds{certificate="0",name="localhost"}"#;
     let now = OffsetDateTime::now_utc().unix_timestamp() as f64;
-    until("the new certificate is in force", async || program.metric(series).await > now).await;
+    until("the new certificate is loaded", async || program.metric(series).await > now).await;
     let log = program.stop();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let warnings: Vec<_> = lines.iter().filter_map(|line| line["warning"].as_str()).collect();
@@ -131,26 +130,26 @@ async fn no_part_of_a_key_is_shown_by_check_start_or_reload() {
         fs::write(path.join("key.pem"), &broken).unwrap();
         let output = check(path, &[]);
         assert!(!output.status.success());
-        let told = text(&output.stderr);
-        assert!(told.contains("tls.private_key: key.pem: the PEM has lost its line breaks"), "{told}");
-        shown += &told;
-        // The content of the file where its path belongs.
+        let printed = text(&output.stderr);
+        assert!(printed.contains("tls.private_key: key.pem: the PEM has lost its line breaks"), "{printed}");
+        shown += &printed;
+        // The content of the file instead of its path.
         for name in ["TLS_PRIVATE_KEY", "TLS_CERTIFICATE"] {
             let output = check(path, &[(name, broken.as_str())]);
-            let told = text(&output.stderr);
-            assert!(told.contains("the value must be the path of a file, and not its content"), "{told}");
+            let printed = text(&output.stderr);
+            assert!(printed.contains("the value must be the path of a file, and not its content"), "{printed}");
             shown += &text(&output.stdout);
-            shown += &told;
+            shown += &printed;
         }
         let served = command(path).args(["--config", "gateway.toml"]).output().unwrap();
         assert!(!served.status.success());
         shown += &text(&served.stdout);
         shown += &text(&served.stderr);
         program.signal("-HUP");
-        until("it is read", async || program.metric(result).await == 0.0).await;
+        until("the reload fails", async || program.metric(result).await == 0.0).await;
         fs::write(path.join("key.pem"), &key).unwrap();
         program.signal("-HUP");
-        until("the good one is read", async || program.metric(result).await == 1.0).await;
+        until("the valid key is loaded", async || program.metric(result).await == 1.0).await;
     }
     shown += &program.stop();
     let base64: String = key.lines().filter(|line| !line.starts_with('-')).collect();
@@ -165,7 +164,7 @@ async fn no_part_of_a_key_is_shown_by_check_start_or_reload() {
 }
 
 #[test]
-fn routes_that_hardly_mean_what_they_say_are_warnings_that_say_what_to_write() {
+fn routes_that_are_probably_mistakes_are_warnings_with_a_suggestion() {
     let folder = folder();
     let path = folder.path();
     append(
@@ -176,8 +175,8 @@ fn routes_that_hardly_mean_what_they_say_are_warnings_that_say_what_to_write() {
          [[route]]\nname = 'd'\nmethods = ['POST']\npath = '/c/d'\n",
     );
     let output = check(path, &[]);
-    assert!(output.status.success(), "an old file still starts: {output:?}");
-    let told = text(&output.stdout);
+    assert!(output.status.success(), "existing configurations remain valid: {output:?}");
+    let printed = text(&output.stdout);
     for expected in [
         "warning: route[0]: \"/a/*\" has a *, which is a literal character and no wildcard: write \"/a/{name}\"",
         "warning: route[1]: the method \"get\" is not \"GET\"",
@@ -185,13 +184,13 @@ fn routes_that_hardly_mean_what_they_say_are_warnings_that_say_what_to_write() {
         "warning: route[1]: \"/b/\" ends with a slash",
         "warning: route[3]: no request reaches the route \"d\": the earlier route \"c\" matches its path",
     ] {
-        assert!(told.contains(expected), "{expected}: {told}");
+        assert!(printed.contains(expected), "{expected}: {printed}");
     }
-    assert_eq!(told.matches("warning: ").count(), 5, "{told}");
+    assert_eq!(printed.matches("warning: ").count(), 5, "{printed}");
 }
 
 #[test]
-fn a_path_of_the_gateway_itself_is_an_error_while_users_log_in_there() {
+fn a_route_at_a_path_of_the_gateway_is_an_error_if_that_path_is_in_use() {
     for (route, own, needs_revocation) in [
         ("path = '/auth'", "/auth", false),
         ("path = '/x'\naliases = ['/auth']", "/auth", false),
@@ -208,10 +207,13 @@ fn a_path_of_the_gateway_itself_is_an_error_while_users_log_in_there() {
             check(path, &settings)
         };
         let output = check("true", "true");
-        let told = text(&output.stderr);
+        let printed = text(&output.stderr);
         assert!(!output.status.success(), "{route}: {output:?}");
-        assert!(told.contains("  route[0]: ") && told.contains(&format!("the gateway's own path {own}: ")), "{told}");
-        // Without the logout its path is one like any other.
+        assert!(
+            printed.contains("  route[0]: ") && printed.contains(&format!("the gateway's own path {own}: ")),
+            "{printed}"
+        );
+        // Without revocation, the logout path is not reserved.
         assert_eq!(check("true", "false").status.success(), needs_revocation, "{route}");
         let output = check("false", "false");
         assert!(output.status.success(), "{route}: {output:?}");
@@ -223,7 +225,7 @@ fn a_path_of_the_gateway_itself_is_an_error_while_users_log_in_there() {
 }
 
 #[test]
-fn a_static_token_is_made_for_what_the_configuration_has() {
+fn a_static_token_is_only_created_for_configured_routes_and_with_a_new_name() {
     let folder = folder();
     let path = folder.path();
     append(
@@ -232,7 +234,7 @@ fn a_static_token_is_made_for_what_the_configuration_has() {
          [[route]]\nname = 'days'\nmethods = ['GET']\npath = '/days'\n\
          [[static_token]]\nname = 'taken'\nsha256 = 'unread'\nroutes = ['notes']\n",
     );
-    // Whatever else is missing: who makes a token may not have the secrets.
+    // The secrets are not required to create a token.
     fs::remove_file(path.join(".env")).unwrap();
     fs::remove_file(path.join("key.pem")).unwrap();
     let new = |arguments: &[&str]| {
@@ -242,15 +244,15 @@ fn a_static_token_is_made_for_what_the_configuration_has() {
     for routes in ["nosuch", "notes,nosuch", "nosuch,*"] {
         let refused = new(&["a", "--routes", routes]);
         assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
-        let told = text(&refused.stderr);
-        assert!(told.contains("\"nosuch\" is not a route") && told.contains("\"notes\", \"days\""), "{told}");
+        let printed = text(&refused.stderr);
+        assert!(printed.contains("\"nosuch\" is not a route") && printed.contains("\"notes\", \"days\""), "{printed}");
     }
     let refused = new(&["taken"]);
     assert!(!refused.status.success() && text(&refused.stderr).contains("\"taken\" is in the configuration already"));
     for arguments in [&["a"][..], &["a", "--routes", "notes,days"], &["a", "--routes", "*"]] {
         assert!(new(arguments).status.success(), "{arguments:?}");
     }
-    // Without a configuration there is nothing to compare with.
-    let made = command(path).args(["static-token", "new", "a", "--routes", "nosuch"]).output().unwrap();
-    assert!(made.status.success(), "{made:?}");
+    // Without a configuration, names are not checked.
+    let created = command(path).args(["static-token", "new", "a", "--routes", "nosuch"]).output().unwrap();
+    assert!(created.status.success(), "{created:?}");
 }

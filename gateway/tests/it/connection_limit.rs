@@ -1,4 +1,4 @@
-//! How many connections are taken: in all, and of one client.
+//! Connection limits: in total, per client and to the backend.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use crate::support::backend::Step::Wait;
 use crate::support::client::{Connection, connect_from};
 use crate::support::{DAY, Gateway, admin, api, get, serve_day, until};
 
-/// The refusals of this reason so far.
+/// The number of connections refused for this reason.
 async fn refusals(gateway: &Gateway, reason: &str) -> Option<f64> {
     gateway.metric(&format!(r#"gateway_connections_refused_total{{reason="{reason}"}}"#)).await
 }
 
 #[tokio::test]
-async fn connections_over_the_cap_are_closed_and_those_under_it_served() {
+async fn connections_above_the_total_limit_are_closed() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_MAX_CONNECTIONS", "2")]);
     let mut first = gateway.connect().await;
@@ -23,29 +23,30 @@ async fn connections_over_the_cap_are_closed_and_those_under_it_served() {
     assert_eq!(first.exchange(get(DAY, "")).await.status, 200);
     assert_eq!(refusals(&gateway, "max_connections").await, Some(1.0));
     drop(second);
-    until("there is room again", async || gateway.metric("gateway_connections").await == Some(1.0)).await;
-    until("a connection is taken", async || Connection::open(gateway.https).await.is_ok()).await;
+    until("a connection has ended", async || gateway.metric("gateway_connections").await == Some(1.0)).await;
+    until("a connection is accepted", async || Connection::open(gateway.https).await.is_ok()).await;
 }
 
 #[tokio::test]
-async fn connections_over_the_cap_of_one_client_are_closed_and_other_clients_served() {
+async fn connections_above_the_limit_per_client_are_closed_and_other_clients_served() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_MAX_CONNECTIONS_PER_ADDRESS", "2")]);
-    // They count from accept: one of them never shakes hands.
+    // Connections count once accepted, before the TLS handshake.
     let silent = connect_from([127, 0, 0, 2], gateway.https).await.unwrap();
     let mut first = Connection::try_open_from([127, 0, 0, 2], gateway.https).await.unwrap();
     assert!(Connection::try_open_from([127, 0, 0, 2], gateway.https).await.is_err());
     assert_eq!(refusals(&gateway, "per_address").await, Some(1.0));
-    assert_eq!(first.exchange(get(DAY, "")).await.status, 200, "the older ones are served");
+    assert_eq!(first.exchange(get(DAY, "")).await.status, 200, "existing connections are served");
     let mut other = Connection::try_open_from([127, 0, 0, 3], gateway.https).await.unwrap();
     assert_eq!(other.exchange(get(DAY, "")).await.status, 200);
     drop(silent);
-    until("there is room again", async || Connection::try_open_from([127, 0, 0, 2], gateway.https).await.is_ok()).await;
+    until("a connection is accepted", async || Connection::try_open_from([127, 0, 0, 2], gateway.https).await.is_ok())
+        .await;
     assert_eq!(refusals(&gateway, "max_connections").await, Some(0.0));
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_may_open_more_than_one_client() {
+async fn a_trusted_proxy_is_exempt_from_the_limit_per_client() {
     let (api, admin) = (api().await, admin().await);
     let settings = [("LISTENER_MAX_CONNECTIONS_PER_ADDRESS", "1"), ("CLIENT_TRUSTED_PROXIES", "['127.0.0.2']")];
     let gateway = Gateway::start_with(&api, &admin, &settings);
@@ -60,14 +61,14 @@ async fn a_trusted_proxy_may_open_more_than_one_client() {
 }
 
 #[tokio::test]
-async fn connections_to_the_backend_are_bounded_and_whoever_waits_too_long_is_told() {
+async fn connections_to_the_backend_are_limited_and_waiting_too_long_is_503() {
     let slow = Backend::start(|seen| {
         let wait = if seen.target == "/holodules/slow" { Wait(Duration::from_secs(3)) } else { Wait(Duration::ZERO) };
         [vec![wait], serve_day(seen)].concat()
     })
     .await;
     let admin = admin().await;
-    // One is the probe's, which keeps it.
+    // The readiness probe holds one of the connections.
     let settings = [("UPSTREAM_MAX_CONNECTIONS", "4"), ("UPSTREAM_CONNECT_TIMEOUT", "0.5")];
     let gateway = Gateway::start_with(&slow, &admin, &settings);
     gateway.ready().await;
@@ -77,11 +78,11 @@ async fn connections_to_the_backend_are_bounded_and_whoever_waits_too_long_is_to
         client.send(get("/holodules/slow", "")).await;
         first.push(client);
     }
-    until("all are under way", async || slow.seen().len() == 3).await;
+    until("the backend has received all requests", async || slow.seen().len() == 3).await;
     let refused = gateway.get(DAY).await;
     refused.assert_json(503, r#"{"error":"Service Unavailable"}"#);
     assert!(refused.value("retry-after").parse::<u32>().is_ok());
-    assert_eq!(slow.seen().len(), 3, "there was no connection to ask by");
+    assert_eq!(slow.seen().len(), 3, "no connection was available");
     for client in &mut first {
         assert_eq!(client.answer("GET").await.status, 200);
     }

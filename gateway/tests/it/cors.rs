@@ -1,4 +1,4 @@
-//! ops/WIRE.md, `cors.allowed_origins`: pages of other origins, and their preflights.
+//! ops/WIRE.md, `cors.allowed_origins`: cross-origin requests and preflights.
 
 use crate::support::backend::{Backend, answer};
 use crate::support::client::Answer;
@@ -8,7 +8,7 @@ use crate::support::{DAY, DAY_BODY, Gateway, admin, api, get, request};
 const ORIGIN: &str = "https://app.example";
 const ALLOWED: [(&str, &str); 1] = [("CORS_ALLOWED_ORIGINS", "['https://app.example', 'http://localhost:3000']")];
 
-/// A preflight for `path` by a page of `origin`, without a token.
+/// A preflight for `path` from `origin`, without a token.
 fn preflight(path: &str, origin: &str) -> String {
     format!(
         "OPTIONS {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: GET\r\n\
@@ -20,16 +20,16 @@ fn from(origin: &str) -> String {
     format!("Origin: {origin}\r\n")
 }
 
-/// The headers that speak of origins.
-fn of_origins(answer: &Answer) -> Vec<(&str, &str)> {
-    let speaks = |name: &str| name == "vary" || name.starts_with("access-control-");
-    let headers = answer.headers.iter().filter(|(name, _)| speaks(name));
+/// The headers related to CORS, sorted.
+fn cors_headers(answer: &Answer) -> Vec<(&str, &str)> {
+    let is_related = |name: &str| name == "vary" || name.starts_with("access-control-");
+    let headers = answer.headers.iter().filter(|(name, _)| is_related(name));
     let mut headers: Vec<_> = headers.map(|(name, value)| (name.as_str(), value.as_str())).collect();
     headers.sort_unstable();
     headers
 }
 
-/// What stands on every answer to a page of `origin`.
+/// The CORS headers of every response to the allowed `origin`.
 fn granted(origin: &str) -> Vec<(&str, &str)> {
     vec![
         ("access-control-allow-origin", origin),
@@ -39,20 +39,20 @@ fn granted(origin: &str) -> Vec<(&str, &str)> {
 }
 
 #[tokio::test]
-async fn by_default_origins_are_of_no_account() {
+async fn by_default_origins_are_ignored() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let refused = gateway.exchange(preflight(DAY, ORIGIN)).await;
-    assert_eq!((refused.status, of_origins(&refused)), (401, vec![]));
+    assert_eq!((refused.status, cors_headers(&refused)), (401, vec![]));
     let options = gateway.exchange(request("OPTIONS", DAY, &from(ORIGIN))).await;
-    assert_eq!((options.status, of_origins(&options)), (405, vec![]));
+    assert_eq!((options.status, cors_headers(&options)), (405, vec![]));
     assert!(api.seen().is_empty());
     let answered = gateway.exchange(get(DAY, &from(ORIGIN))).await;
-    assert_eq!((answered.status, of_origins(&answered)), (200, vec![]));
+    assert_eq!((answered.status, cors_headers(&answered)), (200, vec![]));
 }
 
 #[tokio::test]
-async fn a_preflight_from_a_listed_origin_is_204_alike_for_every_path() {
+async fn a_preflight_from_a_listed_origin_is_the_same_204_for_every_path() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &ALLOWED);
     let mut connection = gateway.connect().await;
@@ -78,12 +78,12 @@ async fn a_preflight_from_a_listed_origin_is_204_alike_for_every_path() {
         }
     }
     assert!(api.seen().is_empty() && admin.seen().is_empty());
-    // The connection is as good as ever.
+    // The connection can be reused.
     assert_eq!(connection.exchange(get(DAY, "")).await.status, 200);
 }
 
 #[tokio::test]
-async fn what_is_no_preflight_from_a_listed_origin_is_a_request_like_any_other() {
+async fn other_origins_and_requests_that_are_not_preflights_get_no_preflight_response() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &ALLOWED);
     let preflight = preflight(DAY, ORIGIN);
@@ -92,9 +92,9 @@ async fn what_is_no_preflight_from_a_listed_origin_is_a_request_like_any_other()
         ("no origin", preflight.replace("Origin: https://app.example\r\n", ""), 401),
         ("null", other("null"), 401),
         ("another", other("https://evil.example"), 401),
-        ("one that begins alike", other("https://app.example.evil.example"), 401),
+        ("one with a listed prefix", other("https://app.example.evil.example"), 401),
         ("another port", other("https://app.example:8443"), 401),
-        ("its default port", other("https://app.example:443"), 401),
+        ("an explicit default port", other("https://app.example:443"), 401),
         ("another scheme", other("http://app.example"), 401),
         ("another case", other("https://App.example"), 401),
         ("two", other("https://app.example\r\nOrigin: https://app.example"), 401),
@@ -102,35 +102,35 @@ async fn what_is_no_preflight_from_a_listed_origin_is_a_request_like_any_other()
     ];
     for (row, request, status) in rows {
         let answer = gateway.exchange(request).await;
-        assert_eq!((answer.status, of_origins(&answer)), (status, vec![("vary", "Origin")]), "{row}");
+        assert_eq!((answer.status, cors_headers(&answer)), (status, vec![("vary", "Origin")]), "{row}");
     }
     for (row, request, status) in [
-        ("no preflight", preflight.replace("Access-Control-Request-Method: GET\r\n", ""), 401),
+        ("not a preflight", preflight.replace("Access-Control-Request-Method: GET\r\n", ""), 401),
         ("another method", preflight.replacen("OPTIONS", "GET", 1), 401),
         ("a path that is not canonical", preflight.replace(DAY, "//"), 400),
-        ("a host that is none of ours", preflight.replace("localhost", "elsewhere.example"), 421),
+        ("an unknown host", preflight.replace("localhost", "elsewhere.example"), 421),
         ("a target too long", preflight.replace(DAY, &format!("/{}", "a".repeat(2048))), 414),
         ("a body", preflight.replace("\r\n\r\n", "\r\nContent-Length: 3\r\n\r\nx=1"), 400),
     ] {
         let answer = gateway.exchange(request).await;
-        assert_eq!((answer.status, of_origins(&answer)), (status, granted(ORIGIN)), "{row}");
+        assert_eq!((answer.status, cors_headers(&answer)), (status, granted(ORIGIN)), "{row}");
     }
     assert!(api.seen().is_empty() && admin.seen().is_empty());
 }
 
 #[tokio::test]
-async fn preflights_count_against_the_limit_of_their_address() {
+async fn preflights_count_towards_the_address_limit() {
     let (api, admin) = (api().await, admin().await);
     let limited = [ALLOWED[0], ("LIMIT_ADDRESS_RATE", "1"), ("LIMIT_ADDRESS_BURST", "1")];
     let gateway = Gateway::start_with(&api, &admin, &limited);
     let mut connection = gateway.connect().await;
     assert_eq!(connection.exchange(preflight(DAY, ORIGIN)).await.status, 204);
     let answer = connection.exchange(preflight(DAY, ORIGIN)).await;
-    assert_eq!((answer.status, of_origins(&answer)), (429, granted(ORIGIN)));
+    assert_eq!((answer.status, cors_headers(&answer)), (429, granted(ORIGIN)));
 }
 
 #[tokio::test]
-async fn every_answer_to_a_listed_origin_can_be_read_by_it() {
+async fn every_response_to_a_listed_origin_has_cors_headers() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &ALLOWED);
     let origin = from(ORIGIN);
@@ -148,21 +148,21 @@ async fn every_answer_to_a_listed_origin_can_be_read_by_it() {
     ];
     for (request, status) in rows {
         let answer = gateway.exchange(&request).await;
-        assert_eq!((answer.status, of_origins(&answer)), (status, granted(ORIGIN)), "{request}");
+        assert_eq!((answer.status, cors_headers(&answer)), (status, granted(ORIGIN)), "{request}");
     }
     let login = String::from_utf8(crate::auth::login(crate::auth::user01())).unwrap();
     let login = login.replacen("\r\n", &format!("\r\n{origin}"), 1);
     let answer = gateway.exchange(login).await;
-    assert_eq!((answer.status, of_origins(&answer)), (200, granted(ORIGIN)));
-    // No credentials that a browser would add by itself are ever allowed.
+    assert_eq!((answer.status, cors_headers(&answer)), (200, granted(ORIGIN)));
+    // Cookies and other credentials added by browsers are never allowed.
     assert!(answer.values("access-control-allow-credentials").is_empty());
-    // Whoever stores an answer to nobody in particular must know that it is not for all.
+    // A shared cache must not serve this response to requests with an origin.
     let answer = gateway.get(DAY).await;
-    assert_eq!((answer.status, of_origins(&answer)), (200, vec![("vary", "Origin")]));
+    assert_eq!((answer.status, cors_headers(&answer)), (200, vec![("vary", "Origin")]));
 }
 
 #[tokio::test]
-async fn what_the_backend_says_of_origins_is_not_passed_on() {
+async fn cors_headers_of_the_backend_are_replaced() {
     let api = Backend::start(|_| {
         let headers = [
             ("Access-Control-Allow-Origin", "*"),
@@ -176,26 +176,26 @@ async fn what_the_backend_says_of_origins_is_not_passed_on() {
     .await;
     let admin = admin().await;
     let off = Gateway::start(&api, &admin);
-    assert_eq!(of_origins(&off.exchange(get(DAY, &from(ORIGIN))).await), [("vary", "Accept")]);
+    assert_eq!(cors_headers(&off.exchange(get(DAY, &from(ORIGIN))).await), [("vary", "Accept")]);
     let gateway = Gateway::start_with(&api, &admin, &ALLOWED);
     let mut expected = granted(ORIGIN);
     expected.insert(2, ("vary", "Accept"));
-    assert_eq!(of_origins(&gateway.exchange(get(DAY, &from(ORIGIN))).await), expected);
+    assert_eq!(cors_headers(&gateway.exchange(get(DAY, &from(ORIGIN))).await), expected);
     let other = gateway.exchange(get(DAY, &from("https://evil.example"))).await;
-    assert_eq!(of_origins(&other), [("vary", "Accept"), ("vary", "Origin")]);
+    assert_eq!(cors_headers(&other), [("vary", "Accept"), ("vary", "Origin")]);
 }
 
 #[tokio::test]
-async fn a_backend_that_is_gone_is_told_to_a_page_as_well() {
+async fn a_503_for_an_unreachable_backend_has_cors_headers() {
     let (mut api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &ALLOWED);
     api.stop().await;
     let answer = gateway.exchange(get(DAY, &from(ORIGIN))).await;
-    assert_eq!((answer.status, of_origins(&answer)), (503, granted(ORIGIN)));
+    assert_eq!((answer.status, cors_headers(&answer)), (503, granted(ORIGIN)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn so_it_is_on_http_2() {
+async fn preflights_over_http_2() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &ALLOWED);
     let client = Http2::open(gateway.https).await;
@@ -207,6 +207,6 @@ async fn so_it_is_on_http_2() {
     assert_eq!((allowed.status, allowed.body.as_str()), (204, ""));
     assert_eq!(allowed.value("access-control-allow-origin"), ORIGIN);
     let refused = client.exchange(preflight("https://evil.example")).await;
-    assert_eq!((refused.status, of_origins(&refused)), (401, vec![("vary", "Origin")]));
+    assert_eq!((refused.status, cors_headers(&refused)), (401, vec![("vary", "Origin")]));
     assert!(api.seen().is_empty());
 }
