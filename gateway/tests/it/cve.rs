@@ -1,4 +1,4 @@
-//! The vulnerabilities that pingora has had, each held against the gateway.
+//! Known vulnerabilities of pingora, tested against the gateway.
 
 use crate::framing::assert_refused;
 use crate::support::backend::{Backend, answer};
@@ -6,7 +6,7 @@ use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, api, get};
 
 #[tokio::test]
-async fn cve_2025_4366_an_early_answer_leaves_no_body_to_be_read_as_a_request() {
+async fn cve_2025_4366_after_an_early_response_the_body_is_not_read_as_a_request() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let smuggled = get(DAY, "");
@@ -15,14 +15,14 @@ async fn cve_2025_4366_an_early_answer_leaves_no_body_to_be_read_as_a_request() 
     let other = |method: &str, token: &str| {
         format!("{method} {DAY} HTTP/1.1\r\nHost: localhost\r\n{token}Content-Length: {length}\r\n\r\n{smuggled}")
     };
-    let good = format!("Authorization: JWT {}\r\n", token("user01"));
+    let authorization = format!("Authorization: JWT {}\r\n", token("user01"));
     let rows = [
-        ("a login of another type", login(&format!("Content-Length: {length}\r\n")), 415),
+        ("a login with another content type", login(&format!("Content-Length: {length}\r\n")), 415),
         ("a login too large", login("Content-Type: application/json\r\nContent-Length: 5000\r\n"), 413),
         ("no token", other("POST", ""), 401),
-        ("another method", other("POST", &good), 405),
-        ("no route", other("POST", &good).replacen(DAY, "/nothing", 1), 404),
-        ("another host", other("POST", &good).replacen("Host: localhost", "Host: elsewhere.example", 1), 421),
+        ("another method", other("POST", &authorization), 405),
+        ("no route", other("POST", &authorization).replacen(DAY, "/nothing", 1), 404),
+        ("another host", other("POST", &authorization).replacen("Host: localhost", "Host: elsewhere.example", 1), 421),
         ("another method for the login", other("PUT", "").replacen(DAY, "/auth", 1), 405),
     ];
     for (row, request, status) in rows {
@@ -36,7 +36,7 @@ async fn cve_2025_4366_an_early_answer_leaves_no_body_to_be_read_as_a_request() 
 }
 
 #[tokio::test]
-async fn cve_2026_2833_an_upgrade_is_not_taken_before_the_backend_takes_it() {
+async fn cve_2026_2833_no_upgrade_before_the_backend_accepts_it() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;
@@ -44,7 +44,7 @@ async fn cve_2026_2833_an_upgrade_is_not_taken_before_the_backend_takes_it() {
     let smuggled = get("/holodules/20201210", "");
     connection.send(format!("{upgrade}{smuggled}")).await;
     assert_eq!(connection.answer("GET").await.status, 200);
-    // What follows is a request like any other, which every stage sees.
+    // The following bytes are processed as an ordinary request.
     assert_eq!(connection.answer("GET").await.status, 200);
     let seen = api.seen();
     assert_eq!(seen.len(), 2, "{seen:?}");
@@ -55,7 +55,7 @@ async fn cve_2026_2833_an_upgrade_is_not_taken_before_the_backend_takes_it() {
 }
 
 #[tokio::test]
-async fn cve_2026_2835_transfer_encoding_is_not_taken_in_http_1_0() {
+async fn cve_2026_2835_transfer_encoding_is_refused_in_http_1_0() {
     let token = token("user01");
     let with = |path: &str, headers: &str| {
         format!("POST {path} HTTP/1.0\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n{headers}\r\n0\r\n\r\n")
@@ -63,7 +63,7 @@ async fn cve_2026_2835_transfer_encoding_is_not_taken_in_http_1_0() {
     };
     let rows = [
         ("chunked", with(DAY, "Transfer-Encoding: chunked\r\n")),
-        ("chunked, kept alive", with(DAY, "Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n")),
+        ("chunked, with keep-alive", with(DAY, "Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n")),
         ("chunked and a length", with(DAY, "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n")),
         ("a login", with("/auth", "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n")),
     ];
@@ -71,8 +71,8 @@ async fn cve_2026_2835_transfer_encoding_is_not_taken_in_http_1_0() {
 }
 
 #[tokio::test]
-async fn cve_2026_2836_no_host_is_answered_with_what_another_was() {
-    // Each host of ours has its own answer, which may be stored.
+async fn cve_2026_2836_no_host_receives_the_response_of_another() {
+    // A cacheable response that differs by host.
     let api = Backend::start(|seen| {
         let headers = [("Cache-Control", "public, max-age=60"), ("ETag", "\"abc\"")];
         answer("200 OK", &headers, seen.values("x-forwarded-host")[0])

@@ -207,7 +207,7 @@ fn pure_modules_use_neither_pingora_nor_a_clock() {
 }
 
 #[test]
-fn the_rules_of_the_cache_get_the_time_as_an_argument() {
+fn the_cache_policy_receives_the_time_as_an_argument() {
     let modules = gateway_modules();
     let rules: Vec<_> = modules.iter().filter(|module| module.name.starts_with("cache/policy")).collect();
     assert!(rules.len() > 1);

@@ -1,4 +1,4 @@
-//! How a gateway stops: what is under way may end, nothing new begins, and it returns.
+//! Graceful shutdown: active requests complete, new ones are refused, and `run` returns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +12,11 @@ use crate::support::token::token;
 use crate::support::{DAY, DAY_BODY, Gateway, admin, api, get, request, serve_day, until};
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_and_no_new_one_taken() {
-    let asked = Arc::new(AtomicBool::new(false));
-    let stopping = Arc::clone(&asked);
+async fn an_active_request_completes_and_no_new_connection_is_accepted() {
+    let received = Arc::new(AtomicBool::new(false));
+    let seen_by_api = Arc::clone(&received);
     let api = Backend::start(move |seen| {
-        stopping.store(true, Ordering::SeqCst);
+        seen_by_api.store(true, Ordering::SeqCst);
         [vec![Wait(Duration::from_secs(1))], serve_day(seen)].concat()
     })
     .await;
@@ -25,10 +25,10 @@ async fn a_request_under_way_is_answered_and_no_new_one_taken() {
     let mut connection = gateway.connect().await;
     let mut idle = gateway.connect().await;
     connection.send(get(DAY, "")).await;
-    until("the backend is asked", async || asked.load(Ordering::SeqCst)).await;
+    until("the backend has the request", async || received.load(Ordering::SeqCst)).await;
     gateway.stop();
     until("no connection is accepted", async || Connection::open(gateway.https).await.is_err()).await;
-    assert!(!gateway.has_ended(), "a request is under way");
+    assert!(!gateway.has_ended(), "a request is active");
     let answer = connection.answer("GET").await;
     assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY));
     connection.assert_closed().await;
@@ -37,7 +37,7 @@ async fn a_request_under_way_is_answered_and_no_new_one_taken() {
 }
 
 #[tokio::test]
-async fn connections_that_wait_are_closed_at_once() {
+async fn idle_connections_are_closed_at_once() {
     let (api, admin) = (api().await, admin().await);
     let mut gateway = Gateway::start(&api, &admin);
     let mut used = gateway.connect().await;
@@ -52,12 +52,12 @@ async fn connections_that_wait_are_closed_at_once() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_is_cut_at_the_drain_timeout() {
+async fn requests_still_active_at_the_drain_timeout_are_aborted() {
     let (api, admin) = (Backend::start(|_| vec![Hang]).await, admin().await);
     let mut gateway = Gateway::start_with(&api, &admin, &[("DRAIN_TIMEOUT", "1")]);
     let mut connection = gateway.connect().await;
     connection.send(get(DAY, "")).await;
-    until("the backend is asked", async || !api.seen().is_empty()).await;
+    until("the backend has the request", async || !api.seen().is_empty()).await;
     let began = Instant::now();
     gateway.stop();
     until("run returns", async || gateway.has_ended()).await;
@@ -66,7 +66,7 @@ async fn what_does_not_end_is_cut_at_the_drain_timeout() {
 }
 
 #[tokio::test]
-async fn the_last_answer_says_so() {
+async fn the_last_response_has_connection_close() {
     let api = Backend::start(|seen| [vec![Wait(Duration::from_secs(1))], serve_day(seen)].concat()).await;
     let admin = admin().await;
     let route = ("ROUTE", "[{methods = ['GET', 'POST'], path = '/holodules/{day}'}]");
@@ -76,7 +76,7 @@ async fn the_last_answer_says_so() {
     for (connection, request) in connections.iter_mut().zip([get(DAY, ""), post]) {
         connection.send(request).await;
     }
-    until("the backend is asked", async || api.seen().len() == 2).await;
+    until("the backend has the requests", async || api.seen().len() == 2).await;
     gateway.stop();
     for connection in &mut connections {
         let answer = connection.answer("GET").await;
@@ -87,7 +87,7 @@ async fn the_last_answer_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_cut_at_the_drain_timeout_has_its_line() {
+async fn requests_aborted_at_the_drain_timeout_are_logged() {
     let (api, admin) = (Backend::start(|_| vec![Hang]).await, admin().await);
     let route = ("ROUTE", "[{methods = ['GET', 'POST'], path = '/holodules/{day}'}]");
     let (mut gateway, log) = Gateway::start_logged(&api, &admin, &[route, ("DRAIN_TIMEOUT", "1")]);
@@ -101,7 +101,7 @@ async fn what_is_cut_at_the_drain_timeout_has_its_line() {
     let request = http::Request::get(format!("https://localhost{DAY}")).header("authorization", authorization);
     let request = request.body(()).unwrap();
     let (_answer, _stream) = client.begin(request, true).await.unwrap();
-    until("the backend is asked", async || api.seen().len() == 3).await;
+    until("the backend has the requests", async || api.seen().len() == 3).await;
     gateway.stop();
     until("run returns", async || gateway.has_ended()).await;
     until("the lines are written", async || log.lines().len() >= 3).await;
@@ -113,12 +113,12 @@ async fn what_is_cut_at_the_drain_timeout_has_its_line() {
     assert!(lines.iter().all(is_cut), "{lines:?}");
 }
 
-/// Sends `request` over and over without a pause, stops the gateway after some answers, and returns how many
-/// there were in all. Fails unless the connection ends in order behind an answer that says so.
-async fn pipeline_without_end(gateway: &mut Gateway, request: &str) -> usize {
+/// Sends `request` repeatedly without a pause, stops the gateway after some responses, and returns the total number of
+/// responses. Fails unless the connection is closed in order after a response with `Connection: close`.
+async fn pipeline_until_closed(gateway: &mut Gateway, request: &str) -> usize {
     let (first, second) = request.split_at(request.len() / 2);
     let mut connection = gateway.connect().await;
-    // What has arrived never ends where a request does.
+    // The received bytes always end within a request.
     connection.send(format!("{}{first}", request.repeat(10))).await;
     let block = format!("{second}{}{first}", request.repeat(9));
     let mut count = 0;
@@ -129,7 +129,7 @@ async fn pipeline_without_end(gateway: &mut Gateway, request: &str) -> usize {
             assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY));
             count += 1;
             if answer.value("connection") == "close" {
-                assert_eq!(connection.read_to_close_notify().await.unwrap(), b"", "bytes behind the last answer");
+                assert_eq!(connection.read_to_close_notify().await.unwrap(), b"", "bytes after the last response");
                 return count;
             }
         }
@@ -140,7 +140,7 @@ async fn pipeline_without_end(gateway: &mut Gateway, request: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_client_that_never_stops_sending_is_answered_what_had_arrived() {
+async fn a_client_that_keeps_sending_does_not_delay_the_stop() {
     let routes = "[{name = 'cached', methods = ['GET'], path = '/holodules/{day}', shared = true}, \
                   {methods = ['GET', 'POST'], path = '/notes/{note}'}]";
     let post = format!("{}{}", request("POST", "/notes/1", "Content-Length: 3000\r\n"), "x".repeat(3000));
@@ -163,20 +163,20 @@ async fn a_client_that_never_stops_sending_is_answered_what_had_arrived() {
         ];
         let mut gateway = Gateway::start_with(&api, &admin, &settings);
         let began = Instant::now();
-        let answered = pipeline_without_end(&mut gateway, &request).await;
+        let answered = pipeline_until_closed(&mut gateway, &request).await;
         until("run returns", async || gateway.has_ended()).await;
-        assert!(began.elapsed() < Duration::from_secs(10), "{name}: {answered} answers in {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(10), "{name}: {answered} responses in {:?}", began.elapsed());
         let expected = if is_cached { 1 } else { answered };
-        assert_eq!(api.seen().len(), expected, "{name}: an answer for each request that the backend has seen");
+        assert_eq!(api.seen().len(), expected, "{name}: every request that the backend received was answered");
     }
 }
 
 #[tokio::test]
-async fn every_request_that_had_arrived_is_answered() {
-    let asked = Arc::new(AtomicBool::new(false));
-    let stopping = Arc::clone(&asked);
+async fn every_request_received_before_the_stop_is_answered() {
+    let received = Arc::new(AtomicBool::new(false));
+    let seen_by_api = Arc::clone(&received);
     let api = Backend::start(move |seen| {
-        let is_first = !stopping.swap(true, Ordering::SeqCst);
+        let is_first = !seen_by_api.swap(true, Ordering::SeqCst);
         let wait = is_first.then_some(Wait(Duration::from_secs(1)));
         wait.into_iter().chain(serve_day(seen)).collect()
     })
@@ -185,13 +185,13 @@ async fn every_request_that_had_arrived_is_answered() {
     let route = ("ROUTE", "[{methods = ['GET', 'POST'], path = '/holodules/{day}'}]");
     let (get, post) = (get(DAY, ""), format!("{}x=1", request("POST", DAY, "Content-Length: 3\r\n")));
     for requests in [vec![&get; 40], [&get, &post, &post, &get].repeat(10), [&post, &get].repeat(20)] {
-        asked.store(false, Ordering::SeqCst);
+        received.store(false, Ordering::SeqCst);
         let mut gateway = Gateway::start_with(&api, &admin, &[route]);
         let mut connection = gateway.connect().await;
         let sent: String = requests.iter().map(|request| request.as_str()).collect();
         assert!((8 * 1024..16 * 1024).contains(&sent.len()), "one TLS record: {} bytes", sent.len());
         connection.send(sent).await;
-        until("the backend is asked", async || asked.load(Ordering::SeqCst)).await;
+        until("the backend has the first request", async || received.load(Ordering::SeqCst)).await;
         gateway.stop();
         until("no connection is accepted", async || Connection::open(gateway.https).await.is_err()).await;
         for left in (0..requests.len()).rev() {

@@ -1,4 +1,4 @@
-//! ops/WIRE.md, "POST /auth": only a 200 of the backend that names the same user makes a token.
+//! ops/WIRE.md, "POST /auth": responses of the backend. Only a 200 with the same username results in a token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::support::{DAY, Gateway, api, until, verify_user01};
 
 const NAMED: &str = r#"{"username":"user01"}"#;
 
-/// ops/WIRE.md: "the backend cannot check just now".
+/// Asserts the 503 for credentials that cannot be verified.
 fn assert_unavailable(case: &str, answer: &Answer) {
     assert_eq!(answer.status, 503, "{case}: {answer:?}");
     answer.assert_json(503, r#"{"error":"Service Unavailable"}"#);
@@ -20,7 +20,7 @@ fn assert_unavailable(case: &str, answer: &Answer) {
     assert!(!answer.body.contains("access_token"));
 }
 
-/// A gateway with a short deadline, whose admin side answers by `script`.
+/// A gateway with a short request timeout, and the backend's admin listener responding by `script`.
 async fn start(script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> (Backend, Backend, Gateway) {
     let (api, admin) = (api().await, Backend::start(script).await);
     let gateway = Gateway::start_with(&api, &admin, &[("UPSTREAM_REQUEST_TIMEOUT", "1")]);
@@ -39,7 +39,7 @@ async fn assert_no_token(cases: Vec<(&'static str, Vec<Step>)>) {
 }
 
 #[tokio::test]
-async fn another_status_than_200_and_401() {
+async fn an_unexpected_status_is_503() {
     let statuses = [
         "201 Created",
         "204 No Content",
@@ -60,7 +60,7 @@ async fn another_status_than_200_and_401() {
 }
 
 #[tokio::test]
-async fn a_backend_without_room_is_not_asked_for_a_moment() {
+async fn an_overloaded_backend_receives_no_logins_for_a_moment() {
     let is_full = Arc::new(AtomicBool::new(true));
     let full = Arc::clone(&is_full);
     let (_api, admin, gateway) = start(move |seen| match full.load(Ordering::Relaxed) {
@@ -70,8 +70,8 @@ async fn a_backend_without_room_is_not_asked_for_a_moment() {
     .await;
     let mut connection = gateway.connect().await;
     let mut logins = 0;
-    // One comes in that moment sooner or later, however slow the machine is.
-    until("a login is not asked about", async || {
+    // On a slow machine, the pause may end before the next login.
+    until("a login is refused without a request", async || {
         for _ in 0..2 {
             logins += 1;
             assert_unavailable("full", &connection.exchange(login(user01())).await);
@@ -80,23 +80,23 @@ async fn a_backend_without_room_is_not_asked_for_a_moment() {
     })
     .await;
     is_full.store(false, Ordering::Relaxed);
-    until("a login is asked about", async || gateway.exchange(login(user01())).await.status == 200).await;
+    until("logins are verified again", async || gateway.exchange(login(user01())).await.status == 200).await;
 }
 
 #[tokio::test]
-async fn a_200_that_does_not_name_the_user() {
+async fn a_200_without_the_username_is_503() {
     let oversized = format!(r#"{{"username":"user01","more":"{}"}}"#, "x".repeat(100 * 1024));
     assert_no_token(vec![
         ("another name", json_answer("200 OK", r#"{"username":"user02"}"#)),
         ("another case", json_answer("200 OK", r#"{"username":"User01"}"#)),
         ("no name", json_answer("200 OK", "{}")),
-        ("a name that is no string", json_answer("200 OK", r#"{"username":["user01"]}"#)),
+        ("a name that is not a string", json_answer("200 OK", r#"{"username":["user01"]}"#)),
         ("a name twice", json_answer("200 OK", r#"{"username":"user02","username":"user01"}"#)),
-        ("no object", json_answer("200 OK", r#""user01""#)),
+        ("not an object", json_answer("200 OK", r#""user01""#)),
         ("true", json_answer("200 OK", "true")),
         ("nothing", json_answer("200 OK", "")),
         ("garbage", answer("200 OK", &[], "<html>user01</html>")),
-        ("garbage behind it", json_answer("200 OK", r#"{"username":"user01"}}"#)),
+        ("trailing garbage", json_answer("200 OK", r#"{"username":"user01"}}"#)),
         ("not UTF-8", vec![Write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n\xff\xfe\xfd".to_vec())]),
         ("too large", json_answer("200 OK", &oversized)),
     ])
@@ -104,7 +104,7 @@ async fn a_200_that_does_not_name_the_user() {
 }
 
 #[tokio::test]
-async fn a_backend_that_is_slow_or_breaks() {
+async fn a_slow_or_broken_response_is_503() {
     let half = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", NAMED.len(), &NAMED[..10]);
     let drip = NAMED.bytes().flat_map(|byte| [Wait(Duration::from_millis(200)), Write(vec![byte])]);
     let mut dripping = vec![Write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", NAMED.len()).into_bytes())];
@@ -116,27 +116,27 @@ async fn a_backend_that_is_slow_or_breaks() {
         ("reset", vec![Reset]),
         ("closed", vec![Close]),
         ("cut short", vec![Write(half.into_bytes()), Close]),
-        ("no HTTP", vec![Write(b"220 ready\r\n\r\n".to_vec()), Close]),
+        ("not HTTP", vec![Write(b"220 ready\r\n\r\n".to_vec()), Close]),
         ("an endless head", vec![Write(format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(2 << 20)).into_bytes()), Hang]),
     ])
     .await;
 }
 
 #[tokio::test]
-async fn a_backend_that_is_gone_and_back_again() {
+async fn an_unreachable_backend_is_503_until_it_is_back() {
     let (_api, mut admin, gateway) = start(verify_user01).await;
     assert_eq!(gateway.exchange(login(user01())).await.status, 200);
     let address = admin.address.parse().unwrap();
     admin.stop().await;
     assert_unavailable("gone", &gateway.exchange(login(user01())).await);
-    // What tokens open is not affected.
+    // Routes are served without the admin listener.
     assert_eq!(gateway.get(DAY).await.status, 200);
-    let _back = Backend::start_at(address, verify_user01).await;
+    let _restarted = Backend::start_at(address, verify_user01).await;
     assert_eq!(gateway.exchange(login(user01())).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_401_or_400_of_the_backend_is_wrong_credentials() {
+async fn a_401_or_400_of_the_backend_means_invalid_credentials() {
     for status in ["401 Unauthorized", "400 Bad Request"] {
         let (_api, _admin, gateway) = start(move |_| json_answer(status, r#"{"error":"x"}"#)).await;
         gateway
@@ -148,7 +148,7 @@ async fn a_401_or_400_of_the_backend_is_wrong_credentials() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_ended_is_not_noticed() {
+async fn a_closed_idle_connection_does_not_fail_the_next_login() {
     let (_api, admin, gateway) = start(|seen| [verify_user01(seen), vec![CloseIdle]].concat()).await;
     for round in 0..3 {
         assert_eq!(gateway.exchange(login(user01())).await.status, 200);
@@ -158,7 +158,7 @@ async fn a_kept_connection_that_ended_is_not_noticed() {
 }
 
 #[tokio::test]
-async fn a_login_that_is_switched_off_is_a_path_like_any_other() {
+async fn a_disabled_login_is_handled_as_an_unknown_path() {
     let (api, admin) = (api().await, Backend::start(verify_user01).await);
     let gateway = Gateway::start_with(&api, &admin, &[("LOGIN_ENABLED", "false")]);
     assert_eq!(gateway.exchange(login(user01())).await.status, 401);
@@ -168,7 +168,7 @@ async fn a_login_that_is_switched_off_is_a_path_like_any_other() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_cut_off() {
+async fn a_body_that_does_not_arrive_in_time_is_408() {
     let (api, admin) = (api().await, Backend::start(verify_user01).await);
     let gateway = Gateway::start_with(&api, &admin, &[("LOGIN_BODY_TIMEOUT", "0.5")]);
     let began = Instant::now();
@@ -180,7 +180,7 @@ async fn a_body_that_does_not_come_is_cut_off() {
     answer.assert_json(408, r#"{"error":"Request Timeout"}"#);
     connection.assert_closed().await;
     assert!(began.elapsed() < Duration::from_secs(8));
-    // Nor does one that drips: the deadline is for the whole.
+    // The timeout is for the whole body, so sending slowly does not extend it.
     let mut connection = gateway.connect().await;
     connection
         .send("POST /auth HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 400\r\n\r\n")
@@ -193,6 +193,6 @@ async fn a_body_that_does_not_come_is_cut_off() {
     };
     let _ = tokio::time::timeout(Duration::from_secs(2), drip).await;
     assert_eq!(connection.answer("POST").await.status, 408);
-    until("no login is under way", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
+    until("the logins have ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
     assert!(admin.seen().is_empty());
 }
