@@ -1,5 +1,5 @@
-//! ops/WIRE.md: an empty body is no body, whatever way it is sent in, and content where none is taken is
-//! refused at its first byte.
+//! ops/WIRE.md: an empty body counts as none, however it is framed. On requests that accept no content, it is refused
+//! at its first byte.
 
 use std::time::{Duration, Instant};
 
@@ -15,16 +15,17 @@ use crate::support::revocation::RevocationStub;
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, api, request};
 
-/// Every method without a body, on a route that takes it and on one that there is not, and the logout.
+/// A route for every method without a body.
 const ROUTE: &str = "[{name = 'days', methods = ['GET', 'HEAD', 'DELETE', 'OPTIONS'], path = '/holodules/{day}'}]";
 
+/// Method, path and expected status: that route, an unknown one, and the logout.
 const ROWS: [(&str, &str, u16); 6] = [
     ("GET", DAY, 200),
     ("HEAD", DAY, 200),
     ("DELETE", DAY, 200),
     ("OPTIONS", DAY, 200),
     ("GET", "/nothing", 404),
-    // The last, since it ends the token.
+    // Last, since it revokes the token.
     ("POST", "/auth/logout", 204),
 ];
 
@@ -37,21 +38,21 @@ async fn start() -> (Backend, Backend, Gateway) {
     (api, admin, gateway)
 }
 
-/// The status of an answer by HTTP/2, as the first bytes of its field block say it (RFC 7541, appendix A).
+/// The status at the start of a field block (RFC 7541, appendix A).
 fn status(block: &[u8]) -> u16 {
     match block {
         [0x88, ..] => 200,
         [0x89, ..] => 204,
         [0x8c, ..] => 400,
         [0x8d, ..] => 404,
-        // A literal by the name of entry 8, in Huffman code (appendix B).
+        // A literal with the name of entry 8, Huffman-coded (appendix B).
         [0x48, 0x82, 0x68, 0x01, ..] => 401,
         [0x48, 0x83, 0x68, 0x0f, ..] => 408,
         other => panic!("{other:x?}"),
     }
 }
 
-/// Sends a request with a good token by HTTP/2 and these frames behind its head; the status.
+/// Sends a request with a valid token over HTTP/2, followed by the frames in `rest`, and returns the status.
 async fn exchange(gateway: &Gateway, method: &str, path: &str, rest: &[Vec<u8>]) -> u16 {
     let mut client = Frames::connect(gateway.https, &[]).await;
     let fields = request_block(method, path, &format!("JWT {}", token("user01")));
@@ -65,11 +66,11 @@ async fn exchange(gateway: &Gateway, method: &str, path: &str, rest: &[Vec<u8>])
             }
         }
     };
-    timeout(PATIENCE, answered).await.expect("no answer")
+    timeout(PATIENCE, answered).await.expect("no response")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn http_2_may_end_a_request_without_content_in_any_way() {
+async fn http_2_requests_without_content_may_end_in_any_way() {
     let (api, _admin, gateway) = start().await;
     let data = |flags| frame(DATA, flags, 1, b"");
     let padding = frame(DATA, END_STREAM | 8, 1, &[2, 0, 0]);
@@ -82,7 +83,7 @@ async fn http_2_may_end_a_request_without_content_in_any_way() {
             vec![trailers.clone()],
         ] {
             let status = exchange(&gateway, method, path, &rest).await;
-            // The first logout has ended the token for those that follow.
+            // The first logout revokes the token of the later ones.
             let is_expected = status == expected || expected == 204 && status == 401;
             assert!(is_expected, "{method} {path} {rest:x?}: {status}");
         }
@@ -90,11 +91,11 @@ async fn http_2_may_end_a_request_without_content_in_any_way() {
     let seen = api.seen();
     assert_eq!(seen.len(), 16);
     let is_plain = |name| seen.iter().all(|seen| seen.values(name).is_empty());
-    assert!(is_plain("transfer-encoding") && is_plain("content-length"), "no body goes up: {seen:?}");
+    assert!(is_plain("transfer-encoding") && is_plain("content-length"), "no body is forwarded: {seen:?}");
 }
 
 #[tokio::test]
-async fn http_1_may_send_a_last_chunk_alone() {
+async fn http_1_requests_may_consist_of_the_last_chunk() {
     let (api, _admin, gateway) = start().await;
     for (method, path, expected) in ROWS {
         for body in ["0\r\n\r\n", "000;a=b\r\nX-Trailer: b\r\n\r\n"] {
@@ -105,7 +106,7 @@ async fn http_1_may_send_a_last_chunk_alone() {
             let is_expected = answer.status == expected || expected == 204 && answer.status == 401;
             assert!(is_expected, "{method} {path} {body:?}: {answer:?}");
             if expected == 200 {
-                // The connection is as good as ever.
+                // The connection can be reused.
                 assert_eq!(connection.exchange(request("GET", DAY, "")).await.status, 200, "{method} {body:?}");
             }
         }
@@ -119,13 +120,13 @@ async fn http_1_may_send_a_last_chunk_alone() {
     }
     let seen = api.seen();
     let is_plain = |name| seen.iter().all(|seen| seen.values(name).is_empty());
-    assert!(is_plain("transfer-encoding") && is_plain("content-length"), "no body goes up: {seen:?}");
+    assert!(is_plain("transfer-encoding") && is_plain("content-length"), "no body is forwarded: {seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn content_is_refused_at_once_and_what_does_not_come_in_time() {
+async fn content_is_refused_at_once_and_a_missing_end_after_the_timeout() {
     let (api, admin, gateway) = start().await;
-    let asked = admin.seen().len();
+    let before = admin.seen().len();
     for (method, path, expected) in ROWS.into_iter().filter(|(_, _, expected)| *expected != 404) {
         let began = Instant::now();
         let one = [frame(DATA, 0, 1, b""), frame(DATA, 0, 1, b"x")];
@@ -144,6 +145,6 @@ async fn content_is_refused_at_once_and_what_does_not_come_in_time() {
         assert_eq!(connection.answer(method).await.status, 408, "{method} {path}, {expected}");
     }
     assert!(api.seen().is_empty());
-    let logouts = admin.seen().iter().skip(asked).filter(|seen| seen.target == "/revocation/logout").count();
+    let logouts = admin.seen().iter().skip(before).filter(|seen| seen.target == "/revocation/logout").count();
     assert_eq!(logouts, 0);
 }

@@ -1,4 +1,4 @@
-//! ops/WIRE.md: 502, 503 and 504 in its shape, the deadlines towards the backend, the one retry.
+//! ops/WIRE.md: failures of the backend: 502, 503 and 504, timeouts, and the single retry.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use crate::support::backend::{Backend, Seen, Step};
 use crate::support::client::Answer;
 use crate::support::{DAY, DAY_BODY, Gateway, admin, get, request, serve_day, until};
 
-/// Short enough to wait for, long enough for a machine that is busy.
-const DEADLINES: [(&str, &str); 2] = [("UPSTREAM_READ_TIMEOUT", "0.5"), ("UPSTREAM_REQUEST_TIMEOUT", "1")];
+/// Short enough for a test, long enough for a busy machine.
+const TIMEOUTS: [(&str, &str); 2] = [("UPSTREAM_READ_TIMEOUT", "0.5"), ("UPSTREAM_REQUEST_TIMEOUT", "1")];
 
-/// Far above the deadlines, far below what would pass without them.
+/// Far above these timeouts, far below the default ones.
 const SOON: Duration = Duration::from_secs(8);
 
 fn assert_failed(answer: &Answer, status: u16) {
@@ -27,15 +27,15 @@ fn assert_failed(answer: &Answer, status: u16) {
     assert_eq!(answer.value("x-request-id").len(), 32);
 }
 
-/// A gateway with short deadlines, whose api answers by `script`.
+/// A gateway with short timeouts, and the backend's api responding by `script`.
 async fn start(script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> (Backend, Backend, Gateway) {
     let (api, admin) = (Backend::start(script).await, admin().await);
-    let gateway = Gateway::start_with(&api, &admin, &DEADLINES);
+    let gateway = Gateway::start_with(&api, &admin, &TIMEOUTS);
     (api, admin, gateway)
 }
 
-/// Drips `text` a byte at a time, each well within the read deadline.
-fn drip(text: &[u8]) -> Vec<Step> {
+/// Sends `text` one byte at a time, each well within the read timeout.
+fn send_slowly(text: &[u8]) -> Vec<Step> {
     text.iter().flat_map(|byte| [Write(vec![*byte]), Wait(Duration::from_millis(100))]).collect()
 }
 
@@ -50,13 +50,13 @@ async fn a_refused_connection_is_503_until_the_backend_is_back() {
     for _ in 0..2 {
         assert_failed(&gateway.get(DAY).await, 503);
     }
-    let back = Backend::start_at(address, serve_day).await;
+    let restarted = Backend::start_at(address, serve_day).await;
     assert_eq!(gateway.get(DAY).await.body, DAY_BODY);
-    assert_eq!(back.seen().len(), 1);
+    assert_eq!(restarted.seen().len(), 1);
 }
 
 #[tokio::test]
-async fn the_log_says_whether_the_backend_was_reached() {
+async fn the_log_states_whether_the_backend_was_reached() {
     let (mut api, admin) = (Backend::start(|_| vec![Close]).await, admin().await);
     let (gateway, log) = Gateway::start_logged(&api, &admin, &[]);
     assert_failed(&gateway.get(DAY).await, 502);
@@ -67,14 +67,14 @@ async fn the_log_says_whether_the_backend_was_reached() {
     assert_eq!(reasons, [(502.into(), "upstream".into()), (503.into(), "upstream_unreachable".into())]);
 }
 
-/// The port is bound and nothing listens: its queue is full, and no connection is ever made.
+/// The accept queue of the port is full, so no connection is established.
 #[tokio::test]
-async fn a_connection_that_is_not_made_in_time_is_503() {
+async fn a_connection_not_established_in_time_is_503() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
-    // Those that fit the queue are accepted by the system.
+    // The system accepts connections until the queue is full.
     let mut waiting = Vec::new();
     while let Ok(stream) =
         tokio::time::timeout(Duration::from_millis(300), tokio::net::TcpStream::connect(address)).await
@@ -91,9 +91,9 @@ async fn a_connection_that_is_not_made_in_time_is_503() {
     assert_failed(&gateway.get(DAY).await, 503);
 }
 
-/// RFC 9112, sections 6.1 and 6.3: there is more than one way to find the end of such an answer.
+/// Programs may disagree on the end of such responses (RFC 9112, sections 6.1 and 6.3).
 #[tokio::test]
-async fn an_answer_whose_end_is_not_clear_is_502_and_ends_its_connection() {
+async fn a_response_with_ambiguous_framing_is_502_and_closes_its_connection() {
     let chunks = "5\r\nhello\r\n0\r\n\r\n";
     let heads = [
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n",
@@ -129,9 +129,9 @@ async fn an_answer_whose_end_is_not_clear_is_502_and_ends_its_connection() {
     }
 }
 
-/// RFC 9112, section 5.1: the space before the colon is removed.
+/// A proxy must remove white space before the colon (RFC 9112, section 5.1).
 #[tokio::test]
-async fn a_space_after_a_field_name_of_the_backend_is_removed() {
+async fn white_space_before_the_colon_of_a_response_field_is_removed() {
     let text = "HTTP/1.1 200 OK\r\nX-A : a\r\nX-B\t: b\r\nContent-Length : 2\r\n\r\nok";
     let (_api, _admin, gateway) = start(move |_| vec![Write(text.into())]).await;
     let mut connection = gateway.connect().await;
@@ -146,7 +146,7 @@ async fn a_space_after_a_field_name_of_the_backend_is_removed() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_502() {
+async fn an_invalid_response_is_502() {
     let (_api, _admin, gateway) = start(|seen| match seen.target.rsplit('/').next().unwrap() {
         "reset" => vec![Reset],
         "close" => vec![Close],
@@ -163,20 +163,20 @@ async fn what_is_no_answer_is_502() {
 }
 
 #[tokio::test]
-async fn silence_is_504_after_the_read_deadline() {
+async fn silence_is_504_after_the_read_timeout() {
     let (api, _admin, gateway) = start(|_| vec![Hang]).await;
     let began = Instant::now();
     assert_failed(&gateway.get(DAY).await, 504);
     assert!((Duration::from_millis(400)..SOON).contains(&began.elapsed()), "{:?}", began.elapsed());
-    assert_eq!(api.seen().len(), 1, "what may have been acted on is not asked again");
+    assert_eq!(api.seen().len(), 1, "a request that the backend may have processed is not repeated");
 }
 
 #[tokio::test]
-async fn a_head_that_drips_is_cut_as_silence_is() {
+async fn a_slow_response_head_is_504() {
     let routes = "[{name = 'notes', methods = ['GET', 'POST'], path = '/notes'}]";
-    let api = Backend::start(|_| drip(&[b"HTTP/1.1 200 OK\r\nX-A: ".as_slice(), &[b'a'; 300]].concat())).await;
+    let api = Backend::start(|_| send_slowly(&[b"HTTP/1.1 200 OK\r\nX-A: ".as_slice(), &[b'a'; 300]].concat())).await;
     let admin = admin().await;
-    let gateway = Gateway::start_with(&api, &admin, &[DEADLINES[0], DEADLINES[1], ("ROUTE", routes)]);
+    let gateway = Gateway::start_with(&api, &admin, &[TIMEOUTS[0], TIMEOUTS[1], ("ROUTE", routes)]);
     let post = format!("{}x=1", request("POST", "/notes", "Content-Length: 3\r\n"));
     for request in [get("/notes", ""), post] {
         let began = Instant::now();
@@ -186,7 +186,7 @@ async fn a_head_that_drips_is_cut_as_silence_is() {
 }
 
 #[tokio::test]
-async fn a_part_of_an_answer_arrives_before_the_rest_is_there() {
+async fn a_response_body_is_forwarded_as_it_arrives() {
     let first = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n".to_vec();
     let (_api, _admin, gateway) = start(move |_| vec![Write(first.clone()), Hang]).await;
     let mut connection = gateway.connect().await;
@@ -195,17 +195,17 @@ async fn a_part_of_an_answer_arrives_before_the_rest_is_there() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_is_cut_at_the_whole_requests_deadline() {
+async fn a_slow_response_body_ends_at_the_request_timeout() {
     let (_api, _admin, gateway) = start(|_| {
         let mut steps = vec![Write(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n".to_vec())];
-        steps.extend(drip(&[b'a'; 200]));
+        steps.extend(send_slowly(&[b'a'; 200]));
         steps
     })
     .await;
     let began = Instant::now();
     let mut connection = gateway.connect().await;
     connection.send(get(DAY, "")).await;
-    // Never an end that looks like one: the length was not reached.
+    // A truncated response must not look complete.
     match connection.try_answer("GET").await {
         Ok(answer) => assert_failed(&answer, 504),
         Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof),
@@ -214,27 +214,27 @@ async fn a_body_that_drips_is_cut_at_the_whole_requests_deadline() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_take_the_answer_is_cut_at_the_whole_requests_deadline() {
-    // More than all buffers between hold.
-    let answer = Write(answer_of_bytes(32 * 1024 * 1024));
+async fn a_response_that_the_client_does_not_read_ends_at_the_request_timeout() {
+    // More than the socket buffers hold.
+    let answer = Write(response_of(32 * 1024 * 1024));
     let (_api, _admin, gateway) = start(move |_| vec![answer.clone()]).await;
     let mut connection = gateway.connect().await;
     connection.send(get(DAY, "")).await;
     connection.read_until("\r\n\r\n").await;
     let began = Instant::now();
     until("the request has ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
-    // A write that stalls may do so for 30 s by itself.
+    // The write timeout alone would allow 30 s.
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
-fn answer_of_bytes(length: usize) -> Vec<u8> {
+fn response_of(length: usize) -> Vec<u8> {
     let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
     answer.resize(answer.len() + length, b'a');
     answer
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_never_looks_whole() {
+async fn a_truncated_response_never_looks_complete() {
     let (_api, _admin, gateway) = start(|seen| {
         let framing = if seen.target.ends_with("chunks") {
             "Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n"
@@ -255,13 +255,13 @@ async fn a_body_that_breaks_off_never_looks_whole() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_had_gone_stale_is_not_noticed() {
+async fn a_get_on_a_connection_that_was_just_closed_is_repeated() {
     let (api, _admin, gateway) = start(|seen| {
-        // Closes without an answer on the second request of the first connection.
+        // Closes the first connection on its second request, without a response.
         if (seen.connection, seen.place) == (first_connection(), 1) { vec![Close] } else { serve_day(seen) }
     })
     .await;
-    // The probe's connections are counted, too: no request comes before it is done.
+    // The readiness probe opens a connection as well, so it must be done before the first request.
     gateway.ready().await;
     let mut connection = gateway.connect().await;
     for _ in 0..3 {
@@ -269,24 +269,23 @@ async fn a_kept_connection_that_had_gone_stale_is_not_noticed() {
         assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY), "{answer:?}");
     }
     let seen = api.seen();
-    assert_eq!(seen.len(), 4, "three requests, one of them twice: {seen:?}");
+    assert_eq!(seen.len(), 4, "three requests, one of them repeated: {seen:?}");
     assert_ne!(seen[1].connection, seen[2].connection);
-    assert_eq!(seen[2].place, 0, "the second attempt went out on a new connection");
+    assert_eq!(seen[2].place, 0, "the second attempt uses a new connection");
 }
 
-/// The probe opens connection 0 and keeps it; the first forwarded request opens the next.
+/// The connection of the first forwarded request: the readiness probe opened connection 0 and holds it.
 fn first_connection() -> usize {
     1
 }
 
 #[tokio::test]
-async fn a_connection_closed_while_idle_is_not_noticed_whatever_the_method() {
+async fn a_connection_closed_while_idle_fails_no_request() {
     let routes = "[{name = 'notes', methods = ['GET', 'POST'], path = '/notes'}]";
     let api = Backend::start(|seen| [serve_day(seen), vec![CloseIdle]].concat()).await;
     let admin = admin().await;
     let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", routes)]);
     let mut connection = gateway.connect().await;
-    // The end of the idle connection arrives before the next request leaves.
     let closed = async |count| until("the idle connection is closed", async || api.closed() == count).await;
     for round in 0..3 {
         assert_eq!(connection.exchange(get("/notes", "")).await.status, 200);
@@ -298,9 +297,9 @@ async fn a_connection_closed_while_idle_is_not_noticed_whatever_the_method() {
     assert_eq!(api.seen().len(), 6);
 }
 
-/// RFC 9110, section 9.2.2: what was done twice is as if it was done once.
+/// Repeating an idempotent request has the same effect (RFC 9110, section 9.2.2).
 #[tokio::test]
-async fn an_idempotent_request_on_a_connection_that_was_just_closed_is_sent_once_more() {
+async fn an_idempotent_request_on_a_connection_that_was_just_closed_is_repeated() {
     let routes = "[{name = 'notes', methods = ['GET', 'PUT', 'DELETE', 'OPTIONS'], path = '/notes'}]";
     let long = "a".repeat(60_000);
     for (method, body) in [("PUT", "x=1"), ("PUT", &long), ("PUT", ""), ("DELETE", ""), ("OPTIONS", "")] {
@@ -321,13 +320,13 @@ async fn an_idempotent_request_on_a_connection_that_was_just_closed_is_sent_once
         for attempt in &seen[1..] {
             assert_eq!((attempt.method.as_str(), attempt.body.as_slice()), (method, body.as_bytes()));
         }
-        assert_eq!((seen[1].place, seen[2].place), (1, 0), "{method}: the second attempt is on a new connection");
+        assert_eq!((seen[1].place, seen[2].place), (1, 0), "{method}: the second attempt uses a new connection");
     }
 }
 
-/// It closes a connection just when the next request leaves, and all connections are in use.
+/// Connections are closed while the next request is being sent, and all connections are in use.
 #[tokio::test]
-async fn a_backend_that_closes_soon_after_each_answer_costs_no_request() {
+async fn a_backend_that_closes_soon_after_each_response_fails_no_request() {
     let api = Backend::start(|seen| [serve_day(seen), vec![Wait(Duration::from_millis(3)), Close]].concat()).await;
     let admin = admin().await;
     let gateway = Gateway::start_with(&api, &admin, &[("UPSTREAM_MAX_CONNECTIONS", "4")]);
@@ -337,7 +336,7 @@ async fn a_backend_that_closes_soon_after_each_answer_costs_no_request() {
         for pause in 0..60 {
             let answer = connection.exchange(get(DAY, "")).await;
             assert_eq!(answer.status, 200, "{answer:?}");
-            // The pace of the client, so that requests and closures meet at different moments.
+            // The pause varies, so that requests and closures coincide in different ways.
             tokio::time::sleep(Duration::from_millis(pause % 5)).await;
         }
     };
@@ -345,7 +344,7 @@ async fn a_backend_that_closes_soon_after_each_answer_costs_no_request() {
 }
 
 #[tokio::test]
-async fn a_post_is_never_sent_twice() {
+async fn a_post_is_never_repeated() {
     let routes = "[{name = 'notes', methods = ['GET', 'POST'], path = '/notes'}]";
     let api = Backend::start(|seen| if seen.method == "POST" { vec![Close] } else { serve_day(seen) }).await;
     let admin = admin().await;
@@ -355,22 +354,22 @@ async fn a_post_is_never_sent_twice() {
     let post = format!("{}x=1", request("POST", "/notes", "Content-Length: 3\r\n"));
     assert_failed(&connection.exchange(post).await, 502);
     let posts = api.seen().iter().filter(|seen| seen.method == "POST").count();
-    assert_eq!(posts, 1, "the backend may have acted on it");
+    assert_eq!(posts, 1, "the backend may have processed it");
 }
 
 #[tokio::test]
-async fn a_new_connection_that_breaks_is_not_tried_again() {
+async fn a_request_on_a_new_connection_is_not_repeated() {
     let (api, _admin, gateway) = start(|_| vec![Close]).await;
     assert_failed(&gateway.get(DAY).await, 502);
     assert_eq!(api.seen().len(), 1);
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_ends_the_request_to_the_backend() {
+async fn a_client_that_disconnects_ends_the_request_to_the_backend() {
     let (_api, _admin, gateway) = start(|_| vec![Hang]).await;
     let mut connection = gateway.connect().await;
     connection.send(get(DAY, "")).await;
-    until("the request is under way", async || gateway.metric("gateway_requests_in_flight").await == Some(1.0)).await;
+    until("the request is active", async || gateway.metric("gateway_requests_in_flight").await == Some(1.0)).await;
     drop(connection);
     until("it has ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
 }
