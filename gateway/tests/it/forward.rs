@@ -1,4 +1,4 @@
-//! What the backend is told: the headers of a forwarded request, exactly, and its target.
+//! Forwarded requests: their headers, target and destination, and the response headers that name the upstream.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use crate::support::backend::{Backend, Step};
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, api, serve_day};
 
-/// A `GET` by `identity`, with these headers.
+/// A `GET` with a token of `identity` and these headers.
 fn get(path: &str, identity: &str, headers: &str) -> String {
     let token = token(identity);
     format!("GET {path} HTTP/1.1\r\nHost: localhost:8443\r\nAuthorization: JWT {token}\r\n{headers}\r\n")
 }
 
 #[tokio::test]
-async fn the_headers_are_exactly_these() {
+async fn a_forwarded_request_has_exactly_these_headers() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let answer = gateway.exchange(get(DAY, "user01", "Accept: */*\r\nIf-None-Match: \"x\"\r\n")).await;
@@ -32,12 +32,12 @@ async fn the_headers_are_exactly_these() {
     ]);
     let expected = expected.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     assert_eq!(headers, expected);
-    assert_eq!(seen.headers.len(), headers.len(), "none stands twice");
+    assert_eq!(seen.headers.len(), headers.len(), "no duplicates");
     assert_eq!((seen.method.as_str(), seen.target.as_str()), ("GET", DAY));
 }
 
 #[tokio::test]
-async fn what_a_client_says_of_itself_never_arrives() {
+async fn identity_and_override_headers_of_a_client_are_removed() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let names = [
@@ -72,7 +72,7 @@ async fn what_a_client_says_of_itself_never_arrives() {
 }
 
 #[tokio::test]
-async fn a_client_cannot_have_our_headers_taken_away_as_hop_by_hop() {
+async fn headers_of_the_gateway_cannot_be_removed_as_hop_by_hop() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let headers = "Connection: X-Auth-Identity, x-request-id, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\
@@ -88,7 +88,7 @@ async fn a_client_cannot_have_our_headers_taken_away_as_hop_by_hop() {
         assert!(seen.values(name).is_empty(), "{name}: {seen:?}");
     }
     api.forget();
-    // To name one of these changes nothing: they are set anew.
+    // Naming one of these has no effect, since the gateway sets them afterwards.
     for named in ["Host", "X-Forwarded-For", "x-forwarded-proto", "X-Forwarded-Host", "X-Request-Id"] {
         let answer = gateway.exchange(get(DAY, "user01", &format!("Connection: {named}\r\n"))).await;
         assert_eq!(answer.status, 200, "{named}: {answer:?}");
@@ -125,7 +125,7 @@ async fn identities_are_percent_encoded() {
 }
 
 #[tokio::test]
-async fn every_request_has_an_id_of_its_own() {
+async fn every_request_has_a_unique_id() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;
@@ -139,7 +139,7 @@ async fn every_request_has_an_id_of_its_own() {
 }
 
 #[tokio::test]
-async fn one_route_under_all_its_spellings() {
+async fn a_route_matches_its_aliases_and_no_other_path() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("STRIP_PREFIX", "['/holoapi']")]);
     let mut connection = gateway.connect().await;
@@ -204,14 +204,14 @@ async fn only_declared_query_names_are_forwarded() {
         assert_eq!(api.only().target, format!("{DAY}{forwarded}"), "{query}");
         api.forget();
     }
-    // What ships declares none.
+    // The default route declares none.
     let gateway = Gateway::start(&api, &admin);
     gateway.exchange(get(&format!("{DAY}?page=2&callback=x"), "user01", "")).await;
     assert_eq!(api.only().target, DAY);
 }
 
 #[tokio::test]
-async fn segments_arrive_as_they_were_sent() {
+async fn path_segments_are_forwarded_unchanged() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     for segment in ["%E3%83%9B", "a%20b", "a:b@c,d=e&f'(g)*!$+", "-._~", "2020-12-09"] {
@@ -228,7 +228,7 @@ async fn segments_arrive_as_they_were_sent() {
 }
 
 #[tokio::test]
-async fn upstreams_behind_unix_sockets() {
+async fn upstreams_on_unix_sockets() {
     let folder = tempfile::tempdir().unwrap();
     let api = Backend::start_unix(&folder.path().join("api.sock"), serve_day);
     let admin = Backend::start_unix(&folder.path().join("admin.sock"), crate::support::verify_user01);
@@ -241,7 +241,7 @@ async fn upstreams_behind_unix_sockets() {
 }
 
 #[tokio::test]
-async fn upstreams_behind_a_name() {
+async fn upstreams_with_host_names() {
     let (api, admin) = (api().await, admin().await);
     let named = |address: &str| address.replace("127.0.0.1", "localhost");
     let settings = [("UPSTREAM_API", named(&api.address)), ("UPSTREAM_ADMIN", named(&admin.address))];
@@ -254,51 +254,51 @@ async fn upstreams_behind_a_name() {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-/// Serves what the test decides, byte for byte.
-async fn verbatim(answer: &'static str) -> (Backend, Gateway) {
+/// A backend that responds with exactly these bytes, and its gateway.
+async fn start_verbatim(answer: &'static str) -> (Backend, Gateway) {
     let (api, admin) = (Backend::start(move |_| vec![Step::Write(answer.into())]).await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     (api, gateway)
 }
 
 #[tokio::test]
-async fn an_answer_says_its_length_once_however_the_backend_says_it() {
+async fn a_repeated_content_length_of_the_backend_is_sent_once() {
     for (answer, status, lengths, body) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 200, &["5"][..], "hello"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello", 200, &["5"], "hello"),
         ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", 204, &[], ""),
     ] {
-        let (_api, gateway) = verbatim(answer).await;
+        let (_api, gateway) = start_verbatim(answer).await;
         let mut connection = gateway.connect().await;
-        // What follows on the same connection is read from where this one ends.
+        // The second request shows that the end of the first response was found.
         for _ in 0..2 {
-            let told = connection.exchange(get(DAY, "user01", "")).await;
-            assert_eq!(told.status, status, "{answer:?}");
-            assert_eq!(told.values("content-length"), lengths, "{answer:?}");
-            assert_eq!(told.body, body, "{answer:?}");
+            let received = connection.exchange(get(DAY, "user01", "")).await;
+            assert_eq!(received.status, status, "{answer:?}");
+            assert_eq!(received.values("content-length"), lengths, "{answer:?}");
+            assert_eq!(received.body, body, "{answer:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_only_the_connection_can_end_promises_no_other() {
+async fn a_response_without_a_length_to_http_1_0_has_connection_close() {
     let (_api, gateway) =
-        verbatim("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n").await;
+        start_verbatim("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n").await;
     let mut connection = gateway.connect().await;
     connection.send(get(DAY, "user01", "Connection: keep-alive\r\n").replace("HTTP/1.1", "HTTP/1.0")).await;
-    let told = String::from_utf8(connection.rest().await).unwrap().to_lowercase();
-    assert!(told.contains("connection: close\r\n") && told.ends_with("\r\n\r\nhello"), "{told}");
-    assert!(!told.contains("keep-alive") && !told.contains("transfer-encoding"), "{told}");
+    let received = String::from_utf8(connection.rest().await).unwrap().to_lowercase();
+    assert!(received.contains("connection: close\r\n") && received.ends_with("\r\n\r\nhello"), "{received}");
+    assert!(!received.contains("keep-alive") && !received.contains("transfer-encoding"), "{received}");
 }
 
-/// A backend that names itself as it was told to in `Host`, over HTTP and over HTTPS.
-fn self_made(seen: &crate::support::backend::Seen) -> Vec<Step> {
+/// Responds with locations that have the host of the request's `Host`, over HTTP and over HTTPS.
+fn respond_with_locations(seen: &crate::support::backend::Seen) -> Vec<Step> {
     let host = seen.values("host").join("");
     let (location, content) = (format!("http://{host}/a?b"), format!("https://{host}/c"));
     let link = format!("<http://{host}/d,e>; rel=next; anchor=\"//{host}/f\", </g>; title=\"h, <i>\"");
     let malformed = format!("http://{host}/j; rel=prev");
     let refresh = format!("5; url='http://{host}/k'");
-    let told = [
+    let headers = [
         ("Location", location.as_str()),
         ("Content-Location", content.as_str()),
         ("Link", link.as_str()),
@@ -307,53 +307,56 @@ fn self_made(seen: &crate::support::backend::Seen) -> Vec<Step> {
         ("Cache-Control", "public, s-maxage=600"),
         ("X-Seen-Host", host.as_str()),
     ];
-    crate::support::backend::answer("200 OK", &told, "body")
+    crate::support::backend::answer("200 OK", &headers, "body")
 }
 
 #[tokio::test]
-async fn clients_never_see_the_address_of_the_service() {
+async fn clients_never_see_the_address_of_the_upstream() {
     let folder = tempfile::tempdir().unwrap();
     let admin = admin().await;
-    for api in [Backend::start(self_made).await, Backend::start_unix(&folder.path().join("api.sock"), self_made)] {
+    for api in [
+        Backend::start(respond_with_locations).await,
+        Backend::start_unix(&folder.path().join("api.sock"), respond_with_locations),
+    ] {
         for settings in [&[][..], &[("CACHE_MAX_BYTES", "67108864")]] {
             let gateway = Gateway::start_with(&api, &admin, settings);
-            // Whoever asks, by whichever name, from the backend and from the cache.
+            // Under every name, from the backend and from the cache.
             for host in ["localhost", "localhost:8443", "localhost:8443", "LOCALHOST", "127.0.0.1:1", "localhost"] {
                 let request = get(DAY, "user01", "").replace("localhost:8443", host);
                 let answer = gateway.exchange(request).await;
                 assert_eq!(answer.status, 200, "{answer:?}");
                 let expected = [format!("https://{host}/a?b"), format!("https://{host}/c")].map(|at| at.to_lowercase());
-                let told = [answer.value("location"), answer.value("content-location")].map(str::to_lowercase);
-                assert_eq!(told, expected, "{answer:?}");
+                let received = [answer.value("location"), answer.value("content-location")].map(str::to_lowercase);
+                assert_eq!(received, expected, "{answer:?}");
                 let link =
                     format!("<https://{host}/d,e>; rel=next; anchor=\"https://{host}/f\", </g>; title=\"h, <i>\"");
                 let expected = [link, format!("5; url='https://{host}/k'")].map(|value| value.to_lowercase());
-                // The malformed `Link` is left out.
-                let told = [answer.value("link"), answer.value("refresh")].map(str::to_lowercase);
-                assert_eq!(told, expected, "{answer:?}");
+                // The malformed `Link` is removed.
+                let received = [answer.value("link"), answer.value("refresh")].map(str::to_lowercase);
+                assert_eq!(received, expected, "{answer:?}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn what_names_another_place_is_passed_on_as_it_is() {
-    let told = "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/a\r\nContent-Location: /b\r\n\
+async fn other_locations_are_passed_on_unchanged() {
+    let response = "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/a\r\nContent-Location: /b\r\n\
                 Link: </c>; rel=next\r\nLink: malformed, <https://elsewhere.example/d\r\n\
                 Refresh: 5; url=https://elsewhere.example/e\r\nContent-Length: 0\r\n\r\n";
-    let (_api, gateway) = verbatim(told).await;
+    let (_api, gateway) = start_verbatim(response).await;
     let answer = gateway.exchange(get(DAY, "user01", "")).await;
-    let told = (answer.status, answer.value("location"), answer.value("content-location"));
-    assert_eq!(told, (302, "https://elsewhere.example/a", "/b"));
+    let received = (answer.status, answer.value("location"), answer.value("content-location"));
+    assert_eq!(received, (302, "https://elsewhere.example/a", "/b"));
     assert_eq!(answer.values("link"), ["</c>; rel=next", "malformed, <https://elsewhere.example/d"]);
     assert_eq!(answer.value("refresh"), "5; url=https://elsewhere.example/e");
 }
 
 #[tokio::test]
-async fn a_route_decides_which_host_the_service_sees() {
+async fn the_host_sent_to_the_upstream_is_configured_per_route() {
     let admin = admin().await;
     for (host, settings) in [("upstream", &[][..]), ("client", &[]), ("client", &[("CACHE_MAX_BYTES", "67108864")])] {
-        let api = Backend::start(self_made).await;
+        let api = Backend::start(respond_with_locations).await;
         let routes = format!(
             "[{{name = 'days', methods = ['GET'], path = '/holodules/{{day}}', shared = true, host = '{host}'}}]"
         );

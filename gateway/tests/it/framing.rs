@@ -1,11 +1,11 @@
-//! ops/WIRE.md, "The order of refusals": what is malformed is 400 and ends the connection.
+//! ops/WIRE.md, "The order of refusals": malformed requests are 400, and the connection is closed.
 
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, api, get};
 
 const BAD_REQUEST: &str = r#"{"error":"Bad Request"}"#;
 
-/// Sends each request on a connection of its own, with a smuggled one behind it.
+/// Sends each request on a new connection, followed by a smuggled one, and asserts a 400.
 pub async fn assert_refused(rows: &[(&str, Vec<u8>)]) {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
@@ -19,26 +19,26 @@ pub async fn assert_refused(rows: &[(&str, Vec<u8>)]) {
         assert_eq!(answer.value("connection"), "close", "{row}");
         assert_eq!(answer.value("x-content-type-options"), "nosniff", "{row}");
         answer.value("x-request-id");
-        // What stands behind it is never read as a request.
+        // The rest is never read as a request.
         connection.assert_closed().await;
     }
     assert!(api.seen().is_empty() && admin.seen().is_empty(), "{:?}", api.seen());
 }
 
-/// A `POST` that has a good token, these headers and this body.
+/// A `POST` with a valid token, these headers and this body.
 fn post(headers: &str, body: &str) -> Vec<u8> {
     let token = token("user01");
     format!("POST {DAY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n{headers}\r\n{body}").into_bytes()
 }
 
-/// A `GET` of this target that has a good token and this `Host` line.
+/// A `GET` of this target with a valid token and this `Host` line.
 fn target(target: &str, host: &str) -> Vec<u8> {
     let token = token("user01");
     format!("GET {target} HTTP/1.1\r\n{host}Authorization: JWT {token}\r\n\r\n").into_bytes()
 }
 
 #[tokio::test]
-async fn a_body_of_two_lengths() {
+async fn ambiguous_body_lengths() {
     let rows = [
         "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
@@ -75,12 +75,12 @@ async fn a_body_of_two_lengths() {
 }
 
 #[tokio::test]
-async fn lines_that_two_programs_read_differently() {
-    let good = get(DAY, "");
+async fn ambiguous_lines() {
+    let valid = get(DAY, "");
     let with = |line: &str| get(DAY, line).into_bytes();
     let rows = [
-        ("bare LF everywhere", good.replace("\r\n", "\n").into_bytes()),
-        ("bare LF after the request line", good.replacen("\r\n", "\n", 1).into_bytes()),
+        ("bare LF everywhere", valid.replace("\r\n", "\n").into_bytes()),
+        ("bare LF after the request line", valid.replacen("\r\n", "\n", 1).into_bytes()),
         ("bare LF between headers", with("X-A: 1\nX-B: 2\r\n")),
         ("a folded line", with("X-A: 1\r\n 2\r\n")),
         ("a folded line with a tab", with("X-A: 1\r\n\t2\r\n")),
@@ -91,15 +91,15 @@ async fn lines_that_two_programs_read_differently() {
         ("no colon", with("X-A\r\n")),
         ("no name", with(": 1\r\n")),
         ("a name with a space", with("X A: 1\r\n")),
-        ("a name that is no token", with("X(A): 1\r\n")),
-        ("a space before the first header", good.replacen("\r\nHost", "\r\n Host", 1).into_bytes()),
+        ("a name that is not a token", with("X(A): 1\r\n")),
+        ("a space before the first header", valid.replacen("\r\nHost", "\r\n Host", 1).into_bytes()),
     ];
     assert_refused(&rows).await;
 }
 
 #[tokio::test]
-async fn underscore_twins_of_our_headers() {
-    // Some programs read an underscore as a dash, and would take these for what we say.
+async fn underscore_spellings_of_protected_headers() {
+    // Some programs treat underscores as dashes, and would mistake these for headers of the gateway.
     let names = [
         "x_auth_identity",
         "X_Auth_Identity",
@@ -118,7 +118,7 @@ async fn underscore_twins_of_our_headers() {
 }
 
 #[tokio::test]
-async fn hosts_that_are_missing_or_odd() {
+async fn missing_repeated_or_malformed_hosts() {
     let rows = [
         ("missing", target(DAY, "")),
         ("empty", target(DAY, "Host:\r\n")),
@@ -126,30 +126,30 @@ async fn hosts_that_are_missing_or_odd() {
         ("a list", target(DAY, "Host: localhost, localhost\r\n")),
         ("with a path", target(DAY, "Host: localhost/x\r\n")),
         ("with a user", target(DAY, "Host: user@localhost\r\n")),
-        ("with an odd port", target(DAY, "Host: localhost:x\r\n")),
+        ("with an invalid port", target(DAY, "Host: localhost:x\r\n")),
         ("with a port too large", target(DAY, "Host: localhost:65536\r\n")),
-        ("a port alone", target(DAY, "Host: :443\r\n")),
+        ("only a port", target(DAY, "Host: :443\r\n")),
         ("with a space", target(DAY, "Host: local host\r\n")),
-        ("IPv6 without its end", target(DAY, "Host: [::1\r\n")),
-        ("another one than the target's", target(&format!("https://localhost{DAY}"), "Host: 127.0.0.1\r\n")),
-        ("another port than the target's", target(&format!("https://localhost:1{DAY}"), "Host: localhost:2\r\n")),
-        ("none, with an absolute target", target(&format!("https://localhost{DAY}"), "")),
+        ("unterminated IPv6", target(DAY, "Host: [::1\r\n")),
+        ("other than in the target", target(&format!("https://localhost{DAY}"), "Host: 127.0.0.1\r\n")),
+        ("another port than in the target", target(&format!("https://localhost:1{DAY}"), "Host: localhost:2\r\n")),
+        ("missing, with an absolute target", target(&format!("https://localhost{DAY}"), "")),
         ("a zone", target(DAY, "Host: [::1%25lo]\r\n")),
         ("a control character", target(DAY, "Host: local\x0bhost\r\n")),
         ("a fragment", target(DAY, "Host: localhost#x\r\n")),
         ("an escape", target(DAY, "Host: localhos%74\r\n")),
         ("a backslash", target(DAY, "Host: localhost\\x\r\n")),
-        ("another scheme's target", target(&format!("http://localhost{DAY}"), "Host: localhost\r\n")),
+        ("a target with another scheme", target(&format!("http://localhost{DAY}"), "Host: localhost\r\n")),
         ("a target with a user", target(&format!("https://user@localhost{DAY}"), "Host: localhost\r\n")),
-        ("a target of no scheme", target(&format!("//localhost{DAY}"), "Host: localhost\r\n")),
-        ("a target of no host", target("https:///holodules/20201209", "Host: localhost\r\n")),
+        ("a target without a scheme", target(&format!("//localhost{DAY}"), "Host: localhost\r\n")),
+        ("a target without a host", target("https:///holodules/20201209", "Host: localhost\r\n")),
         ("an opaque target", target("https:holodules", "Host: localhost\r\n")),
     ];
     assert_refused(&rows).await;
 }
 
 #[tokio::test]
-async fn targets_that_are_no_path_of_ours() {
+async fn malformed_request_lines() {
     let host = "Host: localhost\r\n";
     let rows = [
         ("a space", target("/holodules/2020 1209", host)),
@@ -164,7 +164,7 @@ async fn targets_that_are_no_path_of_ours() {
         ("no version", format!("GET {DAY}\r\n{host}\r\n").into_bytes()),
         ("another version", format!("GET {DAY} HTTP/1.2\r\n{host}\r\n").into_bytes()),
         ("another protocol", format!("GET {DAY} HTTP/2.0\r\n{host}\r\n").into_bytes()),
-        ("a method that is no token", format!("G(T {DAY} HTTP/1.1\r\n{host}\r\n").into_bytes()),
+        ("a method that is not a token", format!("G(T {DAY} HTTP/1.1\r\n{host}\r\n").into_bytes()),
     ];
     assert_refused(&rows).await;
 }
@@ -214,7 +214,7 @@ async fn paths_that_are_not_canonical() {
 }
 
 #[tokio::test]
-async fn trace_and_connect_are_never_taken() {
+async fn trace_and_connect_are_refused() {
     let token = token("user01");
     let rows = [
         (
@@ -230,7 +230,7 @@ async fn trace_and_connect_are_never_taken() {
 }
 
 #[tokio::test]
-async fn an_absolute_target_that_agrees_with_host_is_taken() {
+async fn an_absolute_target_with_the_same_host_is_accepted() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     for (target_form, host) in [
@@ -244,7 +244,7 @@ async fn an_absolute_target_that_agrees_with_host_is_taken() {
 }
 
 #[tokio::test]
-async fn hosts_that_are_none_of_ours_are_421() {
+async fn unknown_hosts_are_421() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("HOSTS", "['api.example.org']")]);
     for host in

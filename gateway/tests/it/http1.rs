@@ -1,4 +1,4 @@
-//! HTTP/1 connections: what is read before the parser sees it, and for how long it is waited for.
+//! HTTP/1 connections: heads that are refused before parsing, pipelining, and timeouts.
 
 use std::time::{Duration, Instant};
 
@@ -8,24 +8,24 @@ use crate::support::{DAY, DAY_BODY, Gateway, admin, api, get, until};
 const BAD_REQUEST: &str = r#"{"error":"Bad Request"}"#;
 
 #[tokio::test]
-async fn heads_that_a_parser_would_mend_are_refused_in_the_contracts_shape() {
+async fn heads_that_a_parser_would_repair_are_refused_with_400() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
-    let good = get(DAY, "");
-    let mended = [
-        good.replace("\r\n", "\n"),
-        good.replacen("\r\n", "\n", 1),
-        good.replace(DAY, "/holodules/2020 1209"),
-        good.replace("Host: localhost", "Host : localhost"),
-        good.replace("Host: localhost", "Host: localhost\r\n X: folded"),
-        good.replace("Host: localhost", "Host: localhost\r\nHost: localhost"),
-        good.replace("Host: localhost", "Host: localhost\r\nX\0: a"),
-        good.replace("Host: localhost\r\n", ""),
-        good.replace("HTTP/1.1", "HTTP/2.0"),
+    let valid = get(DAY, "");
+    let malformed = [
+        valid.replace("\r\n", "\n"),
+        valid.replacen("\r\n", "\n", 1),
+        valid.replace(DAY, "/holodules/2020 1209"),
+        valid.replace("Host: localhost", "Host : localhost"),
+        valid.replace("Host: localhost", "Host: localhost\r\n X: folded"),
+        valid.replace("Host: localhost", "Host: localhost\r\nHost: localhost"),
+        valid.replace("Host: localhost", "Host: localhost\r\nX\0: a"),
+        valid.replace("Host: localhost\r\n", ""),
+        valid.replace("HTTP/1.1", "HTTP/2.0"),
         "\0\x01\x02\r\n\r\n".to_owned(),
         "GET /\r\n\r\n".to_owned(),
     ];
-    for request in &mended {
+    for request in &malformed {
         let mut connection = gateway.connect().await;
         connection.send(request).await;
         let answer = connection.answer("GET").await;
@@ -36,17 +36,17 @@ async fn heads_that_a_parser_would_mend_are_refused_in_the_contracts_shape() {
         connection.assert_closed().await;
     }
     assert!(api.seen().is_empty(), "{:?}", api.seen());
-    let refused = mended.len();
+    let refused = malformed.len();
     until("each refusal is counted", async || {
         let series = r#"gateway_requests_total{method="GET",route="none",status_class="4xx"}"#;
-        // One has no method that a label could have.
+        // One has no method, so it is counted under another label.
         gateway.metric(series).await == Some((refused - 1) as f64)
     })
     .await;
 }
 
 #[tokio::test]
-async fn requests_sent_at_once_are_answered_one_after_the_other() {
+async fn pipelined_requests_are_answered_in_order() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;
@@ -63,7 +63,7 @@ async fn requests_sent_at_once_are_answered_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn a_head_may_come_in_pieces() {
+async fn a_head_may_arrive_byte_by_byte() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;
@@ -74,54 +74,58 @@ async fn a_head_may_come_in_pieces() {
 }
 
 #[tokio::test]
-async fn a_head_has_one_deadline_however_it_is_fed() {
+async fn a_head_sent_slowly_does_not_extend_the_header_timeout() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_HEADER_TIMEOUT", "0.5")]);
     let silent = gateway.connect().await;
-    let fed = gateway.connect().await;
+    let slow = gateway.connect().await;
     let preface = Connection::over(handshake(gateway.https, tls(rustls::ALL_VERSIONS, &["h2"])).await.unwrap());
     let began = Instant::now();
-    let feed = async |mut connection: Connection, bytes: &str| {
+    let send_slowly = async |mut connection: Connection, bytes: &str| {
         for byte in bytes.bytes() {
             if connection.try_send([byte]).await.is_err() {
                 break;
             }
-            // A slow client, which is never silent until the deadline.
+            // The pauses of this slow client are shorter than the timeout.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert_eq!(connection.rest().await, b"");
     };
     let endless = "a".repeat(40);
-    tokio::join!(feed(silent, ""), feed(fed, &endless), feed(preface, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
+    tokio::join!(
+        send_slowly(silent, ""),
+        send_slowly(slow, &endless),
+        send_slowly(preface, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    );
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     let series = r#"gateway_connections_reaped_total{reason="header_timeout"}"#;
     until("each is counted", async || gateway.metric(series).await == Some(3.0)).await;
-    until("none is open", async || gateway.metric("gateway_connections").await == Some(0.0)).await;
+    until("all connections are closed", async || gateway.metric("gateway_connections").await == Some(0.0)).await;
 }
 
 #[tokio::test]
-async fn an_unused_connection_is_closed_after_its_time() {
+async fn an_idle_connection_is_closed_after_the_keepalive_timeout() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_KEEPALIVE_TIMEOUT", "0.3")]);
     let mut connection = gateway.connect().await;
     assert_eq!(connection.exchange(get(DAY, "")).await.status, 200);
     connection.assert_closed().await;
     let series = r#"gateway_connections_reaped_total{reason="keepalive_timeout"}"#;
-    until("it is counted", async || gateway.metric(series).await == Some(1.0)).await;
+    until("the closed connection is counted", async || gateway.metric(series).await == Some(1.0)).await;
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_is_not_waited_for() {
+async fn a_client_that_reads_nothing_is_disconnected_after_the_write_timeout() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_WRITE_TIMEOUT", "0.3")]);
     let mut connection = gateway.connect().await;
-    // Answers that nobody reads, far more than the sockets between can hold.
+    // The responses far exceed the socket buffers.
     connection.send_until_closed(get("/nothing", "").repeat(40_000)).await;
-    until("it is closed", async || gateway.metric("gateway_connections").await == Some(0.0)).await;
+    until("the connection is closed", async || gateway.metric("gateway_connections").await == Some(0.0)).await;
 }
 
 #[tokio::test]
-async fn how_long_a_refused_head_took_is_measured() {
+async fn the_duration_of_a_refused_request_includes_its_head() {
     let (api, admin) = (api().await, admin().await);
     let (gateway, log) = Gateway::start_logged(&api, &admin, &[]);
     let slow = Duration::from_millis(200);
@@ -135,11 +139,11 @@ async fn how_long_a_refused_head_took_is_measured() {
     {
         let mut connection = gateway.connect().await;
         connection.send(first).await;
-        // The head is under way for so long.
+        // The time between the two parts of the head is what is measured.
         tokio::time::sleep(slow).await;
         connection.send_until_closed(&rest).await;
         assert!(connection.answer("GET").await.status >= 400, "{rest}");
-        until("it is logged", async || log.lines().len() == refused + 1).await;
+        until("the request is logged", async || log.lines().len() == refused + 1).await;
         let line = &log.lines()[refused];
         assert!(line["total_ms"].as_f64().unwrap() >= 190.0, "{line}");
     }

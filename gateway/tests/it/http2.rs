@@ -1,7 +1,7 @@
-//! The contract over HTTP/2 (RFC 9113): the same answers, and what only HTTP/2 can get wrong.
+//! The wire contract over HTTP/2 (RFC 9113): responses as over HTTP/1, and refusals specific to HTTP/2.
 //!
-//! On threads of their own the clients answer the end of a connection while the test waits for
-//! the end of its gateway, which would otherwise take the whole drain timeout.
+//! The runtime has two threads, so that clients respond to the end of a connection while a test waits for its gateway
+//! to stop. Otherwise stopping would take the whole drain timeout.
 
 use http::Request;
 use http::request::Builder;
@@ -13,10 +13,10 @@ use crate::support::h2::{Http2, Verdict, send_fields};
 use crate::support::token::token;
 use crate::support::{DAY, DAY_BODY, Gateway, admin, api, serve_day, until};
 
-/// The fields of a request, pseudo-header fields among them.
+/// The fields of a request, including pseudo-header fields.
 type Fields = Vec<(&'static str, &'static str)>;
 
-/// A request with a good token.
+/// A request with a valid token.
 fn request(method: &str, path: &str) -> Builder {
     Request::builder()
         .method(method)
@@ -25,7 +25,7 @@ fn request(method: &str, path: &str) -> Builder {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_login_and_what_it_opens() {
+async fn a_login_and_a_request_with_its_token() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let client = Http2::open(gateway.https).await;
@@ -49,7 +49,7 @@ async fn a_login_and_what_it_opens() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_share_a_connection_and_do_not_wait_for_each_other() {
+async fn concurrent_requests_share_a_connection() {
     let slow = Backend::start(|seen| {
         let wait =
             if seen.target.ends_with("slow") { vec![Wait(std::time::Duration::from_secs(1))] } else { Vec::new() };
@@ -62,7 +62,7 @@ async fn requests_share_a_connection_and_do_not_wait_for_each_other() {
     let (first, second) = (client.clone(), client.clone());
     let slow_one =
         tokio::spawn(async move { first.exchange(request("GET", "/holodules/slow").body("").unwrap()).await });
-    until("the slow one is under way", async || !slow.seen().is_empty()).await;
+    until("the backend has the slow request", async || !slow.seen().is_empty()).await;
     for _ in 0..10 {
         assert_eq!(second.exchange(request("GET", DAY).body("").unwrap()).await.status, 200);
     }
@@ -71,17 +71,17 @@ async fn requests_share_a_connection_and_do_not_wait_for_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refusals_are_those_of_http_1() {
+async fn refusals_are_the_same_as_over_http_1() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let client = Http2::open(gateway.https).await;
     let long = format!("{DAY}?{}", "q".repeat(3000));
-    let stranger = || Request::get(format!("https://localhost{DAY}"));
+    let without_token = || Request::get(format!("https://localhost{DAY}"));
     let login = || Request::post("https://localhost/auth");
     let too_large = "x".repeat(5000);
     let rows = [
         ("path", request("GET", "//holodules/1").body("").unwrap(), 400, "Bad Request"),
-        ("method never taken", request("TRACE", DAY).body("").unwrap(), 400, "Bad Request"),
+        ("unsupported method", request("TRACE", DAY).body("").unwrap(), 400, "Bad Request"),
         ("target", request("GET", &long).body("").unwrap(), 414, "URI Too Long"),
         (
             "headers",
@@ -90,7 +90,7 @@ async fn refusals_are_those_of_http_1() {
             "Request Header Fields Too Large",
         ),
         ("host", Request::get(format!("https://elsewhere.example{DAY}")).body("").unwrap(), 421, "Misdirected Request"),
-        ("token", stranger().body("").unwrap(), 401, "Authorization Required"),
+        ("token", without_token().body("").unwrap(), 401, "Authorization Required"),
         (
             "two tokens",
             request("GET", DAY).header("authorization", "JWT x").body("").unwrap(),
@@ -100,7 +100,7 @@ async fn refusals_are_those_of_http_1() {
         ("route", request("GET", "/nothing").body("").unwrap(), 404, "Not found"),
         ("method", request("PUT", DAY).body("").unwrap(), 405, "Method Not Allowed"),
         ("body", request("GET", DAY).header("content-length", "3").body("x=1").unwrap(), 400, "Bad Request"),
-        ("body of no length", request("GET", DAY).body("x=1").unwrap(), 400, "Bad Request"),
+        ("body without a length", request("GET", DAY).body("x=1").unwrap(), 400, "Bad Request"),
         ("type", login().body("{}").unwrap(), 415, "Unsupported Media Type"),
         (
             "size",
@@ -119,13 +119,13 @@ async fn refusals_are_those_of_http_1() {
         assert_eq!(answer.value("x-content-type-options"), "nosniff");
     }
     assert!(api.seen().is_empty());
-    assert_eq!(admin.seen().len(), 1, "the credentials alone");
-    // And the connection is as good as ever.
+    assert_eq!(admin.seen().len(), 1, "only the login with a valid body");
+    // The connection can be reused.
     assert_eq!(client.exchange(request("GET", DAY).body("").unwrap()).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn head_and_a_length_of_0() {
+async fn head_and_a_length_of_zero() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let client = Http2::open(gateway.https).await;
@@ -137,7 +137,7 @@ async fn head_and_a_length_of_0() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fields_of_more_than_one_meaning_never_reach_the_backend() {
+async fn ambiguous_fields_never_reach_the_backend() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let authorization = format!("JWT {}", token("user01"));
@@ -188,11 +188,11 @@ async fn fields_of_more_than_one_meaning_never_reach_the_backend() {
         (":scheme with a path", with(&|fields| fields[1].1 = "https://localhost/x?")),
         (":authority with a path", with(&|fields| fields[2].1 = "localhost/users")),
         (":authority with a fragment", with(&|fields| fields[2].1 = "localhost#")),
-        (":authority with an odd port", with(&|fields| fields[2].1 = "localhost:x")),
+        (":authority with an invalid port", with(&|fields| fields[2].1 = "localhost:x")),
         (":authority as a list", with(&|fields| fields[2].1 = "localhost,localhost")),
         ("the asterisk", with(&|fields| fields[3].1 = "*")),
-        ("an authority for a path", with(&|fields| fields[3].1 = "localhost:443")),
-        ("a path of no scheme", with(&|fields| fields[3].1 = "//localhost/holodules/20201209")),
+        ("an authority as the path", with(&|fields| fields[3].1 = "localhost:443")),
+        ("a path with an authority", with(&|fields| fields[3].1 = "//localhost/holodules/20201209")),
         ("a space in the path", with(&|fields| fields[3].1 = "/holodules/1 HTTP/1.1")),
         ("a tab in the path", with(&|fields| fields[3].1 = "/holodules/1\t")),
         ("a NUL in the path", with(&|fields| fields[3].1 = "/holodules/1\0")),
@@ -212,9 +212,9 @@ async fn fields_of_more_than_one_meaning_never_reach_the_backend() {
             }),
         ),
         ("two lengths", with(&|fields| fields.extend([("content-length", "0"), ("content-length", "1")]))),
-        ("a twin of X-Auth-Identity", with(&|fields| fields.push(("x_auth_identity", "admin")))),
-        ("a twin of X-Forwarded-For", with(&|fields| fields.push(("x-forwarded_for", "192.0.2.1")))),
-        ("a twin of Content-Length", with(&|fields| fields.push(("content_length", "3")))),
+        ("underscores in X-Auth-Identity", with(&|fields| fields.push(("x_auth_identity", "admin")))),
+        ("an underscore in X-Forwarded-For", with(&|fields| fields.push(("x-forwarded_for", "192.0.2.1")))),
+        ("an underscore in Content-Length", with(&|fields| fields.push(("content_length", "3")))),
         ("TRACE", with(&|fields| fields[0].1 = "TRACE")),
         ("CONNECT with a path", with(&|fields| fields[0].1 = "CONNECT")),
     ];
@@ -233,13 +233,13 @@ async fn fields_of_more_than_one_meaning_never_reach_the_backend() {
         assert!(matches!(verdict, Verdict::BadRequest | Verdict::Ended), "{length:?}: {verdict:?}");
     }
     assert!(api.seen().is_empty() && admin.seen().is_empty(), "{:?} {:?}", api.seen(), admin.seen());
-    // A fragment is cut off before anyone could see it, and so leads nowhere.
+    // The h2 crate drops a fragment before the gateway sees it.
     let mut fields = with(&|fields| fields[3].1 = "/holodules/20201209#/../users");
     fields.push(("authorization", &authorization));
     assert_eq!(send_fields(gateway.https, &fields, "").await, Verdict::Answered(0x88));
     assert_eq!(api.only().target, DAY);
     api.forget();
-    // The same fields without a fault are an answer: 200 (RFC 7541, appendix A: entry 8).
+    // The fields without a fault are accepted: 200 is entry 8 (RFC 7541, appendix A).
     let mut fields = with(&|fields| fields.push(("host", "localhost")));
     fields.push(("authorization", &authorization));
     assert_eq!(send_fields(gateway.https, &fields, "").await, Verdict::Answered(0x88));
@@ -247,7 +247,7 @@ async fn fields_of_more_than_one_meaning_never_reach_the_backend() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connect_is_never_taken() {
+async fn connect_is_refused() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let verdict = send_fields(gateway.https, &[(":method", "CONNECT"), (":authority", "localhost:443")], "").await;
@@ -256,17 +256,17 @@ async fn connect_is_never_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_under_way_at_a_stop_is_answered() {
+async fn an_active_request_completes_after_a_stop() {
     let api = Backend::start(|seen| [vec![Wait(std::time::Duration::from_secs(1))], serve_day(seen)].concat()).await;
     let admin = admin().await;
     let mut gateway = Gateway::start(&api, &admin);
     let client = Http2::open(gateway.https).await;
-    let under_way = client.clone();
-    let answer = tokio::spawn(async move { under_way.exchange(request("GET", DAY).body("").unwrap()).await });
-    until("the backend is asked", async || !api.seen().is_empty()).await;
+    let active = client.clone();
+    let answer = tokio::spawn(async move { active.exchange(request("GET", DAY).body("").unwrap()).await });
+    until("the backend has the request", async || !api.seen().is_empty()).await;
     gateway.stop();
     let answer = answer.await.unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY));
-    assert!(client.try_exchange(request("GET", DAY).body("").unwrap()).await.is_err(), "no new stream is taken");
+    assert!(client.try_exchange(request("GET", DAY).body("").unwrap()).await.is_err(), "no new stream is accepted");
     until("run returns", async || gateway.has_ended()).await;
 }

@@ -1,4 +1,4 @@
-//! Abuse of HTTP/2 frame by frame: it stays bounded, the connection ends, and others are served.
+//! Abuse of HTTP/2 at the level of frames: its cost is bounded, the connection ends, and other clients are served.
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,13 @@ use crate::support::frames::{
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, answer_of, api, until};
 
-/// One mebibyte, over which a connection without a request is closed.
+/// The number of bytes after which a connection without a request is closed.
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// What the sockets of both sides may hold besides what was read.
+/// The maximum number of bytes in the socket buffers of both peers.
 const IN_FLIGHT: usize = 12 * MEBIBYTE;
 
-/// The fields of a request with a good token.
+/// The fields of a request with a valid token.
 fn fields(authorization: &str) -> Vec<u8> {
     request_block("GET", DAY, authorization)
 }
@@ -29,31 +29,32 @@ fn authorization() -> String {
     format!("JWT {}", token("user01"))
 }
 
-/// The `n`-th stream of a client, counted from 0.
+/// The ID of a client's `n`-th stream, counted from 0.
 fn stream(n: u32) -> u32 {
     2 * n + 1
 }
 
+/// The number of connections closed for this reason.
 async fn reaped(gateway: &Gateway, reason: &str) -> Option<f64> {
     gateway.metric(&format!(r#"gateway_connections_reaped_total{{reason="{reason}"}}"#)).await
 }
 
-/// Asserts that a client which did nothing wrong is served, and that nothing is left of others.
-async fn assert_well(gateway: &Gateway) {
+/// Asserts that a well-behaved client is served, and that no request or connection remains.
+async fn assert_idle_and_serving(gateway: &Gateway) {
     assert_eq!(gateway.get(DAY).await.status, 200);
     until("all requests have ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
     until("all connections have ended", async || gateway.metric("gateway_connections").await == Some(0.0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frames_that_begin_no_request_end_the_connection_after_a_mebibyte() {
+async fn a_mebibyte_of_frames_without_a_request_ends_the_connection() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let rows: [(&str, Vec<u8>); 4] = [
         ("PING", frame(PING, 0, 0, &[7; 8])),
         ("SETTINGS", frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0])),
         ("PRIORITY", frame(2, 0, 1, &[0, 0, 0, 3, 16])),
-        ("a type that nobody knows", frame(0x77, 0, 0, &[0; 64])),
+        ("an unknown type", frame(0x77, 0, 0, &[0; 64])),
     ];
     for (index, (kind, one)) in rows.iter().enumerate() {
         let mut client = Frames::open(gateway.https, &[]).await;
@@ -64,11 +65,11 @@ async fn frames_that_begin_no_request_end_the_connection_after_a_mebibyte() {
         until(kind, async || reaped(&gateway, "flood").await == Some((index + 1) as f64)).await;
     }
     assert!(api.seen().is_empty());
-    assert_well(&gateway).await;
+    assert_idle_and_serving(&gateway).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_begins_no_request_keeps_no_connection_open() {
+async fn frames_without_a_request_do_not_extend_the_idle_timeout() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_KEEPALIVE_TIMEOUT", "0.5")]);
     let authorization = authorization();
@@ -77,14 +78,14 @@ async fn what_begins_no_request_keeps_no_connection_open() {
         ("nothing", &[], Vec::new()),
         ("PING", &[], frame(PING, 0, 0, &[7; 8])),
         ("SETTINGS", &[], frame(SETTINGS, 0, 0, &[])),
-        // The request is whole, but nothing says that its fields have ended.
+        // A complete request without END_HEADERS.
         ("CONTINUATION", &half, frame(CONTINUATION, 0, 1, &[])),
     ];
     for (index, (kind, first, again)) in rows.iter().enumerate() {
         let mut client = Frames::open(gateway.https, &[]).await;
         let began = Instant::now();
         assert!(client.send(first).await);
-        // More and more of it, which no library takes for too many.
+        // Sent slowly enough to stay below the rate limits.
         while began.elapsed() < Duration::from_millis(400) {
             assert!(client.send(again).await, "{kind}");
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -99,7 +100,7 @@ async fn what_begins_no_request_keeps_no_connection_open() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_begins_the_idle_time_anew() {
+async fn a_request_restarts_the_idle_timeout() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_KEEPALIVE_TIMEOUT", "0.8")]);
     let mut client = Frames::open(gateway.https, &[]).await;
@@ -107,7 +108,7 @@ async fn a_request_begins_the_idle_time_anew() {
     for n in 0..4 {
         assert!(client.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream(n), &fields)).await);
         until("the backend has the request", async || api.seen().len() == n as usize + 1).await;
-        // Idle for half the timeout.
+        // The connection is idle for half the timeout.
         tokio::time::sleep(Duration::from_millis(400)).await;
     }
     let received = client.ended().await;
@@ -121,7 +122,7 @@ async fn a_continuation_flood_ends_the_connection() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let one_field = block(&[("x-more", &"a".repeat(1000))]);
-    // CVE-2024-27316 and its like: fields without end, and frames without fields.
+    // CVE-2024-27316 and similar: endless fields, and frames without fields.
     for piece in [one_field, Vec::new(), vec![0x20]] {
         let mut client = Frames::open(gateway.https, &[]).await;
         assert!(client.send(&frame(HEADERS, 0, 1, &fields(&authorization()))).await);
@@ -131,14 +132,14 @@ async fn a_continuation_flood_ends_the_connection() {
         assert!(received.goaway_code().is_none_or(|reason| reason != 0), "{:?}", received.goaway_code());
     }
     assert!(api.seen().is_empty());
-    assert_well(&gateway).await;
+    assert_idle_and_serving(&gateway).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_hpack_bomb_is_never_unpacked() {
+async fn an_hpack_bomb_is_not_expanded() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
-    // One entry of 3 KB in the dynamic table, then references to it of one byte each.
+    // One entry of 3 KB in the dynamic table, followed by one-byte references to it.
     let mut bomb = fields(&authorization());
     bomb.push(0x40);
     bomb.extend(crate::support::h2::text("x-bomb"));
@@ -150,22 +151,21 @@ async fn an_hpack_bomb_is_never_unpacked() {
             break;
         }
     }
-    // Whatever it says of the bombs, it serves no request of theirs.
-    assert_well_but_open(&gateway).await;
-    assert_eq!(api.seen().len(), 1, "only the good client's");
+    assert_serving(&gateway).await;
+    assert_eq!(api.seen().len(), 1, "only the request of the other client");
     drop(client);
-    assert_well(&gateway).await;
+    assert_idle_and_serving(&gateway).await;
 }
 
-/// [`assert_well`] while a connection may still be open.
-async fn assert_well_but_open(gateway: &Gateway) {
+/// [`assert_idle_and_serving`] while a connection may still be open.
+async fn assert_serving(gateway: &Gateway) {
     assert_eq!(gateway.get(DAY).await.status, 200);
     until("all requests have ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rapid_resets_are_bounded() {
-    // The backend never answers, so that only the reset ends a request.
+async fn rapid_resets_are_limited() {
+    // The backend never responds, so that only the reset ends a request.
     let hanging = Backend::start(|_| vec![Hang]).await;
     let admin = admin().await;
     let gateway = Gateway::start(&hanging, &admin);
@@ -175,27 +175,27 @@ async fn rapid_resets_are_bounded() {
         let reset = frame(RST_STREAM, 0, stream(n), &8_u32.to_be_bytes());
         [frame(HEADERS, END_STREAM | END_HEADERS, stream(n), &fields), reset].concat()
     };
-    // CVE-2023-44487: as many pairs as fit into one write, again and again.
+    // CVE-2023-44487: many pairs in each write.
     let many = |n: u32| (0..100).flat_map(|k| pair(100 * n + k)).collect::<Vec<_>>();
     client.flood(100, many).await;
     let received = client.ended().await;
     assert_eq!(received.goaway_code(), Some(ENHANCE_YOUR_CALM));
-    // Nothing goes on for a client that has left.
+    // The requests of a disconnected client end.
     until("all requests have ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
     assert!(hanging.seen().len() <= 200, "{} requests", hanging.seen().len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn resets_that_the_client_provokes_are_bounded() {
+async fn resets_provoked_by_the_client_are_limited() {
     let hanging = Backend::start(|_| vec![Hang]).await;
     let admin = admin().await;
     let gateway = Gateway::start(&hanging, &admin);
     let fields = fields(&authorization());
     let mut client = Frames::open(gateway.https, &[]).await;
-    // CVE-2025-8671 (MadeYouReset): too large a window is an error of its stream.
+    // CVE-2025-8671 (MadeYouReset): a window that is too large is a stream error.
     let pair = |n| {
-        let odd = frame(WINDOW_UPDATE, 0, stream(n), &0x7fff_ffff_u32.to_be_bytes());
-        [frame(HEADERS, END_STREAM | END_HEADERS, stream(n), &fields), odd].concat()
+        let too_large = frame(WINDOW_UPDATE, 0, stream(n), &0x7fff_ffff_u32.to_be_bytes());
+        [frame(HEADERS, END_STREAM | END_HEADERS, stream(n), &fields), too_large].concat()
     };
     client.flood(10_000, pair).await;
     let received = client.ended().await;
@@ -206,10 +206,10 @@ async fn resets_that_the_client_provokes_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_gets_no_window_is_given_up() {
+async fn a_response_without_a_window_is_reset_after_the_write_timeout() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[("LISTENER_WRITE_TIMEOUT", "0.5")]);
-    // SETTINGS_INITIAL_WINDOW_SIZE of 0: the head of an answer may come, and none of its body.
+    // SETTINGS_INITIAL_WINDOW_SIZE is 0: the head of the response can be sent, but none of its body.
     let mut stream = Frames::connect(gateway.https, &[(4, 0)]).await;
     let began = Instant::now();
     stream.write_all(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(&authorization()))).await.unwrap();
@@ -224,27 +224,27 @@ async fn an_answer_that_gets_no_window_is_given_up() {
     };
     tokio::time::timeout(PATIENCE, reset).await.expect("the stream stays open");
     assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
-    assert_well_but_open(&gateway).await;
+    assert_serving(&gateway).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_nobody_reads_ends_the_connection() {
+async fn a_response_that_is_not_read_ends_the_connection() {
     let large = Backend::start(|_| answer_of(&"x".repeat(32 * MEBIBYTE))).await;
     let admin = admin().await;
     let gateway = Gateway::start_with(&large, &admin, &[("LISTENER_WRITE_TIMEOUT", "0.5")]);
-    // All the window there can be, and nobody who reads.
+    // The maximum window, and a client that does not read.
     let mut stream = Frames::connect(gateway.https, &[(4, 0x7fff_ffff)]).await;
     let window = frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
     let request = frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(&authorization()));
     stream.write_all(&[window, request].concat()).await.unwrap();
     stream.flush().await.unwrap();
-    until("the request is under way", async || !large.seen().is_empty()).await;
-    until("it is given up", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
+    until("the backend has the request", async || !large.seen().is_empty()).await;
+    until("the request has ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
     until("the connection has ended", async || gateway.metric("gateway_connections").await == Some(0.0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_does_not_come_is_not_waited_for() {
+async fn a_body_that_does_not_arrive_in_time_is_408() {
     let (api, admin) = (api().await, admin().await);
     let settings = [
         ("LOGIN_BODY_TIMEOUT", "0.4"),
@@ -277,21 +277,21 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
             panic!("the connection ended");
         };
         let status = tokio::time::timeout(PATIENCE, answered).await.expect("the stream stays open");
-        // Literal 408 by the name of entry 8 (RFC 7541, appendix A).
+        // 408: a literal with the name of entry 8 (RFC 7541, appendix A).
         assert_eq!(status, 0x48, "{path}");
         assert!((Duration::from_millis(300)..PATIENCE / 4).contains(&began.elapsed()), "{path}: {:?}", began.elapsed());
-        until("it has ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
+        until("the request has ended", async || gateway.metric("gateway_requests_in_flight").await == Some(0.0)).await;
     }
     assert!(admin.seen().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frames_without_content_are_bounded_beside_a_request() {
+async fn frames_without_content_are_limited_during_a_request() {
     let (hanging, admin) = (Backend::start(|_| vec![Hang]).await, admin().await);
     let gateway = Gateway::start(&hanging, &admin);
     let floods = [
         ("PING", frame(PING, 0, 0, b"torture!")),
-        ("PING, answered", frame(PING, 1, 0, b"torture!")),
+        ("PING with ACK", frame(PING, 1, 0, b"torture!")),
         ("SETTINGS", frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 16, 0])),
         ("PRIORITY", frame(2, 0, 1, &[0, 0, 0, 0, 1])),
         ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())),
@@ -301,8 +301,8 @@ async fn frames_without_content_are_bounded_beside_a_request() {
         let mut client = Frames::open(gateway.https, &[]).await;
         let request = frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(&authorization()));
         assert!(client.send(&request).await);
-        until("the backend is asked", async || hanging.seen().len() == index + 1).await;
-        // Some are within the bound.
+        until("the backend has the request", async || hanging.seen().len() == index + 1).await;
+        // A small number is within the limit.
         assert!(client.send(&flood.repeat(500)).await, "{kind}");
         assert_eq!(reaped(&gateway, "flood").await, Some(index as f64), "{kind}");
         client.flood(1000, |_| flood.repeat(100)).await;
@@ -310,6 +310,6 @@ async fn frames_without_content_are_bounded_beside_a_request() {
         assert_eq!(received.goaway_code(), Some(ENHANCE_YOUR_CALM), "{kind}");
         assert!(received.count(PING) <= 20_000 && received.count(SETTINGS) <= 20_000, "{kind}");
         until(kind, async || reaped(&gateway, "flood").await == Some((index + 1) as f64)).await;
-        until("it is given up", async || hanging.abandoned() == index + 1).await;
+        until("the request to the backend has ended", async || hanging.abandoned() == index + 1).await;
     }
 }
