@@ -1,7 +1,8 @@
-//! What the stages of the corridor cost, one by one, on a core of their own: what a request
-//! spends besides TLS, pingora and the network. `cargo bench -p holodule-gateway` prints
-//! nanoseconds; `cargo bench -p holodule-gateway -- token` only those whose names hold a word.
-#![allow(clippy::panic, clippy::unwrap_used, clippy::print_stdout, reason = "a program for people at a terminal")]
+//! Benchmarks of the single stages of a request, without TLS, pingora and the network.
+//!
+//! `cargo bench -p holodule-gateway` prints the nanoseconds of each; `cargo bench -p holodule-gateway -- token` only
+//! runs benchmarks with `token` in their name.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::print_stdout, reason = "a command-line program")]
 
 use std::hint::black_box;
 use std::io::{self, Read as _, Write as _};
@@ -33,24 +34,24 @@ const NOW: i64 = 1_700_000_000;
 const ROUNDS: usize = 10_000;
 const MEASUREMENTS: usize = 15;
 
-/// Those that are asked for: all, or those whose names hold a word of the command line.
+/// The selected benchmarks: those whose name contains one of the words, or all if there are none.
 struct Benches {
     words: Vec<String>,
 }
 
 impl Benches {
-    fn is_asked_for(&self, what: &str) -> bool {
+    fn is_selected(&self, what: &str) -> bool {
         self.words.is_empty() || self.words.iter().any(|word| what.contains(word))
     }
 
-    /// What one round costs, in nanoseconds: the least of some measurements, which other
-    /// programs disturbed the least.
+    /// Prints the nanoseconds per round: the minimum of several measurements, which is affected least by other
+    /// programs.
     fn measure(&self, what: &str, mut round: impl FnMut(usize)) {
-        if !self.is_asked_for(what) {
+        if !self.is_selected(what) {
             return;
         }
         let measured = (0..MEASUREMENTS).map(|_| {
-            // So that whoever works for the rounds before has done.
+            // Lets background work of the previous rounds finish, such as writing the log.
             thread::sleep(Duration::from_millis(20));
             let began = Instant::now();
             (0..ROUNDS).for_each(&mut round);
@@ -59,24 +60,24 @@ impl Benches {
         println!("{what}: {:.0} ns", measured.fold(f64::INFINITY, f64::min));
     }
 
-    /// The same, alone and then while another worker does nothing else: what both write to they have
-    /// to take from each other, far more often than requests would make them.
-    fn measure_beside(&self, what: &str, round: impl Fn(usize) + Sync) {
+    /// Like [`measure`](Self::measure), alone and then while another thread runs the same rounds. Contention is far
+    /// higher than between requests.
+    fn measure_with_contention(&self, what: &str, round: impl Fn(usize) + Sync) {
         self.measure(what, &round);
-        if !self.is_asked_for(what) {
+        if !self.is_selected(what) {
             return;
         }
         let has_ended = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| (0..).take_while(|_| !has_ended.load(Ordering::Relaxed)).for_each(&round));
-            self.measure(&format!("{what}, beside another worker"), &round);
+            self.measure(&format!("{what}, with contention"), &round);
             has_ended.store(true, Ordering::Relaxed);
         });
     }
 }
 
 fn main() {
-    // Cargo adds a flag of its own.
+    // Cargo passes `--bench`.
     let words = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let benches = Benches { words };
     tokens(&benches);
@@ -87,12 +88,12 @@ fn main() {
     records(&benches);
 }
 
-/// Tokens that are new, seen before, forged, or no more than words.
+/// Verification of tokens: new, verified before, forged, too long, and static.
 fn tokens(benches: &Benches) {
     let settings = Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 };
     let keys = || Keys::new(vec![Key::named("2026-11", &[7; 32]).unwrap()], settings).unwrap();
     let issuer = keys();
-    // More than the table of seen tokens has places for, so that a round finds none again.
+    // More tokens than the table of verified tokens holds, so that each is new.
     let tokens: Vec<String> =
         (0..4 * ROUNDS).map(|number| issuer.issue("user01", &format!("{number:032x}"), NOW).unwrap()).collect();
     let token = |number: usize| tokens.get(number % tokens.len()).unwrap().as_bytes();
@@ -104,7 +105,7 @@ fn tokens(benches: &Benches) {
         next += 1;
         assert!(verify(&verifier, token(next)));
     });
-    benches.measure_beside("token, seen, always the same", |_| assert!(verify(&verifier, token(1))));
+    benches.measure_with_contention("token, seen, always the same", |_| assert!(verify(&verifier, token(1))));
     let verifier = keys();
     (0..1000).for_each(|number| assert!(verify(&verifier, token(number))));
     benches.measure("token, seen, one of a thousand", |number| assert!(verify(&verifier, token(number % 1000))));
@@ -119,19 +120,19 @@ fn tokens(benches: &Benches) {
     benches.measure("token, too long", |_| assert!(Presented::new(black_box(&long)).is_err()));
 
     for count in [1, 1024] {
-        let word = |number: usize| format!("holodule_{number:064x}");
+        let secret = |number: usize| format!("holodule_{number:064x}");
         let known = (0..count).map(|number| {
-            StaticToken::new(&number.to_string(), Digest::of(word(number).as_bytes()), Routes::All, None).unwrap()
+            StaticToken::new(&number.to_string(), Digest::of(secret(number).as_bytes()), Routes::All, None).unwrap()
         });
         let known = StaticTokens::new(known.collect()).unwrap();
-        let word = word(count / 2);
+        let secret = secret(count / 2);
         benches.measure(&format!("token, static, of {count}"), |_| {
-            assert!(known.find(&Presented::new(black_box(word.as_bytes())).unwrap()).is_some());
+            assert!(known.find(&Presented::new(black_box(secret.as_bytes())).unwrap()).is_some());
         });
     }
 }
 
-/// The head of a request as a client of HTTP/1.1 sends it, token and all.
+/// Checks of a typical HTTP/1.1 head with a token.
 fn framing(benches: &Benches) {
     let raw = format!(
         "GET /holodules/20201209 HTTP/1.1\r\nHost: localhost:8443\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\
@@ -142,10 +143,10 @@ fn framing(benches: &Benches) {
     benches.measure("framing, the end of a head", |_| {
         assert!(framing::end_of_head(black_box(raw.as_bytes()), 0).is_some());
     });
-    benches.measure("framing, a head as it came", |_| {
+    benches.measure("framing, a received head", |_| {
         assert!(framing::check_head(black_box(raw.as_bytes()), &settings).is_ok());
     });
-    benches.measure("framing, a head as it came, and the request", |_| {
+    benches.measure("framing, a received head, with parsing", |_| {
         assert!(framing::read_head(black_box(raw.as_bytes()), &settings).is_ok_and(|(_, request)| request.is_some()));
     });
     let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("localhost:8443"))]);
@@ -157,7 +158,7 @@ fn framing(benches: &Benches) {
     });
 }
 
-/// A path on its way to the route that takes it.
+/// Route lookup by path.
 fn routes(benches: &Benches) {
     let routes = default_routes().iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
     let table = RouteTable::new(routes, vec!["/holoapi".to_owned()]);
@@ -169,7 +170,7 @@ fn routes(benches: &Benches) {
     }
 }
 
-/// A token of a bucket.
+/// Rate limits.
 fn limits(benches: &Benches) {
     let quota = Quota { rate: 1_000_000, burst: 1_000_000 };
     let limiter = Limiter::new(quota);
@@ -187,10 +188,10 @@ fn limits(benches: &Benches) {
     });
 }
 
-/// An answer of 5 KB that is kept.
+/// A cached response of 5 KB.
 fn cache(benches: &Benches) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    // Spawned tasks have to find the runtime.
+    // The cache spawns tasks.
     let _entered = runtime.enter();
     let backend = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = Address::Inet(backend.local_addr().unwrap());
@@ -217,14 +218,14 @@ fn cache(benches: &Benches) {
             Ok(parts)
         })
     };
-    let CacheLookup::Pending(pending) = find() else { panic!("an answer before the backend was asked") };
+    let CacheLookup::Pending(pending) = find() else { panic!("an outcome before the first request to the backend") };
     assert!(matches!(runtime.block_on(pending.outcome()), CacheOutcome::Served(_, CacheStatus::Miss)));
-    benches.measure_beside("cache, a hit", |_| {
-        assert!(matches!(find(), CacheLookup::Ready(CacheOutcome::Served(_, CacheStatus::Hit))))
+    benches.measure_with_contention("cache, a hit", |_| {
+        assert!(matches!(find(), CacheLookup::Ready(CacheOutcome::Served(_, CacheStatus::Hit))));
     });
 }
 
-/// A backend that answers one request, and may be asked no more.
+/// A backend that responds to one request; another one would fail.
 fn serve_one(backend: &TcpListener) {
     let (mut stream, _) = backend.accept().unwrap();
     let mut head = [0; 4096];
@@ -233,14 +234,14 @@ fn serve_one(backend: &TcpListener) {
     write!(stream, "HTTP/1.1 200 OK\r\n{fields}\r\nETag: \"a\"\r\n\r\n{}", "a".repeat(5120)).unwrap();
 }
 
-/// What is told and counted of each request.
+/// The request ID, metrics and access log line of a request.
 fn records(benches: &Benches) {
     benches.measure("record, a request id", |_| {
         black_box(correlation_id().unwrap());
     });
     let metrics = Metrics::new(&Labels { routes: vec!["auth", "holodules", "none"], ..Labels::default() }).unwrap();
     let (total, upstream) = (Duration::from_micros(1534), Some(Duration::from_micros(1234)));
-    benches.measure_beside("record, metrics", |_| {
+    benches.measure_with_contention("record, metrics", |_| {
         let _in_flight = metrics.in_flight();
         metrics.request(black_box("holodules"), &Method::GET, Some(StatusCode::OK), total, upstream);
     });
@@ -269,6 +270,6 @@ fn records(benches: &Benches) {
         });
     });
     if writer.lines().lost() > 0 {
-        println!("{} lines were lost, which cost less than the others", writer.lines().lost());
+        println!("{} lines were dropped, which is faster than writing them", writer.lines().lost());
     }
 }
