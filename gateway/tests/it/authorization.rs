@@ -32,7 +32,7 @@ async fn assert_rows(rows: &[(&str, String)], error: &str, description: &str) {
 }
 
 #[tokio::test]
-async fn a_missing_empty_or_misplaced_token() {
+async fn a_missing_empty_or_misplaced_token_is_401() {
     let rows = [
         ("absent", String::new()),
         ("empty", "Authorization:\r\n".to_owned()),
@@ -63,7 +63,7 @@ async fn a_token_in_the_query_or_the_body_is_ignored() {
 }
 
 #[tokio::test]
-async fn an_unsupported_scheme_or_none() {
+async fn an_unsupported_or_missing_scheme_is_401() {
     let rows = [
         ("another scheme", "Authorization: Basic dXNlcjAxOnBhc3N3b3JkMDE=\r\n".to_owned()),
         ("another scheme", format!("Authorization: Token {}\r\n", token("user01"))),
@@ -75,13 +75,13 @@ async fn an_unsupported_scheme_or_none() {
 }
 
 #[tokio::test]
-async fn a_scheme_without_a_token() {
-    let rows = ["JWT", "jwt ", "Bearer", "bearer\t"].map(|value| ("alone", format!("Authorization: {value}\r\n")));
+async fn a_scheme_without_a_token_is_401() {
+    let rows = ["JWT", "jwt ", "Bearer", "bearer\t"].map(|value| ("no token", format!("Authorization: {value}\r\n")));
     assert_rows(&rows, "Invalid JWT header", "Token missing").await;
 }
 
 #[tokio::test]
-async fn more_than_one_token() {
+async fn more_than_one_token_is_401() {
     let valid = token("user01");
     let rows = [
         ("JWT a b", "Authorization: JWT a b\r\n".to_owned()),
@@ -95,7 +95,7 @@ async fn more_than_one_token() {
 }
 
 #[tokio::test]
-async fn both_schemes_in_any_case_with_any_white_space() {
+async fn both_schemes_are_accepted_in_any_case_with_any_white_space() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;

@@ -44,7 +44,7 @@ fn strict(folder: &Path) -> (bool, String) {
 }
 
 #[test]
-fn a_certificate_that_is_or_soon_will_be_invalid_is_a_warning_with_its_date() {
+fn a_certificate_that_is_or_soon_will_be_invalid_is_a_warning_that_strict_refuses() {
     let folder = folder();
     let path = folder.path();
     assert!(strict(path).0, "the test configuration causes no warnings: {}", strict(path).1);

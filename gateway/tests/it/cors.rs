@@ -195,7 +195,7 @@ async fn a_503_for_an_unreachable_backend_has_cors_headers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn preflights_over_http_2() {
+async fn preflights_are_handled_over_http_2() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &ALLOWED);
     let client = Http2::open(gateway.https).await;

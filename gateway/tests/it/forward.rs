@@ -228,7 +228,7 @@ async fn path_segments_are_forwarded_unchanged() {
 }
 
 #[tokio::test]
-async fn upstreams_on_unix_sockets() {
+async fn upstreams_may_be_unix_sockets() {
     let folder = tempfile::tempdir().unwrap();
     let api = Backend::start_unix(&folder.path().join("api.sock"), serve_day);
     let admin = Backend::start_unix(&folder.path().join("admin.sock"), crate::support::verify_user01);
@@ -241,7 +241,7 @@ async fn upstreams_on_unix_sockets() {
 }
 
 #[tokio::test]
-async fn upstreams_with_host_names() {
+async fn upstreams_may_be_host_names() {
     let (api, admin) = (api().await, admin().await);
     let named = |address: &str| address.replace("127.0.0.1", "localhost");
     let settings = [("UPSTREAM_API", named(&api.address)), ("UPSTREAM_ADMIN", named(&admin.address))];

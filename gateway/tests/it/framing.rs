@@ -38,7 +38,7 @@ fn target(target: &str, host: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn ambiguous_body_lengths() {
+async fn ambiguous_body_lengths_are_400() {
     let rows = [
         "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
@@ -75,7 +75,7 @@ async fn ambiguous_body_lengths() {
 }
 
 #[tokio::test]
-async fn ambiguous_lines() {
+async fn ambiguous_lines_are_400() {
     let valid = get(DAY, "");
     let with = |line: &str| get(DAY, line).into_bytes();
     let rows = [
@@ -98,7 +98,7 @@ async fn ambiguous_lines() {
 }
 
 #[tokio::test]
-async fn underscore_spellings_of_protected_headers() {
+async fn underscore_spellings_of_protected_headers_are_400() {
     // Some programs treat underscores as dashes, and would mistake these for headers of the gateway.
     let names = [
         "x_auth_identity",
@@ -118,7 +118,7 @@ async fn underscore_spellings_of_protected_headers() {
 }
 
 #[tokio::test]
-async fn missing_repeated_or_malformed_hosts() {
+async fn missing_repeated_or_malformed_hosts_are_400() {
     let rows = [
         ("missing", target(DAY, "")),
         ("empty", target(DAY, "Host:\r\n")),
@@ -149,7 +149,7 @@ async fn missing_repeated_or_malformed_hosts() {
 }
 
 #[tokio::test]
-async fn malformed_request_lines() {
+async fn malformed_request_lines_are_400() {
     let host = "Host: localhost\r\n";
     let rows = [
         ("a space", target("/holodules/2020 1209", host)),
@@ -170,7 +170,7 @@ async fn malformed_request_lines() {
 }
 
 #[tokio::test]
-async fn paths_that_are_not_canonical() {
+async fn paths_that_are_not_canonical_are_400() {
     let paths = [
         "//holodules/20201209",
         "/holodules//20201209",
@@ -214,7 +214,7 @@ async fn paths_that_are_not_canonical() {
 }
 
 #[tokio::test]
-async fn trace_and_connect_are_refused() {
+async fn trace_connect_and_the_asterisk_form_are_400() {
     let token = token("user01");
     let rows = [
         (

@@ -25,7 +25,7 @@ fn request(method: &str, path: &str) -> Builder {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_login_and_a_request_with_its_token() {
+async fn a_token_from_a_login_is_accepted() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let client = Http2::open(gateway.https).await;
@@ -125,7 +125,7 @@ async fn refusals_are_the_same_as_over_http_1() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn head_and_a_length_of_zero() {
+async fn head_and_get_with_a_length_of_zero_are_served() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     let client = Http2::open(gateway.https).await;

@@ -115,7 +115,7 @@ async fn a_slow_or_broken_response_is_503() {
         ("dripping", dripping),
         ("reset", vec![Reset]),
         ("closed", vec![Close]),
-        ("cut short", vec![Write(half.into_bytes()), Close]),
+        ("truncated", vec![Write(half.into_bytes()), Close]),
         ("not HTTP", vec![Write(b"220 ready\r\n\r\n".to_vec()), Close]),
         ("an endless head", vec![Write(format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(2 << 20)).into_bytes()), Hang]),
     ])
@@ -128,7 +128,7 @@ async fn an_unreachable_backend_is_503_until_it_is_back() {
     assert_eq!(gateway.exchange(login(user01())).await.status, 200);
     let address = admin.address.parse().unwrap();
     admin.stop().await;
-    assert_unavailable("gone", &gateway.exchange(login(user01())).await);
+    assert_unavailable("stopped", &gateway.exchange(login(user01())).await);
     // Routes are served without the admin listener.
     assert_eq!(gateway.get(DAY).await.status, 200);
     let _restarted = Backend::start_at(address, verify_user01).await;
