@@ -1,5 +1,5 @@
-//! The rules of the cache. Whatever the fields of a response are, nothing is stored that they forbid, nothing is served
-//! for longer than they allow, and nothing is stored that belongs to one client.
+//! The cache policy. Whatever the fields of a response are, nothing is stored or served against them, and no field that
+//! belongs to one client is stored.
 //!
 //! Input is three parts with an empty line between them: the fields of a response, those of a later `304`, and those of
 //! a request. A line `!404` sets the status of the response.
@@ -53,8 +53,7 @@ pub fn check(data: &[u8]) {
     check_conditions(status, &response, &request);
 }
 
-/// The directives of one line as someone reads them who looks for quotes and commas alone: names in lower case, with
-/// what follows `=`.
+/// A parser that knows only quotes and commas: the directives of a line in lower case, with the text after `=`.
 fn directives(line: &[u8]) -> Vec<(String, Option<String>)> {
     let (mut members, mut is_quoted, mut is_escaped) = (vec![String::new()], false, false);
     for &byte in line {
@@ -78,17 +77,19 @@ fn directives(line: &[u8]) -> Vec<(String, Option<String>)> {
 }
 
 fn check_stored(status: StatusCode, response: &HeaderMap, lifetime: &Lifetime) {
-    let said: Vec<_> = response.get_all(CACHE_CONTROL).iter().flat_map(|line| directives(line.as_bytes())).collect();
-    let says = |name: &str| said.iter().any(|(said, _)| said == name);
-    let most = |name: &str| {
-        let arguments = said.iter().filter(|(said, _)| said == name).filter_map(|(_, argument)| argument.as_ref());
-        // A number that is too large means the most there is.
+    let lines = response.get_all(CACHE_CONTROL).iter();
+    let directives: Vec<_> = lines.flat_map(|line| directives(line.as_bytes())).collect();
+    let has = |name: &str| directives.iter().any(|(directive, _)| directive == name);
+    let max = |name: &str| {
+        let named = directives.iter().filter(|(directive, _)| directive == name);
+        let arguments = named.filter_map(|(_, argument)| argument.as_ref());
+        // A number that is too large means the maximum.
         let is_number = |text: &&String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let seconds = arguments.filter(is_number).map(|text| text.parse::<u64>().unwrap_or(u64::MAX));
         Duration::from_secs(seconds.max().unwrap_or_default()).min(MAX)
     };
-    assert!(!says("private") && !says("no-store"), "{response:?}");
-    assert!(said.contains(&("public".to_owned(), None)) || says("s-maxage"), "{response:?}");
+    assert!(!has("private") && !has("no-store"), "{response:?}");
+    assert!(directives.contains(&("public".to_owned(), None)) || has("s-maxage"), "{response:?}");
     assert!(!response.contains_key(SET_COOKIE) && !response.contains_key(CONTENT_RANGE), "{response:?}");
     for line in response.get_all(VARY) {
         for name in line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
@@ -97,18 +98,18 @@ fn check_stored(status: StatusCode, response: &HeaderMap, lifetime: &Lifetime) {
         }
     }
     assert!(matches!(status, StatusCode::OK | StatusCode::NOT_FOUND));
-    if says("s-maxage") || says("max-age") || says("no-cache") {
-        let bound = if says("s-maxage") { most("s-maxage") } else { most("max-age") };
+    if has("s-maxage") || has("max-age") || has("no-cache") {
+        let bound = if has("s-maxage") { max("s-maxage") } else { max("max-age") };
         assert!(lifetime.fresh <= bound, "{response:?} {lifetime:?}");
     }
     assert!(lifetime.fresh <= MAX && lifetime.initial_age <= MAX);
     assert!(status != StatusCode::NOT_FOUND || lifetime.fresh <= NOT_FOUND_FRESHNESS);
-    assert!(lifetime.while_revalidate <= most("stale-while-revalidate"), "{response:?} {lifetime:?}");
-    assert!(lifetime.if_error <= most("stale-if-error"), "{response:?} {lifetime:?}");
-    if says("must-revalidate") || says("proxy-revalidate") || says("no-cache") || status != StatusCode::OK {
+    assert!(lifetime.while_revalidate <= max("stale-while-revalidate"), "{response:?} {lifetime:?}");
+    assert!(lifetime.if_error <= max("stale-if-error"), "{response:?} {lifetime:?}");
+    if has("must-revalidate") || has("proxy-revalidate") || has("no-cache") || status != StatusCode::OK {
         assert!(lifetime.while_revalidate.is_zero() && lifetime.if_error.is_zero(), "{response:?} {lifetime:?}");
     }
-    assert!(!says("no-cache") || lifetime.freshness(Duration::ZERO) == Freshness::Expired, "{response:?} {lifetime:?}");
+    assert!(!has("no-cache") || lifetime.freshness(Duration::ZERO) == Freshness::Expired, "{response:?} {lifetime:?}");
 }
 
 /// A stored response gets older and never younger.
@@ -140,7 +141,7 @@ fn check_joined(status: StatusCode, response: &HeaderMap, arrival: Arrival, life
     assert_eq!(storable(status, &joined, &DECLARED, arrival), lifetime, "{response:?}");
 }
 
-/// What is stored of a response is nobody's and outlives the connection.
+/// The stored fields belong neither to a client nor to the connection.
 fn check_storable_fields(response: &HeaderMap) -> HeaderMap {
     let stored = storable_fields(response);
     for name in [&SET_COOKIE, &CONNECTION, &TRANSFER_ENCODING] {
@@ -170,21 +171,17 @@ fn check_freshened(stored: &HeaderMap, later: &HeaderMap) {
     for name in [&AGE, &DATE] {
         assert_eq!(values(&fresh, name), values(&storable_fields(later), name));
     }
-    assert_eq!(storable_fields(&fresh), fresh, "nothing is stored that would not have been before");
-    assert_eq!(freshened(&fresh, later).as_ref(), Some(&fresh), "the same again changes nothing");
+    assert_eq!(storable_fields(&fresh), fresh, "the same rules apply to the fields of a 304");
+    assert_eq!(freshened(&fresh, later).as_ref(), Some(&fresh), "applying it again changes nothing");
 }
 
-/// `304` is the answer only where the request names what is stored.
+/// `304` is the response only if the request names the stored response.
 fn check_conditions(status: StatusCode, response: &HeaderMap, request: &HeaderMap) {
     let validators = Validators::of(status, response);
     let mut asked = request.clone();
     validators.add_conditions(&mut asked);
     if validators.can_revalidate() {
-        assert_eq!(
-            validators.evaluate(&asked),
-            ConditionalResult::NotModified,
-            "it is confirmed by its own validators"
-        );
+        assert_eq!(validators.evaluate(&asked), ConditionalResult::NotModified, "its own validators match");
     }
     if validators.evaluate(request) == ConditionalResult::Full {
         return;

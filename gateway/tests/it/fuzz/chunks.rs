@@ -1,4 +1,5 @@
-//! A chunked body. It has the same end in whatever pieces it arrives, and httparse and pingora find the same chunks.
+//! A chunked body. It ends at the same byte in whatever pieces it arrives, and httparse and pingora find the same
+//! chunks.
 
 use std::io::Cursor;
 
@@ -6,7 +7,7 @@ use futures_util::FutureExt as _;
 use holodule_gateway::downstream::chunks::Chunks;
 use pingora::protocols::http::v1::server::HttpSession;
 
-/// Where a body ends; `None` where it has not ended; an error where it is no chunked body.
+/// The length of a body, `None` if it is not complete, or an error if it is not chunked.
 type Outcome = Result<Option<usize>, ()>;
 
 /// Checks the chunked body that `data` begins with.
@@ -19,7 +20,7 @@ pub fn check(data: &[u8]) {
     }
     let Ok(Some(end)) = outcome else { return };
     assert_eq!(follow(&[&data[..end]]), Ok(Some(end)), "what follows does not matter");
-    assert_eq!(follow(&[&data[..end - 1]]), Ok(None), "it has not ended before");
+    assert_eq!(follow(&[&data[..end - 1]]), Ok(None), "it does not end earlier");
     let expected = content(&data[..end]);
     check_pingora(&data[..end], &expected);
 }
@@ -57,7 +58,7 @@ fn content(mut body: &[u8]) -> Vec<u8> {
     content
 }
 
-/// pingora reads the same content of a body that was followed to its end.
+/// pingora reads the same content.
 fn check_pingora(body: &[u8], expected: &[u8]) {
     let head = b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut session = HttpSession::new(Box::new(Cursor::new([head, body].concat())));
@@ -69,5 +70,5 @@ fn check_pingora(body: &[u8], expected: &[u8]) {
         }
         content
     };
-    assert_eq!(read.now_or_never().expect("the body is all there"), expected);
+    assert_eq!(read.now_or_never().expect("the body is complete"), expected);
 }

@@ -1,5 +1,5 @@
-//! FeedDecoder of the backend's feed. The same events come out in whatever pieces the lines arrive, and serde_json reads the
-//! same from each line.
+//! Lines of the backend's feed. The events are the same in whatever pieces the lines arrive, and are those that
+//! serde_json parses.
 
 use holodule_gateway::revocation::feed::{FeedDecoder, FeedEvent, InvalidFeed};
 use serde_json::Value;
@@ -14,7 +14,7 @@ pub fn check(data: &[u8]) {
         assert_eq!(take(&[first, second]), outcome, "split at {at}");
     }
     let mut lines: Vec<&[u8]> = data.split(|&byte| byte == b'\n').collect();
-    // What follows the last line feed is no line yet.
+    // Bytes after the last line feed are not a line yet.
     lines.pop();
     let read: Vec<_> = lines.iter().map(|line| serde_json::from_slice::<Value>(line).ok()).collect();
     match outcome {
@@ -26,7 +26,7 @@ pub fn check(data: &[u8]) {
         }
         Err(InvalidFeed) => {
             let is_plain = |value: &Option<Value>| value.as_ref().is_some_and(|value| value == &serde_json::json!({}));
-            assert!(data.len() > 64 * 1024 || !read.iter().all(is_plain), "there is a reason for it");
+            assert!(data.len() > 64 * 1024 || !read.iter().all(is_plain), "only long or invalid input is refused");
         }
     }
 }
@@ -40,7 +40,7 @@ fn take(pieces: &[&[u8]]) -> Result<Vec<FeedEvent>, InvalidFeed> {
     Ok(events)
 }
 
-/// An event is what its line contains; what is unknown resets everything.
+/// An event has the content of its line. An unknown line is a reset.
 fn check_event(event: &FeedEvent, value: &Value) {
     let members = value.as_object().expect("a line is an object");
     let only = members.iter().next().filter(|_| members.len() == 1);

@@ -1,5 +1,5 @@
-//! The head of an HTTP/1 request. What the gateway accepts is a head by the letter of RFC 9112, and the parser behind
-//! the gate accepts it with the same method, target, version and fields.
+//! The head of an HTTP/1 request. A head that the gateway accepts is valid by RFC 9112, and pingora parses the same
+//! method, target, version and fields from it.
 
 use std::io::Cursor;
 
@@ -22,7 +22,7 @@ pub fn check(data: &[u8]) {
     let Ok((body, parts)) = read else { return };
     let parts = parts.expect("every accepted head of this size is a request");
     check_inspect(&parts, body);
-    let target = check_letters(head, &parts);
+    let target = check_grammar(head, &parts);
     check_pingora(head, &target, &parts);
 }
 
@@ -41,9 +41,9 @@ fn check_inspect(parts: &Parts, body: BodyFraming) {
     let head = framing::RequestHead { method, uri, version: *version, headers };
     let target = match inspect(head, &Settings::default()) {
         Ok(target) => target,
-        // Only known once the head is parsed.
+        // Checked in the parsed head only.
         Err(HeadError::Malformed("the path is not canonical") | HeadError::HeadersTooLarge) => return,
-        Err(refusal) => panic!("an accepted head is an accepted request: {refusal}"),
+        Err(refusal) => panic!("a parsed head is refused: {refusal}"),
     };
     assert_eq!(target.body, body);
     assert!(
@@ -53,14 +53,14 @@ fn check_inspect(parts: &Parts, body: BodyFraming) {
     );
 }
 
-/// Reads the head by the letter of RFC 9112, section 2 to 5, compares the request with it, and returns the target.
-fn check_letters(head: &[u8], parts: &Parts) -> String {
+/// Parses the head strictly by RFC 9112, sections 2 to 5, compares the request with it, and returns the target.
+fn check_grammar(head: &[u8], parts: &Parts) -> String {
     let text = head.strip_suffix(b"\r\n\r\n").expect("a head ends in an empty line");
     let mut lines = text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     assert_eq!(lines.clone().map(|line| line.len() + 2).sum::<usize>(), text.len() + 2, "each line ends in CRLF");
     let line = std::str::from_utf8(lines.next().unwrap()).unwrap();
     let words: Vec<&str> = line.split(' ').collect();
-    let [method, target, version] = words[..] else { panic!("{line:?} is three words") };
+    let [method, target, version] = words[..] else { panic!("{line:?} has three words") };
     assert_eq!((method, version), (parts.method.as_str(), &*format!("{:?}", parts.version)));
     assert!(is_token(method.as_bytes()) && !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_graphic()));
     assert!(!target.contains('#') && (!target.starts_with('/') || parts.uri == target), "{target}");
@@ -92,13 +92,13 @@ fn check_pingora(head: &[u8], target: &str, parts: &Parts) {
     if let Some(range) = range {
         let removed: String = target.drain(..range.len()).collect();
         assert!(removed.contains("://"), "{removed}");
-        // As the stream does it, where there is no path.
+        // As the session's stream does for an empty path.
         let path = if target.starts_with('/') { "" } else { "/" };
         target.insert_str(0, path);
         head.splice(range, path.bytes());
     }
     let mut session = HttpSession::new(Box::new(Cursor::new(head)));
-    let read = session.read_request().now_or_never().expect("the head is all there");
+    let read = session.read_request().now_or_never().expect("the head is complete");
     read.expect("pingora accepts an accepted head");
     let request = session.req_header();
     assert_eq!(String::from_utf8_lossy(request.raw_path()), target);

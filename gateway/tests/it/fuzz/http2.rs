@@ -1,5 +1,5 @@
-//! An HTTP/2 connection: the frames that a client sends behind its preface. Whatever they are, the gateway writes
-//! well-formed frames, keeps to the client's windows, answers only what was requested, and ends.
+//! An HTTP/2 connection: the frames that a client sends after its preface. Whatever they are, the gateway writes
+//! well-formed frames, respects the client's windows, responds only to requests, and ends.
 
 use std::collections::HashMap;
 use std::io;
@@ -32,13 +32,13 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 
-/// When the client leaves that has sent everything. The clock is paused, so that this takes no time.
+/// How long the client stays after it has sent everything. The clock is paused, so that this takes no time.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The size of the largest response.
 const LARGE_BYTES: usize = 150_000;
 
-/// Checks the connection on which `data` follows the preface: in one piece, and in many.
+/// Checks a connection on which `data` follows the preface, in one piece and in many.
 pub fn check(data: &[u8]) {
     for piece in [usize::MAX, 11] {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -47,7 +47,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// What the gateway writes, and what its handler has seen.
+/// Returns what the gateway has written, and its handler.
 async fn serve(data: &[u8], piece: usize) -> (Vec<u8>, Recorder) {
     let (activity, handler, output) = (Activity::new(), Recorder::default(), Arc::default());
     let stream = ClientStream {
@@ -58,7 +58,7 @@ async fn serve(data: &[u8], piece: usize) -> (Vec<u8>, Recorder) {
         leaves: Box::pin(sleep(PATIENCE)),
         activity: Arc::clone(&activity),
         output: Arc::clone(&output),
-        noted: 0,
+        reported: 0,
     };
     let (_stop, drain) = tokio::sync::watch::channel(false);
     let options = http2_options(16 * 1024, 100);
@@ -77,19 +77,19 @@ async fn serve(data: &[u8], piece: usize) -> (Vec<u8>, Recorder) {
     (output, handler)
 }
 
-/// A client that has sent everything when it leaves.
+/// The client's bytes, and the end of the connection after [`PATIENCE`].
 struct ClientStream {
     input: Vec<u8>,
     read: usize,
-    /// The most that arrives at once.
+    /// The maximum number of bytes of a read.
     piece: usize,
-    /// Whether nothing was there since the last piece.
+    /// Whether a read has been pending since the last piece.
     has_paused: bool,
     leaves: Pin<Box<Sleep>>,
     activity: Arc<Activity>,
     output: Arc<Mutex<Vec<u8>>>,
-    /// How much of the output the activity was notified of.
-    noted: usize,
+    /// How much of the output was reported to `activity`.
+    reported: usize,
 }
 
 impl AsyncRead for ClientStream {
@@ -106,8 +106,8 @@ impl AsyncRead for ClientStream {
         let count = buf.remaining().min(self.piece).min(self.input.len() - self.read);
         let end = self.read + count;
         let written = self.output.lock().unwrap().len();
-        let noted = std::mem::replace(&mut self.noted, written);
-        if !self.activity.receive(&self.input[self.read..end], written - noted) {
+        let reported = std::mem::replace(&mut self.reported, written);
+        if !self.activity.receive(&self.input[self.read..end], written - reported) {
             return Poll::Pending;
         }
         buf.put_slice(&self.input[self.read..end]);
@@ -131,7 +131,7 @@ impl AsyncWrite for ClientStream {
     }
 }
 
-/// Responds in each of the ways that the gateway has. The first byte of a body is the first letter of the path.
+/// Responds as the gateway can. The first letter of the path selects how, and is the first byte of the body.
 #[derive(Default)]
 struct Recorder {
     begun: AtomicUsize,
@@ -141,7 +141,7 @@ struct Recorder {
 impl Handler for Recorder {
     async fn handle(&self, downstream: &mut impl Downstream) {
         self.begun.fetch_add(1, Ordering::Relaxed);
-        // An error is the client's: the exchange is dropped, as it is in the gateway.
+        // The exchange is dropped after an error, as in the gateway.
         let _ = respond(downstream).await;
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
@@ -151,7 +151,7 @@ async fn respond(downstream: &mut impl Downstream) -> pingora::Result<()> {
     let path = downstream.request().uri.path().to_owned();
     let header = ResponseHeader::build(StatusCode::OK, None)?;
     match path.as_bytes().get(1) {
-        // The body of the request comes back piece by piece.
+        // Echoes the body of the request piece by piece.
         Some(b'e') => {
             downstream.send_continue().await?;
             downstream.write_head(ResponseHead::Plain(&header), &[]).await?;
@@ -161,28 +161,28 @@ async fn respond(downstream: &mut impl Downstream) -> pingora::Result<()> {
             }
             downstream.finish(Bytes::new()).await
         }
-        // More than a window, without a look at the body of the request.
+        // Exceeds the default window, and does not read the body of the request.
         Some(b'l') => {
             downstream.write_head(ResponseHead::Plain(&header), &[]).await?;
             downstream.finish(Bytes::from(vec![b'l'; LARGE_BYTES])).await
         }
-        // A head that is taken back, and one without a body.
+        // Retracts a head, and sends one without a body.
         Some(b'r') => {
             downstream.write_head(ResponseHead::Plain(&header), &[]).await?;
-            assert!(downstream.retract(), "nothing of it has been sent");
+            assert!(downstream.retract(), "it has not been sent");
             downstream
                 .write_head(ResponseHead::Plain(&ResponseHeader::build(StatusCode::NO_CONTENT, None)?), &[])
                 .await?;
             downstream.finish(Bytes::new()).await
         }
-        // No response until the client leaves.
+        // Waits until the client closes the stream.
         Some(b'w') => {
             while downstream.read_body().await?.is_some() {}
-            // Where the client has reset it behind its end, there is no more, either.
+            // A reset may have followed the end of the body.
             assert!(downstream.is_read() || downstream.read_body().await.is_err());
             Err(downstream.closed().await)
         }
-        // A response that breaks off.
+        // A truncated response.
         Some(b'b') => {
             downstream.write_head(ResponseHead::Plain(&header), &[]).await?;
             downstream.write_body(Bytes::from_static(b"b")).await
@@ -195,7 +195,7 @@ async fn respond(downstream: &mut impl Downstream) -> pingora::Result<()> {
     }
 }
 
-/// A certificate that is made for this.
+/// A self-signed certificate.
 fn identity() -> Arc<Identity> {
     static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
     let made = IDENTITY.get_or_init(|| {
@@ -216,7 +216,7 @@ struct Frame<'a> {
     flags: u8,
     stream: u32,
     payload: &'a [u8],
-    /// Whether all of it is there.
+    /// Whether the payload is complete.
     is_whole: bool,
 }
 
@@ -235,9 +235,9 @@ fn number(payload: &[u8]) -> u32 {
     payload.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes) & 0x7fff_ffff)
 }
 
-/// The most that a client has allowed, by all that it has sent.
+/// The limits that the client has set with its frames, and the bodies that it has sent.
 struct Sent {
-    /// The windows that it has granted, in bytes; that of stream 0 is the connection's.
+    /// The granted windows of the streams, in bytes. Stream 0 is the connection.
     windows: HashMap<u32, u64>,
     initial_window: u64,
     max_frame_bytes: usize,
@@ -280,7 +280,7 @@ fn content<'a>(frame: &Frame<'a>) -> &'a [u8] {
     rest.get(..rest.len().saturating_sub(padding.into())).unwrap_or_default()
 }
 
-/// What was written on one stream.
+/// What the gateway has written on a stream.
 #[derive(Default)]
 struct Answer {
     has_head: bool,
@@ -328,7 +328,7 @@ fn check_output(sent: &Sent, written: &[Frame<'_>], handler: &Recorder) {
         }
     }
     let (begun, ended) = (handler.begun.load(Ordering::Relaxed), handler.ended.load(Ordering::Relaxed));
-    assert_eq!(begun, ended, "no request is forgotten");
+    assert_eq!(begun, ended, "every handler returns");
     let answered = answers.values().filter(|answer| answer.has_head).count();
     assert!(answered <= begun, "{answered} responses to {begun} requests");
     for (stream, answer) in &answers {
@@ -336,7 +336,7 @@ fn check_output(sent: &Sent, written: &[Frame<'_>], handler: &Recorder) {
     }
 }
 
-/// A body is that of the handler, in whole or in part.
+/// A body is that of the handler, or its beginning.
 fn check_body(body: &[u8], request: &[u8]) {
     match body.split_first() {
         None => {}

@@ -1,5 +1,5 @@
-//! What the fuzz targets of `ops/fuzz` check, and their seeds and findings as tests. `ops/fuzz/run` gives the same
-//! functions inputs that reach new code.
+//! The checks of the fuzz targets in `ops/fuzz`, run here with the seeds and earlier findings. `ops/fuzz/run` calls the
+//! same functions with coverage-guided input.
 
 mod cache;
 mod chunks;
@@ -11,7 +11,7 @@ mod token;
 
 use std::path::Path;
 
-/// Checks each seed and each finding of a target.
+/// Checks the seeds and findings of a target.
 fn replay(target: &str, check: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/fuzz/seeds").join(target);
     let mut count = 0;

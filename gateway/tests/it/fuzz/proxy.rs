@@ -1,4 +1,4 @@
-//! A header of the PROXY protocol. One that is accepted is what a proxy writes for the source that was read from it.
+//! A header of the PROXY protocol. An accepted header is what a proxy writes for the parsed source.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -1,6 +1,6 @@
-//! A JSON Web Token. One that is accepted is what jsonwebtoken reads from it, and its times allow it.
+//! A JSON Web Token. An accepted token has the claims that jsonwebtoken reads, and is valid at the time.
 //!
-//! Input that begins with `{` is a header, a line feed and a payload, which are signed here. Any other is a token.
+//! Input that begins with `{` is a header, a line feed and a payload, which are signed here. Other input is a token.
 
 use std::sync::OnceLock;
 
@@ -14,7 +14,7 @@ const NOW: i64 = 1_700_000_000;
 const LEEWAY: i64 = 5;
 const LIFETIME: i64 = 3600;
 
-/// Secrets of tests: one of a key without a name, and one of the key `k1`.
+/// The secrets of a key without a name and of the key `k1`.
 const SECRETS: [&[u8]; 2] = [b"only for tests. only for tests. ", b"for tests only. for tests only. "];
 
 fn keys() -> &'static Keys {
@@ -25,7 +25,7 @@ fn keys() -> &'static Keys {
     })
 }
 
-/// Checks the tokens that `data` makes.
+/// Checks the token in `data`, or those that are signed from it.
 pub fn check(data: &[u8]) {
     if !data.starts_with(b"{") {
         return check_token(data);
@@ -53,7 +53,7 @@ fn check_token(token: &[u8]) {
     let skew = if verified.password_mark.is_some() { LEEWAY.max(MAX_CLOCK_SKEW.into()) } else { LEEWAY };
     assert!(number("iat") <= NOW + skew && number("nbf") <= NOW + skew, "{claims}");
     assert!(number("exp") + LEEWAY > NOW && number("iat") + LIFETIME > NOW, "{claims}");
-    // As long as it says, and not a second longer.
+    // Valid from `not_before` until `expires_at`, which is excluded.
     assert!(keys().verify(&presented, verified.expires_at - 1).is_ok());
     assert_eq!(keys().verify(&presented, verified.expires_at), Err(TokenError::Expired));
     assert!(keys().verify(&presented, verified.not_before).is_ok());
@@ -66,21 +66,21 @@ fn check_token(token: &[u8]) {
     check_changed(token);
 }
 
-/// The claims as jsonwebtoken reads them, by the one key that signed.
+/// The claims as jsonwebtoken reads them. Only one key verifies the signature.
 fn decoded(token: &[u8]) -> Value {
     let mut validation = Validation::new(Algorithm::HS256);
-    // It reads the system's clock, and refuses times before 1970 in claims that it requires.
+    // jsonwebtoken uses the system's clock, and refuses times before 1970 in required claims.
     (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
     validation.required_spec_claims.clear();
     let decoded: Vec<_> = SECRETS
         .iter()
         .filter_map(|secret| decode::<Value>(token, &DecodingKey::from_secret(secret), &validation).ok())
         .collect();
-    let [decoded] = &decoded[..] else { panic!("{} keys open {}", decoded.len(), String::from_utf8_lossy(token)) };
+    let [decoded] = &decoded[..] else { panic!("{} keys verify {}", decoded.len(), String::from_utf8_lossy(token)) };
     decoded.claims.clone()
 }
 
-/// No bit of a good token can be changed: a sample of them, at places that differ with the token.
+/// Flipping a bit invalidates the token. The sampled positions depend on its length.
 fn check_changed(token: &[u8]) {
     for at in (0..token.len()).skip(token.len() % 7).step_by(1 + token.len() / 16) {
         let mut changed = token.to_vec();
