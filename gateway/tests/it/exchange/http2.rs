@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Request;
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{ROUTES, answer, assert_is_now, chunks, dated, framing_backend, text};
@@ -140,7 +140,7 @@ async fn responses_of_any_framing_end_their_stream() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_last_chunk_that_arrives_after_the_content_ends_the_stream() {
     let large = text(MEBIBYTE);
-    let received = Arc::new(Notify::new());
+    let received = Arc::new(Semaphore::new(0));
     let (content, end) = (chunks(&[&large]), Arc::clone(&received));
     let api = Backend::start(move |_| {
         let content = answer("Transfer-Encoding: chunked\r\n", &content);
@@ -150,7 +150,7 @@ async fn a_last_chunk_that_arrives_after_the_content_ends_the_stream() {
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     let frames = observe_frames(&gateway, "/notes/1", |frames| {
         if body(frames).len() == large.len() {
-            received.notify_one();
+            received.add_permits(1);
         }
     })
     .await;
@@ -182,7 +182,7 @@ async fn responses_without_a_body_end_their_stream_with_the_head() {
 }
 
 /// The ways in which a backend can truncate a response. It waits until the client has the head.
-fn truncated(target: &str, head_received: &Arc<Notify>) -> Vec<Step> {
+fn truncated(target: &str, head_received: &Arc<Semaphore>) -> Vec<Step> {
     let first = chunks(&["first"]);
     let wait = WaitFor(Arc::clone(head_received));
     match target {
@@ -197,14 +197,14 @@ fn truncated(target: &str, head_received: &Arc<Notify>) -> Vec<Step> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_truncated_response_resets_its_stream() {
-    let head_received = Arc::new(Notify::new());
+    let head_received = Arc::new(Semaphore::new(0));
     let end = Arc::clone(&head_received);
     let (api, admin) = (Backend::start(move |seen| truncated(&seen.target, &end)).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     for note in ["length", "length-reset", "chunks", "chunks-reset", "odd-chunks", "head-alone"] {
         let frames = observe_frames(&gateway, &format!("/notes/{note}"), |frames| {
             if frames.len() == 1 {
-                head_received.notify_one();
+                head_received.add_permits(1);
             }
         })
         .await;
@@ -216,7 +216,7 @@ async fn a_truncated_response_resets_its_stream() {
     let client = Http2::open(gateway.https).await;
     let (answer, _) = client.begin(request("GET", "/notes/length").body(()).unwrap(), true).await.unwrap();
     let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
-    head_received.notify_one();
+    head_received.add_permits(1);
     assert!(timeout(PATIENCE, read(answer)).await.unwrap().is_err());
     assert_eq!(client.exchange(request("GET", "/nothing").body("").unwrap()).await.status, 404);
 }

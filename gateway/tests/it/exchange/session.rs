@@ -1,53 +1,71 @@
 //! HTTP/1.1 requests with a body, and HTTP/1.0 requests.
 
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use super::{ROUTES, answer, assert_is_now, assert_part_arrives, chunks, dated, framing_backend, post, text};
-use crate::support::backend::Step::{Close, Hang, Reset, Wait};
+use crate::support::backend::Step::{Close, Hang, Reset, WaitFor};
 use crate::support::backend::{Backend, Step};
+use crate::support::client::Connection;
 use crate::support::token::token;
 use crate::support::{Gateway, admin, answer_of, get, request, until};
 
-/// The ways in which a backend can truncate a response.
-fn truncated(target: &str) -> Vec<Step> {
-    let first = chunks(&["first"]);
+/// The ways in which a backend can truncate a response. A reset discards what the gateway has not read, so the backend
+/// waits for a permit before it.
+fn truncated(target: &str, permits: &Arc<Semaphore>) -> Vec<Step> {
+    let (first, pause) = (chunks(&["first"]), WaitFor(Arc::clone(permits)));
     match target {
         "/notes/length" => vec![answer("Content-Length: 10\r\n", "first"), Close],
-        "/notes/length-reset" => vec![answer("Content-Length: 10\r\n", "first"), Wait(SOON), Reset],
+        "/notes/length-reset" => vec![answer("Content-Length: 10\r\n", "first"), pause, Reset],
         "/notes/chunks" => vec![answer("Transfer-Encoding: chunked\r\n", &first), Close],
-        "/notes/chunks-reset" => vec![answer("Transfer-Encoding: chunked\r\n", &first), Wait(SOON), Reset],
+        "/notes/chunks-reset" => vec![answer("Transfer-Encoding: chunked\r\n", &first), pause, Reset],
         "/notes/odd-chunks" => vec![answer("Transfer-Encoding: chunked\r\n", &format!("{first}zz\r\n")), Close],
         other => panic!("{other}"),
     }
 }
 
-/// A reset discards what the gateway has not read.
-const SOON: Duration = Duration::from_millis(100);
-
 const TRUNCATED: [&str; 5] = ["length", "length-reset", "chunks", "chunks-reset", "odd-chunks"];
 
 #[tokio::test]
 async fn a_truncated_response_is_never_taken_for_complete() {
-    let (api, admin) = (Backend::start(|seen| truncated(&seen.target)).await, admin().await);
+    let permits = Arc::new(Semaphore::new(0));
+    let paused = Arc::clone(&permits);
+    let (api, admin) = (Backend::start(move |seen| truncated(&seen.target, &paused)).await, admin().await);
     let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
     for case in TRUNCATED {
         let mut connection = gateway.connect().await;
         connection.send(post(&format!("/notes/{case}"), "")).await;
-        match connection.try_answer("POST").await {
-            Ok(answer) => assert_eq!(answer.status, 502, "{case}: {answer:?}"),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{case}"),
+        if case.ends_with("-reset") {
+            assert_cut_off_after_a_part(&mut connection, &permits).await;
+        } else {
+            match connection.try_answer("POST").await {
+                Ok(answer) => assert_eq!(answer.status, 502, "{case}: {answer:?}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{case}"),
+            }
         }
         // An orderly end of the connection would complete this response (RFC 9112, section 9.8).
         let mut connection = gateway.connect().await;
         let token = token("user01");
         let head = format!("GET /notes/{case} HTTP/1.0\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n\r\n");
         connection.send(head).await;
-        match connection.read_to_close_notify().await {
-            Ok(answer) => assert!(answer.starts_with(b"HTTP/1.1 502 "), "{case}: {:?}", String::from_utf8(answer)),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{case}"),
+        if case.ends_with("-reset") {
+            assert_cut_off_after_a_part(&mut connection, &permits).await;
+        } else {
+            match connection.read_to_close_notify().await {
+                Ok(answer) => assert!(answer.starts_with(b"HTTP/1.1 502 "), "{case}: {:?}", String::from_utf8(answer)),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{case}"),
+            }
         }
     }
+}
+
+/// Permits the reset when the first part has arrived, and asserts that the connection ends without a close_notify.
+async fn assert_cut_off_after_a_part(connection: &mut Connection, permits: &Semaphore) {
+    connection.read_until("first").await;
+    permits.add_permits(1);
+    assert_eq!(connection.read_to_close_notify().await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
 }
 
 #[tokio::test]
@@ -152,13 +170,17 @@ async fn requests_received_before_a_drain_are_answered_and_the_last_closes_the_c
     for first in ["GET", "POST"] {
         for second in ["GET", "POST"] {
             let request = |method| if method == "GET" { get("/notes/1", "") } else { post("/notes/1", "") };
-            let api = Backend::start(|_| [vec![Wait(Duration::from_millis(500))], answer_of("good")].concat());
+            let permits = Arc::new(Semaphore::new(0));
+            let paused = Arc::clone(&permits);
+            let api = Backend::start(move |_| [vec![WaitFor(Arc::clone(&paused))], answer_of("good")].concat());
             let (api, admin) = (api.await, admin().await);
             let mut gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
             let mut connection = gateway.connect().await;
             connection.send(format!("{}{}", request(first), request(second))).await;
             until("the backend has the request", async || !api.seen().is_empty()).await;
             gateway.stop();
+            until("no connection is accepted", async || Connection::open(gateway.https).await.is_err()).await;
+            permits.add_permits(2);
             assert_eq!(connection.answer(first).await.body, "good", "{first}");
             let last = connection.answer(second).await;
             assert_eq!((last.body.as_str(), last.value("connection")), ("good", "close"), "{second}");

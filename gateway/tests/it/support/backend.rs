@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Semaphore, broadcast};
 use tokio::task::JoinHandle;
 
 /// A request as it was received.
@@ -43,8 +43,8 @@ impl Seen {
 pub enum Step {
     Write(Vec<u8>),
     Wait(Duration),
-    /// Waits until the test notifies the stub.
-    WaitFor(Arc<Notify>),
+    /// Waits for a permit from the test, and consumes it.
+    WaitFor(Arc<Semaphore>),
     /// Closes the connection with a FIN.
     Close,
     /// Sends a FIN, waits until the gateway closes the connection too, and counts it in [`Backend::closed`].
@@ -238,7 +238,7 @@ async fn serve_connection(mut connection: Box<dyn Connection>, number: usize, sh
                     }
                 }
                 Step::Wait(duration) => tokio::time::sleep(duration).await,
-                Step::WaitFor(notification) => notification.notified().await,
+                Step::WaitFor(permits) => permits.acquire().await.unwrap().forget(),
                 Step::Close => return,
                 Step::CloseIdle => {
                     let _ = connection.shutdown().await;
