@@ -10,8 +10,8 @@ use crate::support::token;
 fn logs_have_every_request_and_no_secret() {
     let mut stack = Stack::embedded();
     stack.load();
-    let good = stack.token("user01", "password01");
-    let day = stack.get("/holodules/20201209?token=secret-in-query&q=other-in-query", &good);
+    let token = stack.token("user01", "password01");
+    let day = stack.get("/holodules/20201209?token=secret-in-query&q=other-in-query", &token);
     stack.log_in("failed-login-name", "failed-login-password");
     stack.log_in("user01", "wrong-password");
     let malformed = r#"{"username":["name-in-array"],"password":"password-in-malformed"}"#;
@@ -24,16 +24,16 @@ fn logs_have_every_request_and_no_secret() {
         "/holodules/20201209",
     );
     stack.curl(
-        &["--path-as-is", "-H", &format!("Authorization: JWT {good}")],
+        &["--path-as-is", "-H", &format!("Authorization: JWT {token}")],
         "/holodules/../path-secret?x=query-of-malformed",
     );
     stack.command(&["user", "passwd", "user01"], "changed-password\n");
     stack.backend.kill();
-    stack.get("/holodules/20201209?q=query-of-failure", &good);
+    stack.get("/holodules/20201209?q=query-of-failure", &token);
     stack.log_in("user01", "password-of-failure");
     stack.restart_backend();
     // The password change has revoked the token.
-    wait_for("the backend", || (stack.get("/holodules/20201209", &good).status == 401).then_some(()));
+    wait_for("the backend", || (stack.get("/holodules/20201209", &token).status == 401).then_some(()));
     assert_eq!(stack.get("/holodules/20201209", &stack.token("user01", "changed-password")).status, 200);
     stack.gateway.signal("TERM");
     stack.backend.signal("TERM");
@@ -41,8 +41,8 @@ fn logs_have_every_request_and_no_secret() {
 
     let logs = [stack.gateway.log(), stack.backend.log()];
     let secrets = [
-        good.as_str(),
-        good.rsplit('.').next().unwrap(),
+        token.as_str(),
+        token.rsplit('.').next().unwrap(),
         forged.as_str(),
         "YmFzaWMtc2VjcmV0",
         "cookie-secret",
