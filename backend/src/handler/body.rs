@@ -33,8 +33,8 @@ where
     }
 }
 
-/// Reads the body as JSON of type `T`. `expected` describes `T`: the parser's message could repeat a value, which may
-/// be a password.
+/// Reads the body as a JSON object of type `T`. `expected` describes `T`: the parser's message could repeat a value,
+/// which may be a password.
 ///
 /// # Errors
 /// `415` for another content type, `400` if it is not a `T`, and those of [`read`].
@@ -45,11 +45,23 @@ pub(super) async fn json<T: DeserializeOwned>(
     timeout: Duration,
     expected: &'static str,
 ) -> Result<T, HttpError> {
+    let bytes = json_bytes(headers, body, limit, timeout).await?;
+    // For serde, an array with the values of a struct's fields is that struct.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(HttpError::bad_request(format!("the body must be {expected}")));
+    }
+    parse(&bytes, expected)
+}
+
+async fn json_bytes(headers: &HeaderMap, body: Incoming, limit: usize, timeout: Duration) -> Result<Bytes, HttpError> {
     if content_type(headers).as_deref() != Some("application/json") {
         return Err(unsupported("the content type must be application/json"));
     }
-    let bytes = read(body, limit, timeout).await?;
-    serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
+    read(body, limit, timeout).await
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8], expected: &'static str) -> Result<T, HttpError> {
+    serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => HttpError::bad_request(format!("the body must be {expected}")),
         _ => HttpError::bad_request("the body is not JSON"),
     })

@@ -54,6 +54,7 @@ async fn anything_but_two_strings_is_malformed() {
         "",
         "username=user01",
         "[]",
+        r#" ["user01","password01"]"#,
         "\"user01\"",
         "{}",
         r#"{"username":"user01"}"#,
