@@ -93,6 +93,7 @@ enum AdminRoute<'a> {
     Users,
     User(Cow<'a, str>),
     UserPassword(Cow<'a, str>),
+    UserRoles(Cow<'a, str>),
     Holodules,
     Holodule(Cow<'a, str>),
     Backup,
@@ -124,9 +125,12 @@ impl<'a> AdminRoute<'a> {
         let named = if let Some(id) = path.strip_prefix("/holodules/") {
             segment(id).map(Self::Holodule)
         } else if let Some(rest) = path.strip_prefix("/users/") {
-            match rest.strip_suffix("/password") {
-                Some(name) => segment(name).map(Self::UserPassword),
-                None => segment(rest).map(Self::User),
+            if let Some(name) = rest.strip_suffix("/password") {
+                segment(name).map(Self::UserPassword)
+            } else if let Some(name) = rest.strip_suffix("/roles") {
+                segment(name).map(Self::UserRoles)
+            } else {
+                segment(rest).map(Self::User)
             }
         } else {
             None
@@ -143,6 +147,7 @@ impl<'a> AdminRoute<'a> {
             Self::Users => "/users",
             Self::User(_) => "/users/{username}",
             Self::UserPassword(_) => "/users/{username}/password",
+            Self::UserRoles(_) => "/users/{username}/roles",
             Self::Holodules => "/holodules",
             Self::Holodule(_) => "/holodules/{id}",
             Self::Backup => "/backup",
@@ -172,6 +177,9 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
         ("PATCH", AdminRoute::User(name)) => handler::set_disabled(app, &parts, body, name).await,
         ("DELETE", AdminRoute::User(name)) => handler::delete_user(app, name).await,
         ("PUT", AdminRoute::UserPassword(name)) => handler::change_password(app, &parts, body, name).await,
+        ("GET", AdminRoute::UserRoles(name)) => handler::list_roles(app, name).await,
+        ("PUT", AdminRoute::UserRoles(name)) => handler::replace_roles(app, &parts, body, name).await,
+        ("PATCH", AdminRoute::UserRoles(name)) => handler::edit_roles(app, &parts, body, name).await,
         ("GET", AdminRoute::Holodules) => handler::export(app, parts.uri.query()).await,
         ("POST", AdminRoute::Holodules) => handler::upload(app, &parts, body).await,
         ("PUT", AdminRoute::Holodule(id)) => handler::put(app, &parts, body, id).await,
@@ -195,6 +203,7 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
         (_, AdminRoute::Users | AdminRoute::Holodules) => Err(HttpError::method_not_allowed("GET, HEAD, POST")),
         (_, AdminRoute::User(_)) => Err(HttpError::method_not_allowed("PATCH, DELETE")),
         (_, AdminRoute::UserPassword(_)) => Err(HttpError::method_not_allowed("PUT")),
+        (_, AdminRoute::UserRoles(_)) => Err(HttpError::method_not_allowed("GET, HEAD, PUT, PATCH")),
         (_, AdminRoute::Holodule(_)) => Err(HttpError::method_not_allowed("PUT, DELETE")),
         (_, AdminRoute::Status | AdminRoute::Metrics | AdminRoute::Healthz | AdminRoute::Readyz) => {
             Err(HttpError::method_not_allowed("GET, HEAD"))
@@ -230,11 +239,22 @@ mod tests {
         assert_eq!(AdminRoute::of("/users/%2541"), AdminRoute::User("%41".into()));
         assert_eq!(AdminRoute::of("/users/a/password"), AdminRoute::UserPassword("a".into()));
         assert_eq!(AdminRoute::of("/users/password"), AdminRoute::User("password".into()));
+        assert_eq!(AdminRoute::of("/users/a%2Froles/roles"), AdminRoute::UserRoles("a/roles".into()));
+        assert_eq!(AdminRoute::of("/users/roles"), AdminRoute::User("roles".into()));
         assert_eq!(
             AdminRoute::of("/holodules/HL0503_20201209_230000"),
             AdminRoute::Holodule("HL0503_20201209_230000".into())
         );
-        for path in ["/users/", "/users//password", "/users/a/b", "/users/%FF", "/Users", "/metrics/"] {
+        for path in [
+            "/users/",
+            "/users//password",
+            "/users//roles",
+            "/users/a/b",
+            "/users/a/roles/b",
+            "/users/%FF",
+            "/Users",
+            "/metrics/",
+        ] {
             assert_eq!(AdminRoute::of(path), AdminRoute::Unknown, "{path}");
         }
     }

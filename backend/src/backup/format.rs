@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use crate::hex;
-use crate::model::{Holodule, Logout, Saved, SavedUser, StoredPassword, Tally, TokenId};
+use crate::model::{Holodule, Logout, Roles, Saved, SavedUser, StoredPassword, Tally, TokenId};
 
 /// The version written, and the latest that can be read.
 const VERSION: u32 = 1;
@@ -38,6 +38,9 @@ struct UserRecord {
     password: String,
     #[serde(default)]
     disabled: bool,
+    /// Missing without roles and in backups of older versions.
+    #[serde(default, skip_serializing_if = "Roles::is_empty")]
+    roles: Roles,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     created_at: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,6 +121,7 @@ impl<W: Write> BackupWriter<W> {
                 id: user.id,
                 password: user.password.expose().to_owned(),
                 disabled: user.disabled,
+                roles: user.roles,
                 created_at: user.created_at,
                 password_changed_at: user.password_changed_at,
             }),
@@ -220,6 +224,7 @@ impl<R: BufRead> BackupReader<R> {
                 id: user.id,
                 password: StoredPassword::new(user.password),
                 disabled: user.disabled,
+                roles: user.roles,
                 created_at: user.created_at,
                 password_changed_at: user.password_changed_at,
             }),
@@ -248,12 +253,13 @@ mod tests {
     use super::*;
 
     fn records() -> Vec<Saved> {
-        let user = |password: &str, disabled| {
+        let user = |password: &str, disabled, roles: &[&str]| {
             Saved::User(SavedUser {
                 username: "ときの \"そら\"".to_owned(),
                 id: None,
                 password: StoredPassword::new(password),
                 disabled,
+                roles: Roles::parse(roles).unwrap(),
                 created_at: Some(1),
                 password_changed_at: None,
             })
@@ -262,8 +268,8 @@ mod tests {
         vec![
             Saved::Logout(Logout { identity: "user01".to_owned(), token, expires_at: 7 }),
             Saved::Holodule(Box::new(Holodule { title: Some("a\nb".to_owned()), ..Holodule::default() })),
-            user("", true),
-            user("pass\u{0}word", false),
+            user("", true, &[]),
+            user("pass\u{0}word", false, &["b", "a"]),
         ]
     }
 
@@ -283,6 +289,31 @@ mod tests {
         let end = verify(file.as_slice()).unwrap();
         assert_eq!((end.users, end.holodules, end.logouts, end.consistent, end.unreadable), (2, 1, 1, true, 3));
         assert!(file.starts_with(b"{\"holodule_backup\":1,\"created_at\":1800000000}\n"));
+    }
+
+    #[test]
+    fn a_user_of_an_older_backup_has_no_roles_and_invalid_ones_are_rejected() {
+        let line =
+            |roles: &str| format!("{{\"user\":{{\"username\":\"a\",\"password\":\"p\",\"disabled\":false{roles}}}}}\n");
+        let read = |roles: &str| {
+            let header = "{\"holodule_backup\":1,\"created_at\":1}\n";
+            let file = [header, &line(roles)].concat();
+            match BackupReader::new(file.as_bytes()).unwrap().next().unwrap() {
+                Ok(Saved::User(user)) => Some(user.roles.iter().collect::<Vec<_>>().join(" ")),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => {
+                    assert_eq!(error.to_string(), "line 2 cannot be read");
+                    None
+                }
+            }
+        };
+        assert_eq!(read("").as_deref(), Some(""));
+        assert_eq!(read(",\"roles\":[\"b\",\"a\"]").as_deref(), Some("a b"));
+        for invalid in ["null", "\"a\"", "[1]", "[\"a b\"]"] {
+            assert_eq!(read(&format!(",\"roles\":{invalid}")), None, "{invalid}");
+        }
+        let file = String::from_utf8(written()).unwrap();
+        assert_eq!(file.matches("roles").count(), 1, "no roles are not written: {file}");
     }
 
     #[test]

@@ -53,6 +53,20 @@ pub(super) async fn json<T: DeserializeOwned>(
     parse(&bytes, expected)
 }
 
+/// Reads the body as a JSON array of `T`.
+///
+/// # Errors
+/// Those of [`json`].
+pub(super) async fn json_array<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Incoming,
+    limit: usize,
+    timeout: Duration,
+    expected: &'static str,
+) -> Result<Vec<T>, HttpError> {
+    parse(&json_bytes(headers, body, limit, timeout).await?, expected)
+}
+
 async fn json_bytes(headers: &HeaderMap, body: Incoming, limit: usize, timeout: Duration) -> Result<Bytes, HttpError> {
     if content_type(headers).as_deref() != Some("application/json") {
         return Err(unsupported("the content type must be application/json"));

@@ -7,9 +7,9 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
-use super::{App, BUSY_RETRY, HandlerResult, STORE_RETRY, body};
+use super::{App, BUSY_RETRY, HandlerResult, STORE_RETRY, body, roles};
 use crate::clock::now;
-use crate::model::PasswordMark;
+use crate::model::{PasswordMark, Roles};
 use crate::password::{Busy, Outcome, Password};
 use crate::record::{Upgrade, Verification, shown};
 use crate::respond::{self, Body, HttpError};
@@ -41,6 +41,8 @@ struct VerifiedUser<'a> {
     password_changed_at: Option<i64>,
     /// A token issued for this login contains it; revocation checks compare it.
     password_mark: &'a PasswordMark,
+    /// The scope of a token issued for this login.
+    roles: &'a Roles,
 }
 
 /// `200` with the username and the time of its last password change if the password is right. Otherwise `401`,
@@ -94,7 +96,7 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
         // Reached only with the right password, so this does not reveal which names exist. Hashing takes time, in which
         // the password may have been changed.
         let confirmed = app.store.confirm_login(&username, &stored, now()).await;
-        let Confirmed::Yes { password_changed_at, password_mark } =
+        let Confirmed::Yes { password_changed_at, password_mark, roles } =
             confirmed.map_err(|error| unavailable(app, &error))?
         else {
             continue;
@@ -102,7 +104,9 @@ async fn attempt(app: &App, parts: &Parts, incoming: Incoming) -> Result<Respons
         if let Some(hash) = upgrade {
             replace(app, &username, stored.expose(), hash).await;
         }
-        let verified = VerifiedUser { username: &username, password_changed_at, password_mark: &password_mark };
+        let roles = roles::effective(&username, roles);
+        let verified =
+            VerifiedUser { username: &username, password_changed_at, password_mark: &password_mark, roles: &roles };
         return Ok(respond::json(StatusCode::OK, &verified));
     }
     tracing::warn!("a user was changed repeatedly while its password was checked");

@@ -7,6 +7,7 @@ mod credentials;
 mod csrf;
 mod holodules;
 mod revocation;
+mod roles;
 mod status;
 mod users;
 
@@ -23,6 +24,7 @@ pub(crate) use credentials::verify;
 pub(crate) use csrf::check as check_csrf;
 pub(crate) use holodules::{day, delete, export, put, upload};
 pub(crate) use revocation::{check, feed, log_out};
+pub(crate) use roles::{edit as edit_roles, list as list_roles, replace as replace_roles};
 pub(crate) use status::{healthz, metrics, readyz, status};
 pub(crate) use users::{change_password, create, delete as delete_user, list, set_disabled};
 

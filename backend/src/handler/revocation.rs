@@ -9,9 +9,9 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde::{Deserialize, Serialize};
 
-use super::{App, BUSY_RETRY, HandlerResult, STORE_RETRY, body};
+use super::{App, BUSY_RETRY, HandlerResult, STORE_RETRY, body, roles};
 use crate::clock::now;
-use crate::model::{Logout, PasswordMark, TokenId};
+use crate::model::{Logout, PasswordMark, Roles, TokenId};
 use crate::respond::{self, Cut, HttpError};
 use crate::store::LoggedOut;
 
@@ -41,6 +41,8 @@ struct AccountBody<'a> {
     /// Tokens with another mark were issued before the last password change.
     password_mark: Option<&'a PasswordMark>,
     logged_out: &'a [TokenId],
+    /// They take the place of those in tokens.
+    roles: &'a Roles,
     /// The id of the feed that reports changes to this. Each backend process has its own.
     feed: &'a str,
 }
@@ -78,6 +80,7 @@ pub(crate) async fn check(app: &App, parts: &Parts, incoming: Incoming) -> Handl
             password_mark: status.password_mark.as_ref(),
             password_changed_at: status.password_changed_at,
             logged_out: &status.logged_out,
+            roles: &roles::effective(&identity, status.roles),
             feed: app.feed.id(),
         },
     );

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{App, HandlerResult, body};
 use crate::clock::now;
-use crate::model::{NewUser, PasswordForm, StoredPassword, UserSummary, Username};
+use crate::model::{NewUser, PasswordForm, Roles, StoredPassword, UserSummary, Username};
 use crate::password::Password;
 use crate::respond::{self, HttpError};
 use crate::store::{StoreError, UserChange};
@@ -35,23 +35,26 @@ struct SetDisabled {
 }
 
 #[derive(Serialize)]
-struct UserList<'a> {
-    users: Vec<ListedUser<'a>>,
+struct UserList {
+    users: Vec<ListedUser>,
 }
 
 /// A user in the list. `password` is only the form in which the password is stored.
 #[derive(Serialize)]
-struct ListedUser<'a> {
+struct ListedUser {
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
-    username: &'a str,
+    id: Option<String>,
+    username: String,
     disabled: bool,
     password: Option<PasswordForm>,
+    /// Null if the stored roles cannot be read.
+    roles: Option<Roles>,
 }
 
-impl<'a> From<&'a UserSummary> for ListedUser<'a> {
-    fn from(user: &'a UserSummary) -> Self {
-        Self { id: user.id.as_deref(), username: &user.username, disabled: user.disabled, password: user.form }
+impl From<UserSummary> for ListedUser {
+    fn from(user: UserSummary) -> Self {
+        let UserSummary { id, username, disabled, form, roles } = user;
+        Self { id, username, disabled, password: form, roles: roles.valid() }
     }
 }
 
@@ -63,7 +66,7 @@ struct CreatedUser<'a> {
 /// `200` with all users, sorted by name.
 pub(crate) async fn list(app: &App) -> HandlerResult {
     let users = app.store.users().await.map_err(|error| app.store_failed(&error))?;
-    Ok(respond::json(StatusCode::OK, &UserList { users: users.iter().map(ListedUser::from).collect() }))
+    Ok(respond::json(StatusCode::OK, &UserList { users: users.into_iter().map(ListedUser::from).collect() }))
 }
 
 /// `201`; `409` if the name is taken, `400` if name or password is invalid.
@@ -119,7 +122,7 @@ async fn changed(
     }
 }
 
-fn no_such_user() -> HttpError {
+pub(super) fn no_such_user() -> HttpError {
     HttpError::not_found("no such user")
 }
 

@@ -6,6 +6,7 @@ mod holodule;
 mod identifier;
 mod password_form;
 mod revocation;
+mod roles;
 mod saved;
 mod user;
 mod valid;
@@ -16,6 +17,9 @@ pub use holodule::{Holodule, Public};
 pub use identifier::{Code, Identifier, Invalid, KEY_LIMIT, VideoId};
 pub use password_form::PasswordForm;
 pub use revocation::{AccountStatus, Logout, NotATokenId, PasswordMark, TOKEN_ID_LIMIT, TokenId};
+pub use roles::{
+    InvalidRoles, ROLE_LIMIT, ROLES_LIMIT, Role, Roles, RolesChange, RolesRefused, SCOPE_LIMIT, StoredRoles,
+};
 pub use saved::{Saved, SavedUser, Tally};
 pub use user::{
     NewUser, NotAUsername, RESERVED_PREFIX, StoredPassword, StoredUser, USERNAME_LIMIT, UserSummary, Username,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::StoredRoles;
 use crate::hex;
 
 /// The longest token id, in characters after its scheme.
@@ -93,6 +94,8 @@ pub struct AccountStatus {
     pub password_mark: Option<PasswordMark>,
     /// Unexpired tokens that were logged out, in order.
     pub logged_out: Vec<TokenId>,
+    /// The user's roles, which take the place of those in tokens.
+    pub roles: StoredRoles,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The records of a backup, independent of the engine.
 
-use super::{Holodule, Logout, StoredPassword};
+use super::{Holodule, Logout, Roles, StoredPassword};
 
 /// One record of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct SavedUser {
     pub password: StoredPassword,
     /// Whether the user is disabled.
     pub disabled: bool,
+    /// The roles. None if the stored ones cannot be read.
+    pub roles: Roles,
     /// When the user was created, in seconds since the Unix epoch.
     pub created_at: Option<i64>,
     /// When the password was last known to be set, in seconds since the Unix epoch.

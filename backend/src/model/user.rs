@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-use super::PasswordForm;
+use super::{PasswordForm, StoredRoles};
 
 /// The longest name of a new user, in bytes of UTF-8.
 pub const USERNAME_LIMIT: usize = 128;
@@ -115,10 +113,9 @@ impl StoredUser {
 }
 
 /// A user in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserSummary {
     /// The document's `id`, where it has one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub id: Option<String>,
     /// The name, as it is stored.
     pub username: String,
@@ -126,6 +123,8 @@ pub struct UserSummary {
     pub disabled: bool,
     /// The form of the stored password. `None` if it allows no login.
     pub form: Option<PasswordForm>,
+    /// The roles.
+    pub roles: StoredRoles,
 }
 
 /// A user to create.

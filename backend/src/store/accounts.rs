@@ -6,9 +6,12 @@ use std::sync::Arc;
 use futures_util::stream::{BoxStream, StreamExt};
 
 use super::{
-    AccountChange, ChangeDetection, Confirmed, Engine, Fingerprint, LoggedOut, Store, StoreError, UserChange, engine,
+    AccountChange, ChangeDetection, Confirmed, Engine, Fingerprint, LoggedOut, RolesChanged, Store, StoreError,
+    UserChange, engine,
 };
-use crate::model::{AccountStatus, Logout, NewUser, RESERVED_PREFIX, StoredPassword, StoredUser, UserSummary};
+use crate::model::{
+    AccountStatus, Logout, NewUser, RESERVED_PREFIX, RolesChange, StoredPassword, StoredRoles, StoredUser, UserSummary,
+};
 
 impl Store {
     /// A user by the exact bytes of the name, disabled ones included. `None` if there is none, or if the stored
@@ -60,6 +63,23 @@ impl Store {
     /// If it is unknown whether the user was changed.
     pub async fn set_disabled(&self, username: &str, disabled: bool, now: i64) -> Result<UserChange, StoreError> {
         engine!(self.set_disabled(username, disabled, now))
+    }
+
+    /// The stored roles of a user; `None` if there is no such user.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn roles(&self, username: &str) -> Result<Option<StoredRoles>, StoreError> {
+        engine!(self.roles(username))
+    }
+
+    /// Changes the roles of a user, whose tokens remain valid. Concurrent changes have the same result as one after
+    /// the other. Roles that cannot be read can be replaced, but not edited.
+    ///
+    /// # Errors
+    /// If it is unknown whether the roles were changed; the change can be repeated.
+    pub async fn change_roles(&self, username: &str, change: &RolesChange) -> Result<RolesChanged, StoreError> {
+        engine!(self.change_roles(username, change))
     }
 
     /// Deletes a user.

@@ -21,7 +21,7 @@ pub use error::StoreError;
 pub use mongo::MongoUrl;
 pub use outcome::{
     AccountChange, BackedUp, ChangeDetection, Confirmed, DayListing, Exported, Fingerprint, Incoming, LOGOUT_LIMIT,
-    LoggedOut, Probe, Restored, Undated, Upserted, UserChange,
+    LoggedOut, Probe, Restored, RolesChanged, Undated, Upserted, UserChange,
 };
 pub use url::{NotAStoreUrl, StoreUrl};
 

@@ -1,6 +1,6 @@
 //! Results of store operations.
 
-use crate::model::{Holodule, PasswordMark, Saved};
+use crate::model::{Holodule, PasswordMark, RolesRefused, Saved, StoredRoles};
 
 /// The holodules of a day.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +58,17 @@ pub enum UserChange {
     NoSuchUser,
 }
 
+/// The result of a change to the roles of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RolesChanged {
+    /// It is durable.
+    Done,
+    /// The user does not exist.
+    NoSuchUser,
+    /// Nothing was changed.
+    Refused(RolesRefused),
+}
+
 /// The maximum number of unexpired logouts of an identity. Further ones are refused, because none may be forgotten.
 pub const LOGOUT_LIMIT: usize = 1024;
 
@@ -79,6 +90,8 @@ pub enum Confirmed {
         password_changed_at: Option<i64>,
         /// As [`crate::model::AccountStatus::password_mark`].
         password_mark: PasswordMark,
+        /// As [`crate::model::AccountStatus::roles`].
+        roles: StoredRoles,
     },
     /// The stored value has changed, or the user can no longer log in.
     Superseded,

@@ -11,8 +11,9 @@ async fn the_right_password_returns_the_name() {
     service.user("ユーザー 01", "pass\0\nword").await;
     let reply = service.verify("ユーザー 01", "pass\0\nword").await;
     let mark = reply.json()["password_mark"].as_str().unwrap().to_owned();
-    let expected =
-        format!("{{\"username\":\"ユーザー 01\",\"password_changed_at\":1600000000,\"password_mark\":\"{mark}\"}}\n");
+    let expected = format!(
+        "{{\"username\":\"ユーザー 01\",\"password_changed_at\":1600000000,\"password_mark\":\"{mark}\",\"roles\":[]}}\n"
+    );
     assert_eq!((reply.status, reply.body.as_str()), (200, expected.as_str()));
 }
 

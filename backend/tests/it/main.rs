@@ -27,6 +27,7 @@ mod mongod;
 mod mongodb;
 mod program;
 mod reload;
+mod roles;
 mod secrets;
 mod service;
 mod uploads;

@@ -41,9 +41,9 @@ async fn the_list_shows_the_form_and_never_the_hash() {
         user.as_object_mut().unwrap().remove("id");
     }
     let expected = json!([
-        {"username": "a", "disabled": false, "password": "bcrypt"},
-        {"username": "b", "disabled": false, "password": "plain"},
-        {"username": "c", "disabled": false, "password": "argon2id"},
+        {"username": "a", "disabled": false, "password": "bcrypt", "roles": []},
+        {"username": "b", "disabled": false, "password": "plain", "roles": []},
+        {"username": "c", "disabled": false, "password": "argon2id", "roles": []},
     ]);
     assert_eq!(serde_json::Value::from(users), expected);
     assert!(!reply.body.contains("$2b$") && !reply.body.contains("plain password"));

@@ -24,12 +24,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::file::StoreFile;
 use super::changed::{ChangedDays, TouchedDays};
 use super::{
-    ChangeDetection, Confirmed, DayListing, Exported, Fingerprint, LoggedOut, StoreError, Upserted, UserChange,
+    ChangeDetection, Confirmed, DayListing, Exported, Fingerprint, LoggedOut, RolesChanged, StoreError, Upserted,
+    UserChange,
 };
 use users::AccountState;
 
 use crate::model::{
-    AccountStatus, Day, Identifier, Logout, NewUser, StoredPassword, StoredUser, UserSummary, ValidHolodule,
+    AccountStatus, Day, Identifier, Logout, NewUser, RolesChange, StoredPassword, StoredRoles, StoredUser, UserSummary,
+    ValidHolodule,
 };
 
 /// The maximum number of concurrent reads.
@@ -172,6 +174,16 @@ impl Embedded {
         .await
     }
 
+    pub(super) async fn roles(&self, username: &str) -> Result<Option<StoredRoles>, StoreError> {
+        let username = username.to_owned();
+        self.read(move |transaction| users::roles(transaction, &username)).await
+    }
+
+    pub(super) async fn change_roles(&self, username: &str, change: &RolesChange) -> Result<RolesChanged, StoreError> {
+        let (username, change) = (username.to_owned(), change.clone());
+        self.write(move |transaction| users::change_roles(transaction, &username, &change)).await
+    }
+
     pub(super) async fn delete_user(&self, username: &str, _now: i64) -> Result<UserChange, StoreError> {
         let username = username.to_owned();
         self.write(move |transaction| users::delete(transaction, &username)).await
@@ -180,8 +192,8 @@ impl Embedded {
     pub(super) async fn account(&self, identity: &str, now: i64) -> Result<(AccountStatus, Fingerprint), StoreError> {
         let identity = identity.to_owned();
         let status = self.read(move |transaction| {
-            let (since, mark) = match users::account(transaction, &identity)? {
-                AccountState::Active { since, mark } => (since, mark),
+            let (since, mark, roles) = match users::account(transaction, &identity)? {
+                AccountState::Active { since, mark, roles } => (since, mark, roles),
                 AccountState::Disabled => return Ok(AccountStatus { disabled: true, ..AccountStatus::default() }),
                 AccountState::Missing => return Ok(AccountStatus::default()),
             };
@@ -191,6 +203,7 @@ impl Embedded {
                 password_changed_at: Some(since.min(now)),
                 password_mark: Some(mark),
                 logged_out: logouts::of(transaction, &identity, now)?,
+                roles,
             })
         });
         // No other process writes here, so there is nothing to compare.
@@ -208,8 +221,8 @@ impl Embedded {
             let user = users::user(transaction, &username)?;
             let same = user.is_some_and(|user| user.password == stored);
             Ok(match users::account(transaction, &username)? {
-                AccountState::Active { since, mark } if same => {
-                    Confirmed::Yes { password_changed_at: Some(since.min(now)), password_mark: mark }
+                AccountState::Active { since, mark, roles } if same => {
+                    Confirmed::Yes { password_changed_at: Some(since.min(now)), password_mark: mark, roles }
                 }
                 _ => Confirmed::Superseded,
             })

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
 use super::users::{disabled, text};
-use super::{Mongo, document};
+use super::{Mongo, document, roles};
 use crate::model::{AccountStatus, PasswordMark, StoredPassword};
 use crate::store::{Confirmed, Fingerprint, StoreError, can_log_in};
 
@@ -50,6 +50,7 @@ impl Mongo {
                 password_changed_at: user.password_changed_at,
                 password_mark: Some(user.password_mark),
                 logged_out,
+                roles: roles::stored(&user.document),
             },
             None => AccountStatus::default(),
         };
@@ -67,8 +68,8 @@ impl Mongo {
         };
         Ok(match self.read_account(username, now).await?.user.filter(same) {
             Some(user) => {
-                let UserDocument { password_changed_at, password_mark, .. } = user;
-                Confirmed::Yes { password_changed_at, password_mark }
+                let UserDocument { document, password_changed_at, password_mark } = user;
+                Confirmed::Yes { password_changed_at, password_mark, roles: roles::stored(&document) }
             }
             None => Confirmed::Superseded,
         })
@@ -150,10 +151,11 @@ impl Mongo {
     }
 }
 
-/// The fields of a user that decide about tokens.
+/// The fields of a user that decide about tokens and what they permit.
 fn projection() -> Document {
     doc! {
         "username": 1, "password": 1, "disabled": 1, "password_changed_at": 1, "created_at": 1, "password_mark": 1,
+        "roles": 1,
     }
 }
 

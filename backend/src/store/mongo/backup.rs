@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use super::accounts::{changed_at, seconds, time};
 use super::holodules::run_to_completion;
 use super::users::{disabled, id, text};
-use super::{HOLODULES, LOGOUTS, Mongo, PASSWORD_STATES, USERS, document, error, is_distributed, primary};
-use crate::model::{Logout, Saved, SavedUser, StoredPassword, TokenId};
+use super::{HOLODULES, LOGOUTS, Mongo, PASSWORD_STATES, USERS, document, error, is_distributed, primary, roles};
+use crate::model::{Logout, Roles, Saved, SavedUser, StoredPassword, StoredRoles, TokenId};
 use crate::store::changed::TouchedDays;
 use crate::store::{BackedUp, Incoming, Restored, StoreError, random_id};
 
@@ -209,6 +209,9 @@ impl Mongo {
         if user.disabled {
             document.insert("disabled", true);
         }
+        if let Some(roles) = roles::value(&user.roles) {
+            document.insert(roles::ROLES, roles);
+        }
         let insert = self.users.update_one(doc! { "username": username }, doc! { "$setOnInsert": document });
         self.within(async { insert.upsert(true).await }).await.map(drop)
     }
@@ -239,11 +242,20 @@ fn logout(document: &RawDocumentBuf) -> Option<Saved> {
 
 fn user(document: &RawDocumentBuf, username: &str, found_at: Option<i64>) -> Option<Saved> {
     let key = document::id(document)?;
+    let roles = match roles::stored(document) {
+        StoredRoles::Valid(roles) => roles,
+        StoredRoles::Unreadable => {
+            let id = document::id_text(document);
+            tracing::warn!(id, "the roles of a user cannot be read and are not in the backup");
+            Roles::default()
+        }
+    };
     Some(Saved::User(SavedUser {
         username: username.to_owned(),
         id: id(document),
         password: StoredPassword::new(text(document, "password").unwrap_or_default()),
         disabled: disabled(document),
+        roles,
         created_at: time(document, "created_at"),
         password_changed_at: changed_at(document, &key, found_at, i64::MAX),
     }))

@@ -18,6 +18,7 @@ mod indexes;
 mod logouts;
 mod passwords;
 mod rights;
+mod roles;
 mod undated;
 mod uri;
 mod url;

@@ -7,7 +7,7 @@
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
-use super::{Mongo, document, error};
+use super::{Mongo, document, error, roles};
 use crate::model::{NewUser, PasswordForm, StoredPassword, StoredUser, UserSummary};
 use crate::store::{StoreError, UserChange, can_log_in, random_id};
 
@@ -32,7 +32,8 @@ impl Mongo {
             let username = text(document, "username")?.to_owned();
             let password = text(document, "password").filter(|password| can_log_in(&username, password));
             let form = password.map(PasswordForm::of);
-            Some(UserSummary { id: id(document), disabled: disabled(document), form, username })
+            let roles = roles::stored(document);
+            Some(UserSummary { id: id(document), disabled: disabled(document), form, roles, username })
         };
         Ok(documents.iter().filter_map(summary).collect())
     }
@@ -121,7 +122,7 @@ impl Mongo {
         Ok(self.user_document(username).await?.and_then(|document| document::id(&document)))
     }
 
-    async fn user_document(&self, username: &str) -> Result<Option<RawDocumentBuf>, StoreError> {
+    pub(super) async fn user_document(&self, username: &str) -> Result<Option<RawDocumentBuf>, StoreError> {
         let find = self.users.find_one(doc! { "username": username }).sort(doc! { "_id": 1 });
         self.within(async { find.max_time(self.timeout).await }).await
     }

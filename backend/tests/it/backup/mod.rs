@@ -68,6 +68,7 @@ async fn fill(service: &Service) {
     }
     let second = json!({ "password": "second" }).to_string();
     assert_eq!(service.admin("PUT", "/users/user02/password", &second).await.status, 204);
+    assert_eq!(service.admin("PUT", "/users/user02/roles", r#"["editor","admin"]"#).await.status, 204);
     let disabled = json!({ "disabled": true }).to_string();
     let path = "/users/%E3%81%A8%E3%81%8D%E3%81%AE%E3%81%9D%E3%82%89";
     assert_eq!(service.admin("PATCH", path, &disabled).await.status, 204);
@@ -96,6 +97,7 @@ async fn restore(service: &Service, name: &str, replace: bool) -> http::Reply {
 /// Everything is restored, and tokens issued before are invalid.
 async fn is_restored(from: &Service, to: &Service, before: i64) {
     assert_eq!(users(to).await, users(from).await);
+    assert_eq!(account(to, "user02").await["roles"], json!(["admin", "editor"]));
     assert_eq!(exported(to).await, exported(from).await);
     for (name, password, status) in [
         ("user01", "password01", 200),
@@ -204,7 +206,8 @@ async fn documents_of_all_versions_are_restored() {
     for user in [
         doc! { "_id": 1, "id": 7, "username": "old", "password": "plain" },
         doc! { "_id": 2, "id": "8", "username": "old", "password": "another document of the name" },
-        doc! { "_id": 3, "username": "none" },
+        doc! { "_id": 3, "username": "none", "roles": "admin" },
+        doc! { "_id": 4, "username": "null", "password": "plain", "roles": null },
     ] {
         users.insert_one(user).await.unwrap();
     }
@@ -217,13 +220,14 @@ async fn documents_of_all_versions_are_restored() {
         holodules.insert_one(holodule).await.unwrap();
     }
     let summary = back_up(&from, "old.backup").await;
-    assert_eq!((&summary["users"], &summary["holodules"], &summary["unreadable"]), (&json!(2), &json!(2), &json!(1)));
+    assert_eq!((&summary["users"], &summary["holodules"], &summary["unreadable"]), (&json!(3), &json!(2), &json!(1)));
     assert_eq!(summary["consistent"], json!(false), "a standalone server has no snapshots");
     for to in [place.embedded("to").await, place.mongo().await.1] {
         assert_eq!(restore(&to, "old.backup", false).await.status, 200);
         assert_eq!(exported(&to).await, exported(&from).await);
         assert_eq!(to.verify("old", "plain").await.status, 200);
-        assert_eq!(self::users(&to).await["users"].as_array().unwrap().len(), 2);
+        let users = self::users(&to).await["users"].as_array().unwrap().clone();
+        assert!(users.len() == 3 && users.iter().all(|user| user["roles"] == json!([])), "{users:?}");
         assert_eq!(to.verify("none", "").await.status, 401);
     }
 }

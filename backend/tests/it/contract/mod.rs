@@ -6,6 +6,7 @@ mod embedded;
 mod holodules;
 mod maintenance;
 mod mongo;
+mod roles;
 mod users;
 
 use std::time::Duration;

@@ -44,7 +44,7 @@ async fn external_changes_are_published(client: &Client, service: &Service) {
     let first = account(service, "user01").await;
     let expected = json!({
         "identity": "user01", "active": true, "reason": null,
-        "password_changed_at": 1_600_000_000, "password_mark": first["password_mark"], "logged_out": [],
+        "password_changed_at": 1_600_000_000, "password_mark": first["password_mark"], "logged_out": [], "roles": [],
     });
     assert_eq!(first, expected);
     assert_eq!(account(service, "user02").await, unknown_user("user02"));
@@ -56,6 +56,18 @@ async fn external_changes_are_published(client: &Client, service: &Service) {
     feed.expect_identity("user01").await;
     assert_eq!(account(service, "user01").await, inactive("user01", "disabled"));
     set(doc! { "disabled": false }).await;
+    feed.expect_identity("user01").await;
+    assert_eq!(account(service, "user01").await, first);
+
+    for (stored, roles) in [(doc! { "roles": ["b", "a"] }, json!(["a", "b"])), (doc! { "roles": "admin" }, json!([]))] {
+        set(stored).await;
+        feed.expect_identity("user01").await;
+        let mut checked = account(service, "user01").await;
+        assert_eq!(checked["roles"].take(), roles);
+        checked["roles"] = json!([]);
+        assert_eq!(checked, first, "no token is revoked");
+    }
+    users(client).update_one(user01.clone(), doc! { "$unset": { "roles": "" } }).await.unwrap();
     feed.expect_identity("user01").await;
     assert_eq!(account(service, "user01").await, first);
 
@@ -112,11 +124,14 @@ async fn another_process_publishes(url: &str, service: &Service) {
         ("PATCH", "/users/user01", r#"{"disabled":true}"#),
         ("PATCH", "/users/user01", r#"{"disabled":false}"#),
         ("PUT", "/users/user01/password", r#"{"password":"password02"}"#),
+        ("PUT", "/users/user01/roles", r#"["a"]"#),
+        ("PATCH", "/users/user01/roles", r#"{"add":["b"]}"#),
     ] {
         assert_eq!(service.admin(method, path, body).await.status, 204);
         feed.expect_identity("user01").await;
         assert_eq!(account(&other, "user01").await, account(service, "user01").await);
     }
+    assert_eq!(account(&other, "user01").await["roles"], json!(["a", "b"]));
     assert_eq!(log_out(service, "user01", "jti:a", now() + 300).await.status, 204);
     feed.expect_identity("user01").await;
     assert_eq!(account(&other, "user01").await["logged_out"], json!(["jti:a"]));

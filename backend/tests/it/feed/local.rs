@@ -34,6 +34,15 @@ async fn a_change_by_this_process_is_published_and_effective() {
     feed.expect_identity("user01").await;
     assert_eq!(account(&service, "user01").await["logged_out"], json!(["jti:abc"]));
 
+    for (method, body, roles) in
+        [("PUT", r#"["b","a"]"#, json!(["a", "b"])), ("PATCH", r#"{"remove":["a"]}"#, json!(["b"]))]
+    {
+        assert_eq!(service.admin(method, "/users/user01/roles", body).await.status, 204);
+        feed.expect_identity("user01").await;
+        let checked = account(&service, "user01").await;
+        assert_eq!((&checked["roles"], &checked["password_mark"]), (&roles, &made["password_mark"]));
+    }
+
     let before = now();
     service.admin("PUT", "/users/user01/password", r#"{"password":"password02"}"#).await;
     feed.expect_identity("user01").await;
@@ -50,14 +59,14 @@ async fn a_change_by_this_process_is_published_and_effective() {
     feed.expect_identity("user01").await;
     assert_eq!(account(&service, "user01").await, unknown_user("user01"));
     assert_eq!(feed.beats(2).await, Vec::<Value>::new());
-    for _ in 0..6 {
+    for _ in 0..8 {
         other.expect_identity("user01").await;
     }
 }
 
 fn unknown_user_text(identity: &str, feed: &str) -> String {
     format!(
-        r#"{{"identity":"{identity}","active":false,"reason":"no_user","password_changed_at":null,"password_mark":null,"logged_out":[],"feed":"{feed}"}}"#
+        r#"{{"identity":"{identity}","active":false,"reason":"no_user","password_changed_at":null,"password_mark":null,"logged_out":[],"roles":[],"feed":"{feed}"}}"#
     )
 }
 

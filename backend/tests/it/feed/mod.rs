@@ -136,6 +136,6 @@ fn unknown_user(identity: &str) -> Value {
 fn inactive(identity: &str, reason: &str) -> Value {
     json!({
         "identity": identity, "active": false, "reason": reason,
-        "password_changed_at": null, "password_mark": null, "logged_out": [],
+        "password_changed_at": null, "password_mark": null, "logged_out": [], "roles": [],
     })
 }
