@@ -232,8 +232,52 @@ pub enum UserCommand {
         /// The user's name.
         name: String,
     },
-    /// List the users: name, state, how the password is stored
+    /// List the users: name, state, how the password is stored, and the roles if there are any
     List,
+    /// Add, remove, replace and list the roles of a user
+    ///
+    /// A role is 1 to 64 printable ASCII characters, without space, " and \. A user has at most 64, with at most 2048
+    /// bytes including one between every two. A change revokes no tokens, and is reported to the gateways within a
+    /// second.
+    Role {
+        /// The command.
+        #[command(subcommand)]
+        command: RoleCommand,
+    },
+}
+
+/// The commands for roles.
+#[derive(Debug, Subcommand)]
+pub enum RoleCommand {
+    /// Add roles to a user; roles that the user already has are unchanged
+    Add {
+        /// The user's name.
+        name: String,
+        /// The roles.
+        #[arg(required = true, value_name = "ROLE")]
+        roles: Vec<String>,
+    },
+    /// Remove roles from a user; roles that the user does not have are ignored
+    Remove {
+        /// The user's name.
+        name: String,
+        /// The roles.
+        #[arg(required = true, value_name = "ROLE")]
+        roles: Vec<String>,
+    },
+    /// Replace all roles of a user; without any, the user has none
+    Set {
+        /// The user's name.
+        name: String,
+        /// The roles.
+        #[arg(value_name = "ROLE")]
+        roles: Vec<String>,
+    },
+    /// List the roles of a user, one per line
+    List {
+        /// The user's name.
+        name: String,
+    },
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `user add|passwd|disable|enable|delete|list`.
+//! `user add|passwd|disable|enable|delete|list|role`.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
@@ -9,9 +9,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::cli::UserCommand;
+use super::cli::{RoleCommand, UserCommand};
 use super::client::Client;
-use super::{CommandError, print};
+use super::{CommandError, print, report};
 use crate::password::PASSWORD_LIMIT;
 
 const JSON: &str = "application/json";
@@ -29,6 +29,14 @@ struct UserBody {
     username: String,
     disabled: bool,
     password: Option<String>,
+    /// Null if the stored roles cannot be read; missing in the responses of older versions.
+    #[serde(default = "no_roles")]
+    roles: Option<Vec<String>>,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the type of the field")]
+fn no_roles() -> Option<Vec<String>> {
+    Some(Vec::new())
 }
 
 pub(super) async fn run(client: &Client, command: UserCommand) -> Result<ExitCode, CommandError> {
@@ -54,10 +62,46 @@ pub(super) async fn run(client: &Client, command: UserCommand) -> Result<ExitCod
         UserCommand::List => {
             let UserListBody { users } = client.json(Method::GET, "/users", JSON, Bytes::new()).await?;
             let mut out = std::io::stdout().lock();
-            for UserBody { username, disabled, password } in users {
+            for UserBody { username, disabled, password, roles } in users {
                 let state = if disabled { "disabled" } else { "enabled" };
                 // Older names were never validated and may contain terminal control sequences.
-                writeln!(out, "{}\t{state}\t{}", username.escape_debug(), password.as_deref().unwrap_or("none"))?;
+                let username = username.escape_debug();
+                write!(out, "{username}\t{state}\t{}", password.as_deref().unwrap_or("none"))?;
+                match roles {
+                    Some(roles) if roles.is_empty() => writeln!(out)?,
+                    Some(roles) => writeln!(out, "\t{}", roles.join(" "))?,
+                    None => {
+                        writeln!(out)?;
+                        report(format_args!("the stored roles of \"{username}\" cannot be read: the user has none"))?;
+                    }
+                }
+            }
+        }
+        UserCommand::Role { command } => return role(client, command).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn role(client: &Client, command: RoleCommand) -> Result<ExitCode, CommandError> {
+    match command {
+        RoleCommand::Add { name, roles } => {
+            let edit = bytes(&json!({ "add": roles }));
+            client.send(Method::PATCH, &roles_path(&name), JSON, edit).await?;
+            print(format_args!("{name:?} has the added roles"))?;
+        }
+        RoleCommand::Remove { name, roles } => {
+            let edit = bytes(&json!({ "remove": roles }));
+            client.send(Method::PATCH, &roles_path(&name), JSON, edit).await?;
+            print(format_args!("{name:?} no longer has the removed roles"))?;
+        }
+        RoleCommand::Set { name, roles } => {
+            client.send(Method::PUT, &roles_path(&name), JSON, bytes(&json!(roles))).await?;
+            print(format_args!("{name:?} has new roles"))?;
+        }
+        RoleCommand::List { name } => {
+            let roles: Vec<String> = client.json(Method::GET, &roles_path(&name), JSON, Bytes::new()).await?;
+            for role in roles {
+                print(role)?;
             }
         }
     }
@@ -71,6 +115,10 @@ async fn set_disabled(client: &Client, name: &str, disabled: bool) -> Result<(),
 
 fn path(name: &str) -> String {
     format!("/users/{}", utf8_percent_encode(name, SEGMENT))
+}
+
+fn roles_path(name: &str) -> String {
+    format!("{}/roles", path(name))
 }
 
 fn bytes(value: &serde_json::Value) -> Bytes {

@@ -1,4 +1,4 @@
-//! Roles of users: the admin API and the answers for gateways.
+//! Roles of users: the admin API, the answers for gateways, and the commands.
 
 use holodule_backend::store::{Settings, Store};
 use mongodb::Client;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::feed::account;
 use crate::http;
 use crate::mongod::Server;
-use crate::program::{Program, folder};
+use crate::program::{Program, folder, succeeds, text};
 use crate::service::{Service, Setup};
 
 const LIST: &str = "/users/user01/roles";
@@ -144,6 +144,10 @@ async fn roles_in_a_document_that_cannot_be_read_are_none_and_are_logged() {
         let stored = users.find_one(doc! {}).await.unwrap().unwrap();
         assert_eq!(stored.get("roles"), roles.get("roles"), "it is unchanged");
     }
+    let listed = program.run(folder.path(), &["user", "list"], "");
+    assert!(succeeds(&listed).starts_with("user01\tenabled\t"), "{listed:?}");
+    let warning = "holodule-backend: the stored roles of \"user01\" cannot be read: the user has none\n";
+    assert_eq!(text(&listed.stderr), warning);
     assert_eq!(send("PUT", LIST, r#"["a"]"#).await.status, 204);
     assert_eq!(send("GET", LIST, "").await.body, "[\"a\"]\n");
     assert_eq!(send("PUT", LIST, "[]").await.status, 204);
@@ -184,4 +188,52 @@ async fn an_edit_of_a_document_of_any_readable_form_is_stored_sorted() {
     let user = users.find_one(doc! {}).await.unwrap().unwrap();
     assert_eq!(user.get("roles"), doc! { "a": ["a", "b", "z"] }.get("a"));
     assert_eq!(user.get_str("firstname").unwrap(), "a", "other fields are unchanged");
+}
+
+#[test]
+fn roles_are_managed_by_commands() {
+    let folder = folder();
+    let path = folder.path();
+    let program = Program::start(path, &[]);
+    let role = |arguments: &[&str]| program.run(path, &[&["user", "role"], arguments].concat(), "");
+    let refused = |arguments: &[&str], message: &str| {
+        let output = role(arguments);
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(1), message), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+    };
+    for name in ["a/b c%", "user02"] {
+        succeeds(&program.run(path, &["user", "add", name], "password01\n"));
+    }
+    assert_eq!(succeeds(&role(&["list", "a/b c%"])), "");
+    assert_eq!(succeeds(&role(&["add", "a/b c%", "viewer", "admin"])), "\"a/b c%\" has the added roles\n");
+    assert_eq!(succeeds(&role(&["add", "a/b c%", "admin"])), "\"a/b c%\" has the added roles\n");
+    assert_eq!(succeeds(&role(&["list", "a/b c%"])), "admin\nviewer\n");
+    assert_eq!(
+        succeeds(&program.run(path, &["user", "list"], "")),
+        "a/b c%\tenabled\targon2id\tadmin viewer\nuser02\tenabled\targon2id\n"
+    );
+    let removed = succeeds(&role(&["remove", "a/b c%", "admin", "other"]));
+    assert_eq!(removed, "\"a/b c%\" no longer has the removed roles\n");
+    assert_eq!(succeeds(&role(&["list", "a/b c%"])), "viewer\n");
+
+    assert_eq!(succeeds(&role(&["set", "user02", "b", "a"])), "\"user02\" has new roles\n");
+    assert_eq!(succeeds(&role(&["list", "user02"])), "a\nb\n");
+    succeeds(&role(&["set", "user02"]));
+    assert_eq!(succeeds(&role(&["list", "user02"])), "");
+
+    for arguments in
+        [&["list", "nouser"][..], &["add", "nouser", "a"], &["remove", "nouser", "a"], &["set", "nouser", "a"]]
+    {
+        refused(arguments, "holodule-backend: no such user (404 Not Found)\n");
+    }
+    let reason = "a role is 1 to 64 printable ASCII characters, without space, \" and \\";
+    refused(&["add", "user02", "a b"], &format!("holodule-backend: {reason} (400 Bad Request)\n"));
+    let many: Vec<String> = (0..64).map(|number| number.to_string()).collect();
+    let many: Vec<&str> = ["add", "a/b c%"].into_iter().chain(many.iter().map(String::as_str)).collect();
+    refused(&many, "holodule-backend: a user has at most 64 roles (409 Conflict)\n");
+    for incomplete in [&["add", "user02"][..], &["remove", "user02"], &["set"], &["list"], &[]] {
+        assert_eq!(role(incomplete).status.code(), Some(1), "{incomplete:?}");
+    }
+    assert_eq!(succeeds(&role(&["list", "a/b c%"])), "viewer\n");
+    assert_eq!(program.terminate(), 0);
 }
