@@ -115,6 +115,32 @@ async fn gateways_receive_the_roles_with_a_login_and_a_check_and_no_token_is_rev
     assert_eq!(account(&service, "user01").await["roles"], json!([]), "none while the account is not active");
 }
 
+#[tokio::test]
+async fn the_page_shows_the_answers_as_they_are() {
+    let page = include_str!("../../../ops/roles.md");
+    let shown = |start: &str| page.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}"));
+    let service = Service::start().await;
+    service.user("user01", "password01").await;
+    assert_eq!(service.admin("PUT", LIST, r#"["editor","viewer"]"#).await.status, 204);
+    // The values that differ in each run.
+    let same = |text: &str, values: &Value| {
+        let mut text = text.to_owned();
+        for member in ["password_changed_at", "password_mark", "feed"] {
+            text = text.replace(&format!("\"{member}\":{}", values[member]), &format!("\"{member}\":_"));
+        }
+        text
+    };
+    let check = service.admin("POST", "/revocation/check", r#"{"identity":"user01"}"#).await;
+    for (start, answer) in [
+        (r#"{"username":"user01","password_changed_at""#, service.verify("user01", "password01").await),
+        (r#"{"identity":"user01","active""#, check),
+    ] {
+        let shown = shown(start);
+        let values: Value = serde_json::from_str(shown).unwrap();
+        assert_eq!(same(answer.body.trim_end(), &answer.json()), same(shown, &values));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn roles_in_a_document_that_cannot_be_read_are_none_and_are_logged() {
     let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
