@@ -4,8 +4,8 @@
 //! [`server`] accepts a request, [`route`] selects its handler and applies the checks before it, [`handler`] executes
 //! it with [`model`], [`store`], [`password`] and [`import`], and [`respond`] builds the response. Concurrent reads of
 //! the same day are coalesced into one (`coalesce`). [`feed`] watches for changes that revoke tokens, change roles or
-//! affect the response for a day, and publishes them to its subscribers. [`record`] has the metrics and logs, [`config`] is read
-//! once at start, and [`command`] is the command-line client of the admin listener.
+//! affect the response for a day, and publishes them to its subscribers. [`record`] has the metrics and logs,
+//! [`config`] is read once at start, and [`command`] is the command-line client of the admin listener.
 //!
 //! Layers, each importing only those below: [`program`]; `command`, `config`; `server`; `route`; `handler`; `feed`;
 //! `respond`, `record`, `password`, `import`, `backup`, `store`; `model`, `hex`, `clock`, `coalesce`.
