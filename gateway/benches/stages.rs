@@ -210,7 +210,10 @@ fn cache(benches: &Benches) {
     let target = "/holodules/20201209";
     let declared: Arc<[HeaderName]> = Arc::new([]);
     let find = || {
-        let key = CacheKey::new(cache::KeyParts { host: "localhost:8443", target, identity: None }, iter::empty());
+        let key = CacheKey::new(
+            cache::KeyParts { host: "localhost:8443", route: "holodules", target, identity: None },
+            iter::empty(),
+        );
         let public = Public { authority: "localhost:8443", is_passed_on: false };
         let request = CacheRequest { target: black_box(target), public, declared: &declared, has_identity: false };
         cache.lookup(&key, request, || {

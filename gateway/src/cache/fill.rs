@@ -122,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_after_a_purge_does_not_join_an_earlier_fetch() {
-        let key = CacheKey::new(KeyParts { host: "a", target: "/a", identity: None }, std::iter::empty());
+        let key = CacheKey::new(KeyParts { host: "a", route: "r", target: "/a", identity: None }, std::iter::empty());
         let (fills, generations) = (SingleFlight::new(0), Generations::new());
         let join = || fills.join(&(key.clone(), generations.current("/a")));
         let (before, older) = join();

@@ -8,8 +8,8 @@ use http::header::GetAll;
 /// The maximum length of a key that is not allocated, in bytes. Nearly all keys are shorter.
 const INLINE_BYTES: usize = 120;
 
-/// The key of a response (RFC 9111, section 2): the host, the target, the identity if the response belongs to one
-/// user, and the fields that the route declares. A request that fills the cache contains nothing else, so that requests
+/// The key of a response (RFC 9111, section 2): the host, the route, the target, the identity if the response
+/// belongs to one user, and the fields that the route declares. A request that fills the cache contains nothing else, so that requests
 /// of one key are equal for the backend.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey(KeyBytes);
@@ -28,6 +28,9 @@ enum KeyBytes {
 pub struct KeyParts<'a> {
     /// The requested host and port. Without it, one site would get the responses of another (CVE-2026-2836).
     pub host: &'a str,
+    /// The name of the route, which no other route has. Routes may forward to the same target with other rights,
+    /// headers or services, so they share no entries.
+    pub route: &'a str,
     /// The canonical path and the declared query.
     pub target: &'a str,
     /// The user to whom the response belongs; `None` if it is the same for all users.
@@ -87,6 +90,7 @@ fn write<'a>(
     fields: impl Iterator<Item = GetAll<'a, HeaderValue>>,
 ) -> io::Result<()> {
     write_part(out, parts.host.as_bytes())?;
+    write_part(out, parts.route.as_bytes())?;
     write_part(out, parts.target.as_bytes())?;
     match parts.identity {
         Some(identity) => write_part(out, identity.as_bytes())?,
@@ -117,6 +121,10 @@ mod tests {
     use super::*;
 
     fn key(host: &str, target: &str, identity: Option<&str>, fields: &[&[&'static str]]) -> CacheKey {
+        key_of(KeyParts { host, route: "r", target, identity }, fields)
+    }
+
+    fn key_of(parts: KeyParts<'_>, fields: &[&[&'static str]]) -> CacheKey {
         let names: Vec<_> =
             (0..fields.len()).map(|place| HeaderName::try_from(format!("x-{place}")).unwrap()).collect();
         let mut headers = HeaderMap::new();
@@ -125,7 +133,7 @@ mod tests {
                 headers.append(name, HeaderValue::from_static(value));
             }
         }
-        CacheKey::new(KeyParts { host, target, identity }, names.iter().map(|name| headers.get_all(name)))
+        CacheKey::new(parts, names.iter().map(|name| headers.get_all(name)))
     }
 
     #[test]
@@ -146,6 +154,9 @@ mod tests {
             key("a", "/b", None, &[&[], &["c"]]),
             key("a", "/b", None, &[&["c"], &[]]),
             key("a/", "b", None, &[]),
+            key_of(KeyParts { host: "a", route: "s", target: "/b", identity: None }, &[]),
+            key_of(KeyParts { host: "a", route: "", target: "/b", identity: None }, &[]),
+            key_of(KeyParts { host: "a", route: "r/b", target: "", identity: None }, &[]),
         ];
         for (index, one) in keys.iter().enumerate() {
             for (other_index, other) in keys.iter().enumerate() {
@@ -163,7 +174,7 @@ mod tests {
                 let key = key("A", &target, None, &[&["d"]]);
                 assert_eq!(key, self::key("a", &target, None, &[&["d"]]));
                 let bytes = key.as_bytes().to_vec();
-                assert_eq!(bytes.len(), 5 * LENGTH_BYTES + 2 + target.len());
+                assert_eq!(bytes.len(), 6 * LENGTH_BYTES + 3 + target.len());
                 assert!(bytes.starts_with(b"\x01\0\0\0a") && bytes.ends_with(&ABSENT));
                 assert!(seen.insert(bytes));
             }

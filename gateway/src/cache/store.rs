@@ -122,7 +122,10 @@ mod tests {
     const MAX_BYTES: u64 = 1024 * 1024;
 
     fn key(number: u32) -> CacheKey {
-        CacheKey::new(KeyParts { host: "a", target: &format!("/{number:08}"), identity: None }, std::iter::empty())
+        CacheKey::new(
+            KeyParts { host: "a", route: "r", target: &format!("/{number:08}"), identity: None },
+            std::iter::empty(),
+        )
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Flow {
         let Admitted { principal, matched, authority, .. } = admitted;
         let route = &matched.route;
         let identity = Some(principal.identity()).filter(|_| !route.shared);
-        let parts = cache::KeyParts { host: authority, target: &matched.target, identity };
+        let parts = cache::KeyParts { host: authority, route: &route.name, target: &matched.target, identity };
         let key = CacheKey::new(parts, route.vary.iter().map(|name| headers.get_all(name)));
         let passes_host = route.host == Host::Client;
         let request = CacheRequest {

@@ -45,6 +45,7 @@ mod reload;
 mod response_headers;
 mod resumption;
 mod revocation;
+mod route;
 mod secrets;
 mod signals;
 mod signing_key;
