@@ -21,7 +21,7 @@ use holodule_gateway::framing::{self, RequestHead};
 use holodule_gateway::limit::{Limiter, Quota};
 use holodule_gateway::record::log::{self, Writer};
 use holodule_gateway::record::{Access, Labels, Metrics};
-use holodule_gateway::route::{Route, RouteTable, default_routes};
+use holodule_gateway::route::{Request, Route, RouteTable, Settings as RouteSettings, default_routes};
 use holodule_gateway::token::{
     Digest, Key, Keys, Presented, Routes, Settings, StaticToken, StaticTokens, correlation_id,
 };
@@ -44,11 +44,11 @@ impl Benches {
         self.words.is_empty() || self.words.iter().any(|word| what.contains(word))
     }
 
-    /// Prints the nanoseconds per round: the minimum of several measurements, which is affected least by other
-    /// programs.
-    fn measure(&self, what: &str, mut round: impl FnMut(usize)) {
+    /// Prints and returns the nanoseconds per round: the minimum of several measurements, which is affected least
+    /// by other programs. `None` if it is not selected.
+    fn measure(&self, what: &str, mut round: impl FnMut(usize)) -> Option<f64> {
         if !self.is_selected(what) {
-            return;
+            return None;
         }
         let measured = (0..MEASUREMENTS).map(|_| {
             // Lets background work of the previous rounds finish, such as writing the log.
@@ -57,7 +57,9 @@ impl Benches {
             (0..ROUNDS).for_each(&mut round);
             began.elapsed().as_secs_f64() * 1e9 / ROUNDS as f64
         });
-        println!("{what}: {:.0} ns", measured.fold(f64::INFINITY, f64::min));
+        let least = measured.fold(f64::INFINITY, f64::min);
+        println!("{what}: {least:.0} ns");
+        Some(least)
     }
 
     /// Like [`measure`](Self::measure), alone and then while another thread runs the same rounds. Contention is far
@@ -165,9 +167,37 @@ fn routes(benches: &Benches) {
     for (what, path) in [("", "/holodules/20201209"), (" by its alias", "/holoapi/Holodules/20201209")] {
         benches.measure(&format!("route, found{what}"), |_| {
             let path = table.strip(CanonicalPath::parse(black_box(path)).unwrap());
-            assert!(table.find(|_| true, &Method::GET, &path, None).is_ok());
+            let request = Request { host: "localhost", method: &Method::GET, path, query: None };
+            assert!(table.find(|_| true, request).is_ok());
         });
     }
+    for (what, pattern) in [
+        ("different first segments", "/service{}/v1/{id}"),
+        ("the same first segments", "/api/v1/service{}/{id}"),
+        ("tails", "/service{}/{*rest}"),
+    ] {
+        let (few, many) = (route_of(benches, what, pattern, 10), route_of(benches, what, pattern, 1000));
+        if let (Some(few), Some(many)) = (few, many) {
+            println!("route, 1000 routes to 10, {what}: {:.2} times, {:+.0} ns", many / few, many - few);
+        }
+    }
+}
+
+/// The cost of a match in a table of `count` routes, one after the other, whose patterns have their number for `{}`.
+fn route_of(benches: &Benches, what: &str, pattern: &str, count: usize) -> Option<f64> {
+    let route = |number: usize| {
+        let path = pattern.replace("{}", &number.to_string());
+        let settings = RouteSettings { methods: vec!["GET".to_owned()], path, ..RouteSettings::default() };
+        Arc::new(Route::try_from(&settings).unwrap())
+    };
+    let table = RouteTable::new((0..count).map(route).collect(), Vec::new());
+    let filled = |number: usize| pattern.replace("{}", &number.to_string()).replace(['{', '}', '*'], "");
+    let paths: Vec<_> = (0..count).map(filled).collect();
+    benches.measure(&format!("route, one of {count}, {what}"), |number| {
+        let path = CanonicalPath::parse(black_box(paths.get(number % count).unwrap())).unwrap();
+        let request = Request { host: "localhost", method: &Method::GET, path, query: None };
+        assert!(table.find(|_| true, request).is_ok());
+    })
 }
 
 /// Rate limits.

@@ -12,7 +12,7 @@ mod routes;
 mod section;
 mod token;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -230,6 +230,11 @@ impl Config {
             &self.routes,
             routes::OwnPaths { login: self.login, logout: self.revocation.is_some() },
         ));
+        let is_accepted = |host: &str| {
+            self.flow.hosts.iter().any(|own| own == host)
+                || self.identities.iter().any(|identity| identity.covers(host))
+        };
+        warnings.extend(routes::host_warnings(&self.routes, is_accepted));
         warnings
     }
 
@@ -297,7 +302,7 @@ fn read_flow(source: &mut Source, read_timeout: Duration) -> FlowSettings {
     };
     let sizes = framing::Settings::default();
     let hosts = read_host_names(source, "hosts");
-    let hosts = hosts.into_iter().map(|host| framing::normal_host(&host).map_or(host.clone(), Into::into)).collect();
+    let hosts = hosts.iter().map(|host| normal(host)).collect();
     FlowSettings {
         hsts: hsts(source.number("hsts.max_age", 31_536_000, 0..=63_072_000)),
         sizes: framing::Settings {
@@ -315,15 +320,25 @@ fn read_flow(source: &mut Source, read_timeout: Duration) -> FlowSettings {
 /// Reads a list of host names or IP addresses, in lower case.
 fn read_host_names(source: &mut Source, key: &str) -> Vec<String> {
     let hosts: Vec<String> = source.get_or(key, Vec::new());
-    for host in &hosts {
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let is_name =
-            !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-        if !is_name && bare.parse::<IpAddr>().is_err() {
-            source.problem(key, format!("{} is not a host name: no scheme, port or wildcard", shown(host)));
-        }
+    for host in hosts.iter().filter(|host| !is_host_name(host)) {
+        source.problem(key, format!("{} {NOT_A_HOST}", shown(host)));
     }
     hosts.iter().map(|host| host.to_ascii_lowercase()).collect()
+}
+
+/// The error for a text that is not a host name or an IP address.
+const NOT_A_HOST: &str = "is not a host name: no scheme, port or wildcard";
+
+fn is_host_name(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let is_name = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    is_name || bare.parse::<IpAddr>().is_ok()
+}
+
+/// The form of `host` in which the hosts of requests are compared.
+fn normal(host: &str) -> String {
+    let bracketed = host.parse::<Ipv6Addr>().ok().map(|address| format!("[{address}]"));
+    bracketed.unwrap_or_else(|| framing::normal_host(host).map_or_else(|| host.to_owned(), Into::into))
 }
 
 fn read_origins(source: &mut Source) -> Origins {

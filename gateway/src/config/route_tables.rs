@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 
 use super::section::Section;
+use super::{NOT_A_HOST, is_host_name, normal};
 use crate::framing::CanonicalPath;
 use crate::route::{self, Route, RouteTable};
 use crate::upstream;
@@ -53,10 +54,17 @@ pub(super) fn read_routes(source: &mut Source) -> Option<RouteTable> {
 /// Reads one route; `None` if a required field is missing.
 fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settings> {
     let name = section.text(source, "name");
+    let hosts = read_hosts(source, &mut section);
     let methods = section.texts(source, "methods", "the methods that are forwarded");
-    let path = section.required(source, "path", "segments, and {name} for any one");
+    let path = section.required(source, "path", "segments, {name} for any one, {*name} at the end for the rest");
     let aliases = section.optional_texts(source, "aliases");
-    let query = section.optional_texts(source, "query");
+    // An empty text is none, as for the other keys.
+    let strip_prefix = section.text(source, "strip_prefix").filter(|prefix| !prefix.is_empty());
+    let rewrite = section.text(source, "rewrite").filter(|template| !template.is_empty());
+    let query = match section.has_text("query", "*") {
+        true => route::Query::All,
+        false => route::Query::Names(section.optional_texts(source, "query")),
+    };
     let shared = section.flag(source, "shared");
     let cache = section.optional_flag(source, "cache");
     let vary = section.optional_texts(source, "vary");
@@ -69,7 +77,35 @@ fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settin
         }
     };
     section.finish(source);
-    Some(route::Settings { name, methods: methods?, path: path?, aliases, query, shared, cache, vary, host })
+    Some(route::Settings {
+        name,
+        hosts,
+        methods: methods?,
+        path: path?,
+        aliases,
+        strip_prefix,
+        rewrite,
+        query,
+        shared,
+        cache,
+        vary,
+        host,
+    })
+}
+
+/// Reads the hosts of a route, in the form in which those of requests are compared.
+fn read_hosts(source: &mut Source, section: &mut Section) -> Vec<String> {
+    let mut hosts: Vec<String> = Vec::new();
+    for host in section.optional_texts(source, "hosts") {
+        let normal = normal(&host);
+        if !is_host_name(&host) {
+            section.problem(source, "hosts", format!("{} {NOT_A_HOST}", shown(&host)));
+        } else if hosts.contains(&normal) {
+            section.problem(source, "hosts", format!("{} appears twice", shown(&host)));
+        }
+        hosts.push(normal);
+    }
+    hosts
 }
 
 /// Reports a name that is reserved or appears in `names`, the names of the earlier routes.

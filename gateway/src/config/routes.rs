@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{SECRET_VARIABLES, read_routes};
 use crate::route::RouteTable;
-use holodule_settings::{Overlaid, Problems, Source, environment};
+use holodule_settings::{Overlaid, Problems, Source, environment, shown};
 
 /// The names that a new static token is checked against.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,4 +75,19 @@ pub(super) fn warnings(table: &RouteTable, own: OwnPaths) -> Vec<String> {
         warnings.extend(reported);
     }
     warnings
+}
+
+/// A warning for each host of a route that `is_accepted` refuses: 421 comes before the route.
+pub(super) fn host_warnings(table: &RouteTable, is_accepted: impl Fn(&str) -> bool) -> Vec<String> {
+    let hosts = table.iter().enumerate().flat_map(|(place, route)| route.hosts.iter().map(move |host| (place, host)));
+    let refused = hosts.filter(|(_, host)| !is_accepted(host));
+    refused
+        .map(|(place, host)| {
+            format!(
+                "route[{place}].hosts: requests for {} get 421, since no certificate has the name: add one, or add the \
+                 name to `hosts`",
+                shown(host)
+            )
+        })
+        .collect()
 }

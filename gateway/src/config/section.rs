@@ -83,6 +83,15 @@ impl Section {
         if is_present { self.texts(source, field, "").unwrap_or_default() } else { Vec::new() }
     }
 
+    /// Whether `field` is the string `text`, where otherwise a list is expected.
+    pub(super) fn has_text(&mut self, field: &str, text: &str) -> bool {
+        let has_text = self.fields.get(field).and_then(Value::as_str) == Some(text);
+        if has_text {
+            self.fields.remove(field);
+        }
+        has_text
+    }
+
     /// Whether `field` is true; `None` if it is missing.
     pub(super) fn optional_flag(&mut self, source: &mut Source, field: &str) -> Option<bool> {
         self.fields.contains_key(field).then(|| self.flag(source, field))

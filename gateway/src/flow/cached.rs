@@ -86,8 +86,15 @@ impl Flow {
             // Only what is part of the key.
             let declared = headers.iter().filter(|(name, _)| route.vary.contains(name));
             let declared: HeaderMap = declared.map(|(name, value)| (name.clone(), value.clone())).collect();
-            let facts =
-                Facts { client: None, host: authority, request_id, identity, target: &matched.target, passes_host };
+            let facts = Facts {
+                client: None,
+                host: authority,
+                request_id,
+                identity,
+                target: &matched.target,
+                prefix: route.forwarded_prefix(),
+                passes_host,
+            };
             upstream::for_upstream(&Method::GET, &declared, &facts)
         })
     }

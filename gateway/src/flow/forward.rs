@@ -104,6 +104,7 @@ impl Flow {
             request_id: &ctx.request_id,
             identity: Some(principal.identity()),
             target: &matched.target,
+            prefix: matched.route.forwarded_prefix(),
             passes_host: matched.route.host == Host::Client,
         };
         let mut parts = upstream::for_upstream(&request.method, &request.headers, &facts)

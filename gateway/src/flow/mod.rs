@@ -151,7 +151,8 @@ impl Flow {
             return Err(Ended::Answered(answer));
         }
         let may_use = |route: &Route| principal.may_use(&route.name);
-        let matched = match self.routes.find(may_use, &request.method, &path, target.query()) {
+        let wanted = route::Request { host: target.host(), method: &request.method, path, query: target.query() };
+        let matched = match self.routes.find(may_use, wanted) {
             Ok(matched) => matched,
             Err(no_match) => return Err(ctx.refuse(Reason::Route, no_match.into())),
         };

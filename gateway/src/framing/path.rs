@@ -102,11 +102,6 @@ impl<'a> CanonicalPath<'a> {
         let rest = self.0.strip_prefix(prefix)?;
         rest.starts_with('/').then_some(Self(rest))
     }
-
-    /// The segments, without the leading slash.
-    pub(crate) fn segments(self) -> impl Iterator<Item = &'a str> {
-        self.0.split('/').skip(1)
-    }
 }
 
 fn check_segment(segment: &[u8]) -> Result<(), NotCanonical> {

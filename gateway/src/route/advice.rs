@@ -54,8 +54,13 @@ impl RouteTable {
 
 impl Route {
     /// The path and the aliases.
-    fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+    pub(crate) fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         std::iter::once(&self.path).chain(&self.aliases)
+    }
+
+    /// Whether it is for all hosts that `other` is for.
+    fn covers_hosts_of(&self, other: &Self) -> bool {
+        self.hosts.is_empty() || (!other.hosts.is_empty() && other.hosts.iter().all(|host| self.has_host(host)))
     }
 }
 
@@ -63,13 +68,17 @@ impl Route {
 fn advice_on_pattern(pattern: &Pattern) -> Option<String> {
     let text = pattern.to_string();
     let mut stars = 0;
+    let last = text.matches('/').count();
     let instead: Vec<_> = text
         .split('/')
-        .map(|segment| match segment.strip_prefix(':') {
+        .enumerate()
+        .map(|(index, segment)| match segment.strip_prefix(':') {
             Some(name) if is_name(name) => format!("{{{name}}}"),
+            _ if segment.starts_with("{*") => segment.to_owned(),
             _ if segment.contains('*') => {
                 stars += 1;
-                if stars == 1 { "{name}".to_owned() } else { format!("{{name{stars}}}") }
+                let name = if stars == 1 { "name".to_owned() } else { format!("name{stars}") };
+                if index == last && segment == "**" { format!("{{*{name}}}") } else { format!("{{{name}}}") }
             }
             _ => segment.to_owned(),
         })
@@ -78,7 +87,7 @@ fn advice_on_pattern(pattern: &Pattern) -> Option<String> {
     if stars > 0 {
         return Some(format!(
             "{text:?} has a *, which is a literal character and no wildcard: write {instead:?}, where a name in braces \
-             matches any one segment; several segments need a route for each depth"
+             matches any one segment; {{*name}} as the last segment matches the rest of the path"
         ));
     }
     if instead != text {
@@ -116,6 +125,7 @@ fn advice_on_order<'a>(route: &Route, earlier: &(impl Iterator<Item = &'a Route>
     let shadowing = |pattern: &Pattern| {
         earlier
             .clone()
+            .filter(|other| other.covers_hosts_of(route))
             .find(|other| other.patterns().any(|earlier_pattern| earlier_pattern.covers(pattern)))
             .map(|other| &*other.name)
     };
@@ -157,11 +167,7 @@ mod tests {
                 methods: owned(methods),
                 path: paths[0].to_owned(),
                 aliases: owned(&paths[1..]),
-                query: Vec::new(),
-                shared: false,
-                cache: None,
-                vary: Vec::new(),
-                host: crate::route::Host::Upstream,
+                ..Settings::default()
             };
             Arc::new(Route::try_from(&settings).unwrap())
         };
@@ -190,7 +196,8 @@ mod tests {
         for (path, instead) in [
             ("/a/*", "write \"/a/{name}\","),
             ("/*/b/*", "write \"/{name}/b/{name2}\","),
-            ("/a/**", "write \"/a/{name}\","),
+            ("/a/**", "write \"/a/{*name}\","),
+            ("/a/**/b", "write \"/a/{name}/b\","),
             ("/a/x*", "write \"/a/{name}\","),
             ("/a/:id", "write \"/a/{id}\""),
             ("/a/", "write \"/a\", with \"/a/\" among the aliases"),
@@ -228,12 +235,45 @@ mod tests {
             assert_eq!(warnings[0].0, 1);
             assert!(warnings[0].1.starts_with("no request reaches the route"), "{warnings:?}");
         }
+        for (first, second) in
+            [("/a/{*b}", "/a/{c}/d"), ("/a/{*b}", "/a/{*c}"), ("/{*b}", "/"), ("/a/{*b}", "/a/b/{*c}")]
+        {
+            let warnings = advice(&[(&["GET"], &[first]), (&["POST"], &[second])]);
+            assert!(
+                warnings.iter().any(|(index, text)| *index == 1 && text.starts_with("no request reaches")),
+                "{first} {second}: {warnings:?}"
+            );
+        }
+        for (first, second) in [("/a/{*b}", "/a"), ("/a/b/{*c}", "/a/{*b}"), ("/a/{b}", "/a/{*b}")] {
+            let warnings = advice(&[(&["GET"], &[first]), (&["POST"], &[second])]);
+            assert_eq!(warnings, [], "{first} {second}");
+        }
         let partly = advice(&[(&["GET"], &["/a"]), (&["GET"], &["/b", "/a"])]);
         assert_eq!(partly.len(), 1, "{partly:?}");
         assert!(partly[0].1.starts_with("no request reaches \"/a\": the earlier route \"/a\""), "{partly:?}");
         // A name matches no empty segment.
         let warnings = advice(&[(&["GET"], &["/a/{b}"]), (&["GET"], &["/a/"])]);
         assert!(warnings.iter().all(|(_, text)| !text.starts_with("no request")), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_route_shadows_only_routes_of_its_own_hosts() {
+        let of = |hosts: &[&str], path: &str| {
+            let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+            let (methods, path) = (vec!["GET".to_owned()], path.to_owned());
+            Arc::new(Route::try_from(&Settings { hosts, methods, path, ..Settings::default() }).unwrap())
+        };
+        for (first, second, is_shadowed) in [
+            (&[][..], &["a"][..], true),
+            (&["a"], &["a"], true),
+            (&["a", "b"], &["b"], true),
+            (&["a"], &[], false),
+            (&["a"], &["a", "b"], false),
+            (&["a"], &["b"], false),
+        ] {
+            let table = RouteTable::new(vec![of(first, "/{*rest}"), of(second, "/x")], Vec::new());
+            assert_eq!(table.advice().len(), usize::from(is_shadowed), "{first:?} {second:?}: {:?}", table.advice());
+        }
     }
 
     #[test]

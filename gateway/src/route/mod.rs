@@ -4,20 +4,22 @@
 //! Pure: no pingora, no clock.
 
 mod advice;
+mod forwarding;
+mod index;
 mod pattern;
 mod table;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderName, Method};
-use serde::Deserialize;
+use http::{HeaderName, HeaderValue, Method};
 
 use crate::framing::{CanonicalPath, is_unreserved};
+use forwarding::Forwarding;
 
 pub use advice::Advice;
-pub use pattern::{InvalidPattern, Pattern};
-pub use table::{Matched, NoMatch, RouteTable};
+pub use pattern::{InvalidPattern, MAX_TAIL_BYTES, MAX_TAIL_SEGMENTS, Pattern};
+pub use table::{Matched, NoMatch, Request, RouteTable};
 
 /// The name of the login route in metrics and logs.
 pub const LOGIN: &str = "auth";
@@ -29,37 +31,51 @@ pub const NONE: &str = "none";
 pub const RESERVED_NAMES: [&str; 3] = [LOGIN, LOGOUT, NONE];
 
 /// One `[[route]]` of the configuration.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The name in metrics and logs; the path by default.
     pub name: Option<String>,
+    /// The hosts of the requests, in the form of [`normal_host`](crate::framing::normal_host); empty for every host.
+    pub hosts: Vec<String>,
     /// The methods that are forwarded.
     pub methods: Vec<String>,
-    /// The path: literal segments, and `{name}` for any one segment.
+    /// The path: literal segments, `{name}` for any one segment, and `{*name}` at the end for the rest.
     pub path: String,
     /// Alternative patterns that are forwarded as `path`, with the same names in the same order.
-    #[serde(default)]
     pub aliases: Vec<String>,
-    /// The query parameters that are forwarded; all others are dropped.
-    #[serde(default)]
-    pub query: Vec<String>,
+    /// A prefix of `path` that is removed before it is forwarded.
+    pub strip_prefix: Option<String>,
+    /// The path that is forwarded instead, with names of `path`.
+    pub rewrite: Option<String>,
+    /// The query parameters that are forwarded.
+    pub query: Query,
     /// Whether every principal gets the same response.
-    #[serde(default)]
     pub shared: bool,
     /// Whether responses to GET and HEAD may be cached; the value of `shared` by default.
     pub cache: Option<bool>,
     /// The request fields that cached responses may vary by (RFC 9111, section 4.1).
-    #[serde(default)]
     pub vary: Vec<String>,
     /// The `Host` of forwarded requests.
-    #[serde(default)]
     pub host: Host,
 }
 
+/// The query parameters of a route that are forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// Those with these names; all others are dropped.
+    Names(Vec<String>),
+    /// The whole query as it was sent.
+    All,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self::Names(Vec::new())
+    }
+}
+
 /// The `Host` of a forwarded request.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Host {
     /// The configured address of the upstream; `localhost` for a Unix socket.
     #[default]
@@ -86,6 +102,8 @@ pub struct InvalidRoute {
 pub struct Route {
     /// The name in metrics and logs.
     pub name: Arc<str>,
+    /// The hosts of the requests; empty for every host.
+    pub hosts: Vec<String>,
     /// The methods that are forwarded.
     pub methods: Vec<Method>,
     /// The value of the `Allow` header.
@@ -100,7 +118,8 @@ pub struct Route {
     pub host: Host,
     path: Pattern,
     aliases: Vec<Pattern>,
-    query: Vec<String>,
+    forwarding: Forwarding,
+    query: Query,
 }
 
 impl TryFrom<&Settings> for Route {
@@ -124,6 +143,29 @@ impl Errors {
 
     fn pattern(&mut self, field: &'static str, text: &str) -> Option<Pattern> {
         Pattern::parse(text).map_err(|error| self.push(field, Some(text), error.to_string())).ok()
+    }
+
+    fn forwarding(&mut self, settings: &Settings, path: Option<&Pattern>) -> Forwarding {
+        let (field, text, forwarding) = match (&settings.strip_prefix, &settings.rewrite) {
+            (None, None) => return Forwarding::Unchanged,
+            (Some(_), Some(_)) => {
+                self.push("rewrite", None, "and strip_prefix cannot both be given");
+                return Forwarding::Unchanged;
+            }
+            (Some(prefix), None) => {
+                let Some(path) = path else { return Forwarding::Unchanged };
+                ("strip_prefix", prefix, Forwarding::strip(prefix, path))
+            }
+            (None, Some(text)) => {
+                let template = self.pattern("rewrite", text);
+                let Some((template, path)) = template.zip(path) else { return Forwarding::Unchanged };
+                ("rewrite", text, Forwarding::rewrite(template, path))
+            }
+        };
+        forwarding.unwrap_or_else(|reason| {
+            self.push(field, Some(text), reason);
+            Forwarding::Unchanged
+        })
     }
 
     fn methods(&mut self, texts: &[String]) -> Vec<Method> {
@@ -160,8 +202,10 @@ impl Route {
             }
             aliases.push(alias);
         }
+        let forwarding = errors.forwarding(settings, path.as_ref());
         let methods = errors.methods(&settings.methods);
-        for name in &settings.query {
+        let names = if let Query::Names(names) = &settings.query { names.as_slice() } else { &[] };
+        for name in names {
             if name.is_empty() || !name.bytes().all(is_unreserved) {
                 errors.push("query", Some(name), "has a character outside A-Z a-z 0-9 - . _ ~");
             }
@@ -180,6 +224,7 @@ impl Route {
         match path {
             Some(path) if errors.0.is_empty() => Ok(Self {
                 name: settings.name.as_ref().unwrap_or(&settings.path).as_str().into(),
+                hosts: settings.hosts.clone(),
                 allow: methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "),
                 methods,
                 shared: settings.shared,
@@ -188,28 +233,52 @@ impl Route {
                 host: settings.host,
                 path,
                 aliases,
+                forwarding,
                 query: settings.query.clone(),
             }),
             _ => Err(errors.0),
         }
     }
 
-    /// The path that `path` is forwarded as, if this route matches it.
-    fn forwarded_path<'a>(&self, path: &CanonicalPath<'a>) -> Option<Cow<'a, str>> {
-        if self.path.matches(path) {
-            return Some(Cow::Borrowed(path.as_str()));
-        }
-        let alias = self.aliases.iter().find(|alias| alias.matches(path))?;
-        Some(Cow::Owned(self.path.fill(&alias.bindings(path))))
+    /// Whether it is for requests of `host`.
+    fn has_host(&self, host: &str) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|own| own == host)
+    }
+
+    /// The alias at a position; without one, the path.
+    fn pattern(&self, alias: Option<usize>) -> Option<&Pattern> {
+        alias.map_or(Some(&self.path), |alias| self.aliases.get(alias))
+    }
+
+    /// The value of `X-Forwarded-Prefix`, if a prefix is removed from the path.
+    pub fn forwarded_prefix(&self) -> Option<&HeaderValue> {
+        self.forwarding.prefix()
+    }
+
+    /// The path that `path` is forwarded as. `alias` is which alias matches it; `None` is the path of the route. `None`
+    /// if its tail is too long.
+    fn forwarded_path<'a>(&self, alias: Option<usize>, path: &CanonicalPath<'a>) -> Option<Cow<'a, str>> {
+        let pattern = self.pattern(alias).filter(|pattern| pattern.has_bounded_tail(path))?;
+        self.forwarding.apply(&self.path, alias.map(|_| pattern), path)
     }
 
     /// `path` with the declared parameters of `query`, in the order in which they were sent.
     fn target(&self, path: Cow<'_, str>, query: Option<&str>) -> String {
         let mut target = path.into_owned();
-        let pairs = query.filter(|_| !self.query.is_empty()).into_iter().flat_map(|query| query.split('&'));
+        let names = match (&self.query, query) {
+            (Query::Names(names), _) => names,
+            (Query::All, None) => return target,
+            (Query::All, Some(query)) => {
+                target.reserve(query.len() + 1);
+                target.push('?');
+                target.push_str(query);
+                return target;
+            }
+        };
+        let pairs = query.filter(|_| !names.is_empty()).into_iter().flat_map(|query| query.split('&'));
         let declared = pairs.filter(|pair| {
             let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
-            self.query.iter().any(|declared| declared == name)
+            names.iter().any(|declared| declared == name)
         });
         for (index, pair) in declared.enumerate() {
             target.push(if index == 0 { '?' } else { '&' });
@@ -226,11 +295,8 @@ pub fn default_routes() -> Vec<Settings> {
         methods: vec!["GET".to_owned(), "HEAD".to_owned()],
         path: "/holodules/{day}".to_owned(),
         aliases: vec!["/Holodules/{day}".to_owned()],
-        query: Vec::new(),
         shared: true,
-        cache: None,
-        vary: Vec::new(),
-        host: Host::Upstream,
+        ..Settings::default()
     }]
 }
 

@@ -1,17 +1,43 @@
-//! Path patterns: literal segments, and `{name}` for any one segment.
+//! Path patterns: literal segments, `{name}` for any one segment, and `{*name}` at the end for the rest of the path.
 
 use std::fmt;
 
 use crate::framing::{CanonicalPath, NotCanonical};
 
+/// The largest number of segments that a tail binds.
+pub const MAX_TAIL_SEGMENTS: usize = 128;
+
+/// The largest number of bytes that a tail binds.
+pub const MAX_TAIL_BYTES: usize = 4096;
+
 /// A path pattern.
+///
+/// `{name}` matches one segment that is not empty. `{*name}` is the last segment and matches the rest of the path
+/// after its slash, which may be empty: `/a/{*rest}` matches `/a/`, `/a/b` and `/a/b/`, but not `/a`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(Vec<Segment>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Segment {
+pub(super) enum Segment {
     Literal(String),
-    Any { name: String },
+    Any {
+        name: String,
+    },
+    /// Always the last.
+    Tail {
+        name: String,
+    },
+}
+
+impl Segment {
+    /// The name, if it has one, and whether it is that of a tail.
+    fn name(&self) -> Option<(&str, bool)> {
+        match self {
+            Self::Literal(_) => None,
+            Self::Any { name } => Some((name, false)),
+            Self::Tail { name } => Some((name, true)),
+        }
+    }
 }
 
 /// Why a text is not a valid pattern.
@@ -23,6 +49,9 @@ pub enum InvalidPattern {
     /// A name is empty, appears twice, or has an invalid character.
     #[error("has a name that is empty, appears twice, or has a character outside A-Z a-z 0-9 _")]
     Name(String),
+    /// `{*name}` is not the last segment.
+    #[error("has a {{*name}} that is not its last segment")]
+    Tail,
 }
 
 impl Pattern {
@@ -31,29 +60,30 @@ impl Pattern {
     /// # Errors
     /// [`InvalidPattern`] if no canonical path could ever match it.
     pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
-        let mut segments = Vec::new();
-        let mut names: Vec<&str> = Vec::new();
+        let mut segments: Vec<Segment> = Vec::new();
         let rest = text.strip_prefix('/').ok_or(NotCanonical::Relative)?;
         for segment in rest.split('/') {
+            if matches!(segments.last(), Some(Segment::Tail { .. })) {
+                return Err(InvalidPattern::Tail);
+            }
             let Some(name) = segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) else {
                 segments.push(Segment::Literal(segment.to_owned()));
                 continue;
             };
-            if name.is_empty()
-                || names.contains(&name)
-                || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-            {
+            let (name, is_tail) = name.strip_prefix('*').map_or((name, false), |name| (name, true));
+            let is_taken = segments.iter().any(|segment| segment.name().is_some_and(|(taken, _)| taken == name));
+            if name.is_empty() || is_taken || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
                 return Err(InvalidPattern::Name(name.to_owned()));
             }
-            names.push(name);
-            segments.push(Segment::Any { name: name.to_owned() });
+            let name = name.to_owned();
+            segments.push(if is_tail { Segment::Tail { name } } else { Segment::Any { name } });
         }
         let pattern = Self(segments);
-        CanonicalPath::parse(&pattern.fill(&vec!["x"; names.len()]))?;
+        CanonicalPath::parse(&pattern.fill(&vec!["x"; pattern.names().count()]))?;
         Ok(pattern)
     }
 
-    /// Whether `path` matches. A name never matches an empty segment.
+    /// Whether `path` matches, whatever the length of its tail. A name never matches an empty segment.
     pub fn matches(&self, path: &CanonicalPath<'_>) -> bool {
         let mut rest = path.as_str();
         for expected in &self.0 {
@@ -67,6 +97,7 @@ impl Pattern {
                     let end = segments.find('/').unwrap_or(segments.len());
                     segments.get(end..).filter(|_| end > 0)
                 }
+                Segment::Tail { .. } => return true,
             };
             let Some(left) = left else { return false };
             rest = left;
@@ -74,10 +105,38 @@ impl Pattern {
         rest.is_empty()
     }
 
-    /// What the names take of a `path` that matches.
+    /// What the names bind of a `path` that matches.
     pub(super) fn bindings<'a>(&self, path: &CanonicalPath<'a>) -> Vec<&'a str> {
-        let pairs = self.0.iter().zip(path.segments());
-        pairs.filter_map(|(expected, segment)| matches!(expected, Segment::Any { .. }).then_some(segment)).collect()
+        let mut bindings = Vec::with_capacity(self.0.len());
+        let mut rest = path.as_str();
+        for expected in &self.0 {
+            let segments = rest.strip_prefix('/').unwrap_or(rest);
+            let end = match expected {
+                Segment::Tail { .. } => segments.len(),
+                Segment::Literal(_) | Segment::Any { .. } => segments.find('/').unwrap_or(segments.len()),
+            };
+            let (segment, left) = segments.split_at_checked(end).unwrap_or((segments, ""));
+            if expected.name().is_some() {
+                bindings.push(segment);
+            }
+            rest = left;
+        }
+        bindings
+    }
+
+    /// What the tail binds of a `path` that matches; `None` without a tail.
+    pub(super) fn tail<'a>(&self, path: &CanonicalPath<'a>) -> Option<&'a str> {
+        let before = self.0.len().checked_sub(1).filter(|_| self.has_tail())?;
+        let (slash, _) = path.as_str().match_indices('/').nth(before)?;
+        path.as_str().get(slash + 1..)
+    }
+
+    /// Whether the tail of a `path` that matches has at most [`MAX_TAIL_SEGMENTS`] and [`MAX_TAIL_BYTES`]; true without
+    /// a tail.
+    pub(super) fn has_bounded_tail(&self, path: &CanonicalPath<'_>) -> bool {
+        self.tail(path).is_none_or(|tail| {
+            tail.len() <= MAX_TAIL_BYTES && tail.bytes().filter(|&byte| byte == b'/').count() < MAX_TAIL_SEGMENTS
+        })
     }
 
     /// The path with its names replaced by `values`, in order.
@@ -87,33 +146,55 @@ impl Pattern {
             path.push('/');
             path.push_str(match segment {
                 Segment::Literal(literal) => literal,
-                Segment::Any { .. } => values.next().copied().unwrap_or_default(),
+                Segment::Any { .. } | Segment::Tail { .. } => values.next().copied().unwrap_or_default(),
             });
             path
         })
     }
 
-    /// Whether both have the same names in the same order.
+    /// Whether both have the same names in the same order, of segments and of tails.
     pub(super) fn has_names_of(&self, other: &Self) -> bool {
         self.names().eq(other.names())
     }
 
     /// Whether it matches every path that `other` matches.
     pub(super) fn covers(&self, other: &Self) -> bool {
-        let covers = |(own, other): (&Segment, &Segment)| match (own, other) {
-            (Segment::Any { .. }, Segment::Literal(literal)) => !literal.is_empty(),
-            (Segment::Any { .. }, Segment::Any { .. }) => true,
-            (Segment::Literal(own), Segment::Literal(other)) => own == other,
-            (Segment::Literal(_), Segment::Any { .. }) => false,
-        };
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(covers)
+        let mut others = other.0.iter();
+        for own in &self.0 {
+            let is_covered = match (own, others.next()) {
+                // A tail matches whatever follows the slash, which each segment begins with.
+                (Segment::Tail { .. }, Some(_)) => return true,
+                (Segment::Any { .. }, Some(Segment::Literal(literal))) => !literal.is_empty(),
+                (Segment::Any { .. }, Some(Segment::Any { .. })) => true,
+                (Segment::Literal(own), Some(Segment::Literal(other))) => own == other,
+                (Segment::Any { .. }, Some(Segment::Tail { .. }))
+                | (Segment::Literal(_), Some(Segment::Any { .. } | Segment::Tail { .. }))
+                | (_, None) => false,
+            };
+            if !is_covered {
+                return false;
+            }
+        }
+        others.next().is_none()
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|segment| match segment {
-            Segment::Any { name } => Some(name.as_str()),
-            Segment::Literal(_) => None,
-        })
+    /// Whether `prefix`, a canonical path without a trailing slash, consists of its first segments, all literal.
+    pub(super) fn begins_with(&self, prefix: &str) -> bool {
+        let mut own = self.0.iter();
+        prefix.split('/').skip(1).all(|segment| matches!(own.next(), Some(Segment::Literal(own)) if own == segment))
+    }
+
+    /// The names in order, each with whether it is that of a tail.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.0.iter().filter_map(Segment::name)
+    }
+
+    pub(super) fn has_tail(&self) -> bool {
+        matches!(self.0.last(), Some(Segment::Tail { .. }))
+    }
+
+    pub(super) fn segments(&self) -> &[Segment] {
+        &self.0
     }
 }
 
@@ -123,6 +204,7 @@ impl fmt::Display for Pattern {
         self.0.iter().try_for_each(|segment| match segment {
             Segment::Literal(literal) => write!(f, "/{literal}"),
             Segment::Any { name } => write!(f, "/{{{name}}}"),
+            Segment::Tail { name } => write!(f, "/{{*{name}}}"),
         })
     }
 }
@@ -130,6 +212,14 @@ impl fmt::Display for Pattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).unwrap()
+    }
+
+    fn matches(text: &str, path: &str) -> bool {
+        pattern(text).matches(&CanonicalPath::parse(path).unwrap())
+    }
 
     #[test]
     fn patterns_that_match_no_path_are_refused() {
@@ -140,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_name_matches_one_segment_that_is_not_empty() {
-        let pattern = Pattern::parse("/a/{b}/c").unwrap();
+        let pattern = pattern("/a/{b}/c");
         let matches = |path| pattern.matches(&CanonicalPath::parse(path).unwrap());
         assert!(matches("/a/x/c") && matches("/a/%E3%83%9B/c"));
         assert!(!matches("/a/c") && !matches("/a/x/y/c") && !matches("/a/x/c/") && !matches("/A/x/c"));
@@ -149,15 +239,86 @@ mod tests {
 
     #[test]
     fn patterns_are_displayed_as_they_were_parsed() {
-        for text in ["/", "/a/", "/a/{b}/c", "/{a}/{b_1}", "/a/%E3%83%9B"] {
-            assert_eq!(Pattern::parse(text).unwrap().to_string(), text);
+        for text in ["/", "/a/", "/a/{b}/c", "/{a}/{b_1}", "/a/%E3%83%9B", "/{*a}", "/a/{b}/{*c}"] {
+            assert_eq!(pattern(text).to_string(), text);
         }
     }
 
     #[test]
     fn a_trailing_slash_is_an_empty_segment() {
-        let matches = |pattern, path| Pattern::parse(pattern).unwrap().matches(&CanonicalPath::parse(path).unwrap());
         assert!(matches("/a/", "/a/") && matches("/", "/") && !matches("/a/", "/a") && !matches("/a", "/a/"));
         assert!(!matches("/{a}", "/") && !matches("/a/{b}", "/a/") && !matches("/a/{b}", "/a/b/"));
+    }
+
+    #[test]
+    fn a_tail_matches_the_rest_of_the_path_after_its_slash() {
+        for path in ["/a/", "/a/b", "/a/b/", "/a/b/c/d", "/a/%E3%83%9B/.x"] {
+            assert!(matches("/a/{*rest}", path), "{path}");
+        }
+        for path in ["/a", "/", "/ab", "/ab/c", "/A/b", "/b/a/"] {
+            assert!(!matches("/a/{*rest}", path), "{path}");
+        }
+        assert!(matches("/{*rest}", "/") && matches("/{*rest}", "/a/b"));
+        assert!(matches("/{a}/{*rest}", "/b/") && !matches("/{a}/{*rest}", "/b") && !matches("/{a}/{*rest}", "/"));
+    }
+
+    #[test]
+    fn a_tail_is_the_last_segment_and_has_a_name_of_its_own() {
+        for text in ["/{*a}/b", "/{*a}/", "/{*a}/{*b}", "/{*}", "/{a}/{*a}", "/{*a*}", "/{**a}", "/{* a}", "/b{*a}"] {
+            assert!(Pattern::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(Pattern::parse("/{*a}/b"), Err(InvalidPattern::Tail));
+    }
+
+    #[test]
+    fn names_bind_segments_and_the_tail_binds_the_rest() {
+        let bound = |text: &str, path| pattern(text).bindings(&CanonicalPath::parse(path).unwrap()).join("|");
+        assert_eq!(bound("/a/{b}/c/{d}", "/a/1/c/2"), "1|2");
+        assert_eq!(bound("/a/{b}/{*c}", "/a/1/2/3/"), "1|2/3/");
+        assert_eq!(bound("/a/{*c}", "/a/"), "");
+        let filled = pattern("/x/{b}/{*c}").fill(&["1", "2/3/"]);
+        assert_eq!(filled, "/x/1/2/3/");
+    }
+
+    #[test]
+    fn a_tail_is_bounded_in_segments_and_bytes() {
+        let is_bounded = |path: &str| {
+            let path = CanonicalPath::parse(path).unwrap();
+            let pattern = pattern("/a/{*rest}");
+            assert!(pattern.matches(&path));
+            pattern.has_bounded_tail(&path)
+        };
+        assert!(is_bounded("/a/"));
+        assert!(is_bounded(&format!("/a{}", "/b".repeat(MAX_TAIL_SEGMENTS))));
+        assert!(!is_bounded(&format!("/a{}", "/b".repeat(MAX_TAIL_SEGMENTS + 1))));
+        assert!(!is_bounded(&format!("/a{}/", "/b".repeat(MAX_TAIL_SEGMENTS))));
+        assert!(is_bounded(&format!("/a/{}", "b".repeat(MAX_TAIL_BYTES))));
+        assert!(!is_bounded(&format!("/a/{}", "b".repeat(MAX_TAIL_BYTES + 1))));
+    }
+
+    #[test]
+    fn a_pattern_covers_those_whose_paths_it_all_matches() {
+        for (own, other) in [
+            ("/{*a}", "/"),
+            ("/{*a}", "/{b}/{*c}"),
+            ("/a/{*b}", "/a/"),
+            ("/a/{*b}", "/a/{c}"),
+            ("/a/{*b}", "/a/{*c}"),
+            ("/{a}/{*b}", "/a/{*c}"),
+            ("/a/{b}", "/a/c"),
+        ] {
+            assert!(pattern(own).covers(&pattern(other)), "{own} {other}");
+        }
+        for (own, other) in [
+            ("/a/{*b}", "/a"),
+            ("/a/{*b}", "/{*c}"),
+            ("/a/{b}", "/a/{*c}"),
+            ("/a/{b}", "/a/"),
+            ("/{a}/{*b}", "/{*c}"),
+            ("/a", "/a/{*c}"),
+            ("/a/b", "/a"),
+        ] {
+            assert!(!pattern(own).covers(&pattern(other)), "{own} {other}");
+        }
     }
 }

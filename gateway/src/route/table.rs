@@ -6,7 +6,21 @@ use std::sync::Arc;
 use http::Method;
 
 use super::Route;
+use super::index::Index;
 use crate::framing::CanonicalPath;
+
+/// What a request is matched by.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The host without its port, in the form of [`normal_host`](crate::framing::normal_host).
+    pub host: &'a str,
+    /// The method.
+    pub method: &'a Method,
+    /// The path, without a prefix that [`RouteTable::strip`] removes.
+    pub path: CanonicalPath<'a>,
+    /// The query, as sent.
+    pub query: Option<&'a str>,
+}
 
 /// The result of a match.
 #[derive(Clone, Debug)]
@@ -20,27 +34,29 @@ pub struct Matched {
 /// Why no route matches a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoMatch {
-    /// No route has this path.
+    /// No route has this host and path.
     Path,
-    /// The route with this path does not accept the method.
+    /// The route with this host and path does not accept the method.
     Method {
         /// The value of `Allow`.
         allow: String,
     },
 }
 
-/// The routes in the order of the configuration. The first with a matching path decides.
+/// The routes in the order of the configuration. The first with a matching host and path decides, whatever the method.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
     pub(super) routes: Vec<Arc<Route>>,
     pub(super) strip_prefix: Vec<String>,
+    index: Index,
 }
 
 impl RouteTable {
     /// A table of `routes`. The first of `strip_prefix` (canonical paths without a trailing slash) that a path begins
     /// with is removed from it once.
     pub fn new(routes: Vec<Arc<Route>>, strip_prefix: Vec<String>) -> Self {
-        Self { routes, strip_prefix }
+        let index = Index::new(&routes);
+        Self { routes, strip_prefix, index }
     }
 
     /// `path` without its configured prefix, if any.
@@ -52,27 +68,34 @@ impl RouteTable {
     ///
     /// # Errors
     /// [`NoMatch`] if no route matches. A route that is not allowed yields [`NoMatch::Path`] for every method, so that a
-    /// response does not reveal it. Later routes are not tried then.
-    pub fn find(
-        &self,
-        is_allowed: impl Fn(&Route) -> bool,
-        method: &Method,
-        path: &CanonicalPath<'_>,
-        query: Option<&str>,
-    ) -> Result<Matched, NoMatch> {
-        let found = self.routes.iter().find_map(|route| Some((route, route.forwarded_path(path)?)));
-        let (route, path) = found.filter(|(route, _)| is_allowed(route)).ok_or(NoMatch::Path)?;
-        if !route.methods.contains(method) {
+    /// response does not reveal it. Later routes are not tried then, and neither if the tail of the path is too long.
+    pub fn find(&self, is_allowed: impl Fn(&Route) -> bool, request: Request<'_>) -> Result<Matched, NoMatch> {
+        let (route, alias) = self.first(&request).filter(|(route, _)| is_allowed(route)).ok_or(NoMatch::Path)?;
+        let path = route.forwarded_path(alias, &request.path).ok_or(NoMatch::Path)?;
+        if !route.methods.contains(request.method) {
             return Err(NoMatch::Method { allow: route.allow.clone() });
         }
-        Ok(Matched { route: Arc::clone(route), target: route.target(path, query) })
+        Ok(Matched { route: Arc::clone(route), target: route.target(path, request.query) })
     }
 
-    /// The path that `path` is forwarded as, whatever the method: aliases and prefixes are resolved. `None` if no route
-    /// matches.
-    pub fn forwarded_path<'a>(&self, path: CanonicalPath<'a>) -> Option<Cow<'a, str>> {
+    /// The first route that matches, and which of its aliases does.
+    fn first(&self, request: &Request<'_>) -> Option<(&Arc<Route>, Option<usize>)> {
+        let (position, alias) = self.index.find(&self.routes, request.host, &request.path)?;
+        Some((self.routes.get(position)?, alias))
+    }
+
+    /// The paths that `path` is forwarded as, whatever the host and the method, by each route that matches it: aliases,
+    /// prefixes and rewritten paths are resolved.
+    pub fn forwarded_paths<'a>(&self, path: CanonicalPath<'a>) -> impl Iterator<Item = Cow<'a, str>> {
         let path = self.strip(path);
-        self.routes.iter().find_map(|route| route.forwarded_path(&path))
+        self.routes.iter().filter_map(move |route| {
+            let alias = if route.path.matches(&path) {
+                None
+            } else {
+                Some(route.aliases.iter().position(|alias| alias.matches(&path))?)
+            };
+            route.forwarded_path(alias, &path)
+        })
     }
 
     /// The methods of all routes, each once.

@@ -3,24 +3,30 @@ use super::*;
 fn table() -> RouteTable {
     let mut settings = default_routes();
     settings.push(Settings {
-        name: None,
         methods: vec!["POST".to_owned()],
         path: "/notes".to_owned(),
-        aliases: Vec::new(),
-        query: vec!["page".to_owned()],
-        shared: false,
-        cache: None,
-        vary: Vec::new(),
-        host: Host::Upstream,
+        query: Query::Names(vec!["page".to_owned()]),
+        ..Settings::default()
     });
     let routes = settings.iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
     RouteTable::new(routes, vec!["/holoapi".to_owned()])
 }
 
 fn target(method: &Method, path: &str, query: Option<&str>) -> Result<String, NoMatch> {
-    let table = table();
+    target_in(&table(), "localhost", method, path, query).map(|(_, target)| target)
+}
+
+/// The name of the route and the target of a request.
+fn target_in(
+    table: &RouteTable,
+    host: &str,
+    method: &Method,
+    path: &str,
+    query: Option<&str>,
+) -> Result<(String, String), NoMatch> {
     let path = table.strip(CanonicalPath::parse(path).unwrap());
-    table.find(|_| true, method, &path, query).map(|matched| matched.target)
+    let matched = table.find(|_| true, Request { host, method, path, query })?;
+    Ok((matched.route.name.to_string(), matched.target))
 }
 
 #[test]
@@ -33,7 +39,7 @@ fn aliases_and_prefixes_match_the_same_route() {
 #[test]
 fn aliases_are_forwarded_as_the_path_of_their_route() {
     let table = table();
-    let forwarded = |path| table.forwarded_path(CanonicalPath::parse(path).unwrap()).map(Cow::into_owned);
+    let forwarded = |path| table.forwarded_paths(CanonicalPath::parse(path).unwrap()).next().map(Cow::into_owned);
     for path in ["/holodules/1", "/Holodules/1", "/holoapi/holodules/1", "/holoapi/Holodules/1"] {
         assert_eq!(forwarded(path).as_deref(), Some("/holodules/1"), "{path}");
     }
@@ -73,7 +79,8 @@ fn a_route_that_is_not_allowed_is_not_found_with_any_method() {
     let table = table();
     let path = CanonicalPath::parse("/holodules/1").unwrap();
     for method in [Method::GET, Method::POST] {
-        let find = |name: &str| table.find(|route| *route.name == *name, &method, &path, None);
+        let request = Request { host: "localhost", method: &method, path, query: None };
+        let find = |name: &str| table.find(|route| *route.name == *name, request);
         assert_eq!(find("/notes").unwrap_err(), NoMatch::Path);
         assert_ne!(find("holodules").map(|matched| matched.target), Err(NoMatch::Path));
     }
@@ -98,25 +105,114 @@ fn invalid_routes_are_refused() {
     assert_eq!(field(|s| s.methods.push("TRACE".to_owned())), Some("methods"));
     assert_eq!(field(|s| s.aliases.push("/x".to_owned())), Some("aliases"));
     assert_eq!(field(|s| s.path = "holodules".to_owned()), Some("path"));
-    assert_eq!(field(|s| s.query.push("a b".to_owned())), Some("query"));
+    assert_eq!(field(|s| s.query = Query::Names(vec!["a b".to_owned()])), Some("query"));
+    assert_eq!(field(|s| s.aliases.push("/x/{*day}".to_owned())), Some("aliases"));
+    for prefix in ["", "/", "/holodules/", "/holo", "/holodules/{day}", "/holodules/x", "/other", "holodules", "/."] {
+        let mut settings = default_routes().remove(0);
+        settings.strip_prefix = Some(prefix.to_owned());
+        assert_eq!(Route::try_from(&settings).err().map(|error| error.field), Some("strip_prefix"), "{prefix}");
+    }
+    for template in ["", "x", "/{other}", "/{*day}", "/{day}/{day}", "/a//{day}", "/a/../{day}", "/{day};x"] {
+        let mut settings = default_routes().remove(0);
+        settings.rewrite = Some(template.to_owned());
+        assert_eq!(Route::try_from(&settings).err().map(|error| error.field), Some("rewrite"), "{template}");
+        settings.rewrite = Some("/x/{day}".to_owned());
+        settings.strip_prefix = Some("/holodules".to_owned());
+        assert_eq!(Route::try_from(&settings).err().map(|error| error.field), Some("rewrite"));
+    }
 }
 
 #[test]
 fn every_error_of_a_route_is_reported() {
     let text = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let settings = Settings {
-        name: None,
         methods: text(&["TRACE", "PUT", "PUT"]),
         path: "hush".to_owned(),
         aliases: text(&["/a//b"]),
-        query: text(&["a b"]),
-        shared: false,
+        rewrite: Some("/a/..".to_owned()),
+        query: Query::Names(text(&["a b"])),
         cache: Some(true),
         vary: text(&["a b"]),
-        host: Host::Upstream,
+        ..Settings::default()
     };
     let errors = Route::new(&settings).unwrap_err();
     let fields: Vec<_> = errors.iter().map(|error| error.field).collect();
-    assert_eq!(fields, ["path", "aliases", "methods", "methods", "query", "cache", "vary"]);
+    assert_eq!(fields, ["path", "aliases", "rewrite", "methods", "methods", "query", "cache", "vary"]);
     assert!(errors.iter().all(|error| !error.to_string().contains("hush")));
+}
+
+fn with(routes: Vec<Settings>) -> RouteTable {
+    RouteTable::new(routes.iter().map(|route| Arc::new(Route::try_from(route).unwrap())).collect(), Vec::new())
+}
+
+fn get(path: &str) -> Settings {
+    Settings { methods: vec!["GET".to_owned()], path: path.to_owned(), ..Settings::default() }
+}
+
+#[test]
+fn the_first_route_of_the_host_that_has_the_path_decides() {
+    let of = |host: &str, name: &str| Settings {
+        name: Some(name.to_owned()),
+        hosts: vec![host.to_owned()],
+        ..get("/{*rest}")
+    };
+    let table = with(vec![of("a", "of a"), get("/x"), of("b", "of b")]);
+    let name = |host, path| target_in(&table, host, &Method::GET, path, None).map(|(name, _)| name);
+    assert_eq!(name("a", "/x").as_deref(), Ok("of a"));
+    assert_eq!(name("b", "/x").as_deref(), Ok("/x"));
+    assert_eq!(name("b", "/y").as_deref(), Ok("of b"));
+    assert_eq!((name("c", "/x").as_deref(), name("c", "/y")), (Ok("/x"), Err(NoMatch::Path)));
+}
+
+#[test]
+fn a_tail_that_is_too_long_matches_no_later_route() {
+    let mut later = get("/{*rest}");
+    later.name = Some("later".to_owned());
+    let table = with(vec![get("/{*rest}"), later]);
+    let path = |segments| "/a".repeat(segments);
+    assert!(target_in(&table, "a", &Method::GET, &path(MAX_TAIL_SEGMENTS), None).is_ok());
+    assert_eq!(target_in(&table, "a", &Method::GET, &path(MAX_TAIL_SEGMENTS + 1), None), Err(NoMatch::Path));
+}
+
+#[test]
+fn a_prefix_is_removed_from_the_path_and_from_aliases() {
+    let mut route = get("/app/v1/{*rest}");
+    route.aliases = vec!["/old/{*rest}".to_owned()];
+    route.strip_prefix = Some("/app".to_owned());
+    let mut whole = get("/whole");
+    whole.strip_prefix = Some("/whole".to_owned());
+    let table = with(vec![route, whole]);
+    for (path, target) in [("/app/v1/", "/v1/"), ("/app/v1/a/b/", "/v1/a/b/"), ("/old/a", "/v1/a"), ("/whole", "/")] {
+        let found = target_in(&table, "a", &Method::GET, path, None).map(|(_, target)| target);
+        assert_eq!(found.as_deref(), Ok(target), "{path}");
+    }
+    let prefixes: Vec<_> = table.iter().map(|route| route.forwarded_prefix().unwrap().to_str().unwrap()).collect();
+    assert_eq!(prefixes, ["/app", "/whole"]);
+}
+
+#[test]
+fn a_rewritten_path_has_the_names_in_another_order() {
+    let mut route = get("/{user}/repos/{repo}/{*rest}");
+    route.aliases = vec!["/r/{user}/{repo}/{*rest}".to_owned()];
+    route.rewrite = Some("/git/{repo}/of/{user}/{*rest}".to_owned());
+    let table = with(vec![route]);
+    for (path, target) in
+        [("/u/repos/r/a/b", "/git/r/of/u/a/b"), ("/u/repos/r/", "/git/r/of/u/"), ("/r/u/x/a", "/git/x/of/u/a")]
+    {
+        let found = target_in(&table, "a", &Method::GET, path, None).map(|(_, target)| target);
+        assert_eq!(found.as_deref(), Ok(target), "{path}");
+    }
+    assert_eq!(table.iter().next().unwrap().forwarded_prefix(), None);
+}
+
+#[test]
+fn the_whole_query_is_forwarded_byte_for_byte() {
+    let mut route = get("/a");
+    route.query = Query::All;
+    let table = with(vec![route]);
+    for query in ["", "a", "b=2&a=1&a=1", "&&=%2f&%zz=;?/"] {
+        let found = target_in(&table, "a", &Method::GET, "/a", Some(query)).map(|(_, target)| target);
+        assert_eq!(found, Ok(format!("/a?{query}")));
+    }
+    assert_eq!(target_in(&table, "a", &Method::GET, "/a", None).map(|(_, target)| target).as_deref(), Ok("/a"));
 }

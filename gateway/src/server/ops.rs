@@ -116,11 +116,9 @@ impl Ops {
         match &serde_json::from_slice(body) {
             Ok(Purge::All(true)) => cache.purge_all(),
             Ok(Purge::Path(path)) if let Ok(canonical) = CanonicalPath::parse(path) => {
-                // Both, since the path may also be an alias.
+                // As the backend's path, and as what each route makes of it.
                 cache.purge(path);
-                if let Some(forwarded) = self.routes.forwarded_path(canonical) {
-                    cache.purge(&forwarded);
-                }
+                self.routes.forwarded_paths(canonical).for_each(|forwarded| cache.purge(&forwarded));
             }
             Ok(_) | Err(_) => {
                 let usage = r#"must be {"path":"/a/canonical/path"} or {"all":true}"#;

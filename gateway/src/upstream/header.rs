@@ -29,6 +29,8 @@ pub struct Facts<'a> {
     pub identity: Option<&'a str>,
     /// The target: canonical path and declared query.
     pub target: &'a str,
+    /// The prefix that the route removed from the path, if any.
+    pub prefix: Option<&'a HeaderValue>,
     /// Whether the service sees `host` in `Host`, in place of the upstream's own.
     pub passes_host: bool,
 }
@@ -154,6 +156,9 @@ pub fn for_upstream(method: &Method, headers: &HeaderMap, facts: &Facts<'_>) -> 
         parts.headers.insert(HOST, host.clone());
     }
     parts.headers.insert(X_FORWARDED_HOST, host);
+    if let Some(prefix) = facts.prefix {
+        parts.headers.insert(X_FORWARDED_PREFIX, prefix.clone());
+    }
     parts.headers.insert(X_REQUEST_ID, HeaderValue::from_maybe_shared(texts.copy(facts.request_id))?);
     if let Some(identity) = facts.identity {
         parts.headers.insert(X_AUTH_IDENTITY, HeaderValue::from_maybe_shared(texts.percent_encoded(identity))?);
@@ -164,6 +169,7 @@ pub fn for_upstream(method: &Method, headers: &HeaderMap, facts: &Facts<'_>) -> 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_AUTH_IDENTITY: HeaderName = HeaderName::from_static("x-auth-identity");
 

@@ -9,6 +9,7 @@ fn facts() -> Facts<'static> {
         request_id: "id",
         identity: Some("ユーザー 01\r\nX: y"),
         target: "/holodules/20201209",
+        prefix: None,
         passes_host: false,
     }
 }

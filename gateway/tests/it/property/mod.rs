@@ -7,4 +7,5 @@ mod head;
 mod login;
 mod path;
 mod proxy;
+mod route;
 mod token;

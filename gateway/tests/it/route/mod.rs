@@ -1,6 +1,8 @@
 //! Routes as clients and services see them: which requests a route matches, and what it forwards.
 
 mod cache_key;
+mod forwarding;
+mod host;
 
 use crate::support::backend::{Backend, Seen, Step, answer};
 use crate::support::{Gateway, admin};
