@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, SET_COOKIE};
+use http::header::{AGE, CONTENT_LENGTH, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
@@ -66,6 +66,8 @@ impl CacheEntry {
         *response.headers_mut() = stored;
         let (parts, ()) = response.into_parts();
         let mut header = upstream::for_client(&parts, upstream, public);
+        // Added to each response, with its age at that moment.
+        let _ = header.remove_header(&AGE);
         // The body is complete, whatever framing the backend used.
         if status != StatusCode::NO_CONTENT {
             header.insert_header(CONTENT_LENGTH, body.len())?;

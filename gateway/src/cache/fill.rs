@@ -44,6 +44,7 @@ pub(super) struct Fill {
     /// The requested host.
     pub(super) host: String,
     pub(super) is_host_passed_on: bool,
+    pub(super) needs_token: bool,
 }
 
 impl Fill {
@@ -55,7 +56,11 @@ impl Fill {
             previous: self.previous.as_deref(),
             max_body: inner.settings.max_body_bytes,
             generation: self.generation,
-            public: Public { authority: &self.host, is_passed_on: self.is_host_passed_on },
+            public: Public {
+                authority: &self.host,
+                is_passed_on: self.is_host_passed_on,
+                needs_token: self.needs_token,
+            },
         };
         match fetch(&inner.api, request).await {
             Ok(FetchedResponse::Complete(entry, ..)) if policy::allows_stale_if_error(entry.status()) => {

@@ -208,6 +208,7 @@ impl Cache {
                 has_identity: request.has_identity,
                 host: request.public.authority.to_owned(),
                 is_host_passed_on: request.public.is_passed_on,
+                needs_token: request.public.needs_token,
             };
             // A separate task, since other requests wait for the response and this client may disconnect.
             tokio::spawn(async move {

@@ -65,6 +65,7 @@ fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settin
         true => route::Query::All,
         false => route::Query::Names(section.optional_texts(source, "query")),
     };
+    let public = section.flag(source, "public");
     let shared = section.flag(source, "shared");
     let cache = section.optional_flag(source, "cache");
     let vary = section.optional_texts(source, "vary");
@@ -86,6 +87,7 @@ fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settin
         strip_prefix,
         rewrite,
         query,
+        public,
         shared,
         cache,
         vary,

@@ -91,3 +91,19 @@ pub(super) fn host_warnings(table: &RouteTable, is_accepted: impl Fn(&str) -> bo
         })
         .collect()
 }
+
+/// A note for each public route.
+pub(super) fn public_notes(table: &RouteTable) -> Vec<String> {
+    let routes = table.iter().enumerate().filter(|(_, route)| route.public);
+    routes
+        .map(|(place, route)| {
+            let hosts = if route.hosts.is_empty() { "every host".to_owned() } else { route.hosts.join(", ") };
+            let patterns = route.patterns().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            format!(
+                "route[{place}] {} is public: {} of {patterns} for {hosts} need no token",
+                shown(&route.name),
+                route.allow
+            )
+        })
+        .collect()
+}

@@ -11,6 +11,7 @@ use tokio::time::timeout_at;
 
 use super::forward::{Client, Deadlines, failed, not_taken};
 use super::{Admitted, Context, Flow};
+use crate::authenticate::Principal;
 use crate::cache::policy::{ConditionalResult, bypasses_cache};
 use crate::cache::{self, Cache, CacheEntry, CacheKey, CacheLookup, CacheOutcome, CacheRequest, CacheStatus};
 use crate::downstream::{Downstream, ResponseHead};
@@ -57,7 +58,9 @@ impl Flow {
             CacheOutcome::Served(entry, status) => {
                 ctx.cache = Some(status.label());
                 let whole = ctx.started + self.api.upstream().settings.request_timeout;
-                let sent = timeout_at(whole.into(), self.respond_from_cache(downstream, ctx, &entry, status)).await;
+                let is_aged = status != CacheStatus::Miss || admitted.matched.route.public;
+                let sending = self.respond_from_cache(downstream, ctx, &entry, (status, is_aged));
+                let sent = timeout_at(whole.into(), sending).await;
                 sent.map_err(|_| not_taken())??;
                 Ok(true)
             }
@@ -72,13 +75,13 @@ impl Flow {
     fn lookup(&self, cache: &Cache, headers: &HeaderMap, request_id: &str, admitted: &Admitted) -> CacheLookup {
         let Admitted { principal, matched, authority, .. } = admitted;
         let route = &matched.route;
-        let identity = Some(principal.identity()).filter(|_| !route.shared);
+        let identity = principal.as_ref().map(Principal::identity).filter(|_| !route.shared);
         let parts = cache::KeyParts { host: authority, route: &route.name, target: &matched.target, identity };
         let key = CacheKey::new(parts, route.vary.iter().map(|name| headers.get_all(name)));
         let passes_host = route.host == Host::Client;
         let request = CacheRequest {
             target: &matched.target,
-            public: Public { authority, is_passed_on: passes_host },
+            public: Public { authority, is_passed_on: passes_host, needs_token: !route.public },
             declared: &route.vary,
             has_identity: identity.is_some(),
         };
@@ -99,18 +102,18 @@ impl Flow {
         })
     }
 
-    /// Sends a cached answer.
+    /// Sends a cached answer, with its `Age` if `is_aged`.
     async fn respond_from_cache(
         &self,
         downstream: &mut impl Downstream,
         ctx: &Context,
         entry: &CacheEntry,
-        status: CacheStatus,
+        (status, is_aged): (CacheStatus, bool),
     ) -> Result<()> {
         let request = downstream.request();
         let result = entry.validators().evaluate(&request.headers);
         let has_body = result == ConditionalResult::Full && request.method == Method::GET;
-        let age = (status != CacheStatus::Miss).then(|| HeaderValue::from(entry.age(Instant::now())));
+        let age = is_aged.then(|| HeaderValue::from(entry.age(Instant::now())));
         let cache = HeaderValue::from_static(status.label());
         let [a, b, c, d, e, f] = ctx.common_headers(self.settings.hsts.as_ref()).fields();
         let added = [(AGE, age.as_ref()), (X_CACHE, Some(&cache)), a, b, c, d, e, f];

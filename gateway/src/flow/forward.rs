@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::body::continue_if_expected;
 use super::{Admitted, Context, Flow};
+use crate::authenticate::Principal;
 use crate::cache::policy::invalidates;
 use crate::downstream::{Downstream, ResponseHead, allows_body};
 use crate::route::Host;
@@ -102,7 +103,7 @@ impl Flow {
             client: Some(*client),
             host: authority,
             request_id: &ctx.request_id,
-            identity: Some(principal.identity()),
+            identity: principal.as_ref().map(Principal::identity),
             target: &matched.target,
             prefix: matched.route.forwarded_prefix(),
             passes_host: matched.route.host == Host::Client,
@@ -147,7 +148,8 @@ impl Flow {
             cache.purge(&admitted.matched.target);
         }
         let is_passed_on = admitted.matched.route.host == Host::Client;
-        let public = Public { authority: &admitted.authority, is_passed_on };
+        let needs_token = admitted.principal.is_some();
+        let public = Public { authority: &admitted.authority, is_passed_on, needs_token };
         let mut header = upstream::for_client(&parts, self.api.upstream(), &public);
         let unframed = allows_body(&Method::GET, parts.status) && !header.headers.contains_key(CONTENT_LENGTH);
         let version = downstream.request().version;

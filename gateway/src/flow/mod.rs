@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use crate::authenticate::{Accepted, Credential, Principal, authenticate};
 use crate::cache::Cache;
@@ -73,8 +73,8 @@ pub struct Flow {
 struct Admitted {
     /// The client's address.
     client: IpAddr,
-    /// The principal of its token.
-    principal: Principal,
+    /// The principal of its token; `None` on a public route, even if a token was sent.
+    principal: Option<Principal>,
     /// The route, and the target to forward.
     matched: Matched,
     /// The requested host, port included.
@@ -128,8 +128,36 @@ impl Flow {
             // Boxed, as everything rare: each connection reserves memory for all that its requests await.
             return Err(Ended::Answered(Box::pin(self.log_in(downstream, ctx, backend)).await));
         }
+        let logout = self.revocation.as_ref().filter(|_| path.as_str() == "/auth/logout");
         let request = downstream.request();
-        let principal = match authenticate(&request.headers, &self.accepted.load(), unix_now()) {
+        let wanted = route::Request { host: target.host(), method: &request.method, path, query: target.query() };
+        let public = if logout.is_none() { self.routes.find_public(wanted) } else { None };
+        let (principal, matched) = if let Some(matched) = public {
+            (None, matched)
+        } else {
+            let principal = self.authorise(&request.headers, ctx).await?;
+            if let Some(revocation) = logout {
+                ctx.route = Some(route::LOGOUT.into());
+                let answer = Box::pin(self.log_out(downstream, ctx, &principal, revocation, target.body)).await?;
+                return Err(Ended::Answered(answer));
+            }
+            let may_use = |route: &Route| principal.may_use(&route.name);
+            match self.routes.find(may_use, wanted) {
+                Ok(matched) => (Some(principal), matched),
+                Err(no_match) => return Err(ctx.refuse(Reason::Route, no_match.into())),
+            }
+        };
+        ctx.route = Some(Arc::clone(&matched.route.name));
+        let takes_no_body = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
+        if takes_no_body && has_content(downstream, target.body, self.settings.body_timeout).await? {
+            return Err(ctx.refuse(Reason::Body, LocalResponse::unexpected_body()));
+        }
+        Ok(Admitted { client: ctx.client, principal, matched, authority: target.authority })
+    }
+
+    /// Checks the token of a request, that it is not revoked, and the request limit of its identity.
+    async fn authorise(&self, headers: &HeaderMap, ctx: &mut Context) -> Result<Principal, Ended> {
+        let principal = match authenticate(headers, &self.accepted.load(), unix_now()) {
             Ok(principal) => principal,
             Err(refusal) => {
                 self.metrics.token_refusal(refusal.label());
@@ -145,23 +173,7 @@ impl Flow {
         if let Err(exceeded) = self.take(self.limits.identity.as_ref(), &principal.identity(), ctx.started) {
             return Err(self.limited(ctx, limit::IDENTITY, LocalResponse::limited(limit::IDENTITY, exceeded, false)));
         }
-        if let Some(revocation) = self.revocation.as_ref().filter(|_| path.as_str() == "/auth/logout") {
-            ctx.route = Some(route::LOGOUT.into());
-            let answer = Box::pin(self.log_out(downstream, ctx, &principal, revocation, target.body)).await?;
-            return Err(Ended::Answered(answer));
-        }
-        let may_use = |route: &Route| principal.may_use(&route.name);
-        let wanted = route::Request { host: target.host(), method: &request.method, path, query: target.query() };
-        let matched = match self.routes.find(may_use, wanted) {
-            Ok(matched) => matched,
-            Err(no_match) => return Err(ctx.refuse(Reason::Route, no_match.into())),
-        };
-        ctx.route = Some(Arc::clone(&matched.route.name));
-        let takes_no_body = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
-        if takes_no_body && has_content(downstream, target.body, self.settings.body_timeout).await? {
-            return Err(ctx.refuse(Reason::Body, LocalResponse::unexpected_body()));
-        }
-        Ok(Admitted { client: ctx.client, principal, matched, authority: target.authority })
+        Ok(principal)
     }
 
     /// Refuses a valid token that is revoked, or whose revocation is unknown.

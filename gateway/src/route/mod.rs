@@ -49,6 +49,8 @@ pub struct Settings {
     pub rewrite: Option<String>,
     /// The query parameters that are forwarded.
     pub query: Query,
+    /// Whether requests need no token.
+    pub public: bool,
     /// Whether every principal gets the same response.
     pub shared: bool,
     /// Whether responses to GET and HEAD may be cached; the value of `shared` by default.
@@ -108,6 +110,8 @@ pub struct Route {
     pub methods: Vec<Method>,
     /// The value of the `Allow` header.
     pub allow: String,
+    /// Whether requests with one of the methods need no token.
+    pub public: bool,
     /// Whether every principal gets the same response.
     pub shared: bool,
     /// Whether responses to GET and HEAD may be cached.
@@ -227,6 +231,7 @@ impl Route {
                 hosts: settings.hosts.clone(),
                 allow: methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "),
                 methods,
+                public: settings.public,
                 shared: settings.shared,
                 cached: settings.cache.unwrap_or(settings.shared && has_get),
                 vary: vary.into(),

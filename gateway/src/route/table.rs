@@ -49,6 +49,7 @@ pub struct RouteTable {
     pub(super) routes: Vec<Arc<Route>>,
     pub(super) strip_prefix: Vec<String>,
     index: Index,
+    has_public: bool,
 }
 
 impl RouteTable {
@@ -56,7 +57,8 @@ impl RouteTable {
     /// with is removed from it once.
     pub fn new(routes: Vec<Arc<Route>>, strip_prefix: Vec<String>) -> Self {
         let index = Index::new(&routes);
-        Self { routes, strip_prefix, index }
+        let has_public = routes.iter().any(|route| route.public);
+        Self { routes, strip_prefix, index, has_public }
     }
 
     /// `path` without its configured prefix, if any.
@@ -76,6 +78,15 @@ impl RouteTable {
             return Err(NoMatch::Method { allow: route.allow.clone() });
         }
         Ok(Matched { route: Arc::clone(route), target: route.target(path, request.query) })
+    }
+
+    /// Finds the route of a request that needs no token: `None` unless the first route that matches is public and has
+    /// the method.
+    pub fn find_public(&self, request: Request<'_>) -> Option<Matched> {
+        if !self.has_public {
+            return None;
+        }
+        self.find(|route| route.public, request).ok()
     }
 
     /// The first route that matches, and which of its aliases does.

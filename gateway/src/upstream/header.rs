@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, GetAll, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, EXPIRES, GetAll, HOST, HeaderName, HeaderValue,
+    TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
@@ -245,7 +246,8 @@ pub fn for_client(parts: &http::response::Parts, upstream: &Upstream, public: &P
     told.headers.reserve(parts.headers.len() + 4);
     let hop_by_hop = HopByHop::of(&parts.headers);
     for (name, value) in &parts.headers {
-        if is_told(name) && !hop_by_hop.contains(name) {
+        let is_own_freshness = !public.needs_token && [AGE, CACHE_CONTROL, EXPIRES].contains(name);
+        if (is_told(name) || is_own_freshness) && !hop_by_hop.contains(name) {
             match references::rewrite(name, value, upstream, public) {
                 Rewritten::Unchanged => _ = told.headers.append(name, value.clone()),
                 Rewritten::Replaced(value) => _ = told.headers.append(name, value),
@@ -256,7 +258,9 @@ pub fn for_client(parts: &http::response::Parts, upstream: &Upstream, public: &P
     if let Some(length) = length(parts, &hop_by_hop) {
         told.headers.insert(CONTENT_LENGTH, length.into());
     }
-    told.headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    if public.needs_token {
+        told.headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    }
     ResponseHeader::from(told)
 }
 

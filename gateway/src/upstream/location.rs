@@ -12,6 +12,8 @@ pub struct Public<'a> {
     pub authority: &'a str,
     /// Whether the service saw it in `Host`.
     pub is_passed_on: bool,
+    /// Whether its answers need a token, so that no cache in front of the gateway may serve them without it.
+    pub needs_token: bool,
 }
 
 /// An absolute reference, or one without a scheme, in parts.
@@ -156,7 +158,7 @@ mod tests {
 
     /// What clients get of `value` from the service at `address`.
     fn seen(address: &str, value: &str, is_passed_on: bool) -> String {
-        let public = Public { authority: "example.org:8443", is_passed_on };
+        let public = Public { authority: "example.org:8443", is_passed_on, needs_token: true };
         let seen = public_url(value.as_bytes(), &upstream(address), &public);
         seen.map_or(value.to_owned(), |url| String::from_utf8(url).unwrap())
     }
@@ -226,7 +228,7 @@ mod tests {
         for other in ["http://example.org/a", "http://www.example.org:8443/a"] {
             assert_eq!(seen("127.0.0.1:8080", other, true), other);
         }
-        let public = Public { authority: "example.org:", is_passed_on: true };
+        let public = Public { authority: "example.org:", is_passed_on: true, needs_token: true };
         for own in ["http://example.org/a", "http://example.org:80/a", "https://example.org/a"] {
             let seen = public_url(own.as_bytes(), &upstream("127.0.0.1:8080"), &public);
             assert_eq!(seen.unwrap(), b"https://example.org/a");
@@ -237,7 +239,7 @@ mod tests {
     fn the_addresses_of_a_name_are_its_own() {
         let upstream = upstream("backend.internal:8080");
         *upstream.resolved.write().unwrap() = vec![Peer::Inet("10.0.0.7:8080".parse().unwrap())];
-        let public = Public { authority: "example.org", is_passed_on: false };
+        let public = Public { authority: "example.org", is_passed_on: false, needs_token: true };
         assert_eq!(public_url(b"http://10.0.0.7:8080/a", &upstream, &public).unwrap(), b"https://example.org/a");
         assert_eq!(public_url(b"http://10.0.0.8:8080/a", &upstream, &public), None);
         assert!(mentions(b"a http://10.0.0.7:8080", &upstream) && mentions(b"Backend.Internal:8080", &upstream));

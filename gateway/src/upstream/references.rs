@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use crate::upstream::location::upstream;
 
-    const PUBLIC: Public<'_> = Public { authority: "example.org:8443", is_passed_on: false };
+    const PUBLIC: Public<'_> = Public { authority: "example.org:8443", is_passed_on: false, needs_token: true };
 
     /// What clients get of the field from the service at 127.0.0.1:8080.
     fn seen(name: HeaderName, value: &str) -> Option<String> {

@@ -15,8 +15,12 @@ fn facts() -> Facts<'static> {
 }
 
 fn for_client(parts: &http::response::Parts) -> ResponseHeader {
+    for_client_of(parts, true)
+}
+
+fn for_client_of(parts: &http::response::Parts, needs_token: bool) -> ResponseHeader {
     let upstream = crate::upstream::location::upstream("127.0.0.1:8080");
-    super::for_client(parts, &upstream, &Public { authority: "example.org", is_passed_on: false })
+    super::for_client(parts, &upstream, &Public { authority: "example.org", is_passed_on: false, needs_token })
 }
 
 fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -158,4 +162,30 @@ fn answers_are_private_and_tell_nothing_of_the_backend() {
     assert_eq!(response.headers["Cache-Control"], "private, no-cache");
     assert_eq!(response.headers["ETag"], "\"e\"");
     assert_eq!(response.headers.len(), 2);
+}
+
+#[test]
+fn only_a_response_that_needed_no_token_keeps_its_own_freshness() {
+    let fields = [
+        ("cache-control", "public"),
+        ("cache-control", "max-age=5"),
+        ("age", "1"),
+        ("expires", "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ("pragma", "no-cache"),
+        ("surrogate-control", "max-age=5"),
+        ("cdn-cache-control", "max-age=5"),
+    ];
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    for (name, value) in fields {
+        parts.headers.append(name, HeaderValue::from_static(value));
+    }
+    let names = |response: &ResponseHeader| response.headers.keys().map(ToString::to_string).collect::<Vec<_>>();
+    let response = for_client_of(&parts, true);
+    assert_eq!(names(&response), ["cache-control"]);
+    assert_eq!(response.headers.get_all("cache-control").iter().collect::<Vec<_>>(), ["private, no-cache"]);
+    let response = for_client_of(&parts, false);
+    assert_eq!(names(&response), ["cache-control", "age", "expires"]);
+    assert_eq!(response.headers.get_all("cache-control").iter().collect::<Vec<_>>(), ["public", "max-age=5"]);
+    parts.headers.clear();
+    assert!(for_client_of(&parts, false).headers.is_empty());
 }

@@ -73,6 +73,7 @@ fn route(random: &mut Random, number: usize) -> Settings {
     if random.one_in(2) {
         settings.query = Query::All;
     }
+    settings.public = random.one_in(3);
     settings
 }
 
@@ -173,8 +174,8 @@ fn reference(routes: &[Settings], request: &Request<'_>) -> Result<(String, Stri
 }
 
 #[test]
-fn the_first_route_that_matches_decides_in_tables_of_any_size() {
-    let (mut matched, mut with_tail, mut refused) = (0_u64, 0_u64, 0_u64);
+fn the_first_route_that_matches_decides_in_tables_of_any_size_and_whether_a_token_is_needed() {
+    let (mut matched, mut with_tail, mut public, mut refused) = (0_u64, 0_u64, 0_u64, 0_u64);
     random::check("routes against the reference", 3000, |random| {
         // Some with an index and some without.
         let count = 1 + random.below(30);
@@ -194,6 +195,10 @@ fn the_first_route_that_matches_decides_in_tables_of_any_size() {
             let found = found.map_err(|refusal| if refusal == NoMatch::Path { 404 } else { 405 });
             let expected = reference(&routes, &request);
             assert_eq!(found, expected, "{request:?} of {routes:#?}");
+            let without_token = table.find_public(request).map(|found| (found.route.name.to_string(), found.target));
+            let is_public = |(name, _): &(String, String)| routes[name.parse::<usize>().unwrap()].public;
+            assert_eq!(without_token, expected.clone().ok().filter(is_public), "{request:?} of {routes:#?}");
+            public += u64::from(without_token.is_some());
             match expected {
                 Ok((name, target)) => {
                     matched += 1;
@@ -209,5 +214,5 @@ fn the_first_route_that_matches_decides_in_tables_of_any_size() {
         }
     });
     // It would show nothing if all were refused, or none.
-    assert!(matched > 0 && with_tail > 0 && refused > 0, "{matched} {with_tail} {refused}");
+    assert!(matched > 0 && with_tail > 0 && public > 0 && refused > 0, "{matched} {with_tail} {public} {refused}");
 }

@@ -3,6 +3,7 @@
 mod cache_key;
 mod forwarding;
 mod host;
+mod public;
 
 use crate::support::backend::{Backend, Seen, Step, answer};
 use crate::support::{Gateway, admin};
