@@ -61,6 +61,14 @@ fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settin
     // An empty text is none, as for the other keys.
     let strip_prefix = section.text(source, "strip_prefix").filter(|prefix| !prefix.is_empty());
     let rewrite = section.text(source, "rewrite").filter(|template| !template.is_empty());
+    let encoded = match section.text(source, "encoded").as_deref() {
+        None | Some("refuse") => route::Encoded::Refuse,
+        Some("preserve") => route::Encoded::Preserve,
+        Some(_) => {
+            section.problem(source, "encoded", "must be \"refuse\" or \"preserve\"");
+            route::Encoded::Refuse
+        }
+    };
     let query = match section.has_text("query", "*") {
         true => route::Query::All,
         false => route::Query::Names(section.optional_texts(source, "query")),
@@ -86,6 +94,7 @@ fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settin
         aliases,
         strip_prefix,
         rewrite,
+        encoded,
         query,
         public,
         shared,

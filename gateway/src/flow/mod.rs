@@ -100,7 +100,9 @@ impl Flow {
     async fn admit(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<Admitted, Ended> {
         // Taken first, so that requests refused below count as well; reported at its place in the order.
         let within = self.take(self.limits.address.as_ref(), &Some(Prefix::from(ctx.client)), ctx.started);
-        let target = match framing::inspect(head(downstream.request()), &self.settings.sizes) {
+        let preserves = |host: &str, path: framing::CanonicalPath<'_>| self.routes.preserves(host, path);
+        let inspected = framing::inspect_preserving(head(downstream.request()), &self.settings.sizes, preserves);
+        let target = match inspected {
             Ok(target) => target,
             Err(refusal) => {
                 ctx.is_canonical = !matches!(refusal, framing::HeadError::Malformed(_));

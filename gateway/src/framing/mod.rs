@@ -57,6 +57,8 @@ pub struct Target {
     host_bytes: usize,
     /// Shares the memory of the request.
     path_and_query: PathAndQuery,
+    /// [`CanonicalPath::preserved`] of the path.
+    preserved: Option<usize>,
 }
 
 impl Target {
@@ -67,7 +69,7 @@ impl Target {
 
     /// The path.
     pub fn path(&self) -> CanonicalPath<'_> {
-        CanonicalPath::new_unchecked(self.path_and_query.path())
+        CanonicalPath::new_preserving(self.path_and_query.path(), self.preserved)
     }
 
     /// The query, as sent.
@@ -122,11 +124,33 @@ pub fn inspect(head: RequestHead<'_>, settings: &Settings) -> Result<Target, Hea
     inspect_of(head, &Scheme::HTTPS, settings)
 }
 
+/// Like [`inspect`], and accepts a path of [`CanonicalPath::parse_preserving`] if `preserves` returns true for the host,
+/// without port, and the path.
+///
+/// # Errors
+/// As for [`inspect`].
+pub fn inspect_preserving(
+    head: RequestHead<'_>,
+    settings: &Settings,
+    preserves: impl FnOnce(&str, CanonicalPath<'_>) -> bool,
+) -> Result<Target, HeadError> {
+    inspect_with(head, &Scheme::HTTPS, settings, preserves)
+}
+
 /// Like [`inspect`], for a listener of another `scheme`, which an absolute target must have.
 ///
 /// # Errors
 /// As for [`inspect`].
 pub fn inspect_of(head: RequestHead<'_>, scheme: &Scheme, settings: &Settings) -> Result<Target, HeadError> {
+    inspect_with(head, scheme, settings, |_, _| false)
+}
+
+fn inspect_with(
+    head: RequestHead<'_>,
+    scheme: &Scheme,
+    settings: &Settings,
+    preserves: impl FnOnce(&str, CanonicalPath<'_>) -> bool,
+) -> Result<Target, HeadError> {
     let mut fields = FramingFields::default();
     for (name, value) in head.headers {
         if is_underscore_variant(name.as_str().as_bytes()) {
@@ -142,15 +166,23 @@ pub fn inspect_of(head: RequestHead<'_>, scheme: &Scheme, settings: &Settings) -
     }
     let (authority, body) = authority_and_body(head.method, TargetForm::of(head.uri, scheme), head.version, fields)?;
     let path_and_query = head.uri.path_and_query().ok_or(NO_PATH)?.clone();
-    check_path(path_and_query.path())?;
+    let path = path_and_query.path();
+    let preserved = match CanonicalPath::parse(path) {
+        Ok(_) => None,
+        Err(_) => {
+            let host = authority.whole.get(..authority.host_bytes).unwrap_or_default();
+            let path = CanonicalPath::parse_preserving(path).ok().filter(|path| preserves(host, *path));
+            path.ok_or(NOT_CANONICAL)?.preserved()
+        }
+    };
     check_sizes(head, settings)?;
     let host_bytes = authority.host_bytes;
-    Ok(Target { authority: authority.whole.into_owned(), body, host_bytes, path_and_query })
+    Ok(Target { authority: authority.whole.into_owned(), body, host_bytes, path_and_query, preserved })
 }
 
 /// Checks that `path` is canonical.
 fn check_path(path: &str) -> Result<(), HeadError> {
-    CanonicalPath::parse(path).map(drop).map_err(|_| HeadError::Malformed("the path is not canonical"))
+    CanonicalPath::parse(path).map(drop).map_err(|_| NOT_CANONICAL)
 }
 
 /// The parts of a target other than path and query.
@@ -239,6 +271,9 @@ fn check_sizes(head: RequestHead<'_>, settings: &Settings) -> Result<(), HeadErr
     }
     Ok(())
 }
+
+/// The error for a path that is not canonical.
+const NOT_CANONICAL: HeadError = HeadError::Malformed("the path is not canonical");
 
 /// The error for a target without a path.
 const NO_PATH: HeadError = HeadError::Malformed("the target has no path");

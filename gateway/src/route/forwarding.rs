@@ -74,7 +74,8 @@ impl Forwarding {
                 Cow::Owned(pattern.fill(&values.collect::<Option<Vec<_>>>()?))
             }
         };
-        CanonicalPath::parse(&changed).is_ok().then_some(changed)
+        let parse = if path.preserved().is_none() { CanonicalPath::parse } else { CanonicalPath::parse_preserving };
+        parse(&changed).is_ok().then_some(changed)
     }
 
     /// The value of `X-Forwarded-Prefix`, if a prefix is removed.

@@ -47,6 +47,8 @@ pub struct Settings {
     pub strip_prefix: Option<String>,
     /// The path that is forwarded instead, with names of `path`.
     pub rewrite: Option<String>,
+    /// Whether the tail of the path may have encoded slashes and the like.
+    pub encoded: Encoded,
     /// The query parameters that are forwarded.
     pub query: Query,
     /// Whether requests need no token.
@@ -74,6 +76,16 @@ impl Default for Query {
     fn default() -> Self {
         Self::Names(Vec::new())
     }
+}
+
+/// What happens to paths with `;`, `%2F` and escapes of delimiters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoded {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// In the tail they are forwarded as they were sent.
+    Preserve,
 }
 
 /// The `Host` of a forwarded request.
@@ -123,6 +135,7 @@ pub struct Route {
     path: Pattern,
     aliases: Vec<Pattern>,
     forwarding: Forwarding,
+    encoded: Encoded,
     query: Query,
 }
 
@@ -206,6 +219,9 @@ impl Route {
             }
             aliases.push(alias);
         }
+        if settings.encoded == Encoded::Preserve && path.as_ref().is_some_and(|path| !path.has_tail()) {
+            errors.push("encoded", None, "can be \"preserve\" only with a {*name} in the path");
+        }
         let forwarding = errors.forwarding(settings, path.as_ref());
         let methods = errors.methods(&settings.methods);
         let names = if let Query::Names(names) = &settings.query { names.as_slice() } else { &[] };
@@ -239,6 +255,7 @@ impl Route {
                 path,
                 aliases,
                 forwarding,
+                encoded: settings.encoded,
                 query: settings.query.clone(),
             }),
             _ => Err(errors.0),
@@ -260,10 +277,20 @@ impl Route {
         self.forwarding.prefix()
     }
 
+    /// Whether `path`, which `pattern` matches, has preserved segments only where this route allows them.
+    fn preserves(&self, pattern: &Pattern, path: &CanonicalPath<'_>) -> bool {
+        let Some(preserved) = path.preserved() else { return true };
+        let is_in_tail = |tail: &str| path.as_str().len() - tail.len() <= preserved + 1;
+        self.encoded == Encoded::Preserve && pattern.tail(path).is_some_and(is_in_tail)
+    }
+
     /// The path that `path` is forwarded as. `alias` is which alias matches it; `None` is the path of the route. `None`
-    /// if its tail is too long.
+    /// if its tail is too long, or it has preserved segments that the route does not allow.
     fn forwarded_path<'a>(&self, alias: Option<usize>, path: &CanonicalPath<'a>) -> Option<Cow<'a, str>> {
-        let pattern = self.pattern(alias).filter(|pattern| pattern.has_bounded_tail(path))?;
+        let pattern = self.pattern(alias)?;
+        if !pattern.has_bounded_tail(path) || !self.preserves(pattern, path) {
+            return None;
+        }
         self.forwarding.apply(&self.path, alias.map(|_| pattern), path)
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::Route;
 use super::index::Index;
+use super::{Encoded, Route};
 use crate::framing::CanonicalPath;
 
 /// What a request is matched by.
@@ -50,6 +50,7 @@ pub struct RouteTable {
     pub(super) strip_prefix: Vec<String>,
     index: Index,
     has_public: bool,
+    has_preserving: bool,
 }
 
 impl RouteTable {
@@ -58,7 +59,8 @@ impl RouteTable {
     pub fn new(routes: Vec<Arc<Route>>, strip_prefix: Vec<String>) -> Self {
         let index = Index::new(&routes);
         let has_public = routes.iter().any(|route| route.public);
-        Self { routes, strip_prefix, index, has_public }
+        let has_preserving = routes.iter().any(|route| route.encoded == Encoded::Preserve);
+        Self { routes, strip_prefix, index, has_public, has_preserving }
     }
 
     /// `path` without its configured prefix, if any.
@@ -72,7 +74,8 @@ impl RouteTable {
     /// [`NoMatch`] if no route matches. A route that is not allowed yields [`NoMatch::Path`] for every method, so that a
     /// response does not reveal it. Later routes are not tried then, and neither if the tail of the path is too long.
     pub fn find(&self, is_allowed: impl Fn(&Route) -> bool, request: Request<'_>) -> Result<Matched, NoMatch> {
-        let (route, alias) = self.first(&request).filter(|(route, _)| is_allowed(route)).ok_or(NoMatch::Path)?;
+        let (route, alias) =
+            self.first(request.host, &request.path).filter(|(route, _)| is_allowed(route)).ok_or(NoMatch::Path)?;
         let path = route.forwarded_path(alias, &request.path).ok_or(NoMatch::Path)?;
         if !route.methods.contains(request.method) {
             return Err(NoMatch::Method { allow: route.allow.clone() });
@@ -89,10 +92,30 @@ impl RouteTable {
         self.find(|route| route.public, request).ok()
     }
 
-    /// The first route that matches, and which of its aliases does.
-    fn first(&self, request: &Request<'_>) -> Option<(&Arc<Route>, Option<usize>)> {
-        let (position, alias) = self.index.find(&self.routes, request.host, &request.path)?;
-        Some((self.routes.get(position)?, alias))
+    /// Whether a route accepts the preserved segments of `path`, which is not stripped yet.
+    pub fn preserves(&self, host: &str, path: CanonicalPath<'_>) -> bool {
+        self.has_preserving && self.first(host, &self.strip(path)).is_some()
+    }
+
+    /// The first route that matches, and which of its aliases does. `None` if `path` has preserved segments where the
+    /// route does not allow them, or if another route matches first what a program may read instead: the service would
+    /// receive what that route is for.
+    fn first(&self, host: &str, path: &CanonicalPath<'_>) -> Option<(&Arc<Route>, Option<usize>)> {
+        let (position, alias) = self.index.find(&self.routes, host, path)?;
+        let route = self.routes.get(position)?;
+        if path.preserved().is_some() {
+            let is_same = |reading: &CanonicalPath<'_>| {
+                self.index.find(&self.routes, host, reading).is_some_and(|(other, _)| other == position)
+            };
+            let is_unambiguous = path
+                .readings()
+                .iter()
+                .all(|reading| CanonicalPath::parse_preserving(reading).is_ok_and(|reading| is_same(&reading)));
+            if !is_unambiguous || !route.preserves(route.pattern(alias)?, path) {
+                return None;
+            }
+        }
+        Some((route, alias))
     }
 
     /// The paths that `path` is forwarded as, whatever the host and the method, by each route that matches it: aliases,

@@ -115,7 +115,7 @@ impl Ops {
     fn purge(&self, cache: &Cache, body: &[u8]) -> Response<Full<Bytes>> {
         match &serde_json::from_slice(body) {
             Ok(Purge::All(true)) => cache.purge_all(),
-            Ok(Purge::Path(path)) if let Ok(canonical) = CanonicalPath::parse(path) => {
+            Ok(Purge::Path(path)) if let Ok(canonical) = CanonicalPath::parse_preserving(path) => {
                 // As the backend's path, and as what each route makes of it.
                 cache.purge(path);
                 self.routes.forwarded_paths(canonical).for_each(|forwarded| cache.purge(&forwarded));

@@ -1,6 +1,7 @@
 //! Routes as clients and services see them: which requests a route matches, and what it forwards.
 
 mod cache_key;
+mod encoded;
 mod forwarding;
 mod host;
 mod public;
