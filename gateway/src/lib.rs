@@ -1,35 +1,35 @@
-//! A TLS edge that issues and checks JSON Web Tokens, in front of services that check nothing.
+//! A TLS gateway that issues and verifies JSON Web Tokens, in front of an HTTP service that verifies none.
 //!
-//! The modules in the order in which a request meets them:
+//! The modules in the order of the request path:
 //!
 //! | module | purpose |
 //! |---|---|
 //! | [`server`] | the composition root: builds everything below and runs it |
-//! | [`config`] | turns what an operator wrote into the settings that the stages declare |
+//! | [`config`] | parses the configuration into the settings that the stages declare |
 //! | [`listener`] | accepts connections: limits, PROXY protocol, TLS handshake, deadlines |
 //! | [`tls`] | certificates, their selection by name, TLS versions, session tickets |
 //! | [`downstream`] | the client's side of a request behind one trait: HTTP/1.1, HTTP/2, pingora's session |
 //! | [`flow`] | the stages in their order; every request enters [`Flow::serve`](flow::Flow::serve) |
 //! | [`client`] | the client's address, behind trusted proxies |
-//! | [`framing`] | request heads that are refused before any stage; a head parsed as a request |
+//! | [`framing`] | parses request heads, and refuses invalid ones before any other stage |
 //! | [`limit`] | rate limits by address and identity, and of failed logins |
 //! | [`cors`] | which pages of other origins may use the gateway from a browser |
 //! | [`login`] | `POST /auth`: the backend checks the credentials |
-//! | [`authenticate`] | the `Authorization` header and its principal |
-//! | [`token`] | JSON Web Tokens and static tokens: issued and verified |
+//! | [`authenticate`] | determines the principal from the `Authorization` header |
+//! | [`token`] | issues and verifies JSON Web Tokens; verifies static tokens |
 //! | [`revocation`] | whether a token was revoked; `POST /auth/logout` |
 //! | [`route`] | which requests are forwarded, and with which target |
-//! | [`cache`] | responses that are served without the backend |
+//! | [`cache`] | stores responses of the backend, and serves them without a request to it |
 //! | `single_flight` | coalesces concurrent requests for one key; used by `revocation` and `cache` |
 //! | [`upstream`] | connections to the backend, header rules, deadlines |
-//! | [`respond`] | the responses that the gateway makes itself |
+//! | [`respond`] | responses that the gateway generates itself |
 //! | [`record`] | metrics and the access log |
 //! | [`syntax`] | lists, tokens and addresses in HTTP field values |
 //! | [`clock`] | the current time in seconds since 1970 |
 //!
-//! A module imports only modules on lower floors: `server`; `flow`; `respond`; `authenticate`, `config`; `login`,
-//! `revocation`, `cache`; `listener`; the rest; `framing`, `tls`; `clock`, `single_flight`, `syntax`.
-//! `tests/it/direction.rs` lists the allowed imports.
+//! A module imports only modules on lower floors. From the highest: `server`; `flow`; `respond`; `authenticate`,
+//! `config`; `login`, `revocation`, `cache`; `listener`; the rest; `framing`, `tls`; `clock`, `single_flight`,
+//! `syntax`. `tests/it/direction.rs` lists the allowed imports.
 
 pub mod authenticate;
 pub mod cache;

@@ -1,9 +1,10 @@
 //! The feed: notifies gateways when the account of an identity or the response for a day may have changed.
 //!
 //! # Identities
-//! A gateway checks an identity once, and the identity is watched from then on. Any change to its account, by this
+//! When a gateway has checked an identity, the identity is watched from then on. Any change to its account, by this
 //! process, another process or directly in the database, is published within half a second. While this works, the feed
-//! sends a beat four times per second. Without beats, changes may be missed, and subscribers must act accordingly.
+//! sends a beat four times per second. Without beats, changes may be missed: the age of the last beat limits how long a
+//! subscriber may rely on cached results.
 //!
 //! At most [`WATCHED_LIMIT`] identities are watched (about 120 MB if each name has the maximum of 1 KB). An identity
 //! that is evicted by this limit, or that was not checked for [`WATCHED_IDLE`], is published as changed.
@@ -13,8 +14,8 @@
 //! MongoDB has change streams, all changes to the collection are detected; on a standalone server only those by other
 //! backend processes, not direct writes to the database. More than [`DAYS_LIMIT`](crate::model::DAYS_LIMIT) days at
 //! once are published as all days. So are changes whose days are unknown: after a time without access to the store, and
-//! where a change stream reports a deletion or a new `datetime` without the previous document. Beats do not cover days:
-//! a gateway caches a response for its freshness lifetime.
+//! if a change stream reports a deletion or a new `datetime` without the previous document. Beats do not cover days: if
+//! a change to a day is missed, a gateway serves the cached response for the rest of its freshness lifetime.
 
 mod accounts;
 mod days;

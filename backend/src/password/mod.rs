@@ -1,8 +1,8 @@
 //! Passwords: hashes new ones and checks stored ones.
 //!
 //! `check` and `stored` are synchronous and pure; `stored_bcrypt` and `foreign` read the hashes of other libraries, and
-//! `cost` makes all failed checks cost the same. [`Hasher`] runs them on separate threads, with bounded concurrency and a
-//! bounded queue. Users and storage are not known here.
+//! `cost` makes all failed checks cost the same. [`Hasher`] runs them on separate threads, with bounded concurrency and
+//! a bounded queue. This module knows neither users nor the store.
 
 mod check;
 mod cost;

@@ -1,4 +1,4 @@
-//! Metrics and logs. This module knows neither handlers nor the store: they report events to it.
+//! Metrics and logs. This module knows neither the handlers nor the store; both report events to it.
 
 mod access;
 mod label;

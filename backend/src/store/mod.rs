@@ -1,4 +1,4 @@
-//! Stores holodules and users: one interface, two engines behind one URL.
+//! Stores holodules and users: one interface and two engines.
 //!
 //! [`Store`] is cheap to clone. [`StoreUrl`] selects the engine. The same contract tests (`tests/it/contract`) run on
 //! both.

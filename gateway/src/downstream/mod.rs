@@ -1,4 +1,4 @@
-//! The client's side of a request and its response, behind one trait: [`Downstream`]. Three codecs implement it:
+//! The client's side of a request and its response, behind the trait [`Downstream`]. Three codecs implement it:
 //!
 //! | codec | serves |
 //! |---|---|

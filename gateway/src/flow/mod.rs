@@ -1,7 +1,7 @@
 //! The request path: the stages in their order, and nothing else.
 //!
-//! [`respond`](crate::respond) turns the refusal of a stage into an answer. A request that passes all
-//! stages goes to the api upstream, and to no other.
+//! [`respond`](crate::respond) maps the refusal of a stage to a response. A request that passes all stages is forwarded
+//! to the api listener of the backend, and never to its admin listener.
 
 mod auth;
 mod body;

@@ -4,13 +4,12 @@
 //! 2. a target that is too long: 414
 //! 3. a header section that is too large: 431
 //!
-//! [`inspect`] checks a parsed head of any protocol in this order. Before that, [`check_head`] and
-//! [`read_head`] check the bytes of an HTTP/1 head, since parsers silently repair input that another program
-//! may interpret differently. Later stages use the [`Target`] returned by [`inspect`] and never read the
-//! request line again.
+//! [`inspect`] checks a parsed head of any protocol in this order. Before that, [`check_head`] and [`read_head`] check
+//! the bytes of an HTTP/1 head, since parsers silently repair input that another program may interpret differently.
+//! Later stages use the [`Target`] returned by [`inspect`] and never read the request line again.
 //!
-//! In an HTTP/2 `:path`, the h2 crate drops a fragment, which HTTP/1 requests are refused for: the request is
-//! served as if it had been sent without the fragment.
+//! A fragment in an HTTP/1 target is refused. In an HTTP/2 `:path`, the h2 crate drops it before this check, so the
+//! request is served without it.
 
 mod authority;
 mod head;

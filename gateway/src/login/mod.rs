@@ -1,5 +1,5 @@
-//! `POST /auth`: parses the credentials, has the backend verify them, and issues a token. Only a 200 whose JSON names
-//! the same user leads to a token.
+//! `POST /auth`: parses the credentials, sends them to the backend for verification, and issues a token. A token is
+//! issued only if the backend responds with 200 and the JSON names the same user.
 
 mod backend;
 

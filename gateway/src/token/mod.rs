@@ -1,7 +1,6 @@
-//! JSON Web Tokens (RFC 7515, 7519, 8725), and the static tokens of machine clients, which are long random
-//! strings.
+//! JSON Web Tokens (RFC 7515, 7519, 8725), and the static tokens of machine clients, which are long random strings.
 //!
-//! Pure: the time is an argument, and there is no I/O. The algorithm is always HS256, whatever the token's header.
+//! Pure: the time is an argument, and there is no I/O. The algorithm is always HS256, whatever the header states.
 
 mod claims;
 mod digest;

@@ -1,7 +1,7 @@
 //! Reads settings from a TOML file, overridden by a `.env` file and the environment.
 //!
-//! Both programs use this crate, and it is the only code they share. It knows no keys: each program reads its own from
-//! a [`Source`], which collects all problems, so that they can be reported together. No message contains a secret.
+//! Both programs use this crate, and it is the only code that they share. It defines no keys: each program reads its
+//! own from a [`Source`], which collects all problems so that they are reported together. No message contains a secret.
 
 mod arguments;
 mod bounded;

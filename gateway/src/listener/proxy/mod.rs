@@ -1,9 +1,8 @@
-//! The PROXY protocol, versions 1 and 2 (proxy-protocol.txt of HAProxy): a TCP proxy sends the client's address
-//! before the first byte of the connection.
+//! The PROXY protocol, versions 1 and 2 (proxy-protocol.txt of HAProxy): a TCP proxy sends the client's address before
+//! all other bytes of the connection.
 //!
-//! The parser is strict and reads no byte past the header, since TLS follows. The available crates accept
-//! headers that the specification forbids, or add duplicate dependencies; only the source address is needed
-//! here.
+//! The parser is strict and reads no byte past the header, since TLS follows. The available crates accept headers that
+//! the specification forbids, or add duplicate dependencies; only the source address is needed here.
 
 pub mod header;
 
