@@ -17,15 +17,15 @@ use time::format_description::well_known::Rfc3339;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// A TLS edge that issues and checks JSON Web Tokens.
+/// A TLS gateway that issues and verifies JSON Web Tokens.
 ///
-/// It answers POST /auth with a token once the backend has checked the credentials, and
+/// It responds to POST /auth with a token if the backend accepts the credentials, and
 /// forwards requests with a valid token on the configured routes to the backend.
 ///
-/// Settings come from the file named by --config, below the environment and an .env file
-/// in the working directory: the key `tls.certificate` is TLS_CERTIFICATE there, and the
-/// secret `jwt_secret_key` may also be in the file that JWT_SECRET_KEY_FILE names.
-/// ops/config/gateway.toml describes every key.
+/// Settings come from the file given by --config. An .env file in the working directory
+/// overrides it, and the environment overrides both: there, the key `tls.certificate` is
+/// TLS_CERTIFICATE. To read the secret `jwt_secret_key` from a file, set
+/// JWT_SECRET_KEY_FILE to its path. ops/config/gateway.toml describes every key.
 #[derive(Parser)]
 #[command(version = holodule_settings::VERSION, max_term_width = 100)]
 struct Arguments {
@@ -38,15 +38,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT (the default). SIGHUP reads the configuration again: keys, [token],
+    /// Serve until SIGTERM or SIGINT (the default). SIGHUP reloads the configuration: keys, [token],
     /// static tokens and certificates change at once.
     Serve,
-    /// Validate the configuration and exit: 0 where it is valid, 1 where it is not.
+    /// Validate the configuration. The exit status is 0 if it is valid, otherwise 1.
     Check {
-        /// Exit with 1 for warnings as well, as of a certificate that has expired or soon will.
+        /// Also exit with 1 on any warning, such as a certificate that has expired or soon will.
         #[arg(long)]
         strict: bool,
-        /// Print every key with its value in force and its origin first; secrets are masked.
+        /// First print every key with its effective value and origin; secrets are masked.
         #[arg(long)]
         show: bool,
     },
@@ -59,10 +59,10 @@ enum Command {
 enum StaticTokenCommand {
     /// Print a new token once, and its entry for the configuration.
     New {
-        /// What logs call its holder: 1 to 64 characters of A-Z a-z 0-9 - . _
+        /// Its name in logs: 1 to 64 characters of A-Z a-z 0-9 - . _
         name: String,
-        /// The names of the routes it may use, with commas between them. They are compared with the
-        /// routes of the configuration where --config is set.
+        /// The names of the routes that it is valid for, separated by commas; "*" is all routes. With
+        /// --config, they must be routes of the configuration.
         #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "*")]
         routes: Vec<String>,
         /// When it expires, as 2027-01-01T00:00:00Z; never by default.
