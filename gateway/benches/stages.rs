@@ -244,7 +244,7 @@ fn cache(benches: &Benches) {
             cache::KeyParts { host: "localhost:8443", route: "holodules", target, identity: None },
             iter::empty(),
         );
-        let public = Public { authority: "localhost:8443", is_passed_on: false, needs_token: true };
+        let public = Public { authority: "localhost:8443", is_passed_on: false, needs_token: true, prefixes: None };
         let request = CacheRequest { target: black_box(target), public, declared: &declared, has_identity: false };
         cache.lookup(&key, request, || {
             let (parts, ()) = http::Request::get(target).body(())?.into_parts();

@@ -45,6 +45,8 @@ pub(super) struct Fill {
     pub(super) host: String,
     pub(super) is_host_passed_on: bool,
     pub(super) needs_token: bool,
+    /// [`Public::prefixes`].
+    pub(super) prefixes: Option<(String, String)>,
 }
 
 impl Fill {
@@ -60,6 +62,7 @@ impl Fill {
                 authority: &self.host,
                 is_passed_on: self.is_host_passed_on,
                 needs_token: self.needs_token,
+                prefixes: self.prefixes.as_ref().map(|(own, public)| (own.as_str(), public.as_str())),
             },
         };
         match fetch(&inner.api, request).await {

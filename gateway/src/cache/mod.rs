@@ -209,6 +209,7 @@ impl Cache {
                 host: request.public.authority.to_owned(),
                 is_host_passed_on: request.public.is_passed_on,
                 needs_token: request.public.needs_token,
+                prefixes: request.public.prefixes.map(|(own, public)| (own.to_owned(), public.to_owned())),
             };
             // A separate task, since other requests wait for the response and this client may disconnect.
             tokio::spawn(async move {

@@ -81,7 +81,12 @@ impl Flow {
         let passes_host = route.host == Host::Client;
         let request = CacheRequest {
             target: &matched.target,
-            public: Public { authority, is_passed_on: passes_host, needs_token: !route.public },
+            public: Public {
+                authority,
+                is_passed_on: passes_host,
+                needs_token: !route.public,
+                prefixes: route.prefixes(),
+            },
             declared: &route.vary,
             has_identity: identity.is_some(),
         };

@@ -148,8 +148,12 @@ impl Flow {
             cache.purge(&admitted.matched.target);
         }
         let is_passed_on = admitted.matched.route.host == Host::Client;
-        let needs_token = admitted.principal.is_some();
-        let public = Public { authority: &admitted.authority, is_passed_on, needs_token };
+        let public = Public {
+            authority: &admitted.authority,
+            is_passed_on,
+            needs_token: admitted.principal.is_some(),
+            prefixes: admitted.matched.route.prefixes(),
+        };
         let mut header = upstream::for_client(&parts, self.api.upstream(), &public);
         let unframed = allows_body(&Method::GET, parts.status) && !header.headers.contains_key(CONTENT_LENGTH);
         let version = downstream.request().version;

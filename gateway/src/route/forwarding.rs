@@ -27,6 +27,8 @@ pub(super) struct Template {
     pattern: Pattern,
     /// For each name of the template, its position among the names of the route's path.
     positions: Vec<usize>,
+    /// The literal beginnings of the template and of the route's path, if they differ in nothing else.
+    prefixes: Option<(String, String)>,
 }
 
 impl Forwarding {
@@ -50,7 +52,8 @@ impl Forwarding {
         let position = |name| path.names().position(|other| other == name);
         let positions = template.names().map(position).collect::<Option<_>>();
         let positions = positions.ok_or("has a name that path does not have")?;
-        Ok(Self::Rewrite(Template { pattern: template, positions }))
+        let prefixes = template.prefixes(path);
+        Ok(Self::Rewrite(Template { pattern: template, positions, prefixes }))
     }
 
     /// The path that a `path` is forwarded with which matches `alias`, or the route's path `own` if that is `None`.
@@ -68,7 +71,7 @@ impl Forwarding {
         let changed = match self {
             Self::Unchanged => return Some(as_own()),
             Self::Strip { prefix, .. } => without(as_own(), prefix)?,
-            Self::Rewrite(Template { pattern, positions }) => {
+            Self::Rewrite(Template { pattern, positions, .. }) => {
                 let bindings = alias.unwrap_or(own).bindings(path);
                 let values = positions.iter().map(|&position| bindings.get(position).copied());
                 Cow::Owned(pattern.fill(&values.collect::<Option<Vec<_>>>()?))
@@ -76,6 +79,17 @@ impl Forwarding {
         };
         let parse = if path.preserved().is_none() { CanonicalPath::parse } else { CanonicalPath::parse_preserving };
         parse(&changed).is_ok().then_some(changed)
+    }
+
+    /// The prefix of forwarded paths, and that of the route's path in its place, if they differ in nothing else.
+    pub(super) fn prefixes(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Unchanged => None,
+            Self::Strip { prefix, .. } => Some(("", prefix)),
+            Self::Rewrite(Template { prefixes, .. }) => {
+                prefixes.as_ref().map(|(own, public)| (own.as_str(), public.as_str()))
+            }
+        }
     }
 
     /// The value of `X-Forwarded-Prefix`, if a prefix is removed.

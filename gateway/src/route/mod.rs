@@ -277,6 +277,12 @@ impl Route {
         self.forwarding.prefix()
     }
 
+    /// The prefix of forwarded paths, and the prefix of the route's path that clients have in its place, if they differ
+    /// in nothing else.
+    pub fn prefixes(&self) -> Option<(&str, &str)> {
+        self.forwarding.prefixes()
+    }
+
     /// Whether `path`, which `pattern` matches, has preserved segments only where this route allows them.
     fn preserves(&self, pattern: &Pattern, path: &CanonicalPath<'_>) -> bool {
         let Some(preserved) = path.preserved() else { return true };

@@ -184,6 +184,20 @@ impl Pattern {
         prefix.split('/').skip(1).all(|segment| matches!(own.next(), Some(Segment::Literal(own)) if own == segment))
     }
 
+    /// The literal beginnings of this pattern and of `other`, without a trailing slash, if all that follows is the same.
+    pub(super) fn prefixes(&self, other: &Self) -> Option<(String, String)> {
+        let literals = |pattern: &Self| {
+            let is_literal = |segment: &&Segment| matches!(segment, Segment::Literal(literal) if !literal.is_empty());
+            pattern.0.iter().take_while(is_literal).count()
+        };
+        let split = |pattern: &'_ Self| {
+            let (before, after) = pattern.0.split_at_checked(literals(pattern))?;
+            Some((Self(before.to_vec()).to_string(), after.to_vec()))
+        };
+        let ((own, rest), (others, other_rest)) = (split(self)?, split(other)?);
+        (rest == other_rest && own != others).then_some((own, others))
+    }
+
     /// The names in order, each with whether it is that of a tail.
     pub(super) fn names(&self) -> impl Iterator<Item = (&str, bool)> {
         self.0.iter().filter_map(Segment::name)
@@ -294,6 +308,24 @@ mod tests {
         assert!(!is_bounded(&format!("/a{}/", "/b".repeat(MAX_TAIL_SEGMENTS))));
         assert!(is_bounded(&format!("/a/{}", "b".repeat(MAX_TAIL_BYTES))));
         assert!(!is_bounded(&format!("/a/{}", "b".repeat(MAX_TAIL_BYTES + 1))));
+    }
+
+    #[test]
+    fn patterns_that_differ_in_their_literal_beginnings_have_prefixes() {
+        for (own, other, prefixes) in [
+            ("/v2/{*rest}", "/app/{*rest}", Some(("/v2", "/app"))),
+            ("/{*rest}", "/app/x/{*rest}", Some(("", "/app/x"))),
+            ("/v2/{*rest}", "/{*rest}", Some(("/v2", ""))),
+            ("/v2/{a}/b/{c}", "/{a}/b/{c}", Some(("/v2", ""))),
+            ("/v2/", "/app/", Some(("/v2", "/app"))),
+            ("/a", "/b", Some(("/a", "/b"))),
+            ("/a/{*rest}", "/a/{*rest}", None),
+            ("/{b}/{a}", "/x/{a}/{b}", None),
+            ("/v2", "/app/{*rest}", None),
+        ] {
+            let prefixes = prefixes.map(|(own, other): (&str, &str)| (own.to_owned(), other.to_owned()));
+            assert_eq!(pattern(own).prefixes(&pattern(other)), prefixes, "{own} {other}");
+        }
     }
 
     #[test]

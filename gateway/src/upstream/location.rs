@@ -14,6 +14,26 @@ pub struct Public<'a> {
     pub is_passed_on: bool,
     /// Whether its answers need a token, so that no cache in front of the gateway may serve them without it.
     pub needs_token: bool,
+    /// The prefix of the service's paths, and what clients have in its place, if the route changes it.
+    pub prefixes: Option<(&'a str, &'a str)>,
+}
+
+impl Public<'_> {
+    /// `path`, perhaps with a query and a fragment, as clients name it; `None` if it is the same. A path that has the
+    /// prefix of clients already is from a service that reads `X-Forwarded-Prefix`.
+    pub(super) fn path(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let (own, public) = self.prefixes?;
+        let after = |prefix: &str| {
+            let rest = path.strip_prefix(prefix.as_bytes())?;
+            matches!(rest.first(), None | Some(b'/' | b'?' | b'#')).then_some(rest)
+        };
+        if !public.is_empty() && after(public).is_some() {
+            return None;
+        }
+        let rest = after(own)?;
+        let slash: &[u8] = if rest.starts_with(b"/") { b"" } else { b"/" };
+        Some([public.as_bytes(), slash, rest].concat())
+    }
 }
 
 /// An absolute reference, or one without a scheme, in parts.
@@ -26,8 +46,12 @@ struct Reference<'a> {
     rest: &'a [u8],
 }
 
-/// `url` with the public authority in place of the service's own; `None` if it has no authority or another.
+/// `url` with the public authority in place of the service's own, and the public prefix of its path; `None` if it has
+/// another authority, or neither an authority nor a path from the root.
 pub(super) fn public_url(url: &[u8], upstream: &Upstream, public: &Public<'_>) -> Option<Vec<u8>> {
+    if url.starts_with(b"/") && !url.starts_with(b"//") {
+        return public.path(url);
+    }
     let reference = Reference::parse(url)?;
     let is_own = reference.names(upstream) || public.is_passed_on && reference.is_public(public.authority);
     if !is_own {
@@ -35,7 +59,8 @@ pub(super) fn public_url(url: &[u8], upstream: &Upstream, public: &Public<'_>) -
     }
     // An empty port is none (RFC 3986, section 3.2.3).
     let authority = public.authority.trim_end_matches(':');
-    Some([b"https://", authority.as_bytes(), reference.rest].concat())
+    let path = public.path(reference.rest);
+    Some([b"https://", authority.as_bytes(), path.as_deref().unwrap_or(reference.rest)].concat())
 }
 
 /// Whether the authority of `upstream` occurs anywhere in `text`, which may be malformed: after `//`, or as
@@ -158,7 +183,7 @@ mod tests {
 
     /// What clients get of `value` from the service at `address`.
     fn seen(address: &str, value: &str, is_passed_on: bool) -> String {
-        let public = Public { authority: "example.org:8443", is_passed_on, needs_token: true };
+        let public = Public { authority: "example.org:8443", is_passed_on, needs_token: true, prefixes: None };
         let seen = public_url(value.as_bytes(), &upstream(address), &public);
         seen.map_or(value.to_owned(), |url| String::from_utf8(url).unwrap())
     }
@@ -228,7 +253,7 @@ mod tests {
         for other in ["http://example.org/a", "http://www.example.org:8443/a"] {
             assert_eq!(seen("127.0.0.1:8080", other, true), other);
         }
-        let public = Public { authority: "example.org:", is_passed_on: true, needs_token: true };
+        let public = Public { authority: "example.org:", is_passed_on: true, needs_token: true, prefixes: None };
         for own in ["http://example.org/a", "http://example.org:80/a", "https://example.org/a"] {
             let seen = public_url(own.as_bytes(), &upstream("127.0.0.1:8080"), &public);
             assert_eq!(seen.unwrap(), b"https://example.org/a");
@@ -239,10 +264,47 @@ mod tests {
     fn the_addresses_of_a_name_are_its_own() {
         let upstream = upstream("backend.internal:8080");
         *upstream.resolved.write().unwrap() = vec![Peer::Inet("10.0.0.7:8080".parse().unwrap())];
-        let public = Public { authority: "example.org", is_passed_on: false, needs_token: true };
+        let public = Public { authority: "example.org", is_passed_on: false, needs_token: true, prefixes: None };
         assert_eq!(public_url(b"http://10.0.0.7:8080/a", &upstream, &public).unwrap(), b"https://example.org/a");
         assert_eq!(public_url(b"http://10.0.0.8:8080/a", &upstream, &public), None);
         assert!(mentions(b"a http://10.0.0.7:8080", &upstream) && mentions(b"Backend.Internal:8080", &upstream));
         assert!(!mentions(b"a http://10.0.0.8:8080", &upstream));
+    }
+    #[test]
+    fn paths_get_the_public_prefix() {
+        let seen = |prefixes, url: &str| {
+            let public =
+                Public { authority: "example.org", is_passed_on: false, needs_token: true, prefixes: Some(prefixes) };
+            let seen = public_url(url.as_bytes(), &upstream("127.0.0.1:8080"), &public);
+            seen.map_or(url.to_owned(), |url| String::from_utf8(url).unwrap())
+        };
+        for (prefixes, url, expected) in [
+            (("", "/app"), "/", "/app/"),
+            (("", "/app"), "/a?b=/c#/d", "/app/a?b=/c#/d"),
+            (("", "/app"), "http://127.0.0.1:8080/a", "https://example.org/app/a"),
+            (("", "/app"), "http://127.0.0.1:8080", "https://example.org/app/"),
+            (("", "/app"), "//localhost:8080?a", "https://example.org/app/?a"),
+            (("", "/app"), "/apple", "/app/apple"),
+            (("/v2", "/app"), "/v2/a", "/app/a"),
+            (("/v2", "/app"), "/v2", "/app/"),
+            (("/v2", "/app"), "/v2?a", "/app/?a"),
+            (("/v2", ""), "/v2/a", "/a"),
+            (("/v2", ""), "/v2", "/"),
+            // Of a service that reads X-Forwarded-Prefix.
+            (("", "/app"), "/app/a", "/app/a"),
+            (("", "/app"), "/app", "/app"),
+            (("", "/app"), "http://127.0.0.1:8080/app?a", "https://example.org/app?a"),
+            // Outside of what the route forwards, and relative.
+            (("/v2", "/app"), "/v3/a", "/v3/a"),
+            (("/v2", "/app"), "/v22", "/v22"),
+            (("/v2", "/app"), "http://127.0.0.1:8080/x", "https://example.org/x"),
+            (("", "/app"), "a/b", "a/b"),
+            (("", "/app"), "?a", "?a"),
+            (("", "/app"), "", ""),
+            (("", "/app"), "//elsewhere.example/a", "//elsewhere.example/a"),
+            (("", "/app"), "https://example.org/a", "https://example.org/a"),
+        ] {
+            assert_eq!(seen(prefixes, url), expected, "{prefixes:?} {url}");
+        }
     }
 }

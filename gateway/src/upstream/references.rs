@@ -1,9 +1,10 @@
 //! Response fields that refer to the service: `Location` and `Content-Location` (RFC 9110, sections 8.7 and 10.2.2),
-//! `Link` (RFC 8288) and `Refresh` (WHATWG HTML, "shared declarative refresh steps").
+//! `Link` (RFC 8288), `Refresh` (WHATWG HTML, "shared declarative refresh steps"), and the `Path` of `Set-Cookie`
+//! (RFC 6265, section 5.2.4).
 
 use std::ops::Range;
 
-use http::header::{CONTENT_LOCATION, HeaderName, HeaderValue, LINK, LOCATION, REFRESH};
+use http::header::{CONTENT_LOCATION, HeaderName, HeaderValue, LINK, LOCATION, REFRESH, SET_COOKIE};
 
 use super::Upstream;
 use super::location::{Public, mentions, public_url};
@@ -29,8 +30,37 @@ pub(super) fn rewrite(name: &HeaderName, value: &HeaderValue, upstream: &Upstrea
         }
         LINK => rewrite_urls(value, link_urls(value.as_bytes()), upstream, public),
         REFRESH => rewrite_urls(value, refresh_url(value.as_bytes()), upstream, public),
+        SET_COOKIE if public.prefixes.is_some() => rewrite_cookie(value, public),
         _ => Rewritten::Unchanged,
     }
+}
+
+/// Rewrites the paths of a cookie. One with the name prefix `__Host-` is valid for all paths of the host, or refused.
+fn rewrite_cookie(value: &HeaderValue, public: &Public<'_>) -> Rewritten {
+    if value.as_bytes().trim_ascii_start().get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"__Host-")) {
+        return Rewritten::Unchanged;
+    }
+    let mut is_changed = false;
+    let parts = value.as_bytes().split(|&byte| byte == b';').enumerate().map(|(index, part)| {
+        let equals = part.iter().position(|&byte| byte == b'=').filter(|_| index > 0);
+        let (name, path) = equals.and_then(|equals| Some((part.get(..equals)?, part.get(equals + 1..)?)))?;
+        let path = path.trim_ascii();
+        let is_path = name.trim_ascii().eq_ignore_ascii_case(b"path") && path.starts_with(b"/");
+        let mut new = public.path(path).filter(|_| is_path)?;
+        // The prefix itself is also valid for the path without a slash at its end.
+        if path == b"/" && new.len() > 1 {
+            new.pop();
+        }
+        is_changed = true;
+        Some([name, b"=", new.as_slice()].concat())
+    });
+    let parts: Vec<_> = parts.collect();
+    if !is_changed {
+        return Rewritten::Unchanged;
+    }
+    let old = value.as_bytes().split(|&byte| byte == b';');
+    let all: Vec<_> = parts.iter().zip(old).map(|(new, old)| new.as_deref().unwrap_or(old)).collect();
+    HeaderValue::from_bytes(&all.join(&b';')).map_or(Rewritten::Removed, Rewritten::Replaced)
 }
 
 /// Rewrites `value` at the positions of its `urls`, which are `None` if it is malformed: clients may find a URL in
@@ -195,17 +225,57 @@ mod tests {
     use super::*;
     use crate::upstream::location::upstream;
 
-    const PUBLIC: Public<'_> = Public { authority: "example.org:8443", is_passed_on: false, needs_token: true };
+    const PUBLIC: Public<'_> =
+        Public { authority: "example.org:8443", is_passed_on: false, needs_token: true, prefixes: None };
 
     /// What clients get of the field from the service at 127.0.0.1:8080.
     fn seen(name: HeaderName, value: &str) -> Option<String> {
+        seen_as(name, value, &PUBLIC)
+    }
+
+    fn seen_as(name: HeaderName, value: &str, public: &Public<'_>) -> Option<String> {
         let value = HeaderValue::from_str(value).unwrap();
-        match rewrite(&name, &value, &upstream("127.0.0.1:8080"), &PUBLIC) {
+        match rewrite(&name, &value, &upstream("127.0.0.1:8080"), public) {
             Rewritten::Unchanged => Some(value),
             Rewritten::Replaced(value) => Some(value),
             Rewritten::Removed => None,
         }
         .map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn the_path_of_a_cookie_gets_the_public_prefix() {
+        let public = Public { prefixes: Some(("", "/app")), ..PUBLIC };
+        for (cookie, expected) in [
+            ("a=b; Path=/", "a=b; Path=/app"),
+            ("a=b; Path=/c; Secure", "a=b; Path=/app/c; Secure"),
+            ("a=b;path = /c/ ;HttpOnly", "a=b;path =/app/c/;HttpOnly"),
+            ("a=b; PATH=/c; Path=/d", "a=b; PATH=/app/c; Path=/app/d"),
+            ("a=\"Path=/x\"; Path=/c", "a=\"Path=/x\"; Path=/app/c"),
+            ("a=b", "a=b"),
+            ("Path=/c", "Path=/c"),
+            ("a=b; Path", "a=b; Path"),
+            ("a=b; Path=c", "a=b; Path=c"),
+            ("a=b; Path=/app/c", "a=b; Path=/app/c"),
+            ("a=b; Domain=/c", "a=b; Domain=/c"),
+            ("__Host-a=b; Secure; Path=/", "__Host-a=b; Secure; Path=/"),
+            ("__Secure-a=b; Secure; Path=/", "__Secure-a=b; Secure; Path=/app"),
+        ] {
+            assert_eq!(seen_as(SET_COOKIE, cookie, &public).as_deref(), Some(expected), "{cookie}");
+            assert_eq!(seen(SET_COOKIE, cookie).as_deref(), Some(cookie));
+        }
+        let rewritten = Public { prefixes: Some(("/v2", "")), ..PUBLIC };
+        assert_eq!(seen_as(SET_COOKIE, "a=b; Path=/v2", &rewritten).as_deref(), Some("a=b; Path=/"));
+        assert_eq!(seen_as(SET_COOKIE, "a=b; Path=/", &rewritten).as_deref(), Some("a=b; Path=/"));
+    }
+
+    #[test]
+    fn links_and_refreshes_get_the_public_prefix() {
+        let public = Public { prefixes: Some(("", "/app")), ..PUBLIC };
+        let link = "</a>; rel=next, <b>; rel=prev, <http://127.0.0.1:8080/c>; rel=last";
+        let expected = "</app/a>; rel=next, <b>; rel=prev, <https://example.org:8443/app/c>; rel=last";
+        assert_eq!(seen_as(LINK, link, &public).as_deref(), Some(expected));
+        assert_eq!(seen_as(REFRESH, "5; url=/a", &public).as_deref(), Some("5; url=/app/a"));
     }
 
     #[test]

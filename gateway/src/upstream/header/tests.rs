@@ -20,7 +20,11 @@ fn for_client(parts: &http::response::Parts) -> ResponseHeader {
 
 fn for_client_of(parts: &http::response::Parts, needs_token: bool) -> ResponseHeader {
     let upstream = crate::upstream::location::upstream("127.0.0.1:8080");
-    super::for_client(parts, &upstream, &Public { authority: "example.org", is_passed_on: false, needs_token })
+    super::for_client(
+        parts,
+        &upstream,
+        &Public { authority: "example.org", is_passed_on: false, needs_token, prefixes: None },
+    )
 }
 
 fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -173,3 +173,40 @@ async fn allow_lists_the_methods_of_the_first_route_with_the_path() {
         assert!(status != 405 || answer.value("allow") == allow, "{method} {path}: {answer:?}");
     }
 }
+
+/// The service names its own paths; clients receive those that reach them.
+#[tokio::test]
+async fn locations_and_cookie_paths_are_mapped_back() {
+    let routes = "[{ name = 'app', path = '/app/{*rest}', methods = ['GET'], strip_prefix = '/app', shared = true }, \
+         { name = 'new', path = '/new/{*rest}', methods = ['GET'], rewrite = '/v2/{*rest}' }, \
+         { name = 'same', path = '/same/{*rest}', methods = ['GET'] }]";
+    let redirect = |seen: &Seen| {
+        let own = format!("http://{}{}next", seen.values("host").join(""), seen.target);
+        let fields = [
+            ("Location", seen.target.as_str()),
+            ("Content-Location", &own),
+            ("Set-Cookie", "a=b; Path=/"),
+            ("Set-Cookie", "c=d; Path=/v2/x"),
+        ];
+        answer("302 Found", &fields, "")
+    };
+    let routed = Routed::start(routes, &[], redirect).await;
+    for (path, location, cookies) in [
+        ("/app/a/", "/app/a/", ["a=b; Path=/app", "c=d; Path=/app/v2/x"]),
+        ("/new/a/", "/new/a/", ["a=b; Path=/", "c=d; Path=/new/x"]),
+        ("/same/a/", "/same/a/", ["a=b; Path=/", "c=d; Path=/v2/x"]),
+    ] {
+        let response = routed.gateway.get(path).await;
+        assert_eq!((response.status, response.value("location")), (302, location), "{path}");
+        assert_eq!(response.value("content-location"), format!("https://localhost{location}next"), "{path}");
+        assert_eq!(response.values("set-cookie"), cookies, "{path}");
+    }
+    let cached = Routed::start(routes, &[], |_| {
+        answer("200 OK", &[("Cache-Control", "public, s-maxage=600"), ("Content-Location", "/a")], "")
+    })
+    .await;
+    for source in ["miss", "hit"] {
+        let response = cached.gateway.get("/app/a").await;
+        assert_eq!((response.value("content-location"), response.value("x-cache")), ("/app/a", source));
+    }
+}
