@@ -140,3 +140,66 @@ fn can_vary_by(name: &HeaderName) -> bool {
 
 /// Fields that make a request conditional or partial (RFC 9110, sections 13.1 and 14.2).
 const CONDITIONS: [HeaderName; 6] = [IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holodule_settings::Problems;
+
+    fn read(toml: &str) -> Result<RouteTable, Vec<String>> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        let mut source = Source::read(Some(file.path()), holodule_settings::Environment::default());
+        let table = read_routes(&mut source);
+        let reported = |problem: holodule_settings::Problem| format!("{}: {}", problem.subject(), problem.reason);
+        source.finish_with(|| table).map_err(|Problems(problems)| problems.into_iter().map(reported).collect())
+    }
+
+    #[test]
+    fn every_field_of_a_route_is_read() {
+        let table = read(
+            "[[route]]\nname = 'app'\nhosts = ['App.example.', '::1']\nmethods = ['GET', 'PROPFIND']\npath = '/app/{*rest}'\n\
+             aliases = ['/a/{*rest}']\nstrip_prefix = '/app'\nencoded = 'preserve'\nquery = '*'\npublic = true\n\
+             shared = true\ncache = false\nvary = ['Accept']\nhost = 'client'\n\
+             [[route]]\nmethods = ['GET']\npath = '/b'\nhosts = []\nstrip_prefix = ''\nrewrite = ''\nencoded = 'refuse'\n\
+             query = ['a']\npublic = false\n",
+        )
+        .unwrap();
+        let routes: Vec<_> = table.iter().collect();
+        assert_eq!((&*routes[0].name, routes[0].allow.as_str()), ("app", "GET, PROPFIND"));
+        assert_eq!(
+            (routes[0].hosts.as_slice(), routes[0].public),
+            (&["app.example".to_owned(), "[::1]".to_owned()][..], true)
+        );
+        assert_eq!(routes[0].prefixes(), Some(("", "/app")));
+        assert!(routes[1].hosts.is_empty() && !routes[1].public && routes[1].prefixes().is_none());
+    }
+
+    #[test]
+    fn every_invalid_field_of_a_route_is_reported() {
+        let reported = read(
+            "[[route]]\nmethods = ['GET']\npath = '/a/{*rest}/b'\n\
+             [[route]]\nmethods = ['GET']\npath = '/b'\nhosts = ['a:1', 'b', 'B.']\nencoded = 'preserve'\npublic = 1\n\
+             [[route]]\nmethods = ['GET']\npath = '/c/{d}'\nstrip_prefix = '/c/{d}'\nencoded = 'keep'\nquery = 'all'\n\
+             [[route]]\nmethods = ['GET']\npath = '/d/{e}'\nrewrite = '/{f}'\nquery = ['*']\n\
+             [[route]]\nmethods = ['GET']\npath = '/e'\nstrip_prefix = '/e'\nrewrite = '/f'\nhosts = 'a'\n",
+        )
+        .unwrap_err();
+        let expected = [
+            "route[1].hosts: \"a:1\" is not a host name: no scheme, port or wildcard",
+            "route[1].hosts: \"B.\" appears twice",
+            "route[1].public: must be true or false",
+            "route[2].encoded: must be \"refuse\" or \"preserve\"",
+            "route[2].query: must be a list of strings",
+            "route[4].hosts: must be a list of strings",
+            "route[0].path: \"/a/{*rest}/b\" has a {*name} that is not its last segment",
+            "route[1].encoded: can be \"preserve\" only with a {*name} in the path",
+            "route[2].strip_prefix: \"/c/{d}\" must be one or more of the first segments of path, all literal, without a \
+             trailing slash",
+            "route[3].rewrite: \"/{f}\" has a name that path does not have",
+            "route[3].query: \"*\" has a character outside A-Z a-z 0-9 - . _ ~",
+            "route[4].rewrite: and strip_prefix cannot both be given",
+        ];
+        assert_eq!(reported, expected);
+    }
+}

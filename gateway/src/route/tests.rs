@@ -141,7 +141,7 @@ fn every_error_of_a_route_is_reported() {
     assert!(errors.iter().all(|error| !error.to_string().contains("hush")));
 }
 
-fn with(routes: Vec<Settings>) -> RouteTable {
+fn with(routes: &[Settings]) -> RouteTable {
     RouteTable::new(routes.iter().map(|route| Arc::new(Route::try_from(route).unwrap())).collect(), Vec::new())
 }
 
@@ -156,7 +156,7 @@ fn the_first_route_of_the_host_that_has_the_path_decides() {
         hosts: vec![host.to_owned()],
         ..get("/{*rest}")
     };
-    let table = with(vec![of("a", "of a"), get("/x"), of("b", "of b")]);
+    let table = with(&[of("a", "of a"), get("/x"), of("b", "of b")]);
     let name = |host, path| target_in(&table, host, &Method::GET, path, None).map(|(name, _)| name);
     assert_eq!(name("a", "/x").as_deref(), Ok("of a"));
     assert_eq!(name("b", "/x").as_deref(), Ok("/x"));
@@ -168,7 +168,7 @@ fn the_first_route_of_the_host_that_has_the_path_decides() {
 fn a_tail_that_is_too_long_matches_no_later_route() {
     let mut later = get("/{*rest}");
     later.name = Some("later".to_owned());
-    let table = with(vec![get("/{*rest}"), later]);
+    let table = with(&[get("/{*rest}"), later]);
     let path = |segments| "/a".repeat(segments);
     assert!(target_in(&table, "a", &Method::GET, &path(MAX_TAIL_SEGMENTS), None).is_ok());
     assert_eq!(target_in(&table, "a", &Method::GET, &path(MAX_TAIL_SEGMENTS + 1), None), Err(NoMatch::Path));
@@ -181,7 +181,7 @@ fn a_prefix_is_removed_from_the_path_and_from_aliases() {
     route.strip_prefix = Some("/app".to_owned());
     let mut whole = get("/whole");
     whole.strip_prefix = Some("/whole".to_owned());
-    let table = with(vec![route, whole]);
+    let table = with(&[route, whole]);
     for (path, target) in [("/app/v1/", "/v1/"), ("/app/v1/a/b/", "/v1/a/b/"), ("/old/a", "/v1/a"), ("/whole", "/")] {
         let found = target_in(&table, "a", &Method::GET, path, None).map(|(_, target)| target);
         assert_eq!(found.as_deref(), Ok(target), "{path}");
@@ -195,7 +195,7 @@ fn a_rewritten_path_has_the_names_in_another_order() {
     let mut route = get("/{user}/repos/{repo}/{*rest}");
     route.aliases = vec!["/r/{user}/{repo}/{*rest}".to_owned()];
     route.rewrite = Some("/git/{repo}/of/{user}/{*rest}".to_owned());
-    let table = with(vec![route]);
+    let table = with(&[route]);
     for (path, target) in
         [("/u/repos/r/a/b", "/git/r/of/u/a/b"), ("/u/repos/r/", "/git/r/of/u/"), ("/r/u/x/a", "/git/x/of/u/a")]
     {
@@ -209,10 +209,26 @@ fn a_rewritten_path_has_the_names_in_another_order() {
 fn the_whole_query_is_forwarded_byte_for_byte() {
     let mut route = get("/a");
     route.query = Query::All;
-    let table = with(vec![route]);
+    let table = with(&[route]);
     for query in ["", "a", "b=2&a=1&a=1", "&&=%2f&%zz=;?/"] {
         let found = target_in(&table, "a", &Method::GET, "/a", Some(query)).map(|(_, target)| target);
         assert_eq!(found, Ok(format!("/a?{query}")));
     }
     assert_eq!(target_in(&table, "a", &Method::GET, "/a", None).map(|(_, target)| target).as_deref(), Ok("/a"));
+}
+
+#[test]
+fn routes_that_differ_only_in_late_segments_are_told_apart_in_large_tables() {
+    let path = |depth: usize, last: usize| format!("{}/{last}", "/a".repeat(depth));
+    for depth in [1, 14, 15, 16, 17, 40] {
+        let mut routes: Vec<_> = (0..20).map(|last| get(&path(depth, last))).collect();
+        routes.push(get("/{*rest}"));
+        let table = with(&routes);
+        for last in 0..20 {
+            let path = path(depth, last);
+            assert_eq!(target_in(&table, "a", &Method::GET, &path, None), Ok((path.clone(), path)));
+        }
+        let other = path(depth, 20);
+        assert_eq!(target_in(&table, "a", &Method::GET, &other, None), Ok(("/{*rest}".to_owned(), other)));
+    }
 }

@@ -161,7 +161,7 @@ fn refresh_url(text: &[u8]) -> Option<Vec<Range<usize>>> {
         }
     }
     let url = text.get(scanner.at..)?.trim_ascii_end();
-    Some(vec![scanner.at..scanner.at + url.len()])
+    Some(std::iter::once(scanner.at..scanner.at + url.len()).collect())
 }
 
 /// Optional white space (RFC 9110, section 5.6.3).
@@ -229,13 +229,13 @@ mod tests {
         Public { authority: "example.org:8443", is_passed_on: false, needs_token: true, prefixes: None };
 
     /// What clients get of the field from the service at 127.0.0.1:8080.
-    fn seen(name: HeaderName, value: &str) -> Option<String> {
+    fn seen(name: &HeaderName, value: &str) -> Option<String> {
         seen_as(name, value, &PUBLIC)
     }
 
-    fn seen_as(name: HeaderName, value: &str, public: &Public<'_>) -> Option<String> {
+    fn seen_as(name: &HeaderName, value: &str, public: &Public<'_>) -> Option<String> {
         let value = HeaderValue::from_str(value).unwrap();
-        match rewrite(&name, &value, &upstream("127.0.0.1:8080"), public) {
+        match rewrite(name, &value, &upstream("127.0.0.1:8080"), public) {
             Rewritten::Unchanged => Some(value),
             Rewritten::Replaced(value) => Some(value),
             Rewritten::Removed => None,
@@ -261,12 +261,12 @@ mod tests {
             ("__Host-a=b; Secure; Path=/", "__Host-a=b; Secure; Path=/"),
             ("__Secure-a=b; Secure; Path=/", "__Secure-a=b; Secure; Path=/app"),
         ] {
-            assert_eq!(seen_as(SET_COOKIE, cookie, &public).as_deref(), Some(expected), "{cookie}");
-            assert_eq!(seen(SET_COOKIE, cookie).as_deref(), Some(cookie));
+            assert_eq!(seen_as(&SET_COOKIE, cookie, &public).as_deref(), Some(expected), "{cookie}");
+            assert_eq!(seen(&SET_COOKIE, cookie).as_deref(), Some(cookie));
         }
         let rewritten = Public { prefixes: Some(("/v2", "")), ..PUBLIC };
-        assert_eq!(seen_as(SET_COOKIE, "a=b; Path=/v2", &rewritten).as_deref(), Some("a=b; Path=/"));
-        assert_eq!(seen_as(SET_COOKIE, "a=b; Path=/", &rewritten).as_deref(), Some("a=b; Path=/"));
+        assert_eq!(seen_as(&SET_COOKIE, "a=b; Path=/v2", &rewritten).as_deref(), Some("a=b; Path=/"));
+        assert_eq!(seen_as(&SET_COOKIE, "a=b; Path=/", &rewritten).as_deref(), Some("a=b; Path=/"));
     }
 
     #[test]
@@ -274,8 +274,8 @@ mod tests {
         let public = Public { prefixes: Some(("", "/app")), ..PUBLIC };
         let link = "</a>; rel=next, <b>; rel=prev, <http://127.0.0.1:8080/c>; rel=last";
         let expected = "</app/a>; rel=next, <b>; rel=prev, <https://example.org:8443/app/c>; rel=last";
-        assert_eq!(seen_as(LINK, link, &public).as_deref(), Some(expected));
-        assert_eq!(seen_as(REFRESH, "5; url=/a", &public).as_deref(), Some("5; url=/app/a"));
+        assert_eq!(seen_as(&LINK, link, &public).as_deref(), Some(expected));
+        assert_eq!(seen_as(&REFRESH, "5; url=/a", &public).as_deref(), Some("5; url=/app/a"));
     }
 
     #[test]
@@ -297,7 +297,7 @@ mod tests {
                 "<https://example.org:8443/a>; title=\"\\\">, <b>; anchor=\\\"c\"; ; crossorigin, <http://x/>",
             ),
         ] {
-            assert_eq!(seen(LINK, link).as_deref(), Some(expected), "{link}");
+            assert_eq!(seen(&LINK, link).as_deref(), Some(expected), "{link}");
         }
     }
 
@@ -323,7 +323,7 @@ mod tests {
             "<http://elsewhere.example/a b>",
             "http://127.0.0.1:8081/a",
         ] {
-            assert_eq!(seen(LINK, link).as_deref(), Some(link));
+            assert_eq!(seen(&LINK, link).as_deref(), Some(link));
         }
     }
 
@@ -342,7 +342,7 @@ mod tests {
             "<x>y, 127.0.0.1:8080",
             "<http://a//127.0.0.1:8080 >",
         ] {
-            assert_eq!(seen(LINK, link), None, "{link}");
+            assert_eq!(seen(&LINK, link), None, "{link}");
         }
     }
 
@@ -362,7 +362,7 @@ mod tests {
             "5; \"{}\"",
         ] {
             let (value, expected) = (form.replace("{}", old), form.replace("{}", new));
-            assert_eq!(seen(REFRESH, value.trim()).as_deref(), Some(expected.trim()), "{value}");
+            assert_eq!(seen(&REFRESH, value.trim()).as_deref(), Some(expected.trim()), "{value}");
         }
     }
 
@@ -370,10 +370,10 @@ mod tests {
     fn other_refreshes_are_unchanged_or_removed() {
         for value in ["", "5", "5.5 ", "5;", "5; url=", "5; url=/a", "5; url='https://elsewhere.example/'", "x; url=/a"]
         {
-            assert_eq!(seen(REFRESH, value).as_deref(), Some(value), "{value}");
+            assert_eq!(seen(&REFRESH, value).as_deref(), Some(value), "{value}");
         }
         for value in ["url=http://127.0.0.1:8080/a", "5x http://127.0.0.1:8080", "5; url=' http://127.0.0.1:8080/a'"] {
-            assert_eq!(seen(REFRESH, value), None, "{value}");
+            assert_eq!(seen(&REFRESH, value), None, "{value}");
         }
     }
 }
