@@ -101,6 +101,15 @@ def logged(field, options):
     return []
 
 
+def routes(field, options):
+    """our gateway only, from the cache, with 10 and with 1,000 routes"""
+    with field.ours(cached=True, ROUTE=route_tables(10)) as few, field.ours(cached=True, ROUTE=route_tables(1000)) as many:
+        few.name, many.name = "10 routes", "1,000 routes"
+        rounds = compared(field, options, [few, many], True, by_wrk(field), few.name)
+    more = ratios(rounds, lambda each: each.cost, many.name, few.name).median
+    return [Target("from cache, CPU of 1,000 routes to 10", more, 1.1)]
+
+
 def idle_memory(field, options):
     """resident memory of an idle TLS connection after one request"""
     count = 500 if options.quick else 2000
@@ -164,6 +173,7 @@ PARTS = {
     "original": original,
     "sockets": sockets,
     "logged": logged,
+    "routes": routes,
     "idle-memory": idle_memory,
     "connections": connections_in_use,
     "tokens": tokens_in_use,
@@ -173,6 +183,13 @@ PARTS = {
 
 
 # -- shared by the parts
+
+
+def route_tables(count):
+    """The value of ROUTE with that many routes, of which the last is requested."""
+    others = [f"{{ path = '/service{number}/v1/{{id}}', methods = ['GET'] }}" for number in range(count - 1)]
+    requested = "{ name = 'holodules', path = '/holodules/{day}', methods = ['GET', 'HEAD'], shared = true }"
+    return f"[{', '.join([*others, requested])}]"
 
 
 def throughput(field, options, names, cache, measured, to=HAPROXY, latency=True):
