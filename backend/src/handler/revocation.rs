@@ -19,8 +19,9 @@ use crate::store::LoggedOut;
 const BODY_LIMIT: usize = 16 * 1024;
 /// The longest identity, in bytes: that of a name that can log in.
 const IDENTITY_LIMIT: usize = super::credentials::NAME_LIMIT;
-/// How far in the future a token may expire, in seconds: the maximum lifetime of one hour, and clock skew.
-const EXPIRY_LIMIT: i64 = 3900;
+/// How far in the future a token may expire, in seconds: the longest `token.max_lifetime` of a gateway, one day, and clock
+/// skew.
+const EXPIRY_LIMIT: i64 = 86_400 + 300;
 /// How far a gateway's clock may be behind, in seconds. A logout is stored this long after the token's expiry, because
 /// the gateway may still accept the token.
 const CLOCK_SKEW: i64 = 60;

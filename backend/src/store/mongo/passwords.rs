@@ -27,8 +27,8 @@ use crate::store::StoreError;
 const SALT: usize = 16;
 /// The maximum number of expected values, each of a change in progress.
 const EXPECTED_LIMIT: i32 = 16;
-/// How long the state of a deleted user is stored, in milliseconds: longer than any token lives.
-const GONE_MILLIS: i64 = 2 * 3600 * 1000;
+/// How long the state of a deleted user is stored, in milliseconds: longer than any token lives, which is one day.
+const GONE_MILLIS: i64 = 25 * 3600 * 1000;
 
 /// The recorded state of a user's password.
 pub(super) struct PasswordState {
