@@ -37,7 +37,7 @@ struct Credentials {
 #[derive(Serialize)]
 struct VerifiedUser<'a> {
     username: &'a str,
-    /// In seconds since the Unix epoch. A token issued in or before this second is result.
+    /// In seconds since the Unix epoch. Tokens issued before it are revoked.
     password_changed_at: Option<i64>,
     /// A token issued for this login contains it; revocation checks compare it.
     password_mark: &'a PasswordMark,

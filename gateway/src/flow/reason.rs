@@ -1,4 +1,5 @@
-//! Why a request was not served, as a label in the access log and in metrics.
+//! Why a request was not served, as a label in the access log. Refused tokens, rate limits and logins have the same
+//! labels in metrics.
 
 use crate::framing;
 use crate::login;

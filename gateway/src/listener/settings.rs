@@ -14,7 +14,7 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// How long a connection may be idle. 60 s by default.
     pub keepalive_timeout: Duration,
-    /// Timeout for each read of an HTTP/1 request body. 10 s by default.
+    /// Timeout for each read of a request body. 10 s by default.
     pub read_timeout: Duration,
     /// How long a write may make no progress. 30 s by default.
     pub write_timeout: Duration,

@@ -37,7 +37,7 @@ pub struct Access<'a> {
     pub query: Option<&'a str>,
     /// HTTP/1.0, HTTP/1.1 or HTTP/2; `None` if the head could not be read.
     pub protocol: Option<&'static str>,
-    /// The TLS version: one of the listener's `VERSIONS`.
+    /// The TLS version: one of `tls::VERSIONS`.
     pub tls: Option<&'a str>,
     /// The `User-Agent` field.
     pub user_agent: Option<&'a [u8]>,

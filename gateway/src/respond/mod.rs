@@ -101,7 +101,7 @@ impl LocalResponse {
         Self::plain(StatusCode::METHOD_NOT_ALLOWED).with(ALLOW, HeaderValue::from_static("POST"))
     }
 
-    /// The token is revoked.
+    /// The response to a logout.
     pub fn logged_out() -> Self {
         Self::no_content(vec![(CACHE_CONTROL, HeaderValue::from_static("no-store"))])
     }

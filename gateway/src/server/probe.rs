@@ -60,7 +60,7 @@ impl Service for Probe {
 }
 
 async fn watch(upstream: Arc<Upstream>, metrics: Arc<Metrics>) {
-    // Exempt from the connection limit: a busy upstream is not down.
+    // Its idle connection is never closed to make room for requests: a busy upstream is not down.
     let client = Client::exempt(Arc::clone(&upstream));
     let mut was_up = None;
     let mut state = State::default();
