@@ -3,19 +3,16 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::HeaderName;
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
-use http_body_util::BodyExt as _;
-use hyper::body::Body as _;
-use tokio::time::timeout;
 
 use super::CacheStatus;
 use super::entry::{CacheEntry, Received};
 use super::generation::Generation;
 use super::policy::{self, Arrival, Lifetime, Validators};
-use crate::upstream::{Body, Client, Outgoing, Public, Unanswered, Upstream};
+use crate::upstream::{Body, Client, Deadlines, Outgoing, Public, Upstream, UpstreamError};
 
 /// A response of the backend.
 pub(super) enum FetchedResponse {
@@ -57,31 +54,28 @@ struct EntryBuilder<'a> {
     declared: &'a [HeaderName],
     max_body: usize,
     generation: Generation,
+    deadlines: Deadlines,
 }
 
 /// Fetches a response within the deadlines of the upstream.
 ///
 /// # Errors
-/// [`Unanswered`].
-pub(super) async fn fetch(api: &Client, request: FetchRequest<'_>) -> Result<FetchedResponse, Unanswered> {
-    let deadline = api.upstream().settings.request_timeout;
-    timeout(deadline, exchange(api, request)).await.unwrap_or(Err(Unanswered::TimedOut(api.upstream().name)))
-}
-
-async fn exchange(api: &Client, request: FetchRequest<'_>) -> Result<FetchedResponse, Unanswered> {
+/// [`UpstreamError`].
+pub(super) async fn fetch(api: &Client, request: FetchRequest<'_>) -> Result<FetchedResponse, UpstreamError> {
+    let deadlines = api.upstream().deadlines(tokio::time::Instant::now());
     let FetchRequest { mut parts, declared, previous, max_body, generation, public } = request;
-    let builder = EntryBuilder { upstream: api.upstream(), public, declared, max_body, generation };
+    let builder = EntryBuilder { upstream: api.upstream(), public, declared, max_body, generation, deadlines };
     let previous = previous.filter(|previous| previous.validators().can_revalidate());
     if let Some(previous) = previous {
         previous.validators().add_conditions(&mut parts.headers);
     }
     let unconditional = previous.map(|_| parts.clone());
     let sent_at = Instant::now();
-    let response = response_head(api, parts).await?;
+    let response = api.open_within(parts, Outgoing::default(), deadlines).await?;
     if response.status() != StatusCode::NOT_MODIFIED {
         return builder.read(response, sent_at).await;
     }
-    let unreadable = |why: &str| Unanswered::Unreadable(api.upstream().name, why.to_owned());
+    let unreadable = |why: &str| UpstreamError::Unreadable(api.upstream().name, why.to_owned());
     let (previous, mut parts) = previous.zip(unconditional).ok_or_else(|| unreadable("unexpected 304"))?;
     let arrival = arrival(sent_at);
     let received = Received { at: Instant::now(), generation };
@@ -95,54 +89,22 @@ async fn exchange(api: &Client, request: FetchRequest<'_>) -> Result<FetchedResp
     drop(response);
     Validators::default().add_conditions(&mut parts.headers);
     let sent_at = Instant::now();
-    let response = response_head(api, parts).await?;
+    let response = api.open_within(parts, Outgoing::default(), deadlines).await?;
     if response.status() == StatusCode::NOT_MODIFIED {
         return Err(unreadable("unexpected 304"));
     }
     builder.read(response, sent_at).await
 }
 
-async fn response_head(api: &Client, parts: Parts) -> Result<Response<Body>, Unanswered> {
-    let upstream = api.upstream();
-    let response = timeout(upstream.settings.read_timeout, api.open(parts, Outgoing::default())).await;
-    let response = response.unwrap_or(Err(Unanswered::TimedOut(upstream.name)))?;
-    if response.status().is_informational() {
-        return Err(Unanswered::Unreadable(upstream.name, "unexpected protocol switch".to_owned()));
-    }
-    Ok(response)
-}
-
 impl EntryBuilder<'_> {
-    async fn read(&self, response: Response<Body>, sent_at: Instant) -> Result<FetchedResponse, Unanswered> {
+    async fn read(&self, response: Response<Body>, sent_at: Instant) -> Result<FetchedResponse, UpstreamError> {
         let arrival = arrival(sent_at);
         // The age counts from the head (RFC 9111, section 4.2.3), independently of the duration of the body.
         let received = Received { at: Instant::now(), generation: self.generation };
-        let (parts, mut body) = response.into_parts();
+        let (parts, body) = response.into_parts();
         let lifetime = policy::storable(parts.status, &parts.headers, self.declared, arrival);
-        let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        if expected > self.max_body {
+        let Some(body) = body.collect_within(self.deadlines, self.max_body).await? else {
             return Ok(FetchedResponse::TooLarge);
-        }
-        // A buffer of the right size: frames are slices of a larger buffer, which would stay allocated.
-        let mut collected = BytesMut::with_capacity(expected);
-        loop {
-            let frame = timeout(self.upstream.settings.read_timeout, body.frame()).await;
-            let data = match frame {
-                Err(_) => return Err(Unanswered::TimedOut(self.upstream.name)),
-                Ok(None) => break,
-                Ok(Some(Err(error))) => return Err(Unanswered::Unreadable(self.upstream.name, error.to_string())),
-                Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-            };
-            if collected.len().saturating_add(data.len()) > self.max_body {
-                return Ok(FetchedResponse::TooLarge);
-            }
-            collected.extend_from_slice(&data);
-        }
-        // A buffer that grew may be larger than the body.
-        let body = if collected.capacity() > expected.max(collected.len()) {
-            Bytes::copy_from_slice(&collected)
-        } else {
-            collected.freeze()
         };
         self.entry(parts.status, &parts.headers, body, lifetime, received)
             .map(|(entry, cacheability)| FetchedResponse::Complete(entry, cacheability, CacheStatus::Miss))
@@ -155,14 +117,14 @@ impl EntryBuilder<'_> {
         body: Bytes,
         lifetime: Option<Lifetime>,
         received: Received,
-    ) -> Result<(Arc<CacheEntry>, Cacheability), Unanswered> {
+    ) -> Result<(Arc<CacheEntry>, Cacheability), UpstreamError> {
         let cacheability = match lifetime {
             Some(_) => Cacheability::Storable,
             None if policy::is_shared(headers, self.declared) => Cacheability::NotStorable,
             None => Cacheability::PerClient,
         };
         let entry = CacheEntry::new(status, headers, body, lifetime, received, (self.upstream, &self.public));
-        let entry = entry.map_err(|error| Unanswered::Unreadable(self.upstream.name, error.to_string()))?;
+        let entry = entry.map_err(|error| UpstreamError::Unreadable(self.upstream.name, error.to_string()))?;
         Ok((Arc::new(entry), cacheability))
     }
 }

@@ -11,7 +11,7 @@ use super::generation::{Generation, Validity};
 use super::policy::{self, Freshness};
 use super::{Cache, CacheEntry, CacheKey, CacheStatus};
 use crate::single_flight::SingleFlight;
-use crate::upstream::{Public, Unanswered};
+use crate::upstream::{Public, UpstreamError};
 
 /// How long after a failure of the backend stale responses are served without another attempt.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ pub(super) enum FillOutcome {
     /// Each request is forwarded.
     Pass,
     /// No request gets a response.
-    Failed(Unanswered),
+    Failed(UpstreamError),
 }
 
 /// A fill in progress.

@@ -29,7 +29,7 @@ use policy::Freshness;
 use store::{Store, StoreItem};
 
 use crate::single_flight::{Completion, Joined};
-use crate::upstream::{Client, Public, Unanswered};
+use crate::upstream::{Client, Public, UpstreamError};
 
 /// Sizes and timeouts of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub enum CacheOutcome {
     /// It is forwarded.
     Pass,
     /// The backend did not respond, and no stale response is allowed.
-    Failed(Unanswered),
+    Failed(UpstreamError),
 }
 
 /// A request, except for its key.

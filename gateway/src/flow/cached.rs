@@ -9,7 +9,7 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use tokio::time::timeout_at;
 
-use super::forward::{Client, Deadlines, failed, not_taken};
+use super::forward::{Client, failed, not_taken};
 use super::{Admitted, Context, Flow};
 use crate::authenticate::Principal;
 use crate::cache::policy::{ConditionalResult, bypasses_cache};
@@ -48,8 +48,9 @@ impl Flow {
             CacheLookup::Ready(outcome) => outcome,
             CacheLookup::Pending(pending) => {
                 let started = *ctx.upstream_started.get_or_insert_with(Instant::now);
-                let whole = (started + self.api.upstream().settings.request_timeout + SLACK).into();
-                let outcome = Client::Waiting.until(downstream, pending.outcome(), Deadlines::only(whole)).await;
+                let upstream = self.api.upstream();
+                let deadline = upstream.deadline((started + upstream.settings.request_timeout + SLACK).into());
+                let outcome = Client::Waiting.until(downstream, pending.outcome(), deadline).await;
                 ctx.upstream_ended = Some(Instant::now());
                 outcome?
             }

@@ -13,10 +13,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, Version};
-use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Frame};
 use pingora::{Error, ErrorType, Result};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 
 use super::body::continue_if_expected;
 use super::{Admitted, Context, Flow};
@@ -24,34 +22,12 @@ use crate::authenticate::Principal;
 use crate::cache::policy::invalidates;
 use crate::downstream::{Downstream, ResponseHead, allows_body};
 use crate::route::Host;
-use crate::upstream::{self, Facts, Outgoing, Piece, Public, Unanswered, Upload};
-
-/// When a request times out that the backend has not answered: the earlier of the two.
-#[derive(Clone, Copy)]
-pub(super) struct Deadlines {
-    whole: Instant,
-    read: Duration,
-    /// For each piece of the request body.
-    upload: Duration,
-}
-
-impl Deadlines {
-    /// One deadline for everything.
-    pub(super) fn only(whole: Instant) -> Self {
-        let read = whole.saturating_duration_since(Instant::now());
-        Self { whole, read, upload: read }
-    }
-
-    /// The deadline of the next read.
-    fn next_read(self) -> Instant {
-        self.whole.min(Instant::now() + self.read)
-    }
-}
+use crate::upstream::{self, Deadlines, Facts, Outgoing, Piece, Public, Upload, UpstreamError};
 
 /// The client's side of the exchange while the gateway waits for the backend.
 pub(super) enum Client {
-    /// It sends a body, which is written to this upload.
-    Sending(Upload),
+    /// It sends a body, which is written to this upload. The timeout is that of each read.
+    Sending(Upload, Duration),
     /// It has sent everything and waits.
     Waiting,
     /// It sends what the backend does not want, and what is read of that is discarded. The upload stays
@@ -71,14 +47,9 @@ impl Flow {
         ctx: &mut Context,
         admitted: &Admitted,
     ) -> Result<()> {
-        let settings = self.api.upstream().settings;
         // The request may already have waited for a coalesced one.
         let started = *ctx.upstream_started.get_or_insert_with(std::time::Instant::now);
-        let deadlines = Deadlines {
-            whole: Instant::from_std(started + settings.request_timeout),
-            read: settings.read_timeout,
-            upload: self.settings.read_timeout,
-        };
+        let deadlines = self.api.upstream().deadlines(started.into());
         let exchanged = self.exchange(downstream, ctx, admitted, deadlines).await;
         ctx.upstream_ended = Some(std::time::Instant::now());
         // The backend may have made the change although its answer did not arrive.
@@ -121,7 +92,7 @@ impl Flow {
             downstream.expect_upload();
             continue_if_expected(downstream).await?;
             let (upload, body) = Outgoing::streamed();
-            (Client::Sending(upload), body)
+            (Client::Sending(upload, self.settings.read_timeout), body)
         };
         let mut opening = pin!(self.api.open(parts, body));
         let response = sender.until(downstream, &mut opening, deadlines).await?.map_err(failed)?;
@@ -139,9 +110,6 @@ impl Flow {
         deadlines: Deadlines,
     ) -> Result<()> {
         let (parts, mut body) = response.into_parts();
-        if parts.status.is_informational() {
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "unexpected protocol switch").into_up());
-        }
         if let Some(cache) = &self.cache
             && invalidates(&downstream.request().method, parts.status)
         {
@@ -174,30 +142,28 @@ impl Flow {
             .await?;
         let mut data = Bytes::new();
         loop {
-            let frame = match ahead.iter_mut().find_map(Option::take) {
-                Some(frame) => frame,
-                None => match sender.until(downstream, body.frame(), deadlines).await? {
-                    Some(frame) => frame.map_err(broken_off)?,
+            data = match ahead.iter_mut().find_map(Option::take) {
+                Some(data) => data,
+                None => match sender.until(downstream, body.data(), deadlines).await?.map_err(failed)? {
+                    Some(data) => data,
                     None => break,
                 },
             };
-            if Instant::now() >= deadlines.whole {
-                return Err(timed_out());
+            if deadlines.have_passed() {
+                return Err(failed(deadlines.error()));
             }
-            let Ok(piece) = frame.into_data() else { continue };
-            data = piece;
             // A piece that is known to be the last is sent together with the end.
-            if body.is_end_stream() && ahead.iter().all(Option::is_none) {
+            if body.has_ended() && ahead.iter().all(Option::is_none) {
                 if body.is_over() {
                     break;
                 }
                 continue;
             }
             // A client that reads slowly would hold the backend's connection as long.
-            timeout_at(deadlines.whole, downstream.write_body(take(&mut data))).await.map_err(|_| not_taken())??;
+            timeout_at(deadlines.end(), downstream.write_body(take(&mut data))).await.map_err(|_| not_taken())??;
         }
         sender.discard_unread(downstream);
-        timeout_at(deadlines.whole, downstream.finish(data)).await.map_err(|_| not_taken())??;
+        timeout_at(deadlines.end(), downstream.finish(data)).await.map_err(|_| not_taken())??;
         if !body.is_over() && !matches!(sender, Client::Discarding { .. }) {
             // Boxed, since it is rarely needed: every request reserves memory for all that it may await.
             Box::pin(sender.send_rest(downstream, body.over(), deadlines)).await;
@@ -216,16 +182,16 @@ fn put_no_length(parts: &mut Parts) {
     }
 }
 
-/// The frames of a body that have already arrived, at most two. An answer that broke off within them can
+/// The data of a body that has already arrived, at most two pieces. A response that broke off within them can
 /// still be replaced by an error response.
-async fn read_ahead(body: &mut upstream::Body) -> Result<[Option<Frame<Bytes>>; 2]> {
+async fn read_ahead(body: &mut upstream::Body) -> Result<[Option<Bytes>; 2]> {
     let mut ahead = [None, None];
     for place in &mut ahead {
-        match futures_util::poll!(body.frame()) {
-            Poll::Ready(Some(frame)) => *place = Some(frame.map_err(broken_off)?),
-            Poll::Ready(None) | Poll::Pending => break,
+        match futures_util::poll!(pin!(body.data())) {
+            Poll::Ready(data) => *place = data.map_err(failed)?,
+            Poll::Pending => break,
         }
-        if body.is_end_stream() {
+        if place.is_none() || body.has_ended() {
             break;
         }
     }
@@ -237,7 +203,7 @@ impl Client {
     /// connection then closes after this exchange, so that the rest is never read as the next request.
     fn discard_unread(&mut self, downstream: &mut impl Downstream) {
         if !downstream.is_read()
-            && let Self::Sending(upload) = replace(self, Self::Waiting)
+            && let Self::Sending(upload, _) = replace(self, Self::Waiting)
         {
             *self = Self::Discarding { _upload: upload };
             downstream.close_after();
@@ -254,15 +220,15 @@ impl Client {
         deadlines: Deadlines,
     ) {
         let mut over = pin!(over);
-        while let Self::Sending(upload) = &self {
-            match pass_on(upload, downstream, over.as_mut(), deadlines).await {
+        while let Self::Sending(upload, timeout) = &self {
+            match pass_on((upload, *timeout), downstream, over.as_mut(), deadlines).await {
                 Ok(Progress::Sent) => {}
                 Ok(Progress::Ended | Progress::Refused) => self = Self::Waiting,
                 Ok(Progress::Said(())) | Err(_) => return,
             }
         }
         // On timeout, dropping the lease closes the connection to the backend.
-        let _ = timeout_at(deadlines.whole, over).await;
+        let _ = timeout_at(deadlines.end(), over).await;
     }
 
     /// Waits for the backend while it forwards what the client sends, and stops if the client disconnects.
@@ -278,11 +244,11 @@ impl Client {
         let mut said = pin!(said);
         loop {
             let upload = match self {
-                Self::Sending(upload) => upload,
+                Self::Sending(upload, timeout) => (&*upload, *timeout),
                 Self::Waiting => {
                     return tokio::select! {
                         biased;
-                        said = timeout_at(deadlines.next_read(), &mut said) => said.map_err(|_| timed_out()),
+                        said = timeout_at(deadlines.next_read(), &mut said) => said.map_err(|_| failed(deadlines.error())),
                         closed = downstream.closed() => Err(closed),
                     };
                 }
@@ -295,8 +261,8 @@ impl Client {
                     };
                     return tokio::select! {
                         biased;
-                        said = timeout_at(deadlines.next_read(), &mut said) => said.map_err(|_| timed_out()),
-                        () = discarding => Err(timed_out()),
+                        said = timeout_at(deadlines.next_read(), &mut said) => said.map_err(|_| failed(deadlines.error())),
+                        () = discarding => Err(failed(deadlines.error())),
                     };
                 }
             };
@@ -306,7 +272,7 @@ impl Client {
                 Progress::Ended => *self = Self::Waiting,
                 Progress::Refused => {
                     self.discard_unread(downstream);
-                    if matches!(self, Self::Sending(_)) {
+                    if matches!(self, Self::Sending(..)) {
                         // The backend has everything that was announced, or its answer says why it takes no more.
                         *self = Self::Waiting;
                     }
@@ -333,21 +299,21 @@ enum Progress<T> {
 /// While the client sends, the backend may be waiting for it, so only the deadline for the whole
 /// applies. No more is read than there is room for, so that nothing is lost if the backend is first.
 async fn pass_on<T>(
-    upload: &Upload,
+    (upload, read_timeout): (&Upload, Duration),
     downstream: &mut impl Downstream,
     mut said: Pin<&mut impl Future<Output = T>>,
     deadlines: Deadlines,
 ) -> Result<Progress<T>> {
     let room = tokio::select! {
         biased;
-        said = timeout_at(deadlines.whole, &mut said) => return said.map(Progress::Said).map_err(|_| timed_out()),
+        said = timeout_at(deadlines.end(), &mut said) => return said.map(Progress::Said).map_err(|_| failed(deadlines.error())),
         room = upload.reserve() => room,
     };
     let Ok(room) = room else { return Ok(Progress::Refused) };
     let piece = tokio::select! {
         biased;
-        said = timeout_at(deadlines.whole, &mut said) => return said.map(Progress::Said).map_err(|_| stalled()),
-        piece = next_piece(downstream, deadlines) => piece?,
+        said = timeout_at(deadlines.end(), &mut said) => return said.map(Progress::Said).map_err(|_| stalled()),
+        piece = next_piece(downstream, read_timeout) => piece?,
     };
     let progress = if matches!(piece, Piece::End) { Progress::Ended } else { Progress::Sent };
     room.send(piece);
@@ -355,13 +321,9 @@ async fn pass_on<T>(
 }
 
 /// The next piece of the request body. HTTP/2 has no read deadline of its own.
-async fn next_piece(downstream: &mut impl Downstream, deadlines: Deadlines) -> Result<Piece> {
-    let data = timeout(deadlines.upload, downstream.read_body()).await.map_err(|_| stalled())??;
+async fn next_piece(downstream: &mut impl Downstream, read_timeout: Duration) -> Result<Piece> {
+    let data = timeout(read_timeout, downstream.read_body()).await.map_err(|_| stalled())??;
     Ok(data.map_or(Piece::End, Piece::Data))
-}
-
-fn broken_off(error: hyper::Error) -> Box<Error> {
-    Error::because(ErrorType::ReadError, "the answer broke off", error).into_up()
 }
 
 fn stalled() -> Box<Error> {
@@ -372,16 +334,12 @@ pub(super) fn not_taken() -> Box<Error> {
     Error::explain(ErrorType::WriteTimedout, "the client did not take the answer in time").into_down()
 }
 
-fn timed_out() -> Box<Error> {
-    Error::explain(ErrorType::ReadTimedout, "the backend did not answer in time").into_up()
-}
-
-pub(super) fn failed(error: Unanswered) -> Box<Error> {
+pub(super) fn failed(error: UpstreamError) -> Box<Error> {
     let kind = match error {
-        Unanswered::TimedOut(_) => ErrorType::ReadTimedout,
-        Unanswered::Unconnected(..) => ErrorType::ConnectError,
-        Unanswered::Broken(..) => ErrorType::ConnectionClosed,
-        Unanswered::Unreadable(..) => ErrorType::ReadError,
+        UpstreamError::TimedOut(_) => ErrorType::ReadTimedout,
+        UpstreamError::Unconnected(..) => ErrorType::ConnectError,
+        UpstreamError::Broken(..) => ErrorType::ConnectionClosed,
+        UpstreamError::Unreadable(..) => ErrorType::ReadError,
     };
     Error::because(kind, "no answer", error).into_up()
 }

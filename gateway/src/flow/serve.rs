@@ -17,7 +17,7 @@ use crate::downstream::{Downstream, Handler};
 use crate::record::Access;
 use crate::respond::{self, LocalResponse};
 use crate::route;
-use crate::upstream::Unanswered;
+use crate::upstream::UpstreamError;
 
 impl Handler for Flow {
     async fn handle(&self, downstream: &mut impl Downstream) {
@@ -89,7 +89,7 @@ impl Flow {
             _ => Reason::Internal,
         });
         // Only the kind: the error's text may contain data from the client, except that of the upstream client.
-        let cause = error.root_cause().downcast_ref::<Unanswered>().map(ToString::to_string);
+        let cause = error.root_cause().downcast_ref::<UpstreamError>().map(ToString::to_string);
         let (source, kind) = (error.esource().as_str(), error.etype().as_str());
         if *error.esource() == ErrorSource::Downstream {
             // A client that disconnects is not a failure of the gateway, and must not fill the log.

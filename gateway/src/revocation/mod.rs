@@ -22,14 +22,13 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
-use http_body_util::BodyExt as _;
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::single_flight::Leader;
 use crate::token::Verified;
-use crate::upstream::{Client, Outgoing};
+use crate::upstream::{Client, Outgoing, UpstreamError};
 pub use account::RevocationReason;
 use account::{AccountStatus, CheckResponse};
 use feed::{FeedDecoder, FeedEvent};
@@ -210,24 +209,24 @@ impl Revocation {
             Ok(request) => request.into_parts().0,
             Err(error) => return error.to_string(),
         };
-        let opened =
-            timeout(backend.upstream().settings.read_timeout, backend.open(request, Outgoing::default())).await;
-        let mut body = match opened {
-            Ok(Ok(response)) if response.status() == StatusCode::OK => response.into_body(),
-            Ok(Ok(response)) => return backend.upstream().unexpected(response.status()),
-            Ok(Err(error)) => return error.to_string(),
-            Err(_) => return "no response in time".to_owned(),
+        let upstream = backend.upstream();
+        let deadlines = upstream.endless(upstream.settings.read_timeout);
+        let mut body = match backend.open_within(request, Outgoing::default(), deadlines).await {
+            Ok(response) if response.status() == StatusCode::OK => response.into_body(),
+            Ok(response) => return upstream.unexpected(response.status()),
+            Err(error) => return error.to_string(),
         };
+        let deadlines = upstream.endless(FEED_TIMEOUT);
         let mut decoder = FeedDecoder::default();
         let mut has_started = false;
         // Whether changes may have been missed since the statuses were stored.
         let mut may_have_missed = true;
         loop {
-            let piece = match timeout(FEED_TIMEOUT, body.frame()).await {
-                Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-                Ok(Some(Err(error))) => return error.to_string(),
+            let piece = match body.data_within(deadlines).await {
+                Ok(Some(piece)) => piece,
                 Ok(None) => return "the backend closed the feed".to_owned(),
-                Err(_) => return "timeout: no data from the feed".to_owned(),
+                Err(UpstreamError::TimedOut(_)) => return "timeout: no data from the feed".to_owned(),
+                Err(error) => return error.to_string(),
             };
             let Ok(events) = decoder.decode(&piece) else { return "malformed line in the feed".to_owned() };
             for event in events {

@@ -130,7 +130,7 @@ fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
 
 /// Sends one probe. Any HTTP response shows that the upstream is up. The backend answers this path on both listeners
 /// without using its store, and counts and logs it separately from other requests.
-async fn probe(client: &Client) -> Result<Response<Bytes>, crate::upstream::Unanswered> {
+async fn probe(client: &Client) -> Result<Response<Bytes>, crate::upstream::UpstreamError> {
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = http::Uri::from_static("/healthz");
     client.send(request, MAX_RESPONSE_BYTES).await

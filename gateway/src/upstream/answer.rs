@@ -5,14 +5,18 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
-use hyper::body::{Frame, Incoming, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::task::coop;
+use tokio::time::timeout_at;
 
 use super::Outgoing;
 use super::connection::{Closed, Connection};
+use super::deadlines::Deadlines;
+use super::error::{UpstreamError, with_cause};
 use super::pool::Lease;
 use super::slots::{Occupant as _, Slot};
 
@@ -20,6 +24,7 @@ use super::slots::{Occupant as _, Slot};
 /// is over on both sides, it closes that.
 #[derive(Debug)]
 pub struct Body {
+    upstream: &'static str,
     incoming: Incoming,
     /// Until the exchange is over.
     lease: Option<Lease>,
@@ -43,6 +48,7 @@ pub(super) enum Failed {
 pub(super) async fn exchange(mut lease: Lease, request: Request<Outgoing>) -> Result<Response<Body>, Failed> {
     // The head comes by the connection, which wakes this task by itself. It is not to wait for a
     // turn either, since nothing would wake it then.
+    let upstream = lease.upstream();
     let mut head = pin!(coop::unconstrained(lease.connection.send(request)));
     let (mut lease, mut closed) = (Some(lease), None);
     let answered = poll_fn(|cx| {
@@ -73,7 +79,7 @@ pub(super) async fn exchange(mut lease: Lease, request: Request<Outgoing>) -> Re
         held.connection.answered();
     }
     Ok(response.map(|incoming| {
-        let mut body = Body { incoming, lease };
+        let mut body = Body { upstream, incoming, lease };
         body.give_back_unused();
         body
     }))
@@ -92,6 +98,57 @@ fn has_clear_framing<T>(response: &Response<T>) -> bool {
 }
 
 impl Body {
+    /// The next data; `None` at the end. Trailers are skipped. The deadline is the caller's.
+    ///
+    /// # Errors
+    /// The response breaks off or is malformed.
+    pub async fn data(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        loop {
+            match self.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(UpstreamError::Unreadable(self.upstream, with_cause(&error))),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next data, within `deadlines`; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`data`](Self::data), and when a deadline passes.
+    pub async fn data_within(&mut self, deadlines: Deadlines) -> Result<Option<Bytes>, UpstreamError> {
+        if deadlines.have_passed() {
+            return Err(deadlines.error());
+        }
+        timeout_at(deadlines.next_read(), self.data()).await.unwrap_or_else(|_| Err(deadlines.error()))
+    }
+
+    /// The whole body, in memory of its own; `None` if it is larger than `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`data_within`](Self::data_within).
+    pub async fn collect_within(mut self, deadlines: Deadlines, limit: usize) -> Result<Option<Bytes>, UpstreamError> {
+        let expected = usize::try_from(self.size_hint().lower()).unwrap_or(usize::MAX);
+        if expected > limit {
+            return Ok(None);
+        }
+        // Data is a slice of a larger buffer, which it would keep in memory.
+        let mut collected = BytesMut::with_capacity(expected);
+        while let Some(data) = self.data_within(deadlines).await? {
+            if collected.len().saturating_add(data.len()) > limit {
+                return Ok(None);
+            }
+            collected.extend_from_slice(&data);
+        }
+        // A buffer that has grown may be larger than its content.
+        let is_larger = collected.capacity() > expected.max(collected.len());
+        Ok(Some(if is_larger { Bytes::copy_from_slice(&collected) } else { collected.freeze() }))
+    }
+
     /// Waits until the exchange is over on both sides: a backend may answer before it has taken the
     /// whole request (RFC 9112, section 9.5). To be called once all of the answer has been read.
     pub async fn over(&mut self) {
@@ -100,6 +157,11 @@ impl Body {
             if self.lease.is_none() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    /// Whether the end of the body has been read.
+    pub fn has_ended(&self) -> bool {
+        self.incoming.is_end_stream()
     }
 
     /// Whether the exchange is over on both sides.

@@ -9,31 +9,14 @@ use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, Uri};
-use http_body_util::{BodyExt as _, Limited};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Body, Failed, exchange};
 use super::connection::{BUFFER_BYTES, Closed, MAX_FIELDS};
+use super::deadlines::Deadlines;
+use super::error::{UpstreamError, with_cause};
 use super::pool::Pool;
 use super::{Outgoing, Upstream};
-
-/// Why there is no answer. The text is for the log.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Unanswered {
-    /// No connection could be made: it was refused, or there was none within the connect timeout.
-    /// Nothing was sent.
-    #[error("the {0} upstream cannot be reached: {1}")]
-    Unconnected(&'static str, String),
-    /// The connection broke before the head of an answer, or that was no head.
-    #[error("the {0} upstream did not answer: {1}")]
-    Broken(&'static str, String),
-    /// Not within its deadline.
-    #[error("the {0} upstream did not answer in time")]
-    TimedOut(&'static str),
-    /// An answer that is too large or was cut short.
-    #[error("the {0} upstream's answer could not be read: {1}")]
-    Unreadable(&'static str, String),
-}
 
 /// The client of one backend. Clones share their connections.
 #[derive(Clone, Debug)]
@@ -69,19 +52,29 @@ impl Client {
     /// all within the upstream's request timeout.
     ///
     /// # Errors
-    /// [`Unanswered`], whatever the reason.
-    pub async fn send(&self, request: Request<Bytes>, limit: usize) -> Result<Response<Bytes>, Unanswered> {
-        let name = self.upstream.name;
+    /// [`UpstreamError`], whatever the reason.
+    pub async fn send(&self, request: Request<Bytes>, limit: usize) -> Result<Response<Bytes>, UpstreamError> {
         let (parts, body) = request.into_parts();
-        let answer = async {
-            let response = self.open(parts, Outgoing::Whole(body)).await?;
-            let (parts, body) = response.into_parts();
-            let body = Limited::new(body, limit).collect().await;
-            let body = body.map_err(|error| Unanswered::Unreadable(name, error.to_string()))?.to_bytes();
-            Ok(Response::from_parts(parts, body))
-        };
-        let deadline = self.upstream.settings.request_timeout;
-        timeout(deadline, answer).await.unwrap_or(Err(Unanswered::TimedOut(name)))
+        let deadline = self.upstream.deadline(Instant::now() + self.upstream.settings.request_timeout);
+        let response = self.open_within(parts, Outgoing::Whole(body), deadline).await?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect_within(deadline, limit).await?;
+        let too_large = || UpstreamError::Unreadable(self.upstream.name, format!("its body exceeds {limit} bytes"));
+        Ok(Response::from_parts(parts, body.ok_or_else(too_large)?))
+    }
+
+    /// Sends a request like [`open`](Self::open), and waits for the head of the response within `deadlines`.
+    ///
+    /// # Errors
+    /// [`UpstreamError`], whatever the reason.
+    pub async fn open_within(
+        &self,
+        parts: Parts,
+        body: Outgoing,
+        deadlines: Deadlines,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let response = timeout_at(deadlines.next_read(), self.open(parts, body)).await;
+        response.unwrap_or_else(|_| Err(deadlines.error()))
     }
 
     /// Sends a request, whose URI is a path, and waits for the head of the answer as long as
@@ -93,17 +86,21 @@ impl Client {
     /// sent than is held, which is 64 KiB.
     ///
     /// # Errors
-    /// [`Unanswered`], whatever the reason.
-    pub async fn open(&self, parts: Parts, body: Outgoing) -> Result<Response<Body>, Unanswered> {
+    /// [`UpstreamError`], whatever the reason.
+    pub async fn open(&self, parts: Parts, body: Outgoing) -> Result<Response<Body>, UpstreamError> {
         let mut request = self.addressed(parts, body);
         let may_repeat = is_idempotent(request.method());
         let mut leased = self.pool.lease(None).await;
         let mut is_repeated = false;
         loop {
-            let lease = leased.map_err(|error| Unanswered::Unconnected(self.upstream.name, error.to_string()))?;
+            let lease = leased.map_err(|error| UpstreamError::Unconnected(self.upstream.name, error.to_string()))?;
             let was_kept = lease.connection.has_answered();
             let again = if was_kept && may_repeat && !is_repeated { Some(copy(&mut request)) } else { None };
             let failed = match exchange(lease, request).await {
+                Ok(response) if response.status().is_informational() => {
+                    let reason = format!("status {} was not requested", response.status().as_u16());
+                    return Err(UpstreamError::Unreadable(self.upstream.name, reason));
+                }
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
@@ -118,7 +115,7 @@ impl Client {
                 (Failed::Lost(error, _) | Failed::Unsent(_, error, _), _) => return Err(self.lost(&error)),
                 (Failed::Misframed, _) => {
                     let reason = "its Transfer-Encoding is not chunked alone".to_owned();
-                    return Err(Unanswered::Unreadable(self.upstream.name, reason));
+                    return Err(UpstreamError::Unreadable(self.upstream.name, reason));
                 }
             };
         }
@@ -134,13 +131,12 @@ impl Client {
         Request::from_parts(parts, body)
     }
 
-    fn lost(&self, error: &hyper::Error) -> Unanswered {
+    fn lost(&self, error: &hyper::Error) -> UpstreamError {
         if error.is_parse_too_large() {
             let limits = format!("its head exceeds {} KiB or {MAX_FIELDS} fields", BUFFER_BYTES / 1024);
-            return Unanswered::Unreadable(self.upstream.name, limits);
+            return UpstreamError::Unreadable(self.upstream.name, limits);
         }
-        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-        Unanswered::Broken(self.upstream.name, format!("{error}{cause}"))
+        UpstreamError::Broken(self.upstream.name, with_cause(error))
     }
 }
 

@@ -6,6 +6,8 @@ mod answer;
 mod body;
 mod client;
 mod connection;
+mod deadlines;
+mod error;
 mod header;
 mod location;
 #[cfg(test)]
@@ -21,13 +23,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::time::Instant;
 
 use address::Peer;
 pub use address::{Address, NotAnAddress};
 pub use answer::Body;
 pub use body::{Outgoing, Upload};
-pub use client::{Client, Unanswered};
+pub use client::Client;
 use connection::Connection;
+pub use deadlines::Deadlines;
+pub use error::UpstreamError;
 pub(crate) use header::is_hop_by_hop;
 pub use header::{Facts, for_client, for_upstream, is_passed_on};
 pub use location::Public;
@@ -124,6 +129,21 @@ impl Upstream {
         {
             before.rotate_right(1);
         }
+    }
+
+    /// The deadlines of a request that `started` then.
+    pub fn deadlines(&self, started: Instant) -> Deadlines {
+        Deadlines::new(self.name, self.settings.read_timeout, started + self.settings.request_timeout)
+    }
+
+    /// The deadline `end` and no other.
+    pub fn deadline(&self, end: Instant) -> Deadlines {
+        Deadlines::new(self.name, end.saturating_duration_since(Instant::now()), end)
+    }
+
+    /// The deadlines for a response that does not end: `read` for its head and for each read.
+    pub fn endless(&self, read: Duration) -> Deadlines {
+        Deadlines::endless(self.name, read)
     }
 
     /// What the log says of a status that is not the expected one.

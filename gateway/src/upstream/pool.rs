@@ -33,6 +33,11 @@ pub(super) struct Lease {
 }
 
 impl Lease {
+    /// The name of the upstream.
+    pub(super) fn upstream(&self) -> &'static str {
+        self.pool.upstream.name
+    }
+
     /// Gives the connection back, for the next request.
     pub(super) fn give_back(self) {
         self.pool.upstream.slots.put(self.pool.number, self.connection);

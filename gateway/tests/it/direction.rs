@@ -112,7 +112,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("x509_parser", &["tls/identity"]),
     ("jsonwebtoken", &["token"]),
     ("aws_lc_rs", &["tls", "token"]),
-    ("hyper", &["upstream", "cache", "flow", "server"]),
+    ("hyper", &["upstream", "server"]),
     ("hyper_util", &["upstream", "server"]),
     ("quick_cache", &["cache/store"]),
     ("prometheus", &["record", "server"]),

@@ -6,10 +6,11 @@ mod repeat;
 
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
+use tokio::time::timeout;
 
 use super::*;
 use crate::upstream::{Address, Piece, Settings};
@@ -91,7 +92,7 @@ fn parts(method: Method, path: &'static str) -> Parts {
     parts
 }
 
-async fn get(client: &Client, path: &'static str) -> Result<Response<Body>, Unanswered> {
+async fn get(client: &Client, path: &'static str) -> Result<Response<Body>, UpstreamError> {
     client.open(parts(Method::GET, path), Outgoing::default()).await
 }
 
@@ -224,12 +225,12 @@ async fn what_fails_on_a_kept_connection_is_sent_once_more_if_it_may_be() {
         kept.read_until("\r\n\r\nabc").await;
         drop(kept);
     });
-    assert!(matches!(answer.unwrap_err(), Unanswered::Broken("api", _)));
+    assert!(matches!(answer.unwrap_err(), UpstreamError::Broken("api", _)));
     assert!(backend.has_no_more().await);
     let (answer, ()) = tokio::join!(get(&client, "/new"), async {
         backend.accept().await.request().await;
     });
-    assert!(matches!(answer.unwrap_err(), Unanswered::Broken("api", _)));
+    assert!(matches!(answer.unwrap_err(), UpstreamError::Broken("api", _)));
     assert!(backend.has_no_more().await, "on a new connection it was no accident");
 }
 

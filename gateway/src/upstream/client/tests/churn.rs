@@ -96,7 +96,7 @@ async fn request_often(client: Client, random: Random) {
         let request = async {
             let answer = get(&client, "/").await?;
             assert_eq!(text(answer).await, "ok");
-            Ok::<_, Unanswered>(())
+            Ok::<_, UpstreamError>(())
         };
         if random.one_in(6) {
             // Whatever comes of it.

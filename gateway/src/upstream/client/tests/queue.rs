@@ -65,7 +65,7 @@ async fn who_waits_too_long_for_a_connection_is_told_and_leaves_the_queue() {
     .await;
     let (first, mut connection) = begun(&backend, &client).await;
     for _ in 0..3 {
-        assert!(matches!(get(&client, "/").await.unwrap_err(), Unanswered::Unconnected("api", _)));
+        assert!(matches!(get(&client, "/").await.unwrap_err(), UpstreamError::Unconnected("api", _)));
     }
     connection.write("ok").await;
     assert_eq!(text(first).await, "ok");
@@ -111,10 +111,10 @@ async fn an_idle_connection_makes_room_for_another_client_unless_its_own_is_exem
     let idle = opened(&backend, &ordinary).await;
     let mut kept = opened(&backend, &exempt).await;
     idle.closed().await;
-    assert!(matches!(get(&ordinary, "/").await.unwrap_err(), Unanswered::Unconnected("api", _)));
+    assert!(matches!(get(&ordinary, "/").await.unwrap_err(), UpstreamError::Unconnected("api", _)));
     let waiting = async { get(&ordinary, "/").await.unwrap_err() };
     // It is used while the other waits, and put back.
     let (error, ()) = tokio::join!(waiting, exchange(&exempt, &mut kept));
-    assert!(matches!(error, Unanswered::Unconnected("api", _)), "{error}");
+    assert!(matches!(error, UpstreamError::Unconnected("api", _)), "{error}");
     exchange(&exempt, &mut kept).await;
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn put(client: &Client, method: &str, body: Outgoing) -> impl Future<Output = Result<Response<Body>, Unanswered>> {
+fn put(client: &Client, method: &str, body: Outgoing) -> impl Future<Output = Result<Response<Body>, UpstreamError>> {
     client.open(parts(method.parse().unwrap(), "/"), body)
 }
 
@@ -38,7 +38,7 @@ async fn only_what_is_idempotent_is_sent_once_more() {
         let (answer, ()) = tokio::join!(put(&client, method, Outgoing::default()), answering);
         match answer {
             Ok(answer) => assert!(is_repeated && answer.status() == 204, "{method}"),
-            Err(error) => assert!(!is_repeated && matches!(error, Unanswered::Broken(..)), "{method}: {error}"),
+            Err(error) => assert!(!is_repeated && matches!(error, UpstreamError::Broken(..)), "{method}: {error}"),
         }
         assert!(backend.has_no_more().await, "{method}");
     }
@@ -98,7 +98,7 @@ async fn a_body_over_the_bound_is_not_sent_again() {
         drop(stale);
     };
     let (answer, ()) = tokio::join!(put(&client, "PUT", body), exchanging);
-    assert!(matches!(answer.unwrap_err(), Unanswered::Broken("api", _)));
+    assert!(matches!(answer.unwrap_err(), UpstreamError::Broken("api", _)));
     assert!(backend.has_no_more().await);
 }
 
@@ -113,7 +113,7 @@ async fn after_the_first_byte_of_an_answer_nothing_is_sent_again() {
             kept.write(begun).await;
             drop(kept);
         });
-        assert!(matches!(answer.unwrap_err(), Unanswered::Broken("api", _)), "{begun:?}");
+        assert!(matches!(answer.unwrap_err(), UpstreamError::Broken("api", _)), "{begun:?}");
         assert!(backend.has_no_more().await, "{begun:?}");
     }
 }
@@ -127,6 +127,6 @@ async fn nothing_is_sent_a_third_time() {
         drop(stale);
         backend.accept().await.request().await;
     });
-    assert!(matches!(answer.unwrap_err(), Unanswered::Broken("api", _)));
+    assert!(matches!(answer.unwrap_err(), UpstreamError::Broken("api", _)));
     assert!(backend.has_no_more().await);
 }
