@@ -25,7 +25,7 @@ use holodule_gateway::route::{Request, Route, RouteTable, Settings as RouteSetti
 use holodule_gateway::token::{
     Digest, Key, Keys, Presented, Routes, Settings, StaticToken, StaticTokens, correlation_id,
 };
-use holodule_gateway::upstream::{self, Address, Client, Public, Upstream};
+use holodule_gateway::upstream::{self, Address, PublicAuthority, Upstream, UpstreamClient};
 use http::header::{AUTHORIZATION, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tracing::level_filters::LevelFilter;
@@ -234,7 +234,7 @@ fn cache(benches: &Benches) {
         idle_timeout: second,
         max_connections: 1,
     };
-    let client = Client::new(Arc::new(Upstream::new("api", address, upstream)));
+    let client = UpstreamClient::new(Arc::new(Upstream::new("api", address, upstream)));
     let settings = cache::Settings { max_bytes: 64 << 20, max_body_bytes: 1 << 20, wait_timeout: second };
     let cache = Cache::new(client, settings);
     let target = "/holodules/20201209";
@@ -244,7 +244,8 @@ fn cache(benches: &Benches) {
             cache::KeyParts { host: "localhost:8443", route: "holodules", target, identity: None },
             iter::empty(),
         );
-        let public = Public { authority: "localhost:8443", is_passed_on: false, needs_token: true, prefixes: None };
+        let public =
+            PublicAuthority { authority: "localhost:8443", is_forwarded: false, needs_token: true, prefixes: None };
         let request = CacheRequest { target: black_box(target), public, declared: &declared, has_identity: false };
         cache.lookup(&key, request, || {
             let (parts, ()) = http::Request::get(target).body(())?.into_parts();

@@ -11,7 +11,7 @@ use pingora::http::ResponseHeader;
 use super::generation::Generation;
 use super::policy::{self, Freshness, Lifetime, Validators};
 use crate::downstream::http1::put_status;
-use crate::upstream::{self, Public, Upstream};
+use crate::upstream::{self, PublicAuthority, Upstream};
 
 /// A response of the backend in the form in which clients get it. All connections that send it share its body.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl CacheEntry {
         body: Bytes,
         lifetime: Option<Lifetime>,
         received: Received,
-        (upstream, public): (&Upstream, &Public<'_>),
+        (upstream, public): (&Upstream, &PublicAuthority<'_>),
     ) -> pingora::Result<Self> {
         let stored = if lifetime.is_some() { copy_fields(&policy::storable_fields(headers)) } else { headers.clone() };
         let mut response = http::Response::new(());

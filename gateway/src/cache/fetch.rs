@@ -12,7 +12,7 @@ use super::CacheStatus;
 use super::entry::{CacheEntry, Received};
 use super::generation::Generation;
 use super::policy::{self, Arrival, Lifetime, Validators};
-use crate::upstream::{Body, Client, Deadlines, Outgoing, Public, Upstream, UpstreamError};
+use crate::upstream::{Deadlines, PublicAuthority, RequestBody, ResponseBody, Upstream, UpstreamClient, UpstreamError};
 
 /// A response of the backend.
 pub(super) enum FetchedResponse {
@@ -43,14 +43,14 @@ pub(super) struct FetchRequest<'a> {
     pub(super) max_body: usize,
     pub(super) generation: Generation,
     /// The public name of the service.
-    pub(super) public: Public<'a>,
+    pub(super) public: PublicAuthority<'a>,
 }
 
 /// What entries are built from, besides the response.
 #[derive(Clone, Copy)]
 struct EntryBuilder<'a> {
     upstream: &'a Upstream,
-    public: Public<'a>,
+    public: PublicAuthority<'a>,
     declared: &'a [HeaderName],
     max_body: usize,
     generation: Generation,
@@ -61,7 +61,7 @@ struct EntryBuilder<'a> {
 ///
 /// # Errors
 /// [`UpstreamError`].
-pub(super) async fn fetch(api: &Client, request: FetchRequest<'_>) -> Result<FetchedResponse, UpstreamError> {
+pub(super) async fn fetch(api: &UpstreamClient, request: FetchRequest<'_>) -> Result<FetchedResponse, UpstreamError> {
     let deadlines = api.upstream().deadlines(tokio::time::Instant::now());
     let FetchRequest { mut parts, declared, previous, max_body, generation, public } = request;
     let builder = EntryBuilder { upstream: api.upstream(), public, declared, max_body, generation, deadlines };
@@ -71,11 +71,11 @@ pub(super) async fn fetch(api: &Client, request: FetchRequest<'_>) -> Result<Fet
     }
     let unconditional = previous.map(|_| parts.clone());
     let sent_at = Instant::now();
-    let response = api.open_within(parts, Outgoing::default(), deadlines).await?;
+    let response = api.open_within(parts, RequestBody::default(), deadlines).await?;
     if response.status() != StatusCode::NOT_MODIFIED {
         return builder.read(response, sent_at).await;
     }
-    let unreadable = |why: &str| UpstreamError::Unreadable(api.upstream().name, why.to_owned());
+    let unreadable = |why: &str| UpstreamError::InvalidResponse(api.upstream().name, why.to_owned());
     let (previous, mut parts) = previous.zip(unconditional).ok_or_else(|| unreadable("unexpected 304"))?;
     let arrival = arrival(sent_at);
     let received = Received { at: Instant::now(), generation };
@@ -89,7 +89,7 @@ pub(super) async fn fetch(api: &Client, request: FetchRequest<'_>) -> Result<Fet
     drop(response);
     Validators::default().add_conditions(&mut parts.headers);
     let sent_at = Instant::now();
-    let response = api.open_within(parts, Outgoing::default(), deadlines).await?;
+    let response = api.open_within(parts, RequestBody::default(), deadlines).await?;
     if response.status() == StatusCode::NOT_MODIFIED {
         return Err(unreadable("unexpected 304"));
     }
@@ -97,7 +97,7 @@ pub(super) async fn fetch(api: &Client, request: FetchRequest<'_>) -> Result<Fet
 }
 
 impl EntryBuilder<'_> {
-    async fn read(&self, response: Response<Body>, sent_at: Instant) -> Result<FetchedResponse, UpstreamError> {
+    async fn read(&self, response: Response<ResponseBody>, sent_at: Instant) -> Result<FetchedResponse, UpstreamError> {
         let arrival = arrival(sent_at);
         // The age counts from the head (RFC 9111, section 4.2.3), independently of the duration of the body.
         let received = Received { at: Instant::now(), generation: self.generation };
@@ -124,7 +124,7 @@ impl EntryBuilder<'_> {
             None => Cacheability::PerClient,
         };
         let entry = CacheEntry::new(status, headers, body, lifetime, received, (self.upstream, &self.public));
-        let entry = entry.map_err(|error| UpstreamError::Unreadable(self.upstream.name, error.to_string()))?;
+        let entry = entry.map_err(|error| UpstreamError::InvalidResponse(self.upstream.name, error.to_string()))?;
         Ok((Arc::new(entry), cacheability))
     }
 }

@@ -11,7 +11,7 @@ use super::generation::{Generation, Validity};
 use super::policy::{self, Freshness};
 use super::{Cache, CacheEntry, CacheKey, CacheStatus};
 use crate::single_flight::SingleFlight;
-use crate::upstream::{Public, UpstreamError};
+use crate::upstream::{PublicAuthority, UpstreamError};
 
 /// How long after a failure of the backend stale responses are served without another attempt.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ pub(super) struct Fill {
     pub(super) host: String,
     pub(super) is_host_passed_on: bool,
     pub(super) needs_token: bool,
-    /// [`Public::prefixes`].
+    /// [`PublicAuthority::prefixes`].
     pub(super) prefixes: Option<(String, String)>,
 }
 
@@ -58,9 +58,9 @@ impl Fill {
             previous: self.previous.as_deref(),
             max_body: inner.settings.max_body_bytes,
             generation: self.generation,
-            public: Public {
+            public: PublicAuthority {
                 authority: &self.host,
-                is_passed_on: self.is_host_passed_on,
+                is_forwarded: self.is_host_passed_on,
                 needs_token: self.needs_token,
                 prefixes: self.prefixes.as_ref().map(|(own, public)| (own.as_str(), public.as_str())),
             },

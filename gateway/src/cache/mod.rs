@@ -29,7 +29,7 @@ use policy::Freshness;
 use store::{Store, StoreItem};
 
 use crate::single_flight::{Completion, Joined};
-use crate::upstream::{Client, Public, UpstreamError};
+use crate::upstream::{PublicAuthority, UpstreamClient, UpstreamError};
 
 /// Sizes and timeouts of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ pub struct CacheRequest<'a> {
     /// The canonical path and the declared query.
     pub target: &'a str,
     /// The public name of the service: the host in the key.
-    pub public: Public<'a>,
+    pub public: PublicAuthority<'a>,
     /// The request fields in the key.
     pub declared: &'a Arc<[HeaderName]>,
     /// Whether an identity is in the key. Only then is it sent to the backend.
@@ -123,7 +123,7 @@ pub struct Cache(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
-    api: Client,
+    api: UpstreamClient,
     store: Store,
     fills: Fills,
     generations: Generations,
@@ -159,7 +159,7 @@ impl PendingResponse {
 
 impl Cache {
     /// A cache of the responses of `api`.
-    pub fn new(api: Client, settings: Settings) -> Self {
+    pub fn new(api: UpstreamClient, settings: Settings) -> Self {
         let store = Store::new(settings.max_bytes);
         Self(Arc::new(Inner { settings, api, store, fills: Fills::new(0), generations: Generations::new() }))
     }
@@ -207,7 +207,7 @@ impl Cache {
                 previous: previous.as_ref().map(|(entry, _)| Arc::clone(entry)),
                 has_identity: request.has_identity,
                 host: request.public.authority.to_owned(),
-                is_host_passed_on: request.public.is_passed_on,
+                is_host_passed_on: request.public.is_forwarded,
                 needs_token: request.public.needs_token,
                 prefixes: request.public.prefixes.map(|(own, public)| (own.to_owned(), public.to_owned())),
             };

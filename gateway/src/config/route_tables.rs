@@ -135,7 +135,7 @@ fn check_name(source: &mut Source, place: &str, settings: &route::Settings, name
 
 /// Whether a cached response may vary by the request field `name`.
 fn can_vary_by(name: &HeaderName) -> bool {
-    upstream::is_passed_on(name) && !CONDITIONS.contains(name)
+    upstream::is_forwarded(name) && !CONDITIONS.contains(name)
 }
 
 /// Fields that make a request conditional or partial (RFC 9110, sections 13.1 and 14.2).

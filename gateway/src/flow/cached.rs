@@ -16,7 +16,7 @@ use crate::cache::policy::{ConditionalResult, bypasses_cache};
 use crate::cache::{self, Cache, CacheEntry, CacheKey, CacheLookup, CacheOutcome, CacheRequest, CacheStatus};
 use crate::downstream::{Downstream, ResponseHead};
 use crate::route::Host;
-use crate::upstream::{self, Facts, Public};
+use crate::upstream::{self, ForwardingInfo, PublicAuthority};
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
@@ -82,9 +82,9 @@ impl Flow {
         let passes_host = route.host == Host::Client;
         let request = CacheRequest {
             target: &matched.target,
-            public: Public {
+            public: PublicAuthority {
                 authority,
-                is_passed_on: passes_host,
+                is_forwarded: passes_host,
                 needs_token: !route.public,
                 prefixes: route.prefixes(),
             },
@@ -95,7 +95,7 @@ impl Flow {
             // Only what is part of the key.
             let declared = headers.iter().filter(|(name, _)| route.vary.contains(name));
             let declared: HeaderMap = declared.map(|(name, value)| (name.clone(), value.clone())).collect();
-            let facts = Facts {
+            let facts = ForwardingInfo {
                 client: None,
                 host: authority,
                 request_id,

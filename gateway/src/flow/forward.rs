@@ -22,7 +22,9 @@ use crate::authenticate::Principal;
 use crate::cache::policy::invalidates;
 use crate::downstream::{Downstream, ResponseHead, allows_body};
 use crate::route::Host;
-use crate::upstream::{self, Deadlines, Facts, Outgoing, Piece, Public, Upload, UpstreamError};
+use crate::upstream::{
+    self, BodyChunk, Deadlines, ForwardingInfo, PublicAuthority, RequestBody, Upload, UpstreamError,
+};
 
 /// The client's side of the exchange while the gateway waits for the backend.
 pub(super) enum Client {
@@ -70,7 +72,7 @@ impl Flow {
     ) -> Result<()> {
         let Admitted { client, principal, matched, authority } = admitted;
         let request = downstream.request();
-        let facts = Facts {
+        let facts = ForwardingInfo {
             client: Some(*client),
             host: authority,
             request_id: &ctx.request_id,
@@ -82,16 +84,16 @@ impl Flow {
         let mut parts = upstream::for_upstream(&request.method, &request.headers, &facts)
             .map_err(|error| Error::because(ErrorType::InternalError, "a request that cannot be forwarded", error))?;
         // The forwarding headers from the client's proxies have been read; the gateway sets its own.
-        if let Some(header) = self.proxies.header.as_ref().filter(|header| upstream::is_passed_on(header)) {
+        if let Some(header) = self.proxies.header.as_ref().filter(|header| upstream::is_forwarded(header)) {
             parts.headers.remove(header);
         }
         let (mut sender, body) = if !downstream.has_body() {
             put_no_length(&mut parts);
-            (Client::Waiting, Outgoing::default())
+            (Client::Waiting, RequestBody::default())
         } else {
             downstream.expect_upload();
             continue_if_expected(downstream).await?;
-            let (upload, body) = Outgoing::streamed();
+            let (upload, body) = RequestBody::streamed();
             (Client::Sending(upload, self.settings.read_timeout), body)
         };
         let mut opening = pin!(self.api.open(parts, body));
@@ -106,7 +108,7 @@ impl Flow {
         ctx: &Context,
         admitted: &Admitted,
         mut sender: Client,
-        response: Response<upstream::Body>,
+        response: Response<upstream::ResponseBody>,
         deadlines: Deadlines,
     ) -> Result<()> {
         let (parts, mut body) = response.into_parts();
@@ -115,10 +117,10 @@ impl Flow {
         {
             cache.purge(&admitted.matched.target);
         }
-        let is_passed_on = admitted.matched.route.host == Host::Client;
-        let public = Public {
+        let is_forwarded = admitted.matched.route.host == Host::Client;
+        let public = PublicAuthority {
             authority: &admitted.authority,
-            is_passed_on,
+            is_forwarded,
             needs_token: admitted.principal.is_some(),
             prefixes: admitted.matched.route.prefixes(),
         };
@@ -154,7 +156,7 @@ impl Flow {
             }
             // A piece that is known to be the last is sent together with the end.
             if body.has_ended() && ahead.iter().all(Option::is_none) {
-                if body.is_over() {
+                if body.is_finished() {
                     break;
                 }
                 continue;
@@ -164,9 +166,9 @@ impl Flow {
         }
         sender.discard_unread(downstream);
         timeout_at(deadlines.end(), downstream.finish(data)).await.map_err(|_| not_taken())??;
-        if !body.is_over() && !matches!(sender, Client::Discarding { .. }) {
+        if !body.is_finished() && !matches!(sender, Client::Discarding { .. }) {
             // Boxed, since it is rarely needed: every request reserves memory for all that it may await.
-            Box::pin(sender.send_rest(downstream, body.over(), deadlines)).await;
+            Box::pin(sender.send_rest(downstream, body.finished(), deadlines)).await;
         }
         Ok(())
     }
@@ -184,7 +186,7 @@ fn put_no_length(parts: &mut Parts) {
 
 /// The data of a body that has already arrived, at most two pieces. A response that broke off within them can
 /// still be replaced by an error response.
-async fn read_ahead(body: &mut upstream::Body) -> Result<[Option<Bytes>; 2]> {
+async fn read_ahead(body: &mut upstream::ResponseBody) -> Result<[Option<Bytes>; 2]> {
     let mut ahead = [None, None];
     for place in &mut ahead {
         match futures_util::poll!(pin!(body.data())) {
@@ -315,15 +317,15 @@ async fn pass_on<T>(
         said = timeout_at(deadlines.end(), &mut said) => return said.map(Progress::Said).map_err(|_| stalled()),
         piece = next_piece(downstream, read_timeout) => piece?,
     };
-    let progress = if matches!(piece, Piece::End) { Progress::Ended } else { Progress::Sent };
+    let progress = if matches!(piece, BodyChunk::End) { Progress::Ended } else { Progress::Sent };
     room.send(piece);
     Ok(progress)
 }
 
 /// The next piece of the request body. HTTP/2 has no read deadline of its own.
-async fn next_piece(downstream: &mut impl Downstream, read_timeout: Duration) -> Result<Piece> {
+async fn next_piece(downstream: &mut impl Downstream, read_timeout: Duration) -> Result<BodyChunk> {
     let data = timeout(read_timeout, downstream.read_body()).await.map_err(|_| stalled())??;
-    Ok(data.map_or(Piece::End, Piece::Data))
+    Ok(data.map_or(BodyChunk::End, BodyChunk::Data))
 }
 
 fn stalled() -> Box<Error> {
@@ -337,9 +339,9 @@ pub(super) fn not_taken() -> Box<Error> {
 pub(super) fn failed(error: UpstreamError) -> Box<Error> {
     let kind = match error {
         UpstreamError::TimedOut(_) => ErrorType::ReadTimedout,
-        UpstreamError::Unconnected(..) => ErrorType::ConnectError,
+        UpstreamError::Unreachable(..) => ErrorType::ConnectError,
         UpstreamError::Broken(..) => ErrorType::ConnectionClosed,
-        UpstreamError::Unreadable(..) => ErrorType::ReadError,
+        UpstreamError::InvalidResponse(..) => ErrorType::ReadError,
     };
     Error::because(kind, "no answer", error).into_up()
 }

@@ -35,7 +35,7 @@ use crate::respond::LocalResponse;
 use crate::revocation::{self, Revocation, RevocationError};
 use crate::route::{self, Matched, Route, RouteTable};
 use crate::token::random_hex;
-use crate::upstream::Client;
+use crate::upstream::UpstreamClient;
 use body::has_content;
 use context::Context;
 pub use inspect::HeadInspector;
@@ -60,7 +60,7 @@ pub struct Flow {
     /// The routes that are forwarded.
     pub routes: RouteTable,
     /// The backend that they are forwarded to.
-    pub api: Client,
+    pub api: UpstreamClient,
     /// The response cache; `None` if it is disabled.
     pub cache: Option<Cache>,
     /// The metrics.

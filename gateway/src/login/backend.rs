@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 
 use super::{LoginError, MAX_RESPONSE_BYTES};
-use crate::upstream::Client;
+use crate::upstream::UpstreamClient;
 
 /// How long credential checks are refused locally after the backend answered one with 503, so that a flood of logins
 /// costs the backend and its connections next to nothing. If its queue was full, hashing continues meanwhile: the
@@ -17,14 +17,14 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Checks credentials at the backend.
 pub struct Backend {
-    client: Client,
+    client: UpstreamClient,
     pause: Pause,
     started: Instant,
 }
 
 impl Backend {
     /// Sends requests through `client`.
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: UpstreamClient) -> Self {
         Self { client, pause: Pause::default(), started: Instant::now() }
     }
 

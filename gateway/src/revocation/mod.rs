@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::single_flight::Leader;
 use crate::token::Verified;
-use crate::upstream::{Client, Outgoing, UpstreamError};
+use crate::upstream::{RequestBody, UpstreamClient, UpstreamError};
 pub use account::RevocationReason;
 use account::{AccountStatus, CheckResponse};
 use feed::{FeedDecoder, FeedEvent};
@@ -98,7 +98,7 @@ pub struct Revocation(Arc<Inner>);
 struct Inner {
     settings: Settings,
     /// For queries about identities.
-    backend: Client,
+    backend: UpstreamClient,
     statuses: StatusTable,
     started: Instant,
     /// The time of the last beat, in milliseconds since `started`; [`NEVER`] before the first.
@@ -115,7 +115,7 @@ const NEVER: u64 = u64::MAX;
 
 impl Revocation {
     /// A check without stored statuses, which queries `backend`.
-    pub fn new(backend: Client, settings: Settings) -> Self {
+    pub fn new(backend: UpstreamClient, settings: Settings) -> Self {
         let statuses = StatusTable::new(settings.capacity);
         Self(Arc::new(Inner {
             settings,
@@ -185,7 +185,7 @@ impl Revocation {
     }
 
     /// Follows the feed over `backend` until the future is dropped. Invalidated responses go to `invalidate`.
-    pub async fn follow(&self, backend: &Client, invalidate: impl Fn(Invalidation<'_>)) {
+    pub async fn follow(&self, backend: &UpstreamClient, invalidate: impl Fn(Invalidation<'_>)) {
         // Whether the feed is connected, as logged last.
         let mut logged = None;
         loop {
@@ -201,7 +201,7 @@ impl Revocation {
     /// Reads one feed until it is disconnected, and returns the reason.
     async fn read_feed(
         &self,
-        backend: &Client,
+        backend: &UpstreamClient,
         invalidate: &impl Fn(Invalidation<'_>),
         logged: &mut Option<bool>,
     ) -> String {
@@ -211,7 +211,7 @@ impl Revocation {
         };
         let upstream = backend.upstream();
         let deadlines = upstream.endless(upstream.settings.read_timeout);
-        let mut body = match backend.open_within(request, Outgoing::default(), deadlines).await {
+        let mut body = match backend.open_within(request, RequestBody::default(), deadlines).await {
             Ok(response) if response.status() == StatusCode::OK => response.into_body(),
             Ok(response) => return upstream.unexpected(response.status()),
             Err(error) => return error.to_string(),

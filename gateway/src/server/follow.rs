@@ -9,7 +9,7 @@ use pingora::services::Service;
 use crate::cache::Cache;
 use crate::record::Metrics;
 use crate::revocation::{Invalidation, Revocation};
-use crate::upstream::{Client, Upstream};
+use crate::upstream::{Upstream, UpstreamClient};
 
 /// The metric label of a purge that the backend requested.
 pub(super) const PURGED_BY_FEED: &str = "feed";
@@ -39,7 +39,7 @@ impl Follow {
 impl Service for Follow {
     async fn start_service(&mut self, _: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
         // A separate client, since its connections belong to the runtime of this service.
-        let backend = Client::new(Arc::clone(&self.backend));
+        let backend = UpstreamClient::new(Arc::clone(&self.backend));
         tokio::select! {
             () = self.revocation.follow(&backend, |invalidation| self.purge(invalidation)) => {}
             // A closed channel means the same as a change.

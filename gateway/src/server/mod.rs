@@ -37,7 +37,7 @@ use crate::record::{Labels, Metrics};
 use crate::revocation::{self, Revocation};
 use crate::route;
 use crate::tls::{self, Identities};
-use crate::upstream::{Client, Upstream};
+use crate::upstream::{Upstream, UpstreamClient};
 use follow::{Follow, PURGED_BY_FEED};
 use observe::Observer;
 use ops::{Ops, PURGED_BY_OPS};
@@ -141,10 +141,10 @@ impl Gateway {
         };
         let accepted = Accepted { keys: config.keys, static_tokens: config.static_tokens };
         let accepted = Arc::new(ArcSwap::from_pointee(accepted));
-        let admin_client = admin.as_ref().map(|admin| Client::new(Arc::clone(admin)));
+        let admin_client = admin.as_ref().map(|admin| UpstreamClient::new(Arc::clone(admin)));
         let revocation = config.revocation.zip(admin_client.clone());
         let revocation = revocation.map(|(settings, backend)| Revocation::new(backend, settings));
-        let api = Client::new(api);
+        let api = UpstreamClient::new(api);
         let cache = config.cache.map(|settings| Cache::new(api.clone(), settings));
         let flow = Flow {
             settings: config.flow,

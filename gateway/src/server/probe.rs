@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::record::Metrics;
-use crate::upstream::{Client, Upstream};
+use crate::upstream::{Upstream, UpstreamClient};
 
 /// The interval until the first success: short, so that the start is not delayed.
 const INITIAL_INTERVAL: Duration = Duration::from_millis(100);
@@ -61,7 +61,7 @@ impl Service for Probe {
 
 async fn watch(upstream: Arc<Upstream>, metrics: Arc<Metrics>) {
     // Its idle connection is never closed to make room for requests: a busy upstream is not down.
-    let client = Client::exempt(Arc::clone(&upstream));
+    let client = UpstreamClient::exempt(Arc::clone(&upstream));
     let mut was_up = None;
     let mut state = State::default();
     loop {
@@ -73,7 +73,7 @@ async fn watch(upstream: Arc<Upstream>, metrics: Arc<Metrics>) {
         if let Ok(response) = &answer {
             state.note(&upstream, &metrics, response, SystemTime::now());
         }
-        upstream.note(up);
+        upstream.set_up(up);
         metrics.upstream_up(upstream.name, up);
         if was_up != Some(up) {
             match &answer {
@@ -130,7 +130,7 @@ fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
 
 /// Sends one probe. Any HTTP response shows that the upstream is up. The backend answers this path on both listeners
 /// without using its store, and counts and logs it separately from other requests.
-async fn probe(client: &Client) -> Result<Response<Bytes>, crate::upstream::UpstreamError> {
+async fn probe(client: &UpstreamClient) -> Result<Response<Bytes>, crate::upstream::UpstreamError> {
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = http::Uri::from_static("/healthz");
     client.send(request, MAX_RESPONSE_BYTES).await

@@ -18,7 +18,7 @@ pub enum Address {
 
 /// One place to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Peer {
+pub(super) enum UpstreamPeer {
     /// Over TCP.
     Inet(SocketAddr),
     /// By a Unix socket.
@@ -29,7 +29,7 @@ pub(super) enum Peer {
 
 /// Why a text is no address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotAnAddress {
+pub enum AddressError {
     /// No port.
     #[error("must be host:port or unix:/path")]
     Form,
@@ -42,24 +42,24 @@ pub enum NotAnAddress {
 }
 
 impl FromStr for Address {
-    type Err = NotAnAddress;
+    type Err = AddressError;
 
-    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+    fn from_str(text: &str) -> Result<Self, AddressError> {
         if let Some(path) = text.strip_prefix("unix:").or_else(|| text.starts_with('/').then_some(text)) {
             // sun_path has 108 bytes, the last of them 0 (unix(7)).
             let usable = path.starts_with('/') && path.len() <= 107 && !path.contains('\0');
-            return if usable { Ok(Self::Unix(path.into())) } else { Err(NotAnAddress::Path) };
+            return if usable { Ok(Self::Unix(path.into())) } else { Err(AddressError::Path) };
         }
         if let Ok(address) = text.parse::<SocketAddr>() {
-            return if address.port() == 0 { Err(NotAnAddress::Port) } else { Ok(Self::Inet(address)) };
+            return if address.port() == 0 { Err(AddressError::Port) } else { Ok(Self::Inet(address)) };
         }
-        let (name, port) = text.rsplit_once(':').ok_or(NotAnAddress::Form)?;
+        let (name, port) = text.rsplit_once(':').ok_or(AddressError::Form)?;
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         if name.is_empty() || !name.bytes().all(is_name) {
-            return Err(NotAnAddress::Form);
+            return Err(AddressError::Form);
         }
         match port.parse() {
-            Ok(0) | Err(_) => Err(NotAnAddress::Port),
+            Ok(0) | Err(_) => Err(AddressError::Port),
             Ok(port) => Ok(Self::Name(name.to_owned(), port)),
         }
     }
@@ -85,10 +85,10 @@ impl Address {
     }
 
     /// The peer, where no name has to be asked for.
-    pub(super) fn literal(&self) -> Option<Peer> {
+    pub(super) fn literal(&self) -> Option<UpstreamPeer> {
         match self {
-            Self::Inet(address) => Some(Peer::Inet(*address)),
-            Self::Unix(path) => Some(Peer::Unix(path.clone())),
+            Self::Inet(address) => Some(UpstreamPeer::Inet(*address)),
+            Self::Unix(path) => Some(UpstreamPeer::Unix(path.clone())),
             Self::Name(..) => None,
         }
     }
@@ -97,9 +97,9 @@ impl Address {
     ///
     /// # Errors
     /// The name cannot be resolved, or has no address.
-    pub(super) async fn resolve(&self) -> std::io::Result<Option<Vec<Peer>>> {
+    pub(super) async fn resolve(&self) -> std::io::Result<Option<Vec<UpstreamPeer>>> {
         let Self::Name(name, port) = self else { return Ok(None) };
-        let found: Vec<_> = tokio::net::lookup_host((name.as_str(), *port)).await?.map(Peer::Inet).collect();
+        let found: Vec<_> = tokio::net::lookup_host((name.as_str(), *port)).await?.map(UpstreamPeer::Inet).collect();
         if found.is_empty() { Err(std::io::Error::other("the name has no address")) } else { Ok(Some(found)) }
     }
 }
@@ -124,6 +124,6 @@ mod tests {
         {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
-        assert_eq!(format!("/{}", "a".repeat(107)).parse::<Address>(), Err(NotAnAddress::Path));
+        assert_eq!(format!("/{}", "a".repeat(107)).parse::<Address>(), Err(AddressError::Path));
     }
 }

@@ -11,22 +11,22 @@ use http::request::Parts;
 use http::{Method, Request, Response, Uri};
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{Body, Failed, exchange};
-use super::connection::{BUFFER_BYTES, Closed, MAX_FIELDS};
+use super::connection::{BUFFER_BYTES, ClosedConnection, MAX_FIELDS};
 use super::deadlines::Deadlines;
 use super::error::{UpstreamError, with_cause};
+use super::exchange::{ExchangeError, ResponseBody, exchange};
 use super::pool::Pool;
-use super::{Outgoing, Upstream};
+use super::{RequestBody, Upstream};
 
 /// The client of one backend. Clones share their connections.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct UpstreamClient {
     upstream: Arc<Upstream>,
     host: HeaderValue,
     pool: Arc<Pool>,
 }
 
-impl Client {
+impl UpstreamClient {
     /// A client of `upstream`.
     pub fn new(upstream: Arc<Upstream>) -> Self {
         Self::with_pool(upstream, false)
@@ -56,10 +56,11 @@ impl Client {
     pub async fn send(&self, request: Request<Bytes>, limit: usize) -> Result<Response<Bytes>, UpstreamError> {
         let (parts, body) = request.into_parts();
         let deadline = self.upstream.deadline(Instant::now() + self.upstream.settings.request_timeout);
-        let response = self.open_within(parts, Outgoing::Whole(body), deadline).await?;
+        let response = self.open_within(parts, RequestBody::Whole(body), deadline).await?;
         let (parts, body) = response.into_parts();
         let body = body.collect_within(deadline, limit).await?;
-        let too_large = || UpstreamError::Unreadable(self.upstream.name, format!("its body exceeds {limit} bytes"));
+        let too_large =
+            || UpstreamError::InvalidResponse(self.upstream.name, format!("its body exceeds {limit} bytes"));
         Ok(Response::from_parts(parts, body.ok_or_else(too_large)?))
     }
 
@@ -70,9 +71,9 @@ impl Client {
     pub async fn open_within(
         &self,
         parts: Parts,
-        body: Outgoing,
+        body: RequestBody,
         deadlines: Deadlines,
-    ) -> Result<Response<Body>, UpstreamError> {
+    ) -> Result<Response<ResponseBody>, UpstreamError> {
         let response = timeout_at(deadlines.next_read(), self.open(parts, body)).await;
         response.unwrap_or_else(|_| Err(deadlines.error()))
     }
@@ -87,35 +88,37 @@ impl Client {
     ///
     /// # Errors
     /// [`UpstreamError`], whatever the reason.
-    pub async fn open(&self, parts: Parts, body: Outgoing) -> Result<Response<Body>, UpstreamError> {
-        let mut request = self.addressed(parts, body);
-        let may_repeat = is_idempotent(request.method());
+    pub async fn open(&self, parts: Parts, body: RequestBody) -> Result<Response<ResponseBody>, UpstreamError> {
+        let mut request = self.build_request(parts, body);
+        let may_retry = is_idempotent(request.method());
         let mut leased = self.pool.lease(None).await;
-        let mut is_repeated = false;
+        let mut is_retried = false;
         loop {
-            let lease = leased.map_err(|error| UpstreamError::Unconnected(self.upstream.name, error.to_string()))?;
-            let was_kept = lease.connection.has_answered();
-            let again = if was_kept && may_repeat && !is_repeated { Some(copy(&mut request)) } else { None };
+            let lease = leased.map_err(|error| UpstreamError::Unreachable(self.upstream.name, error.to_string()))?;
+            let was_idle = lease.connection.has_responded();
+            let retry = if was_idle && may_retry && !is_retried { Some(retry_copy(&mut request)) } else { None };
             let failed = match exchange(lease, request).await {
                 Ok(response) if response.status().is_informational() => {
                     let reason = format!("status {} was not requested", response.status().as_u16());
-                    return Err(UpstreamError::Unreadable(self.upstream.name, reason));
+                    return Err(UpstreamError::InvalidResponse(self.upstream.name, reason));
                 }
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
-            (request, leased) = match (failed, again) {
-                (Failed::Unsent(request, _, slot), _) if was_kept => (*request, self.pool.lease(slot).await),
-                (Failed::Lost(error, Some(Closed { slot, has_read: false })), Some(again))
-                    if says_closed(&error) && again.body().can_be_sent() =>
+            (request, leased) = match (failed, retry) {
+                (ExchangeError::Unsent(request, _, slot), _) if was_idle => (*request, self.pool.lease(slot).await),
+                (ExchangeError::NoResponse(error, Some(ClosedConnection { slot, has_read: false })), Some(retry))
+                    if is_closed_before_response(&error) && retry.body().can_replay() =>
                 {
-                    is_repeated = true;
-                    (again, self.pool.lease_new(slot).await)
+                    is_retried = true;
+                    (retry, self.pool.lease_new(slot).await)
                 }
-                (Failed::Lost(error, _) | Failed::Unsent(_, error, _), _) => return Err(self.lost(&error)),
-                (Failed::Misframed, _) => {
+                (ExchangeError::NoResponse(error, _) | ExchangeError::Unsent(_, error, _), _) => {
+                    return Err(self.no_response(&error));
+                }
+                (ExchangeError::AmbiguousFraming, _) => {
                     let reason = "its Transfer-Encoding is not chunked alone".to_owned();
-                    return Err(UpstreamError::Unreadable(self.upstream.name, reason));
+                    return Err(UpstreamError::InvalidResponse(self.upstream.name, reason));
                 }
             };
         }
@@ -123,7 +126,7 @@ impl Client {
 
     /// A request to this backend, with its own `Host` where it has none. The form of its target is that for a server, not for a proxy
     /// (RFC 9112, section 3.2.1).
-    fn addressed(&self, mut parts: Parts, body: Outgoing) -> Request<Outgoing> {
+    fn build_request(&self, mut parts: Parts, body: RequestBody) -> Request<RequestBody> {
         if let (Some(_), Some(path)) = (parts.uri.authority(), parts.uri.path_and_query()) {
             parts.uri = Uri::from(path.clone());
         }
@@ -131,10 +134,10 @@ impl Client {
         Request::from_parts(parts, body)
     }
 
-    fn lost(&self, error: &hyper::Error) -> UpstreamError {
+    fn no_response(&self, error: &hyper::Error) -> UpstreamError {
         if error.is_parse_too_large() {
             let limits = format!("its head exceeds {} KiB or {MAX_FIELDS} fields", BUFFER_BYTES / 1024);
-            return UpstreamError::Unreadable(self.upstream.name, limits);
+            return UpstreamError::InvalidResponse(self.upstream.name, limits);
         }
         UpstreamError::Broken(self.upstream.name, with_cause(error))
     }
@@ -146,8 +149,8 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 /// The same request once more.
-fn copy(request: &mut Request<Outgoing>) -> Request<Outgoing> {
-    let mut copy = Request::new(request.body_mut().again());
+fn retry_copy(request: &mut Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(request.body_mut().replay());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
@@ -155,7 +158,7 @@ fn copy(request: &mut Request<Outgoing>) -> Request<Outgoing> {
 }
 
 /// Whether a connection was closed before any of an answer came.
-fn says_closed(error: &hyper::Error) -> bool {
+fn is_closed_before_response(error: &hyper::Error) -> bool {
     let broken = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
     // A reset that comes before any byte of an answer says the same as an orderly end.
     error.is_incomplete_message()

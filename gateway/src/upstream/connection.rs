@@ -17,9 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::address::Peer;
-use super::slots::{Occupant, Slot};
-use super::{Outgoing, Upstream};
+use super::address::UpstreamPeer;
+use super::slots::{ConnectionSlot, Occupant};
+use super::{RequestBody, Upstream};
 
 /// The maximum size of a response head, and of a read of a body, in bytes.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
@@ -31,19 +31,19 @@ pub(super) const MAX_FIELDS: usize = 100;
 /// A connection, which does nothing unless it is polled. Dropped, it is closed.
 #[derive(Debug)]
 pub(super) struct Connection {
-    requests: http1::SendRequest<Outgoing>,
-    driver: http1::Connection<TokioIo<Watched>, Outgoing>,
-    has_answered: bool,
+    requests: http1::SendRequest<RequestBody>,
+    driver: http1::Connection<TokioIo<MonitoredSocket>, RequestBody>,
+    has_responded: bool,
     /// Whether anything was read since the last request.
     has_read: Arc<AtomicBool>,
-    slot: Slot<Self>,
+    slot: ConnectionSlot<Self>,
 }
 
 /// What is left of a connection that was closed.
 #[derive(Debug)]
-pub(super) struct Closed {
+pub(super) struct ClosedConnection {
     /// Room for another.
-    pub(super) slot: Slot<Connection>,
+    pub(super) slot: ConnectionSlot<Connection>,
     /// Whether any byte came after the last request was handed over.
     pub(super) has_read: bool,
 }
@@ -53,48 +53,51 @@ impl Connection {
     ///
     /// # Errors
     /// None of the backend's addresses can be reached.
-    pub(super) async fn open(upstream: &Upstream, slot: Slot<Self>) -> io::Result<Box<Self>> {
+    pub(super) async fn open(upstream: &Upstream, slot: ConnectionSlot<Self>) -> io::Result<Box<Self>> {
         let has_read = Arc::new(AtomicBool::new(false));
-        let socket =
-            TokioIo::new(Watched { socket: connect(upstream).await?, has_read: Arc::clone(&has_read), is_cut: false });
+        let socket = TokioIo::new(MonitoredSocket {
+            socket: connect(upstream).await?,
+            has_read: Arc::clone(&has_read),
+            is_cut: false,
+        });
         let mut builder = http1::Builder::new();
         // A proxy removes them (RFC 9112, section 5.1).
         builder.max_buf_size(BUFFER_BYTES).allow_spaces_after_header_name_in_responses(true);
         let handshake = builder.handshake(socket).await;
         let (requests, driver) = handshake.map_err(io::Error::other)?;
-        Ok(Box::new(Self { requests, driver, has_answered: false, has_read, slot }))
+        Ok(Box::new(Self { requests, driver, has_responded: false, has_read, slot }))
     }
 
     /// Hands over a request, which leaves when the connection is polled.
     pub(super) fn send(
         &mut self,
-        request: Request<Outgoing>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>> + use<> {
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
         self.has_read.store(false, Ordering::Relaxed);
         self.requests.try_send_request(request)
     }
 
     /// Closes it.
-    pub(super) fn close(self: Box<Self>) -> Closed {
+    pub(super) fn close(self: Box<Self>) -> ClosedConnection {
         let Self { requests, driver, has_read, slot, .. } = *self;
         drop((requests, driver));
-        Closed { slot, has_read: has_read.load(Ordering::Relaxed) }
+        ClosedConnection { slot, has_read: has_read.load(Ordering::Relaxed) }
     }
 
     /// Whether the exchange is over on both sides and another may follow, as of the last poll
     /// after the head of the answer was there.
-    pub(super) fn is_unused(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.requests.is_ready()
     }
 
     /// Notes that the backend answered on it.
-    pub(super) fn answered(&mut self) {
-        self.has_answered = true;
+    pub(super) fn note_response(&mut self) {
+        self.has_responded = true;
     }
 
     /// Whether the backend has answered on it before.
-    pub(super) fn has_answered(&self) -> bool {
-        self.has_answered
+    pub(super) fn has_responded(&self) -> bool {
+        self.has_responded
     }
 }
 
@@ -105,7 +108,7 @@ impl Occupant for Connection {
         Pin::new(&mut self.driver).poll(cx).map(|_| ())
     }
 
-    fn into_slot(self: Box<Self>) -> Slot<Self> {
+    fn into_slot(self: Box<Self>) -> ConnectionSlot<Self> {
         self.close().slot
     }
 }
@@ -118,14 +121,14 @@ impl Occupant for Connection {
 /// what cannot be written is discarded, and reading decides: it yields the answer (RFC 9112, section 9.5), or
 /// the end or the error that there is none.
 #[derive(Debug)]
-struct Watched {
+struct MonitoredSocket {
     socket: Socket,
     has_read: Arc<AtomicBool>,
     /// Writing has failed since the backend takes no more.
     is_cut: bool,
 }
 
-impl Watched {
+impl MonitoredSocket {
     /// What became of a write, of which `instead` is reported where the backend takes no more.
     fn written<T>(&mut self, written: Poll<io::Result<T>>, instead: T) -> Poll<io::Result<T>> {
         match written {
@@ -173,16 +176,16 @@ async fn connect(upstream: &Upstream) -> io::Result<Socket> {
 }
 
 impl Socket {
-    async fn open(peer: &Peer) -> io::Result<Self> {
+    async fn open(peer: &UpstreamPeer) -> io::Result<Self> {
         Ok(match peer {
-            Peer::Inet(address) => {
+            UpstreamPeer::Inet(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
                 Self::Tcp(stream)
             }
-            Peer::Unix(path) => Self::Unix(UnixStream::connect(path).await?),
+            UpstreamPeer::Unix(path) => Self::Unix(UnixStream::connect(path).await?),
             #[cfg(test)]
-            Peer::Memory(network) => Self::Memory(network.connect().await?),
+            UpstreamPeer::Memory(network) => Self::Memory(network.connect().await?),
         })
     }
 }
@@ -199,7 +202,7 @@ macro_rules! either {
     };
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for MonitoredSocket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { socket, has_read, .. } = self.get_mut();
         let before = buf.filled().len();
@@ -211,7 +214,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for MonitoredSocket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.is_cut {
@@ -256,7 +259,7 @@ mod tests {
             max_connections: 2,
         };
         let upstream = Upstream::new("api", Address::Inet(address), settings);
-        let (good, bad) = (Peer::Inet(address), Peer::Unix("/nowhere/at/all".into()));
+        let (good, bad) = (UpstreamPeer::Inet(address), UpstreamPeer::Unix("/nowhere/at/all".into()));
         *upstream.resolved.write().unwrap() = vec![bad.clone(), good.clone()];
         assert!(matches!(connect(&upstream).await.unwrap(), Socket::Tcp(_)));
         assert_eq!(upstream.peers().unwrap(), [good, bad.clone()]);

@@ -7,7 +7,7 @@ use std::error::Error as _;
 pub enum UpstreamError {
     /// No connection was made within the connect timeout, so nothing was sent.
     #[error("the {0} upstream cannot be reached: {1}")]
-    Unconnected(&'static str, String),
+    Unreachable(&'static str, String),
     /// The connection failed before the head of a response, or the head is malformed.
     #[error("the {0} upstream did not answer: {1}")]
     Broken(&'static str, String),
@@ -16,7 +16,7 @@ pub enum UpstreamError {
     TimedOut(&'static str),
     /// The response is too large, malformed or incomplete.
     #[error("the {0} upstream's answer could not be read: {1}")]
-    Unreadable(&'static str, String),
+    InvalidResponse(&'static str, String),
 }
 
 /// The text of an error and of its cause.

@@ -14,12 +14,12 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use pingora::http::ResponseHeader;
 
 use super::Upstream;
-use super::location::Public;
+use super::location::PublicAuthority;
 use super::references::{self, Rewritten};
 
 /// What the gateway vouches for.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub struct ForwardingInfo<'a> {
     /// Who is calling; `None` where the answer is for everybody who asks.
     pub client: Option<IpAddr>,
     /// The host that the client asked for, port included.
@@ -77,7 +77,7 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
 }
 
 /// What only the gateway tells: who calls, and what is asked for.
-const OURS: [&str; 19] = [
+const RESERVED: [&str; 19] = [
     "authorization",
     "proxy-authorization",
     "forwarded",
@@ -105,33 +105,33 @@ const OURS: [&str; 19] = [
 ];
 
 /// What all names begin with that only the gateway uses.
-const OURS_BEGIN: [&str; 2] = ["x-forwarded-", "x-auth-"];
+const RESERVED_PREFIXES: [&str; 2] = ["x-forwarded-", "x-auth-"];
 
 /// Whether a client may not say this: only the gateway tells the backend who calls, and for
 /// what. An underscore counts as a dash, since some servers read both as one name.
-fn is_ours(name: &HeaderName) -> bool {
+fn is_reserved(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
-    let is = |ours: &str| name.len() == ours.len() && begins_as(name, ours);
-    OURS.iter().any(|ours| is(ours)) || OURS_BEGIN.iter().any(|ours| begins_as(name, ours))
+    let is = |ours: &str| name.len() == ours.len() && has_prefix(name, ours);
+    RESERVED.iter().any(|ours| is(ours)) || RESERVED_PREFIXES.iter().any(|ours| has_prefix(name, ours))
 }
 
 /// Whether `name` begins with `ours`, by the letters or with underscores for dashes.
-fn begins_as(name: &[u8], ours: &str) -> bool {
+fn has_prefix(name: &[u8], ours: &str) -> bool {
     let is_same = |(&byte, own): (&u8, u8)| byte == own || (byte == b'_' && own == b'-');
     name.len() >= ours.len() && name.iter().zip(ours.bytes()).all(is_same)
 }
 
 /// Whether a field of a client's request reaches the backend, unless it speaks of one connection.
-pub fn is_passed_on(name: &HeaderName) -> bool {
+pub fn is_forwarded(name: &HeaderName) -> bool {
     // Whoever waits for a 100 (RFC 9110, section 10.1.1) hears it from the gateway.
-    !is_ours(name) && !is_always_hop_by_hop(name) && *name != HOST && *name != EXPECT
+    !is_reserved(name) && !is_always_hop_by_hop(name) && *name != HOST && *name != EXPECT
 }
 
 /// What the backend is to see of a request with `method` and `headers`.
 ///
 /// # Errors
 /// A value that cannot stand in a header, or a target that is no URI.
-pub fn for_upstream(method: &Method, headers: &HeaderMap, facts: &Facts<'_>) -> http::Result<Parts> {
+pub fn for_upstream(method: &Method, headers: &HeaderMap, facts: &ForwardingInfo<'_>) -> http::Result<Parts> {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     let mut texts = Texts::with_room_for(facts);
     parts.method = method.clone();
@@ -141,11 +141,11 @@ pub fn for_upstream(method: &Method, headers: &HeaderMap, facts: &Facts<'_>) -> 
     parts.headers.reserve(headers.len() + 6);
     let hop_by_hop = HopByHop::of(headers);
     for (name, value) in headers {
-        if is_passed_on(name) && !hop_by_hop.contains(name) {
+        if is_forwarded(name) && !hop_by_hop.contains(name) {
             parts.headers.append(name, value.clone());
         }
     }
-    if let Some(cookie) = joined_cookies(&parts.headers) {
+    if let Some(cookie) = join_cookies(&parts.headers) {
         parts.headers.insert(COOKIE, cookie);
     }
     if let Some(client) = facts.client {
@@ -178,7 +178,7 @@ const X_AUTH_IDENTITY: HeaderName = HeaderName::from_static("x-auth-identity");
 struct Texts(BytesMut);
 
 impl Texts {
-    fn with_room_for(facts: &Facts<'_>) -> Self {
+    fn with_room_for(facts: &ForwardingInfo<'_>) -> Self {
         /// The longest that an address has.
         const ADDRESS_BYTES: usize = 39;
         let identity = facts.identity.map(str::len).unwrap_or_default();
@@ -229,7 +229,7 @@ impl Texts {
 
 /// The cookies as one field, where HTTP/2 brought them as several, as it may and HTTP/1.1 may not
 /// (RFC 9113, section 8.2.3).
-fn joined_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
+fn join_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
     let fields = headers.get_all(COOKIE);
     fields.iter().nth(1)?;
     let cookies: Vec<_> = fields.iter().map(HeaderValue::as_bytes).collect();
@@ -239,7 +239,7 @@ fn joined_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// What a client may see of an answer that a token opened: nobody between may answer with it
 /// again without asking (RFC 9111, section 5.2.2). Where it names the service, it names it as clients do.
-pub fn for_client(parts: &http::response::Parts, upstream: &Upstream, public: &Public<'_>) -> ResponseHeader {
+pub fn for_client(parts: &http::response::Parts, upstream: &Upstream, public: &PublicAuthority<'_>) -> ResponseHeader {
     let (mut told, ()) = http::Response::new(()).into_parts();
     told.status = parts.status;
     // Also what is said below, and what whoever answers may add.
@@ -247,7 +247,7 @@ pub fn for_client(parts: &http::response::Parts, upstream: &Upstream, public: &P
     let hop_by_hop = HopByHop::of(&parts.headers);
     for (name, value) in &parts.headers {
         let is_own_freshness = !public.needs_token && [AGE, CACHE_CONTROL, EXPIRES].contains(name);
-        if (is_told(name) || is_own_freshness) && !hop_by_hop.contains(name) {
+        if (is_returned(name) || is_own_freshness) && !hop_by_hop.contains(name) {
             match references::rewrite(name, value, upstream, public) {
                 Rewritten::Unchanged => _ = told.headers.append(name, value.clone()),
                 Rewritten::Replaced(value) => _ = told.headers.append(name, value),
@@ -266,7 +266,7 @@ pub fn for_client(parts: &http::response::Parts, upstream: &Upstream, public: &P
 
 /// Whether a field of an answer reaches the client, unless it ends with the connection; the
 /// gateway says the others itself, or nobody does.
-fn is_told(name: &HeaderName) -> bool {
+fn is_returned(name: &HeaderName) -> bool {
     let name = name.as_str();
     // Age and Expires speak of the edge's freshness; the two cache-control fields of RFC 9213
     // would tell a cache in front of us to store what only a token opens.

@@ -3,22 +3,22 @@
 use std::net::IpAddr;
 
 use super::Upstream;
-use super::address::{Address, Peer};
+use super::address::{Address, UpstreamPeer};
 
 /// How clients name the service.
 #[derive(Clone, Copy, Debug)]
-pub struct Public<'a> {
+pub struct PublicAuthority<'a> {
     /// The host that the client asked for, port included.
     pub authority: &'a str,
     /// Whether the service saw it in `Host`.
-    pub is_passed_on: bool,
+    pub is_forwarded: bool,
     /// Whether its answers need a token, so that no cache in front of the gateway may serve them without it.
     pub needs_token: bool,
     /// The prefix of the service's paths, and what clients have in its place, if the route changes it.
     pub prefixes: Option<(&'a str, &'a str)>,
 }
 
-impl Public<'_> {
+impl PublicAuthority<'_> {
     /// `path`, perhaps with a query and a fragment, as clients name it; `None` if it is the same. A path that has the
     /// prefix of clients already is from a service that reads `X-Forwarded-Prefix`.
     pub(super) fn path(&self, path: &[u8]) -> Option<Vec<u8>> {
@@ -37,7 +37,7 @@ impl Public<'_> {
 }
 
 /// An absolute reference, or one without a scheme, in parts.
-struct Reference<'a> {
+struct UrlReference<'a> {
     /// Whether the scheme is `https`.
     is_https: bool,
     host: &'a str,
@@ -48,12 +48,12 @@ struct Reference<'a> {
 
 /// `url` with the public authority in place of the service's own, and the public prefix of its path; `None` if it has
 /// another authority, or neither an authority nor a path from the root.
-pub(super) fn public_url(url: &[u8], upstream: &Upstream, public: &Public<'_>) -> Option<Vec<u8>> {
+pub(super) fn public_url(url: &[u8], upstream: &Upstream, public: &PublicAuthority<'_>) -> Option<Vec<u8>> {
     if url.starts_with(b"/") && !url.starts_with(b"//") {
         return public.path(url);
     }
-    let reference = Reference::parse(url)?;
-    let is_own = reference.names(upstream) || public.is_passed_on && reference.is_public(public.authority);
+    let reference = UrlReference::parse(url)?;
+    let is_own = reference.names(upstream) || public.is_forwarded && reference.is_public(public.authority);
     if !is_own {
         return None;
     }
@@ -69,7 +69,7 @@ pub(super) fn mentions(text: &[u8], upstream: &Upstream) -> bool {
     let text: Vec<_> = text.iter().copied().filter(|&byte| byte != b'\\').collect();
     let is_own = |url: &[u8]| {
         // Either scheme may precede it.
-        Reference::parse(url).is_some_and(|url| Reference { is_https: true, ..url }.names(upstream))
+        UrlReference::parse(url).is_some_and(|url| UrlReference { is_https: true, ..url }.names(upstream))
     };
     let is_configured = |word: &[u8]| match upstream.address {
         Address::Unix(_) => false,
@@ -81,7 +81,7 @@ pub(super) fn mentions(text: &[u8], upstream: &Upstream) -> bool {
     })
 }
 
-impl<'a> Reference<'a> {
+impl<'a> UrlReference<'a> {
     fn parse(text: &'a [u8]) -> Option<Self> {
         let (scheme, text) = match text.strip_prefix(b"//") {
             Some(text) => (&b""[..], text),
@@ -108,14 +108,15 @@ impl<'a> Reference<'a> {
             Address::Inet(address) => {
                 let is_loopback = address.ip().to_canonical().is_loopback();
                 self.has_port(address.port())
-                    && (self.is_address(address.ip()) || is_loopback && same_name(self.host, "localhost"))
+                    && (self.is_address(address.ip()) || is_loopback && is_same_name(self.host, "localhost"))
             }
             Address::Name(name, port) => {
-                let is_resolved = |peer: &Peer| matches!(peer, Peer::Inet(address) if self.is_address(address.ip()));
+                let is_resolved =
+                    |peer: &UpstreamPeer| matches!(peer, UpstreamPeer::Inet(address) if self.is_address(address.ip()));
                 let resolved = || upstream.peers().is_ok_and(|peers| peers.iter().any(is_resolved));
-                self.has_port(*port) && (same_name(self.host, name) || resolved())
+                self.has_port(*port) && (is_same_name(self.host, name) || resolved())
             }
-            Address::Unix(_) => self.has_port(80) && same_name(self.host, &upstream.host),
+            Address::Unix(_) => self.has_port(80) && is_same_name(self.host, &upstream.host),
         }
     }
 
@@ -124,7 +125,7 @@ impl<'a> Reference<'a> {
     fn is_public(&self, authority: &str) -> bool {
         let Some((host, port)) = split(authority) else { return false };
         let is_same_port = self.port == port || port.is_none() && self.has_port(80);
-        same_name(self.host, host) && is_same_port
+        is_same_name(self.host, host) && is_same_port
     }
 
     /// Whether its port is `port`, where none is given the default one. A service that was told of HTTPS
@@ -157,7 +158,7 @@ fn split(authority: &str) -> Option<(&str, Option<u16>)> {
 }
 
 /// Whether two names are the same, in any case and with or without the last dot.
-fn same_name(one: &str, other: &str) -> bool {
+fn is_same_name(one: &str, other: &str) -> bool {
     let bare = |name: &'_ str| name.len() - usize::from(name.ends_with('.'));
     let (one, other) = (one.get(..bare(one)), other.get(..bare(other)));
     one.zip(other).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other))
@@ -182,8 +183,8 @@ mod tests {
     use super::*;
 
     /// What clients get of `value` from the service at `address`.
-    fn seen(address: &str, value: &str, is_passed_on: bool) -> String {
-        let public = Public { authority: "example.org:8443", is_passed_on, needs_token: true, prefixes: None };
+    fn seen(address: &str, value: &str, is_forwarded: bool) -> String {
+        let public = PublicAuthority { authority: "example.org:8443", is_forwarded, needs_token: true, prefixes: None };
         let seen = public_url(value.as_bytes(), &upstream(address), &public);
         seen.map_or(value.to_owned(), |url| String::from_utf8(url).unwrap())
     }
@@ -253,7 +254,8 @@ mod tests {
         for other in ["http://example.org/a", "http://www.example.org:8443/a"] {
             assert_eq!(seen("127.0.0.1:8080", other, true), other);
         }
-        let public = Public { authority: "example.org:", is_passed_on: true, needs_token: true, prefixes: None };
+        let public =
+            PublicAuthority { authority: "example.org:", is_forwarded: true, needs_token: true, prefixes: None };
         for own in ["http://example.org/a", "http://example.org:80/a", "https://example.org/a"] {
             let seen = public_url(own.as_bytes(), &upstream("127.0.0.1:8080"), &public);
             assert_eq!(seen.unwrap(), b"https://example.org/a");
@@ -263,8 +265,9 @@ mod tests {
     #[test]
     fn the_addresses_of_a_name_are_its_own() {
         let upstream = upstream("backend.internal:8080");
-        *upstream.resolved.write().unwrap() = vec![Peer::Inet("10.0.0.7:8080".parse().unwrap())];
-        let public = Public { authority: "example.org", is_passed_on: false, needs_token: true, prefixes: None };
+        *upstream.resolved.write().unwrap() = vec![UpstreamPeer::Inet("10.0.0.7:8080".parse().unwrap())];
+        let public =
+            PublicAuthority { authority: "example.org", is_forwarded: false, needs_token: true, prefixes: None };
         assert_eq!(public_url(b"http://10.0.0.7:8080/a", &upstream, &public).unwrap(), b"https://example.org/a");
         assert_eq!(public_url(b"http://10.0.0.8:8080/a", &upstream, &public), None);
         assert!(mentions(b"a http://10.0.0.7:8080", &upstream) && mentions(b"Backend.Internal:8080", &upstream));
@@ -273,8 +276,12 @@ mod tests {
     #[test]
     fn paths_get_the_public_prefix() {
         let seen = |prefixes, url: &str| {
-            let public =
-                Public { authority: "example.org", is_passed_on: false, needs_token: true, prefixes: Some(prefixes) };
+            let public = PublicAuthority {
+                authority: "example.org",
+                is_forwarded: false,
+                needs_token: true,
+                prefixes: Some(prefixes),
+            };
             let seen = public_url(url.as_bytes(), &upstream("127.0.0.1:8080"), &public);
             seen.map_or(url.to_owned(), |url| String::from_utf8(url).unwrap())
         };

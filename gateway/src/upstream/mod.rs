@@ -2,20 +2,20 @@
 //! is taken from its answers. Login and pass-through both use it.
 
 mod address;
-mod answer;
-mod body;
+mod chunk;
 mod client;
 mod connection;
 mod deadlines;
 mod error;
+mod exchange;
 mod header;
 mod location;
 #[cfg(test)]
 mod memory;
-mod piece;
 mod pool;
 mod references;
 mod replay;
+mod request_body;
 mod slots;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,18 +25,18 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use address::Peer;
-pub use address::{Address, NotAnAddress};
-pub use answer::Body;
-pub use body::{Outgoing, Upload};
-pub use client::Client;
+use address::UpstreamPeer;
+pub use address::{Address, AddressError};
+pub use chunk::{BodyAborted, BodyChunk};
+pub use client::UpstreamClient;
 use connection::Connection;
 pub use deadlines::Deadlines;
 pub use error::UpstreamError;
+pub use exchange::ResponseBody;
 pub(crate) use header::is_hop_by_hop;
-pub use header::{Facts, for_client, for_upstream, is_passed_on};
-pub use location::Public;
-pub use piece::{BrokenOff, Piece};
+pub use header::{ForwardingInfo, for_client, for_upstream, is_forwarded};
+pub use location::PublicAuthority;
+pub use request_body::{RequestBody, Upload};
 use slots::Slots;
 
 /// How long a backend may take. Each is told apart from the client's own deadlines.
@@ -69,7 +69,7 @@ pub struct Upstream {
     pub settings: Settings,
     /// What the name meant when it was last asked for, the address that was reached last first: no
     /// request waits for DNS. Empty where it was never resolved.
-    resolved: RwLock<Vec<Peer>>,
+    resolved: RwLock<Vec<UpstreamPeer>>,
     up: AtomicBool,
     reached: AtomicBool,
     /// The connections to it.
@@ -116,13 +116,13 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Unresolved`] where a name has never been resolved.
-    fn peers(&self) -> Result<Vec<Peer>, Unresolved> {
+    fn peers(&self) -> Result<Vec<UpstreamPeer>, Unresolved> {
         let resolved = self.resolved.read().unwrap_or_else(PoisonError::into_inner);
         if resolved.is_empty() { Err(Unresolved) } else { Ok(resolved.clone()) }
     }
 
     /// Notes that `peer` was reached where one before it was not.
-    fn prefer(&self, peer: &Peer) {
+    fn prefer(&self, peer: &UpstreamPeer) {
         let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = resolved.iter().position(|other| other == peer)
             && let Some(before) = resolved.get_mut(..=place)
@@ -158,7 +158,7 @@ impl Upstream {
     }
 
     /// Notes whether it answered just now.
-    pub fn note(&self, up: bool) {
+    pub fn set_up(&self, up: bool) {
         self.up.store(up, Ordering::Relaxed);
         if up {
             self.reached.store(true, Ordering::Relaxed);

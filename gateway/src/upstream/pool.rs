@@ -10,8 +10,8 @@ use tokio::task::{AbortHandle, coop};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Upstream;
-use super::connection::{Closed, Connection};
-use super::slots::{Served, Slot, Taken};
+use super::connection::{ClosedConnection, Connection};
+use super::slots::{Acquired, ConnectionSlot, Grant};
 
 /// Between two sweeps, at most: a connection may be kept that much longer than it should.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -39,12 +39,12 @@ impl Lease {
     }
 
     /// Gives the connection back, for the next request.
-    pub(super) fn give_back(self) {
+    pub(super) fn release(self) {
         self.pool.upstream.slots.put(self.pool.number, self.connection);
     }
 
     /// Closes the connection.
-    pub(super) fn close(self) -> Closed {
+    pub(super) fn close(self) -> ClosedConnection {
         self.connection.close()
     }
 }
@@ -60,9 +60,9 @@ impl Pool {
     ///
     /// # Errors
     /// No connection within the connect timeout, or none at all.
-    pub(super) async fn lease(self: &Arc<Self>, slot: Option<Slot<Connection>>) -> io::Result<Lease> {
+    pub(super) async fn lease(self: &Arc<Self>, slot: Option<ConnectionSlot<Connection>>) -> io::Result<Lease> {
         let connection = match self.upstream.slots.take(self.number, slot) {
-            Taken::Now(Served::Idle(connection)) => connection,
+            Acquired::Now(Grant::Idle(connection)) => connection,
             // Seldom, and much larger than what happens otherwise.
             taken => Box::pin(self.open(taken)).await?,
         };
@@ -74,20 +74,20 @@ impl Pool {
     ///
     /// # Errors
     /// As of [`Pool::lease`].
-    pub(super) async fn lease_new(self: &Arc<Self>, slot: Slot<Connection>) -> io::Result<Lease> {
-        let connection = Box::pin(self.open(Taken::Now(Served::Slot(slot)))).await?;
+    pub(super) async fn lease_new(self: &Arc<Self>, slot: ConnectionSlot<Connection>) -> io::Result<Lease> {
+        let connection = Box::pin(self.open(Acquired::Now(Grant::New(slot)))).await?;
         Ok(Lease { connection, pool: Arc::clone(self) })
     }
 
-    async fn open(self: &Arc<Self>, taken: Taken<Connection>) -> io::Result<Box<Connection>> {
+    async fn open(self: &Arc<Self>, taken: Acquired<Connection>) -> io::Result<Box<Connection>> {
         let opened = timeout(self.upstream.settings.connect_timeout, async {
             let served = match taken {
-                Taken::Now(served) => Some(served),
-                Taken::Later(turn) => turn.served().await,
+                Acquired::Now(served) => Some(served),
+                Acquired::Queued(turn) => turn.served().await,
             };
             match served {
-                Some(Served::Idle(connection)) => Ok(connection),
-                Some(Served::Slot(slot)) => Connection::open(&self.upstream, slot).await,
+                Some(Grant::Idle(connection)) => Ok(connection),
+                Some(Grant::New(slot)) => Connection::open(&self.upstream, slot).await,
                 None => Err(io::Error::other("the queue for a connection has ended")),
             }
         });
@@ -168,7 +168,7 @@ mod tests {
             let others = leases.split_off(count / 2);
             thread::scope(|scope| {
                 for leases in [leases, others] {
-                    scope.spawn(move || leases.into_iter().for_each(Lease::give_back));
+                    scope.spawn(move || leases.into_iter().for_each(Lease::release));
                 }
             });
             // The others are closed.

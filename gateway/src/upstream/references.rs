@@ -7,7 +7,7 @@ use std::ops::Range;
 use http::header::{CONTENT_LOCATION, HeaderName, HeaderValue, LINK, LOCATION, REFRESH, SET_COOKIE};
 
 use super::Upstream;
-use super::location::{Public, mentions, public_url};
+use super::location::{PublicAuthority, mentions, public_url};
 
 /// A response field, as the client receives it.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,7 +21,12 @@ pub(super) enum Rewritten {
 }
 
 /// Rewrites the references to the service in the field `name`.
-pub(super) fn rewrite(name: &HeaderName, value: &HeaderValue, upstream: &Upstream, public: &Public<'_>) -> Rewritten {
+pub(super) fn rewrite(
+    name: &HeaderName,
+    value: &HeaderValue,
+    upstream: &Upstream,
+    public: &PublicAuthority<'_>,
+) -> Rewritten {
     match *name {
         LOCATION | CONTENT_LOCATION => {
             let url = public_url(value.as_bytes(), upstream, public);
@@ -36,7 +41,7 @@ pub(super) fn rewrite(name: &HeaderName, value: &HeaderValue, upstream: &Upstrea
 }
 
 /// Rewrites the paths of a cookie. One with the name prefix `__Host-` is valid for all paths of the host, or refused.
-fn rewrite_cookie(value: &HeaderValue, public: &Public<'_>) -> Rewritten {
+fn rewrite_cookie(value: &HeaderValue, public: &PublicAuthority<'_>) -> Rewritten {
     if value.as_bytes().trim_ascii_start().get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"__Host-")) {
         return Rewritten::Unchanged;
     }
@@ -69,7 +74,7 @@ fn rewrite_urls(
     value: &HeaderValue,
     urls: Option<Vec<Range<usize>>>,
     upstream: &Upstream,
-    public: &Public<'_>,
+    public: &PublicAuthority<'_>,
 ) -> Rewritten {
     let text = value.as_bytes();
     let Some(urls) = urls.filter(|urls| urls.iter().all(|url| text.get(url.clone()).is_some_and(is_plain))) else {
@@ -225,15 +230,15 @@ mod tests {
     use super::*;
     use crate::upstream::location::upstream;
 
-    const PUBLIC: Public<'_> =
-        Public { authority: "example.org:8443", is_passed_on: false, needs_token: true, prefixes: None };
+    const PUBLIC: PublicAuthority<'_> =
+        PublicAuthority { authority: "example.org:8443", is_forwarded: false, needs_token: true, prefixes: None };
 
     /// What clients get of the field from the service at 127.0.0.1:8080.
     fn seen(name: &HeaderName, value: &str) -> Option<String> {
         seen_as(name, value, &PUBLIC)
     }
 
-    fn seen_as(name: &HeaderName, value: &str, public: &Public<'_>) -> Option<String> {
+    fn seen_as(name: &HeaderName, value: &str, public: &PublicAuthority<'_>) -> Option<String> {
         let value = HeaderValue::from_str(value).unwrap();
         match rewrite(name, &value, &upstream("127.0.0.1:8080"), public) {
             Rewritten::Unchanged => Some(value),
@@ -245,7 +250,7 @@ mod tests {
 
     #[test]
     fn the_path_of_a_cookie_gets_the_public_prefix() {
-        let public = Public { prefixes: Some(("", "/app")), ..PUBLIC };
+        let public = PublicAuthority { prefixes: Some(("", "/app")), ..PUBLIC };
         for (cookie, expected) in [
             ("a=b; Path=/", "a=b; Path=/app"),
             ("a=b; Path=/c; Secure", "a=b; Path=/app/c; Secure"),
@@ -264,14 +269,14 @@ mod tests {
             assert_eq!(seen_as(&SET_COOKIE, cookie, &public).as_deref(), Some(expected), "{cookie}");
             assert_eq!(seen(&SET_COOKIE, cookie).as_deref(), Some(cookie));
         }
-        let rewritten = Public { prefixes: Some(("/v2", "")), ..PUBLIC };
+        let rewritten = PublicAuthority { prefixes: Some(("/v2", "")), ..PUBLIC };
         assert_eq!(seen_as(&SET_COOKIE, "a=b; Path=/v2", &rewritten).as_deref(), Some("a=b; Path=/"));
         assert_eq!(seen_as(&SET_COOKIE, "a=b; Path=/", &rewritten).as_deref(), Some("a=b; Path=/"));
     }
 
     #[test]
     fn links_and_refreshes_get_the_public_prefix() {
-        let public = Public { prefixes: Some(("", "/app")), ..PUBLIC };
+        let public = PublicAuthority { prefixes: Some(("", "/app")), ..PUBLIC };
         let link = "</a>; rel=next, <b>; rel=prev, <http://127.0.0.1:8080/c>; rel=last";
         let expected = "</app/a>; rel=next, <b>; rel=prev, <https://example.org:8443/app/c>; rel=last";
         assert_eq!(seen_as(&LINK, link, &public).as_deref(), Some(expected));

@@ -7,70 +7,70 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use super::piece::{BrokenOff, Piece};
+use super::chunk::{BodyAborted, BodyChunk};
 
-/// The most that is held of a body, in bytes.
-const MAX_HELD_BYTES: usize = 64 * 1024;
+/// The most that is buffered of a body, in bytes.
+const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 
-/// A streamed body of which everything is held that has been sent, so that it can be sent from its
+/// A streamed body of which everything is buffered that has been sent, so that it can be sent from its
 /// beginning again.
 #[derive(Debug)]
 pub struct Replay {
     source: Arc<Mutex<Source>>,
-    /// How much of what is held has been sent by this one.
+    /// How much of what is buffered has been sent by this one.
     sent: usize,
 }
 
 #[derive(Debug)]
 struct Source {
-    pieces: mpsc::Receiver<Piece>,
-    held: Vec<u8>,
-    /// Whether what has been sent is held, all of it.
-    is_whole: bool,
+    chunks: mpsc::Receiver<BodyChunk>,
+    buffered: Vec<u8>,
+    /// Whether what has been sent is buffered, all of it.
+    is_complete: bool,
     has_ended: bool,
 }
 
 impl Replay {
-    pub(super) fn new(pieces: mpsc::Receiver<Piece>) -> Self {
-        let source = Source { pieces, held: Vec::new(), is_whole: true, has_ended: false };
+    pub(super) fn new(chunks: mpsc::Receiver<BodyChunk>) -> Self {
+        let source = Source { chunks, buffered: Vec::new(), is_complete: true, has_ended: false };
         Self { source: Arc::new(Mutex::new(source)), sent: 0 }
     }
 
-    /// The same body once more. As long as it exists, what is sent is held.
-    pub(super) fn again(&self) -> Self {
+    /// The same body once more. As long as it exists, what is sent is buffered.
+    pub(super) fn restart(&self) -> Self {
         Self { source: Arc::clone(&self.source), sent: 0 }
     }
 
     /// Whether it can be sent from its beginning.
-    pub(super) fn is_whole(&self) -> bool {
-        self.source().is_whole
+    pub(super) fn is_complete(&self) -> bool {
+        self.source().is_complete
     }
 
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let may_repeat = Arc::strong_count(&self.source) > 1;
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
+        let may_replay = Arc::strong_count(&self.source) > 1;
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = source.held.get(self.sent..).filter(|held| !held.is_empty()) {
-            self.sent += held.len();
-            return Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(held)))));
+        if let Some(buffered) = source.buffered.get(self.sent..).filter(|buffered| !buffered.is_empty()) {
+            self.sent += buffered.len();
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(buffered)))));
         }
         if source.has_ended {
             return Poll::Ready(None);
         }
-        Poll::Ready(match ready!(source.pieces.poll_recv(cx)) {
-            Some(Piece::Data(data)) => {
-                if may_repeat {
-                    source.hold(&data);
-                    self.sent = source.held.len();
+        Poll::Ready(match ready!(source.chunks.poll_recv(cx)) {
+            Some(BodyChunk::Data(data)) => {
+                if may_replay {
+                    source.buffer(&data);
+                    self.sent = source.buffered.len();
                 } else {
-                    source.give_up();
+                    source.discard();
                 }
                 Some(Ok(Frame::data(data)))
             }
-            Some(Piece::End) => {
+            Some(BodyChunk::End) => {
                 source.has_ended = true;
                 None
             }
-            None => Some(Err(BrokenOff)),
+            None => Some(Err(BodyAborted)),
         })
     }
 
@@ -80,17 +80,17 @@ impl Replay {
 }
 
 impl Source {
-    fn hold(&mut self, data: &[u8]) {
-        if self.is_whole && self.held.len() + data.len() <= MAX_HELD_BYTES {
-            self.held.extend_from_slice(data);
+    fn buffer(&mut self, data: &[u8]) {
+        if self.is_complete && self.buffered.len() + data.len() <= MAX_BUFFERED_BYTES {
+            self.buffered.extend_from_slice(data);
         } else {
-            self.give_up();
+            self.discard();
         }
     }
 
-    fn give_up(&mut self) {
-        self.is_whole = false;
-        self.held = Vec::new();
+    fn discard(&mut self) {
+        self.is_complete = false;
+        self.buffered = Vec::new();
     }
 }
 
@@ -98,27 +98,27 @@ impl Source {
 mod tests {
     use http_body_util::BodyExt as _;
 
-    use super::super::Outgoing;
+    use super::super::RequestBody;
     use super::*;
 
-    async fn frame(body: &mut Outgoing) -> Option<Bytes> {
+    async fn frame(body: &mut RequestBody) -> Option<Bytes> {
         body.frame().await.map(|frame| frame.unwrap().into_data().unwrap())
     }
 
-    fn piece(length: usize) -> Piece {
-        Piece::Data(Bytes::from(vec![b'a'; length]))
+    fn chunk(length: usize) -> BodyChunk {
+        BodyChunk::Data(Bytes::from(vec![b'a'; length]))
     }
 
     #[tokio::test]
     async fn what_was_sent_is_sent_again_and_then_the_rest() {
-        let (pieces, receiver) = mpsc::channel(8);
+        let (chunks, receiver) = mpsc::channel(8);
         let first = Replay::new(receiver);
-        let again = first.again();
+        let again = first.restart();
         for text in ["ab", "cd", "ef"] {
-            pieces.send(Piece::Data(Bytes::from_static(text.as_bytes()))).await.unwrap();
+            chunks.send(BodyChunk::Data(Bytes::from_static(text.as_bytes()))).await.unwrap();
         }
-        pieces.send(Piece::End).await.unwrap();
-        let (mut first, mut again) = (Outgoing::Replayed(first), Outgoing::Replayed(again));
+        chunks.send(BodyChunk::End).await.unwrap();
+        let (mut first, mut again) = (RequestBody::Replayed(first), RequestBody::Replayed(again));
         assert_eq!(frame(&mut first).await.unwrap(), "ab");
         assert_eq!(frame(&mut first).await.unwrap(), "cd");
         drop(first);
@@ -129,24 +129,24 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_is_held_than_may_be_nor_without_need() {
-        for (lengths, is_needed, is_whole) in [
-            (&[MAX_HELD_BYTES][..], true, true),
-            (&[MAX_HELD_BYTES, 0], true, true),
-            (&[MAX_HELD_BYTES, 1], true, false),
-            (&[MAX_HELD_BYTES + 1, 1], true, false),
+        for (lengths, is_needed, is_complete) in [
+            (&[MAX_BUFFERED_BYTES][..], true, true),
+            (&[MAX_BUFFERED_BYTES, 0], true, true),
+            (&[MAX_BUFFERED_BYTES, 1], true, false),
+            (&[MAX_BUFFERED_BYTES + 1, 1], true, false),
             (&[1], false, false),
         ] {
-            let (pieces, receiver) = mpsc::channel(8);
+            let (chunks, receiver) = mpsc::channel(8);
             let body = Replay::new(receiver);
-            let again = is_needed.then(|| body.again());
-            let mut body = Outgoing::Replayed(body);
+            let again = is_needed.then(|| body.restart());
+            let mut body = RequestBody::Replayed(body);
             for length in lengths {
-                pieces.send(piece(*length)).await.unwrap();
+                chunks.send(chunk(*length)).await.unwrap();
                 assert_eq!(frame(&mut body).await.unwrap().len(), *length);
             }
-            let Outgoing::Replayed(body) = &body else { panic!("{body:?}") };
-            assert_eq!(body.is_whole(), is_whole, "{lengths:?}");
-            assert!(is_whole || body.source().held.capacity() == 0);
+            let RequestBody::Replayed(body) = &body else { panic!("{body:?}") };
+            assert_eq!(body.is_complete(), is_complete, "{lengths:?}");
+            assert!(is_complete || body.source().buffered.capacity() == 0);
             drop(again);
         }
     }

@@ -27,7 +27,7 @@ pub(super) trait Occupant: Sized {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Closes the connection.
-    fn into_slot(self: Box<Self>) -> Slot<Self>;
+    fn into_slot(self: Box<Self>) -> ConnectionSlot<Self>;
 }
 
 /// The connections to one backend.
@@ -72,38 +72,38 @@ struct Idle<C> {
 struct Waiter<C> {
     number: u64,
     client: usize,
-    served: oneshot::Sender<Served<C>>,
+    served: oneshot::Sender<Grant<C>>,
 }
 
 /// Room for one connection, which is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Slot<C>(Arc<Slots<C>>);
+pub(super) struct ConnectionSlot<C>(Arc<Slots<C>>);
 
 /// What a request for a connection gets at once.
 #[derive(Debug)]
-pub(super) enum Taken<C> {
+pub(super) enum Acquired<C> {
     /// A connection, or room for one.
-    Now(Served<C>),
+    Now(Grant<C>),
     /// A place in the queue.
-    Later(Turn<C>),
+    Queued(QueuePlace<C>),
 }
 
 /// What a request for a connection gets.
 #[derive(Debug)]
-pub(super) enum Served<C> {
+pub(super) enum Grant<C> {
     /// An idle connection.
     Idle(Box<C>),
     /// Room for a new one.
-    Slot(Slot<C>),
+    New(ConnectionSlot<C>),
 }
 
 /// A place in the queue, which ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn<C> {
+pub(super) struct QueuePlace<C> {
     slots: Arc<Slots<C>>,
     number: u64,
     client: usize,
-    served: oneshot::Receiver<Served<C>>,
+    served: oneshot::Receiver<Grant<C>>,
 }
 
 impl<C> Slots<C> {
@@ -128,7 +128,7 @@ impl<C> Slots<C> {
 
     /// A connection for `client`: the one that was used last, else room for a new one, else a place
     /// in the queue. A request whose connection was closed brings the `slot` of that, and waits for none.
-    pub(super) fn take(self: &Arc<Self>, client: usize, slot: Option<Slot<C>>) -> Taken<C>
+    pub(super) fn take(self: &Arc<Self>, client: usize, slot: Option<ConnectionSlot<C>>) -> Acquired<C>
     where
         C: Occupant,
     {
@@ -138,32 +138,32 @@ impl<C> Slots<C> {
         if let Some(idle) = stack.and_then(|stack| stack.connections.pop()) {
             drop(state);
             drop(slot);
-            return Taken::Now(Served::Idle(idle.connection));
+            return Acquired::Now(Grant::Idle(idle.connection));
         }
         if let Some(slot) = slot {
-            return Taken::Now(Served::Slot(slot));
+            return Acquired::Now(Grant::New(slot));
         }
         if state.open < self.max_open {
             state.open += 1;
-            return Taken::Now(Served::Slot(Slot(Arc::clone(self))));
+            return Acquired::Now(Grant::New(ConnectionSlot(Arc::clone(self))));
         }
         if let Some(idle) = state.longest_idle() {
             drop(state);
-            return Taken::Now(Served::Slot(idle.connection.into_slot()));
+            return Acquired::Now(Grant::New(idle.connection.into_slot()));
         }
         state.last_number += 1;
         let number = state.last_number;
         let (sender, served) = oneshot::channel();
         state.waiting.push_back(Waiter { number, client, served: sender });
-        Taken::Later(Turn { slots: Arc::clone(self), number, client, served })
+        Acquired::Queued(QueuePlace { slots: Arc::clone(self), number, client, served })
     }
 
     /// Gives a connection of `client` to the request that waits longest, or keeps it idle.
     pub(super) fn put(&self, client: usize, connection: Box<C>) {
         let mut state = self.state();
         let unwanted = match state.waiting.pop_front_if(|waiter| waiter.client == client) {
-            Some(waiter) => waiter.served.send(Served::Idle(connection)).err(),
-            None => state.keep(client, connection, self.max_idle).map(Served::Idle),
+            Some(waiter) => waiter.served.send(Grant::Idle(connection)).err(),
+            None => state.keep(client, connection, self.max_idle).map(Grant::Idle),
         };
         drop(state);
         drop(unwanted);
@@ -189,7 +189,7 @@ impl<C> Slots<C> {
     fn release(self: &Arc<Self>) {
         let mut state = self.state();
         let unwanted = match state.waiting.pop_front() {
-            Some(waiter) => waiter.served.send(Served::Slot(Slot(Arc::clone(self)))).err(),
+            Some(waiter) => waiter.served.send(Grant::New(ConnectionSlot(Arc::clone(self)))).err(),
             None => {
                 state.open -= 1;
                 None
@@ -243,20 +243,20 @@ impl<C> State<C> {
     }
 }
 
-impl<C> Drop for Slot<C> {
+impl<C> Drop for ConnectionSlot<C> {
     fn drop(&mut self) {
         self.0.release();
     }
 }
 
-impl<C> Turn<C> {
+impl<C> QueuePlace<C> {
     /// Waits for its turn; `None` never comes.
-    pub(super) async fn served(mut self) -> Option<Served<C>> {
+    pub(super) async fn served(mut self) -> Option<Grant<C>> {
         (&mut self.served).await.ok()
     }
 }
 
-impl<C> Drop for Turn<C> {
+impl<C> Drop for QueuePlace<C> {
     fn drop(&mut self) {
         let mut state = self.slots.state();
         let place = state.waiting.binary_search_by_key(&self.number, |waiter| waiter.number);
@@ -264,7 +264,7 @@ impl<C> Drop for Turn<C> {
         drop(state);
         // It may have been served just when it was given up.
         if left.is_none()
-            && let Ok(Served::Idle(connection)) = self.served.try_recv()
+            && let Ok(Grant::Idle(connection)) = self.served.try_recv()
         {
             self.slots.put(self.client, connection);
         }

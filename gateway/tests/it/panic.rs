@@ -25,7 +25,7 @@ use holodule_gateway::record::{Labels, Metrics};
 use holodule_gateway::route::{Route, RouteTable, default_routes};
 use holodule_gateway::tls::{Identities, Identity};
 use holodule_gateway::token::{Key, Keys, Settings, StaticTokens};
-use holodule_gateway::upstream::{self, Address, Client, Upstream};
+use holodule_gateway::upstream::{self, Address, Upstream, UpstreamClient};
 use http::request::Parts;
 use http::{Request, StatusCode};
 use pingora::services::Service as _;
@@ -168,7 +168,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
         started: Instant::now(),
         revocation: None,
         routes: RouteTable::new(routes, Vec::new()),
-        api: Client::new(Arc::new(Upstream::new("api", address, upstream))),
+        api: UpstreamClient::new(Arc::new(Upstream::new("api", address, upstream))),
         cache: None,
         metrics: Arc::clone(metrics),
         access_log: writer.access(),

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
-use crate::upstream::{Address, Piece, Settings};
+use crate::upstream::{Address, BodyChunk, Settings};
 
 /// Far more than anything here takes.
 const AGES: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ struct Accepted(TcpStream);
 
 impl Backend {
     /// With a client of it.
-    async fn start(change: impl FnOnce(&mut Settings)) -> (Self, Client) {
+    async fn start(change: impl FnOnce(&mut Settings)) -> (Self, UpstreamClient) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut settings = Settings {
             connect_timeout: AGES,
@@ -37,7 +37,7 @@ impl Backend {
         };
         change(&mut settings);
         let address = Address::Inet(listener.local_addr().unwrap());
-        (Self(listener), Client::new(Arc::new(Upstream::new("api", address, settings))))
+        (Self(listener), UpstreamClient::new(Arc::new(Upstream::new("api", address, settings))))
     }
 
     async fn accept(&self) -> Accepted {
@@ -92,16 +92,16 @@ fn parts(method: Method, path: &'static str) -> Parts {
     parts
 }
 
-async fn get(client: &Client, path: &'static str) -> Result<Response<Body>, UpstreamError> {
-    client.open(parts(Method::GET, path), Outgoing::default()).await
+async fn get(client: &UpstreamClient, path: &'static str) -> Result<Response<ResponseBody>, UpstreamError> {
+    client.open(parts(Method::GET, path), RequestBody::default()).await
 }
 
-async fn text(answer: Response<Body>) -> String {
+async fn text(answer: Response<ResponseBody>) -> String {
     String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
 /// Asks, and answers by `connection`.
-async fn exchange(client: &Client, connection: &mut Accepted) {
+async fn exchange(client: &UpstreamClient, connection: &mut Accepted) {
     let answer = async {
         connection.request().await;
         connection.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
@@ -111,7 +111,7 @@ async fn exchange(client: &Client, connection: &mut Accepted) {
 }
 
 /// Opens a connection, by a request that is answered.
-async fn opened(backend: &Backend, client: &Client) -> Accepted {
+async fn opened(backend: &Backend, client: &UpstreamClient) -> Accepted {
     let (answer, connection) = tokio::join!(get(client, "/"), async {
         let mut connection = backend.accept().await;
         connection.request().await;
@@ -123,7 +123,7 @@ async fn opened(backend: &Backend, client: &Client) -> Accepted {
 }
 
 /// So many connections that nobody uses, the longest unused first.
-async fn unused<const COUNT: usize>(backend: &Backend, client: &Client) -> [Accepted; COUNT] {
+async fn unused<const COUNT: usize>(backend: &Backend, client: &UpstreamClient) -> [Accepted; COUNT] {
     let mut asked = Vec::new();
     for _ in 0..COUNT {
         let mut answer = Box::pin(get(client, "/"));
@@ -162,7 +162,7 @@ async fn heard_of_all() {
 async fn the_connection_that_was_used_last_is_used_next() {
     let (backend, client) = Backend::start(|_| {}).await;
     let asked = async { tokio::join!(get(&client, "/a"), get(&client, "/b")) };
-    let answered = async {
+    let note_response = async {
         let (mut first, mut second) = (backend.accept().await, backend.accept().await);
         assert_eq!(first.request().await, "GET /a HTTP/1.1");
         assert_eq!(second.request().await, "GET /b HTTP/1.1");
@@ -170,7 +170,7 @@ async fn the_connection_that_was_used_last_is_used_next() {
         first.write("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n").await;
         (first, second)
     };
-    let ((a, b), (mut first, mut second)) = tokio::join!(asked, answered);
+    let ((a, b), (mut first, mut second)) = tokio::join!(asked, note_response);
     drop(b);
     first.write("a").await;
     assert_eq!(text(a.unwrap()).await, "a");
@@ -193,8 +193,8 @@ async fn a_connection_that_was_closed_while_unused_is_passed_over_whatever_the_r
         let unused = opened(&backend, &client).await;
         drop(unused);
         heard_of_all().await;
-        let (upload, body) = Outgoing::streamed();
-        upload.send(Piece::Data(Bytes::from_static(b"abc"))).await.unwrap();
+        let (upload, body) = RequestBody::streamed();
+        upload.send(BodyChunk::Data(Bytes::from_static(b"abc"))).await.unwrap();
         let (answer, mut connection) = tokio::join!(client.open(parts(Method::POST, "/"), body), async {
             let mut connection = backend.accept().await;
             connection.read_until("\r\n\r\n3\r\nabc\r\n").await;
@@ -202,7 +202,7 @@ async fn a_connection_that_was_closed_while_unused_is_passed_over_whatever_the_r
             connection
         });
         assert_eq!(answer.unwrap().status(), 200);
-        upload.send(Piece::End).await.unwrap_err();
+        upload.send(BodyChunk::End).await.unwrap_err();
         assert_eq!(connection.0.read(&mut [0; 16]).await.unwrap_or(0), 0, "an unfinished request ends its connection");
     }
 }
@@ -220,7 +220,7 @@ async fn what_fails_on_a_kept_connection_is_sent_once_more_if_it_may_be() {
         connection
     });
     assert_eq!(text(answer.unwrap()).await, "");
-    let post = client.open(parts(Method::POST, "/once"), Outgoing::Whole(Bytes::from_static(b"abc")));
+    let post = client.open(parts(Method::POST, "/once"), RequestBody::Whole(Bytes::from_static(b"abc")));
     let (answer, ()) = tokio::join!(post, async {
         kept.read_until("\r\n\r\nabc").await;
         drop(kept);
@@ -293,8 +293,8 @@ async fn what_nobody_asked_for_answers_nobody() {
 #[tokio::test]
 async fn a_body_is_sent_on_while_the_answer_comes() {
     let (backend, client) = Backend::start(|_| {}).await;
-    let (upload, body) = Outgoing::streamed();
-    let piece = |text: &'static str| Piece::Data(Bytes::from_static(text.as_bytes()));
+    let (upload, body) = RequestBody::streamed();
+    let piece = |text: &'static str| BodyChunk::Data(Bytes::from_static(text.as_bytes()));
     upload.send(piece("a")).await.unwrap();
     let sending = async {
         // While the head is waited for.
@@ -315,7 +315,7 @@ async fn a_body_is_sent_on_while_the_answer_comes() {
         for text in ["d", "e", "f"] {
             upload.send(piece(text)).await.unwrap();
         }
-        upload.send(Piece::End).await.unwrap();
+        upload.send(BodyChunk::End).await.unwrap();
     };
     let answering = async {
         connection.read_until("1\r\nd\r\n1\r\ne\r\n1\r\nf\r\n0\r\n\r\n").await;
@@ -330,7 +330,7 @@ async fn a_body_is_sent_on_while_the_answer_comes() {
 #[tokio::test]
 async fn an_answer_that_overtakes_the_end_of_its_request_keeps_the_connection() {
     let (backend, client) = Backend::start(|_| {}).await;
-    let (upload, body) = Outgoing::streamed();
+    let (upload, body) = RequestBody::streamed();
     let (answer, mut connection) = tokio::join!(client.open(parts(Method::POST, "/"), body), async {
         let mut connection = backend.accept().await;
         connection.read_until("\r\n\r\n").await;
@@ -339,7 +339,7 @@ async fn an_answer_that_overtakes_the_end_of_its_request_keeps_the_connection() 
     });
     let mut body = answer.unwrap().into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ok");
-    upload.send(Piece::End).await.unwrap();
+    upload.send(BodyChunk::End).await.unwrap();
     assert!(body.frame().await.is_none());
     connection.read_until("0\r\n\r\n").await;
     exchange(&client, &mut connection).await;

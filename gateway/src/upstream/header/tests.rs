@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn facts() -> Facts<'static> {
-    Facts {
+fn facts() -> ForwardingInfo<'static> {
+    ForwardingInfo {
         client: Some("192.0.2.1".parse().unwrap()),
         host: "example.org:8443",
         request_id: "id",
@@ -23,7 +23,7 @@ fn for_client_of(parts: &http::response::Parts, needs_token: bool) -> ResponseHe
     super::for_client(
         parts,
         &upstream,
-        &Public { authority: "example.org", is_passed_on: false, needs_token, prefixes: None },
+        &PublicAuthority { authority: "example.org", is_forwarded: false, needs_token, prefixes: None },
     )
 }
 
@@ -101,7 +101,7 @@ fn an_address_is_told_as_it_is_written() {
     for address in
         ["255.255.255.255", "1.0.10.100", "fe80:1111:2222:3333:4444:5555:6666:7777", "::ffff:255.255.255.255", "::"]
     {
-        let told = Facts { client: Some(address.parse().unwrap()), ..facts() };
+        let told = ForwardingInfo { client: Some(address.parse().unwrap()), ..facts() };
         let parts = for_upstream(&Method::GET, &HeaderMap::new(), &told).unwrap();
         assert_eq!(parts.headers["x-forwarded-for"], address);
     }
@@ -110,7 +110,7 @@ fn an_address_is_told_as_it_is_written() {
 #[test]
 fn a_name_that_only_resembles_one_of_ours_is_passed_on() {
     for name in ["x-auth", "x-forwarded", "proxy-", "xauth-role", "x-request-id-2", "remote-users", "x--auth-a"] {
-        assert!(is_passed_on(&name.parse().unwrap()), "{name}");
+        assert!(is_forwarded(&name.parse().unwrap()), "{name}");
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::*;
-use crate::upstream::address::Peer;
+use crate::upstream::address::UpstreamPeer;
 use crate::upstream::memory::Network;
 
 const MAX_CONNECTIONS: usize = 4;
@@ -88,7 +88,7 @@ async fn accept(mut listener: mpsc::UnboundedReceiver<DuplexStream>, random: Ran
 }
 
 /// One request after the other; some are given up.
-async fn request_often(client: Client, random: Random) {
+async fn request_often(client: UpstreamClient, random: Random) {
     for _ in 0..REQUESTS {
         // Now and then it is quiet for longer than anybody would wait.
         sleep(if random.one_in(20) { 3 * SOON } else { random.time(5) }).await;
@@ -109,7 +109,7 @@ async fn request_often(client: Client, random: Random) {
 }
 
 /// These clients of one backend, each with connections of its own.
-async fn churn(seed: u64, clients: &[fn(Arc<Upstream>) -> Client]) {
+async fn churn(seed: u64, clients: &[fn(Arc<Upstream>) -> UpstreamClient]) {
     let random = Random::new(seed);
     let (network, listener) = Network::new();
     let accepting = tokio::spawn(accept(listener, random.clone()));
@@ -121,7 +121,7 @@ async fn churn(seed: u64, clients: &[fn(Arc<Upstream>) -> Client]) {
         max_connections: u32::try_from(MAX_CONNECTIONS).unwrap(),
     };
     let upstream = Upstream::new("api", "127.0.0.1:1".parse().unwrap(), settings);
-    *upstream.resolved.write().unwrap() = vec![Peer::Memory(network.clone())];
+    *upstream.resolved.write().unwrap() = vec![UpstreamPeer::Memory(network.clone())];
     let upstream = Arc::new(upstream);
     let clients: Vec<_> = clients.iter().map(|client| client(Arc::clone(&upstream))).collect();
     let mut tasks = JoinSet::new();
@@ -142,7 +142,7 @@ async fn churn(seed: u64, clients: &[fn(Arc<Upstream>) -> Client]) {
 #[tokio::test(start_paused = true)]
 async fn whatever_the_order_of_events_each_request_is_answered_within_the_bound() {
     for seed in 0..SEEDS {
-        churn(seed, &[Client::new]).await;
+        churn(seed, &[UpstreamClient::new]).await;
     }
 }
 
@@ -150,6 +150,6 @@ async fn whatever_the_order_of_events_each_request_is_answered_within_the_bound(
 #[tokio::test(start_paused = true)]
 async fn clients_of_one_backend_share_its_connections() {
     for seed in 0..SEEDS {
-        churn(seed, &[Client::new, Client::new]).await;
+        churn(seed, &[UpstreamClient::new, UpstreamClient::new]).await;
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A request whose answer has begun, with 2 bytes of its body still to come.
-async fn begun(backend: &Backend, client: &Client) -> (Response<Body>, Accepted) {
+async fn begun(backend: &Backend, client: &UpstreamClient) -> (Response<ResponseBody>, Accepted) {
     let (answer, connection) = tokio::join!(get(client, "/"), async {
         let mut connection = backend.accept().await;
         connection.request().await;
@@ -65,7 +65,7 @@ async fn who_waits_too_long_for_a_connection_is_told_and_leaves_the_queue() {
     .await;
     let (first, mut connection) = begun(&backend, &client).await;
     for _ in 0..3 {
-        assert!(matches!(get(&client, "/").await.unwrap_err(), UpstreamError::Unconnected("api", _)));
+        assert!(matches!(get(&client, "/").await.unwrap_err(), UpstreamError::Unreachable("api", _)));
     }
     connection.write("ok").await;
     assert_eq!(text(first).await, "ok");
@@ -107,14 +107,14 @@ async fn an_idle_connection_makes_room_for_another_client_unless_its_own_is_exem
         settings.connect_timeout = Duration::from_millis(50);
     })
     .await;
-    let exempt = Client::exempt(Arc::clone(&ordinary.upstream));
+    let exempt = UpstreamClient::exempt(Arc::clone(&ordinary.upstream));
     let idle = opened(&backend, &ordinary).await;
     let mut kept = opened(&backend, &exempt).await;
     idle.closed().await;
-    assert!(matches!(get(&ordinary, "/").await.unwrap_err(), UpstreamError::Unconnected("api", _)));
+    assert!(matches!(get(&ordinary, "/").await.unwrap_err(), UpstreamError::Unreachable("api", _)));
     let waiting = async { get(&ordinary, "/").await.unwrap_err() };
     // It is used while the other waits, and put back.
     let (error, ()) = tokio::join!(waiting, exchange(&exempt, &mut kept));
-    assert!(matches!(error, UpstreamError::Unconnected("api", _)), "{error}");
+    assert!(matches!(error, UpstreamError::Unreachable("api", _)), "{error}");
     exchange(&exempt, &mut kept).await;
 }

@@ -2,12 +2,16 @@
 
 use super::*;
 
-fn put(client: &Client, method: &str, body: Outgoing) -> impl Future<Output = Result<Response<Body>, UpstreamError>> {
+fn put(
+    client: &UpstreamClient,
+    method: &str,
+    body: RequestBody,
+) -> impl Future<Output = Result<Response<ResponseBody>, UpstreamError>> {
     client.open(parts(method.parse().unwrap(), "/"), body)
 }
 
-fn piece(text: &'static str) -> Piece {
-    Piece::Data(Bytes::from_static(text.as_bytes()))
+fn piece(text: &'static str) -> BodyChunk {
+    BodyChunk::Data(Bytes::from_static(text.as_bytes()))
 }
 
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
@@ -35,7 +39,7 @@ async fn only_what_is_idempotent_is_sent_once_more() {
                 new.write(NO_CONTENT).await;
             }
         };
-        let (answer, ()) = tokio::join!(put(&client, method, Outgoing::default()), answering);
+        let (answer, ()) = tokio::join!(put(&client, method, RequestBody::default()), answering);
         match answer {
             Ok(answer) => assert!(is_repeated && answer.status() == 204, "{method}"),
             Err(error) => assert!(!is_repeated && matches!(error, UpstreamError::Broken(..)), "{method}: {error}"),
@@ -49,7 +53,7 @@ async fn only_what_is_idempotent_is_sent_once_more() {
 async fn a_body_that_has_begun_is_sent_from_its_beginning() {
     let (backend, client) = Backend::start(|_| {}).await;
     let mut stale = opened(&backend, &client).await;
-    let (upload, body) = Outgoing::streamed();
+    let (upload, body) = RequestBody::streamed();
     let exchanging = async {
         upload.send(piece("abc")).await.unwrap();
         stale.read_until("\r\n\r\n3\r\nabc\r\n").await;
@@ -57,7 +61,7 @@ async fn a_body_that_has_begun_is_sent_from_its_beginning() {
         let mut new = backend.accept().await;
         new.read_until("\r\n\r\n3\r\nabc\r\n").await;
         upload.send(piece("de")).await.unwrap();
-        upload.send(Piece::End).await.unwrap();
+        upload.send(BodyChunk::End).await.unwrap();
         new.read_until("2\r\nde\r\n0\r\n\r\n").await;
         new.write(NO_CONTENT).await;
     };
@@ -71,10 +75,10 @@ async fn a_body_that_has_begun_is_sent_from_its_beginning() {
 async fn a_whole_body_is_sent_again() {
     let (backend, client) = Backend::start(|_| {}).await;
     let mut stale = opened(&backend, &client).await;
-    let (upload, body) = Outgoing::streamed();
+    let (upload, body) = RequestBody::streamed();
     let exchanging = async {
         upload.send(piece("abc")).await.unwrap();
-        upload.send(Piece::End).await.unwrap();
+        upload.send(BodyChunk::End).await.unwrap();
         stale.read_until("\r\n\r\n3\r\nabc\r\n0\r\n\r\n").await;
         drop(stale);
         let mut new = backend.accept().await;
@@ -90,9 +94,9 @@ async fn a_whole_body_is_sent_again() {
 async fn a_body_over_the_bound_is_not_sent_again() {
     let (backend, client) = Backend::start(|_| {}).await;
     let mut stale = opened(&backend, &client).await;
-    let (upload, body) = Outgoing::streamed();
+    let (upload, body) = RequestBody::streamed();
     let exchanging = async {
-        upload.send(Piece::Data(Bytes::from(vec![b'a'; 64 * 1024]))).await.unwrap();
+        upload.send(BodyChunk::Data(Bytes::from(vec![b'a'; 64 * 1024]))).await.unwrap();
         upload.send(piece("b")).await.unwrap();
         stale.read_until("1\r\nb\r\n").await;
         drop(stale);

@@ -13,17 +13,17 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::task::coop;
 use tokio::time::timeout_at;
 
-use super::Outgoing;
-use super::connection::{Closed, Connection};
+use super::RequestBody;
+use super::connection::{ClosedConnection, Connection};
 use super::deadlines::Deadlines;
 use super::error::{UpstreamError, with_cause};
 use super::pool::Lease;
-use super::slots::{Occupant as _, Slot};
+use super::slots::{ConnectionSlot, Occupant as _};
 
 /// The body of a backend's answer. It drives the connection it comes by; dropped before the exchange
 /// is over on both sides, it closes that.
 #[derive(Debug)]
-pub struct Body {
+pub struct ResponseBody {
     upstream: &'static str,
     incoming: Incoming,
     /// Until the exchange is over.
@@ -32,26 +32,29 @@ pub struct Body {
 
 /// There was no answer.
 #[derive(Debug)]
-pub(super) enum Failed {
+pub(super) enum ExchangeError {
     /// The request never left.
-    Unsent(Box<Request<Outgoing>>, hyper::Error, Option<Slot<Connection>>),
+    Unsent(Box<Request<RequestBody>>, hyper::Error, Option<ConnectionSlot<Connection>>),
     /// The backend may have acted on it.
-    Lost(hyper::Error, Option<Closed>),
+    NoResponse(hyper::Error, Option<ClosedConnection>),
     /// There was an answer whose end is not clear.
-    Misframed,
+    AmbiguousFraming,
 }
 
 /// Sends `request` and waits for the head of the answer, however long that takes.
 ///
 /// # Errors
-/// [`Failed`]; the connection is closed.
-pub(super) async fn exchange(mut lease: Lease, request: Request<Outgoing>) -> Result<Response<Body>, Failed> {
+/// [`ExchangeError`]; the connection is closed.
+pub(super) async fn exchange(
+    mut lease: Lease,
+    request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, ExchangeError> {
     // The head comes by the connection, which wakes this task by itself. It is not to wait for a
     // turn either, since nothing would wake it then.
     let upstream = lease.upstream();
     let mut head = pin!(coop::unconstrained(lease.connection.send(request)));
     let (mut lease, mut closed) = (Some(lease), None);
-    let answered = poll_fn(|cx| {
+    let note_response = poll_fn(|cx| {
         if let Some(held) = &mut lease
             && held.connection.poll(cx).is_ready()
         {
@@ -59,28 +62,28 @@ pub(super) async fn exchange(mut lease: Lease, request: Request<Outgoing>) -> Re
         }
         head.as_mut().poll(&mut quiet_while(lease.is_some(), cx))
     });
-    let response = match answered.await {
+    let response = match note_response.await {
         Ok(response) => response,
         Err(mut failed) => {
             let request = failed.take_message();
             let closed = closed.or_else(|| lease.map(Lease::close));
             return Err(match request {
                 Some(request) => {
-                    Failed::Unsent(Box::new(request), failed.into_error(), closed.map(|closed| closed.slot))
+                    ExchangeError::Unsent(Box::new(request), failed.into_error(), closed.map(|closed| closed.slot))
                 }
-                None => Failed::Lost(failed.into_error(), closed),
+                None => ExchangeError::NoResponse(failed.into_error(), closed),
             });
         }
     };
     if !has_clear_framing(&response) {
-        return Err(Failed::Misframed);
+        return Err(ExchangeError::AmbiguousFraming);
     }
     if let Some(held) = &mut lease {
-        held.connection.answered();
+        held.connection.note_response();
     }
     Ok(response.map(|incoming| {
-        let mut body = Body { upstream, incoming, lease };
-        body.give_back_unused();
+        let mut body = ResponseBody { upstream, incoming, lease };
+        body.release_if_ready();
         body
     }))
 }
@@ -97,7 +100,7 @@ fn has_clear_framing<T>(response: &Response<T>) -> bool {
         && !headers.contains_key(CONTENT_LENGTH)
 }
 
-impl Body {
+impl ResponseBody {
     /// The next data; `None` at the end. Trailers are skipped. The deadline is the caller's.
     ///
     /// # Errors
@@ -106,7 +109,7 @@ impl Body {
         loop {
             match self.frame().await {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(UpstreamError::Unreadable(self.upstream, with_cause(&error))),
+                Some(Err(error)) => return Err(UpstreamError::InvalidResponse(self.upstream, with_cause(&error))),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         return Ok(Some(data));
@@ -151,7 +154,7 @@ impl Body {
 
     /// Waits until the exchange is over on both sides: a backend may answer before it has taken the
     /// whole request (RFC 9112, section 9.5). To be called once all of the answer has been read.
-    pub async fn over(&mut self) {
+    pub async fn finished(&mut self) {
         poll_fn(|cx| {
             self.drive(cx);
             if self.lease.is_none() { Poll::Ready(()) } else { Poll::Pending }
@@ -165,7 +168,7 @@ impl Body {
     }
 
     /// Whether the exchange is over on both sides.
-    pub fn is_over(&self) -> bool {
+    pub fn is_finished(&self) -> bool {
         self.lease.is_none()
     }
 
@@ -176,17 +179,17 @@ impl Body {
         {
             self.lease = None;
         }
-        self.give_back_unused();
+        self.release_if_ready();
     }
 
-    fn give_back_unused(&mut self) {
-        if let Some(lease) = self.lease.take_if(|lease| lease.connection.is_unused()) {
-            lease.give_back();
+    fn release_if_ready(&mut self) {
+        if let Some(lease) = self.lease.take_if(|lease| lease.connection.is_ready()) {
+            lease.release();
         }
     }
 }
 
-impl hyper::body::Body for Body {
+impl hyper::body::Body for ResponseBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

@@ -8,78 +8,78 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-use super::piece::{BrokenOff, Piece};
+use super::chunk::{BodyAborted, BodyChunk};
 use super::replay::Replay;
 
 /// Pieces that wait for the connection to the backend: a backend that takes nothing makes the
 /// client wait, not the gateway's memory grow.
-const WAITING_PIECES: usize = 1;
+const QUEUED_CHUNKS: usize = 1;
 
 /// The body of a request to the backend.
 #[derive(Debug)]
-pub enum Outgoing {
+pub enum RequestBody {
     /// All of it; empty is none.
     Whole(Bytes),
     /// Piece by piece, until its [`Upload`] ends.
-    Streamed(mpsc::Receiver<Piece>),
+    Streamed(mpsc::Receiver<BodyChunk>),
     /// The same, where it may have to be sent once more.
     Replayed(Replay),
 }
 
 /// The end of a streamed body into which it is put.
-pub type Upload = mpsc::Sender<Piece>;
+pub type Upload = mpsc::Sender<BodyChunk>;
 
-impl Outgoing {
+impl RequestBody {
     /// A body that comes piece by piece. It breaks off where the [`Upload`] is dropped before
-    /// [`Piece::End`].
+    /// [`BodyChunk::End`].
     pub fn streamed() -> (Upload, Self) {
-        let (upload, pieces) = mpsc::channel(WAITING_PIECES);
-        (upload, Self::Streamed(pieces))
+        let (upload, chunks) = mpsc::channel(QUEUED_CHUNKS);
+        (upload, Self::Streamed(chunks))
     }
 }
 
-impl Outgoing {
+impl RequestBody {
     /// The same body once more, in case it has to be sent again.
-    pub(super) fn again(&mut self) -> Self {
-        if let Self::Streamed(pieces) = self {
+    pub(super) fn replay(&mut self) -> Self {
+        if let Self::Streamed(chunks) = self {
             // What is left behind is replaced at once.
-            let pieces = std::mem::replace(pieces, mpsc::channel(1).1);
-            *self = Self::Replayed(Replay::new(pieces));
+            let chunks = std::mem::replace(chunks, mpsc::channel(1).1);
+            *self = Self::Replayed(Replay::new(chunks));
         }
         match self {
             Self::Whole(bytes) => Self::Whole(bytes.clone()),
-            Self::Replayed(replay) => Self::Replayed(replay.again()),
+            Self::Replayed(replay) => Self::Replayed(replay.restart()),
             Self::Streamed(_) => Self::default(),
         }
     }
 
-    /// Whether a body that was [`again`](Self::again) made of another can be sent from its beginning.
-    pub(super) fn can_be_sent(&self) -> bool {
+    /// Whether a body that was [`replay`](Self::replay) made of another can be sent from its beginning.
+    pub(super) fn can_replay(&self) -> bool {
         match self {
-            Self::Replayed(replay) => replay.is_whole(),
+            Self::Replayed(replay) => replay.is_complete(),
             Self::Whole(_) | Self::Streamed(_) => true,
         }
     }
 }
 
-impl Default for Outgoing {
+impl Default for RequestBody {
     fn default() -> Self {
         Self::Whole(Bytes::new())
     }
 }
 
-impl Body for Outgoing {
+impl Body for RequestBody {
     type Data = Bytes;
-    type Error = BrokenOff;
+    type Error = BodyAborted;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Streamed(pieces) => Poll::Ready(match ready!(pieces.poll_recv(cx)) {
-                Some(Piece::Data(data)) => Some(Ok(Frame::data(data))),
-                Some(Piece::End) => None,
-                None => Some(Err(BrokenOff)),
+            Self::Streamed(chunks) => Poll::Ready(match ready!(chunks.poll_recv(cx)) {
+                Some(BodyChunk::Data(data)) => Some(Ok(Frame::data(data))),
+                Some(BodyChunk::End) => None,
+                None => Some(Err(BodyAborted)),
             }),
             Self::Replayed(replay) => replay.poll_frame(cx),
         }
@@ -105,17 +105,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_breaks_off_is_no_whole_one() {
-        let (upload, body) = Outgoing::streamed();
-        upload.send(Piece::Data(Bytes::from_static(b"a"))).await.unwrap();
+        let (upload, body) = RequestBody::streamed();
+        upload.send(BodyChunk::Data(Bytes::from_static(b"a"))).await.unwrap();
         drop(upload);
-        assert_eq!(body.collect().await.unwrap_err(), BrokenOff);
+        assert_eq!(body.collect().await.unwrap_err(), BodyAborted);
     }
 
     #[tokio::test]
     async fn a_body_ends_where_it_is_said_to_end() {
-        let (upload, body) = Outgoing::streamed();
+        let (upload, body) = RequestBody::streamed();
         let send = async {
-            for piece in [Piece::Data(Bytes::from_static(b"a")), Piece::Data(Bytes::from_static(b"b")), Piece::End] {
+            for piece in
+                [BodyChunk::Data(Bytes::from_static(b"a")), BodyChunk::Data(Bytes::from_static(b"b")), BodyChunk::End]
+            {
                 upload.send(piece).await.unwrap();
             }
         };
@@ -125,8 +127,8 @@ mod tests {
 
     #[test]
     fn no_body_is_known_to_be_none() {
-        assert!(Outgoing::default().is_end_stream());
-        assert_eq!(Outgoing::Whole(Bytes::from_static(b"abc")).size_hint().exact(), Some(3));
-        assert_eq!(Outgoing::streamed().1.size_hint().exact(), None);
+        assert!(RequestBody::default().is_end_stream());
+        assert_eq!(RequestBody::Whole(Bytes::from_static(b"abc")).size_hint().exact(), Some(3));
+        assert_eq!(RequestBody::streamed().1.size_hint().exact(), None);
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 /// A piece of a body, or that the last has been sent: without it a body that broke off would
 /// look whole.
 #[derive(Debug)]
-pub enum Piece {
+pub enum BodyChunk {
     /// Some of it.
     Data(Bytes),
     /// There is no more.
@@ -15,4 +15,4 @@ pub enum Piece {
 /// Whoever sent the body has stopped before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the request's body broke off")]
-pub struct BrokenOff;
+pub struct BodyAborted;
