@@ -340,7 +340,7 @@ pub(super) fn failed(error: UpstreamError) -> Box<Error> {
     let kind = match error {
         UpstreamError::TimedOut(_) => ErrorType::ReadTimedout,
         UpstreamError::Unreachable(..) => ErrorType::ConnectError,
-        UpstreamError::Broken(..) => ErrorType::ConnectionClosed,
+        UpstreamError::NoResponse(..) => ErrorType::ConnectionClosed,
         UpstreamError::InvalidResponse(..) => ErrorType::ReadError,
     };
     Error::because(kind, "no answer", error).into_up()

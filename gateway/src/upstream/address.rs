@@ -16,24 +16,24 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// One place to connect to.
+/// A socket address of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum UpstreamPeer {
     /// Over TCP.
     Inet(SocketAddr),
-    /// By a Unix socket.
+    /// Over a Unix socket.
     Unix(PathBuf),
     #[cfg(test)]
     Memory(super::memory::Network),
 }
 
-/// Why a text is no address.
+/// Why a text is not an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// No port.
     #[error("must be host:port or unix:/path")]
     Form,
-    /// A port of 0, or none at all.
+    /// A port that is 0 or not a number.
     #[error("the port must be within 1 and 65535")]
     Port,
     /// A Unix path that is relative or too long for a socket.
@@ -76,7 +76,7 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// What the `Host` of a request to it says (RFC 9110, section 7.2). A socket has no name.
+    /// The `Host` of requests to it (RFC 9110, section 7.2); `localhost` for a Unix socket.
     pub fn host(&self) -> String {
         match self {
             Self::Unix(_) => "localhost".to_owned(),
@@ -84,7 +84,7 @@ impl Address {
         }
     }
 
-    /// The peer, where no name has to be asked for.
+    /// The peer; `None` if a name has to be resolved.
     pub(super) fn literal(&self) -> Option<UpstreamPeer> {
         match self {
             Self::Inet(address) => Some(UpstreamPeer::Inet(*address)),
@@ -93,7 +93,7 @@ impl Address {
         }
     }
 
-    /// The addresses of a name, in the order of RFC 6724; `None` where it is none.
+    /// The addresses of a name, in the order of RFC 6724; `None` for other addresses.
     ///
     /// # Errors
     /// The name cannot be resolved, or has no address.
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_forms() {
+    fn parses_the_three_forms() {
         let read = |text: &str| text.parse::<Address>().unwrap();
         assert_eq!(read("127.0.0.1:8080"), Address::Inet("127.0.0.1:8080".parse().unwrap()));
         assert_eq!(read("[::1]:8080").host(), "[::1]:8080");
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused() {
+    fn rejects_other_forms() {
         for text in ["", "a", "a:", "a:0", "a:65536", ":80", "127.0.0.1:0", "unix:", "unix:a", "http://a:80", "a b:80"]
         {
             assert!(text.parse::<Address>().is_err(), "{text}");

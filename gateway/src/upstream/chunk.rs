@@ -1,18 +1,17 @@
-//! What a body that a client is still sending consists of.
+//! The parts of a request body that the client is still sending.
 
 use bytes::Bytes;
 
-/// A piece of a body, or that the last has been sent: without it a body that broke off would
-/// look whole.
+/// A part of a body, or its end: without an explicit end, an aborted body would look complete.
 #[derive(Debug)]
 pub enum BodyChunk {
-    /// Some of it.
+    /// Data.
     Data(Bytes),
-    /// There is no more.
+    /// The end of the body.
     End,
 }
 
-/// Whoever sent the body has stopped before its end.
+/// The sender stopped before the end of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the request's body broke off")]
+#[error("the request body is incomplete")]
 pub struct BodyAborted;

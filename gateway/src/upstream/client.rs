@@ -1,5 +1,5 @@
-//! The HTTP client of one backend: for what the gateway itself asks, and for what it passes on.
-//! It keeps connections, and where a kept one had gone stale it takes another.
+//! The HTTP client of one backend, for the gateway's own requests and for forwarded ones. It reuses connections, and
+//! retries on another if the backend closed an idle one.
 
 use std::error::Error as _;
 use std::io;
@@ -43,16 +43,16 @@ impl UpstreamClient {
         Self { upstream, host, pool }
     }
 
-    /// The backend it asks.
+    /// The backend.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
     }
 
-    /// Sends `request`, whose URI is a path, and reads at most `limit` bytes of the answer,
+    /// Sends `request`, whose URI is a path, and reads at most `limit` bytes of the response body,
     /// all within the upstream's request timeout.
     ///
     /// # Errors
-    /// [`UpstreamError`], whatever the reason.
+    /// [`UpstreamError`].
     pub async fn send(&self, request: Request<Bytes>, limit: usize) -> Result<Response<Bytes>, UpstreamError> {
         let (parts, body) = request.into_parts();
         let deadline = self.upstream.deadline(Instant::now() + self.upstream.settings.request_timeout);
@@ -67,7 +67,7 @@ impl UpstreamClient {
     /// Sends a request like [`open`](Self::open), and waits for the head of the response within `deadlines`.
     ///
     /// # Errors
-    /// [`UpstreamError`], whatever the reason.
+    /// [`UpstreamError`].
     pub async fn open_within(
         &self,
         parts: Parts,
@@ -78,16 +78,14 @@ impl UpstreamClient {
         response.unwrap_or_else(|_| Err(deadlines.error()))
     }
 
-    /// Sends a request, whose URI is a path, and waits for the head of the answer as long as
-    /// it takes: the deadline is the caller's.
+    /// Sends a request, whose URI is a path, and waits for the head of the response. The deadline is the caller's.
     ///
-    /// What never left is sent on another connection. A request of an idempotent method (RFC 9110,
-    /// section 9.2.2) is sent once more, on a new one, where a connection that had answered before was
-    /// closed before any byte of an answer (RFC 9112, section 9.3.1): unless more of its body has been
-    /// sent than is held, which is 64 KiB.
+    /// A request of which nothing was sent is sent on another connection. A request with an idempotent method (RFC
+    /// 9110, section 9.2.2) is retried once, on a new connection, if a reused connection was closed before any byte of
+    /// the response (RFC 9112, section 9.3.1), unless more of its body was sent than the 64 KiB that are buffered.
     ///
     /// # Errors
-    /// [`UpstreamError`], whatever the reason.
+    /// [`UpstreamError`].
     pub async fn open(&self, parts: Parts, body: RequestBody) -> Result<Response<ResponseBody>, UpstreamError> {
         let mut request = self.build_request(parts, body);
         let may_retry = is_idempotent(request.method());
@@ -124,8 +122,7 @@ impl UpstreamClient {
         }
     }
 
-    /// A request to this backend, with its own `Host` where it has none. The form of its target is that for a server, not for a proxy
-    /// (RFC 9112, section 3.2.1).
+    /// The request, with the upstream's `Host` if it has none. Its target is in origin form (RFC 9112, section 3.2.1).
     fn build_request(&self, mut parts: Parts, body: RequestBody) -> Request<RequestBody> {
         if let (Some(_), Some(path)) = (parts.uri.authority(), parts.uri.path_and_query()) {
             parts.uri = Uri::from(path.clone());
@@ -139,16 +136,16 @@ impl UpstreamClient {
             let limits = format!("its head exceeds {} KiB or {MAX_FIELDS} fields", BUFFER_BYTES / 1024);
             return UpstreamError::InvalidResponse(self.upstream.name, limits);
         }
-        UpstreamError::Broken(self.upstream.name, with_cause(error))
+        UpstreamError::NoResponse(self.upstream.name, with_cause(error))
     }
 }
 
-/// Whether a request of `method` may be sent once more (RFC 9110, section 9.2.2).
+/// Whether a request of `method` may be retried (RFC 9110, section 9.2.2).
 fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
-/// The same request once more.
+/// A copy of the request, for a retry.
 fn retry_copy(request: &mut Request<RequestBody>) -> Request<RequestBody> {
     let mut copy = Request::new(request.body_mut().replay());
     *copy.method_mut() = request.method().clone();
@@ -157,10 +154,10 @@ fn retry_copy(request: &mut Request<RequestBody>) -> Request<RequestBody> {
     copy
 }
 
-/// Whether a connection was closed before any of an answer came.
+/// Whether the connection was closed before any byte of the response.
 fn is_closed_before_response(error: &hyper::Error) -> bool {
     let broken = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
-    // A reset that comes before any byte of an answer says the same as an orderly end.
+    // A reset before any byte of a response is equivalent to an orderly close.
     error.is_incomplete_message()
         || error.is_closed()
         || matches!(broken, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe))

@@ -1,7 +1,7 @@
 //! One connection to a backend, and how it is opened.
 //!
-//! It is driven by whoever uses it, in the task of that request: a task of its own would have to
-//! be woken for each request and would have to wake in turn, often on another thread.
+//! The task of the request drives it: a separate task would have to be woken for each request, and wake the request's
+//! task in turn, often on another thread.
 
 use std::io;
 use std::pin::Pin;
@@ -28,28 +28,28 @@ pub(super) const BUFFER_BYTES: usize = 64 * 1024;
 /// field tables on the heap for each response: 570 instructions for 256 fields, which is 0.7 % of a proxied request.
 pub(super) const MAX_FIELDS: usize = 100;
 
-/// A connection, which does nothing unless it is polled. Dropped, it is closed.
+/// A connection. It does nothing unless it is polled, and is closed when dropped.
 #[derive(Debug)]
 pub(super) struct Connection {
     requests: http1::SendRequest<RequestBody>,
     driver: http1::Connection<TokioIo<MonitoredSocket>, RequestBody>,
     has_responded: bool,
-    /// Whether anything was read since the last request.
+    /// Whether anything was read since the last request was sent.
     has_read: Arc<AtomicBool>,
     slot: ConnectionSlot<Self>,
 }
 
-/// What is left of a connection that was closed.
+/// The remains of a connection that was closed.
 #[derive(Debug)]
 pub(super) struct ClosedConnection {
-    /// Room for another.
+    /// Its slot, for another connection.
     pub(super) slot: ConnectionSlot<Connection>,
-    /// Whether any byte came after the last request was handed over.
+    /// Whether any byte was received after the last request was passed to it.
     pub(super) has_read: bool,
 }
 
 impl Connection {
-    /// Opens one, which takes up `slot` as long as it is open.
+    /// Opens a connection, which occupies `slot` while it is open.
     ///
     /// # Errors
     /// None of the backend's addresses can be reached.
@@ -58,17 +58,17 @@ impl Connection {
         let socket = TokioIo::new(MonitoredSocket {
             socket: connect(upstream).await?,
             has_read: Arc::clone(&has_read),
-            is_cut: false,
+            is_write_closed: false,
         });
         let mut builder = http1::Builder::new();
-        // A proxy removes them (RFC 9112, section 5.1).
+        // A proxy removes these spaces (RFC 9112, section 5.1).
         builder.max_buf_size(BUFFER_BYTES).allow_spaces_after_header_name_in_responses(true);
         let handshake = builder.handshake(socket).await;
         let (requests, driver) = handshake.map_err(io::Error::other)?;
         Ok(Box::new(Self { requests, driver, has_responded: false, has_read, slot }))
     }
 
-    /// Hands over a request, which leaves when the connection is polled.
+    /// Queues a request, which is sent when the connection is polled.
     pub(super) fn send(
         &mut self,
         request: Request<RequestBody>,
@@ -77,25 +77,25 @@ impl Connection {
         self.requests.try_send_request(request)
     }
 
-    /// Closes it.
+    /// Closes the connection.
     pub(super) fn close(self: Box<Self>) -> ClosedConnection {
         let Self { requests, driver, has_read, slot, .. } = *self;
         drop((requests, driver));
         ClosedConnection { slot, has_read: has_read.load(Ordering::Relaxed) }
     }
 
-    /// Whether the exchange is over on both sides and another may follow, as of the last poll
-    /// after the head of the answer was there.
+    /// Whether the request and the response are complete and another request may follow, as of the last poll after the
+    /// head of the response was received.
     pub(super) fn is_ready(&self) -> bool {
         self.requests.is_ready()
     }
 
-    /// Notes that the backend answered on it.
+    /// Records that the backend has responded on it.
     pub(super) fn note_response(&mut self) {
         self.has_responded = true;
     }
 
-    /// Whether the backend has answered on it before.
+    /// Whether the backend has responded on it before.
     pub(super) fn has_responded(&self) -> bool {
         self.has_responded
     }
@@ -104,7 +104,7 @@ impl Connection {
 impl Occupant for Connection {
     // The task that polled last is woken.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // An error is told to whoever waits for an answer or a body.
+        // The response or its body returns the error.
         Pin::new(&mut self.driver).poll(cx).map(|_| ())
     }
 
@@ -113,27 +113,26 @@ impl Occupant for Connection {
     }
 }
 
-/// A socket that records whether anything was read from it, and can be read when it can no longer be
-/// written to.
+/// A socket that records whether anything was read from it, and remains readable after writing fails.
 ///
-/// A backend may answer before it has read the whole request, and close: its answer is then in our
-/// buffers while writing fails already, and hyper ends a connection at the first error of either side. So
-/// what cannot be written is discarded, and reading decides: it yields the answer (RFC 9112, section 9.5), or
-/// the end or the error that there is none.
+/// A backend may respond before it has read the whole request, and close the connection. Its response is then in the
+/// receive buffer although writing fails, and hyper ends a connection at the first error of either direction. So data
+/// that cannot be written is discarded, and reading decides: it returns the response (RFC 9112, section 9.5), the end
+/// of the stream or an error.
 #[derive(Debug)]
 struct MonitoredSocket {
     socket: Socket,
     has_read: Arc<AtomicBool>,
-    /// Writing has failed since the backend takes no more.
-    is_cut: bool,
+    /// Writing has failed because the backend closed the connection.
+    is_write_closed: bool,
 }
 
 impl MonitoredSocket {
-    /// What became of a write, of which `instead` is reported where the backend takes no more.
+    /// The result of a write, or `instead` if the backend closed the connection.
     fn written<T>(&mut self, written: Poll<io::Result<T>>, instead: T) -> Poll<io::Result<T>> {
         match written {
             Poll::Ready(Err(error)) if is_closed_by_peer(&error) => {
-                self.is_cut = true;
+                self.is_write_closed = true;
                 Poll::Ready(Ok(instead))
             }
             written => written,
@@ -145,7 +144,7 @@ fn is_closed_by_peer(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
-/// A connection of either kind.
+/// A TCP or Unix socket.
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpStream),
@@ -154,8 +153,8 @@ enum Socket {
     Memory(super::memory::Wire),
 }
 
-/// Connects to the first address of a backend that can be reached. A name may have several, and a
-/// backend that listens on one of them: each gets its share of the time.
+/// Connects to the first address of a backend that is reachable. A name may have several addresses, of which the backend
+/// uses one: each gets its share of the connect timeout.
 async fn connect(upstream: &Upstream) -> io::Result<Socket> {
     let peers = upstream.peers().map_err(io::Error::other)?;
     let each = upstream.settings.connect_timeout / u32::try_from(peers.len()).unwrap_or(u32::MAX).max(1);
@@ -190,7 +189,7 @@ impl Socket {
     }
 }
 
-/// Calls the method of the same name on either kind.
+/// Calls the method on the socket of either kind.
 macro_rules! either {
     ($socket:ident . $method:ident ( $($argument:expr),* )) => {
         match $socket {
@@ -217,7 +216,7 @@ impl AsyncRead for MonitoredSocket {
 impl AsyncWrite for MonitoredSocket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.is_cut {
+        if this.is_write_closed {
             return Poll::Ready(Ok(buf.len()));
         }
         let socket = &mut this.socket;
@@ -247,7 +246,7 @@ mod tests {
 
     /// A backend at two addresses, of which only the second listens.
     #[tokio::test]
-    async fn an_address_that_cannot_be_reached_is_passed_over_and_tried_last_from_then_on() {
+    async fn an_unreachable_address_is_skipped_and_tried_last_afterwards() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let second = Duration::from_secs(1);

@@ -6,16 +6,16 @@ use std::error::Error as _;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// No connection was made within the connect timeout, so nothing was sent.
-    #[error("the {0} upstream cannot be reached: {1}")]
+    #[error("the {0} upstream is unreachable: {1}")]
     Unreachable(&'static str, String),
     /// The connection failed before the head of a response, or the head is malformed.
-    #[error("the {0} upstream did not answer: {1}")]
-    Broken(&'static str, String),
+    #[error("no response from the {0} upstream: {1}")]
+    NoResponse(&'static str, String),
     /// A deadline passed.
-    #[error("the {0} upstream did not answer in time")]
+    #[error("the {0} upstream did not respond in time")]
     TimedOut(&'static str),
     /// The response is too large, malformed or incomplete.
-    #[error("the {0} upstream's answer could not be read: {1}")]
+    #[error("invalid response from the {0} upstream: {1}")]
     InvalidResponse(&'static str, String),
 }
 

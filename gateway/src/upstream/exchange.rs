@@ -1,5 +1,5 @@
-//! The exchange on a connection: a request goes out, the head of its answer comes in, and then
-//! the body, as it is asked for.
+//! The exchange on a connection: the request is sent, the head of the response is received, and then its body is read
+//! as the caller polls it.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -20,28 +20,28 @@ use super::error::{UpstreamError, with_cause};
 use super::pool::Lease;
 use super::slots::{ConnectionSlot, Occupant as _};
 
-/// The body of a backend's answer. It drives the connection it comes by; dropped before the exchange
-/// is over on both sides, it closes that.
+/// The body of a backend's response. It drives its connection, and closes it if it is dropped before the request and
+/// the response are complete.
 #[derive(Debug)]
 pub struct ResponseBody {
     upstream: &'static str,
     incoming: Incoming,
-    /// Until the exchange is over.
+    /// Present until the exchange has finished.
     lease: Option<Lease>,
 }
 
-/// There was no answer.
+/// There is no response.
 #[derive(Debug)]
 pub(super) enum ExchangeError {
-    /// The request never left.
+    /// Nothing of the request was sent.
     Unsent(Box<Request<RequestBody>>, hyper::Error, Option<ConnectionSlot<Connection>>),
-    /// The backend may have acted on it.
+    /// The backend may have processed the request.
     NoResponse(hyper::Error, Option<ClosedConnection>),
-    /// There was an answer whose end is not clear.
+    /// The end of the response is ambiguous.
     AmbiguousFraming,
 }
 
-/// Sends `request` and waits for the head of the answer, however long that takes.
+/// Sends `request` and waits for the head of the response. The deadline is the caller's.
 ///
 /// # Errors
 /// [`ExchangeError`]; the connection is closed.
@@ -49,12 +49,11 @@ pub(super) async fn exchange(
     mut lease: Lease,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, ExchangeError> {
-    // The head comes by the connection, which wakes this task by itself. It is not to wait for a
-    // turn either, since nothing would wake it then.
     let upstream = lease.upstream();
+    // The connection wakes this task. The head must not use up the task's budget, since nothing would wake it then.
     let mut head = pin!(coop::unconstrained(lease.connection.send(request)));
     let (mut lease, mut closed) = (Some(lease), None);
-    let note_response = poll_fn(|cx| {
+    let responded = poll_fn(|cx| {
         if let Some(held) = &mut lease
             && held.connection.poll(cx).is_ready()
         {
@@ -62,7 +61,7 @@ pub(super) async fn exchange(
         }
         head.as_mut().poll(&mut quiet_while(lease.is_some(), cx))
     });
-    let response = match note_response.await {
+    let response = match responded.await {
         Ok(response) => response,
         Err(mut failed) => {
             let request = failed.take_message();
@@ -88,8 +87,8 @@ pub(super) async fn exchange(
     }))
 }
 
-/// Whether everybody who reads the answer finds the same end of it (RFC 9112, sections 6.1 and 6.3):
-/// a transfer coding is `chunked` alone, of HTTP/1.1, and has no length beside it.
+/// Whether every recipient finds the same end of the response (RFC 9112, sections 6.1 and 6.3): the only transfer
+/// coding is `chunked`, in HTTP/1.1, without `Content-Length`.
 fn has_clear_framing<T>(response: &Response<T>) -> bool {
     let headers = response.headers();
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
@@ -152,8 +151,8 @@ impl ResponseBody {
         Ok(Some(if is_larger { Bytes::copy_from_slice(&collected) } else { collected.freeze() }))
     }
 
-    /// Waits until the exchange is over on both sides: a backend may answer before it has taken the
-    /// whole request (RFC 9112, section 9.5). To be called once all of the answer has been read.
+    /// Waits until the request is complete too: a backend may respond before it has read the whole request (RFC 9112,
+    /// section 9.5). To be called after the whole response has been read.
     pub async fn finished(&mut self) {
         poll_fn(|cx| {
             self.drive(cx);
@@ -167,12 +166,12 @@ impl ResponseBody {
         self.incoming.is_end_stream()
     }
 
-    /// Whether the exchange is over on both sides.
+    /// Whether the request and the response are complete.
     pub fn is_finished(&self) -> bool {
         self.lease.is_none()
     }
 
-    /// Reads and writes what there is to be read and written.
+    /// Reads and writes what is ready.
     fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(lease) = &mut self.lease
             && lease.connection.poll(cx).is_ready()
@@ -202,7 +201,7 @@ impl hyper::body::Body for ResponseBody {
         }
         let frame = ready!(polled);
         if !matches!(frame, Some(Ok(_))) {
-            // The last of the request's own body may still have to be sent.
+            // The end of the request body may still have to be sent.
             body.drive(cx);
         }
         Poll::Ready(frame)
@@ -217,8 +216,7 @@ impl hyper::body::Body for ResponseBody {
     }
 }
 
-/// The context for what comes by a connection that this task drives: to be woken by both would
-/// be to be polled twice.
+/// The context for data of a connection that this task drives: with a second waker, the task would be polled twice.
 fn quiet_while<'a>(is_driven: bool, cx: &mut Context<'a>) -> Context<'a> {
     Context::from_waker(if is_driven { Waker::noop() } else { cx.waker() })
 }

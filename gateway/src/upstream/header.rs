@@ -1,5 +1,4 @@
-//! What the backend is told of a client, and what a client is told of the backend: the
-//! rules stand here once, for whatever carries the request.
+//! The rules for header fields of forwarded requests and responses, the same for every protocol.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -17,28 +16,27 @@ use super::Upstream;
 use super::location::PublicAuthority;
 use super::references::{self, Rewritten};
 
-/// What the gateway vouches for.
+/// What the gateway states about a request to the backend.
 #[derive(Clone, Copy, Debug)]
 pub struct ForwardingInfo<'a> {
-    /// Who is calling; `None` where the answer is for everybody who asks.
+    /// The client's address; `None` if the response may be shared between clients.
     pub client: Option<IpAddr>,
-    /// The host that the client asked for, port included.
+    /// The authority that the client requested.
     pub host: &'a str,
-    /// What logs on both sides call this request.
+    /// The id of the request in the logs of both programs.
     pub request_id: &'a str,
-    /// Whom the token was issued to; `None` where the answer is for everybody who asks.
+    /// The identity of the token; `None` if the response may be shared between clients.
     pub identity: Option<&'a str>,
     /// The target: canonical path and declared query.
     pub target: &'a str,
     /// The prefix that the route removed from the path, if any.
     pub prefix: Option<&'a HeaderValue>,
-    /// Whether the service sees `host` in `Host`, in place of the upstream's own.
+    /// Whether `Host` is `host` instead of the upstream's own.
     pub passes_host: bool,
 }
 
-/// Whether a field speaks of one connection and ends with it (RFC 9110, section 7.6.1); a tunnel,
-/// that is another protocol, would bypass every stage (section 7.8). What follows the head is
-/// framed anew.
+/// Whether a field is always hop-by-hop (RFC 9110, section 7.6.1). An upgrade to another protocol (section 7.8) would
+/// bypass every stage.
 fn is_always_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -46,22 +44,22 @@ fn is_always_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// The fields of one message that end with its connection.
+/// The hop-by-hop fields of one message.
 #[derive(Debug)]
 pub(crate) struct HopByHop<'a> {
-    /// What names more of them; most messages do not.
+    /// The `Connection` fields, if they name any; most do not.
     named: Option<GetAll<'a, HeaderValue>>,
 }
 
 impl<'a> HopByHop<'a> {
-    /// Those of a message that has `headers`.
+    /// The hop-by-hop fields of a message with `headers`.
     pub(crate) fn of(headers: &'a HeaderMap) -> Self {
         let named = headers.get_all(CONNECTION);
         let names_more = named.iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
         Self { named: names_more.then_some(named) }
     }
 
-    /// Whether `name` is one of them.
+    /// Whether `name` is hop-by-hop.
     pub(crate) fn contains(&self, name: &HeaderName) -> bool {
         let is_named = |named: &GetAll<'_, HeaderValue>| {
             let mut options = named.iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
@@ -71,73 +69,72 @@ impl<'a> HopByHop<'a> {
     }
 }
 
-/// Whether `name` ends with the connection of a message that has `headers`.
+/// Whether `name` is hop-by-hop in a message with `headers`.
 pub(crate) fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
     HopByHop::of(headers).contains(name)
 }
 
-/// What only the gateway tells: who calls, and what is asked for.
+/// Fields that only the gateway sets.
 const RESERVED: [&str; 19] = [
     "authorization",
     "proxy-authorization",
     "forwarded",
     "x-request-id",
-    // Other words for the client's address.
+    // Other names for the client's address.
     "x-real-ip",
     "x-client-ip",
     "x-cluster-client-ip",
     "client-ip",
     "true-client-ip",
     "cf-connecting-ip",
-    // Other words for who was authenticated.
+    // Other names for the authenticated user.
     "remote-user",
     "x-remote-user",
-    // There are frameworks that take the method or the path from these; a route was matched by
-    // the request line.
+    // Frameworks that read the method or path from these would see another request than the one that was matched.
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
     "x-original-url",
     "x-rewrite-url",
     "x-original-method",
-    // CGI hands this on under the name by which programs are told their own proxy (CVE-2016-5385).
+    // CGI passes it on as HTTP_PROXY, which configures a proxy (CVE-2016-5385).
     "proxy",
 ];
 
-/// What all names begin with that only the gateway uses.
+/// Prefixes of fields that only the gateway sets.
 const RESERVED_PREFIXES: [&str; 2] = ["x-forwarded-", "x-auth-"];
 
-/// Whether a client may not say this: only the gateway tells the backend who calls, and for
-/// what. An underscore counts as a dash, since some servers read both as one name.
+/// Whether only the gateway may set the field. An underscore counts as a dash, since some servers do not distinguish
+/// them.
 fn is_reserved(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
-    let is = |ours: &str| name.len() == ours.len() && has_prefix(name, ours);
-    RESERVED.iter().any(|ours| is(ours)) || RESERVED_PREFIXES.iter().any(|ours| has_prefix(name, ours))
+    let is = |reserved: &str| name.len() == reserved.len() && has_prefix(name, reserved);
+    RESERVED.iter().any(|reserved| is(reserved)) || RESERVED_PREFIXES.iter().any(|prefix| has_prefix(name, prefix))
 }
 
-/// Whether `name` begins with `ours`, by the letters or with underscores for dashes.
-fn has_prefix(name: &[u8], ours: &str) -> bool {
+/// Whether `name` starts with `prefix`, where an underscore counts as a dash.
+fn has_prefix(name: &[u8], prefix: &str) -> bool {
     let is_same = |(&byte, own): (&u8, u8)| byte == own || (byte == b'_' && own == b'-');
-    name.len() >= ours.len() && name.iter().zip(ours.bytes()).all(is_same)
+    name.len() >= prefix.len() && name.iter().zip(prefix.bytes()).all(is_same)
 }
 
-/// Whether a field of a client's request reaches the backend, unless it speaks of one connection.
+/// Whether a field of a client's request is forwarded, unless `Connection` names it.
 pub fn is_forwarded(name: &HeaderName) -> bool {
-    // Whoever waits for a 100 (RFC 9110, section 10.1.1) hears it from the gateway.
+    // The gateway itself sends the 100 (RFC 9110, section 10.1.1).
     !is_reserved(name) && !is_always_hop_by_hop(name) && *name != HOST && *name != EXPECT
 }
 
-/// What the backend is to see of a request with `method` and `headers`.
+/// The head of the request to the backend, for a client's request with `method` and `headers`.
 ///
 /// # Errors
-/// A value that cannot stand in a header, or a target that is no URI.
+/// A value that is not valid in a header field, or a target that is not a URI.
 pub fn for_upstream(method: &Method, headers: &HeaderMap, facts: &ForwardingInfo<'_>) -> http::Result<Parts> {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     let mut texts = Texts::with_room_for(facts);
     parts.method = method.clone();
     parts.uri = Uri::from_maybe_shared(texts.copy(facts.target))?;
     parts.version = Version::HTTP_11;
-    // What is said below, and the backend's own name.
+    // The fields that are set below, and the upstream's `Host`.
     parts.headers.reserve(headers.len() + 6);
     let hop_by_hop = HopByHop::of(headers);
     for (name, value) in headers {
@@ -174,12 +171,12 @@ const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pref
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_AUTH_IDENTITY: HeaderName = HeaderName::from_static("x-auth-identity");
 
-/// Copies of texts in one piece of memory, of which a copy costs next to nothing.
+/// Copies of texts in one allocation.
 struct Texts(BytesMut);
 
 impl Texts {
     fn with_room_for(facts: &ForwardingInfo<'_>) -> Self {
-        /// The longest that an address has.
+        /// The length of the longest address.
         const ADDRESS_BYTES: usize = 39;
         let identity = facts.identity.map(str::len).unwrap_or_default();
         let texts = facts.target.len() + facts.host.len() + facts.request_id.len() + identity;
@@ -193,7 +190,7 @@ impl Texts {
 
     fn address(&mut self, address: IpAddr) -> Bytes {
         match address {
-            // What most clients have, and formatting costs more than all else here.
+            // The most frequent kind. Formatting would cost more than everything else here.
             IpAddr::V4(address) => {
                 for (place, octet) in address.octets().into_iter().enumerate() {
                     if place > 0 {
@@ -208,13 +205,13 @@ impl Texts {
                     self.0.put_u8(b'0' + octet % 10);
                 }
             }
-            // Nothing but a lack of memory could stop it.
+            // Writing to memory does not fail.
             IpAddr::V6(address) => _ = write!(self.0, "{address}"),
         }
         self.0.split().freeze()
     }
 
-    /// RFC 3986, section 2.1: everything but the unreserved characters is escaped.
+    /// Escapes everything but the unreserved characters (RFC 3986, section 2.1).
     fn percent_encoded(&mut self, text: &str) -> Bytes {
         for byte in text.bytes() {
             if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
@@ -227,50 +224,49 @@ impl Texts {
     }
 }
 
-/// The cookies as one field, where HTTP/2 brought them as several, as it may and HTTP/1.1 may not
-/// (RFC 9113, section 8.2.3).
+/// The cookies in one field, if there are several, as HTTP/2 allows and HTTP/1.1 does not (RFC 9113, section 8.2.3).
 fn join_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
     let fields = headers.get_all(COOKIE);
     fields.iter().nth(1)?;
     let cookies: Vec<_> = fields.iter().map(HeaderValue::as_bytes).collect();
-    // Each was a value, and what joins them may stand in one.
+    // Each is a valid value, and so is the separator.
     HeaderValue::from_bytes(&cookies.join(&b"; "[..])).ok()
 }
 
-/// What a client may see of an answer that a token opened: nobody between may answer with it
-/// again without asking (RFC 9111, section 5.2.2). Where it names the service, it names it as clients do.
+/// The response head for the client. The response required a token, so that a cache in between must not reuse it
+/// without revalidation (RFC 9111, section 5.2.2). URLs of the service get the public authority.
 pub fn for_client(parts: &http::response::Parts, upstream: &Upstream, public: &PublicAuthority<'_>) -> ResponseHeader {
-    let (mut told, ()) = http::Response::new(()).into_parts();
-    told.status = parts.status;
-    // Also what is said below, and what whoever answers may add.
-    told.headers.reserve(parts.headers.len() + 4);
+    let (mut response, ()) = http::Response::new(()).into_parts();
+    response.status = parts.status;
+    // Room for the fields that are set below and by the caller.
+    response.headers.reserve(parts.headers.len() + 4);
     let hop_by_hop = HopByHop::of(&parts.headers);
     for (name, value) in &parts.headers {
         let is_own_freshness = !public.needs_token && [AGE, CACHE_CONTROL, EXPIRES].contains(name);
         if (is_returned(name) || is_own_freshness) && !hop_by_hop.contains(name) {
             match references::rewrite(name, value, upstream, public) {
-                Rewritten::Unchanged => _ = told.headers.append(name, value.clone()),
-                Rewritten::Replaced(value) => _ = told.headers.append(name, value),
+                Rewritten::Unchanged => _ = response.headers.append(name, value.clone()),
+                Rewritten::Replaced(value) => _ = response.headers.append(name, value),
                 Rewritten::Removed => {}
             }
         }
     }
     if let Some(length) = length(parts, &hop_by_hop) {
-        told.headers.insert(CONTENT_LENGTH, length.into());
+        response.headers.insert(CONTENT_LENGTH, length.into());
     }
     if public.needs_token {
-        told.headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        response.headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     }
-    ResponseHeader::from(told)
+    ResponseHeader::from(response)
 }
 
-/// Whether a field of an answer reaches the client, unless it ends with the connection; the
-/// gateway says the others itself, or nobody does.
+/// Whether a field of a response is returned to the client, unless it is hop-by-hop. The gateway sets or omits the
+/// others.
 fn is_returned(name: &HeaderName) -> bool {
     let name = name.as_str();
-    // Age and Expires speak of the edge's freshness; the two cache-control fields of RFC 9213
-    // would tell a cache in front of us to store what only a token opens.
-    let is_of_the_edge = matches!(
+    // Age and Expires are for the gateway's cache. The fields of RFC 9213 would allow a cache in front of the gateway
+    // to store responses that require a token.
+    let is_set_by_gateway = matches!(
         name,
         "age"
             | "cdn-cache-control"
@@ -285,13 +281,12 @@ fn is_returned(name: &HeaderName) -> bool {
             | "x-content-type-options"
             | "x-request-id"
     );
-    // Which origins may read an answer is the edge's to say, too.
-    !is_of_the_edge && !name.starts_with("access-control-")
+    // The gateway's configuration decides which origins may read a response.
+    !is_set_by_gateway && !name.starts_with("access-control-")
 }
 
-/// The length that an answer has, said once: an equal repetition is one (RFC 9110, section 8.6),
-/// a transfer coding overrides it (RFC 9112, section 6.3), and a 204 has none. Whoever reads
-/// the answer next must not have to know these rules to find its end.
+/// The content length in one field: equal repetitions are combined (RFC 9110, section 8.6), a transfer coding overrides
+/// it (RFC 9112, section 6.3), and a 204 has none. The next recipient need not know these rules to find the end.
 fn length(parts: &http::response::Parts, hop_by_hop: &HopByHop<'_>) -> Option<u64> {
     let has_none = parts.status == StatusCode::NO_CONTENT
         || parts.headers.contains_key(TRANSFER_ENCODING)

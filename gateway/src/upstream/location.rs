@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use super::Upstream;
 use super::address::{Address, UpstreamPeer};
 
-/// How clients name the service.
+/// The authority of the service as clients know it.
 #[derive(Clone, Copy, Debug)]
 pub struct PublicAuthority<'a> {
-    /// The host that the client asked for, port included.
+    /// The authority that the client requested.
     pub authority: &'a str,
-    /// Whether the service saw it in `Host`.
+    /// Whether the service received it in `Host`.
     pub is_forwarded: bool,
     /// Whether its answers need a token, so that no cache in front of the gateway may serve them without it.
     pub needs_token: bool,
@@ -36,7 +36,7 @@ impl PublicAuthority<'_> {
     }
 }
 
-/// An absolute reference, or one without a scheme, in parts.
+/// An absolute or scheme-relative URL in parts.
 struct UrlReference<'a> {
     /// Whether the scheme is `https`.
     is_https: bool,
@@ -102,7 +102,7 @@ impl<'a> UrlReference<'a> {
         Some(Self { is_https, host, port, rest })
     }
 
-    /// Whether it names the service behind `upstream`.
+    /// Whether its authority is that of `upstream`.
     fn names(&self, upstream: &Upstream) -> bool {
         match &upstream.address {
             Address::Inet(address) => {
@@ -120,16 +120,15 @@ impl<'a> UrlReference<'a> {
         }
     }
 
-    /// Whether it names `authority`, which the service was told as its own; by what it was told, that
-    /// is reached over HTTP.
+    /// Whether it has `authority`, which the service received in `Host`, over HTTP.
     fn is_public(&self, authority: &str) -> bool {
         let Some((host, port)) = split(authority) else { return false };
         let is_same_port = self.port == port || port.is_none() && self.has_port(80);
         is_same_name(self.host, host) && is_same_port
     }
 
-    /// Whether its port is `port`, where none is given the default one. A service that was told of HTTPS
-    /// may write that scheme before the authority it has over HTTP.
+    /// Whether its port, or the default one, is `port`. A service that knows from `X-Forwarded-Proto` that clients use
+    /// HTTPS may write that scheme before the authority it has over HTTP.
     fn has_port(&self, port: u16) -> bool {
         self.port.map_or(port == 80 || self.is_https && port == 443, |own| own == port)
     }
@@ -140,7 +139,7 @@ impl<'a> UrlReference<'a> {
     }
 }
 
-/// The host and the port of an authority; `None` where it has no host, or an odd port.
+/// The host and the port of an authority; `None` if it has no host, or an invalid port.
 fn split(authority: &str) -> Option<(&str, Option<u16>)> {
     let host_end = if authority.starts_with('[') {
         authority.find(']')? + 1
@@ -157,7 +156,7 @@ fn split(authority: &str) -> Option<(&str, Option<u16>)> {
     (!host.is_empty()).then_some((host, port))
 }
 
-/// Whether two names are the same, in any case and with or without the last dot.
+/// Whether two names are equal, ignoring case and a trailing dot.
 fn is_same_name(one: &str, other: &str) -> bool {
     let bare = |name: &'_ str| name.len() - usize::from(name.ends_with('.'));
     let (one, other) = (one.get(..bare(one)), other.get(..bare(other)));
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_the_service_names_the_public_authority() {
+    fn urls_of_the_service_get_the_public_authority() {
         for (address, own) in [
             ("127.0.0.1:8080", &["http://127.0.0.1:8080", "https://127.0.0.1:8080", "//127.0.0.1:8080"][..]),
             ("127.0.0.1:8080", &["HTTP://127.0.0.1:8080", "http://localhost:8080", "http://user@127.0.0.1:8080"]),
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_another_place_or_none_stays_as_it_is() {
+    fn other_urls_are_unchanged() {
         for (address, others) in [
             (
                 "127.0.0.1:8080",
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_sees_the_public_host_may_name_it_over_http() {
+    fn the_public_authority_over_http_gets_https_if_it_is_forwarded() {
         for own in ["http://example.org:8443", "HTTP://EXAMPLE.org:8443", "//example.org:8443", "http://127.0.0.1:8080"]
         {
             assert_eq!(seen("127.0.0.1:8080", &format!("{own}/a"), true), "https://example.org:8443/a");
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_of_a_name_are_its_own() {
+    fn the_addresses_of_a_name_count_as_the_service() {
         let upstream = upstream("backend.internal:8080");
         *upstream.resolved.write().unwrap() = vec![UpstreamPeer::Inet("10.0.0.7:8080".parse().unwrap())];
         let public =

@@ -1,5 +1,4 @@
-//! A network in memory, for tests: what happens on it depends on the clock alone, which can be
-//! paused, and never on the system.
+//! A network in memory for tests. It depends only on the clock, which can be paused, and not on the system.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,10 +8,10 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-/// What fits between both ends of a connection, in bytes.
+/// The buffer of each direction of a connection, in bytes.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Until a connection is made.
+/// How long it takes to connect.
 const LATENCY: Duration = Duration::from_micros(200);
 
 /// Where a backend in memory listens.
@@ -31,7 +30,7 @@ pub(super) struct Wire {
 }
 
 impl Network {
-    /// A network, and what comes out at the backend's end.
+    /// A network, and the connections that the backend accepts.
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<DuplexStream>) {
         let (accepted, listener) = mpsc::unbounded_channel();
         (Self { accepted, open: Arc::default(), most_open: Arc::default() }, listener)
@@ -47,12 +46,12 @@ impl Network {
         Ok(wire)
     }
 
-    /// Connections that the client has open, those under way among them.
+    /// The client's connections, including those being opened.
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst)
     }
 
-    /// The most that it ever had open at once.
+    /// The maximum of [`open`](Self::open) so far.
     pub(super) fn most_open(&self) -> usize {
         self.most_open.load(Ordering::SeqCst)
     }

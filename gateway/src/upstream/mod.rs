@@ -1,5 +1,5 @@
-//! The one way to the backend: where it is, how long it may take, what it is told and what
-//! is taken from its answers. Login and pass-through both use it.
+//! The client of the backend: addresses, connections, deadlines, and the rules for header fields. Login, revocation, the
+//! cache and forwarding use it.
 
 mod address;
 mod chunk;
@@ -39,36 +39,36 @@ pub use location::PublicAuthority;
 pub use request_body::{RequestBody, Upload};
 use slots::Slots;
 
-/// How long a backend may take. Each is told apart from the client's own deadlines.
+/// Timeouts and limits of the connections to a backend. The timeouts of clients are separate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// For a new connection. 1 s by default.
     pub connect_timeout: Duration,
-    /// For the head of an answer, whole, and for each read of its body. 10 s by default.
+    /// For the whole head of a response, and for each read of its body. 10 s by default.
     pub read_timeout: Duration,
-    /// For a whole answer, from choosing the upstream to its last byte. 30 s by default.
+    /// For a whole response, from the start of the request to its last byte. 30 s by default.
     pub request_timeout: Duration,
-    /// How long an unused connection is kept. Shorter than the backend keeps it, so that
-    /// few are found closed. 30 s by default.
+    /// How long an idle connection stays open: less than at the backend, so that few are closed when they are needed.
+    /// 30 s by default.
     pub idle_timeout: Duration,
-    /// Connections to one backend at once, unused ones among them; who needs one more waits for
-    /// it within the connect timeout. 1,024 by default.
+    /// The maximum number of connections to one backend, including idle ones. Other requests wait for a connection
+    /// within the connect timeout. 1,024 by default.
     pub max_connections: u32,
 }
 
 /// One backend.
 #[derive(Debug)]
 pub struct Upstream {
-    /// What metrics and logs call it: `api` or `admin`.
+    /// Its name in metrics and logs: `api` or `admin`.
     pub name: &'static str,
-    /// Where it is, as configured.
+    /// Its configured address.
     pub address: Address,
-    /// What the `Host` of a request to it says; the same for each.
+    /// The `Host` of requests to it.
     pub host: String,
-    /// How long it may take.
+    /// Its timeouts and limits.
     pub settings: Settings,
-    /// What the name meant when it was last asked for, the address that was reached last first: no
-    /// request waits for DNS. Empty where it was never resolved.
+    /// The resolved addresses, the one that was reached last first, so that no request waits for DNS. Empty until the
+    /// name is resolved.
     resolved: RwLock<Vec<UpstreamPeer>>,
     up: AtomicBool,
     reached: AtomicBool,
@@ -98,30 +98,30 @@ impl Upstream {
         }
     }
 
-    /// Asks for the addresses again, where it is a name. An error leaves what was known.
+    /// Resolves the address again, if it is a name. After an error, the previous addresses remain.
     ///
     /// # Errors
     /// The name cannot be resolved.
     pub async fn resolve(&self) -> std::io::Result<()> {
         let Some(found) = self.address.resolve().await? else { return Ok(()) };
         let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
-        // The same addresses, in the order in which they were of use.
+        // The order of the same addresses remains: the one that was reached last is first.
         if found.len() != resolved.len() || !found.iter().all(|peer| resolved.contains(peer)) {
             *resolved = found;
         }
         Ok(())
     }
 
-    /// Where to connect to now, the best first.
+    /// The addresses to connect to, in order.
     ///
     /// # Errors
-    /// [`Unresolved`] where a name has never been resolved.
+    /// [`Unresolved`] if the name has never been resolved.
     fn peers(&self) -> Result<Vec<UpstreamPeer>, Unresolved> {
         let resolved = self.resolved.read().unwrap_or_else(PoisonError::into_inner);
         if resolved.is_empty() { Err(Unresolved) } else { Ok(resolved.clone()) }
     }
 
-    /// Notes that `peer` was reached where one before it was not.
+    /// Moves `peer` to the front, since it was reached and those before it were not.
     fn prefer(&self, peer: &UpstreamPeer) {
         let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = resolved.iter().position(|other| other == peer)
@@ -146,7 +146,7 @@ impl Upstream {
         Deadlines::endless(self.name, read)
     }
 
-    /// What the log says of a status that is not the expected one.
+    /// The text for the log about an unexpected status.
     pub fn unexpected(&self, status: StatusCode) -> String {
         if status == StatusCode::MISDIRECTED_REQUEST {
             return format!(
@@ -157,7 +157,7 @@ impl Upstream {
         format!("status {}", status.as_u16())
     }
 
-    /// Notes whether it answered just now.
+    /// Records whether it responded to the last probe.
     pub fn set_up(&self, up: bool) {
         self.up.store(up, Ordering::Relaxed);
         if up {
@@ -165,12 +165,12 @@ impl Upstream {
         }
     }
 
-    /// Whether it answered when last asked.
+    /// Whether it responded to the last probe.
     pub fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
     }
 
-    /// Whether it has answered at all since the start.
+    /// Whether it has ever responded.
     pub fn was_reached(&self) -> bool {
         self.reached.load(Ordering::Relaxed)
     }

@@ -1,5 +1,4 @@
-//! The connections of one client to its backend: opened when they are needed, kept while they are
-//! idle, and closed in time.
+//! The connections of one client to its backend: opened on demand, reused, and closed after the idle timeout.
 
 use std::io;
 use std::sync::{Arc, OnceLock, Weak};
@@ -13,7 +12,7 @@ use super::Upstream;
 use super::connection::{ClosedConnection, Connection};
 use super::slots::{Acquired, ConnectionSlot, Grant};
 
-/// Between two sweeps, at most: a connection may be kept that much longer than it should.
+/// The maximum time between two sweeps, by which a connection may exceed the idle timeout.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// The connections of one client.
@@ -25,7 +24,7 @@ pub(super) struct Pool {
     sweeper: OnceLock<AbortHandle>,
 }
 
-/// A connection in use. Dropped, it is closed.
+/// A connection in use. It is closed when dropped.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) connection: Box<Connection>,
@@ -38,7 +37,7 @@ impl Lease {
         self.pool.upstream.name
     }
 
-    /// Gives the connection back, for the next request.
+    /// Returns the connection to the pool.
     pub(super) fn release(self) {
         self.pool.upstream.slots.put(self.pool.number, self.connection);
     }
@@ -55,25 +54,24 @@ impl Pool {
         Arc::new(Self { upstream, number, sweeper: OnceLock::new() })
     }
 
-    /// A connection: one that is idle, else a new one, for which there has to be room. Requests that
-    /// wait for room are served in turn. One whose connection was found closed brings the `slot` of that.
+    /// A connection: an idle one, otherwise a new one in a free slot. Requests that wait for a slot are served in turn. A
+    /// request whose connection was closed reuses the `slot` of that.
     ///
     /// # Errors
-    /// No connection within the connect timeout, or none at all.
+    /// No connection within the connect timeout, or connecting failed.
     pub(super) async fn lease(self: &Arc<Self>, slot: Option<ConnectionSlot<Connection>>) -> io::Result<Lease> {
         let connection = match self.upstream.slots.take(self.number, slot) {
             Acquired::Now(Grant::Idle(connection)) => connection,
-            // Seldom, and much larger than what happens otherwise.
+            // Boxed, since it is rare and its future is large.
             taken => Box::pin(self.open(taken)).await?,
         };
         Ok(Lease { connection, pool: Arc::clone(self) })
     }
 
-    /// A connection that is opened now, in the `slot` of one that was found closed: those that are
-    /// idle may be, too.
+    /// A new connection in the `slot` of one that was closed: the idle ones may be closed too.
     ///
     /// # Errors
-    /// As of [`Pool::lease`].
+    /// As [`Pool::lease`].
     pub(super) async fn lease_new(self: &Arc<Self>, slot: ConnectionSlot<Connection>) -> io::Result<Lease> {
         let connection = Box::pin(self.open(Acquired::Now(Grant::New(slot)))).await?;
         Ok(Lease { connection, pool: Arc::clone(self) })
@@ -95,7 +93,7 @@ impl Pool {
         let connection = opened.await.map_err(late)??;
         self.sweeper.get_or_init(|| {
             let sweeping = sweep(Arc::downgrade(self), self.upstream.settings.idle_timeout);
-            // It polls as many connections as there are, and only those.
+            // Each run polls only the idle connections, so it needs no budget.
             tokio::spawn(coop::unconstrained(sweeping)).abort_handle()
         });
         Ok(connection)
@@ -111,8 +109,7 @@ impl Drop for Pool {
     }
 }
 
-/// Sweeps as often as `idle_timeout` asks for, and whenever a connection that it saw idle is
-/// closed.
+/// Sweeps at intervals that follow from `idle_timeout`, and whenever an idle connection is closed by the backend.
 async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
     let most = idle_timeout.as_nanos().div_ceil(SWEEP.as_nanos()).clamp(1, u32::MAX.into());
     let most = u32::try_from(most).unwrap_or(u32::MAX);
@@ -140,13 +137,13 @@ mod tests {
     use crate::upstream::slots::MAX_IDLE;
     use crate::upstream::{Address, Settings};
 
-    /// Far more than anything here takes.
+    /// Longer than anything in these tests takes.
     const AGES: Duration = Duration::from_secs(60);
 
     const MAX_CONNECTIONS: usize = 2 * MAX_IDLE;
 
     #[tokio::test]
-    async fn what_is_put_back_at_once_is_kept_up_to_the_bound() {
+    async fn released_connections_are_idle_up_to_the_limit() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let settings = Settings {
             connect_timeout: AGES,

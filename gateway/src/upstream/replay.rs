@@ -1,4 +1,4 @@
-//! The body of a request that may have to be sent once more.
+//! The body of a request that may be retried.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -9,15 +9,14 @@ use tokio::sync::mpsc;
 
 use super::chunk::{BodyAborted, BodyChunk};
 
-/// The most that is buffered of a body, in bytes.
+/// The maximum that is buffered of a body, in bytes.
 const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 
-/// A streamed body of which everything is buffered that has been sent, so that it can be sent from its
-/// beginning again.
+/// A streamed body. What has been sent is buffered, so that it can be sent again from its beginning.
 #[derive(Debug)]
 pub struct Replay {
     source: Arc<Mutex<Source>>,
-    /// How much of what is buffered has been sent by this one.
+    /// How much of the buffer this instance has sent.
     sent: usize,
 }
 
@@ -25,7 +24,7 @@ pub struct Replay {
 struct Source {
     chunks: mpsc::Receiver<BodyChunk>,
     buffered: Vec<u8>,
-    /// Whether what has been sent is buffered, all of it.
+    /// Whether everything that was sent is buffered.
     is_complete: bool,
     has_ended: bool,
 }
@@ -36,7 +35,7 @@ impl Replay {
         Self { source: Arc::new(Mutex::new(source)), sent: 0 }
     }
 
-    /// The same body once more. As long as it exists, what is sent is buffered.
+    /// The same body from its beginning. While it exists, what is sent is buffered.
     pub(super) fn restart(&self) -> Self {
         Self { source: Arc::clone(&self.source), sent: 0 }
     }
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_sent_is_sent_again_and_then_the_rest() {
+    async fn a_restarted_body_sends_the_buffer_and_then_the_rest() {
         let (chunks, receiver) = mpsc::channel(8);
         let first = Replay::new(receiver);
         let again = first.restart();
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_is_held_than_may_be_nor_without_need() {
+    async fn the_buffer_is_bounded_and_used_only_while_a_retry_is_possible() {
         for (lengths, is_needed, is_complete) in [
             (&[MAX_BUFFERED_BYTES][..], true, true),
             (&[MAX_BUFFERED_BYTES, 0], true, true),

@@ -1,5 +1,4 @@
-//! The body of a request to the backend: nothing, what is there already, or what a client is
-//! still sending.
+//! The body of a request to the backend: empty, complete, or streamed while the client sends it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,27 +10,26 @@ use tokio::sync::mpsc;
 use super::chunk::{BodyAborted, BodyChunk};
 use super::replay::Replay;
 
-/// Pieces that wait for the connection to the backend: a backend that takes nothing makes the
-/// client wait, not the gateway's memory grow.
+/// Chunks that wait for the connection to the backend: if the backend reads nothing, the client waits, and the
+/// gateway's memory does not grow.
 const QUEUED_CHUNKS: usize = 1;
 
 /// The body of a request to the backend.
 #[derive(Debug)]
 pub enum RequestBody {
-    /// All of it; empty is none.
+    /// All of it; if it is empty, there is no body.
     Whole(Bytes),
-    /// Piece by piece, until its [`Upload`] ends.
+    /// Chunk by chunk, until its [`Upload`] ends.
     Streamed(mpsc::Receiver<BodyChunk>),
-    /// The same, where it may have to be sent once more.
+    /// The same, buffered for a retry.
     Replayed(Replay),
 }
 
-/// The end of a streamed body into which it is put.
+/// The sender of a streamed body.
 pub type Upload = mpsc::Sender<BodyChunk>;
 
 impl RequestBody {
-    /// A body that comes piece by piece. It breaks off where the [`Upload`] is dropped before
-    /// [`BodyChunk::End`].
+    /// A streamed body. It is incomplete if the [`Upload`] is dropped before [`BodyChunk::End`].
     pub fn streamed() -> (Upload, Self) {
         let (upload, chunks) = mpsc::channel(QUEUED_CHUNKS);
         (upload, Self::Streamed(chunks))
@@ -39,10 +37,10 @@ impl RequestBody {
 }
 
 impl RequestBody {
-    /// The same body once more, in case it has to be sent again.
+    /// The same body for a retry.
     pub(super) fn replay(&mut self) -> Self {
         if let Self::Streamed(chunks) = self {
-            // What is left behind is replaced at once.
+            // The placeholder is replaced below.
             let chunks = std::mem::replace(chunks, mpsc::channel(1).1);
             *self = Self::Replayed(Replay::new(chunks));
         }
@@ -53,7 +51,7 @@ impl RequestBody {
         }
     }
 
-    /// Whether a body that was [`replay`](Self::replay) made of another can be sent from its beginning.
+    /// Whether a body that [`replay`](Self::replay) returned can be sent from its beginning.
     pub(super) fn can_replay(&self) -> bool {
         match self {
             Self::Replayed(replay) => replay.is_complete(),
@@ -104,7 +102,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_that_breaks_off_is_no_whole_one() {
+    async fn an_aborted_body_is_an_error() {
         let (upload, body) = RequestBody::streamed();
         upload.send(BodyChunk::Data(Bytes::from_static(b"a"))).await.unwrap();
         drop(upload);
@@ -112,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_ends_where_it_is_said_to_end() {
+    async fn a_body_ends_at_the_end_chunk() {
         let (upload, body) = RequestBody::streamed();
         let send = async {
             for piece in
@@ -126,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn no_body_is_known_to_be_none() {
+    fn an_empty_body_has_ended() {
         assert!(RequestBody::default().is_end_stream());
         assert_eq!(RequestBody::Whole(Bytes::from_static(b"abc")).size_hint().exact(), Some(3));
         assert_eq!(RequestBody::streamed().1.size_hint().exact(), None);

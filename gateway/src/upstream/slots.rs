@@ -1,14 +1,12 @@
-//! The connections to one backend, those of all its clients: how many are open, which are idle, and
-//! who waits for one.
+//! The connections of all clients to one backend: how many are open, which are idle, and which requests wait for one.
 //!
-//! While a request waits, no connection is idle and as many are open as may be. So whatever becomes
-//! free goes to the request that waits longest, and an idle connection is closed for a client that
-//! cannot use it: each runs on threads of its own, and so do its connections. A client may be exempt,
-//! such as the one that checks whether the backend is up, which must not fail because of the others'
-//! load: its connection stays its own.
+//! While a request waits, no connection is idle and the maximum is open. So a connection or slot that becomes free is
+//! given to the request that has waited longest. Clients run on separate threads and cannot use each other's connections,
+//! so an idle connection of one is closed to make room for another. The connections of an exempt client, such as the
+//! health probe, are not: it must not fail because of the load of others.
 //!
-//! Nothing happens while the lock is held but a push, a pop, or the sweep. No connection and no slot
-//! is dropped then, since that takes the lock.
+//! While the lock is held, only a push, a pop or the sweep happens. No connection or slot is dropped then, since that
+//! takes the lock.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,12 +16,12 @@ use tokio::sync::oneshot;
 
 use super::Settings;
 
-/// Idle connections of one client, at most.
+/// The maximum number of idle connections of one client.
 pub(super) const MAX_IDLE: usize = 256;
 
-/// A connection, which takes up a slot while it is open.
+/// A connection, which occupies a slot while it is open.
 pub(super) trait Occupant: Sized {
-    /// Reads and writes what there is to be read and written; ready once the connection is closed.
+    /// Reads and writes what is ready. `Ready` when the connection is closed.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Closes the connection.
@@ -33,26 +31,26 @@ pub(super) trait Occupant: Sized {
 /// The connections to one backend.
 #[derive(Debug)]
 pub(super) struct Slots<C> {
-    /// The most that are open at once.
+    /// The maximum number of open connections.
     max_open: usize,
-    /// The most that are idle at once, for each client.
+    /// The maximum number of idle connections of each client.
     max_idle: usize,
     state: Mutex<State<C>>,
 }
 
 #[derive(Debug)]
 struct State<C> {
-    /// Those that are being opened among them.
+    /// Including those being opened.
     open: usize,
-    /// For each client.
+    /// By client.
     idle: Vec<Stack<C>>,
-    /// In the order of their numbers.
+    /// Ordered by number.
     waiting: VecDeque<Waiter<C>>,
     last_number: u64,
 }
 
-/// The idle connections of one client, the longest idle first: the one that was used last is the
-/// least likely to have been closed.
+/// The idle connections of one client, the longest idle first. The one that was used last is reused first, since it is
+/// the least likely to be closed.
 #[derive(Debug)]
 struct Stack<C> {
     connections: Vec<Idle<C>>,
@@ -64,7 +62,7 @@ struct Stack<C> {
 #[derive(Debug)]
 struct Idle<C> {
     connection: Box<C>,
-    /// The sweeps there had been when it was put back: to read a clock for each request costs more.
+    /// The number of sweeps when it was released, which is cheaper than reading a clock for each request.
     since: u64,
 }
 
@@ -75,29 +73,29 @@ struct Waiter<C> {
     served: oneshot::Sender<Grant<C>>,
 }
 
-/// Room for one connection, which is free again when this is dropped.
+/// The right to have one connection open, returned when dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot<C>(Arc<Slots<C>>);
 
-/// What a request for a connection gets at once.
+/// The immediate result of a request for a connection.
 #[derive(Debug)]
 pub(super) enum Acquired<C> {
-    /// A connection, or room for one.
+    /// A connection or a slot.
     Now(Grant<C>),
     /// A place in the queue.
     Queued(QueuePlace<C>),
 }
 
-/// What a request for a connection gets.
+/// The final result of a request for a connection.
 #[derive(Debug)]
 pub(super) enum Grant<C> {
     /// An idle connection.
     Idle(Box<C>),
-    /// Room for a new one.
+    /// A slot for a new connection.
     New(ConnectionSlot<C>),
 }
 
-/// A place in the queue, which ends when it is dropped.
+/// A place in the queue, given up when dropped.
 #[derive(Debug)]
 pub(super) struct QueuePlace<C> {
     slots: Arc<Slots<C>>,
@@ -113,21 +111,21 @@ impl<C> Slots<C> {
         Arc::new(Self { max_open, max_idle, state: Mutex::default() })
     }
 
-    /// The number of a new client. The connections of one that `is_exempt` are never closed for others.
+    /// Registers a client and returns its number. Connections of one that `is_exempt` are never closed for others.
     pub(super) fn join(&self, is_exempt: bool) -> usize {
         let mut state = self.state();
         state.idle.push(Stack { is_exempt, ..Stack::default() });
         state.idle.len() - 1
     }
 
-    /// Closes the idle connections of a client that ends.
+    /// Closes the idle connections of a client that is dropped.
     pub(super) fn leave(&self, client: usize) {
         let left = self.state().stack(client).map(std::mem::take);
         drop(left);
     }
 
-    /// A connection for `client`: the one that was used last, else room for a new one, else a place
-    /// in the queue. A request whose connection was closed brings the `slot` of that, and waits for none.
+    /// A connection for `client`: the one that was used last, otherwise a slot, otherwise a place in the queue. A request
+    /// whose connection was closed passes the `slot` of that, and does not wait.
     pub(super) fn take(self: &Arc<Self>, client: usize, slot: Option<ConnectionSlot<C>>) -> Acquired<C>
     where
         C: Occupant,
@@ -158,20 +156,19 @@ impl<C> Slots<C> {
         Acquired::Queued(QueuePlace { slots: Arc::clone(self), number, client, served })
     }
 
-    /// Gives a connection of `client` to the request that waits longest, or keeps it idle.
+    /// Gives a connection of `client` to the request that has waited longest, or adds it to the idle ones.
     pub(super) fn put(&self, client: usize, connection: Box<C>) {
         let mut state = self.state();
         let unwanted = match state.waiting.pop_front_if(|waiter| waiter.client == client) {
             Some(waiter) => waiter.served.send(Grant::Idle(connection)).err(),
-            None => state.keep(client, connection, self.max_idle).map(Grant::Idle),
+            None => state.add_idle(client, connection, self.max_idle).map(Grant::Idle),
         };
         drop(state);
         drop(unwanted);
     }
 
-    /// Closes those of `client` that have been idle for more than `most` sweeps, and those that the
-    /// backend has closed. They are polled for that, so whatever becomes of them wakes the sweeper from
-    /// then on, and no longer the task of a request that has ended.
+    /// Closes connections of `client` that have been idle for more than `most` sweeps or that the backend has closed.
+    /// Each is polled, so from then on its events wake the sweeper and no longer the task of a request that has ended.
     pub(super) fn sweep(&self, client: usize, is_due: bool, most: u64, cx: &mut Context<'_>)
     where
         C: Occupant,
@@ -221,16 +218,16 @@ impl<C> State<C> {
         self.idle.get_mut(client)
     }
 
-    /// Takes the longest idle of the client that has the most.
+    /// Removes the longest idle connection of the client that has the most.
     fn longest_idle(&mut self) -> Option<Idle<C>> {
         let stacks = self.idle.iter_mut().filter(|stack| !stack.is_exempt);
         let stack = stacks.max_by_key(|stack| stack.connections.len())?;
         if stack.connections.is_empty() { None } else { Some(stack.connections.remove(0)) }
     }
 
-    /// Keeps a connection, or returns it where there are `most` already, or where a request of another
-    /// client waits for its slot.
-    fn keep(&mut self, client: usize, connection: Box<C>, most: usize) -> Option<Box<C>> {
+    /// Adds an idle connection, or returns it if there are `most` already or a request of another client waits for its
+    /// slot.
+    fn add_idle(&mut self, client: usize, connection: Box<C>, most: usize) -> Option<Box<C>> {
         let is_awaited = !self.waiting.is_empty();
         match self.stack(client) {
             Some(stack) if stack.connections.len() < most && (stack.is_exempt || !is_awaited) => {
@@ -250,7 +247,7 @@ impl<C> Drop for ConnectionSlot<C> {
 }
 
 impl<C> QueuePlace<C> {
-    /// Waits for its turn; `None` never comes.
+    /// Waits for its turn. `None` does not occur.
     pub(super) async fn served(mut self) -> Option<Grant<C>> {
         (&mut self.served).await.ok()
     }
@@ -262,7 +259,7 @@ impl<C> Drop for QueuePlace<C> {
         let place = state.waiting.binary_search_by_key(&self.number, |waiter| waiter.number);
         let left = place.ok().and_then(|place| state.waiting.remove(place));
         drop(state);
-        // It may have been served just when it was given up.
+        // It may have been served at the moment it was given up.
         if left.is_none()
             && let Ok(Grant::Idle(connection)) = self.served.try_recv()
         {
@@ -273,7 +270,7 @@ impl<C> Drop for QueuePlace<C> {
 
 #[cfg(test)]
 impl<C> Slots<C> {
-    /// How many are open, and how many of them are idle.
+    /// The number of open connections, and of idle ones among them.
     pub(super) fn figures(&self) -> (usize, usize) {
         let state = self.state();
         (state.open, state.idle.iter().map(|stack| stack.connections.len()).sum())

@@ -174,7 +174,7 @@ async fn a_response_of_100_fields_is_forwarded_and_one_of_more_is_502() {
     let answer = program.connect().await.exchange(get("/holodules/20201210", "")).await;
     answer.assert_json(502, r#"{"error":"Bad Gateway"}"#);
     let log = program.stop();
-    let cause = "the api upstream's answer could not be read: its head exceeds 64 KiB or 100 fields";
+    let cause = "invalid response from the api upstream: its head exceeds 64 KiB or 100 fields";
     let failed = log.lines().filter(|line| line.contains("a request failed"));
     let causes: Vec<_> = failed.map(|line| serde_json::from_str::<Value>(line).unwrap()["cause"].clone()).collect();
     assert_eq!(causes, [cause], "{log}");

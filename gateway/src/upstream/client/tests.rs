@@ -15,17 +15,17 @@ use tokio::time::timeout;
 use super::*;
 use crate::upstream::{Address, BodyChunk, Settings};
 
-/// Far more than anything here takes.
+/// Longer than anything in these tests takes.
 const AGES: Duration = Duration::from_secs(60);
 
-/// A backend whose every word the test says.
+/// A backend whose responses the test writes.
 struct Backend(TcpListener);
 
 /// One connection to it.
 struct Accepted(TcpStream);
 
 impl Backend {
-    /// With a client of it.
+    /// The backend, and a client of it.
     async fn start(change: impl FnOnce(&mut Settings)) -> (Self, UpstreamClient) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut settings = Settings {
@@ -44,7 +44,7 @@ impl Backend {
         Accepted(self.0.accept().await.unwrap().0)
     }
 
-    /// Whether nobody has connected since the last that was accepted.
+    /// Whether there is no further connection to accept.
     async fn has_no_more(&self) -> bool {
         timeout(Duration::ZERO, self.0.accept()).await.is_err()
     }
@@ -55,7 +55,7 @@ impl Accepted {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// Reads until `end` has come.
+    /// Reads until `end`, inclusive.
     async fn read_until(&mut self, end: &str) -> String {
         self.try_read_until(end).await.unwrap()
     }
@@ -74,10 +74,10 @@ impl Accepted {
         head.lines().next().unwrap().to_owned()
     }
 
-    /// Waits until the client has closed it, having sent nothing more.
+    /// Waits until the client closes the connection, without sending anything.
     async fn closed(mut self) {
         match self.0.read_u8().await {
-            Ok(byte) => panic!("{byte} came"),
+            Ok(byte) => panic!("read {byte}"),
             Err(error) => assert!(
                 matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset),
                 "{error}"
@@ -100,7 +100,7 @@ async fn text(answer: Response<ResponseBody>) -> String {
     String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
-/// Asks, and answers by `connection`.
+/// Sends a request, and responds on `connection`.
 async fn exchange(client: &UpstreamClient, connection: &mut Accepted) {
     let answer = async {
         connection.request().await;
@@ -110,7 +110,7 @@ async fn exchange(client: &UpstreamClient, connection: &mut Accepted) {
     assert_eq!(answer, "ok");
 }
 
-/// Opens a connection, by a request that is answered.
+/// Opens a connection by one request with a response.
 async fn opened(backend: &Backend, client: &UpstreamClient) -> Accepted {
     let (answer, connection) = tokio::join!(get(client, "/"), async {
         let mut connection = backend.accept().await;
@@ -122,12 +122,12 @@ async fn opened(backend: &Backend, client: &UpstreamClient) -> Accepted {
     connection
 }
 
-/// So many connections that nobody uses, the longest unused first.
-async fn unused<const COUNT: usize>(backend: &Backend, client: &UpstreamClient) -> [Accepted; COUNT] {
+/// `COUNT` idle connections, the longest idle first.
+async fn idle<const COUNT: usize>(backend: &Backend, client: &UpstreamClient) -> [Accepted; COUNT] {
     let mut asked = Vec::new();
     for _ in 0..COUNT {
         let mut answer = Box::pin(get(client, "/"));
-        // It stays under way, so that the next takes a connection of its own.
+        // The request remains in flight, so that the next opens a connection.
         let connection = tokio::select! {
             _ = &mut answer => panic!("nothing was answered"),
             connection = async {
@@ -147,8 +147,8 @@ async fn unused<const COUNT: usize>(backend: &Backend, client: &UpstreamClient) 
     unused.try_into().ok().unwrap()
 }
 
-/// Returns once whatever came by a socket before is known: this came later, and was heard of.
-async fn heard_of_all() {
+/// Returns once events of other sockets before this call have been processed: a later one has been.
+async fn settle() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (mut far, _) = listener.accept().await.unwrap();
@@ -162,7 +162,7 @@ async fn heard_of_all() {
 async fn the_connection_that_was_used_last_is_used_next() {
     let (backend, client) = Backend::start(|_| {}).await;
     let asked = async { tokio::join!(get(&client, "/a"), get(&client, "/b")) };
-    let note_response = async {
+    let responding = async {
         let (mut first, mut second) = (backend.accept().await, backend.accept().await);
         assert_eq!(first.request().await, "GET /a HTTP/1.1");
         assert_eq!(second.request().await, "GET /b HTTP/1.1");
@@ -170,7 +170,7 @@ async fn the_connection_that_was_used_last_is_used_next() {
         first.write("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n").await;
         (first, second)
     };
-    let ((a, b), (mut first, mut second)) = tokio::join!(asked, note_response);
+    let ((a, b), (mut first, mut second)) = tokio::join!(asked, responding);
     drop(b);
     first.write("a").await;
     assert_eq!(text(a.unwrap()).await, "a");
@@ -187,12 +187,12 @@ async fn the_connection_that_was_used_last_is_used_next() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_closed_while_unused_is_passed_over_whatever_the_request() {
+async fn a_connection_that_was_closed_while_idle_is_skipped_for_any_method() {
     let (backend, client) = Backend::start(|_| {}).await;
     for _ in 0..2 {
         let unused = opened(&backend, &client).await;
         drop(unused);
-        heard_of_all().await;
+        settle().await;
         let (upload, body) = RequestBody::streamed();
         upload.send(BodyChunk::Data(Bytes::from_static(b"abc"))).await.unwrap();
         let (answer, mut connection) = tokio::join!(client.open(parts(Method::POST, "/"), body), async {
@@ -208,10 +208,10 @@ async fn a_connection_that_was_closed_while_unused_is_passed_over_whatever_the_r
 }
 
 #[tokio::test]
-async fn what_fails_on_a_kept_connection_is_sent_once_more_if_it_may_be() {
+async fn an_idempotent_request_that_fails_on_a_reused_connection_is_retried_once() {
     let (backend, client) = Backend::start(|_| {}).await;
     let mut stale = opened(&backend, &client).await;
-    let (answer, mut kept) = tokio::join!(get(&client, "/again"), async {
+    let (answer, mut reused) = tokio::join!(get(&client, "/again"), async {
         assert_eq!(stale.request().await, "GET /again HTTP/1.1");
         drop(stale);
         let mut connection = backend.accept().await;
@@ -222,36 +222,36 @@ async fn what_fails_on_a_kept_connection_is_sent_once_more_if_it_may_be() {
     assert_eq!(text(answer.unwrap()).await, "");
     let post = client.open(parts(Method::POST, "/once"), RequestBody::Whole(Bytes::from_static(b"abc")));
     let (answer, ()) = tokio::join!(post, async {
-        kept.read_until("\r\n\r\nabc").await;
-        drop(kept);
+        reused.read_until("\r\n\r\nabc").await;
+        drop(reused);
     });
-    assert!(matches!(answer.unwrap_err(), UpstreamError::Broken("api", _)));
+    assert!(matches!(answer.unwrap_err(), UpstreamError::NoResponse("api", _)));
     assert!(backend.has_no_more().await);
     let (answer, ()) = tokio::join!(get(&client, "/new"), async {
         backend.accept().await.request().await;
     });
-    assert!(matches!(answer.unwrap_err(), UpstreamError::Broken("api", _)));
-    assert!(backend.has_no_more().await, "on a new connection it was no accident");
+    assert!(matches!(answer.unwrap_err(), UpstreamError::NoResponse("api", _)));
+    assert!(backend.has_no_more().await, "no retry after a failure on a new connection");
 }
 
-/// The others were kept as long, and each that is stale too would cost a try.
+/// The other idle connections may be stale too, and there is only one retry.
 #[tokio::test]
-async fn what_is_sent_once_more_goes_on_a_new_connection_and_not_on_the_next_that_is_kept() {
+async fn a_retry_uses_a_new_connection_and_no_idle_one() {
     let (backend, client) = Backend::start(|settings| settings.max_connections = 3).await;
-    let [mut oldest, mut other, mut stale] = unused(&backend, &client).await;
+    let [mut oldest, mut other, mut stale] = idle(&backend, &client).await;
     let (answer, mut new) = tokio::join!(get(&client, "/again"), async {
         assert_eq!(stale.request().await, "GET /again HTTP/1.1");
         drop(stale);
         let mut new = tokio::select! {
             new = backend.accept() => new,
-            again = other.request() => panic!("{again} on one that was kept"),
+            again = other.request() => panic!("{again} on an idle connection"),
         };
         assert_eq!(new.request().await, "GET /again HTTP/1.1");
         new.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
         new
     });
     assert_eq!(text(answer.unwrap()).await, "");
-    // It took the place of the one that was closed, and no other had to make room.
+    // It uses the slot of the closed one, and no other was closed.
     let (answer, ()) = tokio::join!(get(&client, "/"), async {
         new.request().await;
         let (answer, ()) = tokio::join!(get(&client, "/"), async {
@@ -267,7 +267,7 @@ async fn what_is_sent_once_more_goes_on_a_new_connection_and_not_on_the_next_tha
 }
 
 #[tokio::test]
-async fn what_nobody_asked_for_answers_nobody() {
+async fn an_unsolicited_response_closes_its_connection() {
     let (backend, client) = Backend::start(|_| {}).await;
     for when in ["at once", "later"] {
         let (answer, mut connection) = tokio::join!(get(&client, "/"), async {
@@ -280,26 +280,26 @@ async fn what_nobody_asked_for_answers_nobody() {
         assert_eq!(text(answer.unwrap()).await, "ok");
         if when == "later" {
             connection.write("HTTP/1.1 200 OK\r\nX: stray\r\n\r\n").await;
-            heard_of_all().await;
+            settle().await;
         }
         let mut next = opened(&backend, &client).await;
         connection.closed().await;
         exchange(&client, &mut next).await;
         drop(next);
-        heard_of_all().await;
+        settle().await;
     }
 }
 
 #[tokio::test]
-async fn a_body_is_sent_on_while_the_answer_comes() {
+async fn a_body_is_sent_while_the_response_is_read() {
     let (backend, client) = Backend::start(|_| {}).await;
     let (upload, body) = RequestBody::streamed();
-    let piece = |text: &'static str| BodyChunk::Data(Bytes::from_static(text.as_bytes()));
-    upload.send(piece("a")).await.unwrap();
+    let chunk = |text: &'static str| BodyChunk::Data(Bytes::from_static(text.as_bytes()));
+    upload.send(chunk("a")).await.unwrap();
     let sending = async {
-        // While the head is waited for.
-        upload.send(piece("b")).await.unwrap();
-        upload.send(piece("c")).await.unwrap();
+        // While waiting for the head.
+        upload.send(chunk("b")).await.unwrap();
+        upload.send(chunk("c")).await.unwrap();
     };
     let answering = async {
         let mut connection = backend.accept().await;
@@ -311,9 +311,9 @@ async fn a_body_is_sent_on_while_the_answer_comes() {
     let mut body = answer.unwrap().into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
     let sending = async {
-        // While the body is.
+        // While reading the body.
         for text in ["d", "e", "f"] {
-            upload.send(piece(text)).await.unwrap();
+            upload.send(chunk(text)).await.unwrap();
         }
         upload.send(BodyChunk::End).await.unwrap();
     };
@@ -326,9 +326,9 @@ async fn a_body_is_sent_on_while_the_answer_comes() {
     exchange(&client, &mut connection).await;
 }
 
-/// The last piece of the request is there, but was not sent yet, when the answer ends.
+/// The end of the request is queued but not sent when the response ends.
 #[tokio::test]
-async fn an_answer_that_overtakes_the_end_of_its_request_keeps_the_connection() {
+async fn a_response_that_ends_before_its_request_does_not_close_the_connection() {
     let (backend, client) = Backend::start(|_| {}).await;
     let (upload, body) = RequestBody::streamed();
     let (answer, mut connection) = tokio::join!(client.open(parts(Method::POST, "/"), body), async {
@@ -345,9 +345,9 @@ async fn an_answer_that_overtakes_the_end_of_its_request_keeps_the_connection() 
     exchange(&client, &mut connection).await;
 }
 
-/// Many more than a task may do before it has to let others run.
+/// Many more than the budget of a task.
 #[tokio::test]
-async fn many_connections_at_once_are_all_answered_on_and_kept() {
+async fn many_concurrent_connections_are_all_used_and_reused() {
     let (backend, client) = Backend::start(|settings| settings.max_connections = 200).await;
     for _ in 0..2 {
         let asked = futures_util::future::join_all((0..200).map(|_| async {

@@ -1,4 +1,4 @@
-//! Which fields pass, either way.
+//! Which fields are forwarded and returned.
 
 use super::*;
 
@@ -44,7 +44,7 @@ fn several_cookie_fields_become_one() {
 }
 
 #[test]
-fn what_a_client_says_of_itself_never_arrives() {
+fn fields_that_only_the_gateway_sets_are_removed_from_requests() {
     let sent = [
         "authorization",
         "proxy-authorization",
@@ -83,7 +83,7 @@ fn what_a_client_says_of_itself_never_arrives() {
 }
 
 #[test]
-fn what_the_connection_names_ends_with_it_but_nothing_of_ours() {
+fn connection_options_are_removed_but_none_of_the_gateways_fields() {
     let parts = forwarded(&[
         ("connection", "close, X-Hop ,x-auth-identity"),
         ("connection", "x-request-id"),
@@ -97,7 +97,7 @@ fn what_the_connection_names_ends_with_it_but_nothing_of_ours() {
 }
 
 #[test]
-fn an_address_is_told_as_it_is_written() {
+fn addresses_are_written_in_canonical_form() {
     for address in
         ["255.255.255.255", "1.0.10.100", "fe80:1111:2222:3333:4444:5555:6666:7777", "::ffff:255.255.255.255", "::"]
     {
@@ -108,21 +108,21 @@ fn an_address_is_told_as_it_is_written() {
 }
 
 #[test]
-fn a_name_that_only_resembles_one_of_ours_is_passed_on() {
+fn similar_names_are_forwarded() {
     for name in ["x-auth", "x-forwarded", "proxy-", "xauth-role", "x-request-id-2", "remote-users", "x--auth-a"] {
         assert!(is_forwarded(&name.parse().unwrap()), "{name}");
     }
 }
 
 #[test]
-fn an_identity_cannot_break_out_of_its_header() {
+fn identities_are_percent_encoded() {
     let percent_encoded = |text| Texts::with_room_for(&facts()).percent_encoded(text);
     assert_eq!(percent_encoded("user-01._~"), "user-01._~");
     assert_eq!(percent_encoded("a b\r\n%é"), "a%20b%0D%0A%25%C3%A9");
 }
 
 #[test]
-fn a_length_is_told_once_or_not_at_all() {
+fn a_content_length_is_sent_once_or_not_at_all() {
     let length = |status: StatusCode, fields: &[(&'static str, &'static str)]| {
         let (mut parts, ()) = http::Response::new(()).into_parts();
         (parts.status, parts.headers) = (status, headers(fields));
@@ -141,12 +141,12 @@ fn a_length_is_told_once_or_not_at_all() {
     assert_eq!(length(ok, &[(cl, "5"), ("transfer-encoding", "chunked")]), None);
     assert_eq!(length(ok, &[(cl, "5"), ("connection", "content-length")]), None);
     assert_eq!(length(StatusCode::NO_CONTENT, &[(cl, "5")]), None);
-    // What the answer to a GET would have been (RFC 9110, section 8.6).
+    // The length of the response to a GET (RFC 9110, section 8.6).
     assert_eq!(length(StatusCode::NOT_MODIFIED, &[(cl, "5")]).as_deref(), Some("5"));
 }
 
 #[test]
-fn answers_are_private_and_tell_nothing_of_the_backend() {
+fn responses_are_private_and_reveal_nothing_about_the_backend() {
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.headers = headers(&[
         ("server", "b"),

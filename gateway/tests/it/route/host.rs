@@ -47,15 +47,15 @@ async fn the_hosts_of_a_route_are_not_accepted_for_its_sake() {
     };
     append("[[route]]\nhosts = ['localhost', 'a.example']\nmethods = ['GET']\npath = '/a'\n");
     let output = check(folder.path(), &[]);
-    let told = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{told}");
-    assert!(told.contains("warning: route[0].hosts: requests for \"a.example\" get 421"), "{told}");
-    assert!(!told.contains("\"localhost\" get"), "{told}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{printed}");
+    assert!(printed.contains("warning: route[0].hosts: requests for \"a.example\" get 421"), "{printed}");
+    assert!(!printed.contains("\"localhost\" get"), "{printed}");
     let output = check(folder.path(), &[("HOSTS", "['a.example']")]);
     assert!(!String::from_utf8(output.stdout).unwrap().contains("get 421"));
     append(
         "[[route]]\nname = 'b'\nhosts = ['https://a.example', 'a:1', '*.a', 'x', 'X.']\nmethods = ['GET']\npath = '/b'\n",
     );
-    let told = String::from_utf8(check(folder.path(), &[]).stderr).unwrap();
-    assert_eq!(told.matches("route[1].hosts: ").count(), 4, "{told}");
+    let printed = String::from_utf8(check(folder.path(), &[]).stderr).unwrap();
+    assert_eq!(printed.matches("route[1].hosts: ").count(), 4, "{printed}");
 }

@@ -244,11 +244,11 @@ fn check_lists_what_needs_no_token() {
                   hosts = ['localhost']\npublic = true\n[[route]]\nname = 'private'\nmethods = ['GET']\npath = '/x'\npublic = false\n";
     std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + routes).unwrap();
     let output = check(folder.path(), &[]);
-    let told = String::from_utf8(output.stdout).unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
     let expected =
         "note: route[0] \"files\" is public: GET, HEAD of /public/{*rest}, /p/{*rest} for localhost need no token";
-    assert!(told.contains(expected), "{told}");
-    assert!(!told.contains("\"private\""), "{told}");
+    assert!(printed.contains(expected), "{printed}");
+    assert!(!printed.contains("\"private\""), "{printed}");
 }
 
 /// What a public path might be mistaken for, or the other way round.

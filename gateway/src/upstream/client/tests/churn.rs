@@ -1,5 +1,5 @@
-//! Many requests by few connections to a backend that closes them whenever it likes, on a network
-//! in memory and by a clock that stands still: each seed gives one order of events.
+//! Many requests over few connections to a backend that closes them at random, on a network in memory with a paused
+//! clock: each seed yields one order of events.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -16,12 +16,12 @@ const MAX_CONNECTIONS: usize = 4;
 
 const SEEDS: u64 = 40;
 
-/// Requests at once, of each client.
+/// Concurrent requests of each client.
 const TASKS: usize = 10;
 
 const REQUESTS: usize = 40;
 
-/// Far above what any request takes whose turn comes, far below the connect timeout.
+/// Far longer than a request takes, and far below the connect timeout.
 const SOON: Duration = Duration::from_millis(500);
 
 /// Random choices (SplitMix64).
@@ -52,8 +52,8 @@ impl Random {
     }
 }
 
-/// Answers the first request of a connection, and the next ones until it closes it: while it is
-/// idle, just when a request arrives, or instead of an answer.
+/// Responds to the first request of a connection, and to others until it closes the connection: while it is idle, when
+/// a request arrives, or instead of a response.
 async fn serve(stream: DuplexStream, random: Random) {
     let (mut stream, mut is_first) = (stream, true);
     loop {
@@ -87,10 +87,10 @@ async fn accept(mut listener: mpsc::UnboundedReceiver<DuplexStream>, random: Ran
     }
 }
 
-/// One request after the other; some are given up.
+/// Sends one request after the other; some are cancelled.
 async fn request_often(client: UpstreamClient, random: Random) {
     for _ in 0..REQUESTS {
-        // Now and then it is quiet for longer than anybody would wait.
+        // Sometimes a pause is longer than the limit for a request.
         sleep(if random.one_in(20) { 3 * SOON } else { random.time(5) }).await;
         let began = Instant::now();
         let request = async {
@@ -99,7 +99,7 @@ async fn request_often(client: UpstreamClient, random: Random) {
             Ok::<_, UpstreamError>(())
         };
         if random.one_in(6) {
-            // Whatever comes of it.
+            // Either result is right.
             let _ = timeout(random.time(3), request).await;
         } else {
             request.await.unwrap();
@@ -108,7 +108,7 @@ async fn request_often(client: UpstreamClient, random: Random) {
     }
 }
 
-/// These clients of one backend, each with connections of its own.
+/// Runs these clients of one backend, each with its own connections.
 async fn churn(seed: u64, clients: &[fn(Arc<Upstream>) -> UpstreamClient]) {
     let random = Random::new(seed);
     let (network, listener) = Network::new();
@@ -140,13 +140,13 @@ async fn churn(seed: u64, clients: &[fn(Arc<Upstream>) -> UpstreamClient]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_the_order_of_events_each_request_is_answered_within_the_bound() {
+async fn every_request_gets_its_response_within_the_limit_in_any_order_of_events() {
     for seed in 0..SEEDS {
         churn(seed, &[UpstreamClient::new]).await;
     }
 }
 
-/// What one keeps unused is closed where the other needs it.
+/// An idle connection of one is closed if the other needs it.
 #[tokio::test(start_paused = true)]
 async fn clients_of_one_backend_share_its_connections() {
     for seed in 0..SEEDS {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn who_drops_an_answer_before_its_end_or_waits_no_longer_closes_the_connection() {
+async fn dropping_a_response_or_a_request_before_its_end_closes_the_connection() {
     let (backend, client) = Backend::start(|settings| settings.max_connections = 1).await;
     let (answer, connection) = tokio::join!(get(&client, "/"), async {
         let mut connection = backend.accept().await;
@@ -28,7 +28,7 @@ async fn who_drops_an_answer_before_its_end_or_waits_no_longer_closes_the_connec
 }
 
 #[tokio::test]
-async fn what_the_backend_will_close_is_not_kept() {
+async fn a_connection_that_the_backend_will_close_is_not_reused() {
     let (backend, client) = Backend::start(|_| {}).await;
     for _ in 0..2 {
         let (answer, connection) = tokio::join!(get(&client, "/"), async {
@@ -43,7 +43,7 @@ async fn what_the_backend_will_close_is_not_kept() {
 }
 
 #[tokio::test]
-async fn an_unused_connection_is_closed_when_its_time_is_over() {
+async fn an_idle_connection_is_closed_after_the_idle_timeout() {
     let idle_timeout = Duration::from_millis(100);
     let (backend, client) = Backend::start(|settings| settings.idle_timeout = idle_timeout).await;
     let began = Instant::now();
@@ -54,14 +54,14 @@ async fn an_unused_connection_is_closed_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn no_time_at_all_keeps_no_connection() {
+async fn an_idle_timeout_of_0_reuses_no_connection() {
     let (backend, client) = Backend::start(|settings| settings.idle_timeout = Duration::ZERO).await;
     opened(&backend, &client).await.closed().await;
     opened(&backend, &client).await.closed().await;
 }
 
 #[tokio::test]
-async fn what_the_backend_closes_is_closed_without_a_request() {
+async fn a_connection_that_the_backend_closes_is_closed_without_a_request() {
     let (backend, client) = Backend::start(|settings| settings.max_connections = 1).await;
     let mut connection = opened(&backend, &client).await;
     connection.0.shutdown().await.unwrap();
@@ -70,7 +70,7 @@ async fn what_the_backend_closes_is_closed_without_a_request() {
 }
 
 #[tokio::test]
-async fn the_connections_end_with_the_last_client() {
+async fn connections_are_closed_with_the_last_client() {
     let (backend, client) = Backend::start(|_| {}).await;
     let (first, second) = (client.clone(), client);
     let mut connection = opened(&backend, &first).await;

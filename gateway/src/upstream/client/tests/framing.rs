@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_large_answer_comes_whole_whatever_it_is_framed_by() {
+async fn a_large_response_of_any_framing_is_complete() {
     let (backend, client) = Backend::start(|_| {}).await;
     let whole = "0123456789abcdef".repeat(256 * 1024);
     for framing in ["length", "chunks", "close"] {
@@ -31,12 +31,12 @@ async fn a_large_answer_comes_whole_whatever_it_is_framed_by() {
         });
         assert!(answer == whole, "{framing}: {} bytes", answer.len());
         drop(connection);
-        heard_of_all().await;
+        settle().await;
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_an_error() {
+async fn an_incomplete_response_is_an_error() {
     let (backend, client) = Backend::start(|_| {}).await;
     let (answer, ()) = tokio::join!(get(&client, "/"), async {
         let mut connection = backend.accept().await;
@@ -62,8 +62,8 @@ async fn a_body_is_collected_up_to_the_limit_and_within_the_deadlines() {
         ("Transfer-Encoding: chunked", whole, 3, far, Ok(Some("abc"))),
         ("Transfer-Encoding: chunked", whole, 2, far, Ok(None)),
         // Data that is available does not extend the deadline.
-        ("Content-Length: 3", "abc", 3, now, Err("the api upstream did not answer in time")),
-        ("Transfer-Encoding: chunked", cut, 3, silence, Err("the api upstream did not answer in time")),
+        ("Content-Length: 3", "abc", 3, now, Err("the api upstream did not respond in time")),
+        ("Transfer-Encoding: chunked", cut, 3, silence, Err("the api upstream did not respond in time")),
     ] {
         let (answer, _connection) = tokio::join!(get(&client, "/"), async {
             let mut connection = backend.accept().await;
@@ -88,6 +88,6 @@ async fn a_response_that_switches_protocols_is_an_error() {
         connection
     });
     let error = answer.unwrap_err().to_string();
-    assert_eq!(error, "the api upstream's answer could not be read: status 101 was not requested");
+    assert_eq!(error, "invalid response from the api upstream: status 101 was not requested");
     connection.closed().await;
 }

@@ -1,8 +1,8 @@
-//! Whoever finds all connections in use waits in turn.
+//! Requests that wait for a connection.
 
 use super::*;
 
-/// A request whose answer has begun, with 2 bytes of its body still to come.
+/// A request whose response has begun; 2 bytes of its body are missing.
 async fn begun(backend: &Backend, client: &UpstreamClient) -> (Response<ResponseBody>, Accepted) {
     let (answer, connection) = tokio::join!(get(client, "/"), async {
         let mut connection = backend.accept().await;
@@ -14,7 +14,7 @@ async fn begun(backend: &Backend, client: &UpstreamClient) -> (Response<Response
 }
 
 #[tokio::test]
-async fn who_waits_for_a_connection_gets_in_turn_what_is_given_back() {
+async fn waiting_requests_get_released_connections_in_turn() {
     let (backend, client) = Backend::start(|settings| settings.max_connections = 1).await;
     let mut connection = opened(&backend, &client).await;
     let first = tokio::join!(get(&client, "/1"), async {
@@ -26,10 +26,10 @@ async fn who_waits_for_a_connection_gets_in_turn_what_is_given_back() {
             async { text(get(&client, "/2").await.unwrap()).await },
             async { text(get(&client, "/3").await.unwrap()).await },
             async {
-                // Once the others wait.
+                // When the others wait.
                 connection.write("ok").await;
                 assert_eq!(text(first.0.unwrap()).await, "ok");
-                // What comes later is served later, even where a connection was just given back.
+                // A later request is served later, even if a connection was just released.
                 let late = async { text(get(&client, "/4").await.unwrap()).await };
                 let answering = async {
                     for place in 2..=4 {
@@ -47,7 +47,7 @@ async fn who_waits_for_a_connection_gets_in_turn_what_is_given_back() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_connection_gets_the_room_of_one_that_is_closed() {
+async fn a_waiting_request_gets_the_slot_of_a_closed_connection() {
     let (backend, client) = Backend::start(|settings| settings.max_connections = 1).await;
     let (first, connection) = begun(&backend, &client).await;
     let (_, ()) = tokio::join!(opened(&backend, &client), async {
@@ -57,7 +57,7 @@ async fn who_waits_for_a_connection_gets_the_room_of_one_that_is_closed() {
 }
 
 #[tokio::test]
-async fn who_waits_too_long_for_a_connection_is_told_and_leaves_the_queue() {
+async fn a_request_that_waits_too_long_fails_and_leaves_the_queue() {
     let (backend, client) = Backend::start(|settings| {
         settings.max_connections = 1;
         settings.connect_timeout = Duration::from_millis(50);
@@ -73,7 +73,7 @@ async fn who_waits_too_long_for_a_connection_is_told_and_leaves_the_queue() {
 }
 
 #[tokio::test]
-async fn as_many_as_are_given_back_at_once_are_served() {
+async fn each_of_several_released_connections_is_given_to_a_waiting_request() {
     let (backend, client) = Backend::start(|settings| settings.max_connections = 2).await;
     let (first, mut one) = begun(&backend, &client).await;
     let (second, mut other) = begun(&backend, &client).await;
@@ -81,13 +81,13 @@ async fn as_many_as_are_given_back_at_once_are_served() {
         let answer = async || text(get(&client, "/").await.unwrap()).await;
         tokio::join!(answer(), answer())
     };
-    let giving_back = async {
-        // Once the others wait.
+    let releasing = async {
+        // When the others wait.
         one.write("ok").await;
         other.write("ok").await;
-        heard_of_all().await;
+        settle().await;
         assert_eq!((text(first).await, text(second).await), ("ok".to_owned(), "ok".to_owned()));
-        // None is answered before both have come, each by a connection of its own.
+        // Both requests arrive before the first response, so each has its own connection.
         for connection in [&mut one, &mut other] {
             connection.request().await;
         }
@@ -95,7 +95,7 @@ async fn as_many_as_are_given_back_at_once_are_served() {
             connection.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
         }
     };
-    let (answers, ()) = tokio::join!(waiting, giving_back);
+    let (answers, ()) = tokio::join!(waiting, releasing);
     assert_eq!(answers, ("ok".to_owned(), "ok".to_owned()));
     assert!(backend.has_no_more().await);
 }
@@ -109,12 +109,12 @@ async fn an_idle_connection_makes_room_for_another_client_unless_its_own_is_exem
     .await;
     let exempt = UpstreamClient::exempt(Arc::clone(&ordinary.upstream));
     let idle = opened(&backend, &ordinary).await;
-    let mut kept = opened(&backend, &exempt).await;
+    let mut own = opened(&backend, &exempt).await;
     idle.closed().await;
     assert!(matches!(get(&ordinary, "/").await.unwrap_err(), UpstreamError::Unreachable("api", _)));
     let waiting = async { get(&ordinary, "/").await.unwrap_err() };
-    // It is used while the other waits, and put back.
-    let (error, ()) = tokio::join!(waiting, exchange(&exempt, &mut kept));
+    // It is used and released while the other client waits.
+    let (error, ()) = tokio::join!(waiting, exchange(&exempt, &mut own));
     assert!(matches!(error, UpstreamError::Unreachable("api", _)), "{error}");
-    exchange(&exempt, &mut kept).await;
+    exchange(&exempt, &mut own).await;
 }

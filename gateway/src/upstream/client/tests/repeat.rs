@@ -1,4 +1,4 @@
-//! What is sent once more, and what is not (RFC 9110, section 9.2.2).
+//! Which requests are retried (RFC 9110, section 9.2.2).
 
 use super::*;
 
@@ -10,14 +10,14 @@ fn put(
     client.open(parts(method.parse().unwrap(), "/"), body)
 }
 
-fn piece(text: &'static str) -> BodyChunk {
+fn chunk(text: &'static str) -> BodyChunk {
     BodyChunk::Data(Bytes::from_static(text.as_bytes()))
 }
 
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
 #[tokio::test]
-async fn only_what_is_idempotent_is_sent_once_more() {
+async fn only_idempotent_requests_are_retried() {
     for (method, is_repeated) in [
         ("GET", true),
         ("HEAD", true),
@@ -42,25 +42,25 @@ async fn only_what_is_idempotent_is_sent_once_more() {
         let (answer, ()) = tokio::join!(put(&client, method, RequestBody::default()), answering);
         match answer {
             Ok(answer) => assert!(is_repeated && answer.status() == 204, "{method}"),
-            Err(error) => assert!(!is_repeated && matches!(error, UpstreamError::Broken(..)), "{method}: {error}"),
+            Err(error) => assert!(!is_repeated && matches!(error, UpstreamError::NoResponse(..)), "{method}: {error}"),
         }
         assert!(backend.has_no_more().await, "{method}");
     }
 }
 
-/// The rest of it comes only then.
+/// The rest of the body is sent after the retry has begun.
 #[tokio::test]
-async fn a_body_that_has_begun_is_sent_from_its_beginning() {
+async fn a_partly_sent_body_is_sent_from_its_beginning() {
     let (backend, client) = Backend::start(|_| {}).await;
     let mut stale = opened(&backend, &client).await;
     let (upload, body) = RequestBody::streamed();
     let exchanging = async {
-        upload.send(piece("abc")).await.unwrap();
+        upload.send(chunk("abc")).await.unwrap();
         stale.read_until("\r\n\r\n3\r\nabc\r\n").await;
         drop(stale);
         let mut new = backend.accept().await;
         new.read_until("\r\n\r\n3\r\nabc\r\n").await;
-        upload.send(piece("de")).await.unwrap();
+        upload.send(chunk("de")).await.unwrap();
         upload.send(BodyChunk::End).await.unwrap();
         new.read_until("2\r\nde\r\n0\r\n\r\n").await;
         new.write(NO_CONTENT).await;
@@ -70,14 +70,14 @@ async fn a_body_that_has_begun_is_sent_from_its_beginning() {
     assert!(backend.has_no_more().await);
 }
 
-/// The end has been sent, too.
+/// The end has been sent too.
 #[tokio::test]
-async fn a_whole_body_is_sent_again() {
+async fn a_completely_sent_body_is_sent_again() {
     let (backend, client) = Backend::start(|_| {}).await;
     let mut stale = opened(&backend, &client).await;
     let (upload, body) = RequestBody::streamed();
     let exchanging = async {
-        upload.send(piece("abc")).await.unwrap();
+        upload.send(chunk("abc")).await.unwrap();
         upload.send(BodyChunk::End).await.unwrap();
         stale.read_until("\r\n\r\n3\r\nabc\r\n0\r\n\r\n").await;
         drop(stale);
@@ -91,24 +91,24 @@ async fn a_whole_body_is_sent_again() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_bound_is_not_sent_again() {
+async fn a_body_over_the_buffer_limit_is_not_sent_again() {
     let (backend, client) = Backend::start(|_| {}).await;
     let mut stale = opened(&backend, &client).await;
     let (upload, body) = RequestBody::streamed();
     let exchanging = async {
         upload.send(BodyChunk::Data(Bytes::from(vec![b'a'; 64 * 1024]))).await.unwrap();
-        upload.send(piece("b")).await.unwrap();
+        upload.send(chunk("b")).await.unwrap();
         stale.read_until("1\r\nb\r\n").await;
         drop(stale);
     };
     let (answer, ()) = tokio::join!(put(&client, "PUT", body), exchanging);
-    assert!(matches!(answer.unwrap_err(), UpstreamError::Broken("api", _)));
+    assert!(matches!(answer.unwrap_err(), UpstreamError::NoResponse("api", _)));
     assert!(backend.has_no_more().await);
 }
 
-/// The backend has begun to answer: it has acted on the request.
+/// The backend has begun to respond, so it has processed the request.
 #[tokio::test]
-async fn after_the_first_byte_of_an_answer_nothing_is_sent_again() {
+async fn no_retry_after_the_first_byte_of_a_response() {
     for begun in ["H", "HTTP/1.1 200 OK\r\nContent-Le", "HTTP/1.1 100 Continue\r\n\r\n"] {
         let (backend, client) = Backend::start(|_| {}).await;
         let mut kept = opened(&backend, &client).await;
@@ -117,13 +117,13 @@ async fn after_the_first_byte_of_an_answer_nothing_is_sent_again() {
             kept.write(begun).await;
             drop(kept);
         });
-        assert!(matches!(answer.unwrap_err(), UpstreamError::Broken("api", _)), "{begun:?}");
+        assert!(matches!(answer.unwrap_err(), UpstreamError::NoResponse("api", _)), "{begun:?}");
         assert!(backend.has_no_more().await, "{begun:?}");
     }
 }
 
 #[tokio::test]
-async fn nothing_is_sent_a_third_time() {
+async fn there_is_only_one_retry() {
     let (backend, client) = Backend::start(|_| {}).await;
     let mut stale = opened(&backend, &client).await;
     let (answer, ()) = tokio::join!(get(&client, "/"), async {
@@ -131,6 +131,6 @@ async fn nothing_is_sent_a_third_time() {
         drop(stale);
         backend.accept().await.request().await;
     });
-    assert!(matches!(answer.unwrap_err(), UpstreamError::Broken("api", _)));
+    assert!(matches!(answer.unwrap_err(), UpstreamError::NoResponse("api", _)));
     assert!(backend.has_no_more().await);
 }
