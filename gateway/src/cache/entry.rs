@@ -66,8 +66,10 @@ impl CacheEntry {
         *response.headers_mut() = stored;
         let (parts, ()) = response.into_parts();
         let mut header = upstream::for_client(&parts, upstream, public);
-        // Added to each response, with its age at that moment.
-        let _ = header.remove_header(&AGE);
+        if lifetime.is_some() {
+            // Added to each response, with its age at that moment.
+            let _ = header.remove_header(&AGE);
+        }
         // The body is complete, whatever framing the backend used.
         if status != StatusCode::NO_CONTENT {
             header.insert_header(CONTENT_LENGTH, body.len())?;

@@ -59,7 +59,9 @@ impl Flow {
             CacheOutcome::Served(entry, status) => {
                 ctx.cache = Some(status.label());
                 let whole = ctx.started + self.api.upstream().settings.request_timeout;
-                let is_aged = status != CacheStatus::Miss || admitted.matched.route.public;
+                // One that is not stored has the `Age` of the service, if that passes.
+                let has_age = || entry.header().headers.contains_key(AGE);
+                let is_aged = status != CacheStatus::Miss || (admitted.matched.route.public && !has_age());
                 let sending = self.respond_from_cache(downstream, ctx, &entry, (status, is_aged));
                 let sent = timeout_at(whole.into(), sending).await;
                 sent.map_err(|_| not_taken())??;

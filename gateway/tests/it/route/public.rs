@@ -183,6 +183,10 @@ async fn the_cache_control_of_a_public_response_passes_and_of_no_other() {
         assert_eq!((response.value("cache-control"), response.value("x-cache")), ("public, s-maxage=600", source));
         assert_eq!(response.values("age").len(), 1, "{source}: {response:?}");
     }
+    let unstored = |_: &Seen| answer("200 OK", &[("Cache-Control", "public, max-age=0"), ("Age", "7")], "a");
+    let unstored = Routed::start(ROUTES, &[], unstored).await;
+    let response = unstored.gateway.exchange(bare("GET", "/public/a", "")).await;
+    assert_eq!((response.value("x-cache"), response.values("age")), ("miss", vec!["7"]));
     let refused = cached.gateway.exchange(bare("GET", "/private", "")).await;
     assert_eq!((refused.status, refused.value("cache-control")), (401, "no-store"));
 }
