@@ -5,7 +5,8 @@ use super::{CanonicalPath, NotCanonical, check_segment, is_plain, is_trivially_c
 
 impl<'a> CanonicalPath<'a> {
     /// Like [`CanonicalPath::parse`], and accepts `;`, `%2F`, `%2f` and escapes of delimiters in segments, unless a
-    /// program that decodes them or drops parameters would find a dot segment, or a segment that begins with a slash.
+    /// program that decodes them or drops parameters would find a dot segment, or a segment that begins with a slash or
+    /// is nothing but parameters.
     ///
     /// # Errors
     /// [`NotCanonical`] with the first reason found.
@@ -94,10 +95,10 @@ fn check_preserved_segment(segment: &[u8]) -> Result<(), NotCanonical> {
     }
     std::str::from_utf8(&decoded).map_err(|_| NotCanonical::Encoding)?;
     // As a program reads it that decodes slashes and drops parameters.
-    let mut parts = decoded.split(|&byte| byte == b'/').map(|part| part.split(|&byte| byte == b';').next());
-    let begins_empty = parts.clone().next().flatten().is_none_or(<[u8]>::is_empty);
-    let is_dotted = parts.any(|part| matches!(part, Some(b"." | b"..")));
-    if begins_empty || is_dotted { Err(NotCanonical::Segment) } else { Ok(()) }
+    let mut parts = decoded.split(|&byte| byte == b'/');
+    let is_dotted = |part: &[u8]| matches!(part.split(|&byte| byte == b';').next(), Some(b"." | b".."));
+    let is_hidden = decoded.starts_with(b"/") || parts.any(|part| part.starts_with(b";") || is_dotted(part));
+    if is_hidden { Err(NotCanonical::Segment) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -130,6 +131,7 @@ mod tests {
             "/a/%2F",
             "/a/%2Fb",
             "/a/;b",
+            "/a/b%2F;c",
             "/a/b%2F..%2Fc",
             "/a/b%2f.%2fc",
             "/a/..%2Fb",

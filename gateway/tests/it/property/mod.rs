@@ -3,6 +3,7 @@
 mod cache;
 mod client;
 mod configuration;
+mod encoded;
 mod head;
 mod login;
 mod path;

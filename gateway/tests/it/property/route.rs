@@ -11,9 +11,9 @@ use http::Method;
 use crate::support::random::{self, Random};
 
 /// Few texts, so that patterns overlap and paths match.
-const LITERALS: [&str; 6] = ["a", "b", "ab", "%E3%83%9B", "a.b", "..a"];
-const HOSTS: [&str; 3] = ["a.example", "b.example", "[::1]"];
-const METHODS: [&str; 4] = ["GET", "POST", "OPTIONS", "PURGE"];
+pub(super) const LITERALS: [&str; 6] = ["a", "b", "ab", "%E3%83%9B", "a.b", "..a"];
+pub(super) const HOSTS: [&str; 3] = ["a.example", "b.example", "[::1]"];
+pub(super) const METHODS: [&str; 4] = ["GET", "POST", "OPTIONS", "PURGE"];
 
 /// A pattern, mostly with the names of `names` in their order.
 fn pattern(random: &mut Random, names: &[String]) -> String {
@@ -38,7 +38,7 @@ fn pattern(random: &mut Random, names: &[String]) -> String {
     text
 }
 
-fn route(random: &mut Random, number: usize) -> Settings {
+pub(super) fn route(random: &mut Random, number: usize) -> Settings {
     let mut names: Vec<String> = (0..random.below(3)).map(|name| format!("n{name}")).collect();
     if random.one_in(3) {
         names.push("*rest".to_owned());
@@ -78,7 +78,7 @@ fn route(random: &mut Random, number: usize) -> Settings {
 }
 
 /// A path, often one that a pattern of `routes` matches.
-fn path(random: &mut Random, routes: &[Settings]) -> String {
+pub(super) fn path(random: &mut Random, routes: &[Settings]) -> String {
     let mut text = String::new();
     if random.one_in(4) {
         for _ in 0..=random.below(4) {
@@ -113,7 +113,7 @@ fn path(random: &mut Random, routes: &[Settings]) -> String {
 }
 
 /// What each name of `pattern` stands for in `path`, if it matches.
-fn bound(pattern: &str, path: &str) -> Option<BTreeMap<String, String>> {
+pub(super) fn bound(pattern: &str, path: &str) -> Option<BTreeMap<String, String>> {
     let path: Vec<&str> = path.split('/').skip(1).collect();
     let pattern: Vec<&str> = pattern.split('/').skip(1).collect();
     let mut names = BTreeMap::new();
@@ -136,7 +136,7 @@ fn bound(pattern: &str, path: &str) -> Option<BTreeMap<String, String>> {
     (path.len() == pattern.len()).then_some(names)
 }
 
-fn replaced(template: &str, names: &BTreeMap<String, String>) -> String {
+pub(super) fn replaced(template: &str, names: &BTreeMap<String, String>) -> String {
     let segments = template.split('/').map(|segment| names.get(segment).map_or(segment, String::as_str));
     segments.collect::<Vec<_>>().join("/")
 }
