@@ -88,6 +88,29 @@ async fn encoded_slashes_and_parameters_reach_the_service_as_they_were_sent() {
     }
 }
 
+/// These go through another codec than a `GET`.
+#[tokio::test]
+async fn a_request_with_a_body_and_an_absolute_target_are_the_same() {
+    let routes = "[{ path = '/git/{*rest}', methods = ['GET', 'POST'], encoded = 'preserve' }]";
+    let routed = Routed::start(routes, &[], target).await;
+    let token = token("user01");
+    for (path, status) in [("/git/a%2Fb;c/d", 200), ("/git/..%2Fb", 400), ("/git%2Fa", 400)] {
+        for (start, body) in [
+            (format!("POST {path} HTTP/1.1"), "x=1"),
+            (format!("POST https://localhost{path} HTTP/1.1"), "x=1"),
+            (format!("GET https://localhost{path} HTTP/1.1"), ""),
+        ] {
+            let length = body.len();
+            let length = if length > 0 { format!("Content-Length: {length}\r\n") } else { String::new() };
+            let request = format!("{start}\r\nHost: localhost\r\nAuthorization: JWT {token}\r\n{length}\r\n{body}");
+            let answer = routed.gateway.exchange(request).await;
+            assert_eq!(answer.status, status, "{start}: {answer:?}");
+            assert!(status != 200 || answer.body == path, "{start}: {answer:?}");
+        }
+    }
+    assert_eq!(routed.service.seen().len(), 3);
+}
+
 #[tokio::test]
 async fn outside_the_tail_of_such_a_route_they_are_400_with_and_without_a_token() {
     let routed = Routed::start(ROUTES, &[PREFIX], target).await;
