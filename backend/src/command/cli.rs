@@ -222,7 +222,7 @@ pub enum UserCommand {
         /// The user's name.
         name: String,
     },
-    /// Enable a disabled user; unexpired tokens are valid again
+    /// Enable a disabled user, who has to log in again
     Enable {
         /// The user's name.
         name: String,
