@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use memchr::{memchr2, memchr3};
 
+use crate::scope::Scopes;
 use crate::syntax::trim_ows;
 use crate::token::{Keys, Presented, StaticToken, StaticTokens, TokenError, Verified};
 
@@ -42,6 +43,14 @@ impl Principal {
         match &self.credential {
             Credential::Token(token) => &token.identity,
             Credential::Static(token) => token.identity(),
+        }
+    }
+
+    /// What the credential allows. For a user, the roles that the backend returns with a revocation check replace it.
+    pub fn scopes(&self) -> &Scopes {
+        match &self.credential {
+            Credential::Token(token) => &token.scopes,
+            Credential::Static(token) => token.scopes(),
         }
     }
 
@@ -110,7 +119,8 @@ impl AuthenticationError {
             TokenError::Missing(_)
             | TokenError::NotAnInteger(_)
             | TokenError::IssuedInTheFuture
-            | TokenError::NotYetValid => "claims",
+            | TokenError::NotYetValid
+            | TokenError::InvalidScopes(_) => "claims",
             TokenError::Expired => "expired",
             TokenError::NoIdentity => "identity",
         }

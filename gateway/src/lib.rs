@@ -19,6 +19,7 @@
 //! | [`token`] | issues and verifies JSON Web Tokens; verifies static tokens |
 //! | [`revocation`] | whether a token was revoked; `POST /auth/logout` |
 //! | [`route`] | which requests are forwarded, and with which target |
+//! | [`scope`] | roles and other scopes: sets of them, and what a route requires |
 //! | [`cache`] | stores responses of the backend, and serves them without a request to it |
 //! | `single_flight` | coalesces concurrent requests for one key; used by `revocation` and `cache` |
 //! | [`upstream`] | connections to the backend, header rules, deadlines |
@@ -28,8 +29,8 @@
 //! | [`clock`] | the current time in seconds since 1970 |
 //!
 //! A module imports only modules on lower floors. From the highest: `server`; `flow`; `respond`; `authenticate`,
-//! `config`; `login`, `revocation`, `cache`; `listener`; the rest; `framing`, `tls`; `clock`, `single_flight`,
-//! `syntax`. `tests/it/direction.rs` lists the allowed imports.
+//! `config`; `login`, `revocation`, `cache`; `listener`; the rest; `framing`, `tls`; `clock`, `scope`,
+//! `single_flight`, `syntax`. `tests/it/direction.rs` lists the allowed imports.
 
 pub mod authenticate;
 pub mod cache;
@@ -47,6 +48,7 @@ pub mod record;
 pub mod respond;
 pub mod revocation;
 pub mod route;
+pub mod scope;
 pub mod server;
 mod single_flight;
 pub mod syntax;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use holodule_gateway::config::{Config, EVERY_ROUTE, Problems, StaticTokenNames};
 use holodule_gateway::record::log;
+use holodule_gateway::scope::Scopes;
 use holodule_gateway::server::{Gateway, Signals};
 use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
 use holodule_settings::{shown, without_secrets};
@@ -68,6 +69,9 @@ enum StaticTokenCommand {
         /// When it expires, as 2027-01-01T00:00:00Z; never by default.
         #[arg(long, value_name = "DATE-TIME", value_parser = moment)]
         expires: Option<OffsetDateTime>,
+        /// What it may do, with commas between the scopes; none by default.
+        #[arg(long, value_name = "SCOPES", value_delimiter = ',')]
+        scopes: Vec<String>,
     },
 }
 
@@ -82,8 +86,8 @@ fn main() -> ExitCode {
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(arguments.config.as_deref()),
         Command::Check { strict, show } => check(arguments.config.as_deref(), strict, show),
-        Command::StaticToken(StaticTokenCommand::New { name, routes, expires }) => {
-            new_static_token(arguments.config.as_deref(), &name, &routes, expires)
+        Command::StaticToken(StaticTokenCommand::New { name, routes, expires, scopes }) => {
+            new_static_token(arguments.config.as_deref(), &name, (&routes, &scopes), expires)
         }
     };
     match result {
@@ -141,13 +145,14 @@ fn check_names(file: &Path, name: &str, routes: &[String]) -> CommandResult {
 fn new_static_token(
     file: Option<&Path>,
     name: &str,
-    routes: &[String],
+    (routes, scopes): (&[String], &[String]),
     expires: Option<OffsetDateTime>,
 ) -> CommandResult {
     let token = random_static_token().ok_or("the system gives no random bytes")?;
     let sha256 = Digest::of(token.as_bytes());
     // Validated like the configuration, so that the printed text is valid there.
     StaticToken::new(name, sha256, Routes::All, None).map_err(|error| format!("{} {error}", shown(name)))?;
+    Scopes::new(scopes).map_err(|error| format!("--scopes {error}"))?;
     if let Some(file) = file {
         check_names(file, name, routes)?;
     }
@@ -157,6 +162,9 @@ fn new_static_token(
     // A JSON string is a valid TOML string.
     writeln!(out, "name = {}\nsha256 = \"{sha256}\"", serde_json::to_string(name)?)?;
     writeln!(out, "routes = {}", serde_json::to_string(routes)?)?;
+    if !scopes.is_empty() {
+        writeln!(out, "scopes = {}", serde_json::to_string(scopes)?)?;
+    }
     if let Some(expires) = expires {
         writeln!(out, "expires = {}", expires.format(&Rfc3339)?)?;
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::section::Section;
 use crate::clock::unix_now;
 use crate::route::RouteTable;
+use crate::scope::Scopes;
 use crate::token::{Digest, Key, Keys, NotAKey, NotStaticTokens, Routes, Settings, StaticToken, StaticTokens};
 use holodule_settings::{Source, shown, shown_key};
 
@@ -158,6 +159,8 @@ fn read_static_token(
     });
     let names = section.texts(source, "routes", "the names of the routes it may use, or [\"*\"] for every one");
     let expires = section.moment(source, "expires");
+    let scopes = Scopes::new(&section.optional_texts(source, "scopes"));
+    let scopes = scopes.map_err(|error| section.problem(source, "scopes", error.to_string())).ok();
     for name in names.iter().flatten().filter(|name| *name != EVERY_ROUTE) {
         if table.is_some_and(|table| !table.iter().any(|route| *route.name == **name)) {
             section.problem(source, "routes", format!("{} is not a route", shown(name)));
@@ -168,8 +171,10 @@ fn read_static_token(
         false => Routes::Named(names),
     });
     section.finish(source);
-    let token = match (&name, sha256, routes) {
-        (Some(name), Some(sha256), Some(routes)) => StaticToken::new(name, sha256, routes, expires).ok(),
+    let token = match (&name, sha256, routes, scopes) {
+        (Some(name), Some(sha256), Some(routes), Some(scopes)) => {
+            StaticToken::new(name, sha256, routes, expires).map(|token| token.with_scopes(scopes)).ok()
+        }
         _ => None,
     };
     (name, token)
@@ -327,7 +332,8 @@ mod tests {
         let digest = Digest::of(b"word");
         let toml = format!(
             "jwt_secret_key = '{SECRET}'\n\
-             [[static_token]]\nname = 'collector'\nsha256 = '{digest}'\nroutes = ['holodules']\nexpires = 2100-01-01T00:00:00Z\n\
+             [[static_token]]\nname = 'collector'\nsha256 = '{digest}'\nroutes = ['holodules']\n\
+             expires = 2100-01-01T00:00:00Z\nscopes = ['write', 'read']\n\
              [[static_token]]\nname = 'monitor'\nsha256 = '{}'\nroutes = ['*']\n",
             Digest::of(b"another")
         );
@@ -335,7 +341,9 @@ mod tests {
         let found = tokens.find(&Presented::new(b"word").unwrap()).unwrap();
         assert_eq!((found.name(), found.expires_at()), ("collector", Some(4_102_444_800)));
         assert!(found.may_use("holodules") && !found.may_use("*"));
-        assert!(tokens.find(&Presented::new(b"another").unwrap()).unwrap().may_use("anything"));
+        assert_eq!(found.scopes().as_str(), "read write");
+        let other = tokens.find(&Presented::new(b"another").unwrap()).unwrap();
+        assert!(other.may_use("anything") && other.scopes().is_empty());
         assert_eq!(notes(&keys, &tokens), ["the static token \"monitor\" never expires"]);
     }
 
@@ -345,7 +353,7 @@ mod tests {
         let reported = problems(&format!(
             "jwt_secret_key = '{SECRET}'\n\
              [[static_token]]\n\
-             [[static_token]]\nname = 'static:a'\nsha256 = 'hush'\nroutes = 'holodules'\n\
+             [[static_token]]\nname = 'static:a'\nsha256 = 'hush'\nroutes = 'holodules'\nscopes = ['hush hush']\n\
              [[static_token]]\nname = 'static:a'\nsha256 = '{digest}'\nroutes = ['holodule']\nexpires = 1\ntoken = 'hush'\n"
         ));
         let expected = [
@@ -355,6 +363,7 @@ mod tests {
             "static_token[1].name: must have 1 to 64 characters of A-Z a-z 0-9 - . _",
             "static_token[1].sha256: must be a SHA-256: 64 hexadecimal digits",
             "static_token[1].routes: must be a list of strings",
+            "static_token[1].scopes: must be printable ASCII characters without space, \" and \\",
             "static_token[2].name: must have 1 to 64 characters of A-Z a-z 0-9 - . _",
             "static_token[2].expires: must be an RFC 3339 date-time with its offset, such as 2027-01-01T00:00:00Z",
             "static_token[2].routes: \"holodule\" is not a route",

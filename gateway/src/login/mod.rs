@@ -2,6 +2,7 @@
 //! issued only if the backend responds with 200 and the JSON names the same user.
 
 mod backend;
+mod response;
 
 use std::hash::Hash;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use crate::limit::{self, Attempt, Ending, Throttle, Throttled};
 use crate::token::{self, Keys};
 pub use backend::Backend;
+use response::{VerifiedPassword, verify_response};
 
 /// The maximum size of the request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 4 * 1024;
@@ -164,15 +166,6 @@ pub struct Login {
     pub username: String,
 }
 
-/// The backend's response for valid credentials.
-#[derive(Debug, PartialEq, Eq)]
-struct VerifiedPassword {
-    /// The time of the last password change, in seconds since 1970 by the backend's clock.
-    password_changed_at: Option<i64>,
-    /// The mark of the password. Older versions of the backend return none.
-    password_mark: Option<String>,
-}
-
 /// How the limits count an attempt with this `result`.
 pub fn ending(result: &Result<Login, LoginError>) -> Ending {
     match result {
@@ -216,16 +209,17 @@ pub async fn login(
         if !complete {
             return Err(LoginError::Credentials);
         }
-        let jti = match verified {
-            VerifiedPassword { password_mark: Some(mark), .. } => token::marked_jti(id, &mark),
-            VerifiedPassword { password_changed_at: Some(changed), .. } if changed >= issued_at => {
+        let VerifiedPassword { password_changed_at, password_mark, roles } = verified;
+        let jti = match (password_mark, password_changed_at) {
+            (Some(mark), _) => token::marked_jti(id, &mark),
+            (None, Some(changed)) if changed >= issued_at => {
                 wait_past(changed, &now).await?;
                 continue;
             }
-            VerifiedPassword { .. } => id.to_owned(),
+            (None, _) => id.to_owned(),
         };
-        let token =
-            keys.issue(&username, &jti, issued_at).map_err(|error| LoginError::Unavailable(error.to_string()))?;
+        let token = keys.issue_scoped(&username, &jti, &roles, issued_at);
+        let token = token.map_err(|error| LoginError::Unavailable(error.to_string()))?;
         return Ok(Login { token, username });
     }
     Err(LoginError::Unavailable("the password changes too often".to_owned()))
@@ -242,32 +236,6 @@ async fn wait_past(changed: i64, now: impl Fn() -> i64) -> Result<(), LoginError
         tokio::time::sleep(TICK).await;
     }
     Ok(())
-}
-
-/// Evaluates the backend's response for `username`.
-fn verify_response(status: StatusCode, body: &[u8], username: &str) -> Result<VerifiedPassword, LoginError> {
-    match status {
-        StatusCode::OK => {
-            let members = token::json_object(body).unwrap_or_default();
-            if members.get("username").and_then(Value::as_str) != Some(username) {
-                return Err(LoginError::Unavailable("a 200 that does not name the user".to_owned()));
-            }
-            let odd = |what| LoginError::Unavailable(format!("a 200 with an odd {what}"));
-            let password_changed_at = match members.get("password_changed_at") {
-                None | Some(Value::Null) => None,
-                Some(second) => Some(second.as_i64().ok_or_else(|| odd("time"))?),
-            };
-            let password_mark = match members.get("password_mark") {
-                None | Some(Value::Null) => None,
-                Some(Value::String(mark)) if token::is_password_mark(mark) => Some(mark.clone()),
-                Some(_) => return Err(odd("mark")),
-            };
-            Ok(VerifiedPassword { password_changed_at, password_mark })
-        }
-        // The backend answers 400 for a name that no user can have.
-        StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST => Err(LoginError::Credentials),
-        status => Err(LoginError::Unavailable(format!("status {}", status.as_u16()))),
-    }
 }
 
 #[cfg(test)]
@@ -335,37 +303,6 @@ mod tests {
         assert!(check(&["application/json"]) && check(&["Application/JSON; charset=utf-8; x=y"]));
         assert!(!check(&[]) && !check(&["text/plain"]) && !check(&["application/jsonx"]) && !check(&[""]));
         assert!(!check(&["application/json", "application/json"]));
-    }
-
-    #[test]
-    fn only_a_200_that_names_the_same_user_is_a_success() {
-        let verified = |password_changed_at| VerifiedPassword { password_changed_at, password_mark: None };
-        let named =
-            |status: u16, body: &str| verify_response(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "user01");
-        assert_eq!(named(200, r#"{"username":"user01"}"#).unwrap(), verified(None));
-        assert_eq!(named(200, r#"{"username":"user01","password_changed_at":null}"#).unwrap(), verified(None));
-        assert_eq!(named(200, r#"{"username":"user01","password_changed_at":17}"#).unwrap(), verified(Some(17)));
-        let marked = named(200, r#"{"username":"user01","password_mark":"0123456789abcdef"}"#).unwrap();
-        assert_eq!(marked.password_mark.as_deref(), Some("0123456789abcdef"));
-        for body in [
-            "",
-            "{}",
-            "true",
-            r#"{"username":"user02"}"#,
-            r#"{"username":["user01"]}"#,
-            r#"{"username":"user01","username":"user01"}"#,
-            r#"{"username":"user01","password_changed_at":"17"}"#,
-            r#"{"username":"user01","password_changed_at":17.5}"#,
-            r#"{"username":"user01","password_mark":"0123456789abcde"}"#,
-            r#"{"username":"user01","password_mark":17}"#,
-        ] {
-            assert!(matches!(named(200, body), Err(LoginError::Unavailable(_))), "{body}");
-        }
-        for status in [201, 204, 302, 403, 404, 429, 500, 503] {
-            assert!(matches!(named(status, r#"{"username":"user01"}"#), Err(LoginError::Unavailable(_))), "{status}");
-        }
-        assert!(matches!(named(401, ""), Err(LoginError::Credentials)));
-        assert!(matches!(named(400, ""), Err(LoginError::Credentials)));
     }
 
     #[tokio::test]

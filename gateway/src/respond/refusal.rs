@@ -62,7 +62,7 @@ impl From<authenticate::AuthenticationError> for LocalResponse {
     }
 }
 
-/// The exact texts of the original service.
+/// The exact texts of the original service, where it has the check.
 fn describe(refused: TokenError) -> String {
     match refused {
         TokenError::TooLong => "Token is too long".to_owned(),
@@ -87,6 +87,7 @@ fn describe(refused: TokenError) -> String {
         TokenError::NotYetValid => "The token is not yet valid (nbf)".to_owned(),
         TokenError::Expired => "Signature has expired".to_owned(),
         TokenError::NoIdentity => "User does not exist".to_owned(),
+        TokenError::InvalidScopes(claim) => format!("Scope claim ({claim}) is not valid."),
     }
 }
 

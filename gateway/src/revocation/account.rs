@@ -120,8 +120,9 @@ mod tests {
     use super::*;
 
     fn token(issued_at: i64, id: &str) -> Verified {
-        let (identity, id) = ("user01".into(), id.into());
-        Verified { identity, issued_at, not_before: issued_at, expires_at: issued_at + 300, id, password_mark: None }
+        let (identity, id, scopes) = ("user01".into(), id.into(), crate::scope::Scopes::default());
+        let (not_before, expires_at) = (issued_at, issued_at + 300);
+        Verified { identity, issued_at, not_before, expires_at, id, password_mark: None, scopes }
     }
 
     fn status(rest: &str) -> Option<AccountStatus> {

@@ -10,12 +10,19 @@ use super::json::Object;
 use super::mark::{MAX_CLOCK_SKEW, mark_of};
 use super::settings::Settings;
 use super::{Presented, STATIC_PREFIX, TokenError};
+use crate::scope::Scopes;
 
 /// Up to here integers are exact in every JSON implementation (RFC 8259, section 6).
 const EXACT: i64 = 1 << 53;
 
 /// Maximum length of a `jti` that identifies its token, in bytes.
 const MAX_JTI_BYTES: usize = 128;
+
+/// The claim with scopes as one text.
+const SCOPE: &str = "scope";
+
+/// The claim with scopes as an array, or as one text.
+const SCP: &str = "scp";
 
 /// A required claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +71,8 @@ pub struct Verified {
     pub id: Arc<str>,
     /// The mark of the password that the token was issued for, if its `jti` has one.
     pub password_mark: Option<Box<str>>,
+    /// What its holder may do, as of when it was issued: `scope` (RFC 8693, section 4.2), or `scp` of other issuers.
+    pub scopes: Scopes,
 }
 
 /// The claims of an issued token, in the order of the original service.
@@ -74,6 +83,8 @@ pub(super) struct Issued<'a> {
     pub(super) nbf: i64,
     pub(super) identity: &'a str,
     pub(super) jti: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(super) scope: &'a str,
 }
 
 impl Verified {
@@ -126,7 +137,22 @@ pub(super) fn check_claims(
         expires_at,
         id: id(claims, token),
         password_mark: password_mark.map(Box::from),
+        scopes: scopes(claims)?,
     })
+}
+
+/// [`Verified::scopes`]. Both claims may be present if they are equal, since services may read either.
+fn scopes(claims: &Object) -> Result<Scopes, TokenError> {
+    let present = |name| claims.get(name).filter(|value| !value.is_null());
+    let invalid = |name| move || TokenError::InvalidScopes(name);
+    let text = |value: &Value| value.as_str().and_then(|text| Scopes::parse(text).ok());
+    let scope = present(SCOPE).map(|value| text(value).ok_or_else(invalid(SCOPE))).transpose()?;
+    let array = |value: &Value| text(value).or_else(|| Scopes::from_json(value));
+    let scp = present(SCP).map(|value| array(value).ok_or_else(invalid(SCP))).transpose()?;
+    match (scope, scp) {
+        (Some(scope), Some(scp)) if scope != scp => Err(invalid(SCP)()),
+        (scope, scp) => Ok(scope.or(scp).unwrap_or_default()),
+    }
 }
 
 /// [`Verified::id`].

@@ -11,7 +11,8 @@ use super::claims::{Issued, check_claims};
 use super::json::{self, Object};
 use super::seen::Seen;
 use super::settings::Settings;
-use super::{Key, Presented, TokenError, Verified};
+use super::{Key, MAX_TOKEN_BYTES, Presented, TokenError, Verified};
+use crate::scope::Scopes;
 
 /// Maximum number of keys. A token without `kid` may have to be verified with each of them.
 pub const MAX_KEYS: usize = 16;
@@ -39,6 +40,9 @@ pub enum NotIssued {
     /// The cryptography library failed.
     #[error("the token could not be signed")]
     Cryptography,
+    /// It would exceed [`MAX_TOKEN_BYTES`], so no gateway would accept it.
+    #[error("the token would have {0} bytes, more than {MAX_TOKEN_BYTES}")]
+    TooLong(usize),
 }
 
 /// The keys, their settings, and a cache of the tokens that they verified. A reload replaces all of it, so that no
@@ -85,13 +89,23 @@ impl Keys {
         self.keys.iter().find(|key| key.is_in_force(now))
     }
 
-    /// Issues a token for `identity` at `now` (seconds since 1970) with `id` as its `jti`.
+    /// Issues a token without scopes for `identity` at `now` (seconds since 1970) with `id` as its `jti`.
     ///
     /// # Errors
-    /// [`NotIssued`] if every key is retired or the cryptography library fails.
+    /// [`NotIssued`].
     pub fn issue(&self, identity: &str, id: &str, now: i64) -> Result<String, NotIssued> {
-        let claims = Issued { exp: now + i64::from(self.settings.lifetime), iat: now, nbf: now, identity, jti: id };
-        self.signing(now).ok_or(NotIssued::NoKey)?.sign(&claims).ok_or(NotIssued::Cryptography)
+        self.issue_scoped(identity, id, &Scopes::default(), now)
+    }
+
+    /// Issues a token like [`Keys::issue`], with `scopes` as its `scope` if there are any.
+    ///
+    /// # Errors
+    /// [`NotIssued`].
+    pub fn issue_scoped(&self, identity: &str, id: &str, scopes: &Scopes, now: i64) -> Result<String, NotIssued> {
+        let exp = now + i64::from(self.settings.lifetime);
+        let claims = Issued { exp, iat: now, nbf: now, identity, jti: id, scope: scopes.as_str() };
+        let token = self.signing(now).ok_or(NotIssued::NoKey)?.sign(&claims).ok_or(NotIssued::Cryptography)?;
+        if token.len() > MAX_TOKEN_BYTES { Err(NotIssued::TooLong(token.len())) } else { Ok(token) }
     }
 
     /// Checks `token` at `now` (seconds since 1970), in the order of [`TokenError`].
@@ -248,6 +262,41 @@ mod tests {
         assert!(verify(&unnamed, &token, NOW + 9).is_ok());
         assert_eq!(verify(&unnamed, &token, NOW + 10), Err(TokenError::Signature));
         assert!(matches!(unnamed.issue("user01", "1", NOW + 10), Err(NotIssued::NoKey)));
+    }
+
+    #[test]
+    fn scopes_are_issued_and_verified_and_change_nothing_if_there_are_none() {
+        let keys = keys(vec![Key::unnamed(&[1; 32]).unwrap()]);
+        let payload = |token: &str| {
+            let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+            String::from_utf8(payload).unwrap()
+        };
+        let common = format!(r#"{{"exp":{},"iat":{NOW},"nbf":{NOW},"identity":"user01","jti":"1""#, NOW + 300);
+        assert_eq!(payload(&issue(&keys)), format!("{common}}}"));
+        let scopes = Scopes::parse("viewer editor").unwrap();
+        let token = keys.issue_scoped("user01", "1", &scopes, NOW).unwrap();
+        assert_eq!(payload(&token), format!(r#"{common},"scope":"editor viewer"}}"#));
+        assert_eq!(verify(&keys, &token, NOW).unwrap().scopes, scopes);
+        // From the cache of verified tokens.
+        assert_eq!(verify(&keys, &token, NOW).unwrap().scopes, scopes);
+        assert!(verify(&keys, &issue(&keys), NOW).unwrap().scopes.is_empty());
+    }
+
+    #[test]
+    fn a_token_with_the_most_scopes_is_accepted_and_fits_into_a_header_section() {
+        let keys = keys(vec![named(&"k".repeat(64), 1)]);
+        let name = |number: usize| format!("{number:02}{}", "r".repeat(29));
+        let names: Vec<_> = (0..64).map(name).collect();
+        let longest = Scopes::new(&names).unwrap();
+        let exact = Scopes::parse(&format!("{longest_text}r", longest_text = longest.as_str())).unwrap();
+        assert_eq!(exact.as_str().len(), crate::scope::MAX_SCOPES_BYTES);
+        let jti = format!("{}.{}", "0".repeat(32), "0".repeat(16));
+        // The longest name of a new user: 256 bytes, each escaped with two.
+        let token = keys.issue_scoped(&"\"".repeat(256), &jti, &exact, NOW).unwrap();
+        assert!(token.len() < 4096, "{}", token.len());
+        assert_eq!(verify(&keys, &token, NOW).unwrap().scopes, exact);
+        let too_long = keys.issue_scoped(&"\u{1}".repeat(700), &jti, &exact, NOW);
+        assert!(matches!(too_long, Err(NotIssued::TooLong(bytes)) if bytes > MAX_TOKEN_BYTES));
     }
 
     #[test]

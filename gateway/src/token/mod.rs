@@ -65,6 +65,8 @@ pub enum TokenError {
     Expired,
     /// `identity` is missing, empty, not a string, or reserved for static tokens.
     NoIdentity,
+    /// The claim of this name has invalid scopes, or `scope` and `scp` differ.
+    InvalidScopes(&'static str),
 }
 
 #[cfg(test)]

@@ -137,7 +137,8 @@ mod tests {
 
     fn verified(expires_at: i64) -> Arc<Verified> {
         let (identity, id) = ("user01".into(), "jti:1".into());
-        Arc::new(Verified { identity, issued_at: 0, not_before: 0, expires_at, id, password_mark: None })
+        let scopes = crate::scope::Scopes::default();
+        Arc::new(Verified { identity, issued_at: 0, not_before: 0, expires_at, id, password_mark: None, scopes })
     }
 
     fn presented(token: &str) -> Presented<'_> {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{Digest, MAX_NAME_BYTES, Presented, is_plain_name, random_hex};
+use crate::scope::Scopes;
 
 /// Prefix of the identities of static tokens, reserved for them.
 pub const STATIC_PREFIX: &str = "static:";
@@ -49,6 +50,7 @@ pub struct StaticToken {
     sha256: Digest,
     routes: Routes,
     expires_at: Option<i64>,
+    scopes: Scopes,
 }
 
 impl StaticToken {
@@ -59,7 +61,19 @@ impl StaticToken {
     /// [`NotAName`].
     pub fn new(name: &str, sha256: Digest, routes: Routes, expires_at: Option<i64>) -> Result<Self, NotAName> {
         Self::check_name(name)?;
-        Ok(Self { identity: format!("{STATIC_PREFIX}{name}").into(), sha256, routes, expires_at })
+        let identity = format!("{STATIC_PREFIX}{name}").into();
+        Ok(Self { identity, sha256, routes, expires_at, scopes: Scopes::default() })
+    }
+
+    /// The same token with `scopes`; without this it has none.
+    #[must_use]
+    pub fn with_scopes(self, scopes: Scopes) -> Self {
+        Self { scopes, ..self }
+    }
+
+    /// What its holder may do.
+    pub fn scopes(&self) -> &Scopes {
+        &self.scopes
     }
 
     /// Checks a name.

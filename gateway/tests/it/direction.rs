@@ -19,12 +19,12 @@ const FLOORS: [&[&str]; 10] = [
     &["listener"],
     &["downstream", "token", "limit", "record", "upstream", "client", "cors", "route"],
     &["framing", "tls"],
-    &["clock", "single_flight", "syntax"],
+    &["clock", "scope", "single_flight", "syntax"],
 ];
 
 /// Every import that is allowed.
-const ALLOWED: [(&str, &[&str]); 15] = [
-    ("main", &["config", "record", "server", "token"]),
+const ALLOWED: [(&str, &[&str]); 16] = [
+    ("main", &["config", "record", "scope", "server", "token"]),
     (
         "server",
         &[
@@ -68,7 +68,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
         ],
     ),
     ("respond", &["authenticate", "cors", "downstream", "framing", "limit", "login", "route", "token"]),
-    ("authenticate", &["syntax", "token"]),
+    ("authenticate", &["scope", "syntax", "token"]),
     (
         "config",
         &[
@@ -82,12 +82,13 @@ const ALLOWED: [(&str, &[&str]); 15] = [
             "record",
             "revocation",
             "route",
+            "scope",
             "tls",
             "token",
             "upstream",
         ],
     ),
-    ("login", &["limit", "token", "upstream"]),
+    ("login", &["limit", "scope", "token", "upstream"]),
     ("revocation", &["single_flight", "token", "upstream"]),
     ("cache", &["downstream", "single_flight", "syntax", "upstream"]),
     ("listener", &["downstream", "tls"]),
@@ -96,13 +97,14 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("cors", &["syntax"]),
     ("record", &["syntax"]),
     ("route", &["framing"]),
+    ("token", &["scope"]),
 ];
 
 /// The modules that compose. A stage imports none of them.
 const COMPOSING: [&str; 6] = ["main", "server", "flow", "respond", "config", "record"];
 
 /// Modules whose inputs are all arguments: they use neither pingora nor a clock.
-const PURE: [&str; 6] = ["token", "route", "limit", "client", "cors", "authenticate"];
+const PURE: [&str; 7] = ["token", "route", "limit", "client", "cors", "authenticate", "scope"];
 
 /// External crates with the modules that may use them. `main` may use all.
 const CONFINED: &[(&str, &[&str])] = &[

@@ -45,6 +45,7 @@ mod reload;
 mod response_headers;
 mod resumption;
 mod revocation;
+mod role;
 mod route;
 mod secrets;
 mod signals;

@@ -331,3 +331,38 @@ async fn a_token_that_is_too_long_is_refused_before_it_is_parsed() {
     assert_unauthorized(&answer, "Invalid token", "Token is too long", true);
     assert!(api.seen().is_empty());
 }
+
+#[tokio::test]
+async fn scopes_that_are_not_scope_tokens_are_refused() {
+    let refused = |name: &'static str, value: Value| {
+        let description =
+            if name == "scope" { "Scope claim (scope) is not valid." } else { "Scope claim (scp) is not valid." };
+        (name, with_claims(|claims| claims[name] = value), description)
+    };
+    let mut rows: Vec<_> =
+        [json!(1), json!(true), json!({}), json!([]), json!(["a"]), json!(" "), json!("a  b"), json!("é")]
+            .into_iter()
+            .map(|value| refused("scope", value))
+            .collect();
+    rows.extend(
+        [json!(1), json!({}), json!([1]), json!([["a"]]), json!(["a b"]), json!([""]), json!("a ")]
+            .into_iter()
+            .map(|value| refused("scp", value)),
+    );
+    rows.push(refused("scope", json!("s".repeat(2049))));
+    let differ = with_claims(|claims| {
+        claims["scope"] = json!("a");
+        claims["scp"] = json!(["a", "b"]);
+    });
+    rows.push(("two claims that differ", differ, "Scope claim (scp) is not valid."));
+    assert_rows(rows, "Invalid token").await;
+}
+
+#[tokio::test]
+async fn a_token_with_an_invalid_scope_and_another_fault_is_refused_for_the_other() {
+    let expired = with_claims(|claims| {
+        claims["scope"] = json!(1);
+        claims["exp"] = json!(1);
+    });
+    assert_rows(vec![("expired", expired, "Signature has expired")], "Invalid token").await;
+}

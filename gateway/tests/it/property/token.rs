@@ -1,5 +1,6 @@
 //! Tokens and `Authorization` headers of any content are handled as in the wire contract.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holodule_gateway::authenticate::{Accepted, AuthenticationError, authenticate};
@@ -159,12 +160,43 @@ fn random_payload(random: &mut Random) -> Vec<Member> {
         3 => members.push(("identity", Value::Null)),
         _ => members.push(("identity", Value::Text(random.pick(&["user01", "Static:a", " ", "é\n\0\u{202e}"])))),
     }
+    for name in ["scope", "scp"] {
+        if random.one_in(4) {
+            members.push((name, random_scopes(random)));
+        }
+    }
     for name in ["jti", "sub", "aud", "Identity"] {
         if random.one_in(3) {
             members.push((name, Value::Other(random.pick(&OTHERS))));
         }
     }
     finish(random, members)
+}
+
+/// The value of a scope claim, often an invalid one.
+fn random_scopes(random: &mut Random) -> Value {
+    match random.below(6) {
+        0 => Value::Null,
+        1 => Value::Integer(1),
+        2 => Value::Other(random.pick(&OTHERS)),
+        3 => Value::Other(random.pick(&[r#"["b","a"]"#, r#"["a","b","a"]"#, r#"["a b"]"#, r#"["a",1]"#, r#"[""]"#])),
+        _ => Value::Text(random.pick(&["", "a", "a b", "b a a", " a", "a  b", "a\tb", "é", "a\\"])),
+    }
+}
+
+/// The scopes of a claim as the contract's table has them; `Err` if it is not valid.
+fn scopes_of(value: Option<&Value>, is_array_accepted: bool) -> Result<Option<BTreeSet<&str>>, ()> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Text("")) => Ok(Some(BTreeSet::new())),
+        Some(Value::Text("a")) => Ok(Some(BTreeSet::from(["a"]))),
+        Some(Value::Text("a b" | "b a a")) => Ok(Some(BTreeSet::from(["a", "b"]))),
+        Some(Value::Other(r#"["b","a"]"# | r#"["a","b","a"]"#)) if is_array_accepted => {
+            Ok(Some(BTreeSet::from(["a", "b"])))
+        }
+        Some(Value::Other("[]")) if is_array_accepted => Ok(Some(BTreeSet::new())),
+        Some(_) => Err(()),
+    }
 }
 
 /// Sometimes repeats a member, and shuffles them all.
@@ -186,7 +218,7 @@ fn find<'a>(members: &'a [Member], name: &str) -> Option<&'a Value> {
 }
 
 /// The contract's table, applied to the written members without parsing them again.
-fn expected(header: &[Member], payload: &[Member]) -> Result<&'static str, TokenError> {
+fn expected<'a>(header: &[Member], payload: &'a [Member]) -> Result<(&'a str, BTreeSet<&'a str>), TokenError> {
     if has_duplicate(header) {
         return Err(TokenError::HeaderJson("a name stands twice"));
     }
@@ -224,7 +256,14 @@ fn expected(header: &[Member], payload: &[Member]) -> Result<&'static str, Token
         return Err(TokenError::Expired);
     }
     match find(payload, "identity") {
-        Some(Value::Text(identity)) if !identity.is_empty() && !identity.starts_with("static:") => Ok(identity),
+        Some(Value::Text(identity)) if !identity.is_empty() && !identity.starts_with("static:") => {
+            let scope = scopes_of(find(payload, "scope"), false).map_err(|()| TokenError::InvalidScopes("scope"))?;
+            let scp = scopes_of(find(payload, "scp"), true).map_err(|()| TokenError::InvalidScopes("scp"))?;
+            match (scope, scp) {
+                (Some(scope), Some(scp)) if scope != scp => Err(TokenError::InvalidScopes("scp")),
+                (scope, scp) => Ok((identity, scope.or(scp).unwrap_or_default())),
+            }
+        }
         _ => Err(TokenError::NoIdentity),
     }
 }
@@ -237,7 +276,8 @@ fn signed_tokens_are_verified_as_in_the_contract() {
         let (header, payload) = (random_header(random), random_payload(random));
         let token = signed(&write(random, &header), &write(random, &payload));
         let verdict = verify(&accepted.keys, token.as_bytes());
-        let result = verdict.as_ref().map(|verified| &*verified.identity).map_err(|refused| *refused);
+        let result = verdict.as_ref().map_err(|refused| *refused);
+        let result = result.map(|verified| (&*verified.identity, verified.scopes.iter().collect()));
         assert_eq!(result, expected(&header, &payload), "{token}");
         // The cached verdict is the same.
         assert_eq!(verify(&accepted.keys, token.as_bytes()), verdict);
