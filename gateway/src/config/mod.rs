@@ -7,6 +7,7 @@ mod cache;
 mod certificates;
 mod limits;
 mod listener;
+mod require;
 mod route_tables;
 mod routes;
 mod section;

@@ -83,6 +83,37 @@ impl Section {
         if is_present { self.texts(source, field, "").unwrap_or_default() } else { Vec::new() }
     }
 
+    /// The table in `field`; `None` if it is missing or not a table.
+    pub(super) fn table(&mut self, source: &mut Source, field: &str) -> Option<Self> {
+        self.table_of(source, field, field)
+    }
+
+    /// [`Section::table`], for a field that problems name as `shown`.
+    pub(super) fn table_of(&mut self, source: &mut Source, field: &str, shown: &str) -> Option<Self> {
+        match self.fields.remove(field)? {
+            Value::Table(fields) => Some(Self { path: format!("{}.{shown}", self.path), fields }),
+            _ => {
+                self.problem(source, shown, "must be a table");
+                None
+            }
+        }
+    }
+
+    /// The names of the fields that were not read yet.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.fields.keys().cloned().collect()
+    }
+
+    /// Whether `field` is present and was not read yet.
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.fields.contains_key(field)
+    }
+
+    /// Ignores `field`.
+    pub(super) fn drop(&mut self, field: &str) {
+        self.fields.remove(field);
+    }
+
     /// Whether `field` is the string `text`, where otherwise a list is expected.
     pub(super) fn has_text(&mut self, field: &str, text: &str) -> bool {
         let has_text = self.fields.get(field).and_then(Value::as_str) == Some(text);

@@ -150,6 +150,12 @@ impl Flow {
             }
         };
         ctx.route = Some(Arc::clone(&matched.route.name));
+        if let Some(requirement) = matched.route.requirement(&request.method)
+            && !principal.as_ref().is_some_and(|principal| requirement.is_met_by(principal.scopes()))
+        {
+            self.metrics.scope_refusal(&matched.route.name);
+            return Err(ctx.refuse(Reason::Scope, LocalResponse::insufficient_scope()));
+        }
         let takes_no_body = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
         if takes_no_body && has_content(downstream, target.body, self.settings.body_timeout).await? {
             return Err(ctx.refuse(Reason::Body, LocalResponse::unexpected_body()));

@@ -31,6 +31,8 @@ pub(super) enum Reason {
     Route,
     /// The gateway's own path does not support the method.
     Method,
+    /// The principal does not have the scopes that the route requires.
+    Scope,
     /// The request has a body but must not.
     Body,
     /// The backend did not store a logout.
@@ -67,6 +69,7 @@ impl Reason {
             Self::RevocationUnknown => "revocation",
             Self::Route => "route",
             Self::Method => "method",
+            Self::Scope => "scope",
             Self::Body => "body",
             Self::Unavailable => "unavailable",
             Self::Upstream => "upstream",

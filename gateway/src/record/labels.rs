@@ -13,6 +13,8 @@ pub struct Labels<'a> {
     pub logins: &'a [&'a str],
     /// Why tokens are refused.
     pub token_refusals: &'a [&'a str],
+    /// The routes that require scopes.
+    pub restricted_routes: Vec<&'a str>,
     /// The limits that refuse requests.
     pub rate_limited: &'a [&'a str],
     /// TLS versions.

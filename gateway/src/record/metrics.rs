@@ -23,6 +23,7 @@ pub struct Metrics {
     cache_purges: IntCounterVec,
     logins: IntCounterVec,
     token_refusals: IntCounterVec,
+    scope_refusals: IntCounterVec,
     rate_limited: IntCounterVec,
     handshakes: IntCounterVec,
     handshake_failures: IntCounterVec,
@@ -114,6 +115,11 @@ impl Metrics {
                 "Requests refused because of their token, by reason.",
                 &["reason"],
             )?,
+            scope_refusals: counters(
+                "gateway_scope_refusals_total",
+                "Requests refused because their token lacks the roles that the route requires, by route.",
+                &["route"],
+            )?,
             rate_limited: counters(
                 "gateway_rate_limited_total",
                 "Requests refused by a rate limit, by limit.",
@@ -196,6 +202,9 @@ impl Metrics {
         for reason in fixed.token_refusals {
             self.token_refusals.with_label_values(&[*reason]);
         }
+        for route in &fixed.restricted_routes {
+            self.scope_refusals.with_label_values(&[*route]);
+        }
         for limit in fixed.rate_limited {
             self.rate_limited.with_label_values(&[*limit]);
         }
@@ -268,6 +277,11 @@ impl Metrics {
     /// Counts a request refused because of its token.
     pub fn token_refusal(&self, reason: &'static str) {
         self.token_refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a request refused because of its scopes.
+    pub fn scope_refusal(&self, route: &str) {
+        self.scope_refusals.with_label_values(&[route]).inc();
     }
 
     /// Counts a request refused by a rate limit.
@@ -361,39 +375,4 @@ pub struct InFlight {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn page(metrics: &Metrics) -> String {
-        String::from_utf8(metrics.page().unwrap()).unwrap()
-    }
-
-    #[test]
-    fn a_request_is_in_flight_until_its_guard_is_dropped() {
-        let metrics = Metrics::new(&Labels::default()).unwrap();
-        let guard = metrics.in_flight();
-        assert!(page(&metrics).contains("gateway_requests_in_flight 1\n"));
-        drop(guard);
-        assert!(page(&metrics).contains("gateway_requests_in_flight 0\n"));
-    }
-
-    #[test]
-    fn requests_are_exposed_in_the_prometheus_text_format() {
-        let metrics = Metrics::new(&Labels { routes: vec!["holodules"], ..Labels::default() }).unwrap();
-        let (total, upstream) = (Duration::from_micros(1534), Some(Duration::from_micros(250)));
-        metrics.request("holodules", &Method::GET, Some(StatusCode::OK), total, upstream);
-        let page = page(&metrics);
-        for line in [
-            r#"gateway_requests_total{method="GET",route="holodules",status_class="2xx"} 1"#,
-            "# TYPE gateway_request_duration_seconds histogram",
-            r#"gateway_request_duration_seconds_bucket{route="holodules",le="0.001"} 0"#,
-            r#"gateway_request_duration_seconds_bucket{route="holodules",le="0.0025"} 1"#,
-            r#"gateway_request_duration_seconds_bucket{route="holodules",le="+Inf"} 1"#,
-            r#"gateway_request_duration_seconds_sum{route="holodules"} 0.001534"#,
-            r#"gateway_upstream_duration_seconds_bucket{route="holodules",le="0.00025"} 1"#,
-            r#"gateway_upstream_duration_seconds_count{route="holodules"} 1"#,
-        ] {
-            assert!(page.lines().any(|actual| actual == line), "{line} is not in {page}");
-        }
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL,
-    CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{Method, StatusCode};
 use serde::Serialize;
@@ -110,6 +110,13 @@ impl LocalResponse {
     /// for all.
     pub fn revoked() -> Self {
         authenticate::AuthenticationError::Token(TokenError::NoIdentity).into()
+    }
+
+    /// The token does not have the scopes that the route requires (RFC 6750, section 3.1). Which ones these are is not
+    /// in the response: no client can request more, and the names may reveal how a service is organised.
+    pub fn insufficient_scope() -> Self {
+        let bearer = HeaderValue::from_static(r#"Bearer error="insufficient_scope""#);
+        Self::plain(StatusCode::FORBIDDEN).with(WWW_AUTHENTICATE, bearer)
     }
 
     /// A body where none is accepted. The connection is closed, since its bytes could be read as a request.

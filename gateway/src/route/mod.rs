@@ -7,6 +7,7 @@ mod advice;
 mod forwarding;
 mod index;
 mod pattern;
+mod require;
 mod table;
 
 use std::borrow::Cow;
@@ -15,7 +16,9 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::framing::{CanonicalPath, is_unreserved};
+use crate::scope::Requirement;
 use forwarding::Forwarding;
+use require::Requirements;
 
 pub use advice::Advice;
 pub use pattern::{InvalidPattern, MAX_TAIL_BYTES, MAX_TAIL_SEGMENTS, Pattern};
@@ -53,6 +56,10 @@ pub struct Settings {
     pub query: Query,
     /// Whether requests need no token.
     pub public: bool,
+    /// What every method requires that `require_methods` does not list.
+    pub require: Option<Requirement>,
+    /// What single methods require instead. A HEAD that is not listed requires what a GET does.
+    pub require_methods: Vec<(String, Requirement)>,
     /// Whether every principal gets the same response.
     pub shared: bool,
     /// Whether responses to GET and HEAD may be cached; the value of `shared` by default.
@@ -137,6 +144,7 @@ pub struct Route {
     forwarding: Forwarding,
     encoded: Encoded,
     query: Query,
+    requirements: Requirements,
 }
 
 impl TryFrom<&Settings> for Route {
@@ -224,6 +232,7 @@ impl Route {
         }
         let forwarding = errors.forwarding(settings, path.as_ref());
         let methods = errors.methods(&settings.methods);
+        let requirements = Requirements::new(settings, &methods, &mut errors);
         let names = if let Query::Names(names) = &settings.query { names.as_slice() } else { &[] };
         for name in names {
             if name.is_empty() || !name.bytes().all(is_unreserved) {
@@ -257,9 +266,20 @@ impl Route {
                 forwarding,
                 encoded: settings.encoded,
                 query: settings.query.clone(),
+                requirements,
             }),
             _ => Err(errors.0),
         }
+    }
+
+    /// Whether one of the methods requires scopes.
+    pub fn has_requirement(&self) -> bool {
+        !self.requirements.is_empty()
+    }
+
+    /// What a request with `method` requires of its principal.
+    pub fn requirement(&self, method: &Method) -> Option<&Requirement> {
+        self.requirements.of(method)
     }
 
     /// Whether it is for requests of `host`.

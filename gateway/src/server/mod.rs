@@ -320,6 +320,12 @@ fn metrics(config: &Config) -> prometheus::Result<Metrics> {
         cache_purges: &[PURGED_BY_FEED, PURGED_BY_OPS],
         logins: &login::LoginError::LABELS,
         token_refusals: &refusals,
+        restricted_routes: config
+            .routes
+            .iter()
+            .filter(|route| route.has_requirement())
+            .map(|route| &*route.name)
+            .collect(),
         rate_limited: &Limits::LABELS,
         handshakes: &tls::VERSIONS,
         handshake_failures: &failures,

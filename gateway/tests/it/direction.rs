@@ -96,7 +96,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("client", &["syntax"]),
     ("cors", &["syntax"]),
     ("record", &["syntax"]),
-    ("route", &["framing"]),
+    ("route", &["framing", "scope"]),
     ("token", &["scope"]),
 ];
 

@@ -1,5 +1,6 @@
 //! ops/WIRE.md, "The order of refusals": of two faults, the earlier one decides the response.
 
+use crate::role::scoped;
 use crate::support::token::token;
 use crate::support::{DAY, Gateway, admin, api};
 
@@ -22,7 +23,7 @@ impl Draft {
             query: String::new(),
             host: "localhost",
             headers: String::new(),
-            token: Some(token("user01")),
+            token: Some(scoped("viewer")),
             body: "",
         }
     }
@@ -39,7 +40,7 @@ impl Draft {
 type Fault = (&'static str, u16, fn(&mut Draft));
 
 /// The faults in the contract's order.
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 11] = [
     ("framing", 400, |draft| draft.headers.push_str("X-Odd : a space before the colon\r\n")),
     ("method never taken", 400, |draft| draft.method = "TRACE"),
     ("path", 400, |draft| draft.path.insert_str(0, "/.")),
@@ -53,13 +54,15 @@ const FAULTS: [Fault; 10] = [
             draft.method = "DELETE";
         }
     }),
+    ("scope", 403, |draft| draft.token = draft.token.as_ref().map(|_| token("user01"))),
     ("body", 400, |draft| draft.body = "x=1"),
 ];
 
 #[tokio::test]
 async fn of_two_faults_the_earlier_one_is_reported() {
     let (api, admin) = (api().await, admin().await);
-    let gateway = Gateway::start(&api, &admin);
+    let route = "[{ path = '/holodules/{day}', methods = ['GET', 'HEAD'], require = { any = ['viewer'] } }]";
+    let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", route)]);
     for (index, (earlier, status, make_earlier)) in FAULTS.iter().enumerate() {
         for (later, _, make_later) in &FAULTS[index..] {
             let mut draft = Draft::valid();
