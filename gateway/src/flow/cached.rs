@@ -10,8 +10,7 @@ use pingora::http::ResponseHeader;
 use tokio::time::timeout_at;
 
 use super::forward::{Client, failed, not_taken};
-use super::{Admitted, Context, Flow};
-use crate::authenticate::Principal;
+use super::{Admitted, Authorised, Context, Flow};
 use crate::cache::policy::{ConditionalResult, bypasses_cache};
 use crate::cache::{self, Cache, CacheEntry, CacheKey, CacheLookup, CacheOutcome, CacheRequest, CacheStatus};
 use crate::downstream::{Downstream, ResponseHead};
@@ -78,7 +77,7 @@ impl Flow {
     fn lookup(&self, cache: &Cache, headers: &HeaderMap, request_id: &str, admitted: &Admitted) -> CacheLookup {
         let Admitted { principal, matched, authority, .. } = admitted;
         let route = &matched.route;
-        let identity = principal.as_ref().map(Principal::identity).filter(|_| !route.shared);
+        let identity = principal.as_ref().map(Authorised::identity).filter(|_| !route.shared);
         let parts = cache::KeyParts { host: authority, route: &route.name, target: &matched.target, identity };
         let key = CacheKey::new(parts, route.vary.iter().map(|name| headers.get_all(name)));
         let passes_host = route.host == Host::Client;

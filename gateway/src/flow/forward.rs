@@ -17,8 +17,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::{timeout, timeout_at};
 
 use super::body::continue_if_expected;
-use super::{Admitted, Context, Flow};
-use crate::authenticate::Principal;
+use super::{Admitted, Authorised, Context, Flow};
 use crate::cache::policy::invalidates;
 use crate::downstream::{Downstream, ResponseHead, allows_body};
 use crate::route::Host;
@@ -76,7 +75,7 @@ impl Flow {
             client: Some(*client),
             host: authority,
             request_id: &ctx.request_id,
-            identity: principal.as_ref().map(Principal::identity),
+            identity: principal.as_ref().map(Authorised::identity),
             target: &matched.target,
             prefix: matched.route.forwarded_prefix(),
             passes_host: matched.route.host == Host::Client,

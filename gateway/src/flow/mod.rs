@@ -32,8 +32,9 @@ use crate::limit::{self, Exceeded, Limiter, Limits};
 use crate::login;
 use crate::record::{AccessLog, Metrics};
 use crate::respond::LocalResponse;
-use crate::revocation::{self, Revocation, RevocationError};
+use crate::revocation::{self, Revocation, RevocationError, Roles};
 use crate::route::{self, Matched, Route, RouteTable};
+use crate::scope::Scopes;
 use crate::token::random_hex;
 use crate::upstream::UpstreamClient;
 use body::has_content;
@@ -74,11 +75,29 @@ struct Admitted {
     /// The client's address.
     client: IpAddr,
     /// The principal of its token; `None` on a public route, even if a token was sent.
-    principal: Option<Principal>,
+    principal: Option<Authorised>,
     /// The route, and the target to forward.
     matched: Matched,
     /// The requested host, port included.
     authority: String,
+}
+
+/// A principal whose token is not revoked.
+struct Authorised {
+    principal: Principal,
+    /// The roles that replace those of the token.
+    roles: Roles,
+}
+
+impl Authorised {
+    fn identity(&self) -> &str {
+        self.principal.identity()
+    }
+
+    /// What it may do: the current roles of the user, or what the credential says if they are unknown.
+    fn scopes(&self) -> &Scopes {
+        self.roles.scopes().unwrap_or_else(|| self.principal.scopes())
+    }
 }
 
 /// How a request ends before it has passed every stage.
@@ -140,10 +159,11 @@ impl Flow {
             let principal = self.authorise(&request.headers, ctx).await?;
             if let Some(revocation) = logout {
                 ctx.route = Some(route::LOGOUT.into());
-                let answer = Box::pin(self.log_out(downstream, ctx, &principal, revocation, target.body)).await?;
+                let logging_out = self.log_out(downstream, ctx, &principal.principal, revocation, target.body);
+                let answer = Box::pin(logging_out).await?;
                 return Err(Ended::Answered(answer));
             }
-            let may_use = |route: &Route| principal.may_use(&route.name);
+            let may_use = |route: &Route| principal.principal.may_use(&route.name);
             match self.routes.find(may_use, wanted) {
                 Ok(matched) => (Some(principal), matched),
                 Err(no_match) => return Err(ctx.refuse(Reason::Route, no_match.into())),
@@ -164,7 +184,7 @@ impl Flow {
     }
 
     /// Checks the token of a request, that it is not revoked, and the request limit of its identity.
-    async fn authorise(&self, headers: &HeaderMap, ctx: &mut Context) -> Result<Principal, Ended> {
+    async fn authorise(&self, headers: &HeaderMap, ctx: &mut Context) -> Result<Authorised, Ended> {
         let principal = match authenticate(headers, &self.accepted.load(), unix_now()) {
             Ok(principal) => principal,
             Err(refusal) => {
@@ -173,15 +193,17 @@ impl Flow {
             }
         };
         ctx.principal = Some(principal.clone());
-        if let Some(revocation) = &self.revocation
-            && let Err(refusal) = check_revocation(revocation, &principal).await
-        {
-            return Err(self.refuse_token(ctx, &refusal));
-        }
+        let roles = match &self.revocation {
+            None => Roles::default(),
+            Some(revocation) => match check_revocation(revocation, &principal).await {
+                Ok(roles) => roles,
+                Err(refusal) => return Err(self.refuse_token(ctx, &refusal)),
+            },
+        };
         if let Err(exceeded) = self.take(self.limits.identity.as_ref(), &principal.identity(), ctx.started) {
             return Err(self.limited(ctx, limit::IDENTITY, LocalResponse::limited(limit::IDENTITY, exceeded, false)));
         }
-        Ok(principal)
+        Ok(Authorised { principal, roles })
     }
 
     /// Refuses a valid token that is revoked, or whose revocation is unknown.
@@ -231,12 +253,12 @@ impl Flow {
     }
 }
 
-/// Checks that the token of `principal` was not revoked.
-async fn check_revocation(revocation: &Revocation, principal: &Principal) -> Result<(), RevocationError> {
+/// Checks that the token of `principal` was not revoked, and returns the roles of its user.
+async fn check_revocation(revocation: &Revocation, principal: &Principal) -> Result<Roles, RevocationError> {
     match &principal.credential {
         Credential::Token(token) => revocation.check(token).await,
         // A static token belongs to no user of the backend; it is removed with the configuration.
-        Credential::Static(_) => Ok(()),
+        Credential::Static(_) => Ok(Roles::default()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::scope::Scopes;
 use crate::token::{Verified, is_password_mark, json_object};
 
 /// Why a token was revoked.
@@ -50,6 +51,8 @@ pub(super) struct AccountStatus {
     password_changed_at: Option<i64>,
     /// The ids of the logged-out tokens that have not expired.
     logged_out: BTreeSet<Box<str>>,
+    /// What the user may do; `None` if the backend returns no roles, as older versions do.
+    roles: Option<Scopes>,
 }
 
 impl CheckResponse {
@@ -76,8 +79,12 @@ impl CheckResponse {
         };
         let ids = response.get("logged_out")?.as_array()?.iter();
         let logged_out = ids.map(|id| id.as_str().map(Box::from)).collect::<Option<_>>()?;
+        let roles = match response.get("roles") {
+            None => None,
+            Some(roles) => Some(Scopes::from_json(roles)?),
+        };
         let feed = response.get("feed")?.as_str()?.to_owned();
-        Some(Self { status: AccountStatus { inactive, password_mark, password_changed_at, logged_out }, feed })
+        Some(Self { status: AccountStatus { inactive, password_mark, password_changed_at, logged_out, roles }, feed })
     }
 }
 
@@ -85,7 +92,12 @@ impl AccountStatus {
     /// The status of an identity that is not a user.
     pub(super) fn no_user() -> Self {
         let inactive = Some(RevocationReason::NoUser);
-        Self { inactive, password_mark: None, password_changed_at: None, logged_out: BTreeSet::new() }
+        Self { inactive, password_mark: None, password_changed_at: None, logged_out: BTreeSet::new(), roles: None }
+    }
+
+    /// What the user may do; `None` if unknown.
+    pub(super) fn roles(&self) -> Option<&Scopes> {
+        self.roles.as_ref()
     }
 
     /// Checks that `token` is not revoked.
@@ -120,7 +132,7 @@ mod tests {
     use super::*;
 
     fn token(issued_at: i64, id: &str) -> Verified {
-        let (identity, id, scopes) = ("user01".into(), id.into(), crate::scope::Scopes::default());
+        let (identity, id, scopes) = ("user01".into(), id.into(), Scopes::default());
         let (not_before, expires_at) = (issued_at, issued_at + 300);
         Verified { identity, issued_at, not_before, expires_at, id, password_mark: None, scopes }
     }
@@ -189,6 +201,17 @@ mod tests {
     }
 
     #[test]
+    fn no_roles_are_not_unknown_roles() {
+        let roles = |rest: &str| {
+            let status = status(&format!(r#""active":true,"password_changed_at":null,"logged_out":[]{rest}"#)).unwrap();
+            status.roles().map(|roles| roles.as_str().to_owned())
+        };
+        assert_eq!(roles(""), None);
+        assert_eq!(roles(r#","roles":[]"#).as_deref(), Some(""));
+        assert_eq!(roles(r#","roles":["editor","viewer"]"#).as_deref(), Some("editor viewer"));
+    }
+
+    #[test]
     fn an_incomplete_or_malformed_response_is_rejected() {
         for rest in [
             r#""active":true,"password_changed_at":null"#,
@@ -201,6 +224,9 @@ mod tests {
             r#""active":true,"password_changed_at":null,"logged_out":null"#,
             r#""active":true,"password_changed_at":null,"password_mark":"x","logged_out":[]"#,
             r#""active":true,"password_changed_at":null,"password_mark":7,"logged_out":[]"#,
+            r#""active":true,"password_changed_at":null,"logged_out":[],"roles":null"#,
+            r#""active":true,"password_changed_at":null,"logged_out":[],"roles":"editor""#,
+            r#""active":true,"password_changed_at":null,"logged_out":[],"roles":["a b"]"#,
             r#""active":false,"active":true,"password_changed_at":null,"logged_out":[]"#,
         ] {
             assert_eq!(status(rest), None, "{rest}");

@@ -3,7 +3,7 @@
 //! The backend is queried once for each identity, and the account status is stored. The backend's feed then names
 //! each identity that changed, so that a change takes effect within a second. A backend process reports only changes
 //! of the identities that it was queried about; the status from another process is therefore used once, and not
-//! stored. After the feed was interrupted, all identities are queried again.
+//! stored. After the feed was interrupted, all identities are queried again. The roles of a user are part of the status.
 //!
 //! While the feed is disconnected, stored statuses are used for up to [`Settings::max_age`], so that requests are
 //! served while a backend restarts. After that the revocation of a token is unknown, which is an error of its own:
@@ -26,6 +26,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use crate::scope::Scopes;
 use crate::single_flight::Leader;
 use crate::token::Verified;
 use crate::upstream::{RequestBody, UpstreamClient, UpstreamError};
@@ -65,7 +66,8 @@ pub struct Settings {
     pub max_age: Duration,
     /// What happens after that. [`WhenStale::Refuse`] by default.
     pub when_stale: WhenStale,
-    /// The maximum number of identities with a stored status. 100,000 by default, about 200 bytes each.
+    /// The maximum number of identities with a stored status. 100,000 by default, about 200 bytes each and the user's
+    /// roles, which are at most [`MAX_SCOPES_BYTES`](crate::scope::MAX_SCOPES_BYTES).
     pub capacity: usize,
 }
 
@@ -89,6 +91,18 @@ pub enum RevocationError {
     /// Whether it was revoked is unknown. The text is for the log.
     #[error("{0}")]
     Unavailable(String),
+}
+
+/// The roles that the backend returned with the status of an account.
+#[derive(Clone, Debug, Default)]
+pub struct Roles(Option<Arc<AccountStatus>>);
+
+impl Roles {
+    /// The current roles, which replace those of the token; `None` if they are unknown: the status is unknown, or the
+    /// backend is of an older version.
+    pub fn scopes(&self) -> Option<&Scopes> {
+        self.0.as_ref()?.roles()
+    }
 }
 
 /// The revocation check. Clones share one state.
@@ -129,19 +143,22 @@ impl Revocation {
         }))
     }
 
-    /// Checks that a valid `token` was not revoked.
+    /// Checks that a valid `token` was not revoked, and returns the roles of its user.
     ///
     /// # Errors
     /// [`RevocationError`].
-    pub async fn check(&self, token: &Verified) -> Result<(), RevocationError> {
+    pub async fn check(&self, token: &Verified) -> Result<Roles, RevocationError> {
         let is_fresh = self.is_fresh();
         let serves_on = self.0.settings.when_stale == WhenStale::ServeOn;
         if !is_fresh && !serves_on {
             return Err(RevocationError::Unavailable("revocation data is older than revocation.max_age".to_owned()));
         }
         match self.account_status(&token.identity).await {
-            Ok(status) => status.check(token).map_err(RevocationError::Revoked),
-            Err(_) if !is_fresh && serves_on => Ok(()),
+            Ok(status) => match status.check(token) {
+                Ok(()) => Ok(Roles(Some(status))),
+                Err(reason) => Err(RevocationError::Revoked(reason)),
+            },
+            Err(_) if !is_fresh && serves_on => Ok(Roles::default()),
             Err(reason) => Err(RevocationError::Unavailable(reason.to_string())),
         }
     }

@@ -8,5 +8,6 @@ mod head;
 mod login;
 mod path;
 mod proxy;
+mod role;
 mod route;
 mod token;

@@ -1,6 +1,7 @@
 //! Roles and other scopes: from the backend or a token to what a route requires.
 
 mod claim;
+mod current;
 mod require;
 
 use serde_json::json;

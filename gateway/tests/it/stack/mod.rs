@@ -12,6 +12,7 @@ mod mongod;
 mod outage;
 mod process;
 mod revocation;
+mod roles;
 mod users;
 
 use std::path::Path;
