@@ -1,0 +1,352 @@
+"""Every file of ops/config/examples is checked and started, and its `# try:` lines are sent over HTTPS."""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import re
+import secrets
+import signal
+import ssl
+import subprocess
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+import tries
+from service import running_service
+from support import CA, ROOT, Answer, enter, environment, free_port, run
+
+EXAMPLES = ROOT / "ops/config/examples"
+GATEWAY = ROOT / "target/release/holodule-gateway"
+BACKEND = ROOT / "target/release/holodule-backend"
+README = ROOT / "README.md"
+USERS = {"user01": "password01", "user02": "password02"}
+PLACEHOLDER = "0" * 64  # for the SHA-256 of a static token
+SECONDS = 30
+DETAILS = ("with ", "service ", "client ", "log ")  # how a detail begins
+STATIC_TOKEN = re.compile(rf'name = "([^"]+)"\nsha256 = "{PLACEHOLDER}"')
+SECRET_FILE = re.compile(r'^secret_file = "(keys/[^"]+)"$', re.MULTILINE)
+
+
+def wait_for(what, condition):
+    """The first true value of the condition, within SECONDS."""
+    until = time.monotonic() + SECONDS
+    while not (value := condition()):
+        if time.monotonic() > until:
+            raise AssertionError(f"after {SECONDS} s: {what()}")
+        time.sleep(0.02)
+    return value
+
+
+@contextlib.contextmanager
+def serving(program, arguments, folder, settings):
+    """A program in `folder`, once it has announced its addresses, which are yielded by listener."""
+    announced, log = folder / f"{program.name}.json", folder / f"{program.name}.log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [program, "serve", *arguments],
+            cwd=folder,
+            env=environment(ANNOUNCE_FILE=str(announced), **settings),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+
+        def addresses():
+            if process.poll() is not None:
+                raise AssertionError(f"{program.name} ended with {process.returncode}: {log.read_text()}")
+            return announced.exists() and json.loads(announced.read_text())
+
+        yield wait_for(log.read_text, addresses)
+    finally:
+        process.terminate()
+        process.wait(SECONDS)
+
+
+def split(address):
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def is_ready(address):
+    with contextlib.closing(http.client.HTTPConnection(*split(address), timeout=SECONDS)) as connection:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+
+
+def encode(part):
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+
+
+def sign(header, payload, secret):
+    """A JWT of these parts; the payload is encoded already."""
+    signed = f"{encode(json.dumps({'typ': 'JWT', 'alg': 'HS256', **header}).encode())}.{payload}"
+    return f"{signed}.{encode(hmac.digest(secret.encode(), signed.encode(), hashlib.sha256))}"
+
+
+class Example:
+    """A file with the replacements that users make, and the secrets that it needs, in a temporary folder."""
+
+    def __init__(self, file, folder, service, admin):
+        self.folder, self.tokens, self.keys = folder, {}, {}
+        self.secret = secrets.token_urlsafe(48)
+        text = file.read_text()
+        for name in STATIC_TOKEN.findall(text):
+            self.tokens[f"static {name}"] = token = f"holodule_{secrets.token_hex(32)}"
+            text = text.replace(PLACEHOLDER, hashlib.sha256(token.encode()).hexdigest(), 1)
+        for path in SECRET_FILE.findall(text):
+            self.keys[Path(path).name] = secret = secrets.token_urlsafe(48)
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_text(secret)
+            (folder / path).chmod(0o600)
+        self.file = folder / file.name
+        self.file.write_text(text)
+        (folder / "certs").symlink_to(ROOT / "certs")
+        self.settings = {"HTTPS_ADDR": "127.0.0.1:0", "OPS_ADDR": "127.0.0.1:0", "UPSTREAM_API": service, "UPSTREAM_ADMIN": admin}
+        if not self.keys:
+            self.settings["JWT_SECRET_KEY"] = self.secret
+        if "\nhttp_addr" in text:
+            self.settings["HTTP_ADDR"] = "127.0.0.1:0"
+        if "certs/dev" not in text:
+            self.settings.update(TLS_CERTIFICATE="certs/dev/cert.pem", TLS_PRIVATE_KEY="certs/dev/key.pem")
+
+    def check(self):
+        """The effective values, one per line. Fails on an error or a warning."""
+        arguments = (GATEWAY, "check", "--strict", "--show", "--config", self.file)
+        checked = run(*arguments, env=environment(**self.settings), cwd=self.folder)
+        if checked.returncode != 0:
+            raise AssertionError(f"check --strict: {checked.stdout}{checked.stderr}")
+        return checked.stdout
+
+    @contextlib.contextmanager
+    def running(self):
+        self.logs_in = "\nlogin.enabled = false" not in self.check()
+        with serving(GATEWAY, ["--config", self.file], self.folder, self.settings) as self.addresses:
+            wait_for(lambda: "it is not ready", lambda: is_ready(self.addresses["ops"]))
+            yield
+
+    def log(self, request_id):
+        """The lines of the log about a request, once its access log line is written."""
+        log = self.folder / f"{GATEWAY.name}.log"
+
+        def lines():
+            return [line for line in log.read_text().splitlines() if request_id in line and '"total_ms"' in line]
+
+        return wait_for(lambda: f"no line has {request_id}", lines)
+
+    def send(self, attempt, method, target, body=None, headers=()):
+        """Sends a request over a new connection."""
+        listener = self.addresses[attempt.scheme]
+        connection = http.client.HTTPConnection(*split(listener), timeout=SECONDS)
+        with contextlib.closing(connection):
+            connection.connect()
+            if "proxied" in attempt.options:
+                (client,) = attempt.options["proxied"]
+                connection.sock.sendall(f"PROXY TCP4 {client} 127.0.0.1 40000 443\r\n".encode())
+            if attempt.scheme == "https":
+                context = ssl.create_default_context(cafile=CA)
+                connection.sock = context.wrap_socket(connection.sock, server_hostname="localhost")
+            connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+            for name, value in (("Host", attempt.host), *headers):
+                connection.putheader(name, value)
+            if body is not None:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            return Answer(connection.getresponse())
+
+    def log_in(self, attempt, username, password):
+        body = json.dumps({"username": username, "password": password}).encode()
+        return self.send(attempt, "POST", "/auth", body, [("Content-Type", "application/json")])
+
+    def token(self, attempt, user, kid=None):
+        """The token of a user, by a login if the gateway has logins; with `kid`, signed again by another key."""
+        if user not in self.tokens:
+            if self.logs_in:
+                answer = self.log_in(attempt, user, USERS[user])
+                if answer.status != 200:
+                    raise AssertionError(f"login: {answer.status} {answer.body!r}")
+                self.tokens[user] = json.loads(answer.body)["access_token"]
+            else:
+                now = int(time.time())
+                claims = {"exp": now + 300, "iat": now, "nbf": now, "identity": user}
+                self.tokens[user] = sign({}, encode(json.dumps(claims).encode()), self.secret)
+        if kid is None:
+            return self.tokens[user]
+        return sign({"kid": kid}, self.tokens[user].split(".")[1], self.keys.get(kid, self.secret))
+
+    def authorization(self, attempt):
+        if "token" in attempt.options:
+            return [("Authorization", f"JWT {self.token(attempt, *attempt.options['token'])}")]
+        if "static_token" in attempt.options:
+            return [("Authorization", f"Bearer {self.tokens['static ' + attempt.options['static_token'][0]]}")]
+        return []
+
+
+class Outcome:
+    """What happened on a try, compared with what is expected."""
+
+    def __init__(self, test, example, answer, received):
+        self.test, self.example, self.answer, self.received = test, example, answer, received
+
+    def one(self):
+        self.test.assertEqual(len(self.received), 1, "requests that reached the service")
+        return self.received[0]
+
+    def service_nothing(self):
+        self.test.assertEqual([f"{each.method} {each.target}" for each in self.received], [])
+
+    def service_request(self, method, target):
+        self.test.assertEqual((self.one().method, self.one().target), (method, target))
+
+    def service_field(self, name, value):
+        self.test.assertEqual(self.one().fields(name), [value], name)
+
+    def service_without(self, name):
+        self.test.assertEqual(self.one().fields(name), [], name)
+
+    def service_bytes(self, size):
+        self.test.assertEqual(self.one().size, int(size))
+
+    def client_field(self, name, value):
+        self.test.assertEqual(self.answer.headers.get_all(name, []), [value], name)
+
+    def client_without(self, name):
+        self.test.assertEqual(self.answer.headers.get_all(name, []), [], name)
+
+    def client_bytes(self, size):
+        self.test.assertEqual(len(self.answer.body), int(size))
+
+    def log(self, text):
+        self.test.assertIn(text, "\n".join(self.example.log(self.answer.headers["X-Request-Id"])))
+
+    def log_without(self, text):
+        self.test.assertNotIn(text, "\n".join(self.example.log(self.answer.headers["X-Request-Id"])))
+
+
+class Examples(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        made = run(ROOT / "certs/make")
+        if made.returncode != 0:
+            raise AssertionError(made.stderr)
+        folder = Path(enter(cls.addClassCleanup, tempfile.TemporaryDirectory()))
+        settings = {"STORE": f"embedded:{folder / 'users.redb'}", "API_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0"}
+        cls.admin = enter(cls.addClassCleanup, serving(BACKEND, [], folder, settings))["admin"]
+        wait_for(lambda: "the backend is not ready", lambda: is_ready(cls.admin))
+        for name, password in USERS.items():
+            arguments = (BACKEND, "user", "add", "--admin", f"http://{cls.admin}", name)
+            added = run(*arguments, input=f"{password}\n", stdin=None, env=environment(), cwd=folder)
+            if added.returncode != 0:
+                raise AssertionError(added.stderr)
+
+    def test_every_example_does_what_its_lines_say(self):
+        files = sorted(EXAMPLES.glob("*.toml"))
+        self.assertGreaterEqual(len(files), 15)
+        for file in files:
+            with self.subTest(file.name):
+                attempts = tries.parse(file.read_text())
+                self.assertTrue(attempts, "it has no line '# try:'")
+                with running_service() as service, tempfile.TemporaryDirectory() as folder:
+                    example = Example(file, Path(folder), service.address, self.admin)
+                    with example.running():
+                        for attempt in attempts:
+                            with self.subTest(line=attempt.line):
+                                self.attempt(attempt, example, service)
+
+    def attempt(self, attempt, example, service):
+        headers = [*example.authorization(attempt), *attempt.headers]
+        body = b"x" * int(attempt.options["body"][0]) if "body" in attempt.options else None
+        (times,) = attempt.options.get("times") or attempt.options.get("until") or (1,)
+        for _ in range(int(times)):
+            service.take()
+            if "wrong_password" in attempt.options:
+                answer = example.log_in(attempt, "user01", "wrong")
+            else:
+                answer = example.send(attempt, attempt.method, attempt.target, body, headers)
+            if "until" in attempt.options:
+                if answer.status == attempt.status:
+                    break
+                self.assertEqual(answer.status, 200)
+            else:
+                self.assertEqual(answer.status, attempt.status, answer.body[:1000])
+        self.assertEqual(answer.status, attempt.status)
+        outcome = Outcome(self, example, answer, service.take())
+        for name, values in attempt.expected:
+            with self.subTest(expected=name, of=values):
+                getattr(outcome, name)(*values)
+
+    def test_lines_in_another_syntax_are_refused(self):
+        for text in (
+            "# try GET / -> 200",
+            "#try: GET / -> 200",
+            "# Try: GET / -> 200",
+            "# try: GET / -> ok",
+            "# try: get / -> 200",
+            "# try: GET hello -> 200",
+            "# try: GET / (tokens user01) -> 200",
+            "# try: GET / (body 1, body 2) -> 200",
+            "# try: GET / -> 200\n#  service receives nothing",
+            "# try: GET / -> 200\n#   service receives something else",
+            "# try: GET / -> 200\n#   the service receives nothing",
+        ):
+            with self.subTest(text), self.assertRaises(tries.Malformed):
+                tries.parse(text)
+
+    def test_the_page_of_the_folder_documents_the_whole_syntax(self):
+        samples = {"COUNT": "1", "BYTES": "1", "ADDRESS": "192.0.2.1", "METHOD": "GET", "TARGET": "/"}
+        documented = set()
+        for cell in re.findall(r"^\| `([^`\[]+)` \|", (EXAMPLES / "README.md").read_text(), re.MULTILINE):
+            text = re.sub(r"[A-Z]{3,}", lambda name: samples.get(name[0], "Name"), cell)
+            line = f"# try: GET / -> 200\n#   {text}" if cell.startswith(DETAILS) else f"# try: GET / ({text}) -> 200"
+            (parsed,) = tries.parse(line)
+            documented |= set(parsed.options) | {name for name, _ in parsed.expected}
+        self.assertEqual(documented, set(tries.OPTIONS) | set(tries.EXPECTATIONS))
+
+    def test_the_page_of_the_folder_lists_every_example(self):
+        listed = re.findall(r"^\| \[`([\w-]+\.toml)`\]\(\1\) \|", (EXAMPLES / "README.md").read_text(), re.MULTILINE)
+        self.assertEqual(sorted(listed), sorted(file.name for file in EXAMPLES.glob("*.toml")))
+
+    def test_the_lines_of_the_readme_work_when_pasted(self):
+        section = README.read_text().partition("\n## In front of your own service\n")[2].partition("\n## ")[0]
+        lines = re.search(r"^```sh\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)[1]
+        self.assertLessEqual(lines.count("\n"), 20)
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "target").mkdir()
+            for name in ("certs", "ops", "target/release"):
+                (Path(folder) / name).symlink_to(ROOT / name)
+            for shipped in ("8000", "8443"):
+                self.assertIn(shipped, lines)
+                lines = lines.replace(shipped, str(free_port()))
+            https = re.search(r"https://localhost:(\d+)/", lines)[1]
+            settings = environment(HTTPS_ADDR=f"127.0.0.1:{https}", OPS_ADDR="127.0.0.1:0")
+            output = Path(folder) / "output"
+            with open(output, "wb") as log:
+                # In a session of its own, so that the programs that it leaves in the background can be ended.
+                shell = subprocess.Popen(
+                    ["bash", "-e", "-o", "pipefail", "-c", lines],
+                    cwd=folder,
+                    env=settings,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            try:
+                status = shell.wait(SECONDS)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(shell.pid, signal.SIGKILL)
+            shown = output.read_text(errors="replace")
+            self.assertEqual(status, 0, shown)
+            self.assertIn("\n401\n", shown)
+            self.assertIn("holodules.csv", shown)
+
+
+if __name__ == "__main__":
+    unittest.main()
