@@ -93,7 +93,7 @@ def sign(header, payload, secret):
 class Example:
     """A file with the replacements that users make, and the secrets that it needs, in a temporary folder."""
 
-    def __init__(self, file, folder, service, admin):
+    def __init__(self, file, folder, service, backend):
         self.folder, self.tokens, self.keys = folder, {}, {}
         self.secret = secrets.token_urlsafe(48)
         text = file.read_text()
@@ -108,7 +108,10 @@ class Example:
         self.file = folder / file.name
         self.file.write_text(text)
         (folder / "certs").symlink_to(ROOT / "certs")
-        self.settings = {"HTTPS_ADDR": "127.0.0.1:0", "OPS_ADDR": "127.0.0.1:0", "UPSTREAM_API": service, "UPSTREAM_ADMIN": admin}
+        # An example with the default address of the backend's api listener is for the backend itself.
+        api = backend["api"] if 'api = "127.0.0.1:8080"' in text else service
+        self.settings = {"UPSTREAM_API": api, "UPSTREAM_ADMIN": backend["admin"]}
+        self.settings.update(HTTPS_ADDR="127.0.0.1:0", OPS_ADDR="127.0.0.1:0")
         if not self.keys:
             self.settings["JWT_SECRET_KEY"] = self.secret
         if "\nhttp_addr" in text:
@@ -237,13 +240,14 @@ class Examples(unittest.TestCase):
             raise AssertionError(made.stderr)
         folder = Path(enter(cls.addClassCleanup, tempfile.TemporaryDirectory()))
         settings = {"STORE": f"embedded:{folder / 'users.redb'}", "API_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0"}
-        cls.admin = enter(cls.addClassCleanup, serving(BACKEND, [], folder, settings))["admin"]
-        wait_for(lambda: "the backend is not ready", lambda: is_ready(cls.admin))
-        for name, password in USERS.items():
-            arguments = (BACKEND, "user", "add", "--admin", f"http://{cls.admin}", name)
-            added = run(*arguments, input=f"{password}\n", stdin=None, env=environment(), cwd=folder)
-            if added.returncode != 0:
-                raise AssertionError(added.stderr)
+        cls.backend = enter(cls.addClassCleanup, serving(BACKEND, [], folder, settings))
+        wait_for(lambda: "the backend is not ready", lambda: is_ready(cls.backend["admin"]))
+        commands = [(("user", "add", name), f"{password}\n") for name, password in USERS.items()]
+        for (*command, last), typed in [*commands, (("import", ROOT / "ops/sample/holodules.csv"), "")]:
+            arguments = (BACKEND, *command, "--admin", f"http://{cls.backend['admin']}", last)
+            done = run(*arguments, input=typed, stdin=None, env=environment(), cwd=folder)
+            if done.returncode != 0:
+                raise AssertionError(done.stderr)
 
     def test_every_example_does_what_its_lines_say(self):
         files = sorted(EXAMPLES.glob("*.toml"))
@@ -253,7 +257,7 @@ class Examples(unittest.TestCase):
                 attempts = tries.parse(file.read_text())
                 self.assertTrue(attempts, "it has no line '# try:'")
                 with running_service() as service, tempfile.TemporaryDirectory() as folder:
-                    example = Example(file, Path(folder), service.address, self.admin)
+                    example = Example(file, Path(folder), service.address, self.backend)
                     with example.running():
                         for attempt in attempts:
                             with self.subTest(line=attempt.line):
