@@ -8,6 +8,7 @@ mod certificates;
 mod limits;
 mod listener;
 mod require;
+mod route_bounds;
 mod route_tables;
 mod routes;
 mod section;

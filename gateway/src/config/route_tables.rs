@@ -6,7 +6,7 @@ use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RA
 
 use super::require::{read_require, read_require_methods};
 use super::section::Section;
-use super::{NOT_A_HOST, is_host_name, normal};
+use super::{NOT_A_HOST, is_host_name, normal, route_bounds};
 use crate::framing::CanonicalPath;
 use crate::route::{self, Route, RouteTable};
 use crate::upstream;
@@ -88,6 +88,7 @@ fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settin
             route::Host::Upstream
         }
     };
+    let bounds = route_bounds::read(source, &mut section);
     section.finish(source);
     Some(route::Settings {
         name,
@@ -106,6 +107,7 @@ fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settin
         cache,
         vary,
         host,
+        bounds,
     })
 }
 

@@ -1,6 +1,7 @@
 //! One table of a list such as `[[key]]`, read field by field. Such a table may hold secrets, so no problem contains a
 //! value of it.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use time::OffsetDateTime;
@@ -138,6 +139,17 @@ impl Section {
                 false
             }
         }
+    }
+
+    /// The whole number in `field`, within `range`; `None` if it is missing or invalid.
+    pub(super) fn number(&mut self, source: &mut Source, field: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        let number = self.fields.remove(field)?.as_integer().and_then(|number| u64::try_from(number).ok());
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            let reason = format!("must be a whole number within {} and {}", range.start(), range.end());
+            self.problem(source, field, reason);
+        }
+        number
     }
 
     /// The time in `field`, in seconds since 1970: an RFC 3339 date-time, as a string or a TOML date-time.

@@ -27,14 +27,26 @@ use crate::upstream::{
 
 /// The client's side of the exchange while the gateway waits for the backend.
 pub(super) enum Client {
-    /// It sends a body, which is written to this upload. The timeout is that of each read.
-    Sending(Upload, Duration),
+    /// It sends a body, which is written to this upload.
+    Sending(Upload, ReadLimits),
     /// It has sent everything and waits.
     Waiting,
     /// It sends what the backend does not want, and what is read of that is discarded. The upload stays
     /// open, since a request body that breaks off would close the connection that the answer arrives on.
     Discarding { _upload: Upload },
 }
+
+/// The limits on a request body while it is read.
+#[derive(Clone, Copy)]
+pub(super) struct ReadLimits {
+    /// The timeout of each read.
+    timeout: Duration,
+    /// How many more bytes are accepted.
+    left: u64,
+}
+
+/// The kind of error for a body that exceeds the limit of its route.
+pub(super) const TOO_LARGE: ErrorType = ErrorType::HTTPStatus(413);
 
 impl Flow {
     /// Forwards the request and returns the backend's answer to the client.
@@ -93,7 +105,8 @@ impl Flow {
             downstream.expect_upload();
             continue_if_expected(downstream).await?;
             let (upload, body) = RequestBody::streamed();
-            (Client::Sending(upload, self.settings.read_timeout), body)
+            let left = matched.route.bounds.max_body_bytes.unwrap_or(u64::MAX);
+            (Client::Sending(upload, ReadLimits { timeout: self.settings.read_timeout, left }), body)
         };
         let mut opening = pin!(self.api.open(parts, body));
         let response = sender.until(downstream, &mut opening, deadlines).await?.map_err(failed)?;
@@ -221,8 +234,8 @@ impl Client {
         deadlines: Deadlines,
     ) {
         let mut over = pin!(over);
-        while let Self::Sending(upload, timeout) = &self {
-            match pass_on((upload, *timeout), downstream, over.as_mut(), deadlines).await {
+        while let Self::Sending(upload, limits) = &mut self {
+            match pass_on((upload, limits), downstream, over.as_mut(), deadlines).await {
                 Ok(Progress::Sent) => {}
                 Ok(Progress::Ended | Progress::Refused) => self = Self::Waiting,
                 Ok(Progress::Said(())) | Err(_) => return,
@@ -245,7 +258,7 @@ impl Client {
         let mut said = pin!(said);
         loop {
             let upload = match self {
-                Self::Sending(upload, timeout) => (&*upload, *timeout),
+                Self::Sending(upload, limits) => (&*upload, limits),
                 Self::Waiting => {
                     return tokio::select! {
                         biased;
@@ -300,7 +313,7 @@ enum Progress<T> {
 /// While the client sends, the backend may be waiting for it, so only the deadline for the whole
 /// applies. No more is read than there is room for, so that nothing is lost if the backend is first.
 async fn pass_on<T>(
-    (upload, read_timeout): (&Upload, Duration),
+    (upload, limits): (&Upload, &mut ReadLimits),
     downstream: &mut impl Downstream,
     mut said: Pin<&mut impl Future<Output = T>>,
     deadlines: Deadlines,
@@ -314,7 +327,7 @@ async fn pass_on<T>(
     let piece = tokio::select! {
         biased;
         said = timeout_at(deadlines.end(), &mut said) => return said.map(Progress::Said).map_err(|_| stalled()),
-        piece = next_piece(downstream, read_timeout) => piece?,
+        piece = next_piece(downstream, limits) => piece?,
     };
     let progress = if matches!(piece, BodyChunk::End) { Progress::Ended } else { Progress::Sent };
     room.send(piece);
@@ -322,9 +335,15 @@ async fn pass_on<T>(
 }
 
 /// The next piece of the request body. HTTP/2 has no read deadline of its own.
-async fn next_piece(downstream: &mut impl Downstream, read_timeout: Duration) -> Result<BodyChunk> {
-    let data = timeout(read_timeout, downstream.read_body()).await.map_err(|_| stalled())??;
-    Ok(data.map_or(BodyChunk::End, BodyChunk::Data))
+async fn next_piece(downstream: &mut impl Downstream, limits: &mut ReadLimits) -> Result<BodyChunk> {
+    let data = timeout(limits.timeout, downstream.read_body()).await.map_err(|_| stalled())??;
+    let Some(data) = data else { return Ok(BodyChunk::End) };
+    limits.left = limits.left.checked_sub(data.len() as u64).ok_or_else(too_large)?;
+    Ok(BodyChunk::Data(data))
+}
+
+fn too_large() -> Box<Error> {
+    Error::explain(TOO_LARGE, "the body exceeds the limit of the route").into_down()
 }
 
 fn stalled() -> Box<Error> {

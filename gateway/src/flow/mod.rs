@@ -180,6 +180,11 @@ impl Flow {
         if takes_no_body && has_content(downstream, target.body, self.settings.body_timeout).await? {
             return Err(ctx.refuse(Reason::Body, LocalResponse::unexpected_body()));
         }
+        if let framing::BodyFraming::Length(length) = target.body
+            && matched.route.bounds.excludes(length)
+        {
+            return Err(ctx.refuse(Reason::BodySize, LocalResponse::too_large()));
+        }
         Ok(Admitted { client: ctx.client, principal, matched, authority: target.authority })
     }
 

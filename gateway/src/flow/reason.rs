@@ -35,6 +35,8 @@ pub(super) enum Reason {
     Scope,
     /// The request has a body but must not.
     Body,
+    /// The body exceeds the limit of the route.
+    BodySize,
     /// The backend did not store a logout.
     Unavailable,
     /// The backend's response was not valid, or broke off.
@@ -71,6 +73,7 @@ impl Reason {
             Self::Method => "method",
             Self::Scope => "scope",
             Self::Body => "body",
+            Self::BodySize => "body_size",
             Self::Unavailable => "unavailable",
             Self::Upstream => "upstream",
             Self::UpstreamSlow => "upstream_slow",

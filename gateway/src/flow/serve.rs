@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode, Version};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::Context;
+use super::forward::TOO_LARGE;
 use super::reason::Reason;
 use super::{Ended, Flow};
 use crate::authenticate::Principal;
@@ -84,6 +85,7 @@ impl Flow {
             (ErrorSource::Upstream, false) if *error.etype() == ErrorType::ConnectError => Reason::UpstreamUnreachable,
             (ErrorSource::Upstream, false) => Reason::Upstream,
             (ErrorSource::Upstream, true) => Reason::UpstreamSlow,
+            (ErrorSource::Downstream, false) if *error.etype() == TOO_LARGE => Reason::BodySize,
             (ErrorSource::Downstream, false) => Reason::Client,
             (ErrorSource::Downstream, true) => Reason::ClientSlow,
             _ => Reason::Internal,
@@ -164,6 +166,7 @@ fn failure_status(error: &Error) -> StatusCode {
         (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => StatusCode::GATEWAY_TIMEOUT,
         (ErrorSource::Upstream, _) => StatusCode::BAD_GATEWAY,
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => StatusCode::REQUEST_TIMEOUT,
+        (ErrorSource::Downstream, kind) if *kind == TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
         (ErrorSource::Downstream, _) => StatusCode::BAD_REQUEST,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

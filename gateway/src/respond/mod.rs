@@ -124,6 +124,11 @@ impl LocalResponse {
         Self { close: true, ..Self::plain(StatusCode::BAD_REQUEST) }
     }
 
+    /// A body that exceeds the limit of the route. The rest of it is not read.
+    pub fn too_large() -> Self {
+        Self { close: true, ..Self::plain(StatusCode::PAYLOAD_TOO_LARGE) }
+    }
+
     /// The response to a CORS preflight request of an allowed origin (the Fetch standard, section 3.3.3).
     pub fn preflight(methods: &[&Method]) -> Self {
         let methods = methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");

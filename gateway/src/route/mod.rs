@@ -4,6 +4,7 @@
 //! Pure: no pingora, no clock.
 
 mod advice;
+mod bounds;
 mod forwarding;
 mod index;
 mod pattern;
@@ -21,6 +22,7 @@ use forwarding::Forwarding;
 use require::Requirements;
 
 pub use advice::Advice;
+pub use bounds::Bounds;
 pub use pattern::{InvalidPattern, MAX_TAIL_BYTES, MAX_TAIL_SEGMENTS, Pattern};
 pub use table::{Matched, NoMatch, Request, RouteTable};
 
@@ -68,6 +70,8 @@ pub struct Settings {
     pub vary: Vec<String>,
     /// The `Host` of forwarded requests.
     pub host: Host,
+    /// What it accepts besides the head.
+    pub bounds: Bounds,
 }
 
 /// The query parameters of a route that are forwarded.
@@ -139,6 +143,8 @@ pub struct Route {
     pub vary: Arc<[HeaderName]>,
     /// The `Host` of forwarded requests.
     pub host: Host,
+    /// What it accepts besides the head.
+    pub bounds: Bounds,
     path: Pattern,
     aliases: Vec<Pattern>,
     forwarding: Forwarding,
@@ -261,6 +267,7 @@ impl Route {
                 cached: settings.cache.unwrap_or(settings.shared && has_get),
                 vary: vary.into(),
                 host: settings.host,
+                bounds: settings.bounds.clone(),
                 path,
                 aliases,
                 forwarding,

@@ -1,5 +1,6 @@
 //! Routes as clients and services see them: which requests a route matches, and what it forwards.
 
+mod body_limit;
 mod cache_key;
 mod encoded;
 mod forwarding;
