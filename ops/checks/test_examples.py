@@ -1,10 +1,12 @@
-"""Every file of ops/config/examples is checked and started, and its `# try:` lines are sent over HTTPS."""
+"""Every file of ops/config/examples is checked and started, and its `# try:` lines are sent over HTTP/1.1 and
+HTTP/2."""
 
 import base64
 import contextlib
 import hashlib
 import hmac
 import http.client
+import io
 import json
 import os
 import re
@@ -90,10 +92,38 @@ def sign(header, payload, secret):
     return f"{signed}.{encode(hmac.digest(secret.encode(), signed.encode(), hashlib.sha256))}"
 
 
+class CurlAnswer:
+    def __init__(self, head, body):
+        # After those of interim responses.
+        status, _, fields = head.rstrip(b"\r\n").rpartition(b"\r\n\r\n")[2].partition(b"\r\n")
+        self.status = int(status.split()[1])
+        self.headers = http.client.parse_headers(io.BytesIO(fields + b"\r\n\r\n"))
+        self.body = body
+
+
+def send_by_curl(port, host, method, target, body, headers):
+    """Sends a request over HTTP/2."""
+    with tempfile.TemporaryDirectory() as folder:
+        head, received, sent = (Path(folder) / name for name in ("head", "received", "sent"))
+        arguments = ["curl", "--http2", "--silent", "--show-error", "--path-as-is", "--globoff", "--cacert", CA]
+        arguments += ["--max-time", SECONDS, "--dump-header", head, "--output", received, "--write-out", "%{http_version}"]
+        arguments += ["--head"] if method == "HEAD" else ["--request", method]
+        for name, value in (("Host", host), *headers):
+            arguments += ["--header", f"{name}: {value}"]
+        if body is not None:
+            sent.write_bytes(body)
+            arguments += ["--data-binary", f"@{sent}"]
+        done = run(*arguments, f"https://localhost:{port}{target}")
+        if done.returncode != 0 or done.stdout != "2":
+            raise AssertionError(f"curl {method} {target}: HTTP/{done.stdout} {done.stderr}")
+        return CurlAnswer(head.read_bytes(), received.read_bytes() if received.exists() else b"")
+
+
 class Example:
     """A file with the replacements that users make, and the secrets that it needs, in a temporary folder."""
 
-    def __init__(self, file, folder, service, backend):
+    def __init__(self, file, folder, service, backend, http2):
+        self.http2 = http2
         self.folder, self.tokens, self.keys = folder, {}, {}
         self.secret = secrets.token_urlsafe(48)
         text = file.read_text()
@@ -144,7 +174,9 @@ class Example:
         return wait_for(lambda: f"no line has {request_id}", lines)
 
     def send(self, attempt, method, target, body=None, headers=()):
-        """Sends a request over a new connection."""
+        """Sends a request over a new connection. Requests behind a proxy, and to the redirect listener, are HTTP/1.1."""
+        if self.http2 and attempt.scheme == "https" and "proxied" not in attempt.options:
+            return send_by_curl(split(self.addresses["https"])[1], attempt.host, method, target, body, headers)
         listener = self.addresses[attempt.scheme]
         connection = http.client.HTTPConnection(*split(listener), timeout=SECONDS)
         with contextlib.closing(connection):
@@ -253,15 +285,16 @@ class Examples(unittest.TestCase):
         files = sorted(EXAMPLES.glob("*.toml"))
         self.assertGreaterEqual(len(files), 15)
         for file in files:
-            with self.subTest(file.name):
-                attempts = tries.parse(file.read_text())
-                self.assertTrue(attempts, "it has no line '# try:'")
-                with running_service() as service, tempfile.TemporaryDirectory() as folder:
-                    example = Example(file, Path(folder), service.address, self.backend)
-                    with example.running():
-                        for attempt in attempts:
-                            with self.subTest(line=attempt.line):
-                                self.attempt(attempt, example, service)
+            for http2 in (False, True):
+                with self.subTest(file.name, http2=http2):
+                    attempts = tries.parse(file.read_text())
+                    self.assertTrue(attempts, "it has no line '# try:'")
+                    with running_service() as service, tempfile.TemporaryDirectory() as folder:
+                        example = Example(file, Path(folder), service.address, self.backend, http2)
+                        with example.running():
+                            for attempt in attempts:
+                                with self.subTest(line=attempt.line):
+                                    self.attempt(attempt, example, service)
 
     def attempt(self, attempt, example, service):
         headers = [*example.authorization(attempt), *attempt.headers]
