@@ -25,7 +25,7 @@ use holodule_gateway::route::{Request, Route, RouteTable, Settings as RouteSetti
 use holodule_gateway::token::{
     Digest, Key, Keys, Presented, Routes, Settings, StaticToken, StaticTokens, correlation_id,
 };
-use holodule_gateway::upstream::{self, Address, PublicAuthority, Upstream, UpstreamClient};
+use holodule_gateway::upstream::{self, Address, PublicAuthority, Timeouts, Upstream, UpstreamClient};
 use http::header::{AUTHORIZATION, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tracing::level_filters::LevelFilter;
@@ -246,7 +246,13 @@ fn cache(benches: &Benches) {
         );
         let public =
             PublicAuthority { authority: "localhost:8443", is_forwarded: false, needs_token: true, prefixes: None };
-        let request = CacheRequest { target: black_box(target), public, declared: &declared, has_identity: false };
+        let request = CacheRequest {
+            target: black_box(target),
+            public,
+            declared: &declared,
+            has_identity: false,
+            timeouts: Timeouts::default(),
+        };
         cache.lookup(&key, request, || {
             let (parts, ()) = http::Request::get(target).body(())?.into_parts();
             Ok(parts)

@@ -12,7 +12,9 @@ use super::CacheStatus;
 use super::entry::{CacheEntry, Received};
 use super::generation::Generation;
 use super::policy::{self, Arrival, Lifetime, Validators};
-use crate::upstream::{Deadlines, PublicAuthority, RequestBody, ResponseBody, Upstream, UpstreamClient, UpstreamError};
+use crate::upstream::{
+    Deadlines, PublicAuthority, RequestBody, ResponseBody, Timeouts, Upstream, UpstreamClient, UpstreamError,
+};
 
 /// A response of the backend.
 pub(super) enum FetchedResponse {
@@ -42,6 +44,8 @@ pub(super) struct FetchRequest<'a> {
     pub(super) previous: Option<&'a CacheEntry>,
     pub(super) max_body: usize,
     pub(super) generation: Generation,
+    /// The timeouts that differ from those of the backend.
+    pub(super) timeouts: Timeouts,
     /// The public name of the service.
     pub(super) public: PublicAuthority<'a>,
 }
@@ -62,8 +66,8 @@ struct EntryBuilder<'a> {
 /// # Errors
 /// [`UpstreamError`].
 pub(super) async fn fetch(api: &UpstreamClient, request: FetchRequest<'_>) -> Result<FetchedResponse, UpstreamError> {
-    let deadlines = api.upstream().deadlines(tokio::time::Instant::now());
-    let FetchRequest { mut parts, declared, previous, max_body, generation, public } = request;
+    let FetchRequest { mut parts, declared, previous, max_body, generation, timeouts, public } = request;
+    let deadlines = api.upstream().deadlines_with(tokio::time::Instant::now(), &timeouts);
     let builder = EntryBuilder { upstream: api.upstream(), public, declared, max_body, generation, deadlines };
     let previous = previous.filter(|previous| previous.validators().can_revalidate());
     if let Some(previous) = previous {

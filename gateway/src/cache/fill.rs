@@ -11,7 +11,7 @@ use super::generation::{Generation, Validity};
 use super::policy::{self, Freshness};
 use super::{Cache, CacheEntry, CacheKey, CacheStatus};
 use crate::single_flight::SingleFlight;
-use crate::upstream::{PublicAuthority, UpstreamError};
+use crate::upstream::{PublicAuthority, Timeouts, UpstreamError};
 
 /// How long after a failure of the backend stale responses are served without another attempt.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,6 +39,8 @@ pub(super) struct Fill {
     pub(super) generation: Generation,
     pub(super) declared: Arc<[HeaderName]>,
     pub(super) previous: Option<Arc<CacheEntry>>,
+    /// The timeouts that differ from those of the backend.
+    pub(super) timeouts: Timeouts,
     /// Whether the identity is sent to the backend.
     pub(super) has_identity: bool,
     /// The requested host.
@@ -58,6 +60,7 @@ impl Fill {
             previous: self.previous.as_deref(),
             max_body: inner.settings.max_body_bytes,
             generation: self.generation,
+            timeouts: self.timeouts,
             public: PublicAuthority {
                 authority: &self.host,
                 is_forwarded: self.is_host_passed_on,

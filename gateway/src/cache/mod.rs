@@ -29,7 +29,7 @@ use policy::Freshness;
 use store::{Store, StoreItem};
 
 use crate::single_flight::{Completion, Joined};
-use crate::upstream::{PublicAuthority, UpstreamClient, UpstreamError};
+use crate::upstream::{PublicAuthority, Timeouts, UpstreamClient, UpstreamError};
 
 /// Sizes and timeouts of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +105,8 @@ pub struct CacheRequest<'a> {
     pub public: PublicAuthority<'a>,
     /// The request fields in the key.
     pub declared: &'a Arc<[HeaderName]>,
+    /// The timeouts that differ from those of the backend.
+    pub timeouts: Timeouts,
     /// Whether an identity is in the key. Only then is it sent to the backend.
     pub has_identity: bool,
 }
@@ -205,6 +207,7 @@ impl Cache {
                 generation,
                 declared: Arc::clone(request.declared),
                 previous: previous.as_ref().map(|(entry, _)| Arc::clone(entry)),
+                timeouts: request.timeouts,
                 has_identity: request.has_identity,
                 host: request.public.authority.to_owned(),
                 is_host_passed_on: request.public.is_forwarded,

@@ -3,6 +3,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -150,6 +151,21 @@ impl Section {
             self.problem(source, field, reason);
         }
         number
+    }
+
+    /// The duration in `field`, in seconds within `range`; `None` if it is missing or invalid.
+    pub(super) fn seconds(&mut self, source: &mut Source, field: &str, range: RangeInclusive<f64>) -> Option<Duration> {
+        let seconds = match self.fields.remove(field)? {
+            Value::Float(seconds) => Some(seconds),
+            Value::Integer(seconds) => i32::try_from(seconds).ok().map(f64::from),
+            _ => None,
+        };
+        let seconds = seconds.filter(|seconds| range.contains(seconds));
+        if seconds.is_none() {
+            let reason = format!("must be a number of seconds within {} and {}", range.start(), range.end());
+            self.problem(source, field, reason);
+        }
+        seconds.map(Duration::from_secs_f64)
     }
 
     /// The time in `field`, in seconds since 1970: an RFC 3339 date-time, as a string or a TOML date-time.

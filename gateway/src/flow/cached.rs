@@ -9,7 +9,7 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use tokio::time::timeout_at;
 
-use super::forward::{Client, failed, not_taken};
+use super::forward::{Client, failed, not_taken, timeouts};
 use super::{Admitted, Authorised, Context, Flow};
 use crate::cache::policy::{ConditionalResult, bypasses_cache};
 use crate::cache::{self, Cache, CacheEntry, CacheKey, CacheLookup, CacheOutcome, CacheRequest, CacheStatus};
@@ -48,7 +48,8 @@ impl Flow {
             CacheLookup::Pending(pending) => {
                 let started = *ctx.upstream_started.get_or_insert_with(Instant::now);
                 let upstream = self.api.upstream();
-                let deadline = upstream.deadline((started + upstream.settings.request_timeout + SLACK).into());
+                let whole = upstream.deadlines_with(started.into(), &timeouts(&admitted.matched.route)).end();
+                let deadline = upstream.deadline(whole + SLACK);
                 let outcome = Client::Waiting.until(downstream, pending.outcome(), deadline).await;
                 ctx.upstream_ended = Some(Instant::now());
                 outcome?
@@ -57,12 +58,13 @@ impl Flow {
         match outcome {
             CacheOutcome::Served(entry, status) => {
                 ctx.cache = Some(status.label());
-                let whole = ctx.started + self.api.upstream().settings.request_timeout;
+                let timeouts = timeouts(&admitted.matched.route);
+                let whole = self.api.upstream().deadlines_with(ctx.started.into(), &timeouts).end();
                 // One that is not stored has the `Age` of the service, if that passes.
                 let has_age = || entry.header().headers.contains_key(AGE);
                 let is_aged = status != CacheStatus::Miss || (admitted.matched.route.public && !has_age());
                 let sending = self.respond_from_cache(downstream, ctx, &entry, (status, is_aged));
-                let sent = timeout_at(whole.into(), sending).await;
+                let sent = timeout_at(whole, sending).await;
                 sent.map_err(|_| not_taken())??;
                 Ok(true)
             }
@@ -90,6 +92,7 @@ impl Flow {
                 prefixes: route.prefixes(),
             },
             declared: &route.vary,
+            timeouts: timeouts(route),
             has_identity: identity.is_some(),
         };
         cache.lookup(&key, request, || {

@@ -20,9 +20,9 @@ use super::body::continue_if_expected;
 use super::{Admitted, Authorised, Context, Flow};
 use crate::cache::policy::invalidates;
 use crate::downstream::{Downstream, ResponseHead, allows_body};
-use crate::route::Host;
+use crate::route::{self, Host, Route};
 use crate::upstream::{
-    self, BodyChunk, Deadlines, ForwardingInfo, PublicAuthority, RequestBody, Upload, UpstreamError,
+    self, BodyChunk, Deadlines, ForwardingInfo, PublicAuthority, RequestBody, Timeouts, Upload, UpstreamError,
 };
 
 /// The client's side of the exchange while the gateway waits for the backend.
@@ -62,7 +62,8 @@ impl Flow {
     ) -> Result<()> {
         // The request may already have waited for a coalesced one.
         let started = *ctx.upstream_started.get_or_insert_with(std::time::Instant::now);
-        let deadlines = self.api.upstream().deadlines(started.into());
+        let timeouts = timeouts(&admitted.matched.route);
+        let deadlines = self.api.upstream().deadlines_with(started.into(), &timeouts);
         let exchanged = self.exchange(downstream, ctx, admitted, deadlines).await;
         ctx.upstream_ended = Some(std::time::Instant::now());
         // The backend may have made the change although its answer did not arrive.
@@ -108,8 +109,8 @@ impl Flow {
             let left = matched.route.bounds.max_body_bytes.unwrap_or(u64::MAX);
             (Client::Sending(upload, ReadLimits { timeout: self.settings.read_timeout, left }), body)
         };
-        let mut opening = pin!(self.api.open(parts, body));
-        let response = sender.until(downstream, &mut opening, deadlines).await?.map_err(failed)?;
+        let mut opening = pin!(self.api.open_with(parts, body, deadlines.connect_timeout()));
+        let response = sender.until(downstream, &mut opening, deadlines.of_head()).await?.map_err(failed)?;
         self.relay(downstream, ctx, admitted, sender, response, deadlines).await
     }
 
@@ -242,7 +243,7 @@ impl Client {
             }
         }
         // On timeout, dropping the lease closes the connection to the backend.
-        let _ = timeout_at(deadlines.end(), over).await;
+        let _ = timeout_at(deadlines.next_write(), over).await;
     }
 
     /// Waits for the backend while it forwards what the client sends, and stops if the client disconnects.
@@ -310,8 +311,8 @@ enum Progress<T> {
 
 /// Forwards one piece of the request body, unless the backend responds first.
 ///
-/// While the client sends, the backend may be waiting for it, so only the deadline for the whole
-/// applies. No more is read than there is room for, so that nothing is lost if the backend is first.
+/// While the client sends, the backend may be waiting for it, so only the deadlines for the whole and for each write
+/// apply. No more is read than there is room for, so that nothing is lost if the backend is first.
 async fn pass_on<T>(
     (upload, limits): (&Upload, &mut ReadLimits),
     downstream: &mut impl Downstream,
@@ -320,7 +321,7 @@ async fn pass_on<T>(
 ) -> Result<Progress<T>> {
     let room = tokio::select! {
         biased;
-        said = timeout_at(deadlines.end(), &mut said) => return said.map(Progress::Said).map_err(|_| failed(deadlines.error())),
+        said = timeout_at(deadlines.next_write(), &mut said) => return said.map(Progress::Said).map_err(|_| failed(deadlines.error())),
         room = upload.reserve() => room,
     };
     let Ok(room) = room else { return Ok(Progress::Refused) };
@@ -344,6 +345,12 @@ async fn next_piece(downstream: &mut impl Downstream, limits: &mut ReadLimits) -
 
 fn too_large() -> Box<Error> {
     Error::explain(TOO_LARGE, "the body exceeds the limit of the route").into_down()
+}
+
+/// The timeouts of a route that differ from those of its upstream.
+pub(super) fn timeouts(route: &Route) -> Timeouts {
+    let route::Timeouts { connect, first_byte, idle, total } = route.bounds.timeouts;
+    Timeouts { connect, first_byte, idle, total }
 }
 
 fn stalled() -> Box<Error> {

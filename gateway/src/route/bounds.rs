@@ -1,10 +1,27 @@
 //! What a route accepts of a request besides its head.
 
+use std::time::Duration;
+
 /// The bounds of the requests of a route. By default there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// The maximum length of a request body, in bytes.
     pub max_body_bytes: Option<u64>,
+    /// The timeouts of its service.
+    pub timeouts: Timeouts,
+}
+
+/// Timeouts that differ from those of the upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a new connection, including the wait for one.
+    pub connect: Option<Duration>,
+    /// For the whole head of the response.
+    pub first_byte: Option<Duration>,
+    /// For each read of the response body and each write of the request body.
+    pub idle: Option<Duration>,
+    /// For the whole response; zero for none.
+    pub total: Option<Duration>,
 }
 
 impl Bounds {

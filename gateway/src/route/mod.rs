@@ -22,7 +22,7 @@ use forwarding::Forwarding;
 use require::Requirements;
 
 pub use advice::Advice;
-pub use bounds::Bounds;
+pub use bounds::{Bounds, Timeouts};
 pub use pattern::{InvalidPattern, MAX_TAIL_BYTES, MAX_TAIL_SEGMENTS, Pattern};
 pub use table::{Matched, NoMatch, Request, RouteTable};
 

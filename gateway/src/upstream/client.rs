@@ -4,6 +4,7 @@
 use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
@@ -74,7 +75,8 @@ impl UpstreamClient {
         body: RequestBody,
         deadlines: Deadlines,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
-        let response = timeout_at(deadlines.next_read(), self.open(parts, body)).await;
+        let opening = self.open_with(parts, body, deadlines.connect_timeout());
+        let response = timeout_at(deadlines.of_head().next_read(), opening).await;
         response.unwrap_or_else(|_| Err(deadlines.error()))
     }
 
@@ -87,9 +89,22 @@ impl UpstreamClient {
     /// # Errors
     /// [`UpstreamError`].
     pub async fn open(&self, parts: Parts, body: RequestBody) -> Result<Response<ResponseBody>, UpstreamError> {
+        self.open_with(parts, body, self.upstream.settings.connect_timeout).await
+    }
+
+    /// The same, where a new connection must be made within `connect_timeout`.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn open_with(
+        &self,
+        parts: Parts,
+        body: RequestBody,
+        connect_timeout: Duration,
+    ) -> Result<Response<ResponseBody>, UpstreamError> {
         let mut request = self.build_request(parts, body);
         let may_retry = is_idempotent(request.method());
-        let mut leased = self.pool.lease(None).await;
+        let mut leased = self.pool.lease(None, connect_timeout).await;
         let mut is_retried = false;
         loop {
             let lease = leased.map_err(|error| UpstreamError::Unreachable(self.upstream.name, error.to_string()))?;
@@ -104,12 +119,14 @@ impl UpstreamClient {
                 Err(failed) => failed,
             };
             (request, leased) = match (failed, retry) {
-                (ExchangeError::Unsent(request, _, slot), _) if was_idle => (*request, self.pool.lease(slot).await),
+                (ExchangeError::Unsent(request, _, slot), _) if was_idle => {
+                    (*request, self.pool.lease(slot, connect_timeout).await)
+                }
                 (ExchangeError::NoResponse(error, Some(ClosedConnection { slot, has_read: false })), Some(retry))
                     if is_closed_before_response(&error) && retry.body().can_replay() =>
                 {
                     is_retried = true;
-                    (retry, self.pool.lease_new(slot).await)
+                    (retry, self.pool.lease_new(slot, connect_timeout).await)
                 }
                 (ExchangeError::NoResponse(error, _) | ExchangeError::Unsent(_, error, _), _) => {
                     return Err(self.no_response(&error));

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -53,10 +54,14 @@ impl Connection {
     ///
     /// # Errors
     /// None of the backend's addresses can be reached.
-    pub(super) async fn open(upstream: &Upstream, slot: ConnectionSlot<Self>) -> io::Result<Box<Self>> {
+    pub(super) async fn open(
+        upstream: &Upstream,
+        slot: ConnectionSlot<Self>,
+        connect_timeout: Duration,
+    ) -> io::Result<Box<Self>> {
         let has_read = Arc::new(AtomicBool::new(false));
         let socket = TokioIo::new(MonitoredSocket {
-            socket: connect(upstream).await?,
+            socket: connect(upstream, connect_timeout).await?,
             has_read: Arc::clone(&has_read),
             is_write_closed: false,
         });
@@ -154,10 +159,10 @@ enum Socket {
 }
 
 /// Connects to the first address of a backend that is reachable. A name may have several addresses, of which the backend
-/// uses one: each gets its share of the connect timeout.
-async fn connect(upstream: &Upstream) -> io::Result<Socket> {
+/// uses one: each gets its share of the time.
+async fn connect(upstream: &Upstream, within: Duration) -> io::Result<Socket> {
     let peers = upstream.peers().map_err(io::Error::other)?;
-    let each = upstream.settings.connect_timeout / u32::try_from(peers.len()).unwrap_or(u32::MAX).max(1);
+    let each = within / u32::try_from(peers.len()).unwrap_or(u32::MAX).max(1);
     let mut failed = io::Error::from(io::ErrorKind::TimedOut);
     for (place, peer) in peers.iter().enumerate() {
         match timeout(each, Socket::open(peer)).await {
@@ -239,8 +244,6 @@ impl AsyncWrite for MonitoredSocket {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::upstream::{Address, Settings};
 
@@ -260,9 +263,9 @@ mod tests {
         let upstream = Upstream::new("api", Address::Inet(address), settings);
         let (good, bad) = (UpstreamPeer::Inet(address), UpstreamPeer::Unix("/nowhere/at/all".into()));
         *upstream.resolved.write().unwrap() = vec![bad.clone(), good.clone()];
-        assert!(matches!(connect(&upstream).await.unwrap(), Socket::Tcp(_)));
+        assert!(matches!(connect(&upstream, second).await.unwrap(), Socket::Tcp(_)));
         assert_eq!(upstream.peers().unwrap(), [good, bad.clone()]);
         *upstream.resolved.write().unwrap() = vec![bad];
-        assert_eq!(connect(&upstream).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(connect(&upstream, second).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -30,7 +30,7 @@ pub use address::{Address, AddressError};
 pub use chunk::{BodyAborted, BodyChunk};
 pub use client::UpstreamClient;
 use connection::Connection;
-pub use deadlines::Deadlines;
+pub use deadlines::{Deadlines, Timeouts};
 pub use error::UpstreamError;
 pub use exchange::ResponseBody;
 pub(crate) use header::is_hop_by_hop;
@@ -133,17 +133,23 @@ impl Upstream {
 
     /// The deadlines of a request that `started` then.
     pub fn deadlines(&self, started: Instant) -> Deadlines {
-        Deadlines::new(self.name, self.settings.read_timeout, started + self.settings.request_timeout)
+        self.deadlines_with(started, &Timeouts::default())
+    }
+
+    /// The same, where `timeouts` take precedence over those of the upstream.
+    pub fn deadlines_with(&self, started: Instant, timeouts: &Timeouts) -> Deadlines {
+        Deadlines::of(self.name, &self.settings, timeouts, started)
     }
 
     /// The deadline `end` and no other.
     pub fn deadline(&self, end: Instant) -> Deadlines {
         Deadlines::new(self.name, end.saturating_duration_since(Instant::now()), end)
+            .connecting_within(self.settings.connect_timeout)
     }
 
     /// The deadlines for a response that does not end: `read` for its head and for each read.
     pub fn endless(&self, read: Duration) -> Deadlines {
-        Deadlines::endless(self.name, read)
+        Deadlines::endless(self.name, read).connecting_within(self.settings.connect_timeout)
     }
 
     /// The text for the log about an unexpected status.

@@ -59,11 +59,15 @@ impl Pool {
     ///
     /// # Errors
     /// No connection within the connect timeout, or connecting failed.
-    pub(super) async fn lease(self: &Arc<Self>, slot: Option<ConnectionSlot<Connection>>) -> io::Result<Lease> {
+    pub(super) async fn lease(
+        self: &Arc<Self>,
+        slot: Option<ConnectionSlot<Connection>>,
+        connect_timeout: Duration,
+    ) -> io::Result<Lease> {
         let connection = match self.upstream.slots.take(self.number, slot) {
             Acquired::Now(Grant::Idle(connection)) => connection,
             // Boxed, since it is rare and its future is large.
-            taken => Box::pin(self.open(taken)).await?,
+            taken => Box::pin(self.open(taken, connect_timeout)).await?,
         };
         Ok(Lease { connection, pool: Arc::clone(self) })
     }
@@ -72,20 +76,28 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::lease`].
-    pub(super) async fn lease_new(self: &Arc<Self>, slot: ConnectionSlot<Connection>) -> io::Result<Lease> {
-        let connection = Box::pin(self.open(Acquired::Now(Grant::New(slot)))).await?;
+    pub(super) async fn lease_new(
+        self: &Arc<Self>,
+        slot: ConnectionSlot<Connection>,
+        connect_timeout: Duration,
+    ) -> io::Result<Lease> {
+        let connection = Box::pin(self.open(Acquired::Now(Grant::New(slot)), connect_timeout)).await?;
         Ok(Lease { connection, pool: Arc::clone(self) })
     }
 
-    async fn open(self: &Arc<Self>, taken: Acquired<Connection>) -> io::Result<Box<Connection>> {
-        let opened = timeout(self.upstream.settings.connect_timeout, async {
+    async fn open(
+        self: &Arc<Self>,
+        taken: Acquired<Connection>,
+        connect_timeout: Duration,
+    ) -> io::Result<Box<Connection>> {
+        let opened = timeout(connect_timeout, async {
             let served = match taken {
                 Acquired::Now(served) => Some(served),
                 Acquired::Queued(turn) => turn.served().await,
             };
             match served {
                 Some(Grant::Idle(connection)) => Ok(connection),
-                Some(Grant::New(slot)) => Connection::open(&self.upstream, slot).await,
+                Some(Grant::New(slot)) => Connection::open(&self.upstream, slot, connect_timeout).await,
                 None => Err(io::Error::other("the queue for a connection has ended")),
             }
         });
@@ -157,7 +169,7 @@ mod tests {
             let pool = Pool::new(Arc::new(Upstream::new("api", address, settings)), false);
             let mut leases = Vec::new();
             for _ in 0..count {
-                let (lease, accepted) = tokio::join!(pool.lease(None), listener.accept());
+                let (lease, accepted) = tokio::join!(pool.lease(None, AGES), listener.accept());
                 // Nothing is sent on it.
                 drop(accepted.unwrap());
                 leases.push(lease.unwrap());

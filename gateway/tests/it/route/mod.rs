@@ -6,6 +6,7 @@ mod encoded;
 mod forwarding;
 mod host;
 mod public;
+mod timeouts;
 
 use crate::support::backend::{Backend, Seen, Step, answer};
 use crate::support::{Gateway, admin};
