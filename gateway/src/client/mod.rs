@@ -4,6 +4,7 @@
 //! client address. Each proxy appends the address of its own peer to that header, so the header is read from
 //! the right, and only as far as the proxies are trusted: anything further left may be forged.
 
+mod networks;
 mod prefix;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 
 use crate::syntax::list_members;
 
+pub use networks::Networks;
 pub use prefix::Prefix;
 
 /// The proxies trusted to report client addresses.
@@ -82,18 +84,24 @@ pub enum NotANetwork {
     Everyone,
 }
 
-/// Parses a network in CIDR notation (RFC 4632, section 3.1), or a single address.
+/// Parses a network of trusted proxies: not all addresses.
 ///
 /// # Errors
 /// [`NotANetwork`] if the text is invalid.
 pub fn parse_network(text: &str) -> Result<IpNet, NotANetwork> {
+    let network = parse_client_network(text)?;
+    if network.prefix_len() == 0 { Err(NotANetwork::Everyone) } else { Ok(network) }
+}
+
+/// Parses a network in CIDR notation (RFC 4632, section 3.1), or a single address.
+///
+/// # Errors
+/// [`NotANetwork`] if the text is invalid.
+pub fn parse_client_network(text: &str) -> Result<IpNet, NotANetwork> {
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
         Err(_) => text.parse::<IpNet>().map_err(|_| NotANetwork::Malformed)?,
     };
-    if network.prefix_len() == 0 {
-        return Err(NotANetwork::Everyone);
-    }
     if network.addr() != network.network() {
         return Err(NotANetwork::HostBits);
     }

@@ -170,6 +170,9 @@ impl Flow {
             }
         };
         ctx.route = Some(Arc::clone(&matched.route.name));
+        if !matched.route.bounds.networks.permit(ctx.client) {
+            return Err(ctx.refuse(Reason::Network, LocalResponse::forbidden()));
+        }
         if let Some(requirement) = matched.route.requirement(&request.method)
             && !principal.as_ref().is_some_and(|principal| requirement.is_met_by(principal.scopes()))
         {

@@ -31,6 +31,8 @@ pub(super) enum Reason {
     Route,
     /// The gateway's own path does not support the method.
     Method,
+    /// The client is not in the networks of the route.
+    Network,
     /// The principal does not have the scopes that the route requires.
     Scope,
     /// The request has a body but must not.
@@ -71,6 +73,7 @@ impl Reason {
             Self::RevocationUnknown => "revocation",
             Self::Route => "route",
             Self::Method => "method",
+            Self::Network => "network",
             Self::Scope => "scope",
             Self::Body => "body",
             Self::BodySize => "body_size",

@@ -129,6 +129,11 @@ impl LocalResponse {
         Self { close: true, ..Self::plain(StatusCode::PAYLOAD_TOO_LARGE) }
     }
 
+    /// A client that may not use the route.
+    pub fn forbidden() -> Self {
+        Self::plain(StatusCode::FORBIDDEN)
+    }
+
     /// The response to a CORS preflight request of an allowed origin (the Fetch standard, section 3.3.3).
     pub fn preflight(methods: &[&Method]) -> Self {
         let methods = methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::client::Networks;
+
 /// The bounds of the requests of a route. By default there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
@@ -9,6 +11,8 @@ pub struct Bounds {
     pub max_body_bytes: Option<u64>,
     /// The timeouts of its service.
     pub timeouts: Timeouts,
+    /// The networks of its clients.
+    pub networks: Networks,
 }
 
 /// Timeouts that differ from those of the upstream.

@@ -17,8 +17,8 @@ const FLOORS: [&[&str]; 10] = [
     &["authenticate", "config"],
     &["login", "revocation", "cache"],
     &["listener"],
-    &["downstream", "token", "limit", "record", "upstream", "client", "cors", "route"],
-    &["framing", "tls"],
+    &["downstream", "token", "limit", "record", "upstream", "cors", "route"],
+    &["client", "framing", "tls"],
     &["clock", "scope", "single_flight", "syntax"],
 ];
 
@@ -97,7 +97,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("client", &["syntax"]),
     ("cors", &["syntax"]),
     ("record", &["syntax"]),
-    ("route", &["framing", "scope"]),
+    ("route", &["client", "framing", "scope"]),
     ("token", &["scope"]),
 ];
 
@@ -122,7 +122,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["record"]),
     ("pingora", &["cache", "downstream", "flow", "listener", "respond", "server", "upstream"]),
     ("toml", &["config"]),
-    ("ipnet", &["client", "listener"]),
+    ("ipnet", &["client", "config", "listener"]),
     ("rustix", &["server"]),
     ("rlimit", &["config", "server"]),
     ("holodule_settings", &["config", "server"]),

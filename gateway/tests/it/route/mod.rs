@@ -5,6 +5,7 @@ mod cache_key;
 mod encoded;
 mod forwarding;
 mod host;
+mod networks;
 mod public;
 mod timeouts;
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::sleep;
 
@@ -59,18 +60,21 @@ async fn is_complete(routed: &Routed, path: &str) -> bool {
 #[tokio::test]
 async fn each_timeout_of_a_route_replaces_that_of_the_upstream() {
     let routed = Routed::start(ROUTES, &UPSTREAM, slow).await;
-    for (route, complete) in [
+    let expected = [
         ("default", [false, false, false]),
         ("first", [true, false, true]),
         ("idle", [false, true, true]),
         ("endless", [true, false, true]),
         ("cached", [true, false, true]),
-    ] {
-        for (how, expected) in ["head", "pause", "drip"].into_iter().zip(complete) {
-            let path = format!("/{route}/{how}");
-            assert_eq!(is_complete(&routed, &path).await, expected, "{path}");
-        }
-    }
+    ];
+    let cases = expected.into_iter().flat_map(|(route, complete)| {
+        ["head", "pause", "drip"].into_iter().zip(complete).map(move |(how, complete)| (route, how, complete))
+    });
+    join_all(cases.map(async |(route, how, expected)| {
+        let path = format!("/{route}/{how}");
+        assert_eq!(is_complete(&routed, &path).await, expected, "{path}");
+    }))
+    .await;
 }
 
 #[tokio::test]
