@@ -153,6 +153,24 @@ impl Section {
         number
     }
 
+    /// [`Section::number`] of a required field.
+    pub(super) fn required_number(
+        &mut self,
+        source: &mut Source,
+        field: &str,
+        range: RangeInclusive<u64>,
+    ) -> Option<u64> {
+        if !self.fields.contains_key(field) {
+            self.problem(source, field, "is required: a whole number");
+        }
+        self.number(source, field, range)
+    }
+
+    /// Whether no field remains.
+    pub(super) fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
     /// The duration in `field`, in seconds within `range`; `None` if it is missing or invalid.
     pub(super) fn seconds(&mut self, source: &mut Source, field: &str, range: RangeInclusive<f64>) -> Option<Duration> {
         let seconds = match self.fields.remove(field)? {

@@ -33,7 +33,7 @@ use crate::login;
 use crate::record::{AccessLog, Metrics};
 use crate::respond::LocalResponse;
 use crate::revocation::{self, Revocation, RevocationError, Roles};
-use crate::route::{self, Matched, Route, RouteTable};
+use crate::route::{self, LimitBy, Matched, Route, RouteTable};
 use crate::scope::Scopes;
 use crate::token::random_hex;
 use crate::upstream::UpstreamClient;
@@ -179,6 +179,10 @@ impl Flow {
             self.metrics.scope_refusal(&matched.route.name);
             return Err(ctx.refuse(Reason::Scope, LocalResponse::insufficient_scope()));
         }
+        if let Some(limiter) = &matched.route.limiter {
+            let identity = principal.as_ref().map(Authorised::identity);
+            self.limit_route(limiter, &matched.route, identity, ctx)?;
+        }
         let takes_no_body = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
         if takes_no_body && has_content(downstream, target.body, self.settings.body_timeout).await? {
             return Err(ctx.refuse(Reason::Body, LocalResponse::unexpected_body()));
@@ -231,6 +235,23 @@ impl Flow {
     /// Takes a token for a request that began at `began`; without a limiter it always succeeds.
     fn take(&self, limiter: Option<&Limiter>, key: &impl Hash, began: Instant) -> Result<(), Exceeded> {
         limiter.map_or(Ok(()), |limiter| limiter.take(key, began.saturating_duration_since(self.started)))
+    }
+
+    /// Takes a token of the limit of a route. `identity` is that of the request; only public routes have none, and those
+    /// have no limit by identity.
+    fn limit_route(
+        &self,
+        limiter: &Limiter,
+        route: &Route,
+        identity: Option<&str>,
+        ctx: &mut Context,
+    ) -> Result<(), Ended> {
+        let by_identity = route.bounds.limit.is_some_and(|limit| limit.by == LimitBy::Identity);
+        let taken = match identity.filter(|_| by_identity) {
+            Some(identity) => self.take(Some(limiter), &identity, ctx.started),
+            None => self.take(Some(limiter), &Some(Prefix::from(ctx.client)), ctx.started),
+        };
+        taken.map_err(|exceeded| self.limited(ctx, limit::ROUTE, LocalResponse::limited(limit::ROUTE, exceeded, false)))
     }
 
     fn limited(&self, ctx: &mut Context, limit: &'static str, answer: LocalResponse) -> Ended {

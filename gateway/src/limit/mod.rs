@@ -12,6 +12,7 @@ mod login;
 mod table;
 mod window;
 
+use std::fmt;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ pub use window::Window;
 
 /// Number of keys a [`Limiter`] can track at once.
 pub const ENTRIES: usize = 64 * 1024;
+
+/// Number of keys that the [`Limiter`] of one route can track at once: 0.3 MiB.
+pub const ROUTE_ENTRIES: usize = 16 * 1024;
 
 /// The configured limits. `None` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +52,7 @@ pub struct Limits {
 
 impl Limits {
     /// All values of the metric's `limit` label.
-    pub const LABELS: [&str; 4] = [ADDRESS, IDENTITY, LOGIN_ADDRESS, LOGIN_NAME];
+    pub const LABELS: [&str; 5] = [ADDRESS, IDENTITY, ROUTE, LOGIN_ADDRESS, LOGIN_NAME];
 
     /// Creates empty tables for the configured limits.
     pub fn new(settings: &Settings) -> Self {
@@ -65,6 +69,9 @@ pub const ADDRESS: &str = "address";
 
 /// Label of the limit on requests per identity.
 pub const IDENTITY: &str = "identity";
+
+/// Label of the limits on requests of one route. The reason `route` of the access log is another.
+pub const ROUTE: &str = "route_limit";
 
 /// Label of the limit on failed logins per address.
 pub const LOGIN_ADDRESS: &str = "login_address";
@@ -98,9 +105,9 @@ impl Quota {
     }
 }
 
-/// Token buckets, in a table of [`ENTRIES`].
+/// Token buckets, in a table of fixed size.
 ///
-/// It allocates 1.2 MiB on creation and nothing later. A key with a full bucket needs no entry, so only active
+/// With [`ENTRIES`] it allocates 1.2 MiB on creation and nothing later. A key with a full bucket needs no entry, so only active
 /// keys compete for entries. If there are more active keys than entries, a new key takes over the fullest
 /// bucket of its set. No key is ever accepted more often than its quota, and a new key finds its bucket partly
 /// empty only if all entries of its set exceed the rate.
@@ -113,7 +120,16 @@ pub struct Limiter {
 impl Limiter {
     /// Creates a limiter with all buckets full.
     pub fn new(quota: Quota) -> Self {
-        Self { quota, buckets: Table::new(ENTRIES, &Bucket::default()), hasher: RandomState::new() }
+        Self::with_entries(quota, ENTRIES)
+    }
+
+    /// Creates a limiter for the requests of one route.
+    pub fn of_route(quota: Quota) -> Self {
+        Self::with_entries(quota, ROUTE_ENTRIES)
+    }
+
+    fn with_entries(quota: Quota, entries: usize) -> Self {
+        Self { quota, buckets: Table::new(entries, &Bucket::default()), hasher: RandomState::new() }
     }
 
     /// Spends one request of `key`'s quota at `now`.
@@ -127,6 +143,12 @@ impl Limiter {
         taken
             .unwrap_or(Err(self.quota.refill()))
             .map_err(|wait| Exceeded { quota: self.quota, wait: Duration::from_nanos(wait) })
+    }
+}
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limiter").field("quota", &self.quota).finish_non_exhaustive()
     }
 }
 
@@ -150,5 +172,16 @@ mod tests {
         assert!(limiter.take(&"a", now + wait - Duration::from_nanos(1)).is_err());
         assert_eq!(limiter.take(&"b", now), Ok(()), "another key has a bucket of its own");
         assert_eq!(limiter.take(&"a", now + wait), Ok(()));
+    }
+
+    #[test]
+    fn the_table_of_a_route_is_bounded() {
+        let limiter = Limiter::of_route(Quota { rate: 1, burst: 1 });
+        let before = limiter.buckets.bytes();
+        for key in 0..100_000 {
+            let _ = limiter.take(&key, Duration::ZERO);
+        }
+        assert_eq!(limiter.buckets.bytes(), before);
+        assert!(before <= 320 * 1024, "{before} bytes");
     }
 }

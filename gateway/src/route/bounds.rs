@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::client::Networks;
+use crate::limit::Quota;
 
 /// The bounds of the requests of a route. By default there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +14,26 @@ pub struct Bounds {
     pub timeouts: Timeouts,
     /// The networks of its clients.
     pub networks: Networks,
+    /// The limit on the requests of one client.
+    pub limit: Option<Limit>,
+}
+
+/// A limit on the requests of one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The rate and the burst.
+    pub quota: Quota,
+    /// What counts as one client.
+    pub by: LimitBy,
+}
+
+/// What counts as one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitBy {
+    /// An IPv4 address or an IPv6 /64.
+    Address,
+    /// An identity.
+    Identity,
 }
 
 /// Timeouts that differ from those of the upstream.

@@ -17,12 +17,13 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::framing::{CanonicalPath, is_unreserved};
+use crate::limit::Limiter;
 use crate::scope::Requirement;
 use forwarding::Forwarding;
 use require::Requirements;
 
 pub use advice::Advice;
-pub use bounds::{Bounds, Timeouts};
+pub use bounds::{Bounds, Limit, LimitBy, Timeouts};
 pub use pattern::{InvalidPattern, MAX_TAIL_BYTES, MAX_TAIL_SEGMENTS, Pattern};
 pub use table::{Matched, NoMatch, Request, RouteTable};
 
@@ -145,6 +146,8 @@ pub struct Route {
     pub host: Host,
     /// What it accepts besides the head.
     pub bounds: Bounds,
+    /// The state of its limit on requests.
+    pub limiter: Option<Limiter>,
     path: Pattern,
     aliases: Vec<Pattern>,
     forwarding: Forwarding,
@@ -245,6 +248,9 @@ impl Route {
                 errors.push("query", Some(name), "has a character outside A-Z a-z 0-9 - . _ ~");
             }
         }
+        if settings.public && settings.bounds.limit.is_some_and(|limit| limit.by == LimitBy::Identity) {
+            errors.push("limit.by", None, "cannot be \"identity\" on a public route, whose requests have none");
+        }
         let has_get = methods.contains(&Method::GET);
         if settings.cache == Some(true) && !has_get {
             errors.push("cache", None, "can be true only with GET among the methods");
@@ -268,6 +274,7 @@ impl Route {
                 vary: vary.into(),
                 host: settings.host,
                 bounds: settings.bounds.clone(),
+                limiter: settings.bounds.limit.map(|limit| Limiter::of_route(limit.quota)),
                 path,
                 aliases,
                 forwarding,

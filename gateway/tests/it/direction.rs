@@ -17,8 +17,8 @@ const FLOORS: [&[&str]; 10] = [
     &["authenticate", "config"],
     &["login", "revocation", "cache"],
     &["listener"],
-    &["downstream", "token", "limit", "record", "upstream", "cors", "route"],
-    &["client", "framing", "tls"],
+    &["downstream", "token", "record", "upstream", "cors", "route"],
+    &["client", "framing", "limit", "tls"],
     &["clock", "scope", "single_flight", "syntax"],
 ];
 
@@ -97,7 +97,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("client", &["syntax"]),
     ("cors", &["syntax"]),
     ("record", &["syntax"]),
-    ("route", &["client", "framing", "scope"]),
+    ("route", &["client", "framing", "limit", "scope"]),
     ("token", &["scope"]),
 ];
 

@@ -7,6 +7,7 @@ mod forwarding;
 mod host;
 mod networks;
 mod public;
+mod rate;
 mod timeouts;
 
 use crate::support::backend::{Backend, Seen, Step, answer};
