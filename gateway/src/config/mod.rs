@@ -5,6 +5,7 @@
 
 mod cache;
 mod certificates;
+mod claims;
 mod limits;
 mod listener;
 mod require;
@@ -166,6 +167,9 @@ impl Config {
         let flow = read_flow(&mut source, listener.read_timeout);
         let limit = limits::read(&mut source);
         let routes = read_routes(&mut source);
+        if let Some(table) = &routes {
+            claims::check_other_uses(&mut source, table, &proxies);
+        }
         let keys = token::read_keys(&mut source);
         let static_tokens = token::read_static_tokens(&mut source, routes.as_ref());
         let api = source.parse("upstream.api", str::parse::<Address>);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 
+use super::claims::read_headers_from_claims;
 use super::require::{read_require, read_require_methods};
 use super::section::Section;
 use super::{NOT_A_HOST, is_host_name, normal, route_bounds};
@@ -77,6 +78,7 @@ fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settin
     let public = section.flag(source, "public");
     let require = read_require(source, &mut section);
     let require_methods = read_require_methods(source, &mut section);
+    let headers_from_claims = read_headers_from_claims(source, &mut section);
     let shared = section.flag(source, "shared");
     let cache = section.optional_flag(source, "cache");
     let vary = section.optional_texts(source, "vary");
@@ -103,6 +105,7 @@ fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settin
         public,
         require,
         require_methods,
+        headers_from_claims,
         shared,
         cache,
         vary,

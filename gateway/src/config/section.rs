@@ -47,10 +47,15 @@ impl Section {
 
     /// The string in `field`; `None` if it is missing or not a string.
     pub(super) fn text(&mut self, source: &mut Source, field: &str) -> Option<String> {
+        self.text_of(source, field, field)
+    }
+
+    /// [`Section::text`], for a field that problems name as `shown`.
+    pub(super) fn text_of(&mut self, source: &mut Source, field: &str, shown: &str) -> Option<String> {
         match self.fields.remove(field)? {
             Value::String(text) => Some(text),
             _ => {
-                self.problem(source, field, "must be a string");
+                self.problem(source, shown, "must be a string");
                 None
             }
         }

@@ -99,6 +99,10 @@ impl Flow {
         if let Some(header) = self.proxies.header.as_ref().filter(|header| upstream::is_forwarded(header)) {
             parts.headers.remove(header);
         }
+        upstream::remove_spellings(&mut parts.headers, self.routes.claim_headers());
+        if let Some(principal) = principal {
+            principal.add_claims(&mut parts.headers, &matched.route);
+        }
         let (mut sender, body) = if !downstream.has_body() {
             put_no_length(&mut parts);
             (Client::Waiting, RequestBody::default())

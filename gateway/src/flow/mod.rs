@@ -4,6 +4,7 @@
 //! to the api listener of the backend, and never to its admin listener.
 
 mod auth;
+mod authorised;
 mod body;
 mod cached;
 mod context;
@@ -34,9 +35,9 @@ use crate::record::{AccessLog, Metrics};
 use crate::respond::LocalResponse;
 use crate::revocation::{self, Revocation, RevocationError, Roles};
 use crate::route::{self, LimitBy, Matched, Route, RouteTable};
-use crate::scope::Scopes;
 use crate::token::random_hex;
 use crate::upstream::UpstreamClient;
+use authorised::Authorised;
 use body::has_content;
 use context::Context;
 pub use inspect::HeadInspector;
@@ -80,24 +81,6 @@ struct Admitted {
     matched: Matched,
     /// The requested host, port included.
     authority: String,
-}
-
-/// A principal whose token is not revoked.
-struct Authorised {
-    principal: Principal,
-    /// The roles that replace those of the token.
-    roles: Roles,
-}
-
-impl Authorised {
-    fn identity(&self) -> &str {
-        self.principal.identity()
-    }
-
-    /// What it may do: the current roles of the user, or what the credential says if they are unknown.
-    fn scopes(&self) -> &Scopes {
-        self.roles.scopes().unwrap_or_else(|| self.principal.scopes())
-    }
 }
 
 /// How a request ends before it has passed every stage.

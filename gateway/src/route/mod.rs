@@ -63,6 +63,8 @@ pub struct Settings {
     pub require: Option<Requirement>,
     /// What single methods require instead. A HEAD that is not listed requires what a GET does.
     pub require_methods: Vec<(String, Requirement)>,
+    /// The headers in which the service receives claims.
+    pub headers_from_claims: Vec<(HeaderName, HeaderClaim)>,
     /// Whether every principal gets the same response.
     pub shared: bool,
     /// Whether responses to GET and HEAD may be cached; the value of `shared` by default.
@@ -98,6 +100,15 @@ pub enum Encoded {
     Refuse,
     /// In the tail they are forwarded as they were sent.
     Preserve,
+}
+
+/// What of the principal a header of a forwarded request has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderClaim {
+    /// The effective scopes, with one space between them.
+    Scope,
+    /// The identity, as in `X-Auth-Identity`.
+    Identity,
 }
 
 /// The `Host` of a forwarded request.
@@ -148,6 +159,8 @@ pub struct Route {
     pub bounds: Bounds,
     /// The state of its limit on requests.
     pub limiter: Option<Limiter>,
+    /// The headers in which the service receives claims. Empty on cached routes.
+    pub headers_from_claims: Vec<(HeaderName, HeaderClaim)>,
     path: Pattern,
     aliases: Vec<Pattern>,
     forwarding: Forwarding,
@@ -255,6 +268,21 @@ impl Route {
         if settings.cache == Some(true) && !has_get {
             errors.push("cache", None, "can be true only with GET among the methods");
         }
+        let cached = settings.cache.unwrap_or(settings.shared && has_get);
+        if !settings.headers_from_claims.is_empty() {
+            if settings.public {
+                errors.push(
+                    "headers_from_claims",
+                    None,
+                    "cannot be given on a public route, whose requests have no token",
+                );
+            }
+            if cached {
+                let reason =
+                    "cannot be given on a cached route, since a response may depend on them: set cache to false";
+                errors.push("headers_from_claims", None, reason);
+            }
+        }
         let mut vary = Vec::new();
         for name in &settings.vary {
             match name.parse::<HeaderName>() {
@@ -270,11 +298,12 @@ impl Route {
                 methods,
                 public: settings.public,
                 shared: settings.shared,
-                cached: settings.cache.unwrap_or(settings.shared && has_get),
+                cached,
                 vary: vary.into(),
                 host: settings.host,
                 bounds: settings.bounds.clone(),
                 limiter: settings.bounds.limit.map(|limit| Limiter::of_route(limit.quota)),
+                headers_from_claims: settings.headers_from_claims.clone(),
                 path,
                 aliases,
                 forwarding,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderName, Method};
 
 use super::index::Index;
 use super::{Encoded, Route};
@@ -51,6 +51,7 @@ pub struct RouteTable {
     index: Index,
     has_public: bool,
     has_preserving: bool,
+    claim_headers: Vec<HeaderName>,
 }
 
 impl RouteTable {
@@ -60,7 +61,13 @@ impl RouteTable {
         let index = Index::new(&routes);
         let has_public = routes.iter().any(|route| route.public);
         let has_preserving = routes.iter().any(|route| route.encoded == Encoded::Preserve);
-        Self { routes, strip_prefix, index, has_public, has_preserving }
+        let mut claim_headers = Vec::new();
+        for (name, _) in routes.iter().flat_map(|route| &route.headers_from_claims) {
+            if !claim_headers.contains(name) {
+                claim_headers.push(name.clone());
+            }
+        }
+        Self { routes, strip_prefix, index, has_public, has_preserving, claim_headers }
     }
 
     /// `path` without its configured prefix, if any.
@@ -141,6 +148,11 @@ impl RouteTable {
             }
         }
         methods
+    }
+
+    /// The headers in which any route forwards claims, each once. No request of a client may have them.
+    pub fn claim_headers(&self) -> &[HeaderName] {
+        &self.claim_headers
     }
 
     /// The routes in their order.

@@ -106,14 +106,14 @@ const RESERVED_PREFIXES: [&str; 2] = ["x-forwarded-", "x-auth-"];
 
 /// Whether only the gateway may set the field. An underscore counts as a dash, since some servers do not distinguish
 /// them.
-fn is_reserved(name: &HeaderName) -> bool {
+pub(super) fn is_reserved(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     let is = |reserved: &str| name.len() == reserved.len() && has_prefix(name, reserved);
     RESERVED.iter().any(|reserved| is(reserved)) || RESERVED_PREFIXES.iter().any(|prefix| has_prefix(name, prefix))
 }
 
 /// Whether `name` starts with `prefix`, where an underscore counts as a dash.
-fn has_prefix(name: &[u8], prefix: &str) -> bool {
+pub(super) fn has_prefix(name: &[u8], prefix: &str) -> bool {
     let is_same = |(&byte, own): (&u8, u8)| byte == own || (byte == b'_' && own == b'-');
     name.len() >= prefix.len() && name.iter().zip(prefix.bytes()).all(is_same)
 }
@@ -169,7 +169,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_AUTH_IDENTITY: HeaderName = HeaderName::from_static("x-auth-identity");
+pub(super) const X_AUTH_IDENTITY: HeaderName = HeaderName::from_static("x-auth-identity");
 
 /// Copies of texts in one allocation.
 struct Texts(BytesMut);

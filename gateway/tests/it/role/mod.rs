@@ -2,6 +2,7 @@
 
 mod claim;
 mod current;
+mod header;
 mod require;
 
 use serde_json::json;
