@@ -236,9 +236,7 @@ impl Config {
             &self.routes,
             routes::OwnPaths { login: self.login, logout: self.revocation.is_some() },
         ));
-        if self.revocation.is_none() {
-            warnings.extend(routes::role_warnings(&self.routes));
-        }
+        warnings.extend(require::warnings(&self.routes, &self.static_tokens, self.revocation.is_some()));
         let is_accepted = |host: &str| {
             self.flow.hosts.iter().any(|own| own == host)
                 || self.identities.iter().any(|identity| identity.covers(host))

@@ -1,9 +1,11 @@
 //! `require` and `require_methods` of a `[[route]]`.
 
-use holodule_settings::{Source, shown_key};
+use holodule_settings::{Source, shown, shown_key};
 
 use super::section::Section;
+use crate::route::{Route, RouteTable};
 use crate::scope::{Requirement, Scopes};
+use crate::token::{Routes, StaticToken, StaticTokens};
 
 /// Reads `require`: a table with either `any` or `all`.
 pub(super) fn read_require(source: &mut Source, section: &mut Section) -> Option<Requirement> {
@@ -50,13 +52,41 @@ fn read_scopes(source: &mut Source, table: &mut Section, field: &str) -> Option<
     None
 }
 
+/// Warnings about routes that require roles: of a gateway that receives no changes of roles, and of static tokens that
+/// are for a route and have none of its roles.
+pub(super) fn warnings(table: &RouteTable, static_tokens: &StaticTokens, has_revocation: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (place, route) in table.iter().enumerate().filter(|(_, route)| route.has_requirement()) {
+        if !has_revocation {
+            warnings.push(format!(
+                "route[{place}].require: without revocation, users keep the roles of their login until their tokens \
+                 expire: set revocation.enabled to true"
+            ));
+        }
+        for token in static_tokens.iter().filter(|token| is_useless(token, route)) {
+            warnings.push(format!(
+                "route[{place}].require: the static token {} is for this route and gets 403 for every method: add the \
+                 roles to its scopes",
+                shown(token.name())
+            ));
+        }
+    }
+    warnings
+}
+
+/// Whether `token` names `route` and has the scopes for none of its methods.
+fn is_useless(token: &StaticToken, route: &Route) -> bool {
+    let is_refused = |method| route.requirement(method).is_some_and(|required| !required.is_met_by(token.scopes()));
+    matches!(token.routes(), Routes::Named(_)) && token.may_use(&route.name) && route.methods.iter().all(is_refused)
+}
+
 #[cfg(test)]
 mod tests {
     use http::Method;
 
     use super::super::read_routes;
     use super::*;
-    use crate::route::RouteTable;
+    use crate::token::Digest;
 
     fn read_table(route: &str) -> Result<RouteTable, Vec<String>> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -118,5 +148,21 @@ mod tests {
         ] {
             assert_eq!(read_table(text).err(), Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn a_static_token_without_any_role_of_its_route_causes_a_warning() {
+        let table =
+            read_table("name = 'a'\nrequire = { any = ['viewer'] }\nrequire_methods = { POST = { any = ['editor'] } }");
+        let table = table.unwrap();
+        let warned = |routes: Routes, scopes: &str| {
+            let token = StaticToken::new("m", Digest::of(b""), routes, None).unwrap();
+            let token = token.with_scopes(Scopes::parse(scopes).unwrap());
+            !warnings(&table, &StaticTokens::new(vec![token]).unwrap(), true).is_empty()
+        };
+        let named = || Routes::Named(vec!["a".to_owned()]);
+        assert!(warned(named(), "") && warned(named(), "other"));
+        assert!(!warned(named(), "viewer") && !warned(named(), "editor"));
+        assert!(!warned(Routes::All, "") && !warned(Routes::Named(vec!["b".to_owned()]), ""));
     }
 }

@@ -92,19 +92,6 @@ pub(super) fn host_warnings(table: &RouteTable, is_accepted: impl Fn(&str) -> bo
         .collect()
 }
 
-/// A warning for each route that requires roles, for a gateway that receives no changes of them.
-pub(super) fn role_warnings(table: &RouteTable) -> Vec<String> {
-    let routes = table.iter().enumerate().filter(|(_, route)| route.has_requirement());
-    routes
-        .map(|(place, _)| {
-            format!(
-                "route[{place}].require: without revocation, users keep the roles of their login until their tokens \
-                 expire: set revocation.enabled to true"
-            )
-        })
-        .collect()
-}
-
 /// A note for each public route.
 pub(super) fn public_notes(table: &RouteTable) -> Vec<String> {
     let routes = table.iter().enumerate().filter(|(_, route)| route.public);

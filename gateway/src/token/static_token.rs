@@ -94,6 +94,11 @@ impl StaticToken {
         self.identity.strip_prefix(STATIC_PREFIX).unwrap_or_default()
     }
 
+    /// The routes it is valid for.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
     /// Returns whether it is valid for the route with this name.
     pub fn may_use(&self, route: &str) -> bool {
         match &self.routes {
