@@ -40,7 +40,7 @@ impl Draft {
 type Fault = (&'static str, u16, fn(&mut Draft));
 
 /// The faults in the contract's order.
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 12] = [
     ("framing", 400, |draft| draft.headers.push_str("X-Odd : a space before the colon\r\n")),
     ("method never taken", 400, |draft| draft.method = "TRACE"),
     ("path", 400, |draft| draft.path.insert_str(0, "/.")),
@@ -54,15 +54,22 @@ const FAULTS: [Fault; 11] = [
             draft.method = "DELETE";
         }
     }),
+    ("network", 403, |draft| {
+        if draft.path == DAY {
+            draft.path = "/denied".to_owned();
+        }
+    }),
     ("scope", 403, |draft| draft.token = draft.token.as_ref().map(|_| token("user01"))),
     ("body", 400, |draft| draft.body = "x=1"),
 ];
 
+const ROUTES: &str = "[{ path = '/holodules/{day}', methods = ['GET', 'HEAD'], require = { any = ['viewer'] } }, \
+     { path = '/denied', methods = ['GET', 'HEAD'], require = { any = ['viewer'] }, deny = ['127.0.0.0/8'] }]";
+
 #[tokio::test]
 async fn of_two_faults_the_earlier_one_is_reported() {
     let (api, admin) = (api().await, admin().await);
-    let route = "[{ path = '/holodules/{day}', methods = ['GET', 'HEAD'], require = { any = ['viewer'] } }]";
-    let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", route)]);
+    let gateway = Gateway::start_with(&api, &admin, &[("ROUTE", ROUTES)]);
     for (index, (earlier, status, make_earlier)) in FAULTS.iter().enumerate() {
         for (later, _, make_later) in &FAULTS[index..] {
             let mut draft = Draft::valid();
