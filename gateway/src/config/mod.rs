@@ -6,6 +6,7 @@
 mod cache;
 mod certificates;
 mod claims;
+mod header_rules;
 mod limits;
 mod listener;
 mod require;

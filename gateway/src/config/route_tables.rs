@@ -7,7 +7,7 @@ use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RA
 use super::claims::read_headers_from_claims;
 use super::require::{read_require, read_require_methods};
 use super::section::Section;
-use super::{NOT_A_HOST, is_host_name, normal, route_bounds};
+use super::{NOT_A_HOST, header_rules, is_host_name, normal, route_bounds};
 use crate::framing::CanonicalPath;
 use crate::route::{self, Route, RouteTable};
 use crate::upstream;
@@ -91,6 +91,8 @@ fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settin
         }
     };
     let bounds = route_bounds::read(source, &mut section);
+    let request_headers = header_rules::read_for_requests(source, &mut section);
+    let response_headers = header_rules::read_for_responses(source, &mut section);
     section.finish(source);
     Some(route::Settings {
         name,
@@ -111,6 +113,8 @@ fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settin
         vary,
         host,
         bounds,
+        request_headers,
+        response_headers,
     })
 }
 

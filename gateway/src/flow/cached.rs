@@ -10,11 +10,12 @@ use pingora::http::ResponseHeader;
 use tokio::time::timeout_at;
 
 use super::forward::{Client, failed, not_taken, timeouts};
+use super::header_rules::{apply_to_request, apply_to_response};
 use super::{Admitted, Authorised, Context, Flow};
 use crate::cache::policy::{ConditionalResult, bypasses_cache};
 use crate::cache::{self, Cache, CacheEntry, CacheKey, CacheLookup, CacheOutcome, CacheRequest, CacheStatus};
 use crate::downstream::{Downstream, ResponseHead};
-use crate::route::Host;
+use crate::route::{HeaderRules, Host};
 use crate::upstream::{self, ForwardingInfo, PublicAuthority};
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -63,7 +64,8 @@ impl Flow {
                 // One that is not stored has the `Age` of the service, if that passes.
                 let has_age = || entry.header().headers.contains_key(AGE);
                 let is_aged = status != CacheStatus::Miss || (admitted.matched.route.public && !has_age());
-                let sending = self.respond_from_cache(downstream, ctx, &entry, (status, is_aged));
+                let rules = &admitted.matched.route.response_headers;
+                let sending = self.respond_from_cache(downstream, ctx, (&entry, rules), (status, is_aged));
                 let sent = timeout_at(whole, sending).await;
                 sent.map_err(|_| not_taken())??;
                 Ok(true)
@@ -108,7 +110,9 @@ impl Flow {
                 prefix: route.forwarded_prefix(),
                 passes_host,
             };
-            upstream::for_upstream(&Method::GET, &declared, &facts)
+            let mut parts = upstream::for_upstream(&Method::GET, &declared, &facts)?;
+            apply_to_request(&route.request_headers, &mut parts.headers);
+            Ok(parts)
         })
     }
 
@@ -117,7 +121,7 @@ impl Flow {
         &self,
         downstream: &mut impl Downstream,
         ctx: &Context,
-        entry: &CacheEntry,
+        (entry, rules): (&CacheEntry, &HeaderRules),
         (status, is_aged): (CacheStatus, bool),
     ) -> Result<()> {
         let request = downstream.request();
@@ -128,11 +132,19 @@ impl Flow {
         let [a, b, c, d, e, f] = ctx.common_headers(self.settings.hsts.as_ref()).fields();
         let added = [(AGE, age.as_ref()), (X_CACHE, Some(&cache)), a, b, c, d, e, f];
         match result {
+            ConditionalResult::Full if !rules.is_empty() => {
+                // Serialised again: the entry is as the service sent it.
+                let mut header = entry.header().clone();
+                apply_to_response(rules, &mut header)?;
+                downstream.write_head(ResponseHead::Plain(&header), &added).await?;
+            }
             ConditionalResult::Full => {
                 downstream.write_head(ResponseHead::Serialized(entry.header(), entry.wire()), &added).await?;
             }
             ConditionalResult::NotModified => {
-                downstream.write_head(ResponseHead::Plain(&not_modified(entry.header())?), &added).await?;
+                let mut header = not_modified(entry.header())?;
+                apply_to_response(rules, &mut header)?;
+                downstream.write_head(ResponseHead::Plain(&header), &added).await?;
             }
         }
         downstream.finish(if has_body { entry.body().clone() } else { Bytes::new() }).await

@@ -17,6 +17,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::{timeout, timeout_at};
 
 use super::body::continue_if_expected;
+use super::header_rules::{apply_to_request, apply_to_response};
 use super::{Admitted, Authorised, Context, Flow};
 use crate::cache::policy::invalidates;
 use crate::downstream::{Downstream, ResponseHead, allows_body};
@@ -100,6 +101,7 @@ impl Flow {
             parts.headers.remove(header);
         }
         upstream::remove_spellings(&mut parts.headers, self.routes.claim_headers());
+        apply_to_request(&matched.route.request_headers, &mut parts.headers);
         if let Some(principal) = principal {
             principal.add_claims(&mut parts.headers, &matched.route);
         }
@@ -142,6 +144,7 @@ impl Flow {
             prefixes: admitted.matched.route.prefixes(),
         };
         let mut header = upstream::for_client(&parts, self.api.upstream(), &public);
+        apply_to_response(&admitted.matched.route.response_headers, &mut header)?;
         let unframed = allows_body(&Method::GET, parts.status) && !header.headers.contains_key(CONTENT_LENGTH);
         let version = downstream.request().version;
         if unframed && version == Version::HTTP_11 {

@@ -9,6 +9,7 @@ mod body;
 mod cached;
 mod context;
 mod forward;
+mod header_rules;
 mod inspect;
 mod reason;
 mod serve;

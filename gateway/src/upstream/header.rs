@@ -301,5 +301,9 @@ fn length(parts: &http::response::Parts, hop_by_hop: &HopByHop<'_>) -> Option<u6
     lengths.all(|other| other == Some(first)).then_some(first)
 }
 
+mod settable;
+
+pub use settable::{is_settable_in_requests, is_settable_in_responses};
+
 #[cfg(test)]
 mod tests;

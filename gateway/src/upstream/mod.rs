@@ -36,7 +36,9 @@ pub use deadlines::{Deadlines, Timeouts};
 pub use error::UpstreamError;
 pub use exchange::ResponseBody;
 pub(crate) use header::is_hop_by_hop;
-pub use header::{ForwardingInfo, for_client, for_upstream, is_forwarded};
+pub use header::{
+    ForwardingInfo, for_client, for_upstream, is_forwarded, is_settable_in_requests, is_settable_in_responses,
+};
 pub use location::PublicAuthority;
 pub use request_body::{RequestBody, Upload};
 use slots::Slots;

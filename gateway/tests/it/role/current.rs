@@ -18,7 +18,7 @@ const ROUTES: &str = "[{ name = 'notes', path = '/notes', methods = ['GET'], req
 const WORD: &str = "holodule_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// The status of an active account with these roles.
-fn active(roles: Value) -> Value {
+fn active(roles: &Value) -> Value {
     json!({"active": true, "password_changed_at": null, "logged_out": [], "roles": roles})
 }
 
@@ -38,27 +38,26 @@ async fn status(gateway: &Gateway, path: &str, token: &str) -> u16 {
 #[tokio::test]
 async fn the_roles_of_the_user_replace_those_of_the_token() {
     let (stub, service, _admin, gateway) = start(&[]).await;
-    stub.set("user01", active(json!([])));
+    stub.set("user01", active(&json!([])));
     assert_eq!(status(&gateway, "/notes", &scoped("viewer")).await, 403);
     assert_eq!(status(&gateway, "/open", &scoped("viewer")).await, 200);
     service.forget();
-    stub.change("user01", active(json!(["editor", "viewer"])));
+    stub.change("user01", active(&json!(["editor", "viewer"])));
     let token = scoped("other");
     until("the new roles are known", async || status(&gateway, "/notes", &token).await == 200).await;
     assert_eq!(service.seen().len(), 1);
 }
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "the duration is shown with --nocapture")]
 async fn a_change_applies_to_tokens_and_cached_responses_as_soon_as_the_feed_names_the_user() {
     let (stub, service, _admin, gateway) = start(&[("CACHE_MAX_BYTES", "67108864")]).await;
     let token = scoped("viewer");
     for round in 0..3 {
-        stub.change("user01", active(json!(["viewer"])));
+        stub.change("user01", active(&json!(["viewer"])));
         until("the role is added", async || status(&gateway, "/day", &token).await == 200).await;
         assert_eq!(status(&gateway, "/notes", &token).await, 200);
         let began = Instant::now();
-        stub.change("user01", active(json!(["viewers"])));
+        stub.change("user01", active(&json!(["viewers"])));
         until("the role is removed", async || status(&gateway, "/day", &token).await == 403).await;
         println!("removed after {} ms", began.elapsed().as_millis());
         assert_eq!(status(&gateway, "/notes", &token).await, 403);
@@ -78,7 +77,7 @@ async fn a_backend_that_returns_no_roles_leaves_those_of_the_token() {
 async fn roles_that_cannot_be_read_are_503() {
     let (stub, service, _admin, gateway) = start(&[]).await;
     for roles in [json!(null), json!("viewer"), json!(["viewer", 1]), json!(["a b"]), json!(["r".repeat(2049)])] {
-        stub.change("user01", active(roles.clone()));
+        stub.change("user01", active(&roles));
         let token = scoped("viewer");
         until("the change is known", async || status(&gateway, "/notes", &token).await == 503).await;
         assert_eq!(status(&gateway, "/open", &token).await, 503, "{roles}");
@@ -96,7 +95,7 @@ async fn while_the_status_is_unknown_serve_on_uses_the_roles_of_the_token() {
     let gateway = RevocationStub::gateway(&service, &admin, &settings);
     assert_eq!(status(&gateway, "/notes", &scoped("viewer")).await, 200);
     assert_eq!(status(&gateway, "/notes", &scoped("editor")).await, 403);
-    stub.set("user01", active(json!([])));
+    stub.set("user01", active(&json!([])));
     stub.set_answering(true);
     assert_eq!(status(&gateway, "/notes", &scoped("viewer")).await, 403);
 }
@@ -106,7 +105,7 @@ async fn a_static_token_keeps_its_own_scopes() {
     let machine =
         format!("[{{ name = 'm', sha256 = '{}', routes = ['*'], scopes = ['viewer'] }}]", Digest::of(WORD.as_bytes()));
     let (stub, _service, _admin, gateway) = start(&[("STATIC_TOKEN", &machine)]).await;
-    stub.set("static:m", active(json!([])));
+    stub.set("static:m", active(&json!([])));
     assert_eq!(status(&gateway, "/notes", WORD).await, 200);
 }
 

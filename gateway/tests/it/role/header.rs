@@ -1,4 +1,4 @@
-//! `headers_from_claims`: what a service learns of a principal, and that no client can say it instead.
+//! `headers_from_claims`: which claims of a principal a service receives, and that no client can send them instead.
 
 use holodule_gateway::token::Digest;
 use serde_json::json;

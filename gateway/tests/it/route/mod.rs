@@ -4,6 +4,7 @@ mod body_limit;
 mod cache_key;
 mod encoded;
 mod forwarding;
+mod header_rules;
 mod host;
 mod networks;
 mod public;

@@ -1,0 +1,108 @@
+//! `[[route]]` as it is written, before it is validated.
+
+use http::HeaderName;
+
+use super::bounds::Bounds;
+use super::header_rules::HeaderRules;
+use crate::scope::Requirement;
+
+/// One `[[route]]` of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The name in metrics and logs; the path by default.
+    pub name: Option<String>,
+    /// The hosts of the requests, in the form of [`normal_host`](crate::framing::normal_host); empty for every host.
+    pub hosts: Vec<String>,
+    /// The methods that are forwarded.
+    pub methods: Vec<String>,
+    /// The path: literal segments, `{name}` for any one segment, and `{*name}` at the end for the rest.
+    pub path: String,
+    /// Alternative patterns that are forwarded as `path`, with the same names in the same order.
+    pub aliases: Vec<String>,
+    /// A prefix of `path` that is removed before it is forwarded.
+    pub strip_prefix: Option<String>,
+    /// The path that is forwarded instead, with names of `path`.
+    pub rewrite: Option<String>,
+    /// Whether the tail of the path may have encoded slashes and the like.
+    pub encoded: Encoded,
+    /// The query parameters that are forwarded.
+    pub query: Query,
+    /// Whether requests need no token.
+    pub public: bool,
+    /// What every method requires that `require_methods` does not list.
+    pub require: Option<Requirement>,
+    /// What single methods require instead. A HEAD that is not listed requires what a GET does.
+    pub require_methods: Vec<(String, Requirement)>,
+    /// The headers in which the service receives claims.
+    pub headers_from_claims: Vec<(HeaderName, HeaderClaim)>,
+    /// Whether every principal gets the same response.
+    pub shared: bool,
+    /// Whether responses to GET and HEAD may be cached; the value of `shared` by default.
+    pub cache: Option<bool>,
+    /// The request fields that cached responses may vary by (RFC 9111, section 4.1).
+    pub vary: Vec<String>,
+    /// The `Host` of forwarded requests.
+    pub host: Host,
+    /// What it accepts besides the head.
+    pub bounds: Bounds,
+    /// The rules for fields of requests to the service.
+    pub request_headers: HeaderRules,
+    /// The rules for fields of responses of the service.
+    pub response_headers: HeaderRules,
+}
+
+/// The query parameters of a route that are forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// Those with these names; all others are dropped.
+    Names(Vec<String>),
+    /// The whole query as it was sent.
+    All,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self::Names(Vec::new())
+    }
+}
+
+/// What happens to paths with `;`, `%2F` and escapes of delimiters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoded {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// In the tail they are forwarded as they were sent.
+    Preserve,
+}
+
+/// What of the principal a header of a forwarded request has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderClaim {
+    /// The effective scopes, with one space between them.
+    Scope,
+    /// The identity, as in `X-Auth-Identity`.
+    Identity,
+}
+
+/// The `Host` of a forwarded request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Host {
+    /// The configured address of the upstream; `localhost` for a Unix socket.
+    #[default]
+    Upstream,
+    /// The host of the client's request.
+    Client,
+}
+
+/// The default routes.
+pub fn default_routes() -> Vec<Settings> {
+    vec![Settings {
+        name: Some("holodules".to_owned()),
+        methods: vec!["GET".to_owned(), "HEAD".to_owned()],
+        path: "/holodules/{day}".to_owned(),
+        aliases: vec!["/Holodules/{day}".to_owned()],
+        shared: true,
+        ..Settings::default()
+    }]
+}
