@@ -13,6 +13,23 @@ pub fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// Whether `byte` is optional whitespace: a space or a tab (`OWS`; RFC 9110, section 5.6.3).
+pub fn is_ows(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// Whether `byte` is unreserved in URIs, so that it is never escaped (RFC 3986, section 2.3).
+pub const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// Whether two names are one field for some servers, which do not distinguish an underscore from a dash.
+pub fn is_same_field(one: &HeaderName, other: &HeaderName) -> bool {
+    let (one, other) = (one.as_str().bytes(), other.as_str().bytes());
+    let dashed = |byte| if byte == b'_' { b'-' } else { byte };
+    one.len() == other.len() && one.zip(other).all(|(one, other)| dashed(one) == dashed(other))
+}
+
 /// Removes optional whitespace, spaces and tabs, on both sides (`OWS`; RFC 9110, section 5.6.3).
 pub fn trim_ows(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {

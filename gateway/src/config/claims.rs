@@ -5,6 +5,7 @@ use http::header::HeaderName;
 use super::section::Section;
 use crate::client::Proxies;
 use crate::route::{HeaderClaim, Route, RouteTable};
+use crate::syntax::is_same_field;
 use crate::upstream;
 use holodule_settings::{Source, shown, shown_key};
 
@@ -20,7 +21,7 @@ pub(super) fn read_headers_from_claims(source: &mut Source, section: &mut Sectio
             Ok(name) if !upstream::can_carry_claim(&name) => {
                 Err("cannot be set: only names that begin with X- or Remote- and have no other meaning")
             }
-            Ok(name) if headers.iter().any(|(other, _)| upstream::is_same_name(other, &name)) => {
+            Ok(name) if headers.iter().any(|(other, _)| is_same_field(other, &name)) => {
                 Err("is another spelling of a name in this table")
             }
             Ok(name) => Ok(name),
@@ -45,7 +46,7 @@ pub(super) fn read_headers_from_claims(source: &mut Source, section: &mut Sectio
 /// of the client.
 pub(super) fn check_other_uses(source: &mut Source, table: &RouteTable, proxies: &Proxies) {
     let claims = table.claim_headers();
-    let is_claim = |name: &HeaderName| claims.iter().any(|own| upstream::is_same_name(own, name));
+    let is_claim = |name: &HeaderName| claims.iter().any(|own| is_same_field(own, name));
     let varying = |route: &Route| route.vary.iter().find(|name| is_claim(name)).map(ToString::to_string);
     for (place, name) in table.iter().enumerate().filter_map(|(place, route)| Some((place, varying(route)?))) {
         let reason =

@@ -3,7 +3,8 @@
 use http::header::{HeaderName, HeaderValue, SET_COOKIE};
 
 use super::section::Section;
-use crate::route::{HeaderRules, is_same_field};
+use crate::route::HeaderRules;
+use crate::syntax::is_same_field;
 use crate::upstream::{is_settable_in_requests, is_settable_in_responses};
 use holodule_settings::{Source, shown};
 

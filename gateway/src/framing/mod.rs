@@ -24,7 +24,6 @@ use authority::Authority;
 pub use authority::normal_host;
 pub use head::{check_head, end_of_head, max_head_bytes, overflow, scheme_and_authority, sole_origin};
 pub use parse::{read_head, read_head_of};
-pub(crate) use path::is_unreserved;
 pub use path::{CanonicalPath, NotCanonical};
 
 /// Size limits for a request.

@@ -3,6 +3,8 @@
 
 mod preserve;
 
+use crate::syntax::is_unreserved;
+
 /// A canonical path: absolute, without empty or dot segments, and with percent-encoding only where it is
 /// required.
 ///
@@ -33,11 +35,6 @@ pub enum NotCanonical {
     /// The decoded path is not UTF-8.
     #[error("is not UTF-8 once decoded")]
     Encoding,
-}
-
-/// `unreserved` (RFC 3986, section 2.3).
-pub(crate) const fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// Returns whether a byte is allowed unescaped in a segment: `pchar` of RFC 3986 without `;`, which only some

@@ -2,6 +2,8 @@
 
 use http::{HeaderName, HeaderValue};
 
+use crate::syntax::is_same_field;
+
 /// The rules for the fields of requests to the service, or of responses of the service. By default there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderRules {
@@ -21,13 +23,6 @@ impl HeaderRules {
     pub fn removes(&self, name: &HeaderName) -> bool {
         self.remove.iter().chain(self.set.iter().map(|(name, _)| name)).any(|rule| is_same_field(rule, name))
     }
-}
-
-/// Whether two names are one field for some servers, which do not distinguish an underscore from a dash.
-pub fn is_same_field(one: &HeaderName, other: &HeaderName) -> bool {
-    let (one, other) = (one.as_str().bytes(), other.as_str().bytes());
-    let dashed = |byte| if byte == b'_' { b'-' } else { byte };
-    one.len() == other.len() && one.zip(other).all(|(one, other)| dashed(one) == dashed(other))
 }
 
 #[cfg(test)]

@@ -18,15 +18,16 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use crate::framing::{CanonicalPath, is_unreserved};
+use crate::framing::CanonicalPath;
 use crate::limit::Limiter;
 use crate::scope::Requirement;
+use crate::syntax::is_unreserved;
 use forwarding::Forwarding;
 use require::Requirements;
 
 pub use advice::Advice;
 pub use bounds::{Bounds, Limit, LimitBy, Timeouts};
-pub use header_rules::{HeaderRules, is_same_field};
+pub use header_rules::HeaderRules;
 pub use pattern::{InvalidPattern, MAX_TAIL_BYTES, MAX_TAIL_SEGMENTS, Pattern};
 pub use settings::{Encoded, HeaderClaim, Host, Query, Settings, default_routes};
 pub use table::{Matched, NoMatch, Request, RouteTable};

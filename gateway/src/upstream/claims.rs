@@ -4,6 +4,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
 use super::header::{X_AUTH_IDENTITY, has_prefix, is_reserved};
+use crate::syntax::is_same_field;
 
 /// Whether a route may set `name`. Only names that no standard defines, so that removing them from all requests of
 /// clients affects nothing else, and none that the gateway sets itself or that states the client's address.
@@ -15,18 +16,12 @@ pub fn can_carry_claim(name: &HeaderName) -> bool {
     (begins("x-") || begins("remote-")) && (is_of_identity || !is_reserved(name)) && !is("x-auth-identity")
 }
 
-/// Whether some servers read both names as one: an underscore counts as a dash.
-pub fn is_same_name(one: &HeaderName, other: &HeaderName) -> bool {
-    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    one.as_str().bytes().map(dashed).eq(other.as_str().bytes().map(dashed))
-}
-
 /// Removes `names` in every spelling from what a client sent.
 pub fn remove_spellings(headers: &mut HeaderMap, names: &[HeaderName]) {
     if names.is_empty() {
         return;
     }
-    let is_one = |name: &&HeaderName| names.iter().any(|own| is_same_name(own, name));
+    let is_one = |name: &&HeaderName| names.iter().any(|own| is_same_field(own, name));
     let found: Vec<_> = headers.keys().filter(is_one).cloned().collect();
     for name in found {
         headers.remove(name);

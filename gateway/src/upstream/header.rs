@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{
-    AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, EXPIRES, GetAll, HOST, HeaderName, HeaderValue,
+    AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, EXPIRES, HOST, HeaderName, HeaderValue,
     TRANSFER_ENCODING,
 };
 use http::request::Parts;
@@ -15,6 +15,7 @@ use pingora::http::ResponseHeader;
 use super::Upstream;
 use super::location::PublicAuthority;
 use super::references::{self, Rewritten};
+use crate::syntax::{is_unreserved, list_members, put_ipv4};
 
 /// What the gateway states about a request to the backend.
 #[derive(Clone, Copy, Debug)]
@@ -47,25 +48,24 @@ fn is_always_hop_by_hop(name: &HeaderName) -> bool {
 /// The hop-by-hop fields of one message.
 #[derive(Debug)]
 pub(crate) struct HopByHop<'a> {
-    /// The `Connection` fields, if they name any; most do not.
-    named: Option<GetAll<'a, HeaderValue>>,
+    /// The fields, if `Connection` names any of them; it mostly does not.
+    naming: Option<&'a HeaderMap>,
 }
 
 impl<'a> HopByHop<'a> {
     /// The hop-by-hop fields of a message with `headers`.
     pub(crate) fn of(headers: &'a HeaderMap) -> Self {
-        let named = headers.get_all(CONNECTION);
-        let names_more = named.iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
-        Self { named: names_more.then_some(named) }
+        let mut named = headers.get_all(CONNECTION).iter();
+        let names_more = named.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
+        Self { naming: names_more.then_some(headers) }
     }
 
     /// Whether `name` is hop-by-hop.
     pub(crate) fn contains(&self, name: &HeaderName) -> bool {
-        let is_named = |named: &GetAll<'_, HeaderValue>| {
-            let mut options = named.iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
-            options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
+        let is_named = |headers: &HeaderMap| {
+            list_members(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(name.as_str().as_bytes()))
         };
-        is_always_hop_by_hop(name) || self.named.as_ref().is_some_and(is_named)
+        is_always_hop_by_hop(name) || self.naming.is_some_and(is_named)
     }
 }
 
@@ -190,21 +190,7 @@ impl Texts {
 
     fn address(&mut self, address: IpAddr) -> Bytes {
         match address {
-            // The most frequent kind. Formatting would cost more than everything else here.
-            IpAddr::V4(address) => {
-                for (place, octet) in address.octets().into_iter().enumerate() {
-                    if place > 0 {
-                        self.0.put_u8(b'.');
-                    }
-                    if octet >= 100 {
-                        self.0.put_u8(b'0' + octet / 100);
-                    }
-                    if octet >= 10 {
-                        self.0.put_u8(b'0' + octet / 10 % 10);
-                    }
-                    self.0.put_u8(b'0' + octet % 10);
-                }
-            }
+            IpAddr::V4(address) => put_ipv4(&mut self.0, address),
             // Writing to memory does not fail.
             IpAddr::V6(address) => _ = write!(self.0, "{address}"),
         }
@@ -214,7 +200,7 @@ impl Texts {
     /// Escapes everything but the unreserved characters (RFC 3986, section 2.1).
     fn percent_encoded(&mut self, text: &str) -> Bytes {
         for byte in text.bytes() {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            if is_unreserved(byte) {
                 self.0.put_u8(byte);
             } else {
                 let _ = write!(self.0, "%{byte:02X}");

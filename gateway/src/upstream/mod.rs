@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use address::UpstreamPeer;
 pub use address::{Address, AddressError};
 pub use chunk::{BodyAborted, BodyChunk};
-pub use claims::{can_carry_claim, identity_in, is_same_name, remove_spellings};
+pub use claims::{can_carry_claim, identity_in, remove_spellings};
 pub use client::UpstreamClient;
 use connection::Connection;
 pub use deadlines::{Deadlines, Timeouts};

@@ -8,6 +8,7 @@ use http::header::{CONTENT_LOCATION, HeaderName, HeaderValue, LINK, LOCATION, RE
 
 use super::Upstream;
 use super::location::{PublicAuthority, mentions, public_url};
+use crate::syntax::is_ows;
 
 /// A response field, as the client receives it.
 #[derive(Debug, PartialEq, Eq)]
@@ -167,11 +168,6 @@ fn refresh_url(text: &[u8]) -> Option<Vec<Range<usize>>> {
     }
     let url = text.get(scanner.at..)?.trim_ascii_end();
     Some(std::iter::once(scanner.at..scanner.at + url.len()).collect())
-}
-
-/// Optional white space (RFC 9110, section 5.6.3).
-fn is_ows(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t')
 }
 
 struct Scanner<'a> {

@@ -23,7 +23,7 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// Every import that is allowed.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 18] = [
     ("main", &["config", "record", "scope", "server", "token"]),
     (
         "server",
@@ -84,6 +84,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "revocation",
             "route",
             "scope",
+            "syntax",
             "tls",
             "token",
             "upstream",
@@ -97,7 +98,9 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("client", &["syntax"]),
     ("cors", &["syntax"]),
     ("record", &["syntax"]),
-    ("route", &["client", "framing", "limit", "scope"]),
+    ("route", &["client", "framing", "limit", "scope", "syntax"]),
+    ("framing", &["syntax"]),
+    ("upstream", &["syntax"]),
     ("token", &["scope"]),
 ];
 

@@ -1,7 +1,8 @@
 //! Paths with segments that only a route that preserves encoding may match: with encoded slashes, parameters, and
 //! encoded delimiters.
 
-use super::{CanonicalPath, NotCanonical, check_segment, is_plain, is_trivially_canonical, is_unreserved, upper_hex};
+use super::{CanonicalPath, NotCanonical, check_segment, is_plain, is_trivially_canonical, upper_hex};
+use crate::syntax::is_unreserved;
 
 impl<'a> CanonicalPath<'a> {
     /// Like [`CanonicalPath::parse`], and accepts `;`, `%2F`, `%2f` and escapes of delimiters in segments, unless a

@@ -101,8 +101,8 @@ fn addresses_are_written_in_canonical_form() {
     for address in
         ["255.255.255.255", "1.0.10.100", "fe80:1111:2222:3333:4444:5555:6666:7777", "::ffff:255.255.255.255", "::"]
     {
-        let told = ForwardingInfo { client: Some(address.parse().unwrap()), ..facts() };
-        let parts = for_upstream(&Method::GET, &HeaderMap::new(), &told).unwrap();
+        let info = ForwardingInfo { client: Some(address.parse().unwrap()), ..facts() };
+        let parts = for_upstream(&Method::GET, &HeaderMap::new(), &info).unwrap();
         assert_eq!(parts.headers["x-forwarded-for"], address);
     }
 }
