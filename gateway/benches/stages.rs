@@ -236,7 +236,7 @@ fn cache(benches: &Benches) {
     };
     let client = UpstreamClient::new(Arc::new(Upstream::new("api", address, upstream)));
     let settings = cache::Settings { max_bytes: 64 << 20, max_body_bytes: 1 << 20, wait_timeout: second };
-    let cache = Cache::new(client, settings);
+    let cache = Cache::new(settings);
     let target = "/holodules/20201209";
     let declared: Arc<[HeaderName]> = Arc::new([]);
     let find = || {
@@ -246,13 +246,9 @@ fn cache(benches: &Benches) {
         );
         let public =
             PublicAuthority { authority: "localhost:8443", is_forwarded: false, needs_token: true, prefixes: None };
-        let request = CacheRequest {
-            target: black_box(target),
-            public,
-            declared: &declared,
-            has_identity: false,
-            timeouts: Timeouts::default(),
-        };
+        let (target, backend) = (black_box(target), &client);
+        let timeouts = Timeouts::default();
+        let request = CacheRequest { target, public, declared: &declared, has_identity: false, timeouts, backend };
         cache.lookup(&key, request, || {
             let (parts, ()) = http::Request::get(target).body(())?.into_parts();
             Ok(parts)

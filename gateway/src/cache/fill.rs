@@ -11,7 +11,7 @@ use super::generation::{Generation, Validity};
 use super::policy::{self, Freshness};
 use super::{Cache, CacheEntry, CacheKey, CacheStatus};
 use crate::single_flight::SingleFlight;
-use crate::upstream::{PublicAuthority, Timeouts, UpstreamError};
+use crate::upstream::{PublicAuthority, Timeouts, UpstreamClient, UpstreamError};
 
 /// How long after a failure of the backend stale responses are served without another attempt.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -35,6 +35,7 @@ pub(super) enum FillOutcome {
 /// A fill in progress.
 pub(super) struct Fill {
     pub(super) cache: Cache,
+    pub(super) backend: UpstreamClient,
     pub(super) key: CacheKey,
     pub(super) generation: Generation,
     pub(super) declared: Arc<[HeaderName]>,
@@ -68,7 +69,7 @@ impl Fill {
                 prefixes: self.prefixes.as_ref().map(|(own, public)| (own.as_str(), public.as_str())),
             },
         };
-        match fetch(&inner.api, request).await {
+        match fetch(&self.backend, request).await {
             Ok(FetchedResponse::Complete(entry, ..)) if policy::allows_stale_if_error(entry.status()) => {
                 // Shared, since forwarding each request would add to the load of a failing backend.
                 self.stale_if_error().unwrap_or_else(|| match entry.sets_cookie() {

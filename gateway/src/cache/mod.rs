@@ -109,6 +109,8 @@ pub struct CacheRequest<'a> {
     pub timeouts: Timeouts,
     /// Whether an identity is in the key. Only then is it sent to the backend.
     pub has_identity: bool,
+    /// The backend of the route.
+    pub backend: &'a UpstreamClient,
 }
 
 /// The result of a lookup.
@@ -125,7 +127,6 @@ pub struct Cache(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
-    api: UpstreamClient,
     store: Store,
     fills: Fills,
     generations: Generations,
@@ -160,10 +161,10 @@ impl PendingResponse {
 }
 
 impl Cache {
-    /// A cache of the responses of `api`.
-    pub fn new(api: UpstreamClient, settings: Settings) -> Self {
+    /// An empty cache.
+    pub fn new(settings: Settings) -> Self {
         let store = Store::new(settings.max_bytes);
-        Self(Arc::new(Inner { settings, api, store, fills: Fills::new(0), generations: Generations::new() }))
+        Self(Arc::new(Inner { settings, store, fills: Fills::new(0), generations: Generations::new() }))
     }
 
     /// Looks up the response of `key`. If it must be fetched, `build_request` builds the request to the backend.
@@ -203,6 +204,7 @@ impl Cache {
             let Ok(parts) = build_request() else { return CacheLookup::Ready(CacheOutcome::Pass) };
             let fill = Fill {
                 cache: self.clone(),
+                backend: request.backend.clone(),
                 key: key.clone(),
                 generation,
                 declared: Arc::clone(request.declared),

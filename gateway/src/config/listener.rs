@@ -3,6 +3,7 @@
 use http::HeaderName;
 use http::header::FORWARDED;
 
+use super::Service;
 use crate::client::{Proxies, parse_network};
 use crate::listener::Settings;
 use crate::upstream;
@@ -87,11 +88,13 @@ pub(super) fn read(source: &mut Source, proxies: &Proxies) -> Settings {
 pub(super) fn check_descriptors(
     source: &mut Source,
     settings: &Settings,
-    upstream: &upstream::Settings,
+    (upstream, services): (&upstream::Settings, &[Service]),
     redirects: bool,
     available: u64,
 ) {
-    let upstreams = 2 * u64::from(upstream.max_connections);
+    // Each address has a health check, on a connection of its own.
+    let of_service = |service: &Service| u64::from(service.settings.max_connections) + service.addresses.len() as u64;
+    let upstreams = 2 * u64::from(upstream.max_connections) + services.iter().map(of_service).sum::<u64>();
     let redirects = if redirects { u64::from(MAX_REDIRECT_CONNECTIONS) } else { 0 };
     let others = upstreams + redirects + RESERVED_DESCRIPTORS;
     if u64::from(settings.max_connections) + others > available {
@@ -100,10 +103,15 @@ pub(super) fn check_descriptors(
             format!(
                 "{} do not fit the hard limit of {available} open files: {upstreams} are for the backends and {} for \
                  other things, which leaves {}; raise the limit (ulimit -Hn, LimitNOFILE of systemd), or lower this \
-                 or upstream.max_connections",
+                 or {}",
                 settings.max_connections,
                 others - upstreams,
                 available.saturating_sub(others),
+                if services.is_empty() {
+                    "upstream.max_connections"
+                } else {
+                    "max_connections of upstream or a service"
+                },
             ),
         );
     }

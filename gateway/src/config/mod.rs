@@ -7,6 +7,7 @@ mod cache;
 mod certificates;
 mod claims;
 mod header_rules;
+mod host;
 mod limits;
 mod listener;
 mod require;
@@ -14,9 +15,10 @@ mod route_bounds;
 mod route_tables;
 mod routes;
 mod section;
+mod service;
 mod token;
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +28,11 @@ use holodule_settings::{Overlaid, Source, environment, shown};
 use http::HeaderValue;
 use tracing::level_filters::LevelFilter;
 
+use host::{NOT_A_HOST, is_host_name, normal, read_host_names};
 pub use listener::MAX_REDIRECT_CONNECTIONS;
-use route_tables::read_routes;
+use route_tables::{read_routes, read_services_and_routes};
 pub use routes::StaticTokenNames;
+pub use service::Service;
 pub use token::EVERY_ROUTE;
 
 use crate::client::Proxies;
@@ -81,7 +85,9 @@ pub struct Config {
     pub limit: limit::Settings,
     /// The routes, which select what is forwarded.
     pub routes: RouteTable,
-    /// The address of the api listener, to which requests are forwarded.
+    /// The services, at the positions that the routes have.
+    pub services: Vec<Service>,
+    /// The address of the api listener, to which requests are forwarded whose route has no service.
     pub api: Address,
     /// The address of the admin listener, for logins and revocations; `None` if both are disabled.
     pub admin: Option<Address>,
@@ -167,7 +173,7 @@ impl Config {
         let listener = listener::read(&mut source, &proxies);
         let flow = read_flow(&mut source, listener.read_timeout);
         let limit = limits::read(&mut source);
-        let routes = read_routes(&mut source);
+        let (services, routes) = read_services_and_routes(&mut source);
         if let Some(table) = &routes {
             claims::check_other_uses(&mut source, table, &proxies);
         }
@@ -191,7 +197,7 @@ impl Config {
             max_connections: u32::try_from(source.number("upstream.max_connections", 1024, 4..=1_000_000))
                 .unwrap_or(u32::MAX),
         };
-        listener::check_descriptors(&mut source, &listener, &upstream, http_addr.is_some(), descriptors);
+        listener::check_descriptors(&mut source, &listener, (&upstream, &services), http_addr.is_some(), descriptors);
         let cache = cache::read(&mut source);
         let log = read_log(&mut source);
         let (values, warnings) = (source.values(), source.warnings());
@@ -213,6 +219,7 @@ impl Config {
                 flow,
                 limit,
                 routes: routes?,
+                services,
                 api,
                 admin,
                 login,
@@ -243,6 +250,7 @@ impl Config {
                 || self.identities.iter().any(|identity| identity.covers(host))
         };
         warnings.extend(routes::host_warnings(&self.routes, is_accepted));
+        warnings.extend(service::warnings(&self.services, &self.routes));
         warnings
     }
 
@@ -324,30 +332,6 @@ fn read_flow(source: &mut Source, read_timeout: Duration) -> FlowSettings {
         body_timeout: source.seconds("login.body_timeout", 10.0, 0.01..=600.0),
         read_timeout,
     }
-}
-
-/// Reads a list of host names or IP addresses, in lower case.
-fn read_host_names(source: &mut Source, key: &str) -> Vec<String> {
-    let hosts: Vec<String> = source.get_or(key, Vec::new());
-    for host in hosts.iter().filter(|host| !is_host_name(host)) {
-        source.problem(key, format!("{} {NOT_A_HOST}", shown(host)));
-    }
-    hosts.iter().map(|host| host.to_ascii_lowercase()).collect()
-}
-
-/// The error for a text that is not a host name or an IP address.
-const NOT_A_HOST: &str = "is not a host name: no scheme, port or wildcard";
-
-fn is_host_name(host: &str) -> bool {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let is_name = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    is_name || bare.parse::<IpAddr>().is_ok()
-}
-
-/// The form of `host` in which the hosts of requests are compared.
-fn normal(host: &str) -> String {
-    let bracketed = host.parse::<Ipv6Addr>().ok().map(|address| format!("[{address}]"));
-    bracketed.unwrap_or_else(|| framing::normal_host(host).map_or_else(|| host.to_owned(), Into::into))
 }
 
 fn read_origins(source: &mut Source) -> Origins {

@@ -7,19 +7,32 @@ use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RA
 use super::claims::read_headers_from_claims;
 use super::require::{read_require, read_require_methods};
 use super::section::Section;
+use super::service::{Service, Services, read_services};
 use super::{NOT_A_HOST, header_rules, is_host_name, normal, route_bounds};
 use crate::framing::CanonicalPath;
 use crate::route::{self, Route, RouteTable};
 use crate::upstream;
 use holodule_settings::{Source, shown};
 
+/// Reads the services and the routes, and the prefixes that are stripped before matching.
+pub(super) fn read_services_and_routes(source: &mut Source) -> (Vec<Service>, Option<RouteTable>) {
+    let services = read_services(source);
+    let routes = read_table(source, &services);
+    (services.valid, routes)
+}
+
 /// Reads the routes, and the prefixes that are stripped before matching.
 pub(super) fn read_routes(source: &mut Source) -> Option<RouteTable> {
+    read_services_and_routes(source).1
+}
+
+fn read_table(source: &mut Source, services: &Services) -> Option<RouteTable> {
     let before = source.problems();
     let settings: Vec<(String, Option<route::Settings>)> = match Section::list_without_secrets(source, "route") {
-        Some(sections) => {
-            sections.into_iter().map(|section| (section.path().to_owned(), read_route(source, section))).collect()
-        }
+        Some(sections) => sections
+            .into_iter()
+            .map(|section| (section.path().to_owned(), read_route(source, section, services)))
+            .collect(),
         None => route::default_routes().into_iter().map(|settings| (String::new(), Some(settings))).collect(),
     };
     let mut names: Vec<String> = Vec::new();
@@ -54,7 +67,7 @@ pub(super) fn read_routes(source: &mut Source) -> Option<RouteTable> {
 }
 
 /// Reads one route; `None` if a required field is missing.
-fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settings> {
+fn read_route(source: &mut Source, mut section: Section, services: &Services) -> Option<route::Settings> {
     let name = section.text(source, "name");
     let hosts = read_hosts(source, &mut section);
     let methods = section.texts(source, "methods", "the methods that are forwarded");
@@ -93,6 +106,7 @@ fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settin
     let bounds = route_bounds::read(source, &mut section);
     let request_headers = header_rules::read_for_requests(source, &mut section);
     let response_headers = header_rules::read_for_responses(source, &mut section);
+    let service = read_service_name(source, &mut section, services);
     section.finish(source);
     Some(route::Settings {
         name,
@@ -115,7 +129,19 @@ fn read_route(source: &mut Source, mut section: Section) -> Option<route::Settin
         bounds,
         request_headers,
         response_headers,
+        service,
     })
+}
+
+/// Reads the service of a route, and returns its position.
+fn read_service_name(source: &mut Source, section: &mut Section, services: &Services) -> Option<usize> {
+    let name = section.text(source, "service")?;
+    let found = services.find(&name).filter(|_| !name.is_empty());
+    if found.is_none() {
+        let hint = if name == "api" { ": without one, requests go to upstream.api" } else { "" };
+        section.problem(source, "service", format!("{} is not a service{hint}", shown(&name)));
+    }
+    found
 }
 
 /// Reads the hosts of a route, in the form in which those of requests are compared.

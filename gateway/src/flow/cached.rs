@@ -16,7 +16,7 @@ use crate::cache::policy::{ConditionalResult, bypasses_cache};
 use crate::cache::{self, Cache, CacheEntry, CacheKey, CacheLookup, CacheOutcome, CacheRequest, CacheStatus};
 use crate::downstream::{Downstream, ResponseHead};
 use crate::route::{HeaderRules, Host};
-use crate::upstream::{self, ForwardingInfo, PublicAuthority};
+use crate::upstream::{self, ForwardingInfo, PublicAuthority, UpstreamClient};
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
@@ -44,11 +44,12 @@ impl Flow {
             ctx.cache = Some(cache::PASS);
             return Ok(false);
         }
-        let outcome = match self.lookup(cache, &request.headers, &ctx.request_id, admitted) {
+        let backend = self.backend(&admitted.matched.route)?;
+        let outcome = match self.lookup((cache, backend), &request.headers, &ctx.request_id, admitted) {
             CacheLookup::Ready(outcome) => outcome,
             CacheLookup::Pending(pending) => {
                 let started = *ctx.upstream_started.get_or_insert_with(Instant::now);
-                let upstream = self.api.upstream();
+                let upstream = backend.upstream();
                 let whole = upstream.deadlines_with(started.into(), &timeouts(&admitted.matched.route)).end();
                 let deadline = upstream.deadline(whole + SLACK);
                 let outcome = Client::Waiting.until(downstream, pending.outcome(), deadline).await;
@@ -60,7 +61,7 @@ impl Flow {
             CacheOutcome::Served(entry, status) => {
                 ctx.cache = Some(status.label());
                 let timeouts = timeouts(&admitted.matched.route);
-                let whole = self.api.upstream().deadlines_with(ctx.started.into(), &timeouts).end();
+                let whole = backend.upstream().deadlines_with(ctx.started.into(), &timeouts).end();
                 // One that is not stored has the `Age` of the service, if that passes.
                 let has_age = || entry.header().headers.contains_key(AGE);
                 let is_aged = status != CacheStatus::Miss || (admitted.matched.route.public && !has_age());
@@ -78,7 +79,13 @@ impl Flow {
         }
     }
 
-    fn lookup(&self, cache: &Cache, headers: &HeaderMap, request_id: &str, admitted: &Admitted) -> CacheLookup {
+    fn lookup(
+        &self,
+        (cache, backend): (&Cache, &UpstreamClient),
+        headers: &HeaderMap,
+        request_id: &str,
+        admitted: &Admitted,
+    ) -> CacheLookup {
         let Admitted { principal, matched, authority, .. } = admitted;
         let route = &matched.route;
         let identity = principal.as_ref().map(Authorised::identity).filter(|_| !route.shared);
@@ -96,6 +103,7 @@ impl Flow {
             declared: &route.vary,
             timeouts: timeouts(route),
             has_identity: identity.is_some(),
+            backend,
         };
         cache.lookup(&key, request, || {
             // Only what is part of the key.

@@ -64,7 +64,8 @@ impl Flow {
         // The request may already have waited for a coalesced one.
         let started = *ctx.upstream_started.get_or_insert_with(std::time::Instant::now);
         let timeouts = timeouts(&admitted.matched.route);
-        let deadlines = self.api.upstream().deadlines_with(started.into(), &timeouts);
+        let backend = self.backend(&admitted.matched.route)?.upstream();
+        let deadlines = backend.deadlines_with(started.into(), &timeouts);
         let exchanged = self.exchange(downstream, ctx, admitted, deadlines).await;
         ctx.upstream_ended = Some(std::time::Instant::now());
         // The backend may have made the change although its answer did not arrive.
@@ -115,7 +116,8 @@ impl Flow {
             let left = matched.route.bounds.max_body_bytes.unwrap_or(u64::MAX);
             (Client::Sending(upload, ReadLimits { timeout: self.settings.read_timeout, left }), body)
         };
-        let mut opening = pin!(self.api.open_with(parts, body, deadlines.connect_timeout()));
+        let backend = self.backend(&matched.route)?;
+        let mut opening = pin!(backend.open_with(parts, body, deadlines.connect_timeout()));
         let response = sender.until(downstream, &mut opening, deadlines.of_head()).await?.map_err(failed)?;
         self.relay(downstream, ctx, admitted, sender, response, deadlines).await
     }
@@ -143,7 +145,8 @@ impl Flow {
             needs_token: admitted.principal.is_some(),
             prefixes: admitted.matched.route.prefixes(),
         };
-        let mut header = upstream::for_client(&parts, self.api.upstream(), &public);
+        let backend = self.backend(&admitted.matched.route)?.upstream();
+        let mut header = upstream::for_client(&parts, backend, &public);
         apply_to_response(&admitted.matched.route.response_headers, &mut header)?;
         let unframed = allows_body(&Method::GET, parts.status) && !header.headers.contains_key(CONTENT_LENGTH);
         let version = downstream.request().version;

@@ -1,7 +1,7 @@
 //! The request path: the stages in their order, and nothing else.
 //!
 //! [`respond`](crate::respond) maps the refusal of a stage to a response. A request that passes all stages is forwarded
-//! to the api listener of the backend, and never to its admin listener.
+//! to the service of its route, by default the api listener of the backend, and never to the admin listener.
 
 mod auth;
 mod authorised;
@@ -62,8 +62,10 @@ pub struct Flow {
     pub revocation: Option<Revocation>,
     /// The routes that are forwarded.
     pub routes: RouteTable,
-    /// The backend that they are forwarded to.
+    /// The backend that they are forwarded to, unless they have a service.
     pub api: UpstreamClient,
+    /// The services, at the positions that the routes have.
+    pub services: Box<[UpstreamClient]>,
     /// The response cache; `None` if it is disabled.
     pub cache: Option<Cache>,
     /// The metrics.
@@ -214,6 +216,16 @@ impl Flow {
                 ctx.refuse(Reason::RevocationUnknown, LocalResponse::upstream(StatusCode::SERVICE_UNAVAILABLE))
             }
         }
+    }
+
+    /// The backend of `route`.
+    ///
+    /// # Errors
+    /// The service does not exist, which the configuration excludes. The request then goes nowhere.
+    fn backend(&self, route: &Route) -> pingora::Result<&UpstreamClient> {
+        let Some(position) = route.service else { return Ok(&self.api) };
+        let unknown = || pingora::Error::explain(pingora::ErrorType::InternalError, "a route without its service");
+        self.services.get(position).ok_or_else(unknown)
     }
 
     /// Takes a token for a request that began at `began`; without a limiter it always succeeds.

@@ -33,6 +33,7 @@ pub struct Metrics {
     streams_refused: IntCounter,
     certificate_expiry: IntGaugeVec,
     upstream_up: IntGaugeVec,
+    service_address_up: IntGaugeVec,
     reload_successful: IntGauge,
     reload_success_time: IntGauge,
     clock_skew: IntGaugeVec,
@@ -159,6 +160,11 @@ impl Metrics {
                 "gateway_upstream_up",
                 "Whether the backend responded to the last request.",
                 &["upstream"],
+            )?,
+            service_address_up: gauges(
+                "gateway_service_address_up",
+                "Whether an address of a service passed the last health check.",
+                &["service", "address"],
             )?,
             reload_successful: gauge(
                 "gateway_config_last_reload_successful",
@@ -336,6 +342,11 @@ impl Metrics {
     /// Sets whether a backend responded.
     pub fn upstream_up(&self, upstream: &str, up: bool) {
         self.upstream_up.with_label_values(&[upstream]).set(i64::from(up));
+    }
+
+    /// Sets whether an address of a service passed its health check.
+    pub fn service_address_up(&self, service: &str, address: &str, up: bool) {
+        self.service_address_up.with_label_values(&[service, address]).set(i64::from(up));
     }
 
     /// Sets the number of seconds by which the backend's clock is ahead.

@@ -85,6 +85,8 @@ pub struct Route {
     pub limiter: Option<Limiter>,
     /// The headers in which the service receives claims. Empty on cached routes.
     pub headers_from_claims: Vec<(HeaderName, HeaderClaim)>,
+    /// The position of the service; `None` for the api listener of the backend.
+    pub service: Option<usize>,
     path: Pattern,
     aliases: Vec<Pattern>,
     forwarding: Forwarding,
@@ -230,6 +232,7 @@ impl Route {
                 response_headers: settings.response_headers.clone(),
                 limiter: settings.bounds.limit.map(|limit| Limiter::of_route(limit.quota)),
                 headers_from_claims: settings.headers_from_claims.clone(),
+                service: settings.service,
                 path,
                 aliases,
                 forwarding,

@@ -49,6 +49,8 @@ pub struct Settings {
     pub request_headers: HeaderRules,
     /// The rules for fields of responses of the service.
     pub response_headers: HeaderRules,
+    /// The position of the service; `None` for the api listener of the backend.
+    pub service: Option<usize>,
 }
 
 /// The query parameters of a route that are forwarded.

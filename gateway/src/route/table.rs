@@ -155,6 +155,11 @@ impl RouteTable {
         &self.claim_headers
     }
 
+    /// Whether every route has a service, so that none needs the api listener. False without routes.
+    pub fn has_only_services(&self) -> bool {
+        !self.routes.is_empty() && self.routes.iter().all(|route| route.service.is_some())
+    }
+
     /// The routes in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()

@@ -9,6 +9,7 @@ mod plain;
 mod probe;
 mod redirect;
 mod reload;
+mod service;
 mod signals;
 
 use std::io;
@@ -45,6 +46,7 @@ use probe::Probe;
 use redirect::Redirect;
 use reload::Reloadable;
 pub use reload::{NotReloaded, Reloader};
+use service::{Service, ServiceChecks};
 pub use signals::Signals;
 
 /// How long the public listener waits for the revocation feed at startup.
@@ -109,9 +111,11 @@ impl Gateway {
         };
         let metrics = Arc::new(metrics(&config)?);
 
+        let uses_api = !config.routes.has_only_services();
         let api = Arc::new(Upstream::new("api", config.api, config.upstream));
+        let services: Vec<_> = config.services.into_iter().map(Service::new).collect();
         let admin = config.admin.map(|address| Arc::new(Upstream::new("admin", address, config.upstream)));
-        let upstreams: Vec<_> = std::iter::once(&api).chain(&admin).cloned().collect();
+        let upstreams: Vec<_> = uses_api.then_some(&api).into_iter().chain(&admin).cloned().collect();
 
         let identities = Arc::new(Identities::new(config.identities)?);
         record_certificate_expiries(&metrics, &identities);
@@ -145,7 +149,7 @@ impl Gateway {
         let revocation = config.revocation.zip(admin_client.clone());
         let revocation = revocation.map(|(settings, backend)| Revocation::new(backend, settings));
         let api = UpstreamClient::new(api);
-        let cache = config.cache.map(|settings| Cache::new(api.clone(), settings));
+        let cache = config.cache.map(Cache::new);
         let flow = Flow {
             settings: config.flow,
             proxies,
@@ -156,6 +160,7 @@ impl Gateway {
             started,
             routes: config.routes.clone(),
             api,
+            services: services.iter().map(|service| UpstreamClient::new(Arc::clone(&service.upstream))).collect(),
             cache: cache.clone(),
             metrics: Arc::clone(&metrics),
             access_log,
@@ -200,6 +205,7 @@ impl Gateway {
         let ops = Ops {
             metrics: Arc::clone(&metrics),
             upstreams: upstreams.clone(),
+            services: services.clone(),
             revocation: revocation.clone(),
             draining,
             cache: cache.clone(),
@@ -213,6 +219,9 @@ impl Gateway {
         }
         if let Some((revocation, admin)) = revocation.zip(admin) {
             server.add_service(Follow { revocation, backend: admin, cache, metrics: Arc::clone(&metrics) });
+        }
+        if !services.is_empty() {
+            server.add_service(ServiceChecks { services, metrics: Arc::clone(&metrics) });
         }
         server.add_service(Probe::new(upstreams, metrics));
         if let Some(file) = &config.announce_file {

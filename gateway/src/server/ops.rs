@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::defence::defend;
 use super::plain::{self, Plain};
+use super::service::Service;
 use crate::cache::{Cache, CacheStats};
 use crate::framing::CanonicalPath;
 use crate::record::{Lines, Metrics};
@@ -36,6 +37,7 @@ pub(super) const PURGED_BY_OPS: &str = "ops";
 pub(super) struct Ops {
     pub(super) metrics: Arc<Metrics>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
+    pub(super) services: Vec<Service>,
     /// The revocation state, if enabled.
     pub(super) revocation: Option<Revocation>,
     /// Whether the gateway is stopping.
@@ -73,14 +75,17 @@ impl Ops {
         }
     }
 
-    /// The gateway is ready once every backend has answered and the revocation feed is connected, until it drains. A
+    /// The gateway is ready once every backend and required service has answered and the revocation feed is connected,
+    /// until it drains. A
     /// later failure of either is reported but does not make it unready, since cached responses and cached revocation
     /// results are still used. `revocations` is `off`, `waiting` before the first heartbeat, `fresh`, or `stale` after
     /// `revocation.max_age`.
     fn readiness(&self) -> Response<Full<Bytes>> {
         let has_revocations = self.revocation.as_ref().is_none_or(|revocation| revocation.age().is_some());
         let draining = *self.draining.borrow();
-        let ready = !draining && has_revocations && self.upstreams.iter().all(|upstream| upstream.was_reached());
+        let required = self.services.iter().filter(|service| service.required).map(|service| &service.upstream);
+        let has_upstreams = self.upstreams.iter().chain(required).all(|upstream| upstream.was_reached());
+        let ready = !draining && has_revocations && has_upstreams;
         let revocations = match &self.revocation {
             None => "off",
             Some(revocation) if revocation.age().is_none() => "waiting",
@@ -90,12 +95,24 @@ impl Ops {
         let state = |upstream: &Upstream| if upstream.is_up() { "up" } else { "down" };
         let upstreams: serde_json::Map<_, _> =
             self.upstreams.iter().map(|upstream| (upstream.name.to_owned(), state(upstream).into())).collect();
-        let body = format!(
-            "{}\n",
-            serde_json::json!({
-                "ready": ready, "draining": draining, "revocations": revocations, "upstreams": upstreams,
-            })
-        );
+        let mut page = serde_json::json!({
+            "ready": ready, "draining": draining, "revocations": revocations, "upstreams": upstreams,
+        });
+        // Without services, the page is what it was before there were any.
+        if let Some(page) = page.as_object_mut().filter(|_| !self.services.is_empty()) {
+            let addresses = |service: &Service| -> serde_json::Map<_, _> {
+                service.addresses.iter().map(|(text, address)| (text.clone(), state(address).into())).collect()
+            };
+            let services: serde_json::Map<_, _> = (self.services.iter())
+                .map(|service| {
+                    let addresses = addresses(service);
+                    let page = serde_json::json!({"required": service.required, "addresses": addresses});
+                    (service.upstream.name.to_owned(), page)
+                })
+                .collect();
+            page.insert("services".to_owned(), services.into());
+        }
+        let body = format!("{page}\n");
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         plain::page(status, "application/json", body)
     }

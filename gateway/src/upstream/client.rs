@@ -84,7 +84,8 @@ impl UpstreamClient {
     ///
     /// A request of which nothing was sent is sent on another connection. A request with an idempotent method (RFC
     /// 9110, section 9.2.2) is retried once, on a new connection, if a reused connection was closed before any byte of
-    /// the response (RFC 9112, section 9.3.1), unless more of its body was sent than the 64 KiB that are buffered.
+    /// the response (RFC 9112, section 9.3.1), unless more of its body was sent than the 64 KiB that are buffered. If
+    /// there is another address, so is one whose new connection was closed, as far as the budget of retries allows.
     ///
     /// # Errors
     /// [`UpstreamError`].
@@ -104,12 +105,17 @@ impl UpstreamClient {
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         let mut request = self.build_request(parts, body);
         let may_retry = is_idempotent(request.method());
+        let budget = self.upstream.budget.as_ref();
+        if let Some(budget) = budget {
+            budget.count();
+        }
         let mut leased = self.pool.lease(None, connect_timeout).await;
         let mut is_retried = false;
         loop {
             let lease = leased.map_err(|error| UpstreamError::Unreachable(self.upstream.name, error.to_string()))?;
-            let was_idle = lease.connection.has_responded();
-            let retry = if was_idle && may_retry && !is_retried { Some(retry_copy(&mut request)) } else { None };
+            let (was_idle, place) = (lease.connection.has_responded(), lease.connection.place());
+            let has_retry = (was_idle || budget.is_some()) && may_retry && !is_retried;
+            let retry = if has_retry { Some(retry_copy(&mut request)) } else { None };
             let failed = match exchange(lease, request).await {
                 Ok(response) if response.status().is_informational() => {
                     let reason = format!("status {} was not requested", response.status().as_u16());
@@ -122,10 +128,22 @@ impl UpstreamClient {
                 (ExchangeError::Unsent(request, _, slot), _) if was_idle => {
                     (*request, self.pool.lease(slot, connect_timeout).await)
                 }
-                (ExchangeError::NoResponse(error, Some(ClosedConnection { slot, has_read: false })), Some(retry))
-                    if is_closed_before_response(&error) && retry.body().can_replay() =>
+                (ExchangeError::Unsent(request, _, slot), _)
+                    if !is_retried && budget.is_some_and(|budget| budget.take(Instant::now())) =>
                 {
                     is_retried = true;
+                    self.upstream.defer(place);
+                    (*request, self.pool.lease(slot, connect_timeout).await)
+                }
+                (ExchangeError::NoResponse(error, Some(ClosedConnection { slot, has_read: false })), Some(retry))
+                    if is_closed_before_response(&error)
+                        && retry.body().can_replay()
+                        && (was_idle || budget.is_some_and(|budget| budget.take(Instant::now()))) =>
+                {
+                    is_retried = true;
+                    if !was_idle {
+                        self.upstream.defer(place);
+                    }
                     (retry, self.pool.lease_new(slot, connect_timeout).await)
                 }
                 (ExchangeError::NoResponse(error, _) | ExchangeError::Unsent(_, error, _), _) => {

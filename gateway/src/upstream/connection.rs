@@ -37,6 +37,8 @@ pub(super) struct Connection {
     has_responded: bool,
     /// Whether anything was read since the last request was sent.
     has_read: Arc<AtomicBool>,
+    /// The position of the configured address.
+    place: usize,
     slot: ConnectionSlot<Self>,
 }
 
@@ -60,17 +62,14 @@ impl Connection {
         connect_timeout: Duration,
     ) -> io::Result<Box<Self>> {
         let has_read = Arc::new(AtomicBool::new(false));
-        let socket = TokioIo::new(MonitoredSocket {
-            socket: connect(upstream, connect_timeout).await?,
-            has_read: Arc::clone(&has_read),
-            is_write_closed: false,
-        });
+        let (socket, place) = connect(upstream, connect_timeout).await?;
+        let socket = TokioIo::new(MonitoredSocket { socket, has_read: Arc::clone(&has_read), is_write_closed: false });
         let mut builder = http1::Builder::new();
         // A proxy removes these spaces (RFC 9112, section 5.1).
         builder.max_buf_size(BUFFER_BYTES).allow_spaces_after_header_name_in_responses(true);
         let handshake = builder.handshake(socket).await;
         let (requests, driver) = handshake.map_err(io::Error::other)?;
-        Ok(Box::new(Self { requests, driver, has_responded: false, has_read, slot }))
+        Ok(Box::new(Self { requests, driver, has_responded: false, has_read, place, slot }))
     }
 
     /// Queues a request, which is sent when the connection is polled.
@@ -98,6 +97,11 @@ impl Connection {
     /// Records that the backend has responded on it.
     pub(super) fn note_response(&mut self) {
         self.has_responded = true;
+    }
+
+    /// The position of the configured address that it is open to.
+    pub(super) fn place(&self) -> usize {
+        self.place
     }
 
     /// Whether the backend has responded on it before.
@@ -151,26 +155,29 @@ fn is_closed_by_peer(error: &io::Error) -> bool {
 
 /// A TCP or Unix socket.
 #[derive(Debug)]
-enum Socket {
+pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
     #[cfg(test)]
     Memory(super::memory::Wire),
 }
 
-/// Connects to the first address of a backend that is reachable. A name may have several addresses, of which the backend
-/// uses one: each gets its share of the time.
-async fn connect(upstream: &Upstream, within: Duration) -> io::Result<Socket> {
+/// Connects to the first address of a backend that is reachable, and returns the position of the configured one. A name
+/// may have several addresses, of which the backend uses one: each gets its share of the time.
+///
+/// # Errors
+/// None can be reached.
+pub(super) async fn connect(upstream: &Upstream, within: Duration) -> io::Result<(Socket, usize)> {
     let peers = upstream.peers().map_err(io::Error::other)?;
     let each = within / u32::try_from(peers.len()).unwrap_or(u32::MAX).max(1);
     let mut failed = io::Error::from(io::ErrorKind::TimedOut);
-    for (place, peer) in peers.iter().enumerate() {
+    for (order, (place, peer)) in peers.iter().enumerate() {
         match timeout(each, Socket::open(peer)).await {
             Ok(Ok(socket)) => {
-                if place > 0 {
+                if order > 0 {
                     upstream.prefer(peer);
                 }
-                return Ok(socket);
+                return Ok((socket, *place));
             }
             Ok(Err(error)) => failed = error,
             Err(_) => failed = io::Error::from(io::ErrorKind::TimedOut),
@@ -262,10 +269,10 @@ mod tests {
         };
         let upstream = Upstream::new("api", Address::Inet(address), settings);
         let (good, bad) = (UpstreamPeer::Inet(address), UpstreamPeer::Unix("/nowhere/at/all".into()));
-        *upstream.resolved.write().unwrap() = vec![bad.clone(), good.clone()];
-        assert!(matches!(connect(&upstream, second).await.unwrap(), Socket::Tcp(_)));
-        assert_eq!(upstream.peers().unwrap(), [good, bad.clone()]);
-        *upstream.resolved.write().unwrap() = vec![bad];
+        upstream.replace(0, vec![bad.clone(), good.clone()]);
+        assert!(matches!(connect(&upstream, second).await.unwrap(), (Socket::Tcp(_), 0)));
+        assert_eq!(upstream.peers().unwrap(), [(0, good), (0, bad.clone())]);
+        upstream.replace(0, vec![bad]);
         assert_eq!(connect(&upstream, second).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

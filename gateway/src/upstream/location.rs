@@ -71,9 +71,9 @@ pub(super) fn mentions(text: &[u8], upstream: &Upstream) -> bool {
         // Either scheme may precede it.
         UrlReference::parse(url).is_some_and(|url| UrlReference { is_https: true, ..url }.names(upstream))
     };
-    let is_configured = |word: &[u8]| match upstream.address {
-        Address::Unix(_) => false,
-        _ => word.windows(upstream.host.len()).any(|part| part.eq_ignore_ascii_case(upstream.host.as_bytes())),
+    let is_configured = |word: &[u8]| {
+        let mut names = upstream.addresses.iter().filter(|(address, _)| !matches!(address, Address::Unix(_)));
+        names.any(|(_, host)| word.windows(host.len()).any(|part| part.eq_ignore_ascii_case(host.as_bytes())))
     };
     text.split(|byte| byte.is_ascii_whitespace() || b"<>\"',;".contains(byte)).any(|word| {
         let mut slashes = word.windows(2).enumerate().filter(|(_, pair)| pair == b"//");
@@ -104,19 +104,23 @@ impl<'a> UrlReference<'a> {
 
     /// Whether its authority is that of `upstream`.
     fn names(&self, upstream: &Upstream) -> bool {
-        match &upstream.address {
+        upstream.addresses.iter().any(|(address, host)| self.names_address(upstream, address, host))
+    }
+
+    /// Whether its authority is that of `address`, an address of `upstream` with this `host`.
+    fn names_address(&self, upstream: &Upstream, address: &Address, host: &str) -> bool {
+        match address {
             Address::Inet(address) => {
                 let is_loopback = address.ip().to_canonical().is_loopback();
                 self.has_port(address.port())
                     && (self.is_address(address.ip()) || is_loopback && is_same_name(self.host, "localhost"))
             }
             Address::Name(name, port) => {
-                let is_resolved =
-                    |peer: &UpstreamPeer| matches!(peer, UpstreamPeer::Inet(address) if self.is_address(address.ip()));
+                let is_resolved = |(_, peer): &(usize, UpstreamPeer)| matches!(peer, UpstreamPeer::Inet(address) if self.is_address(address.ip()));
                 let resolved = || upstream.peers().is_ok_and(|peers| peers.iter().any(is_resolved));
                 self.has_port(*port) && (is_same_name(self.host, name) || resolved())
             }
-            Address::Unix(_) => self.has_port(80) && is_same_name(self.host, &upstream.host),
+            Address::Unix(_) => self.has_port(80) && is_same_name(self.host, host),
         }
     }
 
@@ -264,7 +268,7 @@ mod tests {
     #[test]
     fn the_addresses_of_a_name_count_as_the_service() {
         let upstream = upstream("backend.internal:8080");
-        *upstream.resolved.write().unwrap() = vec![UpstreamPeer::Inet("10.0.0.7:8080".parse().unwrap())];
+        upstream.replace(0, vec![UpstreamPeer::Inet("10.0.0.7:8080".parse().unwrap())]);
         let public =
             PublicAuthority { authority: "example.org", is_forwarded: false, needs_token: true, prefixes: None };
         assert_eq!(public_url(b"http://10.0.0.7:8080/a", &upstream, &public).unwrap(), b"https://example.org/a");

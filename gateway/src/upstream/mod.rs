@@ -2,6 +2,7 @@
 //! cache and forwarding use it.
 
 mod address;
+mod budget;
 mod chunk;
 mod claims;
 mod client;
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 
 use address::UpstreamPeer;
 pub use address::{Address, AddressError};
+use budget::RetryBudget;
 pub use chunk::{BodyAborted, BodyChunk};
 pub use claims::{can_carry_claim, identity_in, remove_spellings};
 pub use client::UpstreamClient;
@@ -63,17 +65,19 @@ pub struct Settings {
 /// One backend.
 #[derive(Debug)]
 pub struct Upstream {
-    /// Its name in metrics and logs: `api` or `admin`.
+    /// Its name in metrics and logs: `api`, `admin`, or that of a service.
     pub name: &'static str,
-    /// Its configured address.
-    pub address: Address,
-    /// The `Host` of requests to it.
+    /// Its configured addresses, at least one, each with the `Host` of a request to it alone.
+    addresses: Box<[(Address, String)]>,
+    /// The `Host` of requests to it: that of the first address.
     pub host: String,
     /// Its timeouts and limits.
     pub settings: Settings,
-    /// The resolved addresses, the one that was reached last first, so that no request waits for DNS. Empty until the
-    /// name is resolved.
-    resolved: RwLock<Vec<UpstreamPeer>>,
+    /// The resolved addresses, the one that was reached last first, so that no request waits for DNS; each with the
+    /// position of its configured address. Empty until a name is resolved.
+    resolved: RwLock<Vec<(usize, UpstreamPeer)>>,
+    /// Limits retries on another address; `None` if there is only one.
+    budget: Option<RetryBudget>,
     up: AtomicBool,
     reached: AtomicBool,
     /// The connections to it.
@@ -88,11 +92,24 @@ pub struct Unresolved;
 impl Upstream {
     /// A backend that has not been reached yet.
     pub fn new(name: &'static str, address: Address, settings: Settings) -> Self {
-        let resolved = RwLock::new(address.literal().into_iter().collect());
-        let host = address.host();
+        Self::with_addresses(name, vec![address], settings)
+    }
+
+    /// A backend with several `addresses`, which has not been reached yet. Connections go to the first that is
+    /// reachable, and then to that one until it fails.
+    pub fn with_addresses(name: &'static str, addresses: Vec<Address>, settings: Settings) -> Self {
+        let literal = |(place, address): (usize, &Address)| Some((place, address.literal()?));
+        let resolved = RwLock::new(addresses.iter().enumerate().filter_map(literal).collect());
+        let with_host = |address: Address| {
+            let host = address.host();
+            (address, host)
+        };
+        let addresses: Box<[_]> = addresses.into_iter().map(with_host).collect();
+        let host = addresses.first().map(|(_, host)| host.clone()).unwrap_or_default();
         Self {
             name,
-            address,
+            budget: (addresses.len() > 1).then(RetryBudget::default),
+            addresses,
             host,
             settings,
             resolved,
@@ -102,25 +119,38 @@ impl Upstream {
         }
     }
 
-    /// Resolves the address again, if it is a name. After an error, the previous addresses remain.
+    /// Resolves the addresses that are names again. After an error, the previous results remain.
     ///
     /// # Errors
-    /// The name cannot be resolved.
+    /// A name cannot be resolved. The others have been.
     pub async fn resolve(&self) -> std::io::Result<()> {
-        let Some(found) = self.address.resolve().await? else { return Ok(()) };
-        let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
-        // The order of the same addresses remains: the one that was reached last is first.
-        if found.len() != resolved.len() || !found.iter().all(|peer| resolved.contains(peer)) {
-            *resolved = found;
+        let mut result = Ok(());
+        for (place, (address, _)) in self.addresses.iter().enumerate() {
+            match address.resolve().await {
+                Ok(Some(found)) => self.replace(place, found),
+                Ok(None) => {}
+                Err(error) => result = Err(error),
+            }
         }
-        Ok(())
+        result
     }
 
-    /// The addresses to connect to, in order.
+    /// Replaces the resolved addresses of the configured one at `place` by `found`.
+    fn replace(&self, place: usize, found: Vec<UpstreamPeer>) {
+        let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
+        let before: Vec<_> = resolved.iter().filter(|(own, _)| *own == place).map(|(_, peer)| peer).collect();
+        // The order of the same addresses remains: the one that was reached last is first.
+        if found.len() != before.len() || !found.iter().all(|peer| before.contains(&peer)) {
+            resolved.retain(|(own, _)| *own != place);
+            resolved.extend(found.into_iter().map(|peer| (place, peer)));
+        }
+    }
+
+    /// The addresses to connect to, in order, each with the position of its configured address.
     ///
     /// # Errors
     /// [`Unresolved`] if the name has never been resolved.
-    fn peers(&self) -> Result<Vec<UpstreamPeer>, Unresolved> {
+    fn peers(&self) -> Result<Vec<(usize, UpstreamPeer)>, Unresolved> {
         let resolved = self.resolved.read().unwrap_or_else(PoisonError::into_inner);
         if resolved.is_empty() { Err(Unresolved) } else { Ok(resolved.clone()) }
     }
@@ -128,11 +158,27 @@ impl Upstream {
     /// Moves `peer` to the front, since it was reached and those before it were not.
     fn prefer(&self, peer: &UpstreamPeer) {
         let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = resolved.iter().position(|other| other == peer)
+        if let Some(place) = resolved.iter().position(|(_, other)| other == peer)
             && let Some(before) = resolved.get_mut(..=place)
         {
             before.rotate_right(1);
         }
+    }
+
+    /// Moves what the configured address at `place` was resolved to behind the others, since it is down.
+    pub fn defer(&self, place: usize) {
+        let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
+        resolved.sort_by_key(|(own, _)| *own == place);
+    }
+
+    /// Connects to it and closes the connection, within the connect timeout.
+    ///
+    /// # Errors
+    /// None of its addresses can be reached.
+    pub async fn check_connection(&self) -> std::io::Result<()> {
+        let within = self.settings.connect_timeout;
+        let connected = tokio::time::timeout(within, connection::connect(self, within)).await;
+        connected.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?.map(drop)
     }
 
     /// The deadlines of a request that `started` then.

@@ -48,6 +48,7 @@ mod revocation;
 mod role;
 mod route;
 mod secrets;
+mod service;
 mod signals;
 mod signing_key;
 mod size_limit;

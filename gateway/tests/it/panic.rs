@@ -169,6 +169,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
         revocation: None,
         routes: RouteTable::new(routes, Vec::new()),
         api: UpstreamClient::new(Arc::new(Upstream::new("api", address, upstream))),
+        services: Box::default(),
         cache: None,
         metrics: Arc::clone(metrics),
         access_log: writer.access(),

@@ -121,7 +121,7 @@ async fn churn(seed: u64, clients: &[fn(Arc<Upstream>) -> UpstreamClient]) {
         max_connections: u32::try_from(MAX_CONNECTIONS).unwrap(),
     };
     let upstream = Upstream::new("api", "127.0.0.1:1".parse().unwrap(), settings);
-    *upstream.resolved.write().unwrap() = vec![UpstreamPeer::Memory(network.clone())];
+    upstream.replace(0, vec![UpstreamPeer::Memory(network.clone())]);
     let upstream = Arc::new(upstream);
     let clients: Vec<_> = clients.iter().map(|client| client(Arc::clone(&upstream))).collect();
     let mut tasks = JoinSet::new();

@@ -1,0 +1,260 @@
+//! `[[service]]`, read field by field so that every error is reported.
+
+use std::time::Duration;
+
+use http::Uri;
+
+use super::section::Section;
+use crate::framing::CanonicalPath;
+use crate::route::RouteTable;
+use crate::upstream::{self, Address};
+use holodule_settings::{Source, shown};
+
+/// Names of the backend's listeners, which metrics and logs have in the same place.
+const RESERVED_NAMES: [&str; 2] = ["api", "admin"];
+
+/// The maximum length of a name.
+const MAX_NAME: usize = 64;
+
+/// A service behind the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The name in routes, metrics and logs.
+    pub name: String,
+    /// At least one. Connections go to the first that is reachable.
+    pub addresses: Vec<Address>,
+    /// Timeouts and limits of the connections to it.
+    pub settings: upstream::Settings,
+    /// Whether the gateway is ready only once it has responded.
+    pub required: bool,
+    /// The path of health checks; `None` if a connection is enough.
+    pub health_path: Option<Uri>,
+    /// The interval of health checks.
+    pub health_interval: Duration,
+}
+
+/// The services in their order, and a name for each table, including invalid ones, so that a route that names one of
+/// those is not reported too.
+#[derive(Default)]
+pub(super) struct Services {
+    pub(super) valid: Vec<Service>,
+    names: Vec<String>,
+}
+
+impl Services {
+    /// The position of the service with this name.
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|own| own == name)
+    }
+}
+
+/// Reads the services.
+pub(super) fn read_services(source: &mut Source) -> Services {
+    let mut services = Services::default();
+    for section in Section::list_without_secrets(source, "service").unwrap_or_default() {
+        services.valid.extend(read_service(source, section, &mut services.names));
+    }
+    services
+}
+
+/// Reads one service, and adds its name to those of the earlier ones; `None` if a required field is missing or invalid.
+fn read_service(source: &mut Source, mut section: Section, names: &mut Vec<String>) -> Option<Service> {
+    let name = section.required(source, "name", "the name in routes, metrics and logs");
+    if let Some(name) = &name
+        && let Err(reason) = check_name(name, names)
+    {
+        section.problem(source, "name", format!("{} {reason}", shown(name)));
+    }
+    names.push(name.clone().unwrap_or_default());
+    let addresses = read_addresses(source, &mut section);
+    let settings = upstream::Settings {
+        connect_timeout: section.seconds(source, "connect_timeout", 0.01..=60.0).unwrap_or(Duration::from_secs(1)),
+        read_timeout: section.seconds(source, "read_timeout", 0.01..=3600.0).unwrap_or(Duration::from_secs(10)),
+        request_timeout: section.seconds(source, "request_timeout", 0.01..=3600.0).unwrap_or(Duration::from_secs(30)),
+        idle_timeout: section.seconds(source, "idle_timeout", 0.0..=3600.0).unwrap_or(Duration::from_secs(30)),
+        max_connections: section
+            .number(source, "max_connections", 4..=1_000_000)
+            .and_then(|number| u32::try_from(number).ok())
+            .unwrap_or(256),
+    };
+    let required = section.flag(source, "required");
+    let health_path = section.text(source, "health_path").filter(|path| !path.is_empty());
+    let health_path = health_path.and_then(|path| {
+        let uri = CanonicalPath::parse(&path).ok().and_then(|_| path.parse::<Uri>().ok());
+        if uri.is_none() {
+            section.problem(source, "health_path", format!("{} must be a canonical path", shown(&path)));
+        }
+        uri
+    });
+    let health_interval = section.seconds(source, "health_interval", 0.1..=3600.0).unwrap_or(Duration::from_secs(2));
+    section.finish(source);
+    Some(Service { name: name?, addresses: addresses?, settings, required, health_path, health_interval })
+}
+
+fn check_name(name: &str, others: &[String]) -> Result<(), &'static str> {
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_valid) {
+        Err("must have 1 to 64 characters of A-Z a-z 0-9 - . _")
+    } else if RESERVED_NAMES.contains(&name) {
+        Err("is a listener of the backend")
+    } else if others.iter().any(|other| other == name) {
+        Err("appears twice")
+    } else {
+        Ok(())
+    }
+}
+
+fn read_addresses(source: &mut Source, section: &mut Section) -> Option<Vec<Address>> {
+    let texts = section.texts(source, "addresses", "host:port or unix:/path, at least one")?;
+    let mut addresses: Vec<Address> = Vec::new();
+    for text in &texts {
+        match text.parse() {
+            Ok(address) if addresses.contains(&address) => {
+                section.problem(source, "addresses", format!("{} appears twice", shown(text)));
+            }
+            Ok(address) => addresses.push(address),
+            Err(error) => section.problem(source, "addresses", format!("{} {error}", shown(text))),
+        }
+    }
+    if texts.is_empty() {
+        section.problem(source, "addresses", "must have at least one");
+    }
+    (!addresses.is_empty()).then_some(addresses)
+}
+
+/// A warning for each service without a route.
+pub(super) fn warnings(services: &[Service], table: &RouteTable) -> Vec<String> {
+    let is_used = |place| table.iter().any(|route| route.service == Some(place));
+    let unused = services.iter().enumerate().filter(|(place, _)| !is_used(*place));
+    unused
+        .map(|(place, service)| format!("service[{place}]: no route has the service {}", shown(&service.name)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::super::route_tables::read_services_and_routes;
+    use super::*;
+    use holodule_settings::{Environment, Problem, Problems};
+
+    fn read(toml: &str) -> Result<(Vec<Service>, RouteTable), Vec<String>> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        let mut source = Source::read(Some(file.path()), Environment::default());
+        let (services, routes) = read_services_and_routes(&mut source);
+        let reported = |problem: Problem| format!("{}: {}", problem.subject(), problem.reason);
+        source
+            .finish_with(|| Some((services, routes?)))
+            .map_err(|Problems(problems)| problems.into_iter().map(reported).collect())
+    }
+
+    #[test]
+    fn every_field_of_a_service_is_read_and_routes_name_services() {
+        let (services, table) = read(
+            "[[service]]\nname = 'app'\naddresses = ['127.0.0.1:3000', 'app.internal:3000', 'unix:/run/app.sock']\n\
+             connect_timeout = 0.5\nread_timeout = 60\nrequest_timeout = 120.5\nidle_timeout = 0\nmax_connections = 4\n\
+             required = true\nhealth_path = '/live'\nhealth_interval = 0.1\n\
+             [[service]]\nname = 'b'\naddresses = ['[::1]:1']\n\
+             [[route]]\npath = '/b'\nmethods = ['GET']\nservice = 'b'\n\
+             [[route]]\npath = '/app'\nmethods = ['GET']\nservice = 'app'\n\
+             [[route]]\npath = '/c'\nmethods = ['GET']\n",
+        )
+        .unwrap();
+        let seconds = Duration::from_secs_f64;
+        let app = Service {
+            name: "app".to_owned(),
+            addresses: ["127.0.0.1:3000", "app.internal:3000", "unix:/run/app.sock"]
+                .map(|text| text.parse().unwrap())
+                .into(),
+            settings: upstream::Settings {
+                connect_timeout: seconds(0.5),
+                read_timeout: seconds(60.0),
+                request_timeout: seconds(120.5),
+                idle_timeout: seconds(0.0),
+                max_connections: 4,
+            },
+            required: true,
+            health_path: Some(Uri::from_static("/live")),
+            health_interval: seconds(0.1),
+        };
+        let b = Service {
+            name: "b".to_owned(),
+            addresses: vec!["[::1]:1".parse().unwrap()],
+            settings: upstream::Settings {
+                connect_timeout: seconds(1.0),
+                read_timeout: seconds(10.0),
+                request_timeout: seconds(30.0),
+                idle_timeout: seconds(30.0),
+                max_connections: 256,
+            },
+            required: false,
+            health_path: None,
+            health_interval: seconds(2.0),
+        };
+        assert_eq!(services, [app, b]);
+        assert_eq!(table.iter().map(|route| route.service).collect::<Vec<_>>(), [Some(1), Some(0), None]);
+        assert!(warnings(&services, &table).is_empty());
+        let unused = warnings(&services, &RouteTable::new(table.iter().take(1).cloned().collect(), Vec::new()));
+        assert_eq!(unused, ["service[0]: no route has the service \"app\""]);
+    }
+
+    #[test]
+    fn every_error_is_reported_with_its_key() {
+        let reported = read(
+            "[[service]]\nname = 'api'\naddresses = ['a:1', 'a:1']\n\
+             [[service]]\nname = 'admin'\naddresses = []\nrequired = 1\n\
+             [[service]]\nname = 'a b'\naddresses = 'a:1'\nhealth_path = '/a/../b'\nhealth_interval = 0\n\
+             [[service]]\nname = 'x'\naddresses = ['http://a']\nmax_connections = 3\nread_timeout = 'long'\n\
+             [[service]]\nname = 'x'\naddresses = ['a:0']\nconnect_timeout = -1\nport = 1\n\
+             [[service]]\n\
+             [[route]]\npath = '/a'\nmethods = ['GET']\nservice = 'y'\n\
+             [[route]]\npath = '/b'\nmethods = ['GET']\nservice = ''\n\
+             [[route]]\npath = '/c'\nmethods = ['GET']\nservice = 1\n\
+             [[route]]\npath = '/e'\nmethods = ['GET']\nservice = 'x'\n",
+        )
+        .unwrap_err();
+        let expected = [
+            "service[0].name: \"api\" is a listener of the backend",
+            "service[0].addresses: \"a:1\" appears twice",
+            "service[1].name: \"admin\" is a listener of the backend",
+            "service[1].addresses: must have at least one",
+            "service[1].required: must be true or false",
+            "service[2].name: \"a b\" must have 1 to 64 characters of A-Z a-z 0-9 - . _",
+            "service[2].addresses: must be a list of strings",
+            "service[2].health_path: \"/a/../b\" must be a canonical path",
+            "service[2].health_interval: must be a number of seconds within 0.1 and 3600",
+            "service[3].addresses: \"http://a\" the port must be within 1 and 65535",
+            "service[3].read_timeout: must be a number of seconds within 0.01 and 3600",
+            "service[3].max_connections: must be a whole number within 4 and 1000000",
+            "service[4].name: \"x\" appears twice",
+            "service[4].addresses: \"a:0\" the port must be within 1 and 65535",
+            "service[4].connect_timeout: must be a number of seconds within 0.01 and 60",
+            "service[4].port: unknown key",
+            "service[5].name: is required: the name in routes, metrics and logs",
+            "service[5].addresses: is required: host:port or unix:/path, at least one",
+            "route[0].service: \"y\" is not a service",
+            "route[1].service: \"\" is not a service",
+            "route[2].service: must be a string",
+        ];
+        assert_eq!(reported, expected);
+        let reported = read("[[route]]\npath = '/a'\nmethods = ['GET']\nservice = 'api'\n").unwrap_err();
+        assert_eq!(reported, ["route[0].service: \"api\" is not a service: without one, requests go to upstream.api"]);
+    }
+    #[test]
+    fn the_connections_and_checks_of_all_services_count_towards_the_open_files() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let services = "[[service]]\nname = 'a'\naddresses = ['a:1', 'b:1']\nmax_connections = 100\n\
+             [[service]]\nname = 'b'\naddresses = ['c:1']\n";
+        std::fs::write(file.path(), services).unwrap();
+        let is_reported = |available| {
+            let Err(Problems(problems)) = Config::read_within(Some(file.path()), Environment::default(), available)
+            else {
+                panic!("without a certificate")
+            };
+            problems.iter().any(|problem| problem.key == "listener.max_connections")
+        };
+        let needed = 15_000 + 2 * 1024 + 256 + (100 + 2) + (256 + 1);
+        assert!(!is_reported(needed) && is_reported(needed - 1));
+    }
+}
