@@ -248,7 +248,15 @@ fn cache(benches: &Benches) {
             PublicAuthority { authority: "localhost:8443", is_forwarded: false, needs_token: true, prefixes: None };
         let (target, backend) = (black_box(target), &client);
         let timeouts = Timeouts::default();
-        let request = CacheRequest { target, public, declared: &declared, has_identity: false, timeouts, backend };
+        let request = CacheRequest {
+            target,
+            public,
+            declared: &declared,
+            has_identity: false,
+            timeouts,
+            compresses: false,
+            backend,
+        };
         cache.lookup(&key, request, || {
             let (parts, ()) = http::Request::get(target).body(())?.into_parts();
             Ok(parts)

@@ -20,6 +20,7 @@
 //! | [`revocation`] | whether a token was revoked; `POST /auth/logout` |
 //! | [`route`] | which requests are forwarded, and with which target |
 //! | [`scope`] | roles and other scopes: sets of them, and what a route requires |
+//! | [`compress`] | which responses are compressed, by which coding, with which entity tag |
 //! | [`cache`] | stores responses of the backend, and serves them without a request to it |
 //! | `single_flight` | coalesces concurrent requests for one key; used by `revocation` and `cache` |
 //! | [`upstream`] | connections to the backend, header rules, deadlines |
@@ -29,13 +30,14 @@
 //! | [`clock`] | the current time in seconds since 1970 |
 //!
 //! A module imports only modules on lower floors. From the highest: `server`; `flow`; `respond`; `authenticate`,
-//! `config`; `login`, `revocation`, `cache`; `listener`; the rest; `framing`, `tls`; `clock`, `scope`,
+//! `config`; `login`, `revocation`, `cache`; `listener`; the rest; `framing`, `tls`, `compress`; `clock`, `scope`,
 //! `single_flight`, `syntax`. `tests/it/direction.rs` lists the allowed imports.
 
 pub mod authenticate;
 pub mod cache;
 pub mod client;
 pub mod clock;
+pub mod compress;
 pub mod config;
 pub mod cors;
 pub mod downstream;

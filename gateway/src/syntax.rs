@@ -57,6 +57,44 @@ pub fn has_connection_close(headers: &HeaderMap) -> bool {
     list_members(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"close"))
 }
 
+/// Splits off the entity tag at the beginning of `text` (RFC 9110, section 8.8.3).
+pub fn entity_tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let inner = opaque_tag(text).strip_prefix(b"\"")?;
+    let length = inner.iter().position(|byte| *byte == b'"')?;
+    let (tag, rest) = text.split_at_checked(text.len() - inner.len() + length + 1)?;
+    let is_etagc = |byte: &u8| *byte == 0x21 || (0x23..=0x7e).contains(byte) || *byte >= 0x80;
+    inner.get(..length)?.iter().all(is_etagc).then_some((tag, rest))
+}
+
+/// An entity tag without the weakness prefix.
+pub fn opaque_tag(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+/// The entity tags of a list (RFC 9110, section 13.1.2), without empty members. After a malformed member, which is
+/// `None`, the list ends.
+pub fn entity_tags(list: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    let mut rest = Some(list);
+    std::iter::from_fn(move || {
+        let text = trim_start(rest?, b", \t");
+        if text.is_empty() {
+            return None;
+        }
+        let split = entity_tag(text).and_then(|(tag, after)| {
+            let after = trim_start(after, b" \t");
+            (after.is_empty() || after.starts_with(b",")).then_some((tag, after))
+        });
+        rest = split.map(|(_, after)| after);
+        Some(split.map(|(tag, _)| tag))
+    })
+}
+
+/// Removes bytes that are in `of` from the beginning of `text`.
+pub fn trim_start<'a>(text: &'a [u8], of: &[u8]) -> &'a [u8] {
+    let start = text.iter().position(|byte| !of.contains(byte)).unwrap_or(text.len());
+    text.get(start..).unwrap_or_default()
+}
+
 /// Appends `address` in dotted decimal form. Most clients have such an address, and `Display` takes longer than the
 /// rest of the field.
 pub fn put_ipv4(out: &mut impl BufMut, address: Ipv4Addr) {
@@ -105,6 +143,17 @@ mod tests {
         assert_eq!(members, [&b"a"[..], b"b", b"c", b"d e"]);
         let reversed: Vec<_> = list_members(&headers, &CONNECTION).rev().collect();
         assert_eq!(reversed, [&b"d e"[..], b"c", b"b", b"a"]);
+    }
+
+    #[test]
+    fn a_list_of_entity_tags_ends_at_a_malformed_member() {
+        let tags = |list: &'static str| entity_tags(list.as_bytes()).collect::<Vec<_>>();
+        assert_eq!(tags(", \"a,b\" ,,W/\"\"\t,"), [Some(&b"\"a,b\""[..]), Some(b"W/\"\"")]);
+        assert_eq!(tags(" ,\t"), []);
+        for list in ["\"a\", x, \"b\"", "\"a\", \"b", "\"a\",*"] {
+            assert_eq!(tags(list), [Some(&b"\"a\""[..]), None], "{list}");
+        }
+        assert_eq!(tags("\"a\" \"b\""), [None]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A response in the form in which it is stored and sent.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,10 @@ use http::header::{AGE, CONTENT_LENGTH, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
+use super::forms::{Bodies, EncodedResponse, Forms, serialized, vary_head};
 use super::generation::Generation;
 use super::policy::{self, Freshness, Lifetime, Validators};
-use crate::downstream::http1::put_status;
+use crate::compress::{self, Encoding};
 use crate::upstream::{self, PublicAuthority, Upstream};
 
 /// A response of the backend in the form in which clients get it. All connections that send it share its body.
@@ -23,6 +25,10 @@ pub struct CacheEntry {
     /// The head, serialized for HTTP/1.1.
     wire: Box<[u8]>,
     body: Bytes,
+    /// The compressed forms, if it may be compressed.
+    forms: Option<Box<Forms>>,
+    /// Whether clients may have compressed forms of an earlier response with the same tag.
+    has_forms: bool,
     validators: Validators,
     lifetime: Lifetime,
     received: Instant,
@@ -38,6 +44,15 @@ const NO_LIFETIME: Lifetime = Lifetime {
     if_error: Duration::ZERO,
     initial_age: Duration::ZERO,
 };
+
+/// Whether clients may get compressed forms of a response.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Compression<'a> {
+    /// The route does not compress.
+    Off,
+    /// The route compresses. If the body is that of an earlier entry, it is that one.
+    On(Option<&'a CacheEntry>),
+}
 
 /// When a response was received, and the generation in which it was requested.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +73,7 @@ impl CacheEntry {
         body: Bytes,
         lifetime: Option<Lifetime>,
         received: Received,
+        compression: Compression<'_>,
         (upstream, public): (&Upstream, &PublicAuthority<'_>),
     ) -> pingora::Result<Self> {
         let stored = if lifetime.is_some() { copy_fields(&policy::storable_fields(headers)) } else { headers.clone() };
@@ -74,16 +90,25 @@ impl CacheEntry {
         if status != StatusCode::NO_CONTENT {
             header.insert_header(CONTENT_LENGTH, body.len())?;
         }
-        let mut wire = Vec::new();
-        put_status(&mut wire, status);
-        header.header_to_h1_wire(&mut wire);
-        let validators = Validators::of(status, &parts.headers);
+        let mut forms = None;
+        if let Compression::On(previous) = compression {
+            vary_head(&mut header, &parts.headers)?;
+            if body.len() >= compress::MIN_BYTES && compress::is_compressible(status, &parts.headers) {
+                let bodies = previous.and_then(CacheEntry::bodies).cloned().unwrap_or_default();
+                forms = Some(Box::new(Forms::of(bodies)));
+            }
+        }
+        let wire = serialized(&header);
+        let has_forms = matches!(compression, Compression::On(_));
+        let validators = Validators::of_forms(status, &parts.headers, has_forms);
         let Received { at, generation } = received;
         Ok(Self {
             stored: parts.headers,
             header,
-            wire: wire.into_boxed_slice(),
+            wire,
             body,
+            forms,
+            has_forms,
             validators,
             lifetime: lifetime.unwrap_or(NO_LIFETIME),
             received: at,
@@ -110,6 +135,41 @@ impl CacheEntry {
     /// The complete body.
     pub fn body(&self) -> &Bytes {
         &self.body
+    }
+
+    /// Whether clients that accept `encoding` get it in that form: it may be compressed, and that makes it smaller as
+    /// far as known.
+    pub fn can_be_encoded(&self, encoding: Encoding) -> bool {
+        let forms = self.forms.as_ref();
+        forms.is_some_and(|forms| forms.body(encoding).is_none_or(Option::is_some))
+    }
+
+    /// The compressed form in `encoding`; `None` if it was not made, or is not smaller.
+    pub fn encoded(&self, encoding: Encoding) -> Option<EncodedResponse<'_>> {
+        self.forms.as_ref()?.response(encoding, &self.header, &self.stored)
+    }
+
+    /// Whether compression by `encoding` has ended, or is not allowed.
+    pub fn is_encoded(&self, encoding: Encoding) -> bool {
+        self.forms.as_ref().is_none_or(|forms| forms.body(encoding).is_some())
+    }
+
+    /// The `ETag` of a `304` for a client with the fields `request`, if it differs from that in the head.
+    pub fn not_modified_tag(&self, request: &HeaderMap, preferred: Option<Encoding>) -> Option<HeaderValue> {
+        if self.has_forms { compress::not_modified_tag(request, &self.stored, preferred) } else { None }
+    }
+
+    /// The compressed bodies, which all entries with the same body share.
+    pub(super) fn bodies(&self) -> Option<&Arc<Bodies>> {
+        self.forms.as_ref().map(|forms| &forms.bodies)
+    }
+
+    /// The memory of the compressed forms that exist, in bytes. It grows when one is made.
+    pub(super) fn forms_size(&self) -> usize {
+        // The fields that a compressed form adds have short values.
+        const ADDED: usize = 64;
+        let head = || self.wire.len() + ADDED + self.fields_size() / 2;
+        self.forms.as_ref().map(|forms| forms.size(head())).unwrap_or_default()
     }
 
     /// The validators for conditional requests.
@@ -150,14 +210,18 @@ impl CacheEntry {
         after < u128::from(self.retry_after.load(Ordering::Relaxed))
     }
 
-    /// An upper bound of the memory that it uses, in bytes.
+    /// An upper bound of the memory that it uses without its compressed forms, in bytes.
     pub(super) fn size(&self) -> usize {
-        // Each field is in `stored` and in `header`. A slot of a header table takes 104 bytes, and up to a third of the
-        // slots are empty.
+        let forms = self.forms.as_ref().map(|_| size_of::<Forms>() + size_of::<Bodies>()).unwrap_or_default();
+        self.body.len() + self.wire.len() + self.fields_size() + forms + size_of::<Self>()
+    }
+
+    /// An upper bound of the memory of the fields, which are in `stored` and in `header`.
+    fn fields_size(&self) -> usize {
+        // A slot of a header table takes 104 bytes, and up to a third of the slots are empty.
         const FIELD: usize = 320;
-        let fields: usize =
-            self.stored.iter().map(|(name, value)| FIELD + 2 * (name.as_str().len() + value.len())).sum();
-        self.body.len() + self.wire.len() + fields + 2 * FIELD + size_of::<Self>()
+        let fields = self.stored.iter().map(|(name, value)| FIELD + 2 * (name.as_str().len() + value.len()));
+        fields.sum::<usize>() + 2 * FIELD
     }
 }
 

@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 
 use super::CacheStatus;
-use super::entry::{CacheEntry, Received};
+use super::entry::{CacheEntry, Compression, Received};
 use super::generation::Generation;
 use super::policy::{self, Arrival, Lifetime, Validators};
 use crate::upstream::{
@@ -46,6 +46,8 @@ pub(super) struct FetchRequest<'a> {
     pub(super) generation: Generation,
     /// The timeouts that differ from those of the backend.
     pub(super) timeouts: Timeouts,
+    /// Whether the route compresses.
+    pub(super) compresses: bool,
     /// The public name of the service.
     pub(super) public: PublicAuthority<'a>,
 }
@@ -59,6 +61,7 @@ struct EntryBuilder<'a> {
     max_body: usize,
     generation: Generation,
     deadlines: Deadlines,
+    compresses: bool,
 }
 
 /// Fetches a response within the deadlines of the upstream.
@@ -66,9 +69,10 @@ struct EntryBuilder<'a> {
 /// # Errors
 /// [`UpstreamError`].
 pub(super) async fn fetch(api: &UpstreamClient, request: FetchRequest<'_>) -> Result<FetchedResponse, UpstreamError> {
-    let FetchRequest { mut parts, declared, previous, max_body, generation, timeouts, public } = request;
-    let deadlines = api.upstream().deadlines_with(tokio::time::Instant::now(), &timeouts);
-    let builder = EntryBuilder { upstream: api.upstream(), public, declared, max_body, generation, deadlines };
+    let FetchRequest { mut parts, declared, previous, max_body, generation, timeouts, compresses, public } = request;
+    let upstream = api.upstream();
+    let deadlines = upstream.deadlines_with(tokio::time::Instant::now(), &timeouts);
+    let builder = EntryBuilder { upstream, public, declared, max_body, generation, deadlines, compresses };
     let previous = previous.filter(|previous| previous.validators().can_revalidate());
     if let Some(previous) = previous {
         previous.validators().add_conditions(&mut parts.headers);
@@ -86,7 +90,7 @@ pub(super) async fn fetch(api: &UpstreamClient, request: FetchRequest<'_>) -> Re
     if let Some(headers) = policy::freshened(previous.stored(), response.headers()) {
         let lifetime = policy::storable(previous.status(), &headers, declared, arrival);
         return builder
-            .entry(previous.status(), &headers, previous.body().clone(), lifetime, received)
+            .entry(previous.status(), &headers, (previous.body().clone(), Some(previous)), lifetime, received)
             .map(|(entry, cacheability)| FetchedResponse::Complete(entry, cacheability, CacheStatus::Revalidated));
     }
     // The `304` is about another response than the stored one.
@@ -110,15 +114,16 @@ impl EntryBuilder<'_> {
         let Some(body) = body.collect_within(self.deadlines, self.max_body).await? else {
             return Ok(FetchedResponse::TooLarge);
         };
-        self.entry(parts.status, &parts.headers, body, lifetime, received)
+        self.entry(parts.status, &parts.headers, (body, None), lifetime, received)
             .map(|(entry, cacheability)| FetchedResponse::Complete(entry, cacheability, CacheStatus::Miss))
     }
 
+    /// Builds the entry of a body, with the entry that had the same body before.
     fn entry(
         &self,
         status: StatusCode,
         headers: &HeaderMap,
-        body: Bytes,
+        (body, previous): (Bytes, Option<&CacheEntry>),
         lifetime: Option<Lifetime>,
         received: Received,
     ) -> Result<(Arc<CacheEntry>, Cacheability), UpstreamError> {
@@ -127,7 +132,9 @@ impl EntryBuilder<'_> {
             None if policy::is_shared(headers, self.declared) => Cacheability::NotStorable,
             None => Cacheability::PerClient,
         };
-        let entry = CacheEntry::new(status, headers, body, lifetime, received, (self.upstream, &self.public));
+        let compression = if self.compresses { Compression::On(previous) } else { Compression::Off };
+        let service = (self.upstream, &self.public);
+        let entry = CacheEntry::new(status, headers, body, lifetime, received, compression, service);
         let entry = entry.map_err(|error| UpstreamError::InvalidResponse(self.upstream.name, error.to_string()))?;
         Ok((Arc::new(entry), cacheability))
     }

@@ -50,6 +50,7 @@ pub(super) struct Fill {
     pub(super) needs_token: bool,
     /// [`PublicAuthority::prefixes`].
     pub(super) prefixes: Option<(String, String)>,
+    pub(super) compresses: bool,
 }
 
 impl Fill {
@@ -62,6 +63,7 @@ impl Fill {
             max_body: inner.settings.max_body_bytes,
             generation: self.generation,
             timeouts: self.timeouts,
+            compresses: self.compresses,
             public: PublicAuthority {
                 authority: &self.host,
                 is_forwarded: self.is_host_passed_on,

@@ -6,9 +6,11 @@
 //! requests for one key are coalesced into one backend request. The size of the cache is bounded in bytes. A purge
 //! takes effect at once, and also for responses that are being fetched.
 
+mod encoding;
 mod entry;
 mod fetch;
 mod fill;
+mod forms;
 mod generation;
 mod key;
 pub mod policy;
@@ -21,8 +23,10 @@ use http::header::HeaderName;
 use http::request;
 use tokio::time::timeout;
 
+use encoding::Compressors;
 pub use entry::CacheEntry;
 use fill::{Fill, FillOutcome, Fills};
+pub use forms::{EncodedResponse, encode_head, vary_head};
 use generation::{Generations, Validity};
 pub use key::{CacheKey, KeyParts};
 use policy::Freshness;
@@ -52,6 +56,8 @@ pub struct CacheStats {
     pub bytes: u64,
     /// The number of evictions for lack of space since the start.
     pub evictions: u64,
+    /// The number of bodies that were compressed since the start.
+    pub compressions: u64,
 }
 
 /// Where a response is from.
@@ -111,6 +117,8 @@ pub struct CacheRequest<'a> {
     pub has_identity: bool,
     /// The backend of the route.
     pub backend: &'a UpstreamClient,
+    /// Whether the route compresses responses.
+    pub compresses: bool,
 }
 
 /// The result of a lookup.
@@ -130,6 +138,7 @@ struct Inner {
     store: Store,
     fills: Fills,
     generations: Generations,
+    compressors: Compressors,
 }
 
 /// A request that waits for a response.
@@ -164,7 +173,8 @@ impl Cache {
     /// An empty cache.
     pub fn new(settings: Settings) -> Self {
         let store = Store::new(settings.max_bytes);
-        Self(Arc::new(Inner { settings, store, fills: Fills::new(0), generations: Generations::new() }))
+        let (fills, generations, compressors) = (Fills::new(0), Generations::new(), Compressors::new());
+        Self(Arc::new(Inner { settings, store, fills, generations, compressors }))
     }
 
     /// Looks up the response of `key`. If it must be fetched, `build_request` builds the request to the backend.
@@ -176,7 +186,7 @@ impl Cache {
     ) -> CacheLookup {
         let now = Instant::now();
         let previous = match self.0.store.get(key) {
-            Some(StoreItem::Entry(entry)) => match self.freshness(&entry, now) {
+            Some(StoreItem::Entry(entry, _)) => match self.freshness(&entry, now) {
                 Some(Freshness::Fresh) => return CacheLookup::Ready(CacheOutcome::Served(entry, CacheStatus::Hit)),
                 Some(freshness) => Some((entry, freshness)),
                 None => None,
@@ -215,6 +225,7 @@ impl Cache {
                 is_host_passed_on: request.public.is_forwarded,
                 needs_token: request.public.needs_token,
                 prefixes: request.public.prefixes.map(|(own, public)| (own.to_owned(), public.to_owned())),
+                compresses: request.compresses,
             };
             // A separate task, since other requests wait for the response and this client may disconnect.
             tokio::spawn(async move {
@@ -268,6 +279,6 @@ impl Cache {
 
     /// The current contents.
     pub fn stats(&self) -> CacheStats {
-        self.0.store.stats()
+        CacheStats { compressions: self.0.compressors.count(), ..self.0.store.stats() }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
+use super::forms::Bodies;
 use super::generation::Generation;
 use super::{CacheEntry, CacheKey};
 
@@ -26,8 +27,9 @@ const PASS_DURATION: Duration = Duration::from_secs(10);
 /// What is stored for a key.
 #[derive(Clone, Debug)]
 pub(super) enum StoreItem {
-    /// A response.
-    Entry(Arc<CacheEntry>),
+    /// A response, and the counted size of its compressed forms. The weight of an item must change only by
+    /// [`Store::count_forms`].
+    Entry(Arc<CacheEntry>, usize),
     /// Responses of this key are uncacheable, so that requests are not coalesced.
     Pass { until: Instant, generation: Generation },
 }
@@ -41,7 +43,7 @@ type StoredKey = Arc<[u8]>;
 impl Weighter<StoredKey, StoreItem> for ByteWeight {
     fn weight(&self, key: &StoredKey, item: &StoreItem) -> u64 {
         let size = match item {
-            StoreItem::Entry(entry) => entry.size(),
+            StoreItem::Entry(entry, forms) => entry.size() + forms,
             StoreItem::Pass { .. } => 0,
         };
         (OVERHEAD_BYTES + key.len() + size) as u64
@@ -90,7 +92,26 @@ impl Store {
 
     /// Stores a response in place of what was stored for its key.
     pub(super) fn insert(&self, key: &CacheKey, entry: Arc<CacheEntry>) {
-        self.items.insert(key.as_bytes().into(), StoreItem::Entry(entry));
+        let bodies = entry.bodies().cloned();
+        let forms = entry.forms_size();
+        self.items.insert(key.as_bytes().into(), StoreItem::Entry(entry, forms));
+        if let Some(bodies) = bodies {
+            // One may have been made since.
+            self.count_forms(key, &bodies);
+        }
+    }
+
+    /// Counts the compressed forms of the response of `key`, if its compressed bodies are `bodies`, and evicts
+    /// responses if that exceeds the limit.
+    pub(super) fn count_forms(&self, key: &CacheKey, bodies: &Arc<Bodies>) {
+        let Some(StoreItem::Entry(entry, _)) = self.items.peek(key.as_bytes()) else { return };
+        if !entry.bodies().is_some_and(|own| Arc::ptr_eq(own, bodies)) {
+            return;
+        }
+        let forms = entry.forms_size();
+        // Not a hit, so that a scan of many keys does not evict popular responses. A response that was stored in
+        // between is overwritten by the one before it, with the lifetime and the generation of that one.
+        let _ = self.items.replace(key.as_bytes().into(), StoreItem::Entry(entry, forms), true);
     }
 
     /// Marks the responses of `key` as uncacheable.
@@ -103,12 +124,13 @@ impl Store {
         self.items.clear();
     }
 
-    /// The current contents.
+    /// The current contents. Compression is counted elsewhere.
     pub(super) fn stats(&self) -> super::CacheStats {
         super::CacheStats {
             entries: self.items.len(),
             bytes: self.items.weight(),
             evictions: self.evictions.0.load(Ordering::Relaxed),
+            compressions: 0,
         }
     }
 }

@@ -95,6 +95,7 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
     let shared = section.flag(source, "shared");
     let cache = section.optional_flag(source, "cache");
     let vary = section.optional_texts(source, "vary");
+    let compress = section.optional_texts(source, "compress");
     let host = match section.text(source, "host").as_deref() {
         None | Some("upstream") => route::Host::Upstream,
         Some("client") => route::Host::Client,
@@ -125,6 +126,7 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
         shared,
         cache,
         vary,
+        compress,
         host,
         bounds,
         request_headers,

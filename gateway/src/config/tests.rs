@@ -190,7 +190,7 @@ fn an_invalid_certificate_does_not_hide_an_invalid_key() {
 fn every_error_of_every_route_is_reported() {
     let problems = read(
         "[[route]]\nname = 1\nmethods = 'GET'\npath = '/a'\nshared = 'x'\ncache = 2\nquery = [1]\nhush = 1\n\
-         [[route]]\nmethods = ['TRACE', 'a b']\npath = 'b'\naliases = ['/c//d', '{']\ncache = true\nvary = ['x y']\n\
+         [[route]]\nmethods = ['TRACE', 'a b']\npath = 'b'\naliases = ['/c//d', '{']\ncache = true\nvary = ['x y']\ncompress = ['gzip', 'br', 'gzip', 'deflate']\n\
          [[route]]\nname = 'a'\nmethods = ['GET']\npath = '/e'\n[[route]]\nname = 'a'\nmethods = []\npath = '/f'\n",
         &[],
     );
@@ -210,6 +210,8 @@ fn every_error_of_every_route_is_reported() {
         "route[1].methods",
         "route[1].cache",
         "route[1].vary",
+        "route[1].compress",
+        "route[1].compress",
         "route[3].name",
         "route[3].methods",
     ];

@@ -1,9 +1,10 @@
 //! Answers from the cache: requests served without the backend, or coalesced into one request to it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName};
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, StatusCode};
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -14,9 +15,10 @@ use super::header_rules::{apply_to_request, apply_to_response};
 use super::{Admitted, Authorised, Context, Flow};
 use crate::cache::policy::{ConditionalResult, bypasses_cache};
 use crate::cache::{self, Cache, CacheEntry, CacheKey, CacheLookup, CacheOutcome, CacheRequest, CacheStatus};
+use crate::compress::{Encoding, is_transformable, negotiate};
 use crate::downstream::{Downstream, ResponseHead};
 use crate::route::{HeaderRules, Host};
-use crate::upstream::{self, ForwardingInfo, PublicAuthority, UpstreamClient};
+use crate::upstream::{self, Deadlines, ForwardingInfo, PublicAuthority, UpstreamClient};
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
@@ -62,11 +64,21 @@ impl Flow {
                 ctx.cache = Some(status.label());
                 let timeouts = timeouts(&admitted.matched.route);
                 let whole = backend.upstream().deadlines_with(ctx.started.into(), &timeouts).end();
+                let encoding = form_of(&downstream.request().headers, admitted, &entry);
+                if let Some(encoding) = encoding
+                    && !entry.is_encoded(encoding)
+                    && entry.validators().evaluate(&downstream.request().headers) == ConditionalResult::Full
+                {
+                    let form = (&entry, encoding);
+                    let deadline = backend.upstream().deadline(whole);
+                    // Boxed, since it is rare.
+                    Box::pin(encode(downstream, cache, admitted, form, deadline)).await?;
+                }
                 // One that is not stored has the `Age` of the service, if that passes.
                 let has_age = || entry.header().headers.contains_key(AGE);
                 let is_aged = status != CacheStatus::Miss || (admitted.matched.route.public && !has_age());
                 let rules = &admitted.matched.route.response_headers;
-                let sending = self.respond_from_cache(downstream, ctx, (&entry, rules), (status, is_aged));
+                let sending = self.respond_from_cache(downstream, ctx, (&entry, encoding, rules), (status, is_aged));
                 let sent = timeout_at(whole, sending).await;
                 sent.map_err(|_| not_taken())??;
                 Ok(true)
@@ -89,8 +101,7 @@ impl Flow {
         let Admitted { principal, matched, authority, .. } = admitted;
         let route = &matched.route;
         let identity = principal.as_ref().map(Authorised::identity).filter(|_| !route.shared);
-        let parts = cache::KeyParts { host: authority, route: &route.name, target: &matched.target, identity };
-        let key = CacheKey::new(parts, route.vary.iter().map(|name| headers.get_all(name)));
+        let key = cache_key(headers, admitted);
         let passes_host = route.host == Host::Client;
         let request = CacheRequest {
             target: &matched.target,
@@ -103,6 +114,7 @@ impl Flow {
             declared: &route.vary,
             timeouts: timeouts(route),
             has_identity: identity.is_some(),
+            compresses: !route.compress.is_empty(),
             backend,
         };
         cache.lookup(&key, request, || {
@@ -124,12 +136,12 @@ impl Flow {
         })
     }
 
-    /// Sends a cached answer, with its `Age` if `is_aged`.
+    /// Sends a cached answer, in `encoding` if that form exists, with its `Age` if `is_aged`.
     async fn respond_from_cache(
         &self,
         downstream: &mut impl Downstream,
         ctx: &Context,
-        (entry, rules): (&CacheEntry, &HeaderRules),
+        (entry, encoding, rules): (&CacheEntry, Option<Encoding>, &HeaderRules),
         (status, is_aged): (CacheStatus, bool),
     ) -> Result<()> {
         let request = downstream.request();
@@ -139,24 +151,59 @@ impl Flow {
         let cache = HeaderValue::from_static(status.label());
         let [a, b, c, d, e, f] = ctx.common_headers(self.settings.hsts.as_ref()).fields();
         let added = [(AGE, age.as_ref()), (X_CACHE, Some(&cache)), a, b, c, d, e, f];
+        let (header, wire, body) = match encoding.and_then(|encoding| entry.encoded(encoding)) {
+            Some(form) => (form.header, form.wire, form.body),
+            None => (entry.header(), entry.wire(), entry.body()),
+        };
         match result {
             ConditionalResult::Full if !rules.is_empty() => {
                 // Serialised again: the entry is as the service sent it.
-                let mut header = entry.header().clone();
+                let mut header = header.clone();
                 apply_to_response(rules, &mut header)?;
                 downstream.write_head(ResponseHead::Plain(&header), &added).await?;
             }
             ConditionalResult::Full => {
-                downstream.write_head(ResponseHead::Serialized(entry.header(), entry.wire()), &added).await?;
+                downstream.write_head(ResponseHead::Serialized(header, wire), &added).await?;
             }
             ConditionalResult::NotModified => {
+                let tag = entry.not_modified_tag(&request.headers, encoding);
                 let mut header = not_modified(entry.header())?;
+                if let Some(tag) = tag {
+                    header.insert_header(ETAG, tag)?;
+                }
                 apply_to_response(rules, &mut header)?;
                 downstream.write_head(ResponseHead::Plain(&header), &added).await?;
             }
         }
-        downstream.finish(if has_body { entry.body().clone() } else { Bytes::new() }).await
+        downstream.finish(if has_body { body.clone() } else { Bytes::new() }).await
     }
+}
+
+/// Waits until `entry` was compressed by `encoding`, or could not be.
+async fn encode(
+    downstream: &mut impl Downstream,
+    cache: &Cache,
+    admitted: &Admitted,
+    (entry, encoding): (&Arc<CacheEntry>, Encoding),
+    deadlines: Deadlines,
+) -> Result<()> {
+    let key = cache_key(&downstream.request().headers, admitted);
+    Client::Waiting.until(downstream, cache.encode(&key, entry, encoding), deadlines).await
+}
+
+/// The coding in which a cached response is sent, once it is compressed; `None` for identity.
+fn form_of(headers: &HeaderMap, admitted: &Admitted, entry: &CacheEntry) -> Option<Encoding> {
+    let encoding = negotiate(headers, &admitted.matched.route.compress)?;
+    (entry.can_be_encoded(encoding) && is_transformable(headers)).then_some(encoding)
+}
+
+/// The key of a request that passed every stage.
+fn cache_key(headers: &HeaderMap, admitted: &Admitted) -> CacheKey {
+    let Admitted { principal, matched, authority, .. } = admitted;
+    let route = &matched.route;
+    let identity = principal.as_ref().map(Authorised::identity).filter(|_| !route.shared);
+    let parts = cache::KeyParts { host: authority, route: &route.name, target: &matched.target, identity };
+    CacheKey::new(parts, route.vary.iter().map(|name| headers.get_all(name)))
 }
 
 /// The `304` for a client that already has the body (RFC 9110, section 15.4.5).

@@ -6,7 +6,6 @@
 use std::future::{Future, pending};
 use std::mem::{replace, take};
 use std::pin::{Pin, pin};
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,10 +15,12 @@ use http::{HeaderValue, Method, Response, Version};
 use pingora::{Error, ErrorType, Result};
 use tokio::time::{timeout, timeout_at};
 
+use super::ahead::Ahead;
 use super::body::continue_if_expected;
 use super::header_rules::{apply_to_request, apply_to_response};
-use super::{Admitted, Authorised, Context, Flow};
+use super::{Admitted, Authorised, Context, Flow, encode};
 use crate::cache::policy::invalidates;
+use crate::compress;
 use crate::downstream::{Downstream, ResponseHead, allows_body};
 use crate::route::{self, Host, Route};
 use crate::upstream::{
@@ -106,6 +107,9 @@ impl Flow {
         if let Some(principal) = principal {
             principal.add_claims(&mut parts.headers, &matched.route);
         }
+        if !matched.route.compress.is_empty() {
+            compress::restore(&mut parts.headers);
+        }
         let (mut sender, body) = if !downstream.has_body() {
             put_no_length(&mut parts);
             (Client::Waiting, RequestBody::default())
@@ -148,6 +152,16 @@ impl Flow {
         let backend = self.backend(&admitted.matched.route)?.upstream();
         let mut header = upstream::for_client(&parts, backend, &public);
         apply_to_response(&admitted.matched.route.response_headers, &mut header)?;
+        if parts.status.is_client_error() || parts.status.is_server_error() {
+            // The answer came before the end of the request body: the backend wants no more of it.
+            sender.discard_unread(downstream);
+        }
+        let mut ahead = Ahead::read(&mut body).await.map_err(failed)?;
+        let mut encoder = None;
+        if !admitted.matched.route.compress.is_empty() {
+            let content = encode::Content { parts: &parts, length: ahead.whole_length() };
+            encoder = encode::encode(downstream.request(), &admitted.matched.route.compress, &content, &mut header)?;
+        }
         let unframed = allows_body(&Method::GET, parts.status) && !header.headers.contains_key(CONTENT_LENGTH);
         let version = downstream.request().version;
         if unframed && version == Version::HTTP_11 {
@@ -157,17 +171,12 @@ impl Flow {
             // The end of the connection marks the end of the answer, so it cannot be reused.
             downstream.close_after();
         }
-        if parts.status.is_client_error() || parts.status.is_server_error() {
-            // The answer came before the end of the request body: the backend wants no more of it.
-            sender.discard_unread(downstream);
-        }
-        let mut ahead = read_ahead(&mut body).await?;
         downstream
             .write_head(ResponseHead::Plain(&header), &ctx.common_headers(self.settings.hsts.as_ref()).fields())
             .await?;
         let mut data = Bytes::new();
         loop {
-            data = match ahead.iter_mut().find_map(Option::take) {
+            data = match ahead.take() {
                 Some(data) => data,
                 None => match sender.until(downstream, body.data(), deadlines).await?.map_err(failed)? {
                     Some(data) => data,
@@ -177,8 +186,16 @@ impl Flow {
             if deadlines.have_passed() {
                 return Err(failed(deadlines.error()));
             }
+            if let Some(encoder) = &mut encoder {
+                let more = ahead.has_more(&mut body).await.map_err(failed)?;
+                // Boxed, since it is rare.
+                data = Box::pin(encoder.encode(&data, more)).await?;
+                if data.is_empty() && !(body.has_ended() && ahead.is_empty()) {
+                    continue;
+                }
+            }
             // A piece that is known to be the last is sent together with the end.
-            if body.has_ended() && ahead.iter().all(Option::is_none) {
+            if body.has_ended() && ahead.is_empty() {
                 if body.is_finished() {
                     break;
                 }
@@ -188,6 +205,9 @@ impl Flow {
             timeout_at(deadlines.end(), downstream.write_body(take(&mut data))).await.map_err(|_| not_taken())??;
         }
         sender.discard_unread(downstream);
+        if let Some(encoder) = encoder {
+            data = encoder.finish(&data)?;
+        }
         timeout_at(deadlines.end(), downstream.finish(data)).await.map_err(|_| not_taken())??;
         if !body.is_finished() && !matches!(sender, Client::Discarding { .. }) {
             // Boxed, since it is rarely needed: every request reserves memory for all that it may await.
@@ -205,22 +225,6 @@ fn put_no_length(parts: &mut Parts) {
     } else {
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
-}
-
-/// The data of a body that has already arrived, at most two pieces. A response that broke off within them can
-/// still be replaced by an error response.
-async fn read_ahead(body: &mut upstream::ResponseBody) -> Result<[Option<Bytes>; 2]> {
-    let mut ahead = [None, None];
-    for place in &mut ahead {
-        match futures_util::poll!(pin!(body.data())) {
-            Poll::Ready(data) => *place = data.map_err(failed)?,
-            Poll::Pending => break,
-        }
-        if place.is_none() || body.has_ended() {
-            break;
-        }
-    }
-    Ok(ahead)
 }
 
 impl Client {

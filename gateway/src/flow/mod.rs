@@ -3,11 +3,13 @@
 //! [`respond`](crate::respond) maps the refusal of a stage to a response. A request that passes all stages is forwarded
 //! to the service of its route, by default the api listener of the backend, and never to the admin listener.
 
+mod ahead;
 mod auth;
 mod authorised;
 mod body;
 mod cached;
 mod context;
+mod encode;
 mod forward;
 mod header_rules;
 mod inspect;

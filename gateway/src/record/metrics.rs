@@ -20,6 +20,7 @@ pub struct Metrics {
     cache_bytes: IntGaugeVec,
     cache_entries: IntGaugeVec,
     cache_evictions: IntCounter,
+    cache_compressions: IntCounter,
     cache_purges: IntCounterVec,
     logins: IntCounterVec,
     token_refusals: IntCounterVec,
@@ -105,10 +106,8 @@ impl Metrics {
             // Vectors although they have no labels: without a cache they have no series.
             cache_bytes: gauges("gateway_cache_bytes", "Size of cached responses, in bytes.", &[])?,
             cache_entries: gauges("gateway_cache_entries", "Cached responses.", &[])?,
-            cache_evictions: counter(
-                "gateway_cache_evictions_total",
-                "Cached responses evicted because the cache was full.",
-            )?,
+            cache_evictions: counter("gateway_cache_evictions_total", "Cached responses evicted for lack of space.")?,
+            cache_compressions: counter("gateway_cache_compressions_total", "Compressed bodies of cached responses.")?,
             cache_purges: counters("gateway_cache_purges_total", "Cache purges, by source.", &["by"])?,
             logins: counters("gateway_logins_total", "Logins, by result.", &["result"])?,
             token_refusals: counters(
@@ -267,12 +266,13 @@ impl Metrics {
         self.cache_purges.with_label_values(&[by]).inc();
     }
 
-    /// Sets the size of the cache, in entries and bytes, and the evictions since the start.
-    pub fn cache(&self, entries: usize, bytes: u64, evictions: u64) {
+    /// Sets the size of the cache, in entries and bytes, and the evictions and compressions since the start.
+    pub fn cache(&self, entries: usize, bytes: u64, evictions: u64, compressions: u64) {
         const NO_LABELS: [&str; 0] = [];
         self.cache_entries.with_label_values(&NO_LABELS).set(i64::try_from(entries).unwrap_or(i64::MAX));
         self.cache_bytes.with_label_values(&NO_LABELS).set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.cache_evictions.inc_by(evictions.saturating_sub(self.cache_evictions.get()));
+        self.cache_compressions.inc_by(compressions.saturating_sub(self.cache_compressions.get()));
     }
 
     /// Counts a login.

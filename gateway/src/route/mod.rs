@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
 
+use crate::compress::Encoding;
 use crate::framing::CanonicalPath;
 use crate::limit::Limiter;
 use crate::scope::Requirement;
@@ -73,6 +74,8 @@ pub struct Route {
     pub cached: bool,
     /// The request fields that cached responses may vary by.
     pub vary: Arc<[HeaderName]>,
+    /// The content codings in which responses are sent, in the order of preference.
+    pub compress: Vec<Encoding>,
     /// The `Host` of forwarded requests.
     pub host: Host,
     /// What it accepts besides the head.
@@ -157,6 +160,18 @@ impl Errors {
         }
         methods
     }
+
+    fn encodings(&mut self, names: &[String]) -> Vec<Encoding> {
+        let mut encodings = Vec::new();
+        for name in names {
+            match Encoding::named(name) {
+                None => self.push("compress", Some(name), "must be \"zstd\", \"br\" or \"gzip\""),
+                Some(encoding) if encodings.contains(&encoding) => self.push("compress", Some(name), "appears twice"),
+                Some(encoding) => encodings.push(encoding),
+            }
+        }
+        encodings
+    }
 }
 
 impl Route {
@@ -216,6 +231,7 @@ impl Route {
                 Err(_) => errors.push("vary", Some(name), "is not a header name"),
             }
         }
+        let compress = errors.encodings(&settings.compress);
         match path {
             Some(path) if errors.0.is_empty() => Ok(Self {
                 name: settings.name.as_ref().unwrap_or(&settings.path).as_str().into(),
@@ -226,6 +242,7 @@ impl Route {
                 shared: settings.shared,
                 cached,
                 vary: vary.into(),
+                compress,
                 host: settings.host,
                 bounds: settings.bounds.clone(),
                 request_headers: settings.request_headers.clone(),

@@ -4,6 +4,7 @@ use http::HeaderName;
 
 use super::bounds::Bounds;
 use super::header_rules::HeaderRules;
+use crate::compress::Encoding;
 use crate::scope::Requirement;
 
 /// One `[[route]]` of the configuration.
@@ -41,6 +42,8 @@ pub struct Settings {
     pub cache: Option<bool>,
     /// The request fields that cached responses may vary by (RFC 9111, section 4.1).
     pub vary: Vec<String>,
+    /// The content codings in which responses are sent, in the order of preference; empty for none.
+    pub compress: Vec<String>,
     /// The `Host` of forwarded requests.
     pub host: Host,
     /// What it accepts besides the head.
@@ -105,6 +108,7 @@ pub fn default_routes() -> Vec<Settings> {
         path: "/holodules/{day}".to_owned(),
         aliases: vec!["/Holodules/{day}".to_owned()],
         shared: true,
+        compress: Encoding::ALL.map(|encoding| encoding.name().to_owned()).into(),
         ..Settings::default()
     }]
 }

@@ -133,11 +133,15 @@ fn every_error_of_a_route_is_reported() {
         query: Query::Names(text(&["a b"])),
         cache: Some(true),
         vary: text(&["a b"]),
+        compress: text(&["gzip", "GZIP", "gzip"]),
         ..Settings::default()
     };
     let errors = Route::new(&settings).unwrap_err();
     let fields: Vec<_> = errors.iter().map(|error| error.field).collect();
-    assert_eq!(fields, ["path", "aliases", "rewrite", "methods", "methods", "query", "cache", "vary"]);
+    assert_eq!(
+        fields,
+        ["path", "aliases", "rewrite", "methods", "methods", "query", "cache", "vary", "compress", "compress"]
+    );
     assert!(errors.iter().all(|error| !error.to_string().contains("hush")));
 }
 

@@ -66,8 +66,8 @@ impl Ops {
             self.metrics.revocation(revocation.age(), revocation.accounts());
         }
         if let Some(cache) = &self.cache {
-            let CacheStats { entries, bytes, evictions } = cache.stats();
-            self.metrics.cache(entries, bytes, evictions);
+            let CacheStats { entries, bytes, evictions, compressions } = cache.stats();
+            self.metrics.cache(entries, bytes, evictions, compressions);
         }
         match self.metrics.page() {
             Ok(page) => plain::page(StatusCode::OK, prometheus::TEXT_FORMAT, page),

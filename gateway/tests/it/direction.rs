@@ -18,12 +18,12 @@ const FLOORS: [&[&str]; 10] = [
     &["login", "revocation", "cache"],
     &["listener"],
     &["downstream", "token", "record", "upstream", "cors", "route"],
-    &["client", "framing", "limit", "tls"],
+    &["client", "framing", "limit", "tls", "compress"],
     &["clock", "scope", "single_flight", "syntax"],
 ];
 
 /// Every import that is allowed.
-const ALLOWED: [(&str, &[&str]); 18] = [
+const ALLOWED: [(&str, &[&str]); 19] = [
     ("main", &["config", "record", "scope", "server", "token"]),
     (
         "server",
@@ -52,6 +52,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
             "cache",
             "client",
             "clock",
+            "compress",
             "config",
             "cors",
             "downstream",
@@ -92,23 +93,24 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ),
     ("login", &["limit", "scope", "token", "upstream"]),
     ("revocation", &["scope", "single_flight", "token", "upstream"]),
-    ("cache", &["downstream", "single_flight", "syntax", "upstream"]),
+    ("cache", &["compress", "downstream", "single_flight", "syntax", "upstream"]),
     ("listener", &["downstream", "tls"]),
     ("downstream", &["syntax", "tls"]),
     ("client", &["syntax"]),
     ("cors", &["syntax"]),
     ("record", &["syntax"]),
-    ("route", &["client", "framing", "limit", "scope", "syntax"]),
+    ("route", &["client", "compress", "framing", "limit", "scope", "syntax"]),
     ("framing", &["syntax"]),
     ("upstream", &["syntax"]),
     ("token", &["scope"]),
+    ("compress", &["syntax"]),
 ];
 
 /// The modules that compose. A stage imports none of them.
 const COMPOSING: [&str; 6] = ["main", "server", "flow", "respond", "config", "record"];
 
 /// Modules whose inputs are all arguments: they use neither pingora nor a clock.
-const PURE: [&str; 7] = ["token", "route", "limit", "client", "cors", "authenticate", "scope"];
+const PURE: [&str; 8] = ["token", "route", "limit", "client", "cors", "authenticate", "scope", "compress"];
 
 /// External crates with the modules that may use them. `main` may use all.
 const CONFINED: &[(&str, &[&str])] = &[
@@ -121,6 +123,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("hyper", &["upstream", "server"]),
     ("hyper_util", &["upstream", "server"]),
     ("quick_cache", &["cache/store"]),
+    ("brotli", &["compress/encoder"]),
+    ("flate2", &["compress/encoder"]),
+    ("zstd", &["compress/encoder"]),
     ("prometheus", &["record", "server"]),
     ("tracing_subscriber", &["record"]),
     ("pingora", &["cache", "downstream", "flow", "listener", "respond", "server", "upstream"]),

@@ -15,6 +15,7 @@ mod body;
 mod cache;
 mod check;
 mod client_address;
+mod compress;
 mod connection_limit;
 mod cors;
 mod cve;

@@ -17,7 +17,7 @@ use leaks::{Input, Search, check_forms, check_options, overlay, secrets};
 const TABLES: &[(&str, &[&str])] = &[
     ("key", &["kid", "secret", "secret_file", "retire_at", "without_kid"]),
     ("static_token", &["name", "sha256", "routes", "expires", "scopes"]),
-    ("route", &["name", "methods", "path", "aliases", "query", "shared", "cache", "vary"]),
+    ("route", &["name", "methods", "path", "aliases", "query", "shared", "cache", "vary", "compress"]),
     ("certificate", &["certificate", "private_key"]),
 ];
 

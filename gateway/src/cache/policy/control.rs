@@ -8,8 +8,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::CACHE_CONTROL;
 
-use super::trim_start;
-use crate::syntax::is_tchar;
+use crate::syntax::{is_tchar, trim_start};
 
 /// The maximum number of seconds. Greater numbers count as this one (RFC 9111, section 1.2.2).
 pub(super) const MAX_SECONDS: u32 = 1 << 31;

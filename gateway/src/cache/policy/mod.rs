@@ -62,12 +62,6 @@ fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     httpdate::parse_http_date(single(headers, name)?.to_str().ok()?).ok()
 }
 
-/// Removes bytes that are in `of` from the beginning of `text`.
-fn trim_start<'a>(text: &'a [u8], of: &[u8]) -> &'a [u8] {
-    let start = text.iter().position(|byte| !of.contains(byte)).unwrap_or(text.len());
-    text.get(start..).unwrap_or_default()
-}
-
 #[cfg(test)]
 fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
     let field = |(name, value): &(&'static str, &str)| (name.parse().unwrap(), value.parse().unwrap());

@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use http::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{date, trim_start};
-use crate::syntax::{single, trim_ows};
+use super::date;
+use crate::compress;
+use crate::syntax::{entity_tag, entity_tags, opaque_tag, single, trim_ows};
 
 /// An entity tag (RFC 9110, section 8.8.3) as received: `"x"` or `W/"x"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub struct EntityTag(HeaderValue);
 impl EntityTag {
     /// Parses an entity tag; `None` if `value` is not exactly one.
     pub fn parse(value: &HeaderValue) -> Option<Self> {
-        let (_, rest) = tag(value.as_bytes())?;
+        let (_, rest) = entity_tag(value.as_bytes())?;
         rest.is_empty().then(|| Self(value.clone()))
     }
 
@@ -37,7 +38,7 @@ impl EntityTag {
 
     /// Weak comparison (RFC 9110, section 8.8.3.2).
     pub fn weakly_equals(&self, other: &Self) -> bool {
-        opaque(self.0.as_bytes()) == opaque(other.0.as_bytes())
+        opaque_tag(self.0.as_bytes()) == opaque_tag(other.0.as_bytes())
     }
 }
 
@@ -55,6 +56,8 @@ pub enum ConditionalResult {
 pub struct Validators {
     /// Whether the response has a success status. Otherwise conditions are ignored (RFC 9110, section 13.2.1).
     is_success: bool,
+    /// Whether clients may have compressed forms of the response, each with its own tag.
+    has_forms: bool,
     etag: Option<EntityTag>,
     /// As received, since it is sent back in this form, and parsed.
     last_modified: Option<(HeaderValue, SystemTime)>,
@@ -63,12 +66,17 @@ pub struct Validators {
 impl Validators {
     /// The validators of a response. Malformed or repeated ones are ignored.
     pub fn of(status: StatusCode, headers: &HeaderMap) -> Self {
+        Self::of_forms(status, headers, false)
+    }
+
+    /// The validators of a response of which clients may have compressed forms, if `has_forms`.
+    pub fn of_forms(status: StatusCode, headers: &HeaderMap, has_forms: bool) -> Self {
         if !status.is_success() {
             return Self::default();
         }
         let modified = date(headers, &LAST_MODIFIED);
         let last_modified = single(headers, &LAST_MODIFIED).cloned().zip(modified);
-        Self { is_success: true, etag: EntityTag::of(headers), last_modified }
+        Self { is_success: true, has_forms, etag: EntityTag::of(headers), last_modified }
     }
 
     /// Whether the response can be revalidated.
@@ -111,18 +119,15 @@ impl Validators {
         if single(request, &IF_NONE_MATCH).is_some_and(|value| trim_ows(value.as_bytes()) == b"*") {
             return true;
         }
-        let Some(own) = self.etag.as_ref().map(|etag| opaque(etag.0.as_bytes())) else { return false };
+        let Some(own) = self.etag.as_ref().map(|etag| etag.0.as_bytes()) else { return false };
         let mut is_match = false;
         for line in request.get_all(IF_NONE_MATCH) {
-            let mut rest = trim_start(line.as_bytes(), b", \t");
-            while !rest.is_empty() {
-                let Some((found, after)) = tag(rest) else { return false };
-                let after = trim_start(after, b" \t");
-                if !after.is_empty() && !after.starts_with(b",") {
-                    return false;
-                }
-                is_match |= opaque(found) == own;
-                rest = trim_start(after, b", \t");
+            for tag in entity_tags(line.as_bytes()) {
+                let Some(found) = tag else { return false };
+                is_match |= match self.has_forms {
+                    true => compress::is_matched(found, own),
+                    false => opaque_tag(found) == opaque_tag(own),
+                };
             }
         }
         is_match
@@ -139,20 +144,6 @@ impl Validators {
             (None, None) => true,
         }
     }
-}
-
-/// Splits off the entity tag at the beginning of `text`.
-fn tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let inner = opaque(text).strip_prefix(b"\"")?;
-    let length = inner.iter().position(|byte| *byte == b'"')?;
-    let (tag, rest) = text.split_at_checked(text.len() - inner.len() + length + 1)?;
-    let is_etagc = |byte: &u8| *byte == 0x21 || (0x23..=0x7e).contains(byte) || *byte >= 0x80;
-    inner.get(..length)?.iter().all(is_etagc).then_some((tag, rest))
-}
-
-/// An entity tag without the weakness prefix.
-fn opaque(tag: &[u8]) -> &[u8] {
-    tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
 #[cfg(test)]

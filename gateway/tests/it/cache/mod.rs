@@ -3,6 +3,7 @@
 
 mod authentication;
 mod coalescing;
+mod compression;
 mod conditional;
 mod key;
 mod purge;

@@ -15,7 +15,7 @@ const OTHER: &str = "/holodules/20201210";
 const JSON: &str = "Content-Type: application/json\r\n";
 
 /// Sends `POST /cache/purge` and returns the status of the response.
-async fn purge(gateway: &Gateway, headers: &str, body: &str) -> u16 {
+pub(super) async fn purge(gateway: &Gateway, headers: &str, body: &str) -> u16 {
     let host = if headers.contains("Host:") { "" } else { "Host: localhost\r\n" };
     let request = format!(
         "POST /cache/purge HTTP/1.1\r\n{host}{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",

@@ -2,6 +2,7 @@
 
 mod cache;
 mod client;
+mod compress;
 mod configuration;
 mod encoded;
 mod head;

@@ -191,7 +191,21 @@ impl Connection {
         rest
     }
 
+    /// Sends a request and reads its response, whose body may be no text. The body of the answer is empty.
+    pub async fn exchange_bytes(&mut self, request: impl AsRef<[u8]>) -> (Answer, Vec<u8>) {
+        let request = request.as_ref();
+        let method = request.split(|&byte| byte == b' ').next().unwrap();
+        let method = String::from_utf8_lossy(method).into_owned();
+        self.send(request).await;
+        timeout(PATIENCE, self.read_bytes_answer(&method)).await.expect("the response timed out").unwrap()
+    }
+
     async fn read_answer(&mut self, method: &str) -> io::Result<Answer> {
+        let (answer, body) = self.read_bytes_answer(method).await?;
+        Ok(Answer { body: String::from_utf8(body).unwrap(), ..answer })
+    }
+
+    async fn read_bytes_answer(&mut self, method: &str) -> io::Result<(Answer, Vec<u8>)> {
         let head = String::from_utf8(self.take_until(b"\r\n\r\n").await?).unwrap();
         let mut lines = head.split("\r\n").filter(|line| !line.is_empty());
         let status_line = lines.next().unwrap();
@@ -200,7 +214,7 @@ impl Connection {
             .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("not a header: {line}")))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             .collect();
-        let mut answer = Answer { status, headers, body: String::new() };
+        let answer = Answer { status, headers, body: String::new() };
         let body = if method == "HEAD" || status == 204 || status == 304 {
             Vec::new()
         } else if answer.values("transfer-encoding") == ["chunked"] {
@@ -210,8 +224,7 @@ impl Connection {
         } else {
             self.rest().await
         };
-        answer.body = String::from_utf8(body).unwrap();
-        Ok(answer)
+        Ok((answer, body))
     }
 
     async fn take_chunks(&mut self) -> io::Result<Vec<u8>> {

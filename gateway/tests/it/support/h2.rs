@@ -73,6 +73,12 @@ impl Http2 {
 
 /// Reads a response to its end.
 pub async fn read(response: Response<h2::RecvStream>) -> Result<Answer, h2::Error> {
+    let (answer, body) = read_bytes(response).await?;
+    Ok(Answer { body: String::from_utf8(body).unwrap(), ..answer })
+}
+
+/// Reads a response whose body may be no text. The body of the answer is empty.
+pub async fn read_bytes(response: Response<h2::RecvStream>) -> Result<(Answer, Vec<u8>), h2::Error> {
     let (parts, mut stream) = response.into_parts();
     let mut body = Vec::new();
     while let Some(data) = stream.data().await {
@@ -82,7 +88,7 @@ pub async fn read(response: Response<h2::RecvStream>) -> Result<Answer, h2::Erro
     }
     let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
     let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-    Ok(Answer { status: parts.status.as_u16(), headers, body: String::from_utf8(body).unwrap() })
+    Ok((Answer { status: parts.status.as_u16(), headers, body: String::new() }, body))
 }
 
 /// How the gateway reacts to a request that client libraries refuse to send.

@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod certificate;
 pub mod client;
+pub mod coded;
 pub mod frames;
 pub mod h2;
 pub mod random;
