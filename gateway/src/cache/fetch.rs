@@ -1,10 +1,11 @@
 //! Fetches a response from the backend for the cache.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::HeaderName;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 
@@ -88,7 +89,7 @@ pub(super) async fn fetch(api: &UpstreamClient, request: FetchRequest<'_>) -> Re
     let arrival = arrival(sent_at);
     let received = Received { at: Instant::now(), generation };
     if let Some(headers) = policy::freshened(previous.stored(), response.headers()) {
-        let lifetime = policy::storable(previous.status(), &headers, declared, arrival);
+        let lifetime = policy::storable(previous.status(), &headers, &builder.declared(&headers), arrival);
         return builder
             .entry(previous.status(), &headers, (previous.body().clone(), Some(previous)), lifetime, received)
             .map(|(entry, cacheability)| FetchedResponse::Complete(entry, cacheability, CacheStatus::Revalidated));
@@ -110,12 +111,22 @@ impl EntryBuilder<'_> {
         // The age counts from the head (RFC 9111, section 4.2.3), independently of the duration of the body.
         let received = Received { at: Instant::now(), generation: self.generation };
         let (parts, body) = response.into_parts();
-        let lifetime = policy::storable(parts.status, &parts.headers, self.declared, arrival);
+        let lifetime = policy::storable(parts.status, &parts.headers, &self.declared(&parts.headers), arrival);
         let Some(body) = body.collect_within(self.deadlines, self.max_body).await? else {
             return Ok(FetchedResponse::TooLarge);
         };
         self.entry(parts.status, &parts.headers, (body, None), lifetime, received)
             .map(|(entry, cacheability)| FetchedResponse::Complete(entry, cacheability, CacheStatus::Miss))
+    }
+
+    /// The request fields by which a response with `headers` may vary. On a route that compresses, these include
+    /// `Accept-Encoding`, which was not sent: clients get a body that is not encoded, in whatever coding they accept.
+    fn declared(&self, headers: &HeaderMap) -> Cow<'_, [HeaderName]> {
+        if self.compresses && !headers.contains_key(CONTENT_ENCODING) {
+            [self.declared, &[ACCEPT_ENCODING]].concat().into()
+        } else {
+            self.declared.into()
+        }
     }
 
     /// Builds the entry of a body, with the entry that had the same body before.
@@ -129,7 +140,7 @@ impl EntryBuilder<'_> {
     ) -> Result<(Arc<CacheEntry>, Cacheability), UpstreamError> {
         let cacheability = match lifetime {
             Some(_) => Cacheability::Storable,
-            None if policy::is_shared(headers, self.declared) => Cacheability::NotStorable,
+            None if policy::is_shared(headers, &self.declared(headers)) => Cacheability::NotStorable,
             None => Cacheability::PerClient,
         };
         let compression = if self.compresses { Compression::On(previous) } else { Compression::Off };

@@ -246,6 +246,28 @@ async fn an_uncacheable_response_is_compressed_as_well() {
     }
 }
 
+/// Many backends with compression of their own send `Vary` with every response.
+#[tokio::test]
+async fn a_response_that_varies_by_accept_encoding_is_cached_unless_it_is_encoded() {
+    let body = text(2000);
+    let vary = ("Vary", "accept-encoding");
+    let edge = Edge::start(page(&body, FRESH, &[JSON, TAG, vary])).await;
+    for (source, coding) in [("miss", "gzip"), ("hit", "br"), ("hit", "gzip")] {
+        let sent = fetch(&edge, &format!("Accept-Encoding: {coding}\r\n")).await;
+        assert_eq!((x_cache(&sent.answer), sent.coding()), (Some(source), Some(coding)));
+        assert_eq!((sent.answer.value("vary"), sent.text()), ("accept-encoding", body.clone()));
+    }
+    assert!(edge.origin.backend.only().values("accept-encoding").is_empty());
+    for headers in [[JSON, vary, ("Content-Encoding", "x-own")], [JSON, vary, ("Vary", "Cookie")]] {
+        let edge = Edge::start(page(&body, FRESH, &headers)).await;
+        for _ in 0..3 {
+            let before = edge.origin.request_count();
+            edge.get("").await;
+            assert!(edge.origin.request_count() > before);
+        }
+    }
+}
+
 /// The client has the beginning of the compressed body, and the backend knows only the other one.
 #[tokio::test]
 async fn a_range_of_a_compressed_form_gets_the_whole_response() {
