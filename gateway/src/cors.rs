@@ -1,13 +1,18 @@
 //! Cross-origin resource sharing (CORS; Fetch standard, section 3.3).
 //!
-//! Pure. Tokens are sent in a header that scripts set themselves, so credentials added by the browser are never
-//! allowed.
+//! Pure. Tokens are sent in a header that scripts set themselves, so credentials added by the browser are allowed only
+//! where the policy of a route does.
+
+mod policy;
+
+use std::sync::Arc;
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, Method};
 
 use crate::syntax::single;
+pub use policy::Policy;
 
 /// Response headers that scripts of an allowed origin may read in addition to the safelisted ones: for retries,
 /// revalidation and error reports.
@@ -91,15 +96,44 @@ pub enum Sharing {
     Refused,
     /// The origin is allowed.
     Allowed(HeaderValue),
+    /// The origin is allowed by the policy of the route.
+    AllowedByRoute(HeaderValue, Arc<Policy>),
 }
 
+static DEFAULT_EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(EXPOSED_HEADERS);
+
 impl Sharing {
+    /// The origin, if it is allowed.
+    pub fn origin(&self) -> Option<&HeaderValue> {
+        match self {
+            Self::Allowed(origin) | Self::AllowedByRoute(origin, _) => Some(origin),
+            Self::Off | Self::Refused => None,
+        }
+    }
+
+    /// The response headers that scripts of the origin may read.
+    pub fn exposed_headers(&self) -> Option<&HeaderValue> {
+        match self {
+            Self::Allowed(_) => Some(&DEFAULT_EXPOSED_HEADERS),
+            Self::AllowedByRoute(_, policy) => policy.exposed_headers.as_ref(),
+            Self::Off | Self::Refused => None,
+        }
+    }
+
+    /// Whether browsers may send cookies with requests from the origin.
+    pub fn allows_credentials(&self) -> bool {
+        matches!(self, Self::AllowedByRoute(_, policy) if policy.allows_credentials)
+    }
+
     /// Returns whether the request is a preflight from an allowed origin.
     pub fn is_preflight(&self, method: &Method, headers: &HeaderMap) -> bool {
-        matches!(self, Self::Allowed(_))
-            && *method == Method::OPTIONS
-            && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        self.origin().is_some() && *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
     }
+}
+
+/// The method of the request that a preflight is for, if it names one.
+pub fn requested_method(headers: &HeaderMap) -> Option<&HeaderValue> {
+    single(headers, &ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 #[cfg(test)]

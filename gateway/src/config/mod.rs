@@ -12,6 +12,7 @@ mod limits;
 mod listener;
 mod require;
 mod route_bounds;
+mod route_cors;
 mod route_tables;
 mod routes;
 mod section;

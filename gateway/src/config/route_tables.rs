@@ -8,7 +8,7 @@ use super::claims::read_headers_from_claims;
 use super::require::{read_require, read_require_methods};
 use super::section::Section;
 use super::service::{Service, Services, read_services};
-use super::{NOT_A_HOST, header_rules, is_host_name, normal, route_bounds};
+use super::{NOT_A_HOST, header_rules, is_host_name, normal, route_bounds, route_cors};
 use crate::framing::CanonicalPath;
 use crate::route::{self, Route, RouteTable};
 use crate::upstream;
@@ -107,6 +107,7 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
     let bounds = route_bounds::read(source, &mut section);
     let request_headers = header_rules::read_for_requests(source, &mut section);
     let response_headers = header_rules::read_for_responses(source, &mut section);
+    let cors = route_cors::read(source, &mut section);
     let service = read_service_name(source, &mut section, services);
     section.finish(source);
     Some(route::Settings {
@@ -131,6 +132,7 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
         bounds,
         request_headers,
         response_headers,
+        cors,
         service,
     })
 }

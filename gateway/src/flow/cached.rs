@@ -149,8 +149,8 @@ impl Flow {
         let has_body = result == ConditionalResult::Full && request.method == Method::GET;
         let age = is_aged.then(|| HeaderValue::from(entry.age(Instant::now())));
         let cache = HeaderValue::from_static(status.label());
-        let [a, b, c, d, e, f] = ctx.common_headers(self.settings.hsts.as_ref()).fields();
-        let added = [(AGE, age.as_ref()), (X_CACHE, Some(&cache)), a, b, c, d, e, f];
+        let [a, b, c, d, e, f, g] = ctx.common_headers(self.settings.hsts.as_ref()).fields();
+        let added = [(AGE, age.as_ref()), (X_CACHE, Some(&cache)), a, b, c, d, e, f, g];
         let (header, wire, body) = match encoding.and_then(|encoding| entry.encoded(encoding)) {
             Some(form) => (form.header, form.wire, form.body),
             None => (entry.header(), entry.wire(), entry.body()),

@@ -13,6 +13,7 @@ mod encode;
 mod forward;
 mod header_rules;
 mod inspect;
+mod preflight;
 mod reason;
 mod serve;
 
@@ -31,7 +32,7 @@ use crate::client::{Prefix, Proxies};
 use crate::clock::unix_now;
 use crate::config::FlowSettings;
 use crate::downstream::Downstream;
-use crate::framing::{self, RequestHead, Target};
+use crate::framing::{self, RequestHead};
 use crate::limit::{self, Exceeded, Limiter, Limits};
 use crate::login;
 use crate::record::{AccessLog, Metrics};
@@ -125,19 +126,21 @@ impl Flow {
         if login.is_some() {
             ctx.route = Some(route::LOGIN.into());
         }
+        let logout = self.revocation.as_ref().filter(|_| path.as_str() == "/auth/logout");
+        let is_own = login.is_some() || logout.is_some();
+        let own_cors = if is_own { None } else { self.apply_route_cors(downstream, ctx, target.host(), &path) };
         if let Err(exceeded) = within {
             let answer = LocalResponse::limited(limit::ADDRESS, exceeded, login.is_some());
             return Err(self.limited(ctx, limit::ADDRESS, answer));
         }
-        if ctx.sharing.is_preflight(&downstream.request().method, &downstream.request().headers) {
-            ctx.reason = Some(Reason::Preflight);
-            return Err(Ended::Answered(self.preflight(downstream, &target).await?));
+        let preflight = self.preflight(downstream, ctx, &target, own_cors).await?;
+        if let Some(answer) = preflight {
+            return Err(Ended::Answered(answer));
         }
         if let Some(backend) = login {
             // Boxed, as everything rare: each connection reserves memory for all that its requests await.
             return Err(Ended::Answered(Box::pin(self.log_in(downstream, ctx, backend)).await));
         }
-        let logout = self.revocation.as_ref().filter(|_| path.as_str() == "/auth/logout");
         let request = downstream.request();
         let wanted = route::Request { host: target.host(), method: &request.method, path, query: target.query() };
         let public = if logout.is_none() { self.routes.find_public(wanted) } else { None };
@@ -260,18 +263,6 @@ impl Flow {
     /// Whether `host` is a name in the certificate selected for this connection, or a configured one.
     fn is_our_host(&self, downstream: &impl Downstream, host: &str) -> bool {
         downstream.peer().identity.covers(host) || self.settings.hosts.iter().any(|ours| ours == host)
-    }
-
-    /// The answer to a preflight. It is the same for every path, so that it does not reveal the routes.
-    async fn preflight(&self, downstream: &mut impl Downstream, target: &Target) -> pingora::Result<LocalResponse> {
-        if has_content(downstream, target.body, self.settings.body_timeout).await? {
-            return Ok(LocalResponse::unexpected_body());
-        }
-        let mut methods = self.routes.methods();
-        if self.login.is_some() && !methods.contains(&&Method::POST) {
-            methods.push(&Method::POST);
-        }
-        Ok(LocalResponse::preflight(&methods))
     }
 
     /// The address of the client, behind trusted proxies.

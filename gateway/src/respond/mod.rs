@@ -146,6 +146,14 @@ impl LocalResponse {
         ])
     }
 
+    /// The response to a preflight for `method`, which the policy of a route allows. It names no other method.
+    pub fn preflight_of_route(method: HeaderValue, policy: &cors::Policy) -> Self {
+        let mut headers = vec![(ACCESS_CONTROL_ALLOW_METHODS, method)];
+        headers.extend(policy.allowed_headers.clone().map(|names| (ACCESS_CONTROL_ALLOW_HEADERS, names)));
+        headers.push((ACCESS_CONTROL_MAX_AGE, policy.max_age.clone()));
+        Self::no_content(headers)
+    }
+
     /// An unknown host (RFC 9110, section 15.5.20).
     pub fn misdirected() -> Self {
         Self::plain(StatusCode::MISDIRECTED_REQUEST)

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_LENGTH, HeaderName, HeaderValue,
-    STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_LENGTH,
+    HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
@@ -13,7 +13,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
 use super::LocalResponse;
-use crate::cors::{self, Sharing};
+use crate::cors::Sharing;
 use crate::downstream::http1::{put_field, put_status};
 use crate::downstream::{Downstream, ExtraField, ResponseHead};
 
@@ -21,7 +21,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 static NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 static ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
-static EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(cors::EXPOSED_HEADERS);
+static TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// How much of an unread request body is drained, in bytes.
 const MAX_DRAIN_BYTES: usize = 64 * 1024;
@@ -47,19 +47,16 @@ pub struct CommonHeaders<'a> {
 impl<'a> CommonHeaders<'a> {
     /// The fields. [`for_client`](crate::upstream::for_client) removes all of them from the backend's response but
     /// `Vary`, which may appear twice.
-    pub fn fields(&self) -> [ExtraField<'a>; 6] {
-        let origin = match self.sharing {
-            Sharing::Allowed(origin) => Some(origin),
-            Sharing::Refused | Sharing::Off => None,
-        };
-        let exposed = origin.map(|_| &EXPOSED_HEADERS);
+    pub fn fields(&self) -> [ExtraField<'a>; 7] {
+        let credentials = self.sharing.allows_credentials().then_some(&TRUE);
         let vary = (*self.sharing != Sharing::Off).then_some(&ORIGIN);
         [
             (X_REQUEST_ID, Some(self.request_id)),
             (X_CONTENT_TYPE_OPTIONS, Some(&NOSNIFF)),
             (STRICT_TRANSPORT_SECURITY, self.hsts),
-            (ACCESS_CONTROL_ALLOW_ORIGIN, origin),
-            (ACCESS_CONTROL_EXPOSE_HEADERS, exposed),
+            (ACCESS_CONTROL_ALLOW_ORIGIN, self.sharing.origin()),
+            (ACCESS_CONTROL_ALLOW_CREDENTIALS, credentials),
+            (ACCESS_CONTROL_EXPOSE_HEADERS, self.sharing.exposed_headers()),
             (VARY, vary),
         ]
     }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::compress::Encoding;
+use crate::cors;
 use crate::framing::CanonicalPath;
 use crate::limit::Limiter;
 use crate::scope::Requirement;
@@ -88,6 +89,8 @@ pub struct Route {
     pub limiter: Option<Limiter>,
     /// The headers in which the service receives claims. Empty on cached routes.
     pub headers_from_claims: Vec<(HeaderName, HeaderClaim)>,
+    /// Which other origins may use it; `None` for those of all paths.
+    pub cors: Option<Arc<cors::Policy>>,
     /// The position of the service; `None` for the api listener of the backend.
     pub service: Option<usize>,
     path: Pattern,
@@ -249,6 +252,7 @@ impl Route {
                 response_headers: settings.response_headers.clone(),
                 limiter: settings.bounds.limit.map(|limit| Limiter::of_route(limit.quota)),
                 headers_from_claims: settings.headers_from_claims.clone(),
+                cors: settings.cors.clone().map(Arc::new),
                 service: settings.service,
                 path,
                 aliases,

@@ -5,6 +5,7 @@ use http::HeaderName;
 use super::bounds::Bounds;
 use super::header_rules::HeaderRules;
 use crate::compress::Encoding;
+use crate::cors;
 use crate::scope::Requirement;
 
 /// One `[[route]]` of the configuration.
@@ -52,6 +53,8 @@ pub struct Settings {
     pub request_headers: HeaderRules,
     /// The rules for fields of responses of the service.
     pub response_headers: HeaderRules,
+    /// Which other origins may use it; `None` for those of all paths.
+    pub cors: Option<cors::Policy>,
     /// The position of the service; `None` for the api listener of the backend.
     pub service: Option<usize>,
 }

@@ -51,6 +51,7 @@ pub struct RouteTable {
     index: Index,
     has_public: bool,
     has_preserving: bool,
+    has_cors: bool,
     claim_headers: Vec<HeaderName>,
 }
 
@@ -61,13 +62,14 @@ impl RouteTable {
         let index = Index::new(&routes);
         let has_public = routes.iter().any(|route| route.public);
         let has_preserving = routes.iter().any(|route| route.encoded == Encoded::Preserve);
+        let has_cors = routes.iter().any(|route| route.cors.is_some());
         let mut claim_headers = Vec::new();
         for (name, _) in routes.iter().flat_map(|route| &route.headers_from_claims) {
             if !claim_headers.contains(name) {
                 claim_headers.push(name.clone());
             }
         }
-        Self { routes, strip_prefix, index, has_public, has_preserving, claim_headers }
+        Self { routes, strip_prefix, index, has_public, has_preserving, has_cors, claim_headers }
     }
 
     /// `path` without its configured prefix, if any.
@@ -97,6 +99,15 @@ impl RouteTable {
             return None;
         }
         self.find(|route| route.public, request).ok()
+    }
+
+    /// The route that a request with `host` and `path` reaches, whatever its method, if it has a CORS policy of its own.
+    pub fn find_cors(&self, host: &str, path: &CanonicalPath<'_>) -> Option<&Arc<Route>> {
+        if !self.has_cors {
+            return None;
+        }
+        let (route, alias) = self.first(host, path)?;
+        Some(route).filter(|route| route.cors.is_some() && route.forwarded_path(alias, path).is_some())
     }
 
     /// Whether a route accepts the preserved segments of `path`, which is not stripped yet.

@@ -17,8 +17,8 @@ const FLOORS: [&[&str]; 10] = [
     &["authenticate", "config"],
     &["login", "revocation", "cache"],
     &["listener"],
-    &["downstream", "token", "record", "upstream", "cors", "route"],
-    &["client", "framing", "limit", "tls", "compress"],
+    &["downstream", "token", "record", "upstream", "route"],
+    &["client", "compress", "cors", "framing", "limit", "tls"],
     &["clock", "scope", "single_flight", "syntax"],
 ];
 
@@ -99,7 +99,7 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ("client", &["syntax"]),
     ("cors", &["syntax"]),
     ("record", &["syntax"]),
-    ("route", &["client", "compress", "framing", "limit", "scope", "syntax"]),
+    ("route", &["client", "compress", "cors", "framing", "limit", "scope", "syntax"]),
     ("framing", &["syntax"]),
     ("upstream", &["syntax"]),
     ("token", &["scope"]),

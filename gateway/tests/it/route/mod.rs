@@ -2,6 +2,7 @@
 
 mod body_limit;
 mod cache_key;
+mod cors;
 mod encoded;
 mod forwarding;
 mod header_rules;
