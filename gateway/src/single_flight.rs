@@ -88,6 +88,11 @@ impl<K: Eq + Hash + Clone, T: Clone> SingleFlight<K, T> {
         (Joined::InFlight(receiver), Some(Leader { key: key.clone(), shard: Arc::clone(shard), sender }))
     }
 
+    /// Whether there is a stored result of `key`.
+    pub(crate) fn is_stored(&self, key: &K) -> bool {
+        matches!(lock(self.shard(key)).slots.get(key), Some(Slot::Stored(_)))
+    }
+
     /// Removes the stored result of `key`, and supersedes the flight in progress.
     pub(crate) fn remove<Q: Eq + Hash + ?Sized>(&self, key: &Q)
     where

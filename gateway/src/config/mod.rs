@@ -17,6 +17,7 @@ mod route_tables;
 mod routes;
 mod section;
 mod service;
+mod stream;
 mod token;
 
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ pub use listener::MAX_REDIRECT_CONNECTIONS;
 use route_tables::{read_routes, read_services_and_routes};
 pub use routes::StaticTokenNames;
 pub use service::Service;
+pub use stream::StreamSettings;
 pub use token::EVERY_ROUTE;
 
 use crate::client::Proxies;
@@ -130,6 +132,8 @@ pub struct FlowSettings {
     pub body_timeout: Duration,
     /// The timeout of each read of a request body.
     pub read_timeout: Duration,
+    /// Settings of endless responses.
+    pub stream: StreamSettings,
 }
 
 impl Config {
@@ -332,6 +336,7 @@ fn read_flow(source: &mut Source, read_timeout: Duration) -> FlowSettings {
         allowed_origins: read_origins(source),
         body_timeout: source.seconds("login.body_timeout", 10.0, 0.01..=600.0),
         read_timeout,
+        stream: stream::read(source),
     }
 }
 

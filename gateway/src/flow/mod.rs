@@ -13,6 +13,8 @@ mod encode;
 mod forward;
 mod header_rules;
 mod inspect;
+#[expect(dead_code, reason = "the responses that need it follow")]
+mod lease;
 mod preflight;
 mod reason;
 mod serve;

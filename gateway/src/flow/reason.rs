@@ -23,6 +23,8 @@ pub(super) enum Reason {
     Token(&'static str),
     /// The token was revoked.
     Revoked(revocation::RevocationReason),
+    /// The token expired during a stream, and its grace has passed.
+    Expired,
     /// Whether the token was revoked is not known.
     RevocationUnknown,
     /// The login was refused; the label is [`login::LoginError::label`].
@@ -70,6 +72,7 @@ impl Reason {
             Self::Preflight => "preflight",
             Self::Token(label) | Self::Login(label) => label,
             Self::Revoked(reason) => reason.label(),
+            Self::Expired => "expired",
             Self::RevocationUnknown => "revocation",
             Self::Route => "route",
             Self::Method => "method",

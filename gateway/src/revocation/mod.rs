@@ -10,6 +10,8 @@
 //! [`RevocationError::Unavailable`].
 
 mod account;
+mod account_watch;
+mod changes;
 #[doc(hidden)] // Public for the fuzz targets.
 pub mod feed;
 mod table;
@@ -23,7 +25,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::scope::Scopes;
@@ -32,6 +34,8 @@ use crate::token::Verified;
 use crate::upstream::{RequestBody, UpstreamClient, UpstreamError};
 pub use account::RevocationReason;
 use account::{AccountStatus, CheckResponse};
+pub use account_watch::AccountWatch;
+use changes::Changes;
 use feed::{FeedDecoder, FeedEvent};
 use table::{FeedOrigin, StatusResult, StatusTable, complete};
 
@@ -123,6 +127,10 @@ struct Inner {
     warned_of_other_backend: AtomicBool,
     /// Becomes true with the first beat.
     has_beaten: watch::Sender<bool>,
+    /// Notifies the watchers of accounts.
+    changes: Changes,
+    /// Limits the checks of the watchers.
+    watchers: Semaphore,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -140,6 +148,8 @@ impl Revocation {
             followed: ArcSwap::default(),
             warned_of_other_backend: AtomicBool::new(false),
             has_beaten: watch::Sender::new(false),
+            changes: Changes::new(),
+            watchers: Semaphore::new(account_watch::CHECKS_AT_ONCE),
         }))
     }
 
@@ -149,7 +159,7 @@ impl Revocation {
     /// [`RevocationError`].
     pub async fn check(&self, token: &Verified) -> Result<Roles, RevocationError> {
         let is_fresh = self.is_fresh();
-        let serves_on = self.0.settings.when_stale == WhenStale::ServeOn;
+        let serves_on = self.serves_on();
         if !is_fresh && !serves_on {
             return Err(RevocationError::Unavailable("revocation data is older than revocation.max_age".to_owned()));
         }
@@ -172,7 +182,7 @@ impl Revocation {
         let request = post("/revocation/logout", &body, Some(request_id)).map_err(|error| error.to_string())?;
         let response = self.0.backend.send(request, MAX_RESPONSE_BYTES).await.map_err(|error| error.to_string())?;
         // It takes effect here at once; the feed notifies other gateways.
-        self.0.statuses.remove(&token.identity);
+        self.account_changed(&token.identity);
         match response.status() {
             StatusCode::NO_CONTENT => Ok(()),
             status => Err(self.0.backend.upstream().unexpected(status)),
@@ -262,19 +272,33 @@ impl Revocation {
                         may_have_missed = true;
                         invalidate(Invalidation::Unknown);
                     }
-                    FeedEvent::AccountChanged(identity) => self.0.statuses.remove(identity.as_str()),
+                    FeedEvent::AccountChanged(identity) => self.account_changed(&identity),
                     FeedEvent::Purge(path) => invalidate(Invalidation::Path(&path)),
                     FeedEvent::PurgeAll => invalidate(Invalidation::All),
                     FeedEvent::Beat => {
                         // Not earlier, since only a beat shows that the backend can be queried again.
-                        if std::mem::take(&mut may_have_missed) {
+                        let is_reset = std::mem::take(&mut may_have_missed);
+                        if is_reset {
                             self.0.statuses.clear();
                         }
                         self.record_beat(logged);
+                        if is_reset {
+                            self.0.changes.all();
+                        }
                     }
                 }
             }
         }
+    }
+
+    fn account_changed(&self, identity: &str) {
+        self.0.statuses.remove(identity);
+        self.0.changes.account(identity);
+    }
+
+    /// Whether tokens are accepted although revocation data is too old.
+    fn serves_on(&self) -> bool {
+        self.0.settings.when_stale == WhenStale::ServeOn
     }
 
     fn record_beat(&self, logged: &mut Option<bool>) {

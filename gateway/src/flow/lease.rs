@@ -1,0 +1,94 @@
+//! How long a principal may use a response or a connection that may never end.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::Method;
+use tokio::time::sleep;
+
+use super::Flow;
+use super::authorised::Authorised;
+use super::reason::Reason;
+use crate::authenticate::{Credential, Principal};
+use crate::revocation::{AccountWatch, Revocation, RevocationError};
+use crate::route::Route;
+
+/// The longest sleep until an expiry, after which the wall clock is read again: it may have been set.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The authority of a principal over one response or connection. It ends when a request with the same token would be
+/// refused, and for an expired token `stream.grace` later.
+///
+/// Nothing is polled while the revocation feed works: each change of an account wakes the leases of about one
+/// identity in 256, and each of these looks up the status of its own.
+pub(super) struct Lease {
+    principal: Principal,
+    /// `None` without revocation, and for static tokens.
+    account: Option<AccountWatch>,
+    route: Arc<Route>,
+    method: Method,
+    /// When the token has expired and the grace has passed; `None` if it does not expire.
+    ends_at: Option<SystemTime>,
+}
+
+impl Lease {
+    /// The lease of a request to `route` that passed every stage as `authorised`, from now on.
+    pub(super) fn new(flow: &Flow, authorised: &Authorised, route: &Arc<Route>, method: &Method) -> Self {
+        let principal = authorised.principal.clone();
+        let (account, expires_at) = match &principal.credential {
+            Credential::Token(token) => {
+                let watch = |revocation: &Revocation| revocation.watch(Arc::clone(token));
+                (flow.revocation.as_ref().map(watch), Some(token.expires_at))
+            }
+            Credential::Static(token) => (None, token.expires_at()),
+        };
+        let grace = flow.settings.stream.grace;
+        let ends_at = expires_at.map(|second| {
+            let second = Duration::from_secs(u64::try_from(second).unwrap_or_default());
+            SystemTime::UNIX_EPOCH + second + grace
+        });
+        Self { principal, account, route: Arc::clone(route), method: method.clone(), ends_at }
+    }
+
+    /// Waits until the lease has ended, and returns why.
+    ///
+    /// Within 1 s of a change that the revocation feed reports: the user was deleted or disabled, has a new password,
+    /// has logged out, or lost a role that the route requires. Also when the feed has been disconnected for
+    /// `revocation.max_age`. An end is final. Cancel-safe: the next call continues.
+    pub(super) async fn ended(&mut self) -> Reason {
+        let Self { principal, account, route, method, ends_at } = self;
+        tokio::select! {
+            biased;
+            end = refused(account.as_mut(), principal, route, method) => end,
+            () = passed(*ends_at) => Reason::Expired,
+        }
+    }
+}
+
+/// Waits until the account of `principal` may not continue.
+async fn refused(account: Option<&mut AccountWatch>, principal: &Principal, route: &Route, method: &Method) -> Reason {
+    let Some(account) = account else { return pending().await };
+    loop {
+        match account.checked().await {
+            Ok(roles) => {
+                let authorised = Authorised { principal: principal.clone(), roles };
+                if route.requirement(method).is_some_and(|required| !required.is_met_by(authorised.scopes())) {
+                    return Reason::Scope;
+                }
+            }
+            Err(RevocationError::Revoked(reason)) => return Reason::Revoked(reason),
+            Err(RevocationError::Unavailable(_)) => return Reason::RevocationUnknown,
+        }
+    }
+}
+
+/// Waits until the wall clock shows `moment`.
+async fn passed(moment: Option<SystemTime>) {
+    let Some(moment) = moment else { return pending().await };
+    while let Ok(left) = moment.duration_since(SystemTime::now())
+        && !left.is_zero()
+    {
+        sleep(left.min(CLOCK_INTERVAL)).await;
+    }
+}
