@@ -15,14 +15,15 @@ use super::generation::Generation;
 use super::policy::{self, Arrival, Lifetime, Validators};
 use crate::upstream::{
     Deadlines, PublicAuthority, RequestBody, ResponseBody, Timeouts, Upstream, UpstreamClient, UpstreamError,
+    is_event_stream,
 };
 
 /// A response of the backend.
 pub(super) enum FetchedResponse {
     /// A complete response: a new one (`Miss`), or the stored one updated by a `304` (`Revalidated`).
     Complete(Arc<CacheEntry>, Cacheability, CacheStatus),
-    /// A response that exceeds the maximum size. Its body was not read.
-    TooLarge,
+    /// A response that exceeds the maximum size, or an event stream. Its body was not read.
+    Unread,
 }
 
 /// Whether a response may be stored and shared.
@@ -111,9 +112,12 @@ impl EntryBuilder<'_> {
         // The age counts from the head (RFC 9111, section 4.2.3), independently of the duration of the body.
         let received = Received { at: Instant::now(), generation: self.generation };
         let (parts, body) = response.into_parts();
+        if is_event_stream(&parts.headers) {
+            return Ok(FetchedResponse::Unread);
+        }
         let lifetime = policy::storable(parts.status, &parts.headers, &self.declared(&parts.headers), arrival);
         let Some(body) = body.collect_within(self.deadlines, self.max_body).await? else {
-            return Ok(FetchedResponse::TooLarge);
+            return Ok(FetchedResponse::Unread);
         };
         self.entry(parts.status, &parts.headers, (body, None), lifetime, received)
             .map(|(entry, cacheability)| FetchedResponse::Complete(entry, cacheability, CacheStatus::Miss))

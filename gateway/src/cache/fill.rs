@@ -90,7 +90,7 @@ impl Fill {
                 self.store_pass();
                 self.per_client(entry)
             }
-            Ok(FetchedResponse::TooLarge) => {
+            Ok(FetchedResponse::Unread) => {
                 self.store_pass();
                 FillOutcome::Pass
             }

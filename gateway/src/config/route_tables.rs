@@ -94,6 +94,7 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
     let headers_from_claims = read_headers_from_claims(source, &mut section);
     let shared = section.flag(source, "shared");
     let cache = section.optional_flag(source, "cache");
+    let stream = section.flag(source, "stream");
     let vary = section.optional_texts(source, "vary");
     let compress = section.optional_texts(source, "compress");
     let host = match section.text(source, "host").as_deref() {
@@ -126,6 +127,7 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
         headers_from_claims,
         shared,
         cache,
+        stream,
         vary,
         compress,
         host,
@@ -206,7 +208,7 @@ mod tests {
              aliases = ['/a/{*rest}']\nstrip_prefix = '/app'\nencoded = 'preserve'\nquery = '*'\npublic = true\n\
              shared = true\ncache = false\nvary = ['Accept']\nhost = 'client'\n\
              [[route]]\nmethods = ['GET']\npath = '/b'\nhosts = []\nstrip_prefix = ''\nrewrite = ''\nencoded = 'refuse'\n\
-             query = ['a']\npublic = false\n",
+             query = ['a']\npublic = false\nstream = true\n",
         )
         .unwrap();
         let routes: Vec<_> = table.iter().collect();
@@ -217,6 +219,7 @@ mod tests {
         );
         assert_eq!(routes[0].prefixes(), Some(("", "/app")));
         assert!(routes[1].hosts.is_empty() && !routes[1].public && routes[1].prefixes().is_none());
+        assert_eq!(routes.iter().map(|route| route.stream).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]
@@ -226,7 +229,8 @@ mod tests {
              [[route]]\nmethods = ['GET']\npath = '/b'\nhosts = ['a:1', 'b', 'B.']\nencoded = 'preserve'\npublic = 1\n\
              [[route]]\nmethods = ['GET']\npath = '/c/{d}'\nstrip_prefix = '/c/{d}'\nencoded = 'keep'\nquery = 'all'\n\
              [[route]]\nmethods = ['GET']\npath = '/d/{e}'\nrewrite = '/{f}'\nquery = ['*']\n\
-             [[route]]\nmethods = ['GET']\npath = '/e'\nstrip_prefix = '/e'\nrewrite = '/f'\nhosts = 'a'\n",
+             [[route]]\nmethods = ['GET']\npath = '/e'\nstrip_prefix = '/e'\nrewrite = '/f'\nhosts = 'a'\n\
+             [[route]]\nmethods = ['GET']\npath = '/f'\nstream = true\nshared = true\n",
         )
         .unwrap_err();
         let expected = [
@@ -243,6 +247,7 @@ mod tests {
             "route[3].rewrite: \"/{f}\" has a name that path does not have",
             "route[3].query: \"*\" has a character outside A-Z a-z 0-9 - . _ ~",
             "route[4].rewrite: and strip_prefix cannot both be given",
+            "route[5].stream: cannot be true on a cached route: set cache to false",
         ];
         assert_eq!(reported, expected);
     }

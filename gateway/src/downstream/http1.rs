@@ -185,6 +185,10 @@ impl Downstream for Http1Exchange<'_> {
         self.persists = false;
     }
 
+    fn expect_stream(&mut self) {
+        self.stream.received().set_streaming(true);
+    }
+
     async fn read_body(&mut self) -> Result<Option<Bytes>> {
         Ok(None)
     }

@@ -93,6 +93,9 @@ pub trait Downstream: Send {
     /// Announces that the request body will be streamed to a backend, which may read it slowly.
     fn expect_upload(&mut self) {}
 
+    /// Announces a response that may never end: a client that closes its sending side has then disconnected.
+    fn expect_stream(&mut self) {}
+
     /// Reads the next piece of the request body; `None` at its end.
     fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>>> + Send;
 

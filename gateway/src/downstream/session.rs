@@ -86,6 +86,10 @@ impl Downstream for SessionExchange {
         self.inner.set_server_keepalive(None);
     }
 
+    fn expect_stream(&mut self) {
+        self.received.set_streaming(true);
+    }
+
     async fn read_body(&mut self) -> Result<Option<Bytes>> {
         self.inner.read_body_bytes().await.map_err(|error| error.into_down())
     }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, Version};
+use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::{timeout, timeout_at};
 
@@ -81,7 +82,7 @@ impl Flow {
     async fn exchange(
         &self,
         downstream: &mut impl Downstream,
-        ctx: &Context,
+        ctx: &mut Context,
         admitted: &Admitted,
         deadlines: Deadlines,
     ) -> Result<()> {
@@ -130,7 +131,7 @@ impl Flow {
     async fn relay(
         &self,
         downstream: &mut impl Downstream,
-        ctx: &Context,
+        ctx: &mut Context,
         admitted: &Admitted,
         mut sender: Client,
         response: Response<upstream::ResponseBody>,
@@ -156,21 +157,20 @@ impl Flow {
             // The answer came before the end of the request body: the backend wants no more of it.
             sender.discard_unread(downstream);
         }
+        let route = &admitted.matched.route;
+        let may_be_endless = allows_body(&Method::GET, parts.status) && !header.headers.contains_key(CONTENT_LENGTH);
+        if may_be_endless && (route.stream || upstream::is_event_stream(&parts.headers)) {
+            put_framing(downstream, &mut header)?;
+            let sending = (sender, deadlines);
+            return Box::pin(self.relay_stream(downstream, ctx, admitted, (header, body), sending)).await;
+        }
         let mut ahead = Ahead::read(&mut body).await.map_err(failed)?;
         let mut encoder = None;
-        if !admitted.matched.route.compress.is_empty() {
+        if !route.compress.is_empty() {
             let content = encode::Content { parts: &parts, length: ahead.whole_length() };
-            encoder = encode::encode(downstream.request(), &admitted.matched.route.compress, &content, &mut header)?;
+            encoder = encode::encode(downstream.request(), &route.compress, &content, &mut header)?;
         }
-        let unframed = allows_body(&Method::GET, parts.status) && !header.headers.contains_key(CONTENT_LENGTH);
-        let version = downstream.request().version;
-        if unframed && version == Version::HTTP_11 {
-            header.insert_header(TRANSFER_ENCODING, "chunked")?;
-        }
-        if unframed && version == Version::HTTP_10 {
-            // The end of the connection marks the end of the answer, so it cannot be reused.
-            downstream.close_after();
-        }
+        put_framing(downstream, &mut header)?;
         downstream
             .write_head(ResponseHead::Plain(&header), &ctx.common_headers(self.settings.hsts.as_ref()).fields())
             .await?;
@@ -217,6 +217,19 @@ impl Flow {
     }
 }
 
+/// Sets how the end of the response is found, if it has a body without a length (RFC 9112, section 6.3).
+fn put_framing(downstream: &mut impl Downstream, header: &mut ResponseHeader) -> Result<()> {
+    if allows_body(&Method::GET, header.status) && !header.headers.contains_key(CONTENT_LENGTH) {
+        match downstream.request().version {
+            Version::HTTP_11 => header.insert_header(TRANSFER_ENCODING, "chunked")?,
+            // The end of the connection marks the end of the answer, so it cannot be reused.
+            Version::HTTP_10 => downstream.close_after(),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Sets the length of a request without a body: 0 if the method anticipates content, since a backend may answer
 /// 411 without it, otherwise none (RFC 9110, sections 8.6 and 15.5.12).
 fn put_no_length(parts: &mut Parts) {
@@ -230,7 +243,7 @@ fn put_no_length(parts: &mut Parts) {
 impl Client {
     /// Stops reading a body whose end has not been received; one that has been is still forwarded. The
     /// connection then closes after this exchange, so that the rest is never read as the next request.
-    fn discard_unread(&mut self, downstream: &mut impl Downstream) {
+    pub(super) fn discard_unread(&mut self, downstream: &mut impl Downstream) {
         if !downstream.is_read()
             && let Self::Sending(upload, _) = replace(self, Self::Waiting)
         {
@@ -242,7 +255,7 @@ impl Client {
     /// Forwards the rest of a body that has been received completely, after its answer has been sent, until
     /// the exchange is `over`. The client has its answer, so a failure affects only the backend, which sees the
     /// request break off.
-    async fn send_rest(
+    pub(super) async fn send_rest(
         mut self,
         downstream: &mut impl Downstream,
         over: impl Future<Output = ()>,

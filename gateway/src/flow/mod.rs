@@ -13,11 +13,11 @@ mod encode;
 mod forward;
 mod header_rules;
 mod inspect;
-#[expect(dead_code, reason = "the responses that need it follow")]
 mod lease;
 mod preflight;
 mod reason;
 mod serve;
+mod stream;
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -27,6 +27,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
+use tokio::sync::watch;
 
 use crate::authenticate::{Accepted, Credential, Principal, authenticate};
 use crate::cache::Cache;
@@ -71,6 +72,8 @@ pub struct Flow {
     pub api: UpstreamClient,
     /// The services, at the positions that the routes have.
     pub services: Box<[UpstreamClient]>,
+    /// Becomes true when the gateway drains connections, which ends endless responses.
+    pub draining: watch::Receiver<bool>,
     /// The response cache; `None` if it is disabled.
     pub cache: Option<Cache>,
     /// The metrics.

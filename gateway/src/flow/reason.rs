@@ -57,7 +57,7 @@ pub(super) enum Reason {
     Internal,
     /// A panic.
     Panic,
-    /// The request was cut off at the end of the drain timeout.
+    /// A drain ended the stream, or the request was cut off at the end of the drain timeout.
     Drain,
 }
 

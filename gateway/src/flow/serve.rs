@@ -81,7 +81,8 @@ impl Flow {
         let status = failure_status(error);
         let is_deadline =
             matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout);
-        ctx.reason = Some(match (error.esource(), is_deadline) {
+        // A stream that the gateway ended has its reason.
+        ctx.reason.get_or_insert(match (error.esource(), is_deadline) {
             (ErrorSource::Upstream, false) if *error.etype() == ErrorType::ConnectError => Reason::UpstreamUnreachable,
             (ErrorSource::Upstream, false) => Reason::Upstream,
             (ErrorSource::Upstream, true) => Reason::UpstreamSlow,

@@ -73,6 +73,8 @@ pub struct Route {
     pub shared: bool,
     /// Whether responses to GET and HEAD may be cached.
     pub cached: bool,
+    /// Whether every response without a length may never end.
+    pub stream: bool,
     /// The request fields that cached responses may vary by.
     pub vary: Arc<[HeaderName]>,
     /// The content codings in which responses are sent, in the order of preference.
@@ -213,6 +215,9 @@ impl Route {
             errors.push("cache", None, "can be true only with GET among the methods");
         }
         let cached = settings.cache.unwrap_or(settings.shared && has_get);
+        if settings.stream && cached {
+            errors.push("stream", None, "cannot be true on a cached route: set cache to false");
+        }
         if !settings.headers_from_claims.is_empty() {
             if settings.public {
                 errors.push(
@@ -244,6 +249,7 @@ impl Route {
                 public: settings.public,
                 shared: settings.shared,
                 cached,
+                stream: settings.stream,
                 vary: vary.into(),
                 compress,
                 host: settings.host,

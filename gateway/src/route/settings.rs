@@ -41,6 +41,8 @@ pub struct Settings {
     pub shared: bool,
     /// Whether responses to GET and HEAD may be cached; the value of `shared` by default.
     pub cache: Option<bool>,
+    /// Whether every response without a length may never end, as event streams always do.
+    pub stream: bool,
     /// The request fields that cached responses may vary by (RFC 9111, section 4.1).
     pub vary: Vec<String>,
     /// The content codings in which responses are sent, in the order of preference; empty for none.

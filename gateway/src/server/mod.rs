@@ -150,6 +150,7 @@ impl Gateway {
         let revocation = revocation.map(|(settings, backend)| Revocation::new(backend, settings));
         let api = UpstreamClient::new(api);
         let cache = config.cache.map(Cache::new);
+        let (drain, asked) = watch::channel(false);
         let flow = Flow {
             settings: config.flow,
             proxies,
@@ -161,6 +162,7 @@ impl Gateway {
             routes: config.routes.clone(),
             api,
             services: services.iter().map(|service| UpstreamClient::new(Arc::clone(&service.upstream))).collect(),
+            draining: asked.clone(),
             cache: cache.clone(),
             metrics: Arc::clone(&metrics),
             access_log,
@@ -174,7 +176,6 @@ impl Gateway {
         };
         let mut server = Server::new_with_opt_and_conf(None, server_conf());
 
-        let (drain, asked) = watch::channel(false);
         let (done, drained) = watch::channel(false);
         let draining = asked.clone();
         let ends = Drain { requested: asked, done };

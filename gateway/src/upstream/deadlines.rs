@@ -70,6 +70,12 @@ impl Deadlines {
         Self { connect, ..self }
     }
 
+    /// The same for the body of a response that may never end: each read has `idle`, and there is no deadline for the
+    /// whole.
+    pub fn of_stream(self, idle: Duration) -> Self {
+        Self { read: idle, end: Instant::now() + FOREVER, ..self }
+    }
+
     /// The same, where the next read is that of the head.
     pub fn of_head(self) -> Self {
         Self { read: self.head, ..self }

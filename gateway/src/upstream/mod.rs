@@ -19,6 +19,7 @@ mod references;
 mod replay;
 mod request_body;
 mod slots;
+mod stream;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -44,6 +45,7 @@ pub use header::{
 pub use location::PublicAuthority;
 pub use request_body::{RequestBody, Upload};
 use slots::Slots;
+pub use stream::is_event_stream;
 
 /// Timeouts and limits of the connections to a backend. The timeouts of clients are separate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -56,6 +56,7 @@ mod size_limit;
 mod sni;
 mod stack;
 mod static_token;
+mod stream;
 mod support;
 mod tls;
 mod token;

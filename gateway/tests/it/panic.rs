@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use holodule_gateway::authenticate::Accepted;
 use holodule_gateway::client::Proxies;
-use holodule_gateway::config::FlowSettings;
+use holodule_gateway::config::{FlowSettings, StreamSettings};
 use holodule_gateway::cors::Origins;
 use holodule_gateway::downstream::http2::http2_options;
 use holodule_gateway::downstream::{Downstream, ExtraField, Handler, Peer, ResponseHead};
@@ -160,6 +160,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
             allowed_origins: Origins::default(),
             body_timeout: second,
             read_timeout: second,
+            stream: StreamSettings { grace: second, idle_timeout: second },
         },
         proxies: Arc::new(Proxies::default()),
         accepted: Arc::new(ArcSwap::from_pointee(accepted)),
@@ -170,6 +171,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
         routes: RouteTable::new(routes, Vec::new()),
         api: UpstreamClient::new(Arc::new(Upstream::new("api", address, upstream))),
         services: Box::default(),
+        draining: watch::channel(false).1,
         cache: None,
         metrics: Arc::clone(metrics),
         access_log: writer.access(),

@@ -29,6 +29,8 @@ pub struct Activity {
     is_flooded: AtomicBool,
     /// Number of request bodies being streamed.
     uploads: AtomicU32,
+    /// Number of responses that may never end.
+    streams: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,8 @@ impl Activity {
     pub fn new() -> Arc<Self> {
         let now = Instant::now();
         let state = State { requests: 0, quiet_since: now, received: 0, frames: Frames::new(now.into_std()) };
-        Arc::new(Self { state: Mutex::new(state), is_flooded: AtomicBool::new(false), uploads: AtomicU32::new(0) })
+        let [uploads, streams] = [AtomicU32::new(0), AtomicU32::new(0)];
+        Arc::new(Self { state: Mutex::new(state), is_flooded: AtomicBool::new(false), uploads, streams })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -74,9 +77,10 @@ impl Activity {
         is_allowed
     }
 
-    /// Returns whether a request is active.
+    /// Returns whether a request is active whose response has an end.
     pub fn is_busy(&self) -> bool {
-        self.state().requests > 0
+        let streams = usize::try_from(self.streams.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        self.state().requests > streams
     }
 
     /// Returns whether a limit was exceeded.
@@ -99,6 +103,12 @@ impl Activity {
     pub(super) fn begin_upload(self: &Arc<Self>) -> UploadGuard {
         self.uploads.fetch_add(1, Ordering::Relaxed);
         UploadGuard(Arc::clone(self))
+    }
+
+    /// Starts a response that may never end. It ends when the guard is dropped, at the latest with its request.
+    pub(super) fn begin_stream(self: &Arc<Self>) -> StreamGuard {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        StreamGuard(Arc::clone(self))
     }
 
     /// Returns the number of active uploads.
@@ -128,6 +138,15 @@ pub(super) struct UploadGuard(Arc<Activity>);
 impl Drop for UploadGuard {
     fn drop(&mut self) {
         self.0.uploads.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Guard of a response that may never end.
+pub(super) struct StreamGuard(Arc<Activity>);
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

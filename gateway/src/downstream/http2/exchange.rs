@@ -14,7 +14,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
-use crate::downstream::activity::{Activity, UploadGuard};
+use crate::downstream::activity::{Activity, StreamGuard, UploadGuard};
 use crate::downstream::date::date;
 use crate::downstream::{Downstream, ExtraField, Peer, ResponseHead, allows_body, client_disconnected};
 
@@ -35,6 +35,8 @@ pub(super) struct Http2Exchange {
     sent: usize,
     /// Set while the request body is streamed to the backend.
     upload: Option<UploadGuard>,
+    /// Set while the response may never end.
+    stream: Option<StreamGuard>,
 }
 
 impl Http2Exchange {
@@ -46,9 +48,23 @@ impl Http2Exchange {
         write_timeout: Duration,
     ) -> Self {
         let (request, body) = request.into_parts();
-        let (head, out, status, upload) = (None, None, None, None);
+        let (head, out, status, upload, stream) = (None, None, None, None, None);
         let (has_body, sent) = (true, 0);
-        Self { request, body, respond, peer, activity, write_timeout, head, out, status, has_body, sent, upload }
+        Self {
+            request,
+            body,
+            respond,
+            peer,
+            activity,
+            write_timeout,
+            head,
+            out,
+            status,
+            has_body,
+            sent,
+            upload,
+            stream,
+        }
     }
 
     /// Sends the head if it has not been sent yet, with END_STREAM if `is_last`.
@@ -109,6 +125,10 @@ impl Downstream for Http2Exchange {
 
     fn expect_upload(&mut self) {
         self.upload.get_or_insert_with(|| self.activity.begin_upload());
+    }
+
+    fn expect_stream(&mut self) {
+        self.stream.get_or_insert_with(|| self.activity.begin_stream());
     }
 
     async fn read_body(&mut self) -> Result<Option<Bytes>> {

@@ -90,6 +90,8 @@ pub(super) struct Received {
     has_next: AtomicBool,
     /// [`TlsStream::has_ended`].
     has_ended: AtomicBool,
+    /// Whether the current response may never end, so that a client that sends no more has disconnected.
+    is_streaming: AtomicBool,
 }
 
 impl Received {
@@ -99,6 +101,14 @@ impl Received {
 
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_streaming(&self) -> bool {
+        self.is_streaming.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_streaming(&self, is_streaming: bool) {
+        self.is_streaming.store(is_streaming, Ordering::Relaxed);
     }
 }
 

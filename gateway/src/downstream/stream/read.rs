@@ -90,11 +90,12 @@ impl TlsStream {
     pub fn allow(&mut self, count: u64) {
         self.allowance = Some(count);
         self.chunks = None;
+        self.received.set_streaming(false);
     }
 
     /// Like [`TlsStream::allow`], followed by a chunked body. Reading fails if that is malformed.
     pub fn allow_chunks(&mut self, count: u64) {
-        self.allowance = Some(count);
+        self.allow(count);
         self.chunks = Some(Chunks::default());
     }
 
@@ -150,8 +151,12 @@ impl TlsStream {
 
     /// Waits for a reset by a client that has sent close_notify. A FIN is the usual end of its sending side,
     /// and TCP does not show whether the client still reads; if it does not, writing fails. After a FIN,
-    /// nothing wakes the task: the caller needs a deadline, or writes.
+    /// nothing wakes the task: the caller needs a deadline, or writes. While the response may never end, the client
+    /// has disconnected.
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.received.is_streaming() {
+            return Poll::Ready(io::ErrorKind::UnexpectedEof.into());
+        }
         while let Sending::Ended { ignored } = self.sending {
             let mut piece = [0; PIECE_BYTES];
             let mut piece = ReadBuf::new(&mut piece);

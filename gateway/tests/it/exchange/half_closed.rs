@@ -33,7 +33,7 @@ async fn backend(body: &str) -> (Backend, Arc<Semaphore>) {
 }
 
 /// Closes the sending direction, of TLS only or of TCP too.
-async fn close_sending(stream: &mut TlsStream<TcpStream>, with_fin: bool) {
+pub async fn close_sending(stream: &mut TlsStream<TcpStream>, with_fin: bool) {
     stream.get_mut().1.send_close_notify();
     stream.flush().await.unwrap();
     if with_fin {

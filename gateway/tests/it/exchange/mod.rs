@@ -3,7 +3,7 @@
 //! its request.
 
 mod client_disconnect;
-mod half_closed;
+pub mod half_closed;
 mod http1;
 mod http2;
 mod session;

@@ -153,6 +153,16 @@ impl Connection {
         String::from_utf8(read.unwrap()).unwrap()
     }
 
+    /// Reads up to and including `end`. Fails if the connection ends first.
+    pub async fn try_read_until(&mut self, end: &str) -> io::Result<String> {
+        Ok(String::from_utf8(self.take_until(end.as_bytes()).await?).unwrap())
+    }
+
+    /// Reads `count` bytes. Fails if the connection ends first.
+    pub async fn try_read_bytes(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        self.take(count).await
+    }
+
     /// Reads `count` bytes.
     pub async fn read_bytes(&mut self, count: usize) -> Vec<u8> {
         timeout(PATIENCE, self.take(count)).await.expect("reading timed out").unwrap()

@@ -39,6 +39,13 @@ impl Http2 {
         Self(client)
     }
 
+    /// Waits until the connection has ended.
+    pub async fn ended(&self) {
+        while self.0.clone().ready().await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
     /// Sends a request and reads its response.
     pub async fn exchange(&self, request: Request<&str>) -> Answer {
         self.try_exchange(request).await.unwrap()

@@ -1,0 +1,104 @@
+//! Endless responses, such as server-sent events: each piece is sent at once, there is no deadline for the whole, and
+//! the response ends with the authority of its principal or with a drain.
+//!
+//! A response has no end of its own if it has no `Content-Length` and either is an event stream or belongs to a route
+//! with `stream = true`. Other responses never get here.
+
+use std::future::pending;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pingora::http::ResponseHeader;
+use pingora::{Error, ErrorType, Result};
+use tokio::time::timeout;
+
+use super::forward::{Client, failed};
+use super::lease::Lease;
+use super::reason::Reason;
+use super::{Admitted, Context, Flow};
+use crate::downstream::{Downstream, ResponseHead};
+use crate::upstream::{Deadlines, ResponseBody};
+
+/// How long a client may take to accept the end of a response that the gateway ends. Whatever is still being written to
+/// a client that does not read is abandoned then.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
+
+impl Flow {
+    /// Returns an endless response to the client: `header` and then `body`, until either side or the gateway ends it.
+    ///
+    /// # Errors
+    /// On the side of the upstream or of the client. The response is then incomplete.
+    pub(super) async fn relay_stream(
+        &self,
+        downstream: &mut impl Downstream,
+        ctx: &mut Context,
+        admitted: &Admitted,
+        (header, mut body): (ResponseHeader, ResponseBody),
+        (mut sender, deadlines): (Client, Deadlines),
+    ) -> Result<()> {
+        let route = &admitted.matched.route;
+        let deadlines = deadlines.of_stream(route.bounds.timeouts.idle.unwrap_or(self.settings.stream.idle_timeout));
+        let method = downstream.request().method.clone();
+        let lease = admitted.principal.as_ref().map(|principal| Lease::new(self, principal, route, &method));
+        let mut over = pin!(self.over(lease));
+        downstream.expect_stream();
+        downstream
+            .write_head(ResponseHead::Plain(&header), &ctx.common_headers(self.settings.hsts.as_ref()).fields())
+            .await?;
+        let ended = loop {
+            let data = tokio::select! {
+                biased;
+                reason = &mut over => break Some(reason),
+                data = sender.until(downstream, body.data(), deadlines) => data?.map_err(failed)?,
+            };
+            let Some(data) = data else { break None };
+            let mut writing = pin!(downstream.write_body(data));
+            tokio::select! {
+                biased;
+                written = &mut writing => written?,
+                reason = &mut over => {
+                    ctx.reason = Some(reason);
+                    // Only what is complete can be followed by the end.
+                    let written = if reason == Reason::Drain { timeout(END_TIMEOUT, writing).await.ok() } else { None };
+                    written.ok_or_else(abandoned)??;
+                    break Some(reason);
+                }
+            }
+        };
+        sender.discard_unread(downstream);
+        let Some(reason) = ended else {
+            downstream.finish(Bytes::new()).await?;
+            if !body.is_finished() && !matches!(sender, Client::Discarding { .. }) {
+                sender.send_rest(downstream, body.finished(), deadlines).await;
+            }
+            return Ok(());
+        };
+        ctx.reason = Some(reason);
+        if reason == Reason::Drain {
+            downstream.close_after();
+        }
+        timeout(END_TIMEOUT, downstream.finish(Bytes::new())).await.map_err(|_| abandoned())?
+    }
+
+    /// Waits until the gateway has to end the response, and returns why.
+    async fn over(&self, lease: Option<Lease>) -> Reason {
+        let ended = async {
+            match lease {
+                Some(mut lease) => lease.ended().await,
+                None => pending().await,
+            }
+        };
+        let mut draining = self.draining.clone();
+        tokio::select! {
+            biased;
+            reason = ended => reason,
+            // An error means that the gateway is gone, which counts as a drain.
+            _ = draining.wait_for(|draining| *draining) => Reason::Drain,
+        }
+    }
+}
+
+fn abandoned() -> Box<Error> {
+    Error::explain(ErrorType::WriteError, "the stream was ended while the client did not read").into_down()
+}

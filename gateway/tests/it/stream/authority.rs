@@ -1,0 +1,218 @@
+//! A stream ends within a second of the end of its principal's authority, and an expired token's after the grace.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::{CODECS, Service, Stream};
+use crate::support::revocation::{RevocationStub, checks};
+use crate::support::token::{HEADER, now, signed, token};
+use crate::support::{Gateway, Log, admin, request, until};
+
+/// `/tail` requires a role.
+const ROUTES: (&str, &str) = (
+    "ROUTE",
+    "[{ name = 'events', methods = ['GET', 'POST'], path = '/events' }, \
+      { name = 'tail', methods = ['GET', 'POST'], path = '/tail', stream = true, require = { any = ['viewer'] } }]",
+);
+
+/// What the contract promises.
+const AT_MOST: Duration = Duration::from_secs(1);
+
+fn active(roles: &Value) -> Value {
+    json!({"active": true, "password_changed_at": null, "logged_out": [], "roles": roles})
+}
+
+/// A token that expires in `seconds`.
+fn short(seconds: i64) -> (String, i64) {
+    let now = now();
+    let claims = json!({"exp": now + seconds, "iat": now, "nbf": now, "identity": "user01"});
+    (signed(HEADER, &claims.to_string()), now + seconds)
+}
+
+fn millis() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()
+}
+
+async fn open_all(service: &Service, gateway: &Gateway, path: &str, token: &str) -> Vec<Stream> {
+    let mut streams = Vec::new();
+    for codec in CODECS {
+        let stream = Stream::open(codec, gateway.https, path, token).await;
+        assert_eq!(stream.status, 200);
+        streams.push(stream);
+    }
+    service.until_open(CODECS.len()).await;
+    service.send("data: 1\n\n");
+    for stream in &mut streams {
+        stream.until("data: 1\n\n").await;
+    }
+    streams
+}
+
+/// Waits for the ends of all streams, and returns how long that took since `began`.
+async fn all_end(streams: Vec<Stream>, began: Instant) -> Duration {
+    for mut stream in streams {
+        assert_eq!(stream.next().await, None);
+    }
+    began.elapsed()
+}
+
+async fn assert_reason(log: &Log, reason: &str) {
+    let ended = || log.lines().into_iter().filter(|line| line["route"] != "logout").collect::<Vec<_>>();
+    until("the lines are written", async || ended().len() >= CODECS.len()).await;
+    let lines = ended();
+    let ends = &lines[lines.len() - CODECS.len()..];
+    assert!(ends.iter().all(|line| line["reason"] == reason && line["status"] == 200), "{reason}: {ends:?}");
+}
+
+async fn start(settings: &[(&str, &str)]) -> (RevocationStub, Service, crate::support::backend::Backend, Gateway, Log) {
+    let (stub, admin) = RevocationStub::start().await;
+    let service = Service::start().await;
+    let mut all = vec![("REVOCATION_ENABLED", "true"), ROUTES];
+    all.extend_from_slice(settings);
+    let (gateway, log) = Gateway::start_logged(&service.backend, &admin, &all);
+    gateway.ready().await;
+    (stub, service, admin, gateway, log)
+}
+
+#[tokio::test]
+async fn every_revocation_ends_the_streams_of_the_user_within_a_second_and_no_others() {
+    let inactive =
+        |reason: &str| json!({"active": false, "reason": reason, "password_changed_at": null, "logged_out": []});
+    let changed = json!({"active": true, "password_changed_at": now() + 100, "logged_out": []});
+    for (reason, path, status) in [
+        ("no_user", "/events", inactive("no_user")),
+        ("disabled", "/events", inactive("disabled")),
+        ("password_changed", "/events", changed),
+        ("scope", "/tail", active(&json!(["editor"]))),
+    ] {
+        let (stub, service, _admin, gateway, log) = start(&[]).await;
+        stub.set("user01", active(&json!(["viewer"])));
+        stub.set("user02", active(&json!(["viewer"])));
+        let mut other = Stream::open(CODECS[0], gateway.https, path, &token("user02")).await;
+        service.until_open(1).await;
+        let mut streams = Vec::new();
+        for codec in CODECS {
+            streams.push(Stream::open(codec, gateway.https, path, &token("user01")).await);
+        }
+        service.until_open(CODECS.len() + 1).await;
+        // A change that does not concern the route.
+        stub.change("user01", active(&json!(["viewer", "other"])));
+        stub.change("user02", active(&json!(["viewer", "other"])));
+        service.send("data: 1\n\n");
+        for stream in &mut streams {
+            stream.until("data: 1\n\n").await;
+        }
+        let began = Instant::now();
+        stub.change("user01", status);
+        let took = all_end(streams, began).await;
+        println!("{reason}: after {took:?}");
+        assert!(took < AT_MOST, "{reason}: {took:?}");
+        assert_reason(&log, reason).await;
+        service.send("data: 2\n\n");
+        other.until("data: 2\n\n").await;
+    }
+}
+
+#[tokio::test]
+async fn a_logout_ends_the_streams_of_that_token_only() {
+    let (_stub, service, _admin, gateway, log) = start(&[]).await;
+    let mut other = Stream::open(CODECS[0], gateway.https, "/events", &short(200).0).await;
+    service.until_open(1).await;
+    let mut streams = Vec::new();
+    let token = token("user01");
+    for codec in CODECS {
+        streams.push(Stream::open(codec, gateway.https, "/events", &token).await);
+    }
+    let logout = request("POST", "/auth/logout", "");
+    let logout = logout.replace(logout.split("JWT ").nth(1).unwrap().split('\r').next().unwrap(), &token);
+    let began = Instant::now();
+    assert_eq!(gateway.exchange(logout).await.status, 204);
+    let took = all_end(streams, began).await;
+    assert!(took < AT_MOST, "{took:?}");
+    assert_reason(&log, "logged_out").await;
+    service.send("data: 2\n\n");
+    other.until("data: 2\n\n").await;
+}
+
+#[tokio::test]
+async fn an_expired_token_ends_its_streams_after_the_grace() {
+    for (grace, lifetime) in [(0, 2), (2, 2)] {
+        let (service, admin) = (Service::start().await, admin().await);
+        let settings = [ROUTES, ("STREAM_GRACE", &*grace.to_string())];
+        let (gateway, log) = Gateway::start_logged(&service.backend, &admin, &settings);
+        let (token, expiry) = short(lifetime);
+        let streams = open_all(&service, &gateway, "/events", &token).await;
+        all_end(streams, Instant::now()).await;
+        let late = i128::try_from(millis()).unwrap() - i128::from((expiry + grace) * 1000);
+        println!("grace {grace} s: {late} ms late");
+        assert!((0..1000).contains(&late), "{late} ms after the grace of {grace} s");
+        assert_reason(&log, "expired").await;
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_status_ends_streams_like_requests() {
+    // The feed is disconnected for longer than the data may be used.
+    let (stub, service, _admin, gateway, log) = start(&[("REVOCATION_MAX_AGE", "1")]).await;
+    let streams = open_all(&service, &gateway, "/events", &token("user01")).await;
+    let began = Instant::now();
+    stub.set_heartbeats(false);
+    let took = all_end(streams, began).await;
+    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(2), "{took:?}");
+    assert_reason(&log, "revocation").await;
+    assert_eq!(gateway.exchange(request("GET", "/events", "")).await.status, 503);
+    // The user changed, and the new status cannot be queried.
+    let (stub, service, _admin, gateway, log) = start(&[]).await;
+    let streams = open_all(&service, &gateway, "/events", &token("user01")).await;
+    stub.set_answering(false);
+    let began = Instant::now();
+    stub.change("user01", active(&json!([])));
+    let took = all_end(streams, began).await;
+    assert!(took < AT_MOST, "{took:?}");
+    assert_reason(&log, "revocation").await;
+}
+
+#[tokio::test]
+async fn streams_survive_an_interruption_of_the_feed_and_changes_during_it_end_them() {
+    let (stub, service, admin, gateway, log) = start(&[]).await;
+    let mut streams = open_all(&service, &gateway, "/events", &token("user01")).await;
+    let before = checks(&admin);
+    stub.end_feeds();
+    until("the account is queried again", async || checks(&admin) > before).await;
+    service.send("data: 2\n\n");
+    for stream in &mut streams {
+        stream.until("data: 2\n\n").await;
+    }
+    assert_eq!(checks(&admin), before + 1, "one query for all streams of the user");
+    // Without a line on the feed: only the interruption reveals it.
+    stub.set("user01", json!({"active": false, "password_changed_at": null, "logged_out": []}));
+    stub.end_feeds();
+    all_end(streams, Instant::now()).await;
+    assert_reason(&log, "no_user").await;
+}
+
+#[tokio::test]
+async fn an_account_of_another_backend_is_polled() {
+    let (stub, service, _admin, gateway, log) = start(&[]).await;
+    let elsewhere =
+        |active: bool| json!({"active": active, "password_changed_at": null, "logged_out": [], "feed": "other"});
+    stub.set("user01", elsewhere(true));
+    let streams = open_all(&service, &gateway, "/events", &token("user01")).await;
+    let began = Instant::now();
+    stub.set("user01", elsewhere(false));
+    let took = all_end(streams, began).await;
+    assert!(took < AT_MOST, "{took:?}");
+    assert_reason(&log, "no_user").await;
+}
+
+#[tokio::test]
+async fn a_public_stream_has_no_lease() {
+    let (service, admin) = (Service::start().await, admin().await);
+    let routes = ("ROUTE", "[{ methods = ['GET', 'POST'], path = '/events', public = true }]");
+    let gateway = Gateway::start_with(&service.backend, &admin, &[routes, ("STREAM_GRACE", "0")]);
+    let (token, _) = short(1);
+    let mut streams = open_all(&service, &gateway, "/events", &token).await;
+    assert!(timeout(Duration::from_millis(2500), streams[0].next()).await.is_err(), "the stream has ended");
+}
