@@ -5,7 +5,7 @@
 use std::net::Ipv4Addr;
 
 use bytes::BufMut;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, TE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Whether `byte` may be in a token, such as a field name (`tchar`; RFC 9110, section 5.6.2).
@@ -93,6 +93,11 @@ pub fn entity_tags(list: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
 pub fn trim_start<'a>(text: &'a [u8], of: &[u8]) -> &'a [u8] {
     let start = text.iter().position(|byte| !of.contains(byte)).unwrap_or(text.len());
     text.get(start..).unwrap_or_default()
+}
+
+/// Whether the sender of a request with these fields requests trailers (RFC 9110, section 10.1.4).
+pub fn accepts_trailers(headers: &HeaderMap) -> bool {
+    list_members(headers, &TE).any(|member| member.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Appends `address` in dotted decimal form. Most clients have such an address, and `Display` takes longer than the

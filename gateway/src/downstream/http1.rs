@@ -7,14 +7,16 @@ use std::io::Write as _;
 use bytes::{BufMut as _, Bytes};
 use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use pingora::{Error, ErrorType, Result};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 
 use super::date::date;
+use super::wire::{put_early_hints, put_last_chunk};
+pub use super::wire::{put_field, put_status};
 use super::{Downstream, ExtraField, Peer, ResponseHead, TlsStream, allows_body};
-use crate::syntax::has_connection_close;
+use crate::syntax::{accepts_trailers, has_connection_close};
 
 /// Body pieces shorter than this are copied into the write buffer; longer ones are written at once, without a
 /// copy.
@@ -34,6 +36,7 @@ pub struct Http1Exchange<'a> {
     ended: bool,
     /// Whether the response head was written, but nothing of it has been sent.
     head_is_pending: bool,
+    trailers: Option<Box<HeaderMap>>,
 }
 
 /// How the client finds the end of the response body (RFC 9112, section 6).
@@ -54,7 +57,8 @@ impl<'a> Http1Exchange<'a> {
     pub fn new(stream: &'a mut TlsStream, request: Parts, drain: &'a watch::Receiver<bool>) -> Self {
         let persists = !has_connection_close(&request.headers);
         let (framing, status) = (ResponseFraming::None, None);
-        Self { stream, request, drain, persists, status, framing, sent: 0, ended: false, head_is_pending: false }
+        let (sent, ended, head_is_pending, trailers) = (0, false, false, None);
+        Self { stream, request, drain, persists, status, framing, sent, ended, head_is_pending, trailers }
     }
 
     /// Returns whether the response is complete and the connection can be reused.
@@ -126,23 +130,6 @@ impl<'a> Http1Exchange<'a> {
 /// Space reserved for the fields added to each response, in bytes.
 const EXTRA_FIELDS_BYTES: usize = 384;
 
-/// Writes the status line of HTTP/1.1.
-pub fn put_status(out: &mut Vec<u8>, status: StatusCode) {
-    out.put_slice(b"HTTP/1.1 ");
-    out.put_slice(status.as_str().as_bytes());
-    out.put_u8(b' ');
-    out.put_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    out.put_slice(b"\r\n");
-}
-
-/// Writes a field line of HTTP/1.1.
-pub fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.put_slice(name.as_bytes());
-    out.put_slice(b": ");
-    out.put_slice(value);
-    out.put_slice(b"\r\n");
-}
-
 /// The framing of the response (RFC 9112, section 6.3).
 fn framing<'h>(
     method: &Method,
@@ -197,6 +184,11 @@ impl Downstream for Http1Exchange<'_> {
         Ok(())
     }
 
+    async fn send_early_hints(&mut self, fields: HeaderMap) -> Result<()> {
+        put_early_hints(self.stream.pending(), &fields);
+        self.stream.flush().await.map_err(write_error)
+    }
+
     async fn closed(&mut self) -> Box<Error> {
         // Reading flushes the buffered head.
         self.head_is_pending = false;
@@ -240,10 +232,14 @@ impl Downstream for Http1Exchange<'_> {
         self.stream.write_after_buffer(&data, tail).await.map_err(write_error)
     }
 
+    fn put_trailers(&mut self, trailers: HeaderMap) {
+        self.trailers = accepts_trailers(&self.request.headers).then(|| Box::new(trailers));
+    }
+
     async fn finish(&mut self, last: Bytes) -> Result<()> {
         self.write_body(last).await?;
         match self.framing {
-            ResponseFraming::Chunked => self.stream.pending().extend_from_slice(b"0\r\n\r\n"),
+            ResponseFraming::Chunked => put_last_chunk(self.stream.pending(), self.trailers.as_deref()),
             ResponseFraming::Length(left) if left > 0 => {
                 return Err(
                     Error::explain(ErrorType::WriteError, "the body is shorter than its declared length").into_in()

@@ -14,6 +14,7 @@ pub mod http1;
 pub mod http2;
 pub mod session;
 mod stream;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::HeaderName;
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 
@@ -102,6 +103,10 @@ pub trait Downstream: Send {
     /// Sends `100 Continue` (RFC 9110, section 10.1.1).
     fn send_continue(&mut self) -> impl Future<Output = Result<()>> + Send;
 
+    /// Sends `103 Early Hints` with these fields (RFC 8297). Not to a client of HTTP/1.0, nor after the head of the
+    /// response.
+    fn send_early_hints(&mut self, fields: HeaderMap) -> impl Future<Output = Result<()>> + Send;
+
     /// Waits until the client disconnects and returns the error. The request must have been read.
     fn closed(&mut self) -> impl Future<Output = Box<Error>> + Send;
 
@@ -118,6 +123,10 @@ pub trait Downstream: Send {
 
     /// Writes a piece of the response body. Ignored if the method or the status allows no body.
     fn write_body(&mut self, data: Bytes) -> impl Future<Output = Result<()>> + Send;
+
+    /// Sets the trailers of the response, which [`finish`](Self::finish) sends if it has a body and the client accepts
+    /// them: over HTTP/1.1 it must have sent `TE: trailers` (RFC 9110, section 6.5.1), and the body must be chunked.
+    fn put_trailers(&mut self, trailers: HeaderMap);
 
     /// Ends the response with the last piece of its body, which may be empty.
     fn finish(&mut self, last: Bytes) -> impl Future<Output = Result<()>> + Send;

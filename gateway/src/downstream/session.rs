@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora::{Error, Result};
@@ -18,6 +20,7 @@ use tokio::sync::watch;
 
 use super::stream::Received;
 use super::{Downstream, ExtraField, Peer, ResponseHead, TlsStream, client_disconnected};
+use crate::syntax::accepts_trailers;
 
 /// One request and its response.
 pub struct SessionExchange {
@@ -94,6 +97,17 @@ impl Downstream for SessionExchange {
         self.inner.read_body_bytes().await.map_err(|error| error.into_down())
     }
 
+    async fn send_early_hints(&mut self, fields: HeaderMap) -> Result<()> {
+        let mut header = ResponseHeader::build_no_case(StatusCode::EARLY_HINTS, Some(fields.len()))?;
+        for (name, value) in &fields {
+            header.append_header(name, value)?;
+        }
+        let keepalive = self.inner.get_keepalive_timeout();
+        self.inner.write_response_header(Box::new(header)).await.map_err(|error| error.into_down())?;
+        self.inner.set_server_keepalive(keepalive);
+        Ok(())
+    }
+
     async fn send_continue(&mut self) -> Result<()> {
         let keepalive = self.inner.get_keepalive_timeout();
         self.inner.write_continue_response().await?;
@@ -137,15 +151,24 @@ impl Downstream for SessionExchange {
         self.inner.write_body(&data).await.map(drop).map_err(|error| error.into_down())
     }
 
+    fn put_trailers(&mut self, trailers: HeaderMap) {
+        let is_chunked = |head: &ResponseHeader| head.headers.contains_key(TRANSFER_ENCODING);
+        if self.inner.response_written().is_some_and(is_chunked) && accepts_trailers(&self.request().headers) {
+            self.received.put_trailers(trailers);
+        }
+    }
+
     async fn finish(&mut self, last: Bytes) -> Result<()> {
         self.write_body(last).await?;
         self.inner.finish_body().await.map_err(|error| error.into_down())?;
+        self.received.take_trailers();
         self.is_complete = true;
         Ok(())
     }
 
     fn status(&self) -> Option<StatusCode> {
-        self.inner.response_written().map(|response| response.status)
+        let written = self.inner.response_written().map(|response| response.status);
+        written.filter(|status| !status.is_informational())
     }
 
     fn body_bytes(&self) -> usize {

@@ -25,7 +25,7 @@ use crate::compress;
 use crate::downstream::{Downstream, ResponseHead, allows_body};
 use crate::route::{self, Host, Route};
 use crate::upstream::{
-    self, BodyChunk, Deadlines, ForwardingInfo, PublicAuthority, RequestBody, Timeouts, Upload, UpstreamError,
+    self, BodyChunk, Deadlines, EarlyHints, ForwardingInfo, RequestBody, Timeouts, Upload, UpstreamError,
 };
 
 /// The client's side of the exchange while the gateway waits for the backend.
@@ -105,6 +105,7 @@ impl Flow {
         }
         upstream::remove_spellings(&mut parts.headers, self.routes.claim_headers());
         apply_to_request(&matched.route.request_headers, &mut parts.headers);
+        upstream::request_trailers(&request.headers, &mut parts.headers);
         if let Some(principal) = principal {
             principal.add_claims(&mut parts.headers, &matched.route);
         }
@@ -122,8 +123,9 @@ impl Flow {
             (Client::Sending(upload, ReadLimits { timeout: self.settings.read_timeout, left }), body)
         };
         let backend = self.backend(&matched.route)?;
-        let mut opening = pin!(backend.open_with(parts, body, deadlines.connect_timeout()));
-        let response = sender.until(downstream, &mut opening, deadlines.of_head()).await?.map_err(failed)?;
+        let hints = EarlyHints::default();
+        let opening = pin!(backend.open_with(parts, body, deadlines.connect_timeout(), Some(&hints)));
+        let response = self.await_head(downstream, admitted, (&mut sender, deadlines), (&hints, opening)).await?;
         self.relay(downstream, ctx, admitted, sender, response, deadlines).await
     }
 
@@ -143,15 +145,8 @@ impl Flow {
         {
             cache.purge(&admitted.matched.target);
         }
-        let is_forwarded = admitted.matched.route.host == Host::Client;
-        let public = PublicAuthority {
-            authority: &admitted.authority,
-            is_forwarded,
-            needs_token: admitted.principal.is_some(),
-            prefixes: admitted.matched.route.prefixes(),
-        };
         let backend = self.backend(&admitted.matched.route)?.upstream();
-        let mut header = upstream::for_client(&parts, backend, &public);
+        let mut header = upstream::for_client(&parts, backend, &admitted.public_authority());
         apply_to_response(&admitted.matched.route.response_headers, &mut header)?;
         if parts.status.is_client_error() || parts.status.is_server_error() {
             // The answer came before the end of the request body: the backend wants no more of it.
@@ -162,7 +157,8 @@ impl Flow {
         if may_be_endless && (route.stream || upstream::is_event_stream(&parts.headers)) {
             put_framing(downstream, &mut header)?;
             let sending = (sender, deadlines);
-            return Box::pin(self.relay_stream(downstream, ctx, admitted, (header, body), sending)).await;
+            return Box::pin(self.relay_stream(downstream, ctx, admitted, (header, &parts.headers, body), sending))
+                .await;
         }
         let mut ahead = Ahead::read(&mut body).await.map_err(failed)?;
         let mut encoder = None;
@@ -204,6 +200,7 @@ impl Flow {
             // A client that reads slowly would hold the backend's connection as long.
             timeout_at(deadlines.end(), downstream.write_body(take(&mut data))).await.map_err(|_| not_taken())??;
         }
+        Self::put_trailers(downstream, &mut body, &parts.headers, &admitted.matched.route);
         sender.discard_unread(downstream);
         if let Some(encoder) = encoder {
             data = encoder.finish(&data)?;

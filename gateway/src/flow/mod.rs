@@ -13,6 +13,7 @@ mod encode;
 mod forward;
 mod header_rules;
 mod inspect;
+mod interim;
 mod lease;
 mod preflight;
 mod reason;

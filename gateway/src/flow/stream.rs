@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
@@ -25,7 +26,7 @@ use crate::upstream::{Deadlines, ResponseBody};
 const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Flow {
-    /// Returns an endless response to the client: `header` and then `body`, until either side or the gateway ends it.
+    /// Returns an endless response with the `received` fields to the client: `header` and then `body`, until either side or the gateway ends it.
     ///
     /// # Errors
     /// On the side of the upstream or of the client. The response is then incomplete.
@@ -34,7 +35,7 @@ impl Flow {
         downstream: &mut impl Downstream,
         ctx: &mut Context,
         admitted: &Admitted,
-        (header, mut body): (ResponseHeader, ResponseBody),
+        (header, received, mut body): (ResponseHeader, &HeaderMap, ResponseBody),
         (mut sender, deadlines): (Client, Deadlines),
     ) -> Result<()> {
         let route = &admitted.matched.route;
@@ -68,6 +69,7 @@ impl Flow {
         };
         sender.discard_unread(downstream);
         let Some(reason) = ended else {
+            Self::put_trailers(downstream, &mut body, received, route);
             downstream.finish(Bytes::new()).await?;
             if !body.is_finished() && !matches!(sender, Client::Discarding { .. }) {
                 sender.send_rest(downstream, body.finished(), deadlines).await;

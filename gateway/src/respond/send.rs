@@ -137,8 +137,8 @@ impl LocalResponse {
 mod tests {
     use std::future::pending;
 
-    use http::Request;
     use http::request::Parts;
+    use http::{HeaderMap, Request};
     use pingora::ErrorSource;
     use tokio::time::{Instant, sleep};
 
@@ -203,6 +203,12 @@ mod tests {
         async fn send_continue(&mut self) -> Result<()> {
             Ok(())
         }
+
+        async fn send_early_hints(&mut self, _: HeaderMap) -> Result<()> {
+            Ok(())
+        }
+
+        fn put_trailers(&mut self, _: HeaderMap) {}
 
         async fn closed(&mut self) -> Box<Error> {
             pending().await

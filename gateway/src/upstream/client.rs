@@ -16,6 +16,7 @@ use super::connection::{BUFFER_BYTES, ClosedConnection, MAX_FIELDS};
 use super::deadlines::Deadlines;
 use super::error::{UpstreamError, with_cause};
 use super::exchange::{ExchangeError, ResponseBody, exchange};
+use super::interim::EarlyHints;
 use super::pool::Pool;
 use super::{RequestBody, Upstream};
 
@@ -75,7 +76,7 @@ impl UpstreamClient {
         body: RequestBody,
         deadlines: Deadlines,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
-        let opening = self.open_with(parts, body, deadlines.connect_timeout());
+        let opening = self.open_with(parts, body, deadlines.connect_timeout(), None);
         let response = timeout_at(deadlines.of_head().next_read(), opening).await;
         response.unwrap_or_else(|_| Err(deadlines.error()))
     }
@@ -90,10 +91,10 @@ impl UpstreamClient {
     /// # Errors
     /// [`UpstreamError`].
     pub async fn open(&self, parts: Parts, body: RequestBody) -> Result<Response<ResponseBody>, UpstreamError> {
-        self.open_with(parts, body, self.upstream.settings.connect_timeout).await
+        self.open_with(parts, body, self.upstream.settings.connect_timeout, None).await
     }
 
-    /// The same, where a new connection must be made within `connect_timeout`.
+    /// The same, where a new connection must be made within `connect_timeout`, and early hints go to `hints`.
     ///
     /// # Errors
     /// [`UpstreamError`].
@@ -102,6 +103,7 @@ impl UpstreamClient {
         parts: Parts,
         body: RequestBody,
         connect_timeout: Duration,
+        hints: Option<&EarlyHints>,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         let mut request = self.build_request(parts, body);
         let may_retry = is_idempotent(request.method());
@@ -116,7 +118,7 @@ impl UpstreamClient {
             let (was_idle, place) = (lease.connection.has_responded(), lease.connection.place());
             let has_retry = (was_idle || budget.is_some()) && may_retry && !is_retried;
             let retry = if has_retry { Some(retry_copy(&mut request)) } else { None };
-            let failed = match exchange(lease, request).await {
+            let failed = match exchange(lease, request, hints).await {
                 Ok(response) if response.status().is_informational() => {
                     let reason = format!("status {} was not requested", response.status().as_u16());
                     return Err(UpstreamError::InvalidResponse(self.upstream.name, reason));

@@ -19,6 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::address::UpstreamPeer;
+use super::interim::InterimReceiver;
 use super::slots::{ConnectionSlot, Occupant};
 use super::{RequestBody, Upstream};
 
@@ -37,6 +38,8 @@ pub(super) struct Connection {
     has_responded: bool,
     /// Whether anything was read since the last request was sent.
     has_read: Arc<AtomicBool>,
+    /// The interim responses to the current request.
+    pub(super) interim: InterimReceiver,
     /// The position of the configured address.
     place: usize,
     slot: ConnectionSlot<Self>,
@@ -69,7 +72,8 @@ impl Connection {
         builder.max_buf_size(BUFFER_BYTES).allow_spaces_after_header_name_in_responses(true);
         let handshake = builder.handshake(socket).await;
         let (requests, driver) = handshake.map_err(io::Error::other)?;
-        Ok(Box::new(Self { requests, driver, has_responded: false, has_read, place, slot }))
+        let interim = InterimReceiver::new();
+        Ok(Box::new(Self { requests, driver, has_responded: false, has_read, interim, place, slot }))
     }
 
     /// Queues a request, which is sent when the connection is polled.

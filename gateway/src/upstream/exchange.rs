@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Request, Response, Version};
+use http::{HeaderMap, Request, Response, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::task::coop;
@@ -17,6 +17,7 @@ use super::RequestBody;
 use super::connection::{ClosedConnection, Connection};
 use super::deadlines::Deadlines;
 use super::error::{UpstreamError, with_cause};
+use super::interim::EarlyHints;
 use super::pool::Lease;
 use super::slots::{ConnectionSlot, Occupant as _};
 
@@ -26,6 +27,8 @@ use super::slots::{ConnectionSlot, Occupant as _};
 pub struct ResponseBody {
     upstream: &'static str,
     incoming: Incoming,
+    /// Present after the last data, if the response has any.
+    trailers: Option<Box<HeaderMap>>,
     /// Present until the exchange has finished.
     lease: Option<Lease>,
 }
@@ -41,23 +44,32 @@ pub(super) enum ExchangeError {
     AmbiguousFraming,
 }
 
-/// Sends `request` and waits for the head of the response. The deadline is the caller's.
+/// Sends `request` and waits for the head of the response. Early hints before it go to `hints`. The deadline is the
+/// caller's.
 ///
 /// # Errors
 /// [`ExchangeError`]; the connection is closed.
 pub(super) async fn exchange(
     mut lease: Lease,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
+    hints: Option<&EarlyHints>,
 ) -> Result<Response<ResponseBody>, ExchangeError> {
     let upstream = lease.upstream();
+    if hints.is_some() {
+        lease.connection.interim.attach(&mut request);
+    }
     // The connection wakes this task. The head must not use up the task's budget, since nothing would wake it then.
     let mut head = pin!(coop::unconstrained(lease.connection.send(request)));
     let (mut lease, mut closed) = (Some(lease), None);
     let responded = poll_fn(|cx| {
-        if let Some(held) = &mut lease
-            && held.connection.poll(cx).is_ready()
-        {
-            closed = lease.take().map(Lease::close);
+        if let Some(held) = &mut lease {
+            let is_closed = held.connection.poll(cx).is_ready();
+            if let Some(hints) = hints {
+                held.connection.interim.move_to(hints);
+            }
+            if is_closed {
+                closed = lease.take().map(Lease::close);
+            }
         }
         head.as_mut().poll(&mut quiet_while(lease.is_some(), cx))
     });
@@ -81,7 +93,7 @@ pub(super) async fn exchange(
         held.connection.note_response();
     }
     Ok(response.map(|incoming| {
-        let mut body = ResponseBody { upstream, incoming, lease };
+        let mut body = ResponseBody { upstream, incoming, trailers: None, lease };
         body.release_if_ready();
         body
     }))
@@ -100,7 +112,8 @@ fn has_clear_framing<T>(response: &Response<T>) -> bool {
 }
 
 impl ResponseBody {
-    /// The next data; `None` at the end. Trailers are skipped. The deadline is the caller's.
+    /// The next data; `None` at the end, when [`take_trailers`](Self::take_trailers) returns the trailers. The deadline is
+    /// the caller's.
     ///
     /// # Errors
     /// The response breaks off or is malformed.
@@ -109,13 +122,17 @@ impl ResponseBody {
             match self.frame().await {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(UpstreamError::InvalidResponse(self.upstream, with_cause(&error))),
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
-                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => return Ok(Some(data)),
+                    Err(frame) => self.trailers = frame.into_trailers().ok().map(Box::new),
+                },
             }
         }
+    }
+
+    /// The trailers, once [`data`](Self::data) has returned the end.
+    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take().map(|trailers| *trailers)
     }
 
     /// The next data, within `deadlines`; `None` at the end.

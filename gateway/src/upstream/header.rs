@@ -288,8 +288,10 @@ fn length(parts: &http::response::Parts, hop_by_hop: &HopByHop<'_>) -> Option<u6
 }
 
 mod settable;
+mod trailers;
 
 pub use settable::{is_settable_in_requests, is_settable_in_responses};
+pub use trailers::{request_trailers, trailers_for_client};
 
 #[cfg(test)]
 mod tests;

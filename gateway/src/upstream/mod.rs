@@ -11,6 +11,7 @@ mod deadlines;
 mod error;
 mod exchange;
 mod header;
+mod interim;
 mod location;
 #[cfg(test)]
 mod memory;
@@ -41,7 +42,9 @@ pub use exchange::ResponseBody;
 pub(crate) use header::is_hop_by_hop;
 pub use header::{
     ForwardingInfo, for_client, for_upstream, is_forwarded, is_settable_in_requests, is_settable_in_responses,
+    request_trailers, trailers_for_client,
 };
+pub use interim::{EarlyHints, hints_for_client};
 pub use location::PublicAuthority;
 pub use request_body::{RequestBody, Upload};
 use slots::Slots;

@@ -27,7 +27,7 @@ use holodule_gateway::tls::{Identities, Identity};
 use holodule_gateway::token::{Key, Keys, Settings, StaticTokens};
 use holodule_gateway::upstream::{self, Address, Upstream, UpstreamClient};
 use http::request::Parts;
-use http::{Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use pingora::services::Service as _;
 use pingora::{Error, Result};
 use tokio::sync::{Notify, watch};
@@ -107,6 +107,12 @@ impl Downstream for Panicking {
     async fn send_continue(&mut self) -> Result<()> {
         Ok(())
     }
+
+    async fn send_early_hints(&mut self, _: HeaderMap) -> Result<()> {
+        Ok(())
+    }
+
+    fn put_trailers(&mut self, _: HeaderMap) {}
 
     async fn closed(&mut self) -> Box<Error> {
         std::future::pending().await
@@ -237,6 +243,14 @@ impl<D: Downstream> Downstream for Faulty<'_, D> {
 
     async fn send_continue(&mut self) -> Result<()> {
         self.0.send_continue().await
+    }
+
+    async fn send_early_hints(&mut self, fields: HeaderMap) -> Result<()> {
+        self.0.send_early_hints(fields).await
+    }
+
+    fn put_trailers(&mut self, trailers: HeaderMap) {
+        self.0.put_trailers(trailers);
     }
 
     async fn closed(&mut self) -> Box<Error> {

@@ -33,6 +33,7 @@ pub(super) struct Http2Exchange {
     /// Whether the response may have a body.
     has_body: bool,
     sent: usize,
+    trailers: Option<Box<HeaderMap>>,
     /// Set while the request body is streamed to the backend.
     upload: Option<UploadGuard>,
     /// Set while the response may never end.
@@ -48,7 +49,7 @@ impl Http2Exchange {
         write_timeout: Duration,
     ) -> Self {
         let (request, body) = request.into_parts();
-        let (head, out, status, upload, stream) = (None, None, None, None, None);
+        let (head, out, status, trailers, upload, stream) = (None, None, None, None, None, None);
         let (has_body, sent) = (true, 0);
         Self {
             request,
@@ -62,6 +63,7 @@ impl Http2Exchange {
             status,
             has_body,
             sent,
+            trailers,
             upload,
             stream,
         }
@@ -73,6 +75,25 @@ impl Http2Exchange {
             self.out = Some(self.respond.send_response(head, is_last).map_err(write_error)?);
         }
         Ok(())
+    }
+
+    /// Sends an interim response.
+    async fn send_interim(&mut self, status: StatusCode, fields: HeaderMap) -> Result<()> {
+        // Otherwise h2 would send it on a reset stream (RFC 9113, section 5.1).
+        if poll_fn(|cx| Poll::Ready(self.respond.poll_reset(cx).is_ready())).await {
+            return Err(client_disconnected());
+        }
+        let mut interim = Response::new(());
+        *interim.status_mut() = status;
+        *interim.headers_mut() = fields;
+        self.respond.send_informational(interim).map_err(write_error)
+    }
+
+    /// Ends the response with trailers.
+    async fn finish_with(&mut self, last: Bytes, trailers: HeaderMap) -> Result<()> {
+        self.send_head(false)?;
+        self.send(last, false).await?;
+        self.out.as_mut().map_or(Ok(()), |out| out.send_trailers(trailers).map_err(write_error))
     }
 
     /// Sends `data` as flow control and the send buffer limit allow.
@@ -146,13 +167,11 @@ impl Downstream for Http2Exchange {
     }
 
     async fn send_continue(&mut self) -> Result<()> {
-        // Otherwise h2 would send an interim response on a reset stream (RFC 9113, section 5.1).
-        if poll_fn(|cx| Poll::Ready(self.respond.poll_reset(cx).is_ready())).await {
-            return Err(client_disconnected());
-        }
-        let mut interim = Response::new(());
-        *interim.status_mut() = StatusCode::CONTINUE;
-        self.respond.send_informational(interim).map_err(write_error)
+        self.send_interim(StatusCode::CONTINUE, HeaderMap::new()).await
+    }
+
+    async fn send_early_hints(&mut self, fields: HeaderMap) -> Result<()> {
+        self.send_interim(StatusCode::EARLY_HINTS, fields).await
     }
 
     async fn closed(&mut self) -> Box<Error> {
@@ -204,7 +223,15 @@ impl Downstream for Http2Exchange {
         if self.has_body { self.send(data, false).await } else { Ok(()) }
     }
 
+    fn put_trailers(&mut self, trailers: HeaderMap) {
+        self.trailers = self.has_body.then(|| Box::new(trailers));
+    }
+
     async fn finish(&mut self, last: Bytes) -> Result<()> {
+        if let Some(trailers) = self.trailers.take() {
+            // Boxed, since few responses have any.
+            return Box::pin(self.finish_with(last, *trailers)).await;
+        }
         let last = if self.has_body { last } else { Bytes::new() };
         let ends_with_head = self.head.is_some();
         self.send_head(last.is_empty())?;

@@ -9,11 +9,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::HeaderMap;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server;
@@ -83,7 +84,8 @@ enum Sending {
     Finished,
 }
 
-/// What has been received behind the current request, for a session that owns the connection.
+/// What a session that owns the connection shares with it: what was received behind the current request, and the trailers
+/// of its response.
 #[derive(Debug, Default)]
 pub(super) struct Received {
     /// [`TlsStream::has_request`].
@@ -92,9 +94,21 @@ pub(super) struct Received {
     has_ended: AtomicBool,
     /// Whether the current response may never end, so that a client that sends no more has disconnected.
     is_streaming: AtomicBool,
+    /// The trailers of the response, which pingora's session cannot send.
+    trailers: Mutex<Option<Box<HeaderMap>>>,
 }
 
 impl Received {
+    /// Has the last chunk, which is written next, carry `trailers`.
+    pub(super) fn put_trailers(&self, trailers: HeaderMap) {
+        *self.trailers.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(trailers));
+    }
+
+    /// The trailers that were not sent yet.
+    pub(super) fn take_trailers(&self) -> Option<Box<HeaderMap>> {
+        self.trailers.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     pub(super) fn has_next(&self) -> bool {
         self.has_next.load(Ordering::Relaxed)
     }

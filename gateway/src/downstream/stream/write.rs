@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::{HalfClosed, LINGER_BYTES, PIECE_BYTES, TlsStream};
+use crate::downstream::wire::put_last_chunk;
 
 /// Size of the write buffer: one TLS record (RFC 8446, section 5.1).
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -19,6 +20,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a client may continue to send after an early response, before the connection is closed.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The end of a chunked body, as pingora's session writes it.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Limits for a client that continues to send after close_notify.
 pub(super) struct Linger {
@@ -153,6 +157,12 @@ fn remaining<const N: usize>(pieces: [&[u8]; N], mut count: usize) -> [&[u8]; N]
 
 impl AsyncWrite for TlsStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if buf == LAST_CHUNK
+            && let Some(trailers) = self.received.take_trailers()
+        {
+            put_last_chunk(&mut self.buffer, Some(&trailers));
+            return Poll::Ready(Ok(buf.len()));
+        }
         let write = self.poll_write_buffered(cx, buf);
         if let Poll::Ready(Ok(count)) = write {
             self.unreported = self.unreported.saturating_add(count);
