@@ -17,6 +17,7 @@ mod route_tables;
 mod routes;
 mod section;
 mod service;
+mod service_balance;
 mod stream;
 mod token;
 

@@ -84,6 +84,21 @@ impl Section {
         texts
     }
 
+    /// A required list of values of several types; `form` says which.
+    pub(super) fn values(&mut self, source: &mut Source, field: &str, what: &str, form: &str) -> Option<Vec<Value>> {
+        match self.fields.remove(field) {
+            None => self.problem(source, field, format!("is required: {what}")),
+            Some(Value::Array(values)) => return Some(values),
+            Some(_) => self.problem(source, field, form),
+        }
+        None
+    }
+
+    /// The table at `index` of the list in `field`.
+    pub(super) fn entry(&self, field: &str, index: usize, fields: Table) -> Self {
+        Self { path: format!("{}.{field}[{index}]", self.path), fields }
+    }
+
     /// [`Section::texts`]; empty if it is missing.
     pub(super) fn optional_texts(&mut self, source: &mut Source, field: &str) -> Vec<String> {
         let is_present = self.fields.contains_key(field);

@@ -5,9 +5,10 @@ use std::time::Duration;
 use http::Uri;
 
 use super::section::Section;
+use super::service_balance::{self, read_addresses};
 use crate::framing::CanonicalPath;
 use crate::route::RouteTable;
-use crate::upstream::{self, Address};
+use crate::upstream::{self, Address, Balancing};
 use holodule_settings::{Source, shown};
 
 /// Names of the backend's listeners, which metrics and logs have in the same place.
@@ -21,8 +22,10 @@ const MAX_NAME: usize = 64;
 pub struct Service {
     /// The name in routes, metrics and logs.
     pub name: String,
-    /// At least one. Connections go to the first that is reachable.
+    /// At least one.
     pub addresses: Vec<Address>,
+    /// How requests are distributed over the addresses.
+    pub balancing: Balancing,
     /// Timeouts and limits of the connections to it.
     pub settings: upstream::Settings,
     /// Whether the gateway is ready only once it has responded.
@@ -67,6 +70,7 @@ fn read_service(source: &mut Source, mut section: Section, names: &mut Vec<Strin
     }
     names.push(name.clone().unwrap_or_default());
     let addresses = read_addresses(source, &mut section);
+    let balancing = service_balance::read(source, &mut section, addresses.as_deref(), name.as_deref());
     let settings = upstream::Settings {
         connect_timeout: section.seconds(source, "connect_timeout", 0.01..=60.0).unwrap_or(Duration::from_secs(1)),
         read_timeout: section.seconds(source, "read_timeout", 0.01..=3600.0).unwrap_or(Duration::from_secs(10)),
@@ -88,7 +92,8 @@ fn read_service(source: &mut Source, mut section: Section, names: &mut Vec<Strin
     });
     let health_interval = section.seconds(source, "health_interval", 0.1..=3600.0).unwrap_or(Duration::from_secs(2));
     section.finish(source);
-    Some(Service { name: name?, addresses: addresses?, settings, required, health_path, health_interval })
+    let addresses = addresses?.into_iter().map(|(address, _)| address).collect();
+    Some(Service { name: name?, addresses, balancing, settings, required, health_path, health_interval })
 }
 
 fn check_name(name: &str, others: &[String]) -> Result<(), &'static str> {
@@ -104,24 +109,6 @@ fn check_name(name: &str, others: &[String]) -> Result<(), &'static str> {
     }
 }
 
-fn read_addresses(source: &mut Source, section: &mut Section) -> Option<Vec<Address>> {
-    let texts = section.texts(source, "addresses", "host:port or unix:/path, at least one")?;
-    let mut addresses: Vec<Address> = Vec::new();
-    for text in &texts {
-        match text.parse() {
-            Ok(address) if addresses.contains(&address) => {
-                section.problem(source, "addresses", format!("{} appears twice", shown(text)));
-            }
-            Ok(address) => addresses.push(address),
-            Err(error) => section.problem(source, "addresses", format!("{} {error}", shown(text))),
-        }
-    }
-    if texts.is_empty() {
-        section.problem(source, "addresses", "must have at least one");
-    }
-    (!addresses.is_empty()).then_some(addresses)
-}
-
 /// A warning for each service without a route.
 pub(super) fn warnings(services: &[Service], table: &RouteTable) -> Vec<String> {
     let is_used = |place| table.iter().any(|route| route.service == Some(place));
@@ -132,13 +119,13 @@ pub(super) fn warnings(services: &[Service], table: &RouteTable) -> Vec<String> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::Config;
     use super::super::route_tables::read_services_and_routes;
     use super::*;
     use holodule_settings::{Environment, Problem, Problems};
 
-    fn read(toml: &str) -> Result<(Vec<Service>, RouteTable), Vec<String>> {
+    pub(in super::super) fn read(toml: &str) -> Result<(Vec<Service>, RouteTable), Vec<String>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), toml).unwrap();
         let mut source = Source::read(Some(file.path()), Environment::default());
@@ -147,6 +134,12 @@ mod tests {
         source
             .finish_with(|| Some((services, routes?)))
             .map_err(|Problems(problems)| problems.into_iter().map(reported).collect())
+    }
+
+    /// The default of a service with these weights.
+    fn balancing(weights: &[u32]) -> Balancing {
+        let policy = upstream::Policy::RoundRobin;
+        Balancing { policy, weights: weights.to_vec(), max_queue: Some(1024), ..Balancing::default() }
     }
 
     #[test]
@@ -167,6 +160,7 @@ mod tests {
             addresses: ["127.0.0.1:3000", "app.internal:3000", "unix:/run/app.sock"]
                 .map(|text| text.parse().unwrap())
                 .into(),
+            balancing: balancing(&[1, 1, 1]),
             settings: upstream::Settings {
                 connect_timeout: seconds(0.5),
                 read_timeout: seconds(60.0),
@@ -181,6 +175,7 @@ mod tests {
         let b = Service {
             name: "b".to_owned(),
             addresses: vec!["[::1]:1".parse().unwrap()],
+            balancing: balancing(&[1]),
             settings: upstream::Settings {
                 connect_timeout: seconds(1.0),
                 read_timeout: seconds(10.0),
@@ -221,7 +216,7 @@ mod tests {
             "service[1].addresses: must have at least one",
             "service[1].required: must be true or false",
             "service[2].name: \"a b\" must have 1 to 64 characters of A-Z a-z 0-9 - . _",
-            "service[2].addresses: must be a list of strings",
+            "service[2].addresses: must be a list of strings, or of { address = \"...\", weight = ... }",
             "service[2].health_path: \"/a/../b\" must be a canonical path",
             "service[2].health_interval: must be a number of seconds within 0.1 and 3600",
             "service[3].addresses: \"http://a\" the port must be within 1 and 65535",
@@ -241,6 +236,7 @@ mod tests {
         let reported = read("[[route]]\npath = '/a'\nmethods = ['GET']\nservice = 'api'\n").unwrap_err();
         assert_eq!(reported, ["route[0].service: \"api\" is not a service: without one, requests go to upstream.api"]);
     }
+
     #[test]
     fn the_connections_and_checks_of_all_services_count_towards_the_open_files() {
         let file = tempfile::NamedTempFile::new().unwrap();

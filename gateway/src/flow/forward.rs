@@ -18,7 +18,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::ahead::Ahead;
 use super::body::continue_if_expected;
-use super::header_rules::{apply_to_request, apply_to_response};
+use super::header_rules::{add_sticky_cookie, apply_to_request, apply_to_response};
 use super::{Admitted, Authorised, Context, Flow, encode};
 use crate::cache::policy::invalidates;
 use crate::compress;
@@ -124,7 +124,7 @@ impl Flow {
         };
         let backend = self.backend(&matched.route)?;
         let hints = EarlyHints::default();
-        let opening = pin!(backend.open_with(parts, body, deadlines.connect_timeout(), Some(&hints)));
+        let opening = pin!(backend.open_with(parts, body, deadlines, Some(&hints)));
         let response = self.await_head(downstream, admitted, (&mut sender, deadlines), (&hints, opening)).await?;
         self.relay(downstream, ctx, admitted, sender, response, deadlines).await
     }
@@ -148,6 +148,7 @@ impl Flow {
         let backend = self.backend(&admitted.matched.route)?.upstream();
         let mut header = upstream::for_client(&parts, backend, &admitted.public_authority());
         apply_to_response(&admitted.matched.route.response_headers, &mut header)?;
+        add_sticky_cookie(&parts, self.routes.cookie_path(&admitted.matched.route), &mut header)?;
         if parts.status.is_client_error() || parts.status.is_server_error() {
             // The answer came before the end of the request body: the backend wants no more of it.
             sender.discard_unread(downstream);

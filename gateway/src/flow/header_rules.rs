@@ -1,10 +1,12 @@
-//! The header rules of a route, applied to one request or response.
+//! The header rules of a route, applied to one request or response, and the cookie of a service.
 
-use http::{HeaderMap, HeaderName};
-use pingora::Result;
+use http::header::{CACHE_CONTROL, SET_COOKIE};
+use http::{HeaderMap, HeaderName, response};
 use pingora::http::ResponseHeader;
+use pingora::{ErrorType, OrErr as _, Result};
 
 use crate::route::HeaderRules;
+use crate::upstream::StickyCookie;
 
 /// Applies the rules to the fields of a request.
 pub(super) fn apply_to_request(rules: &HeaderRules, headers: &mut HeaderMap) {
@@ -32,6 +34,24 @@ pub(super) fn apply_to_response(rules: &HeaderRules, header: &mut ResponseHeader
     }
     for (name, value) in &rules.set {
         header.insert_header(name.clone(), value.clone())?;
+    }
+    Ok(())
+}
+
+/// Adds the cookie of the service to the response `header`, if its address was chosen for this response `parts`. A
+/// response that caches in front of the gateway may store for all clients gets none: they would all go to one address.
+///
+/// # Errors
+/// Does not occur: names and paths are valid.
+pub(super) fn add_sticky_cookie(parts: &response::Parts, path: &str, header: &mut ResponseHeader) -> Result<()> {
+    let Some(cookie) = parts.extensions.get::<StickyCookie>() else { return Ok(()) };
+    let is_private = header.headers.get(CACHE_CONTROL).is_none_or(|control| {
+        let control = String::from_utf8_lossy(control.as_bytes()).to_ascii_lowercase();
+        ["private", "no-store", "no-cache"].iter().any(|directive| control.contains(directive))
+    });
+    if is_private {
+        let value = cookie.set_cookie(path).or_err(ErrorType::InternalError, "a cookie that is not a field")?;
+        header.append_header(SET_COOKIE, value)?;
     }
     Ok(())
 }

@@ -95,6 +95,8 @@ pub struct Route {
     pub cors: Option<Arc<cors::Policy>>,
     /// The position of the service; `None` for the api listener of the backend.
     pub service: Option<usize>,
+    /// The `Path` of a cookie for requests of this route: the literal beginning of its paths.
+    pub cookie_path: String,
     path: Pattern,
     aliases: Vec<Pattern>,
     forwarding: Forwarding,
@@ -260,6 +262,7 @@ impl Route {
                 headers_from_claims: settings.headers_from_claims.clone(),
                 cors: settings.cors.clone().map(Arc::new),
                 service: settings.service,
+                cookie_path: path.common_prefix(&aliases),
                 path,
                 aliases,
                 forwarding,

@@ -198,6 +198,19 @@ impl Pattern {
         (rest == other_rest && own != others).then_some((own, others))
     }
 
+    /// The literal segments at the beginning that this pattern and `others` have in common; `/` if there are none.
+    pub(super) fn common_prefix(&self, others: &[Self]) -> String {
+        let is_common = |place: &usize| match self.0.get(*place) {
+            Some(Segment::Literal(literal)) if !literal.is_empty() => {
+                others.iter().all(|other| other.0.get(*place) == self.0.get(*place))
+            }
+            _ => false,
+        };
+        let common = (0..self.0.len()).take_while(is_common).count();
+        let prefix = Self(self.0.iter().take(common).cloned().collect()).to_string();
+        if prefix.is_empty() { "/".to_owned() } else { prefix }
+    }
+
     /// The names in order, each with whether it is that of a tail.
     pub(super) fn names(&self) -> impl Iterator<Item = (&str, bool)> {
         self.0.iter().filter_map(Segment::name)

@@ -77,6 +77,11 @@ impl RouteTable {
         self.strip_prefix.iter().find_map(|prefix| path.without(prefix)).unwrap_or(path)
     }
 
+    /// The `Path` of a cookie for requests of `route`. With prefixes that are stripped, it is that of all requests.
+    pub fn cookie_path<'a>(&self, route: &'a Route) -> &'a str {
+        if self.strip_prefix.is_empty() { &route.cookie_path } else { "/" }
+    }
+
     /// Finds the route of a request by a principal for whom `is_allowed` decides which routes exist.
     ///
     /// # Errors

@@ -236,3 +236,24 @@ fn routes_that_differ_only_in_late_segments_are_told_apart_in_large_tables() {
         assert_eq!(target_in(&table, "a", &Method::GET, &other, None), Ok(("/{*rest}".to_owned(), other)));
     }
 }
+
+#[test]
+fn the_path_of_a_cookie_is_the_literal_beginning_of_all_paths() {
+    for (path, aliases, expected) in [
+        ("/", &[][..], "/"),
+        ("/{*rest}", &[], "/"),
+        ("/app/{*rest}", &[], "/app"),
+        ("/app/v1/{id}/x", &[], "/app/v1"),
+        ("/app/", &[], "/app"),
+        ("/app/x", &[], "/app/x"),
+        ("/app/v1/{id}", &["/app/v2/{id}"], "/app"),
+        ("/app/v1/{id}", &["/other/v1/{id}"], "/"),
+    ] {
+        let aliases = aliases.iter().map(|&alias| alias.to_owned()).collect();
+        let methods = vec!["GET".to_owned()];
+        let route = Route::new(&Settings { path: path.to_owned(), aliases, methods, ..Settings::default() }).unwrap();
+        let route = Arc::new(route);
+        assert_eq!(RouteTable::new(vec![Arc::clone(&route)], Vec::new()).cookie_path(&route), expected, "{path}");
+        assert_eq!(RouteTable::new(vec![Arc::clone(&route)], vec!["/v1".to_owned()]).cookie_path(&route), "/");
+    }
+}

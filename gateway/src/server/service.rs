@@ -37,7 +37,7 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn new(service: config::Service) -> Self {
-        let config::Service { name, addresses, settings, required, health_path, health_interval } = service;
+        let config::Service { name, addresses, balancing, settings, required, health_path, health_interval } = service;
         // Every error of the upstream client has the name. It is leaked once at the start, since services are not
         // reloaded.
         let name: &'static str = name.leak();
@@ -45,18 +45,15 @@ impl Service {
             (address.to_string(), Arc::new(Upstream::new(name, address.clone(), settings)))
         };
         let checked = addresses.iter().map(checked).collect();
-        let upstream = Arc::new(Upstream::with_addresses(name, addresses, settings));
+        let upstream = Arc::new(Upstream::balanced(name, addresses, settings, &balancing));
         Self { upstream, required, addresses: checked, health_path, health_interval }
     }
 
     /// Sets the state of the address at `place`, and that of the service: up while one of its addresses is.
     fn set_up(&self, metrics: &Metrics, place: usize, is_up: bool) {
         let Some((text, address)) = self.addresses.get(place) else { return };
-        let was_up = address.is_up();
         address.set_up(is_up);
-        if was_up && !is_up {
-            self.upstream.defer(place);
-        }
+        self.upstream.note_check(place, is_up, self.health_path.is_some());
         let any = self.addresses.iter().any(|(_, address)| address.is_up());
         self.upstream.set_up(any);
         metrics.upstream_up(self.upstream.name, any);

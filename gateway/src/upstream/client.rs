@@ -4,7 +4,6 @@
 use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
@@ -12,6 +11,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, Uri};
 use tokio::time::{Instant, timeout_at};
 
+use super::balance::Balancer;
 use super::connection::{BUFFER_BYTES, ClosedConnection, MAX_FIELDS};
 use super::deadlines::Deadlines;
 use super::error::{UpstreamError, with_cause};
@@ -76,82 +76,103 @@ impl UpstreamClient {
         body: RequestBody,
         deadlines: Deadlines,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
-        let opening = self.open_with(parts, body, deadlines.connect_timeout(), None);
+        let opening = self.open_with(parts, body, deadlines, None);
         let response = timeout_at(deadlines.of_head().next_read(), opening).await;
         response.unwrap_or_else(|_| Err(deadlines.error()))
     }
 
-    /// Sends a request, whose URI is a path, and waits for the head of the response. The deadline is the caller's.
+    /// Sends a request, whose URI is a path, and waits for the head of the response. The deadline is the caller's, except
+    /// that of a new connection; a response that is late for `deadlines` when the caller gives up is a failure of the
+    /// address.
     ///
     /// A request of which nothing was sent is sent on another connection. A request with an idempotent method (RFC
     /// 9110, section 9.2.2) is retried once, on a new connection, if a reused connection was closed before any byte of
     /// the response (RFC 9112, section 9.3.1), unless more of its body was sent than the 64 KiB that are buffered. If
-    /// there is another address, so is one whose new connection was closed, as far as the budget of retries allows.
-    ///
-    /// # Errors
-    /// [`UpstreamError`].
-    pub async fn open(&self, parts: Parts, body: RequestBody) -> Result<Response<ResponseBody>, UpstreamError> {
-        self.open_with(parts, body, self.upstream.settings.connect_timeout, None).await
-    }
-
-    /// The same, where a new connection must be made within `connect_timeout`, and early hints go to `hints`.
+    /// there is another address, so is one whose new connection was closed, there and as far as the budget of retries
+    /// allows. Early hints go to `hints`.
     ///
     /// # Errors
     /// [`UpstreamError`].
     pub async fn open_with(
         &self,
-        parts: Parts,
+        mut parts: Parts,
         body: RequestBody,
-        connect_timeout: Duration,
+        deadlines: Deadlines,
         hints: Option<&EarlyHints>,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
+        let balancer = &self.upstream.balancer;
+        let connect_timeout = deadlines.connect_timeout();
+        let mut choice = balancer.choose(&mut parts);
+        // While the client sends a body, the service may be waiting for it.
+        let late = matches!(body, RequestBody::Whole(_)).then(|| deadlines.of_head().next_read());
         let mut request = self.build_request(parts, body);
         let may_retry = is_idempotent(request.method());
         let budget = self.upstream.budget.as_ref();
         if let Some(budget) = budget {
             budget.count();
         }
-        let mut leased = self.pool.lease(None, connect_timeout).await;
+        let may_take = || budget.is_some_and(|budget| budget.take(Instant::now()));
+        let mut leased = self.pool.lease(&mut choice, None, connect_timeout).await;
         let mut is_retried = false;
         loop {
             let lease = leased.map_err(|error| UpstreamError::Unreachable(self.upstream.name, error.to_string()))?;
-            let (was_idle, place) = (lease.connection.has_responded(), lease.connection.place());
+            let (was_idle, place) = (lease.connection.has_responded(), lease.place());
             let has_retry = (was_idle || budget.is_some()) && may_retry && !is_retried;
             let retry = if has_retry { Some(retry_copy(&mut request)) } else { None };
+            let mut attempt = Attempt { balancer, place, late };
             let failed = match exchange(lease, request, hints).await {
                 Ok(response) if response.status().is_informational() => {
+                    attempt.ended(false);
                     let reason = format!("status {} was not requested", response.status().as_u16());
                     return Err(UpstreamError::InvalidResponse(self.upstream.name, reason));
                 }
-                Ok(response) => return Ok(response),
+                Ok(mut response) => {
+                    attempt.ended(!(response.status().is_server_error() && balancer.counts_server_errors()));
+                    if let Some(cookie) = balancer.cookie(&choice, place) {
+                        response.extensions_mut().insert(cookie);
+                    }
+                    return Ok(response);
+                }
                 Err(failed) => failed,
             };
             (request, leased) = match (failed, retry) {
                 (ExchangeError::Unsent(request, _, slot), _) if was_idle => {
-                    (*request, self.pool.lease(slot, connect_timeout).await)
+                    attempt.drop_verdict();
+                    choice.allow_again(place);
+                    (*request, self.pool.lease(&mut choice, slot, connect_timeout).await)
                 }
-                (ExchangeError::Unsent(request, _, slot), _)
-                    if !is_retried && budget.is_some_and(|budget| budget.take(Instant::now())) =>
-                {
+                (ExchangeError::Unsent(request, _, slot), _) if !is_retried && may_take() => {
+                    attempt.ended(false);
                     is_retried = true;
-                    self.upstream.defer(place);
-                    (*request, self.pool.lease(slot, connect_timeout).await)
+                    (*request, self.pool.lease(&mut choice, slot, connect_timeout).await)
                 }
                 (ExchangeError::NoResponse(error, Some(ClosedConnection { slot, has_read: false })), Some(retry))
-                    if is_closed_before_response(&error)
-                        && retry.body().can_replay()
-                        && (was_idle || budget.is_some_and(|budget| budget.take(Instant::now()))) =>
+                    if is_closed_before_response(&error) && retry.body().can_replay() && (was_idle || may_take()) =>
                 {
                     is_retried = true;
                     if !was_idle {
-                        self.upstream.defer(place);
+                        attempt.ended(false);
+                    } else {
+                        // The service closes idle connections when it likes.
+                        attempt.drop_verdict();
+                        if balancer.has_affinity() {
+                            choice.allow_again(place);
+                        }
                     }
-                    (retry, self.pool.lease_new(slot, connect_timeout).await)
+                    let mut leased = self.pool.lease_new(&mut choice, slot, connect_timeout).await;
+                    if was_idle && leased.is_err() && !balancer.has_affinity() {
+                        // No other address can be reached.
+                        choice.allow_again(place);
+                        leased = self.pool.lease(&mut choice, None, connect_timeout).await;
+                    }
+                    (retry, leased)
                 }
                 (ExchangeError::NoResponse(error, _) | ExchangeError::Unsent(_, error, _), _) => {
+                    attempt.ended(false);
                     return Err(self.no_response(&error));
                 }
                 (ExchangeError::AmbiguousFraming, _) => {
+                    attempt.ended(false);
                     let reason = "its Transfer-Encoding is not chunked alone".to_owned();
                     return Err(UpstreamError::InvalidResponse(self.upstream.name, reason));
                 }
@@ -174,6 +195,37 @@ impl UpstreamClient {
             return UpstreamError::InvalidResponse(self.upstream.name, limits);
         }
         UpstreamError::NoResponse(self.upstream.name, with_cause(error))
+    }
+}
+
+/// A request at an address. If it is dropped without a verdict after its time, the address did not respond in time.
+struct Attempt<'a> {
+    balancer: &'a Balancer,
+    place: usize,
+    /// When a response is late; `None` if that says nothing about the address, or if there is a verdict.
+    late: Option<Instant>,
+}
+
+impl Attempt<'_> {
+    fn ended(&mut self, is_success: bool) {
+        self.late = None;
+        if is_success {
+            self.balancer.succeeded(self.place);
+        } else {
+            self.balancer.failed(self.place, false);
+        }
+    }
+
+    fn drop_verdict(&mut self) {
+        self.late = None;
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.late.is_some_and(|late| Instant::now() >= late) {
+            self.balancer.failed(self.place, false);
+        }
     }
 }
 

@@ -40,8 +40,6 @@ pub(super) struct Connection {
     has_read: Arc<AtomicBool>,
     /// The interim responses to the current request.
     pub(super) interim: InterimReceiver,
-    /// The position of the configured address.
-    place: usize,
     slot: ConnectionSlot<Self>,
 }
 
@@ -55,17 +53,18 @@ pub(super) struct ClosedConnection {
 }
 
 impl Connection {
-    /// Opens a connection, which occupies `slot` while it is open.
+    /// Opens a connection to the configured address at `place`, which occupies `slot` while it is open.
     ///
     /// # Errors
-    /// None of the backend's addresses can be reached.
+    /// The address cannot be reached.
     pub(super) async fn open(
         upstream: &Upstream,
+        place: usize,
         slot: ConnectionSlot<Self>,
         connect_timeout: Duration,
     ) -> io::Result<Box<Self>> {
         let has_read = Arc::new(AtomicBool::new(false));
-        let (socket, place) = connect(upstream, connect_timeout).await?;
+        let socket = connect(upstream, place, connect_timeout).await?;
         let socket = TokioIo::new(MonitoredSocket { socket, has_read: Arc::clone(&has_read), is_write_closed: false });
         let mut builder = http1::Builder::new();
         // A proxy removes these spaces (RFC 9112, section 5.1).
@@ -73,7 +72,7 @@ impl Connection {
         let handshake = builder.handshake(socket).await;
         let (requests, driver) = handshake.map_err(io::Error::other)?;
         let interim = InterimReceiver::new();
-        Ok(Box::new(Self { requests, driver, has_responded: false, has_read, interim, place, slot }))
+        Ok(Box::new(Self { requests, driver, has_responded: false, has_read, interim, slot }))
     }
 
     /// Queues a request, which is sent when the connection is polled.
@@ -101,11 +100,6 @@ impl Connection {
     /// Records that the backend has responded on it.
     pub(super) fn note_response(&mut self) {
         self.has_responded = true;
-    }
-
-    /// The position of the configured address that it is open to.
-    pub(super) fn place(&self) -> usize {
-        self.place
     }
 
     /// Whether the backend has responded on it before.
@@ -166,22 +160,22 @@ pub(super) enum Socket {
     Memory(super::memory::Wire),
 }
 
-/// Connects to the first address of a backend that is reachable, and returns the position of the configured one. A name
-/// may have several addresses, of which the backend uses one: each gets its share of the time.
+/// Connects to what the configured address at `place` was resolved to. A name may have several addresses, of which the
+/// backend uses one: the first that is reachable is used, and each gets its share of the time.
 ///
 /// # Errors
 /// None can be reached.
-pub(super) async fn connect(upstream: &Upstream, within: Duration) -> io::Result<(Socket, usize)> {
-    let peers = upstream.peers().map_err(io::Error::other)?;
+pub(super) async fn connect(upstream: &Upstream, place: usize, within: Duration) -> io::Result<Socket> {
+    let peers = upstream.peers_of(place).map_err(io::Error::other)?;
     let each = within / u32::try_from(peers.len()).unwrap_or(u32::MAX).max(1);
     let mut failed = io::Error::from(io::ErrorKind::TimedOut);
-    for (order, (place, peer)) in peers.iter().enumerate() {
+    for (order, peer) in peers.iter().enumerate() {
         match timeout(each, Socket::open(peer)).await {
             Ok(Ok(socket)) => {
                 if order > 0 {
                     upstream.prefer(peer);
                 }
-                return Ok((socket, *place));
+                return Ok(socket);
             }
             Ok(Err(error)) => failed = error,
             Err(_) => failed = io::Error::from(io::ErrorKind::TimedOut),
@@ -274,9 +268,9 @@ mod tests {
         let upstream = Upstream::new("api", Address::Inet(address), settings);
         let (good, bad) = (UpstreamPeer::Inet(address), UpstreamPeer::Unix("/nowhere/at/all".into()));
         upstream.replace(0, vec![bad.clone(), good.clone()]);
-        assert!(matches!(connect(&upstream, second).await.unwrap(), (Socket::Tcp(_), 0)));
+        assert!(matches!(connect(&upstream, 0, second).await.unwrap(), Socket::Tcp(_)));
         assert_eq!(upstream.peers().unwrap(), [(0, good), (0, bad.clone())]);
         upstream.replace(0, vec![bad]);
-        assert_eq!(connect(&upstream, second).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(connect(&upstream, 0, second).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -2,6 +2,7 @@
 //! cache and forwarding use it.
 
 mod address;
+mod balance;
 mod budget;
 mod chunk;
 mod claims;
@@ -31,6 +32,8 @@ use tokio::time::Instant;
 
 use address::UpstreamPeer;
 pub use address::{Address, AddressError};
+use balance::Balancer;
+pub use balance::{AddressFigures, Balancing, Ejection, HashBy, MAX_ADDRESSES, MAX_WEIGHT, Policy, StickyCookie};
 use budget::RetryBudget;
 pub use chunk::{BodyAborted, BodyChunk};
 pub use claims::{can_carry_claim, identity_in, remove_spellings};
@@ -78,11 +81,13 @@ pub struct Upstream {
     pub host: String,
     /// Its timeouts and limits.
     pub settings: Settings,
-    /// The resolved addresses, the one that was reached last first, so that no request waits for DNS; each with the
-    /// position of its configured address. Empty until a name is resolved.
+    /// The resolved addresses, of each name the one that was reached last first, so that no request waits for DNS; each
+    /// with the position of its configured address. Empty until a name is resolved.
     resolved: RwLock<Vec<(usize, UpstreamPeer)>>,
     /// Limits retries on another address; `None` if there is only one.
     budget: Option<RetryBudget>,
+    /// Chooses among the addresses.
+    balancer: Balancer,
     up: AtomicBool,
     reached: AtomicBool,
     /// The connections to it.
@@ -103,8 +108,14 @@ impl Upstream {
     /// A backend with several `addresses`, which has not been reached yet. Connections go to the first that is
     /// reachable, and then to that one until it fails.
     pub fn with_addresses(name: &'static str, addresses: Vec<Address>, settings: Settings) -> Self {
+        Self::balanced(name, addresses, settings, &Balancing::default())
+    }
+
+    /// A backend whose requests are distributed over several `addresses`, which has not been reached yet.
+    pub fn balanced(name: &'static str, addresses: Vec<Address>, settings: Settings, balancing: &Balancing) -> Self {
         let literal = |(place, address): (usize, &Address)| Some((place, address.literal()?));
         let resolved = RwLock::new(addresses.iter().enumerate().filter_map(literal).collect());
+        let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         let with_host = |address: Address| {
             let host = address.host();
             (address, host)
@@ -114,13 +125,14 @@ impl Upstream {
         Self {
             name,
             budget: (addresses.len() > 1).then(RetryBudget::default),
+            balancer: Balancer::new(name, &texts, balancing),
             addresses,
             host,
             settings,
             resolved,
             up: AtomicBool::new(false),
             reached: AtomicBool::new(false),
-            slots: Slots::new(&settings),
+            slots: Slots::new(&settings, balancing.max_queue.unwrap_or(usize::MAX)),
         }
     }
 
@@ -140,24 +152,48 @@ impl Upstream {
         result
     }
 
-    /// Replaces the resolved addresses of the configured one at `place` by `found`.
+    /// Replaces the resolved addresses of the configured one at `place` by `found`. Connections to one that is gone are
+    /// not reused.
     fn replace(&self, place: usize, found: Vec<UpstreamPeer>) {
         let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
         let before: Vec<_> = resolved.iter().filter(|(own, _)| *own == place).map(|(_, peer)| peer).collect();
+        let is_gone = before.iter().any(|peer| !found.contains(peer));
         // The order of the same addresses remains: the one that was reached last is first.
-        if found.len() != before.len() || !found.iter().all(|peer| before.contains(&peer)) {
+        if is_gone || found.len() != before.len() {
             resolved.retain(|(own, _)| *own != place);
             resolved.extend(found.into_iter().map(|peer| (place, peer)));
         }
+        drop(resolved);
+        if is_gone {
+            self.close_connections(place);
+        }
     }
 
-    /// The addresses to connect to, in order, each with the position of its configured address.
+    /// Closes the idle connections to the address at `place`, and those in use at the end of their request.
+    fn close_connections(&self, place: usize) {
+        if let Some(address) = self.balancer.address(place) {
+            address.forget_connections();
+        }
+        self.slots.close_idle_to(place);
+    }
+
+    /// The resolved addresses, each with the position of its configured address.
     ///
     /// # Errors
-    /// [`Unresolved`] if the name has never been resolved.
+    /// [`Unresolved`] if no name has been resolved.
     fn peers(&self) -> Result<Vec<(usize, UpstreamPeer)>, Unresolved> {
         let resolved = self.resolved.read().unwrap_or_else(PoisonError::into_inner);
         if resolved.is_empty() { Err(Unresolved) } else { Ok(resolved.clone()) }
+    }
+
+    /// What the configured address at `place` was resolved to, in the order in which to connect.
+    ///
+    /// # Errors
+    /// [`Unresolved`] if the name has never been resolved.
+    fn peers_of(&self, place: usize) -> Result<Vec<UpstreamPeer>, Unresolved> {
+        let resolved = self.resolved.read().unwrap_or_else(PoisonError::into_inner);
+        let peers: Vec<_> = resolved.iter().filter(|(own, _)| *own == place).map(|(_, peer)| peer.clone()).collect();
+        if peers.is_empty() { Err(Unresolved) } else { Ok(peers) }
     }
 
     /// Moves `peer` to the front, since it was reached and those before it were not.
@@ -170,19 +206,31 @@ impl Upstream {
         }
     }
 
-    /// Moves what the configured address at `place` was resolved to behind the others, since it is down.
-    pub fn defer(&self, place: usize) {
-        let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
-        resolved.sort_by_key(|(own, _)| *own == place);
+    /// Records the verdict of the health check of the address at `place`. `is_request` says that the check sent a
+    /// request. After a failure, connections to it are not reused.
+    pub fn note_check(&self, place: usize, is_up: bool, is_request: bool) {
+        self.balancer.checked(place, is_up, is_request);
+        if !is_up {
+            self.slots.close_idle_to(place);
+        }
     }
 
-    /// Connects to it and closes the connection, within the connect timeout.
+    /// The figures of each address.
+    pub fn figures(&self) -> Vec<AddressFigures> {
+        let with_queue = |(place, figures): (usize, AddressFigures)| {
+            let queued = u64::try_from(self.slots.count_waiting(place)).unwrap_or(u64::MAX);
+            AddressFigures { queued, ..figures }
+        };
+        self.balancer.figures().into_iter().enumerate().map(with_queue).collect()
+    }
+
+    /// Connects to its first address and closes the connection, within the connect timeout.
     ///
     /// # Errors
-    /// None of its addresses can be reached.
+    /// The address cannot be reached.
     pub async fn check_connection(&self) -> std::io::Result<()> {
         let within = self.settings.connect_timeout;
-        let connected = tokio::time::timeout(within, connection::connect(self, within)).await;
+        let connected = tokio::time::timeout(within, connection::connect(self, 0, within)).await;
         connected.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?.map(drop)
     }
 

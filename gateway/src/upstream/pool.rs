@@ -6,9 +6,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, coop};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::Upstream;
+use super::balance::Choice;
 use super::connection::{ClosedConnection, Connection};
 use super::slots::{Acquired, ConnectionSlot, Grant};
 
@@ -19,7 +20,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Pool {
     upstream: Arc<Upstream>,
-    /// The number of the client among those of this backend.
+    /// The number of the client's stack of connections to the first address.
     number: usize,
     sweeper: OnceLock<AbortHandle>,
 }
@@ -28,18 +29,42 @@ pub(super) struct Pool {
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) connection: Box<Connection>,
+    in_flight: InFlight,
+}
+
+/// A request to an address, which is in flight until this is dropped.
+#[derive(Debug)]
+struct InFlight {
     pool: Arc<Pool>,
+    /// The position of the address.
+    place: usize,
+    /// The epoch of the address when the connection was leased.
+    epoch: u64,
 }
 
 impl Lease {
     /// The name of the upstream.
     pub(super) fn upstream(&self) -> &'static str {
-        self.pool.upstream.name
+        self.in_flight.pool.upstream.name
     }
 
-    /// Returns the connection to the pool.
+    /// The position of the address that the connection is open to.
+    pub(super) fn place(&self) -> usize {
+        self.in_flight.place
+    }
+
+    /// Returns the connection to the pool, unless connections to its address must not be reused any more.
     pub(super) fn release(self) {
-        self.pool.upstream.slots.put(self.pool.number, self.connection);
+        let Self { connection, in_flight } = self;
+        let (upstream, place) = (&in_flight.pool.upstream, in_flight.place);
+        let is_current = || upstream.balancer.epoch(place) == in_flight.epoch;
+        if is_current() {
+            upstream.slots.put(in_flight.pool.number + place, connection);
+            // The epoch may have ended meanwhile.
+            if !is_current() {
+                upstream.slots.close_idle_to(place);
+            }
+        }
     }
 
     /// Closes the connection.
@@ -48,28 +73,48 @@ impl Lease {
     }
 }
 
+impl InFlight {
+    fn new(pool: Arc<Pool>, place: usize, epoch: u64) -> Self {
+        if let Some(address) = pool.upstream.balancer.address(place) {
+            address.begin();
+        }
+        Self { pool, place, epoch }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if let Some(address) = self.pool.upstream.balancer.address(self.place) {
+            address.end();
+        }
+    }
+}
+
 impl Pool {
     pub(super) fn new(upstream: Arc<Upstream>, is_exempt: bool) -> Arc<Self> {
-        let number = upstream.slots.join(is_exempt);
+        let number = upstream.slots.join(is_exempt, upstream.addresses.len());
         Arc::new(Self { upstream, number, sweeper: OnceLock::new() })
     }
 
-    /// A connection: an idle one, otherwise a new one in a free slot. Requests that wait for a slot are served in turn. A
-    /// request whose connection was closed reuses the `slot` of that.
+    /// A connection to the next address of `choice`: an idle one, otherwise a new one in a free slot; if connecting
+    /// fails, one to the address after that. Requests that wait for a slot are served in turn. A request whose connection
+    /// was closed reuses the `slot` of that.
     ///
     /// # Errors
-    /// No connection within the connect timeout, or connecting failed.
+    /// No connection within the connect timeout, or connecting to each address failed.
     pub(super) async fn lease(
         self: &Arc<Self>,
+        choice: &mut Choice<'_>,
         slot: Option<ConnectionSlot<Connection>>,
         connect_timeout: Duration,
     ) -> io::Result<Lease> {
-        let connection = match self.upstream.slots.take(self.number, slot) {
-            Acquired::Now(Grant::Idle(connection)) => connection,
+        let place = choice.next().ok_or_else(no_address)?;
+        let epoch = self.upstream.balancer.epoch(place);
+        match self.upstream.slots.take(self.number + place, slot, choice.takes_any()) {
+            Acquired::Now(Grant::Idle(connection, _)) => Ok(self.lend(connection, place, epoch)),
             // Boxed, since it is rare and its future is large.
-            taken => Box::pin(self.open(taken, connect_timeout)).await?,
-        };
-        Ok(Lease { connection, pool: Arc::clone(self) })
+            taken => Box::pin(self.open(taken, (place, epoch), choice, connect_timeout)).await,
+        }
     }
 
     /// A new connection in the `slot` of one that was closed: the idle ones may be closed too.
@@ -78,38 +123,87 @@ impl Pool {
     /// As [`Pool::lease`].
     pub(super) async fn lease_new(
         self: &Arc<Self>,
+        choice: &mut Choice<'_>,
         slot: ConnectionSlot<Connection>,
         connect_timeout: Duration,
     ) -> io::Result<Lease> {
-        let connection = Box::pin(self.open(Acquired::Now(Grant::New(slot)), connect_timeout)).await?;
-        Ok(Lease { connection, pool: Arc::clone(self) })
+        let place = choice.next().ok_or_else(no_address)?;
+        let epoch = self.upstream.balancer.epoch(place);
+        Box::pin(self.open(Acquired::Now(Grant::New(slot)), (place, epoch), choice, connect_timeout)).await
     }
 
+    /// Waits for a connection or a slot, and connects to the address at a position in an epoch, and then to the others
+    /// of `choice`, each within its share of the time.
     async fn open(
         self: &Arc<Self>,
-        taken: Acquired<Connection>,
+        mut taken: Acquired<Connection>,
+        (mut place, mut epoch): (usize, u64),
+        choice: &mut Choice<'_>,
         connect_timeout: Duration,
-    ) -> io::Result<Box<Connection>> {
-        let opened = timeout(connect_timeout, async {
-            let served = match taken {
-                Acquired::Now(served) => Some(served),
-                Acquired::Queued(turn) => turn.served().await,
+    ) -> io::Result<Lease> {
+        let deadline = Instant::now() + connect_timeout;
+        let balancer = &self.upstream.balancer;
+        loop {
+            let slot = match self.granted(taken, deadline).await? {
+                Grant::Idle(connection, stack) => {
+                    // It may be to another address.
+                    let used = stack - self.number;
+                    choice.replace(place, used);
+                    let epoch = if used == place { epoch } else { balancer.epoch(used) };
+                    return Ok(self.lend(connection, used, epoch));
+                }
+                Grant::New(slot) => slot,
             };
-            match served {
-                Some(Grant::Idle(connection)) => Ok(connection),
-                Some(Grant::New(slot)) => Connection::open(&self.upstream, slot, connect_timeout).await,
-                None => Err(io::Error::other("the queue for a connection has ended")),
+            let began = Instant::now();
+            let others = u32::try_from(choice.untried()).unwrap_or(u32::MAX);
+            let share = deadline.saturating_duration_since(began) / others.saturating_add(1);
+            let opened = timeout(share, Connection::open(&self.upstream, place, slot, share)).await;
+            let error = match opened.unwrap_or_else(|_| Err(late())) {
+                Ok(connection) => {
+                    balancer.connected(place, began.elapsed());
+                    self.sweep();
+                    return Ok(self.lend(connection, place, epoch));
+                }
+                Err(error) => error,
+            };
+            balancer.failed(place, true);
+            place = choice.next().ok_or(error)?;
+            epoch = balancer.epoch(place);
+            taken = self.upstream.slots.take(self.number + place, None, false);
+        }
+    }
+
+    async fn granted(&self, taken: Acquired<Connection>, deadline: Instant) -> io::Result<Grant<Connection>> {
+        match taken {
+            Acquired::Now(granted) => Ok(granted),
+            Acquired::Queued(turn) => {
+                let served = timeout_at(deadline, turn.served()).await.map_err(|_| late())?;
+                served.ok_or_else(|| io::Error::other("the queue for a connection has ended"))
             }
-        });
-        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect timeout");
-        let connection = opened.await.map_err(late)??;
+            Acquired::Full => Err(io::Error::other("the queue for a connection is full")),
+        }
+    }
+
+    fn lend(self: &Arc<Self>, connection: Box<Connection>, place: usize, epoch: u64) -> Lease {
+        Lease { connection, in_flight: InFlight::new(Arc::clone(self), place, epoch) }
+    }
+
+    /// Starts the sweeper.
+    fn sweep(self: &Arc<Self>) {
         self.sweeper.get_or_init(|| {
             let sweeping = sweep(Arc::downgrade(self), self.upstream.settings.idle_timeout);
             // Each run polls only the idle connections, so it needs no budget.
             tokio::spawn(coop::unconstrained(sweeping)).abort_handle()
         });
-        Ok(connection)
     }
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect timeout")
+}
+
+fn no_address() -> io::Error {
+    io::Error::other("the service has no address with a weight")
 }
 
 impl Drop for Pool {
@@ -169,7 +263,8 @@ mod tests {
             let pool = Pool::new(Arc::new(Upstream::new("api", address, settings)), false);
             let mut leases = Vec::new();
             for _ in 0..count {
-                let (lease, accepted) = tokio::join!(pool.lease(None, AGES), listener.accept());
+                let mut any = pool.upstream.balancer.any();
+                let (lease, accepted) = tokio::join!(pool.lease(&mut any, None, AGES), listener.accept());
                 // Nothing is sent on it.
                 drop(accepted.unwrap());
                 leases.push(lease.unwrap());

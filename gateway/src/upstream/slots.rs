@@ -33,8 +33,10 @@ pub(super) trait Occupant: Sized {
 pub(super) struct Slots<C> {
     /// The maximum number of open connections.
     max_open: usize,
-    /// The maximum number of idle connections of each client.
+    /// The maximum number of idle connections of each client to each address.
     max_idle: usize,
+    /// The maximum number of requests in the queue.
+    max_waiting: usize,
     state: Mutex<State<C>>,
 }
 
@@ -42,14 +44,14 @@ pub(super) struct Slots<C> {
 struct State<C> {
     /// Including those being opened.
     open: usize,
-    /// By client.
+    /// By client and address.
     idle: Vec<Stack<C>>,
     /// Ordered by number.
     waiting: VecDeque<Waiter<C>>,
     last_number: u64,
 }
 
-/// The idle connections of one client, the longest idle first. The one that was used last is reused first, since it is
+/// The idle connections of one client to one address, the longest idle first. The one that was used last is reused first, since it is
 /// the least likely to be closed.
 #[derive(Debug)]
 struct Stack<C> {
@@ -57,6 +59,9 @@ struct Stack<C> {
     sweeps: u64,
     /// Whether they are never closed for another client.
     is_exempt: bool,
+    client: usize,
+    /// The position of the address.
+    place: usize,
 }
 
 #[derive(Debug)]
@@ -69,7 +74,10 @@ struct Idle<C> {
 #[derive(Debug)]
 struct Waiter<C> {
     number: u64,
-    client: usize,
+    /// The stack whose connections it takes.
+    stack: usize,
+    /// The client whose connections to any address it takes.
+    any_of: Option<usize>,
     served: oneshot::Sender<Grant<C>>,
 }
 
@@ -84,13 +92,15 @@ pub(super) enum Acquired<C> {
     Now(Grant<C>),
     /// A place in the queue.
     Queued(QueuePlace<C>),
+    /// The queue is full.
+    Full,
 }
 
 /// The final result of a request for a connection.
 #[derive(Debug)]
 pub(super) enum Grant<C> {
-    /// An idle connection.
-    Idle(Box<C>),
+    /// An idle connection, and the number of its stack.
+    Idle(Box<C>, usize),
     /// A slot for a new connection.
     New(ConnectionSlot<C>),
 }
@@ -100,43 +110,58 @@ pub(super) enum Grant<C> {
 pub(super) struct QueuePlace<C> {
     slots: Arc<Slots<C>>,
     number: u64,
-    client: usize,
     served: oneshot::Receiver<Grant<C>>,
 }
 
 impl<C> Slots<C> {
-    pub(super) fn new(settings: &Settings) -> Arc<Self> {
+    /// The slots, with a queue of at most `max_waiting` requests.
+    pub(super) fn new(settings: &Settings, max_waiting: usize) -> Arc<Self> {
         let max_open = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
         let max_idle = if settings.idle_timeout.is_zero() { 0 } else { MAX_IDLE };
-        Arc::new(Self { max_open, max_idle, state: Mutex::default() })
+        Arc::new(Self { max_open, max_idle, max_waiting, state: Mutex::default() })
     }
 
-    /// Registers a client and returns its number. Connections of one that `is_exempt` are never closed for others.
-    pub(super) fn join(&self, is_exempt: bool) -> usize {
+    /// Registers a client of a backend with `addresses`, and returns the number of its stack for the first of them; those
+    /// for the others follow. Connections of one that `is_exempt` are never closed for others.
+    pub(super) fn join(&self, is_exempt: bool, addresses: usize) -> usize {
         let mut state = self.state();
-        state.idle.push(Stack { is_exempt, ..Stack::default() });
-        state.idle.len() - 1
+        let client = state.idle.len();
+        state.idle.extend((0..addresses).map(|place| Stack { is_exempt, client, place, ..Stack::default() }));
+        client
     }
 
     /// Closes the idle connections of a client that is dropped.
     pub(super) fn leave(&self, client: usize) {
-        let left = self.state().stack(client).map(std::mem::take);
+        self.close_idle(|stack| stack.client == client);
+    }
+
+    /// Closes the idle connections of all clients to the address at `place`.
+    pub(super) fn close_idle_to(&self, place: usize) {
+        self.close_idle(|stack| stack.place == place);
+    }
+
+    fn close_idle(&self, is_left: impl Fn(&Stack<C>) -> bool) {
+        let mut state = self.state();
+        let left = state.idle.iter_mut().filter(|stack| is_left(stack));
+        let left: Vec<_> = left.flat_map(|stack| std::mem::take(&mut stack.connections)).collect();
+        drop(state);
         drop(left);
     }
 
-    /// A connection for `client`: the one that was used last, otherwise a slot, otherwise a place in the queue. A request
-    /// whose connection was closed passes the `slot` of that, and does not wait.
-    pub(super) fn take(self: &Arc<Self>, client: usize, slot: Option<ConnectionSlot<C>>) -> Acquired<C>
+    /// A connection of `stack`: the one that was used last, otherwise a slot, otherwise a place in the queue, where a
+    /// connection of the same client to another address will do if it `takes_any`. A request whose connection was closed
+    /// passes the `slot` of that, and does not wait.
+    pub(super) fn take(self: &Arc<Self>, stack: usize, slot: Option<ConnectionSlot<C>>, takes_any: bool) -> Acquired<C>
     where
         C: Occupant,
     {
         let mut state = self.state();
         let is_free = state.waiting.is_empty();
-        let stack = state.stack(client).filter(|stack| is_free || stack.is_exempt);
-        if let Some(idle) = stack.and_then(|stack| stack.connections.pop()) {
+        let own = state.stack(stack).filter(|stack| is_free || stack.is_exempt);
+        if let Some(idle) = own.and_then(|stack| stack.connections.pop()) {
             drop(state);
             drop(slot);
-            return Acquired::Now(Grant::Idle(idle.connection));
+            return Acquired::Now(Grant::Idle(idle.connection, stack));
         }
         if let Some(slot) = slot {
             return Acquired::Now(Grant::New(slot));
@@ -149,19 +174,25 @@ impl<C> Slots<C> {
             drop(state);
             return Acquired::Now(Grant::New(idle.connection.into_slot()));
         }
+        if state.waiting.len() >= self.max_waiting {
+            return Acquired::Full;
+        }
         state.last_number += 1;
         let number = state.last_number;
         let (sender, served) = oneshot::channel();
-        state.waiting.push_back(Waiter { number, client, served: sender });
-        Acquired::Queued(QueuePlace { slots: Arc::clone(self), number, client, served })
+        let any_of = state.stack(stack).filter(|_| takes_any).map(|stack| stack.client);
+        state.waiting.push_back(Waiter { number, stack, any_of, served: sender });
+        Acquired::Queued(QueuePlace { slots: Arc::clone(self), number, served })
     }
 
-    /// Gives a connection of `client` to the request that has waited longest, or adds it to the idle ones.
-    pub(super) fn put(&self, client: usize, connection: Box<C>) {
+    /// Gives a connection of `stack` to the request that has waited longest, or adds it to the idle ones.
+    pub(super) fn put(&self, stack: usize, connection: Box<C>) {
         let mut state = self.state();
-        let unwanted = match state.waiting.pop_front_if(|waiter| waiter.client == client) {
-            Some(waiter) => waiter.served.send(Grant::Idle(connection)).err(),
-            None => state.add_idle(client, connection, self.max_idle).map(Grant::Idle),
+        let client = state.stack(stack).map(|stack| stack.client);
+        let takes = |waiter: &mut Waiter<C>| waiter.stack == stack || client.is_some() && waiter.any_of == client;
+        let unwanted = match state.waiting.pop_front_if(takes) {
+            Some(waiter) => waiter.served.send(Grant::Idle(connection, stack)).err(),
+            None => state.add_idle(stack, connection, self.max_idle).map(|unwanted| Grant::Idle(unwanted, stack)),
         };
         drop(state);
         drop(unwanted);
@@ -174,13 +205,22 @@ impl<C> Slots<C> {
         C: Occupant,
     {
         let mut state = self.state();
-        let Some(stack) = state.stack(client) else { return };
-        stack.sweeps += u64::from(is_due);
-        let sweeps = stack.sweeps;
-        let is_over = |idle: &mut Idle<C>| sweeps - idle.since > most || idle.connection.poll(cx).is_ready();
-        let over: Vec<_> = stack.connections.extract_if(.., is_over).collect();
+        let mut over = Vec::new();
+        for stack in state.idle.iter_mut().skip(client).take_while(|stack| stack.client == client) {
+            stack.sweeps += u64::from(is_due);
+            let sweeps = stack.sweeps;
+            let is_over = |idle: &mut Idle<C>| sweeps - idle.since > most || idle.connection.poll(cx).is_ready();
+            over.extend(stack.connections.extract_if(.., is_over));
+        }
         drop(state);
         drop(over);
+    }
+
+    /// The number of requests in the queue for the address at `place`.
+    pub(super) fn count_waiting(&self, place: usize) -> usize {
+        let state = self.state();
+        let is_there = |waiter: &&Waiter<C>| state.idle.get(waiter.stack).is_some_and(|stack| stack.place == place);
+        state.waiting.iter().filter(is_there).count()
     }
 
     fn release(self: &Arc<Self>) {
@@ -209,27 +249,27 @@ impl<C> Default for State<C> {
 
 impl<C> Default for Stack<C> {
     fn default() -> Self {
-        Self { connections: Vec::new(), sweeps: 0, is_exempt: false }
+        Self { connections: Vec::new(), sweeps: 0, is_exempt: false, client: 0, place: 0 }
     }
 }
 
 impl<C> State<C> {
-    fn stack(&mut self, client: usize) -> Option<&mut Stack<C>> {
-        self.idle.get_mut(client)
+    fn stack(&mut self, number: usize) -> Option<&mut Stack<C>> {
+        self.idle.get_mut(number)
     }
 
-    /// Removes the longest idle connection of the client that has the most.
+    /// Removes the longest idle connection of the stack that has the most.
     fn longest_idle(&mut self) -> Option<Idle<C>> {
         let stacks = self.idle.iter_mut().filter(|stack| !stack.is_exempt);
         let stack = stacks.max_by_key(|stack| stack.connections.len())?;
         if stack.connections.is_empty() { None } else { Some(stack.connections.remove(0)) }
     }
 
-    /// Adds an idle connection, or returns it if there are `most` already or a request of another client waits for its
+    /// Adds an idle connection, or returns it if there are `most` already or a request that cannot use it waits for its
     /// slot.
-    fn add_idle(&mut self, client: usize, connection: Box<C>, most: usize) -> Option<Box<C>> {
+    fn add_idle(&mut self, stack: usize, connection: Box<C>, most: usize) -> Option<Box<C>> {
         let is_awaited = !self.waiting.is_empty();
-        match self.stack(client) {
+        match self.stack(stack) {
             Some(stack) if stack.connections.len() < most && (stack.is_exempt || !is_awaited) => {
                 let since = stack.sweeps;
                 stack.connections.push(Idle { connection, since });
@@ -261,9 +301,9 @@ impl<C> Drop for QueuePlace<C> {
         drop(state);
         // It may have been served at the moment it was given up.
         if left.is_none()
-            && let Ok(Grant::Idle(connection)) = self.served.try_recv()
+            && let Ok(Grant::Idle(connection, stack)) = self.served.try_recv()
         {
-            self.slots.put(self.client, connection);
+            self.slots.put(stack, connection);
         }
     }
 }

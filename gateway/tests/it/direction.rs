@@ -119,7 +119,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["downstream/stream", "listener"]),
     ("x509_parser", &["tls/identity"]),
     ("jsonwebtoken", &["token"]),
-    ("aws_lc_rs", &["tls", "token"]),
+    ("aws_lc_rs", &["tls", "token", "upstream/balance"]),
     ("hyper", &["upstream", "server"]),
     ("hyper_util", &["upstream", "server"]),
     ("quick_cache", &["cache/store"]),

@@ -86,6 +86,14 @@ impl Accepted {
     }
 }
 
+impl UpstreamClient {
+    /// Sends a request without a deadline.
+    async fn open(&self, parts: Parts, body: RequestBody) -> Result<Response<ResponseBody>, UpstreamError> {
+        let deadlines = self.upstream.endless(AGES);
+        self.open_with(parts, body, deadlines, None).await
+    }
+}
+
 fn parts(method: Method, path: &'static str) -> Parts {
     let (mut parts, ()) = Request::new(()).into_parts();
     (parts.method, parts.uri) = (method, Uri::from_static(path));

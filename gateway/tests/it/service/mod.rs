@@ -1,6 +1,7 @@
 //! Several services behind one gateway.
 
 mod failover;
+mod policy;
 mod ready;
 mod route;
 
