@@ -133,6 +133,21 @@ impl AuthenticationError {
 /// The [`AuthenticationError`] for the response.
 pub fn authenticate(headers: &HeaderMap, accepted: &Accepted, now: i64) -> Result<Principal, AuthenticationError> {
     let (scheme, token) = credentials(headers)?;
+    verify(scheme, token, accepted, now)
+}
+
+/// Authenticates a client that sent `token` in another place than `Authorization`, where it counts as `Bearer`.
+///
+/// # Errors
+/// The [`AuthenticationError`] for the response.
+pub fn authenticate_bearer(token: &[u8], accepted: &Accepted, now: i64) -> Result<Principal, AuthenticationError> {
+    if token.is_empty() {
+        return Err(AuthenticationError::TokenMissing);
+    }
+    verify(Scheme::Bearer, token, accepted, now)
+}
+
+fn verify(scheme: Scheme, token: &[u8], accepted: &Accepted, now: i64) -> Result<Principal, AuthenticationError> {
     let token = Presented::new(token).map_err(AuthenticationError::Token)?;
     // User tokens are verified first, so their cost does not depend on the number of static tokens.
     let refused = match accepted.keys.verify(&token, now) {

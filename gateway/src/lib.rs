@@ -24,13 +24,14 @@
 //! | [`cache`] | stores responses of the backend, and serves them without a request to it |
 //! | `single_flight` | coalesces concurrent requests for one key; used by `revocation` and `cache` |
 //! | [`upstream`] | connections to the backend, header rules, deadlines |
+//! | [`upgrade`] | WebSocket connections: the handshake and the tunnel |
 //! | [`respond`] | responses that the gateway generates itself |
 //! | [`record`] | metrics and the access log |
 //! | [`syntax`] | lists, tokens and addresses in HTTP field values |
 //! | [`clock`] | the current time in seconds since 1970 |
 //!
 //! A module imports only modules on lower floors. From the highest: `server`; `flow`; `respond`; `authenticate`,
-//! `config`; `login`, `revocation`, `cache`; `listener`; the rest; `framing`, `tls`, `compress`; `clock`, `scope`,
+//! `config`; `login`, `revocation`, `cache`, `upgrade`; `listener`; the rest; `framing`, `tls`, `compress`; `clock`, `scope`,
 //! `single_flight`, `syntax`. `tests/it/direction.rs` lists the allowed imports.
 
 pub mod authenticate;
@@ -56,4 +57,5 @@ mod single_flight;
 pub mod syntax;
 pub mod tls;
 pub mod token;
+pub mod upgrade;
 pub mod upstream;

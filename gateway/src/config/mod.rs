@@ -294,6 +294,7 @@ impl Config {
             notes.push(format!("ops_addr {} can be reached from other hosts", self.ops_addr));
         }
         notes.extend(routes::public_notes(&self.routes));
+        notes.extend(routes::upgrade_notes(&self.routes));
         notes.extend(token::notes(&self.keys, &self.static_tokens));
         notes.extend(listener::notes(&self.proxies));
         notes

@@ -110,6 +110,14 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
     let response_headers = header_rules::read_for_responses(source, &mut section);
     let cors = route_cors::read(source, &mut section);
     let service = read_service_name(source, &mut section, services);
+    let upgrade = match section.text(source, "upgrade").as_deref() {
+        None | Some("") => None,
+        Some("websocket") => Some(route::Upgrade::WebSocket),
+        Some(_) => {
+            section.problem(source, "upgrade", "must be \"websocket\"");
+            None
+        }
+    };
     section.finish(source);
     Some(route::Settings {
         name,
@@ -136,6 +144,7 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
         response_headers,
         cors,
         service,
+        upgrade,
     })
 }
 
@@ -206,9 +215,9 @@ mod tests {
         let table = read(
             "[[route]]\nname = 'app'\nhosts = ['App.example.', '::1']\nmethods = ['GET', 'PROPFIND']\npath = '/app/{*rest}'\n\
              aliases = ['/a/{*rest}']\nstrip_prefix = '/app'\nencoded = 'preserve'\nquery = '*'\npublic = true\n\
-             shared = true\ncache = false\nvary = ['Accept']\nhost = 'client'\n\
+             shared = true\ncache = false\nvary = ['Accept']\nhost = 'client'\nupgrade = 'websocket'\n\
              [[route]]\nmethods = ['GET']\npath = '/b'\nhosts = []\nstrip_prefix = ''\nrewrite = ''\nencoded = 'refuse'\n\
-             query = ['a']\npublic = false\nstream = true\n",
+             query = ['a']\npublic = false\nstream = true\nupgrade = ''\n",
         )
         .unwrap();
         let routes: Vec<_> = table.iter().collect();
@@ -218,6 +227,7 @@ mod tests {
             (&["app.example".to_owned(), "[::1]".to_owned()][..], true)
         );
         assert_eq!(routes[0].prefixes(), Some(("", "/app")));
+        assert_eq!((routes[0].upgrade, routes[1].upgrade), (Some(route::Upgrade::WebSocket), None));
         assert!(routes[1].hosts.is_empty() && !routes[1].public && routes[1].prefixes().is_none());
         assert_eq!(routes.iter().map(|route| route.stream).collect::<Vec<_>>(), [false, true]);
     }
@@ -229,8 +239,10 @@ mod tests {
              [[route]]\nmethods = ['GET']\npath = '/b'\nhosts = ['a:1', 'b', 'B.']\nencoded = 'preserve'\npublic = 1\n\
              [[route]]\nmethods = ['GET']\npath = '/c/{d}'\nstrip_prefix = '/c/{d}'\nencoded = 'keep'\nquery = 'all'\n\
              [[route]]\nmethods = ['GET']\npath = '/d/{e}'\nrewrite = '/{f}'\nquery = ['*']\n\
-             [[route]]\nmethods = ['GET']\npath = '/e'\nstrip_prefix = '/e'\nrewrite = '/f'\nhosts = 'a'\n\
-             [[route]]\nmethods = ['GET']\npath = '/f'\nstream = true\nshared = true\n",
+             [[route]]\nmethods = ['GET']\npath = '/e'\nstrip_prefix = '/e'\nrewrite = '/f'\nhosts = 'a'\nupgrade = 'h2c'\n\
+             [[route]]\nmethods = ['GET']\npath = '/f'\nstream = true\nshared = true\n\
+             [[route]]\nmethods = ['POST']\npath = '/g'\nupgrade = 'websocket'\n\
+             [[route]]\nmethods = ['GET']\npath = '/h'\nshared = true\nupgrade = 'websocket'\n",
         )
         .unwrap_err();
         let expected = [
@@ -240,6 +252,7 @@ mod tests {
             "route[2].encoded: must be \"refuse\" or \"preserve\"",
             "route[2].query: must be a list of strings",
             "route[4].hosts: must be a list of strings",
+            "route[4].upgrade: must be \"websocket\"",
             "route[0].path: \"/a/{*rest}/b\" has a {*name} that is not its last segment",
             "route[1].encoded: can be \"preserve\" only with a {*name} in the path",
             "route[2].strip_prefix: \"/c/{d}\" must be one or more of the first segments of path, all literal, without a \
@@ -248,6 +261,8 @@ mod tests {
             "route[3].query: \"*\" has a character outside A-Z a-z 0-9 - . _ ~",
             "route[4].rewrite: and strip_prefix cannot both be given",
             "route[5].stream: cannot be true on a cached route: set cache to false",
+            "route[6].upgrade: can be given only with GET among the methods",
+            "route[7].upgrade: cannot be given on a cached route: set cache to false",
         ];
         assert_eq!(reported, expected);
     }

@@ -1,9 +1,10 @@
 //! Errors and warnings about the routes as a whole.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{SECRET_VARIABLES, read_routes};
-use crate::route::RouteTable;
+use crate::route::{Route, RouteTable, Upgrade};
 use holodule_settings::{Overlaid, Problems, Source, environment, shown};
 
 /// The names that a new static token is checked against.
@@ -90,6 +91,15 @@ pub(super) fn host_warnings(table: &RouteTable, is_accepted: impl Fn(&str) -> bo
             )
         })
         .collect()
+}
+
+/// A note for each route whose connections may switch protocols.
+pub(super) fn upgrade_notes(table: &RouteTable) -> Vec<String> {
+    let routes = table.iter().enumerate().filter(|(_, route)| route.upgrade == Some(Upgrade::WebSocket));
+    let note = |(place, route): (usize, &Arc<Route>)| {
+        format!("route[{place}] {} accepts WebSocket connections", shown(&route.name))
+    };
+    routes.map(note).collect()
 }
 
 /// A note for each public route.

@@ -8,6 +8,7 @@ use bytes::{BufMut as _, Bytes};
 use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
+use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
@@ -200,6 +201,23 @@ impl Downstream for Http1Exchange<'_> {
         // Sent together with what follows it, or once the client is read from.
         self.put_head(head, added);
         Ok(())
+    }
+
+    fn switch(&mut self, head: &ResponseHeader, added: &[ExtraField<'_>]) -> Option<&mut TlsStream> {
+        let out = self.stream.pending();
+        put_status(out, head.status);
+        head.header_to_h1_wire(out);
+        for (name, value) in added {
+            if let Some(value) = value {
+                put_field(out, name.as_str(), value.as_bytes());
+            }
+        }
+        put_field(out, "Date", date().as_bytes());
+        put_field(out, "Connection", b"Upgrade");
+        out.put_slice(b"\r\n");
+        (self.status, self.persists, self.framing) = (Some(head.status), false, ResponseFraming::None);
+        self.stream.end_http();
+        Some(self.stream)
     }
 
     fn retract(&mut self) -> bool {

@@ -131,6 +131,12 @@ pub trait Downstream: Send {
     /// Ends the response with the last piece of its body, which may be empty.
     fn finish(&mut self, last: Bytes) -> impl Future<Output = Result<()>> + Send;
 
+    /// Buffers the head of a 101, followed by the fields in `added`, and returns the connection. It is no longer HTTP and
+    /// ends with this exchange. `None` if the protocol has no such response.
+    fn switch(&mut self, _head: &ResponseHeader, _added: &[ExtraField<'_>]) -> Option<&mut TlsStream> {
+        None
+    }
+
     /// The status of the response, once its head was written.
     fn status(&self) -> Option<StatusCode>;
 

@@ -56,7 +56,18 @@ pub(super) struct Context {
     pub(super) reason: Option<Reason>,
     pub(super) upstream_started: Option<Instant>,
     pub(super) upstream_ended: Option<Instant>,
-    _in_flight: InFlight,
+    /// `None` once the connection is a tunnel.
+    pub(super) in_flight: Option<InFlight>,
+    pub(super) tunnel: Option<Tunnelled>,
+}
+
+/// A tunnel, and the bytes that have passed through it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tunnelled {
+    /// How long it took until it was open.
+    pub(super) handshake: Duration,
+    pub(super) to_service: u64,
+    pub(super) to_client: u64,
 }
 
 impl Context {
@@ -77,7 +88,8 @@ impl Context {
             reason: None,
             upstream_started: None,
             upstream_ended: None,
-            _in_flight: in_flight,
+            in_flight: Some(in_flight),
+            tunnel: None,
         }
     }
 

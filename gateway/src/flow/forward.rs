@@ -18,15 +18,12 @@ use tokio::time::{timeout, timeout_at};
 
 use super::ahead::Ahead;
 use super::body::continue_if_expected;
-use super::header_rules::{add_sticky_cookie, apply_to_request, apply_to_response};
-use super::{Admitted, Authorised, Context, Flow, encode};
+use super::header_rules::{add_sticky_cookie, apply_to_response};
+use super::{Admitted, Context, Flow, encode};
 use crate::cache::policy::invalidates;
-use crate::compress;
 use crate::downstream::{Downstream, ResponseHead, allows_body};
-use crate::route::{self, Host, Route};
-use crate::upstream::{
-    self, BodyChunk, Deadlines, EarlyHints, ForwardingInfo, RequestBody, Timeouts, Upload, UpstreamError,
-};
+use crate::route::{self, Route};
+use crate::upstream::{self, BodyChunk, Deadlines, EarlyHints, RequestBody, Timeouts, Upload, UpstreamError};
 
 /// The client's side of the exchange while the gateway waits for the backend.
 pub(super) enum Client {
@@ -86,32 +83,8 @@ impl Flow {
         admitted: &Admitted,
         deadlines: Deadlines,
     ) -> Result<()> {
-        let Admitted { client, principal, matched, authority } = admitted;
-        let request = downstream.request();
-        let facts = ForwardingInfo {
-            client: Some(*client),
-            host: authority,
-            request_id: &ctx.request_id,
-            identity: principal.as_ref().map(Authorised::identity),
-            target: &matched.target,
-            prefix: matched.route.forwarded_prefix(),
-            passes_host: matched.route.host == Host::Client,
-        };
-        let mut parts = upstream::for_upstream(&request.method, &request.headers, &facts)
-            .map_err(|error| Error::because(ErrorType::InternalError, "a request that cannot be forwarded", error))?;
-        // The forwarding headers from the client's proxies have been read; the gateway sets its own.
-        if let Some(header) = self.proxies.header.as_ref().filter(|header| upstream::is_forwarded(header)) {
-            parts.headers.remove(header);
-        }
-        upstream::remove_spellings(&mut parts.headers, self.routes.claim_headers());
-        apply_to_request(&matched.route.request_headers, &mut parts.headers);
-        upstream::request_trailers(&request.headers, &mut parts.headers);
-        if let Some(principal) = principal {
-            principal.add_claims(&mut parts.headers, &matched.route);
-        }
-        if !matched.route.compress.is_empty() {
-            compress::restore(&mut parts.headers);
-        }
+        let matched = &admitted.matched;
+        let mut parts = self.head_for_service(downstream.request(), ctx, admitted)?;
         let (mut sender, body) = if !downstream.has_body() {
             put_no_length(&mut parts);
             (Client::Waiting, RequestBody::default())
@@ -130,7 +103,7 @@ impl Flow {
     }
 
     /// Returns the backend's answer to the client.
-    async fn relay(
+    pub(super) async fn relay(
         &self,
         downstream: &mut impl Downstream,
         ctx: &mut Context,

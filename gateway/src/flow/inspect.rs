@@ -109,7 +109,8 @@ impl HeadInspector {
             upstream: None,
             total: began.elapsed(),
             identity: None,
-            bytes: answer.body.len(),
+            bytes: answer.body.len() as u64,
+            tunnel: None,
             cache: None,
             reason: Some(Reason::from(refusal).label()),
         };

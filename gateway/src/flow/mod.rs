@@ -15,10 +15,12 @@ mod header_rules;
 mod inspect;
 mod interim;
 mod lease;
+mod outgoing;
 mod preflight;
 mod reason;
 mod serve;
 mod stream;
+mod upgrade;
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -30,10 +32,9 @@ use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::watch;
 
-use crate::authenticate::{Accepted, Credential, Principal, authenticate};
+use crate::authenticate::{Accepted, Credential, Principal};
 use crate::cache::Cache;
 use crate::client::{Prefix, Proxies};
-use crate::clock::unix_now;
 use crate::config::FlowSettings;
 use crate::downstream::Downstream;
 use crate::framing::{self, RequestHead};
@@ -44,12 +45,15 @@ use crate::respond::LocalResponse;
 use crate::revocation::{self, Revocation, RevocationError, Roles};
 use crate::route::{self, LimitBy, Matched, Route, RouteTable};
 use crate::token::random_hex;
+use crate::upgrade::Handshake;
 use crate::upstream::UpstreamClient;
 use authorised::Authorised;
 use body::has_content;
 use context::Context;
 pub use inspect::HeadInspector;
 use reason::Reason;
+pub use upgrade::TUNNEL_OUTCOMES;
+use upgrade::{Offered, offered};
 
 /// The request path and what its stages depend on.
 pub struct Flow {
@@ -93,6 +97,8 @@ struct Admitted {
     matched: Matched,
     /// The requested host, port included.
     authority: String,
+    /// The handshake, if the client wants to switch protocols.
+    handshake: Option<Box<Handshake>>,
 }
 
 /// How a request ends before it has passed every stage.
@@ -124,6 +130,7 @@ impl Flow {
             }
         };
         ctx.is_canonical = true;
+        let offered = offered(downstream);
         if !self.is_our_host(downstream, target.host()) {
             return Err(ctx.refuse(Reason::Host, LocalResponse::misdirected()));
         }
@@ -153,7 +160,7 @@ impl Flow {
         let (principal, matched) = if let Some(matched) = public {
             (None, matched)
         } else {
-            let principal = self.authorise(&request.headers, ctx).await?;
+            let principal = self.authorise(&request.headers, &offered, ctx).await?;
             if let Some(revocation) = logout {
                 ctx.route = Some(route::LOGOUT.into());
                 let logging_out = self.log_out(downstream, ctx, &principal.principal, revocation, target.body);
@@ -176,6 +183,8 @@ impl Flow {
             self.metrics.scope_refusal(&matched.route.name);
             return Err(ctx.refuse(Reason::Scope, LocalResponse::insufficient_scope()));
         }
+        let handshake = self.check_handshake(downstream, offered, &matched.route, &target, ctx)?;
+        let request = downstream.request();
         if let Some(limiter) = &matched.route.limiter {
             let identity = principal.as_ref().map(Authorised::identity);
             self.limit_route(limiter, &matched.route, identity, ctx)?;
@@ -189,12 +198,12 @@ impl Flow {
         {
             return Err(ctx.refuse(Reason::BodySize, LocalResponse::too_large()));
         }
-        Ok(Admitted { client: ctx.client, principal, matched, authority: target.authority })
+        Ok(Admitted { client: ctx.client, principal, matched, authority: target.authority, handshake })
     }
 
     /// Checks the token of a request, that it is not revoked, and the request limit of its identity.
-    async fn authorise(&self, headers: &HeaderMap, ctx: &mut Context) -> Result<Authorised, Ended> {
-        let principal = match authenticate(headers, &self.accepted.load(), unix_now()) {
+    async fn authorise(&self, headers: &HeaderMap, offered: &Offered, ctx: &mut Context) -> Result<Authorised, Ended> {
+        let principal = match self.authenticate(headers, offered, ctx)? {
             Ok(principal) => principal,
             Err(refusal) => {
                 self.metrics.token_refusal(refusal.label());

@@ -41,6 +41,14 @@ pub(super) enum Reason {
     Body,
     /// The body exceeds the limit of the route.
     BodySize,
+    /// The route does not support the protocol that the client wants to switch to.
+    Upgrade,
+    /// A WebSocket handshake is not valid.
+    Handshake,
+    /// A web page of this origin may not open a WebSocket connection.
+    Origin,
+    /// A tunnel has ended for this reason.
+    Tunnel(&'static str),
     /// The backend did not store a logout.
     Unavailable,
     /// The backend's response was not valid, or broke off.
@@ -68,7 +76,7 @@ impl Reason {
             Self::Framing => "framing",
             Self::Size => "size",
             Self::Host => "host",
-            Self::RateLimit(name) => name,
+            Self::RateLimit(name) | Self::Tunnel(name) => name,
             Self::Preflight => "preflight",
             Self::Token(label) | Self::Login(label) => label,
             Self::Revoked(reason) => reason.label(),
@@ -80,6 +88,9 @@ impl Reason {
             Self::Scope => "scope",
             Self::Body => "body",
             Self::BodySize => "body_size",
+            Self::Upgrade => "upgrade",
+            Self::Handshake => "handshake",
+            Self::Origin => "origin",
             Self::Unavailable => "unavailable",
             Self::Upstream => "upstream",
             Self::UpstreamSlow => "upstream_slow",

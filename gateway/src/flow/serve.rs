@@ -15,7 +15,7 @@ use super::reason::Reason;
 use super::{Ended, Flow};
 use crate::authenticate::Principal;
 use crate::downstream::{Downstream, Handler};
-use crate::record::Access;
+use crate::record::{Access, Tunnelled};
 use crate::respond::{self, LocalResponse};
 use crate::route;
 use crate::upstream::UpstreamError;
@@ -69,6 +69,9 @@ impl Flow {
             }
             Err(Ended::Failed(error)) => return Err(error),
         };
+        if let Some(handshake) = &admitted.handshake {
+            return Box::pin(self.switch(downstream, ctx, &admitted, handshake)).await;
+        }
         if !self.answer_from_cache(downstream, ctx, &admitted).await? {
             // Boxed, for the many requests and idle connections that never get here.
             Box::pin(self.forward(downstream, ctx, &admitted)).await?;
@@ -126,7 +129,8 @@ impl Flow {
             upstream: ctx.upstream_duration(),
             total: ctx.started.elapsed(),
             identity: ctx.principal.as_ref().map(Principal::identity).or(ctx.logged_in.as_deref()),
-            bytes: downstream.body_bytes(),
+            bytes: ctx.tunnel.map_or(downstream.body_bytes() as u64, |tunnel| tunnel.to_client),
+            tunnel: ctx.tunnel.map(|tunnel| Tunnelled { handshake: tunnel.handshake, received: tunnel.to_service }),
             cache: ctx.cache,
             reason: ctx.reason.map(Reason::label),
         };

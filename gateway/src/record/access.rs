@@ -50,11 +50,22 @@ pub struct Access<'a> {
     /// The authenticated identity.
     pub identity: Option<&'a str>,
     /// Body bytes sent.
-    pub bytes: usize,
+    pub bytes: u64,
+    /// The tunnel that followed the response.
+    pub tunnel: Option<Tunnelled>,
     /// The cache result, from a fixed set, if its route is cached.
     pub cache: Option<&'static str>,
     /// Why it was refused or failed, from a fixed set.
     pub reason: Option<&'static str>,
+}
+
+/// A tunnel that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Tunnelled {
+    /// The duration of the request until the tunnel was open, which counts as its duration in metrics.
+    pub handshake: Duration,
+    /// The bytes received from the client.
+    pub received: u64,
 }
 
 /// The output of the access log; off by default.
@@ -90,7 +101,8 @@ impl AccessLog {
 impl Access<'_> {
     /// Counts the request and writes its line.
     pub fn record(&self, metrics: &Metrics, log: &AccessLog) {
-        metrics.request(self.route, self.method, self.status, self.total, self.upstream);
+        let total = self.tunnel.map_or(self.total, |tunnel| tunnel.handshake);
+        metrics.request(self.route, self.method, self.status, total, self.upstream);
         if let Some(cache) = self.cache {
             metrics.cache_request(self.route, cache);
         }
@@ -118,7 +130,10 @@ impl Access<'_> {
         line.milliseconds("upstream_ms", self.upstream);
         line.milliseconds("total_ms", Some(self.total));
         line.text("identity", self.identity);
-        line.number("bytes", u64::try_from(self.bytes).unwrap_or(u64::MAX));
+        line.number("bytes", self.bytes);
+        if let Some(tunnel) = self.tunnel {
+            line.number("bytes_received", tunnel.received);
+        }
         line.text("cache", self.cache);
         line.text("reason", self.reason);
         line.text("protocol", self.protocol);
@@ -153,6 +168,7 @@ mod tests {
             total: Duration::from_nanos(2_000_499),
             identity: Some("user01"),
             bytes: 5120,
+            tunnel: None,
             cache: Some("miss"),
             reason: None,
         }

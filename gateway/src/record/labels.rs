@@ -15,6 +15,10 @@ pub struct Labels<'a> {
     pub token_refusals: &'a [&'a str],
     /// The routes that require scopes.
     pub restricted_routes: Vec<&'a str>,
+    /// The routes whose connections may switch protocols.
+    pub upgrade_routes: Vec<&'a str>,
+    /// How tunnels end.
+    pub tunnel_outcomes: &'a [&'a str],
     /// The limits that refuse requests.
     pub rate_limited: &'a [&'a str],
     /// TLS versions.

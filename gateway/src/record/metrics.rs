@@ -11,6 +11,7 @@ use prometheus::{
 use super::labels::Labels;
 use super::requests::{Requests, Vectors};
 use super::striped::Held;
+use super::tunnels::{OpenTunnel, Tunnels};
 
 /// Every metric of the gateway.
 pub struct Metrics {
@@ -25,6 +26,7 @@ pub struct Metrics {
     logins: IntCounterVec,
     token_refusals: IntCounterVec,
     scope_refusals: IntCounterVec,
+    tunnels: Tunnels,
     rate_limited: IntCounterVec,
     handshakes: IntCounterVec,
     handshake_failures: IntCounterVec,
@@ -120,6 +122,7 @@ impl Metrics {
                 "Requests refused because their token lacks the roles that the route requires, by route.",
                 &["route"],
             )?,
+            tunnels: Tunnels::new(&registry, labels)?,
             rate_limited: counters(
                 "gateway_rate_limited_total",
                 "Requests refused by a rate limit, by limit.",
@@ -288,6 +291,11 @@ impl Metrics {
     /// Counts a request refused because of its scopes.
     pub fn scope_refusal(&self, route: &str) {
         self.scope_refusals.with_label_values(&[route]).inc();
+    }
+
+    /// Counts a tunnel until the guard is dropped.
+    pub fn tunnel(&self, route: &str) -> OpenTunnel {
+        self.tunnels.open(route)
     }
 
     /// Counts a request refused by a rate limit.

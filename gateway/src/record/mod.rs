@@ -10,9 +10,11 @@ mod metrics;
 mod requests;
 mod striped;
 mod target;
+mod tunnels;
 
-pub use access::{Access, AccessLog};
+pub use access::{Access, AccessLog, Tunnelled};
 pub use labels::Labels;
 pub use lines::Lines;
 pub use metrics::{InFlight, Metrics};
 pub use requests::method_label;
+pub use tunnels::OpenTunnel;

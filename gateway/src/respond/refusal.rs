@@ -1,11 +1,12 @@
 //! The response to each refusal.
 
 use http::StatusCode;
-use http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
 
 use super::{ErrorBody, LocalResponse, whole_seconds};
 use crate::route::NoMatch;
 use crate::token::{Claim, TokenError};
+use crate::upgrade::{HandshakeError, OffersError};
 use crate::{authenticate, framing, login};
 
 impl From<framing::HeadError> for LocalResponse {
@@ -118,6 +119,26 @@ impl From<&login::LoginError> for LocalResponse {
             }
             LoginError::Unavailable(_) | LoginError::Busy => Self::upstream(StatusCode::SERVICE_UNAVAILABLE),
         }
+    }
+}
+
+impl From<HandshakeError> for LocalResponse {
+    fn from(refusal: HandshakeError) -> Self {
+        let text = refusal.to_string();
+        if refusal != HandshakeError::Version {
+            return Self::described(StatusCode::BAD_REQUEST, "Bad Request", &text);
+        }
+        // RFC 6455, section 4.2.2, and RFC 9110, section 15.5.22.
+        Self::described(StatusCode::UPGRADE_REQUIRED, "Upgrade Required", &text)
+            .with(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
+            .with(UPGRADE, HeaderValue::from_static("websocket"))
+            .with(CONNECTION, HeaderValue::from_static("upgrade"))
+    }
+}
+
+impl From<OffersError> for LocalResponse {
+    fn from(refusal: OffersError) -> Self {
+        Self::described(StatusCode::BAD_REQUEST, "Bad Request", &refusal.to_string())
     }
 }
 

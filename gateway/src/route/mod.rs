@@ -31,7 +31,7 @@ pub use advice::Advice;
 pub use bounds::{Bounds, Limit, LimitBy, Timeouts};
 pub use header_rules::HeaderRules;
 pub use pattern::{InvalidPattern, MAX_TAIL_BYTES, MAX_TAIL_SEGMENTS, Pattern};
-pub use settings::{Encoded, HeaderClaim, Host, Query, Settings, default_routes};
+pub use settings::{Encoded, HeaderClaim, Host, Query, Settings, Upgrade, default_routes};
 pub use table::{Matched, NoMatch, Request, RouteTable};
 
 /// The name of the login route in metrics and logs.
@@ -97,6 +97,8 @@ pub struct Route {
     pub service: Option<usize>,
     /// The `Path` of a cookie for requests of this route: the literal beginning of its paths.
     pub cookie_path: String,
+    /// The protocol that connections may switch to.
+    pub upgrade: Option<Upgrade>,
     path: Pattern,
     aliases: Vec<Pattern>,
     forwarding: Forwarding,
@@ -149,6 +151,15 @@ impl Errors {
             self.push(field, Some(text), reason);
             Forwarding::Unchanged
         })
+    }
+
+    fn upgrade(&mut self, upgrade: Option<Upgrade>, has_get: bool, cached: bool) {
+        if upgrade.is_some() && !has_get {
+            self.push("upgrade", None, "can be given only with GET among the methods");
+        }
+        if upgrade.is_some() && cached {
+            self.push("upgrade", None, "cannot be given on a cached route: set cache to false");
+        }
     }
 
     fn methods(&mut self, texts: &[String]) -> Vec<Method> {
@@ -220,6 +231,7 @@ impl Route {
         if settings.stream && cached {
             errors.push("stream", None, "cannot be true on a cached route: set cache to false");
         }
+        errors.upgrade(settings.upgrade, has_get, cached);
         if !settings.headers_from_claims.is_empty() {
             if settings.public {
                 errors.push(
@@ -263,6 +275,7 @@ impl Route {
                 cors: settings.cors.clone().map(Arc::new),
                 service: settings.service,
                 cookie_path: path.common_prefix(&aliases),
+                upgrade: settings.upgrade,
                 path,
                 aliases,
                 forwarding,

@@ -59,6 +59,8 @@ pub struct Settings {
     pub cors: Option<cors::Policy>,
     /// The position of the service; `None` for the api listener of the backend.
     pub service: Option<usize>,
+    /// The protocol that connections may switch to.
+    pub upgrade: Option<Upgrade>,
 }
 
 /// The query parameters of a route that are forwarded.
@@ -74,6 +76,13 @@ impl Default for Query {
     fn default() -> Self {
         Self::Names(Vec::new())
     }
+}
+
+/// A protocol that an HTTP/1.1 connection may switch to (RFC 9110, section 7.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// RFC 6455.
+    WebSocket,
 }
 
 /// What happens to paths with `;`, `%2F` and escapes of delimiters.

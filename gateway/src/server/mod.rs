@@ -29,7 +29,7 @@ use crate::authenticate::{self, Accepted};
 use crate::cache::{self, Cache};
 use crate::config::{Config, Problems, Values};
 use crate::downstream::http2::http2_options;
-use crate::flow::{Flow, HeadInspector};
+use crate::flow::{Flow, HeadInspector, TUNNEL_OUTCOMES};
 use crate::limit::Limits;
 use crate::listener::{self, ConnectionReaped, ConnectionRefused, Drain, HandshakeFailure, Listener, Protocols, Start};
 use crate::login;
@@ -336,6 +336,13 @@ fn metrics(config: &Config) -> prometheus::Result<Metrics> {
             .filter(|route| route.has_requirement())
             .map(|route| &*route.name)
             .collect(),
+        upgrade_routes: config
+            .routes
+            .iter()
+            .filter(|route| route.upgrade.is_some())
+            .map(|route| &*route.name)
+            .collect(),
+        tunnel_outcomes: &TUNNEL_OUTCOMES,
         rate_limited: &Limits::LABELS,
         handshakes: &tls::VERSIONS,
         handshake_failures: &failures,

@@ -6,9 +6,9 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue};
+use http::header::{HOST, HeaderValue, UPGRADE};
 use http::request::Parts;
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use tokio::time::{Instant, timeout_at};
 
 use super::balance::Balancer;
@@ -85,6 +85,9 @@ impl UpstreamClient {
     /// that of a new connection; a response that is late for `deadlines` when the caller gives up is a failure of the
     /// address.
     ///
+    /// A 101 is a response only to a request with `Upgrade`, and its body is then the connection
+    /// ([`ResponseBody::into_tunnel`]).
+    ///
     /// A request of which nothing was sent is sent on another connection. A request with an idempotent method (RFC
     /// 9110, section 9.2.2) is retried once, on a new connection, if a reused connection was closed before any byte of
     /// the response (RFC 9112, section 9.3.1), unless more of its body was sent than the 64 KiB that are buffered. If
@@ -107,6 +110,7 @@ impl UpstreamClient {
         let late = matches!(body, RequestBody::Whole(_)).then(|| deadlines.of_head().next_read());
         let mut request = self.build_request(parts, body);
         let may_retry = is_idempotent(request.method());
+        let may_switch = request.headers().contains_key(UPGRADE);
         let budget = self.upstream.budget.as_ref();
         if let Some(budget) = budget {
             budget.count();
@@ -121,7 +125,7 @@ impl UpstreamClient {
             let retry = if has_retry { Some(retry_copy(&mut request)) } else { None };
             let mut attempt = Attempt { balancer, place, late };
             let failed = match exchange(lease, request, hints).await {
-                Ok(response) if response.status().is_informational() => {
+                Ok(response) if response.status().is_informational() && !(may_switch && is_switch(&response)) => {
                     attempt.ended(false);
                     let reason = format!("status {} was not requested", response.status().as_u16());
                     return Err(UpstreamError::InvalidResponse(self.upstream.name, reason));
@@ -227,6 +231,11 @@ impl Drop for Attempt<'_> {
             self.balancer.failed(self.place, false);
         }
     }
+}
+
+/// Whether the backend has switched protocols (RFC 9110, section 15.2.2).
+fn is_switch<T>(response: &Response<T>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
 /// Whether a request of `method` may be retried (RFC 9110, section 9.2.2).

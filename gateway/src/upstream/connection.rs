@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
@@ -106,6 +107,13 @@ impl Connection {
     pub(super) fn has_responded(&self) -> bool {
         self.has_responded
     }
+
+    /// The socket after the backend has switched protocols on it, what it has sent already, and the slot.
+    pub(super) fn into_socket(self: Box<Self>) -> (MonitoredSocket, Bytes, ConnectionSlot<Self>) {
+        let Self { driver, slot, .. } = *self;
+        let http1::Parts { io, read_buf, .. } = driver.into_parts();
+        (io.into_inner(), read_buf, slot)
+    }
 }
 
 impl Occupant for Connection {
@@ -127,7 +135,7 @@ impl Occupant for Connection {
 /// that cannot be written is discarded, and reading decides: it returns the response (RFC 9112, section 9.5), the end
 /// of the stream or an error.
 #[derive(Debug)]
-struct MonitoredSocket {
+pub(super) struct MonitoredSocket {
     socket: Socket,
     has_read: Arc<AtomicBool>,
     /// Writing has failed because the backend closed the connection.

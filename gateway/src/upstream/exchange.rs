@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Request, Response, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::task::coop;
@@ -20,6 +20,7 @@ use super::error::{UpstreamError, with_cause};
 use super::interim::EarlyHints;
 use super::pool::Lease;
 use super::slots::{ConnectionSlot, Occupant as _};
+use super::tunnel::Tunnel;
 
 /// The body of a backend's response. It drives its connection, and closes it if it is dropped before the request and
 /// the response are complete.
@@ -61,6 +62,7 @@ pub(super) async fn exchange(
     // The connection wakes this task. The head must not use up the task's budget, since nothing would wake it then.
     let mut head = pin!(coop::unconstrained(lease.connection.send(request)));
     let (mut lease, mut closed) = (Some(lease), None);
+    let mut switched = None;
     let responded = poll_fn(|cx| {
         if let Some(held) = &mut lease {
             let is_closed = held.connection.poll(cx).is_ready();
@@ -68,7 +70,17 @@ pub(super) async fn exchange(
                 held.connection.interim.move_to(hints);
             }
             if is_closed {
+                // HTTP ends on the connection with a 101 as well, and then it is still needed.
+                let responded = head.as_mut().poll(&mut quiet_while(true, cx));
+                if matches!(&responded, Poll::Ready(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS)
+                {
+                    switched = lease.take();
+                    return responded;
+                }
                 closed = lease.take().map(Lease::close);
+                if responded.is_ready() {
+                    return responded;
+                }
             }
         }
         head.as_mut().poll(&mut quiet_while(lease.is_some(), cx))
@@ -91,6 +103,9 @@ pub(super) async fn exchange(
     }
     if let Some(held) = &mut lease {
         held.connection.note_response();
+    }
+    if switched.is_some() {
+        return Ok(response.map(|incoming| ResponseBody { upstream, incoming, trailers: None, lease: switched }));
     }
     Ok(response.map(|incoming| {
         let mut body = ResponseBody { upstream, incoming, trailers: None, lease };
@@ -176,6 +191,12 @@ impl ResponseBody {
             if self.lease.is_none() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    /// The connection, if this is the body of a 101.
+    pub fn into_tunnel(self) -> Option<Tunnel> {
+        let (socket, early, slot) = self.lease?.connection.into_socket();
+        Some(Tunnel::new(socket, early, slot))
     }
 
     /// Whether the end of the body has been read.

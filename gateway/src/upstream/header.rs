@@ -75,7 +75,7 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
 }
 
 /// Fields that only the gateway sets.
-const RESERVED: [&str; 19] = [
+const RESERVED: [&str; 20] = [
     "authorization",
     "proxy-authorization",
     "forwarded",
@@ -97,6 +97,8 @@ const RESERVED: [&str; 19] = [
     "x-original-url",
     "x-rewrite-url",
     "x-original-method",
+    // May contain a token.
+    "sec-websocket-protocol",
     // CGI passes it on as HTTP_PROXY, which configures a proxy (CVE-2016-5385).
     "proxy",
 ];

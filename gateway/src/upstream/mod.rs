@@ -22,6 +22,7 @@ mod replay;
 mod request_body;
 mod slots;
 mod stream;
+mod tunnel;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -52,6 +53,7 @@ pub use location::PublicAuthority;
 pub use request_body::{RequestBody, Upload};
 use slots::Slots;
 pub use stream::is_event_stream;
+pub use tunnel::Tunnel;
 
 /// Timeouts and limits of the connections to a backend. The timeouts of clients are separate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

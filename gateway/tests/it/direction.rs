@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 10] = [
     &["flow"],
     &["respond"],
     &["authenticate", "config"],
-    &["login", "revocation", "cache"],
+    &["login", "revocation", "cache", "upgrade"],
     &["listener"],
     &["downstream", "token", "record", "upstream", "route"],
     &["client", "compress", "cors", "framing", "limit", "tls"],
@@ -23,7 +23,7 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// Every import that is allowed.
-const ALLOWED: [(&str, &[&str]); 19] = [
+const ALLOWED: [(&str, &[&str]); 20] = [
     ("main", &["config", "record", "scope", "server", "token"]),
     (
         "server",
@@ -66,10 +66,11 @@ const ALLOWED: [(&str, &[&str]); 19] = [
             "route",
             "scope",
             "token",
+            "upgrade",
             "upstream",
         ],
     ),
-    ("respond", &["authenticate", "cors", "downstream", "framing", "limit", "login", "route", "token"]),
+    ("respond", &["authenticate", "cors", "downstream", "framing", "limit", "login", "route", "token", "upgrade"]),
     ("authenticate", &["scope", "syntax", "token"]),
     (
         "config",
@@ -94,6 +95,7 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ("login", &["limit", "scope", "token", "upstream"]),
     ("revocation", &["scope", "single_flight", "token", "upstream"]),
     ("cache", &["compress", "downstream", "single_flight", "syntax", "upstream"]),
+    ("upgrade", &["cors", "downstream", "syntax"]),
     ("listener", &["downstream", "tls"]),
     ("downstream", &["syntax", "tls"]),
     ("client", &["syntax"]),
@@ -119,7 +121,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["downstream/stream", "listener"]),
     ("x509_parser", &["tls/identity"]),
     ("jsonwebtoken", &["token"]),
-    ("aws_lc_rs", &["tls", "token", "upstream/balance"]),
+    ("aws_lc_rs", &["tls", "token", "upgrade/accept", "upstream/balance"]),
     ("hyper", &["upstream", "server"]),
     ("hyper_util", &["upstream", "server"]),
     ("quick_cache", &["cache/store"]),

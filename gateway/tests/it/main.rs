@@ -65,3 +65,4 @@ mod trailers;
 mod upload;
 mod upload_window;
 mod upstream_failure;
+mod websocket;

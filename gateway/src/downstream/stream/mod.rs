@@ -3,6 +3,7 @@
 
 mod io;
 mod read;
+mod tunnel;
 mod write;
 
 use std::fmt;

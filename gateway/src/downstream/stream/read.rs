@@ -142,7 +142,7 @@ impl TlsStream {
     }
 
     /// Records the end of the stream: a close_notify, since any other end is an error.
-    fn record_end(&mut self) {
+    pub(super) fn record_end(&mut self) {
         if self.sending == Sending::Open {
             self.sending = Sending::Ended { ignored: 0 };
             self.received.has_ended.store(true, Ordering::Relaxed);
@@ -153,7 +153,7 @@ impl TlsStream {
     /// and TCP does not show whether the client still reads; if it does not, writing fails. After a FIN,
     /// nothing wakes the task: the caller needs a deadline, or writes. While the response may never end, the client
     /// has disconnected.
-    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if self.received.is_streaming() {
             return Poll::Ready(io::ErrorKind::UnexpectedEof.into());
         }

@@ -67,7 +67,7 @@ impl TlsStream {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, close_notify).await;
     }
 
-    fn poll_close_notify(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_close_notify(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
@@ -101,7 +101,11 @@ impl TlsStream {
     }
 
     /// Applies the write timeout to the result of a write.
-    fn with_write_timeout<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    pub(super) fn with_write_timeout<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if write.is_ready() {
             self.stalled = None;
             return write;

@@ -20,10 +20,18 @@ fn dashed(name: &HeaderName) -> Option<HeaderName> {
     name.as_str().replace('_', "-").parse().ok()
 }
 
+/// Whether a field is part of a WebSocket handshake (RFC 6455, section 11.3).
+fn is_of_handshake(name: &HeaderName) -> bool {
+    name.as_str().starts_with("sec-websocket-")
+}
+
 /// Whether a rule may set or remove this field of requests. It may not if the gateway sets it, if it is part of the
 /// framing, hop-by-hop or a condition, in any spelling.
 pub fn is_settable_in_requests(name: &HeaderName) -> bool {
-    dashed(name).is_some_and(|name| is_forwarded(&name) && name != CONTENT_LENGTH && !CONDITIONS.contains(&name))
+    let may = |name: HeaderName| {
+        is_forwarded(&name) && !is_of_handshake(&name) && name != CONTENT_LENGTH && !CONDITIONS.contains(&name)
+    };
+    dashed(name).is_some_and(may)
 }
 
 /// The same for responses.
@@ -31,6 +39,7 @@ pub fn is_settable_in_responses(name: &HeaderName) -> bool {
     let may = |name: HeaderName| {
         is_returned(&name)
             && !is_reserved(&name)
+            && !is_of_handshake(&name)
             && !is_always_hop_by_hop(&name)
             && name != http::header::HOST
             && !DESCRIPTIVE.contains(&name)
@@ -67,6 +76,8 @@ mod tests {
             "x-forwarded-host",
             "x-forwarded-anything",
             "x-request-id",
+            "sec-websocket-key",
+            "sec-websocket-protocol",
             "x-real-ip",
         ];
         for name in both {

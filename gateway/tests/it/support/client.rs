@@ -108,6 +108,12 @@ impl Connection {
         Self { stream, buffer: Vec::new() }
     }
 
+    /// The stream, if nothing has been read ahead.
+    pub fn into_stream(self) -> TlsStream<TcpStream> {
+        assert!(self.buffer.is_empty());
+        self.stream
+    }
+
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let sending = async {
             self.stream.write_all(bytes.as_ref()).await?;
