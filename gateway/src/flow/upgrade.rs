@@ -1,18 +1,18 @@
 //! Requests that switch to the WebSocket protocol: their refusals, and the tunnel.
 
-use std::convert::Infallible;
 use std::future::pending;
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 
 use super::context::Tunnelled;
 use super::forward::{Client, failed, timeouts};
 use super::header_rules::apply_to_response;
+use super::lease::Lease;
 use super::reason::Reason;
 use super::{Admitted, Context, Ended, Flow};
 use crate::authenticate::{AuthenticationError, Principal, authenticate, authenticate_bearer};
@@ -26,9 +26,6 @@ use crate::upgrade::{
     may_connect,
 };
 use crate::upstream::{self, RequestBody, Tunnel, UpstreamError};
-
-/// How long a tunnel may be idle, unless its route has a limit.
-const IDLE: Duration = Duration::from_secs(300);
 
 /// The subprotocols of a request that wants to switch; `None` for any other.
 pub(super) type Offered = Option<std::result::Result<Offers, OffersError>>;
@@ -115,7 +112,10 @@ impl Flow {
         drop(head);
         let timeouts = admitted.matched.route.bounds.timeouts;
         let total = timeouts.total.filter(|total| !total.is_zero());
-        let limits = Limits { idle: timeouts.idle.unwrap_or(IDLE), end: total.map(|total| (started + total).into()) };
+        let limits = Limits {
+            idle: timeouts.idle.unwrap_or(self.settings.stream.idle_timeout),
+            end: total.map(|total| (started + total).into()),
+        };
         let mut metrics = self.metrics.tunnel(&admitted.matched.route.name);
         let figures = ctx.begin_tunnel();
         let passed = |direction, count| match direction {
@@ -128,12 +128,17 @@ impl Flow {
                 figures.to_client += count;
             }
         };
-        let ended = carry(client, &mut service, limits, pending::<Infallible>(), passed).await;
-        let outcome = label(&ended);
+        let mut lease =
+            admitted.principal.as_ref().map(|own| Lease::new(self, own, &admitted.matched.route, &Method::GET));
+        let authority = async {
+            match &mut lease {
+                Some(lease) => lease.ended().await,
+                None => pending().await,
+            }
+        };
+        let (outcome, reason) = outcome(carry(client, &mut service, limits, authority, passed).await);
         metrics.end(outcome);
-        if ended != upgrade::Ended::Closed {
-            ctx.reason = Some(Reason::Tunnel(outcome));
-        }
+        ctx.reason = reason;
         Ok(())
     }
 
@@ -176,21 +181,23 @@ impl Flow {
     }
 }
 
-/// How tunnels end, as labels in metrics and in the access log. One that is cut off at the end of a drain has the label of
-/// any such request.
-pub const TUNNEL_OUTCOMES: [&str; 6] = ["closed", "client", "client_slow", "upstream", "idle", "total"];
+/// How tunnels end, as labels in metrics.
+pub const TUNNEL_OUTCOMES: [&str; 8] =
+    ["closed", "client", "client_slow", "upstream", "idle", "total", "expired", "revoked"];
 
-/// The label of the end of a tunnel.
-fn label(ended: &upgrade::Ended<Infallible>) -> &'static str {
-    match ended {
-        upgrade::Ended::Closed => "closed",
+/// The outcome of a tunnel in metrics, and the reason in the access log.
+fn outcome(ended: upgrade::Ended<Reason>) -> (&'static str, Option<Reason>) {
+    let outcome = match ended {
+        upgrade::Ended::Closed => return ("closed", None),
+        upgrade::Ended::Authority(reason @ Reason::Expired) => return ("expired", Some(reason)),
+        upgrade::Ended::Authority(reason) => return ("revoked", Some(reason)),
         upgrade::Ended::Client => "client",
         upgrade::Ended::ClientSlow => "client_slow",
         upgrade::Ended::Service => "upstream",
         upgrade::Ended::Idle => "idle",
         upgrade::Ended::Total => "total",
-        upgrade::Ended::Authority(never) => match *never {},
-    }
+    };
+    (outcome, Some(Reason::Tunnel(outcome)))
 }
 
 impl Context {

@@ -1,5 +1,6 @@
 //! WebSocket connections (RFC 6455) through the gateway: the handshake, its refusals, and the tunnel.
 
+mod authority;
 mod handshake;
 mod limits;
 mod origin;
