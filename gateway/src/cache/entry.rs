@@ -9,7 +9,7 @@ use http::header::{AGE, CONTENT_LENGTH, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
-use super::forms::{Bodies, EncodedResponse, Forms, serialized, vary_head};
+use super::forms::{Bodies, Form, Forms, Representation, distinguish_head, serialized};
 use super::generation::Generation;
 use super::policy::{self, Freshness, Lifetime, Validators};
 use crate::compress::{self, Encoding};
@@ -92,7 +92,7 @@ impl CacheEntry {
         }
         let mut forms = None;
         if let Compression::On(previous) = compression {
-            vary_head(&mut header, &parts.headers)?;
+            distinguish_head(&mut header, &parts.headers)?;
             if body.len() >= compress::MIN_BYTES && compress::is_compressible(status, &parts.headers) {
                 let bodies = previous.and_then(CacheEntry::bodies).cloned().unwrap_or_default();
                 forms = Some(Box::new(Forms::of(bodies)));
@@ -127,11 +127,6 @@ impl CacheEntry {
         self.stored.contains_key(SET_COOKIE)
     }
 
-    /// The head serialized for HTTP/1.1: status line and fields, without the empty line.
-    pub fn wire(&self) -> &[u8] {
-        &self.wire
-    }
-
     /// The complete body.
     pub fn body(&self) -> &Bytes {
         &self.body
@@ -144,9 +139,15 @@ impl CacheEntry {
         forms.is_some_and(|forms| forms.body(encoding).is_none_or(Option::is_some))
     }
 
-    /// The compressed form in `encoding`; `None` if it was not made, or is not smaller.
-    pub fn encoded(&self, encoding: Encoding) -> Option<EncodedResponse<'_>> {
-        self.forms.as_ref()?.response(encoding, &self.header, &self.stored)
+    /// The response in `form`. A compressed body that was not made, or is not smaller, is replaced by the stored one.
+    pub fn representation(&self, form: Form) -> Representation<'_> {
+        let stored = Representation { header: &self.header, wire: &self.wire, body: &self.body };
+        let Some(forms) = self.forms.as_ref().filter(|_| form != Form::Stored) else { return stored };
+        let encoded = match form {
+            Form::Encoded(encoding) => forms.encoded(encoding, &self.header, &self.stored),
+            Form::Stored | Form::Identity => None,
+        };
+        encoded.or_else(|| forms.identity(&self.header, &self.body)).unwrap_or(stored)
     }
 
     /// Whether compression by `encoding` has ended, or is not allowed.
@@ -154,8 +155,13 @@ impl CacheEntry {
         self.forms.as_ref().is_none_or(|forms| forms.body(encoding).is_some())
     }
 
-    /// The `ETag` of a `304` for a client with the fields `request`, if it differs from that in the head.
-    pub fn not_modified_tag(&self, request: &HeaderMap, preferred: Option<Encoding>) -> Option<HeaderValue> {
+    /// The `ETag` of a `304` in place of `form` for a client with the fields `request`, if it differs from that in the
+    /// stored head.
+    pub fn not_modified_tag(&self, request: &HeaderMap, form: Form) -> Option<HeaderValue> {
+        let preferred = match form {
+            Form::Encoded(encoding) => Some(encoding),
+            Form::Stored | Form::Identity => None,
+        };
         if self.has_forms { compress::not_modified_tag(request, &self.stored, preferred) } else { None }
     }
 
@@ -166,10 +172,14 @@ impl CacheEntry {
 
     /// The memory of the compressed forms that exist, in bytes. It grows when one is made.
     pub(super) fn forms_size(&self) -> usize {
-        // The fields that a compressed form adds have short values.
+        self.forms.as_ref().map(|forms| forms.size(self.head_size())).unwrap_or_default()
+    }
+
+    /// An upper bound of the memory of the head of a form.
+    fn head_size(&self) -> usize {
+        // The fields that a form adds have short values.
         const ADDED: usize = 64;
-        let head = || self.wire.len() + ADDED + self.fields_size() / 2;
-        self.forms.as_ref().map(|forms| forms.size(head())).unwrap_or_default()
+        self.wire.len() + ADDED + self.fields_size() / 2
     }
 
     /// The validators for conditional requests.
@@ -212,7 +222,9 @@ impl CacheEntry {
 
     /// An upper bound of the memory that it uses without its compressed forms, in bytes.
     pub(super) fn size(&self) -> usize {
-        let forms = self.forms.as_ref().map(|_| size_of::<Forms>() + size_of::<Bodies>()).unwrap_or_default();
+        // The head of the identity form counts from the beginning, since building it changes no weight.
+        let forms = self.forms.as_ref().map(|_| size_of::<Forms>() + size_of::<Bodies>() + self.head_size());
+        let forms = forms.unwrap_or_default();
         self.body.len() + self.wire.len() + self.fields_size() + forms + size_of::<Self>()
     }
 

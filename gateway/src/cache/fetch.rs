@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, VARY};
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 
@@ -126,7 +126,7 @@ impl EntryBuilder<'_> {
     /// The request fields by which a response with `headers` may vary. On a route that compresses, these include
     /// `Accept-Encoding`, which was not sent: clients get a body that is not encoded, in whatever coding they accept.
     fn declared(&self, headers: &HeaderMap) -> Cow<'_, [HeaderName]> {
-        if self.compresses && !headers.contains_key(CONTENT_ENCODING) {
+        if self.compresses && headers.contains_key(VARY) && !headers.contains_key(CONTENT_ENCODING) {
             [self.declared, &[ACCEPT_ENCODING]].concat().into()
         } else {
             self.declared.into()

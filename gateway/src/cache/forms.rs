@@ -1,5 +1,5 @@
-//! The compressed forms of a cached response. Each is made once, and shared by all entries with the same body: a `304`
-//! updates the fields of a response, but not its body.
+//! The forms in which a cached response is sent. Each compressed body is made once, and shared by all entries with the
+//! same body: a `304` updates the fields of a response, but not its body.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,24 +15,37 @@ use crate::downstream::http1::put_status;
 /// The compressed bodies of one body; `None` in a place means that compression does not make it smaller.
 pub(super) type Bodies = [OnceLock<Option<Bytes>>; Encoding::ALL.len()];
 
-/// The compressed forms of one entry.
+/// The forms of one entry besides [`Form::Stored`].
 #[derive(Debug, Default)]
 pub(super) struct Forms {
     pub(super) bodies: Arc<Bodies>,
-    /// Each is built when it is first sent.
+    /// Those of the compressed bodies. Each is built when it is first sent.
     heads: [OnceLock<Option<Head>>; Encoding::ALL.len()],
+    /// That of [`Form::Identity`].
+    identity: OnceLock<Option<Head>>,
 }
 
-/// The head of a compressed form: the fields, and serialized for HTTP/1.1.
+/// The form in which a response is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As it is stored: the request has no `Accept-Encoding`, or the route does not compress.
+    Stored,
+    /// The stored body, since the request does not accept another one.
+    Identity,
+    /// In this coding, if compression makes the body smaller.
+    Encoded(Encoding),
+}
+
+/// The head of a form: the fields, and serialized for HTTP/1.1.
 #[derive(Debug)]
 struct Head {
     header: ResponseHeader,
     wire: Box<[u8]>,
 }
 
-/// A compressed response, ready to be sent.
+/// A response in one form, ready to be sent.
 #[derive(Clone, Copy, Debug)]
-pub struct EncodedResponse<'a> {
+pub struct Representation<'a> {
     /// The head for clients, without the fields that the gateway adds to each response.
     pub header: &'a ResponseHeader,
     /// The head serialized for HTTP/1.1, without the empty line.
@@ -43,7 +56,7 @@ pub struct EncodedResponse<'a> {
 
 impl Forms {
     pub(super) fn of(bodies: Arc<Bodies>) -> Self {
-        Self { bodies, heads: Default::default() }
+        Self { bodies, ..Self::default() }
     }
 
     /// The body in `encoding`; `None` before it was compressed.
@@ -51,17 +64,25 @@ impl Forms {
         self.bodies.get(encoding.index())?.get()
     }
 
-    /// The response in `encoding` with the fields of `identity`, which come from the fields `stored` of the backend.
-    pub(super) fn response(
+    /// The response in `encoding` with the fields of the head `stored`, which come from the fields `received` of the
+    /// backend; `None` if the body was not compressed.
+    pub(super) fn encoded(
         &self,
         encoding: Encoding,
-        identity: &ResponseHeader,
-        stored: &HeaderMap,
-    ) -> Option<EncodedResponse<'_>> {
+        stored: &ResponseHeader,
+        received: &HeaderMap,
+    ) -> Option<Representation<'_>> {
         let body = self.body(encoding)?.as_ref()?;
-        let head = self.heads.get(encoding.index())?.get_or_init(|| Head::new(encoding, identity, stored, body).ok());
+        let head =
+            self.heads.get(encoding.index())?.get_or_init(|| Head::encoded(encoding, stored, received, body).ok());
         let Head { header, wire } = head.as_ref()?;
-        Some(EncodedResponse { header, wire, body })
+        Some(Representation { header, wire, body })
+    }
+
+    /// The response with its own `body` and the fields of the head `stored`.
+    pub(super) fn identity<'a>(&'a self, stored: &ResponseHeader, body: &'a Bytes) -> Option<Representation<'a>> {
+        let Head { header, wire } = self.identity.get_or_init(|| Head::varied(stored).ok()).as_ref()?;
+        Some(Representation { header, wire, body })
     }
 
     /// The memory of the forms that exist, in bytes, with heads of at most `head` bytes.
@@ -72,10 +93,18 @@ impl Forms {
 }
 
 impl Head {
-    fn new(encoding: Encoding, identity: &ResponseHeader, stored: &HeaderMap, body: &Bytes) -> Result<Self> {
-        let mut header = identity.clone();
-        encode_head(&mut header, encoding, stored)?;
+    fn encoded(encoding: Encoding, stored: &ResponseHeader, received: &HeaderMap, body: &Bytes) -> Result<Self> {
+        let mut header = stored.clone();
+        vary_head(&mut header)?;
+        encode_head(&mut header, encoding, received)?;
         header.insert_header(CONTENT_LENGTH, body.len())?;
+        let wire = serialized(&header);
+        Ok(Self { header, wire })
+    }
+
+    fn varied(stored: &ResponseHeader) -> Result<Self> {
+        let mut header = stored.clone();
+        vary_head(&mut header)?;
         let wire = serialized(&header);
         Ok(Self { header, wire })
     }
@@ -94,15 +123,22 @@ pub fn encode_head(header: &mut ResponseHeader, encoding: Encoding, received: &H
     set_tag(header, Some(encoding), received)
 }
 
-/// Marks a head of a route that compresses: the response varies by `Accept-Encoding`, and its tag differs from those
-/// of compressed forms.
+/// Marks a head as varying by `Accept-Encoding`.
 ///
 /// # Errors
-/// A field cannot be set.
-pub fn vary_head(header: &mut ResponseHeader, received: &HeaderMap) -> Result<()> {
+/// The field cannot be set.
+pub fn vary_head(header: &mut ResponseHeader) -> Result<()> {
     if let Some(vary) = merged_vary(&header.headers) {
         header.insert_header(VARY, vary)?;
     }
+    Ok(())
+}
+
+/// Gives a head of a route that compresses a tag that differs from those of compressed forms.
+///
+/// # Errors
+/// The field cannot be set.
+pub fn distinguish_head(header: &mut ResponseHeader, received: &HeaderMap) -> Result<()> {
     set_tag(header, None, received)
 }
 

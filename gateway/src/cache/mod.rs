@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use encoding::Compressors;
 pub use entry::CacheEntry;
 use fill::{Fill, FillOutcome, Fills};
-pub use forms::{EncodedResponse, encode_head, vary_head};
+pub use forms::{Form, Representation, distinguish_head, encode_head, vary_head};
 use generation::{Generations, Validity};
 pub use key::{CacheKey, KeyParts};
 use policy::Freshness;

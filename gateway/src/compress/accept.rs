@@ -19,7 +19,7 @@ const FULL: Quality = 1000;
 /// even where the request refuses that: a `406` would help no client. A coding that is listed twice has the lower
 /// quality.
 pub fn negotiate(request: &HeaderMap, offered: &[Encoding]) -> Option<Encoding> {
-    if offered.is_empty() || !request.contains_key(ACCEPT_ENCODING) {
+    if !is_negotiated(request, offered) {
         return None;
     }
     let accepted = Accepted::parse(request)?;
@@ -32,6 +32,11 @@ pub fn negotiate(request: &HeaderMap, offered: &[Encoding]) -> Option<Encoding> 
         }
     }
     best.filter(|_| best_quality >= accepted.identity.unwrap_or_default())
+}
+
+/// Whether the form of a response depends on the fields `request`: it has `Accept-Encoding`, and codings are offered.
+pub fn is_negotiated(request: &HeaderMap, offered: &[Encoding]) -> bool {
+    !offered.is_empty() && request.contains_key(ACCEPT_ENCODING)
 }
 
 /// The qualities in a field; `None` for what is not listed.

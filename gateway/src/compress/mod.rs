@@ -8,7 +8,7 @@ mod eligible;
 mod encoder;
 mod tag;
 
-pub use accept::negotiate;
+pub use accept::{is_negotiated, negotiate};
 pub use eligible::{MIN_BYTES, is_compressible, is_transformable, merged_vary};
 pub use encoder::{Encoder, compress};
 pub use tag::{TagChange, is_matched, not_modified_tag, restore, tag_of};

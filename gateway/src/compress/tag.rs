@@ -18,6 +18,9 @@ const SUFFIXES: [(&[u8], Option<Encoding>); 4] = [
     (b"-identity", None),
 ];
 
+/// The conditions that have entity tags.
+const CONDITIONS: [HeaderName; 3] = [IF_MATCH, IF_NONE_MATCH, IF_RANGE];
+
 /// What happens to the `ETag` of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TagChange {
@@ -31,6 +34,10 @@ pub enum TagChange {
 
 /// The `ETag` of a response with the fields `headers` of the backend, if it is sent in `encoding`; `None` is identity.
 pub fn tag_of(headers: &HeaderMap, encoding: Option<Encoding>) -> TagChange {
+    // Most tags end differently, and their responses are not compressed.
+    if encoding.is_none() && !headers.get(ETAG).is_some_and(|value| split(value.as_bytes()).2) {
+        return TagChange::Keep;
+    }
     let parsed = single(headers, &ETAG).filter(|value| is_tag(value));
     match (parsed, encoding) {
         (Some(value), encoding) => mapped(value, encoding).map_or(TagChange::Keep, TagChange::Replace),
@@ -74,6 +81,9 @@ pub fn is_matched(found: &[u8], own: &[u8]) -> bool {
 /// of the compressed body, and the backend would continue the other one. The condition is false (RFC 9110,
 /// section 13.1.5), so the whole response follows. A malformed list is forwarded as it is.
 pub fn restore(request: &mut HeaderMap) {
+    if !request.keys().any(|name| CONDITIONS.contains(name)) {
+        return;
+    }
     for name in [IF_MATCH, IF_NONE_MATCH] {
         restore_list(request, &name);
     }

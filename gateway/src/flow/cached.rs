@@ -14,8 +14,10 @@ use super::forward::{Client, failed, not_taken, timeouts};
 use super::header_rules::{apply_to_request, apply_to_response};
 use super::{Admitted, Authorised, Context, Flow};
 use crate::cache::policy::{ConditionalResult, bypasses_cache};
-use crate::cache::{self, Cache, CacheEntry, CacheKey, CacheLookup, CacheOutcome, CacheRequest, CacheStatus};
-use crate::compress::{Encoding, is_transformable, negotiate};
+use crate::cache::{
+    self, Cache, CacheEntry, CacheKey, CacheLookup, CacheOutcome, CacheRequest, CacheStatus, Form, Representation,
+};
+use crate::compress::{Encoding, is_negotiated, is_transformable, negotiate};
 use crate::downstream::{Downstream, ResponseHead};
 use crate::route::{HeaderRules, Host};
 use crate::upstream::{self, Deadlines, ForwardingInfo, PublicAuthority, UpstreamClient};
@@ -64,21 +66,20 @@ impl Flow {
                 ctx.cache = Some(status.label());
                 let timeouts = timeouts(&admitted.matched.route);
                 let whole = backend.upstream().deadlines_with(ctx.started.into(), &timeouts).end();
-                let encoding = form_of(&downstream.request().headers, admitted, &entry);
-                if let Some(encoding) = encoding
+                let form = form_of(&downstream.request().headers, admitted, &entry);
+                if let Form::Encoded(encoding) = form
                     && !entry.is_encoded(encoding)
                     && entry.validators().evaluate(&downstream.request().headers) == ConditionalResult::Full
                 {
-                    let form = (&entry, encoding);
                     let deadline = backend.upstream().deadline(whole);
                     // Boxed, since it is rare.
-                    Box::pin(encode(downstream, cache, admitted, form, deadline)).await?;
+                    Box::pin(encode(downstream, cache, admitted, (&entry, encoding), deadline)).await?;
                 }
                 // One that is not stored has the `Age` of the service, if that passes.
                 let has_age = || entry.header().headers.contains_key(AGE);
                 let is_aged = status != CacheStatus::Miss || (admitted.matched.route.public && !has_age());
                 let rules = &admitted.matched.route.response_headers;
-                let sending = self.respond_from_cache(downstream, ctx, (&entry, encoding, rules), (status, is_aged));
+                let sending = self.respond_from_cache(downstream, ctx, (&entry, form, rules), (status, is_aged));
                 let sent = timeout_at(whole, sending).await;
                 sent.map_err(|_| not_taken())??;
                 Ok(true)
@@ -136,12 +137,12 @@ impl Flow {
         })
     }
 
-    /// Sends a cached answer, in `encoding` if that form exists, with its `Age` if `is_aged`.
+    /// Sends a cached answer in `form`, with its `Age` if `is_aged`.
     async fn respond_from_cache(
         &self,
         downstream: &mut impl Downstream,
         ctx: &Context,
-        (entry, encoding, rules): (&CacheEntry, Option<Encoding>, &HeaderRules),
+        (entry, form, rules): (&CacheEntry, Form, &HeaderRules),
         (status, is_aged): (CacheStatus, bool),
     ) -> Result<()> {
         let request = downstream.request();
@@ -151,10 +152,7 @@ impl Flow {
         let cache = HeaderValue::from_static(status.label());
         let [a, b, c, d, e, f, g] = ctx.common_headers(self.settings.hsts.as_ref()).fields();
         let added = [(AGE, age.as_ref()), (X_CACHE, Some(&cache)), a, b, c, d, e, f, g];
-        let (header, wire, body) = match encoding.and_then(|encoding| entry.encoded(encoding)) {
-            Some(form) => (form.header, form.wire, form.body),
-            None => (entry.header(), entry.wire(), entry.body()),
-        };
+        let Representation { header, wire, body } = entry.representation(form);
         match result {
             ConditionalResult::Full if !rules.is_empty() => {
                 // Serialised again: the entry is as the service sent it.
@@ -166,9 +164,8 @@ impl Flow {
                 downstream.write_head(ResponseHead::Serialized(header, wire), &added).await?;
             }
             ConditionalResult::NotModified => {
-                let tag = entry.not_modified_tag(&request.headers, encoding);
-                let mut header = not_modified(entry.header())?;
-                if let Some(tag) = tag {
+                let mut header = not_modified(header)?;
+                if let Some(tag) = entry.not_modified_tag(&request.headers, form) {
                     header.insert_header(ETAG, tag)?;
                 }
                 apply_to_response(rules, &mut header)?;
@@ -191,10 +188,16 @@ async fn encode(
     Client::Waiting.until(downstream, cache.encode(&key, entry, encoding), deadlines).await
 }
 
-/// The coding in which a cached response is sent, once it is compressed; `None` for identity.
-fn form_of(headers: &HeaderMap, admitted: &Admitted, entry: &CacheEntry) -> Option<Encoding> {
-    let encoding = negotiate(headers, &admitted.matched.route.compress)?;
-    (entry.can_be_encoded(encoding) && is_transformable(headers)).then_some(encoding)
+/// The form in which a cached response is sent, once it is compressed.
+fn form_of(headers: &HeaderMap, admitted: &Admitted, entry: &CacheEntry) -> Form {
+    let offered = &admitted.matched.route.compress;
+    if !is_negotiated(headers, offered) {
+        return Form::Stored;
+    }
+    match negotiate(headers, offered) {
+        Some(encoding) if entry.can_be_encoded(encoding) && is_transformable(headers) => Form::Encoded(encoding),
+        _ => Form::Identity,
+    }
 }
 
 /// The key of a request that passed every stage.

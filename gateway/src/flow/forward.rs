@@ -135,11 +135,8 @@ impl Flow {
                 .await;
         }
         let mut ahead = Ahead::read(&mut body).await.map_err(failed)?;
-        let mut encoder = None;
-        if !route.compress.is_empty() {
-            let content = encode::Content { parts: &parts, length: ahead.whole_length() };
-            encoder = encode::encode(downstream.request(), &route.compress, &content, &mut header)?;
-        }
+        let content = encode::Content { parts: &parts, length: ahead.whole_length() };
+        let mut encoder = encode::encode(downstream.request(), &route.compress, &content, &mut header)?;
         put_framing(downstream, &mut header)?;
         downstream
             .write_head(ResponseHead::Plain(&header), &ctx.common_headers(self.settings.hsts.as_ref()).fields())
@@ -157,9 +154,8 @@ impl Flow {
                 return Err(failed(deadlines.error()));
             }
             if let Some(encoder) = &mut encoder {
-                let more = ahead.has_more(&mut body).await.map_err(failed)?;
                 // Boxed, since it is rare.
-                data = Box::pin(encoder.encode(&data, more)).await?;
+                data = Box::pin(encoder.encode(data, &mut ahead, &mut body)).await?.map_err(failed)?;
                 if data.is_empty() && !(body.has_ended() && ahead.is_empty()) {
                     continue;
                 }

@@ -88,8 +88,7 @@ async fn cors_fields_are_added_after_the_cache() {
     for (number, origin) in ["https://a.example", "https://b.example"].into_iter().enumerate() {
         let answer = edge.get(&format!("Origin: {origin}\r\n")).await;
         assert_answer(&answer, 200, "body", if number == 0 { "miss" } else { "hit" });
-        assert_eq!(answer.value("access-control-allow-origin"), origin);
-        assert_eq!(answer.values("vary"), ["Accept-Encoding", "Origin"]);
+        assert_eq!((answer.value("access-control-allow-origin"), answer.value("vary")), (origin, "Origin"));
     }
     let answer = edge.get("").await;
     assert_answer(&answer, 200, "body", "hit");
