@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::required;
 use super::section::Section;
-use crate::tls::{Identity, NotAnIdentity};
+use crate::tls::{Identity, NotAnIdentity, Purpose};
 use holodule_settings::{Source, shown_path};
 
 /// Reads every certificate with its private key.
@@ -20,17 +20,20 @@ pub(super) fn read(source: &mut Source) -> Option<Vec<Identity>> {
     }
     let identities: Vec<_> = pairs
         .into_iter()
-        .map(|(section, certificate, key)| read_pair(source, &section, certificate.as_deref(), key.as_deref()))
+        .map(|(section, certificate, key)| {
+            read_pair(source, &section, certificate.as_deref(), key.as_deref(), Purpose::Server)
+        })
         .collect();
     identities.into_iter().collect()
 }
 
 /// Reads both files even if one is missing or invalid, so that the problems of both are reported.
-fn read_pair(
+pub(super) fn read_pair(
     source: &mut Source,
     section: &str,
     certificate: Option<&Path>,
     private_key: Option<&Path>,
+    purpose: Purpose,
 ) -> Option<Identity> {
     if let Some(private_key) = private_key {
         source.expect_private(private_key);
@@ -43,7 +46,7 @@ fn read_pair(
         source.problem(&format!("{section}.{field}"), format!("{}{error}", path.map(shown).unwrap_or_default()));
     };
     match (certificate, private_key) {
-        (Some(certificate), Some(private_key)) => match Identity::read(certificate, private_key) {
+        (Some(certificate), Some(private_key)) => match Identity::read(certificate, private_key, purpose) {
             Ok(identity) => return Some(identity),
             Err(error) => {
                 let is_of_certificate = matches!(error, NotAnIdentity::Certificate(_));
@@ -54,7 +57,7 @@ fn read_pair(
             }
         },
         (Some(certificate), None) => {
-            let _ = Identity::check_certificate(certificate).map_err(note);
+            let _ = Identity::check_certificate(certificate, purpose).map_err(note);
         }
         (None, Some(private_key)) => {
             let _ = Identity::check_private_key(private_key).map_err(note);
@@ -66,7 +69,7 @@ fn read_pair(
 
 /// The path, as the prefix of an error message. A value that resembles PEM is not shown, since it may be a private
 /// key.
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_content = text.contains("----") || text.contains('\n');
     match is_content {

@@ -18,6 +18,7 @@ mod routes;
 mod section;
 mod service;
 mod service_balance;
+mod service_tls;
 mod stream;
 mod token;
 
@@ -257,6 +258,7 @@ impl Config {
         };
         warnings.extend(routes::host_warnings(&self.routes, is_accepted));
         warnings.extend(service::warnings(&self.services, &self.routes));
+        warnings.extend(service_tls::warnings(self.services.iter().map(|service| service.tls.as_deref()), now));
         warnings
     }
 

@@ -1,14 +1,16 @@
 //! `[[service]]`, read field by field so that every error is reported.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
 
 use super::section::Section;
 use super::service_balance::{self, read_addresses};
+use super::service_tls;
 use crate::framing::CanonicalPath;
 use crate::route::RouteTable;
-use crate::upstream::{self, Address, Balancing};
+use crate::upstream::{self, Address, Balancing, Tls};
 use holodule_settings::{Source, shown};
 
 /// Names of the backend's listeners, which metrics and logs have in the same place.
@@ -28,6 +30,8 @@ pub struct Service {
     pub balancing: Balancing,
     /// Timeouts and limits of the connections to it.
     pub settings: upstream::Settings,
+    /// TLS on the connections to it, if any.
+    pub tls: Option<Arc<Tls>>,
     /// Whether the gateway is ready only once it has responded.
     pub required: bool,
     /// The path of health checks; `None` if a connection is enough.
@@ -81,6 +85,8 @@ fn read_service(source: &mut Source, mut section: Section, names: &mut Vec<Strin
             .and_then(|number| u32::try_from(number).ok())
             .unwrap_or(256),
     };
+    let addresses = addresses.map(|weighted| weighted.into_iter().map(|(address, _)| address).collect::<Vec<_>>());
+    let tls = service_tls::read(source, &mut section, addresses.as_deref().unwrap_or_default());
     let required = section.flag(source, "required");
     let health_path = section.text(source, "health_path").filter(|path| !path.is_empty());
     let health_path = health_path.and_then(|path| {
@@ -92,8 +98,16 @@ fn read_service(source: &mut Source, mut section: Section, names: &mut Vec<Strin
     });
     let health_interval = section.seconds(source, "health_interval", 0.1..=3600.0).unwrap_or(Duration::from_secs(2));
     section.finish(source);
-    let addresses = addresses?.into_iter().map(|(address, _)| address).collect();
-    Some(Service { name: name?, addresses, balancing, settings, required, health_path, health_interval })
+    Some(Service {
+        name: name?,
+        addresses: addresses?,
+        balancing,
+        settings,
+        tls,
+        required,
+        health_path,
+        health_interval,
+    })
 }
 
 fn check_name(name: &str, others: &[String]) -> Result<(), &'static str> {
@@ -168,6 +182,7 @@ pub(super) mod tests {
                 idle_timeout: seconds(0.0),
                 max_connections: 4,
             },
+            tls: None,
             required: true,
             health_path: Some(Uri::from_static("/live")),
             health_interval: seconds(0.1),
@@ -183,6 +198,7 @@ pub(super) mod tests {
                 idle_timeout: seconds(30.0),
                 max_connections: 256,
             },
+            tls: None,
             required: false,
             health_path: None,
             health_interval: seconds(2.0),

@@ -113,6 +113,8 @@ impl Gateway {
 
         let uses_api = !config.routes.has_only_services();
         let api = Arc::new(Upstream::new("api", config.api, config.upstream));
+        let tls =
+            config.services.iter().filter_map(|service| Some((service.name.clone(), service.tls.clone()?))).collect();
         let services: Vec<_> = config.services.into_iter().map(Service::new).collect();
         let admin = config.admin.map(|address| Arc::new(Upstream::new("admin", address, config.upstream)));
         let upstreams: Vec<_> = uses_api.then_some(&api).into_iter().chain(&admin).cloned().collect();
@@ -172,6 +174,7 @@ impl Gateway {
             started_with: config.values,
             accepted,
             identities: Arc::clone(&identities),
+            services: tls,
             metrics: Arc::clone(&metrics),
         };
         let mut server = Server::new_with_opt_and_conf(None, server_conf());

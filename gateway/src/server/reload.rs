@@ -1,5 +1,5 @@
-//! Reloading the configuration while the gateway serves. Keys, static tokens and certificates are each replaced
-//! atomically. An invalid configuration changes nothing.
+//! Reloading the configuration while the gateway serves. Keys, static tokens and certificates, also those for services,
+//! are each replaced atomically. An invalid configuration changes nothing.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,6 +11,7 @@ use crate::authenticate::Accepted;
 use crate::config::{Config, Problems, RELOADED, Values};
 use crate::record::Metrics;
 use crate::tls::Identities;
+use crate::upstream::Tls;
 
 /// Why a reload failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,8 @@ pub(super) struct Reloadable {
     pub(super) started_with: Values,
     pub(super) accepted: Arc<ArcSwap<Accepted>>,
     pub(super) identities: Arc<Identities>,
+    /// TLS of each service that has it, by the name of the service.
+    pub(super) services: Vec<(String, Arc<Tls>)>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -86,6 +89,12 @@ impl Reloader {
         // Fallible steps first, so that a failure changes nothing.
         parts.identities.replace(config.identities)?;
         record_certificate_expiries(&parts.metrics, &parts.identities);
+        for (name, tls) in &parts.services {
+            let newer = config.services.iter().find(|service| service.name == *name);
+            if let Some(newer) = newer.and_then(|service| service.tls.as_ref()) {
+                tls.replace(newer);
+            }
+        }
         parts.accepted.store(Arc::new(Accepted { keys: config.keys, static_tokens: config.static_tokens }));
         Ok(waiting)
     }

@@ -37,15 +37,16 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn new(service: config::Service) -> Self {
-        let config::Service { name, addresses, balancing, settings, required, health_path, health_interval } = service;
+        let config::Service { name, addresses, balancing, settings, tls, required, health_path, health_interval } =
+            service;
         // Every error of the upstream client has the name. It is leaked once at the start, since services are not
         // reloaded.
         let name: &'static str = name.leak();
         let checked = |address: &crate::upstream::Address| {
-            (address.to_string(), Arc::new(Upstream::new(name, address.clone(), settings)))
+            (address.to_string(), Arc::new(Upstream::new(name, address.clone(), settings).with_tls(tls.clone())))
         };
         let checked = addresses.iter().map(checked).collect();
-        let upstream = Arc::new(Upstream::balanced(name, addresses, settings, &balancing));
+        let upstream = Arc::new(Upstream::balanced(name, addresses, settings, &balancing).with_tls(tls));
         Self { upstream, required, addresses: checked, health_path, health_interval }
     }
 

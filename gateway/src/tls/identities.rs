@@ -120,6 +120,7 @@ mod tests {
 
     use rustls::{NamedGroup, SupportedCipherSuite};
 
+    use super::super::identity::Purpose;
     use super::*;
 
     fn identity(folder: &Path, names: &[&str]) -> Identity {
@@ -128,7 +129,7 @@ mod tests {
         let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        Identity::read(&certificate, &key).unwrap()
+        Identity::read(&certificate, &key, Purpose::Server).unwrap()
     }
 
     fn identities(folder: &Path, names: &[&[&str]]) -> Vec<Identity> {

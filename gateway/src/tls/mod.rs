@@ -1,11 +1,13 @@
 //! TLS versions 1.2 and 1.3 with ephemeral key exchange and authenticated encryption only (RFC 9325), and the
 //! certificates.
 
+mod client;
 mod identities;
 mod identity;
 
+pub use client::ClientSide;
 pub use identities::Identities;
-pub use identity::{Identity, NotAnIdentity};
+pub use identity::{Authorities, Identity, NotAnIdentity, Purpose};
 
 /// The supported TLS versions.
 pub const VERSIONS: [&str; 2] = ["1.2", "1.3"];

@@ -255,10 +255,14 @@ fn retry_copy(request: &mut Request<RequestBody>) -> Request<RequestBody> {
 /// Whether the connection was closed before any byte of the response.
 fn is_closed_before_response(error: &hyper::Error) -> bool {
     let broken = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
-    // A reset before any byte of a response is equivalent to an orderly close.
+    // A reset before any byte of a response is equivalent to an orderly close, and so is the end of a TLS connection
+    // without a close_notify.
     error.is_incomplete_message()
         || error.is_closed()
-        || matches!(broken, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe))
+        || matches!(
+            broken,
+            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof)
+        )
 }
 
 #[cfg(test)]

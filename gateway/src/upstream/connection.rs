@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 use super::address::UpstreamPeer;
 use super::interim::InterimReceiver;
@@ -159,11 +160,13 @@ fn is_closed_by_peer(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
-/// A TCP or Unix socket.
+/// A TCP or Unix socket, with or without TLS.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Boxed, since its state is large.
+    Tls(Box<TlsStream<Self>>),
     #[cfg(test)]
     Memory(super::memory::Wire),
 }
@@ -178,7 +181,7 @@ pub(super) async fn connect(upstream: &Upstream, place: usize, within: Duration)
     let each = within / u32::try_from(peers.len()).unwrap_or(u32::MAX).max(1);
     let mut failed = io::Error::from(io::ErrorKind::TimedOut);
     for (order, peer) in peers.iter().enumerate() {
-        match timeout(each, Socket::open(peer)).await {
+        match timeout(each, open(upstream, place, peer)).await {
             Ok(Ok(socket)) => {
                 if order > 0 {
                     upstream.prefer(peer);
@@ -190,6 +193,16 @@ pub(super) async fn connect(upstream: &Upstream, place: usize, within: Duration)
         }
     }
     Err(failed)
+}
+
+/// Connects to `peer`, which is of the configured address at `place`, with TLS if the backend has it.
+async fn open(upstream: &Upstream, place: usize, peer: &UpstreamPeer) -> io::Result<Socket> {
+    let socket = Socket::open(peer).await?;
+    match (&upstream.tls, upstream.addresses.get(place)) {
+        (Some(tls), Some((address, _))) => Box::pin(tls.connect(address, socket)).await,
+        (Some(_), None) => Err(io::Error::other("an address that is not configured")),
+        (None, _) => Ok(socket),
+    }
 }
 
 impl Socket {
@@ -213,17 +226,42 @@ macro_rules! either {
         match $socket {
             Socket::Tcp(stream) => Pin::new(stream).$method($($argument),*),
             Socket::Unix(stream) => Pin::new(stream).$method($($argument),*),
+            Socket::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
             #[cfg(test)]
             Socket::Memory(wire) => Pin::new(&mut wire.stream).$method($($argument),*),
         }
     };
 }
 
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let socket = self.get_mut();
+        either!(socket.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let socket = self.get_mut();
+        either!(socket.poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket = self.get_mut();
+        either!(socket.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket = self.get_mut();
+        either!(socket.poll_shutdown(cx))
+    }
+}
+
 impl AsyncRead for MonitoredSocket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { socket, has_read, .. } = self.get_mut();
         let before = buf.filled().len();
-        let polled = either!(socket.poll_read(cx, buf));
+        let polled = Pin::new(socket).poll_read(cx, buf);
         if buf.filled().len() > before {
             has_read.store(true, Ordering::Relaxed);
         }
@@ -237,21 +275,18 @@ impl AsyncWrite for MonitoredSocket {
         if this.is_write_closed {
             return Poll::Ready(Ok(buf.len()));
         }
-        let socket = &mut this.socket;
-        let written = either!(socket.poll_write(cx, buf));
+        let written = Pin::new(&mut this.socket).poll_write(cx, buf);
         this.written(written, buf.len())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let socket = &mut this.socket;
-        let flushed = either!(socket.poll_flush(cx));
+        let flushed = Pin::new(&mut this.socket).poll_flush(cx);
         this.written(flushed, ())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let socket = &mut self.get_mut().socket;
-        either!(socket.poll_shutdown(cx))
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }
 

@@ -22,6 +22,7 @@ mod replay;
 mod request_body;
 mod slots;
 mod stream;
+mod tls;
 mod tunnel;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,6 +54,7 @@ pub use location::PublicAuthority;
 pub use request_body::{RequestBody, Upload};
 use slots::Slots;
 pub use stream::is_event_stream;
+pub use tls::{Tls, TlsSettings};
 pub use tunnel::Tunnel;
 
 /// Timeouts and limits of the connections to a backend. The timeouts of clients are separate.
@@ -90,6 +92,8 @@ pub struct Upstream {
     budget: Option<RetryBudget>,
     /// Chooses among the addresses.
     balancer: Balancer,
+    /// TLS on its connections, if any.
+    tls: Option<Arc<Tls>>,
     up: AtomicBool,
     reached: AtomicBool,
     /// The connections to it.
@@ -132,10 +136,16 @@ impl Upstream {
             host,
             settings,
             resolved,
+            tls: None,
             up: AtomicBool::new(false),
             reached: AtomicBool::new(false),
             slots: Slots::new(&settings, balancing.max_queue.unwrap_or(usize::MAX)),
         }
+    }
+
+    /// The same backend with `tls` on its connections.
+    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Resolves the addresses that are names again. After an error, the previous results remain.

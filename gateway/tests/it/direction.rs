@@ -103,7 +103,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
     ("record", &["syntax"]),
     ("route", &["client", "compress", "cors", "framing", "limit", "scope", "syntax"]),
     ("framing", &["syntax"]),
-    ("upstream", &["syntax"]),
+    ("upstream", &["syntax", "tls"]),
     ("token", &["scope"]),
     ("compress", &["syntax"]),
 ];
@@ -117,8 +117,8 @@ const PURE: [&str; 8] = ["token", "route", "limit", "client", "cors", "authentic
 /// External crates with the modules that may use them. `main` may use all.
 const CONFINED: &[(&str, &[&str])] = &[
     ("h2", &["downstream/http2", "listener"]),
-    ("rustls", &["tls", "downstream", "listener", "server"]),
-    ("tokio_rustls", &["downstream/stream", "listener"]),
+    ("rustls", &["tls", "downstream", "listener", "server", "upstream/tls"]),
+    ("tokio_rustls", &["downstream/stream", "listener", "upstream/connection", "upstream/tls"]),
     ("x509_parser", &["tls/identity"]),
     ("jsonwebtoken", &["token"]),
     ("aws_lc_rs", &["tls", "token", "upgrade/accept", "upstream/balance"]),

@@ -23,7 +23,7 @@ use holodule_gateway::listener::{
 use holodule_gateway::record::log::{self, Writer};
 use holodule_gateway::record::{Labels, Metrics};
 use holodule_gateway::route::{Route, RouteTable, default_routes};
-use holodule_gateway::tls::{Identities, Identity};
+use holodule_gateway::tls::{Identities, Identity, Purpose};
 use holodule_gateway::token::{Key, Keys, Settings, StaticTokens};
 use holodule_gateway::upstream::{self, Address, Upstream, UpstreamClient};
 use http::request::Parts;
@@ -68,7 +68,7 @@ fn identity() -> Identity {
             std::fs::write(&file, pem).unwrap();
             file
         });
-    Identity::read(&certificate, &key).unwrap()
+    Identity::read(&certificate, &key, Purpose::Server).unwrap()
 }
 
 fn peer() -> Peer {

@@ -208,7 +208,7 @@ mod tests {
         let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        let identity = Identity::read(&certificate, &key).unwrap();
+        let identity = Identity::read(&certificate, &key, crate::tls::Purpose::Server).unwrap();
         Redirect {
             identities: Arc::new(Identities::new(vec![identity]).unwrap()),
             hosts: vec!["www.example.org".to_owned()],

@@ -8,6 +8,8 @@ use time::format_description::well_known::Rfc3339;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::Purpose;
+
 /// Remaining validity below which a renewal is recommended, in seconds.
 const SOON: i64 = 14 * 24 * 60 * 60;
 
@@ -25,6 +27,8 @@ pub(super) struct CertificateFacts {
     pub(super) is_ca: bool,
     /// Whether its extended key usage allows a TLS server (RFC 5280, section 4.2.1.12).
     is_for_servers: bool,
+    /// Whether its extended key usage allows a TLS client.
+    is_for_clients: bool,
     subject: Vec<u8>,
     issuer: Vec<u8>,
     /// SubjectPublicKeyInfo in DER.
@@ -54,9 +58,10 @@ impl CertificateFacts {
             }
         }
         // Clients do not accept a key usage that cannot be parsed.
-        let is_for_servers = match certificate.extended_key_usage() {
-            Ok(usage) => usage.is_none_or(|usage| usage.value.server_auth || usage.value.any),
-            Err(_) => false,
+        let (is_for_servers, is_for_clients) = match certificate.extended_key_usage() {
+            Ok(None) => (true, true),
+            Ok(Some(usage)) => (usage.value.server_auth || usage.value.any, usage.value.client_auth || usage.value.any),
+            Err(_) => (false, false),
         };
         Ok(Self {
             names,
@@ -65,6 +70,7 @@ impl CertificateFacts {
             not_after: certificate.validity().not_after.timestamp(),
             is_ca: certificate.is_ca(),
             is_for_servers,
+            is_for_clients,
             subject: certificate.subject().as_raw().to_vec(),
             issuer: certificate.issuer().as_raw().to_vec(),
             public_key: certificate.public_key().raw.to_vec(),
@@ -74,7 +80,11 @@ impl CertificateFacts {
 
 /// Returns warnings about `chain`, leaf first, at `now` (seconds since 1970). A certificate that could not be
 /// parsed is `None`.
-pub(super) fn warnings(chain: &[Option<CertificateFacts>], now: i64) -> Vec<String> {
+pub(super) fn warnings(chain: &[Option<CertificateFacts>], now: i64, purpose: Purpose) -> Vec<String> {
+    let peers = match purpose {
+        Purpose::Server => "clients",
+        Purpose::Client => "services",
+    };
     let mut warnings = Vec::new();
     for (place, facts) in chain.iter().enumerate() {
         let name = match place {
@@ -82,21 +92,28 @@ pub(super) fn warnings(chain: &[Option<CertificateFacts>], now: i64) -> Vec<Stri
             place => format!("certificate {} of the chain", place + 1),
         };
         match facts {
-            Some(facts) => warnings.extend(validity_warning(&name, facts, now)),
+            Some(facts) => warnings.extend(validity_warning(&name, facts, now, peers)),
             None => warnings.push(format!("{name} cannot be read: the file is damaged")),
         }
     }
     if let Some(Some(leaf)) = chain.first() {
-        if leaf.is_ca {
+        if leaf.is_ca && purpose == Purpose::Server {
             warnings.push(
                 "the first certificate is a CA's, which many clients refuse as a server's: use one that the CA issued"
                     .to_owned(),
             );
         }
-        if !leaf.is_for_servers {
+        if !leaf.is_for_servers && purpose == Purpose::Server {
             warnings.push(
                 "the extended key usage of the certificate is without serverAuth, so clients refuse it: have it issued \
                  for a TLS server"
+                    .to_owned(),
+            );
+        }
+        if !leaf.is_for_clients && purpose == Purpose::Client {
+            warnings.push(
+                "the extended key usage of the certificate is without clientAuth, so services refuse it: have it issued \
+                 for a TLS client"
                     .to_owned(),
             );
         }
@@ -116,13 +133,13 @@ pub(super) fn warnings(chain: &[Option<CertificateFacts>], now: i64) -> Vec<Stri
     warnings
 }
 
-fn validity_warning(name: &str, facts: &CertificateFacts, now: i64) -> Option<String> {
+fn validity_warning(name: &str, facts: &CertificateFacts, now: i64, peers: &str) -> Option<String> {
     if now > facts.not_after {
-        return Some(format!("{name} expired on {}, so clients refuse it: renew it", date(facts.not_after)));
+        return Some(format!("{name} expired on {}, so {peers} refuse it: renew it", date(facts.not_after)));
     }
     if now < facts.not_before {
         return Some(format!(
-            "{name} is not valid before {}, so clients refuse it until then: check it and the clock of this machine",
+            "{name} is not valid before {}, so {peers} refuse it until then: check it and the clock of this machine",
             date(facts.not_before)
         ));
     }
@@ -131,7 +148,7 @@ fn validity_warning(name: &str, facts: &CertificateFacts, now: i64) -> Option<St
 }
 
 /// Formats a date (RFC 3339).
-fn date(seconds: i64) -> String {
+pub(super) fn date(seconds: i64) -> String {
     let date = OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|date| date.format(&Rfc3339).ok());
     date.unwrap_or_else(|| format!("second {seconds} since 1970"))
 }

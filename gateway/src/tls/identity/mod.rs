@@ -1,5 +1,6 @@
 //! A certificate with its private key.
 
+mod authorities;
 mod chain;
 mod key;
 mod pem;
@@ -14,10 +15,20 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SigningKey};
 
+pub use authorities::Authorities;
 use chain::CertificateFacts;
 
 /// Maximum size of a certificate or key file, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Who presents a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The gateway as a server. The certificate must have names.
+    Server,
+    /// The gateway as a client of a service.
+    Client,
+}
 
 /// A certificate with its private key, and the parsed data of both.
 #[derive(Debug)]
@@ -34,6 +45,7 @@ pub struct Identity {
     chain: Vec<Option<CertificateFacts>>,
     /// Number of private keys in the key file, of which the first is used.
     keys_in_file: usize,
+    purpose: Purpose,
 }
 
 /// Why a certificate cannot be used, by the file that has to be fixed. No message contains text of a file,
@@ -53,9 +65,9 @@ impl Identity {
     ///
     /// # Errors
     /// [`NotAnIdentity`], with the cause and how to fix it.
-    pub fn read(certificate: &Path, private_key: &Path) -> Result<Self, NotAnIdentity> {
+    pub fn read(certificate: &Path, private_key: &Path, purpose: Purpose) -> Result<Self, NotAnIdentity> {
         let Chain { certificates, leaf, further } =
-            read_chain(certificate).map_err(|reason| NotAnIdentity::Certificate(reason.into_owned()))?;
+            read_chain(certificate, purpose).map_err(|reason| NotAnIdentity::Certificate(reason.into_owned()))?;
         let (key, keys_in_file) =
             read_key(private_key).map_err(|reason| NotAnIdentity::PrivateKey(reason.into_owned()))?;
         let certified = CertifiedKey::new(certificates, key);
@@ -71,15 +83,15 @@ impl Identity {
         }
         let (names, addresses, not_after) = (leaf.names.clone(), leaf.addresses.clone(), leaf.not_after);
         let chain = std::iter::once(Some(leaf)).chain(further).collect();
-        Ok(Self { certified: Arc::new(certified), names, addresses, not_after, chain, keys_in_file })
+        Ok(Self { certified: Arc::new(certified), names, addresses, not_after, chain, keys_in_file, purpose })
     }
 
     /// Checks a PEM certificate chain without its private key.
     ///
     /// # Errors
     /// As for [`Identity::read`].
-    pub fn check_certificate(certificate: &Path) -> Result<(), NotAnIdentity> {
-        read_chain(certificate).map(|_| ()).map_err(|reason| NotAnIdentity::Certificate(reason.into_owned()))
+    pub fn check_certificate(certificate: &Path, purpose: Purpose) -> Result<(), NotAnIdentity> {
+        read_chain(certificate, purpose).map(|_| ()).map_err(|reason| NotAnIdentity::Certificate(reason.into_owned()))
     }
 
     /// Checks a PEM private key without its certificate.
@@ -94,13 +106,13 @@ impl Identity {
     #[cfg(test)]
     pub(crate) fn of(certified: Arc<CertifiedKey>) -> Self {
         let (names, addresses, chain) = (Vec::new(), Vec::new(), Vec::new());
-        Self { certified, names, addresses, not_after: 0, chain, keys_in_file: 1 }
+        Self { certified, names, addresses, not_after: 0, chain, keys_in_file: 1, purpose: Purpose::Server }
     }
 
-    /// Warnings about the chain at `now` (seconds since 1970): validity, order, usage. The chain can be served,
-    /// but clients may reject it.
+    /// Warnings about the chain at `now` (seconds since 1970): validity, order, usage. The chain can be used,
+    /// but its recipients may reject it.
     pub fn certificate_warnings(&self, now: i64) -> Vec<String> {
-        chain::warnings(&self.chain, now)
+        chain::warnings(&self.chain, now, self.purpose)
     }
 
     /// A warning about the private key file, if any.
@@ -154,13 +166,13 @@ struct Chain {
     further: Vec<Option<CertificateFacts>>,
 }
 
-fn read_chain(certificate: &Path) -> Result<Chain, Cow<'static, str>> {
+fn read_chain(certificate: &Path, purpose: Purpose) -> Result<Chain, Cow<'static, str>> {
     let certificates = pem::certificates(&read_file(certificate)?)?;
     let read = certificates.first().ok_or("is not in the file").and_then(CertificateFacts::read);
     let leaf = read.map_err(|reason| format!("the certificate {reason}"))?;
     let further: Vec<_> =
         certificates.iter().skip(1).map(|certificate| CertificateFacts::read(certificate).ok()).collect();
-    if leaf.names.is_empty() && leaf.addresses.is_empty() {
+    if purpose == Purpose::Server && leaf.names.is_empty() && leaf.addresses.is_empty() {
         let begins_with_ca = leaf.is_ca && !further.is_empty();
         return Err(if begins_with_ca { CA_FIRST } else { NO_NAMES }.into());
     }

@@ -36,7 +36,7 @@ fn read(certificate: &[u8], key: &[u8]) -> Result<Identity, NotAnIdentity> {
         std::fs::write(&path, content).unwrap();
         path
     };
-    Identity::read(&file("cert.pem", certificate), &file("key.pem", key))
+    Identity::read(&file("cert.pem", certificate), &file("key.pem", key), Purpose::Server)
 }
 
 /// The error message for an invalid certificate.
@@ -149,9 +149,9 @@ fn each_file_can_be_checked_without_the_other() {
     let [certificate_file, key_file] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
     std::fs::write(&certificate_file, certificate).unwrap();
     std::fs::write(&key_file, key).unwrap();
-    Identity::check_certificate(&certificate_file).unwrap();
+    Identity::check_certificate(&certificate_file, Purpose::Server).unwrap();
     Identity::check_private_key(&key_file).unwrap();
-    let error = Identity::check_certificate(&key_file).unwrap_err();
+    let error = Identity::check_certificate(&key_file, Purpose::Server).unwrap_err();
     assert!(matches!(&error, NotAnIdentity::Certificate(reason) if reason.contains("swapped")), "{error}");
     let error = Identity::check_private_key(&certificate_file).unwrap_err();
     assert!(matches!(&error, NotAnIdentity::PrivateKey(reason) if reason.contains("swapped")), "{error}");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use holodule_gateway::downstream::http2::{Activity, Http2, http2_options};
 use holodule_gateway::downstream::{Downstream, Handler, Peer, ResponseHead};
-use holodule_gateway::tls::Identity;
+use holodule_gateway::tls::{Identity, Purpose};
 use http::StatusCode;
 use pingora::http::ResponseHeader;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -204,7 +204,7 @@ fn identity() -> Arc<Identity> {
         let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        Arc::new(Identity::read(&certificate, &key).unwrap())
+        Arc::new(Identity::read(&certificate, &key, Purpose::Server).unwrap())
     });
     Arc::clone(made)
 }

@@ -4,6 +4,7 @@ mod failover;
 mod policy;
 mod ready;
 mod route;
+mod tls;
 
 use crate::support::Gateway;
 

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, broadcast};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// A request as it was received.
 #[derive(Clone, Debug)]
@@ -119,6 +122,16 @@ impl Backend {
         Self::serve(address, Listener::Tcp(listener), Arc::new(script))
     }
 
+    /// A stub on a free port that speaks TLS. A connection whose handshake fails is closed.
+    pub async fn start_tls(
+        tls: rustls::ServerConfig,
+        script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        Self::serve(address, Listener::Tls(listener, TlsAcceptor::from(Arc::new(tls))), Arc::new(script))
+    }
+
     /// A stub on a Unix socket.
     pub fn start_unix(path: &Path, script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> Self {
         let listener = UnixListener::bind(path).unwrap();
@@ -133,9 +146,14 @@ impl Backend {
             // Aborting this task drops the set, which closes the connections.
             let mut open = tokio::task::JoinSet::new();
             loop {
-                let connection = listener.accept().await;
+                let handshake = listener.accept().await;
                 let number = connections.connections.fetch_add(1, Ordering::SeqCst);
-                open.spawn(serve_connection(connection, number, Arc::clone(&connections)));
+                let shared = Arc::clone(&connections);
+                open.spawn(async move {
+                    if let Some(connection) = handshake.await {
+                        serve_connection(connection, number, shared).await;
+                    }
+                });
             }
         });
         Self { address, shared, accepting }
@@ -189,13 +207,22 @@ impl Backend {
 enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
+    Tls(TcpListener, TlsAcceptor),
 }
 
 impl Listener {
-    async fn accept(&self) -> Box<dyn Connection> {
+    /// The next connection, once its handshake is complete; `None` if that fails.
+    async fn accept(&self) -> BoxFuture<'static, Option<Box<dyn Connection>>> {
+        fn ready(connection: impl Connection + 'static) -> BoxFuture<'static, Option<Box<dyn Connection>>> {
+            Box::pin(std::future::ready(Some(Box::new(connection) as Box<dyn Connection>)))
+        }
         match self {
-            Self::Tcp(listener) => Box::new(listener.accept().await.unwrap().0),
-            Self::Unix(listener) => Box::new(listener.accept().await.unwrap().0),
+            Self::Tcp(listener) => ready(listener.accept().await.unwrap().0),
+            Self::Unix(listener) => ready(listener.accept().await.unwrap().0),
+            Self::Tls(listener, acceptor) => {
+                let accepting = acceptor.accept(listener.accept().await.unwrap().0);
+                Box::pin(async move { Some(Box::new(accepting.await.ok()?) as Box<dyn Connection>) })
+            }
         }
     }
 }
@@ -212,6 +239,12 @@ impl Connection for TcpStream {
 
 impl Connection for UnixStream {
     fn reset_on_drop(&self) {}
+}
+
+impl Connection for TlsStream<TcpStream> {
+    fn reset_on_drop(&self) {
+        self.get_ref().0.set_zero_linger().unwrap();
+    }
 }
 
 async fn serve_connection(mut connection: Box<dyn Connection>, number: usize, shared: Arc<Shared>) {
