@@ -143,10 +143,17 @@ class Service(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port=0):
+    def __init__(self, port=0, tls=None):
         super().__init__(("127.0.0.1", port), Handler)
+        self.tls = tls
         self.lock, self.received = threading.Lock(), collections.deque(maxlen=REMEMBERED)
         self.address = f"127.0.0.1:{self.server_address[1]}"
+
+    def finish_request(self, request, client_address):
+        """Handles a connection in its thread, where a handshake delays no other."""
+        if self.tls:
+            request = self.tls.wrap_socket(request, server_side=True)
+        super().finish_request(request, client_address)
 
     def take(self):
         """The requests that arrived since the last call."""
@@ -162,9 +169,9 @@ class Service(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def running_service():
-    """A service on a free port, in a thread of this process."""
-    with Service() as service:
+def running_service(tls=None):
+    """A service on a free port, in a thread of this process; with a TLS context it speaks TLS."""
+    with Service(tls=tls) as service:
         thread = threading.Thread(target=service.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

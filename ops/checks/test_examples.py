@@ -30,6 +30,7 @@ README = ROOT / "README.md"
 USERS = {"user01": "password01", "user02": "password02"}
 PLACEHOLDER = "0" * 64  # for the SHA-256 of a static token
 SECONDS = 30
+TLS_ADDRESS = "127.0.0.1:3443"  # of the service if it has TLS
 DETAILS = ("with ", "service ", "client ", "log ")  # how a detail begins
 STATIC_TOKEN = re.compile(rf'name = "([^"]+)"\nsha256 = "{PLACEHOLDER}"')
 SECRET_FILE = re.compile(r'^secret_file = "(keys/[^"]+)"$', re.MULTILINE)
@@ -69,6 +70,32 @@ def serving(program, arguments, folder, settings):
     finally:
         process.terminate()
         process.wait(SECONDS)
+
+
+def tls_of_service():
+    """The TLS of the service, which requires a client certificate of the development CA."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ROOT / "certs/dev/cert.pem", ROOT / "certs/dev/key.pem")
+    context.load_verify_locations(CA)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def issue_client_certificate(folder):
+    """A client certificate of the development CA, and its key."""
+    folder.mkdir()
+    key, request, usage = folder / "key.pem", folder / "request.pem", folder / "usage"
+    usage.write_text("extendedKeyUsage = clientAuth\n")
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+    issuer = ("-CA", CA, "-CAkey", ROOT / "certs/dev/ca.key", "-set_serial", str(time.time_ns()))
+    for command in (
+        ("req", "-new", "-sha256", *curve, "-nodes", "-keyout", key, "-out", request, "-subj", "/CN=gateway"),
+        ("x509", "-req", "-sha256", "-in", request, *issuer, "-days", "30", "-extfile", usage, "-out", folder / "cert.pem"),
+    ):
+        made = run("openssl", *command)
+        if made.returncode != 0:
+            raise AssertionError(made.stderr)
+    key.chmod(0o600)
 
 
 def split(address):
@@ -123,10 +150,11 @@ class Example:
     """A file with the replacements that users make, and the secrets that it needs, in a temporary folder."""
 
     def __init__(self, file, folder, service, backend, http2):
+        issue_client_certificate(folder / "client")
         self.http2 = http2
         self.folder, self.tokens, self.keys = folder, {}, {}
         self.secret = secrets.token_urlsafe(48)
-        text = file.read_text()
+        text = file.read_text().replace(TLS_ADDRESS, service)
         for name in STATIC_TOKEN.findall(text):
             self.tokens[f"static {name}"] = token = f"holodule_{secrets.token_hex(32)}"
             text = text.replace(PLACEHOLDER, hashlib.sha256(token.encode()).hexdigest(), 1)
@@ -289,7 +317,8 @@ class Examples(unittest.TestCase):
                 with self.subTest(file.name, http2=http2):
                     attempts = tries.parse(file.read_text())
                     self.assertTrue(attempts, "it has no line '# try:'")
-                    with running_service() as service, tempfile.TemporaryDirectory() as folder:
+                    tls = tls_of_service() if TLS_ADDRESS in file.read_text() else None
+                    with running_service(tls) as service, tempfile.TemporaryDirectory() as folder:
                         example = Example(file, Path(folder), service.address, self.backend, http2)
                         with example.running():
                             for attempt in attempts:
