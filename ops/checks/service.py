@@ -8,6 +8,10 @@ headers and the size of the body of the request as JSON.
 
   .../large/BYTES       a body of that many bytes, with Content-Length
   .../chunked/COUNT     a chunked body of that many lines
+  .../file/BYTES        a file of that size, with validators and ranges
+  .../digest/NAME       the size and the SHA-256 of the body of the request
+  .../cookie/NAME       sets the cookie NAME for the path /cookie, and returns the cookies of the request
+  .../page/NAME         the page NAME of this folder, in HTML
   .../gzip              the echo, compressed, with Content-Encoding and an ETag
   .../redirect/NAME     302 to /NAME at the address of the service, with a cookie for /
   .../status/CODE       that status, with a short body
@@ -18,14 +22,18 @@ headers and the size of the body of the request as JSON.
 import collections
 import contextlib
 import gzip
+import hashlib
 import json
+import re
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 PIECE = b"0123456789abcdef" * 4096
 REMEMBERED = 10_000  # the latest requests
+FILE = {"ETag": '"file-1"', "Last-Modified": "Sun, 22 Nov 2026 00:00:00 GMT", "Accept-Ranges": "bytes"}
 
 
 class Received:
@@ -70,6 +78,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def read_body(self):
         """Reads the request body and returns its size."""
+        self.digest = hashlib.sha256() if "/digest/" in self.path else None
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
             left = size = int(self.headers.get("Content-Length", 0))
             while left:
@@ -77,10 +86,15 @@ class Handler(BaseHTTPRequestHandler):
                 if not part:
                     raise ConnectionError("the body breaks off")
                 left -= len(part)
+                if self.digest:
+                    self.digest.update(part)
             return size
         size = 0
         while length := int(self.rfile.readline().partition(b";")[0], 16):
-            size += len(self.rfile.read(length))
+            part = self.rfile.read(length)
+            size += len(part)
+            if self.digest:
+                self.digest.update(part)
             self.rfile.readline()
         while self.rfile.readline().strip():
             pass
@@ -116,6 +130,54 @@ class Handler(BaseHTTPRequestHandler):
             line = b"line %d\n" % number
             self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
         self.wfile.write(b"0\r\n\r\n")
+
+    def send_file(self, value, _):
+        """RFC 9110, sections 13.2.2 and 14: the conditions, then one range."""
+        size, asked = int(value), self.headers
+        fields = [*FILE.items(), ("Content-Type", "application/octet-stream")]
+        if asked.get("If-None-Match") in (FILE["ETag"], "*"):
+            self.send_response(304)
+            for name, field in FILE.items():
+                self.send_header(name, field)
+            self.end_headers()
+            return
+        if asked.get("If-Match", FILE["ETag"]) not in (FILE["ETag"], "*"):
+            self.send(412, b"{}\n")
+            return
+        is_current = asked.get("If-Range", FILE["ETag"]) in (FILE["ETag"], FILE["Last-Modified"])
+        found = re.fullmatch(r"bytes=(\d*)-(\d*)", asked.get("Range", "")) if is_current and self.command == "GET" else None
+        first, last, status = 0, size - 1, 200
+        if found and any(found.groups()):
+            first = int(found[1]) if found[1] else max(0, size - int(found[2]))
+            last = min(size - 1, int(found[2])) if found[1] and found[2] else size - 1
+            if first > last:
+                self.send(416, b"", [("Content-Range", f"bytes */{size}")])
+                return
+            fields.append(("Content-Range", f"bytes {first}-{last}/{size}"))
+            status = 206
+        self.send_response(status)
+        for name, field in fields:
+            self.send_header(name, field)
+        self.send_header("Content-Length", str(last + 1 - first))
+        self.end_headers()
+        while first <= last and self.command != "HEAD":
+            start = first % len(PIECE)
+            first += self.wfile.write(PIECE[start : start + last + 1 - first])
+
+    def send_digest(self, _, received):
+        parts = {"body_bytes": received.size, "sha256": self.digest.hexdigest()}
+        self.send(200, json.dumps(parts).encode())
+
+    def send_cookie(self, value, received):
+        cookies = [("Set-Cookie", f"{value}=1; Path=/cookie; Secure; HttpOnly"), ("Set-Cookie", "all=1; Path=/")]
+        self.send(200, json.dumps(received.fields("Cookie")).encode(), cookies)
+
+    def send_page(self, value, _):
+        page = Path(__file__).with_name("pages") / f"{Path(value).name}.html"
+        if page.is_file():
+            self.send(200, page.read_bytes(), content_type="text/html; charset=utf-8")
+        else:
+            self.send(404, b"{}\n")
 
     def send_redirect(self, value, _):
         location = f"http://{self.headers['Host']}/{value}"
