@@ -8,7 +8,8 @@ use tokio::sync::Semaphore;
 use crate::support::backend::{Backend, Step, answer};
 use crate::support::client::Connection;
 use crate::support::coded::{CODINGS, Coded, decoded, decoded_so_far, raw, text};
-use crate::support::{Gateway, admin, get, request, until};
+use crate::support::random::Random;
+use crate::support::{Gateway, admin, get, request, until, until_unchanged};
 
 const ROUTES: &str = "[{ name = 'all', path = '/all/{*rest}', methods = ['GET', 'HEAD', 'POST', 'PUT'],
     compress = ['zstd', 'br', 'gzip'] },
@@ -290,6 +291,37 @@ async fn a_large_body_is_streamed() {
         let http2 = Coded::http2(&edge.gateway, "GET", "/all/a", &[("accept-encoding", coding)]).await;
         http2.assert_is(200, Some(coding), &body);
     }
+}
+
+/// HTTP/1.0 has no chunks: the end of the connection ends the body.
+#[tokio::test]
+async fn an_http_1_0_client_gets_a_compressed_body() {
+    let body = text(50_000);
+    let edge = Edge::start(answer("200 OK", &[JSON, TAG], &body)).await;
+    for coding in CODINGS {
+        let request = get("/all/a", &format!("Accept-Encoding: {coding}\r\n")).replace("HTTP/1.1", "HTTP/1.0");
+        let mut connection = edge.gateway.connect().await;
+        connection.send(request).await;
+        let head = connection.read_until("\r\n\r\n").await.to_lowercase();
+        assert!(head.contains(&format!("content-encoding: {coding}\r\n")), "{head}");
+        assert!(!head.contains("transfer-encoding") && !head.contains("content-length"), "{head}");
+        assert!(decoded(coding, &connection.rest().await).unwrap() == body.as_bytes());
+    }
+}
+
+/// The gateway holds no more of a response than without compression.
+#[tokio::test]
+async fn a_client_that_does_not_read_stops_the_backend() {
+    let mut random = Random::new(1);
+    // The window of gzip is smaller than what is repeated.
+    let noise = (0..1_000_000).map(|_| random.byte()).collect::<Vec<_>>().repeat(64);
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nContent-Type: text/plain\r\n\r\n", noise.len());
+    let edge = Edge::start(vec![Step::Write(head.into_bytes()), Step::Write(noise)]).await;
+    let mut connection = edge.gateway.connect().await;
+    connection.send(get("/all/a", "Accept-Encoding: gzip\r\n")).await;
+    connection.read_until("\r\n\r\n").await;
+    until_unchanged("the backend waits", || edge.api.written()).await;
+    assert!(edge.api.written() < 40_000_000, "{} bytes", edge.api.written());
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod authentication;
 mod coalescing;
 mod compression;
 mod conditional;
+mod forms;
 mod key;
 mod purge;
 mod revalidation;
