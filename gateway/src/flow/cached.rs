@@ -1,5 +1,6 @@
 //! Answers from the cache: requests served without the backend, or coalesced into one request to it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,7 +80,8 @@ impl Flow {
                 let has_age = || entry.header().headers.contains_key(AGE);
                 let is_aged = status != CacheStatus::Miss || (admitted.matched.route.public && !has_age());
                 let rules = &admitted.matched.route.response_headers;
-                let sending = self.respond_from_cache(downstream, ctx, (&entry, form, rules), (status, is_aged));
+                // Pinned here, since the future would be copied into that of the timeout.
+                let sending = pin!(self.respond_from_cache(downstream, ctx, (&entry, form, rules), (status, is_aged)));
                 let sent = timeout_at(whole, sending).await;
                 sent.map_err(|_| not_taken())??;
                 Ok(true)
@@ -153,25 +155,11 @@ impl Flow {
         let [a, b, c, d, e, f, g] = ctx.common_headers(self.settings.hsts.as_ref()).fields();
         let added = [(AGE, age.as_ref()), (X_CACHE, Some(&cache)), a, b, c, d, e, f, g];
         let Representation { header, wire, body } = entry.representation(form);
-        match result {
-            ConditionalResult::Full if !rules.is_empty() => {
-                // Serialised again: the entry is as the service sent it.
-                let mut header = header.clone();
-                apply_to_response(rules, &mut header)?;
-                downstream.write_head(ResponseHead::Plain(&header), &added).await?;
-            }
-            ConditionalResult::Full => {
-                downstream.write_head(ResponseHead::Serialized(header, wire), &added).await?;
-            }
-            ConditionalResult::NotModified => {
-                let mut header = not_modified(header)?;
-                if let Some(tag) = entry.not_modified_tag(&request.headers, form) {
-                    header.insert_header(ETAG, tag)?;
-                }
-                apply_to_response(rules, &mut header)?;
-                downstream.write_head(ResponseHead::Plain(&header), &added).await?;
-            }
-        }
+        // Serialised again: the entry is as the service sent it.
+        let is_changed = result == ConditionalResult::NotModified || !rules.is_empty();
+        let changed = is_changed.then(|| changed_head(&request.headers, result, (entry, form), rules)).transpose()?;
+        let head = changed.as_ref().map_or(ResponseHead::Serialized(header, wire), ResponseHead::Plain);
+        downstream.write_head(head, &added).await?;
         downstream.finish(if has_body { body.clone() } else { Bytes::new() }).await
     }
 }
@@ -201,12 +189,36 @@ fn form_of(headers: &HeaderMap, admitted: &Admitted, entry: &CacheEntry) -> Form
 }
 
 /// The key of a request that passed every stage.
+#[inline]
 fn cache_key(headers: &HeaderMap, admitted: &Admitted) -> CacheKey {
     let Admitted { principal, matched, authority, .. } = admitted;
     let route = &matched.route;
     let identity = principal.as_ref().map(Authorised::identity).filter(|_| !route.shared);
     let parts = cache::KeyParts { host: authority, route: &route.name, target: &matched.target, identity };
     CacheKey::new(parts, route.vary.iter().map(|name| headers.get_all(name)))
+}
+
+/// The head of `entry` in `form`, or of the `304` in its place, after the rules of the route.
+#[inline(never)] // Keeps the usual path small enough to be inlined.
+fn changed_head(
+    request: &HeaderMap,
+    result: ConditionalResult,
+    (entry, form): (&CacheEntry, Form),
+    rules: &HeaderRules,
+) -> Result<ResponseHeader> {
+    let header = entry.representation(form).header;
+    let mut header = match result {
+        ConditionalResult::Full => header.clone(),
+        ConditionalResult::NotModified => {
+            let mut header = not_modified(header)?;
+            if let Some(tag) = entry.not_modified_tag(request, form) {
+                header.insert_header(ETAG, tag)?;
+            }
+            header
+        }
+    };
+    apply_to_response(rules, &mut header)?;
+    Ok(header)
 }
 
 /// The `304` for a client that already has the body (RFC 9110, section 15.4.5).

@@ -61,10 +61,13 @@ pub(super) fn encode(
     }
     cache::vary_head(header)?;
     let Some(encoding) = accepted(request, offered) else { return Ok(None) };
+    if !is_sent {
+        return cache::encode_head(header, encoding, received).map(|()| None);
+    }
     // Without memory for it, the body is sent as it is.
     let Ok(encoder) = compress::Encoder::new(encoding) else { return Ok(None) };
     cache::encode_head(header, encoding, received)?;
-    Ok(is_sent.then(|| BodyEncoder(Box::new(encoder))))
+    Ok(Some(BodyEncoder(Box::new(encoder))))
 }
 
 /// Gives a `304` the tag of the form that the client has. Its type and length are not known.
