@@ -111,15 +111,20 @@ def handshakes(server, seconds, token):
     return Round(count, cpu, took, 0, 0)
 
 
-def requests(server, token, count):
+def requests(server, token, count, coding=None):
     """Sends `count` sequential requests over one connection. Returns the fields of the last response."""
     connection = Connection(server.port)
     for _ in range(count):
-        status, fields, _ = connection.get(token)
-        if status != 200:
-            raise Spoilt(f"{server.name} responds with {status}")
+        status, fields, _ = connection.get(token, coding)
+        if status != 200 or fields.get("content-encoding") != coding:
+            raise Spoilt(f"{server.name} responds with {status}, encoding {fields.get('content-encoding')}")
     connection.close()
     return fields
+
+
+def requests_of_gzip(server, token, count):
+    """The same with bodies compressed by gzip."""
+    return requests(server, token, count, "gzip")
 
 
 def requests_of_http2(server, token, count):
@@ -148,9 +153,11 @@ class Connection:
         self.socket = client_tls().wrap_socket(plain, server_hostname="localhost")
         self.host = f"localhost:{port}"  # as sent by wrk and h2load, because caches distinguish hosts
 
-    def get(self, token):
+    def get(self, token, coding=None):
         """The status, fields and body of a response that has a Content-Length."""
-        self.socket.sendall(f"GET {DAY} HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        head = f"GET {DAY} HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: Bearer {token}\r\n"
+        accept = f"Accept-Encoding: {coding}\r\n" if coding else ""
+        self.socket.sendall(f"{head}{accept}\r\n".encode())
         head, body = b"", b""
         while b"\r\n\r\n" not in head:
             head += self.read()

@@ -19,12 +19,13 @@ REPEATS = 0.01  # the maximum difference between the two
 
 
 def part(field, options):
-    """instructions of our gateway for a forwarded request, and for a cached one over HTTP/1.1 and HTTP/2, by callgrind"""
+    """instructions of our gateway for a forwarded request, and for a cached one over HTTP/1.1 (also by gzip) and HTTP/2"""
     count = QUICK_REQUESTS if options.quick else REQUESTS
     rows, profiles = [], {}
     for what, cached, client in (
         ("proxied", False, drive.requests),
         ("cached", True, drive.requests),
+        ("cached, by gzip", True, drive.requests_of_gzip),
         ("HTTP/2 from cache", True, drive.requests_of_http2),
     ):
         hits, runs = zip(*(run(field, cached, client, count * times) for times in (1, 2, 3)))
