@@ -297,6 +297,7 @@ impl Config {
         }
         notes.extend(routes::public_notes(&self.routes));
         notes.extend(routes::upgrade_notes(&self.routes));
+        notes.extend(routes::cache_notes(&self.routes));
         notes.extend(token::notes(&self.keys, &self.static_tokens));
         notes.extend(listener::notes(&self.proxies));
         notes

@@ -78,6 +78,21 @@ pub(super) fn warnings(table: &RouteTable, own: OwnPaths) -> Vec<String> {
     warnings
 }
 
+/// The routes of services whose responses are cached only because all users share them. A service that is not written
+/// for a shared cache gets some requests twice.
+pub(super) fn cache_notes(table: &RouteTable) -> Vec<String> {
+    let routes = table.iter().enumerate().filter(|(_, route)| route.is_service_cached_by_default);
+    routes
+        .map(|(place, route)| {
+            format!(
+                "route[{place}] {} caches responses, since `shared` is true: unless their Cache-Control has public or \
+                 s-maxage, the first request for each reaches the service twice; set `cache` to true or false",
+                shown(&route.name)
+            )
+        })
+        .collect()
+}
+
 /// A warning for each host of a route that `is_accepted` refuses: 421 comes before the route.
 pub(super) fn host_warnings(table: &RouteTable, is_accepted: impl Fn(&str) -> bool) -> Vec<String> {
     let hosts = table.iter().enumerate().flat_map(|(place, route)| route.hosts.iter().map(move |host| (place, host)));
@@ -116,4 +131,34 @@ pub(super) fn public_notes(table: &RouteTable) -> Vec<String> {
             )
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::route_tables::read_services_and_routes;
+    use super::*;
+    use holodule_settings::Environment;
+
+    #[test]
+    fn a_route_of_a_service_that_is_cached_by_default_has_a_note() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let service = "[[service]]\nname = 'wiki'\naddresses = ['127.0.0.1:1']\n";
+        let notes = |fields: &str| {
+            let route = format!("{service}[[route]]\nname = 'a'\nmethods = ['GET']\npath = '/a'\n{fields}\n");
+            std::fs::write(file.path(), route).unwrap();
+            let mut source = Source::read(Some(file.path()), Environment::default());
+            cache_notes(&read_services_and_routes(&mut source).1.unwrap())
+        };
+        let noted = notes("shared = true\nservice = 'wiki'");
+        assert_eq!(noted.len(), 1);
+        assert!(noted[0].starts_with("route[0] \"a\" caches responses"), "{noted:?}");
+        for fields in [
+            "shared = true",
+            "service = 'wiki'",
+            "shared = true\nservice = 'wiki'\ncache = true",
+            "shared = true\nservice = 'wiki'\ncache = false",
+        ] {
+            assert!(notes(fields).is_empty(), "{fields}");
+        }
+    }
 }

@@ -75,6 +75,8 @@ pub struct Route {
     pub cached: bool,
     /// Whether every response without a length may never end.
     pub stream: bool,
+    /// Whether it has a service, and is cached only because it is shared.
+    pub is_service_cached_by_default: bool,
     /// The request fields that cached responses may vary by.
     pub vary: Arc<[HeaderName]>,
     /// The content codings in which responses are sent, in the order of preference.
@@ -264,6 +266,7 @@ impl Route {
                 shared: settings.shared,
                 cached,
                 stream: settings.stream,
+                is_service_cached_by_default: cached && settings.cache.is_none() && settings.service.is_some(),
                 vary: vary.into(),
                 compress,
                 host: settings.host,
