@@ -17,14 +17,72 @@ use leaks::{Input, Search, check_forms, check_options, overlay, secrets};
 const TABLES: &[(&str, &[&str])] = &[
     ("key", &["kid", "secret", "secret_file", "retire_at", "without_kid"]),
     ("static_token", &["name", "sha256", "routes", "expires", "scopes"]),
-    ("route", &["name", "methods", "path", "aliases", "query", "shared", "cache", "vary", "compress"]),
+    (
+        "route",
+        &[
+            "name",
+            "hosts",
+            "methods",
+            "path",
+            "aliases",
+            "strip_prefix",
+            "rewrite",
+            "encoded",
+            "query",
+            "allow",
+            "deny",
+            "limit",
+            "max_body_bytes",
+            "timeout",
+            "request_headers",
+            "response_headers",
+            "compress",
+            "cors",
+            "public",
+            "require",
+            "require_methods",
+            "headers_from_claims",
+            "shared",
+            "cache",
+            "stream",
+            "tickets",
+            "upgrade",
+            "vary",
+            "host",
+            "service",
+        ],
+    ),
+    (
+        "service",
+        &[
+            "name",
+            "addresses",
+            "connect_timeout",
+            "read_timeout",
+            "request_timeout",
+            "idle_timeout",
+            "max_connections",
+            "required",
+            "health_path",
+            "health_interval",
+            "policy",
+            "hash_by",
+            "cookie",
+            "eject_after",
+            "eject_time",
+            "eject_max_time",
+            "eject_on_5xx",
+            "max_queue",
+            "tls",
+        ],
+    ),
     ("certificate", &["certificate", "private_key"]),
 ];
 
 /// The keys of the reference configuration, the tables, and the file of the secret.
 fn keys() -> Vec<String> {
     let mut keys: Vec<String> =
-        ["jwt_secret_key_file", "certificate", "key", "static_token", "route"].map(str::to_owned).into();
+        ["jwt_secret_key_file", "certificate", "key", "static_token", "route", "service"].map(str::to_owned).into();
     let mut section = String::new();
     for line in include_str!("../../../ops/config/gateway.toml").lines() {
         let Some(setting) = line.strip_prefix('#').or(Some(line)).filter(|line| !line.starts_with([' ', '#'])) else {
