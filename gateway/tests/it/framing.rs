@@ -5,10 +5,25 @@ use crate::support::{DAY, Gateway, admin, api, get};
 
 const BAD_REQUEST: &str = r#"{"error":"Bad Request"}"#;
 
-/// Sends each request on a new connection, followed by a smuggled one, and asserts a 400.
+/// Sends each request on a new connection, followed by a smuggled one, and asserts a 400: with the default routes, and
+/// where a tail matches every path, for a service.
 pub async fn assert_refused(rows: &[(&str, Vec<u8>)]) {
+    assert_refused_by(rows, |_| Vec::new()).await;
+    assert_refused_by(rows, tail_with_service).await;
+}
+
+/// Settings for a tail that matches every path, any method and query, and forwards to the service at `address`.
+fn tail_with_service(address: &str) -> Vec<(&'static str, String)> {
+    let route = "[{ path = '/{*rest}', methods = ['GET', 'POST', 'PUT', 'OPTIONS'], query = '*', service = 'tail' }]";
+    let service = format!("[{{ name = 'tail', addresses = ['{address}'] }}]");
+    vec![("ROUTE", route.to_owned()), ("SERVICE", service)]
+}
+
+async fn assert_refused_by(rows: &[(&str, Vec<u8>)], settings: impl Fn(&str) -> Vec<(&'static str, String)>) {
     let (api, admin) = (api().await, admin().await);
-    let gateway = Gateway::start(&api, &admin);
+    let settings = settings(&api.address);
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let gateway = Gateway::start_with(&api, &admin, &settings);
     let smuggled = get("/holodules/20201210", "");
     for (row, request) in rows {
         let mut connection = gateway.connect().await;

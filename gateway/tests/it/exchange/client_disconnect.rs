@@ -4,7 +4,7 @@
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
-use super::{ROUTES, answer, post};
+use super::{Via, answer, post};
 use crate::support::backend::Backend;
 use crate::support::backend::Step::Hang;
 use crate::support::client::PATIENCE;
@@ -24,13 +24,13 @@ struct Waiting {
 }
 
 impl Waiting {
-    async fn start() -> Self {
+    async fn start(via: Via) -> Self {
         let api = Backend::start(|seen| match seen.target.as_str() {
             "/notes/silent" => vec![Hang],
             _ => vec![answer("Content-Length: 10\r\n", "first"), Hang],
         });
         let (api, admin) = (api.await, admin().await);
-        let (gateway, log) = Gateway::start_logged(&api, &admin, &[ROUTES]);
+        let (gateway, log) = via.start_logged(&api, &admin);
         Self { api, _admin: admin, gateway, log, disconnected: 0 }
     }
 
@@ -61,7 +61,13 @@ impl Waiting {
 
 #[tokio::test]
 async fn a_disconnect_before_or_during_an_http_1_response_cancels_the_request() {
-    let mut waiting = Waiting::start().await;
+    for via in Via::BOTH {
+        a_disconnect_before_or_during_an_http_1_response_cancels_the_request_via(via).await;
+    }
+}
+
+async fn a_disconnect_before_or_during_an_http_1_response_cancels_the_request_via(via: Via) {
+    let mut waiting = Waiting::start(via).await;
     for (path, status) in [("/notes/silent", None), ("/notes/slow", Some(200))] {
         for request in [get(path, ""), post(path, "")] {
             let mut connection = waiting.gateway.connect().await;
@@ -78,7 +84,13 @@ async fn a_disconnect_before_or_during_an_http_1_response_cancels_the_request() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disconnect_before_or_during_an_http_2_response_cancels_the_request() {
-    let mut waiting = Waiting::start().await;
+    for via in Via::BOTH {
+        a_disconnect_before_or_during_an_http_2_response_cancels_the_request_via(via).await;
+    }
+}
+
+async fn a_disconnect_before_or_during_an_http_2_response_cancels_the_request_via(via: Via) {
+    let mut waiting = Waiting::start(via).await;
     let authorization = format!("JWT {}", token("user01"));
     for (path, status) in [("/notes/silent", None), ("/notes/slow", Some(200))] {
         for (method, resets) in [("GET", true), ("GET", false), ("PUT", true), ("PUT", false)] {
@@ -117,7 +129,13 @@ async fn a_disconnect_before_or_during_an_http_2_response_cancels_the_request() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disconnect_during_the_request_cancels_it() {
-    let waiting = Waiting::start().await;
+    for via in Via::BOTH {
+        a_disconnect_during_the_request_cancels_it_via(via).await;
+    }
+}
+
+async fn a_disconnect_during_the_request_cancels_it_via(via: Via) {
+    let waiting = Waiting::start(via).await;
     let mut connection = waiting.gateway.connect().await;
     connection.send(format!("{}half", request("POST", "/notes/1", "Content-Length: 8\r\n"))).await;
     let in_flight = async || waiting.gateway.metric("gateway_requests_in_flight").await == Some(1.0);

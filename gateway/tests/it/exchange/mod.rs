@@ -16,10 +16,48 @@ use tokio::sync::broadcast;
 use crate::support::backend::Step::{Close, Follow, Write};
 use crate::support::backend::{self, Backend, Seen, Step};
 use crate::support::client::Answer;
-use crate::support::{Gateway, admin, answer_of, request, until, until_unchanged};
+use crate::support::{Gateway, Log, admin, answer_of, request, until, until_unchanged};
 
 /// A route for all requests of these tests.
 const ROUTES: (&str, &str) = ("ROUTE", "[{name = 'notes', methods = ['GET', 'POST', 'PUT'], path = '/notes/{note}'}]");
+
+/// The route by which a request reaches the backend.
+#[derive(Clone, Copy, Debug)]
+enum Via {
+    /// A segment of the path, to the api listener: [`ROUTES`].
+    Segment,
+    /// A tail of the path, to a service.
+    Tail,
+}
+
+impl Via {
+    const BOTH: [Self; 2] = [Self::Segment, Self::Tail];
+
+    /// The settings for this route to `backend`.
+    fn settings(self, backend: &Backend) -> Vec<(&'static str, String)> {
+        let tail =
+            "[{name = 'notes', methods = ['GET', 'POST', 'PUT'], path = '/{*note}', query = '*', service = 'notes'}]";
+        match self {
+            Self::Segment => vec![(ROUTES.0, ROUTES.1.to_owned())],
+            Self::Tail => vec![
+                ("ROUTE", tail.to_owned()),
+                ("SERVICE", format!("[{{name = 'notes', addresses = ['{}']}}]", backend.address)),
+            ],
+        }
+    }
+
+    fn start(self, backend: &Backend, admin: &Backend) -> Gateway {
+        Gateway::start_with(backend, admin, &borrowed(&self.settings(backend)))
+    }
+
+    fn start_logged(self, backend: &Backend, admin: &Backend) -> (Gateway, Log) {
+        Gateway::start_logged(backend, admin, &borrowed(&self.settings(backend)))
+    }
+}
+
+fn borrowed<'a>(settings: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+    settings.iter().map(|(name, value)| (*name, value.as_str())).collect()
+}
 
 /// A `POST` with a valid token, these headers and a short body.
 fn post(path: &str, headers: &str) -> String {
@@ -78,6 +116,12 @@ fn assert_is_now(answer: &Answer) {
 /// Asserts that a client that reads late gets all that the backend has sent before the backend sends the rest.
 /// `request` returns the request for a path.
 async fn assert_part_arrives(request: impl Fn(&str) -> String) {
+    for via in Via::BOTH {
+        assert_part_arrives_via(via, &request).await;
+    }
+}
+
+async fn assert_part_arrives_via(via: Via, request: impl Fn(&str) -> String) {
     let (rest, _) = broadcast::channel(1);
     let channel = rest.clone();
     let sizes: Vec<_> = sizes_around_socket_buffers().collect();
@@ -88,7 +132,7 @@ async fn assert_part_arrives(request: impl Fn(&str) -> String) {
         vec![answer(&format!("Content-Length: {}\r\n", size + 4), &parts[..size]), Follow(channel.clone())]
     });
     let (api, admin) = (api.await, admin().await);
-    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let gateway = via.start(&api, &admin);
     let mut waiting = Vec::new();
     for size in sizes {
         let mut connection = gateway.connect().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{ROUTES, answer, assert_is_now, assert_part_arrives, chunks, dated, framing_backend, post, text};
+use super::{ROUTES, Via, answer, assert_is_now, assert_part_arrives, chunks, dated, framing_backend, post, text};
 use crate::support::backend::Step::{Close, Hang, Reset, WaitFor};
 use crate::support::backend::{Backend, Step};
 use crate::support::client::Connection;
@@ -30,10 +30,16 @@ const TRUNCATED: [&str; 5] = ["length", "length-reset", "chunks", "chunks-reset"
 
 #[tokio::test]
 async fn a_truncated_response_is_never_taken_for_complete() {
+    for via in Via::BOTH {
+        assert_never_complete(via).await;
+    }
+}
+
+async fn assert_never_complete(via: Via) {
     let permits = Arc::new(Semaphore::new(0));
     let paused = Arc::clone(&permits);
     let (api, admin) = (Backend::start(move |seen| truncated(&seen.target, &paused)).await, admin().await);
-    let gateway = Gateway::start_with(&api, &admin, &[ROUTES]);
+    let gateway = via.start(&api, &admin);
     for case in TRUNCATED {
         let mut connection = gateway.connect().await;
         connection.send(post(&format!("/notes/{case}"), "")).await;

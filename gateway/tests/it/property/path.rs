@@ -24,6 +24,18 @@ const BASES: [&str; 10] = [
     "/metrics",
 ];
 
+/// Paths to change below a tail.
+const TAILS: [&str; 8] = [
+    "/files/",
+    "/files/a",
+    "/files/a/b/c",
+    "/files/a%20b/%E3%83%9B/",
+    "/files/a/../../users",
+    "/files/x/auth",
+    "/filesx/a",
+    "/users",
+];
+
 /// Text that programs are known to interpret differently.
 const ODDITIES: [&str; 40] = [
     "/",
@@ -88,7 +100,12 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@');
 
 fn spelling(random: &mut Random) -> String {
-    let mut path = random.pick(&BASES).to_owned();
+    spelling_of(random, &BASES)
+}
+
+/// One of `bases` with changes.
+fn spelling_of(random: &mut Random, bases: &[&str]) -> String {
+    let mut path = random.pick(bases).to_owned();
     for _ in 0..random.below(5) {
         let places: Vec<usize> = path.char_indices().map(|(at, _)| at).chain([path.len()]).collect();
         let at = places[random.below(places.len())];
@@ -149,6 +166,18 @@ fn lenient(path: &str) -> Vec<String> {
     segments
 }
 
+/// The forwarded path of a route with the path `/files/{*rest}` and this prefix removed, by a second implementation: every
+/// segment is in its canonical form, and only the last may be empty.
+fn reference_of_tail(path: &str) -> Option<String> {
+    let tail = path.strip_prefix("/files/")?;
+    let mut segments: Vec<_> = tail.split('/').collect();
+    if segments.last() == Some(&"") {
+        segments.pop();
+    }
+    let is_canonical = |segment: &&str| reference(&format!("/holodules/{segment}")).is_some();
+    segments.iter().all(is_canonical).then(|| format!("/{tail}"))
+}
+
 fn table() -> RouteTable {
     let routes = default_routes().iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
     RouteTable::new(routes, vec!["/holoapi".to_owned()])
@@ -204,4 +233,46 @@ async fn a_path_over_the_wire_is_forwarded_in_its_canonical_form_or_refused() {
     }
     assert!(admin.seen().is_empty());
     random::executed("paths over the wire", cases);
+}
+
+#[tokio::test]
+async fn a_path_below_a_tail_is_forwarded_to_its_service_in_its_canonical_form_or_refused() {
+    let (service, api, admin) = (api().await, api().await, admin().await);
+    let services = format!("[{{ name = 'files', addresses = ['{}'] }}]", service.address);
+    let settings = [
+        ("ROUTE", "[{ path = '/files/{*rest}', strip_prefix = '/files', methods = ['GET'], service = 'files' }]"),
+        ("SERVICE", services.as_str()),
+        ("LIMIT_ADDRESS_RATE", "0"),
+        ("LIMIT_IDENTITY_RATE", "0"),
+    ];
+    let gateway = Gateway::start_with(&api, &admin, &settings);
+    let (first, cases) = (random::seed(), (random::cases(2000) / 10).max(1));
+    let mut connection = gateway.connect().await;
+    let mut forwarded = 0;
+    for number in 0..cases {
+        let seed = first.wrapping_add(number);
+        let path = spelling_of(&mut Random::new(seed), &TAILS);
+        let (sent, query) = path.split_once('?').map_or((path.as_str(), None), |(sent, query)| (sent, Some(query)));
+        let expected = Vec::from_iter(reference_of_tail(sent));
+        let answer = connection.exchange(get(&path, "")).await;
+        let seen: Vec<_> = service.seen().into_iter().map(|seen| seen.target).collect();
+        // The query may be invalid.
+        let refused_for_query = seen.is_empty() && query.is_some() && answer.status == 400;
+        if seen != expected && !refused_for_query {
+            random::report_seed("paths below a tail over the wire", seed);
+            panic!("{path:?} was forwarded as {seen:?}, not {expected:?}");
+        }
+        for target in seen {
+            forwarded += 1;
+            // The most lenient server finds the same segments, none of which leaves the prefix.
+            let segments = lenient(sent);
+            assert_eq!(segments.strip_prefix(&["files".to_owned()]), Some(lenient(&target).as_slice()), "{path:?}");
+        }
+        service.forget();
+        if answer.value("connection") == "close" {
+            connection = gateway.connect().await;
+        }
+    }
+    assert!(forwarded > 0 && api.seen().is_empty() && admin.seen().is_empty());
+    random::executed("paths below a tail over the wire", cases);
 }
