@@ -28,6 +28,7 @@ GATEWAY = ROOT / "target/release/holodule-gateway"
 BACKEND = ROOT / "target/release/holodule-backend"
 README = ROOT / "README.md"
 USERS = {"user01": "password01", "user02": "password02"}
+ROLES = {"user01": ["editor", "viewer"]}
 PLACEHOLDER = "0" * 64  # for the SHA-256 of a static token
 SECONDS = 30
 TLS_ADDRESS = "127.0.0.1:3443"  # of the service if it has TLS
@@ -303,8 +304,9 @@ class Examples(unittest.TestCase):
         cls.backend = enter(cls.addClassCleanup, serving(BACKEND, [], folder, settings))
         wait_for(lambda: "the backend is not ready", lambda: is_ready(cls.backend["admin"]))
         commands = [(("user", "add", name), f"{password}\n") for name, password in USERS.items()]
-        for (*command, last), typed in [*commands, (("import", ROOT / "ops/sample/holodules.csv"), "")]:
-            arguments = (BACKEND, *command, "--admin", f"http://{cls.backend['admin']}", last)
+        commands += [(("user", "role", "set", name, *roles), "") for name, roles in ROLES.items()]
+        for command, typed in [*commands, (("import", ROOT / "ops/sample/holodules.csv"), "")]:
+            arguments = (BACKEND, *command, "--admin", f"http://{cls.backend['admin']}")
             done = run(*arguments, input=typed, stdin=None, env=environment(), cwd=folder)
             if done.returncode != 0:
                 raise AssertionError(done.stderr)
