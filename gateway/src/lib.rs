@@ -18,6 +18,7 @@
 //! | [`authenticate`] | determines the principal from the `Authorization` header |
 //! | [`token`] | issues and verifies JSON Web Tokens; verifies static tokens |
 //! | [`revocation`] | whether a token was revoked; `POST /auth/logout` |
+//! | [`ticket`] | tickets in the query of a request, each accepted once |
 //! | [`route`] | which requests are forwarded, and with which target |
 //! | [`scope`] | roles and other scopes: sets of them, and what a route requires |
 //! | [`compress`] | which responses are compressed, by which coding, with which entity tag |
@@ -28,10 +29,10 @@
 //! | [`respond`] | responses that the gateway generates itself |
 //! | [`record`] | metrics and the access log |
 //! | [`syntax`] | lists, tokens and addresses in HTTP field values |
-//! | [`clock`] | the current time in seconds since 1970 |
+//! | [`clock`] | the current time since 1970 |
 //!
 //! A module imports only modules on lower floors. From the highest: `server`; `flow`; `respond`; `authenticate`,
-//! `config`; `login`, `revocation`, `cache`, `upgrade`; `listener`; the rest; `framing`, `tls`, `compress`; `clock`, `scope`,
+//! `config`; `login`, `revocation`, `cache`, `ticket`, `upgrade`; `listener`; the rest; `framing`, `tls`, `compress`; `clock`, `scope`,
 //! `single_flight`, `syntax`. `tests/it/direction.rs` lists the allowed imports.
 
 pub mod authenticate;
@@ -55,6 +56,7 @@ pub mod scope;
 pub mod server;
 mod single_flight;
 pub mod syntax;
+pub mod ticket;
 pub mod tls;
 pub mod token;
 pub mod upgrade;

@@ -193,7 +193,7 @@ impl Config {
         let login = source.get_or("login.enabled", true);
         let revocation = read_revocation(&mut source);
         if let Some(table) = &routes {
-            routes::check_own_paths(&mut source, table, routes::OwnPaths { login, logout: revocation.is_some() });
+            routes::check_own_paths(&mut source, table, routes::OwnPaths::of(table, login, revocation.is_some()));
         }
         let admin = (login || revocation.is_some()).then_some(admin);
         let upstream = upstream::Settings {
@@ -247,10 +247,8 @@ impl Config {
     pub fn warnings(&self, now: i64) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         warnings.extend(certificates::warnings(&self.identities, now));
-        warnings.extend(routes::warnings(
-            &self.routes,
-            routes::OwnPaths { login: self.login, logout: self.revocation.is_some() },
-        ));
+        let own = routes::OwnPaths::of(&self.routes, self.login, self.revocation.is_some());
+        warnings.extend(routes::warnings(&self.routes, own));
         warnings.extend(require::warnings(&self.routes, &self.static_tokens, self.revocation.is_some()));
         let is_accepted = |host: &str| {
             self.flow.hosts.iter().any(|own| own == host)
@@ -298,6 +296,7 @@ impl Config {
         notes.extend(routes::public_notes(&self.routes));
         notes.extend(routes::upgrade_notes(&self.routes));
         notes.extend(routes::cache_notes(&self.routes));
+        notes.extend(routes::ticket_notes(&self.routes));
         notes.extend(token::notes(&self.keys, &self.static_tokens));
         notes.extend(listener::notes(&self.proxies));
         notes

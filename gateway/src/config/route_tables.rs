@@ -95,6 +95,7 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
     let shared = section.flag(source, "shared");
     let cache = section.optional_flag(source, "cache");
     let stream = section.flag(source, "stream");
+    let tickets = section.flag(source, "tickets");
     let vary = section.optional_texts(source, "vary");
     let compress = section.optional_texts(source, "compress");
     let host = match section.text(source, "host").as_deref() {
@@ -136,6 +137,7 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
         shared,
         cache,
         stream,
+        tickets,
         vary,
         compress,
         host,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{SECRET_VARIABLES, read_routes};
-use crate::route::{Route, RouteTable, Upgrade};
+use crate::route::{Route, RouteTable, TICKET, Upgrade};
 use holodule_settings::{Overlaid, Problems, Source, environment, shown};
 
 /// The names that a new static token is checked against.
@@ -46,23 +46,43 @@ pub(super) struct OwnPaths {
     pub(super) login: bool,
     /// `/auth/logout`.
     pub(super) logout: bool,
+    /// `/auth/ticket`.
+    pub(super) ticket: bool,
 }
 
 impl OwnPaths {
+    /// Those of a gateway with `table`.
+    pub(super) fn of(table: &RouteTable, login: bool, logout: bool) -> Self {
+        Self { login, logout, ticket: table.has_tickets() }
+    }
+
     fn paths(self) -> impl Iterator<Item = &'static str> {
-        [("/auth", self.login), ("/auth/logout", self.logout)].into_iter().filter_map(|(path, own)| own.then_some(path))
+        [("/auth", self.login), ("/auth/logout", self.logout), (TICKET_PATH, self.ticket)]
+            .into_iter()
+            .filter_map(|(path, own)| own.then_some(path))
     }
 }
 
-/// Reports each route that is shadowed by an own path while login is enabled.
+/// The path that issues tickets.
+const TICKET_PATH: &str = "/auth/ticket";
+
+/// Reports each route that is shadowed by an own path while login is enabled, or by that of tickets; and a route that has
+/// the name of the latter.
 pub(super) fn check_own_paths(source: &mut Source, table: &RouteTable, own: OwnPaths) {
-    for path in own.paths().filter(|_| own.login) {
+    for path in own.paths().filter(|path| own.login || *path == TICKET_PATH) {
+        let way_out = if path == TICKET_PATH { "tickets to false on every route" } else { "login.enabled to false" };
         for (place, text) in table.find_literal(path) {
             source.problem(
                 &format!("route[{place}]"),
-                format!("{text:?} is the gateway's own path {path}: take the route out, or set login.enabled to false"),
+                format!("{text:?} is the gateway's own path {path}: take the route out, or set {way_out}"),
             );
         }
+    }
+    for (place, _) in table.iter().enumerate().filter(|(_, route)| own.ticket && *route.name == *TICKET) {
+        source.problem(
+            &format!("route[{place}].name"),
+            format!("{TICKET:?} is the gateway's own, since there are tickets"),
+        );
     }
 }
 
@@ -115,6 +135,20 @@ pub(super) fn upgrade_notes(table: &RouteTable) -> Vec<String> {
         format!("route[{place}] {} accepts WebSocket connections", shown(&route.name))
     };
     routes.map(note).collect()
+}
+
+/// A note for each route that accepts tickets.
+pub(super) fn ticket_notes(table: &RouteTable) -> Vec<String> {
+    let routes = table.iter().enumerate().filter(|(_, route)| route.tickets);
+    routes
+        .map(|(place, route)| {
+            let patterns = route.patterns().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            format!(
+                "route[{place}] {} accepts tickets: GET of {patterns} may have ?ticket= instead of a token",
+                shown(&route.name)
+            )
+        })
+        .collect()
 }
 
 /// A note for each public route.

@@ -20,6 +20,7 @@ mod preflight;
 mod reason;
 mod serve;
 mod stream;
+mod ticket;
 mod upgrade;
 
 use std::hash::Hash;
@@ -44,6 +45,7 @@ use crate::record::{AccessLog, Metrics};
 use crate::respond::LocalResponse;
 use crate::revocation::{self, Revocation, RevocationError, Roles};
 use crate::route::{self, LimitBy, Matched, Route, RouteTable};
+use crate::ticket::Tickets;
 use crate::token::random_hex;
 use crate::upgrade::Handshake;
 use crate::upstream::UpstreamClient;
@@ -53,7 +55,7 @@ use context::Context;
 pub use inspect::HeadInspector;
 use reason::Reason;
 pub use upgrade::TUNNEL_OUTCOMES;
-use upgrade::{Offered, offered};
+use upgrade::{Offered, has_token, offered};
 
 /// The request path and what its stages depend on.
 pub struct Flow {
@@ -71,6 +73,8 @@ pub struct Flow {
     pub started: Instant,
     /// The revoked tokens; `None` if tokens cannot be revoked.
     pub revocation: Option<Revocation>,
+    /// The tickets; `None` if no route accepts them.
+    pub tickets: Option<Tickets>,
     /// The routes that are forwarded.
     pub routes: RouteTable,
     /// The backend that they are forwarded to, unless they have a service.
@@ -140,7 +144,8 @@ impl Flow {
             ctx.route = Some(route::LOGIN.into());
         }
         let logout = self.revocation.as_ref().filter(|_| path.as_str() == "/auth/logout");
-        let is_own = login.is_some() || logout.is_some();
+        let is_ticket = self.tickets.is_some() && path.as_str() == "/auth/ticket";
+        let is_own = login.is_some() || logout.is_some() || is_ticket;
         let own_cors = if is_own { None } else { self.apply_route_cors(downstream, ctx, target.host(), &path) };
         if let Err(exceeded) = within {
             let answer = LocalResponse::limited(limit::ADDRESS, exceeded, login.is_some());
@@ -156,11 +161,24 @@ impl Flow {
         }
         let request = downstream.request();
         let wanted = route::Request { host: target.host(), method: &request.method, path, query: target.query() };
-        let public = if logout.is_none() { self.routes.find_public(wanted) } else { None };
-        let (principal, matched) = if let Some(matched) = public {
+        let ticket = self.ticket_of(wanted);
+        // The parameter goes nowhere.
+        let query = ticket.as_ref().map_or(wanted.query, |ticket| ticket.rest.as_deref());
+        let wanted = route::Request { query, ..wanted };
+        let (principal, matched) = if let Some(matched) = self.routes.find_public(wanted).filter(|_| !is_own) {
             (None, matched)
         } else {
-            let principal = self.authorise(&request.headers, &offered, ctx).await?;
+            let principal = match &ticket {
+                Some(ticket) => {
+                    self.authorise_ticket(ticket, wanted, has_token(&request.headers, &offered), ctx).await?
+                }
+                None => self.authorise(&request.headers, &offered, ctx).await?,
+            };
+            if is_ticket {
+                ctx.route = Some(route::TICKET.into());
+                let issuing = self.issue_ticket(downstream, ctx, &principal.principal, target.host());
+                return Err(Ended::Answered(Box::pin(issuing).await));
+            }
             if let Some(revocation) = logout {
                 ctx.route = Some(route::LOGOUT.into());
                 let logging_out = self.log_out(downstream, ctx, &principal.principal, revocation, target.body);
@@ -210,6 +228,11 @@ impl Flow {
                 return Err(ctx.refuse(Reason::Token(refusal.label()), refusal.into()));
             }
         };
+        self.authorise_principal(principal, ctx).await
+    }
+
+    /// Checks that the token of `principal` is not revoked, and the request limit of its identity.
+    async fn authorise_principal(&self, principal: Principal, ctx: &mut Context) -> Result<Authorised, Ended> {
         ctx.principal = Some(principal.clone());
         let roles = match &self.revocation {
             None => Roles::default(),

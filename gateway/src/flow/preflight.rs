@@ -57,7 +57,7 @@ impl Flow {
             }
             None => {
                 let mut methods = self.routes.methods();
-                if self.login.is_some() && !methods.contains(&&Method::POST) {
+                if (self.login.is_some() || self.tickets.is_some()) && !methods.contains(&&Method::POST) {
                     methods.push(&Method::POST);
                 }
                 LocalResponse::preflight(&methods)

@@ -4,6 +4,7 @@
 use crate::framing;
 use crate::login;
 use crate::revocation;
+use crate::ticket::TicketError;
 
 /// Why a request was refused or failed; for a preflight, why it was answered by the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(super) enum Reason {
     Token(&'static str),
     /// The token was revoked.
     Revoked(revocation::RevocationReason),
+    /// The ticket is not accepted.
+    Ticket(TicketError),
     /// The token expired during a stream, and its grace has passed.
     Expired,
     /// Whether the token was revoked is not known.
@@ -80,6 +83,7 @@ impl Reason {
             Self::Preflight => "preflight",
             Self::Token(label) | Self::Login(label) => label,
             Self::Revoked(reason) => reason.label(),
+            Self::Ticket(error) => error.label(),
             Self::Expired => "expired",
             Self::RevocationUnknown => "revocation",
             Self::Route => "route",

@@ -39,6 +39,12 @@ pub(super) fn offered(downstream: &mut impl Downstream) -> Offered {
     Some(offers)
 }
 
+/// Whether a request has a token in its fields: in `Authorization`, or among the subprotocols that it offers.
+pub(super) fn has_token(headers: &HeaderMap, offered: &Offered) -> bool {
+    let is_offered = || matches!(offered, Some(Ok(offers)) if offers.token().is_some());
+    headers.contains_key(AUTHORIZATION) || is_offered()
+}
+
 impl Flow {
     /// Authenticates a request, whose token may be among the subprotocols.
     pub(super) fn authenticate(

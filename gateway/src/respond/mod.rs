@@ -61,6 +61,12 @@ struct TokenBody<'a> {
     access_token: &'a str,
 }
 
+#[derive(Serialize)]
+struct TicketBody<'a> {
+    ticket: &'a str,
+    expires_in: i64,
+}
+
 impl LocalResponse {
     fn new(status: StatusCode, body: &impl Serialize) -> Self {
         // Serializing strings and numbers cannot fail.
@@ -94,6 +100,16 @@ impl LocalResponse {
     /// The response with a new token.
     pub fn token(token: &str) -> Self {
         Self::new(StatusCode::OK, &TokenBody { access_token: token })
+    }
+
+    /// The response with a new ticket that is valid for this many seconds.
+    pub fn ticket(ticket: &str, expires_in: i64) -> Self {
+        Self::new(StatusCode::OK, &TicketBody { ticket, expires_in })
+    }
+
+    /// A request to the gateway itself that is not valid. The text is for the client.
+    pub fn bad_request(description: &str) -> Self {
+        Self::described(StatusCode::BAD_REQUEST, "Bad Request", description)
     }
 
     /// A method other than POST on a route that accepts only POST.

@@ -5,6 +5,7 @@ use http::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VE
 
 use super::{ErrorBody, LocalResponse, whole_seconds};
 use crate::route::NoMatch;
+use crate::ticket::TicketError;
 use crate::token::{Claim, TokenError};
 use crate::upgrade::{HandshakeError, OffersError};
 use crate::{authenticate, framing, login};
@@ -89,6 +90,22 @@ fn describe(refused: TokenError) -> String {
         TokenError::Expired => "Signature has expired".to_owned(),
         TokenError::NoIdentity => "User does not exist".to_owned(),
         TokenError::InvalidScopes(claim) => format!("Scope claim ({claim}) is not valid."),
+    }
+}
+
+impl From<TicketError> for LocalResponse {
+    fn from(refusal: TicketError) -> Self {
+        match refusal {
+            TicketError::Repeated => Self::bad_request("The request must have one ticket and no Authorization"),
+            TicketError::Full => Self::upstream(StatusCode::SERVICE_UNAVAILABLE),
+            // The same for all, so that the response does not reveal which tickets exist.
+            _ => Self::described(StatusCode::UNAUTHORIZED, "Invalid ticket", "The ticket is not valid")
+                .with(WWW_AUTHENTICATE, HeaderValue::from_static(r#"JWT realm="Login Required""#))
+                .with(
+                    WWW_AUTHENTICATE,
+                    HeaderValue::from_static(r#"Bearer realm="Login Required", error="invalid_token""#),
+                ),
+        }
     }
 }
 

@@ -38,6 +38,8 @@ pub use table::{Matched, NoMatch, Request, RouteTable};
 pub const LOGIN: &str = "auth";
 /// The name of the logout route in metrics and logs.
 pub const LOGOUT: &str = "logout";
+/// The name of the route that issues tickets in metrics and logs, if there are tickets.
+pub const TICKET: &str = "ticket";
 /// The route label in metrics and logs of a request that matches no route.
 pub const NONE: &str = "none";
 /// Names that configured routes must not have.
@@ -77,6 +79,8 @@ pub struct Route {
     pub stream: bool,
     /// Whether it has a service, and is cached only because it is shared.
     pub is_service_cached_by_default: bool,
+    /// Whether a GET may have a ticket in its query instead of a token.
+    pub tickets: bool,
     /// The request fields that cached responses may vary by.
     pub vary: Arc<[HeaderName]>,
     /// The content codings in which responses are sent, in the order of preference.
@@ -230,6 +234,17 @@ impl Route {
             errors.push("cache", None, "can be true only with GET among the methods");
         }
         let cached = settings.cache.unwrap_or(settings.shared && has_get);
+        if settings.tickets {
+            if settings.public {
+                errors.push("tickets", None, "cannot be true on a public route, whose requests have no token");
+            }
+            if !has_get {
+                errors.push("tickets", None, "can be true only with GET among the methods");
+            }
+            if names.iter().any(|name| name == "ticket") {
+                errors.push("query", Some("ticket"), "is the ticket itself, which is not forwarded");
+            }
+        }
         if settings.stream && cached {
             errors.push("stream", None, "cannot be true on a cached route: set cache to false");
         }
@@ -267,6 +282,7 @@ impl Route {
                 cached,
                 stream: settings.stream,
                 is_service_cached_by_default: cached && settings.cache.is_none() && settings.service.is_some(),
+                tickets: settings.tickets,
                 vary: vary.into(),
                 compress,
                 host: settings.host,

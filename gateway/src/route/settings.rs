@@ -43,6 +43,8 @@ pub struct Settings {
     pub cache: Option<bool>,
     /// Whether every response without a length may never end, as event streams always do.
     pub stream: bool,
+    /// Whether a GET may have a ticket in its query instead of a token.
+    pub tickets: bool,
     /// The request fields that cached responses may vary by (RFC 9111, section 4.1).
     pub vary: Vec<String>,
     /// The content codings in which responses are sent, in the order of preference; empty for none.

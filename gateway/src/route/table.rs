@@ -50,6 +50,7 @@ pub struct RouteTable {
     pub(super) strip_prefix: Vec<String>,
     index: Index,
     has_public: bool,
+    has_tickets: bool,
     has_preserving: bool,
     has_cors: bool,
     claim_headers: Vec<HeaderName>,
@@ -61,6 +62,7 @@ impl RouteTable {
     pub fn new(routes: Vec<Arc<Route>>, strip_prefix: Vec<String>) -> Self {
         let index = Index::new(&routes);
         let has_public = routes.iter().any(|route| route.public);
+        let has_tickets = routes.iter().any(|route| route.tickets);
         let has_preserving = routes.iter().any(|route| route.encoded == Encoded::Preserve);
         let has_cors = routes.iter().any(|route| route.cors.is_some());
         let mut claim_headers = Vec::new();
@@ -69,7 +71,7 @@ impl RouteTable {
                 claim_headers.push(name.clone());
             }
         }
-        Self { routes, strip_prefix, index, has_public, has_preserving, has_cors, claim_headers }
+        Self { routes, strip_prefix, index, has_public, has_tickets, has_preserving, has_cors, claim_headers }
     }
 
     /// `path` without its configured prefix, if any.
@@ -169,6 +171,11 @@ impl RouteTable {
     /// The headers in which any route forwards claims, each once. No request of a client may have them.
     pub fn claim_headers(&self) -> &[HeaderName] {
         &self.claim_headers
+    }
+
+    /// Whether a route accepts tickets.
+    pub fn has_tickets(&self) -> bool {
+        self.has_tickets
     }
 
     /// Whether every route has a service, so that none needs the api listener. False without routes.

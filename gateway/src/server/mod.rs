@@ -27,6 +27,7 @@ use tokio::time::timeout;
 
 use crate::authenticate::{self, Accepted};
 use crate::cache::{self, Cache};
+use crate::clock::unix_now_millis;
 use crate::config::{Config, Problems, Values};
 use crate::downstream::http2::http2_options;
 use crate::flow::{Flow, HeadInspector, TUNNEL_OUTCOMES};
@@ -37,6 +38,7 @@ use crate::record::log::Writer;
 use crate::record::{Labels, Metrics};
 use crate::revocation::{self, Revocation};
 use crate::route;
+use crate::ticket::{TicketError, Tickets};
 use crate::tls::{self, Identities};
 use crate::upstream::{Upstream, UpstreamClient};
 use follow::{Follow, PURGED_BY_FEED};
@@ -161,6 +163,7 @@ impl Gateway {
             revocation: revocation.clone(),
             limits,
             started,
+            tickets: config.routes.has_tickets().then(|| Tickets::new(unix_now_millis())),
             routes: config.routes.clone(),
             api,
             services: services.iter().map(|service| UpstreamClient::new(Arc::clone(&service.upstream))).collect(),
@@ -326,7 +329,9 @@ fn metrics(config: &Config) -> prometheus::Result<Metrics> {
     let failures = HandshakeFailure::ALL.map(HandshakeFailure::label);
     let refused = ConnectionRefused::ALL.map(ConnectionRefused::label);
     let reaped = ConnectionReaped::ALL.map(ConnectionReaped::label);
-    let refusals: Vec<_> = authenticate::AuthenticationError::LABELS.into_iter().chain([revocation::REVOKED]).collect();
+    let has_tickets = config.routes.has_tickets();
+    let refusals = authenticate::AuthenticationError::LABELS.into_iter().chain([revocation::REVOKED]);
+    let refusals: Vec<_> = refusals.chain(TicketError::LABELS.into_iter().filter(|_| has_tickets)).collect();
     Metrics::new(&Labels {
         cache: &cache::CacheStatus::LABELS,
         cached_routes: config.routes.iter().filter(|route| route.cached).map(|route| &*route.name).collect(),
@@ -351,7 +356,13 @@ fn metrics(config: &Config) -> prometheus::Result<Metrics> {
         handshake_failures: &failures,
         connections_refused: &refused,
         connections_reaped: &reaped,
-        routes: config.routes.iter().map(|route| &*route.name).chain(route::RESERVED_NAMES).collect(),
+        routes: config
+            .routes
+            .iter()
+            .map(|route| &*route.name)
+            .chain(route::RESERVED_NAMES)
+            .chain(has_tickets.then_some(route::TICKET))
+            .collect(),
     })
 }
 

@@ -11,6 +11,9 @@ use super::{MAX_NAME_BYTES, is_plain_name};
 /// The shortest secret that is accepted, in bytes: HS256's own output size (RFC 7518, section 3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
 
+/// What the key of tickets is derived from a secret with.
+const TICKET_KEY_LABEL: &[u8] = b"holodule gateway: tickets";
+
 /// Why a key is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAKey {
@@ -27,6 +30,13 @@ pub struct Key {
     kid: Option<String>,
     without_kid: bool,
     retire_at: Option<i64>,
+    signing: EncodingKey,
+    verifying: hmac::Key,
+    /// Derived from the secret, for tickets only.
+    tickets: TicketKey,
+}
+
+struct TicketKey {
     signing: EncodingKey,
     verifying: hmac::Key,
 }
@@ -46,12 +56,18 @@ impl Key {
     /// [`NotAKey::SecretTooShort`] below [`MIN_SECRET_BYTES`].
     pub fn unnamed(secret: &[u8]) -> Result<Self, NotAKey> {
         Self::check_secret(secret)?;
+        let verifying = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let derived = hmac::sign(&verifying, TICKET_KEY_LABEL);
         Ok(Self {
             kid: None,
             without_kid: true,
             retire_at: None,
             signing: EncodingKey::from_secret(secret),
-            verifying: hmac::Key::new(hmac::HMAC_SHA256, secret),
+            tickets: TicketKey {
+                signing: EncodingKey::from_secret(derived.as_ref()),
+                verifying: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
+            },
+            verifying,
         })
     }
 
@@ -118,6 +134,17 @@ impl Key {
     pub(super) fn sign(&self, claims: &impl Serialize) -> Option<String> {
         let header = Header { kid: self.kid.clone(), ..Header::new(Algorithm::HS256) };
         jsonwebtoken::encode(&header, claims, &self.signing).ok()
+    }
+
+    /// Whether `signature` is that of the ticket `signed`; compared in constant time.
+    pub(super) fn verify_ticket(&self, signed: &[u8], signature: &[u8]) -> bool {
+        hmac::verify(&self.tickets.verifying, signed, signature).is_ok()
+    }
+
+    /// Signs a ticket with this `typ` and these claims; `None` if the cryptography library fails.
+    pub(super) fn sign_ticket(&self, typ: &str, claims: &impl Serialize) -> Option<String> {
+        let header = Header { typ: Some(typ.to_owned()), kid: self.kid.clone(), ..Header::new(Algorithm::HS256) };
+        jsonwebtoken::encode(&header, claims, &self.tickets.signing).ok()
     }
 }
 

@@ -137,14 +137,19 @@ impl Keys {
         if !is_acceptable(&header) {
             return Err(TokenError::Algorithm);
         }
-        let key = self.signer(&header, signed, &signature, now)?;
+        let key = self.signer_by(&header, now, |key| key.verify(signed, &signature))?;
         let payload = json::object(&payload).map_err(TokenError::PayloadJson)?;
         let verified = check_claims(&payload, token, now, &self.settings)?;
         Ok((verified, key))
     }
 
-    /// The index of the key that made the signature, among those that the header allows.
-    fn signer(&self, header: &Object, signed: &[u8], signature: &[u8], now: i64) -> Result<usize, TokenError> {
+    /// The index of the first key that `is_signer` accepts, among those that the header allows.
+    pub(super) fn signer_by(
+        &self,
+        header: &Object,
+        now: i64,
+        is_signer: impl Fn(&Key) -> bool,
+    ) -> Result<usize, TokenError> {
         let kid = match header.get("kid") {
             None => None,
             Some(Value::String(kid)) => Some(kid.as_str()),
@@ -154,25 +159,25 @@ impl Keys {
             self.keys.iter().enumerate().filter(|(_, key)| key.accepts_kid(kid) && key.is_in_force(now));
         if kid.is_some() {
             let (index, key) = candidates.next().ok_or(TokenError::UnknownKid)?;
-            return key.verify(signed, signature).then_some(index).ok_or(TokenError::Signature);
+            return is_signer(key).then_some(index).ok_or(TokenError::Signature);
         }
-        let signer = candidates.find(|(_, key)| key.verify(signed, signature));
+        let signer = candidates.find(|(_, key)| is_signer(key));
         signer.map(|(index, _)| index).ok_or(TokenError::Signature)
     }
 }
 
 /// The parts of a token (RFC 7515, section 7.1).
-struct Segments<'a> {
+pub(super) struct Segments<'a> {
     /// The signed part: header and payload with the dot between them.
-    signed: &'a [u8],
-    header: &'a [u8],
-    payload: &'a [u8],
-    signature: &'a [u8],
+    pub(super) signed: &'a [u8],
+    pub(super) header: &'a [u8],
+    pub(super) payload: &'a [u8],
+    pub(super) signature: &'a [u8],
 }
 
 impl<'a> Segments<'a> {
     /// The payload is everything between the first and the last dot.
-    fn of(token: &'a [u8]) -> Result<Self, TokenError> {
+    pub(super) fn of(token: &'a [u8]) -> Result<Self, TokenError> {
         let is_dot = |byte: &u8| *byte == b'.';
         let last = token.iter().rposition(is_dot).ok_or(TokenError::NotEnoughSegments)?;
         let (signed, signature) = token.split_at(last);
@@ -186,7 +191,7 @@ impl<'a> Segments<'a> {
 /// Whether the header has the only supported algorithm, and no extension that changes what is signed (RFC 7515,
 /// section 4.1.11; RFC 7797; RFC 7516 for `zip`). Parameters that locate a key (`jku`, `jwk`, `x5u`, `x5c`) are
 /// ignored.
-fn is_acceptable(header: &Object) -> bool {
+pub(super) fn is_acceptable(header: &Object) -> bool {
     let pinned = header.get("alg").and_then(Value::as_str) == Some("HS256");
     pinned && ["crit", "b64", "zip"].iter().all(|name| !header.contains_key(*name))
 }

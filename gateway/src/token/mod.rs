@@ -14,6 +14,7 @@ mod random;
 mod seen;
 mod settings;
 mod static_token;
+mod ticket;
 
 pub use claims::{Claim, Verified};
 pub use digest::{Digest, NotADigest};
@@ -29,6 +30,7 @@ pub use settings::Settings;
 pub use static_token::{
     MAX_STATIC_TOKENS, NotAName, NotStaticTokens, Routes, STATIC_PREFIX, StaticToken, StaticTokens, random_static_token,
 };
+pub use ticket::{InvalidTicket, Parent, TICKET_LIFETIME, TICKET_SKEW, Ticket, ticket_target};
 
 /// Why a token is not valid. The variants are in the order of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -89,6 +89,11 @@ impl StaticToken {
         &self.identity
     }
 
+    /// The SHA-256 of the secret.
+    pub fn sha256(&self) -> Digest {
+        self.sha256
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         self.identity.strip_prefix(STATIC_PREFIX).unwrap_or_default()
@@ -152,6 +157,11 @@ impl StaticTokens {
         }
         let digest = token.digest();
         self.0.iter().fold(None, |found, known| if known.sha256 == digest { Some(known) } else { found })
+    }
+
+    /// The static token with this identity and this digest, expired or not.
+    pub fn find_named(&self, identity: &str, sha256: Digest) -> Option<&Arc<StaticToken>> {
+        self.0.iter().find(|known| *known.identity == *identity && known.sha256 == sha256)
     }
 
     /// All static tokens.

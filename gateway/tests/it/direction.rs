@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 10] = [
     &["flow"],
     &["respond"],
     &["authenticate", "config"],
-    &["login", "revocation", "cache", "upgrade"],
+    &["login", "revocation", "cache", "ticket", "upgrade"],
     &["listener"],
     &["downstream", "token", "record", "upstream", "route"],
     &["client", "compress", "cors", "framing", "limit", "tls"],
@@ -23,13 +23,14 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// Every import that is allowed.
-const ALLOWED: [(&str, &[&str]); 20] = [
+const ALLOWED: [(&str, &[&str]); 21] = [
     ("main", &["config", "record", "scope", "server", "token"]),
     (
         "server",
         &[
             "authenticate",
             "cache",
+            "clock",
             "config",
             "downstream",
             "flow",
@@ -41,6 +42,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
             "revocation",
             "route",
             "syntax",
+            "ticket",
             "tls",
             "upstream",
         ],
@@ -65,12 +67,16 @@ const ALLOWED: [(&str, &[&str]); 20] = [
             "revocation",
             "route",
             "scope",
+            "ticket",
             "token",
             "upgrade",
             "upstream",
         ],
     ),
-    ("respond", &["authenticate", "cors", "downstream", "framing", "limit", "login", "route", "token", "upgrade"]),
+    (
+        "respond",
+        &["authenticate", "cors", "downstream", "framing", "limit", "login", "route", "ticket", "token", "upgrade"],
+    ),
     ("authenticate", &["scope", "syntax", "token"]),
     (
         "config",
@@ -94,6 +100,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
     ),
     ("login", &["limit", "scope", "token", "upstream"]),
     ("revocation", &["scope", "single_flight", "token", "upstream"]),
+    ("ticket", &["token"]),
     ("cache", &["compress", "downstream", "single_flight", "syntax", "upstream"]),
     ("upgrade", &["cors", "downstream", "syntax"]),
     ("listener", &["downstream", "tls"]),

@@ -59,6 +59,7 @@ mod stack;
 mod static_token;
 mod stream;
 mod support;
+mod ticket;
 mod tls;
 mod token;
 mod trailers;

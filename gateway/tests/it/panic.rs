@@ -174,6 +174,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
         limits: Arc::new(Limits::new(&limit)),
         started: Instant::now(),
         revocation: None,
+        tickets: None,
         routes: RouteTable::new(routes, Vec::new()),
         api: UpstreamClient::new(Arc::new(Upstream::new("api", address, upstream))),
         services: Box::default(),

@@ -115,6 +115,15 @@ impl Stream {
             Codec::Session => format!("POST {path} HTTP/1.1\r\n{fields}Content-Length: 3\r\n\r\nx=1"),
             Codec::Http2 => return Self::over(Http2::open(address).await, path, token).await,
         };
+        Self::send(address, request).await
+    }
+
+    /// Sends a GET of `target` without a token over HTTP/1.1.
+    pub async fn open_bare(address: SocketAddr, target: &str) -> Self {
+        Self::send(address, format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await
+    }
+
+    async fn send(address: SocketAddr, request: String) -> Self {
         let mut connection = Connection::open(address).await.unwrap();
         connection.send(request).await;
         let head = connection.read_until("\r\n\r\n").await.to_ascii_lowercase();
