@@ -50,8 +50,10 @@ pub(super) enum Reason {
     Handshake,
     /// A web page of this origin may not open a WebSocket connection.
     Origin,
-    /// A tunnel has ended for this reason.
-    Tunnel(&'static str),
+    /// No byte passed through a tunnel within its idle limit.
+    Idle,
+    /// A tunnel has reached its total limit.
+    Total,
     /// The backend did not store a logout.
     Unavailable,
     /// The backend's response was not valid, or broke off.
@@ -79,7 +81,7 @@ impl Reason {
             Self::Framing => "framing",
             Self::Size => "size",
             Self::Host => "host",
-            Self::RateLimit(name) | Self::Tunnel(name) => name,
+            Self::RateLimit(name) => name,
             Self::Preflight => "preflight",
             Self::Token(label) | Self::Login(label) => label,
             Self::Revoked(reason) => reason.label(),
@@ -95,6 +97,8 @@ impl Reason {
             Self::Upgrade => "upgrade",
             Self::Handshake => "handshake",
             Self::Origin => "origin",
+            Self::Idle => "idle",
+            Self::Total => "total",
             Self::Unavailable => "unavailable",
             Self::Upstream => "upstream",
             Self::UpstreamSlow => "upstream_slow",

@@ -193,17 +193,17 @@ pub const TUNNEL_OUTCOMES: [&str; 8] =
 
 /// The outcome of a tunnel in metrics, and the reason in the access log.
 fn outcome(ended: upgrade::Ended<Reason>) -> (&'static str, Option<Reason>) {
-    let outcome = match ended {
+    let (outcome, reason) = match ended {
         upgrade::Ended::Closed => return ("closed", None),
-        upgrade::Ended::Authority(reason @ Reason::Expired) => return ("expired", Some(reason)),
-        upgrade::Ended::Authority(reason) => return ("revoked", Some(reason)),
-        upgrade::Ended::Client => "client",
-        upgrade::Ended::ClientSlow => "client_slow",
-        upgrade::Ended::Service => "upstream",
-        upgrade::Ended::Idle => "idle",
-        upgrade::Ended::Total => "total",
+        upgrade::Ended::Client => ("client", Reason::Client),
+        upgrade::Ended::ClientSlow => ("client_slow", Reason::ClientSlow),
+        upgrade::Ended::Service => ("upstream", Reason::Upstream),
+        upgrade::Ended::Idle => ("idle", Reason::Idle),
+        upgrade::Ended::Total => ("total", Reason::Total),
+        upgrade::Ended::Authority(reason @ Reason::Expired) => ("expired", reason),
+        upgrade::Ended::Authority(reason) => ("revoked", reason),
     };
-    (outcome, Some(Reason::Tunnel(outcome)))
+    (outcome, Some(reason))
 }
 
 impl Context {
