@@ -36,7 +36,7 @@ use host::{NOT_A_HOST, is_host_name, normal, read_host_names};
 pub use listener::MAX_REDIRECT_CONNECTIONS;
 use route_tables::{read_routes, read_services_and_routes};
 pub use routes::StaticTokenNames;
-pub use service::Service;
+pub use service::{HealthCheck, Service};
 pub use stream::StreamSettings;
 pub use token::EVERY_ROUTE;
 
@@ -94,8 +94,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// The address of the api listener, to which requests are forwarded whose route has no service.
     pub api: Address,
-    /// The address of the admin listener, for logins and revocations; `None` if both are disabled.
-    pub admin: Option<Address>,
+    /// The addresses of the admin listener, for logins and revocations; `None` if both are disabled.
+    pub admin: Option<Vec<Address>>,
     /// Whether `POST /auth` issues tokens.
     pub login: bool,
     /// How tokens are checked for revocation; `None` if disabled.
@@ -188,8 +188,7 @@ impl Config {
         let static_tokens = token::read_static_tokens(&mut source, routes.as_ref());
         let api = source.parse("upstream.api", str::parse::<Address>);
         let api = api.unwrap_or(Address::Inet(([127, 0, 0, 1], 8080).into()));
-        let admin = source.parse("upstream.admin", str::parse::<Address>);
-        let admin = admin.unwrap_or(Address::Inet(([127, 0, 0, 1], 8081).into()));
+        let admin = service_balance::read_admin(&mut source);
         let login = source.get_or("login.enabled", true);
         let revocation = read_revocation(&mut source);
         if let Some(table) = &routes {

@@ -34,10 +34,23 @@ pub struct Service {
     pub tls: Option<Arc<Tls>>,
     /// Whether the gateway is ready only once it has responded.
     pub required: bool,
-    /// The path of health checks; `None` if a connection is enough.
-    pub health_path: Option<Uri>,
-    /// The interval of health checks.
-    pub health_interval: Duration,
+    /// The health checks.
+    pub health: HealthCheck,
+}
+
+/// How each address of a service is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// The path of the request; `None` if a connection is enough.
+    pub path: Option<Uri>,
+    /// The status that the response must have; `None` for 200 to 399.
+    pub status: Option<u16>,
+    /// The time between two checks.
+    pub interval: Duration,
+    /// The number of failures in a row after which an address is down.
+    pub failures: u64,
+    /// The number of successes in a row after which an address that was down is up.
+    pub successes: u64,
 }
 
 /// The services in their order, and a name for each table, including invalid ones, so that a route that names one of
@@ -88,26 +101,32 @@ fn read_service(source: &mut Source, mut section: Section, names: &mut Vec<Strin
     let addresses = addresses.map(|weighted| weighted.into_iter().map(|(address, _)| address).collect::<Vec<_>>());
     let tls = service_tls::read(source, &mut section, addresses.as_deref().unwrap_or_default());
     let required = section.flag(source, "required");
-    let health_path = section.text(source, "health_path").filter(|path| !path.is_empty());
-    let health_path = health_path.and_then(|path| {
+    let health = read_health(source, &mut section);
+    section.finish(source);
+    Some(Service { name: name?, addresses: addresses?, balancing, settings, tls, required, health })
+}
+
+fn read_health(source: &mut Source, section: &mut Section) -> HealthCheck {
+    let path = section.text(source, "health_path").filter(|path| !path.is_empty());
+    let has_path = path.is_some();
+    let path = path.and_then(|path| {
         let uri = CanonicalPath::parse(&path).ok().and_then(|_| path.parse::<Uri>().ok());
         if uri.is_none() {
             section.problem(source, "health_path", format!("{} must be a canonical path", shown(&path)));
         }
         uri
     });
-    let health_interval = section.seconds(source, "health_interval", 0.1..=3600.0).unwrap_or(Duration::from_secs(2));
-    section.finish(source);
-    Some(Service {
-        name: name?,
-        addresses: addresses?,
-        balancing,
-        settings,
-        tls,
-        required,
-        health_path,
-        health_interval,
-    })
+    let status = section.number(source, "health_status", 200..=599).and_then(|status| u16::try_from(status).ok());
+    if status.is_some() && !has_path {
+        section.problem(source, "health_status", "requires health_path");
+    }
+    HealthCheck {
+        path,
+        status,
+        interval: section.seconds(source, "health_interval", 0.1..=3600.0).unwrap_or(Duration::from_secs(2)),
+        failures: section.number(source, "health_failures", 1..=100).unwrap_or(1),
+        successes: section.number(source, "health_successes", 1..=100).unwrap_or(1),
+    }
 }
 
 fn check_name(name: &str, others: &[String]) -> Result<(), &'static str> {
@@ -161,7 +180,8 @@ pub(super) mod tests {
         let (services, table) = read(
             "[[service]]\nname = 'app'\naddresses = ['127.0.0.1:3000', 'app.internal:3000', 'unix:/run/app.sock']\n\
              connect_timeout = 0.5\nread_timeout = 60\nrequest_timeout = 120.5\nidle_timeout = 0\nmax_connections = 4\n\
-             required = true\nhealth_path = '/live'\nhealth_interval = 0.1\n\
+             required = true\nhealth_path = '/live'\nhealth_status = 204\nhealth_interval = 0.1\n\
+             health_failures = 3\nhealth_successes = 2\n\
              [[service]]\nname = 'b'\naddresses = ['[::1]:1']\n\
              [[route]]\npath = '/b'\nmethods = ['GET']\nservice = 'b'\n\
              [[route]]\npath = '/app'\nmethods = ['GET']\nservice = 'app'\n\
@@ -184,8 +204,13 @@ pub(super) mod tests {
             },
             tls: None,
             required: true,
-            health_path: Some(Uri::from_static("/live")),
-            health_interval: seconds(0.1),
+            health: HealthCheck {
+                path: Some(Uri::from_static("/live")),
+                status: Some(204),
+                interval: seconds(0.1),
+                failures: 3,
+                successes: 2,
+            },
         };
         let b = Service {
             name: "b".to_owned(),
@@ -200,8 +225,7 @@ pub(super) mod tests {
             },
             tls: None,
             required: false,
-            health_path: None,
-            health_interval: seconds(2.0),
+            health: HealthCheck { path: None, status: None, interval: seconds(2.0), failures: 1, successes: 1 },
         };
         assert_eq!(services, [app, b]);
         assert_eq!(table.iter().map(|route| route.service).collect::<Vec<_>>(), [Some(1), Some(0), None]);
@@ -216,7 +240,7 @@ pub(super) mod tests {
             "[[service]]\nname = 'api'\naddresses = ['a:1', 'a:1']\n\
              [[service]]\nname = 'admin'\naddresses = []\nrequired = 1\n\
              [[service]]\nname = 'a b'\naddresses = 'a:1'\nhealth_path = '/a/../b'\nhealth_interval = 0\n\
-             [[service]]\nname = 'x'\naddresses = ['http://a']\nmax_connections = 3\nread_timeout = 'long'\n\
+             [[service]]\nname = 'x'\naddresses = ['http://a']\nhealth_status = 204\nhealth_failures = 0\nmax_connections = 3\nread_timeout = 'long'\n\
              [[service]]\nname = 'x'\naddresses = ['a:0']\nconnect_timeout = -1\nport = 1\n\
              [[service]]\n\
              [[route]]\npath = '/a'\nmethods = ['GET']\nservice = 'y'\n\
@@ -238,6 +262,8 @@ pub(super) mod tests {
             "service[3].addresses: \"http://a\" the port must be within 1 and 65535",
             "service[3].read_timeout: must be a number of seconds within 0.01 and 3600",
             "service[3].max_connections: must be a whole number within 4 and 1000000",
+            "service[3].health_status: requires health_path",
+            "service[3].health_failures: must be a whole number within 1 and 100",
             "service[4].name: \"x\" appears twice",
             "service[4].addresses: \"a:0\" the port must be within 1 and 65535",
             "service[4].connect_timeout: must be a number of seconds within 0.01 and 60",

@@ -1,6 +1,7 @@
 //! The addresses of a `[[service]]`, and how requests are distributed over them.
 
-use toml::Value;
+use serde::Deserialize;
+use toml::{Table, Value};
 
 use super::section::Section;
 use crate::syntax::is_tchar;
@@ -9,6 +10,55 @@ use holodule_settings::{Source, shown};
 
 /// The maximum length of the name of a cookie: that of a service, after the prefix.
 const MAX_COOKIE_NAME: usize = 72;
+
+/// One string, or a list of strings.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl From<OneOrMany> for Vec<String> {
+    fn from(texts: OneOrMany) -> Self {
+        match texts {
+            // A variable is read as a string first. No address is a list.
+            OneOrMany::One(text) => match format!("list = {text}").parse::<Table>().map(Table::try_into::<List>) {
+                Ok(Ok(List { list })) => list,
+                _ => vec![text],
+            },
+            OneOrMany::Many(texts) => texts,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct List {
+    list: Vec<String>,
+}
+
+/// Reads the addresses of the admin listener, which all belong to backends with the same store.
+pub(super) fn read_admin(source: &mut Source) -> Vec<Address> {
+    const KEY: &str = "upstream.admin";
+    let texts = source.get::<OneOrMany>(KEY).map(Vec::from);
+    let Some(texts) = texts else { return vec![Address::Inet(([127, 0, 0, 1], 8081).into())] };
+    if texts.is_empty() || texts.len() > MAX_ADDRESSES {
+        source.problem(KEY, format!("must have 1 to {MAX_ADDRESSES} addresses"));
+    }
+    let is_one = texts.len() == 1;
+    let mut addresses = Vec::new();
+    for text in texts {
+        match text.parse::<Address>() {
+            Ok(address) if addresses.contains(&address) => {
+                source.problem(KEY, format!("{} appears twice", shown(&text)))
+            }
+            Ok(address) => addresses.push(address),
+            Err(error) if is_one => source.problem(KEY, error.to_string()),
+            Err(error) => source.problem(KEY, format!("{} {error}", shown(&text))),
+        }
+    }
+    addresses
+}
 
 /// Reads the addresses of a service with their weights; `None` if none is valid.
 pub(super) fn read_addresses(source: &mut Source, section: &mut Section) -> Option<Vec<(Address, u32)>> {
@@ -167,6 +217,7 @@ mod tests {
 
     use super::super::service::tests::read;
     use super::*;
+    use holodule_settings::Problems;
 
     fn service(fields: &str) -> Result<Balancing, Vec<String>> {
         read(&format!("[[service]]\nname = 'app'\n{fields}")).map(|(services, _)| services[0].balancing.clone())
@@ -195,6 +246,34 @@ mod tests {
         assert_eq!((ejection, max_queue), (Ejection { after: 3, time, max_time, on_server_error: true }, Some(0)));
         let long = service(&format!("{two}eject_time = 100")).unwrap().ejection;
         assert_eq!((long.after, long.max_time), (5, Duration::from_secs(100)));
+    }
+
+    #[test]
+    fn the_admin_listener_has_one_address_or_several() {
+        let read = |toml: &str, variable: Option<&str>| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), toml).unwrap();
+            let variables = variable.map(|value| ("UPSTREAM_ADMIN".to_owned(), value.to_owned()));
+            let mut source = Source::read(Some(file.path()), variables.into_iter().collect());
+            let addresses = read_admin(&mut source);
+            let texts = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            source.finish_with(|| Some(texts)).map_err(|Problems(problems)| problems[0].reason.clone())
+        };
+        for (toml, variable, expected) in [
+            ("", None, Ok("127.0.0.1:8081")),
+            ("upstream.admin = 'a:1'", None, Ok("a:1")),
+            ("upstream.admin = ['a:1', 'unix:/b', '[::1]:2']", None, Ok("a:1 unix:/b [::1]:2")),
+            ("upstream.admin = 'a:1'", Some("[::1]:2"), Ok("[::1]:2")),
+            ("", Some("['a:1', 'b:1']"), Ok("a:1 b:1")),
+            ("upstream.admin = []", None, Err("must have 1 to 64 addresses")),
+            ("upstream.admin = ['a:1', 'a:1']", None, Err("\"a:1\" appears twice")),
+            ("upstream.admin = ['a:1', 'b']", None, Err("\"b\" must be host:port or unix:/path")),
+            ("upstream.admin = 'b'", None, Err("must be host:port or unix:/path")),
+            ("upstream.admin = 1", None, Err("expected a string or a list of strings")),
+            ("", Some("[]"), Err("must have 1 to 64 addresses")),
+        ] {
+            assert_eq!(read(toml, variable), expected.map(str::to_owned).map_err(str::to_owned), "{toml} {variable:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use prometheus::{
 
 use super::labels::Labels;
 use super::requests::{Requests, Vectors};
+use super::services::{ServiceAddress, Services};
 use super::striped::Held;
 use super::tunnels::{OpenTunnel, Tunnels};
 
@@ -36,7 +37,7 @@ pub struct Metrics {
     streams_refused: IntCounter,
     certificate_expiry: IntGaugeVec,
     upstream_up: IntGaugeVec,
-    service_address_up: IntGaugeVec,
+    services: Services,
     reload_successful: IntGauge,
     reload_success_time: IntGauge,
     clock_skew: IntGaugeVec,
@@ -163,11 +164,7 @@ impl Metrics {
                 "Whether the backend responded to the last request.",
                 &["upstream"],
             )?,
-            service_address_up: gauges(
-                "gateway_service_address_up",
-                "Whether an address of a service passed the last health check.",
-                &["service", "address"],
-            )?,
+            services: Services::new(&registry)?,
             reload_successful: gauge(
                 "gateway_config_last_reload_successful",
                 "Whether the last reload of the configuration succeeded.",
@@ -352,9 +349,9 @@ impl Metrics {
         self.upstream_up.with_label_values(&[upstream]).set(i64::from(up));
     }
 
-    /// Sets whether an address of a service passed its health check.
-    pub fn service_address_up(&self, service: &str, address: &str, up: bool) {
-        self.service_address_up.with_label_values(&[service, address]).set(i64::from(up));
+    /// Sets the metrics of an address of a service.
+    pub fn service_address(&self, state: &ServiceAddress<'_>) {
+        self.services.set(state);
     }
 
     /// Sets the number of seconds by which the backend's clock is ahead.

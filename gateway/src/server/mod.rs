@@ -118,7 +118,8 @@ impl Gateway {
         let tls =
             config.services.iter().filter_map(|service| Some((service.name.clone(), service.tls.clone()?))).collect();
         let services: Vec<_> = config.services.into_iter().map(Service::new).collect();
-        let admin = config.admin.map(|address| Arc::new(Upstream::new("admin", address, config.upstream)));
+        let admin =
+            config.admin.map(|addresses| Arc::new(Upstream::with_addresses("admin", addresses, config.upstream)));
         let upstreams: Vec<_> = uses_api.then_some(&api).into_iter().chain(&admin).cloned().collect();
 
         let identities = Arc::new(Identities::new(config.identities)?);

@@ -62,6 +62,7 @@ impl Ops {
         if let Some(lines) = &self.lines {
             self.metrics.log_lines_lost(lines.lost());
         }
+        self.services.iter().for_each(|service| service.record(&self.metrics));
         if let Some(revocation) = &self.revocation {
             self.metrics.revocation(revocation.age(), revocation.accounts());
         }
@@ -101,7 +102,7 @@ impl Ops {
         // Without services, the page is what it was before there were any.
         if let Some(page) = page.as_object_mut().filter(|_| !self.services.is_empty()) {
             let addresses = |service: &Service| -> serde_json::Map<_, _> {
-                service.addresses.iter().map(|(text, address)| (text.clone(), state(address).into())).collect()
+                service.states().map(|(text, state)| (text.to_owned(), state.into())).collect()
             };
             let services: serde_json::Map<_, _> = (self.services.iter())
                 .map(|service| {

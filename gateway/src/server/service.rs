@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Uri};
+use http::Request;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service as PingoraService;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::config;
-use crate::record::Metrics;
-use crate::upstream::{Upstream, UpstreamClient};
+use crate::config::{self, HealthCheck};
+use crate::record::{Metrics, ServiceAddress};
+use crate::upstream::{AddressFigures, Upstream, UpstreamClient};
 
 /// The maximum interval until the first success, so that a required service does not delay the start.
 const INITIAL_INTERVAL: Duration = Duration::from_millis(250);
@@ -31,14 +31,12 @@ pub(super) struct Service {
     pub(super) required: bool,
     /// Each address with an upstream of its own for its checks, which compete with requests for no connection.
     pub(super) addresses: Vec<(String, Arc<Upstream>)>,
-    health_path: Option<Uri>,
-    health_interval: Duration,
+    health: HealthCheck,
 }
 
 impl Service {
     pub(super) fn new(service: config::Service) -> Self {
-        let config::Service { name, addresses, balancing, settings, tls, required, health_path, health_interval } =
-            service;
+        let config::Service { name, addresses, balancing, settings, tls, required, health } = service;
         // Every error of the upstream client has the name. It is leaked once at the start, since services are not
         // reloaded.
         let name: &'static str = name.leak();
@@ -47,18 +45,50 @@ impl Service {
         };
         let checked = addresses.iter().map(checked).collect();
         let upstream = Arc::new(Upstream::balanced(name, addresses, settings, &balancing).with_tls(tls));
-        Self { upstream, required, addresses: checked, health_path, health_interval }
+        Self { upstream, required, addresses: checked, health }
+    }
+
+    /// Updates the metrics of each address.
+    pub(super) fn record(&self, metrics: &Metrics) {
+        for ((text, address), figures) in self.addresses.iter().zip(self.upstream.figures()) {
+            let AddressFigures { requests, failures, ejections, is_ejected, in_flight, .. } = figures;
+            let AddressFigures { connections, connect_time, queued, .. } = figures;
+            metrics.service_address(&ServiceAddress {
+                service: self.upstream.name,
+                address: text,
+                is_up: address.was_checked().then(|| address.is_up()),
+                is_ejected,
+                in_flight,
+                queued,
+                requests,
+                failures,
+                ejections,
+                connections,
+                connect_time,
+            });
+        }
+    }
+
+    /// The state of each address, as on `/readyz`.
+    pub(super) fn states(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.addresses.iter().zip(self.upstream.figures()).map(|((text, address), figures)| {
+            let state = match (address.is_up(), figures.is_ejected) {
+                (false, _) => "down",
+                (true, true) => "ejected",
+                (true, false) => "up",
+            };
+            (text.as_str(), state)
+        })
     }
 
     /// Sets the state of the address at `place`, and that of the service: up while one of its addresses is.
     fn set_up(&self, metrics: &Metrics, place: usize, is_up: bool) {
-        let Some((text, address)) = self.addresses.get(place) else { return };
+        let Some((_, address)) = self.addresses.get(place) else { return };
         address.set_up(is_up);
-        self.upstream.note_check(place, is_up, self.health_path.is_some());
+        self.upstream.note_check(place, is_up, self.health.path.is_some());
         let any = self.addresses.iter().any(|(_, address)| address.is_up());
         self.upstream.set_up(any);
         metrics.upstream_up(self.upstream.name, any);
-        metrics.service_address_up(self.upstream.name, text, is_up);
     }
 }
 
@@ -104,37 +134,85 @@ async fn resolve(upstream: Arc<Upstream>) {
 async fn watch(service: Service, place: usize, metrics: Arc<Metrics>) {
     let Some((text, address)) = service.addresses.get(place) else { return };
     let client = UpstreamClient::new(Arc::clone(address));
+    let mut verdict = Verdict::default();
     let mut was_up = None;
     loop {
         let checked = match address.resolve().await {
-            Ok(()) => check(&client, service.health_path.as_ref()).await,
+            Ok(()) => check(&client, &service.health).await,
             Err(error) => Err(format!("the name cannot be resolved: {error}")),
         };
-        let is_up = checked.is_ok();
+        let is_up = verdict.after(checked.is_ok(), &service.health);
         service.set_up(&metrics, place, is_up);
         if was_up != Some(is_up) {
             let name = address.name;
             match &checked {
-                Ok(()) => tracing::info!(service = name, address = text, "the address of the service is up"),
-                Err(error) => {
+                Err(error) if !is_up => {
                     tracing::warn!(service = name, address = text, error, "the address of the service is down");
                 }
+                _ => tracing::info!(service = name, address = text, "the address of the service is up"),
             }
             was_up = Some(is_up);
         }
         let is_new = !address.was_reached();
-        sleep(if is_new { service.health_interval.min(INITIAL_INTERVAL) } else { service.health_interval }).await;
+        let interval = service.health.interval;
+        sleep(if is_new { interval.min(INITIAL_INTERVAL) } else { interval }).await;
     }
 }
 
-/// Checks that a connection succeeds, or that the response to `GET` of `path` has a status of 200 to 399.
-async fn check(client: &UpstreamClient, path: Option<&Uri>) -> Result<(), String> {
-    let Some(path) = path else {
+/// Whether an address is up, as of its last checks.
+#[derive(Debug, Default)]
+struct Verdict {
+    is_up: Option<bool>,
+    /// The checks in a row that contradict it.
+    contradictions: u64,
+}
+
+impl Verdict {
+    /// Whether the address is up after a check that has succeeded or failed. The first check decides alone.
+    fn after(&mut self, has_succeeded: bool, health: &HealthCheck) -> bool {
+        let was_up = *self.is_up.get_or_insert(has_succeeded);
+        if was_up == has_succeeded {
+            self.contradictions = 0;
+            return was_up;
+        }
+        self.contradictions += 1;
+        let needed = if has_succeeded { health.successes } else { health.failures };
+        if self.contradictions < needed {
+            return was_up;
+        }
+        *self = Self { is_up: Some(has_succeeded), contradictions: 0 };
+        has_succeeded
+    }
+}
+
+/// Checks that a connection succeeds, or that the response to `GET` of the path has the expected status.
+async fn check(client: &UpstreamClient, health: &HealthCheck) -> Result<(), String> {
+    let Some(path) = &health.path else {
         return client.upstream().check_connection().await.map_err(|error| error.to_string());
     };
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = path.clone();
     let response = client.send(request, MAX_RESPONSE_BYTES).await.map_err(|error| error.to_string())?;
     let status = response.status();
-    if status.is_success() || status.is_redirection() { Ok(()) } else { Err(format!("status {}", status.as_u16())) }
+    let is_expected = match health.status {
+        Some(expected) => status.as_u16() == expected,
+        None => status.is_success() || status.is_redirection(),
+    };
+    if is_expected { Ok(()) } else { Err(format!("status {}", status.as_u16())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_changes_after_enough_checks_in_a_row() {
+        let health = HealthCheck { path: None, status: None, interval: Duration::ZERO, failures: 3, successes: 2 };
+        let mut verdict = Verdict::default();
+        for (checks, expected) in [("+--+--", "++++++"), ("-+-+--+++", "-------++"), ("----", "++--")] {
+            let after: String =
+                (checks.chars()).map(|check| if verdict.after(check == '+', &health) { '+' } else { '-' }).collect();
+            assert_eq!(after, expected, "{checks}");
+        }
+    }
 }

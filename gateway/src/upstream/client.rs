@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use tokio::time::{Instant, timeout_at};
 
-use super::balance::Balancer;
+use super::balance::{Balancer, Failure};
 use super::connection::{BUFFER_BYTES, ClosedConnection, MAX_FIELDS};
 use super::deadlines::Deadlines;
 use super::error::{UpstreamError, with_cause};
@@ -126,12 +126,13 @@ impl UpstreamClient {
             let mut attempt = Attempt { balancer, place, late };
             let failed = match exchange(lease, request, hints).await {
                 Ok(response) if response.status().is_informational() && !(may_switch && is_switch(&response)) => {
-                    attempt.ended(false);
+                    attempt.ended(Some(Failure::Response));
                     let reason = format!("status {} was not requested", response.status().as_u16());
                     return Err(UpstreamError::InvalidResponse(self.upstream.name, reason));
                 }
                 Ok(mut response) => {
-                    attempt.ended(!(response.status().is_server_error() && balancer.counts_server_errors()));
+                    let is_failure = response.status().is_server_error() && balancer.counts_server_errors();
+                    attempt.ended(is_failure.then_some(Failure::Response));
                     if let Some(cookie) = balancer.cookie(&choice, place) {
                         response.extensions_mut().insert(cookie);
                     }
@@ -146,7 +147,7 @@ impl UpstreamClient {
                     (*request, self.pool.lease(&mut choice, slot, connect_timeout).await)
                 }
                 (ExchangeError::Unsent(request, _, slot), _) if !is_retried && may_take() => {
-                    attempt.ended(false);
+                    attempt.ended(Some(Failure::Closed));
                     is_retried = true;
                     (*request, self.pool.lease(&mut choice, slot, connect_timeout).await)
                 }
@@ -155,7 +156,7 @@ impl UpstreamClient {
                 {
                     is_retried = true;
                     if !was_idle {
-                        attempt.ended(false);
+                        attempt.ended(Some(Failure::Closed));
                     } else {
                         // The service closes idle connections when it likes.
                         attempt.drop_verdict();
@@ -172,11 +173,11 @@ impl UpstreamClient {
                     (retry, leased)
                 }
                 (ExchangeError::NoResponse(error, _) | ExchangeError::Unsent(_, error, _), _) => {
-                    attempt.ended(false);
+                    attempt.ended(Some(Failure::Closed));
                     return Err(self.no_response(&error));
                 }
                 (ExchangeError::AmbiguousFraming, _) => {
-                    attempt.ended(false);
+                    attempt.ended(Some(Failure::Response));
                     let reason = "its Transfer-Encoding is not chunked alone".to_owned();
                     return Err(UpstreamError::InvalidResponse(self.upstream.name, reason));
                 }
@@ -211,12 +212,11 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn ended(&mut self, is_success: bool) {
+    fn ended(&mut self, failure: Option<Failure>) {
         self.late = None;
-        if is_success {
-            self.balancer.succeeded(self.place);
-        } else {
-            self.balancer.failed(self.place, false);
+        match failure {
+            Some(failure) => self.balancer.failed(self.place, failure),
+            None => self.balancer.succeeded(self.place),
         }
     }
 
@@ -228,7 +228,7 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if self.late.is_some_and(|late| Instant::now() >= late) {
-            self.balancer.failed(self.place, false);
+            self.balancer.failed(self.place, Failure::Response);
         }
     }
 }

@@ -96,6 +96,7 @@ pub struct Upstream {
     tls: Option<Arc<Tls>>,
     up: AtomicBool,
     reached: AtomicBool,
+    checked: AtomicBool,
     /// The connections to it.
     slots: Arc<Slots<Connection>>,
 }
@@ -139,6 +140,7 @@ impl Upstream {
             tls: None,
             up: AtomicBool::new(false),
             reached: AtomicBool::new(false),
+            checked: AtomicBool::new(false),
             slots: Slots::new(&settings, balancing.max_queue.unwrap_or(usize::MAX)),
         }
     }
@@ -281,6 +283,7 @@ impl Upstream {
     /// Records whether it responded to the last probe.
     pub fn set_up(&self, up: bool) {
         self.up.store(up, Ordering::Relaxed);
+        self.checked.store(true, Ordering::Relaxed);
         if up {
             self.reached.store(true, Ordering::Relaxed);
         }
@@ -289,6 +292,11 @@ impl Upstream {
     /// Whether it responded to the last probe.
     pub fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was probed.
+    pub fn was_checked(&self) -> bool {
+        self.checked.load(Ordering::Relaxed)
     }
 
     /// Whether it has ever responded.

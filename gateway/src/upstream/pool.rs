@@ -9,7 +9,7 @@ use tokio::task::{AbortHandle, coop};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::Upstream;
-use super::balance::Choice;
+use super::balance::{Choice, Failure};
 use super::connection::{ClosedConnection, Connection};
 use super::slots::{Acquired, ConnectionSlot, Grant};
 
@@ -166,7 +166,8 @@ impl Pool {
                 }
                 Err(error) => error,
             };
-            balancer.failed(place, true);
+            let is_late = error.kind() == io::ErrorKind::TimedOut;
+            balancer.failed(place, if is_late { Failure::Silent } else { Failure::Connect });
             place = choice.next().ok_or(error)?;
             epoch = balancer.epoch(place);
             taken = self.upstream.slots.take(self.number + place, None, false);
@@ -203,7 +204,7 @@ fn late() -> io::Error {
 }
 
 fn no_address() -> io::Error {
-    io::Error::other("the service has no address with a weight")
+    io::Error::other("no address can be reached")
 }
 
 impl Drop for Pool {

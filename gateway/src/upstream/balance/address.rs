@@ -50,6 +50,10 @@ pub struct AddressFigures {
 pub(in crate::upstream) struct AddressState {
     /// Whether the last health check failed.
     is_down: AtomicBool,
+    /// Whether the last connection was not made in time.
+    is_silent: AtomicBool,
+    /// Whether a request tries to connect to it although it is down and silent.
+    is_tried: AtomicBool,
     /// Failures since the last success.
     failures_in_row: AtomicU32,
     /// The end of the ejection, in milliseconds; 0 for none.
@@ -84,9 +88,39 @@ impl AddressState {
     }
 
     pub(super) fn connected(&self, duration: Duration) {
+        self.is_silent.store(false, Ordering::Relaxed);
         self.connections.fetch_add(1, Ordering::Relaxed);
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.connect_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Records that a connection was not made in time.
+    pub(super) fn silent(&self) {
+        self.is_silent.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether connecting to it would take as long as it has before, and another request is waiting for that already.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.needs_claim() && self.is_tried.load(Ordering::Relaxed)
+    }
+
+    /// Whether only one request at a time may try it: it is down and does not even refuse connections.
+    fn needs_claim(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed) && self.is_silent.load(Ordering::Relaxed)
+    }
+
+    /// Claims it for a request, as far as that is needed: whether it has to be released, or `None` if another request has
+    /// it.
+    pub(super) fn claim(&self) -> Option<bool> {
+        if !self.needs_claim() {
+            return Some(false);
+        }
+        if self.is_tried.swap(true, Ordering::Relaxed) { None } else { Some(true) }
+    }
+
+    /// Releases a claim.
+    pub(super) fn release(&self) {
+        self.is_tried.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn succeeded(&self) {

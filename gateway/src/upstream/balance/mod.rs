@@ -92,12 +92,27 @@ pub(super) enum Wanted {
     Place(usize),
 }
 
+/// How a request to an address failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// A connection was refused or failed otherwise.
+    Connect,
+    /// There was no connection in time.
+    Silent,
+    /// The connection failed before a response.
+    Closed,
+    /// The response was late, invalid or a server error.
+    Response,
+}
+
 /// The addresses for one request, in the order in which they are tried.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Choice<'a> {
     balancer: &'a Balancer,
     wanted: Wanted,
     tried: u64,
+    /// The addresses that no other request may try.
+    claimed: u64,
 }
 
 impl Balancer {
@@ -130,13 +145,13 @@ impl Balancer {
             (_, Some(sticky)) => sticky.take(&mut parts.headers).map_or(Wanted::Any, Wanted::Place),
             _ => Wanted::Any,
         };
-        Choice { balancer: self, wanted, tried: 0 }
+        Choice { balancer: self, wanted, tried: 0, claimed: 0 }
     }
 
     /// Any address.
     #[cfg(test)]
     pub(super) fn any(&self) -> Choice<'_> {
-        Choice { balancer: self, wanted: Wanted::Any, tried: 0 }
+        Choice { balancer: self, wanted: Wanted::Any, tried: 0, claimed: 0 }
     }
 
     /// The cookie for a response of the address at `place`; `None` if the request had it already.
@@ -174,11 +189,15 @@ impl Balancer {
 
     /// Records a failure of the address at `place`, and ejects it after the configured number in a row, unless half of
     /// the addresses are unavailable already.
-    pub(super) fn failed(&self, place: usize, is_connect: bool) {
-        if self.preferred.load(Ordering::Relaxed) == place {
+    pub(super) fn failed(&self, place: usize, failure: Failure) {
+        // One that is only slow remains the preferred one: connections to another would not be faster.
+        if failure != Failure::Response && self.preferred.load(Ordering::Relaxed) == place {
             self.preferred.store((place + 1) % self.addresses.len().max(1), Ordering::Relaxed);
         }
         let Some(address) = self.address(place) else { return };
+        if failure == Failure::Silent {
+            address.silent();
+        }
         if !address.failed(self.ejection.after) {
             return;
         }
@@ -186,7 +205,7 @@ impl Balancer {
         let others = self.addresses.iter().enumerate().filter(|(other, _)| *other != place);
         let unavailable = others.filter(|(_, other)| !other.is_healthy(now)).count();
         if (unavailable + 1) * 2 <= self.addresses.len() {
-            address.eject(now, &self.ejection, is_connect);
+            address.eject(now, &self.ejection, matches!(failure, Failure::Connect | Failure::Silent));
         }
     }
 
@@ -218,8 +237,9 @@ impl Balancer {
         self.started.elapsed()
     }
 
-    /// The address for `wanted` among those for which `may_use` holds.
-    fn find(&self, wanted: &Wanted, may_use: impl Fn(usize) -> bool) -> Option<usize> {
+    /// The address for `wanted` among those for which `may_use` holds; `is_first` says that it is the first one of a
+    /// request.
+    fn find(&self, wanted: &Wanted, is_first: bool, may_use: impl Fn(usize) -> bool) -> Option<usize> {
         match (wanted, &self.ring, &self.policy) {
             (Wanted::Place(place), ..) if may_use(*place) => Some(*place),
             (Wanted::Hashed(key), Some(ring), _) => ring.find(key, may_use),
@@ -230,7 +250,8 @@ impl Balancer {
                     .find(|&place| may_use(place))
             }
             (.., Policy::LeastConnections) => self.least_connections(may_use),
-            _ => self.schedule.find(may_use),
+            _ if is_first => self.schedule.find(may_use),
+            _ => self.schedule.peek(may_use),
         }
     }
 
@@ -249,20 +270,34 @@ impl Balancer {
 }
 
 impl Choice<'_> {
-    /// The next address to try: a healthy one, otherwise any other. `None` if each was tried.
+    /// The next address to try: a healthy one, otherwise any other. `None` if each was tried, or if all are down and
+    /// other requests wait already for those that do not respond.
     pub(super) fn next(&mut self) -> Option<usize> {
+        loop {
+            let place = self.find()?;
+            self.tried |= bit(place);
+            match self.balancer.address(place).map_or(Some(false), AddressState::claim) {
+                Some(true) => self.claimed |= bit(place),
+                Some(false) => {}
+                None => continue,
+            }
+            return Some(place);
+        }
+    }
+
+    fn find(&self) -> Option<usize> {
         let balancer = self.balancer;
-        let place = if balancer.addresses.len() == 1 {
-            (self.tried == 0).then_some(0)
-        } else {
-            let is_new = |place: usize| self.tried & bit(place) == 0;
-            let now = balancer.now();
-            let is_healthy = |place: usize| balancer.address(place).is_some_and(|address| address.is_healthy(now));
-            let healthy = balancer.find(&self.wanted, |place| is_new(place) && is_healthy(place));
-            healthy.or_else(|| balancer.find(&self.wanted, is_new))
-        }?;
-        self.tried |= bit(place);
-        Some(place)
+        let is_first = self.tried == 0;
+        let is_new = |place: usize| {
+            self.tried & bit(place) == 0 && balancer.address(place).is_some_and(|address| !address.is_hopeless())
+        };
+        if balancer.addresses.len() == 1 {
+            return is_new(0).then_some(0);
+        }
+        let now = balancer.now();
+        let is_healthy = |place: usize| balancer.address(place).is_some_and(|address| address.is_healthy(now));
+        let healthy = balancer.find(&self.wanted, is_first, |place| is_new(place) && is_healthy(place));
+        healthy.or_else(|| balancer.find(&self.wanted, is_first, is_new))
     }
 
     /// Allows the address at `place` to be tried again.
@@ -284,6 +319,16 @@ impl Choice<'_> {
     /// Whether a connection to any address will do, while none is free.
     pub(super) fn takes_any(&self) -> bool {
         self.wanted == Wanted::Any && self.tried.count_ones() <= 1
+    }
+}
+
+impl Drop for Choice<'_> {
+    fn drop(&mut self) {
+        if self.claimed != 0 {
+            let claimed =
+                self.balancer.addresses.iter().enumerate().filter(|(place, _)| self.claimed & bit(*place) != 0);
+            claimed.for_each(|(_, address)| address.release());
+        }
     }
 }
 

@@ -36,9 +36,14 @@ impl Schedule {
         };
         // Other requests take turns meanwhile, so all may be missed.
         let mut turns = std::iter::repeat_with(turn).take(self.turns.len()).flatten();
-        turns
-            .find(|&place| may_use(place))
-            .or_else(|| self.turns.iter().map(|place| usize::from(*place)).find(|&place| may_use(place)))
+        turns.find(|&place| may_use(place)).or_else(|| self.peek(may_use))
+    }
+
+    /// The next address for which `may_use` holds, without taking a turn: for a request that has had one.
+    pub(super) fn peek(&self, may_use: impl Fn(usize) -> bool) -> Option<usize> {
+        let start = self.next.load(Ordering::Relaxed).checked_rem(self.turns.len())?;
+        let turns = self.turns.iter().cycle().skip(start).take(self.turns.len());
+        turns.map(|place| usize::from(*place)).find(|&place| may_use(place))
     }
 }
 
@@ -63,6 +68,17 @@ mod tests {
         assert_eq!(rounds(&[0, 2, 0], 3, |_| true), [1, 1, 1]);
         assert_eq!(rounds(&[0, 0], 3, |_| true), [0; 0]);
         assert_eq!(Schedule::new(&[100, 99]).turns.len(), 199);
+    }
+
+    #[test]
+    fn a_second_attempt_takes_no_turn() {
+        let schedule = Schedule::new(&[1, 1]);
+        for _ in 0..4 {
+            assert_eq!((schedule.find(|_| true), schedule.peek(|place| place != 0)), (Some(0), Some(1)));
+            assert_eq!((schedule.find(|_| true), schedule.peek(|place| place != 1)), (Some(1), Some(0)));
+        }
+        assert_eq!(schedule.peek(|_| false), None);
+        assert_eq!(Schedule::new(&[0]).peek(|_| true), None);
     }
 
     #[test]

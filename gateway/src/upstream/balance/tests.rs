@@ -42,7 +42,7 @@ fn firsts(balancer: &Balancer, count: usize) -> BTreeMap<usize, usize> {
 }
 
 fn fail(balancer: &Balancer, place: usize, count: usize) {
-    (0..count).for_each(|_| balancer.failed(place, false));
+    (0..count).for_each(|_| balancer.failed(place, Failure::Closed));
 }
 
 fn ejections(balancer: &Balancer) -> Vec<u64> {
@@ -164,10 +164,14 @@ async fn failover_stays_with_the_address_that_was_reached() {
     assert_eq!(any_order(&balancer), [0; 0]);
     let balancer = self::balancer(Policy::Failover, &[1, 1, 1]);
     assert_eq!((any_order(&balancer), any_order(&balancer)), (vec![0, 1, 2], vec![0, 1, 2]));
-    balancer.failed(0, true);
+    balancer.failed(0, Failure::Connect);
     assert_eq!(any_order(&balancer), [1, 2, 0]);
     balancer.connected(2, SECOND);
     assert_eq!(any_order(&balancer), [2, 0, 1]);
+    balancer.failed(2, Failure::Response);
+    assert_eq!(any_order(&balancer), [2, 0, 1], "a late response is no reason to change");
+    balancer.failed(2, Failure::Closed);
+    assert_eq!(any_order(&balancer), [0, 1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +181,7 @@ async fn failures_in_a_row_eject_and_the_time_doubles_up_to_a_limit() {
     balancer.succeeded(0);
     fail(&balancer, 0, 4);
     assert!(!is_ejected(&balancer, 0));
-    balancer.failed(0, false);
+    balancer.failed(0, Failure::Closed);
     for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
         assert_eq!(firsts(&balancer, 4), BTreeMap::from([(1, 4)]));
         advance(SECOND * seconds - Duration::from_millis(1)).await;
@@ -186,7 +190,7 @@ async fn failures_in_a_row_eject_and_the_time_doubles_up_to_a_limit() {
         assert!(!is_ejected(&balancer, 0), "{seconds}");
         assert_eq!(firsts(&balancer, 4), BTreeMap::from([(0, 2), (1, 2)]));
         // One more is enough, since there was no success.
-        balancer.failed(0, false);
+        balancer.failed(0, Failure::Closed);
     }
     balancer.succeeded(0);
     advance(SECOND * 121).await;
@@ -211,20 +215,44 @@ async fn never_more_than_half_of_the_addresses_are_ejected() {
 
 #[tokio::test(start_paused = true)]
 async fn the_verdict_of_a_health_check_wins_over_an_ejection() {
-    for (is_connect, is_request, ends) in [(false, true, true), (true, false, true), (false, false, false)] {
+    for (failure, is_request, ends) in
+        [(Failure::Closed, true, true), (Failure::Connect, false, true), (Failure::Response, false, false)]
+    {
         let balancer = balancer(Policy::RoundRobin, &[1, 1]);
-        (0..5).for_each(|_| balancer.failed(0, is_connect));
+        (0..5).for_each(|_| balancer.failed(0, failure));
         assert!(is_ejected(&balancer, 0));
         balancer.checked(0, true, is_request);
-        assert_eq!(is_ejected(&balancer, 0), !ends, "{is_connect} {is_request}");
+        assert_eq!(is_ejected(&balancer, 0), !ends, "{failure:?} {is_request}");
         balancer.checked(0, false, is_request);
         assert_eq!(any_order(&balancer)[0], 1);
     }
     // Failures between checks are not forgotten while it is not ejected.
     let balancer = balancer(Policy::RoundRobin, &[1, 1]);
     for _ in 0..5 {
-        balancer.failed(0, false);
+        balancer.failed(0, Failure::Closed);
         balancer.checked(0, true, true);
     }
     assert_eq!(ejections(&balancer), [1, 0]);
+}
+
+#[tokio::test]
+async fn only_one_request_waits_for_addresses_that_are_down_and_do_not_respond() {
+    for count in [1, 3] {
+        let balancer = balancer(Policy::LeastConnections, &vec![1; count]);
+        for place in 0..count {
+            balancer.failed(place, Failure::Silent);
+            assert_eq!(any_order(&balancer).len(), count, "it is not known to be down");
+        }
+        (0..count).for_each(|place| balancer.checked(place, false, false));
+        let mut waiting = balancer.choose(&mut parts("/", &[]));
+        let first = waiting.next().unwrap();
+        assert_eq!(any_order(&balancer).len(), count - 1);
+        while waiting.next().is_some() {}
+        assert_eq!(any_order(&balancer), [0; 0]);
+        // Its connection was made, so that the others need not wait.
+        balancer.connected(first, SECOND);
+        assert_eq!(any_order(&balancer), [first]);
+        drop(waiting);
+        assert_eq!(any_order(&balancer).len(), count);
+    }
 }

@@ -1,6 +1,7 @@
 mod churn;
 mod closing;
 mod framing;
+mod names;
 mod queue;
 mod repeat;
 

@@ -1,5 +1,7 @@
 //! Several services behind one gateway.
 
+mod admin;
+mod ejection;
 mod failover;
 mod policy;
 mod ready;

@@ -58,3 +58,16 @@ async fn a_health_path_must_succeed_on_each_address() {
     until("both are checked", async || readiness(&gateway).await.1["services"]["app"]["addresses"] == addresses).await;
     assert_eq!(gateway.metric("gateway_upstream_up{upstream=\"app\"}").await, Some(1.0));
 }
+
+#[tokio::test]
+async fn names_are_resolved_in_the_background_and_one_without_an_address_is_down() {
+    let backend = Backend::start(|_| answer_of("a")).await;
+    let name = backend.address.replace("127.0.0.1", "localhost");
+    let services = service("app", &["name.invalid:1", &name], ", health_interval = 0.1");
+    let gateway = start(&format!("[{services}]"), &format!("[{}]", route("app")), &[]);
+    let addresses = json!({name.clone(): "up", "name.invalid:1": "down"});
+    until("both are checked", async || readiness(&gateway).await.1["services"]["app"]["addresses"] == addresses).await;
+    for _ in 0..4 {
+        assert_eq!(gateway.get("/app/x").await.body, "a");
+    }
+}
