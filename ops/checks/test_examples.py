@@ -2,6 +2,7 @@
 HTTP/2."""
 
 import base64
+import collections
 import contextlib
 import hashlib
 import hmac
@@ -33,8 +34,15 @@ PLACEHOLDER = "0" * 64  # for the SHA-256 of a static token
 SECONDS = 30
 TLS_ADDRESS = "127.0.0.1:3443"  # of the service if it has TLS
 DETAILS = ("with ", "service ", "client ", "log ")  # how a detail begins
+ADDRESSES = re.compile(r"^addresses = \[.*?\]", re.MULTILINE | re.DOTALL)
+ADDRESS = re.compile(r'"(127\.0\.0\.1:\d+)"')
 STATIC_TOKEN = re.compile(rf'name = "([^"]+)"\nsha256 = "{PLACEHOLDER}"')
 SECRET_FILE = re.compile(r'^secret_file = "(keys/[^"]+)"$', re.MULTILINE)
+
+
+def addresses_of_services(text):
+    """The addresses in the `[[service]]` tables of a file."""
+    return sorted({address for each in ADDRESSES.findall(text) for address in ADDRESS.findall(each)})
 
 
 def wait_for(what, condition):
@@ -150,12 +158,14 @@ def send_by_curl(port, host, method, target, body, headers):
 class Example:
     """A file with the replacements that users make, and the secrets that it needs, in a temporary folder."""
 
-    def __init__(self, file, folder, service, backend, http2):
+    def __init__(self, file, folder, service, backend, http2, services):
         issue_client_certificate(folder / "client")
         self.http2 = http2
         self.folder, self.tokens, self.keys = folder, {}, {}
         self.secret = secrets.token_urlsafe(48)
-        text = file.read_text().replace(TLS_ADDRESS, service)
+        text = file.read_text()
+        for address, own in services.items():
+            text = text.replace(f'"{address}"', f'"{own.address}"')
         for name in STATIC_TOKEN.findall(text):
             self.tokens[f"static {name}"] = token = f"holodule_{secrets.token_hex(32)}"
             text = text.replace(PLACEHOLDER, hashlib.sha256(token.encode()).hexdigest(), 1)
@@ -255,8 +265,8 @@ class Example:
 class Outcome:
     """What happened on a try, compared with what is expected."""
 
-    def __init__(self, test, example, answer, received):
-        self.test, self.example, self.answer, self.received = test, example, answer, received
+    def __init__(self, test, example, answer, received, counts):
+        self.test, self.example, self.answer, self.received, self.counts = test, example, answer, received, counts
 
     def one(self):
         self.test.assertEqual(len(self.received), 1, "requests that reached the service")
@@ -274,11 +284,17 @@ class Outcome:
     def service_without(self, name):
         self.test.assertEqual(self.one().fields(name), [], name)
 
+    def service_count(self, address, count):
+        self.test.assertEqual(self.counts[address], int(count), self.counts)
+
     def service_bytes(self, size):
         self.test.assertEqual(self.one().size, int(size))
 
     def client_field(self, name, value):
         self.test.assertEqual(self.answer.headers.get_all(name, []), [value], name)
+
+    def client_has(self, name):
+        self.test.assertEqual(len(self.answer.headers.get_all(name, [])), 1, name)
 
     def client_without(self, name):
         self.test.assertEqual(self.answer.headers.get_all(name, []), [], name)
@@ -319,24 +335,34 @@ class Examples(unittest.TestCase):
                 with self.subTest(file.name, http2=http2):
                     attempts = tries.parse(file.read_text())
                     self.assertTrue(attempts, "it has no line '# try:'")
-                    tls = tls_of_service() if TLS_ADDRESS in file.read_text() else None
-                    with running_service(tls) as service, tempfile.TemporaryDirectory() as folder:
-                        example = Example(file, Path(folder), service.address, self.backend, http2)
+                    with contextlib.ExitStack() as stack:
+                        folder = stack.enter_context(tempfile.TemporaryDirectory())
+                        services = {"upstream.api": stack.enter_context(running_service())}
+                        for address in addresses_of_services(file.read_text()):
+                            tls = tls_of_service() if address == TLS_ADDRESS else None
+                            services[address] = stack.enter_context(running_service(tls))
+                        api = services["upstream.api"].address
+                        example = Example(file, Path(folder), api, self.backend, http2, services)
                         with example.running():
                             for attempt in attempts:
                                 with self.subTest(line=attempt.line):
-                                    self.attempt(attempt, example, service)
+                                    self.attempt(attempt, example, services)
 
-    def attempt(self, attempt, example, service):
+    def attempt(self, attempt, example, services):
         headers = [*example.authorization(attempt), *attempt.headers]
         body = b"x" * int(attempt.options["body"][0]) if "body" in attempt.options else None
         (times,) = attempt.options.get("times") or attempt.options.get("until") or (1,)
+        counts, received = collections.Counter(), []
         for _ in range(int(times)):
-            service.take()
+            received.clear()
             if "wrong_password" in attempt.options:
                 answer = example.log_in(attempt, "user01", "wrong")
             else:
                 answer = example.send(attempt, attempt.method, attempt.target, body, headers)
+            for address, service in services.items():
+                taken = service.take()
+                counts[address] += len(taken)
+                received += taken
             if "until" in attempt.options:
                 if answer.status == attempt.status:
                     break
@@ -344,7 +370,7 @@ class Examples(unittest.TestCase):
             else:
                 self.assertEqual(answer.status, attempt.status, answer.body[:1000])
         self.assertEqual(answer.status, attempt.status)
-        outcome = Outcome(self, example, answer, service.take())
+        outcome = Outcome(self, example, answer, received, counts)
         for name, values in attempt.expected:
             with self.subTest(expected=name, of=values):
                 getattr(outcome, name)(*values)
@@ -362,6 +388,7 @@ class Examples(unittest.TestCase):
             "# try: GET / -> 200\n#  service receives nothing",
             "# try: GET / -> 200\n#   service receives something else",
             "# try: GET / -> 200\n#   the service receives nothing",
+            "# try: GET / -> 200\n#   service at 192.0.2.1 receives requests",
         ):
             with self.subTest(text), self.assertRaises(tries.Malformed):
                 tries.parse(text)

@@ -10,12 +10,14 @@ FIELD = r"([A-Za-z][A-Za-z0-9-]*)"
 # What is expected, and the name of the method of the test that compares it.
 EXPECTATIONS = {
     "service_nothing": r"service receives nothing",
+    "service_count": r"service at (\S+) receives (\d+) requests",
     "service_bytes": r"service receives (\d+) bytes",
     "service_without": rf"service receives no {FIELD}",
     "service_field": rf"service receives {FIELD}: (\S.*)",
     "service_request": r"service receives ([A-Z]+) (/\S*)",
     "client_bytes": r"client receives (\d+) bytes",
     "client_without": rf"client receives no {FIELD}",
+    "client_has": rf"client receives {FIELD}",
     "client_field": rf"client receives {FIELD}: (\S.*)",
     "log_without": r"log has no (\S.*)",
     "log": r"log has (\S.*)",
