@@ -5,7 +5,7 @@
 
 100 changes (15 with --quick) on each of: the backend's admin listener with the embedded store, and direct changes to a
 single MongoDB and to a replica set of three. The time is measured from before the change is sent to the first 401, with a
-request every 5 ms. All must be below a second.
+request every 5 ms, for the shipped route and for a tail to a service in turn. All must be below a second.
 """
 
 import argparse
@@ -27,11 +27,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "checks"))
 
 import ending
+from service import running_service
 from support import CA, ROOT, child, running_stack
 
 CHANGES, QUICK_CHANGES = 100, 15
 LONGEST = 1.0  # seconds
-DAY = "/holodules/20201209"
+# Of the shipped route, and of a tail to a service.
+PATHS = ("/holodules/20201209", "/files/a/b")
+ROUTES = """[{ name = "holodules", path = "/holodules/{day}", methods = ["GET", "HEAD"], shared = true },
+  { name = "files", path = "/files/{*rest}", methods = ["GET"], service = "files" }]"""
 SECRET = "k" * 32
 KINDS = ("disabled", "deleted", "new password")
 
@@ -40,6 +44,7 @@ SETTINGS = {
     "LIMIT_ADDRESS_RATE": "0",
     "LIMIT_IDENTITY_RATE": "0",
     "LOG_LEVEL": "error",
+    "ROUTE": ROUTES,
 }
 
 
@@ -49,12 +54,14 @@ def main():
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_CHANGES} changes each instead of {CHANGES}")
     count = QUICK_CHANGES if parser.parse_args().quick else CHANGES
     failures = []
-    with running_stack(**SETTINGS) as stack:
-        failures += measure("by the admin listener", stack, Admin(stack.addresses()["admin"]), count)
-    for name, options in (("by hand, a single MongoDB", []), ("by hand, a replica set", ["--replicas", "3"])):
-        server = child([ROOT / "ops/mongod", "run", *options])
-        with server as url, running_stack(STORE=url, **SETTINGS) as stack, Database(url) as database:
-            failures += measure(name, stack, database, count)
+    with running_service() as service:
+        settings = {**SETTINGS, "SERVICE": f'[{{ name = "files", addresses = ["{service.address}"] }}]'}
+        with running_stack(**settings) as stack:
+            failures += measure("by the admin listener", stack, Admin(stack.addresses()["admin"]), count)
+        for name, options in (("by hand, a single MongoDB", []), ("by hand, a replica set", ["--replicas", "3"])):
+            server = child([ROOT / "ops/mongod", "run", *options])
+            with server as url, running_stack(STORE=url, **settings) as stack, Database(url) as database:
+                failures += measure(name, stack, database, count)
     for failure in failures:
         print(f"FAILED: {failure}")
     return 1 if failures else 0
@@ -133,8 +140,8 @@ def measure(name, stack, users, count):
     times, failures = {kind: [] for kind in KINDS}, []
     with contextlib.closing(http.client.HTTPSConnection("localhost", stack.port, timeout=20, context=tls)) as gateway:
 
-        def status(bearer):
-            gateway.request("GET", DAY, headers={"Authorization": f"Bearer {bearer}"})
+        def status(bearer, path):
+            gateway.request("GET", path, headers={"Authorization": f"Bearer {bearer}"})
             answer = gateway.getresponse()
             answer.read()
             return answer.status
@@ -145,13 +152,13 @@ def measure(name, stack, users, count):
         # Tokens of the second in which the user was created are rejected.
         time.sleep(3)
         for number, user in enumerate(changed):
-            kind, bearer = KINDS[number % len(KINDS)], token(user)
-            if (answer := status(bearer)) != 200:
+            kind, path, bearer = KINDS[number % len(KINDS)], PATHS[number // len(KINDS) % len(PATHS)], token(user)
+            if (answer := status(bearer, path)) != 200:
                 return [f"{name}: {user} gets {answer} before any change"]
             time.sleep(drawn.uniform(0, 0.5))  # at a random time within the polling interval
             began = time.monotonic()
             users.change(kind, user)
-            while (answer := status(bearer)) == 200 and time.monotonic() < began + 10:
+            while (answer := status(bearer, path)) == 200 and time.monotonic() < began + 10:
                 time.sleep(0.005)
             times[kind].append(time.monotonic() - began)
             if answer != 401:

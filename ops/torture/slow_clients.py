@@ -11,6 +11,7 @@ after the first kind.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -22,6 +23,7 @@ import ending
 import frames
 import swarm
 from good import Good, failed, p99
+from service import running_service
 from support import CA, running_stack
 from swarm import Kind
 from watch import Watch
@@ -34,6 +36,7 @@ DEADLINES = {
     "listener.header_timeout": (10, 3),
     "listener.keepalive_timeout": (60, 6),
     "listener.write_timeout": (30, 3),
+    "listener.read_timeout": (10, 3),
     "login.body_timeout": (10, 3),
 }
 SLACK = 3  # seconds after a deadline, for timers and for clients that are delayed on a busy machine
@@ -41,6 +44,9 @@ LONGEST = 2.0  # times the quiet p99
 # Memory that may remain with the allocator: MiB, and bytes for each client of a kind.
 KEPT_MIB, KEPT_EACH = 64, 4096
 DAY = "/holodules/20201209"
+# The shipped route, and a tail to a service.
+ROUTES = """[{ name = "holodules", path = "/holodules/{day}", methods = ["GET", "HEAD"], shared = true },
+  { name = "files", path = "/files/{*rest}", methods = ["GET", "PUT"], service = "files", timeout = { total = 0 } }]"""
 
 HELLO = bytes.fromhex("16030102000100")  # the head of a ClientHello of 512 bytes
 H2_START = frames.PREFACE + frames.settings()
@@ -58,6 +64,10 @@ def kinds(token):
         frames.request(DAY, ("authorization", f"Bearer {token}")),
     )
     read = f"GET {DAY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    upload = read.replace(f"GET {DAY}".encode(), b"PUT /files/a/b")
+    upload = upload.replace(b"\r\n\r\n", b"\r\nContent-Length: 200\r\n\r\nx")
+    file = frames.request("/files/large/100000000", ("authorization", f"Bearer {token}"))
+    file = frames.frame(frames.HEADERS, frames.END_STREAM | frames.END_HEADERS, 1, file)
     return (
         Kind("no handshake", "listener.handshake_timeout", alpn=None),
         Kind("dripped handshake", "listener.handshake_timeout", alpn=None, opening=HELLO, drip=b"\0"),
@@ -74,6 +84,13 @@ def kinds(token):
             "listener.write_timeout + listener.keepalive_timeout",
             alpn="h2",
             opening=frames.PREFACE + frames.settings(window=0) + asked,
+        ),
+        Kind("silent upload to a service", "listener.read_timeout", opening=upload),
+        Kind(
+            "HTTP/2, WINDOW_UPDATE for a service withheld",
+            "listener.write_timeout + listener.keepalive_timeout",
+            alpn="h2",
+            opening=frames.PREFACE + frames.settings(window=0) + file,
         ),
     )
 
@@ -100,7 +117,10 @@ def main():
     deadlines = "timeouts of " + ", ".join(f"{key} {pair[quick]} s" for key, pair in DEADLINES.items())
     print(f"{QUICK_CLIENTS if quick else CLIENTS} clients of each kind; {deadlines}; load average {os.getloadavg()[0]:.1f}")
     failures = []
-    with running_stack(**settings) as stack:
+    with contextlib.ExitStack() as started:
+        service = started.enter_context(running_service())
+        settings.update(ROUTE=ROUTES, SERVICE=f'[{{ name = "files", addresses = ["{service.address}"] }}]')
+        stack = started.enter_context(running_stack(**settings))
         watch = Watch(stack)
         first = None
         for kind in kinds(stack.client().login()):
