@@ -12,6 +12,7 @@ headers and the size of the body of the request as JSON.
   .../digest/NAME       the size and the SHA-256 of the body of the request
   .../cookie/NAME       sets the cookie NAME for the path /cookie, and returns the cookies of the request
   .../page/NAME         the page NAME of this folder, in HTML
+  .../events/COUNT      an event stream of that many events, 0.1 s apart
   .../gzip              the echo, compressed, with Content-Encoding and an ETag
   .../redirect/NAME     302 to /NAME at the address of the service, with a cookie for /
   .../status/CODE       that status, with a short body
@@ -178,6 +179,19 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, page.read_bytes(), content_type="text/html; charset=utf-8")
         else:
             self.send(404, b"{}\n")
+
+    def send_events(self, value, _):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        for number in range(int(value)):
+            event = b"data: %03d\n\n" % number
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+            time.sleep(0.1)
+        self.wfile.write(b"0\r\n\r\n")
 
     def send_redirect(self, value, _):
         location = f"http://{self.headers['Host']}/{value}"

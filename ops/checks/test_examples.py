@@ -254,6 +254,18 @@ class Example:
             return self.tokens[user]
         return sign({"kid": kid}, self.tokens[user].split(".")[1], self.keys.get(kid, self.secret))
 
+    def target(self, attempt):
+        """The target of a try, with a new ticket if it has one instead of a token."""
+        if "ticket" not in attempt.options:
+            return attempt.target
+        headers = [("Authorization", f"JWT {self.token(attempt, *attempt.options['ticket'])}")]
+        headers.append(("Content-Type", "application/json"))
+        body = json.dumps({"path": attempt.target}).encode()
+        answer = self.send(attempt, "POST", "/auth/ticket", body, headers)
+        if answer.status != 200:
+            raise AssertionError(f"ticket: {answer.status} {answer.body!r}")
+        return f"{attempt.target}?ticket={json.loads(answer.body)['ticket']}"
+
     def authorization(self, attempt):
         if "token" in attempt.options:
             return [("Authorization", f"JWT {self.token(attempt, *attempt.options['token'])}")]
@@ -358,7 +370,7 @@ class Examples(unittest.TestCase):
             if "wrong_password" in attempt.options:
                 answer = example.log_in(attempt, "user01", "wrong")
             else:
-                answer = example.send(attempt, attempt.method, attempt.target, body, headers)
+                answer = example.send(attempt, attempt.method, example.target(attempt), body, headers)
             for address, service in services.items():
                 taken = service.take()
                 counts[address] += len(taken)

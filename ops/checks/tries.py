@@ -25,6 +25,7 @@ EXPECTATIONS = {
 OPTIONS = {
     "token": r"token (\w+)(?: by ([\w.-]+))?",
     "static_token": r"static token ([\w.-]+)",
+    "ticket": r"ticket (\w+)",
     "wrong_password": r"(wrong password)",
     "body": r"body (\d+)",
     "proxied": r"proxied for ([0-9.]+)",
