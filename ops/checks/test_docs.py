@@ -168,6 +168,7 @@ class AccessLog(unittest.TestCase):
             ("revocation/account.rs", r"fn label\(self\) -> &'static str \{(.*?)\n    \}"),
             ("authenticate.rs", labels),
             ("login/mod.rs", labels),
+            ("ticket/mod.rs", labels),
         ):
             found = set(re.findall(r'"(\w+)"', re.search(pattern, (GATEWAY / file).read_text(), re.DOTALL)[1]))
             self.assertGreater(len(found), 3, file)
