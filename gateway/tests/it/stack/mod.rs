@@ -13,6 +13,7 @@ mod outage;
 mod process;
 mod revocation;
 mod roles;
+mod streams;
 mod users;
 
 use std::path::Path;
