@@ -161,7 +161,7 @@ class AccessLog(unittest.TestCase):
         self.assertEqual(first_cells(section(OPERATIONS, "#### Fields of the gateway's access log")), used)
 
     def test_the_reasons_of_the_gateway_are_those_of_the_code(self):
-        labels = r"LABELS: \[&str; \d+\] = \[([^\]]*)\]"
+        labels = r"LABELS: \[&str; \d+\] =\s*\[([^\]]*)\]"
         used = set()
         for file, pattern in (
             ("flow/reason.rs", r"fn label\(self\) -> &'static str \{(.*?)\n    \}"),

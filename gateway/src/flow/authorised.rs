@@ -1,5 +1,7 @@
 //! The principal of a request that passed the token's checks, and what its service receives of it.
 
+use std::time::Instant;
+
 use http::{HeaderMap, HeaderValue};
 
 use crate::authenticate::Principal;
@@ -13,6 +15,8 @@ pub(super) struct Authorised {
     pub(super) principal: Principal,
     /// The roles that replace those of the token.
     pub(super) roles: Roles,
+    /// When its request began.
+    pub(super) since: Instant,
 }
 
 impl Authorised {

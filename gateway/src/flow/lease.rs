@@ -2,15 +2,17 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use http::Method;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Flow;
 use super::authorised::Authorised;
 use super::reason::Reason;
-use crate::authenticate::{Credential, Principal};
+use crate::authenticate::{Accepted, Credential, Principal};
 use crate::revocation::{AccountWatch, Revocation, RevocationError};
 use crate::route::Route;
 
@@ -24,6 +26,10 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 /// identity in 256, and each of these looks up the status of its own.
 pub(super) struct Lease {
     principal: Principal,
+    /// When its request began.
+    since: Instant,
+    accepted: Arc<ArcSwap<Accepted>>,
+    key_removed: watch::Receiver<Option<Instant>>,
     /// `None` without revocation, and for static tokens.
     account: Option<AccountWatch>,
     route: Arc<Route>,
@@ -48,19 +54,30 @@ impl Lease {
             let second = Duration::from_secs(u64::try_from(second).unwrap_or_default());
             SystemTime::UNIX_EPOCH + second + grace
         });
-        Self { principal, account, route: Arc::clone(route), method: method.clone(), ends_at }
+        Self {
+            principal,
+            since: authorised.since,
+            accepted: Arc::clone(&flow.accepted),
+            key_removed: flow.key_removed.clone(),
+            account,
+            route: Arc::clone(route),
+            method: method.clone(),
+            ends_at,
+        }
     }
 
     /// Waits until the lease has ended, and returns why.
     ///
     /// Within 1 s of a change that the revocation feed reports: the user was deleted or disabled, has a new password,
     /// has logged out, or lost a role that the route requires. Also when the feed has been disconnected for
-    /// `revocation.max_age`. An end is final. Cancel-safe: the next call continues.
+    /// `revocation.max_age`, and at once when a reload removes a key or removes or changes the static token: which key
+    /// verified a token is not known, so that every token counts. An end is final. Cancel-safe: the next call continues.
     pub(super) async fn ended(&mut self) -> Reason {
-        let Self { principal, account, route, method, ends_at } = self;
+        let Self { principal, since, accepted, key_removed, account, route, method, ends_at } = self;
         tokio::select! {
             biased;
             end = refused(account.as_mut(), principal, route, method) => end,
+            () = withdrawn(principal, *since, accepted, key_removed) => Reason::Withdrawn,
             () = passed(*ends_at) => Reason::Expired,
         }
     }
@@ -72,13 +89,36 @@ async fn refused(account: Option<&mut AccountWatch>, principal: &Principal, rout
     loop {
         match account.checked().await {
             Ok(roles) => {
-                let authorised = Authorised { principal: principal.clone(), roles };
-                if route.requirement(method).is_some_and(|required| !required.is_met_by(authorised.scopes())) {
+                let scopes = roles.scopes().unwrap_or_else(|| principal.scopes());
+                if route.requirement(method).is_some_and(|required| !required.is_met_by(scopes)) {
                     return Reason::Scope;
                 }
             }
             Err(RevocationError::Revoked(reason)) => return Reason::Revoked(reason),
             Err(RevocationError::Unavailable(_)) => return Reason::RevocationUnknown,
+        }
+    }
+}
+
+/// Waits until a reload withdraws the credential of `principal`, whose request began at `since`.
+async fn withdrawn(
+    principal: &Principal,
+    since: Instant,
+    accepted: &ArcSwap<Accepted>,
+    key_removed: &mut watch::Receiver<Option<Instant>>,
+) {
+    loop {
+        let removed_at = *key_removed.borrow_and_update();
+        let is_withdrawn = match &principal.credential {
+            Credential::Token(_) => removed_at.is_some_and(|removed_at| removed_at >= since),
+            Credential::Static(token) => !accepted.load().static_tokens.iter().any(|current| *current == **token),
+        };
+        if is_withdrawn {
+            return;
+        }
+        if key_removed.changed().await.is_err() {
+            // There are no more reloads.
+            return pending().await;
         }
     }
 }

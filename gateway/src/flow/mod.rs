@@ -81,6 +81,8 @@ pub struct Flow {
     pub api: UpstreamClient,
     /// The services, at the positions that the routes have.
     pub services: Box<[UpstreamClient]>,
+    /// Changes with each reload: when one last removed a key, so that its tokens are not accepted any more.
+    pub key_removed: watch::Receiver<Option<Instant>>,
     /// Becomes true when the gateway drains connections, which ends endless responses.
     pub draining: watch::Receiver<bool>,
     /// The response cache; `None` if it is disabled.
@@ -244,7 +246,7 @@ impl Flow {
         if let Err(exceeded) = self.take(self.limits.identity.as_ref(), &principal.identity(), ctx.started) {
             return Err(self.limited(ctx, limit::IDENTITY, LocalResponse::limited(limit::IDENTITY, exceeded, false)));
         }
-        Ok(Authorised { principal, roles })
+        Ok(Authorised { principal, roles, since: ctx.started })
     }
 
     /// Refuses a valid token that is revoked, or whose revocation is unknown.

@@ -28,6 +28,8 @@ pub(super) enum Reason {
     Ticket(TicketError),
     /// The token expired during a stream, and its grace has passed.
     Expired,
+    /// A reload removed or changed the credential of a stream.
+    Withdrawn,
     /// Whether the token was revoked is not known.
     RevocationUnknown,
     /// The login was refused; the label is [`login::LoginError::label`].
@@ -87,6 +89,7 @@ impl Reason {
             Self::Revoked(reason) => reason.label(),
             Self::Ticket(error) => error.label(),
             Self::Expired => "expired",
+            Self::Withdrawn => "withdrawn",
             Self::RevocationUnknown => "revocation",
             Self::Route => "route",
             Self::Method => "method",

@@ -156,6 +156,7 @@ impl Gateway {
         let api = UpstreamClient::new(api);
         let cache = config.cache.map(Cache::new);
         let (drain, asked) = watch::channel(false);
+        let key_removed = Arc::new(watch::Sender::new(None));
         let flow = Flow {
             settings: config.flow,
             proxies,
@@ -168,6 +169,7 @@ impl Gateway {
             routes: config.routes.clone(),
             api,
             services: services.iter().map(|service| UpstreamClient::new(Arc::clone(&service.upstream))).collect(),
+            key_removed: key_removed.subscribe(),
             draining: asked.clone(),
             cache: cache.clone(),
             metrics: Arc::clone(&metrics),
@@ -177,6 +179,7 @@ impl Gateway {
         let parts = Reloadable {
             started_with: config.values,
             accepted,
+            key_removed,
             identities: Arc::clone(&identities),
             services: tls,
             metrics: Arc::clone(&metrics),

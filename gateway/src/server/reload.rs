@@ -2,9 +2,10 @@
 //! are each replaced atomically. An invalid configuration changes nothing.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::record_certificate_expiries;
 use crate::authenticate::Accepted;
@@ -30,6 +31,8 @@ pub(super) struct Reloadable {
     /// The configuration at startup.
     pub(super) started_with: Values,
     pub(super) accepted: Arc<ArcSwap<Accepted>>,
+    /// Notified of each reload, with the time of the last one that removed a key.
+    pub(super) key_removed: Arc<watch::Sender<Option<Instant>>>,
     pub(super) identities: Arc<Identities>,
     /// TLS of each service that has it, by the name of the service.
     pub(super) services: Vec<(String, Arc<Tls>)>,
@@ -95,7 +98,10 @@ impl Reloader {
                 tls.replace(newer);
             }
         }
-        parts.accepted.store(Arc::new(Accepted { keys: config.keys, static_tokens: config.static_tokens }));
+        let accepted = Arc::new(Accepted { keys: config.keys, static_tokens: config.static_tokens });
+        let before = parts.accepted.swap(Arc::clone(&accepted));
+        let removed = before.keys.has_key_missing_in(&accepted.keys).then(Instant::now);
+        parts.key_removed.send_modify(|last| *last = removed.or(*last));
         Ok(waiting)
     }
 }

@@ -110,6 +110,12 @@ impl Key {
         self
     }
 
+    /// Whether `other` verifies the tokens that this key signs.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let signed = hmac::sign(&self.verifying, TICKET_KEY_LABEL);
+        self.kid == other.kid && other.verify(TICKET_KEY_LABEL, signed.as_ref())
+    }
+
     /// The key ID; `None` for the key of tokens without `kid`.
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()

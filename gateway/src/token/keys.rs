@@ -84,6 +84,11 @@ impl Keys {
         self.keys.iter()
     }
 
+    /// Whether one of these keys is not in `later`, so that tokens are not accepted any more.
+    pub fn has_key_missing_in(&self, later: &Self) -> bool {
+        self.keys.iter().any(|key| !later.keys.iter().any(|other| key.is_same(other)))
+    }
+
     /// The key that signs at `now` (seconds since 1970); `None` if every key is retired.
     pub fn signing(&self, now: i64) -> Option<&Key> {
         self.keys.iter().find(|key| key.is_in_force(now))
@@ -236,6 +241,20 @@ mod tests {
         let forged = issue(&keys(vec![named("new", 1)]));
         let both = keys(vec![named("new", 2), named("old", 1)]);
         assert_eq!(verify(&both, &forged, NOW), Err(TokenError::Signature));
+    }
+
+    #[test]
+    fn a_key_is_missing_if_its_name_or_its_secret_is() {
+        let both = keys(vec![named("new", 2), named("old", 1)]);
+        for (later, is_missing) in [
+            (vec![named("old", 1), named("new", 2)], false),
+            (vec![named("third", 3), named("new", 2), named("old", 1)], false),
+            (vec![named("new", 2)], true),
+            (vec![named("new", 2), named("old", 3)], true),
+            (vec![named("new", 2), named("other", 1)], true),
+        ] {
+            assert_eq!(both.has_key_missing_in(&keys(later)), is_missing);
+        }
     }
 
     #[test]

@@ -178,6 +178,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
         routes: RouteTable::new(routes, Vec::new()),
         api: UpstreamClient::new(Arc::new(Upstream::new("api", address, upstream))),
         services: Box::default(),
+        key_removed: watch::channel(None).1,
         draining: watch::channel(false).1,
         cache: None,
         metrics: Arc::clone(metrics),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use holodule_gateway::token::{Digest, Key, Keys, Settings};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -205,6 +206,52 @@ async fn an_account_of_another_backend_is_polled() {
     let took = all_end(streams, began).await;
     assert!(took < AT_MOST, "{took:?}");
     assert_reason(&log, "no_user").await;
+}
+
+#[tokio::test]
+async fn a_reload_that_removes_a_credential_ends_its_streams() {
+    let keys = |ids: &[u8]| {
+        let key = |id: &u8| format!("{{ kid = 'k{id}', secret = '{}' }}", id.to_string().repeat(40));
+        format!("[{}]", ids.iter().map(key).collect::<Vec<_>>().join(", "))
+    };
+    let issuer = Keys::new(
+        vec![Key::named("k1", "1".repeat(40).as_bytes()).unwrap()],
+        Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 },
+    )
+    .unwrap();
+    let token = issuer.issue("user01", "1", now()).unwrap();
+    let machine = |scopes: &str| {
+        let digest = Digest::of(b"word-0123");
+        format!("[{{ name = 'm', sha256 = '{digest}', routes = ['*'], scopes = [{scopes}] }}]")
+    };
+    let (service, admin) = (Service::start().await, admin().await);
+    let (with_both, viewer) = (keys(&[1, 2]), machine("'viewer'"));
+    let settings = [ROUTES, ("KEY", with_both.as_str()), ("STATIC_TOKEN", viewer.as_str())];
+    let (gateway, log) = Gateway::start_logged(&service.backend, &admin, &settings);
+    let mut streams = open_all(&service, &gateway, "/events", &token).await;
+    // Neither another key nor another order.
+    gateway.reload(&[("KEY", &keys(&[3, 2, 1]))]).unwrap();
+    service.send("data: 2\n\n");
+    for stream in &mut streams {
+        stream.until("data: 2\n\n").await;
+    }
+    gateway.reload(&[("KEY", &keys(&[3, 2]))]).unwrap();
+    let took = all_end(streams, Instant::now()).await;
+    assert!(took < AT_MOST, "{took:?}");
+    assert_reason(&log, "withdrawn").await;
+    for after in [machine("'viewer', 'editor'"), "[]".to_owned()] {
+        gateway.reload(&[("STATIC_TOKEN", &viewer)]).unwrap();
+        until("the streams are closed", async || {
+            service.send("x");
+            service.open() == 0
+        })
+        .await;
+        let streams = open_all(&service, &gateway, "/tail", "word-0123").await;
+        gateway.reload(&[("STATIC_TOKEN", &after)]).unwrap();
+        let took = all_end(streams, Instant::now()).await;
+        assert!(took < AT_MOST, "{took:?}");
+        assert_reason(&log, "withdrawn").await;
+    }
 }
 
 #[tokio::test]
