@@ -117,7 +117,7 @@ async fn withdrawn(
             return;
         }
         if key_removed.changed().await.is_err() {
-            // There are no more reloads.
+            // No further reload can come.
             return pending().await;
         }
     }
