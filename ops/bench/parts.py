@@ -6,6 +6,7 @@ import drive
 import honest
 import instructions
 import syscalls
+import websocket
 from peers import CONNECTIONS, DESCRIPTORS, HAPROXY, ORIGINAL, OURS, PEERS
 from report import Target, say, table
 from rounds import costs, interleaved, ratios
@@ -177,6 +178,7 @@ PARTS = {
     "idle-memory": idle_memory,
     "connections": connections_in_use,
     "tokens": tokens_in_use,
+    "websocket": websocket.part,
     "syscalls": syscalls.part,
     "instructions": instructions.part,
 }

@@ -71,6 +71,7 @@ class Field:
         self.secret = secrets.token_hex(24)
         self.mint = Mint(self.secret)
         self.origin = None
+        self.marks = []
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -190,7 +191,7 @@ class Field:
         }
         file = home / template
         file.touch(0o600)
-        file.write_text(filled((FOLDER / template).read_text(), words, marks))
+        file.write_text(filled((FOLDER / template).read_text(), words, [*marks, *self.marks]))
         return file, port
 
     def started(self, stack, name, port, arguments, **options):
