@@ -309,6 +309,7 @@ fn records(benches: &Benches) {
             total,
             identity: Some("user01"),
             bytes: 5120,
+            tunnel: None,
             cache: Some("hit"),
             reason: None,
         });

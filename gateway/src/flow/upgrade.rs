@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Instant;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 
@@ -33,8 +33,10 @@ pub(super) type Offered = Option<std::result::Result<Offers, OffersError>>;
 /// Whether a request wants to switch, and what it offers. Its connection then carries no other request, so that nothing
 /// behind its head is ever interpreted as one.
 pub(super) fn offered(downstream: &mut impl Downstream) -> Offered {
-    let headers = &downstream.request().headers;
-    let offers = is_requested(headers).then(|| Offers::read(headers))?;
+    let request = downstream.request();
+    // HTTP/2 has no such field; it is malformed there.
+    let is_requested = request.version != Version::HTTP_2 && is_requested(&request.headers);
+    let offers = is_requested.then(|| Offers::read(&request.headers))?;
     downstream.close_after();
     Some(offers)
 }

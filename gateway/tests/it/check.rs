@@ -67,6 +67,19 @@ fn a_certificate_that_is_or_soon_will_be_invalid_is_a_warning_that_strict_refuse
 }
 
 #[test]
+fn routes_with_websocket_connections_are_listed() {
+    let folder = folder();
+    append(
+        folder.path(),
+        "[[route]]\nname = 'chat'\npath = '/chat'\nmethods = ['GET']\nupgrade = 'websocket'\n\
+         [[route]]\nname = 'rest'\npath = '/{*rest}'\nmethods = ['GET']\n",
+    );
+    let (passed, printed) = strict(folder.path());
+    assert!(passed && printed.contains("note: route[0] \"chat\" accepts WebSocket connections\n"), "{printed}");
+    assert!(!printed.contains("\"rest\" accepts"), "{printed}");
+}
+
+#[test]
 fn an_address_without_quotes_is_reported_as_such() {
     let folder = folder();
     let file = folder.path().join("gateway.toml");

@@ -40,7 +40,7 @@ impl Draft {
 type Fault = (&'static str, u16, fn(&mut Draft));
 
 /// The faults in the contract's order.
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 13] = [
     ("framing", 400, |draft| draft.headers.push_str("X-Odd : a space before the colon\r\n")),
     ("method never taken", 400, |draft| draft.method = "TRACE"),
     ("path", 400, |draft| draft.path.insert_str(0, "/.")),
@@ -60,6 +60,7 @@ const FAULTS: [Fault; 12] = [
         }
     }),
     ("scope", 403, |draft| draft.token = draft.token.as_ref().map(|_| token("user01"))),
+    ("upgrade", 501, |draft| draft.headers.push_str("Connection: Upgrade\r\nUpgrade: websocket\r\n")),
     ("body", 400, |draft| draft.body = "x=1"),
 ];
 
