@@ -1,8 +1,8 @@
 //! Stored responses, bounded in bytes. Quick Cache prefers entries that are used again to entries that were used once,
 //! so that a scan of a million keys does not evict popular responses.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
@@ -69,6 +69,9 @@ impl Lifecycle<StoredKey, StoreItem> for Evictions {
 pub(super) struct Store {
     items: Cache<StoredKey, StoreItem, ByteWeight, DefaultHashBuilder, Evictions>,
     evictions: Evictions,
+    /// One for each shard of `items`, held while an item is stored, so that [`Store::count_forms`] does not overwrite an
+    /// item that it has not seen. Reads do not wait for it.
+    writing: [Mutex<()>; SHARDS],
 }
 
 impl Store {
@@ -83,7 +86,7 @@ impl Store {
             // All required options are set; otherwise the defaults apply.
             Err(_) => Cache::with(items, max_bytes, ByteWeight, DefaultHashBuilder::default(), evictions.clone()),
         };
-        Self { items, evictions }
+        Self { items, evictions, writing: Default::default() }
     }
 
     pub(super) fn get(&self, key: &CacheKey) -> Option<StoreItem> {
@@ -94,7 +97,7 @@ impl Store {
     pub(super) fn insert(&self, key: &CacheKey, entry: Arc<CacheEntry>) {
         let bodies = entry.bodies().cloned();
         let forms = entry.forms_size();
-        self.items.insert(key.as_bytes().into(), StoreItem::Entry(entry, forms));
+        self.put(key, StoreItem::Entry(entry, forms));
         if let Some(bodies) = bodies {
             // One may have been made since.
             self.count_forms(key, &bodies);
@@ -104,19 +107,30 @@ impl Store {
     /// Counts the compressed forms of the response of `key`, if its compressed bodies are `bodies`, and evicts
     /// responses if that exceeds the limit.
     pub(super) fn count_forms(&self, key: &CacheKey, bodies: &Arc<Bodies>) {
+        let _writing = self.lock(key);
         let Some(StoreItem::Entry(entry, _)) = self.items.peek(key.as_bytes()) else { return };
         if !entry.bodies().is_some_and(|own| Arc::ptr_eq(own, bodies)) {
             return;
         }
         let forms = entry.forms_size();
-        // Not a hit, so that a scan of many keys does not evict popular responses. A response that was stored in
-        // between is overwritten by the one before it, with the lifetime and the generation of that one.
+        // Not a hit, so that a scan of many keys does not evict popular responses.
         let _ = self.items.replace(key.as_bytes().into(), StoreItem::Entry(entry, forms), true);
     }
 
     /// Marks the responses of `key` as uncacheable.
     pub(super) fn insert_pass(&self, key: &CacheKey, now: Instant, generation: Generation) {
-        self.items.insert(key.as_bytes().into(), StoreItem::Pass { until: now + PASS_DURATION, generation });
+        self.put(key, StoreItem::Pass { until: now + PASS_DURATION, generation });
+    }
+
+    fn put(&self, key: &CacheKey, item: StoreItem) {
+        let _writing = self.lock(key);
+        self.items.insert(key.as_bytes().into(), item);
+    }
+
+    /// Waits until nothing else is being stored in the shard of `key`.
+    fn lock(&self, key: &CacheKey) -> Option<MutexGuard<'_, ()>> {
+        let lock = self.writing.get(self.items.shard_index(key.as_bytes()) % SHARDS)?;
+        Some(lock.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Removes all items and releases their memory.
@@ -137,9 +151,17 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use bytes::Bytes;
+    use http::header::CONTENT_TYPE;
+    use http::{HeaderMap, HeaderValue, StatusCode};
+
+    use super::super::entry::{Compression, Received};
     use super::super::generation::Generations;
     use super::super::key::KeyParts;
     use super::*;
+    use crate::upstream::{self, PublicAuthority, Upstream};
 
     const MAX_BYTES: u64 = 1024 * 1024;
 
@@ -184,5 +206,49 @@ mod tests {
             store.insert_pass(&key(1), Instant::now(), generation);
         }
         assert_eq!((store.stats().entries, store.stats().evictions), (1, 0));
+    }
+
+    /// The sizes of compressed forms are counted while newer responses are stored.
+    #[test]
+    fn counting_forms_never_restores_a_replaced_response() {
+        let (store, generation) = (Store::new(MAX_BYTES), Generations::new().current("/"));
+        let second = Duration::from_secs(1);
+        let settings = upstream::Settings {
+            connect_timeout: second,
+            read_timeout: second,
+            request_timeout: second,
+            idle_timeout: second,
+            max_connections: 1,
+        };
+        let upstream = Upstream::new("api", "127.0.0.1:1".parse().unwrap(), settings);
+        let public = PublicAuthority { authority: "a", is_forwarded: false, needs_token: true, prefixes: None };
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let entry = |previous: Option<&CacheEntry>| {
+            let received = Received { at: Instant::now(), generation };
+            let body = Bytes::from_static(&[b' '; 300]);
+            let compression = Compression::On(previous);
+            CacheEntry::new(StatusCode::OK, &headers, body, None, received, compression, (&upstream, &public))
+        };
+        let first = entry(None).unwrap();
+        let bodies = first.bodies().unwrap();
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    store.count_forms(&key(1), bodies);
+                }
+            });
+            for _ in 0..20_000 {
+                let newer = Arc::new(entry(Some(&first)).unwrap());
+                store.insert(&key(1), Arc::clone(&newer));
+                let is_newer =
+                    matches!(store.get(&key(1)), Some(StoreItem::Entry(stored, _)) if Arc::ptr_eq(&stored, &newer));
+                if !is_newer {
+                    ended.store(true, Ordering::Relaxed);
+                }
+                assert!(is_newer);
+            }
+            ended.store(true, Ordering::Relaxed);
+        });
     }
 }
