@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+
 use super::{Tunnels, handshake, switch};
+use crate::support::client::PATIENCE;
 use crate::support::until;
 
 #[tokio::test]
@@ -36,6 +40,24 @@ async fn a_tunnel_ends_after_the_total_limit_of_the_route() {
     assert!((900..10_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     service.rest().await;
     assert_eq!(tunnels.gateway.metric(r#"gateway_tunnels_ended_total{outcome="total",route="ws"}"#).await, Some(1.0));
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_cut_off_after_the_write_timeout_whatever_it_sends() {
+    let tunnels = Tunnels::start_with("", &[("LISTENER_WRITE_TIMEOUT", "1")]).await;
+    let (mut client, service) = tunnels.open().await;
+    let (mut from_gateway, mut to_gateway) = service.stream.into_split();
+    let pushing = tokio::spawn(async move { while to_gateway.write_all(&[7; 65_536]).await.is_ok() {} });
+    let draining =
+        tokio::spawn(async move { while from_gateway.read(&mut [0; 64]).await.is_ok_and(|count| count > 0) {} });
+    let series = r#"gateway_tunnels_ended_total{outcome="client_slow",route="ws"}"#;
+    until("the tunnel has ended", async || {
+        let _ = client.try_send("a").await;
+        tunnels.gateway.metric(series).await == Some(1.0)
+    })
+    .await;
+    timeout(PATIENCE, pushing).await.expect("the service is not disconnected").unwrap();
+    timeout(PATIENCE, draining).await.expect("the service is not disconnected").unwrap();
 }
 
 #[tokio::test]
