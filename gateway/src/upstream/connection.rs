@@ -21,7 +21,6 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::address::UpstreamPeer;
-use super::interim::InterimReceiver;
 use super::slots::{ConnectionSlot, Occupant};
 use super::{RequestBody, Upstream};
 

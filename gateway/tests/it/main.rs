@@ -41,6 +41,7 @@ mod panic;
 mod program;
 mod property;
 mod proxy_protocol;
+mod range;
 mod redirect;
 mod refusal_order;
 mod reload;
