@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::address::UpstreamPeer;
+use super::interim::{InterimReader, ReceivedLinks};
 use super::slots::{ConnectionSlot, Occupant};
 use super::{RequestBody, Upstream};
 
@@ -39,8 +40,8 @@ pub(super) struct Connection {
     has_responded: bool,
     /// Whether anything was read since the last request was sent.
     has_read: Arc<AtomicBool>,
-    /// The interim responses to the current request.
-    pub(super) interim: InterimReceiver,
+    /// The links of early hints for the current request.
+    pub(super) early_links: Arc<ReceivedLinks>,
     slot: ConnectionSlot<Self>,
 }
 
@@ -66,14 +67,16 @@ impl Connection {
     ) -> io::Result<Box<Self>> {
         let has_read = Arc::new(AtomicBool::new(false));
         let socket = connect(upstream, place, connect_timeout).await?;
-        let socket = TokioIo::new(MonitoredSocket { socket, has_read: Arc::clone(&has_read), is_write_closed: false });
+        let interim = InterimReader::default();
+        let early_links = Arc::clone(interim.received());
+        let socket = MonitoredSocket { socket, has_read: Arc::clone(&has_read), interim, is_write_closed: false };
+        let socket = TokioIo::new(socket);
         let mut builder = http1::Builder::new();
         // A proxy removes these spaces (RFC 9112, section 5.1).
         builder.max_buf_size(BUFFER_BYTES).allow_spaces_after_header_name_in_responses(true);
         let handshake = builder.handshake(socket).await;
         let (requests, driver) = handshake.map_err(io::Error::other)?;
-        let interim = InterimReceiver::new();
-        Ok(Box::new(Self { requests, driver, has_responded: false, has_read, interim, slot }))
+        Ok(Box::new(Self { requests, driver, has_responded: false, has_read, early_links, slot }))
     }
 
     /// Queues a request, which is sent when the connection is polled.
@@ -82,6 +85,7 @@ impl Connection {
         request: Request<RequestBody>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
         self.has_read.store(false, Ordering::Relaxed);
+        self.early_links.clear();
         self.requests.try_send_request(request)
     }
 
@@ -128,7 +132,7 @@ impl Occupant for Connection {
     }
 }
 
-/// A socket that records whether anything was read from it, and remains readable after writing fails.
+/// A socket that records whether anything was read from it and finds early hints in it, and remains readable after writing fails.
 ///
 /// A backend may respond before it has read the whole request, and close the connection. Its response is then in the
 /// receive buffer although writing fails, and hyper ends a connection at the first error of either direction. So data
@@ -138,6 +142,7 @@ impl Occupant for Connection {
 pub(super) struct MonitoredSocket {
     socket: Socket,
     has_read: Arc<AtomicBool>,
+    interim: InterimReader,
     /// Writing has failed because the backend closed the connection.
     is_write_closed: bool,
 }
@@ -258,11 +263,15 @@ impl AsyncWrite for Socket {
 
 impl AsyncRead for MonitoredSocket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { socket, has_read, .. } = self.get_mut();
+        let Self { socket, has_read, interim, .. } = self.get_mut();
         let before = buf.filled().len();
         let polled = Pin::new(socket).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            has_read.store(true, Ordering::Relaxed);
+        if let Some(read) = buf.filled().get(before..).filter(|read| !read.is_empty()) {
+            let is_first = !has_read.load(Ordering::Relaxed);
+            if is_first {
+                has_read.store(true, Ordering::Relaxed);
+            }
+            interim.read(read, is_first);
         }
         polled
     }

@@ -52,13 +52,10 @@ pub(super) enum ExchangeError {
 /// [`ExchangeError`]; the connection is closed.
 pub(super) async fn exchange(
     mut lease: Lease,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
     hints: Option<&EarlyHints>,
 ) -> Result<Response<ResponseBody>, ExchangeError> {
     let upstream = lease.upstream();
-    if hints.is_some() {
-        lease.connection.interim.attach(&mut request);
-    }
     // The connection wakes this task. The head must not use up the task's budget, since nothing would wake it then.
     let mut head = pin!(coop::unconstrained(lease.connection.send(request)));
     let (mut lease, mut closed) = (Some(lease), None);
@@ -67,7 +64,7 @@ pub(super) async fn exchange(
         if let Some(held) = &mut lease {
             let is_closed = held.connection.poll(cx).is_ready();
             if let Some(hints) = hints {
-                held.connection.interim.move_to(hints);
+                held.connection.early_links.move_to(hints);
             }
             if is_closed {
                 // HTTP ends on the connection with a 101 as well, and then it is still needed.

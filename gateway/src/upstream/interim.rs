@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use http::header::LINK;
-use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::Upstream;
 use super::location::PublicAuthority;
@@ -17,6 +17,13 @@ use super::references::{self, Rewritten};
 
 /// The maximum number of `Link` fields for one request; further ones are discarded.
 const MAX_LINKS: usize = 100;
+
+/// The limits of an interim head, above which it is no longer watched: those of hyper for a response.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+const MAX_FIELDS: usize = 100;
+
+/// How every interim response of HTTP/1.1 begins.
+const INTERIM: &[u8] = b"HTTP/1.1 1";
 
 /// The early hints for one request that the client has not received yet.
 #[derive(Debug, Default)]
@@ -53,65 +60,102 @@ pub fn hints_for_client(links: Vec<HeaderValue>, upstream: &Upstream, public: &P
     fields
 }
 
-/// What a connection has received for its current request.
+/// The links that a connection has received for its current request.
 #[derive(Debug, Default)]
-struct Received {
-    /// Whether `links` may have any.
-    has_links: AtomicBool,
-    links: Mutex<Links>,
+pub(super) struct ReceivedLinks {
+    /// Whether there may be any.
+    are_any: AtomicBool,
+    links: Mutex<Vec<HeaderValue>>,
 }
 
+impl ReceivedLinks {
+    /// Forgets those of the last request.
+    pub(super) fn clear(&self) {
+        if self.are_any.swap(false, Ordering::Relaxed) {
+            lock(&self.links).clear();
+        }
+    }
+
+    /// Moves them to `hints`.
+    pub(super) fn move_to(&self, hints: &EarlyHints) {
+        if self.are_any.swap(false, Ordering::Relaxed) {
+            lock(&hints.0).append(&mut lock(&self.links));
+        }
+    }
+}
+
+/// Watches what is read from a connection for early hints. hyper skips them, and its own callback takes several
+/// allocations for every request, while few responses have any.
 #[derive(Debug, Default)]
-struct Links {
-    new: Vec<HeaderValue>,
+pub(super) struct InterimReader {
+    received: Arc<ReceivedLinks>,
+    /// Whether the final response may not have begun.
+    is_before_response: bool,
+    /// The start of a head that is not complete.
+    partial: Vec<u8>,
+    /// The number of links for the current request.
     count: usize,
 }
 
-/// The receiver of the interim responses on one connection. It is allocated once for the connection, since few
-/// responses have any.
-#[derive(Debug)]
-pub(super) struct InterimReceiver {
-    received: Arc<Received>,
-    /// Has hyper call [`Received::note`].
-    extensions: Extensions,
-}
-
-impl InterimReceiver {
-    pub(super) fn new() -> Self {
-        let received = Arc::new(Received::default());
-        let mut carrier = Request::new(());
-        let receiver = Arc::clone(&received);
-        hyper::ext::on_informational(&mut carrier, move |interim| receiver.note(interim.status(), interim.headers()));
-        Self { received, extensions: take(carrier.extensions_mut()) }
+impl InterimReader {
+    /// The links that it finds.
+    pub(super) fn received(&self) -> &Arc<ReceivedLinks> {
+        &self.received
     }
 
-    /// Has `request`, which is sent next, pass its early hints to this receiver.
-    pub(super) fn attach<T>(&self, request: &mut Request<T>) {
-        request.extensions_mut().clone_from(&self.extensions);
-        if self.received.has_links.swap(false, Ordering::Relaxed) {
-            *lock(&self.received.links) = Links::default();
+    /// Notes `bytes`, which were read next; `is_first` if they are the first after a request.
+    pub(super) fn read(&mut self, bytes: &[u8], is_first: bool) {
+        if is_first {
+            self.is_before_response = true;
+            self.count = 0;
+            self.partial.clear();
         }
-    }
-
-    /// Moves the links that were received to `hints`.
-    pub(super) fn move_to(&self, hints: &EarlyHints) {
-        if self.received.has_links.load(Ordering::Relaxed) {
-            lock(&hints.0).append(&mut lock(&self.received.links).new);
-        }
-    }
-}
-
-impl Received {
-    fn note(&self, status: StatusCode, headers: &HeaderMap) {
-        if status != StatusCode::EARLY_HINTS {
+        if !self.is_before_response {
             return;
         }
-        let links = &mut *lock(&self.links);
-        for link in headers.get_all(LINK).iter().take(MAX_LINKS.saturating_sub(links.count)) {
-            links.new.push(link.clone());
-            links.count += 1;
-            self.has_links.store(true, Ordering::Relaxed);
+        // Nearly every response begins like this.
+        if self.partial.is_empty() && bytes.len() >= INTERIM.len() && !bytes.starts_with(INTERIM) {
+            self.is_before_response = false;
+            self.partial = Vec::new();
+            return;
         }
+        self.partial.extend_from_slice(bytes);
+        while let Some(length) = self.next_head() {
+            self.partial.drain(..length);
+        }
+        if !self.is_before_response {
+            self.partial = Vec::new();
+        }
+    }
+
+    /// Notes the next interim response if its head is complete, and returns its length.
+    fn next_head(&mut self) -> Option<usize> {
+        let start = self.partial.get(..INTERIM.len()).unwrap_or(&self.partial);
+        if !INTERIM.starts_with(start) || self.partial.len() > MAX_HEAD_BYTES {
+            self.is_before_response = false;
+            return None;
+        }
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut head = httparse::Response::new(&mut fields);
+        let length = match head.parse(&self.partial) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => return None,
+            Err(_) => {
+                self.is_before_response = false;
+                return None;
+            }
+        };
+        if head.code == Some(StatusCode::EARLY_HINTS.as_u16()) {
+            let links = head.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(LINK.as_str()));
+            let links = links.filter_map(|field| HeaderValue::from_bytes(field.value).ok());
+            let links: Vec<_> = links.take(MAX_LINKS.saturating_sub(self.count)).collect();
+            if !links.is_empty() {
+                self.count += links.len();
+                lock(&self.received.links).extend(links);
+                self.received.are_any.store(true, Ordering::Relaxed);
+            }
+        }
+        Some(length)
     }
 }
 
@@ -123,32 +167,68 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn links(count: usize) -> HeaderMap {
-        (0..count).map(|_| (LINK, HeaderValue::from_static("</a>"))).collect()
+    const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nX-Other: 1\r\nLink: </b>\r\n\r\n";
+    const FINAL: &str = "HTTP/1.1 200 OK\r\nLink: </final>\r\n\r\n";
+
+    fn taken(reader: &InterimReader) -> Vec<HeaderValue> {
+        let hints = EarlyHints::default();
+        reader.received().move_to(&hints);
+        take(&mut *lock(&hints.0))
+    }
+
+    #[test]
+    fn the_links_of_early_hints_are_found_however_they_are_split() {
+        let whole = format!("HTTP/1.1 100 Continue\r\nLink: </no>\r\n\r\n{HINTS}{FINAL}{HINTS}");
+        for split in 0..whole.len() {
+            for size in [1, 7, whole.len()] {
+                let mut reader = InterimReader::default();
+                let (first, second) = whole.as_bytes().split_at(split);
+                let pieces = first.chunks(size).chain(second.chunks(size));
+                for (number, piece) in pieces.enumerate() {
+                    reader.read(piece, number == 0);
+                }
+                assert_eq!(taken(&reader), ["</a>", "</b>"], "{split} {size}");
+                assert!(!reader.is_before_response && reader.partial.capacity() == 0);
+            }
+        }
     }
 
     #[test]
     fn only_the_links_of_early_hints_are_received_and_their_number_is_bounded() {
-        let receiver = InterimReceiver::new();
-        let hints = EarlyHints::default();
-        for status in [100, 102, 104, 199] {
-            receiver.received.note(StatusCode::from_u16(status).unwrap(), &links(1));
+        let mut reader = InterimReader::default();
+        for text in [
+            "HTTP/1.1 100 Continue\r\nLink: </a>\r\n\r\n",
+            "HTTP/1.1 102 Processing\r\nLink: </a>\r\n\r\n",
+            "HTTP/1.1 104 Other\r\nLink: </a>\r\n\r\n",
+            "HTTP/1.1 103 Early Hints\r\nX-Link: </a>\r\n\r\n",
+            "HTTP/1.1 103 Early Hints\r\n\r\n",
+            "HTTP/1.1 1x3 Early Hints\r\nLink: </a>\r\n\r\n",
+            FINAL,
+        ] {
+            reader.read(text.as_bytes(), true);
+            assert!(taken(&reader).is_empty(), "{text}");
         }
-        receiver.received.note(StatusCode::EARLY_HINTS, &HeaderMap::new());
-        receiver.move_to(&hints);
-        assert!(lock(&hints.0).is_empty());
-        for expected in [60, MAX_LINKS, MAX_LINKS] {
-            receiver.received.note(StatusCode::EARLY_HINTS, &links(60));
-            receiver.move_to(&hints);
-            assert_eq!(lock(&hints.0).len(), expected);
+        reader.read(b"", true);
+        for expected in [60, MAX_LINKS - 60, 0] {
+            let links = "Link: </a>\r\n".repeat(60);
+            reader.read(format!("HTTP/1.1 103 Early Hints\r\n{links}\r\n").as_bytes(), false);
+            assert_eq!(taken(&reader).len(), expected);
         }
         // The next request starts without them.
-        receiver.attach(&mut Request::new(()));
-        let next = EarlyHints::default();
-        receiver.move_to(&next);
-        assert!(lock(&next.0).is_empty());
-        receiver.received.note(StatusCode::EARLY_HINTS, &links(1));
-        receiver.move_to(&next);
-        assert_eq!(lock(&next.0).len(), 1);
+        reader.read(HINTS.as_bytes(), true);
+        reader.received().clear();
+        assert!(taken(&reader).is_empty());
+        reader.read(HINTS.as_bytes(), true);
+        assert_eq!(taken(&reader).len(), 2);
+    }
+
+    #[test]
+    fn a_head_without_an_end_is_bounded() {
+        let mut reader = InterimReader::default();
+        reader.read(b"HTTP/1.1 103 Early Hints\r\nX-A: ", true);
+        for _ in 0..MAX_HEAD_BYTES / 1024 {
+            reader.read(&[b'a'; 1024], false);
+        }
+        assert!(!reader.is_before_response && reader.partial.capacity() == 0);
     }
 }
