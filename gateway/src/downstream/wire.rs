@@ -4,6 +4,7 @@ use bytes::BufMut as _;
 use http::{HeaderMap, StatusCode};
 
 /// Writes the status line of HTTP/1.1.
+#[inline]
 pub fn put_status(out: &mut Vec<u8>, status: StatusCode) {
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(status.as_str().as_bytes());
@@ -13,6 +14,7 @@ pub fn put_status(out: &mut Vec<u8>, status: StatusCode) {
 }
 
 /// Writes a field line of HTTP/1.1.
+#[inline]
 pub fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.put_slice(name.as_bytes());
     out.put_slice(b": ");

@@ -153,9 +153,11 @@ impl Flow {
             let answer = LocalResponse::limited(limit::ADDRESS, exceeded, login.is_some());
             return Err(self.limited(ctx, limit::ADDRESS, answer));
         }
-        let preflight = self.preflight(downstream, ctx, &target, own_cors).await?;
-        if let Some(answer) = preflight {
-            return Err(Ended::Answered(answer));
+        if downstream.request().method == Method::OPTIONS {
+            let preflight = Box::pin(self.preflight(downstream, ctx, &target, own_cors)).await?;
+            if let Some(answer) = preflight {
+                return Err(Ended::Answered(answer));
+            }
         }
         if let Some(backend) = login {
             // Boxed, as everything rare: each connection reserves memory for all that its requests await.

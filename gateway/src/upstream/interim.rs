@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::mem::take;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use http::header::LINK;
@@ -27,7 +27,29 @@ const INTERIM: &[u8] = b"HTTP/1.1 1";
 
 /// The early hints for one request that the client has not received yet.
 #[derive(Debug, Default)]
-pub struct EarlyHints(Mutex<Vec<HeaderValue>>);
+pub struct EarlyHints(Links);
+
+/// Links, with a mutex that is locked only if there may be any.
+#[derive(Debug, Default)]
+struct Links {
+    are_any: AtomicBool,
+    links: Mutex<Vec<HeaderValue>>,
+}
+
+impl Links {
+    fn add(&self, links: Vec<HeaderValue>) {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).extend(links);
+        self.are_any.store(true, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> Vec<HeaderValue> {
+        if !self.are_any.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        self.are_any.store(false, Ordering::Relaxed);
+        take(&mut *self.links.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 impl EarlyHints {
     /// Waits for `response` or early hints. Returns the `Link` fields of those received so far, and the response if it
@@ -41,7 +63,7 @@ impl EarlyHints {
                 Poll::Ready(response) => Some(response),
                 Poll::Pending => None,
             };
-            let links = take(&mut *lock(&self.0));
+            let links = self.0.take();
             if links.is_empty() && response.is_none() { Poll::Pending } else { Poll::Ready((links, response)) }
         })
     }
@@ -62,24 +84,19 @@ pub fn hints_for_client(links: Vec<HeaderValue>, upstream: &Upstream, public: &P
 
 /// The links that a connection has received for its current request.
 #[derive(Debug, Default)]
-pub(super) struct ReceivedLinks {
-    /// Whether there may be any.
-    are_any: AtomicBool,
-    links: Mutex<Vec<HeaderValue>>,
-}
+pub(super) struct ReceivedLinks(Links);
 
 impl ReceivedLinks {
     /// Forgets those of the last request.
     pub(super) fn clear(&self) {
-        if self.are_any.swap(false, Ordering::Relaxed) {
-            lock(&self.links).clear();
-        }
+        drop(self.0.take());
     }
 
     /// Moves them to `hints`.
     pub(super) fn move_to(&self, hints: &EarlyHints) {
-        if self.are_any.swap(false, Ordering::Relaxed) {
-            lock(&hints.0).append(&mut lock(&self.links));
+        let links = self.0.take();
+        if !links.is_empty() {
+            hints.0.add(links);
         }
     }
 }
@@ -151,16 +168,11 @@ impl InterimReader {
             let links: Vec<_> = links.take(MAX_LINKS.saturating_sub(self.count)).collect();
             if !links.is_empty() {
                 self.count += links.len();
-                lock(&self.received.links).extend(links);
-                self.received.are_any.store(true, Ordering::Relaxed);
+                self.received.0.add(links);
             }
         }
         Some(length)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -173,7 +185,7 @@ mod tests {
     fn taken(reader: &InterimReader) -> Vec<HeaderValue> {
         let hints = EarlyHints::default();
         reader.received().move_to(&hints);
-        take(&mut *lock(&hints.0))
+        hints.0.take()
     }
 
     #[test]

@@ -51,7 +51,9 @@ async fn start() -> (Gateway, Backend) {
 }
 
 /// The fields of a request, the expected status, `Content-Range` and content.
-const CASES: [(&[(&str, &str)], u16, &str, &str); 8] = [
+type Case = (&'static [(&'static str, &'static str)], u16, &'static str, &'static str);
+
+const CASES: [Case; 8] = [
     (&[("range", "bytes=2-4")], 206, "bytes 2-4/10", "234"),
     (&[("range", "bytes=-1")], 206, "bytes 9-9/10", "9"),
     (&[("range", "bytes=0-0,9-9")], 206, "", MULTIPART),
@@ -63,7 +65,7 @@ const CASES: [(&[(&str, &str)], u16, &str, &str); 8] = [
     (&[("range", "lines=1-2")], 200, "", CONTENT),
 ];
 
-fn assert_case(answer: &Answer, (fields, status, range, content): (&[(&str, &str)], u16, &str, &str)) {
+fn assert_case(answer: &Answer, (fields, status, range, content): Case) {
     assert_eq!((answer.status, answer.body.as_str()), (status, content), "{fields:?}: {answer:?}");
     assert_eq!(answer.values("content-range").first().copied().unwrap_or_default(), range, "{fields:?}");
     assert_eq!(answer.value("content-length"), content.len().to_string());
