@@ -117,7 +117,7 @@ async fn withdrawn(
             return;
         }
         if key_removed.changed().await.is_err() {
-            // No further reload can come.
+            // The gateway reloads nothing while it ends.
             return pending().await;
         }
     }

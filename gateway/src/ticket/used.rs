@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::token::{TICKET_LIFETIME, TICKET_SKEW};
 
 /// The longest time that a ticket can be valid here, in milliseconds: if it comes from a gateway whose clock is ahead.
-#[expect(clippy::cast_sign_loss, reason = "both are positive")]
 const LONGEST: Duration = Duration::from_millis((TICKET_LIFETIME + TICKET_SKEW) as u64);
 
 /// The ids of used tickets. Each is remembered for [`LONGEST`] to twice as long.

@@ -98,7 +98,7 @@ pub struct Stream {
 }
 
 enum Body {
-    Http1(Connection),
+    Http1(Box<Connection>),
     Http2(RecvStream, Http2),
 }
 
@@ -128,7 +128,7 @@ impl Stream {
         connection.send(request).await;
         let head = connection.read_until("\r\n\r\n").await.to_ascii_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Self { status, head, body: Body::Http1(connection) }
+        Self { status, head, body: Body::Http1(Box::new(connection)) }
     }
 
     /// Sends a request on an HTTP/2 connection.
