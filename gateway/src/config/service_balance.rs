@@ -50,7 +50,7 @@ pub(super) fn read_admin(source: &mut Source) -> Vec<Address> {
     for text in texts {
         match text.parse::<Address>() {
             Ok(address) if addresses.contains(&address) => {
-                source.problem(KEY, format!("{} appears twice", shown(&text)))
+                source.problem(KEY, format!("{} appears twice", shown(&text)));
             }
             Ok(address) => addresses.push(address),
             Err(error) if is_one => source.problem(KEY, error.to_string()),

@@ -63,7 +63,8 @@ fn substitute(text: &str) -> SocketAddr {
     let digest = digest(&SHA256, text.as_bytes());
     let mut octets = [0; 16];
     octets.iter_mut().zip(digest.as_ref()).for_each(|(octet, byte)| *octet = *byte);
-    octets[0] = 0xFD;
+    let [first, ..] = &mut octets;
+    *first = 0xFD;
     (Ipv6Addr::from(octets), 1).into()
 }
 
