@@ -113,7 +113,12 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
     let service = read_service_name(source, &mut section, services);
     let upgrade = match section.text(source, "upgrade").as_deref() {
         None | Some("") => None,
-        Some("websocket") => Some(route::Upgrade::WebSocket),
+        Some("websocket") => {
+            if service.is_some_and(|place| services.is_http2(place)) {
+                section.problem(source, "upgrade", "cannot be given for a service with http = \"2\"");
+            }
+            Some(route::Upgrade::WebSocket)
+        }
         Some(_) => {
             section.problem(source, "upgrade", "must be \"websocket\"");
             None

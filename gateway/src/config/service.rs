@@ -30,6 +30,8 @@ pub struct Service {
     pub balancing: Balancing,
     /// Timeouts and limits of the connections to it.
     pub settings: upstream::Settings,
+    /// Whether requests are HTTP/2.
+    pub is_http2: bool,
     /// TLS on the connections to it, if any.
     pub tls: Option<Arc<Tls>>,
     /// Whether the gateway is ready only once it has responded.
@@ -66,6 +68,12 @@ impl Services {
     pub(super) fn find(&self, name: &str) -> Option<usize> {
         self.names.iter().position(|own| own == name)
     }
+
+    /// Whether requests to the service at `place` are HTTP/2.
+    pub(super) fn is_http2(&self, place: usize) -> bool {
+        let name = self.names.get(place);
+        self.valid.iter().any(|service| Some(&service.name) == name && service.is_http2)
+    }
 }
 
 /// Reads the services.
@@ -99,11 +107,12 @@ fn read_service(source: &mut Source, mut section: Section, names: &mut Vec<Strin
             .unwrap_or(256),
     };
     let addresses = addresses.map(|weighted| weighted.into_iter().map(|(address, _)| address).collect::<Vec<_>>());
-    let tls = service_tls::read(source, &mut section, addresses.as_deref().unwrap_or_default());
+    let is_http2 = service_tls::read_is_http2(source, &mut section);
+    let tls = service_tls::read(source, &mut section, addresses.as_deref().unwrap_or_default(), is_http2);
     let required = section.flag(source, "required");
     let health = read_health(source, &mut section);
     section.finish(source);
-    Some(Service { name: name?, addresses: addresses?, balancing, settings, tls, required, health })
+    Some(Service { name: name?, addresses: addresses?, balancing, settings, is_http2, tls, required, health })
 }
 
 fn read_health(source: &mut Source, section: &mut Section) -> HealthCheck {
@@ -202,6 +211,7 @@ pub(super) mod tests {
                 idle_timeout: seconds(0.0),
                 max_connections: 4,
             },
+            is_http2: false,
             tls: None,
             required: true,
             health: HealthCheck {
@@ -223,6 +233,7 @@ pub(super) mod tests {
                 idle_timeout: seconds(30.0),
                 max_connections: 256,
             },
+            is_http2: false,
             tls: None,
             required: false,
             health: HealthCheck { path: None, status: None, interval: seconds(2.0), failures: 1, successes: 1 },
@@ -277,6 +288,18 @@ pub(super) mod tests {
         assert_eq!(reported, expected);
         let reported = read("[[route]]\npath = '/a'\nmethods = ['GET']\nservice = 'api'\n").unwrap_err();
         assert_eq!(reported, ["route[0].service: \"api\" is not a service: without one, requests go to upstream.api"]);
+    }
+
+    #[test]
+    fn a_service_with_http2_has_no_websocket_routes() {
+        let reported = read(
+            "[[service]]\nname = 'one'\naddresses = ['a:1']\nhttp = '1.1'\n\
+             [[service]]\nname = 'two'\naddresses = ['b:1']\nhttp = '2'\n\
+             [[route]]\npath = '/a'\nmethods = ['GET']\nservice = 'one'\nupgrade = 'websocket'\ncache = false\n\
+             [[route]]\npath = '/b'\nmethods = ['GET']\nservice = 'two'\nupgrade = 'websocket'\ncache = false\n\
+             [[route]]\npath = '/c'\nmethods = ['GET']\nservice = 'two'\n",
+        );
+        assert_eq!(reported.unwrap_err(), ["route[1].upgrade: cannot be given for a service with http = \"2\""]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `tls` of a `[[service]]`: the CAs, the name and the client certificate.
+//! `http` and `tls` of a `[[service]]`: the version of HTTP, the CAs, the name and the client certificate.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,11 +9,25 @@ use crate::tls::{Authorities, ClientSide, Purpose};
 use crate::upstream::{Address, Tls, TlsSettings};
 use holodule_settings::{Source, shown as quoted};
 
-/// The protocol that is negotiated by ALPN.
-const PROTOCOL: &str = "http/1.1";
+/// Reads `http`: whether it is version 2.
+pub(super) fn read_is_http2(source: &mut Source, service: &mut Section) -> bool {
+    match service.text(source, "http").as_deref() {
+        None | Some("1.1") => false,
+        Some("2") => true,
+        Some(other) => {
+            service.problem(source, "http", format!("{} must be \"1.1\" or \"2\"", quoted(other)));
+            false
+        }
+    }
+}
 
 /// Reads `tls` of the service at `addresses`, and its files; `None` if it is missing or invalid.
-pub(super) fn read(source: &mut Source, service: &mut Section, addresses: &[Address]) -> Option<Arc<Tls>> {
+pub(super) fn read(
+    source: &mut Source,
+    service: &mut Section,
+    addresses: &[Address],
+    is_http2: bool,
+) -> Option<Arc<Tls>> {
     let mut section = service.table(source, "tls")?;
     let ca = section.required(source, "ca", "the PEM file of the trusted CAs").map(PathBuf::from);
     let authorities = ca.as_deref().and_then(|ca| match Authorities::read(ca) {
@@ -43,7 +57,7 @@ pub(super) fn read(source: &mut Source, service: &mut Section, addresses: &[Addr
             Some(certificates::read_pair(source, &path, Some(certificate), Some(key), Purpose::Client)?)
         }
     };
-    match ClientSide::new(authorities?, own, PROTOCOL) {
+    match ClientSide::new(authorities?, own, if is_http2 { "h2" } else { "http/1.1" }) {
         Ok(client) => Some(Arc::new(Tls::new(TlsSettings { ca: ca?, server_name, identity }, client))),
         Err(error) => {
             source.problem(&path, format!("TLS cannot be set up: {error}"));
@@ -126,7 +140,7 @@ mod tests {
         pair(path, "ca", Duration::days(-1), ExtendedKeyUsagePurpose::ServerAuth);
         pair(path, "client", Duration::days(1), ExtendedKeyUsagePurpose::ServerAuth);
         let fields = [
-            "addresses = ['app.internal:443', '10.0.0.1:443']\ntls = { ca = 'FOLDER/ca.pem' }",
+            "addresses = ['app.internal:443', '10.0.0.1:443']\nhttp = '2'\ntls = { ca = 'FOLDER/ca.pem' }",
             "addresses = ['unix:/run/app.sock']\n[service.tls]\nca = 'FOLDER/ca.pem'\nserver_name = 'app.internal'\n\
              certificate = 'FOLDER/client.pem'\nprivate_key = 'FOLDER/client.key'",
         ];
@@ -142,6 +156,7 @@ mod tests {
             ]
         );
         let without = services(path, &["addresses = ['a:1']"]).unwrap();
+        assert_eq!([&read[0], &read[1], &without[0]].map(|service| service.is_http2), [true, false, false]);
         assert!(without[0].tls.is_none() && read[0].tls.is_some() && read[0].tls != read[1].tls);
     }
 
@@ -152,7 +167,7 @@ mod tests {
         pair(path, "a", Duration::days(1), ExtendedKeyUsagePurpose::ClientAuth);
         pair(path, "b", Duration::days(1), ExtendedKeyUsagePurpose::ClientAuth);
         let fields = [
-            "addresses = ['a:1']\ntls = true",
+            "addresses = ['a:1']\nhttp = '3'\ntls = true",
             "addresses = ['a:1']\ntls = { verify = false }",
             "addresses = ['a:1', 'unix:/run/a']\ntls = { ca = 'FOLDER/a.key' }",
             "addresses = ['a:1']\ntls = { ca = 'FOLDER/a.pem', server_name = 'a b' }",
@@ -163,6 +178,7 @@ mod tests {
         ];
         let reported = services(path, &fields).unwrap_err();
         let expected = [
+            "service[0].http: \"3\" must be \"1.1\" or \"2\"",
             "service[0].tls: must be a table",
             "service[1].tls.ca: is required: the PEM file of the trusted CAs",
             "service[1].tls.verify: unknown key",

@@ -36,15 +36,18 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn new(service: config::Service) -> Self {
-        let config::Service { name, addresses, balancing, settings, tls, required, health } = service;
+        let config::Service { name, addresses, balancing, settings, is_http2, tls, required, health } = service;
         // Every error of the upstream client has the name. It is leaked once at the start, since services are not
         // reloaded.
         let name: &'static str = name.leak();
         let checked = |address: &crate::upstream::Address| {
-            (address.to_string(), Arc::new(Upstream::new(name, address.clone(), settings).with_tls(tls.clone())))
+            (
+                address.to_string(),
+                Arc::new(Upstream::new(name, address.clone(), settings).with_protocol(tls.clone(), is_http2)),
+            )
         };
         let checked = addresses.iter().map(checked).collect();
-        let upstream = Arc::new(Upstream::balanced(name, addresses, settings, &balancing).with_tls(tls));
+        let upstream = Arc::new(Upstream::balanced(name, addresses, settings, &balancing).with_protocol(tls, is_http2));
         Self { upstream, required, addresses: checked, health }
     }
 

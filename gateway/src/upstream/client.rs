@@ -1,8 +1,6 @@
 //! The HTTP client of one backend, for the gateway's own requests and for forwarded ones. It reuses connections, and
 //! retries on another if the backend closed an idle one.
 
-use std::error::Error as _;
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::balance::{Balancer, Failure};
 use super::connection::{BUFFER_BYTES, ClosedConnection, MAX_FIELDS};
 use super::deadlines::Deadlines;
-use super::error::{UpstreamError, with_cause};
+use super::error::{Cause, UpstreamError};
 use super::exchange::{ExchangeError, ResponseBody, exchange};
 use super::interim::EarlyHints;
 use super::pool::Pool;
@@ -92,7 +90,8 @@ impl UpstreamClient {
     /// 9110, section 9.2.2) is retried once, on a new connection, if a reused connection was closed before any byte of
     /// the response (RFC 9112, section 9.3.1), unless more of its body was sent than the 64 KiB that are buffered. If
     /// there is another address, so is one whose new connection was closed, there and as far as the budget of retries
-    /// allows. Early hints go to `hints`.
+    /// allows. Over HTTP/2, a request of any method that the service states not to have processed is retried once (RFC
+    /// 9113, section 8.7), with the same limit of its body. Early hints go to `hints`.
     ///
     /// # Errors
     /// [`UpstreamError`].
@@ -110,6 +109,7 @@ impl UpstreamClient {
         let late = matches!(body, RequestBody::Whole(_)).then(|| deadlines.of_head().next_read());
         let mut request = self.build_request(parts, body);
         let may_retry = is_idempotent(request.method());
+        let is_multiplexed = self.upstream.multiplexers.is_some();
         let may_switch = request.headers().contains_key(UPGRADE);
         let budget = self.upstream.budget.as_ref();
         if let Some(budget) = budget {
@@ -121,7 +121,7 @@ impl UpstreamClient {
         loop {
             let lease = leased.map_err(|error| UpstreamError::Unreachable(self.upstream.name, error.to_string()))?;
             let (was_idle, place) = (lease.connection.has_responded(), lease.place());
-            let has_retry = (was_idle || budget.is_some()) && may_retry && !is_retried;
+            let has_retry = (is_multiplexed || (was_idle || budget.is_some()) && may_retry) && !is_retried;
             let retry = if has_retry { Some(retry_copy(&mut request)) } else { None };
             let mut attempt = Attempt { balancer, place, late };
             let failed = match exchange(lease, request, hints).await {
@@ -151,21 +151,27 @@ impl UpstreamClient {
                     is_retried = true;
                     (*request, self.pool.lease(&mut choice, slot, connect_timeout).await)
                 }
-                (ExchangeError::NoResponse(error, Some(ClosedConnection { slot, has_read: false })), Some(retry))
-                    if is_closed_before_response(&error) && retry.body().can_replay() && (was_idle || may_take()) =>
+                (ExchangeError::NoResponse(error, Some(ClosedConnection { slot, has_read })), Some(retry))
+                    if retry.body().can_replay()
+                        && (error.is_unprocessed()
+                            || may_retry
+                                && !has_read
+                                && error.is_closed_before_response()
+                                && (was_idle || may_take())) =>
                 {
                     is_retried = true;
-                    if !was_idle {
+                    let is_failure = !was_idle && !error.is_unprocessed();
+                    if is_failure {
                         attempt.ended(Some(Failure::Closed));
                     } else {
-                        // The service closes idle connections when it likes.
+                        // The service closes idle connections when it likes, and limits its streams.
                         attempt.drop_verdict();
                         if balancer.has_affinity() {
                             choice.allow_again(place);
                         }
                     }
                     let mut leased = self.pool.lease_new(&mut choice, slot, connect_timeout).await;
-                    if was_idle && leased.is_err() && !balancer.has_affinity() {
+                    if !is_failure && leased.is_err() && !balancer.has_affinity() {
                         // No other address can be reached.
                         choice.allow_again(place);
                         leased = self.pool.lease(&mut choice, None, connect_timeout).await;
@@ -173,8 +179,15 @@ impl UpstreamClient {
                     (retry, leased)
                 }
                 (ExchangeError::NoResponse(error, _) | ExchangeError::Unsent(_, error, _), _) => {
-                    attempt.ended(Some(Failure::Closed));
+                    match error.failure() {
+                        Some(failure) => attempt.ended(Some(failure)),
+                        None => attempt.drop_verdict(),
+                    }
                     return Err(self.no_response(&error));
+                }
+                (ExchangeError::TooManyFields, _) => {
+                    attempt.ended(Some(Failure::Response));
+                    return Err(self.too_large());
                 }
                 (ExchangeError::AmbiguousFraming, _) => {
                     attempt.ended(Some(Failure::Response));
@@ -194,12 +207,16 @@ impl UpstreamClient {
         Request::from_parts(parts, body)
     }
 
-    fn no_response(&self, error: &hyper::Error) -> UpstreamError {
-        if error.is_parse_too_large() {
-            let limits = format!("its head exceeds {} KiB or {MAX_FIELDS} fields", BUFFER_BYTES / 1024);
-            return UpstreamError::InvalidResponse(self.upstream.name, limits);
+    fn no_response(&self, error: &Cause) -> UpstreamError {
+        if error.is_too_large() {
+            return self.too_large();
         }
-        UpstreamError::NoResponse(self.upstream.name, with_cause(error))
+        UpstreamError::NoResponse(self.upstream.name, error.to_string())
+    }
+
+    fn too_large(&self) -> UpstreamError {
+        let limits = format!("its head exceeds {} KiB or {MAX_FIELDS} fields", BUFFER_BYTES / 1024);
+        UpstreamError::InvalidResponse(self.upstream.name, limits)
     }
 }
 
@@ -250,19 +267,6 @@ fn retry_copy(request: &mut Request<RequestBody>) -> Request<RequestBody> {
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
     copy
-}
-
-/// Whether the connection was closed before any byte of the response.
-fn is_closed_before_response(error: &hyper::Error) -> bool {
-    let broken = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
-    // A reset before any byte of a response is equivalent to an orderly close, and so is the end of a TLS connection
-    // without a close_notify.
-    error.is_incomplete_message()
-        || error.is_closed()
-        || matches!(
-            broken,
-            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof)
-        )
 }
 
 #[cfg(test)]

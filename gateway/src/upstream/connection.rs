@@ -23,7 +23,7 @@ use tokio_rustls::client::TlsStream;
 use super::address::UpstreamPeer;
 use super::interim::{InterimReader, ReceivedLinks};
 use super::slots::{ConnectionSlot, Occupant};
-use super::{RequestBody, Upstream};
+use super::{RequestBody, Upstream, http2};
 
 /// The maximum size of a response head, and of a read of a body, in bytes.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
@@ -32,17 +32,31 @@ pub(super) const BUFFER_BYTES: usize = 64 * 1024;
 /// field tables on the heap for each response: 570 instructions for 256 fields, which is 0.7 % of a proxied request.
 pub(super) const MAX_FIELDS: usize = 100;
 
-/// A connection. It does nothing unless it is polled, and is closed when dropped.
+/// A connection. It does nothing unless it is polled, and is closed when dropped. Over HTTP/2, it is one stream of a shared
+/// connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    requests: http1::SendRequest<RequestBody>,
-    driver: http1::Connection<TokioIo<MonitoredSocket>, RequestBody>,
+    protocol: Protocol,
     has_responded: bool,
     /// Whether anything was read since the last request was sent.
     has_read: Arc<AtomicBool>,
     /// The links of early hints for the current request.
     pub(super) early_links: Arc<ReceivedLinks>,
     slot: ConnectionSlot<Self>,
+}
+
+/// hyper's error, with the request if nothing of it was sent.
+type Refused = TrySendError<Request<RequestBody>>;
+
+/// The protocol on a connection.
+#[derive(Debug)]
+enum Protocol {
+    Http1 {
+        requests: http1::SendRequest<RequestBody>,
+        driver: http1::Connection<TokioIo<MonitoredSocket>, RequestBody>,
+    },
+    /// The right to send one request at a time on a connection that others share.
+    Http2(http2::Stream),
 }
 
 /// The remains of a connection that was closed.
@@ -65,66 +79,101 @@ impl Connection {
         slot: ConnectionSlot<Self>,
         connect_timeout: Duration,
     ) -> io::Result<Box<Self>> {
-        let has_read = Arc::new(AtomicBool::new(false));
-        let socket = connect(upstream, place, connect_timeout).await?;
-        let interim = InterimReader::default();
-        let early_links = Arc::clone(interim.received());
-        let socket = MonitoredSocket { socket, has_read: Arc::clone(&has_read), interim, is_write_closed: false };
-        let socket = TokioIo::new(socket);
+        let connecting = async {
+            let has_read = Arc::new(AtomicBool::new(false));
+            let socket = connect(upstream, place, connect_timeout).await?;
+            let interim = InterimReader::default();
+            let early_links = Arc::clone(interim.received());
+            let socket = MonitoredSocket { socket, has_read: Arc::clone(&has_read), interim, is_write_closed: false };
+            Ok((socket, has_read, early_links))
+        };
+        if let Some(multiplexers) = &upstream.multiplexers {
+            let connecting = async { connecting.await.map(|(socket, has_read, _)| (socket, has_read)) };
+            let multiplexer = multiplexers.get(place).ok_or_else(not_configured)?;
+            let stream = multiplexer.stream(|| upstream.balancer.epoch(place), connecting).await?;
+            let (protocol, has_read, early_links) = (Protocol::Http2(stream), Arc::default(), Arc::default());
+            return Ok(Box::new(Self { protocol, has_responded: false, has_read, early_links, slot }));
+        }
+        let (socket, has_read, early_links) = connecting.await?;
         let mut builder = http1::Builder::new();
         // A proxy removes these spaces (RFC 9112, section 5.1).
         builder.max_buf_size(BUFFER_BYTES).allow_spaces_after_header_name_in_responses(true);
-        let handshake = builder.handshake(socket).await;
+        let handshake = builder.handshake(TokioIo::new(socket)).await;
         let (requests, driver) = handshake.map_err(io::Error::other)?;
-        Ok(Box::new(Self { requests, driver, has_responded: false, has_read, early_links, slot }))
+        let protocol = Protocol::Http1 { requests, driver };
+        Ok(Box::new(Self { protocol, has_responded: false, has_read, early_links, slot }))
     }
 
-    /// Queues a request, which is sent when the connection is polled.
+    /// Queues a request, which is sent when the connection is polled. Over HTTP/2, it is returned.
     pub(super) fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
+    ) -> Result<impl Future<Output = Result<Response<Incoming>, Refused>> + use<>, Request<RequestBody>> {
+        let Protocol::Http1 { requests, .. } = &mut self.protocol else { return Err(request) };
         self.has_read.store(false, Ordering::Relaxed);
         self.early_links.clear();
-        self.requests.try_send_request(request)
+        Ok(requests.try_send_request(request))
+    }
+
+    /// The right to send a request over HTTP/2.
+    pub(super) fn stream(&mut self) -> Option<&mut http2::Stream> {
+        match &mut self.protocol {
+            Protocol::Http2(stream) => Some(stream),
+            Protocol::Http1 { .. } => None,
+        }
     }
 
     /// Closes the connection.
     pub(super) fn close(self: Box<Self>) -> ClosedConnection {
-        let Self { requests, driver, has_read, slot, .. } = *self;
-        drop((requests, driver));
-        ClosedConnection { slot, has_read: has_read.load(Ordering::Relaxed) }
+        let Self { protocol, has_read, slot, .. } = *self;
+        let is_multiplexed_and_read = matches!(&protocol, Protocol::Http2(stream) if stream.has_read());
+        drop(protocol);
+        ClosedConnection { slot, has_read: is_multiplexed_and_read || has_read.load(Ordering::Relaxed) }
     }
 
     /// Whether the request and the response are complete and another request may follow, as of the last poll after the
     /// head of the response was received.
     pub(super) fn is_ready(&self) -> bool {
-        self.requests.is_ready()
+        matches!(&self.protocol, Protocol::Http1 { requests, .. } if requests.is_ready())
     }
 
     /// Records that the backend has responded on it.
     pub(super) fn note_response(&mut self) {
         self.has_responded = true;
+        if let Protocol::Http2(stream) = &self.protocol {
+            stream.note_response();
+        }
     }
 
     /// Whether the backend has responded on it before.
     pub(super) fn has_responded(&self) -> bool {
-        self.has_responded
+        self.has_responded || matches!(&self.protocol, Protocol::Http2(stream) if stream.has_responded())
     }
 
-    /// The socket after the backend has switched protocols on it, what it has sent already, and the slot.
-    pub(super) fn into_socket(self: Box<Self>) -> (MonitoredSocket, Bytes, ConnectionSlot<Self>) {
-        let Self { driver, slot, .. } = *self;
+    /// Whether it was opened, and is not a further stream of one that was open.
+    pub(super) fn is_new(&self) -> bool {
+        !matches!(&self.protocol, Protocol::Http2(stream) if !stream.is_first())
+    }
+
+    /// The socket after the backend has switched protocols on it, what it has sent already, and the slot. `None` over
+    /// HTTP/2, which has no 101.
+    pub(super) fn into_socket(self: Box<Self>) -> Option<(MonitoredSocket, Bytes, ConnectionSlot<Self>)> {
+        let Self { protocol: Protocol::Http1 { driver, .. }, slot, .. } = *self else { return None };
         let http1::Parts { io, read_buf, .. } = driver.into_parts();
-        (io.into_inner(), read_buf, slot)
+        Some((io.into_inner(), read_buf, slot))
     }
 }
 
 impl Occupant for Connection {
     // The task that polled last is woken.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // The response or its body returns the error.
-        Pin::new(&mut self.driver).poll(cx).map(|_| ())
+        match &mut self.protocol {
+            // The response or its body returns the error.
+            Protocol::Http1 { driver, .. } => Pin::new(driver).poll(cx).map(|_| ()),
+            // Another task drives it.
+            Protocol::Http2(stream) if stream.is_over() => Poll::Ready(()),
+            Protocol::Http2(_) => Poll::Pending,
+        }
     }
 
     fn into_slot(self: Box<Self>) -> ConnectionSlot<Self> {
@@ -204,9 +253,13 @@ async fn open(upstream: &Upstream, place: usize, peer: &UpstreamPeer) -> io::Res
     let socket = Socket::open(peer).await?;
     match (&upstream.tls, upstream.addresses.get(place)) {
         (Some(tls), Some((address, _))) => Box::pin(tls.connect(address, socket)).await,
-        (Some(_), None) => Err(io::Error::other("an address that is not configured")),
+        (Some(_), None) => Err(not_configured()),
         (None, _) => Ok(socket),
     }
+}
+
+fn not_configured() -> io::Error {
+    io::Error::other("an address that is not configured")
 }
 
 impl Socket {

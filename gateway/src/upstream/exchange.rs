@@ -9,14 +9,15 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::task::coop;
 use tokio::time::timeout_at;
 
 use super::RequestBody;
-use super::connection::{ClosedConnection, Connection};
+use super::connection::{ClosedConnection, Connection, MAX_FIELDS};
 use super::deadlines::Deadlines;
-use super::error::{UpstreamError, with_cause};
+use super::error::{Cause, UpstreamError};
+use super::http2::{self, Unanswered};
 use super::interim::EarlyHints;
 use super::pool::Lease;
 use super::slots::{ConnectionSlot, Occupant as _};
@@ -34,15 +35,24 @@ pub struct ResponseBody {
     lease: Option<Lease>,
 }
 
+/// The body of a response as it is received.
+#[derive(Debug)]
+enum Incoming {
+    Http1(hyper::body::Incoming),
+    Http2(Box<http2::Incoming>),
+}
+
 /// There is no response.
 #[derive(Debug)]
 pub(super) enum ExchangeError {
     /// Nothing of the request was sent.
-    Unsent(Box<Request<RequestBody>>, hyper::Error, Option<ConnectionSlot<Connection>>),
+    Unsent(Box<Request<RequestBody>>, Cause, Option<ConnectionSlot<Connection>>),
     /// The backend may have processed the request.
-    NoResponse(hyper::Error, Option<ClosedConnection>),
+    NoResponse(Cause, Option<ClosedConnection>),
     /// The end of the response is ambiguous.
     AmbiguousFraming,
+    /// The response has too many fields.
+    TooManyFields,
 }
 
 /// Sends `request` and waits for the head of the response. Early hints before it go to `hints`. The deadline is the
@@ -57,7 +67,10 @@ pub(super) async fn exchange(
 ) -> Result<Response<ResponseBody>, ExchangeError> {
     let upstream = lease.upstream();
     // The connection wakes this task. The head must not use up the task's budget, since nothing would wake it then.
-    let mut head = pin!(coop::unconstrained(lease.connection.send(request)));
+    let mut head = pin!(match lease.connection.send(request) {
+        Ok(head) => coop::unconstrained(head),
+        Err(request) => return Box::pin(exchange_on_stream(lease, request, hints)).await,
+    });
     let (mut lease, mut closed) = (Some(lease), None);
     let mut switched = None;
     let responded = poll_fn(|cx| {
@@ -89,9 +102,10 @@ pub(super) async fn exchange(
             let closed = closed.or_else(|| lease.map(Lease::close));
             return Err(match request {
                 Some(request) => {
-                    ExchangeError::Unsent(Box::new(request), failed.into_error(), closed.map(|closed| closed.slot))
+                    let cause = Cause::Http1(failed.into_error());
+                    ExchangeError::Unsent(Box::new(request), cause, closed.map(|closed| closed.slot))
                 }
-                None => ExchangeError::NoResponse(failed.into_error(), closed),
+                None => ExchangeError::NoResponse(Cause::Http1(failed.into_error()), closed),
             });
         }
     };
@@ -102,13 +116,47 @@ pub(super) async fn exchange(
         held.connection.note_response();
     }
     if switched.is_some() {
-        return Ok(response.map(|incoming| ResponseBody { upstream, incoming, trailers: None, lease: switched }));
+        let body = |incoming| ResponseBody { upstream, incoming, trailers: None, lease: switched };
+        return Ok(response.map(|incoming| body(Incoming::Http1(incoming))));
     }
     Ok(response.map(|incoming| {
-        let mut body = ResponseBody { upstream, incoming, trailers: None, lease };
+        let mut body = ResponseBody { upstream, incoming: Incoming::Http1(incoming), trailers: None, lease };
         body.release_if_ready();
         body
     }))
+}
+
+/// The same over HTTP/2, where the exchange is one of several on its connection.
+async fn exchange_on_stream(
+    mut lease: Lease,
+    request: Request<RequestBody>,
+    hints: Option<&EarlyHints>,
+) -> Result<Response<ResponseBody>, ExchangeError> {
+    let upstream = lease.upstream();
+    let Some(stream) = lease.connection.stream() else { return Err(ExchangeError::AmbiguousFraming) };
+    let mut count = 0;
+    let interim = |interim: Response<()>| {
+        if let Some(hints) = hints {
+            hints.add(&interim, &mut count);
+        }
+    };
+    match http2::exchange(stream, request, interim).await {
+        Ok(response) if response.headers().len() > MAX_FIELDS => Err(ExchangeError::TooManyFields),
+        Ok(response) => {
+            lease.connection.note_response();
+            Ok(response.map(|incoming| {
+                let incoming = Incoming::Http2(Box::new(incoming));
+                ResponseBody { upstream, incoming, trailers: None, lease: Some(lease) }
+            }))
+        }
+        Err(Unanswered::Unsent(request, error)) => {
+            Err(ExchangeError::Unsent(request, Cause::Http2(error), Some(lease.close().slot)))
+        }
+        Err(Unanswered::NoResponse(error)) => Err(ExchangeError::NoResponse(Cause::Http2(error), Some(lease.close()))),
+        Err(Unanswered::Malformed(error)) => {
+            Err(ExchangeError::NoResponse(Cause::Malformed(error), Some(lease.close())))
+        }
+    }
 }
 
 /// Whether every recipient finds the same end of the response (RFC 9112, sections 6.1 and 6.3): the only transfer
@@ -123,6 +171,29 @@ fn has_clear_framing<T>(response: &Response<T>) -> bool {
         && !headers.contains_key(CONTENT_LENGTH)
 }
 
+impl Incoming {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        match self {
+            Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Cause::Http1),
+            Self::Http2(incoming) => Pin::new(incoming.as_mut()).poll_frame(cx).map_err(Cause::Http2),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(incoming) => incoming.size_hint(),
+            Self::Http2(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
 impl ResponseBody {
     /// The next data; `None` at the end, when [`take_trailers`](Self::take_trailers) returns the trailers. The deadline is
     /// the caller's.
@@ -133,7 +204,7 @@ impl ResponseBody {
         loop {
             match self.frame().await {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(UpstreamError::InvalidResponse(self.upstream, with_cause(&error))),
+                Some(Err(error)) => return Err(UpstreamError::InvalidResponse(self.upstream, error.to_string())),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => return Ok(Some(data)),
                     Err(frame) => self.trailers = frame.into_trailers().ok().map(Box::new),
@@ -192,7 +263,7 @@ impl ResponseBody {
 
     /// The connection, if this is the body of a 101.
     pub fn into_tunnel(self) -> Option<Tunnel> {
-        let (socket, early, slot) = self.lease?.connection.into_socket();
+        let (socket, early, slot) = self.lease?.connection.into_socket()?;
         Some(Tunnel::new(socket, early, slot))
     }
 
@@ -208,6 +279,14 @@ impl ResponseBody {
 
     /// Reads and writes what is ready.
     fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Incoming::Http2(incoming) = &mut self.incoming {
+            if incoming.poll_complete(cx)
+                && let Some(lease) = self.lease.take()
+            {
+                lease.release();
+            }
+            return;
+        }
         if let Some(lease) = &mut self.lease
             && lease.connection.poll(cx).is_ready()
         {
@@ -225,17 +304,19 @@ impl ResponseBody {
 
 impl hyper::body::Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Cause;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
         let body = self.get_mut();
-        let mut polled = Pin::new(&mut body.incoming).poll_frame(&mut quiet_while(body.lease.is_some(), cx));
+        // Over HTTP/2, another task drives the connection.
+        let is_multiplexed = matches!(body.incoming, Incoming::Http2(_));
+        let mut polled = body.incoming.poll_frame(&mut quiet_while(body.lease.is_some() && !is_multiplexed, cx));
         if polled.is_pending() {
             body.drive(cx);
-            polled = Pin::new(&mut body.incoming).poll_frame(&mut quiet_while(body.lease.is_some(), cx));
+            polled = body.incoming.poll_frame(&mut quiet_while(body.lease.is_some() && !is_multiplexed, cx));
         }
         let frame = ready!(polled);
-        if !matches!(frame, Some(Ok(_))) {
+        if is_multiplexed || !matches!(frame, Some(Ok(_))) {
             // The end of the request body may still have to be sent.
             body.drive(cx);
         }

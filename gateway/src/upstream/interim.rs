@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use http::header::LINK;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::Upstream;
 use super::location::PublicAuthority;
@@ -52,6 +52,16 @@ impl Links {
 }
 
 impl EarlyHints {
+    /// Adds those of `interim`, which was received over HTTP/2. `count` is the number of links for the request so far.
+    pub(super) fn add(&self, interim: &Response<()>, count: &mut usize) {
+        if interim.status() == StatusCode::EARLY_HINTS {
+            let links = interim.headers().get_all(LINK).iter().take(MAX_LINKS.saturating_sub(*count));
+            let links: Vec<_> = links.cloned().collect();
+            *count += links.len();
+            self.0.add(links);
+        }
+    }
+
     /// Waits for `response` or early hints. Returns the `Link` fields of those received so far, and the response if it
     /// has arrived; without it, `response` may be polled again.
     pub fn or<T>(

@@ -12,6 +12,7 @@ mod deadlines;
 mod error;
 mod exchange;
 mod header;
+mod http2;
 mod interim;
 mod location;
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub use header::{
     ForwardingInfo, for_client, for_upstream, is_forwarded, is_settable_in_requests, is_settable_in_responses,
     request_trailers, trailers_for_client,
 };
+use http2::Multiplexer;
 pub use interim::{EarlyHints, hints_for_client};
 pub use location::PublicAuthority;
 pub use request_body::{RequestBody, Upload};
@@ -94,6 +96,8 @@ pub struct Upstream {
     balancer: Balancer,
     /// TLS on its connections, if any.
     tls: Option<Arc<Tls>>,
+    /// The connections over HTTP/2 to each address, if it has that.
+    multiplexers: Option<Box<[Multiplexer]>>,
     up: AtomicBool,
     reached: AtomicBool,
     checked: AtomicBool,
@@ -138,6 +142,7 @@ impl Upstream {
             settings,
             resolved,
             tls: None,
+            multiplexers: None,
             up: AtomicBool::new(false),
             reached: AtomicBool::new(false),
             checked: AtomicBool::new(false),
@@ -145,9 +150,11 @@ impl Upstream {
         }
     }
 
-    /// The same backend with `tls` on its connections.
-    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
-        Self { tls, ..self }
+    /// The same backend with `tls` on its connections, and HTTP/2 instead of HTTP/1.1 if `is_http2`.
+    pub fn with_protocol(self, tls: Option<Arc<Tls>>, is_http2: bool) -> Self {
+        let multiplexer = || self.addresses.iter().map(|_| Multiplexer::new(tls.is_some())).collect();
+        let multiplexers = is_http2.then(multiplexer);
+        Self { tls, multiplexers, ..self }
     }
 
     /// Resolves the addresses that are names again. After an error, the previous results remain.
@@ -244,8 +251,15 @@ impl Upstream {
     /// The address cannot be reached.
     pub async fn check_connection(&self) -> std::io::Result<()> {
         let within = self.settings.connect_timeout;
-        let connected = tokio::time::timeout(within, connection::connect(self, 0, within)).await;
-        connected.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?.map(drop)
+        let connecting = async {
+            let socket = connection::connect(self, 0, within).await?;
+            if self.multiplexers.is_some() {
+                drop(http2::handshake(socket).await?);
+            }
+            Ok(())
+        };
+        let connected = tokio::time::timeout(within, connecting).await;
+        connected.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut)))
     }
 
     /// The deadlines of a request that `started` then.

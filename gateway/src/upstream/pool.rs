@@ -160,7 +160,9 @@ impl Pool {
             let opened = timeout(share, Connection::open(&self.upstream, place, slot, share)).await;
             let error = match opened.unwrap_or_else(|_| Err(late())) {
                 Ok(connection) => {
-                    balancer.connected(place, began.elapsed());
+                    if connection.is_new() {
+                        balancer.connected(place, began.elapsed());
+                    }
                     self.sweep();
                     return Ok(self.lend(connection, place, epoch));
                 }

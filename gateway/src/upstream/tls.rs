@@ -68,6 +68,11 @@ impl Tls {
         let connector = TlsConnector::from(Arc::clone(&self.client.load().config));
         let failed = |error| io::Error::other(format!("TLS with {address} as {}: {error}", name.to_str()));
         let stream = connector.connect(name.clone(), socket).await.map_err(failed)?;
+        // Without ALPN, a service speaks HTTP/1.1.
+        let selected = stream.get_ref().1.alpn_protocol();
+        if connector.config().alpn_protocols.iter().any(|offered| offered == b"h2") && selected != Some(b"h2") {
+            return Err(io::Error::other(format!("TLS with {address}: the service does not select h2 by ALPN")));
+        }
         Ok(Socket::Tls(Box::new(stream)))
     }
 }

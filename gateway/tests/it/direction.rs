@@ -123,7 +123,7 @@ const PURE: [&str; 8] = ["token", "route", "limit", "client", "cors", "authentic
 
 /// External crates with the modules that may use them. `main` may use all.
 const CONFINED: &[(&str, &[&str])] = &[
-    ("h2", &["downstream/http2", "listener"]),
+    ("h2", &["downstream/http2", "listener", "upstream/error", "upstream/http2"]),
     ("rustls", &["tls", "downstream", "listener", "server", "upstream/tls"]),
     ("tokio_rustls", &["downstream/stream", "listener", "upstream/connection", "upstream/tls"]),
     ("x509_parser", &["tls/identity"]),

@@ -5,6 +5,7 @@ mod names;
 mod queue;
 mod repeat;
 
+use std::io;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;

@@ -3,6 +3,7 @@
 mod admin;
 mod ejection;
 mod failover;
+mod http2;
 mod outage;
 mod policy;
 mod ready;
