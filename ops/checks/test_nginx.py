@@ -17,6 +17,7 @@ DAY = "/holodules/20201209"
 BURST = 5
 LIMITS = {"LIMIT_ADDRESS_RATE": "1", "LIMIT_ADDRESS_BURST": str(BURST)}
 BELIEVED = {"CLIENT_TRUSTED_PROXIES": '["127.0.0.1"]', **LIMITS}
+UNLIMITED = {"LIMIT_ADDRESS_RATE": "0"}
 FORGED = [("X-Forwarded-For", "192.0.2.1"), ("Forwarded", "for=192.0.2.1"), ("X-Real-IP", "192.0.2.1")]
 
 
@@ -203,3 +204,48 @@ class Https(Proxied, unittest.TestCase):
         answer = client.send("GET", DAY, headers=[("Authorization", f"JWT {token}"), *FORGED])
         self.assertEqual(answer.status, 200)
         self.assert_logged("127.0.0.62", answer)
+
+
+class AsService(unittest.TestCase):
+    """nginx behind the gateway, as a service over HTTP/2 and TLS."""
+
+    @classmethod
+    def setUpClass(cls):
+        port, folder = free_port(), Path(enter(cls.addClassCleanup, tempfile.TemporaryDirectory()))
+        folder.chmod(0o755)  # nginx serves as another user
+        cls.large = bytes(range(256)) * 20_000
+        (folder / "large").write_bytes(cls.large)
+        service = f'''[{{ name = "nginx", addresses = ["127.0.0.1:{port}"], http = "2", required = true,
+            tls = {{ ca = "{CA}", server_name = "localhost" }} }}]'''
+        route = '''[{ service = "nginx", path = "/{*rest}", methods = ["GET", "POST"], public = true }]'''
+        text = f"""
+            client_max_body_size 1k;
+            keepalive_requests 20;
+            server {{
+                listen 127.0.0.1:{port} ssl http2;
+                ssl_certificate {ROOT / "certs/dev/cert.pem"};
+                ssl_protocols TLSv1.3;
+                ssl_certificate_key {ROOT / "certs/dev/key.pem"};
+                location = /protocol {{ return 200 "$server_protocol $ssl_protocol $ssl_server_name"; }}
+                location /files/ {{ alias {folder}/; }}
+            }}
+        """
+        certificates = run(ROOT / "certs/make")
+        if certificates.returncode != 0:
+            raise AssertionError(certificates.stderr)
+        enter(cls.addClassCleanup, nginx(port, text, stream=False))
+        cls.stack = enter(cls.addClassCleanup, running_stack(SERVICE=service.replace("\n", ""), ROUTE=route, **UNLIMITED))
+        cls.client = Client(cls.stack.port)
+
+    def test_every_request_succeeds_although_nginx_closes_connections(self):
+        for number in range(100):
+            answer = self.client.send("GET", "/protocol")
+            self.assertEqual((answer.status, answer.body), (200, b"HTTP/2.0 TLSv1.3 localhost"), number)
+
+    def test_a_large_response_is_complete(self):
+        answer = self.client.send("GET", "/files/large")
+        self.assertEqual((answer.status, answer.body == self.large), (200, True))
+
+    def test_a_response_before_the_end_of_the_request_reaches_the_client(self):
+        self.assertEqual(self.client.send("POST", "/files/large", b"x" * 100_000).status, 413)
+        self.assertEqual(self.client.send("GET", "/protocol").status, 200)
