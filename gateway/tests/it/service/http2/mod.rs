@@ -2,6 +2,7 @@
 
 mod addresses;
 mod connections;
+mod grpc;
 mod interim;
 mod messages;
 
