@@ -32,8 +32,9 @@
 //! | [`clock`] | the current time since 1970 |
 //!
 //! A module imports only modules on lower floors. From the highest: `server`; `flow`; `respond`; `authenticate`,
-//! `config`; `login`, `revocation`, `cache`, `ticket`, `upgrade`; `listener`; the rest; `framing`, `tls`, `compress`; `clock`, `scope`,
-//! `single_flight`, `syntax`. `tests/it/direction.rs` lists the allowed imports.
+//! `config`; `login`, `revocation`, `cache`, `ticket`, `upgrade`; `listener`; the rest; `client`, `compress`, `cors`,
+//! `framing`, `limit`, `tls`; `clock`, `scope`, `single_flight`, `syntax`. `tests/it/direction.rs` lists the allowed
+//! imports.
 
 pub mod authenticate;
 pub mod cache;
