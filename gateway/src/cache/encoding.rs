@@ -18,8 +18,8 @@ use crate::single_flight::{Completion, Leader, SingleFlight};
 /// How many bodies may wait for a thread. Further responses are sent without compression until one of them is done.
 const QUEUE: usize = 64;
 
-/// How long a request waits for a compressed form, which takes some milliseconds. After that it gets the body as it
-/// is: with many large bodies at once, to wait would take longer than to send.
+/// How long a request waits for a compressed form, which takes some milliseconds. After that it gets the body
+/// without compression: with many large bodies at once, waiting would take longer than sending.
 const WAIT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The compressions in progress. A key is the address of the compressed bodies, which the leader keeps alive.
@@ -118,7 +118,7 @@ fn exact(compressed: Vec<u8>) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Instant;
 
     use http::{HeaderMap, HeaderValue, StatusCode};
@@ -134,7 +134,7 @@ mod tests {
 
     const GZIP: Encoding = Encoding::Gzip;
 
-    fn upstream() -> Upstream {
+    pub(in super::super) fn upstream() -> Upstream {
         let second = Duration::from_secs(1);
         let settings = upstream::Settings {
             connect_timeout: second,

@@ -157,11 +157,12 @@ mod tests {
     use http::header::CONTENT_TYPE;
     use http::{HeaderMap, HeaderValue, StatusCode};
 
+    use super::super::encoding::tests::upstream;
     use super::super::entry::{Compression, Received};
     use super::super::generation::Generations;
     use super::super::key::KeyParts;
     use super::*;
-    use crate::upstream::{self, PublicAuthority, Upstream};
+    use crate::upstream::PublicAuthority;
 
     const MAX_BYTES: u64 = 1024 * 1024;
 
@@ -212,15 +213,7 @@ mod tests {
     #[test]
     fn counting_forms_never_restores_a_replaced_response() {
         let (store, generation) = (Store::new(MAX_BYTES), Generations::new().current("/"));
-        let second = Duration::from_secs(1);
-        let settings = upstream::Settings {
-            connect_timeout: second,
-            read_timeout: second,
-            request_timeout: second,
-            idle_timeout: second,
-            max_connections: 1,
-        };
-        let upstream = Upstream::new("api", "127.0.0.1:1".parse().unwrap(), settings);
+        let upstream = upstream();
         let public = PublicAuthority { authority: "a", is_forwarded: false, needs_token: true, prefixes: None };
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let entry = |previous: Option<&CacheEntry>| {

@@ -134,7 +134,7 @@ pub struct FlowSettings {
     pub body_timeout: Duration,
     /// The timeout of each read of a request body.
     pub read_timeout: Duration,
-    /// Settings of endless responses.
+    /// Settings of endless responses and WebSocket connections.
     pub stream: StreamSettings,
 }
 

@@ -66,15 +66,15 @@ impl OwnPaths {
 /// The path that issues tickets.
 const TICKET_PATH: &str = "/auth/ticket";
 
-/// Reports each route that is shadowed by an own path while login is enabled, or by that of tickets; and a route that has
-/// the name of the latter.
+/// Reports each route that is shadowed by an own path while login is enabled, or by that of tickets; and a route that
+/// has the name of the latter.
 pub(super) fn check_own_paths(source: &mut Source, table: &RouteTable, own: OwnPaths) {
     for path in own.paths().filter(|path| own.login || *path == TICKET_PATH) {
-        let way_out = if path == TICKET_PATH { "tickets to false on every route" } else { "login.enabled to false" };
+        let remedy = if path == TICKET_PATH { "tickets to false on every route" } else { "login.enabled to false" };
         for (place, text) in table.find_literal(path) {
             source.problem(
                 &format!("route[{place}]"),
-                format!("{text:?} is the gateway's own path {path}: take the route out, or set {way_out}"),
+                format!("{text:?} is the gateway's own path {path}: take the route out, or set {remedy}"),
             );
         }
     }

@@ -139,7 +139,7 @@ impl Flow {
         })
     }
 
-    /// Sends a cached answer in `form`, with its `Age` if `is_aged`.
+    /// Sends a cached response in `form`, with its `Age` if `is_aged`.
     async fn respond_from_cache(
         &self,
         downstream: &mut impl Downstream,

@@ -189,7 +189,7 @@ fn put_framing(downstream: &mut impl Downstream, header: &mut ResponseHeader) ->
     if allows_body(&Method::GET, header.status) && !header.headers.contains_key(CONTENT_LENGTH) {
         match downstream.request().version {
             Version::HTTP_11 => header.insert_header(TRANSFER_ENCODING, "chunked")?,
-            // The end of the connection marks the end of the answer, so it cannot be reused.
+            // The end of the connection marks the end of the response, so it cannot be reused.
             Version::HTTP_10 => downstream.close_after(),
             _ => {}
         }

@@ -81,7 +81,7 @@ pub struct Flow {
     pub api: UpstreamClient,
     /// The services, at the positions that the routes have.
     pub services: Box<[UpstreamClient]>,
-    /// Changes with each reload: when one last removed a key, so that its tokens are not accepted any more.
+    /// Changes with each reload: when one last removed a key, so that its tokens are no longer accepted.
     pub key_removed: watch::Receiver<Option<Instant>>,
     /// Becomes true when the gateway drains connections, which ends endless responses.
     pub draining: watch::Receiver<bool>,
@@ -166,7 +166,7 @@ impl Flow {
         let request = downstream.request();
         let wanted = route::Request { host: target.host(), method: &request.method, path, query: target.query() };
         let ticket = self.ticket_of(wanted);
-        // The parameter goes nowhere.
+        // The ticket is neither matched nor forwarded.
         let query = ticket.as_ref().map_or(wanted.query, |ticket| ticket.rest.as_deref());
         let wanted = route::Request { query, ..wanted };
         let (principal, matched) = if let Some(matched) = self.routes.find_public(wanted).filter(|_| !is_own) {
@@ -268,7 +268,7 @@ impl Flow {
     /// The backend of `route`.
     ///
     /// # Errors
-    /// The service does not exist, which the configuration excludes. The request then goes nowhere.
+    /// The service does not exist, which the configuration excludes. The request is then not forwarded.
     fn backend(&self, route: &Route) -> pingora::Result<&UpstreamClient> {
         let Some(position) = route.service else { return Ok(&self.api) };
         let unknown = || pingora::Error::explain(pingora::ErrorType::InternalError, "a route without its service");

@@ -30,7 +30,7 @@ impl Flow {
         Some(route)
     }
 
-    /// The answer to a request, if it is a preflight from an allowed origin. It is the same for every path, so that it
+    /// The response to a request, if it is a preflight from an allowed origin. It is the same for every path, so that it
     /// does not reveal the routes, except those with a policy of their own. `route` is such a route; without the
     /// requested method it has no preflight.
     ///

@@ -26,7 +26,8 @@ use crate::upstream::{Deadlines, ResponseBody};
 const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Flow {
-    /// Returns an endless response with the `received` fields to the client: `header` and then `body`, until either side or the gateway ends it.
+    /// Sends an endless response with the `received` fields to the client: `header` and then `body`, until either side or
+    /// the gateway ends it.
     ///
     /// # Errors
     /// On the side of the upstream or of the client. The response is then incomplete.
@@ -95,7 +96,7 @@ impl Flow {
         tokio::select! {
             biased;
             reason = ended => reason,
-            // An error means that the gateway is gone, which counts as a drain.
+            // An error means that the gateway has ended, which counts as a drain.
             _ = draining.wait_for(|draining| *draining) => Reason::Drain,
         }
     }

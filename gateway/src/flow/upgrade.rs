@@ -110,7 +110,7 @@ impl Flow {
         handshake: &Handshake,
     ) -> Result<()> {
         let started = *ctx.upstream_started.get_or_insert_with(Instant::now);
-        let switched = Box::pin(self.shake_hands(downstream, ctx, admitted, handshake)).await;
+        let switched = Box::pin(self.forward_handshake(downstream, ctx, admitted, handshake)).await;
         ctx.upstream_ended = Some(Instant::now());
         let Some((head, mut service)) = switched? else { return Ok(()) };
         let common = ctx.common_headers(self.settings.hsts.as_ref());
@@ -152,7 +152,7 @@ impl Flow {
 
     /// Sends the handshake to the service. Returns the head of its 101 for the client, and the connection; `None` after
     /// any other response, which has been forwarded.
-    async fn shake_hands(
+    async fn forward_handshake(
         &self,
         downstream: &mut impl Downstream,
         ctx: &mut Context,

@@ -1,5 +1,5 @@
 //! Notifies the watchers of accounts of changes. Identities share a fixed number of channels, so that the memory does
-//! not depend on them: a change wakes the watchers of one channel, who check what concerns them.
+//! not depend on them: a change wakes the watchers of one channel, and each checks its own account.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -42,7 +42,7 @@ impl Changes {
         }
     }
 
-    /// The versions of the channel of `identity`; `None` if there is none, which cannot be.
+    /// The versions of the channel of `identity`; `None` does not occur: each identity has one.
     pub(super) fn subscribe(&self, identity: &str) -> Option<watch::Receiver<Version>> {
         self.channel(identity).map(watch::Sender::subscribe)
     }

@@ -76,10 +76,9 @@ impl Ops {
         }
     }
 
-    /// The gateway is ready once every backend and required service has answered and the revocation feed is connected,
-    /// until it drains. A
-    /// later failure of either is reported but does not make it unready, since cached responses and cached revocation
-    /// results are still used. `revocations` is `off`, `waiting` before the first heartbeat, `fresh`, or `stale` after
+    /// The gateway is ready once every backend and required service has responded and the revocation feed is connected,
+    /// until it drains. A later failure is reported but does not make it unready, since cached responses and cached
+    /// revocation results are still used. `revocations` is `off`, `waiting` before the first heartbeat, `fresh`, or `stale` after
     /// `revocation.max_age`.
     fn readiness(&self) -> Response<Full<Bytes>> {
         let has_revocations = self.revocation.as_ref().is_none_or(|revocation| revocation.age().is_some());
@@ -99,7 +98,7 @@ impl Ops {
         let mut page = serde_json::json!({
             "ready": ready, "draining": draining, "revocations": revocations, "upstreams": upstreams,
         });
-        // Without services, the page is what it was before there were any.
+        // Absent without services, for programs that read the page of a gateway that has none.
         if let Some(page) = page.as_object_mut().filter(|_| !self.services.is_empty()) {
             let addresses = |service: &Service| -> serde_json::Map<_, _> {
                 service.states().map(|(text, state)| (text.to_owned(), state.into())).collect()

@@ -124,7 +124,7 @@ impl PingoraService for ServiceChecks {
     }
 }
 
-/// Resolves the names of a service again and again.
+/// Resolves the names of a service repeatedly.
 async fn resolve(upstream: Arc<Upstream>) {
     loop {
         let result = upstream.resolve().await;

@@ -84,7 +84,7 @@ impl Keys {
         self.keys.iter()
     }
 
-    /// Whether one of these keys is not in `later`, so that tokens are not accepted any more.
+    /// Whether one of these keys is not in `later`, so that its tokens are no longer accepted.
     pub fn has_key_missing_in(&self, later: &Self) -> bool {
         self.keys.iter().any(|key| !later.keys.iter().any(|other| key.is_same(other)))
     }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 
 use crate::syntax::{is_same_field, is_tchar, list_members};
 
-/// The subprotocol that the gateway answers if the service selects none.
+/// The subprotocol that the gateway selects if the service selects none.
 pub const PROTOCOL: &str = "holodule";
 
 /// What the subprotocol with the token begins with.
@@ -29,7 +29,7 @@ pub enum OffersError {
     /// One is not a token of RFC 9110, or appears twice.
     #[error("Sec-WebSocket-Protocol must be a list of different tokens")]
     Malformed,
-    /// A second token, or a token without [`PROTOCOL`], which the gateway could not answer.
+    /// A second token, or a token without [`PROTOCOL`], which the gateway could not select.
     #[error("holodule.token must be offered once, and together with holodule")]
     Token,
 }

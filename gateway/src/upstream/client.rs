@@ -164,7 +164,7 @@ impl UpstreamClient {
                     if is_failure {
                         attempt.ended(Some(Failure::Closed));
                     } else {
-                        // The service closes idle connections when it likes, and limits its streams.
+                        // The service may close an idle connection at any time, and limits its streams.
                         attempt.drop_verdict();
                         if balancer.has_affinity() {
                             choice.allow_again(place);

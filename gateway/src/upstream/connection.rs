@@ -181,7 +181,8 @@ impl Occupant for Connection {
     }
 }
 
-/// A socket that records whether anything was read from it and finds early hints in it, and remains readable after writing fails.
+/// A socket that records whether anything was read from it, finds early hints in that, and remains readable after
+/// writing fails.
 ///
 /// A backend may respond before it has read the whole request, and close the connection. Its response is then in the
 /// receive buffer although writing fails, and hyper ends a connection at the first error of either direction. So data

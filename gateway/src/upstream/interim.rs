@@ -1,5 +1,5 @@
-//! Interim responses of a backend (RFC 9110, section 15.2): the `Link` fields of `103 Early Hints` (RFC 8297) are passed to
-//! the client, everything else is discarded.
+//! Interim responses of a backend (RFC 9110, section 15.2): of `103 Early Hints` (RFC 8297) the `Link` fields are passed
+//! on to the client, everything else is discarded.
 
 use std::future::{Future, poll_fn};
 use std::mem::take;

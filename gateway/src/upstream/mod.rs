@@ -173,8 +173,8 @@ impl Upstream {
         result
     }
 
-    /// Replaces the resolved addresses of the configured one at `place` by `found`. Connections to one that is gone are
-    /// not reused.
+    /// Replaces the resolved addresses of the configured one at `place` by `found`. Connections to one that is no longer
+    /// among them are not reused.
     fn replace(&self, place: usize, found: Vec<UpstreamPeer>) {
         let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
         let before: Vec<_> = resolved.iter().filter(|(own, _)| *own == place).map(|(_, peer)| peer).collect();

@@ -53,7 +53,7 @@ impl Lease {
         self.in_flight.place
     }
 
-    /// Returns the connection to the pool, unless connections to its address must not be reused any more.
+    /// Returns the connection to the pool, unless connections to its address must no longer be reused.
     pub(super) fn release(self) {
         let Self { connection, in_flight } = self;
         let (upstream, place) = (&in_flight.pool.upstream, in_flight.place);

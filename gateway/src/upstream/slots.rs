@@ -51,8 +51,8 @@ struct State<C> {
     last_number: u64,
 }
 
-/// The idle connections of one client to one address, the longest idle first. The one that was used last is reused first, since it is
-/// the least likely to be closed.
+/// The idle connections of one client to one address, the longest idle first. The one that was used last is reused
+/// first, since it is the least likely to be closed.
 #[derive(Debug)]
 struct Stack<C> {
     connections: Vec<Idle<C>>,

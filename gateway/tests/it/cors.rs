@@ -21,7 +21,7 @@ fn from(origin: &str) -> String {
 }
 
 /// The headers related to CORS, sorted.
-fn cors_headers(answer: &Answer) -> Vec<(&str, &str)> {
+pub fn cors_headers(answer: &Answer) -> Vec<(&str, &str)> {
     let is_related = |name: &str| name == "vary" || name.starts_with("access-control-");
     let headers = answer.headers.iter().filter(|(name, _)| is_related(name));
     let mut headers: Vec<_> = headers.map(|(name, value)| (name.as_str(), value.as_str())).collect();

@@ -85,8 +85,8 @@ enum Sending {
     Finished,
 }
 
-/// What a session that owns the connection shares with it: what was received behind the current request, and the trailers
-/// of its response.
+/// What a session that owns the connection shares with it: what was received after the current request, and the
+/// trailers of its response.
 #[derive(Debug, Default)]
 pub(super) struct Received {
     /// [`TlsStream::has_request`].

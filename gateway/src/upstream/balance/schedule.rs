@@ -16,13 +16,14 @@ impl Schedule {
         let divisor = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
         let shares: Vec<i64> = weights.iter().map(|weight| i64::from(weight / divisor)).collect();
         let total: i64 = shares.iter().sum();
-        // The smooth round robin of nginx: each turn, every address earns its share, and the richest pays for all.
+        // The smooth round robin of nginx: in each turn, every address gets credit for its weight, and the one with the
+        // most credit is chosen and loses the sum of all weights.
         let mut credits = vec![0_i64; shares.len()];
         let turns = (0..total).filter_map(|_| {
             credits.iter_mut().zip(&shares).for_each(|(credit, share)| *credit += share);
-            let richest = credits.iter().enumerate().rev().max_by_key(|(_, credit)| **credit)?.0;
-            *credits.get_mut(richest)? -= total;
-            u8::try_from(richest).ok()
+            let chosen = credits.iter().enumerate().rev().max_by_key(|(_, credit)| **credit)?.0;
+            *credits.get_mut(chosen)? -= total;
+            u8::try_from(chosen).ok()
         });
         Self { turns: turns.collect(), next: AtomicUsize::new(0) }
     }

@@ -166,8 +166,8 @@ fn lenient(path: &str) -> Vec<String> {
     segments
 }
 
-/// The forwarded path of a route with the path `/files/{*rest}` and this prefix removed, by a second implementation: every
-/// segment is in its canonical form, and only the last may be empty.
+/// The forwarded path of a route with the path `/files/{*rest}` and this prefix removed, by a second implementation:
+/// every segment is in its canonical form, and only the last may be empty.
 fn reference_of_tail(path: &str) -> Option<String> {
     let tail = path.strip_prefix("/files/")?;
     let mut segments: Vec<_> = tail.split('/').collect();

@@ -3,8 +3,8 @@
 use http::Request;
 
 use super::{Routed, cacheable};
+use crate::cors::cors_headers;
 use crate::support::backend::{Seen, Step, answer};
-use crate::support::client::Answer;
 use crate::support::h2::Http2;
 use crate::support::token::token;
 use crate::support::{get, request};
@@ -42,15 +42,6 @@ fn preflight(path: &str, origin: &str, method: &str) -> String {
         "OPTIONS {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: {method}\r\n\
          Access-Control-Request-Headers: x-csrf\r\n\r\n"
     )
-}
-
-/// The headers related to CORS, sorted.
-fn cors_headers(answer: &Answer) -> Vec<(&str, &str)> {
-    let is_related = |name: &str| name == "vary" || name.starts_with("access-control-");
-    let headers = answer.headers.iter().filter(|(name, _)| is_related(name));
-    let mut headers: Vec<_> = headers.map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    headers.sort_unstable();
-    headers
 }
 
 /// The CORS headers of a response to the origin of the route `own`.

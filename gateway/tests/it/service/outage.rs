@@ -45,7 +45,8 @@ async fn cached_routes_stay_up_and_the_rest_is_503_at_once_until_an_address_retu
     drop(restarted);
 }
 
-/// An address that accepts no connection and refuses none, as of a host that is off, and what keeps it so.
+/// An address that neither accepts nor refuses connections, like that of a host that is off, and the sockets that fill
+/// its queue.
 async fn silent() -> (String, TcpListener, Vec<TcpStream>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! ops/WIRE.md: a stream ends within a second of a change of its user's account, with the feed of the real backend, also if
-//! the change was made in MongoDB itself.
+//! ops/WIRE.md: a stream ends within a second of a change of its user's account, with the feed of the real backend, also
+//! if the change was made in MongoDB itself.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! Endless responses, over each codec: flushed at once, without a deadline for the whole, and ended with the authority of
-//! their principal or with a drain.
+//! Endless responses, over each codec: flushed at once, without a deadline for the whole, and ended with the authority
+//! of their principal or with a drain.
 
 mod authority;
 mod cached;

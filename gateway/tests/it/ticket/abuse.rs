@@ -1,12 +1,8 @@
 //! Ten thousand tickets: each is accepted once, whatever their number and order.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use holodule_gateway::scope::Scopes;
-use holodule_gateway::token::{Parent, Ticket, Verified, ticket_target};
-
-use super::{ROUTES, bare, echo, sign};
+use super::{ROUTES, bare, echo, of_user01, sign};
 use crate::support::backend::Backend;
 use crate::support::token::now;
 use crate::support::{Gateway, admin};
@@ -22,24 +18,10 @@ async fn ten_thousand_tickets_are_each_accepted_once() {
     let settings = [("ROUTE", ROUTES), ("LIMIT_ADDRESS_RATE", "0"), ("LIMIT_IDENTITY_RATE", "0")];
     let gateway = Gateway::start_with(&service, &admin, &settings);
     let began = Instant::now();
-    let now = now();
-    let verified = Arc::new(Verified {
-        identity: "user01".into(),
-        issued_at: now,
-        not_before: now,
-        expires_at: now + 300,
-        id: "jti:1".into(),
-        password_mark: None,
-        scopes: Scopes::default(),
-    });
+    // From a gateway whose clock is ahead, so that none expires during the test.
+    let issued_at = (now() + 50) * 1000;
     let requests: Vec<_> = (0..TICKETS)
-        .map(|id| {
-            let target = ticket_target("localhost", "/events");
-            // From a gateway whose clock is ahead, so that none expires during the test.
-            let issued_at = (now + 50) * 1000;
-            let ticket = Ticket { id: id as u128, issued_at, target, parent: Parent::Token(Arc::clone(&verified)) };
-            bare("GET", &format!("/events?ticket={}", sign(&ticket)), "")
-        })
+        .map(|id| bare("GET", &format!("/events?ticket={}", sign(&of_user01(id as u128, issued_at))), ""))
         .collect();
     let mut connection = gateway.connect().await;
     for expected in [200, 401] {

@@ -57,7 +57,7 @@ async fn other_requests_are_refused_in_the_form_of_the_contract() {
     let answer = gateway.exchange(get).await;
     assert_eq!((answer.status, answer.value("allow")), (405, "POST"));
     assert_no_token(&gateway.exchange(bare("POST", "/auth/ticket", "Content-Length: 0\r\n")).await);
-    // A ticket does not buy another one.
+    // A ticket is not accepted for another one.
     let ticket = ticket(&gateway, &token, "/events").await;
     let with_ticket = format!("/auth/ticket?ticket={ticket}");
     assert_no_token(&gateway.exchange(bare("POST", &with_ticket, "Content-Length: 0\r\n")).await);

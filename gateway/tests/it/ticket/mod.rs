@@ -7,15 +7,16 @@ mod leak;
 mod redeem;
 mod stream;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use holodule_gateway::token::{Key, Keys, Settings, Ticket};
+use holodule_gateway::scope::Scopes;
+use holodule_gateway::token::{Key, Keys, Parent, Settings, Ticket, Verified, ticket_target};
 use serde_json::json;
 
 use crate::support::Gateway;
 use crate::support::backend::{Seen, Step, answer};
 use crate::support::client::Answer;
-use crate::support::token::secret;
+use crate::support::token::{now, secret};
 
 /// Routes with and without tickets.
 pub const ROUTES: &str = "[{ name = 'events', methods = ['GET', 'POST'], path = '/events', tickets = true, query = ['since'] }, \
@@ -68,6 +69,21 @@ pub fn assert_refused(answer: &Answer) {
 pub fn assert_no_token(answer: &Answer) {
     let body = r#"{"status_code":401,"error":"Authorization Required","description":"Request does not contain an access token"}"#;
     answer.assert_json(401, body);
+}
+
+/// A ticket of `user01` for `/events`.
+pub fn of_user01(id: u128, issued_at: i64) -> Ticket {
+    let now = now();
+    let verified = Verified {
+        identity: "user01".into(),
+        issued_at: now,
+        not_before: now,
+        expires_at: now + 300,
+        id: "jti:1".into(),
+        password_mark: None,
+        scopes: Scopes::default(),
+    };
+    Ticket { id, issued_at, target: ticket_target("localhost", "/events"), parent: Parent::Token(Arc::new(verified)) }
 }
 
 /// Signs any ticket as a gateway of the tests does.

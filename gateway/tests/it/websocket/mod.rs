@@ -42,7 +42,7 @@ fn switch(fields: &str) -> String {
     )
 }
 
-/// A service that the test itself plays.
+/// A service whose responses the test writes itself.
 struct Service {
     listener: TcpListener,
 }
