@@ -228,8 +228,10 @@ class Service(ThreadingHTTPServer):
     def finish_request(self, request, client_address):
         """Handles a connection in its thread, where a handshake delays no other."""
         if self.tls:
-            request = self.tls.wrap_socket(request, server_side=True)
-        super().finish_request(request, client_address)
+            with self.tls.wrap_socket(request, server_side=True) as encrypted:
+                super().finish_request(encrypted, client_address)
+        else:
+            super().finish_request(request, client_address)
 
     def take(self):
         """The requests that arrived since the last call."""

@@ -3,7 +3,6 @@
 import contextlib
 import re
 import subprocess
-import tempfile
 import time
 import unittest
 
@@ -31,8 +30,9 @@ class Memory(unittest.TestCase):
             raise AssertionError(f"ops/run --detach: {started.stdout}{started.stderr}")
         cls.process = int((stack.folder / "gateway.pid").read_text())
         cls.token = stack.client().login()
-        cls.file = enter(cls.addClassCleanup, tempfile.NamedTemporaryFile())
-        cls.file.truncate(GIGABYTE)
+        cls.file = stack.folder / "upload"
+        with open(cls.file, "wb") as file:
+            file.truncate(GIGABYTE)
 
     def setUp(self):
         """The peak of resident memory starts at the current value."""
@@ -73,7 +73,7 @@ class Memory(unittest.TestCase):
                 self.setUp()
                 transfers = [
                     self.curl(version, f"large/{GIGABYTE}"),
-                    self.curl(version, "upload", "--upload-file", self.file.name),
+                    self.curl(version, "upload", "--upload-file", self.file),
                 ]
                 with contextlib.ExitStack() as stack:
                     started = [stack.enter_context(subprocess.Popen(t, stdout=subprocess.PIPE, text=True)) for t in transfers]
@@ -90,7 +90,7 @@ class Memory(unittest.TestCase):
         transfers = []
         for number in range(SLOW_CLIENTS):
             version = ("1.1", "2")[number % 2]
-            upload = self.curl(version, "upload", "--upload-file", self.file.name, *slowly)
+            upload = self.curl(version, "upload", "--upload-file", self.file, *slowly)
             transfers += [self.curl(version, f"large/{GIGABYTE}", *slowly), upload]
         running = [subprocess.Popen(transfer, stdout=subprocess.DEVNULL) for transfer in transfers]
         try:
