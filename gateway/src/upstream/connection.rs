@@ -50,6 +50,7 @@ type Refused = TrySendError<Request<RequestBody>>;
 
 /// The protocol on a connection.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a connection is boxed, and most are HTTP/1.1")]
 enum Protocol {
     Http1 {
         requests: http1::SendRequest<RequestBody>,
@@ -108,8 +109,8 @@ impl Connection {
     pub(super) fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<impl Future<Output = Result<Response<Incoming>, Refused>> + use<>, Request<RequestBody>> {
-        let Protocol::Http1 { requests, .. } = &mut self.protocol else { return Err(request) };
+    ) -> Result<impl Future<Output = Result<Response<Incoming>, Refused>> + use<>, Box<Request<RequestBody>>> {
+        let Protocol::Http1 { requests, .. } = &mut self.protocol else { return Err(Box::new(request)) };
         self.has_read.store(false, Ordering::Relaxed);
         self.early_links.clear();
         Ok(requests.try_send_request(request))

@@ -69,7 +69,7 @@ pub(super) async fn exchange(
     // The connection wakes this task. The head must not use up the task's budget, since nothing would wake it then.
     let mut head = pin!(match lease.connection.send(request) {
         Ok(head) => coop::unconstrained(head),
-        Err(request) => return Box::pin(exchange_on_stream(lease, request, hints)).await,
+        Err(request) => return Box::pin(exchange_on_stream(lease, *request, hints)).await,
     });
     let (mut lease, mut closed) = (Some(lease), None);
     let mut switched = None;
