@@ -66,6 +66,8 @@ enum Half {
     /// The source has sent everything; the other side is notified.
     Ending,
     Ended,
+    /// The service takes no more since its connection has failed. What it sent before may still be read.
+    Failed,
 }
 
 /// Both directions.
@@ -100,11 +102,13 @@ pub async fn carry<A>(
         let to_service = tunnel.poll_to_service(cx, &mut has_moved);
         let to_client = tunnel.poll_to_client(cx, &mut has_moved);
         match (to_service, to_client) {
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ended::Closed),
             (Poll::Ready(Err(ended)), _) | (_, Poll::Ready(Err(ended))) => {
                 return Poll::Ready(ended.into_ended(tunnel.is_half_closed()));
             }
             _ => {}
+        }
+        if (tunnel.to_service, tunnel.to_client) == (Half::Ended, Half::Ended) {
+            return Poll::Ready(Ended::Closed);
         }
         if has_moved {
             last = Instant::now();
@@ -160,7 +164,7 @@ impl Failed {
 
 impl<S: AsyncRead + AsyncWrite + Unpin, F: FnMut(Direction, u64)> Tunnel<'_, S, F> {
     fn is_half_closed(&self) -> bool {
-        self.to_service != Half::Open || self.to_client != Half::Open
+        !matches!(self.to_service, Half::Open | Half::Failed) || self.to_client != Half::Open
     }
 
     /// Copies from the client until nothing more has arrived or the service takes no more.
@@ -178,10 +182,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin, F: FnMut(Direction, u64)> Tunnel<'_, S, 
                 self.to_service = Half::Ending;
                 break;
             }
-            let count = ready!(Pin::new(&mut *self.service).poll_write(cx, piece)).map_err(service_failed)?;
-            if count == 0 {
-                return Poll::Ready(Err(Failed::Service));
-            }
+            let count = match ready!(Pin::new(&mut *self.service).poll_write(cx, piece)) {
+                Ok(count) if count > 0 => count,
+                // It has ended its direction before, and then closed the connection.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    self.to_service = Half::Ended;
+                    break;
+                }
+                Ok(_) | Err(_) => {
+                    self.to_service = Half::Failed;
+                    break;
+                }
+            };
             self.client.consume_received(count);
             (self.passed)(Direction::ToService, count as u64);
             *has_moved = true;
@@ -191,7 +203,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, F: FnMut(Direction, u64)> Tunnel<'_, S, 
             self.to_service = Half::Ended;
         }
         if self.to_client == Half::Ended {
-            return Poll::Ready(Ok(()));
+            let has_failed = self.to_service == Half::Failed;
+            return Poll::Ready(if has_failed { Err(Failed::Service) } else { Ok(()) });
         }
         // The client may still read, and shows that it does not by a reset.
         Poll::Ready(Err(Failed::Client(ready!(self.client.poll_reset_of_client(cx)))))
@@ -206,6 +219,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, F: FnMut(Direction, u64)> Tunnel<'_, S, 
             ready!(Pin::new(&mut *self.service).poll_read(cx, &mut piece)).map_err(|_| Failed::Service)?;
             let piece = piece.filled();
             if piece.is_empty() {
+                if self.to_service == Half::Failed {
+                    return Poll::Ready(Err(Failed::Service));
+                }
                 self.to_client = Half::Ending;
                 break;
             }

@@ -158,10 +158,10 @@ impl Connection {
 
     /// The socket after the backend has switched protocols on it, what it has sent already, and the slot. `None` over
     /// HTTP/2, which has no 101.
-    pub(super) fn into_socket(self: Box<Self>) -> Option<(MonitoredSocket, Bytes, ConnectionSlot<Self>)> {
+    pub(super) fn into_socket(self: Box<Self>) -> Option<(Socket, Bytes, ConnectionSlot<Self>)> {
         let Self { protocol: Protocol::Http1 { driver, .. }, slot, .. } = *self else { return None };
         let http1::Parts { io, read_buf, .. } = driver.into_parts();
-        Some((io.into_inner(), read_buf, slot))
+        Some((io.into_inner().socket, read_buf, slot))
     }
 }
 

@@ -7,20 +7,20 @@ use std::task::{Context, Poll};
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::{Connection, MonitoredSocket};
+use super::connection::{Connection, Socket};
 use super::slots::ConnectionSlot;
 
 /// The connection, which counts as one of the backend's until it is dropped.
 #[derive(Debug)]
 pub struct Tunnel {
-    socket: MonitoredSocket,
+    socket: Socket,
     /// What was received together with the response.
     early: Bytes,
     _slot: ConnectionSlot<Connection>,
 }
 
 impl Tunnel {
-    pub(super) fn new(socket: MonitoredSocket, early: Bytes, slot: ConnectionSlot<Connection>) -> Self {
+    pub(super) fn new(socket: Socket, early: Bytes, slot: ConnectionSlot<Connection>) -> Self {
         Self { socket, early, _slot: slot }
     }
 }

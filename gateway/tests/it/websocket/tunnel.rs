@@ -169,3 +169,52 @@ async fn a_slow_reader_stops_the_sender_and_not_the_other_direction() {
     drop((client, from_gateway));
     timeout(PATIENCE, pushing).await.expect("the service is not stopped").unwrap();
 }
+
+const OPEN: &str = r#"gateway_tunnels{route="ws"}"#;
+
+#[tokio::test]
+async fn a_client_that_sends_on_does_not_hold_the_connection_of_a_service_that_has_left() {
+    let tunnels = Tunnels::start().await;
+    let (mut client, service) = tunnels.open().await;
+    drop(service);
+    assert_eq!(client.read_to_close_notify().await.unwrap(), b"");
+    until("the tunnel has ended", async || {
+        let _ = client.try_send("a").await;
+        tunnels.gateway.metric(OPEN).await == Some(0.0)
+    })
+    .await;
+    let series = r#"gateway_tunnels_ended_total{outcome="closed",route="ws"}"#;
+    assert_eq!(tunnels.gateway.metric(series).await, Some(1.0));
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_as_soon_as_both_sides_have_ended() {
+    let tunnels = Tunnels::start().await;
+    let (client, mut service) = tunnels.open().await;
+    let mut stream = client.into_stream();
+    stream.get_mut().1.send_close_notify();
+    stream.flush().await.unwrap();
+    assert_eq!(service.rest().await, b"");
+    drop(service);
+    assert_eq!(timeout(PATIENCE, stream.read(&mut [0])).await.expect("timed out").unwrap(), 0);
+    // The client keeps its connection open.
+    let ended = until("the tunnel has ended", async || tunnels.gateway.metric(OPEN).await == Some(0.0));
+    timeout(Duration::from_secs(10), ended).await.expect("the tunnel is still open");
+    drop(stream);
+}
+
+#[tokio::test]
+async fn what_a_service_sent_before_it_failed_still_arrives() {
+    let tunnels = Tunnels::start().await;
+    for _ in 0..20 {
+        let (mut client, mut service) = tunnels.open().await;
+        service.send("last words").await;
+        // It is closed with a reset, since it has not read this.
+        client.send("unread").await;
+        service.stream.readable().await.unwrap();
+        drop(service);
+        let _ = client.try_send("more").await;
+        assert_eq!(client.read_bytes(10).await, b"last words");
+        client.assert_closed().await;
+    }
+}
