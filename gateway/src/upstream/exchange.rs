@@ -263,8 +263,7 @@ impl ResponseBody {
 
     /// The connection, if this is the body of a 101.
     pub fn into_tunnel(self) -> Option<Tunnel> {
-        let (socket, early, slot) = self.lease?.connection.into_socket()?;
-        Some(Tunnel::new(socket, early, slot))
+        self.lease.and_then(Lease::into_tunnel)
     }
 
     /// Whether the end of the body has been read.

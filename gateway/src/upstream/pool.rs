@@ -12,6 +12,7 @@ use super::Upstream;
 use super::balance::{Choice, Failure};
 use super::connection::{ClosedConnection, Connection};
 use super::slots::{Acquired, ConnectionSlot, Grant};
+use super::tunnel::Tunnel;
 
 /// The maximum time between two sweeps, by which a connection may exceed the idle timeout.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -34,7 +35,7 @@ pub(super) struct Lease {
 
 /// A request to an address, which is in flight until this is dropped.
 #[derive(Debug)]
-struct InFlight {
+pub(super) struct InFlight {
     pool: Arc<Pool>,
     /// The position of the address.
     place: usize,
@@ -70,6 +71,12 @@ impl Lease {
     /// Closes the connection.
     pub(super) fn close(self) -> ClosedConnection {
         self.connection.close()
+    }
+
+    /// The connection after the backend has switched protocols on it; `None` over HTTP/2.
+    pub(super) fn into_tunnel(self) -> Option<Tunnel> {
+        let (socket, early, slot) = self.connection.into_socket()?;
+        Some(Tunnel::new(socket, early, slot, self.in_flight))
     }
 }
 

@@ -8,20 +8,22 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::{Connection, Socket};
+use super::pool::InFlight;
 use super::slots::ConnectionSlot;
 
-/// The connection, which counts as one of the backend's until it is dropped.
+/// The connection, which counts as one of the backend's, and as a request in flight to its address, until it is dropped.
 #[derive(Debug)]
 pub struct Tunnel {
     socket: Socket,
     /// What was received together with the response.
     early: Bytes,
     _slot: ConnectionSlot<Connection>,
+    _in_flight: InFlight,
 }
 
 impl Tunnel {
-    pub(super) fn new(socket: Socket, early: Bytes, slot: ConnectionSlot<Connection>) -> Self {
-        Self { socket, early, _slot: slot }
+    pub(super) fn new(socket: Socket, early: Bytes, slot: ConnectionSlot<Connection>, in_flight: InFlight) -> Self {
+        Self { socket, early, _slot: slot, _in_flight: in_flight }
     }
 }
 
