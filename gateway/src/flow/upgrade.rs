@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::context::Tunnelled;
 use super::forward::{Client, failed, timeouts};
-use super::header_rules::apply_to_response;
+use super::header_rules::{add_sticky_cookie, apply_to_response};
 use super::lease::Lease;
 use super::reason::Reason;
 use super::{Admitted, Context, Ended, Flow};
@@ -180,6 +180,7 @@ impl Flow {
         let service = body.into_tunnel().ok_or_else(|| invalid("its connection was closed".to_owned()))?;
         let mut head = upstream::for_client(&parts, backend.upstream(), &admitted.public_authority());
         apply_to_response(&route.response_headers, &mut head)?;
+        add_sticky_cookie(&parts, self.routes.cookie_path(route), &mut head)?;
         head.remove_header(&CONTENT_LENGTH);
         head.insert_header(UPGRADE, HeaderValue::from_static("websocket"))?;
         if let Some(selected) = selected {
