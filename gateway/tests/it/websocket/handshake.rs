@@ -9,7 +9,7 @@ async fn the_service_receives_the_handshake_with_the_fields_of_the_gateway() {
     let tunnels = Tunnels::start_with(", headers_from_claims = { 'X-Webauth-User' = 'identity' }", &[]).await;
     let sent = handshake(
         "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\nCookie: a=b\r\nX-Auth-Identity: admin\r\n\
-         X-Webauth-User: admin\r\nX_Webauth_User: admin\r\nX-Forwarded-For: 1.2.3.4\r\nKeep-Alive: 1\r\n",
+         X-Webauth-User: admin\r\nX_Webauth_User: admin\r\nX-Forwarded-For: 1.2.3.4\r\nKeep-Alive: 1\r\nTE: trailers\r\n",
     );
     let answer = switch("Sec-WebSocket-Extensions: permessage-deflate\r\nServer: chat/1\r\nX-Service: 1\r\n");
     let (_client, head, service) = tunnels.open_with(&sent, &answer).await;
@@ -30,7 +30,7 @@ async fn the_service_receives_the_handshake_with_the_fields_of_the_gateway() {
         assert_eq!(service.values(name), [expected], "{name}");
     }
     assert_eq!(service.values("x-request-id").len(), 1);
-    for name in ["authorization", "keep-alive", "x_webauth_user", "content-length", "sec-websocket-protocol"] {
+    for name in ["authorization", "keep-alive", "te", "x_webauth_user", "content-length", "sec-websocket-protocol"] {
         assert!(service.values(name).is_empty(), "{name}");
     }
     let values = |name: &str| -> Vec<String> {
