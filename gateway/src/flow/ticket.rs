@@ -78,6 +78,7 @@ impl Flow {
             return Err(TicketError::Target);
         }
         let credential = match ticket.parent {
+            Parent::Token(_) if self.has_removed_key_since(now - ticket.issued_at) => return Err(TicketError::Expired),
             Parent::Token(token) => Credential::Token(token),
             Parent::Static { identity, sha256 } => {
                 let found = accepted.static_tokens.find_named(&identity, sha256);
@@ -86,6 +87,13 @@ impl Flow {
             }
         };
         Ok((ticket.id, Principal { credential }))
+    }
+
+    /// Whether a reload removed a key in the last `age` milliseconds. It may be that of the token, while that of the
+    /// ticket is still accepted: which key verified a token is not known.
+    fn has_removed_key_since(&self, age: i64) -> bool {
+        let removed_at = *self.key_removed.borrow();
+        removed_at.is_some_and(|at| i64::try_from(at.elapsed().as_millis()).is_ok_and(|passed| passed <= age))
     }
 
     /// `POST /auth/ticket`.

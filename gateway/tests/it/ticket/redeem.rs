@@ -1,9 +1,11 @@
 //! A ticket instead of a token: where it is accepted, how often, and what it allows.
 
-use holodule_gateway::token::{Digest, Parent, Ticket};
+use std::sync::Arc;
+
+use holodule_gateway::token::{Digest, Key, Keys, Parent, Settings, Ticket, Verified, ticket_target};
 use serde_json::json;
 
-use super::{ROUTES, assert_no_token, assert_refused, bare, echo, get, of_user01, request_for, sign, ticket};
+use super::{ROUTES, assert_no_token, assert_refused, bare, echo, get, request_for, sign, ticket};
 use crate::role::scoped;
 use crate::support::backend::Backend;
 use crate::support::h2::Http2;
@@ -15,6 +17,21 @@ async fn start() -> (Backend, Backend, Gateway) {
     let (service, admin) = (Backend::start(echo).await, admin().await);
     let gateway = Gateway::start_with(&service, &admin, &[("ROUTE", ROUTES)]);
     (service, admin, gateway)
+}
+
+/// A ticket of `user01` for `/events`.
+fn of_user01(id: u128, issued_at: i64) -> Ticket {
+    let now = now();
+    let verified = Verified {
+        identity: "user01".into(),
+        issued_at: now,
+        not_before: now,
+        expires_at: now + 300,
+        id: "jti:1".into(),
+        password_mark: None,
+        scopes: holodule_gateway::scope::Scopes::default(),
+    };
+    Ticket { id, issued_at, target: ticket_target("localhost", "/events"), parent: Parent::Token(Arc::new(verified)) }
 }
 
 #[tokio::test]
@@ -218,4 +235,43 @@ async fn a_static_token_has_tickets_for_its_routes_until_it_is_removed() {
     assert_eq!(get(&gateway, &format!("/roles?ticket={text}")).await.status, 404);
     gateway.reload(&[("STATIC_TOKEN", "[]")]).unwrap();
     assert_refused(&get(&gateway, &format!("/roles?ticket={text}")).await);
+}
+
+#[tokio::test]
+async fn a_ticket_is_refused_after_a_reload_that_may_have_removed_the_key_of_its_token() {
+    let key = |id: u8| format!("{{ kid = 'k{id}', secret = '{}' }}", id.to_string().repeat(40));
+    let issuer = |id: u8| {
+        let key = Key::named(&format!("k{id}"), id.to_string().repeat(40).as_bytes()).unwrap();
+        Keys::new(vec![key], Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 }).unwrap()
+    };
+    let token = |id: u8| issuer(id).issue("user01", "1", now()).unwrap();
+    // Tickets are signed with the first.
+    let both = format!("[{}, {}]", key(2), key(1));
+    let digest = Digest::of(b"word-0123");
+    let machine = format!("[{{ name = 'm', sha256 = '{digest}', routes = ['*'] }}]");
+    let (service, admin) = (Backend::start(echo).await, admin().await);
+    let settings = [("ROUTE", ROUTES), ("KEY", both.as_str()), ("STATIC_TOKEN", &machine)];
+    let gateway = Gateway::start_with(&service, &admin, &settings);
+    let (old, static_token) = (token(1), "word-0123");
+    let kept = ticket(&gateway, &old, "/events").await;
+    gateway.reload(&[("KEY", &format!("[{}, {}, {}]", key(3), key(2), key(1)))]).unwrap();
+    assert_eq!(get(&gateway, &format!("/events?ticket={kept}")).await.status, 200, "no key was removed");
+    gateway.reload(&[("KEY", &both)]).unwrap();
+    until("tickets are issued again", async || {
+        let text = ticket(&gateway, &old, "/events").await;
+        get(&gateway, &format!("/events?ticket={text}")).await.status == 200
+    })
+    .await;
+    let (removed, of_machine) =
+        (ticket(&gateway, &old, "/events").await, ticket(&gateway, static_token, "/events").await);
+    gateway.reload(&[("KEY", &format!("[{}]", key(2)))]).unwrap();
+    service.forget();
+    assert_refused(&get(&gateway, &format!("/events?ticket={removed}")).await);
+    assert!(service.seen().is_empty());
+    assert_eq!(get(&gateway, &format!("/events?ticket={of_machine}")).await.status, 200);
+    until("tickets are issued again", async || {
+        let text = ticket(&gateway, &token(2), "/events").await;
+        get(&gateway, &format!("/events?ticket={text}")).await.status == 200
+    })
+    .await;
 }
