@@ -173,10 +173,10 @@ impl Flow {
             (None, matched)
         } else {
             let principal = match &ticket {
-                Some(ticket) => {
+                Some(ticket) if request.method == Method::GET => {
                     self.authorise_ticket(ticket, wanted, has_token(&request.headers, &offered), ctx).await?
                 }
-                None => self.authorise(&request.headers, &offered, ctx).await?,
+                _ => self.authorise(&request.headers, &offered, ctx).await?,
             };
             if is_ticket {
                 ctx.route = Some(route::TICKET.into());

@@ -24,7 +24,7 @@ impl Flow {
         self.tickets.as_ref()?;
         let taken = take_ticket(wanted.query?)?;
         let matched = self.routes.find(|_| true, wanted).ok()?;
-        (matched.route.tickets && *wanted.method == Method::GET).then_some(taken)
+        matched.route.tickets.then_some(taken)
     }
 
     /// Checks the ticket of a request, that its token is not revoked, and the request limit of its identity.

@@ -275,3 +275,47 @@ async fn a_ticket_is_refused_after_a_reload_that_may_have_removed_the_key_of_its
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_service_of_a_route_with_tickets_receives_none_with_any_method() {
+    let (service, admin) = (Backend::start(echo).await, admin().await);
+    let routes =
+        "[{ name = 'rooms', methods = ['GET', 'HEAD', 'POST'], path = '/rooms/{*rest}', tickets = true, query = '*' }]";
+    let gateway = Gateway::start_with(&service, &admin, &[("ROUTE", routes)]);
+    let text = ticket(&gateway, &token("user01"), "/rooms/1").await;
+    for method in ["HEAD", "POST"] {
+        let header = format!("Authorization: Bearer {}\r\nContent-Length: 0\r\n", token("user01"));
+        let request = bare(method, &format!("/rooms/1?a&%74icket={text}&b=1"), &header);
+        assert_eq!(gateway.connect().await.exchange(request).await.status, 200, "{method}");
+    }
+    assert!(service.seen().iter().all(|seen| seen.target == "/rooms/1?a&b=1"), "{:?}", service.seen());
+    // It was not used.
+    assert_eq!(get(&gateway, &format!("/rooms/1?ticket={text}")).await.status, 200);
+}
+
+#[tokio::test]
+async fn odd_queries_neither_authorise_nor_reach_the_service() {
+    let (service, _admin, gateway) = start().await;
+    let text = ticket(&gateway, &token("user01"), "/rooms/1").await;
+    let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    for query in [
+        format!("a;ticket={text}"),
+        format!("a&Ticket={text}"),
+        format!("ticket%20={text}"),
+        format!("ticket[]={text}"),
+        format!("%2574icket={text}"),
+        format!("ticket={text};a"),
+        format!("ticket= {text}").replace(' ', "%20"),
+        format!("ticket={text}%00"),
+        format!("ticket={text}+"),
+        "ticket=".to_owned(),
+        "ticket".to_owned(),
+        "&&ticket&&".to_owned(),
+        format!("ticket={}", &encoded[..encoded.len().min(900)]),
+    ] {
+        let answer = get(&gateway, &format!("/rooms/1?{query}")).await;
+        assert!([400, 401].contains(&answer.status), "{query}: {answer:?}");
+    }
+    assert!(service.seen().is_empty());
+    assert_eq!(get(&gateway, &format!("/rooms/1?a&%74%69cket={text}&&")).await.body, "/rooms/1?a&&");
+}
