@@ -15,6 +15,7 @@ use super::{route, service};
 use crate::program::{self, Program};
 use crate::support::backend::{Backend, Step};
 use crate::support::{Gateway, answer_of, get, request, until};
+use crate::websocket::{HANDSHAKE, switch};
 
 /// The number of the next CA.
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -249,4 +250,28 @@ async fn a_response_that_ends_without_close_notify_does_not_look_complete() {
         assert!(received.contains("half"), "{received}");
         assert_eq!(received.ends_with("0\r\n\r\n"), is_complete, "{received}");
     }
+}
+
+#[tokio::test]
+async fn a_websocket_passes_over_tls() {
+    let (ca, folder) = (Ca::new(), tempfile::tempdir().unwrap());
+    let backend = Backend::start_tls(ca.server(&["127.0.0.1"], None, &["http/1.1"]), |seen| {
+        let text = if seen.target == "/app/ws" { switch("") + "early" } else { "late".to_owned() };
+        vec![Step::Write(text.into_bytes())]
+    })
+    .await;
+    let ca = write(folder.path(), "ca.pem", &ca.pem());
+    let service = service("app", &[&backend.address], &tls(&ca, ""));
+    let routes = "[{ path = '/app/{*rest}', methods = ['GET'], service = 'app', upgrade = 'websocket' }]";
+    let gateway = super::start(&format!("[{service}]"), routes, &[]);
+    let mut client = gateway.connect().await;
+    client.send(get("/app/ws", HANDSHAKE)).await;
+    assert!(client.read_until("\r\n\r\n").await.starts_with("HTTP/1.1 101 "));
+    assert_eq!(client.read_bytes(5).await, b"early");
+    // The service of the test reads requests only.
+    client.send("GET /inner HTTP/1.1\r\nHost: inner\r\n\r\n").await;
+    assert_eq!(client.read_bytes(4).await, b"late");
+    let seen = backend.seen();
+    assert_eq!((seen.len(), seen[1].target.as_str(), seen[1].connection), (2, "/inner", seen[0].connection));
+    assert!(seen[1].values("x-auth-identity").is_empty());
 }

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use holodule_gateway::token::{Digest, Key, Keys, Settings};
 use serde_json::json;
 
-use super::{Accepted, Service, handshake, routes, switch};
+use super::{Accepted, HANDSHAKE, Service, handshake, routes, switch};
 use crate::support::backend::Backend;
 use crate::support::client::Connection;
 use crate::support::revocation::RevocationStub;
@@ -104,4 +105,45 @@ async fn a_tunnel_ends_when_the_grace_of_an_expired_token_has_passed() {
     assert!((expires + 1..expires + 5).contains(&now()), "{} {expires}", now());
     let series = r#"gateway_tunnels_ended_total{outcome="expired",route="ws"}"#;
     assert_eq!(watched.gateway.metric(series).await, Some(1.0));
+}
+
+#[tokio::test]
+async fn a_reload_that_removes_a_credential_ends_its_tunnels() {
+    let secret = "1".repeat(40);
+    let both = format!("[{{ kid = 'k1', secret = '{secret}' }}, {{ kid = 'k2', secret = '{}' }}]", "2".repeat(40));
+    let other = format!("[{{ kid = 'k2', secret = '{}' }}]", "2".repeat(40));
+    let machine = |scopes: &str| {
+        let digest = Digest::of(b"word-0123");
+        format!("[{{ name = 'm', sha256 = '{digest}', routes = ['*'], scopes = [{scopes}] }}]")
+    };
+    let settings = Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 };
+    let issuer = Keys::new(vec![Key::named("k1", secret.as_bytes()).unwrap()], settings).unwrap();
+    let user = issuer.issue("user01", "1", now()).unwrap();
+    let viewer = machine("'viewer'");
+    let watched = Watched::start("", &[("KEY", &both), ("STATIC_TOKEN", &viewer)]).await;
+    let opened = async |token: &str, scheme: &str| {
+        let sent = format!("GET /ws HTTP/1.1\r\nHost: localhost\r\nAuthorization: {scheme} {token}\r\n{HANDSHAKE}\r\n");
+        let mut client = watched.gateway.connect().await;
+        client.send(sent).await;
+        let mut service = watched.service.accept().await;
+        service.send(switch("")).await;
+        assert!(client.read_until("\r\n\r\n").await.starts_with("HTTP/1.1 101 "));
+        (client, service)
+    };
+    for after in [machine("'viewer', 'editor'"), "[]".to_owned()] {
+        watched.gateway.reload(&[("STATIC_TOKEN", &viewer)]).unwrap();
+        let (mut client, mut service) = opened("word-0123", "Bearer").await;
+        let (mut other_client, mut other_service) = opened(&user, "JWT").await;
+        let began = Instant::now();
+        watched.gateway.reload(&[("STATIC_TOKEN", &after)]).unwrap();
+        let took = ended(began, &mut client, &mut service).await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        other_client.send("a").await;
+        assert_eq!(other_service.read(1).await, b"a");
+    }
+    let (mut client, mut service) = opened(&user, "JWT").await;
+    let began = Instant::now();
+    watched.gateway.reload(&[("KEY", &other)]).unwrap();
+    let took = ended(began, &mut client, &mut service).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }
