@@ -26,8 +26,8 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 /// identity in 256, and each of these looks up the status of its own.
 pub(super) struct Lease {
     principal: Principal,
-    /// When its request began.
-    since: Instant,
+    /// When its request began, also in seconds since 1970.
+    since: (Instant, i64),
     accepted: Arc<ArcSwap<Accepted>>,
     key_removed: watch::Receiver<Option<Instant>>,
     /// `None` without revocation, and for static tokens.
@@ -50,13 +50,10 @@ impl Lease {
             Credential::Static(token) => (None, token.expires_at()),
         };
         let grace = flow.settings.stream.grace;
-        let ends_at = expires_at.map(|second| {
-            let second = Duration::from_secs(u64::try_from(second).unwrap_or_default());
-            SystemTime::UNIX_EPOCH + second + grace
-        });
+        let ends_at = expires_at.map(|second| moment(second) + grace);
         Self {
             principal,
-            since: authorised.since,
+            since: (authorised.since, unix_second(authorised.since)),
             accepted: Arc::clone(&flow.accepted),
             key_removed: flow.key_removed.clone(),
             account,
@@ -70,8 +67,8 @@ impl Lease {
     ///
     /// Within 1 s of a change that the revocation feed reports: the user was deleted or disabled, has a new password,
     /// has logged out, or lost a role that the route requires. Also when the feed has been disconnected for
-    /// `revocation.max_age`, and at once when a reload removes a key or removes or changes the static token: which key
-    /// verified a token is not known, so that every token counts. An end is final. Cancel-safe: the next call continues.
+    /// `revocation.max_age`, and at once when a key retires or a reload removes one, or removes or changes the static
+    /// token: which key verified a token is not known, so that every token counts. An end is final. Cancel-safe: the next call continues.
     pub(super) async fn ended(&mut self) -> Reason {
         let Self { principal, since, accepted, key_removed, account, route, method, ends_at } = self;
         tokio::select! {
@@ -100,27 +97,49 @@ async fn refused(account: Option<&mut AccountWatch>, principal: &Principal, rout
     }
 }
 
-/// Waits until a reload withdraws the credential of `principal`, whose request began at `since`.
+/// Waits until the credential of `principal`, whose request began at `since`, is withdrawn by a reload or with the
+/// retirement of a key.
 async fn withdrawn(
     principal: &Principal,
-    since: Instant,
+    (since, second): (Instant, i64),
     accepted: &ArcSwap<Accepted>,
     key_removed: &mut watch::Receiver<Option<Instant>>,
 ) {
     loop {
         let removed_at = *key_removed.borrow_and_update();
-        let is_withdrawn = match &principal.credential {
-            Credential::Token(_) => removed_at.is_some_and(|removed_at| removed_at >= since),
-            Credential::Static(token) => !accepted.load().static_tokens.iter().any(|current| *current == **token),
+        let (is_withdrawn, retirement) = match &principal.credential {
+            Credential::Token(_) => {
+                let is_removed = removed_at.is_some_and(|removed_at| removed_at >= since);
+                (is_removed, accepted.load().keys.retirement_after(second))
+            }
+            Credential::Static(token) => {
+                (!accepted.load().static_tokens.iter().any(|current| *current == **token), None)
+            }
         };
         if is_withdrawn {
             return;
         }
-        if key_removed.changed().await.is_err() {
-            // The gateway reloads nothing while it ends.
-            return pending().await;
+        tokio::select! {
+            changed = key_removed.changed() => {
+                if changed.is_err() {
+                    // The gateway reloads nothing while it ends.
+                    return pending().await;
+                }
+            }
+            () = passed(retirement.map(moment)) => return,
         }
     }
+}
+
+/// A second since 1970.
+fn moment(second: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(second).unwrap_or_default())
+}
+
+/// The second since 1970 of a moment in the past.
+fn unix_second(past: Instant) -> i64 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.saturating_sub(past.elapsed()).as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Waits until the wall clock shows `moment`.

@@ -81,7 +81,7 @@ pub struct Flow {
     pub api: UpstreamClient,
     /// The services, at the positions that the routes have.
     pub services: Box<[UpstreamClient]>,
-    /// Changes with each reload: when one last removed a key, so that its tokens are no longer accepted.
+    /// Changes with each reload: when one last removed or retired a key, so that its tokens are no longer accepted.
     pub key_removed: watch::Receiver<Option<Instant>>,
     /// Becomes true when the gateway drains connections, which ends endless responses.
     pub draining: watch::Receiver<bool>,

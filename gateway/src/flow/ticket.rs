@@ -1,6 +1,7 @@
 //! Tickets: `POST /auth/ticket`, and requests that have one in the query instead of a token.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Method, StatusCode};
 use tokio::time::timeout;
@@ -8,7 +9,7 @@ use tokio::time::timeout;
 use super::body::read_body;
 use super::reason::Reason;
 use super::{Authorised, Context, Ended, Flow};
-use crate::authenticate::{Credential, Principal};
+use crate::authenticate::{Accepted, Credential, Principal};
 use crate::clock::unix_now_millis;
 use crate::downstream::Downstream;
 use crate::framing::CanonicalPath;
@@ -78,7 +79,9 @@ impl Flow {
             return Err(TicketError::Target);
         }
         let credential = match ticket.parent {
-            Parent::Token(_) if self.has_removed_key_since(now - ticket.issued_at) => return Err(TicketError::Expired),
+            Parent::Token(_) if self.has_withdrawn_key(&accepted, ticket.issued_at, now) => {
+                return Err(TicketError::Expired);
+            }
             Parent::Token(token) => Credential::Token(token),
             Parent::Static { identity, sha256 } => {
                 let found = accepted.static_tokens.find_named(&identity, sha256);
@@ -89,11 +92,14 @@ impl Flow {
         Ok((ticket.id, Principal { credential }))
     }
 
-    /// Whether a reload removed a key in the last `age` milliseconds. It may be that of the token, while that of the
-    /// ticket is still accepted: which key verified a token is not known.
-    fn has_removed_key_since(&self, age: i64) -> bool {
+    /// Whether a key was removed by a reload or has retired between two moments, in milliseconds since 1970, the second
+    /// of which is now. It may be that of the token, while that of the ticket is still accepted: which key verified a
+    /// token is not known.
+    fn has_withdrawn_key(&self, accepted: &Accepted, issued_at: i64, now: i64) -> bool {
         let removed_at = *self.key_removed.borrow();
-        removed_at.is_some_and(|at| i64::try_from(at.elapsed().as_millis()).is_ok_and(|passed| passed <= age))
+        let is_since = |at: Instant| i64::try_from(at.elapsed().as_millis()).is_ok_and(|age| age <= now - issued_at);
+        let retirement = accepted.keys.retirement_after(issued_at / 1000);
+        removed_at.is_some_and(is_since) || retirement.is_some_and(|second| second <= now / 1000)
     }
 
     /// `POST /auth/ticket`.

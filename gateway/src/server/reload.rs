@@ -31,7 +31,7 @@ pub(super) struct Reloadable {
     /// The configuration at startup.
     pub(super) started_with: Values,
     pub(super) accepted: Arc<ArcSwap<Accepted>>,
-    /// Notified of each reload, with the time of the last one that removed a key.
+    /// Notified of each reload, with the time of the last one that removed or retired a key.
     pub(super) key_removed: Arc<watch::Sender<Option<Instant>>>,
     pub(super) identities: Arc<Identities>,
     /// TLS of each service that has it, by the name of the service.
@@ -84,7 +84,8 @@ impl Reloader {
     fn apply(&self, config: Config, now: SystemTime) -> Result<Vec<String>, NotReloaded> {
         let parts = &self.parts;
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        for warning in config.warnings(i64::try_from(seconds).unwrap_or(i64::MAX)) {
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        for warning in config.warnings(seconds) {
             tracing::warn!(warning, "configuration warning");
         }
         let waiting =
@@ -100,7 +101,7 @@ impl Reloader {
         }
         let accepted = Arc::new(Accepted { keys: config.keys, static_tokens: config.static_tokens });
         let before = parts.accepted.swap(Arc::clone(&accepted));
-        let removed = before.keys.has_key_missing_in(&accepted.keys).then(Instant::now);
+        let removed = before.keys.has_key_missing_in(&accepted.keys, seconds).then(Instant::now);
         parts.key_removed.send_modify(|last| *last = removed.or(*last));
         Ok(waiting)
     }

@@ -113,12 +113,18 @@ impl Key {
     /// Whether `other` verifies the tokens that this key signs.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let signed = hmac::sign(&self.verifying, TICKET_KEY_LABEL);
-        self.kid == other.kid && other.verify(TICKET_KEY_LABEL, signed.as_ref())
+        let is_named = self.kid == other.kid && (other.without_kid || !self.without_kid);
+        is_named && other.verify(TICKET_KEY_LABEL, signed.as_ref())
     }
 
     /// The key ID; `None` for the key of tokens without `kid`.
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
+    }
+
+    /// [`Key::retire_at`].
+    pub(super) fn retirement(&self) -> Option<i64> {
+        self.retire_at
     }
 
     /// Whether it signs and verifies at `now`.

@@ -84,9 +84,16 @@ impl Keys {
         self.keys.iter()
     }
 
-    /// Whether one of these keys is not in `later`, so that its tokens are no longer accepted.
-    pub fn has_key_missing_in(&self, later: &Self) -> bool {
-        self.keys.iter().any(|key| !later.keys.iter().any(|other| key.is_same(other)))
+    /// Whether `later` does not verify with one of these keys at `now` (seconds since 1970), so that its
+    /// tokens are no longer accepted.
+    pub fn has_key_missing_in(&self, later: &Self, now: i64) -> bool {
+        let is_in_later = |key: &Key| later.keys.iter().any(|other| other.is_in_force(now) && key.is_same(other));
+        self.keys.iter().any(|key| key.is_in_force(now) && !is_in_later(key))
+    }
+
+    /// The first second after `second` (since 1970) from which one of the keys is retired.
+    pub fn retirement_after(&self, second: i64) -> Option<i64> {
+        self.keys.iter().filter_map(Key::retirement).filter(|&retired| retired > second).min()
     }
 
     /// The key that signs at `now` (seconds since 1970); `None` if every key is retired.
@@ -253,7 +260,30 @@ mod tests {
             (vec![named("new", 2), named("old", 3)], true),
             (vec![named("new", 2), named("other", 1)], true),
         ] {
-            assert_eq!(both.has_key_missing_in(&keys(later)), is_missing);
+            assert_eq!(both.has_key_missing_in(&keys(later), NOW), is_missing);
+        }
+    }
+
+    #[test]
+    fn a_key_is_missing_once_it_is_retired_or_verifies_fewer_tokens() {
+        let of = |retired: Option<i64>, without_kid: bool| {
+            keys(vec![named("new", 2), named("old", 1).retire_at(retired).without_kid(without_kid)])
+        };
+        for (before, later, is_missing) in [
+            (of(None, false), of(Some(NOW + 1), false), false),
+            (of(None, false), of(Some(NOW), false), true),
+            (of(Some(NOW + 1), false), of(Some(NOW - 1), false), true),
+            (of(Some(NOW), false), of(Some(NOW - 1), false), false),
+            (of(Some(NOW), false), keys(vec![named("new", 2)]), false),
+            (of(None, true), of(None, false), true),
+            (of(None, false), of(None, true), false),
+        ] {
+            assert_eq!(before.has_key_missing_in(&later, NOW), is_missing, "{before:?} {later:?}");
+        }
+        let both =
+            keys(vec![named("a", 1).retire_at(Some(NOW + 9)), named("b", 2).retire_at(Some(NOW)), named("c", 3)]);
+        for (second, expected) in [(NOW - 1, Some(NOW)), (NOW, Some(NOW + 9)), (NOW + 9, None)] {
+            assert_eq!(both.retirement_after(second), expected);
         }
     }
 

@@ -6,7 +6,7 @@ use holodule_gateway::token::{Digest, Key, Keys, Settings};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{CODECS, Service, Stream};
+use super::{CODECS, Service, Stream, rfc_3339};
 use crate::support::revocation::{RevocationStub, checks};
 use crate::support::token::{HEADER, now, signed, token};
 use crate::support::{Gateway, Log, admin, request, until};
@@ -262,4 +262,49 @@ async fn a_public_stream_has_no_lease() {
     let (token, _) = short(1);
     let mut streams = open_all(&service, &gateway, "/events", &token).await;
     assert!(timeout(Duration::from_millis(2500), streams[0].next()).await.is_err(), "the stream has ended");
+}
+
+#[tokio::test]
+async fn the_retirement_of_a_key_ends_the_streams_of_users() {
+    let key = |id: u8| format!("kid = 'k{id}', secret = '{}'", id.to_string().repeat(40));
+    let keys = |retired: &str| format!("[{{ {} }}, {{ {}{retired} }}]", key(2), key(1));
+    let token = |id: u8| {
+        let key = Key::named(&format!("k{id}"), id.to_string().repeat(40).as_bytes()).unwrap();
+        let settings = Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 };
+        Keys::new(vec![key], settings).unwrap().issue("user01", "1", now()).unwrap()
+    };
+    let (service, admin) = (Service::start().await, admin().await);
+    let retires = now() + 4;
+    let settings = [ROUTES, ("KEY", &keys(&format!(", retire_at = '{}'", rfc_3339(retires))))];
+    let (gateway, log) = Gateway::start_logged(&service.backend, &admin, &settings);
+    let streams = open_all(&service, &gateway, "/events", &token(1)).await;
+    all_end(streams, Instant::now()).await;
+    assert!((retires..retires + 3).contains(&now()), "{} {retires}", now());
+    assert_reason(&log, "withdrawn").await;
+    // A key that has retired may be removed.
+    until("the streams are closed", async || {
+        service.send("x");
+        service.open() == 0
+    })
+    .await;
+    let mut streams = open_all(&service, &gateway, "/events", &token(2)).await;
+    gateway.reload(&[("KEY", &format!("[{{ {} }}]", key(2)))]).unwrap();
+    gateway.reload(&[("KEY", &keys(""))]).unwrap();
+    service.send("data: 2\n\n");
+    for stream in &mut streams {
+        stream.until("data: 2\n\n").await;
+    }
+    drop(streams);
+    until("the streams are closed", async || {
+        service.send("x");
+        service.open() == 0
+    })
+    .await;
+    // A reload may also retire one that is in use.
+    let streams = open_all(&service, &gateway, "/events", &token(1)).await;
+    let began = Instant::now();
+    gateway.reload(&[("KEY", &keys(", retire_at = '2020-01-01T00:00:00Z'"))]).unwrap();
+    let took = all_end(streams, began).await;
+    assert!(took < AT_MOST, "{took:?}");
+    assert_reason(&log, "withdrawn").await;
 }

@@ -197,3 +197,10 @@ impl Stream {
         }
     }
 }
+
+/// A moment in seconds since 1970, as in a configuration.
+pub fn rfc_3339(second: i64) -> String {
+    let moment = time::OffsetDateTime::from_unix_timestamp(second).unwrap();
+    let (date, (hour, minute, second)) = (moment.date(), moment.to_hms());
+    format!("{date}T{hour:02}:{minute:02}:{second:02}Z")
+}

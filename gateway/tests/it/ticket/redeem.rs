@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{ROUTES, assert_no_token, assert_refused, bare, echo, get, request_for, sign, ticket};
 use crate::role::scoped;
+use crate::stream::rfc_3339;
 use crate::support::backend::Backend;
 use crate::support::h2::Http2;
 use crate::support::revocation::RevocationStub;
@@ -274,6 +275,21 @@ async fn a_ticket_is_refused_after_a_reload_that_may_have_removed_the_key_of_its
         get(&gateway, &format!("/events?ticket={text}")).await.status == 200
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_ticket_is_refused_once_a_key_has_retired_that_may_be_that_of_its_token() {
+    let key = |id: u8| format!("kid = 'k{id}', secret = '{}'", id.to_string().repeat(40));
+    let issuer = Key::named("k1", "1".repeat(40).as_bytes()).unwrap();
+    let issuer = Keys::new(vec![issuer], Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 }).unwrap();
+    let retires = now() + 3;
+    let keys = format!("[{{ {} }}, {{ {}, retire_at = '{}' }}]", key(2), key(1), rfc_3339(retires));
+    let (service, admin) = (Backend::start(echo).await, admin().await);
+    let gateway = Gateway::start_with(&service, &admin, &[("ROUTE", ROUTES), ("KEY", &keys)]);
+    let text = ticket(&gateway, &issuer.issue("user01", "1", now()).unwrap(), "/events").await;
+    until("the key has retired", async || now() >= retires).await;
+    assert_refused(&get(&gateway, &format!("/events?ticket={text}")).await);
+    assert!(service.seen().is_empty());
 }
 
 #[tokio::test]
