@@ -168,3 +168,21 @@ async fn the_headers_of_a_cached_response_are_those_of_the_request() {
     assert_eq!((answer.value("x-cache"), cors_headers(&answer)), ("hit", vec![("vary", "Origin")]));
     assert!(routed.service.only().values("origin").is_empty());
 }
+
+#[tokio::test]
+async fn a_route_for_every_path_does_not_decide_for_the_paths_of_the_gateway() {
+    let routes = "[{ name = 'all', path = '/{*rest}', methods = ['GET', 'POST', 'OPTIONS'], tickets = true, \
+                     cors = { allowed_origins = ['https://own.example'], allow_credentials = true } }]";
+    let settings = [("CORS_ALLOWED_ORIGINS", "['https://app.example']")];
+    let routed = Routed::start(routes, &settings, service).await;
+    for path in ["/auth", "/auth/ticket"] {
+        let answer = routed.gateway.exchange(preflight(path, GLOBAL, "POST")).await;
+        assert_eq!(answer.status, 204, "{path}");
+        assert_eq!(answer.value("access-control-allow-origin"), GLOBAL);
+        assert!(answer.values("access-control-allow-credentials").is_empty(), "{path}");
+        let answer = routed.gateway.exchange(preflight(path, OWN, "POST")).await;
+        assert!([401, 405].contains(&answer.status), "{path}: {answer:?}");
+        assert_eq!(cors_headers(&answer), [("vary", "Origin")], "{path}");
+    }
+    assert_eq!(routed.gateway.exchange(preflight("/other", OWN, "POST")).await.status, 204);
+}

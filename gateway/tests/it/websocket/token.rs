@@ -2,6 +2,7 @@
 
 use super::{HANDSHAKE, Tunnels, switch};
 use crate::support::token::{HEADER, now, signed, token};
+use crate::ticket::{assert_refused, bare, ticket};
 
 fn with_token(token: &str, others: &str) -> String {
     format!(
@@ -50,5 +51,37 @@ async fn without_an_upgrade_the_subprotocols_hold_no_token() {
     let tunnels = Tunnels::start().await;
     let sent = with_token(&token("user01"), "").replace("Upgrade: websocket\r\n", "");
     assert_eq!(tunnels.gateway.exchange(sent).await.status, 401);
+    tunnels.service.assert_idle().await;
+}
+
+#[tokio::test]
+async fn a_ticket_opens_one_tunnel_and_no_other_credential_is_allowed_beside_it() {
+    let tunnels = Tunnels::start_with(", tickets = true, query = '*'", &[]).await;
+    let text = ticket(&tunnels.gateway, &token("user01"), "/ws").await;
+    let target = format!("/ws?a=1&ticket={text}");
+    let sent = |fields: &str| bare("GET", &target, &format!("{HANDSHAKE}{fields}"));
+    let both = r#"{"status_code":400,"error":"Bad Request","description":"The request must have one ticket and no Authorization"}"#;
+    for fields in [
+        format!("Authorization: JWT {}\r\n", token("user01")),
+        format!("Sec-WebSocket-Protocol: holodule, holodule.token.{}\r\n", token("user02")),
+        "Sec-WebSocket-Protocol: holodule, holodule.token.\r\n".to_owned(),
+    ] {
+        tunnels.gateway.exchange(sent(&fields)).await.assert_json(400, both);
+    }
+    let (mut client, head, mut service) =
+        tunnels.open_with(&sent("Sec-WebSocket-Protocol: holodule, chat\r\n"), &switch("")).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(service.head.starts_with("GET /ws?a=1 HTTP/1.1\r\n") && !service.head.contains(&text), "{}", service.head);
+    assert_eq!(service.values("sec-websocket-protocol"), ["chat"]);
+    assert_eq!(service.values("x-auth-identity"), ["user01"]);
+    client.send("a").await;
+    assert_eq!(service.read(1).await, b"a");
+    assert_refused(&tunnels.gateway.exchange(sent("")).await);
+    // One of another page, and one for another path.
+    let text = ticket(&tunnels.gateway, &token("user01"), "/ws").await;
+    let foreign = format!("{HANDSHAKE}Origin: https://evil.example\r\n");
+    assert_eq!(tunnels.gateway.exchange(bare("GET", &format!("/ws?ticket={text}"), &foreign)).await.status, 403);
+    let elsewhere = bare("GET", &format!("/rest?ticket={text}"), HANDSHAKE);
+    assert_eq!(tunnels.gateway.exchange(elsewhere).await.status, 401);
     tunnels.service.assert_idle().await;
 }
