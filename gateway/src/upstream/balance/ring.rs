@@ -17,6 +17,8 @@ pub(super) struct Ring {
     ring: Arc<Consistent>,
     /// The number of points, an upper bound.
     points: usize,
+    /// The set of the addresses on it.
+    places: u64,
 }
 
 /// The position of an address, attached to its backend.
@@ -36,10 +38,11 @@ impl Ring {
             backend.ext.insert(Place(place));
             Some(backend)
         };
+        let places = weighted.clone().fold(0, |places, (place, _)| places | super::bit(place));
         let backends: BTreeSet<_> = weighted.filter_map(backend).collect();
         let total: u32 = weights.iter().sum();
         let points = POINTS.saturating_mul(usize::try_from(total).unwrap_or(usize::MAX));
-        Self { ring: Arc::new(Consistent::build(&backends)), points }
+        Self { ring: Arc::new(Consistent::build(&backends)), points, places }
     }
 
     /// The first address after the hash of `key` for which `may_use` holds.
@@ -53,6 +56,10 @@ impl Ring {
                 return Some(place);
             }
             refused |= bit;
+            // The rest of the points, of which there may be a million, belong to the same addresses.
+            if refused == self.places {
+                break;
+            }
         }
         None
     }
@@ -105,6 +112,19 @@ mod tests {
             assert_eq!(without, removed * 2);
             assert!(before == 1 || before == without);
         }
+    }
+
+    #[test]
+    fn a_search_without_a_result_ends_once_every_address_was_refused() {
+        let addresses: Vec<_> = (1..=20).map(|number| format!("10.0.0.{number}:80")).collect();
+        let ring = Ring::new(&addresses, &[100; 20]);
+        let began = std::time::Instant::now();
+        for number in 0..2000_u32 {
+            assert_eq!(ring.find(&number.to_be_bytes(), |_| false), None);
+        }
+        // All points of each search would be 640 million.
+        assert!(began.elapsed() < std::time::Duration::from_secs(1), "{:?}", began.elapsed());
+        assert_eq!(ring.find(b"a", |place| place == 7), Some(7));
     }
 
     #[test]
