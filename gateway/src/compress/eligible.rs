@@ -3,7 +3,7 @@
 use http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING, VARY,
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::syntax::{list_members, single, trim_ows};
 
@@ -66,6 +66,12 @@ pub fn is_compressible(status: StatusCode, headers: &HeaderMap) -> bool {
         && !DIGESTS.iter().any(|name| headers.contains_key(*name))
 }
 
+/// Whether the field `name` has a hash of the body as it is sent.
+pub fn is_digest(name: &HeaderName) -> bool {
+    let dashed = name.as_str().replace('_', "-");
+    DIGESTS.contains(&dashed.as_str())
+}
+
 /// Whether `Cache-Control` of a request or a response allows a transformation of the content (RFC 9111, sections
 /// 5.2.1.6 and 5.2.2.6). A directive that only looks like `no-transform`, as within quotes, forbids it too.
 pub fn is_transformable(headers: &HeaderMap) -> bool {
@@ -110,8 +116,6 @@ pub fn merged_vary(headers: &HeaderMap) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
-
     use super::*;
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {

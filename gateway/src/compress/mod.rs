@@ -9,7 +9,7 @@ mod encoder;
 mod tag;
 
 pub use accept::{is_negotiated, negotiate};
-pub use eligible::{MIN_BYTES, is_compressible, is_transformable, merged_vary};
+pub use eligible::{MIN_BYTES, is_compressible, is_digest, is_transformable, merged_vary};
 pub use encoder::{Encoder, compress};
 pub use tag::{TagChange, is_matched, not_modified_tag, restore, tag_of};
 

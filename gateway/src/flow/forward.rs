@@ -170,7 +170,7 @@ impl Flow {
             // A client that reads slowly would hold the backend's connection as long.
             timeout_at(deadlines.end(), downstream.write_body(take(&mut data))).await.map_err(|_| not_taken())??;
         }
-        Self::put_trailers(downstream, &mut body, &parts.headers, &admitted.matched.route);
+        Self::put_trailers(downstream, &mut body, &parts.headers, encoder.is_some(), route);
         sender.discard_unread(downstream);
         if let Some(encoder) = encoder {
             data = encoder.finish(&data)?;

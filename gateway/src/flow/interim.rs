@@ -3,13 +3,14 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use http::header::LINK;
+use http::header::{HeaderName, LINK};
 use http::{HeaderMap, HeaderValue, Response, Version};
 use pingora::Result;
 use tokio::time::timeout_at;
 
 use super::forward::{Client, failed, not_taken};
 use super::{Admitted, Flow};
+use crate::compress;
 use crate::downstream::Downstream;
 use crate::route::{Host, Route};
 use crate::upstream::{self, Deadlines, EarlyHints, PublicAuthority, ResponseBody, UpstreamError};
@@ -76,16 +77,19 @@ impl Flow {
     }
 
     /// Passes on the trailers of a response whose content ends with the next write, if it has any. `head` has the fields of
-    /// its head.
+    /// its head. A hash of the content of the service is wrong if that `is_compressed`.
     pub(super) fn put_trailers(
         downstream: &mut impl Downstream,
         body: &mut ResponseBody,
         head: &HeaderMap,
+        is_compressed: bool,
         route: &Route,
     ) {
         let Some(trailers) = body.take_trailers() else { return };
         let mut trailers = upstream::trailers_for_client(&trailers, head);
-        let removed: Vec<_> = trailers.keys().filter(|name| route.response_headers.removes(name)).cloned().collect();
+        let is_removed =
+            |name: &HeaderName| route.response_headers.removes(name) || is_compressed && compress::is_digest(name);
+        let removed: Vec<_> = trailers.keys().filter(|name| is_removed(name)).cloned().collect();
         for name in removed {
             trailers.remove(name);
         }

@@ -70,7 +70,7 @@ impl Flow {
         };
         sender.discard_unread(downstream);
         let Some(reason) = ended else {
-            Self::put_trailers(downstream, &mut body, received, route);
+            Self::put_trailers(downstream, &mut body, received, false, route);
             downstream.finish(Bytes::new()).await?;
             if !body.is_finished() && !matches!(sender, Client::Discarding { .. }) {
                 sender.send_rest(downstream, body.finished(), deadlines).await;

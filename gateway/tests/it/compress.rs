@@ -346,3 +346,43 @@ async fn the_deadline_of_a_response_applies() {
     assert!(!connection.rest().await.ends_with(b"\r\n0\r\n\r\n"));
     until("the request to the backend is cancelled", async || edge.api.abandoned() == 1).await;
 }
+
+/// The client would compare the hash with that of another body.
+#[tokio::test]
+async fn a_hash_of_the_body_is_no_trailer_of_a_compressed_response() {
+    let body = text(2000);
+    let trailers = "Content-Digest: sha-256=:AA==:\r\nContent_MD5: AA==\r\nRepr-Digest: sha-256=:AA==:\r\nX-End: 1\r\n";
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/plain\r\n\r\n";
+    let sent = format!("{head}{}0\r\n{trailers}\r\n", chunk(&body));
+    let edge = Edge::start(vec![Step::Write(sent.into_bytes())]).await;
+    for (accept, expected) in [
+        ("Accept-Encoding: gzip\r\n", &["x-end"][..]),
+        ("", &["content-digest", "content_md5", "repr-digest", "x-end"]),
+    ] {
+        let mut connection = edge.gateway.connect().await;
+        connection.send(get("/all/a", &format!("TE: trailers\r\n{accept}"))).await;
+        let head = connection.read_until("\r\n\r\n").await.to_lowercase();
+        assert_eq!(head.contains("content-encoding: gzip"), !accept.is_empty());
+        while read_last_chunk(&mut connection).await.is_some() {}
+        let mut names = Vec::new();
+        loop {
+            let line = connection.read_until("\r\n").await.to_lowercase();
+            match line.split_once(':') {
+                Some((name, _)) => names.push(name.to_owned()),
+                None => break,
+            }
+        }
+        names.sort_unstable();
+        assert_eq!(names, expected);
+    }
+}
+
+/// The next chunk; of the last, empty one, only its size is read.
+async fn read_last_chunk(connection: &mut Connection) -> Option<Vec<u8>> {
+    let size = connection.read_until("\r\n").await;
+    let size = usize::from_str_radix(size.trim(), 16).unwrap();
+    if size == 0 {
+        return None;
+    }
+    Some(connection.read_bytes(size + 2).await)
+}
