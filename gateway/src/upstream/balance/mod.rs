@@ -7,6 +7,7 @@ mod schedule;
 mod sticky;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
@@ -72,6 +73,8 @@ pub(super) struct Balancer {
     weights: Box<[u32]>,
     addresses: Box<[AddressState]>,
     ejection: Ejection,
+    /// Held from the count of unavailable addresses until one more is ejected.
+    ejecting: Mutex<()>,
     schedule: Schedule,
     ring: Option<Ring>,
     sticky: Option<Sticky>,
@@ -129,6 +132,7 @@ impl Balancer {
             policy: balancing.policy.clone(),
             addresses: addresses.iter().map(|_| AddressState::default()).collect(),
             ejection: balancing.ejection,
+            ejecting: Mutex::new(()),
             schedule: Schedule::new(&weights),
             ring: is_hashed.then(|| Ring::new(addresses, &weights)),
             sticky,
@@ -201,6 +205,7 @@ impl Balancer {
         if !address.failed(self.ejection.after) {
             return;
         }
+        let _ejecting = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.now();
         let others = self.addresses.iter().enumerate().filter(|(other, _)| *other != place);
         let unavailable = others.filter(|(_, other)| !other.is_healthy(now)).count();

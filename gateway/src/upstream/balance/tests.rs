@@ -213,6 +213,32 @@ async fn never_more_than_half_of_the_addresses_are_ejected() {
     assert_eq!(ejections(&balancer), [0, 0, 0]);
 }
 
+#[test]
+fn addresses_that_fail_at_once_are_not_all_ejected() {
+    const ROUNDS: usize = 3000;
+    let ejection = Ejection { after: 1, time: 600 * SECOND, ..Ejection::default() };
+    let balancing = Balancing { policy: Policy::RoundRobin, weights: vec![1; 2], ejection, max_queue: None };
+    let addresses = ["10.0.0.1:80".to_owned(), "10.0.0.2:80".to_owned()];
+    let balancers: Vec<_> = (0..ROUNDS).map(|_| Balancer::new("app", &addresses, &balancing)).collect();
+    let arrived: Vec<_> = (0..ROUNDS).map(|_| AtomicUsize::new(0)).collect();
+    std::thread::scope(|scope| {
+        for place in 0..2 {
+            let (balancers, arrived) = (&balancers, &arrived);
+            scope.spawn(move || {
+                for (balancer, arrived) in balancers.iter().zip(arrived) {
+                    arrived.fetch_add(1, Ordering::SeqCst);
+                    while arrived.load(Ordering::SeqCst) < 2 {
+                        std::thread::yield_now();
+                    }
+                    balancer.failed(place, Failure::Closed);
+                }
+            });
+        }
+    });
+    let both = balancers.iter().filter(|balancer| ejections(balancer) == [1, 1]).count();
+    assert_eq!(both, 0, "of {ROUNDS}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_verdict_of_a_health_check_wins_over_an_ejection() {
     for (failure, is_request, ends) in
