@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::config::{self, HealthCheck};
 use crate::record::{Metrics, ServiceAddress};
-use crate::upstream::{AddressFigures, Upstream, UpstreamClient};
+use crate::upstream::{self, AddressFigures, Upstream, UpstreamClient};
 
 /// The maximum interval until the first success, so that a required service does not delay the start.
 const INITIAL_INTERVAL: Duration = Duration::from_millis(250);
@@ -23,6 +23,9 @@ const RESOLVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The maximum size of a response, in bytes.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
+
+/// The maximum time of a check: a service may be allowed to take much longer for its responses.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A service with the state of its addresses.
 #[derive(Clone)]
@@ -40,11 +43,15 @@ impl Service {
         // Every error of the upstream client has the name. It is leaked once at the start, since services are not
         // reloaded.
         let name: &'static str = name.leak();
-        let checked = |address: &crate::upstream::Address| {
-            (
-                address.to_string(),
-                Arc::new(Upstream::new(name, address.clone(), settings).with_protocol(tls.clone(), is_http2)),
-            )
+        let of_checks = upstream::Settings {
+            connect_timeout: settings.connect_timeout.min(CHECK_TIMEOUT),
+            read_timeout: settings.read_timeout.min(CHECK_TIMEOUT),
+            request_timeout: settings.request_timeout.min(CHECK_TIMEOUT),
+            ..settings
+        };
+        let checked = |address: &upstream::Address| {
+            let checked = Upstream::new(name, address.clone(), of_checks).with_protocol(tls.clone(), is_http2);
+            (address.to_string(), Arc::new(checked))
         };
         let checked = addresses.iter().map(checked).collect();
         let upstream = Arc::new(Upstream::balanced(name, addresses, settings, &balancing).with_protocol(tls, is_http2));
@@ -207,6 +214,39 @@ async fn check(client: &UpstreamClient, health: &HealthCheck) -> Result<(), Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_accepts_and_sends_nothing_is_down_after_ten_seconds() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let hour = Duration::from_secs(3600);
+        let settings = upstream::Settings {
+            connect_timeout: hour,
+            read_timeout: hour,
+            request_timeout: hour,
+            idle_timeout: hour,
+            max_connections: 4,
+        };
+        let health = HealthCheck {
+            path: Some("/live".parse().unwrap()),
+            status: None,
+            interval: Duration::from_secs(2),
+            failures: 1,
+            successes: 1,
+        };
+        let service = Service::new(config::Service {
+            name: "app".to_owned(),
+            addresses: vec![upstream::Address::Inet(listener.local_addr().unwrap())],
+            balancing: upstream::Balancing::default(),
+            settings,
+            tls: None,
+            required: false,
+            health: health.clone(),
+        });
+        let client = UpstreamClient::new(Arc::clone(&service.addresses[0].1));
+        let began = tokio::time::Instant::now();
+        check(&client, &health).await.unwrap_err();
+        assert_eq!(began.elapsed().as_secs(), CHECK_TIMEOUT.as_secs());
+    }
 
     #[test]
     fn a_verdict_changes_after_enough_checks_in_a_row() {
