@@ -147,24 +147,27 @@ impl InterimReader {
             return;
         }
         self.partial.extend_from_slice(bytes);
-        while let Some(length) = self.next_head() {
-            self.partial.drain(..length);
+        let mut start = 0;
+        while let Some(length) = self.next_head(start) {
+            start += length;
         }
+        self.partial.drain(..start);
         if !self.is_before_response {
             self.partial = Vec::new();
         }
     }
 
-    /// Notes the next interim response if its head is complete, and returns its length.
-    fn next_head(&mut self) -> Option<usize> {
-        let start = self.partial.get(..INTERIM.len()).unwrap_or(&self.partial);
-        if !INTERIM.starts_with(start) || self.partial.len() > MAX_HEAD_BYTES {
+    /// Notes the interim response at `start` if its head is complete, and returns its length.
+    fn next_head(&mut self, start: usize) -> Option<usize> {
+        let rest = self.partial.get(start..).unwrap_or_default();
+        let beginning = rest.get(..INTERIM.len()).unwrap_or(rest);
+        if !INTERIM.starts_with(beginning) || rest.len() > MAX_HEAD_BYTES {
             self.is_before_response = false;
             return None;
         }
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut head = httparse::Response::new(&mut fields);
-        let length = match head.parse(&self.partial) {
+        let length = match head.parse(rest) {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => return None,
             Err(_) => {

@@ -79,6 +79,27 @@ async fn no_other_interim_response_is_passed_on() {
 }
 
 #[tokio::test]
+async fn of_a_flood_of_early_hints_only_some_links_are_passed_on() {
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(1000);
+    let noise = "HTTP/1.1 100 Continue\r\n\r\n".repeat(10_000);
+    let (gateway, _service) = start(Box::leak((hints + &noise).into_boxed_str())).await;
+    let mut connection = gateway.connect().await;
+    for _ in 0..2 {
+        connection.send(get("/pages/a", "")).await;
+        let mut links = 0;
+        loop {
+            let head = connection.read_until("\r\n\r\n").await;
+            if !head.starts_with("HTTP/1.1 103 ") {
+                assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+                break;
+            }
+            links += head.matches("link: ").count();
+        }
+        assert_eq!((links, connection.read_bytes(3).await), (100, b"abc".to_vec()));
+    }
+}
+
+#[tokio::test]
 async fn early_hints_arrive_before_the_response() {
     let permit = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     let (service, admin) = {
