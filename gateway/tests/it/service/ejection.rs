@@ -100,6 +100,16 @@ async fn slow_and_leaving_clients_eject_no_address() {
         slow.send(request("PUT", "/app/x", "Content-Length: 3\r\n") + "a").await;
         assert_eq!(slow.answer("PUT").await.status, 408);
     }
+    for method in ["PUT", "POST"] {
+        let mut leaving = gateway.connect().await;
+        leaving.send(request(method, "/app/x", "Content-Length: 3\r\n") + "a").await;
+        let in_flight = async || {
+            value(&gateway, "requests_in_flight", &uploads).await + value(&gateway, "requests_in_flight", &other).await
+        };
+        until("the request is in flight", async || in_flight().await == 1.0).await;
+        drop(leaving);
+        until("no request is in flight", async || in_flight().await == 0.0).await;
+    }
     for backend in [&uploads, &other] {
         assert_eq!(value(&gateway, "failures_total", backend).await, 0.0);
     }
