@@ -239,6 +239,7 @@ mod tests {
             balancing: upstream::Balancing::default(),
             settings,
             tls: None,
+            is_http2: false,
             required: false,
             health: health.clone(),
         });

@@ -226,6 +226,12 @@ pub(super) enum Socket {
     Memory(super::memory::Wire),
 }
 
+/// The time of the next of several `attempts` that are left, within `time`. A quarter at least: a tenth of a second may
+/// be too short for TLS with a distant service, and then no attempt of many would succeed.
+pub(super) fn share_of(time: Duration, attempts: usize) -> Duration {
+    time / u32::try_from(attempts).unwrap_or(u32::MAX).clamp(1, 4)
+}
+
 /// Connects to what the configured address at `place` was resolved to. A name may have several addresses, of which the
 /// backend uses one: the first that is reachable is used, and each gets its share of the time.
 ///
@@ -233,7 +239,7 @@ pub(super) enum Socket {
 /// None can be reached.
 pub(super) async fn connect(upstream: &Upstream, place: usize, within: Duration) -> io::Result<Socket> {
     let peers = upstream.peers_of(place).map_err(io::Error::other)?;
-    let each = within / u32::try_from(peers.len()).unwrap_or(u32::MAX).max(1);
+    let each = share_of(within, peers.len());
     let mut failed = io::Error::from(io::ErrorKind::TimedOut);
     for (order, peer) in peers.iter().enumerate() {
         match timeout(each, open(upstream, place, peer)).await {
@@ -357,6 +363,14 @@ impl AsyncWrite for MonitoredSocket {
 mod tests {
     use super::*;
     use crate::upstream::{Address, Settings};
+
+    #[test]
+    fn each_of_many_attempts_has_time_for_a_handshake() {
+        let second = Duration::from_secs(1);
+        for (attempts, milliseconds) in [(0, 1000), (1, 1000), (2, 500), (3, 333), (4, 250), (5, 250), (64, 250)] {
+            assert_eq!(share_of(second, attempts).as_millis(), milliseconds, "{attempts}");
+        }
+    }
 
     /// A backend at two addresses, of which only the second listens.
     #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::Upstream;
 use super::balance::{Choice, Failure};
-use super::connection::{ClosedConnection, Connection};
+use super::connection::{ClosedConnection, Connection, share_of};
 use super::slots::{Acquired, ConnectionSlot, Grant};
 use super::tunnel::Tunnel;
 
@@ -162,8 +162,7 @@ impl Pool {
                 Grant::New(slot) => slot,
             };
             let began = Instant::now();
-            let others = u32::try_from(choice.untried()).unwrap_or(u32::MAX);
-            let share = deadline.saturating_duration_since(began) / others.saturating_add(1);
+            let share = share_of(deadline.saturating_duration_since(began), choice.untried().saturating_add(1));
             let opened = timeout(share, Connection::open(&self.upstream, place, slot, share)).await;
             let error = match opened.unwrap_or_else(|_| Err(late())) {
                 Ok(connection) => {

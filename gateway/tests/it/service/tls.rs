@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use time::{Duration, OffsetDateTime};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{route, service};
 use crate::program::{self, Program};
@@ -184,7 +185,7 @@ async fn a_server_name_is_verified_on_a_unix_socket() {
     let relay = tokio::spawn(async move {
         loop {
             let (mut near, _) = listener.accept().await.unwrap();
-            let mut far = tokio::net::TcpStream::connect(&target).await.unwrap();
+            let mut far = TcpStream::connect(&target).await.unwrap();
             tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
         }
     });
@@ -274,4 +275,37 @@ async fn a_websocket_passes_over_tls() {
     let seen = backend.seen();
     assert_eq!((seen.len(), seen[1].target.as_str(), seen[1].connection), (2, "/inner", seen[0].connection));
     assert!(seen[1].values("x-auth-identity").is_empty());
+}
+
+/// A listener whose connections reach `backend` after 200 ms.
+async fn distant(backend: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let backend = backend.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                let mut far = TcpStream::connect(backend).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    address
+}
+
+/// With a sixteenth of the timeout for each, no handshake would succeed.
+#[tokio::test]
+async fn one_of_many_addresses_has_time_for_a_slow_handshake() {
+    let (ca, folder) = (Ca::new(), tempfile::tempdir().unwrap());
+    let backend = Backend::start_tls(ca.server(&["app.internal"], None, &[]), |_| answer_of("far")).await;
+    let mut addresses = Vec::new();
+    for _ in 0..16 {
+        addresses.push(distant(backend.address.clone()).await);
+    }
+    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+    let ca = write(folder.path(), "ca.pem", &ca.pem());
+    let fields = format!(", connect_timeout = 2{}", tls(&ca, ", server_name = 'app.internal'"));
+    let gateway = start(&service("app", &addresses, &fields));
+    assert_eq!(gateway.get("/app/x").await.body, "far");
 }
