@@ -267,7 +267,7 @@ class WebSockets(unittest.TestCase):
         cls.service = enter(cls.addClassCleanup, Service())
         folder = Path(enter(cls.addClassCleanup, tempfile.TemporaryDirectory()))
         address = f"127.0.0.1:{cls.service.port}"
-        example = Example(EXAMPLES / "websocket.toml", folder, address, {"admin": "127.0.0.1:9"}, http2=False)
+        example = Example(EXAMPLES / "websocket.toml", folder, address, {"admin": "127.0.0.1:9"}, http2=False, services={})
         example.settings.update(LOGIN_ENABLED="false", REVOCATION_ENABLED="false")
         enter(cls.addClassCleanup, example.running())
         # Logins are off, so the token is signed here.
