@@ -1,6 +1,7 @@
 """The configurations of ops/nginx with a real nginx, and HAProxy, in front of a running stack."""
 
 import contextlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -8,6 +9,7 @@ import time
 import unittest
 from pathlib import Path
 
+import test_websocket
 from support import CA, ROOT, Client, enter, free_port, run, running_stack
 
 FOLDER = ROOT / "ops/nginx"
@@ -29,6 +31,28 @@ def replaced(name, replacements):
             raise AssertionError(f"{name} has no {shipped!r}")
         text = text.replace(shipped, used)
     return text
+
+
+def https_of(port, gateway_port):
+    """What users replace in https.conf."""
+    return {
+        "listen 443 ssl http2;": f"listen 127.0.0.1:{port} ssl http2;",
+        "listen [::]:443 ssl http2;": "",
+        "holodule.example.org;": "localhost;",
+        "/etc/nginx/tls/cert.pem": str(ROOT / "certs/dev/cert.pem"),
+        "/etc/nginx/tls/key.pem": str(ROOT / "certs/dev/key.pem"),
+        "/etc/nginx/tls/gateway-ca.pem": str(CA),
+        "127.0.0.1:8443": f"127.0.0.1:{gateway_port}",
+    }
+
+
+def with_websocket(text):
+    """https.conf with the location and the map that the page describes."""
+    location, connection = re.findall(r"^```nginx\n(.*?)^```$", (FOLDER / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    shipped = re.search(r"^    location / \{\n(.*?)^    \}\n", text, re.DOTALL | re.MULTILINE)
+    replaced_here = re.findall(r"^    (proxy_set_header \w+|proxy_\w+) ", location, re.MULTILINE)
+    lines = [line for line in shipped[1].splitlines() if not line.strip().startswith(tuple(replaced_here))]
+    return connection + text.replace(shipped[0], shipped[0] + location.replace("    # ...", "\n".join(lines)))
 
 
 @contextlib.contextmanager
@@ -181,15 +205,7 @@ class Https(Proxied, unittest.TestCase):
     def setUpClass(cls):
         cls.stack = enter(cls.addClassCleanup, running_stack(STRIP_PREFIX='["/holoapi"]', **BELIEVED))
         cls.port = free_port()
-        cls.replacements = {
-            "listen 443 ssl http2;": f"listen 127.0.0.1:{cls.port} ssl http2;",
-            "listen [::]:443 ssl http2;": "",
-            "holodule.example.org;": "localhost;",
-            "/etc/nginx/tls/cert.pem": str(ROOT / "certs/dev/cert.pem"),
-            "/etc/nginx/tls/key.pem": str(ROOT / "certs/dev/key.pem"),
-            "/etc/nginx/tls/gateway-ca.pem": str(CA),
-            "127.0.0.1:8443": f"127.0.0.1:{cls.stack.port}",
-        }
+        cls.replacements = https_of(cls.port, cls.stack.port)
         enter(cls.addClassCleanup, nginx(cls.port, replaced("https.conf", cls.replacements), stream=False))
 
     def test_a_gateway_with_another_certificate_is_not_trusted(self):
@@ -249,3 +265,14 @@ class AsService(unittest.TestCase):
     def test_a_response_before_the_end_of_the_request_reaches_the_client(self):
         self.assertEqual(self.client.send("POST", "/files/large", b"x" * 100_000).status, 413)
         self.assertEqual(self.client.send("GET", "/protocol").status, 200)
+
+
+class HttpsWebSockets(test_websocket.WebSockets):
+    """The tests of WebSocket connections, with nginx in front of the gateway."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        gateway_port, cls.port = cls.port, free_port()
+        text = with_websocket(replaced("https.conf", https_of(cls.port, gateway_port)))
+        enter(cls.addClassCleanup, nginx(cls.port, text, stream=False))
