@@ -11,8 +11,8 @@ import threading
 import unittest
 from pathlib import Path
 
+from example import EXAMPLES, Example, split
 from support import CA, ROOT, enter, run
-from test_examples import EXAMPLES, Example, split
 
 # Installed by ops/test.
 sys.path.insert(0, str(ROOT / "target/tools"))
