@@ -1,4 +1,4 @@
-//! Tickets in the query of a request, each of which is accepted once. How they are signed: [`token`](crate::token).
+//! Tickets in the query of a request, each of which is accepted once. How they are signed: [`token`].
 
 mod query;
 mod used;

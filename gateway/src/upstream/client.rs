@@ -64,7 +64,7 @@ impl UpstreamClient {
         Ok(Response::from_parts(parts, body.ok_or_else(too_large)?))
     }
 
-    /// Sends a request like [`open`](Self::open), and waits for the head of the response within `deadlines`.
+    /// Sends a request like [`open_with`](Self::open_with), and waits for the head of the response within `deadlines`.
     ///
     /// # Errors
     /// [`UpstreamError`].
