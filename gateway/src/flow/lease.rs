@@ -68,7 +68,8 @@ impl Lease {
     /// Within 1 s of a change that the revocation feed reports: the user was deleted or disabled, has a new password,
     /// has logged out, or lost a role that the route requires. Also when the feed has been disconnected for
     /// `revocation.max_age`, and at once when a key retires or a reload removes one, or removes or changes the static
-    /// token: which key verified a token is not known, so that every token counts. An end is final. Cancel-safe: the next call continues.
+    /// token: which key verified a token is not known, so that every token counts. An end is final. Cancel-safe: the
+    /// next call continues.
     pub(super) async fn ended(&mut self) -> Reason {
         let Self { principal, since, accepted, key_removed, account, route, method, ends_at } = self;
         tokio::select! {

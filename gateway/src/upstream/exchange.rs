@@ -263,7 +263,9 @@ impl ResponseBody {
 
     /// The connection, if this is the body of a 101.
     pub fn into_tunnel(self) -> Option<Tunnel> {
-        self.lease.and_then(Lease::into_tunnel)
+        let (connection, in_flight) = self.lease?.into_parts();
+        let (socket, early, slot) = connection.into_socket()?;
+        Some(Tunnel::new(socket, early, slot, in_flight))
     }
 
     /// Whether the end of the body has been read.

@@ -12,7 +12,6 @@ use super::Upstream;
 use super::balance::{Choice, Failure};
 use super::connection::{ClosedConnection, Connection, share_of};
 use super::slots::{Acquired, ConnectionSlot, Grant};
-use super::tunnel::Tunnel;
 
 /// The maximum time between two sweeps, by which a connection may exceed the idle timeout.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -73,10 +72,9 @@ impl Lease {
         self.connection.close()
     }
 
-    /// The connection after the backend has switched protocols on it; `None` over HTTP/2.
-    pub(super) fn into_tunnel(self) -> Option<Tunnel> {
-        let (socket, early, slot) = self.connection.into_socket()?;
-        Some(Tunnel::new(socket, early, slot, self.in_flight))
+    /// The connection, and the request to its address, which is in flight until the second is dropped.
+    pub(super) fn into_parts(self) -> (Box<Connection>, InFlight) {
+        (self.connection, self.in_flight)
     }
 }
 
