@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, Version};
+use http::{HeaderValue, Method, Version, response};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::{timeout, timeout_at};
@@ -99,7 +99,8 @@ impl Flow {
         let hints = EarlyHints::default();
         let opening = pin!(backend.open_with(parts, body, deadlines, Some(&hints)));
         let response = self.await_head(downstream, admitted, (&mut sender, deadlines), (&hints, opening)).await?;
-        self.relay(downstream, ctx, admitted, sender, response, deadlines).await
+        let (parts, mut body) = response.into_parts();
+        self.relay(downstream, ctx, admitted, sender, (&parts, &mut body), deadlines).await
     }
 
     /// Returns the backend's answer to the client.
@@ -109,35 +110,38 @@ impl Flow {
         ctx: &mut Context,
         admitted: &Admitted,
         mut sender: Client,
-        response: Response<upstream::ResponseBody>,
+        (parts, body): (&response::Parts, &mut upstream::ResponseBody),
         deadlines: Deadlines,
     ) -> Result<()> {
-        let (parts, mut body) = response.into_parts();
         if let Some(cache) = &self.cache
             && invalidates(&downstream.request().method, parts.status)
         {
             cache.purge(&admitted.matched.target);
         }
         let backend = self.backend(&admitted.matched.route)?.upstream();
-        let mut header = upstream::for_client(&parts, backend, &admitted.public_authority());
+        let mut header = upstream::for_client(parts, backend, &admitted.public_authority());
         apply_to_response(&admitted.matched.route.response_headers, &mut header)?;
-        add_sticky_cookie(&parts, self.routes.cookie_path(&admitted.matched.route), &mut header)?;
+        add_sticky_cookie(parts, self.routes.cookie_path(&admitted.matched.route), &mut header)?;
         if parts.status.is_client_error() || parts.status.is_server_error() {
             // The answer came before the end of the request body: the backend wants no more of it.
             sender.discard_unread(downstream);
         }
         let route = &admitted.matched.route;
-        let may_be_endless = allows_body(&Method::GET, parts.status) && !header.headers.contains_key(CONTENT_LENGTH);
+        let has_length = header.headers.contains_key(CONTENT_LENGTH);
+        let may_be_endless = allows_body(&Method::GET, parts.status) && !has_length;
         if may_be_endless && (route.stream || upstream::is_event_stream(&parts.headers)) {
             put_framing(downstream, &mut header)?;
             let sending = (sender, deadlines);
             return Box::pin(self.relay_stream(downstream, ctx, admitted, (header, &parts.headers, body), sending))
                 .await;
         }
-        let mut ahead = Ahead::read(&mut body).await.map_err(failed)?;
-        let content = encode::Content { parts: &parts, length: ahead.whole_length() };
+        let mut ahead = Ahead::read(body).await.map_err(failed)?;
+        let content = encode::Content { parts, length: ahead.whole_length() };
         let mut encoder = encode::encode(downstream.request(), &route.compress, &content, &mut header)?;
-        put_framing(downstream, &mut header)?;
+        // The length is removed for a compressor, and for the response to HEAD in place of one.
+        if !has_length || encoder.is_some() || !allows_body(&downstream.request().method, parts.status) {
+            put_framing(downstream, &mut header)?;
+        }
         downstream
             .write_head(ResponseHead::Plain(&header), &ctx.common_headers(self.settings.hsts.as_ref()).fields())
             .await?;
@@ -155,7 +159,7 @@ impl Flow {
             }
             if let Some(encoder) = &mut encoder {
                 // Boxed, since it is rare.
-                data = Box::pin(encoder.encode(data, &mut ahead, &mut body)).await?.map_err(failed)?;
+                data = Box::pin(encoder.encode(data, &mut ahead, body)).await?.map_err(failed)?;
                 if data.is_empty() && !(body.has_ended() && ahead.is_empty()) {
                     continue;
                 }
@@ -170,7 +174,7 @@ impl Flow {
             // A client that reads slowly would hold the backend's connection as long.
             timeout_at(deadlines.end(), downstream.write_body(take(&mut data))).await.map_err(|_| not_taken())??;
         }
-        Self::put_trailers(downstream, &mut body, &parts.headers, encoder.is_some(), route);
+        Self::put_trailers(downstream, body, &parts.headers, encoder.is_some(), route);
         sender.discard_unread(downstream);
         if let Some(encoder) = encoder {
             data = encoder.finish(&data)?;

@@ -44,13 +44,15 @@ impl Flow {
             Pin<&mut impl Future<Output = Result<Response<ResponseBody>, UpstreamError>>>,
         ),
     ) -> Result<Response<ResponseBody>> {
+        let mut arrived = None;
         loop {
-            let (links, response) = sender.until(downstream, hints.or(opening.as_mut()), deadlines.of_head()).await?;
+            let waiting = hints.or(opening.as_mut(), &mut arrived);
+            let links = sender.until(downstream, waiting, deadlines.of_head()).await?;
             if !links.is_empty() {
                 // Boxed, since it is rarely needed.
                 Box::pin(self.send_hints(downstream, admitted, links, deadlines)).await?;
             }
-            if let Some(response) = response {
+            if let Some(response) = arrived.take() {
                 return response.map_err(failed);
             }
         }

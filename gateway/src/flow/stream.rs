@@ -36,7 +36,7 @@ impl Flow {
         downstream: &mut impl Downstream,
         ctx: &mut Context,
         admitted: &Admitted,
-        (header, received, mut body): (ResponseHeader, &HeaderMap, ResponseBody),
+        (header, received, body): (ResponseHeader, &HeaderMap, &mut ResponseBody),
         (mut sender, deadlines): (Client, Deadlines),
     ) -> Result<()> {
         let route = &admitted.matched.route;
@@ -70,7 +70,7 @@ impl Flow {
         };
         sender.discard_unread(downstream);
         let Some(reason) = ended else {
-            Self::put_trailers(downstream, &mut body, received, false, route);
+            Self::put_trailers(downstream, body, received, false, route);
             downstream.finish(Bytes::new()).await?;
             if !body.is_finished() && !matches!(sender, Client::Discarding { .. }) {
                 sender.send_rest(downstream, body.finished(), deadlines).await;

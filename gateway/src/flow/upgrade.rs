@@ -169,14 +169,14 @@ impl Flow {
         let mut opening = pin!(backend.open_with(parts, RequestBody::default(), deadlines, None));
         let mut client = Client::Waiting;
         let response = client.until(downstream, &mut opening, deadlines.of_head()).await?.map_err(failed)?;
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            self.relay(downstream, ctx, admitted, client, response, deadlines).await?;
+        let (parts, mut body) = response.into_parts();
+        if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+            self.relay(downstream, ctx, admitted, client, (&parts, &mut body), deadlines).await?;
             return Ok(None);
         }
         let name = backend.upstream().name;
         let invalid = |reason: String| failed(UpstreamError::InvalidResponse(name, reason));
-        let selected = check_switch(handshake, response.headers()).map_err(|error| invalid(error.to_string()))?;
-        let (parts, body) = response.into_parts();
+        let selected = check_switch(handshake, &parts.headers).map_err(|error| invalid(error.to_string()))?;
         let service = body.into_tunnel().ok_or_else(|| invalid("its connection was closed".to_owned()))?;
         let mut head = upstream::for_client(&parts, backend.upstream(), &admitted.public_authority());
         apply_to_response(&route.response_headers, &mut head)?;

@@ -124,21 +124,28 @@ impl UpstreamClient {
             let has_retry = (is_multiplexed || (was_idle || budget.is_some()) && may_retry) && !is_retried;
             let retry = if has_retry { Some(retry_copy(&mut request)) } else { None };
             let mut attempt = Attempt { balancer, place, late };
-            let failed = match exchange(lease, request, hints).await {
-                Ok(response) if response.status().is_informational() && !(may_switch && is_switch(&response)) => {
-                    attempt.ended(Some(Failure::Response));
-                    let reason = format!("status {} was not requested", response.status().as_u16());
-                    return Err(UpstreamError::InvalidResponse(self.upstream.name, reason));
-                }
-                Ok(mut response) => {
-                    let is_failure = response.status().is_server_error() && balancer.counts_server_errors();
-                    attempt.ended(is_failure.then_some(Failure::Response));
-                    if let Some(cookie) = balancer.cookie(&choice, place) {
-                        response.extensions_mut().insert(cookie);
+            let failed = {
+                let mut exchanged = exchange(lease, request, hints).await;
+                // In place, since each move copies the whole response.
+                match &mut exchanged {
+                    Ok(response) if response.status().is_informational() && !(may_switch && is_switch(response)) => {
+                        attempt.ended(Some(Failure::Response));
+                        let reason = format!("status {} was not requested", response.status().as_u16());
+                        return Err(UpstreamError::InvalidResponse(self.upstream.name, reason));
                     }
-                    return Ok(response);
+                    Ok(response) => {
+                        let is_failure = response.status().is_server_error() && balancer.counts_server_errors();
+                        attempt.ended(is_failure.then_some(Failure::Response));
+                        if let Some(cookie) = balancer.cookie(&choice, place) {
+                            response.extensions_mut().insert(cookie);
+                        }
+                    }
+                    Err(_) => {}
                 }
-                Err(failed) => failed,
+                match exchanged {
+                    Ok(response) => return Ok(response),
+                    Err(failed) => failed,
+                }
             };
             (request, leased) = match (failed, retry) {
                 (ExchangeError::Unsent(request, _, slot), _) if was_idle => {

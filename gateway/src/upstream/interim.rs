@@ -62,19 +62,19 @@ impl EarlyHints {
         }
     }
 
-    /// Waits for `response` or early hints. Returns the `Link` fields of those received so far, and the response if it
-    /// has arrived; without it, `response` may be polled again.
+    /// Waits for `response` or early hints. Returns the `Link` fields of those received so far. The response is put into
+    /// `arrived`, since a large result would be copied by each caller; without it, `response` may be polled again.
     pub fn or<T>(
         &self,
         mut response: Pin<&mut impl Future<Output = T>>,
-    ) -> impl Future<Output = (Vec<HeaderValue>, Option<T>)> {
+        arrived: &mut Option<T>,
+    ) -> impl Future<Output = Vec<HeaderValue>> {
         poll_fn(move |cx| {
-            let response = match response.as_mut().poll(cx) {
-                Poll::Ready(response) => Some(response),
-                Poll::Pending => None,
-            };
+            if let Poll::Ready(response) = response.as_mut().poll(cx) {
+                *arrived = Some(response);
+            }
             let links = self.0.take();
-            if links.is_empty() && response.is_none() { Poll::Pending } else { Poll::Ready((links, response)) }
+            if links.is_empty() && arrived.is_none() { Poll::Pending } else { Poll::Ready(links) }
         })
     }
 }
