@@ -45,7 +45,7 @@ impl Proxies {
     /// IPv4-mapped IPv6 addresses (RFC 4291, section 2.5.5.2) are converted to IPv4.
     pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.ip().to_canonical();
-        let Some(header) = &self.header else { return client };
+        let Some(header) = self.header.as_ref().filter(|_| self.trusts(client)) else { return client };
         let mut entries = list_members(headers, header).rev();
         while self.trusts(client) {
             match entries.next().and_then(parse_entry) {

@@ -111,7 +111,7 @@ const RESERVED_PREFIXES: [&str; 2] = ["x-forwarded-", "x-auth-"];
 pub(super) fn is_reserved(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     let is = |reserved: &str| name.len() == reserved.len() && has_prefix(name, reserved);
-    RESERVED.iter().any(|reserved| is(reserved)) || RESERVED_PREFIXES.iter().any(|prefix| has_prefix(name, prefix))
+    RESERVED_PREFIXES.iter().any(|prefix| has_prefix(name, prefix)) || RESERVED.iter().any(|reserved| is(reserved))
 }
 
 /// Whether `name` starts with `prefix`, where an underscore counts as a dash.

@@ -125,7 +125,9 @@ impl Identity {
     /// 6.3: a wildcard matches exactly the leftmost label).
     pub fn covers(&self, host: &str) -> bool {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        if let Ok(address) = bare.parse::<IpAddr>() {
+        // An address ends with a digit or has a colon; parsing each name would take longer than the comparison.
+        let may_be_address = bare.bytes().next_back().is_some_and(|last| last.is_ascii_digit()) || bare.contains(':');
+        if may_be_address && let Ok(address) = bare.parse::<IpAddr>() {
             return self.addresses.contains(&address);
         }
         let parent = host.split_once('.').map(|(_, parent)| parent);
