@@ -233,7 +233,7 @@ class AsService(unittest.TestCase):
         (folder / "large").write_bytes(cls.large)
         service = f'''[{{ name = "nginx", addresses = ["127.0.0.1:{port}"], http = "2", required = true,
             tls = {{ ca = "{CA}", server_name = "localhost" }} }}]'''
-        route = '''[{ service = "nginx", path = "/{*rest}", methods = ["GET", "POST"], public = true }]'''
+        route = """[{ service = "nginx", path = "/{*rest}", methods = ["GET", "POST"], public = true }]"""
         text = f"""
             client_max_body_size 1k;
             keepalive_requests 20;
