@@ -13,6 +13,7 @@ mod outage;
 mod process;
 mod revocation;
 mod roles;
+mod stored_user;
 mod streams;
 mod users;
 

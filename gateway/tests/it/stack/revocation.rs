@@ -3,12 +3,12 @@
 
 use std::time::Instant;
 
-use mongodb::Client;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::doc;
 
 use super::Stack;
 use super::mongod::Server;
 use super::process::wait_for;
+use super::stored_user::StoredUser;
 use crate::support::client::Answer;
 use crate::support::token;
 
@@ -85,24 +85,17 @@ fn changes_through_the_backend_on_mongodb() {
 
 /// Changes made in MongoDB itself.
 fn assert_external_changes_revoke(url: &str) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let users = runtime.block_on(async {
-        Client::with_uri_str(url).await.unwrap().default_database().unwrap().collection::<Document>("users")
-    });
-    let change = |update: Document| {
-        let update = users.update_one(doc! {"username": "user01"}, update);
-        assert_eq!(runtime.block_on(async { update.await }).unwrap().modified_count, 1);
-    };
+    let user = StoredUser::at(url);
     let mut stack = Stack::on_store(url);
     stack.load();
     let token = stack.token("user01", "password01");
     assert_eq!(stack.get(DAY, &token).status, 200);
-    change(doc! {"$set": {"disabled": true}});
+    user.change(doc! {"$set": {"disabled": true}});
     until_refused(&stack, &token);
-    change(doc! {"$unset": {"disabled": ""}});
+    user.change(doc! {"$unset": {"disabled": ""}});
     wait_for("the user", || (stack.get(DAY, &token).status == 200).then_some(()));
     // A plain-text password, as the original stores them.
-    change(doc! {"$set": {"password": "another one"}});
+    user.change(doc! {"$set": {"password": "another one"}});
     until_refused(&stack, &token);
     let token = stack.token("user01", "another one");
     assert_eq!(stack.get(DAY, &token).status, 200);
@@ -111,12 +104,12 @@ fn assert_external_changes_revoke(url: &str) {
     wait_for("the backend", || (stack.get(DAY, &token).status == 200).then_some(()));
     // A change that is made while the backend is down.
     stack.backend.kill();
-    change(doc! {"$set": {"password": "a third one"}});
+    user.change(doc! {"$set": {"password": "a third one"}});
     stack.restart_backend();
     until_refused(&stack, &token);
     let token = stack.token("user01", "a third one");
     assert_eq!(stack.get(DAY, &token).status, 200);
-    runtime.block_on(async { users.delete_one(doc! {"username": "user01"}).await }).unwrap();
+    user.delete();
     until_refused(&stack, &token);
 }
 

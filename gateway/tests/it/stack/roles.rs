@@ -3,13 +3,13 @@
 
 use std::time::Instant;
 
-use mongodb::Client;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::doc;
 use serde_json::json;
 
 use super::Stack;
 use super::mongod::Server;
 use super::process::wait_for;
+use super::stored_user::StoredUser;
 use crate::support::token::{self, decode};
 
 const DAY: &str = "/holodules/20201209";
@@ -79,23 +79,16 @@ fn changes_on_mongodb() {
 fn changes_in_mongodb_itself() {
     let url = Server::shared().fresh_url();
     let stack = start(&url);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let users = runtime.block_on(async {
-        Client::with_uri_str(&url).await.unwrap().default_database().unwrap().collection::<Document>("users")
-    });
-    let change = |update: Document| {
-        let update = users.update_one(doc! {"username": "user01"}, update);
-        assert_eq!(runtime.block_on(async { update.await }).unwrap().modified_count, 1);
-    };
+    let user = StoredUser::at(&url);
     let token = stack.token("user01", "password01");
     assert_eq!(stack.get(DAY, &token).status, 403);
-    change(doc! {"$set": {"roles": ["viewer"]}});
+    user.change(doc! {"$set": {"roles": ["viewer"]}});
     until_status(&stack, &token, 200);
     // Roles that cannot be read grant nothing.
-    change(doc! {"$set": {"roles": "viewer"}});
+    user.change(doc! {"$set": {"roles": "viewer"}});
     until_status(&stack, &token, 403);
-    change(doc! {"$set": {"roles": ["viewer"]}});
+    user.change(doc! {"$set": {"roles": ["viewer"]}});
     until_status(&stack, &token, 200);
-    change(doc! {"$unset": {"roles": ""}});
+    user.change(doc! {"$unset": {"roles": ""}});
     until_status(&stack, &token, 403);
 }

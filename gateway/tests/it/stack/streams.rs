@@ -6,12 +6,12 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mongodb::Client;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::doc;
 
 use super::Stack;
 use super::mongod::Server;
 use super::process::wait_for;
+use super::stored_user::StoredUser;
 use crate::support::token;
 
 const ROUTE: &str = "[{ path = '/events', methods = ['GET'], service = 'sse', require = { any = ['viewer'] } }]";
@@ -135,14 +135,10 @@ fn changes_on_mongodb() {
 fn changes_in_mongodb_itself() {
     let url = Server::shared().fresh_url();
     let stack = start(&url);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let users = runtime.block_on(async {
-        Client::with_uri_str(&url).await.unwrap().default_database().unwrap().collection::<Document>("users")
-    });
+    let user = StoredUser::at(&url);
     let token = stack.token("user01", "password01");
     assert_ends(&stack, "disabled", &token, || {
-        let update = users.update_one(doc! {"username": "user01"}, doc! {"$set": {"disabled": true}});
-        assert_eq!(runtime.block_on(async { update.await }).unwrap().modified_count, 1);
+        user.change(doc! {"$set": {"disabled": true}});
     });
 }
 

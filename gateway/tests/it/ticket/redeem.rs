@@ -1,11 +1,9 @@
 //! A ticket instead of a token: where it is accepted, how often, and what it allows.
 
-use std::sync::Arc;
-
-use holodule_gateway::token::{Digest, Key, Keys, Parent, Settings, Ticket, Verified, ticket_target};
+use holodule_gateway::token::{Digest, Key, Keys, Parent, Settings, Ticket};
 use serde_json::json;
 
-use super::{ROUTES, assert_no_token, assert_refused, bare, echo, get, request_for, sign, ticket};
+use super::{ROUTES, assert_no_token, assert_refused, bare, echo, get, of_user01, request_for, sign, ticket};
 use crate::role::scoped;
 use crate::stream::rfc_3339;
 use crate::support::backend::Backend;
@@ -18,21 +16,6 @@ async fn start() -> (Backend, Backend, Gateway) {
     let (service, admin) = (Backend::start(echo).await, admin().await);
     let gateway = Gateway::start_with(&service, &admin, &[("ROUTE", ROUTES)]);
     (service, admin, gateway)
-}
-
-/// A ticket of `user01` for `/events`.
-fn of_user01(id: u128, issued_at: i64) -> Ticket {
-    let now = now();
-    let verified = Verified {
-        identity: "user01".into(),
-        issued_at: now,
-        not_before: now,
-        expires_at: now + 300,
-        id: "jti:1".into(),
-        password_mark: None,
-        scopes: holodule_gateway::scope::Scopes::default(),
-    };
-    Ticket { id, issued_at, target: ticket_target("localhost", "/events"), parent: Parent::Token(Arc::new(verified)) }
 }
 
 #[tokio::test]

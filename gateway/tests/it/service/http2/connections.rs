@@ -140,31 +140,23 @@ async fn read_head(socket: &mut TcpStream) -> bool {
     }
 }
 
-#[tokio::test]
-async fn a_request_after_the_last_one_of_a_goaway_is_sent_on_another_connection() {
-    let good = Http2Service::plain(|mut call| {
-        Box::pin(async move {
-            let body = call.body().await.unwrap();
-            call.answer(body);
-        })
-    })
-    .await;
+/// The address of a service whose first connection with a request gets `sent` and then nothing, while later ones reach
+/// `good`; and the number of requests that got no response.
+async fn failing_first(good: &Http2Service, sent: Vec<u8>) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let target = good.address.clone();
-    // The first connection with a request gets a GOAWAY with 0 as the last stream; later ones work.
-    let refused = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&refused);
+    let failed = Arc::new(AtomicUsize::new(0));
+    let (target, counted) = (good.address.clone(), Arc::clone(&failed));
     tokio::spawn(async move {
         loop {
             let (mut near, _) = listener.accept().await.unwrap();
-            let (target, counted) = (target.clone(), Arc::clone(&counted));
+            let (target, sent, counted) = (target.clone(), sent.clone(), Arc::clone(&counted));
             tokio::spawn(async move {
                 if counted.load(Ordering::SeqCst) == 0 {
                     near.write_all(&[frame(4, 0, &[]), frame(4, 1, &[])].concat()).await.unwrap();
                     if read_head(&mut near).await {
                         counted.fetch_add(1, Ordering::SeqCst);
-                        near.write_all(&frame(7, 0, &[0; 8])).await.unwrap();
+                        near.write_all(&sent).await.unwrap();
                         let _ = near.read_to_end(&mut Vec::new()).await;
                     }
                 } else {
@@ -174,6 +166,20 @@ async fn a_request_after_the_last_one_of_a_goaway_is_sent_on_another_connection(
             });
         }
     });
+    (address, failed)
+}
+
+#[tokio::test]
+async fn a_request_after_the_last_one_of_a_goaway_is_sent_on_another_connection() {
+    let good = Http2Service::plain(|mut call| {
+        Box::pin(async move {
+            let body = call.body().await.unwrap();
+            call.answer(body);
+        })
+    })
+    .await;
+    // A GOAWAY with 0 as the last stream.
+    let (address, refused) = failing_first(&good, frame(7, 0, &[0; 8])).await;
     let gateway = start(&table("app", &[&address], ", http = '2', health_interval = 3600"));
     let up = format!("gateway_service_address_up{{address=\"{address}\",service=\"app\"}}");
     until("the address is up", async || gateway.metric(&up).await == Some(1.0)).await;
@@ -224,30 +230,8 @@ async fn a_graceful_goaway_completes_its_requests_and_later_ones_use_another_con
 
 #[tokio::test]
 async fn a_connection_on_which_nothing_arrives_gets_no_further_requests() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
     let good = Http2Service::plain(|call| Box::pin(async move { call.answer("good") })).await;
-    let (target, heads) = (good.address.clone(), Arc::new(AtomicUsize::new(0)));
-    let counted = Arc::clone(&heads);
-    // The first connection with a request is silent.
-    tokio::spawn(async move {
-        loop {
-            let (mut near, _) = listener.accept().await.unwrap();
-            let (target, counted) = (target.clone(), Arc::clone(&counted));
-            tokio::spawn(async move {
-                if counted.load(Ordering::SeqCst) == 0 {
-                    near.write_all(&[frame(4, 0, &[]), frame(4, 1, &[])].concat()).await.unwrap();
-                    if read_head(&mut near).await {
-                        counted.fetch_add(1, Ordering::SeqCst);
-                        let _ = near.read_to_end(&mut Vec::new()).await;
-                    }
-                } else {
-                    let mut far = TcpStream::connect(&target).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-                }
-            });
-        }
-    });
+    let (address, heads) = failing_first(&good, Vec::new()).await;
     let gateway = start(&table("app", &[&address], ", http = '2', health_interval = 3600, read_timeout = 1.2"));
     let up = format!("gateway_service_address_up{{address=\"{address}\",service=\"app\"}}");
     until("the address is up", async || gateway.metric(&up).await == Some(1.0)).await;
