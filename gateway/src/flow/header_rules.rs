@@ -1,6 +1,6 @@
 //! The header rules of a route, applied to one request or response, and the cookie of a service.
 
-use http::header::{CACHE_CONTROL, EXPIRES, SET_COOKIE};
+use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderName, response};
 use pingora::http::ResponseHeader;
 use pingora::{ErrorType, OrErr as _, Result};
@@ -38,24 +38,14 @@ pub(super) fn apply_to_response(rules: &HeaderRules, header: &mut ResponseHeader
     Ok(())
 }
 
-/// Adds the cookie of the service to the response `header`, if its address was chosen for this response `parts`. A
-/// response that caches in front of the gateway may store for all clients gets none: they would all go to one address.
+/// Adds the cookie of the service to the response `header`, if its address was chosen for this response `parts`
+/// and the response may have it.
 ///
 /// # Errors
 /// Does not occur: names and paths are valid.
 pub(super) fn add_sticky_cookie(parts: &response::Parts, path: &str, header: &mut ResponseHeader) -> Result<()> {
     let Some(cookie) = parts.extensions.get::<StickyCookie>() else { return Ok(()) };
-    let mut controls = header.headers.get_all(CACHE_CONTROL).iter().peekable();
-    // Without either field, other caches have no lifetime for it but a heuristic one.
-    let is_private = if controls.peek().is_none() {
-        !header.headers.contains_key(EXPIRES)
-    } else {
-        controls.any(|control| {
-            let control = String::from_utf8_lossy(control.as_bytes()).to_ascii_lowercase();
-            ["private", "no-store", "no-cache"].iter().any(|directive| control.contains(directive))
-        })
-    };
-    if is_private {
+    if StickyCookie::belongs_in(&header.headers) {
         let value = cookie.set_cookie(path).or_err(ErrorType::InternalError, "a cookie that is not a field")?;
         header.append_header(SET_COOKIE, value)?;
     }

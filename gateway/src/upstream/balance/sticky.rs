@@ -3,8 +3,10 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use http::header::{COOKIE, HeaderValue};
+use http::header::{CACHE_CONTROL, COOKIE, EXPIRES, HeaderValue};
 use http::{HeaderMap, header};
+
+use crate::syntax::{list_members, trim_ows};
 
 /// The bytes of a digest in a cookie: enough that no two addresses of a service have the same.
 const DIGEST_BYTES: usize = 12;
@@ -66,6 +68,20 @@ impl Sticky {
 }
 
 impl StickyCookie {
+    /// Whether a response with the fields `headers` may set the cookie. One that caches in front of the gateway may store
+    /// for all clients must not: they would all go to one address.
+    pub fn belongs_in(headers: &HeaderMap) -> bool {
+        let forbids_storage = |member: &[u8]| {
+            let name = trim_ows(member.split(|&byte| byte == b'=').next().unwrap_or_default());
+            [&b"private"[..], b"no-store", b"no-cache"].iter().any(|own| name.eq_ignore_ascii_case(own))
+        };
+        if headers.contains_key(CACHE_CONTROL) {
+            return list_members(headers, &CACHE_CONTROL).any(forbids_storage);
+        }
+        // Other caches have no lifetime for it but a heuristic one.
+        !headers.contains_key(EXPIRES)
+    }
+
     /// The `Set-Cookie` of a response, for requests of `path` and below (RFC 6265, section 4.1). It lasts until the
     /// browser ends its session.
     ///
@@ -94,6 +110,24 @@ mod tests {
         }
         let place = sticky().take(&mut headers);
         (place, headers.get_all(COOKIE).iter().map(|value| value.to_str().unwrap().to_owned()).collect())
+    }
+
+    #[test]
+    fn only_responses_that_no_shared_cache_stores_set_the_cookie() {
+        let may = |fields: &[(header::HeaderName, &'static str)]| {
+            let fields = fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+            let mut headers = HeaderMap::new();
+            fields.for_each(|(name, value)| _ = headers.append(name, value));
+            StickyCookie::belongs_in(&headers)
+        };
+        assert!(may(&[]) && !may(&[(EXPIRES, "0")]));
+        for control in ["private", "max-age=1, No-Store", "no-cache=\"x\"", "Private=\"set-cookie\""] {
+            assert!(may(&[(CACHE_CONTROL, control)]), "{control}");
+            assert!(may(&[(CACHE_CONTROL, "public"), (CACHE_CONTROL, control), (EXPIRES, "0")]), "{control}");
+        }
+        for control in ["", "public, max-age=60", "max-age=60", "s-maxage=1, x-private", "x=private"] {
+            assert!(!may(&[(CACHE_CONTROL, control)]), "{control}");
+        }
     }
 
     #[test]
