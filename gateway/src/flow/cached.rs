@@ -21,7 +21,7 @@ use crate::cache::{
 use crate::compress::{Encoding, is_negotiated, is_transformable, negotiate};
 use crate::downstream::{Downstream, ResponseHead};
 use crate::route::{HeaderRules, Host};
-use crate::upstream::{self, Deadlines, ForwardingInfo, PublicAuthority, UpstreamClient};
+use crate::upstream::{self, Deadlines, ForwardingInfo, UpstreamClient};
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
@@ -108,12 +108,7 @@ impl Flow {
         let passes_host = route.host == Host::Client;
         let request = CacheRequest {
             target: &matched.target,
-            public: PublicAuthority {
-                authority,
-                is_forwarded: passes_host,
-                needs_token: !route.public,
-                prefixes: route.prefixes(),
-            },
+            public: admitted.public_authority(),
             declared: &route.vary,
             timeouts: timeouts(route),
             has_identity: identity.is_some(),
