@@ -80,22 +80,16 @@ impl Connection {
         slot: ConnectionSlot<Self>,
         connect_timeout: Duration,
     ) -> io::Result<Box<Self>> {
-        let connecting = async {
-            let has_read = Arc::new(AtomicBool::new(false));
-            let socket = connect(upstream, place, connect_timeout).await?;
-            let interim = InterimReader::default();
-            let early_links = Arc::clone(interim.received());
-            let socket = MonitoredSocket { socket, has_read: Arc::clone(&has_read), interim, is_write_closed: false };
-            Ok((socket, has_read, early_links))
-        };
+        let connecting = async { connect(upstream, place, connect_timeout).await.map(MonitoredSocket::new) };
         if let Some(multiplexers) = &upstream.multiplexers {
-            let connecting = async { connecting.await.map(|(socket, has_read, _)| (socket, has_read)) };
+            let connecting = async { connecting.await.map(|socket| (Arc::clone(&socket.has_read), socket)) };
             let multiplexer = multiplexers.get(place).ok_or_else(not_configured)?;
             let stream = multiplexer.stream(|| upstream.balancer.epoch(place), connecting).await?;
             let (protocol, has_read, early_links) = (Protocol::Http2(stream), Arc::default(), Arc::default());
             return Ok(Box::new(Self { protocol, has_responded: false, has_read, early_links, slot }));
         }
-        let (socket, has_read, early_links) = connecting.await?;
+        let socket = connecting.await?;
+        let (has_read, early_links) = (Arc::clone(&socket.has_read), Arc::clone(socket.interim.received()));
         let mut builder = http1::Builder::new();
         // A proxy removes these spaces (RFC 9112, section 5.1).
         builder.max_buf_size(BUFFER_BYTES).allow_spaces_after_header_name_in_responses(true);
@@ -199,6 +193,10 @@ pub(super) struct MonitoredSocket {
 }
 
 impl MonitoredSocket {
+    fn new(socket: Socket) -> Self {
+        Self { socket, has_read: Arc::default(), interim: InterimReader::default(), is_write_closed: false }
+    }
+
     /// The result of a write, or `instead` if the backend closed the connection.
     fn written<T>(&mut self, written: Poll<io::Result<T>>, instead: T) -> Poll<io::Result<T>> {
         match written {

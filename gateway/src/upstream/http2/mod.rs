@@ -80,14 +80,14 @@ impl Multiplexer {
     }
 
     /// A stream on a connection of the current `epoch` that has room, otherwise on a new one by `connect`. While a
-    /// connection is opened, other requests wait for it. `connect` also returns the flag that is set by each read.
+    /// connection is opened, other requests wait for it. `connect` also returns the flag that each read sets.
     ///
     /// # Errors
     /// The service cannot be reached, or does not speak HTTP/2.
     pub(super) async fn stream<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         &self,
         epoch: impl Fn() -> u64,
-        connect: impl Future<Output = io::Result<(S, Arc<AtomicBool>)>>,
+        connect: impl Future<Output = io::Result<(Arc<AtomicBool>, S)>>,
     ) -> io::Result<Stream> {
         if let Some(stream) = self.existing(epoch()) {
             return Ok(stream);
@@ -97,7 +97,7 @@ impl Multiplexer {
         if let Some(stream) = self.existing(epoch) {
             return Ok(stream);
         }
-        let (socket, has_read) = connect.await?;
+        let (has_read, socket) = connect.await?;
         let (requests, connection) = handshake(socket).await?;
         let is_closed = Arc::new(AtomicBool::new(false));
         let closed = Arc::clone(&is_closed);
