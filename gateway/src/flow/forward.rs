@@ -23,7 +23,7 @@ use super::{Admitted, Context, Flow, encode};
 use crate::cache::policy::invalidates;
 use crate::downstream::{Downstream, ResponseHead, allows_body};
 use crate::route::{self, Route};
-use crate::upstream::{self, BodyChunk, Deadlines, EarlyHints, RequestBody, Timeouts, Upload, UpstreamError};
+use crate::upstream::{self, BodyChunk, Deadlines, EarlyHints, Interim, RequestBody, Timeouts, Upload, UpstreamError};
 
 /// The client's side of the exchange while the gateway waits for the backend.
 pub(super) enum Client {
@@ -97,7 +97,7 @@ impl Flow {
         };
         let backend = self.backend(&matched.route)?;
         let hints = EarlyHints::default();
-        let opening = pin!(backend.open_with(parts, body, deadlines, Some(&hints)));
+        let opening = pin!(backend.open_with(parts, body, deadlines, Interim::EarlyHints(&hints)));
         let response = self.await_head(downstream, admitted, (&mut sender, deadlines), (&hints, opening)).await?;
         let (parts, mut body) = response.into_parts();
         self.relay(downstream, ctx, admitted, sender, (&parts, &mut body), deadlines).await

@@ -25,7 +25,7 @@ use crate::upgrade::{
     self, Direction, Handshake, HandshakeError, Limits, Offers, OffersError, carry, check_switch, is_requested,
     may_connect,
 };
-use crate::upstream::{self, RequestBody, Tunnel, UpstreamError};
+use crate::upstream::{self, Interim, RequestBody, Tunnel, UpstreamError};
 
 /// The subprotocols of a request that wants to switch; `None` for any other.
 pub(super) type Offered = Option<std::result::Result<Offers, OffersError>>;
@@ -166,7 +166,7 @@ impl Flow {
         let backend = self.backend(route)?;
         let started = ctx.upstream_started.unwrap_or(ctx.started);
         let deadlines = backend.upstream().deadlines_with(started.into(), &timeouts(route));
-        let mut opening = pin!(backend.open_with(parts, RequestBody::default(), deadlines, None));
+        let mut opening = pin!(backend.open_with(parts, RequestBody::default(), deadlines, Interim::Switch));
         let mut client = Client::Waiting;
         let response = client.until(downstream, &mut opening, deadlines.of_head()).await?.map_err(failed)?;
         let (parts, mut body) = response.into_parts();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue, UPGRADE};
+use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use tokio::time::{Instant, timeout_at};
@@ -14,7 +14,7 @@ use super::connection::{BUFFER_BYTES, ClosedConnection, MAX_FIELDS};
 use super::deadlines::Deadlines;
 use super::error::{Cause, UpstreamError};
 use super::exchange::{ExchangeError, ResponseBody, exchange};
-use super::interim::EarlyHints;
+use super::interim::Interim;
 use super::pool::Pool;
 use super::{RequestBody, Upstream};
 
@@ -74,7 +74,7 @@ impl UpstreamClient {
         body: RequestBody,
         deadlines: Deadlines,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
-        let opening = self.open_with(parts, body, deadlines, None);
+        let opening = self.open_with(parts, body, deadlines, Interim::Discard);
         let response = timeout_at(deadlines.of_head().next_read(), opening).await;
         response.unwrap_or_else(|_| Err(deadlines.error()))
     }
@@ -83,7 +83,7 @@ impl UpstreamClient {
     /// that of a new connection; a response that is late for `deadlines` when the caller gives up is a failure of the
     /// address.
     ///
-    /// A 101 is a response only to a request with `Upgrade`, and its body is then the connection
+    /// A 101 is a response only for [`Interim::Switch`], and its body is then the connection
     /// ([`ResponseBody::into_tunnel`]).
     ///
     /// A request of which nothing was sent is sent on another connection. A request with an idempotent method (RFC
@@ -91,7 +91,7 @@ impl UpstreamClient {
     /// the response (RFC 9112, section 9.3.1), unless more of its body was sent than the 64 KiB that are buffered. If
     /// there is another address, so is one whose new connection was closed, there and as far as the budget of retries
     /// allows. Over HTTP/2, a request of any method that the service states not to have processed is retried once (RFC
-    /// 9113, section 8.7), with the same limit of its body. Early hints go to `hints`.
+    /// 9113, section 8.7), with the same limit of its body. `interim` says what becomes of interim responses.
     ///
     /// # Errors
     /// [`UpstreamError`].
@@ -100,7 +100,7 @@ impl UpstreamClient {
         mut parts: Parts,
         body: RequestBody,
         deadlines: Deadlines,
-        hints: Option<&EarlyHints>,
+        interim: Interim<'_>,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         let balancer = &self.upstream.balancer;
         let connect_timeout = deadlines.connect_timeout();
@@ -110,7 +110,6 @@ impl UpstreamClient {
         let mut request = self.build_request(parts, body);
         let may_retry = is_idempotent(request.method());
         let is_multiplexed = self.upstream.multiplexers.is_some();
-        let may_switch = request.headers().contains_key(UPGRADE);
         let budget = self.upstream.budget.as_ref();
         if let Some(budget) = budget {
             budget.count();
@@ -125,10 +124,10 @@ impl UpstreamClient {
             let retry = if has_retry { Some(retry_copy(&mut request)) } else { None };
             let mut attempt = Attempt { balancer, place, late };
             let failed = {
-                let mut exchanged = exchange(lease, request, hints).await;
+                let mut exchanged = exchange(lease, request, interim.hints()).await;
                 // In place, since each move copies the whole response.
                 match &mut exchanged {
-                    Ok(response) if response.status().is_informational() && !(may_switch && is_switch(response)) => {
+                    Ok(response) if response.status().is_informational() && !is_switch(response, interim) => {
                         attempt.ended(Some(Failure::Response));
                         let reason = format!("status {} was not requested", response.status().as_u16());
                         return Err(UpstreamError::InvalidResponse(self.upstream.name, reason));
@@ -257,9 +256,9 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// Whether the backend has switched protocols (RFC 9110, section 15.2.2).
-fn is_switch<T>(response: &Response<T>) -> bool {
-    response.status() == StatusCode::SWITCHING_PROTOCOLS
+/// Whether the backend has switched protocols as requested (RFC 9110, section 15.2.2).
+fn is_switch<T>(response: &Response<T>, interim: Interim<'_>) -> bool {
+    matches!(interim, Interim::Switch) && response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
 /// Whether a request of `method` may be retried (RFC 9110, section 9.2.2).

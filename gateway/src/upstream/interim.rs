@@ -25,6 +25,24 @@ const MAX_FIELDS: usize = 100;
 /// How every interim response of HTTP/1.1 begins.
 const INTERIM: &[u8] = b"HTTP/1.1 1";
 
+/// What the sender of a request does with interim responses.
+#[derive(Clone, Copy, Debug)]
+pub enum Interim<'a> {
+    /// It discards them.
+    Discard,
+    /// It passes on early hints.
+    EarlyHints(&'a EarlyHints),
+    /// It requests a switch to another protocol: a 101 is a response.
+    Switch,
+}
+
+impl<'a> Interim<'a> {
+    /// Where early hints go.
+    pub(super) fn hints(self) -> Option<&'a EarlyHints> {
+        if let Self::EarlyHints(hints) = self { Some(hints) } else { None }
+    }
+}
+
 /// The early hints for one request that the client has not received yet.
 #[derive(Debug, Default)]
 pub struct EarlyHints(Links);

@@ -51,7 +51,7 @@ pub use header::{
     request_trailers, trailers_for_client,
 };
 use http2::Multiplexer;
-pub use interim::{EarlyHints, hints_for_client};
+pub use interim::{EarlyHints, Interim, hints_for_client};
 pub use location::PublicAuthority;
 pub use request_body::{RequestBody, Upload};
 use slots::Slots;

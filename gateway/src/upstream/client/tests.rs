@@ -92,7 +92,7 @@ impl UpstreamClient {
     /// Sends a request without a deadline.
     async fn open(&self, parts: Parts, body: RequestBody) -> Result<Response<ResponseBody>, UpstreamError> {
         let deadlines = self.upstream.endless(AGES);
-        self.open_with(parts, body, deadlines, None).await
+        self.open_with(parts, body, deadlines, Interim::Discard).await
     }
 }
 
