@@ -9,9 +9,9 @@ use http::Method;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::Flow;
 use super::authorised::Authorised;
 use super::reason::Reason;
+use super::{Admitted, Flow};
 use crate::authenticate::{Accepted, Credential, Principal};
 use crate::revocation::{AccountWatch, Revocation, RevocationError};
 use crate::route::Route;
@@ -36,6 +36,30 @@ pub(super) struct Lease {
     method: Method,
     /// When the token has expired and the grace has passed; `None` if it does not expire.
     ends_at: Option<SystemTime>,
+}
+
+impl Flow {
+    /// Waits until the authority of the principal of `admitted` over its response or connection has ended, and returns
+    /// why. Never on a public route, which has no principal. The lease begins now, and not when this is first polled.
+    pub(super) fn authority_ended(
+        &self,
+        admitted: &Admitted,
+        method: &Method,
+    ) -> impl Future<Output = Reason> + Send + use<> {
+        let new = |principal| Lease::new(self, principal, &admitted.matched.route, method);
+        let lease = admitted.principal.as_ref().map(new);
+        async {
+            match lease {
+                Some(mut lease) => lease.ended().await,
+                None => pending().await,
+            }
+        }
+    }
+
+    /// How long a service may send nothing in a response or connection that may never end.
+    pub(super) fn stream_idle(&self, route: &Route) -> Duration {
+        route.bounds.timeouts.idle.unwrap_or(self.settings.stream.idle_timeout)
+    }
 }
 
 impl Lease {

@@ -4,7 +4,6 @@
 //! A response has no end of its own if it has no `Content-Length` and either is an event stream or belongs to a route
 //! with `stream = true`. Other responses never get here.
 
-use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
 use super::forward::{Client, failed};
-use super::lease::Lease;
 use super::reason::Reason;
 use super::{Admitted, Context, Flow};
 use crate::downstream::{Downstream, ResponseHead};
@@ -40,10 +38,9 @@ impl Flow {
         (mut sender, deadlines): (Client, Deadlines),
     ) -> Result<()> {
         let route = &admitted.matched.route;
-        let deadlines = deadlines.of_stream(route.bounds.timeouts.idle.unwrap_or(self.settings.stream.idle_timeout));
+        let deadlines = deadlines.of_stream(self.stream_idle(route));
         let method = downstream.request().method.clone();
-        let lease = admitted.principal.as_ref().map(|principal| Lease::new(self, principal, route, &method));
-        let mut over = pin!(self.over(lease));
+        let mut over = pin!(self.over(self.authority_ended(admitted, &method)));
         downstream.expect_stream();
         downstream
             .write_head(ResponseHead::Plain(&header), &ctx.common_headers(self.settings.hsts.as_ref()).fields())
@@ -85,17 +82,11 @@ impl Flow {
     }
 
     /// Waits until the gateway has to end the response, and returns why.
-    async fn over(&self, lease: Option<Lease>) -> Reason {
-        let ended = async {
-            match lease {
-                Some(mut lease) => lease.ended().await,
-                None => pending().await,
-            }
-        };
+    async fn over(&self, authority_ended: impl Future<Output = Reason>) -> Reason {
         let mut draining = self.draining.clone();
         tokio::select! {
             biased;
-            reason = ended => reason,
+            reason = authority_ended => reason,
             // An error means that the gateway has ended, which counts as a drain.
             _ = draining.wait_for(|draining| *draining) => Reason::Drain,
         }

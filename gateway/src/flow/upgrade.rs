@@ -1,6 +1,5 @@
 //! Requests that switch to the WebSocket protocol: their refusals, and the tunnel.
 
-use std::future::pending;
 use std::pin::pin;
 use std::time::Instant;
 
@@ -12,7 +11,6 @@ use pingora::{Error, ErrorType, Result};
 use super::context::Tunnelled;
 use super::forward::{Client, failed, timeouts};
 use super::header_rules::{add_sticky_cookie, apply_to_response};
-use super::lease::Lease;
 use super::reason::Reason;
 use super::{Admitted, Context, Ended, Flow};
 use crate::authenticate::{AuthenticationError, Principal, authenticate, authenticate_bearer};
@@ -121,7 +119,7 @@ impl Flow {
         let timeouts = admitted.matched.route.bounds.timeouts;
         let total = timeouts.total.filter(|total| !total.is_zero());
         let limits = Limits {
-            idle: timeouts.idle.unwrap_or(self.settings.stream.idle_timeout),
+            idle: self.stream_idle(&admitted.matched.route),
             end: total.map(|total| (started + total).into()),
         };
         let mut metrics = self.metrics.tunnel(&admitted.matched.route.name);
@@ -136,14 +134,7 @@ impl Flow {
                 figures.to_client += count;
             }
         };
-        let mut lease =
-            admitted.principal.as_ref().map(|own| Lease::new(self, own, &admitted.matched.route, &Method::GET));
-        let authority = async {
-            match &mut lease {
-                Some(lease) => lease.ended().await,
-                None => pending().await,
-            }
-        };
+        let authority = self.authority_ended(admitted, &Method::GET);
         let (outcome, reason) = outcome(carry(client, &mut service, limits, authority, passed).await);
         metrics.end(outcome);
         ctx.reason = reason;
