@@ -179,7 +179,7 @@ impl InterimReader {
     fn next_head(&mut self, start: usize) -> Option<usize> {
         let rest = self.partial.get(start..).unwrap_or_default();
         let beginning = rest.get(..INTERIM.len()).unwrap_or(rest);
-        if !INTERIM.starts_with(beginning) || rest.len() > MAX_HEAD_BYTES {
+        if !INTERIM.starts_with(beginning) {
             self.is_before_response = false;
             return None;
         }
@@ -187,8 +187,8 @@ impl InterimReader {
         let mut head = httparse::Response::new(&mut fields);
         let length = match head.parse(rest) {
             Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) => return None,
-            Err(_) => {
+            Ok(httparse::Status::Partial) if rest.len() <= MAX_HEAD_BYTES => return None,
+            Ok(httparse::Status::Partial) | Err(_) => {
                 self.is_before_response = false;
                 return None;
             }
@@ -217,6 +217,18 @@ mod tests {
         let hints = EarlyHints::default();
         reader.received().move_to(&hints);
         hints.0.take()
+    }
+
+    #[test]
+    fn the_limit_of_a_head_is_not_one_of_what_is_read_at_once() {
+        let noise = "HTTP/1.1 100 Continue\r\n\r\n".repeat(MAX_HEAD_BYTES / 10);
+        let mut reader = InterimReader::default();
+        reader.read(format!("{HINTS}{noise}").as_bytes(), true);
+        assert_eq!(taken(&reader), ["</a>", "</b>"]);
+        assert!(reader.is_before_response && reader.partial.is_empty());
+        reader.read(b"HTTP/1.1 103 Early Hints\r\nX: ", false);
+        reader.read(&[b'x'; MAX_HEAD_BYTES], false);
+        assert!(!reader.is_before_response && reader.partial.capacity() == 0);
     }
 
     #[test]
