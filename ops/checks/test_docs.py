@@ -98,7 +98,7 @@ def first_cells(text):
 class Wire(unittest.TestCase):
     # Said by the program's parts that are not searched, or by the backend.
     ELSEWHERE_STATUSES = {"100", "103"}
-    ELSEWHERE_FIELDS = {"content-encoding"}
+    ELSEWHERE_FIELDS = {"content-encoding", "expires"}
     # Of every message, or of the connection.
     NOT_LISTED = {"connection", "content-length", "content-type", "content-encoding", "date"}
     # Read, not sent.
