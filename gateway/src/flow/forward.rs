@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::request::Parts;
-use http::{HeaderValue, Method, Version, response};
+use http::{Method, Version, response};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::{timeout, timeout_at};
@@ -23,7 +22,7 @@ use super::{Admitted, Context, Flow, encode};
 use crate::cache::policy::invalidates;
 use crate::downstream::{Downstream, ResponseHead, allows_body};
 use crate::route::{self, Route};
-use crate::upstream::{self, BodyChunk, Deadlines, EarlyHints, Interim, RequestBody, Timeouts, Upload, UpstreamError};
+use crate::upstream::{self, BodyChunk, Caller, Deadlines, Interim, RequestBody, Timeouts, Upload, UpstreamError};
 
 /// The client's side of the exchange while the gateway waits for the backend.
 pub(super) enum Client {
@@ -84,9 +83,8 @@ impl Flow {
         deadlines: Deadlines,
     ) -> Result<()> {
         let matched = &admitted.matched;
-        let mut parts = self.head_for_service(downstream.request(), ctx, admitted)?;
+        let parts = self.head_for_service(downstream.request(), ctx, admitted)?;
         let (mut sender, body) = if !downstream.has_body() {
-            put_no_length(&mut parts);
             (Client::Waiting, RequestBody::default())
         } else {
             downstream.expect_upload();
@@ -96,9 +94,10 @@ impl Flow {
             (Client::Sending(upload, ReadLimits { timeout: self.settings.read_timeout, left }), body)
         };
         let backend = self.backend(&matched.route)?;
-        let hints = EarlyHints::default();
-        let opening = pin!(backend.open_with(parts, body, deadlines, Interim::EarlyHints(&hints)));
-        let response = self.await_head(downstream, admitted, (&mut sender, deadlines), (&hints, opening)).await?;
+        let caller = Caller::default();
+        let opening = pin!(backend.open_with(parts, body, deadlines, Interim::Notify(&caller)));
+        let response =
+            self.await_head(downstream, (ctx, admitted), (&mut sender, deadlines), (&caller, opening)).await?;
         let (parts, mut body) = response.into_parts();
         self.relay(downstream, ctx, admitted, sender, (&parts, &mut body), deadlines).await
     }
@@ -199,16 +198,6 @@ fn put_framing(downstream: &mut impl Downstream, header: &mut ResponseHeader) ->
         }
     }
     Ok(())
-}
-
-/// Sets the length of a request without a body: 0 if the method anticipates content, since a backend may answer
-/// 411 without it, otherwise none (RFC 9110, sections 8.6 and 15.5.12).
-fn put_no_length(parts: &mut Parts) {
-    if matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE) {
-        parts.headers.remove(CONTENT_LENGTH);
-    } else {
-        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-    }
 }
 
 impl Client {

@@ -9,11 +9,11 @@ use pingora::Result;
 use tokio::time::timeout_at;
 
 use super::forward::{Client, failed, not_taken};
-use super::{Admitted, Flow};
+use super::{Admitted, Context, Flow};
 use crate::compress;
 use crate::downstream::Downstream;
 use crate::route::{Host, Route};
-use crate::upstream::{self, Deadlines, EarlyHints, PublicAuthority, ResponseBody, UpstreamError};
+use crate::upstream::{self, Caller, Deadlines, Event, PublicAuthority, ResponseBody, UpstreamError};
 
 impl Admitted {
     /// What the service's references to itself become in the response.
@@ -30,30 +30,29 @@ impl Admitted {
 
 impl Flow {
     /// Waits for the head of the response, and passes on the early hints before it. Each of them restarts the timeout of
-    /// the head.
+    /// the head, as a retry does.
     ///
     /// # Errors
     /// On the side of the upstream or of the client.
     pub(super) async fn await_head(
         &self,
         downstream: &mut impl Downstream,
-        admitted: &Admitted,
+        (ctx, admitted): (&Context, &Admitted),
         (sender, deadlines): (&mut Client, Deadlines),
-        (hints, mut opening): (
-            &EarlyHints,
-            Pin<&mut impl Future<Output = Result<Response<ResponseBody>, UpstreamError>>>,
-        ),
+        (caller, mut opening): (&Caller, Pin<&mut impl Future<Output = Result<Response<ResponseBody>, UpstreamError>>>),
     ) -> Result<Response<ResponseBody>> {
         let mut arrived = None;
         loop {
-            let waiting = hints.or(opening.as_mut(), &mut arrived);
-            let links = sender.until(downstream, waiting, deadlines.of_head()).await?;
-            if !links.is_empty() {
+            let waiting = caller.event(opening.as_mut(), &mut arrived);
+            match sender.until(downstream, waiting, deadlines.of_head()).await? {
                 // Boxed, since it is rarely needed.
-                Box::pin(self.send_hints(downstream, admitted, links, deadlines)).await?;
-            }
-            if let Some(response) = arrived.take() {
-                return response.map_err(failed);
+                Event::Hints(links) => Box::pin(self.send_hints(downstream, admitted, links, deadlines)).await?,
+                Event::HeadWanted => caller.put_head(self.head_for_service(downstream.request(), ctx, admitted)?),
+                Event::Response => {
+                    if let Some(response) = arrived.take() {
+                        return response.map_err(failed);
+                    }
+                }
             }
         }
     }

@@ -152,7 +152,6 @@ impl Flow {
     ) -> Result<Option<(ResponseHeader, Tunnel)>> {
         let route = &admitted.matched.route;
         let mut parts = self.head_for_service(downstream.request(), ctx, admitted)?;
-        parts.headers.remove(CONTENT_LENGTH);
         handshake.put(&mut parts.headers);
         let backend = self.backend(route)?;
         let started = ctx.upstream_started.unwrap_or(ctx.started);

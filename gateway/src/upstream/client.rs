@@ -4,17 +4,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use tokio::time::{Instant, timeout_at};
 
 use super::balance::{Balancer, Failure};
+use super::caller::{Caller, Interim};
 use super::connection::{BUFFER_BYTES, ClosedConnection, MAX_FIELDS};
 use super::deadlines::Deadlines;
 use super::error::{Cause, UpstreamError};
 use super::exchange::{ExchangeError, ResponseBody, exchange};
-use super::interim::Interim;
 use super::pool::Pool;
 use super::{RequestBody, Upstream};
 
@@ -91,7 +91,8 @@ impl UpstreamClient {
     /// the response (RFC 9112, section 9.3.1), unless more of its body was sent than the 64 KiB that are buffered. If
     /// there is another address, so is one whose new connection was closed, there and as far as the budget of retries
     /// allows. Over HTTP/2, a request of any method that the service states not to have processed is retried once (RFC
-    /// 9113, section 8.7), with the same limit of its body. `interim` says what becomes of interim responses.
+    /// 9113, section 8.7), with the same limit of its body. With [`Interim::Notify`], the caller receives early hints, and must
+    /// build the same head again for a retry.
     ///
     /// # Errors
     /// [`UpstreamError`].
@@ -121,10 +122,10 @@ impl UpstreamClient {
             let lease = leased.map_err(|error| UpstreamError::Unreachable(self.upstream.name, error.to_string()))?;
             let (was_idle, place) = (lease.connection.has_responded(), lease.place());
             let has_retry = (is_multiplexed || (was_idle || budget.is_some()) && may_retry) && !is_retried;
-            let retry = if has_retry { Some(retry_copy(&mut request)) } else { None };
+            let retry = if has_retry { Some(Retry::of(&mut request, interim)) } else { None };
             let mut attempt = Attempt { balancer, place, late };
             let failed = {
-                let mut exchanged = exchange(lease, request, interim.hints()).await;
+                let mut exchanged = exchange(lease, request, interim.caller().map(|caller| &caller.hints)).await;
                 // In place, since each move copies the whole response.
                 match &mut exchanged {
                     Ok(response) if response.status().is_informational() && !is_switch(response, interim) => {
@@ -158,7 +159,7 @@ impl UpstreamClient {
                     (*request, self.pool.lease(&mut choice, slot, connect_timeout).await)
                 }
                 (ExchangeError::NoResponse(error, Some(ClosedConnection { slot, has_read })), Some(retry))
-                    if retry.body().can_replay()
+                    if retry.body.can_replay()
                         && (error.is_unprocessed()
                             || may_retry
                                 && !has_read
@@ -182,7 +183,7 @@ impl UpstreamClient {
                         choice.allow_again(place);
                         leased = self.pool.lease(&mut choice, None, connect_timeout).await;
                     }
-                    (retry, leased)
+                    (self.retried(retry).await, leased)
                 }
                 (ExchangeError::NoResponse(error, _) | ExchangeError::Unsent(_, error, _), _) => {
                     match error.failure() {
@@ -204,8 +205,23 @@ impl UpstreamClient {
         }
     }
 
+    /// The request of a retry.
+    async fn retried(&self, retry: Retry<'_>) -> Request<RequestBody> {
+        match retry.head {
+            RetryHead::Copy(head) => head.map(|()| retry.body),
+            RetryHead::Caller(caller) => {
+                let mut parts = caller.request_head().await;
+                self.upstream.balancer.remove_cookie(&mut parts.headers);
+                self.build_request(parts, retry.body)
+            }
+        }
+    }
+
     /// The request, with the upstream's `Host` if it has none. Its target is in origin form (RFC 9112, section 3.2.1).
     fn build_request(&self, mut parts: Parts, body: RequestBody) -> Request<RequestBody> {
+        if body.is_empty() {
+            put_no_length(&mut parts);
+        }
         if let (Some(_), Some(path)) = (parts.uri.authority(), parts.uri.path_and_query()) {
             parts.uri = Uri::from(path.clone());
         }
@@ -266,9 +282,38 @@ fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
-/// A copy of the request, for a retry.
-fn retry_copy(request: &mut Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(request.body_mut().replay());
+/// Sets the length of a request without a body: 0 if the method anticipates content, since a backend may answer
+/// 411 without it, otherwise none (RFC 9110, sections 8.6 and 15.5.12).
+fn put_no_length(parts: &mut Parts) {
+    if matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE) {
+        parts.headers.remove(CONTENT_LENGTH);
+    } else {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+}
+
+/// What the retry of a request needs.
+struct Retry<'a> {
+    body: RequestBody,
+    head: RetryHead<'a>,
+}
+
+/// The source of the head of a retry.
+enum RetryHead<'a> {
+    Copy(Box<Request<()>>),
+    Caller(&'a Caller),
+}
+
+impl<'a> Retry<'a> {
+    fn of(request: &mut Request<RequestBody>, interim: Interim<'a>) -> Self {
+        let body = request.body_mut().replay();
+        let head = interim.caller().map_or_else(|| RetryHead::Copy(Box::new(copy_head(request))), RetryHead::Caller);
+        Self { body, head }
+    }
+}
+
+fn copy_head<T>(request: &Request<T>) -> Request<()> {
+    let mut copy = Request::new(());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();

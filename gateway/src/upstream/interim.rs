@@ -1,12 +1,9 @@
 //! Interim responses of a backend (RFC 9110, section 15.2): of `103 Early Hints` (RFC 8297) the `Link` fields are passed
 //! on to the client, everything else is discarded.
 
-use std::future::{Future, poll_fn};
 use std::mem::take;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 
 use http::header::LINK;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -25,27 +22,9 @@ const MAX_FIELDS: usize = 100;
 /// How every interim response of HTTP/1.1 begins.
 const INTERIM: &[u8] = b"HTTP/1.1 1";
 
-/// What the sender of a request does with interim responses.
-#[derive(Clone, Copy, Debug)]
-pub enum Interim<'a> {
-    /// It discards them.
-    Discard,
-    /// It passes on early hints.
-    EarlyHints(&'a EarlyHints),
-    /// It requests a switch to another protocol: a 101 is a response.
-    Switch,
-}
-
-impl<'a> Interim<'a> {
-    /// Where early hints go.
-    pub(super) fn hints(self) -> Option<&'a EarlyHints> {
-        if let Self::EarlyHints(hints) = self { Some(hints) } else { None }
-    }
-}
-
 /// The early hints for one request that the client has not received yet.
 #[derive(Debug, Default)]
-pub struct EarlyHints(Links);
+pub(super) struct EarlyHints(Links);
 
 /// Links, with a mutex that is locked only if there may be any.
 #[derive(Debug, Default)]
@@ -80,20 +59,9 @@ impl EarlyHints {
         }
     }
 
-    /// Waits for `response` or early hints. Returns the `Link` fields of those received so far. The response is put into
-    /// `arrived`, since a large result would be copied by each caller; without it, `response` may be polled again.
-    pub fn or<T>(
-        &self,
-        mut response: Pin<&mut impl Future<Output = T>>,
-        arrived: &mut Option<T>,
-    ) -> impl Future<Output = Vec<HeaderValue>> {
-        poll_fn(move |cx| {
-            if let Poll::Ready(response) = response.as_mut().poll(cx) {
-                *arrived = Some(response);
-            }
-            let links = self.0.take();
-            if links.is_empty() && arrived.is_none() { Poll::Pending } else { Poll::Ready(links) }
-        })
+    /// The `Link` fields of those received so far.
+    pub(super) fn take(&self) -> Vec<HeaderValue> {
+        self.0.take()
     }
 }
 

@@ -4,6 +4,7 @@
 mod address;
 mod balance;
 mod budget;
+mod caller;
 mod chunk;
 mod claims;
 mod client;
@@ -38,6 +39,7 @@ pub use address::{Address, AddressError};
 use balance::Balancer;
 pub use balance::{AddressFigures, Balancing, Ejection, HashBy, MAX_ADDRESSES, MAX_WEIGHT, Policy, StickyCookie};
 use budget::RetryBudget;
+pub use caller::{Caller, Event, Interim};
 pub use chunk::{BodyAborted, BodyChunk};
 pub use claims::{can_carry_claim, identity_in, remove_spellings};
 pub use client::UpstreamClient;
@@ -51,7 +53,7 @@ pub use header::{
     request_trailers, trailers_for_client,
 };
 use http2::Multiplexer;
-pub use interim::{EarlyHints, Interim, hints_for_client};
+pub use interim::hints_for_client;
 pub use location::PublicAuthority;
 pub use request_body::{RequestBody, Upload};
 use slots::Slots;

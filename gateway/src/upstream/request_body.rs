@@ -37,6 +37,11 @@ impl RequestBody {
 }
 
 impl RequestBody {
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Whole(bytes) if bytes.is_empty())
+    }
+
     /// The same body for a retry.
     pub(super) fn replay(&mut self) -> Self {
         if let Self::Streamed(chunks) = self {
@@ -84,7 +89,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(bytes) if bytes.is_empty())
+        self.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {

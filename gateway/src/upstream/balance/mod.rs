@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 use tokio::time::Instant;
@@ -150,6 +151,13 @@ impl Balancer {
             _ => Wanted::Any,
         };
         Choice { balancer: self, wanted, tried: 0, claimed: 0 }
+    }
+
+    /// Removes the cookie of this gateway from `headers`.
+    pub(super) fn remove_cookie(&self, headers: &mut HeaderMap) {
+        if let Some(sticky) = &self.sticky {
+            sticky.take(headers);
+        }
     }
 
     /// Any address.

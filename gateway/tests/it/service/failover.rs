@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{route, service, start};
-use crate::support::backend::{Backend, Step};
+use crate::support::backend::{Backend, Seen, Step};
 use crate::support::{answer_of, get, request, until};
 
 const CLIENTS: usize = 8;
@@ -89,4 +89,31 @@ async fn a_body_is_sent_to_the_other_address_as_a_whole() {
     let head = request("PUT", "/app/x", "Content-Length: 1000\r\n");
     assert_eq!(gateway.exchange(format!("{head}{body}")).await.status, 200);
     assert_eq!(good.only().body, body.as_bytes());
+}
+
+#[tokio::test]
+async fn a_retried_request_has_the_same_head() {
+    let bad = Backend::start(|_| vec![Step::Close]).await;
+    let good = Backend::start(|_| answer_of("good")).await;
+    let services = service("app", &[&bad.address, &good.address], ", policy = 'sticky', cookie = 'at'");
+    let gateway = start(&format!("[{services}]"), &format!("[{}]", route("app")), &[]);
+    let cookie = "Cookie: a=1; at=unknown; b=2\r\n";
+    for (method, fields) in [("GET", ""), ("PUT", ""), ("PUT", "Content-Length: 0\r\n")] {
+        let before = (bad.seen().len(), good.seen().len());
+        // One of two requests goes to the bad address first.
+        for _ in 0..2 {
+            let answer = gateway.exchange(request(method, "/app/x?q=1", &format!("{fields}{cookie}"))).await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, "good"), "{method}");
+        }
+        let (failed, answered) = (bad.seen(), good.seen());
+        let [failed] = &failed[before.0..] else { panic!("{method}: {failed:?}") };
+        let same = |seen: &&Seen| seen.values("x-request-id") == failed.values("x-request-id");
+        let retried: Vec<_> = answered[before.1..].iter().filter(same).collect();
+        let [retried] = retried[..] else { panic!("{method}: {retried:?}") };
+        assert_eq!((&retried.method, &retried.target), (&failed.method, &failed.target));
+        assert_eq!(retried.headers, failed.headers);
+        assert_eq!(retried.values("cookie"), ["a=1; b=2"]);
+        let length: &[&str] = if method == "PUT" { &["0"] } else { &[] };
+        assert_eq!(retried.values("content-length"), length, "{method}");
+    }
 }
