@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 
 use super::Ended;
 use super::reason::Reason;
@@ -52,6 +52,8 @@ pub(super) struct Context {
     pub(super) route: Option<Arc<str>>,
     /// The result of the cache, if the route has one.
     pub(super) cache: Option<&'static str>,
+    /// The status of a response of the gateway: a gRPC call receives it in another form.
+    pub(super) answered: Option<StatusCode>,
     /// Why it was refused or failed.
     pub(super) reason: Option<Reason>,
     pub(super) upstream_started: Option<Instant>,
@@ -85,6 +87,7 @@ impl Context {
             logged_in: None,
             route: None,
             cache: None,
+            answered: None,
             reason: None,
             upstream_started: None,
             upstream_ended: None,

@@ -65,7 +65,7 @@ impl Flow {
         let admitted = match self.admit(downstream, ctx).await {
             Ok(admitted) => admitted,
             Err(Ended::Answered(answer)) => {
-                return respond::send(downstream, answer, &ctx.common_headers(self.settings.hsts.as_ref())).await;
+                return self.respond(downstream, answer, ctx).await;
             }
             Err(Ended::Failed(error)) => return Err(error),
         };
@@ -109,7 +109,13 @@ impl Flow {
         }
         let answer = LocalResponse { close: true, ..LocalResponse::upstream(status) };
         // The client may have disconnected too, which changes nothing.
-        let _ = respond::send(downstream, answer, &ctx.common_headers(self.settings.hsts.as_ref())).await;
+        let _ = self.respond(downstream, answer, ctx).await;
+    }
+
+    /// Sends a response of the gateway.
+    async fn respond(&self, downstream: &mut impl Downstream, answer: LocalResponse, ctx: &mut Context) -> Result<()> {
+        ctx.answered = Some(answer.status);
+        respond::send(downstream, answer, &ctx.common_headers(self.settings.hsts.as_ref())).await
     }
 
     /// Updates the metrics and writes the access log entry of a request that has ended.
@@ -125,7 +131,7 @@ impl Flow {
             protocol: Some(protocol_label(*version)),
             tls: Some(downstream.peer().tls),
             user_agent: ctx.user_agent.as_ref().map(HeaderValue::as_bytes),
-            status: downstream.status(),
+            status: downstream.status().map(|sent| ctx.answered.unwrap_or(sent)),
             upstream: ctx.upstream_duration(),
             total: ctx.started.elapsed(),
             identity: ctx.principal.as_ref().map(Principal::identity).or(ctx.logged_in.as_deref()),

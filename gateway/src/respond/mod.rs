@@ -1,6 +1,7 @@
 //! Responses that the gateway generates itself. This is the only place where the error of a stage becomes a status,
 //! headers and a body. Texts for clients are here; texts for the log are with the errors.
 
+mod grpc;
 mod refusal;
 mod send;
 

@@ -13,6 +13,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
 use super::LocalResponse;
+use super::grpc::is_grpc;
 use crate::cors::Sharing;
 use crate::downstream::http1::{put_field, put_status};
 use crate::downstream::{Downstream, ExtraField, ResponseHead};
@@ -62,7 +63,8 @@ impl<'a> CommonHeaders<'a> {
     }
 }
 
-/// Sends `response`, and has the connection closed if it cannot be reused.
+/// Sends `response`, and has the connection closed if it cannot be reused. A gRPC call receives a refusal as its
+/// `grpc-status`.
 ///
 /// # Errors
 /// The client has disconnected, or did not read the response in time.
@@ -71,12 +73,15 @@ pub async fn send(
     response: LocalResponse,
     common_headers: &CommonHeaders<'_>,
 ) -> Result<()> {
+    let is_refusal = response.status.is_client_error() || response.status.is_server_error();
+    let is_grpc = is_refusal && is_grpc(downstream.request());
+    let response = if is_grpc { response.into_grpc() } else { response };
     let mut header = ResponseHeader::build_no_case(response.status, Some(response.headers.len() + 1))?;
     for (name, value) in response.headers {
         header.append_header(name, value)?;
     }
-    // RFC 9110, section 8.6: a 204 must not have one.
-    if response.status != StatusCode::NO_CONTENT {
+    // RFC 9110, section 8.6: a 204 must not have one. In gRPC, the end of the header marks the end.
+    if response.status != StatusCode::NO_CONTENT && !is_grpc {
         header.insert_header(CONTENT_LENGTH, response.body.len())?;
     }
     let request = downstream.request();

@@ -76,3 +76,31 @@ async fn a_unary_call_has_its_message_and_its_status() {
     }
     assert_eq!(service.used(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_has_a_grpc_status() {
+    let service = Http2Service::plain(|call| Box::pin(echo(call))).await;
+    let gateway = service.gateway("");
+    let client = Http2::open(gateway.https).await;
+    let valid = format!("JWT {}", token("user01"));
+    for (path, authorization, code) in [
+        ("/app/test.Echo/Echo", "JWT no", "16"),
+        ("/other/test.Echo/Echo", &valid, "12"),
+        ("/app/test.Echo//Echo", &valid, "13"),
+    ] {
+        let request = Request::post(format!("https://localhost{path}"))
+            .header("content-type", "application/grpc+proto")
+            .header("te", "trailers")
+            .header("authorization", authorization);
+        let (response, mut upload) = client.begin(request.body(()).unwrap(), false).await.unwrap();
+        upload.send_data(message(b"hello"), true).unwrap();
+        let (head, body) = response.await.unwrap().into_parts();
+        assert_eq!((head.status.as_u16(), &head.headers["content-type"]), (200, &"application/grpc".parse().unwrap()));
+        assert_eq!(head.headers["grpc-status"], code, "{path}");
+        // A status without a message is a single frame.
+        assert!(body.is_end_stream() && !head.headers.contains_key("content-length"));
+    }
+    // The metrics and the access log have the status of the refusal.
+    let counted = r#"gateway_requests_total{method="POST",route="none",status_class="4xx"}"#;
+    assert_eq!((gateway.metric(counted).await, service.used()), (Some(3.0), 0));
+}
