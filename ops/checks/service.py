@@ -7,12 +7,15 @@ The last segments of a path select the response; any other path gets an echo: 20
 headers and the size of the body of the request as JSON.
 
   .../large/BYTES       a body of that many bytes, with Content-Length
+  .../unsized/BYTES     the same, without Content-Length, in chunks of 64 KiB
   .../chunked/COUNT     a chunked body of that many lines
   .../file/BYTES        a file of that size, with validators and ranges
   .../digest/NAME       the size and the SHA-256 of the body of the request
   .../cookie/NAME       sets the cookie NAME for the path /cookie, and returns the cookies of the request
   .../page/NAME         the page NAME of this folder, in HTML
   .../events/COUNT      an event stream of that many events, 0.1 s apart
+  .../silent/SECONDS    an event stream without events, for that time
+  .../tunnel/BYTES      accepts a WebSocket, sends that many bytes and then returns what it receives; not frames
   .../gzip              the echo, compressed, with Content-Encoding and an ETag
   .../redirect/NAME     302 to /NAME at the address of the service, with a cookie for /
   .../status/CODE       that status, with a short body
@@ -20,12 +23,14 @@ headers and the size of the body of the request as JSON.
   .../slow/SECONDS      the echo, after that time
 """
 
+import base64
 import collections
 import contextlib
 import gzip
 import hashlib
 import json
 import re
+import socket
 import sys
 import threading
 import time
@@ -34,6 +39,7 @@ from pathlib import Path
 
 PIECE = b"0123456789abcdef" * 4096
 REMEMBERED = 10_000  # the latest requests
+WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 FILE = {"ETag": '"file-1"', "Last-Modified": "Sun, 22 Nov 2026 00:00:00 GMT", "Accept-Ranges": "bytes"}
 
 
@@ -120,6 +126,18 @@ class Handler(BaseHTTPRequestHandler):
         while left and self.command != "HEAD":
             left -= self.wfile.write(PIECE[:left])
 
+    def send_unsized(self, value, _):
+        left = int(value)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        while left and self.command != "HEAD":
+            piece = PIECE[:left]
+            left -= len(piece)
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
+
     def send_chunked(self, value, _):
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
@@ -192,6 +210,33 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
             time.sleep(0.1)
         self.wfile.write(b"0\r\n\r\n")
+
+    def send_silent(self, value, _):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        # Until the client closes the connection.
+        self.connection.settimeout(float(value))
+        with contextlib.suppress(socket.timeout):
+            self.rfile.read(1)
+        self.close_connection = True
+
+    def send_tunnel(self, value, received):
+        left = int(value)
+        key = "".join(received.fields("Sec-WebSocket-Key")).encode()
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        accept = hashlib.sha1(key + WEBSOCKET)  # noqa: S324 -- the standard says SHA-1
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(accept.digest()).decode())
+        self.end_headers()
+        self.close_connection = True
+        self.connection.settimeout(None)
+        while left:
+            left -= self.wfile.write(PIECE[:left])
+        while data := self.connection.recv(len(PIECE)):
+            self.wfile.write(data)
 
     def send_redirect(self, value, _):
         location = f"http://{self.headers['Host']}/{value}"

@@ -5,7 +5,8 @@
 
 100 changes (15 with --quick) on each of: the backend's admin listener with the embedded store, and direct changes to a
 single MongoDB and to a replica set of three. The time is measured from before the change is sent to the first 401, with a
-request every 5 ms, for the shipped route and for a tail to a service in turn. All must be below a second.
+request every 5 ms, for the shipped route and for a tail to a service in turn; then to the end of an open event stream and of
+an open WebSocket of the user. All must be below a second.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import importlib.machinery
 import importlib.util
 import json
 import random
+import socket
 import ssl
 import statistics
 import sys
@@ -32,10 +34,17 @@ from support import CA, ROOT, child, running_stack
 
 CHANGES, QUICK_CHANGES = 100, 15
 LONGEST = 1.0  # seconds
-# Of the shipped route, and of a tail to a service.
-PATHS = ("/holodules/20201209", "/files/a/b")
+# Of the shipped route, of a tail to a service, of an event stream and of a WebSocket.
+STREAM, TUNNEL = "/files/silent/60", "/tunnels/tunnel/0"
+PATHS = ("/holodules/20201209", "/files/a/b", STREAM, TUNNEL)
 ROUTES = """[{ name = "holodules", path = "/holodules/{day}", methods = ["GET", "HEAD"], shared = true },
-  { name = "files", path = "/files/{*rest}", methods = ["GET"], service = "files" }]"""
+  { name = "files", path = "/files/{*rest}", methods = ["GET"], service = "files" },
+  { name = "tunnels", path = "/tunnels/{*rest}", methods = ["GET"], service = "files", upgrade = "websocket" }]"""
+HANDSHAKE = """Connection: Upgrade\r
+Upgrade: websocket\r
+Sec-WebSocket-Version: 13\r
+Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r
+"""
 SECRET = "k" * 32
 KINDS = ("disabled", "deleted", "new password")
 
@@ -121,6 +130,46 @@ class Database:
         self.users.update_one({"username": name}, {"$set": update})
 
 
+class Open:
+    """An event stream or a WebSocket that is open."""
+
+    def __init__(self, port, tls, bearer, path):
+        self.is_stream = path == STREAM
+        plain = socket.create_connection(("localhost", port), timeout=20)
+        self.socket = tls.wrap_socket(plain, server_hostname="localhost")
+        fields = "" if self.is_stream else HANDSHAKE
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {bearer}\r\n{fields}\r\n"
+        self.socket.sendall(head.encode())
+        received = b""
+        while b"\r\n\r\n" not in received:
+            data = self.socket.recv(4096)
+            if not data:
+                break
+            received += data
+        expected = b"HTTP/1.1 200 " if self.is_stream else b"HTTP/1.1 101 "
+        if not received.startswith(expected):
+            raise AssertionError(f"{path}: {received[:50]}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def until_ended(self):
+        """Waits for its end. Returns what is wrong with that."""
+        self.socket.settimeout(10)
+        received = b""
+        try:
+            while data := self.socket.recv(4096):
+                received += data
+                if self.is_stream and received.endswith(b"0\r\n\r\n"):
+                    return None
+        except socket.timeout:
+            return "it did not end within 10 s"
+        return f"it broke off after {received!r}" if self.is_stream else None
+
+
 def token(name):
     """A token as the gateway would issue it now."""
     now = int(time.time())
@@ -153,8 +202,18 @@ def measure(name, stack, users, count):
         time.sleep(3)
         for number, user in enumerate(changed):
             kind, path, bearer = KINDS[number % len(KINDS)], PATHS[number // len(KINDS) % len(PATHS)], token(user)
-            if (answer := status(bearer, path)) != 200:
+            if path not in (STREAM, TUNNEL) and (answer := status(bearer, path)) != 200:
                 return [f"{name}: {user} gets {answer} before any change"]
+            if path in (STREAM, TUNNEL):
+                with Open(stack.port, tls, bearer, path) as opened:
+                    time.sleep(drawn.uniform(0, 0.5))
+                    began = time.monotonic()
+                    users.change(kind, user)
+                    wrong = opened.until_ended()
+                    times[kind].append(time.monotonic() - began)
+                if wrong:
+                    failures.append(f"{name}: {user}, {kind}, {path}: {wrong}")
+                continue
             time.sleep(drawn.uniform(0, 0.5))  # at a random time within the polling interval
             began = time.monotonic()
             users.change(kind, user)

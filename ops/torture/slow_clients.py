@@ -38,15 +38,22 @@ DEADLINES = {
     "listener.write_timeout": (30, 3),
     "listener.read_timeout": (10, 3),
     "login.body_timeout": (10, 3),
+    "stream.idle_timeout": (20, 4),
 }
 SLACK = 3  # seconds after a deadline, for timers and for clients that are delayed on a busy machine
 LONGEST = 2.0  # times the quiet p99
 # Memory that may remain with the allocator: MiB, and bytes for each client of a kind.
 KEPT_MIB, KEPT_EACH = 64, 4096
 DAY = "/holodules/20201209"
-# The shipped route, and a tail to a service.
+# Endless responses and tunnels: each takes a thread of the test service.
+ENDLESS = 500
+# Those that it floods, which takes processor time of the good clients.
+FLOODED = 50
+# The shipped route, and to a service a tail, endless responses and tunnels.
 ROUTES = """[{ name = "holodules", path = "/holodules/{day}", methods = ["GET", "HEAD"], shared = true },
-  { name = "files", path = "/files/{*rest}", methods = ["GET", "PUT"], service = "files", timeout = { total = 0 } }]"""
+  { name = "files", path = "/files/{*rest}", methods = ["GET", "PUT"], service = "files", timeout = { total = 0 } },
+  { name = "endless", path = "/endless/{*rest}", methods = ["GET"], service = "files", stream = true },
+  { name = "tunnels", path = "/tunnels/{*rest}", methods = ["GET"], service = "files", upgrade = "websocket" }]"""
 
 HELLO = bytes.fromhex("16030102000100")  # the head of a ClientHello of 512 bytes
 H2_START = frames.PREFACE + frames.settings()
@@ -68,6 +75,10 @@ def kinds(token):
     upload = upload.replace(b"\r\n\r\n", b"\r\nContent-Length: 200\r\n\r\nx")
     file = frames.request("/files/large/100000000", ("authorization", f"Bearer {token}"))
     file = frames.frame(frames.HEADERS, frames.END_STREAM | frames.END_HEADERS, 1, file)
+    endless = read.replace(DAY.encode(), b"/endless/%s")
+    handshake = b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    handshake += b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    tunnel = read.replace(DAY.encode(), b"/tunnels/tunnel/%d").replace(b"\r\n\r\n", handshake)
     return (
         Kind("no handshake", "listener.handshake_timeout", alpn=None),
         Kind("dripped handshake", "listener.handshake_timeout", alpn=None, opening=HELLO, drip=b"\0"),
@@ -92,6 +103,10 @@ def kinds(token):
             alpn="h2",
             opening=frames.PREFACE + frames.settings(window=0) + file,
         ),
+        Kind("silent stream", "stream.idle_timeout", opening=endless % b"silent/3600", answered=True, most=ENDLESS),
+        Kind("unread stream", "listener.write_timeout", opening=endless % b"unsized/20000000", reads=False, most=FLOODED),
+        Kind("silent WebSocket", "stream.idle_timeout", opening=tunnel % 0, answered=True, most=ENDLESS),
+        Kind("unread WebSocket", "listener.write_timeout", opening=tunnel % 20_000_000, reads=False, most=FLOODED),
     )
 
 
@@ -142,7 +157,7 @@ def main():
 
 def one_kind(stack, watch, kind, token, quick):
     """Returns the failures, and the resident memory afterwards."""
-    count = QUICK_CLIENTS if quick else CLIENTS
+    count = min(QUICK_CLIENTS if quick else CLIENTS, kind.most or CLIENTS)
     ramp = QUICK_RAMP if quick else RAMP
     deadline = sum(DEADLINES[key][quick] for key in kind.deadline.split(" + "))
     before = watch.rss()

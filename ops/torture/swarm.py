@@ -34,6 +34,7 @@ class Kind:
     drip: bytes = b""  # a byte per second, repeatedly
     reads: bool = True  # otherwise the response remains in the socket
     answered: bool = False  # whether its time starts with the first byte of a response
+    most: Optional[int] = None  # the maximum number of clients
 
 
 @dataclass
