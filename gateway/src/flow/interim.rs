@@ -30,7 +30,7 @@ impl Admitted {
 
 impl Flow {
     /// Waits for the head of the response, and passes on the early hints before it. Each of them restarts the timeout of
-    /// the head, as a retry does.
+    /// the head; a retry does not.
     ///
     /// # Errors
     /// On the side of the upstream or of the client.
@@ -41,13 +41,19 @@ impl Flow {
         (sender, deadlines): (&mut Client, Deadlines),
         (caller, mut opening): (&Caller, Pin<&mut impl Future<Output = Result<Response<ResponseBody>, UpstreamError>>>),
     ) -> Result<Response<ResponseBody>> {
-        let mut arrived = None;
+        let (mut arrived, mut of_head) = (None, deadlines.of_head());
         loop {
             let waiting = caller.event(opening.as_mut(), &mut arrived);
-            match sender.until(downstream, waiting, deadlines.of_head()).await? {
-                // Boxed, since it is rarely needed.
-                Event::Hints(links) => Box::pin(self.send_hints(downstream, admitted, links, deadlines)).await?,
-                Event::HeadWanted => caller.put_head(self.head_for_service(downstream.request(), ctx, admitted)?),
+            match sender.until(downstream, waiting, of_head).await? {
+                Event::Hints(links) => {
+                    // Boxed, since it is rarely needed.
+                    Box::pin(self.send_hints(downstream, admitted, links, deadlines)).await?;
+                    of_head = deadlines.of_head();
+                }
+                Event::HeadWanted(by) => {
+                    of_head = of_head.ending_by(by);
+                    caller.put_head(self.head_for_service(downstream.request(), ctx, admitted)?);
+                }
                 Event::Response => {
                     if let Some(response) = arrived.take() {
                         return response.map_err(failed);

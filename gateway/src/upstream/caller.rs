@@ -1,12 +1,14 @@
 //! What the exchange of a request and its caller pass to each other until there is a response.
 
 use std::future::{Future, poll_fn};
+use std::mem::take;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use http::HeaderValue;
 use http::request::Parts;
+use tokio::time::Instant;
 
 use super::interim::EarlyHints;
 
@@ -33,15 +35,17 @@ impl<'a> Interim<'a> {
 #[derive(Debug, Default)]
 pub struct Caller {
     pub(super) hints: EarlyHints,
-    head: Mutex<RetryHead>,
+    head: Mutex<HeadRequest>,
 }
 
+/// The request for the head of a retry.
 #[derive(Debug, Default)]
-enum RetryHead {
+enum HeadRequest {
     #[default]
-    Unused,
-    Wanted,
-    Built(Box<Parts>),
+    None,
+    /// The response to the retry must begin until then.
+    Made(Instant),
+    Fulfilled(Box<Parts>),
 }
 
 /// What happens while a caller waits for the response.
@@ -49,8 +53,9 @@ enum RetryHead {
 pub enum Event {
     /// These `Link` fields of early hints were received.
     Hints(Vec<HeaderValue>),
-    /// The request is retried: its head goes to [`Caller::put_head`].
-    HeadWanted,
+    /// The request is retried: its head goes to [`Caller::put_head`]. The deadline of the response head is this one, as
+    /// of the first attempt.
+    HeadWanted(Instant),
     /// There is a response, or an error.
     Response,
 }
@@ -76,30 +81,32 @@ impl Caller {
             if arrived.is_some() {
                 return Poll::Ready(Event::Response);
             }
-            if matches!(*self.head(), RetryHead::Wanted) { Poll::Ready(Event::HeadWanted) } else { Poll::Pending }
+            if let HeadRequest::Made(by) = *self.head() { Poll::Ready(Event::HeadWanted(by)) } else { Poll::Pending }
         })
     }
 
     /// Provides the head that was wanted.
     pub fn put_head(&self, parts: Parts) {
-        *self.head() = RetryHead::Built(Box::new(parts));
+        *self.head() = HeadRequest::Fulfilled(Box::new(parts));
     }
 
-    /// Requests the head from the caller, which polls this again once it has provided it.
-    pub(super) fn request_head(&self) -> impl Future<Output = Parts> {
+    /// Requests the head for a response that must begin until `by`. The caller polls this again once it has provided it.
+    pub(super) async fn request_head(&self, by: Instant) -> Parts {
+        *self.head() = HeadRequest::Made(by);
         poll_fn(|_| {
             let mut head = self.head();
-            match std::mem::replace(&mut *head, RetryHead::Wanted) {
-                RetryHead::Built(parts) => {
-                    *head = RetryHead::Unused;
-                    Poll::Ready(*parts)
+            match take(&mut *head) {
+                HeadRequest::Fulfilled(parts) => Poll::Ready(*parts),
+                unfulfilled => {
+                    *head = unfulfilled;
+                    Poll::Pending
                 }
-                RetryHead::Unused | RetryHead::Wanted => Poll::Pending,
             }
         })
+        .await
     }
 
-    fn head(&self) -> MutexGuard<'_, RetryHead> {
+    fn head(&self) -> MutexGuard<'_, HeadRequest> {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -115,10 +122,12 @@ mod tests {
     #[tokio::test]
     async fn the_caller_builds_the_head_when_it_is_wanted() {
         let caller = Caller::default();
-        let mut exchange = pin!(async { (caller.request_head().await.uri, caller.request_head().await.uri) });
+        let by = Instant::now();
+        let mut exchange = pin!(async { (caller.request_head(by).await.uri, caller.request_head(by).await.uri) });
         let mut arrived = None;
         for path in ["/a", "/b"] {
-            assert!(matches!(caller.event(exchange.as_mut(), &mut arrived).await, Event::HeadWanted));
+            let event = caller.event(exchange.as_mut(), &mut arrived).await;
+            assert!(matches!(event, Event::HeadWanted(wanted) if wanted == by), "{event:?}");
             caller.put_head(Request::get(path).body(()).unwrap().into_parts().0);
         }
         assert!(matches!(caller.event(exchange.as_mut(), &mut arrived).await, Event::Response));

@@ -91,8 +91,8 @@ impl UpstreamClient {
     /// the response (RFC 9112, section 9.3.1), unless more of its body was sent than the 64 KiB that are buffered. If
     /// there is another address, so is one whose new connection was closed, there and as far as the budget of retries
     /// allows. Over HTTP/2, a request of any method that the service states not to have processed is retried once (RFC
-    /// 9113, section 8.7), with the same limit of its body. With [`Interim::Notify`], the caller receives early hints, and must
-    /// build the same head again for a retry.
+    /// 9113, section 8.7), with the same limit of its body. With [`Interim::Notify`], the caller receives early hints, and
+    /// must build the same head again for the retry of a request without an upload.
     ///
     /// # Errors
     /// [`UpstreamError`].
@@ -122,7 +122,7 @@ impl UpstreamClient {
             let lease = leased.map_err(|error| UpstreamError::Unreachable(self.upstream.name, error.to_string()))?;
             let (was_idle, place) = (lease.connection.has_responded(), lease.place());
             let has_retry = (is_multiplexed || (was_idle || budget.is_some()) && may_retry) && !is_retried;
-            let retry = if has_retry { Some(Retry::of(&mut request, interim)) } else { None };
+            let retry = if has_retry { Some(Retry::of(&mut request, interim, late)) } else { None };
             let mut attempt = Attempt { balancer, place, late };
             let failed = {
                 let mut exchanged = exchange(lease, request, interim.caller().map(|caller| &caller.hints)).await;
@@ -209,8 +209,8 @@ impl UpstreamClient {
     async fn retried(&self, retry: Retry<'_>) -> Request<RequestBody> {
         match retry.head {
             RetryHead::Copy(head) => head.map(|()| retry.body),
-            RetryHead::Caller(caller) => {
-                let mut parts = caller.request_head().await;
+            RetryHead::Caller(caller, late) => {
+                let mut parts = caller.request_head(late).await;
                 self.upstream.balancer.remove_cookie(&mut parts.headers);
                 self.build_request(parts, retry.body)
             }
@@ -301,13 +301,18 @@ struct Retry<'a> {
 /// The source of the head of a retry.
 enum RetryHead<'a> {
     Copy(Box<Request<()>>),
-    Caller(&'a Caller),
+    /// The caller builds it; the response is late after this moment.
+    Caller(&'a Caller, Instant),
 }
 
 impl<'a> Retry<'a> {
-    fn of(request: &mut Request<RequestBody>, interim: Interim<'a>) -> Self {
+    fn of(request: &mut Request<RequestBody>, interim: Interim<'a>, late: Option<Instant>) -> Self {
         let body = request.body_mut().replay();
-        let head = interim.caller().map_or_else(|| RetryHead::Copy(Box::new(copy_head(request))), RetryHead::Caller);
+        // During an upload, the deadline of the response head has not begun, so the caller must not be interrupted.
+        let head = match interim.caller().zip(late) {
+            Some((caller, late)) => RetryHead::Caller(caller, late),
+            None => RetryHead::Copy(Box::new(copy_head(request))),
+        };
         Self { body, head }
     }
 }

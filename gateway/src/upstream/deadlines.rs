@@ -81,6 +81,11 @@ impl Deadlines {
         Self { read: self.head, ..self }
     }
 
+    /// The same, where the whole ends at `end` at the latest.
+    pub fn ending_by(self, end: Instant) -> Self {
+        Self { end: self.end.min(end), ..self }
+    }
+
     /// The timeout of a new connection.
     pub fn connect_timeout(self) -> Duration {
         self.connect

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{route, service, start};
 use crate::support::backend::{Backend, Seen, Step};
-use crate::support::{answer_of, get, request, until};
+use crate::support::{Gateway, answer_of, get, request, until};
 
 const CLIENTS: usize = 8;
 const REQUESTS: usize = 400;
@@ -79,12 +79,18 @@ async fn an_idempotent_request_is_retried_once_on_another_address() {
     assert_eq!((both_bad.seen().len(), bad.seen().len()), (1, 4));
 }
 
-#[tokio::test]
-async fn a_body_is_sent_to_the_other_address_as_a_whole() {
+/// A service with an address that closes each connection without a response and a good one, and a gateway.
+async fn bad_and_good(fields: &str) -> (Backend, Backend, Gateway) {
     let bad = Backend::start(|_| vec![Step::Close]).await;
     let good = Backend::start(|_| answer_of("good")).await;
-    let services = service("app", &[&bad.address, &good.address], "");
+    let services = service("app", &[&bad.address, &good.address], fields);
     let gateway = start(&format!("[{services}]"), &format!("[{}]", route("app")), &[]);
+    (bad, good, gateway)
+}
+
+#[tokio::test]
+async fn a_body_is_sent_to_the_other_address_as_a_whole() {
+    let (_bad, good, gateway) = bad_and_good("").await;
     let body = "b".repeat(1000);
     let head = request("PUT", "/app/x", "Content-Length: 1000\r\n");
     assert_eq!(gateway.exchange(format!("{head}{body}")).await.status, 200);
@@ -93,10 +99,7 @@ async fn a_body_is_sent_to_the_other_address_as_a_whole() {
 
 #[tokio::test]
 async fn a_retried_request_has_the_same_head() {
-    let bad = Backend::start(|_| vec![Step::Close]).await;
-    let good = Backend::start(|_| answer_of("good")).await;
-    let services = service("app", &[&bad.address, &good.address], ", policy = 'sticky', cookie = 'at'");
-    let gateway = start(&format!("[{services}]"), &format!("[{}]", route("app")), &[]);
+    let (bad, good, gateway) = bad_and_good(", policy = 'sticky', cookie = 'at'").await;
     let cookie = "Cookie: a=1; at=unknown; b=2\r\n";
     for (method, fields) in [("GET", ""), ("PUT", ""), ("PUT", "Content-Length: 0\r\n")] {
         let before = (bad.seen().len(), good.seen().len());
@@ -116,4 +119,22 @@ async fn a_retried_request_has_the_same_head() {
         let length: &[&str] = if method == "PUT" { &["0"] } else { &[] };
         assert_eq!(retried.values("content-length"), length, "{method}");
     }
+}
+
+#[tokio::test]
+async fn a_retry_does_not_restart_the_timeout_of_the_response() {
+    let first = Backend::start(|_| vec![Step::Wait(Duration::from_secs(2)), Step::Close]).await;
+    let second = Backend::start(|_| vec![Step::Hang]).await;
+    let services = service("app", &[&first.address, &second.address], ", read_timeout = 3, policy = 'sticky'");
+    let gateway = start(&format!("[{services}]"), &format!("[{}]", route("app")), &[]);
+    // One of two requests goes to the first address first.
+    let mut times = Vec::new();
+    for _ in 0..2 {
+        let began = Instant::now();
+        assert_eq!(gateway.get("/app/x").await.status, 504);
+        times.push(began.elapsed());
+    }
+    assert_eq!((first.seen().len(), second.seen().len()), (1, 2), "one is retried");
+    // With another 3 s after the retry it would be 5 s.
+    assert!(times.iter().all(|time| (2.9..4.5).contains(&time.as_secs_f64())), "{times:?}");
 }
