@@ -38,6 +38,11 @@ pub fn trim_ows(mut value: &[u8]) -> &[u8] {
     value
 }
 
+/// The media type in a `Content-Type`, without its parameters (RFC 9110, section 8.3.1).
+pub fn media_type(value: &HeaderValue) -> &[u8] {
+    trim_ows(value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default())
+}
+
 /// The members of the comma-separated list that all fields called `name` form (RFC 9110, sections 5.3 and 5.6.1),
 /// without empty ones. For lists without quoted strings only.
 pub fn list_members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> {

@@ -5,7 +5,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, StatusCode};
 
-use crate::syntax::{list_members, single, trim_ows};
+use crate::syntax::{list_members, media_type, single, trim_ows};
 
 /// The smallest body that is compressed, in bytes. The fields of a compressed response and its frame take some of what
 /// a smaller one would save, and nearly all such responses fit into one packet either way.
@@ -83,8 +83,7 @@ pub fn is_transformable(headers: &HeaderMap) -> bool {
 
 /// Whether responses of this `Content-Type` are compressed. Parameters are ignored.
 fn is_compressed_type(value: &HeaderValue) -> bool {
-    let essence = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
-    let essence = trim_ows(essence);
+    let essence = media_type(value);
     let is = |text: &&str| essence.eq_ignore_ascii_case(text.as_bytes());
     let starts = essence.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"text/")) && essence.len() > 5;
     let ends_with = |suffix: &&str| {

@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::{Method, StatusCode, Version};
 
 use super::LocalResponse;
+use crate::syntax::media_type;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -19,10 +20,9 @@ pub(super) fn is_grpc(request: &Parts) -> bool {
     if request.version != Version::HTTP_2 || request.method != Method::POST {
         return false;
     }
-    let media_type = request.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    media_type
-        .and_then(|text| text.strip_prefix(MEDIA_TYPE))
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';', ' ']))
+    let media_type = request.headers.get(CONTENT_TYPE).map(media_type).unwrap_or_default();
+    let (name, format) = media_type.split_at_checked(MEDIA_TYPE.len()).unwrap_or_default();
+    name.eq_ignore_ascii_case(MEDIA_TYPE.as_bytes()) && matches!(format, [] | [b'+', ..])
 }
 
 /// The code for a refusal with `status`: the one that clients derive from a response without `grpc-status`.
@@ -73,6 +73,7 @@ mod tests {
             ("POST", Version::HTTP_2, "application/grpc", true),
             ("POST", Version::HTTP_2, "application/grpc+proto", true),
             ("POST", Version::HTTP_2, "application/grpc;a=b", true),
+            ("POST", Version::HTTP_2, "application/grp", false),
             ("POST", Version::HTTP_2, "application/grpc-web", false),
             ("POST", Version::HTTP_2, "application/json", false),
             ("GET", Version::HTTP_2, "application/grpc", false),

@@ -3,16 +3,14 @@
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-use crate::syntax::trim_ows;
+use crate::syntax::media_type;
 
 /// The media type of server-sent events (the HTML standard, section 9.2).
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// Whether a response with `headers` is an event stream, which has no end of its own.
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return false };
-    let media_type = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
-    trim_ows(media_type).eq_ignore_ascii_case(EVENT_STREAM)
+    headers.get(CONTENT_TYPE).is_some_and(|value| media_type(value).eq_ignore_ascii_case(EVENT_STREAM))
 }
 
 #[cfg(test)]

@@ -75,7 +75,19 @@ const ALLOWED: [(&str, &[&str]); 21] = [
     ),
     (
         "respond",
-        &["authenticate", "cors", "downstream", "framing", "limit", "login", "route", "ticket", "token", "upgrade"],
+        &[
+            "authenticate",
+            "cors",
+            "downstream",
+            "framing",
+            "limit",
+            "login",
+            "route",
+            "syntax",
+            "ticket",
+            "token",
+            "upgrade",
+        ],
     ),
     ("authenticate", &["scope", "syntax", "token"]),
     (
