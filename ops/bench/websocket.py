@@ -4,7 +4,6 @@ the service behind the servers: it accepts every handshake and returns every byt
 import asyncio
 import base64
 import contextlib
-import hashlib
 import selectors
 import socket
 import ssl
@@ -14,7 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checks"))
 
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+from service import accept_of
+
 KEY = base64.b64encode(b"0123456789abcdef")
 # A tunnel takes two descriptors of a server, which needs some others.
 IDLE, QUICK_IDLE = 9000, 500
@@ -47,10 +47,9 @@ class Service(asyncio.Protocol):
             self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
             return
         self.is_open, self.head = True, b""
-        accept = base64.b64encode(hashlib.sha1(KEY + GUID, usedforsecurity=False).digest())
         self.transport.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + rest
+            b"Sec-WebSocket-Accept: " + accept_of(KEY) + b"\r\n\r\n" + rest
         )
 
 

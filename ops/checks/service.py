@@ -39,7 +39,9 @@ from pathlib import Path
 
 PIECE = b"0123456789abcdef" * 4096
 REMEMBERED = 10_000  # the latest requests
-WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
+HANDSHAKE = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 FILE = {"ETag": '"file-1"', "Last-Modified": "Sun, 22 Nov 2026 00:00:00 GMT", "Accept-Ranges": "bytes"}
 
 
@@ -126,29 +128,24 @@ class Handler(BaseHTTPRequestHandler):
         while left and self.command != "HEAD":
             left -= self.wfile.write(PIECE[:left])
 
-    def send_unsized(self, value, _):
-        left = int(value)
+    def send_chunks(self, content_type, chunks):
         self.send_response(200)
-        self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        while left and self.command != "HEAD":
-            piece = PIECE[:left]
-            left -= len(piece)
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-        self.wfile.write(b"0\r\n\r\n")
-
-    def send_chunked(self, value, _):
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Type", content_type)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         if self.command == "HEAD":
             return
-        for number in range(int(value)):
-            line = b"line %d\n" % number
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+        for chunk in chunks:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
         self.wfile.write(b"0\r\n\r\n")
+
+    def send_unsized(self, value, _):
+        size = int(value)
+        pieces = (PIECE[: size - start] for start in range(0, size, len(PIECE)))
+        self.send_chunks("application/octet-stream", pieces)
+
+    def send_chunked(self, value, _):
+        self.send_chunks("text/plain", (b"line %d\n" % number for number in range(int(value))))
 
     def send_file(self, value, _):
         """RFC 9110, sections 13.2.2 and 14: the conditions, then one range."""
@@ -199,37 +196,31 @@ class Handler(BaseHTTPRequestHandler):
             self.send(404, b"{}\n")
 
     def send_events(self, value, _):
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        for number in range(int(value)):
-            event = b"data: %03d\n\n" % number
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
-            time.sleep(0.1)
-        self.wfile.write(b"0\r\n\r\n")
+        def events():
+            for number in range(int(value)):
+                yield b"data: %03d\n\n" % number
+                time.sleep(0.1)
+
+        self.send_chunks("text/event-stream", events())
 
     def send_silent(self, value, _):
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        # Until the client closes the connection.
-        self.connection.settimeout(float(value))
-        with contextlib.suppress(socket.timeout):
-            self.rfile.read(1)
-        self.close_connection = True
+        def wait():
+            # Ends early if the client closes the connection.
+            self.connection.settimeout(float(value))
+            with contextlib.suppress(socket.timeout):
+                self.rfile.read(1)
+            self.close_connection = True
+            yield from ()
+
+        self.send_chunks("text/event-stream", wait())
 
     def send_tunnel(self, value, received):
         left = int(value)
-        key = "".join(received.fields("Sec-WebSocket-Key")).encode()
+        (key,) = received.fields("Sec-WebSocket-Key")
         self.send_response(101)
         self.send_header("Upgrade", "websocket")
         self.send_header("Connection", "Upgrade")
-        accept = hashlib.sha1(key + WEBSOCKET)  # noqa: S324 -- the standard says SHA-1
-        self.send_header("Sec-WebSocket-Accept", base64.b64encode(accept.digest()).decode())
+        self.send_header("Sec-WebSocket-Accept", accept_of(key.encode()).decode())
         self.end_headers()
         self.close_connection = True
         self.connection.settimeout(None)
@@ -251,6 +242,12 @@ class Handler(BaseHTTPRequestHandler):
     def send_slow(self, value, received):
         time.sleep(float(value))
         self.send(200, echo(received))
+
+
+def accept_of(key):
+    """The Sec-WebSocket-Accept for a key (RFC 6455, section 4.2.2)."""
+    guid = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    return base64.b64encode(hashlib.sha1(key + guid, usedforsecurity=False).digest())
 
 
 def echo(received):

@@ -34,6 +34,7 @@ class Kind:
     drip: bytes = b""  # a byte per second, repeatedly
     reads: bool = True  # otherwise the response remains in the socket
     answered: bool = False  # whether its time starts with the first byte of a response
+    begins: bytes = b""  # how every response must begin
     most: Optional[int] = None  # the maximum number of clients
 
 
@@ -44,6 +45,7 @@ class Lives:
     opened: int = 0  # clients that sent their opening
     reaped: int = 0  # clients that the gateway disconnected
     failed: int = 0  # clients that failed before their opening
+    unexpected: int = 0  # responses that begin in another way
     last_opened: float = 0.0
     last_reaped: float = 0.0
     longest: float = 0.0
@@ -52,6 +54,7 @@ class Lives:
         self.opened += other.opened
         self.reaped += other.reaped
         self.failed += other.failed
+        self.unexpected += other.unexpected
         self.last_opened = max(self.last_opened, other.last_opened)
         self.last_reaped = max(self.last_reaped, other.last_reaped)
         self.longest = max(self.longest, other.longest)
@@ -187,11 +190,13 @@ class Swarm:
     def read(self, descriptor, client):
         """Reads and discards available data."""
         while True:
-            if not client.socket.recv(65536):
+            data = client.socket.recv(65536)
+            if not data:
                 self.end(descriptor)
                 return
             if self.kind.answered and client.stage == "open":
                 client.stage, client.since = "answered", time.monotonic()
+                self.lives.unexpected += not data.startswith(self.kind.begins)
 
     def drip(self):
         now = time.monotonic()
