@@ -16,8 +16,8 @@ use crate::password::Hasher;
 use crate::record::{self, LogGuard, Metrics};
 use crate::server::{self, Listeners};
 use crate::store::{Store, StoreError, StoreUrl, Undated};
-use clap::Parser;
-use holodule_settings::{shown_path, with_shown_path, without_secrets};
+use clap::{CommandFactory as _, Parser};
+use holodule_settings::{shown_path, with_shown_path, without_secrets, write_manual};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -45,11 +45,20 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode, ProgramError> {
-    let file = cli.config;
-    let config = move || Config::load(file.as_deref(), Path::new(".env"));
+    let (file, dotenv) = (cli.config, Path::new(".env"));
+    let named = file.clone();
+    let config = move || Config::load(named.as_deref(), dotenv);
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(config()?, config).await.map(|()| ExitCode::SUCCESS),
         Command::Check { connect, show } => check(&config()?, connect, show).await.map(|()| ExitCode::SUCCESS),
+        Command::Health { ready } => {
+            let address = Config::load_admin_addr(file.as_deref(), dotenv)?;
+            command::health(address, ready).await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Manual { folder } => {
+            write_manual(Cli::command(), &folder)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Admin(admin) => {
             // On another host there is no configuration to read; --admin is sufficient there.
             command::run(admin, || config().map(|config| config.admin_addr)).await

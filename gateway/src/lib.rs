@@ -30,10 +30,11 @@
 //! | [`record`] | metrics and the access log |
 //! | [`syntax`] | lists, tokens and addresses in HTTP field values |
 //! | [`clock`] | the current time since 1970 |
+//! | [`health`] | the probe of the command `health` |
 //!
 //! A module imports only modules on lower floors. From the highest: `server`; `flow`; `respond`; `authenticate`,
 //! `config`; `login`, `revocation`, `cache`, `ticket`, `upgrade`; `listener`; the rest; `client`, `compress`, `cors`,
-//! `framing`, `limit`, `tls`; `clock`, `scope`, `single_flight`, `syntax`. `tests/it/direction.rs` lists the allowed
+//! `framing`, `limit`, `tls`; `clock`, `health`, `scope`, `single_flight`, `syntax`. `tests/it/direction.rs` lists the allowed
 //! imports.
 
 pub mod authenticate;
@@ -46,6 +47,7 @@ pub mod cors;
 pub mod downstream;
 pub mod flow;
 pub mod framing;
+pub mod health;
 pub mod limit;
 pub mod listener;
 pub mod login;

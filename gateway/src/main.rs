@@ -4,13 +4,14 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use holodule_gateway::config::{Config, EVERY_ROUTE, Problems, StaticTokenNames};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use holodule_gateway::config::{Config, EVERY_ROUTE, Problems, StaticTokenNames, ops_address};
+use holodule_gateway::health::{self, Kind};
 use holodule_gateway::record::log;
 use holodule_gateway::scope::Scopes;
 use holodule_gateway::server::{Gateway, Signals};
 use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
-use holodule_settings::{shown, without_secrets};
+use holodule_settings::{shown, without_secrets, write_manual};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -51,9 +52,22 @@ enum Command {
         #[arg(long)]
         show: bool,
     },
+    /// Request /healthz of the running gateway at ops_addr. The exit status is 0 if it runs, otherwise 1.
+    ///
+    /// For the health checks of containers. No other key of the configuration is read. A probe fails after 5 s.
+    Health {
+        /// Request /readyz instead: whether the gateway should receive traffic.
+        #[arg(long)]
+        ready: bool,
+    },
     /// Create static tokens, for machines.
     #[command(subcommand)]
     StaticToken(StaticTokenCommand),
+    /// Write the manual pages and the completions for bash, zsh and fish, for packages.
+    Manual {
+        /// The folder, in which man/ and completions/ are created.
+        folder: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -86,9 +100,11 @@ fn main() -> ExitCode {
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(arguments.config.as_deref()),
         Command::Check { strict, show } => check(arguments.config.as_deref(), strict, show),
+        Command::Health { ready } => probe(arguments.config.as_deref(), ready),
         Command::StaticToken(StaticTokenCommand::New { name, routes, expires, scopes }) => {
             new_static_token(arguments.config.as_deref(), &name, (&routes, &scopes), expires)
         }
+        Command::Manual { folder } => write_manual(Arguments::command(), &folder).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -123,6 +139,11 @@ fn check(file: Option<&Path>, strict: bool, show: bool) -> CommandResult {
     }
     writeln!(out, "the configuration is valid")?;
     Ok(())
+}
+
+fn probe(file: Option<&Path>, ready: bool) -> CommandResult {
+    let kind = if ready { Kind::Ready } else { Kind::Alive };
+    Ok(health::probe(ops_address(file, Path::new(".env"))?, kind)?)
 }
 
 /// Checks the name and the routes against the configuration in `file`.

@@ -44,6 +44,20 @@ pub enum Command {
         #[arg(long)]
         show: bool,
     },
+    /// Request /healthz of the running backend; the exit status is 0 if it runs, otherwise 1
+    ///
+    /// For the health checks of containers. The request goes to the configured admin_addr; no other key is read. A probe
+    /// fails after 5 s.
+    Health {
+        /// Request /readyz instead: whether the store can be used
+        #[arg(long)]
+        ready: bool,
+    },
+    /// Write the manual pages and the completions for bash, zsh and fish, for packages
+    Manual {
+        /// The folder, in which man/ and completions/ are created.
+        folder: PathBuf,
+    },
     /// The commands that use the admin listener.
     #[command(flatten)]
     Admin(AdminCommand),

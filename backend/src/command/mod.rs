@@ -4,6 +4,7 @@ mod backup;
 mod cli;
 mod client;
 mod export;
+mod health;
 mod import;
 mod rejects;
 mod user;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use cli::{AdminCommand, At, Cli, Command, UserCommand};
 pub use client::{Client, ClientError, NotATarget, Target};
+pub use health::health;
 
 use crate::server::Address;
 

@@ -65,12 +65,23 @@ impl Config {
     /// As [`Config::from_source`], and every problem of `dotenv`.
     pub fn load(file: Option<&Path>, dotenv: &Path) -> Result<Self, Problems> {
         let Overlaid { environment, problems, warnings } = environment(dotenv, &SECRET_VARIABLES);
-        let named = environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-        let file = file.map(Path::to_owned).or(named);
+        let file = named_file(file, &environment);
         let config = Self::from_source(Source::read(file.as_deref(), environment));
         let mut config = Problems::join(problems, config)?;
         config.warnings.extend(warnings);
         Ok(config)
+    }
+
+    /// Reads `admin_addr` from where [`Config::load`] does. Other keys are not read, so that their errors do not matter.
+    ///
+    /// # Errors
+    /// Every problem of `admin_addr`, of `dotenv` and of the file as a whole.
+    pub fn load_admin_addr(file: Option<&Path>, dotenv: &Path) -> Result<Address, Problems> {
+        let Overlaid { environment, problems, .. } = environment(dotenv, &SECRET_VARIABLES);
+        let mut source = Source::read(named_file(file, &environment).as_deref(), environment);
+        let address = address(&mut source, "admin_addr", 8081);
+        let own = source.into_problems();
+        Problems::join(problems, if own.is_empty() { Ok(address) } else { Err(Problems(own)) })
     }
 
     /// Reads all keys of `source`.
@@ -142,6 +153,12 @@ impl Config {
             effective: Vec::new(),
         }
     }
+}
+
+/// `file`, or else the one in the environment.
+fn named_file(file: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
+    let named = environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    file.map(Path::to_owned).or(named)
 }
 
 fn address(source: &mut Source, key: &str, default_port: u16) -> Address {

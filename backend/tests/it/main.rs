@@ -20,6 +20,7 @@ mod direction;
 mod export;
 mod feed;
 mod fuzz;
+mod health;
 mod http;
 mod import;
 mod limits;

@@ -10,6 +10,7 @@ mod header_rules;
 mod host;
 mod limits;
 mod listener;
+mod ops;
 mod require;
 mod route_bounds;
 mod route_cors;
@@ -34,6 +35,7 @@ use tracing::level_filters::LevelFilter;
 
 use host::{NOT_A_HOST, is_host_name, normal, read_host_names};
 pub use listener::MAX_REDIRECT_CONNECTIONS;
+pub use ops::ops_address;
 use route_tables::{read_routes, read_services_and_routes};
 pub use routes::StaticTokenNames;
 pub use service::{HealthCheck, Service};
@@ -171,8 +173,7 @@ impl Config {
         if acme_challenges.is_some() && http_addr.is_none() {
             source.conflict("acme_challenges", "requires the redirect listener, which http_addr enables");
         }
-        let ops_addr = source.parse("ops_addr", parse_socket_address);
-        let ops_addr = ops_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9180)));
+        let ops_addr = ops::read_address(&mut source);
         let ops_allowed_hosts = read_host_names(&mut source, "ops_allowed_hosts");
         let announce_file = source.parse_unless_empty("announce_file", str::parse::<PathBuf>);
         let identities = certificates::read(&mut source);

@@ -19,12 +19,12 @@ const FLOORS: [&[&str]; 10] = [
     &["listener"],
     &["downstream", "token", "record", "upstream", "route"],
     &["client", "compress", "cors", "framing", "limit", "tls"],
-    &["clock", "scope", "single_flight", "syntax"],
+    &["clock", "health", "scope", "single_flight", "syntax"],
 ];
 
 /// Every import that is allowed.
 const ALLOWED: [(&str, &[&str]); 21] = [
-    ("main", &["config", "record", "scope", "server", "token"]),
+    ("main", &["config", "health", "record", "scope", "server", "token"]),
     (
         "server",
         &[

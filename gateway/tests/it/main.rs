@@ -29,6 +29,7 @@ mod forged_token;
 mod forward;
 mod framing;
 mod fuzz;
+mod health;
 mod http1;
 mod http2;
 mod http2_abuse;

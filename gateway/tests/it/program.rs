@@ -92,6 +92,11 @@ impl Program {
         program
     }
 
+    /// The address of its ops listener.
+    pub fn ops(&self) -> &str {
+        self.addresses["ops"].as_str().unwrap()
+    }
+
     /// Sends the program a signal.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
@@ -100,7 +105,7 @@ impl Program {
 
     /// The value of a series of its metrics.
     pub async fn metric(&self, series: &str) -> f64 {
-        let mut stream = TcpStream::connect(self.addresses["ops"].as_str().unwrap()).await.unwrap();
+        let mut stream = TcpStream::connect(self.ops()).await.unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut page = String::new();
         timeout(PATIENCE, stream.read_to_string(&mut page)).await.unwrap().unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Both programs use this crate, and it is the only code that they share. It defines no keys: each program reads its
 //! own from a [`Source`], which collects all problems so that they are reported together. No message contains a secret.
+//! The manual pages of both are generated here as well.
 
 mod arguments;
 mod bounded;
@@ -9,6 +10,7 @@ mod dotenv;
 mod echo;
 mod environment;
 mod file;
+mod manual;
 mod misspelt;
 mod problem;
 mod secret;
@@ -22,6 +24,7 @@ pub use arguments::without_secrets;
 pub use echo::{shown, shown_key, shown_path, with_shown_path};
 pub use environment::{Environment, Overlaid, environment, overlay};
 pub use file::{Replacement, is_replaceable, replace, resolved};
+pub use manual::write_manual;
 pub use problem::{Problem, Problems};
 pub use secret::{Secret, exposed, read_secret_file};
 pub use source::Source;
