@@ -103,10 +103,37 @@ impl Access<'_> {
     pub fn record(&self, metrics: &Metrics, log: &AccessLog) {
         let total = self.tunnel.map_or(self.total, |tunnel| tunnel.handshake);
         metrics.request(self.route, self.method, self.status, total, self.upstream);
+        if self.is_failure() {
+            metrics.request_failure(self.route);
+        }
         if let Some(cache) = self.cache {
             metrics.cache_request(self.route, cache);
         }
         log.write(self);
+    }
+
+    /// Whether the gateway or the service behind it failed the request: by its status, by a response that broke off,
+    /// or by a refusal in the form of gRPC, whose status is 200. The end of a tunnel is no failure of its handshake, and
+    /// 501 answers a handshake that the route does not support.
+    fn is_failure(&self) -> bool {
+        match (self.status, self.reason) {
+            (Some(StatusCode::SWITCHING_PROTOCOLS | StatusCode::NOT_IMPLEMENTED), _) => false,
+            (Some(status), _) if status.is_server_error() => true,
+            (None, Some("drain")) => true,
+            (_, reason) => matches!(
+                reason,
+                Some(
+                    "internal"
+                        | "panic"
+                        | "revocation"
+                        | "ticket_full"
+                        | "unavailable"
+                        | "upstream"
+                        | "upstream_slow"
+                        | "upstream_unreachable"
+                )
+            ),
+        }
     }
 
     /// The status sent, 499 if the client left before a response, otherwise 0.
@@ -224,6 +251,41 @@ mod tests {
         for (reason, status) in [(Some("client"), 499), (Some("client_slow"), 499), (Some("drain"), 0), (None, 0)] {
             let text = formatted(&Access { status: None, reason, ..access() }, Form::Json);
             assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["status"], status);
+        }
+    }
+
+    #[test]
+    fn failures_are_those_of_the_gateway_and_its_services() {
+        let is_failure = |status, reason| {
+            let status = (status != 0).then(|| StatusCode::from_u16(status).unwrap());
+            Access { status, reason, ..access() }.is_failure()
+        };
+        for (status, reason) in [
+            (500, Some("internal")),
+            (500, None),
+            (502, Some("upstream")),
+            (503, Some("revocation")),
+            (504, Some("upstream_slow")),
+            (200, Some("upstream")),
+            (200, Some("upstream_unreachable")),
+            (0, Some("drain")),
+            (0, Some("panic")),
+        ] {
+            assert!(is_failure(status, reason), "{status} {reason:?}");
+        }
+        for (status, reason) in [
+            (200, None),
+            (404, Some("route")),
+            (429, Some("address")),
+            (501, Some("upgrade")),
+            (501, None),
+            (101, Some("upstream")),
+            (101, Some("drain")),
+            (200, Some("drain")),
+            (200, Some("client")),
+            (0, Some("client_slow")),
+        ] {
+            assert!(!is_failure(status, reason), "{status} {reason:?}");
         }
     }
 

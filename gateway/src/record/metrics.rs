@@ -8,8 +8,11 @@ use prometheus::{
     Encoder as _, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::caches::Caches;
+use super::certificates::Certificates;
 use super::labels::Labels;
 use super::requests::{Requests, Vectors};
+use super::routes::Routes;
 use super::services::{ServiceAddress, Services};
 use super::striped::Held;
 use super::tunnels::{OpenTunnel, Tunnels};
@@ -19,11 +22,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Requests,
     in_flight: IntGauge,
-    cache_bytes: IntGaugeVec,
-    cache_entries: IntGaugeVec,
-    cache_evictions: IntCounter,
-    cache_compressions: IntCounter,
-    cache_purges: IntCounterVec,
+    caches: Caches,
     logins: IntCounterVec,
     token_refusals: IntCounterVec,
     scope_refusals: IntCounterVec,
@@ -35,7 +34,8 @@ pub struct Metrics {
     connections_refused: IntCounterVec,
     connections_reaped: IntCounterVec,
     streams_refused: IntCounter,
-    certificate_expiry: IntGaugeVec,
+    certificates: Certificates,
+    routes: Routes,
     upstream_up: IntGaugeVec,
     services: Services,
     reload_successful: IntGauge,
@@ -91,6 +91,11 @@ impl Metrics {
                 "Requests on cached routes, by cache result.",
                 &["route", "result"],
             )?,
+            failures: counters(
+                "gateway_request_failures_total",
+                "Requests that the gateway or a service behind it failed, by route.",
+                &["route"],
+            )?,
         };
         let requests = Requests::new(vectors, labels);
         let durations = requests.durations([
@@ -106,12 +111,7 @@ impl Metrics {
         let metrics = Self {
             requests,
             in_flight: gauge("gateway_requests_in_flight", "Requests in flight.")?,
-            // Vectors although they have no labels: without a cache they have no series.
-            cache_bytes: gauges("gateway_cache_bytes", "Size of cached responses, in bytes.", &[])?,
-            cache_entries: gauges("gateway_cache_entries", "Cached responses.", &[])?,
-            cache_evictions: counter("gateway_cache_evictions_total", "Cached responses evicted for lack of space.")?,
-            cache_compressions: counter("gateway_cache_compressions_total", "Compressed bodies of cached responses.")?,
-            cache_purges: counters("gateway_cache_purges_total", "Cache purges, by source.", &["by"])?,
+            caches: Caches::new(&registry, labels)?,
             logins: counters("gateway_logins_total", "Logins, by result.", &["result"])?,
             token_refusals: counters(
                 "gateway_token_refusals_total",
@@ -154,11 +154,8 @@ impl Metrics {
                 "gateway_http2_streams_refused_total",
                 "HTTP/2 requests refused because of too many concurrent streams.",
             )?,
-            certificate_expiry: gauges(
-                "gateway_certificate_expiry_timestamp_seconds",
-                "When each certificate expires, by its index in the configuration and its first name.",
-                &["certificate", "name"],
-            )?,
+            certificates: Certificates::new(&registry)?,
+            routes: Routes::new(&registry)?,
             upstream_up: gauges(
                 "gateway_upstream_up",
                 "Whether the backend responded to the last request.",
@@ -198,9 +195,6 @@ impl Metrics {
 
     /// Creates the series of these labels.
     fn touch(&self, fixed: &Labels<'_>) {
-        for by in fixed.cache_purges {
-            self.cache_purges.with_label_values(&[*by]);
-        }
         for result in fixed.logins {
             self.logins.with_label_values(&[*result]);
         }
@@ -256,6 +250,11 @@ impl Metrics {
         self.requests.count(route, method, status, total, upstream);
     }
 
+    /// Counts a request that the gateway or a service behind it failed, in addition to [`Metrics::request`].
+    pub fn request_failure(&self, route: &str) {
+        self.requests.count_failure(route);
+    }
+
     /// Counts a cache result.
     pub fn cache_request(&self, route: &str, result: &'static str) {
         self.requests.count_cache(route, result);
@@ -263,16 +262,12 @@ impl Metrics {
 
     /// Counts a purge.
     pub fn cache_purge(&self, by: &'static str) {
-        self.cache_purges.with_label_values(&[by]).inc();
+        self.caches.purged(by);
     }
 
     /// Sets the size of the cache, in entries and bytes, and the evictions and compressions since the start.
     pub fn cache(&self, entries: usize, bytes: u64, evictions: u64, compressions: u64) {
-        const NO_LABELS: [&str; 0] = [];
-        self.cache_entries.with_label_values(&NO_LABELS).set(i64::try_from(entries).unwrap_or(i64::MAX));
-        self.cache_bytes.with_label_values(&NO_LABELS).set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.cache_evictions.inc_by(evictions.saturating_sub(self.cache_evictions.get()));
-        self.cache_compressions.inc_by(compressions.saturating_sub(self.cache_compressions.get()));
+        self.caches.set(entries, bytes, evictions, compressions);
     }
 
     /// Counts a login.
@@ -335,13 +330,14 @@ impl Metrics {
         self.handshake_failures.with_label_values(&[reason]).inc();
     }
 
-    /// Replaces the expiry times of the certificates: first name and seconds since 1970, in the order of the
-    /// configuration.
-    pub fn certificate_expiries<'a>(&self, expiries: impl IntoIterator<Item = (&'a str, i64)>) {
-        self.certificate_expiry.reset();
-        for (place, (name, not_after)) in expiries.into_iter().enumerate() {
-            self.certificate_expiry.with_label_values(&[place.to_string().as_str(), name]).set(not_after);
-        }
+    /// The metrics of the certificates.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    /// The metric that describes the routes.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
     }
 
     /// Sets whether a backend responded.

@@ -1,6 +1,8 @@
 //! Metrics and the access log.
 
 mod access;
+mod caches;
+mod certificates;
 mod durations;
 mod labels;
 mod line;
@@ -8,15 +10,18 @@ mod lines;
 pub mod log;
 mod metrics;
 mod requests;
+mod routes;
 mod services;
 mod striped;
 mod target;
 mod tunnels;
 
 pub use access::{Access, AccessLog, Tunnelled};
+pub use certificates::Certificates;
 pub use labels::Labels;
 pub use lines::Lines;
 pub use metrics::{InFlight, Metrics};
 pub use requests::method_label;
+pub use routes::{RouteInfo, Routes};
 pub use services::ServiceAddress;
 pub use tunnels::OpenTunnel;

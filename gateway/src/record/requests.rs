@@ -51,10 +51,12 @@ pub(super) struct Vectors {
     pub(super) requests: IntCounterVec,
     /// With the labels `route` and `result`.
     pub(super) cache: IntCounterVec,
+    /// With the label `route`.
+    pub(super) failures: IntCounterVec,
 }
 
 /// The counts of requests. Those of a route are adjacent: requests by method and status class, cache results,
-/// request durations, and upstream durations.
+/// request durations, upstream durations, and failures.
 pub(super) struct Requests {
     vectors: Vectors,
     counts: Arc<Striped>,
@@ -83,18 +85,26 @@ impl Requests {
                 vectors.cache.with_label_values(&[route, result]);
             }
         }
-        let counts = 1 + (routes.len() + 1) * (BY_STATUS + results.len() + 2 * durations::COUNTS);
+        for route in &routes {
+            vectors.failures.with_label_values(&[route]);
+        }
+        let counts = 1 + (routes.len() + 1) * (BY_STATUS + results.len() + 2 * durations::COUNTS + 1);
         Self { vectors, counts: Arc::new(Striped::new(counts)), routes, results, publishing: Mutex::default() }
     }
 
     /// The index of the first count of the route at `index`.
     fn place(&self, index: usize) -> usize {
-        1 + index * (self.durations_within() + 2 * durations::COUNTS)
+        1 + index * (self.failures_within() + 1)
     }
 
     /// The offset of the durations within the counts of a route.
     fn durations_within(&self) -> usize {
         BY_STATUS + self.results.len()
+    }
+
+    /// The offset of the failures within the counts of a route.
+    fn failures_within(&self) -> usize {
+        self.durations_within() + 2 * durations::COUNTS
     }
 
     /// The index of the first count of the route with this name.
@@ -153,6 +163,11 @@ impl Requests {
         }
     }
 
+    /// Counts a failed request.
+    pub(super) fn count_failure(&self, route: &str) {
+        self.counts.own().add(self.place_of(route) + self.failures_within(), 1);
+    }
+
     /// Updates the Prometheus counters. Counts of 0 create no series.
     pub(super) fn publish(&self) {
         let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,6 +187,10 @@ impl Requests {
                     catch_up(&self.vectors.cache.with_label_values(&[route, result]), count);
                 }
             }
+            let failures = self.counts.sum(place + self.failures_within());
+            if failures > 0 {
+                catch_up(&self.vectors.failures.with_label_values(&[route]), failures);
+            }
         }
     }
 }
@@ -189,6 +208,7 @@ mod tests {
         let vectors = Vectors {
             requests: counters("a", &["route", "method", "status_class"]),
             cache: counters("d", &["route", "result"]),
+            failures: counters("e", &["route"]),
         };
         let routes = vec!["holodules", "none", "auth", "none"];
         let labels = Labels { routes, cache: &["hit", "miss"], cached_routes: vec!["holodules"], ..Labels::default() };
@@ -252,6 +272,21 @@ mod tests {
         let count = |route, result| requests.vectors.cache.with_label_values(&[route, result]).get();
         assert_eq!((count("holodules", "hit"), count("holodules", "miss"), count("none", "hit")), (2, 0, 2));
         assert_eq!(count("holodules", "unknown"), 0, "not a label value");
+    }
+
+    #[test]
+    fn failures_count_apart_from_the_last_duration_and_the_next_route() {
+        let requests = requests();
+        let count = |route| requests.vectors.failures.with_label_values(&[route]).get();
+        assert_eq!(requests.vectors.failures.collect()[0].get_metric().len(), 3, "those of declared routes begin at 0");
+        let upstream = Some(Duration::from_secs(1));
+        for route in ["auth", "holodules", "unknown"] {
+            requests.count(route, &Method::GET, Some(StatusCode::BAD_GATEWAY), Duration::ZERO, upstream);
+            requests.count_failure(route);
+        }
+        requests.count_failure("holodules");
+        requests.publish();
+        assert_eq!(["auth", "holodules", "none", OTHER].map(count), [1, 2, 0, 1]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod defence;
 mod follow;
+mod metrics;
 mod observe;
 mod ops;
 mod plain;
@@ -25,25 +26,24 @@ use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::authenticate::{self, Accepted};
-use crate::cache::{self, Cache};
+use crate::authenticate::Accepted;
+use crate::cache::Cache;
 use crate::clock::unix_now_millis;
 use crate::config::{Config, Problems, Values};
 use crate::downstream::http2::http2_options;
-use crate::flow::{Flow, HeadInspector, TUNNEL_OUTCOMES};
+use crate::flow::{Flow, HeadInspector};
 use crate::limit::Limits;
-use crate::listener::{self, ConnectionReaped, ConnectionRefused, Drain, HandshakeFailure, Listener, Protocols, Start};
+use crate::listener::{self, Drain, Listener, Protocols, Start};
 use crate::login;
 use crate::record::log::Writer;
-use crate::record::{Labels, Metrics};
-use crate::revocation::{self, Revocation};
-use crate::route;
-use crate::ticket::{TicketError, Tickets};
-use crate::tls::{self, Identities};
+use crate::revocation::Revocation;
+use crate::ticket::Tickets;
+use crate::tls::Identities;
 use crate::upstream::{Upstream, UpstreamClient};
-use follow::{Follow, PURGED_BY_FEED};
+use follow::Follow;
+use metrics::{metrics, record_certificates, record_routes};
 use observe::Observer;
-use ops::{Ops, PURGED_BY_OPS};
+use ops::Ops;
 use probe::Probe;
 use redirect::Redirect;
 use reload::Reloadable;
@@ -118,12 +118,13 @@ impl Gateway {
         let tls =
             config.services.iter().filter_map(|service| Some((service.name.clone(), service.tls.clone()?))).collect();
         let services: Vec<_> = config.services.into_iter().map(Service::new).collect();
+        record_routes(&metrics, &config.routes, &services);
         let admin =
             config.admin.map(|addresses| Arc::new(Upstream::with_addresses("admin", addresses, config.upstream)));
         let upstreams: Vec<_> = uses_api.then_some(&api).into_iter().chain(&admin).cloned().collect();
 
         let identities = Arc::new(Identities::new(config.identities)?);
-        record_certificate_expiries(&metrics, &identities);
+        record_certificates(&metrics, &identities);
         let redirect = Redirect {
             identities: Arc::clone(&identities),
             hosts: config.flow.hosts.clone(),
@@ -319,55 +320,6 @@ impl ShutdownSignalWatch for Signal {
         let _ = drained.wait_for(|drained| *drained).await;
         ShutdownSignal::FastShutdown
     }
-}
-
-/// Records the expiry times of the certificates in the metrics.
-fn record_certificate_expiries(metrics: &Metrics, identities: &Identities) {
-    let all = identities.all();
-    let names: Vec<_> = all.iter().map(|identity| identity.first_name()).collect();
-    metrics.certificate_expiries(names.iter().zip(&all).map(|(name, identity)| (name.as_str(), identity.not_after)));
-}
-
-/// The metrics, with the label values of the stages and the configuration.
-fn metrics(config: &Config) -> prometheus::Result<Metrics> {
-    let failures = HandshakeFailure::ALL.map(HandshakeFailure::label);
-    let refused = ConnectionRefused::ALL.map(ConnectionRefused::label);
-    let reaped = ConnectionReaped::ALL.map(ConnectionReaped::label);
-    let has_tickets = config.routes.has_tickets();
-    let refusals = authenticate::AuthenticationError::LABELS.into_iter().chain([revocation::REVOKED]);
-    let refusals: Vec<_> = refusals.chain(TicketError::LABELS.into_iter().filter(|_| has_tickets)).collect();
-    Metrics::new(&Labels {
-        cache: &cache::CacheStatus::LABELS,
-        cached_routes: config.routes.iter().filter(|route| route.cached).map(|route| &*route.name).collect(),
-        cache_purges: &[PURGED_BY_FEED, PURGED_BY_OPS],
-        logins: &login::LoginError::LABELS,
-        token_refusals: &refusals,
-        restricted_routes: config
-            .routes
-            .iter()
-            .filter(|route| route.has_requirement())
-            .map(|route| &*route.name)
-            .collect(),
-        upgrade_routes: config
-            .routes
-            .iter()
-            .filter(|route| route.upgrade.is_some())
-            .map(|route| &*route.name)
-            .collect(),
-        tunnel_outcomes: &TUNNEL_OUTCOMES,
-        rate_limited: &Limits::LABELS,
-        handshakes: &tls::VERSIONS,
-        handshake_failures: &failures,
-        connections_refused: &refused,
-        connections_reaped: &reaped,
-        routes: config
-            .routes
-            .iter()
-            .map(|route| &*route.name)
-            .chain(route::RESERVED_NAMES)
-            .chain(has_tickets.then_some(route::TICKET))
-            .collect(),
-    })
 }
 
 /// Writes the addresses of the listeners atomically.

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::record_certificate_expiries;
+use super::metrics::record_certificates;
 use crate::authenticate::Accepted;
 use crate::config::{Config, Problems, RELOADED, Values};
 use crate::record::Metrics;
@@ -92,7 +92,7 @@ impl Reloader {
             parts.started_with.need_restart(&config.values, &RELOADED).into_iter().map(str::to_owned).collect();
         // Fallible steps first, so that a failure changes nothing.
         parts.identities.replace(config.identities)?;
-        record_certificate_expiries(&parts.metrics, &parts.identities);
+        record_certificates(&parts.metrics, &parts.identities);
         for (name, tls) in &parts.services {
             let newer = config.services.iter().find(|service| service.name == *name);
             if let Some(newer) = newer.and_then(|service| service.tls.as_ref()) {

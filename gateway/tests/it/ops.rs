@@ -135,10 +135,52 @@ async fn requests_and_connections_are_counted() {
         .unwrap();
     let days = (expiry - crate::support::token::now() as f64) / 86_400.0;
     assert!((1.0..826.0).contains(&days), "{days}");
+    let start =
+        gateway.metric(r#"gateway_certificate_start_timestamp_seconds{certificate="0",name="localhost"}"#).await;
+    assert!((1.0..=crate::support::token::now() as f64).contains(&start.unwrap()), "{start:?}");
     let build = format!(r#"gateway_build_info{{version="{}"}}"#, env!("CARGO_PKG_VERSION"));
     assert_eq!(gateway.metric(&build).await, Some(1.0));
     drop(connection);
     until("the connection is gone", async || gateway.metric("gateway_connections").await == Some(0.0)).await;
+}
+
+#[tokio::test]
+async fn routes_are_listed_with_their_service() {
+    let (api, admin) = (api().await, admin().await);
+    let services = "[{ name = 'wiki', addresses = ['127.0.0.1:1'] }]";
+    let routes = "[{ name = 'pages', methods = ['GET'], path = '/pages/{*path}', service = 'wiki', stream = true, tickets = true },
+        { name = 'days', methods = ['GET'], path = '/days/{day}' }]";
+    let gateway = Gateway::start_with(&api, &admin, &[("SERVICE", services), ("ROUTE", routes)]);
+    let listed: Vec<_> = series(&gateway)
+        .await
+        .into_iter()
+        .filter_map(|line| Some(line.strip_prefix("gateway_route_info{")?.to_owned()))
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            r#"route="auth",service="admin",stream="false"}"#,
+            r#"route="days",service="api",stream="false"}"#,
+            r#"route="logout",service="admin",stream="false"}"#,
+            r#"route="none",service="none",stream="false"}"#,
+            r#"route="pages",service="wiki",stream="true"}"#,
+            r#"route="ticket",service="none",stream="false"}"#,
+        ]
+    );
+}
+
+#[tokio::test]
+async fn failures_of_services_are_counted_by_route_and_refusals_are_not() {
+    let (api, admin) = (Backend::start(|_| vec![Step::Close]).await, admin().await);
+    let gateway = Gateway::start(&api, &admin);
+    let failures = async |route| gateway.metric(&format!("gateway_request_failures_total{{route=\"{route}\"}}")).await;
+    let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    assert_eq!(gateway.exchange(get(DAY, websocket)).await.status, 501);
+    assert_eq!(gateway.exchange(get("/nothing", "")).await.status, 404);
+    until("the refusals are counted", async || requests(&gateway).await == 2.0).await;
+    assert_eq!((failures("holodules").await, failures("none").await), (Some(0.0), Some(0.0)));
+    assert_eq!(gateway.exchange(get(DAY, "")).await.status, 502);
+    until("the failure is counted", async || failures("holodules").await == Some(1.0)).await;
 }
 
 #[tokio::test]

@@ -109,6 +109,11 @@ impl Identity {
         Self { certified, names, addresses, not_after: 0, chain, keys_in_file: 1, purpose: Purpose::Server }
     }
 
+    /// Start of the validity, in seconds since 1970.
+    pub fn not_before(&self) -> i64 {
+        self.chain.first().and_then(Option::as_ref).map_or(0, |leaf| leaf.not_before)
+    }
+
     /// Warnings about the chain at `now` (seconds since 1970): validity, order, usage. The chain can be used,
     /// but its recipients may reject it.
     pub fn certificate_warnings(&self, now: i64) -> Vec<String> {
