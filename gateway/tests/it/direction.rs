@@ -217,7 +217,9 @@ fn external_crates_are_used_only_where_listed() {
 #[test]
 fn no_sibling_files_or_folders_import_each_other_in_a_circle() {
     assert_eq!(circles(&gateway_modules()), Vec::<String>::new());
-    assert_eq!(circles(&modules(&folder("crates/settings/src"))), Vec::<String>::new());
+    for shared in ["crates/handover/src", "crates/settings/src"] {
+        assert_eq!(circles(&modules(&folder(shared))), Vec::<String>::new());
+    }
 }
 
 #[test]
@@ -249,11 +251,14 @@ fn the_cache_policy_receives_the_time_as_an_argument() {
 }
 
 #[test]
-fn the_crate_that_reads_settings_uses_neither_program() {
-    let settings = modules(&folder("crates/settings/src"));
-    assert!(settings.len() > 3);
-    for module in settings {
-        assert_names_none_of(&module, &["holodule_gateway", "holodule_backend", "pingora", "hyper", "tokio", "http"]);
+fn the_shared_crates_use_neither_program() {
+    for shared in ["crates/handover/src", "crates/settings/src"] {
+        let modules = modules(&folder(shared));
+        assert!(modules.len() > 3);
+        for module in modules {
+            let words = ["holodule_gateway", "holodule_backend", "pingora", "hyper", "tokio", "http"];
+            assert_names_none_of(&module, &words);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reads settings from a TOML file, overridden by a `.env` file and the environment.
 //!
-//! Both programs use this crate, and it is the only code that they share. It defines no keys: each program reads its
+//! Both programs use this crate; besides it they share only `holodule-handover`. It defines no keys: each program reads its
 //! own from a [`Source`], which collects all problems so that they are reported together. No message contains a secret.
 //! The manual pages of both are generated here as well.
 
