@@ -29,13 +29,14 @@
 //! | [`respond`] | responses that the gateway generates itself |
 //! | [`record`] | metrics and the access log |
 //! | [`syntax`] | lists, tokens and addresses in HTTP field values |
+//! | [`drain`] | when a shutdown began, and when it ends what has no end of its own |
 //! | [`clock`] | the current time since 1970 |
 //! | [`health`] | the probe of the command `health` |
 //!
 //! A module imports only modules on lower floors. From the highest: `server`; `flow`; `respond`; `authenticate`,
 //! `config`; `login`, `revocation`, `cache`, `ticket`, `upgrade`; `listener`; the rest; `client`, `compress`, `cors`,
-//! `framing`, `limit`, `tls`; `clock`, `health`, `scope`, `single_flight`, `syntax`. `tests/it/direction.rs` lists the allowed
-//! imports.
+//! `framing`, `limit`, `tls`; `clock`, `drain`, `health`, `scope`, `single_flight`, `syntax`. `tests/it/direction.rs` lists
+//! the allowed imports.
 
 pub mod authenticate;
 pub mod cache;
@@ -45,6 +46,7 @@ pub mod compress;
 pub mod config;
 pub mod cors;
 pub mod downstream;
+pub mod drain;
 pub mod flow;
 pub mod framing;
 pub mod health;

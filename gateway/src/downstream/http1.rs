@@ -11,12 +11,12 @@ use http::{HeaderMap, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::watch;
 
 use super::date::date;
 use super::wire::{put_early_hints, put_last_chunk};
 pub use super::wire::{put_field, put_status};
 use super::{Downstream, ExtraField, Peer, ResponseHead, TlsStream, allows_body};
+use crate::drain::Draining;
 use crate::syntax::{accepts_trailers, has_connection_close};
 
 /// Body pieces shorter than this are copied into the write buffer; longer ones are written at once, without a
@@ -27,7 +27,7 @@ const SMALL_BYTES: usize = 1024;
 pub struct Http1Exchange<'a> {
     stream: &'a mut TlsStream,
     request: Parts,
-    drain: &'a watch::Receiver<bool>,
+    draining: &'a Draining,
     /// Whether the connection can be reused for another request.
     persists: bool,
     status: Option<StatusCode>,
@@ -54,12 +54,12 @@ enum ResponseFraming {
 
 impl<'a> Http1Exchange<'a> {
     /// Creates the exchange for a `request` read from `stream`. The connection is reused afterwards unless the
-    /// client requested `Connection: close` or `drain` is set when the response is written.
-    pub fn new(stream: &'a mut TlsStream, request: Parts, drain: &'a watch::Receiver<bool>) -> Self {
+    /// client requested `Connection: close` or the drain has begun when the response is written.
+    pub fn new(stream: &'a mut TlsStream, request: Parts, draining: &'a Draining) -> Self {
         let persists = !has_connection_close(&request.headers);
         let (framing, status) = (ResponseFraming::None, None);
         let (sent, ended, head_is_pending, trailers) = (0, false, false, None);
-        Self { stream, request, drain, persists, status, framing, sent, ended, head_is_pending, trailers }
+        Self { stream, request, draining, persists, status, framing, sent, ended, head_is_pending, trailers }
     }
 
     /// Returns whether the response is complete and the connection can be reused.
@@ -84,7 +84,7 @@ impl<'a> Http1Exchange<'a> {
         // While draining, and after the client closed its sending side, only a request that has already arrived
         // is served.
         if self.framing == ResponseFraming::Close
-            || ((self.stream.has_ended() || *self.drain.borrow()) && !self.has_next_request())
+            || ((self.stream.has_ended() || self.draining.has_begun()) && !self.has_next_request())
         {
             self.persists = false;
         }

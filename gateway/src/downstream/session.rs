@@ -16,17 +16,17 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora::{Error, Result};
-use tokio::sync::watch;
 
 use super::stream::Received;
 use super::{Downstream, ExtraField, Peer, ResponseHead, TlsStream, client_disconnected};
+use crate::drain::Draining;
 use crate::syntax::accepts_trailers;
 
 /// One request and its response.
 pub struct SessionExchange {
     inner: HttpSession,
     peer: Peer,
-    drain: watch::Receiver<bool>,
+    draining: Draining,
     /// Whether the head of the next request has arrived.
     received: Arc<Received>,
     /// Whether the response was written completely.
@@ -40,14 +40,14 @@ impl SessionExchange {
     /// Returns the connection if pingora's parser rejects the head.
     pub async fn parse(
         stream: Box<TlsStream>,
-        drain: watch::Receiver<bool>,
+        draining: Draining,
         read_timeout: Duration,
     ) -> Result<Self, Option<Box<TlsStream>>> {
         let (peer, received) = (stream.peer().clone(), stream.received());
         let mut inner = HttpSession::new(stream);
         inner.set_read_timeout(Some(read_timeout));
         match inner.read_request().await {
-            Ok(Some(_)) => Ok(Self { inner, peer, drain, received, is_complete: false }),
+            Ok(Some(_)) => Ok(Self { inner, peer, draining, received, is_complete: false }),
             Ok(None) | Err(_) => Err(into_tls_stream(inner.into_inner())),
         }
     }
@@ -126,7 +126,7 @@ impl Downstream for SessionExchange {
 
     async fn write_head(&mut self, head: ResponseHead<'_>, added: &[ExtraField<'_>]) -> Result<()> {
         // While draining, and if the client sends no more, only a request that has already arrived is served.
-        if (*self.drain.borrow() || self.received.has_ended()) && !self.received.has_next() {
+        if (self.draining.has_begun() || self.received.has_ended()) && !self.received.has_next() {
             self.close_after();
         }
         let mut header = head.header().clone();

@@ -38,6 +38,7 @@ use crate::cache::Cache;
 use crate::client::{Prefix, Proxies};
 use crate::config::FlowSettings;
 use crate::downstream::Downstream;
+use crate::drain::Draining;
 use crate::framing::{self, RequestHead};
 use crate::limit::{self, Exceeded, Limiter, Limits};
 use crate::login;
@@ -83,8 +84,8 @@ pub struct Flow {
     pub services: Box<[UpstreamClient]>,
     /// Changes with each reload: when one last removed or retired a key, so that its tokens are no longer accepted.
     pub key_removed: watch::Receiver<Option<Instant>>,
-    /// Becomes true when the gateway drains connections, which ends endless responses.
-    pub draining: watch::Receiver<bool>,
+    /// Whether the gateway drains, which ends endless responses and connections.
+    pub draining: Draining,
     /// The response cache; `None` if it is disabled.
     pub cache: Option<Cache>,
     /// The metrics.

@@ -1,5 +1,5 @@
 //! Endless responses, such as server-sent events: each piece is sent at once, there is no deadline for the whole, and
-//! the response ends with the authority of its principal or with a drain.
+//! the response ends with the authority of its principal or at a moment of a drain.
 //!
 //! A response has no end of its own if it has no `Content-Length` and either is an event stream or belongs to a route
 //! with `stream = true`. Other responses never get here.
@@ -81,14 +81,13 @@ impl Flow {
         timeout(END_TIMEOUT, downstream.finish(Bytes::new())).await.map_err(|_| abandoned())?
     }
 
-    /// Waits until the gateway has to end the response, and returns why.
-    async fn over(&self, authority_ended: impl Future<Output = Reason>) -> Reason {
+    /// Waits until the gateway has to end an endless response or connection, and returns why.
+    pub(super) async fn over(&self, authority_ended: impl Future<Output = Reason>) -> Reason {
         let mut draining = self.draining.clone();
         tokio::select! {
             biased;
             reason = authority_ended => reason,
-            // An error means that the gateway has ended, which counts as a drain.
-            _ = draining.wait_for(|draining| *draining) => Reason::Drain,
+            () = draining.turn() => Reason::Drain,
         }
     }
 }

@@ -134,8 +134,8 @@ impl Flow {
                 figures.to_client += count;
             }
         };
-        let authority = self.authority_ended(admitted, &Method::GET);
-        let (outcome, reason) = outcome(carry(client, &mut service, limits, authority, passed).await);
+        let over = self.over(self.authority_ended(admitted, &Method::GET));
+        let (outcome, reason) = outcome(carry(client, &mut service, limits, over, passed).await);
         metrics.end(outcome);
         ctx.reason = reason;
         Ok(())
@@ -181,8 +181,8 @@ impl Flow {
 }
 
 /// How tunnels end, as labels in metrics.
-pub const TUNNEL_OUTCOMES: [&str; 8] =
-    ["closed", "client", "client_slow", "upstream", "idle", "total", "expired", "revoked"];
+pub const TUNNEL_OUTCOMES: [&str; 9] =
+    ["closed", "client", "client_slow", "upstream", "idle", "total", "expired", "revoked", "drain"];
 
 /// The outcome of a tunnel in metrics, and the reason in the access log.
 fn outcome(ended: upgrade::Ended<Reason>) -> (&'static str, Option<Reason>) {
@@ -193,8 +193,9 @@ fn outcome(ended: upgrade::Ended<Reason>) -> (&'static str, Option<Reason>) {
         upgrade::Ended::Service => ("upstream", Reason::Upstream),
         upgrade::Ended::Idle => ("idle", Reason::Idle),
         upgrade::Ended::Total => ("total", Reason::Total),
-        upgrade::Ended::Authority(reason @ Reason::Expired) => ("expired", reason),
-        upgrade::Ended::Authority(reason) => ("revoked", reason),
+        upgrade::Ended::Over(reason @ Reason::Expired) => ("expired", reason),
+        upgrade::Ended::Over(reason @ Reason::Drain) => ("drain", reason),
+        upgrade::Ended::Over(reason) => ("revoked", reason),
     };
     (outcome, Some(reason))
 }

@@ -13,7 +13,6 @@ use http::request::Parts;
 use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::{LazyConfigAcceptor, server};
 
@@ -27,6 +26,7 @@ use crate::downstream::http1::Http1Exchange;
 use crate::downstream::http2::{Activity, Http2};
 use crate::downstream::session::SessionExchange;
 use crate::downstream::{Handler, TlsStream};
+use crate::drain::Draining;
 use crate::tls::{Identities, Identity};
 
 /// Length of the client connection preface of HTTP/2 (RFC 9113, section 3.4), in bytes.
@@ -43,7 +43,7 @@ pub(super) struct Connection<H> {
     pub(super) http2: h2::server::Builder,
     pub(super) admission: Arc<Admission>,
     pub(super) settings: Arc<Settings>,
-    pub(super) drain: watch::Receiver<bool>,
+    pub(super) draining: Draining,
 }
 
 /// Why a connection was closed before its first request.
@@ -66,19 +66,14 @@ enum HeadRead {
 
 impl<H: Handler> Connection<H> {
     /// Serves `stream` until it is closed.
-    pub(super) async fn run(mut self, stream: TcpStream, peer: SocketAddr, observer: &Arc<dyn Observe>) {
+    pub(super) async fn run(self, stream: TcpStream, peer: SocketAddr, observer: &Arc<dyn Observe>) {
         let Some((mut stream, _counted)) = self.establish(stream, peer, &**observer).await else { return };
         if stream.is_http2() {
-            let preface = timeout(self.settings.header_timeout, read_preface(&mut stream));
-            let preface = tokio::select! {
-                preface = preface => Some(preface),
-                _ = self.drain.wait_for(|drain| *drain) => None,
-            };
-            match preface {
+            match timeout(self.settings.header_timeout, read_preface(&mut stream)).await {
                 // Boxed, so that HTTP/1.1 connections do not reserve memory for HTTP/2.
-                Some(Ok(Ok(()))) => Box::pin(self.serve_http2(stream, &**observer)).await,
-                Some(Err(_)) => observer.reaped(ConnectionReaped::Header),
-                Some(Ok(Err(_))) | None => {}
+                Ok(Ok(())) => Box::pin(self.serve_http2(stream, &**observer)).await,
+                Err(_) => observer.reaped(ConnectionReaped::Header),
+                Ok(Err(_)) => {}
             }
         } else {
             self.serve_http1(Box::new(stream), &**observer).await;
@@ -141,7 +136,7 @@ impl<H: Handler> Connection<H> {
             on_refused: &|| observer.stream_refused(),
             write_timeout: self.settings.write_timeout,
             keepalive_timeout: self.settings.keepalive_timeout,
-            drain: self.drain.clone(),
+            draining: self.draining.clone(),
         };
         if http2.serve(stream).await {
             observer.reaped(ConnectionReaped::Keepalive);
@@ -152,15 +147,14 @@ impl<H: Handler> Connection<H> {
 
     /// Serves requests one after another.
     async fn serve_http1(&self, mut stream: Box<TlsStream>, observer: &dyn Observe) {
-        let mut drain = self.drain.clone();
-        // An error means that the listener is gone, which counts as a drain.
-        let drained = pin!(drain.wait_for(|drain| *drain));
-        let mut waiting = BetweenRequests { drained, timer: DeadlineTimer::new(), is_first: true };
+        let mut draining = self.draining.clone();
+        let window_ended = pin!(draining.window_ended());
+        let mut waiting = BetweenRequests { window_ended, timer: DeadlineTimer::new(), is_first: true };
         loop {
             let began = match self.await_head(&mut stream, &mut waiting, observer).await {
                 HeadRead::Head { began } => began,
                 HeadRead::Request(request) => {
-                    let mut exchange = Http1Exchange::new(&mut stream, request, &self.drain);
+                    let mut exchange = Http1Exchange::new(&mut stream, request, &self.draining);
                     self.handler.handle(&mut exchange).await;
                     if exchange.is_reusable() {
                         continue;
@@ -183,10 +177,10 @@ impl<H: Handler> Connection<H> {
 
     /// Serves a request whose head is buffered, and returns the connection if it can be reused.
     async fn serve_session(&self, mut stream: Box<TlsStream>, began: std::time::Instant) -> Option<Box<TlsStream>> {
-        if *self.drain.borrow() {
+        if self.draining.has_begun() {
             stream.seal();
         }
-        match SessionExchange::parse(stream, self.drain.clone(), self.settings.read_timeout).await {
+        match SessionExchange::parse(stream, self.draining.clone(), self.settings.read_timeout).await {
             Ok(mut exchange) => {
                 self.handler.handle(&mut exchange).await;
                 exchange.into_stream().await
@@ -200,14 +194,14 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Waits for a request until the idle timeout or a drain, then for its complete head.
+    /// Waits for a request until the idle timeout or the end of the window of a drain, then for its complete head.
     async fn await_head<D: Future>(
         &self,
         stream: &mut TlsStream,
         waiting: &mut BetweenRequests<'_, D>,
         observer: &dyn Observe,
     ) -> HeadRead {
-        let BetweenRequests { drained, timer, is_first } = waiting;
+        let BetweenRequests { window_ended, timer, is_first } = waiting;
         let is_first = std::mem::replace(is_first, false);
         let mut began = Instant::now();
         let mut end = began + self.settings.header_timeout;
@@ -219,7 +213,7 @@ impl<H: Handler> Connection<H> {
                 tokio::select! {
                     biased;
                     first = stream.read_ahead() => first.is_ok_and(|bytes| !bytes.is_empty()),
-                    _ = drained.as_mut() => false,
+                    _ = window_ended.as_mut() => false,
                 }
             };
             match timer.wait(first_end, first).await {
@@ -245,8 +239,8 @@ impl<H: Handler> Connection<H> {
 
 /// What ends a connection that waits for a request.
 struct BetweenRequests<'a, D> {
-    /// Resolves when a drain begins.
-    drained: Pin<&'a mut D>,
+    /// Resolves when a drain closes idle connections.
+    window_ended: Pin<&'a mut D>,
     timer: DeadlineTimer,
     /// Whether the connection has had no request yet.
     is_first: bool,

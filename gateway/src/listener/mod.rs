@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::downstream::Handler;
+use crate::drain::Draining;
 use crate::tls::Identities;
 use admission::{Admission, Counted};
 use connection::Connection;
@@ -44,8 +45,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// The channels for graceful shutdown.
 pub struct Drain {
-    /// Once true, the listener stops accepting.
-    pub requested: watch::Receiver<bool>,
+    /// Once it has begun, the listener stops accepting.
+    pub requested: Draining,
     /// Becomes true when the last connection has ended or the drain timeout has passed.
     pub done: watch::Sender<bool>,
 }
@@ -133,14 +134,14 @@ impl<H: Handler> Listener<H> {
         if let Some(ready) = ready {
             tokio::select! {
                 () = ready => {}
-                _ = self.drain.requested.changed() => {}
+                _ = self.drain.requested.begun() => {}
             }
         }
         self.start.accepting.send_replace(true);
-        while !*self.drain.requested.borrow() {
+        while !self.drain.requested.has_begun() {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
-                _ = self.drain.requested.changed() => break,
+                _ = self.drain.requested.begun() => break,
                 // Removes ended connections, which would otherwise use memory.
                 Some(_) = connections.join_next() => continue,
             };
@@ -175,7 +176,7 @@ impl<H: Handler> Listener<H> {
                 http2: self.protocols.http2.clone(),
                 admission: Arc::clone(&admission),
                 settings: Arc::clone(&self.settings),
-                drain: self.drain.requested.clone(),
+                draining: self.drain.requested.clone(),
             };
             connections.spawn(async move {
                 connection.run(stream, peer, &guard.0).await;

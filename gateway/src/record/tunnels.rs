@@ -4,7 +4,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 
 use super::labels::Labels;
 
-/// The outcome of a tunnel that was cut off at the end of a drain.
+/// The outcome of a tunnel that is dropped at the end of a drain before its turn.
 const DRAINED: &str = "drain";
 
 /// The metrics, by route.
@@ -51,7 +51,7 @@ impl Tunnels {
         };
         for route in &labels.upgrade_routes {
             tunnels.open.with_label_values(&[*route]);
-            for outcome in labels.tunnel_outcomes.iter().chain(&[DRAINED]) {
+            for outcome in labels.tunnel_outcomes {
                 tunnels.ended.with_label_values(&[*route, *outcome]);
             }
             for direction in ["to_service", "to_client"] {

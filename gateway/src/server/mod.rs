@@ -31,6 +31,7 @@ use crate::cache::Cache;
 use crate::clock::unix_now_millis;
 use crate::config::{Config, Problems, Values};
 use crate::downstream::http2::http2_options;
+use crate::drain::{self, DrainTrigger};
 use crate::flow::{Flow, HeadInspector};
 use crate::limit::Limits;
 use crate::listener::{self, Drain, Listener, Protocols, Start};
@@ -90,7 +91,7 @@ pub struct Addresses {
 
 /// The two channels of a shutdown: to start draining, and to be notified when it is complete.
 struct Stop {
-    drain: watch::Sender<bool>,
+    drain: DrainTrigger,
     drained: watch::Receiver<bool>,
 }
 
@@ -156,7 +157,7 @@ impl Gateway {
         let revocation = revocation.map(|(settings, backend)| Revocation::new(backend, settings));
         let api = UpstreamClient::new(api);
         let cache = config.cache.map(Cache::new);
-        let (drain, asked) = watch::channel(false);
+        let (drain, draining) = drain::drain(config.listener.drain_timeout);
         let key_removed = Arc::new(watch::Sender::new(None));
         let flow = Flow {
             settings: config.flow,
@@ -171,7 +172,7 @@ impl Gateway {
             api,
             services: services.iter().map(|service| UpstreamClient::new(Arc::clone(&service.upstream))).collect(),
             key_removed: key_removed.subscribe(),
-            draining: asked.clone(),
+            draining: draining.clone(),
             cache: cache.clone(),
             metrics: Arc::clone(&metrics),
             access_log,
@@ -188,8 +189,7 @@ impl Gateway {
         let mut server = Server::new_with_opt_and_conf(None, server_conf());
 
         let (done, drained) = watch::channel(false);
-        let draining = asked.clone();
-        let ends = Drain { requested: asked, done };
+        let ends = Drain { requested: draining.clone(), done };
         let (accepting, accepted_first) = watch::channel(false);
         let first_beat = revocation.clone();
         let ready: StopFuture = Box::pin(async move {
@@ -314,7 +314,7 @@ impl ShutdownSignalWatch for Signal {
             stop.await;
         }
         tracing::info!("stopping: draining connections");
-        self.parts.drain.send_replace(true);
+        self.parts.drain.begin();
         let mut drained = self.parts.drained.clone();
         // An error means that the listener has stopped, so nothing is left to drain.
         let _ = drained.wait_for(|drained| *drained).await;

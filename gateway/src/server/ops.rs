@@ -9,12 +9,12 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
-use tokio::sync::watch;
 
 use super::defence::defend;
 use super::plain::{self, Plain};
 use super::service::Service;
 use crate::cache::{Cache, CacheStats};
+use crate::drain::Draining;
 use crate::framing::CanonicalPath;
 use crate::record::{Lines, Metrics};
 use crate::revocation::Revocation;
@@ -41,7 +41,7 @@ pub(super) struct Ops {
     /// The revocation state, if enabled.
     pub(super) revocation: Option<Revocation>,
     /// Whether the gateway is stopping.
-    pub(super) draining: watch::Receiver<bool>,
+    pub(super) draining: Draining,
     /// The cache, if enabled.
     pub(super) cache: Option<Cache>,
     /// The routes, to resolve aliases in purges.
@@ -82,7 +82,7 @@ impl Ops {
     /// `revocation.max_age`.
     fn readiness(&self) -> Response<Full<Bytes>> {
         let has_revocations = self.revocation.as_ref().is_none_or(|revocation| revocation.age().is_some());
-        let draining = *self.draining.borrow();
+        let draining = self.draining.has_begun();
         let required = self.services.iter().filter(|service| service.required).map(|service| &service.upstream);
         let has_upstreams = self.upstreams.iter().chain(required).all(|upstream| upstream.was_reached());
         let ready = !draining && has_revocations && has_upstreams;

@@ -1,4 +1,4 @@
-//! The tunnel: bytes in both directions until both have ended, a limit passes or the authority of the client ends.
+//! The tunnel: bytes in both directions until both have ended, a limit passes or the gateway ends it.
 //!
 //! Each direction holds what one read returned and reads no more until that was written. While nothing arrives, it holds
 //! no buffer.
@@ -55,8 +55,8 @@ pub enum Ended<A> {
     Idle,
     /// The total limit.
     Total,
-    /// The authority of the client has ended.
-    Authority(A),
+    /// The gateway ends it, for this reason.
+    Over(A),
 }
 
 /// One direction.
@@ -80,23 +80,23 @@ struct Tunnel<'a, S, F> {
 }
 
 /// Copies bytes between `client` and `service` until the tunnel ends, and calls `passed` with the number of bytes
-/// whenever some have passed. `authority` completes when the client may no longer use it.
+/// whenever some have passed. `over` completes when the gateway ends it.
 ///
 /// Neither side is closed cleanly if the tunnel was cut off.
 pub async fn carry<A>(
     client: &mut TlsStream,
     service: &mut (impl AsyncRead + AsyncWrite + Unpin),
     limits: Limits,
-    authority: impl Future<Output = A>,
+    over: impl Future<Output = A>,
     passed: impl FnMut(Direction, u64) + Unpin,
 ) -> Ended<A> {
     let mut tunnel = Tunnel { client, service, to_service: Half::Open, to_client: Half::Open, passed };
-    let mut authority = pin!(authority);
+    let mut over = pin!(over);
     let mut last = Instant::now();
     let mut timer = pin!(sleep_until(limits.next(last, false)));
     poll_fn(|cx| {
-        if let Poll::Ready(ended) = authority.as_mut().poll(cx) {
-            return Poll::Ready(Ended::Authority(ended));
+        if let Poll::Ready(reason) = over.as_mut().poll(cx) {
+            return Poll::Ready(Ended::Over(reason));
         }
         let mut has_moved = false;
         let to_service = tunnel.poll_to_service(cx, &mut has_moved);

@@ -19,7 +19,7 @@ const FLOORS: [&[&str]; 10] = [
     &["listener"],
     &["downstream", "token", "record", "upstream", "route"],
     &["client", "compress", "cors", "framing", "limit", "tls"],
-    &["clock", "health", "scope", "single_flight", "syntax"],
+    &["clock", "drain", "health", "scope", "single_flight", "syntax"],
 ];
 
 /// Every import that is allowed.
@@ -33,6 +33,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
             "clock",
             "config",
             "downstream",
+            "drain",
             "flow",
             "framing",
             "limit",
@@ -58,6 +59,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
             "config",
             "cors",
             "downstream",
+            "drain",
             "framing",
             "limit",
             "listener",
@@ -115,8 +117,8 @@ const ALLOWED: [(&str, &[&str]); 21] = [
     ("ticket", &["token"]),
     ("cache", &["compress", "downstream", "single_flight", "syntax", "upstream"]),
     ("upgrade", &["cors", "downstream", "syntax"]),
-    ("listener", &["downstream", "tls"]),
-    ("downstream", &["syntax", "tls"]),
+    ("listener", &["downstream", "drain", "tls"]),
+    ("downstream", &["drain", "syntax", "tls"]),
     ("client", &["syntax"]),
     ("cors", &["syntax"]),
     ("record", &["syntax"]),

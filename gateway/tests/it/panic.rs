@@ -13,6 +13,7 @@ use holodule_gateway::config::{FlowSettings, StreamSettings};
 use holodule_gateway::cors::Origins;
 use holodule_gateway::downstream::http2::http2_options;
 use holodule_gateway::downstream::{Downstream, ExtraField, Handler, Peer, ResponseHead};
+use holodule_gateway::drain::{DrainTrigger, drain};
 use holodule_gateway::flow::Flow;
 use holodule_gateway::framing;
 use holodule_gateway::limit::{self, Limits, LoginSettings};
@@ -179,7 +180,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
         api: UpstreamClient::new(Arc::new(Upstream::new("api", address, upstream))),
         services: Box::default(),
         key_removed: watch::channel(None).1,
-        draining: watch::channel(false).1,
+        draining: drain(Duration::ZERO).1,
         cache: None,
         metrics: Arc::clone(metrics),
         access_log: writer.access(),
@@ -336,8 +337,8 @@ impl Observe for Nothing {
     fn stream_refused(&self) {}
 }
 
-/// Serves `app` by HTTP/2 on the returned address, until the sender is dropped.
-fn listen(app: Arc<Serving>) -> (SocketAddr, watch::Sender<bool>) {
+/// Serves `app` by HTTP/2 on the returned address, until the trigger is dropped.
+fn listen(app: Arc<Serving>) -> (SocketAddr, DrainTrigger) {
     let identities = Arc::new(Identities::new(vec![identity()]).unwrap());
     let patience = Duration::from_secs(30);
     let settings = listener::Settings {
@@ -356,14 +357,14 @@ fn listen(app: Arc<Serving>) -> (SocketAddr, watch::Sender<bool>) {
     let socket = listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
     let address = socket.local_addr().unwrap();
     let protocols = Protocols { identities, http2: http2_options(16 * 1024, 100) };
-    let (drain, asked) = watch::channel(false);
+    let (trigger, draining) = drain(patience);
     let ends = (
         Start { ready: None.into(), accepting: watch::channel(false).0 },
-        Drain { requested: asked.clone(), done: watch::channel(false).0 },
+        Drain { requested: draining, done: watch::channel(false).0 },
     );
     let mut listener = Listener::new(socket, protocols, app, Arc::new(Nothing), Arc::new(Nothing), settings, ends);
-    tokio::spawn(async move { listener.start_service(None, asked, 1).await });
-    (address, drain)
+    tokio::spawn(async move { listener.start_service(None, watch::channel(false).1, 1).await });
+    (address, trigger)
 }
 
 #[tokio::test]

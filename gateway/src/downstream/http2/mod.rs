@@ -15,13 +15,13 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use h2::Reason;
 use h2::server::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 
 pub use crate::downstream::activity::Activity;
 use exchange::Http2Exchange;
 use waker::ConnectionWaker;
 
 use crate::downstream::{Handler, Peer, TlsStream};
+use crate::drain::Draining;
 
 /// Maximum number of concurrent streams per connection (RFC 9113, section 5.1.2).
 const MAX_STREAMS: u32 = 100;
@@ -93,8 +93,8 @@ pub struct Http2<'a, H> {
     pub write_timeout: Duration,
     /// How long the connection may be without a request.
     pub keepalive_timeout: Duration,
-    /// Once true, no more requests are accepted.
-    pub drain: watch::Receiver<bool>,
+    /// Once it has begun, a GOAWAY announces the end, and the connection ends with its last stream.
+    pub draining: Draining,
 }
 
 impl<H: Handler> Http2<'_, H> {
@@ -107,10 +107,10 @@ impl<H: Handler> Http2<'_, H> {
 
     /// Like [`Http2::serve`], on any stream, such as one in memory.
     pub async fn serve_on(self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) -> bool {
-        let Self { handler, options, activity, on_refused, write_timeout, keepalive_timeout, mut drain } = self;
+        let Self { handler, options, activity, on_refused, write_timeout, keepalive_timeout, mut draining } = self;
         let Ok(mut connection) = options.handshake::<_, Bytes>(stream).await else { return false };
         let mut requests = FuturesUnordered::new();
-        let mut drained = pin!(drain.wait_for(|drain| *drain));
+        let mut drain_began = pin!(draining.begun());
         let mut is_draining = false;
         let mut idle = pin!(activity.wait_until_idle(keepalive_timeout));
         let mut is_idle = false;
@@ -119,9 +119,10 @@ impl<H: Handler> Http2<'_, H> {
         let connection_waker = Arc::new(ConnectionWaker::default());
         poll_fn(|cx| {
             let waker = connection_waker.register(cx.waker());
-            // An error means that the listener is gone, which counts as a drain.
-            if !is_draining && drained.as_mut().poll(cx).is_ready() {
+            if !is_draining && drain_began.as_mut().poll(cx).is_ready() {
                 is_draining = true;
+                // Two GOAWAY frames, the second after a round trip, so that requests on their way are served (RFC 9113,
+                // section 6.8).
                 connection.graceful_shutdown();
             }
             loop {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use holodule_gateway::downstream::http2::{Activity, Http2, http2_options};
 use holodule_gateway::downstream::{Downstream, Handler, Peer, ResponseHead};
+use holodule_gateway::drain::drain;
 use holodule_gateway::tls::{Identity, Purpose};
 use http::StatusCode;
 use pingora::http::ResponseHeader;
@@ -60,7 +61,7 @@ async fn serve(data: &[u8], piece: usize) -> (Vec<u8>, Recorder) {
         output: Arc::clone(&output),
         reported: 0,
     };
-    let (_stop, drain) = tokio::sync::watch::channel(false);
+    let (_stop, draining) = drain(Duration::ZERO);
     let options = http2_options(16 * 1024, 100);
     let http2 = Http2 {
         handler: &handler,
@@ -69,7 +70,7 @@ async fn serve(data: &[u8], piece: usize) -> (Vec<u8>, Recorder) {
         on_refused: &|| {},
         write_timeout: Duration::from_secs(30),
         keepalive_timeout: Duration::from_secs(60),
-        drain,
+        draining,
     };
     let peer = Peer { address: "192.0.2.1:4711".parse().unwrap(), identity: identity(), tls: "1.3" };
     timeout(2 * PATIENCE, http2.serve_on(stream, peer)).await.expect("the connection ends");

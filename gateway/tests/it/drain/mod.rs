@@ -1,4 +1,7 @@
-//! Graceful shutdown: active requests complete, new ones are refused, and `run` returns.
+//! Graceful shutdown: requests complete, no connection is accepted, what has no end of its own is ended, and `run` returns.
+
+mod goaway;
+mod spread;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +26,6 @@ async fn an_active_request_completes_and_no_new_connection_is_accepted() {
     let admin = admin().await;
     let mut gateway = Gateway::start(&api, &admin);
     let mut connection = gateway.connect().await;
-    let mut idle = gateway.connect().await;
     connection.send(get(DAY, "")).await;
     until("the backend has the request", async || received.load(Ordering::SeqCst)).await;
     gateway.stop();
@@ -32,23 +34,48 @@ async fn an_active_request_completes_and_no_new_connection_is_accepted() {
     let answer = connection.answer("GET").await;
     assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY));
     connection.assert_closed().await;
-    idle.assert_closed().await;
     until("run returns", async || gateway.has_ended()).await;
 }
 
 #[tokio::test]
-async fn idle_connections_are_closed_at_once() {
+async fn connections_that_wait_for_a_request_serve_one_more() {
     let (api, admin) = (api().await, admin().await);
-    let mut gateway = Gateway::start(&api, &admin);
-    let mut used = gateway.connect().await;
-    assert_eq!(used.exchange(get(DAY, "")).await.status, 200);
-    let mut unused = gateway.connect().await;
-    let began = Instant::now();
-    gateway.stop();
-    used.assert_closed().await;
-    unused.assert_closed().await;
-    until("run returns", async || gateway.has_ended()).await;
-    assert!(began.elapsed() < Duration::from_secs(4), "well before the drain timeout: {:?}", began.elapsed());
+    let route = ("ROUTE", "[{methods = ['GET', 'POST'], path = '/holodules/{day}'}]");
+    let post = format!("{}x=1", request("POST", DAY, "Content-Length: 3\r\n"));
+    for request in [get(DAY, ""), post] {
+        let mut gateway = Gateway::start_with(&api, &admin, &[route, ("DRAIN_TIMEOUT", "60")]);
+        let mut used = gateway.connect().await;
+        assert_eq!(used.exchange(get(DAY, "")).await.value("connection"), "keep-alive");
+        let unused = gateway.connect().await;
+        gateway.stop();
+        until("no connection is accepted", async || Connection::open(gateway.https).await.is_err()).await;
+        for mut connection in [used, unused] {
+            connection.send(&request).await;
+            let answer = connection.answer("GET").await;
+            assert_eq!((answer.status, answer.body.as_str(), answer.value("connection")), (200, DAY_BODY, "close"));
+            connection.assert_closed().await;
+        }
+        until("run returns", async || gateway.has_ended()).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_without_a_further_request_end_with_their_timeout_or_the_window() {
+    let settings = [
+        [("LISTENER_KEEPALIVE_TIMEOUT", "0.5"), ("LISTENER_HEADER_TIMEOUT", "0.5"), ("DRAIN_TIMEOUT", "60")],
+        [("LISTENER_KEEPALIVE_TIMEOUT", "60"), ("LISTENER_HEADER_TIMEOUT", "60"), ("DRAIN_TIMEOUT", "1")],
+    ];
+    for settings in settings {
+        let (api, admin) = (api().await, admin().await);
+        let mut gateway = Gateway::start_with(&api, &admin, &settings);
+        let mut used = gateway.connect().await;
+        assert_eq!(used.exchange(get(DAY, "")).await.status, 200);
+        let mut unused = gateway.connect().await;
+        gateway.stop();
+        assert_eq!(used.read_to_close_notify().await.unwrap(), b"");
+        assert_eq!(unused.read_to_close_notify().await.unwrap(), b"");
+        until("run returns", async || gateway.has_ended()).await;
+    }
 }
 
 #[tokio::test]
