@@ -7,6 +7,7 @@
 //! | [`server`] | the composition root: builds everything below and runs it |
 //! | [`config`] | parses the configuration into the settings that the stages declare |
 //! | [`listener`] | accepts connections: limits, PROXY protocol, TLS handshake, deadlines |
+//! | [`acme`] | obtains and renews certificates by ACME |
 //! | [`tls`] | certificates, their selection by name, TLS versions, session tickets |
 //! | [`downstream`] | the client's side of a request behind one trait: HTTP/1.1, HTTP/2, pingora's session |
 //! | [`flow`] | the stages in their order; every request enters [`Flow::serve`](flow::Flow::serve) |
@@ -34,10 +35,11 @@
 //! | [`health`] | the probe of the command `health` |
 //!
 //! A module imports only modules on lower floors. From the highest: `server`; `flow`; `respond`; `authenticate`,
-//! `config`; `login`, `revocation`, `cache`, `ticket`, `upgrade`; `listener`; the rest; `client`, `compress`, `cors`,
-//! `framing`, `limit`, `tls`; `clock`, `drain`, `health`, `scope`, `single_flight`, `syntax`. `tests/it/direction.rs` lists
-//! the allowed imports.
+//! `config`; `login`, `revocation`, `cache`, `ticket`, `upgrade`; `listener`; `acme` and the rest; `client`, `compress`,
+//! `cors`, `framing`, `limit`, `tls`; `clock`, `drain`, `health`, `scope`, `single_flight`, `syntax`.
+//! `tests/it/direction.rs` lists the allowed imports.
 
+pub mod acme;
 pub mod authenticate;
 pub mod cache;
 pub mod client;

@@ -81,12 +81,12 @@ def sources(folder, *parts):
 
 
 def section(page, heading):
-    """The text of a page below a heading, up to the next of the same level."""
-    level = heading.partition(" ")[0]
+    """The text of a page below a heading, up to the next of the same level or a higher one."""
+    level = len(heading.partition(" ")[0])
     found = page.read_text().partition(f"\n{heading}\n")[2]
     if not found:
         raise AssertionError(f"{page.name} has no {heading!r}")
-    return re.split(rf"\n{level} ", found)[0]
+    return re.split(rf"\n#{{1,{level}}} ", found)[0]
 
 
 def first_cells(text):

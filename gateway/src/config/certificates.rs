@@ -7,12 +7,17 @@ use super::section::Section;
 use crate::tls::{Identity, NotAnIdentity, Purpose};
 use holodule_settings::{Source, shown_path};
 
-/// Reads every certificate with its private key.
-pub(super) fn read(source: &mut Source) -> Option<Vec<Identity>> {
-    let certificate: Option<PathBuf> = required(source, "tls.certificate", "a PEM file, the leaf first");
-    let private_key: Option<PathBuf> = required(source, "tls.private_key", "the PEM file of the leaf's key");
-    let mut pairs = vec![("tls".to_owned(), certificate, private_key)];
-    for mut section in Section::list_without_secrets(source, "certificate").unwrap_or_default() {
+/// Reads every certificate with its private key. With `has_acme`, certificates are obtained by ACME, so that `[tls]` is
+/// optional.
+pub(super) fn read(source: &mut Source, has_acme: bool) -> Option<Vec<Identity>> {
+    let default = if has_acme { read_optional(source) } else { Some(read_required(source)) };
+    let mut pairs: Vec<_> =
+        default.map(|(certificate, key)| ("tls".to_owned(), certificate, key)).into_iter().collect();
+    let further = Section::list_without_secrets(source, "certificate").unwrap_or_default();
+    if pairs.is_empty() && !further.is_empty() {
+        source.conflict("certificate", "requires tls.certificate, which is the default");
+    }
+    for mut section in further {
         let certificate = section.required(source, "certificate", "a PEM file, the leaf first").map(PathBuf::from);
         let private_key = section.required(source, "private_key", "the PEM file of the leaf's key").map(PathBuf::from);
         pairs.push((section.path().to_owned(), certificate, private_key));
@@ -25,6 +30,21 @@ pub(super) fn read(source: &mut Source) -> Option<Vec<Identity>> {
         })
         .collect();
     identities.into_iter().collect()
+}
+
+fn read_required(source: &mut Source) -> (Option<PathBuf>, Option<PathBuf>) {
+    let certificate = required(source, "tls.certificate", "a PEM file, the leaf first");
+    (certificate, required(source, "tls.private_key", "the PEM file of the leaf's key"))
+}
+
+/// The paths of the pair; `None` if neither is given. An empty path counts as none.
+fn read_optional(source: &mut Source) -> Option<(Option<PathBuf>, Option<PathBuf>)> {
+    let [certificate, key] =
+        ["tls.certificate", "tls.private_key"].map(|key| source.parse_unless_empty(key, str::parse::<PathBuf>));
+    if certificate.is_some() != key.is_some() {
+        source.conflict("tls.certificate", "and tls.private_key are required together");
+    }
+    (certificate.is_some() || key.is_some()).then_some((certificate, key))
 }
 
 /// Reads both files even if one is missing or invalid, so that the problems of both are reported.

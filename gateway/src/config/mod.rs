@@ -3,6 +3,7 @@
 //! The stages declare their settings; this module fills them. All problems are reported together, each with its
 //! key. Error messages never contain a secret.
 
+mod acme;
 mod cache;
 mod certificates;
 mod claims;
@@ -53,8 +54,9 @@ use crate::tls::Identity;
 use crate::token::{Keys, StaticTokens};
 use crate::upstream::{self, Address};
 
-/// The environment variables that hold secrets: the token key in its short and its long form.
-const SECRET_VARIABLES: [&str; 2] = ["JWT_SECRET_KEY", "KEY"];
+/// The environment variables that hold secrets: the key of the external account of ACME, and the token key in its short
+/// and its long form.
+const SECRET_VARIABLES: [&str; 3] = ["ACME_EAB_KEY", "JWT_SECRET_KEY", "KEY"];
 
 /// Keys that take effect on reload, without a restart. An entry that ends with a dot is a whole section.
 pub const RELOADED: [&str; 5] = ["certificate", "key", "static_token", "tls.", "token."];
@@ -76,8 +78,10 @@ pub struct Config {
     pub ops_allowed_hosts: Vec<String>,
     /// The file to which the bound addresses are written, if any.
     pub announce_file: Option<PathBuf>,
-    /// The certificates with their keys; the first is the default.
+    /// The certificates of the configuration with their keys; the first is the default.
     pub identities: Vec<Identity>,
+    /// The certificates to obtain by ACME, if any. `identities` may then be empty.
+    pub acme: Option<crate::acme::Settings>,
     /// Settings of the public listener.
     pub listener: crate::listener::Settings,
     /// The proxies trusted to supply the client address.
@@ -164,6 +168,7 @@ impl Config {
 
     /// [`Config::read`] for a process that may open `descriptors` files.
     fn read_within(file: Option<&Path>, environment: Environment, descriptors: u64) -> Result<Self, Problems> {
+        let state_directory = acme::state_directory(&environment);
         let mut source = Source::read(file, environment);
         let https_addr = source.parse("https_addr", parse_socket_address);
         let https_addr = https_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8443)));
@@ -176,10 +181,12 @@ impl Config {
         let ops_addr = ops::read_address(&mut source);
         let ops_allowed_hosts = read_host_names(&mut source, "ops_allowed_hosts");
         let announce_file = source.parse_unless_empty("announce_file", str::parse::<PathBuf>);
-        let identities = certificates::read(&mut source);
+        let acme = acme::read(&mut source, &state_directory, http_addr.is_some());
+        let identities = certificates::read(&mut source, acme.is_some());
         let proxies = listener::read_proxies(&mut source);
         let listener = listener::read(&mut source, &proxies);
-        let flow = read_flow(&mut source, listener.read_timeout);
+        let mut flow = read_flow(&mut source, listener.read_timeout);
+        flow.hosts.extend(acme.iter().flat_map(|acme| acme.certificates.concat()));
         let limit = limits::read(&mut source);
         let (services, routes) = read_services_and_routes(&mut source);
         if let Some(table) = &routes {
@@ -219,6 +226,7 @@ impl Config {
                 ops_allowed_hosts,
                 announce_file,
                 identities: identities?,
+                acme,
                 listener,
                 proxies,
                 keys: Arc::new(keys?),
@@ -247,6 +255,7 @@ impl Config {
     pub fn warnings(&self, now: i64) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         warnings.extend(certificates::warnings(&self.identities, now));
+        warnings.extend(acme::warnings(self.acme.as_ref(), self.https_addr, self.http_addr));
         let own = routes::OwnPaths::of(&self.routes, self.login, self.revocation.is_some());
         warnings.extend(routes::warnings(&self.routes, own));
         warnings.extend(require::warnings(&self.routes, &self.static_tokens, self.revocation.is_some()));

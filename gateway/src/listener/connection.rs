@@ -10,15 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::{LazyConfigAcceptor, server};
 
 use super::admission::{Admission, Counted};
 use super::deadline_timer::DeadlineTimer;
 use super::events::{ConnectionReaped, ConnectionRefused, HandshakeFailure, Observe};
+use super::handshake::{self, SetupError, failure};
 use super::inspect::{InspectHead, Inspected};
 use super::proxy;
 use super::settings::Settings;
@@ -27,7 +26,7 @@ use crate::downstream::http2::{Activity, Http2};
 use crate::downstream::session::SessionExchange;
 use crate::downstream::{Handler, TlsStream};
 use crate::drain::Draining;
-use crate::tls::{Identities, Identity};
+use crate::tls::Identities;
 
 /// Length of the client connection preface of HTTP/2 (RFC 9113, section 3.4), in bytes.
 const PREFACE_BYTES: usize = 24;
@@ -44,12 +43,6 @@ pub(super) struct Connection<H> {
     pub(super) admission: Arc<Admission>,
     pub(super) settings: Arc<Settings>,
     pub(super) draining: Draining,
-}
-
-/// Why a connection was closed before its first request.
-enum SetupError {
-    Handshake(HandshakeFailure),
-    Refused(ConnectionRefused),
 }
 
 /// The result of reading a head.
@@ -95,9 +88,7 @@ impl<H: Handler> Connection<H> {
         }
         let handshake = async {
             let proxied = if self.settings.proxy_protocol { self.read_proxy_header(&mut stream).await? } else { None };
-            let accept = accept(stream, &self.identities).await;
-            let (stream, identity) =
-                accept.map_err(|error| SetupError::Handshake(failure(&error, HandshakeFailure::Protocol)))?;
+            let (stream, identity) = handshake::accept(stream, &self.identities).await?;
             let (client, counted) = proxied.map_or((peer, None), |(client, counted)| (client, Some(counted)));
             let stream = TlsStream::new(stream, client, identity, self.settings.write_timeout);
             Ok((stream, counted))
@@ -109,6 +100,7 @@ impl<H: Handler> Connection<H> {
             }
             Ok(Err(SetupError::Handshake(failure))) => observer.handshake_failed(failure),
             Ok(Err(SetupError::Refused(refused))) => observer.refused(refused),
+            Ok(Err(SetupError::Validated)) => observer.validated(),
             Err(_) => observer.handshake_failed(HandshakeFailure::Timeout),
         }
         None
@@ -244,23 +236,6 @@ struct BetweenRequests<'a, D> {
     timer: DeadlineTimer,
     /// Whether the connection has had no request yet.
     is_first: bool,
-}
-
-/// Performs the TLS handshake with the certificate for the requested server name.
-async fn accept(
-    stream: TcpStream,
-    identities: &Identities,
-) -> io::Result<(server::TlsStream<TcpStream>, Arc<Identity>)> {
-    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-    let served = identities.choose(start.client_hello().server_name());
-    let served = served.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no certificate"))?;
-    let stream = start.into_stream(served.config).await?;
-    Ok((stream, served.identity))
-}
-
-/// Classifies an error: `invalid_data` if the client sent invalid data.
-fn failure(error: &io::Error, invalid_data: HandshakeFailure) -> HandshakeFailure {
-    if error.kind() == io::ErrorKind::InvalidData { invalid_data } else { HandshakeFailure::Disconnected }
 }
 
 /// Reads ahead until a head is complete. Its first byte arrived at `began`.

@@ -9,13 +9,16 @@ pub enum HandshakeFailure {
     Protocol,
     /// A trusted proxy sent no valid PROXY header.
     ProxyHeader,
+    /// There is no certificate yet: the first one is still to be obtained by ACME.
+    NoCertificate,
     /// The connection failed.
     Disconnected,
 }
 
 impl HandshakeFailure {
     /// All variants.
-    pub const ALL: [Self; 4] = [Self::Timeout, Self::Protocol, Self::ProxyHeader, Self::Disconnected];
+    pub const ALL: [Self; 5] =
+        [Self::Timeout, Self::Protocol, Self::ProxyHeader, Self::NoCertificate, Self::Disconnected];
 
     /// The value of the metric's `reason` label.
     pub fn label(self) -> &'static str {
@@ -23,6 +26,7 @@ impl HandshakeFailure {
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
             Self::ProxyHeader => "proxy_header",
+            Self::NoCertificate => "no_certificate",
             Self::Disconnected => "disconnected",
         }
     }
@@ -88,6 +92,8 @@ pub trait Observe: Send + Sync + 'static {
     fn refused(&self, refused: ConnectionRefused);
     /// A handshake succeeded, with this version (one of [`VERSIONS`](crate::tls::VERSIONS)).
     fn handshake_succeeded(&self, version: &'static str);
+    /// A CA validated a name by a tls-alpn-01 challenge, which is no request of a client.
+    fn validated(&self);
     /// A handshake failed.
     fn handshake_failed(&self, failure: HandshakeFailure);
     /// A connection was closed because of a timeout or a flood.

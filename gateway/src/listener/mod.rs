@@ -7,6 +7,7 @@ mod admission;
 mod connection;
 mod deadline_timer;
 mod events;
+mod handshake;
 mod inspect;
 pub mod proxy;
 mod settings;

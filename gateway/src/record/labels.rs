@@ -29,6 +29,8 @@ pub struct Labels<'a> {
     pub connections_refused: &'a [&'a str],
     /// Deadlines at which connections are closed.
     pub connections_reaped: &'a [&'a str],
+    /// Results of attempts to obtain a certificate by ACME; empty without ACME.
+    pub acme_results: &'a [&'a str],
     /// The routes, including the gateway's own.
     pub routes: Vec<&'a str>,
 }

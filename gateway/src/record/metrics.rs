@@ -8,6 +8,7 @@ use prometheus::{
     Encoder as _, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::acme::AcmeMetrics;
 use super::caches::Caches;
 use super::certificates::Certificates;
 use super::labels::Labels;
@@ -27,6 +28,7 @@ pub struct Metrics {
     token_refusals: IntCounterVec,
     scope_refusals: IntCounterVec,
     tunnels: Tunnels,
+    acme: AcmeMetrics,
     rate_limited: IntCounterVec,
     handshakes: IntCounterVec,
     handshake_failures: IntCounterVec,
@@ -124,6 +126,7 @@ impl Metrics {
                 &["route"],
             )?,
             tunnels: Tunnels::new(&registry, labels)?,
+            acme: AcmeMetrics::new(&registry, labels)?,
             rate_limited: counters(
                 "gateway_rate_limited_total",
                 "Requests refused by a rate limit, by limit.",
@@ -288,6 +291,11 @@ impl Metrics {
     /// Counts a tunnel until the guard is dropped.
     pub fn tunnel(&self, route: &str) -> OpenTunnel {
         self.tunnels.open(route)
+    }
+
+    /// The metrics of certificates by ACME.
+    pub fn acme(&self) -> &AcmeMetrics {
+        &self.acme
     }
 
     /// Counts a request refused by a rate limit.

@@ -1,6 +1,7 @@
 //! Metrics and the access log.
 
 mod access;
+mod acme;
 mod caches;
 mod certificates;
 mod durations;
@@ -17,6 +18,7 @@ mod target;
 mod tunnels;
 
 pub use access::{Access, AccessLog, Tunnelled};
+pub use acme::AcmeMetrics;
 pub use certificates::Certificates;
 pub use labels::Labels;
 pub use lines::Lines;

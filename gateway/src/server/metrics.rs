@@ -3,6 +3,7 @@
 use super::follow::PURGED_BY_FEED;
 use super::ops::PURGED_BY_OPS;
 use super::service::Service;
+use crate::acme::AcmeError;
 use crate::authenticate;
 use crate::cache;
 use crate::config::Config;
@@ -68,6 +69,7 @@ pub(super) fn metrics(config: &Config) -> prometheus::Result<Metrics> {
             .collect(),
         tunnel_outcomes: &TUNNEL_OUTCOMES,
         rate_limited: &Limits::LABELS,
+        acme_results: config.acme.as_ref().map_or(&[], |_| &AcmeError::RESULTS),
         handshakes: &tls::VERSIONS,
         handshake_failures: &failures,
         connections_refused: &refused,

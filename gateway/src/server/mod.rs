@@ -1,6 +1,7 @@
 //! The composition root: binds the listeners, builds the request path, runs pingora's server until it is stopped, and
 //! drains connections.
 
+mod acme;
 mod defence;
 mod follow;
 mod metrics;
@@ -26,6 +27,7 @@ use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::acme::AcmeError;
 use crate::authenticate::Accepted;
 use crate::cache::Cache;
 use crate::clock::unix_now_millis;
@@ -39,10 +41,9 @@ use crate::login;
 use crate::record::log::Writer;
 use crate::revocation::Revocation;
 use crate::ticket::Tickets;
-use crate::tls::Identities;
 use crate::upstream::{Upstream, UpstreamClient};
 use follow::Follow;
-use metrics::{metrics, record_certificates, record_routes};
+use metrics::{metrics, record_routes};
 use observe::Observer;
 use ops::Ops;
 use probe::Probe;
@@ -64,6 +65,9 @@ pub enum NotStarted {
     /// The TLS library.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
+    /// The storage of certificates by ACME.
+    #[error("acme.storage: {0}")]
+    Acme(#[from] AcmeError),
     /// The metrics.
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -124,14 +128,13 @@ impl Gateway {
             config.admin.map(|addresses| Arc::new(Upstream::with_addresses("admin", addresses, config.upstream)));
         let upstreams: Vec<_> = uses_api.then_some(&api).into_iter().chain(&admin).cloned().collect();
 
-        let identities = Arc::new(Identities::new(config.identities)?);
-        record_certificates(&metrics, &identities);
+        let (identities, acme) = acme::identities(config.identities, config.acme, &metrics)?;
         let redirect = Redirect {
             identities: Arc::clone(&identities),
             hosts: config.flow.hosts.clone(),
             sizes: config.flow.sizes,
             https_port: config.redirect_port.unwrap_or(addresses.https.port()),
-            challenges: config.acme_challenges,
+            challenges: acme.iter().map(|acme| acme.challenges.clone()).chain(config.acme_challenges).collect(),
         };
         let limits = Arc::new(Limits::new(&config.limit));
         let started = Instant::now();
@@ -231,6 +234,9 @@ impl Gateway {
         }
         if let Some((revocation, admin)) = revocation.zip(admin) {
             server.add_service(Follow { revocation, backend: admin, cache, metrics: Arc::clone(&metrics) });
+        }
+        if let Some(acme) = acme {
+            server.add_service(acme);
         }
         if !services.is_empty() {
             server.add_service(ServiceChecks { services, metrics: Arc::clone(&metrics) });

@@ -25,6 +25,10 @@ impl Observe for Observer {
         self.0.handshake(version);
     }
 
+    fn validated(&self) {
+        self.0.acme().validation();
+    }
+
     fn handshake_failed(&self, failure: HandshakeFailure) {
         self.0.handshake_failure(failure.label());
     }

@@ -8,17 +8,25 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 use rustls::sign::SingleCertAndKey;
 
+use super::challenge::{self, Challenges};
 use super::identity::Identity;
 
 /// Size of the session cache for TLS 1.2 clients without ticket support. Sessions of other clients are stored
 /// in their tickets, so their number is not limited.
 const SESSIONS: usize = 4096;
 
-/// The certificates, selected by the server name of the client (SNI; RFC 6066, section 3). They can be replaced
-/// while connections are open.
+/// The certificates, selected by the server name of the client (SNI; RFC 6066, section 3): those of the configuration,
+/// then those obtained by ACME. They can be replaced while connections are open.
 pub struct Identities {
     resumption: Resumption,
-    served: RwLock<Arc<[Served]>>,
+    served: RwLock<All>,
+    challenges: Option<Arc<dyn Challenges>>,
+}
+
+/// The certificates, of which the first `configured` are from the configuration.
+struct All {
+    configured: usize,
+    served: Arc<[Served]>,
 }
 
 /// A certificate and its TLS configuration. A connection refers to the certificate of its handshake, even after
@@ -44,20 +52,54 @@ impl Identities {
     /// # Errors
     /// `identities` is empty, or the system's random generator failed.
     pub fn new(identities: Vec<Identity>) -> Result<Self, rustls::Error> {
-        let resumption =
-            Resumption { tickets: aws_lc_rs::Ticketer::new()?, sessions: ServerSessionMemoryCache::new(SESSIONS) };
-        let served = RwLock::new(serve(identities, &resumption)?);
-        Ok(Self { resumption, served })
+        let resumption = Resumption::new()?;
+        let served = serve(identities.into_iter().map(Arc::new), &resumption)?;
+        if served.is_empty() {
+            return Err(rustls::Error::NoCertificatesPresented);
+        }
+        let served = RwLock::new(All { configured: served.len(), served: served.into() });
+        Ok(Self { resumption, served, challenges: None })
     }
 
-    /// Serves these certificates from the next handshake on. Open connections are unaffected, and sessions
-    /// created with the previous certificates can be resumed.
+    /// [`Identities::new`], where `identities` may be empty since further certificates are obtained by ACME.
+    /// `challenges` has the tls-alpn-01 challenges to which handshakes respond.
     ///
     /// # Errors
-    /// As for [`Identities::new`]; the previous certificates are then still served.
+    /// The system's random generator failed.
+    pub fn with_acme(identities: Vec<Identity>, challenges: Arc<dyn Challenges>) -> Result<Self, rustls::Error> {
+        let resumption = Resumption::new()?;
+        let served = serve(identities.into_iter().map(Arc::new), &resumption)?;
+        let served = RwLock::new(All { configured: served.len(), served: served.into() });
+        Ok(Self { resumption, served, challenges: Some(challenges) })
+    }
+
+    /// Serves these certificates of the configuration from the next handshake on. Open connections are unaffected,
+    /// and sessions created with the previous certificates can be resumed.
+    ///
+    /// # Errors
+    /// As for [`Identities::new`] or [`Identities::with_acme`]; the previous certificates are then still served.
     pub fn replace(&self, identities: Vec<Identity>) -> Result<(), rustls::Error> {
-        let served = serve(identities, &self.resumption)?;
-        *self.served.write().unwrap_or_else(PoisonError::into_inner) = served;
+        let mut served = serve(identities.into_iter().map(Arc::new), &self.resumption)?;
+        if served.is_empty() && self.challenges.is_none() {
+            return Err(rustls::Error::NoCertificatesPresented);
+        }
+        let mut all = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        let configured = served.len();
+        served.extend(all.served.iter().skip(all.configured).cloned());
+        *all = All { configured, served: served.into() };
+        Ok(())
+    }
+
+    /// [`Identities::replace`] for the certificates obtained by ACME.
+    ///
+    /// # Errors
+    /// The TLS library; the previous certificates are then still served.
+    pub fn replace_obtained(&self, identities: Vec<Arc<Identity>>) -> Result<(), rustls::Error> {
+        let obtained = serve(identities.into_iter(), &self.resumption)?;
+        let mut all = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        let mut served: Vec<_> = all.served.iter().take(all.configured).cloned().collect();
+        served.extend(obtained);
+        all.served = served.into();
         Ok(())
     }
 
@@ -71,7 +113,7 @@ impl Identities {
         self.current().iter().any(|served| served.identity.covers(host))
     }
 
-    /// Selects the certificate for the server name `name`.
+    /// Selects the certificate for the server name `name`; `None` if there is none yet.
     pub(crate) fn choose(&self, name: Option<&str>) -> Option<Served> {
         let served = self.current();
         let name = name.map(str::to_ascii_lowercase);
@@ -80,20 +122,34 @@ impl Identities {
         exact.or_else(any).or(served.first()).cloned()
     }
 
+    /// The configuration for the handshake of a CA that validates `name` (RFC 8737, section 3); `None` without a
+    /// pending challenge.
+    pub(crate) fn challenge(&self, name: &str) -> Option<Arc<ServerConfig>> {
+        let name = name.to_ascii_lowercase();
+        let digest = self.challenges.as_ref()?.digest(&name)?;
+        challenge::server_config(&name, &digest)
+    }
+
     fn current(&self) -> Arc<[Served]> {
-        Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner).served)
     }
 }
 
-fn serve(identities: Vec<Identity>, resumption: &Resumption) -> Result<Arc<[Served]>, rustls::Error> {
-    if identities.is_empty() {
-        return Err(rustls::Error::NoCertificatesPresented);
+impl Resumption {
+    fn new() -> Result<Self, rustls::Error> {
+        Ok(Self { tickets: aws_lc_rs::Ticketer::new()?, sessions: ServerSessionMemoryCache::new(SESSIONS) })
     }
-    let serve = |identity: Identity| {
+}
+
+fn serve(
+    identities: impl Iterator<Item = Arc<Identity>>,
+    resumption: &Resumption,
+) -> Result<Vec<Served>, rustls::Error> {
+    let serve = |identity: Arc<Identity>| {
         let config = Arc::new(server_config(&identity, resumption)?);
-        Ok(Served { identity: Arc::new(identity), config })
+        Ok(Served { identity, config })
     };
-    identities.into_iter().map(serve).collect()
+    identities.map(serve).collect()
 }
 
 /// Returns the server configuration for one certificate.
@@ -175,10 +231,37 @@ mod tests {
         assert_eq!(before.identity.names, ["old.example"]);
         assert_eq!(selected(&served, None), "new.example");
         assert!(Arc::ptr_eq(&tickets, &served.choose(None).unwrap().config.ticketer), "sessions resume");
-        // An empty list is rejected.
+        // An empty list is rejected, since no certificate is obtained by ACME.
         assert!(served.replace(Vec::new()).is_err());
         assert_eq!(selected(&served, None), "new.example");
         assert!(Identities::new(Vec::new()).is_err());
+    }
+
+    struct NoChallenge;
+
+    impl Challenges for NoChallenge {
+        fn digest(&self, _: &str) -> Option<[u8; 32]> {
+            None
+        }
+    }
+
+    #[test]
+    fn obtained_certificates_follow_those_of_the_configuration_and_are_replaced_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let obtained = |names: &[&str]| vec![Arc::new(identity(folder.path(), names))];
+        let served = Identities::with_acme(Vec::new(), Arc::new(NoChallenge)).unwrap();
+        assert!(served.choose(Some("acme.example")).is_none() && served.choose(None).is_none());
+        served.replace_obtained(obtained(&["acme.example"])).unwrap();
+        assert_eq!(selected(&served, Some("elsewhere.example")), "acme.example");
+        served.replace(identities(folder.path(), &[&["own.example"]])).unwrap();
+        assert_eq!(selected(&served, Some("elsewhere.example")), "own.example");
+        assert_eq!(selected(&served, Some("acme.example")), "acme.example");
+        served.replace_obtained(obtained(&["newer.example"])).unwrap();
+        assert_eq!(selected(&served, Some("own.example")), "own.example");
+        assert!(served.covers("newer.example") && !served.covers("acme.example"));
+        served.replace(Vec::new()).unwrap();
+        assert_eq!(selected(&served, None), "newer.example");
+        assert!(served.challenge("newer.example").is_none());
     }
 
     #[test]

@@ -331,6 +331,7 @@ impl Observe for Nothing {
     fn opened(&self) {}
     fn closed(&self) {}
     fn refused(&self, _: ConnectionRefused) {}
+    fn validated(&self) {}
     fn handshake_succeeded(&self, _: &'static str) {}
     fn handshake_failed(&self, _: HandshakeFailure) {}
     fn reaped(&self, _: ConnectionReaped) {}

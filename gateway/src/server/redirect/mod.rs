@@ -43,8 +43,8 @@ pub(super) struct Redirect {
     pub(super) sizes: framing::Settings,
     /// The HTTPS port.
     pub(super) https_port: u16,
-    /// The folder of the challenges, if any.
-    pub(super) challenges: Option<PathBuf>,
+    /// The folders of the challenges.
+    pub(super) challenges: Vec<PathBuf>,
 }
 
 impl Redirect {
@@ -76,7 +76,7 @@ impl Redirect {
             return response;
         }
         if let Some(token) = target.path().as_str().strip_prefix(CHALLENGES) {
-            let challenge = self.challenges.as_ref().and_then(|folder| challenge::read(folder, token));
+            let challenge = self.challenges.iter().find_map(|folder| challenge::read(folder, token));
             return match challenge {
                 Some(challenge) => plain::page(StatusCode::OK, "application/octet-stream", challenge),
                 None => plain::text(StatusCode::NOT_FOUND, "not found"),
@@ -214,7 +214,7 @@ mod tests {
             hosts: vec!["www.example.org".to_owned()],
             sizes: framing::Settings::default(),
             https_port,
-            challenges: None,
+            challenges: Vec::new(),
         }
     }
 

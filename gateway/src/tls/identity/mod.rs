@@ -66,10 +66,28 @@ impl Identity {
     /// # Errors
     /// [`NotAnIdentity`], with the cause and how to fix it.
     pub fn read(certificate: &Path, private_key: &Path, purpose: Purpose) -> Result<Self, NotAnIdentity> {
-        let Chain { certificates, leaf, further } =
-            read_chain(certificate, purpose).map_err(|reason| NotAnIdentity::Certificate(reason.into_owned()))?;
-        let (key, keys_in_file) =
-            read_key(private_key).map_err(|reason| NotAnIdentity::PrivateKey(reason.into_owned()))?;
+        let chain = read_chain(certificate, purpose);
+        let chain = chain.map_err(|reason| NotAnIdentity::Certificate(reason.into_owned()))?;
+        let key = read_key(private_key).map_err(|reason| NotAnIdentity::PrivateKey(reason.into_owned()))?;
+        Self::new(chain, key, purpose)
+    }
+
+    /// Parses a server's PEM file with its certificate chain, leaf first, and the private key of the leaf.
+    ///
+    /// # Errors
+    /// As for [`Identity::read`].
+    pub fn parse(pem: &[u8]) -> Result<Self, NotAnIdentity> {
+        let chain = parse_chain(pem, Purpose::Server);
+        let chain = chain.map_err(|reason| NotAnIdentity::Certificate(reason.into_owned()))?;
+        let key = parse_key(pem).map_err(|reason| NotAnIdentity::PrivateKey(reason.into_owned()))?;
+        Self::new(chain, key, Purpose::Server)
+    }
+
+    fn new(
+        Chain { certificates, leaf, further }: Chain,
+        (key, keys_in_file): (Arc<dyn SigningKey>, usize),
+        purpose: Purpose,
+    ) -> Result<Self, NotAnIdentity> {
         let certified = CertifiedKey::new(certificates, key);
         if certified.keys_match().is_err() {
             let public_key = certified.key.public_key();
@@ -174,7 +192,11 @@ struct Chain {
 }
 
 fn read_chain(certificate: &Path, purpose: Purpose) -> Result<Chain, Cow<'static, str>> {
-    let certificates = pem::certificates(&read_file(certificate)?)?;
+    parse_chain(&read_file(certificate)?, purpose)
+}
+
+fn parse_chain(bytes: &[u8], purpose: Purpose) -> Result<Chain, Cow<'static, str>> {
+    let certificates = pem::certificates(bytes)?;
     let read = certificates.first().ok_or("is not in the file").and_then(CertificateFacts::read);
     let leaf = read.map_err(|reason| format!("the certificate {reason}"))?;
     let further: Vec<_> =
@@ -188,7 +210,11 @@ fn read_chain(certificate: &Path, purpose: Purpose) -> Result<Chain, Cow<'static
 
 /// Returns the first private key of a file, and the number of keys in it.
 fn read_key(private_key: &Path) -> Result<(Arc<dyn SigningKey>, usize), Cow<'static, str>> {
-    let (key, keys_in_file) = pem::private_key(&read_file(private_key)?)?;
+    parse_key(&read_file(private_key)?)
+}
+
+fn parse_key(bytes: &[u8]) -> Result<(Arc<dyn SigningKey>, usize), Cow<'static, str>> {
+    let (key, keys_in_file) = pem::private_key(bytes)?;
     Ok((key::signing_key(&key)?, keys_in_file))
 }
 
