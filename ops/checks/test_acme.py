@@ -5,48 +5,15 @@ import json
 import os
 import socket
 import ssl
-import subprocess
 import tempfile
-import time
 import unittest
-import urllib.request
 from pathlib import Path
 
-from support import CA, ROOT, enter, environment, free_port, run, running_stack
+from pebble import SECONDS, Pebble, process, wait_for
+from support import CA, ROOT, enter, run, running_stack
 
 GATEWAY = ROOT / "target/release/holodule-gateway"
 NAME = "holodule.test"
-SECONDS = 30
-
-
-@contextlib.contextmanager
-def process(*arguments, log, **settings):
-    """A program that is stopped at the end, even if the test fails."""
-    with (
-        open(log, "ab") as out,
-        subprocess.Popen(
-            [str(argument) for argument in arguments],
-            env=environment(**settings),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-        ) as running,
-    ):
-        try:
-            yield running
-        finally:
-            running.terminate()
-
-
-def wait_for(what, ask):
-    """Repeats `ask` until it succeeds."""
-    until = time.monotonic() + SECONDS
-    while True:
-        with contextlib.suppress(OSError, ValueError):
-            return ask()
-        if time.monotonic() > until:
-            raise AssertionError(f"{what} did not arrive in time")
-        time.sleep(0.05)
 
 
 class Acme(unittest.TestCase):
@@ -74,41 +41,6 @@ class Acme(unittest.TestCase):
         with process(GATEWAY, log=self.folder / "gateway.log", **settings):
             yield wait_for("the gateway", lambda: json.loads(announced.read_text()))
 
-    @contextlib.contextmanager
-    def acme_server(self, http_port):
-        """pebble, which requests challenges at `http_port`, with a resolver that resolves every name to this host."""
-        directory, management, dns, dns_management = (free_port() for _ in range(4))
-        configuration = self.folder / "pebble.json"
-        configuration.write_text(
-            json.dumps(
-                {
-                    "pebble": {
-                        "listenAddress": f"127.0.0.1:{directory}",
-                        "managementListenAddress": f"127.0.0.1:{management}",
-                        "certificate": str(ROOT / "certs/dev/cert.pem"),
-                        "privateKey": str(ROOT / "certs/dev/key.pem"),
-                        "httpPort": http_port,
-                        "tlsPort": http_port,
-                    }
-                }
-            )
-        )
-        resolver = ["-dns01", f"127.0.0.1:{dns}", "-management", f"127.0.0.1:{dns_management}"]
-        unused = ["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""]
-        pebble = ["pebble", "-config", configuration, "-dnsserver", f"127.0.0.1:{dns}"]
-        log = self.folder / "pebble.log"
-        with (
-            process("pebble-challtestsrv", *resolver, *unused, log=log),
-            process(*pebble, log=log, PEBBLE_VA_NOSLEEP="1", PEBBLE_WFE_NONCEREJECT="0"),
-        ):
-            tls = ssl.create_default_context(cafile=CA)
-
-            def root():
-                with urllib.request.urlopen(f"https://localhost:{management}/roots/0", context=tls) as answer:
-                    return answer.read().decode()
-
-            yield f"https://localhost:{directory}/dir", wait_for("pebble", root)
-
     def certbot(self, server):
         folders = [part for name in ("config", "work", "logs") for part in (f"--{name}-dir", self.folder / name)]
         made = run(
@@ -122,9 +54,9 @@ class Acme(unittest.TestCase):
     def test_a_certificate_is_obtained_through_the_gateway_and_served_by_it(self):
         with (
             self.gateway(ROOT / "certs/dev/cert.pem", ROOT / "certs/dev/key.pem") as addresses,
-            self.acme_server(int(addresses["http"].rsplit(":", 1)[1])) as (server, root),
+            Pebble(self.folder, *[int(addresses["http"].rsplit(":", 1)[1])] * 2).running() as pebble,
         ):
-            live = self.certbot(server)
+            live, root = self.certbot(pebble.url), pebble.root()
         with self.gateway(live / "fullchain.pem", live / "privkey.pem") as addresses:
             host, port = addresses["https"].rsplit(":", 1)
             trusting = ssl.create_default_context(cadata=root)

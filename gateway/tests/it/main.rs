@@ -8,6 +8,7 @@
 )]
 #![allow(unreachable_pub, reason = "a test program exports nothing; pub marks what other modules use")]
 
+mod acme;
 mod auth;
 mod authority;
 mod authorization;
