@@ -20,7 +20,7 @@ from support import ROOT, run
 
 SUITE = "bookworm"
 PACKAGES = "systemd-sysv"
-PATIENCE = 60  # seconds
+PATIENCE = 30  # seconds
 # What would change the kernel, which this machine shares, or would wait for hardware.
 MASKED = (
     "dev-hugepages.mount",
@@ -105,7 +105,7 @@ class Machine:
         unshare = ["unshare", "--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc", "--net"]
         command = [*unshare, "bash", "-c", BOOT, "bash", self.work, base(), " ".join(MASKED), cgroup]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        self.process = process
+        self.process, self.init = process, None
         self.stack.callback(remove_cgroup, cgroup)
         self.stack.callback(self.stop)
         try:
@@ -132,8 +132,10 @@ class Machine:
         return next((int(child) for child in children if Path(f"/proc/{child}/comm").read_text() == "systemd\n"), None)
 
     def output(self):
+        """The end of what it wrote, and of its journal if it has booted."""
         self.log.seek(0)
-        return self.log.read().decode(errors="replace")[-2000:]
+        written = self.log.read().decode(errors="replace")[-2000:]
+        return written + (self.run("journalctl", "--no-pager", "--lines=20").stdout if self.init else "")
 
     def wait(self, what, ready):
         """Waits until `ready` returns something, and returns that."""
