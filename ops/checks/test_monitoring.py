@@ -1,10 +1,12 @@
 """Every metric, label and label value that the rules, the alerts and the dashboard name exists in the running programs."""
 
+import hashlib
 import json
 import re
 import shutil
 import tempfile
 import unittest
+from pathlib import Path
 
 import promql
 from monitoring import prometheus, wait
@@ -83,14 +85,28 @@ def queries(dashboard):
             yield each["name"], replaced(each["expr"]), ""
 
 
+def with_acme(storage):
+    """Settings of a certificate by ACME, which is in `storage` already; nothing listens at the address of the server."""
+    made = run(ROOT / "certs/make")
+    if made.returncode != 0:
+        raise AssertionError(made.stderr)
+    directory, name = "https://127.0.0.1:1/dir", "acme.example"
+    chain, key = ((ROOT / "certs/dev" / file).read_text() for file in ("cert.pem", "key.pem"))
+    (storage / "certificates").mkdir()
+    identifier = hashlib.sha256(f"{directory}\n{name}".encode()).hexdigest()[:12]
+    (storage / f"certificates/{name}-{identifier}.pem").write_text(chain + key)
+    common = {"ACME_DIRECTORY": directory, "ACME_STORAGE": str(storage), "ACME_ACCEPT_TERMS": "true"}
+    return {"ACME_DOMAINS": json.dumps([name]), **common}
+
+
 class Running(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         folder = tempfile.mkdtemp()
         cls.addClassCleanup(shutil.rmtree, folder, ignore_errors=True)
-        cls.stack = enter(
-            cls.addClassCleanup, running_stack(SERVICE=SERVICE, ROUTE=ROUTES, BACKUP_FOLDER=folder, LOG_LOGIN_NAMES="false")
-        )
+        storage = enter(cls.addClassCleanup, tempfile.TemporaryDirectory())
+        settings = {"BACKUP_FOLDER": folder, "LOG_LOGIN_NAMES": "false", **with_acme(Path(storage))}
+        cls.stack = enter(cls.addClassCleanup, running_stack(SERVICE=SERVICE, ROUTE=ROUTES, **settings))
         cls.prometheus = enter(cls.addClassCleanup, prometheus(cls.stack))
         jobs = {"gateway", "backend"}
         wait(lambda: {each["job"] for each in cls.prometheus.query("up == 1")} == jobs, "both programs are scraped")

@@ -38,6 +38,12 @@ class Units(unittest.TestCase):
         shutil.copy(UNITS / "mongodb.conf", drop_ins)
         self.verify()
 
+    def test_the_gateway_verifies_with_the_acme_drop_in(self):
+        drop_ins = self.dir / "holodule-gateway.service.d"
+        drop_ins.mkdir()
+        shutil.copy(UNITS / "acme.conf", drop_ins)
+        self.verify()
+
     def test_they_verify_with_each_drop_in_for_logs(self):
         for name in ("journal.conf", "logfile.conf"):
             with self.subTest(name):
