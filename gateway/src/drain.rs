@@ -5,6 +5,8 @@
 //! for one more request until the end of the window.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -22,13 +24,16 @@ pub struct DrainTrigger(watch::Sender<Option<Instant>>);
 #[derive(Clone, Debug)]
 pub struct Draining {
     began: watch::Receiver<Option<Instant>>,
-    window: Duration,
+    /// In milliseconds.
+    window: Arc<AtomicU64>,
 }
 
 /// Creates a drain within `timeout` that has not begun.
 pub fn drain(timeout: Duration) -> (DrainTrigger, Draining) {
     let (trigger, began) = watch::channel(None);
-    (DrainTrigger(trigger), Draining { began, window: timeout.saturating_sub(ENDING.min(timeout / 2)) })
+    let draining = Draining { began, window: Arc::default() };
+    draining.set_timeout(timeout);
+    (DrainTrigger(trigger), draining)
 }
 
 impl DrainTrigger {
@@ -43,6 +48,16 @@ impl DrainTrigger {
 }
 
 impl Draining {
+    /// Changes the timeout of a drain that has not begun.
+    pub fn set_timeout(&self, timeout: Duration) {
+        let window = timeout.saturating_sub(ENDING.min(timeout / 2));
+        self.window.store(u64::try_from(window.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn window(&self) -> Duration {
+        Duration::from_millis(self.window.load(Ordering::Relaxed))
+    }
+
     /// Whether the drain has begun.
     pub fn has_begun(&self) -> bool {
         self.began.borrow().is_some()
@@ -58,13 +73,13 @@ impl Draining {
     pub async fn window_ended(&mut self) {
         let began = self.begun().await;
         // Boxed, so that connections do not reserve memory for the timer of a drain.
-        Box::pin(sleep_until(began + self.window)).await;
+        Box::pin(sleep_until(began + self.window())).await;
     }
 
     /// Waits until a moment of the window that is chosen at random, when one endless response or connection is ended.
     pub async fn turn(&mut self) {
         let began = self.begun().await;
-        Box::pin(sleep_until(began + self.window.mul_f64(random_share()))).await;
+        Box::pin(sleep_until(began + self.window().mul_f64(random_share()))).await;
     }
 }
 
@@ -118,6 +133,17 @@ mod tests {
             let lasted = began.elapsed().as_secs_f64();
             assert!((window..window + 0.02).contains(&lasted), "{timeout_seconds}: {lasted}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_timeout_can_be_changed() {
+        let (trigger, draining) = drain(Duration::from_secs(10));
+        let mut other = draining.clone();
+        draining.set_timeout(Duration::from_secs(20));
+        let began = Instant::now();
+        trigger.begin();
+        other.window_ended().await;
+        assert_eq!(began.elapsed().as_secs(), 18);
     }
 
     #[tokio::test(start_paused = true)]

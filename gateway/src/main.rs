@@ -40,8 +40,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT (the default). SIGHUP reloads the configuration: keys, [token],
-    /// static tokens and certificates change at once.
+    /// Serve until SIGTERM or SIGINT (the default). SIGHUP reloads the configuration, all or nothing;
+    /// what needs an upgrade or a restart instead is logged.
     Serve,
     /// Validate the configuration. The exit status is 0 if it is valid, otherwise 1.
     Check {
@@ -205,19 +205,14 @@ fn serve(file: Option<&Path>) -> CommandResult {
     let signals = Signals::catch()?;
     let gateway = Gateway::build(config, Some(&writer))?;
     let file = file.map(Path::to_owned);
-    let reloader = gateway.reloader(move || read_config(file.as_deref()));
+    let reload = gateway.reloader(move || read_config(file.as_deref())).start()?;
     let accepting = gateway.accepting();
     gateway.run(async move {
         // A signal that arrives meanwhile is handled afterwards, within 2 s.
         accepting.await;
         // Notifications have no effect without systemd.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        signals
-            .wait(move || {
-                // The reloader logs and counts the result.
-                let _ = reloader.reload();
-            })
-            .await;
+        signals.wait(reload).await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     });
     Ok(())

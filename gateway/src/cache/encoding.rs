@@ -58,7 +58,7 @@ impl Cache {
     /// It continues if the future is dropped, since other requests may wait for it.
     pub async fn encode(&self, key: &CacheKey, entry: &Arc<CacheEntry>, encoding: Encoding) {
         let Some(bodies) = entry.bodies() else { return };
-        let compressors = &self.0.compressors;
+        let compressors = &self.inner.compressors;
         let (done, leader) = compressors.flights.join(&(Arc::as_ptr(bodies).addr(), encoding));
         if let Some(leader) = leader {
             // The last leader may have ended in between.
@@ -87,8 +87,8 @@ impl Job {
     /// Runs it, holding its `place` in the queue.
     async fn run(self, place: OwnedSemaphorePermit, leader: Leader<(usize, Encoding), ()>) {
         // Never closed.
-        let Ok(permit) = Arc::clone(&self.cache.0.compressors.running).acquire_owned().await else { return };
-        self.cache.0.compressors.made.fetch_add(1, Ordering::Relaxed);
+        let Ok(permit) = Arc::clone(&self.cache.inner.compressors.running).acquire_owned().await else { return };
+        self.cache.inner.compressors.made.fetch_add(1, Ordering::Relaxed);
         let (encoding, body) = (self.encoding, self.entry.body().clone());
         let compressed = spawn_blocking(move || {
             let _permit = permit;
@@ -105,7 +105,7 @@ impl Job {
                 let _ = place.set(compressed);
             }
             // Counted even if the response was replaced by a `304` meanwhile: that one has the same bodies.
-            self.cache.0.store.count_forms(&self.key, bodies);
+            self.cache.inner.store.count_forms(&self.key, bodies);
         }
         drop(place);
         leader.complete(|_| Completion::Share(()));
@@ -163,7 +163,7 @@ pub(super) mod tests {
         ]);
         let (hour, zero) = (Duration::from_secs(3600), Duration::ZERO);
         let lifetime = Lifetime { fresh: hour, while_revalidate: zero, if_error: zero, initial_age: zero };
-        let received = Received { at: Instant::now(), generation: cache.0.generations.current("/a") };
+        let received = Received { at: Instant::now(), generation: cache.inner.generations.current("/a") };
         let public = PublicAuthority { authority: "a", is_forwarded: false, needs_token: true, prefixes: None };
         let body = Bytes::copy_from_slice(body.repeat(1000).as_bytes());
         let compression = Compression::On(previous);
@@ -177,7 +177,7 @@ pub(super) mod tests {
             (&upstream(), &public),
         );
         let entry = Arc::new(entry.unwrap());
-        cache.0.store.insert(&key(), Arc::clone(&entry));
+        cache.inner.store.insert(&key(), Arc::clone(&entry));
         entry
     }
 
@@ -186,7 +186,7 @@ pub(super) mod tests {
     }
 
     fn current(cache: &Cache) -> Arc<CacheEntry> {
-        let Some(StoreItem::Entry(entry, _)) = cache.0.store.get(&key()) else { panic!("no response") };
+        let Some(StoreItem::Entry(entry, _)) = cache.inner.store.get(&key()) else { panic!("no response") };
         entry
     }
 
@@ -205,7 +205,7 @@ pub(super) mod tests {
         cache.encode(&key, &entry, Encoding::Br).await;
         assert_eq!(cache.stats().compressions, 2);
         assert!(is_compressed(&entry, Encoding::Br) && !is_compressed(&entry, Encoding::Zstd));
-        assert_eq!(cache.0.compressors.flights.len(), 0);
+        assert_eq!(cache.inner.compressors.flights.len(), 0);
     }
 
     #[tokio::test]
@@ -227,8 +227,8 @@ pub(super) mod tests {
     async fn a_compression_during_a_purge_changes_nothing_that_is_stored_later() {
         let cache = cache();
         let old = stored(&cache, "old", None);
-        let threads = u32::try_from(cache.0.compressors.running.available_permits()).unwrap();
-        let held = cache.0.compressors.running.acquire_many(threads).await.unwrap();
+        let threads = u32::try_from(cache.inner.compressors.running.available_permits()).unwrap();
+        let held = cache.inner.compressors.running.acquire_many(threads).await.unwrap();
         let key = key();
         let encoding = cache.encode(&key, &old, GZIP);
         let purge = async {
@@ -251,8 +251,8 @@ pub(super) mod tests {
     async fn a_request_waits_for_a_busy_thread_for_a_limited_time() {
         let cache = cache();
         let entry = stored(&cache, "body", None);
-        let threads = u32::try_from(cache.0.compressors.running.available_permits()).unwrap();
-        let held = cache.0.compressors.running.acquire_many(threads).await.unwrap();
+        let threads = u32::try_from(cache.inner.compressors.running.available_permits()).unwrap();
+        let held = cache.inner.compressors.running.acquire_many(threads).await.unwrap();
         let began = tokio::time::Instant::now();
         cache.encode(&key(), &entry, GZIP).await;
         assert!(began.elapsed() >= WAIT_TIMEOUT && entry.can_be_encoded(GZIP) && !entry.is_encoded(GZIP));
@@ -267,11 +267,11 @@ pub(super) mod tests {
     async fn with_a_full_queue_a_request_does_not_wait() {
         let cache = cache();
         let entry = stored(&cache, "body", None);
-        let places = u32::try_from(cache.0.compressors.waiting.available_permits()).unwrap();
-        let held = cache.0.compressors.waiting.acquire_many(places).await.unwrap();
+        let places = u32::try_from(cache.inner.compressors.waiting.available_permits()).unwrap();
+        let held = cache.inner.compressors.waiting.acquire_many(places).await.unwrap();
         cache.encode(&key(), &entry, GZIP).await;
         assert!(!entry.is_encoded(GZIP));
-        assert_eq!((cache.stats().compressions, cache.0.compressors.flights.len()), (0, 0));
+        assert_eq!((cache.stats().compressions, cache.inner.compressors.flights.len()), (0, 0));
         drop(held);
         cache.encode(&key(), &entry, GZIP).await;
         assert!(is_compressed(&entry, GZIP));

@@ -55,12 +55,12 @@ pub(super) struct Fill {
 
 impl Fill {
     pub(super) async fn run(self, parts: Parts) -> FillOutcome {
-        let inner = &self.cache.0;
+        let cache = &self.cache;
         let request = FetchRequest {
             parts,
             declared: &self.declared,
             previous: self.previous.as_deref(),
-            max_body: inner.settings.max_body_bytes,
+            max_body: cache.settings.max_body_bytes,
             generation: self.generation,
             timeouts: self.timeouts,
             compresses: self.compresses,
@@ -100,8 +100,8 @@ impl Fill {
 
     fn store(&self, entry: Arc<CacheEntry>, cache_status: CacheStatus) -> FillOutcome {
         // After a purge the store may already have a newer response.
-        if self.cache.0.generations.validity(&self.generation) != Validity::Purged {
-            self.cache.0.store.insert(&self.key, Arc::clone(&entry));
+        if self.cache.inner.generations.validity(&self.generation) != Validity::Purged {
+            self.cache.inner.store.insert(&self.key, Arc::clone(&entry));
         }
         FillOutcome::Shared(entry, cache_status)
     }
@@ -114,7 +114,7 @@ impl Fill {
 
     /// Replaces the stored response by a pass.
     fn store_pass(&self) {
-        self.cache.0.store.insert_pass(&self.key, Instant::now(), self.generation);
+        self.cache.inner.store.insert_pass(&self.key, Instant::now(), self.generation);
     }
 
     /// The stale response to serve after a failure, if one is allowed.

@@ -131,10 +131,12 @@ pub enum CacheLookup {
 
 /// The cache. Clones share their contents.
 #[derive(Clone)]
-pub struct Cache(Arc<Inner>);
+pub struct Cache {
+    settings: Settings,
+    inner: Arc<Inner>,
+}
 
 struct Inner {
-    settings: Settings,
     store: Store,
     fills: Fills,
     generations: Generations,
@@ -174,7 +176,15 @@ impl Cache {
     pub fn new(settings: Settings) -> Self {
         let store = Store::new(settings.max_bytes);
         let (fills, generations, compressors) = (Fills::new(0), Generations::new(), Compressors::new());
-        Self(Arc::new(Inner { settings, store, fills, generations, compressors }))
+        Self { settings, inner: Arc::new(Inner { store, fills, generations, compressors }) }
+    }
+
+    /// The same contents with other settings. A smaller cache evicts the responses that have no place.
+    pub fn with_settings(&self, settings: Settings) -> Self {
+        if settings.max_bytes != self.settings.max_bytes {
+            self.inner.store.resize(settings.max_bytes);
+        }
+        Self { settings, inner: Arc::clone(&self.inner) }
     }
 
     /// Looks up the response of `key`. If it must be fetched, `build_request` builds the request to the backend.
@@ -185,14 +195,14 @@ impl Cache {
         build_request: impl FnOnce() -> http::Result<request::Parts>,
     ) -> CacheLookup {
         let now = Instant::now();
-        let previous = match self.0.store.get(key) {
+        let previous = match self.inner.store.get(key) {
             Some(StoreItem::Entry(entry, _)) => match self.freshness(&entry, now) {
                 Some(Freshness::Fresh) => return CacheLookup::Ready(CacheOutcome::Served(entry, CacheStatus::Hit)),
                 Some(freshness) => Some((entry, freshness)),
                 None => None,
             },
             Some(StoreItem::Pass { until, generation })
-                if now < until && self.0.generations.validity(&generation) == Validity::Valid =>
+                if now < until && self.inner.generations.validity(&generation) == Validity::Valid =>
             {
                 return CacheLookup::Ready(CacheOutcome::Pass);
             }
@@ -205,9 +215,9 @@ impl Cache {
         {
             return CacheLookup::Ready(CacheOutcome::Served(Arc::clone(entry), CacheStatus::Stale));
         }
-        let generation = self.0.generations.current(request.target);
+        let generation = self.inner.generations.current(request.target);
         // The generation is part of the key, so that a request after a purge does not join an earlier fetch.
-        let (outcome, leader) = self.0.fills.join(&(key.clone(), generation));
+        let (outcome, leader) = self.inner.fills.join(&(key.clone(), generation));
         let is_leader = leader.is_some();
         if let Some(leader) = leader {
             // Forwarding the request reports why it cannot be built.
@@ -243,7 +253,7 @@ impl Cache {
                     outcome,
                     is_leader,
                     fallback,
-                    wait_timeout: self.0.settings.wait_timeout,
+                    wait_timeout: self.settings.wait_timeout,
                 })
             }
         }
@@ -252,7 +262,7 @@ impl Cache {
     /// The freshness of `entry` at `now`; `None` if it was purged.
     fn freshness(&self, entry: &CacheEntry, now: Instant) -> Option<Freshness> {
         let freshness = entry.freshness(now);
-        match self.0.generations.validity(entry.generation()) {
+        match self.inner.generations.validity(entry.generation()) {
             Validity::Valid => Some(freshness),
             Validity::MustRevalidate if freshness == Freshness::Expired => Some(freshness),
             // stale-while-revalidate covers a change within the last seconds, not one that was missed.
@@ -263,22 +273,22 @@ impl Cache {
 
     /// Purges the responses of the path of `target`, for each host, query and identity.
     pub fn purge(&self, target: &str) {
-        self.0.generations.purge(target);
+        self.inner.generations.purge(target);
     }
 
     /// Purges all responses.
     pub fn purge_all(&self) {
-        self.0.generations.purge_all();
-        self.0.store.clear();
+        self.inner.generations.purge_all();
+        self.inner.store.clear();
     }
 
     /// Requires that each stored response is revalidated before it is served again, unless the backend fails.
     pub fn require_revalidation(&self) {
-        self.0.generations.require_revalidation();
+        self.inner.generations.require_revalidation();
     }
 
     /// The current contents.
     pub fn stats(&self) -> CacheStats {
-        CacheStats { compressions: self.0.compressors.count(), ..self.0.store.stats() }
+        CacheStats { compressions: self.inner.compressors.count(), ..self.inner.store.stats() }
     }
 }

@@ -89,6 +89,11 @@ impl Store {
         Self { items, evictions, writing: Default::default() }
     }
 
+    /// Changes the maximum size. Responses that exceed it are evicted.
+    pub(super) fn resize(&self, max_bytes: u64) {
+        self.items.set_capacity(max_bytes);
+    }
+
     pub(super) fn get(&self, key: &CacheKey) -> Option<StoreItem> {
         self.items.get(key.as_bytes())
     }
@@ -184,6 +189,21 @@ mod tests {
         assert!(stats.bytes <= MAX_BYTES, "{stats:?}");
         assert!(stats.entries as u64 <= MAX_BYTES / OVERHEAD_BYTES as u64, "{stats:?}");
         assert!(stats.evictions >= 990_000, "{stats:?}");
+    }
+
+    #[test]
+    fn a_store_that_becomes_smaller_evicts_and_one_that_becomes_larger_does_not() {
+        let (store, generation) = (Store::new(MAX_BYTES), Generations::new().current("/"));
+        let fill = || (0..10_000).for_each(|number| store.insert_pass(&key(number), Instant::now(), generation));
+        fill();
+        let before = store.stats();
+        store.resize(2 * MAX_BYTES);
+        assert_eq!(store.stats(), before);
+        fill();
+        assert!(store.stats().bytes > MAX_BYTES, "{:?}", store.stats());
+        store.resize(MAX_BYTES / 4);
+        let stats = store.stats();
+        assert!(stats.entries > 0 && stats.bytes <= MAX_BYTES / 4, "{stats:?}");
     }
 
     #[test]

@@ -67,7 +67,11 @@ pub(super) fn read_pair(
     };
     match (certificate, private_key) {
         (Some(certificate), Some(private_key)) => match Identity::read(certificate, private_key, purpose) {
-            Ok(identity) => return Some(identity),
+            Ok(identity) => {
+                let chain = identity.certified.cert.iter().flat_map(|certificate| certificate.iter().copied());
+                source.record_content(&format!("{section}.certificate"), &chain.collect::<Vec<_>>());
+                return Some(identity);
+            }
             Err(error) => {
                 let is_of_certificate = matches!(error, NotAnIdentity::Certificate(_));
                 note(error);

@@ -12,6 +12,7 @@ mod host;
 mod limits;
 mod listener;
 mod ops;
+mod reloaded;
 mod require;
 mod route_bounds;
 mod route_cors;
@@ -37,6 +38,7 @@ use tracing::level_filters::LevelFilter;
 use host::{NOT_A_HOST, is_host_name, normal, read_host_names};
 pub use listener::MAX_REDIRECT_CONNECTIONS;
 pub use ops::ops_address;
+pub use reloaded::RELOADED;
 use route_tables::{read_routes, read_services_and_routes};
 pub use routes::StaticTokenNames;
 pub use service::{HealthCheck, Service};
@@ -57,9 +59,6 @@ use crate::upstream::{self, Address};
 /// The environment variables that hold secrets: the key of the external account of ACME, and the token key in its short
 /// and its long form.
 const SECRET_VARIABLES: [&str; 3] = ["ACME_EAB_KEY", "JWT_SECRET_KEY", "KEY"];
-
-/// Keys that take effect on reload, without a restart. An entry that ends with a dot is a whole section.
-pub const RELOADED: [&str; 5] = ["certificate", "key", "static_token", "tls.", "token."];
 
 /// Everything the gateway needs to run.
 pub struct Config {

@@ -110,7 +110,8 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
     let request_headers = header_rules::read_for_requests(source, &mut section);
     let response_headers = header_rules::read_for_responses(source, &mut section);
     let cors = route_cors::read(source, &mut section);
-    let service = read_service_name(source, &mut section, services);
+    let service_name = section.text(source, "service");
+    let service = find_service(source, &section, service_name.as_deref(), services);
     let upgrade = match section.text(source, "upgrade").as_deref() {
         None | Some("") => None,
         Some("websocket") => {
@@ -151,17 +152,18 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
         response_headers,
         cors,
         service,
+        service_name,
         upgrade,
     })
 }
 
-/// Reads the service of a route, and returns its position.
-fn read_service_name(source: &mut Source, section: &mut Section, services: &Services) -> Option<usize> {
-    let name = section.text(source, "service")?;
-    let found = services.find(&name).filter(|_| !name.is_empty());
+/// The position of the service of a route.
+fn find_service(source: &mut Source, section: &Section, name: Option<&str>, services: &Services) -> Option<usize> {
+    let name = name?;
+    let found = services.find(name).filter(|_| !name.is_empty());
     if found.is_none() {
         let hint = if name == "api" { ": without one, requests go to upstream.api" } else { "" };
-        section.problem(source, "service", format!("{} is not a service{hint}", shown(&name)));
+        section.problem(source, "service", format!("{} is not a service{hint}", shown(name)));
     }
     found
 }
@@ -183,13 +185,13 @@ fn read_hosts(source: &mut Source, section: &mut Section) -> Vec<String> {
 
 /// Reports a name that is reserved or appears in `names`, the names of the earlier routes.
 fn check_name(source: &mut Source, place: &str, settings: &route::Settings, names: &mut Vec<String>) {
-    let name = settings.name.as_ref().unwrap_or(&settings.path);
-    let reason = if route::RESERVED_NAMES.contains(&name.as_str()) {
+    let name = settings.shown_name();
+    let reason = if route::RESERVED_NAMES.contains(&name) {
         "is the gateway's own"
-    } else if names.contains(name) {
+    } else if names.iter().any(|other| other == name) {
         "appears twice"
     } else {
-        names.push(name.clone());
+        names.push(name.to_owned());
         return;
     };
     source.problem(&format!("{place}.name"), format!("{} {reason}", shown(name)));

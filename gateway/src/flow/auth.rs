@@ -66,8 +66,7 @@ impl Flow {
         let clock = || self.started.elapsed();
         let attempt = login::begin(&credentials, &self.limits.logins, &Some(Prefix::from(ctx.client)), clock).await?;
         let asked = Instant::now();
-        let accepted = self.accepted.load_full();
-        let granted = login(credentials, backend, &accepted.keys, &id, &ctx.request_id, unix_now).await;
+        let granted = login(credentials, backend, &self.accepted.keys, &id, &ctx.request_id, unix_now).await;
         if !matches!(granted, Err(login::LoginError::Busy)) {
             (ctx.upstream_started, ctx.upstream_ended) = (Some(asked), Some(Instant::now()));
         }

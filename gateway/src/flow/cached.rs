@@ -189,7 +189,7 @@ fn cache_key(headers: &HeaderMap, admitted: &Admitted) -> CacheKey {
     let Admitted { principal, matched, authority, .. } = admitted;
     let route = &matched.route;
     let identity = principal.as_ref().map(Authorised::identity).filter(|_| !route.shared);
-    let parts = cache::KeyParts { host: authority, route: &route.name, target: &matched.target, identity };
+    let parts = cache::KeyParts { host: authority, route: &route.cached_as, target: &matched.target, identity };
     CacheKey::new(parts, route.vary.iter().map(|name| headers.get_all(name)))
 }
 

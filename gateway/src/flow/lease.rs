@@ -4,15 +4,14 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::ArcSwap;
 use http::Method;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::authorised::Authorised;
 use super::reason::Reason;
-use super::{Admitted, Flow};
-use crate::authenticate::{Accepted, Credential, Principal};
+use super::{Admitted, Flow, Live};
+use crate::authenticate::{Credential, Principal};
 use crate::revocation::{AccountWatch, Revocation, RevocationError};
 use crate::route::Route;
 
@@ -28,7 +27,7 @@ pub(super) struct Lease {
     principal: Principal,
     /// When its request began, also in seconds since 1970.
     since: (Instant, i64),
-    accepted: Arc<ArcSwap<Accepted>>,
+    live: Arc<Live>,
     key_removed: watch::Receiver<Option<Instant>>,
     /// `None` without revocation, and for static tokens.
     account: Option<AccountWatch>,
@@ -40,7 +39,8 @@ pub(super) struct Lease {
 
 impl Flow {
     /// Waits until the authority of the principal of `admitted` over its response or connection has ended, and returns
-    /// why. Never on a public route, which has no principal. The lease begins now, and not when this is first polled.
+    /// why. On a public route, which has no principal, only the end of the route ends it. The lease begins now, and not
+    /// when this is first polled.
     pub(super) fn authority_ended(
         &self,
         admitted: &Admitted,
@@ -48,10 +48,19 @@ impl Flow {
     ) -> impl Future<Output = Reason> + Send + use<> {
         let new = |principal| Lease::new(self, principal, &admitted.matched.route, method);
         let lease = admitted.principal.as_ref().map(new);
-        async {
-            match lease {
-                Some(mut lease) => lease.ended().await,
-                None => pending().await,
+        let (live, reloads) = (Arc::clone(&self.live), self.live.key_removed());
+        let route = Arc::clone(&admitted.matched.route);
+        async move {
+            let authority = async {
+                match lease {
+                    Some(mut lease) => lease.ended().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                reason = authority => reason,
+                () = route_ended(&route, &live, reloads) => Reason::RouteChanged,
             }
         }
     }
@@ -78,8 +87,8 @@ impl Lease {
         Self {
             principal,
             since: (authorised.since, unix_second(authorised.since)),
-            accepted: Arc::clone(&flow.accepted),
-            key_removed: flow.key_removed.clone(),
+            live: Arc::clone(&flow.live),
+            key_removed: flow.live.key_removed(),
             account,
             route: Arc::clone(route),
             method: method.clone(),
@@ -95,11 +104,11 @@ impl Lease {
     /// token: which key verified a token is not known, so that every token counts. An end is final. Cancel-safe: the
     /// next call continues.
     pub(super) async fn ended(&mut self) -> Reason {
-        let Self { principal, since, accepted, key_removed, account, route, method, ends_at } = self;
+        let Self { principal, since, live, key_removed, account, route, method, ends_at } = self;
         tokio::select! {
             biased;
             end = refused(account.as_mut(), principal, route, method) => end,
-            () = withdrawn(principal, *since, accepted, key_removed) => Reason::Withdrawn,
+            () = withdrawn(principal, *since, live, key_removed) => Reason::Withdrawn,
             () = passed(*ends_at) => Reason::Expired,
         }
     }
@@ -127,7 +136,7 @@ async fn refused(account: Option<&mut AccountWatch>, principal: &Principal, rout
 async fn withdrawn(
     principal: &Principal,
     (since, second): (Instant, i64),
-    accepted: &ArcSwap<Accepted>,
+    live: &Live,
     key_removed: &mut watch::Receiver<Option<Instant>>,
 ) {
     loop {
@@ -135,10 +144,10 @@ async fn withdrawn(
         let (is_withdrawn, retirement) = match &principal.credential {
             Credential::Token(_) => {
                 let is_removed = removed_at.is_some_and(|removed_at| removed_at >= since);
-                (is_removed, accepted.load().keys.retirement_after(second))
+                (is_removed, live.accepted().keys.retirement_after(second))
             }
             Credential::Static(token) => {
-                (!accepted.load().static_tokens.iter().any(|current| *current == **token), None)
+                (!live.accepted().static_tokens.iter().any(|current| *current == **token), None)
             }
         };
         if is_withdrawn {
@@ -152,6 +161,16 @@ async fn withdrawn(
                 }
             }
             () = passed(retirement.map(moment)) => return,
+        }
+    }
+}
+
+/// Waits until a reload has removed `route`, or has changed what a request must be to be admitted to it.
+async fn route_ended(route: &Route, live: &Live, mut reloads: watch::Receiver<Option<Instant>>) {
+    while live.still_has(route) {
+        if reloads.changed().await.is_err() {
+            // The gateway reloads nothing while it ends.
+            return pending().await;
         }
     }
 }

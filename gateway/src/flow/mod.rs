@@ -15,6 +15,7 @@ mod header_rules;
 mod inspect;
 mod interim;
 mod lease;
+mod live;
 mod outgoing;
 mod preflight;
 mod reason;
@@ -28,10 +29,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
-use tokio::sync::watch;
 
 use crate::authenticate::{Accepted, Credential, Principal};
 use crate::cache::Cache;
@@ -54,20 +53,24 @@ use authorised::Authorised;
 use body::has_content;
 use context::Context;
 pub use inspect::HeadInspector;
+pub use live::Live;
 use reason::Reason;
 pub use upgrade::TUNNEL_OUTCOMES;
 use upgrade::{Offered, has_token, offered};
 
-/// The request path and what its stages depend on.
+/// The request path and what its stages depend on, as of one configuration. A reload makes another; requests in flight
+/// end with the one that they began with.
 pub struct Flow {
     /// The settings of the request path itself.
     pub settings: FlowSettings,
     /// The trusted proxies, which may state a client's address.
     pub proxies: Arc<Proxies>,
-    /// The current authenticator.
-    pub accepted: Arc<ArcSwap<Accepted>>,
+    /// The keys and static tokens.
+    pub accepted: Arc<Accepted>,
+    /// What outlives a request is checked against.
+    pub live: Arc<Live>,
     /// Sends logins to the backend; `None` if logins are disabled.
-    pub login: Option<login::Backend>,
+    pub login: Option<Arc<login::Backend>>,
     /// The rate limits.
     pub limits: Arc<Limits>,
     /// The start of the limiter's clock.
@@ -75,15 +78,13 @@ pub struct Flow {
     /// The revoked tokens; `None` if tokens cannot be revoked.
     pub revocation: Option<Revocation>,
     /// The tickets; `None` if no route accepts them.
-    pub tickets: Option<Tickets>,
+    pub tickets: Option<Arc<Tickets>>,
     /// The routes that are forwarded.
-    pub routes: RouteTable,
+    pub routes: Arc<RouteTable>,
     /// The backend that they are forwarded to, unless they have a service.
     pub api: UpstreamClient,
     /// The services, at the positions that the routes have.
     pub services: Box<[UpstreamClient]>,
-    /// Changes with each reload: when one last removed or retired a key, so that its tokens are no longer accepted.
-    pub key_removed: watch::Receiver<Option<Instant>>,
     /// Whether the gateway drains, which ends endless responses and connections.
     pub draining: Draining,
     /// The response cache; `None` if it is disabled.

@@ -30,6 +30,8 @@ pub(super) enum Reason {
     Expired,
     /// A reload removed or changed the credential of a stream.
     Withdrawn,
+    /// A reload removed or changed the route of a stream.
+    RouteChanged,
     /// Whether the token was revoked is not known.
     RevocationUnknown,
     /// The login was refused; the label is [`login::LoginError::label`].
@@ -90,6 +92,7 @@ impl Reason {
             Self::Ticket(error) => error.label(),
             Self::Expired => "expired",
             Self::Withdrawn => "withdrawn",
+            Self::RouteChanged => "route_changed",
             Self::RevocationUnknown => "revocation",
             Self::Route => "route",
             Self::Method => "method",

@@ -66,7 +66,7 @@ impl Flow {
         wanted: route::Request<'_>,
     ) -> Result<(u128, Principal), TicketError> {
         let now = unix_now_millis();
-        let accepted = self.accepted.load();
+        let accepted = &self.accepted;
         let presented = Presented::new(text.as_bytes()).map_err(|_| TicketError::Invalid)?;
         let ticket = accepted.keys.verify_ticket(&presented, now).map_err(|error| match error {
             InvalidTicket::Forged => TicketError::Invalid,
@@ -79,7 +79,7 @@ impl Flow {
             return Err(TicketError::Target);
         }
         let credential = match ticket.parent {
-            Parent::Token(_) if self.has_withdrawn_key(&accepted, ticket.issued_at, now) => {
+            Parent::Token(_) if self.has_withdrawn_key(accepted, ticket.issued_at, now) => {
                 return Err(TicketError::Expired);
             }
             Parent::Token(token) => Credential::Token(token),
@@ -96,7 +96,7 @@ impl Flow {
     /// of which is now. It may be that of the token, while that of the ticket is still accepted: which key verified a
     /// token is not known.
     fn has_withdrawn_key(&self, accepted: &Accepted, issued_at: i64, now: i64) -> bool {
-        let removed_at = *self.key_removed.borrow();
+        let removed_at = self.live.last_key_removed();
         let is_since = |at: Instant| i64::try_from(at.elapsed().as_millis()).is_ok_and(|age| age <= now - issued_at);
         let retirement = accepted.keys.retirement_after(issued_at / 1000);
         removed_at.is_some_and(is_since) || retirement.is_some_and(|second| second <= now / 1000)
@@ -141,8 +141,8 @@ impl Flow {
         let left = expires_at.map_or(TICKET_LIFETIME, |second| second.saturating_mul(1000).saturating_sub(now));
         let target = ticket_target(host, wanted.path.as_str());
         let id = random_hex::<16>().and_then(|id| u128::from_str_radix(&id, 16).ok());
-        let issued = id
-            .and_then(|id| self.accepted.load().keys.issue_ticket(&Ticket { id, issued_at: now, target, parent }).ok());
+        let issued =
+            id.and_then(|id| self.accepted.keys.issue_ticket(&Ticket { id, issued_at: now, target, parent }).ok());
         match issued {
             Some(ticket)
                 if path.as_str().len() + "?ticket=".len() + ticket.len() > self.settings.sizes.max_target_bytes =>

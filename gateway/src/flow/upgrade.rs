@@ -53,18 +53,17 @@ impl Flow {
         offered: &Offered,
         ctx: &mut Context,
     ) -> std::result::Result<std::result::Result<Principal, AuthenticationError>, Ended> {
-        let accepted = self.accepted.load();
         let token = match offered {
             None => None,
             Some(Err(error)) => return Err(ctx.refuse(Reason::Handshake, (*error).into())),
             Some(Ok(offers)) => offers.token(),
         };
         match token {
-            None => Ok(authenticate(headers, &accepted, unix_now())),
+            None => Ok(authenticate(headers, &self.accepted, unix_now())),
             Some(_) if headers.contains_key(AUTHORIZATION) => {
                 Err(ctx.refuse(Reason::Handshake, HandshakeError::TwoTokens.into()))
             }
-            Some(token) => Ok(authenticate_bearer(token, &accepted, unix_now())),
+            Some(token) => Ok(authenticate_bearer(token, &self.accepted, unix_now())),
         }
     }
 

@@ -49,6 +49,15 @@ impl Bucket {
     }
 }
 
+impl Bucket {
+    /// Replaces `before` by `after` at `now`: as many requests are spent as before, or all.
+    pub(super) fn change_quota(&mut self, before: Quota, after: Quota, now: u64) {
+        let left = u128::from(self.full_at.saturating_sub(now));
+        let left = left * u128::from(after.interval()) / u128::from(before.interval());
+        self.full_at = now.saturating_add(u64::try_from(left).unwrap_or(u64::MAX).min(after.refill()));
+    }
+}
+
 impl State for Bucket {
     fn weight(&self, now: u64) -> u64 {
         self.full_at.saturating_sub(now)
@@ -101,6 +110,22 @@ mod tests {
                 let again = bucket.take(quota, now);
                 assert!(again.is_ok() == (burst > 1 || now == u64::MAX), "{quota:?} at {now}: {again:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_new_quota_neither_refills_nor_empties_a_bucket() {
+        let mut bucket = Bucket::default();
+        take(&mut bucket, QUOTA, SECOND, 1500);
+        for (quota, left) in [
+            (Quota { rate: 5, burst: 2000 }, 500),
+            (Quota { rate: 1000, burst: 1600 }, 100),
+            (Quota { rate: 1000, burst: 1000 }, 0),
+        ] {
+            let mut changed = bucket.clone();
+            changed.change_quota(QUOTA, quota, SECOND);
+            assert_eq!(take(&mut changed, quota, SECOND, 5000), left, "{quota:?}");
+            assert_eq!(take(&mut changed, quota, 2 * SECOND, 5000), quota.rate.min(quota.burst), "{quota:?}");
         }
     }
 

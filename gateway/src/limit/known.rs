@@ -5,7 +5,7 @@
 //! Two such users in one set can displace other entries; a displaced pair shares the failures of its name, like
 //! an unknown address, until its next login.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::backoff::NameFailures;
 use super::table::{State as _, WAYS};
@@ -13,9 +13,10 @@ use super::table::{State as _, WAYS};
 /// Maximum number of entries per name.
 pub(super) const PER_NAME: usize = WAYS / 2;
 
-/// The pairs, in a table of fixed size.
+/// The pairs, in a table of fixed size. Clones share their entries.
+#[derive(Clone)]
 pub(super) struct KnownPairs {
-    sets: Box<[Mutex<[Pair; WAYS]>]>,
+    sets: Arc<[Mutex<[Pair; WAYS]>]>,
 }
 
 #[derive(Clone, Default)]

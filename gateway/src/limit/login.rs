@@ -85,6 +85,29 @@ impl Throttle {
         Self { addresses, names, hasher: RandomState::new() }
     }
 
+    /// The same failures with other limits. A limit that was disabled begins without failures. An attempt that is pending
+    /// ends in the throttle in which it began, and counts in both.
+    pub fn with_settings(&self, settings: &LoginSettings) -> Self {
+        let addresses = settings.address.map(|window| {
+            let Some((before, table)) = &self.addresses else {
+                return (window, Table::new(LOGIN_ADDRESSES, &window::AddressFailures::none(&window)));
+            };
+            if before.failures != window.failures {
+                table.for_each(|failures| failures.resize(&window));
+            }
+            (window, table.clone())
+        });
+        let names = settings.name.map(|backoff| match &self.names {
+            Some(Names { unknown, known, .. }) => Names { backoff, unknown: unknown.clone(), known: known.clone() },
+            None => Names {
+                backoff,
+                unknown: Table::new(LOGIN_NAMES, &backoff::NameFailures::default()),
+                known: KnownPairs::new(LOGIN_PAIRS),
+            },
+        });
+        Self { addresses, names, hasher: self.hasher.clone() }
+    }
+
     /// Starts a login attempt from `address` for `name` at `now`.
     ///
     /// # Errors

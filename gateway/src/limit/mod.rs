@@ -62,6 +62,20 @@ impl Limits {
             logins: Throttle::new(&settings.login),
         }
     }
+
+    /// These limits as `settings` configure them, with the counts that there are at `now`. A limit that was disabled
+    /// begins without counts.
+    pub fn with_settings(&self, settings: &Settings, now: Duration) -> Self {
+        let limiter = |before: &Option<Limiter>, quota: Option<Quota>| {
+            let quota = quota?;
+            Some(before.as_ref().map_or_else(|| Limiter::new(quota), |before| before.with_quota(quota, now)))
+        };
+        Self {
+            address: limiter(&self.address, settings.address),
+            identity: limiter(&self.identity, settings.identity),
+            logins: self.logins.with_settings(&settings.login),
+        }
+    }
 }
 
 /// Label of the limit on requests per address.
@@ -130,6 +144,16 @@ impl Limiter {
 
     fn with_entries(quota: Quota, entries: usize) -> Self {
         Self { quota, buckets: Table::new(entries, &Bucket::default()), hasher: RandomState::new() }
+    }
+
+    /// The same buckets with `quota`, each with as many requests spent as at `now`. The limiter that this replaces may
+    /// still be used for a moment; it then counts in the same buckets.
+    pub fn with_quota(&self, quota: Quota, now: Duration) -> Self {
+        if quota != self.quota {
+            let now = nanoseconds(now);
+            self.buckets.for_each(|bucket| bucket.change_quota(self.quota, quota, now));
+        }
+        Self { quota, buckets: self.buckets.clone(), hasher: self.hasher.clone() }
     }
 
     /// Spends one request of `key`'s quota at `now`.

@@ -6,7 +6,7 @@
 //! finds a state at least as strict. New keys bear the cost, since they start with the state of others; if a
 //! set has [`WAYS`] busy keys, that is the state of the least busy, and it decays like any other.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Entries per set.
 pub(super) const WAYS: usize = 16;
@@ -25,9 +25,10 @@ pub(super) trait State: Clone {
     }
 }
 
-/// The table. Each set has its own lock, so workers rarely contend.
+/// The table. Each set has its own lock, so workers rarely contend. Clones share their entries.
+#[derive(Clone)]
 pub(super) struct Table<S> {
-    sets: Box<[Mutex<Set<S>>]>,
+    sets: Arc<[Mutex<Set<S>>]>,
 }
 
 struct Set<S> {
@@ -52,6 +53,15 @@ impl<S: State> Table<S> {
         // The state only consists of numbers, so it is valid after a panic.
         let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
         set.entry(hash, now).map(work)
+    }
+
+    /// Changes each state.
+    pub(super) fn for_each(&self, mut work: impl FnMut(&mut S)) {
+        for set in &*self.sets {
+            let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
+            let Set { states, floor, .. } = &mut *set;
+            states.iter_mut().chain([floor]).for_each(&mut work);
+        }
     }
 
     /// The size of the table in bytes, without memory that states refer to.

@@ -30,6 +30,14 @@ impl AddressFailures {
         Self { count_until: vec![0; size].into(), pending: 0 }
     }
 
+    /// Allows another number of failures. The latest ones remain, with the length of their window.
+    pub(super) fn resize(&mut self, window: &Window) {
+        let size = usize::try_from(window.failures.max(1)).unwrap_or(1);
+        let mut count_until = std::mem::take(&mut self.count_until).into_vec();
+        count_until.resize(size, 0);
+        self.count_until = count_until.into();
+    }
+
     /// The number of failures in the window at `now`.
     fn count(&self, now: u64) -> usize {
         self.count_until.partition_point(|until| *until > now)
@@ -135,6 +143,21 @@ mod tests {
             failures.end(&WINDOW, Some(2 * SECOND));
         }
         assert_eq!(failures.begin(3 * SECOND), Err(AttemptRefused::Wait(57 * SECOND)));
+    }
+
+    #[test]
+    fn failures_remain_when_another_number_is_allowed() {
+        let mut failures = AddressFailures::none(&WINDOW);
+        for second in 0..6 {
+            fail(&mut failures, second * SECOND).unwrap();
+        }
+        failures.resize(&Window { failures: 7, ..WINDOW });
+        fail(&mut failures, 6 * SECOND).unwrap();
+        assert_eq!(failures.begin(7 * SECOND), Err(AttemptRefused::Wait(53 * SECOND)));
+        failures.resize(&Window { failures: 2, ..WINDOW });
+        assert_eq!(failures.begin(7 * SECOND), Err(AttemptRefused::Wait(58 * SECOND)), "the latest two");
+        failures.resize(&WINDOW);
+        assert_eq!(fail(&mut failures, 8 * SECOND), Ok(()));
     }
 
     #[test]

@@ -2,20 +2,22 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// Counts the open connections.
+/// Counts the open connections. The limits are arguments, since they may change; connections that are open remain.
 ///
 /// The table has entries for open connections only, so it never exceeds the total limit. Its hash function is
 /// keyed at random, so that clients cannot provoke collisions.
+#[derive(Default)]
 pub(super) struct Admission {
-    max_connections: u32,
-    max_per_address: u32,
-    free: Arc<Semaphore>,
+    open: AtomicU32,
+    /// Notified when the last connection has ended.
+    is_empty: Notify,
     per_address: Mutex<HashMap<IpAddr, u32>>,
 }
 
@@ -28,23 +30,25 @@ fn network(address: IpAddr) -> IpAddr {
 }
 
 impl Admission {
-    /// Allows `max_connections` in total, and `max_per_address` per client.
-    pub(super) fn new(max_connections: u32, max_per_address: u32) -> Arc<Self> {
-        let free = Semaphore::new(usize::try_from(max_connections).unwrap_or(Semaphore::MAX_PERMITS));
-        Arc::new(Self { max_connections, max_per_address, free: Arc::new(free), per_address: Mutex::default() })
+    /// Without connections.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::default()
     }
 
-    /// Reserves a connection until the permit is dropped; `None` if the limit is reached.
-    pub(super) fn try_acquire(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.free).try_acquire_owned().ok()
+    /// Counts a connection until the permit is dropped; `None` if there are `max_connections` already.
+    pub(super) fn try_acquire(self: &Arc<Self>, max_connections: u32) -> Option<Permit> {
+        let one_more = |open: u32| open.checked_add(1).filter(|open| *open <= max_connections);
+        self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        Some(Permit(Arc::clone(self)))
     }
 
-    /// Counts a connection for `client` until the guard is dropped; `None` if the limit per client is reached.
-    pub(super) fn count(self: &Arc<Self>, client: IpAddr) -> Option<Counted> {
+    /// Counts a connection for `client` until the guard is dropped; `None` if it has `max_connections` already.
+    pub(super) fn count(self: &Arc<Self>, client: IpAddr, max_connections: u32) -> Option<Counted> {
         let network = network(client);
         let mut table = self.table();
         let count = table.entry(network).or_default();
-        if *count >= self.max_per_address {
+        if *count >= max_connections {
+            // A limit is at least 1, so that the entry has connections.
             return None;
         }
         *count += 1;
@@ -53,12 +57,32 @@ impl Admission {
 
     /// Waits for the last connection to end. Returns whether that happened within `drain_timeout`.
     pub(super) async fn wait_until_empty(&self, drain_timeout: Duration) -> bool {
-        timeout(drain_timeout, self.free.acquire_many(self.max_connections)).await.is_ok()
+        let empty = async {
+            loop {
+                let notified = self.is_empty.notified();
+                if self.open.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        timeout(drain_timeout, empty).await.is_ok()
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
         // Each update is atomic under the lock, so the table is consistent after a panic.
         self.per_address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Guard of a connection.
+pub(super) struct Permit(Arc<Admission>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.is_empty.notify_waiters();
+        }
     }
 }
 
@@ -86,9 +110,9 @@ mod tests {
 
     #[test]
     fn one_client_is_an_ipv4_address_or_an_ipv6_network_of_64_bits() {
-        let admission = Admission::new(10, 1);
+        let admission = Admission::new();
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        let _guards = ["192.0.2.1", "2001:db8:0:1::1"].map(|text| admission.count(address(text)).unwrap());
+        let _guards = ["192.0.2.1", "2001:db8:0:1::1"].map(|text| admission.count(address(text), 1).unwrap());
         for (text, is_same) in [
             ("192.0.2.1", true),
             ("::ffff:192.0.2.1", true),
@@ -98,28 +122,48 @@ mod tests {
             // The bits of 192.0.2.1 in an IPv6 address.
             ("::c000:201", false),
         ] {
-            assert_eq!(admission.count(address(text)).is_none(), is_same, "{text}");
+            assert_eq!(admission.count(address(text), 1).is_none(), is_same, "{text}");
         }
     }
 
-    #[test]
-    fn closed_connections_are_no_longer_counted() {
-        let admission = Admission::new(2, 2);
+    #[tokio::test]
+    async fn closed_connections_are_no_longer_counted() {
+        let admission = Admission::new();
         let client = IpAddr::from([192, 0, 2, 1]);
-        let permits = [admission.try_acquire().unwrap(), admission.try_acquire().unwrap()];
-        assert!(admission.try_acquire().is_none());
-        let counted = [admission.count(client).unwrap(), admission.count(client).unwrap()];
-        assert!(admission.count(client).is_none(), "the newest is refused");
+        let permits = [admission.try_acquire(2).unwrap(), admission.try_acquire(2).unwrap()];
+        assert!(admission.try_acquire(2).is_none());
+        let counted = [admission.count(client, 2).unwrap(), admission.count(client, 2).unwrap()];
+        assert!(admission.count(client, 2).is_none(), "the newest is refused");
+        assert!(!admission.wait_until_empty(Duration::ZERO).await);
+        let waiting = tokio::spawn({
+            let admission = Arc::clone(&admission);
+            async move { admission.wait_until_empty(Duration::from_secs(60)).await }
+        });
+        tokio::task::yield_now().await;
         drop((permits, counted));
-        assert!(admission.try_acquire().is_some());
+        assert!(waiting.await.unwrap());
+        assert!(admission.try_acquire(2).is_some());
         assert!(admission.table().is_empty());
     }
 
     #[test]
+    fn limits_apply_to_new_connections_as_they_change() {
+        let admission = Admission::new();
+        let client = IpAddr::from([192, 0, 2, 1]);
+        let mut held: Vec<_> =
+            (0..3).map(|_| (admission.try_acquire(3).unwrap(), admission.count(client, 3))).collect();
+        assert!(admission.try_acquire(1).is_none() && admission.count(client, 1).is_none());
+        assert!(admission.try_acquire(4).is_some() && admission.count(client, 4).is_some());
+        held.truncate(1);
+        assert!(admission.try_acquire(1).is_none());
+        assert!(admission.try_acquire(2).is_some());
+    }
+
+    #[test]
     fn a_refused_client_leaves_no_entry() {
-        let admission = Admission::new(1, 1);
-        let guard = admission.count(IpAddr::from([192, 0, 2, 1]));
-        assert!(admission.count(IpAddr::from([192, 0, 2, 1])).is_none());
+        let admission = Admission::new();
+        let guard = admission.count(IpAddr::from([192, 0, 2, 1]), 1);
+        assert!(admission.count(IpAddr::from([192, 0, 2, 1]), 1).is_none());
         drop(guard);
         assert!(admission.table().is_empty());
     }

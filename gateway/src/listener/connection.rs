@@ -9,6 +9,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::cache::Cache;
 use http::request::Parts;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -20,6 +21,7 @@ use super::events::{ConnectionReaped, ConnectionRefused, HandshakeFailure, Obser
 use super::handshake::{self, SetupError, failure};
 use super::inspect::{InspectHead, Inspected};
 use super::proxy;
+use super::serving::{CurrentHandler, CurrentServing, Serving};
 use super::settings::Settings;
 use crate::downstream::http1::Http1Exchange;
 use crate::downstream::http2::{Activity, Http2};
@@ -37,18 +39,17 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// One accepted connection.
 pub(super) struct Connection<H> {
     pub(super) identities: Arc<Identities>,
-    pub(super) handler: Arc<H>,
-    pub(super) inspector: Arc<dyn InspectHead>,
-    pub(super) http2: h2::server::Builder,
+    pub(super) current: CurrentServing<H>,
+    /// The one of `current` that was loaded last.
+    pub(super) serving: Cache<CurrentServing<H>, Arc<Serving<H>>>,
     pub(super) admission: Arc<Admission>,
-    pub(super) settings: Arc<Settings>,
     pub(super) draining: Draining,
 }
 
 /// The result of reading a head.
 enum HeadRead {
-    /// A complete head that passed inspection; its first byte arrived at `began`.
-    Head { began: std::time::Instant },
+    /// A complete head that passed inspection.
+    Head,
     /// A complete request without a body.
     Request(Parts),
     /// The request is refused with this response.
@@ -59,10 +60,11 @@ enum HeadRead {
 
 impl<H: Handler> Connection<H> {
     /// Serves `stream` until it is closed.
-    pub(super) async fn run(self, stream: TcpStream, peer: SocketAddr, observer: &Arc<dyn Observe>) {
+    pub(super) async fn run(mut self, stream: TcpStream, peer: SocketAddr, observer: &Arc<dyn Observe>) {
         let Some((mut stream, _counted)) = self.establish(stream, peer, &**observer).await else { return };
         if stream.is_http2() {
-            match timeout(self.settings.header_timeout, read_preface(&mut stream)).await {
+            let header_timeout = self.serving.load().settings.header_timeout;
+            match timeout(header_timeout, read_preface(&mut stream)).await {
                 // Boxed, so that HTTP/1.1 connections do not reserve memory for HTTP/2.
                 Ok(Ok(())) => Box::pin(self.serve_http2(stream, &**observer)).await,
                 Err(_) => observer.reaped(ConnectionReaped::Header),
@@ -76,7 +78,7 @@ impl<H: Handler> Connection<H> {
     /// Reads the PROXY header if one is required, and performs the TLS handshake; one timeout covers both. The
     /// guard counts the connection for the client named by the PROXY header.
     async fn establish(
-        &self,
+        &mut self,
         mut stream: TcpStream,
         peer: SocketAddr,
         observer: &dyn Observe,
@@ -86,14 +88,19 @@ impl<H: Handler> Connection<H> {
             observer.handshake_failed(HandshakeFailure::Disconnected);
             return None;
         }
+        let Self { identities, serving, admission, .. } = self;
+        let settings = &serving.load().settings;
         let handshake = async {
-            let proxied = if self.settings.proxy_protocol { self.read_proxy_header(&mut stream).await? } else { None };
-            let (stream, identity) = handshake::accept(stream, &self.identities).await?;
+            let proxied = match settings.proxy_protocol {
+                true => read_proxy_header(&mut stream, admission, settings.max_connections_per_address).await?,
+                false => None,
+            };
+            let (stream, identity) = handshake::accept(stream, identities).await?;
             let (client, counted) = proxied.map_or((peer, None), |(client, counted)| (client, Some(counted)));
-            let stream = TlsStream::new(stream, client, identity, self.settings.write_timeout);
+            let stream = TlsStream::new(stream, client, identity, settings.write_timeout);
             Ok((stream, counted))
         };
-        match timeout(self.settings.handshake_timeout, handshake).await {
+        match timeout(settings.handshake_timeout, handshake).await {
             Ok(Ok((stream, counted))) => {
                 observer.handshake_succeeded(stream.peer().tls);
                 return Some((stream, counted));
@@ -106,28 +113,20 @@ impl<H: Handler> Connection<H> {
         None
     }
 
-    /// Reads the PROXY header and counts the connection for the client it names; `None` for a connection of the
-    /// proxy itself.
-    async fn read_proxy_header(&self, stream: &mut TcpStream) -> Result<Option<(SocketAddr, Counted)>, SetupError> {
-        let source = proxy::read(stream)
-            .await
-            .map_err(|error| SetupError::Handshake(failure(&error, HandshakeFailure::ProxyHeader)))?;
-        let Some(client) = source else { return Ok(None) };
-        let counted = self.admission.count(client.ip()).ok_or(SetupError::Refused(ConnectionRefused::PerAddress))?;
-        Ok(Some((client, counted)))
-    }
-
     /// Serves concurrent requests until the connection ends.
-    async fn serve_http2(&self, mut stream: TlsStream, observer: &dyn Observe) {
+    async fn serve_http2(&mut self, mut stream: TlsStream, observer: &dyn Observe) {
         let activity = Activity::new();
         stream.watch(Arc::clone(&activity));
+        let handler = CurrentHandler(Arc::clone(&self.current));
+        // The options and timeouts of a connection are those of its start.
+        let serving = Arc::clone(self.serving.load());
         let http2 = Http2 {
-            handler: &*self.handler,
-            options: &self.http2,
+            handler: &handler,
+            options: &serving.http2,
             activity: &activity,
             on_refused: &|| observer.stream_refused(),
-            write_timeout: self.settings.write_timeout,
-            keepalive_timeout: self.settings.keepalive_timeout,
+            write_timeout: serving.settings.write_timeout,
+            keepalive_timeout: serving.settings.keepalive_timeout,
             draining: self.draining.clone(),
         };
         if http2.serve(stream).await {
@@ -138,16 +137,22 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Serves requests one after another.
-    async fn serve_http1(&self, mut stream: Box<TlsStream>, observer: &dyn Observe) {
-        let mut draining = self.draining.clone();
-        let window_ended = pin!(draining.window_ended());
+    async fn serve_http1(&mut self, mut stream: Box<TlsStream>, observer: &dyn Observe) {
+        let Self { serving, draining, .. } = self;
+        let mut idle = draining.clone();
+        let window_ended = pin!(idle.window_ended());
         let mut waiting = BetweenRequests { window_ended, timer: DeadlineTimer::new(), is_first: true };
         loop {
-            let began = match self.await_head(&mut stream, &mut waiting, observer).await {
-                HeadRead::Head { began } => began,
-                HeadRead::Request(request) => {
-                    let mut exchange = Http1Exchange::new(&mut stream, request, &self.draining);
-                    self.handler.handle(&mut exchange).await;
+            let first = await_request(&mut stream, &mut waiting, &serving.load().settings, observer).await;
+            let Some((began, end)) = first else { return stream.close().await };
+            // Loaded only now: the connection may have been idle across a reload.
+            let serving: &Serving<H> = serving.load();
+            let head = waiting.timer.wait(end, read_head(&mut stream, &*serving.inspector, began)).await;
+            match head {
+                Some(HeadRead::Head) => {}
+                Some(HeadRead::Request(request)) => {
+                    let mut exchange = Http1Exchange::new(&mut stream, request, draining);
+                    serving.handler.handle(&mut exchange).await;
                     if exchange.is_reusable() {
                         continue;
                     }
@@ -158,75 +163,96 @@ impl<H: Handler> Connection<H> {
                     }
                     return;
                 }
-                HeadRead::Refused(answer) => return refuse(&mut stream, &answer).await,
-                HeadRead::Closed => return stream.close().await,
-            };
+                Some(HeadRead::Refused(answer)) => return refuse(&mut stream, &answer).await,
+                Some(HeadRead::Closed) => return stream.close().await,
+                None => {
+                    observer.reaped(ConnectionReaped::Header);
+                    return stream.close().await;
+                }
+            }
             // Boxed, so that connections without such requests do not reserve its memory.
-            let Some(reused) = Box::pin(self.serve_session(stream, began)).await else { return };
+            let Some(reused) = Box::pin(serve_session(stream, began, serving, draining)).await else { return };
             stream = reused;
         }
     }
+}
 
-    /// Serves a request whose head is buffered, and returns the connection if it can be reused.
-    async fn serve_session(&self, mut stream: Box<TlsStream>, began: std::time::Instant) -> Option<Box<TlsStream>> {
-        if self.draining.has_begun() {
-            stream.seal();
+/// Serves a request whose head is buffered, and returns the connection if it can be reused.
+async fn serve_session<H: Handler>(
+    mut stream: Box<TlsStream>,
+    began: std::time::Instant,
+    serving: &Serving<H>,
+    draining: &Draining,
+) -> Option<Box<TlsStream>> {
+    if draining.has_begun() {
+        stream.seal();
+    }
+    match SessionExchange::parse(stream, draining.clone(), serving.settings.read_timeout).await {
+        Ok(mut exchange) => {
+            serving.handler.handle(&mut exchange).await;
+            exchange.into_stream().await
         }
-        match SessionExchange::parse(stream, self.draining.clone(), self.settings.read_timeout).await {
-            Ok(mut exchange) => {
-                self.handler.handle(&mut exchange).await;
-                exchange.into_stream().await
-            }
-            Err(stream) => {
-                let mut stream = stream?;
-                let answer = self.inspector.rejected_by_parser(stream.peer().address, began);
-                refuse(&mut stream, &answer).await;
-                None
-            }
+        Err(stream) => {
+            let mut stream = stream?;
+            let answer = serving.inspector.rejected_by_parser(stream.peer().address, began);
+            refuse(&mut stream, &answer).await;
+            None
         }
     }
+}
 
-    /// Waits for a request until the idle timeout or the end of the window of a drain, then for its complete head.
-    async fn await_head<D: Future>(
-        &self,
-        stream: &mut TlsStream,
-        waiting: &mut BetweenRequests<'_, D>,
-        observer: &dyn Observe,
-    ) -> HeadRead {
-        let BetweenRequests { window_ended, timer, is_first } = waiting;
-        let is_first = std::mem::replace(is_first, false);
-        let mut began = Instant::now();
-        let mut end = began + self.settings.header_timeout;
-        if stream.ahead().is_empty() {
-            let idle_end = began + self.settings.keepalive_timeout;
-            let (first_end, reason) =
-                if is_first { (end, ConnectionReaped::Header) } else { (idle_end, ConnectionReaped::Keepalive) };
-            let first = async {
-                tokio::select! {
-                    biased;
-                    first = stream.read_ahead() => first.is_ok_and(|bytes| !bytes.is_empty()),
-                    _ = window_ended.as_mut() => false,
-                }
-            };
-            match timer.wait(first_end, first).await {
-                Some(true) => {}
-                Some(false) => return HeadRead::Closed,
-                None => {
-                    observer.reaped(reason);
-                    return HeadRead::Closed;
-                }
+/// Waits for the first byte of a request until the idle timeout or the end of the window of a drain. Returns when it
+/// arrived, and the deadline for the complete head; `None` if the connection is to be closed.
+async fn await_request<D: Future>(
+    stream: &mut TlsStream,
+    waiting: &mut BetweenRequests<'_, D>,
+    settings: &Settings,
+    observer: &dyn Observe,
+) -> Option<(std::time::Instant, Instant)> {
+    let BetweenRequests { window_ended, timer, is_first } = waiting;
+    let is_first = std::mem::replace(is_first, false);
+    let mut began = Instant::now();
+    let mut end = began + settings.header_timeout;
+    if stream.ahead().is_empty() {
+        let idle_end = began + settings.keepalive_timeout;
+        let (first_end, reason) =
+            if is_first { (end, ConnectionReaped::Header) } else { (idle_end, ConnectionReaped::Keepalive) };
+        let first = async {
+            tokio::select! {
+                biased;
+                first = stream.read_ahead() => first.is_ok_and(|bytes| !bytes.is_empty()),
+                _ = window_ended.as_mut() => false,
             }
-            began = Instant::now();
-            if !is_first {
-                end = began + self.settings.header_timeout;
+        };
+        match timer.wait(first_end, first).await {
+            Some(true) => {}
+            Some(false) => return None,
+            None => {
+                observer.reaped(reason);
+                return None;
             }
         }
-        let head = timer.wait(end, read_head(stream, &*self.inspector, began.into_std())).await;
-        head.unwrap_or_else(|| {
-            observer.reaped(ConnectionReaped::Header);
-            HeadRead::Closed
-        })
+        began = Instant::now();
+        if !is_first {
+            end = began + settings.header_timeout;
+        }
     }
+    Some((began.into_std(), end))
+}
+
+/// Reads the PROXY header and counts the connection for the client it names, which may have `max_connections`; `None`
+/// for a connection of the proxy itself.
+async fn read_proxy_header(
+    stream: &mut TcpStream,
+    admission: &Arc<Admission>,
+    max_connections: u32,
+) -> Result<Option<(SocketAddr, Counted)>, SetupError> {
+    let source = proxy::read(stream)
+        .await
+        .map_err(|error| SetupError::Handshake(failure(&error, HandshakeFailure::ProxyHeader)))?;
+    let Some(client) = source else { return Ok(None) };
+    let counted = admission.count(client.ip(), max_connections);
+    Ok(Some((client, counted.ok_or(SetupError::Refused(ConnectionRefused::PerAddress))?)))
 }
 
 /// What ends a connection that waits for a request.
@@ -266,7 +292,7 @@ async fn read_head(stream: &mut TlsStream, inspector: &dyn InspectHead, began: s
                         Some(body) => stream.allow(length.saturating_add(body)),
                         None => stream.allow_chunks(length),
                     }
-                    HeadRead::Head { began }
+                    HeadRead::Head
                 }
                 Err(answer) => HeadRead::Refused(answer),
             };

@@ -10,6 +10,7 @@ mod events;
 mod handshake;
 mod inspect;
 pub mod proxy;
+mod serving;
 mod settings;
 
 use std::io;
@@ -18,6 +19,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::cache::Cache;
 use async_trait::async_trait;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
@@ -31,6 +33,7 @@ use admission::{Admission, Counted};
 use connection::Connection;
 pub use events::{ConnectionReaped, ConnectionRefused, HandshakeFailure, Observe};
 pub use inspect::{InspectHead, Inspected};
+pub use serving::{CurrentServing, Serving};
 pub use settings::Settings;
 
 /// Binds `address`; port 0 selects a free port.
@@ -60,48 +63,29 @@ pub struct Start {
     pub accepting: watch::Sender<bool>,
 }
 
-/// TLS and HTTP/2 settings of the listener.
-pub struct Protocols {
-    /// The certificates.
-    pub identities: Arc<Identities>,
-    /// HTTP/2 protocol options.
-    pub http2: h2::server::Builder,
-}
-
-/// A pingora service that accepts connections on one socket and passes their requests to `handler` until a
+/// A pingora service that accepts connections on one socket and passes their requests to the handler until a
 /// drain is requested.
 pub struct Listener<H> {
     socket: Option<TcpListener>,
-    protocols: Protocols,
-    handler: Arc<H>,
-    inspector: Arc<dyn InspectHead>,
+    identities: Arc<Identities>,
+    serving: CurrentServing<H>,
     observer: Arc<dyn Observe>,
-    settings: Arc<Settings>,
+    workers: usize,
     start: Start,
     drain: Drain,
 }
 
 impl<H> Listener<H> {
-    /// Creates a listener on `socket`.
+    /// Creates a listener on `socket`, with `identities` as its certificates.
     pub fn new(
         socket: TcpListener,
-        protocols: Protocols,
-        handler: Arc<H>,
-        inspector: Arc<dyn InspectHead>,
+        identities: Arc<Identities>,
+        serving: CurrentServing<H>,
         observer: Arc<dyn Observe>,
-        settings: Settings,
         (start, drain): (Start, Drain),
     ) -> Self {
-        Self {
-            socket: Some(socket),
-            protocols,
-            handler,
-            inspector,
-            observer,
-            settings: Arc::new(settings),
-            start,
-            drain,
-        }
+        let workers = serving.load().settings.workers;
+        Self { socket: Some(socket), identities, serving, observer, workers, start, drain }
     }
 }
 
@@ -123,13 +107,14 @@ impl<H: Handler> Service for Listener<H> {
     }
 
     fn threads(&self) -> Option<usize> {
-        Some(self.settings.workers)
+        Some(self.workers)
     }
 }
 
 impl<H: Handler> Listener<H> {
     async fn serve(&mut self, socket: tokio::net::TcpListener) {
-        let admission = Admission::new(self.settings.max_connections, self.settings.max_connections_per_address);
+        let admission = Admission::new();
+        let mut serving = Cache::new(Arc::clone(&self.serving));
         let mut connections = JoinSet::new();
         let ready = self.start.ready.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(ready) = ready {
@@ -157,12 +142,13 @@ impl<H: Handler> Listener<H> {
                 }
             };
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+            let settings = &serving.load().settings;
             // Closing the connection rejects the client before any work is done.
-            let Some(permit) = admission.try_acquire() else {
+            let Some(permit) = admission.try_acquire(settings.max_connections) else {
                 self.observer.refused(ConnectionRefused::MaxConnections);
                 continue;
             };
-            let counted = match self.count(&admission, peer.ip()) {
+            let counted = match count(settings, &admission, peer.ip()) {
                 Ok(counted) => counted,
                 Err(refused) => {
                     self.observer.refused(refused);
@@ -171,12 +157,10 @@ impl<H: Handler> Listener<H> {
             };
             let guard = ConnectionGuard::new(Arc::clone(&self.observer));
             let connection = Connection {
-                identities: Arc::clone(&self.protocols.identities),
-                handler: Arc::clone(&self.handler),
-                inspector: Arc::clone(&self.inspector),
-                http2: self.protocols.http2.clone(),
+                identities: Arc::clone(&self.identities),
+                current: Arc::clone(&self.serving),
+                serving: serving.clone(),
                 admission: Arc::clone(&admission),
-                settings: Arc::clone(&self.settings),
                 draining: self.drain.requested.clone(),
             };
             connections.spawn(async move {
@@ -185,21 +169,23 @@ impl<H: Handler> Listener<H> {
             });
         }
         drop(socket);
-        if !admission.wait_until_empty(self.settings.drain_timeout).await {
+        if !admission.wait_until_empty(serving.load().settings.drain_timeout).await {
             tracing::warn!("connections were still open at the end of the drain timeout");
             // Cancels the remaining requests, so that each is logged before the log is closed.
             connections.shutdown().await;
         }
     }
+}
 
-    /// Counts a connection for its client. A connection from a trusted proxy is counted once its PROXY header
-    /// was read.
-    fn count(&self, admission: &Arc<Admission>, peer: IpAddr) -> Result<Option<Counted>, ConnectionRefused> {
-        let is_trusted = self.settings.trusted_proxies.iter().any(|network| network.contains(&peer));
-        match (is_trusted, self.settings.proxy_protocol) {
-            (true, _) => Ok(None),
-            (false, true) => Err(ConnectionRefused::UntrustedProxy),
-            (false, false) => admission.count(peer).map(Some).ok_or(ConnectionRefused::PerAddress),
+/// Counts a connection for its client. A connection from a trusted proxy is counted once its PROXY header was read.
+fn count(settings: &Settings, admission: &Arc<Admission>, peer: IpAddr) -> Result<Option<Counted>, ConnectionRefused> {
+    let is_trusted = settings.trusted_proxies.iter().any(|network| network.contains(&peer));
+    match (is_trusted, settings.proxy_protocol) {
+        (true, _) => Ok(None),
+        (false, true) => Err(ConnectionRefused::UntrustedProxy),
+        (false, false) => {
+            let counted = admission.count(peer, settings.max_connections_per_address);
+            counted.map(Some).ok_or(ConnectionRefused::PerAddress)
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
+use super::places::Places;
 use super::striped::{Own, Striped};
 
 /// Upper bounds in seconds: from a response by the gateway itself to the longest deadline.
@@ -31,30 +32,26 @@ pub(super) fn observe(counts: Own<'_>, place: usize, duration: Duration) {
 /// The histograms of one metric.
 pub(super) struct Durations {
     desc: Desc,
-    counts: Arc<Striped>,
-    /// The routes with the index of their first count.
-    routes: Vec<(String, usize)>,
+    places: Arc<Places>,
+    /// The index of the first count among those of a route.
+    within: usize,
 }
 
 impl Durations {
-    /// Creates the histograms of `routes`.
+    /// Creates the histograms of the routes in `places`, whose counts begin at `within`.
     ///
     /// # Errors
     /// The name is not valid for Prometheus: a bug in this crate.
-    pub(super) fn new(
-        name: &str,
-        help: &str,
-        counts: Arc<Striped>,
-        routes: Vec<(String, usize)>,
-    ) -> prometheus::Result<Self> {
+    pub(super) fn new(name: &str, help: &str, places: Arc<Places>, within: usize) -> prometheus::Result<Self> {
         let desc = Desc::new(name.to_owned(), help.to_owned(), vec!["route".to_owned()], HashMap::new())?;
-        Ok(Self { desc, counts, routes })
+        Ok(Self { desc, places, within })
     }
 
-    fn histogram(&self, place: usize) -> Histogram {
+    fn histogram(&self, counts: &Striped) -> Histogram {
+        let place = self.within;
         let mut cumulative = 0;
         let bucket = |(bucket, bound): (usize, &f64)| {
-            cumulative += self.counts.sum(place + bucket);
+            cumulative += counts.sum(place + bucket);
             let mut output = Bucket::default();
             output.set_upper_bound(*bound);
             output.set_cumulative_count(cumulative);
@@ -63,8 +60,8 @@ impl Durations {
         let buckets = BUCKETS.iter().enumerate().map(bucket).collect();
         let mut histogram = Histogram::default();
         histogram.set_bucket(buckets);
-        histogram.set_sample_count(cumulative + self.counts.sum(place + BUCKETS.len()));
-        histogram.set_sample_sum(Duration::from_nanos(self.counts.sum(place + SUM)).as_secs_f64());
+        histogram.set_sample_count(cumulative + counts.sum(place + BUCKETS.len()));
+        histogram.set_sample_sum(Duration::from_nanos(counts.sum(place + SUM)).as_secs_f64());
         histogram
     }
 }
@@ -75,19 +72,20 @@ impl Collector for Durations {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let metric = |(route, place): &(String, usize)| {
+        let routes = self.places.routes();
+        let metric = |(route, counts): &(Arc<str>, Arc<Striped>)| {
             let mut label = LabelPair::default();
             label.set_name("route".to_owned());
-            label.set_value(route.clone());
+            label.set_value(route.to_string());
             let mut metric = Metric::from_label(vec![label]);
-            metric.set_histogram(self.histogram(*place));
+            metric.set_histogram(self.histogram(counts));
             metric
         };
         let mut family = MetricFamily::default();
         family.set_name(self.desc.fq_name.clone());
         family.set_help(self.desc.help.clone());
         family.set_field_type(MetricType::HISTOGRAM);
-        family.set_metric(self.routes.iter().map(metric).collect());
+        family.set_metric(routes.iter().map(metric).collect());
         vec![family]
     }
 }
@@ -98,12 +96,12 @@ mod tests {
 
     #[test]
     fn a_duration_counts_in_the_first_bucket_that_contains_it_and_in_all_later_ones() {
-        let counts = Arc::new(Striped::new(2 * COUNTS));
+        let places = Arc::new(Places::new(2 * COUNTS, "other"));
+        places.add(&["b", "a"]);
         for micros in [100, 250, 251, 30_000_000, 31_000_000] {
-            observe(counts.own(), COUNTS, Duration::from_micros(micros));
+            places.with("b", |counts| observe(counts, COUNTS, Duration::from_micros(micros)));
         }
-        let routes = vec![("a".to_owned(), 0), ("b".to_owned(), COUNTS)];
-        let durations = Durations::new("x_seconds", "X.", counts, routes).unwrap();
+        let durations = Durations::new("x_seconds", "X.", places, COUNTS).unwrap();
         let [family] = &durations.collect()[..] else { panic!("one family") };
         let [empty, full] = family.get_metric() else { panic!("two routes") };
         assert_eq!(empty.get_histogram().get_sample_count(), 0);

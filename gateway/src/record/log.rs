@@ -6,8 +6,10 @@ use std::os::fd::AsFd as _;
 use std::str::FromStr;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use super::access::AccessLog;
@@ -50,9 +52,38 @@ pub struct Settings {
 
 /// Guard of the writer thread; dropping it writes the remaining lines.
 pub struct Writer {
-    lines: Lines,
+    control: Control,
+    level: LevelFilter,
     _guard: Guard,
-    access: AccessLog,
+}
+
+/// The log, whose level can be changed. Clones are the same log.
+#[derive(Clone)]
+pub struct Control {
+    lines: Lines,
+    form: Form,
+    /// The level of events; `None` without a log of events.
+    events: Option<reload::Handle<Targets, Registry>>,
+}
+
+impl Control {
+    /// The log writer, which counts lost lines.
+    pub fn lines(&self) -> Lines {
+        self.lines.clone()
+    }
+
+    /// The access log at this level; off below `info`.
+    pub fn access(&self, level: LevelFilter) -> AccessLog {
+        if level >= LevelFilter::INFO { AccessLog::new(self.lines.clone(), self.form) } else { AccessLog::default() }
+    }
+
+    /// Changes the level of events.
+    pub fn set_level(&self, level: LevelFilter) {
+        if let Some(events) = &self.events {
+            // Fails only if the log has ended.
+            let _ = events.reload(targets(level));
+        }
+    }
 }
 
 /// The log could not be started.
@@ -77,20 +108,23 @@ impl Writer {
 
     fn new(out: impl io::Write + Send + 'static, settings: Settings, is_terminal: bool) -> io::Result<Self> {
         let (lines, guard) = lines::start(out)?;
-        let form = settings.form(is_terminal);
-        let is_on = settings.level >= LevelFilter::INFO;
-        let access = if is_on { AccessLog::new(lines.clone(), form) } else { AccessLog::default() };
-        Ok(Self { lines, _guard: guard, access })
+        let control = Control { lines, form: settings.form(is_terminal), events: None };
+        Ok(Self { control, level: settings.level, _guard: guard })
+    }
+
+    /// The log.
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// The log writer, which counts lost lines.
     pub fn lines(&self) -> Lines {
-        self.lines.clone()
+        self.control.lines.clone()
     }
 
     /// The access log; off if the level is below `info`.
     pub fn access(&self) -> AccessLog {
-        self.access.clone()
+        self.control.access(self.level)
     }
 }
 
@@ -113,12 +147,11 @@ pub fn start(settings: Settings) -> Result<Writer, LogNotStarted> {
     let is_terminal = stdout.is_terminal();
     // Bypasses the standard library's buffer, so that each write is one system call with whole lines.
     let out = File::from(stdout.as_fd().try_clone_to_owned()?);
-    let writer = Writer::new(out, settings, is_terminal)?;
-    let targets = Targets::new()
-        .with_default(settings.level.min(LevelFilter::WARN))
-        .with_target("holodule_gateway", settings.level);
+    let mut writer = Writer::new(out, settings, is_terminal)?;
+    let (targets, handle) = reload::Layer::new(targets(settings.level));
+    writer.control.events = Some(handle);
     let registry = tracing_subscriber::registry().with(targets);
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer.lines());
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer.control.lines());
     match settings.form(is_terminal) {
         Form::Json => {
             registry
@@ -128,4 +161,9 @@ pub fn start(settings: Settings) -> Result<Writer, LogNotStarted> {
         Form::Text { ansi } => registry.with(layer.with_ansi(ansi).with_target(false).compact()).try_init()?,
     }
     Ok(writer)
+}
+
+/// What is logged at `level`.
+fn targets(level: LevelFilter) -> Targets {
+    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("holodule_gateway", level)
 }

@@ -1,6 +1,8 @@
 //! The metrics, declared as one struct. Label values come from fixed sets and from the configuration, never
 //! from a request, so that clients cannot create series.
 
+mod series;
+
 use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
@@ -194,34 +196,6 @@ impl Metrics {
         };
         metrics.touch(labels);
         Ok(metrics)
-    }
-
-    /// Creates the series of these labels.
-    fn touch(&self, fixed: &Labels<'_>) {
-        for result in fixed.logins {
-            self.logins.with_label_values(&[*result]);
-        }
-        for reason in fixed.token_refusals {
-            self.token_refusals.with_label_values(&[*reason]);
-        }
-        for route in &fixed.restricted_routes {
-            self.scope_refusals.with_label_values(&[*route]);
-        }
-        for limit in fixed.rate_limited {
-            self.rate_limited.with_label_values(&[*limit]);
-        }
-        for version in fixed.handshakes {
-            self.handshakes.with_label_values(&[*version]);
-        }
-        for reason in fixed.handshake_failures {
-            self.handshake_failures.with_label_values(&[*reason]);
-        }
-        for reason in fixed.connections_refused {
-            self.connections_refused.with_label_values(&[*reason]);
-        }
-        for reason in fixed.connections_reaped {
-            self.connections_reaped.with_label_values(&[*reason]);
-        }
     }
 
     /// Encodes the metrics in the Prometheus text format.

@@ -10,6 +10,7 @@ mod line;
 mod lines;
 pub mod log;
 mod metrics;
+mod places;
 mod requests;
 mod routes;
 mod services;

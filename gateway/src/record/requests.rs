@@ -9,6 +9,7 @@ use prometheus::{IntCounter, IntCounterVec};
 
 use super::durations::{self, Durations, observe};
 use super::labels::Labels;
+use super::places::Places;
 use super::striped::{Held, Striped};
 
 /// The method labels: those that a route can accept (RFC 9110, section 9; RFC 5789), and `other`.
@@ -42,7 +43,7 @@ pub fn method_label(method: &Method) -> &'static str {
     METHODS.get(place_of_method(method)).copied().unwrap_or_default()
 }
 
-/// The label of routes that were not declared at the start, so that requests cannot create series.
+/// The label of routes that are not declared, so that requests cannot create series.
 const OTHER: &str = "other";
 
 /// The Prometheus counters.
@@ -59,42 +60,43 @@ pub(super) struct Vectors {
 /// request durations, upstream durations, and failures.
 pub(super) struct Requests {
     vectors: Vectors,
-    counts: Arc<Striped>,
-    /// The names of the routes, sorted. The counts of [`OTHER`] follow theirs.
-    routes: Vec<String>,
+    places: Arc<Places>,
+    in_flight: Striped,
     /// The cache results.
     results: Vec<String>,
     /// Serialises [`Requests::publish`], which adds differences to the counters.
     publishing: Mutex<()>,
 }
 
-/// The index of the count of requests in flight.
-const IN_FLIGHT: usize = 0;
-
 const BY_STATUS: usize = METHODS.len() * STATUS_CLASSES.len();
 
 impl Requests {
     /// Creates the counts for `labels`, all 0.
     pub(super) fn new(vectors: Vectors, labels: &Labels<'_>) -> Self {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let (mut routes, results) = (owned(&labels.routes), owned(labels.cache));
-        routes.sort_unstable();
-        routes.dedup();
-        for route in &labels.cached_routes {
-            for result in labels.cache {
-                vectors.cache.with_label_values(&[route, result]);
-            }
-        }
-        for route in &routes {
-            vectors.failures.with_label_values(&[route]);
-        }
-        let counts = 1 + (routes.len() + 1) * (BY_STATUS + results.len() + 2 * durations::COUNTS + 1);
-        Self { vectors, counts: Arc::new(Striped::new(counts)), routes, results, publishing: Mutex::default() }
+        let results: Vec<_> = labels.cache.iter().map(|name| (*name).to_owned()).collect();
+        let places = Places::new(BY_STATUS + results.len() + 2 * durations::COUNTS + 1, OTHER);
+        let requests = Self {
+            vectors,
+            places: Arc::new(places),
+            in_flight: Striped::new(1),
+            results,
+            publishing: Mutex::default(),
+        };
+        requests.add(labels);
+        requests
     }
 
-    /// The index of the first count of the route at `index`.
-    fn place(&self, index: usize) -> usize {
-        1 + index * (self.failures_within() + 1)
+    /// Creates the counts of the routes in `labels` that have none, and the series of their failures and cache results.
+    pub(super) fn add(&self, labels: &Labels<'_>) {
+        self.places.add(&labels.routes);
+        for route in &labels.routes {
+            self.vectors.failures.with_label_values(&[*route]);
+        }
+        for route in &labels.cached_routes {
+            for result in labels.cache {
+                self.vectors.cache.with_label_values(&[route, result]);
+            }
+        }
     }
 
     /// The offset of the durations within the counts of a route.
@@ -107,41 +109,31 @@ impl Requests {
         self.durations_within() + 2 * durations::COUNTS
     }
 
-    /// The index of the first count of the route with this name.
-    fn place_of(&self, route: &str) -> usize {
-        let index = self.routes.binary_search_by(|known| known.as_str().cmp(route));
-        self.place(index.unwrap_or(self.routes.len()))
-    }
-
     /// Creates the histograms of request and upstream durations, each from a name and a help text.
     ///
     /// # Errors
     /// A name is not valid for Prometheus: a bug in this crate.
     pub(super) fn durations(&self, [total, upstream]: [(&str, &str); 2]) -> prometheus::Result<[Durations; 2]> {
-        let durations = |(name, help): (&str, &str), within: usize| {
-            let routes = self.routes.iter().enumerate();
-            let routes = routes.map(|(index, route)| (route.clone(), self.place(index) + within)).collect();
-            Durations::new(name, help, Arc::clone(&self.counts), routes)
-        };
+        let durations = |(name, help), within| Durations::new(name, help, Arc::clone(&self.places), within);
         let within = self.durations_within();
         Ok([durations(total, within)?, durations(upstream, within + durations::COUNTS)?])
     }
 
     /// Counts a request as in flight until the guard is dropped.
     pub(super) fn in_flight(&self) -> Held {
-        self.counts.hold(IN_FLIGHT)
+        self.in_flight.hold(0)
     }
 
     /// The number of requests in flight.
     pub(super) fn count_in_flight(&self) -> i64 {
         // During the summation, a start can be missed whose end is counted, so the sum can be negative.
-        self.counts.sum(IN_FLIGHT).cast_signed().max(0)
+        self.in_flight.sum(0).cast_signed().max(0)
     }
 
     /// Counts a cache result.
     pub(super) fn count_cache(&self, route: &str, result: &str) {
         if let Some(index) = self.results.iter().position(|known| known == result) {
-            self.counts.own().add(self.place_of(route) + BY_STATUS + index, 1);
+            self.places.with(route, |counts| counts.add(BY_STATUS + index, 1));
         }
     }
 
@@ -154,42 +146,42 @@ impl Requests {
         total: Duration,
         upstream: Option<Duration>,
     ) {
-        let (place, counts) = (self.place_of(route), self.counts.own());
-        counts.add(place + place_of_method(method) * STATUS_CLASSES.len() + place_of_status(status), 1);
-        let durations = place + self.durations_within();
-        observe(counts, durations, total);
-        if let Some(upstream) = upstream {
-            observe(counts, durations + durations::COUNTS, upstream);
-        }
+        self.places.with(route, |counts| {
+            counts.add(place_of_method(method) * STATUS_CLASSES.len() + place_of_status(status), 1);
+            let durations = self.durations_within();
+            observe(counts, durations, total);
+            if let Some(upstream) = upstream {
+                observe(counts, durations + durations::COUNTS, upstream);
+            }
+        });
     }
 
     /// Counts a failed request.
     pub(super) fn count_failure(&self, route: &str) {
-        self.counts.own().add(self.place_of(route) + self.failures_within(), 1);
+        self.places.with(route, |counts| counts.add(self.failures_within(), 1));
     }
 
     /// Updates the Prometheus counters. Counts of 0 create no series.
     pub(super) fn publish(&self) {
         let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let catch_up = |counter: &IntCounter, count: u64| counter.inc_by(count.saturating_sub(counter.get()));
-        for (index, route) in self.routes.iter().map(String::as_str).chain([OTHER]).enumerate() {
-            let place = self.place(index);
-            let classes = METHODS.iter().flat_map(|method| STATUS_CLASSES.map(|class| [route, method, class]));
+        for (route, counts) in self.places.all() {
+            let classes = METHODS.iter().flat_map(|method| STATUS_CLASSES.map(|class| [&*route, method, class]));
             for (offset, labels) in classes.enumerate() {
-                let count = self.counts.sum(place + offset);
+                let count = counts.sum(offset);
                 if count > 0 {
                     catch_up(&self.vectors.requests.with_label_values(&labels), count);
                 }
             }
             for (offset, result) in self.results.iter().enumerate() {
-                let count = self.counts.sum(place + BY_STATUS + offset);
+                let count = counts.sum(BY_STATUS + offset);
                 if count > 0 {
-                    catch_up(&self.vectors.cache.with_label_values(&[route, result]), count);
+                    catch_up(&self.vectors.cache.with_label_values(&[&*route, result]), count);
                 }
             }
-            let failures = self.counts.sum(place + self.failures_within());
+            let failures = counts.sum(self.failures_within());
             if failures > 0 {
-                catch_up(&self.vectors.failures.with_label_values(&[route]), failures);
+                catch_up(&self.vectors.failures.with_label_values(&[&*route]), failures);
             }
         }
     }
@@ -258,6 +250,22 @@ mod tests {
         requests.count("auth", &Method::POST, Some(StatusCode::OK), Duration::ZERO, None);
         requests.publish();
         assert_eq!(requests.vectors.requests.collect()[0].get_metric().len(), 1);
+    }
+
+    #[test]
+    fn a_route_that_is_added_has_counts_of_its_own_and_the_others_continue() {
+        let requests = requests();
+        let count = |route| requests.count(route, &Method::GET, Some(StatusCode::OK), Duration::ZERO, None);
+        let [total, _] = requests.durations([("a_seconds", "A."), ("b_seconds", "B.")]).unwrap();
+        (0..2).for_each(|_| count("holodules"));
+        count("new");
+        requests.add(&Labels { routes: vec!["new", "auth"], ..Labels::default() });
+        (0..3).for_each(|_| count("new"));
+        count("holodules");
+        requests.publish();
+        let counted = |route| requests.vectors.requests.with_label_values(&[route, "GET", "2xx"]).get();
+        assert_eq!((counted("holodules"), counted("new"), counted("other")), (3, 3, 1));
+        assert!(sample_counts(&total).contains(&("new".to_owned(), 3)), "{:?}", sample_counts(&total));
     }
 
     #[test]

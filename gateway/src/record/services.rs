@@ -97,6 +97,19 @@ impl Services {
         })
     }
 
+    /// Removes the series of one address.
+    pub(super) fn remove(&self, service: &str, address: &str) {
+        let labels = &[service, address];
+        for gauges in [&self.up, &self.ejected, &self.in_flight, &self.queued] {
+            // Fails if there is none.
+            let _ = gauges.remove_label_values(labels);
+        }
+        for counters in [&self.requests, &self.failures, &self.ejections, &self.connections] {
+            let _ = counters.remove_label_values(labels);
+        }
+        let _ = self.connect_seconds.remove_label_values(labels);
+    }
+
     /// Sets the metrics of one address.
     pub(super) fn set(&self, state: &ServiceAddress<'_>) {
         let labels = &[state.service, state.address];

@@ -49,16 +49,21 @@ impl Tunnels {
                 &["route", "direction"],
             )?,
         };
+        tunnels.add(labels);
+        Ok(tunnels)
+    }
+
+    /// Creates a series for each of `labels`.
+    pub(super) fn add(&self, labels: &Labels<'_>) {
         for route in &labels.upgrade_routes {
-            tunnels.open.with_label_values(&[*route]);
+            self.open.with_label_values(&[*route]);
             for outcome in labels.tunnel_outcomes {
-                tunnels.ended.with_label_values(&[*route, *outcome]);
+                self.ended.with_label_values(&[*route, *outcome]);
             }
             for direction in ["to_service", "to_client"] {
-                tunnels.bytes.with_label_values(&[*route, direction]);
+                self.bytes.with_label_values(&[*route, direction]);
             }
         }
-        Ok(tunnels)
     }
 
     /// Counts a tunnel until the guard is dropped.

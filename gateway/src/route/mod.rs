@@ -11,6 +11,7 @@ mod index;
 mod pattern;
 mod require;
 mod settings;
+mod succession;
 mod table;
 
 use std::borrow::Cow;
@@ -105,6 +106,10 @@ pub struct Route {
     pub cookie_path: String,
     /// The protocol that connections may switch to.
     pub upgrade: Option<Upgrade>,
+    /// The part of its name in keys of the cache: another one if a response that was stored earlier is not for it.
+    pub cached_as: Arc<str>,
+    /// What it was made of, to compare it with routes of another configuration.
+    settings: Box<Settings>,
     path: Pattern,
     aliases: Vec<Pattern>,
     forwarding: Forwarding,
@@ -273,7 +278,9 @@ impl Route {
         let compress = errors.encodings(&settings.compress);
         match path {
             Some(path) if errors.0.is_empty() => Ok(Self {
-                name: settings.name.as_ref().unwrap_or(&settings.path).as_str().into(),
+                name: settings.shown_name().into(),
+                cached_as: settings.shown_name().into(),
+                settings: Box::new(settings.with_defaults(cached)),
                 hosts: settings.hosts.clone(),
                 allow: methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "),
                 methods,

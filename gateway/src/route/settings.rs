@@ -61,8 +61,47 @@ pub struct Settings {
     pub cors: Option<cors::Policy>,
     /// The position of the service; `None` for the api listener of the backend.
     pub service: Option<usize>,
+    /// The name of the service, by which the routes of two configurations are compared.
+    pub service_name: Option<String>,
     /// The protocol that connections may switch to.
     pub upgrade: Option<Upgrade>,
+}
+
+impl Settings {
+    /// The name; by default the path.
+    pub fn shown_name(&self) -> &str {
+        self.name.as_ref().unwrap_or(&self.path)
+    }
+
+    /// The same with its defaults written out, so that it equals those where they were. `cached` is whether responses may
+    /// be cached.
+    pub(super) fn with_defaults(&self, cached: bool) -> Self {
+        Self { name: Some(self.shown_name().to_owned()), cache: Some(cached), ..self.clone() }
+    }
+
+    /// What remains equal if nothing has changed but positions in the configuration.
+    pub(super) fn meaning(&self) -> Self {
+        Self { service: None, ..self.clone() }
+    }
+
+    /// What decides which requests are admitted, and to which service.
+    pub(super) fn admission(&self) -> Self {
+        let networks = self.bounds.networks.clone();
+        Self {
+            service: None,
+            bounds: Bounds { networks, ..Bounds::default() },
+            headers_from_claims: Vec::new(),
+            shared: false,
+            cache: None,
+            vary: Vec::new(),
+            compress: Vec::new(),
+            host: Host::default(),
+            request_headers: HeaderRules::default(),
+            response_headers: HeaderRules::default(),
+            cors: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// The query parameters of a route that are forwarded.

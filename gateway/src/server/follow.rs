@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 
-use crate::cache::Cache;
+use crate::flow::Flow;
+use crate::listener::CurrentServing;
 use crate::record::Metrics;
 use crate::revocation::{Invalidation, Revocation};
 use crate::upstream::{Upstream, UpstreamClient};
@@ -18,14 +19,14 @@ pub(super) const PURGED_BY_FEED: &str = "feed";
 pub(super) struct Follow {
     pub(super) revocation: Revocation,
     pub(super) backend: Arc<Upstream>,
-    /// The cache to purge, if enabled.
-    pub(super) cache: Option<Cache>,
+    /// Has the cache to purge, if enabled.
+    pub(super) serving: CurrentServing<Flow>,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl Follow {
     fn purge(&self, invalidation: Invalidation<'_>) {
-        let Some(cache) = &self.cache else { return };
+        let Some(cache) = self.serving.load().handler.cache.clone() else { return };
         match invalidation {
             Invalidation::Path(path) => cache.purge(path),
             Invalidation::All => cache.purge_all(),

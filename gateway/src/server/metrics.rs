@@ -6,14 +6,13 @@ use super::service::Service;
 use crate::acme::AcmeError;
 use crate::authenticate;
 use crate::cache;
-use crate::config::Config;
 use crate::flow::TUNNEL_OUTCOMES;
 use crate::limit::Limits;
 use crate::listener::{ConnectionReaped, ConnectionRefused, HandshakeFailure};
 use crate::login;
 use crate::record::{Labels, Metrics, RouteInfo};
 use crate::revocation;
-use crate::route::{self, RouteTable};
+use crate::route::{self, Route, RouteTable};
 use crate::ticket::TicketError;
 use crate::tls::{self, Identities, Identity};
 
@@ -41,43 +40,34 @@ pub(super) fn record_routes(metrics: &Metrics, routes: &RouteTable, services: &[
     metrics.routes().replace(configured.chain(own_routes).chain(ticket));
 }
 
-/// The metrics, with the label values of the stages and the configuration.
-pub(super) fn metrics(config: &Config) -> prometheus::Result<Metrics> {
+/// Calls `use_labels` with the labels of a gateway with these routes, and with certificates by ACME.
+pub(super) fn with_labels<T>(routes: &RouteTable, has_acme: bool, use_labels: impl FnOnce(&Labels<'_>) -> T) -> T {
     let failures = HandshakeFailure::ALL.map(HandshakeFailure::label);
     let refused = ConnectionRefused::ALL.map(ConnectionRefused::label);
     let reaped = ConnectionReaped::ALL.map(ConnectionReaped::label);
-    let has_tickets = config.routes.has_tickets();
+    let has_tickets = routes.has_tickets();
     let refusals = authenticate::AuthenticationError::LABELS.into_iter().chain([revocation::REVOKED]);
     let refusals: Vec<_> = refusals.chain(TicketError::LABELS.into_iter().filter(|_| has_tickets)).collect();
-    Metrics::new(&Labels {
+    let named = |has: fn(&Route) -> bool| {
+        routes.iter().filter(move |route| has(route)).map(|route| &*route.name).collect::<Vec<_>>()
+    };
+    use_labels(&Labels {
         cache: &cache::CacheStatus::LABELS,
-        cached_routes: config.routes.iter().filter(|route| route.cached).map(|route| &*route.name).collect(),
+        cached_routes: named(|route| route.cached),
         cache_purges: &[PURGED_BY_FEED, PURGED_BY_OPS],
         logins: &login::LoginError::LABELS,
         token_refusals: &refusals,
-        restricted_routes: config
-            .routes
-            .iter()
-            .filter(|route| route.has_requirement())
-            .map(|route| &*route.name)
-            .collect(),
-        upgrade_routes: config
-            .routes
-            .iter()
-            .filter(|route| route.upgrade.is_some())
-            .map(|route| &*route.name)
-            .collect(),
+        restricted_routes: named(Route::has_requirement),
+        upgrade_routes: named(|route| route.upgrade.is_some()),
         tunnel_outcomes: &TUNNEL_OUTCOMES,
         rate_limited: &Limits::LABELS,
-        acme_results: config.acme.as_ref().map_or(&[], |_| &AcmeError::RESULTS),
+        acme_results: if has_acme { &AcmeError::RESULTS } else { &[] },
         handshakes: &tls::VERSIONS,
         handshake_failures: &failures,
         connections_refused: &refused,
         connections_reaped: &reaped,
-        routes: config
-            .routes
-            .iter()
-            .map(|route| &*route.name)
+        routes: named(|_| true)
+            .into_iter()
             .chain(route::RESERVED_NAMES)
             .chain(has_tickets.then_some(route::TICKET))
             .collect(),

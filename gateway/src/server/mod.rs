@@ -11,12 +11,14 @@ mod plain;
 mod probe;
 mod redirect;
 mod reload;
+mod revision;
 mod service;
 mod signals;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,29 +30,25 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::acme::AcmeError;
-use crate::authenticate::Accepted;
-use crate::cache::Cache;
 use crate::clock::unix_now_millis;
 use crate::config::{Config, Problems, Values};
-use crate::downstream::http2::http2_options;
 use crate::drain::{self, DrainTrigger};
-use crate::flow::{Flow, HeadInspector};
-use crate::limit::Limits;
-use crate::listener::{self, Drain, Listener, Protocols, Start};
-use crate::login;
+use crate::listener::{self, Drain, Listener, Start};
+use crate::record::Metrics;
 use crate::record::log::Writer;
 use crate::revocation::Revocation;
 use crate::ticket::Tickets;
 use crate::upstream::{Upstream, UpstreamClient};
 use follow::Follow;
-use metrics::{metrics, record_routes};
+use metrics::{record_routes, with_labels};
 use observe::Observer;
 use ops::Ops;
 use probe::Probe;
 use redirect::Redirect;
-use reload::Reloadable;
-pub use reload::{NotReloaded, Reloader};
-use service::{Service, ServiceChecks};
+use reload::{LoadedValues, Reloadable};
+pub use reload::{NotReloaded, ReloadTrigger, Reloaded, Reloader};
+use revision::{Admin, Lasting, Revision};
+use service::ServiceChecks;
 pub use signals::Signals;
 
 /// How long the public listener waits for the revocation feed at startup.
@@ -105,7 +103,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`NotStarted`], with the address or the file in the message.
-    pub fn build(config: Config, log: Option<&Writer>) -> Result<Self, NotStarted> {
+    pub fn build(mut config: Config, log: Option<&Writer>) -> Result<Self, NotStarted> {
         raise_descriptor_limit()?;
         let bind = |key, address| about(&config.values, key, listener::bind(address));
         let public = bind("https_addr", config.https_addr)?;
@@ -116,78 +114,43 @@ impl Gateway {
             http: redirect_socket.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
             ops: ops_socket.local_addr()?,
         };
-        let metrics = Arc::new(metrics(&config)?);
-
-        let uses_api = !config.routes.has_only_services();
-        let api = Arc::new(Upstream::new("api", config.api, config.upstream));
-        let tls =
-            config.services.iter().filter_map(|service| Some((service.name.clone(), service.tls.clone()?))).collect();
-        let services: Vec<_> = config.services.into_iter().map(Service::new).collect();
-        record_routes(&metrics, &config.routes, &services);
-        let admin =
-            config.admin.map(|addresses| Arc::new(Upstream::with_addresses("admin", addresses, config.upstream)));
-        let upstreams: Vec<_> = uses_api.then_some(&api).into_iter().chain(&admin).cloned().collect();
-
-        let (identities, acme) = acme::identities(config.identities, config.acme, &metrics)?;
-        let redirect = Redirect {
-            identities: Arc::clone(&identities),
-            hosts: config.flow.hosts.clone(),
-            sizes: config.flow.sizes,
-            https_port: config.redirect_port.unwrap_or(addresses.https.port()),
-            challenges: acme.iter().map(|acme| acme.challenges.clone()).chain(config.acme_challenges).collect(),
-        };
-        let limits = Arc::new(Limits::new(&config.limit));
-        let started = Instant::now();
-        let proxies = Arc::new(config.proxies);
-        let sizes = config.flow.sizes;
-        let http2 =
-            http2_options(sizes.max_header_bytes.saturating_add(sizes.max_target_bytes), sizes.max_header_fields);
-        let access_log = log.map(Writer::access).unwrap_or_default();
-        let inspector = HeadInspector {
-            proxies: Arc::clone(&proxies),
-            sizes: config.flow.sizes,
-            hsts: config.flow.hsts.clone(),
-            limits: Arc::clone(&limits),
-            started,
-            allowed_origins: config.flow.allowed_origins.clone(),
-            metrics: Arc::clone(&metrics),
-            access_log: access_log.clone(),
-        };
-        let accepted = Accepted { keys: config.keys, static_tokens: config.static_tokens };
-        let accepted = Arc::new(ArcSwap::from_pointee(accepted));
-        let admin_client = admin.as_ref().map(|admin| UpstreamClient::new(Arc::clone(admin)));
-        let revocation = config.revocation.zip(admin_client.clone());
-        let revocation = revocation.map(|(settings, backend)| Revocation::new(backend, settings));
-        let api = UpstreamClient::new(api);
-        let cache = config.cache.map(Cache::new);
+        let metrics = Arc::new(with_labels(&config.routes, config.acme.is_some(), Metrics::new)?);
+        let configured = std::mem::take(&mut config.identities);
+        let (identities, acme) = acme::identities(configured, config.acme.take(), &metrics)?;
+        let (announce_file, values) = (config.announce_file.take(), config.values.clone());
         let (drain, draining) = drain::drain(config.listener.drain_timeout);
-        let key_removed = Arc::new(watch::Sender::new(None));
-        let flow = Flow {
-            settings: config.flow,
-            proxies,
-            accepted: Arc::clone(&accepted),
-            login: admin_client.clone().filter(|_| config.login).map(login::Backend::new),
-            revocation: revocation.clone(),
-            limits,
-            started,
-            tickets: config.routes.has_tickets().then(|| Tickets::new(unix_now_millis())),
-            routes: config.routes.clone(),
-            api,
-            services: services.iter().map(|service| UpstreamClient::new(Arc::clone(&service.upstream))).collect(),
-            key_removed: key_removed.subscribe(),
-            draining: draining.clone(),
-            cache: cache.clone(),
+        let api = Arc::new(Upstream::new("api", config.api.clone(), config.upstream));
+        let admin = Admin::default();
+        let admin_listener = admin.at(config.admin.clone(), config.upstream).cloned();
+        let revocation = config.revocation.zip(admin_listener);
+        let feed = revocation.map(|(settings, (upstream, client))| (Revocation::new(client, settings), upstream));
+        let revocation = feed.as_ref().map(|(revocation, _)| revocation.clone());
+        let lasting = Lasting {
             metrics: Arc::clone(&metrics),
-            access_log,
+            identities: Arc::clone(&identities),
+            revocation: revocation.clone(),
+            started: Instant::now(),
+            tickets: Arc::new(Tickets::new(unix_now_millis())),
+            draining: draining.clone(),
+            log: log.map(Writer::control),
+            api_client: UpstreamClient::new(Arc::clone(&api)),
+            api,
+            admin,
+            https_port: addresses.https.port(),
+            acme_challenges: acme.as_ref().map(|acme| acme.challenges.clone()),
+            service_names: Mutex::default(),
+            reloads: AtomicU64::new(1),
         };
+        let Revision { serving, backends, redirect, allowed_hosts } = lasting.first(config);
+        record_routes(&metrics, &serving.handler.routes, &backends.services);
         metrics.reloaded(true, SystemTime::now());
         let parts = Reloadable {
-            started_with: config.values,
-            accepted,
-            key_removed,
-            identities: Arc::clone(&identities),
-            services: tls,
-            metrics: Arc::clone(&metrics),
+            lasting: Arc::new(lasting),
+            serving: Arc::new(ArcSwap::from_pointee(serving)),
+            backends: Arc::new(watch::Sender::new(Arc::new(backends))),
+            redirect: Arc::new(ArcSwap::from_pointee(redirect)),
+            allowed_hosts: Arc::new(ArcSwap::from_pointee(allowed_hosts)),
+            values: Arc::new(Mutex::new(LoadedValues { at_start: values.clone(), current: values.clone() })),
         };
         let mut server = Server::new_with_opt_and_conf(None, server_conf());
 
@@ -202,48 +165,37 @@ impl Gateway {
             }
         });
         let start = Start { ready: Mutex::new(Some(ready)), accepting };
-        let protocols = Protocols { identities, http2 };
         let observer = Arc::new(Observer(Arc::clone(&metrics)));
-        let listener = Listener::new(
-            public,
-            protocols,
-            Arc::new(flow),
-            Arc::new(inspector),
-            observer,
-            config.listener,
-            (start, ends),
-        );
+        let serving = Arc::clone(&parts.serving);
+        let listener = Listener::new(public, Arc::clone(&identities), serving, observer, (start, ends));
 
         server.bootstrap();
         server.add_service(listener);
-        let lines = log.map(Writer::lines);
         let ops = Ops {
             metrics: Arc::clone(&metrics),
-            upstreams: upstreams.clone(),
-            services: services.clone(),
-            revocation: revocation.clone(),
+            backends: parts.backends.subscribe(),
+            revocation,
             draining,
-            cache: cache.clone(),
-            routes: config.routes,
-            allowed_hosts: config.ops_allowed_hosts,
-            lines,
+            serving: Arc::clone(&parts.serving),
+            allowed_hosts: Arc::clone(&parts.allowed_hosts),
+            lines: log.map(Writer::lines),
         };
         server.add_service(ops.on(ops_socket));
         if let Some(socket) = redirect_socket {
+            let redirect = Redirect { identities, settings: Arc::clone(&parts.redirect) };
             server.add_service(redirect.on(socket));
         }
-        if let Some((revocation, admin)) = revocation.zip(admin) {
-            server.add_service(Follow { revocation, backend: admin, cache, metrics: Arc::clone(&metrics) });
+        if let Some((revocation, backend)) = feed {
+            let (serving, metrics) = (Arc::clone(&parts.serving), Arc::clone(&metrics));
+            server.add_service(Follow { revocation, backend, serving, metrics });
         }
         if let Some(acme) = acme {
             server.add_service(acme);
         }
-        if !services.is_empty() {
-            server.add_service(ServiceChecks { services, metrics: Arc::clone(&metrics) });
-        }
-        server.add_service(Probe::new(upstreams, metrics));
-        if let Some(file) = &config.announce_file {
-            about(&parts.started_with, "announce_file", announce(file, addresses))?;
+        server.add_service(ServiceChecks { backends: parts.backends.subscribe(), metrics: Arc::clone(&metrics) });
+        server.add_service(Probe { backends: parts.backends.subscribe(), metrics });
+        if let Some(file) = &announce_file {
+            about(&values, "announce_file", announce(file, addresses))?;
         }
         Ok(Self { server, stop: Stop { drain, drained }, addresses, accepting: accepted_first, parts })
     }

@@ -4,21 +4,24 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use super::defence::defend;
 use super::plain::{self, Plain};
-use super::service::Service;
+use super::service::{Backends, Service};
 use crate::cache::{Cache, CacheStats};
 use crate::drain::Draining;
+use crate::flow::Flow;
 use crate::framing::CanonicalPath;
+use crate::listener::CurrentServing;
 use crate::record::{Lines, Metrics};
 use crate::revocation::Revocation;
-use crate::route::RouteTable;
 use crate::upstream::Upstream;
 
 /// The maximum number of concurrent connections.
@@ -36,18 +39,15 @@ pub(super) const PURGED_BY_OPS: &str = "ops";
 /// The state that the ops listener reports and changes.
 pub(super) struct Ops {
     pub(super) metrics: Arc<Metrics>,
-    pub(super) upstreams: Vec<Arc<Upstream>>,
-    pub(super) services: Vec<Service>,
+    pub(super) backends: watch::Receiver<Arc<Backends>>,
     /// The revocation state, if enabled.
     pub(super) revocation: Option<Revocation>,
     /// Whether the gateway is stopping.
     pub(super) draining: Draining,
-    /// The cache, if enabled.
-    pub(super) cache: Option<Cache>,
-    /// The routes, to resolve aliases in purges.
-    pub(super) routes: RouteTable,
+    /// Has the cache, if enabled, and the routes, to resolve aliases in purges.
+    pub(super) serving: CurrentServing<Flow>,
     /// Host names accepted for write requests, besides IP addresses and `localhost`.
-    pub(super) allowed_hosts: Vec<String>,
+    pub(super) allowed_hosts: Arc<ArcSwap<Vec<String>>>,
     /// The queue of log lines, which counts lost lines, if there is a log.
     pub(super) lines: Option<Lines>,
 }
@@ -58,15 +58,23 @@ impl Ops {
         Plain::new("ops", socket, MAX_CONNECTIONS, CONNECTION_TIMEOUT, self)
     }
 
+    fn backends(&self) -> Arc<Backends> {
+        Arc::clone(&self.backends.borrow())
+    }
+
+    fn cache(&self) -> Option<Cache> {
+        self.serving.load().handler.cache.clone()
+    }
+
     fn metrics_page(&self) -> Response<Full<Bytes>> {
         if let Some(lines) = &self.lines {
             self.metrics.log_lines_lost(lines.lost());
         }
-        self.services.iter().for_each(|service| service.record(&self.metrics));
+        self.backends().services.iter().for_each(|service| service.record(&self.metrics));
         if let Some(revocation) = &self.revocation {
             self.metrics.revocation(revocation.age(), revocation.accounts());
         }
-        if let Some(cache) = &self.cache {
+        if let Some(cache) = self.cache() {
             let CacheStats { entries, bytes, evictions, compressions } = cache.stats();
             self.metrics.cache(entries, bytes, evictions, compressions);
         }
@@ -83,8 +91,9 @@ impl Ops {
     fn readiness(&self) -> Response<Full<Bytes>> {
         let has_revocations = self.revocation.as_ref().is_none_or(|revocation| revocation.age().is_some());
         let draining = self.draining.has_begun();
-        let required = self.services.iter().filter(|service| service.required).map(|service| &service.upstream);
-        let has_upstreams = self.upstreams.iter().chain(required).all(|upstream| upstream.was_reached());
+        let Backends { upstreams, services } = &*self.backends();
+        let required = services.iter().filter(|service| service.required).map(|service| &service.upstream);
+        let has_upstreams = upstreams.iter().chain(required).all(|upstream| upstream.was_reached());
         let ready = !draining && has_revocations && has_upstreams;
         let revocations = match &self.revocation {
             None => "off",
@@ -94,16 +103,16 @@ impl Ops {
         };
         let state = |upstream: &Upstream| if upstream.is_up() { "up" } else { "down" };
         let upstreams: serde_json::Map<_, _> =
-            self.upstreams.iter().map(|upstream| (upstream.name.to_owned(), state(upstream).into())).collect();
+            upstreams.iter().map(|upstream| (upstream.name.to_owned(), state(upstream).into())).collect();
         let mut page = serde_json::json!({
             "ready": ready, "draining": draining, "revocations": revocations, "upstreams": upstreams,
         });
         // Absent without services, for programs that read the page of a gateway that has none.
-        if let Some(page) = page.as_object_mut().filter(|_| !self.services.is_empty()) {
+        if let Some(page) = page.as_object_mut().filter(|_| !services.is_empty()) {
             let addresses = |service: &Service| -> serde_json::Map<_, _> {
                 service.states().map(|(text, state)| (text.to_owned(), state.into())).collect()
             };
-            let services: serde_json::Map<_, _> = (self.services.iter())
+            let services: serde_json::Map<_, _> = (services.iter())
                 .map(|service| {
                     let addresses = addresses(service);
                     let page = serde_json::json!({"required": service.required, "addresses": addresses});
@@ -135,7 +144,12 @@ impl Ops {
             Ok(Purge::Path(path)) if let Ok(canonical) = CanonicalPath::parse_preserving(path) => {
                 // As the backend's path, and as what each route makes of it.
                 cache.purge(path);
-                self.routes.forwarded_paths(canonical).for_each(|forwarded| cache.purge(&forwarded));
+                self.serving
+                    .load()
+                    .handler
+                    .routes
+                    .forwarded_paths(canonical)
+                    .for_each(|forwarded| cache.purge(&forwarded));
             }
             Ok(_) | Err(_) => {
                 let usage = r#"must be {"path":"/a/canonical/path"} or {"all":true}"#;
@@ -151,12 +165,12 @@ impl Ops {
 
 impl plain::PlainHandler for Ops {
     fn admit(&self, request: &Parts) -> Option<Result<(), StatusCode>> {
-        (request.uri.path() == PURGE && self.cache.is_some()).then(|| defend(request, &self.allowed_hosts))
+        (request.uri.path() == PURGE && self.cache().is_some()).then(|| defend(request, &self.allowed_hosts.load()))
     }
 
     fn post(&self, _: &Parts, body: &Bytes) -> Response<Full<Bytes>> {
-        match &self.cache {
-            Some(cache) => self.purge(cache, body),
+        match self.cache() {
+            Some(cache) => self.purge(&cache, body),
             None => plain::text(StatusCode::NOT_FOUND, "not found"),
         }
     }

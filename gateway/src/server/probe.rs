@@ -9,9 +9,11 @@ use http::header::DATE;
 use http::{HeaderMap, Request, Response, StatusCode};
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::service::Backends;
 use crate::record::Metrics;
 use crate::upstream::{Upstream, UpstreamClient};
 
@@ -29,24 +31,38 @@ const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 /// The service that sends the probes.
 pub(super) struct Probe {
-    upstreams: Vec<Arc<Upstream>>,
-    metrics: Arc<Metrics>,
-}
-
-impl Probe {
-    pub(super) fn new(upstreams: Vec<Arc<Upstream>>, metrics: Arc<Metrics>) -> Self {
-        Self { upstreams, metrics }
-    }
+    pub(super) backends: watch::Receiver<Arc<Backends>>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 #[async_trait]
 impl Service for Probe {
     async fn start_service(&mut self, _: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
-        let mut probes = JoinSet::new();
-        for upstream in &self.upstreams {
-            probes.spawn(watch(Arc::clone(upstream), Arc::clone(&self.metrics)));
+        let mut running: Vec<(Arc<Upstream>, JoinSet<()>)> = Vec::new();
+        loop {
+            let backends = Arc::clone(&self.backends.borrow_and_update());
+            let is_in = |all: &[Arc<Upstream>], one: &Arc<Upstream>| all.iter().any(|other| Arc::ptr_eq(other, one));
+            let (remaining, ended) =
+                running.into_iter().partition(|(upstream, _)| is_in(&backends.upstreams, upstream));
+            running = remaining;
+            for (upstream, mut probes) in ended {
+                probes.shutdown().await;
+                self.metrics.remove_upstream(upstream.name);
+            }
+            for upstream in &backends.upstreams {
+                if !running.iter().any(|(other, _)| Arc::ptr_eq(other, upstream)) {
+                    let mut probes = JoinSet::new();
+                    probes.spawn(probe_repeatedly(Arc::clone(upstream), Arc::clone(&self.metrics)));
+                    running.push((Arc::clone(upstream), probes));
+                }
+            }
+            tokio::select! {
+                changed = self.backends.changed() => if changed.is_err() { break },
+                // A closed channel means shutdown as well.
+                _ = shutdown.changed() => return,
+            }
         }
-        // Dropping the set aborts the probes. A closed channel means shutdown as well.
+        // Nothing can reload any more. Dropping the sets aborts the probes.
         let _ = shutdown.changed().await;
     }
 
@@ -59,7 +75,7 @@ impl Service for Probe {
     }
 }
 
-async fn watch(upstream: Arc<Upstream>, metrics: Arc<Metrics>) {
+async fn probe_repeatedly(upstream: Arc<Upstream>, metrics: Arc<Metrics>) {
     // Its idle connection is never closed to make room for requests: a busy upstream is not down.
     let client = UpstreamClient::exempt(Arc::clone(&upstream));
     let mut was_up = None;

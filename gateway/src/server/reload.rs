@@ -1,18 +1,28 @@
-//! Reloading the configuration while the gateway serves. Keys, static tokens and certificates, also those for services,
-//! are each replaced atomically. An invalid configuration changes nothing.
+//! Reloading the configuration while the gateway serves, all or nothing: everything that can fail is done before anything
+//! changes. Requests in flight end with the configuration that they began with.
 
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::io;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
+use tokio::runtime;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
-use super::metrics::record_certificates;
-use crate::authenticate::Accepted;
+use super::metrics::{record_certificates, record_routes, with_labels};
+use super::redirect;
+use super::revision::{Earlier, Lasting, Revision};
+use super::service::{Backends, Service};
 use crate::config::{Config, Problems, RELOADED, Values};
-use crate::record::Metrics;
-use crate::tls::Identities;
-use crate::upstream::Tls;
+use crate::flow::Flow;
+use crate::listener::CurrentServing;
+
+/// How long a reload waits until the names of new services are resolved.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a reload failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,18 +35,32 @@ pub enum NotReloaded {
     Tls(#[from] rustls::Error),
 }
 
+/// What a reload has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The names of the keys whose values have changed since the last reload.
+    pub changed: Vec<String>,
+    /// The names of the keys that differ from those at the start and have no effect until an upgrade.
+    pub need_upgrade: Vec<String>,
+}
+
 /// The state that a reload replaces.
 #[derive(Clone)]
 pub(super) struct Reloadable {
-    /// The configuration at startup.
-    pub(super) started_with: Values,
-    pub(super) accepted: Arc<ArcSwap<Accepted>>,
-    /// Notified of each reload, with the time of the last one that removed or retired a key.
-    pub(super) key_removed: Arc<watch::Sender<Option<Instant>>>,
-    pub(super) identities: Arc<Identities>,
-    /// TLS of each service that has it, by the name of the service.
-    pub(super) services: Vec<(String, Arc<Tls>)>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) lasting: Arc<Lasting>,
+    pub(super) serving: CurrentServing<Flow>,
+    pub(super) backends: Arc<watch::Sender<Arc<Backends>>>,
+    pub(super) redirect: Arc<ArcSwap<redirect::Settings>>,
+    /// The host names that the ops listener accepts.
+    pub(super) allowed_hosts: Arc<ArcSwap<Vec<String>>>,
+    /// The configured values at the start, and as of the last reload. Held by a reload from its start to its end.
+    pub(super) values: Arc<Mutex<LoadedValues>>,
+}
+
+/// The configured values.
+pub(super) struct LoadedValues {
+    pub(super) at_start: Values,
+    pub(super) current: Values,
 }
 
 /// Reloads the configuration.
@@ -45,26 +69,54 @@ pub struct Reloader {
     pub(super) parts: Reloadable,
 }
 
+/// Starts reloads. Clones start those of the same gateway.
+#[derive(Clone)]
+pub struct ReloadTrigger(SyncSender<()>);
+
+impl ReloadTrigger {
+    /// Starts a reload, after the one that runs. If one is waiting already, that will read the current files.
+    pub fn request(&self) {
+        let _ = self.0.try_send(());
+    }
+}
+
 impl Reloader {
+    /// Reloads on a thread of its own whenever that is requested: reading may block, for example on a FIFO without a writer
+    /// or a network file system, and the program must still serve and stop. The thread ends with the last trigger.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(self) -> io::Result<ReloadTrigger> {
+        let (request, requests) = sync_channel(1);
+        // The reload logs and counts its result.
+        let run = move || requests.into_iter().for_each(|()| drop(self.reload()));
+        thread::Builder::new().name("reload".to_owned()).spawn(run)?;
+        Ok(ReloadTrigger(request))
+    }
+
     /// Reads the configuration, applies the keys in [`RELOADED`], and reports the result in the log and the metrics.
     /// Requests in progress are not affected.
     ///
     /// # Errors
     /// [`NotReloaded`]; nothing has changed.
-    pub fn reload(&self) -> Result<(), NotReloaded> {
+    pub fn reload(&self) -> Result<Reloaded, NotReloaded> {
+        let mut values = self.parts.values.lock().unwrap_or_else(PoisonError::into_inner);
         let now = SystemTime::now();
-        let result = (self.read)().map_err(NotReloaded::from).and_then(|config| self.apply(config, now));
-        self.parts.metrics.reloaded(result.is_ok(), now);
-        let in_force = RELOADED.map(|key| key.trim_end_matches('.')).join(", ");
+        let result = (self.read)().map_err(NotReloaded::from).and_then(|config| self.apply(config, &mut values, now));
+        self.parts.lasting.metrics.reloaded(result.is_ok(), now);
         match &result {
-            Ok(waiting) if waiting.is_empty() => {
-                tracing::info!(in_force, "the configuration was reloaded and all of it is in force");
+            Ok(Reloaded { changed, need_upgrade }) => {
+                let changed = changed.join(", ");
+                if need_upgrade.is_empty() {
+                    tracing::info!(changed, "the configuration was reloaded and all of it is in force");
+                } else {
+                    tracing::warn!(
+                        changed,
+                        need_upgrade = need_upgrade.join(", "),
+                        "the configuration was reloaded in part: other keys have changed and need an upgrade or a restart"
+                    );
+                }
             }
-            Ok(waiting) => tracing::warn!(
-                in_force,
-                need_restart = waiting.join(", "),
-                "the configuration was reloaded in part: other keys have changed and need a restart"
-            ),
             Err(NotReloaded::Config(Problems(problems))) => {
                 for problem in problems {
                     tracing::error!(
@@ -77,32 +129,69 @@ impl Reloader {
             }
             Err(error) => tracing::error!(%error, "the configuration could not be reloaded and all stays as it was"),
         }
-        result.map(|_| ())
+        result
     }
 
-    /// Applies what can change while the gateway serves. Returns the changed keys that need a restart.
-    fn apply(&self, config: Config, now: SystemTime) -> Result<Vec<String>, NotReloaded> {
-        let parts = &self.parts;
+    /// Applies what can change while the gateway serves.
+    fn apply(&self, config: Config, values: &mut LoadedValues, now: SystemTime) -> Result<Reloaded, NotReloaded> {
+        let Reloadable { lasting, serving, backends, redirect, allowed_hosts, .. } = &self.parts;
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
         for warning in config.warnings(seconds) {
             tracing::warn!(warning, "configuration warning");
         }
-        let waiting =
-            parts.started_with.need_restart(&config.values, &RELOADED).into_iter().map(str::to_owned).collect();
-        // Fallible steps first, so that a failure changes nothing.
-        parts.identities.replace(config.identities)?;
-        record_certificates(&parts.metrics, &parts.identities);
-        for (name, tls) in &parts.services {
-            let newer = config.services.iter().find(|service| service.name == *name);
-            if let Some(newer) = newer.and_then(|service| service.tls.as_ref()) {
-                tls.replace(newer);
-            }
+        let mut config = config;
+        let identities = lasting.identities.prepare(std::mem::take(&mut config.identities))?;
+        // From here on, nothing fails.
+        let level = config.log.level;
+        let newer = config.values.clone();
+        let reloaded = Reloaded {
+            changed: values.current.changed(&newer).into_iter().map(str::to_owned).collect(),
+            need_upgrade: values.at_start.need_restart(&newer, &RELOADED).into_iter().map(str::to_owned).collect(),
+        };
+        let (before, earlier_backends) = (serving.load_full(), Arc::clone(&backends.borrow()));
+        let revision = lasting.next(config, Earlier { flow: &before.handler, backends: &earlier_backends });
+        resolve(&revision.backends.services);
+        let flow = &revision.serving.handler;
+        with_labels(&flow.routes, lasting.acme_challenges.is_some(), |labels| lasting.metrics.add(labels));
+        if let Some(log) = &lasting.log {
+            log.set_level(level);
         }
-        let accepted = Arc::new(Accepted { keys: config.keys, static_tokens: config.static_tokens });
-        let before = parts.accepted.swap(Arc::clone(&accepted));
-        let removed = before.keys.has_key_missing_in(&accepted.keys, seconds).then(Instant::now);
-        parts.key_removed.send_modify(|last| *last = removed.or(*last));
-        Ok(waiting)
+        lasting.draining.set_timeout(revision.serving.settings.drain_timeout);
+        lasting.identities.replace(identities);
+        record_certificates(&lasting.metrics, &lasting.identities);
+        record_routes(&lasting.metrics, &flow.routes, &revision.backends.services);
+        let (live, accepted, routes) = (Arc::clone(&flow.live), Arc::clone(&flow.accepted), Arc::clone(&flow.routes));
+        let Revision { serving: newest, backends: newest_backends, redirect: newest_redirect, allowed_hosts: hosts } =
+            revision;
+        backends.send_replace(Arc::new(newest_backends));
+        // Before the requests: a stream that begins now must find its route.
+        live.replace(&accepted, routes, seconds);
+        serving.store(Arc::new(newest));
+        redirect.store(Arc::new(newest_redirect));
+        allowed_hosts.store(Arc::new(hosts));
+        values.current = newer;
+        Ok(reloaded)
     }
+}
+
+/// Waits until the names of new services are resolved, so that no request fails for lack of an address.
+fn resolve(services: &[Service]) {
+    let new: Vec<_> = services.iter().filter(|service| !service.upstream.is_resolved()).collect();
+    if new.is_empty() {
+        return;
+    }
+    let resolving = || {
+        let Ok(runtime) = runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            // An error is logged by the checks of the service, which resolve the name again.
+            let _ = timeout(RESOLVE_TIMEOUT, join_all(new.iter().map(|service| service.upstream.resolve()))).await;
+        });
+        // The resolver may still be waiting for a name server.
+        runtime.shutdown_background();
+    };
+    // Not on this thread, which may belong to another runtime.
+    thread::scope(|scope| {
+        let _ = thread::Builder::new().name("resolve".to_owned()).spawn_scoped(scope, resolving);
+    });
 }

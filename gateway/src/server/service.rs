@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Request;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service as PingoraService;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -27,22 +28,37 @@ const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 /// The maximum time of a check: a service may be allowed to take much longer for its responses.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A service with the state of its addresses.
+/// What the gateway forwards requests to, as of the last reload.
+pub(super) struct Backends {
+    /// The api and admin listeners of the backend that are in use.
+    pub(super) upstreams: Vec<Arc<Upstream>>,
+    /// The services, in the order of the configuration.
+    pub(super) services: Vec<Service>,
+}
+
+/// A service with the state of its addresses. Clones share it.
 #[derive(Clone)]
 pub(super) struct Service {
+    /// Sends requests to it.
+    pub(super) client: UpstreamClient,
     pub(super) upstream: Arc<Upstream>,
     pub(super) required: bool,
     /// Each address with an upstream of its own for its checks, which compete with requests for no connection.
     pub(super) addresses: Vec<(String, Arc<Upstream>)>,
     health: HealthCheck,
+    /// What it was made of.
+    settings: config::Service,
 }
 
 impl Service {
-    pub(super) fn new(service: config::Service) -> Self {
-        let config::Service { name, addresses, balancing, settings, is_http2, tls, required, health } = service;
-        // Every error of the upstream client has the name. It is leaked once at the start, since services are not
-        // reloaded.
-        let name: &'static str = name.leak();
+    /// A service with this configuration, called `name`. `earlier` is the service with the same name of the previous
+    /// configuration, from which it takes over the state of addresses, and connections if no key of the service but
+    /// `required` and those of the checks has changed.
+    pub(super) fn new(service: config::Service, name: &'static str, earlier: Option<&Self>) -> Self {
+        if let Some(same) = earlier.and_then(|earlier| earlier.with_checks_of(&service)) {
+            return same;
+        }
+        let config::Service { addresses, balancing, settings, is_http2, tls, required, health, .. } = service.clone();
         let of_checks = upstream::Settings {
             connect_timeout: settings.connect_timeout.min(CHECK_TIMEOUT),
             read_timeout: settings.read_timeout.min(CHECK_TIMEOUT),
@@ -50,12 +66,42 @@ impl Service {
             ..settings
         };
         let checked = |address: &upstream::Address| {
+            let text = address.to_string();
             let checked = Upstream::new(name, address.clone(), of_checks).with_protocol(tls.clone(), is_http2);
-            (address.to_string(), Arc::new(checked))
+            let before = earlier.and_then(|earlier| earlier.addresses.iter().find(|(other, _)| *other == text));
+            let checked = match before {
+                Some((_, before)) => checked.succeeding(before),
+                None => checked,
+            };
+            (text, Arc::new(checked))
         };
         let checked = addresses.iter().map(checked).collect();
-        let upstream = Arc::new(Upstream::balanced(name, addresses, settings, &balancing).with_protocol(tls, is_http2));
-        Self { upstream, required, addresses: checked, health }
+        let upstream = Upstream::balanced(name, addresses, settings, &balancing).with_protocol(tls.clone(), is_http2);
+        let upstream = match earlier {
+            Some(earlier) => Arc::new(upstream.succeeding(&earlier.upstream)),
+            None => Arc::new(upstream),
+        };
+        let client = UpstreamClient::new(Arc::clone(&upstream));
+        Self { client, upstream, required, addresses: checked, health, settings: service }
+    }
+
+    /// This service with `required` and the checks of `newer`; `None` if anything else differs. The certificates for TLS
+    /// are those that `newer` has read.
+    fn with_checks_of(&self, newer: &config::Service) -> Option<Self> {
+        let config::Service { required, health, .. } = newer.clone();
+        let settings = config::Service { required, health: health.clone(), ..self.settings.clone() };
+        if settings != *newer {
+            return None;
+        }
+        if let (Some(own), Some(newer)) = (&self.settings.tls, &newer.tls) {
+            own.replace(newer);
+        }
+        Some(Self { required, health, settings, ..self.clone() })
+    }
+
+    /// Whether the checks of `other` are the same as those of this service.
+    fn is_checked_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.upstream, &other.upstream) && self.health == other.health
     }
 
     /// Updates the metrics of each address.
@@ -104,21 +150,70 @@ impl Service {
 
 /// The service of pingora that sends the checks.
 pub(super) struct ServiceChecks {
-    pub(super) services: Vec<Service>,
+    pub(super) backends: watch::Receiver<Arc<Backends>>,
     pub(super) metrics: Arc<Metrics>,
+}
+
+/// The checks of one service. Dropping them ends them.
+struct Checks {
+    service: Service,
+    tasks: JoinSet<()>,
+}
+
+impl Checks {
+    fn start(service: &Service, metrics: &Arc<Metrics>) -> Self {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(resolve(Arc::clone(&service.upstream)));
+        for place in 0..service.addresses.len() {
+            tasks.spawn(watch(service.clone(), place, Arc::clone(metrics)));
+        }
+        Self { service: service.clone(), tasks }
+    }
+}
+
+impl ServiceChecks {
+    /// Checks `services`, and no longer the others in `running`, whose series end.
+    async fn replace(&self, running: Vec<Checks>, services: &[Service]) -> Vec<Checks> {
+        let (remaining, ended): (Vec<_>, Vec<_>) = running
+            .into_iter()
+            .partition(|checks| services.iter().any(|service| service.is_checked_as(&checks.service)));
+        for Checks { service, mut tasks } in ended {
+            tasks.shutdown().await;
+            let name = service.upstream.name;
+            let newer = services.iter().find(|newer| newer.upstream.name == name);
+            if newer.is_none() {
+                self.metrics.remove_upstream(name);
+            }
+            for (address, _) in &service.addresses {
+                if !newer.is_some_and(|newer| newer.addresses.iter().any(|(other, _)| other == address)) {
+                    self.metrics.remove_service_address(name, address);
+                }
+            }
+        }
+        let mut all = remaining;
+        for service in services {
+            if !all.iter().any(|checks| service.is_checked_as(&checks.service)) {
+                all.push(Checks::start(service, &self.metrics));
+            }
+        }
+        all
+    }
 }
 
 #[async_trait]
 impl PingoraService for ServiceChecks {
     async fn start_service(&mut self, _: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
-        let mut checks = JoinSet::new();
-        for service in &self.services {
-            checks.spawn(resolve(Arc::clone(&service.upstream)));
-            for place in 0..service.addresses.len() {
-                checks.spawn(watch(service.clone(), place, Arc::clone(&self.metrics)));
+        let mut running = Vec::new();
+        loop {
+            let backends = Arc::clone(&self.backends.borrow_and_update());
+            running = self.replace(running, &backends.services).await;
+            tokio::select! {
+                changed = self.backends.changed() => if changed.is_err() { break },
+                // A closed channel means shutdown as well.
+                _ = shutdown.changed() => return,
             }
         }
-        // Dropping the set aborts the checks. A closed channel means shutdown as well.
+        // Nothing can reload any more. Dropping the checks aborts them.
         let _ = shutdown.changed().await;
     }
 
@@ -144,8 +239,9 @@ async fn resolve(upstream: Arc<Upstream>) {
 async fn watch(service: Service, place: usize, metrics: Arc<Metrics>) {
     let Some((text, address)) = service.addresses.get(place) else { return };
     let client = UpstreamClient::new(Arc::clone(address));
-    let mut verdict = Verdict::default();
-    let mut was_up = None;
+    // After a reload the address may have been checked before.
+    let mut was_up = address.was_checked().then(|| address.is_up());
+    let mut verdict = Verdict { is_up: was_up, contradictions: 0 };
     loop {
         let checked = match address.resolve().await {
             Ok(()) => check(&client, &service.health).await,
@@ -233,7 +329,7 @@ mod tests {
             failures: 1,
             successes: 1,
         };
-        let service = Service::new(config::Service {
+        let service = config::Service {
             name: "app".to_owned(),
             addresses: vec![upstream::Address::Inet(listener.local_addr().unwrap())],
             balancing: upstream::Balancing::default(),
@@ -242,7 +338,8 @@ mod tests {
             is_http2: false,
             required: false,
             health: health.clone(),
-        });
+        };
+        let service = Service::new(service, "app", None);
         let client = UpstreamClient::new(Arc::clone(&service.addresses[0].1));
         let began = tokio::time::Instant::now();
         check(&client, &health).await.unwrap_err();

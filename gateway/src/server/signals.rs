@@ -1,11 +1,11 @@
 //! Signals of the operating system: SIGTERM and SIGINT stop the gateway, SIGHUP reloads its configuration.
 
 use std::io;
-use std::sync::mpsc::sync_channel;
-use std::thread;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::reload::ReloadTrigger;
 
 /// The installed signal handlers.
 pub struct Signals {
@@ -31,22 +31,13 @@ impl Signals {
         })
     }
 
-    /// Calls `reload` on each SIGHUP, until SIGTERM or SIGINT.
-    ///
-    /// It runs on a separate thread: reading may block, for example on a FIFO without a writer or a network file system,
-    /// and the program must still stop.
-    pub async fn wait(mut self, reload: impl Fn() + Send + 'static) {
-        let (request, requests) = sync_channel(1);
-        let run = move || requests.into_iter().for_each(|()| reload());
-        if let Err(error) = thread::Builder::new().name("reload".to_owned()).spawn(run) {
-            tracing::error!(%error, "the configuration cannot be reloaded");
-        }
+    /// Requests a reload on each SIGHUP, until SIGTERM or SIGINT.
+    pub async fn wait(mut self, reload: ReloadTrigger) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                // If one is already queued, it will read the current files.
-                _ = self.hangup.recv() => drop(request.try_send(())),
+                _ = self.hangup.recv() => reload.request(),
             }
         }
     }

@@ -37,6 +37,9 @@ pub(crate) struct Served {
     pub(crate) config: Arc<ServerConfig>,
 }
 
+/// Certificates that can be served.
+pub struct Prepared(Vec<Served>);
+
 /// State for session resumption, shared by all certificates and retained when they are replaced. rustls resumes
 /// a session only for the server name it was created for (RFC 6066, section 3).
 struct Resumption {
@@ -73,24 +76,28 @@ impl Identities {
         Ok(Self { resumption, served, challenges: Some(challenges) })
     }
 
-    /// Serves these certificates of the configuration from the next handshake on. Open connections are unaffected,
-    /// and sessions created with the previous certificates can be resumed.
+    /// Prepares to serve these certificates of the configuration.
     ///
     /// # Errors
-    /// As for [`Identities::new`] or [`Identities::with_acme`]; the previous certificates are then still served.
-    pub fn replace(&self, identities: Vec<Identity>) -> Result<(), rustls::Error> {
-        let mut served = serve(identities.into_iter().map(Arc::new), &self.resumption)?;
+    /// As for [`Identities::new`] or [`Identities::with_acme`].
+    pub fn prepare(&self, identities: Vec<Identity>) -> Result<Prepared, rustls::Error> {
+        let served = serve(identities.into_iter().map(Arc::new), &self.resumption)?;
         if served.is_empty() && self.challenges.is_none() {
             return Err(rustls::Error::NoCertificatesPresented);
         }
+        Ok(Prepared(served))
+    }
+
+    /// Serves these certificates of the configuration from the next handshake on. Open connections are unaffected,
+    /// and sessions created with the previous certificates can be resumed.
+    pub fn replace(&self, Prepared(mut served): Prepared) {
         let mut all = self.served.write().unwrap_or_else(PoisonError::into_inner);
         let configured = served.len();
         served.extend(all.served.iter().skip(all.configured).cloned());
         *all = All { configured, served: served.into() };
-        Ok(())
     }
 
-    /// [`Identities::replace`] for the certificates obtained by ACME.
+    /// The same for the certificates obtained by ACME.
     ///
     /// # Errors
     /// The TLS library; the previous certificates are then still served.
@@ -227,12 +234,12 @@ mod tests {
         let served = Identities::new(identities(folder.path(), &[&["old.example"]])).unwrap();
         let before = served.choose(None).unwrap();
         let tickets = Arc::clone(&before.config.ticketer);
-        served.replace(identities(folder.path(), &[&["new.example"], &["old.example"]])).unwrap();
+        served.replace(served.prepare(identities(folder.path(), &[&["new.example"], &["old.example"]])).unwrap());
         assert_eq!(before.identity.names, ["old.example"]);
         assert_eq!(selected(&served, None), "new.example");
         assert!(Arc::ptr_eq(&tickets, &served.choose(None).unwrap().config.ticketer), "sessions resume");
         // An empty list is rejected, since no certificate is obtained by ACME.
-        assert!(served.replace(Vec::new()).is_err());
+        assert!(served.prepare(Vec::new()).is_err());
         assert_eq!(selected(&served, None), "new.example");
         assert!(Identities::new(Vec::new()).is_err());
     }
@@ -253,13 +260,13 @@ mod tests {
         assert!(served.choose(Some("acme.example")).is_none() && served.choose(None).is_none());
         served.replace_obtained(obtained(&["acme.example"])).unwrap();
         assert_eq!(selected(&served, Some("elsewhere.example")), "acme.example");
-        served.replace(identities(folder.path(), &[&["own.example"]])).unwrap();
+        served.replace(served.prepare(identities(folder.path(), &[&["own.example"]])).unwrap());
         assert_eq!(selected(&served, Some("elsewhere.example")), "own.example");
         assert_eq!(selected(&served, Some("acme.example")), "acme.example");
         served.replace_obtained(obtained(&["newer.example"])).unwrap();
         assert_eq!(selected(&served, Some("own.example")), "own.example");
         assert!(served.covers("newer.example") && !served.covers("acme.example"));
-        served.replace(Vec::new()).unwrap();
+        served.replace(served.prepare(Vec::new()).unwrap());
         assert_eq!(selected(&served, None), "newer.example");
         assert!(served.challenge("newer.example").is_none());
     }

@@ -9,7 +9,7 @@ mod identity;
 pub(crate) use challenge::ALPN as CHALLENGE_PROTOCOL;
 pub use challenge::Challenges;
 pub use client::ClientSide;
-pub use identities::Identities;
+pub use identities::{Identities, Prepared};
 pub use identity::{Authorities, Identity, NotAnIdentity, Purpose};
 
 /// The supported TLS versions.

@@ -24,6 +24,7 @@ mod replay;
 mod request_body;
 mod slots;
 mod stream;
+mod succession;
 mod tls;
 mod tunnel;
 

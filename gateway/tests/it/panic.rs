@@ -14,12 +14,12 @@ use holodule_gateway::cors::Origins;
 use holodule_gateway::downstream::http2::http2_options;
 use holodule_gateway::downstream::{Downstream, ExtraField, Handler, Peer, ResponseHead};
 use holodule_gateway::drain::{DrainTrigger, drain};
-use holodule_gateway::flow::Flow;
+use holodule_gateway::flow::{Flow, Live};
 use holodule_gateway::framing;
 use holodule_gateway::limit::{self, Limits, LoginSettings};
 use holodule_gateway::listener::{
-    self, ConnectionReaped, ConnectionRefused, Drain, HandshakeFailure, InspectHead, Inspected, Listener, Observe,
-    Protocols, Start,
+    self, ConnectionReaped, ConnectionRefused, CurrentServing, Drain, HandshakeFailure, InspectHead, Inspected,
+    Listener, Observe, Serving, Start,
 };
 use holodule_gateway::record::log::{self, Writer};
 use holodule_gateway::record::{Labels, Metrics};
@@ -155,8 +155,9 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
     let address = Address::Inet(([127, 0, 0, 1], 1).into());
     let settings = Settings { lifetime: 300, leeway: 0, max_lifetime: 3600 };
     let keys = Keys::new(vec![Key::named("1", &[7; 32]).unwrap()], settings).unwrap();
-    let accepted = Accepted { keys: Arc::new(keys), static_tokens: StaticTokens::default() };
+    let accepted = Arc::new(Accepted { keys: Arc::new(keys), static_tokens: StaticTokens::default() });
     let routes = default_routes().iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
+    let routes = Arc::new(RouteTable::new(routes, Vec::new()));
     let login = LoginSettings { address: None, name: None };
     let limit = limit::Settings { address: None, identity: None, login };
     Flow {
@@ -170,16 +171,16 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
             stream: StreamSettings { grace: second, idle_timeout: second },
         },
         proxies: Arc::new(Proxies::default()),
-        accepted: Arc::new(ArcSwap::from_pointee(accepted)),
+        live: Arc::new(Live::new(Arc::clone(&accepted), Arc::clone(&routes))),
+        accepted,
         login: None,
         limits: Arc::new(Limits::new(&limit)),
         started: Instant::now(),
         revocation: None,
         tickets: None,
-        routes: RouteTable::new(routes, Vec::new()),
+        routes,
         api: UpstreamClient::new(Arc::new(Upstream::new("api", address, upstream))),
         services: Box::default(),
-        key_removed: watch::channel(None).1,
         draining: drain(Duration::ZERO).1,
         cache: None,
         metrics: Arc::clone(metrics),
@@ -282,13 +283,13 @@ impl<D: Downstream> Downstream for Faulty<'_, D> {
 }
 
 /// Serves each request by the flow, `/panic` with a fault and `/waiting` once it is `released`.
-struct Serving {
+struct App {
     flow: Flow,
     begun: Notify,
     released: Notify,
 }
 
-impl Handler for Serving {
+impl Handler for App {
     async fn handle(&self, downstream: &mut impl Downstream) {
         match downstream.request().uri.path() {
             "/panic" => self.flow.serve(&mut Faulty(downstream, AtomicUsize::default())).await,
@@ -339,7 +340,7 @@ impl Observe for Nothing {
 }
 
 /// Serves `app` by HTTP/2 on the returned address, until the trigger is dropped.
-fn listen(app: Arc<Serving>) -> (SocketAddr, DrainTrigger) {
+fn listen(app: App) -> (SocketAddr, CurrentServing<App>, DrainTrigger) {
     let identities = Arc::new(Identities::new(vec![identity()]).unwrap());
     let patience = Duration::from_secs(30);
     let settings = listener::Settings {
@@ -357,15 +358,17 @@ fn listen(app: Arc<Serving>) -> (SocketAddr, DrainTrigger) {
     };
     let socket = listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
     let address = socket.local_addr().unwrap();
-    let protocols = Protocols { identities, http2: http2_options(16 * 1024, 100) };
+    let http2 = http2_options(16 * 1024, 100);
+    let serving = Serving { handler: app, inspector: Box::new(Nothing), settings, http2 };
+    let serving = Arc::new(ArcSwap::from_pointee(serving));
     let (trigger, draining) = drain(patience);
     let ends = (
         Start { ready: None.into(), accepting: watch::channel(false).0 },
         Drain { requested: draining, done: watch::channel(false).0 },
     );
-    let mut listener = Listener::new(socket, protocols, app, Arc::new(Nothing), Arc::new(Nothing), settings, ends);
+    let mut listener = Listener::new(socket, identities, Arc::clone(&serving), Arc::new(Nothing), ends);
     tokio::spawn(async move { listener.start_service(None, watch::channel(false).1, 1).await });
-    (address, trigger)
+    (address, serving, trigger)
 }
 
 #[tokio::test]
@@ -374,8 +377,9 @@ async fn other_streams_of_a_connection_survive_a_panic() {
     let settings = log::Settings { format: log::Format::Json, level: LevelFilter::INFO };
     let writer = Writer::to(log.clone(), settings).unwrap();
     let metrics = Arc::new(Metrics::new(&Labels { routes: vec!["none"], ..Labels::default() }).unwrap());
-    let app = Arc::new(Serving { flow: flow(&metrics, &writer), begun: Notify::new(), released: Notify::new() });
-    let (address, _drain) = listen(Arc::clone(&app));
+    let app = App { flow: flow(&metrics, &writer), begun: Notify::new(), released: Notify::new() };
+    let (address, serving, _drain) = listen(app);
+    let app = &serving.load_full().handler;
     let client = Http2::open(address).await;
     let get = |path: &str| Request::get(format!("https://localhost{path}"));
     let (waiting, _stream) = client.begin(get("/waiting").body(()).unwrap(), true).await.unwrap();

@@ -287,7 +287,8 @@ async fn sighup_applies_a_new_configuration_and_an_invalid_one_changes_nothing()
     until("the invalid configuration is read", async || program.metric(result).await == 0.0).await;
     assert_eq!(connection.exchange(&request).await.status, 200);
 
-    fs::write(path.join("gateway.toml"), format!("drain_timeout = 7\n{settings}")).unwrap();
+    let partly = format!("drain_timeout = 7\n{settings}[log]\nformat = 'json'\n");
+    fs::write(path.join("gateway.toml"), partly).unwrap();
     program.signal("-HUP");
     until("the valid configuration is read", async || program.metric(result).await == 1.0).await;
     assert_eq!(connection.exchange(&request).await.status, 401);
@@ -296,12 +297,15 @@ async fn sighup_applies_a_new_configuration_and_an_invalid_one_changes_nothing()
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let problems: Vec<_> = lines.iter().filter(|line| line["level"] == "ERROR").map(|line| &line["key"]).collect();
     assert_eq!(problems, [&json!("drain_timeout"), &json!("strip_prefix"), &Value::Null]);
-    // One line for each successful reload, with the keys that need a restart.
-    let reloads: Vec<_> = lines.iter().filter(|line| line["in_force"].is_string()).collect();
+    // One line for each successful reload, with the keys that have changed and those that need an upgrade.
+    let reloads: Vec<_> = lines.iter().filter(|line| line["changed"].is_string()).collect();
     assert_eq!(reloads.len(), 2, "{log}");
-    for (line, level, waiting) in [(reloads[0], "INFO", Value::Null), (reloads[1], "WARN", json!("drain_timeout"))] {
-        assert_eq!((&line["level"], &line["need_restart"]), (&json!(level), &waiting), "{line}");
-        assert_eq!(line["in_force"], "certificate, key, static_token, tls, token");
+    let changed = "drain_timeout, log.format, static_token";
+    for (line, level, changed, waiting) in
+        [(reloads[0], "INFO", "static_token", Value::Null), (reloads[1], "WARN", changed, json!("log.format"))]
+    {
+        assert_eq!((&line["level"], &line["need_upgrade"]), (&json!(level), &waiting), "{line}");
+        assert_eq!(line["changed"], changed, "{line}");
     }
     let about_reloads =
         lines.iter().filter(|line| line["message"].as_str().is_some_and(|text| text.contains("reload")));

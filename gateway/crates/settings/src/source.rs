@@ -163,6 +163,11 @@ impl Source {
         self.values.record_origin(key, origin(name.to_owned()));
     }
 
+    /// Records what was read from a file that `key` names, or a table of that list, so that a change of it is detected.
+    pub fn record_content(&mut self, key: &str, content: &[u8]) {
+        self.values.record_content(key, content);
+    }
+
     /// Never shows the value of `key`, although it is not a secret by itself.
     pub fn conceal(&mut self, key: &str) {
         self.values.record_secret(key);
@@ -221,6 +226,14 @@ impl Source {
     /// A secret from `<NAME>_FILE`, the environment, `<key>_file` or `key`, in this order. No problem repeats it or the
     /// path, in whose place it may have been set.
     pub fn secret(&mut self, key: &str) -> Option<Secret> {
+        let secret = self.read_secret(key);
+        if let Some(secret) = &secret {
+            self.values.record_content(key, secret.expose().as_bytes());
+        }
+        secret
+    }
+
+    fn read_secret(&mut self, key: &str) -> Option<Secret> {
         let name = environment_name(key);
         let file_key = format!("{key}_file");
         let in_file = self.lookup(&file_key);
@@ -230,7 +243,7 @@ impl Source {
             self.record_variable(key, &file_name);
             self.record_variable(&file_key, &file_name);
             self.values.record_shown(&file_key, &Value::String(path.to_string_lossy().into_owned()));
-            return self.secret_file(&file_key, &path);
+            return self.read_secret_file(&file_key, &path);
         }
         if let Some(text) = self.environment.get(&name).map(Secret::new) {
             self.record_variable(key, &name);
@@ -242,7 +255,7 @@ impl Source {
             return match path {
                 Value::String(path) => {
                     self.values.record_shown(&file_key, &Value::String(path.clone()));
-                    self.secret_file(&file_key, Path::new(&path))
+                    self.read_secret_file(&file_key, Path::new(&path))
                 }
                 _ => {
                     self.problem(&file_key, "must be a string");
@@ -266,6 +279,12 @@ impl Source {
 
     /// The secret in the file at `path`, which is the value of `key`. No problem repeats it or the path.
     pub fn secret_file(&mut self, key: &str, path: &Path) -> Option<Secret> {
+        let secret = self.read_secret_file(key, path)?;
+        self.values.record_content(key, secret.expose().as_bytes());
+        Some(secret)
+    }
+
+    fn read_secret_file(&mut self, key: &str, path: &Path) -> Option<Secret> {
         self.expect_private(path);
         read_secret_file(path).map_err(|reason| self.problem(key, reason)).ok()
     }
@@ -273,7 +292,11 @@ impl Source {
     /// The list of tables `key`; empty if it is not set or invalid. No problem repeats a part of it, which may be a
     /// secret.
     pub fn tables(&mut self, key: &str) -> Vec<Table> {
-        self.read_tables(key).unwrap_or_default()
+        let tables = self.read_tables(key).unwrap_or_default();
+        if !tables.is_empty() {
+            self.values.record_content(key, format!("{tables:?}").as_bytes());
+        }
+        tables
     }
 
     /// [`Source::tables`] for a key without secrets, whose changes are detected. `None` if it is not set or invalid.

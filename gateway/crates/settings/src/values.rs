@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use toml::{Table, Value};
 
@@ -46,6 +47,8 @@ impl Origin {
 pub struct Values {
     /// The values compared after a reload.
     values: BTreeMap<String, String>,
+    /// Hashes of what is never shown: secrets, and what was read from files. Compared as well.
+    contents: BTreeMap<String, u64>,
     settings: BTreeMap<String, Setting>,
 }
 
@@ -67,6 +70,14 @@ impl Values {
     /// Records the value of `key`.
     pub(crate) fn record(&mut self, key: &str, value: String) {
         self.values.insert(key.to_owned(), value);
+    }
+
+    /// Records a secret, or what was read from a file, that belongs to `key` or to one table of that list, as `key[0].kid`.
+    pub(crate) fn record_content(&mut self, key: &str, content: &[u8]) {
+        let list = list_of(key);
+        let mut hasher = DefaultHasher::new();
+        (self.contents.get(list), key, content).hash(&mut hasher);
+        self.contents.insert(list.to_owned(), hasher.finish());
     }
 
     /// Records the origin of `key`.
@@ -96,8 +107,7 @@ impl Values {
 
     /// The origin of `key`, or of the list that it is part of, as for `key[0].kid`.
     pub fn origin(&self, key: &str) -> Option<&Origin> {
-        let list = key.split_once('[').map_or(key, |(list, _)| list);
-        self.settings.get(list).map(|setting| &setting.origin)
+        self.settings.get(list_of(key)).map(|setting| &setting.origin)
     }
 
     /// `key` with its origin if that is the environment, for errors: `https_addr, from HTTPS_ADDR`.
@@ -134,13 +144,31 @@ impl Values {
         shown
     }
 
+    /// The keys whose values differ in `newer`, those of secrets included, and those of files with another content.
+    pub fn changed<'a>(&'a self, newer: &'a Self) -> Vec<&'a str> {
+        let values = differing(&self.values, &newer.values).chain(differing(&self.contents, &newer.contents));
+        values.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// The keys whose values differ in `newer`, except those in `reloaded`, which lists what takes effect without a
     /// restart: keys, and sections ending with a dot.
     pub fn need_restart<'a>(&'a self, newer: &'a Self, reloaded: &[&str]) -> Vec<&'a str> {
-        let keys: BTreeSet<_> = self.values.keys().chain(newer.values.keys()).collect();
-        let differ = keys.into_iter().filter(|key| self.values.get(*key) != newer.values.get(*key));
-        differ.map(String::as_str).filter(|key| !is_listed(reloaded, key)).collect()
+        self.changed(newer).into_iter().filter(|key| !is_listed(reloaded, key)).collect()
     }
+}
+
+/// The list that `key` is part of, as for `key[0].kid`; `key` itself if there is none.
+fn list_of(key: &str) -> &str {
+    key.split_once('[').map_or(key, |(list, _)| list)
+}
+
+/// The keys that have different values in the two maps, or are only in one.
+fn differing<'a, V: PartialEq>(
+    one: &'a BTreeMap<String, V>,
+    other: &'a BTreeMap<String, V>,
+) -> impl Iterator<Item = &'a str> {
+    let keys = one.keys().chain(other.keys().filter(|key| !one.contains_key(*key)));
+    keys.filter(|key| one.get(*key) != other.get(*key)).map(String::as_str)
 }
 
 fn is_listed(names: &[&str], key: &str) -> bool {
@@ -195,7 +223,7 @@ mod tests {
 
     fn given(values: &[(&str, &str)]) -> Values {
         let values = values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Values { values, settings: BTreeMap::new() }
+        Values { values, ..Values::default() }
     }
 
     #[test]
@@ -205,6 +233,21 @@ mod tests {
         let reloaded = ["tls.", "token."];
         assert_eq!(before.need_restart(&after, &reloaded), ["https_addr", "log.level", "ops_addr"]);
         assert_eq!(before.need_restart(&before, &reloaded), [""; 0]);
+    }
+
+    #[test]
+    fn changes_of_secrets_are_noticed_and_not_shown() {
+        let with = |secrets: &[(&str, &str)]| {
+            let mut values = given(&[("hosts", "[]")]);
+            secrets.iter().for_each(|(key, secret)| values.record_content(key, secret.as_bytes()));
+            values
+        };
+        let before = with(&[("key[0].secret", "hush"), ("key[1].secret", "still"), ("jwt_secret_key", "hush")]);
+        assert_eq!(before.changed(&before.clone()), [""; 0]);
+        let swapped = with(&[("key[0].secret", "still"), ("key[1].secret", "hush"), ("jwt_secret_key", "hush")]);
+        assert_eq!(before.changed(&swapped), ["key"]);
+        assert_eq!(before.changed(&with(&[])), ["jwt_secret_key", "key"]);
+        assert!(!format!("{before:?}").contains("hush"));
     }
 
     #[test]

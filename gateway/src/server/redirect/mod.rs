@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, DATE, HeaderValue, LOCATION};
 use http::request::Parts;
@@ -38,6 +39,13 @@ const CHALLENGES: &str = "/.well-known/acme-challenge/";
 /// The redirect listener.
 pub(super) struct Redirect {
     pub(super) identities: Arc<Identities>,
+    /// As of the last reload.
+    pub(super) settings: Arc<ArcSwap<Settings>>,
+}
+
+/// What requests are redirected.
+pub(super) struct Settings {
+    /// Accepted hosts besides those of the certificates.
     pub(super) hosts: Vec<String>,
     /// Size limits of a request head.
     pub(super) sizes: framing::Settings,
@@ -55,11 +63,12 @@ impl Redirect {
 
     /// The HTTPS location of the target, only for known hosts, so that no client is redirected elsewhere.
     fn location(&self, target: &Target) -> Result<HeaderValue, StatusCode> {
+        let settings = self.settings.load();
         let name = target.host();
-        if !self.identities.covers(name) && !self.hosts.iter().any(|host| *host == name) {
+        if !self.identities.covers(name) && !settings.hosts.iter().any(|host| *host == name) {
             return Err(StatusCode::MISDIRECTED_REQUEST);
         }
-        let port = match self.https_port {
+        let port = match settings.https_port {
             443 => String::new(),
             port => format!(":{port}"),
         };
@@ -76,7 +85,8 @@ impl Redirect {
             return response;
         }
         if let Some(token) = target.path().as_str().strip_prefix(CHALLENGES) {
-            let challenge = self.challenges.iter().find_map(|folder| challenge::read(folder, token));
+            let settings = self.settings.load();
+            let challenge = settings.challenges.iter().find_map(|folder| challenge::read(folder, token));
             return match challenge {
                 Some(challenge) => plain::page(StatusCode::OK, "application/octet-stream", challenge),
                 None => plain::text(StatusCode::NOT_FOUND, "not found"),
@@ -94,11 +104,11 @@ impl Redirect {
 
     /// Checks the request head `raw` and returns the response.
     fn respond_to(&self, raw: &[u8]) -> Result<Reply, framing::HeadError> {
-        let (body, parts) = framing::read_head_of(raw, &self.sizes, &Scheme::HTTP)?;
+        let (body, parts) = framing::read_head_of(raw, &self.settings.load().sizes, &Scheme::HTTP)?;
         let parts = parts.ok_or(framing::HeadError::Malformed("a head that no request is made of"))?;
         let Parts { method, uri, version, headers, .. } = &parts;
         let head = RequestHead { method, uri, version: *version, headers };
-        let target = framing::inspect_of(head, &Scheme::HTTP, &self.sizes)?;
+        let target = framing::inspect_of(head, &Scheme::HTTP, &self.settings.load().sizes)?;
         Ok(Reply {
             response: self.response_to(method, &target),
             is_head: *method == Method::HEAD,
@@ -139,7 +149,7 @@ impl plain::Serve for Redirect {
             let raw = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
             let reply = match end {
                 Some(_) => self.respond_to(raw).unwrap_or_else(Reply::from),
-                None => framing::overflow(raw, &self.sizes).into(),
+                None => framing::overflow(raw, &self.settings.load().sizes).into(),
             };
             buffer.drain(..end.unwrap_or(buffer.len()));
             let close = reply.close;
@@ -166,7 +176,7 @@ impl Redirect {
             if let Some(end) = framing::end_of_head(buffer, seen) {
                 return Some(Some(end));
             }
-            if buffer.len() > framing::max_head_bytes(&self.sizes) {
+            if buffer.len() > framing::max_head_bytes(&self.settings.load().sizes) {
                 return Some(None);
             }
             seen = buffer.len();
@@ -211,10 +221,12 @@ mod tests {
         let identity = Identity::read(&certificate, &key, crate::tls::Purpose::Server).unwrap();
         Redirect {
             identities: Arc::new(Identities::new(vec![identity]).unwrap()),
-            hosts: vec!["www.example.org".to_owned()],
-            sizes: framing::Settings::default(),
-            https_port,
-            challenges: Vec::new(),
+            settings: Arc::new(ArcSwap::from_pointee(Settings {
+                hosts: vec!["www.example.org".to_owned()],
+                sizes: framing::Settings::default(),
+                https_port,
+                challenges: Vec::new(),
+            })),
         }
     }
 

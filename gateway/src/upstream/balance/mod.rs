@@ -7,7 +7,7 @@ mod schedule;
 mod sticky;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -72,7 +72,7 @@ pub struct Balancing {
 pub(super) struct Balancer {
     policy: Policy,
     weights: Box<[u32]>,
-    addresses: Box<[AddressState]>,
+    addresses: Box<[Arc<AddressState>]>,
     ejection: Ejection,
     /// Held from the count of unavailable addresses until one more is ejected.
     ejecting: Mutex<()>,
@@ -131,7 +131,7 @@ impl Balancer {
         };
         Self {
             policy: balancing.policy.clone(),
-            addresses: addresses.iter().map(|_| AddressState::default()).collect(),
+            addresses: addresses.iter().map(|_| Arc::default()).collect(),
             ejection: balancing.ejection,
             ejecting: Mutex::new(()),
             schedule: Schedule::new(&weights),
@@ -140,6 +140,20 @@ impl Balancer {
             weights,
             preferred: AtomicUsize::new(0),
             started: Instant::now(),
+        }
+    }
+
+    /// Takes over the state of addresses from `earlier`: `places` has the position there of each address that it has too.
+    pub(super) fn succeed(&mut self, earlier: &Self, places: &[Option<usize>]) {
+        for (address, place) in self.addresses.iter_mut().zip(places) {
+            if let Some(state) = place.and_then(|place| earlier.addresses.get(place)) {
+                *address = Arc::clone(state);
+            }
+        }
+        self.started = earlier.started;
+        let preferred = earlier.preferred.load(Ordering::Relaxed);
+        if let Some(place) = places.iter().position(|place| *place == Some(preferred)) {
+            self.preferred = AtomicUsize::new(place);
         }
     }
 
@@ -174,7 +188,7 @@ impl Balancer {
 
     /// The state of the address at `place`.
     pub(super) fn address(&self, place: usize) -> Option<&AddressState> {
-        self.addresses.get(place)
+        self.addresses.get(place).map(|address| &**address)
     }
 
     /// Whether a request whose idle connection was closed should rather stay at its address than go to another.

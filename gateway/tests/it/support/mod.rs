@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use holodule_gateway::config::{Config, Environment};
 use holodule_gateway::record::log::{self, Writer};
-use holodule_gateway::server::{Addresses, NotReloaded, Reloader};
+use holodule_gateway::server::{Addresses, NotReloaded, Reloaded, Reloader};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -33,6 +33,8 @@ use client::{Answer, Connection, PATIENCE};
 /// A gateway on free ports. Dropping it stops it and waits for its end.
 pub struct Gateway {
     pub https: SocketAddr,
+    /// The redirect listener, if enabled.
+    pub http: Option<SocketAddr>,
     pub ops: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -104,7 +106,7 @@ impl Gateway {
         let environment = Arc::new(Mutex::new(environment));
         let read = Arc::clone(&environment);
         let reloader = gateway.reloader(move || Config::read(None, read.lock().unwrap().clone()));
-        let Addresses { https, ops, .. } = gateway.addresses();
+        let Addresses { https, http, ops } = gateway.addresses();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             gateway.run(async {
@@ -114,6 +116,7 @@ impl Gateway {
         });
         Self {
             https,
+            http,
             ops,
             stop: Some(stop),
             thread: Some(thread),
@@ -125,10 +128,20 @@ impl Gateway {
     }
 
     /// Reloads the configuration with these settings changed.
-    pub fn reload(&self, settings: &[(&str, &str)]) -> Result<(), NotReloaded> {
+    pub fn reload(&self, settings: &[(&str, &str)]) -> Result<Reloaded, NotReloaded> {
         let changed = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.environment.lock().unwrap().extend(changed);
         self.reloader.reload()
+    }
+
+    /// The settings that the next reload reads, if no others are given.
+    pub fn settings(&self) -> Environment {
+        self.environment.lock().unwrap().clone()
+    }
+
+    /// Replaces the settings that the next reload reads.
+    pub fn set_settings(&self, settings: Environment) {
+        *self.environment.lock().unwrap() = settings;
     }
 
     /// Starts the shutdown without waiting for it.

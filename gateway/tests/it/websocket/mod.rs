@@ -43,12 +43,12 @@ pub fn switch(fields: &str) -> String {
 }
 
 /// A service whose responses the test writes itself.
-struct Service {
+pub struct Service {
     listener: TcpListener,
 }
 
 /// A connection of the gateway to the service, and the head that was received on it.
-struct Accepted {
+pub struct Accepted {
     stream: TcpStream,
     head: String,
     /// What has arrived behind the head.
@@ -56,7 +56,7 @@ struct Accepted {
 }
 
 impl Service {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
     }
 
@@ -98,11 +98,11 @@ impl Accepted {
         fields.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
     }
 
-    async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("sending timed out").unwrap();
     }
 
-    async fn read(&mut self, count: usize) -> Vec<u8> {
+    pub async fn read(&mut self, count: usize) -> Vec<u8> {
         while self.early.len() < count {
             let read = timeout(PATIENCE, self.stream.read_buf(&mut self.early)).await.expect("reading timed out");
             assert!(read.unwrap() > 0, "the connection ended after {} bytes", self.early.len());
@@ -111,7 +111,7 @@ impl Accepted {
     }
 
     /// Reads to the end of the connection, with or without an error.
-    async fn rest(&mut self) -> Vec<u8> {
+    pub async fn rest(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.early);
         while timeout(PATIENCE, self.stream.read_buf(&mut rest)).await.expect("not closed").unwrap_or(0) > 0 {}
         rest
@@ -119,15 +119,15 @@ impl Accepted {
 }
 
 /// A gateway with the route `/ws` to a service, and other routes to the api listener.
-struct Tunnels {
-    gateway: Gateway,
+pub struct Tunnels {
+    pub gateway: Gateway,
     service: Service,
     api: Backend,
     _admin: Backend,
 }
 
 impl Tunnels {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::start_with("", &[]).await
     }
 
@@ -155,7 +155,7 @@ impl Tunnels {
         (client, head, service)
     }
 
-    async fn open(&self) -> (Connection, Accepted) {
+    pub async fn open(&self) -> (Connection, Accepted) {
         let (client, head, service) = self.open_with(&handshake(""), &switch("")).await;
         assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
         (client, service)
@@ -163,7 +163,7 @@ impl Tunnels {
 }
 
 /// The routes of the tests: `/ws` with these further fields, a public one, and one without upgrades.
-fn routes(fields: &str) -> String {
+pub fn routes(fields: &str) -> String {
     format!(
         "[{{ name = 'ws', path = '/ws', methods = ['GET', 'POST'], upgrade = 'websocket', service = 'chat'{fields} }}, \
          {{ name = 'open', path = '/open', methods = ['GET'], public = true, upgrade = 'websocket', service = 'chat' }}, \

@@ -1,4 +1,11 @@
-//! A reload that waits for its configuration.
+//! A reload changes what the gateway does from the next request on, all or nothing.
+
+mod connections;
+mod refused;
+mod services;
+mod settings;
+mod state;
+mod streams;
 
 use std::fs;
 use std::process::Command;
@@ -25,5 +32,5 @@ async fn a_blocked_reload_does_not_block_requests_or_the_stop() {
     let _writer = fs::OpenOptions::new().write(true).open(&file).unwrap();
     assert_eq!(connection.exchange("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.status, 401);
     let log = program.stop();
-    assert_eq!(log.matches("\"in_force\"").count(), 1, "{log}");
+    assert_eq!(log.matches("the configuration was reloaded").count(), 1, "{log}");
 }
