@@ -5,6 +5,7 @@
 
 mod accounts;
 mod changed;
+mod closed;
 mod embedded;
 mod error;
 mod holodules;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+pub use closed::ClosedStore;
 pub use error::StoreError;
 pub use mongo::MongoUrl;
 pub use outcome::{
@@ -26,6 +28,7 @@ pub use outcome::{
 pub use url::{NotAStoreUrl, StoreUrl};
 
 use changed::ChangedDays;
+use embedded::Opening;
 
 use crate::hex;
 use crate::model::{RESERVED_PREFIX, Saved};
@@ -81,15 +84,29 @@ impl Store {
         Self::open_verifying(settings, INDEX_INTERVAL).await
     }
 
+    /// Opens the store that another process has closed for this one ([`Store::close`]), or used until it died. Waits at
+    /// most `within` for the lock of an embedded file, and does not check the whole file, which that process did.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`].
+    pub async fn take_over(settings: &Settings, within: Duration) -> Result<Self, StoreError> {
+        Self::open_with(settings, INDEX_INTERVAL, Opening::After(within)).await
+    }
+
     /// [`Store::open`] with another interval of index verifications, for tests.
     pub async fn open_verifying(settings: &Settings, index_interval: Duration) -> Result<Self, StoreError> {
+        Self::open_with(settings, index_interval, Opening::Checked).await
+    }
+
+    async fn open_with(settings: &Settings, index_interval: Duration, opening: Opening) -> Result<Self, StoreError> {
         let changed = Arc::new(ChangedDays::default());
         let engine = match &settings.url {
             StoreUrl::Mongo(url) => {
                 Engine::Mongo(mongo::Mongo::open(url, settings, index_interval, Arc::clone(&changed)).await?)
             }
             StoreUrl::Embedded(path) => {
-                let engine = embedded::Embedded::open(path, settings.operation_timeout, Arc::clone(&changed));
+                let timeout = settings.operation_timeout;
+                let engine = embedded::Embedded::open(path, opening, timeout, Arc::clone(&changed));
                 Engine::Embedded(engine.await?)
             }
         };

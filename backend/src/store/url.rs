@@ -54,6 +54,11 @@ impl StoreUrl {
         let (user, password) = (percent_encode(user), percent_encode(password));
         format!("mongodb://{user}:{password}@{host}/{DEFAULT_DATABASE}").parse()
     }
+
+    /// Whether only one process can have the store open.
+    pub fn is_exclusive(&self) -> bool {
+        matches!(self, Self::Embedded(_))
+    }
 }
 
 impl FromStr for StoreUrl {

@@ -16,6 +16,8 @@ use crate::hex;
 
 /// The suffix of a file that is being created. Its name begins with a dot and the name of the store's file.
 const DRAFT: &str = ".draft";
+/// The log line when the file was opened again after a failure.
+const AFTER_ERROR: &str = "the embedded store was reopened after a disk error";
 
 /// A file that is open, or that could not be reopened yet.
 pub(super) struct StoreFile {
@@ -29,12 +31,14 @@ impl StoreFile {
     ///
     /// It is created under another name and renamed when complete, so that an interrupted start leaves no unusable
     /// file.
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    ///
+    /// With `check`, the whole file is read once; otherwise, a damaged page is only noticed when it is read. Without
+    /// it, an open takes milliseconds, whatever the size of the file.
+    pub(super) fn open(path: &Path, check: bool) -> Result<Self, Error> {
         // If the path is a link, the link remains, and its target is created or replaced.
         let path = holodule_settings::resolved(path)?;
         create_if_missing(&path)?;
-        // The check reads the whole file once; otherwise, a damaged page is only noticed when it is read.
-        let database = builder().set_check_integrity_on_open(true).create(&path)?;
+        let database = builder().set_check_integrity_on_open(check).create(&path)?;
         prepare(&database)?;
         // After the lock is held, no other process creates a draft.
         remove_drafts(&path);
@@ -58,7 +62,7 @@ impl StoreFile {
 
     fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, Error>) -> Result<T, Error> {
         if self.is_closed() {
-            self.reopen()?;
+            self.recover(AFTER_ERROR)?;
         }
         let done = match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
             Some(database) => work(database),
@@ -66,19 +70,30 @@ impl StoreFile {
         };
         if let Err(error) = &done
             && needs_reopening(error)
-            && let Err(error) = self.reopen()
+            && let Err(error) = self.recover(AFTER_ERROR)
         {
             tracing::error!(%error, "the embedded store is closed until it can be reopened");
         }
         done
     }
 
+    /// Closes the file, which releases its lock. Waits for operations in progress; snapshots end. The next operation
+    /// opens it again.
+    pub(super) fn close(&self) {
+        drop(self.database.write().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Opens the file if it is closed or has failed.
+    pub(super) fn reopen(&self) -> Result<(), Error> {
+        self.recover("the embedded store was opened again")
+    }
+
     fn is_closed(&self) -> bool {
         self.database.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// Closes and reopens the file if it has failed. Waits for operations in progress.
-    fn reopen(&self) -> Result<(), Error> {
+    /// Closes and reopens the file if it has failed, and logs `event`. Waits for operations in progress.
+    fn recover(&self, event: &str) -> Result<(), Error> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // Another operation may have failed too, and reopened it.
         if database.as_ref().is_some_and(is_readable) {
@@ -89,7 +104,7 @@ impl StoreFile {
         // Without the check, which writes: the file must be readable on a full disk.
         let reopened = builder().open(&self.path)?;
         *database = Some(reopened);
-        tracing::warn!("the embedded store was reopened after a disk error");
+        tracing::warn!("{event}");
         Ok(())
     }
 }

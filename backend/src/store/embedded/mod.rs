@@ -6,6 +6,7 @@
 //! write that has started completes, however long the disk takes and even if its caller is dropped.
 
 mod backup;
+mod closed;
 mod file;
 mod holodules;
 mod logouts;
@@ -15,12 +16,13 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub(super) use self::closed::ClosedFile;
 use self::file::StoreFile;
 use super::changed::{ChangedDays, TouchedDays};
 use super::{
@@ -35,7 +37,7 @@ use crate::model::{
 };
 
 /// The maximum number of concurrent reads.
-const READERS: usize = 8;
+const READERS: u32 = 8;
 /// The page cache, in bytes.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// Records that an export reads at a time.
@@ -45,6 +47,18 @@ const FORMAT: u64 = 1;
 
 /// Counters and the format: `format`, `next_holodule`.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// The pause before another attempt to lock the file.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Opening {
+    /// With a check of the whole file.
+    Checked,
+    /// After another process, which checked it when it opened it, and which may hold its lock for this time yet.
+    After(Duration),
+}
 
 /// The engine. Clones share one file.
 #[derive(Clone)]
@@ -58,20 +72,43 @@ pub(super) struct Embedded {
 
 impl Embedded {
     /// Opens the file, or creates it, readable by its owner only.
-    pub(super) async fn open(path: &Path, timeout: Duration, changed: Arc<ChangedDays>) -> Result<Self, StoreError> {
-        let path = path.to_owned();
-        let opened = tokio::task::spawn_blocking(move || {
-            StoreFile::open(&path).map_err(|error| StoreError::Unusable(format!("{}: {error}", path.display())))
-        });
-        // redb can panic on a damaged file.
-        let file = opened.await.map_err(|_| StoreError::Unusable("the file is damaged".to_owned()))??;
+    pub(super) async fn open(
+        path: &Path,
+        opening: Opening,
+        timeout: Duration,
+        changed: Arc<ChangedDays>,
+    ) -> Result<Self, StoreError> {
+        let file = Self::open_file(path, opening).await?;
         Ok(Self {
             file: Arc::new(file),
-            readers: Arc::new(Semaphore::new(READERS)),
+            readers: Arc::new(Semaphore::new(READERS as usize)),
             writer: Arc::new(Semaphore::new(1)),
             timeout,
             changed,
         })
+    }
+
+    async fn open_file(path: &Path, opening: Opening) -> Result<StoreFile, StoreError> {
+        let (path, started) = (path.to_owned(), Instant::now());
+        let opened = tokio::task::spawn_blocking(move || {
+            let (check, within) = match opening {
+                Opening::Checked => (true, Duration::ZERO),
+                Opening::After(within) => (false, within),
+            };
+            loop {
+                match StoreFile::open(&path, check) {
+                    Err(redb::Error::DatabaseAlreadyOpen) if started.elapsed() < within => {
+                        std::thread::sleep(LOCK_PAUSE)
+                    }
+                    opened => {
+                        let unusable = |error| StoreError::Unusable(format!("{}: {error}", path.display()));
+                        return opened.map_err(unusable);
+                    }
+                }
+            }
+        });
+        // redb can panic on a damaged file.
+        opened.await.map_err(|_| StoreError::Unusable("the file is damaged".to_owned()))?
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
@@ -303,7 +340,8 @@ impl Embedded {
 async fn acquire(semaphore: &Arc<Semaphore>, timeout: Duration) -> Result<OwnedSemaphorePermit, StoreError> {
     match tokio::time::timeout(timeout, Arc::clone(semaphore).acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
-        Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable("too many operations are in progress".to_owned())),
+        Ok(Err(_)) => Err(StoreError::Unavailable("another process has taken over the embedded store".to_owned())),
+        Err(_) => Err(StoreError::Unavailable("too many operations are in progress".to_owned())),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The contract of the store, on both engines.
 
 mod accounts;
+mod closing;
 pub(crate) mod disk;
 mod embedded;
 mod holodules;
