@@ -17,7 +17,8 @@
 //! ```
 //!
 //! Until `go`, every failure leaves the running process as it was: it kills the new one, and reports why. The new process
-//! accepts nothing before `go`, and exits if the channel closes before. A connection that arrives in between waits in the
+//! accepts nothing before `go`, and exits if the channel closes before, unless the running process was killed: then it takes
+//! over, since no other process has the sockets. A connection that arrives in between waits in the
 //! queue of the shared socket and is not lost.
 //!
 //! The channel stays open until the old process exits. So each process knows which of its predecessors still drain, and

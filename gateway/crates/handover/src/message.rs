@@ -19,8 +19,14 @@ pub(crate) struct Tag {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Message {
     /// To the new process: the descriptors that come with it are those of `listeners`, then the channels to the processes in
-    /// `draining`.
-    Sockets { version: u32, listeners: Vec<Tag>, draining: Vec<u32> },
+    /// `draining`, then [`Host::channel`](crate::Host::channel) if `has_channel`.
+    Sockets {
+        version: u32,
+        listeners: Vec<Tag>,
+        draining: Vec<u32>,
+        #[serde(default)]
+        has_channel: bool,
+    },
     /// To the new process: what it requested is released.
     Released,
     /// To the new process: accept connections.

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::parent_id;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{socket_acceptconn, socket_peercred};
@@ -23,6 +24,9 @@ use crate::program::MARKER;
 /// How long the predecessor may take to send its sockets.
 const SOCKETS_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long it may take from the end of the predecessor's channel until its process has ended.
+const ORPHANED_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// The maximum length of a reason, in bytes.
 const REASON_BYTES: usize = 4096;
 
@@ -35,8 +39,8 @@ pub enum NotTaken {
     /// The predecessor is too different.
     #[error("the running process is of a version that cannot hand over to this one; restart it")]
     Version,
-    /// The predecessor has given up, or has ended.
-    #[error("the running process has given up the upgrade, or has ended")]
+    /// The predecessor has given up.
+    #[error("the running process has given up the upgrade")]
     GivenUp,
     /// The channel.
     #[error("the channel to the running process: {0}")]
@@ -50,6 +54,7 @@ pub struct Takeover {
     predecessor: u32,
     listeners: Vec<Listening>,
     draining: Arc<Draining>,
+    extra: Option<OwnedFd>,
 }
 
 impl Takeover {
@@ -79,14 +84,15 @@ impl Takeover {
             return Err(NotTaken::NotStarted("the standard input belongs to another process"));
         }
         let channel = Channel::new(end);
-        let (version, tags, processes, descriptors) = match channel.receive(Some(Instant::now() + SOCKETS_TIMEOUT))? {
-            Received::Message(Message::Sockets { version, listeners, draining }, descriptors) => {
-                (version, listeners, draining, descriptors)
-            }
-            Received::Message(..) => return Err(NotTaken::Version),
-            Received::Closed | Received::TimedOut => return Err(NotTaken::GivenUp),
-        };
-        if version != VERSION || descriptors.len() != tags.len() + processes.len() {
+        let (version, tags, (processes, has_channel), descriptors) =
+            match channel.receive(Some(Instant::now() + SOCKETS_TIMEOUT))? {
+                Received::Message(Message::Sockets { version, listeners, draining, has_channel }, descriptors) => {
+                    (version, listeners, (draining, has_channel), descriptors)
+                }
+                Received::Message(..) => return Err(NotTaken::Version),
+                Received::Closed | Received::TimedOut => return Err(NotTaken::GivenUp),
+            };
+        if version != VERSION || descriptors.len() != tags.len() + processes.len() + usize::from(has_channel) {
             return Err(NotTaken::Version);
         }
         let mut descriptors = descriptors.into_iter();
@@ -98,9 +104,10 @@ impl Takeover {
                 return Err(NotTaken::NotStarted("a descriptor is not a listening socket"));
             }
         }
-        let draining = processes.into_iter().zip(descriptors);
+        let draining = processes.into_iter().zip(descriptors.by_ref());
         let draining = draining.map(|(process, end)| Predecessor { process, channel: Channel::new(end) }).collect();
-        Ok(Self { channel, predecessor, listeners, draining: Arc::new(Draining::new(draining)) })
+        let draining = Arc::new(Draining::new(draining));
+        Ok(Self { channel, predecessor, listeners, draining, extra: descriptors.next() })
     }
 
     /// The process id of the predecessor.
@@ -133,16 +140,21 @@ impl Takeover {
         Some(self.listeners.swap_remove(at).socket.into())
     }
 
+    /// The other end of [`Host::channel`](crate::Host::channel).
+    pub fn take_channel(&mut self) -> Option<OwnedFd> {
+        self.extra.take()
+    }
+
     fn position(&self, is_wanted: impl Fn(&Listening) -> bool) -> Option<usize> {
         self.listeners.iter().position(is_wanted)
     }
 
-    /// Requests what only one process can have open, and blocks until the predecessor has released it.
+    /// Requests what only one process can have open, and blocks until the predecessor has released it, or has ended.
     ///
     /// # Errors
     /// [`NotTaken`]: the predecessor has given up.
     pub fn request_release(&self) -> Result<(), NotTaken> {
-        self.channel.send(&Message::Release, &[])?;
+        self.send(&Message::Release)?;
         self.expect(&Message::Released)
     }
 
@@ -161,13 +173,14 @@ impl Takeover {
     }
 
     /// Reports that this process can accept connections, and blocks until it may: it must do so immediately. Closes the
-    /// listeners that were not taken.
+    /// listeners that were not taken. If the predecessor was killed, this process is the only one that has the sockets, and
+    /// may accept.
     ///
     /// # Errors
     /// [`NotTaken`]: this process must not accept a connection.
     pub fn ready(mut self) -> Result<(), NotTaken> {
         self.listeners.clear();
-        self.channel.send(&Message::Ready, &[])?;
+        self.send(&Message::Ready)?;
         self.expect(&Message::Go)?;
         // If the predecessor has ended since, there is no other process that serves.
         let _ = self.channel.send(&Message::Taken, &[]);
@@ -175,11 +188,37 @@ impl Takeover {
         Ok(())
     }
 
+    fn send(&self, message: &Message) -> Result<(), NotTaken> {
+        match self.channel.send(message, &[]) {
+            // `expect` finds out why.
+            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
+            sent => Ok(sent?),
+        }
+    }
+
+    /// Waits for a message, or for the end of the predecessor.
     fn expect(&self, expected: &Message) -> Result<(), NotTaken> {
         match self.channel.receive(None)? {
             Received::Message(message, _) if message == *expected => Ok(()),
             Received::Message(..) => Err(NotTaken::Version),
+            Received::Closed | Received::TimedOut if self.has_predecessor_ended() => Ok(()),
             Received::Closed | Received::TimedOut => Err(NotTaken::GivenUp),
+        }
+    }
+
+    /// Whether the predecessor was killed. The channel of a predecessor that has given up is closed too, but that one kills
+    /// this process at once.
+    fn has_predecessor_ended(&self) -> bool {
+        let until = Instant::now() + ORPHANED_TIMEOUT;
+        loop {
+            if self.predecessor != std::process::id() && parent_id() != self.predecessor {
+                return true;
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            // The channel is closed slightly before this process gets another parent.
+            thread::sleep(Duration::from_millis(1));
         }
     }
 }

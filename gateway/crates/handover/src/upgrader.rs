@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::mem;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -28,8 +28,18 @@ pub trait Host {
         Ok(())
     }
 
+    /// When the new process must be ready after [`Host::release`], if before the limit of the upgrade.
+    fn ready_by(&self) -> Option<Instant> {
+        None
+    }
+
     /// Opens it again: the upgrade failed after [`Host::release`] was called. The new process has ended.
     fn restore(&mut self) {}
+
+    /// A socket for what the two processes exchange besides the upgrade.
+    fn channel(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 impl Host for () {}
@@ -208,7 +218,7 @@ impl Attempt<'_> {
         host: &mut dyn Host,
     ) -> Result<u32, NotUpgraded> {
         let mut released = false;
-        let result = self.pass(listeners, draining).and_then(|()| self.follow(host, &mut released));
+        let result = self.pass(listeners, draining, host.channel()).and_then(|()| self.follow(host, &mut released));
         let Err(fault) = result else { return Ok(self.child.id()) };
         let status = self.end(matches!(fault, Fault::Ended));
         if released {
@@ -226,15 +236,22 @@ impl Attempt<'_> {
     }
 
     /// Sends the sockets.
-    fn pass(&self, listeners: &[Listening], draining: &[(u32, Channel)]) -> Result<(), Fault> {
+    fn pass(
+        &self,
+        listeners: &[Listening],
+        draining: &[(u32, Channel)],
+        channel: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Fault> {
         let tag = |listener: &Listening| Tag { name: listener.name.clone(), address: listener.address.clone() };
         let message = Message::Sockets {
             version: VERSION,
             listeners: listeners.iter().map(tag).collect(),
             draining: draining.iter().map(|(process, _)| *process).collect(),
+            has_channel: channel.is_some(),
         };
         let sockets = listeners.iter().map(|listener| listener.socket.as_fd());
-        let descriptors: Vec<_> = sockets.chain(draining.iter().map(|(_, channel)| channel.as_fd())).collect();
+        let descriptors = sockets.chain(draining.iter().map(|(_, channel)| channel.as_fd()));
+        let descriptors: Vec<_> = descriptors.chain(channel).collect();
         Ok(self.channel.send(&message, &descriptors)?)
     }
 
@@ -250,6 +267,7 @@ impl Attempt<'_> {
                 Message::Release if !*released => {
                     *released = true;
                     host.release().map_err(Fault::NotReleased)?;
+                    self.deadline = host.ready_by().map_or(self.deadline, |by| by.min(self.deadline));
                     self.channel.send(&Message::Released, &[])?;
                 }
                 Message::Ready => break,

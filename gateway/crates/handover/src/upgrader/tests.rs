@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -95,12 +95,17 @@ struct Counting {
     released: usize,
     restored: usize,
     refuse: bool,
+    ready_within: Option<Duration>,
 }
 
 impl Host for Counting {
     fn release(&mut self) -> Result<(), String> {
         self.released += 1;
         if self.refuse { Err("it is in use".to_owned()) } else { Ok(()) }
+    }
+
+    fn ready_by(&self) -> Option<Instant> {
+        self.ready_within.map(|within| Instant::now() + within)
     }
 
     fn restore(&mut self) {
@@ -199,6 +204,16 @@ fn a_process_that_is_not_ready_in_time_is_killed() {
 }
 
 #[test]
+fn the_limit_after_a_release_may_be_shorter() {
+    let mut host = Counting { ready_within: Some(Duration::from_millis(200)), ..Counting::default() };
+    let upgrader = upgrader(this_program("never_is_ready"), PATIENCE);
+    let started = Instant::now();
+    assert!(matches!(upgrader.upgrade(&[], &mut host), Err(NotUpgraded::TimedOut { .. })));
+    assert!(started.elapsed() < PATIENCE);
+    assert_eq!((host.released, host.restored), (1, 1));
+}
+
+#[test]
 fn a_program_that_knows_no_upgrades_is_killed_at_the_limit() {
     let folder = tempfile::tempdir().unwrap();
     let id = folder.path().join("id");
@@ -245,7 +260,7 @@ fn a_process_that_was_not_started_by_an_upgrade_receives_nothing() {
 fn what_is_not_a_listening_socket_is_refused() {
     let (ours, theirs) = Channel::pair().unwrap();
     let tag = Tag { name: "public".to_owned(), address: Address::Tcp(ANY.parse().unwrap()) };
-    let message = Message::Sockets { version: VERSION, listeners: vec![tag], draining: Vec::new() };
+    let message = Message::Sockets { version: VERSION, listeners: vec![tag], draining: Vec::new(), has_channel: false };
     ours.send(&message, &[fs::File::open("/dev/null").unwrap().as_fd()]).unwrap();
     let error = Takeover::receive(theirs, std::process::id()).unwrap_err().to_string();
     assert!(error.ends_with("a descriptor is not a listening socket"), "{error}");
@@ -253,9 +268,12 @@ fn what_is_not_a_listening_socket_is_refused() {
 
 #[test]
 fn another_version_or_number_of_sockets_is_refused() {
-    for (version, process) in [(VERSION + 1, None), (VERSION, Some(71))] {
+    for (version, process, has_channel) in
+        [(VERSION + 1, None, false), (VERSION, Some(71), false), (VERSION, None, true)]
+    {
         let (ours, theirs) = Channel::pair().unwrap();
-        let message = Message::Sockets { version, listeners: Vec::new(), draining: process.into_iter().collect() };
+        let draining = process.into_iter().collect();
+        let message = Message::Sockets { version, listeners: Vec::new(), draining, has_channel };
         ours.send(&message, &[]).unwrap();
         assert!(matches!(Takeover::receive(theirs, std::process::id()), Err(NotTaken::Version)));
     }
@@ -278,8 +296,14 @@ fn listeners_are_found_by_name_or_bound_address() {
         cancel: &Cancel::default(),
         reason: None,
     };
-    assert!(attempt.pass(&[one, two, unix], &[]).is_ok());
+    let (mut near, far) = UnixStream::pair().unwrap();
+    assert!(attempt.pass(&[one, two, unix], &[], Some(far.as_fd())).is_ok());
+    drop(far);
     let mut takeover = Takeover::receive(theirs, std::process::id()).unwrap();
+    let mut far = UnixStream::from(takeover.take_channel().unwrap());
+    assert!(takeover.take_channel().is_none());
+    far.write_all(b"a").unwrap();
+    near.read_exact(&mut [0]).unwrap();
     let any = ANY.parse().unwrap();
     assert!(takeover.take_tcp("three", any).is_none());
     assert!(takeover.take_tcp("one", SocketAddr::from(([127, 0, 0, 2], address_of_one.port()))).is_none());
