@@ -5,9 +5,10 @@
 //! [`password`], [`import`] and [`backup`], and [`respond`] builds the response. Concurrent reads of the same day are
 //! coalesced into one (`coalesce`). [`feed`] watches for changes that revoke tokens, change roles or affect the
 //! response for a day, and publishes them to its subscribers. [`record`] has the metrics and logs. [`config`] is read at the start, and on
-//! `SIGHUP` for the log level. [`command`] is the command-line client of the admin listener.
+//! `SIGHUP` for the log level. [`upgrade`] passes the sockets and the store to a new process. [`command`] is the command-line client of the admin listener.
 //!
-//! A module imports only modules on lower floors. From the highest: [`program`]; `command`, `config`; `server`;
+//! A module imports only modules on lower floors. From the highest: [`program`]; `command`, `config`,
+//! `upgrade`; `server`;
 //! `route`; `handler`; `feed`; `respond`, `record`, `password`, `import`, `backup`, `store`; `model`, `hex`, `clock`,
 //! `coalesce`.
 
@@ -28,3 +29,4 @@ pub mod respond;
 pub mod route;
 pub mod server;
 pub mod store;
+pub mod upgrade;

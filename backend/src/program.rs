@@ -3,10 +3,11 @@
 //! It is in the library so that its futures are compiled once. An `async fn` is compiled where it is polled; in the
 //! binary, that would instantiate the code of the MongoDB driver a second time.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use crate::command::{self, Cli, Command};
 use crate::config::{Config, Problems};
@@ -14,12 +15,15 @@ use crate::feed::Feed;
 use crate::handler::App;
 use crate::password::Hasher;
 use crate::record::{self, LogGuard, Metrics};
-use crate::server::{self, Listeners};
+use crate::server::{Address, Drained, Listeners, Server};
 use crate::store::{Store, StoreError, StoreUrl, Undated};
+use crate::upgrade::{self, NotSucceeded, Outcome, Succession, Upgrades};
 use clap::{CommandFactory as _, Parser};
+use holodule_handover::{History, Program, Takeover};
 use holodule_settings::{shown_path, with_shown_path, without_secrets, write_manual};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{JoinError, JoinHandle};
 
 type ProgramError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -49,11 +53,15 @@ async fn run(cli: Cli) -> Result<ExitCode, ProgramError> {
     let named = file.clone();
     let config = move || Config::load(named.as_deref(), dotenv);
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve(config()?, config).await.map(|()| ExitCode::SUCCESS),
+        Command::Serve => serve(config).await.map(|()| ExitCode::SUCCESS),
         Command::Check { connect, show } => check(&config()?, connect, show).await.map(|()| ExitCode::SUCCESS),
         Command::Health { ready } => {
             let address = Config::load_admin_addr(file.as_deref(), dotenv)?;
             command::health(address, ready).await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Upgrade { admin, timeout } => {
+            let address = admin.map_or_else(|| Config::load_admin_addr(file.as_deref(), dotenv), Ok)?;
+            request_upgrade(address, Duration::from_secs(timeout)).await.map(|()| ExitCode::SUCCESS)
         }
         Command::Manual { folder } => {
             write_manual(Cli::command(), &folder)?;
@@ -66,8 +74,19 @@ async fn run(cli: Cli) -> Result<ExitCode, ProgramError> {
     }
 }
 
+/// Requests an upgrade of the running backend.
+async fn request_upgrade(admin: Address, limit: Duration) -> Result<(), ProgramError> {
+    if matches!(admin, Address::Tcp(address) if address.port() == 0) {
+        return Err("admin_addr has no fixed port: give the address that the backend announced, with --admin".into());
+    }
+    let request = move || holodule_handover::request_upgrade(&admin.into(), limit);
+    let page = tokio::task::spawn_blocking(request).await??;
+    writeln!(io::stdout(), "upgraded: process {} serves", page.process)?;
+    Ok(())
+}
+
 async fn check(config: &Config, connect: bool, show: bool) -> Result<(), ProgramError> {
-    let mut out = std::io::stdout();
+    let mut out = io::stdout();
     for line in config.effective.iter().filter(|_| show) {
         writeln!(out, "{line}")?;
     }
@@ -95,12 +114,25 @@ async fn check(config: &Config, connect: bool, show: bool) -> Result<(), Program
     Ok(())
 }
 
-async fn serve(
-    config: Config,
+async fn serve(read: impl Fn() -> Result<Config, Problems> + Send + 'static) -> Result<(), ProgramError> {
+    // Before anything can replace the file of the program.
+    let program = Program::current();
+    let takeover = tokio::task::spawn_blocking(Takeover::begin).await??;
+    let reporter = takeover.as_ref().map(Takeover::reporter).transpose()?;
+    let result = serve_from(read, program, takeover).await;
+    if let (Err(error), Some(reporter)) = (&result, reporter) {
+        reporter.failed(&error.to_string());
+    }
+    result
+}
+
+async fn serve_from(
     read: impl Fn() -> Result<Config, Problems> + Send + 'static,
+    program: io::Result<Program>,
+    mut takeover: Option<Takeover>,
 ) -> Result<(), ProgramError> {
-    // Before anything else: until the signal is handled, it ends the process.
-    let mut hangup = signal(SignalKind::hangup())?;
+    let config = read()?;
+    let signals = Signals::catch()?;
     let log = record::start(config.log)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -110,55 +142,169 @@ async fn serve(
     }
     let metrics = Metrics::new()?;
     let hasher = Hasher::new(&config.password)?;
-    let store = Store::open(&config.store).await.map_err(|error| about_store(&config, &error))?;
+    // A new process leaves its predecessor no store to serve, so an address that it cannot bind must be known before.
+    let inherited = match &mut takeover {
+        Some(takeover) => Some(listen(&config, Some(takeover)).await?),
+        None => None,
+    };
+    let (store, takeover) = match upgrade::open_store(&config.store, takeover).await {
+        Ok(opened) => opened,
+        Err(NotSucceeded::Store(error)) => return Err(about_store(&config, &error).into()),
+        Err(NotSucceeded::NotTaken(error)) => return Err(error.into()),
+    };
+    // On the other hand, a client should not wait for one that is checking its store.
+    let listeners = match inherited {
+        Some(listeners) => listeners,
+        None => listen(&config, None).await?,
+    };
+    let announcement = listeners.announcement()?;
     let url = shown_url(&config.store.url);
     let feed = Feed::start(store.clone())?;
-    let app = Arc::new(App::new(store, hasher, feed, metrics, config.handler.clone(), log.dropped()));
-
-    let listeners = Listeners::bind(&config.api_addr, &config.admin_addr).await.map_err(|error| {
-        let key = if error.address() == &config.api_addr { "api_addr" } else { "admin_addr" };
-        format!("{}: {error}", config.values.subject(key))
-    })?;
-    let announcement = listeners.announcement()?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let (request, mut reread) = reader(read)?;
-    let shutdown = async {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                // If one is already queued, it will read the current files.
-                _ = hangup.recv() => drop(request.try_send(())),
-                Some(reread) = reread.recv() => reload(&config, &log, reread),
-            }
+    let succession = takeover.map(Succession::new);
+    let draining = succession.as_ref().map(Succession::draining).unwrap_or_default();
+    let predecessor = succession.as_ref().map(Succession::predecessor);
+    let history = Arc::new(History::new(predecessor, Arc::clone(&draining)));
+    let app = App::new(store.clone(), hasher, feed, Arc::clone(&metrics), config.handler.clone(), log.dropped());
+    let app = Arc::new(app.with_history(Arc::clone(&history)));
+    let start = || Server::start(listeners, &config.server, app);
+    let server = match succession {
+        Some(succession) => {
+            let server = succession.serve(start).await?;
+            metrics.in_place().count("succeeded");
+            server
         }
-        tracing::info!("stopping: draining requests in flight");
-        notify(NotifyState::Stopping);
+        None => start(),
     };
+    // Not before: until now, the file was the predecessor's.
     if let Some(path) = &config.announce_file {
-        announcement
-            .write(path)
-            .map_err(|error| format!("{}: {}: {error}", config.values.subject("announce_file"), shown_path(path)))?;
+        let announced = announcement.write(path);
+        let error = announced
+            .map_err(|error| format!("{}: {}: {error}", config.values.subject("announce_file"), shown_path(path)));
+        match (error, predecessor) {
+            (Err(error), None) => return Err(error.into()),
+            (Err(error), Some(_)) => tracing::error!(error, "the addresses could not be announced"),
+            (Ok(()), _) => {}
+        }
     }
     tracing::info!(
         api = announcement.api,
         admin = announcement.admin,
         store = url,
+        predecessor,
         version = holodule_settings::VERSION,
         "listening"
     );
-    notify(NotifyState::Ready);
-    let drained = server::run(listeners, &config.server, app, shutdown).await;
-    tracing::info!(connections_cut = drained.cut, "stopped");
+    notify(&[NotifyState::Ready]);
+    let limits = (config.upgrade_timeout, config.server.drain);
+    let addresses = [config.api_addr.clone(), config.admin_addr.clone()];
+    let upgrades = Upgrades::new(program, draining, limits, (store, metrics, history), addresses);
+    let (request, mut reread) = reader(read)?;
+    let reload_each = async {
+        while let Some(reread) = reread.recv().await {
+            reload(&config, &log, reread);
+        }
+        std::future::pending().await
+    };
+    // If one is already queued, it will read the current files.
+    let request = || request.try_send(()).unwrap_or_default();
+    let ended = tokio::select! {
+        ended = signals.wait(server, &upgrades, request) => ended?,
+        never = reload_each => never,
+    };
+    tracing::info!(connections_cut = ended.cut, "stopped");
     Ok(())
+}
+
+async fn listen(config: &Config, takeover: Option<&mut Takeover>) -> Result<Listeners, ProgramError> {
+    let listeners = upgrade::listeners(&config.api_addr, &config.admin_addr, takeover).await;
+    listeners.map_err(|error| {
+        let key = if error.address() == &config.api_addr { "api_addr" } else { "admin_addr" };
+        format!("{}: {error}", config.values.subject(key)).into()
+    })
+}
+
+/// The installed signal handlers.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    upgrade: Signal,
+}
+
+impl Signals {
+    /// Installs them. Until then, each of these signals ends the process.
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            upgrade: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Serves until SIGTERM, SIGINT or an upgrade, drains, and returns the result. Calls `reload` on each SIGHUP.
+    async fn wait(mut self, server: Server, upgrades: &Upgrades, reload: impl Fn()) -> Result<Drained, JoinError> {
+        let mut server = Some(server);
+        let mut upgrading: Option<JoinHandle<Outcome>> = None;
+        loop {
+            let upgraded = async {
+                match &mut upgrading {
+                    Some(upgrading) => upgrading.await,
+                    None => std::future::pending().await,
+                }
+            };
+            let outcome = tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.hangup.recv() => {
+                    reload();
+                    continue;
+                }
+                _ = self.upgrade.recv() => {
+                    // One that arrives during an upgrade has the same result.
+                    if let Some(server) = server.take() {
+                        upgrading = Some(upgrades.start(server));
+                    }
+                    continue;
+                }
+                outcome = upgraded => outcome?,
+            };
+            upgrading = None;
+            match outcome {
+                Outcome::Continues(same) => server = Some(same),
+                Outcome::Left(successor, left) => {
+                    // Only this process may, as the main process of the unit (NotifyAccess=main).
+                    notify(&[NotifyState::MainPid(successor)]);
+                    return Ok(left.leave().await);
+                }
+            }
+        }
+        upgrades.canceller().cancel();
+        let ended = match upgrading {
+            Some(upgrading) => Some(upgrading.await?),
+            None => server.map(Outcome::Continues),
+        };
+        tracing::info!("stopping: draining requests in flight");
+        match ended {
+            Some(Outcome::Continues(server)) => {
+                notify(&[NotifyState::Stopping]);
+                Ok(server.drain().await)
+            }
+            // It was too late to cancel.
+            Some(Outcome::Left(successor, left)) => {
+                notify(&[NotifyState::MainPid(successor)]);
+                Ok(left.leave().await)
+            }
+            None => Ok(Drained { cut: 0 }),
+        }
+    }
 }
 
 /// Calls `read` for each request, on a separate thread: reading may block, for example on a FIFO without a writer or a
 /// network file system, and the program must still stop.
 fn reader<T: Send + 'static>(
     read: impl Fn() -> T + Send + 'static,
-) -> std::io::Result<(mpsc::SyncSender<()>, tokio::sync::mpsc::UnboundedReceiver<T>)> {
+) -> io::Result<(mpsc::SyncSender<()>, tokio::sync::mpsc::UnboundedReceiver<T>)> {
     let (request, requests) = mpsc::sync_channel(1);
     let (sender, results) = tokio::sync::mpsc::unbounded_channel();
     let run = move || requests.into_iter().all(|()| sender.send(read()).is_ok());
@@ -200,14 +346,14 @@ fn shown_url(url: &StoreUrl) -> String {
 }
 
 /// Notifies systemd if it set `NOTIFY_SOCKET`.
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "systemd could not be notified");
     }
 }
 
 fn failed(error: &dyn std::error::Error) -> ExitCode {
     // If standard error is closed, there is no other place to report to.
-    let _ = writeln!(std::io::stderr(), "holodule-backend: {}", error.to_string().trim_end());
+    let _ = writeln!(io::stderr(), "holodule-backend: {}", error.to_string().trim_end());
     ExitCode::FAILURE
 }

@@ -14,6 +14,11 @@ use crate::handler::{self, App, HandlerResult};
 use crate::record::{HEALTHZ, Listener};
 use crate::respond::{Body, HttpError, Shape};
 
+/// The template of the feed.
+pub(crate) const FEED: &str = "/revocation/feed";
+/// The template of the state of upgrades, which is `holodule_handover::PAGE`.
+const UPGRADE: &str = "/upgrade";
+
 /// A response with the template of its route.
 pub(crate) struct RoutedResponse {
     /// The label for metrics and logs; never the raw path.
@@ -102,6 +107,7 @@ enum AdminRoute<'a> {
     Metrics,
     Healthz,
     Readyz,
+    Upgrade,
     Unknown,
 }
 
@@ -110,7 +116,7 @@ impl<'a> AdminRoute<'a> {
         match path {
             "/credentials/verify" => return Self::Verify,
             "/revocation/check" => return Self::RevocationCheck,
-            "/revocation/feed" => return Self::RevocationFeed,
+            FEED => return Self::RevocationFeed,
             "/revocation/logout" => return Self::RevocationLogout,
             "/users" => return Self::Users,
             "/holodules" => return Self::Holodules,
@@ -120,6 +126,7 @@ impl<'a> AdminRoute<'a> {
             "/metrics" => return Self::Metrics,
             "/healthz" => return Self::Healthz,
             "/readyz" => return Self::Readyz,
+            UPGRADE => return Self::Upgrade,
             _ => {}
         }
         let named = if let Some(id) = path.strip_prefix("/holodules/") {
@@ -142,7 +149,7 @@ impl<'a> AdminRoute<'a> {
         match self {
             Self::Verify => "/credentials/verify",
             Self::RevocationCheck => "/revocation/check",
-            Self::RevocationFeed => "/revocation/feed",
+            Self::RevocationFeed => FEED,
             Self::RevocationLogout => "/revocation/logout",
             Self::Users => "/users",
             Self::User(_) => "/users/{username}",
@@ -156,6 +163,7 @@ impl<'a> AdminRoute<'a> {
             Self::Metrics => "/metrics",
             Self::Healthz => HEALTHZ,
             Self::Readyz => "/readyz",
+            Self::Upgrade => UPGRADE,
             Self::Unknown => "unknown",
         }
     }
@@ -190,6 +198,7 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
         ("GET", AdminRoute::Metrics) => handler::metrics(app),
         ("GET", AdminRoute::Healthz) => handler::healthz(),
         ("GET", AdminRoute::Readyz) => handler::readyz(app).await,
+        ("GET", AdminRoute::Upgrade) => handler::upgrades(app),
         (_, AdminRoute::Unknown) => Err(HttpError::not_found("no such route")),
         (
             _,
@@ -205,9 +214,10 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
         (_, AdminRoute::UserPassword(_)) => Err(HttpError::method_not_allowed("PUT")),
         (_, AdminRoute::UserRoles(_)) => Err(HttpError::method_not_allowed("GET, HEAD, PUT, PATCH")),
         (_, AdminRoute::Holodule(_)) => Err(HttpError::method_not_allowed("PUT, DELETE")),
-        (_, AdminRoute::Status | AdminRoute::Metrics | AdminRoute::Healthz | AdminRoute::Readyz) => {
-            Err(HttpError::method_not_allowed("GET, HEAD"))
-        }
+        (
+            _,
+            AdminRoute::Status | AdminRoute::Metrics | AdminRoute::Healthz | AdminRoute::Readyz | AdminRoute::Upgrade,
+        ) => Err(HttpError::method_not_allowed("GET, HEAD")),
     }
 }
 

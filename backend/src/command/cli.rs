@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::client::Target;
 use crate::import::{Encoding, Form};
+use crate::server::Address;
 
 /// Serves holodules, the schedule of streams, to a gateway that authenticates the clients.
 ///
@@ -31,8 +32,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve until SIGTERM or SIGINT, then finish the requests in flight
     ///
-    /// SIGHUP reloads the configuration and applies log.level. Other changes, including secrets, need a restart and are
-    /// reported in the log.
+    /// SIGHUP reloads the configuration and applies log.level. Other changes, including secrets, need an upgrade in place
+    /// or a restart, and are reported in the log. SIGUSR2 upgrades in place: see `upgrade`.
     Serve,
     /// Read the configuration and report all problems, without starting
     Check {
@@ -52,6 +53,18 @@ pub enum Command {
         /// Request /readyz instead: whether the store can be used
         #[arg(long)]
         ready: bool,
+    },
+    /// Replace the running backend by a new process, with the current program and configuration, without losing a request
+    ///
+    /// It sends SIGUSR2 to the process that serves admin_addr, and waits for the result; no other key is read. The exit
+    /// status is 0 if the new process serves, otherwise 1, and the old one continues to serve.
+    Upgrade {
+        /// The admin listener, if admin_addr has no fixed port: host:port or unix:/path
+        #[arg(long, value_name = "ADDRESS")]
+        admin: Option<Address>,
+        /// How many seconds to wait for the result
+        #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+        timeout: u64,
     },
     /// Write the manual pages and the completions for bash, zsh and fish, for packages
     Manual {

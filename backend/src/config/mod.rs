@@ -7,6 +7,7 @@
 mod store_url;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use holodule_settings::{Environment, Problem, Problems, Secret, Source, Values};
 use holodule_settings::{Overlaid, environment};
@@ -43,6 +44,8 @@ pub struct Config {
     pub password: password::Settings,
     /// Settings of the handlers.
     pub handler: handler::Settings,
+    /// How long a new process may take until it is ready, in an upgrade in place.
+    pub upgrade_timeout: Duration,
     /// Settings of the listeners.
     pub server: server::Settings,
     /// The log.
@@ -137,6 +140,7 @@ impl Config {
                 concurrent_uploads: bounded(s, "admin.concurrent_uploads", 4, 1..=64),
                 backup_folder: s.get::<PathBuf>("backup.folder").filter(|path| !path.as_os_str().is_empty()),
             },
+            upgrade_timeout: s.seconds("upgrade_timeout", 60.0, 1.0..=3600.0),
             server: server::Settings {
                 // The gateway accepts 16 KiB from a client, and adds fields.
                 api: limits(s, "api", 4096, 24 * 1024),

@@ -180,6 +180,11 @@ impl Feed {
         self.running.shared.subscribers.end();
     }
 
+    /// Accepts subscribers again after [`Feed::end`].
+    pub fn resume(&self) {
+        self.running.shared.subscribers.resume();
+    }
+
     /// Current statistics.
     pub fn stats(&self) -> FeedStats {
         let shared = &self.running.shared;

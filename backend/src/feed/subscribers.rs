@@ -105,6 +105,11 @@ impl Subscribers {
         *self.open() = Open { senders: Vec::new(), ended: true };
     }
 
+    /// Accepts subscribers again.
+    pub(super) fn resume(&self) {
+        self.open().ended = false;
+    }
+
     pub(super) fn count(&self) -> usize {
         self.open().senders.iter().filter(|sender| !sender.is_closed()).count()
     }
@@ -162,6 +167,8 @@ mod tests {
         all.push(subscribers.subscribe().unwrap());
         subscribers.end();
         assert_eq!(subscribers.subscribe().unwrap_err(), SubscribeError::Ended);
+        subscribers.resume();
+        assert!(subscribers.subscribe().is_ok());
         for mut subscription in all {
             assert_eq!(subscription.next().await.unwrap(), "{\"feed\":\"id\"}\n");
             assert_eq!(subscription.next().await, None);

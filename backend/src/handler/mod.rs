@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holodule_handover::History;
 use http::{Response, StatusCode};
 use tokio::sync::Semaphore;
 
@@ -25,7 +26,7 @@ pub(crate) use csrf::check as check_csrf;
 pub(crate) use holodules::{day, delete, export, put, upload};
 pub(crate) use revocation::{check, feed, log_out};
 pub(crate) use roles::{edit as edit_roles, list as list_roles, replace as replace_roles};
-pub(crate) use status::{healthz, metrics, readyz, status};
+pub(crate) use status::{healthz, metrics, readyz, status, upgrades};
 pub(crate) use users::{change_password, create, delete as delete_user, list, set_disabled};
 
 use crate::coalesce::Coalescer;
@@ -75,6 +76,7 @@ pub struct App {
     /// Allows one backup or restore at a time.
     backups: Semaphore,
     log_lines_dropped: Box<dyn Fn() -> usize + Send + Sync>,
+    history: Arc<History>,
 }
 
 impl App {
@@ -90,7 +92,13 @@ impl App {
         let uploads = Semaphore::new(settings.concurrent_uploads as usize);
         let (reads, backups) = (Coalescer::new(), Semaphore::new(1));
         let log_lines_dropped = Box::new(log_lines_dropped);
-        Self { store, hasher, metrics, settings, feed, reads, uploads, backups, log_lines_dropped }
+        let history = Arc::new(History::new(None, Arc::default()));
+        Self { store, hasher, metrics, settings, feed, reads, uploads, backups, log_lines_dropped, history }
+    }
+
+    /// The same with the upgrades that this process reports.
+    pub fn with_history(self, history: Arc<History>) -> Self {
+        Self { history, ..self }
     }
 
     pub(crate) fn allowed_hosts(&self) -> &[String] {
@@ -105,6 +113,11 @@ impl App {
     /// Ends the feed, which would otherwise keep connections open during shutdown.
     pub(crate) fn stop(&self) {
         self.feed.end();
+    }
+
+    /// Accepts subscribers to the feed again after [`App::stop`].
+    pub(crate) fn resume(&self) {
+        self.feed.resume();
     }
 
     /// Applies a change to the account `identity`, then publishes it, whatever its result. Both complete even if the

@@ -48,8 +48,14 @@ pub(crate) async fn status(app: &App) -> HandlerResult {
     Ok(fresh(respond::json(StatusCode::OK, &StatusCounts { holodules, users, duplicate_video_ids })))
 }
 
+/// `200` with the state of upgrades in place, which the command `upgrade` reads.
+pub(crate) fn upgrades(app: &App) -> HandlerResult {
+    Ok(fresh(respond::json(StatusCode::OK, &app.history.page())))
+}
+
 /// `200` with the metrics in the Prometheus text format, version 0.0.4.
 pub(crate) fn metrics(app: &App) -> HandlerResult {
+    app.metrics.in_place().draining(app.history.draining().len());
     let load = app.hasher.load();
     let feed = app.feed.stats();
     let page = app.metrics.render(Gauges {

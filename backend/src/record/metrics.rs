@@ -11,6 +11,7 @@ use prometheus::{
 
 use super::label::{Listener, Upgrade, Verification, method_label, status_class};
 use super::registrar::Registrar;
+use super::upgrades::Upgrades;
 
 /// Values that are read at each scrape.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,6 +75,7 @@ pub struct Metrics {
     cut_off_subscribers: IntCounter,
     poll_age: Gauge,
     log_lines_lost: IntCounter,
+    in_place: Upgrades,
 }
 
 impl Metrics {
@@ -165,6 +167,7 @@ impl Metrics {
             )?,
             log_lines_lost: add
                 .counter("backend_log_lines_lost_total", "Log lines lost because their reader stalled.")?,
+            in_place: Upgrades::new(&add)?,
             registry: registry.clone(),
         };
         for listener in [Listener::Api, Listener::Admin] {
@@ -184,6 +187,11 @@ impl Metrics {
             metrics.rows.with_label_values(&[result]).inc_by(0);
         }
         Ok(Arc::new(metrics))
+    }
+
+    /// The metrics of upgrades in place.
+    pub fn in_place(&self) -> &Upgrades {
+        &self.in_place
     }
 
     /// Counts a liveness probe.

@@ -6,9 +6,11 @@ mod log;
 mod metrics;
 mod name;
 mod registrar;
+mod upgrades;
 
 pub use access::{Access, HEALTHZ, request_id};
 pub use label::{Listener, Upgrade, Verification};
 pub use log::{Level, LogFormat, LogGuard, Settings, start};
 pub use metrics::{Gauges, InFlight, Metrics};
 pub use name::shown;
+pub use upgrades::Upgrades;

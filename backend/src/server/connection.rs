@@ -16,8 +16,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use super::Limits;
+use super::requests::{Requests, Running};
 use super::stream::{Activity, InUse, TrackedStream};
+use super::{Limits, Phase};
 use crate::handler::App;
 use crate::record::{Access, Listener, Metrics};
 use crate::respond::{Body, Cut, HttpError, Shape};
@@ -33,17 +34,48 @@ pub(super) struct ConnectionContext {
     pub(super) app: Arc<App>,
     pub(super) listener: Listener,
     pub(super) limits: Limits,
-    /// Becomes true when the listener drains.
-    pub(super) draining: watch::Receiver<bool>,
+    pub(super) requests: Arc<Requests>,
+    /// What the listener does.
+    pub(super) phase: watch::Receiver<Phase>,
 }
 
-/// Serves `stream` until the client closes it, a deadline passes, or the listener drains.
-pub(super) async fn serve<S>(context: ConnectionContext, stream: S, peer: String)
+/// A connection between two requests.
+#[derive(Debug)]
+pub(super) struct Idle<S> {
+    pub(super) stream: S,
+    /// The beginning of the next request, if it was read.
+    pub(super) buffered: Bytes,
+}
+
+/// Serves `stream`, which is new, until the client closes it, a deadline passes, or the listener drains.
+///
+/// Returns the connection if the listener pauses, when no request is in flight.
+pub(super) async fn serve<S>(context: ConnectionContext, stream: S, peer: String) -> Option<Idle<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let idle = Idle { stream, buffered: Bytes::new() };
+    serve_from(context, idle, Activity::new(), peer).await
+}
+
+/// The same for a connection that has been served before.
+pub(super) async fn resume<S>(context: ConnectionContext, idle: Idle<S>, peer: String) -> Option<Idle<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    serve_from(context, idle, Activity::idle(), peer).await
+}
+
+async fn serve_from<S>(
+    context: ConnectionContext,
+    Idle { stream, buffered }: Idle<S>,
+    activity: Arc<Activity>,
+    peer: String,
+) -> Option<Idle<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = context.limits;
-    let activity = Activity::new();
     let watched = TrackedStream::new(stream, Arc::clone(&activity), limits.header_timeout, limits.write_timeout);
     let service = service_fn({
         let (context, activity) = (context.clone(), Arc::clone(&activity));
@@ -53,41 +85,77 @@ where
             async move { Ok::<_, Infallible>(handled.await) }
         }
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // hyper's timer would also run between requests; `TrackedStream` distinguishes the two.
         .header_read_timeout(None)
         .max_buf_size(limits.header_bytes)
         .max_headers(HEADER_FIELDS)
-        .serve_connection(TokioIo::new(watched), service);
-    let mut connection = std::pin::pin!(connection);
-    let mut draining = context.draining.clone();
+        .serve_connection(TokioIo::new(watched.with_buffered(buffered)), service);
+    let mut phase = context.phase.clone();
     let mut closing = false;
     loop {
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(listener = context.listener.as_str(), %error, "connection failed");
-                }
-                return;
-            }
-            () = drained(&mut draining), if !closing => {
-                closing = true;
-                connection.as_mut().graceful_shutdown();
-            }
+        let now = *phase.borrow_and_update();
+        if now == Phase::Drain && !closing {
+            closing = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        let ended = tokio::select! {
+            ended = drive(&mut connection, &activity, now.is_paused() && !closing) => ended,
+            // Without a sender, the service has ended.
+            Ok(()) = phase.changed(), if !closing => continue,
             () = tokio::time::sleep_until(activity.idle_deadline(limits.idle_timeout)), if !closing => {
                 if activity.is_idle(limits.idle_timeout) {
                     closing = true;
-                    connection.as_mut().graceful_shutdown();
+                    Pin::new(&mut connection).graceful_shutdown();
                 }
+                continue;
+            }
+        };
+        match ended {
+            Ended::Idle => {
+                let http1::Parts { io, read_buf, .. } = connection.into_parts();
+                let (stream, unread) = io.into_inner().into_parts();
+                let buffered = if unread.is_empty() { read_buf } else { [read_buf, unread].concat().into() };
+                return Some(Idle { stream, buffered });
+            }
+            Ended::Closed(Ok(())) => {}
+            Ended::Closed(Err(error)) => {
+                tracing::debug!(listener = context.listener.as_str(), %error, "connection failed");
             }
         }
+        return None;
     }
 }
 
-/// Completes when the listener drains or is dropped.
-pub(super) async fn drained(draining: &mut watch::Receiver<bool>) {
-    let _ = draining.wait_for(|draining| *draining).await;
+/// How the service of a connection ended.
+enum Ended {
+    /// It was closed, or failed.
+    Closed(hyper::Result<()>),
+    /// No request is in flight, and every response has been written.
+    Idle,
+}
+
+/// Serves a connection until it ends or, with `take_idle`, until no request is in flight.
+async fn drive(
+    connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
+    activity: &Activity,
+    take_idle: bool,
+) -> Ended {
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
+            return Poll::Ready(Ended::Closed(ended));
+        }
+        if !take_idle || !activity.is_quiet() {
+            return Poll::Pending;
+        }
+        // hyper notices here that a request body was not read to its end: it discards the rest, or closes the connection.
+        if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
+            return Poll::Ready(Ended::Closed(ended));
+        }
+        if activity.is_quiet() { Poll::Ready(Ended::Idle) } else { Poll::Pending }
+    })
+    .await
 }
 
 /// Handles one request and records it.
@@ -97,6 +165,7 @@ async fn handle(
     request: Request<Incoming>,
     busy: InUse,
 ) -> Response<RecordedBody> {
+    let running = context.requests.begin();
     let metrics = context.app.metrics();
     let (head, body) = request.into_parts();
     let mut access = Access::begin(metrics, context.listener, &peer, &head);
@@ -104,7 +173,9 @@ async fn handle(
     let handled = route::handle(&context.app, context.listener, Request::from_parts(head, body));
     let RoutedResponse { route, response } = catch_panic(metrics, context.listener, access.request_id(), handled).await;
     access.set_response(route, response.status().as_u16());
-    response.map(|body| RecordedBody::new(body, access, busy, is_head))
+    // The feed ends only when the service does.
+    let running = (route != route::FEED).then_some(running);
+    response.map(|body| RecordedBody::new(body, access, (busy, running), is_head))
 }
 
 /// The handler's response, or `500` if it panics: a panic ends only its own request.
@@ -132,11 +203,11 @@ async fn catch_panic(
 struct RecordedBody {
     body: Body,
     access: Access,
-    _busy: InUse,
+    _busy: (InUse, Option<Running>),
 }
 
 impl RecordedBody {
-    fn new(body: Body, mut access: Access, busy: InUse, is_head: bool) -> Self {
+    fn new(body: Body, mut access: Access, busy: (InUse, Option<Running>), is_head: bool) -> Self {
         // hyper does not poll such a body.
         if is_head || body.is_end_stream() {
             access.complete();

@@ -1,6 +1,8 @@
 //! Binds and accepts, on TCP and Unix sockets.
 
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +30,44 @@ pub(super) enum AcceptedStream {
     Tcp(TcpStream, String),
     /// Over a Unix socket.
     Unix(UnixStream),
+}
+
+impl AcceptedStream {
+    fn tcp(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+        // Responses are written at once; Nagle's algorithm would only delay them.
+        stream.set_nodelay(true)?;
+        Ok(Self::Tcp(stream, peer.ip().to_canonical().to_string()))
+    }
+
+    /// A connection that another process has accepted.
+    ///
+    /// # Errors
+    /// It is not a connected socket.
+    pub(super) fn from_socket(socket: OwnedFd) -> io::Result<Self> {
+        let stream = std::net::TcpStream::from(socket);
+        stream.set_nonblocking(true)?;
+        // Only a TCP socket has an IP address.
+        match stream.peer_addr() {
+            Ok(peer) => Self::tcp(TcpStream::from_std(stream)?, peer),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(error),
+            Err(_) => {
+                let stream = std::os::unix::net::UnixStream::from(OwnedFd::from(stream));
+                stream.peer_addr()?;
+                Ok(Self::Unix(UnixStream::from_std(stream)?))
+            }
+        }
+    }
+
+    /// The socket, for another process.
+    ///
+    /// # Errors
+    /// If the system cannot change its mode.
+    pub(super) fn into_socket(self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(stream, _) => Ok(stream.into_std()?.into()),
+            Self::Unix(stream) => Ok(stream.into_std()?.into()),
+        }
+    }
 }
 
 /// An address that could not be bound.
@@ -65,7 +105,52 @@ impl BoundListener {
     pub fn address(&self) -> io::Result<Address> {
         match &self.0 {
             Kind::Tcp(listener) => listener.local_addr().map(Address::Tcp),
-            Kind::Unix(_, path) => Ok(Address::Unix(path.0.clone())),
+            Kind::Unix(_, path) => Ok(Address::Unix(path.0.clone().unwrap_or_default())),
+        }
+    }
+
+    /// The listening socket for another process.
+    ///
+    /// # Errors
+    /// If the system cannot duplicate it.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        match &self.0 {
+            Kind::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Kind::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+        }
+    }
+
+    /// A listening socket of another process, if it is bound to `address`. A port of 0 accepts any.
+    ///
+    /// # Errors
+    /// It is not a listening socket.
+    pub fn adopt(socket: OwnedFd, address: &Address) -> io::Result<Option<Self>> {
+        match address {
+            Address::Tcp(wanted) => {
+                let listener = std::net::TcpListener::from(socket);
+                let Ok(bound) = listener.local_addr() else { return Ok(None) };
+                if bound.ip() != wanted.ip() || ![0, bound.port()].contains(&wanted.port()) {
+                    return Ok(None);
+                }
+                listener.set_nonblocking(true)?;
+                Ok(Some(Self(Kind::Tcp(TcpListener::from_std(listener)?))))
+            }
+            Address::Unix(path) => {
+                let listener = std::os::unix::net::UnixListener::from(socket);
+                let bound = listener.local_addr().ok();
+                if bound.as_ref().and_then(|bound| bound.as_pathname()) != Some(path) {
+                    return Ok(None);
+                }
+                listener.set_nonblocking(true)?;
+                Ok(Some(Self(Kind::Unix(UnixListener::from_std(listener)?, SocketPath(Some(path.clone()))))))
+            }
+        }
+    }
+
+    /// Leaves the file of a Unix socket to another process.
+    pub(super) fn leave(&mut self) {
+        if let Kind::Unix(_, path) = &mut self.0 {
+            path.0 = None;
         }
     }
 
@@ -74,9 +159,7 @@ impl BoundListener {
         match &self.0 {
             Kind::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // Responses are written at once; Nagle's algorithm would only delay them.
-                stream.set_nodelay(true)?;
-                Ok(AcceptedStream::Tcp(stream, peer.ip().to_canonical().to_string()))
+                AcceptedStream::tcp(stream, peer)
             }
             Kind::Unix(listener, _) => Ok(AcceptedStream::Unix(listener.accept().await?.0)),
         }
@@ -91,19 +174,21 @@ async fn bind_unix(path: &Path) -> io::Result<Kind> {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
-    let path = SocketPath(path.to_owned());
-    std::fs::set_permissions(&path.0, std::fs::Permissions::from_mode(SOCKET_MODE))?;
-    Ok(Kind::Unix(listener, path))
+    let removed_later = SocketPath(Some(path.to_owned()));
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+    Ok(Kind::Unix(listener, removed_later))
 }
 
-/// Removes the socket file when it is dropped.
+/// Removes the socket file when it is dropped, unless the path was taken.
 #[derive(Debug)]
-struct SocketPath(PathBuf);
+struct SocketPath(Option<PathBuf>);
 
 impl Drop for SocketPath {
     fn drop(&mut self) {
-        // It may have been removed by others.
-        let _ = std::fs::remove_file(&self.0);
+        if let Some(path) = &self.0 {
+            // It may have been removed by others.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -6,10 +6,12 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -26,11 +28,30 @@ enum Phase {
 
 /// The state of a connection, shared by its stream and its task.
 #[derive(Debug)]
-pub(super) struct Activity(Mutex<Phase>);
+pub(super) struct Activity {
+    phase: Mutex<Phase>,
+    /// Whether the last write is pending.
+    is_blocked: AtomicBool,
+}
 
 impl Activity {
+    /// That of a new connection.
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Phase::Header { since: Instant::now() })))
+        Self::in_phase(Phase::Header { since: Instant::now() })
+    }
+
+    /// That of a connection between requests.
+    pub(super) fn idle() -> Arc<Self> {
+        Self::in_phase(Phase::Idle { since: Instant::now() })
+    }
+
+    fn in_phase(phase: Phase) -> Arc<Self> {
+        Arc::new(Self { phase: Mutex::new(phase), is_blocked: AtomicBool::new(false) })
+    }
+
+    /// Whether no request is in flight and nothing waits to be written.
+    pub(super) fn is_quiet(&self) -> bool {
+        !matches!(*self.phase(), Phase::InUse) && !self.is_blocked.load(Ordering::Relaxed)
     }
 
     /// Marks a request as in flight until the guard is dropped.
@@ -67,7 +88,7 @@ impl Activity {
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,6 +106,8 @@ impl Drop for InUse {
 #[derive(Debug)]
 pub(super) struct TrackedStream<S> {
     stream: S,
+    /// Read before the stream: what another reader of it has buffered.
+    buffered: Bytes,
     activity: Arc<Activity>,
     header_timeout: Duration,
     write_timeout: Duration,
@@ -94,15 +117,29 @@ pub(super) struct TrackedStream<S> {
 
 impl<S> TrackedStream<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>, header_timeout: Duration, write_timeout: Duration) -> Self {
-        Self { stream, activity, header_timeout, write_timeout, header: None, write: None }
+        let buffered = Bytes::new();
+        Self { stream, buffered, activity, header_timeout, write_timeout, header: None, write: None }
+    }
+
+    /// The same stream, with these bytes before the others.
+    pub(super) fn with_buffered(self, buffered: Bytes) -> Self {
+        Self { buffered, ..self }
+    }
+
+    /// The stream, and the bytes before it that were not read.
+    pub(super) fn into_parts(self) -> (S, Bytes) {
+        (self.stream, self.buffered)
     }
 
     /// Returns `progress`, or an error if the write has been pending for `write_timeout`.
     fn watch_write<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if progress.is_ready() {
-            self.write = None;
+            if self.write.take().is_some() {
+                self.activity.is_blocked.store(false, Ordering::Relaxed);
+            }
             return progress;
         }
+        self.activity.is_blocked.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + self.write_timeout;
         let timer = self.write.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         ready!(timer.as_mut().poll(cx));
@@ -112,6 +149,12 @@ impl<S> TrackedStream<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for TrackedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.buffered.is_empty() && buffer.remaining() > 0 {
+            let length = self.buffered.len().min(buffer.remaining());
+            buffer.put_slice(&self.buffered.split_to(length));
+            self.activity.received();
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if read.is_ready() {
@@ -209,6 +252,41 @@ mod tests {
         });
         server.write_all(&[0; 128]).await.unwrap();
         reader.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_buffered_is_read_first_and_begins_a_header() {
+        let (mut client, server) = duplex(64);
+        client.write_all(b"/ HTTP/1.1").await.unwrap();
+        let activity = Activity::idle();
+        let server = TrackedStream::new(server, Arc::clone(&activity), SHORT, LONG);
+        let mut server = server.with_buffered(Bytes::from_static(b"GET "));
+        let mut start = [0; 2];
+        server.read_exact(&mut start).await.unwrap();
+        assert!(activity.header_since().is_some());
+        let (stream, buffered) = server.into_parts();
+        assert_eq!(buffered, "T ");
+        let mut server = TrackedStream::new(stream, activity, SHORT, LONG).with_buffered(buffered);
+        let mut rest = [0; 12];
+        server.read_exact(&mut rest).await.unwrap();
+        assert_eq!((&start, &rest), (b"GE", b"T / HTTP/1.1"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_quiet_without_a_request_and_without_a_pending_write() {
+        let (mut client, server) = duplex(16);
+        let activity = Activity::new();
+        let mut server = TrackedStream::new(server, Arc::clone(&activity), LONG, LONG);
+        assert!(activity.is_quiet());
+        let busy = activity.begin_request();
+        assert!(!activity.is_quiet());
+        drop(busy);
+        let mut writing = Box::pin(server.write_all(&[0; 32]));
+        assert!(futures_util::poll!(writing.as_mut()).is_pending());
+        assert!(!activity.is_quiet());
+        client.read_exact(&mut [0; 16]).await.unwrap();
+        writing.await.unwrap();
+        assert!(activity.is_quiet());
     }
 
     #[tokio::test]

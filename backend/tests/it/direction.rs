@@ -26,9 +26,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("route", &["handler", "record", "respond"]),
     ("server", &["handler", "record", "respond", "route"]),
+    ("upgrade", &["record", "server", "store"]),
     ("config", &["handler", "password", "record", "server", "store"]),
     ("command", &["import", "model", "password", "server"]),
-    ("program", &["command", "config", "feed", "handler", "password", "record", "server", "store"]),
+    ("program", &["command", "config", "feed", "handler", "password", "record", "server", "store", "upgrade"]),
 ];
 
 /// External crates with the modules that may use them. `main` may use all.
@@ -40,6 +41,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("bcrypt", &["password"]),
     ("scrypt", &["password"]),
     ("prometheus", &["record"]),
+    ("holodule_handover", &["handler", "program", "upgrade"]),
     ("holodule_settings", &["backup", "config", "program", "server", "command", "store/embedded/file"]),
 ];
 

@@ -98,7 +98,7 @@ impl Embedded {
             loop {
                 match StoreFile::open(&path, check) {
                     Err(redb::Error::DatabaseAlreadyOpen) if started.elapsed() < within => {
-                        std::thread::sleep(LOCK_PAUSE)
+                        std::thread::sleep(LOCK_PAUSE);
                     }
                     opened => {
                         let unusable = |error| StoreError::Unusable(format!("{}: {error}", path.display()));

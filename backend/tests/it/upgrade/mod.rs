@@ -1,0 +1,119 @@
+//! Upgrades in place of the real program.
+
+mod failing;
+mod killed;
+mod load;
+mod running;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use crate::mongod::Server;
+use crate::program::{folder, text};
+use load::Load;
+use running::Running;
+
+/// Each upgrade has requests on kept-alive connections before, during and after it.
+const UPGRADES: usize = 4;
+
+fn upgrades_lose_nothing(environment: &[(&str, &str)], connections_stay: bool) {
+    let folder = folder();
+    let mut program = Running::start(folder.path(), environment);
+    let load = Load::start(&program);
+    for _ in 0..UPGRADES {
+        load.progress();
+        let old = program.process;
+        program.upgrades();
+        assert_ne!(program.process, old);
+        program.ended(old);
+    }
+    load.progress();
+    let page = program.get("/metrics");
+    assert!(page.contains("\nbackend_upgrades_total{result=\"succeeded\"} 1\n"), "{page}");
+    assert!(page.contains("\nbackend_draining_processes 0\n"), "{page}");
+    let result = load.stop();
+    assert_eq!(result.failures, Vec::<String>::new());
+    // Only a response during an upgrade may announce the end of its connection, and none does.
+    assert!(!connections_stay || result.closed == 0, "{} connections were closed", result.closed);
+    assert_eq!(program.missing(&result.acknowledged), Vec::<String>::new());
+    program.stop();
+}
+
+#[test]
+fn upgrades_on_the_embedded_store_lose_no_request_no_write_and_no_connection() {
+    upgrades_lose_nothing(&[], true);
+}
+
+#[test]
+fn upgrades_on_mongodb_lose_no_request_no_write_and_no_connection() {
+    let url = Server::shared().fresh_url();
+    upgrades_lose_nothing(&[("STORE", &url)], true);
+}
+
+#[test]
+fn upgrades_on_unix_sockets_keep_the_files_of_the_sockets() {
+    let folder = folder();
+    let at = |name: &str| format!("unix:{}", folder.path().join(name).display());
+    let (api, admin) = (at("api.sock"), at("admin.sock"));
+    let mut program = Running::start(folder.path(), &[("API_ADDR", &api), ("ADMIN_ADDR", &admin)]);
+    for _ in 0..2 {
+        let old = program.process;
+        program.upgrades();
+        program.ended(old);
+        assert!(program.get("/metrics").contains("backend_upgrades_total"));
+    }
+    program.stop();
+    assert!(!folder.path().join("api.sock").exists() && !folder.path().join("admin.sock").exists());
+}
+
+#[test]
+fn a_request_in_flight_is_answered_by_the_old_process_and_a_third_process_is_refused() {
+    let url = Server::shared().fresh_url();
+    let folder = folder();
+    let mut program = Running::start(folder.path(), &[("STORE", &url)]);
+    let mut uploads = Vec::new();
+    for _ in 0..2 {
+        let mut upload = TcpStream::connect(program.admin_address()).unwrap();
+        let head = "PUT /holodules/x HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+        upload.write_all(head.as_bytes()).unwrap();
+        // The handler reads the body.
+        let mut expected = [0; 25];
+        upload.read_exact(&mut expected).unwrap();
+        assert_eq!(text(&expected), "HTTP/1.1 100 Continue\r\n\r\n");
+        uploads.push(upload);
+        program.upgrades();
+    }
+    let refused = program.upgrade();
+    assert!(!refused.status.success());
+    assert!(text(&refused.stderr).contains("the upgrade refused: 2 earlier processes still drain"), "{refused:?}");
+    let page = program.get("/metrics");
+    assert!(page.contains("\nbackend_draining_processes 2\n"), "{page}");
+    assert!(page.contains("\nbackend_upgrades_total{result=\"refused\"} 1\n"), "{page}");
+    for mut upload in uploads {
+        upload.write_all(b"{}").unwrap();
+        let mut response = vec![0; 4096];
+        let length = upload.read(&mut response).unwrap();
+        assert!(response[..length].starts_with(b"HTTP/1.1 400 "), "{}", text(&response[..length]));
+        // The connection continues at the new process.
+        upload.write_all(b"GET /upgrade HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let length = upload.read(&mut response).unwrap();
+        let expected = format!("\"process\":{}", program.process);
+        assert!(text(&response[..length]).contains(&expected), "{}", text(&response[..length]));
+    }
+    program.upgrades();
+    program.stop();
+}
+
+#[test]
+fn a_stop_during_an_upgrade_ends_both_processes() {
+    let folder = folder();
+    let program = Running::start(folder.path(), &[]);
+    // It never is ready.
+    program.next_program("#!/bin/sh\nexec sleep 600\n");
+    program.signal("-USR2");
+    program.until_logged("starting a new process");
+    program.stop();
+    let log = fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(log.contains("this process is stopping"), "{log}");
+}
