@@ -9,9 +9,9 @@ use holodule_gateway::config::{Config, EVERY_ROUTE, Problems, StaticTokenNames, 
 use holodule_gateway::health::{self, Kind};
 use holodule_gateway::record::log;
 use holodule_gateway::scope::Scopes;
-use holodule_gateway::server::{Gateway, Signals};
+use holodule_gateway::server::{Gateway, Signals, Watch};
 use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
-use holodule_settings::{shown, without_secrets, write_manual};
+use holodule_settings::{Files, shown, without_secrets, write_manual};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -203,17 +203,28 @@ fn serve(file: Option<&Path>) -> CommandResult {
     }
     // Before the gateway announces its addresses: a signal from then on must not kill it without a drain.
     let signals = Signals::catch()?;
+    let watched = config.watch.then(|| config.files.clone());
     let gateway = Gateway::build(config, Some(&writer))?;
     let file = file.map(Path::to_owned);
-    let reload = gateway.reloader(move || read_config(file.as_deref())).start()?;
+    let read = file.clone();
+    let reload = gateway.reloader(move || read_config(read.as_deref())).start()?;
     let accepting = gateway.accepting();
     gateway.run(async move {
         // A signal that arrives meanwhile is handled afterwards, within 2 s.
         accepting.await;
         // Notifications have no effect without systemd.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let of_change = reload.clone();
+        let _watch = watched.and_then(|files| watch(files, file, move || of_change.request()));
         signals.wait(reload).await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     });
     Ok(())
+}
+
+/// Watches the `files` of the configuration in `file`. A failure is logged and prevents nothing else.
+fn watch(files: Files, file: Option<PathBuf>, reload: impl Fn() + Send + 'static) -> Option<Watch> {
+    let read = move || Config::files_of(file.as_deref(), Path::new(".env"));
+    let report = |error: &io::Error| tracing::error!(%error, "the files of the configuration cannot be watched");
+    Watch::start(files, read, reload).inspect_err(report).ok()
 }

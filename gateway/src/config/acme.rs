@@ -160,6 +160,7 @@ fn read_authorities(source: &mut Source, file: Option<PathBuf>) -> Option<Client
         source.problem("acme.ca_root", "is required: the CAs of the system were not found (package ca-certificates)");
         return None;
     };
+    source.reads(&file);
     let tls = Authorities::read(&file)
         .and_then(|authorities| ClientSide::new(authorities, None, "http/1.1").map_err(|error| error.to_string()));
     tls.map_err(|reason| source.problem("acme.ca_root", format!("{}{reason}", certificates::shown(&file)))).ok()

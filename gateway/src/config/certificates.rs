@@ -58,6 +58,9 @@ pub(super) fn read_pair(
     if let Some(private_key) = private_key {
         source.expect_private(private_key);
     }
+    if let Some(certificate) = certificate {
+        source.reads(certificate);
+    }
     let mut note = |error: NotAnIdentity| {
         let (field, path) = match error {
             NotAnIdentity::Certificate(_) => ("certificate", certificate),

@@ -11,6 +11,7 @@ mod header_rules;
 mod host;
 mod limits;
 mod listener;
+mod load;
 mod ops;
 mod reloaded;
 mod require;
@@ -27,11 +28,11 @@ mod token;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use holodule_settings::{Environment, Problem, Problems, Secret, Values};
-use holodule_settings::{Overlaid, Source, environment, shown};
+use holodule_settings::{Files, Source, shown};
 use http::HeaderValue;
 use tracing::level_filters::LevelFilter;
 
@@ -77,6 +78,10 @@ pub struct Config {
     pub ops_allowed_hosts: Vec<String>,
     /// The file to which the bound addresses are written, if any.
     pub announce_file: Option<PathBuf>,
+    /// Whether a change of one of `files` reloads the configuration.
+    pub watch: bool,
+    /// The files that the configuration was read from.
+    pub files: Files,
     /// The certificates of the configuration with their keys; the first is the default.
     pub identities: Vec<Identity>,
     /// The certificates to obtain by ACME, if any. `identities` may then be empty.
@@ -144,31 +149,17 @@ pub struct FlowSettings {
 }
 
 impl Config {
-    /// Reads the configuration from `file`, the `.env` file at `dotenv` if it exists, and the environment of the
-    /// process. The environment overrides `.env`, which overrides `file`.
-    ///
-    /// # Errors
-    /// The errors of [`Config::read`], and every problem of `dotenv`.
-    pub fn load(file: Option<&Path>, dotenv: &Path) -> Result<Self, Problems> {
-        let Overlaid { environment, problems, warnings } = environment(dotenv, &SECRET_VARIABLES);
-        let mut config = Problems::join(problems, Self::read(file, environment))?;
-        config.warnings.extend(warnings);
-        Ok(config)
-    }
-
-    /// Reads the configuration from `file` and `environment`, which overrides `file`.
-    ///
-    /// # Errors
-    /// Every problem found, including unknown keys.
-    pub fn read(file: Option<&Path>, environment: Environment) -> Result<Self, Problems> {
-        // If the limit cannot be read, assume 0 descriptors, so that the check below fails.
-        Self::read_within(file, environment, rlimit::Resource::NOFILE.get_hard().unwrap_or(0))
-    }
-
-    /// [`Config::read`] for a process that may open `descriptors` files.
-    fn read_within(file: Option<&Path>, environment: Environment, descriptors: u64) -> Result<Self, Problems> {
+    /// [`Config::read`] for a process that may open `descriptors` files. `files` becomes the files that are read, even if
+    /// there are problems.
+    fn read_noting(
+        file: Option<&Path>,
+        environment: Environment,
+        descriptors: u64,
+        files: &mut Arc<Mutex<Files>>,
+    ) -> Result<Self, Problems> {
         let state_directory = acme::state_directory(&environment);
         let mut source = Source::read(file, environment);
+        *files = source.files();
         let https_addr = source.parse("https_addr", parse_socket_address);
         let https_addr = https_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8443)));
         let http_addr = source.parse_unless_empty("http_addr", parse_socket_address);
@@ -180,6 +171,7 @@ impl Config {
         let ops_addr = ops::read_address(&mut source);
         let ops_allowed_hosts = read_host_names(&mut source, "ops_allowed_hosts");
         let announce_file = source.parse_unless_empty("announce_file", str::parse::<PathBuf>);
+        let watch = source.get_or("watch", false);
         let acme = acme::read(&mut source, &state_directory, http_addr.is_some());
         let identities = certificates::read(&mut source, acme.is_some());
         let proxies = listener::read_proxies(&mut source);
@@ -224,6 +216,8 @@ impl Config {
                 ops_addr,
                 ops_allowed_hosts,
                 announce_file,
+                watch,
+                files: load::read_by(files),
                 identities: identities?,
                 acme,
                 listener,

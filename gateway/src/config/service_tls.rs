@@ -30,6 +30,9 @@ pub(super) fn read(
 ) -> Option<Arc<Tls>> {
     let mut section = service.table(source, "tls")?;
     let ca = section.required(source, "ca", "the PEM file of the trusted CAs").map(PathBuf::from);
+    if let Some(ca) = &ca {
+        source.reads(ca);
+    }
     let authorities = ca.as_deref().and_then(|ca| match Authorities::read(ca) {
         Ok(authorities) => Some(authorities),
         Err(reason) => {

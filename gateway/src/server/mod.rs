@@ -3,6 +3,7 @@
 
 mod acme;
 mod defence;
+mod file_watch;
 mod follow;
 mod metrics;
 mod observe;
@@ -39,6 +40,7 @@ use crate::record::log::Writer;
 use crate::revocation::Revocation;
 use crate::ticket::Tickets;
 use crate::upstream::{Upstream, UpstreamClient};
+pub use file_watch::Watch;
 use follow::Follow;
 use metrics::{record_routes, with_labels};
 use observe::Observer;

@@ -69,4 +69,5 @@ mod trailers;
 mod upload;
 mod upload_window;
 mod upstream_failure;
+mod watch;
 mod websocket;

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -14,9 +15,10 @@ use toml::{Table, Value};
 use crate::bounded::{SETTINGS_LIMIT, read_bounded};
 use crate::echo::{shown_key, without_values};
 use crate::environment::Environment;
+use crate::files::Files;
 use crate::misspelt::is_misspelt;
 use crate::problem::{Problem, Problems};
-use crate::secret::{Secret, exposed, read_secret_file};
+use crate::secret::{Secret, read_secret_file};
 use crate::unquoted;
 use crate::value::{Seconds, from_text, value_of};
 use crate::values::{Origin, Values};
@@ -34,6 +36,8 @@ pub struct Source {
     problems: Vec<Problem>,
     /// Whether part of the settings could not be read, so that missing keys may have been in it.
     incomplete: bool,
+    /// The files read, apart from that of the table.
+    files: Arc<Mutex<Files>>,
 }
 
 impl Source {
@@ -48,6 +52,7 @@ impl Source {
             values: Values::default(),
             warnings: BTreeSet::new(),
             problems: Vec::new(),
+            files: Arc::default(),
         };
         let Some(file) = file else { return source };
         let table = read_bounded(file, SETTINGS_LIMIT).and_then(|bytes| {
@@ -92,19 +97,6 @@ impl Source {
             }
         }
         warnings
-    }
-
-    /// Warns if others than the owner and group can read the file at `path`, which holds a secret, or others than the
-    /// owner can change it.
-    pub fn expect_private(&mut self, path: &Path) {
-        self.warnings.extend(exposed(path));
-    }
-
-    /// [`Source::expect_private`] for the configuration file itself.
-    pub fn expect_private_file(&mut self) {
-        if let Some(file) = self.file.clone() {
-            self.expect_private(&file);
-        }
     }
 
     /// The number of problems found so far.
@@ -392,5 +384,6 @@ fn collect_unknown(table: &Table, prefix: &str, keys_read: &BTreeSet<String>, un
     }
 }
 
+mod files;
 #[cfg(test)]
 mod tests;
