@@ -296,6 +296,7 @@ fn records(benches: &Benches) {
     benches.measure("record, an access line", |_| {
         access_log.write(&Access {
             request_id: &request_id,
+            trace_id: None,
             client: IpAddr::from([203, 0, 113, 7]),
             method: &Method::GET,
             route: "holodules",

@@ -12,6 +12,7 @@ mod host;
 mod limits;
 mod listener;
 mod load;
+mod log;
 mod ops;
 mod reloaded;
 mod require;
@@ -34,7 +35,6 @@ use std::time::Duration;
 pub use holodule_settings::{Environment, Problem, Problems, Secret, Values};
 use holodule_settings::{Files, Source, shown};
 use http::HeaderValue;
-use tracing::level_filters::LevelFilter;
 
 use host::{NOT_A_HOST, is_host_name, normal, read_host_names};
 pub use listener::MAX_REDIRECT_CONNECTIONS;
@@ -50,16 +50,15 @@ use crate::client::Proxies;
 use crate::cors::Origins;
 use crate::framing;
 use crate::limit;
-use crate::record::log;
 use crate::revocation::{self, WhenStale};
 use crate::route::RouteTable;
 use crate::tls::Identity;
 use crate::token::{Keys, StaticTokens};
 use crate::upstream::{self, Address};
 
-/// The environment variables that hold secrets: the key of the external account of ACME, and the token key in its short
-/// and its long form.
-const SECRET_VARIABLES: [&str; 3] = ["ACME_EAB_KEY", "JWT_SECRET_KEY", "KEY"];
+/// The environment variables that hold secrets: the key of the external account of ACME, the token key in its short and
+/// its long form, and the fields of requests to the collector of traces.
+const SECRET_VARIABLES: [&str; 4] = ["ACME_EAB_KEY", "JWT_SECRET_KEY", "KEY", "TELEMETRY_HEADERS"];
 
 /// Everything the gateway needs to run.
 pub struct Config {
@@ -115,7 +114,9 @@ pub struct Config {
     /// The response cache; `None` if disabled.
     pub cache: Option<crate::cache::Settings>,
     /// The log.
-    pub log: log::Settings,
+    pub log: crate::record::log::Settings,
+    /// The export of traces; `None` if disabled.
+    pub telemetry: Option<holodule_telemetry::Settings>,
     /// The configured values, with their origins.
     pub values: Values,
     /// Problems that do not prevent a start.
@@ -204,7 +205,8 @@ impl Config {
         };
         listener::check_descriptors(&mut source, &listener, (&upstream, &services), http_addr.is_some(), descriptors);
         let cache = cache::read(&mut source);
-        let log = read_log(&mut source);
+        let log = log::read(&mut source);
+        let telemetry = holodule_telemetry::read(&mut source, "holodule-gateway");
         let (values, warnings) = (source.values(), source.warnings());
         let keys_read = source.keys_read().map(str::to_owned).collect();
         source.finish_with(|| {
@@ -235,6 +237,7 @@ impl Config {
                 upstream,
                 cache,
                 log,
+                telemetry,
                 values,
                 warnings,
                 keys_read,
@@ -375,17 +378,6 @@ fn read_revocation(source: &mut Source) -> Option<revocation::Settings> {
         capacity: usize::try_from(capacity).unwrap_or(100_000),
     };
     enabled.then_some(settings)
-}
-
-fn read_log(source: &mut Source) -> log::Settings {
-    log::Settings {
-        format: source.parse("log.format", str::parse::<log::Format>).unwrap_or(log::Format::Auto),
-        level: source
-            .parse("log.level", |text| {
-                text.parse::<LevelFilter>().map_err(|_| "must be off, error, warn, info, debug or trace")
-            })
-            .unwrap_or(LevelFilter::INFO),
-    }
 }
 
 #[cfg(test)]

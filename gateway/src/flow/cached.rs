@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use holodule_telemetry::Span;
 use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, StatusCode};
 use pingora::Result;
@@ -50,7 +51,12 @@ impl Flow {
             return Ok(false);
         }
         let backend = self.backend(&admitted.matched.route)?;
-        let outcome = match self.lookup((cache, backend), &request.headers, &ctx.request_id, admitted) {
+        let outcome = match self.lookup(
+            (cache, backend),
+            &request.headers,
+            (&ctx.request_id, ctx.span.map(|of| of.span)),
+            admitted,
+        ) {
             CacheLookup::Ready(outcome) => outcome,
             CacheLookup::Pending(pending) => {
                 let started = *ctx.upstream_started.get_or_insert_with(Instant::now);
@@ -98,7 +104,7 @@ impl Flow {
         &self,
         (cache, backend): (&Cache, &UpstreamClient),
         headers: &HeaderMap,
-        request_id: &str,
+        (request_id, span): (&str, Option<Span>),
         admitted: &Admitted,
     ) -> CacheLookup {
         let Admitted { principal, matched, authority, .. } = admitted;
@@ -130,6 +136,9 @@ impl Flow {
             };
             let mut parts = upstream::for_upstream(&Method::GET, &declared, &facts)?;
             apply_to_request(&route.request_headers, &mut parts.headers);
+            if let Some(span) = span {
+                self.put_trace(span, headers, &mut parts);
+            }
             Ok(parts)
         })
     }

@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::Ended;
 use super::reason::Reason;
+use super::trace::RequestSpan;
 use crate::authenticate::Principal;
 use crate::cors::Sharing;
 use crate::record::InFlight;
@@ -61,6 +62,8 @@ pub(super) struct Context {
     /// `None` once the connection is a tunnel.
     pub(super) in_flight: Option<InFlight>,
     pub(super) tunnel: Option<Tunnelled>,
+    /// The span, if traces are exported; it may not be sampled.
+    pub(super) span: Option<RequestSpan>,
 }
 
 /// A tunnel, and the bytes that have passed through it.
@@ -93,6 +96,7 @@ impl Context {
             upstream_ended: None,
             in_flight: Some(in_flight),
             tunnel: None,
+            span: None,
         }
     }
 

@@ -96,6 +96,7 @@ impl HeadInspector {
         let method = Method::from_bytes(word).unwrap_or(Method::CONNECT);
         let access = Access {
             request_id: &request_id,
+            trace_id: None,
             // No header of such a head can be trusted, not even a proxy's.
             client: address,
             method: &method,

@@ -22,6 +22,7 @@ mod reason;
 mod serve;
 mod stream;
 mod ticket;
+mod trace;
 mod upgrade;
 
 use std::hash::Hash;
@@ -29,6 +30,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use holodule_telemetry::Tracer;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 
@@ -93,6 +95,8 @@ pub struct Flow {
     pub metrics: Arc<Metrics>,
     /// The access log.
     pub access_log: AccessLog,
+    /// Starts the spans of requests; `None` if traces are not exported.
+    pub tracer: Option<Tracer>,
 }
 
 /// A request that passed every stage.

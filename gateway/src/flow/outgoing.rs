@@ -4,6 +4,7 @@ use http::request::Parts;
 use pingora::{Error, ErrorType, Result};
 
 use super::header_rules::apply_to_request;
+use super::trace::RequestSpan;
 use super::{Admitted, Authorised, Context, Flow};
 use crate::compress;
 use crate::route::Host;
@@ -39,6 +40,9 @@ impl Flow {
         }
         if !matched.route.compress.is_empty() {
             compress::restore(&mut parts.headers);
+        }
+        if let Some(RequestSpan { span, .. }) = ctx.span {
+            self.put_trace(span, &request.headers, &mut parts);
         }
         Ok(parts)
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
+use holodule_telemetry::TraceId;
 use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, Version};
@@ -12,6 +13,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::context::Context;
 use super::forward::TOO_LARGE;
 use super::reason::Reason;
+use super::trace::record_span;
 use super::{Ended, Flow};
 use crate::authenticate::Principal;
 use crate::downstream::{Downstream, Handler};
@@ -57,6 +59,9 @@ impl Flow {
     /// it were complete.
     async fn answer(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<()> {
         ctx.client = self.client_address(downstream);
+        if let Some(tracer) = &self.tracer {
+            ctx.span = Some(self.begin_span(tracer, downstream));
+        }
         ctx.sharing = self.settings.allowed_origins.sharing(&downstream.request().headers);
         if self.access_log.is_on() {
             // Taken now: the fields are released before the request ends. A clone shares the bytes.
@@ -121,8 +126,10 @@ impl Flow {
     /// Updates the metrics and writes the access log entry of a request that has ended.
     fn record(&self, downstream: &impl Downstream, ctx: &Context) {
         let Parts { method, uri, version, .. } = downstream.request();
+        let trace_id = ctx.span.map(|of| of.span.context().trace_id());
         let access = Access {
             request_id: &ctx.request_id,
+            trace_id: trace_id.as_ref().map(TraceId::as_str),
             client: ctx.client,
             method,
             route: ctx.route.as_deref().unwrap_or(route::NONE),
@@ -141,6 +148,9 @@ impl Flow {
             reason: ctx.reason.map(Reason::label),
         };
         access.record(&self.metrics, &self.access_log);
+        if let Some((tracer, span)) = self.tracer.as_ref().zip(ctx.span) {
+            record_span(tracer, span, &access);
+        }
     }
 }
 

@@ -24,6 +24,8 @@ const CLIENT_LEFT: u16 = 499;
 pub struct Access<'a> {
     /// The request ID, which is also sent to the client and the backend.
     pub request_id: &'a str,
+    /// The id of the trace, if traces are exported.
+    pub trace_id: Option<&'a str>,
     /// The client's address.
     pub client: IpAddr,
     /// The method, logged as [`method_label`].
@@ -149,6 +151,7 @@ impl Access<'_> {
     fn format(&self, now: SystemTime, line: &mut Line<'_>) {
         line.begin(now);
         line.text("request_id", Some(self.request_id));
+        line.text("trace_id", self.trace_id);
         line.address("client", Some(self.client));
         line.text("method", Some(method_label(self.method)));
         line.text("route", Some(self.route));
@@ -182,6 +185,7 @@ mod tests {
     fn access() -> Access<'static> {
         Access {
             request_id: "0123456789abcdef",
+            trace_id: None,
             client: "2001:db8::1".parse().unwrap(),
             method: &Method::GET,
             route: "holodules",

@@ -17,6 +17,7 @@ use super::labels::Labels;
 use super::requests::{Requests, Vectors};
 use super::routes::Routes;
 use super::services::{ServiceAddress, Services};
+use super::spans::Spans;
 use super::striped::Held;
 use super::tunnels::{OpenTunnel, Tunnels};
 
@@ -42,6 +43,7 @@ pub struct Metrics {
     routes: Routes,
     upstream_up: IntGaugeVec,
     services: Services,
+    spans: Spans,
     reload_successful: IntGauge,
     reload_success_time: IntGauge,
     clock_skew: IntGaugeVec,
@@ -167,6 +169,7 @@ impl Metrics {
                 &["upstream"],
             )?,
             services: Services::new(&registry)?,
+            spans: Spans::new(&registry)?,
             reload_successful: gauge(
                 "gateway_config_last_reload_successful",
                 "Whether the last reload of the configuration succeeded.",
@@ -355,6 +358,11 @@ impl Metrics {
         self.revocation_age.with_label_values(&NO_LABELS).set(age);
         let remembered = i64::try_from(remembered).unwrap_or(i64::MAX);
         self.revocation_remembered.with_label_values(&NO_LABELS).set(remembered);
+    }
+
+    /// Sets the numbers of spans of traces since the start, by what became of them.
+    pub fn spans(&self, exported: u64, failed: u64, dropped: u64) {
+        self.spans.set(exported, failed, dropped);
     }
 
     /// Sets the number of log lines lost since the start.

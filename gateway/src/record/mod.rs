@@ -14,6 +14,7 @@ mod places;
 mod requests;
 mod routes;
 mod services;
+mod spans;
 mod striped;
 mod target;
 mod tunnels;

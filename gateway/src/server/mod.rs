@@ -25,6 +25,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use holodule_settings::VERSION;
+use holodule_telemetry::Exporter;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::sync::watch;
@@ -71,6 +73,9 @@ pub enum NotStarted {
     /// The metrics.
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The export of traces.
+    #[error(transparent)]
+    Telemetry(#[from] holodule_telemetry::NotExporting),
 }
 
 /// A gateway with bound listeners. It serves once [`Gateway::run`] is called.
@@ -80,6 +85,7 @@ pub struct Gateway {
     addresses: Addresses,
     accepting: watch::Receiver<bool>,
     parts: Reloadable,
+    exporter: Option<Exporter>,
 }
 
 /// The addresses of the listeners.
@@ -127,6 +133,8 @@ impl Gateway {
         let revocation = config.revocation.zip(admin_listener);
         let feed = revocation.map(|(settings, (upstream, client))| (Revocation::new(client, settings), upstream));
         let revocation = feed.as_ref().map(|(revocation, _)| revocation.clone());
+        let telemetry = config.telemetry.as_ref().map(|settings| holodule_telemetry::start(settings, VERSION));
+        let (tracer, exporter) = telemetry.transpose()?.unzip();
         let lasting = Lasting {
             metrics: Arc::clone(&metrics),
             identities: Arc::clone(&identities),
@@ -135,6 +143,7 @@ impl Gateway {
             tickets: Arc::new(Tickets::new(unix_now_millis())),
             draining: draining.clone(),
             log: log.map(Writer::control),
+            tracer: tracer.clone(),
             api_client: UpstreamClient::new(Arc::clone(&api)),
             api,
             admin,
@@ -181,6 +190,7 @@ impl Gateway {
             serving: Arc::clone(&parts.serving),
             allowed_hosts: Arc::clone(&parts.allowed_hosts),
             lines: log.map(Writer::lines),
+            tracer,
         };
         server.add_service(ops.on(ops_socket));
         if let Some(socket) = redirect_socket {
@@ -199,7 +209,7 @@ impl Gateway {
         if let Some(file) = &announce_file {
             about(&values, "announce_file", announce(file, addresses))?;
         }
-        Ok(Self { server, stop: Stop { drain, drained }, addresses, accepting: accepted_first, parts })
+        Ok(Self { server, stop: Stop { drain, drained }, addresses, accepting: accepted_first, parts, exporter })
     }
 
     /// The addresses of the listeners.
@@ -224,9 +234,11 @@ impl Gateway {
 
     /// Serves until `stop` resolves, then drains connections until all have ended or the drain timeout has passed.
     pub fn run(self, stop: impl Future<Output = ()> + Send + 'static) {
-        tracing::info!(https = %self.addresses.https, ops = %self.addresses.ops, version = holodule_settings::VERSION, "serving");
+        tracing::info!(https = %self.addresses.https, ops = %self.addresses.ops, version = VERSION, "serving");
         let signal = Signal { stop: Mutex::new(Some(Box::pin(stop))), parts: self.stop };
         self.server.run(RunArgs { shutdown_signal: Box::new(signal) });
+        // Exports the spans of the last requests.
+        drop(self.exporter);
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use holodule_telemetry::{Figures, Tracer};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::Full;
@@ -50,6 +51,8 @@ pub(super) struct Ops {
     pub(super) allowed_hosts: Arc<ArcSwap<Vec<String>>>,
     /// The queue of log lines, which counts lost lines, if there is a log.
     pub(super) lines: Option<Lines>,
+    /// The queue of spans, which counts them, if traces are exported.
+    pub(super) tracer: Option<Tracer>,
 }
 
 impl Ops {
@@ -77,6 +80,10 @@ impl Ops {
         if let Some(cache) = self.cache() {
             let CacheStats { entries, bytes, evictions, compressions } = cache.stats();
             self.metrics.cache(entries, bytes, evictions, compressions);
+        }
+        if let Some(tracer) = &self.tracer {
+            let Figures { exported, failed, dropped } = tracer.figures();
+            self.metrics.spans(exported, failed, dropped);
         }
         match self.metrics.page() {
             Ok(page) => plain::page(StatusCode::OK, prometheus::TEXT_FORMAT, page),

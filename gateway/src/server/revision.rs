@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use holodule_telemetry::Tracer;
+
 use super::redirect;
 use super::service::{Backends, Service};
 use crate::authenticate::Accepted;
@@ -35,6 +37,8 @@ pub(super) struct Lasting {
     /// Whether the gateway drains.
     pub(super) draining: Draining,
     pub(super) log: Option<Control>,
+    /// Starts the spans of requests, if traces are exported.
+    pub(super) tracer: Option<Tracer>,
     pub(super) api: Arc<Upstream>,
     pub(super) api_client: UpstreamClient,
     pub(super) admin: Admin,
@@ -153,6 +157,7 @@ impl Lasting {
             cache: cache.map(|settings| with_cache(settings, earlier)),
             metrics: Arc::clone(&self.metrics),
             access_log,
+            tracer: self.tracer.clone(),
         };
         let max_head = sizes.max_header_bytes.saturating_add(sizes.max_target_bytes);
         let serving = Serving {

@@ -65,6 +65,17 @@ impl FromStr for Address {
     }
 }
 
+impl Address {
+    /// The host, or the path of the socket, and the port, if it has one.
+    pub(super) fn host_and_port(&self) -> (String, Option<u16>) {
+        match self {
+            Self::Inet(address) => (address.ip().to_string(), Some(address.port())),
+            Self::Name(name, port) => (name.clone(), Some(*port)),
+            Self::Unix(path) => (path.display().to_string(), None),
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -16,6 +16,7 @@ use super::deadlines::Deadlines;
 use super::error::{Cause, UpstreamError};
 use super::exchange::{ExchangeError, ResponseBody, exchange};
 use super::pool::Pool;
+use super::trace::Traced;
 use super::{RequestBody, Upstream};
 
 /// The client of one backend. Clones share their connections.
@@ -106,6 +107,7 @@ impl UpstreamClient {
         let balancer = &self.upstream.balancer;
         let connect_timeout = deadlines.connect_timeout();
         let mut choice = balancer.choose(&mut parts);
+        let traced = parts.extensions.remove::<Traced>();
         // While the client sends a body, the service may be waiting for it.
         let late = matches!(body, RequestBody::Whole(_)).then(|| deadlines.of_head().next_read());
         let mut request = self.build_request(parts, body);
@@ -119,13 +121,22 @@ impl UpstreamClient {
         let mut leased = self.pool.lease(&mut choice, None, connect_timeout).await;
         let mut is_retried = false;
         loop {
-            let lease = leased.map_err(|error| UpstreamError::Unreachable(self.upstream.name, error.to_string()))?;
+            let lease = leased.map_err(|error| {
+                if let Some(traced) = &traced {
+                    traced.unreachable(request.method());
+                }
+                UpstreamError::Unreachable(self.upstream.name, error.to_string())
+            })?;
             let (was_idle, place) = (lease.connection.has_responded(), lease.place());
             let has_retry = (is_multiplexed || (was_idle || budget.is_some()) && may_retry) && !is_retried;
             let retry = if has_retry { Some(Retry::of(&mut request, interim, late)) } else { None };
             let mut attempt = Attempt { balancer, place, late };
+            let span = traced.as_ref().map(|traced| traced.begin(&self.upstream, (place, is_retried), &mut request));
             let failed = {
                 let mut exchanged = exchange(lease, request, interim.caller().map(|caller| &caller.hints)).await;
+                if let Some(span) = span {
+                    span.end(&exchanged);
+                }
                 // In place, since each move copies the whole response.
                 match &mut exchanged {
                     Ok(response) if response.status().is_informational() && !is_switch(response, interim) => {

@@ -55,6 +55,17 @@ pub(super) enum ExchangeError {
     TooManyFields,
 }
 
+impl ExchangeError {
+    /// The kind of the failure in traces.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Unsent(..) => "unsent",
+            Self::NoResponse(..) => "no_response",
+            Self::AmbiguousFraming | Self::TooManyFields => "invalid_response",
+        }
+    }
+}
+
 /// Sends `request` and waits for the head of the response. Early hints before it go to `hints`. The deadline is the
 /// caller's.
 ///

@@ -26,6 +26,7 @@ mod slots;
 mod stream;
 mod succession;
 mod tls;
+mod trace;
 mod tunnel;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,6 +61,7 @@ pub use request_body::{RequestBody, Upload};
 use slots::Slots;
 pub use stream::is_event_stream;
 pub use tls::{Tls, TlsSettings};
+pub use trace::Traced;
 pub use tunnel::Tunnel;
 
 /// Timeouts and limits of the connections to a backend. The timeouts of clients are separate.

@@ -162,6 +162,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("rustix", &["config/acme", "server"]),
     ("rlimit", &["config", "server"]),
     ("holodule_settings", &["acme", "config", "server"]),
+    ("holodule_telemetry", &["config", "flow", "server", "upstream"]),
 ];
 
 #[test]

@@ -65,6 +65,7 @@ mod support;
 mod ticket;
 mod tls;
 mod token;
+mod trace;
 mod trailers;
 mod upload;
 mod upload_window;

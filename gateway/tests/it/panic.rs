@@ -185,6 +185,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
         cache: None,
         metrics: Arc::clone(metrics),
         access_log: writer.access(),
+        tracer: None,
     }
 }
 
