@@ -20,7 +20,7 @@ use crate::store::{Store, StoreError, StoreUrl, Undated};
 use crate::upgrade::{self, NotSucceeded, Outcome, Succession, Upgrades};
 use clap::{CommandFactory as _, Parser};
 use holodule_handover::{History, Program, Takeover};
-use holodule_settings::{shown_path, with_shown_path, without_secrets, write_manual};
+use holodule_settings::{VERSION, shown_path, with_shown_path, without_secrets, write_manual};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinError, JoinHandle};
@@ -142,6 +142,8 @@ async fn serve_from(
     }
     let metrics = Metrics::new()?;
     let hasher = Hasher::new(&config.password)?;
+    let telemetry = config.telemetry.as_ref().map(|settings| holodule_telemetry::start(settings, VERSION));
+    let (tracer, exporter) = telemetry.transpose()?.unzip();
     // A new process leaves its predecessor no store to serve, so an address that it cannot bind must be known before.
     let inherited = match &mut takeover {
         Some(takeover) => Some(listen(&config, Some(takeover)).await?),
@@ -165,7 +167,7 @@ async fn serve_from(
     let predecessor = succession.as_ref().map(Succession::predecessor);
     let history = Arc::new(History::new(predecessor, Arc::clone(&draining)));
     let app = App::new(store.clone(), hasher, feed, Arc::clone(&metrics), config.handler.clone(), log.dropped());
-    let app = Arc::new(app.with_history(Arc::clone(&history)));
+    let app = Arc::new(app.with_history(Arc::clone(&history)).with_tracer(tracer));
     let start = || Server::start(listeners, &config.server, app);
     let server = match succession {
         Some(succession) => {
@@ -191,7 +193,7 @@ async fn serve_from(
         admin = announcement.admin,
         store = url,
         predecessor,
-        version = holodule_settings::VERSION,
+        version = VERSION,
         "listening"
     );
     notify(&[NotifyState::Ready]);
@@ -211,6 +213,8 @@ async fn serve_from(
         ended = signals.wait(server, &upgrades, request) => ended?,
         never = reload_each => never,
     };
+    // Exports the spans of the last requests.
+    drop(exporter);
     tracing::info!(connections_cut = ended.cut, "stopped");
     Ok(())
 }

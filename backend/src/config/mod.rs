@@ -24,7 +24,7 @@ use crate::{handler, password, record, server, store};
 const ARGON2_FLOOR: u64 = 7168 * 5;
 
 /// Variables with secrets.
-const SECRET_VARIABLES: [&str; 2] = ["STORE", "MONGODB_PASSWORD"];
+const SECRET_VARIABLES: [&str; 3] = ["STORE", "MONGODB_PASSWORD", "TELEMETRY_HEADERS"];
 
 /// The variable with the path of the configuration file, if the command line has none.
 const FILE_VARIABLE: &str = "HOLODULE_BACKEND_CONFIG";
@@ -50,6 +50,8 @@ pub struct Config {
     pub server: server::Settings,
     /// The log.
     pub log: record::Settings,
+    /// The export of traces; `None` if disabled.
+    pub telemetry: Option<holodule_telemetry::Settings>,
     /// Valid but possibly surprising settings, for `check` and the log at start.
     pub notes: Vec<String>,
     /// Problems that do not prevent a start, such as files with secrets that others can read.
@@ -151,6 +153,7 @@ impl Config {
                 format: s.parse("log.format", str::parse).unwrap_or_default(),
                 level: s.parse("log.level", str::parse).unwrap_or_default(),
             },
+            telemetry: holodule_telemetry::read(s, "holodule-backend"),
             notes,
             warnings: Vec::new(),
             values: Values::default(),

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek as _};
 use std::sync::Arc;
 
+use holodule_telemetry::{active, within};
 use http::StatusCode;
 use http::request::Parts;
 use hyper::body::Incoming;
@@ -69,7 +70,7 @@ pub(crate) async fn back_up(app: &Arc<App>, parts: &Parts, incoming: Incoming) -
     let name = BackupName::parse(&file).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let app = Arc::clone(app);
     // Spawned to complete even if the client disconnects: the permit must be held until the work ends.
-    let writing = tokio::spawn(async move { back_up_to(&app, &folder, &name).await });
+    let writing = tokio::spawn(within(active(), async move { back_up_to(&app, &folder, &name).await }));
     writing.await.map_err(|_| failed("the backup could not be written"))?
 }
 
@@ -134,7 +135,7 @@ pub(crate) async fn restore(app: &Arc<App>, parts: &Parts, incoming: Incoming) -
     let name = BackupName::parse(&file).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let app = Arc::clone(app);
     // Spawned to complete even if the client disconnects.
-    let restoring = tokio::spawn(async move { restore_from(&app, &folder, &name, replace).await });
+    let restoring = tokio::spawn(within(active(), async move { restore_from(&app, &folder, &name, replace).await }));
     restoring.await.map_err(|_| failed("the restore could not be finished"))?
 }
 

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holodule_handover::History;
+use holodule_telemetry::{Tracer, active, within};
 use http::{Response, StatusCode};
 use tokio::sync::Semaphore;
 
@@ -77,6 +78,7 @@ pub struct App {
     backups: Semaphore,
     log_lines_dropped: Box<dyn Fn() -> usize + Send + Sync>,
     history: Arc<History>,
+    tracer: Option<Tracer>,
 }
 
 impl App {
@@ -93,12 +95,23 @@ impl App {
         let (reads, backups) = (Coalescer::new(), Semaphore::new(1));
         let log_lines_dropped = Box::new(log_lines_dropped);
         let history = Arc::new(History::new(None, Arc::default()));
-        Self { store, hasher, metrics, settings, feed, reads, uploads, backups, log_lines_dropped, history }
+        let tracer = None;
+        Self { store, hasher, metrics, settings, feed, reads, uploads, backups, log_lines_dropped, history, tracer }
     }
 
     /// The same with the upgrades that this process reports.
     pub fn with_history(self, history: Arc<History>) -> Self {
         Self { history, ..self }
+    }
+
+    /// Records spans with `tracer`, if traces are exported.
+    pub fn with_tracer(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
+    }
+
+    /// Records spans; `None` if traces are not exported.
+    pub(crate) fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_ref()
     }
 
     pub(crate) fn allowed_hosts(&self) -> &[String] {
@@ -128,11 +141,12 @@ impl App {
         change: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, HttpError> {
         let (feed, identity) = (self.feed.clone(), identity.to_owned());
-        let changing = tokio::spawn(async move {
+        // In the trace of this request, although in another task.
+        let changing = tokio::spawn(within(active(), async move {
             let changed = change.await;
             feed.account_changed(&identity);
             changed
-        });
+        }));
         changing.await.map_err(|_| {
             self.metrics.panicked();
             HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be handled")

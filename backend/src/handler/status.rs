@@ -1,5 +1,6 @@
 //! The state of the service: for probes, Prometheus and administrators.
 
+use holodule_telemetry::Tracer;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
@@ -74,6 +75,7 @@ pub(crate) fn metrics(app: &App) -> HandlerResult {
         cut_off_subscribers: feed.cut_off,
         poll_age: feed.poll_age,
         log_lines_dropped: (app.log_lines_dropped)(),
+        spans: app.tracer.as_ref().map(Tracer::figures),
     });
     let page = page.map_err(|error| {
         tracing::error!(%error, "the metrics could not be encoded");

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use holodule_telemetry::{Active, TraceId, Tracer};
 use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{HeaderMap, Method, Version};
 
 use super::label::Listener;
 use super::metrics::{InFlight, Metrics};
+use super::trace::RequestTrace;
 use crate::hex;
 
 /// The path of liveness probes, and the template of its route.
@@ -47,6 +49,7 @@ pub struct Access {
     status: u16,
     bytes: u64,
     complete: bool,
+    trace: Option<RequestTrace>,
     _in_flight: InFlight,
 }
 
@@ -55,7 +58,16 @@ impl Access {
     ///
     /// The client is the peer. On the api listener, behind the gateway, it is the last address in `X-Forwarded-For`,
     /// which the gateway sets.
-    pub fn begin(metrics: &Arc<Metrics>, listener: Listener, peer: &str, request: &Parts) -> Self {
+    ///
+    /// With `tracer`, it has a span, in the trace of the sender if that states one: only gateways and administrators
+    /// can connect.
+    pub fn begin(
+        metrics: &Arc<Metrics>,
+        tracer: Option<&Tracer>,
+        listener: Listener,
+        peer: &str,
+        request: &Parts,
+    ) -> Self {
         let Parts { method, uri, version, headers, .. } = request;
         let forwarded = (listener == Listener::Api).then(|| forwarded_client(headers)).flatten();
         Self {
@@ -74,6 +86,8 @@ impl Access {
             status: CLIENT_CLOSED_REQUEST,
             bytes: 0,
             complete: false,
+            // Gateways send liveness probes all the time.
+            trace: tracer.filter(|_| uri.path() != HEALTHZ).map(|tracer| RequestTrace::begin(tracer, headers)),
             _in_flight: metrics.request_in_flight(listener),
             metrics: Arc::clone(metrics),
         }
@@ -82,6 +96,11 @@ impl Access {
     /// The id shared by all log lines of the request.
     pub fn request_id(&self) -> &str {
         &self.request_id
+    }
+
+    /// The span of the request, if it is sampled.
+    pub fn active(&self) -> Option<Active> {
+        self.trace.as_ref().and_then(RequestTrace::active)
     }
 
     /// Records the route's template and the status.
@@ -104,12 +123,15 @@ impl Access {
 impl Drop for Access {
     fn drop(&mut self) {
         let took = self.started.elapsed();
+        let trace_id = self.trace.as_ref().map(RequestTrace::id);
+        let trace_id = trace_id.as_ref().map(TraceId::as_str);
         macro_rules! line {
             ($level:expr) => {
                 tracing::event!(
                     target: "access",
                     $level,
                     request_id = self.request_id,
+                    trace_id = trace_id,
                     client = self.client,
                     listener = self.listener.as_str(),
                     method = self.method.as_str(),
@@ -132,6 +154,10 @@ impl Drop for Access {
         } else {
             self.metrics.count_request(self.listener, self.route, &self.method, self.status, took);
             line!(tracing::Level::INFO);
+        }
+        if let Some(trace) = self.trace.take() {
+            let status = Some(self.status).filter(|status| *status != CLIENT_CLOSED_REQUEST);
+            trace.end(&self.method, self.protocol, self.route, status);
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use holodule_telemetry::Figures;
 use prometheus::{
     Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
@@ -46,6 +47,8 @@ pub struct Gauges {
     pub poll_age: Option<Duration>,
     /// Log lines lost since the start because their reader was too slow.
     pub log_lines_dropped: usize,
+    /// The spans of traces since the start; `None` if traces are not exported.
+    pub spans: Option<Figures>,
 }
 
 /// All metrics.
@@ -76,6 +79,7 @@ pub struct Metrics {
     poll_age: Gauge,
     log_lines_lost: IntCounter,
     in_place: Upgrades,
+    spans: IntCounterVec,
 }
 
 impl Metrics {
@@ -168,6 +172,12 @@ impl Metrics {
             log_lines_lost: add
                 .counter("backend_log_lines_lost_total", "Log lines lost because their reader stalled.")?,
             in_place: Upgrades::new(&add)?,
+            // Without series unless traces are exported.
+            spans: add.counters(
+                "backend_telemetry_spans_total",
+                "Spans of traces, by what became of them.",
+                &["result"],
+            )?,
             registry: registry.clone(),
         };
         for listener in [Listener::Api, Listener::Admin] {
@@ -283,6 +293,11 @@ impl Metrics {
         count_to(&self.cut_off_subscribers, gauges.cut_off_subscribers);
         self.poll_age.set(gauges.poll_age.map_or(f64::NAN, |age| age.as_secs_f64()));
         count_to(&self.log_lines_lost, gauges.log_lines_dropped as u64);
+        if let Some(Figures { exported, failed, dropped }) = gauges.spans {
+            for (result, total) in [("exported", exported), ("failed", failed), ("dropped", dropped)] {
+                count_to(&self.spans.with_label_values(&[result]), total);
+            }
+        }
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }

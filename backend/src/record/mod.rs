@@ -6,6 +6,7 @@ mod log;
 mod metrics;
 mod name;
 mod registrar;
+mod trace;
 mod upgrades;
 
 pub use access::{Access, HEALTHZ, request_id};

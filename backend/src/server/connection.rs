@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use holodule_telemetry::within;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -168,9 +169,10 @@ async fn handle(
     let running = context.requests.begin();
     let metrics = context.app.metrics();
     let (head, body) = request.into_parts();
-    let mut access = Access::begin(metrics, context.listener, &peer, &head);
+    let mut access = Access::begin(metrics, context.app.tracer(), context.listener, &peer, &head);
     let is_head = head.method == Method::HEAD;
     let handled = route::handle(&context.app, context.listener, Request::from_parts(head, body));
+    let handled = within(access.active(), handled);
     let RoutedResponse { route, response } = catch_panic(metrics, context.listener, access.request_id(), handled).await;
     access.set_response(route, response.status().as_u16());
     // The feed ends only when the service does.

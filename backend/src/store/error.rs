@@ -14,3 +14,14 @@ pub enum StoreError {
     #[error("the store cannot be opened: {0}")]
     Unusable(String),
 }
+
+impl StoreError {
+    /// The kind of the error in traces.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Failed(_) => "failed",
+            Self::Unusable(_) => "unusable",
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod error;
 mod holodules;
 mod mongo;
 mod outcome;
+mod trace;
 mod url;
 
 use std::sync::Arc;
@@ -60,14 +61,19 @@ enum Engine {
     Embedded(embedded::Embedded),
 }
 
-/// Calls the method of the same name on the engine.
+/// Calls the method of the same name on the engine, within a span of the request's trace.
 macro_rules! engine {
-    ($self:ident . $method:ident ( $($argument:expr),* )) => {
-        match &$self.engine {
+    ($self:ident . $method:ident ( $($argument:expr),* )) => {{
+        let span = $crate::store::trace::begin(&$self.engine, stringify!($method));
+        let result = match &$self.engine {
             Engine::Mongo(engine) => engine.$method($($argument),*).await,
             Engine::Embedded(engine) => engine.$method($($argument),*).await,
+        };
+        if let Some(span) = span {
+            span.end(&result);
         }
-    };
+        result
+    }};
 }
 use engine;
 

@@ -42,6 +42,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("scrypt", &["password"]),
     ("prometheus", &["record"]),
     ("holodule_handover", &["handler", "program", "upgrade"]),
+    ("holodule_telemetry", &["config", "handler", "program", "record", "server", "store/trace"]),
     ("holodule_settings", &["backup", "config", "program", "server", "command", "store/embedded/file"]),
 ];
 
