@@ -131,6 +131,7 @@ impl Batches {
         }
     }
 
+    #[expect(clippy::vec_box, reason = "as they are received")]
     async fn export(&mut self, batch: Vec<Box<SpanData>>) {
         if batch.is_empty() {
             return;
