@@ -11,6 +11,7 @@ use std::net::TcpStream;
 
 use crate::mongod::Server;
 use crate::program::{folder, text};
+use crate::service::holodule;
 use load::Load;
 use running::Running;
 
@@ -74,14 +75,7 @@ fn a_request_in_flight_is_answered_by_the_old_process_and_a_third_process_is_ref
     let mut program = Running::start(folder.path(), &[("STORE", &url)]);
     let mut uploads = Vec::new();
     for _ in 0..2 {
-        let mut upload = TcpStream::connect(program.admin_address()).unwrap();
-        let head = "PUT /holodules/x HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
-        upload.write_all(head.as_bytes()).unwrap();
-        // The handler reads the body.
-        let mut expected = [0; 25];
-        upload.read_exact(&mut expected).unwrap();
-        assert_eq!(text(&expected), "HTTP/1.1 100 Continue\r\n\r\n");
-        uploads.push(upload);
+        uploads.push(begin_upload(&program, 2));
         program.upgrades();
     }
     let refused = program.upgrade();
@@ -102,6 +96,59 @@ fn a_request_in_flight_is_answered_by_the_old_process_and_a_third_process_is_ref
         assert!(text(&response[..length]).contains(&expected), "{}", text(&response[..length]));
     }
     program.upgrades();
+    program.stop();
+}
+
+/// An upload on the admin listener that lacks its body, which the handler reads.
+fn begin_upload(program: &Running, length: usize) -> TcpStream {
+    let mut upload = TcpStream::connect(program.admin_address()).unwrap();
+    let head = "PUT /holodules/video000001 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue";
+    upload.write_all(format!("{head}\r\nContent-Length: {length}\r\n\r\n").as_bytes()).unwrap();
+    let mut expected = [0; 25];
+    upload.read_exact(&mut expected).unwrap();
+    assert_eq!(text(&expected), "HTTP/1.1 100 Continue\r\n\r\n");
+    upload
+}
+
+fn read_response(stream: &mut TcpStream) -> String {
+    let mut response = vec![0; 4096];
+    let length = stream.read(&mut response).unwrap();
+    text(&response[..length])
+}
+
+#[test]
+fn the_embedded_store_is_closed_after_an_upload_and_others_are_served_until_then() {
+    let folder = folder();
+    let mut program = Running::start(folder.path(), &[]);
+    let body = serde_json::to_string(&holodule(1, "20201209 230000")).unwrap();
+    let mut upload = begin_upload(&program, body.len());
+    let old = program.process;
+    program.signal("-USR2");
+    program.until_logged("starting a new process");
+    for _ in 0..20 {
+        assert!(program.get("/holodules?format=ndjson").starts_with("HTTP/1.1 200"));
+    }
+    assert_eq!(program.page().process, old);
+    upload.write_all(body.as_bytes()).unwrap();
+    assert!(read_response(&mut upload).starts_with("HTTP/1.1 201 "));
+    program.ended(old);
+    program.process = program.page().process;
+    assert_eq!(program.missing(&["video000001".to_owned()]), Vec::<String>::new());
+    program.stop();
+}
+
+#[test]
+fn an_upload_that_takes_too_long_is_refused_after_the_embedded_store_was_closed() {
+    let folder = folder();
+    let mut program = Running::start(folder.path(), &[("DRAIN", "2")]);
+    let body = serde_json::to_string(&holodule(1, "20201209 230000")).unwrap();
+    let mut upload = begin_upload(&program, body.len());
+    program.upgrades();
+    upload.write_all(body.as_bytes()).unwrap();
+    let refused = read_response(&mut upload);
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    program.until_logged("another process has taken over");
+    assert_eq!(program.missing(&["video000001".to_owned()]), ["video000001"]);
     program.stop();
 }
 
