@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::backend::Step::{Hang, Wait};
+use tokio::sync::Semaphore;
+
+use crate::support::backend::Step::{Hang, Wait, WaitFor};
 use crate::support::backend::{self, Backend};
 use crate::support::client::Connection;
 use crate::support::h2::Http2;
@@ -18,19 +20,22 @@ use crate::support::{DAY, DAY_BODY, Gateway, admin, api, get, request, serve_day
 async fn an_active_request_completes_and_no_new_connection_is_accepted() {
     let received = Arc::new(AtomicBool::new(false));
     let seen_by_api = Arc::clone(&received);
+    let permits = Arc::new(Semaphore::new(0));
+    let paused = Arc::clone(&permits);
     let api = Backend::start(move |seen| {
         seen_by_api.store(true, Ordering::SeqCst);
-        [vec![Wait(Duration::from_secs(1))], serve_day(seen)].concat()
+        [vec![WaitFor(Arc::clone(&paused))], serve_day(seen)].concat()
     })
     .await;
     let admin = admin().await;
-    let mut gateway = Gateway::start(&api, &admin);
+    let mut gateway = Gateway::start_with(&api, &admin, &[("DRAIN_TIMEOUT", "60")]);
     let mut connection = gateway.connect().await;
     connection.send(get(DAY, "")).await;
     until("the backend has the request", async || received.load(Ordering::SeqCst)).await;
     gateway.stop();
     until("no connection is accepted", async || Connection::open(gateway.https).await.is_err()).await;
     assert!(!gateway.has_ended(), "a request is active");
+    permits.add_permits(1);
     let answer = connection.answer("GET").await;
     assert_eq!((answer.status, answer.body.as_str()), (200, DAY_BODY));
     connection.assert_closed().await;

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::program::{Program, folder};
 use crate::stream::{CODECS, ROUTES, Service, Stream};
 use crate::support::client::Connection;
 use crate::support::token::token;
-use crate::support::{Gateway, admin, until};
+use crate::support::{Gateway, admin, get, until};
 
 #[tokio::test]
 async fn streams_end_in_order_over_the_time() {
@@ -48,4 +49,20 @@ async fn streams_end_in_order_over_the_time() {
     assert!(spread > Duration::from_secs(1), "{spread:?}");
     assert_eq!(log.lines().len(), 24);
     assert!(log.lines().iter().all(|line| line["reason"] == "drain" && line["status"] == 200), "{:?}", log.lines());
+}
+
+#[tokio::test]
+async fn the_program_exits_with_success_after_its_streams_and_idle_connections() {
+    let (service, admin) = (Service::start().await, admin().await);
+    let folder = folder();
+    let program = Program::start(folder.path(), &service.backend, &admin, &[ROUTES, ("DRAIN_TIMEOUT", "1")]).await;
+    let mut stream = program.connect().await;
+    stream.send(get("/events", "")).await;
+    stream.read_until("\r\n\r\n").await;
+    let mut idle = program.connect().await;
+    // It asserts the exit status.
+    let stopped = tokio::task::spawn_blocking(move || program.stop());
+    assert_eq!(stream.read_to_close_notify().await.unwrap(), b"0\r\n\r\n");
+    assert_eq!(idle.read_to_close_notify().await.unwrap(), b"");
+    stopped.await.unwrap();
 }
