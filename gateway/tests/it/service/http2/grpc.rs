@@ -53,7 +53,9 @@ async fn a_unary_call_has_its_message_and_its_status() {
             .header("grpc-timeout", "1S")
             .header("authorization", format!("JWT {}", token("user01")));
         let (response, mut upload) = client.begin(request.body(()).unwrap(), false).await.unwrap();
-        upload.send_data(message(b"hello"), true).unwrap();
+        let sent = upload.send_data(message(b"hello"), true);
+        // A response without a message may arrive, and end the stream, before the message is sent.
+        assert!(sent.is_ok() || method == "Fails", "{sent:?}");
         let (head, mut body) = response.await.unwrap().into_parts();
         assert_eq!((head.status.as_u16(), &head.headers["content-type"]), (200, &"application/grpc".parse().unwrap()));
         let (is_alone, mut received) = (body.is_end_stream(), Vec::new());
