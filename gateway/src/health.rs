@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The maximum size of a response, in bytes. Another program may listen on the address.
-const RESPONSE_BYTES: u64 = 64 * 1024;
+const RESPONSE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Why a gateway counts as unhealthy.
 #[derive(Debug, thiserror::Error)]
@@ -59,13 +59,22 @@ impl Kind {
 /// # Errors
 /// [`Unhealthy`], unless the status is 200.
 pub fn probe(address: SocketAddr, kind: Kind) -> Result<(), Unhealthy> {
-    let (address, path) = (reachable(address), kind.path());
+    fetch(address, kind.path()).map(drop)
+}
+
+/// Requests `path` of the ops listener that is bound to `address`, within 5 s. Returns the body, as far as it is within
+/// the maximum size of a response.
+///
+/// # Errors
+/// [`Unhealthy`], unless the status is 200.
+pub fn fetch(address: SocketAddr, path: &'static str) -> Result<Vec<u8>, Unhealthy> {
+    let address = reachable(address);
     let response = exchange(address, path).map_err(|error| Unhealthy::NoResponse(address, error))?;
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Response::new(&mut headers);
     let Ok(httparse::Status::Complete(length)) = head.parse(&response) else { return Err(Unhealthy::NotHttp(address)) };
     match head.code {
-        Some(200) => Ok(()),
+        Some(200) => Ok(response.get(length..).unwrap_or_default().to_vec()),
         Some(status) => {
             let body = String::from_utf8_lossy(response.get(length..).unwrap_or_default());
             let body = body.lines().next().unwrap_or_default().escape_debug().to_string();

@@ -1,17 +1,21 @@
 //! `holodule-gateway`: parse, build, run.
 
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use holodule_gateway::config::{Config, EVERY_ROUTE, Problems, StaticTokenNames, ops_address};
+use holodule_gateway::config::{
+    Config, Difference, Digests, EVERY_ROUTE, Problems, StaticTokenNames, differences_of_contents, ops_address,
+};
 use holodule_gateway::health::{self, Kind};
 use holodule_gateway::record::log;
 use holodule_gateway::scope::Scopes;
-use holodule_gateway::server::{Gateway, Signals, Watch};
+use holodule_gateway::server::{CONFIG_PAGE, Gateway, Signals, Watch};
 use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
 use holodule_settings::{Files, shown, without_secrets, write_manual};
+use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -51,6 +55,18 @@ enum Command {
         /// First print every key with its effective value and origin; secrets are masked.
         #[arg(long)]
         show: bool,
+    },
+    /// Print what a reload of the configuration would change in the running gateway, and what needs an upgrade. The exit
+    /// status is 0 without differences, 1 with, and 2 on an error, as of diff.
+    ///
+    /// Secrets and the contents of files are compared only with --against, and never shown.
+    Diff {
+        /// Compare with this configuration file instead of the running gateway.
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
+        /// The ops listener of the running gateway; by default ops_addr.
+        #[arg(long, value_name = "ADDRESS", conflicts_with = "against")]
+        ops: Option<SocketAddr>,
     },
     /// Request /healthz of the running gateway at ops_addr. The exit status is 0 if it runs, otherwise 1.
     ///
@@ -100,6 +116,7 @@ fn main() -> ExitCode {
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(arguments.config.as_deref()),
         Command::Check { strict, show } => check(arguments.config.as_deref(), strict, show),
+        Command::Diff { against, ops } => return diff(arguments.config.as_deref(), against.as_deref(), ops),
         Command::Health { ready } => probe(arguments.config.as_deref(), ready),
         Command::StaticToken(StaticTokenCommand::New { name, routes, expires, scopes }) => {
             new_static_token(arguments.config.as_deref(), &name, (&routes, &scopes), expires)
@@ -144,6 +161,45 @@ fn check(file: Option<&Path>, strict: bool, show: bool) -> CommandResult {
 fn probe(file: Option<&Path>, ready: bool) -> CommandResult {
     let kind = if ready { Kind::Ready } else { Kind::Alive };
     Ok(health::probe(ops_address(file, Path::new(".env"))?, kind)?)
+}
+
+/// Exits with 0 if nothing differs, with 1 if something does, and with 2 on an error.
+fn diff(file: Option<&Path>, against: Option<&Path>, ops: Option<SocketAddr>) -> ExitCode {
+    let print = |differences: Vec<Difference>| -> io::Result<bool> {
+        let mut out = io::stdout();
+        differences.iter().try_for_each(|difference| writeln!(out, "{difference}"))?;
+        Ok(!differences.is_empty())
+    };
+    match differences(file, against, ops).and_then(|found| Ok(print(found)?)) {
+        Ok(found) => ExitCode::from(u8::from(found)),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "holodule-gateway: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn differences(
+    file: Option<&Path>,
+    against: Option<&Path>,
+    ops: Option<SocketAddr>,
+) -> Result<Vec<Difference>, Box<dyn std::error::Error>> {
+    let config = read_config(file)?;
+    if let Some(against) = against {
+        let before = read_config(Some(against))?;
+        let mut found = config.entries().differences_from(&before.entries());
+        found.extend(differences_of_contents(before.values.changed_contents(&config.values)));
+        return Ok(found);
+    }
+    let page: ConfigPage = serde_json::from_slice(&health::fetch(ops.unwrap_or(config.ops_addr), CONFIG_PAGE)?)?;
+    Ok(config.entries().differences_from_digests(&page.digests, &page.salt))
+}
+
+/// What a running gateway publishes of its configuration.
+#[derive(Deserialize)]
+struct ConfigPage {
+    salt: String,
+    digests: Digests,
 }
 
 /// Checks the name and the routes against the configuration in `file`.

@@ -7,6 +7,8 @@ mod acme;
 mod cache;
 mod certificates;
 mod claims;
+mod difference;
+mod effective;
 mod header_rules;
 mod host;
 mod limits;
@@ -36,6 +38,7 @@ pub use holodule_settings::{Environment, Problem, Problems, Secret, Values};
 use holodule_settings::{Files, Source, shown};
 use http::HeaderValue;
 
+pub use difference::{Difference, Digests, Entries, differences_of_contents};
 use host::{NOT_A_HOST, is_host_name, normal, read_host_names};
 pub use listener::MAX_REDIRECT_CONNECTIONS;
 pub use ops::ops_address;
@@ -265,16 +268,6 @@ impl Config {
         warnings
     }
 
-    /// Every key with its effective value and origin, one per line. Secrets are masked.
-    pub fn effective(&self) -> Vec<String> {
-        let mut defaults: toml::Table = reference().parse().unwrap_or_default();
-        // In the reference these are placeholders.
-        for key in ["certificate", "jwt_secret_key"] {
-            defaults.remove(key);
-        }
-        self.values.effective(self.keys_read.iter().map(String::as_str), &defaults)
-    }
-
     /// Valid settings that reduce protection or functions, for the operator to review.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
@@ -306,15 +299,6 @@ impl Config {
         notes.extend(listener::notes(&self.proxies));
         notes
     }
-}
-
-/// The reference configuration with every setting uncommented. A setting is a line that begins with `#` and no
-/// space.
-fn reference() -> String {
-    let is_setting = |rest: &&str| rest.starts_with(|first: char| first == '[' || first.is_ascii_lowercase());
-    let text = include_str!("../../../ops/config/gateway.toml");
-    let lines = text.lines().map(|line| line.strip_prefix('#').filter(is_setting).unwrap_or(line));
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn required<T: serde::de::DeserializeOwned>(source: &mut Source, key: &str, what: &str) -> Option<T> {

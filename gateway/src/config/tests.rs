@@ -1,3 +1,4 @@
+use super::effective::reference;
 use super::*;
 
 fn read(toml: &str, environment: &[(&str, &str)]) -> Result<Config, Problems> {

@@ -41,11 +41,13 @@ use crate::record::Metrics;
 use crate::record::log::Writer;
 use crate::revocation::Revocation;
 use crate::ticket::Tickets;
+use crate::token::random_hex;
 use crate::upstream::{Upstream, UpstreamClient};
 pub use file_watch::Watch;
 use follow::Follow;
 use metrics::{record_routes, with_labels};
 use observe::Observer;
+pub use ops::CONFIG as CONFIG_PAGE;
 use ops::Ops;
 use probe::Probe;
 use redirect::Redirect;
@@ -125,7 +127,7 @@ impl Gateway {
         let metrics = Arc::new(with_labels(&config.routes, config.acme.is_some(), Metrics::new)?);
         let configured = std::mem::take(&mut config.identities);
         let (identities, acme) = acme::identities(configured, config.acme.take(), &metrics)?;
-        let (announce_file, values) = (config.announce_file.take(), config.values.clone());
+        let (announce_file, values, entries) = (config.announce_file.take(), config.values.clone(), config.entries());
         let (drain, draining) = drain::drain(config.listener.drain_timeout);
         let api = Arc::new(Upstream::new("api", config.api.clone(), config.upstream));
         let admin = Admin::default();
@@ -161,7 +163,12 @@ impl Gateway {
             backends: Arc::new(watch::Sender::new(Arc::new(backends))),
             redirect: Arc::new(ArcSwap::from_pointee(redirect)),
             allowed_hosts: Arc::new(ArcSwap::from_pointee(allowed_hosts)),
-            values: Arc::new(Mutex::new(LoadedValues { at_start: values.clone(), current: values.clone() })),
+            entries: Arc::new(ArcSwap::from_pointee(entries.clone())),
+            values: Arc::new(Mutex::new(LoadedValues {
+                at_start: values.clone(),
+                entries_at_start: entries,
+                current: values.clone(),
+            })),
         };
         let mut server = Server::new_with_opt_and_conf(None, server_conf());
 
@@ -189,6 +196,8 @@ impl Gateway {
             draining,
             serving: Arc::clone(&parts.serving),
             allowed_hosts: Arc::clone(&parts.allowed_hosts),
+            entries: Arc::clone(&parts.entries),
+            salt: random_hex::<16>().unwrap_or_default(),
             lines: log.map(Writer::lines),
             tracer,
         };

@@ -1,4 +1,4 @@
-//! The ops listener: `/metrics`, `/healthz`, `/readyz` and `POST /cache/purge`, for operators.
+//! The ops listener: `/metrics`, `/healthz`, `/readyz`, `/config` and `POST /cache/purge`, for operators.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::defence::defend;
 use super::plain::{self, Plain};
 use super::service::{Backends, Service};
 use crate::cache::{Cache, CacheStats};
+use crate::config::Entries;
 use crate::drain::Draining;
 use crate::flow::Flow;
 use crate::framing::CanonicalPath;
@@ -34,6 +35,9 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
 /// The path of cache purges.
 const PURGE: &str = "/cache/purge";
 
+/// The path of the digests of the configuration, which the command `diff` requests.
+pub const CONFIG: &str = "/config";
+
 /// The metric label of a purge through the ops listener.
 pub(super) const PURGED_BY_OPS: &str = "ops";
 
@@ -49,6 +53,10 @@ pub(super) struct Ops {
     pub(super) serving: CurrentServing<Flow>,
     /// Host names accepted for write requests, besides IP addresses and `localhost`.
     pub(super) allowed_hosts: Arc<ArcSwap<Vec<String>>>,
+    /// The configuration in force.
+    pub(super) entries: Arc<ArcSwap<Entries>>,
+    /// Random, so that digests cannot be computed in advance.
+    pub(super) salt: String,
     /// The queue of log lines, which counts lost lines, if there is a log.
     pub(super) lines: Option<Lines>,
     /// The queue of spans, which counts them, if traces are exported.
@@ -187,6 +195,11 @@ impl plain::PlainHandler for Ops {
             "/metrics" => self.metrics_page(),
             "/healthz" => plain::text(StatusCode::OK, "ok"),
             "/readyz" => self.readiness(),
+            CONFIG => {
+                let digests = self.entries.load().digests(&self.salt);
+                let page = serde_json::json!({"salt": self.salt, "digests": digests});
+                plain::page(StatusCode::OK, "application/json", format!("{page}\n"))
+            }
             _ => plain::text(StatusCode::NOT_FOUND, "not found"),
         }
     }

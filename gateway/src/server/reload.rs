@@ -17,7 +17,7 @@ use super::metrics::{record_certificates, record_routes, with_labels};
 use super::redirect;
 use super::revision::{Earlier, Lasting, Revision};
 use super::service::{Backends, Service};
-use crate::config::{Config, Problems, RELOADED, Values};
+use crate::config::{Config, Entries, Problems, RELOADED, Values};
 use crate::flow::Flow;
 use crate::listener::CurrentServing;
 
@@ -53,6 +53,8 @@ pub(super) struct Reloadable {
     pub(super) redirect: Arc<ArcSwap<redirect::Settings>>,
     /// The host names that the ops listener accepts.
     pub(super) allowed_hosts: Arc<ArcSwap<Vec<String>>>,
+    /// The effective values in force.
+    pub(super) entries: Arc<ArcSwap<Entries>>,
     /// The configured values at the start, and as of the last reload. Held by a reload from its start to its end.
     pub(super) values: Arc<Mutex<LoadedValues>>,
 }
@@ -60,6 +62,7 @@ pub(super) struct Reloadable {
 /// The configured values.
 pub(super) struct LoadedValues {
     pub(super) at_start: Values,
+    pub(super) entries_at_start: Entries,
     pub(super) current: Values,
 }
 
@@ -134,7 +137,7 @@ impl Reloader {
 
     /// Applies what can change while the gateway serves.
     fn apply(&self, config: Config, values: &mut LoadedValues, now: SystemTime) -> Result<Reloaded, NotReloaded> {
-        let Reloadable { lasting, serving, backends, redirect, allowed_hosts, .. } = &self.parts;
+        let Reloadable { lasting, serving, backends, redirect, allowed_hosts, entries, .. } = &self.parts;
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
         for warning in config.warnings(seconds) {
@@ -144,7 +147,7 @@ impl Reloader {
         let identities = lasting.identities.prepare(std::mem::take(&mut config.identities))?;
         // From here on, nothing fails.
         let level = config.log.level;
-        let newer = config.values.clone();
+        let (newer, newer_entries) = (config.values.clone(), config.entries());
         let reloaded = Reloaded {
             changed: values.current.changed(&newer).into_iter().map(str::to_owned).collect(),
             need_upgrade: values.at_start.need_restart(&newer, &RELOADED).into_iter().map(str::to_owned).collect(),
@@ -170,6 +173,7 @@ impl Reloader {
         serving.store(Arc::new(newest));
         redirect.store(Arc::new(newest_redirect));
         allowed_hosts.store(Arc::new(hosts));
+        entries.store(Arc::new(values.entries_at_start.after_reload(&newer_entries)));
         values.current = newer;
         Ok(reloaded)
     }

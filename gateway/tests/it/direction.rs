@@ -46,6 +46,7 @@ const ALLOWED: [(&str, &[&str]); 22] = [
             "syntax",
             "ticket",
             "tls",
+            "token",
             "upstream",
         ],
     ),

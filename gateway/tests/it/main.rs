@@ -21,6 +21,7 @@ mod connection_limit;
 mod cors;
 mod cve;
 mod dependencies;
+mod diff;
 mod direction;
 mod drain;
 mod early_response;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use holodule_gateway::config::Config;
+use holodule_gateway::config::{Config, Entries};
 
 use crate::program::{Program, command, folder};
 use crate::support::certificate::certificates;
@@ -109,7 +109,9 @@ fn report(folder: &Path, input: &Input) -> String {
 fn report_of(toml: &Path, environment: holodule_settings::Environment) -> String {
     match Config::read(Some(toml), environment) {
         Ok(config) => {
-            let lines = [config.warnings(0), config.notes(), config.effective()].concat();
+            let differences = config.entries().differences_from(&Entries::default());
+            let differences = differences.iter().map(ToString::to_string).collect();
+            let lines = [config.warnings(0), config.notes(), config.effective(), differences].concat();
             format!("{}\n{:?}", lines.join("\n"), config.values)
         }
         Err(problems) => format!("{problems}\n{problems:?}"),

@@ -121,27 +121,55 @@ impl Values {
     /// Each of `keys_read` with its effective value and origin, one line each; secrets are masked. `reference` has the
     /// defaults that were not recorded.
     pub fn effective<'a>(&self, keys_read: impl Iterator<Item = &'a str>, reference: &Table) -> Vec<String> {
+        let line = |(key, value): (String, Option<(String, &Origin)>)| match value {
+            Some((value, origin)) => format!("{key} = {value}  # {origin}"),
+            None => format!("# {key} is not set"),
+        };
+        self.shown(keys_read, reference).into_iter().map(line).collect()
+    }
+
+    /// The same as pairs of a key and its value, without the keys that are not set.
+    pub fn entries<'a>(&self, keys_read: impl Iterator<Item = &'a str>, reference: &Table) -> Vec<(String, String)> {
+        let shown = self.shown(keys_read, reference).into_iter();
+        shown.filter_map(|(key, value)| Some((key, value?.0))).collect()
+    }
+
+    /// Each key with its displayed value and origin, `None` if it is not set.
+    fn shown<'a>(
+        &self,
+        keys_read: impl Iterator<Item = &'a str>,
+        reference: &Table,
+    ) -> Vec<(String, Option<(String, &Origin)>)> {
         let mut shown = Vec::new();
         for key in keys_read {
             match self.settings.get(key) {
                 Some(Setting { origin, shown: Some(values) }) => {
-                    shown.extend(values.iter().map(|(part, value)| format!("{key}{part} = {value}  # {origin}")));
+                    shown.extend(
+                        values.iter().map(|(part, value)| (format!("{key}{part}"), Some((value.clone(), origin)))),
+                    );
                 }
-                Some(Setting { origin, shown: None }) => shown.push(format!("{key} = {SECRET}  # {origin}")),
+                Some(Setting { origin, shown: None }) => {
+                    shown.push((key.to_owned(), Some((SECRET.to_owned(), origin))));
+                }
                 None => {
                     let mut parts = key.split('.');
                     let top = parts.next().and_then(|part| reference.get(part));
                     if let Some(value) = parts.fold(top, |value, part| value?.get(part)) {
                         let lines = lines(value).into_iter();
-                        shown
-                            .extend(lines.map(|(part, value)| format!("{key}{part} = {value}  # {}", Origin::Default)));
+                        let default = &Origin::Default;
+                        shown.extend(lines.map(|(part, value)| (format!("{key}{part}"), Some((value, default)))));
                     } else if !key.ends_with("_file") {
-                        shown.push(format!("# {key} is not set"));
+                        shown.push((key.to_owned(), None));
                     }
                 }
             }
         }
         shown
+    }
+
+    /// The keys of secrets that differ in `newer`, and of files with another content.
+    pub fn changed_contents<'a>(&'a self, newer: &'a Self) -> Vec<&'a str> {
+        differing(&self.contents, &newer.contents).collect()
     }
 
     /// The keys whose values differ in `newer`, those of secrets included, and those of files with another content.

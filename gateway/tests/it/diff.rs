@@ -1,0 +1,84 @@
+//! `holodule-gateway diff`: what a reload would change, compared with the running gateway or with another file.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use crate::program::{Program, command, folder, text};
+use crate::support::{admin, api, token};
+
+const ROUTE: &str = "[[route]]\nname = 'new'\npath = '/new'\nmethods = ['GET']\n";
+
+fn diff(folder: &Path, file: &str, arguments: &[&str]) -> Output {
+    command(folder).args(["--config", file, "diff"]).args(arguments).output().unwrap()
+}
+
+fn assert_lines(output: &Output, status: i32, expected: &[&str]) {
+    let (lines, errors) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!((output.status.code(), errors.as_str()), (Some(status), ""), "{lines}");
+    assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn two_files_are_compared_and_no_secret_is_shown() {
+    let folder = folder();
+    let path = folder.path();
+    let settings = fs::read_to_string(path.join("gateway.toml")).unwrap();
+    let keys = |secret: &str| format!("[[key]]\nkid = 'one'\nsecret = '{secret}'\n");
+    let [before, after] = ["hush hush hush hush hush hush hush", "still still still still still still"].map(keys);
+    fs::write(path.join(".env"), "REVOCATION_ENABLED=false\n").unwrap();
+    fs::write(path.join("old.toml"), format!("{settings}{before}")).unwrap();
+    assert_lines(&diff(path, "old.toml", &["--against", "old.toml"]), 0, &[]);
+    let changed = format!("hosts = ['a.example']\nhttp_addr = '127.0.0.1:0'\n{settings}{after}{ROUTE}");
+    fs::write(path.join("new.toml"), changed).unwrap();
+    let output = diff(path, "new.toml", &["--against", "old.toml"]);
+    assert!(!text(&output.stdout).contains("hush") && !text(&output.stdout).contains("still"), "{output:?}");
+    assert_lines(
+        &output,
+        1,
+        &[
+            "changed hosts: [] -> [\"a.example\"] (by reload)",
+            "changed http_addr: \"\" -> \"127.0.0.1:0\" (needs an upgrade)",
+            // The default routes apply only if there are no others.
+            "removed route \"holodules\" (by reload)",
+            "added   route \"new\" (by reload)",
+            "changed route order: \"holodules\" -> \"new\" (by reload)",
+            "changed key: a secret, or the content of a file (by reload)",
+        ],
+    );
+    let invalid = diff(path, "new.toml", &["--against", "missing.toml"]);
+    assert_eq!((invalid.status.code(), text(&invalid.stdout).as_str()), (Some(2), ""), "{invalid:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_are_compared_with_the_running_gateway() {
+    let (api, admin) = (api().await, admin().await);
+    let folder = folder();
+    let path = folder.path();
+    let settings = fs::read_to_string(path.join("gateway.toml")).unwrap();
+    let program = Program::start(path, &api, &admin, &[]).await;
+    let ops = program.ops().to_owned();
+    let write = |more: &str| fs::write(path.join("gateway.toml"), format!("{more}{settings}")).unwrap();
+    let compare = || {
+        let environment = [("UPSTREAM_API", api.address.as_str()), ("UPSTREAM_ADMIN", &admin.address)];
+        let mut command = command(path);
+        command.args(["--config", "gateway.toml", "diff", "--ops", &ops]).envs(environment).output().unwrap()
+    };
+    assert_lines(&compare(), 0, &[]);
+    let more = "hosts = ['a.example']\ndrain_timeout = 7\n";
+    write(more);
+    let expected = ["changed drain_timeout -> 7 (by reload)", "changed hosts -> [\"a.example\"] (by reload)"];
+    assert_lines(&compare(), 1, &expected);
+    program.signal("-HUP");
+    crate::support::until("the reload is in force", async || compare().status.code() == Some(0)).await;
+    write(&format!("log.format = 'json'\nhsts.max_age = 7\n{more}"));
+    let upgrade = "changed log.format -> \"json\" (needs an upgrade)";
+    assert_lines(&compare(), 1, &["changed hsts.max_age -> 7 (by reload)", upgrade]);
+    program.signal("-HUP");
+    crate::support::until("only the upgrade remains", async || text(&compare().stdout).lines().count() == 1).await;
+    assert_lines(&compare(), 1, &[upgrade]);
+    let log = program.stop();
+    assert!(!log.contains(&token::secret()));
+    let stopped = diff(path, "gateway.toml", &["--ops", &ops]);
+    assert_eq!((stopped.status.code(), text(&stopped.stdout).as_str()), (Some(2), ""), "{stopped:?}");
+}
