@@ -5,6 +5,7 @@ import contextlib
 import http.server
 import json
 import re
+import signal
 import socket
 import ssl
 import stat
@@ -55,7 +56,7 @@ class Gateway:
     @contextlib.contextmanager
     def running(self):
         log = self.folder / f"gateway-{self.https}.log"
-        with process(GATEWAY, log=log, **self.settings):
+        with process(GATEWAY, log=log, **self.settings) as self.process:
             wait_for("the gateway", lambda: socket.create_connection(("127.0.0.1", self.https), 1).close())
             yield self
 
@@ -174,7 +175,7 @@ class AcmeClient(unittest.TestCase):
 
     def test_http_01_and_renewals_under_load_without_a_lost_request(self):
         gateway = self.gateway()
-        pebble = self.pebble(gateway, certificateValidityPeriod=12)
+        pebble = self.pebble(gateway, certificateValidityPeriod=15)
         with gateway.running():
             self.refused_before_the_first_certificate(gateway)
             with pebble.running():
@@ -229,11 +230,14 @@ class AcmeClient(unittest.TestCase):
         with gateway.running():
             self.assertEqual(gateway.serial(context), first)
 
-    def test_a_removed_certificate_is_replaced_and_served_until_then(self):
+    def test_a_certificate_lasts_through_a_reload_and_is_replaced_if_its_file_is_removed(self):
         gateway = self.gateway()
         with self.pebble(gateway).running() as pebble, gateway.running():
             context = self.obtained(gateway, pebble)
             serials = {gateway.serial(context)}
+            gateway.process.send_signal(signal.SIGHUP)
+            wait_until("the reload", lambda: "the configuration was reloaded" in gateway.log())
+            self.assertIn(gateway.serial(context), serials)
             (file,) = (self.storage / "certificates").glob("*.pem")
             file.unlink()
             wait_for("a new certificate", lambda: self.new_serial(gateway, context, serials))

@@ -259,6 +259,44 @@ async fn of_gateways_with_a_common_storage_one_orders_and_the_others_load() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_fails_does_not_affect_the_others() {
+    let mut site = Site::new(90).await;
+    site.settings.certificates = ["bad.example", "good.example"].map(|name| vec![name.to_owned()]).to_vec();
+    site.server.state().refused_name = "bad.example";
+    let mut acme = site.gateway();
+    let failed = "failed: the ACME server refused: refused by the test (rejectedIdentifier)";
+    assert_eq!(outcomes(&acme.step(START).await), [failed, "obtained"]);
+    assert_eq!(acme.identities()[0].names, ["good.example"]);
+    let failures: Vec<_> = acme.states().map(|state| (state.name.to_owned(), state.failures)).collect();
+    assert_eq!(failures, [("bad.example".to_owned(), 1), ("good.example".to_owned(), 0)]);
+    site.server.state().refused_name = "";
+    assert_eq!(outcomes(&acme.step(START + HOUR).await), ["obtained"]);
+    assert_eq!(acme.identities().len(), 2);
+}
+
+#[tokio::test]
+async fn an_interrupted_order_leaves_neither_its_challenges_nor_the_lock() {
+    let site = Site::new(90).await;
+    site.server.state().stalls = true;
+    let mut acme = site.gateway();
+    let folder = site.settings.storage.join("challenges/http-01");
+    let challenges = || std::fs::read_dir(&folder).unwrap().count();
+    let published = async {
+        while challenges() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // As when the gateway stops.
+    tokio::select! {
+        events = acme.step(START) => panic!("{events:?}"),
+        () = published => {}
+    }
+    assert_eq!(challenges(), 0);
+    site.server.state().stalls = false;
+    assert_eq!(outcomes(&site.gateway().step(START).await), ["obtained"], "another gateway can order at once");
+}
+
+#[tokio::test]
 async fn nothing_is_ordered_that_could_not_be_stored() {
     let site = Site::new(90).await;
     let mut acme = site.gateway();

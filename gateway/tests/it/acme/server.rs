@@ -43,6 +43,10 @@ pub struct State {
     pub window: Option<(i64, i64)>,
     /// The problem that it returns for the next orders: type, status, and `Retry-After`.
     pub problem: Option<(&'static str, u16, &'static str)>,
+    /// The name for which it issues no certificate.
+    pub refused_name: &'static str,
+    /// Whether it does not respond to requests for the state of an order.
+    pub stalls: bool,
     /// Whether it refuses an order that replaces a certificate.
     pub refuses_replacement: bool,
     /// The payloads of all orders.
@@ -82,6 +86,8 @@ impl Server {
             validity,
             window: None,
             problem: None,
+            refused_name: "",
+            stalls: false,
             refuses_replacement: false,
             orders: Vec::new(),
             accounts: Vec::new(),
@@ -120,6 +126,9 @@ impl Server {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let payload = if parts.method == Method::POST { payload(&body) } else { Value::Null };
+        if self.state().stalls && parts.uri.path().starts_with("/order/") {
+            std::future::pending::<()>().await;
+        }
         Ok(self.state().respond(parts.uri.path(), &payload))
     }
 }
@@ -206,6 +215,9 @@ impl State {
                 response.headers_mut().insert("Retry-After", retry_after.parse().unwrap());
             }
             return response;
+        }
+        if payload["identifiers"].as_array().unwrap().iter().any(|name| name["value"] == self.refused_name) {
+            return problem("rejectedIdentifier", 400);
         }
         if self.refuses_replacement && payload.get("replaces").is_some() {
             return problem("alreadyReplaced", 409);
