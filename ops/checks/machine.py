@@ -19,7 +19,7 @@ from pathlib import Path
 from support import ROOT, run
 
 SUITE = "bookworm"
-PACKAGES = "systemd-sysv"
+PACKAGES = "systemd-sysv,ca-certificates"
 PATIENCE = 30  # seconds
 # What would change the kernel, which this machine shares, or would wait for hardware.
 MASKED = (

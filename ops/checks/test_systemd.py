@@ -9,6 +9,8 @@ from pathlib import Path
 from support import ROOT, run
 
 UNITS = ROOT / "ops/systemd"
+PROGRAMS = ("backend", "gateway")
+UPGRADED = ("backend",)  # the programs with a unit that upgrades them in place
 INSTALLED = "/usr/local/bin/"
 MOST_EXPOSED = 29  # tenths of the exposure reported by `systemd-analyze security`
 
@@ -23,7 +25,7 @@ class Units(unittest.TestCase):
             copy = self.dir / unit.name
             copy.write_text(unit.read_text().replace(INSTALLED, f"{ROOT}/target/release/"))
             self.units.append(copy)
-        self.assertEqual([unit.stem for unit in self.units], ["holodule-backend", "holodule-gateway"])
+        self.assertEqual([unit.stem for unit in self.units], ["holodule-backend-upgrade", "holodule-backend", "holodule-gateway"])
 
     def verify(self):
         verified = run("systemd-analyze", "verify", "--man=no", *self.units)
@@ -69,7 +71,21 @@ class Units(unittest.TestCase):
     def test_they_wait_longer_than_the_programs_drain(self):
         for unit in self.units:
             program = unit.stem.removeprefix("holodule-")
+            if program not in PROGRAMS:
+                continue
             reference = (ROOT / f"ops/config/{program}.toml").read_text()
             drain = float(re.search(r"^#? ?drain(?:_timeout)? = ([0-9.]+)", reference, re.MULTILINE).group(1))
             patience = float(re.search(r"^TimeoutStopSec=(\d+)$", unit.read_text(), re.MULTILINE).group(1))
             self.assertGreater(patience, drain + 5)
+
+    def test_an_upgrade_is_waited_for_as_the_user_of_the_program(self):
+        for program in UPGRADED:
+            unit, serving = ((UNITS / f"holodule-{program}{suffix}.service").read_text() for suffix in ("-upgrade", ""))
+            reference = (ROOT / f"ops/config/{program}.toml").read_text()
+            described = re.search(r"^# How long a new process .*? to (\d+)\.$", reference, re.MULTILINE | re.DOTALL)
+            patience = float(re.search(r"^TimeoutStartSec=(\d+)$", unit, re.MULTILINE).group(1))
+            self.assertGreater(patience, float(described.group(1)))
+            user = re.compile(r"^User=(.*)$", re.MULTILINE)
+            self.assertEqual(user.search(unit).group(1), user.search(serving).group(1))
+            # Otherwise systemd would accept a new main process from any process of the unit.
+            self.assertIn("\nNotifyAccess=main\n", serving)
