@@ -1,8 +1,10 @@
 """The processes of a stack: started detached from the caller, identified reliably, stopped in order. Also helpers for
 addresses."""
 
+import contextlib
 import fcntl
 import http.client
+import json
 import os
 import signal
 import socket
@@ -82,6 +84,25 @@ def describe_exit(status):
     return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
 
 
+def is_program(pid, name):
+    """Whether the process was started as a program of this name, whose file may have been replaced since."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as arguments:
+            return os.path.basename(arguments.read().split(b"\0")[0]) == name.encode()
+    except OSError:
+        return False
+
+
+def started_at(pid):
+    """When the process started, in seconds after boot; 0 if it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+            # The name in brackets can contain spaces; field 22 is the start time.
+            return int(stat.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return 0.0
+
+
 class Processes:
     """The processes whose ids and logs are in one folder.
 
@@ -110,27 +131,52 @@ class Processes:
         (self.folder / f"{name}.pid").write_text(f"{pid}\n")
 
     def alive(self, name):
-        """The process id of `name` if that process has the lock file open, else None."""
+        """The id of the process that serves as `name` and has the lock file open, else None."""
+        # After an upgrade, the process that serves is the one that announced its addresses last.
+        pids = (self.announced(name).get("process"), self.noted(name))
+        return next((pid for pid in pids if pid is not None and self.holds_lock(pid)), None)
+
+    def announced(self, name):
+        """What the program announced: its addresses and the id of the process that serves."""
         try:
-            pid = int((self.folder / f"{name}.pid").read_text())
-            lock = os.stat(self.folder / "lock")
-            for entry in os.scandir(f"/proc/{pid}/fd"):
-                try:
-                    held = os.stat(entry.path)
-                except OSError:
-                    continue
-                if (held.st_dev, held.st_ino) == (lock.st_dev, lock.st_ino):
-                    return pid
+            return json.loads((self.folder / f"{name}.json").read_text())
         except (OSError, ValueError):
-            pass
-        return None
+            return {}
+
+    def noted(self, name):
+        try:
+            return int((self.folder / f"{name}.pid").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def holds_lock(self, pid):
+        """Whether the process has the lock file open."""
+        try:
+            lock = os.stat(self.folder / "lock")
+            entries = list(os.scandir(f"/proc/{pid}/fd"))
+        except OSError:
+            return False
+        for entry in entries:
+            try:
+                held = os.stat(entry.path)
+            except OSError:
+                continue
+            if (held.st_dev, held.st_ino) == (lock.st_dev, lock.st_ino):
+                return True
+        return False
+
+    def others(self, name):
+        """The ids of the other processes of the program: those that drain after an upgrade, and one that prepares to take
+        over. The oldest first."""
+        serving = self.alive(name)
+        pids = [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal()]
+        pids = [pid for pid in pids if pid != serving and is_program(pid, f"holodule-{name}") and self.holds_lock(pid)]
+        return sorted(pids, key=started_at)
 
     def uptime(self, pid):
         """The uptime of a process, in seconds."""
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat, open("/proc/uptime", encoding="utf-8") as uptime:
-            # The name in brackets can contain spaces; field 22 is the start time after boot.
-            started = int(stat.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-            return max(0.0, float(uptime.read().split()[0]) - started)
+        with open("/proc/uptime", encoding="utf-8") as uptime:
+            return max(0.0, float(uptime.read().split()[0]) - started_at(pid))
 
     def forget_dead(self, names):
         """Removes the process ids of those of `names` that ended without being stopped, and returns their names."""
@@ -161,23 +207,29 @@ class Processes:
         self.note(name, self.started[name].pid)
 
     def check(self, name):
-        """Fails if a program that was started here has ended."""
+        """Fails if a program that was started here has ended, and its successors with it."""
         status = self.started[name].poll()
-        if status is not None:
+        if status is not None and self.alive(name) is None:
             raise Failure(f"the {name} ended ({describe_exit(status)}). {self.last_words(name)}")
 
     def end(self, name, patience=END_SECONDS):
-        """Stops a process by SIGTERM, and by SIGKILL after `patience` seconds."""
+        """Stops all processes of a program by SIGTERM, and by SIGKILL after `patience` seconds."""
+        running = []
         for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 5)):
-            pid = self.alive(name)
-            if pid is None:
-                break
-            os.kill(pid, number)
+            # The one that serves first, so that it starts no other.
+            serving = self.alive(name)
+            running = ([] if serving is None else [serving]) + self.others(name)
+            for pid in running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
             until = time.monotonic() + seconds
-            while time.monotonic() < until and self.alive(name) == pid:
+            while time.monotonic() < until and running:
                 time.sleep(0.02)
-        if self.alive(name) is not None:
-            raise Failure(f"the {name}, process {pid}, does not stop")
+                running = [pid for pid in running if self.holds_lock(pid)]
+            if not running:
+                break
+        if running:
+            raise Failure(f"the {name}, process {running[0]}, does not stop")
         if name in self.started:
             self.started[name].wait()
         (self.folder / f"{name}.pid").unlink(missing_ok=True)

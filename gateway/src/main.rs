@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use holodule_gateway::config::{
@@ -12,9 +13,11 @@ use holodule_gateway::config::{
 use holodule_gateway::health::{self, Kind};
 use holodule_gateway::record::log;
 use holodule_gateway::scope::Scopes;
-use holodule_gateway::server::{CONFIG_PAGE, Gateway, Signals, Watch};
+use holodule_gateway::server::{CONFIG_PAGE, Gateway, Signals, Stopped, Upgrades, Watch};
 use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
+use holodule_handover::{Address, Program, Takeover, request_upgrade};
 use holodule_settings::{Files, shown, without_secrets, write_manual};
+use sd_notify::NotifyState;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -45,7 +48,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Serve until SIGTERM or SIGINT (the default). SIGHUP reloads the configuration, all or nothing;
-    /// what needs an upgrade or a restart instead is logged.
+    /// what needs an upgrade or a restart instead is logged. SIGUSR2 upgrades in place: see `upgrade`.
     Serve,
     /// Validate the configuration. The exit status is 0 if it is valid, otherwise 1.
     Check {
@@ -75,6 +78,19 @@ enum Command {
         /// Request /readyz instead: whether the gateway should receive traffic.
         #[arg(long)]
         ready: bool,
+    },
+    /// Replace the running gateway by a new process, with the current program and configuration, without losing a
+    /// request. The exit status is 0 if the new process serves, otherwise 1, and the old one continues to serve.
+    ///
+    /// It sends SIGUSR2 to the process that serves ops_addr, and waits for the result. No other key of the
+    /// configuration is read.
+    Upgrade {
+        /// The ops listener, if ops_addr has no fixed port.
+        #[arg(long, value_name = "ADDRESS")]
+        ops: Option<SocketAddr>,
+        /// How many seconds to wait for the result.
+        #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+        timeout: u64,
     },
     /// Create static tokens, for machines.
     #[command(subcommand)]
@@ -118,6 +134,7 @@ fn main() -> ExitCode {
         Command::Check { strict, show } => check(arguments.config.as_deref(), strict, show),
         Command::Diff { against, ops } => return diff(arguments.config.as_deref(), against.as_deref(), ops),
         Command::Health { ready } => probe(arguments.config.as_deref(), ready),
+        Command::Upgrade { ops, timeout } => request(arguments.config.as_deref(), ops, timeout),
         Command::StaticToken(StaticTokenCommand::New { name, routes, expires, scopes }) => {
             new_static_token(arguments.config.as_deref(), &name, (&routes, &scopes), expires)
         }
@@ -249,6 +266,18 @@ fn new_static_token(
 }
 
 fn serve(file: Option<&Path>) -> CommandResult {
+    // Before anything can replace the file of the program.
+    let program = Program::current();
+    let takeover = Takeover::begin()?;
+    let reporter = takeover.as_ref().map(Takeover::reporter).transpose()?;
+    let result = serve_from(file, program, takeover);
+    if let (Err(error), Some(reporter)) = (&result, reporter) {
+        reporter.failed(&error.to_string());
+    }
+    result
+}
+
+fn serve_from(file: Option<&Path>, program: io::Result<Program>, takeover: Option<Takeover>) -> CommandResult {
     let config = read_config(file)?;
     let writer = log::start(config.log)?;
     for warning in config.warnings(OffsetDateTime::now_utc().unix_timestamp()) {
@@ -260,7 +289,9 @@ fn serve(file: Option<&Path>) -> CommandResult {
     // Before the gateway announces its addresses: a signal from then on must not kill it without a drain.
     let signals = Signals::catch()?;
     let watched = config.watch.then(|| config.files.clone());
-    let gateway = Gateway::build(config, Some(&writer))?;
+    let mut gateway = Gateway::build_from(config, Some(&writer), takeover)?;
+    let upgrades = program.map(|program| gateway.upgrades(program));
+    let canceller = upgrades.as_ref().map(Upgrades::canceller).ok();
     let file = file.map(Path::to_owned);
     let read = file.clone();
     let reload = gateway.reloader(move || read_config(read.as_deref())).start()?;
@@ -269,12 +300,45 @@ fn serve(file: Option<&Path>) -> CommandResult {
         // A signal that arrives meanwhile is handled afterwards, within 2 s.
         accepting.await;
         // Notifications have no effect without systemd.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
         let of_change = reload.clone();
         let _watch = watched.and_then(|files| watch(files, file, move || of_change.request()));
-        signals.wait(reload).await;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    });
+        let stopped = signals.wait(reload, move || upgrade(&upgrades)).await;
+        if let Some(canceller) = canceller {
+            canceller.cancel();
+        }
+        // After an upgrade, the service continues.
+        if stopped == Stopped::Signal {
+            let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        }
+    })?;
+    Ok(())
+}
+
+/// Returns whether a new process has taken over.
+fn upgrade(upgrades: &io::Result<Upgrades>) -> bool {
+    let process = match upgrades {
+        Ok(upgrades) => upgrades.upgrade(),
+        Err(error) => {
+            tracing::error!(%error, "not upgraded: the path of this program is unknown");
+            None
+        }
+    };
+    if let Some(process) = process {
+        // Only this process may, as the main process of the unit (NotifyAccess=main).
+        let _ = sd_notify::notify(&[NotifyState::MainPid(process)]);
+    }
+    process.is_some()
+}
+
+/// Requests an upgrade of the running gateway.
+fn request(file: Option<&Path>, ops: Option<SocketAddr>, limit: u64) -> CommandResult {
+    let address = ops.map_or_else(|| ops_address(file, Path::new(".env")), Ok)?;
+    if address.port() == 0 {
+        return Err("ops_addr has no fixed port: give the address that the gateway announced, with --ops".into());
+    }
+    let page = request_upgrade(&Address::Tcp(address), Duration::from_secs(limit))?;
+    writeln!(io::stdout(), "upgraded: process {} serves", page.process)?;
     Ok(())
 }
 

@@ -93,7 +93,9 @@ class Stack:
     def addresses(self):
         """Its addresses, by listener."""
         announced = [json.loads((self.folder / f"{name}.json").read_text()) for name in ("backend", "gateway")]
-        return {listener: address for each in announced for listener, address in each.items() if address}
+        return {
+            listener: address for each in announced for listener, address in each.items() if address and listener != "process"
+        }
 
     def client(self):
         return Client(self.port)

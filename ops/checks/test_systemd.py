@@ -10,7 +10,8 @@ from support import ROOT, run
 
 UNITS = ROOT / "ops/systemd"
 PROGRAMS = ("backend", "gateway")
-UPGRADED = ("backend",)  # the programs with a unit that upgrades them in place
+# The programs with a unit that upgrades them in place.
+UPGRADED = ("backend", "gateway")
 INSTALLED = "/usr/local/bin/"
 MOST_EXPOSED = 29  # tenths of the exposure reported by `systemd-analyze security`
 
@@ -25,7 +26,8 @@ class Units(unittest.TestCase):
             copy = self.dir / unit.name
             copy.write_text(unit.read_text().replace(INSTALLED, f"{ROOT}/target/release/"))
             self.units.append(copy)
-        self.assertEqual([unit.stem for unit in self.units], ["holodule-backend-upgrade", "holodule-backend", "holodule-gateway"])
+        names = ["backend-upgrade", "backend", "gateway-upgrade", "gateway"]
+        self.assertEqual([unit.stem for unit in self.units], [f"holodule-{name}" for name in names])
 
     def verify(self):
         verified = run("systemd-analyze", "verify", "--man=no", *self.units)

@@ -42,6 +42,7 @@ pub use difference::{Difference, Digests, Entries, differences_of_contents};
 use host::{NOT_A_HOST, is_host_name, normal, read_host_names};
 pub use listener::MAX_REDIRECT_CONNECTIONS;
 pub use ops::ops_address;
+use ops::parse_socket_address;
 pub use reloaded::RELOADED;
 use route_tables::{read_routes, read_services_and_routes};
 pub use routes::StaticTokenNames;
@@ -84,6 +85,8 @@ pub struct Config {
     pub watch: bool,
     /// The files that the configuration was read from.
     pub files: Files,
+    /// How long a new process may take until it is ready in an upgrade.
+    pub upgrade_timeout: Duration,
     /// The certificates of the configuration with their keys; the first is the default.
     pub identities: Vec<Identity>,
     /// The certificates to obtain by ACME, if any. `identities` may then be empty.
@@ -176,6 +179,7 @@ impl Config {
         let ops_allowed_hosts = read_host_names(&mut source, "ops_allowed_hosts");
         let announce_file = source.parse_unless_empty("announce_file", str::parse::<PathBuf>);
         let watch = source.get_or("watch", false);
+        let upgrade_timeout = source.seconds("upgrade_timeout", 60.0, 1.0..=3600.0);
         let acme = acme::read(&mut source, &state_directory, http_addr.is_some());
         let identities = certificates::read(&mut source, acme.is_some());
         let proxies = listener::read_proxies(&mut source);
@@ -223,6 +227,7 @@ impl Config {
                 announce_file,
                 watch,
                 files: load::read_by(files),
+                upgrade_timeout,
                 identities: identities?,
                 acme,
                 listener,
@@ -341,11 +346,6 @@ fn read_origins(source: &mut Source) -> Origins {
         }
     }
     origins
-}
-
-/// Parses the address of a listener. Host names are refused, since a name may resolve to several addresses.
-fn parse_socket_address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "must be an IP address with a port, as in 127.0.0.1:8443 or [::]:443")
 }
 
 fn read_revocation(source: &mut Source) -> Option<revocation::Settings> {

@@ -6,20 +6,20 @@ mod series;
 use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
-use prometheus::{
-    Encoder as _, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::acme::AcmeMetrics;
 use super::caches::Caches;
 use super::certificates::Certificates;
 use super::labels::Labels;
 use super::requests::{Requests, Vectors};
+use super::revocations::Revocations;
 use super::routes::Routes;
 use super::services::{ServiceAddress, Services};
 use super::spans::Spans;
 use super::striped::Held;
 use super::tunnels::{OpenTunnel, Tunnels};
+use super::upgrades::Upgrades;
 
 /// Every metric of the gateway.
 pub struct Metrics {
@@ -47,10 +47,10 @@ pub struct Metrics {
     reload_successful: IntGauge,
     reload_success_time: IntGauge,
     clock_skew: IntGaugeVec,
-    revocation_age: GaugeVec,
-    revocation_remembered: IntGaugeVec,
+    revocations: Revocations,
     panics: IntCounter,
     log_lines_lost: IntCounter,
+    upgrades: Upgrades,
 }
 
 impl Metrics {
@@ -81,12 +81,6 @@ impl Metrics {
             registry.register(Box::new(gauges.clone()))?;
             Ok::<_, prometheus::Error>(gauges)
         };
-        let ages = Opts::new(
-            "gateway_revocation_feed_age_seconds",
-            "Seconds since the last revocation update; +Inf before the first.",
-        );
-        let ages = GaugeVec::new(ages, &[])?;
-        registry.register(Box::new(ages.clone()))?;
         gauges("gateway_build_info", "The running version; always 1.", &["version"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
@@ -183,18 +177,13 @@ impl Metrics {
                 "Seconds by which the clock of the backend's admin listener was last seen ahead of the gateway's.",
                 &[],
             )?,
-            // Vectors although they have no labels: without revocation they have no series.
-            revocation_age: ages,
-            revocation_remembered: gauges(
-                "gateway_revocation_identities",
-                "Identities whose revocation state is cached.",
-                &[],
-            )?,
+            revocations: Revocations::new(&registry)?,
             panics: counter("gateway_panics_total", "Requests that ended in a panic: each is a bug in the gateway.")?,
             log_lines_lost: counter(
                 "gateway_log_lines_lost_total",
                 "Log lines lost because the reader of the log stalled.",
             )?,
+            upgrades: Upgrades::new(&registry)?,
             registry,
         };
         metrics.touch(labels);
@@ -353,11 +342,12 @@ impl Metrics {
     /// Sets the time since the last revocation update, `None` before the first, and the number of cached
     /// identities.
     pub fn revocation(&self, age: Option<Duration>, remembered: usize) {
-        const NO_LABELS: [&str; 0] = [];
-        let age = age.map_or(f64::INFINITY, |age| age.as_secs_f64());
-        self.revocation_age.with_label_values(&NO_LABELS).set(age);
-        let remembered = i64::try_from(remembered).unwrap_or(i64::MAX);
-        self.revocation_remembered.with_label_values(&NO_LABELS).set(remembered);
+        self.revocations.set(age, remembered);
+    }
+
+    /// The metrics of upgrades in place.
+    pub fn upgrades(&self) -> &Upgrades {
+        &self.upgrades
     }
 
     /// Sets the numbers of spans of traces since the start, by what became of them.

@@ -5,11 +5,13 @@ mod acme;
 mod defence;
 mod file_watch;
 mod follow;
+mod handover;
 mod metrics;
 mod observe;
 mod ops;
 mod plain;
 mod probe;
+mod readiness;
 mod redirect;
 mod reload;
 mod revision;
@@ -21,22 +23,22 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use holodule_handover::{History, NotTaken, Program, Takeover};
 use holodule_settings::VERSION;
 use holodule_telemetry::Exporter;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use crate::acme::AcmeError;
 use crate::clock::unix_now_millis;
 use crate::config::{Config, Problems, Values};
 use crate::drain::{self, DrainTrigger};
-use crate::listener::{self, Drain, Listener, Start};
+use crate::listener::{Drain, Listener, Start};
 use crate::record::Metrics;
 use crate::record::log::Writer;
 use crate::revocation::Revocation;
@@ -45,20 +47,20 @@ use crate::token::random_hex;
 use crate::upstream::{Upstream, UpstreamClient};
 pub use file_watch::Watch;
 use follow::Follow;
+pub use handover::Upgrades;
+use handover::{GivenUp, Own, Phase, Preparation, Sockets, ready};
 use metrics::{record_routes, with_labels};
 use observe::Observer;
 pub use ops::CONFIG as CONFIG_PAGE;
 use ops::Ops;
 use probe::Probe;
+use readiness::Readiness;
 use redirect::Redirect;
 use reload::{LoadedValues, Reloadable};
 pub use reload::{NotReloaded, ReloadTrigger, Reloaded, Reloader};
 use revision::{Admin, Lasting, Revision};
 use service::ServiceChecks;
-pub use signals::Signals;
-
-/// How long the public listener waits for the revocation feed at startup.
-const ACCEPT_TIMEOUT: Duration = Duration::from_secs(2);
+pub use signals::{Signals, Stopped};
 
 /// The gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +90,11 @@ pub struct Gateway {
     accepting: watch::Receiver<bool>,
     parts: Reloadable,
     exporter: Option<Exporter>,
+    /// What it hands to a successor.
+    own: Own,
+    given_up: GivenUp,
+    /// Whether it takes over from another process.
+    takes_over: bool,
 }
 
 /// The addresses of the listeners.
@@ -113,12 +120,27 @@ impl Gateway {
     ///
     /// # Errors
     /// [`NotStarted`], with the address or the file in the message.
-    pub fn build(mut config: Config, log: Option<&Writer>) -> Result<Self, NotStarted> {
+    pub fn build(config: Config, log: Option<&Writer>) -> Result<Self, NotStarted> {
+        Self::build_from(config, log, None)
+    }
+
+    /// [`Gateway::build`] with the listeners of a predecessor. [`Gateway::run`] then takes over from it: this gateway
+    /// accepts connections only once it is ready.
+    ///
+    /// # Errors
+    /// Those of [`Gateway::build`].
+    pub fn build_from(
+        mut config: Config,
+        log: Option<&Writer>,
+        mut takeover: Option<Takeover>,
+    ) -> Result<Self, NotStarted> {
         raise_descriptor_limit()?;
-        let bind = |key, address| about(&config.values, key, listener::bind(address));
+        let mut sockets = Sockets { takeover: takeover.as_mut(), copies: Vec::new() };
+        let mut bind = |key, address| about(&config.values, key, sockets.listen(key, address));
         let public = bind("https_addr", config.https_addr)?;
         let ops_socket = bind("ops_addr", config.ops_addr)?;
         let redirect_socket = config.http_addr.map(|address| bind("http_addr", address)).transpose()?;
+        let sockets = sockets.copies;
         let addresses = Addresses {
             https: public.local_addr()?,
             http: redirect_socket.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
@@ -128,6 +150,7 @@ impl Gateway {
         let configured = std::mem::take(&mut config.identities);
         let (identities, acme) = acme::identities(configured, config.acme.take(), &metrics)?;
         let (announce_file, values, entries) = (config.announce_file.take(), config.values.clone(), config.entries());
+        let limit = config.upgrade_timeout;
         let (drain, draining) = drain::drain(config.listener.drain_timeout);
         let api = Arc::new(Upstream::new("api", config.api.clone(), config.upstream));
         let admin = Admin::default();
@@ -175,13 +198,21 @@ impl Gateway {
         let (done, drained) = watch::channel(false);
         let ends = Drain { requested: draining.clone(), done };
         let (accepting, accepted_first) = watch::channel(false);
-        let first_beat = revocation.clone();
-        let ready: StopFuture = Box::pin(async move {
-            let Some(revocation) = first_beat else { return };
-            if timeout(ACCEPT_TIMEOUT, revocation.first_beat()).await.is_err() {
-                tracing::warn!("the revocation feed is not connected; accepting connections without it");
-            }
+        let readiness = Readiness { backends: parts.backends.subscribe(), revocation: revocation.clone() };
+        let takes_over = takeover.is_some();
+        let phase = Arc::new(watch::Sender::new(if takes_over { Phase::Preparing } else { Phase::Serving }));
+        let old = takeover.as_ref().map(Takeover::draining).unwrap_or_default();
+        let history = Arc::new(History::new(takeover.as_ref().map(Takeover::predecessor), Arc::clone(&old)));
+        let given_up = GivenUp::default();
+        let preparation = takeover.map(|takeover| Preparation {
+            takeover,
+            readiness: readiness.clone(),
+            phase: Arc::clone(&phase),
+            announce: announce_file.clone(),
+            addresses,
+            metrics: Arc::clone(&metrics),
         });
+        let ready = Box::pin(ready(preparation, revocation, given_up.clone()));
         let start = Start { ready: Mutex::new(Some(ready)), accepting };
         let observer = Arc::new(Observer(Arc::clone(&metrics)));
         let serving = Arc::clone(&parts.serving);
@@ -191,8 +222,7 @@ impl Gateway {
         server.add_service(listener);
         let ops = Ops {
             metrics: Arc::clone(&metrics),
-            backends: parts.backends.subscribe(),
-            revocation,
+            readiness,
             draining,
             serving: Arc::clone(&parts.serving),
             allowed_hosts: Arc::clone(&parts.allowed_hosts),
@@ -200,11 +230,12 @@ impl Gateway {
             salt: random_hex::<16>().unwrap_or_default(),
             lines: log.map(Writer::lines),
             tracer,
+            history: Arc::clone(&history),
         };
-        server.add_service(ops.on(ops_socket));
+        server.add_service(ops.on(ops_socket, phase.subscribe()));
         if let Some(socket) = redirect_socket {
             let redirect = Redirect { identities, settings: Arc::clone(&parts.redirect) };
-            server.add_service(redirect.on(socket));
+            server.add_service(redirect.on(socket, phase.subscribe()));
         }
         if let Some((revocation, backend)) = feed {
             let (serving, metrics) = (Arc::clone(&parts.serving), Arc::clone(&metrics));
@@ -214,11 +245,13 @@ impl Gateway {
             server.add_service(acme);
         }
         server.add_service(ServiceChecks { backends: parts.backends.subscribe(), metrics: Arc::clone(&metrics) });
-        server.add_service(Probe { backends: parts.backends.subscribe(), metrics });
-        if let Some(file) = &announce_file {
+        server.add_service(Probe { backends: parts.backends.subscribe(), metrics: Arc::clone(&metrics) });
+        if let Some(file) = announce_file.as_ref().filter(|_| !takes_over) {
             about(&values, "announce_file", announce(file, addresses))?;
         }
-        Ok(Self { server, stop: Stop { drain, drained }, addresses, accepting: accepted_first, parts, exporter })
+        let own = Own { sockets, draining: old, phase, history, metrics, limit };
+        let stop = Stop { drain, drained };
+        Ok(Self { server, stop, addresses, accepting: accepted_first, parts, exporter, own, given_up, takes_over })
     }
 
     /// The addresses of the listeners.
@@ -227,7 +260,7 @@ impl Gateway {
     }
 
     /// Resolves once the running gateway accepts connections: with the first heartbeat of the revocation feed, or 2 s
-    /// after the start if there is none.
+    /// after the start if there is none; after an upgrade, once it has taken over.
     pub fn accepting(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut accepting = self.accepting.clone();
         async move {
@@ -241,13 +274,33 @@ impl Gateway {
         Reloader { read: Box::new(read), parts: self.parts.clone() }
     }
 
+    /// What hands the sockets of this gateway to a successor, which is started as `program`. Without it, the sockets are
+    /// closed when the gateway stops accepting connections; with it, once it is dropped as well.
+    pub fn upgrades(&mut self, program: Program) -> Upgrades {
+        Upgrades::new(program, &mut self.own)
+    }
+
     /// Serves until `stop` resolves, then drains connections until all have ended or the drain timeout has passed.
-    pub fn run(self, stop: impl Future<Output = ()> + Send + 'static) {
-        tracing::info!(https = %self.addresses.https, ops = %self.addresses.ops, version = VERSION, "serving");
+    ///
+    /// # Errors
+    /// This gateway was to take over from another process, and did not. It accepted no connection.
+    pub fn run(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), NotTaken> {
+        self.own.sockets.clear();
+        let Addresses { https, ops, .. } = self.addresses;
+        let message = if self.takes_over { "preparing to take over from another process" } else { "serving" };
+        tracing::info!(%https, %ops, version = VERSION, "{message}");
+        let given_up = self.given_up.clone();
+        let stop = async move {
+            tokio::select! {
+                () = stop => {}
+                () = given_up.wait() => {}
+            }
+        };
         let signal = Signal { stop: Mutex::new(Some(Box::pin(stop))), parts: self.stop };
         self.server.run(RunArgs { shutdown_signal: Box::new(signal) });
         // Exports the spans of the last requests.
         drop(self.exporter);
+        self.given_up.into_result()
     }
 }
 
@@ -303,10 +356,11 @@ impl ShutdownSignalWatch for Signal {
     }
 }
 
-/// Writes the addresses of the listeners atomically.
+/// Writes the addresses of the listeners, and the process id, atomically.
 fn announce(file: &Path, addresses: Addresses) -> io::Result<()> {
     let Addresses { https, http, ops } = addresses;
-    let text = serde_json::json!({"https": https, "http": http, "ops": ops}).to_string();
+    let process = std::process::id();
+    let text = serde_json::json!({"https": https, "http": http, "ops": ops, "process": process}).to_string();
     holodule_settings::replace(file, text.as_bytes())
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", holodule_settings::shown_path(file))))
 }

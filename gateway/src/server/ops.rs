@@ -1,4 +1,4 @@
-//! The ops listener: `/metrics`, `/healthz`, `/readyz`, `/config` and `POST /cache/purge`, for operators.
+//! The ops listener: `/metrics`, `/healthz`, `/readyz`, `/config`, `/upgrade` and `POST /cache/purge`, for operators.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use holodule_handover::History;
 use holodule_telemetry::{Figures, Tracer};
 use http::request::Parts;
 use http::{Response, StatusCode};
@@ -14,7 +15,9 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::defence::defend;
+use super::handover::Phase;
 use super::plain::{self, Plain};
+use super::readiness::Readiness;
 use super::service::{Backends, Service};
 use crate::cache::{Cache, CacheStats};
 use crate::config::Entries;
@@ -23,7 +26,6 @@ use crate::flow::Flow;
 use crate::framing::CanonicalPath;
 use crate::listener::CurrentServing;
 use crate::record::{Lines, Metrics};
-use crate::revocation::Revocation;
 use crate::upstream::Upstream;
 
 /// The maximum number of concurrent connections.
@@ -44,9 +46,8 @@ pub(super) const PURGED_BY_OPS: &str = "ops";
 /// The state that the ops listener reports and changes.
 pub(super) struct Ops {
     pub(super) metrics: Arc<Metrics>,
-    pub(super) backends: watch::Receiver<Arc<Backends>>,
-    /// The revocation state, if enabled.
-    pub(super) revocation: Option<Revocation>,
+    /// What the gateway depends on.
+    pub(super) readiness: Readiness,
     /// Whether the gateway is stopping.
     pub(super) draining: Draining,
     /// Has the cache, if enabled, and the routes, to resolve aliases in purges.
@@ -61,16 +62,14 @@ pub(super) struct Ops {
     pub(super) lines: Option<Lines>,
     /// The queue of spans, which counts them, if traces are exported.
     pub(super) tracer: Option<Tracer>,
+    /// The upgrades.
+    pub(super) history: Arc<History>,
 }
 
 impl Ops {
     /// The service on `socket`.
-    pub(super) fn on(self, socket: TcpListener) -> Plain<Self> {
-        Plain::new("ops", socket, MAX_CONNECTIONS, CONNECTION_TIMEOUT, self)
-    }
-
-    fn backends(&self) -> Arc<Backends> {
-        Arc::clone(&self.backends.borrow())
+    pub(super) fn on(self, socket: TcpListener, phase: watch::Receiver<Phase>) -> Plain<Self> {
+        Plain::new("ops", (socket, phase), MAX_CONNECTIONS, CONNECTION_TIMEOUT, self)
     }
 
     fn cache(&self) -> Option<Cache> {
@@ -81,8 +80,9 @@ impl Ops {
         if let Some(lines) = &self.lines {
             self.metrics.log_lines_lost(lines.lost());
         }
-        self.backends().services.iter().for_each(|service| service.record(&self.metrics));
-        if let Some(revocation) = &self.revocation {
+        self.metrics.upgrades().draining(self.history.draining().len());
+        self.readiness.backends().services.iter().for_each(|service| service.record(&self.metrics));
+        if let Some(revocation) = &self.readiness.revocation {
             self.metrics.revocation(revocation.age(), revocation.accounts());
         }
         if let Some(cache) = self.cache() {
@@ -104,13 +104,10 @@ impl Ops {
     /// revocation results are still used. `revocations` is `off`, `waiting` before the first heartbeat, `fresh`, or `stale` after
     /// `revocation.max_age`.
     fn readiness(&self) -> Response<Full<Bytes>> {
-        let has_revocations = self.revocation.as_ref().is_none_or(|revocation| revocation.age().is_some());
         let draining = self.draining.has_begun();
-        let Backends { upstreams, services } = &*self.backends();
-        let required = services.iter().filter(|service| service.required).map(|service| &service.upstream);
-        let has_upstreams = upstreams.iter().chain(required).all(|upstream| upstream.was_reached());
-        let ready = !draining && has_revocations && has_upstreams;
-        let revocations = match &self.revocation {
+        let ready = !draining && self.readiness.missing().is_none();
+        let Backends { upstreams, services } = &*self.readiness.backends();
+        let revocations = match &self.readiness.revocation {
             None => "off",
             Some(revocation) if revocation.age().is_none() => "waiting",
             Some(revocation) if revocation.is_fresh() => "fresh",
@@ -139,6 +136,16 @@ impl Ops {
         let body = format!("{page}\n");
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         plain::page(status, "application/json", body)
+    }
+}
+
+impl Ops {
+    /// The state of upgrades in place, which the command `upgrade` reads.
+    fn upgrades_page(&self) -> Response<Full<Bytes>> {
+        match serde_json::to_string(&self.history.page()) {
+            Ok(page) => plain::page(StatusCode::OK, "application/json", format!("{page}\n")),
+            Err(error) => plain::text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        }
     }
 }
 
@@ -200,6 +207,7 @@ impl plain::PlainHandler for Ops {
                 let page = serde_json::json!({"salt": self.salt, "digests": digests});
                 plain::page(StatusCode::OK, "application/json", format!("{page}\n"))
             }
+            holodule_handover::PAGE => self.upgrades_page(),
             _ => plain::text(StatusCode::NOT_FOUND, "not found"),
         }
     }

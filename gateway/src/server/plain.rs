@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
+
+use super::handover::Phase;
 
 /// The timeout for a request head, and for an idle connection.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,8 +35,9 @@ const BODY_BYTES: usize = 4 * 1024;
 
 /// Serves the connections of a plain listener.
 pub(super) trait Serve: Send + Sync + 'static {
-    /// Serves one connection. It is dropped after the timeout of the service.
-    fn serve(&self, stream: TcpStream) -> impl Future<Output = ()> + Send;
+    /// Serves one connection. It is dropped after the timeout of the service. Once `leaving` resolves, the connection is
+    /// closed after the response in progress: further requests are another process's.
+    fn serve(&self, stream: TcpStream, leaving: impl Future<Output = ()> + Send) -> impl Future<Output = ()> + Send;
 }
 
 /// Handles the requests of a plain listener that uses hyper.
@@ -69,6 +73,7 @@ pub(super) fn page(status: StatusCode, content_type: &'static str, body: impl In
 pub(super) struct Plain<A> {
     name: &'static str,
     socket: Option<TcpListener>,
+    phase: watch::Receiver<Phase>,
     max_connections: usize,
     connection_timeout: Duration,
     answer: Arc<A>,
@@ -76,15 +81,15 @@ pub(super) struct Plain<A> {
 
 impl<A: Serve> Plain<A> {
     /// A service called `name` that holds at most `max_connections`, each for at most
-    /// `connection_timeout`.
+    /// `connection_timeout`. It serves only in the phase [`Phase::Serving`].
     pub(super) fn new(
         name: &'static str,
-        socket: TcpListener,
+        (socket, phase): (TcpListener, watch::Receiver<Phase>),
         max_connections: usize,
         connection_timeout: Duration,
         answer: A,
     ) -> Self {
-        Self { name, socket: Some(socket), max_connections, connection_timeout, answer: Arc::new(answer) }
+        Self { name, socket: Some(socket), phase, max_connections, connection_timeout, answer: Arc::new(answer) }
     }
 
     async fn serve(&self, socket: tokio::net::TcpListener) {
@@ -101,8 +106,9 @@ impl<A: Serve> Plain<A> {
             };
             let Ok(permit) = Arc::clone(&free).try_acquire_owned() else { continue };
             let answer = Arc::clone(&self.answer);
+            let leaving = reached(self.phase.clone(), Phase::Left);
             tokio::spawn(async move {
-                let _ = timeout(connection_timeout, answer.serve(stream)).await;
+                let _ = timeout(connection_timeout, answer.serve(stream, leaving)).await;
                 drop(permit);
             });
         }
@@ -110,14 +116,19 @@ impl<A: Serve> Plain<A> {
 }
 
 impl<A: PlainHandler> Serve for A {
-    async fn serve(&self, stream: TcpStream) {
+    async fn serve(&self, stream: TcpStream, leaving: impl Future<Output = ()> + Send) {
         let service = service_fn(async |request| Ok::<_, Infallible>(respond(self, request).await));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(HEADER_BYTES)
             .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
         // Errors of such connections need no log line.
+        tokio::select! {
+            _ = &mut connection => return,
+            () = leaving => connection.as_mut().graceful_shutdown(),
+        }
         let _ = connection.await;
     }
 }
@@ -144,14 +155,27 @@ async fn respond(answer: &impl PlainHandler, request: Request<Incoming>) -> Resp
     }
 }
 
+/// Resolves in this phase.
+async fn reached(mut phase: watch::Receiver<Phase>, wanted: Phase) {
+    if phase.wait_for(|phase| *phase == wanted).await.is_err() {
+        // It never comes.
+        std::future::pending::<()>().await;
+    }
+}
+
 #[async_trait]
 impl<A: Serve> Service for Plain<A> {
     async fn start_service(&mut self, _: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
         let Some(socket) = self.socket.take() else { return };
+        tokio::select! {
+            () = reached(self.phase.clone(), Phase::Serving) => {}
+            _ = shutdown.changed() => return,
+        }
         match tokio::net::TcpListener::from_std(socket) {
-            // Served until the end of the drain, so that its progress can be observed.
+            // Served until the end of the drain, so that its progress can be observed; after an upgrade, by the new process.
             Ok(socket) => tokio::select! {
                 () = self.serve(socket) => {}
+                () = reached(self.phase.clone(), Phase::Left) => {}
                 _ = shutdown.changed() => {}
             },
             Err(error) => tracing::error!(listener = self.name, %error, "a listener cannot be served"),

@@ -162,6 +162,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("ipnet", &["client", "config", "listener"]),
     ("rustix", &["config/acme", "server"]),
     ("rlimit", &["config", "server"]),
+    ("holodule_handover", &["server"]),
     ("holodule_settings", &["acme", "config", "server"]),
     ("holodule_telemetry", &["config", "flow", "server", "upstream"]),
 ];

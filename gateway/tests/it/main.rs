@@ -31,6 +31,7 @@ mod forged_token;
 mod forward;
 mod framing;
 mod fuzz;
+mod handover;
 mod health;
 mod http1;
 mod http2;

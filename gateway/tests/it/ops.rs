@@ -81,7 +81,7 @@ async fn the_gateway_is_not_ready_while_it_drains() {
 }
 
 #[tokio::test]
-async fn the_listener_serves_three_read_only_pages() {
+async fn the_listener_serves_five_read_only_pages() {
     let (api, admin) = (api().await, admin().await);
     let gateway = Gateway::start(&api, &admin);
     for path in ["/", "/metrics/", "/auth", DAY, "/debug/pprof"] {

@@ -42,6 +42,9 @@ pub enum NotRequested {
         /// The problem.
         error: io::Error,
     },
+    /// It is process 1 of a container. Outside, that is another process.
+    #[error("the program is process 1 of a container, which would end with it: replace the container instead")]
+    FirstProcess,
     /// The program continues to serve as before.
     #[error("process {process} continues to serve: the upgrade {}: {}", .failure.result, .failure.reason)]
     Unsuccessful {
@@ -77,6 +80,9 @@ pub fn request_upgrade(address: &Address, limit: Duration) -> Result<Page, NotRe
     let read = || read_page(address).map_err(|error| NotRequested::Page { address: address.clone(), error });
     let before = read()?;
     let process = before.process;
+    if process == 1 {
+        return Err(NotRequested::FirstProcess);
+    }
     let id = i32::try_from(process).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH);
     id.and_then(|id| kill_process(id, Signal::USR2))
         .map_err(|error| NotRequested::Signal { process, error: error.into() })?;
@@ -195,9 +201,10 @@ mod tests {
 
     #[test]
     fn an_impossible_process_id_is_an_error() {
+        let result = |id| request_upgrade(&serve(vec![page(id, None, 0)]), Duration::from_secs(60));
         for id in [0, u32::MAX] {
-            let result = request_upgrade(&serve(vec![page(id, None, 0)]), Duration::from_secs(60));
-            assert!(matches!(result, Err(NotRequested::Signal { .. })), "{id}");
+            assert!(matches!(result(id), Err(NotRequested::Signal { .. })), "{id}");
         }
+        assert!(matches!(result(1), Err(NotRequested::FirstProcess)));
     }
 }

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::channel::{Channel, Received};
 use crate::draining::{Draining, MAX_DRAINING};
 use crate::listening::Listening;
@@ -117,16 +119,19 @@ pub struct Cancel(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     cancelled: bool,
-    /// The channel of the upgrade in progress, until its `go` is sent.
-    channel: Option<Channel>,
+    /// The channel and the new process of the upgrade in progress, until its `go` is sent.
+    attempt: Option<(Channel, Pid)>,
 }
 
 impl Cancel {
-    /// Cancels. A new process that was not allowed to accept connections yet never will be.
+    /// Cancels. A new process that was not allowed to accept connections yet never will be: it is killed.
     pub fn cancel(&self) {
         let mut state = self.lock();
         state.cancelled = true;
-        if let Some(channel) = state.channel.take() {
+        if let Some((channel, process)) = state.attempt.take() {
+            // Here, since the thread of the upgrade may not run again before this process exits. The process was not waited
+            // for, so the id is still its own.
+            let _ = kill_process(process, Signal::KILL);
             channel.shutdown();
         }
     }
@@ -162,20 +167,18 @@ impl Upgrader {
         }
         let deadline = Instant::now() + self.limit;
         let (channel, theirs) = Channel::pair()?;
-        {
+        let child = {
             let mut state = self.cancel.lock();
             if state.cancelled {
                 return Err(NotUpgraded::Stopping);
             }
-            state.channel = Some(channel.try_clone()?);
-        }
-        let child = self.program.command().stdin(theirs).spawn().map_err(NotUpgraded::Start);
-        let result = child.and_then(|child| {
-            let attempt = Attempt { child, channel, limit: self.limit, deadline, cancel: &self.cancel, reason: None };
-            attempt.run(listeners, &draining, host)
-        });
-        self.cancel.lock().channel = None;
-        result
+            let copy = channel.try_clone()?;
+            let child = self.program.command().stdin(theirs).spawn().map_err(NotUpgraded::Start)?;
+            state.attempt = Some((copy, Pid::from_child(&child)));
+            child
+        };
+        let attempt = Attempt { child, channel, limit: self.limit, deadline, cancel: &self.cancel, reason: None };
+        attempt.run(listeners, &draining, host)
     }
 }
 
@@ -282,7 +285,7 @@ impl Attempt<'_> {
             }
             // The new process takes the end of this channel for the exit of this process, so it is open until then.
             mem::forget(self.channel.try_clone()?);
-            state.channel = None;
+            state.attempt = None;
             self.channel.send(&Message::Go, &[])?;
         }
         // No limit: the new process may accept connections from now on, so it must not be killed. Meanwhile this one
@@ -303,7 +306,9 @@ impl Attempt<'_> {
 
     /// Makes sure that the new process has ended. One that `is_exiting` may do so by itself, for its exit status.
     fn end(&mut self, is_exiting: bool) -> io::Result<ExitStatus> {
-        if is_exiting {
+        // From here on the process is waited for, and its id may be another one's.
+        let was_cancelled = self.cancel.lock().attempt.take().is_none();
+        if is_exiting && !was_cancelled {
             // Its end of the channel is closed when it exits.
             let until = Instant::now() + EXIT_TIMEOUT;
             while matches!(self.channel.receive(Some(until)), Ok(Received::Message(..))) {}

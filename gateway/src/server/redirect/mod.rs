@@ -6,6 +6,7 @@ mod challenge;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,11 +19,13 @@ use http::{Method, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::config::MAX_REDIRECT_CONNECTIONS;
 use crate::downstream::http1::{put_field, put_status};
 use crate::framing::{self, BodyFraming, RequestHead, Target};
+use crate::server::handover::Phase;
 use crate::server::plain::{self, HEADER_TIMEOUT, Plain};
 use crate::syntax::has_connection_close;
 use crate::tls::Identities;
@@ -57,8 +60,8 @@ pub(super) struct Settings {
 
 impl Redirect {
     /// The service that redirects from `socket`.
-    pub(super) fn on(self, socket: TcpListener) -> Plain<Self> {
-        Plain::new("redirect", socket, MAX_REDIRECT_CONNECTIONS.into(), CONNECTION_TIMEOUT, self)
+    pub(super) fn on(self, socket: TcpListener, phase: watch::Receiver<Phase>) -> Plain<Self> {
+        Plain::new("redirect", (socket, phase), MAX_REDIRECT_CONNECTIONS.into(), CONNECTION_TIMEOUT, self)
     }
 
     /// The HTTPS location of the target, only for known hosts, so that no client is redirected elsewhere.
@@ -142,16 +145,30 @@ fn refusal(status: StatusCode) -> Response<Full<Bytes>> {
 }
 
 impl plain::Serve for Redirect {
-    async fn serve(&self, mut stream: TcpStream) {
+    async fn serve(&self, mut stream: TcpStream, leaving: impl Future<Output = ()> + Send) {
+        let mut leaving = pin!(leaving);
+        let mut has_left = false;
         let mut buffer = Vec::new();
-        // A client that disconnects or does not send a whole head in time gets no response.
-        while let Ok(Some(end)) = timeout(HEADER_TIMEOUT, self.read_head(&mut stream, &mut buffer)).await {
+        loop {
+            let head = tokio::select! {
+                head = timeout(HEADER_TIMEOUT, self.read_head(&mut stream, &mut buffer)) => head,
+                () = &mut leaving, if !has_left => {
+                    has_left = true;
+                    if buffer.is_empty() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            // A client that disconnects or does not send a whole head in time gets no response.
+            let Ok(Some(end)) = head else { return };
             let raw = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
-            let reply = match end {
+            let mut reply = match end {
                 Some(_) => self.respond_to(raw).unwrap_or_else(Reply::from),
                 None => framing::overflow(raw, &self.settings.load().sizes).into(),
             };
             buffer.drain(..end.unwrap_or(buffer.len()));
+            reply.close |= has_left;
             let close = reply.close;
             if send(&mut stream, reply).await.is_none() {
                 return;

@@ -109,10 +109,11 @@ impl Gateway {
         let Addresses { https, http, ops } = gateway.addresses();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
-            gateway.run(async {
+            let ended = gateway.run(async {
                 // Dropping the sender also stops the gateway.
                 let _ = stopped.await;
             });
+            ended.unwrap();
         });
         Self {
             https,
