@@ -19,7 +19,7 @@ import referencing
 from referencing.jsonschema import DRAFT7
 
 PROGRAMS = ("holodule-gateway", "holodule-backend")
-UPGRADED = ("holodule-backend",)  # the programs whose package upgrades them in place
+UPGRADED = PROGRAMS  # the programs whose package upgrades them in place
 KEY = "/etc/holodule/jwt_secret_key"
 
 
