@@ -19,7 +19,6 @@ import referencing
 from referencing.jsonschema import DRAFT7
 
 PROGRAMS = ("holodule-gateway", "holodule-backend")
-UPGRADED = PROGRAMS  # the programs whose package upgrades them in place
 KEY = "/etc/holodule/jwt_secret_key"
 
 
@@ -238,6 +237,51 @@ class Installed(Machines):
         self.do("dpkg", "--purge", "holodule-gateway")
         self.assertFalse(self.machine.path("/var/lib/holodule-gateway").exists())
 
+    def served(self):
+        """The certificate that the gateway presents, in PEM; "" without one."""
+        command = ["openssl", "s_client", "-connect", "127.0.0.1:443", "-servername", "localhost"]
+        presented = run(*self.machine.beside(*command)).stdout
+        found = re.search(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", presented, re.DOTALL)
+        return found[0] if found else ""
+
+    def test_a_certificate_in_the_state_directory_is_replaced_without_a_command(self):
+        self.install(packages.built)
+        drop_in = self.machine.path("/etc/systemd/system/holodule-gateway.service.d/watch.conf")
+        drop_in.parent.mkdir()
+        shutil.copy(self.machine.path("/usr/share/doc/holodule-gateway/examples/watch.conf"), drop_in)
+        self.do("install", "-d", "-m", "0700", "-o", "holodule-gateway", "-g", "holodule-gateway", "/var/lib/holodule-gateway")
+        state = self.machine.path("/var/lib/holodule-gateway")
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("before", "after"):
+                key, certificate = Path(folder) / f"{name}.key", Path(folder) / f"{name}.pem"
+                command = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+                made = run(
+                    *command,
+                    "-keyout",
+                    key,
+                    "-out",
+                    certificate,
+                    "-subj",
+                    f"/CN={name}",
+                    "-addext",
+                    "subjectAltName=DNS:localhost",
+                )
+                self.assertEqual(made.returncode, 0, made.stderr)
+            shutil.copy(self.machine.path(KEY), state / "jwt_secret_key")
+            before, after = ((Path(folder) / f"{name}.pem").read_text() for name in ("before", "after"))
+            for source, name in (("before.pem", "fullchain.pem"), ("before.key", "privkey.pem")):
+                shutil.copy(Path(folder) / source, state / name)
+            self.do("chown", "-R", "holodule-gateway:", "/var/lib/holodule-gateway")
+            self.machine.path("/etc/default/holodule-gateway").write_text("HTTPS_ADDR=[::]:443\n")
+            self.do("systemctl", "daemon-reload")
+            self.do("systemctl", "start", "holodule-backend", "holodule-gateway")
+            self.machine.wait("the first certificate", lambda: self.served() == before)
+            for source, name in (("after.key", "privkey.pem"), ("after.pem", "fullchain.pem")):
+                shutil.copy(Path(folder) / source, state / "new")
+                self.do("chown", "holodule-gateway:", "/var/lib/holodule-gateway/new")
+                (state / "new").rename(state / name)
+        self.machine.wait("the second certificate", lambda: self.served() == after)
+
     def test_an_edited_configuration_survives_an_upgrade(self):
         def change(folder):
             for file in (folder / "etc/holodule").iterdir():
@@ -268,18 +312,18 @@ class Upgraded(Machines):
         command = self.machine.beside(sys.executable, ROOT / "ops/checks/package_load.py", self.login())
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
             self.assertEqual(client.stdout.readline(), "running\n")
-            self.install([file for file in files if file.name.startswith(UPGRADED)])
+            self.install(files)
             results, _ = client.communicate("stop\n", timeout=120)
         self.assertEqual(client.returncode, 0)
         return json.loads(results)
 
     def test_an_upgrade_loses_no_request(self):
-        before = {program: self.main(program) for program in UPGRADED}
+        before = {program: self.main(program) for program in PROGRAMS}
         results = self.upgrade(packages.later("0.1.0-2"))
         self.assertEqual((results["lost"], results["refused"]), (0, 0), results["table"])
         self.assertGreater(results["answered"], 200, results["table"])
         print(results["table"])
-        for program in UPGRADED:
+        for program in PROGRAMS:
             with self.subTest(program):
                 self.assertNotEqual(self.main(program), before[program])
                 self.assertEqual(self.state("is-active", program), "active")
@@ -291,9 +335,9 @@ class Upgraded(Machines):
             for program in (folder / "usr/bin").iterdir():
                 program.write_text("#!/bin/sh\necho defective >&2\nexit 1\n")
 
-        before = {program: self.main(program) for program in UPGRADED}
+        before = {program: self.main(program) for program in PROGRAMS}
         results = self.upgrade(packages.later("0.1.0-2", change))
         self.assertEqual((results["lost"], results["refused"]), (0, 0), results["table"])
-        self.assertEqual({program: self.main(program) for program in UPGRADED}, before)
-        for program in UPGRADED:
+        self.assertEqual({program: self.main(program) for program in PROGRAMS}, before)
+        for program in PROGRAMS:
             self.assertEqual(self.do("dpkg-query", "--showformat=${Status}", "--show", program), "install ok installed")

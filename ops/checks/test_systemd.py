@@ -42,11 +42,13 @@ class Units(unittest.TestCase):
         shutil.copy(UNITS / "mongodb.conf", drop_ins)
         self.verify()
 
-    def test_the_gateway_verifies_with_the_acme_drop_in(self):
+    def test_the_gateway_verifies_with_its_drop_ins(self):
         drop_ins = self.dir / "holodule-gateway.service.d"
         drop_ins.mkdir()
-        shutil.copy(UNITS / "acme.conf", drop_ins)
-        self.verify()
+        for name in ("acme.conf", "watch.conf"):
+            with self.subTest(name):
+                shutil.copy(UNITS / name, drop_ins / "own.conf")
+                self.verify()
 
     def test_they_verify_with_each_drop_in_for_logs(self):
         for name in ("journal.conf", "logfile.conf"):
