@@ -101,13 +101,18 @@ impl<K: Eq + Hash + Clone, T: Clone> SingleFlight<K, T> {
         lock(self.shard(key)).slots.remove(key);
     }
 
-    /// Removes all stored results, and supersedes all flights.
-    pub(crate) fn clear(&self) {
+    /// Removes all stored results and returns them, and supersedes all flights.
+    pub(crate) fn take(&self) -> Vec<(K, T)> {
+        let mut stored = Vec::new();
         for shard in &self.shards {
             let mut shard = lock(shard);
-            shard.slots.clear();
             shard.stored.clear();
+            stored.extend(shard.slots.drain().filter_map(|(key, slot)| match slot {
+                Slot::Stored(result) => Some((key, result)),
+                Slot::InFlight(_) => None,
+            }));
         }
+        stored
     }
 
     /// The number of keys with a stored result or a flight.
@@ -125,7 +130,7 @@ impl<K: Eq + Hash + Clone, T: Clone> SingleFlight<K, T> {
 
 impl<K: Eq + Hash + Clone, T: Clone> Leader<K, T> {
     /// Ends the flight with the completion that `decide` returns. It gets whether the flight is current: neither
-    /// [`SingleFlight::remove`] nor [`SingleFlight::clear`] superseded it. It runs while the shard is locked, so that
+    /// [`SingleFlight::remove`] nor [`SingleFlight::take`] superseded it. It runs while the shard is locked, so that
     /// a later removal also removes what is stored.
     pub(crate) fn complete(self, decide: impl FnOnce(bool) -> Completion<T>) {
         let mut shard = lock(&self.shard);
@@ -229,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn a_removal_supersedes_the_flight_in_progress() {
         let table = Table::new(10 * SHARDS);
-        for remove in [SingleFlight::clear, |table: &Table| table.remove("a")] {
+        for remove in [|table: &Table| drop(table.take()), |table: &Table| table.remove("a")] {
             let older = lead(&table, "a");
             let follower = follow(&table, "a");
             remove(&table);

@@ -33,9 +33,14 @@ pub struct CacheEntry {
     lifetime: Lifetime,
     received: Instant,
     generation: Generation,
-    /// The backend is not queried before this time, in milliseconds after `received`.
+    /// The backend is not queried before this time, in milliseconds after `received`; 0 if no fetch has failed.
     retry_after: AtomicU64,
+    /// When the last fetch that may replace it began, in milliseconds after `received`.
+    fetch_began: AtomicU64,
 }
+
+/// The longest wait for a fetch after one that failed: enough for a backend that works again.
+const WAIT_AFTER_FAILURE: Duration = Duration::from_millis(250);
 
 /// The lifetime of a response that must not be stored.
 const NO_LIFETIME: Lifetime = Lifetime {
@@ -114,6 +119,7 @@ impl CacheEntry {
             received: at,
             generation,
             retry_after: AtomicU64::new(0),
+            fetch_began: AtomicU64::new(0),
         })
     }
 
@@ -212,6 +218,20 @@ impl CacheEntry {
     pub(super) fn pause_retries(&self, now: Instant, pause: Duration) {
         let until = now.saturating_duration_since(self.received).saturating_add(pause);
         self.retry_after.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long a request at `now` waits for the fetch in progress before it gets this stale response: until
+    /// `wait_timeout` after the fetch began, which it does now if `begins`. Otherwise each request would wait as long
+    /// for a backend that hangs as the first one. After a failed fetch, the wait is short.
+    pub(super) fn remaining_wait(&self, now: Instant, begins: bool, wait_timeout: Duration) -> Duration {
+        let after = u64::try_from(now.saturating_duration_since(self.received).as_millis()).unwrap_or(u64::MAX);
+        if begins {
+            self.fetch_began.store(after, Ordering::Relaxed);
+        }
+        let has_failed = self.retry_after.load(Ordering::Relaxed) > 0;
+        let longest = if has_failed { wait_timeout.min(WAIT_AFTER_FAILURE) } else { wait_timeout };
+        let waited = after.saturating_sub(self.fetch_began.load(Ordering::Relaxed));
+        longest.saturating_sub(Duration::from_millis(waited))
     }
 
     /// Whether the backend failed within that time before `now`.

@@ -43,7 +43,8 @@ pub struct Settings {
     /// The maximum size of a stored body, in bytes. 1 MiB by default.
     pub max_body_bytes: usize,
     /// How long a request waits for a response that is being fetched. After that it gets a stale response if one is
-    /// allowed, and is forwarded otherwise. 2 s by default.
+    /// allowed, and is forwarded otherwise. If a stale response is allowed, the time counts from the beginning of the
+    /// fetch, and is shorter after a failed one. 2 s by default.
     pub wait_timeout: Duration,
 }
 
@@ -219,6 +220,11 @@ impl Cache {
         // The generation is part of the key, so that a request after a purge does not join an earlier fetch.
         let (outcome, leader) = self.inner.fills.join(&(key.clone(), generation));
         let is_leader = leader.is_some();
+        let fallback = previous.as_ref().filter(|(_, freshness)| may_be_stale(*freshness));
+        let wait_timeout = match fallback {
+            Some((entry, _)) => entry.remaining_wait(now, is_leader, self.settings.wait_timeout),
+            None => self.settings.wait_timeout,
+        };
         if let Some(leader) = leader {
             // Forwarding the request reports why it cannot be built.
             let Ok(parts) = build_request() else { return CacheLookup::Ready(CacheOutcome::Pass) };
@@ -249,12 +255,7 @@ impl Cache {
             }
             previous => {
                 let fallback = previous.filter(|(_, freshness)| may_be_stale(*freshness)).map(|(entry, _)| entry);
-                CacheLookup::Pending(PendingResponse {
-                    outcome,
-                    is_leader,
-                    fallback,
-                    wait_timeout: self.settings.wait_timeout,
-                })
+                CacheLookup::Pending(PendingResponse { outcome, is_leader, fallback, wait_timeout })
             }
         }
     }

@@ -6,7 +6,7 @@
 //! stored. After the feed was interrupted, all identities are queried again. The roles of a user are part of the status.
 //!
 //! While the feed is disconnected, stored statuses are used for up to [`Settings::max_age`], so that requests are
-//! served while a backend restarts. After that the revocation of a token is unknown, which is an error of its own:
+//! served while a backend restarts. So are those from before a reset if the query that should replace one fails. After that the revocation of a token is unknown, which is an error of its own:
 //! [`RevocationError::Unavailable`].
 
 mod account;
@@ -14,6 +14,7 @@ mod account_watch;
 mod changes;
 #[doc(hidden)] // Public for the fuzz targets.
 pub mod feed;
+mod former;
 mod table;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use account::{AccountStatus, CheckResponse};
 pub use account_watch::AccountWatch;
 use changes::Changes;
 use feed::{FeedDecoder, FeedEvent};
+use former::FormerStatuses;
 use table::{FeedOrigin, StatusResult, StatusTable, complete};
 
 /// The maximum size of a response about one identity, in bytes: a thousand logged-out tokens of maximum length.
@@ -118,6 +120,8 @@ struct Inner {
     /// For queries about identities.
     backend: UpstreamClient,
     statuses: StatusTable,
+    /// Used while an identity cannot be queried after a reset.
+    former: FormerStatuses,
     started: Instant,
     /// The time of the last beat, in milliseconds since `started`; [`NEVER`] before the first.
     last_beat: AtomicU64,
@@ -143,6 +147,7 @@ impl Revocation {
             settings,
             backend,
             statuses,
+            former: FormerStatuses::new(settings.capacity, settings.max_age),
             started: Instant::now(),
             last_beat: AtomicU64::new(NEVER),
             followed: ArcSwap::default(),
@@ -168,8 +173,11 @@ impl Revocation {
                 Ok(()) => Ok(Roles(Some(status))),
                 Err(reason) => Err(RevocationError::Revoked(reason)),
             },
-            Err(_) if !is_fresh && serves_on => Ok(Roles::default()),
-            Err(reason) => Err(RevocationError::Unavailable(reason.to_string())),
+            Err(reason) => match self.0.former.get(&token.identity, Instant::now()) {
+                Some(status) => status.check(token).map(|()| Roles(Some(status))).map_err(RevocationError::Revoked),
+                None if !is_fresh && serves_on => Ok(Roles::default()),
+                None => Err(RevocationError::Unavailable(reason.to_string())),
+            },
         }
     }
 
@@ -279,7 +287,7 @@ impl Revocation {
                         // Not earlier, since only a beat shows that the backend can be queried again.
                         let is_reset = std::mem::take(&mut may_have_missed);
                         if is_reset {
-                            self.0.statuses.clear();
+                            self.reset_statuses();
                         }
                         self.record_beat(logged);
                         if is_reset {
@@ -291,7 +299,20 @@ impl Revocation {
         }
     }
 
+    /// Requires a query about each identity, since changes may have been missed.
+    fn reset_statuses(&self) {
+        let stored = self.0.statuses.take().into_iter().filter_map(|(identity, result)| match result {
+            StatusResult::Known(status) => Some((identity, status)),
+            StatusResult::Failed(_) | StatusResult::Superseded => None,
+        });
+        if let Some(age) = self.age() {
+            let now = Instant::now();
+            self.0.former.extend(stored, now.checked_sub(age).unwrap_or(now), now);
+        }
+    }
+
     fn account_changed(&self, identity: &str) {
+        self.0.former.remove(identity);
         self.0.statuses.remove(identity);
         self.0.changes.account(identity);
     }
@@ -343,6 +364,9 @@ impl Revocation {
             StatusCode::BAD_REQUEST => Ok((Arc::new(AccountStatus::no_user()), FeedOrigin::Followed)),
             status => Err(self.0.backend.upstream().unexpected(status)),
         });
+        if result.is_ok() {
+            self.0.former.remove(identity);
+        }
         complete(leader, result.map_err(Arc::from));
     }
 

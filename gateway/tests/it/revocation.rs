@@ -210,6 +210,32 @@ async fn within_the_maximum_age_known_identities_are_served_and_others_get_503()
     assert_eq!(gateway.get(DAY).await.status, 200);
 }
 
+/// A backend that crashes soon after each start resets the statuses, and cannot be queried.
+#[tokio::test]
+async fn after_a_reset_known_identities_are_served_until_their_status_is_too_old() {
+    let (revocations, _api, _admin, gateway) = start(&[("REVOCATION_MAX_AGE", "3")]).await;
+    let reset = async || {
+        assert_eq!(gateway.get(DAY).await.status, 200);
+        revocations.set_answering(false);
+        revocations.send_line(&json!({"reset": true}));
+        let identities = "gateway_revocation_identities";
+        until("the statuses are reset", async || gateway.metric(identities).await == Some(0.0)).await;
+    };
+    reset().await;
+    assert_eq!(gateway.get(DAY).await.status, 200);
+    assert_unknown(&gateway.exchange(with("GET", DAY, &token("user02"))).await);
+    let request = request("GET", DAY, "");
+    until("the status is too old", async || gateway.exchange(&request).await.status == 503).await;
+    assert!(gateway.metric("gateway_revocation_feed_age_seconds").await.unwrap() < 3.0, "the feed is connected");
+    revocations.set_answering(true);
+    reset().await;
+    // The feed names an identity whose former status was used.
+    revocations.change("user01", json!({"active": false, "password_changed_at": null, "logged_out": []}));
+    until("the former status is not used", async || gateway.exchange(&request).await.status == 503).await;
+    revocations.set_answering(true);
+    until_revoked(&gateway, &request).await;
+}
+
 #[tokio::test]
 async fn serve_on_accepts_valid_tokens_while_their_status_is_unknown() {
     let (api, (revocations, admin)) = (api().await, RevocationStub::start().await);

@@ -1,8 +1,10 @@
 //! Stale responses: during revalidation, and if the backend fails (RFC 5861; RFC 9111, section 4.2.4).
 
+use std::time::{Duration, Instant};
+
 use super::{Edge, FRESH, assert_answer, page, x_cache};
 use crate::support::backend::{Step, answer};
-use crate::support::until;
+use crate::support::{DAY, until};
 
 /// Of a response with [`OLD`]: it is stale at once, and may be served on errors only.
 const IF_ERROR: &str = "public, max-age=0, s-maxage=5, stale-if-error=86400";
@@ -74,6 +76,20 @@ async fn a_stale_response_is_served_without_a_valid_response() {
         edge.origin.respond(failure);
         assert_answer(&edge.gateway.get(&path).await, 200, "old", "stale");
     }
+}
+
+#[tokio::test]
+async fn only_the_first_requests_wait_for_a_backend_that_hangs() {
+    let wait = Duration::from_secs(2);
+    let edge = Edge::start_with(page("old", IF_ERROR, &[OLD]), &[("CACHE_WAIT_TIMEOUT", "2")]).await;
+    assert_answer(&edge.gateway.get(DAY).await, 200, "old", "miss");
+    edge.origin.respond(vec![Step::Hang]);
+    assert_answer(&edge.gateway.get(DAY).await, 200, "old", "stale");
+    let began = Instant::now();
+    for _ in 0..10 {
+        assert_answer(&edge.gateway.get(DAY).await, 200, "old", "stale");
+    }
+    assert!(began.elapsed() < 5 * wait, "each waited");
 }
 
 #[tokio::test]
