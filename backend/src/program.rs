@@ -168,26 +168,36 @@ async fn serve_from(
     let history = Arc::new(History::new(predecessor, Arc::clone(&draining)));
     let app = App::new(store.clone(), hasher, feed, Arc::clone(&metrics), config.handler.clone(), log.dropped());
     let app = Arc::new(app.with_history(Arc::clone(&history)).with_tracer(tracer));
+    // Not before this process may serve: until then, the file is the predecessor's. Nor later: another program may look for
+    // the process that serves as soon as the predecessor has ended.
+    let announce = {
+        let (path, announcement) = (config.announce_file.clone(), announcement.clone());
+        let subject = config.values.subject("announce_file");
+        move || match &path {
+            Some(path) => {
+                let written = announcement.write(path);
+                written.map_err(|error| format!("{subject}: {}: {error}", shown_path(path)))
+            }
+            None => Ok(()),
+        }
+    };
     let start = || Server::start(listeners, &config.server, app);
     let server = match succession {
         Some(succession) => {
-            let server = succession.serve(start).await?;
+            let announce = move || {
+                if let Err(error) = announce() {
+                    tracing::error!(error, "the addresses could not be announced");
+                }
+            };
+            let server = succession.serve(announce, start).await?;
             metrics.in_place().count("succeeded");
             server
         }
-        None => start(),
-    };
-    // Not before: until now, the file was the predecessor's.
-    if let Some(path) = &config.announce_file {
-        let announced = announcement.write(path);
-        let error = announced
-            .map_err(|error| format!("{}: {}: {error}", config.values.subject("announce_file"), shown_path(path)));
-        match (error, predecessor) {
-            (Err(error), None) => return Err(error.into()),
-            (Err(error), Some(_)) => tracing::error!(error, "the addresses could not be announced"),
-            (Ok(()), _) => {}
+        None => {
+            announce()?;
+            start()
         }
-    }
+    };
     tracing::info!(
         api = announcement.api,
         admin = announcement.admin,

@@ -51,9 +51,10 @@ class OpsRun(unittest.TestCase):
             self.assertLess(time.monotonic(), until)
             time.sleep(0.02)
 
-    def test_the_gateway_is_upgraded_and_draining_processes_are_reported_and_stopped(self):
+    def test_both_are_upgraded_and_draining_processes_are_reported_and_stopped(self):
         with running_stack(DRAIN_TIMEOUT="60", LOGIN_BODY_TIMEOUT="60") as stack:
             before = (stack.folder / "gateway.pid").read_text().strip()
+            backend = int((stack.folder / "backend.pid").read_text())
             addresses = stack.addresses()
             pending = pending_request(stack)
             upgraded = stack.ops_run("--upgrade")
@@ -62,6 +63,9 @@ class OpsRun(unittest.TestCase):
             self.assertNotEqual(after, before)
             self.assertIn(f"the gateway was upgraded: process {after} serves", upgraded.stdout)
             self.assertEqual(stack.addresses(), addresses)
+            new = (stack.folder / "backend.pid").read_text().strip()
+            self.assertIn(f"the backend was upgraded: process {new} serves", upgraded.stdout)
+            self.wait_for(lambda: backend not in processes_of(stack))
             stack.client().login()
             status = stack.ops_run("--status")
             self.assertEqual(status.returncode, 0, status.stdout)
@@ -120,11 +124,19 @@ class OpsRun(unittest.TestCase):
 
 
 class UnderLoad(unittest.TestCase):
-    def test_no_request_is_lost(self):
-        gateway = enter(self.addCleanup, upgrades.Gateway())
+    def measure(self, program):
+        program = enter(self.addCleanup, program)
         load = Load(keepalive=2, new=1, http2=1, concurrent=2, uploads=1, streams=1, upload_seconds=0.5)
-        report, _ = upgrades.measure(gateway, 3, 600, load)
-        self.assertEqual(upgrades.failures_of(report, 600), [], report.table())
+        report, _ = upgrades.measure(program, 3, 600, load)
+        self.assertEqual(upgrades.failures_of(program, report, 600), [], report.table())
+
+    def test_upgrades_of_the_gateway_lose_no_request(self):
+        self.measure(upgrades.Gateway())
+
+    def test_upgrades_of_the_backend_lose_no_request(self):
+        for program in (upgrades.Backend(), upgrades.BackendOnMongoDB()):
+            with self.subTest(program.name):
+                self.measure(program)
 
 
 if __name__ == "__main__":

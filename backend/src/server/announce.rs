@@ -11,6 +11,8 @@ pub struct Announcement {
     pub api: String,
     /// The admin listener.
     pub admin: String,
+    /// The id of the process that serves, which an upgrade in place changes.
+    pub process: u32,
 }
 
 impl Announcement {
@@ -33,9 +35,12 @@ mod tests {
     fn it_is_written_atomically_and_leaves_no_draft() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("addresses.json");
-        let announcement = Announcement { api: "127.0.0.1:1".to_owned(), admin: "unix:/a".to_owned() };
+        let announcement = Announcement { api: "127.0.0.1:1".to_owned(), admin: "unix:/a".to_owned(), process: 7 };
         announcement.write(&path).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"api\":\"127.0.0.1:1\",\"admin\":\"unix:/a\"}\n");
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "{\"api\":\"127.0.0.1:1\",\"admin\":\"unix:/a\",\"process\":7}\n"
+        );
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(announcement.write(&folder.path().join("missing/addresses.json")).is_err());
     }

@@ -92,7 +92,8 @@ impl Listeners {
     /// # Errors
     /// If the system cannot return one.
     pub fn announcement(&self) -> io::Result<Announcement> {
-        Ok(Announcement { api: self.api.address()?.to_string(), admin: self.admin.address()?.to_string() })
+        let (api, admin) = (self.api.address()?.to_string(), self.admin.address()?.to_string());
+        Ok(Announcement { api, admin, process: std::process::id() })
     }
 }
 

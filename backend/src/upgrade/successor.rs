@@ -103,13 +103,18 @@ impl Succession {
         self.takeover.predecessor()
     }
 
-    /// Starts the server as soon as this process may serve, and adopts the connections of the predecessor.
+    /// Starts the server as soon as this process may serve, and adopts the connections of the predecessor. Calls `announce`
+    /// before the predecessor exits.
     ///
     /// # Errors
     /// [`NotTaken`]: this process must not serve.
-    pub async fn serve(self, start: impl FnOnce() -> Server) -> Result<Server, NotTaken> {
+    pub async fn serve(
+        self,
+        announce: impl FnOnce() + Send + 'static,
+        start: impl FnOnce() -> Server,
+    ) -> Result<Server, NotTaken> {
         let Self { takeover, receiver } = self;
-        blocking(move || takeover.ready()).await?;
+        blocking(move || takeover.ready_then(announce)).await?;
         let server = start();
         if let Some(receiver) = receiver {
             let (adopter, runtime) = (server.adopter(), Handle::current());

@@ -82,6 +82,8 @@ impl Running {
         let process = self.page().process;
         assert_eq!(text(&output.stdout), format!("upgraded: process {process} serves\n"));
         self.process = process;
+        let announced = fs::read_to_string(self.folder.join("announced.json")).unwrap();
+        assert!(announced.ends_with(&format!("\"process\":{process}}}\n")), "{announced}");
     }
 
     pub(super) fn page(&self) -> Page {

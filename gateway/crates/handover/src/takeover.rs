@@ -178,10 +178,19 @@ impl Takeover {
     ///
     /// # Errors
     /// [`NotTaken`]: this process must not accept a connection.
-    pub fn ready(mut self) -> Result<(), NotTaken> {
+    pub fn ready(self) -> Result<(), NotTaken> {
+        self.ready_then(|| {})
+    }
+
+    /// The same, and calls `before` as soon as this process may accept connections, before the predecessor drains and exits.
+    ///
+    /// # Errors
+    /// [`NotTaken`].
+    pub fn ready_then(mut self, before: impl FnOnce()) -> Result<(), NotTaken> {
         self.listeners.clear();
         self.send(&Message::Ready)?;
         self.expect(&Message::Go)?;
+        before();
         // If the predecessor has ended since, there is no other process that serves.
         let _ = self.channel.send(&Message::Taken, &[]);
         self.draining.add(Predecessor { process: self.predecessor, channel: self.channel });
