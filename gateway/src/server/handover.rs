@@ -84,15 +84,17 @@ impl Preparation {
             sleep(INTERVAL).await;
         }
         let predecessor = takeover.predecessor();
-        spawn_blocking(move || takeover.ready()).await.map_err(io::Error::other)??;
+        // Not before, since the file is the predecessor's until then; and not after it exits, so that the process in it
+        // always serves.
+        let announcement = move || {
+            if let Some(Err(error)) = file.map(|file| announce(&file, addresses)) {
+                tracing::error!(%error, "the addresses could not be announced");
+            }
+        };
+        spawn_blocking(move || takeover.ready_then(announcement)).await.map_err(io::Error::other)??;
         phase.send_replace(Phase::Serving);
         metrics.upgrades().count("succeeded");
         tracing::info!(predecessor, https = %addresses.https, ops = %addresses.ops, "serving after an upgrade");
-        // Not before: until now, the file was the predecessor's.
-        let announced = file.map(|file| announce(&file, addresses)).transpose();
-        if let Err(error) = announced {
-            tracing::error!(%error, "the addresses could not be announced");
-        }
         Ok(())
     }
 }
