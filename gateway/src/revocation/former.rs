@@ -51,7 +51,15 @@ impl FormerStatuses {
         self.is_usable(*confirmed, now).then(|| Arc::clone(status))
     }
 
-    /// Removes the status of `identity`, which has changed or is known again.
+    /// Replaces the status of `identity`, if there is one, by the result of a query. It is not removed: another reset may
+    /// have superseded the query.
+    pub(super) fn refresh(&self, identity: &str, status: &Arc<AccountStatus>) {
+        if let Some((former, _)) = self.entries().get_mut(identity) {
+            *former = Arc::clone(status);
+        }
+    }
+
+    /// Removes the status of `identity`, which has changed.
     pub(super) fn remove(&self, identity: &str) {
         self.entries().remove(identity);
     }
@@ -84,8 +92,12 @@ mod tests {
         let is_usable = |identity, seconds| former.get(identity, start + seconds * second).is_some();
         assert!(is_usable("a", 3) && is_usable("b", 4) && !is_usable("c", 0));
         assert!(!is_usable("a", 4) && !is_usable("b", 5), "confirmed longer ago than the maximum age");
+        let newer = status();
+        former.refresh("b", &newer);
+        assert!(Arc::ptr_eq(&former.get("b", start).unwrap(), &newer));
         former.remove("b");
-        assert!(!is_usable("b", 1));
+        former.refresh("b", &newer);
+        assert!(!is_usable("b", 1), "a change removes it, and a query from before the change does not bring it back");
     }
 
     #[test]

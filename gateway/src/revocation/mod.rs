@@ -364,8 +364,8 @@ impl Revocation {
             StatusCode::BAD_REQUEST => Ok((Arc::new(AccountStatus::no_user()), FeedOrigin::Followed)),
             status => Err(self.0.backend.upstream().unexpected(status)),
         });
-        if result.is_ok() {
-            self.0.former.remove(identity);
+        if let Ok((status, _)) = &result {
+            self.0.former.refresh(identity, status);
         }
         complete(leader, result.map_err(Arc::from));
     }
