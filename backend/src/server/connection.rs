@@ -5,11 +5,13 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use holodule_telemetry::within;
-use http::{Method, Request, Response, StatusCode};
+use http::header::DATE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -177,7 +179,17 @@ async fn handle(
     access.set_response(route, response.status().as_u16());
     // The feed ends only when the service does.
     let running = (route != route::FEED).then_some(running);
-    response.map(|body| RecordedBody::new(body, access, (busy, running), is_head))
+    let mut response = response.map(|body| RecordedBody::new(body, access, (busy, running), is_head));
+    response.headers_mut().insert(DATE, date(SystemTime::now()));
+    response
+}
+
+/// The `Date` of a response. hyper sets none if there is one; its own stays as it is if the clock is set back, until the
+/// clock has caught up.
+fn date(now: SystemTime) -> HeaderValue {
+    // An HTTP date is ASCII.
+    HeaderValue::try_from(httpdate::fmt_http_date(now))
+        .unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
 }
 
 /// The handler's response, or `500` if it panics: a panic ends only its own request.
