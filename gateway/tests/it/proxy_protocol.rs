@@ -172,7 +172,8 @@ async fn connections_count_towards_the_limit_of_the_client_in_the_header() {
     let mut first = open([192, 0, 2, 1]).await.unwrap();
     assert!(open([192, 0, 2, 1]).await.is_err());
     let series = r#"gateway_connections_refused_total{reason="per_address"}"#;
-    assert_eq!(gateway.metric(series).await, Some(1.0));
+    // Counted after the connection was closed.
+    until("the connection is counted", async || gateway.metric(series).await == Some(1.0)).await;
     let mut other = open([192, 0, 2, 2]).await.unwrap();
     for connection in [&mut first, &mut other] {
         assert_eq!(connection.exchange(get(DAY, "")).await.status, 200);

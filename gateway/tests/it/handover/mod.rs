@@ -120,7 +120,13 @@ impl Upgraded {
             after.process, failure.result, failure.reason
         );
         assert_eq!(text(&output.stderr), expected);
-        let logged: Vec<_> = self.lines().into_iter().filter(|line| line["error"] == *failure.reason).collect();
+        let mut logged = Vec::new();
+        // The log is written by a thread of its own.
+        until("the failure is logged", async || {
+            logged = self.lines().into_iter().filter(|line| line["error"] == *failure.reason).collect();
+            !logged.is_empty()
+        })
+        .await;
         assert_eq!(logged.len(), 1, "{}", self.log());
         assert_eq!((&logged[0]["level"], &logged[0]["result"]), (&"ERROR".into(), &failure.result.as_str().into()));
         format!("{}: {}", failure.result, failure.reason)
