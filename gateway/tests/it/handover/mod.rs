@@ -134,9 +134,21 @@ impl Upgraded {
 
     /// The state of upgrades.
     pub async fn page(&self) -> Page {
-        let (status, body) = self.ops("/upgrade").await.unwrap();
+        let (status, body) = self.response("/upgrade").await;
         assert_eq!(status, 200);
         serde_json::from_str(&body).unwrap()
+    }
+
+    /// The same as [`Upgraded::ops`], repeated until there is a response: while the listener changes hands, the old process
+    /// may close a connection without one.
+    async fn response(&self, path: &str) -> (u16, String) {
+        let mut response = None;
+        until("the ops listener responds", async || {
+            response = self.ops(path).await;
+            response.is_some()
+        })
+        .await;
+        response.unwrap()
     }
 
     /// `GET path` on the ops listener: the status and the body; `None` without a response.
@@ -152,7 +164,7 @@ impl Upgraded {
 
     /// The value of a series of its metrics.
     pub async fn metric(&self, series: &str) -> f64 {
-        let (_, page) = self.ops("/metrics").await.unwrap();
+        let (_, page) = self.response("/metrics").await;
         page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok()).unwrap()
     }
 
