@@ -111,7 +111,9 @@ class Clients:
     def __init__(self, gateway, context):
         self.gateway, self.context = gateway, context
         self.count, self.failures, self.stopped = collections.Counter(), [], threading.Event()
-        self.threads = [threading.Thread(target=self.repeat, args=(of,)) for of in (self.anew, self.again)]
+        self.threads = [
+            threading.Thread(target=self.repeat, args=(of,)) for of in (self.on_new_connections, self.on_one_connection)
+        ]
 
     def __enter__(self):
         for thread in self.threads:
@@ -129,13 +131,13 @@ class Clients:
         except (OSError, ValueError) as error:
             self.failures.append(repr(error))
 
-    def anew(self):
+    def on_new_connections(self):
         while not self.stopped.is_set():
             with self.gateway.connect(self.context) as tls:
                 self.note("new", self.gateway.get(tls))
             self.stopped.wait(0.01)
 
-    def again(self):
+    def on_one_connection(self):
         with self.gateway.connect(self.context) as tls:
             while not self.stopped.is_set():
                 self.note("same", self.gateway.get(tls))
