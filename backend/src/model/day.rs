@@ -5,6 +5,9 @@ use std::ops::Range;
 
 use time::{Date, Month, Time};
 
+/// Seconds by which Japan standard time is ahead of UTC. It has no summer time.
+const JAPAN_OFFSET: i64 = 9 * 3600;
+
 /// A calendar day (proleptic Gregorian, years 0000 to 9999) in Japan standard time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(Date);
@@ -26,6 +29,37 @@ impl Day {
         let month = number(&[*m1, *m2]).ok_or(NotADay)?;
         let day = number(&[*d1, *d2]).ok_or(NotADay)?;
         date(year, month, day).map(Self).ok_or(NotADay)
+    }
+
+    /// Parses `yyyymmdd` or the ISO form `yyyy-mm-dd` of an existing day.
+    ///
+    /// # Errors
+    /// [`NotADay`] for anything else.
+    pub fn parse_any(text: &str) -> Result<Self, NotADay> {
+        let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = text.as_bytes() else { return Self::parse(text) };
+        let digits = [*y1, *y2, *y3, *y4, *m1, *m2, *d1, *d2];
+        std::str::from_utf8(&digits).map_err(|_| NotADay).and_then(Self::parse)
+    }
+
+    /// The day that is `days` later, or earlier if negative; `None` outside the years 0000 to 9999.
+    pub fn checked_add(self, days: i64) -> Option<Self> {
+        let date = self.0.checked_add(time::Duration::days(days))?;
+        (0..=9999).contains(&date.year()).then_some(Self(date))
+    }
+
+    /// The number of days from `earlier` to this one; negative if it is later.
+    pub fn days_since(self, earlier: Self) -> i64 {
+        i64::from(self.0.to_julian_day()) - i64::from(earlier.0.to_julian_day())
+    }
+
+    /// The day of the week from 0, Monday, to 6, Sunday.
+    pub fn weekday(self) -> u8 {
+        self.0.weekday().number_days_from_monday()
+    }
+
+    /// The ISO form, `yyyy-mm-dd`.
+    pub fn iso(self) -> String {
+        format!("{:04}-{:02}-{:02}", self.0.year(), u8::from(self.0.month()), self.0.day())
     }
 
     /// The day whose range of [`Day::datetimes`] contains this text.
@@ -93,6 +127,23 @@ impl WallClock {
         Ok(Self { day, time })
     }
 
+    /// The time in Japan at `seconds` since the Unix epoch; `None` outside the years 0000 to 9999.
+    pub fn at_unix(seconds: i64) -> Option<Self> {
+        let local = time::OffsetDateTime::from_unix_timestamp(seconds.checked_add(JAPAN_OFFSET)?).ok()?;
+        (0..=9999).contains(&local.year()).then(|| Self { day: Day(local.date()), time: local.time() })
+    }
+
+    /// Seconds since the Unix epoch.
+    pub fn unix(self) -> i64 {
+        time::PrimitiveDateTime::new(self.day.0, self.time).assume_utc().unix_timestamp() - JAPAN_OFFSET
+    }
+
+    /// The form of RFC 3339, with the offset of Japan: `2020-12-09T23:00:00+09:00`.
+    pub fn rfc3339(self) -> String {
+        let (hour, minute, second) = self.time.as_hms();
+        format!("{}T{hour:02}:{minute:02}:{second:02}+09:00", self.day.iso())
+    }
+
     /// The day.
     pub fn day(self) -> Day {
         self.day
@@ -128,6 +179,31 @@ fn date(year: u16, month: u16, day: u16) -> Option<Date> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_are_counted_and_have_an_iso_form() {
+        let day = |text| Day::parse(text).unwrap();
+        assert_eq!(Day::parse_any("2020-12-09"), Ok(day("20201209")));
+        assert_eq!(Day::parse_any("20201209"), Ok(day("20201209")));
+        for bad in ["2020-12-9", "2020/12/09", "2020-13-09", "２０２０-12-09", "2020-1209"] {
+            assert_eq!(Day::parse_any(bad), Err(NotADay), "{bad}");
+        }
+        assert_eq!(day("20201231").checked_add(1), Some(day("20210101")));
+        assert_eq!(day("20200301").checked_add(-1), Some(day("20200229")));
+        assert_eq!((day("99991231").checked_add(1), day("00000101").checked_add(-1)), (None, None));
+        assert_eq!(day("20210101").days_since(day("20201201")), 31);
+        assert_eq!(day("20201209").iso(), "2020-12-09");
+        assert_eq!(day("20201209").weekday(), 2);
+    }
+
+    #[test]
+    fn times_are_of_japan() {
+        let time = WallClock::parse("20201210 000000").unwrap();
+        assert_eq!(time.unix(), 1_607_526_000);
+        assert_eq!(WallClock::at_unix(1_607_526_000), Some(time));
+        assert_eq!(time.rfc3339(), "2020-12-10T00:00:00+09:00");
+        assert_eq!((WallClock::at_unix(i64::MAX), WallClock::at_unix(400_000_000_000)), (None, None));
+    }
 
     #[test]
     fn a_day_is_eight_ascii_digits_of_the_calendar() {

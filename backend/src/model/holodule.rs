@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::day::WallClock;
+use super::identifier::Code;
+
 /// The fields of a stored document. A field missing in the document is `None` and remains missing wherever the holodule
 /// is written; values of older documents are shown unchanged.
 ///
@@ -70,6 +73,24 @@ pub struct Public<'a> {
 }
 
 impl Holodule {
+    /// The code of its streamer: `code`, or the beginning of `key` in documents without it.
+    pub fn effective_code(&self) -> Option<&str> {
+        match self.code.as_deref() {
+            Some(code) if !code.is_empty() => Some(code),
+            _ => self.key.as_deref()?.split_once('_').map(|(code, _)| code).filter(|code| Code::parse(code).is_ok()),
+        }
+    }
+
+    /// Its tags that are texts.
+    pub fn tag_texts(&self) -> impl Iterator<Item = &str> {
+        self.tags.as_ref().and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    /// When it starts; `None` if `datetime` is no time.
+    pub fn starts_at(&self) -> Option<WallClock> {
+        WallClock::parse(self.datetime.as_deref()?).ok()
+    }
+
     /// The view for clients of the api listener.
     pub fn public(&self) -> Public<'_> {
         Public {
@@ -90,6 +111,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_code_is_stored_or_begins_the_key() {
+        let of = |code: Option<&str>, key: Option<&str>| {
+            let holodule = Holodule { code: code.map(Into::into), key: key.map(Into::into), ..Holodule::default() };
+            holodule.effective_code().map(str::to_owned)
+        };
+        let key = Some("HL0503_20201209_230000");
+        assert_eq!(of(Some("HLEN01"), key).as_deref(), Some("HLEN01"));
+        assert_eq!(of(Some(""), key).as_deref(), Some("HL0503"));
+        assert_eq!(of(None, key).as_deref(), Some("HL0503"));
+        for key in [None, Some(""), Some("HL0503"), Some("x_20201209_230000")] {
+            assert_eq!(of(None, key), None, "{key:?}");
+        }
+    }
 
     #[test]
     fn clients_see_eight_ordered_fields_without_missing_ones() {

@@ -4,10 +4,13 @@ mod day;
 mod days;
 mod holodule;
 mod identifier;
+mod needle;
 mod password_form;
 mod revocation;
 mod roles;
 mod saved;
+mod selection;
+mod streamer;
 mod user;
 mod valid;
 
@@ -15,12 +18,15 @@ pub use day::{Day, NotADay, WallClock};
 pub use days::{DAYS_LIMIT, Days};
 pub use holodule::{Holodule, Public};
 pub use identifier::{Code, Identifier, Invalid, KEY_LIMIT, VideoId};
+pub use needle::{NEEDLE_LIMIT, Needle, NotANeedle, fold};
 pub use password_form::PasswordForm;
 pub use revocation::{AccountStatus, Logout, NotATokenId, PasswordMark, TOKEN_ID_LIMIT, TokenId};
 pub use roles::{
     InvalidRoles, ROLE_LIMIT, ROLES_LIMIT, Role, Roles, RolesChange, RolesRefused, SCOPE_LIMIT, StoredRoles,
 };
 pub use saved::{Saved, SavedUser, Tally};
+pub use selection::{FILTER_VALUES_LIMIT, Filter, PAGE_LIMIT, PageRequest, Position, Selection, Sort, datetimes_of};
+pub use streamer::{Streamer, Streamers};
 pub use user::{
     NewUser, NotAUsername, RESERVED_PREFIX, StoredPassword, StoredUser, USERNAME_LIMIT, UserSummary, Username,
 };

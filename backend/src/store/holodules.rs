@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures_util::stream::{BoxStream, StreamExt};
 
-use super::{DayListing, Engine, Exported, Store, StoreError, Upserted, engine};
-use crate::model::{Day, Days, Identifier, ValidHolodule};
+use super::{DayListing, Engine, Exported, Listing, Store, StoreError, Upserted, engine};
+use crate::model::{Day, Days, Identifier, PageRequest, Selection, ValidHolodule};
 
 impl Store {
     /// The holodules of a day, in Japan standard time.
@@ -15,6 +15,15 @@ impl Store {
     /// If the store cannot be read.
     pub async fn day(&self, day: Day) -> Result<DayListing, StoreError> {
         engine!(self.day(day))
+    }
+
+    /// A page of the holodules of `selection`. Both engines read indexes only: the time depends on what the selection
+    /// contains, not on what is stored beside it, except for a text, for which every holodule of the ranges is read.
+    ///
+    /// # Errors
+    /// If the store cannot be read within the operation timeout.
+    pub async fn list(&self, selection: &Selection, page: &PageRequest) -> Result<Listing, StoreError> {
+        engine!(self.list(selection, page))
     }
 
     /// A number that increases before a change is acknowledged or published: reads before it were made at another

@@ -11,6 +11,7 @@ mod error;
 mod holodules;
 mod mongo;
 mod outcome;
+mod streamers;
 mod trace;
 mod url;
 
@@ -24,7 +25,7 @@ pub use error::StoreError;
 pub use mongo::MongoUrl;
 pub use outcome::{
     AccountChange, BackedUp, ChangeDetection, Confirmed, DayListing, Exported, Fingerprint, Incoming, LOGOUT_LIMIT,
-    LoggedOut, Probe, Restored, RolesChanged, Undated, Upserted, UserChange,
+    Listing, LoggedOut, Probe, Restored, RolesChanged, StreamersStored, Undated, Upserted, UserChange,
 };
 pub use url::{NotAStoreUrl, StoreUrl};
 

@@ -1,6 +1,30 @@
 //! Results of store operations.
 
-use crate::model::{Holodule, PasswordMark, RolesRefused, Saved, StoredRoles};
+use crate::model::{Holodule, PasswordMark, Position, RolesRefused, Saved, StoredRoles};
+
+/// A page of a list of holodules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The exact number of holodules of the whole selection, unreadable ones included.
+    pub total: u64,
+    /// The holodules of the page, in the order of the request.
+    pub entries: Vec<Holodule>,
+    /// The position of the last entry, if more follow.
+    pub next: Option<Position>,
+    /// The `_id`s of documents of the page that could not be read and are missing from it.
+    pub unreadable: Vec<String>,
+}
+
+/// The result of an import of streamers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamersStored {
+    /// New ones.
+    pub inserted: usize,
+    /// Existing ones with other content.
+    pub updated: usize,
+    /// Existing ones with the same content.
+    pub unchanged: usize,
+}
 
 /// The holodules of a day.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

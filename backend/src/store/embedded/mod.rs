@@ -9,7 +9,9 @@ mod backup;
 mod closed;
 mod file;
 mod holodules;
+mod list;
 mod logouts;
+mod streamers;
 mod users;
 
 use std::collections::HashMap;

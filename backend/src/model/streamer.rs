@@ -1,0 +1,101 @@
+//! Streamers and their groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::holodule::Holodule;
+
+/// A streamer. On MongoDB it is a document of the collection `streamers`; in documents of other programs, any field may
+/// be missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streamer {
+    /// The id in the store, as text.
+    pub id: String,
+    /// The code, such as `HL0503`.
+    pub code: String,
+    /// The name.
+    pub name: Option<String>,
+    /// The group, such as `hololive`.
+    pub group: Option<String>,
+    /// Further affiliations.
+    #[serde(default)]
+    pub affiliations: Vec<String>,
+    /// The name of an image.
+    pub image_name: Option<String>,
+    /// The id of the channel at YouTube.
+    pub channel_id: Option<String>,
+    /// Whether the streamer is retired.
+    pub is_retired: Option<bool>,
+}
+
+/// All streamers, by code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Streamers {
+    by_code: BTreeMap<String, Streamer>,
+}
+
+impl Streamers {
+    /// The streamers in ascending order of their codes.
+    pub fn iter(&self) -> impl Iterator<Item = &Streamer> {
+        self.by_code.values()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_code.is_empty()
+    }
+
+    /// The streamer with this code.
+    pub fn get(&self, code: &str) -> Option<&Streamer> {
+        self.by_code.get(code)
+    }
+
+    /// The streamer of a holodule, by [`Holodule::effective_code`].
+    pub fn of(&self, holodule: &Holodule) -> Option<&Streamer> {
+        self.get(holodule.effective_code()?)
+    }
+
+    /// The names of all groups.
+    pub fn groups(&self) -> BTreeSet<&str> {
+        self.iter().filter_map(|streamer| streamer.group.as_deref()).collect()
+    }
+
+    /// The codes of the streamers of a group.
+    pub fn codes_of(&self, group: &str) -> impl Iterator<Item = &str> {
+        self.iter().filter(move |streamer| streamer.group.as_deref() == Some(group)).map(|s| s.code.as_str())
+    }
+}
+
+impl FromIterator<Streamer> for Streamers {
+    /// The first of several streamers with the same code remains.
+    fn from_iter<I: IntoIterator<Item = Streamer>>(streamers: I) -> Self {
+        let mut all = Self::default();
+        for streamer in streamers {
+            all.by_code.entry(streamer.code.clone()).or_insert(streamer);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn streamer(code: &str, group: Option<&str>) -> Streamer {
+        Streamer { code: code.into(), group: group.map(Into::into), ..Streamer::default() }
+    }
+
+    #[test]
+    fn streamers_are_found_by_code_and_group() {
+        let all: Streamers = [streamer("HL0502", Some("a")), streamer("HL0501", None), streamer("HL0503", Some("a"))]
+            .into_iter()
+            .collect();
+        assert_eq!(all.iter().map(|s| s.code.as_str()).collect::<Vec<_>>(), ["HL0501", "HL0502", "HL0503"]);
+        assert_eq!(all.codes_of("a").collect::<Vec<_>>(), ["HL0502", "HL0503"]);
+        assert_eq!(all.groups(), BTreeSet::from(["a"]));
+        let holodule = Holodule { key: Some("HL0502_20201209_230000".into()), ..Holodule::default() };
+        assert_eq!(all.of(&holodule).map(|s| s.code.as_str()), Some("HL0502"));
+        assert_eq!(all.of(&Holodule::default()), None);
+    }
+}
