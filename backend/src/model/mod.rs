@@ -2,6 +2,7 @@
 
 mod day;
 mod days;
+mod entry;
 mod holodule;
 mod identifier;
 mod needle;
@@ -16,6 +17,7 @@ mod valid;
 
 pub use day::{Day, NotADay, WallClock};
 pub use days::{DAYS_LIMIT, Days};
+pub use entry::{Entry, EntryTime};
 pub use holodule::{Holodule, Public};
 pub use identifier::{Code, Identifier, Invalid, KEY_LIMIT, VideoId};
 pub use needle::{NEEDLE_LIMIT, Needle, NotANeedle, fold};
