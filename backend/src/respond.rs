@@ -4,13 +4,15 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use serde::Serialize;
 
-/// The media type of all JSON responses.
+/// The media type of JSON responses.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The media type of a [`Problem`] (RFC 9457, section 3).
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// A response body, complete or streamed. An error in a stream ends the connection.
 pub type Body = UnsyncBoxBody<Bytes, Cut>;
@@ -27,6 +29,34 @@ pub enum Shape {
     Plain,
     /// `{"error":"<reason phrase>","description":"..."}`, for administrators and the gateway.
     Described,
+    /// A [`Problem`], for clients of the api listener's later routes.
+    Problem,
+}
+
+/// An error as `application/problem+json` (RFC 9457).
+#[derive(Debug, Serialize)]
+pub struct Problem<'a> {
+    /// Always `about:blank`: the status says what kind of problem it is (RFC 9457, section 4.2.1).
+    pub r#type: &'static str,
+    /// The reason phrase of the status.
+    pub title: &'a str,
+    /// The status.
+    pub status: u16,
+    /// What is wrong with this request, for people.
+    pub detail: &'a str,
+    /// The name of the parameter that is wrong, if one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<&'a str>,
+    /// The known values of the parameter, or the known parameters if its name is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known: Option<&'a [String]>,
+}
+
+/// What is wrong with a parameter of a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ParameterError {
+    name: Cow<'static, str>,
+    known: Option<Vec<String>>,
 }
 
 /// An error response. Its description is safe to send to the client; details for the log have been logged where the
@@ -38,19 +68,30 @@ pub struct HttpError {
     /// A description for people.
     pub description: Cow<'static, str>,
     retry_after: Option<u32>,
-    allow: Option<&'static str>,
+    allow: Option<&'static [Method]>,
     close: bool,
+    parameter: Option<Box<ParameterError>>,
 }
 
 impl HttpError {
     /// An error with a status and a description.
     pub fn new(status: StatusCode, description: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, description: description.into(), retry_after: None, allow: None, close: false }
+        Self { status, description: description.into(), retry_after: None, allow: None, close: false, parameter: None }
     }
 
     /// `400`.
     pub fn bad_request(description: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, description)
+    }
+
+    /// `400` because of the parameter `name`, with its `known` values if the list is closed.
+    pub fn bad_parameter(
+        name: impl Into<Cow<'static, str>>,
+        description: impl Into<Cow<'static, str>>,
+        known: Option<Vec<String>>,
+    ) -> Self {
+        let parameter = ParameterError { name: name.into(), known };
+        Self { parameter: Some(Box::new(parameter)), ..Self::bad_request(description) }
     }
 
     /// `404`.
@@ -59,14 +100,20 @@ impl HttpError {
     }
 
     /// `405` with `Allow` (RFC 9110, section 15.5.6).
-    pub fn method_not_allowed(allow: &'static str) -> Self {
-        let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("allowed methods: {allow}"));
+    pub fn method_not_allowed(allow: &'static [Method]) -> Self {
+        let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("allowed methods: {}", list(allow)));
         Self { allow: Some(allow), ..error }
     }
 
     /// `503` with `Retry-After`, in seconds.
     pub fn unavailable(description: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, description);
+        Self { retry_after: Some(retry_after), ..error }
+    }
+
+    /// `429` with `Retry-After`, in seconds.
+    pub fn too_many_requests(description: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, description);
         Self { retry_after: Some(retry_after), ..error }
     }
 
@@ -83,20 +130,40 @@ impl HttpError {
             Shape::Plain if self.status == StatusCode::NOT_FOUND => json(self.status, &Plain { error: "Not found" }),
             Shape::Plain => json(self.status, &Plain { error: phrase }),
             Shape::Described => json(self.status, &Described { error: phrase, description: self.description.as_ref() }),
+            Shape::Problem => self.problem(phrase),
         };
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some(allow) = self.allow.and_then(|allow| HeaderValue::try_from(list(allow)).ok()) {
+            headers.insert(ALLOW, allow);
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
+
+    fn problem(&self, title: &str) -> Response<Body> {
+        let parameter = self.parameter.as_ref();
+        let problem = Problem {
+            r#type: "about:blank",
+            title,
+            status: self.status.as_u16(),
+            detail: self.description.as_ref(),
+            parameter: parameter.map(|parameter| parameter.name.as_ref()),
+            known: parameter.and_then(|parameter| parameter.known.as_deref()),
+        };
+        let mut response = json(self.status, &problem);
+        response.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
+        response
+    }
+}
+
+fn list(methods: &[Method]) -> String {
+    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
 }
 
 #[derive(Serialize)]
@@ -174,9 +241,30 @@ mod tests {
         assert_eq!(text(plain).await, "{\"error\":\"Service Unavailable\"}\n");
     }
 
+    #[tokio::test]
+    async fn a_problem_has_the_members_of_rfc_9457_and_two_more() {
+        let error = HttpError::bad_parameter("sort", "sort is unknown", Some(vec!["a".to_owned(), "b".to_owned()]));
+        let response = error.clone().into_response(Shape::Problem);
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+        let expected = concat!(
+            r#"{"type":"about:blank","title":"Bad Request","status":400,"detail":"sort is unknown","#,
+            r#""parameter":"sort","known":["a","b"]}"#,
+            "\n"
+        );
+        assert_eq!(text(response).await, expected);
+        assert_eq!(text(error.into_response(Shape::Plain)).await, "{\"error\":\"Bad Request\"}\n");
+        let busy = HttpError::too_many_requests("too many searches", 2).into_response(Shape::Problem);
+        assert_eq!(busy.headers()[RETRY_AFTER], "2");
+        let expected =
+            r#"{"type":"about:blank","title":"Too Many Requests","status":429,"detail":"too many searches"}"#;
+        assert_eq!(text(busy).await, format!("{expected}\n"));
+    }
+
     #[test]
     fn a_405_lists_the_allowed_methods() {
-        let response = HttpError::method_not_allowed("GET, HEAD").into_response(Shape::Plain);
+        let response = HttpError::method_not_allowed(&[Method::GET, Method::HEAD]).into_response(Shape::Plain);
         assert_eq!(response.headers()[ALLOW], "GET, HEAD");
     }
 }

@@ -3,13 +3,16 @@
 //! Paths are matched as they are spelled: the gateway forwards only canonical ones. On the admin listener, a segment
 //! that is a name is percent-decoded once.
 
+mod api;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{Method, Request, Response};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 
+use self::api::ApiRoute;
 use crate::handler::{self, App, HandlerResult};
 use crate::record::{HEALTHZ, Listener};
 use crate::respond::{Body, HttpError, Shape};
@@ -26,13 +29,22 @@ pub(crate) struct RoutedResponse {
     pub(crate) response: Response<Body>,
 }
 
+/// The form of errors of the route of `path`.
+pub(crate) fn error_shape(listener: Listener, path: &str) -> Shape {
+    match listener {
+        Listener::Api => ApiRoute::of(path).shape(),
+        Listener::Admin => Shape::Described,
+    }
+}
+
 /// Handles a request received on `listener`.
 pub(crate) async fn handle(app: &Arc<App>, listener: Listener, request: Request<Incoming>) -> RoutedResponse {
     let path = request.uri().path().to_owned();
     let (route, handled, shape) = match listener {
         Listener::Api => {
             let route = ApiRoute::of(&path);
-            (route.template(), api(app, route, request).await, Shape::Plain)
+            let (template, shape) = (route.template(), route.shape());
+            (template, Box::pin(api::handle(app, route, request)).await, shape)
         }
         Listener::Admin => {
             let route = AdminRoute::of(&path);
@@ -40,52 +52,6 @@ pub(crate) async fn handle(app: &Arc<App>, listener: Listener, request: Request<
         }
     };
     RoutedResponse { route, response: handled.unwrap_or_else(|error| error.into_response(shape)) }
-}
-
-/// The routes of the api listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ApiRoute<'a> {
-    Day(&'a str),
-    Healthz,
-    Unknown,
-}
-
-impl<'a> ApiRoute<'a> {
-    fn of(path: &'a str) -> Self {
-        if path == "/healthz" {
-            return Self::Healthz;
-        }
-        // The original's examples spell it with a capital.
-        let day = path.strip_prefix("/holodules/").or_else(|| path.strip_prefix("/Holodules/"));
-        match day {
-            Some(day) if !day.is_empty() && !day.contains('/') => Self::Day(day),
-            _ => Self::Unknown,
-        }
-    }
-
-    fn template(self) -> &'static str {
-        match self {
-            Self::Day(_) => "/holodules/{day}",
-            Self::Healthz => HEALTHZ,
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-async fn api(app: &App, route: ApiRoute<'_>, request: Request<Incoming>) -> HandlerResult {
-    if route == ApiRoute::Unknown {
-        return Err(HttpError::not_found("no such route"));
-    }
-    if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return Err(HttpError::method_not_allowed("GET, HEAD"));
-    }
-    if !request.body().is_end_stream() {
-        return Err(HttpError::bad_request("this request takes no body").closing());
-    }
-    match route {
-        ApiRoute::Day(day) => handler::day(app, request.headers(), day).await,
-        ApiRoute::Healthz | ApiRoute::Unknown => handler::healthz(),
-    }
 }
 
 /// The routes of the admin listener.
@@ -207,17 +173,21 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
             | AdminRoute::RevocationLogout
             | AdminRoute::Backup
             | AdminRoute::Restore,
-        ) => Err(HttpError::method_not_allowed("POST")),
-        (_, AdminRoute::RevocationFeed) => Err(HttpError::method_not_allowed("GET")),
-        (_, AdminRoute::Users | AdminRoute::Holodules) => Err(HttpError::method_not_allowed("GET, HEAD, POST")),
-        (_, AdminRoute::User(_)) => Err(HttpError::method_not_allowed("PATCH, DELETE")),
-        (_, AdminRoute::UserPassword(_)) => Err(HttpError::method_not_allowed("PUT")),
-        (_, AdminRoute::UserRoles(_)) => Err(HttpError::method_not_allowed("GET, HEAD, PUT, PATCH")),
-        (_, AdminRoute::Holodule(_)) => Err(HttpError::method_not_allowed("PUT, DELETE")),
+        ) => Err(HttpError::method_not_allowed(&[Method::POST])),
+        (_, AdminRoute::RevocationFeed) => Err(HttpError::method_not_allowed(&[Method::GET])),
+        (_, AdminRoute::Users | AdminRoute::Holodules) => {
+            Err(HttpError::method_not_allowed(&[Method::GET, Method::HEAD, Method::POST]))
+        }
+        (_, AdminRoute::User(_)) => Err(HttpError::method_not_allowed(&[Method::PATCH, Method::DELETE])),
+        (_, AdminRoute::UserPassword(_)) => Err(HttpError::method_not_allowed(&[Method::PUT])),
+        (_, AdminRoute::UserRoles(_)) => {
+            Err(HttpError::method_not_allowed(&[Method::GET, Method::HEAD, Method::PUT, Method::PATCH]))
+        }
+        (_, AdminRoute::Holodule(_)) => Err(HttpError::method_not_allowed(&[Method::PUT, Method::DELETE])),
         (
             _,
             AdminRoute::Status | AdminRoute::Metrics | AdminRoute::Healthz | AdminRoute::Readyz | AdminRoute::Upgrade,
-        ) => Err(HttpError::method_not_allowed("GET, HEAD")),
+        ) => Err(HttpError::method_not_allowed(&[Method::GET, Method::HEAD])),
     }
 }
 
@@ -232,15 +202,6 @@ fn segment(raw: &str) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_api_has_one_route_in_two_spellings() {
-        assert_eq!(ApiRoute::of("/holodules/20201209"), ApiRoute::Day("20201209"));
-        assert_eq!(ApiRoute::of("/Holodules/x"), ApiRoute::Day("x"));
-        for path in ["/", "/holodules", "/holodules/", "/holodules/a/b", "/HOLODULES/20201209", "/users", "/metrics"] {
-            assert_eq!(ApiRoute::of(path), ApiRoute::Unknown, "{path}");
-        }
-    }
 
     #[test]
     fn names_are_decoded_once_and_stay_one_segment() {

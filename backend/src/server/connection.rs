@@ -173,9 +173,10 @@ async fn handle(
     let (head, body) = request.into_parts();
     let mut access = Access::begin(metrics, context.app.tracer(), context.listener, &peer, &head);
     let is_head = head.method == Method::HEAD;
+    let shape = route::error_shape(context.listener, head.uri.path());
     let handled = route::handle(&context.app, context.listener, Request::from_parts(head, body));
     let handled = within(access.active(), handled);
-    let RoutedResponse { route, response } = catch_panic(metrics, context.listener, access.request_id(), handled).await;
+    let RoutedResponse { route, response } = catch_panic(metrics, shape, access.request_id(), handled).await;
     access.set_response(route, response.status().as_u16());
     // The feed ends only when the service does.
     let running = (route != route::FEED).then_some(running);
@@ -195,7 +196,7 @@ fn date(now: SystemTime) -> HeaderValue {
 /// The handler's response, or `500` if it panics: a panic ends only its own request.
 async fn catch_panic(
     metrics: &Metrics,
-    listener: Listener,
+    shape: Shape,
     request_id: &str,
     handled: impl Future<Output = RoutedResponse>,
 ) -> RoutedResponse {
@@ -205,10 +206,6 @@ async fn catch_panic(
     }
     metrics.panicked();
     tracing::error!(request_id, "handler panicked");
-    let shape = match listener {
-        Listener::Api => Shape::Plain,
-        Listener::Admin => Shape::Described,
-    };
     let error = HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be handled").closing();
     RoutedResponse { route: "panicked", response: error.into_response(shape) }
 }
@@ -262,7 +259,7 @@ mod tests {
     #[tokio::test]
     async fn a_handler_that_panics_is_answered_500() {
         let metrics = Metrics::new().unwrap();
-        let response = catch_panic(&metrics, Listener::Api, "id", async { panic!("as a bug would") }).await;
+        let response = catch_panic(&metrics, Shape::Plain, "id", async { panic!("as a bug would") }).await;
         assert_eq!((response.route, response.response.status()), ("panicked", StatusCode::INTERNAL_SERVER_ERROR));
         assert_eq!(response.response.headers()["connection"], "close");
         assert!(metrics.render(Gauges::default()).unwrap().contains("\nbackend_panics_total 1\n"));
