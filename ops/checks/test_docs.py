@@ -279,5 +279,47 @@ class Toolchain(unittest.TestCase):
         self.assertEqual(sorted(quick), sorted(own))
 
 
+class Markdown(unittest.TestCase):
+    """All pages of the tree."""
+
+    LINK = re.compile(r"\]\(([^()\s]*(?:\([^()\s]*\)[^()\s]*)*)\)")
+
+    @classmethod
+    def setUpClass(cls):
+        listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md", cwd=ROOT).stdout.split()
+        cls.pages = [ROOT / path for path in listed if (ROOT / path).is_file()]
+
+    @staticmethod
+    def anchors(page):
+        """The fragments of the headings, as GitHub makes them."""
+        without_code = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for heading in re.findall(r"^#+ (.*)$", without_code, re.MULTILINE):
+            shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+            yield re.sub(r"[^\w\- ]", "", shown.lower()).strip().replace(" ", "-")
+
+    def test_every_link_leads_to_a_file_and_a_heading(self):
+        broken = []
+        for page in self.pages:
+            for link in self.LINK.findall(page.read_text()):
+                if re.match(r"[a-z]+:", link):
+                    continue
+                path, _, fragment = link.partition("#")
+                target = (page.parent / path).resolve() if path else page
+                is_broken = not target.exists() or (fragment and fragment not in self.anchors(target))
+                broken += [f"{page.relative_to(ROOT)}: {link}"] * bool(is_broken)
+        self.assertGreater(len(self.pages), 20)
+        self.assertEqual(broken, [])
+
+    def test_the_japanese_page_has_the_commands_of_the_english_one(self):
+        """Those of the English page are run by test_run and test_examples."""
+
+        def blocks(page):
+            return re.findall(r"^```(?:sh|toml)\n.*?^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+        japanese, english = blocks(ROOT / "ops/docs/README.ja.md"), blocks(ROOT / "README.md")
+        self.assertEqual(japanese, english[: len(japanese)])
+        self.assertGreaterEqual(len(japanese), 5)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -15,6 +15,7 @@ from pathlib import Path
 from support import CA, CREDENTIALS, ROOT, RUN, Client, Stack, child, enter, environment, free_port, run, running_stack
 
 FIRST_KEY = "HL0503_20201209_230000"
+README = ROOT / "README.md"
 
 
 def listens(port):
@@ -342,3 +343,25 @@ class Variants(unittest.TestCase):
         token = json.loads(run("bash", "-c", login).stdout)["access_token"]
         answer = json.loads(run("bash", "-c", read.replace("<access_token>", token)).stdout)
         self.assertEqual((answer["result"], answer["holodules"][0]["key"]), (17, FIRST_KEY))
+        shipped = re.findall(r"^(curl .*)$", README.read_text(), re.MULTILINE)
+        self.assertEqual([line.replace("8443", str(stack.port)) for line in shipped], [login, read])
+
+    def test_the_commands_of_the_readme_for_users_and_holodules_work(self):
+        section = README.read_text().partition("\n## Users and holodules\n")[2].partition("\n## ")[0]
+        lines = re.search(r"^```sh\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)[1].splitlines()
+        self.assertGreaterEqual(len(lines), 5)
+        with running_stack() as stack, tempfile.TemporaryDirectory() as folder:
+            for name in ("ops", "target"):
+                (Path(folder) / name).symlink_to(ROOT / name)
+            shown = {}
+            for line in lines:
+                command = line.partition("  #")[0].strip()
+                done = run(
+                    "bash", "-c", f"{command} --admin http://{stack.addresses()['admin']} <<< password02",
+                    cwd=folder, stdin=None,
+                )  # fmt: skip
+                self.assertEqual(done.returncode, 0, f"{command}: {done.stdout}{done.stderr}")
+                shown[command.split()[1]] = done.stdout
+            self.assertIn("587 unchanged", shown["import"])
+            exported = (Path(folder) / "holodules.ndjson").read_text().splitlines()
+            self.assertEqual(len(exported), 587)
