@@ -204,6 +204,12 @@ pub fn no_content() -> Response<Body> {
     with(StatusCode::NO_CONTENT, empty())
 }
 
+/// Marks a response as one that caches must not store.
+pub fn fresh<B>(mut response: Response<B>) -> Response<B> {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// A response without headers.
 pub fn with(status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);

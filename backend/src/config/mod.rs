@@ -141,6 +141,7 @@ impl Config {
                 body_timeout: s.seconds("admin.body_timeout", 60.0, 0.1..=3600.0),
                 concurrent_uploads: bounded(s, "admin.concurrent_uploads", 4, 1..=64),
                 backup_folder: s.get::<PathBuf>("backup.folder").filter(|path| !path.as_os_str().is_empty()),
+                lists: lists(s),
             },
             upgrade_timeout: s.seconds("upgrade_timeout", 60.0, 1.0..=3600.0),
             server: server::Settings {
@@ -211,6 +212,18 @@ fn passwords(source: &mut Source, notes: &mut Vec<String>) -> password::Settings
         notes.push("password.upgrade is off: stored plain-text and bcrypt passwords are not replaced".to_owned());
     }
     settings
+}
+
+fn lists(source: &mut Source) -> handler::ListSettings {
+    handler::ListSettings {
+        assumed_duration: bounded(source, "holodules.assumed_duration", 7200, 60..=86_400),
+        search: handler::SearchSettings {
+            concurrency: bounded(source, "search.concurrency", 4, 1..=64),
+            timeout: source.seconds("search.timeout", 2.0, 0.1..=60.0),
+            rate: bounded(source, "search.rate", 20, 1..=10_000),
+            burst: bounded(source, "search.burst", 40, 1..=10_000),
+        },
+    }
 }
 
 fn allowed_hosts(source: &mut Source) -> Vec<String> {

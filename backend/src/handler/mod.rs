@@ -6,9 +6,11 @@ mod body;
 mod credentials;
 mod csrf;
 mod holodules;
+mod lists;
 mod revocation;
 mod roles;
 mod status;
+mod tagged;
 mod users;
 
 use std::fmt;
@@ -25,11 +27,16 @@ pub(crate) use backup::{back_up, restore};
 pub(crate) use credentials::verify;
 pub(crate) use csrf::check as check_csrf;
 pub(crate) use holodules::{day, delete, export, put, upload};
+pub use lists::{ListSettings, SearchSettings};
+pub(crate) use lists::{
+    holodules as list_holodules, now, of_streamer as list_of_streamer, streamer, streamers as list_streamers,
+};
 pub(crate) use revocation::{check, feed, log_out};
 pub(crate) use roles::{edit as edit_roles, list as list_roles, replace as replace_roles};
 pub(crate) use status::{healthz, metrics, readyz, status, upgrades};
 pub(crate) use users::{change_password, create, delete as delete_user, list, set_disabled};
 
+use crate::clock;
 use crate::coalesce::Coalescer;
 use crate::feed::Feed;
 use crate::model::Day;
@@ -61,6 +68,8 @@ pub struct Settings {
     pub concurrent_uploads: u32,
     /// The folder of backups. Without one, backup and restore are disabled.
     pub backup_folder: Option<PathBuf>,
+    /// Lists of holodules.
+    pub lists: ListSettings,
 }
 
 /// State shared by all handlers.
@@ -73,6 +82,8 @@ pub struct App {
     /// Coalesces reads of a day. The store's version is part of the key, so that a request after a change never joins a
     /// read that began before it.
     reads: Coalescer<(Day, u64), holodules::Read>,
+    lists: lists::Lists,
+    clock: Box<dyn Fn() -> i64 + Send + Sync>,
     uploads: Semaphore,
     /// Allows one backup or restore at a time.
     backups: Semaphore,
@@ -95,8 +106,31 @@ impl App {
         let (reads, backups) = (Coalescer::new(), Semaphore::new(1));
         let log_lines_dropped = Box::new(log_lines_dropped);
         let history = Arc::new(History::new(None, Arc::default()));
-        let tracer = None;
-        Self { store, hasher, metrics, settings, feed, reads, uploads, backups, log_lines_dropped, history, tracer }
+        Self {
+            lists: lists::Lists::new(&settings.lists),
+            clock: Box::new(clock::now),
+            tracer: None,
+            store,
+            hasher,
+            metrics,
+            settings,
+            feed,
+            reads,
+            uploads,
+            backups,
+            log_lines_dropped,
+            history,
+        }
+    }
+
+    /// Takes the time from `clock`, in seconds since the Unix epoch, for lists that depend on it.
+    pub fn with_clock(self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        Self { clock: Box::new(clock), ..self }
+    }
+
+    /// The time, in seconds since the Unix epoch.
+    fn now(&self) -> i64 {
+        (self.clock)()
     }
 
     /// The same with the upgrades that this process reports.
@@ -179,6 +213,17 @@ fn store_failed(metrics: &Metrics, error: &StoreError) -> HttpError {
     }
     tracing::error!(%error, "the store failed");
     HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the store failed")
+}
+
+/// Counts documents that could not be read, and logs their ids.
+fn report_unreadable(metrics: &Metrics, ids: &[String]) {
+    /// The maximum number of `_id`s in one log line.
+    const NAMED: usize = 20;
+    if !ids.is_empty() {
+        metrics.unreadable(ids.len());
+        let named: Vec<&str> = ids.iter().take(NAMED).map(String::as_str).collect();
+        tracing::warn!(documents = ids.len(), ids = ?named, "unreadable documents were left out");
+    }
 }
 
 impl fmt::Debug for App {

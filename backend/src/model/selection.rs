@@ -106,7 +106,7 @@ pub enum Sort {
 }
 
 /// The place of a holodule in the order of a list. A page begins after one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
     /// The stored `datetime`.
     pub datetime: String,
@@ -118,7 +118,7 @@ pub struct Position {
 }
 
 /// A part of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PageRequest {
     /// The order.
     pub sort: Sort,

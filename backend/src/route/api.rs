@@ -1,10 +1,12 @@
 //! The routes of the api listener.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{Method, Request};
 use hyper::body::{Body as _, Incoming};
 
+use super::segment;
 use crate::handler::{self, App, HandlerResult};
 use crate::record::HEALTHZ;
 use crate::respond::{HttpError, Shape};
@@ -17,14 +19,30 @@ const READ: &[Method] = &[Method::GET, Method::HEAD];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ApiRoute<'a> {
     Day(&'a str),
+    Holodules,
+    Now,
+    Streamers,
+    Streamer(Cow<'a, str>),
+    StreamerHolodules(Cow<'a, str>),
     Healthz,
     Unknown,
 }
 
 impl<'a> ApiRoute<'a> {
     pub(super) fn of(path: &'a str) -> Self {
-        if path == "/healthz" {
-            return Self::Healthz;
+        match path {
+            "/holodules" => return Self::Holodules,
+            "/now" => return Self::Now,
+            "/streamers" => return Self::Streamers,
+            HEALTHZ => return Self::Healthz,
+            _ => {}
+        }
+        if let Some(rest) = path.strip_prefix("/streamers/") {
+            let route = match rest.strip_suffix("/holodules") {
+                Some(code) => segment(code).map(Self::StreamerHolodules),
+                None => segment(rest).map(Self::Streamer),
+            };
+            return route.unwrap_or(Self::Unknown);
         }
         // The original's examples spell it with a capital.
         let day = path.strip_prefix("/holodules/").or_else(|| path.strip_prefix("/Holodules/"));
@@ -38,6 +56,11 @@ impl<'a> ApiRoute<'a> {
     pub(super) fn template(&self) -> &'static str {
         match self {
             Self::Day(_) => "/holodules/{day}",
+            Self::Holodules => "/holodules",
+            Self::Now => "/now",
+            Self::Streamers => "/streamers",
+            Self::Streamer(_) => "/streamers/{id}",
+            Self::StreamerHolodules(_) => "/streamers/{code}/holodules",
             Self::Healthz => HEALTHZ,
             Self::Unknown => "unknown",
         }
@@ -46,14 +69,22 @@ impl<'a> ApiRoute<'a> {
     /// The form of its errors.
     pub(super) fn shape(&self) -> Shape {
         match self {
-            Self::Day(_) | Self::Healthz | Self::Unknown => Shape::Plain,
+            Self::Holodules | Self::Now | Self::StreamerHolodules(_) => Shape::Problem,
+            Self::Day(_) | Self::Streamers | Self::Streamer(_) | Self::Healthz | Self::Unknown => Shape::Plain,
         }
     }
 
     /// Its methods.
     fn methods(&self) -> &'static [Method] {
         match self {
-            Self::Day(_) | Self::Healthz | Self::Unknown => READ,
+            Self::Day(_)
+            | Self::Holodules
+            | Self::Now
+            | Self::Streamers
+            | Self::Streamer(_)
+            | Self::StreamerHolodules(_)
+            | Self::Healthz
+            | Self::Unknown => READ,
         }
     }
 }
@@ -73,6 +104,11 @@ pub(super) async fn handle(app: &Arc<App>, route: ApiRoute<'_>, request: Request
     // hyper omits the body of the response to HEAD.
     match route {
         ApiRoute::Day(day) => handler::day(app, &parts.headers, day).await,
+        ApiRoute::Holodules => handler::list_holodules(app, &parts).await,
+        ApiRoute::Now => handler::now(app, &parts).await,
+        ApiRoute::Streamers => handler::list_streamers(app, &parts).await,
+        ApiRoute::Streamer(id) => handler::streamer(app, &parts, &id).await,
+        ApiRoute::StreamerHolodules(code) => handler::list_of_streamer(app, &parts, &code).await,
         ApiRoute::Healthz | ApiRoute::Unknown => handler::healthz(),
     }
 }
@@ -85,7 +121,20 @@ mod tests {
     fn a_day_has_two_spellings() {
         assert_eq!(ApiRoute::of("/holodules/20201209"), ApiRoute::Day("20201209"));
         assert_eq!(ApiRoute::of("/Holodules/x"), ApiRoute::Day("x"));
-        for path in ["/", "/holodules", "/holodules/", "/holodules/a/b", "/HOLODULES/20201209", "/users", "/metrics"] {
+        for path in ["/", "/holodules/", "/holodules/a/b", "/HOLODULES/20201209", "/users", "/metrics"] {
+            assert_eq!(ApiRoute::of(path), ApiRoute::Unknown, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_streamer_is_one_decoded_segment() {
+        assert_eq!(ApiRoute::of("/streamers/HL0001"), ApiRoute::Streamer("HL0001".into()));
+        assert_eq!(ApiRoute::of("/streamers/a%2Fb"), ApiRoute::Streamer("a/b".into()));
+        assert_eq!(ApiRoute::of("/streamers/holodules"), ApiRoute::Streamer("holodules".into()));
+        assert_eq!(ApiRoute::of("/streamers/HL0001/holodules"), ApiRoute::StreamerHolodules("HL0001".into()));
+        assert_eq!((ApiRoute::of("/streamers"), ApiRoute::of("/now")), (ApiRoute::Streamers, ApiRoute::Now));
+        for path in ["/streamers/", "/streamers//holodules", "/streamers/a/b", "/streamers/%FF", "/Streamers", "/now/"]
+        {
             assert_eq!(ApiRoute::of(path), ApiRoute::Unknown, "{path}");
         }
     }

@@ -109,16 +109,7 @@ async fn another_method_is_not_allowed() {
 #[tokio::test]
 async fn other_paths_and_the_admin_routes_are_not_found() {
     let service = with_two_days().await;
-    for path in [
-        "/",
-        "/holodules",
-        "/holodules/",
-        "/holodules/20201209/",
-        "/users",
-        "/metrics",
-        "/credentials/verify",
-        "/readyz",
-    ] {
+    for path in ["/", "/holodules/", "/holodules/20201209/", "/users", "/metrics", "/credentials/verify", "/readyz"] {
         refused(&service.get(path).await, 404, r#"{"error":"Not found"}"#);
     }
     let posted =

@@ -45,6 +45,7 @@ impl Default for Setup {
                 body_timeout: Duration::from_secs(20),
                 concurrent_uploads: 2,
                 backup_folder: None,
+                lists: handler::ListSettings::default(),
             },
             // Cheap hashes, because their strength is not tested.
             password: password::Settings {

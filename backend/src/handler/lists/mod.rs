@@ -1,0 +1,69 @@
+//! Lists of holodules, and the streamers, for clients of the api listener.
+
+mod cursor;
+mod now;
+mod page;
+mod parameters;
+mod query;
+mod search;
+mod status;
+mod streamers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use self::now::NowKey;
+use self::page::{ListKey, ListRead};
+use self::search::SearchLimits;
+use self::streamers::StreamersCache;
+use crate::coalesce::Coalescer;
+
+pub(crate) use self::now::now;
+pub(crate) use self::page::{holodules, of_streamer};
+pub use self::search::SearchSettings;
+pub(crate) use self::streamers::{streamer, streamers};
+
+/// For the gateway's cache: every change purges the lists, so that this lifetime only limits what a lost purge costs.
+pub(super) const CACHED: HeaderValue =
+    HeaderValue::from_static("public, max-age=0, s-maxage=30, stale-while-revalidate=30, stale-if-error=86400");
+/// What depends on the clock is cached for seconds.
+pub(super) const CACHED_BY_CLOCK: HeaderValue = HeaderValue::from_static("public, max-age=0, s-maxage=2");
+
+/// The settings of lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListSettings {
+    /// How long a stream counts as live after its start, in seconds.
+    pub assumed_duration: u32,
+    /// The limits of searches.
+    pub search: SearchSettings,
+}
+
+impl Default for ListSettings {
+    /// The defaults of the configuration.
+    fn default() -> Self {
+        let search = SearchSettings { concurrency: 4, timeout: Duration::from_secs(2), rate: 20, burst: 40 };
+        Self { assumed_duration: 7200, search }
+    }
+}
+
+/// The state of the lists.
+#[derive(Debug)]
+pub(super) struct Lists {
+    streamers: StreamersCache,
+    search: Arc<SearchLimits>,
+    reads: Coalescer<ListKey, ListRead>,
+    now_reads: Coalescer<NowKey, ListRead>,
+}
+
+impl Lists {
+    pub(super) fn new(settings: &ListSettings) -> Self {
+        Self {
+            streamers: StreamersCache::new(),
+            search: Arc::new(SearchLimits::new(&settings.search)),
+            reads: Coalescer::new(),
+            now_reads: Coalescer::new(),
+        }
+    }
+}

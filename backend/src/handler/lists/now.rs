@@ -1,0 +1,104 @@
+//! What is live, and what is next.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use serde::Serialize;
+
+use super::super::tagged::Tagged;
+use super::super::{App, HandlerResult, report_unreadable, store_failed};
+use super::CACHED_BY_CLOCK;
+use super::parameters::Parameters;
+use super::query::{check_known, filter, no_time};
+use super::status::Boundaries;
+use crate::model::{Entry, EntryTime, Filter, PAGE_LIMIT, PageRequest, Selection, Sort, Streamers, WallClock};
+use crate::respond::HttpError;
+
+/// How long before its start a stream is listed, in seconds.
+const AHEAD: i64 = 48 * 3600;
+
+/// A read of one second, at a version of the store.
+pub(crate) type NowKey = (Selection, i64, u64);
+
+/// The response to `GET /now`.
+#[derive(Serialize)]
+struct NowBody<'a> {
+    /// The time that separates the two lists, as RFC 3339.
+    now: EntryTime,
+    /// The streams that started less than the assumed duration ago, earliest first.
+    live: Vec<Entry<'a>>,
+    /// The streams that start within 48 hours, earliest first.
+    upcoming: Vec<Entry<'a>>,
+}
+
+/// The parameters of `GET /now`: `code`, `name`, `group` and `tag`, each of which may be repeated.
+struct NowQuery {
+    filter: Filter,
+}
+
+impl NowQuery {
+    fn parse(query: Option<&str>) -> Result<Self, HttpError> {
+        let parameters = Parameters::decode(query)?.only(&["code", "name", "group", "tag"])?;
+        Ok(Self { filter: filter(&parameters)? })
+    }
+
+    /// What it selects at `now`, and the first text of an upcoming stream.
+    fn resolve(
+        &self,
+        now: i64,
+        assumed_duration: u32,
+        streamers: &Streamers,
+    ) -> Result<(Selection, String), HttpError> {
+        check_known(&self.filter, streamers)?;
+        let Boundaries { live, upcoming } = Boundaries::at(now, assumed_duration).ok_or_else(no_time)?;
+        let end = now.checked_add(AHEAD + 1).and_then(WallClock::at_unix).ok_or_else(no_time)?;
+        Ok((self.filter.select(vec![live..end.to_string()], streamers), upcoming))
+    }
+}
+
+/// `200` with what is live and what starts within 48 hours, at most 1,000 streams in all; `304`; `400` if the query is
+/// wrong.
+pub(crate) async fn now(app: &App, parts: &Parts) -> HandlerResult {
+    let query = NowQuery::parse(parts.uri.query())?;
+    let streamers = app.streamers().await?;
+    let now = app.now();
+    let time = WallClock::at_unix(now).ok_or_else(no_time)?;
+    let (selection, first_upcoming) = query.resolve(now, app.settings.lists.assumed_duration, &streamers)?;
+    let begin = || {
+        let (store, metrics, selection) = (app.store.clone(), Arc::clone(&app.metrics), selection.clone());
+        async move {
+            let page = PageRequest { sort: Sort::Ascending, limit: PAGE_LIMIT, after: None };
+            let listing = store.list(&selection, &page).await.map_err(|error| store_failed(&metrics, &error))?;
+            report_unreadable(&metrics, &listing.unreadable);
+            let entries = listing.entries.iter().map(|holodule| Entry::of(holodule, &streamers));
+            let (upcoming, live) =
+                entries.partition(|entry| entry.datetime.is_some_and(|start| start >= first_upcoming.as_str()));
+            Tagged::json(&NowBody { now: EntryTime(time), live, upcoming })
+        }
+    };
+    let key = (selection.clone(), now, app.store.version());
+    Ok(app.lists.now_reads.join(key, begin).await?.into_response(&parts.headers, CACHED_BY_CLOCK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_selection_is_what_is_live_or_starts_within_48_hours() {
+        let now = WallClock::parse("20201209 230000").unwrap().unix();
+        let query = NowQuery::parse(None).unwrap();
+        let (selection, first_upcoming) = query.resolve(now, 7200, &Streamers::default()).unwrap();
+        assert_eq!(selection.ranges, ["20201209 210001".to_owned().."20201211 230001".to_owned()]);
+        assert_eq!(first_upcoming, "20201209 230001");
+        assert!(query.resolve(i64::MAX, 7200, &Streamers::default()).is_err());
+    }
+
+    #[test]
+    fn only_filters_are_parameters() {
+        assert!(NowQuery::parse(Some("code=HL0001&code=HL0002&tag=x&name=y&group=z")).is_ok());
+        for query in ["q=x", "limit=1", "status=live", "from=20201209"] {
+            assert!(NowQuery::parse(Some(query)).is_err(), "{query}");
+        }
+    }
+}

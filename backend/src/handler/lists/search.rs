@@ -1,0 +1,132 @@
+//! Limits of searches (`q`), for which the store reads every holodule of the days.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::super::BUSY_RETRY;
+use crate::respond::HttpError;
+
+/// The limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SearchSettings {
+    /// Searches that may run at the same time.
+    pub concurrency: u32,
+    /// Timeout of a search.
+    pub timeout: Duration,
+    /// Searches per second of all clients together.
+    pub rate: u32,
+    /// Searches at once after a pause.
+    pub burst: u32,
+}
+
+/// Enforces the limits for all clients together.
+#[derive(Debug)]
+pub(super) struct SearchLimits {
+    running: Arc<Semaphore>,
+    bucket: Mutex<Bucket>,
+    timeout: Duration,
+}
+
+impl SearchLimits {
+    pub(super) fn new(settings: &SearchSettings) -> Self {
+        Self {
+            running: Arc::new(Semaphore::new(settings.concurrency as usize)),
+            bucket: Mutex::new(Bucket::full(settings, Instant::now())),
+            timeout: settings.timeout,
+        }
+    }
+
+    /// Counts a search.
+    ///
+    /// # Errors
+    /// `429` over the rate.
+    pub(super) fn count(&self, now: Instant) -> Result<(), HttpError> {
+        let taken = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now);
+        taken.map_err(|wait| {
+            let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
+            HttpError::too_many_requests("too many searches", seconds)
+        })
+    }
+
+    /// Begins a search, which ends with the permit.
+    ///
+    /// # Errors
+    /// `503` if too many are running.
+    pub(super) fn begin(&self) -> Result<OwnedSemaphorePermit, HttpError> {
+        Arc::clone(&self.running)
+            .try_acquire_owned()
+            .map_err(|_| HttpError::unavailable("too many searches are running", BUSY_RETRY))
+    }
+
+    /// The timeout of a search.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+/// `503`: a search took longer than its timeout.
+pub(super) fn too_slow() -> HttpError {
+    HttpError::unavailable("the search took too long; fewer days take less time", BUSY_RETRY)
+}
+
+/// A token bucket. The time is an argument.
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    counted: Instant,
+    rate: f64,
+    burst: f64,
+}
+
+impl Bucket {
+    fn full(settings: &SearchSettings, now: Instant) -> Self {
+        let burst = f64::from(settings.burst.max(1));
+        Self { tokens: burst, counted: now, rate: f64::from(settings.rate.max(1)), burst }
+    }
+
+    /// Takes a token, or returns the time until there is one.
+    fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        let elapsed = now.saturating_duration_since(self.counted).as_secs_f64();
+        self.tokens = (self.tokens + elapsed * self.rate).min(self.burst);
+        self.counted = self.counted.max(now);
+        if self.tokens < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - self.tokens) / self.rate));
+        }
+        self.tokens -= 1.0;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: SearchSettings =
+        SearchSettings { concurrency: 1, timeout: Duration::from_secs(2), rate: 2, burst: 3 };
+
+    #[test]
+    fn searches_are_limited_to_a_burst_and_a_rate() {
+        let start = Instant::now();
+        let mut bucket = Bucket::full(&SETTINGS, start);
+        for _ in 0..3 {
+            assert_eq!(bucket.take(start), Ok(()));
+        }
+        assert_eq!(bucket.take(start), Err(Duration::from_millis(500)));
+        assert_eq!(bucket.take(start + Duration::from_millis(500)), Ok(()));
+        assert!(bucket.take(start + Duration::from_millis(600)).is_err());
+        let later = start + Duration::from_secs(3600);
+        assert_eq!((0..10).filter(|_| bucket.take(later).is_ok()).count(), 3, "no more than the burst");
+        assert!(bucket.take(start).is_err(), "an earlier time adds nothing");
+    }
+
+    #[test]
+    fn too_many_at_once_are_refused() {
+        let limits = SearchLimits::new(&SETTINGS);
+        let running = limits.begin().unwrap();
+        assert_eq!(limits.begin().unwrap_err().status, http::StatusCode::SERVICE_UNAVAILABLE);
+        drop(running);
+        assert!(limits.begin().is_ok());
+    }
+}
