@@ -16,6 +16,13 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     })
 }
 
+/// The bytes of [`encode`]; `None` if the text is not hexadecimal.
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect())?
+}
+
 /// A globally unique id: 128 random bits as 32 digits.
 pub(crate) fn random_id() -> Result<String, NoRandomness> {
     let mut bytes = [0; 16];
@@ -30,6 +37,8 @@ mod tests {
     #[test]
     fn each_byte_has_two_digits() {
         assert_eq!(encode(&[0, 0x0f, 0xa0, 0xff]), "000fa0ff");
+        assert_eq!(decode("000fa0FF").as_deref(), Some([0, 0x0f, 0xa0, 0xff].as_slice()));
+        assert_eq!((decode("0"), decode("0g"), decode("é")), (None, None, None));
         assert_eq!(random_id().unwrap().len(), 32);
         assert_ne!(random_id(), random_id());
     }

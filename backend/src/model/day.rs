@@ -57,6 +57,11 @@ impl Day {
         self.0.weekday().number_days_from_monday()
     }
 
+    /// Milliseconds from the Unix epoch to midnight of this day, read as if it were UTC.
+    pub fn utc_millis(self) -> i64 {
+        time::PrimitiveDateTime::new(self.0, Time::MIDNIGHT).assume_utc().unix_timestamp() * 1000
+    }
+
     /// The ISO form, `yyyy-mm-dd`.
     pub fn iso(self) -> String {
         format!("{:04}-{:02}-{:02}", self.0.year(), u8::from(self.0.month()), self.0.day())
@@ -133,6 +138,12 @@ impl WallClock {
         (0..=9999).contains(&local.year()).then(|| Self { day: Day(local.date()), time: local.time() })
     }
 
+    /// The wall clock of UTC at `seconds` since the Unix epoch, for values that are not in Japan standard time, or that
+    /// hold it as if it were UTC. `None` outside the years 0000 to 9999.
+    pub fn in_utc(seconds: i64) -> Option<Self> {
+        Self::at_unix(seconds.checked_sub(JAPAN_OFFSET)?)
+    }
+
     /// Seconds since the Unix epoch.
     pub fn unix(self) -> i64 {
         time::PrimitiveDateTime::new(self.day.0, self.time).assume_utc().unix_timestamp() - JAPAN_OFFSET
@@ -140,8 +151,13 @@ impl WallClock {
 
     /// The form of RFC 3339, with the offset of Japan: `2020-12-09T23:00:00+09:00`.
     pub fn rfc3339(self) -> String {
+        format!("{}+09:00", self.iso())
+    }
+
+    /// The ISO form without an offset: `2020-12-09T23:00:00`.
+    pub fn iso(self) -> String {
         let (hour, minute, second) = self.time.as_hms();
-        format!("{}T{hour:02}:{minute:02}:{second:02}+09:00", self.day.iso())
+        format!("{}T{hour:02}:{minute:02}:{second:02}", self.day.iso())
     }
 
     /// The day.

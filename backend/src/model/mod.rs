@@ -10,6 +10,7 @@ mod password_form;
 mod revocation;
 mod roles;
 mod saved;
+mod schedule;
 mod selection;
 mod streamer;
 mod user;
@@ -27,6 +28,7 @@ pub use roles::{
     InvalidRoles, ROLE_LIMIT, ROLES_LIMIT, Role, Roles, RolesChange, RolesRefused, SCOPE_LIMIT, StoredRoles,
 };
 pub use saved::{Saved, SavedUser, Tally};
+pub use schedule::{SCHEDULES_LIMIT, Schedule, ScheduleQuery};
 pub use selection::{FILTER_VALUES_LIMIT, Filter, PAGE_LIMIT, PageRequest, Position, Selection, Sort, datetimes_of};
 pub use streamer::{Streamer, Streamers};
 pub use user::{

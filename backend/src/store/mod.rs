@@ -11,6 +11,7 @@ mod error;
 mod holodules;
 mod mongo;
 mod outcome;
+mod schedules;
 mod streamers;
 mod trace;
 mod url;

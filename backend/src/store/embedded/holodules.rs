@@ -1,7 +1,7 @@
 //! The tables of holodules. Records are ordered by `datetime`, then `key`, so that a day is one range and an export one
 //! scan.
 
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
 
@@ -66,6 +66,40 @@ pub(super) fn page(
         }
     }
     Ok((records, last))
+}
+
+/// Calls `each` with the position and content of the readable records in `datetimes`, the latest first, while it
+/// returns true.
+pub(super) fn each_descending(
+    transaction: &ReadTransaction,
+    datetimes: Range<String>,
+    mut each: impl FnMut((&str, &str, u64), Holodule) -> bool,
+) -> Result<(), redb::Error> {
+    let table = transaction.open_table(RECORDS)?;
+    for record in table.range((datetimes.start.as_str(), "", 0)..(datetimes.end.as_str(), "", 0))?.rev() {
+        let (position, record) = record?;
+        if let Ok(holodule) = serde_json::from_slice(record.value())
+            && !each(position.value(), holodule)
+        {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The record at `position`, if it is readable.
+pub(super) fn at(
+    transaction: &ReadTransaction,
+    (datetime, key, id): &HolodulePosition,
+) -> Result<Option<Holodule>, redb::Error> {
+    let record = transaction.open_table(RECORDS)?.get((datetime.as_str(), key.as_str(), *id))?;
+    Ok(record.and_then(|record| serde_json::from_slice(record.value()).ok()))
+}
+
+/// The record with this `video_id`, if it is readable.
+pub(super) fn with_video(transaction: &ReadTransaction, video_id: &str) -> Result<Option<Holodule>, redb::Error> {
+    let position = transaction.open_table(BY_VIDEO_ID)?.get(video_id)?.map(|position| owned(position.value()));
+    position.map_or(Ok(None), |position| at(transaction, &position))
 }
 
 pub(super) fn upsert(

@@ -11,6 +11,7 @@ mod file;
 mod holodules;
 mod list;
 mod logouts;
+mod schedules;
 mod streamers;
 mod users;
 

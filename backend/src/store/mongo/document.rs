@@ -109,6 +109,17 @@ pub(super) fn id_text(document: &RawDocument) -> String {
     }
 }
 
+/// The `_id` in hexadecimal, as text or as a number; [`Mongo::schedule`](super::Mongo::schedule) finds a
+/// document by it.
+pub(super) fn shown_id(document: &RawDocument) -> String {
+    match document.get("_id") {
+        Ok(Some(RawBsonRef::String(id))) => id.to_owned(),
+        Ok(Some(RawBsonRef::Int32(id))) => id.to_string(),
+        Ok(Some(RawBsonRef::Int64(id))) => id.to_string(),
+        _ => id_text(document),
+    }
+}
+
 /// The `_id`, to find the document again.
 pub(super) fn id(document: &RawDocument) -> Option<Bson> {
     document.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok())

@@ -40,6 +40,8 @@ const NO_COLLECTION: i32 = 26;
 /// The collections with indexes.
 pub(super) struct Collections {
     pub(super) holodules: Collection<RawDocumentBuf>,
+    pub(super) schedules: Collection<RawDocumentBuf>,
+    pub(super) streamers: Collection<RawDocumentBuf>,
     pub(super) users: Collection<RawDocumentBuf>,
     pub(super) password_states: Collection<RawDocumentBuf>,
     pub(super) logouts: Collection<RawDocumentBuf>,
@@ -74,7 +76,7 @@ impl Maintenance {
         let mut logged = Logged::default();
         loop {
             let again = *settled.borrow();
-            match self.verify(again).await {
+            match self.verify(again, &settled).await {
                 Ok(()) => {}
                 Err(StoreError::Unavailable(reason)) => {
                     let server = &self.server;
@@ -98,9 +100,12 @@ impl Maintenance {
         }
     }
 
-    async fn verify(&self, again: bool) -> Result<(), StoreError> {
+    async fn verify(&self, again: bool, settled: &watch::Sender<bool>) -> Result<(), StoreError> {
         let before = if again { self.names().await? } else { BTreeSet::new() };
         try_create(&self.server, &self.collections, &self.counts.duplicate_video_ids).await?;
+        // Writes do not wait for the rest, which takes minutes in a large collection.
+        settled.send_replace(true);
+        create_for_lists(&self.server, &self.collections).await?;
         if again {
             let restored: Vec<String> = self.names().await?.difference(&before).cloned().collect();
             if !restored.is_empty() {
@@ -113,9 +118,10 @@ impl Maintenance {
 
     /// Existing indexes as `collection.index`, except those of `_id`.
     async fn names(&self) -> Result<BTreeSet<String>, StoreError> {
-        let Collections { holodules, users, password_states, logouts, echoes } = &self.collections;
+        let Collections { holodules, schedules, streamers, users, password_states, logouts, echoes } =
+            &self.collections;
         let mut names = BTreeSet::new();
-        for collection in [holodules, users, password_states, logouts, echoes] {
+        for collection in [holodules, schedules, streamers, users, password_states, logouts, echoes] {
             let listed = async { collection.list_index_names().await };
             let listed = match tokio::time::timeout(LIST_LIMIT, listed).await {
                 Ok(Ok(listed)) => listed,
@@ -132,8 +138,8 @@ impl Maintenance {
 }
 
 async fn try_create(server: &str, collections: &Collections, duplicates: &AtomicU64) -> Result<(), StoreError> {
-    let Collections { holodules, users, password_states, logouts, echoes } = collections;
-    create(server, holodules, index("datetime_key", doc! { "datetime": 1, "key": 1 }, None)).await?;
+    let Collections { holodules, users, password_states, logouts, echoes, .. } = collections;
+    create(server, holodules, index("datetime_key_id", doc! { "datetime": 1, "key": 1, "_id": 1 }, None)).await?;
     create(server, holodules, index("key", doc! { "key": 1 }, None)).await?;
     create(server, users, index("username", doc! { "username": 1 }, None)).await?;
     create(server, logouts, index("identity", doc! { "identity": 1, "expires_at": 1 }, None)).await?;
@@ -156,6 +162,21 @@ async fn try_create(server: &str, collections: &Collections, duplicates: &Atomic
     if !create(server, holodules, unique).await? {
         tracing::warn!("several documents without a video share a key; their unique index was not created");
     }
+    Ok(())
+}
+
+/// The indexes without which lists are slow: an equality, then the order, so that a page needs no sort.
+async fn create_for_lists(server: &str, collections: &Collections) -> Result<(), StoreError> {
+    let Collections { holodules, schedules, streamers, .. } = collections;
+    for (name, first) in [("code_datetime", "code"), ("name_datetime", "name"), ("tags_datetime", "tags")] {
+        let keys = doc! { first: 1, "datetime": 1, "key": 1, "_id": 1 };
+        create(server, holodules, index(name, keys, None)).await?;
+    }
+    create(server, schedules, index("streaming_at", doc! { "streaming_at": 1, "_id": 1 }, None)).await?;
+    let by_code = doc! { "code": 1, "streaming_at": 1, "_id": 1 };
+    create(server, schedules, index("code_streaming_at", by_code, None)).await?;
+    create(server, schedules, index("video_id", doc! { "video_id": 1 }, None)).await?;
+    create(server, streamers, index("code", doc! { "code": 1 }, None)).await?;
     Ok(())
 }
 

@@ -20,6 +20,7 @@ mod logouts;
 mod passwords;
 mod rights;
 mod roles;
+mod schedules;
 mod streamers;
 mod undated;
 mod uri;
@@ -50,6 +51,10 @@ use super::changed::ChangedDays;
 use super::{Probe, Settings, StoreError};
 
 const HOLODULES: &str = "holodules";
+/// The author's later form of holodules, written by other programs only.
+const SCHEDULES: &str = "schedules";
+/// The streamers, also of the author's later service.
+const STREAMERS: &str = "streamers";
 const USERS: &str = "users";
 /// The time of each user's last password change: see [`passwords`].
 const PASSWORD_STATES: &str = "holodule_password_states";
@@ -71,6 +76,8 @@ pub(super) struct Mongo {
     database: Database,
     /// Documents are read raw, so that an unreadable one does not affect others.
     holodules: Collection<RawDocumentBuf>,
+    schedules: Collection<RawDocumentBuf>,
+    streamers: Collection<RawDocumentBuf>,
     users: Collection<RawDocumentBuf>,
     password_states: Collection<Document>,
     logouts: Collection<RawDocumentBuf>,
@@ -124,6 +131,8 @@ impl Mongo {
             database.collection_with_options(name, options)
         };
         let holodules = collection(HOLODULES, ReadConcern::local());
+        let schedules = collection(SCHEDULES, ReadConcern::local());
+        let streamers = collection(STREAMERS, ReadConcern::local());
         let users = collection(USERS, ReadConcern::majority());
         let password_states = collection(PASSWORD_STATES, ReadConcern::majority());
         let logouts = collection(LOGOUTS, ReadConcern::majority());
@@ -136,6 +145,8 @@ impl Mongo {
             server: url.to_string(),
             collections: Collections {
                 holodules: holodules.clone(),
+                schedules: schedules.clone(),
+                streamers: streamers.clone(),
                 users: users.clone(),
                 password_states: password_states.clone_with_type(),
                 logouts: logouts.clone(),
@@ -152,6 +163,8 @@ impl Mongo {
             server: url.to_string().into(),
             database,
             holodules,
+            schedules,
+            streamers,
             users,
             password_states: password_states.clone_with_type(),
             logouts,

@@ -1,18 +1,113 @@
-//! The streamers.
+//! The collection `streamers`, which the author's later service shares.
 
-use super::Mongo;
+use futures_util::TryStreamExt;
+use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+
+use super::holodules::run_to_completion;
+use super::users::{id, text};
+use super::{Mongo, any_member, document};
 use crate::model::{Streamer, Streamers};
+use crate::store::changed::TouchedDays;
 use crate::store::{StoreError, StreamersStored};
 
 impl Mongo {
     pub(in crate::store) async fn streamers(&self) -> Result<Streamers, StoreError> {
-        Err(StoreError::Failed("not built yet".to_owned()))
+        let find = self.streamers.find(doc! {}).sort(doc! { "code": 1, "_id": 1 }).selection_criteria(any_member());
+        let documents: Vec<RawDocumentBuf> =
+            self.within(async { find.max_time(self.timeout).await?.try_collect().await }).await?;
+        Ok(documents.iter().filter_map(|document| streamer(document)).collect())
     }
 
     pub(in crate::store) async fn store_streamers(
         &self,
-        _streamers: Vec<Streamer>,
+        streamers: Vec<Streamer>,
     ) -> Result<StreamersStored, StoreError> {
-        Err(StoreError::Failed("not built yet".to_owned()))
+        let (engine, touched) = (self.clone(), TouchedDays::none(&self.changed));
+        run_to_completion(async move {
+            let mut stored = StreamersStored::default();
+            for streamer in &streamers {
+                engine.store_streamer(streamer, &touched, &mut stored).await?;
+            }
+            Ok(stored)
+        })
+        .await
     }
+
+    async fn store_streamer(
+        &self,
+        streamer: &Streamer,
+        touched: &TouchedDays,
+        stored: &mut StreamersStored,
+    ) -> Result<(), StoreError> {
+        let by_code = doc! { "code": &streamer.code };
+        let find = self.streamers.find_one(by_code.clone()).sort(doc! { "_id": 1 }).max_time(self.timeout);
+        let found = self.within(async { find.await }).await?;
+        let old = found.as_deref().and_then(self::streamer).unwrap_or_default();
+        let changes = changes(&old, streamer);
+        let (write, count) = match found.as_deref().and_then(document::id) {
+            Some(_) if changes.is_empty() => {
+                stored.unchanged += 1;
+                return Ok(());
+            }
+            Some(id) => {
+                let filter = doc! { "_id": { "$eq": id } };
+                (self.streamers.update_one(filter, doc! { "$set": changes }), &mut stored.updated)
+            }
+            None => {
+                let update = doc! { "$setOnInsert": changes };
+                (self.streamers.update_one(by_code, update).upsert(true), &mut stored.inserted)
+            }
+        };
+        touched.touch_all();
+        self.within(async { write.await }).await?;
+        *count += 1;
+        Ok(())
+    }
+}
+
+/// Reads a streamer; `None` without a code. A value of another type is missing.
+pub(super) fn streamer(document: &RawDocument) -> Option<Streamer> {
+    let owned = |name| text(document, name).map(str::to_owned);
+    let affiliations = document.get_array("affiliations").into_iter().flatten();
+    Some(Streamer {
+        code: owned("code").filter(|code| !code.is_empty())?,
+        id: id(document).unwrap_or_else(|| document::shown_id(document)),
+        name: owned("name"),
+        group: owned("group"),
+        affiliations: affiliations
+            .filter_map(|affiliation| match affiliation {
+                Ok(RawBsonRef::String(affiliation)) => Some(affiliation.to_owned()),
+                _ => None,
+            })
+            .collect(),
+        image_name: owned("image_name"),
+        channel_id: owned("channel_id"),
+        is_retired: document.get_bool("is_retired").ok(),
+    })
+}
+
+/// The fields that `new` has and in which it differs from `old`.
+fn changes(old: &Streamer, new: &Streamer) -> Document {
+    let mut changes = Document::new();
+    let texts = [
+        ("name", &old.name, &new.name),
+        ("group", &old.group, &new.group),
+        ("image_name", &old.image_name, &new.image_name),
+        ("channel_id", &old.channel_id, &new.channel_id),
+    ];
+    for (name, old, new) in texts {
+        if let Some(new) = new.as_ref().filter(|_| old != new) {
+            changes.insert(name, new);
+        }
+    }
+    if old.code != new.code {
+        changes.insert("code", &new.code);
+    }
+    if !new.affiliations.is_empty() && old.affiliations != new.affiliations {
+        changes.insert("affiliations", &new.affiliations);
+    }
+    if let Some(is_retired) = new.is_retired.filter(|_| old.is_retired != new.is_retired) {
+        changes.insert("is_retired", Bson::from(is_retired));
+    }
+    changes
 }

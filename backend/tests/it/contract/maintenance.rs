@@ -30,7 +30,9 @@ async fn open(url: &str, interval: Duration) -> Store {
 
 async fn has_indexes(collection: &Collection<Document>) -> bool {
     let names = collection.list_index_names().await.unwrap_or_default();
-    ["datetime_key", "video_id_unique", "key_unique_without_video"].iter().all(|name| names.iter().any(|n| n == name))
+    ["datetime_key_id", "video_id_unique", "key_unique_without_video"]
+        .iter()
+        .all(|name| names.iter().any(|n| n == name))
 }
 
 async fn until_indexed(collection: &Collection<Document>) {

@@ -8,6 +8,8 @@ mod holodules;
 mod maintenance;
 mod mongo;
 mod roles;
+mod schedules;
+mod schedules_on_mongo;
 mod users;
 
 use std::time::Duration;

@@ -1,0 +1,155 @@
+//! Schedules: the collection `schedules`, which other programs write, and the holodules in the same form.
+
+use std::collections::HashSet;
+
+use futures_util::TryStreamExt;
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+
+use super::users::text;
+use super::{Mongo, any_member, document};
+use crate::model::{Holodule, SCHEDULES_LIMIT, Schedule, ScheduleQuery, WallClock};
+use crate::store::StoreError;
+
+/// Holodules that are looked up in `schedules` together.
+const CHUNK: usize = 500;
+
+impl Mongo {
+    pub(in crate::store) async fn schedules(&self, query: &ScheduleQuery) -> Result<Vec<Schedule>, StoreError> {
+        self.within(async {
+            let mut found = self.of_schedules(query).await?;
+            found.extend(self.of_holodules(query).await?);
+            // Stable, so that ties remain in the order of the indexes.
+            found.sort_by(|a, b| b.streaming_at.cmp(&a.streaming_at));
+            found.truncate(SCHEDULES_LIMIT);
+            Ok(found)
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn schedule(&self, id: &str) -> Result<Option<Schedule>, StoreError> {
+        let mut ids = vec![Bson::from(id)];
+        ids.extend(ObjectId::parse_str(id).ok().map(Bson::from));
+        ids.extend(id.parse::<i64>().ok().map(Bson::from));
+        let filter = doc! { "_id": { "$in": ids } };
+        self.within(async {
+            for collection in [&self.schedules, &self.holodules] {
+                let find = collection.find_one(filter.clone()).selection_criteria(any_member());
+                let Some(found) = find.max_time(self.timeout).await? else { continue };
+                if collection.name() == super::SCHEDULES {
+                    return Ok(Some(schedule(&found)));
+                }
+                return Ok(document::holodule(&found)
+                    .ok()
+                    .map(|holodule| Schedule::of(document::shown_id(&found), &holodule)));
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    /// The selected documents of `schedules`, at most [`SCHEDULES_LIMIT`].
+    async fn of_schedules(&self, query: &ScheduleQuery) -> mongodb::error::Result<Vec<Schedule>> {
+        let mut filter = doc! { "streaming_at": dates(query) };
+        if !query.codes.is_empty() {
+            filter.insert("code", doc! { "$in": query.codes.iter().collect::<Vec<_>>() });
+        }
+        let find = self.schedules.find(filter).sort(doc! { "streaming_at": -1, "_id": -1 });
+        let mut cursor = find.selection_criteria(any_member()).max_time(self.timeout).await?;
+        let mut found = Vec::new();
+        while found.len() < SCHEDULES_LIMIT
+            && let Some(document) = cursor.try_next().await?
+        {
+            found.push(schedule(&document));
+            found.pop_if(|schedule| schedule.streaming_at.is_none() || !query.matches(schedule));
+        }
+        Ok(found)
+    }
+
+    /// The selected holodules whose video is not in `schedules`, at most [`SCHEDULES_LIMIT`].
+    async fn of_holodules(&self, query: &ScheduleQuery) -> mongodb::error::Result<Vec<Schedule>> {
+        let range = query.datetimes();
+        let mut filter = doc! { "datetime": { "$gte": range.start, "$lt": range.end } };
+        if !query.codes.is_empty() {
+            let with_code = doc! { "code": { "$in": query.codes.iter().collect::<Vec<_>>() } };
+            filter.insert("$or", [with_code, doc! { "code": { "$in": [Bson::Null, Bson::from("")] } }]);
+        }
+        let find = self.holodules.find(filter).sort(doc! { "datetime": -1, "key": -1, "_id": -1 });
+        let mut cursor = find.selection_criteria(any_member()).max_time(self.timeout).await?;
+        let mut found = Vec::new();
+        let mut ended = false;
+        while !ended && found.len() < SCHEDULES_LIMIT {
+            let mut chunk: Vec<Schedule> = Vec::new();
+            while !ended && chunk.len() < CHUNK {
+                match cursor.try_next().await? {
+                    Some(document) => chunk.extend(of_holodule(&document).filter(|schedule| query.matches(schedule))),
+                    None => ended = true,
+                }
+            }
+            let replaced = self.videos_in_schedules(&chunk).await?;
+            let is_left = |schedule: &Schedule| !schedule.video_id.as_ref().is_some_and(|id| replaced.contains(id));
+            found.extend(chunk.into_iter().filter(is_left));
+        }
+        Ok(found)
+    }
+
+    async fn videos_in_schedules(&self, schedules: &[Schedule]) -> mongodb::error::Result<HashSet<String>> {
+        let ids = schedules.iter().filter_map(|schedule| schedule.video_id.as_deref()).filter(|id| !id.is_empty());
+        let ids: Vec<&str> = ids.collect();
+        if ids.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let find =
+            self.schedules.find(doc! { "video_id": { "$in": ids } }).projection(doc! { "video_id": 1, "_id": 0 });
+        let cursor = find.selection_criteria(any_member()).max_time(self.timeout).await?;
+        let found: Vec<RawDocumentBuf> = cursor.try_collect().await?;
+        Ok(found.iter().filter_map(|found| text(found, "video_id").map(str::to_owned)).collect())
+    }
+}
+
+/// The range of `streaming_at`.
+fn dates(query: &ScheduleQuery) -> Document {
+    let midnight = |day: crate::model::Day| DateTime::from_millis(day.utc_millis());
+    let mut range = doc! { "$gte": query.from.map_or(DateTime::MIN, midnight) };
+    match query.to.map(|day| day.checked_add(1)) {
+        Some(Some(end)) => range.insert("$lt", midnight(end)),
+        Some(None) | None => range.insert("$lte", DateTime::MAX),
+    };
+    range
+}
+
+/// `None` if it cannot be read or has no time.
+fn of_holodule(document: &RawDocument) -> Option<Schedule> {
+    let holodule: Holodule = document::holodule(document).ok()?;
+    let schedule = Schedule::of(document::shown_id(document), &holodule);
+    schedule.streaming_at.is_some().then_some(schedule)
+}
+
+/// A document of `schedules`. A value of another type is missing.
+fn schedule(document: &RawDocument) -> Schedule {
+    let owned = |name| text(document, name).map(str::to_owned);
+    let time = |name| match document.get(name) {
+        Ok(Some(RawBsonRef::DateTime(at))) => WallClock::in_utc(at.timestamp_millis().div_euclid(1000)),
+        _ => None,
+    };
+    let (code, streaming_at) = (owned("code"), time("streaming_at"));
+    let tags = document.get_array("tags").into_iter().flatten().filter_map(|tag| match tag {
+        Ok(RawBsonRef::String(tag)) => Some(tag.to_owned()),
+        _ => None,
+    });
+    Schedule {
+        id: document::shown_id(document),
+        key: Schedule::built_key(code.as_deref(), streaming_at),
+        code,
+        video_id: owned("video_id"),
+        streaming_at: streaming_at.map(WallClock::iso),
+        name: owned("name"),
+        title: owned("title"),
+        url: owned("url"),
+        description: owned("description"),
+        published_at: time("published_at").map(WallClock::iso).or_else(|| owned("published_at")),
+        channel_id: owned("channel_id"),
+        channel_title: owned("channel_title"),
+        tags: tags.collect(),
+    }
+}
