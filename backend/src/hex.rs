@@ -30,6 +30,13 @@ pub(crate) fn random_id() -> Result<String, NoRandomness> {
     Ok(encode(&bytes))
 }
 
+/// A secret that cannot be guessed: 256 random bits as 64 digits.
+pub(crate) fn random_key() -> Result<String, NoRandomness> {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
+    Ok(encode(&bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +48,7 @@ mod tests {
         assert_eq!((decode("0"), decode("0g"), decode("é")), (None, None, None));
         assert_eq!(random_id().unwrap().len(), 32);
         assert_ne!(random_id(), random_id());
+        assert_eq!(random_key().unwrap().len(), 64);
+        assert_ne!(random_key(), random_key());
     }
 }

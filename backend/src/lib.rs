@@ -13,6 +13,7 @@
 //! `coalesce`.
 
 pub mod backup;
+pub mod calendar;
 mod clock;
 mod coalesce;
 pub mod command;

@@ -1,7 +1,9 @@
 //! The domain's types. Each is validated when it is created. They know neither HTTP nor a database.
 
+mod calendar;
 mod day;
 mod days;
+mod delivered;
 mod entry;
 mod holodule;
 mod identifier;
@@ -16,8 +18,10 @@ mod streamer;
 mod user;
 mod valid;
 
+pub use calendar::{CALENDAR_LABEL_LIMIT, CALENDARS_LIMIT, Calendar, CalendarKey, KeyHash, NotAKeyHash};
 pub use day::{Day, NotADay, WallClock};
 pub use days::{DAYS_LIMIT, Days};
+pub use delivered::{Delivered, DeliveredEvent, DeliveredRevision};
 pub use entry::{Entry, EntryTime};
 pub use holodule::{Holodule, Public};
 pub use identifier::{Code, Identifier, Invalid, KEY_LIMIT, VideoId};

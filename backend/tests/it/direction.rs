@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &["hex"]),
     ("clock", &[]),
     ("coalesce", &[]),
+    ("calendar", &["hex", "model"]),
     ("store", &["hex", "model"]),
     ("import", &["model"]),
     ("backup", &["hex", "model"]),

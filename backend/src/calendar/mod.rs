@@ -1,0 +1,17 @@
+//! Calendar feeds as iCalendar objects (RFC 5545, with the properties of RFC 7986).
+//!
+//! [`Event`] is a holodule as an event. [`Revisions`] compares the events of a feed with those it has delivered, and
+//! determines their revisions. [`render`] writes the object. Nothing here reads the clock or the store.
+//!
+//! The writer is our own. The crate `icalendar` 0.17 writes a `DTSTAMP` into every component, `VTIMEZONE` included,
+//! which RFC 5545 does not allow there, has no type for `VTIMEZONE`, does not handle carriage returns in texts, and
+//! would add chrono's clock and time zones: what remains is shorter than its use.
+
+mod event;
+mod render;
+mod revisions;
+mod text;
+
+pub use event::Event;
+pub use render::{REFRESH_MINUTES, render};
+pub use revisions::{CANCELLED_FOR, Coverage, DELIVERED_LIMIT, Revised, Revisions, Status};
