@@ -4,6 +4,7 @@
 //! both.
 
 mod accounts;
+mod calendars;
 mod changed;
 mod closed;
 mod embedded;
@@ -25,8 +26,8 @@ pub use closed::ClosedStore;
 pub use error::StoreError;
 pub use mongo::MongoUrl;
 pub use outcome::{
-    AccountChange, BackedUp, ChangeDetection, Confirmed, DayListing, Exported, Fingerprint, Incoming, LOGOUT_LIMIT,
-    Listing, LoggedOut, Probe, Restored, RolesChanged, StreamersStored, Undated, Upserted, UserChange,
+    AccountChange, BackedUp, CalendarCreated, ChangeDetection, Confirmed, DayListing, Exported, Fingerprint, Incoming,
+    LOGOUT_LIMIT, Listing, LoggedOut, Probe, Restored, RolesChanged, StreamersStored, Undated, Upserted, UserChange,
 };
 pub use url::{NotAStoreUrl, StoreUrl};
 

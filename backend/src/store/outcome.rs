@@ -82,6 +82,17 @@ pub enum UserChange {
     NoSuchUser,
 }
 
+/// The result of the creation of a calendar feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CalendarCreated {
+    /// It is durable.
+    Done,
+    /// The user has [`CALENDARS_LIMIT`](crate::model::CALENDARS_LIMIT) feeds.
+    TooMany,
+    /// The owner does not exist or cannot log in.
+    NoSuchUser,
+}
+
 /// The result of a change to the roles of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RolesChanged {

@@ -11,7 +11,7 @@ use std::sync::{PoisonError, RwLock};
 
 use redb::{Builder, Database, Error, ReadTransaction, ReadableDatabase, WriteTransaction};
 
-use super::{CACHE_BYTES, FORMAT, META, holodules, logouts, users};
+use super::{CACHE_BYTES, FORMAT, META, calendars, holodules, logouts, users};
 use crate::hex;
 
 /// The suffix of a file that is being created. Its name begins with a dot and the name of the store's file.
@@ -141,8 +141,11 @@ fn prepare(database: &Database) -> Result<(), Error> {
             transaction.open_table(META)?.insert("format", FORMAT)?;
             holodules::create_tables(transaction)?;
             logouts::create_table(transaction)?;
-            users::create_table(transaction)
+            users::create_table(transaction)?;
+            calendars::create_tables(transaction)
         }),
+        // Older versions of this format have none.
+        Some(FORMAT) if !calendars::have_tables(&database.begin_read()?)? => commit(database, calendars::create_tables),
         Some(FORMAT) => Ok(()),
         Some(other) => Err(Error::Corrupted(format!("format {other} is not {FORMAT}, which this version reads"))),
     }

@@ -6,6 +6,7 @@
 //! write that has started completes, however long the disk takes and even if its caller is dropped.
 
 mod backup;
+mod calendars;
 mod closed;
 mod file;
 mod holodules;
@@ -174,7 +175,15 @@ impl Embedded {
     pub(super) async fn create_user(&self, user: NewUser) -> Result<bool, StoreError> {
         let id = super::random_id()?;
         let mark = super::random_id()?;
-        self.write(move |transaction| users::create(transaction, &user, id, mark)).await
+        self.write(move |transaction| {
+            let created = users::create(transaction, &user, id, mark)?;
+            if created {
+                // Of a user of the same name in a restored backup.
+                calendars::delete_of(transaction, user.username.as_str())?;
+            }
+            Ok(created)
+        })
+        .await
     }
 
     pub(super) async fn change_password(
@@ -203,13 +212,18 @@ impl Embedded {
         disabled: bool,
         now: i64,
     ) -> Result<UserChange, StoreError> {
-        let mark = super::random_id()?;
-        self.change_user(username, move |user| {
-            user.disabled = disabled;
+        let (username, mark) = (username.to_owned(), super::random_id()?);
+        self.write(move |transaction| {
             if disabled {
-                user.password_changed_at = Some(now);
-                user.password_mark = Some(mark);
+                calendars::delete_of(transaction, &username)?;
             }
+            users::change(transaction, &username, |user| {
+                user.disabled = disabled;
+                if disabled {
+                    user.password_changed_at = Some(now);
+                    user.password_mark = Some(mark);
+                }
+            })
         })
         .await
     }
@@ -226,7 +240,11 @@ impl Embedded {
 
     pub(super) async fn delete_user(&self, username: &str, _now: i64) -> Result<UserChange, StoreError> {
         let username = username.to_owned();
-        self.write(move |transaction| users::delete(transaction, &username)).await
+        self.write(move |transaction| {
+            calendars::delete_of(transaction, &username)?;
+            users::delete(transaction, &username)
+        })
+        .await
     }
 
     pub(super) async fn account(&self, identity: &str, now: i64) -> Result<(AccountStatus, Fingerprint), StoreError> {

@@ -78,6 +78,14 @@ pub(super) fn user(transaction: &ReadTransaction, username: &str) -> Result<Opti
     Ok(Some(StoredUser { username: username.to_owned(), id: Some(id), password, disabled }))
 }
 
+/// The `id` of a user who can log in; the outer `None` if there is no such user.
+pub(super) fn active(transaction: &WriteTransaction, username: &str) -> Result<Option<Option<String>>, redb::Error> {
+    let table = transaction.open_table(USERS)?;
+    let record = table.get(username)?.map(|record| decode(record.value())).transpose()?;
+    let active = record.filter(|record| !record.disabled && can_log_in(username, &record.password));
+    Ok(active.map(|record| Some(record.id)))
+}
+
 pub(super) fn account(transaction: &ReadTransaction, username: &str) -> Result<AccountState, redb::Error> {
     let Some(record) = transaction.open_table(USERS)?.get(username)? else { return Ok(AccountState::Missing) };
     let record = decode(record.value())?;

@@ -45,6 +45,7 @@ pub(super) struct Collections {
     pub(super) users: Collection<RawDocumentBuf>,
     pub(super) password_states: Collection<RawDocumentBuf>,
     pub(super) logouts: Collection<RawDocumentBuf>,
+    pub(super) calendars: Collection<RawDocumentBuf>,
     pub(super) echoes: Collection<RawDocumentBuf>,
 }
 
@@ -118,10 +119,10 @@ impl Maintenance {
 
     /// Existing indexes as `collection.index`, except those of `_id`.
     async fn names(&self) -> Result<BTreeSet<String>, StoreError> {
-        let Collections { holodules, schedules, streamers, users, password_states, logouts, echoes } =
+        let Collections { holodules, schedules, streamers, users, password_states, logouts, calendars, echoes } =
             &self.collections;
         let mut names = BTreeSet::new();
-        for collection in [holodules, schedules, streamers, users, password_states, logouts, echoes] {
+        for collection in [holodules, schedules, streamers, users, password_states, logouts, calendars, echoes] {
             let listed = async { collection.list_index_names().await };
             let listed = match tokio::time::timeout(LIST_LIMIT, listed).await {
                 Ok(Ok(listed)) => listed,
@@ -138,13 +139,16 @@ impl Maintenance {
 }
 
 async fn try_create(server: &str, collections: &Collections, duplicates: &AtomicU64) -> Result<(), StoreError> {
-    let Collections { holodules, users, password_states, logouts, echoes, .. } = collections;
+    let Collections { holodules, users, password_states, logouts, calendars, echoes, .. } = collections;
     create(server, holodules, index("datetime_key_id", doc! { "datetime": 1, "key": 1, "_id": 1 }, None)).await?;
     create(server, holodules, index("key", doc! { "key": 1 }, None)).await?;
     create(server, users, index("username", doc! { "username": 1 }, None)).await?;
     create(server, logouts, index("identity", doc! { "identity": 1, "expires_at": 1 }, None)).await?;
     create(server, logouts, expiry("expires_at", Duration::ZERO)).await?;
     create(server, password_states, expiry("forget_at", Duration::ZERO)).await?;
+    let unique = index("key_hash", doc! { "key_hash": 1 }, Some(doc! { "key_hash": { "$gt": "" } }));
+    create(server, calendars, unique).await?;
+    create(server, calendars, index("owner", doc! { "owner": 1, "created_at": 1 }, None)).await?;
     create(server, echoes, expiry("at", ECHO_TTL)).await?;
 
     let unique = index("video_id_unique", doc! { "video_id": 1 }, Some(doc! { "video_id": { "$gt": "" } }));

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod backup;
+mod calendars;
 mod changes;
 mod days;
 mod document;
@@ -60,6 +61,8 @@ const USERS: &str = "users";
 const PASSWORD_STATES: &str = "holodule_password_states";
 /// Unexpired logouts.
 const LOGOUTS: &str = "holodule_logouts";
+/// Calendar feeds.
+const CALENDARS: &str = "holodule_calendars";
 /// Numbers written to measure the progress of the change stream: see [`changes`].
 const ECHOES: &str = "holodule_echoes";
 /// Days recorded by the processes for each other without change streams: see [`days`].
@@ -81,6 +84,7 @@ pub(super) struct Mongo {
     users: Collection<RawDocumentBuf>,
     password_states: Collection<Document>,
     logouts: Collection<RawDocumentBuf>,
+    calendars: Collection<RawDocumentBuf>,
     echoes: Collection<RawDocumentBuf>,
     days: Collection<Document>,
     /// Changes by this process.
@@ -136,6 +140,7 @@ impl Mongo {
         let users = collection(USERS, ReadConcern::majority());
         let password_states = collection(PASSWORD_STATES, ReadConcern::majority());
         let logouts = collection(LOGOUTS, ReadConcern::majority());
+        let calendars = collection(CALENDARS, ReadConcern::majority());
         let echoes = collection(ECHOES, ReadConcern::local());
         let days = collection(DAYS, ReadConcern::local());
 
@@ -150,6 +155,7 @@ impl Mongo {
                 users: users.clone(),
                 password_states: password_states.clone_with_type(),
                 logouts: logouts.clone(),
+                calendars: calendars.clone(),
                 echoes: echoes.clone(),
             },
             counts: Arc::clone(&counts),
@@ -168,6 +174,7 @@ impl Mongo {
             users,
             password_states: password_states.clone_with_type(),
             logouts,
+            calendars,
             echoes,
             days: days.clone_with_type(),
             changed,

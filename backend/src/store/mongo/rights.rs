@@ -2,7 +2,9 @@
 
 use mongodb::bson::{Document, doc};
 
-use super::{DAYS, ECHOES, HOLODULES, LOGOUTS, Mongo, PASSWORD_STATES, SCHEDULES, STREAMERS, USERS, any_member};
+use super::{
+    CALENDARS, DAYS, ECHOES, HOLODULES, LOGOUTS, Mongo, PASSWORD_STATES, SCHEDULES, STREAMERS, USERS, any_member,
+};
 use crate::store::StoreError;
 
 /// The actions on each collection.
@@ -39,7 +41,7 @@ fn missing(status: &Document, database: &str) -> Option<(&'static str, &'static 
             resource && actions.iter().any(|allowed| allowed.as_str() == Some(action))
         })
     };
-    [HOLODULES, USERS, PASSWORD_STATES, LOGOUTS, ECHOES, DAYS, STREAMERS]
+    [HOLODULES, USERS, PASSWORD_STATES, LOGOUTS, CALENDARS, ECHOES, DAYS, STREAMERS]
         .into_iter()
         .flat_map(|collection| ACTIONS.map(|action| (action, collection)))
         // Other programs write it.

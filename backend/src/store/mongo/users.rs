@@ -40,6 +40,10 @@ impl Mongo {
 
     pub(in crate::store) async fn create_user(&self, user: NewUser) -> Result<bool, StoreError> {
         let username = user.username.as_str();
+        if self.user_document(username).await?.is_none() {
+            // Of a user of the same name who was deleted directly in the database.
+            self.delete_calendars_of(username).await?;
+        }
         self.expect_password(username, &username.into(), user.hash.expose()).await?;
         let document = doc! {
             "_id": username,
@@ -96,12 +100,18 @@ impl Mongo {
         if disabled {
             set.extend(doc! { "password_changed_at": now, "password_mark": random_id()? });
         }
-        self.change_user(username, id, set).await
+        let changed = self.change_user(username, id, set).await?;
+        if disabled {
+            // Until then, they are not served either, because the user is disabled.
+            self.delete_calendars_of(username).await?;
+        }
+        Ok(changed)
     }
 
     pub(in crate::store) async fn delete_user(&self, username: &str, now: i64) -> Result<UserChange, StoreError> {
         let delete = self.users.delete_many(doc! { "username": username });
         let deleted = self.within(async { delete.await }).await?.deleted_count;
+        self.delete_calendars_of(username).await?;
         if deleted > 0
             && let Err(error) = self.record_deletion(username, now).await
         {

@@ -1,6 +1,7 @@
 //! The contract of the store, on both engines.
 
 mod accounts;
+mod calendars;
 mod closing;
 pub(crate) mod disk;
 mod embedded;

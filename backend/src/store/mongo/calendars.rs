@@ -1,0 +1,151 @@
+//! The collection of calendar feeds: one document for each, with what it has delivered.
+
+use futures_util::TryStreamExt;
+use mongodb::bson::{Document, RawDocument, RawDocumentBuf, deserialize_from_slice, doc, serialize_to_document};
+
+use super::users::{disabled, id as user_id, text};
+use super::{Mongo, document};
+use crate::model::{CALENDARS_LIMIT, Calendar, Delivered, DeliveredRevision, KeyHash};
+use crate::store::{CalendarCreated, StoreError, can_log_in};
+
+/// The JSON of what a feed has delivered. Its keys, which are UIDs, contain dots.
+const DELIVERED: &str = "delivered";
+/// The number of the last write of [`DELIVERED`].
+const REVISION: &str = "revision";
+
+impl Mongo {
+    /// Feeds are counted before another is stored, so concurrent creations may exceed [`CALENDARS_LIMIT`] by their
+    /// number.
+    pub(in crate::store) async fn create_calendar(
+        &self,
+        mut calendar: Calendar,
+    ) -> Result<CalendarCreated, StoreError> {
+        self.indexes_settled().await?;
+        let Some(owner_id) = self.active_user(&calendar.owner).await? else { return Ok(CalendarCreated::NoSuchUser) };
+        calendar.owner_id = owner_id;
+        let count = self.calendars.count_documents(doc! { "owner": &calendar.owner }).limit(CALENDARS_LIMIT as u64);
+        if self.within(async { count.max_time(self.timeout).await }).await? >= CALENDARS_LIMIT as u64 {
+            return Ok(CalendarCreated::TooMany);
+        }
+        self.insert_calendar(&calendar).await?;
+        // Disabling or deleting a user removes the feeds afterwards, so that one of the two finds this one.
+        if self.active_user(&calendar.owner).await?.is_none_or(|id| !calendar.is_of(id.as_deref())) {
+            self.delete_calendar(&calendar.owner, &calendar.id).await?;
+            return Ok(CalendarCreated::NoSuchUser);
+        }
+        Ok(CalendarCreated::Done)
+    }
+
+    pub(in crate::store) async fn calendars(&self, owner: &str) -> Result<Vec<Calendar>, StoreError> {
+        let Some(user) = self.user_document(owner).await? else { return Ok(Vec::new()) };
+        let find = self.calendars.find(doc! { "owner": owner }).projection(doc! { DELIVERED: 0 });
+        let find = find.sort(doc! { "created_at": 1, "_id": 1 });
+        let find = async { find.max_time(self.timeout).await?.try_collect::<Vec<_>>().await };
+        let calendars = self.within(find).await?;
+        let id = user_id(&user);
+        Ok(calendars.iter().filter_map(|document| calendar(document)).filter(|of| of.is_of(id.as_deref())).collect())
+    }
+
+    pub(in crate::store) async fn delete_calendar(&self, owner: &str, id: &str) -> Result<bool, StoreError> {
+        let delete = self.calendars.delete_one(doc! { "_id": id, "owner": owner });
+        Ok(self.within(async { delete.await }).await?.deleted_count > 0)
+    }
+
+    /// Deletes all feeds of a user.
+    pub(super) async fn delete_calendars_of(&self, owner: &str) -> Result<(), StoreError> {
+        let delete = self.calendars.delete_many(doc! { "owner": owner });
+        self.within(async { delete.await }).await.map(drop)
+    }
+
+    pub(in crate::store) async fn calendar(
+        &self,
+        key: &KeyHash,
+    ) -> Result<Option<(Calendar, DeliveredRevision)>, StoreError> {
+        let find = self.calendars.find_one(doc! { "key_hash": key.as_str() });
+        let Some(document) = self.within(async { find.max_time(self.timeout).await }).await? else { return Ok(None) };
+        let Some(calendar) = calendar(&document) else { return Ok(None) };
+        if self.active_user(&calendar.owner).await?.is_none_or(|id| !calendar.is_of(id.as_deref())) {
+            return Ok(None);
+        }
+        let revision = document.get_i64(REVISION).unwrap_or_default();
+        // A state that cannot be read counts as lost.
+        let delivered = text(&document, DELIVERED).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        Ok(Some((calendar, DeliveredRevision { revision, delivered })))
+    }
+
+    pub(in crate::store) async fn store_delivered(
+        &self,
+        id: &str,
+        revision: i64,
+        delivered: Delivered,
+    ) -> Result<bool, StoreError> {
+        let text = serde_json::to_string(&delivered).map_err(|error| StoreError::Failed(error.to_string()))?;
+        let set = doc! { "$set": { REVISION: revision.saturating_add(1), DELIVERED: text } };
+        let update = self.calendars.update_one(doc! { "_id": id, REVISION: revision }, set);
+        Ok(self.within(async { update.await }).await?.matched_count > 0)
+    }
+
+    /// Stores a feed that has delivered nothing.
+    pub(super) async fn insert_calendar(&self, calendar: &Calendar) -> Result<(), StoreError> {
+        let document = written(calendar).and_then(|document| RawDocumentBuf::try_from(&document));
+        let document = document.map_err(|error| StoreError::Failed(error.to_string()))?;
+        self.within(async { self.calendars.insert_one(document).await }).await.map(drop)
+    }
+
+    /// The `id` of a user who can log in; the outer `None` if there is no such user.
+    async fn active_user(&self, username: &str) -> Result<Option<Option<String>>, StoreError> {
+        let Some(user) = self.user_document(username).await? else { return Ok(None) };
+        let active = text(&user, "password").is_some_and(|password| can_log_in(username, password)) && !disabled(&user);
+        Ok(active.then(|| user_id(&user)))
+    }
+}
+
+fn written(calendar: &Calendar) -> Result<Document, mongodb::bson::error::Error> {
+    let mut document = doc! { "_id": &calendar.id, REVISION: 0_i64 };
+    document.extend(serialize_to_document(calendar)?);
+    document.remove("id");
+    Ok(document)
+}
+
+/// Reads a feed; `None`, which is logged, if it cannot be read.
+pub(super) fn calendar(document: &RawDocument) -> Option<Calendar> {
+    let read = || {
+        let mut fields: Document = deserialize_from_slice(document.as_bytes()).ok()?;
+        let id = fields.remove("_id")?;
+        fields.remove(REVISION);
+        fields.remove(DELIVERED);
+        fields.insert("id", id);
+        mongodb::bson::deserialize_from_document(fields).ok()
+    };
+    let calendar = read();
+    if calendar.is_none() {
+        tracing::warn!(id = document::id_text(document), "a calendar feed cannot be read");
+    }
+    calendar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{CalendarKey, Filter};
+
+    #[test]
+    fn a_feed_is_read_as_it_was_written() {
+        let codes = ["HL0501".to_owned()].into();
+        let feed = Calendar {
+            id: "0f".into(),
+            owner: "user01".into(),
+            owner_id: Some("1".into()),
+            key_hash: CalendarKey::random().unwrap().hash(),
+            label: None,
+            filter: Filter { codes, ..Filter::default() },
+            created_at: 5,
+        };
+        let mut document = written(&feed).unwrap();
+        document.insert(DELIVERED, "{}");
+        let read = |document: &Document| calendar(&RawDocumentBuf::try_from(document).unwrap());
+        assert_eq!(read(&document), Some(feed));
+        document.insert("key_hash", "x");
+        assert_eq!(read(&document), None);
+    }
+}

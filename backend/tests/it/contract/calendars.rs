@@ -1,0 +1,154 @@
+//! Calendar feeds.
+
+use holodule_backend::model::{
+    CALENDARS_LIMIT, Calendar, CalendarKey, Delivered, DeliveredEvent, DeliveredRevision, Filter, NewUser,
+    StoredPassword, Username,
+};
+use holodule_backend::store::{CalendarCreated, Store};
+
+use super::{NOW, on_both_engines};
+
+on_both_engines!(
+    a_feed_is_found_by_its_key,
+    a_user_has_a_limited_number_of_feeds,
+    only_the_owner_can_delete_a_feed,
+    feeds_end_with_the_user,
+    concurrent_states_do_not_replace_each_other,
+    a_new_user_of_the_same_name_has_no_feeds,
+);
+
+async fn add(store: &Store, username: &str) {
+    let user = NewUser {
+        username: Username::parse(username).unwrap(),
+        hash: StoredPassword::new("password"),
+        created_at: NOW,
+    };
+    assert!(store.create_user(user).await.unwrap());
+}
+
+fn feed(id: &str, owner: &str) -> (CalendarKey, Calendar) {
+    let key = CalendarKey::random().unwrap();
+    let filter = Filter { codes: ["HL0501".to_owned()].into(), ..Filter::default() };
+    let calendar = Calendar {
+        id: id.into(),
+        owner: owner.into(),
+        owner_id: None,
+        key_hash: key.hash(),
+        label: Some("推し".into()),
+        filter,
+        created_at: NOW,
+    };
+    (key, calendar)
+}
+
+async fn create(store: &Store, id: &str, owner: &str) -> CalendarKey {
+    let (key, calendar) = feed(id, owner);
+    assert_eq!(store.create_calendar(calendar).await.unwrap(), CalendarCreated::Done);
+    key
+}
+
+async fn ids(store: &Store, owner: &str) -> Vec<String> {
+    store.calendars(owner).await.unwrap().into_iter().map(|calendar| calendar.id).collect()
+}
+
+async fn is_served(store: &Store, key: &CalendarKey) -> bool {
+    store.calendar(&key.hash()).await.unwrap().is_some()
+}
+
+async fn a_feed_is_found_by_its_key(store: &Store) {
+    add(store, "user01").await;
+    let (key, calendar) = feed("0a", "user01");
+    assert_eq!(store.create_calendar(calendar.clone()).await.unwrap(), CalendarCreated::Done);
+    let (found, delivered) = store.calendar(&key.hash()).await.unwrap().unwrap();
+    assert!(found.owner_id.is_some(), "it is bound to the user, not to the name");
+    let expected = Calendar { owner_id: found.owner_id.clone(), ..calendar };
+    assert_eq!((&found, delivered), (&expected, DeliveredRevision::default()));
+    assert_eq!(store.calendars("user01").await.unwrap(), [expected]);
+    assert!(!is_served(store, &CalendarKey::random().unwrap()).await);
+    let (_, orphan) = feed("0b", "unknown");
+    assert_eq!(store.create_calendar(orphan).await.unwrap(), CalendarCreated::NoSuchUser);
+    assert_eq!(ids(store, "unknown").await, Vec::<String>::new());
+}
+
+async fn a_user_has_a_limited_number_of_feeds(store: &Store) {
+    add(store, "user01").await;
+    add(store, "user02").await;
+    for number in 0..CALENDARS_LIMIT {
+        create(store, &format!("{number:02}"), "user01").await;
+    }
+    assert_eq!(ids(store, "user01").await.len(), CALENDARS_LIMIT);
+    let (key, calendar) = feed("ff", "user01");
+    assert_eq!(store.create_calendar(calendar).await.unwrap(), CalendarCreated::TooMany);
+    assert!(!is_served(store, &key).await);
+    create(store, "fe", "user02").await;
+    assert!(store.delete_calendar("user01", "00").await.unwrap());
+    create(store, "fd", "user01").await;
+}
+
+async fn only_the_owner_can_delete_a_feed(store: &Store) {
+    add(store, "user01").await;
+    add(store, "user02").await;
+    let key = create(store, "0a", "user01").await;
+    assert!(!store.delete_calendar("user02", "0a").await.unwrap());
+    assert!(!store.delete_calendar("user01", "0b").await.unwrap());
+    assert!(is_served(store, &key).await);
+    assert!(store.delete_calendar("user01", "0a").await.unwrap());
+    assert!(!is_served(store, &key).await && ids(store, "user01").await.is_empty());
+    assert!(!store.delete_calendar("user01", "0a").await.unwrap());
+    assert!(!store.store_delivered("0a", 0, Delivered::default()).await.unwrap(), "its state is not stored again");
+}
+
+async fn feeds_end_with_the_user(store: &Store) {
+    for (number, user) in ["user01", "user02", "user"].iter().enumerate() {
+        add(store, user).await;
+        create(store, &format!("0{number}"), user).await;
+    }
+    let disabled = create(store, "1a", "user01").await;
+    let deleted = create(store, "1b", "user02").await;
+    store.set_disabled("user01", true, NOW).await.unwrap();
+    store.delete_user("user02", NOW).await.unwrap();
+    assert!(!is_served(store, &disabled).await && !is_served(store, &deleted).await);
+    store.set_disabled("user01", false, NOW).await.unwrap();
+    add(store, "user02").await;
+    assert!(!is_served(store, &disabled).await && !is_served(store, &deleted).await);
+    assert!(ids(store, "user01").await.is_empty() && ids(store, "user02").await.is_empty());
+    assert_eq!(ids(store, "user").await, ["02"], "that of a user with a similar name remains");
+    store.set_disabled("user", false, NOW).await.unwrap();
+    store.change_password("user", "other", NOW).await.unwrap();
+    assert_eq!(ids(store, "user").await, ["02"]);
+}
+
+async fn concurrent_states_do_not_replace_each_other(store: &Store) {
+    add(store, "user01").await;
+    let key = create(store, "0a", "user01").await;
+    let state = |sequence| {
+        let event = DeliveredEvent {
+            digest: "d".into(),
+            sequence,
+            modified: NOW,
+            starts_at: NOW,
+            summary: "夜, \"odd\"".into(),
+            cancelled_at: Some(NOW),
+        };
+        Delivered { events: [("a.b$c@video.holodule.invalid".to_owned(), event)].into() }
+    };
+    assert!(store.store_delivered("0a", 0, state(1)).await.unwrap());
+    assert!(!store.store_delivered("0a", 0, state(2)).await.unwrap(), "another write was first");
+    let (_, stored) = store.calendar(&key.hash()).await.unwrap().unwrap();
+    assert_eq!(stored, DeliveredRevision { revision: 1, delivered: state(1) });
+    let both = tokio::join!(store.store_delivered("0a", 1, state(3)), store.store_delivered("0a", 1, state(4)));
+    let (three, four) = (both.0.unwrap(), both.1.unwrap());
+    assert!(three != four, "exactly one is stored");
+    let (_, stored) = store.calendar(&key.hash()).await.unwrap().unwrap();
+    assert_eq!(stored, DeliveredRevision { revision: 2, delivered: state(if three { 3 } else { 4 }) });
+}
+
+async fn a_new_user_of_the_same_name_has_no_feeds(store: &Store) {
+    add(store, "user01").await;
+    let key = create(store, "0a", "user01").await;
+    store.delete_user("user01", NOW).await.unwrap();
+    add(store, "user01").await;
+    assert!(ids(store, "user01").await.is_empty() && !is_served(store, &key).await);
+    let other = create(store, "0b", "user01").await;
+    assert!(is_served(store, &other).await);
+}
