@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Version};
 
 use super::label::Listener;
 use super::metrics::{InFlight, Metrics};
+use super::path::{bounded, logged};
 use super::trace::RequestTrace;
 use crate::hex;
 
@@ -24,8 +25,6 @@ const IDENTITY_LIMIT: usize = 384;
 /// The longest accepted request id, in bytes.
 const REQUEST_ID_LIMIT: usize = 128;
 
-/// The longest path that is logged, in bytes.
-const PATH_LIMIT: usize = 512;
 /// The longest user agent that is logged, in bytes.
 const USER_AGENT_LIMIT: usize = 256;
 
@@ -78,7 +77,7 @@ impl Access {
             request_id: request_id(headers),
             identity: identity(headers),
             route: "unknown",
-            path: bounded(uri.path(), PATH_LIMIT),
+            path: logged(listener, uri.path()),
             protocol: if *version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
             user_agent: headers
                 .get(USER_AGENT)
@@ -183,15 +182,6 @@ fn identity(headers: &HeaderMap) -> Option<String> {
     (!value.is_empty() && value.len() <= IDENTITY_LIMIT && value.bytes().all(encoded)).then(|| value.to_owned())
 }
 
-/// The first `limit` bytes of `text`, with three dots if it was longer.
-fn bounded(text: &str, limit: usize) -> String {
-    if text.len() <= limit {
-        return text.to_owned();
-    }
-    let end = (0..=limit).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-    format!("{}...", text.get(..end).unwrap_or_default())
-}
-
 fn forwarded_client(headers: &HeaderMap) -> Option<String> {
     let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
     let address: std::net::IpAddr = last.rsplit(',').next()?.trim().parse().ok()?;
@@ -220,12 +210,6 @@ mod tests {
         assert_eq!(identity(&headers("x-auth-identity", "user%2001")).as_deref(), Some("user%2001"));
         assert_eq!(identity(&headers("x-auth-identity", "user 01")), None);
         assert_eq!(identity(&headers("x-auth-identity", &"u".repeat(385))), None);
-    }
-
-    #[test]
-    fn long_text_is_truncated() {
-        assert_eq!(bounded("é", 2), "é");
-        assert_eq!(bounded("éé", 3), "é...");
     }
 
     #[test]

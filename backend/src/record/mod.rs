@@ -5,6 +5,7 @@ mod label;
 mod log;
 mod metrics;
 mod name;
+mod path;
 mod registrar;
 mod trace;
 mod upgrades;
