@@ -18,7 +18,9 @@ use crate::record::{HEALTHZ, Listener};
 use crate::respond::{Body, HttpError, Shape};
 
 /// The template of the feed.
-pub(crate) const FEED: &str = "/revocation/feed";
+const FEED: &str = "/revocation/feed";
+/// The templates of responses that end only when the service stops.
+pub(crate) const ENDLESS: [&str; 2] = [FEED, api::STREAM];
 /// The template of the state of upgrades, which is `holodule_handover::PAGE`.
 const UPGRADE: &str = "/upgrade";
 

@@ -18,6 +18,7 @@
 //! a change to a day is missed, a gateway serves the cached response for the rest of its freshness lifetime.
 
 mod accounts;
+mod changes;
 mod days;
 mod detection;
 mod event;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
+use changes::PublishedDays;
 use event::Event;
 use subscribers::Subscribers;
 pub use subscribers::{QUEUE_LIMIT, SUBSCRIBER_LIMIT, SubscribeError, Subscription};
@@ -76,6 +78,8 @@ struct Shared {
     watched: Mutex<WatchedAccounts>,
     /// When the last successful poll began.
     last_poll: Mutex<Option<Instant>>,
+    /// The published days, for [`Feed::changed_days`].
+    published_days: PublishedDays,
 }
 
 /// Statistics for metrics. Counts are since the start.
@@ -113,6 +117,7 @@ impl Feed {
             subscribers: Subscribers::new(&id),
             watched: Mutex::new(WatchedAccounts::new(WATCHED_LIMIT, WATCHED_IDLE)),
             last_poll: Mutex::new(None),
+            published_days: PublishedDays::default(),
         });
         let watched = Arc::clone(&shared);
         let task = tokio::spawn(async move {
@@ -164,7 +169,13 @@ impl Feed {
         let shared = &self.running.shared;
         shared.watched().invalidate_all();
         shared.subscribers.publish(&Event::Reset { reset: true });
-        shared.subscribers.publish(&Event::PurgeAll { purge_all: true });
+        shared.publish_days(&Days::All);
+    }
+
+    /// The days that were published since the last call; waits if there are none. For a single caller, which reads the
+    /// store after this returns.
+    pub async fn changed_days(&self) -> Days {
+        self.running.shared.published_days.take().await
     }
 
     /// Subscribes to the feed.
@@ -224,6 +235,7 @@ impl Shared {
 
     /// Publishes days.
     fn publish_days(&self, days: &Days) {
+        self.published_days.add(days);
         match days {
             Days::Named(days) => {
                 for day in days {

@@ -7,6 +7,7 @@ mod credentials;
 mod csrf;
 mod holodules;
 mod lists;
+mod live;
 mod revocation;
 mod roles;
 mod status;
@@ -31,6 +32,7 @@ pub use lists::{ListSettings, SearchSettings};
 pub(crate) use lists::{
     holodules as list_holodules, now, of_streamer as list_of_streamer, streamer, streamers as list_streamers,
 };
+pub(crate) use live::stream;
 pub(crate) use revocation::{check, feed, log_out};
 pub(crate) use roles::{edit as edit_roles, list as list_roles, replace as replace_roles};
 pub(crate) use status::{healthz, metrics, readyz, status, upgrades};
@@ -39,6 +41,7 @@ pub(crate) use users::{change_password, create, delete as delete_user, list, set
 use crate::clock;
 use crate::coalesce::Coalescer;
 use crate::feed::Feed;
+use crate::live::Live;
 use crate::model::Day;
 use crate::password::{Busy, Hasher};
 use crate::record::Metrics;
@@ -79,6 +82,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     settings: Settings,
     feed: Feed,
+    live: Live,
     /// Coalesces reads of a day. The store's version is part of the key, so that a request after a change never joins a
     /// read that began before it.
     reads: Coalescer<(Day, u64), holodules::Read>,
@@ -93,7 +97,7 @@ pub struct App {
 }
 
 impl App {
-    /// Creates the state. `log_lines_dropped` is read at each scrape.
+    /// Creates the state, in a Tokio runtime. `log_lines_dropped` is read at each scrape.
     pub fn new(
         store: Store,
         hasher: Hasher,
@@ -108,6 +112,7 @@ impl App {
         let history = Arc::new(History::new(None, Arc::default()));
         Self {
             lists: lists::Lists::new(&settings.lists),
+            live: Live::start(store.clone(), feed.clone()),
             clock: Box::new(clock::now),
             tracer: None,
             store,
@@ -157,14 +162,16 @@ impl App {
         &self.metrics
     }
 
-    /// Ends the feed, which would otherwise keep connections open during shutdown.
+    /// Ends the feed and the streams, which would otherwise keep connections open during shutdown.
     pub(crate) fn stop(&self) {
         self.feed.end();
+        self.live.end();
     }
 
-    /// Accepts subscribers to the feed again after [`App::stop`].
+    /// Accepts subscribers again after [`App::stop`].
     pub(crate) fn resume(&self) {
         self.feed.resume();
+        self.live.resume();
     }
 
     /// Applies a change to the account `identity`, then publishes it, whatever its result. Both complete even if the

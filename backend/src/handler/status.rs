@@ -58,7 +58,7 @@ pub(crate) fn upgrades(app: &App) -> HandlerResult {
 pub(crate) fn metrics(app: &App) -> HandlerResult {
     app.metrics.in_place().draining(app.history.draining().len());
     let load = app.hasher.load();
-    let feed = app.feed.stats();
+    let (feed, live) = (app.feed.stats(), app.live.stats());
     let page = app.metrics.render(Gauges {
         hashing_running: load.running,
         hashing_waiting: load.waiting,
@@ -74,6 +74,8 @@ pub(crate) fn metrics(app: &App) -> HandlerResult {
         beat_events: feed.beats,
         cut_off_subscribers: feed.cut_off,
         poll_age: feed.poll_age,
+        stream_queries: live.queries,
+        stream_subscribers: live.subscribers,
         log_lines_dropped: (app.log_lines_dropped)(),
         spans: app.tracer.as_ref().map(Tracer::figures),
     });

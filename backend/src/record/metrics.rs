@@ -45,6 +45,10 @@ pub struct Gauges {
     pub cut_off_subscribers: u64,
     /// Time since the start of the last successful poll; `None` before the first.
     pub poll_age: Option<Duration>,
+    /// Distinct queries of streams.
+    pub stream_queries: usize,
+    /// Subscribers of streams.
+    pub stream_subscribers: usize,
     /// Log lines lost since the start because their reader was too slow.
     pub log_lines_dropped: usize,
     /// The spans of traces since the start; `None` if traces are not exported.
@@ -77,6 +81,8 @@ pub struct Metrics {
     feed_events: IntCounterVec,
     cut_off_subscribers: IntCounter,
     poll_age: Gauge,
+    stream_queries: IntGauge,
+    stream_subscribers: IntGauge,
     log_lines_lost: IntCounter,
     in_place: Upgrades,
     spans: IntCounterVec,
@@ -169,6 +175,11 @@ impl Metrics {
                 "backend_revocation_last_look_age_seconds",
                 "Seconds since the start of the last successful poll of the store for changes; NaN before the first.",
             )?,
+            stream_queries: add.gauge(
+                "backend_stream_queries",
+                "Distinct queries of event streams, each followed once for all its subscribers.",
+            )?,
+            stream_subscribers: add.gauge("backend_stream_subscribers", "Subscribers of event streams.")?,
             log_lines_lost: add
                 .counter("backend_log_lines_lost_total", "Log lines lost because their reader stalled.")?,
             in_place: Upgrades::new(&add)?,
@@ -292,6 +303,8 @@ impl Metrics {
         }
         count_to(&self.cut_off_subscribers, gauges.cut_off_subscribers);
         self.poll_age.set(gauges.poll_age.map_or(f64::NAN, |age| age.as_secs_f64()));
+        self.stream_queries.set(saturated(gauges.stream_queries as u64));
+        self.stream_subscribers.set(saturated(gauges.stream_subscribers as u64));
         count_to(&self.log_lines_lost, gauges.log_lines_dropped as u64);
         if let Some(Figures { exported, failed, dropped }) = gauges.spans {
             for (result, total) in [("exported", exported), ("failed", failed), ("dropped", dropped)] {

@@ -13,6 +13,8 @@ use crate::respond::{HttpError, Shape};
 
 /// The methods of a route that is only read.
 const READ: &[Method] = &[Method::GET, Method::HEAD];
+/// The template of streams, which end only when the service stops.
+pub(super) const STREAM: &str = "/holodules/stream";
 
 /// A route. To add one: a variant, its path in [`ApiRoute::of`], its template, its methods and the form of its errors,
 /// and its handler in [`handle`].
@@ -24,6 +26,7 @@ pub(super) enum ApiRoute<'a> {
     Streamers,
     Streamer(Cow<'a, str>),
     StreamerHolodules(Cow<'a, str>),
+    Stream,
     Healthz,
     Unknown,
 }
@@ -32,6 +35,7 @@ impl<'a> ApiRoute<'a> {
     pub(super) fn of(path: &'a str) -> Self {
         match path {
             "/holodules" => return Self::Holodules,
+            STREAM => return Self::Stream,
             "/now" => return Self::Now,
             "/streamers" => return Self::Streamers,
             HEALTHZ => return Self::Healthz,
@@ -61,6 +65,7 @@ impl<'a> ApiRoute<'a> {
             Self::Streamers => "/streamers",
             Self::Streamer(_) => "/streamers/{id}",
             Self::StreamerHolodules(_) => "/streamers/{code}/holodules",
+            Self::Stream => STREAM,
             Self::Healthz => HEALTHZ,
             Self::Unknown => "unknown",
         }
@@ -69,7 +74,7 @@ impl<'a> ApiRoute<'a> {
     /// The form of its errors.
     pub(super) fn shape(&self) -> Shape {
         match self {
-            Self::Holodules | Self::Now | Self::StreamerHolodules(_) => Shape::Problem,
+            Self::Holodules | Self::Stream | Self::Now | Self::StreamerHolodules(_) => Shape::Problem,
             Self::Day(_) | Self::Streamers | Self::Streamer(_) | Self::Healthz | Self::Unknown => Shape::Plain,
         }
     }
@@ -85,6 +90,8 @@ impl<'a> ApiRoute<'a> {
             | Self::StreamerHolodules(_)
             | Self::Healthz
             | Self::Unknown => READ,
+            // A HEAD would subscribe without reading anything.
+            Self::Stream => &[Method::GET],
         }
     }
 }
@@ -109,6 +116,7 @@ pub(super) async fn handle(app: &Arc<App>, route: ApiRoute<'_>, request: Request
         ApiRoute::Streamers => handler::list_streamers(app, &parts).await,
         ApiRoute::Streamer(id) => handler::streamer(app, &parts, &id).await,
         ApiRoute::StreamerHolodules(code) => handler::list_of_streamer(app, &parts, &code).await,
+        ApiRoute::Stream => handler::stream(app, &parts).await,
         ApiRoute::Healthz | ApiRoute::Unknown => handler::healthz(),
     }
 }

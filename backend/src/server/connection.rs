@@ -178,8 +178,7 @@ async fn handle(
     let handled = within(access.active(), handled);
     let RoutedResponse { route, response } = catch_panic(metrics, shape, access.request_id(), handled).await;
     access.set_response(route, response.status().as_u16());
-    // The feed ends only when the service does.
-    let running = (route != route::FEED).then_some(running);
+    let running = (!route::ENDLESS.contains(&route)).then_some(running);
     let mut response = response.map(|body| RecordedBody::new(body, access, (busy, running), is_head));
     response.headers_mut().insert(DATE, date(SystemTime::now()));
     response

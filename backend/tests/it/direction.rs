@@ -21,9 +21,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("record", &["hex"]),
     ("respond", &[]),
     ("feed", &["clock", "hex", "model", "store"]),
+    ("live", &["clock", "coalesce", "feed", "model", "store"]),
     (
         "handler",
-        &["backup", "clock", "coalesce", "feed", "hex", "import", "model", "password", "record", "respond", "store"],
+        &[
+            "backup", "clock", "coalesce", "feed", "hex", "import", "live", "model", "password", "record", "respond",
+            "store",
+        ],
     ),
     ("route", &["handler", "record", "respond"]),
     ("server", &["handler", "record", "respond", "route"]),

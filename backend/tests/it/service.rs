@@ -1,5 +1,6 @@
 //! A complete service in this process: both listeners on free ports, with its own store.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,13 +79,18 @@ impl Service {
 
     pub(crate) async fn with(setup: Setup) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let service = Self::in_folder(folder.path(), setup).await;
+        Self { _folder: Some(folder), ..service }
+    }
+
+    /// A service with the embedded store of a folder.
+    pub(crate) async fn in_folder(folder: &Path, setup: Setup) -> Self {
         let settings = store::Settings {
-            url: format!("embedded:{}", folder.path().join("store.redb").display()).parse().unwrap(),
+            url: format!("embedded:{}", folder.join("store.redb").display()).parse().unwrap(),
             operation_timeout: Duration::from_secs(20),
             max_connections: 4,
         };
-        let store = Store::open(&settings).await.unwrap();
-        Self { _folder: Some(folder), ..Self::over(store, setup).await }
+        Self::over(Store::open(&settings).await.unwrap(), setup).await
     }
 
     /// A service with an open store.

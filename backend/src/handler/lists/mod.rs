@@ -22,6 +22,7 @@ use crate::coalesce::Coalescer;
 
 pub(crate) use self::now::now;
 pub(crate) use self::page::{holodules, of_streamer};
+pub(super) use self::query::stream_query;
 pub use self::search::SearchSettings;
 pub(crate) use self::streamers::{streamer, streamers};
 

@@ -165,6 +165,20 @@ impl ListQuery {
     }
 }
 
+/// The parameters `from` and `to`, and the filter, of a stream of changes.
+///
+/// # Errors
+/// `400` for the first parameter that is wrong, `414` if the query is too long.
+pub(crate) fn stream_query(
+    query: Option<&str>,
+    streamers: &Streamers,
+) -> Result<(Option<Day>, Option<Day>, Filter), HttpError> {
+    let parameters = Parameters::decode(query)?.only(&["from", "to", "code", "name", "group", "tag"])?;
+    let (from, to, filter) = (day(&parameters, "from")?, day(&parameters, "to")?, filter(&parameters)?);
+    check_known(&filter, streamers)?;
+    Ok((from, to, filter))
+}
+
 /// The filters of a query.
 ///
 /// # Errors
