@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The media type of JSON responses.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -34,7 +35,7 @@ pub enum Shape {
 }
 
 /// An error as `application/problem+json` (RFC 9457).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Problem<'a> {
     /// Always `about:blank`: the status says what kind of problem it is (RFC 9457, section 4.2.1).
     pub r#type: &'static str,

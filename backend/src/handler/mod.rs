@@ -3,6 +3,7 @@
 
 mod backup;
 mod body;
+mod contract;
 mod credentials;
 mod csrf;
 mod holodules;
@@ -25,6 +26,7 @@ use http::{Response, StatusCode};
 use tokio::sync::Semaphore;
 
 pub(crate) use backup::{back_up, restore};
+pub(crate) use contract::openapi;
 pub(crate) use credentials::verify;
 pub(crate) use csrf::check as check_csrf;
 pub(crate) use holodules::{day, delete, export, put, upload};

@@ -1,6 +1,7 @@
 //! A holodule in a list.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::holodule::Holodule;
 use super::streamer::Streamers;
@@ -9,12 +10,13 @@ use super::streamer::Streamers;
 ///
 /// A text that the document lacks is omitted, as in a day's list. `code` and the last four fields are always there, and
 /// null if unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Entry<'a> {
     /// `<code>_<yyyymmdd>_<hhmmss>`, or empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<&'a str>,
     /// The code of the streamer: [`Holodule::effective_code`].
+    #[schema(required, example = "HL0503")]
     pub code: Option<&'a str>,
     /// The id of the video at YouTube, or empty.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,10 +37,13 @@ pub struct Entry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<&'a str>,
     /// The start as RFC 3339 with the offset of Japan, `2020-12-09T23:00:00+09:00`; null if `datetime` is no time.
+    #[schema(required, value_type = Option<String>, format = DateTime, example = "2020-12-09T23:00:00+09:00")]
     pub starts_at: Option<EntryTime>,
     /// The group of the streamer.
+    #[schema(required, example = "hololive")]
     pub group: Option<&'a str>,
     /// The id of the channel at YouTube: that of the document, else that of the streamer.
+    #[schema(required)]
     pub channel_id: Option<&'a str>,
 }
 

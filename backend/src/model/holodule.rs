@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::day::WallClock;
 use super::identifier::Code;
@@ -52,7 +53,8 @@ pub struct Holodule {
 }
 
 /// The view of a [`Holodule`] for clients: its eight text fields in the contract's order.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = Holodule)]
 pub struct Public<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,

@@ -3,29 +3,36 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::holodule::Holodule;
 
 /// A streamer. On MongoDB it is a document of the collection `streamers`; in documents of other programs, any field may
 /// be missing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Streamer {
     /// The id in the store, as text.
     pub id: String,
     /// The code, such as `HL0503`.
     pub code: String,
     /// The name.
+    #[schema(required)]
     pub name: Option<String>,
     /// The group, such as `hololive`.
+    #[schema(required)]
     pub group: Option<String>,
     /// Further affiliations.
     #[serde(default)]
+    #[schema(required)]
     pub affiliations: Vec<String>,
     /// The name of an image.
+    #[schema(required)]
     pub image_name: Option<String>,
     /// The id of the channel at YouTube.
+    #[schema(required)]
     pub channel_id: Option<String>,
     /// Whether the streamer is retired.
+    #[schema(required)]
     pub is_retired: Option<bool>,
 }
 

@@ -23,6 +23,7 @@ pub(super) enum ApiRoute<'a> {
     Day(&'a str),
     Holodules,
     Now,
+    OpenApi,
     Streamers,
     Streamer(Cow<'a, str>),
     StreamerHolodules(Cow<'a, str>),
@@ -37,6 +38,7 @@ impl<'a> ApiRoute<'a> {
             "/holodules" => return Self::Holodules,
             STREAM => return Self::Stream,
             "/now" => return Self::Now,
+            "/openapi.json" => return Self::OpenApi,
             "/streamers" => return Self::Streamers,
             HEALTHZ => return Self::Healthz,
             _ => {}
@@ -62,6 +64,7 @@ impl<'a> ApiRoute<'a> {
             Self::Day(_) => "/holodules/{day}",
             Self::Holodules => "/holodules",
             Self::Now => "/now",
+            Self::OpenApi => "/openapi.json",
             Self::Streamers => "/streamers",
             Self::Streamer(_) => "/streamers/{id}",
             Self::StreamerHolodules(_) => "/streamers/{code}/holodules",
@@ -75,7 +78,9 @@ impl<'a> ApiRoute<'a> {
     pub(super) fn shape(&self) -> Shape {
         match self {
             Self::Holodules | Self::Stream | Self::Now | Self::StreamerHolodules(_) => Shape::Problem,
-            Self::Day(_) | Self::Streamers | Self::Streamer(_) | Self::Healthz | Self::Unknown => Shape::Plain,
+            Self::Day(_) | Self::Streamers | Self::Streamer(_) | Self::OpenApi | Self::Healthz | Self::Unknown => {
+                Shape::Plain
+            }
         }
     }
 
@@ -85,6 +90,7 @@ impl<'a> ApiRoute<'a> {
             Self::Day(_)
             | Self::Holodules
             | Self::Now
+            | Self::OpenApi
             | Self::Streamers
             | Self::Streamer(_)
             | Self::StreamerHolodules(_)
@@ -113,6 +119,7 @@ pub(super) async fn handle(app: &Arc<App>, route: ApiRoute<'_>, request: Request
         ApiRoute::Day(day) => handler::day(app, &parts.headers, day).await,
         ApiRoute::Holodules => handler::list_holodules(app, &parts).await,
         ApiRoute::Now => handler::now(app, &parts).await,
+        ApiRoute::OpenApi => handler::openapi(&parts).await,
         ApiRoute::Streamers => handler::list_streamers(app, &parts).await,
         ApiRoute::Streamer(id) => handler::streamer(app, &parts, &id).await,
         ApiRoute::StreamerHolodules(code) => handler::list_of_streamer(app, &parts, &code).await,

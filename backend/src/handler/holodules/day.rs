@@ -5,7 +5,9 @@ use std::sync::Arc;
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderValue};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::super::contract::{DayErrors, DayParameters};
 use super::super::tagged::Tagged;
 use super::super::{App, HandlerResult, report_unreadable, store_failed};
 use crate::model::{Day, Public};
@@ -19,16 +21,30 @@ const CACHED: HeaderValue =
 /// A day without holodules is never served stale, because it may get some soon.
 const CACHED_BRIEFLY: HeaderValue = HeaderValue::from_static("public, max-age=0, s-maxage=5");
 
-#[derive(Serialize)]
-struct DayBody<'a> {
+/// The response to `GET /holodules/{day}`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Day)]
+pub(in crate::handler) struct DayBody<'a> {
+    /// The number of streams.
+    #[schema(example = 17)]
     result: usize,
+    /// The streams, latest first.
     holodules: Vec<Public<'a>>,
 }
 
 /// The result of a coalesced read; `None` if the day has no holodules.
 pub(crate) type Read = Result<Option<Tagged>, HttpError>;
 
+/// The streams of a day
+///
 /// `200` with the day's holodules, newest first, or `304`; `404` if there are none, `400` if `day` is not a day.
+#[utoipa::path(
+    get,
+    path = "/holodules/{day}",
+    tag = "holodules",
+    params(DayParameters),
+    responses((status = 200, description = "The streams.", body = DayBody<'_>), DayErrors),
+)]
 pub(crate) async fn day(app: &App, headers: &HeaderMap, day: &str) -> HandlerResult {
     let day = Day::parse(day).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let begin = || read(app.store.clone(), Arc::clone(&app.metrics), day);

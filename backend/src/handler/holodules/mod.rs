@@ -1,6 +1,6 @@
 //! Holodules: read by day through the api listener, and managed through the admin listener.
 
-mod day;
+pub(super) mod day;
 mod edit;
 mod export;
 mod upload;

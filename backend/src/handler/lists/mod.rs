@@ -1,13 +1,13 @@
 //! Lists of holodules, and the streamers, for clients of the api listener.
 
 mod cursor;
-mod now;
-mod page;
+pub(super) mod now;
+pub(super) mod page;
 mod parameters;
 mod query;
 mod search;
 mod status;
-mod streamers;
+pub(super) mod streamers;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::super::contract::{FilterParameters, ListErrors};
 use super::super::tagged::Tagged;
 use super::super::{App, HandlerResult, report_unreadable, store_failed};
 use super::CACHED_BY_CLOCK;
@@ -21,9 +23,11 @@ const AHEAD: i64 = 48 * 3600;
 pub(crate) type NowKey = (Selection, i64, u64);
 
 /// The response to `GET /now`.
-#[derive(Serialize)]
-struct NowBody<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Now)]
+pub(in crate::handler) struct NowBody<'a> {
     /// The time that separates the two lists, as RFC 3339.
+    #[schema(value_type = String, format = DateTime)]
     now: EntryTime,
     /// The streams that started less than the assumed duration ago, earliest first.
     live: Vec<Entry<'a>>,
@@ -56,8 +60,17 @@ impl NowQuery {
     }
 }
 
+/// What is live and what is next
+///
 /// `200` with what is live and what starts within 48 hours, at most 1,000 streams in all; `304`; `400` if the query is
 /// wrong.
+#[utoipa::path(
+    get,
+    path = "/now",
+    tag = "holodules",
+    params(FilterParameters),
+    responses((status = 200, description = "The streams.", body = NowBody<'_>), ListErrors),
+)]
 pub(crate) async fn now(app: &App, parts: &Parts) -> HandlerResult {
     let query = NowQuery::parse(parts.uri.query())?;
     let streamers = app.streamers().await?;

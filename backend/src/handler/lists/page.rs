@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use http::request::Parts;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::super::contract::{ListErrors, ListParameters, StreamerListParameters};
 use super::super::tagged::Tagged;
 use super::super::{App, HandlerResult, report_unreadable, store_failed};
 use super::cursor::{self, QueryDigest};
@@ -29,25 +31,45 @@ pub(crate) struct ListKey {
 pub(crate) type ListRead = Result<Tagged, HttpError>;
 
 /// The response to `GET /holodules` and `GET /streamers/{code}/holodules`.
-#[derive(Serialize)]
-struct ListBody<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = List)]
+pub(in crate::handler) struct ListBody<'a> {
     /// The exact number of holodules of the whole list.
     total: u64,
     /// The holodules of this page.
     holodules: Vec<Entry<'a>>,
     /// The `cursor` of the next page; null on the last one.
+    #[schema(required)]
     next: Option<String>,
 }
 
+/// List streams
+///
 /// `200` with a page of holodules, also of none, or `304`; `400` if the query is wrong, `429` and `503` if there are too
 /// many searches.
+#[utoipa::path(
+    get,
+    path = "/holodules",
+    tag = "holodules",
+    params(ListParameters),
+    responses((status = 200, description = "A page, also of no streams.", body = ListBody<'_>), ListErrors),
+)]
 pub(crate) async fn holodules(app: &App, parts: &Parts) -> HandlerResult {
     let query = ListQuery::parse(parts.uri.query())?;
     let streamers = app.streamers().await?;
     page(app, parts, &query, streamers).await
 }
 
+/// List the streams of a streamer
+///
 /// [`holodules`] of one streamer; `404` if there is no streamer with this code.
+#[utoipa::path(
+    get,
+    path = "/streamers/{code}/holodules",
+    tag = "streamers",
+    params(("code" = String, Path, description = "The code of a streamer.", example = "HL0503"), StreamerListParameters),
+    responses((status = 200, description = "A page, also of no streams.", body = ListBody<'_>), ListErrors),
+)]
 pub(crate) async fn of_streamer(app: &App, parts: &Parts, code: &str) -> HandlerResult {
     let query = ListQuery::parse_of_streamer(parts.uri.query(), code)?;
     let streamers = app.streamers().await?;

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use http::request::Parts;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::super::contract::{PlainErrors, StreamerErrors};
 use super::super::tagged::Tagged;
 use super::super::{App, HandlerResult};
 use super::CACHED;
@@ -61,8 +63,8 @@ impl App {
 }
 
 /// The response to `GET /streamers`.
-#[derive(Serialize)]
-struct StreamerList<'a> {
+#[derive(Serialize, ToSchema)]
+pub(in crate::handler) struct StreamerList<'a> {
     /// By code.
     streamers: Vec<&'a Streamer>,
 }
@@ -76,8 +78,17 @@ pub(super) struct Missing<'a> {
     pub(super) identifier: &'a str,
 }
 
+/// List streamers
+///
 /// `200` with the streamers, by code, or those of `group`; `304`. Other parameters are ignored, as in the author's
 /// service.
+#[utoipa::path(
+    get,
+    path = "/streamers",
+    tag = "streamers",
+    params(("group" = Option<String>, Query, description = "Only the streamers of this group.")),
+    responses((status = 200, description = "The streamers.", body = StreamerList<'_>), PlainErrors),
+)]
 pub(crate) async fn streamers(app: &App, parts: &Parts) -> HandlerResult {
     let parameters = Parameters::decode(parts.uri.query())?;
     let group = parameters.values("group").next().filter(|group| !group.is_empty());
@@ -87,7 +98,16 @@ pub(crate) async fn streamers(app: &App, parts: &Parts) -> HandlerResult {
     Ok(Tagged::json(&list)?.into_response(&parts.headers, CACHED))
 }
 
+/// Read a streamer
+///
 /// `200` with the streamer with this id, or else this code; `304`, `404`.
+#[utoipa::path(
+    get,
+    path = "/streamers/{id}",
+    tag = "streamers",
+    params(("id" = String, Path, description = "The id or the code of a streamer.")),
+    responses((status = 200, description = "The streamer.", body = Streamer), StreamerErrors),
+)]
 pub(crate) async fn streamer(app: &App, parts: &Parts, id: &str) -> HandlerResult {
     let all = app.streamers().await?;
     match all.iter().find(|streamer| streamer.id == id).or_else(|| all.get(id)) {

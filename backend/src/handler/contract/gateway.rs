@@ -1,0 +1,132 @@
+//! The gateway's own endpoints. They are described here, since clients see one service; `ops/checks/test_contract.py`
+//! compares them with the gateway.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A refusal: `{"error":"<reason phrase>"}`.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Refused {
+    /// The reason phrase of the status.
+    #[schema(example = "Not found")]
+    error: String,
+}
+
+/// A refusal that concerns the login or the token.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Described {
+    /// The status.
+    #[schema(example = 401)]
+    status_code: u16,
+    /// The kind of error.
+    #[schema(example = "Invalid token")]
+    error: String,
+    /// What is wrong.
+    #[schema(example = "Signature has expired")]
+    description: String,
+}
+
+/// A name and a password.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the gateway reads it; only its description is used")]
+struct Credentials {
+    /// The name of the user.
+    #[schema(min_length = 1, example = "user01")]
+    username: String,
+    /// The password.
+    #[schema(min_length = 1, format = Password, example = "password01")]
+    password: String,
+}
+
+/// A token.
+#[derive(Serialize, ToSchema)]
+struct AccessToken {
+    /// A JWT, valid for 300 s by default.
+    access_token: String,
+}
+
+/// The path that a ticket is for.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the gateway reads it; only its description is used")]
+struct TicketRequest {
+    /// The canonical path, without a query, of a route that accepts tickets.
+    #[schema(example = "/holodules/stream")]
+    path: String,
+}
+
+/// A ticket.
+#[derive(Serialize, ToSchema)]
+struct Ticket {
+    /// The value of the parameter `ticket`.
+    ticket: String,
+    /// How long it is valid, in seconds.
+    #[schema(example = 30)]
+    expires_in: u32,
+}
+
+/// Log in
+///
+/// Returns a token for a name and a password.
+#[utoipa::path(
+    post,
+    path = "/auth",
+    tag = "login",
+    request_body = Credentials,
+    security(()),
+    responses(
+        (status = 200, description = "The token.", body = AccessToken),
+        (status = 400, description = "The body is not a JSON object of texts.", body = Described),
+        (status = 401, description = "The credentials are not valid.", body = Described),
+        (status = 408, description = "The body does not arrive in time.", body = Described),
+        (status = 413, description = "The body is over 4 KiB.", body = Described),
+        (status = 415, description = "The Content-Type is not `application/json`.", body = Described),
+        (status = 429, description = "Too many failed logins.", body = Described, headers(("Retry-After" = u32, description = "Seconds until another attempt."))),
+        (status = 503, description = "The credentials cannot be checked at present.", body = Described, headers(("Retry-After" = u32, description = "Seconds until another attempt."))),
+    ),
+)]
+#[expect(dead_code, reason = "the gateway implements it; only its description is used")]
+fn log_in() {}
+
+/// Log out
+///
+/// Revokes the token of the request.
+#[utoipa::path(
+    post,
+    path = "/auth/logout",
+    tag = "login",
+    responses(
+        (status = 204, description = "The token is revoked."),
+        (status = 400, description = "The request has a body.", body = Refused),
+        (status = 401, description = "There is no valid token.", body = Described),
+        (status = 404, description = "The token is a static one.", body = Refused),
+        (status = 429, description = "Too many requests.", body = Refused, headers(("Retry-After" = u32, description = "Seconds until another attempt."))),
+        (status = 503, description = "The logout cannot be stored at present.", body = Refused, headers(("Retry-After" = u32, description = "Seconds until another attempt."))),
+    ),
+)]
+#[expect(dead_code, reason = "the gateway implements it; only its description is used")]
+fn log_out() {}
+
+/// Issue a ticket
+///
+/// For `EventSource` and `WebSocket`, which cannot send a token: the request of that path has `?ticket=` instead.
+#[utoipa::path(
+    post,
+    path = "/auth/ticket",
+    tag = "login",
+    request_body = TicketRequest,
+    responses(
+        (status = 200, description = "A ticket for one request.", body = Ticket),
+        (status = 400, description = "The body is not as described.", body = Described),
+        (status = 401, description = "There is no valid token.", body = Described),
+        (status = 404, description = "No route with this path accepts tickets.", body = Refused),
+        (status = 408, description = "The body does not arrive in time.", body = Described),
+        (status = 413, description = "The body is over 4 KiB.", body = Described),
+        (status = 415, description = "The Content-Type is not `application/json`.", body = Described),
+        (status = 429, description = "Too many requests.", body = Refused, headers(("Retry-After" = u32, description = "Seconds until another attempt."))),
+        (status = 503, description = "The token cannot be checked at present.", body = Refused, headers(("Retry-After" = u32, description = "Seconds until another attempt."))),
+    ),
+)]
+#[expect(dead_code, reason = "the gateway implements it; only its description is used")]
+fn issue_ticket() {}

@@ -1,0 +1,111 @@
+//! The parameters of lists. [`super::super::lists`] parses them; a test compares the names.
+
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
+use utoipa::openapi::schema::{SchemaType, Type};
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Required, Schema};
+
+use crate::model::{FILTER_VALUES_LIMIT, NEEDLE_LIMIT, PAGE_LIMIT};
+
+/// The day in a path.
+pub(in crate::handler) struct DayParameters;
+
+/// The parameters of `GET /holodules`.
+pub(in crate::handler) struct ListParameters;
+
+/// The parameters of lists of a streamer.
+pub(in crate::handler) struct StreamerListParameters;
+
+/// The parameters that select streams, as of `GET /now`.
+pub(in crate::handler) struct FilterParameters;
+
+impl IntoParams for DayParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let schema = text().pattern(Some("^[0-9]{8}$")).build();
+        let day = ParameterBuilder::new().name("day").parameter_in(ParameterIn::Path).required(Required::True);
+        let day = day.description(Some("A day of Japan as `yyyymmdd`.")).schema(Some(schema));
+        vec![day.example(Some("20201209".into())).build()]
+    }
+}
+
+impl IntoParams for ListParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        [days(), selectors(), paging()].concat()
+    }
+}
+
+impl IntoParams for StreamerListParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let tags = selectors().into_iter().filter(|parameter| parameter.name == "tag").collect();
+        [days(), tags, paging()].concat()
+    }
+}
+
+impl IntoParams for FilterParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        selectors()
+    }
+}
+
+fn days() -> Vec<Parameter> {
+    let day = || text().pattern(Some("^[0-9]{4}-?[0-9]{2}-?[0-9]{2}$"));
+    vec![
+        one(
+            "from",
+            "The first day, of Japan, as `yyyymmdd` or `yyyy-mm-dd`; by default today, or six days before `to`.",
+            day(),
+        ),
+        one("to", "The last day; by default six days after `from`. At most 366 days, 92 with `q`.", day()),
+    ]
+}
+
+fn selectors() -> Vec<Parameter> {
+    vec![
+        several("code", "Codes of streamers, such as `HL0503`: any of them.", text()),
+        several("name", "Names of streamers, exactly as stored: any of them.", text()),
+        several("group", "Groups of streamers: any of them.", text()),
+        several("tag", "Tags, exactly as stored: any of them.", text()),
+    ]
+}
+
+fn paging() -> Vec<Parameter> {
+    let status = text().enum_values(Some(["upcoming", "live", "past"]));
+    let searched = text().min_length(Some(1)).max_length(Some(NEEDLE_LIMIT));
+    let sort = text().enum_values(Some(["starts_at", "-starts_at"]));
+    let limit = ObjectBuilder::new().schema_type(SchemaType::new(Type::Integer)).minimum(Some(1));
+    vec![
+        one(
+            "q",
+            "A text in title, name or description, whatever its case and width. Nothing in it is a pattern.",
+            searched,
+        ),
+        several(
+            "status",
+            "Whether the stream has started. A stream counts as live for the assumed duration after its start (two hours \
+             by default), since its end is not known.",
+            status,
+        ),
+        one("sort", "`starts_at`, the default, or `-starts_at` for the latest first.", sort),
+        one("limit", "Entries of a page; 100 by default.", limit.maximum(Some(PAGE_LIMIT))),
+        one("cursor", "The `next` of the previous page, with the other parameters unchanged except `limit`.", text()),
+    ]
+}
+
+fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(SchemaType::new(Type::String))
+}
+
+fn one(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
+    parameter(name, description, schema.build())
+}
+
+/// A parameter that may be repeated.
+fn several(name: &str, description: &str, of: ObjectBuilder) -> Parameter {
+    parameter(name, description, ArrayBuilder::new().items(of.build()).max_items(Some(FILTER_VALUES_LIMIT)).build())
+}
+
+fn parameter(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
+    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).required(Required::False);
+    let parameter = parameter.description(Some(description)).schema(Some(schema));
+    parameter.style(Some(ParameterStyle::Form)).explode(Some(true)).build()
+}
