@@ -1,10 +1,10 @@
 //! Protects the admin listener, which has no authentication, from requests that a web page makes through a browser on
 //! the internal network. DNS rebinding fails at the `Host` check; forms and scripts of other sites fail at
-//! `Sec-Fetch-Site` or at the content type, which they cannot set without a preflight.
+//! `Origin`, at `Sec-Fetch-Site` or at the content type, which they cannot set without a preflight.
 
 use std::net::IpAddr;
 
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
@@ -22,15 +22,18 @@ const SAFELISTED: [&str; 3] = ["text/plain", "multipart/form-data", "application
 ///
 /// # Errors
 /// `400` without exactly one host, and `421` for an unknown host. For writes also `403` if a browser reports another
-/// site as the origin, and `415` without a content type that requires a preflight.
+/// origin than this host, and `415` without a content type that requires a preflight.
 pub(crate) fn check(request: &Parts, allowed_hosts: &[String]) -> Result<(), HttpError> {
-    check_host(request, allowed_hosts)?;
+    let host = check_host(request, allowed_hosts)?;
     if [Method::GET, Method::HEAD, Method::OPTIONS].contains(&request.method) {
         return Ok(());
     }
     let foreign = |site: &http::HeaderValue| site != "same-origin" && site != "none";
     if request.headers.get_all(SEC_FETCH_SITE).iter().any(foreign) {
         return Err(HttpError::new(StatusCode::FORBIDDEN, "cross-site requests are not accepted").closing());
+    }
+    if !request.headers.get_all(ORIGIN).iter().all(|origin| is_origin_of(origin, &host)) {
+        return Err(HttpError::new(StatusCode::FORBIDDEN, "the Origin differs from the Host").closing());
     }
     match content_type(&request.headers) {
         Some(essence) if !SAFELISTED.contains(&essence.as_str()) => Ok(()),
@@ -52,7 +55,25 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
     (!kind.is_empty() && !subtype.is_empty() && !essence.contains(',')).then_some(essence)
 }
 
-fn check_host(request: &Parts, allowed_hosts: &[String]) -> Result<(), HttpError> {
+/// Whether a page of the origin (RFC 6454, section 7) is a page of `host`. The scheme may be `https`, where a proxy
+/// terminates TLS. `null` is the origin of no host.
+fn is_origin_of(origin: &http::HeaderValue, host: &Authority) -> bool {
+    let Some((scheme, authority)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else {
+        return false;
+    };
+    let default_port = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return false,
+    };
+    let Ok(origin) = authority.parse::<Authority>() else { return false };
+    let port = |authority: &Authority| authority.port_u16().unwrap_or(default_port);
+    // Without user information, which neither has.
+    !origin.as_str().contains('@') && origin.host().eq_ignore_ascii_case(host.host()) && port(&origin) == port(host)
+}
+
+/// The single `Host`, if it and the host of the target are names of this service.
+fn check_host(request: &Parts, allowed_hosts: &[String]) -> Result<Authority, HttpError> {
     let mut values = request.headers.get_all(HOST).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(HttpError::bad_request("exactly one Host header is required").closing());
@@ -69,7 +90,7 @@ fn check_host(request: &Parts, allowed_hosts: &[String]) -> Result<(), HttpError
             return Err(HttpError::new(StatusCode::MISDIRECTED_REQUEST, reason).closing());
         }
     }
-    Ok(())
+    Ok(header)
 }
 
 fn is_allowed(authority: &Authority, allowed_hosts: &[String]) -> bool {
@@ -156,5 +177,40 @@ mod tests {
         for site in ["same-origin", "none"] {
             assert_eq!(status("POST", &[("host", "localhost"), json, ("sec-fetch-site", site)]), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_write_from_another_origin_is_refused_and_a_read_is_not() {
+        let json = ("content-type", "application/json");
+        let post = |host, origin| status("POST", &[("host", host), json, ("origin", origin)]);
+        for (host, origin) in [
+            ("localhost:8081", "http://localhost:8081"),
+            ("localhost:8081", "https://LOCALHOST:8081"),
+            ("[::1]:8081", "http://[::1]:8081"),
+            ("localhost", "http://localhost"),
+            ("localhost:80", "http://localhost"),
+            ("admin.example", "https://admin.example:443"),
+        ] {
+            assert_eq!(post(host, origin), Ok(()), "{origin}");
+        }
+        for origin in [
+            "null",
+            "",
+            "localhost:8081",
+            "http://localhost",
+            "http://localhost:8082",
+            "http://127.0.0.1:8081",
+            "http://localhost.evil.example:8081",
+            "http://a@localhost:8081",
+            "ftp://localhost:8081",
+            "http://localhost:8081/",
+            "http://localhost:8081, http://localhost:8081",
+        ] {
+            assert_eq!(post("localhost:8081", origin), Err(StatusCode::FORBIDDEN), "{origin}");
+            assert_eq!(status("GET", &[("host", "localhost:8081"), ("origin", origin)]), Ok(()), "{origin}");
+        }
+        let own = ("origin", "http://localhost");
+        let twice = [("host", "localhost"), json, own, ("origin", "http://evil.example")];
+        assert_eq!(status("DELETE", &twice), Err(StatusCode::FORBIDDEN));
     }
 }

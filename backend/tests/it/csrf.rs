@@ -42,6 +42,14 @@ async fn cross_site_requests_of_a_browser_change_nothing() {
         let headers = [("Content-Type", "application/json"), ("Sec-Fetch-Site", site)];
         assert_eq!(http::send(&service.admin, "POST", "/users", &headers, user).await.status, 403, "{site}");
     }
+    for origin in ["http://evil.example", "null", "http://127.0.0.1:1"] {
+        let headers = [("Content-Type", "application/json"), ("Origin", origin)];
+        let reply = http::send(&service.admin, "POST", "/users", &headers, user).await;
+        assert_eq!(
+            (reply.status, reply.json()["description"].as_str()),
+            (403, Some("the Origin differs from the Host"))
+        );
+    }
     assert!(service.store.users().await.unwrap().is_empty());
     let headers = [("Content-Type", "application/json"), ("Sec-Fetch-Site", "same-origin")];
     assert_eq!(http::send(&service.admin, "POST", "/users", &headers, user).await.status, 201);
