@@ -10,6 +10,7 @@ mod closed;
 mod embedded;
 mod error;
 mod holodules;
+mod lookup;
 mod mongo;
 mod outcome;
 mod schedules;
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 
 pub use closed::ClosedStore;
 pub use error::StoreError;
+pub use lookup::{FOUND_LIMIT, FoundHolodule};
 pub use mongo::MongoUrl;
 pub use outcome::{
     AccountChange, BackedUp, CalendarCreated, ChangeDetection, Confirmed, DayListing, Exported, Fingerprint, Incoming,

@@ -107,7 +107,7 @@ pub(super) fn upsert(
     entries: &[ValidHolodule],
     touched: &TouchedDays,
 ) -> Result<Vec<Upserted>, redb::Error> {
-    let mut tables = Tables::open(transaction)?;
+    let mut tables = WritableTables::open(transaction)?;
     let mut meta = transaction.open_table(META)?;
     let mut next = meta.get("next_holodule")?.map_or(1, |next| next.value());
     let mut outcomes = Vec::with_capacity(entries.len());
@@ -142,11 +142,32 @@ pub(super) fn delete(
     id: &Identifier,
     touched: &TouchedDays,
 ) -> Result<bool, redb::Error> {
-    let mut tables = Tables::open(transaction)?;
+    let mut tables = WritableTables::open(transaction)?;
     let Some((position, stored)) = tables.find(id)? else { return Ok(false) };
     touched.touch(stored.datetime.as_deref());
     tables.remove(&position, &stored)?;
     Ok(true)
+}
+
+/// The holodules with an identifier, at most `limit`. The first is the one that [`delete`] would remove.
+pub(super) fn find(transaction: &ReadTransaction, id: &Identifier, limit: usize) -> Result<Vec<Holodule>, redb::Error> {
+    let tables = Tables {
+        records: transaction.open_table(RECORDS)?,
+        by_video_id: transaction.open_table(BY_VIDEO_ID)?,
+        by_key: transaction.open_table(BY_KEY)?,
+    };
+    let Some((position, first)) = tables.find(id)? else { return Ok(Vec::new()) };
+    let mut found = vec![first];
+    if let Identifier::Key(key) = id {
+        for other in tables.by_key.range((key.as_str(), 0)..=(key.as_str(), u64::MAX))? {
+            let (id, datetime) = other?;
+            let other = (datetime.value().to_owned(), key.clone(), id.value().1);
+            if other != position && found.len() < limit {
+                found.push(tables.read(other)?.1);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Whether there are no holodules.
@@ -164,7 +185,7 @@ pub(super) fn clear(transaction: &WriteTransaction) -> Result<(), redb::Error> {
 
 /// Stores a holodule unchanged; `false` if another has its video.
 pub(super) fn restore(transaction: &WriteTransaction, holodule: &Holodule) -> Result<bool, redb::Error> {
-    let mut tables = Tables::open(transaction)?;
+    let mut tables = WritableTables::open(transaction)?;
     let (_, _, video_id) = indexed(holodule);
     if !video_id.is_empty() && tables.by_video_id.get(video_id)?.is_some() {
         return Ok(false);
@@ -176,21 +197,26 @@ pub(super) fn restore(transaction: &WriteTransaction, holodule: &Holodule) -> Re
     Ok(true)
 }
 
-struct Tables<'t> {
-    records: Table<'t, (&'static str, &'static str, u64), &'static [u8]>,
-    by_video_id: Table<'t, &'static str, (&'static str, &'static str, u64)>,
-    by_key: Table<'t, (&'static str, u64), &'static str>,
+/// The tables of a transaction.
+struct Tables<R, V, K> {
+    records: R,
+    by_video_id: V,
+    by_key: K,
 }
 
-impl<'t> Tables<'t> {
-    fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
-        Ok(Self {
-            records: transaction.open_table(RECORDS)?,
-            by_video_id: transaction.open_table(BY_VIDEO_ID)?,
-            by_key: transaction.open_table(BY_KEY)?,
-        })
-    }
+/// Those of a write.
+type WritableTables<'t> = Tables<
+    Table<'t, (&'static str, &'static str, u64), &'static [u8]>,
+    Table<'t, &'static str, (&'static str, &'static str, u64)>,
+    Table<'t, (&'static str, u64), &'static str>,
+>;
 
+impl<R, V, K> Tables<R, V, K>
+where
+    R: ReadableTable<(&'static str, &'static str, u64), &'static [u8]>,
+    V: ReadableTable<&'static str, (&'static str, &'static str, u64)>,
+    K: ReadableTable<(&'static str, u64), &'static str>,
+{
     /// By key, a record without a video is preferred, then the oldest.
     fn find(&self, id: &Identifier) -> Result<Option<(HolodulePosition, Holodule)>, redb::Error> {
         match id {
@@ -218,6 +244,16 @@ impl<'t> Tables<'t> {
         let record = record.ok_or_else(|| damaged(position.2))?;
         let holodule = serde_json::from_slice(record.value()).map_err(|_| damaged(position.2))?;
         Ok((position, holodule))
+    }
+}
+
+impl<'t> WritableTables<'t> {
+    fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
+        Ok(Self {
+            records: transaction.open_table(RECORDS)?,
+            by_video_id: transaction.open_table(BY_VIDEO_ID)?,
+            by_key: transaction.open_table(BY_KEY)?,
+        })
     }
 
     fn insert(&mut self, id: u64, holodule: &Holodule) -> Result<(), redb::Error> {

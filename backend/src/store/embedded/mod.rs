@@ -12,6 +12,7 @@ mod file;
 mod holodules;
 mod list;
 mod logouts;
+mod lookup;
 mod schedules;
 mod streamers;
 mod users;

@@ -18,6 +18,7 @@ mod holodules;
 mod indexes;
 mod list;
 mod logouts;
+mod lookup;
 mod passwords;
 mod rights;
 mod roles;

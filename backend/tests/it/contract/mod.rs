@@ -6,6 +6,7 @@ mod closing;
 pub(crate) mod disk;
 mod embedded;
 mod holodules;
+mod lookup;
 mod maintenance;
 mod mongo;
 mod roles;

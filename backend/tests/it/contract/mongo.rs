@@ -134,6 +134,8 @@ async fn duplicates_are_counted_and_served() {
     assert_eq!(store.day(day("20201209")).await.unwrap().holodules.len(), 5);
     assert_eq!(store.upsert(vec![entry("", "aaaaaaaaaaa", "20201209 100000")]).await.unwrap(), [Upserted::Updated]);
     assert_eq!(store.count_holodules().await.unwrap(), 5);
+    let found = store.find_holodules(&Identifier::parse("aaaaaaaaaaa").unwrap()).await.unwrap();
+    assert_eq!(found.len(), 3, "all of them are deleted");
     assert!(store.delete_holodule(&Identifier::parse("aaaaaaaaaaa").unwrap()).await.unwrap());
     assert_eq!(videos(&store, "20201209").await, ["", ""]);
     // Now no document violates the index.
