@@ -49,7 +49,7 @@ pub(crate) async fn handle(app: &Arc<App>, listener: Listener, request: Request<
             (template, Box::pin(api::handle(app, route, request)).await, shape)
         }
         Listener::Admin => {
-            let route = AdminRoute::of(&path);
+            let route = AdminRoute::of(&path).with_page(app.has_page());
             (route.template(), Box::pin(admin(app, route, request)).await, Shape::Described)
         }
     };
@@ -59,6 +59,9 @@ pub(crate) async fn handle(app: &Arc<App>, listener: Listener, request: Request<
 /// The routes of the admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum AdminRoute<'a> {
+    Calendar,
+    PageRecord,
+    PageAsset(&'a str),
     Verify,
     RevocationCheck,
     RevocationFeed,
@@ -82,6 +85,8 @@ enum AdminRoute<'a> {
 impl<'a> AdminRoute<'a> {
     fn of(path: &'a str) -> Self {
         match path {
+            "/" => return Self::Calendar,
+            "/page/record" => return Self::PageRecord,
             "/credentials/verify" => return Self::Verify,
             "/revocation/check" => return Self::RevocationCheck,
             FEED => return Self::RevocationFeed,
@@ -96,6 +101,9 @@ impl<'a> AdminRoute<'a> {
             "/readyz" => return Self::Readyz,
             UPGRADE => return Self::Upgrade,
             _ => {}
+        }
+        if let Some(asset) = path.strip_prefix("/page/assets/") {
+            return Self::PageAsset(asset);
         }
         let named = if let Some(id) = path.strip_prefix("/holodules/") {
             segment(id).map(Self::Holodule)
@@ -113,8 +121,19 @@ impl<'a> AdminRoute<'a> {
         named.unwrap_or(Self::Unknown)
     }
 
+    /// The same route, or none if the page is disabled and the route is one of its own.
+    fn with_page(self, has_page: bool) -> Self {
+        match self {
+            Self::Calendar | Self::PageRecord | Self::PageAsset(_) if !has_page => Self::Unknown,
+            route => route,
+        }
+    }
+
     fn template(&self) -> &'static str {
         match self {
+            Self::Calendar => "/",
+            Self::PageRecord => "/page/record",
+            Self::PageAsset(_) => "/page/assets/{asset}",
             Self::Verify => "/credentials/verify",
             Self::RevocationCheck => "/revocation/check",
             Self::RevocationFeed => FEED,
@@ -143,6 +162,9 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
     // hyper omits the body of the response to HEAD.
     let method = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
     match (method.as_str(), &route) {
+        ("GET", AdminRoute::Calendar) => handler::calendar_page(app, &parts).await,
+        ("GET", AdminRoute::PageRecord) => handler::record(app, &parts).await,
+        ("GET", AdminRoute::PageAsset(path)) => handler::asset(&parts, path),
         ("POST", AdminRoute::Verify) => handler::verify(app, &parts, body).await,
         ("POST", AdminRoute::RevocationCheck) => handler::check(app, &parts, body).await,
         // A HEAD would subscribe without reading anything.
@@ -188,7 +210,14 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
         (_, AdminRoute::Holodule(_)) => Err(HttpError::method_not_allowed(&[Method::PUT, Method::DELETE])),
         (
             _,
-            AdminRoute::Status | AdminRoute::Metrics | AdminRoute::Healthz | AdminRoute::Readyz | AdminRoute::Upgrade,
+            AdminRoute::Calendar
+            | AdminRoute::PageRecord
+            | AdminRoute::PageAsset(_)
+            | AdminRoute::Status
+            | AdminRoute::Metrics
+            | AdminRoute::Healthz
+            | AdminRoute::Readyz
+            | AdminRoute::Upgrade,
         ) => Err(HttpError::method_not_allowed(&[Method::GET, Method::HEAD])),
     }
 }

@@ -135,6 +135,7 @@ impl Config {
             },
             password: passwords(s, &mut notes),
             handler: handler::Settings {
+                page: s.get_or("admin.page", true),
                 allowed_hosts: allowed_hosts(s),
                 login_names: s.get_or("log.login_names", true),
                 body_limit: usize::try_from(s.number("admin.body_limit", 64 << 20, 1024..=1 << 30)).unwrap_or(64 << 20),

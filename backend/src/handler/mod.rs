@@ -9,6 +9,7 @@ mod csrf;
 mod holodules;
 mod lists;
 mod live;
+mod page;
 mod revocation;
 mod roles;
 mod status;
@@ -35,6 +36,7 @@ pub(crate) use lists::{
     holodules as list_holodules, now, of_streamer as list_of_streamer, streamer, streamers as list_streamers,
 };
 pub(crate) use live::stream;
+pub(crate) use page::{asset, calendar as calendar_page, record};
 pub(crate) use revocation::{check, feed, log_out};
 pub(crate) use roles::{edit as edit_roles, list as list_roles, replace as replace_roles};
 pub(crate) use status::{healthz, metrics, readyz, status, upgrades};
@@ -61,6 +63,8 @@ pub(crate) type HandlerResult = Result<Response<Body>, HttpError>;
 /// The settings of the handlers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// Whether the admin listener has the page.
+    pub page: bool,
     /// Host names that the admin listener accepts besides IP literals and `localhost`, in lower case.
     pub allowed_hosts: Vec<String>,
     /// Whether failed logins are logged with the username.
@@ -153,6 +157,10 @@ impl App {
     /// Records spans; `None` if traces are not exported.
     pub(crate) fn tracer(&self) -> Option<&Tracer> {
         self.tracer.as_ref()
+    }
+
+    pub(crate) fn has_page(&self) -> bool {
+        self.settings.page
     }
 
     pub(crate) fn allowed_hosts(&self) -> &[String] {

@@ -27,6 +27,7 @@ mod limits;
 mod live;
 mod mongod;
 mod mongodb;
+mod page;
 mod pausing;
 mod program;
 mod reload;

@@ -40,6 +40,7 @@ impl Default for Setup {
             admin: "127.0.0.1:0".parse().unwrap(),
             server: server::Settings { api: limits, admin: limits, drain: Duration::from_secs(20) },
             handler: handler::Settings {
+                page: true,
                 allowed_hosts: Vec::new(),
                 login_names: true,
                 body_limit: 1 << 20,

@@ -1,0 +1,10 @@
+//! The admin page. Its views are read here and made into documents by [`page`](crate::page); its scripts write through
+//! the other handlers of the admin listener.
+
+mod calendar;
+mod record;
+mod request;
+
+pub(crate) use calendar::calendar;
+pub(crate) use record::record;
+pub(crate) use request::asset;

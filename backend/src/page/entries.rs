@@ -1,0 +1,139 @@
+//! Streams in a list.
+
+use maud::{Markup, html};
+
+use super::texts;
+use super::view::View;
+use crate::model::{Holodule, Identifier, WallClock};
+
+/// The identifier by which a stream can be changed; `None` if it would be that of another one.
+fn identifier(holodule: &Holodule) -> Option<String> {
+    let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    match (filled(&holodule.video_id), filled(&holodule.key)) {
+        (Some(video_id), _) => match Identifier::parse(&video_id) {
+            Ok(Identifier::VideoId(_)) => Some(video_id),
+            Ok(Identifier::Key(_)) | Err(_) => None,
+        },
+        (None, Some(key)) => match Identifier::parse(&key) {
+            Ok(Identifier::Key(_)) => Some(key),
+            Ok(Identifier::VideoId(_)) | Err(_) => None,
+        },
+        (None, None) => None,
+    }
+}
+
+/// A stored address that may be a link.
+fn https(holodule: &Holodule) -> Option<&str> {
+    holodule.url.as_deref().filter(|url| url.starts_with("https://"))
+}
+
+/// The time of the day, such as 23:00, or the stored text.
+fn time(at: Option<WallClock>, holodule: &Holodule) -> String {
+    match at {
+        Some(at) => at.collector().get(11..16).unwrap_or_default().to_owned(),
+        None => holodule.datetime.clone().unwrap_or_default(),
+    }
+}
+
+/// One stream: its time, title, streamer and what can be done with it.
+pub(super) fn entry(view: &View, holodule: &Holodule, with_date: bool) -> Markup {
+    let at = holodule.starts_at();
+    let stored_title = holodule.title.as_deref().map(str::trim).filter(|title| !title.is_empty());
+    let title = stored_title.unwrap_or(view.say(texts::UNTITLED));
+    let url = holodule.url.as_deref().filter(|url| !url.is_empty());
+    let facts = [holodule.effective_code(), holodule.video_id.as_deref().filter(|id| !id.is_empty())];
+    html! {
+        li.entry {
+            @match at {
+                Some(at) => time.at datetime=(at.rfc3339()) {
+                    @if with_date { span.date { (at.day().iso()) } " " }
+                    (time(Some(at), holodule))
+                },
+                None => span.at { (time(None, holodule)) },
+            }
+            div.what {
+                p.name { (holodule.name.as_deref().unwrap_or_default()) }
+                p.title {
+                    @match https(holodule) {
+                        Some(url) => a href=(url) target="_blank" rel="noopener noreferrer" { (title) },
+                        None => (title),
+                    }
+                }
+                @if let Some(url) = url.filter(|_| https(holodule).is_none()) {
+                    p.notice { (view.say(texts::NOT_A_LINK)) " " code { (url) } }
+                }
+            }
+            p.facts { @for fact in facts.into_iter().flatten() { code { (fact) } " " } }
+            @match identifier(holodule) {
+                Some(id) => div.actions {
+                    button type="button" data-edit=(id) aria-label=(view.fill(texts::EDIT_THIS, &[("title", title)])) {
+                        (view.say(texts::EDIT))
+                    }
+                    button type="button" data-delete=(id) data-title=(title)
+                        aria-label=(view.fill(texts::DELETE_THIS, &[("title", title)])) { (view.say(texts::DELETE)) }
+                },
+                None => p.actions.hint { (view.say(texts::NO_IDENTIFIER)) },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::language::Language;
+    use super::*;
+
+    fn shown(holodule: &Holodule) -> String {
+        let view = View { language: Language::English, is_chosen: false, path: "/".to_owned(), query: Vec::new() };
+        entry(&view, holodule, false).into_string()
+    }
+
+    #[test]
+    fn only_https_is_a_link() {
+        let with = |url: &str| shown(&Holodule { url: Some(url.to_owned()), ..Holodule::default() });
+        assert!(
+            with("https://www.youtube.com/watch?v=x&t=1")
+                .contains(r#"href="https://www.youtube.com/watch?v=x&amp;t=1""#)
+        );
+        for url in [
+            "http://a.example/",
+            "javascript:alert(1)",
+            "JavaScript:alert(1)",
+            "//a.example",
+            "HTTPS://a.example",
+            "data:text/html,x",
+        ] {
+            let shown = with(url);
+            assert!(!shown.contains("href") && shown.contains(url), "{shown}");
+        }
+    }
+
+    #[test]
+    fn stored_text_is_escaped() {
+        let text = || Some("<script>alert(\"1\")</script>".to_owned());
+        let hostile = Holodule {
+            key: text(),
+            name: text(),
+            title: text(),
+            url: text(),
+            datetime: text(),
+            code: text(),
+            ..Holodule::default()
+        };
+        let shown = shown(&hostile);
+        assert!(!shown.contains("<script") && !shown.contains("alert(\""), "{shown}");
+        assert_eq!(shown.matches("&lt;script&gt;").count(), 10);
+    }
+
+    #[test]
+    fn a_stream_is_changed_by_its_own_identifier_or_not_at_all() {
+        let of = |video_id: &str, key: &str| {
+            identifier(&Holodule { video_id: Some(video_id.into()), key: Some(key.into()), ..Holodule::default() })
+        };
+        assert_eq!(of("dQw4w9WgXc_", "HL0503_20201209_230000").as_deref(), Some("dQw4w9WgXc_"));
+        assert_eq!(of("", "HL0503_20201209_230000").as_deref(), Some("HL0503_20201209_230000"));
+        for (video_id, key) in [("short", "HL0503_20201209_230000"), ("", ""), ("", "dQw4w9WgXc_"), ("", "a\nb")] {
+            assert_eq!(of(video_id, key), None);
+        }
+    }
+}

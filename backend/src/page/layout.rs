@@ -1,0 +1,109 @@
+//! The frame of every view: the head of the document, the menu, and the regions that scripts fill.
+
+use maud::{DOCTYPE, Markup, html};
+
+use super::language::Language;
+use super::texts::{self, Text};
+use super::view::View;
+use super::{assets, record_form};
+
+/// The entries of the menu.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Section {
+    Calendar,
+}
+
+impl Section {
+    const ALL: [Self; 1] = [Self::Calendar];
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Calendar => "/",
+        }
+    }
+
+    pub(super) fn title(self) -> Text {
+        match self {
+            Self::Calendar => texts::CALENDAR,
+        }
+    }
+}
+
+/// The document of a view. `dialogs` are outside of the content, which scripts replace after a change.
+pub(super) fn document(
+    view: &View,
+    section: Option<Section>,
+    title: &str,
+    content: &Markup,
+    dialogs: &Markup,
+) -> String {
+    let document = html! {
+        (DOCTYPE)
+        html lang=(view.language.tag()) {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) " · " (view.say(texts::TITLE)) }
+                link rel="icon" type="image/svg+xml" href=(assets::path("icon.svg"));
+                link rel="stylesheet" href=(assets::path("page.css"));
+                script type="module" src=(assets::path("main.js")) {}
+            }
+            body data-texts=(texts::for_scripts(view.language)) {
+                a.skip href="#main" { (view.say(texts::SKIP)) }
+                (header(view, section))
+                noscript { p.notice { (view.say(texts::NO_SCRIPT)) } }
+                main #main tabindex="-1" { (content) }
+                div #toasts role="region" aria-live="polite" aria-label=(view.say(texts::NOTIFICATIONS)) {}
+                (record_form::dialog(view))
+                (record_form::confirmation(view))
+                (dialogs)
+            }
+        }
+    };
+    document.into_string()
+}
+
+fn header(view: &View, current: Option<Section>) -> Markup {
+    html! {
+        header.bar {
+            a.brand href=(view.link("/", &[])) { span aria-hidden="true" { "▶ " } (view.say(texts::TITLE)) }
+            nav aria-label=(view.say(texts::MAIN_MENU)) {
+                ul {
+                    @for section in Section::ALL {
+                        li {
+                            a href=(view.link(section.path(), &[]))
+                                aria-current=[(current == Some(section)).then_some("page")] {
+                                (view.say(section.title()))
+                            }
+                        }
+                    }
+                }
+            }
+            nav.languages aria-label=(view.say(texts::LANGUAGE)) {
+                ul {
+                    @for language in Language::ALL {
+                        li {
+                            a href=(view.in_language(language)) lang=(language.tag()) hreflang=(language.tag())
+                                aria-current=[(language == view.language).then_some("true")] {
+                                (language.name())
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The document of an error.
+pub(crate) fn failure(view: &View, description: &str) -> String {
+    let content = html! {
+        section {
+            h1 { (view.say(texts::FAILED)) }
+            p { (description) }
+            p { a.step href=(view.link("/", &[])) { (view.say(texts::TO_CALENDAR)) } }
+        }
+    };
+    document(view, None, view.say(texts::FAILED), &content, &html! {})
+}

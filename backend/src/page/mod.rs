@@ -1,0 +1,22 @@
+//! The admin page: documents, scripts and styles for the browsers of administrators.
+//!
+//! Everything here is pure: a document is made of what the handler has read. Stored text is escaped by `maud`, and a
+//! stored address is a link only if it is `https`. Scripts insert texts as text and documents as parsed by the browser,
+//! never markup made of strings.
+
+mod assets;
+mod calendar;
+mod entries;
+mod language;
+mod layout;
+mod record_form;
+mod texts;
+mod view;
+mod when;
+
+pub(crate) use assets::find as asset;
+pub(crate) use calendar::{Calendar, DayView, calendar};
+pub(crate) use language::Language;
+pub(crate) use layout::failure;
+pub(crate) use view::View;
+pub(crate) use when::Month;

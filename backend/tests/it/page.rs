@@ -1,0 +1,166 @@
+//! The admin page: its headers, its languages, and that it shows stored text as text.
+
+use holodule_backend::model::Holodule;
+
+use crate::http::{self, Reply};
+use crate::service::{Service, Setup, holodule};
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+                      trusted-types 'none'";
+const DAY: &str = "/?day=2020-12-09";
+
+async fn open(service: &Service, path: &str, language: &str) -> Reply {
+    http::send(&service.admin, "GET", path, &[("Accept-Language", language)], "").await
+}
+
+/// The values of an attribute in a document.
+fn values<'a>(document: &'a str, attribute: &str) -> Vec<&'a str> {
+    let parts = document.split(attribute).skip(1);
+    parts.filter_map(|part| part.strip_prefix("=\"")?.split('"').next()).collect()
+}
+
+#[tokio::test]
+async fn a_document_loads_only_from_this_service_and_is_in_no_frame() {
+    let service = Service::start().await;
+    for path in ["/", DAY, "/?month=2020-12", "/?month=13"] {
+        let page = open(&service, path, "en").await;
+        assert_eq!(page.status, if path.ends_with('3') { 400 } else { 200 }, "{path}");
+        assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+        assert_eq!(page.header("content-security-policy"), POLICY);
+        assert_eq!(page.header("x-content-type-options"), "nosniff");
+        assert_eq!(page.header("referrer-policy"), "no-referrer");
+        assert_eq!(page.header("cross-origin-opener-policy"), "same-origin");
+        assert_eq!(page.header("cross-origin-resource-policy"), "same-origin");
+        assert_eq!(page.header("cache-control"), "no-store");
+        assert_eq!(page.header("vary"), "Accept-Language");
+        let loaded: Vec<&str> = [values(&page.body, " src"), values(&page.body, " href")].concat();
+        assert!(loaded.iter().all(|address| address.starts_with('/') || address.starts_with('#')), "{loaded:?}");
+        assert!(!page.body.contains("<style") && !page.body.contains(" style=") && !page.body.contains(" onclick"));
+    }
+    let other = http::send(&service.admin, "POST", "/", &[("Content-Type", "application/json")], "{}").await;
+    assert_eq!((other.status, other.header("allow")), (405, "GET, HEAD"));
+}
+
+#[tokio::test]
+async fn scripts_and_styles_are_cached_by_their_content() {
+    let service = Service::start().await;
+    let page = open(&service, "/", "en").await.body;
+    let assets: Vec<String> =
+        [values(&page, " src"), values(&page, " href")].concat().into_iter().map(str::to_owned).collect();
+    let assets: Vec<String> = assets.into_iter().filter(|path| path.starts_with("/page/assets/")).collect();
+    assert_eq!(assets.len(), 3, "a script, a style and an icon");
+    for path in &assets {
+        let first = http::send(&service.admin, "GET", path, &[], "").await;
+        assert_eq!(first.status, 200, "{path}");
+        assert_eq!(first.header("cache-control"), "public, max-age=31536000, immutable");
+        assert_eq!(first.header("x-content-type-options"), "nosniff");
+        let tag = first.header("etag").to_owned();
+        let again = http::send(&service.admin, "GET", path, &[("If-None-Match", &tag)], "").await;
+        assert_eq!((again.status, again.body.as_str(), again.header("etag")), (304, "", tag.as_str()));
+        let hash = path.split('/').nth(3).unwrap();
+        let other = http::send(&service.admin, "GET", &path.replace(hash, "0123456789abcdef"), &[], "").await;
+        assert_eq!(other.status, 404, "a year of caching is for this content only");
+    }
+    for path in ["/page/assets/", "/page/assets/x", "/page/assets/../record", "/page/", "/page", "/page/none"] {
+        assert_eq!(http::send(&service.admin, "GET", path, &[], "").await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn stored_text_is_shown_as_text_and_only_https_as_a_link() {
+    let service = Service::start().await;
+    let script = "<script>alert(1)</script>\"'&";
+    let hostile = Holodule {
+        name: Some(script.into()),
+        title: Some(script.into()),
+        description: Some(script.into()),
+        ..holodule(1, "20201209 230000")
+    };
+    let plain = Holodule { url: Some("http://plain.example/".into()), ..holodule(2, "20201209 230001") };
+    service.holodules([hostile, plain]).await;
+    let page = open(&service, DAY, "en").await.body;
+    assert!(!page.contains("<script>") && page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "{page}");
+    assert!(page.contains(r#"href="https://www.youtube.com/watch?v=video000001""#));
+    assert!(!page.contains("href=\"http:") && page.contains("<code>http://plain.example/</code>"));
+    let reflected = open(&service, "/?day=%3Cscript%3E", "en").await;
+    assert_eq!(reflected.status, 400);
+    assert!(!reflected.body.contains("<script>"), "{}", reflected.body);
+}
+
+#[tokio::test]
+async fn the_language_is_chosen_or_negotiated() {
+    let service = Service::start().await;
+    service.holodules([holodule(1, "20201209 230000")]).await;
+    for (path, accept, tag, word) in [
+        (DAY, "ja,en;q=0.5", "ja", "2020年12月9日（水）"),
+        (DAY, "en", "en", "Wednesday, 9 December 2020"),
+        (DAY, "fr", "en", "Wednesday, 9 December 2020"),
+        ("/?day=2020-12-09&lang=ja", "en", "ja", "2020年12月9日（水）"),
+        ("/?day=2020-12-09&lang=en", "ja", "en", "Wednesday, 9 December 2020"),
+        ("/?day=20201209&lang=xx", "ja", "ja", "2020年12月9日（水）"),
+    ] {
+        let page = open(&service, path, accept).await.body;
+        assert!(page.contains(&format!("<html lang=\"{tag}\">")), "{path} {accept}");
+        assert!(page.contains(word), "{path} {accept}");
+        let retained = page.contains(&format!("href=\"/?day=2020-12-08&amp;lang={tag}\""));
+        assert_eq!(retained, path.contains("lang=e") || path.contains("lang=j"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_day_has_its_streams_by_hour_and_a_month_their_number() {
+    let service = Service::start().await;
+    let times = ["20201209 090000", "20201209 230000", "20201209 235959", "20201210 000000"];
+    service.holodules(times.into_iter().zip(1..).map(|(time, number)| holodule(number, time))).await;
+    let page = open(&service, DAY, "en").await.body;
+    for label in [
+        "Wednesday, 9 December 2020, 3 streams",
+        "Thursday, 10 December 2020, 1 stream",
+        "Friday, 11 December 2020, 0 streams",
+    ] {
+        assert!(values(&page, "aria-label").contains(&label), "{label}");
+    }
+    let position = |text: &str| page.find(text).unwrap_or_else(|| panic!("no {text}"));
+    assert!(position("id=\"h09\"") < position("title 1<") && position("title 1<") < position("id=\"h23\""));
+    assert!(position("title 2<") < position("title 3<"), "in ascending order");
+    assert!(!page.contains("title 4<"));
+    let month = open(&service, "/?month=2020-12", "en").await.body;
+    assert!(month.contains("title 3<"), "the first day with streams");
+}
+
+#[tokio::test]
+async fn a_record_is_read_as_it_is_stored() {
+    let service = Service::start().await;
+    let stored: Holodule = serde_json::from_str(
+        r#"{"key":"","video_id":"dQw4w9WgXc_","datetime":"20201209 230000","title":"a\nb","tags":["x",1.0,10000000000000000]}"#,
+    )
+    .unwrap();
+    service.holodules([stored]).await;
+    let export = http::send(&service.admin, "GET", "/holodules", &[], "").await.body;
+    let read = http::send(&service.admin, "GET", "/page/record?id=dQw4w9WgXc_", &[], "").await;
+    assert_eq!(format!("{}\n", read.body), export);
+    assert_eq!((read.header("x-documents"), read.header("x-restorable")), ("1", "true"));
+    assert_eq!(service.admin("DELETE", "/holodules/dQw4w9WgXc_", "").await.status, 204);
+    let gone = http::send(&service.admin, "GET", "/page/record?id=dQw4w9WgXc_", &[], "").await;
+    assert_eq!(gone.status, 404);
+    assert_eq!(service.admin("PUT", "/holodules/dQw4w9WgXc_", &read.body).await.status, 201);
+    assert_eq!(http::send(&service.admin, "GET", "/holodules", &[], "").await.body, export, "to the byte");
+    for (path, status) in
+        [("/page/record", 400), ("/page/record?id=", 400), ("/page/record?id=a%0Ab", 400), ("/page/record?x=1", 400)]
+    {
+        assert_eq!(http::send(&service.admin, "GET", path, &[], "").await.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_disabled_page_does_not_exist() {
+    let mut setup = Setup::default();
+    setup.handler.page = false;
+    let service = Service::with(setup).await;
+    for path in ["/", DAY, "/page/record?id=x", "/page/assets/x/page.css"] {
+        let reply = http::send(&service.admin, "GET", path, &[], "").await;
+        assert_eq!((reply.status, reply.json()["description"].as_str()), (404, Some("no such route")), "{path}");
+    }
+    assert_eq!(http::send(&service.admin, "GET", "/users", &[], "").await.status, 200);
+}
