@@ -50,6 +50,10 @@ impl Event<'_> {
     }
 }
 
+/// The path on the api listener that stands for the responses of all lists. Gateways give their list routes this
+/// `purge_key`.
+pub(super) const LISTS: &str = "/holodules";
+
 /// The path of a day on the api listener.
 pub(super) fn path(day: Day) -> String {
     format!("/holodules/{day}")

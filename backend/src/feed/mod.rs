@@ -16,6 +16,11 @@
 //! once are published as all days. So are changes whose days are unknown: after a time without access to the store, and
 //! if a change stream reports a deletion or a new `datetime` without the previous document. Beats do not cover days: if
 //! a change to a day is missed, a gateway serves the cached response for the rest of its freshness lifetime.
+//!
+//! # Lists
+//! Any change of a day can change any list. Days that are published together are followed by one purge of [`LISTS`],
+//! which stands for the responses of all lists; a gateway that does not know this path ignores it. A change of streamers
+//! is one of all days.
 
 mod accounts;
 mod changes;
@@ -32,7 +37,7 @@ use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
 use changes::PublishedDays;
-use event::Event;
+use event::{Event, LISTS};
 use subscribers::Subscribers;
 pub use subscribers::{QUEUE_LIMIT, SUBSCRIBER_LIMIT, SubscribeError, Subscription};
 use watched::{Observation, WatchedAccounts};
@@ -93,9 +98,9 @@ pub struct FeedStats {
     pub identities: u64,
     /// Resets published.
     pub resets: u64,
-    /// Days published.
+    /// Purges of paths published: of days, and of all lists.
     pub purges: u64,
-    /// Purges of all days published.
+    /// Purges of all paths published.
     pub purges_of_all: u64,
     /// Beats published.
     pub beats: u64,
@@ -233,13 +238,16 @@ impl Shared {
         }
     }
 
-    /// Publishes days.
+    /// Publishes days that have changed together, and once that the lists have.
     fn publish_days(&self, days: &Days) {
         self.published_days.add(days);
         match days {
             Days::Named(days) => {
                 for day in days {
                     self.subscribers.publish(&Event::Purge { purge: &event::path(*day) });
+                }
+                if !days.is_empty() {
+                    self.subscribers.publish(&Event::Purge { purge: LISTS });
                 }
             }
             Days::All => self.subscribers.publish(&Event::PurgeAll { purge_all: true }),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use super::external::{Link, end, on_mongo, on_replica_set, open};
-use super::{Feed, PATIENCE};
+use super::{Feed, LISTS, PATIENCE};
 use crate::http;
 use crate::mongod::Server;
 use crate::service::{Service, Setup, holodule};
@@ -65,7 +65,31 @@ async fn only_the_days_of_a_change_are_published() {
         200
     );
     assert_eq!(feed.days(2).await, [Value::Null; 0], "nothing was changed");
-    assert_eq!(service.metric("backend_revocation_events_total{kind=\"purge\"}").await, 5.0);
+    let lists = 4.0;
+    assert_eq!(service.metric("backend_revocation_events_total{kind=\"purge\"}").await, 5.0 + lists);
+}
+
+#[tokio::test]
+async fn days_that_are_published_together_are_followed_by_one_purge_of_the_lists() {
+    let service = Service::start().await;
+    let mut feed = Feed::subscribe(&service.admin).await;
+    assert_eq!(feed.lines(2).await, [Value::Null; 0], "nothing was changed");
+    let lists = json!({ "purge": LISTS });
+    let put_and_read = async |feed: &mut Feed, holodule: &Holodule, status: u16| {
+        assert_eq!(put(&service, holodule).await, status);
+        feed.lines(2).await
+    };
+    let first = holodule(1, "20201209 230000");
+    assert_eq!(put_and_read(&mut feed, &first, 201).await, [day("20201209"), lists.clone()]);
+    assert_eq!(put_and_read(&mut feed, &first, 200).await, [Value::Null; 0], "it is the same");
+    let moved = holodule(1, "20201210 000000");
+    assert_eq!(put_and_read(&mut feed, &moved, 200).await, [day("20201209"), day("20201210"), lists.clone()]);
+    upload(&service, &(0..100).map(on_day).collect::<Vec<_>>()).await;
+    let lines = feed.lines(4).await;
+    let count = lines.iter().filter(|line| **line == lists).count();
+    assert_eq!((lines.len() - count, lines.last()), (101, Some(&lists)), "100 days, and the one that it was on");
+    // Each batch has at least one day, and ends with the lists.
+    assert!((1..=10).contains(&count), "{count}");
 }
 
 #[tokio::test]

@@ -108,8 +108,11 @@ impl Feed {
 }
 
 fn is_of_days(line: &Value) -> bool {
-    line.get("purge").is_some() || line.get("purge_all").is_some()
+    line.get("purge").is_some_and(|path| path != LISTS) || line.get("purge_all").is_some()
 }
+
+/// The path that stands for all lists.
+const LISTS: &str = "/holodules";
 
 async fn check(service: &Service, identity: &str) -> Reply {
     service.admin("POST", "/revocation/check", &json!({ "identity": identity }).to_string()).await
