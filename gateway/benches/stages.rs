@@ -249,7 +249,7 @@ fn cache(benches: &Benches) {
         let (target, backend) = (black_box(target), &client);
         let timeouts = Timeouts::default();
         let request = CacheRequest {
-            target,
+            purge_key: target,
             public,
             declared: &declared,
             has_identity: false,

@@ -106,8 +106,8 @@ pub enum CacheOutcome {
 /// A request, except for its key.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheRequest<'a> {
-    /// The canonical path and the declared query.
-    pub target: &'a str,
+    /// The path whose purge purges the response. A query is ignored.
+    pub purge_key: &'a str,
     /// The public name of the service: the host in the key.
     pub public: PublicAuthority<'a>,
     /// The request fields in the key.
@@ -216,7 +216,7 @@ impl Cache {
         {
             return CacheLookup::Ready(CacheOutcome::Served(Arc::clone(entry), CacheStatus::Stale));
         }
-        let generation = self.inner.generations.current(request.target);
+        let generation = self.inner.generations.current(request.purge_key);
         // The generation is part of the key, so that a request after a purge does not join an earlier fetch.
         let (outcome, leader) = self.inner.fills.join(&(key.clone(), generation));
         let is_leader = leader.is_some();
@@ -272,9 +272,9 @@ impl Cache {
         }
     }
 
-    /// Purges the responses of the path of `target`, for each host, query and identity.
-    pub fn purge(&self, target: &str) {
-        self.inner.generations.purge(target);
+    /// Purges the responses that have the path of `purge_key` as theirs, for each host, query and identity.
+    pub fn purge(&self, purge_key: &str) {
+        self.inner.generations.purge(purge_key);
     }
 
     /// Purges all responses.

@@ -26,11 +26,13 @@ fn read_limit(source: &mut Source, section: &mut Section) -> Option<Limit> {
     if limit.is_empty() {
         return None;
     }
-    let by = match limit.required(source, "by", "\"address\" or \"identity\"").as_deref() {
+    const WAYS: &str = "\"address\", \"identity\" or \"path\"";
+    let by = match limit.required(source, "by", WAYS).as_deref() {
         Some("address") => Some(LimitBy::Address),
         Some("identity") => Some(LimitBy::Identity),
+        Some("path") => Some(LimitBy::Path),
         Some(_) => {
-            limit.problem(source, "by", "must be \"address\" or \"identity\"");
+            limit.problem(source, "by", format!("must be {WAYS}"));
             None
         }
         None => None,
@@ -40,8 +42,9 @@ fn read_limit(source: &mut Source, section: &mut Section) -> Option<Limit> {
         u32::try_from(number).ok()
     };
     let (rate, burst) = (number("rate"), number("burst"));
+    let query = limit.text(source, "query").filter(|name| !name.is_empty());
     limit.finish(source);
-    Some(Limit { quota: Quota { rate: rate?, burst: burst? }, by: by? })
+    Some(Limit { quota: Quota { rate: rate?, burst: burst? }, by: by?, query })
 }
 
 fn read_networks(source: &mut Source, section: &mut Section, field: &str) -> Vec<IpNet> {
@@ -102,7 +105,15 @@ mod tests {
         .unwrap();
         assert_eq!(bounds.max_body_bytes, Some(1000));
         assert_eq!((bounds.networks.allow.len(), bounds.networks.deny.len()), (2, 1));
-        assert_eq!(bounds.limit, Some(Limit { quota: Quota { rate: 2, burst: 3 }, by: LimitBy::Identity }));
+        assert_eq!(
+            bounds.limit,
+            Some(Limit { quota: Quota { rate: 2, burst: 3 }, by: LimitBy::Identity, query: None })
+        );
+        let limit = |fields| read(fields).unwrap().limit.unwrap();
+        let by_path = limit("public = true\nlimit = { rate = 2, burst = 3, by = 'path', query = '' }");
+        assert_eq!((by_path.by, by_path.query), (LimitBy::Path, None));
+        let with_query = limit("limit = { rate = 2, burst = 3, by = 'address', query = 'q' }");
+        assert_eq!(with_query.query.as_deref(), Some("q"));
         let expected = Timeouts {
             connect: Some(Duration::from_millis(500)),
             first_byte: Some(Duration::from_secs(60)),
@@ -138,5 +149,14 @@ mod tests {
         assert_eq!(reported, expected);
         let reported = read("public = true\nlimit = { rate = 1, burst = 1, by = 'identity' }\n").unwrap_err();
         assert_eq!(reported, ["route[0].limit.by: cannot be \"identity\" on a public route, whose requests have none"]);
+        let limit = "limit = { rate = 1, burst = 1, by = 'path', query = 'a b' }\n";
+        let expected = [
+            "route[0].limit.by: can be \"path\" only on a public route that is not cached and has no {*name}",
+            "route[0].limit.query: \"a b\" has a character outside A-Z a-z 0-9 - . _ ~",
+        ];
+        assert_eq!(read(limit).unwrap_err(), expected);
+        assert_eq!(read(&format!("{limit}public = true\nshared = true")).unwrap_err(), expected);
+        let reported = read("limit = { rate = 1, burst = 1, by = 'user' }\n").unwrap_err();
+        assert_eq!(reported, ["route[0].limit.by: must be \"address\", \"identity\" or \"path\""]);
     }
 }

@@ -94,10 +94,12 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
     let headers_from_claims = read_headers_from_claims(source, &mut section);
     let shared = section.flag(source, "shared");
     let cache = section.optional_flag(source, "cache");
+    let purge_key = section.text(source, "purge_key").filter(|key| !key.is_empty());
     let stream = section.flag(source, "stream");
     let tickets = section.flag(source, "tickets");
     let vary = section.optional_texts(source, "vary");
     let compress = section.optional_texts(source, "compress");
+    let secret_path = section.flag(source, "secret_path");
     let host = match section.text(source, "host").as_deref() {
         None | Some("upstream") => route::Host::Upstream,
         Some("client") => route::Host::Client,
@@ -142,10 +144,12 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
         headers_from_claims,
         shared,
         cache,
+        purge_key,
         stream,
         tickets,
         vary,
         compress,
+        secret_path,
         host,
         bounds,
         request_headers,

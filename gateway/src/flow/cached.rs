@@ -113,7 +113,7 @@ impl Flow {
         let key = cache_key(headers, admitted);
         let passes_host = route.host == Host::Client;
         let request = CacheRequest {
-            target: &matched.target,
+            purge_key: matched.purge_key(),
             public: admitted.public_authority(),
             declared: &route.vary,
             timeouts: timeouts(route),

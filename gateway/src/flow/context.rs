@@ -51,6 +51,8 @@ pub(super) struct Context {
     pub(super) logged_in: Option<String>,
     /// The label of the route, once one is known.
     pub(super) route: Option<Arc<str>>,
+    /// Whether the request does not count for the limit of its address if the service answers with success.
+    pub(super) is_limited_by_path: bool,
     /// The result of the cache, if the route has one.
     pub(super) cache: Option<&'static str>,
     /// The status of a response of the gateway: a gRPC call receives it in another form.
@@ -89,6 +91,7 @@ impl Context {
             principal: None,
             logged_in: None,
             route: None,
+            is_limited_by_path: false,
             cache: None,
             answered: None,
             reason: None,

@@ -70,7 +70,7 @@ impl Flow {
         if let (Err(_), Some(cache)) = (&exchanged, &self.cache)
             && !downstream.request().method.is_safe()
         {
-            cache.purge(&admitted.matched.target);
+            cache.purge(admitted.matched.purge_key());
         }
         exchanged
     }
@@ -115,7 +115,7 @@ impl Flow {
         if let Some(cache) = &self.cache
             && invalidates(&downstream.request().method, parts.status)
         {
-            cache.purge(&admitted.matched.target);
+            cache.purge(admitted.matched.purge_key());
         }
         let backend = self.backend(&admitted.matched.route)?.upstream();
         let mut header = upstream::for_client(parts, backend, &admitted.public_authority());

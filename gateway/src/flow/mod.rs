@@ -213,10 +213,8 @@ impl Flow {
         }
         let handshake = self.check_handshake(downstream, offered, &matched.route, &target, ctx)?;
         let request = downstream.request();
-        if let Some(limiter) = &matched.route.limiter {
-            let identity = principal.as_ref().map(Authorised::identity);
-            self.limit_route(limiter, &matched.route, identity, ctx)?;
-        }
+        let identity = principal.as_ref().map(Authorised::identity);
+        self.limit_route(&matched, identity, ctx)?;
         let takes_no_body = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
         if takes_no_body && has_content(downstream, target.body, self.settings.body_timeout).await? {
             return Err(ctx.refuse(Reason::Body, LocalResponse::unexpected_body()));
@@ -286,21 +284,37 @@ impl Flow {
         limiter.map_or(Ok(()), |limiter| limiter.take(key, began.saturating_duration_since(self.started)))
     }
 
-    /// Takes a token of the limit of a route. `identity` is that of the request; only public routes have none, and those
-    /// have no limit by identity.
-    fn limit_route(
-        &self,
-        limiter: &Limiter,
-        route: &Route,
-        identity: Option<&str>,
-        ctx: &mut Context,
-    ) -> Result<(), Ended> {
-        let by_identity = route.bounds.limit.is_some_and(|limit| limit.by == LimitBy::Identity);
-        let taken = match identity.filter(|_| by_identity) {
-            Some(identity) => self.take(Some(limiter), &identity, ctx.started),
-            None => self.take(Some(limiter), &Some(Prefix::from(ctx.client)), ctx.started),
+    /// Takes a token of the limit of a route, if the request counts. `identity` is that of the request; only public
+    /// routes have none, and those have no limit by identity.
+    fn limit_route(&self, matched: &Matched, identity: Option<&str>, ctx: &mut Context) -> Result<(), Ended> {
+        let (Some(limiter), Some(limit)) = (&matched.route.limiter, &matched.route.bounds.limit) else { return Ok(()) };
+        if !limit.counts(&matched.target) {
+            return Ok(());
+        }
+        let address = || self.take(Some(limiter), &Some(Prefix::from(ctx.client)), ctx.started);
+        let taken = match (limit.by, identity) {
+            (LimitBy::Identity, Some(identity)) => self.take(Some(limiter), &identity, ctx.started),
+            (LimitBy::Path, _) => self.take(Some(limiter), &matched.path(), ctx.started),
+            (LimitBy::Address, _) | (LimitBy::Identity, None) => address(),
         };
-        taken.map_err(|exceeded| self.limited(ctx, limit::ROUTE, LocalResponse::limited(limit::ROUTE, exceeded, false)))
+        taken.map_err(|exceeded| {
+            self.limited(ctx, limit::ROUTE, LocalResponse::limited(limit::ROUTE, exceeded, false))
+        })?;
+        ctx.is_limited_by_path = limit.by == LimitBy::Path;
+        Ok(())
+    }
+
+    /// Returns the token of the address for a request of a route with a limit by path that has ended with `status`, if
+    /// that was a success: clients of many paths may share an address. Guessed paths still count.
+    fn give_back(&self, status: Option<StatusCode>, ctx: &Context) {
+        let is_success = |status: StatusCode| status.is_success() || status == StatusCode::NOT_MODIFIED;
+        if ctx.is_limited_by_path
+            && ctx.answered.is_none()
+            && status.is_some_and(is_success)
+            && let Some(limiter) = &self.limits.address
+        {
+            limiter.give_back(&Some(Prefix::from(ctx.client)));
+        }
     }
 
     fn limited(&self, ctx: &mut Context, limit: &'static str, answer: LocalResponse) -> Ended {

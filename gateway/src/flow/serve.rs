@@ -127,13 +127,15 @@ impl Flow {
     fn record(&self, downstream: &impl Downstream, ctx: &Context) {
         let Parts { method, uri, version, .. } = downstream.request();
         let trace_id = ctx.span.map(|of| of.span.context().trace_id());
+        let path = ctx.is_canonical.then(|| self.routes.shown_path(uri.path()));
+        self.give_back(downstream.status(), ctx);
         let access = Access {
             request_id: &ctx.request_id,
             trace_id: trace_id.as_ref().map(TraceId::as_str),
             client: ctx.client,
             method,
             route: ctx.route.as_deref().unwrap_or(route::NONE),
-            path: ctx.is_canonical.then(|| uri.path()),
+            path: path.as_deref(),
             query: uri.query(),
             protocol: Some(protocol_label(*version)),
             tls: Some(downstream.peer().tls),

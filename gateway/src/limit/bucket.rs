@@ -50,6 +50,11 @@ impl Bucket {
 }
 
 impl Bucket {
+    /// Returns one request that was spent.
+    pub(super) fn give_back(&mut self, quota: Quota) {
+        self.full_at = self.full_at.saturating_sub(quota.interval());
+    }
+
     /// Replaces `before` by `after` at `now`: as many requests are spent as before, or all.
     pub(super) fn change_quota(&mut self, before: Quota, after: Quota, now: u64) {
         let left = u128::from(self.full_at.saturating_sub(now));

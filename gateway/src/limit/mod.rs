@@ -168,6 +168,11 @@ impl Limiter {
             .unwrap_or(Err(self.quota.refill()))
             .map_err(|wait| Exceeded { quota: self.quota, wait: Duration::from_nanos(wait) })
     }
+
+    /// Returns a request of `key`'s quota that [`Limiter::take`] has spent. A key that was displaced since gets nothing.
+    pub fn give_back(&self, key: &impl Hash) {
+        self.buckets.update(self.hasher.hash_one(key), |bucket| bucket.give_back(self.quota));
+    }
 }
 
 impl fmt::Debug for Limiter {
@@ -196,6 +201,23 @@ mod tests {
         assert!(limiter.take(&"a", now + wait - Duration::from_nanos(1)).is_err());
         assert_eq!(limiter.take(&"b", now), Ok(()), "another key has a bucket of its own");
         assert_eq!(limiter.take(&"a", now + wait), Ok(()));
+    }
+
+    #[test]
+    fn a_request_that_is_given_back_can_be_taken_again() {
+        let limiter = Limiter::new(Quota { rate: 1, burst: 2 });
+        let now = Duration::from_secs(9);
+        limiter.give_back(&"a");
+        assert!(limiter.take(&"a", now).is_ok() && limiter.take(&"a", now).is_ok() && limiter.take(&"a", now).is_err());
+        limiter.give_back(&"a");
+        assert!(limiter.take(&"a", now).is_ok() && limiter.take(&"a", now).is_err(), "one request");
+        for _ in 0..9 {
+            limiter.give_back(&"a");
+        }
+        let accepted = (0..9).filter(|_| limiter.take(&"a", now).is_ok()).count();
+        assert_eq!(accepted, 2, "never more than a full bucket");
+        limiter.give_back(&"b");
+        assert!(limiter.take(&"a", now).is_err(), "another key");
     }
 
     #[test]

@@ -55,6 +55,17 @@ impl<S: State> Table<S> {
         set.entry(hash, now).map(work)
     }
 
+    /// Updates the state of the key with this hash, if it has an entry.
+    pub(super) fn update(&self, hash: u64, work: impl FnOnce(&mut S)) {
+        let count = self.sets.len() as u64;
+        let Some(set) = usize::try_from(hash % count).ok().and_then(|place| self.sets.get(place)) else { return };
+        let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
+        let Set { tags, states, .. } = &mut *set;
+        if let Some((_, state)) = tags.iter().zip(states).find(|(tag, _)| **tag == hash) {
+            work(state);
+        }
+    }
+
     /// Changes each state.
     pub(super) fn for_each(&self, mut work: impl FnMut(&mut S)) {
         for set in &*self.sets {

@@ -5,11 +5,14 @@
 
 mod advice;
 mod bounds;
+mod defaults;
+mod errors;
 mod forwarding;
 mod header_rules;
 mod index;
 mod pattern;
 mod require;
+mod secret_path;
 mod settings;
 mod succession;
 mod table;
@@ -24,15 +27,16 @@ use crate::cors;
 use crate::framing::CanonicalPath;
 use crate::limit::Limiter;
 use crate::scope::Requirement;
-use crate::syntax::is_unreserved;
+use errors::Errors;
 use forwarding::Forwarding;
 use require::Requirements;
 
 pub use advice::Advice;
 pub use bounds::{Bounds, Limit, LimitBy, Timeouts};
+pub use defaults::default_routes;
 pub use header_rules::HeaderRules;
 pub use pattern::{InvalidPattern, MAX_TAIL_BYTES, MAX_TAIL_SEGMENTS, Pattern};
-pub use settings::{Encoded, HeaderClaim, Host, Query, Settings, Upgrade, default_routes};
+pub use settings::{Encoded, HeaderClaim, Host, Query, Settings, Upgrade};
 pub use table::{Matched, NoMatch, Request, RouteTable};
 
 /// The name of the login route in metrics and logs.
@@ -86,6 +90,8 @@ pub struct Route {
     pub vary: Arc<[HeaderName]>,
     /// The content codings in which responses are sent, in the order of preference.
     pub compress: Vec<Encoding>,
+    /// Whether its path has a secret, which is not logged.
+    pub secret_path: bool,
     /// The `Host` of forwarded requests.
     pub host: Host,
     /// What it accepts besides the head.
@@ -128,81 +134,6 @@ impl TryFrom<&Settings> for Route {
     }
 }
 
-/// The errors of one route, collected.
-#[derive(Default)]
-struct Errors(Vec<InvalidRoute>);
-
-impl Errors {
-    fn push(&mut self, field: &'static str, value: Option<&str>, reason: impl Into<String>) {
-        self.0.push(InvalidRoute { field, value: value.map(str::to_owned), reason: reason.into() });
-    }
-
-    fn pattern(&mut self, field: &'static str, text: &str) -> Option<Pattern> {
-        Pattern::parse(text).map_err(|error| self.push(field, Some(text), error.to_string())).ok()
-    }
-
-    fn forwarding(&mut self, settings: &Settings, path: Option<&Pattern>) -> Forwarding {
-        let (field, text, forwarding) = match (&settings.strip_prefix, &settings.rewrite) {
-            (None, None) => return Forwarding::Unchanged,
-            (Some(_), Some(_)) => {
-                self.push("rewrite", None, "and strip_prefix cannot both be given");
-                return Forwarding::Unchanged;
-            }
-            (Some(prefix), None) => {
-                let Some(path) = path else { return Forwarding::Unchanged };
-                ("strip_prefix", prefix, Forwarding::strip(prefix, path))
-            }
-            (None, Some(text)) => {
-                let template = self.pattern("rewrite", text);
-                let Some((template, path)) = template.zip(path) else { return Forwarding::Unchanged };
-                ("rewrite", text, Forwarding::rewrite(template, path))
-            }
-        };
-        forwarding.unwrap_or_else(|reason| {
-            self.push(field, Some(text), reason);
-            Forwarding::Unchanged
-        })
-    }
-
-    fn upgrade(&mut self, upgrade: Option<Upgrade>, has_get: bool, cached: bool) {
-        if upgrade.is_some() && !has_get {
-            self.push("upgrade", None, "can be given only with GET among the methods");
-        }
-        if upgrade.is_some() && cached {
-            self.push("upgrade", None, "cannot be given on a cached route: set cache to false");
-        }
-    }
-
-    fn methods(&mut self, texts: &[String]) -> Vec<Method> {
-        let mut methods = Vec::new();
-        for text in texts {
-            match Method::from_bytes(text.as_bytes()) {
-                Ok(Method::CONNECT | Method::TRACE) | Err(_) => {
-                    self.push("methods", Some(text), "cannot be forwarded");
-                }
-                Ok(method) if methods.contains(&method) => self.push("methods", Some(text), "appears twice"),
-                Ok(method) => methods.push(method),
-            }
-        }
-        if texts.is_empty() {
-            self.push("methods", None, "must have at least one");
-        }
-        methods
-    }
-
-    fn encodings(&mut self, names: &[String]) -> Vec<Encoding> {
-        let mut encodings = Vec::new();
-        for name in names {
-            match Encoding::named(name) {
-                None => self.push("compress", Some(name), "must be \"zstd\", \"br\" or \"gzip\""),
-                Some(encoding) if encodings.contains(&encoding) => self.push("compress", Some(name), "appears twice"),
-                Some(encoding) => encodings.push(encoding),
-            }
-        }
-        encodings
-    }
-}
-
 impl Route {
     /// Validates `settings`.
     ///
@@ -226,19 +157,16 @@ impl Route {
         let methods = errors.methods(&settings.methods);
         let requirements = Requirements::new(settings, &methods, &mut errors);
         let names = if let Query::Names(names) = &settings.query { names.as_slice() } else { &[] };
-        for name in names {
-            if name.is_empty() || !name.bytes().all(is_unreserved) {
-                errors.push("query", Some(name), "has a character outside A-Z a-z 0-9 - . _ ~");
-            }
-        }
-        if settings.public && settings.bounds.limit.is_some_and(|limit| limit.by == LimitBy::Identity) {
-            errors.push("limit.by", None, "cannot be \"identity\" on a public route, whose requests have none");
-        }
+        errors.parameters("query", names);
         let has_get = methods.contains(&Method::GET);
         if settings.cache == Some(true) && !has_get {
             errors.push("cache", None, "can be true only with GET among the methods");
         }
         let cached = settings.cache.unwrap_or(settings.shared && has_get);
+        errors.limit(settings, path.as_ref(), cached);
+        if settings.secret_path && path.as_ref().is_some_and(|path| path.before_name().is_none()) {
+            errors.push("secret_path", None, "can be true only with a {name} behind a literal segment");
+        }
         if settings.tickets {
             if settings.public {
                 errors.push("tickets", None, "cannot be true on a public route, whose requests have no token");
@@ -252,6 +180,14 @@ impl Route {
         }
         if settings.stream && cached {
             errors.push("stream", None, "cannot be true on a cached route: set cache to false");
+        }
+        if let Some(key) = &settings.purge_key {
+            if !cached {
+                errors.push("purge_key", None, "can be given only on a cached route");
+            }
+            if CanonicalPath::parse(key).is_err() {
+                errors.push("purge_key", Some(key), "is not a canonical path");
+            }
         }
         errors.upgrade(settings.upgrade, has_get, cached);
         if !settings.headers_from_claims.is_empty() {
@@ -292,11 +228,12 @@ impl Route {
                 tickets: settings.tickets,
                 vary: vary.into(),
                 compress,
+                secret_path: settings.secret_path,
                 host: settings.host,
                 bounds: settings.bounds.clone(),
                 request_headers: settings.request_headers.clone(),
                 response_headers: settings.response_headers.clone(),
-                limiter: settings.bounds.limit.map(|limit| Limiter::of_route(limit.quota)),
+                limiter: settings.bounds.limit.as_ref().map(|limit| Limiter::of_route(limit.quota)),
                 headers_from_claims: settings.headers_from_claims.clone(),
                 cors: settings.cors.clone().map(Arc::new),
                 service: settings.service,
@@ -359,6 +296,11 @@ impl Route {
             return None;
         }
         self.forwarding.apply(&self.path, alias.map(|_| pattern), path)
+    }
+
+    /// The path whose purge purges its cached responses; `None` if that is the path of each.
+    fn own_purge_key(&self) -> Option<&str> {
+        self.settings.purge_key.as_deref()
     }
 
     /// `path` with the declared parameters of `query`, in the order in which they were sent.

@@ -1,4 +1,5 @@
-//! Path patterns: literal segments, `{name}` for any one segment, and `{*name}` at the end for the rest of the path.
+//! Path patterns: literal segments, `{name}` for any one segment, `{name}.suffix` for one that ends so, and `{*name}` at
+//! the end for the rest of the path.
 
 use std::fmt;
 
@@ -12,7 +13,8 @@ pub const MAX_TAIL_BYTES: usize = 4096;
 
 /// A path pattern.
 ///
-/// `{name}` matches one segment that is not empty. `{*name}` is the last segment and matches the rest of the path
+/// `{name}` matches one segment that is not empty. `{name}.ics` matches one that ends with `.ics`, and binds what is
+/// before it, which is not empty. `{*name}` is the last segment and matches the rest of the path
 /// after its slash, which may be empty: `/a/{*rest}` matches `/a/`, `/a/b` and `/a/b/`, but not `/a`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(Vec<Segment>);
@@ -22,6 +24,8 @@ pub(super) enum Segment {
     Literal(String),
     Any {
         name: String,
+        /// The literal end of the segment; mostly empty.
+        suffix: String,
     },
     /// Always the last.
     Tail {
@@ -34,7 +38,7 @@ impl Segment {
     fn name(&self) -> Option<(&str, bool)> {
         match self {
             Self::Literal(_) => None,
-            Self::Any { name } => Some((name, false)),
+            Self::Any { name, .. } => Some((name, false)),
             Self::Tail { name } => Some((name, true)),
         }
     }
@@ -49,6 +53,9 @@ pub enum InvalidPattern {
     /// A name is empty, appears twice, or has an invalid character.
     #[error("has a name that is empty, appears twice, or has a character outside A-Z a-z 0-9 _")]
     Name(String),
+    /// `{*name}` has a suffix.
+    #[error("has a {{*name}} with a suffix")]
+    TailSuffix,
     /// `{*name}` is not the last segment.
     #[error("has a {{*name}} that is not its last segment")]
     Tail,
@@ -66,7 +73,7 @@ impl Pattern {
             if matches!(segments.last(), Some(Segment::Tail { .. })) {
                 return Err(InvalidPattern::Tail);
             }
-            let Some(name) = segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) else {
+            let Some((name, suffix)) = segment.strip_prefix('{').and_then(|name| name.split_once('}')) else {
                 segments.push(Segment::Literal(segment.to_owned()));
                 continue;
             };
@@ -75,8 +82,11 @@ impl Pattern {
             if name.is_empty() || is_taken || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
                 return Err(InvalidPattern::Name(name.to_owned()));
             }
-            let name = name.to_owned();
-            segments.push(if is_tail { Segment::Tail { name } } else { Segment::Any { name } });
+            if is_tail && !suffix.is_empty() {
+                return Err(InvalidPattern::TailSuffix);
+            }
+            let (name, suffix) = (name.to_owned(), suffix.to_owned());
+            segments.push(if is_tail { Segment::Tail { name } } else { Segment::Any { name, suffix } });
         }
         let pattern = Self(segments);
         CanonicalPath::parse(&pattern.fill(&vec!["x"; pattern.names().count()]))?;
@@ -93,9 +103,10 @@ impl Pattern {
                     let left = segments.strip_prefix(literal.as_str());
                     left.filter(|left| left.is_empty() || left.starts_with('/'))
                 }
-                Segment::Any { .. } => {
+                Segment::Any { suffix, .. } => {
                     let end = segments.find('/').unwrap_or(segments.len());
-                    segments.get(end..).filter(|_| end > 0)
+                    let bound = segments.get(..end).and_then(|segment| segment.strip_suffix(suffix.as_str()));
+                    bound.filter(|bound| !bound.is_empty()).and_then(|_| segments.get(end..))
                 }
                 Segment::Tail { .. } => return true,
             };
@@ -116,8 +127,10 @@ impl Pattern {
                 Segment::Literal(_) | Segment::Any { .. } => segments.find('/').unwrap_or(segments.len()),
             };
             let (segment, left) = segments.split_at_checked(end).unwrap_or((segments, ""));
-            if expected.name().is_some() {
-                bindings.push(segment);
+            match expected {
+                Segment::Literal(_) => {}
+                Segment::Any { suffix, .. } => bindings.push(segment.strip_suffix(suffix.as_str()).unwrap_or(segment)),
+                Segment::Tail { .. } => bindings.push(segment),
             }
             rest = left;
         }
@@ -144,10 +157,14 @@ impl Pattern {
         let mut values = values.iter();
         self.0.iter().fold(String::new(), |mut path, segment| {
             path.push('/');
-            path.push_str(match segment {
-                Segment::Literal(literal) => literal,
-                Segment::Any { .. } | Segment::Tail { .. } => values.next().copied().unwrap_or_default(),
-            });
+            match segment {
+                Segment::Literal(literal) => path.push_str(literal),
+                Segment::Any { suffix, .. } => {
+                    path.push_str(values.next().copied().unwrap_or_default());
+                    path.push_str(suffix);
+                }
+                Segment::Tail { .. } => path.push_str(values.next().copied().unwrap_or_default()),
+            }
             path
         })
     }
@@ -164,8 +181,10 @@ impl Pattern {
             let is_covered = match (own, others.next()) {
                 // A tail matches whatever follows the slash, which each segment begins with.
                 (Segment::Tail { .. }, Some(_)) => return true,
-                (Segment::Any { .. }, Some(Segment::Literal(literal))) => !literal.is_empty(),
-                (Segment::Any { .. }, Some(Segment::Any { .. })) => true,
+                (Segment::Any { suffix, .. }, Some(Segment::Literal(literal))) => {
+                    literal.strip_suffix(suffix.as_str()).is_some_and(|bound| !bound.is_empty())
+                }
+                (Segment::Any { suffix, .. }, Some(Segment::Any { suffix: other, .. })) => other.ends_with(suffix),
                 (Segment::Literal(own), Some(Segment::Literal(other))) => own == other,
                 (Segment::Any { .. }, Some(Segment::Tail { .. }))
                 | (Segment::Literal(_), Some(Segment::Any { .. } | Segment::Tail { .. }))
@@ -211,6 +230,15 @@ impl Pattern {
         if prefix.is_empty() { "/".to_owned() } else { prefix }
     }
 
+    /// The literal segment before the first name, with the slashes around it; `None` if there is none.
+    pub(super) fn before_name(&self) -> Option<String> {
+        let first = self.0.iter().position(|segment| segment.name().is_some())?;
+        match self.0.get(first.checked_sub(1)?)? {
+            Segment::Literal(literal) if !literal.is_empty() => Some(format!("/{literal}/")),
+            _ => None,
+        }
+    }
+
     /// The names in order, each with whether it is that of a tail.
     pub(super) fn names(&self) -> impl Iterator<Item = (&str, bool)> {
         self.0.iter().filter_map(Segment::name)
@@ -230,140 +258,11 @@ impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|segment| match segment {
             Segment::Literal(literal) => write!(f, "/{literal}"),
-            Segment::Any { name } => write!(f, "/{{{name}}}"),
+            Segment::Any { name, suffix } => write!(f, "/{{{name}}}{suffix}"),
             Segment::Tail { name } => write!(f, "/{{*{name}}}"),
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pattern(text: &str) -> Pattern {
-        Pattern::parse(text).unwrap()
-    }
-
-    fn matches(text: &str, path: &str) -> bool {
-        pattern(text).matches(&CanonicalPath::parse(path).unwrap())
-    }
-
-    #[test]
-    fn patterns_that_match_no_path_are_refused() {
-        for text in ["", "a", "/a//b", "/a/../b", "/{}", "/{a}/{a}", "/{a b}", "/a{b}", "/a;b", "/é"] {
-            assert!(Pattern::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_name_matches_one_segment_that_is_not_empty() {
-        let pattern = pattern("/a/{b}/c");
-        let matches = |path| pattern.matches(&CanonicalPath::parse(path).unwrap());
-        assert!(matches("/a/x/c") && matches("/a/%E3%83%9B/c"));
-        assert!(!matches("/a/c") && !matches("/a/x/y/c") && !matches("/a/x/c/") && !matches("/A/x/c"));
-        assert!(!matches("/a/x/cc") && !matches("/aa/x/c") && !matches("/a/x/") && !matches("/a") && !matches("/"));
-    }
-
-    #[test]
-    fn patterns_are_displayed_as_they_were_parsed() {
-        for text in ["/", "/a/", "/a/{b}/c", "/{a}/{b_1}", "/a/%E3%83%9B", "/{*a}", "/a/{b}/{*c}"] {
-            assert_eq!(pattern(text).to_string(), text);
-        }
-    }
-
-    #[test]
-    fn a_trailing_slash_is_an_empty_segment() {
-        assert!(matches("/a/", "/a/") && matches("/", "/") && !matches("/a/", "/a") && !matches("/a", "/a/"));
-        assert!(!matches("/{a}", "/") && !matches("/a/{b}", "/a/") && !matches("/a/{b}", "/a/b/"));
-    }
-
-    #[test]
-    fn a_tail_matches_the_rest_of_the_path_after_its_slash() {
-        for path in ["/a/", "/a/b", "/a/b/", "/a/b/c/d", "/a/%E3%83%9B/.x"] {
-            assert!(matches("/a/{*rest}", path), "{path}");
-        }
-        for path in ["/a", "/", "/ab", "/ab/c", "/A/b", "/b/a/"] {
-            assert!(!matches("/a/{*rest}", path), "{path}");
-        }
-        assert!(matches("/{*rest}", "/") && matches("/{*rest}", "/a/b"));
-        assert!(matches("/{a}/{*rest}", "/b/") && !matches("/{a}/{*rest}", "/b") && !matches("/{a}/{*rest}", "/"));
-    }
-
-    #[test]
-    fn a_tail_is_the_last_segment_and_has_a_name_of_its_own() {
-        for text in ["/{*a}/b", "/{*a}/", "/{*a}/{*b}", "/{*}", "/{a}/{*a}", "/{*a*}", "/{**a}", "/{* a}", "/b{*a}"] {
-            assert!(Pattern::parse(text).is_err(), "{text}");
-        }
-        assert_eq!(Pattern::parse("/{*a}/b"), Err(InvalidPattern::Tail));
-    }
-
-    #[test]
-    fn names_bind_segments_and_the_tail_binds_the_rest() {
-        let bound = |text: &str, path| pattern(text).bindings(&CanonicalPath::parse(path).unwrap()).join("|");
-        assert_eq!(bound("/a/{b}/c/{d}", "/a/1/c/2"), "1|2");
-        assert_eq!(bound("/a/{b}/{*c}", "/a/1/2/3/"), "1|2/3/");
-        assert_eq!(bound("/a/{*c}", "/a/"), "");
-        let filled = pattern("/x/{b}/{*c}").fill(&["1", "2/3/"]);
-        assert_eq!(filled, "/x/1/2/3/");
-    }
-
-    #[test]
-    fn a_tail_is_bounded_in_segments_and_bytes() {
-        let is_bounded = |path: &str| {
-            let path = CanonicalPath::parse(path).unwrap();
-            let pattern = pattern("/a/{*rest}");
-            assert!(pattern.matches(&path));
-            pattern.has_bounded_tail(&path)
-        };
-        assert!(is_bounded("/a/"));
-        assert!(is_bounded(&format!("/a{}", "/b".repeat(MAX_TAIL_SEGMENTS))));
-        assert!(!is_bounded(&format!("/a{}", "/b".repeat(MAX_TAIL_SEGMENTS + 1))));
-        assert!(!is_bounded(&format!("/a{}/", "/b".repeat(MAX_TAIL_SEGMENTS))));
-        assert!(is_bounded(&format!("/a/{}", "b".repeat(MAX_TAIL_BYTES))));
-        assert!(!is_bounded(&format!("/a/{}", "b".repeat(MAX_TAIL_BYTES + 1))));
-    }
-
-    #[test]
-    fn patterns_that_differ_in_their_literal_beginnings_have_prefixes() {
-        for (own, other, prefixes) in [
-            ("/v2/{*rest}", "/app/{*rest}", Some(("/v2", "/app"))),
-            ("/{*rest}", "/app/x/{*rest}", Some(("", "/app/x"))),
-            ("/v2/{*rest}", "/{*rest}", Some(("/v2", ""))),
-            ("/v2/{a}/b/{c}", "/{a}/b/{c}", Some(("/v2", ""))),
-            ("/v2/", "/app/", Some(("/v2", "/app"))),
-            ("/a", "/b", Some(("/a", "/b"))),
-            ("/a/{*rest}", "/a/{*rest}", None),
-            ("/{b}/{a}", "/x/{a}/{b}", None),
-            ("/v2", "/app/{*rest}", None),
-        ] {
-            let prefixes = prefixes.map(|(own, other): (&str, &str)| (own.to_owned(), other.to_owned()));
-            assert_eq!(pattern(own).prefixes(&pattern(other)), prefixes, "{own} {other}");
-        }
-    }
-
-    #[test]
-    fn a_pattern_covers_those_whose_paths_it_all_matches() {
-        for (own, other) in [
-            ("/{*a}", "/"),
-            ("/{*a}", "/{b}/{*c}"),
-            ("/a/{*b}", "/a/"),
-            ("/a/{*b}", "/a/{c}"),
-            ("/a/{*b}", "/a/{*c}"),
-            ("/{a}/{*b}", "/a/{*c}"),
-            ("/a/{b}", "/a/c"),
-        ] {
-            assert!(pattern(own).covers(&pattern(other)), "{own} {other}");
-        }
-        for (own, other) in [
-            ("/a/{*b}", "/a"),
-            ("/a/{*b}", "/{*c}"),
-            ("/a/{b}", "/a/{*c}"),
-            ("/a/{b}", "/a/"),
-            ("/{a}/{*b}", "/{*c}"),
-            ("/a", "/a/{*c}"),
-            ("/a/b", "/a"),
-        ] {
-            assert!(!pattern(own).covers(&pattern(other)), "{own} {other}");
-        }
-    }
-}
+mod tests;

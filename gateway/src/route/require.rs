@@ -2,7 +2,8 @@
 
 use http::Method;
 
-use super::{Errors, Settings};
+use super::Settings;
+use super::errors::Errors;
 use crate::scope::Requirement;
 
 /// The requirements of a route by method. A method that is not listed requires nothing.

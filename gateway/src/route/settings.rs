@@ -4,7 +4,6 @@ use http::HeaderName;
 
 use super::bounds::Bounds;
 use super::header_rules::HeaderRules;
-use crate::compress::Encoding;
 use crate::cors;
 use crate::scope::Requirement;
 
@@ -41,6 +40,9 @@ pub struct Settings {
     pub shared: bool,
     /// Whether responses to GET and HEAD may be cached; the value of `shared` by default.
     pub cache: Option<bool>,
+    /// The path whose purge also purges the cached responses of this route (a surrogate key, or cache tag); the forwarded
+    /// path of each response by default.
+    pub purge_key: Option<String>,
     /// Whether every response without a length may never end, as event streams always do.
     pub stream: bool,
     /// Whether a GET may have a ticket in its query instead of a token.
@@ -49,6 +51,8 @@ pub struct Settings {
     pub vary: Vec<String>,
     /// The content codings in which responses are sent, in the order of preference; empty for none.
     pub compress: Vec<String>,
+    /// Whether the path has a secret, such as a key: logs then have the pattern instead.
+    pub secret_path: bool,
     /// The `Host` of forwarded requests.
     pub host: Host,
     /// What it accepts besides the head.
@@ -93,8 +97,10 @@ impl Settings {
             headers_from_claims: Vec::new(),
             shared: false,
             cache: None,
+            purge_key: None,
             vary: Vec::new(),
             compress: Vec::new(),
+            secret_path: false,
             host: Host::default(),
             request_headers: HeaderRules::default(),
             response_headers: HeaderRules::default(),
@@ -153,17 +159,4 @@ pub enum Host {
     Upstream,
     /// The host of the client's request.
     Client,
-}
-
-/// The default routes.
-pub fn default_routes() -> Vec<Settings> {
-    vec![Settings {
-        name: Some("holodules".to_owned()),
-        methods: vec!["GET".to_owned(), "HEAD".to_owned()],
-        path: "/holodules/{day}".to_owned(),
-        aliases: vec!["/Holodules/{day}".to_owned()],
-        shared: true,
-        compress: Encoding::ALL.map(|encoding| encoding.name().to_owned()).into(),
-        ..Settings::default()
-    }]
 }

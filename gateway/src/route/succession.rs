@@ -16,8 +16,8 @@ impl Route {
     /// cached responses if nothing has changed. Otherwise those are found no more: they may be the response to another
     /// request.
     fn succeed(&mut self, earlier: &Self, reload: u64, now: Duration) {
-        if let (Some(limit), Some(limiter)) = (self.bounds.limit, &earlier.limiter)
-            && earlier.bounds.limit.is_some_and(|before| before.by == limit.by)
+        if let (Some(limit), Some(limiter)) = (&self.bounds.limit, &earlier.limiter)
+            && earlier.bounds.limit.as_ref().is_some_and(|before| before.by == limit.by)
         {
             self.limiter = Some(limiter.with_quota(limit.quota, now));
         }
@@ -110,7 +110,7 @@ mod tests {
     fn the_counts_of_a_limit_remain_when_it_changes() {
         let limited = |rate, burst, by| {
             let mut settings = settings("one");
-            settings.bounds.limit = Some(Limit { quota: Quota { rate, burst }, by });
+            settings.bounds.limit = Some(Limit { quota: Quota { rate, burst }, by, query: None });
             table(&[settings])
         };
         let take = |table: &RouteTable, key: &str| table.routes[0].limiter.as_ref().unwrap().take(&key, NOW).is_ok();

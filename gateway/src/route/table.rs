@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{HeaderName, Method};
 
 use super::index::Index;
+use super::secret_path::SecretPaths;
 use super::{Encoded, Route};
 use crate::framing::CanonicalPath;
 
@@ -31,6 +32,18 @@ pub struct Matched {
     pub target: String,
 }
 
+impl Matched {
+    /// The forwarded path.
+    pub fn path(&self) -> &str {
+        self.target.split_once('?').map_or(&self.target, |(path, _)| path)
+    }
+
+    /// The path whose purge purges the cached response.
+    pub fn purge_key(&self) -> &str {
+        self.route.own_purge_key().unwrap_or(&self.target)
+    }
+}
+
 /// Why no route matches a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoMatch {
@@ -54,6 +67,7 @@ pub struct RouteTable {
     has_preserving: bool,
     has_cors: bool,
     claim_headers: Vec<HeaderName>,
+    secret_paths: SecretPaths,
 }
 
 impl RouteTable {
@@ -71,7 +85,19 @@ impl RouteTable {
                 claim_headers.push(name.clone());
             }
         }
-        Self { routes, strip_prefix, index, has_public, has_tickets, has_preserving, has_cors, claim_headers }
+        let secret = routes.iter().filter(|route| route.secret_path);
+        let secret_paths = SecretPaths::new(secret.flat_map(|route| route.patterns()));
+        Self {
+            routes,
+            strip_prefix,
+            index,
+            has_public,
+            has_tickets,
+            has_preserving,
+            has_cors,
+            claim_headers,
+            secret_paths,
+        }
     }
 
     /// `path` without its configured prefix, if any.
@@ -143,9 +169,10 @@ impl RouteTable {
         Some((route, alias))
     }
 
-    /// The paths that `path` is forwarded as, whatever the host and the method, by each route that matches it: aliases,
-    /// prefixes and rewritten paths are resolved.
-    pub fn forwarded_paths<'a>(&self, path: CanonicalPath<'a>) -> impl Iterator<Item = Cow<'a, str>> {
+    /// The paths whose purge purges what clients have as `path`, whatever the host and the method, by each route that
+    /// matches it: the `purge_key` of the route, or the path that is forwarded, for which aliases, prefixes and rewritten
+    /// paths are resolved.
+    pub fn purge_keys<'a>(&'a self, path: CanonicalPath<'a>) -> impl Iterator<Item = Cow<'a, str>> {
         let path = self.strip(path);
         self.routes.iter().filter_map(move |route| {
             let alias = if route.path.matches(&path) {
@@ -153,8 +180,15 @@ impl RouteTable {
             } else {
                 Some(route.aliases.iter().position(|alias| alias.matches(&path))?)
             };
-            route.forwarded_path(alias, &path)
+            let forwarded = route.forwarded_path(alias, &path)?;
+            Some(route.own_purge_key().map_or(forwarded, Cow::Borrowed))
         })
+    }
+
+    /// A canonical path as it may be logged: without a secret of a route with `secret_path`, whatever the host and the
+    /// method.
+    pub fn shown_path<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        self.secret_paths.shown(path, |path| self.strip(path))
     }
 
     /// The methods of all routes, each once.

@@ -1,5 +1,10 @@
 use super::*;
 
+/// The default route of days.
+fn day_route() -> Settings {
+    default_routes().into_iter().find(|settings| settings.path == "/holodules/{day}").unwrap()
+}
+
 fn table() -> RouteTable {
     let mut settings = default_routes();
     settings.push(Settings {
@@ -39,7 +44,7 @@ fn aliases_and_prefixes_match_the_same_route() {
 #[test]
 fn aliases_are_forwarded_as_the_path_of_their_route() {
     let table = table();
-    let forwarded = |path| table.forwarded_paths(CanonicalPath::parse(path).unwrap()).next().map(Cow::into_owned);
+    let forwarded = |path| table.purge_keys(CanonicalPath::parse(path).unwrap()).next().map(Cow::into_owned);
     for path in ["/holodules/1", "/Holodules/1", "/holoapi/holodules/1", "/holoapi/Holodules/1"] {
         assert_eq!(forwarded(path).as_deref(), Some("/holodules/1"), "{path}");
     }
@@ -52,7 +57,6 @@ fn aliases_are_forwarded_as_the_path_of_their_route() {
 fn other_paths_match_no_route() {
     let paths = [
         "/",
-        "/holodules",
         "/holodules/",
         "/holodules/1/2",
         "/holodules/20201209/",
@@ -96,7 +100,7 @@ fn only_declared_query_names_are_forwarded() {
 #[test]
 fn invalid_routes_are_refused() {
     let with = |change: fn(&mut Settings)| {
-        let mut settings = default_routes().remove(0);
+        let mut settings = day_route();
         change(&mut settings);
         Route::try_from(&settings)
     };
@@ -108,12 +112,12 @@ fn invalid_routes_are_refused() {
     assert_eq!(field(|s| s.query = Query::Names(vec!["a b".to_owned()])), Some("query"));
     assert_eq!(field(|s| s.aliases.push("/x/{*day}".to_owned())), Some("aliases"));
     for prefix in ["", "/", "/holodules/", "/holo", "/holodules/{day}", "/holodules/x", "/other", "holodules", "/."] {
-        let mut settings = default_routes().remove(0);
+        let mut settings = day_route();
         settings.strip_prefix = Some(prefix.to_owned());
         assert_eq!(Route::try_from(&settings).err().map(|error| error.field), Some("strip_prefix"), "{prefix}");
     }
     for template in ["", "x", "/{other}", "/{*day}", "/{day}/{day}", "/a//{day}", "/a/../{day}", "/{day};x"] {
-        let mut settings = default_routes().remove(0);
+        let mut settings = day_route();
         settings.rewrite = Some(template.to_owned());
         assert_eq!(Route::try_from(&settings).err().map(|error| error.field), Some("rewrite"), "{template}");
         settings.rewrite = Some("/x/{day}".to_owned());
@@ -256,4 +260,60 @@ fn the_path_of_a_cookie_is_the_literal_beginning_of_all_paths() {
         assert_eq!(RouteTable::new(vec![Arc::clone(&route)], Vec::new()).cookie_path(&route), expected, "{path}");
         assert_eq!(RouteTable::new(vec![Arc::clone(&route)], vec!["/v1".to_owned()]).cookie_path(&route), "/");
     }
+}
+
+#[test]
+fn the_default_routes_match_in_their_order() {
+    let found = |method: Method, path: &str, query: Option<&str>| target_in(&table(), "a", &method, path, query);
+    for (path, query, name, target) in [
+        ("/holodules/20201209", Some("a=b"), "holodules", "/holodules/20201209"),
+        ("/holodules/stream", Some("code=a&code=b"), "live", "/holodules/stream?code=a&code=b"),
+        ("/Holodules/stream", None, "live", "/holodules/stream"),
+        ("/holoapi/holodules", Some("code=b&x=1&code=a"), "holodule_list", "/holodules?code=b&x=1&code=a"),
+        ("/now", Some("group=a"), "now", "/now?group=a"),
+        ("/streamers", Some("group=a"), "streamers", "/streamers?group=a"),
+        ("/streamers/1", Some("group=a"), "streamer", "/streamers/1"),
+        ("/streamers/a/holodules", Some("q=a"), "streamer_holodules", "/streamers/a/holodules?q=a"),
+        ("/schedules", Some("keyword=a"), "schedules", "/schedules?keyword=a"),
+        ("/schedules/1", Some("keyword=a"), "schedule", "/schedules/1"),
+        ("/calendar", Some("a=b"), "calendars", "/calendar"),
+        ("/calendar/k.ics", Some("a=b"), "calendar_feed", "/calendar/k.ics"),
+        ("/openapi.json", None, "openapi", "/openapi.json"),
+    ] {
+        assert_eq!(found(Method::GET, path, query), Ok((name.to_owned(), target.to_owned())), "{path}");
+    }
+    assert_eq!(found(Method::DELETE, "/calendar/7", None), Ok(("calendar".to_owned(), "/calendar/7".to_owned())));
+    for (method, path, allow) in [
+        (Method::GET, "/calendar/7", "DELETE"),
+        (Method::DELETE, "/calendar/k.ics", "GET, HEAD"),
+        (Method::HEAD, "/calendar", "GET, POST"),
+        (Method::POST, "/holodules", "GET, HEAD"),
+        (Method::HEAD, "/holodules/stream", "GET"),
+    ] {
+        assert_eq!(found(method, path, None), Err(NoMatch::Method { allow: allow.to_owned() }), "{path}");
+    }
+    let public: Vec<_> = default_routes().into_iter().filter(|route| route.public).collect();
+    assert_eq!(public.iter().map(|route| route.path.as_str()).collect::<Vec<_>>(), ["/calendar/{key}.ics"]);
+}
+
+#[test]
+fn a_purge_of_a_list_is_one_of_all_lists() {
+    let table = table();
+    let purged = |path: &str| -> Vec<String> {
+        table.purge_keys(CanonicalPath::parse(path).unwrap()).map(Cow::into_owned).collect()
+    };
+    for path in ["/holodules", "/now", "/streamers/a/holodules", "/schedules/1", "/holoapi/now"] {
+        assert_eq!(purged(path), ["/holodules"], "{path}");
+    }
+    assert_eq!(purged("/holodules/1"), ["/holodules/1"]);
+    let with = |change: fn(&mut Settings)| {
+        let mut settings = day_route();
+        settings.purge_key = Some("/x".to_owned());
+        change(&mut settings);
+        Route::try_from(&settings).err().map(|error| error.field)
+    };
+    assert_eq!(with(|_| {}), None);
+    assert_eq!(with(|settings| settings.purge_key = Some("x".to_owned())), Some("purge_key"));
+    assert_eq!(with(|settings| settings.purge_key = Some("/a//b".to_owned())), Some("purge_key"));
+    assert_eq!(with(|settings| settings.cache = Some(false)), Some("purge_key"));
 }

@@ -166,12 +166,7 @@ impl Ops {
             Ok(Purge::Path(path)) if let Ok(canonical) = CanonicalPath::parse_preserving(path) => {
                 // As the backend's path, and as what each route makes of it.
                 cache.purge(path);
-                self.serving
-                    .load()
-                    .handler
-                    .routes
-                    .forwarded_paths(canonical)
-                    .for_each(|forwarded| cache.purge(&forwarded));
+                self.serving.load().handler.routes.purge_keys(canonical).for_each(|key| cache.purge(&key));
             }
             Ok(_) | Err(_) => {
                 let usage = r#"must be {"path":"/a/canonical/path"} or {"all":true}"#;

@@ -64,7 +64,7 @@ async fn a_preflight_from_a_listed_origin_is_the_same_204_for_every_path() {
             answer.headers.sort_unstable();
             let expected = [
                 ("access-control-allow-headers", "Authorization, Content-Type"),
-                ("access-control-allow-methods", "GET, HEAD, POST"),
+                ("access-control-allow-methods", "GET, HEAD, POST, DELETE"),
                 ("access-control-allow-origin", origin),
                 ("access-control-expose-headers", "ETag, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"),
                 ("access-control-max-age", "7200"),

@@ -153,7 +153,6 @@ async fn a_route_matches_its_aliases_and_no_other_path() {
     api.forget();
     for path in [
         "/HOLODULES/20201209",
-        "/holodules",
         "/holodules/",
         "/holodules/20201209/",
         "/holoapi/holoapi/holodules/20201209",

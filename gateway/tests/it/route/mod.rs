@@ -3,13 +3,16 @@
 mod body_limit;
 mod cache_key;
 mod cors;
+mod defaults;
 mod encoded;
 mod forwarding;
 mod header_rules;
 mod host;
+mod limit_by_path;
 mod networks;
 mod public;
 mod rate;
+mod secret_path;
 mod timeouts;
 
 use crate::support::backend::{Backend, Seen, Step, answer};

@@ -1,0 +1,80 @@
+//! The routes of a configuration without `[[route]]`: what the backend serves on its api listener.
+
+use super::{Bounds, Limit, LimitBy, Query, Settings};
+use crate::compress::Encoding;
+use crate::limit::Quota;
+
+/// The path whose purge purges all lists. The backend publishes it after each change.
+const LISTS: &str = "/holodules";
+
+/// The largest filter of a new calendar, in bytes.
+const MAX_FILTER_BYTES: u64 = 64 * 1024;
+
+/// The limit on searches, which the backend answers without an index, of one identity.
+const SEARCHES: Quota = Quota { rate: 1, burst: 20 };
+
+/// The limit on requests for one calendar feed, from all addresses: many times what calendar services send.
+const FEED_REQUESTS: Quota = Quota { rate: 1, burst: 30 };
+
+/// The default routes, in their order.
+pub fn default_routes() -> Vec<Settings> {
+    let list = |name, path| Settings {
+        purge_key: Some(LISTS.to_owned()),
+        // Unknown names are refused by the backend, so they are forwarded as well.
+        query: Query::All,
+        ..shared(name, path)
+    };
+    let searched = |settings: Settings, query: &str| {
+        let limit = Limit { quota: SEARCHES, by: LimitBy::Identity, query: Some(query.to_owned()) };
+        Settings { bounds: Bounds { limit: Some(limit), ..Bounds::default() }, ..settings }
+    };
+    let by_id = |name, path| Settings { query: Query::default(), ..list(name, path) };
+    vec![
+        // Before the day, which would match it.
+        Settings {
+            aliases: vec!["/Holodules/stream".to_owned()],
+            query: Query::All,
+            tickets: true,
+            ..route("live", &["GET"], "/holodules/stream")
+        },
+        Settings { aliases: vec!["/Holodules/{day}".to_owned()], ..shared("holodules", "/holodules/{day}") },
+        searched(list("holodule_list", "/holodules"), "q"),
+        list("now", "/now"),
+        list("streamers", "/streamers"),
+        by_id("streamer", "/streamers/{id}"),
+        searched(list("streamer_holodules", "/streamers/{code}/holodules"), "q"),
+        searched(list("schedules", "/schedules"), "keyword"),
+        by_id("schedule", "/schedules/{id}"),
+        Settings {
+            bounds: Bounds { max_body_bytes: Some(MAX_FILTER_BYTES), ..Bounds::default() },
+            ..route("calendars", &["GET", "POST"], "/calendar")
+        },
+        // Before the route of one calendar, which would match it.
+        Settings {
+            public: true,
+            secret_path: true,
+            bounds: Bounds {
+                limit: Some(Limit { quota: FEED_REQUESTS, by: LimitBy::Path, query: None }),
+                ..Bounds::default()
+            },
+            ..route("calendar_feed", &["GET", "HEAD"], "/calendar/{key}.ics")
+        },
+        // Someone may have forgotten the suffix of a feed.
+        Settings { secret_path: true, ..route("calendar", &["DELETE"], "/calendar/{id}") },
+        shared("openapi", "/openapi.json"),
+    ]
+}
+
+fn route(name: &str, methods: &[&str], path: &str) -> Settings {
+    let methods = methods.iter().map(|&method| method.to_owned()).collect();
+    Settings { name: Some(name.to_owned()), methods, path: path.to_owned(), ..Settings::default() }
+}
+
+/// A route with the same response for every principal.
+fn shared(name: &str, path: &str) -> Settings {
+    Settings {
+        shared: true,
+        compress: Encoding::ALL.map(|encoding| encoding.name().to_owned()).into(),
+        ..route(name, &["GET", "HEAD"], path)
+    }
+}

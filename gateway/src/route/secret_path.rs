@@ -1,0 +1,112 @@
+//! How paths are logged if some have secrets.
+
+use std::borrow::Cow;
+
+use super::Pattern;
+use crate::framing::CanonicalPath;
+
+/// Replaces what may be a secret.
+const CUT: &str = "...";
+
+/// The patterns whose paths have secrets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SecretPaths(Vec<SecretPath>);
+
+#[derive(Clone, Debug)]
+struct SecretPath {
+    pattern: Pattern,
+    /// The literal segment before the secret, with its slashes.
+    before: String,
+}
+
+impl SecretPaths {
+    pub(super) fn new<'a>(patterns: impl Iterator<Item = &'a Pattern>) -> Self {
+        let secret = |pattern: &Pattern| Some(SecretPath { pattern: pattern.clone(), before: pattern.before_name()? });
+        Self(patterns.filter_map(secret).collect())
+    }
+
+    /// A canonical path as it may be logged: the pattern that matches it. Of other paths with the segment before such a
+    /// secret, in any case, what follows the segment is replaced: someone may have misspelt a path with a secret. `strip`
+    /// removes a prefix that no pattern has.
+    pub(super) fn shown<'a>(
+        &self,
+        path: &'a str,
+        strip: impl Fn(CanonicalPath<'a>) -> CanonicalPath<'a>,
+    ) -> Cow<'a, str> {
+        let Some(end) = self.0.iter().filter_map(|secret| end_of(path, &secret.before)).min() else {
+            return Cow::Borrowed(path);
+        };
+        let Ok(canonical) = CanonicalPath::parse_preserving(path) else { return Cow::Borrowed(CUT) };
+        let stripped = strip(canonical);
+        match self.0.iter().find(|secret| secret.pattern.matches(&stripped)) {
+            Some(secret) => Cow::Owned(secret.pattern.to_string()),
+            None => Cow::Owned(path.get(..end).unwrap_or_default().to_owned() + CUT),
+        }
+    }
+}
+
+/// The end of the first occurrence of `part` in `path`, in any case, if something follows it.
+fn end_of(path: &str, part: &str) -> Option<usize> {
+    let starts = path.as_bytes().windows(part.len()).position(|window| window.eq_ignore_ascii_case(part.as_bytes()))?;
+    Some(starts + part.len()).filter(|end| *end < path.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Route, RouteTable, Settings};
+
+    fn table() -> RouteTable {
+        let route = |path: &str, aliases: &[&str], secret_path| {
+            let (methods, path) = (vec!["GET".to_owned()], path.to_owned());
+            let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
+            Arc::new(Route::new(&Settings { methods, path, aliases, secret_path, ..Settings::default() }).unwrap())
+        };
+        let routes = vec![
+            route("/calendar/{key}.ics", &["/c/feeds/{key}"], true),
+            route("/calendar", &[], false),
+            route("/a/{b}", &[], false),
+        ];
+        RouteTable::new(routes, vec!["/app".to_owned()])
+    }
+
+    #[test]
+    fn the_pattern_is_shown_in_place_of_a_path_with_a_secret() {
+        let table = table();
+        for (path, shown) in [
+            ("/calendar/k3y.ics", "/calendar/{key}.ics"),
+            ("/app/calendar/k3y.ics", "/calendar/{key}.ics"),
+            ("/c/feeds/k3y", "/c/feeds/{key}"),
+            // Misspelt.
+            ("/calendar/k3y", "/calendar/..."),
+            ("/calendar/k3y.ics/", "/calendar/..."),
+            ("/Calendar/k3y.ics", "/Calendar/..."),
+            ("/app/app/calendar/k3y.ics", "/app/app/calendar/..."),
+            ("/x/feeds/k3y", "/x/feeds/..."),
+            ("/feeds/calendar/k3y", "/feeds/..."),
+            ("/a/calendar/k3y", "/a/calendar/..."),
+        ] {
+            assert_eq!(table.shown_path(path), shown, "{path}");
+        }
+        for path in ["/", "/calendar", "/calendar/", "/calendars/1", "/a/b", "/a/calendar", "/holodules/20201209"] {
+            assert_eq!(table.shown_path(path), path);
+        }
+        assert_eq!(RouteTable::default().shown_path("/calendar/k3y.ics"), "/calendar/k3y.ics");
+    }
+
+    #[test]
+    fn a_secret_needs_a_literal_segment_before_it() {
+        for (path, is_valid) in
+            [("/a/{b}", true), ("/a/b/{*c}", true), ("/{a}", false), ("/a", false), ("/{a}/b/{c}", false)]
+        {
+            let settings = Settings {
+                methods: vec!["GET".to_owned()],
+                path: path.to_owned(),
+                secret_path: true,
+                ..Settings::default()
+            };
+            assert_eq!(Route::new(&settings).is_ok(), is_valid, "{path}");
+        }
+    }
+}
