@@ -83,9 +83,13 @@ impl Holodule {
         }
     }
 
-    /// Its tags that are texts.
+    /// Its tags that are texts. A text in place of a list is one tag.
     pub fn tag_texts(&self) -> impl Iterator<Item = &str> {
-        self.tags.as_ref().and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        let tags = self.tags.as_ref().map_or([].as_slice(), |tags| match tags {
+            Value::Array(tags) => tags,
+            tag => std::slice::from_ref(tag),
+        });
+        tags.iter().filter_map(Value::as_str)
     }
 
     /// When it starts; `None` if `datetime` is no time.

@@ -6,6 +6,7 @@ mod closing;
 pub(crate) mod disk;
 mod embedded;
 mod holodules;
+mod lists_on_mongo;
 mod lookup;
 mod maintenance;
 mod mongo;
