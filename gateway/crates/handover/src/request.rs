@@ -90,18 +90,21 @@ pub fn request_upgrade(address: &Address, limit: Duration) -> Result<Page, NotRe
     id.and_then(|id| kill_process(id, Signal::USR2))
         .map_err(|error| NotRequested::Signal { process, error: error.into() })?;
     let until = Instant::now() + limit;
-    let mut last_read = Instant::now();
+    let mut unreadable_since = None;
     loop {
         // While the listener changes hands, the old process may close a connection without a response.
         let now = match read() {
             Ok(now) => now,
-            Err(error) if last_read.elapsed() >= UNREADABLE_TIMEOUT => return Err(error),
+            // Since the first failure, not since the last success: a single read may take longer than this under load.
+            Err(error) if unreadable_since.get_or_insert_with(Instant::now).elapsed() >= UNREADABLE_TIMEOUT => {
+                return Err(error);
+            }
             Err(_) => {
                 thread::sleep(INTERVAL);
                 continue;
             }
         };
-        last_read = Instant::now();
+        unreadable_since = None;
         if now.process != process {
             return if now.predecessor == Some(process) {
                 Ok(now)
@@ -159,6 +162,11 @@ mod tests {
 
     /// Serves the responses, one for each connection.
     fn serve(responses: Vec<String>) -> Address {
+        serve_after(Duration::ZERO, responses)
+    }
+
+    /// The same, with a pause before each response.
+    fn serve_after(pause: Duration, responses: Vec<String>) -> Address {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
         thread::spawn(move || {
@@ -167,6 +175,7 @@ mod tests {
                 let mut request = [0; 256];
                 let length = client.read(&mut request).unwrap();
                 assert!(request[..length].starts_with(b"GET /upgrade HTTP/1.0\r\n"));
+                thread::sleep(pause);
                 client.write_all(response.as_bytes()).unwrap();
             }
         });
@@ -203,6 +212,16 @@ mod tests {
         assert!(matches!(replaced, Err(NotRequested::Replaced { after: 7, .. })));
         let gone = result(|id| vec![page(id, None, 0)]);
         assert!(matches!(gone, Err(NotRequested::Page { .. })));
+    }
+
+    #[test]
+    fn one_failed_read_is_not_the_end_however_long_it_takes() {
+        let mut child = process();
+        let id = child.id();
+        let pages = vec![page(id, None, 0), String::new(), page(7, Some(id), 0)];
+        let address = serve_after(UNREADABLE_TIMEOUT + INTERVAL, pages);
+        assert_eq!(request_upgrade(&address, Duration::from_secs(60)).unwrap().process, 7);
+        child.wait().unwrap();
     }
 
     #[test]
