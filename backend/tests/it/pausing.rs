@@ -19,6 +19,16 @@ use crate::service::Setup;
 const AGES: Duration = Duration::from_secs(60);
 const GET: &str = "GET /holodules/20201209 HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
+const CREDENTIALS: &str = "{\"username\": \"a\", \"password\": \"b\"}";
+
+/// The head of a request with this JSON body.
+fn post(path: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
 async fn app(folder: &TempDir, setup: &Setup) -> Arc<App> {
     let url = format!("embedded:{}", folder.path().join("store.redb").display()).parse().unwrap();
     let settings = store::Settings { url, operation_timeout: AGES, max_connections: 4 };
@@ -108,11 +118,7 @@ async fn requests_during_a_pause_are_answered_after_it() {
 async fn a_pause_waits_for_requests_in_flight_and_reports_if_there_are_any() {
     let (mut server, _, admin) = start(&folder(), &Setup::default()).await;
     let mut uploading = http::connect(&admin).await;
-    let body = "{\"username\": \"a\", \"password\": \"b\"}";
-    let head = format!(
-        "POST /credentials/verify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
+    let (head, body) = (post("/credentials/verify", CREDENTIALS), CREDENTIALS);
     uploading.write_all(head.as_bytes()).await.unwrap();
     uploading.write_all(&body.as_bytes()[..5]).await.unwrap();
     until_in_flight(&admin).await;
@@ -137,10 +143,7 @@ async fn a_body_that_was_not_read_is_never_taken_for_a_request() {
     let (mut server, _, admin) = start(&folder(), &Setup::default()).await;
     let mut refused = http::connect(&admin).await;
     let smuggled = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let head = format!(
-        "POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        smuggled.len()
-    );
+    let head = post("/nowhere", smuggled);
     refused.write_all(head.as_bytes()).await.unwrap();
     let mut response = vec![0; 4096];
     let length = refused.read(&mut response).await.unwrap();
@@ -216,11 +219,7 @@ async fn a_request_in_flight_ends_at_the_old_server_and_the_next_goes_to_the_new
     let (old_folder, new_folder, setup) = (folder(), folder(), Setup::default());
     let (old, api, admin) = start(&old_folder, &setup).await;
     let mut uploading = http::connect(&admin).await;
-    let body = "{\"username\": \"a\", \"password\": \"b\"}";
-    let head = format!(
-        "POST /credentials/verify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
+    let (head, body) = (post("/credentials/verify", CREDENTIALS), CREDENTIALS);
     uploading.write_all(head.as_bytes()).await.unwrap();
     until_in_flight(&admin).await;
     let new = start_on(&old, (&api, &admin), &new_folder, &setup).await;
