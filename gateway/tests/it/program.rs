@@ -65,7 +65,7 @@ impl Program {
     }
 
     /// Starts the program by this command.
-    async fn spawn(
+    pub async fn spawn(
         mut command: Command,
         folder: &Path,
         api: &Backend,

@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use holodule_gateway::token::Digest;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::program::{Program, folder};
+use crate::program::{Program, command, folder};
 use crate::support::backend::Backend;
 use crate::support::{DAY, admin, api, until};
 
@@ -32,13 +33,18 @@ struct Watching {
 impl Watching {
     /// Starts it after `prepare` was called with the folder.
     async fn start(prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_by(command, prepare).await
+    }
+
+    /// Starts it by this command, for its folder.
+    async fn start_by(command: impl FnOnce(&Path) -> Command, prepare: impl FnOnce(&Path)) -> Self {
         let folder = folder();
         let settings = fs::read_to_string(folder.path().join("gateway.toml")).unwrap();
         let settings = format!("watch = true\n{settings}");
         fs::write(folder.path().join("gateway.toml"), &settings).unwrap();
         prepare(folder.path());
         let (api, admin) = (api().await, admin().await);
-        let program = Program::start(folder.path(), &api, &admin, &[]).await;
+        let program = Program::spawn(command(folder.path()), folder.path(), &api, &admin, &[]).await;
         Self { program, folder, settings, _services: (api, admin) }
     }
 
@@ -149,6 +155,39 @@ async fn certificate_key_and_env_file_are_watched() {
         fs::rename(watching.path("draft"), watching.path(name)).unwrap();
         until(&format!("{name} is accepted"), async || watching.program.metric(SUCCESSFUL).await == 1.0).await;
     }
+}
+
+/// The program in a user namespace in which a limit of inotify is 0.
+fn command_without(limit: &str) -> impl FnOnce(&Path) -> Command {
+    let script = format!("echo 0 > /proc/sys/user/max_inotify_{limit} && exec \"$@\"");
+    move |folder| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_holodule-gateway")]);
+        command.env_clear().current_dir(folder).stdin(Stdio::null());
+        command
+    }
+}
+
+#[tokio::test]
+async fn without_inotify_instances_one_line_reports_it_and_only_signals_reload() {
+    let watching = Watching::start_by(command_without("instances"), |_| ()).await;
+    fs::write(watching.path("gateway.toml"), watching.with_token('a')).unwrap();
+    watching.program.signal("-HUP");
+    watching.until_accepted('a').await;
+    let log = watching.stop();
+    let [failure, reload] = log.as_slice() else { panic!("{log:?}") };
+    assert_eq!(failure, "the files of the configuration cannot be watched");
+    assert!(reload.starts_with("the configuration was reloaded"), "{reload}");
+}
+
+#[tokio::test]
+async fn without_inotify_watches_the_files_are_examined_from_time_to_time() {
+    let watching = Watching::start_by(command_without("watches"), |_| ()).await;
+    fs::write(watching.path("gateway.toml"), watching.with_token('a')).unwrap();
+    watching.until_accepted('a').await;
+    let log = watching.stop();
+    let report = "a folder of a configuration file cannot be watched; its files are examined every 10 s";
+    assert!(log.iter().any(|line| line == report), "{log:?}");
 }
 
 #[tokio::test]
