@@ -1,6 +1,7 @@
 //! Obtaining and renewing certificates by ACME at given times, from a server with renewal information and profiles.
 
-mod server;
+pub mod server;
+mod validation;
 
 use std::path::Path;
 use std::sync::Arc;

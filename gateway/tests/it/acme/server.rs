@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -19,6 +20,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
@@ -45,8 +47,10 @@ pub struct State {
     pub problem: Option<(&'static str, u16, &'static str)>,
     /// The name for which it issues no certificate.
     pub refused_name: &'static str,
-    /// Whether it does not respond to requests for the state of an order.
+    /// Whether it does not yet respond to requests for the state of an order.
     pub stalls: bool,
+    /// The number of requests that it did not respond to at once for that reason.
+    pub stalled: usize,
     /// Whether it refuses an order that replaces a certificate.
     pub refuses_replacement: bool,
     /// The payloads of all orders.
@@ -88,6 +92,7 @@ impl Server {
             problem: None,
             refused_name: "",
             stalls: false,
+            stalled: 0,
             refuses_replacement: false,
             orders: Vec::new(),
             accounts: Vec::new(),
@@ -126,8 +131,12 @@ impl Server {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let payload = if parts.method == Method::POST { payload(&body) } else { Value::Null };
-        if self.state().stalls && parts.uri.path().starts_with("/order/") {
-            std::future::pending::<()>().await;
+        let stalls = self.state().stalls && parts.uri.path().starts_with("/order/");
+        if stalls {
+            self.state().stalled += 1;
+        }
+        while stalls && self.state().stalls {
+            sleep(Duration::from_millis(10)).await;
         }
         Ok(self.state().respond(parts.uri.path(), &payload))
     }
