@@ -1,5 +1,6 @@
 //! Upgrades in place of the program: a new process takes over the listening sockets while the old one drains.
 
+mod acme;
 mod failure;
 mod process;
 mod serve;

@@ -21,7 +21,7 @@ const ROUTES: (&str, &str) = (
 );
 
 /// Answers once the test releases it.
-fn held(release: &Arc<Semaphore>) -> impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static {
+pub fn held(release: &Arc<Semaphore>) -> impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static {
     let release = Arc::clone(release);
     move |seen| [vec![Step::WaitFor(Arc::clone(&release))], serve_day(seen)].concat()
 }
