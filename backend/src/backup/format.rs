@@ -1,5 +1,7 @@
 //! The file format: one JSON object per line. The first line has the version, the last one the number of records and a
 //! checksum of all lines before it.
+//!
+//! Version 2 adds streamers. A backup without any is written as version 1, which older programs can restore.
 
 use std::io::{self, BufRead, Read as _, Write};
 
@@ -7,10 +9,12 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use crate::hex;
-use crate::model::{Holodule, Logout, Roles, Saved, SavedUser, StoredPassword, Tally, TokenId};
+use crate::model::{Holodule, Logout, Roles, Saved, SavedUser, StoredPassword, Streamer, Tally, TokenId};
 
-/// The version written, and the latest that can be read.
-const VERSION: u32 = 1;
+/// The version of a backup without records that only [`VERSION`] has.
+const BASE_VERSION: u32 = 1;
+/// The latest version.
+const VERSION: u32 = 2;
 /// The longest line, in bytes. A MongoDB document has at most 16 MiB; JSON escapes make it longer.
 const LINE_LIMIT: u64 = 128 << 20;
 
@@ -26,6 +30,7 @@ enum RecordLine {
     Logout { identity: String, token: String, expires_at: i64 },
     Holodule(Box<Holodule>),
     User(UserRecord),
+    Streamer(Box<Streamer>),
     End(Trailer),
 }
 
@@ -56,12 +61,20 @@ pub struct Trailer {
     pub holodules: u64,
     /// Number of logouts.
     pub logouts: u64,
+    /// Number of streamers. Missing in backups of older versions.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub streamers: u64,
     /// Whether all records were read from one snapshot.
     pub consistent: bool,
     /// Number of documents that could not be read and were left out.
     pub unreadable: u64,
     /// The digest of all lines before this one, in lower-case hexadecimal digits.
     sha256: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Why a file is not a complete backup. The text is safe to show: it contains nothing from the file.
@@ -90,26 +103,28 @@ pub enum Damaged {
 /// Writes a backup.
 pub struct BackupWriter<W> {
     out: W,
+    created_at: i64,
+    /// `None` until the first line is written.
+    version: Option<u32>,
     digest: Context,
     tally: Tally,
 }
 
 impl<W: Write> BackupWriter<W> {
-    /// Writes the first line. `created_at` is in seconds since the Unix epoch.
-    ///
-    /// # Errors
-    /// Those of the writer.
-    pub fn new(out: W, created_at: i64) -> io::Result<Self> {
-        let mut writer = Self { out, digest: Context::new(&SHA256), tally: Tally::default() };
-        writer.line(&Header { holodule_backup: VERSION, created_at })?;
-        Ok(writer)
+    /// `created_at` is in seconds since the Unix epoch.
+    pub fn new(out: W, created_at: i64) -> Self {
+        Self { out, created_at, version: None, digest: Context::new(&SHA256), tally: Tally::default() }
     }
 
-    /// Writes one record.
+    /// Writes one record, and the first line before the first record, which determines the version.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// Those of the writer; [`io::ErrorKind::InvalidInput`] for a record of version 2 after the first of version 1.
     pub fn record(&mut self, saved: Saved) -> io::Result<()> {
+        let needed = if saved.is_of_version_2() { VERSION } else { BASE_VERSION };
+        if self.begin(needed)? < needed {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a record of version 2 is not among the first"));
+        }
         self.tally.count(&saved);
         self.line(&match saved {
             Saved::Logout(Logout { identity, token, expires_at }) => {
@@ -125,6 +140,7 @@ impl<W: Write> BackupWriter<W> {
                 created_at: user.created_at,
                 password_changed_at: user.password_changed_at,
             }),
+            Saved::Streamer(streamer) => RecordLine::Streamer(streamer),
         })
     }
 
@@ -133,12 +149,22 @@ impl<W: Write> BackupWriter<W> {
     /// # Errors
     /// Those of the writer.
     pub fn finish(mut self, consistent: bool, unreadable: u64) -> io::Result<(W, Trailer)> {
-        let Tally { users, holodules, logouts } = self.tally;
+        self.begin(BASE_VERSION)?;
+        let Tally { users, holodules, logouts, streamers } = self.tally;
         let sha256 = hex::encode(self.digest.clone().finish().as_ref());
-        let end = Trailer { users, holodules, logouts, consistent, unreadable, sha256 };
+        let end = Trailer { users, holodules, logouts, streamers, consistent, unreadable, sha256 };
         self.line(&RecordLine::End(end.clone()))?;
         self.out.flush()?;
         Ok((self.out, end))
+    }
+
+    /// Writes the first line unless it is written. Returns its version.
+    fn begin(&mut self, version: u32) -> io::Result<u32> {
+        if let Some(written) = self.version {
+            return Ok(written);
+        }
+        self.line(&Header { holodule_backup: version, created_at: self.created_at })?;
+        Ok(*self.version.insert(version))
     }
 
     fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
@@ -206,7 +232,8 @@ impl<R: BufRead> BackupReader<R> {
         let saved = match line {
             RecordLine::End(end) => {
                 let sha256 = hex::encode(self.digest.clone().finish().as_ref());
-                let counted = Tally { users: end.users, holodules: end.holodules, logouts: end.logouts };
+                let Trailer { users, holodules, logouts, streamers, .. } = end;
+                let counted = Tally { users, holodules, logouts, streamers };
                 let rest = self.reader.fill_buf()?;
                 if end.sha256 != sha256 || counted != self.tally || !rest.is_empty() {
                     return Err(Damaged::Checksum);
@@ -228,6 +255,7 @@ impl<R: BufRead> BackupReader<R> {
                 created_at: user.created_at,
                 password_changed_at: user.password_changed_at,
             }),
+            RecordLine::Streamer(streamer) => Saved::Streamer(streamer),
         };
         self.digest.update(&bytes);
         self.tally.count(&saved);
@@ -273,12 +301,47 @@ mod tests {
         ]
     }
 
-    fn written() -> Vec<u8> {
-        let mut writer = BackupWriter::new(Vec::new(), 1_800_000_000).unwrap();
-        for record in records() {
+    fn write(records: Vec<Saved>) -> Vec<u8> {
+        let mut writer = BackupWriter::new(Vec::new(), 1_800_000_000);
+        for record in records {
             writer.record(record).unwrap();
         }
         writer.finish(true, 3).unwrap().0
+    }
+
+    fn written() -> Vec<u8> {
+        write(records())
+    }
+
+    fn streamer() -> Saved {
+        let streamer =
+            Streamer { id: "1".into(), code: "HL0501".into(), name: Some("獅白".into()), ..Streamer::default() };
+        Saved::Streamer(Box::new(streamer))
+    }
+
+    #[test]
+    fn streamers_make_it_version_2_which_older_programs_reject() {
+        let all: Vec<_> = std::iter::once(streamer()).chain(records()).collect();
+        let file = write(all.clone());
+        assert!(file.starts_with(b"{\"holodule_backup\":2,\"created_at\":1800000000}\n"));
+        let read: Vec<_> = BackupReader::new(file.as_slice()).unwrap().map(Result::unwrap).collect();
+        assert_eq!(read, all);
+        assert_eq!(verify(file.as_slice()).unwrap().streamers, 1);
+        let mut writer = BackupWriter::new(Vec::new(), 1);
+        writer.record(records().remove(0)).unwrap();
+        assert_eq!(writer.record(streamer()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn without_streamers_a_backup_is_as_older_programs_write_it() {
+        let file = String::from_utf8(write(Vec::new())).unwrap();
+        let sum = hex::encode(
+            aws_lc_rs::digest::digest(&SHA256, b"{\"holodule_backup\":1,\"created_at\":1800000000}\n").as_ref(),
+        );
+        let end = format!(
+            "{{\"end\":{{\"users\":0,\"holodules\":0,\"logouts\":0,\"consistent\":true,\"unreadable\":3,\"sha256\":\"{sum}\"}}}}\n"
+        );
+        assert_eq!(file, format!("{{\"holodule_backup\":1,\"created_at\":1800000000}}\n{end}"));
     }
 
     #[test]
@@ -343,8 +406,8 @@ mod tests {
             }
         }
         assert!(matches!(verify([file.as_slice(), b"x"].concat().as_slice()), Err(Damaged::Checksum)));
-        let later = b"{\"holodule_backup\":2,\"created_at\":1}\n";
-        assert!(matches!(verify(later.as_slice()), Err(Damaged::Version(2))));
+        let later = b"{\"holodule_backup\":3,\"created_at\":1}\n";
+        assert!(matches!(verify(later.as_slice()), Err(Damaged::Version(3))));
         assert!(matches!(verify(b"key,video_id\n".as_slice()), Err(Damaged::NoBackup)));
         let shown = verify(b"{\"holodule_backup\":1,\"created_at\":1}\n{\"user\":\"hush\"}\n".as_slice()).unwrap_err();
         assert_eq!(shown.to_string(), "line 2 cannot be read");

@@ -21,6 +21,8 @@ struct BackupReport {
     users: u64,
     holodules: u64,
     logouts: u64,
+    #[serde(default)]
+    streamers: u64,
     consistent: bool,
     unreadable: u64,
     #[serde(default)]
@@ -29,7 +31,11 @@ struct BackupReport {
 
 impl std::fmt::Display for BackupReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} users, {} holodules, {} logouts", self.users, self.holodules, self.logouts)
+        write!(f, "{} users, {} holodules, {} logouts", self.users, self.holodules, self.logouts)?;
+        if self.streamers > 0 {
+            write!(f, ", {} streamers", self.streamers)?;
+        }
+        Ok(())
     }
 }
 

@@ -44,6 +44,7 @@ struct BackupSummary {
     users: u64,
     holodules: u64,
     logouts: u64,
+    streamers: u64,
     /// Whether all records were read from one snapshot.
     consistent: bool,
     /// Documents that could not be read.
@@ -55,9 +56,9 @@ struct BackupSummary {
 
 impl BackupSummary {
     fn new(file: &BackupName, end: &Trailer, duplicates: Option<u64>) -> Self {
-        let Trailer { users, holodules, logouts, consistent, unreadable, .. } = *end;
+        let Trailer { users, holodules, logouts, streamers, consistent, unreadable, .. } = *end;
         let file = file.as_str().to_owned();
-        Self { file, users, holodules, logouts, consistent, unreadable, duplicates }
+        Self { file, users, holodules, logouts, streamers, consistent, unreadable, duplicates }
     }
 }
 
@@ -96,6 +97,7 @@ async fn back_up_to(app: &App, folder: &BackupFolder, name: &BackupName) -> Hand
         users = end.users,
         holodules = end.holodules,
         logouts = end.logouts,
+        streamers = end.streamers,
         "backup written"
     );
     Ok(respond::json(StatusCode::OK, &BackupSummary::new(name, &end, None)))
@@ -117,7 +119,7 @@ async fn create(
         Err(error) => return Err(HttpError::new(StatusCode::CONFLICT, error.to_string())),
     };
     Ok(tokio::task::spawn_blocking(move || {
-        let mut writer = BackupWriter::new(BufWriter::new(file), now())?;
+        let mut writer = BackupWriter::new(BufWriter::new(file), now());
         while let Some(record) = records.blocking_recv() {
             writer.record(record)?;
         }
@@ -163,8 +165,8 @@ async fn restore_from(app: &App, folder: &BackupFolder, name: &BackupName, repla
     app.feed.reset();
     match restored {
         Ok(Restored::Done { duplicates }) => {
-            let Trailer { users, holodules, logouts, .. } = end;
-            tracing::info!(file = name.as_str(), users, holodules, logouts, duplicates, "backup restored");
+            let Trailer { users, holodules, logouts, streamers, .. } = end;
+            tracing::info!(file = name.as_str(), users, holodules, logouts, streamers, duplicates, "backup restored");
             Ok(respond::json(StatusCode::OK, &BackupSummary::new(name, &end, Some(duplicates))))
         }
         Ok(Restored::NotEmpty) => Err(HttpError::new(

@@ -1,6 +1,6 @@
 //! The records of a backup, independent of the engine.
 
-use super::{Holodule, Logout, Roles, StoredPassword};
+use super::{Holodule, Logout, Roles, StoredPassword, Streamer};
 
 /// One record of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,15 @@ pub enum Saved {
     Holodule(Box<Holodule>),
     /// A user.
     User(SavedUser),
+    /// A streamer. Engines send them before all other records ([`Saved::is_of_version_2`]).
+    Streamer(Box<Streamer>),
+}
+
+impl Saved {
+    /// Whether only version 2 of the backup format has such records.
+    pub fn is_of_version_2(&self) -> bool {
+        matches!(self, Self::Streamer(_))
+    }
 }
 
 /// A user with the state that decides about logins and tokens.
@@ -41,6 +50,8 @@ pub struct Tally {
     pub holodules: u64,
     /// Logouts.
     pub logouts: u64,
+    /// Streamers.
+    pub streamers: u64,
 }
 
 impl Tally {
@@ -50,6 +61,7 @@ impl Tally {
             Saved::Logout(_) => &mut self.logouts,
             Saved::Holodule(_) => &mut self.holodules,
             Saved::User(_) => &mut self.users,
+            Saved::Streamer(_) => &mut self.streamers,
         };
         *kind = kind.saturating_add(1);
     }

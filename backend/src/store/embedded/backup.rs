@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redb::{ReadTransaction, WriteTransaction};
 use tokio::sync::mpsc;
 
-use super::{EXPORT_PAGE, Embedded, acquire, blocking, holodules, logouts, users};
+use super::{EXPORT_PAGE, Embedded, acquire, blocking, holodules, logouts, streamers, users};
 use crate::model::Saved;
 use crate::store::changed::TouchedDays;
 use crate::store::{BackedUp, Incoming, Restored, StoreError, random_id};
@@ -38,6 +38,9 @@ impl Embedded {
 
 fn send_all(transaction: &ReadTransaction, records: &mpsc::Sender<Saved>) -> Result<BackedUp, redb::Error> {
     let send = |saved| records.blocking_send(saved).map_err(|_| stopped("the receiver of the records was dropped"));
+    for streamer in streamers::all(transaction)? {
+        send(Saved::Streamer(Box::new(streamer)))?;
+    }
     for logout in logouts::saved(transaction)? {
         send(Saved::Logout(logout))?;
     }
@@ -85,6 +88,10 @@ fn receive_all(
             Saved::User(user) => {
                 let random = || random_id().map_err(|error| stopped(&error.to_string()));
                 users::restore(transaction, user, (random()?, random()?), now)?;
+            }
+            Saved::Streamer(streamer) => {
+                let id = random_id().map_err(|error| stopped(&error.to_string()))?;
+                streamers::restore(transaction, *streamer, id)?;
             }
         }
     }

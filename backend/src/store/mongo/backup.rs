@@ -129,6 +129,7 @@ impl Mongo {
         self.clear(&self.users).await?;
         self.clear(&self.holodules).await?;
         let (mut holodules, mut users, mut duplicates) = (Vec::with_capacity(BATCH), Vec::new(), 0);
+        let mut streamers = Vec::new();
         while let Some(record) = records.recv().await {
             match record.map_err(StoreError::Failed)? {
                 Saved::Logout(logout) if logout.expires_at <= now => {}
@@ -144,7 +145,11 @@ impl Mongo {
                 }
                 // Stored after everything else.
                 Saved::User(user) => users.push(user),
+                Saved::Streamer(streamer) => streamers.push(*streamer),
             }
+        }
+        if !streamers.is_empty() {
+            self.store_streamers(streamers).await?;
         }
         duplicates += self.insert_holodules(&holodules).await?;
         let writes: Vec<_> = users.into_iter().map(|user| self.restore_user(user, now)).collect();

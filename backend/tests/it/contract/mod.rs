@@ -13,6 +13,7 @@ mod mongo;
 mod roles;
 mod schedules;
 mod schedules_on_mongo;
+mod streamers;
 mod users;
 
 use std::time::Duration;
