@@ -191,6 +191,9 @@ async fn serve_from(
             };
             let server = succession.serve(announce, start).await?;
             metrics.in_place().count("succeeded");
+            if let Err(error) = store.taken_over().await {
+                tracing::error!(%error, "the indexes of lists cannot be built now");
+            }
             server
         }
         None => {

@@ -104,6 +104,19 @@ impl Store {
         Self::open_with(settings, INDEX_INTERVAL, Opening::After(within)).await
     }
 
+    /// Completes [`Store::take_over`] when the other process cannot open the store again: an embedded file of an older
+    /// version gets its indexes, which that process might not maintain. Until then, lists of such a file are
+    /// [`StoreError::Unavailable`].
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub async fn taken_over(&self) -> Result<(), StoreError> {
+        match &self.engine {
+            Engine::Embedded(engine) => engine.build_indexes().await,
+            Engine::Mongo(_) => Ok(()),
+        }
+    }
+
     /// [`Store::open`] with another interval of index verifications, for tests.
     pub async fn open_verifying(settings: &Settings, index_interval: Duration) -> Result<Self, StoreError> {
         Self::open_with(settings, index_interval, Opening::Checked).await
@@ -117,8 +130,11 @@ impl Store {
             }
             StoreUrl::Embedded(path) => {
                 let timeout = settings.operation_timeout;
-                let engine = embedded::Embedded::open(path, opening, timeout, Arc::clone(&changed));
-                Engine::Embedded(engine.await?)
+                let engine = embedded::Embedded::open(path, opening, timeout, Arc::clone(&changed)).await?;
+                if matches!(opening, Opening::Checked) {
+                    engine.build_indexes().await?;
+                }
+                Engine::Embedded(engine)
             }
         };
         Ok(Self { engine, changed })
@@ -163,7 +179,7 @@ impl Store {
         }
     }
 
-    /// Sends all logouts, holodules and users to `records`. On the embedded engine, a replica set and a sharded cluster
+    /// Sends all streamers, logouts, holodules and users to `records`, in this order. On the embedded engine, a replica set and a sharded cluster
     /// they are one snapshot; a standalone server is read collection by collection.
     ///
     /// # Errors
@@ -172,8 +188,8 @@ impl Store {
         engine!(self.backup(records))
     }
 
-    /// Stores the records of a backup. With `replace`, they replace all users and holodules; stored logouts always
-    /// remain.
+    /// Stores the records of a backup. With `replace`, they replace all users and holodules. Stored logouts always
+    /// remain, and streamers are stored by code as by [`Store::store_streamers`].
     ///
     /// Every user's password counts as changed now, because tokens may have been revoked after the backup was made. The
     /// restore completes even if the caller is dropped. On the embedded engine it is atomic; on MongoDB, a failed

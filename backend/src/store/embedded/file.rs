@@ -11,7 +11,7 @@ use std::sync::{PoisonError, RwLock};
 
 use redb::{Builder, Database, Error, ReadTransaction, ReadableDatabase, WriteTransaction};
 
-use super::{CACHE_BYTES, FORMAT, META, calendars, holodules, logouts, users};
+use super::{CACHE_BYTES, EARLIER_FORMAT, FORMAT, META, calendars, holodules, indexes, logouts, users};
 use crate::hex;
 
 /// The suffix of a file that is being created. Its name begins with a dot and the name of the store's file.
@@ -140,14 +140,19 @@ fn prepare(database: &Database) -> Result<(), Error> {
         None => commit(database, |transaction| {
             transaction.open_table(META)?.insert("format", FORMAT)?;
             holodules::create_tables(transaction)?;
+            indexes::create_tables(transaction)?;
             logouts::create_table(transaction)?;
             users::create_table(transaction)?;
             calendars::create_tables(transaction)
         }),
-        // Older versions of this format have none.
-        Some(FORMAT) if !calendars::have_tables(&database.begin_read()?)? => commit(database, calendars::create_tables),
-        Some(FORMAT) => Ok(()),
-        Some(other) => Err(Error::Corrupted(format!("format {other} is not {FORMAT}, which this version reads"))),
+        // Older versions have none.
+        Some(EARLIER_FORMAT | FORMAT) if !calendars::have_tables(&database.begin_read()?)? => {
+            commit(database, calendars::create_tables)
+        }
+        Some(EARLIER_FORMAT | FORMAT) => Ok(()),
+        Some(other) => Err(Error::Corrupted(format!(
+            "format {other} is not {EARLIER_FORMAT} or {FORMAT}, which this version reads"
+        ))),
     }
 }
 

@@ -6,19 +6,17 @@ use std::ops::{Bound, Range};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
 
 use super::META;
+use super::indexes::{self, HolodulePosition, Indexes, RecordKey, owned};
 use crate::model::{Day, Holodule, Identifier, ValidHolodule};
 use crate::store::changed::TouchedDays;
 use crate::store::{DayListing, Exported, Upserted};
 
 /// `(datetime, key, id)` to the record as JSON. The id is a serial number.
-const RECORDS: TableDefinition<'_, (&str, &str, u64), &[u8]> = TableDefinition::new("holodules");
+pub(super) const RECORDS: TableDefinition<'_, RecordKey, &[u8]> = TableDefinition::new("holodules");
 /// Non-empty `video_id` to the position of its record.
 const BY_VIDEO_ID: TableDefinition<'_, &str, (&str, &str, u64)> = TableDefinition::new("holodules_by_video_id");
 /// Non-empty `key` and id to the `datetime` of the record. Several videos may share a key.
 const BY_KEY: TableDefinition<'_, (&str, u64), &str> = TableDefinition::new("holodules_by_key");
-
-/// The position of a record: `datetime`, `key` and id.
-pub(super) type HolodulePosition = (String, String, u64);
 
 pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(RECORDS)?;
@@ -155,6 +153,7 @@ pub(super) fn find(transaction: &ReadTransaction, id: &Identifier, limit: usize)
         records: transaction.open_table(RECORDS)?,
         by_video_id: transaction.open_table(BY_VIDEO_ID)?,
         by_key: transaction.open_table(BY_KEY)?,
+        indexes: (),
     };
     let Some((position, first)) = tables.find(id)? else { return Ok(Vec::new()) };
     let mut found = vec![first];
@@ -180,6 +179,7 @@ pub(super) fn clear(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.delete_table(RECORDS)?;
     transaction.delete_table(BY_VIDEO_ID)?;
     transaction.delete_table(BY_KEY)?;
+    indexes::clear(transaction)?;
     create_tables(transaction)
 }
 
@@ -197,24 +197,26 @@ pub(super) fn restore(transaction: &WriteTransaction, holodule: &Holodule) -> Re
     Ok(true)
 }
 
-/// The tables of a transaction.
-struct Tables<R, V, K> {
+/// The tables of a transaction. Reads need no indexes, which are `()` then.
+struct Tables<R, V, K, I> {
     records: R,
     by_video_id: V,
     by_key: K,
+    indexes: I,
 }
 
 /// Those of a write.
 type WritableTables<'t> = Tables<
-    Table<'t, (&'static str, &'static str, u64), &'static [u8]>,
-    Table<'t, &'static str, (&'static str, &'static str, u64)>,
+    Table<'t, RecordKey, &'static [u8]>,
+    Table<'t, &'static str, RecordKey>,
     Table<'t, (&'static str, u64), &'static str>,
+    Indexes<'t>,
 >;
 
-impl<R, V, K> Tables<R, V, K>
+impl<R, V, K, I> Tables<R, V, K, I>
 where
-    R: ReadableTable<(&'static str, &'static str, u64), &'static [u8]>,
-    V: ReadableTable<&'static str, (&'static str, &'static str, u64)>,
+    R: ReadableTable<RecordKey, &'static [u8]>,
+    V: ReadableTable<&'static str, RecordKey>,
     K: ReadableTable<(&'static str, u64), &'static str>,
 {
     /// By key, a record without a video is preferred, then the oldest.
@@ -253,6 +255,7 @@ impl<'t> WritableTables<'t> {
             records: transaction.open_table(RECORDS)?,
             by_video_id: transaction.open_table(BY_VIDEO_ID)?,
             by_key: transaction.open_table(BY_KEY)?,
+            indexes: Indexes::open(transaction)?,
         })
     }
 
@@ -266,7 +269,7 @@ impl<'t> WritableTables<'t> {
         if !key.is_empty() {
             self.by_key.insert((key, id), datetime)?;
         }
-        Ok(())
+        self.indexes.insert((datetime, key, id), holodule)
     }
 
     fn remove(&mut self, position: &HolodulePosition, holodule: &Holodule) -> Result<(), redb::Error> {
@@ -274,7 +277,7 @@ impl<'t> WritableTables<'t> {
         self.records.remove((position.0.as_str(), position.1.as_str(), position.2))?;
         self.by_video_id.remove(video_id)?;
         self.by_key.remove((key, position.2))?;
-        Ok(())
+        self.indexes.remove((position.0.as_str(), position.1.as_str(), position.2), holodule)
     }
 }
 
@@ -285,10 +288,6 @@ fn indexed(holodule: &Holodule) -> (&str, &str, &str) {
         holodule.key.as_deref().unwrap_or_default(),
         holodule.video_id.as_deref().unwrap_or_default(),
     )
-}
-
-fn owned((datetime, key, id): (&str, &str, u64)) -> HolodulePosition {
-    (datetime.to_owned(), key.to_owned(), id)
 }
 
 fn damaged(id: u64) -> redb::Error {

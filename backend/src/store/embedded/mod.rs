@@ -6,13 +6,18 @@
 //! write that has started completes, however long the disk takes and even if its caller is dropped.
 
 mod backup;
+mod building;
 mod calendars;
 mod closed;
 mod file;
 mod holodules;
+mod indexes;
 mod list;
 mod logouts;
 mod lookup;
+mod opening;
+mod plan;
+mod scan;
 mod schedules;
 mod streamers;
 mod users;
@@ -21,7 +26,7 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
@@ -29,6 +34,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(super) use self::closed::ClosedFile;
 use self::file::StoreFile;
+pub(super) use self::opening::Opening;
 use super::changed::{ChangedDays, TouchedDays};
 use super::{
     ChangeDetection, Confirmed, DayListing, Exported, Fingerprint, LoggedOut, RolesChanged, StoreError, Upserted,
@@ -48,22 +54,12 @@ const CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// Records that an export reads at a time.
 const EXPORT_PAGE: usize = 256;
 /// The version of the table layout. Files of later versions are rejected.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+/// The version without indexes of lists, to which they are added.
+const EARLIER_FORMAT: u64 = 1;
 
 /// Counters and the format: `format`, `next_holodule`.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-
-/// The pause before another attempt to lock the file.
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
-
-/// How to open a file.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Opening {
-    /// With a check of the whole file.
-    Checked,
-    /// After another process, which checked it when it opened it, and which may hold its lock for this time yet.
-    After(Duration),
-}
 
 /// The engine. Clones share one file.
 #[derive(Clone)]
@@ -83,7 +79,7 @@ impl Embedded {
         timeout: Duration,
         changed: Arc<ChangedDays>,
     ) -> Result<Self, StoreError> {
-        let file = Self::open_file(path, opening).await?;
+        let file = opening::open(path, opening).await?;
         Ok(Self {
             file: Arc::new(file),
             readers: Arc::new(Semaphore::new(READERS as usize)),
@@ -91,29 +87,6 @@ impl Embedded {
             timeout,
             changed,
         })
-    }
-
-    async fn open_file(path: &Path, opening: Opening) -> Result<StoreFile, StoreError> {
-        let (path, started) = (path.to_owned(), Instant::now());
-        let opened = tokio::task::spawn_blocking(move || {
-            let (check, within) = match opening {
-                Opening::Checked => (true, Duration::ZERO),
-                Opening::After(within) => (false, within),
-            };
-            loop {
-                match StoreFile::open(&path, check) {
-                    Err(redb::Error::DatabaseAlreadyOpen) if started.elapsed() < within => {
-                        std::thread::sleep(LOCK_PAUSE);
-                    }
-                    opened => {
-                        let unusable = |error| StoreError::Unusable(format!("{}: {error}", path.display()));
-                        return opened.map_err(unusable);
-                    }
-                }
-            }
-        });
-        // redb can panic on a damaged file.
-        opened.await.map_err(|_| StoreError::Unusable("the file is damaged".to_owned()))?
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use redb::ReadTransaction;
 
+use super::indexes::HolodulePosition;
 use super::{Embedded, holodules};
 use crate::hex;
 use crate::model::{Holodule, SCHEDULES_LIMIT, Schedule, ScheduleQuery};
@@ -59,7 +60,7 @@ fn id((datetime, key, number): (&str, &str, u64), holodule: &Holodule) -> String
     }
 }
 
-fn position(id: &str) -> Option<holodules::HolodulePosition> {
+fn position(id: &str) -> Option<HolodulePosition> {
     let (number, texts) = id.split_once('.')?;
     let (datetime, key) = texts.split_once('.')?;
     let text = |hexadecimal| String::from_utf8(hex::decode(hexadecimal)?).ok();

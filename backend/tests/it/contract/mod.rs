@@ -6,6 +6,8 @@ mod closing;
 pub(crate) mod disk;
 mod embedded;
 mod holodules;
+mod indexes;
+mod lists;
 mod lists_on_mongo;
 mod lookup;
 mod maintenance;

@@ -1,0 +1,136 @@
+//! Tests of the file format.
+
+use super::*;
+
+fn records() -> Vec<Saved> {
+    let user = |password: &str, disabled, roles: &[&str]| {
+        Saved::User(SavedUser {
+            username: "ときの \"そら\"".to_owned(),
+            id: None,
+            password: StoredPassword::new(password),
+            disabled,
+            roles: Roles::parse(roles).unwrap(),
+            created_at: Some(1),
+            password_changed_at: None,
+        })
+    };
+    let token = TokenId::parse("jti:a").unwrap();
+    vec![
+        Saved::Logout(Logout { identity: "user01".to_owned(), token, expires_at: 7 }),
+        Saved::Holodule(Box::new(Holodule { title: Some("a\nb".to_owned()), ..Holodule::default() })),
+        user("", true, &[]),
+        user("pass\u{0}word", false, &["b", "a"]),
+    ]
+}
+
+fn write(records: Vec<Saved>) -> Vec<u8> {
+    let mut writer = BackupWriter::new(Vec::new(), 1_800_000_000);
+    for record in records {
+        writer.record(record).unwrap();
+    }
+    writer.finish(true, 3).unwrap().0
+}
+
+fn written() -> Vec<u8> {
+    write(records())
+}
+
+fn streamer() -> Saved {
+    let streamer =
+        Streamer { id: "1".into(), code: "HL0501".into(), name: Some("獅白".into()), ..Streamer::default() };
+    Saved::Streamer(Box::new(streamer))
+}
+
+#[test]
+fn streamers_make_it_version_2_which_older_programs_reject() {
+    let all: Vec<_> = std::iter::once(streamer()).chain(records()).collect();
+    let file = write(all.clone());
+    assert!(file.starts_with(b"{\"holodule_backup\":2,\"created_at\":1800000000}\n"));
+    let read: Vec<_> = BackupReader::new(file.as_slice()).unwrap().map(Result::unwrap).collect();
+    assert_eq!(read, all);
+    assert_eq!(verify(file.as_slice()).unwrap().streamers, 1);
+    let mut writer = BackupWriter::new(Vec::new(), 1);
+    writer.record(records().remove(0)).unwrap();
+    assert_eq!(writer.record(streamer()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+}
+
+#[test]
+fn without_streamers_a_backup_is_as_older_programs_write_it() {
+    let file = String::from_utf8(write(Vec::new())).unwrap();
+    let sum = hex::encode(
+        aws_lc_rs::digest::digest(&SHA256, b"{\"holodule_backup\":1,\"created_at\":1800000000}\n").as_ref(),
+    );
+    let end = format!(
+        "{{\"end\":{{\"users\":0,\"holodules\":0,\"logouts\":0,\"consistent\":true,\"unreadable\":3,\"sha256\":\"{sum}\"}}}}\n"
+    );
+    assert_eq!(file, format!("{{\"holodule_backup\":1,\"created_at\":1800000000}}\n{end}"));
+}
+
+#[test]
+fn a_written_backup_is_read() {
+    let file = written();
+    let read: Vec<_> = BackupReader::new(file.as_slice()).unwrap().map(Result::unwrap).collect();
+    assert_eq!(read, records());
+    let end = verify(file.as_slice()).unwrap();
+    assert_eq!((end.users, end.holodules, end.logouts, end.consistent, end.unreadable), (2, 1, 1, true, 3));
+    assert!(file.starts_with(b"{\"holodule_backup\":1,\"created_at\":1800000000}\n"));
+}
+
+#[test]
+fn a_user_of_an_older_backup_has_no_roles_and_invalid_ones_are_rejected() {
+    let line =
+        |roles: &str| format!("{{\"user\":{{\"username\":\"a\",\"password\":\"p\",\"disabled\":false{roles}}}}}\n");
+    let read = |roles: &str| {
+        let header = "{\"holodule_backup\":1,\"created_at\":1}\n";
+        let file = [header, &line(roles)].concat();
+        match BackupReader::new(file.as_bytes()).unwrap().next().unwrap() {
+            Ok(Saved::User(user)) => Some(user.roles.iter().collect::<Vec<_>>().join(" ")),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => {
+                assert_eq!(error.to_string(), "line 2 cannot be read");
+                None
+            }
+        }
+    };
+    assert_eq!(read("").as_deref(), Some(""));
+    assert_eq!(read(",\"roles\":[\"b\",\"a\"]").as_deref(), Some("a b"));
+    for invalid in ["null", "\"a\"", "[1]", "[\"a b\"]"] {
+        assert_eq!(read(&format!(",\"roles\":{invalid}")), None, "{invalid}");
+    }
+    let file = String::from_utf8(written()).unwrap();
+    assert_eq!(file.matches("roles").count(), 1, "no roles are not written: {file}");
+}
+
+#[test]
+fn a_truncated_file_is_rejected() {
+    let file = written();
+    for length in 0..file.len() {
+        assert!(verify(&file[..length]).is_err(), "{length} of {}", file.len());
+    }
+    let lines = file.split_inclusive(|byte| *byte == b'\n').count();
+    for left_out in 0..lines {
+        let lines = file.split_inclusive(|byte| *byte == b'\n').enumerate();
+        let file: Vec<u8> = lines.filter(|(at, _)| *at != left_out).flat_map(|(_, line)| line.to_vec()).collect();
+        assert!(verify(file.as_slice()).is_err(), "without line {left_out}");
+    }
+}
+
+#[test]
+fn a_changed_byte_is_detected_and_errors_show_nothing_of_the_file() {
+    let file = written();
+    for at in 0..file.len() {
+        let mut damaged = file.clone();
+        damaged[at] ^= 1;
+        // The last line is not part of the checksum; its counts are compared instead.
+        if let Ok(end) = verify(damaged.as_slice()) {
+            assert_ne!(end, verify(file.as_slice()).unwrap(), "byte {at}");
+            assert_eq!((end.users, end.holodules, end.logouts), (2, 1, 1), "byte {at}");
+        }
+    }
+    assert!(matches!(verify([file.as_slice(), b"x"].concat().as_slice()), Err(Damaged::Checksum)));
+    let later = b"{\"holodule_backup\":3,\"created_at\":1}\n";
+    assert!(matches!(verify(later.as_slice()), Err(Damaged::Version(3))));
+    assert!(matches!(verify(b"key,video_id\n".as_slice()), Err(Damaged::NoBackup)));
+    let shown = verify(b"{\"holodule_backup\":1,\"created_at\":1}\n{\"user\":\"hush\"}\n".as_slice()).unwrap_err();
+    assert_eq!(shown.to_string(), "line 2 cannot be read");
+}
