@@ -42,7 +42,7 @@ UPLOAD = 20_000
 THROUGH_THE_BACKEND = 3 * UPLOAD
 READS, WARM_UP = 500, 50
 LONGEST_SECONDS = 12 * 60
-READY_SECONDS = 30
+READY_SECONDS = 300
 FIRST_DAY = datetime.date(1300, 1, 1)
 COLUMNS = "key,video_id,datetime,name,title,url,description"
 
@@ -122,7 +122,7 @@ def csv(begin, end):
 class Backend:
     """The backend on one store."""
 
-    def __init__(self, program, store, folder):
+    def __init__(self, program, store, folder, settings=None):
         self.announced = folder / "backend.json"
         self.log = folder / "backend.log"
         environment = {
@@ -131,6 +131,7 @@ class Backend:
             "API_ADDR": "127.0.0.1:0",
             "ADMIN_ADDR": "127.0.0.1:0",
             "ANNOUNCE_FILE": str(self.announced),
+            **(settings or {}),
         }
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen([program], cwd=folder, env=environment, stdout=log, stderr=log)
@@ -200,6 +201,14 @@ def answer(connection):
     return json.loads(body)
 
 
+def mongod():
+    """The module of ops/mongod."""
+    loader = importlib.machinery.SourceFileLoader("mongod", str(ROOT / "ops/mongod"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("mongod", loader))
+    loader.exec_module(module)
+    return module
+
+
 class MongoDb:
     """A MongoDB server, and direct access to it by its driver."""
 
@@ -210,10 +219,7 @@ class MongoDb:
             raise SystemExit("ops/mongod did not start a server")
 
     def __enter__(self):
-        loader = importlib.machinery.SourceFileLoader("mongod", str(ROOT / "ops/mongod"))
-        mongod = importlib.util.module_from_spec(importlib.util.spec_from_loader("mongod", loader))
-        loader.exec_module(mongod)
-        self.client = mongod.import_driver().MongoClient(self.url)
+        self.client = mongod().import_driver().MongoClient(self.url)
         return self
 
     def __exit__(self, *_):
