@@ -234,7 +234,7 @@ class Alike(unittest.TestCase):
 
     def test_other_paths_and_methods_with_a_token(self):
         headers = [("Authorization", f"JWT {self.token}")]
-        for path in ("/", "/holodules", f"/holodules/{DAY}/more", "/users", "/favicon.ico"):
+        for path in ("/", "/holodules/", f"/holodules/{DAY}/more", "/users", "/favicon.ico"):
             with self.subTest(path):
                 self.assertEqual(self.alike("GET", path, headers).status, 404)
         for method in ("POST", "PUT", "DELETE", "PATCH"):
