@@ -72,6 +72,7 @@ enum AdminRoute<'a> {
     UserRoles(Cow<'a, str>),
     Holodules,
     Holodule(Cow<'a, str>),
+    Streamers,
     Backup,
     Restore,
     Status,
@@ -93,6 +94,7 @@ impl<'a> AdminRoute<'a> {
             "/revocation/logout" => return Self::RevocationLogout,
             "/users" => return Self::Users,
             "/holodules" => return Self::Holodules,
+            "/streamers" => return Self::Streamers,
             "/backup" => return Self::Backup,
             "/restore" => return Self::Restore,
             "/status" => return Self::Status,
@@ -144,6 +146,7 @@ impl<'a> AdminRoute<'a> {
             Self::UserRoles(_) => "/users/{username}/roles",
             Self::Holodules => "/holodules",
             Self::Holodule(_) => "/holodules/{id}",
+            Self::Streamers => "/streamers",
             Self::Backup => "/backup",
             Self::Restore => "/restore",
             Self::Status => "/status",
@@ -182,6 +185,8 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
         ("POST", AdminRoute::Holodules) => handler::upload(app, &parts, body).await,
         ("PUT", AdminRoute::Holodule(id)) => handler::put(app, &parts, body, id).await,
         ("DELETE", AdminRoute::Holodule(id)) => handler::delete(app, id).await,
+        ("GET", AdminRoute::Streamers) => handler::list_stored_streamers(app).await,
+        ("POST", AdminRoute::Streamers) => handler::import_streamers(app, &parts, body).await,
         ("POST", AdminRoute::Backup) => handler::back_up(app, &parts, body).await,
         ("POST", AdminRoute::Restore) => handler::restore(app, &parts, body).await,
         ("GET", AdminRoute::Status) => handler::status(app).await,
@@ -199,7 +204,7 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
             | AdminRoute::Restore,
         ) => Err(HttpError::method_not_allowed(&[Method::POST])),
         (_, AdminRoute::RevocationFeed) => Err(HttpError::method_not_allowed(&[Method::GET])),
-        (_, AdminRoute::Users | AdminRoute::Holodules) => {
+        (_, AdminRoute::Users | AdminRoute::Holodules | AdminRoute::Streamers) => {
             Err(HttpError::method_not_allowed(&[Method::GET, Method::HEAD, Method::POST]))
         }
         (_, AdminRoute::User(_)) => Err(HttpError::method_not_allowed(&[Method::PATCH, Method::DELETE])),

@@ -172,6 +172,15 @@ pub enum AdminCommand {
         #[command(flatten)]
         at: At,
     },
+    /// Import and list streamers and their groups, by which clients select holodules
+    Streamers {
+        /// The command.
+        #[command(subcommand)]
+        command: StreamersCommand,
+        /// Where the admin listener is.
+        #[command(flatten)]
+        at: At,
+    },
     /// Add, change and list users
     User {
         /// The command.
@@ -191,6 +200,7 @@ impl AdminCommand {
             | Self::Export { at, .. }
             | Self::Backup { at, .. }
             | Self::Restore { at, .. }
+            | Self::Streamers { at, .. }
             | Self::User { at, .. } => at.admin.as_ref(),
         }
     }
@@ -226,6 +236,24 @@ pub struct At {
     /// The admin listener, http://HOST:PORT or unix:/PATH [default: the configured admin_addr]
     #[arg(long, value_name = "URL", global = true)]
     pub(super) admin: Option<Target>,
+}
+
+/// The commands for streamers.
+#[derive(Debug, Subcommand)]
+pub enum StreamersCommand {
+    /// Import a CSV file of streamers, such as ops/sample/streamers.csv
+    ///
+    /// UTF-8, with a header: code, name and group, and optionally id (ignored), affiliations (separated by semicolons),
+    /// image_name, channel_id and is_retired (true or false). A streamer is stored under its code: a new one is added,
+    /// and of a stored one the cells that are not empty are replaced. If any row is wrong, the rows are reported with
+    /// their numbers, and nothing is stored.
+    Import {
+        /// The file; - is standard input.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// List the streamers: code, name, group, and whether the streamer is retired
+    List,
 }
 
 /// The commands for users.

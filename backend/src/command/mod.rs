@@ -7,13 +7,14 @@ mod export;
 mod health;
 mod import;
 mod rejects;
+mod streamers;
 mod user;
 
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub use cli::{AdminCommand, At, Cli, Command, UserCommand};
+pub use cli::{AdminCommand, At, Cli, Command, StreamersCommand, UserCommand};
 pub use client::{Client, ClientError, NotATarget, Target};
 pub use health::health;
 
@@ -53,6 +54,7 @@ where
         AdminCommand::Restore { file, replace, .. } => {
             backup::restore(&client.waiting(BACKUP_TIMEOUT), file, replace).await
         }
+        AdminCommand::Streamers { command, .. } => streamers::run(&client, command).await,
         AdminCommand::User { command, .. } => user::run(&client, command).await,
     }
 }

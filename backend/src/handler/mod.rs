@@ -13,6 +13,7 @@ mod page;
 mod revocation;
 mod roles;
 mod status;
+mod streamers;
 mod tagged;
 mod users;
 
@@ -40,6 +41,7 @@ pub(crate) use page::{asset, calendar as calendar_page, record};
 pub(crate) use revocation::{check, feed, log_out};
 pub(crate) use roles::{edit as edit_roles, list as list_roles, replace as replace_roles};
 pub(crate) use status::{healthz, metrics, readyz, status, upgrades};
+pub(crate) use streamers::{import as import_streamers, list as list_stored_streamers};
 pub(crate) use users::{change_password, create, delete as delete_user, list, set_disabled};
 
 use crate::clock;

@@ -15,6 +15,7 @@ mod json;
 mod lines;
 mod records;
 mod rejects;
+mod streamers;
 
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -26,6 +27,7 @@ pub use encoding::{Encoding, NotAnEncoding, NotText, decode};
 pub use export::{Exporter, NoCodeColumn};
 pub use json::parse_object;
 pub use rejects::write_rejects;
+pub use streamers::{STREAMER_COLUMNS, StreamersError, read_streamers};
 
 use crate::model::{Identifier, ValidHolodule};
 

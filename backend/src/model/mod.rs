@@ -34,7 +34,7 @@ pub use roles::{
 pub use saved::{Saved, SavedUser, Tally};
 pub use schedule::{SCHEDULES_LIMIT, Schedule, ScheduleQuery};
 pub use selection::{FILTER_VALUES_LIMIT, Filter, PAGE_LIMIT, PageRequest, Position, Selection, Sort, datetimes_of};
-pub use streamer::{Streamer, Streamers};
+pub use streamer::{Streamer, Streamers, check_streamer};
 pub use user::{
     NewUser, NotAUsername, RESERVED_PREFIX, StoredPassword, StoredUser, USERNAME_LIMIT, UserSummary, Username,
 };

@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::holodule::Holodule;
+use super::identifier::{Code, Invalid, LineBreaks, text};
+
+/// The longest text of a streamer, in bytes of UTF-8, and the most affiliations.
+const TEXT_LIMIT: usize = 512;
+const AFFILIATIONS_LIMIT: usize = 100;
 
 /// A streamer. On MongoDB it is a document of the collection `streamers`; in documents of other programs, any field may
 /// be missing.
@@ -34,6 +39,24 @@ pub struct Streamer {
     /// Whether the streamer is retired.
     #[schema(required)]
     pub is_retired: Option<bool>,
+}
+
+/// Checks a streamer that is to be stored: `code` is a [`Code`], no text is longer than 512 bytes or has control
+/// characters, and there are at most 100 affiliations.
+///
+/// # Errors
+/// The first violated rule, in the order of the fields.
+pub fn check_streamer(streamer: &Streamer) -> Result<(), Invalid> {
+    let check = |field, value: Option<&str>| text(field, value, TEXT_LIMIT, LineBreaks::Forbidden);
+    Code::parse(&streamer.code)?;
+    check("name", streamer.name.as_deref())?;
+    check("group", streamer.group.as_deref())?;
+    if streamer.affiliations.len() > AFFILIATIONS_LIMIT {
+        return Err(Invalid::new("affiliations", format!("must not be more than {AFFILIATIONS_LIMIT}")));
+    }
+    streamer.affiliations.iter().try_for_each(|name| check("affiliations", Some(name)))?;
+    check("image_name", streamer.image_name.as_deref())?;
+    check("channel_id", streamer.channel_id.as_deref())
 }
 
 /// All streamers, by code.
@@ -104,5 +127,22 @@ mod tests {
         let holodule = Holodule { key: Some("HL0502_20201209_230000".into()), ..Holodule::default() };
         assert_eq!(all.of(&holodule).map(|s| s.code.as_str()), Some("HL0502"));
         assert_eq!(all.of(&Holodule::default()), None);
+    }
+
+    #[test]
+    fn a_streamer_is_checked_before_it_is_stored() {
+        let good = streamer("HL0502", Some("a"));
+        assert_eq!(check_streamer(&good), Ok(()));
+        let long = "x".repeat(TEXT_LIMIT + 1);
+        for (bad, field) in [
+            (Streamer { code: "x".into(), ..good.clone() }, "code"),
+            (Streamer { name: Some("a\nb".into()), ..good.clone() }, "name"),
+            (Streamer { group: Some(long.clone()), ..good.clone() }, "group"),
+            (Streamer { affiliations: vec![long], ..good.clone() }, "affiliations"),
+            (Streamer { affiliations: vec![String::new(); AFFILIATIONS_LIMIT + 1], ..good.clone() }, "affiliations"),
+            (Streamer { channel_id: Some("\0".into()), ..good }, "channel_id"),
+        ] {
+            assert_eq!(check_streamer(&bad).unwrap_err().field, field);
+        }
     }
 }
