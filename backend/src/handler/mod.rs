@@ -34,7 +34,8 @@ pub(crate) use csrf::check as check_csrf;
 pub(crate) use holodules::{day, delete, export, put, upload};
 pub use lists::{ListSettings, SearchSettings};
 pub(crate) use lists::{
-    holodules as list_holodules, now, of_streamer as list_of_streamer, streamer, streamers as list_streamers,
+    holodules as list_holodules, now, of_streamer as list_of_streamer, schedule, schedules, streamer,
+    streamers as list_streamers,
 };
 pub(crate) use live::stream;
 pub(crate) use page::{asset, calendar as calendar_page, record};

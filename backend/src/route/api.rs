@@ -28,6 +28,8 @@ pub(super) enum ApiRoute<'a> {
     Streamer(Cow<'a, str>),
     StreamerHolodules(Cow<'a, str>),
     Stream,
+    Schedules,
+    Schedule(Cow<'a, str>),
     Healthz,
     Unknown,
 }
@@ -40,8 +42,12 @@ impl<'a> ApiRoute<'a> {
             "/now" => return Self::Now,
             "/openapi.json" => return Self::OpenApi,
             "/streamers" => return Self::Streamers,
+            "/schedules" => return Self::Schedules,
             HEALTHZ => return Self::Healthz,
             _ => {}
+        }
+        if let Some(id) = path.strip_prefix("/schedules/") {
+            return segment(id).map_or(Self::Unknown, Self::Schedule);
         }
         if let Some(rest) = path.strip_prefix("/streamers/") {
             let route = match rest.strip_suffix("/holodules") {
@@ -69,6 +75,8 @@ impl<'a> ApiRoute<'a> {
             Self::Streamer(_) => "/streamers/{id}",
             Self::StreamerHolodules(_) => "/streamers/{code}/holodules",
             Self::Stream => STREAM,
+            Self::Schedules => "/schedules",
+            Self::Schedule(_) => "/schedules/{id}",
             Self::Healthz => HEALTHZ,
             Self::Unknown => "unknown",
         }
@@ -78,9 +86,14 @@ impl<'a> ApiRoute<'a> {
     pub(super) fn shape(&self) -> Shape {
         match self {
             Self::Holodules | Self::Stream | Self::Now | Self::StreamerHolodules(_) => Shape::Problem,
-            Self::Day(_) | Self::Streamers | Self::Streamer(_) | Self::OpenApi | Self::Healthz | Self::Unknown => {
-                Shape::Plain
-            }
+            Self::Day(_)
+            | Self::Streamers
+            | Self::Streamer(_)
+            | Self::Schedules
+            | Self::Schedule(_)
+            | Self::OpenApi
+            | Self::Healthz
+            | Self::Unknown => Shape::Plain,
         }
     }
 
@@ -94,6 +107,8 @@ impl<'a> ApiRoute<'a> {
             | Self::Streamers
             | Self::Streamer(_)
             | Self::StreamerHolodules(_)
+            | Self::Schedules
+            | Self::Schedule(_)
             | Self::Healthz
             | Self::Unknown => READ,
             // A HEAD would subscribe without reading anything.
@@ -124,6 +139,8 @@ pub(super) async fn handle(app: &Arc<App>, route: ApiRoute<'_>, request: Request
         ApiRoute::Streamer(id) => handler::streamer(app, &parts, &id).await,
         ApiRoute::StreamerHolodules(code) => handler::list_of_streamer(app, &parts, &code).await,
         ApiRoute::Stream => handler::stream(app, &parts).await,
+        ApiRoute::Schedules => handler::schedules(app, &parts).await,
+        ApiRoute::Schedule(id) => handler::schedule(app, &parts, &id).await,
         ApiRoute::Healthz | ApiRoute::Unknown => handler::healthz(),
     }
 }

@@ -5,6 +5,7 @@ pub(super) mod now;
 pub(super) mod page;
 mod parameters;
 mod query;
+mod schedules;
 mod search;
 mod status;
 pub(super) mod streamers;
@@ -19,10 +20,12 @@ use self::page::{ListKey, ListRead};
 use self::search::SearchLimits;
 use self::streamers::StreamersCache;
 use crate::coalesce::Coalescer;
+use crate::model::ScheduleQuery;
 
 pub(crate) use self::now::now;
 pub(crate) use self::page::{holodules, of_streamer};
 pub(super) use self::query::stream_query;
+pub(crate) use self::schedules::{schedule, schedules};
 pub use self::search::SearchSettings;
 pub(crate) use self::streamers::{streamer, streamers};
 
@@ -56,6 +59,7 @@ pub(super) struct Lists {
     search: Arc<SearchLimits>,
     reads: Coalescer<ListKey, ListRead>,
     now_reads: Coalescer<NowKey, ListRead>,
+    schedule_reads: Coalescer<(ScheduleQuery, u64), ListRead>,
 }
 
 impl Lists {
@@ -65,6 +69,7 @@ impl Lists {
             search: Arc::new(SearchLimits::new(&settings.search)),
             reads: Coalescer::new(),
             now_reads: Coalescer::new(),
+            schedule_reads: Coalescer::new(),
         }
     }
 }
