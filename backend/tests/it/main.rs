@@ -24,6 +24,7 @@ mod health;
 mod http;
 mod import;
 mod limits;
+mod lists;
 mod live;
 mod mongod;
 mod mongodb;

@@ -24,6 +24,8 @@ pub(crate) struct Setup {
     pub(crate) server: server::Settings,
     pub(crate) handler: handler::Settings,
     pub(crate) password: password::Settings,
+    /// The clock of lists, instead of the system's.
+    pub(crate) clock: Option<fn() -> i64>,
 }
 
 impl Default for Setup {
@@ -58,6 +60,7 @@ impl Default for Setup {
                 queue: 16,
                 upgrade: true,
             },
+            clock: None,
         }
     }
 }
@@ -99,7 +102,11 @@ impl Service {
         let hasher = Hasher::new(&setup.password).unwrap();
         let feed = Feed::start(store.clone()).unwrap();
         let metrics = Metrics::new().unwrap();
-        let app = Arc::new(App::new(store.clone(), hasher, feed, metrics, setup.handler, || 0));
+        let app = App::new(store.clone(), hasher, feed, metrics, setup.handler, || 0);
+        let app = Arc::new(match setup.clock {
+            Some(clock) => app.with_clock(clock),
+            None => app,
+        });
         let listeners = Listeners::bind(&setup.api, &setup.admin).await.unwrap();
         let (api, admin) = (listeners.api.address().unwrap(), listeners.admin.address().unwrap());
         let (stop, stopped) = oneshot::channel();
