@@ -1,7 +1,7 @@
 //! The file format: one JSON object per line. The first line has the version, the last one the number of records and a
 //! checksum of all lines before it.
 //!
-//! Version 2 adds streamers. A backup without any is written as version 1, which older programs can restore.
+//! Version 2 adds streamers and calendar feeds. A backup without any of both is written as version 1, which older programs can restore.
 
 use std::io::{self, BufRead, Read as _, Write};
 
@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use crate::hex;
-use crate::model::{Holodule, Logout, Roles, Saved, SavedUser, StoredPassword, Streamer, Tally, TokenId};
+use crate::model::{Calendar, Holodule, Logout, Roles, Saved, SavedUser, StoredPassword, Streamer, Tally, TokenId};
 
 /// The version of a backup without records that only [`VERSION`] has.
 const BASE_VERSION: u32 = 1;
@@ -31,6 +31,7 @@ enum RecordLine {
     Holodule(Box<Holodule>),
     User(UserRecord),
     Streamer(Box<Streamer>),
+    Calendar(Box<Calendar>),
     End(Trailer),
 }
 
@@ -64,6 +65,9 @@ pub struct Trailer {
     /// Number of streamers. Missing in backups of older versions.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub streamers: u64,
+    /// Number of calendar feeds. Missing in backups of older versions.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub calendars: u64,
     /// Whether all records were read from one snapshot.
     pub consistent: bool,
     /// Number of documents that could not be read and were left out.
@@ -141,6 +145,7 @@ impl<W: Write> BackupWriter<W> {
                 password_changed_at: user.password_changed_at,
             }),
             Saved::Streamer(streamer) => RecordLine::Streamer(streamer),
+            Saved::Calendar(calendar) => RecordLine::Calendar(calendar),
         })
     }
 
@@ -150,9 +155,9 @@ impl<W: Write> BackupWriter<W> {
     /// Those of the writer.
     pub fn finish(mut self, consistent: bool, unreadable: u64) -> io::Result<(W, Trailer)> {
         self.begin(BASE_VERSION)?;
-        let Tally { users, holodules, logouts, streamers } = self.tally;
+        let Tally { users, holodules, logouts, streamers, calendars } = self.tally;
         let sha256 = hex::encode(self.digest.clone().finish().as_ref());
-        let end = Trailer { users, holodules, logouts, streamers, consistent, unreadable, sha256 };
+        let end = Trailer { users, holodules, logouts, streamers, calendars, consistent, unreadable, sha256 };
         self.line(&RecordLine::End(end.clone()))?;
         self.out.flush()?;
         Ok((self.out, end))
@@ -232,8 +237,8 @@ impl<R: BufRead> BackupReader<R> {
         let saved = match line {
             RecordLine::End(end) => {
                 let sha256 = hex::encode(self.digest.clone().finish().as_ref());
-                let Trailer { users, holodules, logouts, streamers, .. } = end;
-                let counted = Tally { users, holodules, logouts, streamers };
+                let Trailer { users, holodules, logouts, streamers, calendars, .. } = end;
+                let counted = Tally { users, holodules, logouts, streamers, calendars };
                 let rest = self.reader.fill_buf()?;
                 if end.sha256 != sha256 || counted != self.tally || !rest.is_empty() {
                     return Err(Damaged::Checksum);
@@ -256,6 +261,7 @@ impl<R: BufRead> BackupReader<R> {
                 password_changed_at: user.password_changed_at,
             }),
             RecordLine::Streamer(streamer) => Saved::Streamer(streamer),
+            RecordLine::Calendar(calendar) => Saved::Calendar(calendar),
         };
         self.digest.update(&bytes);
         self.tally.count(&saved);

@@ -23,6 +23,8 @@ struct BackupReport {
     logouts: u64,
     #[serde(default)]
     streamers: u64,
+    #[serde(default)]
+    calendars: u64,
     consistent: bool,
     unreadable: u64,
     #[serde(default)]
@@ -34,6 +36,9 @@ impl std::fmt::Display for BackupReport {
         write!(f, "{} users, {} holodules, {} logouts", self.users, self.holodules, self.logouts)?;
         if self.streamers > 0 {
             write!(f, ", {} streamers", self.streamers)?;
+        }
+        if self.calendars > 0 {
+            write!(f, ", {} calendar feeds", self.calendars)?;
         }
         Ok(())
     }

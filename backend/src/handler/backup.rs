@@ -45,6 +45,7 @@ struct BackupSummary {
     holodules: u64,
     logouts: u64,
     streamers: u64,
+    calendars: u64,
     /// Whether all records were read from one snapshot.
     consistent: bool,
     /// Documents that could not be read.
@@ -56,9 +57,9 @@ struct BackupSummary {
 
 impl BackupSummary {
     fn new(file: &BackupName, end: &Trailer, duplicates: Option<u64>) -> Self {
-        let Trailer { users, holodules, logouts, streamers, consistent, unreadable, .. } = *end;
+        let Trailer { users, holodules, logouts, streamers, calendars, consistent, unreadable, .. } = *end;
         let file = file.as_str().to_owned();
-        Self { file, users, holodules, logouts, streamers, consistent, unreadable, duplicates }
+        Self { file, users, holodules, logouts, streamers, calendars, consistent, unreadable, duplicates }
     }
 }
 
@@ -98,6 +99,7 @@ async fn back_up_to(app: &App, folder: &BackupFolder, name: &BackupName) -> Hand
         holodules = end.holodules,
         logouts = end.logouts,
         streamers = end.streamers,
+        calendars = end.calendars,
         "backup written"
     );
     Ok(respond::json(StatusCode::OK, &BackupSummary::new(name, &end, None)))
@@ -165,8 +167,17 @@ async fn restore_from(app: &App, folder: &BackupFolder, name: &BackupName, repla
     app.feed.reset();
     match restored {
         Ok(Restored::Done { duplicates }) => {
-            let Trailer { users, holodules, logouts, streamers, .. } = end;
-            tracing::info!(file = name.as_str(), users, holodules, logouts, streamers, duplicates, "backup restored");
+            let Trailer { users, holodules, logouts, streamers, calendars, .. } = end;
+            tracing::info!(
+                file = name.as_str(),
+                users,
+                holodules,
+                logouts,
+                streamers,
+                calendars,
+                duplicates,
+                "backup restored"
+            );
             Ok(respond::json(StatusCode::OK, &BackupSummary::new(name, &end, Some(duplicates))))
         }
         Ok(Restored::NotEmpty) => Err(HttpError::new(

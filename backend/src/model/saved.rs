@@ -1,6 +1,6 @@
 //! The records of a backup, independent of the engine.
 
-use super::{Holodule, Logout, Roles, StoredPassword, Streamer};
+use super::{Calendar, Holodule, Logout, Roles, StoredPassword, Streamer};
 
 /// One record of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,12 +13,14 @@ pub enum Saved {
     User(SavedUser),
     /// A streamer. Engines send them before all other records ([`Saved::is_of_version_2`]).
     Streamer(Box<Streamer>),
+    /// A calendar feed, without what it has delivered. Engines send them before all other records as well.
+    Calendar(Box<Calendar>),
 }
 
 impl Saved {
     /// Whether only version 2 of the backup format has such records.
     pub fn is_of_version_2(&self) -> bool {
-        matches!(self, Self::Streamer(_))
+        matches!(self, Self::Streamer(_) | Self::Calendar(_))
     }
 }
 
@@ -52,6 +54,8 @@ pub struct Tally {
     pub logouts: u64,
     /// Streamers.
     pub streamers: u64,
+    /// Calendar feeds.
+    pub calendars: u64,
 }
 
 impl Tally {
@@ -62,6 +66,7 @@ impl Tally {
             Saved::Holodule(_) => &mut self.holodules,
             Saved::User(_) => &mut self.users,
             Saved::Streamer(_) => &mut self.streamers,
+            Saved::Calendar(_) => &mut self.calendars,
         };
         *kind = kind.saturating_add(1);
     }

@@ -1,6 +1,7 @@
 //! Tests of the file format.
 
 use super::*;
+use crate::model::{CalendarKey, Filter};
 
 fn records() -> Vec<Saved> {
     let user = |password: &str, disabled, roles: &[&str]| {
@@ -39,6 +40,25 @@ fn streamer() -> Saved {
     let streamer =
         Streamer { id: "1".into(), code: "HL0501".into(), name: Some("獅白".into()), ..Streamer::default() };
     Saved::Streamer(Box::new(streamer))
+}
+
+#[test]
+fn a_calendar_feed_is_read_as_it_was_written() {
+    let calendar = Calendar {
+        id: "0f".into(),
+        owner: "user01".into(),
+        owner_id: Some("1".into()),
+        key_hash: CalendarKey::random().unwrap().hash(),
+        label: None,
+        filter: Filter { tags: ["歌".to_owned()].into(), ..Filter::default() },
+        created_at: 7,
+    };
+    let all: Vec<_> = std::iter::once(Saved::Calendar(Box::new(calendar))).chain(records()).collect();
+    let file = write(all.clone());
+    assert!(file.starts_with(b"{\"holodule_backup\":2,"), "older programs reject it");
+    let read: Vec<_> = BackupReader::new(file.as_slice()).unwrap().map(Result::unwrap).collect();
+    assert_eq!(read, all);
+    assert_eq!(verify(file.as_slice()).unwrap().calendars, 1);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redb::{ReadTransaction, WriteTransaction};
 use tokio::sync::mpsc;
 
-use super::{EXPORT_PAGE, Embedded, acquire, blocking, holodules, logouts, streamers, users};
+use super::{EXPORT_PAGE, Embedded, acquire, blocking, calendars, holodules, logouts, streamers, users};
 use crate::model::Saved;
 use crate::store::changed::TouchedDays;
 use crate::store::{BackedUp, Incoming, Restored, StoreError, random_id};
@@ -40,6 +40,9 @@ fn send_all(transaction: &ReadTransaction, records: &mpsc::Sender<Saved>) -> Res
     let send = |saved| records.blocking_send(saved).map_err(|_| stopped("the receiver of the records was dropped"));
     for streamer in streamers::all(transaction)? {
         send(Saved::Streamer(Box::new(streamer)))?;
+    }
+    for calendar in calendars::saved(transaction)? {
+        send(Saved::Calendar(Box::new(calendar)))?;
     }
     for logout in logouts::saved(transaction)? {
         send(Saved::Logout(logout))?;
@@ -79,6 +82,7 @@ fn receive_all(
     }
     holodules::clear(transaction)?;
     users::clear(transaction)?;
+    calendars::clear(transaction)?;
     let mut duplicates = 0;
     while let Some(record) = records.blocking_recv() {
         match record.map_err(|reason| stopped(&reason))? {
@@ -89,6 +93,7 @@ fn receive_all(
                 let random = || random_id().map_err(|error| stopped(&error.to_string()));
                 users::restore(transaction, user, (random()?, random()?), now)?;
             }
+            Saved::Calendar(calendar) => calendars::insert(transaction, &calendar)?,
             Saved::Streamer(streamer) => {
                 let id = random_id().map_err(|error| stopped(&error.to_string()))?;
                 streamers::restore(transaction, *streamer, id)?;

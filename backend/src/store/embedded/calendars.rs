@@ -161,6 +161,19 @@ fn by_key(transaction: &ReadTransaction, key: &KeyHash) -> Result<Option<(Calend
     Ok(Some((calendar, delivered)))
 }
 
+/// All feeds, as in a backup.
+pub(super) fn saved(transaction: &ReadTransaction) -> Result<Vec<Calendar>, redb::Error> {
+    transaction.open_table(CALENDARS)?.iter()?.map(|row| decode(row?.1.value())).collect()
+}
+
+/// Removes all feeds.
+pub(super) fn clear(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.delete_table(CALENDARS)?;
+    transaction.delete_table(BY_KEY)?;
+    transaction.delete_table(DELIVERED)?;
+    create_tables(transaction)
+}
+
 fn decode<T: for<'de> Deserialize<'de>>(row: &[u8]) -> Result<T, redb::Error> {
     serde_json::from_slice(row).map_err(|_| redb::Error::Corrupted("a calendar feed cannot be read".to_owned()))
 }

@@ -14,9 +14,12 @@ use mongodb::{ClientSession, Collection};
 use tokio::sync::mpsc;
 
 use super::accounts::{changed_at, seconds, time};
+use super::calendars::calendar;
 use super::holodules::run_to_completion;
 use super::users::{disabled, id, text};
-use super::{HOLODULES, LOGOUTS, Mongo, PASSWORD_STATES, USERS, document, error, is_distributed, primary, roles};
+use super::{
+    CALENDARS, HOLODULES, LOGOUTS, Mongo, PASSWORD_STATES, USERS, document, error, is_distributed, primary, roles,
+};
 use crate::model::{Logout, Roles, Saved, SavedUser, StoredPassword, StoredRoles, TokenId};
 use crate::store::changed::TouchedDays;
 use crate::store::{BackedUp, Incoming, Restored, StoreError, random_id};
@@ -72,6 +75,12 @@ impl Mongo {
         let mut reader = CollectionReader { engine: self, session, consistent };
         let mut unreadable = 0;
 
+        let feed = |found: &RawDocumentBuf| {
+            let calendar = calendar(found);
+            unreadable += u64::from(calendar.is_none());
+            Some(Saved::Calendar(Box::new(calendar?)))
+        };
+        reader.each(CALENDARS, doc! { "_id": 1 }, &records, feed).await?;
         reader.each(LOGOUTS, doc! { "_id": 1 }, &records, logout).await?;
         let by_time = doc! { "datetime": 1, "key": 1 };
         let holodule = |found: &RawDocumentBuf| match document::holodule(found) {
@@ -128,6 +137,7 @@ impl Mongo {
         touched.touch_all();
         self.clear(&self.users).await?;
         self.clear(&self.holodules).await?;
+        self.clear(&self.calendars).await?;
         let (mut holodules, mut users, mut duplicates) = (Vec::with_capacity(BATCH), Vec::new(), 0);
         let mut streamers = Vec::new();
         while let Some(record) = records.recv().await {
@@ -146,6 +156,8 @@ impl Mongo {
                 // Stored after everything else.
                 Saved::User(user) => users.push(user),
                 Saved::Streamer(streamer) => streamers.push(*streamer),
+                // It is not served before its user is stored.
+                Saved::Calendar(calendar) => self.insert_calendar(&calendar).await?,
             }
         }
         if !streamers.is_empty() {
