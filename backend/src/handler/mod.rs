@@ -3,6 +3,7 @@
 
 mod backup;
 mod body;
+mod calendar;
 mod contract;
 mod credentials;
 mod csrf;
@@ -28,6 +29,9 @@ use http::{Response, StatusCode};
 use tokio::sync::Semaphore;
 
 pub(crate) use backup::{back_up, restore};
+pub(crate) use calendar::{
+    create as create_calendar, delete as delete_calendar, list as list_calendars, read as read_calendar,
+};
 pub(crate) use contract::openapi;
 pub(crate) use credentials::verify;
 pub(crate) use csrf::check as check_csrf;
@@ -96,6 +100,7 @@ pub struct App {
     /// read that began before it.
     reads: Coalescer<(Day, u64), holodules::Read>,
     lists: lists::Lists,
+    calendars: calendar::Calendars,
     clock: Box<dyn Fn() -> i64 + Send + Sync>,
     uploads: Semaphore,
     /// Allows one backup or restore at a time.
@@ -122,6 +127,7 @@ impl App {
         Self {
             lists: lists::Lists::new(&settings.lists),
             live: Live::start(store.clone(), feed.clone()),
+            calendars: calendar::Calendars::new(),
             clock: Box::new(clock::now),
             tracer: None,
             store,
@@ -137,7 +143,7 @@ impl App {
         }
     }
 
-    /// Takes the time from `clock`, in seconds since the Unix epoch, for lists that depend on it.
+    /// Takes the time from `clock`, in seconds since the Unix epoch, for lists and calendar feeds.
     pub fn with_clock(self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
         Self { clock: Box::new(clock), ..self }
     }

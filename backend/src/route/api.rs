@@ -30,6 +30,11 @@ pub(super) enum ApiRoute<'a> {
     Stream,
     Schedules,
     Schedule(Cow<'a, str>),
+    Calendars,
+    /// With the id.
+    Calendar(&'a str),
+    /// With the key.
+    CalendarFeed(&'a str),
     Healthz,
     Unknown,
 }
@@ -43,11 +48,20 @@ impl<'a> ApiRoute<'a> {
             "/openapi.json" => return Self::OpenApi,
             "/streamers" => return Self::Streamers,
             "/schedules" => return Self::Schedules,
+            "/calendar" => return Self::Calendars,
             HEALTHZ => return Self::Healthz,
             _ => {}
         }
         if let Some(id) = path.strip_prefix("/schedules/") {
             return segment(id).map_or(Self::Unknown, Self::Schedule);
+        }
+        if let Some(name) = path.strip_prefix("/calendar/") {
+            return match name.strip_suffix(".ics") {
+                _ if name.contains('/') => Self::Unknown,
+                Some(key) => Self::CalendarFeed(key),
+                None if name.is_empty() => Self::Unknown,
+                None => Self::Calendar(name),
+            };
         }
         if let Some(rest) = path.strip_prefix("/streamers/") {
             let route = match rest.strip_suffix("/holodules") {
@@ -77,6 +91,9 @@ impl<'a> ApiRoute<'a> {
             Self::Stream => STREAM,
             Self::Schedules => "/schedules",
             Self::Schedule(_) => "/schedules/{id}",
+            Self::Calendars => "/calendar",
+            Self::Calendar(_) => "/calendar/{id}",
+            Self::CalendarFeed(_) => "/calendar/{key}.ics",
             Self::Healthz => HEALTHZ,
             Self::Unknown => "unknown",
         }
@@ -85,7 +102,13 @@ impl<'a> ApiRoute<'a> {
     /// The form of its errors.
     pub(super) fn shape(&self) -> Shape {
         match self {
-            Self::Holodules | Self::Stream | Self::Now | Self::StreamerHolodules(_) => Shape::Problem,
+            Self::Holodules
+            | Self::Stream
+            | Self::Now
+            | Self::StreamerHolodules(_)
+            | Self::Calendars
+            | Self::Calendar(_)
+            | Self::CalendarFeed(_) => Shape::Problem,
             Self::Day(_)
             | Self::Streamers
             | Self::Streamer(_)
@@ -109,10 +132,13 @@ impl<'a> ApiRoute<'a> {
             | Self::StreamerHolodules(_)
             | Self::Schedules
             | Self::Schedule(_)
+            | Self::CalendarFeed(_)
             | Self::Healthz
             | Self::Unknown => READ,
             // A HEAD would subscribe without reading anything.
             Self::Stream => &[Method::GET],
+            Self::Calendars => &[Method::GET, Method::HEAD, Method::POST],
+            Self::Calendar(_) => &[Method::DELETE],
         }
     }
 }
@@ -126,7 +152,7 @@ pub(super) async fn handle(app: &Arc<App>, route: ApiRoute<'_>, request: Request
         return Err(HttpError::method_not_allowed(methods));
     }
     let (parts, body) = request.into_parts();
-    if READ.contains(&parts.method) && !body.is_end_stream() {
+    if parts.method != Method::POST && !body.is_end_stream() {
         return Err(HttpError::bad_request("this request takes no body").closing());
     }
     // hyper omits the body of the response to HEAD.
@@ -141,6 +167,10 @@ pub(super) async fn handle(app: &Arc<App>, route: ApiRoute<'_>, request: Request
         ApiRoute::Stream => handler::stream(app, &parts).await,
         ApiRoute::Schedules => handler::schedules(app, &parts).await,
         ApiRoute::Schedule(id) => handler::schedule(app, &parts, &id).await,
+        ApiRoute::Calendars if parts.method == Method::POST => handler::create_calendar(app, &parts, body).await,
+        ApiRoute::Calendars => handler::list_calendars(app, &parts.headers).await,
+        ApiRoute::Calendar(id) => handler::delete_calendar(app, &parts.headers, id).await,
+        ApiRoute::CalendarFeed(key) => handler::read_calendar(app, &parts.headers, key).await,
         ApiRoute::Healthz | ApiRoute::Unknown => handler::healthz(),
     }
 }
@@ -167,6 +197,17 @@ mod tests {
         assert_eq!((ApiRoute::of("/streamers"), ApiRoute::of("/now")), (ApiRoute::Streamers, ApiRoute::Now));
         for path in ["/streamers/", "/streamers//holodules", "/streamers/a/b", "/streamers/%FF", "/Streamers", "/now/"]
         {
+            assert_eq!(ApiRoute::of(path), ApiRoute::Unknown, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_feed_has_a_suffix() {
+        assert_eq!(ApiRoute::of("/calendar"), ApiRoute::Calendars);
+        assert_eq!(ApiRoute::of("/calendar/0f"), ApiRoute::Calendar("0f"));
+        assert_eq!(ApiRoute::of("/calendar/0f.ics"), ApiRoute::CalendarFeed("0f"));
+        assert_eq!(ApiRoute::of("/calendar/.ics"), ApiRoute::CalendarFeed(""));
+        for path in ["/calendar/", "/calendar/a/b.ics", "/calendar/a.ics/", "/Calendar/a.ics", "/calendars"] {
             assert_eq!(ApiRoute::of(path), ApiRoute::Unknown, "{path}");
         }
     }

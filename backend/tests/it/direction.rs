@@ -26,8 +26,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "handler",
         &[
-            "backup", "clock", "coalesce", "feed", "hex", "import", "live", "model", "page", "password", "record",
-            "respond", "store",
+            "backup", "calendar", "clock", "coalesce", "feed", "hex", "import", "live", "model", "page", "password",
+            "record", "respond", "store",
         ],
     ),
     ("route", &["handler", "record", "respond"]),

@@ -10,6 +10,7 @@
 )]
 
 mod backup;
+mod calendars;
 mod coalescing;
 mod connect;
 mod contract;

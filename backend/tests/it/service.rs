@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use holodule_backend::feed::Feed;
@@ -26,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) password: password::Settings,
     /// The clock of lists, instead of the system's.
     pub(crate) clock: Option<fn() -> i64>,
+    /// The same, if the test changes it.
+    pub(crate) moving_clock: Option<Arc<AtomicI64>>,
 }
 
 impl Default for Setup {
@@ -61,6 +64,7 @@ impl Default for Setup {
                 upgrade: true,
             },
             clock: None,
+            moving_clock: None,
         }
     }
 }
@@ -102,11 +106,14 @@ impl Service {
         let hasher = Hasher::new(&setup.password).unwrap();
         let feed = Feed::start(store.clone()).unwrap();
         let metrics = Metrics::new().unwrap();
-        let app = App::new(store.clone(), hasher, feed, metrics, setup.handler, || 0);
-        let app = Arc::new(match setup.clock {
-            Some(clock) => app.with_clock(clock),
-            None => app,
-        });
+        let mut app = App::new(store.clone(), hasher, feed, metrics, setup.handler, || 0);
+        if let Some(clock) = setup.clock {
+            app = app.with_clock(clock);
+        }
+        if let Some(clock) = setup.moving_clock {
+            app = app.with_clock(move || clock.load(Ordering::SeqCst));
+        }
+        let app = Arc::new(app);
         let listeners = Listeners::bind(&setup.api, &setup.admin).await.unwrap();
         let (api, admin) = (listeners.api.address().unwrap(), listeners.admin.address().unwrap());
         let (stop, stopped) = oneshot::channel();

@@ -15,11 +15,13 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::tagged::Tagged;
-use super::{HandlerResult, holodules, lists};
+use super::{HandlerResult, calendar, holodules, lists};
 use crate::respond::{HttpError, Problem};
 
 pub(in crate::handler) use parameters::{DayParameters, FilterParameters, ListParameters, StreamerListParameters};
-pub(in crate::handler) use responses::{DayErrors, ListErrors, PlainErrors, StreamerErrors};
+pub(in crate::handler) use responses::{
+    CalendarErrors, DayErrors, FeedErrors, ListErrors, PlainErrors, StreamerErrors,
+};
 
 /// The name of the security scheme.
 pub(in crate::handler) const TOKEN: &str = "token";
@@ -45,6 +47,10 @@ const CACHED: HeaderValue = HeaderValue::from_static("public, max-age=0, s-maxag
         lists::page::of_streamer,
         lists::streamers::streamers,
         lists::streamers::streamer,
+        calendar::manage::create,
+        calendar::manage::list,
+        calendar::manage::delete,
+        calendar::read::read,
         openapi,
     ),
     components(schemas(Problem<'_>, gateway::Described, gateway::Refused)),
@@ -54,6 +60,7 @@ const CACHED: HeaderValue = HeaderValue::from_static("public, max-age=0, s-maxag
         (name = "login", description = "Tokens. These endpoints are the gateway's own."),
         (name = "holodules", description = "Streams."),
         (name = "streamers", description = "Streamers and their groups."),
+        (name = "calendar", description = "Feeds for calendar programs."),
         (name = "contract", description = "This document."),
     ),
 )]
@@ -134,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_login_needs_no_token() {
+    fn only_the_login_and_calendar_feeds_need_no_token() {
         let document = document();
         let mut open = Vec::new();
         for (path, item) in document["paths"].as_object().unwrap() {
@@ -144,7 +151,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(open, ["post /auth"]);
+        assert_eq!(open, ["post /auth", "get /calendar/{key}.ics"]);
         assert_eq!(document["security"], serde_json::json!([{ "token": [] }]));
     }
 }

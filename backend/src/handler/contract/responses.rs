@@ -20,6 +20,12 @@ pub(in crate::handler) struct DayErrors;
 /// The errors of lists.
 pub(in crate::handler) struct ListErrors;
 
+/// The errors of the calendar feeds of a user.
+pub(in crate::handler) struct CalendarErrors;
+
+/// The errors of one calendar feed.
+pub(in crate::handler) struct FeedErrors;
+
 /// The errors of the routes of the author's later service.
 pub(in crate::handler) struct StreamerErrors;
 
@@ -63,11 +69,48 @@ impl IntoResponses for ListErrors {
             ("429", "Too many requests, or too many searches.", &["Retry-After"]),
             ("503", "The store, or a search, takes too long.", &["Retry-After"]),
         ] {
-            let response = plain_builder(description).content("application/problem+json", content::<Problem<'_>>());
-            responses.insert(status.to_owned(), with(response, headers).into());
+            responses.insert(status.to_owned(), with(problem(description), headers).into());
         }
         responses
     }
+}
+
+impl IntoResponses for CalendarErrors {
+    fn responses() -> Responses {
+        let mut responses = of_gateway();
+        for (status, description, headers) in [
+            ("400", "The body is not as described, or a code or group is unknown.", &[][..]),
+            ("403", "The token is a static one, or its user does not exist.", &[]),
+            ("404", "The user has no such feed.", &[]),
+            ("409", "The user has 20 feeds.", &[]),
+            ("413", "The body is over 64 KiB.", &[]),
+            ("415", "The Content-Type is not `application/json`.", &[]),
+            ("503", "The store does not respond.", &["Retry-After"]),
+        ] {
+            responses.insert(status.to_owned(), with(problem(description), headers).into());
+        }
+        responses
+    }
+}
+
+impl IntoResponses for FeedErrors {
+    fn responses() -> Responses {
+        [
+            ("304", ResponseBuilder::new().description("Unchanged since the `ETag` in `If-None-Match`.").build()),
+            ("400", plain("The request is malformed.")),
+            ("404", problem("There is no such feed, or it was revoked.").build()),
+            ("405", with(plain_builder("The route has other methods."), &["Allow"])),
+            ("429", with(plain_builder("Too many requests."), &["Retry-After"])),
+            ("503", with(problem("The store does not respond."), &["Retry-After"])),
+        ]
+        .map(|(status, response)| (status.to_owned(), RefOr::T(response)))
+        .into()
+    }
+}
+
+/// An error of the gateway, or one of the backend as a [`Problem`].
+fn problem(description: &str) -> ResponseBuilder {
+    plain_builder(description).content("application/problem+json", content::<Problem<'_>>())
 }
 
 impl IntoResponses for StreamerErrors {

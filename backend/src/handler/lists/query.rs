@@ -194,7 +194,7 @@ pub(super) fn filter(parameters: &Parameters) -> Result<Filter, HttpError> {
 ///
 /// # Errors
 /// `400` with the known codes or groups.
-pub(super) fn check_known(filter: &Filter, streamers: &Streamers) -> Result<(), HttpError> {
+pub(in crate::handler) fn check_known(filter: &Filter, streamers: &Streamers) -> Result<(), HttpError> {
     if let Some(code) = filter.codes.iter().find(|code| !is_known_code(code, streamers)) {
         return Err(unknown("code", code, streamers.iter().map(|streamer| streamer.code.clone()).collect()));
     }

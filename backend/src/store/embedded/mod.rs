@@ -5,6 +5,7 @@
 //! write. A call that gets no permit within the operation timeout fails, and a read that takes longer is abandoned. A
 //! write that has started completes, however long the disk takes and even if its caller is dropped.
 
+mod accounts;
 mod backup;
 mod building;
 mod calendars;
@@ -43,7 +44,7 @@ use super::{
 use users::AccountState;
 
 use crate::model::{
-    AccountStatus, Day, Identifier, Logout, NewUser, RolesChange, StoredPassword, StoredRoles, StoredUser, UserSummary,
+    AccountStatus, Day, Identifier, Logout, RolesChange, StoredPassword, StoredRoles, StoredUser, UserSummary,
     ValidHolodule,
 };
 
@@ -146,20 +147,6 @@ impl Embedded {
         self.read(users::users).await
     }
 
-    pub(super) async fn create_user(&self, user: NewUser) -> Result<bool, StoreError> {
-        let id = super::random_id()?;
-        let mark = super::random_id()?;
-        self.write(move |transaction| {
-            let created = users::create(transaction, &user, id, mark)?;
-            if created {
-                // Of a user of the same name in a restored backup.
-                calendars::delete_of(transaction, user.username.as_str())?;
-            }
-            Ok(created)
-        })
-        .await
-    }
-
     pub(super) async fn change_password(
         &self,
         username: &str,
@@ -180,28 +167,6 @@ impl Embedded {
         self.write(move |transaction| users::upgrade(transaction, &username, &stored, hash)).await
     }
 
-    pub(super) async fn set_disabled(
-        &self,
-        username: &str,
-        disabled: bool,
-        now: i64,
-    ) -> Result<UserChange, StoreError> {
-        let (username, mark) = (username.to_owned(), super::random_id()?);
-        self.write(move |transaction| {
-            if disabled {
-                calendars::delete_of(transaction, &username)?;
-            }
-            users::change(transaction, &username, |user| {
-                user.disabled = disabled;
-                if disabled {
-                    user.password_changed_at = Some(now);
-                    user.password_mark = Some(mark);
-                }
-            })
-        })
-        .await
-    }
-
     pub(super) async fn roles(&self, username: &str) -> Result<Option<StoredRoles>, StoreError> {
         let username = username.to_owned();
         self.read(move |transaction| users::roles(transaction, &username)).await
@@ -210,15 +175,6 @@ impl Embedded {
     pub(super) async fn change_roles(&self, username: &str, change: &RolesChange) -> Result<RolesChanged, StoreError> {
         let (username, change) = (username.to_owned(), change.clone());
         self.write(move |transaction| users::change_roles(transaction, &username, &change)).await
-    }
-
-    pub(super) async fn delete_user(&self, username: &str, _now: i64) -> Result<UserChange, StoreError> {
-        let username = username.to_owned();
-        self.write(move |transaction| {
-            calendars::delete_of(transaction, &username)?;
-            users::delete(transaction, &username)
-        })
-        .await
     }
 
     pub(super) async fn account(&self, identity: &str, now: i64) -> Result<(AccountStatus, Fingerprint), StoreError> {

@@ -44,13 +44,13 @@ pub(crate) fn on_a_small_disk(test: &str, size: &str) {
     assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
-fn resize(folder: &Path, size: &str) {
+pub(crate) fn resize(folder: &Path, size: &str) {
     let options = format!("remount,size={size}");
     assert!(Command::new("mount").args(["-o", &options]).arg(folder).status().unwrap().success());
 }
 
 /// Fills the remaining space.
-fn fill(folder: &Path) -> PathBuf {
+pub(crate) fn fill(folder: &Path) -> PathBuf {
     let path = folder.join("filler");
     let mut file = File::create(&path).unwrap();
     for size in [65_536, 4096, 1] {

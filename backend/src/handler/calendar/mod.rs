@@ -1,0 +1,34 @@
+//! Calendar feeds: a user creates, lists and deletes them with a token; anyone with the key of one reads it.
+
+pub(super) mod manage;
+pub(super) mod read;
+mod writes;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+pub(crate) use manage::{create, delete, list};
+pub(crate) use read::read;
+
+use self::read::Read;
+use self::writes::WriteBudget;
+use crate::coalesce::Coalescer;
+
+/// The maximum number of feeds that are read at the same time. Each has up to 1,000 events in memory.
+const CONCURRENT_READS: usize = 4;
+
+/// The state of the handlers of calendar feeds.
+pub(super) struct Calendars {
+    /// Coalesces reads of a feed, by its id and the store's version.
+    reads: Coalescer<(String, u64), Read>,
+    permits: Arc<Semaphore>,
+    writes: Arc<WriteBudget>,
+}
+
+impl Calendars {
+    pub(super) fn new() -> Self {
+        let permits = Arc::new(Semaphore::new(CONCURRENT_READS));
+        Self { reads: Coalescer::new(), permits, writes: Arc::default() }
+    }
+}

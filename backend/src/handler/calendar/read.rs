@@ -1,0 +1,234 @@
+//! A feed, for everyone who has its key.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::sync::Semaphore;
+
+use super::super::contract::FeedErrors;
+use super::super::tagged::Tagged;
+use super::super::{App, BUSY_RETRY, HandlerResult, report_unreadable, store_failed};
+use super::writes::WriteBudget;
+use crate::calendar::{Coverage, Event, Revisions, render};
+use crate::model::{
+    Calendar, CalendarKey, Day, DeliveredRevision, KeyHash, PAGE_LIMIT, PageRequest, Sort, WallClock, datetimes_of,
+};
+use crate::record::Metrics;
+use crate::respond::HttpError;
+use crate::store::{Listing, Store};
+
+/// The range of a feed: days before today.
+const PAST_DAYS: i64 = 31;
+/// The range of a feed: days after today.
+const FUTURE_DAYS: i64 = 366;
+/// The maximum number of events. Those from today on come first, then the latest before.
+const EVENTS: usize = PAGE_LIMIT;
+/// How long a read waits for others.
+const WAIT: Duration = Duration::from_secs(5);
+/// How often a comparison is repeated after another process has stored its own.
+const ATTEMPTS: u32 = 3;
+
+/// Never cached by the gateway, which checks each request; clients may store it and revalidate.
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+const CALENDAR_TYPE: HeaderValue = HeaderValue::from_static("text/calendar; charset=utf-8");
+
+/// The result of a coalesced read.
+pub(super) type Read = Result<Tagged, HttpError>;
+
+/// Read a calendar feed
+///
+/// `200` with the feed, or `304`; `404` if there is no feed with this key, whatever the reason.
+#[utoipa::path(
+    get,
+    path = "/calendar/{key}.ics",
+    tag = "calendar",
+    params(("key" = String, Path, description = "The key of the feed.")),
+    security(()),
+    responses(
+        (status = 200, description = "An iCalendar object (RFC 5545).", body = String, content_type = "text/calendar"),
+        FeedErrors,
+    ),
+)]
+pub(crate) async fn read(app: &App, headers: &HeaderMap, key: &str) -> HandlerResult {
+    let key = CalendarKey::parse(key).ok_or_else(no_such_feed)?.hash();
+    let found = app.store.calendar(&key).await.map_err(|error| app.store_failed(&error))?;
+    let (calendar, delivered) = found.ok_or_else(no_such_feed)?;
+    let reader = Reader {
+        store: app.store.clone(),
+        metrics: Arc::clone(app.metrics()),
+        permits: Arc::clone(&app.calendars.permits),
+        writes: Arc::clone(&app.calendars.writes),
+        duration: i64::from(app.settings.lists.assumed_duration),
+        now: app.now(),
+    };
+    let id = (calendar.id.clone(), app.store.version());
+    let feed = app.calendars.reads.join(id, || reader.read(key, calendar, delivered)).await?;
+    Ok(feed.into_response(headers, PRIVATE))
+}
+
+/// `404`, the same for a key that is malformed, unknown or revoked, and for the feed of a disabled user.
+pub(super) fn no_such_feed() -> HttpError {
+    HttpError::not_found("there is no such calendar feed")
+}
+
+struct Reader {
+    store: Store,
+    metrics: Arc<Metrics>,
+    permits: Arc<Semaphore>,
+    writes: Arc<WriteBudget>,
+    /// The assumed duration of a stream, in seconds.
+    duration: i64,
+    /// In seconds since the Unix epoch.
+    now: i64,
+}
+
+impl Reader {
+    async fn read(self, key: KeyHash, mut calendar: Calendar, mut delivered: DeliveredRevision) -> Read {
+        let permit = tokio::time::timeout(WAIT, self.permits.acquire()).await;
+        let Ok(Ok(_permit)) = permit else {
+            return Err(HttpError::unavailable("too many calendar feeds are being read", BUSY_RETRY));
+        };
+        let mut attempt = 1;
+        loop {
+            let revisions = self.compare(&calendar, &delivered).await?;
+            let stored =
+                if revisions.changed { self.store_delivered(&calendar, &delivered, &revisions).await } else { true };
+            if stored || attempt == ATTEMPTS {
+                let text = render(calendar.label.as_deref(), &revisions.events, self.duration);
+                return Ok(Tagged::new(text, CALENDAR_TYPE));
+            }
+            attempt += 1;
+            let found = self.store.calendar(&key).await.map_err(|error| store_failed(&self.metrics, &error))?;
+            (calendar, delivered) = found.ok_or_else(no_such_feed)?;
+        }
+    }
+
+    async fn compare(&self, calendar: &Calendar, delivered: &DeliveredRevision) -> Result<Revisions, HttpError> {
+        let failed = |error| store_failed(&self.metrics, &error);
+        let now = self.now;
+        let streamers = self.store.streamers().await.map_err(failed)?;
+        let window = Window::at(now)
+            .ok_or_else(|| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the clock of the server is wrong"))?;
+        let list = async |range: Range<String>, sort, limit| {
+            let selection = calendar.filter.select(vec![range], &streamers);
+            let listing = self.store.list(&selection, &PageRequest { sort, limit, after: None }).await?;
+            report_unreadable(&self.metrics, &listing.unreadable);
+            Ok(listing)
+        };
+        let coming = list(window.coming(), Sort::Ascending, EVENTS).await.map_err(failed)?;
+        let rest = EVENTS.saturating_sub(coming.entries.len());
+        let past = match rest {
+            0 => None,
+            rest => Some(list(window.past(), Sort::Descending, rest).await.map_err(failed)?),
+        };
+        let coverage = window.coverage(past.as_ref(), &coming);
+        let past = past.iter().flat_map(|past| past.entries.iter().rev());
+        let holodules = past.chain(&coming.entries);
+        let events = holodules.filter_map(|holodule| Event::of(holodule, &streamers)).collect();
+        let known = delivered.delivered.clone();
+        Ok(Revisions::of(events, known, &coverage, calendar.created_at, self.duration, now))
+    }
+
+    /// Stores what is delivered. `false` if another process did so meanwhile. A failure does not matter to the reader:
+    /// a later read stores it.
+    async fn store_delivered(&self, calendar: &Calendar, before: &DeliveredRevision, revisions: &Revisions) -> bool {
+        if !self.writes.take(Instant::now()) {
+            tracing::debug!(calendar = calendar.id, "too many writes: the state of a calendar feed was not stored");
+            return true;
+        }
+        let delivered = revisions.delivered.clone();
+        match self.store.store_delivered(&calendar.id, before.revision, delivered).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                // Logs and counts it.
+                let _served_all_the_same = store_failed(&self.metrics, &error);
+                true
+            }
+        }
+    }
+}
+
+/// The days of a feed.
+struct Window {
+    first: Day,
+    yesterday: Day,
+    today: Day,
+    last: Day,
+}
+
+impl Window {
+    /// The days at `now`, in seconds since the Unix epoch; `None` outside the years 0000 to 9999.
+    fn at(now: i64) -> Option<Self> {
+        let today = WallClock::at_unix(now)?.day();
+        let [first, yesterday, last] = [-PAST_DAYS, -1, FUTURE_DAYS].map(|days| today.checked_add(days));
+        Some(Self { first: first?, yesterday: yesterday?, today, last: last? })
+    }
+
+    fn past(&self) -> Range<String> {
+        datetimes_of(self.first, self.yesterday)
+    }
+
+    fn coming(&self) -> Range<String> {
+        datetimes_of(self.today, self.last)
+    }
+
+    /// What is known after reading these parts, both limited; `None` if one was not read.
+    fn coverage(&self, past: Option<&Listing>, coming: &Listing) -> Coverage {
+        let window = begin(self.first)..begin(self.last).saturating_add(24 * 3600);
+        // Of events at the same time as the last one that was read, some may not have been.
+        let start = match past.map(|past| &past.next) {
+            None => begin(self.today),
+            Some(None) => window.start,
+            Some(Some(position)) => time(&position.datetime).map_or(begin(self.today), |time| time.saturating_add(1)),
+        };
+        let end = match &coming.next {
+            None => window.end,
+            Some(position) => time(&position.datetime).unwrap_or(begin(self.today)),
+        };
+        Coverage { window, complete: start..end }
+    }
+}
+
+/// Midnight, in seconds since the Unix epoch.
+fn begin(day: Day) -> i64 {
+    WallClock::parse(&format!("{day} 000000")).map_or(0, WallClock::unix)
+}
+
+fn time(datetime: &str) -> Option<i64> {
+    WallClock::parse(datetime).ok().map(WallClock::unix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Position;
+
+    #[test]
+    fn a_window_is_of_days_in_japan() {
+        // 2026-11-28 00:00:00 in Japan.
+        let midnight = begin(Day::parse("20261128").unwrap());
+        let window = Window::at(midnight).unwrap();
+        assert_eq!(window.past(), "20261028 ".to_owned().."20261127!".to_owned());
+        assert_eq!(window.coming(), "20261128 ".to_owned().."20271129!".to_owned());
+        assert_eq!(Window::at(midnight - 1).unwrap().today, Day::parse("20261127").unwrap());
+        assert!(Window::at(i64::MAX).is_none());
+    }
+
+    #[test]
+    fn only_what_was_read_is_known() {
+        let window = Window::at(begin(Day::parse("20261128").unwrap())).unwrap();
+        let listing = |next: Option<&str>| Listing {
+            next: next.map(|datetime| Position { datetime: datetime.into(), key: String::new(), id: Vec::new() }),
+            ..Listing::default()
+        };
+        let of =
+            |past: Option<Option<&str>>, coming| window.coverage(past.map(listing).as_ref(), &listing(coming)).complete;
+        let at = |text| time(text).unwrap();
+        assert_eq!(of(Some(None), None), at("20261028 000000")..at("20271130 000000"));
+        assert_eq!(of(Some(Some("20261101 120000")), None), at("20261101 120001")..at("20271130 000000"));
+        assert_eq!(of(None, Some("20270101 120000")), at("20261128 000000")..at("20270101 120000"));
+        assert_eq!(of(None, Some("20270101 x")), at("20261128 000000")..at("20261128 000000"));
+    }
+}
