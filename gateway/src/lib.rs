@@ -24,6 +24,7 @@
 //! | [`scope`] | roles and other scopes: sets of them, and what a route requires |
 //! | [`compress`] | which responses are compressed, by which coding, with which entity tag |
 //! | [`cache`] | stores responses of the backend, and serves them without a request to it |
+//! | [`fan_out`] | event streams of the service, each shared by many listeners |
 //! | `single_flight` | coalesces concurrent requests for one key; used by `revocation` and `cache` |
 //! | [`upstream`] | connections to the backend, header rules, deadlines |
 //! | [`upgrade`] | WebSocket connections: the handshake and the tunnel |
@@ -35,7 +36,7 @@
 //! | [`health`] | the probe of the command `health` |
 //!
 //! A module imports only modules on lower floors. From the highest: `server`; `flow`; `respond`; `authenticate`,
-//! `config`; `login`, `revocation`, `cache`, `ticket`, `upgrade`; `listener`; `acme` and the rest; `client`, `compress`,
+//! `config`; `login`, `revocation`, `cache`, `fan_out`, `ticket`, `upgrade`; `listener`; `acme` and the rest; `client`, `compress`,
 //! `cors`, `framing`, `limit`, `tls`; `clock`, `drain`, `health`, `scope`, `single_flight`, `syntax`.
 //! `tests/it/direction.rs` lists the allowed imports.
 
@@ -49,6 +50,7 @@ pub mod config;
 pub mod cors;
 pub mod downstream;
 pub mod drain;
+pub mod fan_out;
 pub mod flow;
 pub mod framing;
 pub mod health;

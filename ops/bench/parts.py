@@ -5,6 +5,7 @@ import time
 import drive
 import honest
 import instructions
+import listeners
 import syscalls
 import websocket
 from peers import CONNECTIONS, DESCRIPTORS, HAPROXY, ORIGINAL, OURS, PEERS
@@ -179,6 +180,7 @@ PARTS = {
     "connections": connections_in_use,
     "tokens": tokens_in_use,
     "websocket": websocket.part,
+    "listeners": listeners.part,
     "syscalls": syscalls.part,
     "instructions": instructions.part,
 }

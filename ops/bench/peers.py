@@ -79,7 +79,7 @@ class Field:
             backend = self.holodule(
                 stack, "backend", "admin", STORE=f"embedded:{self.folder}/store", API_ADDR="127.0.0.1:0", ADMIN_ADDR="127.0.0.1:0"
             )
-            self.admin = backend.addresses["admin"]
+            self.admin, self.api = backend.addresses["admin"], backend.addresses["api"]
             program, url = self.binaries / "holodule-backend", f"http://{self.admin}"
             command([program, "import", "--admin", url, ROOT / "ops/sample/holodules.csv"])
             command([program, "user", "add", "--admin", url, IDENTITY], input=b"password01\n")

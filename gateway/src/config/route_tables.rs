@@ -96,6 +96,7 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
     let cache = section.optional_flag(source, "cache");
     let purge_key = section.text(source, "purge_key").filter(|key| !key.is_empty());
     let stream = section.flag(source, "stream");
+    let fan_out = section.flag(source, "fan_out");
     let tickets = section.flag(source, "tickets");
     let vary = section.optional_texts(source, "vary");
     let compress = section.optional_texts(source, "compress");
@@ -146,6 +147,7 @@ fn read_route(source: &mut Source, mut section: Section, services: &Services) ->
         cache,
         purge_key,
         stream,
+        fan_out,
         tickets,
         vary,
         compress,
@@ -255,7 +257,10 @@ mod tests {
              [[route]]\nmethods = ['GET']\npath = '/e'\nstrip_prefix = '/e'\nrewrite = '/f'\nhosts = 'a'\nupgrade = 'h2c'\n\
              [[route]]\nmethods = ['GET']\npath = '/f'\nstream = true\nshared = true\n\
              [[route]]\nmethods = ['POST']\npath = '/g'\nupgrade = 'websocket'\n\
-             [[route]]\nmethods = ['GET']\npath = '/h'\nshared = true\nupgrade = 'websocket'\n",
+             [[route]]\nmethods = ['GET']\npath = '/h'\nshared = true\nupgrade = 'websocket'\n\
+             [[route]]\nmethods = ['POST']\npath = '/i'\nfan_out = true\nvary = ['Accept']\n\
+             headers_from_claims = { X-Roles = 'scope' }\n\
+             [[route]]\nmethods = ['GET']\npath = '/j'\nfan_out = true\nshared = true\ncache = true\n",
         )
         .unwrap_err();
         let expected = [
@@ -276,6 +281,11 @@ mod tests {
             "route[5].stream: cannot be true on a cached route: set cache to false",
             "route[6].upgrade: can be given only with GET among the methods",
             "route[7].upgrade: cannot be given on a cached route: set cache to false",
+            "route[8].fan_out: requires shared, since all users receive the same stream",
+            "route[8].fan_out: can be true only with GET among the methods",
+            "route[8].fan_out: cannot be true with vary: no field of a client's request is forwarded",
+            "route[8].fan_out: cannot be true with headers_from_claims: no identity is forwarded",
+            "route[9].fan_out: cannot be true on a cached route: remove cache",
         ];
         assert_eq!(reported, expected);
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use holodule_settings::Source;
 
+use crate::fan_out;
+
 /// Settings of responses and connections that may never end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamSettings {
@@ -11,11 +13,19 @@ pub struct StreamSettings {
     pub grace: Duration,
     /// How long the service may send nothing, unless the route has `timeout.idle`. 60 s by default.
     pub idle_timeout: Duration,
+    /// The bounds of shared event streams.
+    pub fan_out: fan_out::Settings,
 }
 
 pub(super) fn read(source: &mut Source) -> StreamSettings {
+    let fan_out = fan_out::Settings::default();
     StreamSettings {
         grace: source.seconds("stream.grace", 60.0, 0.0..=86_400.0),
         idle_timeout: source.seconds("stream.idle_timeout", 60.0, 0.01..=86_400.0),
+        fan_out: fan_out::Settings {
+            max_streams: usize::try_from(source.number("stream.max_shared", fan_out.max_streams as u64, 1..=10_000))
+                .unwrap_or(fan_out.max_streams),
+            max_bytes: source.number("stream.max_shared_bytes", fan_out.max_bytes, 1 << 20..=1 << 40),
+        },
     }
 }

@@ -188,7 +188,7 @@ impl Flow {
 }
 
 /// Sets how the end of the response is found, if it has a body without a length (RFC 9112, section 6.3).
-fn put_framing(downstream: &mut impl Downstream, header: &mut ResponseHeader) -> Result<()> {
+pub(super) fn put_framing(downstream: &mut impl Downstream, header: &mut ResponseHeader) -> Result<()> {
     if allows_body(&Method::GET, header.status) && !header.headers.contains_key(CONTENT_LENGTH) {
         match downstream.request().version {
             Version::HTTP_11 => header.insert_header(TRANSFER_ENCODING, "chunked")?,

@@ -10,6 +10,7 @@ mod body;
 mod cached;
 mod context;
 mod encode;
+mod fan_out;
 mod forward;
 mod header_rules;
 mod inspect;
@@ -40,6 +41,7 @@ use crate::client::{Prefix, Proxies};
 use crate::config::FlowSettings;
 use crate::downstream::Downstream;
 use crate::drain::Draining;
+use crate::fan_out::FanOut;
 use crate::framing::{self, RequestHead};
 use crate::limit::{self, Exceeded, Limiter, Limits};
 use crate::login;
@@ -91,6 +93,8 @@ pub struct Flow {
     pub draining: Draining,
     /// The response cache; `None` if it is disabled.
     pub cache: Option<Cache>,
+    /// The shared event streams.
+    pub fan_out: FanOut,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The access log.

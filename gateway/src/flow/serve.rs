@@ -77,6 +77,9 @@ impl Flow {
         if let Some(handshake) = &admitted.handshake {
             return Box::pin(self.switch(downstream, ctx, &admitted, handshake)).await;
         }
+        if admitted.matched.route.fan_out && Box::pin(self.answer_from_fan_out(downstream, ctx, &admitted)).await? {
+            return Ok(());
+        }
         if !self.answer_from_cache(downstream, ctx, &admitted).await? {
             // Boxed, for the many requests and idle connections that never get here.
             Box::pin(self.forward(downstream, ctx, &admitted)).await?;
@@ -118,7 +121,12 @@ impl Flow {
     }
 
     /// Sends a response of the gateway.
-    async fn respond(&self, downstream: &mut impl Downstream, answer: LocalResponse, ctx: &mut Context) -> Result<()> {
+    pub(super) async fn respond(
+        &self,
+        downstream: &mut impl Downstream,
+        answer: LocalResponse,
+        ctx: &mut Context,
+    ) -> Result<()> {
         ctx.answered = Some(answer.status);
         respond::send(downstream, answer, &ctx.common_headers(self.settings.hsts.as_ref())).await
     }

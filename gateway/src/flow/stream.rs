@@ -21,7 +21,7 @@ use crate::upstream::{Deadlines, ResponseBody};
 
 /// How long a client may take to accept the end of a response that the gateway ends. Whatever is still being written to
 /// a client that does not read is abandoned then.
-const END_TIMEOUT: Duration = Duration::from_millis(500);
+pub(super) const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Flow {
     /// Sends an endless response with the `received` fields to the client: `header` and then `body`, until either side or
@@ -92,6 +92,6 @@ impl Flow {
     }
 }
 
-fn abandoned() -> Box<Error> {
+pub(super) fn abandoned() -> Box<Error> {
     Error::explain(ErrorType::WriteError, "the stream was ended while the client did not read").into_down()
 }

@@ -11,6 +11,7 @@ use prometheus::{Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 use super::acme::AcmeMetrics;
 use super::caches::Caches;
 use super::certificates::Certificates;
+use super::fan_out::FanOutMetrics;
 use super::labels::Labels;
 use super::requests::{Requests, Vectors};
 use super::revocations::Revocations;
@@ -31,6 +32,7 @@ pub struct Metrics {
     token_refusals: IntCounterVec,
     scope_refusals: IntCounterVec,
     tunnels: Tunnels,
+    fan_out: FanOutMetrics,
     acme: AcmeMetrics,
     rate_limited: IntCounterVec,
     handshakes: IntCounterVec,
@@ -124,6 +126,7 @@ impl Metrics {
                 &["route"],
             )?,
             tunnels: Tunnels::new(&registry, labels)?,
+            fan_out: FanOutMetrics::new(&registry)?,
             acme: AcmeMetrics::new(&registry, labels)?,
             rate_limited: counters(
                 "gateway_rate_limited_total",
@@ -252,6 +255,11 @@ impl Metrics {
     /// Counts a request refused because of its scopes.
     pub fn scope_refusal(&self, route: &str) {
         self.scope_refusals.with_label_values(&[route]).inc();
+    }
+
+    /// The metrics of shared event streams.
+    pub fn fan_out(&self) -> &FanOutMetrics {
+        &self.fan_out
     }
 
     /// Counts a tunnel until the guard is dropped.

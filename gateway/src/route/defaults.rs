@@ -34,6 +34,8 @@ pub fn default_routes() -> Vec<Settings> {
         Settings {
             aliases: vec!["/Holodules/stream".to_owned()],
             query: Query::All,
+            shared: true,
+            fan_out: true,
             tickets: true,
             ..route("live", &["GET"], "/holodules/stream")
         },

@@ -7,6 +7,7 @@ mod advice;
 mod bounds;
 mod defaults;
 mod errors;
+mod fan_out;
 mod forwarding;
 mod header_rules;
 mod index;
@@ -82,6 +83,8 @@ pub struct Route {
     pub cached: bool,
     /// Whether every response without a length may never end.
     pub stream: bool,
+    /// Whether all requests of a target share one event stream.
+    pub fan_out: bool,
     /// Whether it has a service, and is cached only because it is shared.
     pub is_service_cached_by_default: bool,
     /// Whether a GET may have a ticket in its query instead of a token.
@@ -162,11 +165,12 @@ impl Route {
         if settings.cache == Some(true) && !has_get {
             errors.push("cache", None, "can be true only with GET among the methods");
         }
-        let cached = settings.cache.unwrap_or(settings.shared && has_get);
+        let cached = settings.cache.unwrap_or(settings.shared && has_get && !settings.fan_out);
         errors.limit(settings, path.as_ref(), cached);
         if settings.secret_path && path.as_ref().is_some_and(|path| path.before_name().is_none()) {
             errors.push("secret_path", None, "can be true only with a {name} behind a literal segment");
         }
+        fan_out::check(settings, has_get, cached, &mut errors);
         if settings.tickets {
             if settings.public {
                 errors.push("tickets", None, "cannot be true on a public route, whose requests have no token");
@@ -224,6 +228,7 @@ impl Route {
                 shared: settings.shared,
                 cached,
                 stream: settings.stream,
+                fan_out: settings.fan_out,
                 is_service_cached_by_default: cached && settings.cache.is_none() && settings.service.is_some(),
                 tickets: settings.tickets,
                 vary: vary.into(),

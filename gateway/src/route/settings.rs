@@ -45,6 +45,8 @@ pub struct Settings {
     pub purge_key: Option<String>,
     /// Whether every response without a length may never end, as event streams always do.
     pub stream: bool,
+    /// Whether all requests of a target share one event stream.
+    pub fan_out: bool,
     /// Whether a GET may have a ticket in its query instead of a token.
     pub tickets: bool,
     /// The request fields that cached responses may vary by (RFC 9111, section 4.1).
@@ -98,6 +100,7 @@ impl Settings {
             shared: false,
             cache: None,
             purge_key: None,
+            fan_out: false,
             vary: Vec::new(),
             compress: Vec::new(),
             secret_path: false,

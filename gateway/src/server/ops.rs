@@ -25,7 +25,7 @@ use crate::drain::Draining;
 use crate::flow::Flow;
 use crate::framing::CanonicalPath;
 use crate::listener::CurrentServing;
-use crate::record::{Lines, Metrics};
+use crate::record::{FanOutGauges, Lines, Metrics};
 use crate::upstream::Upstream;
 
 /// The maximum number of concurrent connections.
@@ -89,6 +89,15 @@ impl Ops {
             let CacheStats { entries, bytes, evictions, compressions } = cache.stats();
             self.metrics.cache(entries, bytes, evictions, compressions);
         }
+        let fan_out = self.serving.load().handler.fan_out.figures();
+        self.metrics.fan_out().set(&FanOutGauges {
+            streams: fan_out.streams,
+            listeners: fan_out.listeners,
+            bytes: fan_out.bytes,
+            events: fan_out.events,
+            requests: fan_out.requests,
+            slow: fan_out.slow,
+        });
         if let Some(tracer) = &self.tracer {
             let Figures { exported, failed, dropped } = tracer.figures();
             self.metrics.spans(exported, failed, dropped);

@@ -15,6 +15,7 @@ use crate::cache::{self, Cache};
 use crate::config::{self, Config};
 use crate::downstream::http2::http2_options;
 use crate::drain::Draining;
+use crate::fan_out::FanOut;
 use crate::flow::{Flow, HeadInspector, Live};
 use crate::limit::Limits;
 use crate::listener::Serving;
@@ -140,6 +141,10 @@ impl Lasting {
             access_log: access_log.clone(),
         };
         let redirect = self.redirect_settings(&settings, redirect_port, acme_challenges);
+        let fan_out = earlier.map_or_else(
+            || FanOut::new(settings.stream.fan_out),
+            |earlier| earlier.flow.fan_out.with_settings(settings.stream.fan_out),
+        );
         let flow = Flow {
             settings,
             proxies,
@@ -154,6 +159,7 @@ impl Lasting {
             api: self.api_client.clone(),
             services: services.iter().map(|service| service.client.clone()).collect(),
             draining: self.draining.clone(),
+            fan_out,
             cache: cache.map(|settings| with_cache(settings, earlier)),
             metrics: Arc::clone(&self.metrics),
             access_log,

@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 10] = [
     &["flow"],
     &["respond"],
     &["authenticate", "config"],
-    &["login", "revocation", "cache", "ticket", "upgrade"],
+    &["login", "revocation", "cache", "fan_out", "ticket", "upgrade"],
     &["listener"],
     &["acme", "downstream", "token", "record", "upstream", "route"],
     &["client", "compress", "cors", "framing", "limit", "tls"],
@@ -23,7 +23,7 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// Every import that is allowed.
-const ALLOWED: [(&str, &[&str]); 22] = [
+const ALLOWED: [(&str, &[&str]); 23] = [
     ("main", &["config", "health", "record", "scope", "server", "token"]),
     (
         "server",
@@ -35,6 +35,7 @@ const ALLOWED: [(&str, &[&str]); 22] = [
             "config",
             "downstream",
             "drain",
+            "fan_out",
             "flow",
             "framing",
             "limit",
@@ -62,6 +63,7 @@ const ALLOWED: [(&str, &[&str]); 22] = [
             "cors",
             "downstream",
             "drain",
+            "fan_out",
             "framing",
             "limit",
             "listener",
@@ -102,6 +104,7 @@ const ALLOWED: [(&str, &[&str]); 22] = [
             "client",
             "clock",
             "cors",
+            "fan_out",
             "framing",
             "limit",
             "listener",
@@ -119,6 +122,7 @@ const ALLOWED: [(&str, &[&str]); 22] = [
     ("revocation", &["scope", "single_flight", "token", "upstream"]),
     ("ticket", &["token"]),
     ("cache", &["compress", "downstream", "single_flight", "syntax", "upstream"]),
+    ("fan_out", &["upstream"]),
     ("upgrade", &["cors", "downstream", "syntax"]),
     ("listener", &["downstream", "drain", "tls"]),
     ("acme", &["tls"]),

@@ -27,6 +27,7 @@ mod drain;
 mod early_response;
 mod empty_body;
 mod exchange;
+mod fan_out;
 mod forged_token;
 mod forward;
 mod framing;

@@ -158,8 +158,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
     let accepted = Arc::new(Accepted { keys: Arc::new(keys), static_tokens: StaticTokens::default() });
     let routes = default_routes().iter().map(|settings| Arc::new(Route::try_from(settings).unwrap())).collect();
     let routes = Arc::new(RouteTable::new(routes, Vec::new()));
-    let login = LoginSettings { address: None, name: None };
-    let limit = limit::Settings { address: None, identity: None, login };
+    let limit = limit::Settings { address: None, identity: None, login: LoginSettings { address: None, name: None } };
     Flow {
         settings: FlowSettings {
             hsts: None,
@@ -168,7 +167,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
             allowed_origins: Origins::default(),
             body_timeout: second,
             read_timeout: second,
-            stream: StreamSettings { grace: second, idle_timeout: second },
+            stream: StreamSettings { grace: second, idle_timeout: second, fan_out: Default::default() },
         },
         proxies: Arc::new(Proxies::default()),
         live: Arc::new(Live::new(Arc::clone(&accepted), Arc::clone(&routes))),
@@ -183,6 +182,7 @@ fn flow(metrics: &Arc<Metrics>, writer: &Writer) -> Flow {
         services: Box::default(),
         draining: drain(Duration::ZERO).1,
         cache: None,
+        fan_out: Default::default(),
         metrics: Arc::clone(metrics),
         access_log: writer.access(),
         tracer: None,

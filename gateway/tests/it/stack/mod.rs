@@ -4,6 +4,7 @@ mod cache;
 mod clocks;
 mod days;
 mod environment;
+mod live;
 mod lockout;
 mod log;
 // The backend's tests use the same harness.

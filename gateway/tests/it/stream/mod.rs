@@ -155,14 +155,26 @@ impl Stream {
         assert_eq!(timeout(PATIENCE, is_cut).await.expect("not ended"), None, "the response is complete");
     }
 
-    /// The next piece, or `Some(None)` at the end of the response; `None` if it breaks off.
+    /// The next piece, which may begin or end within a character; `None` at the end of a complete response.
+    pub async fn next_bytes(&mut self) -> Option<Vec<u8>> {
+        timeout(PATIENCE, self.read_bytes())
+            .await
+            .expect("no more data")
+            .unwrap_or_else(|| panic!("the stream was cut"))
+    }
+
     async fn read(&mut self) -> Option<Option<String>> {
+        Some(self.read_bytes().await?.map(|data| String::from_utf8(data).unwrap()))
+    }
+
+    /// The next piece, or `Some(None)` at the end of the response; `None` if it breaks off.
+    async fn read_bytes(&mut self) -> Option<Option<Vec<u8>>> {
         match &mut self.body {
             Body::Http1(connection) => {
                 let size = connection.try_read_until("\r\n").await.ok()?;
                 let size = usize::from_str_radix(size.trim(), 16).unwrap();
                 let chunk = connection.try_read_bytes(size + 2).await.ok()?;
-                Some((size > 0).then(|| String::from_utf8(chunk[..size].to_vec()).unwrap()))
+                Some((size > 0).then(|| chunk[..size].to_vec()))
             }
             Body::Http2(body, _) => match body.data().await {
                 None => Some(None),
@@ -171,7 +183,7 @@ impl Stream {
                 Some(data) => {
                     let data = data.ok()?;
                     body.flow_control().release_capacity(data.len()).unwrap();
-                    Some(Some(String::from_utf8(data.to_vec()).unwrap()))
+                    Some(Some(data.to_vec()))
                 }
             },
         }

@@ -1,0 +1,22 @@
+//! What a route with a shared event stream may have.
+
+use super::Settings;
+use super::errors::Errors;
+
+/// Checks that what all listeners of a stream receive depends on nothing but the target.
+pub(super) fn check(settings: &Settings, has_get: bool, is_cached: bool, errors: &mut Errors) {
+    if !settings.fan_out {
+        return;
+    }
+    let reasons = [
+        (!settings.shared, "requires shared, since all users receive the same stream"),
+        (!has_get, "can be true only with GET among the methods"),
+        (is_cached, "cannot be true on a cached route: remove cache"),
+        (settings.upgrade.is_some(), "cannot be true with upgrade"),
+        (!settings.vary.is_empty(), "cannot be true with vary: no field of a client's request is forwarded"),
+        (!settings.headers_from_claims.is_empty(), "cannot be true with headers_from_claims: no identity is forwarded"),
+    ];
+    for (_, reason) in reasons.into_iter().filter(|(is_wrong, _)| *is_wrong) {
+        errors.push("fan_out", None, reason);
+    }
+}

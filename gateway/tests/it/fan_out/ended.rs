@@ -1,0 +1,73 @@
+//! How listeners end: each by itself, while the others stay.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::*;
+use crate::support::admin;
+use crate::support::revocation::RevocationStub;
+
+#[tokio::test]
+async fn a_revoked_user_is_ended_within_a_second_and_others_are_not() {
+    let (stub, admin) = RevocationStub::start().await;
+    let service = Service::start().await;
+    let gateway = RevocationStub::gateway(&service.backend, &admin, &[ROUTES]);
+    gateway.ready().await;
+    let (mut revoked, mut others) = (Vec::new(), Vec::new());
+    for codec in CODECS {
+        for (user, streams) in [("user01", &mut revoked), ("user02", &mut others)] {
+            let mut stream = Stream::open(codec, gateway.https, "/news", &token(user)).await;
+            assert_eq!(stream.status, 200);
+            begins(&mut stream).await;
+            streams.push(stream);
+        }
+    }
+    get(&mut revoked, &[snapshot(0)]).await;
+    get(&mut others, &[snapshot(0)]).await;
+    let began = Instant::now();
+    stub.change(
+        "user01",
+        json!({"active": false, "reason": "disabled", "password_changed_at": null, "logged_out": []}),
+    );
+    for stream in &mut revoked {
+        assert_eq!(stream.next().await, None);
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let event = service.add();
+    get(&mut others, &[event]).await;
+    assert_eq!(service.backend.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_drain_ends_every_listener_in_order() {
+    let (service, admin) = (Service::start().await, admin().await);
+    let (mut gateway, log) = Gateway::start_logged(&service.backend, &admin, &[ROUTES, ("DRAIN_TIMEOUT", "2")]);
+    let mut streams = [open(Codec::Http1, &gateway, "/news").await, open(Codec::Http2, &gateway, "/news").await];
+    get(&mut streams, &[snapshot(0)]).await;
+    gateway.stop();
+    for mut stream in streams {
+        assert_eq!(stream.next().await, None);
+        stream.assert_closed().await;
+    }
+    until("run returns", async || gateway.has_ended()).await;
+    assert!(log.lines().iter().all(|line| line["reason"] == "drain" && line["status"] == 200), "{:?}", log.lines());
+}
+
+#[tokio::test]
+async fn listeners_of_a_route_that_a_reload_removes_end_and_others_stay() {
+    let (service, admin) = (Service::start().await, admin().await);
+    let gateway = Gateway::start_with(&service.backend, &admin, &[ROUTES]);
+    let mut streams = [open(Codec::Http1, &gateway, "/news").await, open(Codec::Http2, &gateway, "/news").await];
+    get(&mut streams, &[snapshot(0)]).await;
+    gateway.reload(&[("STREAM_MAX_SHARED", "2")]).unwrap();
+    let event = service.add();
+    get(&mut streams, &[event]).await;
+    let mut more = [open(Codec::Http2, &gateway, "/news").await];
+    get(&mut more, &[snapshot(0)]).await;
+    assert_eq!(service.backend.seen().len(), 1, "the same stream");
+    gateway.reload(&[("ROUTE", "[{ methods = ['GET'], path = '/other' }]")]).unwrap();
+    for stream in &mut streams {
+        assert_eq!(stream.next().await, None);
+    }
+}
