@@ -21,8 +21,7 @@ const FULL_RETRY: u32 = 30;
 /// `200` with an endless stream of server-sent events, see [`crate::live`]. `400` for a wrong query, or one that contains
 /// too much; `503` when there are too many streams.
 pub(crate) async fn stream(app: &App, parts: &Parts) -> HandlerResult {
-    // Without groups until the store has streamers.
-    let streamers = app.streamers().await.unwrap_or_default();
+    let streamers = app.streamers().await?;
     let (from, to, filter) = stream_query(parts.uri.query(), &streamers)?;
     let query = Query { span: span(from, to)?, filter };
     let last = parts.headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::query::Query;
 use super::state::Entry;
-use crate::model::{Day, datetimes_of};
+use crate::model::{Day, PAGE_LIMIT, PageRequest, Sort, datetimes_of};
 use crate::store::{Store, StoreError};
 
 /// The maximum number of entries of a stream.
@@ -26,19 +26,22 @@ pub(super) async fn entries(
     days: &BTreeSet<Day>,
     now: i64,
 ) -> Result<Listed, StoreError> {
-    // Without groups until the store has streamers.
-    let streamers = store.streamers().await.unwrap_or_default();
+    let streamers = store.streamers().await?;
     let selection = query.filter.select(ranges(days), &streamers);
     let mut entries = Vec::new();
-    for day in days {
-        let listing = store.day(*day).await?;
-        let selected = listing.holodules.iter().filter(|holodule| selection.contains(holodule));
-        entries.extend(selected.filter_map(|holodule| Entry::new(holodule, &streamers, now)));
-        if entries.len() > ENTRIES_LIMIT {
+    let mut request = PageRequest { sort: Sort::Ascending, limit: PAGE_LIMIT, after: None };
+    loop {
+        let listing = store.list(&selection, &request).await?;
+        let is_too_long = listing.total > ENTRIES_LIMIT as u64;
+        if is_too_long || entries.len() + listing.entries.len() > ENTRIES_LIMIT {
             return Ok(Listed::TooMany);
         }
+        entries.extend(listing.entries.iter().filter_map(|holodule| Entry::new(holodule, &streamers, now)));
+        match listing.next {
+            Some(position) => request.after = Some(position),
+            None => return Ok(Listed::Entries(entries)),
+        }
     }
-    Ok(Listed::Entries(entries))
 }
 
 /// The ranges of `datetime` of `days`. Those of successive days are one.
