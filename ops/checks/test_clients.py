@@ -23,6 +23,10 @@ from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset  
 
 SECONDS = 20
 DAY, STREAMS = "20201209", 17
+SCHEDULE = [
+    *("id", "code", "video_id", "streaming_at", "name", "title", "url", "description"),
+    *("published_at", "channel_id", "channel_title", "tags", "key"),
+]
 OKHTTP = "okhttp/4.9.0"
 RESTSHARP_ACCEPT = "application/json, text/json, text/x-json, text/javascript, application/xml, text/xml"
 JSON = ("Content-Type", "application/json")
@@ -213,3 +217,31 @@ class Clients(unittest.TestCase):
             token = self.login_by_restsharp(connection, "106.11.7", "/holoapi/auth")
             fields = [*self.restsharp("106.11.7"), JSON, ("Authorization", f"Bearer {token}")]
             self.assert_day(connection.send("GET", f"/holoapi/holodules/{DAY}", fields))
+
+    def test_web_client_of_2024(self):
+        """RestSharp with `GET /schedules` of the author's later service. Parameters without a value are not sent."""
+        for connection in self.in_each_version():
+            token = self.login_by_restsharp(connection, "112.1.0.0", "/auth")
+            fields = [*self.restsharp("112.1.0.0"), JSON, ("Authorization", f"bearer {token}")]
+
+            def schedules(query, connection=connection, fields=fields):
+                response = connection.send("GET", f"/schedules?{query}", fields)
+                self.assertEqual(response.status, 200, response.body)
+                self.assertEqual(response.fields["content-type"], "application/json")
+                self.assertEqual(list(response.json()), ["schedules"])
+                return response.json()["schedules"]
+
+            day = schedules("sdate=2020-12-09&edate=2020-12-09&group=hololive")
+            self.assertEqual(len(day), STREAMS)
+            for schedule in day:
+                self.assertEqual(list(schedule), SCHEDULE)
+                self.assertRegex(schedule["streaming_at"], r"^2020-12-09T\d\d:\d\d:\d\d$")
+            times = [schedule["streaming_at"] for schedule in day]
+            self.assertEqual(times, sorted(times, reverse=True))
+            one = schedules("sdate=2020-12-01&edate=2020-12-31&code=HL0503")
+            self.assertEqual({schedule["code"] for schedule in one}, {"HL0503"})
+            # As .NET encodes it in a query.
+            found = schedules("sdate=2020-12-01&edate=2020-12-31&group=hololive&keyword=%E9%9B%91%E8%AB%87")
+            self.assertGreater(len(found), 0)
+            texts = [(schedule["title"], schedule["name"], schedule["description"]) for schedule in found]
+            self.assertTrue(all(any("雑談" in (text or "") for text in each) for each in texts), texts)
