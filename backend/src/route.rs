@@ -61,6 +61,11 @@ pub(crate) async fn handle(app: &Arc<App>, listener: Listener, request: Request<
 enum AdminRoute<'a> {
     Calendar,
     PageRecord,
+    PageSearch,
+    PageTransfer,
+    PageUsers,
+    PageDuplicates,
+    PageHealth,
     PageAsset(&'a str),
     Verify,
     RevocationCheck,
@@ -88,6 +93,11 @@ impl<'a> AdminRoute<'a> {
         match path {
             "/" => return Self::Calendar,
             "/page/record" => return Self::PageRecord,
+            "/page/search" => return Self::PageSearch,
+            "/page/transfer" => return Self::PageTransfer,
+            "/page/users" => return Self::PageUsers,
+            "/page/duplicates" => return Self::PageDuplicates,
+            "/page/health" => return Self::PageHealth,
             "/credentials/verify" => return Self::Verify,
             "/revocation/check" => return Self::RevocationCheck,
             FEED => return Self::RevocationFeed,
@@ -126,7 +136,18 @@ impl<'a> AdminRoute<'a> {
     /// The same route, or none if the page is disabled and the route is one of its own.
     fn with_page(self, has_page: bool) -> Self {
         match self {
-            Self::Calendar | Self::PageRecord | Self::PageAsset(_) if !has_page => Self::Unknown,
+            Self::Calendar
+            | Self::PageRecord
+            | Self::PageSearch
+            | Self::PageTransfer
+            | Self::PageUsers
+            | Self::PageDuplicates
+            | Self::PageHealth
+            | Self::PageAsset(_)
+                if !has_page =>
+            {
+                Self::Unknown
+            }
             route => route,
         }
     }
@@ -135,6 +156,11 @@ impl<'a> AdminRoute<'a> {
         match self {
             Self::Calendar => "/",
             Self::PageRecord => "/page/record",
+            Self::PageSearch => "/page/search",
+            Self::PageTransfer => "/page/transfer",
+            Self::PageUsers => "/page/users",
+            Self::PageDuplicates => "/page/duplicates",
+            Self::PageHealth => "/page/health",
             Self::PageAsset(_) => "/page/assets/{asset}",
             Self::Verify => "/credentials/verify",
             Self::RevocationCheck => "/revocation/check",
@@ -167,6 +193,11 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
     match (method.as_str(), &route) {
         ("GET", AdminRoute::Calendar) => handler::calendar_page(app, &parts).await,
         ("GET", AdminRoute::PageRecord) => handler::record(app, &parts).await,
+        ("GET", AdminRoute::PageSearch) => handler::search_page(app, &parts).await,
+        ("GET", AdminRoute::PageTransfer) => handler::transfer_page(&parts).await,
+        ("GET", AdminRoute::PageUsers) => handler::users_page(app, &parts).await,
+        ("GET", AdminRoute::PageDuplicates) => handler::duplicates_page(app, &parts).await,
+        ("GET", AdminRoute::PageHealth) => handler::health_page(app, &parts).await,
         ("GET", AdminRoute::PageAsset(path)) => handler::asset(&parts, path),
         ("POST", AdminRoute::Verify) => handler::verify(app, &parts, body).await,
         ("POST", AdminRoute::RevocationCheck) => handler::check(app, &parts, body).await,
@@ -218,6 +249,11 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
             AdminRoute::Calendar
             | AdminRoute::PageRecord
             | AdminRoute::PageAsset(_)
+            | AdminRoute::PageSearch
+            | AdminRoute::PageTransfer
+            | AdminRoute::PageUsers
+            | AdminRoute::PageDuplicates
+            | AdminRoute::PageHealth
             | AdminRoute::Status
             | AdminRoute::Metrics
             | AdminRoute::Healthz

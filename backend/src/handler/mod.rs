@@ -42,7 +42,10 @@ pub(crate) use lists::{
     streamers as list_streamers,
 };
 pub(crate) use live::stream;
-pub(crate) use page::{asset, calendar as calendar_page, record};
+pub(crate) use page::{
+    asset, calendar as calendar_page, duplicates as duplicates_page, health as health_page, record,
+    search as search_page, transfer as transfer_page, users as users_page,
+};
 pub(crate) use revocation::{check, feed, log_out};
 pub(crate) use roles::{edit as edit_roles, list as list_roles, replace as replace_roles};
 pub(crate) use status::{healthz, metrics, readyz, status, upgrades};

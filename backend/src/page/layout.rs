@@ -5,26 +5,41 @@ use maud::{DOCTYPE, Markup, html};
 use super::language::Language;
 use super::texts::{self, Text};
 use super::view::View;
-use super::{assets, record_form};
+use super::{assets, forms, record_form};
 
 /// The entries of the menu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Section {
     Calendar,
+    Search,
+    Transfer,
+    Users,
+    Duplicates,
+    Health,
 }
 
 impl Section {
-    const ALL: [Self; 1] = [Self::Calendar];
+    const ALL: [Self; 6] = [Self::Calendar, Self::Search, Self::Transfer, Self::Users, Self::Duplicates, Self::Health];
 
     fn path(self) -> &'static str {
         match self {
             Self::Calendar => "/",
+            Self::Search => "/page/search",
+            Self::Transfer => "/page/transfer",
+            Self::Users => "/page/users",
+            Self::Duplicates => "/page/duplicates",
+            Self::Health => "/page/health",
         }
     }
 
     pub(super) fn title(self) -> Text {
         match self {
             Self::Calendar => texts::CALENDAR,
+            Self::Search => texts::SEARCH,
+            Self::Transfer => texts::TRANSFER,
+            Self::Users => texts::USERS,
+            Self::Duplicates => texts::DUPLICATES,
+            Self::Health => texts::HEALTH,
         }
     }
 }
@@ -56,7 +71,7 @@ pub(super) fn document(
                 main #main tabindex="-1" { (content) }
                 div #toasts role="region" aria-live="polite" aria-label=(view.say(texts::NOTIFICATIONS)) {}
                 (record_form::dialog(view))
-                (record_form::confirmation(view))
+                (forms::confirmation(view))
                 (dialogs)
             }
         }

@@ -6,17 +6,29 @@
 
 mod assets;
 mod calendar;
+mod duplicates;
 mod entries;
+mod forms;
+mod health;
 mod language;
 mod layout;
+mod reasons;
 mod record_form;
+mod search;
 mod texts;
+mod transfer;
+mod users;
 mod view;
 mod when;
 
 pub(crate) use assets::find as asset;
 pub(crate) use calendar::{Calendar, DayView, calendar};
+pub(crate) use duplicates::{Duplicate, duplicates};
+pub(crate) use health::{Health, health};
 pub(crate) use language::Language;
 pub(crate) use layout::failure;
+pub(crate) use search::{Found, Search, search};
+pub(crate) use transfer::transfer;
+pub(crate) use users::{SHOWN_USERS, users};
 pub(crate) use view::View;
 pub(crate) use when::Month;

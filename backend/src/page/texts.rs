@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::language::Language;
+use super::reasons;
 
 /// A text in each language. `{name}` is replaced by a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,68 @@ texts! { PAGE:
     LANGUAGE "Language" "言語"
     NO_SCRIPT "Without JavaScript, this page can only be read." "JavaScript が無効のため、閲覧のみできます。"
     CALENDAR "Calendar" "カレンダー"
+    SEARCH "Search" "検索"
+    TRANSFER "Import and export" "取り込みと書き出し"
+    USERS "Users" "ユーザー"
+    DUPLICATES "Duplicates" "重複"
+    HEALTH "Health" "稼働状況"
+    USERNAME "User name" "ユーザー名"
+    USERNAME_HINT "At most 128 bytes. It does not begin with static:." "128 バイトまで。static: で始まる名前は使えません。"
+    PASSWORD "Password" "パスワード"
+    ROLES "Roles" "ロール"
+    ROLES_HINT "One per line, at most 64." "1 行に 1 つ、64 個まで。"
+    USERS_TOTAL "{count} in total" "合計 {count} 人"
+    MORE_USERS "Only the first {count} are shown; the command user list shows all." "最初の {count} 人のみ表示しています。すべては user list コマンドで確認できます。"
+    NO_USERS "No user has been added." "ユーザーはいません。"
+    ADD_USER "Add a user" "ユーザーを追加"
+    STATE "State" "状態"
+    PASSWORD_FORM "Stored password" "保存形式"
+    ACTIONS "Actions" "操作"
+    SET_PASSWORD "Set the password" "パスワードを変更"
+    SET_ROLES "Set the roles" "ロールを変更"
+    ENABLED "enabled" "有効"
+    DISABLED "disabled" "無効"
+    ENABLE "Enable" "有効にする"
+    DISABLE "Disable" "無効にする"
+    UNREADABLE_ROLES "cannot be read" "読み取れません"
+    PLAIN_PASSWORD "plain text" "平文"
+    NO_LOGIN "no login possible" "ログイン不可"
+    IMPORT "Import" "取り込み"
+    FILE "File" "ファイル"
+    FILE_HINT "Drop a CSV, JSON or NDJSON file here, or choose one. UTF-8, UTF-16 and Shift_JIS are accepted. A stream that is stored already is updated." "CSV・JSON・NDJSON ファイルをここにドロップするか、選択してください。UTF-8、UTF-16、Shift_JIS に対応しています。登録済みの配信は更新されます。"
+    PROGRESS "Progress" "進み具合"
+    REJECTS "Rejected rows" "取り込めなかった行"
+    REJECTS_HINT "Correct the rows here and send them again. The others are stored." "ここで修正して再送信できます。ほかの行は保存されています。"
+    SEND_AGAIN "Send corrected rows" "修正した行を送信"
+    EXPORT "Export" "書き出し"
+    EXPORT_HINT "All streams, by start." "すべての配信を開始順に書き出します。"
+    EXPORT_CSV "CSV" "CSV 形式"
+    EXPORT_SPREADSHEET "CSV for spreadsheets, without formulas" "表計算ソフト用 CSV（数式なし）"
+    EXPORT_JSON "JSON" "JSON 形式"
+    EXPORT_NDJSON "NDJSON, one stream per line" "NDJSON 形式（1 行 1 配信）"
+    READY "Ready." "稼働中です。"
+    NOT_READY "Not ready." "利用できません。"
+    STORE "Store" "保存先"
+    HOLODULES "Streams" "配信"
+    UNDATED "Streams shown on no day" "どの日にも表示されない配信"
+    SUBSCRIBERS "Connected gateways" "接続中のゲートウェイ"
+    POLL_AGE "Last check for changes" "変更の最終確認"
+    HASHING "Password checks, running / waiting" "パスワード照合（実行中 / 待ち）"
+    DRAINING "Draining processes" "終了処理中のプロセス"
+    VERSION "Version" "バージョン"
+    DUPLICATES_HINT "Several documents with one video ID prevent the unique index. Deleting one here deletes all documents of the video." "同じ動画 ID の文書が複数あると、一意インデックスを作成できません。ここで削除すると、その動画の文書がすべて削除されます。"
+    NO_DUPLICATES "There are none." "重複はありません。"
+    DOCUMENTS "{count} documents" "文書 {count} 件"
+    MORE_DUPLICATES "There are more." "ほかにもあります。"
+    SEARCH_TEXT "Text in title, name or description" "タイトル・配信者名・説明に含まれる文字"
+    STREAMER "Streamer: code or name" "配信者（コードまたは名前）"
+    FROM_DAY "From" "開始日"
+    TO_DAY "To" "終了日"
+    ORDER "Order" "並び順"
+    LATEST_FIRST "Latest first" "新しい順"
+    EARLIEST_FIRST "Earliest first" "古い順"
+    NOTHING_FOUND "Nothing was found." "見つかりませんでした。"
+    NEXT_PAGE "Next page" "次のページ"
     MONTH "{month} {year}" "{year}年{month}"
     DATE "{weekday}, {day} {month} {year}" "{year}年{month}{day}日（{weekday}）"
     WEEKDAYS "Mon Tue Wed Thu Fri Sat Sun" "月 火 水 木 金 土 日"
@@ -114,13 +177,34 @@ texts! { SCRIPTS:
     CHANGED_MEANWHILE "The stream has been changed in the meantime. Save again to apply your changes to it." "編集中にこの配信が変更されました。もう一度保存すると、あなたの変更が反映されます。"
     GONE "It has been deleted in the meantime." "すでに削除されています。"
     UNREACHABLE "The service does not respond. Try again." "サービスに接続できません。もう一度お試しください。"
+    USER_ADDED "Added the user {name}." "ユーザー {name} を追加しました。"
+    PASSWORD_SET "The password of {name} has been set." "{name} のパスワードを変更しました。"
+    ROLES_SET "The roles of {name} have been set." "{name} のロールを変更しました。"
+    USER_ENABLED "{name} can log in again." "{name} はログインできるようになりました。"
+    USER_DISABLED "{name} cannot log in any longer." "{name} はログインできなくなりました。"
+    DELETE_USER "The user {name} and all tokens of this user become invalid." "ユーザー {name} と、そのすべてのトークンが無効になります。"
+    USER_DELETED "Deleted the user {name}." "ユーザー {name} を削除しました。"
+    READING "Reading {file}." "{file} を読み込んでいます。"
+    UNKNOWN_FILE "The name of the file must end with .csv, .json, .ndjson or .jsonl." "ファイル名の末尾は .csv、.json、.ndjson、.jsonl のいずれかにしてください。"
+    NOT_TEXT "The file is neither UTF-8 nor UTF-16 nor Shift_JIS." "UTF-8、UTF-16、Shift_JIS のいずれでもありません。"
+    NO_ROWS "The file has no rows." "ファイルに行がありません。"
+    OF_ROWS "{done} of {all} rows" "{all} 行中 {done} 行"
+    IMPORTED "{read} rows read: {inserted} added, {updated} updated, {unchanged} unchanged, {rejected} rejected." "{read} 行を読み込みました：追加 {inserted}、更新 {updated}、変更なし {unchanged}、拒否 {rejected}。"
+    STOPPED "Stopped after {done} rows: {reason}" "{done} 行で中断しました：{reason}"
+    ROW "Row" "行"
+    REASON "Reason" "理由"
+    CONTENT "Content" "内容"
+    CELL "{column}, row {row}" "{column}、{row} 行目"
+    MORE_REJECTS "{count} more rejected rows follow after these." "このほかに、取り込めなかった行が {count} 行あります。"
+    LATER_ROW "superseded by row {row}" "{row} 行目と同じ配信のため不採用"
     REFUSED "Refused: {reason}" "受け付けられませんでした：{reason}"
 }
 
 /// The texts of the scripts as JSON, by name, and the translations of the service's messages.
 pub(super) fn for_scripts(language: Language) -> String {
-    let texts: Map<String, Value> =
+    let mut texts: Map<String, Value> =
         SCRIPTS.iter().map(|(name, text)| ((*name).to_owned(), text.of(language).into())).collect();
+    texts.insert("reasons".to_owned(), reasons::for_scripts(language));
     Value::Object(texts).to_string()
 }
 
@@ -156,9 +240,15 @@ mod tests {
     fn each_text_is_used() {
         let sources = [
             include_str!("calendar.rs"),
+            include_str!("duplicates.rs"),
             include_str!("entries.rs"),
+            include_str!("forms.rs"),
+            include_str!("health.rs"),
             include_str!("layout.rs"),
             include_str!("record_form.rs"),
+            include_str!("search.rs"),
+            include_str!("transfer.rs"),
+            include_str!("users.rs"),
             include_str!("view.rs"),
             include_str!("when.rs"),
         ];

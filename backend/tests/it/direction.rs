@@ -50,7 +50,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("prometheus", &["record"]),
     ("holodule_handover", &["handler", "program", "upgrade"]),
     ("holodule_telemetry", &["config", "handler", "program", "record", "server", "store/trace"]),
-    ("holodule_settings", &["backup", "config", "program", "server", "command", "store/embedded/file"]),
+    ("holodule_settings", &["backup", "config", "program", "server", "command", "handler/page", "store/embedded/file"]),
 ];
 
 fn source_folder() -> PathBuf {

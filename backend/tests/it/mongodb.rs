@@ -142,3 +142,28 @@ async fn readiness_is_503_while_the_store_does_not_answer() {
     let alive = service.admin("GET", "/healthz", "").await;
     assert_eq!((alive.status, alive.body.as_str()), (200, "{\"status\":\"alive\"}\n"));
 }
+
+#[tokio::test]
+async fn the_page_shows_duplicates_and_what_cannot_be_restored() {
+    let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
+    let document = |title: &str, video_id: &str| {
+        doc! { "key": "", "video_id": video_id, "datetime": "20201209 100000", "title": title }
+    };
+    let mut further = document("further", "bbbbbbbbbbb");
+    further.insert("of_another_service", 1);
+    let twice = ["first", "second"].map(|title| document(title, "aaaaaaaaaaa"));
+    insert(&url, "holodules", [twice.to_vec(), vec![further, document("whole", "ccccccccccc")]].concat()).await;
+    let service = Service::over(open(&url, Duration::from_secs(20)).await, Setup::default()).await;
+    service.until("backend_duplicate_video_ids", 1.0).await;
+    let page = http::send(&service.admin, "GET", "/page/duplicates", &[("Accept-Language", "en")], "").await;
+    assert!(page.body.contains("<code>aaaaaaaaaaa</code>") && page.body.contains("2 documents"), "{}", page.body);
+    assert!(page.body.contains(">first<") && page.body.contains(">second<") && !page.body.contains("bbbbbbbbbbb"));
+    for (id, documents, restorable) in
+        [("aaaaaaaaaaa", "2", "false"), ("bbbbbbbbbbb", "1", "false"), ("ccccccccccc", "1", "true")]
+    {
+        let record = http::send(&service.admin, "GET", &format!("/page/record?id={id}"), &[], "").await;
+        assert_eq!((record.header("x-documents"), record.header("x-restorable")), (documents, restorable), "{id}");
+    }
+    let health = http::send(&service.admin, "GET", "/page/health", &[("Accept-Language", "en")], "").await.body;
+    assert!(health.contains("<dt>Store</dt><dd>MongoDB</dd>") && health.contains("<dt>Duplicates</dt><dd>1</dd>"));
+}

@@ -23,7 +23,8 @@ fn values<'a>(document: &'a str, attribute: &str) -> Vec<&'a str> {
 #[tokio::test]
 async fn a_document_loads_only_from_this_service_and_is_in_no_frame() {
     let service = Service::start().await;
-    for path in ["/", DAY, "/?month=2020-12", "/?month=13"] {
+    let views = ["/page/transfer", "/page/users", "/page/duplicates", "/page/health", "/?month=13"];
+    for path in ["/", DAY, "/?month=2020-12"].into_iter().chain(views) {
         let page = open(&service, path, "en").await;
         assert_eq!(page.status, if path.ends_with('3') { 400 } else { 200 }, "{path}");
         assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
@@ -127,6 +128,23 @@ async fn a_day_has_its_streams_by_hour_and_a_month_their_number() {
     assert!(!page.contains("title 4<"));
     let month = open(&service, "/?month=2020-12", "en").await.body;
     assert!(month.contains("title 3<"), "the first day with streams");
+    let late = open(&service, "/?day=2020-12-09&from=235900", "en").await.body;
+    assert!(
+        late.contains("title 3<") && !late.contains("title 2<") && late.contains("<p class=\"total\">3 streams</p>")
+    );
+    assert_eq!(open(&service, "/?day=2020-12-09&from=x", "en").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_long_day_is_shown_in_parts() {
+    let service = Service::start().await;
+    let time = |n: u32| format!("20201209 {:02}{:02}{:02}", n / 3600, n / 60 % 60, n % 60);
+    service.holodules((1..=501).map(|n| holodule(n, &time(n)))).await;
+    let page = open(&service, DAY, "en").await.body;
+    assert!(page.contains("501 streams") && page.contains("title 500<") && !page.contains("title 501<"));
+    let rest = open(&service, "/?day=2020-12-09&from=000821", "en").await.body;
+    assert!(page.contains("href=\"/?day=2020-12-09&amp;from=000821\"") && rest.contains("title 501<"));
+    assert!(!rest.contains("title 500<"));
 }
 
 #[tokio::test]
@@ -154,11 +172,70 @@ async fn a_record_is_read_as_it_is_stored() {
 }
 
 #[tokio::test]
+async fn users_are_shown_with_their_state_and_without_their_passwords() {
+    let service = Service::start().await;
+    service.user("<b>user</b> 01", "password01").await;
+    service.user("user02", "$2b$12$secretsecretsecretsecret").await;
+    service.admin("PATCH", "/users/user02", r#"{"disabled":true}"#).await;
+    service.admin("PUT", "/users/user02/roles", r#"["viewer","<editor>"]"#).await;
+    let page = open(&service, "/page/users", "en").await.body;
+    assert!(page.contains("&lt;b&gt;user&lt;/b&gt; 01") && !page.contains("<b>user"), "{page}");
+    assert!(page.contains("plain text") && page.contains("bcrypt") && page.contains("2 in total"));
+    assert!(!page.contains("password01") && !page.contains("secretsecret"));
+    assert!(page.contains("<code class=\"role\">&lt;editor&gt;</code>"));
+    assert_eq!((page.matches(">enabled<").count(), page.matches(">disabled<").count()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_state_is_shown() {
+    let service = Service::start().await;
+    service.holodules([holodule(1, "20201209 230000")]).await;
+    let page = open(&service, "/page/health", "en").await.body;
+    assert!(page.contains("<strong>Ready.</strong>"));
+    for fact in ["<dt>Store</dt><dd>redb</dd>", "<dt>Streams</dt><dd>1</dd>", "<dt>Users</dt><dd>0</dd>"] {
+        assert!(page.contains(fact), "{fact}");
+    }
+    let duplicates = open(&service, "/page/duplicates", "en").await.body;
+    assert!(duplicates.contains("There are none."));
+}
+
+#[tokio::test]
+async fn streams_are_found_page_by_page() {
+    let service = Service::start().await;
+    service.holodules((1..=250).map(|n| holodule(n, &format!("20201209 {:02}{:02}00", n / 60, n % 60)))).await;
+    let found = |page: &str| values(page, "button type=\"button\" data-edit").len();
+    let mut path =
+        "/page/search?streamer=%E3%81%A8%E3%81%8D%E3%81%AE%E3%81%9D%E3%82%89&from=2020-12-01&to=2020-12-31".to_owned();
+    for count in [100, 100, 50] {
+        let page = open(&service, &path, "en").await.body;
+        assert!(page.contains("250 streams") && found(&page) == count, "{path}");
+        let next = values(&page, "rel=\"next\" href");
+        assert_eq!(next.len(), usize::from(count == 100));
+        path = next.first().map(|next| next.replace("&amp;", "&")).unwrap_or(path);
+    }
+    let by_code = open(&service, "/page/search?streamer=HL0007&from=2020-12-01", "en").await.body;
+    assert_eq!((by_code.contains("1 stream<"), found(&by_code)), (true, 1));
+    let by_text = open(&service, "/page/search?q=TITLE+250&from=20201201&to=20201231&order=earliest", "en").await.body;
+    assert_eq!(found(&by_text), 1);
+    for (path, status, reason) in [
+        ("/page/search?q=a&from=2020-01-01&to=2020-12-31", 200, "the days must be at most 92"),
+        ("/page/search?q=%3Cscript%3E%00", 200, "no control characters"),
+        ("/page/search?from=x", 400, "from is not a day of the calendar"),
+        ("/page/search?q=a&cursor=x", 400, "the cursor is not a value of next"),
+        ("/page/search?x=1", 400, "the query may have q, streamer"),
+    ] {
+        let page = open(&service, path, "en").await;
+        assert_eq!((page.status, page.body.contains(reason)), (status, true), "{path}");
+        assert!(!page.body.contains("<script>"), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_disabled_page_does_not_exist() {
     let mut setup = Setup::default();
     setup.handler.page = false;
     let service = Service::with(setup).await;
-    for path in ["/", DAY, "/page/record?id=x", "/page/assets/x/page.css"] {
+    for path in ["/", DAY, "/page/record?id=x", "/page/users", "/page/health", "/page/assets/x/page.css"] {
         let reply = http::send(&service.admin, "GET", path, &[], "").await;
         assert_eq!((reply.status, reply.json()["description"].as_str()), (404, Some("no such route")), "{path}");
     }

@@ -35,6 +35,19 @@ pub(super) enum NotACursor {
     OtherQuery,
 }
 
+/// The cursor of `position` in the list of a query with this canonical text.
+pub(crate) fn encode_cursor(canonical: &[u8], position: &Position) -> String {
+    encode(&query_digest(canonical), position)
+}
+
+/// The position of a cursor of a query with this canonical text.
+///
+/// # Errors
+/// Why it is none.
+pub(crate) fn decode_cursor(canonical: &[u8], text: &str) -> Result<Position, String> {
+    decode(&query_digest(canonical), text).map_err(|error| format!("the cursor {error}"))
+}
+
 /// The cursor of `position` in the list of a query.
 pub(super) fn encode(query: &QueryDigest, position: &Position) -> String {
     let mut bytes = vec![VERSION];

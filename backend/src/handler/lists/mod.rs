@@ -22,6 +22,7 @@ use self::streamers::StreamersCache;
 use crate::coalesce::Coalescer;
 use crate::model::ScheduleQuery;
 
+pub(crate) use self::cursor::{decode_cursor, encode_cursor};
 pub(crate) use self::now::now;
 pub(crate) use self::page::{holodules, of_streamer};
 pub(super) use self::query::{check_known, stream_query};

@@ -1,6 +1,7 @@
 //! The calendar of a month and the timeline of a day.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use http::request::Parts;
@@ -8,12 +9,13 @@ use http::request::Parts;
 use super::super::{App, HandlerResult};
 use super::request::{Parameters, respond};
 use crate::clock::now;
-use crate::model::{Day, WallClock};
+use crate::model::{Day, PageRequest, Selection, Sort, WallClock};
 use crate::page::{self, Calendar, DayView, Month};
 use crate::respond::HttpError;
+use crate::store::Listing;
 
 /// The maximum number of streams in a timeline.
-const TIMELINE: usize = 1000;
+const TIMELINE: usize = 500;
 /// Days of a month that are read at the same time.
 const CONCURRENT: usize = 4;
 
@@ -27,7 +29,8 @@ pub(crate) async fn calendar(app: &App, parts: &Parts) -> HandlerResult {
         let counts = counts(app, month).await?;
         let busy = counts.iter().find(|(_, count)| **count > 0).map(|(day, _)| *day);
         let day = day.or(busy).unwrap_or(month.first());
-        let day = timeline(app, day, parameters.get("from").unwrap_or_default()).await?;
+        let from = parameters.get("from").unwrap_or_default();
+        let day = timeline(app, day, from, counts.get(&day).copied()).await?;
         Ok(page::calendar(&view, &Calendar { today, month, counts, day }))
     })
     .await
@@ -47,23 +50,34 @@ fn chosen(parameters: &Parameters, today: Day) -> Result<(Month, Option<Day>), H
     }
 }
 
+/// The number of streams of each day, from the store's indexes.
 async fn counts(app: &App, month: Month) -> Result<BTreeMap<Day, u64>, HttpError> {
-    let count = async |day| {
-        let listing = app.store.day(day).await.map_err(|error| app.store_failed(&error))?;
-        Ok::<_, HttpError>((day, (listing.holodules.len() + listing.unreadable.len()) as u64))
+    let count = async |day: Day| {
+        let listing = list(app, day.datetimes(), 0).await?;
+        Ok::<_, HttpError>((day, listing.total))
     };
     stream::iter(month.days()).map(count).buffered(CONCURRENT).try_collect().await
 }
 
-/// The streams of a day that start at the time `from`, `hhmmss`, or later.
-async fn timeline(app: &App, day: Day, from: &str) -> Result<DayView, HttpError> {
-    let listing = app.store.day(day).await.map_err(|error| app.store_failed(&error))?;
-    let (total, unreadable) = (listing.holodules.len() + listing.unreadable.len(), listing.unreadable.len());
-    let time =
-        |datetime: &Option<String>| datetime.as_deref().unwrap_or_default().get(9..).unwrap_or_default().to_owned();
-    let mut holodules: Vec<_> =
-        listing.holodules.into_iter().rev().filter(|holodule| time(&holodule.datetime).as_str() >= from).collect();
-    let later = holodules.get(TIMELINE).map(|next| time(&next.datetime));
+/// The streams of a day that start at the time `from`, `hhmmss`, or later. `total` is the number of all of the day.
+async fn timeline(app: &App, day: Day, from: &str, total: Option<u64>) -> Result<DayView, HttpError> {
+    if from.len() > 6 || !from.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(HttpError::bad_request("from is not a time as hhmmss"));
+    }
+    let whole = day.datetimes();
+    let listing = list(app, format!("{}{from}", whole.start)..whole.end, TIMELINE + 1).await?;
+    let mut holodules = listing.entries;
+    let time = |datetime: &str| datetime.get(9..).unwrap_or_default().to_owned();
+    let later = holodules.get(TIMELINE).and_then(|next| next.datetime.as_deref().map(time));
     holodules.truncate(TIMELINE);
-    Ok(DayView { day, total: total as u64, holodules, unreadable, later })
+    // A link to the same time would show the same streams.
+    let later = later.filter(|later| later != from);
+    let unreadable = listing.unreadable.len();
+    Ok(DayView { day, total: total.unwrap_or(listing.total), holodules, unreadable, later })
+}
+
+async fn list(app: &App, range: Range<String>, limit: usize) -> Result<Listing, HttpError> {
+    let selection = Selection { ranges: vec![range], ..Selection::default() };
+    let page = PageRequest { sort: Sort::Ascending, limit, after: None };
+    app.store.list(&selection, &page).await.map_err(|error| app.store_failed(&error))
 }

@@ -4,7 +4,13 @@
 mod calendar;
 mod record;
 mod request;
+mod search;
+mod state;
+mod users;
 
 pub(crate) use calendar::calendar;
 pub(crate) use record::record;
 pub(crate) use request::asset;
+pub(crate) use search::search;
+pub(crate) use state::{duplicates, health, transfer};
+pub(crate) use users::users;

@@ -1,6 +1,6 @@
 // Dialogs and the validation messages of their forms.
 
-import { say } from "./texts.js";
+import { inWords, say } from "./texts.js";
 
 for (const dialog of document.querySelectorAll("dialog")) {
   dialog.addEventListener("click", (event) => {
@@ -51,9 +51,9 @@ export function showError(form, name, message) {
 export function showRefusal(form, description) {
   const [, name, reason] = /^(\w+): (.*)$/s.exec(description) ?? [];
   if (name && form.elements.namedItem(name)) {
-    showError(form, name, reason);
+    showError(form, name, inWords(reason));
   } else {
-    showError(form, null, say("REFUSED", { reason: description }));
+    showError(form, null, say("REFUSED", { reason: inWords(description) }));
   }
 }
 

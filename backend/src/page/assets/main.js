@@ -3,9 +3,17 @@
 
 import "./dialogs.js";
 import { add, edit, remove } from "./records.js";
+import { connect } from "./transfer.js";
+import { handle } from "./users.js";
+
+connect();
 
 document.addEventListener("click", (event) => {
-  const { add: day, edit: edited, delete: deleted, title } = event.target.closest("button")?.dataset ?? {};
+  const data = event.target.closest("button")?.dataset ?? {};
+  const { add: day, edit: edited, delete: deleted, title } = data;
+  if (handle(data)) {
+    return;
+  }
   if (day) {
     add(day);
   } else if (edited) {

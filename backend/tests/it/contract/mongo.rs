@@ -136,6 +136,7 @@ async fn duplicates_are_counted_and_served() {
     assert_eq!(store.count_holodules().await.unwrap(), 5);
     let found = store.find_holodules(&Identifier::parse("aaaaaaaaaaa").unwrap()).await.unwrap();
     assert_eq!(found.len(), 3, "all of them are deleted");
+    assert_eq!(store.duplicate_videos(10).await.unwrap(), [("aaaaaaaaaaa".to_owned(), 3)]);
     assert!(store.delete_holodule(&Identifier::parse("aaaaaaaaaaa").unwrap()).await.unwrap());
     assert_eq!(videos(&store, "20201209").await, ["", ""]);
     // Now no document violates the index.

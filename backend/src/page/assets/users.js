@@ -1,0 +1,98 @@
+// Adds users and changes them.
+
+import { refresh, send } from "./api.js";
+import { clearErrors, confirm, onSubmit, showError } from "./dialogs.js";
+import { inWords, say } from "./texts.js";
+import { toast } from "./toasts.js";
+
+const pathOf = (name, more = "") => `/users/${encodeURIComponent(name)}${more}`;
+// The user whom an open dialog is about.
+let subject = "";
+
+/** Opens the dialog `id`; `values` are those of its fields. */
+function open(id, name, values) {
+  const dialog = document.getElementById(id);
+  const form = dialog.querySelector("form");
+  subject = name;
+  form.reset();
+  clearErrors(form);
+  dialog.querySelector(".whose").textContent = name;
+  for (const [field, value] of Object.entries({ ...values, subject: name })) {
+    form.elements.namedItem(field).value = value;
+  }
+  dialog.showModal();
+  form.querySelector("input:not([hidden]), textarea").focus();
+}
+
+/** Handles a click on a button with the data of a user; returns whether there is any. */
+export function handle({ userAdd, userRoles, roles, userPassword, userSwitch, disable, userDelete }) {
+  if (userAdd !== undefined) {
+    open("user-add", "", {});
+  } else if (userRoles !== undefined) {
+    open("user-roles", userRoles, { roles });
+  } else if (userPassword !== undefined) {
+    open("user-password", userPassword, {});
+  } else if (userSwitch !== undefined) {
+    turn(userSwitch, disable === "true");
+  } else if (userDelete !== undefined) {
+    remove(userDelete);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+/** Sends what a form has, and closes its dialog if it is accepted. `request` makes it of the form's fields. */
+function connect(id, done, request) {
+  const dialog = document.getElementById(id);
+  if (!dialog) {
+    return;
+  }
+  const form = dialog.querySelector("form");
+  onSubmit(form, async () => {
+    const fields = form.elements;
+    const { method, path, body, name } = request((field) => fields.namedItem(field).value);
+    const answer = await send(method, path, JSON.stringify(body));
+    if (!answer.ok) {
+      // The service names no field: each of these forms has one for each kind of error.
+      const field = /name is taken|username/.test(answer.description) ? "username" : fields.namedItem("roles") ? "roles" : "password";
+      showError(form, fields.namedItem(field) ? field : null, inWords(answer.description));
+      return;
+    }
+    form.reset();
+    dialog.close();
+    await finish(say(done, { name }), name);
+  });
+}
+
+connect("user-add", "USER_ADDED", (value) => {
+  const body = { username: value("username"), password: value("password") };
+  return { method: "POST", path: "/users", body, name: body.username };
+});
+connect("user-password", "PASSWORD_SET", (value) => {
+  return { method: "PUT", path: pathOf(subject, "/password"), body: { password: value("password") }, name: subject };
+});
+connect("user-roles", "ROLES_SET", (value) => {
+  return { method: "PUT", path: pathOf(subject, "/roles"), body: value("roles").split(/\s+/).filter(Boolean), name: subject };
+});
+
+async function turn(name, disabled) {
+  const answer = await send("PATCH", pathOf(name), JSON.stringify({ disabled }));
+  const done = disabled ? say("USER_DISABLED", { name }) : say("USER_ENABLED", { name });
+  await finish(answer.ok ? done : say("REFUSED", { reason: answer.description }), name, "userSwitch");
+}
+
+async function remove(name) {
+  if (await confirm(say("DELETE_USER", { name }))) {
+    const answer = await send("DELETE", pathOf(name));
+    await finish(answer.ok ? say("USER_DELETED", { name }) : say("REFUSED", { reason: answer.description }), name);
+  }
+}
+
+/** Shows the new state, reports, and moves the focus to the user's row. */
+async function finish(message, name, button = "userRoles") {
+  await refresh();
+  const buttons = [...document.querySelectorAll("main button")];
+  (buttons.find((other) => other.dataset[button] === name) ?? document.getElementById("main")).focus();
+  toast(message);
+}
