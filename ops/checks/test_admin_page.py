@@ -1,0 +1,465 @@
+#!/usr/bin/env python3
+"""The admin page in headless Chromium: each function by keyboard, in Japanese and English, and axe-core in light and dark.
+
+python3 ops/checks/test_admin_page.py --screenshots DIRECTORY    writes the pictures of the README with the sample data
+"""
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from browser import SECONDS, browsing, running_driver
+from support import ROOT, enter, environment, run
+
+BACKEND = ROOT / "target/release/holodule-backend"
+SAMPLES = ROOT / "ops/sample"
+# Installed by ops/test; of this package only axe-core is used.
+AXE = ROOT / "target/tools/axe_playwright_python/axe.min.js"
+LANGUAGES = ("ja", "en")
+DAY = "/?day=2020-12-09"
+VIEWS = (DAY, "/?month=1999-01", "/page/search?q=ASMR&from=2020-12-01&to=2020-12-31", "/page/transfer", "/page/users")
+VIEWS += ("/page/duplicates", "/page/health", "/?day=none")
+VIDEO = "dQw4w9WgXc_"
+HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>"
+
+
+@contextlib.contextmanager
+def running_backend(**settings):
+    """The address of the admin listener of a backend with an empty store, on a free port."""
+    with tempfile.TemporaryDirectory() as folder:
+        announced = Path(folder, "announced.json")
+        own = {"API_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0", "ANNOUNCE_FILE": str(announced)}
+        own["STORE"] = f"embedded:{folder}/store.redb"
+        with Path(folder, "log").open("w") as log:
+            process = subprocess.Popen([BACKEND], env=environment(**own, **settings), cwd=folder, stdout=log, stderr=log)
+            try:
+                deadline = time.monotonic() + SECONDS
+                while not announced.exists() or not announced.read_text():
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        raise AssertionError(f"the backend has not started: {Path(folder, 'log').read_text()}")
+                    time.sleep(0.02)
+                yield f"http://{json.loads(announced.read_text())['admin']}"
+            finally:
+                process.terminate()
+                process.wait(SECONDS)
+
+
+def send(base, method, path, body=None, media_type="application/json"):
+    """The status and the body of a request without a browser."""
+    data = body.encode() if isinstance(body, str) else body
+    request = urllib.request.Request(base + path, data, {"Content-Type": media_type}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+class AdminPage(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.driver = enter(cls.addClassCleanup, running_driver())
+
+    def setUp(self):
+        self.base = enter(self.addCleanup, running_backend())
+
+    def upload(self, name="holodules.csv"):
+        status, _ = send(self.base, "POST", "/holodules", (SAMPLES / name).read_bytes(), "text/csv")
+        self.assertEqual(status, 200)
+
+    def export(self):
+        return send(self.base, "GET", "/holodules")[1]
+
+    def users(self):
+        return {user["username"]: user for user in json.loads(send(self.base, "GET", "/users")[1])["users"]}
+
+    @contextlib.contextmanager
+    def page(self, path, language, dark=False, refused=False):
+        """A browser with the page, whose console has no error at the end: nothing that the policy blocks, no failure of
+        a script. `refused` allows responses that the console lists because of their status."""
+        with browsing(self.driver, language, dark) as browser:
+            browser.open(self.base + path)
+            yield browser
+            allowed = {"network"} if refused else set()
+            self.assertEqual([entry for entry in browser.messages() if entry[0] not in allowed], [])
+
+    def each(self, path, **options):
+        """The page in each language, with an empty store."""
+        for language in LANGUAGES:
+            with self.page(path, language, **options) as browser:
+                self.texts = json.loads(browser.run("return document.body.dataset.texts;"))
+                self.reasons = dict(self.texts["reasons"])
+                yield browser
+                for line in self.export().splitlines():
+                    record = json.loads(line)
+                    send(self.base, "DELETE", f"/holodules/{record['video_id'] or record['key']}")
+                for name in self.users():
+                    send(self.base, "DELETE", f"/users/{name}")
+
+    def say(self, text, /, **values):
+        """A text of the scripts in the language of the page."""
+        return re.sub(r"\{(\w+)\}", lambda key: str(values[key[1]]), self.texts[text])
+
+    def reason(self, english):
+        """A reason of the service in the language of the page."""
+        numbers = re.findall(r"\d+", english)
+        for known, translation in self.reasons.items():
+            if re.fullmatch(re.escape(known).replace(r"\{\}", r"\d+"), english):
+                return translation.format(*numbers[-translation.count("{}") :]) if "{}" in translation else translation
+        self.assertEqual(self.reasons, {}, english)
+        return english
+
+    def test_a_stream_is_added_edited_deleted_and_restored(self):
+        for page in self.each(DAY, refused=True):
+            page.focus("[data-add]")
+            page.press("Enter")
+            self.assertEqual(page.focused(), "record-video_id")
+            page.press("Enter")
+            page.until_text("#record-video_id-error", self.reason("must not be empty where the key is empty too"))
+            self.assertEqual((page.focused(), page.invalid()), ("record-video_id", ["video_id"]))
+            page.press(VIDEO)
+            page.fill("#record-datetime", "2020-12-09 25:00:00")
+            page.press("Enter")
+            page.until_text("#record-datetime-error", self.reason("must be a day of the calendar and a time of the day"))
+            self.assertEqual((page.focused(), page.invalid()), ("record-datetime", ["datetime"]))
+            page.fill("#record-datetime", "2020-12-09 23:15:00")
+            page.fill("#record-name", "獅白ぼたん")
+            page.fill("#record-url", "https://www.youtube.com/watch?v=x&t=1")
+            page.fill("#record-title", HOSTILE)
+            page.focus("#record [type=submit]")
+            page.press("Enter")
+            page.until_text("#toasts", self.say("CREATED"))
+            self.assertIn(HOSTILE, page.focused(), "the edit button of the new stream")
+            self.assertEqual(page.text(".entry .title"), HOSTILE)
+            added = self.export()
+            self.assertEqual(json.loads(added)["title"], HOSTILE)
+
+            page.press("Enter")
+            page.until("return document.activeElement.id === 'record-title';")
+            page.press("Control+a", "題名 2")
+            page.focus("#record [type=submit]")
+            page.press("Enter")
+            page.until_text("#toasts", self.say("SAVED"))
+            self.assertEqual(self.export(), added.replace(json.dumps(HOSTILE), '"題名 2"'))
+
+            before = self.export()
+            page.focus("[data-delete]")
+            page.press("Enter")
+            page.until_text("#toasts", self.say("DELETED", title="題名 2"))
+            self.assertEqual((self.export(), page.focused()), ("", self.say("UNDO")))
+            self.assertEqual(page.find(".entry"), [])
+            page.press("Enter")
+            page.until_text("#toasts", self.say("RESTORED", title="題名 2"))
+            self.assertEqual(self.export(), before, "to the byte")
+            self.assertIn("題名 2", page.focused())
+
+    def test_a_deletion_that_cannot_be_undone_is_confirmed(self):
+        stored = {"key": "HL0503_20201209_230000", "video_id": "", "datetime": "20201209 230000", "title": "a"}
+        for page in self.each("/page/health"):
+            # Two streams with one key: an upload would change the other one.
+            send(self.base, "PUT", f"/holodules/{stored['key']}", json.dumps(stored))
+            send(self.base, "PUT", f"/holodules/{VIDEO}", json.dumps(stored | {"video_id": VIDEO, "title": "b"}))
+            page.open(self.base + DAY)
+            page.focus(f"[data-delete={stored['key']}]")
+            page.press("Enter")
+            page.until_text("#confirm-text", self.say("INCOMPLETE_UNDO"))
+            page.press("Escape")
+            self.assertEqual(len(self.export().splitlines()), 2)
+            page.press("Enter")
+            page.until("return document.getElementById('confirm').open;")
+            page.focus("#confirm [type=submit]")
+            page.press("Enter")
+            page.until_text("#toasts", self.say("DELETED", title="a"))
+            self.assertEqual(json.loads(self.export())["title"], "b")
+
+    def test_a_change_by_others_is_not_overwritten_unseen(self):
+        stored = {"key": "", "video_id": VIDEO, "datetime": "20201209 230000", "title": "a", "name": "n"}
+        for page in self.each("/page/health"):
+            send(self.base, "PUT", f"/holodules/{VIDEO}", json.dumps(stored))
+            page.open(self.base + DAY)
+            page.focus("[data-edit]")
+            page.press("Enter")
+            page.until("return document.activeElement.id === 'record-title';")
+            page.press("Control+a", "b")
+            send(self.base, "PUT", f"/holodules/{VIDEO}", json.dumps(stored | {"name": "other"}))
+            page.focus("#record [type=submit]")
+            page.press("Enter")
+            page.until_text("[data-form-error]", self.say("CHANGED_MEANWHILE"))
+            page.press("Enter")
+            page.until_text("#toasts", self.say("SAVED"))
+            record = json.loads(self.export())
+            self.assertEqual((record["title"], record["name"]), ("b", "other"), "only what was edited is changed")
+
+    def test_the_calendar_is_used_by_keyboard(self):
+        self.upload()
+        for language in LANGUAGES:
+            with self.subTest(language=language), self.page(DAY, language) as page:
+                page.press("Tab")
+                self.assertEqual(page.run("return document.activeElement.hash;"), "#main", "the first link skips the menu")
+                page.focus("[data-grid] [aria-current]")
+                page.press("Right", "Down", "Left", "Left", "Up", "Home", "End", "Left")
+                page.press("Enter")
+                page.until("return location.search.includes('2020-12-30');")
+                page.focus("[data-grid] [aria-current]")
+                page.press("PageDown")
+                page.until("return location.search.includes('month=2021-01');")
+                page.focus("#go-day")
+                page.run("document.getElementById('go-day').value = '2020-12-31';")
+                page.focus(".go button")
+                page.press("Enter")
+                page.until("return location.search.includes('day=2020-12-31');")
+                self.assertEqual(len(page.find(".entry")), 40)
+
+    def test_users_are_managed(self):
+        for page in self.each("/page/users", refused=True):
+            page.focus("[data-user-add]")
+            page.press("Enter")
+            page.fill("#user-add-username", "static:x")
+            page.fill("#user-add-password", "password01")
+            page.press("Enter")
+            page.until_text("#user-add-username-error", self.reason('a username must not begin with "static:"'))
+            self.assertEqual((page.focused(), page.invalid()), ("user-add-username", ["username"]))
+            page.press("Control+a", "利用者 01")
+            page.press("Enter")
+            page.until_text("#toasts", self.say("USER_ADDED", name="利用者 01"))
+            self.assertEqual(list(self.users()), ["利用者 01"])
+
+            page.focus("[data-user-roles]")
+            page.press("Enter")
+            page.fill("#user-roles-roles", 'editor "')
+            page.focus("#user-roles [type=submit]")
+            page.press("Enter")
+            page.until_text(
+                "#user-roles-roles-error", self.reason('a role is 1 to 64 printable ASCII characters, without space, " and \\')
+            )
+            page.press("Control+a", "viewer editor")
+            page.focus("#user-roles [type=submit]")
+            page.press("Enter")
+            page.until_text("#toasts", self.say("ROLES_SET", name="利用者 01"))
+            self.assertEqual(self.users()["利用者 01"]["roles"], ["editor", "viewer"])
+
+            page.focus("[data-user-password]")
+            page.press("Enter")
+            page.press("Enter")
+            page.until_text("#user-password-password-error", self.reason("a password must not be empty"))
+            page.press("password02", "Enter")
+            page.until_text("#toasts", self.say("PASSWORD_SET", name="利用者 01"))
+            verified = send(self.base, "POST", "/credentials/verify", '{"username":"利用者 01","password":"password02"}')
+            self.assertEqual(verified[0], 200)
+
+            for disabled, done in ((True, "USER_DISABLED"), (False, "USER_ENABLED")):
+                page.focus("[data-user-switch]")
+                page.press("Enter")
+                page.until_text("#toasts", self.say(done, name="利用者 01"))
+                self.assertIs(self.users()["利用者 01"]["disabled"], disabled)
+
+            page.focus("[data-user-delete]")
+            page.press("Enter")
+            page.until_text("#confirm-text", self.say("DELETE_USER", name="利用者 01"))
+            page.focus("#confirm [type=submit]")
+            page.press("Enter")
+            page.until_text("#toasts", self.say("USER_DELETED", name="利用者 01"))
+            self.assertEqual(self.users(), {})
+
+    def test_a_dropped_file_is_imported_and_its_rejects_are_corrected(self):
+        for page in self.each("/page/transfer"):
+            page.drop("[data-drop]", SAMPLES / "defects.csv")
+            page.until("return !document.getElementById('rejects').hidden;")
+            counts = {"read": 10, "inserted": 2, "updated": 0, "unchanged": 0, "rejected": 8}
+            self.assertEqual(page.text("#import-result"), self.say("IMPORTED", **counts))
+            rows = page.run("return [...document.querySelectorAll('#rejects tbody tr')].map(row => row.cells[0].innerText);")
+            self.assertEqual(rows, ["1", "2", "3", "4", "5", "6", "7", "10"])
+            self.assertEqual(page.focused(), "rejects-heading")
+            second = "#rejects tbody tr:nth-child(2)"
+            self.assertEqual(page.run("return document.querySelector(args[0]).value;", f"{second} [aria-invalid]"), "short")
+            page.fill(f"{second} [aria-invalid]", "ccccccccccc")
+            page.fill("#rejects tbody tr:nth-child(8) [aria-invalid]", "https://www.youtube.com/")
+            page.focus("#rejects [type=submit]")
+            page.press("Enter")
+            page.until("return document.querySelectorAll('#rejects tbody tr').length === 5;")
+            rows = page.run("return [...document.querySelectorAll('#rejects tbody tr')].map(row => row.cells[0].innerText);")
+            self.assertEqual(rows, ["1", "3", "4", "5", "6"], "row 7, which row 8 replaced, is not sent again")
+            stored = {json.loads(line)["video_id"]: json.loads(line) for line in self.export().splitlines()}
+            self.assertEqual(stored["ccccccccccc"]["title"], "video_id が11文字でない")
+            self.assertTrue(stored["bbbbbbbbbb5"]["description"].startswith("second"))
+            self.assertEqual(stored["bbbbbbbbbb7"]["url"], "https://www.youtube.com/")
+            self.assertEqual(stored["bbbbbbbbbb7"]["description"], "<script>alert(1)</script>")
+
+    def test_files_of_all_forms_and_encodings_are_imported(self):
+        self.upload()
+        lines = self.export().splitlines()
+        whole = self.export()
+        csv = send(self.base, "GET", "/holodules?format=csv")[1]
+        for line in lines:
+            send(self.base, "DELETE", f"/holodules/{json.loads(line)['video_id'] or json.loads(line)['key']}")
+        array = '{"result":2,"holodules":[\n' + ",\n".join(lines) + "]}"
+        in_cp932 = f"{csv.splitlines()[0].lstrip(chr(0xFEFF))}\r\n,{VIDEO},2020-12-09 23:00:00,獅白ぼたん,題名,,\r\n"
+        for page in self.each("/page/transfer"):
+            for name, data, count in (
+                ("a.ndjson", whole.encode(), len(lines)),
+                ("b.json", array.encode(), len(lines)),
+                ("c.csv", csv.encode(), len(lines)),
+                ("d.csv", csv.encode("utf-16"), len(lines)),
+                ("e.CSV", in_cp932.encode("cp932"), 1),
+            ):
+                with tempfile.TemporaryDirectory() as folder:
+                    file = Path(folder, name)
+                    file.write_bytes(data)
+                    page.drop("[data-drop]", file)
+                    page.until_text("#import-result", f"{count}")
+                    page.until("return document.getElementById('progress').hidden;")
+                    self.assertNotIn("{", page.text("#import-result"))
+                    if count > 1:
+                        self.assertEqual(self.export(), whole, name)
+            self.assertIn("獅白ぼたん", send(self.base, "GET", f"/page/record?id={VIDEO}")[1])
+
+    def test_files_that_cannot_be_read_are_refused(self):
+        for page in self.each("/page/transfer", refused=True):
+            for name, data, message in (
+                ("a.txt", b"x", "UNKNOWN_FILE"),
+                ("a.csv", b"\xff\x00\x80", "NOT_TEXT"),
+                ("a.csv", b"key\r\n", "NO_ROWS"),
+                ("a.json", b"{}", "NO_ROWS"),
+            ):
+                with tempfile.TemporaryDirectory() as folder:
+                    file = Path(folder, name)
+                    file.write_bytes(data)
+                    page.drop("[data-drop]", file)
+                    page.until_text("#import-result", self.say(message))
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder, "other.csv")
+                file.write_bytes(b"a,b\r\n1,2\r\n")
+                page.drop("[data-drop]", file)
+                page.until_text("#import-result", "the known ones are")
+            self.assertEqual(self.export(), "")
+
+    def test_exports_are_links(self):
+        self.upload()
+        for language in LANGUAGES:
+            with self.subTest(language=language), self.page("/page/transfer", language) as page:
+                links = page.run("return [...document.querySelectorAll('a[download]')].map(a => a.getAttribute('href'));")
+                self.assertEqual(len(links), 4)
+                for link in links:
+                    status, body = send(self.base, "GET", link)
+                    self.assertEqual((status, "獅白ぼたん" in body), (200, True), link)
+
+    def test_streams_are_found(self):
+        self.upload()
+        for language in LANGUAGES:
+            with self.subTest(language=language), self.page("/page/search", language) as page:
+                page.fill("#q", "ａｓｍｒ")
+                page.run("document.getElementById('from').value = '2020-12-01';")
+                page.run("document.getElementById('to').value = '2020-12-31';")
+                page.fill("#streamer", "HL0501")
+                page.press("Escape")
+                page.focus("form.search [type=submit]")
+                page.press("Enter")
+                page.until("return document.getElementById('results');")
+                found = [page.run("return args[0].innerText;", title) for title in page.find(".entry .title")]
+                wanted = [r for r in map(json.loads, self.export().splitlines()) if "ASMR" in r["title"]]
+                wanted = [r for r in wanted if r["key"].startswith("HL0501_202012")]
+                self.assertEqual(len(found), len(wanted))
+                self.assertTrue(found and all("ASMR" in title for title in found))
+                page.open(f"{self.base}/page/search?from=2020-12-01&to=2020-12-31")
+                seen = set()
+                while True:
+                    seen |= set(page.run("return [...document.querySelectorAll('button[data-edit]')].map(b => b.dataset.edit);"))
+                    if not page.find("a[rel=next]"):
+                        break
+                    before = page.address()
+                    page.run("document.querySelector('a[rel=next]').focus();")
+                    page.press("Enter")
+                    page.until("return location.href !== args[0] && document.readyState === 'complete';", before)
+                in_december = [r for r in map(json.loads, self.export().splitlines()) if r["datetime"].startswith("202012")]
+                self.assertEqual(len(seen), len(in_december))
+
+    def test_the_state_is_shown(self):
+        self.upload()
+        for language, words in (("en", ["Ready.", "redb", "587"]), ("ja", ["稼働中です。", "redb", "587"])):
+            with self.subTest(language=language), self.page("/page/health", language) as page:
+                for word in words:
+                    self.assertIn(word, page.text("main"))
+                version = run(BACKEND, "--version").stdout.split(maxsplit=1)[1].strip()
+                self.assertIn(version, page.text("main"))
+
+    def test_axe_finds_nothing_in_light_and_dark(self):
+        self.upload()
+        for name, disabled in (("user01", False), ("user02", True)):
+            send(self.base, "POST", "/users", json.dumps({"username": name, "password": "password01"}))
+            send(self.base, "PUT", f"/users/{name}/roles", '["editor","viewer"]')
+            send(self.base, "PATCH", f"/users/{name}", json.dumps({"disabled": disabled}))
+        opened = {
+            DAY: ["[data-add]", "[data-edit]"],
+            "/page/users": ["[data-user-add]", "[data-user-roles]", "[data-user-delete]"],
+        }
+        for language in LANGUAGES:
+            for dark in (False, True):
+                with self.subTest(language=language, dark=dark), self.page(DAY, language, dark, refused=True) as page:
+                    scheme = "matchMedia('(prefers-color-scheme: dark)').matches"
+                    self.assertIs(page.run(f"return {scheme};"), dark)
+                    for view in VIEWS:
+                        page.open(self.base + view)
+                        self.audit(page, view)
+                        for button in opened.get(view, []):
+                            page.click(button)
+                            page.until("return document.querySelector('dialog[open]');")
+                            self.audit(page, f"{view} {button}")
+                            page.press("Escape")
+                    page.open(self.base + "/page/transfer")
+                    page.drop("[data-drop]", SAMPLES / "defects.csv")
+                    page.until("return !document.getElementById('rejects').hidden;")
+                    self.audit(page, "rejected rows")
+                    page.open(self.base + DAY)
+                    page.click("[data-delete]")
+                    page.until("return document.querySelector('.toast');")
+                    self.audit(page, "a notification")
+                    page.click(".toast button")
+                    page.until("return document.querySelectorAll('.toast').length === 1;")
+
+    def audit(self, page, what):
+        listed = "found.violations.map(violation => [violation.id, violation.nodes.map(node => node.html)])"
+        script = f"{AXE.read_text()}\nconst found = await axe.run(); return {listed};"
+        self.assertEqual(page.run(script), [], what)
+
+    def test_a_narrow_window_does_not_scroll_sideways(self):
+        self.upload()
+        for language in LANGUAGES:
+            with self.subTest(language=language), self.page(DAY, language) as page:
+                page.devtools("Emulation.setDeviceMetricsOverride", width=380, height=800, deviceScaleFactor=1, mobile=True)
+                for view in VIEWS[:-1]:
+                    page.open(self.base + view)
+                    width = page.run("return [document.documentElement.scrollWidth, innerWidth];")
+                    self.assertLessEqual(width[0], width[1], view)
+
+
+def screenshots(folder):
+    """The pictures of the README."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with running_backend() as base, running_driver() as driver:
+        send(base, "POST", "/holodules", (SAMPLES / "holodules.csv").read_bytes(), "text/csv")
+        for name, path, language, dark in (
+            ("admin-calendar-en", "/?day=2020-12-14", "en", False),
+            ("admin-calendar-ja-dark", "/?day=2020-12-14", "ja", True),
+            ("admin-import-en-dark", "/page/transfer", "en", True),
+        ):
+            with browsing(driver, language, dark) as browser:
+                browser.open(base + path)
+                if path == "/page/transfer":
+                    browser.drop("[data-drop]", SAMPLES / "defects.csv")
+                    browser.until("return !document.getElementById('rejects').hidden;")
+                (folder / f"{name}.webp").write_bytes(browser.screenshot(1200, 760))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--screenshots"] and len(sys.argv) == 3:
+        screenshots(Path(sys.argv[2]))
+    else:
+        unittest.main()
