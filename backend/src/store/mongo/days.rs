@@ -10,8 +10,8 @@ use mongodb::options::ReturnDocument;
 use super::event::{changes_field, collection};
 use super::follow::StreamConfig;
 use super::users::text;
-use super::{HOLODULES, Mongo};
-use crate::model::{DAYS_LIMIT, Day, Days};
+use super::{HOLODULES, Mongo, SCHEDULES, STREAMERS};
+use crate::model::{DAYS_LIMIT, Day, Days, WallClock};
 use crate::store::StoreError;
 
 /// The `_id` of the single document of records: the next number, and the last [`DAYS_LIMIT`] days.
@@ -70,21 +70,22 @@ fn recorded(records: &Document, next: i64, since: i64) -> Days {
     texts.iter().map(day).collect::<Option<Days>>().unwrap_or(Days::All)
 }
 
-/// Selects changes to holodules, with the fields that show the day.
+/// Selects changes to holodules and to what lists have besides them, with the fields that show the day.
 fn pipeline() -> [Document; 2] {
     [
         doc! { "$match": { "$or": [
             { "operationType": { "$in": ["drop", "rename", "dropDatabase", "invalidate"] } },
-            { "ns.coll": HOLODULES },
+            { "ns.coll": { "$in": [HOLODULES, SCHEDULES, STREAMERS] } },
         ] } },
         doc! { "$project": {
-            "operationType": 1, "ns": 1, "to": 1, "fullDocument.datetime": 1,
+            "operationType": 1, "ns": 1, "to": 1, "fullDocument.datetime": 1, "fullDocument.streaming_at": 1,
             "updateDescription.updatedFields.datetime": 1, "updateDescription.removedFields": 1,
         } },
     ]
 }
 
-/// The days affected by an event; `None` if it affects no response.
+/// The days affected by an event; `None` if it affects no response. Streamers are in all lists, so that they affect all
+/// days. Schedules are in no response for a day: the day of one stands for the lists.
 fn days(event: &RawDocument) -> Option<Days> {
     let operation = event.get_str("operationType").ok()?;
     let day = || {
@@ -92,6 +93,12 @@ fn days(event: &RawDocument) -> Option<Days> {
         let day = Day::holding(text(document, "datetime")?)?;
         Some(Days::from_iter([day]))
     };
+    let day_of_schedule = || {
+        let at = event.get_document("fullDocument").ok()?.get_datetime("streaming_at").ok()?;
+        let at = WallClock::in_utc(at.timestamp_millis().div_euclid(1000))?;
+        Some(Days::from_iter([at.day()]))
+    };
+    let affects_all = |name: Option<&str>| matches!(name, Some(HOLODULES | SCHEDULES | STREAMERS));
     match (operation, collection(event, "ns")) {
         ("insert", Some(HOLODULES)) => day(),
         // The event does not contain the previous day.
@@ -99,7 +106,9 @@ fn days(event: &RawDocument) -> Option<Days> {
         // If the document was deleted or moved meanwhile, a later event reports that.
         ("update", Some(HOLODULES)) => day(),
         ("replace" | "delete" | "drop", Some(HOLODULES)) | ("dropDatabase" | "invalidate", _) => Some(Days::All),
-        ("rename", from) => [from, collection(event, "to")].contains(&Some(HOLODULES)).then_some(Days::All),
+        ("insert" | "update" | "replace", Some(SCHEDULES)) => Some(day_of_schedule().unwrap_or(Days::All)),
+        ("insert" | "update" | "replace" | "delete" | "drop", Some(SCHEDULES | STREAMERS)) => Some(Days::All),
+        ("rename", from) => (affects_all(from) || affects_all(collection(event, "to"))).then_some(Days::All),
         _ => None,
     }
 }
@@ -150,6 +159,24 @@ mod tests {
         }
         assert_eq!(days(&rawdoc! { "operationType": "delete", "ns": { "coll": HOLODULES } }), Some(Days::All));
         assert_eq!(days(&rawdoc! { "operationType": "delete", "ns": { "coll": "users" } }), None);
+    }
+
+    #[test]
+    fn streamers_and_schedules_change_lists() {
+        let of = |operation: &str, collection: &str, document: RawDocumentBuf| {
+            days(&rawdoc! { "operationType": operation, "ns": { "coll": collection }, "fullDocument": document })
+        };
+        let at = || rawdoc! { "streaming_at": mongodb::bson::DateTime::from_millis(1_607_554_800_000) };
+        for operation in ["insert", "update", "replace"] {
+            assert_eq!(of(operation, SCHEDULES, at()), Some(named(&["20201209"])), "the stored wall clock");
+            assert_eq!(of(operation, SCHEDULES, rawdoc! {}), Some(Days::All));
+            assert_eq!(of(operation, STREAMERS, rawdoc! {}), Some(Days::All));
+        }
+        for collection in [SCHEDULES, STREAMERS] {
+            for operation in ["delete", "drop", "rename"] {
+                assert_eq!(of(operation, collection, rawdoc! {}), Some(Days::All));
+            }
+        }
     }
 
     #[test]

@@ -178,6 +178,15 @@ async fn on_a_replica_set_every_change_is_published() {
     assert_eq!(feed.day().await, all(), "the previous document is unknown");
     documents.drop().await.unwrap();
     assert_eq!(feed.day().await, all());
+
+    let others = |name| client.default_database().unwrap().collection::<Document>(name);
+    let at = mongodb::bson::DateTime::parse_rfc3339_str("2020-12-13T23:30:00Z").unwrap();
+    others("schedules").insert_one(doc! { "_id": 1, "streaming_at": at }).await.unwrap();
+    assert_eq!(feed.day().await, day("20201213"), "the stored wall clock");
+    others("schedules").delete_one(doc! { "_id": 1 }).await.unwrap();
+    assert_eq!(feed.day().await, all());
+    others("streamers").insert_one(doc! { "_id": 1, "code": "HL0501" }).await.unwrap();
+    assert_eq!(feed.day().await, all());
     end(server).await;
 }
 
