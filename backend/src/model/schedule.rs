@@ -105,7 +105,7 @@ pub struct ScheduleQuery {
     pub to: Option<Day>,
     /// The code is one of these. If it is empty, codes do not matter.
     pub codes: BTreeSet<String>,
-    /// A text in title or description.
+    /// A text in title, name or description.
     pub keyword: Option<Needle>,
 }
 
@@ -122,7 +122,7 @@ impl ScheduleQuery {
     /// Whether it selects a schedule that starts in its days.
     pub fn matches(&self, schedule: &Schedule) -> bool {
         let has_code = || schedule.code.as_ref().is_some_and(|code| self.codes.contains(code));
-        let texts = || [&schedule.title, &schedule.description].into_iter().flatten();
+        let texts = || [&schedule.title, &schedule.name, &schedule.description].into_iter().flatten();
         (self.codes.is_empty() || has_code())
             && self.keyword.as_ref().is_none_or(|keyword| texts().any(|text| keyword.is_in(text)))
     }
@@ -196,13 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn a_keyword_is_literal_in_title_or_description() {
+    fn a_keyword_is_literal_in_title_name_or_description() {
         let query = ScheduleQuery { keyword: Some(Needle::parse("ＡＢ.").unwrap()), ..ScheduleQuery::default() };
         let of = |text: &str| Schedule { title: Some(text.into()), ..Schedule::default() };
         assert!(query.matches(&of("xab.x")));
         assert!(!query.matches(&of("abc")));
         assert!(query.matches(&Schedule { description: Some("AB.".into()), ..Schedule::default() }));
-        assert!(!query.matches(&Schedule { name: Some("ab.".into()), ..Schedule::default() }));
+        assert!(query.matches(&Schedule { name: Some("ab.".into()), ..Schedule::default() }));
+        assert!(!query.matches(&Schedule { channel_title: Some("ab.".into()), ..Schedule::default() }));
     }
 
     #[test]

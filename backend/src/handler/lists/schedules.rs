@@ -33,7 +33,7 @@ struct SchedulesParameters {
     code: Option<String>,
     /// `group` of streamers: their codes are alternatives to `code`.
     group: Option<String>,
-    /// `keyword`: a text in title or description, taken literally.
+    /// `keyword`: a text in title, name or description, taken literally.
     keyword: Option<Needle>,
 }
 

@@ -18,8 +18,11 @@ async fn videos(store: &Store, query: &ScheduleQuery) -> Vec<String> {
 }
 
 async fn fill(store: &Store) {
-    let second =
-        Holodule { title: Some("ＡＰＥＸ.*".into()), ..holodule("HL0502_20201209_230000", "b", "20201209 230000") };
+    let second = Holodule {
+        title: Some("ＡＰＥＸ.*".into()),
+        name: Some("ときのそら".into()),
+        ..holodule("HL0502_20201209_230000", "b", "20201209 230000")
+    };
     let with_code = Holodule { code: Some("HL0503".into()), ..holodule("", "c", "20201210 000000") };
     let holodules = [holodule("HL0501_20201208_235959", "a", "20201208 235959"), second, with_code];
     let valid = holodules.map(|holodule| {
@@ -69,6 +72,7 @@ async fn days_codes_and_keyword_restrict(store: &Store) {
 
     let keyword = |text| ScheduleQuery { keyword: Some(Needle::parse(text).unwrap()), ..ScheduleQuery::default() };
     assert_eq!(videos(store, &keyword("apex.*")).await, [B]);
+    assert_eq!(videos(store, &keyword("ときの")).await, [B], "the name");
     assert_eq!(videos(store, &keyword("a.*x")).await, Vec::<String>::new(), "no pattern");
     assert_eq!(videos(store, &keyword("Ｄ")).await, [C, B, A], "the description");
 }

@@ -92,7 +92,8 @@ async fn fields_of_other_types_are_missing() {
 async fn codes_and_keyword_restrict_both_shapes() {
     let (database, url) = database().await;
     let titled = doc! { "video_id": "b", "streaming_at": wall("2023-12-01T12:00:00"), "title": "ＡＰＥＸ" };
-    insert(&database, "schedules", [schedule("a", "2023-12-01T12:00:00"), titled]).await;
+    let named = doc! { "video_id": "d", "streaming_at": wall("2023-12-01T12:00:00"), "name": "Apex" };
+    insert(&database, "schedules", [schedule("a", "2023-12-01T12:00:00"), titled, named]).await;
     let old = doc! { "video_id": "c", "key": "HL0503_20231201_120000", "datetime": "20231201 120000", "code": "",
     "description": "apex" };
     insert(&database, "holodules", [old]).await;
@@ -106,7 +107,7 @@ async fn codes_and_keyword_restrict_both_shapes() {
     let code = ScheduleQuery::default().with_codes(Some("HL0503"), None, &Streamers::default());
     assert_eq!(videos(code).await, ["a", "c"]);
     let keyword = Some(Needle::parse("apex").unwrap());
-    assert_eq!(videos(ScheduleQuery { keyword, ..ScheduleQuery::default() }).await, ["b", "c"]);
+    assert_eq!(videos(ScheduleQuery { keyword, ..ScheduleQuery::default() }).await, ["b", "c", "d"]);
 }
 
 #[tokio::test]
