@@ -11,7 +11,7 @@ use holodule_backend::store::{Listing, Store};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{NOW, day, entry, holodule};
+use super::{NOW, day, entry, holodule, on_both_engines};
 
 /// A deterministic generator (xorshift).
 pub(super) struct Random(u64);
@@ -293,17 +293,7 @@ pub(super) async fn a_holodule_with_several_of_the_tags_is_listed_once(store: &S
     }
 }
 
-macro_rules! on_embedded {
-    ($($name:ident),* $(,)?) => {
-        mod on_embedded {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(&crate::contract::Stage::embedded().await.store).await;
-            })*
-        }
-    };
-}
-on_embedded!(
+on_both_engines!(
     lists_are_what_their_selections_contain,
     pages_are_stable_under_changes,
     the_last_page_has_no_next,
