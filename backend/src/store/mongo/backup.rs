@@ -18,7 +18,8 @@ use super::calendars::calendar;
 use super::holodules::run_to_completion;
 use super::users::{disabled, id, text};
 use super::{
-    CALENDARS, HOLODULES, LOGOUTS, Mongo, PASSWORD_STATES, USERS, document, error, is_distributed, primary, roles,
+    CALENDARS, HOLODULES, LOGOUTS, Mongo, PASSWORD_STATES, STREAMERS, USERS, document, error, is_distributed, primary,
+    roles, streamers,
 };
 use crate::model::{Logout, Roles, Saved, SavedUser, StoredPassword, StoredRoles, TokenId};
 use crate::store::changed::TouchedDays;
@@ -75,6 +76,14 @@ impl Mongo {
         let mut reader = CollectionReader { engine: self, session, consistent };
         let mut unreadable = 0;
 
+        // Of several documents with the same code, the first is the streamer.
+        let mut code = String::new();
+        let streamer = |document: &RawDocumentBuf| {
+            let streamer = streamers::streamer(document).filter(|streamer| streamer.code != code)?;
+            code.clone_from(&streamer.code);
+            Some(Saved::Streamer(Box::new(streamer)))
+        };
+        reader.each(STREAMERS, doc! { "code": 1, "_id": 1 }, &records, streamer).await?;
         let feed = |found: &RawDocumentBuf| {
             let calendar = calendar(found);
             unreadable += u64::from(calendar.is_none());
@@ -160,9 +169,7 @@ impl Mongo {
                 Saved::Calendar(calendar) => self.insert_calendar(&calendar).await?,
             }
         }
-        if !streamers.is_empty() {
-            self.store_streamers(streamers).await?;
-        }
+        self.restore_streamers(&streamers, touched).await?;
         duplicates += self.insert_holodules(&holodules).await?;
         let writes: Vec<_> = users.into_iter().map(|user| self.restore_user(user, now)).collect();
         let mut writes = futures_util::stream::iter(writes).buffer_unordered(WRITERS);

@@ -1,11 +1,14 @@
 //! The collection `streamers`, which the author's later service shares.
 
+use std::collections::HashSet;
+
 use futures_util::TryStreamExt;
+use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 
 use super::holodules::run_to_completion;
 use super::users::{id, text};
-use super::{Mongo, any_member, document};
+use super::{Mongo, any_member, document, primary};
 use crate::model::{Streamer, Streamers};
 use crate::store::changed::TouchedDays;
 use crate::store::{StoreError, StreamersStored};
@@ -26,16 +29,45 @@ impl Mongo {
         run_to_completion(async move {
             let mut stored = StreamersStored::default();
             for streamer in &streamers {
-                engine.store_streamer(streamer, &touched, &mut stored).await?;
+                engine.store_streamer(streamer, Document::new(), &touched, &mut stored).await?;
             }
             Ok(stored)
         })
         .await
     }
 
+    /// Stores the streamers of a backup. A new one has its id, unless another one has it.
+    pub(super) async fn restore_streamers(
+        &self,
+        streamers: &[Streamer],
+        touched: &TouchedDays,
+    ) -> Result<(), StoreError> {
+        if streamers.is_empty() {
+            return Ok(());
+        }
+        let find = self.streamers.find(doc! {}).projection(doc! { "id": 1 }).selection_criteria(primary());
+        let find = async { find.max_time(self.timeout).await?.try_collect::<Vec<RawDocumentBuf>>().await };
+        let stored = self.within(find).await?;
+        let mut taken: HashSet<String> =
+            stored.iter().flat_map(|document| id(document).into_iter().chain([document::shown_id(document)])).collect();
+        for streamer in streamers {
+            let ids = if streamer.id.is_empty() || !taken.insert(streamer.id.clone()) {
+                Document::new()
+            } else if let Ok(id) = ObjectId::parse_str(&streamer.id) {
+                doc! { "_id": id }
+            } else {
+                doc! { "id": &streamer.id }
+            };
+            self.store_streamer(streamer, ids, touched, &mut StreamersStored::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// `ids` are the additional fields of a new one.
     async fn store_streamer(
         &self,
         streamer: &Streamer,
+        ids: Document,
         touched: &TouchedDays,
         stored: &mut StreamersStored,
     ) -> Result<(), StoreError> {
@@ -54,7 +86,7 @@ impl Mongo {
                 (self.streamers.update_one(filter, doc! { "$set": changes }), &mut stored.updated)
             }
             None => {
-                let update = doc! { "$setOnInsert": changes };
+                let update = doc! { "$setOnInsert": changes.into_iter().chain(ids).collect::<Document>() };
                 (self.streamers.update_one(by_code, update).upsert(true), &mut stored.inserted)
             }
         };

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use holodule_backend::model::Saved;
+use holodule_backend::model::{Saved, Streamer};
 use holodule_backend::store::{Settings, Store};
 use mongodb::Client;
 use mongodb::bson::{DateTime, doc};
@@ -59,7 +59,7 @@ async fn open(url: &str) -> Store {
     Store::open(&settings).await.unwrap()
 }
 
-/// Users of every state, holodules, and a logout.
+/// Users of every state, holodules, a streamer, and a logout.
 async fn fill(service: &Service) {
     service.user("user01", "password01").await;
     for (name, password) in [("user02", "first"), ("ときのそら", "password03")] {
@@ -74,6 +74,8 @@ async fn fill(service: &Service) {
     assert_eq!(service.admin("PATCH", path, &disabled).await.status, 204);
     service.holodules((0..600).map(|number| holodule(number, "20201209 230000"))).await;
     assert_eq!(log_out(service, "user01", "jti:gone", now() + 3000).await.status, 204);
+    let streamer = Streamer { code: "HL0503".into(), group: Some("hololive".into()), ..Streamer::default() };
+    service.store.store_streamers(vec![streamer]).await.unwrap();
 }
 
 async fn users(service: &Service) -> Value {
@@ -99,6 +101,9 @@ async fn is_restored(from: &Service, to: &Service, before: i64) {
     assert_eq!(users(to).await, users(from).await);
     assert_eq!(account(to, "user02").await["roles"], json!(["admin", "editor"]));
     assert_eq!(exported(to).await, exported(from).await);
+    let streamers = to.store.streamers().await.unwrap();
+    assert_eq!(streamers, from.store.streamers().await.unwrap());
+    assert_eq!(streamers.codes_of("hololive").collect::<Vec<_>>(), ["HL0503"]);
     for (name, password, status) in [
         ("user01", "password01", 200),
         ("user02", "second", 200),
@@ -119,6 +124,7 @@ async fn round_trip(place: &Place, from: &Service, to: &Service) {
     fill(from).await;
     let summary = back_up(from, "a.backup").await;
     assert_eq!((&summary["users"], &summary["holodules"], &summary["logouts"]), (&json!(3), &json!(600), &json!(1)));
+    assert_eq!(summary["streamers"], json!(1));
     let file = fs::metadata(place.backup("a.backup")).unwrap();
     assert_eq!(file.permissions().mode() & 0o7777, 0o600);
     let mut feed = Feed::subscribe(&to.admin).await;
@@ -261,7 +267,7 @@ async fn a_backup_is_a_snapshot(store: &Store, service: &Service) {
         async move { store.backup(records).await }
     });
     let first = received.recv().await.unwrap();
-    assert!(matches!(first, Saved::Logout(_)), "{first:?}");
+    assert!(matches!(first, Saved::Streamer(_)), "{first:?}");
     service.user("later", "password09").await;
     service.holodules([holodule(900, "20211209 230000")]).await;
     assert_eq!(service.admin("DELETE", "/users/user02", "").await.status, 204);
