@@ -71,3 +71,19 @@ async fn listeners_of_a_route_that_a_reload_removes_end_and_others_stay() {
         assert_eq!(stream.next().await, None);
     }
 }
+
+#[tokio::test]
+async fn listeners_end_when_the_service_has_no_such_stream_any_more() {
+    let (service, admin) = (Service::start().await, admin().await);
+    let gateway = Gateway::start_with(&service.backend, &admin, &[ROUTES]);
+    let mut streams = [open(Codec::Http1, &gateway, "/news").await, open(Codec::Http2, &gateway, "/news").await];
+    get(&mut streams, &[snapshot(0)]).await;
+    service.refuse(answer("404 Not Found", &[], ""));
+    service.end();
+    for stream in &mut streams {
+        assert_eq!(stream.next().await, None);
+    }
+    // The next listener gets a stream of its own.
+    get(&mut [open(Codec::Http2, &gateway, "/news").await], &[snapshot(0)]).await;
+    assert_eq!(service.backend.seen().len(), 3);
+}
