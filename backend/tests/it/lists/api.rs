@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use holodule_backend::model::Holodule;
 use holodule_backend::store::{Settings, Store};
+use mongodb::Client;
+use mongodb::bson::doc;
 use serde_json::json;
 
 use super::{NOW, on_both_engines, on_embedded, setup, store_streamers, stream, videos};
 use crate::http::{self, Reply};
+use crate::mongod::Server;
 use crate::service::Service;
 
 const CACHED: &str = "public, max-age=0, s-maxage=30, stale-while-revalidate=30, stale-if-error=86400";
@@ -233,6 +236,44 @@ async fn searches_are_limited_in_their_rate() {
     assert!(refused > 0);
     assert_eq!(service.get("/holodules?tag=x").await.status, 200, "only searches are limited");
     assert_eq!(service.get("/schedules?keyword=x").await.body, "{\"error\":\"Too Many Requests\"}\n");
+}
+
+#[tokio::test]
+async fn searches_are_limited_in_their_number() {
+    let mut setup = setup();
+    setup.handler.lists.search.concurrency = 0;
+    let service = on_embedded(setup).await;
+    for (path, status) in
+        [("/holodules?q=x", 503), ("/schedules?keyword=x", 503), ("/holodules", 200), ("/schedules", 200)]
+    {
+        let reply = service.get(path).await;
+        assert_eq!(reply.status, status, "{path}");
+        assert_eq!(reply.header("retry-after"), if status == 503 { "1" } else { "" }, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn searches_are_limited_in_their_time() {
+    let server = tokio::task::spawn_blocking(|| Server::start(&["--fail-points"])).await.unwrap();
+    let mut setup = setup();
+    setup.handler.lists.search.timeout = Duration::from_millis(50);
+    let settings = Settings {
+        url: server.fresh_url().parse().unwrap(),
+        operation_timeout: Duration::from_secs(20),
+        max_connections: 20,
+    };
+    let service = Service::over(Store::open(&settings).await.unwrap(), setup).await;
+    let delay = doc! { "failCommands": ["find", "aggregate"], "appName": "holodule-backend", "blockConnection": true,
+    "blockTimeMS": 1000 };
+    let fail = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": delay };
+    let client = Client::with_uri_str(server.url()).await.unwrap();
+    client.database("admin").run_command(fail).await.unwrap();
+    for path in ["/holodules?q=x", "/schedules?keyword=x"] {
+        let reply = service.get(path).await;
+        assert_eq!((reply.status, reply.header("retry-after")), (503, "1"), "{path}");
+    }
+    assert_eq!(service.get("/schedules").await.status, 200, "only searches have this timeout");
+    tokio::task::spawn_blocking(|| drop(server)).await.unwrap();
 }
 
 #[tokio::test]
