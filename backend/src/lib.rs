@@ -2,15 +2,21 @@
 //!
 //! It has no authentication: only the gateway, and administrators on the internal network, connect to it. [`server`]
 //! accepts a request, [`route`] checks it and selects its handler, [`handler`] executes it with [`model`], [`store`],
-//! [`password`], [`import`] and [`backup`], and [`respond`] builds the response. `page` makes the documents of the admin
-//! page. Concurrent reads of the same day are coalesced into one (`coalesce`). [`feed`] watches for changes that revoke tokens, change roles or affect the
-//! response for a day, and publishes them to its subscribers. `live` streams the changes of lists to clients. [`record`] has the metrics and logs. [`config`] is read at the start, and on
-//! `SIGHUP` for the log level. [`upgrade`] passes the sockets and the store to a new process. [`command`] is the command-line client of the admin listener.
+//! [`password`], [`import`] and [`backup`], and [`respond`] builds the response. Concurrent reads of the same day or
+//! list are coalesced into one (`coalesce`). [`feed`] watches for changes that revoke tokens, change roles or affect
+//! the response for a day, and publishes them to its subscribers. [`record`] has the metrics and logs.
 //!
-//! A module imports only modules on lower floors. From the highest: [`program`]; `command`, `config`,
-//! `upgrade`; `server`;
-//! `route`; `handler`; `live`; `page`, `feed`; `respond`, `record`, `password`, `import`, `backup`, `store`; `model`, `hex`, `clock`,
-//! `coalesce`.
+//! The handlers are grouped by route: `handler/holodules` (days, uploads, exports), `handler/lists` (lists, streamers,
+//! schedules), `handler/live` (event streams, from `live`), `handler/calendar` (calendar feeds, written by
+//! [`calendar`]), `handler/page` (the admin page, whose documents `page` renders), `handler/contract` (the OpenAPI
+//! document).
+//!
+//! [`config`] is read at the start, and on `SIGHUP` for the log level. [`upgrade`] passes the sockets and the store to a
+//! new process. [`command`] is the command-line client of the admin listener.
+//!
+//! A module imports only modules on lower floors. From the highest: [`program`]; `command`, `config`, `upgrade`;
+//! `server`; `route`; `handler`; `live`; `page`, `feed`; `respond`, `record`, `password`, `import`, `backup`,
+//! `calendar`, `store`; `model`, `hex`, `clock`, `coalesce`.
 
 pub mod backup;
 pub mod calendar;
