@@ -205,8 +205,8 @@ pub fn no_content() -> Response<Body> {
     with(StatusCode::NO_CONTENT, empty())
 }
 
-/// Marks a response as one that caches must not store.
-pub fn fresh<B>(mut response: Response<B>) -> Response<B> {
+/// Forbids caches to store a response (`Cache-Control: no-store`).
+pub fn no_store<B>(mut response: Response<B>) -> Response<B> {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -24,7 +24,7 @@ struct StatusCounts {
 
 /// `200` while the process is alive.
 pub(crate) fn healthz() -> HandlerResult {
-    Ok(respond::fresh(respond::json(StatusCode::OK, &StatusBody { status: "alive" })))
+    Ok(respond::no_store(respond::json(StatusCode::OK, &StatusBody { status: "alive" })))
 }
 
 /// `200` if the store responds and grants all needed rights, otherwise `503`.
@@ -37,7 +37,7 @@ pub(crate) async fn readyz(app: &App) -> HandlerResult {
         };
         HttpError::unavailable(reason, STORE_RETRY)
     })?;
-    Ok(respond::fresh(respond::json(StatusCode::OK, &StatusBody { status: "ready" })))
+    Ok(respond::no_store(respond::json(StatusCode::OK, &StatusBody { status: "ready" })))
 }
 
 /// `200` with the numbers of holodules and users.
@@ -46,12 +46,12 @@ pub(crate) async fn status(app: &App) -> HandlerResult {
     let holodules = app.store.count_holodules().await.map_err(failed)?;
     let users = app.store.users().await.map_err(failed)?.len() as u64;
     let duplicate_video_ids = app.store.duplicate_video_ids();
-    Ok(respond::fresh(respond::json(StatusCode::OK, &StatusCounts { holodules, users, duplicate_video_ids })))
+    Ok(respond::no_store(respond::json(StatusCode::OK, &StatusCounts { holodules, users, duplicate_video_ids })))
 }
 
 /// `200` with the state of upgrades in place, which the command `upgrade` reads.
 pub(crate) fn upgrades(app: &App) -> HandlerResult {
-    Ok(respond::fresh(respond::json(StatusCode::OK, &app.history.page())))
+    Ok(respond::no_store(respond::json(StatusCode::OK, &app.history.page())))
 }
 
 /// `200` with the metrics in the Prometheus text format, version 0.0.4.
@@ -85,5 +85,5 @@ pub(crate) fn metrics(app: &App) -> HandlerResult {
     })?;
     let mut response = respond::with(StatusCode::OK, respond::full(page));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
-    Ok(respond::fresh(response))
+    Ok(respond::no_store(response))
 }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::event::{HEARTBEAT, block, opening};
 use super::log::Log;
-use super::places::Place;
+use super::permits::Permit;
 use super::state::{Change, State, StateId};
 
 /// The longest time without an event or a comment.
@@ -85,11 +85,11 @@ impl Channel {
     }
 
     /// The events after the state `last`, or a snapshot and the events after it if that state is not in the log. Returns
-    /// the place if the stream has ended.
-    pub(super) fn subscribe(self: &Arc<Self>, last: Option<StateId>, place: Place) -> Result<Subscription, Place> {
+    /// the permit if the stream has ended.
+    pub(super) fn subscribe(self: &Arc<Self>, last: Option<StateId>, permit: Permit) -> Result<Subscription, Permit> {
         let mut shared = self.shared();
         if shared.has_ended {
-            return Err(place);
+            return Err(permit);
         }
         let (first, position) = match last.and_then(|last| shared.log.after(last)) {
             Some(position) => (vec![opening()], position),
@@ -97,7 +97,7 @@ impl Channel {
         };
         shared.subscribers += 1;
         let changes = self.changes.subscribe();
-        Ok(Subscription { channel: Arc::clone(self), first, position, changes, _place: place })
+        Ok(Subscription { channel: Arc::clone(self), first, position, changes, _permit: permit })
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -121,7 +121,7 @@ pub(crate) struct Subscription {
     /// The position of the next event.
     position: u64,
     changes: watch::Receiver<()>,
-    _place: Place,
+    _permit: Permit,
 }
 
 impl Subscription {
@@ -177,11 +177,11 @@ impl Drop for Subscription {
 #[cfg(test)]
 mod tests {
     use super::super::log::EVENTS_LIMIT;
-    use super::super::places::Places;
+    use super::super::permits::Permits;
     use super::*;
 
-    fn channel() -> (Arc<Channel>, Places) {
-        (Arc::new(Channel::new(State::default())), Places::new(2))
+    fn channel() -> (Arc<Channel>, Permits) {
+        (Arc::new(Channel::new(State::default())), Permits::new(2))
     }
 
     fn changes(count: usize) -> Vec<Change> {
@@ -194,8 +194,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_comment_is_sent_when_nothing_happens() {
-        let (channel, places) = channel();
-        let mut subscription = channel.subscribe(None, places.take().unwrap()).unwrap();
+        let (channel, permits) = channel();
+        let mut subscription = channel.subscribe(None, permits.take().unwrap()).unwrap();
         assert_eq!(subscription.next().await.unwrap(), "retry: 2000\n\n");
         assert!(subscription.next().await.unwrap().starts_with(b"event: snapshot\nid: 0"));
         assert_eq!(subscription.next_within(Duration::from_millis(10)).await.unwrap(), HEARTBEAT);
@@ -204,15 +204,15 @@ mod tests {
         assert_eq!(subscription.next().await.unwrap(), event);
         channel.end();
         assert_eq!(subscription.next().await, None);
-        assert!(channel.subscribe(None, places.take().unwrap()).is_err());
+        assert!(channel.subscribe(None, permits.take().unwrap()).is_err());
     }
 
     #[tokio::test]
     async fn only_a_subscriber_that_is_too_slow_is_ended() {
-        let (channel, places) = channel();
-        let subscribe = || channel.subscribe(Some(StateId::default()), places.take().unwrap()).unwrap();
+        let (channel, permits) = channel();
+        let subscribe = || channel.subscribe(Some(StateId::default()), permits.take().unwrap()).unwrap();
         let (mut slow, mut quick) = (subscribe(), subscribe());
-        assert!(places.take().is_none());
+        assert!(permits.take().is_none());
         for subscription in [&mut slow, &mut quick] {
             assert_eq!(subscription.next().await, Some(opening()), "no snapshot: it has this state");
         }
@@ -224,6 +224,6 @@ mod tests {
         channel.update(|_| changes(1));
         assert!(quick.next().await.is_some() && channel.idle().is_none());
         drop((slow, quick));
-        assert!(places.taken() == 0 && channel.idle().is_some());
+        assert!(permits.taken() == 0 && channel.idle().is_some());
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::channel::Channel;
 use super::pending::PendingDays;
-use super::places::Place;
+use super::permits::Permit;
 use super::query::{DAYS_LIMIT, Query};
 use super::read::{self, Listed};
 use super::state::State;
@@ -50,7 +50,7 @@ pub(super) async fn follow(
     query: Query,
     channel: Arc<Channel>,
     pending: Arc<PendingDays>,
-    _place: Place,
+    _permit: Permit,
 ) {
     let mut within = query.span.days_at(now());
     let mut read_after = Instant::now();

@@ -46,9 +46,9 @@ impl Log {
     }
 
     /// The event at `position`, `None` if that is the end; an error if it is no longer in the log.
-    pub(super) fn get(&self, position: u64) -> Result<Option<Bytes>, Fallen> {
-        let index = position.checked_sub(self.first).ok_or(Fallen)?;
-        let index = usize::try_from(index).map_err(|_| Fallen)?;
+    pub(super) fn get(&self, position: u64) -> Result<Option<Bytes>, Lagged> {
+        let index = position.checked_sub(self.first).ok_or(Lagged)?;
+        let index = usize::try_from(index).map_err(|_| Lagged)?;
         Ok(self.events.get(index).map(|(_, block)| block.clone()))
     }
 
@@ -61,9 +61,9 @@ impl Log {
     }
 }
 
-/// The position is before the log.
+/// The event at the position was removed from the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fallen;
+pub(super) struct Lagged;
 
 #[cfg(test)]
 mod tests {
@@ -85,7 +85,7 @@ mod tests {
             log.push(id(number), block(number));
         }
         assert_eq!(log.end(), EVENTS_LIMIT as u64 + 2);
-        assert_eq!((log.get(1), log.get(2), log.get(log.end())), (Err(Fallen), Ok(Some(block(3))), Ok(None)));
+        assert_eq!((log.get(1), log.get(2), log.get(log.end())), (Err(Lagged), Ok(Some(block(3))), Ok(None)));
         assert_eq!((log.after(id(1)), log.after(id(2)), log.after(id(3))), (None, Some(2), Some(3)));
         assert_eq!(log.after(id(EVENTS_LIMIT + 2)), Some(log.end()));
     }

@@ -17,7 +17,7 @@ mod event;
 mod follow;
 mod log;
 mod pending;
-mod places;
+mod permits;
 mod query;
 mod read;
 mod state;
@@ -33,7 +33,7 @@ use tokio::task::AbortHandle;
 use channel::Channel;
 pub(crate) use channel::Subscription;
 use pending::PendingDays;
-use places::Places;
+use permits::Permits;
 pub(crate) use query::{DAYS_LIMIT, DEFAULT_DAYS, Query, Span};
 use state::StateId;
 
@@ -91,8 +91,8 @@ pub(crate) struct LiveStats {
 struct Hub {
     store: Store,
     channels: Mutex<Channels>,
-    queries: Places,
-    subscribers: Places,
+    queries: Permits,
+    subscribers: Permits,
     reads: Semaphore,
 }
 
@@ -115,8 +115,8 @@ impl Live {
         let hub = Arc::new(Hub {
             store,
             channels: Mutex::default(),
-            queries: Places::new(QUERIES_LIMIT),
-            subscribers: Places::new(SUBSCRIBERS_LIMIT),
+            queries: Permits::new(QUERIES_LIMIT),
+            subscribers: Permits::new(SUBSCRIBERS_LIMIT),
             reads: Semaphore::new(READS_LIMIT),
         });
         let weak = Arc::downgrade(&hub);
@@ -143,8 +143,8 @@ impl Live {
     /// [`LiveError`].
     pub(crate) async fn subscribe(&self, query: Query, last: Option<&str>) -> Result<Subscription, LiveError> {
         let last = last.and_then(StateId::parse);
-        let place = self.hub.subscribers.take().ok_or(LiveError::Full)?;
-        let mut place = Some(place);
+        let permit = self.hub.subscribers.take().ok_or(LiveError::Full)?;
+        let mut permit = Some(permit);
         // A channel may end between the two.
         for _ in 0..2 {
             let open = self.hub.channels().open(&query)?;
@@ -152,10 +152,10 @@ impl Live {
                 Some(channel) => channel,
                 None => self.opening.join(query.clone(), || Hub::open(Arc::clone(&self.hub), query.clone())).await?,
             };
-            let Some(taken) = place.take() else { break };
+            let Some(taken) = permit.take() else { break };
             match channel.subscribe(last, taken) {
                 Ok(subscription) => return Ok(subscription),
-                Err(returned) => place = Some(returned),
+                Err(returned) => permit = Some(returned),
             }
         }
         Err(LiveError::Full)
@@ -212,12 +212,12 @@ impl Hub {
         if let Some(channel) = self.channels().open(&query)? {
             return Ok(channel);
         }
-        let place = self.queries.take().ok_or(LiveError::Full)?;
+        let permit = self.queries.take().ok_or(LiveError::Full)?;
         let pending = Arc::new(PendingDays::default());
         self.channels().pending.push(Arc::downgrade(&pending));
         let state = follow::first(&self, &query).await?;
         let channel = Arc::new(Channel::new(state));
-        let following = follow::follow(Arc::downgrade(&self), query.clone(), Arc::clone(&channel), pending, place);
+        let following = follow::follow(Arc::downgrade(&self), query.clone(), Arc::clone(&channel), pending, permit);
         let mut channels = self.channels();
         if channels.have_ended {
             return Err(LiveError::Ended);

@@ -26,13 +26,13 @@ fn read_limit(source: &mut Source, section: &mut Section) -> Option<Limit> {
     if limit.is_empty() {
         return None;
     }
-    const WAYS: &str = "\"address\", \"identity\" or \"path\"";
-    let by = match limit.required(source, "by", WAYS).as_deref() {
+    const EXPECTED: &str = "\"address\", \"identity\" or \"path\"";
+    let by = match limit.required(source, "by", EXPECTED).as_deref() {
         Some("address") => Some(LimitBy::Address),
         Some("identity") => Some(LimitBy::Identity),
         Some("path") => Some(LimitBy::Path),
         Some(_) => {
-            limit.problem(source, "by", format!("must be {WAYS}"));
+            limit.problem(source, "by", format!("must be {EXPECTED}"));
             None
         }
         None => None,

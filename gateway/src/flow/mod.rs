@@ -308,16 +308,16 @@ impl Flow {
         Ok(())
     }
 
-    /// Returns the token of the address for a request of a route with a limit by path that has ended with `status`, if
-    /// that was a success: clients of many paths may share an address. Guessed paths still count.
-    fn give_back(&self, status: Option<StatusCode>, ctx: &Context) {
+    /// Returns the token of the address if a request of a route with a limit by path has succeeded: an address may be
+    /// shared by clients of many paths, such as those of a calendar service. Guessed paths still count.
+    fn refund_address(&self, status: Option<StatusCode>, ctx: &Context) {
         let is_success = |status: StatusCode| status.is_success() || status == StatusCode::NOT_MODIFIED;
         if ctx.is_limited_by_path
             && ctx.answered.is_none()
             && status.is_some_and(is_success)
             && let Some(limiter) = &self.limits.address
         {
-            limiter.give_back(&Some(Prefix::from(ctx.client)));
+            limiter.refund(&Some(Prefix::from(ctx.client)));
         }
     }
 

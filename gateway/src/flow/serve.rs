@@ -136,7 +136,7 @@ impl Flow {
         let Parts { method, uri, version, .. } = downstream.request();
         let trace_id = ctx.span.map(|of| of.span.context().trace_id());
         let path = ctx.is_canonical.then(|| self.routes.shown_path(uri.path()));
-        self.give_back(downstream.status(), ctx);
+        self.refund_address(downstream.status(), ctx);
         let access = Access {
             request_id: &ctx.request_id,
             trace_id: trace_id.as_ref().map(TraceId::as_str),

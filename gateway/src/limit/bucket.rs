@@ -50,8 +50,8 @@ impl Bucket {
 }
 
 impl Bucket {
-    /// Returns one request that was spent.
-    pub(super) fn give_back(&mut self, quota: Quota) {
+    /// Returns a token that was spent.
+    pub(super) fn refund(&mut self, quota: Quota) {
         self.full_at = self.full_at.saturating_sub(quota.interval());
     }
 

@@ -169,9 +169,9 @@ impl Limiter {
             .map_err(|wait| Exceeded { quota: self.quota, wait: Duration::from_nanos(wait) })
     }
 
-    /// Returns a request of `key`'s quota that [`Limiter::take`] has spent. A key that was displaced since gets nothing.
-    pub fn give_back(&self, key: &impl Hash) {
-        self.buckets.update(self.hasher.hash_one(key), |bucket| bucket.give_back(self.quota));
+    /// Returns a token that [`Limiter::take`] has spent for `key`. Without effect if the key was displaced since.
+    pub fn refund(&self, key: &impl Hash) {
+        self.buckets.update(self.hasher.hash_one(key), |bucket| bucket.refund(self.quota));
     }
 }
 
@@ -204,19 +204,19 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_given_back_can_be_taken_again() {
+    fn a_refunded_request_can_be_taken_again() {
         let limiter = Limiter::new(Quota { rate: 1, burst: 2 });
         let now = Duration::from_secs(9);
-        limiter.give_back(&"a");
+        limiter.refund(&"a");
         assert!(limiter.take(&"a", now).is_ok() && limiter.take(&"a", now).is_ok() && limiter.take(&"a", now).is_err());
-        limiter.give_back(&"a");
+        limiter.refund(&"a");
         assert!(limiter.take(&"a", now).is_ok() && limiter.take(&"a", now).is_err(), "one request");
         for _ in 0..9 {
-            limiter.give_back(&"a");
+            limiter.refund(&"a");
         }
         let accepted = (0..9).filter(|_| limiter.take(&"a", now).is_ok()).count();
         assert_eq!(accepted, 2, "never more than a full bucket");
-        limiter.give_back(&"b");
+        limiter.refund(&"b");
         assert!(limiter.take(&"a", now).is_err(), "another key");
     }
 

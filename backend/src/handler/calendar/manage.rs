@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use http::header::CACHE_CONTROL;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
@@ -18,7 +17,7 @@ use crate::hex;
 use crate::model::{
     CALENDARS_LIMIT, Calendar, CalendarKey, FILTER_VALUES_LIMIT, Filter, NAME_LIMIT, RESERVED_PREFIX, WallClock,
 };
-use crate::respond::{self, Body, HttpError};
+use crate::respond::{self, HttpError};
 use crate::store::CalendarCreated;
 
 /// The maximum request body, in bytes.
@@ -143,7 +142,7 @@ pub(crate) async fn create(app: &App, parts: &Parts, incoming: Incoming) -> Hand
     }
     let path = format!("/calendar/{}.ics", key.expose());
     let created = CreatedCalendar { calendar: (&calendar).into(), key: key.expose(), path };
-    Ok(unstored(respond::json(StatusCode::CREATED, &created)))
+    Ok(respond::no_store(respond::json(StatusCode::CREATED, &created)))
 }
 
 /// List the calendar feeds of the user
@@ -158,7 +157,7 @@ pub(crate) async fn create(app: &App, parts: &Parts, incoming: Incoming) -> Hand
 pub(crate) async fn list(app: &App, headers: &HeaderMap) -> HandlerResult {
     let calendars = app.store.calendars(&owner(headers)?).await.map_err(|error| app.store_failed(&error))?;
     let list = CalendarList { calendars: calendars.iter().map(ShownCalendar::from).collect() };
-    Ok(unstored(respond::json(StatusCode::OK, &list)))
+    Ok(respond::no_store(respond::json(StatusCode::OK, &list)))
 }
 
 /// Revoke a calendar feed
@@ -216,14 +215,10 @@ fn values(parameter: &'static str, values: Vec<String>) -> Result<BTreeSet<Strin
     Ok(values)
 }
 
-/// The response with a field that forbids caches to store it.
-fn unstored(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

@@ -11,7 +11,7 @@ use super::super::tagged::Tagged;
 use super::super::{App, HandlerResult, report_unreadable, store_failed};
 use super::CACHED_BY_CLOCK;
 use super::parameters::Parameters;
-use super::query::{check_known, filter, no_time};
+use super::query::{check_known, filter, clock_error};
 use super::status::Boundaries;
 use crate::model::{Entry, EntryTime, Filter, PAGE_LIMIT, PageRequest, Selection, Sort, Streamers, WallClock};
 use crate::respond::HttpError;
@@ -54,8 +54,8 @@ impl NowQuery {
         streamers: &Streamers,
     ) -> Result<(Selection, String), HttpError> {
         check_known(&self.filter, streamers)?;
-        let Boundaries { live, upcoming } = Boundaries::at(now, assumed_duration).ok_or_else(no_time)?;
-        let end = now.checked_add(AHEAD + 1).and_then(WallClock::at_unix).ok_or_else(no_time)?;
+        let Boundaries { live, upcoming } = Boundaries::at(now, assumed_duration).ok_or_else(clock_error)?;
+        let end = now.checked_add(AHEAD + 1).and_then(WallClock::at_unix).ok_or_else(clock_error)?;
         Ok((self.filter.select(vec![live..end.to_string()], streamers), upcoming))
     }
 }
@@ -75,7 +75,7 @@ pub(crate) async fn now(app: &App, parts: &Parts) -> HandlerResult {
     let query = NowQuery::parse(parts.uri.query())?;
     let streamers = app.streamers().await?;
     let now = app.now();
-    let time = WallClock::at_unix(now).ok_or_else(no_time)?;
+    let time = WallClock::at_unix(now).ok_or_else(clock_error)?;
     let (selection, first_upcoming) = query.resolve(now, app.settings.lists.assumed_duration, &streamers)?;
     let begin = || {
         let (store, metrics, selection) = (app.store.clone(), Arc::clone(&app.metrics), selection.clone());

@@ -114,7 +114,7 @@ impl ListQuery {
         let (first, last) = self.days(moment.now)?;
         let mut ranges = vec![datetimes_of(first, last)];
         if !self.statuses.is_empty() {
-            let boundaries = Boundaries::at(moment.now, moment.assumed_duration).ok_or_else(no_time)?;
+            let boundaries = Boundaries::at(moment.now, moment.assumed_duration).ok_or_else(clock_error)?;
             let statuses: Vec<Status> = self.statuses.iter().copied().collect();
             ranges = ranges.iter().flat_map(|range| boundaries.narrow(range, &statuses)).collect();
         }
@@ -138,7 +138,7 @@ impl ListQuery {
             (Some(from), None) => (from, shifted(from, DEFAULT_DAYS)),
             (None, Some(to)) => (shifted(to, -DEFAULT_DAYS), to),
             (None, None) => {
-                let today = WallClock::at_unix(now).ok_or_else(no_time)?.day();
+                let today = WallClock::at_unix(now).ok_or_else(clock_error)?.day();
                 (today, shifted(today, DEFAULT_DAYS))
             }
         };
@@ -211,7 +211,7 @@ pub(super) fn is_known_code(code: &str, streamers: &Streamers) -> bool {
 }
 
 /// `500`: the clock is not in the years 0000 to 9999.
-pub(super) fn no_time() -> HttpError {
+pub(super) fn clock_error() -> HttpError {
     HttpError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "the clock of the server is wrong")
 }
 

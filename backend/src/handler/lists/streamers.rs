@@ -118,5 +118,5 @@ pub(crate) async fn streamer(app: &App, parts: &Parts, id: &str) -> HandlerResul
 
 /// The `404` of the author's later service, which caches must not store.
 pub(super) fn missing(message: &'static str, identifier: &str) -> http::Response<respond::Body> {
-    respond::fresh(respond::json(StatusCode::NOT_FOUND, &Missing { message, identifier }))
+    respond::no_store(respond::json(StatusCode::NOT_FOUND, &Missing { message, identifier }))
 }
