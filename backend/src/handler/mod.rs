@@ -16,6 +16,7 @@ mod roles;
 mod status;
 mod streamers;
 mod tagged;
+mod token_bucket;
 mod users;
 
 use std::fmt;

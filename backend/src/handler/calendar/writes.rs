@@ -3,6 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use super::super::token_bucket::TokenBucket;
+
 /// Writes that are possible at once.
 const BURST: f64 = 50.0;
 /// Writes per second beyond that.
@@ -10,32 +12,18 @@ const RATE: f64 = 10.0;
 
 /// A token bucket for all feeds. Without a token, a feed is served as usual, and its state is stored by a later read.
 #[derive(Debug)]
-pub(super) struct WriteBudget(Mutex<Bucket>);
-
-#[derive(Debug)]
-struct Bucket {
-    tokens: f64,
-    at: Option<Instant>,
-}
+pub(super) struct WriteBudget(Mutex<TokenBucket>);
 
 impl Default for WriteBudget {
     fn default() -> Self {
-        Self(Mutex::new(Bucket { tokens: BURST, at: None }))
+        Self(Mutex::new(TokenBucket::full(RATE, BURST, Instant::now())))
     }
 }
 
 impl WriteBudget {
     /// Takes a token at the time `now`; `false` if there is none.
     pub(super) fn take(&self, now: Instant) -> bool {
-        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let elapsed = bucket.at.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
-        bucket.tokens = (bucket.tokens + elapsed * RATE).min(BURST);
-        bucket.at = Some(now);
-        let available = bucket.tokens >= 1.0;
-        if available {
-            bucket.tokens -= 1.0;
-        }
-        available
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(now).is_ok()
     }
 }
 

@@ -11,7 +11,7 @@ use super::super::tagged::Tagged;
 use super::super::{App, HandlerResult, report_unreadable, store_failed};
 use super::CACHED_BY_CLOCK;
 use super::parameters::Parameters;
-use super::query::{check_known, filter, clock_error};
+use super::query::{check_known, clock_error, filter};
 use super::status::Boundaries;
 use crate::model::{Entry, EntryTime, Filter, PAGE_LIMIT, PageRequest, Selection, Sort, Streamers, WallClock};
 use crate::respond::HttpError;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::BUSY_RETRY;
+use super::super::token_bucket::TokenBucket;
 use crate::respond::HttpError;
 
 /// The limits.
@@ -25,15 +26,16 @@ pub struct SearchSettings {
 #[derive(Debug)]
 pub(super) struct SearchLimits {
     running: Arc<Semaphore>,
-    bucket: Mutex<Bucket>,
+    bucket: Mutex<TokenBucket>,
     timeout: Duration,
 }
 
 impl SearchLimits {
     pub(super) fn new(settings: &SearchSettings) -> Self {
+        let (rate, burst) = (f64::from(settings.rate.max(1)), f64::from(settings.burst.max(1)));
         Self {
             running: Arc::new(Semaphore::new(settings.concurrency as usize)),
-            bucket: Mutex::new(Bucket::full(settings, Instant::now())),
+            bucket: Mutex::new(TokenBucket::full(rate, burst, Instant::now())),
             timeout: settings.timeout,
         }
     }
@@ -71,55 +73,12 @@ pub(super) fn too_slow() -> HttpError {
     HttpError::unavailable("the search took too long; fewer days take less time", BUSY_RETRY)
 }
 
-/// A token bucket. The time is an argument.
-#[derive(Debug)]
-struct Bucket {
-    tokens: f64,
-    counted: Instant,
-    rate: f64,
-    burst: f64,
-}
-
-impl Bucket {
-    fn full(settings: &SearchSettings, now: Instant) -> Self {
-        let burst = f64::from(settings.burst.max(1));
-        Self { tokens: burst, counted: now, rate: f64::from(settings.rate.max(1)), burst }
-    }
-
-    /// Takes a token, or returns the time until there is one.
-    fn take(&mut self, now: Instant) -> Result<(), Duration> {
-        let elapsed = now.saturating_duration_since(self.counted).as_secs_f64();
-        self.tokens = (self.tokens + elapsed * self.rate).min(self.burst);
-        self.counted = self.counted.max(now);
-        if self.tokens < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - self.tokens) / self.rate));
-        }
-        self.tokens -= 1.0;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SETTINGS: SearchSettings =
         SearchSettings { concurrency: 1, timeout: Duration::from_secs(2), rate: 2, burst: 3 };
-
-    #[test]
-    fn searches_are_limited_to_a_burst_and_a_rate() {
-        let start = Instant::now();
-        let mut bucket = Bucket::full(&SETTINGS, start);
-        for _ in 0..3 {
-            assert_eq!(bucket.take(start), Ok(()));
-        }
-        assert_eq!(bucket.take(start), Err(Duration::from_millis(500)));
-        assert_eq!(bucket.take(start + Duration::from_millis(500)), Ok(()));
-        assert!(bucket.take(start + Duration::from_millis(600)).is_err());
-        let later = start + Duration::from_secs(3600);
-        assert_eq!((0..10).filter(|_| bucket.take(later).is_ok()).count(), 3, "no more than the burst");
-        assert!(bucket.take(start).is_err(), "an earlier time adds nothing");
-    }
 
     #[test]
     fn too_many_at_once_are_refused() {
