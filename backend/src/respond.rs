@@ -37,15 +37,15 @@ pub enum Shape {
 /// An error as `application/problem+json` (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem<'a> {
-    /// Always `about:blank`: the status says what kind of problem it is (RFC 9457, section 4.2.1).
+    /// Always `about:blank`: the status is the type of the problem (RFC 9457, section 4.2.1).
     pub r#type: &'static str,
     /// The reason phrase of the status.
     pub title: &'a str,
     /// The status.
     pub status: u16,
-    /// What is wrong with this request, for people.
+    /// A description of the error, for people.
     pub detail: &'a str,
-    /// The name of the parameter that is wrong, if one is.
+    /// The name of the wrong parameter, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameter: Option<&'a str>,
     /// The known values of the parameter, or the known parameters if its name is unknown.
@@ -53,7 +53,7 @@ pub struct Problem<'a> {
     pub known: Option<&'a [String]>,
 }
 
-/// What is wrong with a parameter of a query.
+/// An error in a parameter of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ParameterError {
     name: Cow<'static, str>,

@@ -1,7 +1,8 @@
 //! The file format: one JSON object per line. The first line has the version, the last one the number of records and a
 //! checksum of all lines before it.
 //!
-//! Version 2 adds streamers and calendar feeds. A backup without any of both is written as version 1, which older programs can restore.
+//! Version 2 adds streamers and calendar feeds. A backup without either is written as
+//! version 1, which older programs can restore.
 
 use std::io::{self, BufRead, Read as _, Write};
 

@@ -10,7 +10,7 @@ const SUMMARY_LIMIT: usize = 200;
 /// The longest description, in characters. Descriptions at YouTube have up to 5,000, mostly links; a thousand of them
 /// would exceed what calendar services read.
 const DESCRIPTION_LIMIT: usize = 500;
-/// The maximum number of tags among the categories, and the longest one in characters.
+/// The maximum number of tags among the categories.
 const TAGS: usize = 10;
 /// The longest tag, in characters. Longer ones are left out.
 const TAG_LIMIT: usize = 50;
@@ -40,7 +40,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// The event of a holodule; `None` if its `datetime` is no time.
+    /// The event of a holodule; `None` if its `datetime` is not a valid time.
     pub fn of(holodule: &Holodule, streamers: &Streamers) -> Option<Self> {
         let starts_at = holodule.starts_at()?;
         let streamer = streamers.of(holodule);
@@ -77,7 +77,7 @@ fn present(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.trim().is_empty())
 }
 
-/// Its right part is no domain of anyone's, so that no other program has the same (RFC 2606).
+/// The part after the at sign is in a reserved domain (RFC 2606), so that no other program creates the same UID.
 fn uid(holodule: &Holodule, starts_at: WallClock) -> String {
     let plain = |id: &&str| {
         id.len() <= UID_KEY_LIMIT && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))

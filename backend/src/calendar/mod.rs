@@ -3,9 +3,9 @@
 //! [`Event`] is a holodule as an event. [`Revisions`] compares the events of a feed with those it has delivered, and
 //! determines their revisions. [`render`] writes the object. Nothing here reads the clock or the store.
 //!
-//! The writer is our own. The crate `icalendar` 0.17 writes a `DTSTAMP` into every component, `VTIMEZONE` included,
-//! which RFC 5545 does not allow there, has no type for `VTIMEZONE`, does not handle carriage returns in texts, and
-//! would add chrono's clock and time zones: what remains is shorter than its use.
+//! This module writes the object itself. The crate `icalendar` 0.17 writes a `DTSTAMP` into every component, also into
+//! `VTIMEZONE`, which RFC 5545 does not allow, has no type for `VTIMEZONE`, does not handle carriage returns in texts,
+//! and would add chrono's clock and time zones. The remainder is shorter than code that uses the crate.
 
 mod event;
 mod render;

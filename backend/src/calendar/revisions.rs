@@ -2,7 +2,7 @@
 //!
 //! A feed is compared with what it has delivered, not with the history of the stored holodules. So it does not matter
 //! how a holodule changed: also a write that bypassed the backend, or another group of a streamer, is a change or a
-//! cancellation in exactly those feeds that it affects.
+//! cancellation in the feeds that it affects, and in no other.
 //!
 //! `SEQUENCE` is the number of seconds from the creation of the feed to the change, or one more than before, if that is
 //! greater. So it also increases if the stored state was lost or could not be written.
@@ -69,7 +69,7 @@ pub struct Revisions {
 }
 
 impl Revisions {
-    /// Compares `events`, those of a feed created at `created_at`, with what it has delivered. `duration` is the assumed
+    /// Compares `events`, those of a feed created at `created_at`, with the delivered ones. `duration` is the assumed
     /// one of an event; all times are in seconds. Of several events with the same UID, the first counts.
     pub fn of(
         events: Vec<Event>,

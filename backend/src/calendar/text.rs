@@ -12,7 +12,7 @@ const LINE_OCTETS: usize = 75;
 pub(super) struct Lines(String);
 
 impl Lines {
-    /// Adds a line whose value is written as it is. It must have no control characters.
+    /// Adds a line with a value that needs no escapes. It must have no control characters.
     pub(super) fn raw(&mut self, name: &str, value: &str) {
         let line = [name, ":", value].concat();
         let mut room = LINE_OCTETS;
@@ -54,7 +54,7 @@ fn escaped(text: &str) -> String {
     while let Some(character) = characters.next() {
         match character {
             '\r' if characters.peek() == Some(&'\n') => {}
-            // Besides the line feed, what programs take for the end of a line when they read the object.
+            // Besides the line feed, programs may read each of these as the end of a line.
             '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => escaped.push_str("\\n"),
             '\\' | ';' | ',' => escaped.extend(['\\', character]),
             '\t' => escaped.push('\t'),

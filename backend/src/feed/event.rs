@@ -50,8 +50,8 @@ impl Event<'_> {
     }
 }
 
-/// The path on the api listener that stands for the responses of all lists. Gateways give their list routes this
-/// `purge_key`.
+/// The path on the api listener that represents the responses of all lists. It is the `purge_key` of the gateways'
+/// list routes.
 pub(super) const LISTS: &str = "/holodules";
 
 /// The path of a day on the api listener.

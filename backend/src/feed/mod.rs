@@ -19,8 +19,8 @@
 //!
 //! # Lists
 //! Any change of a day can change any list. Days that are published together are followed by one purge of [`LISTS`],
-//! which stands for the responses of all lists; a gateway that does not know this path ignores it. A change of streamers
-//! is one of all days.
+//! which represents the responses of all lists; a gateway that does not know this path ignores it. A change of
+//! streamers counts as a change of all days.
 
 mod accounts;
 mod changes;

@@ -44,7 +44,7 @@ pub(crate) async fn stream(app: &App, parts: &Parts) -> HandlerResult {
     Ok(response)
 }
 
-/// The days from `from` to `to`, of which each may be missing.
+/// The days from `from` to `to`, either of which may be missing.
 fn span(from: Option<Day>, to: Option<Day>) -> Result<Span, HttpError> {
     let outside = || HttpError::bad_request("the days are outside of the years 0000 to 9999");
     let (first, last) = match (from, to) {

@@ -1,4 +1,4 @@
-//! Manages streamers.
+//! Lists and imports streamers on the admin listener.
 
 use http::StatusCode;
 use http::request::Parts;

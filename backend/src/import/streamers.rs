@@ -12,9 +12,9 @@ pub const STREAMER_COLUMNS: [&str; 8] =
     ["code", "name", "group", "id", "affiliations", "image_name", "channel_id", "is_retired"];
 /// The required columns.
 const REQUIRED: [&str; 3] = ["code", "name", "group"];
-/// The most rows.
+/// The maximum number of rows.
 const ROWS_LIMIT: usize = 10_000;
-/// The most wrong rows that an error describes.
+/// The maximum number of wrong rows that an error describes.
 const DESCRIBED: usize = 20;
 
 /// Why a CSV of streamers cannot be imported. Rows are numbered from 1, without the header.

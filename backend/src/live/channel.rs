@@ -68,7 +68,7 @@ impl Channel {
         self.end_if(|_| true);
     }
 
-    /// Ends all subscriptions on a condition, which gets whether there are none. Returns whether it was met.
+    /// Ends all subscriptions if `condition` returns true for whether there are none. Returns its result.
     pub(super) fn end_if(&self, condition: impl FnOnce(bool) -> bool) -> bool {
         let mut shared = self.shared();
         shared.has_ended = condition(shared.subscribers == 0);
@@ -131,13 +131,13 @@ impl Subscription {
         self.next_within(HEARTBEAT_INTERVAL).await
     }
 
-    /// The same with another interval.
+    /// [`Subscription::next`] with another interval.
     async fn next_within(&mut self, interval: Duration) -> Option<Bytes> {
         if let Some(first) = self.first.pop() {
             return Some(first);
         }
         loop {
-            // Before the log is read: an event after that changes it again.
+            // Before the log is read, so that a later event marks it as changed again.
             self.changes.mark_unchanged();
             match self.read() {
                 Err(Ended) => return None,

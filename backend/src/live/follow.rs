@@ -96,7 +96,7 @@ pub(super) async fn follow(
             }
             Err(error) => {
                 if failures == 0 {
-                    tracing::warn!(%error, "the changes of a stream could not be read; this is repeated");
+                    tracing::warn!(%error, "the changes of a stream could not be read; the read is retried");
                 }
                 failures += 1;
                 pending.add(days.into_iter().collect());
@@ -128,8 +128,8 @@ fn until(second: i64) -> Duration {
 }
 
 async fn read(hub: &Hub, query: &Query, days: &BTreeSet<Day>, now: i64) -> Result<Listed, StoreError> {
-    // It is never closed.
-    let _turn = hub.reads.acquire().await;
+    // The semaphore is never closed.
+    let _permit = hub.reads.acquire().await;
     read::entries(&hub.store, query, days, now).await
 }
 
@@ -137,7 +137,7 @@ fn is_too_large(state: &State) -> bool {
     state.len() > read::ENTRIES_LIMIT || state.bytes() > STATE_LIMIT
 }
 
-/// At most as many days as a stream may have.
+/// The days of `range`, at most [`DAYS_LIMIT`].
 fn days_of(range: &RangeInclusive<Day>) -> BTreeSet<Day> {
     (0..DAYS_LIMIT).filter_map(|days| range.start().checked_add(days)).filter(|day| range.contains(day)).collect()
 }

@@ -1,6 +1,6 @@
-//! Streams of changes, for clients that show holodules as they are.
+//! Streams of the changes of lists, as server-sent events.
 //!
-//! A stream begins with a `snapshot` of its query and continues with what changes: `upsert`, `delete` and `start`. Each
+//! A stream begins with a `snapshot` of its query and continues with its changes: `upsert`, `delete` and `start`. Each
 //! distinct [`Query`] has one state and one log, which its subscribers share. It reads the days again that the
 //! [feed](crate::feed) publishes as changed, and publishes the difference; so it has the feed's limits.
 //!
@@ -57,7 +57,7 @@ const READS_LIMIT: usize = 4;
 /// Why there is no stream.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum LiveError {
-    /// The query contains too much.
+    /// The query has too many entries or bytes.
     #[error("the stream would have more than {entries} entries or {bytes} bytes: narrow the query", entries = read::ENTRIES_LIMIT, bytes = STATE_LIMIT)]
     TooLarge,
     /// A limit is reached.
@@ -87,7 +87,7 @@ pub(crate) struct LiveStats {
     pub(crate) subscribers: usize,
 }
 
-/// What the streams share.
+/// The state that all streams share.
 struct Hub {
     store: Store,
     channels: Mutex<Channels>,
@@ -145,7 +145,7 @@ impl Live {
         let last = last.and_then(StateId::parse);
         let permit = self.hub.subscribers.take().ok_or(LiveError::Full)?;
         let mut permit = Some(permit);
-        // A channel may end between the two.
+        // A channel may end between the lookup and the subscription.
         for _ in 0..2 {
             let open = self.hub.channels().open(&query)?;
             let channel = match open {
@@ -208,7 +208,7 @@ impl Channels {
 impl Hub {
     /// Reads the state of `query`, and follows it.
     async fn open(self: Arc<Self>, query: Query) -> Result<Arc<Channel>, LiveError> {
-        // One that has just been opened by others.
+        // Another request may have opened it meanwhile.
         if let Some(channel) = self.channels().open(&query)? {
             return Ok(channel);
         }

@@ -27,7 +27,7 @@ impl PendingDays {
         }
     }
 
-    /// All of them, possibly none.
+    /// Removes and returns all of them.
     pub(super) fn take(&self) -> Days {
         mem::take(&mut *self.days())
     }

@@ -1,4 +1,4 @@
-//! What a stream contains.
+//! The query of a stream.
 
 use std::ops::RangeInclusive;
 
@@ -42,12 +42,12 @@ impl Span {
     }
 }
 
-/// What a client selects. Streams with equal queries share one state.
+/// The query of a client. Streams with equal queries share one state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Query {
     /// The days.
     pub(crate) span: Span,
-    /// What the holodules of these days must match. Without a text.
+    /// The filter of the holodules of these days. It has no text.
     pub(crate) filter: Filter,
 }
 

@@ -34,7 +34,7 @@ impl fmt::Display for StateId {
     }
 }
 
-/// An entry as of the store.
+/// An entry as it was read from the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     id: String,
@@ -217,7 +217,7 @@ impl State {
         self.all_shown().filter(|entry| !entry.has_started).filter_map(|entry| entry.starts_at).min()
     }
 
-    /// Starts the entries whose time has come.
+    /// Starts the entries that are due at `now`.
     pub(super) fn start(&mut self, now: i64) -> Vec<Change> {
         let is_due = |entry: &&Entry| !entry.has_started && entry.starts_at.is_some_and(|second| second <= now);
         let mut due: Vec<_> =

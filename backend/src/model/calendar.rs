@@ -1,4 +1,4 @@
-//! Calendar feeds: what their owners chose, and the key that opens one.
+//! Calendar feeds: their filters, and the key that grants access to one.
 
 use std::fmt;
 
@@ -17,7 +17,8 @@ pub const CALENDAR_LABEL_LIMIT: usize = 128;
 /// The digits of a key.
 const KEY_DIGITS: usize = 64;
 
-/// The secret in the path of a calendar feed: 256 random bits as 64 lower-case hexadecimal digits. It cannot be printed.
+/// The secret in the path of a calendar feed: 256 random bits as 64 lower-case hexadecimal digits. Its `Debug` form
+/// does not contain it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CalendarKey(String);
 
@@ -105,7 +106,7 @@ pub struct Calendar {
     /// The name that calendar programs show.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// What it contains.
+    /// The filter that selects its holodules.
     pub filter: Filter,
     /// The time of creation, in seconds since the Unix epoch.
     pub created_at: i64,

@@ -1,4 +1,4 @@
-//! What a calendar feed has delivered, from which the revisions of its events are determined.
+//! The delivered events of a calendar feed, from which the revisions of its events are determined.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct Delivered {
 /// The last delivered state of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveredEvent {
-    /// A digest of what was delivered.
+    /// A digest of the delivered properties.
     pub digest: String,
     /// `SEQUENCE`: 0 to 2,147,483,647.
     pub sequence: i64,

@@ -36,7 +36,8 @@ pub struct Entry<'a> {
     /// The description of the stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<&'a str>,
-    /// The start as RFC 3339 with the offset of Japan, `2020-12-09T23:00:00+09:00`; null if `datetime` is no time.
+    /// The start as RFC 3339 with the offset of Japan, `2020-12-09T23:00:00+09:00`; null if `datetime` is not a valid
+    /// time.
     #[schema(required, value_type = Option<String>, format = DateTime, example = "2020-12-09T23:00:00+09:00")]
     pub starts_at: Option<EntryTime>,
     /// The group of the streamer.

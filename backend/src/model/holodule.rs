@@ -92,7 +92,7 @@ impl Holodule {
         tags.iter().filter_map(Value::as_str)
     }
 
-    /// When it starts; `None` if `datetime` is no time.
+    /// When it starts; `None` if `datetime` is not a valid time.
     pub fn starts_at(&self) -> Option<WallClock> {
         WallClock::parse(self.datetime.as_deref()?).ok()
     }

@@ -69,7 +69,7 @@ pub fn fold(text: &str) -> String {
         return text.to_ascii_lowercase();
     }
     // Again after the change of case, which can decompose a character. Character by character, so that the form of a
-    // text does not depend on what is around it, as that of a final sigma would.
+    // character does not depend on its neighbours, as that of a final sigma would.
     text.nfkc().flat_map(char::to_lowercase).nfkc().collect()
 }
 

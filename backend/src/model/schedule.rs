@@ -1,4 +1,4 @@
-//! Schedules, the form in which the author's later service shows streams.
+//! Schedules, the form of streams in the author's later service.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -80,7 +80,7 @@ impl Schedule {
     }
 }
 
-/// A time in UTC without offset. Text that is no RFC 3339 is shown as it is.
+/// A time in UTC without offset. Text that is not an RFC 3339 time is returned unchanged.
 fn utc(value: &Value) -> Option<String> {
     let instant = match value {
         Value::String(text) => {

@@ -1,4 +1,4 @@
-//! What a list of holodules contains.
+//! The selection, order and pages of lists of holodules.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -15,7 +15,7 @@ pub const PAGE_LIMIT: usize = 1000;
 /// The maximum number of values of one kind in a filter.
 pub const FILTER_VALUES_LIMIT: usize = 100;
 
-/// What a client selects: values of the same kind are alternatives, and each kind that has values restricts the
+/// The filter of a client. Values of the same kind are alternatives, and each kind that has values restricts the
 /// selection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Filter {
@@ -95,7 +95,7 @@ impl Selection {
 }
 
 /// The order of a list: by the stored `datetime`, then by `key`, bytewise, then in an order of the store's own that does
-/// not change. A missing text is as an empty one.
+/// not change. A missing text counts as empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Sort {
     /// Earliest first.
@@ -174,7 +174,7 @@ mod tests {
         assert!(select(&Filter { text: Some(Needle::parse("apex").unwrap()), ..Filter::default() }));
         assert!(
             !select(&Filter { text: Some(Needle::parse("game").unwrap()), ..Filter::default() }),
-            "tags are no text"
+            "tags are not part of the text"
         );
     }
 

@@ -8,8 +8,9 @@ use utoipa::ToSchema;
 use super::holodule::Holodule;
 use super::identifier::{Code, Invalid, LineBreaks, text};
 
-/// The longest text of a streamer, in bytes of UTF-8, and the most affiliations.
+/// The longest text of a streamer, in bytes of UTF-8.
 const TEXT_LIMIT: usize = 512;
+/// The maximum number of affiliations.
 const AFFILIATIONS_LIMIT: usize = 100;
 
 /// A streamer. On MongoDB it is a document of the collection `streamers`; in documents of other programs, any field may

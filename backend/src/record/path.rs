@@ -12,8 +12,8 @@ const KEY_DIGITS: usize = 24;
 
 /// The path for the log.
 ///
-/// On the api listener, a path that has, or may have, the key of a calendar feed is replaced by a pattern, whether it is
-/// a route or not: the key of a mistyped path opens a feed too.
+/// On the api listener, a path that has, or may have, the key of a calendar feed is replaced by a pattern, whether it
+/// matches a route or not: the key in a mistyped path is valid for the feed too.
 pub(super) fn logged(listener: Listener, path: &str) -> String {
     if listener == Listener::Api {
         let decoded = percent_decode_str(path).decode_utf8_lossy().to_ascii_lowercase();

@@ -28,7 +28,7 @@ impl Store {
         engine!(self.delete_calendar(owner, id))
     }
 
-    /// The calendar feed with this key, if its owner can log in, and what it has delivered.
+    /// The calendar feed with this key, if its owner can log in, and its delivered events.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -36,8 +36,8 @@ impl Store {
         engine!(self.calendar(key))
     }
 
-    /// Stores what a calendar feed has delivered, if `revision` is still the number of the last write. `false` if it is
-    /// not, or if there is no such feed.
+    /// Stores the delivered events of a calendar feed, if `revision` is still the number of the last write. `false` if
+    /// it is not, or if there is no such feed.
     ///
     /// # Errors
     /// If it is unknown whether it was stored.

@@ -17,8 +17,8 @@ impl Store {
         engine!(self.day(day))
     }
 
-    /// A page of the holodules of `selection`. Both engines read indexes only: the time depends on what the selection
-    /// contains, not on what is stored beside it, except for a text, for which every holodule of the ranges is read.
+    /// A page of the holodules of `selection`. Both engines read indexes only: the time depends on the number of
+    /// selected holodules, not on the size of the store. For a text, every holodule of the ranges is read.
     ///
     /// # Errors
     /// If the store cannot be read within the operation timeout.

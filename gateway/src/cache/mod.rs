@@ -272,7 +272,7 @@ impl Cache {
         }
     }
 
-    /// Purges the responses that have the path of `purge_key` as theirs, for each host, query and identity.
+    /// Purges the responses with this `purge_key`, for each host, query and identity.
     pub fn purge(&self, purge_key: &str) {
         self.inner.generations.purge(purge_key);
     }

@@ -10,10 +10,10 @@ const LISTS: &str = "/holodules";
 /// The largest filter of a new calendar, in bytes.
 const MAX_FILTER_BYTES: u64 = 64 * 1024;
 
-/// The limit on searches, which the backend answers without an index, of one identity.
+/// The limit on the searches of one identity, for which the backend has no index.
 const SEARCHES: Quota = Quota { rate: 1, burst: 20 };
 
-/// The limit on requests for one calendar feed, from all addresses: many times what calendar services send.
+/// The limit on requests for one calendar feed from all addresses. Calendar services send far fewer.
 const FEED_REQUESTS: Quota = Quota { rate: 1, burst: 30 };
 
 /// The default routes, in their order.
@@ -30,7 +30,7 @@ pub fn default_routes() -> Vec<Settings> {
     };
     let by_id = |name, path| Settings { query: Query::default(), ..list(name, path) };
     vec![
-        // Before the day, which would match it.
+        // Before the route of days, which would match its path.
         Settings {
             aliases: vec!["/Holodules/stream".to_owned()],
             query: Query::All,
@@ -51,7 +51,7 @@ pub fn default_routes() -> Vec<Settings> {
             bounds: Bounds { max_body_bytes: Some(MAX_FILTER_BYTES), ..Bounds::default() },
             ..route("calendars", &["GET", "POST"], "/calendar")
         },
-        // Before the route of one calendar, which would match it.
+        // Before the route of one calendar, which would match its path.
         Settings {
             public: true,
             secret_path: true,
@@ -61,7 +61,7 @@ pub fn default_routes() -> Vec<Settings> {
             },
             ..route("calendar_feed", &["GET", "HEAD"], "/calendar/{key}.ics")
         },
-        // Someone may have forgotten the suffix of a feed.
+        // A secret path, since a client may send the key of a feed without the suffix.
         Settings { secret_path: true, ..route("calendar", &["DELETE"], "/calendar/{id}") },
         shared("openapi", "/openapi.json"),
     ]

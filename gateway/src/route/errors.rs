@@ -58,8 +58,8 @@ impl Errors {
             LimitBy::Identity if settings.public => {
                 self.push("limit.by", None, "cannot be \"identity\" on a public route, whose requests have none");
             }
-            // Its requests are exempt from the limit of their address if the service answers with success. So not where
-            // one address could get success for any number of paths, or without the service.
+            // Its requests do not count for the limit of their address if the service answers with success. This must
+            // not be possible where any path succeeds, or where the cache answers.
             LimitBy::Path if !settings.public || cached || path.is_some_and(Pattern::has_tail) => {
                 let reason = "can be \"path\" only on a public route that is not cached and has no {*name}";
                 self.push("limit.by", None, reason);

@@ -1,9 +1,9 @@
-//! What a route with a shared event stream may have.
+//! The settings that a route with a shared event stream may have.
 
 use super::Settings;
 use super::errors::Errors;
 
-/// Checks that what all listeners of a stream receive depends on nothing but the target.
+/// Checks that a stream depends only on the target, so that all listeners may receive the same.
 pub(super) fn check(settings: &Settings, has_get: bool, is_cached: bool, errors: &mut Errors) {
     if !settings.fan_out {
         return;

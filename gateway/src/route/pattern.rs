@@ -1,5 +1,5 @@
-//! Path patterns: literal segments, `{name}` for any one segment, `{name}.suffix` for one that ends so, and `{*name}` at
-//! the end for the rest of the path.
+//! Path patterns: literal segments, `{name}` for any one segment, `{name}.suffix` for one that ends with `.suffix`, and
+//! `{*name}` at the end for the rest of the path.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ pub(super) enum Segment {
     Literal(String),
     Any {
         name: String,
-        /// The literal end of the segment; mostly empty.
+        /// The literal end of the segment; usually empty.
         suffix: String,
     },
     /// Always the last.

@@ -1,4 +1,4 @@
-//! How paths are logged if some have secrets.
+//! Redacts paths with secrets for logs.
 
 use std::borrow::Cow;
 

@@ -169,8 +169,8 @@ impl RouteTable {
         Some((route, alias))
     }
 
-    /// The paths whose purge purges what clients have as `path`, whatever the host and the method, by each route that
-    /// matches it: the `purge_key` of the route, or the path that is forwarded, for which aliases, prefixes and rewritten
+    /// The purge keys of the responses that clients request as `path`, one for each route that matches it, for any host
+    /// and method: the `purge_key` of the route, or else the forwarded path, for which aliases, prefixes and rewritten
     /// paths are resolved.
     pub fn purge_keys<'a>(&'a self, path: CanonicalPath<'a>) -> impl Iterator<Item = Cow<'a, str>> {
         let path = self.strip(path);

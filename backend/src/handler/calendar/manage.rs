@@ -25,7 +25,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// The longest value of a filter, in bytes.
 const VALUE_LIMIT: usize = NAME_LIMIT;
 
-/// The request: everything that is missing does not restrict the feed.
+/// The request. A missing member does not restrict the feed.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CreateCalendar {

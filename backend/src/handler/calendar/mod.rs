@@ -1,4 +1,4 @@
-//! Calendar feeds: a user creates, lists and deletes them with a token; anyone with the key of one reads it.
+//! Calendar feeds: a user creates, lists and deletes them with a token; any client with the key of a feed can read it.
 
 pub(super) mod manage;
 pub(super) mod read;

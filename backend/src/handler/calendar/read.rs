@@ -1,4 +1,4 @@
-//! A feed, for everyone who has its key.
+//! Reads a feed by its key.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use crate::record::Metrics;
 use crate::respond::HttpError;
 use crate::store::{Listing, Store};
 
-/// The range of a feed: days before today.
+/// The number of days before today in a feed.
 const PAST_DAYS: i64 = 31;
-/// The range of a feed: days after today.
+/// The number of days after today in a feed.
 const FUTURE_DAYS: i64 = 366;
 /// The maximum number of events. Those from today on come first, then the latest before.
 const EVENTS: usize = PAGE_LIMIT;
-/// How long a read waits for others.
+/// How long a read waits for a permit.
 const WAIT: Duration = Duration::from_secs(5);
 /// How often a comparison is repeated after another process has stored its own.
 const ATTEMPTS: u32 = 3;
@@ -131,8 +131,8 @@ impl Reader {
         Ok(Revisions::of(events, known, &coverage, calendar.created_at, self.duration, now))
     }
 
-    /// Stores what is delivered. `false` if another process did so meanwhile. A failure does not matter to the reader:
-    /// a later read stores it.
+    /// Stores the delivered events. `false` if another process did so meanwhile. A failure does not fail the read: a
+    /// later one stores them.
     async fn store_delivered(&self, calendar: &Calendar, before: &DeliveredRevision, revisions: &Revisions) -> bool {
         if !self.writes.take(Instant::now()) {
             tracing::debug!(calendar = calendar.id, "too many writes: the state of a calendar feed was not stored");
@@ -174,10 +174,10 @@ impl Window {
         datetimes_of(self.today, self.last)
     }
 
-    /// What is known after reading these parts, both limited; `None` if one was not read.
+    /// The times for which these reads, both limited, returned every event; `None` if the past was not read.
     fn coverage(&self, past: Option<&Listing>, coming: &Listing) -> Coverage {
         let window = begin(self.first)..begin(self.last).saturating_add(24 * 3600);
-        // Of events at the same time as the last one that was read, some may not have been.
+        // More events may start at the same time as the last one that was read.
         let start = match past.map(|past| &past.next) {
             None => begin(self.today),
             Some(None) => window.start,

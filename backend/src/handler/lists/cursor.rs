@@ -24,7 +24,7 @@ pub(super) fn query_digest(canonical: &[u8]) -> QueryDigest {
     hash.as_ref().first_chunk().copied().unwrap_or_default()
 }
 
-/// Why a text is no cursor of a query.
+/// Why a text is not a cursor of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotACursor {
     /// It has another form.
@@ -117,7 +117,7 @@ mod tests {
             for value in [0, 1, 0x7F, 0x80, 0xFF] {
                 let mut changed = bytes.clone();
                 changed[at] = value;
-                // Whatever it is, it does not panic.
+                // An error is correct too; decoding must not panic.
                 if let Ok(found) = decode(&query, &URL_SAFE_NO_PAD.encode(&changed)) {
                     assert!(found.datetime.len() + found.key.len() + found.id.len() <= bytes.len());
                 }

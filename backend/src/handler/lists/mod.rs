@@ -30,10 +30,11 @@ pub(crate) use self::schedules::{schedule, schedules};
 pub use self::search::SearchSettings;
 pub(crate) use self::streamers::{streamer, streamers};
 
-/// For the gateway's cache: every change purges the lists, so that this lifetime only limits what a lost purge costs.
+/// For lists of fixed days. Every change purges the lists in the gateway's cache, so this lifetime matters only if a
+/// purge is lost.
 pub(super) const CACHED: HeaderValue =
     HeaderValue::from_static("public, max-age=0, s-maxage=30, stale-while-revalidate=30, stale-if-error=86400");
-/// What depends on the clock is cached for seconds.
+/// For responses that depend on the clock.
 pub(super) const CACHED_BY_CLOCK: HeaderValue = HeaderValue::from_static("public, max-age=0, s-maxage=2");
 
 /// The settings of lists.

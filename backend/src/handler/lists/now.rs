@@ -1,4 +1,4 @@
-//! What is live, and what is next.
+//! The streams that are live, and those that start next.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use super::status::Boundaries;
 use crate::model::{Entry, EntryTime, Filter, PAGE_LIMIT, PageRequest, Selection, Sort, Streamers, WallClock};
 use crate::respond::HttpError;
 
-/// How long before its start a stream is listed, in seconds.
+/// The time before its start from which a stream is listed, in seconds.
 const AHEAD: i64 = 48 * 3600;
 
-/// A read of one second, at a version of the store.
+/// The key of a coalesced read: the selection, the time in seconds since the Unix epoch, the version of the store.
 pub(crate) type NowKey = (Selection, i64, u64);
 
 /// The response to `GET /now`.
@@ -46,7 +46,7 @@ impl NowQuery {
         Ok(Self { filter: filter(&parameters)? })
     }
 
-    /// What it selects at `now`, and the first text of an upcoming stream.
+    /// The selection at `now`, and the first `datetime` text of an upcoming stream.
     fn resolve(
         &self,
         now: i64,

@@ -18,7 +18,7 @@ use crate::record::Metrics;
 use crate::respond::HttpError;
 use crate::store::{Listing, StoreError};
 
-/// What is read: two requests with the same key get the same response.
+/// The key of a coalesced read: two requests with the same key get the same response.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ListKey {
     selection: Selection,
@@ -45,8 +45,8 @@ pub(in crate::handler) struct ListBody<'a> {
 
 /// List streams
 ///
-/// `200` with a page of holodules, also of none, or `304`; `400` if the query is wrong, `429` and `503` if there are too
-/// many searches.
+/// `200` with a page of holodules, which may be empty, or `304`; `400` if the query is wrong, `429` and `503` if there
+/// are too many searches.
 #[utoipa::path(
     get,
     path = "/holodules",

@@ -38,7 +38,7 @@ impl Parameters {
         Ok(Self { pairs })
     }
 
-    /// The same if every name is one of `known`.
+    /// Checks that every name is one of `known`, and returns the parameters.
     ///
     /// # Errors
     /// `400` with the known names.
@@ -69,7 +69,7 @@ impl Parameters {
     /// The distinct values of `name`.
     ///
     /// # Errors
-    /// `400` if they are more than [`FILTER_VALUES_LIMIT`].
+    /// `400` if there are more than [`FILTER_VALUES_LIMIT`].
     pub(super) fn all(&self, name: &'static str) -> Result<BTreeSet<String>, HttpError> {
         let values: BTreeSet<String> = self.values(name).map(str::to_owned).collect();
         if values.len() > FILTER_VALUES_LIMIT {
@@ -89,7 +89,7 @@ pub(super) fn bad(name: impl Into<std::borrow::Cow<'static, str>>, description: 
     HttpError::bad_parameter(name, description.to_owned(), None)
 }
 
-/// `400` because `value` is none of `known`.
+/// `400` because `value` is not one of `known`.
 pub(super) fn unknown(name: &'static str, value: &str, known: Vec<String>) -> HttpError {
     HttpError::bad_parameter(name, format!("there is no {name} {:?}", shown(value)), Some(known))
 }

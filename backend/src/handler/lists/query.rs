@@ -1,4 +1,4 @@
-//! The query of a list of holodules: parsed, validated, and resolved to what the store reads.
+//! The query of a list of holodules: parsed, validated, and resolved to a selection of the store.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,11 @@ use crate::model::{
 };
 use crate::respond::HttpError;
 
-/// The most days of a list.
+/// The maximum number of days of a list.
 pub(super) const DAYS: i64 = 366;
-/// The most days of a list with `q`, for which the store reads every holodule of the days.
+/// The maximum number of days of a list with `q`, for which the store reads every holodule of the days.
 pub(super) const SEARCHED_DAYS: i64 = 92;
-/// The days of a list after the first, if the query has only one end.
+/// The number of days of a list after the first, if the query has at most one of `from` and `to`.
 const DEFAULT_DAYS: i64 = 6;
 /// Entries of a page, if the query has no `limit`.
 const DEFAULT_LIMIT: usize = 100;
@@ -32,7 +32,7 @@ pub(crate) struct ListQuery {
     /// The last day. By default six days after `from`. At most 366 days are listed.
     pub(super) to: Option<Day>,
     /// `code`, `name`, `group`, `tag` (each may be repeated: any of the values) and `q`, a text in title, name or
-    /// description, whatever its case and width; only for at most 92 days.
+    /// description, ignoring case and width; only for at most 92 days.
     pub(super) filter: Filter,
     /// `status`: `upcoming`, `live` or `past`; may be repeated.
     pub(super) statuses: BTreeSet<Status>,
@@ -44,7 +44,7 @@ pub(crate) struct ListQuery {
     pub(super) cursor: Option<String>,
 }
 
-/// What a query selects at one moment.
+/// A query resolved at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Resolved {
     pub(super) selection: Selection,
@@ -105,7 +105,7 @@ impl ListQuery {
         })
     }
 
-    /// Checks the query against the streamers, and resolves what depends on them and on the time.
+    /// Checks the query against the streamers, and resolves groups and relative days.
     ///
     /// # Errors
     /// `400` for an unknown code or group, too many days, or a cursor of another query.
@@ -210,7 +210,7 @@ pub(super) fn is_known_code(code: &str, streamers: &Streamers) -> bool {
     streamers.get(code).is_some() || (streamers.is_empty() && Code::parse(code).is_ok())
 }
 
-/// `500`: the clock is not in the years 0000 to 9999.
+/// `500`: the system clock is outside the years 0000 to 9999.
 pub(super) fn clock_error() -> HttpError {
     HttpError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "the clock of the server is wrong")
 }

@@ -21,8 +21,8 @@ struct ScheduleList {
     schedules: Vec<Schedule>,
 }
 
-/// The parameters of `GET /schedules`. As in the author's service, an empty one is as none, the first of several counts,
-/// and others are ignored.
+/// The parameters of `GET /schedules`. As in the author's service, an empty one counts as missing, the first of several
+/// is used, and unknown ones are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct SchedulesParameters {
     /// `sdate`: the first day, of Japan, as `yyyy-mm-dd`.

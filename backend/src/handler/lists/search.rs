@@ -9,7 +9,7 @@ use super::super::BUSY_RETRY;
 use super::super::token_bucket::TokenBucket;
 use crate::respond::HttpError;
 
-/// The limits.
+/// The limits of searches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchSettings {
     /// Searches that may run at the same time.
@@ -18,7 +18,7 @@ pub struct SearchSettings {
     pub timeout: Duration,
     /// Searches per second of all clients together.
     pub rate: u32,
-    /// Searches at once after a pause.
+    /// The burst: searches that are accepted at once after a pause.
     pub burst: u32,
 }
 

@@ -16,7 +16,7 @@ pub(crate) enum Status {
 }
 
 impl Status {
-    /// All, in the order of the documentation.
+    /// All values, in the order of the documentation.
     pub(super) const ALL: [Self; 3] = [Self::Upcoming, Self::Live, Self::Past];
 
     /// The value of the parameter.

@@ -72,7 +72,7 @@ pub(in crate::handler) struct StreamerList<'a> {
 /// A `404` in the form of the author's later service.
 #[derive(Serialize)]
 pub(super) struct Missing<'a> {
-    /// What is missing.
+    /// The message.
     pub(super) message: &'static str,
     /// The id in the path.
     pub(super) identifier: &'a str,

@@ -11,7 +11,7 @@ use crate::store::{CalendarCreated, StoreError};
 const CALENDARS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("calendars");
 /// The hash of the key to `(owner, id)`.
 const BY_KEY: TableDefinition<'_, &str, (&str, &str)> = TableDefinition::new("calendars_by_key");
-/// The id to what the feed has delivered, as JSON.
+/// The id to the delivered events of the feed, as JSON.
 const DELIVERED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("calendars_delivered");
 
 /// Greater than every id, which are hexadecimal digits.
@@ -87,7 +87,7 @@ pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::
 
 /// Whether the tables exist.
 pub(super) fn have_tables(transaction: &ReadTransaction) -> Result<bool, redb::Error> {
-    // The last one that is created.
+    // This table is the last one that is created.
     match transaction.open_table(DELIVERED) {
         Ok(_) => Ok(true),
         Err(TableError::TableDoesNotExist(_)) => Ok(false),

@@ -205,7 +205,7 @@ struct Tables<R, V, K, I> {
     indexes: I,
 }
 
-/// Those of a write.
+/// The tables of a write transaction.
 type WritableTables<'t> = Tables<
     Table<'t, RecordKey, &'static [u8]>,
     Table<'t, &'static str, RecordKey>,

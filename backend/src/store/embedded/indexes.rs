@@ -15,15 +15,15 @@ pub(super) type RecordKey = (&'static str, &'static str, u64);
 /// A value, and the key of a record that has it.
 pub(super) type IndexKey = (&'static str, &'static str, &'static str, u64);
 
-/// By [`Holodule::effective_code`].
+/// The index by [`Holodule::effective_code`].
 pub(super) const BY_CODE: TableDefinition<'_, IndexKey, ()> = TableDefinition::new("holodules_by_code");
-/// By name.
+/// The index by name.
 pub(super) const BY_NAME: TableDefinition<'_, IndexKey, ()> = TableDefinition::new("holodules_by_name");
-/// By each tag that is a text.
+/// The index by each tag that is a text.
 pub(super) const BY_TAG: TableDefinition<'_, IndexKey, ()> = TableDefinition::new("holodules_by_tag");
 /// The folded title, name and description, separated by NUL, which no needle contains. Empty ones are not stored.
 pub(super) const TEXTS: TableDefinition<'_, RecordKey, &str> = TableDefinition::new("holodule_texts");
-/// The [`span_of`] the `datetime` to the number of records.
+/// The number of records by [`span_of`] their `datetime`.
 pub(super) const COUNTS: TableDefinition<'_, &str, u64> = TableDefinition::new("holodule_counts");
 /// While the indexes are built: the last indexed record.
 const BUILT_UP_TO: TableDefinition<'_, (), RecordKey> = TableDefinition::new("holodule_indexes_built_up_to");

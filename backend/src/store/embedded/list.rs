@@ -34,7 +34,7 @@ impl Embedded {
     }
 }
 
-/// Reports to a read, which continues on its thread, that its caller was dropped.
+/// Cancels a read, which otherwise continues on its thread, when its caller is dropped.
 #[derive(Default)]
 struct Caller {
     is_gone: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! From which table a list is read, and what is checked for each of its records.
+//! Plans a list: the table from which it is read, and the conditions that each record must meet.
 
 use std::collections::BTreeSet;
 use std::ops::{Bound, Range};
@@ -10,10 +10,10 @@ use super::indexes::{BY_CODE, BY_NAME, BY_TAG, COUNTS, HolodulePosition, IndexKe
 use super::scan::{Cursor, Merge, whole, with_value};
 use crate::model::{Holodule, Selection, Sort};
 
-/// The time to check one record by its position, as the number of texts that are searched in sequence meanwhile.
+/// The cost of checking one record by its position, relative to that of searching the next text in sequence.
 const CHECK_COST: u64 = 4;
 
-/// A table, with what it is read for.
+/// The table that a list is read from.
 pub(super) enum Source<'a> {
     /// All records of the ranges.
     Records,

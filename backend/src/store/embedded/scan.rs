@@ -47,11 +47,11 @@ pub(super) fn with_value<'a>(value: &'a str, (start, end): Bounds<'a>) -> ValueB
 
 /// One range of one table.
 pub(super) enum Cursor {
-    /// Of an index.
+    /// A range of an index.
     Index(redb::Range<'static, IndexKey, ()>),
-    /// Of the records.
+    /// A range of the records.
     Records(redb::Range<'static, RecordKey, &'static [u8]>),
-    /// Of the texts that contain something.
+    /// The texts of a range that contain a needle.
     Texts(redb::Range<'static, RecordKey, &'static str>, Box<Finder<'static>>),
 }
 
@@ -91,9 +91,9 @@ fn step<K: Key + 'static, V: Value + 'static>(
 
 /// Several cursors as one: each position once, in order.
 pub(super) struct Merge {
-    /// Those of each range that follows.
+    /// The cursors of each range that follows.
     groups: VecDeque<Vec<Cursor>>,
-    /// Those of the current range.
+    /// The cursors of the current range.
     cursors: Vec<Cursor>,
     /// The next position of each of `cursors` that has one.
     heads: BTreeSet<(HolodulePosition, usize)>,

@@ -1,4 +1,4 @@
-//! Schedules: the holodules in another form.
+//! Schedules: the holodules in the form of the author's later service.
 
 use std::time::Instant;
 

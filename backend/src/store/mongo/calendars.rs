@@ -1,4 +1,4 @@
-//! The collection of calendar feeds: one document for each, with what it has delivered.
+//! The collection of calendar feeds: one document for each, with its delivered events.
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, deserialize_from_slice, doc, serialize_to_document};
@@ -8,9 +8,9 @@ use super::{Mongo, document};
 use crate::model::{CALENDARS_LIMIT, Calendar, Delivered, DeliveredRevision, KeyHash};
 use crate::store::{CalendarCreated, StoreError, can_log_in};
 
-/// The JSON of what a feed has delivered. Its keys, which are UIDs, contain dots.
+/// The field of the delivered events, as JSON text: its keys, which are UIDs, contain dots.
 const DELIVERED: &str = "delivered";
-/// The number of the last write of [`DELIVERED`].
+/// The field of the number of the last write of [`DELIVERED`].
 const REVISION: &str = "revision";
 
 impl Mongo {

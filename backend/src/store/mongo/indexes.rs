@@ -169,7 +169,7 @@ async fn try_create(server: &str, collections: &Collections, duplicates: &Atomic
     Ok(())
 }
 
-/// The indexes without which lists are slow: an equality, then the order, so that a page needs no sort.
+/// Creates the indexes for lists: an equality, then the order, so that a page needs no sort.
 async fn create_for_lists(server: &str, collections: &Collections) -> Result<(), StoreError> {
     let Collections { holodules, schedules, streamers, .. } = collections;
     for (name, first) in [("code_datetime", "code"), ("name_datetime", "name"), ("tags_datetime", "tags")] {

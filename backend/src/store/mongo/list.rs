@@ -4,8 +4,8 @@
 //! a filter, then the order, so that the server neither sorts nor reads documents outside the page, and counts index
 //! entries. With several filters, the server chooses the index, and compares the rest in the documents.
 //!
-//! What is counted is what the server selects by the stored values. A document with a text of another type in a field
-//! that does not matter for the selection is counted, and reported as unreadable in its page.
+//! The total is the number of documents that the server selects by their stored values. A document that cannot be read
+//! because of a field outside the selection is counted, and reported as unreadable in its page.
 
 mod position;
 mod prefilter;

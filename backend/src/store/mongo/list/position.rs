@@ -22,7 +22,7 @@ const TYPES: [&[&str]; 9] = [
     &["timestamp", "regex", "dbPointer", "javascript", "javascriptWithScope", "maxKey"],
 ];
 
-/// The position of a document; `None` if its `datetime` is no text.
+/// The position of a document; `None` if its `datetime` is not a text.
 pub(super) fn position(document: &RawDocument) -> Option<Position> {
     let value = |name| document.get(name).ok().flatten().and_then(|value| Bson::try_from(value).ok());
     let id = doc! { "key": value("key").unwrap_or(Bson::Null), "_id": value("_id").unwrap_or(Bson::Null) };

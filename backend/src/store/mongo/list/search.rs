@@ -11,7 +11,7 @@ use super::{listing, page_filter, ranges_after};
 use crate::model::{Needle, PageRequest, Selection, Sort};
 use crate::store::{Listing, StoreError};
 
-/// Documents after which other tasks run.
+/// The number of documents after which the search yields to other tasks.
 const SLICE: usize = 32;
 
 impl Mongo {
