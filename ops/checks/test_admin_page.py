@@ -426,7 +426,9 @@ class AdminPage(unittest.TestCase):
 
     def audit(self, page, what):
         listed = "found.violations.map(violation => [violation.id, violation.nodes.map(node => node.html)])"
-        script = f"{AXE.read_text()}\nconst found = await axe.run(); return {listed};"
+        # During an animation, colours are those of neither state.
+        settled = "await Promise.all(document.getAnimations().map(animation => animation.finished));"
+        script = f"{AXE.read_text()}\n{settled}\nconst found = await axe.run(); return {listed};"
         self.assertEqual(page.run(script), [], what)
 
     def test_a_narrow_window_does_not_scroll_sideways(self):
