@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
+use super::contract::{StreamErrors, StreamParameters};
 use super::lists::stream_query;
 use super::{App, HandlerResult, STORE_RETRY};
 use crate::live::{DAYS_LIMIT, DEFAULT_DAYS, LiveError, Query, Span, Subscription};
@@ -18,8 +19,18 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// `Retry-After` when there are too many streams, in seconds.
 const FULL_RETRY: u32 = 30;
 
-/// `200` with an endless stream of server-sent events, see [`crate::live`]. `400` for a wrong query, or one that contains
-/// too much; `503` when there are too many streams.
+/// Follow the changes of a list
+///
+/// `200` with an endless stream of server-sent events: `snapshot`, `upsert`, `delete` and `start`, with data as JSON in
+/// one line. `400` for a wrong query, or one that contains too much; `503` when there are too many streams.
+#[utoipa::path(
+    get,
+    path = "/holodules/stream",
+    tag = "holodules",
+    params(StreamParameters),
+    security(("token" = []), ("ticket" = [])),
+    responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream"), StreamErrors),
+)]
 pub(crate) async fn stream(app: &App, parts: &Parts) -> HandlerResult {
     let streamers = app.streamers().await?;
     let (from, to, filter) = stream_query(parts.uri.query(), &streamers)?;

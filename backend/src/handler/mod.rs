@@ -7,6 +7,7 @@ mod calendar;
 mod contract;
 mod credentials;
 mod csrf;
+mod document;
 mod holodules;
 mod lists;
 mod live;
@@ -33,9 +34,11 @@ pub(crate) use backup::{back_up, restore};
 pub(crate) use calendar::{
     create as create_calendar, delete as delete_calendar, list as list_calendars, read as read_calendar,
 };
-pub(crate) use contract::openapi;
 pub(crate) use credentials::verify;
 pub(crate) use csrf::check as check_csrf;
+#[cfg(test)]
+pub(crate) use document::document;
+pub(crate) use document::{docs, docs_style, openapi};
 pub(crate) use holodules::{day, delete, export, put, upload};
 pub use lists::{ListSettings, SearchSettings};
 pub(crate) use lists::{

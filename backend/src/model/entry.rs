@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::holodule::Holodule;
 use super::streamer::Streamers;
 
-/// An entry of a list: the fields of a day's list ([`Holodule::public`]) in their order, and what clients need besides.
+/// An entry of a list: the fields of a day's list in their order, and what clients need besides.
 ///
 /// A text that the document lacks is omitted, as in a day's list. `code` and the last four fields are always there, and
 /// null if unknown.
@@ -15,7 +15,7 @@ pub struct Entry<'a> {
     /// `<code>_<yyyymmdd>_<hhmmss>`, or empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<&'a str>,
-    /// The code of the streamer: [`Holodule::effective_code`].
+    /// The code of the streamer: that of the document, else the beginning of its `key`.
     #[schema(required, example = "HL0503")]
     pub code: Option<&'a str>,
     /// The id of the video at YouTube, or empty.

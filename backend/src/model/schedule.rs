@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use utoipa::ToSchema;
 
 use super::day::{Day, WallClock};
 use super::holodule::Holodule;
@@ -17,33 +18,43 @@ use super::streamer::Streamers;
 pub const SCHEDULES_LIMIT: usize = 1000;
 
 /// A stream in the later service's form. The serialized form has every field, in its order; a missing value is null.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Schedule {
     /// The id in the store, as text.
     pub id: String,
     /// The streamer's code.
+    #[schema(required)]
     pub code: Option<String>,
     /// The video's id at YouTube.
+    #[schema(required)]
     pub video_id: Option<String>,
     /// The start in Japan standard time, `yyyy-mm-ddThh:mm:ss`.
+    #[schema(required)]
     pub streaming_at: Option<String>,
     /// The streamer's name.
+    #[schema(required)]
     pub name: Option<String>,
     /// The stream's title.
+    #[schema(required)]
     pub title: Option<String>,
     /// The URL of the stream.
+    #[schema(required)]
     pub url: Option<String>,
     /// The stream's description.
+    #[schema(required)]
     pub description: Option<String>,
     /// When the video was published, in UTC, `yyyy-mm-ddThh:mm:ss`.
+    #[schema(required)]
     pub published_at: Option<String>,
     /// The channel's id at YouTube.
+    #[schema(required)]
     pub channel_id: Option<String>,
     /// The channel's title.
+    #[schema(required)]
     pub channel_title: Option<String>,
     /// The video's tags.
     pub tags: Vec<String>,
-    /// [`Schedule::built_key`], or the stored key of a holodule.
+    /// `<code>_<yyyymmdd>_<hhmmss>`, or empty; of a holodule, its stored key.
     pub key: String,
 }
 

@@ -15,6 +15,9 @@ use crate::respond::{HttpError, Shape};
 const READ: &[Method] = &[Method::GET, Method::HEAD];
 /// The template of streams, which end only when the service stops.
 pub(super) const STREAM: &str = "/holodules/stream";
+/// The reference of the API for people. Its links are relative to this path.
+const DOCS: &str = "/docs/";
+const DOCS_STYLE: &str = "/docs/style.css";
 
 /// A route. To add one: a variant, its path in [`ApiRoute::of`], its template, its methods and the form of its errors,
 /// and its handler in [`handle`].
@@ -24,6 +27,8 @@ pub(super) enum ApiRoute<'a> {
     Holodules,
     Now,
     OpenApi,
+    Docs,
+    DocsStyle,
     Streamers,
     Streamer(Cow<'a, str>),
     StreamerHolodules(Cow<'a, str>),
@@ -46,6 +51,8 @@ impl<'a> ApiRoute<'a> {
             STREAM => return Self::Stream,
             "/now" => return Self::Now,
             "/openapi.json" => return Self::OpenApi,
+            DOCS => return Self::Docs,
+            DOCS_STYLE => return Self::DocsStyle,
             "/streamers" => return Self::Streamers,
             "/schedules" => return Self::Schedules,
             "/calendar" => return Self::Calendars,
@@ -85,6 +92,8 @@ impl<'a> ApiRoute<'a> {
             Self::Holodules => "/holodules",
             Self::Now => "/now",
             Self::OpenApi => "/openapi.json",
+            Self::Docs => DOCS,
+            Self::DocsStyle => DOCS_STYLE,
             Self::Streamers => "/streamers",
             Self::Streamer(_) => "/streamers/{id}",
             Self::StreamerHolodules(_) => "/streamers/{code}/holodules",
@@ -115,6 +124,8 @@ impl<'a> ApiRoute<'a> {
             | Self::Schedules
             | Self::Schedule(_)
             | Self::OpenApi
+            | Self::Docs
+            | Self::DocsStyle
             | Self::Healthz
             | Self::Unknown => Shape::Plain,
         }
@@ -127,6 +138,8 @@ impl<'a> ApiRoute<'a> {
             | Self::Holodules
             | Self::Now
             | Self::OpenApi
+            | Self::Docs
+            | Self::DocsStyle
             | Self::Streamers
             | Self::Streamer(_)
             | Self::StreamerHolodules(_)
@@ -161,6 +174,8 @@ pub(super) async fn handle(app: &Arc<App>, route: ApiRoute<'_>, request: Request
         ApiRoute::Holodules => handler::list_holodules(app, &parts).await,
         ApiRoute::Now => handler::now(app, &parts).await,
         ApiRoute::OpenApi => handler::openapi(&parts).await,
+        ApiRoute::Docs => handler::docs(&parts),
+        ApiRoute::DocsStyle => handler::docs_style(&parts),
         ApiRoute::Streamers => handler::list_streamers(app, &parts).await,
         ApiRoute::Streamer(id) => handler::streamer(app, &parts, &id).await,
         ApiRoute::StreamerHolodules(code) => handler::list_of_streamer(app, &parts, &code).await,
@@ -177,6 +192,8 @@ pub(super) async fn handle(app: &Arc<App>, route: ApiRoute<'_>, request: Request
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
 
     #[test]
@@ -186,6 +203,73 @@ mod tests {
         for path in ["/", "/holodules/", "/holodules/a/b", "/HOLODULES/20201209", "/users", "/metrics"] {
             assert_eq!(ApiRoute::of(path), ApiRoute::Unknown, "{path}");
         }
+    }
+
+    /// A route of each variant.
+    fn all() -> Vec<ApiRoute<'static>> {
+        let all = vec![
+            ApiRoute::Day("20201209"),
+            ApiRoute::Holodules,
+            ApiRoute::Now,
+            ApiRoute::OpenApi,
+            ApiRoute::Docs,
+            ApiRoute::DocsStyle,
+            ApiRoute::Streamers,
+            ApiRoute::Streamer("a".into()),
+            ApiRoute::StreamerHolodules("a".into()),
+            ApiRoute::Schedules,
+            ApiRoute::Schedule("a".into()),
+            ApiRoute::Stream,
+            ApiRoute::Calendars,
+            ApiRoute::Calendar("a"),
+            ApiRoute::CalendarFeed("a"),
+            ApiRoute::Healthz,
+            ApiRoute::Unknown,
+        ];
+        for route in &all {
+            // To add a variant here is to add it to the list above.
+            match route {
+                ApiRoute::Day(_)
+                | ApiRoute::Holodules
+                | ApiRoute::Now
+                | ApiRoute::OpenApi
+                | ApiRoute::Docs
+                | ApiRoute::DocsStyle
+                | ApiRoute::Streamers
+                | ApiRoute::Streamer(_)
+                | ApiRoute::StreamerHolodules(_)
+                | ApiRoute::Schedules
+                | ApiRoute::Schedule(_)
+                | ApiRoute::Stream
+                | ApiRoute::Calendars
+                | ApiRoute::Calendar(_)
+                | ApiRoute::CalendarFeed(_)
+                | ApiRoute::Healthz
+                | ApiRoute::Unknown => {}
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn the_document_has_the_routes_of_clients_with_their_methods() {
+        let document = handler::document();
+        let documented: BTreeMap<&str, BTreeSet<String>> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            // The gateway's own.
+            .filter(|(path, _)| !path.starts_with("/auth"))
+            .map(|(path, item)| (path.as_str(), item.as_object().unwrap().keys().cloned().collect()))
+            .collect();
+        let all = all();
+        let for_clients = all
+            .iter()
+            .filter(|route| ![DOCS, DOCS_STYLE, HEALTHZ, "unknown"].contains(&route.template()))
+            .map(|route| {
+                (route.template(), route.methods().iter().map(|method| method.as_str().to_lowercase()).collect())
+            });
+        assert_eq!(for_clients.collect::<BTreeMap<_, _>>(), documented);
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod lists;
 mod live;
 mod mongod;
 mod mongodb;
+mod openapi;
 mod page;
 mod pausing;
 mod program;

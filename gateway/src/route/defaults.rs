@@ -49,7 +49,7 @@ pub fn default_routes() -> Vec<Settings> {
         by_id("schedule", "/schedules/{id}"),
         Settings {
             bounds: Bounds { max_body_bytes: Some(MAX_FILTER_BYTES), ..Bounds::default() },
-            ..route("calendars", &["GET", "POST"], "/calendar")
+            ..route("calendars", &["GET", "HEAD", "POST"], "/calendar")
         },
         // Before the route of one calendar, which would match its path.
         Settings {

@@ -74,10 +74,12 @@ struct ShownCalendar<'a> {
     /// Identifies it when it is deleted.
     id: &'a str,
     /// Null without one.
+    #[schema(required)]
     label: Option<&'a str>,
     /// What it contains.
     filter: ShownFilter<'a>,
     /// RFC 3339, with the offset of Japan.
+    #[schema(required, format = DateTime)]
     created_at: Option<String>,
 }
 

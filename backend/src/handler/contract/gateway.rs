@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 /// A refusal: `{"error":"<reason phrase>"}`.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Refused {
+pub(in crate::handler) struct Refused {
     /// The reason phrase of the status.
     #[schema(example = "Not found")]
     error: String,
@@ -14,7 +14,7 @@ pub(super) struct Refused {
 
 /// A refusal that concerns the login or the token.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Described {
+pub(in crate::handler) struct Described {
     /// The status.
     #[schema(example = 401)]
     status_code: u16,
@@ -30,7 +30,7 @@ pub(super) struct Described {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the gateway reads it; only its description is used")]
-struct Credentials {
+pub(in crate::handler) struct Credentials {
     /// The name of the user.
     #[schema(min_length = 1, example = "user01")]
     username: String,
@@ -41,7 +41,7 @@ struct Credentials {
 
 /// A token.
 #[derive(Serialize, ToSchema)]
-struct AccessToken {
+pub(in crate::handler) struct AccessToken {
     /// A JWT, valid for 300 s by default.
     access_token: String,
 }
@@ -50,7 +50,7 @@ struct AccessToken {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the gateway reads it; only its description is used")]
-struct TicketRequest {
+pub(in crate::handler) struct TicketRequest {
     /// The canonical path, without a query, of a route that accepts tickets.
     #[schema(example = "/holodules/stream")]
     path: String,
@@ -58,7 +58,7 @@ struct TicketRequest {
 
 /// A ticket.
 #[derive(Serialize, ToSchema)]
-struct Ticket {
+pub(in crate::handler) struct Ticket {
     /// The value of the parameter `ticket`.
     ticket: String,
     /// How long it is valid, in seconds.
@@ -82,12 +82,12 @@ struct Ticket {
         (status = 408, description = "The body does not arrive in time.", body = Described),
         (status = 413, description = "The body is over 4 KiB.", body = Described),
         (status = 415, description = "The Content-Type is not `application/json`.", body = Described),
-        (status = 429, description = "Too many failed logins.", body = Described, headers(("Retry-After" = u32, description = "Seconds until another attempt."))),
-        (status = 503, description = "The credentials cannot be checked at present.", body = Described, headers(("Retry-After" = u32, description = "Seconds until another attempt."))),
+        (status = 429, description = "Too many failed logins.", body = Described),
+        (status = 503, description = "The credentials cannot be checked at present.", body = Described),
     ),
 )]
 #[expect(dead_code, reason = "the gateway implements it; only its description is used")]
-fn log_in() {}
+pub(in crate::handler) fn log_in() {}
 
 /// Log out
 ///
@@ -101,12 +101,12 @@ fn log_in() {}
         (status = 400, description = "The request has a body.", body = Refused),
         (status = 401, description = "There is no valid token.", body = Described),
         (status = 404, description = "The token is a static one.", body = Refused),
-        (status = 429, description = "Too many requests.", body = Refused, headers(("Retry-After" = u32, description = "Seconds until another attempt."))),
-        (status = 503, description = "The logout cannot be stored at present.", body = Refused, headers(("Retry-After" = u32, description = "Seconds until another attempt."))),
+        (status = 429, description = "Too many requests.", body = Refused),
+        (status = 503, description = "The logout cannot be stored at present.", body = Refused),
     ),
 )]
 #[expect(dead_code, reason = "the gateway implements it; only its description is used")]
-fn log_out() {}
+pub(in crate::handler) fn log_out() {}
 
 /// Issue a ticket
 ///
@@ -124,9 +124,9 @@ fn log_out() {}
         (status = 408, description = "The body does not arrive in time.", body = Described),
         (status = 413, description = "The body is over 4 KiB.", body = Described),
         (status = 415, description = "The Content-Type is not `application/json`.", body = Described),
-        (status = 429, description = "Too many requests.", body = Refused, headers(("Retry-After" = u32, description = "Seconds until another attempt."))),
-        (status = 503, description = "The token cannot be checked at present.", body = Refused, headers(("Retry-After" = u32, description = "Seconds until another attempt."))),
+        (status = 429, description = "Too many requests.", body = Refused),
+        (status = 503, description = "The token cannot be checked at present.", body = Refused),
     ),
 )]
 #[expect(dead_code, reason = "the gateway implements it; only its description is used")]
-fn issue_ticket() {}
+pub(in crate::handler) fn issue_ticket() {}

@@ -19,6 +19,12 @@ pub(in crate::handler) struct StreamerListParameters;
 /// The parameters that select streams, as of `GET /now`.
 pub(in crate::handler) struct FilterParameters;
 
+/// The parameters of the stream of changes.
+pub(in crate::handler) struct StreamParameters;
+
+/// The parameters of `GET /schedules`.
+pub(in crate::handler) struct ScheduleParameters;
+
 impl IntoParams for DayParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let schema = text().pattern(Some("^[0-9]{8}$")).build();
@@ -47,8 +53,42 @@ impl IntoParams for FilterParameters {
     }
 }
 
+impl IntoParams for StreamParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let days = vec![
+            one("from", "The first day, of Japan; by default today, or six days before `to`.", day()),
+            one("to", "The last day; by default six days after `from`. At most 92 days.", day()),
+        ];
+        let last = ParameterBuilder::new().name("Last-Event-ID").parameter_in(ParameterIn::Header);
+        let last = last.required(Required::False).schema(Some(text().build()));
+        let last =
+            last.description(Some("The `id` of the last event of an earlier connection: the stream continues there."));
+        [days, selectors(), vec![last.build()]].concat()
+    }
+}
+
+impl IntoParams for ScheduleParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let day = || text().pattern(Some("^([0-9]{4}(-[0-9]{2}-[0-9]{2}|[0-9]{4}))?$"));
+        vec![
+            one(
+                "sdate",
+                "The first day, of Japan, as `yyyy-mm-dd`. This and the others: an empty value is as none.",
+                day(),
+            ),
+            one("edate", "The last day.", day()),
+            one("code", "The code of a streamer.", text()),
+            one("group", "A group: the codes of its streamers are alternatives to `code`.", text()),
+            one("keyword", "A text in title or description. Nothing in it is a pattern.", text()),
+        ]
+    }
+}
+
+fn day() -> ObjectBuilder {
+    text().pattern(Some("^[0-9]{4}(-[0-9]{2}-[0-9]{2}|[0-9]{4})$"))
+}
+
 fn days() -> Vec<Parameter> {
-    let day = || text().pattern(Some("^[0-9]{4}-?[0-9]{2}-?[0-9]{2}$"));
     vec![
         one(
             "from",
@@ -99,9 +139,10 @@ fn one(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
     parameter(name, description, schema.build())
 }
 
-/// A parameter that may be repeated.
+/// A parameter that may be repeated. The limit is one of different values, which no schema can express.
 fn several(name: &str, description: &str, of: ObjectBuilder) -> Parameter {
-    parameter(name, description, ArrayBuilder::new().items(of.build()).max_items(Some(FILTER_VALUES_LIMIT)).build())
+    let description = format!("{description} At most {FILTER_VALUES_LIMIT} different values.");
+    parameter(name, &description, ArrayBuilder::new().items(of.build()).build())
 }
 
 fn parameter(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {

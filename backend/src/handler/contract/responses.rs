@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use utoipa::openapi::schema::{SchemaType, Type};
-use utoipa::openapi::{ContentBuilder, Header, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
 use super::gateway::{Described, Refused};
@@ -25,23 +25,38 @@ pub(in crate::handler) struct CalendarErrors;
 
 /// The errors of one calendar feed.
 pub(in crate::handler) struct FeedErrors;
+/// The errors of the stream of changes.
+pub(in crate::handler) struct StreamErrors;
 
 /// The errors of the routes of the author's later service.
 pub(in crate::handler) struct StreamerErrors;
 
-/// What the gateway responds on every route that needs a token.
-fn of_gateway() -> Responses {
+/// What the gateway responds on every route that needs a token: status, name and response.
+pub(in crate::handler) fn shared() -> [(&'static str, &'static str, Response); 13] {
     [
-        ("304", ResponseBuilder::new().description("Unchanged since the `ETag` in `If-None-Match`.").build()),
-        ("400", plain("The request is malformed; or, from the backend, a parameter is wrong.")),
-        ("401", described("There is no valid token: log in, and repeat the request.", &["WWW-Authenticate"])),
-        ("404", plain("There is no such route.")),
-        ("405", with(plain_builder("The route has other methods."), &["Allow"])),
-        ("429", with(plain_builder("Too many requests of this user or address."), &["Retry-After"])),
-        ("503", with(plain_builder("The token or the request cannot be handled at present."), &["Retry-After"])),
+        (
+            "304",
+            "NotModified",
+            ResponseBuilder::new().description("Unchanged since the `ETag` in `If-None-Match`.").build(),
+        ),
+        ("400", "BadRequest", plain("The request is malformed, or a parameter is wrong.")),
+        ("401", "Unauthorized", described("There is no valid token: log in, and repeat the request.")),
+        ("404", "NotFound", plain("There is no such route, or it does not exist for this token.")),
+        ("405", "MethodNotAllowed", plain("The route has other methods.")),
+        ("414", "UriTooLong", plain("The path and the query are too long.")),
+        ("421", "MisdirectedRequest", plain("The host is not one of the gateway.")),
+        ("429", "TooManyRequests", plain("Too many requests of this user or address.")),
+        ("431", "HeadersTooLarge", plain("The header section is too large.")),
+        ("500", "InternalServerError", plain("An internal error.")),
+        ("502", "BadGateway", plain("The backend broke off.")),
+        ("503", "ServiceUnavailable", plain("The token or the request cannot be handled at present.")),
+        ("504", "GatewayTimeout", plain("The backend takes too long.")),
     ]
-    .map(|(status, response)| (status.to_owned(), RefOr::T(response)))
-    .into()
+}
+
+/// References to [`shared`].
+fn of_gateway() -> Responses {
+    shared().map(|(status, name, _)| (status.to_owned(), Ref::from_response_name(name).into())).into()
 }
 
 impl IntoResponses for PlainErrors {
@@ -62,14 +77,15 @@ impl IntoResponses for DayErrors {
 impl IntoResponses for ListErrors {
     fn responses() -> Responses {
         let mut responses = of_gateway();
-        for (status, description, headers) in [
-            ("400", "A parameter is wrong.", &[][..]),
-            ("404", "There is no streamer with this code.", &[]),
-            ("414", "The query is too long.", &[]),
-            ("429", "Too many requests, or too many searches.", &["Retry-After"]),
-            ("503", "The store, or a search, takes too long.", &["Retry-After"]),
+        for (status, description) in [
+            ("400", "A parameter is wrong."),
+            ("404", "There is no streamer with this code."),
+            ("414", "The query is too long."),
+            ("429", "Too many requests, or too many searches."),
+            ("500", "An internal error."),
+            ("503", "The store, or a search, takes too long."),
         ] {
-            responses.insert(status.to_owned(), with(problem(description), headers).into());
+            responses.insert(status.to_owned(), problem(status, description).into());
         }
         responses
     }
@@ -78,16 +94,20 @@ impl IntoResponses for ListErrors {
 impl IntoResponses for CalendarErrors {
     fn responses() -> Responses {
         let mut responses = of_gateway();
-        for (status, description, headers) in [
-            ("400", "The body is not as described, or a code or group is unknown.", &[][..]),
-            ("403", "The token is a static one, or its user does not exist.", &[]),
-            ("404", "The user has no such feed.", &[]),
-            ("409", "The user has 20 feeds.", &[]),
-            ("413", "The body is over 64 KiB.", &[]),
-            ("415", "The Content-Type is not `application/json`.", &[]),
-            ("503", "The store does not respond.", &["Retry-After"]),
+        // Feeds of a user have no entity tag.
+        responses.remove("304");
+        for (status, description) in [
+            ("400", "The body is not as described, or a code or group is unknown."),
+            ("403", "The token is a static one, or its user does not exist."),
+            ("404", "The user has no such feed."),
+            ("408", "The body does not arrive in time."),
+            ("409", "The user has 20 feeds."),
+            ("413", "The body is over 64 KiB."),
+            ("415", "The Content-Type is not `application/json`."),
+            ("500", "An internal error."),
+            ("503", "The store does not respond."),
         ] {
-            responses.insert(status.to_owned(), with(problem(description), headers).into());
+            responses.insert(status.to_owned(), problem(status, description).into());
         }
         responses
     }
@@ -95,30 +115,42 @@ impl IntoResponses for CalendarErrors {
 
 impl IntoResponses for FeedErrors {
     fn responses() -> Responses {
-        [
-            ("304", ResponseBuilder::new().description("Unchanged since the `ETag` in `If-None-Match`.").build()),
-            ("400", plain("The request is malformed.")),
-            ("404", problem("There is no such feed, or it was revoked.").build()),
-            ("405", with(plain_builder("The route has other methods."), &["Allow"])),
-            ("429", with(plain_builder("Too many requests."), &["Retry-After"])),
-            ("503", with(problem("The store does not respond."), &["Retry-After"])),
-        ]
-        .map(|(status, response)| (status.to_owned(), RefOr::T(response)))
-        .into()
+        let mut responses = of_gateway();
+        responses.remove("401");
+        for (status, description) in [
+            ("404", "There is no such feed, or it was revoked."),
+            ("500", "An internal error."),
+            ("503", "The store does not respond."),
+        ] {
+            responses.insert(status.to_owned(), problem(status, description).into());
+        }
+        responses
     }
 }
 
-/// An error of the gateway, or one of the backend as a [`Problem`].
-fn problem(description: &str) -> ResponseBuilder {
-    plain_builder(description).content("application/problem+json", content::<Problem<'_>>())
+impl IntoResponses for StreamErrors {
+    fn responses() -> Responses {
+        let mut responses = ListErrors::responses();
+        // A stream has no entity tag.
+        responses.remove("304");
+        responses.insert("404".to_owned(), Ref::from_response_name("NotFound").into());
+        for (status, description) in [
+            ("400", "A parameter is wrong, or the query contains too much."),
+            ("503", "The store does not respond, or there are too many streams."),
+        ] {
+            responses.insert(status.to_owned(), problem(status, description).into());
+        }
+        responses
+    }
 }
 
 impl IntoResponses for StreamerErrors {
     fn responses() -> Responses {
         let mut responses = of_gateway();
+        let text = || ObjectBuilder::new().schema_type(SchemaType::new(Type::String));
         let missing = ObjectBuilder::new()
-            .property("message", ObjectBuilder::new().schema_type(SchemaType::new(Type::String)))
-            .property("identifier", ObjectBuilder::new().schema_type(SchemaType::new(Type::String)))
+            .property("message", text())
+            .property("identifier", text())
             .required("message")
             .required("identifier");
         let content = ContentBuilder::new().schema(Some(missing.build())).build();
@@ -129,34 +161,21 @@ impl IntoResponses for StreamerErrors {
 }
 
 fn plain(description: &str) -> Response {
-    plain_builder(description).build()
+    ResponseBuilder::new().description(description).content("application/json", content::<Refused>()).build()
 }
 
-fn plain_builder(description: &str) -> ResponseBuilder {
-    ResponseBuilder::new().description(description).content("application/json", content::<Refused>())
-}
-
-fn described(description: &str, headers: &[&str]) -> Response {
+/// A problem of the backend, or a refusal of the gateway. Generators of clients use the first form, so it is the one that
+/// the status usually has.
+fn problem(status: &str, description: &str) -> Response {
+    let problem = ("application/problem+json", content::<Problem<'_>>());
+    let refused = ("application/json", content::<Refused>());
+    let forms = if matches!(status, "400" | "403" | "404" | "409") { [problem, refused] } else { [refused, problem] };
     let response = ResponseBuilder::new().description(description);
-    with(response.content("application/json", content::<Described>()), headers)
+    forms.into_iter().fold(response, |response, (media_type, form)| response.content(media_type, form)).build()
 }
 
-fn with(response: ResponseBuilder, headers: &[&str]) -> Response {
-    headers.iter().fold(response, |response, name| response.header(*name, header(name))).build()
-}
-
-fn header(name: &str) -> Header {
-    let is_number = name == "Retry-After";
-    let kind = if is_number { Type::Integer } else { Type::String };
-    let description = match name {
-        "Retry-After" => "Seconds until another attempt.",
-        "Allow" => "The methods of the route.",
-        _ => "The schemes that are accepted.",
-    };
-    HeaderBuilder::new()
-        .schema(Some(ObjectBuilder::new().schema_type(SchemaType::new(kind)).build()))
-        .description(Some(description))
-        .build()
+fn described(description: &str) -> Response {
+    ResponseBuilder::new().description(description).content("application/json", content::<Described>()).build()
 }
 
 fn content<T: ToSchema>() -> utoipa::openapi::Content {

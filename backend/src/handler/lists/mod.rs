@@ -5,7 +5,7 @@ pub(super) mod now;
 pub(super) mod page;
 mod parameters;
 mod query;
-mod schedules;
+pub(super) mod schedules;
 mod search;
 mod status;
 pub(super) mod streamers;

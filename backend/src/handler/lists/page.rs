@@ -62,7 +62,7 @@ pub(crate) async fn holodules(app: &App, parts: &Parts) -> HandlerResult {
 
 /// List the streams of a streamer
 ///
-/// [`holodules`] of one streamer; `404` if there is no streamer with this code.
+/// The list of one streamer; `404` if there is no streamer with this code.
 #[utoipa::path(
     get,
     path = "/streamers/{code}/holodules",

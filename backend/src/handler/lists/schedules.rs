@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use http::request::Parts;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::super::contract::{PlainErrors, ScheduleParameters, StreamerErrors};
 use super::super::tagged::Tagged;
 use super::super::{App, HandlerResult, store_failed};
 use super::parameters::Parameters;
@@ -15,8 +17,8 @@ use crate::model::{Day, Needle, Schedule, ScheduleQuery, Streamers};
 use crate::respond::HttpError;
 
 /// The response to `GET /schedules`.
-#[derive(Serialize)]
-struct ScheduleList {
+#[derive(Serialize, ToSchema)]
+pub(in crate::handler) struct ScheduleList {
     /// The latest start first, at most 1,000.
     schedules: Vec<Schedule>,
 }
@@ -66,8 +68,17 @@ impl SchedulesParameters {
     }
 }
 
+/// List schedules
+///
 /// `200` with the schedules, `304`; `400` if a date or the keyword is malformed. A keyword has the limits of searches:
 /// `429`, `503`.
+#[utoipa::path(
+    get,
+    path = "/schedules",
+    tag = "schedules",
+    params(ScheduleParameters),
+    responses((status = 200, description = "The schedules.", body = ScheduleList), PlainErrors),
+)]
 pub(crate) async fn schedules(app: &App, parts: &Parts) -> HandlerResult {
     let query = SchedulesParameters::parse(parts.uri.query())?;
     let query = if query.group.is_some() {
@@ -98,7 +109,16 @@ pub(crate) async fn schedules(app: &App, parts: &Parts) -> HandlerResult {
     Ok(app.lists.schedule_reads.join(key, begin).await?.into_response(&parts.headers, CACHED))
 }
 
+/// Read a schedule
+///
 /// `200` with the schedule with this id, `304`, `404`.
+#[utoipa::path(
+    get,
+    path = "/schedules/{id}",
+    tag = "schedules",
+    params(("id" = String, Path, description = "The id of a schedule.")),
+    responses((status = 200, description = "The schedule.", body = Schedule), StreamerErrors),
+)]
 pub(crate) async fn schedule(app: &App, parts: &Parts, id: &str) -> HandlerResult {
     match app.store.schedule(id).await.map_err(|error| app.store_failed(&error))? {
         Some(schedule) => Ok(Tagged::json(&schedule)?.into_response(&parts.headers, CACHED)),

@@ -21,7 +21,7 @@ const LISTS: [&str; 7] = [
 /// A path of each other route, with its methods.
 const OTHERS: [(&str, &[&str]); 5] = [
     ("/holodules/stream", &["GET"]),
-    ("/calendar", &["GET", "POST"]),
+    ("/calendar", &["GET", "HEAD", "POST"]),
     ("/calendar/5fd0", &["DELETE"]),
     ("/openapi.json", &["GET", "HEAD"]),
     ("/holodules/20201209", &["GET", "HEAD"]),

@@ -1,0 +1,47 @@
+//! The reference page, and its style.
+
+use std::sync::LazyLock;
+
+use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::request::Parts;
+use http::{HeaderValue, Response};
+
+use super::super::HandlerResult;
+use super::super::tagged::Tagged;
+use super::{CACHED, DOCUMENT};
+use crate::reference;
+use crate::respond::{Body, HttpError};
+
+/// No scripts, no frames, and nothing of another origin. The icon is empty.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
+
+/// The page, made once.
+static PAGE: LazyLock<Result<Tagged, HttpError>> = LazyLock::new(|| {
+    let document = serde_json::to_value(&*DOCUMENT).map_err(|error| {
+        tracing::error!(%error, "the reference could not be made");
+        HttpError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "the reference could not be made")
+    })?;
+    Ok(Tagged::new(reference::page(&document), HTML))
+});
+
+/// `200` with the reference of the API for people, or `304`.
+pub(crate) fn docs(parts: &Parts) -> HandlerResult {
+    Ok(protected(PAGE.clone()?.into_response(&parts.headers, CACHED)))
+}
+
+/// `200` with the style of the reference, or `304`.
+pub(crate) fn docs_style(parts: &Parts) -> HandlerResult {
+    Ok(protected(Tagged::new(reference::STYLE, CSS).into_response(&parts.headers, CACHED)))
+}
+
+fn protected(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
