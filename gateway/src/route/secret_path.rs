@@ -8,6 +8,10 @@ use crate::framing::CanonicalPath;
 /// Replaces what may be a secret.
 const CUT: &str = "...";
 
+/// The minimum number of hexadecimal digits in a row that may be a secret. If fewer of the 64 digits of the key of a
+/// calendar feed are shown, at least 128 bits remain unknown.
+const SECRET_DIGITS: usize = 32;
+
 /// The patterns whose paths have secrets.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SecretPaths(Vec<SecretPath>);
@@ -26,21 +30,25 @@ impl SecretPaths {
     }
 
     /// A canonical path as it may be logged: the pattern that matches it. Of other paths with the segment before such a
-    /// secret, in any case, what follows the segment is replaced: someone may have misspelt a path with a secret. `strip`
-    /// removes a prefix that no pattern has.
+    /// secret, in any case, what follows the segment is replaced: someone may have misspelt a path with a secret. That
+    /// segment may be misspelt too, so long hexadecimal numbers are replaced in every path. `strip` removes a prefix
+    /// that no pattern has.
     pub(super) fn shown<'a>(
         &self,
         path: &'a str,
         strip: impl Fn(CanonicalPath<'a>) -> CanonicalPath<'a>,
     ) -> Cow<'a, str> {
-        let Some(end) = self.0.iter().filter_map(|secret| end_of(path, &secret.before)).min() else {
+        if self.0.is_empty() {
             return Cow::Borrowed(path);
+        }
+        let Some(end) = self.0.iter().filter_map(|secret| end_of(path, &secret.before)).min() else {
+            return without_digits(path);
         };
         let Ok(canonical) = CanonicalPath::parse_preserving(path) else { return Cow::Borrowed(CUT) };
         let stripped = strip(canonical);
         match self.0.iter().find(|secret| secret.pattern.matches(&stripped)) {
             Some(secret) => Cow::Owned(secret.pattern.to_string()),
-            None => Cow::Owned(path.get(..end).unwrap_or_default().to_owned() + CUT),
+            None => Cow::Owned(without_digits(path.get(..end).unwrap_or_default()).into_owned() + CUT),
         }
     }
 }
@@ -49,6 +57,22 @@ impl SecretPaths {
 fn end_of(path: &str, part: &str) -> Option<usize> {
     let starts = path.as_bytes().windows(part.len()).position(|window| window.eq_ignore_ascii_case(part.as_bytes()))?;
     Some(starts + part.len()).filter(|end| *end < path.len())
+}
+
+/// Replaces each run of [`SECRET_DIGITS`] or more hexadecimal digits.
+fn without_digits(path: &str) -> Cow<'_, str> {
+    let is_digit = |character: char| character.is_ascii_hexdigit();
+    if !path.split(|character| !is_digit(character)).any(|digits| digits.len() >= SECRET_DIGITS) {
+        return Cow::Borrowed(path);
+    }
+    let mut shown = String::with_capacity(path.len());
+    for part in path.split_inclusive(|character| !is_digit(character)) {
+        let digits = part.trim_end_matches(|character| !is_digit(character));
+        let after = part.get(digits.len()..).unwrap_or_default();
+        shown.push_str(if digits.len() >= SECRET_DIGITS { CUT } else { digits });
+        shown.push_str(after);
+    }
+    Cow::Owned(shown)
 }
 
 #[cfg(test)]
@@ -93,6 +117,24 @@ mod tests {
             assert_eq!(table.shown_path(path), path);
         }
         assert_eq!(RouteTable::default().shown_path("/calendar/k3y.ics"), "/calendar/k3y.ics");
+    }
+
+    #[test]
+    fn long_hexadecimal_numbers_are_not_shown() {
+        let table = table();
+        let key = "0f".repeat(32);
+        for (path, shown) in [
+            (format!("/calender/{key}.ics"), "/calender/....ics"),
+            (format!("/{key}"), "/..."),
+            (format!("/x-{}/\u{30db}/{key}\u{30db}y", key.to_uppercase()), "/x-.../\u{30db}/...\u{30db}y"),
+            (format!("/a/{}", &key[32..]), "/a/..."),
+            (format!("/{key}/calendar/k3y"), "/.../calendar/..."),
+        ] {
+            assert_eq!(table.shown_path(&path), shown, "{path}");
+            assert_eq!(RouteTable::default().shown_path(&path), path, "no path has a secret");
+        }
+        let shorter = format!("/a/{}", &key[33..]);
+        assert_eq!(table.shown_path(&shorter), shorter);
     }
 
     #[test]

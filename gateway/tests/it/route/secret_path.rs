@@ -78,6 +78,29 @@ async fn no_request_with_a_key_in_its_path_logs_the_key() {
 }
 
 #[tokio::test]
+async fn the_key_of_a_feed_is_not_logged_wherever_the_path_is_misspelt() {
+    let settings = [("STRIP_PREFIX", "['/holoapi']"), ("LOG_LEVEL", "debug")];
+    let (_api, gateway, log) = start(&answer("404 Not Found", &[], ""), &settings).await;
+    let key = "0123456789abcdef".repeat(4);
+    let paths = [
+        format!("/calender/{key}.ics"),
+        format!("/holoapi/calender/{key}.ics"),
+        format!("/{key}.ics"),
+        format!("/{}", key.to_uppercase()),
+        format!("/holodules/{key}"),
+        format!("/streamers/{key}/holodules"),
+        format!("/{key}/calendar/x"),
+    ];
+    for path in &paths {
+        gateway.exchange(bare("GET", path, "")).await;
+        gateway.exchange(request("GET", path, "")).await;
+    }
+    let text = text_of(&log, 2 * paths.len()).await;
+    assert!(!text.to_ascii_lowercase().contains(&key[..16]), "{text}");
+    assert!(text.contains("/calender/....ics") && text.contains("/streamers/.../holodules"), "{text}");
+}
+
+#[tokio::test]
 async fn failures_of_a_request_with_a_key_do_not_log_the_key() {
     for script in [
         vec![Step::Write(b"nonsense\r\n\r\n".to_vec())],
