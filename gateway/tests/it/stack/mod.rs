@@ -1,6 +1,7 @@
 //! End-to-end tests: both programs as processes, real stores, and curl as the client.
 
 mod cache;
+mod calendar;
 mod clocks;
 mod days;
 mod environment;
