@@ -84,16 +84,7 @@ fn assert_rows(stack: &Stack) {
         assert_eq!(answer.value("allow"), "GET, HEAD");
     }
     // Any other path, with a token, including the paths of the admin listener.
-    for path in [
-        "/",
-        "/holodules",
-        "/holodules/",
-        "/holodules/20201209/x",
-        "/users",
-        "/metrics",
-        "/healthz",
-        "/credentials/verify",
-    ] {
+    for path in ["/", "/holodules/", "/holodules/20201209/x", "/users", "/metrics", "/healthz", "/credentials/verify"] {
         stack.get(path, &token).assert_json(404, r#"{"error":"Not found"}"#);
     }
     // HEAD and conditional requests.
