@@ -3,16 +3,13 @@
 //! One kind of values of the selection, the one with the fewest records, is read from its index; the others are checked
 //! for each of its records. Without any, the numbers of records by day give the total.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use redb::{ReadOnlyTable, ReadTransaction};
 
 use super::Embedded;
 use super::holodules::RECORDS;
 use super::indexes::{Extent, HolodulePosition, RecordKey, extent};
 use super::plan::{Plan, Source};
-use super::scan::{Cursor, Merge, following, with_value};
+use super::scan::{Abandoned, Cursor, Merge, following, with_value};
 use crate::model::{PAGE_LIMIT, PageRequest, Position, Selection, Sort};
 use crate::store::{Listing, StoreError};
 
@@ -24,9 +21,9 @@ impl Embedded {
     ) -> Result<Listing, StoreError> {
         let (selection, page) = (selection.clone(), page.clone());
         let caller = Caller::default();
-        let is_gone = Arc::clone(&caller.is_gone);
+        let abandoned = caller.read.clone();
         let listing = self.read(move |transaction| match extent(transaction)? {
-            Extent::Everything => list(transaction, &selection, &page, &is_gone).map(Some),
+            Extent::Everything => list(transaction, &selection, &page, &abandoned).map(Some),
             Extent::Nothing | Extent::UpTo(_) => Ok(None),
         });
         let building = || StoreError::Unavailable("the indexes of lists are being built".to_owned());
@@ -37,12 +34,12 @@ impl Embedded {
 /// Cancels a read, which otherwise continues on its thread, when its caller is dropped.
 #[derive(Default)]
 struct Caller {
-    is_gone: Arc<AtomicBool>,
+    read: Abandoned,
 }
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        self.is_gone.store(true, Ordering::Relaxed);
+        self.read.set();
     }
 }
 
@@ -50,9 +47,9 @@ fn list(
     transaction: &ReadTransaction,
     selection: &Selection,
     page: &PageRequest,
-    is_gone: &AtomicBool,
+    abandoned: &Abandoned,
 ) -> Result<Listing, redb::Error> {
-    let plan = Plan::new(transaction, selection)?;
+    let plan = Plan::new(transaction, selection, abandoned)?;
     let records = transaction.open_table(RECORDS)?;
     let after = page.after.as_ref().map(position);
     // One more than the page has shows whether others follow.
@@ -71,7 +68,7 @@ fn list(
     } else {
         let mut all = ordered(&plan, &records, None, page.sort)?;
         while let Some(position) = all.next()? {
-            if is_gone.load(Ordering::Relaxed) {
+            if abandoned.get() {
                 break;
             }
             if plan.selects(&records, &position)? {
@@ -109,7 +106,7 @@ fn ordered(
             }
         });
     }
-    Ok(Merge::new(groups, sort))
+    Ok(Merge::new(groups, sort, plan.abandoned().clone()))
 }
 
 /// The records at these positions.
@@ -147,4 +144,78 @@ fn follows(position: &HolodulePosition, after: Option<&HolodulePosition>, sort: 
         Sort::Ascending => position > after,
         Sort::Descending => position < after,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::file::StoreFile;
+    use super::super::holodules;
+    use super::*;
+    use crate::model::{Holodule, Needle, ValidHolodule};
+    use crate::store::changed::TouchedDays;
+
+    /// A file with ten holodules of a day, whose code, name, tags and title are the same.
+    fn file(folder: &tempfile::TempDir) -> StoreFile {
+        let holodule = |number: u8| Holodule {
+            key: Some(format!("HL0501_20201209_12000{number}")),
+            code: Some("HL0501".into()),
+            datetime: Some(format!("20201209 12000{number}")),
+            name: Some("n".into()),
+            title: Some("apex".into()),
+            tags: Some(serde_json::json!(["a", "b"])),
+            ..Holodule::default()
+        };
+        let entries: Vec<_> = (0..10).map(|number| ValidHolodule::new(holodule(number)).unwrap()).collect();
+        let file = StoreFile::open(&folder.path().join("store.redb"), false).unwrap();
+        let touched = TouchedDays::none(&std::sync::Arc::default());
+        file.write(|transaction| holodules::upsert(transaction, &entries, &touched)).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_read_whose_caller_is_gone_ends_early() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(&folder);
+        let set = |values: &[&str]| Some(values.iter().map(|value| (*value).to_owned()).collect::<BTreeSet<_>>());
+        let ranges = vec!["20201209 120000".to_owned().."20201209 130000".to_owned()];
+        let all = Selection { ranges, ..Selection::default() };
+        let page = PageRequest { sort: Sort::Ascending, limit: 5, after: None };
+        for selection in [
+            all.clone(),
+            Selection { codes: set(&["HL0501"]), ..all.clone() },
+            Selection { tags: set(&["a", "b"]), ..all.clone() },
+            Selection { codes: set(&["HL0501"]), tags: set(&["a"]), ..all.clone() },
+            Selection { text: Some(Needle::parse("apex").unwrap()), ..all.clone() },
+            Selection { names: set(&["n"]), text: Some(Needle::parse("apex").unwrap()), ..all.clone() },
+        ] {
+            for (is_gone, expected) in [(false, (10, 5)), (true, (0, 0))] {
+                let abandoned = Abandoned::default();
+                if is_gone {
+                    abandoned.set();
+                }
+                let listing = file.read(|transaction| list(transaction, &selection, &page, &abandoned)).unwrap();
+                assert_eq!((listing.total, listing.entries.len()), expected, "{selection:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_search_that_finds_nothing_ends_early_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let ranges = vec!["20201209 ".to_owned().."20201209!".to_owned()];
+        let text = Some(Needle::parse("apex").unwrap());
+        let selection = Selection { ranges, text, ..Selection::default() };
+        let abandoned = Abandoned::default();
+        let found = file(&folder).read(|transaction| {
+            let plan = Plan::new(transaction, &selection, &abandoned)?;
+            let mut all = ordered(&plan, &transaction.open_table(RECORDS)?, None, Sort::Ascending)?;
+            let first = all.next()?;
+            abandoned.set();
+            all.next()?;
+            Ok((first.is_some(), all.next()?))
+        });
+        assert_eq!(found.unwrap(), (true, None));
+    }
 }

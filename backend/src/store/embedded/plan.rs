@@ -7,7 +7,7 @@ use memchr::memmem::Finder;
 use redb::{ReadOnlyTable, ReadTransaction};
 
 use super::indexes::{BY_CODE, BY_NAME, BY_TAG, COUNTS, HolodulePosition, IndexKey, RecordKey, TEXTS, span_of};
-use super::scan::{Cursor, Merge, whole, with_value};
+use super::scan::{Abandoned, Cursor, Merge, whole, with_value};
 use crate::model::{Holodule, Selection, Sort};
 
 /// The cost of checking one record by its position, relative to that of searching the next text in sequence.
@@ -49,10 +49,16 @@ pub(super) struct Plan<'a> {
     checks_text: bool,
     /// The values to check for each record of the source.
     checks: Option<Selection>,
+    abandoned: Abandoned,
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(transaction: &ReadTransaction, selection: &'a Selection) -> Result<Self, redb::Error> {
+    /// If the read is abandoned, its counts and positions end early.
+    pub(super) fn new(
+        transaction: &ReadTransaction,
+        selection: &'a Selection,
+        abandoned: &Abandoned,
+    ) -> Result<Self, redb::Error> {
         let mut kinds = Vec::new();
         for (values, index, is_multiple) in
             [(&selection.codes, BY_CODE, false), (&selection.names, BY_NAME, false), (&selection.tags, BY_TAG, true)]
@@ -74,6 +80,7 @@ impl<'a> Plan<'a> {
             chosen: Chosen::Records,
             checks_text: false,
             checks: None,
+            abandoned: abandoned.clone(),
         };
         plan.choose(selection)?;
         Ok(plan)
@@ -125,6 +132,10 @@ impl<'a> Plan<'a> {
 
     pub(super) fn ranges(&self) -> &[Range<String>] {
         &self.ranges
+    }
+
+    pub(super) fn abandoned(&self) -> &Abandoned {
+        &self.abandoned
     }
 
     pub(super) fn source(&self) -> Source<'_> {
@@ -184,14 +195,15 @@ impl<'a> Plan<'a> {
             let cursor = |value| kind.index.range::<(&str, &str, &str, u64)>(with_value(value, whole(range)));
             if kind.is_multiple {
                 let cursors = kind.values.iter().map(|value| cursor(value).map(Cursor::Index));
-                let mut merge = Merge::new(vec![cursors.collect::<Result<_, _>>()?], Sort::Ascending);
+                let cursors = vec![cursors.collect::<Result<_, _>>()?];
+                let mut merge = Merge::new(cursors, Sort::Ascending, self.abandoned.clone());
                 while total <= limit && merge.next()?.is_some() {
                     total += 1;
                 }
             } else {
                 for value in kind.values {
                     let mut found = cursor(value)?;
-                    while total <= limit && found.next().transpose()?.is_some() {
+                    while total <= limit && !self.abandoned.get() && found.next().transpose()?.is_some() {
                         total += 1;
                     }
                 }
@@ -211,7 +223,7 @@ impl<'a> Plan<'a> {
         let scan = |from: &str, to: &str, span: &str| {
             let mut count = 0;
             for record in records.range((from, "", 0)..(to, "", 0))? {
-                if span_of(record?.0.value().0) != span {
+                if self.abandoned.get() || span_of(record?.0.value().0) != span {
                     break;
                 }
                 count += 1;

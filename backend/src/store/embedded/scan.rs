@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::{Bound, Range};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use memchr::memmem::Finder;
 use redb::{Key, Value};
@@ -45,6 +47,21 @@ pub(super) fn with_value<'a>(value: &'a str, (start, end): Bounds<'a>) -> ValueB
     (start.map(with), end.map(with))
 }
 
+/// Whether the caller of a read was dropped. The read continues on its thread, and must end soon, since it takes the place
+/// of another.
+#[derive(Clone, Default)]
+pub(super) struct Abandoned(Arc<AtomicBool>);
+
+impl Abandoned {
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// One range of one table.
 pub(super) enum Cursor {
     /// A range of an index.
@@ -56,7 +73,11 @@ pub(super) enum Cursor {
 }
 
 impl Cursor {
-    fn next(&mut self, sort: Sort) -> Result<Option<HolodulePosition>, redb::Error> {
+    /// `None` at the end, or if the read is abandoned.
+    fn next(&mut self, sort: Sort, abandoned: &Abandoned) -> Result<Option<HolodulePosition>, redb::Error> {
+        if abandoned.get() {
+            return Ok(None);
+        }
         match self {
             Self::Index(range) => Ok(step(range, sort)?.map(|(key, _)| {
                 let (_, datetime, key, id) = key.value();
@@ -69,6 +90,7 @@ impl Cursor {
                     Some((key, text)) if finder.find(text.value().as_bytes()).is_some() => {
                         return Ok(Some(owned(key.value())));
                     }
+                    Some(_) if abandoned.get() => return Ok(None),
                     Some(_) => {}
                 }
             },
@@ -98,12 +120,13 @@ pub(super) struct Merge {
     /// The next position of each of `cursors` that has one.
     heads: BTreeSet<(HolodulePosition, usize)>,
     sort: Sort,
+    abandoned: Abandoned,
 }
 
 impl Merge {
-    /// `groups` has the cursors of each range, in ascending order of the ranges.
-    pub(super) fn new(groups: Vec<Vec<Cursor>>, sort: Sort) -> Self {
-        Self { groups: groups.into(), cursors: Vec::new(), heads: BTreeSet::new(), sort }
+    /// `groups` has the cursors of each range, in ascending order of the ranges. If the read is abandoned, it ends early.
+    pub(super) fn new(groups: Vec<Vec<Cursor>>, sort: Sort, abandoned: Abandoned) -> Self {
+        Self { groups: groups.into(), cursors: Vec::new(), heads: BTreeSet::new(), sort, abandoned }
     }
 
     pub(super) fn next(&mut self) -> Result<Option<HolodulePosition>, redb::Error> {
@@ -142,7 +165,7 @@ impl Merge {
 
     fn advance(&mut self, number: usize) -> Result<(), redb::Error> {
         if let Some(cursor) = self.cursors.get_mut(number)
-            && let Some(position) = cursor.next(self.sort)?
+            && let Some(position) = cursor.next(self.sort, &self.abandoned)?
         {
             self.heads.insert((position, number));
         }
