@@ -10,7 +10,7 @@
 //! stream is requested again with the last id, and the listeners wait.
 //!
 //! # Bounds
-//! [`Settings`] bounds the number of streams and their size; [`EVENT_LIMIT`](parser::EVENT_LIMIT) bounds an event. A
+//! [`Settings`] bounds the number of streams, also of those that one client has opened, and their size; [`EVENT_LIMIT`](parser::EVENT_LIMIT) bounds an event. A
 //! stream without listeners is closed after [`LINGER`](feed::LINGER).
 
 mod feed;
@@ -27,6 +27,12 @@ pub use feed::{LAST_EVENT_ID, Source};
 pub use listener::Listener;
 use stream::Stream;
 pub use stream::{Opened, Refusal};
+
+use crate::client::Prefix;
+
+/// The part of [`Settings::max_streams`] that one client can have opened: one in so many. The service follows a query for
+/// longer than a stream lasts here, so that a client that opens others all the time occupies several times as many there.
+const SHARE: usize = 8;
 
 /// The bounds of all streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +58,15 @@ pub struct Key {
     pub route: Arc<str>,
     /// The path and the declared query.
     pub target: String,
+}
+
+/// Who has opened a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opener {
+    /// An identity.
+    Identity(String),
+    /// A client without one, on a public route.
+    Client(Prefix),
 }
 
 /// A limit of [`Settings`] is reached.
@@ -82,9 +97,15 @@ pub struct FanOutFigures {
     pub slow: u64,
 }
 
+/// An open stream.
+struct Open {
+    stream: Arc<Stream>,
+    opener: Opener,
+}
+
 struct Hub {
     settings: Mutex<Settings>,
-    streams: Mutex<HashMap<Key, Arc<Stream>>>,
+    streams: Mutex<HashMap<Key, Open>>,
     listeners: AtomicUsize,
     bytes: AtomicU64,
     events: AtomicU64,
@@ -120,24 +141,36 @@ impl FanOut {
     }
 
     /// Listens to the stream of `key`, which is requested from `source` if it is not open. Must be called in a Tokio
-    /// runtime. `last` is the `Last-Event-ID` of the request.
+    /// runtime. `last` is the `Last-Event-ID` of the request. A stream counts for the client that has opened it, as long
+    /// as it is open.
     ///
     /// # Errors
     /// [`Full`].
-    pub fn listen(&self, key: Key, last: Option<&[u8]>, source: impl FnOnce() -> Source) -> Result<Listener, Full> {
+    pub fn listen(
+        &self,
+        key: Key,
+        opener: impl FnOnce() -> Opener,
+        last: Option<&[u8]>,
+        source: impl FnOnce() -> Source,
+    ) -> Result<Listener, Full> {
         let settings = *lock(&self.hub.settings);
         let mut streams = self.hub.streams();
-        if let Some(listener) = streams.get(&key).and_then(|stream| Listener::new(&self.hub, stream, last)) {
+        if let Some(listener) = streams.get(&key).and_then(|open| Listener::new(&self.hub, &open.stream, last)) {
             return Ok(listener);
         }
         let is_known = streams.contains_key(&key);
         if (streams.len() >= settings.max_streams && !is_known) || self.hub.bytes() >= settings.max_bytes {
             return Err(Full);
         }
+        let opener = opener();
+        let own = streams.iter().filter(|(other, open)| **other != key && open.opener == opener).count();
+        if own >= settings.max_streams.div_ceil(SHARE) {
+            return Err(Full);
+        }
         let stream = Arc::new(Stream::default());
         // A new stream has not ended.
         let listener = Listener::new(&self.hub, &stream, last).ok_or(Full)?;
-        streams.insert(key.clone(), Arc::clone(&stream));
+        streams.insert(key.clone(), Open { stream: Arc::clone(&stream), opener });
         drop(streams);
         tokio::spawn(feed::run(Arc::clone(&self.hub), key, stream, source()));
         Ok(listener)
@@ -175,14 +208,14 @@ impl Hub {
     fn close(&self, key: &Key, stream: &Arc<Stream>, only_idle: bool) -> bool {
         let mut streams = self.streams();
         let Some(bytes) = stream.end(only_idle) else { return false };
-        if streams.get(key).is_some_and(|current| Arc::ptr_eq(current, stream)) {
+        if streams.get(key).is_some_and(|current| Arc::ptr_eq(&current.stream, stream)) {
             streams.remove(key);
         }
         self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
         true
     }
 
-    fn streams(&self) -> MutexGuard<'_, HashMap<Key, Arc<Stream>>> {
+    fn streams(&self) -> MutexGuard<'_, HashMap<Key, Open>> {
         lock(&self.streams)
     }
 }

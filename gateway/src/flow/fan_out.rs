@@ -15,8 +15,9 @@ use super::header_rules::{apply_to_request, apply_to_response};
 use super::reason::Reason;
 use super::stream::{END_TIMEOUT, abandoned};
 use super::{Admitted, Context, Flow};
+use crate::client::Prefix;
 use crate::downstream::{Downstream, ResponseHead};
-use crate::fan_out::{Key, LAST_EVENT_ID, Listener, Opened, Source};
+use crate::fan_out::{Key, LAST_EVENT_ID, Listener, Opened, Opener, Source};
 use crate::respond::LocalResponse;
 use crate::route::Host;
 use crate::upstream::{self, ForwardingInfo};
@@ -45,7 +46,7 @@ impl Flow {
         let source = self.source(ctx, admitted)?;
         let deadlines = source.client.upstream().deadlines_with(ctx.started.into(), &source.timeouts);
         let last = downstream.request().headers.get(LAST_EVENT_ID).map(|value| value.as_bytes().to_vec());
-        let Ok(mut listener) = self.fan_out.listen(key, last.as_deref(), || source) else {
+        let Ok(mut listener) = self.fan_out.listen(key, || opener(admitted), last.as_deref(), || source) else {
             ctx.reason = Some(Reason::Unavailable);
             self.respond(downstream, LocalResponse::upstream(StatusCode::SERVICE_UNAVAILABLE), ctx).await?;
             return Ok(true);
@@ -151,5 +152,13 @@ impl Flow {
             downstream.close_after();
         }
         timeout(END_TIMEOUT, downstream.finish(Bytes::new())).await.map_err(|_| abandoned())?
+    }
+}
+
+/// For whom a stream that the request opens counts.
+fn opener(admitted: &Admitted) -> Opener {
+    match &admitted.principal {
+        Some(principal) => Opener::Identity(principal.identity().to_owned()),
+        None => Opener::Client(Prefix::from(admitted.client)),
     }
 }

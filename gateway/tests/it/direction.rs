@@ -122,7 +122,7 @@ const ALLOWED: [(&str, &[&str]); 23] = [
     ("revocation", &["scope", "single_flight", "token", "upstream"]),
     ("ticket", &["token"]),
     ("cache", &["compress", "downstream", "single_flight", "syntax", "upstream"]),
-    ("fan_out", &["upstream"]),
+    ("fan_out", &["client", "upstream"]),
     ("upgrade", &["cors", "downstream", "syntax"]),
     ("listener", &["downstream", "drain", "tls"]),
     ("acme", &["tls"]),

@@ -108,7 +108,12 @@ fn chunk(text: &str) -> Vec<u8> {
 
 /// Opens a stream of `user01` and reads its beginning.
 pub async fn open(codec: Codec, gateway: &Gateway, path: &str) -> Stream {
-    let mut stream = Stream::open(codec, gateway.https, path, &token("user01")).await;
+    open_as("user01", codec, gateway, path).await
+}
+
+/// The same for another user.
+pub async fn open_as(user: &str, codec: Codec, gateway: &Gateway, path: &str) -> Stream {
+    let mut stream = Stream::open(codec, gateway.https, path, &token(user)).await;
     assert_eq!(stream.status, 200, "{}", stream.head);
     assert!(stream.head.contains("content-type: text/event-stream"), "{}", stream.head);
     begins(&mut stream).await;

@@ -40,8 +40,8 @@ async fn the_number_and_the_size_of_streams_are_bounded() {
     let bounds = [ROUTES, ("STREAM_MAX_SHARED", "2"), ("STREAM_MAX_SHARED_BYTES", "1048576")];
     let gateway = Gateway::start_with(&service.backend, &admin, &bounds);
     let mut streams = Vec::new();
-    for target in ["/news", "/news?about=a", "/news"] {
-        streams.push(open(Codec::Http2, &gateway, target).await);
+    for (user, target) in [("user01", "/news"), ("user02", "/news?about=a"), ("user03", "/news")] {
+        streams.push(open_as(user, Codec::Http2, &gateway, target).await);
     }
     get(&mut streams, &[snapshot(0)]).await;
     let refused = gateway.exchange(request("/news?about=b", "")).await;
@@ -54,4 +54,22 @@ async fn the_number_and_the_size_of_streams_are_bounded() {
     until("a stream is ended", async || gateway.metric("gateway_shared_streams").await.unwrap() < 2.0).await;
     assert!(gateway.metric("gateway_shared_stream_bytes").await.unwrap() <= 1_048_576.0);
     drop(streams);
+}
+
+#[tokio::test]
+async fn one_user_opens_at_most_an_eighth_of_the_streams() {
+    let (service, admin) = (Service::start().await, admin().await);
+    let gateway = Gateway::start_with(&service.backend, &admin, &[ROUTES, ("STREAM_MAX_SHARED", "16")]);
+    let mut streams = Vec::new();
+    for target in ["/news?about=a", "/news?about=b"] {
+        streams.push(open(Codec::Http2, &gateway, target).await);
+    }
+    let refused = gateway.exchange(request("/news?about=c", "")).await;
+    assert_eq!((refused.status, refused.value("retry-after")), (503, "1"));
+    // What is open does not count, nor do the streams of others.
+    streams.push(open(Codec::Http2, &gateway, "/news?about=b").await);
+    streams.push(open_as("user02", Codec::Http2, &gateway, "/news?about=c").await);
+    streams.push(open(Codec::Http2, &gateway, "/news?about=c").await);
+    get(&mut streams, &[snapshot(0)]).await;
+    assert_eq!(gateway.metric("gateway_shared_streams").await, Some(3.0));
 }
