@@ -22,6 +22,9 @@ const TYPES: [&[&str]; 9] = [
     &["timestamp", "regex", "dbPointer", "javascript", "javascriptWithScope", "maxKey"],
 ];
 
+/// The most levels of documents and arrays in a document that the server stores. In a filter it accepts 200.
+const NESTING_LIMIT: usize = 100;
+
 /// The position of a document; `None` if its `datetime` is not a text.
 pub(super) fn position(document: &RawDocument) -> Option<Position> {
     let value = |name| document.get(name).ok().flatten().and_then(|value| Bson::try_from(value).ok());
@@ -36,7 +39,12 @@ pub(super) fn position(document: &RawDocument) -> Option<Position> {
 /// Selects, among the documents with the `datetime` of the position, those that are not after it: for `$nor`.
 pub(super) fn before_or_at(position: &Position, sort: Sort) -> Vec<Document> {
     let values = RawDocumentBuf::from_bytes(position.id.clone()).ok().and_then(|id| Document::try_from(&id).ok());
-    let value = |name| values.as_ref().and_then(|values| values.get(name)).filter(|value| rank(value).is_some());
+    let value = |name| {
+        values
+            .as_ref()
+            .and_then(|values| values.get(name))
+            .filter(|value| rank(value).is_some() && has_levels(value, NESTING_LIMIT))
+    };
     let text = Bson::from(position.key.as_str());
     let key = value("key").unwrap_or(&text);
     let at = |more: Document| doc! { "datetime": &position.datetime, "$and": [more] };
@@ -69,6 +77,19 @@ fn before(field: &str, value: &Bson, sort: Sort) -> Vec<Document> {
         before.push(doc! { field: { "$type": types } });
     }
     before
+}
+
+/// Whether a value has at most this many levels of documents and arrays.
+fn has_levels(value: &Bson, limit: usize) -> bool {
+    let all = |mut values: Box<dyn Iterator<Item = &Bson> + '_>| {
+        limit.checked_sub(1).is_some_and(|limit| values.all(|value| has_levels(value, limit)))
+    };
+    match value {
+        Bson::Document(document) => all(Box::new(document.values())),
+        Bson::JavaScriptCodeWithScope(code) => all(Box::new(code.scope.values())),
+        Bson::Array(values) => all(Box::new(values.iter())),
+        _ => true,
+    }
 }
 
 /// The number of types in [`TYPES`] up to that of a value; 0 for null, and `None` for one that cannot be compared.
@@ -129,6 +150,17 @@ mod tests {
             let position = Position { datetime: "d".into(), key: "k".into(), id };
             let excluded = before_or_at(&position, Sort::Descending);
             assert!(excluded[1].to_string().contains("\"k\""), "{excluded:?}");
+        }
+    }
+
+    #[test]
+    fn an_invented_position_is_nested_no_deeper_than_a_document() {
+        for (levels, is_part) in [(1, true), (NESTING_LIMIT, true), (NESTING_LIMIT + 1, false), (600, false)] {
+            let id = (1..levels).fold(rawdoc! { "a": 1 }, |inner, _| rawdoc! { "a": inner });
+            let id = rawdoc! { "key": "k", "_id": id }.into_bytes();
+            let position = Position { datetime: "d".into(), key: "k".into(), id };
+            let excluded = before_or_at(&position, Sort::Ascending);
+            assert_eq!(excluded[1].to_string().contains("_id"), is_part, "{levels}");
         }
     }
 }
