@@ -33,8 +33,8 @@ impl Embedded {
 
 /// Cancels a read, which otherwise continues on its thread, when its caller is dropped.
 #[derive(Default)]
-struct Caller {
-    read: Abandoned,
+pub(super) struct Caller {
+    pub(super) read: Abandoned,
 }
 
 impl Drop for Caller {
@@ -85,7 +85,7 @@ fn list(
 }
 
 /// The positions of the source in order, each once, from the one that follows `after`.
-fn ordered(
+pub(super) fn ordered(
     plan: &Plan<'_>,
     records: &ReadOnlyTable<RecordKey, &'static [u8]>,
     after: Option<&HolodulePosition>,
