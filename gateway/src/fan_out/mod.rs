@@ -30,8 +30,9 @@ pub use stream::{Opened, Refusal};
 
 use crate::client::Prefix;
 
-/// The part of [`Settings::max_streams`] that one client can have opened: one in so many. The service follows a query for
-/// longer than a stream lasts here, so that a client that opens others all the time occupies several times as many there.
+/// What [`Settings::max_streams`] is divided by for the number that one client can have opened. The service follows a
+/// query for longer than a stream lasts here, so that a client that opens others all the time occupies several times as
+/// many there.
 const SHARE: usize = 8;
 
 /// The bounds of all streams.
