@@ -8,15 +8,15 @@
 //!
 //! The handlers are grouped by route: `handler/holodules` (days, uploads, exports), `handler/lists` (lists, streamers,
 //! schedules), `handler/live` (event streams, from `live`), `handler/calendar` (calendar feeds, written by
-//! [`calendar`]), `handler/page` (the admin page, whose documents `page` renders), `handler/contract` and `handler/document` (the
-//! OpenAPI document, which `reference` renders as a page).
+//! [`calendar`]), `handler/page` (the admin page, whose documents `page` renders), `handler/contract` and
+//! `handler/document` (the OpenAPI document, which `reference` renders as a page).
 //!
 //! [`config`] is read at the start, and on `SIGHUP` for the log level. [`upgrade`] passes the sockets and the store to a
 //! new process. [`command`] is the command-line client of the admin listener.
 //!
 //! A module imports only modules on lower floors. From the highest: [`program`]; `command`, `config`, `upgrade`;
-//! `server`; `route`; `handler`; `live`; `page`, `reference`, `feed`; `respond`, `record`, `password`, `import`, `backup`,
-//! `calendar`, `store`; `model`, `hex`, `clock`, `coalesce`.
+//! `server`; `route`; `handler`; `live`; `page`, `reference`, `feed`; `respond`, `record`, `password`, `import`,
+//! `backup`, `calendar`, `store`; `model`, `hex`, `clock`, `coalesce`.
 
 pub mod backup;
 pub mod calendar;
