@@ -5,6 +5,7 @@ mod calendar;
 mod clocks;
 mod days;
 mod environment;
+mod lists;
 mod live;
 mod lockout;
 mod log;
