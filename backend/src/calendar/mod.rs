@@ -1,7 +1,7 @@
 //! Calendar feeds as iCalendar objects (RFC 5545, with the properties of RFC 7986).
 //!
 //! [`Event`] is a holodule as an event. [`Revisions`] compares the events of a feed with those it has delivered, and
-//! determines their revisions. [`render`] writes the object. Nothing here reads the clock or the store.
+//! determines their revisions. [`render()`] writes the object. Nothing here reads the clock or the store.
 //!
 //! This module writes the object itself. The crate `icalendar` 0.17 writes a `DTSTAMP` into every component, also into
 //! `VTIMEZONE`, which RFC 5545 does not allow, has no type for `VTIMEZONE`, does not handle carriage returns in texts,
