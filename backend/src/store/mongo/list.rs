@@ -105,6 +105,17 @@ impl Mongo {
     }
 }
 
+impl Mongo {
+    /// The documents of a range of a selection without a text, latest first.
+    pub(super) async fn latest_first(
+        &self,
+        selection: &Selection,
+        range: &Range<String>,
+    ) -> mongodb::error::Result<Cursor<RawDocumentBuf>> {
+        self.find(selection, filter(selection, range, Document::new()), Sort::Descending, None).await
+    }
+}
+
 /// Whether an index has not been created yet.
 fn is_unknown_index(error: &mongodb::error::Error) -> bool {
     matches!(error.kind.as_ref(), ErrorKind::Command(error) if error.code == BAD_VALUE && error.message.contains("hint"))

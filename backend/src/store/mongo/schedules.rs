@@ -8,7 +8,7 @@ use mongodb::bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, RawDocume
 
 use super::users::text;
 use super::{Mongo, any_member, document};
-use crate::model::{Holodule, SCHEDULES_LIMIT, Schedule, ScheduleQuery, WallClock};
+use crate::model::{Holodule, SCHEDULES_LIMIT, Schedule, ScheduleQuery, Selection, WallClock};
 use crate::store::StoreError;
 
 /// Holodules that are looked up in `schedules` together.
@@ -68,14 +68,9 @@ impl Mongo {
 
     /// The selected holodules whose video is not in `schedules`, at most [`SCHEDULES_LIMIT`].
     async fn of_holodules(&self, query: &ScheduleQuery) -> mongodb::error::Result<Vec<Schedule>> {
-        let range = query.datetimes();
-        let mut filter = doc! { "datetime": { "$gte": range.start, "$lt": range.end } };
-        if !query.codes.is_empty() {
-            let with_code = doc! { "code": { "$in": query.codes.iter().collect::<Vec<_>>() } };
-            filter.insert("$or", [with_code, doc! { "code": { "$in": [Bson::Null, Bson::from("")] } }]);
-        }
-        let find = self.holodules.find(filter).sort(doc! { "datetime": -1, "key": -1, "_id": -1 });
-        let mut cursor = find.selection_criteria(any_member()).max_time(self.timeout).await?;
+        let codes = Some(&query.codes).filter(|codes| !codes.is_empty()).cloned();
+        let selection = Selection { codes, ..Selection::default() };
+        let mut cursor = self.latest_first(&selection, &query.datetimes()).await?;
         let mut found = Vec::new();
         let mut ended = false;
         while !ended && found.len() < SCHEDULES_LIMIT {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt;
-use holodule_backend::model::{Needle, PageRequest, Position, Selection, Sort, datetimes_of};
+use holodule_backend::model::{Needle, PageRequest, Position, ScheduleQuery, Selection, Sort, datetimes_of};
 use holodule_backend::store::Store;
 use mongodb::Database;
 use mongodb::bson::oid::ObjectId;
@@ -161,6 +161,36 @@ async fn profiled(database: &Database, work: impl Future) -> Vec<Document> {
     let commands = profile.find(of_holodules).await.unwrap().try_collect().await.unwrap();
     profile.drop().await.unwrap();
     commands
+}
+
+#[tokio::test]
+async fn schedules_of_codes_read_their_documents_only() {
+    let (database, url) = database().await;
+    let of_minute = |n: u32| {
+        let datetime = format!("202012{:02} 10{:02}00", n / 60 + 1, n % 60);
+        let mut document = doc! { "datetime": &datetime, "title": "ape" };
+        match n % 100 {
+            0 => _ = document.insert("code", "HL0503"),
+            1 => _ = document.insert("key", format!("HL0503_{}", datetime.replace(' ', "_"))),
+            other => _ = document.insert("code", format!("HL04{other:02}")),
+        }
+        document
+    };
+    insert(&database, "holodules", (0..1500).map(of_minute)).await;
+    let store = open_indexed(&url).await;
+    let of = |code: &str| ScheduleQuery { codes: BTreeSet::from([code.to_owned()]), ..ScheduleQuery::default() };
+    for (code, found) in [("HL0503", 30), ("HL0599", 0), ("unknown", 0)] {
+        let query = of(code);
+        let commands = profiled(&database, async {
+            assert_eq!(store.schedules(&query).await.unwrap().len(), found, "{code}");
+        });
+        for command in commands.await {
+            assert!(command.get_str("planSummary").unwrap().starts_with("IXSCAN"), "{command}");
+            let examined = command.get_i32("docsExamined").unwrap();
+            // Those without a code are examined a second time in the filter above their index.
+            assert!(usize::try_from(examined).unwrap() <= 2 * found, "{code}: {command}");
+        }
+    }
 }
 
 #[tokio::test]
