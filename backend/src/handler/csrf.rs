@@ -13,6 +13,7 @@ use crate::record::shown;
 use crate::respond::HttpError;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// The content types that browsers send across sites without a preflight (Fetch standard, "CORS-safelisted
 /// request-header").
@@ -39,6 +40,13 @@ pub(crate) fn check(request: &Parts, allowed_hosts: &[String]) -> Result<(), Htt
         Some(essence) if !SAFELISTED.contains(&essence.as_str()) => Ok(()),
         _ => Err(unsupported("a write needs a content type such as application/json")),
     }
+}
+
+/// Whether a browser sends a read because a page of another site embeds the address, as an image does, instead of a user
+/// who follows a link.
+pub(super) fn is_embedded_elsewhere(headers: &HeaderMap) -> bool {
+    let is_foreign = headers.get_all(SEC_FETCH_SITE).iter().any(|site| site != "same-origin" && site != "none");
+    is_foreign && headers.get(SEC_FETCH_MODE).is_none_or(|mode| mode != "navigate")
 }
 
 /// `415`, closing the connection because the body is unread.

@@ -231,6 +231,28 @@ async fn streams_are_found_page_by_page() {
 }
 
 #[tokio::test]
+async fn searches_of_the_page_are_limited_in_their_number() {
+    let mut setup = Setup::default();
+    setup.handler.lists.search.concurrency = 0;
+    let service = Service::with(setup).await;
+    let by_text = open(&service, "/page/search?q=a&from=20201201&to=20201231", "en").await;
+    assert_eq!((by_text.status, by_text.header("retry-after")), (503, "1"));
+    assert_eq!(open(&service, "/page/search?streamer=HL0007&from=20201201", "en").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_view_is_not_made_for_a_page_of_another_site_that_embeds_it() {
+    let service = Service::start().await;
+    let get = async |site, mode| {
+        let headers = [("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", mode)];
+        http::send(&service.admin, "GET", "/page/search?q=a", &headers, "").await.status
+    };
+    assert_eq!((get("cross-site", "no-cors").await, get("same-site", "cors").await), (403, 403));
+    // A link on another page, and the page itself.
+    assert_eq!((get("cross-site", "navigate").await, get("same-origin", "cors").await), (200, 200));
+}
+
+#[tokio::test]
 async fn a_disabled_page_does_not_exist() {
     let mut setup = Setup::default();
     setup.handler.page = false;

@@ -12,7 +12,7 @@ use super::super::tagged::Tagged;
 use super::super::{App, HandlerResult, report_unreadable, store_failed};
 use super::cursor::{self, QueryDigest};
 use super::query::{ListQuery, Moment, Resolved, is_known_code};
-use super::{CACHED, CACHED_BY_CLOCK, search};
+use super::{CACHED, CACHED_BY_CLOCK};
 use crate::model::{Entry, PageRequest, Selection, Streamers};
 use crate::record::Metrics;
 use crate::respond::HttpError;
@@ -91,13 +91,7 @@ async fn page(app: &App, parts: &Parts, query: &ListQuery, streamers: Arc<Stream
         let (store, metrics, search) = (app.store.clone(), Arc::clone(&app.metrics), Arc::clone(&app.lists.search));
         let ListKey { selection, page, digest, .. } = key.clone();
         async move {
-            let listing = if selection.text.is_some() {
-                let _running = search.begin()?;
-                let read = store.list(&selection, &page);
-                tokio::time::timeout(search.timeout(), read).await.map_err(|_| search::too_slow())?
-            } else {
-                store.list(&selection, &page).await
-            };
+            let listing = search.read(&store, &selection, &page).await?;
             respond(&metrics, listing, &digest, &streamers)
         }
     };

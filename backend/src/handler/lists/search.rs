@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::super::BUSY_RETRY;
 use super::super::token_bucket::TokenBucket;
+use super::super::{App, BUSY_RETRY};
+use crate::model::{PageRequest, Selection};
 use crate::respond::HttpError;
+use crate::store::{Listing, Store, StoreError};
 
 /// The limits of searches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +67,38 @@ impl SearchLimits {
     /// The timeout of a search.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Reads a page of a list; with a text, as a search.
+    ///
+    /// # Errors
+    /// `503` if too many searches are running, or this one takes too long. The inner result is that of the store.
+    pub(super) async fn read(
+        &self,
+        store: &Store,
+        selection: &Selection,
+        page: &PageRequest,
+    ) -> Result<Result<Listing, StoreError>, HttpError> {
+        if selection.text.is_none() {
+            return Ok(store.list(selection, page).await);
+        }
+        let _running = self.begin()?;
+        tokio::time::timeout(self.timeout, store.list(selection, page)).await.map_err(|_| too_slow())
+    }
+}
+
+impl App {
+    /// A page of a list for the admin page; with a text, within the limits of searches that run at the same time.
+    ///
+    /// # Errors
+    /// `503` or `500` if the list cannot be read now.
+    pub(in crate::handler) async fn list(
+        &self,
+        selection: &Selection,
+        page: &PageRequest,
+    ) -> Result<Listing, HttpError> {
+        let listing = self.lists.search.read(&self.store, selection, page).await?;
+        listing.map_err(|error| self.store_failed(&error))
     }
 }
 

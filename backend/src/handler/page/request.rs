@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::super::HandlerResult;
+use super::super::csrf::is_embedded_elsewhere;
 use super::super::tagged::Tagged;
 use crate::page::{self, Language, View};
 use crate::respond::{self, Body, HttpError};
@@ -83,6 +84,10 @@ pub(super) async fn respond<F>(parts: &Parts, known: &[&str], make: impl FnOnce(
 where
     F: Future<Output = Result<String, HttpError>>,
 {
+    // A view may cost a search, even if the browser does not display it.
+    if is_embedded_elsewhere(&parts.headers) {
+        return Err(HttpError::new(StatusCode::FORBIDDEN, "cross-site requests are not accepted"));
+    }
     let known: Vec<&str> = known.iter().copied().chain(["lang"]).collect();
     let (view, made) = match Parameters::parse(parts.uri.query(), &known) {
         Ok(parameters) => {

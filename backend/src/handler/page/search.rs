@@ -55,7 +55,7 @@ async fn find(
     page: PageRequest,
     query: &str,
 ) -> Result<Found, HttpError> {
-    let listing = app.store.list(selection, &page).await.map_err(|error| app.store_failed(&error))?;
+    let listing = app.list(selection, &page).await?;
     Ok(Found {
         total: listing.total,
         unreadable: listing.unreadable.len(),
