@@ -286,7 +286,7 @@ fn the_default_routes_match_in_their_order() {
     for (method, path, allow) in [
         (Method::GET, "/calendar/7", "DELETE"),
         (Method::DELETE, "/calendar/k.ics", "GET, HEAD"),
-        (Method::HEAD, "/calendar", "GET, POST"),
+        (Method::DELETE, "/calendar", "GET, HEAD, POST"),
         (Method::POST, "/holodules", "GET, HEAD"),
         (Method::HEAD, "/holodules/stream", "GET"),
     ] {

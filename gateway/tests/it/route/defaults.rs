@@ -202,7 +202,7 @@ async fn other_methods_and_paths_are_refused_with_a_token() {
         ("POST", "/holodules", "GET, HEAD"),
         ("DELETE", "/streamers/1", "GET, HEAD"),
         ("HEAD", "/holodules/stream", "GET"),
-        ("PUT", "/calendar", "GET, POST"),
+        ("PUT", "/calendar", "GET, HEAD, POST"),
         ("GET", "/calendar/5fd0", "DELETE"),
         ("POST", "/calendar/k3y.ics", "GET, HEAD"),
         ("PUT", "/openapi.json", "GET, HEAD"),
