@@ -35,8 +35,8 @@ fn nested(schema: &Value, depth: usize) -> Markup {
 const LIMITS: &[(&str, &str)] = &[
     ("minimum", "from"),
     ("maximum", "to"),
-    ("minLength", "characters from"),
-    ("maxLength", "characters to"),
+    ("minLength", "minimum length"),
+    ("maxLength", "maximum length"),
     ("maxItems", "values up to"),
 ];
 
