@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::contract::CalendarErrors;
+use super::super::contract::{CalendarErrors, NewCalendarErrors, RemovedCalendarErrors};
 use super::super::lists::check_known;
 use super::super::{App, HandlerResult, body};
 use super::read::no_such_feed;
@@ -118,7 +118,7 @@ impl<'a> From<&'a Calendar> for ShownCalendar<'a> {
     request_body = CreateCalendar,
     responses(
         (status = 201, description = "The feed, with its key, which is in no other response.", body = CreatedCalendar<'_>),
-        CalendarErrors,
+        NewCalendarErrors,
     ),
 )]
 pub(crate) async fn create(app: &App, parts: &Parts, incoming: Incoming) -> HandlerResult {
@@ -170,7 +170,7 @@ pub(crate) async fn list(app: &App, headers: &HeaderMap) -> HandlerResult {
     path = "/calendar/{id}",
     tag = "calendar",
     params(("id" = String, Path, description = "The `id` of the feed.")),
-    responses((status = 204, description = "The feed is no longer served."), CalendarErrors),
+    responses((status = 204, description = "The feed is no longer served."), RemovedCalendarErrors),
 )]
 pub(crate) async fn delete(app: &App, headers: &HeaderMap, id: &str) -> HandlerResult {
     let deleted = app.store.delete_calendar(&owner(headers)?, id).await.map_err(|error| app.store_failed(&error))?;

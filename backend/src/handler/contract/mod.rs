@@ -8,5 +8,6 @@ pub(super) use parameters::{
     DayParameters, FilterParameters, ListParameters, ScheduleParameters, StreamParameters, StreamerListParameters,
 };
 pub(super) use responses::{
-    CalendarErrors, DayErrors, FeedErrors, ListErrors, PlainErrors, StreamErrors, StreamerErrors, shared,
+    CalendarErrors, DayErrors, FeedErrors, ListErrors, NewCalendarErrors, PlainErrors, RemovedCalendarErrors,
+    StreamErrors, StreamerErrors, StreamerListErrors, shared,
 };

@@ -20,11 +20,21 @@ pub(in crate::handler) struct DayErrors;
 /// The errors of lists.
 pub(in crate::handler) struct ListErrors;
 
-/// The errors of the calendar feeds of a user.
+/// The errors of lists of a streamer.
+pub(in crate::handler) struct StreamerListErrors;
+
+/// The errors of a read of the calendar feeds of a user.
 pub(in crate::handler) struct CalendarErrors;
+
+/// The errors of a new calendar feed.
+pub(in crate::handler) struct NewCalendarErrors;
+
+/// The errors of the removal of a calendar feed.
+pub(in crate::handler) struct RemovedCalendarErrors;
 
 /// The errors of one calendar feed.
 pub(in crate::handler) struct FeedErrors;
+
 /// The errors of the stream of changes.
 pub(in crate::handler) struct StreamErrors;
 
@@ -76,18 +86,22 @@ impl IntoResponses for DayErrors {
 
 impl IntoResponses for ListErrors {
     fn responses() -> Responses {
-        let mut responses = of_gateway();
-        for (status, description) in [
-            ("400", "A parameter is wrong."),
-            ("404", "There is no streamer with this code."),
-            ("414", "The query is too long."),
-            ("429", "Too many requests, or too many searches."),
-            ("500", "An internal error."),
-            ("503", "The store, or a search, takes too long."),
-        ] {
-            responses.insert(status.to_owned(), problem(status, description).into());
-        }
-        responses
+        with_problems(
+            of_gateway(),
+            &[
+                ("400", "A parameter is wrong."),
+                ("414", "The query is too long."),
+                ("429", "Too many requests, or too many searches."),
+                ("500", "An internal error."),
+                ("503", "The store, or a search, takes too long."),
+            ],
+        )
+    }
+}
+
+impl IntoResponses for StreamerListErrors {
+    fn responses() -> Responses {
+        with_problems(ListErrors::responses(), &[("404", "There is no streamer with this code.")])
     }
 }
 
@@ -96,20 +110,35 @@ impl IntoResponses for CalendarErrors {
         let mut responses = of_gateway();
         // Feeds of a user have no entity tag.
         responses.remove("304");
-        for (status, description) in [
-            ("400", "The body is not as described, or a code or group is unknown."),
-            ("403", "The token is a static one, or its user does not exist."),
-            ("404", "The user has no such feed."),
-            ("408", "The body does not arrive in time."),
-            ("409", "The user has 20 feeds."),
-            ("413", "The body is over 64 KiB."),
-            ("415", "The Content-Type is not `application/json`."),
-            ("500", "An internal error."),
-            ("503", "The store does not respond."),
-        ] {
-            responses.insert(status.to_owned(), problem(status, description).into());
-        }
-        responses
+        with_problems(
+            responses,
+            &[
+                ("403", "The token is a static one, or its user does not exist."),
+                ("500", "An internal error."),
+                ("503", "The store does not respond."),
+            ],
+        )
+    }
+}
+
+impl IntoResponses for NewCalendarErrors {
+    fn responses() -> Responses {
+        with_problems(
+            CalendarErrors::responses(),
+            &[
+                ("400", "The body is not as described, or a code or group is unknown."),
+                ("408", "The body does not arrive in time."),
+                ("409", "The user has 20 feeds."),
+                ("413", "The body is over 64 KiB."),
+                ("415", "The Content-Type is not `application/json`."),
+            ],
+        )
+    }
+}
+
+impl IntoResponses for RemovedCalendarErrors {
+    fn responses() -> Responses {
+        with_problems(CalendarErrors::responses(), &[("404", "The user has no such feed.")])
     }
 }
 
@@ -117,14 +146,14 @@ impl IntoResponses for FeedErrors {
     fn responses() -> Responses {
         let mut responses = of_gateway();
         responses.remove("401");
-        for (status, description) in [
-            ("404", "There is no such feed, or it was revoked."),
-            ("500", "An internal error."),
-            ("503", "The store does not respond."),
-        ] {
-            responses.insert(status.to_owned(), problem(status, description).into());
-        }
-        responses
+        with_problems(
+            responses,
+            &[
+                ("404", "There is no such feed, or it was revoked."),
+                ("500", "An internal error."),
+                ("503", "The store does not respond."),
+            ],
+        )
     }
 }
 
@@ -133,14 +162,13 @@ impl IntoResponses for StreamErrors {
         let mut responses = ListErrors::responses();
         // A stream has no entity tag.
         responses.remove("304");
-        responses.insert("404".to_owned(), Ref::from_response_name("NotFound").into());
-        for (status, description) in [
-            ("400", "A parameter is wrong, or the query contains too much."),
-            ("503", "The store does not respond, or there are too many streams."),
-        ] {
-            responses.insert(status.to_owned(), problem(status, description).into());
-        }
-        responses
+        with_problems(
+            responses,
+            &[
+                ("400", "A parameter is wrong, or the query contains too much."),
+                ("503", "The store does not respond, or there are too many streams."),
+            ],
+        )
     }
 }
 
@@ -158,6 +186,14 @@ impl IntoResponses for StreamerErrors {
         responses.insert("404".to_owned(), response.content("application/json", content).build().into());
         responses
     }
+}
+
+/// The responses with problems, in place of those with the same status.
+fn with_problems(mut responses: Responses, problems: &[(&str, &str)]) -> Responses {
+    for (status, description) in problems {
+        responses.insert((*status).to_owned(), problem(status, description).into());
+    }
+    responses
 }
 
 fn plain(description: &str) -> Response {

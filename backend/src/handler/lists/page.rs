@@ -7,7 +7,7 @@ use http::request::Parts;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::contract::{ListErrors, ListParameters, StreamerListParameters};
+use super::super::contract::{ListErrors, ListParameters, StreamerListErrors, StreamerListParameters};
 use super::super::tagged::Tagged;
 use super::super::{App, HandlerResult, report_unreadable, store_failed};
 use super::cursor::{self, QueryDigest};
@@ -68,7 +68,7 @@ pub(crate) async fn holodules(app: &App, parts: &Parts) -> HandlerResult {
     path = "/streamers/{code}/holodules",
     tag = "streamers",
     params(("code" = String, Path, description = "The code of a streamer.", example = "HL0503"), StreamerListParameters),
-    responses((status = 200, description = "A page, also of no streams.", body = ListBody<'_>), ListErrors),
+    responses((status = 200, description = "A page, also of no streams.", body = ListBody<'_>), StreamerListErrors),
 )]
 pub(crate) async fn of_streamer(app: &App, parts: &Parts, code: &str) -> HandlerResult {
     let query = ListQuery::parse_of_streamer(parts.uri.query(), code)?;
