@@ -37,6 +37,8 @@ SETTINGS = {
     "LIMIT_IDENTITY_RATE": "0",
     "LIMIT_LOGIN_ADDRESS_FAILURES": "0",
     "LIMIT_LOGIN_NAME_FAILURES": "0",
+    # One identity opens at most an eighth of the shared streams.
+    "STREAM_MAX_SHARED": "10000",
 }
 # Its routes serve the reference without a token.
 EXAMPLE = ROOT / "ops/config/examples/public-reference.toml"
