@@ -192,7 +192,9 @@ class Backup(unittest.TestCase):
                 return client.send("GET", "/holodules/20201209", headers=[("Authorization", f"JWT {token}")])
 
             made = run(BACKEND, "backup", "--admin", admin, "first")
-            self.assertEqual((made.returncode, made.stdout), (0, "first: 1 users, 587 holodules, 0 logouts\n"), made.stderr)
+            self.assertEqual(
+                (made.returncode, made.stdout), (0, "first: 1 users, 587 holodules, 0 logouts, 32 streamers\n"), made.stderr
+            )
             token = client.login()
             self.assertEqual(read(token).status, 200)
             logged_out = client.login()
