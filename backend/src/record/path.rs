@@ -6,9 +6,9 @@ use super::label::Listener;
 
 /// The longest path that is logged, in bytes.
 const LIMIT: usize = 512;
-/// The minimum number of hexadecimal digits in a row that may be a key, which has 64. No other path of the api listener
-/// has as many.
-const KEY_DIGITS: usize = 24;
+/// The minimum number of hexadecimal digits in a row that may be a key, as in the gateway's log. Of the 64 digits of a
+/// key, fewer leave at least 128 bits unknown. The ids of streamers and schedules may have 24, as an `ObjectId` has.
+const KEY_DIGITS: usize = 32;
 
 /// The path for the log.
 ///
@@ -63,6 +63,7 @@ mod tests {
             format!("/x/{encoded}"),
             format!("/{}", key.to_uppercase()),
             format!("/holodules/{key}"),
+            format!("/{}", &key[32..]),
         ] {
             let shown = api(&path);
             assert!(!shown.contains("0f0f") && !shown.contains("%30"), "{path} is logged as {shown}");
@@ -71,7 +72,14 @@ mod tests {
 
     #[test]
     fn other_paths_are_logged() {
-        for path in ["/calendar", "/calendar/", "/holodules/20201209", "/streamers/HL0501/holodules", "/calendars"] {
+        for path in [
+            "/calendar",
+            "/calendar/",
+            "/holodules/20201209",
+            "/streamers/HL0501/holodules",
+            "/calendars",
+            "/schedules/5fd0e1a2b3c4d5e6f7a8b9c0",
+        ] {
             assert_eq!(logged(Listener::Api, path), path);
         }
         let mark = "0".repeat(64);
