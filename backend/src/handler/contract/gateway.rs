@@ -2,7 +2,7 @@
 //! compares them with the gateway.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 /// A refusal: `{"error":"<reason phrase>"}`.
 #[derive(Serialize, ToSchema)]
@@ -66,6 +66,21 @@ pub(in crate::handler) struct Ticket {
     expires_in: u32,
 }
 
+/// The errors of a body.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its description is used")]
+enum BodyErrors {
+    /// The body does not arrive in time.
+    #[response(status = 408)]
+    Late(Described),
+    /// The body is over 4 KiB.
+    #[response(status = 413)]
+    TooLarge(Described),
+    /// The Content-Type is not `application/json`.
+    #[response(status = 415)]
+    OtherType(Described),
+}
+
 /// Log in
 ///
 /// Returns a token for a name and a password.
@@ -77,11 +92,9 @@ pub(in crate::handler) struct Ticket {
     security(()),
     responses(
         (status = 200, description = "The token.", body = AccessToken),
-        (status = 400, description = "The body is not a JSON object of texts.", body = Described),
+        (status = 400, description = "The body is not a JSON object of the two strings.", body = Described),
         (status = 401, description = "The credentials are not valid.", body = Described),
-        (status = 408, description = "The body does not arrive in time.", body = Described),
-        (status = 413, description = "The body is over 4 KiB.", body = Described),
-        (status = 415, description = "The Content-Type is not `application/json`.", body = Described),
+        BodyErrors,
         (status = 429, description = "Too many failed logins.", body = Described),
         (status = 503, description = "The credentials cannot be checked at present.", body = Described),
     ),
@@ -121,9 +134,7 @@ pub(in crate::handler) fn log_out() {}
         (status = 400, description = "The body is not as described.", body = Described),
         (status = 401, description = "There is no valid token.", body = Described),
         (status = 404, description = "No route with this path accepts tickets.", body = Refused),
-        (status = 408, description = "The body does not arrive in time.", body = Described),
-        (status = 413, description = "The body is over 4 KiB.", body = Described),
-        (status = 415, description = "The Content-Type is not `application/json`.", body = Described),
+        BodyErrors,
         (status = 429, description = "Too many requests.", body = Refused),
         (status = 503, description = "The token cannot be checked at present.", body = Refused),
     ),

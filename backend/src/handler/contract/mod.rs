@@ -1,4 +1,4 @@
-//! What the handlers share in the description of the API: parameters, errors, and the gateway's own endpoints.
+//! The parts of the description of the API that several handlers share: parameters, errors, and the gateway's own endpoints.
 
 pub(super) mod gateway;
 mod parameters;

@@ -73,13 +73,13 @@ impl IntoParams for ScheduleParameters {
         vec![
             one(
                 "sdate",
-                "The first day, of Japan, as `yyyy-mm-dd`. This and the others: an empty value is as none.",
+                "The first day, of Japan, as `yyyy-mm-dd`. An empty value of any parameter counts as missing.",
                 day(),
             ),
             one("edate", "The last day.", day()),
             one("code", "The code of a streamer.", text()),
             one("group", "A group: the codes of its streamers are alternatives to `code`.", text()),
-            one("keyword", "A text in title or description. Nothing in it is a pattern.", text()),
+            one("keyword", "A text to find in title, name or description, matched literally.", text()),
         ]
     }
 }
@@ -116,7 +116,7 @@ fn paging() -> Vec<Parameter> {
     vec![
         one(
             "q",
-            "A text in title, name or description, whatever its case and width. Nothing in it is a pattern.",
+            "A text to find in title, name or description, matched literally. Case and width are ignored.",
             searched,
         ),
         several(

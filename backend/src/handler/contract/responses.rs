@@ -41,7 +41,7 @@ pub(in crate::handler) struct StreamErrors;
 /// The errors of the routes of the author's later service.
 pub(in crate::handler) struct StreamerErrors;
 
-/// What the gateway responds on every route that needs a token: status, name and response.
+/// The responses of the gateway on every route that needs a token: status, name and response.
 pub(in crate::handler) fn shared() -> [(&'static str, &'static str, Response); 13] {
     [
         (
@@ -58,7 +58,7 @@ pub(in crate::handler) fn shared() -> [(&'static str, &'static str, Response); 1
         ("429", "TooManyRequests", plain("Too many requests of this user or address.")),
         ("431", "HeadersTooLarge", plain("The header section is too large.")),
         ("500", "InternalServerError", plain("An internal error.")),
-        ("502", "BadGateway", plain("The backend broke off.")),
+        ("502", "BadGateway", plain("The backend's response is not valid or incomplete.")),
         ("503", "ServiceUnavailable", plain("The token or the request cannot be handled at present.")),
         ("504", "GatewayTimeout", plain("The backend takes too long.")),
     ]
@@ -182,7 +182,7 @@ impl IntoResponses for StreamerErrors {
             .required("message")
             .required("identifier");
         let content = ContentBuilder::new().schema(Some(missing.build())).build();
-        let response = ResponseBuilder::new().description("There is none with this id.");
+        let response = ResponseBuilder::new().description("Nothing has this id.");
         responses.insert("404".to_owned(), response.content("application/json", content).build().into());
         responses
     }
