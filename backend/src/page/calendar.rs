@@ -12,7 +12,7 @@ use super::view::View;
 use super::when::{self, Month};
 use crate::model::{Day, Holodule};
 
-/// What the calendar shows.
+/// The content of the calendar.
 pub(crate) struct Calendar {
     /// Today in Japan.
     pub(crate) today: Day,
@@ -55,7 +55,7 @@ fn month(view: &View, calendar: &Calendar) -> Markup {
     let sunday_first = view.language == Language::Japanese;
     let weekday = |day: Day| if sunday_first { (day.weekday() + 1) % 7 } else { day.weekday() };
     let weekdays = |text: texts::Text| {
-        let mut names: Vec<&str> = view.say(text).split(' ').collect();
+        let mut names: Vec<&str> = view.text(text).split(' ').collect();
         names.rotate_right(usize::from(sunday_first));
         names
     };
@@ -66,15 +66,15 @@ fn month(view: &View, calendar: &Calendar) -> Markup {
             h1 #month { (month.in_words(view.language)) }
             div.steps {
                 @if let Some(previous) = month.previous() {
-                    a.step rel="prev" href=(view.link("/", &[("month", &previous.iso())])) aria-label=(view.say(texts::PREVIOUS_MONTH)) { "‹" }
+                    a.step rel="prev" href=(view.link("/", &[("month", &previous.iso())])) aria-label=(view.text(texts::PREVIOUS_MONTH)) { "‹" }
                 }
-                a.step href=(view.link("/", &[("day", &today.iso())])) { (view.say(texts::TODAY)) }
+                a.step href=(view.link("/", &[("day", &today.iso())])) { (view.text(texts::TODAY)) }
                 @if let Some(next) = month.next() {
-                    a.step rel="next" href=(view.link("/", &[("month", &next.iso())])) aria-label=(view.say(texts::NEXT_MONTH)) { "›" }
+                    a.step rel="next" href=(view.link("/", &[("month", &next.iso())])) aria-label=(view.text(texts::NEXT_MONTH)) { "›" }
                 }
             }
             table.grid data-grid {
-                caption { (view.say(texts::STREAMS_OF_MONTH)) }
+                caption { (view.text(texts::STREAMS_OF_MONTH)) }
                 thead {
                     tr {
                         @for (short, long) in weekdays(texts::WEEKDAYS).into_iter().zip(weekdays(texts::LONG_WEEKDAYS)) {
@@ -97,10 +97,10 @@ fn month(view: &View, calendar: &Calendar) -> Markup {
                 }
             }
             form.go action="/" method="get" {
-                label for="go-day" { (view.say(texts::GO_TO_DAY)) }
+                label for="go-day" { (view.text(texts::GO_TO_DAY)) }
                 input #go-day name="day" type="date" value=(day.day.iso()) min="0000-01-01" max="9999-12-31" required;
                 @if view.is_chosen { input type="hidden" name="lang" value=(view.language.tag()); }
-                button type="submit" { (view.say(texts::GO)) }
+                button type="submit" { (view.text(texts::GO)) }
             }
         }
     }
@@ -135,7 +135,7 @@ fn day(view: &View, shown: &DayView) -> Markup {
         let day = shown.day.checked_add(days);
         html! {
             @if let Some(day) = day {
-                a.step rel=(relation) href=(view.link("/", &[("day", &day.iso())])) aria-label=(view.say(label)) { (sign) }
+                a.step rel=(relation) href=(view.link("/", &[("day", &day.iso())])) aria-label=(view.text(label)) { (sign) }
             }
         }
     };
@@ -147,16 +147,16 @@ fn day(view: &View, shown: &DayView) -> Markup {
                 div.steps {
                     (step(-1, "prev", texts::PREVIOUS_DAY, "‹"))
                     (step(1, "next", texts::NEXT_DAY, "›"))
-                    button.primary type="button" data-add=(shown.day.iso()) { (view.say(texts::ADD_STREAM)) }
+                    button.primary type="button" data-add=(shown.day.iso()) { (view.text(texts::ADD_STREAM)) }
                 }
             }
             @if shown.unreadable > 0 {
                 p.notice { (view.fill(texts::UNREADABLE, &[("count", &shown.unreadable.to_string())])) }
             }
             @if shown.holodules.is_empty() {
-                p.empty { (view.say(texts::NO_STREAMS)) }
+                p.empty { (view.text(texts::NO_STREAMS)) }
             } @else {
-                nav.hours aria-label=(view.say(texts::HOURS)) {
+                nav.hours aria-label=(view.text(texts::HOURS)) {
                     ol {
                         @for hour in (0..24).map(|hour| format!("{hour:02}")) {
                             @let count = hours.get(&Some(hour.clone())).map_or(0, Vec::len) as u64;
@@ -173,11 +173,11 @@ fn day(view: &View, shown: &DayView) -> Markup {
                     (group(view, &format!("h{hour}"), &view.fill(texts::HOUR, &[("hour", hour)]), holodules))
                 }
                 @if let Some(holodules) = untimed {
-                    (group(view, "untimed", view.say(texts::UNTIMED), &holodules))
+                    (group(view, "untimed", view.text(texts::UNTIMED), &holodules))
                 }
             }
             @if let Some(later) = &shown.later {
-                p { a.step href=(view.link("/", &[("day", &shown.day.iso()), ("from", later)])) { (view.say(texts::LATER)) } }
+                p { a.step href=(view.link("/", &[("day", &shown.day.iso()), ("from", later)])) { (view.text(texts::LATER)) } }
             }
         }
     }

@@ -21,10 +21,10 @@ pub(crate) struct Duplicate {
 /// The document of the duplicates. `more` is whether there are more videos.
 pub(crate) fn duplicates(view: &View, duplicates: &[Duplicate], more: bool) -> String {
     let content = html! {
-        h1 { (view.say(texts::DUPLICATES)) }
-        p.hint { (view.say(texts::DUPLICATES_HINT)) }
+        h1 { (view.text(texts::DUPLICATES)) }
+        p.hint { (view.text(texts::DUPLICATES_HINT)) }
         @if duplicates.is_empty() {
-            p.empty { (view.say(texts::NO_DUPLICATES)) }
+            p.empty { (view.text(texts::NO_DUPLICATES)) }
         }
         @for duplicate in duplicates {
             @let id = format!("video-{}", duplicate.video_id);
@@ -36,7 +36,7 @@ pub(crate) fn duplicates(view: &View, duplicates: &[Duplicate], more: bool) -> S
                 ol.entries { @for holodule in &duplicate.holodules { (entry(view, holodule, true)) } }
             }
         }
-        @if more { p.notice { (view.say(texts::MORE_DUPLICATES)) } }
+        @if more { p.notice { (view.text(texts::MORE_DUPLICATES)) } }
     };
-    document(view, Some(Section::Duplicates), view.say(texts::DUPLICATES), &content, &html! {})
+    document(view, Some(Section::Duplicates), view.text(texts::DUPLICATES), &content, &html! {})
 }

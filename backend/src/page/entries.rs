@@ -35,11 +35,11 @@ fn time(at: Option<WallClock>, holodule: &Holodule) -> String {
     }
 }
 
-/// One stream: its time, title, streamer and what can be done with it.
+/// One stream: its time, title and streamer, with buttons for its actions.
 pub(super) fn entry(view: &View, holodule: &Holodule, with_date: bool) -> Markup {
     let at = holodule.starts_at();
     let stored_title = holodule.title.as_deref().map(str::trim).filter(|title| !title.is_empty());
-    let title = stored_title.unwrap_or(view.say(texts::UNTITLED));
+    let title = stored_title.unwrap_or(view.text(texts::UNTITLED));
     let url = holodule.url.as_deref().filter(|url| !url.is_empty());
     let facts = [holodule.effective_code(), holodule.video_id.as_deref().filter(|id| !id.is_empty())];
     html! {
@@ -60,19 +60,19 @@ pub(super) fn entry(view: &View, holodule: &Holodule, with_date: bool) -> Markup
                     }
                 }
                 @if let Some(url) = url.filter(|_| https(holodule).is_none()) {
-                    p.notice { (view.say(texts::NOT_A_LINK)) " " code { (url) } }
+                    p.notice { (view.text(texts::NOT_A_LINK)) " " code { (url) } }
                 }
             }
             p.facts { @for fact in facts.into_iter().flatten() { code { (fact) } " " } }
             @match identifier(holodule) {
                 Some(id) => div.actions {
                     button type="button" data-edit=(id) aria-label=(view.fill(texts::EDIT_THIS, &[("title", title)])) {
-                        (view.say(texts::EDIT))
+                        (view.text(texts::EDIT))
                     }
                     button type="button" data-delete=(id) data-title=(title)
-                        aria-label=(view.fill(texts::DELETE_THIS, &[("title", title)])) { (view.say(texts::DELETE)) }
+                        aria-label=(view.fill(texts::DELETE_THIS, &[("title", title)])) { (view.text(texts::DELETE)) }
                 },
-                None => p.actions.hint { (view.say(texts::NO_IDENTIFIER)) },
+                None => p.actions.hint { (view.text(texts::NO_IDENTIFIER)) },
             }
         }
     }

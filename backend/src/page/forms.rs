@@ -1,4 +1,4 @@
-//! Controls of forms, and the dialog that asks for a confirmation.
+//! Controls of forms, and the confirmation dialog.
 
 use maud::{Markup, html};
 
@@ -28,7 +28,7 @@ pub(super) fn control(view: &View, form: &str, field: &Field) -> Markup {
     let described = hint.iter().map(|(id, _)| format!("{id} ")).collect::<String>() + &format!("{id}-error");
     html! {
         div.field {
-            label for=(id) { (view.say(field.label)) }
+            label for=(id) { (view.text(field.label)) }
             @match field.kind {
                 Kind::Line => {
                     input id=(id) name=(field.name) type="text" aria-describedby=(described) autocomplete="off"
@@ -44,7 +44,7 @@ pub(super) fn control(view: &View, form: &str, field: &Field) -> Markup {
             }
             p.error id=(format!("{id}-error")) hidden {}
             @if let Some((id, hint)) = hint {
-                p.hint id=(id) { (view.say(hint)) }
+                p.hint id=(id) { (view.text(hint)) }
             }
         }
     }
@@ -59,24 +59,24 @@ pub(super) fn dialog(view: &View, id: &str, heading: &Markup, fields: &[Field], 
                 p.error role="alert" data-form-error hidden {}
                 div.fields { @for field in fields { (control(view, id, field)) } }
                 div.buttons {
-                    button type="button" data-close { (view.say(texts::CANCEL)) }
-                    button.primary type="submit" { (view.say(submit)) }
+                    button type="button" data-close { (view.text(texts::CANCEL)) }
+                    button.primary type="submit" { (view.text(submit)) }
                 }
             }
         }
     }
 }
 
-/// The dialog that asks for a confirmation.
+/// The confirmation dialog.
 pub(super) fn confirmation(view: &View) -> Markup {
     html! {
         dialog #confirm role="alertdialog" aria-labelledby="confirm-heading" aria-describedby="confirm-text" {
             form method="dialog" {
-                h2 #confirm-heading { (view.say(texts::CONFIRM_DELETE)) }
+                h2 #confirm-heading { (view.text(texts::CONFIRM_DELETE)) }
                 p #confirm-text {}
                 div.buttons {
-                    button type="button" data-close { (view.say(texts::CANCEL)) }
-                    button.danger type="submit" value="confirmed" { (view.say(texts::DELETE)) }
+                    button type="button" data-close { (view.text(texts::CANCEL)) }
+                    button.danger type="submit" value="confirmed" { (view.text(texts::DELETE)) }
                 }
             }
         }

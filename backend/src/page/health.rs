@@ -6,7 +6,7 @@ use super::layout::{Section, document};
 use super::texts::{self, Text};
 use super::view::View;
 
-/// What the view shows.
+/// The state that the view shows.
 pub(crate) struct Health {
     /// Why the store cannot be used; `None` if it can.
     pub(crate) not_ready: Option<String>,
@@ -34,15 +34,15 @@ pub(crate) struct Health {
 pub(crate) fn health(view: &View, health: &Health) -> String {
     let ready = health.not_ready.is_none();
     let row = |label: Text, value: &str| -> Markup {
-        html! { div { dt { (view.say(label)) } dd { (value) } } }
+        html! { div { dt { (view.text(label)) } dd { (value) } } }
     };
     let count = |value: Option<u64>| value.map_or("—".to_owned(), |value| value.to_string());
     let (running, waiting) = health.hashing;
     let content = html! {
         section aria-labelledby="health" {
-            h1 #health { (view.say(texts::HEALTH)) }
+            h1 #health { (view.text(texts::HEALTH)) }
             p.state data-ready[ready] {
-                strong { (view.say(if ready { texts::READY } else { texts::NOT_READY })) }
+                strong { (view.text(if ready { texts::READY } else { texts::NOT_READY })) }
                 @if let Some(reason) = &health.not_ready { " " (reason) }
             }
             dl.facts-list {
@@ -62,5 +62,5 @@ pub(crate) fn health(view: &View, health: &Health) -> String {
             }
         }
     };
-    document(view, Some(Section::Health), view.say(texts::HEALTH), &content, &html! {})
+    document(view, Some(Section::Health), view.text(texts::HEALTH), &content, &html! {})
 }

@@ -12,7 +12,7 @@ pub(crate) enum Language {
 }
 
 impl Language {
-    /// All languages, in the order in which the page offers them.
+    /// All languages, in the order of the links.
     pub(crate) const ALL: [Self; 2] = [Self::Japanese, Self::English];
 
     /// The tag of the language (RFC 5646).
@@ -23,7 +23,7 @@ impl Language {
         }
     }
 
-    /// The name of the language in itself.
+    /// The name of the language, in that language.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::English => "English",

@@ -44,7 +44,7 @@ impl Section {
     }
 }
 
-/// The document of a view. `dialogs` are outside of the content, which scripts replace after a change.
+/// The document of a view. `dialogs` are outside the content, which scripts replace after a change.
 pub(super) fn document(
     view: &View,
     section: Option<Section>,
@@ -59,17 +59,17 @@ pub(super) fn document(
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (title) " · " (view.say(texts::TITLE)) }
+                title { (title) " · " (view.text(texts::TITLE)) }
                 link rel="icon" type="image/svg+xml" href=(assets::path("icon.svg"));
                 link rel="stylesheet" href=(assets::path("page.css"));
                 script type="module" src=(assets::path("main.js")) {}
             }
             body data-texts=(texts::for_scripts(view.language)) {
-                a.skip href="#main" { (view.say(texts::SKIP)) }
+                a.skip href="#main" { (view.text(texts::SKIP)) }
                 (header(view, section))
-                noscript { p.notice { (view.say(texts::NO_SCRIPT)) } }
+                noscript { p.notice { (view.text(texts::NO_SCRIPT)) } }
                 main #main tabindex="-1" { (content) }
-                div #toasts role="region" aria-live="polite" aria-label=(view.say(texts::NOTIFICATIONS)) {}
+                div #toasts role="region" aria-live="polite" aria-label=(view.text(texts::NOTIFICATIONS)) {}
                 (record_form::dialog(view))
                 (forms::confirmation(view))
                 (dialogs)
@@ -82,20 +82,20 @@ pub(super) fn document(
 fn header(view: &View, current: Option<Section>) -> Markup {
     html! {
         header.bar {
-            a.brand href=(view.link("/", &[])) { span aria-hidden="true" { "▶ " } (view.say(texts::TITLE)) }
-            nav aria-label=(view.say(texts::MAIN_MENU)) {
+            a.brand href=(view.link("/", &[])) { span aria-hidden="true" { "▶ " } (view.text(texts::TITLE)) }
+            nav aria-label=(view.text(texts::MAIN_MENU)) {
                 ul {
                     @for section in Section::ALL {
                         li {
                             a href=(view.link(section.path(), &[]))
                                 aria-current=[(current == Some(section)).then_some("page")] {
-                                (view.say(section.title()))
+                                (view.text(section.title()))
                             }
                         }
                     }
                 }
             }
-            nav.languages aria-label=(view.say(texts::LANGUAGE)) {
+            nav.languages aria-label=(view.text(texts::LANGUAGE)) {
                 ul {
                     @for language in Language::ALL {
                         li {
@@ -115,10 +115,10 @@ fn header(view: &View, current: Option<Section>) -> Markup {
 pub(crate) fn failure(view: &View, description: &str) -> String {
     let content = html! {
         section {
-            h1 { (view.say(texts::FAILED)) }
+            h1 { (view.text(texts::FAILED)) }
             p { (description) }
-            p { a.step href=(view.link("/", &[])) { (view.say(texts::TO_CALENDAR)) } }
+            p { a.step href=(view.link("/", &[])) { (view.text(texts::TO_CALENDAR)) } }
         }
     };
-    document(view, None, view.say(texts::FAILED), &content, &html! {})
+    document(view, None, view.text(texts::FAILED), &content, &html! {})
 }

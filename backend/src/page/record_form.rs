@@ -25,8 +25,8 @@ const FIELDS: [Field; 8] = [
 /// The dialog with the form of a stream.
 pub(super) fn dialog(view: &View) -> Markup {
     let heading = html! {
-        h2 #record-heading data-add=(view.say(texts::ADD_STREAM)) data-edit=(view.say(texts::EDIT_STREAM)) {
-            (view.say(texts::ADD_STREAM))
+        h2 #record-heading data-add=(view.text(texts::ADD_STREAM)) data-edit=(view.text(texts::EDIT_STREAM)) {
+            (view.text(texts::ADD_STREAM))
         }
     };
     forms::dialog(view, "record", &heading, &FIELDS, texts::SAVE)

@@ -259,7 +259,7 @@ mod tests {
         for (name, _) in SCRIPTS {
             assert!(scripts.contains(&format!("\"{name}\"")), "{name}");
         }
-        for used in scripts.split("say(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        for used in scripts.split("translate(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
             assert!(SCRIPTS.iter().any(|(name, _)| *name == used), "{used} is not defined");
         }
     }

@@ -17,41 +17,41 @@ const EXPORTS: [(&str, texts::Text); 4] = [
 /// The document with both.
 pub(crate) fn transfer(view: &View) -> String {
     let content = html! {
-        h1 { (view.say(texts::TRANSFER)) }
+        h1 { (view.text(texts::TRANSFER)) }
         section.import aria-labelledby="import" {
-            h2 #import { (view.say(texts::IMPORT)) }
+            h2 #import { (view.text(texts::IMPORT)) }
             div.drop data-drop {
-                label for="file" { (view.say(texts::FILE)) }
+                label for="file" { (view.text(texts::FILE)) }
                 input #file type="file" accept=".csv,.json,.ndjson,.jsonl,text/csv,application/json" aria-describedby="file-hint";
-                p.hint #file-hint { (view.say(texts::FILE_HINT)) }
+                p.hint #file-hint { (view.text(texts::FILE_HINT)) }
             }
             div #progress hidden {
-                label for="progress-bar" { (view.say(texts::PROGRESS)) }
+                label for="progress-bar" { (view.text(texts::PROGRESS)) }
                 progress #progress-bar value="0" max="1" {}
                 span #progress-text {}
             }
             p #import-result role="status" tabindex="-1" {}
             div #rejects hidden {
-                h3 #rejects-heading tabindex="-1" { (view.say(texts::REJECTS)) }
-                p.hint { (view.say(texts::REJECTS_HINT)) }
+                h3 #rejects-heading tabindex="-1" { (view.text(texts::REJECTS)) }
+                p.hint { (view.text(texts::REJECTS_HINT)) }
                 form #rejects-form {
                     div.scroll role="region" aria-labelledby="rejects-heading" tabindex="0" {
                         table.list { thead {} tbody {} }
                     }
                     p.notice #rejects-more hidden {}
-                    div.buttons { button.primary type="submit" { (view.say(texts::SEND_AGAIN)) } }
+                    div.buttons { button.primary type="submit" { (view.text(texts::SEND_AGAIN)) } }
                 }
             }
         }
         section aria-labelledby="export" {
-            h2 #export { (view.say(texts::EXPORT)) }
-            p.hint { (view.say(texts::EXPORT_HINT)) }
+            h2 #export { (view.text(texts::EXPORT)) }
+            p.hint { (view.text(texts::EXPORT_HINT)) }
             ul.downloads {
                 @for (address, label) in EXPORTS {
-                    li { a.step href=(address) download { (view.say(label)) } }
+                    li { a.step href=(address) download { (view.text(label)) } }
                 }
             }
         }
     };
-    document(view, Some(Section::Transfer), view.say(texts::TRANSFER), &content, &html! {})
+    document(view, Some(Section::Transfer), view.text(texts::TRANSFER), &content, &html! {})
 }

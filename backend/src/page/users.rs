@@ -21,22 +21,22 @@ pub(crate) fn users(view: &View, users: &[UserSummary], total: usize) -> String 
     let content = html! {
         section {
             div.heading {
-                h1 #users { (view.say(texts::USERS)) }
+                h1 #users { (view.text(texts::USERS)) }
                 p.total { (view.fill(texts::USERS_TOTAL, &[("count", &total.to_string())])) }
-                div.steps { button.primary type="button" data-user-add { (view.say(texts::ADD_USER)) } }
+                div.steps { button.primary type="button" data-user-add { (view.text(texts::ADD_USER)) } }
             }
             @if total > users.len() {
                 p.notice { (view.fill(texts::MORE_USERS, &[("count", &users.len().to_string())])) }
             }
             @if users.is_empty() {
-                p.empty { (view.say(texts::NO_USERS)) }
+                p.empty { (view.text(texts::NO_USERS)) }
             } @else {
                 div.scroll role="region" aria-labelledby="users" tabindex="0" {
                     table.list {
                         thead {
                             tr {
                                 @for heading in [texts::USERNAME, texts::STATE, texts::ROLES, texts::PASSWORD_FORM, texts::ACTIONS] {
-                                    th scope="col" { (view.say(heading)) }
+                                    th scope="col" { (view.text(heading)) }
                                 }
                             }
                         }
@@ -48,7 +48,7 @@ pub(crate) fn users(view: &View, users: &[UserSummary], total: usize) -> String 
     };
     let dialog = |id: &str, heading: Text, fields: &[Field]| {
         let heading = html! {
-            h2 id=(format!("{id}-heading")) { (view.say(heading)) " " span.whose {} }
+            h2 id=(format!("{id}-heading")) { (view.text(heading)) " " span.whose {} }
             // For password managers, which would store the new password under another name.
             input type="text" name="subject" autocomplete="username" hidden readonly;
         };
@@ -59,36 +59,36 @@ pub(crate) fn users(view: &View, users: &[UserSummary], total: usize) -> String 
         (dialog("user-password", texts::SET_PASSWORD, &[PASSWORD]))
         (dialog("user-roles", texts::SET_ROLES, &[ROLES]))
     };
-    document(view, Some(Section::Users), view.say(texts::USERS), &content, &dialogs)
+    document(view, Some(Section::Users), view.text(texts::USERS), &content, &dialogs)
 }
 
 fn row(view: &View, user: &UserSummary) -> Markup {
     let UserSummary { username, disabled, form, roles, .. } = user;
     let roles: Option<Vec<String>> = roles.clone().valid().map(Into::into);
-    let label = |text: Text| format!("{}: {username}", view.say(text));
+    let label = |text: Text| format!("{}: {username}", view.text(text));
     html! {
         tr data-disabled[*disabled] {
             th scope="row" { (username) }
-            td { (view.say(if *disabled { texts::DISABLED } else { texts::ENABLED })) }
+            td { (view.text(if *disabled { texts::DISABLED } else { texts::ENABLED })) }
             td {
                 @match &roles {
                     Some(roles) => { @for role in roles { code.role { (role) } " " } },
-                    None => (view.say(texts::UNREADABLE_ROLES)),
+                    None => (view.text(texts::UNREADABLE_ROLES)),
                 }
             }
             td { (form_of(view, *form)) }
             td {
                 div.actions {
                     button type="button" data-user-roles=(username) data-roles=(roles.unwrap_or_default().join("\n"))
-                        aria-label=(label(texts::SET_ROLES)) { (view.say(texts::ROLES)) }
+                        aria-label=(label(texts::SET_ROLES)) { (view.text(texts::ROLES)) }
                     button type="button" data-user-password=(username) aria-label=(label(texts::SET_PASSWORD)) {
-                        (view.say(texts::PASSWORD))
+                        (view.text(texts::PASSWORD))
                     }
                     @let switch = if *disabled { texts::ENABLE } else { texts::DISABLE };
                     button type="button" data-user-switch=(username) data-disable=(!disabled)
-                        aria-label=(label(switch)) { (view.say(switch)) }
+                        aria-label=(label(switch)) { (view.text(switch)) }
                     button.danger type="button" data-user-delete=(username) aria-label=(label(texts::DELETE)) {
-                        (view.say(texts::DELETE))
+                        (view.text(texts::DELETE))
                     }
                 }
             }
@@ -102,7 +102,7 @@ fn form_of(view: &View, form: Option<PasswordForm>) -> &'static str {
         Some(PasswordForm::Bcrypt) => "bcrypt",
         Some(PasswordForm::Pbkdf2) => "PBKDF2",
         Some(PasswordForm::Scrypt) => "scrypt",
-        Some(PasswordForm::Plain) => view.say(texts::PLAIN_PASSWORD),
-        Some(PasswordForm::Unsupported) | None => view.say(texts::NO_LOGIN),
+        Some(PasswordForm::Plain) => view.text(texts::PLAIN_PASSWORD),
+        Some(PasswordForm::Unsupported) | None => view.text(texts::NO_LOGIN),
     }
 }

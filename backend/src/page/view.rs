@@ -1,4 +1,4 @@
-//! What all views need: the language, and links that retain it.
+//! The parts that all views use: the language, and links that retain it.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -22,7 +22,7 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(super) fn say(&self, text: Text) -> &'static str {
+    pub(super) fn text(&self, text: Text) -> &'static str {
         text.of(self.language)
     }
 
@@ -45,7 +45,7 @@ impl View {
     /// The number of streams in words.
     pub(super) fn streams(&self, count: u64) -> String {
         match count {
-            1 => self.say(super::texts::ONE_STREAM).to_owned(),
+            1 => self.text(super::texts::ONE_STREAM).to_owned(),
             _ => self.fill(super::texts::STREAMS, &[("count", &count.to_string())]),
         }
     }

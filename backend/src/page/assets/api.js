@@ -1,6 +1,6 @@
 // Requests to the admin listener.
 
-import { say } from "./texts.js";
+import { translate } from "./texts.js";
 
 /**
  * Sends a request. Every write has a content type that no form of another site can have.
@@ -14,7 +14,7 @@ export async function send(method, path, body, type = "application/json") {
     const description = response.ok ? "" : descriptionOf(text, response.status);
     return { ok: response.ok, status: response.status, headers: response.headers, text, description };
   } catch {
-    return { ok: false, status: 0, headers: new Headers(), text: "", description: say("UNREACHABLE") };
+    return { ok: false, status: 0, headers: new Headers(), text: "", description: translate("UNREACHABLE") };
   }
 }
 

@@ -1,6 +1,6 @@
 // Dialogs and the validation messages of their forms.
 
-import { inWords, say } from "./texts.js";
+import { inWords, translate } from "./texts.js";
 
 for (const dialog of document.querySelectorAll("dialog")) {
   dialog.addEventListener("click", (event) => {
@@ -53,7 +53,7 @@ export function showRefusal(form, description) {
   if (name && form.elements.namedItem(name)) {
     showError(form, name, inWords(reason));
   } else {
-    showError(form, null, say("REFUSED", { reason: inWords(description) }));
+    showError(form, null, translate("REFUSED", { reason: inWords(description) }));
   }
 }
 

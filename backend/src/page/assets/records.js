@@ -2,7 +2,7 @@
 
 import { refresh, send } from "./api.js";
 import { clearErrors, confirm, onSubmit, showError, showRefusal } from "./dialogs.js";
-import { say } from "./texts.js";
+import { translate } from "./texts.js";
 import { toast } from "./toasts.js";
 
 const FIELDS = ["video_id", "datetime", "key", "code", "name", "title", "url", "description"];
@@ -37,7 +37,7 @@ function open(stored, values) {
   for (const name of FIELDS) {
     const field = form.elements.namedItem(name);
     field.value = values[name] ?? "";
-    // What identifies a stored stream does not change.
+    // The identifier of a stored stream does not change.
     field.readOnly = Boolean(read) && (name === "video_id" || (name === "key" && !read.record.video_id));
   }
   const heading = document.getElementById("record-heading");
@@ -65,14 +65,14 @@ onSubmit(form, async () => {
   dialog.close();
   await refresh();
   focusStream(idOf(JSON.parse(answer.text)));
-  toast(say(answer.status === 201 ? "CREATED" : "SAVED"));
+  toast(translate(answer.status === 201 ? "CREATED" : "SAVED"));
 });
 
 /** The fields of a new stream; null if its identifier is in use, because an upload would change that stream. */
 async function creation(typed) {
   const filled = Object.fromEntries(Object.entries(typed).filter(([, value]) => value !== ""));
   if (idOf(filled) && (await readRecord(idOf(filled))).ok) {
-    showError(form, filled.video_id ? "video_id" : "key", say("IN_USE"));
+    showError(form, filled.video_id ? "video_id" : "key", translate("IN_USE"));
     return null;
   }
   return { datetime: "", ...filled };
@@ -83,12 +83,12 @@ async function changes(typed) {
   const { record } = read;
   const current = await readRecord(read.id);
   if (current.status === 404) {
-    showError(form, null, say("GONE"));
+    showError(form, null, translate("GONE"));
     return null;
   }
   if (current.ok && current.text !== read.text) {
     read = { ...read, text: current.text };
-    showError(form, null, say("CHANGED_MEANWHILE"));
+    showError(form, null, translate("CHANGED_MEANWHILE"));
     return null;
   }
   const differs = (name) =>
@@ -106,7 +106,7 @@ export async function remove(id, title) {
   }
   const documents = Number(answer.headers.get("X-Documents") ?? 1);
   const restorable = answer.headers.get("X-Restorable") === "true";
-  const warning = documents > 1 ? say("SEVERAL_DOCUMENTS", { count: documents }) : say("INCOMPLETE_UNDO");
+  const warning = documents > 1 ? translate("SEVERAL_DOCUMENTS", { count: documents }) : translate("INCOMPLETE_UNDO");
   if (!restorable && !(await confirm(warning))) {
     return;
   }
@@ -116,9 +116,9 @@ export async function remove(id, title) {
     return;
   }
   await refresh();
-  const message = say("DELETED", { title });
+  const message = translate("DELETED", { title });
   if (restorable) {
-    toast(message, { label: say("UNDO"), run: () => restore(id, title, answer.text) }).focus();
+    toast(message, { label: translate("UNDO"), run: () => restore(id, title, answer.text) }).focus();
   } else {
     toast(message);
     document.getElementById("main").focus();
@@ -129,12 +129,12 @@ export async function remove(id, title) {
 async function restore(id, title, text) {
   const answer = await send("PUT", pathOf(id), text);
   if (!answer.ok) {
-    toast(say("REFUSED", { reason: answer.description }), { label: say("UNDO"), run: () => restore(id, title, text) });
+    toast(translate("REFUSED", { reason: answer.description }), { label: translate("UNDO"), run: () => restore(id, title, text) });
     return;
   }
   await refresh();
   focusStream(id);
-  toast(say("RESTORED", { title }));
+  toast(translate("RESTORED", { title }));
 }
 
 function focusStream(id) {
@@ -144,7 +144,7 @@ function focusStream(id) {
 
 /** Reports a failed request; the view may be outdated. */
 async function explain(answer) {
-  toast(answer.status === 404 ? say("GONE") : say("REFUSED", { reason: answer.description }));
+  toast(answer.status === 404 ? translate("GONE") : translate("REFUSED", { reason: answer.description }));
   if (answer.status === 404) {
     await refresh();
     document.getElementById("main").focus();

@@ -1,6 +1,6 @@
 // Short messages, which screen readers announce.
 
-import { say } from "./texts.js";
+import { translate } from "./texts.js";
 
 const LIMIT = 3;
 const SHOWN_MS = 8000;
@@ -28,7 +28,7 @@ export function toast(text, action) {
     dismissLater(message);
   }
   const dismiss = element("button", "×");
-  dismiss.setAttribute("aria-label", say("DISMISS"));
+  dismiss.setAttribute("aria-label", translate("DISMISS"));
   dismiss.addEventListener("click", () => {
     message.remove();
     document.getElementById("main").focus();

@@ -2,7 +2,7 @@
 
 import { send } from "./api.js";
 import { csvCells, csvRecord, csvRecords, decode, formOf, jsonElements, jsonLines } from "./files.js";
-import { inWords, say } from "./texts.js";
+import { inWords, translate } from "./texts.js";
 
 const PART_ROWS = 500;
 const PART_LENGTH = 512 * 1024;
@@ -58,20 +58,20 @@ async function begin(chosen) {
   element("rejects").hidden = true;
   const form = formOf(chosen.name);
   if (!form) {
-    report(say("UNKNOWN_FILE"));
+    report(translate("UNKNOWN_FILE"));
     return;
   }
-  report(say("READING", { file: chosen.name }));
+  report(translate("READING", { file: chosen.name }));
   const text = decode(new Uint8Array(await chosen.arrayBuffer()));
   if (text === null) {
-    report(say("NOT_TEXT"));
+    report(translate("NOT_TEXT"));
     return;
   }
   const split = { csv: csvRecords, ndjson: jsonLines, json: jsonElements }[form];
   const texts = split(text.replace(/^\ufeff/, "")) ?? [];
   const header = form === "csv" ? texts.shift() : null;
   if (texts.length === 0) {
-    report(say("NO_ROWS"));
+    report(translate("NO_ROWS"));
     return;
   }
   file = { form, header, counts: { read: 0, inserted: 0, updated: 0, unchanged: 0 }, rejected: [] };
@@ -96,13 +96,13 @@ async function upload(rows, again = false) {
   }
   element("progress").hidden = true;
   if (problem) {
-    report(say("STOPPED", { done: file.counts.read, reason: inWords(problem) }));
+    report(translate("STOPPED", { done: file.counts.read, reason: inWords(problem) }));
     if (again) {
-      // What was edited is not lost.
+      // Edited rows are not lost.
       file.rejected.push(...rows.slice(done).map((row) => ({ ...row, reason: inWords(problem) })));
     }
   } else {
-    report(say("IMPORTED", { ...file.counts, rejected: file.rejected.length + waiting.length }));
+    report(translate("IMPORTED", { ...file.counts, rejected: file.rejected.length + waiting.length }));
   }
   file.rejected = file.rejected.concat(waiting);
   showRejects();
@@ -119,7 +119,7 @@ function next(rows, from) {
 
 function show(done, all) {
   Object.assign(element("progress-bar"), { max: all, value: done });
-  element("progress-text").textContent = say("OF_ROWS", { done, all });
+  element("progress-text").textContent = translate("OF_ROWS", { done, all });
 }
 
 /** Sends rows in one request. Returns why it failed, or null. */
@@ -155,7 +155,7 @@ async function sendPart(rows) {
     const later = /^superseded by row (\d+)$/.exec(reason);
     const number = later && rows[later[1] - 1]?.number;
     const [, field, rule] = /^(\w+): (.*)$/s.exec(reason) ?? [null, "", reason];
-    const words = number ? say("LATER_ROW", { row: number }) : inWords(rule);
+    const words = number ? translate("LATER_ROW", { row: number }) : inWords(rule);
     file.rejected.push({ ...rejected, field, reason: field ? `${field}: ${words}` : words, superseded: Boolean(later) });
   }
   return null;
@@ -197,11 +197,11 @@ function showRejects() {
   const shown = file.rejected.slice(0, SHOWN_REJECTS);
   const table = element("rejects").querySelector("table");
   const names = file.form === "csv" ? (csvCells(file.header) ?? []) : FIELDS;
-  table.tHead.replaceChildren(line("th", [say("ROW"), say("REASON"), ...names]));
+  table.tHead.replaceChildren(line("th", [translate("ROW"), translate("REASON"), ...names]));
   table.tBodies[0].replaceChildren(...shown.map((row) => rejectedLine(row, names)));
   const more = element("rejects-more");
   more.hidden = file.rejected.length <= shown.length;
-  more.textContent = say("MORE_REJECTS", { count: file.rejected.length - shown.length });
+  more.textContent = translate("MORE_REJECTS", { count: file.rejected.length - shown.length });
   element("rejects").hidden = shown.length === 0;
   element(shown.length === 0 ? "import-result" : "rejects-heading").focus();
 }
@@ -233,10 +233,10 @@ function area(label, value, invalid) {
 
 function rejectedLine(row, names) {
   const fields = fieldsOf(row);
-  const label = (column) => say("CELL", { column, row: row.number });
+  const label = (column) => translate("CELL", { column, row: row.number });
   if (!fields) {
     row.values = null;
-    row.area = area(label(say("CONTENT")), row.text, true);
+    row.area = area(label(translate("CONTENT")), row.text, true);
     const made = line("td", [String(row.number), row.reason, row.area]);
     made.lastChild.colSpan = names.length;
     return made;

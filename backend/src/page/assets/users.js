@@ -2,7 +2,7 @@
 
 import { refresh, send } from "./api.js";
 import { clearErrors, confirm, onSubmit, showError } from "./dialogs.js";
-import { inWords, say } from "./texts.js";
+import { inWords, translate } from "./texts.js";
 import { toast } from "./toasts.js";
 
 const pathOf = (name, more = "") => `/users/${encodeURIComponent(name)}${more}`;
@@ -61,7 +61,7 @@ function connect(id, done, request) {
     }
     form.reset();
     dialog.close();
-    await finish(say(done, { name }), name);
+    await finish(translate(done, { name }), name);
   });
 }
 
@@ -78,14 +78,14 @@ connect("user-roles", "ROLES_SET", (value) => {
 
 async function turn(name, disabled) {
   const answer = await send("PATCH", pathOf(name), JSON.stringify({ disabled }));
-  const done = disabled ? say("USER_DISABLED", { name }) : say("USER_ENABLED", { name });
-  await finish(answer.ok ? done : say("REFUSED", { reason: answer.description }), name, "userSwitch");
+  const done = disabled ? translate("USER_DISABLED", { name }) : translate("USER_ENABLED", { name });
+  await finish(answer.ok ? done : translate("REFUSED", { reason: answer.description }), name, "userSwitch");
 }
 
 async function remove(name) {
-  if (await confirm(say("DELETE_USER", { name }))) {
+  if (await confirm(translate("DELETE_USER", { name }))) {
     const answer = await send("DELETE", pathOf(name));
-    await finish(answer.ok ? say("USER_DELETED", { name }) : say("REFUSED", { reason: answer.description }), name);
+    await finish(answer.ok ? translate("USER_DELETED", { name }) : translate("REFUSED", { reason: answer.description }), name);
   }
 }
 
