@@ -12,7 +12,7 @@ const NAME: &str = "Holodules";
 /// The time zone of all events.
 const ZONE: &str = "Asia/Tokyo";
 
-/// Writes a feed with these events, named by its `label`. `duration` is the assumed one of each, in seconds.
+/// Writes a feed with these events and the name `label`. `duration` is the assumed duration of each event, in seconds.
 ///
 /// The result depends on the arguments only: without a change, the bytes are the same.
 pub fn render(label: Option<&str>, events: &[Revised], duration: i64) -> String {

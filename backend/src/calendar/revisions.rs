@@ -1,7 +1,7 @@
 //! The revisions of the events of a feed.
 //!
-//! A feed is compared with what it has delivered, not with the history of the stored holodules. So it does not matter
-//! how a holodule changed: also a write that bypassed the backend, or another group of a streamer, is a change or a
+//! A feed is compared with the events that it has delivered, not with the history of the stored holodules. So the cause of
+//! a change does not matter: a write that bypassed the backend, or another group of a streamer, is a change or a
 //! cancellation in the feeds that it affects, and in no other.
 //!
 //! `SEQUENCE` is the number of seconds from the creation of the feed to the change, or one more than before, if that is
@@ -69,8 +69,8 @@ pub struct Revisions {
 }
 
 impl Revisions {
-    /// Compares `events`, those of a feed created at `created_at`, with the delivered ones. `duration` is the assumed
-    /// one of an event; all times are in seconds. Of several events with the same UID, the first counts.
+    /// Compares `events`, those of a feed created at `created_at`, with the delivered ones. `duration` is the
+    /// assumed duration of an event; all times are in seconds. Of several events with the same UID, the first counts.
     pub fn of(
         events: Vec<Event>,
         mut delivered: Delivered,

@@ -65,7 +65,7 @@ fn span(from: Option<Day>, to: Option<Day>) -> Result<Span, HttpError> {
         (Some(from), Some(to)) => (from, to),
     };
     match last.days_since(first) {
-        ..0 => Err(HttpError::bad_parameter("to", "must not be before from", None)),
+        ..0 => Err(HttpError::bad_parameter("to", "to is before from", None)),
         DAYS_LIMIT.. => Err(HttpError::bad_parameter("to", format!("at most {DAYS_LIMIT} days can be streamed"), None)),
         _ => Ok(Span::Fixed(first, last)),
     }

@@ -12,6 +12,7 @@ mod holodules;
 mod lists;
 mod live;
 mod page;
+mod parameters;
 mod revocation;
 mod roles;
 mod status;
@@ -246,6 +247,11 @@ fn store_failed(metrics: &Metrics, error: &StoreError) -> HttpError {
     }
     tracing::error!(%error, "the store failed");
     HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the store failed")
+}
+
+/// `500`: the system clock is outside the years 0000 to 9999.
+fn clock_error() -> HttpError {
+    HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the clock of the server is wrong")
 }
 
 /// Counts documents that could not be read, and logs their ids.

@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use tokio::sync::Semaphore;
 
 use super::super::contract::FeedErrors;
 use super::super::tagged::Tagged;
-use super::super::{App, BUSY_RETRY, HandlerResult, report_unreadable, store_failed};
+use super::super::{App, BUSY_RETRY, HandlerResult, clock_error, report_unreadable, store_failed};
 use super::writes::WriteBudget;
 use crate::calendar::{Coverage, Event, Revisions, render};
 use crate::model::{
@@ -109,8 +109,7 @@ impl Reader {
         let failed = |error| store_failed(&self.metrics, &error);
         let now = self.now;
         let streamers = self.store.streamers().await.map_err(failed)?;
-        let window = Window::at(now)
-            .ok_or_else(|| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the clock of the server is wrong"))?;
+        let window = Window::at(now).ok_or_else(clock_error)?;
         let list = async |range: Range<String>, sort, limit| {
             let selection = calendar.filter.select(vec![range], &streamers);
             let listing = self.store.list(&selection, &PageRequest { sort, limit, after: None }).await?;
@@ -142,8 +141,8 @@ impl Reader {
         match self.store.store_delivered(&calendar.id, before.revision, delivered).await {
             Ok(stored) => stored,
             Err(error) => {
-                // Logs and counts it.
-                let _served_all_the_same = store_failed(&self.metrics, &error);
+                // Only to log and count it.
+                let _response = store_failed(&self.metrics, &error);
                 true
             }
         }

@@ -1,4 +1,4 @@
-//! What holds for all operations: header fields of responses, the gateway's responses, and HEAD beside GET.
+//! The parts of all operations: header fields of responses, the gateway's responses, and HEAD beside GET.
 
 use utoipa::Modify;
 use utoipa::openapi::path::{Operation, PathItem};

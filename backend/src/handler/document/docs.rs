@@ -19,16 +19,16 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
 
-/// The page, made once.
+/// The page, rendered once.
 static PAGE: LazyLock<Result<Tagged, HttpError>> = LazyLock::new(|| {
     let document = serde_json::to_value(&*DOCUMENT).map_err(|error| {
-        tracing::error!(%error, "the reference could not be made");
-        HttpError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "the reference could not be made")
+        tracing::error!(%error, "the reference could not be rendered");
+        HttpError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "the reference could not be rendered")
     })?;
     Ok(Tagged::new(reference::page(&document), HTML))
 });
 
-/// `200` with the reference of the API for people, or `304`.
+/// `200` with the human-readable reference of the API, or `304`.
 pub(crate) fn docs(parts: &Parts) -> HandlerResult {
     Ok(protected(PAGE.clone()?.into_response(&parts.headers, CACHED)))
 }

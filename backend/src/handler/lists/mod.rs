@@ -3,7 +3,6 @@
 mod cursor;
 pub(super) mod now;
 pub(super) mod page;
-mod parameters;
 mod query;
 pub(super) mod schedules;
 mod search;

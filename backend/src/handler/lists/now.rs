@@ -7,11 +7,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::contract::{FilterParameters, ListErrors};
+use super::super::parameters::Parameters;
 use super::super::tagged::Tagged;
-use super::super::{App, HandlerResult, report_unreadable, store_failed};
+use super::super::{App, HandlerResult, clock_error, report_unreadable, store_failed};
 use super::CACHED_BY_CLOCK;
-use super::parameters::Parameters;
-use super::query::{check_known, clock_error, filter};
+use super::query::{check_known, filter};
 use super::status::Boundaries;
 use crate::model::{Entry, EntryTime, Filter, PAGE_LIMIT, PageRequest, Selection, Sort, Streamers, WallClock};
 use crate::respond::HttpError;
@@ -60,9 +60,9 @@ impl NowQuery {
     }
 }
 
-/// What is live and what is next
+/// List current and next streams
 ///
-/// `200` with what is live and what starts within 48 hours, at most 1,000 streams in all; `304`; `400` if the query is
+/// `200` with the streams that are live and those that start within 48 hours, at most 1,000 streams in all; `304`; `400` if the query is
 /// wrong.
 #[utoipa::path(
     get,

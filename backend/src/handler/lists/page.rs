@@ -81,8 +81,8 @@ pub(crate) async fn of_streamer(app: &App, parts: &Parts, code: &str) -> Handler
 
 async fn page(app: &App, parts: &Parts, query: &ListQuery, streamers: Arc<Streamers>) -> HandlerResult {
     let moment = Moment { now: app.now(), assumed_duration: app.settings.lists.assumed_duration };
-    let Resolved { selection, page, digest, is_clocked } = query.resolve(moment, &streamers)?;
-    let cache_control = if is_clocked { CACHED_BY_CLOCK } else { CACHED };
+    let Resolved { selection, page, digest, depends_on_clock } = query.resolve(moment, &streamers)?;
+    let cache_control = if depends_on_clock { CACHED_BY_CLOCK } else { CACHED };
     if selection.text.is_some() {
         app.lists.search.count(Instant::now())?;
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::super::clock_error;
+use super::super::parameters::{Parameters, bad, unknown};
 use super::cursor::{self, QueryDigest};
-use super::parameters::{Parameters, bad, unknown};
 use super::status::{Boundaries, Status};
 use crate::model::{
     Code, Day, Filter, Needle, PAGE_LIMIT, PageRequest, Selection, Sort, Streamers, WallClock, datetimes_of,
@@ -51,7 +52,7 @@ pub(super) struct Resolved {
     pub(super) page: PageRequest,
     pub(super) digest: QueryDigest,
     /// Whether the response changes with the clock alone.
-    pub(super) is_clocked: bool,
+    pub(super) depends_on_clock: bool,
 }
 
 /// The time of a request.
@@ -127,7 +128,7 @@ impl ListQuery {
             selection: self.filter.select(ranges, streamers),
             page: PageRequest { sort: self.sort, limit: self.limit, after: after.transpose()? },
             digest,
-            is_clocked: !self.statuses.is_empty() || (self.from.is_none() && self.to.is_none()),
+            depends_on_clock: !self.statuses.is_empty() || (self.from.is_none() && self.to.is_none()),
         })
     }
 
@@ -208,11 +209,6 @@ pub(in crate::handler) fn check_known(filter: &Filter, streamers: &Streamers) ->
 /// Whether there is a streamer with this code; any well-formed code if there are no streamers.
 pub(super) fn is_known_code(code: &str, streamers: &Streamers) -> bool {
     streamers.get(code).is_some() || (streamers.is_empty() && Code::parse(code).is_ok())
-}
-
-/// `500`: the system clock is outside the years 0000 to 9999.
-pub(super) fn clock_error() -> HttpError {
-    HttpError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "the clock of the server is wrong")
 }
 
 fn day(parameters: &Parameters, name: &'static str) -> Result<Option<Day>, HttpError> {

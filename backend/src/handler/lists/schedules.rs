@@ -8,11 +8,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::contract::{PlainErrors, ScheduleParameters, StreamerErrors};
+use super::super::parameters::Parameters;
 use super::super::tagged::Tagged;
 use super::super::{App, HandlerResult, store_failed};
-use super::parameters::Parameters;
+use super::CACHED;
 use super::streamers::missing;
-use super::{CACHED, search};
 use crate::model::{Day, Needle, Schedule, ScheduleQuery, Streamers};
 use crate::respond::HttpError;
 
@@ -44,20 +44,19 @@ impl SchedulesParameters {
     /// `400` for a date or a keyword that is malformed, or a query that is not UTF-8; `414` if it is too long.
     fn parse(query: Option<&str>) -> Result<Self, HttpError> {
         let parameters = Parameters::decode(query)?;
-        let value = |name: &'static str| parameters.values(name).next().filter(|value| !value.is_empty());
         let day = |name: &'static str| {
             let parse = |text| {
                 Day::parse_any(text).map_err(|_| HttpError::bad_request(format!("{name} must be a day as yyyy-mm-dd")))
             };
-            value(name).map(parse).transpose()
+            parameters.first(name).map(parse).transpose()
         };
         let keyword = |text| Needle::parse(text).map_err(|error| HttpError::bad_request(format!("keyword {error}")));
         Ok(Self {
             from: day("sdate")?,
             to: day("edate")?,
-            code: value("code").map(str::to_owned),
-            group: value("group").map(str::to_owned),
-            keyword: value("keyword").map(keyword).transpose()?,
+            code: parameters.first("code").map(str::to_owned),
+            group: parameters.first("group").map(str::to_owned),
+            keyword: parameters.first("keyword").map(keyword).transpose()?,
         })
     }
 
@@ -94,15 +93,14 @@ pub(crate) async fn schedules(app: &App, parts: &Parts) -> HandlerResult {
         let query = query.clone();
         async move {
             let read = store.schedules(&query);
-            let read = if query.from.zip(query.to).is_some_and(|(from, to)| to < from) {
+            let schedules = if query.from.zip(query.to).is_some_and(|(from, to)| to < from) {
                 Ok(Vec::new())
             } else if query.keyword.is_some() {
-                let _running = search.begin()?;
-                tokio::time::timeout(search.timeout(), read).await.map_err(|_| search::too_slow())?
+                search.run(read).await?
             } else {
                 read.await
             };
-            Tagged::json(&ScheduleList { schedules: read.map_err(|error| store_failed(&metrics, &error))? })
+            Tagged::json(&ScheduleList { schedules: schedules.map_err(|error| store_failed(&metrics, &error))? })
         }
     };
     let key = (query.clone(), app.store.version());

@@ -58,32 +58,34 @@ impl SearchLimits {
     ///
     /// # Errors
     /// `503` if too many are running.
-    pub(super) fn begin(&self) -> Result<OwnedSemaphorePermit, HttpError> {
+    fn begin(&self) -> Result<OwnedSemaphorePermit, HttpError> {
         Arc::clone(&self.running)
             .try_acquire_owned()
             .map_err(|_| HttpError::unavailable("too many searches are running", BUSY_RETRY))
     }
 
-    /// The timeout of a search.
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
+    /// Awaits `read` as a search.
+    ///
+    /// # Errors
+    /// `503` if too many searches are running, or this one takes too long.
+    pub(super) async fn run<T>(&self, read: impl Future<Output = T>) -> Result<T, HttpError> {
+        let _running = self.begin()?;
+        let too_slow = "the search took too long; fewer days take less time";
+        tokio::time::timeout(self.timeout, read).await.map_err(|_| HttpError::unavailable(too_slow, BUSY_RETRY))
     }
 
     /// Reads a page of a list; with a text, as a search.
     ///
     /// # Errors
-    /// `503` if too many searches are running, or this one takes too long. The inner result is that of the store.
+    /// Those of [`SearchLimits::run`]. The inner result is that of the store.
     pub(super) async fn read(
         &self,
         store: &Store,
         selection: &Selection,
         page: &PageRequest,
     ) -> Result<Result<Listing, StoreError>, HttpError> {
-        if selection.text.is_none() {
-            return Ok(store.list(selection, page).await);
-        }
-        let _running = self.begin()?;
-        tokio::time::timeout(self.timeout, store.list(selection, page)).await.map_err(|_| too_slow())
+        let read = store.list(selection, page);
+        if selection.text.is_some() { self.run(read).await } else { Ok(read.await) }
     }
 }
 
@@ -100,11 +102,6 @@ impl App {
         let listing = self.lists.search.read(&self.store, selection, page).await?;
         listing.map_err(|error| self.store_failed(&error))
     }
-}
-
-/// `503`: a search took longer than its timeout.
-pub(super) fn too_slow() -> HttpError {
-    HttpError::unavailable("the search took too long; fewer days take less time", BUSY_RETRY)
 }
 
 #[cfg(test)]

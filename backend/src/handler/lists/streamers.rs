@@ -9,10 +9,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::contract::{PlainErrors, StreamerErrors};
+use super::super::parameters::Parameters;
 use super::super::tagged::Tagged;
 use super::super::{App, HandlerResult};
 use super::CACHED;
-use super::parameters::Parameters;
 use crate::coalesce::Coalescer;
 use crate::model::{Streamer, Streamers};
 use crate::respond::{self, HttpError};
@@ -91,7 +91,7 @@ pub(super) struct Missing<'a> {
 )]
 pub(crate) async fn streamers(app: &App, parts: &Parts) -> HandlerResult {
     let parameters = Parameters::decode(parts.uri.query())?;
-    let group = parameters.values("group").next().filter(|group| !group.is_empty());
+    let group = parameters.first("group");
     let all = app.streamers().await?;
     let is_listed = |streamer: &&Streamer| group.is_none_or(|group| streamer.group.as_deref() == Some(group));
     let list = StreamerList { streamers: all.iter().filter(is_listed).collect() };

@@ -6,8 +6,9 @@ use std::ops::Range;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use http::request::Parts;
 
-use super::super::{App, HandlerResult};
-use super::request::{Parameters, respond};
+use super::super::parameters::Parameters;
+use super::super::{App, HandlerResult, clock_error};
+use super::request::respond;
 use crate::clock::now;
 use crate::model::{Day, PageRequest, Selection, Sort, WallClock};
 use crate::page::{self, Calendar, DayView, Month};
@@ -23,13 +24,12 @@ const CONCURRENT: usize = 4;
 /// with streams is shown.
 pub(crate) async fn calendar(app: &App, parts: &Parts) -> HandlerResult {
     respond(parts, &["day", "month", "from"], async |parameters, view| {
-        let today = WallClock::at_unix(now()).map(WallClock::day);
-        let today = today.ok_or_else(|| HttpError::bad_request("the clock is outside of the calendar"))?;
+        let today = WallClock::at_unix(now()).map(WallClock::day).ok_or_else(clock_error)?;
         let (month, day) = chosen(&parameters, today)?;
         let counts = counts(app, month).await?;
         let busy = counts.iter().find(|(_, count)| **count > 0).map(|(day, _)| *day);
         let day = day.or(busy).unwrap_or(month.first());
-        let from = parameters.get("from").unwrap_or_default();
+        let from = parameters.first("from").unwrap_or_default();
         let day = timeline(app, day, from, counts.get(&day).copied()).await?;
         Ok(page::calendar(&view, &Calendar { today, month, counts, day }))
     })
@@ -39,8 +39,8 @@ pub(crate) async fn calendar(app: &App, parts: &Parts) -> HandlerResult {
 /// The month, and the day if it is stated.
 fn chosen(parameters: &Parameters, today: Day) -> Result<(Month, Option<Day>), HttpError> {
     let invalid = |name| HttpError::bad_request(format!("{name} is not one of the calendar"));
-    let day = parameters.get("day").map(Day::parse_any).transpose().map_err(|_| invalid("the day"))?;
-    let month = parameters.get("month").map(|month| Month::parse(month).ok_or_else(|| invalid("the month")));
+    let day = parameters.first("day").map(Day::parse_any).transpose().map_err(|_| invalid("the day"))?;
+    let month = parameters.first("month").map(|month| Month::parse(month).ok_or_else(|| invalid("the month")));
     match (month.transpose()?, day) {
         (Some(month), day) => Ok((month, day)),
         (None, day) => {

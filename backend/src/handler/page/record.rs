@@ -4,8 +4,9 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::super::parameters::Parameters;
 use super::super::{App, HandlerResult};
-use super::request::{Parameters, protect};
+use super::request::protect;
 use crate::import;
 use crate::model::{Holodule, Identifier};
 use crate::respond::{self, HttpError};
@@ -17,8 +18,8 @@ const RESTORABLE: HeaderName = HeaderName::from_static("x-restorable");
 
 /// `200` with the stream `id` exactly as in exports, without the line end; `404` if there is none.
 pub(crate) async fn record(app: &App, parts: &Parts) -> HandlerResult {
-    let parameters = Parameters::parse(parts.uri.query(), &["id"])?;
-    let id = parameters.get("id").ok_or_else(|| HttpError::bad_request("the query has no id"))?;
+    let parameters = Parameters::decode(parts.uri.query())?.only(&["id"])?.unrepeated()?;
+    let id = parameters.first("id").ok_or_else(|| HttpError::bad_request("the query has no id"))?;
     let id = Identifier::parse(id).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let found = app.store.find_holodules(&id).await.map_err(|error| app.store_failed(&error))?;
     let Some(first) = found.first() else { return Err(HttpError::not_found("no such holodule")) };
@@ -26,7 +27,7 @@ pub(crate) async fn record(app: &App, parts: &Parts) -> HandlerResult {
     let holodule = first.holodule.as_ref().ok_or_else(unreadable)?;
     let text = serde_json::to_vec(holodule).map_err(|_| unreadable())?;
     let by_video = matches!(id, Identifier::VideoId(_));
-    // Of several with a key, an upload would change another one.
+    // If several documents have the key, an upload may change another one.
     let restorable = found.len() == 1 && first.is_exact && is_restored_by(&text, holodule);
 
     let mut response = respond::with(StatusCode::OK, respond::full(text));

@@ -1,4 +1,4 @@
-//! What all views have in common: the parameters of their addresses, and the headers of their responses.
+//! The parts of all views: the parameters of their addresses, and the headers of their responses.
 
 use http::header::{
     ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
@@ -6,10 +6,10 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use percent_encoding::percent_decode_str;
 
 use super::super::HandlerResult;
 use super::super::csrf::is_embedded_elsewhere;
+use super::super::parameters::Parameters;
 use super::super::tagged::Tagged;
 use crate::page::{self, Language, View};
 use crate::respond::{self, Body, HttpError};
@@ -25,62 +25,25 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 /// For scripts and styles.
 const CACHED: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
-/// The maximum number of parameters of an address.
-const PARAMETERS_LIMIT: usize = 16;
-
-/// The parameters of an address.
-pub(super) struct Parameters(Vec<(String, String)>);
-
-impl Parameters {
-    /// Parses a query (URL standard, "application/x-www-form-urlencoded parsing").
-    ///
-    /// # Errors
-    /// `400` if a value is not UTF-8, a name is not in `known` or is there twice.
-    pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, HttpError> {
-        let mut parameters = Vec::new();
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).take(PARAMETERS_LIMIT + 1) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decode = |text: &str| {
-                let text = text.replace('+', " ");
-                percent_decode_str(&text).decode_utf8().map(Into::into)
-            };
-            let (Ok(name), Ok(value)) = (decode(name), decode(value)) else {
-                return Err(HttpError::bad_request("the query is not UTF-8"));
-            };
-            let name: String = name;
-            if !known.contains(&name.as_str()) {
-                return Err(HttpError::bad_request(format!("the query may have {}", known.join(", "))));
-            }
-            if parameters.iter().any(|(other, _)| *other == name) {
-                return Err(HttpError::bad_request(format!("the query has {name} twice")));
-            }
-            parameters.push((name, value));
-        }
-        Ok(Self(parameters))
-    }
-
-    /// The value of a parameter; `None` if it is empty or missing.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        let value = self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-        value.filter(|value| !value.is_empty())
-    }
-}
-
 /// The view that a request is for. An unknown language is ignored.
 pub(super) fn view(parts: &Parts, parameters: &Parameters) -> View {
     let accept: Vec<&str> =
         parts.headers.get_all(ACCEPT_LANGUAGE).iter().filter_map(|value| value.to_str().ok()).collect();
-    let chosen = parameters.get("lang").and_then(Language::of_tag);
+    let chosen = parameters.first("lang").and_then(Language::of_tag);
     View {
         language: chosen.unwrap_or_else(|| Language::negotiate(&accept.join(","))),
         is_chosen: chosen.is_some(),
         path: parts.uri.path().to_owned(),
-        query: parameters.0.iter().filter(|(name, _)| name != "lang").cloned().collect(),
+        query: parameters.pairs().iter().filter(|(name, _)| name != "lang").cloned().collect(),
     }
 }
 
 /// The document of a view, or of its error. `known` are the parameters of its address besides `lang`.
-pub(super) async fn respond<F>(parts: &Parts, known: &[&str], make: impl FnOnce(Parameters, View) -> F) -> HandlerResult
+pub(super) async fn respond<F>(
+    parts: &Parts,
+    known: &[&'static str],
+    make: impl FnOnce(Parameters, View) -> F,
+) -> HandlerResult
 where
     F: Future<Output = Result<String, HttpError>>,
 {
@@ -88,13 +51,14 @@ where
     if is_embedded_elsewhere(&parts.headers) {
         return Err(HttpError::new(StatusCode::FORBIDDEN, "cross-site requests are not accepted"));
     }
-    let known: Vec<&str> = known.iter().copied().chain(["lang"]).collect();
-    let (view, made) = match Parameters::parse(parts.uri.query(), &known) {
+    let known: Vec<&'static str> = known.iter().copied().chain(["lang"]).collect();
+    let parsed = Parameters::decode(parts.uri.query()).and_then(|all| all.only(&known)?.unrepeated());
+    let (view, made) = match parsed {
         Ok(parameters) => {
             let view = view(parts, &parameters);
             (view.clone(), make(parameters, view).await)
         }
-        Err(error) => (view(parts, &Parameters(Vec::new())), Err(error)),
+        Err(error) => (view(parts, &Parameters::default()), Err(error)),
     };
     Ok(match made {
         Ok(document) => html(respond::with(StatusCode::OK, respond::full(document))),
@@ -132,20 +96,4 @@ pub(crate) fn asset(parts: &Parts, path: &str) -> HandlerResult {
     let mut response = tagged.into_response(&parts.headers, CACHED);
     protect(response.headers_mut());
     Ok(response)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameters_are_those_of_the_view() {
-        let parse = |query| Parameters::parse(Some(query), &["day", "q"]);
-        let parameters = parse("day=2020-12-09&q=a+b%26%E3%81%82").unwrap_or_else(|error| panic!("{error:?}"));
-        assert_eq!((parameters.get("day"), parameters.get("q")), (Some("2020-12-09"), Some("a b&あ")));
-        assert_eq!(parse("q=").map(|parameters| parameters.get("q").map(str::to_owned)), Ok(None));
-        for bad in ["x=1", "day=1&day=2", "q=%FF", "="] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use http::request::Parts;
 
 use super::super::lists::{decode_cursor, encode_cursor};
+use super::super::parameters::Parameters;
 use super::super::{App, HandlerResult};
-use super::request::{Parameters, respond};
+use super::request::respond;
 use crate::clock::now;
 use crate::model::{Code, Day, Filter, Needle, PageRequest, Sort, WallClock, datetimes_of};
 use crate::page::{self, Found, Search};
@@ -14,30 +15,30 @@ use crate::respond::HttpError;
 
 /// Streams on a page of the result.
 const PAGE: usize = 100;
-/// The most days of a search for a text, which reads every stream of its days.
+/// The maximum number of days of a search for a text, which reads every stream of its days.
 const TEXT_DAYS: i64 = 92;
-/// The most days of another search.
+/// The maximum number of days of other searches.
 const DAYS: i64 = 366;
 /// Days before and after today that are searched by default.
 const AROUND: i64 = 31;
 
-/// `200` with the form, and with the result if there is something to search for.
+/// `200` with the form, and with the result if the address has search criteria.
 pub(crate) async fn search(app: &App, parts: &Parts) -> HandlerResult {
     respond(parts, &["q", "streamer", "from", "to", "order", "cursor"], async |parameters, view| {
         let streamers = app.store.streamers().await.map_err(|error| app.store_failed(&error))?;
         let days = days(&parameters)?;
         let (text, streamer) =
-            (parameters.get("q").unwrap_or_default(), parameters.get("streamer").unwrap_or_default());
-        let latest_first = parameters.get("order") != Some("earliest");
+            (parameters.first("q").unwrap_or_default(), parameters.first("streamer").unwrap_or_default());
+        let latest_first = parameters.first("order") != Some("earliest");
         let mut search =
             Search { text, streamer, days, latest_first, streamers: &streamers, problem: None, found: None };
-        if parameters.get("from").is_some() || !text.is_empty() || !streamer.is_empty() {
+        if parameters.first("from").is_some() || !text.is_empty() || !streamer.is_empty() {
             match filter(text, streamer, days) {
                 Ok(filter) => {
                     let selection = filter.select(vec![datetimes_of(days.0, days.1)], &streamers);
                     let sort = if latest_first { Sort::Descending } else { Sort::Ascending };
                     let query = format!("{text}\0{streamer}\0{}\0{}\0{latest_first}", days.0, days.1);
-                    let after = parameters.get("cursor").map(|cursor| decode_cursor(query.as_bytes(), cursor));
+                    let after = parameters.first("cursor").map(|cursor| decode_cursor(query.as_bytes(), cursor));
                     let after = after.transpose().map_err(HttpError::bad_request)?;
                     search.found = Some(find(app, &selection, PageRequest { sort, limit: PAGE, after }, &query).await?);
                 }
@@ -67,7 +68,7 @@ async fn find(
 /// The first and the last day of the search.
 fn days(parameters: &Parameters) -> Result<(Day, Day), HttpError> {
     let day = |name: &str| {
-        let day = parameters.get(name).map(Day::parse_any).transpose();
+        let day = parameters.first(name).map(Day::parse_any).transpose();
         day.map_err(|_| HttpError::bad_request(format!("{name} is not a day of the calendar")))
     };
     let today = WallClock::at_unix(now()).map(WallClock::day);
@@ -76,7 +77,7 @@ fn days(parameters: &Parameters) -> Result<(Day, Day), HttpError> {
     let outside = || HttpError::bad_request("the days are outside of the calendar");
     let from = from.or_else(|| to.and_then(|to| to.checked_add(1 - TEXT_DAYS))).or_else(|| around(-AROUND));
     let from = from.ok_or_else(outside)?;
-    let to = to.or_else(|| parameters.get("from").and_then(|_| from.checked_add(TEXT_DAYS - 1)));
+    let to = to.or_else(|| parameters.first("from").and_then(|_| from.checked_add(TEXT_DAYS - 1)));
     Ok((from, to.or_else(|| around(AROUND)).ok_or_else(outside)?))
 }
 

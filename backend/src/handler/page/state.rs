@@ -13,7 +13,7 @@ use crate::store::StoreError;
 
 /// The maximum number of duplicate videos in the view.
 const DUPLICATES: u32 = 100;
-/// The maximum number of documents of each.
+/// The maximum number of documents of each video in the view.
 const DOCUMENTS: usize = 10;
 /// Videos whose documents are read at the same time.
 const CONCURRENT: usize = 4;

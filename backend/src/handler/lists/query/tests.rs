@@ -158,9 +158,9 @@ fn a_status_narrows_the_days() {
     let others = ranges("from=20201208&to=20201210&status=past&status=upcoming");
     assert_eq!(others, [(text("20201208 "), text("20201209 210001")), (text("20201209 230001"), text("20201210!"))]);
     assert_eq!(ranges("from=20201201&to=20201202&status=upcoming"), []);
-    let is_clocked = |query| resolve(query).unwrap().is_clocked;
-    assert!(is_clocked("") && is_clocked("code=HL0001") && is_clocked("from=20201201&status=past"));
-    assert!(!is_clocked("from=20201201") && !is_clocked("to=20201201"));
+    let depends_on_clock = |query| resolve(query).unwrap().depends_on_clock;
+    assert!(depends_on_clock("") && depends_on_clock("code=HL0001") && depends_on_clock("from=20201201&status=past"));
+    assert!(!depends_on_clock("from=20201201") && !depends_on_clock("to=20201201"));
 }
 
 #[test]

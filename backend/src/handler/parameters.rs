@@ -10,10 +10,10 @@ use crate::record::shown;
 use crate::respond::HttpError;
 
 /// The longest query string, in bytes.
-pub(super) const QUERY_LIMIT: usize = 8 * 1024;
+const QUERY_LIMIT: usize = 8 * 1024;
 
 /// A decoded query string. Names and values are percent-decoded once, and `+` is a space, as in HTML forms.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parameters {
     pairs: Vec<(String, String)>,
 }
@@ -54,6 +54,18 @@ impl Parameters {
         }
     }
 
+    /// Checks that no name is repeated, and returns the parameters.
+    ///
+    /// # Errors
+    /// `400` for the first name that is.
+    pub(super) fn unrepeated(self) -> Result<Self, HttpError> {
+        let mut names = BTreeSet::new();
+        match self.pairs.iter().find(|(name, _)| !names.insert(name)) {
+            None => Ok(self),
+            Some((name, _)) => Err(bad(shown(name), &format!("{} must not be repeated", shown(name)))),
+        }
+    }
+
     /// The value of `name`, if there is one.
     ///
     /// # Errors
@@ -78,9 +90,19 @@ impl Parameters {
         Ok(values)
     }
 
+    /// The first value of `name`; `None` if it is empty or missing.
+    pub(super) fn first(&self, name: &str) -> Option<&str> {
+        self.values(name).next().filter(|value| !value.is_empty())
+    }
+
     /// The values of `name`, in their order.
-    pub(super) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &str> {
         self.pairs.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All names and values, in their order.
+    pub(super) fn pairs(&self) -> &[(String, String)] {
+        &self.pairs
     }
 }
 
@@ -169,5 +191,13 @@ mod tests {
     fn a_single_value_must_not_be_repeated() {
         let refused = decode("limit=1&limit=1").one("limit").unwrap_err();
         assert_eq!(refused, bad("limit", "limit must not be repeated"));
+        assert_eq!(decode("a=1&limit=1&limit=2").unrepeated(), Err(bad("limit", "limit must not be repeated")));
+        assert!(decode("a=1&limit=1").unrepeated().is_ok());
+    }
+
+    #[test]
+    fn the_first_value_counts_as_missing_if_it_is_empty() {
+        let parameters = decode("a=&a=1&b=2&b=3&c");
+        assert_eq!(["a", "b", "c", "d"].map(|name| parameters.first(name)), [None, Some("2"), None, None]);
     }
 }
