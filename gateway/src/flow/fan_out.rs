@@ -1,6 +1,6 @@
-//! A listener of a shared event stream: its own head, lease and drain, and the events that it shares with others.
+//! Answers a request with a shared event stream. The events are shared; the head, the lease and the moment of a drain
+//! are those of the listener.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,12 +8,11 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode, response};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
-use tokio::time::timeout;
 
 use super::forward::{Client, failed, put_framing, timeouts};
 use super::header_rules::{apply_to_request, apply_to_response};
 use super::reason::Reason;
-use super::stream::{END_TIMEOUT, abandoned};
+use super::stream::{Content, end_early, finish_soon};
 use super::{Admitted, Context, Flow};
 use crate::client::Prefix;
 use crate::downstream::{Downstream, ResponseHead};
@@ -23,8 +22,8 @@ use crate::route::Host;
 use crate::upstream::{self, ForwardingInfo};
 
 impl Flow {
-    /// Answers a GET that passed every stage with the stream that all requests of its target share; `false` if it must be
-    /// forwarded.
+    /// Answers a GET that passed every stage with the event stream that all requests of its target share. Returns `false`
+    /// if the request must be forwarded instead.
     ///
     /// # Errors
     /// On the side of the upstream or of the client.
@@ -52,22 +51,26 @@ impl Flow {
             return Ok(true);
         };
         let started = *ctx.upstream_started.get_or_insert_with(std::time::Instant::now);
-        let opened = Client::Waiting.until(downstream, listener.opened(), deadlines.of_head()).await;
+        let response = Client::Waiting.until(downstream, listener.opened(), deadlines.of_head()).await;
         ctx.upstream_ended = Some(std::time::Instant::now().max(started));
-        match opened? {
+        match response? {
             Opened::Stream(head) => {
                 let header = self.header(downstream, admitted, &head)?;
                 drop(head);
-                // Boxed, since it lasts: the rest of this request ends here.
-                Box::pin(self.send_stream(downstream, ctx, admitted, header, listener)).await?;
+                // Boxed, so that requests that do not get here reserve no memory for it.
+                let ended = Box::pin(self.send_content(downstream, ctx, admitted, header, &mut listener)).await?;
+                match ended {
+                    Some(reason) => end_early(downstream, reason).await?,
+                    None => finish_soon(downstream).await?,
+                }
             }
-            Opened::Refused(refusal) => {
-                let mut header = self.header(downstream, admitted, &refusal.head)?;
+            Opened::Refused(other) => {
+                let mut header = self.header(downstream, admitted, &other.head)?;
                 header.remove_header(&TRANSFER_ENCODING);
-                header.insert_header(CONTENT_LENGTH, refusal.body.len())?;
+                header.insert_header(CONTENT_LENGTH, other.body.len())?;
                 let common = ctx.common_headers(self.settings.hsts.as_ref());
                 downstream.write_head(ResponseHead::Plain(&header), &common.fields()).await?;
-                downstream.finish(refusal.body.clone()).await?;
+                downstream.finish(other.body.clone()).await?;
             }
             Opened::Failed(error) => return Err(failed(error)),
         }
@@ -76,7 +79,7 @@ impl Flow {
 }
 
 impl Flow {
-    /// Where the stream of a request comes from. Nothing in it depends on the client.
+    /// The request to the service for a shared stream. Nothing in it depends on the client.
     fn source(&self, ctx: &Context, admitted: &Admitted) -> Result<Source> {
         let Admitted { matched, authority, .. } = admitted;
         let route = &matched.route;
@@ -96,7 +99,7 @@ impl Flow {
         Ok(Source { client, head, timeouts: timeouts(route), idle: self.stream_idle(route) })
     }
 
-    /// The head of a response to one client.
+    /// The head of the response to this client, from the `head` of the service's response.
     fn header(
         &self,
         downstream: &mut impl Downstream,
@@ -109,53 +112,19 @@ impl Flow {
         put_framing(downstream, &mut header)?;
         Ok(header)
     }
+}
 
-    /// Sends the events of a stream until it, the client or the gateway ends the response.
-    async fn send_stream(
-        &self,
-        downstream: &mut impl Downstream,
-        ctx: &mut Context,
-        admitted: &Admitted,
-        header: ResponseHeader,
-        mut listener: Listener,
-    ) -> Result<()> {
-        let method = downstream.request().method.clone();
-        let mut over = pin!(self.over(self.authority_ended(admitted, &method)));
-        downstream.expect_stream();
-        downstream
-            .write_head(ResponseHead::Plain(&header), &ctx.common_headers(self.settings.hsts.as_ref()).fields())
-            .await?;
-        drop(header);
-        let reason = loop {
-            let block = tokio::select! {
-                biased;
-                reason = &mut over => break Some(reason),
-                block = listener.next() => block,
-                closed = downstream.closed() => return Err(closed),
-            };
-            let Some(block) = block else { break None };
-            let mut writing = pin!(downstream.write_body(block));
-            tokio::select! {
-                biased;
-                written = &mut writing => written?,
-                reason = &mut over => {
-                    ctx.reason = Some(reason);
-                    // Only what is complete can be followed by the end.
-                    let written = if reason == Reason::Drain { timeout(END_TIMEOUT, writing).await.ok() } else { None };
-                    written.ok_or_else(abandoned)??;
-                    break Some(reason);
-                }
-            }
-        };
-        ctx.reason = reason;
-        if reason == Some(Reason::Drain) {
-            downstream.close_after();
+impl Content for Listener {
+    async fn next_piece(&mut self, downstream: &mut impl Downstream) -> Result<Option<Bytes>> {
+        tokio::select! {
+            biased;
+            block = self.next() => Ok(block),
+            closed = downstream.closed() => Err(closed),
         }
-        timeout(END_TIMEOUT, downstream.finish(Bytes::new())).await.map_err(|_| abandoned())?
     }
 }
 
-/// For whom a stream that the request opens counts.
+/// The client whose share of the limits a stream that the request opens uses.
 fn opener(admitted: &Admitted) -> Opener {
     match &admitted.principal {
         Some(principal) => Opener::Identity(principal.identity().to_owned()),

@@ -19,9 +19,31 @@ use super::{Admitted, Context, Flow};
 use crate::downstream::{Downstream, ResponseHead};
 use crate::upstream::{Deadlines, ResponseBody};
 
-/// How long a client may take to accept the end of a response that the gateway ends. Whatever is still being written to
-/// a client that does not read is abandoned then.
-pub(super) const END_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a client may take to accept the end of a response that the gateway ends. What a client that does not read
+/// has not received by then is discarded.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The content of an endless response.
+pub(super) trait Content: Send {
+    /// The next piece; `None` at the end. Cancel-safe.
+    ///
+    /// # Errors
+    /// On the side of the upstream, or of the client, which may disconnect meanwhile.
+    fn next_piece(&mut self, downstream: &mut impl Downstream) -> impl Future<Output = Result<Option<Bytes>>> + Send;
+}
+
+/// The body of a response of the service.
+struct Body<'a> {
+    client: &'a mut Client,
+    body: &'a mut ResponseBody,
+    deadlines: Deadlines,
+}
+
+impl Content for Body<'_> {
+    async fn next_piece(&mut self, downstream: &mut impl Downstream) -> Result<Option<Bytes>> {
+        self.client.until(downstream, self.body.data(), self.deadlines).await?.map_err(failed)
+    }
+}
 
 impl Flow {
     /// Sends an endless response with the `received` fields to the client: `header` and then `body`, until either side or
@@ -39,46 +61,60 @@ impl Flow {
     ) -> Result<()> {
         let route = &admitted.matched.route;
         let deadlines = deadlines.of_stream(self.stream_idle(route));
-        let method = downstream.request().method.clone();
-        let mut over = pin!(self.over(self.authority_ended(admitted, &method)));
+        let mut content = Body { client: &mut sender, body: &mut *body, deadlines };
+        let ended = self.send_content(downstream, ctx, admitted, header, &mut content).await?;
+        sender.discard_unread(downstream);
+        if let Some(reason) = ended {
+            return end_early(downstream, reason).await;
+        }
+        Self::put_trailers(downstream, body, received, false, route);
+        downstream.finish(Bytes::new()).await?;
+        if !body.is_finished() && !matches!(sender, Client::Discarding { .. }) {
+            sender.send_rest(downstream, body.finished(), deadlines).await;
+        }
+        Ok(())
+    }
+
+    /// Sends `header` and the pieces of `content`, without the end of the response. Returns why the gateway has to end it;
+    /// `None` at the end of the content.
+    ///
+    /// # Errors
+    /// On the side of the upstream or of the client. The response is then incomplete.
+    pub(super) async fn send_content(
+        &self,
+        downstream: &mut impl Downstream,
+        ctx: &mut Context,
+        admitted: &Admitted,
+        header: ResponseHeader,
+        content: &mut impl Content,
+    ) -> Result<Option<Reason>> {
+        let mut over = pin!(self.over(self.authority_ended(admitted, &downstream.request().method)));
         downstream.expect_stream();
         downstream
             .write_head(ResponseHead::Plain(&header), &ctx.common_headers(self.settings.hsts.as_ref()).fields())
             .await?;
-        let ended = loop {
-            let data = tokio::select! {
+        // The response may last for days.
+        drop(header);
+        loop {
+            let piece = tokio::select! {
                 biased;
-                reason = &mut over => break Some(reason),
-                data = sender.until(downstream, body.data(), deadlines) => data?.map_err(failed)?,
+                reason = &mut over => return Ok(Some(*ctx.reason.insert(reason))),
+                piece = content.next_piece(downstream) => piece?,
             };
-            let Some(data) = data else { break None };
-            let mut writing = pin!(downstream.write_body(data));
+            let Some(piece) = piece else { return Ok(None) };
+            let mut writing = pin!(downstream.write_body(piece));
             tokio::select! {
                 biased;
                 written = &mut writing => written?,
                 reason = &mut over => {
                     ctx.reason = Some(reason);
-                    // Only what is complete can be followed by the end.
+                    // The end may only follow a complete piece.
                     let written = if reason == Reason::Drain { timeout(END_TIMEOUT, writing).await.ok() } else { None };
-                    written.ok_or_else(abandoned)??;
-                    break Some(reason);
+                    written.ok_or_else(not_read)??;
+                    return Ok(Some(reason));
                 }
             }
-        };
-        sender.discard_unread(downstream);
-        let Some(reason) = ended else {
-            Self::put_trailers(downstream, body, received, false, route);
-            downstream.finish(Bytes::new()).await?;
-            if !body.is_finished() && !matches!(sender, Client::Discarding { .. }) {
-                sender.send_rest(downstream, body.finished(), deadlines).await;
-            }
-            return Ok(());
-        };
-        ctx.reason = Some(reason);
-        if reason == Reason::Drain {
-            downstream.close_after();
         }
-        timeout(END_TIMEOUT, downstream.finish(Bytes::new())).await.map_err(|_| abandoned())?
     }
 
     /// Waits until the gateway has to end an endless response or connection, and returns why.
@@ -92,6 +128,25 @@ impl Flow {
     }
 }
 
-pub(super) fn abandoned() -> Box<Error> {
+/// Ends a response whose content has not ended. In a drain, the connection ends with it.
+///
+/// # Errors
+/// The client does not accept the end within [`END_TIMEOUT`].
+pub(super) async fn end_early(downstream: &mut impl Downstream, reason: Reason) -> Result<()> {
+    if reason == Reason::Drain {
+        downstream.close_after();
+    }
+    finish_soon(downstream).await
+}
+
+/// Ends a response.
+///
+/// # Errors
+/// The client does not accept the end within [`END_TIMEOUT`].
+pub(super) async fn finish_soon(downstream: &mut impl Downstream) -> Result<()> {
+    timeout(END_TIMEOUT, downstream.finish(Bytes::new())).await.map_err(|_| not_read())?
+}
+
+fn not_read() -> Box<Error> {
     Error::explain(ErrorType::WriteError, "the stream was ended while the client did not read").into_down()
 }
