@@ -7,16 +7,16 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::Hub;
-use super::stream::{Next, Opened, Place, Stream};
+use super::stream::{FirstResponse, ListenerState, Next, Stream};
 
-/// A comment, which shows that the connection works.
-const COMMENT: Bytes = Bytes::from_static(b":\n\n");
+/// A comment, which clients ignore. It shows them that the connection works.
+const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 
-/// A listener, until it is dropped.
+/// A listener. Dropping it removes it from the stream.
 pub struct Listener {
     hub: Arc<Hub>,
     stream: Arc<Stream>,
-    place: Place,
+    state: ListenerState,
     changes: watch::Receiver<()>,
 }
 
@@ -24,31 +24,31 @@ impl Listener {
     /// A listener of `stream` whose last event had the id `last`; `None` if the stream has ended.
     pub(super) fn new(hub: &Arc<Hub>, stream: &Arc<Stream>, last: Option<&[u8]>) -> Option<Self> {
         let changes = stream.changes.subscribe();
-        let place = stream.add(last)?;
+        let state = stream.add(last)?;
         hub.listeners.fetch_add(1, Ordering::Relaxed);
-        Some(Self { hub: Arc::clone(hub), stream: Arc::clone(stream), place, changes })
+        Some(Self { hub: Arc::clone(hub), stream: Arc::clone(stream), state, changes })
     }
 
-    /// The response of the service, once there is one. Cancel-safe.
-    pub async fn opened(&mut self) -> Opened {
+    /// Waits for the response of the service to the first request for the stream. Cancel-safe.
+    pub async fn first_response(&mut self) -> FirstResponse {
         loop {
-            // Before the state is read: what happens after that changes it again.
+            // Before the state is read, so that a change after that is noticed.
             self.changes.mark_unchanged();
-            if let Some(opened) = self.stream.opened() {
-                return opened;
+            if let Some(response) = self.stream.first_response() {
+                return response;
             }
-            // The sender lasts as long as the stream.
+            // Never fails: the sender is part of the stream.
             let _ = self.changes.changed().await;
         }
     }
 
-    /// The next block, or a comment if there has been none for a while; `None` at the end. Cancel-safe.
+    /// Waits for the next block, or for a heartbeat; `None` at the end of the stream. Cancel-safe.
     pub async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.changes.mark_unchanged();
-            match self.stream.next(&mut self.place) {
+            match self.stream.next(&mut self.state) {
                 Next::Block(block) => return Some(block),
-                Next::Beat => return Some(COMMENT),
+                Next::Heartbeat => return Some(HEARTBEAT),
                 Next::Nothing => {}
                 Next::Ended => return None,
                 Next::TooSlow => {

@@ -1,4 +1,4 @@
-//! The events of a stream that listeners can still get, by position.
+//! The events of a stream that listeners can still receive, by position.
 
 use std::collections::VecDeque;
 
@@ -11,32 +11,33 @@ pub(super) const EVENTS_LIMIT: usize = 1024;
 /// The size of the events after a snapshot above which the log is full, in bytes.
 pub(super) const BYTES_LIMIT: usize = 4 << 20;
 
-/// A log of events. The first one has some position, and each further one the next.
+/// A log of events.
 #[derive(Debug, Default)]
 pub(super) struct Log {
+    /// The position of the first event. Each further event has the next position.
     first: u64,
     events: VecDeque<Event>,
     bytes: usize,
     /// The size of the snapshot with which the log begins.
     snapshot: Option<usize>,
-    /// Whether that snapshot is the content after the event before it.
+    /// Whether that snapshot is the state after the event before it, because both have the same id.
     is_contiguous: bool,
-    /// The id of the last event ever.
+    /// The id of the last event, which need not be in the log any more.
     last: Bytes,
 }
 
-/// What a listener has received.
+/// The progress of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
     /// The position of its next event.
     position: u64,
-    /// Whether it has all events before that position.
+    /// Whether it has received everything before that position.
     is_current: bool,
 }
 
-/// The next event is no longer in the log.
+/// The listener is too slow: its next event was removed from the log, which has no snapshot to continue with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fallen;
+pub(super) struct Lagged;
 
 impl Log {
     /// The size of all events, in bytes.
@@ -53,13 +54,14 @@ impl Log {
         self.events.is_empty()
     }
 
-    /// Whether a new snapshot is needed. Without one, the first events are removed instead.
+    /// Whether a new snapshot is needed. A log that does not begin with a snapshot is never full: its first events are
+    /// removed instead.
     pub(super) fn is_full(&self) -> bool {
         let Some(snapshot) = self.snapshot else { return false };
         self.events.len() > EVENTS_LIMIT || self.bytes - snapshot > BYTES_LIMIT
     }
 
-    /// Adds an event. A snapshot removes those before it.
+    /// Adds an event. A snapshot replaces the events before it.
     pub(super) fn push(&mut self, event: Event) {
         if event.is_snapshot {
             self.is_contiguous = !event.id.is_empty() && event.id == self.last;
@@ -83,7 +85,8 @@ impl Log {
         (self.bytes, self.snapshot) = (0, None);
     }
 
-    /// Where a listener begins whose last event had the id `last`: after it, or else with the first event.
+    /// Where a listener starts that has received the event with the id `last`: after that event if it is in the log, or
+    /// else at the first event.
     pub(super) fn start(&self, last: Option<&[u8]>) -> Cursor {
         let known = last.filter(|last| !last.is_empty());
         match known.and_then(|last| self.events.iter().rposition(|event| event.id == last)) {
@@ -92,21 +95,21 @@ impl Log {
         }
     }
 
-    /// The next event of a listener, whose cursor is advanced.
+    /// Returns the next event at `cursor`, and advances it.
     ///
     /// # Errors
-    /// [`Fallen`]: there is no snapshot with which it could continue.
-    pub(super) fn next(&self, cursor: &mut Cursor) -> Result<Option<Bytes>, Fallen> {
+    /// [`Lagged`].
+    pub(super) fn next(&self, cursor: &mut Cursor) -> Result<Option<Bytes>, Lagged> {
         if cursor.position < self.first {
             if self.snapshot.is_none() {
-                return Err(Fallen);
+                return Err(Lagged);
             }
             *cursor = Cursor { position: self.first, is_current: false };
         }
         if cursor.position == self.first && cursor.is_current && self.snapshot.is_some() && self.is_contiguous {
             cursor.position += 1;
         }
-        let index = usize::try_from(cursor.position - self.first).map_err(|_| Fallen)?;
+        let index = usize::try_from(cursor.position - self.first).map_err(|_| Lagged)?;
         let Some(event) = self.events.get(index) else { return Ok(None) };
         *cursor = Cursor { position: cursor.position + 1, is_current: true };
         Ok(Some(event.block.clone()))
@@ -182,7 +185,7 @@ mod tests {
     fn a_log_with_a_snapshot_is_full_and_one_without_drops_the_first_events() {
         let mut with = log(&[("1", true)]);
         let mut without = log(&[("1", false)]);
-        let (mut listener, mut fallen) = (with.start(None), without.start(None));
+        let (mut listener, mut lagged) = (with.start(None), without.start(None));
         for _ in 0..EVENTS_LIMIT {
             assert!(!with.is_full());
             with.push(event("2", false));
@@ -190,7 +193,7 @@ mod tests {
         }
         assert!(with.is_full() && !without.is_full());
         assert_eq!(rest(&with, &mut listener).len(), EVENTS_LIMIT + 1);
-        assert_eq!(without.next(&mut fallen), Err(Fallen));
+        assert_eq!(without.next(&mut lagged), Err(Lagged));
         assert_eq!(all(&without, None).len(), EVENTS_LIMIT);
         let large = Event { block: vec![0; BYTES_LIMIT + 1].into(), ..event("3", false) };
         without.push(large.clone());

@@ -1,32 +1,34 @@
-//! Shared event streams: one response of the service for all requests of the same target.
+//! Shared event streams: all requests for the same target receive the events of one response of the service.
 //!
-//! A stream is parsed by the format of server-sent events (the HTML standard, section 9.2). Its log begins with the last
-//! event named `snapshot`, which must contain everything that the service has to say, and continues with the events after
-//! it. A new listener gets the whole log, one with a `Last-Event-ID` in the log what follows it. A listener that is too
-//! slow for the log continues at the next snapshot; without one it is ended. Listeners share the bytes of the events.
+//! A stream is parsed as server-sent events (the HTML standard, section 9.2). Its log begins with the last event named
+//! `snapshot`, which must contain the complete current state, and continues with the events after it. A new listener
+//! receives the whole log. A listener whose `Last-Event-ID` is in the log receives the events after it. If events are
+//! removed from the log before a listener has received them, it continues with the snapshot, or ends if the log has none.
+//! Listeners share the bytes of the events.
 //!
-//! When the log is full, the stream is requested again without `Last-Event-ID`, which returns a new snapshot. If its id is
-//! that of the last event, listeners that have that event do not get it. When the service ends the response or fails, the
-//! stream is requested again with the last id, and the listeners wait.
+//! When the log is full, the stream is requested again without `Last-Event-ID`, so that the service sends a new snapshot.
+//! If the snapshot has the id of the last event, listeners that have received that event skip the snapshot. When the
+//! service ends the response or fails, the stream is requested again with the last id, and the listeners wait.
 //!
 //! # Bounds
-//! [`Settings`] bounds the number of streams, also of those that one client has opened, and their size; [`EVENT_LIMIT`](parser::EVENT_LIMIT) bounds an event. A
-//! stream without listeners is closed after [`LINGER`](feed::LINGER).
+//! [`Settings`] bounds the number of streams, those of them that one client has opened, and their size.
+//! [`EVENT_LIMIT`](parser::EVENT_LIMIT) bounds an event. A stream without listeners is closed after
+//! [`IDLE_LIMIT`](reader::IDLE_LIMIT).
 
-mod feed;
 mod listener;
 mod log;
 mod parser;
+mod reader;
 mod stream;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use feed::{LAST_EVENT_ID, Source};
 pub use listener::Listener;
+pub use reader::{LAST_EVENT_ID, Source};
 use stream::Stream;
-pub use stream::{Opened, Refusal};
+pub use stream::{FirstResponse, OtherResponse};
 
 use crate::client::Prefix;
 
@@ -50,23 +52,23 @@ impl Default for Settings {
     }
 }
 
-/// What makes a stream the same for two requests.
+/// The identity of a stream: requests with equal keys share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// The requested host.
+    /// The host of the request.
     pub host: String,
-    /// The part of the route's name in keys of the cache.
+    /// The route, as in the keys of the cache (`Route::cached_as`).
     pub route: Arc<str>,
-    /// The path and the declared query.
+    /// The path and the query parameters that the route declares.
     pub target: String,
 }
 
-/// Who has opened a stream.
+/// The client whose request has opened a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opener {
     /// An identity.
     Identity(String),
-    /// A client without one, on a public route.
+    /// The address of a client without an identity, on a public route.
     Client(Prefix),
 }
 
@@ -81,32 +83,32 @@ pub struct FanOut {
     hub: Arc<Hub>,
 }
 
-/// Numbers for metrics.
+/// Numbers for metrics. The last three are counts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FanOutFigures {
+pub struct FanOutStats {
     /// Streams that are open or being opened.
     pub streams: usize,
     /// Their listeners.
     pub listeners: usize,
     /// The size of their logs, in bytes.
     pub bytes: u64,
-    /// Events received from services since the start.
+    /// Events received from services.
     pub events: u64,
-    /// Requests to services since the start.
+    /// Requests to services.
     pub requests: u64,
-    /// Listeners that were ended since the start because they were too slow.
+    /// Listeners that were ended because they were too slow.
     pub slow: u64,
 }
 
 /// An open stream.
-struct Open {
+struct OpenStream {
     stream: Arc<Stream>,
     opener: Opener,
 }
 
 struct Hub {
     settings: Mutex<Settings>,
-    streams: Mutex<HashMap<Key, Open>>,
+    streams: Mutex<HashMap<Key, OpenStream>>,
     listeners: AtomicUsize,
     bytes: AtomicU64,
     events: AtomicU64,
@@ -121,7 +123,7 @@ impl Default for FanOut {
 }
 
 impl FanOut {
-    /// Without streams.
+    /// Creates the table of streams, without any.
     pub fn new(settings: Settings) -> Self {
         let hub = Hub {
             settings: Mutex::new(settings),
@@ -135,15 +137,15 @@ impl FanOut {
         Self { hub: Arc::new(hub) }
     }
 
-    /// The same streams, with other bounds for new ones.
+    /// Returns the same streams with other bounds, which apply to new streams and new events.
     pub fn with_settings(&self, settings: Settings) -> Self {
         *lock(&self.hub.settings) = settings;
         self.clone()
     }
 
-    /// Listens to the stream of `key`, which is requested from `source` if it is not open. Must be called in a Tokio
-    /// runtime. `last` is the `Last-Event-ID` of the request. A stream counts for the client that has opened it, as long
-    /// as it is open.
+    /// Adds a listener to the stream of `key`, which is requested from `source` if it is not open. `last` is the
+    /// `Last-Event-ID` of the listener's request. While a stream is open, it counts for the client that has opened it.
+    /// Must be called in a Tokio runtime.
     ///
     /// # Errors
     /// [`Full`].
@@ -171,17 +173,17 @@ impl FanOut {
         let stream = Arc::new(Stream::default());
         // A new stream has not ended.
         let listener = Listener::new(&self.hub, &stream, last).ok_or(Full)?;
-        streams.insert(key.clone(), Open { stream: Arc::clone(&stream), opener });
+        streams.insert(key.clone(), OpenStream { stream: Arc::clone(&stream), opener });
         drop(streams);
-        tokio::spawn(feed::run(Arc::clone(&self.hub), key, stream, source()));
+        tokio::spawn(reader::run(Arc::clone(&self.hub), key, stream, source()));
         Ok(listener)
     }
 
     /// Numbers for metrics.
-    pub fn figures(&self) -> FanOutFigures {
+    pub fn stats(&self) -> FanOutStats {
         let Hub { listeners, events, requests, slow, .. } = &*self.hub;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        FanOutFigures {
+        FanOutStats {
             streams: self.hub.streams().len(),
             listeners: listeners.load(Ordering::Relaxed),
             bytes: self.hub.bytes(),
@@ -197,15 +199,16 @@ impl Hub {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Counts that a log has grown from `before` to `after` bytes. Returns whether all logs are within their bound.
-    fn resized(&self, before: usize, after: usize) -> bool {
+    /// Updates the total size for a log that had `before` bytes and has `after`. Returns whether the total is within its
+    /// bound.
+    fn update_bytes(&self, before: usize, after: usize) -> bool {
         let (before, after) = (before as u64, after as u64);
         self.bytes.fetch_add(after, Ordering::Relaxed);
         self.bytes.fetch_sub(before, Ordering::Relaxed);
         self.bytes() <= lock(&self.settings).max_bytes
     }
 
-    /// Ends `stream`, with `only_idle` if it has no listeners. Returns whether it has ended.
+    /// Ends `stream` and removes it. With `only_idle`, a stream with listeners does not end. Returns whether it has ended.
     fn close(&self, key: &Key, stream: &Arc<Stream>, only_idle: bool) -> bool {
         let mut streams = self.streams();
         let Some(bytes) = stream.end(only_idle) else { return false };
@@ -216,7 +219,7 @@ impl Hub {
         true
     }
 
-    fn streams(&self) -> MutexGuard<'_, HashMap<Key, Open>> {
+    fn streams(&self) -> MutexGuard<'_, HashMap<Key, OpenStream>> {
         lock(&self.streams)
     }
 }

@@ -6,23 +6,23 @@ use bytes::Bytes;
 
 /// The maximum size of a block, in bytes.
 pub(super) const EVENT_LIMIT: usize = 20 << 20;
-/// The name of events with the whole content of a stream.
+/// The name of events with the complete state of a stream.
 const SNAPSHOT: &[u8] = b"snapshot";
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A block of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Block {
-    /// With data or an id.
+    /// A block with data or an id.
     Event(Event),
-    /// Only with the time after which clients reconnect.
+    /// A block that only sets the time after which clients reconnect.
     Retry(Bytes),
 }
 
 /// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Event {
-    /// The last id of the stream, this event included; empty if there is none.
+    /// The id of this event, or of the last one before it that has an id; empty if none has.
     pub(super) id: Bytes,
     pub(super) is_snapshot: bool,
     /// Its lines without comments, each ending with a line feed, and an empty line.
@@ -39,11 +39,11 @@ pub(super) struct TooLarge;
 pub(super) struct Parser {
     /// The lines of the block, the last of which may be incomplete.
     block: Vec<u8>,
-    /// Where the last line begins.
+    /// The offset of the last line in `block`.
     line: usize,
     /// Whether the last line ended with a carriage return, which a line feed may follow.
     has_return: bool,
-    /// Whether a line was read.
+    /// Whether the first line has been read, which may begin with a byte order mark.
     has_begun: bool,
     id: Bytes,
     has_id: bool,

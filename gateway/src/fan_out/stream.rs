@@ -12,67 +12,67 @@ use super::log::{Cursor, Log};
 use super::parser::Event;
 use crate::upstream::UpstreamError;
 
-/// What listeners of a stream share.
+/// A stream and its log, which its listeners share.
 #[derive(Debug)]
 pub(super) struct Stream {
     shared: Mutex<Shared>,
-    /// Changes with everything that a listener waits for.
+    /// Notified of each change of `shared` that a listener waits for.
     pub(super) changes: watch::Sender<()>,
 }
 
 /// The response of the service to the first request.
 #[derive(Clone, Debug)]
-pub enum Opened {
-    /// The head of an event stream.
+pub enum FirstResponse {
+    /// An event stream, with this head.
     Stream(Arc<response::Parts>),
-    /// Another response.
-    Refused(Arc<Refusal>),
-    /// There is none.
+    /// A response that is not an event stream.
+    Other(Arc<OtherResponse>),
+    /// No response.
     Failed(UpstreamError),
 }
 
 /// A response that is not an event stream.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct OtherResponse {
     /// The head.
     pub head: response::Parts,
     /// The body.
     pub body: Bytes,
 }
 
-/// What a listener gets next.
+/// What a listener sends next.
 pub(super) enum Next {
     /// A block.
     Block(Bytes),
-    /// Nothing has happened for a while.
-    Beat,
-    /// Nothing yet.
+    /// A heartbeat.
+    Heartbeat,
+    /// Nothing until the stream changes.
     Nothing,
     /// The stream has ended.
     Ended,
-    /// The stream has ended for this listener, which is too slow.
+    /// The end, since the listener is too slow for the log.
     TooSlow,
 }
 
-/// A listener's place in a stream.
+/// What a stream stores for one listener.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ListenerState {
     /// `None` until the stream has events.
     cursor: Option<Cursor>,
-    /// The id of its last event, until then.
+    /// The `Last-Event-ID` of its request, until then.
     last: Option<Bytes>,
-    /// The beats that it has seen; `None` before its first block.
-    beats: Option<u64>,
+    /// The heartbeats that it has seen; `None` before its first block.
+    heartbeats: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    opened: Option<Opened>,
+    first_response: Option<FirstResponse>,
     log: Log,
     /// The last block with the time after which clients reconnect.
     retry: Option<Bytes>,
-    /// Increases when nothing has happened for a while.
-    beats: u64,
+    /// The number of heartbeats so far.
+    heartbeats: u64,
     listeners: usize,
     idle_since: Instant,
     has_ended: bool,
@@ -81,10 +81,10 @@ struct Shared {
 impl Default for Stream {
     fn default() -> Self {
         let shared = Shared {
-            opened: None,
+            first_response: None,
             log: Log::default(),
             retry: None,
-            beats: 0,
+            heartbeats: 0,
             listeners: 0,
             idle_since: Instant::now(),
             has_ended: false,
@@ -95,13 +95,13 @@ impl Default for Stream {
 
 impl Stream {
     /// Adds a listener, unless the stream has ended.
-    pub(super) fn add(&self, last: Option<&[u8]>) -> Option<Place> {
+    pub(super) fn add(&self, last: Option<&[u8]>) -> Option<ListenerState> {
         let mut shared = self.shared();
         if shared.has_ended {
             return None;
         }
         shared.listeners += 1;
-        Some(Place { cursor: None, last: last.map(Bytes::copy_from_slice), beats: None })
+        Some(ListenerState { cursor: None, last: last.map(Bytes::copy_from_slice), heartbeats: None })
     }
 
     /// Removes a listener.
@@ -112,43 +112,44 @@ impl Stream {
     }
 
     /// The response of the service to the first request; `None` until there is one.
-    pub(super) fn opened(&self) -> Option<Opened> {
-        self.shared().opened.clone()
+    pub(super) fn first_response(&self) -> Option<FirstResponse> {
+        self.shared().first_response.clone()
     }
 
     /// Records the response of the service to the first request.
-    pub(super) fn open(&self, opened: Opened) {
-        self.shared().opened = Some(opened);
+    pub(super) fn set_first_response(&self, response: FirstResponse) {
+        self.shared().first_response = Some(response);
         self.changes.send_replace(());
     }
 
-    /// The next block of a listener.
-    pub(super) fn next(&self, place: &mut Place) -> Next {
+    /// Returns what the listener with this `state` sends next, and advances it.
+    pub(super) fn next(&self, state: &mut ListenerState) -> Next {
         let shared = self.shared();
         if shared.has_ended {
             return Next::Ended;
         }
-        let Some(beats) = place.beats else {
-            place.beats = Some(shared.beats);
-            // Something is sent at once, so that the client has the head of the response.
-            return shared.retry.clone().map_or(Next::Beat, Next::Block);
+        let Some(heartbeats) = state.heartbeats else {
+            state.heartbeats = Some(shared.heartbeats);
+            // Sent at once, because the head of the response is sent with the first bytes of its body.
+            return shared.retry.clone().map_or(Next::Heartbeat, Next::Block);
         };
-        if place.cursor.is_none() && !shared.log.is_empty() {
-            place.cursor = Some(shared.log.start(place.last.take().as_deref()));
+        if state.cursor.is_none() && !shared.log.is_empty() {
+            state.cursor = Some(shared.log.start(state.last.take().as_deref()));
         }
-        let next = place.cursor.as_mut().map_or(Ok(None), |cursor| shared.log.next(cursor));
+        let next = state.cursor.as_mut().map_or(Ok(None), |cursor| shared.log.next(cursor));
         match next {
             Err(_) => Next::TooSlow,
             Ok(Some(block)) => Next::Block(block),
-            Ok(None) if beats != shared.beats => {
-                place.beats = Some(shared.beats);
-                Next::Beat
+            Ok(None) if heartbeats != shared.heartbeats => {
+                state.heartbeats = Some(shared.heartbeats);
+                Next::Heartbeat
             }
             Ok(None) => Next::Nothing,
         }
     }
 
-    /// Publishes events, which replace those before if `is_restarted`. Returns the size of the log before and after.
+    /// Adds events to the log, which is cleared first if `is_restarted`. Returns the size of the log before and after, in
+    /// bytes.
     pub(super) fn publish(&self, events: Vec<Event>, is_restarted: bool) -> (usize, usize) {
         let mut shared = self.shared();
         let before = shared.log.bytes();
@@ -169,9 +170,9 @@ impl Stream {
         self.shared().retry = Some(block);
     }
 
-    /// Lets every listener that gets no event send a comment.
-    pub(super) fn beat(&self) {
-        self.shared().beats += 1;
+    /// Sends a heartbeat to each listener that has received all events.
+    pub(super) fn send_heartbeat(&self) {
+        self.shared().heartbeats += 1;
         self.changes.send_replace(());
     }
 
@@ -185,14 +186,14 @@ impl Stream {
         self.shared().log.last_id()
     }
 
-    /// How long it has had no listeners; `None` while it has some.
-    pub(super) fn idle(&self) -> Option<Duration> {
+    /// How long the stream has had no listeners; `None` while it has some.
+    pub(super) fn idle_time(&self) -> Option<Duration> {
         let shared = self.shared();
         (shared.listeners == 0).then(|| shared.idle_since.elapsed())
     }
 
-    /// Ends the stream, with `only_idle` if it has no listeners, and returns the size of its log. `None` if it does not
-    /// end.
+    /// Ends the stream, and returns the size that its log had, in bytes. With `only_idle`, a stream with listeners does not
+    /// end, and the result is `None`.
     pub(super) fn end(&self, only_idle: bool) -> Option<usize> {
         let mut shared = self.shared();
         if only_idle && shared.listeners > 0 {

@@ -16,7 +16,7 @@ use super::stream::{Content, end_early, finish_soon};
 use super::{Admitted, Context, Flow};
 use crate::client::Prefix;
 use crate::downstream::{Downstream, ResponseHead};
-use crate::fan_out::{Key, LAST_EVENT_ID, Listener, Opened, Opener, Source};
+use crate::fan_out::{FirstResponse, Key, LAST_EVENT_ID, Listener, Opener, Source};
 use crate::respond::LocalResponse;
 use crate::route::Host;
 use crate::upstream::{self, ForwardingInfo};
@@ -51,10 +51,10 @@ impl Flow {
             return Ok(true);
         };
         let started = *ctx.upstream_started.get_or_insert_with(std::time::Instant::now);
-        let response = Client::Waiting.until(downstream, listener.opened(), deadlines.of_head()).await;
+        let response = Client::Waiting.until(downstream, listener.first_response(), deadlines.of_head()).await;
         ctx.upstream_ended = Some(std::time::Instant::now().max(started));
         match response? {
-            Opened::Stream(head) => {
+            FirstResponse::Stream(head) => {
                 let header = self.header(downstream, admitted, &head)?;
                 drop(head);
                 // Boxed, so that requests that do not get here reserve no memory for it.
@@ -64,7 +64,7 @@ impl Flow {
                     None => finish_soon(downstream).await?,
                 }
             }
-            Opened::Refused(other) => {
+            FirstResponse::Other(other) => {
                 let mut header = self.header(downstream, admitted, &other.head)?;
                 header.remove_header(&TRANSFER_ENCODING);
                 header.insert_header(CONTENT_LENGTH, other.body.len())?;
@@ -72,7 +72,7 @@ impl Flow {
                 downstream.write_head(ResponseHead::Plain(&header), &common.fields()).await?;
                 downstream.finish(other.body.clone()).await?;
             }
-            Opened::Failed(error) => return Err(failed(error)),
+            FirstResponse::Failed(error) => return Err(failed(error)),
         }
         Ok(true)
     }

@@ -135,7 +135,7 @@ impl Flow {
     fn record(&self, downstream: &impl Downstream, ctx: &Context) {
         let Parts { method, uri, version, .. } = downstream.request();
         let trace_id = ctx.span.map(|of| of.span.context().trace_id());
-        let path = ctx.is_canonical.then(|| self.routes.shown_path(uri.path()));
+        let path = ctx.is_canonical.then(|| self.routes.redacted_path(uri.path()));
         self.refund_address(downstream.status(), ctx);
         let access = Access {
             request_id: &ctx.request_id,

@@ -1,47 +1,48 @@
-//! What a route accepts of a request besides its head.
+//! Limits of a route on its requests: body size, timeouts, networks and rate.
 
 use std::time::Duration;
 
 use crate::client::Networks;
 use crate::limit::Quota;
 
-/// The bounds of the requests of a route. By default there are none.
+/// The limits of a route on its requests. There are none by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// The maximum length of a request body, in bytes.
     pub max_body_bytes: Option<u64>,
-    /// The timeouts of its service.
+    /// The timeouts that replace those of its service.
     pub timeouts: Timeouts,
-    /// The networks of its clients.
+    /// The networks that its clients must be in.
     pub networks: Networks,
-    /// The limit on the requests of one client or of one path.
+    /// The rate limit.
     pub limit: Option<Limit>,
 }
 
-/// A limit on requests.
+/// A rate limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// The rate and the burst.
     pub quota: Quota,
-    /// Which requests count together.
+    /// What has a bucket of its own.
     pub by: LimitBy,
     /// The query parameter that a request must have to count; `None` if all do.
     pub query: Option<String>,
 }
 
-/// Which requests count together.
+/// What has a bucket of its own in a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitBy {
     /// An IPv4 address or an IPv6 /64.
     Address,
     /// An identity.
     Identity,
-    /// A path, whatever the address. A request that the service answers with success does not count for its address.
+    /// A path, for all addresses together. A successful request does not count for its address.
     Path,
 }
 
 impl Limit {
-    /// Whether a request for `target` counts. Names of parameters are decoded as the service may do it.
+    /// Whether the limit applies to a request for `target`. Percent-encoded names of parameters are decoded, as by the
+    /// service.
     pub fn counts(&self, target: &str) -> bool {
         let Some(wanted) = &self.query else { return true };
         let query = target.split_once('?').map_or("", |(_, query)| query);
@@ -52,7 +53,7 @@ impl Limit {
     }
 }
 
-/// The bytes of a name in a query, of which `+` is a space. An invalid escape is literal.
+/// The decoded bytes of a name in a query. `+` is a space. An invalid escape is literal.
 fn decoded(name: &str) -> impl Iterator<Item = u8> {
     let digit = |byte: Option<u8>| {
         byte.and_then(|byte| char::from(byte).to_digit(16)).and_then(|digit| u8::try_from(digit).ok())

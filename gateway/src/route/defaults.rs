@@ -4,23 +4,23 @@ use super::{Bounds, Limit, LimitBy, Query, Settings};
 use crate::compress::Encoding;
 use crate::limit::Quota;
 
-/// The path whose purge purges all lists. The backend publishes it after each change.
+/// The purge key of all lists. The backend publishes a purge of this path after each change.
 const LISTS: &str = "/holodules";
 
-/// The largest filter of a new calendar, in bytes.
+/// The maximum size of the body that creates a calendar, in bytes.
 const MAX_FILTER_BYTES: u64 = 64 * 1024;
 
-/// The limit on the searches of one identity, for which the backend has no index.
+/// The limit on searches by one identity. The backend has no index for them.
 const SEARCHES: Quota = Quota { rate: 1, burst: 20 };
 
-/// The limit on requests for one calendar feed from all addresses. Calendar services send far fewer.
+/// The limit on requests for one calendar feed, from all addresses together. Calendar services send far fewer.
 const FEED_REQUESTS: Quota = Quota { rate: 1, burst: 30 };
 
 /// The default routes, in their order.
 pub fn default_routes() -> Vec<Settings> {
     let list = |name, path| Settings {
         purge_key: Some(LISTS.to_owned()),
-        // Unknown names are refused by the backend, so they are forwarded as well.
+        // Unknown parameters are forwarded too: the backend refuses them.
         query: Query::All,
         ..shared(name, path)
     };
@@ -30,7 +30,7 @@ pub fn default_routes() -> Vec<Settings> {
     };
     let by_id = |name, path| Settings { query: Query::default(), ..list(name, path) };
     vec![
-        // Before the route of days, which would match its path.
+        // Before `/holodules/{day}`, whose pattern matches this path too.
         Settings {
             aliases: vec!["/Holodules/stream".to_owned()],
             query: Query::All,
@@ -51,7 +51,7 @@ pub fn default_routes() -> Vec<Settings> {
             bounds: Bounds { max_body_bytes: Some(MAX_FILTER_BYTES), ..Bounds::default() },
             ..route("calendars", &["GET", "HEAD", "POST"], "/calendar")
         },
-        // Before the route of one calendar, which would match its path.
+        // Before `/calendar/{id}`, whose pattern matches this path too.
         Settings {
             public: true,
             secret_path: true,
@@ -61,7 +61,7 @@ pub fn default_routes() -> Vec<Settings> {
             },
             ..route("calendar_feed", &["GET", "HEAD"], "/calendar/{key}.ics")
         },
-        // A secret path, since a client may send the key of a feed without the suffix.
+        // Secret too: a client may send the key of a feed without `.ics`.
         Settings { secret_path: true, ..route("calendar", &["DELETE"], "/calendar/{id}") },
         shared("openapi", "/openapi.json"),
     ]

@@ -1,9 +1,10 @@
-//! The settings that a route with a shared event stream may have.
+//! The settings that exclude a shared event stream.
 
 use super::Settings;
 use super::errors::Errors;
 
-/// Checks that a stream depends only on the target, so that all listeners may receive the same.
+/// Checks the settings of a route with `fan_out`: all listeners receive the same stream, so that it may depend on the
+/// target only.
 pub(super) fn check(settings: &Settings, has_get: bool, is_cached: bool, errors: &mut Errors) {
     if !settings.fan_out {
         return;

@@ -1,18 +1,18 @@
-//! Redacts paths with secrets for logs.
+//! Redacts secrets in paths for the logs.
 
 use std::borrow::Cow;
 
 use super::Pattern;
 use crate::framing::CanonicalPath;
 
-/// Replaces what may be a secret.
-const CUT: &str = "...";
+/// Replaces text that may contain a secret.
+const REDACTED: &str = "...";
 
 /// The minimum number of hexadecimal digits in a row that may be a secret. If fewer of the 64 digits of the key of a
 /// calendar feed are shown, at least 128 bits remain unknown.
 const SECRET_DIGITS: usize = 32;
 
-/// The patterns whose paths have secrets.
+/// The patterns whose last segment is a secret.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SecretPaths(Vec<SecretPath>);
 
@@ -29,11 +29,11 @@ impl SecretPaths {
         Self(patterns.filter_map(secret).collect())
     }
 
-    /// A canonical path as it may be logged: the pattern that matches it. Of other paths with the segment before such a
-    /// secret, in any case, what follows the segment is replaced: someone may have misspelt a path with a secret. That
-    /// segment may be misspelt too, so long hexadecimal numbers are replaced in every path. `strip` removes a prefix
-    /// that no pattern has.
-    pub(super) fn shown<'a>(
+    /// Returns a canonical path without secrets: the pattern in place of a path that matches one. A client may also
+    /// misspell a path with a secret. So if another path contains the segment before a secret, compared without case,
+    /// everything after that segment is redacted. That segment may be misspelt as well, so long hexadecimal numbers are
+    /// redacted in every path. `strip` removes the prefix of all routes, which patterns do not have.
+    pub(super) fn redact<'a>(
         &self,
         path: &'a str,
         strip: impl Fn(CanonicalPath<'a>) -> CanonicalPath<'a>,
@@ -42,37 +42,37 @@ impl SecretPaths {
             return Cow::Borrowed(path);
         }
         let Some(end) = self.0.iter().filter_map(|secret| end_of(path, &secret.before)).min() else {
-            return without_digits(path);
+            return redact_digits(path);
         };
-        let Ok(canonical) = CanonicalPath::parse_preserving(path) else { return Cow::Borrowed(CUT) };
+        let Ok(canonical) = CanonicalPath::parse_preserving(path) else { return Cow::Borrowed(REDACTED) };
         let stripped = strip(canonical);
         match self.0.iter().find(|secret| secret.pattern.matches(&stripped)) {
             Some(secret) => Cow::Owned(secret.pattern.to_string()),
-            None => Cow::Owned(without_digits(path.get(..end).unwrap_or_default()).into_owned() + CUT),
+            None => Cow::Owned(redact_digits(path.get(..end).unwrap_or_default()).into_owned() + REDACTED),
         }
     }
 }
 
-/// The end of the first occurrence of `part` in `path`, in any case, if something follows it.
+/// The end of the first occurrence of `part` in `path`, compared without case, if more of the path follows it.
 fn end_of(path: &str, part: &str) -> Option<usize> {
     let starts = path.as_bytes().windows(part.len()).position(|window| window.eq_ignore_ascii_case(part.as_bytes()))?;
     Some(starts + part.len()).filter(|end| *end < path.len())
 }
 
-/// Replaces each run of [`SECRET_DIGITS`] or more hexadecimal digits.
-fn without_digits(path: &str) -> Cow<'_, str> {
+/// Redacts each run of [`SECRET_DIGITS`] or more hexadecimal digits.
+fn redact_digits(path: &str) -> Cow<'_, str> {
     let is_digit = |character: char| character.is_ascii_hexdigit();
     if !path.split(|character| !is_digit(character)).any(|digits| digits.len() >= SECRET_DIGITS) {
         return Cow::Borrowed(path);
     }
-    let mut shown = String::with_capacity(path.len());
+    let mut redacted = String::with_capacity(path.len());
     for part in path.split_inclusive(|character| !is_digit(character)) {
         let digits = part.trim_end_matches(|character| !is_digit(character));
         let after = part.get(digits.len()..).unwrap_or_default();
-        shown.push_str(if digits.len() >= SECRET_DIGITS { CUT } else { digits });
-        shown.push_str(after);
+        redacted.push_str(if digits.len() >= SECRET_DIGITS { REDACTED } else { digits });
+        redacted.push_str(after);
     }
-    Cow::Owned(shown)
+    Cow::Owned(redacted)
 }
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pattern_is_shown_in_place_of_a_path_with_a_secret() {
+    fn a_path_with_a_secret_is_replaced_by_its_pattern() {
         let table = table();
         for (path, shown) in [
             ("/calendar/k3y.ics", "/calendar/{key}.ics"),
@@ -111,16 +111,16 @@ mod tests {
             ("/feeds/calendar/k3y", "/feeds/..."),
             ("/a/calendar/k3y", "/a/calendar/..."),
         ] {
-            assert_eq!(table.shown_path(path), shown, "{path}");
+            assert_eq!(table.redacted_path(path), shown, "{path}");
         }
         for path in ["/", "/calendar", "/calendar/", "/calendars/1", "/a/b", "/a/calendar", "/holodules/20201209"] {
-            assert_eq!(table.shown_path(path), path);
+            assert_eq!(table.redacted_path(path), path);
         }
-        assert_eq!(RouteTable::default().shown_path("/calendar/k3y.ics"), "/calendar/k3y.ics");
+        assert_eq!(RouteTable::default().redacted_path("/calendar/k3y.ics"), "/calendar/k3y.ics");
     }
 
     #[test]
-    fn long_hexadecimal_numbers_are_not_shown() {
+    fn long_hexadecimal_numbers_are_redacted() {
         let table = table();
         let key = "0f".repeat(32);
         for (path, shown) in [
@@ -130,11 +130,11 @@ mod tests {
             (format!("/a/{}", &key[32..]), "/a/..."),
             (format!("/{key}/calendar/k3y"), "/.../calendar/..."),
         ] {
-            assert_eq!(table.shown_path(&path), shown, "{path}");
-            assert_eq!(RouteTable::default().shown_path(&path), path, "no path has a secret");
+            assert_eq!(table.redacted_path(&path), shown, "{path}");
+            assert_eq!(RouteTable::default().redacted_path(&path), path, "no path has a secret");
         }
         let shorter = format!("/a/{}", &key[33..]);
-        assert_eq!(table.shown_path(&shorter), shorter);
+        assert_eq!(table.redacted_path(&shorter), shorter);
     }
 
     #[test]

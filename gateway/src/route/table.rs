@@ -185,10 +185,10 @@ impl RouteTable {
         })
     }
 
-    /// A canonical path as it may be logged: without a secret of a route with `secret_path`, whatever the host and the
-    /// method.
-    pub fn shown_path<'a>(&self, path: &'a str) -> Cow<'a, str> {
-        self.secret_paths.shown(path, |path| self.strip(path))
+    /// Returns a canonical path for the logs, without the secrets of routes with `secret_path`. They are redacted for every
+    /// host and method.
+    pub fn redacted_path<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        self.secret_paths.redact(path, |path| self.strip(path))
     }
 
     /// The methods of all routes, each once.

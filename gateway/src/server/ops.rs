@@ -89,7 +89,7 @@ impl Ops {
             let CacheStats { entries, bytes, evictions, compressions } = cache.stats();
             self.metrics.cache(entries, bytes, evictions, compressions);
         }
-        let fan_out = self.serving.load().handler.fan_out.figures();
+        let fan_out = self.serving.load().handler.fan_out.stats();
         self.metrics.fan_out().set(&FanOutGauges {
             streams: fan_out.streams,
             listeners: fan_out.listeners,
