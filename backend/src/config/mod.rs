@@ -217,7 +217,8 @@ fn passwords(source: &mut Source, notes: &mut Vec<String>) -> password::Settings
 
 fn lists(source: &mut Source) -> handler::ListSettings {
     handler::ListSettings {
-        assumed_duration: bounded(source, "holodules.assumed_duration", 7200, 60..=86_400),
+        assumed_duration: u32::try_from(source.whole_seconds("holodules.assumed_duration", 7200, 60..=86_400))
+            .unwrap_or(7200),
         search: handler::SearchSettings {
             concurrency: bounded(source, "search.concurrency", 4, 1..=64),
             timeout: source.seconds("search.timeout", 2.0, 0.1..=60.0),

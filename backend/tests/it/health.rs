@@ -50,7 +50,7 @@ fn health_needs_a_valid_address_only() {
     let wrong = health(folder.path(), "localhost", &[]);
     assert_eq!(wrong.status.code(), Some(1));
     let report = text(&wrong.stderr);
-    assert!(report.contains("has 1 problem(s):\n  admin_addr, from ADMIN_ADDR: "), "{report}");
+    assert!(report.contains("has 1 problem:\n  admin_addr, from ADMIN_ADDR: "), "{report}");
 }
 
 #[test]

@@ -102,12 +102,12 @@ mod tests {
         let public = "cannot be given on a public route, whose requests have no token";
         let cached = "cannot be given on a cached route, since a response may depend on them: set cache to false";
         for (text, expected) in [
-            ("headers_from_claims = ['X-A']", vec![format!("{table}: must be a table")]),
+            ("headers_from_claims = ['X-A']", vec![format!("{table}: must be a table, not a list")]),
             (
                 "headers_from_claims = { X-A = 'roles' }",
                 vec![format!("{table}.X-A: must be \"scope\" or \"identity\"")],
             ),
-            ("headers_from_claims = { X-A = 1 }", vec![format!("{table}.X-A: must be a string")]),
+            ("headers_from_claims = { X-A = 1 }", vec![format!("{table}.X-A: must be a string, not 1")]),
             ("headers_from_claims = { \"X A\" = 'scope' }", vec![format!("{table}.X A: is not a header name")]),
             ("headers_from_claims = { Host = 'identity' }", vec![format!("{table}.Host: {FORBIDDEN}")]),
             (

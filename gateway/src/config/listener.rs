@@ -57,7 +57,7 @@ pub(super) fn read_proxies(source: &mut Source) -> Proxies {
 pub(super) fn read_redirect_port(source: &mut Source) -> Option<u16> {
     let port: u16 = source.get("redirect.port")?;
     if port == 0 {
-        source.problem("redirect.port", "0 is not a port that a client can connect to: must be within 1 and 65535");
+        source.problem("redirect.port", "must be a port that a client can connect to: 1 to 65535, not 0");
     }
     Some(port)
 }

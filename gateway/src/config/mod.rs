@@ -324,7 +324,7 @@ fn read_flow(source: &mut Source, read_timeout: Duration) -> FlowSettings {
     let hosts = read_host_names(source, "hosts");
     let hosts = hosts.iter().map(|host| normal(host)).collect();
     FlowSettings {
-        hsts: hsts(source.number("hsts.max_age", 31_536_000, 0..=63_072_000)),
+        hsts: hsts(source.whole_seconds("hsts.max_age", 31_536_000, 0..=63_072_000)),
         sizes: framing::Settings {
             max_header_bytes: number(source, "request.max_header_bytes", sizes.max_header_bytes),
             max_header_fields: number(source, "request.max_header_fields", sizes.max_header_fields),

@@ -117,19 +117,25 @@ mod tests {
         let either = "must have either any or all, a list of roles";
         let name = "must be printable ASCII characters without space, \" and \\";
         for (text, expected) in [
-            ("require = ['a']", vec!["route[0].require: must be a table".to_owned()]),
+            ("require = ['a']", vec!["route[0].require: must be a table, not a list".to_owned()]),
             ("require = {}", vec![format!("route[0].require: {either}")]),
             ("require = { any = ['a'], all = ['b'] }", vec![format!("route[0].require: {either}")]),
             (
                 "require = { some = ['a'] }",
                 vec![format!("route[0].require: {either}"), "route[0].require.some: unknown key".to_owned()],
             ),
-            ("require = { any = 'a' }", vec!["route[0].require.any: must be a list of strings".to_owned()]),
+            (
+                "require = { any = 'a' }",
+                vec!["route[0].require.any: must be a list of strings, not a string".to_owned()],
+            ),
             ("require = { any = [] }", vec!["route[0].require.any: must have at least one role".to_owned()]),
             ("require = { all = ['a', 'b c'] }", vec![format!("route[0].require.all: {name}")]),
             ("require = { all = [''] }", vec![format!("route[0].require.all: {name}")]),
-            ("require_methods = 1", vec!["route[0].require_methods: must be a table".to_owned()]),
-            ("require_methods = { POST = 1 }", vec!["route[0].require_methods.POST: must be a table".to_owned()]),
+            ("require_methods = 1", vec!["route[0].require_methods: must be a table, not 1".to_owned()]),
+            (
+                "require_methods = { POST = 1 }",
+                vec!["route[0].require_methods.POST: must be a table, not 1".to_owned()],
+            ),
             (
                 "require_methods = { GET = { any = [] }, POST = { all = ['\"'] } }",
                 vec![

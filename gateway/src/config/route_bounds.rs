@@ -132,17 +132,17 @@ mod tests {
         )
         .unwrap_err();
         let expected = [
-            "route[0].max_body_bytes: must be a whole number within 0 and 1099511627776",
-            "route[0].timeout.connect: must be a number of seconds within 0.01 and 60",
-            "route[0].timeout.first_byte: must be a number of seconds within 0.01 and 3600",
-            "route[0].timeout.idle: must be a number of seconds within 0.01 and 3600",
-            "route[0].timeout.total: must be a number of seconds within 0 and 86400",
+            "route[0].max_body_bytes: must be a whole number from 0 to 1099511627776, not -1",
+            "route[0].timeout.connect: must be a number of seconds from 0.01 to 60, not 0",
+            "route[0].timeout.first_byte: must be a number of seconds from 0.01 to 3600, not a number in quotes",
+            "route[0].timeout.idle: must be a number of seconds from 0.01 to 3600, not this number",
+            "route[0].timeout.total: must be a number of seconds from 0 to 86400, not 1000000000",
             "route[0].timeout.read: unknown key",
             "route[0].allow: \"10.0.0.1/8\" has bits set behind its prefix",
             "route[0].allow: \"all\" must be an IP address, or a network such as 10.0.0.0/8",
             "route[0].allow: \"::ffff:10.0.0.0/104\" is an IPv4 network: write it as one",
-            "route[0].deny: must be a list of strings",
-            "route[0].limit.rate: must be a whole number within 1 and 1000000",
+            "route[0].deny: must be a list of strings, not a string",
+            "route[0].limit.rate: must be a whole number from 1 to 1000000, not 0",
             "route[0].limit.burst: is required: a whole number",
             "route[0].limit.window: unknown key",
         ];

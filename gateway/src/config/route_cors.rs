@@ -36,7 +36,7 @@ pub(super) fn read(source: &mut Source, section: &mut Section) -> Option<Policy>
     if let Some(names) = read_names(source, &mut cors, "exposed_headers") {
         policy.exposed_headers = Policy::list(&names);
     }
-    if let Some(age) = cors.number(source, "max_age", 0..=MAX_AGE) {
+    if let Some(age) = cors.whole_seconds(source, "max_age", 0..=MAX_AGE) {
         policy.max_age = HeaderValue::from(age);
     }
     policy.allows_credentials = cors.flag(source, "allow_credentials");
@@ -120,9 +120,9 @@ mod tests {
             "route[0].cors.allowed_headers: \"*\" cannot be used: list the names",
             "route[0].cors.allowed_headers: \"a b\" is not a header name",
             "route[0].cors.allowed_headers: \"x-a\" appears twice",
-            "route[0].cors.exposed_headers: must be a list of strings",
-            "route[0].cors.max_age: must be a whole number within 0 and 86400",
-            "route[0].cors.allow_credentials: must be true or false",
+            "route[0].cors.exposed_headers: must be a list of strings, not a string",
+            "route[0].cors.max_age: must be a whole number of seconds from 0 to 86400, not 86401",
+            "route[0].cors.allow_credentials: must be true or false, not 1",
             "route[0].cors.allowed_methods: unknown key",
         ];
         assert_eq!(reported, expected);
@@ -130,6 +130,6 @@ mod tests {
         assert_eq!(missing, ["route[0].cors.allowed_origins: is required: the origins, or [] for none"]);
         let unused = read("{ allowed_origins = [], max_age = 1 }").unwrap_err();
         assert_eq!(unused, ["route[0].cors.max_age: has no effect, since allowed_origins is empty"]);
-        assert_eq!(read("'https://a.example'").unwrap_err(), ["route[0].cors: must be a table"]);
+        assert_eq!(read("'https://a.example'").unwrap_err(), ["route[0].cors: must be a table, not a string"]);
     }
 }

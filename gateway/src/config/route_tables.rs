@@ -266,10 +266,10 @@ mod tests {
         let expected = [
             "route[1].hosts: \"a:1\" is not a host name: no scheme, port or wildcard",
             "route[1].hosts: \"B.\" appears twice",
-            "route[1].public: must be true or false",
+            "route[1].public: must be true or false, not 1",
             "route[2].encoded: must be \"refuse\" or \"preserve\"",
-            "route[2].query: must be a list of strings",
-            "route[4].hosts: must be a list of strings",
+            "route[2].query: must be a list of strings, not a string",
+            "route[4].hosts: must be a list of strings, not a string",
             "route[4].upgrade: must be \"websocket\"",
             "route[0].path: \"/a/{*rest}/b\" has a {*name} that is not its last segment",
             "route[1].encoded: can be \"preserve\" only with a {*name} in the path",

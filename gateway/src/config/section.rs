@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use toml::{Table, Value};
 
-use holodule_settings::{Secret, Source, shown_key};
+use holodule_settings::{Secret, Source, mismatch, shown_key};
 
 /// A table from which each field is taken by name; [`Section::finish`] reports the fields that remain.
 pub(super) struct Section {
@@ -54,8 +54,8 @@ impl Section {
     pub(super) fn text_of(&mut self, source: &mut Source, field: &str, shown: &str) -> Option<String> {
         match self.fields.remove(field)? {
             Value::String(text) => Some(text),
-            _ => {
-                self.problem(source, shown, "must be a string");
+            other => {
+                self.problem(source, shown, mismatch("a string", &other));
                 None
             }
         }
@@ -71,15 +71,15 @@ impl Section {
 
     /// A required list of strings.
     pub(super) fn texts(&mut self, source: &mut Source, field: &str, what: &str) -> Option<Vec<String>> {
-        let texts = match self.fields.remove(field) {
-            None => {
-                self.problem(source, field, format!("is required: {what}"));
-                return None;
-            }
-            Some(value) => value.try_into::<Vec<String>>().ok(),
+        let Some(value) = self.fields.remove(field) else {
+            self.problem(source, field, format!("is required: {what}"));
+            return None;
         };
+        let texts = value.clone().try_into::<Vec<String>>().ok();
         if texts.is_none() {
-            self.problem(source, field, "must be a list of strings");
+            let form = "a list of strings";
+            let reason = if value.is_array() { format!("must be {form}") } else { mismatch(form, &value) };
+            self.problem(source, field, reason);
         }
         texts
     }
@@ -114,8 +114,8 @@ impl Section {
     pub(super) fn table_of(&mut self, source: &mut Source, field: &str, shown: &str) -> Option<Self> {
         match self.fields.remove(field)? {
             Value::Table(fields) => Some(Self { path: format!("{}.{shown}", self.path), fields }),
-            _ => {
-                self.problem(source, shown, "must be a table");
+            other => {
+                self.problem(source, shown, mismatch("a table", &other));
                 None
             }
         }
@@ -155,8 +155,8 @@ impl Section {
         match self.fields.remove(field) {
             None => false,
             Some(Value::Boolean(flag)) => flag,
-            Some(_) => {
-                self.problem(source, field, "must be true or false");
+            Some(other) => {
+                self.problem(source, field, mismatch("true or false", &other));
                 false
             }
         }
@@ -164,11 +164,26 @@ impl Section {
 
     /// The whole number in `field`, within `range`; `None` if it is missing or invalid.
     pub(super) fn number(&mut self, source: &mut Source, field: &str, range: RangeInclusive<u64>) -> Option<u64> {
-        let number = self.fields.remove(field)?.as_integer().and_then(|number| u64::try_from(number).ok());
+        self.whole(source, field, &range, "a whole number")
+    }
+
+    /// The duration in `field`, in whole seconds within `range`; `None` if it is missing or invalid.
+    pub(super) fn whole_seconds(
+        &mut self,
+        source: &mut Source,
+        field: &str,
+        range: RangeInclusive<u64>,
+    ) -> Option<u64> {
+        self.whole(source, field, &range, "a whole number of seconds")
+    }
+
+    fn whole(&mut self, source: &mut Source, field: &str, range: &RangeInclusive<u64>, what: &str) -> Option<u64> {
+        let value = self.fields.remove(field)?;
+        let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
         let number = number.filter(|number| range.contains(number));
         if number.is_none() {
-            let reason = format!("must be a whole number within {} and {}", range.start(), range.end());
-            self.problem(source, field, reason);
+            let expected = format!("{what} from {} to {}", range.start(), range.end());
+            self.problem(source, field, mismatch(&expected, &value));
         }
         number
     }
@@ -193,15 +208,16 @@ impl Section {
 
     /// The duration in `field`, in seconds within `range`; `None` if it is missing or invalid.
     pub(super) fn seconds(&mut self, source: &mut Source, field: &str, range: RangeInclusive<f64>) -> Option<Duration> {
-        let seconds = match self.fields.remove(field)? {
+        let value = self.fields.remove(field)?;
+        let seconds = match value {
             Value::Float(seconds) => Some(seconds),
             Value::Integer(seconds) => i32::try_from(seconds).ok().map(f64::from),
             _ => None,
         };
         let seconds = seconds.filter(|seconds| range.contains(seconds));
         if seconds.is_none() {
-            let reason = format!("must be a number of seconds within {} and {}", range.start(), range.end());
-            self.problem(source, field, reason);
+            let expected = format!("a number of seconds from {} to {}", range.start(), range.end());
+            self.problem(source, field, mismatch(&expected, &value));
         }
         seconds.map(Duration::from_secs_f64)
     }
@@ -226,7 +242,14 @@ impl Section {
         match (self.fields.contains_key(field), self.fields.contains_key(&file_field)) {
             (true, false) => {
                 source.expect_private_file();
-                self.text(source, field).map(Secret::new)
+                match self.fields.remove(field) {
+                    Some(Value::String(text)) => Some(Secret::new(text)),
+                    // Not even a number is repeated.
+                    _ => {
+                        self.problem(source, field, "must be a string, in quotes");
+                        None
+                    }
+                }
             }
             (false, true) => {
                 let path = self.text(source, &file_field)?;

@@ -269,7 +269,7 @@ mod tests {
             ("upstream.admin = ['a:1', 'a:1']", None, Err("\"a:1\" appears twice")),
             ("upstream.admin = ['a:1', 'b']", None, Err("\"b\" must be host:port or unix:/path")),
             ("upstream.admin = 'b'", None, Err("must be host:port or unix:/path")),
-            ("upstream.admin = 1", None, Err("expected a string or a list of strings")),
+            ("upstream.admin = 1", None, Err("must be a string or a list of strings, not 1")),
             ("", Some("[]"), Err("must have 1 to 64 addresses")),
         ] {
             assert_eq!(read(toml, variable), expected.map(str::to_owned).map_err(str::to_owned), "{toml} {variable:?}");
@@ -288,10 +288,10 @@ mod tests {
                 "addresses = [{ weight = 1 }]",
                 "addresses: must be a list of strings, or of { address = \"...\", weight = ... }",
             ),
-            ("addresses = [{ address = 1 }, 'a:1']", "addresses[0].address: must be a string"),
+            ("addresses = [{ address = 1 }, 'a:1']", "addresses[0].address: must be a string, not 1"),
             (
                 "addresses = [{ address = 'a:1', weight = 101 }]",
-                "addresses[0].weight: must be a whole number within 0 and 100",
+                "addresses[0].weight: must be a whole number from 0 to 100, not 101",
             ),
             ("addresses = [{ address = 'a:1', size = 1 }]", "addresses[0].size: unknown key"),
             ("addresses = [{ address = 'a' }, 'a:1']", "addresses: \"a\" must be host:port or unix:/path"),
@@ -308,7 +308,7 @@ mod tests {
                 &format!("{two}policy = 'random'"),
                 "policy: \"random\" must be round_robin, least_connections, consistent_hash or sticky",
             ),
-            (&format!("{two}policy = 1"), "policy: must be a string"),
+            (&format!("{two}policy = 1"), "policy: must be a string, not 1"),
             (&format!("{two}policy = 'consistent_hash'"), "hash_by: is required: \"identity\" or \"path\""),
             (&format!("{two}policy = 'consistent_hash'\nhash_by = 'ip'"), "hash_by: must be \"identity\" or \"path\""),
             (&format!("{two}hash_by = 'path'"), "hash_by: is only for the policy \"consistent_hash\""),
@@ -321,11 +321,11 @@ mod tests {
                 &format!("{two}policy = 'sticky'\ncookie = '__host-a'"),
                 "cookie: must not begin with __Host- or __Http-, since its Path is that of the route",
             ),
-            (&format!("{two}eject_after = -1"), "eject_after: must be a whole number within 0 and 1000"),
-            (&format!("{two}eject_time = 0"), "eject_time: must be a number of seconds within 0.01 and 3600"),
+            (&format!("{two}eject_after = -1"), "eject_after: must be a whole number from 0 to 1000, not -1"),
+            (&format!("{two}eject_time = 0"), "eject_time: must be a number of seconds from 0.01 to 3600, not 0"),
             (&format!("{two}eject_time = 2\neject_max_time = 1"), "eject_max_time: must be at least eject_time"),
-            (&format!("{two}eject_on_5xx = 1"), "eject_on_5xx: must be true or false"),
-            (&format!("{two}max_queue = 'none'"), "max_queue: must be a whole number within 0 and 1000000"),
+            (&format!("{two}eject_on_5xx = 1"), "eject_on_5xx: must be true or false, not 1"),
+            (&format!("{two}max_queue = 'none'"), "max_queue: must be a whole number from 0 to 1000000, not a string"),
         ] {
             assert_eq!(service(fields).unwrap_err(), [format!("service[0].{expected}")], "{fields}");
         }

@@ -182,7 +182,7 @@ mod tests {
         let reported = services(path, &fields).unwrap_err();
         let expected = [
             "service[0].http: \"3\" must be \"1.1\" or \"2\"",
-            "service[0].tls: must be a table",
+            "service[0].tls: must be a table, not true",
             "service[1].tls.ca: is required: the PEM file of the trusted CAs",
             "service[1].tls.verify: unknown key",
             "service[2].tls.ca: FOLDER/a.key: the file holds a private key and no certificate",

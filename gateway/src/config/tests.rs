@@ -246,7 +246,7 @@ fn an_invalid_dotenv_line_causes_no_further_problems() {
     std::fs::write(&dotenv, "JWT_SECRET_KEY 'hush'\nOPS_ADDR=x\n").unwrap();
     let problems = Config::load(None, &dotenv).err().unwrap();
     let expected = format!(
-        "the configuration has 2 problem(s):\n  {}: line 1 has no `=` after a name\n  \
+        "the configuration has 2 problems:\n  {}: line 1 has no `=` after a name\n  \
          ops_addr, from OPS_ADDR in .env: must be an IP address with a port, as in 127.0.0.1:8443 or [::]:443\n",
         dotenv.display()
     );

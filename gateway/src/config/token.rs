@@ -32,8 +32,9 @@ pub(super) fn notes(keys: &Keys, static_tokens: &StaticTokens) -> Vec<String> {
 }
 
 fn read_settings(source: &mut Source) -> Settings {
-    let mut seconds =
-        |key, default: u32, range| u32::try_from(source.number(key, u64::from(default), range)).unwrap_or(default);
+    let mut seconds = |key, default: u32, range| {
+        u32::try_from(source.whole_seconds(key, u64::from(default), range)).unwrap_or(default)
+    };
     let settings = Settings {
         lifetime: seconds("token.lifetime", 300, 1..=86_400),
         leeway: seconds("token.leeway", 0, 0..=300),
@@ -283,10 +284,10 @@ mod tests {
             "key[2].secret: has 4 bytes; at least 32 are required",
             "key[3].secret: or secret_file is required",
             "key[4].secret: and secret_file cannot both be given",
-            "key[5].kid: must be a string",
-            "key[5].secret: must be a string",
+            "key[5].kid: must be a string, not 6",
+            "key[5].secret: must be a string, in quotes",
             &format!("key[5].retire_at: {moment}"),
-            "key[5].without_kid: must be true or false",
+            "key[5].without_kid: must be true or false, not a string",
             &format!("key[6].retire_at: {moment}"),
         ];
         assert_eq!(reported, expected);
@@ -362,7 +363,7 @@ mod tests {
             "static_token[0].routes: is required: the names of the routes it may use, or [\"*\"] for every one",
             "static_token[1].name: must have 1 to 64 characters of A-Z a-z 0-9 - . _",
             "static_token[1].sha256: must be a SHA-256: 64 hexadecimal digits",
-            "static_token[1].routes: must be a list of strings",
+            "static_token[1].routes: must be a list of strings, not a string",
             "static_token[1].scopes: must be printable ASCII characters without space, \" and \\",
             "static_token[2].name: must have 1 to 64 characters of A-Z a-z 0-9 - . _",
             "static_token[2].expires: must be an RFC 3339 date-time with its offset, such as 2027-01-01T00:00:00Z",

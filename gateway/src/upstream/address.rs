@@ -34,7 +34,7 @@ pub enum AddressError {
     #[error("must be host:port or unix:/path")]
     Form,
     /// A port that is 0 or not a number.
-    #[error("the port must be within 1 and 65535")]
+    #[error("the port must be from 1 to 65535")]
     Port,
     /// A Unix path that is relative or too long for a socket.
     #[error("a Unix socket needs an absolute path of at most 107 bytes")]

@@ -47,7 +47,7 @@ fn health_needs_a_valid_address_only() {
     let wrong = health(folder.path(), "localhost:9180", &[]);
     assert_eq!(wrong.status.code(), Some(1));
     let report = text(&wrong.stderr);
-    assert!(report.contains("has 1 problem(s):\n  ops_addr, from OPS_ADDR: must be an IP address"), "{report}");
+    assert!(report.contains("has 1 problem:\n  ops_addr, from OPS_ADDR: must be an IP address"), "{report}");
 }
 
 #[test]

@@ -160,7 +160,7 @@ fn check_reports_every_problem_and_no_secret() {
 
     fs::write(path.join(".env"), "\nJWT_SECRET_KEY 'hush'\n").unwrap();
     let wrong = check(path, &[]);
-    let expected = "holodule-gateway: the configuration has 1 problem(s):\n  .env: line 2 has no `=` after a name\n\n";
+    let expected = "holodule-gateway: the configuration has 1 problem:\n  .env: line 2 has no `=` after a name\n\n";
     assert_eq!((wrong.status.code(), text(&wrong.stderr).as_str()), (Some(1), expected));
 }
 

@@ -13,6 +13,8 @@ const HIDDEN: &str = "(a value that is not shown)";
 /// The placeholder for a key that is not repeated.
 const HIDDEN_KEY: &str = "(a key that is not shown)";
 
+/// The length of the shortest secret that a configuration of the gateway accepts, in bytes.
+const SHORTEST_SECRET: usize = 32;
 /// The longest repeated text, in characters.
 const MAX_CHARACTERS: usize = 64;
 /// The longest repeated path, in characters.
@@ -25,6 +27,13 @@ const MAX_RANDOM: usize = 4;
 /// `text` in quotes with control characters escaped, or a placeholder.
 pub fn shown(text: &str) -> String {
     if is_harmless(text, MAX_CHARACTERS) { format!("{text:?}") } else { HIDDEN.to_owned() }
+}
+
+/// The name of a route, a service, a key or a static token in a valid configuration, in quotes. Access logs and metrics
+/// contain these names, so only one that is long enough for a secret is checked like other texts.
+pub fn shown_name(name: &str) -> String {
+    let is_short = name.len() < SHORTEST_SECRET && !name.contains(char::is_control) && !resembles_pem(name);
+    if is_short { format!("{name:?}") } else { shown(name) }
 }
 
 /// `path`, or a placeholder.
@@ -148,6 +157,19 @@ mod tests {
         let path = folder.path().join("8f3a11e0-77b2.pem");
         assert_eq!(shown_path(&path), path.to_str().unwrap());
         assert_eq!(shown_path(&folder.path().join("missing/8f3a11e0-77b2.pem")), HIDDEN);
+    }
+
+    #[test]
+    fn names_are_shown_unless_they_are_long_enough_for_a_secret() {
+        for name in ["docs2", "v2docs3", "wiki-2026b", "/holodules/{day}", "a b c", "8f3a11e0-77b2", "ドキュメント"]
+        {
+            assert_eq!(shown_name(name), format!("{name:?}"));
+        }
+        assert_eq!(shown_name("streams-of-the-archive-since-year-2020"), "\"streams-of-the-archive-since-year-2020\"");
+        for secret in ["0123456789abcdef0123456789abcdef", "BEGIN PRIVATE", "a\u{7}"] {
+            assert_eq!(shown_name(secret), shown(secret));
+        }
+        assert_eq!(shown_name("0123456789abcdef0123456789abcdef"), HIDDEN);
     }
 
     #[test]

@@ -6,13 +6,16 @@
 
 mod arguments;
 mod bounded;
+mod counted;
 mod dotenv;
 mod echo;
 mod environment;
 mod file;
 mod files;
 mod manual;
+mod mismatch;
 mod misspelt;
+mod output;
 mod problem;
 mod secret;
 mod source;
@@ -22,11 +25,14 @@ mod values;
 mod version;
 
 pub use arguments::without_secrets;
-pub use echo::{shown, shown_key, shown_path, with_shown_path};
+pub use counted::counted;
+pub use echo::{shown, shown_key, shown_name, shown_path, with_shown_path};
 pub use environment::{Environment, Overlaid, environment, overlay};
 pub use file::{Replacement, is_replaceable, replace, resolved};
 pub use files::Files;
 pub use manual::write_manual;
+pub use mismatch::mismatch;
+pub use output::{Output, closed_status, print_usage};
 pub use problem::{Problem, Problems};
 pub use secret::{Secret, exposed, read_secret_file};
 pub use source::Source;

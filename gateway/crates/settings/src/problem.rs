@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use crate::counted::counted;
 use crate::echo::shown_path;
 use crate::values::Origin;
 
@@ -55,7 +56,7 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "the configuration has {} problem(s):", self.0.len())?;
+        writeln!(f, "the configuration has {}:", counted(self.0.len() as u64, "problem"))?;
         for problem in &self.0 {
             writeln!(f, "  {}: {}", problem.subject(), problem.reason)?;
         }

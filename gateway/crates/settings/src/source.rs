@@ -20,7 +20,7 @@ use crate::misspelt::is_misspelt;
 use crate::problem::{Problem, Problems};
 use crate::secret::{Secret, read_secret_file};
 use crate::unquoted;
-use crate::value::{Seconds, from_text, value_of};
+use crate::value::{from_text, from_value, value_of};
 use crate::values::{Origin, Values};
 
 /// The raw settings, and the problems found so far.
@@ -127,6 +127,11 @@ impl Source {
     ///
     /// A variable is parsed as a string if the type accepts one, otherwise as TOML.
     pub fn get<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
+        self.get_as(key, None)
+    }
+
+    /// [`Source::get`], where problems state what is `expected`.
+    fn get_as<T: DeserializeOwned>(&mut self, key: &str, expected: Option<&str>) -> Option<T> {
         let in_file = self.lookup(key);
         let name = environment_name(key);
         let result = match self.environment.get(&name).map(str::to_owned) {
@@ -139,11 +144,10 @@ impl Source {
                 let in_file = in_file?;
                 self.values.record(key, format!("{in_file:?}"));
                 self.values.record_origin(key, Origin::File);
-                let value = in_file.clone().try_into::<T>();
-                value.map(|value| (value, in_file)).map_err(|error| without_values(error.message()))
+                from_value(in_file)
             }
         };
-        let (value, shown) = result.map_err(|reason| self.problem(key, reason)).ok()?;
+        let (value, shown) = result.map_err(|error| self.problem(key, error.reason(expected))).ok()?;
         self.values.record_shown(key, &shown);
         Some(value)
     }
@@ -188,33 +192,6 @@ impl Source {
         self.parse(key, |text| (!text.is_empty()).then(|| parse(text)).transpose()).flatten()
     }
 
-    /// The number `key` within `range`, or `default`.
-    pub fn number(&mut self, key: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
-        let value = self.get_or(key, default);
-        if range.contains(&value) {
-            return value;
-        }
-        let value = if value > MAX_SHOWN { "the value".to_owned() } else { value.to_string() };
-        self.problem(key, format!("{value} is not within {} and {}", range.start(), range.end()));
-        default
-    }
-
-    /// The duration `key` in seconds, fractions allowed, within `range`, or `default`.
-    pub fn seconds(&mut self, key: &str, default: f64, range: std::ops::RangeInclusive<f64>) -> std::time::Duration {
-        let Seconds(value) = self.get(key).unwrap_or_else(|| {
-            self.values.record_default(key, default.to_string());
-            Seconds(default)
-        });
-        let value = if range.contains(&value) {
-            value
-        } else {
-            let shown = if value.abs() < MAX_SECONDS_SHOWN { value.to_string() } else { "the number of".to_owned() };
-            self.problem(key, format!("{shown} seconds is not within {} and {}", range.start(), range.end()));
-            default
-        };
-        std::time::Duration::from_secs_f64(value)
-    }
-
     /// A secret from `<NAME>_FILE`, the environment, `<key>_file` or `key`, in this order. No problem repeats it or the
     /// path, in whose place it may have been set.
     pub fn secret(&mut self, key: &str) -> Option<Secret> {
@@ -250,7 +227,7 @@ impl Source {
                     self.read_secret_file(&file_key, Path::new(&path))
                 }
                 _ => {
-                    self.problem(&file_key, "must be a string");
+                    self.problem(&file_key, NOT_A_STRING);
                     None
                 }
             };
@@ -263,7 +240,7 @@ impl Source {
                 Some(Secret::new(text))
             }
             _ => {
-                self.problem(key, "must be a string");
+                self.problem(key, NOT_A_STRING);
                 None
             }
         }
@@ -358,15 +335,12 @@ impl Source {
     }
 }
 
+/// For a secret, of which not even a number is repeated.
+const NOT_A_STRING: &str = "must be a string, in quotes";
+
 fn environment_name(key: &str) -> String {
     key.replace('.', "_").to_uppercase()
 }
-
-/// A longer number may be a misplaced secret.
-const MAX_SHOWN: u64 = 9_999_999_999;
-
-/// The same for seconds, which may have a fraction.
-const MAX_SECONDS_SHOWN: f64 = 1e10;
 
 fn collect_unknown(table: &Table, prefix: &str, keys_read: &BTreeSet<String>, unknown: &mut Vec<String>) {
     for (name, value) in table {
@@ -385,5 +359,6 @@ fn collect_unknown(table: &Table, prefix: &str, keys_read: &BTreeSet<String>, un
 }
 
 mod files;
+mod numbers;
 #[cfg(test)]
 mod tests;

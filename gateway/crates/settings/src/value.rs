@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::echo::without_values;
+use crate::mismatch::{mismatch, mismatch_of};
 
 /// Seconds, written as an integer or with a fraction.
 pub(crate) struct Seconds(pub(crate) f64);
@@ -23,15 +23,31 @@ impl<'de> serde::Deserialize<'de> for Seconds {
     }
 }
 
+/// Why a value cannot be converted.
+#[derive(Debug)]
+pub(crate) struct NotConverted {
+    value: Value,
+    message: String,
+}
+
+impl NotConverted {
+    /// The reason, of which the part about what is expected is `expected` if that is known better than from the type.
+    pub(crate) fn reason(&self, expected: Option<&str>) -> String {
+        expected.map_or_else(|| mismatch_of(&self.message, &self.value), |expected| mismatch(expected, &self.value))
+    }
+}
+
+/// Converts `value`, and returns it too.
+pub(crate) fn from_value<T: DeserializeOwned>(value: Value) -> Result<(T, Value), NotConverted> {
+    match value.clone().try_into::<T>() {
+        Ok(read) => Ok((read, value)),
+        Err(error) => Err(NotConverted { value, message: error.message().to_owned() }),
+    }
+}
+
 /// Parses `text` as a string or TOML, and returns the parsed value too.
-pub(crate) fn from_text<T: DeserializeOwned>(text: &str) -> Result<(T, Value), String> {
-    let as_string = Value::String(text.to_owned());
-    let error = match as_string.clone().try_into::<T>() {
-        Ok(value) => return Ok((value, as_string)),
-        Err(error) => without_values(error.message()),
-    };
-    let value = value_of(text).ok_or(error)?;
-    value.clone().try_into::<T>().map(|read| (read, value)).map_err(|error| without_values(error.message()))
+pub(crate) fn from_text<T: DeserializeOwned>(text: &str) -> Result<(T, Value), NotConverted> {
+    from_value(Value::String(text.to_owned())).or_else(|as_string| from_value(value_of(text).ok_or(as_string)?))
 }
 
 /// Parses `text` as a TOML value.

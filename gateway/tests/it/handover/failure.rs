@@ -48,7 +48,7 @@ async fn a_configuration_that_is_not_valid_is_reported() {
     program.configure("drain_timeout = -1\nstrip_prefix = ['/a/']");
     let reason = program.fail_to_upgrade().await;
     let expected =
-        "failed: the new process ended before it was ready (exit status: 1): the configuration has 2 problem(s):";
+        "failed: the new process ended before it was ready (exit status: 1): the configuration has 2 problems:";
     assert!(reason.starts_with(expected), "{reason}");
     assert!(reason.contains("drain_timeout: ") && reason.contains("strip_prefix: "), "{reason}");
     assert_serves(&program, 1.0).await;

@@ -17,7 +17,7 @@ fn a_long_number_of_seconds_is_not_repeated() {
         let mut source = source(&format!("timeout = {value}"), &[]);
         source.seconds("timeout", 1.0, 0.1..=600.0);
         let message = source.finish().unwrap_err().to_string();
-        assert!(message.contains("seconds is not within 0.1 and 600"), "{message}");
+        assert!(message.contains("timeout: must be a number of seconds from 0.1 to 600, not "), "{message}");
         assert_eq!(message.contains(value), repeats, "{message}");
     }
 }
@@ -69,22 +69,24 @@ fn a_secret_file_that_is_not_a_path_is_reported() {
     let mut source = source("key = 'hush'\nkey_file = 5", &[]);
     assert!(source.secret("key").is_none());
     let text = source.finish().unwrap_err().to_string();
-    assert!(text.contains("key_file: must be a string") && !text.contains("hush"), "{text}");
+    assert!(text.contains("key_file: must be a string, in quotes") && !text.contains("hush"), "{text}");
 }
 
 #[test]
 fn a_value_of_another_type_is_not_repeated_and_has_its_origin() {
-    let mut source = source("a = 'hush'\nb = ['hush']\nd = 99999999999", &[("C_D", "hush"), ("E", "[hush")]);
+    let mut source = source("a = 'hush'\nb = ['hush']\nd = 99999999999\nf = '300'", &[("C_D", "hush"), ("E", "[hush")]);
     let _: (Option<u16>, Option<String>) = (source.get("a"), source.get("b"));
     let _: (Option<bool>, Vec<Table>) = (source.get("c.d"), source.tables("e"));
     source.number("d", 1, 0..=10);
+    source.whole_seconds("f", 1, 1..=86_400);
     let text = source.finish().unwrap_err().to_string();
-    let expected = "the configuration has 5 problem(s):\n  \
-         a: invalid type: string, expected u16\n  \
-         b: invalid type: sequence, expected a string\n  \
-         c.d, from C_D: invalid type: string, expected a boolean\n  \
+    let expected = "the configuration has 6 problems:\n  \
+         a: must be a whole number from 0 to 65535, not a string\n  \
+         b: must be a string, not a list\n  \
+         c.d, from C_D: must be true or false, not a string\n  \
          e, from E: must be a list of tables\n  \
-         d: the value is not within 0 and 10\n";
+         d: must be a whole number from 0 to 10, not this number\n  \
+         f: must be a whole number of seconds from 1 to 86400, not a number in quotes\n";
     assert_eq!(text, expected);
 }
 
