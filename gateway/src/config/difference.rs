@@ -66,6 +66,8 @@ impl Entries {
         let by_index: BTreeMap<_, _> = values.into_iter().collect();
         let mut entries = BTreeMap::new();
         let mut orders: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        // Tables without a unique name keep their index.
+        let mut tables: BTreeMap<(&str, &str), &str> = BTreeMap::new();
         for key in &order {
             let Some(value) = by_index.get(key) else { continue };
             let Some((table, field)) = key.rsplit_once("].") else {
@@ -74,6 +76,7 @@ impl Entries {
             };
             let list = table.split_once('[').map_or(table, |(list, _)| list);
             let name = NAMES.iter().find_map(|field| by_index.get(&format!("{table}].{field}")));
+            let name = name.filter(|name| *tables.entry((list, name)).or_insert(table) == table);
             match name {
                 Some(name) => {
                     entries.insert(format!("{list} {name}.{field}"), value.clone());
@@ -230,6 +233,21 @@ mod tests {
         ];
         assert_eq!(shown(&after().differences_from(&before())), expected);
         assert_eq!(after().differences_from(&after()), []);
+    }
+
+    #[test]
+    fn a_second_table_of_a_name_is_not_lost() {
+        let of = |path: &str| {
+            let hidden = "(a value that is not shown)";
+            entries(&[
+                ("certificate[0].certificate", hidden),
+                ("certificate[0].private_key", "\"/a\""),
+                ("certificate[1].certificate", hidden),
+                ("certificate[1].private_key", path),
+            ])
+        };
+        let expected = "changed certificate[1].private_key: \"/b\" -> \"/c\" (by reload)";
+        assert_eq!(shown(&of("\"/c\"").differences_from(&of("\"/b\""))), [expected]);
     }
 
     #[test]

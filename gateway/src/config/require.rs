@@ -1,6 +1,6 @@
 //! `require` and `require_methods` of a `[[route]]`.
 
-use holodule_settings::{Source, shown, shown_key};
+use holodule_settings::{Source, shown_key, shown_name};
 
 use super::section::Section;
 use crate::route::{Route, RouteTable};
@@ -67,7 +67,7 @@ pub(super) fn warnings(table: &RouteTable, static_tokens: &StaticTokens, has_rev
             warnings.push(format!(
                 "route[{place}].require: the static token {} is for this route and gets 403 for every method: add the \
                  roles to its scopes",
-                shown(token.name())
+                shown_name(token.name())
             ));
         }
     }

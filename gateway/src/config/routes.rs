@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{SECRET_VARIABLES, read_routes};
 use crate::route::{Route, RouteTable, TICKET, Upgrade};
-use holodule_settings::{Overlaid, Problems, Source, environment, shown};
+use holodule_settings::{Overlaid, Problems, Source, environment, shown, shown_name};
 
 /// The names that a new static token is checked against.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub(super) fn cache_notes(table: &RouteTable) -> Vec<String> {
             format!(
                 "route[{place}] {} caches responses, since `shared` is true: unless their Cache-Control has public or \
                  s-maxage, the first request for each reaches the service twice; set `cache` to true or false",
-                shown(&route.name)
+                shown_name(&route.name)
             )
         })
         .collect()
@@ -132,7 +132,7 @@ pub(super) fn host_warnings(table: &RouteTable, is_accepted: impl Fn(&str) -> bo
 pub(super) fn upgrade_notes(table: &RouteTable) -> Vec<String> {
     let routes = table.iter().enumerate().filter(|(_, route)| route.upgrade == Some(Upgrade::WebSocket));
     let note = |(place, route): (usize, &Arc<Route>)| {
-        format!("route[{place}] {} accepts WebSocket connections", shown(&route.name))
+        format!("route[{place}] {} accepts WebSocket connections", shown_name(&route.name))
     };
     routes.map(note).collect()
 }
@@ -145,7 +145,7 @@ pub(super) fn ticket_notes(table: &RouteTable) -> Vec<String> {
             let patterns = route.patterns().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             format!(
                 "route[{place}] {} accepts tickets: GET of {patterns} may have ?ticket= instead of a token",
-                shown(&route.name)
+                shown_name(&route.name)
             )
         })
         .collect()
@@ -160,7 +160,7 @@ pub(super) fn public_notes(table: &RouteTable) -> Vec<String> {
             let patterns = route.patterns().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             format!(
                 "route[{place}] {} is public: {} of {patterns} for {hosts} need no token",
-                shown(&route.name),
+                shown_name(&route.name),
                 route.allow
             )
         })

@@ -11,7 +11,7 @@ use super::service_tls;
 use crate::framing::CanonicalPath;
 use crate::route::RouteTable;
 use crate::upstream::{self, Address, Balancing, Tls};
-use holodule_settings::{Source, shown};
+use holodule_settings::{Source, shown, shown_name};
 
 /// Names of the backend's listeners, which metrics and logs have in the same place.
 const RESERVED_NAMES: [&str; 2] = ["api", "admin"];
@@ -156,7 +156,7 @@ pub(super) fn warnings(services: &[Service], table: &RouteTable) -> Vec<String> 
     let is_used = |place| table.iter().any(|route| route.service == Some(place));
     let unused = services.iter().enumerate().filter(|(place, _)| !is_used(*place));
     unused
-        .map(|(place, service)| format!("service[{place}]: no route has the service {}", shown(&service.name)))
+        .map(|(place, service)| format!("service[{place}]: no route has the service {}", shown_name(&service.name)))
         .collect()
 }
 

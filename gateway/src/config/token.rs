@@ -7,7 +7,7 @@ use crate::clock::unix_now;
 use crate::route::RouteTable;
 use crate::scope::Scopes;
 use crate::token::{Digest, Key, Keys, NotAKey, NotStaticTokens, Routes, Settings, StaticToken, StaticTokens};
-use holodule_settings::{Source, shown, shown_key};
+use holodule_settings::{Source, shown, shown_name};
 
 /// The value in `routes` of a static token that is valid for every route.
 pub const EVERY_ROUTE: &str = "*";
@@ -17,13 +17,13 @@ pub(super) fn notes(keys: &Keys, static_tokens: &StaticTokens) -> Vec<String> {
     let mut notes = Vec::new();
     let now = unix_now();
     for (index, key) in keys.iter().enumerate().filter(|(_, key)| !key.is_in_force(now)) {
-        notes.push(format!("key[{index}] ({}) is retired", shown_key(key.kid().unwrap_or_default())));
+        notes.push(format!("key[{index}] {} is retired", shown_name(key.kid().unwrap_or_default())));
     }
     for token in static_tokens.iter() {
         match token.expires_at() {
-            None => notes.push(format!("the static token {} never expires", shown(token.name()))),
+            None => notes.push(format!("the static token {} never expires", shown_name(token.name()))),
             Some(_) if token.is_expired(now) => {
-                notes.push(format!("the static token {} has expired", shown(token.name())));
+                notes.push(format!("the static token {} has expired", shown_name(token.name())));
             }
             Some(_) => {}
         }
@@ -137,7 +137,7 @@ pub(super) fn read_static_tokens(source: &mut Source, routes: Option<&RouteTable
     let tokens = StaticTokens::new(tokens.into_iter().collect::<Option<_>>()?);
     let reason = |error| match error {
         NotStaticTokens::SameDigest(one, other) => {
-            format!("the static tokens {} and {} have the same sha256", shown(&one), shown(&other))
+            format!("the static tokens {} and {} have the same sha256", shown_name(&one), shown_name(&other))
         }
         other => other.to_string(),
     };
@@ -237,7 +237,7 @@ mod tests {
             r#"Key { kid: Some("older"), without_kid: false, retire_at: Some(946684800), .. }"#,
         ];
         assert_eq!(shown, expected);
-        assert_eq!(notes(&keys, &static_tokens), ["key[2] (older) is retired"]);
+        assert_eq!(notes(&keys, &static_tokens), ["key[2] \"older\" is retired"]);
         // The trailing newline of the file is not part of the secret.
         let token = keys.issue("user01", "1", unix_now()).unwrap();
         let same = Keys::new(

@@ -86,3 +86,24 @@ async fn the_files_are_compared_with_the_running_gateway() {
     let stopped = diff(path, "gateway.toml", &["--ops", &ops]);
     assert_eq!((stopped.status.code(), text(&stopped.stdout).as_str()), (Some(2), ""), "{stopped:?}");
 }
+
+#[test]
+fn names_are_shown_and_a_changed_route_of_any_name_is_found() {
+    let folder = folder();
+    let path = folder.path();
+    let settings = fs::read_to_string(path.join("gateway.toml")).unwrap();
+    let of = |first: &str, second: &str| {
+        let route = |name: &str, path: &str| {
+            format!("[[route]]\nname = '{name}'\npath = '{path}'\nmethods = ['GET']\nservice = 'docs2'\n")
+        };
+        let service = "[[service]]\nname = 'docs2'\naddresses = ['127.0.0.1:3000']\n";
+        format!("{settings}{service}{}{}", route("docs2", first), route("v2docs3", second))
+    };
+    fs::write(path.join("old.toml"), of("/docs2", "/v2docs3")).unwrap();
+    fs::write(path.join("new.toml"), of("/docs4", "/v2docs5")).unwrap();
+    let expected = [
+        "changed route \"docs2\".path: \"/docs2\" -> \"/docs4\" (by reload)",
+        "changed route \"v2docs3\".path: \"/v2docs3\" -> \"/v2docs5\" (by reload)",
+    ];
+    assert_lines(&diff(path, "new.toml", &["--against", "old.toml"]), 1, &expected);
+}

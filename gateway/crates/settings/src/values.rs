@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use toml::{Table, Value};
 
-use crate::echo::{shown, shown_path};
+use crate::echo::{shown, shown_name, shown_path};
 
 /// The placeholder for a secret.
 const SECRET: &str = "(secret)";
@@ -209,10 +209,8 @@ fn lines(value: &Value) -> Vec<(String, String)> {
     match (value.as_array(), tables) {
         (Some(list), Some(tables)) if !tables.is_empty() && tables.len() == list.len() => {
             let fields = |(index, table): (usize, &Table)| {
-                let line = move |(name, value): (&String, &Value)| {
-                    let value = if is_secret(name) { SECRET.to_owned() } else { text(value) };
-                    (format!("[{index}].{name}"), value)
-                };
+                let line =
+                    move |(name, value): (&String, &Value)| (format!("[{index}].{name}"), field_text(name, value));
                 table.iter().map(line).collect::<Vec<_>>()
             };
             tables.into_iter().enumerate().flat_map(fields).collect()
@@ -221,9 +219,27 @@ fn lines(value: &Value) -> Vec<(String, String)> {
     }
 }
 
-/// Whether a field of this name is secret.
-fn is_secret(name: &str) -> bool {
-    !name.ends_with("_file") && ["secret", "password", "token", "sha256"].iter().any(|word| name.contains(word))
+/// The fields of tables of lists that hold secrets. Other fields contain these words as well, such as `secret_path`.
+const SECRETS: [&str; 2] = ["secret", "sha256"];
+
+/// Whether a name in an inner table, such as that of a header, is probably one of a secret. These names are the operator's.
+fn may_be_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["secret", "password", "token", "authorization", "api-key"].iter().any(|word| name.contains(word))
+}
+
+/// The fields of tables of lists that hold names: those that name the table, and those that refer to others by name.
+const NAMES: [&str; 7] = ["name", "kid", "path", "aliases", "service", "routes", "scopes"];
+
+fn field_text(name: &str, value: &Value) -> String {
+    match value {
+        _ if SECRETS.contains(&name) => SECRET.to_owned(),
+        Value::String(text) if NAMES.contains(&name) => shown_name(text),
+        Value::Array(values) if NAMES.contains(&name) => {
+            format!("[{}]", values.iter().map(|value| field_text(name, value)).collect::<Vec<_>>().join(", "))
+        }
+        value => text(value),
+    }
 }
 
 fn text(value: &Value) -> String {
@@ -233,7 +249,7 @@ fn text(value: &Value) -> String {
         Value::Array(values) => format!("[{}]", values.iter().map(text).collect::<Vec<_>>().join(", ")),
         Value::Table(table) => {
             let field = |(name, value): (&String, &Value)| {
-                let value = if is_secret(name) { SECRET.to_owned() } else { text(value) };
+                let value = if may_be_secret(name) { SECRET.to_owned() } else { field_text(name, value) };
                 format!("{name} = {value}")
             };
             format!("{{ {} }}", table.iter().map(field).collect::<Vec<_>>().join(", "))
@@ -279,9 +295,32 @@ mod tests {
     }
 
     #[test]
+    fn exactly_the_secret_fields_of_tables_are_masked() {
+        let table: Table =
+            "name = 'docs2'\npath = '/docs2/{*rest}'\nsecret_path = true\nservice = 'v2docs3'\ntickets = true\n\
+             routes = ['docs2', '*']\nsha256 = 'a'\nsecret = 'b'\n\
+             request_headers = { set = { X-Token = 'c', Authorization = 'd', X-Env = 'staging' } }"
+                .parse()
+                .unwrap();
+        let mut values: Vec<_> = lines(&Value::Array(vec![Value::Table(table)])).into_iter().collect();
+        values.sort();
+        let expected = [
+            ("name", "\"docs2\""),
+            ("path", "\"/docs2/{*rest}\""),
+            ("request_headers", "{ set = { Authorization = (secret), X-Env = \"staging\", X-Token = (secret) } }"),
+            ("routes", "[\"docs2\", \"*\"]"),
+            ("secret", "(secret)"),
+            ("secret_path", "true"),
+            ("service", "\"v2docs3\""),
+            ("sha256", "(secret)"),
+            ("tickets", "true"),
+        ];
+        assert_eq!(values, expected.map(|(name, value)| (format!("[0].{name}"), value.to_owned())));
+    }
+
+    #[test]
     fn a_list_of_tables_is_shown_field_by_field_without_its_secrets() {
-        let toml =
-            "key = [{ kid = 'a', secret = 'hush' }, { secret_file = '/run/key' }]\nhosts = ['a', 'b']\n[b]\nc = 1";
+        let toml = "key = [{ kid = 'a', secret = 'hush' }, { kid = 'v2key', secret_file = '/run/key' }]\nhosts = ['a', 'b']\n[b]\nc = 1";
         let table: Table = toml.parse().unwrap();
         let mut given = Values::default();
         for (key, origin) in
@@ -297,6 +336,7 @@ mod tests {
         let expected = [
             "key[0].kid = \"a\"  # from KEY",
             "key[0].secret = (secret)  # from KEY",
+            "key[1].kid = \"v2key\"  # from KEY",
             "key[1].secret_file = \"/run/key\"  # from KEY",
             "hosts = [\"a\", \"b\"]  # from HOSTS in .env",
             "jwt_secret_key = (secret)  # from the configuration file",
