@@ -20,7 +20,9 @@ use crate::store::{Store, StoreError, StoreUrl, Undated};
 use crate::upgrade::{self, NotSucceeded, Outcome, Succession, Upgrades};
 use clap::{CommandFactory as _, Parser};
 use holodule_handover::{History, Program, Takeover};
-use holodule_settings::{VERSION, shown_path, with_shown_path, without_secrets, write_manual};
+use holodule_settings::{
+    Output, VERSION, closed_status, counted, print_usage, shown_path, with_shown_path, without_secrets, write_manual,
+};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinError, JoinHandle};
@@ -32,10 +34,8 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let error = without_secrets(error);
             // Status 2 has another meaning: see `import --help`.
-            let code = if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-            return if error.print().is_ok() { code } else { ExitCode::FAILURE };
+            return print_usage(&without_secrets(error), 1);
         }
     };
     let runtime = match tokio::runtime::Runtime::new() {
@@ -81,12 +81,12 @@ async fn request_upgrade(admin: Address, limit: Duration) -> Result<(), ProgramE
     }
     let request = move || holodule_handover::request_upgrade(&admin.into(), limit);
     let page = tokio::task::spawn_blocking(request).await??;
-    writeln!(io::stdout(), "upgraded: process {} serves", page.process)?;
+    writeln!(Output::standard(), "upgraded: process {} serves", page.process)?;
     Ok(())
 }
 
 async fn check(config: &Config, connect: bool, show: bool) -> Result<(), ProgramError> {
-    let mut out = io::stdout();
+    let mut out = Output::standard();
     for line in config.effective.iter().filter(|_| show) {
         writeln!(out, "{line}")?;
     }
@@ -107,7 +107,7 @@ async fn check(config: &Config, connect: bool, show: bool) -> Result<(), Program
             )?;
         }
         if probe.undated > 0 {
-            writeln!(out, "warning: {} holodules are not listed under any day", probe.undated)?;
+            writeln!(out, "warning: not listed under any day: {}", counted(probe.undated, "holodule"))?;
         }
         writeln!(out, "{} can be used", config.store.url)?;
     }
@@ -369,8 +369,11 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-fn failed(error: &dyn std::error::Error) -> ExitCode {
-    // If standard error is closed, there is no other place to report to.
-    let _ = writeln!(io::stderr(), "holodule-backend: {}", error.to_string().trim_end());
-    ExitCode::FAILURE
+/// Reports `error`, unless the reader of the output has closed it, and returns the exit status.
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    closed_status(error).unwrap_or_else(|| {
+        // If standard error is closed, there is no other place to report to.
+        let _ = writeln!(io::stderr(), "holodule-backend: {}", error.to_string().trim_end());
+        ExitCode::FAILURE
+    })
 }

@@ -16,11 +16,16 @@ use holodule_gateway::scope::Scopes;
 use holodule_gateway::server::{CONFIG_PAGE, Gateway, Signals, Stopped, Upgrades, Watch};
 use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
 use holodule_handover::{Address, Program, Takeover, request_upgrade};
-use holodule_settings::{Files, shown, without_secrets, write_manual};
+use holodule_settings::{
+    Files, Output, closed_status, counted, print_usage, shown, shown_name, without_secrets, write_manual,
+};
 use sd_notify::NotifyState;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+/// The exit status of an invalid command line.
+const USAGE: u8 = 2;
 
 /// Returns memory to the system after a peak of connections.
 #[global_allocator]
@@ -128,7 +133,10 @@ fn moment(text: &str) -> Result<OffsetDateTime, String> {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| without_secrets(error).exit());
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return print_usage(&without_secrets(error), USAGE),
+    };
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(arguments.config.as_deref()),
         Command::Check { strict, show } => check(arguments.config.as_deref(), strict, show),
@@ -142,11 +150,17 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "holodule-gateway: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(error.as_ref(), ExitCode::FAILURE),
     }
+}
+
+/// Reports `error`, and returns the exit status: `failure`, unless the reader of the output has closed it.
+fn failed(error: &(dyn std::error::Error + 'static), failure: ExitCode) -> ExitCode {
+    closed_status(error).unwrap_or_else(|| {
+        // If standard error is closed, there is no other place to report to.
+        let _ = writeln!(io::stderr(), "holodule-gateway: {error}");
+        failure
+    })
 }
 
 type CommandResult = Result<(), Box<dyn std::error::Error>>;
@@ -158,7 +172,7 @@ fn read_config(file: Option<&Path>) -> Result<Config, Problems> {
 fn check(file: Option<&Path>, strict: bool, show: bool) -> CommandResult {
     let config = read_config(file)?;
     let warnings = config.warnings(OffsetDateTime::now_utc().unix_timestamp());
-    let mut out = io::stdout();
+    let mut out = Output::standard();
     for line in config.effective().iter().filter(|_| show) {
         writeln!(out, "{line}")?;
     }
@@ -169,7 +183,8 @@ fn check(file: Option<&Path>, strict: bool, show: bool) -> CommandResult {
         writeln!(out, "note: {note}")?;
     }
     if strict && !warnings.is_empty() {
-        return Err(format!("the configuration has {} warning(s), which --strict refuses", warnings.len()).into());
+        let warnings = counted(warnings.len() as u64, "warning");
+        return Err(format!("the configuration has {warnings}, which --strict refuses").into());
     }
     writeln!(out, "the configuration is valid")?;
     Ok(())
@@ -183,16 +198,13 @@ fn probe(file: Option<&Path>, ready: bool) -> CommandResult {
 /// Exits with 0 if nothing differs, with 1 if something does, and with 2 on an error.
 fn diff(file: Option<&Path>, against: Option<&Path>, ops: Option<SocketAddr>) -> ExitCode {
     let print = |differences: Vec<Difference>| -> io::Result<bool> {
-        let mut out = io::stdout();
+        let mut out = Output::standard();
         differences.iter().try_for_each(|difference| writeln!(out, "{difference}"))?;
         Ok(!differences.is_empty())
     };
     match differences(file, against, ops).and_then(|found| Ok(print(found)?)) {
         Ok(found) => ExitCode::from(u8::from(found)),
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "holodule-gateway: {error}");
-            ExitCode::from(2)
-        }
+        Err(error) => failed(error.as_ref(), ExitCode::from(2)),
     }
 }
 
@@ -223,7 +235,7 @@ struct ConfigPage {
 fn check_names(file: &Path, name: &str, routes: &[String]) -> CommandResult {
     let StaticTokenNames { routes: known, static_tokens } = StaticTokenNames::load(Some(file), Path::new(".env"))?;
     if static_tokens.iter().any(|other| other == name) {
-        return Err(format!("a static token with the name {} is in the configuration already", shown(name)).into());
+        return Err(format!("a static token with the name {} is in the configuration already", shown_name(name)).into());
     }
     if let Some(route) = routes.iter().find(|route| *route != EVERY_ROUTE && !known.contains(route)) {
         let known = known.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
@@ -250,7 +262,7 @@ fn new_static_token(
     if let Some(file) = file {
         check_names(file, name, routes)?;
     }
-    let mut out = io::stdout();
+    let mut out = Output::standard();
     writeln!(out, "# The token. It is not stored and cannot be shown again:\n{token}\n")?;
     writeln!(out, "# For the gateway's configuration, which is read again on SIGHUP:\n[[static_token]]")?;
     // A JSON string is a valid TOML string.
@@ -338,7 +350,7 @@ fn request(file: Option<&Path>, ops: Option<SocketAddr>, limit: u64) -> CommandR
         return Err("ops_addr has no fixed port: give the address that the gateway announced, with --ops".into());
     }
     let page = request_upgrade(&Address::Tcp(address), Duration::from_secs(limit))?;
-    writeln!(io::stdout(), "upgraded: process {} serves", page.process)?;
+    writeln!(Output::standard(), "upgraded: process {} serves", page.process)?;
     Ok(())
 }
 

@@ -193,7 +193,7 @@ class Backup(unittest.TestCase):
 
             made = run(BACKEND, "backup", "--admin", admin, "first")
             self.assertEqual(
-                (made.returncode, made.stdout), (0, "first: 1 users, 587 holodules, 0 logouts, 32 streamers\n"), made.stderr
+                (made.returncode, made.stdout), (0, "first: 1 user, 587 holodules, 0 logouts, 32 streamers\n"), made.stderr
             )
             token = client.login()
             self.assertEqual(read(token).status, 200)

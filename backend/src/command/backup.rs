@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use holodule_settings::counted;
 use http::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -33,12 +34,13 @@ struct BackupReport {
 
 impl std::fmt::Display for BackupReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} users, {} holodules, {} logouts", self.users, self.holodules, self.logouts)?;
+        let [users, holodules] = [counted(self.users, "user"), counted(self.holodules, "holodule")];
+        write!(f, "{users}, {holodules}, {}", counted(self.logouts, "logout"))?;
         if self.streamers > 0 {
-            write!(f, ", {} streamers", self.streamers)?;
+            write!(f, ", {}", counted(self.streamers, "streamer"))?;
         }
         if self.calendars > 0 {
-            write!(f, ", {} calendar feeds", self.calendars)?;
+            write!(f, ", {}", counted(self.calendars, "calendar feed"))?;
         }
         Ok(())
     }
@@ -55,7 +57,7 @@ pub(super) async fn back_up(client: &Client, file: Option<String>) -> Result<Exi
     if !summary.consistent {
         print("the store is not a replica set: changes made meanwhile may be included in part")?;
     }
-    missing(summary.unreadable, "documents could not be read and are missing; the server's log names them")
+    missing(summary.unreadable, "document", "that could not be read; the server's log has the reasons")
 }
 
 pub(super) async fn restore(client: &Client, file: String, replace: bool) -> Result<ExitCode, CommandError> {
@@ -63,14 +65,14 @@ pub(super) async fn restore(client: &Client, file: String, replace: bool) -> Res
     let summary: BackupReport = client.json(Method::POST, "/restore", "application/json", body.into()).await?;
     print(format_args!("{}: {summary}", summary.file))?;
     print("all tokens issued before are revoked: users must log in again")?;
-    missing(summary.duplicates, "holodules were left out because another one has the same video_id")
+    missing(summary.duplicates, "holodule", "with the video_id of another one")
 }
 
-fn missing(count: u64, what: &str) -> Result<ExitCode, CommandError> {
+fn missing(count: u64, noun: &str, why: &str) -> Result<ExitCode, CommandError> {
     if count == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    report(format_args!("{count} {what}"))?;
+    report(format_args!("left out: {} {why}", counted(count, noun)))?;
     Ok(ExitCode::from(SOME_MISSING))
 }
 

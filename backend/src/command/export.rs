@@ -5,13 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use holodule_settings::{Replacement, shown_path};
+use holodule_settings::{Output, Replacement, counted};
 use http::{Method, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::client::Client;
-use super::{CommandError, report};
+use super::{CommandError, about, report};
 use crate::import::Form;
 
 /// The exit status if documents are missing because they could not be read.
@@ -32,8 +32,7 @@ pub(super) async fn run(
         Form::Json => "/holodules?format=json",
     };
     // Before the request, so that an unwritable file is reported at once.
-    let named = |output: &Path, error: CommandError| CommandError::from(format!("{}: {error}", shown_path(output)));
-    let file = output.map(|output| Replacement::begin(output).map_err(|error| named(output, error.into())));
+    let file = output.map(|output| Replacement::begin(output).map_err(|error| about(output, error.into())));
     let file = file.transpose()?;
     let response = client.open(Method::GET, path, "application/json", Bytes::new()).await?;
     let unreadable = response.headers().get("x-unreadable-documents").and_then(|count| count.to_str().ok());
@@ -41,15 +40,16 @@ pub(super) async fn run(
     match (file, output) {
         (Some(mut file), Some(output)) => {
             // The file gets its name when it is complete: a partial export must not look like a complete one.
-            let written = copy(response, &mut file).await.and_then(|()| Ok(file.commit()?));
-            written.map_err(|error| named(output, error))?;
+            let written = copy(response, &mut Output::to(&mut file)).await.and_then(|()| Ok(file.commit()?));
+            written.map_err(|error| about(output, error))?;
         }
-        _ => copy(response, &mut std::io::stdout()).await?,
+        _ => copy(response, &mut Output::standard()).await?,
     }
     if unreadable == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    report(format_args!("{unreadable} documents could not be read and are missing; the server's log names them"))?;
+    let missing = counted(unreadable, "document");
+    report(format_args!("left out: {missing} that could not be read; the server's log has the reasons"))?;
     Ok(ExitCode::from(SOME_UNREADABLE))
 }
 

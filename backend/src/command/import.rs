@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::client::{Client, ClientError};
 use super::rejects::Rejects;
-use super::{CommandError, print};
+use super::{CommandError, about, print};
 use crate::import::{self, Batch, Dialect, Encoding, Form, ImportError, Reject, Row};
 use crate::model::ValidHolodule;
 
@@ -63,7 +63,7 @@ pub(super) async fn run(client: &Client, files: &[PathBuf], options: &ImportOpti
     }
     let mut rejected = 0;
     for file in files {
-        rejected += one(client, file, options).await.map_err(|error| format!("{}: {error}", shown_path(file)))?;
+        rejected += one(client, file, options).await.map_err(|error| about(file, error))?;
     }
     Ok(if rejected == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_REJECTED) })
 }

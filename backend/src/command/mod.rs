@@ -11,8 +11,11 @@ mod streamers;
 mod user;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+
+use holodule_settings::{Output, closed_status, shown_path};
 
 pub use cli::{AdminCommand, At, Cli, Command, StreamersCommand, UserCommand};
 pub use client::{Client, ClientError, NotATarget, Target};
@@ -61,10 +64,15 @@ where
 
 /// Writes a line to standard output.
 fn print(text: impl std::fmt::Display) -> Result<(), CommandError> {
-    Ok(writeln!(std::io::stdout(), "{text}")?)
+    Ok(writeln!(Output::standard(), "{text}")?)
 }
 
 /// Writes a line to standard error.
 fn report(text: impl std::fmt::Display) -> Result<(), CommandError> {
-    Ok(writeln!(std::io::stderr(), "holodule-backend: {text}")?)
+    Ok(writeln!(Output::error(), "holodule-backend: {text}")?)
+}
+
+/// `error` with the file that it is about. That of a closed output is not reported, and remains recognisable.
+fn about(file: &Path, error: CommandError) -> CommandError {
+    if closed_status(error.as_ref()).is_some() { error } else { format!("{}: {error}", shown_path(file)).into() }
 }

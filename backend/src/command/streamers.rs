@@ -5,13 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use holodule_settings::shown_path;
+use holodule_settings::{Output, shown_path};
 use http::Method;
 use serde::Deserialize;
 
 use super::cli::StreamersCommand;
 use super::client::Client;
-use super::{CommandError, print};
+use super::{CommandError, about, print};
 use crate::import::{Encoding, Form, decode};
 use crate::model::Streamer;
 
@@ -31,13 +31,12 @@ struct SummaryBody {
 pub(super) async fn run(client: &Client, command: StreamersCommand) -> Result<ExitCode, CommandError> {
     match command {
         StreamersCommand::Import { file } => {
-            let named = |error: CommandError| CommandError::from(format!("{}: {error}", shown_path(&file)));
-            import(client, &file).await.map_err(named)?;
+            import(client, &file).await.map_err(|error| about(&file, error))?;
         }
         StreamersCommand::List => {
             let listed = client.json(Method::GET, "/streamers", "application/json", Bytes::new()).await?;
             let StreamerListBody { streamers } = listed;
-            let mut out = std::io::stdout().lock();
+            let mut out = Output::standard();
             for Streamer { code, name, group, is_retired, .. } in streamers {
                 // Documents of other programs may contain terminal control sequences.
                 let shown = |text: Option<String>| text.unwrap_or_default().escape_debug().to_string();

@@ -4,6 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
 use bytes::Bytes;
+use holodule_settings::Output;
 use http::Method;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -61,7 +62,7 @@ pub(super) async fn run(client: &Client, command: UserCommand) -> Result<ExitCod
         }
         UserCommand::List => {
             let UserListBody { users } = client.json(Method::GET, "/users", JSON, Bytes::new()).await?;
-            let mut out = std::io::stdout().lock();
+            let mut out = Output::standard();
             for UserBody { username, disabled, password, roles } in users {
                 let state = if disabled { "disabled" } else { "enabled" };
                 // Older names were never validated and may contain terminal control sequences.

@@ -40,7 +40,7 @@ async fn check_connect_contacts_the_store_and_lists_undated_holodules() {
     assert_eq!(code, Some(0), "{out}");
     let line =
         format!("warning: the holodule with _id {} is not listed under any day: its datetime is a date\n", id.to_hex());
-    assert!(out.contains(&line) && out.contains("warning: 1 holodules are not listed under any day\n"), "{out}");
+    assert!(out.contains(&line) && out.contains("warning: not listed under any day: 1 holodule\n"), "{out}");
     assert!(out.ends_with("can be used\n"), "{out}");
     let names = database.collection::<Document>("holodules").list_index_names().await.unwrap();
     assert_eq!(names, ["_id_"], "nothing was written");

@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
 use crate::program::{Program, SAMPLE, command, folder, run, succeeds, text};
+
+const STREAMERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/sample/streamers.csv");
 
 /// A user and a group other than this process's.
 const OTHER: (u32, u32) = (65_534, 65_534);
@@ -114,4 +116,43 @@ fn an_owner_that_cannot_be_preserved_is_an_error_before_anything_is_written() {
         fs::set_permissions(&shared, fs::Permissions::from_mode(0o755)).unwrap();
     }
     assert_eq!(fs::read_dir(&shared).unwrap().count(), 1, "no draft is left");
+}
+
+/// The output of commands that print lists, with `output` as standard output.
+fn lists(path: &Path, program: &Program, output: &dyn Fn() -> Stdio) -> Vec<Output> {
+    let admin = program.url();
+    let all: [&[&str]; 7] = [
+        &["streamers", "list", "--admin", &admin],
+        &["user", "list", "--admin", &admin],
+        &["user", "role", "list", "user01", "--admin", &admin],
+        &["export", "--admin", &admin],
+        &["export", "--admin", &admin, "--output", "/dev/stdout"],
+        &["check", "--show"],
+        &["--help"],
+    ];
+    let run = |arguments: &&[&str]| command(path).args(*arguments).stdout(output()).output().unwrap();
+    all.iter().map(run).collect()
+}
+
+#[test]
+fn commands_end_quietly_if_the_reader_has_closed_the_pipe_but_not_if_the_disk_is_full() {
+    let folder = folder();
+    let path = folder.path();
+    let program = loaded(path);
+    succeeds(&program.run(path, &["streamers", "import", STREAMERS], ""));
+    succeeds(&program.run(path, &["user", "add", "user01"], "password01\n"));
+    succeeds(&program.run(path, &["user", "role", "add", "user01", "viewer"], ""));
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    for output in lists(path, &program, &closed) {
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(141), ""));
+    }
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    for output in lists(path, &program, &full) {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("No space left on device"), "{output:?}");
+    }
 }

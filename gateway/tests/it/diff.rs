@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use holodule_gateway::route::default_routes;
 
@@ -106,4 +106,40 @@ fn names_are_shown_and_a_changed_route_of_any_name_is_found() {
         "changed route \"v2docs3\".path: \"/v2docs3\" -> \"/v2docs5\" (by reload)",
     ];
     assert_lines(&diff(path, "new.toml", &["--against", "old.toml"]), 1, &expected);
+}
+
+/// The commands that print lists, with `output` as standard output.
+fn lists(path: &Path, output: &dyn Fn() -> Stdio) -> Vec<Output> {
+    let all: [&[&str]; 5] = [
+        &["--config", "new.toml", "diff", "--against", "gateway.toml"],
+        &["--config", "gateway.toml", "check", "--show"],
+        &["--config", "gateway.toml", "check"],
+        &["static-token", "new", "a"],
+        &["--help"],
+    ];
+    let run = |arguments: &&[&str]| command(path).args(*arguments).stdout(output()).output().unwrap();
+    all.iter().map(run).collect()
+}
+
+#[test]
+fn commands_end_quietly_if_the_reader_has_closed_the_pipe_but_not_if_the_disk_is_full() {
+    let folder = folder();
+    let path = folder.path();
+    let settings = fs::read_to_string(path.join("gateway.toml")).unwrap();
+    fs::write(path.join("new.toml"), format!("hosts = ['a.example']\n{settings}")).unwrap();
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    for output in lists(path, &closed) {
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(141), ""));
+    }
+    let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").unwrap());
+    let statuses: Vec<_> =
+        lists(path, &full).into_iter().map(|output| (output.status.code(), text(&output.stderr))).collect();
+    for ((status, errors), expected) in statuses.iter().zip([2, 1, 1, 1, 2]) {
+        assert_eq!(*status, Some(expected), "{errors}");
+        assert!(errors.contains("No space left on device"), "{errors}");
+    }
 }

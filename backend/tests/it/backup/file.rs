@@ -107,9 +107,9 @@ fn backup_and_restore_by_command() {
     succeeds(&program.run(path, &["user", "add", "user01"], "password01\n"));
     refuses(&program, &["backup"], "the backup could not be written");
     fs::create_dir(path.join("backups")).unwrap();
-    assert_eq!(succeeds(&program.run(path, &["backup", "a"], "")), "a: 1 users, 0 holodules, 0 logouts\n");
+    assert_eq!(succeeds(&program.run(path, &["backup", "a"], "")), "a: 1 user, 0 holodules, 0 logouts\n");
     let dated = succeeds(&program.run(path, &["backup"], ""));
-    assert!(dated.starts_with("holodule-20") && dated.contains("Z.backup: 1 users"), "{dated}");
+    assert!(dated.starts_with("holodule-20") && dated.contains("Z.backup: 1 user,"), "{dated}");
     refuses(&program, &["backup", "a"], "a file of this name already exists (409 Conflict)");
     refuses(&program, &["restore", "a"], "the store is not empty");
     program.terminate();
@@ -118,7 +118,7 @@ fn backup_and_restore_by_command() {
     let output = succeeds(&program.run(path, &["restore", "a"], ""));
     assert_eq!(
         output,
-        "a: 1 users, 0 holodules, 0 logouts\nall tokens issued before are revoked: users must log in again\n"
+        "a: 1 user, 0 holodules, 0 logouts\nall tokens issued before are revoked: users must log in again\n"
     );
     assert_eq!(succeeds(&program.run(path, &["user", "list"], "")), "user01\tenabled\targon2id\n");
     succeeds(&program.run(path, &["restore", "a", "--replace"], ""));
