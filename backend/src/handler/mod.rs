@@ -39,7 +39,7 @@ pub(crate) use credentials::verify;
 pub(crate) use csrf::check as check_csrf;
 #[cfg(test)]
 pub(crate) use document::document;
-pub(crate) use document::{docs, docs_style, openapi};
+pub(crate) use document::{docs, docs_redirect, docs_style, openapi};
 pub(crate) use holodules::{day, delete, export, put, upload};
 pub use lists::{ListSettings, SearchSettings};
 pub(crate) use lists::{

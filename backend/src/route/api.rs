@@ -17,6 +17,7 @@ const READ: &[Method] = &[Method::GET, Method::HEAD];
 pub(super) const STREAM: &str = "/holodules/stream";
 /// The reference of the API for people. Its links are relative to this path.
 const DOCS: &str = "/docs/";
+const DOCS_WITHOUT_SLASH: &str = "/docs";
 const DOCS_STYLE: &str = "/docs/style.css";
 
 /// A route. To add one: a variant, its path in [`ApiRoute::of`], its template, its methods and the form of its errors,
@@ -28,6 +29,7 @@ pub(super) enum ApiRoute<'a> {
     Now,
     OpenApi,
     Docs,
+    DocsWithoutSlash,
     DocsStyle,
     Streamers,
     Streamer(Cow<'a, str>),
@@ -52,6 +54,7 @@ impl<'a> ApiRoute<'a> {
             "/now" => return Self::Now,
             "/openapi.json" => return Self::OpenApi,
             DOCS => return Self::Docs,
+            DOCS_WITHOUT_SLASH => return Self::DocsWithoutSlash,
             DOCS_STYLE => return Self::DocsStyle,
             "/streamers" => return Self::Streamers,
             "/schedules" => return Self::Schedules,
@@ -93,6 +96,7 @@ impl<'a> ApiRoute<'a> {
             Self::Now => "/now",
             Self::OpenApi => "/openapi.json",
             Self::Docs => DOCS,
+            Self::DocsWithoutSlash => DOCS_WITHOUT_SLASH,
             Self::DocsStyle => DOCS_STYLE,
             Self::Streamers => "/streamers",
             Self::Streamer(_) => "/streamers/{id}",
@@ -125,6 +129,7 @@ impl<'a> ApiRoute<'a> {
             | Self::Schedule(_)
             | Self::OpenApi
             | Self::Docs
+            | Self::DocsWithoutSlash
             | Self::DocsStyle
             | Self::Healthz
             | Self::Unknown => Shape::Plain,
@@ -139,6 +144,7 @@ impl<'a> ApiRoute<'a> {
             | Self::Now
             | Self::OpenApi
             | Self::Docs
+            | Self::DocsWithoutSlash
             | Self::DocsStyle
             | Self::Streamers
             | Self::Streamer(_)
@@ -175,6 +181,7 @@ pub(super) async fn handle(app: &Arc<App>, route: ApiRoute<'_>, request: Request
         ApiRoute::Now => handler::now(app, &parts).await,
         ApiRoute::OpenApi => handler::openapi(&parts).await,
         ApiRoute::Docs => handler::docs(&parts),
+        ApiRoute::DocsWithoutSlash => handler::docs_redirect(),
         ApiRoute::DocsStyle => handler::docs_style(&parts),
         ApiRoute::Streamers => handler::list_streamers(app, &parts).await,
         ApiRoute::Streamer(id) => handler::streamer(app, &parts, &id).await,
@@ -213,6 +220,7 @@ mod tests {
             ApiRoute::Now,
             ApiRoute::OpenApi,
             ApiRoute::Docs,
+            ApiRoute::DocsWithoutSlash,
             ApiRoute::DocsStyle,
             ApiRoute::Streamers,
             ApiRoute::Streamer("a".into()),
@@ -234,6 +242,7 @@ mod tests {
                 | ApiRoute::Now
                 | ApiRoute::OpenApi
                 | ApiRoute::Docs
+                | ApiRoute::DocsWithoutSlash
                 | ApiRoute::DocsStyle
                 | ApiRoute::Streamers
                 | ApiRoute::Streamer(_)
@@ -265,7 +274,7 @@ mod tests {
         let all = all();
         let for_clients = all
             .iter()
-            .filter(|route| ![DOCS, DOCS_STYLE, HEALTHZ, "unknown"].contains(&route.template()))
+            .filter(|route| ![DOCS, DOCS_WITHOUT_SLASH, DOCS_STYLE, HEALTHZ, "unknown"].contains(&route.template()))
             .map(|route| {
                 (route.template(), route.methods().iter().map(|method| method.as_str().to_lowercase()).collect())
             });

@@ -66,4 +66,6 @@ async fn the_reference_has_each_operation_and_a_strict_policy() {
     let style = service.get("/docs/style.css").await;
     assert_eq!((style.status, style.header("content-type")), (200, "text/css; charset=utf-8"));
     assert_eq!(service.get("/docs/other").await.status, 404);
+    let redirect = service.get("/docs").await;
+    assert_eq!((redirect.status, redirect.header("location"), redirect.body.as_str()), (308, "docs/", ""));
 }

@@ -64,6 +64,9 @@ pub fn default_routes() -> Vec<Settings> {
         // Secret too: a client may send the key of a feed without `.ics`.
         Settings { secret_path: true, ..route("calendar", &["DELETE"], "/calendar/{id}") },
         shared("openapi", "/openapi.json"),
+        shared("docs", "/docs/{*rest}"),
+        // The backend redirects it to the reference.
+        shared("docs_without_slash", "/docs"),
     ]
 }
 

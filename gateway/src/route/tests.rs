@@ -279,6 +279,8 @@ fn the_default_routes_match_in_their_order() {
         ("/calendar", Some("a=b"), "calendars", "/calendar"),
         ("/calendar/k.ics", Some("a=b"), "calendar_feed", "/calendar/k.ics"),
         ("/openapi.json", None, "openapi", "/openapi.json"),
+        ("/docs/style.css", None, "docs", "/docs/style.css"),
+        ("/docs", None, "docs_without_slash", "/docs"),
     ] {
         assert_eq!(found(Method::GET, path, query), Ok((name.to_owned(), target.to_owned())), "{path}");
     }

@@ -19,7 +19,7 @@ use super::tagged::Tagged;
 use super::{HandlerResult, calendar, holodules, lists, live};
 use crate::respond::{HttpError, Problem};
 
-pub(crate) use docs::{docs, docs_style};
+pub(crate) use docs::{docs, docs_redirect, docs_style};
 
 /// The name of the security scheme of tokens.
 const TOKEN: &str = "token";

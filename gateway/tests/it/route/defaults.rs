@@ -19,11 +19,14 @@ const LISTS: [&str; 7] = [
 ];
 
 /// A path of each other route, with its methods.
-const OTHERS: [(&str, &[&str]); 5] = [
+const OTHERS: [(&str, &[&str]); 8] = [
     ("/holodules/stream", &["GET"]),
     ("/calendar", &["GET", "HEAD", "POST"]),
     ("/calendar/5fd0", &["DELETE"]),
     ("/openapi.json", &["GET", "HEAD"]),
+    ("/docs", &["GET", "HEAD"]),
+    ("/docs/", &["GET", "HEAD"]),
+    ("/docs/style.css", &["GET", "HEAD"]),
     ("/holodules/20201209", &["GET", "HEAD"]),
 ];
 
@@ -210,7 +213,7 @@ async fn other_methods_and_paths_are_refused_with_a_token() {
         let answer = stack.gateway.exchange(request(method, path, "")).await;
         assert_eq!((answer.status, answer.value("allow")), (405, allow), "{method} {path}");
     }
-    for path in ["/holodules/", "/Now", "/now/", "/streamers/", "/streamers/1/2", "/schedules/", "/calendar/", "/docs"]
+    for path in ["/holodules/", "/Now", "/now/", "/streamers/", "/streamers/1/2", "/schedules/", "/calendar/", "/Docs"]
     {
         assert_eq!(stack.get(path).await.status, 404, "{path}");
     }
