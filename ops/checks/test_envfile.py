@@ -128,7 +128,7 @@ class OpsRun(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             ops = Path(folder) / "ops"
             ops.mkdir()
-            for name in ("run", "processes.py", "envfile.py"):
+            for name in ("run", "stack.py", "processes.py", "envfile.py"):
                 shutil.copy(ROOT / "ops" / name, ops)
             dotenv = Path(folder) / ".env"
             for text, status in (("LOG_LEVEL=info\nJWT_SECRET_KEY 'hush'\n", 1), ("JWT_SECRET_KEY='hu$sh'\n", 0)):
