@@ -4,119 +4,23 @@
 python3 ops/checks/test_admin_page.py --screenshots DIRECTORY    writes the pictures of the README with the sample data
 """
 
-import contextlib
 import json
-import re
-import subprocess
 import sys
-import tempfile
-import time
 import unittest
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from browser import SECONDS, browsing, running_driver
-from support import ROOT, enter, environment, run
+from admin_page import BACKEND, DAY, LANGUAGES, SAMPLES, VIDEO, PageTests, running_backend, send
+from browser import browsing, running_driver
+from support import ROOT, run
 
-BACKEND = ROOT / "target/release/holodule-backend"
-SAMPLES = ROOT / "ops/sample"
 # Installed by ops/test; of this package only axe-core is used.
 AXE = ROOT / "target/tools/axe_playwright_python/axe.min.js"
-LANGUAGES = ("ja", "en")
-DAY = "/?day=2020-12-09"
 VIEWS = (DAY, "/?month=1999-01", "/page/search?q=ASMR&from=2020-12-01&to=2020-12-31", "/page/transfer", "/page/users")
 VIEWS += ("/page/duplicates", "/page/health", "/?day=none")
-VIDEO = "dQw4w9WgXc_"
 HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>"
 
 
-@contextlib.contextmanager
-def running_backend(**settings):
-    """The address of the admin listener of a backend with an empty store, on a free port."""
-    with tempfile.TemporaryDirectory() as folder:
-        announced = Path(folder, "announced.json")
-        own = {"API_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0", "ANNOUNCE_FILE": str(announced)}
-        own["STORE"] = f"embedded:{folder}/store.redb"
-        with Path(folder, "log").open("w") as log:
-            process = subprocess.Popen([BACKEND], env=environment(**own, **settings), cwd=folder, stdout=log, stderr=log)
-            try:
-                deadline = time.monotonic() + SECONDS
-                while not announced.exists() or not announced.read_text():
-                    if process.poll() is not None or time.monotonic() > deadline:
-                        raise AssertionError(f"the backend has not started: {Path(folder, 'log').read_text()}")
-                    time.sleep(0.02)
-                yield f"http://{json.loads(announced.read_text())['admin']}"
-            finally:
-                process.terminate()
-                process.wait(SECONDS)
-
-
-def send(base, method, path, body=None, media_type="application/json"):
-    """The status and the body of a request without a browser."""
-    data = body.encode() if isinstance(body, str) else body
-    request = urllib.request.Request(base + path, data, {"Content-Type": media_type}, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-class AdminPage(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.driver = enter(cls.addClassCleanup, running_driver())
-
-    def setUp(self):
-        self.base = enter(self.addCleanup, running_backend())
-
-    def upload(self, name="holodules.csv"):
-        status, _ = send(self.base, "POST", "/holodules", (SAMPLES / name).read_bytes(), "text/csv")
-        self.assertEqual(status, 200)
-
-    def export(self):
-        return send(self.base, "GET", "/holodules")[1]
-
-    def users(self):
-        return {user["username"]: user for user in json.loads(send(self.base, "GET", "/users")[1])["users"]}
-
-    @contextlib.contextmanager
-    def page(self, path, language, dark=False, refused=False):
-        """A browser with the page, whose console has no error at the end: nothing that the policy blocks, no failure of
-        a script. `refused` allows responses that the console lists because of their status."""
-        with browsing(self.driver, language, dark) as browser:
-            browser.open(self.base + path)
-            yield browser
-            allowed = {"network"} if refused else set()
-            self.assertEqual([entry for entry in browser.messages() if entry[0] not in allowed], [])
-
-    def each(self, path, **options):
-        """The page in each language, with an empty store."""
-        for language in LANGUAGES:
-            with self.page(path, language, **options) as browser:
-                self.texts = json.loads(browser.run("return document.body.dataset.texts;"))
-                self.reasons = dict(self.texts["reasons"])
-                yield browser
-                for line in self.export().splitlines():
-                    record = json.loads(line)
-                    send(self.base, "DELETE", f"/holodules/{record['video_id'] or record['key']}")
-                for name in self.users():
-                    send(self.base, "DELETE", f"/users/{name}")
-
-    def say(self, text, /, **values):
-        """A text of the scripts in the language of the page."""
-        return re.sub(r"\{(\w+)\}", lambda key: str(values[key[1]]), self.texts[text])
-
-    def reason(self, english):
-        """A reason of the service in the language of the page."""
-        numbers = re.findall(r"\d+", english)
-        for known, translation in self.reasons.items():
-            if re.fullmatch(re.escape(known).replace(r"\{\}", r"\d+"), english):
-                return translation.format(*numbers[-translation.count("{}") :]) if "{}" in translation else translation
-        self.assertEqual(self.reasons, {}, english)
-        return english
-
+class AdminPage(PageTests):
     def test_a_stream_is_added_edited_deleted_and_restored(self):
         for page in self.each(DAY, refused=True):
             page.focus("[data-add]")
@@ -268,88 +172,6 @@ class AdminPage(unittest.TestCase):
             page.press("Enter")
             page.until_text("#toasts", self.say("USER_DELETED", name="利用者 01"))
             self.assertEqual(self.users(), {})
-
-    def test_a_dropped_file_is_imported_and_its_rejects_are_corrected(self):
-        for page in self.each("/page/transfer"):
-            page.drop("[data-drop]", SAMPLES / "defects.csv")
-            page.until("return !document.getElementById('rejects').hidden;")
-            counts = {"read": 10, "inserted": 2, "updated": 0, "unchanged": 0, "rejected": 8}
-            self.assertEqual(page.text("#import-result"), self.say("IMPORTED", **counts))
-            rows = page.run("return [...document.querySelectorAll('#rejects tbody tr')].map(row => row.cells[0].innerText);")
-            self.assertEqual(rows, ["1", "2", "3", "4", "5", "6", "7", "10"])
-            self.assertEqual(page.focused(), "rejects-heading")
-            second = "#rejects tbody tr:nth-child(2)"
-            self.assertEqual(page.run("return document.querySelector(args[0]).value;", f"{second} [aria-invalid]"), "short")
-            page.fill(f"{second} [aria-invalid]", "ccccccccccc")
-            page.fill("#rejects tbody tr:nth-child(8) [aria-invalid]", "https://www.youtube.com/")
-            page.focus("#rejects [type=submit]")
-            page.press("Enter")
-            page.until("return document.querySelectorAll('#rejects tbody tr').length === 5;")
-            rows = page.run("return [...document.querySelectorAll('#rejects tbody tr')].map(row => row.cells[0].innerText);")
-            self.assertEqual(rows, ["1", "3", "4", "5", "6"], "row 7, which row 8 replaced, is not sent again")
-            stored = {json.loads(line)["video_id"]: json.loads(line) for line in self.export().splitlines()}
-            self.assertEqual(stored["ccccccccccc"]["title"], "video_id が11文字でない")
-            self.assertTrue(stored["bbbbbbbbbb5"]["description"].startswith("second"))
-            self.assertEqual(stored["bbbbbbbbbb7"]["url"], "https://www.youtube.com/")
-            self.assertEqual(stored["bbbbbbbbbb7"]["description"], "<script>alert(1)</script>")
-
-    def test_files_of_all_forms_and_encodings_are_imported(self):
-        self.upload()
-        lines = self.export().splitlines()
-        whole = self.export()
-        csv = send(self.base, "GET", "/holodules?format=csv")[1]
-        for line in lines:
-            send(self.base, "DELETE", f"/holodules/{json.loads(line)['video_id'] or json.loads(line)['key']}")
-        array = '{"result":2,"holodules":[\n' + ",\n".join(lines) + "]}"
-        in_cp932 = f"{csv.splitlines()[0].lstrip(chr(0xFEFF))}\r\n,{VIDEO},2020-12-09 23:00:00,獅白ぼたん,題名,,\r\n"
-        for page in self.each("/page/transfer"):
-            for name, data, count in (
-                ("a.ndjson", whole.encode(), len(lines)),
-                ("b.json", array.encode(), len(lines)),
-                ("c.csv", csv.encode(), len(lines)),
-                ("d.csv", csv.encode("utf-16"), len(lines)),
-                ("e.CSV", in_cp932.encode("cp932"), 1),
-            ):
-                with tempfile.TemporaryDirectory() as folder:
-                    file = Path(folder, name)
-                    file.write_bytes(data)
-                    page.drop("[data-drop]", file)
-                    page.until_text("#import-result", f"{count}")
-                    page.until("return document.getElementById('progress').hidden;")
-                    self.assertNotIn("{", page.text("#import-result"))
-                    if count > 1:
-                        self.assertEqual(self.export(), whole, name)
-            self.assertIn("獅白ぼたん", send(self.base, "GET", f"/page/record?id={VIDEO}")[1])
-
-    def test_files_that_cannot_be_read_are_refused(self):
-        for page in self.each("/page/transfer", refused=True):
-            for name, data, message in (
-                ("a.txt", b"x", "UNKNOWN_FILE"),
-                ("a.csv", b"\xff\x00\x80", "NOT_TEXT"),
-                ("a.csv", b"key\r\n", "NO_ROWS"),
-                ("a.json", b"{}", "NO_ROWS"),
-            ):
-                with tempfile.TemporaryDirectory() as folder:
-                    file = Path(folder, name)
-                    file.write_bytes(data)
-                    page.drop("[data-drop]", file)
-                    page.until_text("#import-result", self.say(message))
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder, "other.csv")
-                file.write_bytes(b"a,b\r\n1,2\r\n")
-                page.drop("[data-drop]", file)
-                page.until_text("#import-result", "the known ones are")
-            self.assertEqual(self.export(), "")
-
-    def test_exports_are_links(self):
-        self.upload()
-        for language in LANGUAGES:
-            with self.subTest(language=language), self.page("/page/transfer", language) as page:
-                links = page.run("return [...document.querySelectorAll('a[download]')].map(a => a.getAttribute('href'));")
-                self.assertEqual(len(links), 4)
-                for link in links:
-                    status, body = send(self.base, "GET", link)
-                    self.assertEqual((status, "獅白ぼたん" in body), (200, True), link)
 
     def test_streams_are_found(self):
         self.upload()
