@@ -310,6 +310,16 @@ class Markdown(unittest.TestCase):
         self.assertGreater(len(self.pages), 20)
         self.assertEqual(broken, [])
 
+    def test_no_page_leaves_a_secret_in_the_environment_of_the_shell(self):
+        """Every later command would inherit it, and take it for a setting of its own."""
+        exported = r"^\s*(?:export|set -x|setx)\s+\w*(?:KEY|SECRET|PASSWORD|TOKEN)\b.*$"
+        found = {
+            f"{page.relative_to(ROOT)}: {line}"
+            for page in self.pages
+            for line in re.findall(exported, page.read_text(), re.MULTILINE)
+        }
+        self.assertEqual(found, set())
+
     def test_the_japanese_page_has_the_commands_of_the_english_one(self):
         """Those of the English page are run by test_run and test_examples."""
 
