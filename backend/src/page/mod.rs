@@ -27,7 +27,7 @@ pub(crate) use duplicates::{Duplicate, duplicates};
 pub(crate) use health::{Health, health};
 pub(crate) use language::Language;
 pub(crate) use layout::failure;
-pub(crate) use search::{Found, Search, search};
+pub(crate) use search::{Found, Search, SearchProblem, search};
 pub(crate) use transfer::transfer;
 pub(crate) use users::{SHOWN_USERS, users};
 pub(crate) use view::View;

@@ -1,12 +1,12 @@
 //! The search for streams.
 
-use maud::html;
+use maud::{Markup, html};
 
 use super::entries::entry;
 use super::layout::{Section, document};
 use super::texts;
 use super::view::View;
-use crate::model::{Day, Holodule, Streamers};
+use crate::model::{Day, Holodule, NEEDLE_LIMIT, Streamers};
 
 /// The form of the search and its result.
 pub(crate) struct Search<'a> {
@@ -20,10 +20,51 @@ pub(crate) struct Search<'a> {
     pub(crate) latest_first: bool,
     /// The streamers that the form suggests.
     pub(crate) streamers: &'a Streamers,
-    /// Why there is no result, such as an invalid text.
-    pub(crate) problem: Option<String>,
+    /// Why there is no result.
+    pub(crate) problem: Option<SearchProblem>,
     /// The result; `None` without a search.
     pub(crate) found: Option<Found>,
+}
+
+/// Why a search has no result. Each is about a field of the form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SearchProblem {
+    /// The text is too long or has control characters.
+    Text,
+    /// More days than this.
+    TooManyDays(i64),
+    /// More days than this, with a text.
+    TooManyDaysForText(i64),
+    /// The first day is after the last.
+    DaysReversed,
+}
+
+impl SearchProblem {
+    fn is_of_text(self) -> bool {
+        self == Self::Text
+    }
+
+    fn describe(self, view: &View) -> String {
+        let days = |text, limit: i64| view.fill(text, &[("count", &limit.to_string())]);
+        match self {
+            Self::Text => view.fill(texts::WRONG_TEXT, &[("count", &NEEDLE_LIMIT.to_string())]),
+            Self::TooManyDays(limit) => days(texts::TOO_MANY_DAYS, limit),
+            Self::TooManyDaysForText(limit) => days(texts::TOO_MANY_DAYS_FOR_TEXT, limit),
+            Self::DaysReversed => view.text(texts::DAYS_REVERSED).to_owned(),
+        }
+    }
+}
+
+/// The attributes of a field with a problem: `aria-describedby` and `aria-invalid`.
+type Marks = (Option<&'static str>, Option<&'static str>);
+
+fn marks(problem: Option<SearchProblem>, id: &'static str) -> Marks {
+    problem.map_or((None, None), |_| (Some(id), Some("true")))
+}
+
+/// The place of a problem, below its field.
+fn error(view: &View, problem: Option<SearchProblem>, id: &str) -> Markup {
+    html! { @if let Some(problem) = problem { p.error id=(id) { (problem.describe(view)) } } }
 }
 
 /// A page of the result.
@@ -41,6 +82,10 @@ pub(crate) struct Found {
 /// The document of the search.
 pub(crate) fn search(view: &View, search: &Search<'_>) -> String {
     let (from, to) = (search.days.0.iso(), search.days.1.iso());
+    let of_text = search.problem.filter(|problem| problem.is_of_text());
+    let of_days = search.problem.filter(|problem| !problem.is_of_text());
+    let (text_describedby, text_invalid) = marks(of_text, "q-error");
+    let (days_describedby, days_invalid) = marks(of_days, "days-error");
     let content = html! {
         section aria-labelledby="search" {
             h1 #search { (view.text(texts::SEARCH)) }
@@ -48,7 +93,8 @@ pub(crate) fn search(view: &View, search: &Search<'_>) -> String {
                 div.field.wide {
                     label for="q" { (view.text(texts::SEARCH_TEXT)) }
                     input #q name="q" type="search" value=(search.text) maxlength="100" autocomplete="off"
-                        aria-describedby="search-error" aria-invalid=[search.problem.as_ref().map(|_| "true")];
+                        aria-describedby=[text_describedby] aria-invalid=[text_invalid];
+                    (error(view, of_text, "q-error"))
                 }
                 div.field {
                     label for="streamer" { (view.text(texts::STREAMER)) }
@@ -59,13 +105,18 @@ pub(crate) fn search(view: &View, search: &Search<'_>) -> String {
                         }
                     }
                 }
-                div.field {
-                    label for="from" { (view.text(texts::FROM_DAY)) }
-                    input #from name="from" type="date" value=(from) min="0000-01-01" max="9999-12-31";
-                }
-                div.field {
-                    label for="to" { (view.text(texts::TO_DAY)) }
-                    input #to name="to" type="date" value=(to) min="0000-01-01" max="9999-12-31";
+                div.days {
+                    div.field {
+                        label for="from" { (view.text(texts::FROM_DAY)) }
+                        input #from name="from" type="date" value=(from) min="0000-01-01" max="9999-12-31"
+                            aria-describedby=[days_describedby] aria-invalid=[days_invalid];
+                    }
+                    div.field {
+                        label for="to" { (view.text(texts::TO_DAY)) }
+                        input #to name="to" type="date" value=(to) min="0000-01-01" max="9999-12-31"
+                            aria-describedby=[days_describedby] aria-invalid=[days_invalid];
+                    }
+                    (error(view, of_days, "days-error"))
                 }
                 div.field {
                     label for="order" { (view.text(texts::ORDER)) }
@@ -76,9 +127,6 @@ pub(crate) fn search(view: &View, search: &Search<'_>) -> String {
                 }
                 @if view.is_chosen { input type="hidden" name="lang" value=(view.language.tag()); }
                 button.primary type="submit" { (view.text(texts::SEARCH)) }
-            }
-            p.error #search-error role="alert" {
-                @if let Some(problem) = &search.problem { (problem) }
             }
         }
         @if let Some(found) = &search.found {

@@ -218,8 +218,8 @@ async fn streams_are_found_page_by_page() {
     let by_text = open(&service, "/page/search?q=TITLE+250&from=20201201&to=20201231&order=earliest", "en").await.body;
     assert_eq!(found(&by_text), 1);
     for (path, status, reason) in [
-        ("/page/search?q=a&from=2020-01-01&to=2020-12-31", 200, "the days must be at most 92"),
-        ("/page/search?q=%3Cscript%3E%00", 200, "no control characters"),
+        ("/page/search?q=a&from=2020-01-01&to=2020-12-31", 200, "With a text, at most 92 days."),
+        ("/page/search?q=%3Cscript%3E%00", 200, "without control characters"),
         ("/page/search?from=x", 400, "from is not a day of the calendar"),
         ("/page/search?q=a&cursor=x", 400, "the cursor is not a value of next"),
         ("/page/search?x=1", 400, "there is no parameter"),
@@ -227,6 +227,32 @@ async fn streams_are_found_page_by_page() {
         let page = open(&service, path, "en").await;
         assert_eq!((page.status, page.body.contains(reason)), (status, true), "{path}");
         assert!(!page.body.contains("<script>"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_problem_of_a_search_is_at_its_fields_and_in_the_language_of_the_page() {
+    let service = Service::start().await;
+    let year = "from=2020-01-01&to=2020-12-31";
+    for (query, language, fields, id, text) in [
+        (format!("q=a&{year}"), "en", "from to", "days-error", "With a text, at most 92 days."),
+        (format!("q=a&{year}"), "ja", "from to", "days-error", "92 日以内"),
+        ("from=2020-01-01&to=2021-02-01".to_owned(), "en", "from to", "days-error", "At most 366 days."),
+        ("from=2020-01-02&to=2020-01-01".to_owned(), "ja", "from to", "days-error", "終了日以前"),
+        ("q=%00".to_owned(), "ja", "q", "q-error", "制御文字"),
+    ] {
+        let page = open(&service, &format!("/page/search?{query}"), language).await.body;
+        let inputs = page
+            .split("<input id=\"")
+            .skip(1)
+            .filter(|input| input.split('>').next().is_some_and(|input| input.contains("aria-invalid=\"true\"")));
+        let marked: Vec<&str> = inputs.filter_map(|input| input.split('"').next()).collect();
+        assert_eq!(marked.join(" "), fields, "{query}");
+        let described = values(&page, "aria-describedby");
+        assert_eq!(described.iter().filter(|described| **described == id).count(), marked.len(), "{query}");
+        let shown =
+            page.split(&format!("<p class=\"error\" id=\"{id}\">")).nth(1).and_then(|rest| rest.split('<').next());
+        assert!(shown.is_some_and(|shown| shown.contains(text)), "{query}: {shown:?}");
     }
 }
 

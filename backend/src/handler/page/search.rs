@@ -10,7 +10,7 @@ use super::super::{App, HandlerResult};
 use super::request::respond;
 use crate::clock::now;
 use crate::model::{Code, Day, Filter, Needle, PageRequest, Sort, WallClock, datetimes_of};
-use crate::page::{self, Found, Search};
+use crate::page::{self, Found, Search, SearchProblem};
 use crate::respond::HttpError;
 
 /// Streams on a page of the result.
@@ -82,11 +82,13 @@ fn days(parameters: &Parameters) -> Result<(Day, Day), HttpError> {
 }
 
 /// The filter, or why there is none.
-fn filter(text: &str, streamer: &str, (from, to): (Day, Day)) -> Result<Filter, String> {
-    let text = if text.is_empty() { None } else { Some(Needle::parse(text).map_err(|error| error.to_string())?) };
-    let limit = if text.is_some() { TEXT_DAYS } else { DAYS };
-    if to.days_since(from) >= limit {
-        return Err(format!("the days must be at most {limit}"));
+fn filter(text: &str, streamer: &str, (from, to): (Day, Day)) -> Result<Filter, SearchProblem> {
+    let text = if text.is_empty() { None } else { Some(Needle::parse(text).map_err(|_| SearchProblem::Text)?) };
+    match (to.days_since(from), &text) {
+        (..0, _) => return Err(SearchProblem::DaysReversed),
+        (TEXT_DAYS.., Some(_)) => return Err(SearchProblem::TooManyDaysForText(TEXT_DAYS)),
+        (DAYS.., None) => return Err(SearchProblem::TooManyDays(DAYS)),
+        _ => {}
     }
     let set = || BTreeSet::from([streamer.to_owned()]);
     let (codes, names) = match (streamer, Code::parse(streamer)) {
@@ -108,10 +110,12 @@ mod tests {
         assert_eq!(filter("", "HL0503", (from, to)).unwrap().codes.len(), 1);
         assert_eq!(filter("", "尾丸ポルカ", (from, to)).unwrap().names.len(), 1);
         assert_eq!(filter("", "", (from, to)).unwrap(), Filter::default());
-        assert!(filter("a\0", "", (from, to)).is_err());
+        let problem = |text, days| filter(text, "", days).unwrap_err();
+        assert_eq!(problem("a\0", (from, to)), SearchProblem::Text);
         assert!(filter("a", "", (from, day("20210302"))).is_ok(), "92 days");
-        assert!(filter("a", "", (from, day("20210303"))).is_err());
+        assert_eq!(problem("a", (from, day("20210303"))), SearchProblem::TooManyDaysForText(92));
         assert!(filter("", "", (from, day("20211201"))).is_ok(), "366 days");
-        assert!(filter("", "", (from, day("20211202"))).is_err());
+        assert_eq!(problem("", (from, day("20211202"))), SearchProblem::TooManyDays(366));
+        assert_eq!(problem("", (to, from)), SearchProblem::DaysReversed);
     }
 }
