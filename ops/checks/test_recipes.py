@@ -1,6 +1,7 @@
 """The programs of ops/API.md, run against a stack as they are printed."""
 
 import datetime
+import json
 import os
 import re
 import tempfile
@@ -24,7 +25,9 @@ def program(heading, language):
 class Recipes(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        stack = enter(cls.addClassCleanup, running_stack())
+        # Each second request within a second is refused, so that every program has to wait.
+        stack = enter(cls.addClassCleanup, running_stack(LIMIT_IDENTITY_RATE="1", LIMIT_IDENTITY_BURST="1"))
+        cls.log = stack.folder / "gateway.log"
         cls.settings = {
             "BASE": f"https://localhost:{stack.port}",
             "CA": str(CA),
@@ -34,9 +37,16 @@ class Recipes(unittest.TestCase):
     def setUp(self):
         self.folder = Path(enter(self.addCleanup, tempfile.TemporaryDirectory()))
 
+    def refused(self):
+        """The number of responses with 429."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return sum(line.get("fields", line).get("status") == 429 for line in lines)
+
     def lines(self, *command):
+        before = self.refused()
         done = run(*command, cwd=self.folder, env={**os.environ, **self.settings}, timeout=SECONDS)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertGreater(self.refused(), before, "the program was never refused")
         return dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
 
     def assert_shown(self, shown, week=str(WEEK), one=str(ONE)):
