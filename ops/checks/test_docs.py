@@ -187,6 +187,16 @@ class AccessLog(unittest.TestCase):
         self.assertEqual(first_cells(section(OPERATIONS, "#### Fields of the backend's access log")), used)
 
 
+class Scripts(unittest.TestCase):
+    def test_no_script_has_more_than_400_lines(self):
+        """As the sources of the programs, which have the same test."""
+        scripts = run("git", "grep", "-lE", "^#!.*(python3|bash|sh)$", "--", "ops", "certs", cwd=ROOT).stdout.split()
+        scripts += run("git", "ls-files", "*.py", cwd=ROOT).stdout.split()
+        lengths = {name: len((ROOT / name).read_text().splitlines()) for name in scripts if (ROOT / name).is_file()}
+        self.assertGreater(len(lengths), 50)
+        self.assertEqual({name: length for name, length in lengths.items() if length > 400}, {})
+
+
 def slug(heading):
     """The anchor that GitHub makes of a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
@@ -215,6 +225,15 @@ class Pages(unittest.TestCase):
         keys = first_cells(section(ROOT / "README.md", "## Configuration"))
         self.assertGreater(len(keys), 20)
         self.assertEqual([key for key in sorted(keys) if not in_reference(key.strip("[]"))], [])
+
+    def test_every_key_for_those_who_know_nginx_is_in_the_reference(self):
+        for page in ("README.md", "ops/docs/README.ja.md"):
+            table = re.search(r"^\| nginx \|.*?\n\n", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)[0]
+            cells = "".join(row.split(" | ", 1)[1] for row in table.splitlines()[2:] if row)
+            keys = set(re.findall(r"`(\[\[\w+\]\]|\w+\.\w+|[a-z]+_[a-z]+)`", cells))
+            self.assertGreater(len(keys), 8, page)
+            routes = {"strip_prefix", "rewrite", "require"}  # of a route
+            self.assertEqual([key for key in sorted(keys - routes) if not in_reference(key.strip("[]"))], [], page)
 
     def test_every_path_of_the_recipes_is_there(self):
         paths = set(re.findall(r"`((?:gateway|backend|ops)/[\w./-]+)`", (ROOT / "ops/CONTRIBUTING.md").read_text()))
