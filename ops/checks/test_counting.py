@@ -11,8 +11,8 @@ from support import CA, ROOT, run
 sys.path.insert(0, str(ROOT / "ops/torture"))
 
 import counting
-from connections import CODED, huffman, status_of
 from counting import HTTP2, KEEPALIVE, NEW, STREAMS, STREAMS2, UPLOADS, UPLOADS2, Counting, Load, Target
+from http2_connections import CODED, huffman, status_of
 
 NONE = Load(keepalive=0, new=0, http2=0, uploads=0, streams=0, upload_seconds=0.05)
 LONGEST = 60  # seconds
