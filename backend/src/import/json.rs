@@ -5,11 +5,14 @@ use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::lines;
 use super::{ImportError, ROW_LIMIT, Raw, Row, datetime};
 use crate::model::{Holodule, ValidHolodule};
+
+/// The fields that are text.
+const TEXTS: [&str; 8] = ["key", "code", "video_id", "datetime", "name", "title", "url", "description"];
 
 /// The fields of a row. Unknown fields are rejected rather than lost.
 #[derive(Deserialize)]
@@ -38,7 +41,8 @@ struct Fields {
 /// The reason, safe to show: not a JSON object, not UTF-8, a duplicate, unknown or mistyped field, or an error of
 /// [`ValidHolodule::new`].
 pub fn parse_object(json: &[u8]) -> Result<ValidHolodule, String> {
-    let fields: Fields = serde_json::from_slice(json).map_err(|error| format!("is not a JSON row: {error}"))?;
+    let fields: Fields = serde_json::from_slice(json)
+        .map_err(|error| not_a_string(json).unwrap_or_else(|| format!("is not a JSON row: {error}")))?;
     let Fields { key, code, video_id, datetime, name, title, url, description, .. } = fields;
     let Fields { published_at, channel_id, channel_title, tags, .. } = fields;
     let datetime = datetime.map(datetime::stored);
@@ -57,6 +61,14 @@ pub fn parse_object(json: &[u8]) -> Result<ValidHolodule, String> {
         tags,
     };
     ValidHolodule::new(holodule).map_err(|invalid| invalid.to_string())
+}
+
+/// The reason if a field of text has another type: the parser's message names types of its language and no field.
+fn not_a_string(json: &[u8]) -> Option<String> {
+    let fields: Map<String, Value> = serde_json::from_slice(json).ok()?;
+    let (name, _) =
+        fields.iter().find(|(name, value)| TEXTS.contains(&name.as_str()) && !value.is_string() && !value.is_null())?;
+    Some(format!("{name}: must be a string"))
 }
 
 fn row(number: u64, bytes: &[u8], cut: bool, span: Range<usize>) -> Row {
@@ -292,7 +304,8 @@ mod tests {
         assert_eq!(entry.holodule().tags, Some(serde_json::json!(["a"])));
         for (json, part) in [
             (r#"{"key":"","key":""}"#, "duplicate field"),
-            (r#"{"title":1}"#, "invalid type"),
+            (r#"{"title":1}"#, "title: must be a string"),
+            (r#"{"name":null,"url":["x"]}"#, "url: must be a string"),
             (r#"{"titel":""}"#, "unknown field"),
             (r#"{"title":"\ud800"}"#, "is not a JSON row"),
             (r#"["x"]x"#, "is not a JSON row"),

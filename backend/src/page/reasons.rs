@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 use super::language::Language;
 
 /// English, with `{}` for a number, and Japanese, with the same numbers in their order.
-const REASONS: [(&str, &str); 19] = [
+const REASONS: [(&str, &str); 20] = [
     ("must not be empty where the key is empty too", "キーが空の場合は入力してください。"),
     ("must be empty or 11 characters of A-Z, a-z, 0-9, _ and -", "空にするか、英数字と _ - の 11 文字にしてください。"),
     ("must be empty or <code>_<yyyymmdd>_<hhmmss>", "空にするか、<コード>_<年月日>_<時分秒> の形にしてください。"),
     ("must be a streamer's code, such as HL0503", "HL0503 のような配信者コードにしてください。"),
     ("is missing", "入力してください。"),
+    ("must be a string", "文字列にしてください。"),
     ("must be a day of the calendar and a time of the day", "実在する日付と時刻にしてください。"),
     ("must not be longer than {} bytes", "{} バイトまでにしてください。"),
     ("must not contain control characters", "制御文字は使えません。"),
