@@ -17,6 +17,14 @@ from support import ROOT, run
 AXE = ROOT / "target/tools/axe_playwright_python/axe.min.js"
 VIEWS = (DAY, "/?month=1999-01", "/page/search?q=ASMR&from=2020-12-01&to=2020-12-31", "/page/transfer", "/page/users")
 VIEWS += ("/page/duplicates", "/page/health", "/?day=none")
+# Parts of the page that are wider than the place that they have.
+OVERFLOWING = """
+const out = (inner, outer) => inner.getBoundingClientRect().right > outer.getBoundingClientRect().right + 1;
+const boxes = [...document.querySelectorAll('.drop > *')].filter(part => out(part, part.parentElement));
+const hours = [...document.querySelectorAll('.hours li')].filter(hour => hour.scrollWidth > hour.clientWidth);
+const words = [...document.querySelectorAll('.role')].filter(role => role.getClientRects().length > 1);
+return [...boxes, ...hours, ...words].map(part => part.outerHTML);
+"""
 HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>"
 
 
@@ -255,6 +263,8 @@ class AdminPage(PageTests):
 
     def test_a_narrow_window_does_not_scroll_sideways(self):
         self.upload()
+        send(self.base, "POST", "/users", json.dumps({"username": "user01", "password": "password01"}))
+        send(self.base, "PUT", "/users/user01/roles", '["editor","viewer"]')
         for language in LANGUAGES:
             with self.subTest(language=language), self.page(DAY, language) as page:
                 page.devtools("Emulation.setDeviceMetricsOverride", width=380, height=800, deviceScaleFactor=1, mobile=True)
@@ -262,6 +272,20 @@ class AdminPage(PageTests):
                     page.open(self.base + view)
                     width = page.run("return [document.documentElement.scrollWidth, innerWidth];")
                     self.assertLessEqual(width[0], width[1], view)
+                    self.assertEqual(page.run(OVERFLOWING), [], view)
+
+    def test_no_label_of_the_search_wraps_and_boxes_keep_their_distance(self):
+        for language in LANGUAGES:
+            for width in (390, 768, 1200):
+                with self.subTest(language=language, width=width), self.page("/page/search", language) as page:
+                    page.devtools("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=True)
+                    page.open(self.base + "/page/search")
+                    heights = "return [...document.querySelectorAll('form.search label')].map(label => label.offsetHeight);"
+                    self.assertLess(max(page.run(heights)), 30)
+                    page.open(self.base + "/page/duplicates")
+                    top = "return document.querySelector('.empty').getBoundingClientRect().top"
+                    bottom = "document.querySelector('.hint').getBoundingClientRect().bottom;"
+                    self.assertGreater(page.run(f"{top} - {bottom}"), 8)
 
 
 def screenshots(folder):
