@@ -8,7 +8,7 @@ A backend is started on an embedded store in FOLDER (a temporary folder, removed
 store of that URL. If the store has fewer than N documents, they are uploaded through the admin listener as NDJSON, 5,000
 at a time; --mongo-driver inserts them with MongoDB's driver instead. Document n is the same in every run: 60 codes in six
 groups, twenty years of about 20,000 documents per month, up to five tags of 200, and a Japanese title and description of
-about 300 bytes, mostly drawn from a fixed vocabulary.
+about 300 bytes, mostly drawn from a fixed vocabulary. Those of the first ten years have their code only in the key.
 
 Then each list is requested over one persistent connection, each time for a random month: the first page of 100. Times are
 the client's, from the request to the last byte of the response. Each kind first runs some requests that are not counted.
@@ -60,6 +60,7 @@ SENTENCES = (
     "今日も一日おつかれさまでした。",
 )
 RARE = "流星群"
+SEARCHED = datetime.date(2016, 6, 1)
 
 
 def main():
@@ -70,6 +71,7 @@ def main():
     parser.add_argument("--requests", type=int, default=REQUESTS, help="of each kind")
     parser.add_argument("--binaries", type=Path, help="the folder of holodule-backend, which is built where it is not given")
     parser.add_argument("--mongo-driver", action="store_true", help="insert the documents with MongoDB's driver")
+    parser.add_argument("--kind", help="measure only kinds whose name contains this")
     parser.add_argument("--fill", action="store_true", help="store the documents, and measure nothing")
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -109,6 +111,8 @@ def holodule(number, total):
         "description": "".join(drawn.choices(SENTENCES, k=3)) + f"#{drawn.choice(WORDS)} #{noise}",
         "channel_id": f"UC{streamer:022}",
     }
+    if number < total // 2:
+        del stored["code"]
     if tags := sorted({f"tag{min(drawn.randrange(200), drawn.randrange(200)):03}" for _ in range(drawn.randrange(6))}):
         stored["tags"] = tags
     return stored
@@ -149,17 +153,27 @@ def kinds(drawn):
     """Each kind of list with a function that draws its parameters."""
     today = datetime.date.today()
 
-    def month():
-        first = (FIRST_DAY + datetime.timedelta(days=drawn.randrange(DAYS - 31))).replace(day=1)
-        return days(first)
+    def month(first=0, last=DAYS):
+        return days(FIRST_DAY + datetime.timedelta(days=drawn.randrange(first, last - 31)))
+
+    def old_month():
+        return month(last=DAYS // 2)
+
+    def new_month():
+        return month(DAYS // 2)
 
     def tag():
         return f"tag{drawn.randrange(200):03}"
 
+    def codes():
+        return [("code", code) for code in group_of(drawn.randrange(6))]
+
     return {
         "all": month,
-        "one code": lambda: [*month(), ("code", drawn.choice(CODES))],
-        "ten codes, as those of a group": lambda: [*month(), *(("code", code) for code in group_of(drawn.randrange(6)))],
+        "one code": lambda: [*new_month(), ("code", drawn.choice(CODES))],
+        "ten codes, as those of a group": lambda: [*new_month(), *codes()],
+        "one code, only in the key": lambda: [*old_month(), ("code", drawn.choice(CODES))],
+        "ten codes, only in the key": lambda: [*old_month(), *codes()],
         "one tag": lambda: [*month(), ("tag", tag())],
         "three tags": lambda: [*month(), *(("tag", tag()) for _ in range(3))],
         "a code and a tag": lambda: [*month(), ("code", drawn.choice(CODES)), ("tag", tag())],
@@ -168,6 +182,9 @@ def kinds(drawn):
         "a text that few have": lambda: [*month(), ("q", RARE)],
         "a text that many have": lambda: [*month(), ("q", drawn.choice(WORDS))],
         "a text, of one code": lambda: [*month(), ("q", drawn.choice(WORDS)), ("code", drawn.choice(CODES))],
+        "a text that few have, always in the same month": lambda: [*days(SEARCHED), ("q", RARE)],
+        "a text that many have, always in the same month": lambda: [*days(SEARCHED), ("q", drawn.choice(WORDS))],
+        "one code, only in the key, after a search of the month": lambda: [*days(SEARCHED), ("code", drawn.choice(CODES))],
     }
 
 
@@ -190,6 +207,8 @@ def measure(backend, arguments):
     drawn = random.Random(20)  # noqa: S311 -- months, not secrets
     connection = http.client.HTTPConnection(backend.api, timeout=60)
     for kind, parameters in kinds(drawn).items():
+        if (arguments.kind or "") not in kind:
+            continue
         times, totals = [], []
         backend.forget_peak()
         for number in range(WARM_UP + arguments.requests):

@@ -132,6 +132,7 @@ impl Config {
                 url: store_url(s, &mut notes),
                 operation_timeout: s.seconds("store_operation_timeout", 5.0, 0.1..=120.0),
                 max_connections: bounded(s, "store_max_connections", 100, 1..=10_000),
+                text_cache: s.number("search.text_cache", 128 << 20, 0..=64 << 30),
             },
             password: passwords(s, &mut notes),
             handler: handler::Settings {

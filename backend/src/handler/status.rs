@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use super::{App, HandlerResult, STORE_RETRY};
-use crate::record::Gauges;
+use crate::record::{Gauges, SearchCache};
 use crate::respond::{self, HttpError};
 use crate::store::StoreError;
 
@@ -58,7 +58,7 @@ pub(crate) fn upgrades(app: &App) -> HandlerResult {
 pub(crate) fn metrics(app: &App) -> HandlerResult {
     app.metrics.in_place().draining(app.history.draining().len());
     let load = app.hasher.load();
-    let (feed, live) = (app.feed.stats(), app.live.stats());
+    let (feed, live, search) = (app.feed.stats(), app.live.stats(), app.store.search_cache());
     let page = app.metrics.render(Gauges {
         hashing_running: load.running,
         hashing_waiting: load.waiting,
@@ -76,6 +76,7 @@ pub(crate) fn metrics(app: &App) -> HandlerResult {
         poll_age: feed.poll_age,
         stream_queries: live.queries,
         stream_subscribers: live.subscribers,
+        search_cache: SearchCache { bytes: search.bytes, hits: search.hits, misses: search.misses },
         log_lines_dropped: (app.log_lines_dropped)(),
         spans: app.tracer.as_ref().map(Tracer::figures),
     });

@@ -77,10 +77,7 @@ pub struct Public<'a> {
 impl Holodule {
     /// The code of its streamer: `code`, or the beginning of `key` in documents without it.
     pub fn effective_code(&self) -> Option<&str> {
-        match self.code.as_deref() {
-            Some(code) if !code.is_empty() => Some(code),
-            _ => self.key.as_deref()?.split_once('_').map(|(code, _)| code).filter(|code| Code::parse(code).is_ok()),
-        }
+        effective_code(self.code.as_deref(), self.key.as_deref())
     }
 
     /// Its tags that are texts. A text in place of a list is one tag.
@@ -109,6 +106,14 @@ impl Holodule {
             url: self.url.as_deref(),
             description: self.description.as_deref(),
         }
+    }
+}
+
+/// [`Holodule::effective_code`] of a holodule with this `code` and `key`.
+pub fn effective_code<'a>(code: Option<&'a str>, key: Option<&'a str>) -> Option<&'a str> {
+    match code {
+        Some(code) if !code.is_empty() => Some(code),
+        _ => key?.split_once('_').map(|(code, _)| code).filter(|code| Code::parse(code).is_ok()),
     }
 }
 

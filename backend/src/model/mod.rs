@@ -23,9 +23,9 @@ pub use day::{Day, NotADay, WallClock};
 pub use days::{DAYS_LIMIT, Days};
 pub use delivered::{Delivered, DeliveredEvent, DeliveredRevision};
 pub use entry::{Entry, EntryTime};
-pub use holodule::{Holodule, Public};
+pub use holodule::{Holodule, Public, effective_code};
 pub use identifier::{Code, Identifier, Invalid, KEY_LIMIT, VideoId};
-pub use needle::{NEEDLE_LIMIT, Needle, NotANeedle, fold};
+pub use needle::{NEEDLE_LIMIT, Needle, NotANeedle, fold, fold_together};
 pub use password_form::PasswordForm;
 pub use revocation::{AccountStatus, Logout, NotATokenId, PasswordMark, TOKEN_ID_LIMIT, TokenId};
 pub use roles::{

@@ -68,9 +68,46 @@ pub fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
+    let mut folded = String::with_capacity(text.len());
+    let mut characters = text.char_indices().peekable();
+    while let Some((start, character)) = characters.next() {
+        let is_alone = characters.peek().is_none_or(|(_, next)| is_plain(*next));
+        if is_alone && is_plain(character) {
+            folded.push(character.to_ascii_lowercase());
+            continue;
+        }
+        // Up to the next plain character, which does not change with those before it.
+        while characters.next_if(|(_, next)| !is_plain(*next)).is_some() {}
+        let end = characters.peek().map_or(text.len(), |(end, _)| *end);
+        folded.extend(fold_any(text.get(start..end).unwrap_or_default()));
+    }
+    folded
+}
+
+/// The folded texts as one, in which a needle is found if it is in one of them: NUL, which no needle contains, is
+/// between them. Empty texts are left out.
+pub fn fold_together<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut folded = String::new();
+    for text in texts.into_iter().filter(|text| !text.is_empty()) {
+        if !folded.is_empty() {
+            folded.push('\0');
+        }
+        folded.push_str(&fold(text));
+    }
+    folded
+}
+
+fn fold_any(text: &str) -> impl Iterator<Item = char> {
     // Again after the change of case, which can decompose a character. Character by character, so that the form of a
     // character does not depend on its neighbours, as that of a final sigma would.
-    text.nfkc().flat_map(char::to_lowercase).nfkc().collect()
+    text.nfkc().flat_map(char::to_lowercase).nfkc()
+}
+
+/// Whether only its case changes when a character is folded, and nothing together with the characters before it: most
+/// characters of Japanese text, for which this is ten times faster.
+fn is_plain(character: char) -> bool {
+    character.is_ascii()
+        || matches!(character, '\u{3001}'..='\u{3029}' | '\u{3041}'..='\u{3096}' | '\u{30A1}'..='\u{30FE}' | '\u{4E00}'..='\u{9FFF}')
 }
 
 #[cfg(test)]
@@ -85,6 +122,38 @@ mod tests {
             assert!(needle.is_in(text), "{text}");
         }
         assert!(!needle.is_in("abcガ"));
+    }
+
+    #[test]
+    fn plain_characters_are_independent_of_those_before_them() {
+        use unicode_normalization::{IsNormalized, is_nfkc_quick};
+        for character in (0..=u32::from(char::MAX)).filter_map(char::from_u32).filter(|c| is_plain(*c)) {
+            assert_eq!(is_nfkc_quick([character].into_iter()), IsNormalized::Yes, "{character:?}");
+            assert!(fold_any(character.encode_utf8(&mut [0; 4])).eq([character.to_ascii_lowercase()]), "{character:?}");
+        }
+    }
+
+    #[test]
+    fn texts_with_plain_characters_have_the_same_form() {
+        let parts = [
+            "a", "Ｂ", "か", "カ", "\u{3099}", "ｶ", "ﾞ", "e\u{301}", "\u{301}", "İ", "Σ", "獅", "⽩", "각", "\u{1100}",
+            "\u{1161}",
+        ];
+        for first in parts {
+            for second in parts {
+                for third in parts {
+                    let text = format!("{first}{second}{third}");
+                    assert_eq!(fold(&text), fold_any(&text).collect::<String>(), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn texts_are_folded_and_separate() {
+        assert_eq!(fold_together(["ＡＢ", "", "ｶﾞ"]), "ab\0ガ");
+        assert_eq!(fold_together(["", "x"]), "x");
+        assert_eq!(fold_together([""]), "");
     }
 
     #[test]

@@ -11,7 +11,8 @@ use prometheus::{
 };
 
 use super::label::{Listener, Upgrade, Verification, method_label, status_class};
-use super::registrar::Registrar;
+use super::registrar::{Registrar, count_to, saturated};
+use super::search_cache::{SearchCache, SearchCacheMetrics};
 use super::upgrades::Upgrades;
 
 /// Values that are read at each scrape.
@@ -49,6 +50,8 @@ pub struct Gauges {
     pub stream_queries: usize,
     /// Subscribers of streams.
     pub stream_subscribers: usize,
+    /// The texts of searched days in memory.
+    pub search_cache: SearchCache,
     /// Log lines lost since the start because their reader was too slow.
     pub log_lines_dropped: usize,
     /// The spans of traces since the start; `None` if traces are not exported.
@@ -83,6 +86,7 @@ pub struct Metrics {
     poll_age: Gauge,
     stream_queries: IntGauge,
     stream_subscribers: IntGauge,
+    search_cache: SearchCacheMetrics,
     log_lines_lost: IntCounter,
     in_place: Upgrades,
     spans: IntCounterVec,
@@ -180,6 +184,7 @@ impl Metrics {
                 "Distinct queries of event streams, each followed once for all its subscribers.",
             )?,
             stream_subscribers: add.gauge("backend_stream_subscribers", "Subscribers of event streams.")?,
+            search_cache: SearchCacheMetrics::new(&add)?,
             log_lines_lost: add
                 .counter("backend_log_lines_lost_total", "Log lines lost because their reader stalled.")?,
             in_place: Upgrades::new(&add)?,
@@ -305,6 +310,7 @@ impl Metrics {
         self.poll_age.set(gauges.poll_age.map_or(f64::NAN, |age| age.as_secs_f64()));
         self.stream_queries.set(saturated(gauges.stream_queries as u64));
         self.stream_subscribers.set(saturated(gauges.stream_subscribers as u64));
+        self.search_cache.set(gauges.search_cache);
         count_to(&self.log_lines_lost, gauges.log_lines_dropped as u64);
         if let Some(Figures { exported, failed, dropped }) = gauges.spans {
             for (result, total) in [("exported", exported), ("failed", failed), ("dropped", dropped)] {
@@ -330,15 +336,6 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-/// Sets a counter to a total that is counted elsewhere.
-fn count_to(counter: &IntCounter, total: u64) {
-    counter.inc_by(total.saturating_sub(counter.get()));
-}
-
-fn saturated(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod metrics;
 mod name;
 mod path;
 mod registrar;
+mod search_cache;
 mod trace;
 mod upgrades;
 
@@ -15,4 +16,5 @@ pub use label::{Listener, Upgrade, Verification};
 pub use log::{Level, LogFormat, LogGuard, Settings, start};
 pub use metrics::{Gauges, InFlight, Metrics};
 pub use name::shown;
+pub use search_cache::SearchCache;
 pub use upgrades::Upgrades;

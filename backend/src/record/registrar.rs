@@ -49,3 +49,12 @@ impl Registrar<'_> {
         self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(DURATION_BUCKETS.to_vec()), labels)?)
     }
 }
+
+/// Sets a counter to a total that is counted elsewhere.
+pub(super) fn count_to(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+pub(super) fn saturated(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -5,8 +5,34 @@ use std::sync::Arc;
 
 use futures_util::stream::{BoxStream, StreamExt};
 
-use super::{DayListing, Engine, Exported, Listing, Store, StoreError, Upserted, engine};
+use super::changed::ChangedDays;
+use super::{DayListing, Engine, Exported, Listing, SearchCacheStats, Store, StoreError, Upserted, engine};
 use crate::model::{Day, Days, Identifier, PageRequest, Selection, ValidHolodule};
+
+/// A stream of changes by all processes.
+struct Watch {
+    changed: Arc<ChangedDays>,
+    is_running: bool,
+}
+
+impl Watch {
+    /// Records an item of the stream, `None` for an error, before the consumer has it.
+    fn observe(&mut self, days: Option<&Days>) {
+        match days {
+            Some(days) if self.is_running => self.changed.changed(days.clone()),
+            // It begins, or begins again, with all days or with those that were missed.
+            Some(_) => self.changed.watch_begins(),
+            None => self.changed.watch_ends(),
+        }
+        self.is_running = days.is_some();
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.changed.watch_ends();
+    }
+}
 
 impl Store {
     /// The holodules of a day, in Japan standard time.
@@ -18,7 +44,8 @@ impl Store {
     }
 
     /// A page of the holodules of `selection`. Both engines read indexes only: the time depends on the number of
-    /// selected holodules, not on the size of the store. For a text, every holodule of the ranges is read.
+    /// selected holodules, not on the size of the store. For a text, every holodule of the ranges is read; on MongoDB,
+    /// days that were read for an earlier search are in memory, within `Settings::text_cache`.
     ///
     /// # Errors
     /// If the store cannot be read within the operation timeout.
@@ -67,8 +94,14 @@ impl Store {
     pub fn day_changes(&self) -> BoxStream<'static, Result<Days, StoreError>> {
         match &self.engine {
             Engine::Mongo(engine) => {
-                let changed = Arc::clone(&self.changed);
-                engine.day_changes().inspect(move |_| changed.increment_version()).boxed()
+                let watch = Watch { changed: Arc::clone(&self.changed), is_running: false };
+                engine
+                    .day_changes()
+                    .scan(watch, |watch, change| {
+                        watch.observe(change.as_ref().ok());
+                        std::future::ready(Some(change))
+                    })
+                    .boxed()
             }
             Engine::Embedded(_) => futures_util::stream::empty().boxed(),
         }
@@ -98,7 +131,7 @@ impl Store {
         };
         recorded.inspect(|(_, days)| {
             if !days.is_empty() {
-                self.changed.increment_version();
+                self.changed.changed(days.clone());
             }
         })
     }
@@ -133,6 +166,14 @@ impl Store {
         match &self.engine {
             Engine::Mongo(engine) => engine.restored_indexes(),
             Engine::Embedded(_) => 0,
+        }
+    }
+
+    /// The texts of searched days in memory. The embedded store has none.
+    pub fn search_cache(&self) -> SearchCacheStats {
+        match &self.engine {
+            Engine::Mongo(engine) => engine.search_cache(),
+            Engine::Embedded(_) => SearchCacheStats::default(),
         }
     }
 

@@ -29,7 +29,8 @@ pub use lookup::{FOUND_LIMIT, FoundHolodule};
 pub use mongo::MongoUrl;
 pub use outcome::{
     AccountChange, BackedUp, CalendarCreated, ChangeDetection, Confirmed, DayListing, Exported, Fingerprint, Incoming,
-    LOGOUT_LIMIT, Listing, LoggedOut, Probe, Restored, RolesChanged, StreamersStored, Undated, Upserted, UserChange,
+    LOGOUT_LIMIT, Listing, LoggedOut, Probe, Restored, RolesChanged, SearchCacheStats, StreamersStored, Undated,
+    Upserted, UserChange,
 };
 pub use url::{NotAStoreUrl, StoreUrl};
 
@@ -51,6 +52,8 @@ pub struct Settings {
     pub operation_timeout: Duration,
     /// The maximum number of connections to MongoDB, 1 to 10,000.
     pub max_connections: u32,
+    /// The maximum memory in bytes for the texts of days on MongoDB that were searched. With 0, none are cached.
+    pub text_cache: u64,
 }
 
 /// The store. Clones share one engine.

@@ -193,3 +193,14 @@ pub type Incoming = tokio::sync::mpsc::Receiver<Result<Saved, String>>;
 
 /// A record of an export: a holodule, or the `_id` of a document that could not be read.
 pub type Exported = Result<Holodule, String>;
+
+/// The texts of searched days in memory. Counts are since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SearchCacheStats {
+    /// The memory that they occupy.
+    pub bytes: u64,
+    /// Days that a search found in memory.
+    pub hits: u64,
+    /// Days that a search had to read.
+    pub misses: u64,
+}

@@ -44,8 +44,12 @@ impl Stage {
     }
 
     async fn over(url: &str) -> Self {
-        let settings =
-            Settings { url: url.parse().unwrap(), operation_timeout: Duration::from_secs(20), max_connections: 20 };
+        let settings = Settings {
+            url: url.parse().unwrap(),
+            operation_timeout: Duration::from_secs(20),
+            max_connections: 20,
+            text_cache: 1 << 20,
+        };
         Self::with(Store::open(&settings).await.unwrap()).await
     }
 

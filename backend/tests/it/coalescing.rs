@@ -18,7 +18,12 @@ const DAY: &str = "/holodules/20201209";
 async fn watched() -> (Server, Database, Service) {
     let server = tokio::task::spawn_blocking(|| Server::start(&["--fail-points"])).await.unwrap();
     let database = Client::with_uri_str(server.url()).await.unwrap().default_database().unwrap();
-    let settings = Settings { url: server.url().parse().unwrap(), operation_timeout: PATIENCE, max_connections: 20 };
+    let settings = Settings {
+        url: server.url().parse().unwrap(),
+        operation_timeout: PATIENCE,
+        max_connections: 20,
+        text_cache: 1 << 20,
+    };
     let service = Service::over(Store::open(&settings).await.unwrap(), Setup::default()).await;
     database.run_command(doc! { "profile": 2 }).await.unwrap();
     (server, database, service)

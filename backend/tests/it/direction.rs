@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("coalesce", &[]),
     ("calendar", &["hex", "model"]),
-    ("store", &["hex", "model"]),
+    ("store", &["coalesce", "hex", "model"]),
     ("import", &["model"]),
     ("backup", &["hex", "model"]),
     ("password", &["hex", "model"]),

@@ -12,7 +12,9 @@ use crate::program::{Program, folder, succeeds};
 use crate::service::{Service, Setup};
 
 async fn open(url: &str, operation_timeout: Duration) -> Store {
-    Store::open(&Settings { url: url.parse().unwrap(), operation_timeout, max_connections: 10 }).await.unwrap()
+    Store::open(&Settings { url: url.parse().unwrap(), operation_timeout, max_connections: 10, text_cache: 1 << 20 })
+        .await
+        .unwrap()
 }
 
 async fn insert(url: &str, collection: &str, documents: Vec<Document>) {

@@ -31,7 +31,7 @@ fn post(path: &str, body: &str) -> String {
 
 async fn app(folder: &TempDir, setup: &Setup) -> Arc<App> {
     let url = format!("embedded:{}", folder.path().join("store.redb").display()).parse().unwrap();
-    let settings = store::Settings { url, operation_timeout: AGES, max_connections: 4 };
+    let settings = store::Settings { url, operation_timeout: AGES, max_connections: 4, text_cache: 1 << 20 };
     let store = Store::open(&settings).await.unwrap();
     let (hasher, feed) = (Hasher::new(&setup.password).unwrap(), Feed::start(store.clone()).unwrap());
     Arc::new(App::new(store, hasher, feed, Metrics::new().unwrap(), setup.handler.clone(), || 0))

@@ -195,6 +195,7 @@ async fn an_edit_of_a_document_of_any_readable_form_is_stored_sorted() {
         url: url.parse().unwrap(),
         operation_timeout: std::time::Duration::from_secs(20),
         max_connections: 4,
+        text_cache: 1 << 20,
     };
     let service = Service::over(Store::open(&settings).await.unwrap(), Setup::default()).await;
     for stored in [None, Some(Bson::Null), Some(doc! { "a": [] }.remove("a").unwrap())] {

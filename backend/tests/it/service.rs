@@ -97,6 +97,7 @@ impl Service {
             url: format!("embedded:{}", folder.join("store.redb").display()).parse().unwrap(),
             operation_timeout: Duration::from_secs(20),
             max_connections: 4,
+            text_cache: 1 << 20,
         };
         Self::over(Store::open(&settings).await.unwrap(), setup).await
     }

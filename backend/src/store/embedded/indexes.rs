@@ -6,7 +6,7 @@
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 
 use super::{FORMAT, META};
-use crate::model::{Holodule, fold};
+use crate::model::{Holodule, fold_together};
 
 /// The position of a record: `datetime`, `key` and id.
 pub(super) type HolodulePosition = (String, String, u64);
@@ -224,8 +224,7 @@ impl<'t> Tables<'t> {
 /// The texts that are searched; `None` if all are empty.
 fn text_of(holodule: &Holodule) -> Option<String> {
     let texts = [&holodule.title, &holodule.name, &holodule.description].into_iter().flatten();
-    let folded: Vec<_> = texts.filter(|text| !text.is_empty()).map(|text| fold(text)).collect();
-    (!folded.is_empty()).then(|| folded.join("\0"))
+    Some(fold_together(texts.map(String::as_str))).filter(|text| !text.is_empty())
 }
 
 pub(super) fn owned((datetime, key, id): (&str, &str, u64)) -> HolodulePosition {

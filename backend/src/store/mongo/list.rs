@@ -36,7 +36,11 @@ impl Mongo {
         page: &PageRequest,
     ) -> Result<Listing, StoreError> {
         if let Some(needle) = &selection.text {
-            return self.search(selection, needle, page).await;
+            // In a box, as their states are large.
+            return Box::pin(self.search(selection, needle, page)).await;
+        }
+        if let Some(listing) = Box::pin(self.list_in_memory(selection, page)).await? {
+            return Ok(listing);
         }
         let (total, documents) = futures_util::try_join!(self.total(selection), self.page(selection, page))?;
         Ok(listing(total, &documents, page))

@@ -24,6 +24,7 @@ mod rights;
 mod roles;
 mod schedules;
 mod streamers;
+mod texts;
 mod undated;
 mod uri;
 mod url;
@@ -49,8 +50,9 @@ pub use url::MongoUrl;
 pub(super) use url::check;
 
 use self::indexes::{Collections, IndexCounts, Maintenance};
+use self::texts::Texts;
 use super::changed::ChangedDays;
-use super::{Probe, Settings, StoreError};
+use super::{Probe, SearchCacheStats, Settings, StoreError};
 
 const HOLODULES: &str = "holodules";
 /// The author's later form of holodules, written by other programs only.
@@ -88,8 +90,9 @@ pub(super) struct Mongo {
     calendars: Collection<RawDocumentBuf>,
     echoes: Collection<RawDocumentBuf>,
     days: Collection<Document>,
-    /// Changes by this process.
+    /// Changes of days.
     changed: Arc<ChangedDays>,
+    texts: Arc<Texts>,
     /// Randomly keyed, so that no client can cause collisions of fingerprints.
     hash_keys: RandomState,
     timeout: Duration,
@@ -178,6 +181,7 @@ impl Mongo {
             calendars,
             echoes,
             days: days.clone_with_type(),
+            texts: Arc::new(Texts::new(settings.text_cache, Arc::clone(&changed))),
             changed,
             hash_keys,
             timeout,
@@ -200,6 +204,10 @@ impl Mongo {
 
     pub(super) fn restored_indexes(&self) -> u64 {
         self.indexes.counts.restored.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn search_cache(&self) -> SearchCacheStats {
+        self.texts.stats()
     }
 
     /// Waits for the unique indexes, without which concurrent writers could store a holodule twice.

@@ -54,8 +54,12 @@ impl Place {
 }
 
 async fn open(url: &str) -> Store {
-    let settings =
-        Settings { url: url.parse().unwrap(), operation_timeout: Duration::from_secs(20), max_connections: 20 };
+    let settings = Settings {
+        url: url.parse().unwrap(),
+        operation_timeout: Duration::from_secs(20),
+        max_connections: 20,
+        text_cache: 1 << 20,
+    };
     Store::open(&settings).await.unwrap()
 }
 

@@ -15,6 +15,7 @@ mod mongo;
 mod roles;
 mod schedules;
 mod schedules_on_mongo;
+mod searches_on_mongo;
 mod streamers;
 mod users;
 
@@ -68,7 +69,12 @@ macro_rules! on_both_engines {
 use on_both_engines;
 
 fn settings(url: &str) -> Settings {
-    Settings { url: url.parse().unwrap(), operation_timeout: Duration::from_secs(20), max_connections: 20 }
+    Settings {
+        url: url.parse().unwrap(),
+        operation_timeout: Duration::from_secs(20),
+        max_connections: 20,
+        text_cache: 1 << 20,
+    }
 }
 
 fn day(text: &str) -> Day {

@@ -23,7 +23,9 @@ pub(super) async fn on_mongo() -> (String, Client, Service) {
 }
 
 pub(super) async fn open(url: &str, operation_timeout: Duration) -> Store {
-    Store::open(&Settings { url: url.parse().unwrap(), operation_timeout, max_connections: 20 }).await.unwrap()
+    Store::open(&Settings { url: url.parse().unwrap(), operation_timeout, max_connections: 20, text_cache: 1 << 20 })
+        .await
+        .unwrap()
 }
 
 fn users(client: &Client) -> mongodb::Collection<Document> {

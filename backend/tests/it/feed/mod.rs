@@ -3,6 +3,7 @@
 mod days;
 mod external;
 mod local;
+mod searches;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

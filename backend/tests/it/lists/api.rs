@@ -261,6 +261,7 @@ async fn searches_are_limited_in_their_time() {
         url: server.fresh_url().parse().unwrap(),
         operation_timeout: Duration::from_secs(20),
         max_connections: 20,
+        text_cache: 1 << 20,
     };
     let service = Service::over(Store::open(&settings).await.unwrap(), setup).await;
     let delay = doc! { "failCommands": ["find", "aggregate"], "appName": "holodule-backend", "blockConnection": true,
@@ -284,6 +285,7 @@ async fn without_a_store_the_response_is_503() {
         url: format!("mongodb://{free}/holoduledb").parse().unwrap(),
         operation_timeout: Duration::from_millis(500),
         max_connections: 4,
+        text_cache: 1 << 20,
     };
     let service = Service::over(Store::open(&settings).await.unwrap(), setup()).await;
     for path in ["/holodules", "/now", "/streamers/HL0001/holodules"] {

@@ -28,8 +28,12 @@ async fn on_embedded(setup: Setup) -> Service {
 
 async fn on_mongo(setup: Setup) -> Service {
     let url = tokio::task::spawn_blocking(|| Server::shared().fresh_url()).await.unwrap();
-    let settings =
-        Settings { url: url.parse().unwrap(), operation_timeout: Duration::from_secs(20), max_connections: 20 };
+    let settings = Settings {
+        url: url.parse().unwrap(),
+        operation_timeout: Duration::from_secs(20),
+        max_connections: 20,
+        text_cache: 1 << 20,
+    };
     Service::over(Store::open(&settings).await.unwrap(), setup).await
 }
 

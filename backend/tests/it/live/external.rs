@@ -9,7 +9,8 @@ use crate::mongod::Server;
 use crate::service::{Setup, holodule};
 
 async fn over(url: &str) -> Service {
-    let settings = Settings { url: url.parse().unwrap(), operation_timeout: PATIENCE, max_connections: 20 };
+    let settings =
+        Settings { url: url.parse().unwrap(), operation_timeout: PATIENCE, max_connections: 20, text_cache: 1 << 20 };
     Service::over(Store::open(&settings).await.unwrap(), Setup::default()).await
 }
 

@@ -27,7 +27,8 @@ mod successor {
 
     fn open() -> Store {
         let url = format!("embedded:{}", env::current_dir().unwrap().join("store.redb").display()).parse().unwrap();
-        let settings = Settings { url, operation_timeout: Duration::from_secs(60), max_connections: 4 };
+        let settings =
+            Settings { url, operation_timeout: Duration::from_secs(60), max_connections: 4, text_cache: 1 << 20 };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(Store::take_over(&settings, Duration::ZERO)).unwrap()
     }

@@ -76,7 +76,8 @@ fn old_process() {
     let step = env::var(STEP).unwrap();
     let runtime = Runtime::new().unwrap();
     let url = format!("embedded:{}", env::current_dir().unwrap().join("store.redb").display()).parse().unwrap();
-    let settings = Settings { url, operation_timeout: Duration::from_secs(60), max_connections: 4 };
+    let settings =
+        Settings { url, operation_timeout: Duration::from_secs(60), max_connections: 4, text_cache: 1 << 20 };
     let store = runtime.block_on(Store::open(&settings)).unwrap();
     for number in 0..WRITES {
         let entry = holodule_backend::model::ValidHolodule::new(holodule(number, "20201209 230000")).unwrap();
