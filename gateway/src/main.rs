@@ -17,7 +17,7 @@ use holodule_gateway::server::{CONFIG_PAGE, Gateway, Signals, Stopped, Upgrades,
 use holodule_gateway::token::{Digest, Routes, StaticToken, random_static_token};
 use holodule_handover::{Address, Program, Takeover, request_upgrade};
 use holodule_settings::{
-    Files, Output, closed_status, counted, print_usage, shown, shown_name, without_secrets, write_manual,
+    Files, Output, closed_status, counted, print_usage, shown, shown_name, whole_seconds, without_secrets, write_manual,
 };
 use sd_notify::NotifyState;
 use serde::Deserialize;
@@ -73,7 +73,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         against: Option<PathBuf>,
         /// The ops listener of the running gateway; by default ops_addr.
-        #[arg(long, value_name = "ADDRESS", conflicts_with = "against")]
+        #[arg(long, value_name = "ADDRESS", conflicts_with = "against", value_parser = address)]
         ops: Option<SocketAddr>,
     },
     /// Request /healthz of the running gateway at ops_addr. The exit status is 0 if it runs, otherwise 1.
@@ -91,10 +91,10 @@ enum Command {
     /// configuration is read.
     Upgrade {
         /// The ops listener, if ops_addr has no fixed port.
-        #[arg(long, value_name = "ADDRESS")]
+        #[arg(long, value_name = "ADDRESS", value_parser = address)]
         ops: Option<SocketAddr>,
         /// How many seconds to wait for the result.
-        #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = whole_seconds)]
         timeout: u64,
     },
     /// Create static tokens, for machines.
@@ -128,8 +128,14 @@ enum StaticTokenCommand {
 
 /// Parses an RFC 3339 date-time in the future.
 fn moment(text: &str) -> Result<OffsetDateTime, String> {
-    let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|error| error.to_string())?;
+    let moment = OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|_| "must be an RFC 3339 date-time with its offset, such as 2027-01-01T00:00:00Z")?;
     if moment > OffsetDateTime::now_utc() { Ok(moment) } else { Err("is in the past".to_owned()) }
+}
+
+/// Parses the address of a listener.
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "must be an IP address with a port, as in 127.0.0.1:9180")
 }
 
 fn main() -> ExitCode {

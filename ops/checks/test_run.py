@@ -197,6 +197,17 @@ class Status(unittest.TestCase):
         while f"{name}: not running" not in (shown := stack.ops_run("--status").stdout) and "no stack runs" not in shown:
             self.assertLess(time.monotonic(), until, shown)
 
+    def test_it_ends_quietly_if_the_reader_closes_the_pipe(self):
+        for option in ("--status", "--help"):
+            reader, writer = os.pipe()
+            os.close(reader)
+            with open(writer, "wb") as closed:
+                done = subprocess.run(
+                    [RUN, option], env=Stack().environment(), stdin=subprocess.DEVNULL, stdout=closed, stderr=subprocess.PIPE,
+                    check=False,
+                )  # fmt: skip
+            self.assertEqual((done.returncode, done.stderr), (-signal.SIGPIPE, b""), option)
+
     def test_a_stack_shows_programs_addresses_readiness_uptime_and_version(self):
         version = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
         stack = Stack()

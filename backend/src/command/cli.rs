@@ -63,7 +63,7 @@ pub enum Command {
         #[arg(long, value_name = "ADDRESS")]
         admin: Option<Address>,
         /// How many seconds to wait for the result
-        #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = holodule_settings::whole_seconds)]
         timeout: u64,
     },
     /// Write the manual pages and the completions for bash, zsh and fish, for packages

@@ -169,6 +169,8 @@ fn an_invalid_command_line_has_exit_status_1() {
     assert_eq!(status(&["--help"]), Some(0));
     let help = text(&command(folder.path()).args(["import", "--help"]).output().unwrap().stdout);
     assert!(help.contains("Exit status"), "{help}");
+    let wrong = command(folder.path()).args(["upgrade", "--timeout", "soon"]).output().unwrap();
+    assert!(text(&wrong.stderr).contains("must be a whole number of seconds"), "{wrong:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -143,3 +143,15 @@ fn commands_end_quietly_if_the_reader_has_closed_the_pipe_but_not_if_the_disk_is
         assert!(errors.contains("No space left on device"), "{errors}");
     }
 }
+
+#[test]
+fn a_wrong_option_is_described_in_the_terms_of_its_value() {
+    let folder = folder();
+    for (option, value, expected) in [
+        ("--timeout", "soon", "must be a whole number of seconds"),
+        ("--ops", "here", "must be an IP address with a port"),
+    ] {
+        let wrong = command(folder.path()).args(["upgrade", option, value]).output().unwrap();
+        assert!(text(&wrong.stderr).contains(expected), "{wrong:?}");
+    }
+}

@@ -258,6 +258,7 @@ fn a_static_token_cannot_be_created_with_invalid_settings() {
     };
     assert!(refused(&["a b"]).contains("\"a b\" must have 1 to 64 characters"));
     assert!(refused(&["a", "--expires", "2020-01-01T00:00:00Z"]).contains("is in the past"));
+    assert!(refused(&["a", "--expires", "soon"]).contains("must be an RFC 3339 date-time"));
     assert!(refused(&["a", "--expires", "tomorrow"]).contains("--expires"));
     assert!(refused(&["a", "--scopes", "a b"]).contains("--scopes must be printable ASCII characters"));
     assert!(refused(&[]).contains("<NAME>"));

@@ -24,6 +24,14 @@ pub fn without_secrets(mut error: Error) -> Error {
     error
 }
 
+/// A whole number of seconds, for an option.
+///
+/// # Errors
+/// What it must be.
+pub fn whole_seconds(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_| "must be a whole number of seconds")
+}
+
 fn replace(error: &mut Error, kind: ContextKind, shown: impl Fn(&str) -> String) {
     let shown = match error.get(kind) {
         Some(ContextValue::String(text)) => ContextValue::String(shown(text)),

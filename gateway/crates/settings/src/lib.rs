@@ -24,7 +24,7 @@ mod value;
 mod values;
 mod version;
 
-pub use arguments::without_secrets;
+pub use arguments::{whole_seconds, without_secrets};
 pub use counted::counted;
 pub use echo::{shown, shown_key, shown_name, shown_path, with_shown_path};
 pub use environment::{Environment, Overlaid, environment, overlay};

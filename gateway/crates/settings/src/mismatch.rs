@@ -51,6 +51,19 @@ pub(crate) fn mismatch_of(message: &str, value: &Value) -> String {
     if is_of_item { format!("must be a list in which each item is {expected}") } else { mismatch(expected, value) }
 }
 
+/// What is wrong with the syntax of a file, from the `message` of the parser. It contains nothing from the file.
+pub(crate) fn syntax_error(message: &str) -> String {
+    let message = without_values(message);
+    let message = message.strip_suffix(", expected nothing").unwrap_or(&message);
+    match message {
+        "string values must be quoted, expected literal string" => "a value is missing, or is a text without quotes",
+        "duplicate key" => "the key appears twice",
+        _ if message.starts_with("invalid float") || message.starts_with("invalid integer") => "this is not a number",
+        other => other,
+    }
+    .to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use serde::de::DeserializeOwned;
@@ -62,6 +75,18 @@ mod tests {
         let value = format!("a = {toml}").parse::<Table>().unwrap().remove("a").unwrap();
         let Err(error) = value.clone().try_into::<T>() else { panic!("{toml} is accepted") };
         mismatch_of(error.message(), &value)
+    }
+
+    #[test]
+    fn an_error_of_syntax_has_no_terms_of_the_parser() {
+        for (toml, expected) in [
+            ("a = ", "a value is missing, or is a text without quotes"),
+            ("a = 1.2.3", "this is not a number"),
+            ("a = 1\na = 2", "the key appears twice"),
+            ("a = [1,", "unclosed array, expected `]`"),
+        ] {
+            assert_eq!(syntax_error(toml.parse::<Table>().unwrap_err().message()), expected, "{toml}");
+        }
     }
 
     #[test]

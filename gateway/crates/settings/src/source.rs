@@ -13,9 +13,10 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use crate::bounded::{SETTINGS_LIMIT, read_bounded};
-use crate::echo::{shown_key, without_values};
+use crate::echo::shown_key;
 use crate::environment::Environment;
 use crate::files::Files;
+use crate::mismatch::{mismatch, syntax_error};
 use crate::misspelt::is_misspelt;
 use crate::problem::{Problem, Problems};
 use crate::secret::{Secret, read_secret_file};
@@ -63,7 +64,7 @@ impl Source {
                 let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
                 let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
                 let hint = unquoted::hint(text, error.span()).map(str::to_owned);
-                format!("{}{place}", hint.unwrap_or_else(|| without_values(error.message())))
+                format!("{}{place}", hint.unwrap_or_else(|| syntax_error(error.message())))
             })
         });
         match table {
@@ -313,8 +314,8 @@ impl Source {
     pub fn finish_with<T>(mut self, build: impl FnOnce() -> Option<T>) -> Result<T, Problems> {
         let mut unknown = Vec::new();
         collect_unknown(&self.table, "", &self.keys_read, &mut unknown);
-        for key in unknown {
-            self.problems.push(Problem { key: shown_key(&key), origin: None, reason: "unknown key".to_owned() });
+        for (key, reason) in unknown {
+            self.problems.push(Problem { key: shown_key(&key), origin: None, reason });
         }
         if self.problems.is_empty() { build().ok_or(Problems(self.problems)) } else { Err(Problems(self.problems)) }
     }
@@ -342,18 +343,19 @@ fn environment_name(key: &str) -> String {
     key.replace('.', "_").to_uppercase()
 }
 
-fn collect_unknown(table: &Table, prefix: &str, keys_read: &BTreeSet<String>, unknown: &mut Vec<String>) {
+/// Collects the keys of `table` that were not read, with the reason.
+fn collect_unknown(table: &Table, prefix: &str, keys_read: &BTreeSet<String>, unknown: &mut Vec<(String, String)>) {
     for (name, value) in table {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         if keys_read.contains(&key) {
             continue;
         }
         let section = format!("{key}.");
+        let is_section = keys_read.iter().any(|read| read.starts_with(&section));
         match value {
-            Value::Table(inner) if keys_read.iter().any(|read| read.starts_with(&section)) => {
-                collect_unknown(inner, &key, keys_read, unknown);
-            }
-            _ => unknown.push(key),
+            Value::Table(inner) if is_section => collect_unknown(inner, &key, keys_read, unknown),
+            other if is_section => unknown.push((key.clone(), mismatch(&format!("a section, as in [{key}]"), other))),
+            _ => unknown.push((key, "unknown key".to_owned())),
         }
     }
 }

@@ -91,6 +91,14 @@ fn a_value_of_another_type_is_not_repeated_and_has_its_origin() {
 }
 
 #[test]
+fn a_value_in_place_of_a_section_is_not_an_unknown_key() {
+    let mut source = source("log = 5\nlogs = 5\n[a]\nb = 1", &[]);
+    let _: (Option<String>, Option<u16>) = (source.get("log.level"), source.get("a.b"));
+    let text = source.finish().unwrap_err().to_string();
+    assert!(text.contains("  log: must be a section, as in [log], not 5\n  logs: unknown key\n"), "{text}");
+}
+
+#[test]
 fn a_byte_order_mark_before_the_file_is_ignored() {
     let mut source = source("\u{feff}a = 1", &[]);
     assert_eq!(source.get::<u16>("a"), Some(1));
