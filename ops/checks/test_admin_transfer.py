@@ -7,6 +7,8 @@ from pathlib import Path
 
 from admin_page import LANGUAGES, SAMPLES, VIDEO, PageTests, send
 
+ARRAY = b'[{"video_id":"dQw4w9WgXc_","datetime":"20201209 230000"}]'
+
 
 class Transfer(PageTests):
     def test_a_dropped_file_is_imported_and_its_rejects_are_corrected(self):
@@ -67,7 +69,14 @@ class Transfer(PageTests):
                 ("a.txt", b"x", "UNKNOWN_FILE"),
                 ("a.csv", b"\xff\x00\x80", "NOT_TEXT"),
                 ("a.csv", b"key\r\n", "NO_ROWS"),
-                ("a.json", b"{}", "NO_ROWS"),
+                ("a.json", b"[]", "NO_ROWS"),
+                ("a.json", b"{}", "NO_ARRAY"),
+                ("a.json", b'{"more": 1}', "NO_ARRAY"),
+                ("a.json", b"null", "NO_ARRAY"),
+                ("a.json", ARRAY + b" GARBAGE " + ARRAY, "AFTER_ARRAY"),
+                ("a.json", ARRAY + ARRAY, "AFTER_ARRAY"),
+                ("a.json", b'{"holodules":' + ARRAY + b"}{}", "AFTER_ARRAY"),
+                ("a.json", b'{"holodules":' + ARRAY + b',"holodules":' + ARRAY + b"}", "AFTER_ARRAY"),
             ):
                 with tempfile.TemporaryDirectory() as folder:
                     file = Path(folder, name)

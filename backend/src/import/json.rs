@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
+use super::envelope::{self, Counted, Envelope, Scan, next_byte};
 use super::lines;
 use super::{ImportError, ROW_LIMIT, Raw, Row, datetime};
 use crate::model::{Holodule, ValidHolodule};
@@ -117,6 +118,7 @@ impl<R: BufRead> Iterator for JsonLines<R> {
 /// others.
 pub(super) struct JsonElements<R> {
     reader: Counted<R>,
+    envelope: Envelope,
     number: u64,
     done: bool,
 }
@@ -125,20 +127,8 @@ impl<R: BufRead> JsonElements<R> {
     /// Reads up to the array: at the top level, or the member `holodules` of an object.
     pub(super) fn new(reader: R) -> Result<Self, ImportError> {
         let mut reader = Counted { reader, read: 0 };
-        let mut first = next_token(&mut reader)?;
-        if first == Some(0xEF) {
-            let rest = [next_byte(&mut reader)?, next_byte(&mut reader)?];
-            if rest != [Some(0xBB), Some(0xBF)] {
-                return Err(ImportError::NoArray);
-            }
-            first = next_token(&mut reader)?;
-        }
-        match first {
-            Some(b'[') => {}
-            Some(b'{') => find_member(&mut reader)?,
-            _ => return Err(ImportError::NoArray),
-        }
-        Ok(Self { reader, number: 0, done: false })
+        let envelope = envelope::enter(&mut reader)?;
+        Ok(Self { reader, envelope, number: 0, done: false })
     }
 
     /// The bytes of the next element, and whether some were discarded. `end` is `None` if the file ends first.
@@ -155,8 +145,9 @@ impl<R: BufRead> JsonElements<R> {
 }
 
 impl<R: BufRead> Iterator for JsonElements<R> {
-    type Item = io::Result<Row>;
+    type Item = Result<Row, ImportError>;
 
+    /// The next row. After the last one, an error if the file has content that would be lost.
     fn next(&mut self) -> Option<Self::Item> {
         if self.done {
             return None;
@@ -166,17 +157,22 @@ impl<R: BufRead> Iterator for JsonElements<R> {
             Ok(element) => element,
             Err(error) => {
                 self.done = true;
-                return Some(Err(error));
+                return Some(Err(error.into()));
             }
         };
         self.done = element.end != Some(b',');
+        // Without the comma or bracket after it.
+        let end = self.reader.read - usize::from(element.end.is_some());
+        if element.end == Some(b']')
+            && let Err(error) = self.envelope.leave(&mut self.reader)
+        {
+            return Some(Err(error));
+        }
         let bytes = element.bytes.trim_ascii();
         if bytes.is_empty() && element.end == Some(b']') && self.number == 0 {
             return None;
         }
         self.number += 1;
-        // Without the comma or bracket after it.
-        let end = self.reader.read - usize::from(element.end.is_some());
         let mut row = row(self.number, bytes, element.cut, start..end);
         if element.end.is_none() {
             row.entry = Err("the array is not closed: the file ends early".to_owned());
@@ -190,97 +186,6 @@ struct Element {
     cut: bool,
     /// The comma or bracket after it.
     end: Option<u8>,
-}
-
-/// The scanner state needed to find the end of a JSON value.
-#[derive(Default)]
-struct Scan {
-    bytes: Vec<u8>,
-    cut: bool,
-    depth: u32,
-    text: bool,
-    escaped: bool,
-}
-
-impl Scan {
-    fn take(&mut self, byte: u8) {
-        if self.bytes.len() < ROW_LIMIT {
-            self.bytes.push(byte);
-        } else {
-            self.cut = true;
-        }
-        if self.text {
-            let escape = byte == b'\\' && !self.escaped;
-            self.text = byte != b'"' || self.escaped;
-            self.escaped = escape;
-            return;
-        }
-        match byte {
-            b'"' => self.text = true,
-            b'{' | b'[' => self.depth = self.depth.saturating_add(1),
-            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-}
-
-/// A reader that counts bytes.
-struct Counted<R> {
-    reader: R,
-    read: usize,
-}
-
-/// Skips to the array of the member `holodules` within an object.
-fn find_member(reader: &mut Counted<impl BufRead>) -> Result<(), ImportError> {
-    loop {
-        let mut name = Scan::default();
-        loop {
-            match next_byte(reader)?.ok_or(ImportError::NoArray)? {
-                b':' if name.depth == 0 && !name.text => break,
-                b'}' | b',' if name.depth == 0 && !name.text => return Err(ImportError::NoArray),
-                byte => name.take(byte),
-            }
-        }
-        let wanted = serde_json::from_slice::<String>(&name.bytes).is_ok_and(|name| name == "holodules");
-        let first = next_token(reader)?.ok_or(ImportError::NoArray)?;
-        if wanted {
-            return if first == b'[' { Ok(()) } else { Err(ImportError::NoArray) };
-        }
-        let mut value = Scan::default();
-        value.take(first);
-        loop {
-            match next_byte(reader)?.ok_or(ImportError::NoArray)? {
-                b',' if value.depth == 0 && !value.text => break,
-                b'}' if value.depth == 0 && !value.text => return Err(ImportError::NoArray),
-                byte => value.take(byte),
-            }
-        }
-    }
-}
-
-/// The next byte that is not JSON white space.
-fn next_token(reader: &mut Counted<impl BufRead>) -> io::Result<Option<u8>> {
-    loop {
-        match next_byte(reader)? {
-            Some(b' ' | b'\t' | b'\r' | b'\n') => {}
-            other => return Ok(other),
-        }
-    }
-}
-
-fn next_byte(reader: &mut Counted<impl BufRead>) -> io::Result<Option<u8>> {
-    loop {
-        match reader.reader.fill_buf() {
-            Ok(buffer) => {
-                let byte = buffer.first().copied();
-                reader.reader.consume(usize::from(byte.is_some()));
-                reader.read += usize::from(byte.is_some());
-                return Ok(byte);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -346,6 +251,31 @@ mod tests {
         for file in ["", "x", "{}", r#"{"result":1}"#, r#"{"holodules":{}}"#, "\u{feff}", "null", r#"{"holodules"#] {
             assert!(matches!(Batch::read(Form::Json, file.as_bytes()), Err(ImportError::NoArray)), "{file}");
         }
+    }
+
+    #[test]
+    fn content_after_the_array_is_an_error() {
+        let other = GOOD.replace("aaa", "bbb");
+        for file in [
+            format!("[{GOOD}] GARBAGE [{other}]"),
+            format!("[{GOOD}][{other}]"),
+            format!("[{GOOD}]\n[{other}]\n"),
+            format!("[{GOOD}]]"),
+            format!("[] {other}"),
+            format!(r#"{{"holodules":[{GOOD}],"holodules":[{other}]}}"#),
+            format!(r#"{{"holodules":[{GOOD}]}}{{"holodules":[{other}]}}"#),
+            format!(r#"{{"holodules":[{GOOD}] x}}"#),
+        ] {
+            let read = Batch::read(Form::Json, file.as_bytes());
+            assert!(matches!(read, Err(ImportError::AfterArray)), "{file}: {read:?}");
+        }
+        for end in ["", ", ", r#", "more""#, r#", "more":1"#] {
+            let file = format!(r#"{{"holodules":[{GOOD}]{end}"#);
+            let read = Batch::read(Form::Json, file.as_bytes());
+            assert!(matches!(read, Err(ImportError::EndsEarly)), "{file}: {read:?}");
+        }
+        let file = format!(r#"{{"holodules":[{GOOD}], "more":["]}}"], "result":1 }} "#);
+        assert_eq!(Batch::read(Form::Json, file.as_bytes()).unwrap().entries.len(), 1);
     }
 
     #[test]

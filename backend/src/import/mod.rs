@@ -9,6 +9,7 @@ mod datetime;
 mod detect;
 mod dialect;
 mod encoding;
+mod envelope;
 mod export;
 mod guard;
 mod json;
@@ -89,6 +90,12 @@ pub enum ImportError {
     /// It is not a JSON array.
     #[error("must be a JSON array, or an object with an array \"holodules\"")]
     NoArray,
+    /// Content follows the JSON array, such as another array.
+    #[error("must end after its JSON array, with nothing behind it: several arrays are several files")]
+    AfterArray,
+    /// It is an object that is not closed after its array.
+    #[error("ends before the object around its array does")]
+    EndsEarly,
     /// It has more rows than allowed.
     #[error("has more than {0} rows")]
     TooManyRows(usize),
@@ -208,12 +215,11 @@ impl<R: BufRead> Iterator for Rows<R> {
     type Item = Result<Row, ImportError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let row = match &mut self.reader {
-            RowReader::Csv(rows) => rows.next(),
-            RowReader::Ndjson(lines) => lines.next(),
+        match &mut self.reader {
+            RowReader::Csv(rows) => rows.next().map(|row| row.map_err(ImportError::from)),
+            RowReader::Ndjson(lines) => lines.next().map(|row| row.map_err(ImportError::from)),
             RowReader::Json(elements) => elements.next(),
-        };
-        row.map(|row| row.map_err(ImportError::from))
+        }
     }
 }
 

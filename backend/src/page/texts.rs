@@ -192,6 +192,8 @@ texts! { SCRIPTS:
     UNKNOWN_FILE "The name of the file must end with .csv, .json, .ndjson or .jsonl." "ファイル名の末尾は .csv、.json、.ndjson、.jsonl のいずれかにしてください。"
     NOT_TEXT "The file is neither UTF-8 nor UTF-16 nor Shift_JIS." "UTF-8、UTF-16、Shift_JIS のいずれでもありません。"
     NO_ROWS "The file has no rows." "ファイルに行がありません。"
+    NO_ARRAY "The file has no array of streams: it must be a JSON array, or an object with an array \"holodules\"." "配信の配列がありません。JSON の配列、または配列 holodules を持つオブジェクトにしてください。"
+    AFTER_ARRAY "The file is not one JSON array: nothing may follow the array. Divide several arrays into several files." "ファイル全体が一つの JSON 配列になっていません。配列の後ろには何も置けません。複数の配列は別々のファイルに分けてください。"
     OF_ROWS "{done} of {all} rows" "{all} 行中 {done} 行"
     IMPORTED "{read} rows read: {inserted} added, {updated} updated, {unchanged} unchanged, {rejected} rejected." "{read} 行を読み込みました：追加 {inserted}、更新 {updated}、変更なし {unchanged}、拒否 {rejected}。"
     STOPPED "Stopped after {done} rows: {reason}" "{done} 行で中断しました：{reason}"

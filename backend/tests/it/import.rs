@@ -145,6 +145,7 @@ fn other_formats_are_named() {
         (format!("[{row}]").as_bytes(), "a.csv", "looks like JSON: use --format json"),
         (format!("[{row}]").as_bytes(), "a.ndjson", "looks like JSON: use --format json"),
         (format!("{row}\n{row}\n").as_bytes(), "a.json", "looks like NDJSON: use --format ndjson"),
+        (format!("[{row}] GARBAGE [{row}]").as_bytes(), "a.json", "must end after its JSON array"),
         (b"plain", "a.txt", "the format is not clear from the file name"),
     ] {
         let refused = import(&program, path, content, name, &[]);

@@ -104,6 +104,8 @@ async fn a_file_with_too_many_values_is_rejected_early() {
     assert_eq!(upload(&service, "application/x-ndjson", &rows(20)).await.json()["inserted"], 1_000);
 }
 
+const ROW: &str = r#"{"video_id":"aaaaaaaaaaa","datetime":"20201209 230000"}"#;
+
 #[tokio::test]
 async fn an_invalid_file_stores_nothing() {
     let mut setup = Setup::default();
@@ -114,6 +116,9 @@ async fn an_invalid_file_stores_nothing() {
         ("text/csv", "", 400),
         ("application/json", "{\"x\":1}", 400),
         ("application/json", "", 400),
+        ("application/json", &format!("[{ROW}] GARBAGE [{ROW}]"), 400),
+        ("application/json", &format!("[{ROW}][{ROW}]"), 400),
+        ("application/json", &format!("{{\"holodules\":[{ROW}]"), 400),
         ("application/xml", "<x/>", 415),
         ("application/x-ndjson", &"x".repeat(5000), 413),
     ] {

@@ -79,9 +79,13 @@ async fn read(form: Form, body: Bytes) -> Result<Batch, HttpError> {
     let read = tokio::task::spawn_blocking(move || Batch::read_within(form, body.reader(), BOUNDS)).await;
     match read {
         Ok(Ok(batch)) => Ok(batch),
-        Ok(Err(error @ (ImportError::Header(_) | ImportError::UnknownColumns(_) | ImportError::NoArray))) => {
-            Err(HttpError::bad_request(error.to_string()))
-        }
+        Ok(Err(
+            error @ (ImportError::Header(_)
+            | ImportError::UnknownColumns(_)
+            | ImportError::NoArray
+            | ImportError::AfterArray
+            | ImportError::EndsEarly),
+        )) => Err(HttpError::bad_request(error.to_string())),
         Ok(Err(error @ (ImportError::TooManyRows(_) | ImportError::TooManyValues))) => {
             let description = format!("the upload {error}: send it in parts");
             Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, description))

@@ -76,11 +76,14 @@ export function jsonLines(text) {
   return text.split("\n").filter((line) => line.trim() !== "");
 }
 
-/** The texts of the elements of a JSON array, alone or in the member `holodules`, valid or not; null without an array. */
+/**
+ * The texts of the elements of a JSON array, alone or in the member `holodules`, valid or not. If there are none or the
+ * file has more than the array, the name of the text that describes the error.
+ */
 export function jsonElements(text) {
   const begin = /^\s*\[/.exec(text) ?? /"holodules"\s*:\s*\[/.exec(text);
   if (!begin) {
-    return null;
+    return "NO_ARRAY";
   }
   const elements = [];
   const start = begin.index + begin[0].length;
@@ -97,6 +100,9 @@ export function jsonElements(text) {
       elements.push(text.slice(from, at).trim());
       from = at + 1;
       if (c === "]") {
+        if (!isWhole(text.slice(0, start), text.slice(from))) {
+          return "AFTER_ARRAY";
+        }
         return elements.length === 1 && elements[0] === "" ? [] : elements;
       }
     } else if (c === '"') {
@@ -108,4 +114,14 @@ export function jsonElements(text) {
     }
   }
   return [...elements, text.slice(from).trim()];
+}
+
+/** Whether a file is complete with what is before and after the elements of its array. */
+function isWhole(before, after) {
+  try {
+    const value = JSON.parse(`${before}]${after}`);
+    return Array.isArray(value) || (Array.isArray(value.holodules) && !/"holodules"\s*:/.test(after));
+  } catch {
+    return false;
+  }
 }

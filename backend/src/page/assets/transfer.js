@@ -68,7 +68,11 @@ async function begin(chosen) {
     return;
   }
   const split = { csv: csvRecords, ndjson: jsonLines, json: jsonElements }[form];
-  const texts = split(text.replace(/^\ufeff/, "")) ?? [];
+  const texts = split(text.replace(/^\ufeff/, ""));
+  if (typeof texts === "string") {
+    report(translate(texts));
+    return;
+  }
   const header = form === "csv" ? texts.shift() : null;
   if (texts.length === 0) {
     report(translate("NO_ROWS"));
