@@ -9,7 +9,7 @@ use super::view::View;
 /// The state that the view shows.
 pub(crate) struct Health {
     /// Why the store cannot be used; `None` if it can.
-    pub(crate) not_ready: Option<String>,
+    pub(crate) not_ready: Option<&'static str>,
     /// The engine of the store.
     pub(crate) engine: &'static str,
     /// Numbers of holodules and users; `None` if they cannot be read.
@@ -43,7 +43,7 @@ pub(crate) fn health(view: &View, health: &Health) -> String {
             h1 #health { (view.text(texts::HEALTH)) }
             p.state data-ready[ready] {
                 strong { (view.text(if ready { texts::READY } else { texts::NOT_READY })) }
-                @if let Some(reason) = &health.not_ready { " " (reason) }
+                @if let Some(reason) = health.not_ready { " " (reason) }
             }
             dl.facts-list {
                 (row(texts::STORE, health.engine))

@@ -129,6 +129,32 @@ async fn an_unresponsive_store_is_reported_within_the_timeout() {
 }
 
 #[tokio::test]
+async fn the_page_does_not_wait_for_the_timeout_of_a_store_that_hangs() {
+    // A server that accepts connections and never responds.
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("mongodb://{}/", hanging.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = hanging.accept().await {
+            open.push(stream);
+        }
+    });
+    let service = Service::over(open(&url, Duration::from_secs(600)).await, Setup::default()).await;
+    let view = async |path| {
+        let opened = http::send(&service.admin, "GET", path, &[("Accept-Language", "en")], "");
+        // Far from both limits: that of a view is 2 s, that of an operation 600 s.
+        tokio::time::timeout(Duration::from_secs(60), opened).await.unwrap_or_else(|_| panic!("{path} waits"))
+    };
+    let health = view("/page/health").await;
+    assert_eq!((health.status, health.body.contains("the store does not respond")), (200, true), "{}", health.body);
+    for path in ["/", "/page/users", "/page/search"] {
+        let page = view(path).await;
+        assert_eq!((page.status, page.header("retry-after")), (503, "5"), "{path}");
+        assert!(page.body.contains("the store is unavailable"), "{path}: {}", page.body);
+    }
+}
+
+#[tokio::test]
 async fn readiness_is_503_while_the_store_does_not_answer() {
     let server = tokio::task::spawn_blocking(|| Server::start(&[])).await.unwrap();
     let service = Service::over(open(server.url(), Duration::from_millis(500)).await, Setup::default()).await;

@@ -8,7 +8,7 @@ use http::request::Parts;
 
 use super::super::parameters::Parameters;
 use super::super::{App, HandlerResult, clock_error};
-use super::request::respond;
+use super::request::respond_from_store;
 use crate::clock::now;
 use crate::model::{Day, PageRequest, Selection, Sort, WallClock};
 use crate::page::{self, Calendar, DayView, Month};
@@ -23,7 +23,7 @@ const CONCURRENT: usize = 4;
 /// `200` with the calendar: of `month`, or of the month of `day`, or of today. Of a month without a day, the first day
 /// with streams is shown.
 pub(crate) async fn calendar(app: &App, parts: &Parts) -> HandlerResult {
-    respond(parts, &["day", "month", "from"], async |parameters, view| {
+    respond_from_store(app, parts, &["day", "month", "from"], async |parameters, view| {
         let today = WallClock::at_unix(now()).map(WallClock::day).ok_or_else(clock_error)?;
         let (month, day) = chosen(&parameters, today)?;
         let counts = counts(app, month).await?;

@@ -6,7 +6,6 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::super::parameters::Parameters;
 use super::super::{App, HandlerResult};
-use super::request::protect;
 use crate::import;
 use crate::model::{Holodule, Identifier};
 use crate::respond::{self, HttpError};
@@ -36,7 +35,6 @@ pub(crate) async fn record(app: &App, parts: &Parts) -> HandlerResult {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(DOCUMENTS, HeaderValue::from(if by_video { found.len() } else { 1 }));
     headers.insert(RESTORABLE, HeaderValue::from_static(if restorable { "true" } else { "false" }));
-    protect(headers);
     Ok(response)
 }
 

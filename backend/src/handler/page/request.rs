@@ -1,18 +1,18 @@
-//! The parts of all views: the parameters of their addresses, and the headers of their responses.
+//! The parts of all views: the parameters of their addresses, the headers of their responses, and how long they wait for
+//! the store.
 
-use http::header::{
-    ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
-    X_CONTENT_TYPE_OPTIONS,
-};
+use std::time::Duration;
+
+use http::header::{ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 
-use super::super::HandlerResult;
-use super::super::csrf::is_embedded_elsewhere;
 use super::super::parameters::Parameters;
 use super::super::tagged::Tagged;
+use super::super::{App, HandlerResult};
 use crate::page::{self, Language, View};
 use crate::respond::{self, Body, HttpError};
+use crate::store::StoreError;
 
 /// Only files of this service, no frames, no markup made by scripts.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -20,7 +20,6 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
 );
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
-const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// For scripts and styles.
 const CACHED: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -47,10 +46,6 @@ pub(super) async fn respond<F>(
 where
     F: Future<Output = Result<String, HttpError>>,
 {
-    // A view may cost a search, even if the browser does not display it.
-    if is_embedded_elsewhere(&parts.headers) {
-        return Err(HttpError::new(StatusCode::FORBIDDEN, "cross-site requests are not accepted"));
-    }
     let known: Vec<&'static str> = known.iter().copied().chain(["lang"]).collect();
     let parsed = Parameters::decode(parts.uri.query()).and_then(|all| all.only(&known)?.unrepeated());
     let (view, made) = match parsed {
@@ -71,6 +66,41 @@ where
     })
 }
 
+/// How long a view waits for a store that does not respond to a probe. Operations of a store that does may take longer.
+pub(super) const SILENCE: Duration = Duration::from_secs(2);
+
+/// [`respond`] for a view that reads the store: an error after [`SILENCE`] if the store does not respond, although the
+/// timeout of each operation is longer.
+pub(super) async fn respond_from_store<F>(
+    app: &App,
+    parts: &Parts,
+    known: &[&'static str],
+    make: impl FnOnce(Parameters, View) -> F,
+) -> HandlerResult
+where
+    F: Future<Output = Result<String, HttpError>>,
+{
+    respond(parts, known, async |parameters, view| {
+        let silence = async {
+            // An error of the probe is also one of the view.
+            if tokio::time::timeout(SILENCE, app.store.check_ready()).await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            made = make(parameters, view) => made,
+            () = silence => Err(app.store_failed(&no_response())),
+        }
+    })
+    .await
+}
+
+/// The error of a store that has not responded for [`SILENCE`].
+pub(super) fn no_response() -> StoreError {
+    StoreError::Unavailable(format!("no response within {} s", SILENCE.as_secs()))
+}
+
 fn html(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -78,15 +108,8 @@ fn html(mut response: Response<Body>) -> Response<Body> {
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
     headers.insert(VARY, HeaderValue::from_static("Accept-Language"));
-    protect(headers);
-    response
-}
-
-/// Headers of all responses of the page.
-pub(super) fn protect(headers: &mut HeaderMap) {
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    response
 }
 
 /// A script or style: `200`, or `304` if the client has it. It can be cached for a year, because its path has its hash.
@@ -94,6 +117,6 @@ pub(crate) fn asset(parts: &Parts, path: &str) -> HandlerResult {
     let asset = page::asset(path).ok_or_else(|| HttpError::not_found("no such file"))?;
     let tagged = Tagged::new(asset.content, HeaderValue::from_static(asset.media_type));
     let mut response = tagged.into_response(&parts.headers, CACHED);
-    protect(response.headers_mut());
+    response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     Ok(response)
 }

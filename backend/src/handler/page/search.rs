@@ -7,7 +7,7 @@ use http::request::Parts;
 use super::super::lists::{decode_cursor, encode_cursor};
 use super::super::parameters::Parameters;
 use super::super::{App, HandlerResult};
-use super::request::respond;
+use super::request::respond_from_store;
 use crate::clock::now;
 use crate::model::{Code, Day, Filter, Needle, PageRequest, Sort, WallClock, datetimes_of};
 use crate::page::{self, Found, Search, SearchProblem};
@@ -24,7 +24,7 @@ const AROUND: i64 = 31;
 
 /// `200` with the form, and with the result if the address has search criteria.
 pub(crate) async fn search(app: &App, parts: &Parts) -> HandlerResult {
-    respond(parts, &["q", "streamer", "from", "to", "order", "cursor"], async |parameters, view| {
+    respond_from_store(app, parts, &["q", "streamer", "from", "to", "order", "cursor"], async |parameters, view| {
         let streamers = app.store.streamers().await.map_err(|error| app.store_failed(&error))?;
         let days = days(&parameters)?;
         let (text, streamer) =

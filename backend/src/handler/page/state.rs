@@ -5,7 +5,7 @@ use holodule_settings::VERSION;
 use http::request::Parts;
 
 use super::super::{App, HandlerResult};
-use super::request::respond;
+use super::request::{SILENCE, no_response, respond, respond_from_store};
 use crate::model::Identifier;
 use crate::page::{self, Duplicate, Health};
 use crate::respond::HttpError;
@@ -18,20 +18,28 @@ const DOCUMENTS: usize = 10;
 /// Videos whose documents are read at the same time.
 const CONCURRENT: usize = 4;
 
-/// `200` with the state, also if the store is unavailable.
+/// `200` with the state, also if the store is unavailable, and within [`SILENCE`] if it does not respond.
 pub(crate) async fn health(app: &App, parts: &Parts) -> HandlerResult {
     respond(parts, &[], async |_, view| {
-        let not_ready = app.store.check_ready().await.err().map(|error| {
-            app.store_failed(&error);
-            match error {
-                StoreError::Unavailable(_) => "the store is unavailable".to_owned(),
-                StoreError::Failed(_) | StoreError::Unusable(_) => "the store cannot be used; see the log".to_owned(),
+        let reads =
+            async { futures_util::join!(app.store.check_ready(), app.store.count_holodules(), app.store.users()) };
+        let (not_ready, stored) = match tokio::time::timeout(SILENCE, reads).await {
+            Ok((ready, holodules, users)) => {
+                let reason = |error| {
+                    app.store_failed(&error);
+                    match error {
+                        StoreError::Unavailable(_) => "the store is unavailable",
+                        StoreError::Failed(_) | StoreError::Unusable(_) => "the store cannot be used; see the log",
+                    }
+                };
+                (ready.err().map(reason), holodules.ok().zip(users.ok()))
             }
-        });
-        let stored = match (app.store.count_holodules().await, app.store.users().await) {
-            (Ok(holodules), Ok(users)) => Some((holodules, users.len() as u64)),
-            _ => None,
+            Err(_) => {
+                app.store_failed(&no_response());
+                (Some("the store does not respond"), None)
+            }
         };
+        let stored = stored.map(|(holodules, users)| (holodules, users.len() as u64));
         let (feed, load) = (app.feed.stats(), app.hasher.load());
         let health = Health {
             not_ready,
@@ -52,7 +60,7 @@ pub(crate) async fn health(app: &App, parts: &Parts) -> HandlerResult {
 
 /// `200` with the videos in several documents.
 pub(crate) async fn duplicates(app: &App, parts: &Parts) -> HandlerResult {
-    respond(parts, &[], async |_, view| {
+    respond_from_store(app, parts, &[], async |_, view| {
         let failed = |error| app.store_failed(&error);
         let mut videos = app.store.duplicate_videos(DUPLICATES + 1).await.map_err(failed)?;
         let more = videos.len() > DUPLICATES as usize;
