@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use serde::Serialize;
@@ -14,6 +14,8 @@ use utoipa::ToSchema;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The media type of a [`Problem`] (RFC 9457, section 3).
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// Fetch standard, "Cross-Origin-Resource-Policy header".
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// A response body, complete or streamed. An error in a stream ends the connection.
 pub type Body = UnsyncBoxBody<Bytes, Cut>;
@@ -209,6 +211,14 @@ pub fn no_content() -> Response<Body> {
 pub fn no_store<B>(mut response: Response<B>) -> Response<B> {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Forbids browsers to use a response of the admin listener in a page of another origin, to guess its media type and, unless
+/// it has a `Cache-Control`, to store it.
+pub fn protect(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
 /// A response without headers.

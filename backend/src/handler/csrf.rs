@@ -14,6 +14,7 @@ use crate::respond::HttpError;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// The content types that browsers send across sites without a preflight (Fetch standard, "CORS-safelisted
 /// request-header").
@@ -22,15 +23,16 @@ const SAFELISTED: [&str; 3] = ["text/plain", "multipart/form-data", "application
 /// Accepts or refuses a request to the admin listener.
 ///
 /// # Errors
-/// `400` without exactly one host, and `421` for an unknown host. For writes also `403` if a browser reports another
-/// origin than this host, and `415` without a content type that requires a preflight.
+/// `400` without exactly one host, and `421` for an unknown host. For reads `403` if a page of another site embeds the
+/// address: a read costs work, and a browser might leak the response. For writes `403` if a browser reports another origin
+/// than this host, and `415` without a content type that requires a preflight.
 pub(crate) fn check(request: &Parts, allowed_hosts: &[String]) -> Result<(), HttpError> {
     let host = check_host(request, allowed_hosts)?;
-    if [Method::GET, Method::HEAD, Method::OPTIONS].contains(&request.method) {
+    let is_read = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&request.method);
+    if is_read && !is_embedded_elsewhere(&request.headers) {
         return Ok(());
     }
-    let foreign = |site: &http::HeaderValue| site != "same-origin" && site != "none";
-    if request.headers.get_all(SEC_FETCH_SITE).iter().any(foreign) {
+    if is_of_another_site(&request.headers) {
         return Err(HttpError::new(StatusCode::FORBIDDEN, "cross-site requests are not accepted").closing());
     }
     if !request.headers.get_all(ORIGIN).iter().all(|origin| is_origin_of(origin, &host)) {
@@ -42,11 +44,16 @@ pub(crate) fn check(request: &Parts, allowed_hosts: &[String]) -> Result<(), Htt
     }
 }
 
-/// Whether a browser sends a read because a page of another site embeds the address, as an image does, instead of a user
-/// who follows a link.
-pub(super) fn is_embedded_elsewhere(headers: &HeaderMap) -> bool {
-    let is_foreign = headers.get_all(SEC_FETCH_SITE).iter().any(|site| site != "same-origin" && site != "none");
-    is_foreign && headers.get(SEC_FETCH_MODE).is_none_or(|mode| mode != "navigate")
+/// Whether a browser sends a read because a page of another site embeds the address, as an image, a script or a frame does,
+/// instead of a user who follows a link.
+fn is_embedded_elsewhere(headers: &HeaderMap) -> bool {
+    let is_link = headers.get(SEC_FETCH_MODE).is_some_and(|mode| mode == "navigate")
+        && headers.get(SEC_FETCH_DEST).is_none_or(|destination| destination == "document");
+    is_of_another_site(headers) && !is_link
+}
+
+fn is_of_another_site(headers: &HeaderMap) -> bool {
+    headers.get_all(SEC_FETCH_SITE).iter().any(|site| site != "same-origin" && site != "none")
 }
 
 /// `415`, closing the connection because the body is unread.

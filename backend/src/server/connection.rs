@@ -24,7 +24,7 @@ use super::stream::{Activity, InUse, TrackedStream};
 use super::{Limits, Phase};
 use crate::handler::App;
 use crate::record::{Access, Listener, Metrics};
-use crate::respond::{Body, Cut, HttpError, Shape};
+use crate::respond::{self, Body, Cut, HttpError, Shape};
 use crate::route::{self, RoutedResponse};
 
 /// The maximum number of header fields: the 100 that the gateway accepts, and those it adds. At hyper's own limit of
@@ -176,7 +176,10 @@ async fn handle(
     let shape = route::error_shape(context.listener, head.uri.path());
     let handled = route::handle(&context.app, context.listener, Request::from_parts(head, body));
     let handled = within(access.active(), handled);
-    let RoutedResponse { route, response } = catch_panic(metrics, shape, access.request_id(), handled).await;
+    let RoutedResponse { route, mut response } = catch_panic(metrics, shape, access.request_id(), handled).await;
+    if context.listener == Listener::Admin {
+        respond::protect(response.headers_mut());
+    }
     access.set_response(route, response.status().as_u16());
     let running = (!route::ENDLESS.contains(&route)).then_some(running);
     let mut response = response.map(|body| RecordedBody::new(body, access, (busy, running), is_head));
