@@ -6,27 +6,48 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::Hub;
 use super::stream::{FirstResponse, ListenerState, Next, Stream};
+use super::{Full, Hub, lock};
+use crate::client::Prefix;
 
 /// A comment, which clients ignore. It shows them that the connection works.
 const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 
 /// A listener. Dropping it removes it from the stream.
 pub struct Listener {
-    hub: Arc<Hub>,
     stream: Arc<Stream>,
     state: ListenerState,
     changes: watch::Receiver<()>,
+    counted: Counted,
+}
+
+/// A listener that is counted in [`Hub::listeners`] until this is dropped.
+pub(super) struct Counted {
+    hub: Arc<Hub>,
+    client: Prefix,
+}
+
+impl Counted {
+    /// Counts a listener of `client`.
+    ///
+    /// # Errors
+    /// [`Full`]: the limit on listeners is reached.
+    pub(super) fn new(hub: &Arc<Hub>, client: Prefix, max: usize) -> Result<Self, Full> {
+        lock(&hub.listeners).add(client, max)?;
+        Ok(Self { hub: Arc::clone(hub), client })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        lock(&self.hub.listeners).remove(self.client);
+    }
 }
 
 impl Listener {
-    /// A listener of `stream` whose last event had the id `last`; `None` if the stream has ended.
-    pub(super) fn new(hub: &Arc<Hub>, stream: &Arc<Stream>, last: Option<&[u8]>) -> Option<Self> {
-        let changes = stream.changes.subscribe();
-        let state = stream.add(last)?;
-        hub.listeners.fetch_add(1, Ordering::Relaxed);
-        Some(Self { hub: Arc::clone(hub), stream: Arc::clone(stream), state, changes })
+    /// A listener of `stream`, which `state` was added to.
+    pub(super) fn new(stream: &Arc<Stream>, state: ListenerState, counted: Counted) -> Self {
+        Self { stream: Arc::clone(stream), state, changes: stream.changes.subscribe(), counted }
     }
 
     /// Waits for the response of the service to the first request for the stream. Cancel-safe.
@@ -52,7 +73,7 @@ impl Listener {
                 Next::Nothing => {}
                 Next::Ended => return None,
                 Next::TooSlow => {
-                    self.hub.slow.fetch_add(1, Ordering::Relaxed);
+                    self.counted.hub.slow.fetch_add(1, Ordering::Relaxed);
                     return None;
                 }
             }
@@ -64,6 +85,5 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.stream.remove();
-        self.hub.listeners.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -11,31 +11,38 @@
 //! service ends the response or fails, the stream is requested again with the last id, and the listeners wait.
 //!
 //! # Bounds
-//! [`Settings`] bounds the number of streams, those of them that one client has opened, and their size.
-//! [`EVENT_LIMIT`](parser::EVENT_LIMIT) bounds an event. A stream without listeners is closed after
-//! [`IDLE_LIMIT`](reader::IDLE_LIMIT).
+//! [`Settings`] bounds the number of streams, their size, and the number of listeners. One identity, or on a public route
+//! one client address, can have opened an eighth of the streams. When the size exceeds its bound, the largest stream of
+//! the one whose streams are largest together is closed, so that no other has to end for them. One client address can have
+//! a quarter of the listeners. [`EVENT_LIMIT`](parser::EVENT_LIMIT) bounds an event. A stream without listeners is closed
+//! after [`IDLE_LIMIT`](reader::IDLE_LIMIT).
 
 mod listener;
+mod listeners;
 mod log;
 mod parser;
 mod reader;
 mod stream;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use listener::Counted;
 pub use listener::Listener;
+use listeners::Listeners;
 pub use reader::{LAST_EVENT_ID, Source};
 use stream::Stream;
 pub use stream::{FirstResponse, OtherResponse};
 
 use crate::client::Prefix;
 
-/// What [`Settings::max_streams`] is divided by for the number that one client can have opened. The service follows a
+/// What [`Settings::max_streams`] is divided by for the number that one opener can have opened. The service follows a
 /// query for longer than a stream lasts here, so that a client that opens others all the time occupies several times as
 /// many there.
-const SHARE: usize = 8;
+const OPENERS: usize = 8;
 
 /// The bounds of all streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +51,20 @@ pub struct Settings {
     pub max_streams: usize,
     /// The maximum size of all logs, in bytes. 128 MiB by default.
     pub max_bytes: u64,
+    /// The maximum number of listeners. 40,000 by default.
+    pub max_listeners: usize,
+    /// How long listeners wait for a service that fails, before they are ended. 30 s by default.
+    pub reconnect_timeout: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_streams: 64, max_bytes: 128 << 20 }
+        Self {
+            max_streams: 64,
+            max_bytes: 128 << 20,
+            max_listeners: 40_000,
+            reconnect_timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -64,7 +80,7 @@ pub struct Key {
 }
 
 /// The client whose request has opened a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Opener {
     /// An identity.
     Identity(String),
@@ -72,9 +88,22 @@ pub enum Opener {
     Client(Prefix),
 }
 
+/// A request for a stream.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The stream.
+    pub key: Key,
+    /// The address of the client.
+    pub client: Prefix,
+    /// The identity of the client; `None` on a public route.
+    pub identity: Option<&'a str>,
+    /// The `Last-Event-ID` field.
+    pub last_event_id: Option<&'a [u8]>,
+}
+
 /// A limit of [`Settings`] is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there are too many shared streams")]
+#[error("there are too many shared streams or listeners")]
 pub struct Full;
 
 /// The shared streams. Clones share them.
@@ -109,7 +138,7 @@ struct OpenStream {
 struct Hub {
     settings: Mutex<Settings>,
     streams: Mutex<HashMap<Key, OpenStream>>,
-    listeners: AtomicUsize,
+    listeners: Mutex<Listeners>,
     bytes: AtomicU64,
     events: AtomicU64,
     requests: AtomicU64,
@@ -128,7 +157,7 @@ impl FanOut {
         let hub = Hub {
             settings: Mutex::new(settings),
             streams: Mutex::default(),
-            listeners: AtomicUsize::new(0),
+            listeners: Mutex::default(),
             bytes: AtomicU64::new(0),
             events: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -143,39 +172,38 @@ impl FanOut {
         self.clone()
     }
 
-    /// Adds a listener to the stream of `key`, which is requested from `source` if it is not open. `last` is the
-    /// `Last-Event-ID` of the listener's request. While a stream is open, it counts for the client that has opened it.
-    /// Must be called in a Tokio runtime.
+    /// Adds a listener to the requested stream, which is requested from `source` if it is not open. While a stream is open,
+    /// it counts for the client that has opened it. Must be called in a Tokio runtime.
     ///
     /// # Errors
     /// [`Full`].
-    pub fn listen(
-        &self,
-        key: Key,
-        opener: impl FnOnce() -> Opener,
-        last: Option<&[u8]>,
-        source: impl FnOnce() -> Source,
-    ) -> Result<Listener, Full> {
+    pub fn listen(&self, request: Request<'_>, source: Source) -> Result<Listener, Full> {
+        let Request { key, client, identity, last_event_id } = request;
         let settings = *lock(&self.hub.settings);
+        let counted = Counted::new(&self.hub, client, settings.max_listeners)?;
         let mut streams = self.hub.streams();
-        if let Some(listener) = streams.get(&key).and_then(|open| Listener::new(&self.hub, &open.stream, last)) {
-            return Ok(listener);
+        if let Some(open) = streams.get(&key)
+            && let Some(state) = open.stream.add(last_event_id)
+        {
+            return Ok(Listener::new(&open.stream, state, counted));
         }
+        // A stream that has ended may not be removed yet.
         let is_known = streams.contains_key(&key);
-        if (streams.len() >= settings.max_streams && !is_known) || self.hub.bytes() >= settings.max_bytes {
+        if streams.len() >= settings.max_streams && !is_known {
             return Err(Full);
         }
-        let opener = opener();
+        let opener = identity.map_or(Opener::Client(client), |identity| Opener::Identity(identity.to_owned()));
         let own = streams.iter().filter(|(other, open)| **other != key && open.opener == opener).count();
-        if own >= settings.max_streams.div_ceil(SHARE) {
+        if own >= settings.max_streams.div_ceil(OPENERS) {
             return Err(Full);
         }
         let stream = Arc::new(Stream::default());
         // A new stream has not ended.
-        let listener = Listener::new(&self.hub, &stream, last).ok_or(Full)?;
+        let state = stream.add(last_event_id).ok_or(Full)?;
+        let listener = Listener::new(&stream, state, counted);
         streams.insert(key.clone(), OpenStream { stream: Arc::clone(&stream), opener });
         drop(streams);
-        tokio::spawn(reader::run(Arc::clone(&self.hub), key, stream, source()));
+        tokio::spawn(reader::run(Arc::clone(&self.hub), key, stream, source));
         Ok(listener)
     }
 
@@ -185,7 +213,7 @@ impl FanOut {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         FanOutStats {
             streams: self.hub.streams().len(),
-            listeners: listeners.load(Ordering::Relaxed),
+            listeners: lock(listeners).total(),
             bytes: self.hub.bytes(),
             events: count(events),
             requests: count(requests),
@@ -199,23 +227,31 @@ impl Hub {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Updates the total size for a log that had `before` bytes and has `after`. Returns whether the total is within its
-    /// bound.
-    fn update_bytes(&self, before: usize, after: usize) -> bool {
-        let (before, after) = (before as u64, after as u64);
-        self.bytes.fetch_add(after, Ordering::Relaxed);
-        self.bytes.fetch_sub(before, Ordering::Relaxed);
-        self.bytes() <= lock(&self.settings).max_bytes
+    /// Closes streams until all logs are within their bound: each time the largest one of the opener with the most bytes.
+    fn enforce_max_bytes(&self) {
+        let max_bytes = lock(&self.settings).max_bytes;
+        if self.bytes() <= max_bytes {
+            return;
+        }
+        let mut streams = self.streams();
+        while self.bytes() > max_bytes {
+            let sizes = streams.iter().map(|(key, open)| (key, &open.opener, open.stream.bytes()));
+            let Some(key) = largest(sizes).cloned() else { return };
+            let Some(open) = streams.remove(&key) else { return };
+            open.stream.end(false, &self.bytes);
+            tracing::warn!(route = &*key.route, "shared streams exceed their size: one is closed");
+        }
     }
 
     /// Ends `stream` and removes it. With `only_idle`, a stream with listeners does not end. Returns whether it has ended.
     fn close(&self, key: &Key, stream: &Arc<Stream>, only_idle: bool) -> bool {
         let mut streams = self.streams();
-        let Some(bytes) = stream.end(only_idle) else { return false };
+        if !stream.end(only_idle, &self.bytes) {
+            return false;
+        }
         if streams.get(key).is_some_and(|current| Arc::ptr_eq(&current.stream, stream)) {
             streams.remove(key);
         }
-        self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
         true
     }
 
@@ -224,6 +260,42 @@ impl Hub {
     }
 }
 
+/// The largest stream of the opener whose streams have the most bytes together.
+fn largest<'a, K>(sizes: impl Iterator<Item = (K, &'a Opener, usize)>) -> Option<K> {
+    let mut openers: HashMap<&Opener, (usize, usize, K)> = HashMap::new();
+    for (key, opener, bytes) in sizes {
+        match openers.entry(opener) {
+            Entry::Vacant(entry) => {
+                entry.insert((bytes, bytes, key));
+            }
+            Entry::Occupied(mut entry) => {
+                let (total, most, largest) = entry.get_mut();
+                *total += bytes;
+                if bytes > *most {
+                    (*most, *largest) = (bytes, key);
+                }
+            }
+        }
+    }
+    openers.into_values().max_by_key(|(total, ..)| *total).map(|(.., key)| key)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_stream_of_the_opener_with_the_most_bytes_is_closed() {
+        let identity = |name: &str| Opener::Identity(name.to_owned());
+        let (one, other, client) = (identity("a"), identity("b"), Opener::Client(Prefix::V6(1)));
+        let sizes = [("a1", &one, 60), ("b1", &other, 30), ("b2", &other, 40), ("b3", &other, 1), ("c1", &client, 50)];
+        assert_eq!(largest(sizes.into_iter()), Some("b2"));
+        let left = sizes.into_iter().filter(|(key, ..)| *key != "b2");
+        assert_eq!(largest(left), Some("a1"));
+        assert_eq!(largest(sizes[..0].iter().copied()), None);
+    }
 }

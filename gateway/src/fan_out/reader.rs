@@ -11,7 +11,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, tim
 
 use super::parser::{Block, Parser};
 use super::stream::{FirstResponse, OtherResponse, Stream};
-use super::{Hub, Key};
+use super::{Hub, Key, lock};
 use crate::upstream::{RequestBody, ResponseBody, Timeouts, UpstreamClient, UpstreamError, is_event_stream};
 
 /// How long a stream without listeners stays open.
@@ -20,8 +20,6 @@ pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(15);
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// The time without events after which listeners are sent a heartbeat.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
-/// How long listeners wait for a service that fails, before they are ended.
-const FAILURE_LIMIT: Duration = Duration::from_secs(30);
 /// The first pause between requests for a stream. Each further pause is twice as long.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 /// The longest pause.
@@ -51,11 +49,11 @@ enum End {
     Response,
     /// The log is full.
     LogFull,
-    /// The stream has no listeners, or exceeds a limit.
+    /// The stream has no listeners, or a limit is exceeded.
     Stream,
 }
 
-/// Reads `stream` from `source` until it has no listeners, or the service has failed for [`FAILURE_LIMIT`].
+/// Reads `stream` from `source` until it has no listeners, or the service has failed for the `reconnect_timeout`.
 pub(super) async fn run(hub: Arc<Hub>, key: Key, stream: Arc<Stream>, source: Source) {
     let reader = Reader { hub, key, stream, source };
     reader.run().await;
@@ -79,7 +77,7 @@ impl Reader {
         loop {
             let response = tokio::select! {
                 response = self.request(wants_snapshot) => response,
-                () = self.wait_until_idle(&mut idle_checks) => return,
+                () = self.wait_until_closed(&mut idle_checks) => return,
             };
             match response {
                 Ok(response) if is_stream(&response) => {
@@ -105,13 +103,13 @@ impl Reader {
             }
             // Also after a success, because a service may end each response at once.
             let since = *failing_since.get_or_insert_with(Instant::now);
-            if since.elapsed() > FAILURE_LIMIT {
+            if since.elapsed() > lock(&self.hub.settings).reconnect_timeout {
                 return;
             }
             pause = (pause * 2).clamp(MIN_BACKOFF, MAX_BACKOFF);
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.wait_until_idle(&mut idle_checks) => return,
+                () = self.wait_until_closed(&mut idle_checks) => return,
             }
         }
     }
@@ -146,7 +144,7 @@ impl Reader {
         loop {
             let data = tokio::select! {
                 data = timeout(self.source.idle, body.data()) => data,
-                () = self.wait_until_idle(idle_checks) => return End::Stream,
+                () = self.wait_until_closed(idle_checks) => return End::Stream,
                 () = self.send_heartbeat(&mut heartbeats) => continue,
             };
             let Ok(Ok(Some(data))) = data else { return End::Response };
@@ -164,11 +162,9 @@ impl Reader {
             let Some(first) = events.first() else { continue };
             let is_restarted = std::mem::take(&mut should_begin_with_snapshot) && !first.is_snapshot;
             self.hub.events.fetch_add(events.len() as u64, Ordering::Relaxed);
-            let (before, after) = self.stream.publish(events, is_restarted);
-            if !self.hub.update_bytes(before, after) {
-                tracing::warn!(route = &*self.key.route, "shared streams exceed their size: one is ended");
-                return End::Stream;
-            }
+            self.stream.publish(events, is_restarted, &self.hub.bytes);
+            // This may close the stream itself.
+            self.hub.enforce_max_bytes();
             heartbeats.reset();
             if self.stream.is_full() {
                 return End::LogFull;
@@ -182,10 +178,13 @@ impl Reader {
         self.stream.send_heartbeat();
     }
 
-    /// Waits until the stream has had no listeners for [`IDLE_LIMIT`], and closes it.
-    async fn wait_until_idle(&self, idle_checks: &mut Interval) {
+    /// Waits until the stream has been closed, or closes it after [`IDLE_LIMIT`] without listeners.
+    async fn wait_until_closed(&self, idle_checks: &mut Interval) {
         loop {
-            idle_checks.tick().await;
+            tokio::select! {
+                _ = idle_checks.tick() => {}
+                () = self.stream.ended.notified() => return,
+            }
             let is_idle = self.stream.idle_time().is_some_and(|idle| idle >= IDLE_LIMIT);
             if is_idle && self.hub.close(&self.key, &self.stream, true) {
                 return;

@@ -1,11 +1,12 @@
 //! The state of one shared stream.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::response;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::lock;
 use super::log::{Cursor, Log};
@@ -18,6 +19,8 @@ pub(super) struct Stream {
     shared: Mutex<Shared>,
     /// Notified of each change of `shared` that a listener waits for.
     pub(super) changes: watch::Sender<()>,
+    /// Notified when the stream has ended.
+    pub(super) ended: Notify,
 }
 
 /// The response of the service to the first request.
@@ -89,7 +92,7 @@ impl Default for Stream {
             idle_since: Instant::now(),
             has_ended: false,
         };
-        Self { shared: Mutex::new(shared), changes: watch::Sender::new(()) }
+        Self { shared: Mutex::new(shared), changes: watch::Sender::new(()), ended: Notify::new() }
     }
 }
 
@@ -148,10 +151,13 @@ impl Stream {
         }
     }
 
-    /// Adds events to the log, which is cleared first if `is_restarted`. Returns the size of the log before and after, in
-    /// bytes.
-    pub(super) fn publish(&self, events: Vec<Event>, is_restarted: bool) -> (usize, usize) {
+    /// Adds events to the log, which is cleared first if `is_restarted`, and the change of its size to `total`. Without
+    /// effect if the stream has ended.
+    pub(super) fn publish(&self, events: Vec<Event>, is_restarted: bool, total: &AtomicU64) {
         let mut shared = self.shared();
+        if shared.has_ended {
+            return;
+        }
         let before = shared.log.bytes();
         if is_restarted {
             shared.log.clear();
@@ -159,10 +165,11 @@ impl Stream {
         for event in events {
             shared.log.push(event);
         }
-        let after = shared.log.bytes();
+        // Before the lock is released, so that `end` subtracts only what was added.
+        total.fetch_add(shared.log.bytes() as u64, Ordering::Relaxed);
+        total.fetch_sub(before as u64, Ordering::Relaxed);
         drop(shared);
         self.changes.send_replace(());
-        (before, after)
     }
 
     /// Replaces the time after which clients reconnect.
@@ -192,19 +199,25 @@ impl Stream {
         (shared.listeners == 0).then(|| shared.idle_since.elapsed())
     }
 
-    /// Ends the stream, and returns the size that its log had, in bytes. With `only_idle`, a stream with listeners does not
-    /// end, and the result is `None`.
-    pub(super) fn end(&self, only_idle: bool) -> Option<usize> {
+    /// The size of the log, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.shared().log.bytes()
+    }
+
+    /// Ends the stream, clears its log, and subtracts the size of the log from `total`. With `only_idle`, a stream with
+    /// listeners does not end. Returns whether it has ended.
+    pub(super) fn end(&self, only_idle: bool, total: &AtomicU64) -> bool {
         let mut shared = self.shared();
         if only_idle && shared.listeners > 0 {
-            return None;
+            return false;
         }
         shared.has_ended = true;
-        let bytes = shared.log.bytes();
+        total.fetch_sub(shared.log.bytes() as u64, Ordering::Relaxed);
         shared.log.clear();
         drop(shared);
         self.changes.send_replace(());
-        Some(bytes)
+        self.ended.notify_one();
+        true
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {

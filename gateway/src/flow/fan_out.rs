@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, StatusCode, response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, response};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 
+use super::authorised::Authorised;
 use super::forward::{Client, failed, put_framing, timeouts};
 use super::header_rules::{apply_to_request, apply_to_response};
 use super::reason::Reason;
@@ -16,7 +18,7 @@ use super::stream::{Content, end_early, finish_soon};
 use super::{Admitted, Context, Flow};
 use crate::client::Prefix;
 use crate::downstream::{Downstream, ResponseHead};
-use crate::fan_out::{FirstResponse, Key, LAST_EVENT_ID, Listener, Opener, Source};
+use crate::fan_out::{self, FirstResponse, Full, Key, LAST_EVENT_ID, Listener, Source};
 use crate::respond::LocalResponse;
 use crate::route::Host;
 use crate::upstream::{self, ForwardingInfo};
@@ -37,15 +39,9 @@ impl Flow {
         if !route.fan_out || downstream.request().method != Method::GET {
             return Ok(false);
         }
-        let key = Key {
-            host: admitted.authority.clone(),
-            route: Arc::clone(&route.cached_as),
-            target: admitted.matched.target.clone(),
-        };
         let source = self.source(ctx, admitted)?;
         let deadlines = source.client.upstream().deadlines_with(ctx.started.into(), &source.timeouts);
-        let last = downstream.request().headers.get(LAST_EVENT_ID).map(|value| value.as_bytes().to_vec());
-        let Ok(mut listener) = self.fan_out.listen(key, || opener(admitted), last.as_deref(), || source) else {
+        let Ok(mut listener) = self.listen(downstream.request(), admitted, source) else {
             ctx.reason = Some(Reason::Unavailable);
             self.respond(downstream, LocalResponse::upstream(StatusCode::SERVICE_UNAVAILABLE), ctx).await?;
             return Ok(true);
@@ -79,6 +75,23 @@ impl Flow {
 }
 
 impl Flow {
+    /// Adds the client to the shared stream.
+    fn listen(&self, request: &Parts, admitted: &Admitted, source: Source) -> Result<Listener, Full> {
+        let Admitted { matched, authority, client, principal, .. } = admitted;
+        let key = Key {
+            host: authority.clone(),
+            route: Arc::clone(&matched.route.cached_as),
+            target: matched.target.clone(),
+        };
+        let wanted = fan_out::Request {
+            key,
+            client: Prefix::from(*client),
+            identity: principal.as_ref().map(Authorised::identity),
+            last_event_id: request.headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes),
+        };
+        self.fan_out.listen(wanted, source)
+    }
+
     /// The request to the service for a shared stream. Nothing in it depends on the client.
     fn source(&self, ctx: &Context, admitted: &Admitted) -> Result<Source> {
         let Admitted { matched, authority, .. } = admitted;
@@ -121,13 +134,5 @@ impl Content for Listener {
             block = self.next() => Ok(block),
             closed = downstream.closed() => Err(closed),
         }
-    }
-}
-
-/// The client whose share of the limits a stream that the request opens uses.
-fn opener(admitted: &Admitted) -> Opener {
-    match &admitted.principal {
-        Some(principal) => Opener::Identity(principal.identity().to_owned()),
-        None => Opener::Client(Prefix::from(admitted.client)),
     }
 }

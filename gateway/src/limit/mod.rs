@@ -221,6 +221,29 @@ mod tests {
     }
 
     #[test]
+    fn guessed_keys_use_up_the_quota_of_no_other_key() {
+        let limiter = Limiter::of_route(Quota { rate: 1, burst: 30 });
+        let mut guesses = (0..).map(|number| format!("guess {number}"));
+        let mut now = Duration::ZERO;
+        let mut guess = |count, now| {
+            for key in guesses.by_ref().take(count) {
+                // Refused or not.
+                let _ = limiter.take(&key, now);
+            }
+        };
+        // The default limit of an address: 2,000 at once, then 500 a second.
+        guess(2_000, now);
+        for feed in 0..1_000 {
+            for _ in 0..30 {
+                guess(1, now);
+                now += Duration::from_millis(2);
+            }
+            let accepted = (0..30).filter(|_| limiter.take(&feed, now).is_ok()).count();
+            assert_eq!(accepted, 30, "feed {feed}");
+        }
+    }
+
+    #[test]
     fn the_table_of_a_route_is_bounded() {
         let limiter = Limiter::of_route(Quota { rate: 1, burst: 1 });
         let before = limiter.buckets.bytes();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::support::client::Connection;
-use crate::support::{admin, request};
+use crate::support::request;
 
 /// A listener over HTTP/1.1 with a `Last-Event-ID`, after the beginning.
 async fn after(gateway: &Gateway, last: &str) -> Connection {
@@ -20,8 +20,8 @@ async fn next(connection: &mut Connection) -> String {
 
 #[tokio::test]
 async fn a_listener_continues_after_an_event_of_the_log() {
-    let (service, admin) = (Service::start().await, admin().await);
-    let gateway = Gateway::start_with(&service.backend, &admin, &[ROUTES]);
+    let service = Service::start().await;
+    let gateway = service.gateway(&[]);
     let mut first = [open(Codec::Http2, &gateway, "/news").await];
     get(&mut first, &[snapshot(0)]).await;
     let events: Vec<_> = (0..3).map(|_| service.add()).collect();
@@ -39,10 +39,9 @@ async fn a_listener_continues_after_an_event_of_the_log() {
 
 #[tokio::test]
 async fn listeners_stay_when_the_service_ends_a_stream() {
-    let (service, admin) = (Service::start().await, admin().await);
-    let gateway = Gateway::start_with(&service.backend, &admin, &[ROUTES]);
-    let mut streams = [open(Codec::Http1, &gateway, "/news").await, open(Codec::Http2, &gateway, "/news").await];
-    get(&mut streams, &[snapshot(0)]).await;
+    let service = Service::start().await;
+    let gateway = service.gateway(&[]);
+    let mut streams = listeners(&gateway).await;
     let first = service.add();
     get(&mut streams, &[first]).await;
     let unavailable = answer("503 Service Unavailable", &[("Retry-After", "1")], "");
@@ -64,10 +63,9 @@ async fn listeners_stay_when_the_service_ends_a_stream() {
 
 #[tokio::test]
 async fn a_snapshot_of_other_content_is_for_everyone() {
-    let (service, admin) = (Service::start().await, admin().await);
-    let gateway = Gateway::start_with(&service.backend, &admin, &[ROUTES]);
-    let mut streams = [open(Codec::Http1, &gateway, "/news").await, open(Codec::Http2, &gateway, "/news").await];
-    get(&mut streams, &[snapshot(0)]).await;
+    let service = Service::start().await;
+    let gateway = service.gateway(&[]);
+    let mut streams = listeners(&gateway).await;
     let first = service.add();
     get(&mut streams, &[first]).await;
     service.forget();
@@ -79,10 +77,9 @@ async fn a_snapshot_of_other_content_is_for_everyone() {
 
 #[tokio::test]
 async fn a_full_log_begins_with_a_new_snapshot_that_only_new_listeners_get() {
-    let (service, admin) = (Service::start().await, admin().await);
-    let gateway = Gateway::start_with(&service.backend, &admin, &[ROUTES]);
-    let mut streams = [open(Codec::Http1, &gateway, "/news").await, open(Codec::Http2, &gateway, "/news").await];
-    get(&mut streams, &[snapshot(0)]).await;
+    let service = Service::start().await;
+    let gateway = service.gateway(&[]);
+    let mut streams = listeners(&gateway).await;
     for _ in 0..1024 {
         let block = service.add();
         get(&mut streams, &[block]).await;

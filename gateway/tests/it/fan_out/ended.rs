@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::*;
-use crate::support::admin;
 use crate::support::revocation::RevocationStub;
 
 #[tokio::test]
@@ -41,10 +40,9 @@ async fn a_revoked_user_is_ended_within_a_second_and_others_are_not() {
 
 #[tokio::test]
 async fn a_drain_ends_every_listener_in_order() {
-    let (service, admin) = (Service::start().await, admin().await);
-    let (mut gateway, log) = Gateway::start_logged(&service.backend, &admin, &[ROUTES, ("DRAIN_TIMEOUT", "2")]);
-    let mut streams = [open(Codec::Http1, &gateway, "/news").await, open(Codec::Http2, &gateway, "/news").await];
-    get(&mut streams, &[snapshot(0)]).await;
+    let service = Service::start().await;
+    let (mut gateway, log) = Gateway::start_logged(&service.backend, &service.admin, &[ROUTES, ("DRAIN_TIMEOUT", "2")]);
+    let streams = listeners(&gateway).await;
     gateway.stop();
     for mut stream in streams {
         assert_eq!(stream.next().await, None);
@@ -56,10 +54,9 @@ async fn a_drain_ends_every_listener_in_order() {
 
 #[tokio::test]
 async fn listeners_of_a_route_that_a_reload_removes_end_and_others_stay() {
-    let (service, admin) = (Service::start().await, admin().await);
-    let gateway = Gateway::start_with(&service.backend, &admin, &[ROUTES]);
-    let mut streams = [open(Codec::Http1, &gateway, "/news").await, open(Codec::Http2, &gateway, "/news").await];
-    get(&mut streams, &[snapshot(0)]).await;
+    let service = Service::start().await;
+    let gateway = service.gateway(&[]);
+    let mut streams = listeners(&gateway).await;
     gateway.reload(&[("STREAM_MAX_SHARED", "2")]).unwrap();
     let event = service.add();
     get(&mut streams, &[event]).await;
@@ -73,11 +70,26 @@ async fn listeners_of_a_route_that_a_reload_removes_end_and_others_stay() {
 }
 
 #[tokio::test]
+async fn listeners_wait_for_a_service_that_fails_and_end_after_the_timeout() {
+    let mut service = Service::start().await;
+    let gateway = service.gateway(&[("STREAM_SHARED_RECONNECT_TIMEOUT", "1")]);
+    let mut streams = listeners(&gateway).await;
+    let began = Instant::now();
+    service.backend.stop().await;
+    service.end();
+    for stream in &mut streams {
+        assert_eq!(stream.next().await, None);
+    }
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(gateway.metric("gateway_shared_stream_requests_total").await > Some(2.0), "it was requested again");
+    assert_eq!(gateway.metric("gateway_shared_streams").await, Some(0.0));
+}
+
+#[tokio::test]
 async fn listeners_end_when_the_service_has_no_such_stream_any_more() {
-    let (service, admin) = (Service::start().await, admin().await);
-    let gateway = Gateway::start_with(&service.backend, &admin, &[ROUTES]);
-    let mut streams = [open(Codec::Http1, &gateway, "/news").await, open(Codec::Http2, &gateway, "/news").await];
-    get(&mut streams, &[snapshot(0)]).await;
+    let service = Service::start().await;
+    let gateway = service.gateway(&[]);
+    let mut streams = listeners(&gateway).await;
     service.refuse(answer("404 Not Found", &[], ""));
     service.end();
     for stream in &mut streams {

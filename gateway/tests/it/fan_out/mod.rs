@@ -10,10 +10,9 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::broadcast;
 
 use crate::stream::{Codec, Stream, head};
-use crate::support::Gateway;
-use crate::support::backend::{Backend, Seen, Step, answer};
+use crate::support::backend::{Backend, Seen, Step, Subscription, answer};
 use crate::support::token::token;
-use crate::support::until;
+use crate::support::{Gateway, admin, until};
 
 /// `/news` is a shared stream, with a parameter and with tickets.
 pub const ROUTES: (&str, &str) = (
@@ -28,6 +27,7 @@ pub const CODECS: [Codec; 2] = [Codec::Http1, Codec::Http2];
 /// A service with one stream for each target. Its content is the number of its events.
 pub struct Service {
     pub backend: Backend,
+    pub admin: Backend,
     chunks: broadcast::Sender<Vec<u8>>,
     state: Arc<Mutex<State>>,
 }
@@ -58,9 +58,14 @@ impl Service {
                 None => snapshot(state.events.len()),
             };
             let begin = chunk(&format!("retry: 7\n\n:hello\n\n{missed}"));
-            vec![Step::Write(head("text/event-stream")), Step::Write(begin), Step::Follow(sender.clone())]
+            vec![Step::Write(head("text/event-stream")), Step::Write(begin), follow(&sender)]
         });
-        Self { backend: backend.await, chunks, state }
+        Self { backend: backend.await, admin: admin().await, chunks, state }
+    }
+
+    /// A gateway in front of it with [`ROUTES`] and these settings.
+    pub fn gateway(&self, settings: &[(&str, &str)]) -> Gateway {
+        Gateway::start_with(&self.backend, &self.admin, &[&[ROUTES], settings].concat())
     }
 
     /// Adds an event to all streams, and returns its block.
@@ -97,6 +102,11 @@ impl Service {
     }
 }
 
+/// Sends every event from now on.
+fn follow(chunks: &broadcast::Sender<Vec<u8>>) -> Step {
+    Step::FollowFrom(Subscription(chunks.subscribe()))
+}
+
 /// The snapshot after `number` events.
 pub fn snapshot(number: usize) -> String {
     format!("event: snapshot\nid: {number}\ndata: all {number}\n\n")
@@ -118,6 +128,13 @@ pub async fn open_as(user: &str, codec: Codec, gateway: &Gateway, path: &str) ->
     assert!(stream.head.contains("content-type: text/event-stream"), "{}", stream.head);
     begins(&mut stream).await;
     stream
+}
+
+/// A listener over each codec, after the first snapshot.
+pub async fn listeners(gateway: &Gateway) -> [Stream; 2] {
+    let mut streams = [open(Codec::Http1, gateway, "/news").await, open(Codec::Http2, gateway, "/news").await];
+    get(&mut streams, &[snapshot(0)]).await;
+    streams
 }
 
 /// Reads what is sent before the events.

@@ -1,12 +1,13 @@
 //! What happens without a stream of the service, and the bounds.
 
 use super::*;
-use crate::support::{admin, get as request, until};
+use crate::support::client::Connection;
+use crate::support::{get as request, until};
 
 #[tokio::test]
 async fn a_response_that_is_no_stream_is_passed_on() {
-    let (service, admin) = (Service::start().await, admin().await);
-    let gateway = Gateway::start_with(&service.backend, &admin, &[ROUTES]);
+    let service = Service::start().await;
+    let gateway = service.gateway(&[]);
     let problem = [("Content-Type", "application/problem+json"), ("Retry-After", "7")];
     for status in ["400 Bad Request", "503 Service Unavailable"] {
         service.refuse(answer(status, &problem, "{\"status\":0}\n"));
@@ -25,8 +26,8 @@ async fn a_response_that_is_no_stream_is_passed_on() {
 
 #[tokio::test]
 async fn without_a_service_the_status_is_that_of_other_requests() {
-    let (mut service, admin) = (Service::start().await, admin().await);
-    let gateway = Gateway::start_with(&service.backend, &admin, &[ROUTES, ("UPSTREAM_READ_TIMEOUT", "0.2")]);
+    let mut service = Service::start().await;
+    let gateway = service.gateway(&[("UPSTREAM_READ_TIMEOUT", "0.2")]);
     service.refuse(vec![Step::Hang]);
     assert_eq!(gateway.get("/news").await.status, 504);
     service.backend.stop().await;
@@ -36,9 +37,8 @@ async fn without_a_service_the_status_is_that_of_other_requests() {
 
 #[tokio::test]
 async fn the_number_and_the_size_of_streams_are_bounded() {
-    let (service, admin) = (Service::start().await, admin().await);
-    let bounds = [ROUTES, ("STREAM_MAX_SHARED", "2"), ("STREAM_MAX_SHARED_BYTES", "1048576")];
-    let gateway = Gateway::start_with(&service.backend, &admin, &bounds);
+    let service = Service::start().await;
+    let gateway = service.gateway(&[("STREAM_MAX_SHARED", "2"), ("STREAM_MAX_SHARED_BYTES", "1048576")]);
     let mut streams = Vec::new();
     for (user, target) in [("user01", "/news"), ("user02", "/news?about=a"), ("user03", "/news")] {
         streams.push(open_as(user, Codec::Http2, &gateway, target).await);
@@ -46,7 +46,7 @@ async fn the_number_and_the_size_of_streams_are_bounded() {
     get(&mut streams, &[snapshot(0)]).await;
     let refused = gateway.exchange(request("/news?about=b", "")).await;
     assert_eq!((refused.status, refused.value("retry-after")), (503, "1"));
-    // Events of all streams that exceed the bound together end the one that exceeds it.
+    // When all streams exceed the bound together, one of them is closed.
     for _ in 0..4 {
         let large = format!("data: {}\n\n", "x".repeat(300_000));
         let _ = service.chunks.send(chunk(&large));
@@ -58,8 +58,8 @@ async fn the_number_and_the_size_of_streams_are_bounded() {
 
 #[tokio::test]
 async fn one_user_opens_at_most_an_eighth_of_the_streams() {
-    let (service, admin) = (Service::start().await, admin().await);
-    let gateway = Gateway::start_with(&service.backend, &admin, &[ROUTES, ("STREAM_MAX_SHARED", "16")]);
+    let service = Service::start().await;
+    let gateway = service.gateway(&[("STREAM_MAX_SHARED", "16")]);
     let mut streams = Vec::new();
     for target in ["/news?about=a", "/news?about=b"] {
         streams.push(open(Codec::Http2, &gateway, target).await);
@@ -72,4 +72,65 @@ async fn one_user_opens_at_most_an_eighth_of_the_streams() {
     streams.push(open(Codec::Http2, &gateway, "/news?about=c").await);
     get(&mut streams, &[snapshot(0)]).await;
     assert_eq!(gateway.metric("gateway_shared_streams").await, Some(3.0));
+}
+
+#[tokio::test]
+async fn the_streams_of_one_user_use_up_no_bytes_of_others() {
+    let service = Service::start().await;
+    let gateway = service.gateway(&[("STREAM_MAX_SHARED_BYTES", "1048576")]);
+    let large = |bytes| {
+        let snapshot = format!("event: snapshot\nid: 0\ndata: {}\n\n", "x".repeat(bytes));
+        service.refuse(vec![
+            Step::Write(head("text/event-stream")),
+            Step::Write(chunk(&snapshot)),
+            follow(&service.chunks),
+        ]);
+    };
+    let mut others = vec![open_as("user02", Codec::Http2, &gateway, "/news").await];
+    get(&mut others, &[snapshot(0)]).await;
+    let mut streams = Vec::new();
+    for (about, bytes) in [("a", 300_000), ("b", 400_000), ("c", 300_000)] {
+        large(bytes);
+        let mut stream = open_as("user01", Codec::Http1, &gateway, &format!("/news?about={about}")).await;
+        stream.until("x\n\n").await;
+        streams.push(stream);
+    }
+    large(200_000);
+    let mut other = open_as("user03", Codec::Http1, &gateway, "/news?about=d").await;
+    other.until("x\n\n").await;
+    // The largest stream of the user with the most bytes ends, in order, and no other.
+    assert_eq!(streams.remove(1).next().await, None);
+    others.push(other);
+    let event = service.add();
+    for streams in [&mut others, &mut streams] {
+        get(streams, std::slice::from_ref(&event)).await;
+    }
+    assert_eq!(gateway.metric("gateway_shared_streams").await, Some(4.0));
+}
+
+#[tokio::test]
+async fn one_client_has_at_most_a_quarter_of_the_listeners() {
+    let service = Service::start().await;
+    let gateway = service.gateway(&[("STREAM_MAX_SHARED_LISTENERS", "8")]);
+    let (mut streams, mut others) = (Vec::from(listeners(&gateway).await), Vec::new());
+    let refused = async || {
+        let refused = gateway.exchange(request("/news", "")).await;
+        assert_eq!((refused.status, refused.value("retry-after")), (503, "1"));
+    };
+    // Of its own stream and of another.
+    refused().await;
+    assert_eq!(gateway.exchange(request("/news?about=a", "")).await.status, 503);
+    assert_eq!(gateway.metric("gateway_shared_streams").await, Some(1.0));
+    for host in 2..5 {
+        for _ in 0..2 {
+            let mut connection = Connection::open_from(host, gateway.https).await;
+            connection.send(request("/news", "")).await;
+            connection.read_until("id: 0").await;
+            others.push(connection);
+        }
+    }
+    drop(streams.pop());
+    until("the listener has left", async || gateway.metric("gateway_shared_stream_listeners").await == Some(7.0)).await;
+    streams.push(open(Codec::Http1, &gateway, "/news").await);
+    refused().await;
 }

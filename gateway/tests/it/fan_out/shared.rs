@@ -1,13 +1,12 @@
 //! What listeners share, and what each has of its own.
 
 use super::*;
-use crate::support::admin;
 use crate::ticket::ticket;
 
 #[tokio::test]
 async fn the_service_has_one_request_for_all_listeners_of_a_target() {
-    let (service, admin) = (Service::start().await, admin().await);
-    let gateway = Gateway::start_with(&service.backend, &admin, &[ROUTES]);
+    let service = Service::start().await;
+    let gateway = service.gateway(&[]);
     let targets = ["/news", "/news?about=a", "/news?about=b"];
     let mut streams = Vec::new();
     for _ in 0..5 {
@@ -51,9 +50,8 @@ async fn the_service_has_one_request_for_all_listeners_of_a_target() {
 
 #[tokio::test]
 async fn a_listener_has_a_head_of_its_own_and_only_authorised_ones_are_added() {
-    let (service, admin) = (Service::start().await, admin().await);
-    let settings = [ROUTES, ("CORS_ALLOWED_ORIGINS", "['https://a.example']")];
-    let gateway = Gateway::start_with(&service.backend, &admin, &settings);
+    let service = Service::start().await;
+    let gateway = service.gateway(&[("CORS_ALLOWED_ORIGINS", "['https://a.example']")]);
     assert_eq!(gateway.exchange("GET /news HTTP/1.1\r\nHost: localhost\r\n\r\n").await.status, 401);
     assert_eq!(service.backend.seen().len(), 0);
     let mut first = open(Codec::Http1, &gateway, "/news").await;
@@ -78,8 +76,8 @@ async fn a_listener_has_a_head_of_its_own_and_only_authorised_ones_are_added() {
 
 #[tokio::test]
 async fn a_listener_that_does_not_read_delays_no_other() {
-    let (service, admin) = (Service::start().await, admin().await);
-    let gateway = Gateway::start_with(&service.backend, &admin, &[ROUTES, ("LISTENER_WRITE_TIMEOUT", "1")]);
+    let service = Service::start().await;
+    let gateway = service.gateway(&[("LISTENER_WRITE_TIMEOUT", "1")]);
     // A window that the first event fills.
     let client = crate::support::h2::Http2::open_with(gateway.https, 16).await;
     let slow = Stream::over(client, "/news", &token("user01")).await;

@@ -56,8 +56,20 @@ pub enum Step {
     Reset,
     /// Sends nothing, waits until the gateway closes the connection, and counts it in [`Backend::abandoned`].
     Hang,
-    /// Writes each message of this channel. An empty one closes the connection.
+    /// Writes each message of this channel from now on. An empty one closes the connection.
     Follow(broadcast::Sender<Vec<u8>>),
+    /// The same from the moment of the subscription, so that none is lost between that and this step.
+    FollowFrom(Subscription),
+}
+
+/// A subscription of a channel. A clone subscribes when it is made.
+#[derive(Debug)]
+pub struct Subscription(pub broadcast::Receiver<Vec<u8>>);
+
+impl Clone for Subscription {
+    fn clone(&self) -> Self {
+        Self(self.0.resubscribe())
+    }
 }
 
 /// A response with `Content-Length`.
@@ -286,16 +298,28 @@ async fn serve_connection(mut connection: Box<dyn Connection>, number: usize, sh
                     return;
                 }
                 Step::Follow(channel) => {
-                    let mut channel = channel.subscribe();
-                    while let Ok(bytes) = channel.recv().await {
-                        if bytes.is_empty() || connection.write_all(&bytes).await.is_err() {
-                            return;
-                        }
+                    if follow(channel.subscribe(), &mut connection).await {
+                        return;
+                    }
+                }
+                Step::FollowFrom(Subscription(channel)) => {
+                    if follow(channel, &mut connection).await {
+                        return;
                     }
                 }
             }
         }
     }
+}
+
+/// Writes each message until an empty one or the end of the connection, and returns whether that was the end.
+async fn follow(mut channel: broadcast::Receiver<Vec<u8>>, connection: &mut Box<dyn Connection>) -> bool {
+    while let Ok(bytes) = channel.recv().await {
+        if bytes.is_empty() || connection.write_all(&bytes).await.is_err() {
+            return true;
+        }
+    }
+    false
 }
 
 /// Reads one request; `None` if the connection ends first.
