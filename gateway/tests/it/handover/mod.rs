@@ -4,6 +4,7 @@ mod acme;
 mod failure;
 mod process;
 mod serve;
+mod shared_stream;
 
 use std::fs;
 use std::net::SocketAddr;

@@ -105,15 +105,21 @@ enum Body {
 impl Stream {
     /// Sends a request with `token`, and reads the head of its response.
     pub async fn open(codec: Codec, address: SocketAddr, path: &str, token: &str) -> Self {
-        timeout(PATIENCE, Self::begin(codec, address, path, token)).await.expect("no response")
+        timeout(PATIENCE, Self::begin(codec, address, path, token, None)).await.expect("no response")
     }
 
-    async fn begin(codec: Codec, address: SocketAddr, path: &str, token: &str) -> Self {
-        let fields = format!("Host: localhost\r\nAuthorization: Bearer {token}\r\n");
+    /// The same with `last` as the `Last-Event-ID`.
+    pub async fn open_after(codec: Codec, address: SocketAddr, path: &str, token: &str, last: &str) -> Self {
+        timeout(PATIENCE, Self::begin(codec, address, path, token, Some(last))).await.expect("no response")
+    }
+
+    async fn begin(codec: Codec, address: SocketAddr, path: &str, token: &str, last: Option<&str>) -> Self {
+        let after = last.map(|last| format!("Last-Event-ID: {last}\r\n")).unwrap_or_default();
+        let fields = format!("Host: localhost\r\nAuthorization: Bearer {token}\r\n{after}");
         let request = match codec {
             Codec::Http1 => format!("GET {path} HTTP/1.1\r\n{fields}\r\n"),
             Codec::Session => format!("POST {path} HTTP/1.1\r\n{fields}Content-Length: 3\r\n\r\nx=1"),
-            Codec::Http2 => return Self::over(Http2::open(address).await, path, token).await,
+            Codec::Http2 => return Self::send_over(Http2::open(address).await, path, token, last).await,
         };
         Self::send(address, request).await
     }
@@ -133,7 +139,14 @@ impl Stream {
 
     /// Sends a request on an HTTP/2 connection.
     pub async fn over(client: Http2, path: &str, token: &str) -> Self {
-        let request = http::Request::get(format!("https://localhost{path}"));
+        Self::send_over(client, path, token, None).await
+    }
+
+    async fn send_over(client: Http2, path: &str, token: &str, last: Option<&str>) -> Self {
+        let mut request = http::Request::get(format!("https://localhost{path}"));
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
         let request = request.header("authorization", format!("Bearer {token}")).body(()).unwrap();
         let (response, _) = client.begin(request, true).await.unwrap();
         let (parts, body) = response.await.unwrap().into_parts();
