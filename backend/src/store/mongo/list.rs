@@ -4,6 +4,9 @@
 //! a filter, then the order, so that the server neither sorts nor reads documents outside the page, and counts index
 //! entries. With several filters, the server chooses the index, and compares the rest in the documents.
 //!
+//! Documents without `code` have it in the key only, which no index has in the order of the days: with codes, each of
+//! their index entries in the ranges is compared, unless a search has left the days in memory.
+//!
 //! The total is the number of documents that the server selects by their stored values. A document that cannot be read
 //! because of a field outside the selection is counted, and reported as unreadable in its page.
 
