@@ -12,7 +12,9 @@ about 300 bytes, mostly drawn from a fixed vocabulary. Those of the first ten ye
 
 Then each list is requested over one persistent connection, each time for a random month: the first page of 100. Times are
 the client's, from the request to the last byte of the response. Each kind first runs some requests that are not counted.
-Memory is the maximum resident size of the backend (VmHWM) during the lists of that kind.
+Memory is the maximum resident size of the backend (VmHWM) during the lists of that kind. The CPU time is the mean of a
+request, of the backend and, with --mongo-driver, of the MongoDB server; other programs on the machine affect it less than
+the times.
 
 With --fill, the documents are stored and nothing is measured. With --folder, a later run finds them there.
 """
@@ -22,6 +24,7 @@ import contextlib
 import datetime
 import http.client
 import json
+import math
 import os
 import random
 import signal
@@ -200,9 +203,27 @@ def days(day):
     return [("from", f"{first:%Y%m%d}"), ("to", f"{last:%Y%m%d}")]
 
 
+def backend_cpu(backend):
+    """The CPU time of the backend so far, in ms."""
+    fields = Path(f"/proc/{backend.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+
+
+def server_cpu(url):
+    """A function that returns the CPU time of the MongoDB server so far, in ms."""
+    database = documents.mongod().import_driver().MongoClient(url).get_default_database()
+
+    def cpu():
+        usage = database.command("serverStatus")["extra_info"]
+        return (usage["user_time_us"] + usage["system_time_us"]) / 1000
+
+    return cpu
+
+
 def measure(backend, arguments):
     """Prints one line of the table for each kind."""
-    head = ("a month", "holodules, median", "p50 ms", "p99 ms", "memory, MiB")
+    head = ("a month", "holodules, median", "p50 ms", "p99 ms", "CPU ms", "server's CPU ms", "memory, MiB")
+    server = server_cpu(arguments.store) if arguments.mongo_driver else lambda: math.nan
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
     drawn = random.Random(20)  # noqa: S311 -- months, not secrets
     connection = http.client.HTTPConnection(backend.api, timeout=60)
@@ -220,12 +241,16 @@ def measure(backend, arguments):
             took = (time.monotonic() - began) * 1000
             if response.status != 200:
                 raise SystemExit(f"{path}: {response.status}: {body[:500]!r}")
+            if number == WARM_UP - 1:
+                cpu = (backend_cpu(backend), server())
             if number >= WARM_UP:
                 times.append(took)
                 totals.append(json.loads(body)["total"])
         times.sort()
         p50, p99 = statistics.median(times), times[len(times) * 99 // 100]
-        cells = (kind, f"{statistics.median(totals):,.0f}", f"{p50:.2f}", f"{p99:.2f}", f"{backend.peak():.0f}")
+        cpu = [(after - before) / len(times) for before, after in zip(cpu, (backend_cpu(backend), server()), strict=True)]
+        figures = ("-" if math.isnan(figure) else f"{figure:.2f}" for figure in (p50, p99, *cpu))
+        cells = (kind, f"{statistics.median(totals):,.0f}", *figures, f"{backend.peak():.0f}")
         print(f"| {' | '.join(cells)} |", flush=True)
     connection.close()
 
