@@ -67,6 +67,7 @@ enum AdminRoute<'a> {
     PageDuplicates,
     PageHealth,
     PageAsset(&'a str),
+    PageUnknown,
     Verify,
     RevocationCheck,
     RevocationFeed,
@@ -117,6 +118,9 @@ impl<'a> AdminRoute<'a> {
         if let Some(asset) = path.strip_prefix("/page/assets/") {
             return Self::PageAsset(asset);
         }
+        if path.starts_with("/page/") {
+            return Self::PageUnknown;
+        }
         let named = if let Some(id) = path.strip_prefix("/holodules/") {
             segment(id).map(Self::Holodule)
         } else if let Some(rest) = path.strip_prefix("/users/") {
@@ -144,6 +148,7 @@ impl<'a> AdminRoute<'a> {
             | Self::PageDuplicates
             | Self::PageHealth
             | Self::PageAsset(_)
+            | Self::PageUnknown
                 if !has_page =>
             {
                 Self::Unknown
@@ -180,7 +185,7 @@ impl<'a> AdminRoute<'a> {
             Self::Healthz => HEALTHZ,
             Self::Readyz => "/readyz",
             Self::Upgrade => UPGRADE,
-            Self::Unknown => "unknown",
+            Self::PageUnknown | Self::Unknown => "unknown",
         }
     }
 }
@@ -199,6 +204,7 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
         ("GET", AdminRoute::PageDuplicates) => handler::duplicates_page(app, &parts).await,
         ("GET", AdminRoute::PageHealth) => handler::health_page(app, &parts).await,
         ("GET", AdminRoute::PageAsset(path)) => handler::asset(&parts, path),
+        ("GET", AdminRoute::PageUnknown) => handler::unknown_page(&parts).await,
         ("POST", AdminRoute::Verify) => handler::verify(app, &parts, body).await,
         ("POST", AdminRoute::RevocationCheck) => handler::check(app, &parts, body).await,
         // A HEAD would subscribe without reading anything.
@@ -215,7 +221,7 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
         ("GET", AdminRoute::Holodules) => handler::export(app, parts.uri.query()).await,
         ("POST", AdminRoute::Holodules) => handler::upload(app, &parts, body).await,
         ("PUT", AdminRoute::Holodule(id)) => handler::put(app, &parts, body, id).await,
-        ("DELETE", AdminRoute::Holodule(id)) => handler::delete(app, id).await,
+        ("DELETE", AdminRoute::Holodule(id)) => handler::delete(app, &parts, id).await,
         ("GET", AdminRoute::Streamers) => handler::list_stored_streamers(app).await,
         ("POST", AdminRoute::Streamers) => handler::import_streamers(app, &parts, body).await,
         ("POST", AdminRoute::Backup) => handler::back_up(app, &parts, body).await,
@@ -225,7 +231,7 @@ async fn admin(app: &Arc<App>, route: AdminRoute<'_>, request: Request<Incoming>
         ("GET", AdminRoute::Healthz) => handler::healthz(),
         ("GET", AdminRoute::Readyz) => handler::readyz(app).await,
         ("GET", AdminRoute::Upgrade) => handler::upgrades(app),
-        (_, AdminRoute::Unknown) => Err(HttpError::not_found("no such route")),
+        (_, AdminRoute::PageUnknown | AdminRoute::Unknown) => Err(HttpError::not_found("no such route")),
         (
             _,
             AdminRoute::Verify

@@ -13,6 +13,7 @@ mod lists;
 mod live;
 mod page;
 mod parameters;
+mod precondition;
 mod revocation;
 mod roles;
 mod status;
@@ -49,7 +50,7 @@ pub(crate) use lists::{
 pub(crate) use live::stream;
 pub(crate) use page::{
     asset, calendar as calendar_page, duplicates as duplicates_page, health as health_page, record,
-    search as search_page, transfer as transfer_page, users as users_page,
+    search as search_page, transfer as transfer_page, unknown as unknown_page, users as users_page,
 };
 pub(crate) use revocation::{check, feed, log_out};
 pub(crate) use roles::{edit as edit_roles, list as list_roles, replace as replace_roles};

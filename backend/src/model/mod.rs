@@ -9,6 +9,7 @@ mod holodule;
 mod identifier;
 mod needle;
 mod password_form;
+mod precondition;
 mod revocation;
 mod roles;
 mod saved;
@@ -27,6 +28,7 @@ pub use holodule::{Holodule, Public, effective_code};
 pub use identifier::{Code, Identifier, Invalid, KEY_LIMIT, VideoId};
 pub use needle::{NEEDLE_LIMIT, Needle, NotANeedle, fold, fold_together};
 pub use password_form::PasswordForm;
+pub use precondition::{Precondition, Versions, entity_tag, tag_of};
 pub use revocation::{AccountStatus, Logout, NotATokenId, PasswordMark, TOKEN_ID_LIMIT, TokenId};
 pub use roles::{
     InvalidRoles, ROLE_LIMIT, ROLES_LIMIT, Role, Roles, RolesChange, RolesRefused, SCOPE_LIMIT, StoredRoles,

@@ -31,6 +31,8 @@ pub struct ValidHolodule {
     holodule: Holodule,
     identifier: Identifier,
     weight: usize,
+    /// Whether an update removes the stored `code`.
+    removes_code: bool,
 }
 
 impl ValidHolodule {
@@ -38,7 +40,7 @@ impl ValidHolodule {
     ///
     /// `key` is `<code>_<yyyymmdd>_<hhmmss>` (any digits, not necessarily those of `datetime`) or empty; `video_id` is
     /// a [`VideoId`] or empty; one of the two is not empty. `datetime` is required and a [`WallClock`] in its stored
-    /// form. `code`, if present, is a [`Code`]. `url` is empty, or `http://` or `https://` and a host, without spaces.
+    /// form. `code`, if present and not empty, is a [`Code`]. `url` is empty, or `http://` or `https://` and a host, without spaces.
     /// Lengths are bounded by the constants of this module. Control characters (Unicode `Cc`) are invalid, except line
     /// feeds, carriage returns and tabs in `title` and `description`.
     ///
@@ -47,6 +49,7 @@ impl ValidHolodule {
     pub fn new(mut holodule: Holodule) -> Result<Self, Invalid> {
         let key = holodule.key.get_or_insert_default();
         check_key(key)?;
+        let removes_code = holodule.code.take_if(|code| code.is_empty()).is_some();
         if let Some(code) = &holodule.code {
             Code::parse(code)?;
         }
@@ -73,7 +76,7 @@ impl ValidHolodule {
         if weight > WEIGHT_LIMIT {
             return Err(Invalid::new("tags", "and similar fields have too many JSON values"));
         }
-        Ok(Self { holodule, identifier, weight })
+        Ok(Self { holodule, identifier, weight, removes_code })
     }
 
     /// The memory taken by the JSON values that are stored for exports: one for each value, ten for an object. At most
@@ -100,9 +103,9 @@ impl ValidHolodule {
     /// The stored holodule after an update: each field of this one replaces the stored one, and missing fields are
     /// unchanged.
     ///
-    /// There are two exceptions. An empty `key` or `video_id` never replaces another, and an empty text is ignored if
-    /// the stored document lacks the field. So importing an export changes nothing, although CSV does not distinguish
-    /// empty from missing.
+    /// There are three exceptions. An empty `key` or `video_id` never replaces another, an empty `code` removes the
+    /// stored one, and an empty text is ignored if the stored document lacks the field. So importing an export changes
+    /// nothing, although CSV does not distinguish empty from missing.
     #[must_use]
     pub fn merged_into(&self, stored: &Holodule) -> Holodule {
         fn text(stored: &Option<String>, new: &Option<String>) -> Option<String> {
@@ -119,7 +122,11 @@ impl ValidHolodule {
         let new = &self.holodule;
         Holodule {
             key: identity(&stored.key, &new.key),
-            code: text(&stored.code, &new.code),
+            code: if self.removes_code {
+                stored.code.clone().filter(String::is_empty)
+            } else {
+                text(&stored.code, &new.code)
+            },
             video_id: identity(&stored.video_id, &new.video_id),
             datetime: text(&stored.datetime, &new.datetime),
             name: text(&stored.name, &new.name),
@@ -277,6 +284,18 @@ mod tests {
         assert_eq!(field_of(Holodule { name: Some("a\nb".into()), ..good() }), "name");
         let lines = Some("a\r\n\tb\n".to_owned());
         ValidHolodule::new(Holodule { title: lines.clone(), description: lines, ..good() }).unwrap();
+    }
+
+    #[test]
+    fn an_empty_code_removes_the_stored_one() {
+        let code = |code: Option<&str>| Holodule { code: code.map(str::to_owned), ..good() };
+        let merged = |new, stored| ValidHolodule::new(code(new)).unwrap().merged_into(&code(stored)).code;
+        assert_eq!(merged(Some(""), Some("HL0503")), None);
+        assert_eq!(merged(None, Some("HL0503")).as_deref(), Some("HL0503"));
+        assert_eq!(merged(Some("HL0504"), Some("HL0503")).as_deref(), Some("HL0504"));
+        assert_eq!(merged(Some(""), None), None);
+        assert_eq!(merged(Some(""), Some("")).as_deref(), Some(""), "an export of older data changes nothing");
+        assert_eq!(ValidHolodule::new(code(Some(""))).unwrap().holodule().code, None, "a new one has none");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use futures_util::stream::{BoxStream, StreamExt};
 
 use super::changed::ChangedDays;
 use super::{DayListing, Engine, Exported, Listing, SearchCacheStats, Store, StoreError, Upserted, engine};
-use crate::model::{Day, Days, Identifier, PageRequest, Selection, ValidHolodule};
+use crate::model::{Day, Days, Identifier, PageRequest, Precondition, Selection, ValidHolodule};
 
 /// A stream of changes by all processes.
 struct Watch {
@@ -72,6 +72,30 @@ impl Store {
     /// If an entry could not be written, or it is unknown whether it was.
     pub async fn upsert(&self, entries: Vec<ValidHolodule>) -> Result<Vec<Upserted>, StoreError> {
         engine!(self.upsert(entries))
+    }
+
+    /// Stores `entry` as [`Store::upsert`] does if the stored holodule meets `condition`; `None` if it does not.
+    ///
+    /// No other write happens between the check and the write. On MongoDB, the creation of a holodule is such only
+    /// under the unique index of videos: without a video, two writers may create the same key at the same time.
+    ///
+    /// # Errors
+    /// Those of [`Store::upsert`].
+    pub async fn upsert_if(
+        &self,
+        entry: ValidHolodule,
+        condition: &Precondition,
+    ) -> Result<Option<Upserted>, StoreError> {
+        engine!(self.upsert_if(entry, condition))
+    }
+
+    /// Deletes a holodule as [`Store::delete_holodule`] does if it meets `condition`; `None` if it does not. Of several
+    /// documents, each must meet it.
+    ///
+    /// # Errors
+    /// Those of [`Store::delete_holodule`].
+    pub async fn delete_if(&self, id: &Identifier, condition: &Precondition) -> Result<Option<bool>, StoreError> {
+        engine!(self.delete_if(id, condition))
     }
 
     /// Deletes a holodule and returns whether it existed. By key, it is the one that [`Store::upsert`] would replace.

@@ -10,7 +10,7 @@ mod users;
 
 pub(crate) use calendar::calendar;
 pub(crate) use record::record;
-pub(crate) use request::asset;
+pub(crate) use request::{asset, unknown};
 pub(crate) use search::search;
 pub(crate) use state::{duplicates, health, transfer};
 pub(crate) use users::users;

@@ -1,21 +1,25 @@
 //! One stream as it is stored, for the scripts of the page.
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::super::parameters::Parameters;
 use super::super::{App, HandlerResult};
 use crate::import;
-use crate::model::{Holodule, Identifier};
+use crate::model::{Holodule, Identifier, tag_of};
 use crate::respond::{self, HttpError};
+use crate::store::FoundHolodule;
 
 /// The number of documents that a deletion removes.
 const DOCUMENTS: HeaderName = HeaderName::from_static("x-documents");
+/// The number of documents that this identifier denotes: of more than one, only the first could be edited.
+const SAME: HeaderName = HeaderName::from_static("x-same-identifier");
 /// Whether storing the response's body after a deletion restores the document: `true` or `false`.
 const RESTORABLE: HeaderName = HeaderName::from_static("x-restorable");
 
-/// `200` with the stream `id` exactly as in exports, without the line end; `404` if there is none.
+/// `200` with the stream `id` exactly as in exports, without the line end, and its entity tag for the preconditions of
+/// writes; `404` if there is none.
 pub(crate) async fn record(app: &App, parts: &Parts) -> HandlerResult {
     let parameters = Parameters::decode(parts.uri.query())?.only(&["id"])?.unrepeated()?;
     let id = parameters.first("id").ok_or_else(|| HttpError::bad_request("the query has no id"))?;
@@ -26,11 +30,19 @@ pub(crate) async fn record(app: &App, parts: &Parts) -> HandlerResult {
     let holodule = first.holodule.as_ref().ok_or_else(unreadable)?;
     let text = serde_json::to_vec(holodule).map_err(|_| unreadable())?;
     let by_video = matches!(id, Identifier::VideoId(_));
+    let is_other = |found: &&FoundHolodule| {
+        let video_id = found.holodule.as_ref().and_then(|holodule| holodule.video_id.as_deref());
+        !by_video && !video_id.unwrap_or_default().is_empty()
+    };
+    let same = found.len() - found.iter().filter(is_other).count();
     // If several documents have the key, an upload may change another one.
     let restorable = found.len() == 1 && first.is_exact && is_restored_by(&text, holodule);
 
+    let tag = HeaderValue::try_from(tag_of(&text)).map_err(|_| unreadable())?;
     let mut response = respond::with(StatusCode::OK, respond::full(text));
     let headers = response.headers_mut();
+    headers.insert(ETAG, tag);
+    headers.insert(SAME, HeaderValue::from(same));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(DOCUMENTS, HeaderValue::from(if by_video { found.len() } else { 1 }));

@@ -101,6 +101,11 @@ pub(super) fn no_response() -> StoreError {
     StoreError::Unavailable(format!("no response within {} s", SILENCE.as_secs()))
 }
 
+/// `404` with a document: there is no such view.
+pub(crate) async fn unknown(parts: &Parts) -> HandlerResult {
+    respond(parts, &[], async |_, _| Err(HttpError::not_found("no such page"))).await
+}
+
 fn html(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));

@@ -7,7 +7,7 @@ use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDe
 
 use super::META;
 use super::indexes::{self, HolodulePosition, Indexes, RecordKey, owned};
-use crate::model::{Day, Holodule, Identifier, ValidHolodule};
+use crate::model::{Day, Holodule, Identifier, Precondition, ValidHolodule};
 use crate::store::changed::TouchedDays;
 use crate::store::{DayListing, Exported, Upserted};
 
@@ -133,6 +133,16 @@ pub(super) fn upsert(
     }
     meta.insert("next_holodule", next)?;
     Ok(outcomes)
+}
+
+/// Whether the stored record meets `condition`; `None` if there is no record.
+pub(super) fn allows(
+    transaction: &WriteTransaction,
+    id: &Identifier,
+    condition: &Precondition,
+) -> Result<Option<bool>, redb::Error> {
+    let found = WritableTables::open(transaction)?.find(id)?;
+    Ok(found.map(|(_, stored)| condition.allows(Some(&stored))))
 }
 
 pub(super) fn delete(

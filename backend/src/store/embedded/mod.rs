@@ -10,6 +10,7 @@ mod backup;
 mod building;
 mod calendars;
 mod closed;
+mod conditional;
 mod file;
 mod holodules;
 mod indexes;

@@ -15,38 +15,49 @@ const CHUNK: usize = 256;
 /// Concurrent writes of an upload.
 const WRITERS: usize = 16;
 /// How often a write is retried after concurrent changes.
-const ATTEMPTS: usize = 5;
+pub(super) const ATTEMPTS: usize = 5;
 /// Documents of a day per batch: one round trip for all but the fullest days.
 const DAY_BATCH: u32 = 1000;
 
 /// A stored document.
 #[derive(Clone)]
-struct FoundHolodule {
+pub(super) struct FoundHolodule {
     id: Bson,
     /// The stored value of any type; null if missing.
     datetime: Bson,
     /// The content, if it can be read.
-    holodule: Option<Holodule>,
+    pub(super) holodule: Option<Holodule>,
+    /// The whole document, if a write needs it unchanged.
+    whole: Option<Document>,
 }
 
 impl FoundHolodule {
-    fn read(document: &RawDocument) -> Option<Self> {
+    pub(super) fn read(document: &RawDocument) -> Option<Self> {
         let id = document::id(document)?;
         let datetime = document.get("datetime").ok().flatten().and_then(|value| Bson::try_from(value).ok());
         let holodule = document::holodule(document).ok();
-        Some(Self { id, datetime: datetime.unwrap_or(Bson::Null), holodule })
+        Some(Self { id, datetime: datetime.unwrap_or(Bson::Null), holodule, whole: None })
+    }
+
+    /// The same for a write that needs all fields unchanged.
+    pub(super) fn read_whole(document: &RawDocument) -> Option<Self> {
+        let whole = Document::try_from(document).ok()?;
+        Some(Self { whole: Some(whole), ..Self::read(document)? })
     }
 
     /// Matches the document while its `datetime` is unchanged: otherwise a write would change a day that is not
     /// recorded.
-    fn filter(&self, id: &Identifier) -> Document {
+    pub(super) fn filter(&self, id: &Identifier) -> Document {
         let mut filter = filter(id);
         filter.insert("_id", doc! { "$eq": &self.id });
         filter.insert("datetime", doc! { "$eq": &self.datetime });
+        if let Some(whole) = &self.whole {
+            filter.insert("$expr", doc! { "$eq": ["$$ROOT", { "$literal": whole }] });
+        }
         filter
     }
 
-    fn touch(&self, touched: &TouchedDays) {
+    pub(super) fn touch(&self, touched: &TouchedDays) {
         touched.touch(self.datetime.as_str());
     }
 }
@@ -119,16 +130,26 @@ impl Mongo {
             if found.is_empty() {
                 return Ok(any);
             }
-            found.iter().for_each(|found| found.touch(touched));
-            let filters: Vec<Document> = found.iter().map(|found| found.filter(id)).collect();
-            let delete = self.holodules.delete_many(doc! { "$or": filters });
-            let deleted = self.within(async { delete.await }).await?.deleted_count;
+            let deleted = self.delete_unchanged(id, &found, touched).await?;
             if deleted >= found.len() as u64 {
                 return Ok(true);
             }
             any |= deleted > 0;
         }
         Err(conflict())
+    }
+
+    /// Deletes those of the found documents that have not changed, and returns their number.
+    pub(super) async fn delete_unchanged(
+        &self,
+        id: &Identifier,
+        found: &[FoundHolodule],
+        touched: &TouchedDays,
+    ) -> Result<u64, StoreError> {
+        found.iter().for_each(|found| found.touch(touched));
+        let filters: Vec<Document> = found.iter().map(|found| found.filter(id)).collect();
+        let delete = self.holodules.delete_many(doc! { "$or": filters });
+        Ok(self.within(async { delete.await }).await?.deleted_count)
     }
 
     async fn upsert_all(&self, entries: &[ValidHolodule], touched: &TouchedDays) -> Result<Vec<Upserted>, StoreError> {
@@ -163,7 +184,7 @@ impl Mongo {
     }
 
     /// `None` if the found document has changed.
-    async fn try_upsert(
+    pub(super) async fn try_upsert(
         &self,
         entry: &ValidHolodule,
         found: Option<FoundHolodule>,
@@ -178,13 +199,20 @@ impl Mongo {
                 // An unreadable document differs in every field.
                 let stored = found.holodule.clone().unwrap_or_default();
                 let updated = entry.merged_into(&stored);
+                let mut update = Document::new();
                 let changes = set(&stored, &updated)?;
-                if changes.is_empty() {
+                if !changes.is_empty() {
+                    update.insert("$set", changes);
+                }
+                if stored.code.is_some() && updated.code.is_none() {
+                    update.insert("$unset", doc! { "code": "" });
+                }
+                if update.is_empty() {
                     return Ok(Some(Upserted::Unchanged));
                 }
                 found.touch(touched);
                 touched.touch(updated.datetime.as_deref());
-                let update = self.holodules.update_one(found.filter(id), doc! { "$set": changes });
+                let update = self.holodules.update_one(found.filter(id), update);
                 (update, Upserted::Updated)
             }
             None => {
@@ -280,7 +308,7 @@ fn independent(entries: &[ValidHolodule]) -> usize {
     again.unwrap_or(CHUNK).clamp(1, entries.len().max(1))
 }
 
-fn filter(id: &Identifier) -> Document {
+pub(super) fn filter(id: &Identifier) -> Document {
     match id {
         Identifier::VideoId(id) => doc! { "video_id": id.as_str() },
         Identifier::Key(key) => doc! { "key": key },
@@ -298,7 +326,7 @@ pub(super) async fn run_to_completion<T: Send + 'static>(
     }
 }
 
-fn conflict() -> StoreError {
+pub(super) fn conflict() -> StoreError {
     StoreError::Unavailable("the same holodule is changed by other writers".to_owned())
 }
 

@@ -3,6 +3,7 @@
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 
+use super::holodules::filter;
 use super::{Mongo, document};
 use crate::model::{Holodule, Identifier};
 use crate::store::lookup::FOUND_LIMIT;
@@ -10,17 +11,25 @@ use crate::store::{FoundHolodule, StoreError};
 
 impl Mongo {
     pub(in crate::store) async fn find_holodules(&self, id: &Identifier) -> Result<Vec<FoundHolodule>, StoreError> {
-        let filter = match id {
-            Identifier::VideoId(id) => doc! { "video_id": id.as_str() },
-            Identifier::Key(key) => doc! { "key": key },
-        };
-        let find = self.holodules.find(filter).sort(doc! { "_id": 1 }).limit(i64::from(FOUND_LIMIT));
+        let documents = self.documents(id, Some(FOUND_LIMIT)).await?;
+        Ok(documents.iter().map(|document| found(document)).collect())
+    }
+
+    /// The documents of an identifier, at most `limit`. The first is the one that an upload would replace.
+    pub(super) async fn documents(
+        &self,
+        id: &Identifier,
+        limit: Option<u32>,
+    ) -> Result<Vec<RawDocumentBuf>, StoreError> {
+        // A limit of 0 is none.
+        let limit = limit.map_or(0, i64::from);
+        let find = self.holodules.find(filter(id)).sort(doc! { "_id": 1 }).limit(limit);
         let mut documents: Vec<RawDocumentBuf> =
             self.within(async { find.max_time(self.timeout).await?.try_collect().await }).await?;
         if matches!(id, Identifier::Key(_)) {
             documents.sort_by_key(|document| !document.get_str("video_id").unwrap_or_default().is_empty());
         }
-        Ok(documents.iter().map(|document| found(document)).collect())
+        Ok(documents)
     }
 
     pub(in crate::store) async fn duplicate_videos(&self, limit: u32) -> Result<Vec<(String, u64)>, StoreError> {

@@ -9,6 +9,7 @@ mod accounts;
 mod backup;
 mod calendars;
 mod changes;
+mod conditional;
 mod days;
 mod document;
 mod error;

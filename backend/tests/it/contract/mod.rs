@@ -3,6 +3,7 @@
 mod accounts;
 mod calendars;
 mod closing;
+mod conditional;
 pub(crate) mod disk;
 mod embedded;
 mod holodules;
