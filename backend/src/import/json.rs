@@ -5,15 +5,19 @@ use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::envelope::{self, Counted, Envelope, Scan, next_byte};
 use super::lines;
 use super::{ImportError, ROW_LIMIT, Raw, Row, datetime};
 use crate::model::{Holodule, ValidHolodule};
 
-/// The fields that are text.
+/// The fields of a row that are texts.
 const TEXTS: [&str; 8] = ["key", "code", "video_id", "datetime", "name", "title", "url", "description"];
+/// The others, of any type.
+const OTHERS: [&str; 5] = ["published_at", "channel_id", "channel_title", "tags", "_id"];
+/// The longest name of an unknown field in a reason, in characters.
+const SHOWN_NAME: usize = 100;
 
 /// The fields of a row. Unknown fields are rejected rather than lost.
 #[derive(Deserialize)]
@@ -42,8 +46,11 @@ struct Fields {
 /// The reason, safe to show: not a JSON object, not UTF-8, a duplicate, unknown or mistyped field, or an error of
 /// [`ValidHolodule::new`].
 pub fn parse_object(json: &[u8]) -> Result<ValidHolodule, String> {
-    let fields: Fields = serde_json::from_slice(json)
-        .map_err(|error| not_a_string(json).unwrap_or_else(|| format!("is not a JSON row: {error}")))?;
+    // For serde, an array with the values of a struct's fields is that struct.
+    if json.trim_ascii_start().first() == Some(&b'[') {
+        return Err("is not a JSON object".to_owned());
+    }
+    let fields: Fields = serde_json::from_slice(json).map_err(|error| reason(json, &error))?;
     let Fields { key, code, video_id, datetime, name, title, url, description, .. } = fields;
     let Fields { published_at, channel_id, channel_title, tags, .. } = fields;
     let datetime = datetime.map(datetime::stored);
@@ -64,12 +71,24 @@ pub fn parse_object(json: &[u8]) -> Result<ValidHolodule, String> {
     ValidHolodule::new(holodule).map_err(|invalid| invalid.to_string())
 }
 
-/// The reason if a field of text has another type: the parser's message names types of its language and no field.
-fn not_a_string(json: &[u8]) -> Option<String> {
-    let fields: Map<String, Value> = serde_json::from_slice(json).ok()?;
-    let (name, _) =
-        fields.iter().find(|(name, value)| TEXTS.contains(&name.as_str()) && !value.is_string() && !value.is_null())?;
-    Some(format!("{name}: must be a string"))
+/// Why an object is not a row, in the words of JSON.
+fn reason(json: &[u8], error: &serde_json::Error) -> String {
+    let Ok(value) = serde_json::from_slice::<Value>(json) else {
+        let (line, column) = (error.line(), error.column());
+        return format!("is not JSON: there is an error in line {line}, column {column}");
+    };
+    let Value::Object(members) = value else { return "is not a JSON object".to_owned() };
+    for (name, value) in &members {
+        if TEXTS.contains(&name.as_str()) {
+            if !value.is_string() && !value.is_null() {
+                return format!("{name}: must be a string");
+            }
+        } else if !OTHERS.contains(&name.as_str()) {
+            let name: String = name.chars().take(SHOWN_NAME).collect();
+            return format!("has the unknown field {name:?}");
+        }
+    }
+    "has a field twice".to_owned()
 }
 
 fn row(number: u64, bytes: &[u8], cut: bool, span: Range<usize>) -> Row {
@@ -208,17 +227,22 @@ mod tests {
         assert_eq!(entry.holodule().datetime.as_deref(), Some("20201209 230000"));
         assert_eq!(entry.holodule().tags, Some(serde_json::json!(["a"])));
         for (json, part) in [
-            (r#"{"key":"","key":""}"#, "duplicate field"),
+            (r#"{"key":"","key":""}"#, "has a field twice"),
             (r#"{"title":1}"#, "title: must be a string"),
             (r#"{"name":null,"url":["x"]}"#, "url: must be a string"),
-            (r#"{"titel":""}"#, "unknown field"),
-            (r#"{"title":"\ud800"}"#, "is not a JSON row"),
-            (r#"["x"]x"#, "is not a JSON row"),
+            (r#"{"title":["a"]}"#, "title: must be a string"),
+            (r#"{"titel":""}"#, "has the unknown field \"titel\""),
+            (r#"{"title":"\ud800"}"#, "is not JSON: there is an error in line 1, column 17"),
+            ("{\n", "is not JSON: there is an error in line 2, column 0"),
+            (r#"{"video_id":"aaaaaaaaaaa"}x"#, "is not JSON: there is an error in line 1, column 27"),
+            (r#"["x"]x"#, "is not a JSON object"),
+            (r#"["","","aaaaaaaaaaa","20201209 230000","","","","",1,1,1,1,1]"#, "is not a JSON object"),
             (r#"{"video_id":"aaaaaaaaaaa"}"#, "datetime: is missing"),
-            ("null", "is not a JSON row"),
+            ("null", "is not a JSON object"),
+            ("1", "is not a JSON object"),
         ] {
             let reason = parse_object(json.as_bytes()).unwrap_err();
-            assert!(reason.contains(part), "{json}: {reason}");
+            assert_eq!(reason, part, "{json}");
         }
         assert!(parse_object(b"{\"title\":\"\xff\"}").is_err());
     }

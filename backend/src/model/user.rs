@@ -11,7 +11,7 @@ pub const USERNAME_LIMIT: usize = 128;
 pub const RESERVED_PREFIX: &str = "static:";
 
 /// A valid name for a new user: 1 to [`USERNAME_LIMIT`] bytes, no control characters (Unicode `Cc`), not beginning with
-/// [`RESERVED_PREFIX`].
+/// [`RESERVED_PREFIX`], neither `.` nor `..`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Username(String);
 
@@ -30,6 +30,9 @@ pub enum NotAUsername {
     /// It begins with [`RESERVED_PREFIX`].
     #[error("a username must not begin with \"{RESERVED_PREFIX}\"")]
     Reserved,
+    /// It is `.` or `..`, which clients remove from a path (RFC 3986, section 5.2.4).
+    #[error("a username must not be . or ..")]
+    DotSegment,
 }
 
 impl Username {
@@ -49,6 +52,9 @@ impl Username {
         }
         if text.starts_with(RESERVED_PREFIX) {
             return Err(NotAUsername::Reserved);
+        }
+        if text == "." || text == ".." {
+            return Err(NotAUsername::DotSegment);
         }
         Ok(Self(text.to_owned()))
     }
@@ -152,6 +158,8 @@ mod tests {
             ("a\0b", NotAUsername::ControlCharacter),
             ("a\nb", NotAUsername::ControlCharacter),
             ("a\u{85}b", NotAUsername::ControlCharacter),
+            (".", NotAUsername::DotSegment),
+            ("..", NotAUsername::DotSegment),
             ("static:", NotAUsername::Reserved),
             ("static:monitor", NotAUsername::Reserved),
             (&"x".repeat(129), NotAUsername::TooLong),

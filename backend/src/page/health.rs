@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::layout::{Section, document};
+use super::reasons;
 use super::texts::{self, Text};
 use super::view::View;
 
@@ -43,7 +44,7 @@ pub(crate) fn health(view: &View, health: &Health) -> String {
             h1 #health { (view.text(texts::HEALTH)) }
             p.state data-ready[ready] {
                 strong { (view.text(if ready { texts::READY } else { texts::NOT_READY })) }
-                @if let Some(reason) = health.not_ready { " " (reason) }
+                @if let Some(reason) = health.not_ready { " " (reasons::translate(view.language, reason)) }
             }
             dl.facts-list {
                 (row(texts::STORE, health.engine))

@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::language::Language;
 use super::texts::{self, Text};
 use super::view::View;
-use super::{assets, forms, record_form};
+use super::{assets, forms, reasons, record_form};
 
 /// The entries of the menu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,7 @@ pub(super) fn document(
                 title { (title) " · " (view.text(texts::TITLE)) }
                 link rel="icon" type="image/svg+xml" href=(assets::path("icon.svg"));
                 link rel="stylesheet" href=(assets::path("page.css"));
+                noscript { link rel="stylesheet" href=(assets::path("noscript.css")); }
                 script type="module" src=(assets::path("main.js")) {}
             }
             body data-texts=(texts::for_scripts(view.language)) {
@@ -116,7 +117,7 @@ pub(crate) fn failure(view: &View, description: &str) -> String {
     let content = html! {
         section {
             h1 { (view.text(texts::FAILED)) }
-            p { (description) }
+            p { (reasons::translate(view.language, description)) }
             p { a.step href=(view.link("/", &[])) { (view.text(texts::TO_CALENDAR)) } }
         }
     };

@@ -50,7 +50,7 @@ async fn scripts_and_styles_are_cached_by_their_content() {
     let assets: Vec<String> =
         [values(&page, " src"), values(&page, " href")].concat().into_iter().map(str::to_owned).collect();
     let assets: Vec<String> = assets.into_iter().filter(|path| path.starts_with("/page/assets/")).collect();
-    assert_eq!(assets.len(), 3, "a script, a style and an icon");
+    assert_eq!(assets.len(), 4, "a script, two styles and an icon");
     for path in &assets {
         let first = http::send(&service.admin, "GET", path, &[], "").await;
         assert_eq!(first.status, 200, "{path}");
@@ -172,6 +172,38 @@ async fn a_record_is_read_as_it_is_stored() {
 }
 
 #[tokio::test]
+async fn a_write_under_a_precondition_overwrites_no_other() {
+    let service = Service::start().await;
+    let path = "/holodules/dQw4w9WgXc_";
+    let send = async |method: &str, condition: (&str, &str), title: &str| {
+        let body = format!(r#"{{"video_id":"dQw4w9WgXc_","datetime":"20201209 230000","title":"{title}"}}"#);
+        let headers = [("Content-Type", "application/json"), condition];
+        http::send(&service.admin, method, path, &headers, if method == "PUT" { &body } else { "" }).await.status
+    };
+    let tag = async || {
+        let read = http::send(&service.admin, "GET", "/page/record?id=dQw4w9WgXc_", &[], "").await;
+        assert_eq!(read.header("x-same-identifier"), "1");
+        read.header("etag").to_owned()
+    };
+    assert_eq!(send("PUT", ("If-Match", "*"), "a").await, 412);
+    assert_eq!(send("PUT", ("If-None-Match", "*"), "a").await, 201);
+    assert_eq!(send("PUT", ("If-None-Match", "*"), "b").await, 412);
+    let first = tag().await;
+    assert_eq!(send("PUT", ("If-Match", &first), "b").await, 200);
+    assert_eq!(send("PUT", ("If-Match", &first), "c").await, 412);
+    assert_eq!(send("DELETE", ("If-Match", &first), "").await, 412);
+    assert_eq!(send("PUT", ("If-Match", "b"), "c").await, 400);
+    assert_eq!(send("DELETE", ("If-None-Match", "b"), "").await, 400);
+    assert!(http::send(&service.admin, "GET", "/holodules", &[], "").await.body.contains(r#""title":"b""#));
+    let headers = [("Content-Type", "application/json"), ("If-Match", first.as_str())];
+    let refused = http::send(&service.admin, "DELETE", path, &headers, "").await;
+    assert!(refused.json()["description"].as_str().unwrap().contains("If-Match"));
+    assert_eq!(send("DELETE", ("If-Match", &tag().await), "").await, 204);
+    // Without the precondition, the status would be the same (RFC 9110, section 13.2.1).
+    assert_eq!(send("DELETE", ("If-Match", &first), "").await, 404);
+}
+
+#[tokio::test]
 async fn users_are_shown_with_their_state_and_without_their_passwords() {
     let service = Service::start().await;
     service.user("<b>user</b> 01", "password01").await;
@@ -220,7 +252,7 @@ async fn streams_are_found_page_by_page() {
     for (path, status, reason) in [
         ("/page/search?q=a&from=2020-01-01&to=2020-12-31", 200, "With a text, at most 92 days."),
         ("/page/search?q=%3Cscript%3E%00", 200, "without control characters"),
-        ("/page/search?from=x", 400, "from is not a day of the calendar"),
+        ("/page/search?from=x", 400, "the first day is not one of the calendar"),
         ("/page/search?q=a&cursor=x", 400, "the cursor is not a value of next"),
         ("/page/search?x=1", 400, "there is no parameter"),
     ] {
@@ -288,4 +320,33 @@ async fn a_disabled_page_does_not_exist() {
         assert_eq!((reply.status, reply.json()["description"].as_str()), (404, Some("no such route")), "{path}");
     }
     assert_eq!(http::send(&service.admin, "GET", "/users", &[], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn errors_are_in_the_language_of_the_page() {
+    let service = Service::start().await;
+    for (path, status, english) in [
+        ("/?day=zz", 400, "the day is not one of the calendar"),
+        ("/?month=2020-13", 400, "the month is not one of the calendar"),
+        ("/?day=2020-12-09&from=zz", 400, "the start is not a time as hhmmss"),
+        ("/?x=1", 400, "there is no parameter"),
+        ("/?day=%zz", 400, "day has a % without two hexadecimal digits"),
+        ("/?day=%FF", 400, "day is not UTF-8"),
+        ("/?day=1&day=2", 400, "day must not be repeated"),
+        ("/page/search?from=zz", 400, "the first day is not one of the calendar"),
+        ("/page/search?to=zz", 400, "the last day is not one of the calendar"),
+        ("/page/search?from=2020-01-01&to=2020-01-02&cursor=x", 400, "the cursor is not a value of next in a response"),
+        ("/page/nope", 404, "no such page"),
+        ("/page/users/x", 404, "no such page"),
+    ] {
+        let page = open(&service, path, "en").await;
+        assert_eq!((page.status, page.header("content-type")), (status, "text/html; charset=utf-8"), "{path}");
+        assert!(page.body.contains(&format!("<p>{english}")), "{path}: {}", page.body);
+        let page = open(&service, path, "ja").await;
+        let shown = page.body.split("<h1>").nth(1).unwrap().split("<p>").nth(1).unwrap().split('<').next().unwrap();
+        assert_eq!(page.status, status, "{path}");
+        assert!(!shown.is_ascii() && !shown.contains(english), "{path}: {shown}");
+    }
+    let long = open(&service, &format!("/?day={}", "1".repeat(9000)), "ja").await;
+    assert_eq!((long.status, long.body.contains("バイトを超えています")), (414, true));
 }

@@ -38,14 +38,15 @@ pub(crate) async fn calendar(app: &App, parts: &Parts) -> HandlerResult {
 
 /// The month, and the day if it is stated.
 fn chosen(parameters: &Parameters, today: Day) -> Result<(Month, Option<Day>), HttpError> {
-    let invalid = |name| HttpError::bad_request(format!("{name} is not one of the calendar"));
-    let day = parameters.first("day").map(Day::parse_any).transpose().map_err(|_| invalid("the day"))?;
-    let month = parameters.first("month").map(|month| Month::parse(month).ok_or_else(|| invalid("the month")));
+    let no_day = || HttpError::bad_request("the day is not one of the calendar");
+    let no_month = || HttpError::bad_request("the month is not one of the calendar");
+    let day = parameters.first("day").map(Day::parse_any).transpose().map_err(|_| no_day())?;
+    let month = parameters.first("month").map(|month| Month::parse(month).ok_or_else(no_month));
     match (month.transpose()?, day) {
         (Some(month), day) => Ok((month, day)),
         (None, day) => {
             let day = day.unwrap_or(today);
-            Ok((Month::of(day).ok_or_else(|| invalid("the day"))?, Some(day)))
+            Ok((Month::of(day).ok_or_else(no_day)?, Some(day)))
         }
     }
 }
@@ -62,7 +63,7 @@ async fn counts(app: &App, month: Month) -> Result<BTreeMap<Day, u64>, HttpError
 /// The streams of a day that start at the time `from`, `hhmmss`, or later. `total` is the number of all of the day.
 async fn timeline(app: &App, day: Day, from: &str, total: Option<u64>) -> Result<DayView, HttpError> {
     if from.len() > 6 || !from.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(HttpError::bad_request("from is not a time as hhmmss"));
+        return Err(HttpError::bad_request("the start is not a time as hhmmss"));
     }
     let whole = day.datetimes();
     let listing = list(app, format!("{}{from}", whole.start)..whole.end, TIMELINE + 1).await?;

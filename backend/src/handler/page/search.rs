@@ -67,13 +67,16 @@ async fn find(
 
 /// The first and the last day of the search.
 fn days(parameters: &Parameters) -> Result<(Day, Day), HttpError> {
-    let day = |name: &str| {
+    let day = |name: &str, invalid: &'static str| {
         let day = parameters.first(name).map(Day::parse_any).transpose();
-        day.map_err(|_| HttpError::bad_request(format!("{name} is not a day of the calendar")))
+        day.map_err(|_| HttpError::bad_request(invalid))
     };
     let today = WallClock::at_unix(now()).map(WallClock::day);
     let around = |days: i64| today.and_then(|today| today.checked_add(days));
-    let (from, to) = (day("from")?, day("to")?);
+    let (from, to) = (
+        day("from", "the first day is not one of the calendar")?,
+        day("to", "the last day is not one of the calendar")?,
+    );
     let outside = || HttpError::bad_request("the days are outside of the calendar");
     let from = from.or_else(|| to.and_then(|to| to.checked_add(1 - TEXT_DAYS))).or_else(|| around(-AROUND));
     let from = from.ok_or_else(outside)?;

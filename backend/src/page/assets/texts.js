@@ -11,7 +11,7 @@ export function translate(name, values = {}) {
 export function inWords(reason) {
   for (const [known, translation] of texts.reasons) {
     const [first, ...parts] = known.split("{}").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-    const found = new RegExp(`^${[first, ...parts].join("(\\d+)")}$`).exec(reason);
+    const found = new RegExp(`^${[first, ...parts].join("([^]+?)")}$`).exec(reason);
     if (found) {
       let at = 0;
       return translation.replaceAll("{}", () => found[(at += 1)]);
