@@ -26,17 +26,20 @@ const fn script(name: &'static str, content: &'static str) -> Asset {
     Asset { name, media_type: SCRIPT, content }
 }
 
-const ASSETS: [Asset; 11] = [
+const ASSETS: [Asset; 14] = [
     Asset { name: "page.css", media_type: "text/css; charset=utf-8", content: include_str!("assets/page.css") },
+    Asset { name: "noscript.css", media_type: "text/css; charset=utf-8", content: include_str!("assets/noscript.css") },
     Asset { name: "icon.svg", media_type: "image/svg+xml", content: include_str!("assets/icon.svg") },
     script("main.js", include_str!("assets/main.js")),
     script("api.js", include_str!("assets/api.js")),
+    script("deletions.js", include_str!("assets/deletions.js")),
     script("dialogs.js", include_str!("assets/dialogs.js")),
     script("files.js", include_str!("assets/files.js")),
     script("records.js", include_str!("assets/records.js")),
     script("texts.js", include_str!("assets/texts.js")),
     script("toasts.js", include_str!("assets/toasts.js")),
     script("transfer.js", include_str!("assets/transfer.js")),
+    script("unsaved.js", include_str!("assets/unsaved.js")),
     script("users.js", include_str!("assets/users.js")),
 ];
 

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::language::Language;
 use super::texts;
 use super::view::View;
 use crate::model::{Holodule, Identifier, WallClock};
@@ -22,9 +23,21 @@ fn identifier(holodule: &Holodule) -> Option<String> {
     }
 }
 
-/// A stored address that may be a link.
+/// A stored address that may be a link: its host is what follows `https://`, not what follows a user name that resembles
+/// another host (RFC 3986, section 7.6).
 fn https(holodule: &Holodule) -> Option<&str> {
-    holodule.url.as_deref().filter(|url| url.starts_with("https://"))
+    let has_plain_host = |url: &&str| {
+        let authority = url.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#', '\\']).next());
+        authority.is_some_and(|authority| !authority.contains('@'))
+    };
+    holodule.url.as_deref().filter(has_plain_host)
+}
+
+/// The language of a stored text if it is Japanese and the page is not, so that it is read and shown as such.
+fn language(view: &View, text: &str) -> Option<&'static str> {
+    let is_japanese =
+        |c: char| matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{ff66}'..='\u{ff9f}');
+    (view.language != Language::Japanese && text.contains(is_japanese)).then_some(Language::Japanese.tag())
 }
 
 /// The time of the day, such as 23:00, or the stored text.
@@ -52,8 +65,9 @@ pub(super) fn entry(view: &View, holodule: &Holodule, with_date: bool) -> Markup
                 None => span.at { (time(None, holodule)) },
             }
             div.what {
-                p.name { (holodule.name.as_deref().unwrap_or_default()) }
-                p.title {
+                @let name = holodule.name.as_deref().unwrap_or_default();
+                p.name lang=[language(view, name)] { (name) }
+                p.title lang=[language(view, title)] {
                     @match https(holodule) {
                         Some(url) => a href=(url) target="_blank" rel="noopener noreferrer" { (title) },
                         None => (title),
@@ -80,7 +94,6 @@ pub(super) fn entry(view: &View, holodule: &Holodule, with_date: bool) -> Markup
 
 #[cfg(test)]
 mod tests {
-    use super::super::language::Language;
     use super::*;
 
     fn shown(holodule: &Holodule) -> String {
@@ -102,10 +115,25 @@ mod tests {
             "//a.example",
             "HTTPS://a.example",
             "data:text/html,x",
+            "https://user:pw@host.example/",
+            "https://www.youtube.com@a.example/",
         ] {
             let shown = with(url);
             assert!(!shown.contains("href") && shown.contains(url), "{shown}");
         }
+    }
+
+    #[test]
+    fn japanese_is_marked_in_an_english_page() {
+        let of = |title: &str, language| {
+            let view = View { language, is_chosen: false, path: "/".to_owned(), query: Vec::new() };
+            let holodule = Holodule { title: Some(title.into()), name: Some(title.into()), ..Holodule::default() };
+            entry(&view, &holodule, false).into_string().matches("lang=\"ja\"").count()
+        };
+        assert_eq!(of("歌枠", Language::English), 2);
+        assert_eq!(of("ｱｲﾄﾞﾙ", Language::English), 2);
+        assert_eq!(of("Karaoke!", Language::English), 0);
+        assert_eq!(of("歌枠", Language::Japanese), 0);
     }
 
     #[test]

@@ -67,16 +67,16 @@ pub(super) fn dialog(view: &View, id: &str, heading: &Markup, fields: &[Field], 
     }
 }
 
-/// The confirmation dialog.
+/// The confirmation dialog, whose texts are those of the question.
 pub(super) fn confirmation(view: &View) -> Markup {
     html! {
         dialog #confirm role="alertdialog" aria-labelledby="confirm-heading" aria-describedby="confirm-text" {
             form method="dialog" {
-                h2 #confirm-heading { (view.text(texts::CONFIRM_DELETE)) }
+                h2 #confirm-heading {}
                 p #confirm-text {}
                 div.buttons {
                     button type="button" data-close { (view.text(texts::CANCEL)) }
-                    button.danger type="submit" value="confirmed" { (view.text(texts::DELETE)) }
+                    button.danger type="submit" value="confirmed" {}
                 }
             }
         }

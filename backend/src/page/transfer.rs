@@ -29,6 +29,7 @@ pub(crate) fn transfer(view: &View) -> String {
                 label for="progress-bar" { (view.text(texts::PROGRESS)) }
                 progress #progress-bar value="0" max="1" {}
                 span #progress-text {}
+                button #cancel type="button" { (view.text(texts::CANCEL_IMPORT)) }
             }
             p #import-result role="status" tabindex="-1" {}
             div #rejects hidden {

@@ -79,7 +79,8 @@ fn row(view: &View, user: &UserSummary) -> Markup {
             td { (form_of(view, *form)) }
             td {
                 div.actions {
-                    button type="button" data-user-roles=(username) data-roles=(roles.unwrap_or_default().join("\n"))
+                    button type="button" data-user-roles=(username) data-unreadable[roles.is_none()]
+                        data-roles=(roles.unwrap_or_default().join("\n"))
                         aria-label=(label(texts::SET_ROLES)) { (view.text(texts::ROLES)) }
                     button type="button" data-user-password=(username) aria-label=(label(texts::SET_PASSWORD)) {
                         (view.text(texts::PASSWORD))

@@ -3,12 +3,13 @@
 import { translate } from "./texts.js";
 
 /**
- * Sends a request. Every write has a content type that no form of another site can have.
+ * Sends a request. Every write has a content type that no form of another site can have. `conditions` are headers, such
+ * as If-Match.
  * The result has `ok`, `status` (0 without a response), `headers`, `text` and, after an error, its `description`.
  */
-export async function send(method, path, body, type = "application/json") {
+export async function send(method, path, body, type = "application/json", conditions = {}) {
   try {
-    const headers = method === "GET" ? {} : { "Content-Type": type };
+    const headers = method === "GET" ? {} : { "Content-Type": type, ...conditions };
     const response = await fetch(path, { method, body, headers, redirect: "error" });
     const text = await response.text();
     const description = response.ok ? "" : descriptionOf(text, response.status);

@@ -1,19 +1,69 @@
 // Dialogs and the validation messages of their forms.
 
 import { inWords, translate } from "./texts.js";
+import { setUnsaved } from "./unsaved.js";
+
+// The values of each form when its dialog was opened.
+const opened = new WeakMap();
+
+const valuesOf = (form) => JSON.stringify([...new FormData(form)]);
+const isEdited = (form) => opened.has(form) && opened.get(form) !== valuesOf(form);
 
 for (const dialog of document.querySelectorAll("dialog")) {
+  const form = dialog.querySelector("form");
   dialog.addEventListener("click", (event) => {
     if (event.target.closest("[data-close]")) {
-      dialog.close("");
+      leave(dialog);
     }
+  });
+  // A browser closes a dialog at the second Escape even if the first close was prevented.
+  dialog.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && isEdited(form)) {
+      event.preventDefault();
+      leave(dialog);
+    }
+  });
+  dialog.addEventListener("cancel", (event) => {
+    if (event.target === dialog && isEdited(form)) {
+      event.preventDefault();
+      leave(dialog);
+    }
+  });
+  dialog.addEventListener("input", () => setUnsaved(dialog.id, isEdited(form)));
+  dialog.addEventListener("close", () => {
+    opened.delete(form);
+    setUnsaved(dialog.id, false);
   });
 }
 
-/** Asks for a confirmation, and returns whether it was confirmed. */
-export function confirm(text) {
+/** Shows a dialog whose form has its values. They are not lost without a question once they are edited. */
+export function show(dialog) {
+  const form = dialog.querySelector("form");
+  opened.set(form, valuesOf(form));
+  dialog.showModal();
+}
+
+/** Closes a dialog; if its form was edited, after a question. */
+async function leave(dialog) {
+  if (!isEdited(dialog.querySelector("form")) || (await confirm("discard", translate("DISCARD_FORM")))) {
+    dialog.close("");
+  }
+}
+
+// The heading and the button of each kind of question.
+const QUESTIONS = {
+  delete: () => [translate("DELETE_QUESTION"), translate("DELETE_LABEL")],
+  discard: () => [translate("DISCARD_QUESTION"), translate("DISCARD_LABEL")],
+  disable: () => [translate("DISABLE_QUESTION"), translate("DISABLE_LABEL")],
+};
+
+/** Shows a question, and returns whether it was confirmed. `kind` is a name of QUESTIONS. */
+export function confirm(kind, text) {
   const dialog = document.getElementById("confirm");
+  const [heading, label] = QUESTIONS[kind]();
+  document.getElementById("confirm-heading").textContent = heading;
   document.getElementById("confirm-text").textContent = text;
+  dialog.querySelector("[type=submit]").textContent = label;
   dialog.returnValue = "";
   dialog.showModal();
   dialog.querySelector("[data-close]").focus();
@@ -22,7 +72,7 @@ export function confirm(text) {
   });
 }
 
-/** Removes all validation messages of a form. */
+/** Removes all messages of a form. */
 export function clearErrors(form) {
   for (const field of form.elements) {
     field.removeAttribute("aria-invalid");
@@ -30,6 +80,7 @@ export function clearErrors(form) {
   for (const message of form.querySelectorAll(".error")) {
     message.hidden = true;
     message.textContent = "";
+    message.classList.remove("note");
   }
 }
 
@@ -44,6 +95,21 @@ export function showError(form, name, message) {
     field.focus();
   } else {
     place.scrollIntoView({ block: "nearest" });
+  }
+}
+
+/** Shows a note at the field `name`, which is not an error, with a button if `action`, `{ label, run }`, is there. */
+export function showNote(form, name, text, action) {
+  const place = document.getElementById(`${form.elements.namedItem(name).id}-error`);
+  place.textContent = text;
+  place.classList.add("note");
+  place.hidden = false;
+  if (action) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = action.label;
+    button.addEventListener("click", action.run);
+    place.append(" ", button);
   }
 }
 

@@ -2,11 +2,13 @@
 // after changes.
 
 import "./dialogs.js";
-import { add, edit, remove } from "./records.js";
+import { remove, showDeletions } from "./deletions.js";
+import { add, edit } from "./records.js";
 import { connect } from "./transfer.js";
 import { handle } from "./users.js";
 
 connect();
+showDeletions();
 
 document.addEventListener("click", (event) => {
   const data = event.target.closest("button")?.dataset ?? {};

@@ -1,19 +1,24 @@
-// Adds, edits and deletes streams.
+// Adds and edits streams.
 
 import { refresh, send } from "./api.js";
-import { clearErrors, confirm, onSubmit, showError, showRefusal } from "./dialogs.js";
-import { translate } from "./texts.js";
+import { clearErrors, onSubmit, show, showError, showNote, showRefusal } from "./dialogs.js";
+import { inWords, translate } from "./texts.js";
 import { toast } from "./toasts.js";
 
 const FIELDS = ["video_id", "datetime", "key", "code", "name", "title", "url", "description"];
 const dialog = document.getElementById("record");
 const form = dialog.querySelector("form");
-// The stream in the form as it was read; null for a new one.
+// The stream in the form as it was read last: its id, entity tag and record; null for a new one.
 let read = null;
 
-const pathOf = (id) => `/holodules/${encodeURIComponent(id)}`;
-const readRecord = (id) => send("GET", `/page/record?id=${encodeURIComponent(id)}`);
+const fieldOf = (name) => form.elements.namedItem(name);
 const idOf = (record) => record.video_id || record.key || "";
+
+/** The path of a stream. */
+export const pathOf = (id) => `/holodules/${encodeURIComponent(id)}`;
+
+/** Requests a stream as it is stored. */
+export const readRecord = (id) => send("GET", `/page/record?id=${encodeURIComponent(id)}`);
 
 /** Opens the form of a new stream on a day, `yyyy-mm-dd`. */
 export function add(day) {
@@ -25,127 +30,161 @@ export async function edit(id) {
   const answer = await readRecord(id);
   if (!answer.ok) {
     await explain(answer);
-    return;
+  } else if (Number(answer.headers.get("X-Same-Identifier")) > 1) {
+    // The form would change the first, whichever was chosen.
+    toast(translate("SAME_IDENTIFIER"));
+  } else {
+    const stored = storedOf(id, answer);
+    open(stored, Object.fromEntries(FIELDS.map((name) => [name, shown(stored.record, name)])));
   }
-  const record = JSON.parse(answer.text);
-  open({ id, text: answer.text, record }, { ...record, datetime: readable(record.datetime ?? "") });
 }
+
+const storedOf = (id, answer) => ({ id, tag: answer.headers.get("ETag"), record: JSON.parse(answer.text) });
 
 function open(stored, values) {
   read = stored;
   clearErrors(form);
   for (const name of FIELDS) {
-    const field = form.elements.namedItem(name);
+    const field = fieldOf(name);
     field.value = values[name] ?? "";
     // The identifier of a stored stream does not change.
     field.readOnly = Boolean(read) && (name === "video_id" || (name === "key" && !read.record.video_id));
   }
   const heading = document.getElementById("record-heading");
   heading.textContent = read ? heading.dataset.edit : heading.dataset.add;
-  dialog.showModal();
-  form.elements.namedItem(read ? "title" : "video_id").focus();
+  show(dialog);
+  fieldOf(read ? "title" : "video_id").focus();
 }
 
-/** The stored form of a time as people write it; any other text unchanged. */
-function readable(datetime) {
-  return datetime.replace(/^(\d{4})(\d\d)(\d\d) (\d\d)(\d\d)(\d\d)$/, "$1-$2-$3 $4:$5:$6");
+/** A field of a stored stream as the form shows it: times as people write them, line ends as the browser has them. */
+function shown(record, name) {
+  const text = record[name] ?? "";
+  return name === "datetime"
+    ? text.replace(/^(\d{4})(\d\d)(\d\d) (\d\d)(\d\d)(\d\d)$/, "$1-$2-$3 $4:$5:$6")
+    : text.replace(/\r\n?/g, "\n");
 }
+
+/** A time of the form in the form of keys, `yyyymmdd_hhmmss`; null for another. */
+function inKey(datetime) {
+  const parts = /^(\d{4})[-/]?(\d\d)[-/]?(\d\d)[ T](\d\d):?(\d\d):?(\d\d)$/.exec(datetime.trim());
+  return parts && `${parts.slice(1, 4).join("")}_${parts.slice(4).join("")}`;
+}
+
+// A key that was made of the start follows it.
+let start = "";
+fieldOf("datetime").addEventListener("focus", (event) => {
+  start = event.target.value;
+});
+fieldOf("datetime").addEventListener("change", (event) => {
+  const [key, before, after] = [fieldOf("key"), inKey(start), inKey(event.target.value)];
+  const code = /^(.+)_\d{8}_\d{6}$/.exec(key.value)?.[1];
+  if (before && after && code && !key.readOnly && key.value === `${code}_${before}`) {
+    key.value = `${code}_${after}`;
+    showNote(form, "key", translate("KEY_FOLLOWS"));
+  }
+  if (after) {
+    start = event.target.value;
+  }
+});
 
 onSubmit(form, async () => {
-  const typed = Object.fromEntries(FIELDS.map((name) => [name, form.elements.namedItem(name).value]));
-  const changed = read ? await changes(typed) : await creation(typed);
-  if (!changed) {
+  const typed = Object.fromEntries(FIELDS.map((name) => [name, fieldOf(name).value]));
+  const body = read ? changes(typed) : creation(typed);
+  if (!body) {
     return;
   }
-  const answer = await send("PUT", pathOf(read?.id ?? (idOf(changed) || "-")), JSON.stringify(changed));
+  const [id, condition] = read ? [read.id, { "If-Match": read.tag }] : [idOf(body) || "-", { "If-None-Match": "*" }];
+  const answer = await send("PUT", pathOf(id), JSON.stringify(body), "application/json", condition);
+  if (answer.status === 412) {
+    await (read ? merge(typed) : showError(form, body.video_id ? "video_id" : "key", translate("IN_USE")));
+    return;
+  }
   if (!answer.ok) {
     showRefusal(form, answer.description);
     return;
   }
   dialog.close();
   await refresh();
-  focusStream(idOf(JSON.parse(answer.text)));
-  toast(translate(answer.status === 201 ? "CREATED" : "SAVED"));
+  const stored = JSON.parse(answer.text);
+  const done = translate(answer.status === 201 ? "CREATED" : "SAVED");
+  if (focusStream(idOf(stored))) {
+    toast(done);
+  } else {
+    toast(done, { label: translate("SHOW_DAY"), href: dayOf(stored.datetime) }).focus();
+  }
 });
 
-/** The fields of a new stream; null if its identifier is in use, because an upload would change that stream. */
-async function creation(typed) {
-  const filled = Object.fromEntries(Object.entries(typed).filter(([, value]) => value !== ""));
-  if (idOf(filled) && (await readRecord(idOf(filled))).ok) {
-    showError(form, filled.video_id ? "video_id" : "key", translate("IN_USE"));
-    return null;
-  }
-  return { datetime: "", ...filled };
+/** The fields of a new stream. */
+function creation(typed) {
+  return { datetime: "", ...Object.fromEntries(Object.entries(typed).filter(([, value]) => value !== "")) };
 }
 
-/** What identifies the stream, and the fields that differ; null if it was changed by others since it was read. */
-async function changes(typed) {
+/** What identifies the stream, and the fields that were edited; null if there are none, or one cannot be removed. */
+function changes(typed) {
   const { record } = read;
-  const current = await readRecord(read.id);
-  if (current.status === 404) {
-    showError(form, null, translate("GONE"));
+  const edited = FIELDS.filter((name) => typed[name] !== shown(record, name));
+  if (edited.length === 0) {
+    dialog.close();
+    toast(translate("NOTHING_EDITED"));
     return null;
   }
-  if (current.ok && current.text !== read.text) {
-    read = { ...read, text: current.text };
-    showError(form, null, translate("CHANGED_MEANWHILE"));
+  if (edited.includes("key") && typed.key === "") {
+    showError(form, "key", translate("KEY_REMAINS"));
     return null;
   }
-  const differs = (name) =>
-    typed[name] !== (name === "datetime" ? readable(record.datetime ?? "") : (record[name] ?? "").replace(/\r\n?/g, "\n"));
-  const differing = Object.fromEntries(FIELDS.filter(differs).map((name) => [name, typed[name]]));
-  return { key: record.key ?? "", video_id: record.video_id ?? "", datetime: record.datetime ?? "", ...differing };
+  const identity = record.video_id ? { video_id: record.video_id } : { key: record.key ?? "" };
+  const changed = Object.fromEntries(edited.map((name) => [name, typed[name]]));
+  return { ...identity, datetime: record.datetime ?? "", ...changed };
 }
 
-/** Deletes a stream, and offers to restore it exactly as it was. */
-export async function remove(id, title) {
-  const answer = await readRecord(id);
-  if (!answer.ok && answer.status !== 409) {
-    await explain(answer);
-    return;
-  }
-  const documents = Number(answer.headers.get("X-Documents") ?? 1);
-  const restorable = answer.headers.get("X-Restorable") === "true";
-  const warning = documents > 1 ? translate("SEVERAL_DOCUMENTS", { count: documents }) : translate("INCOMPLETE_UNDO");
-  if (!restorable && !(await confirm(warning))) {
-    return;
-  }
-  const deleted = await send("DELETE", pathOf(id));
-  if (!deleted.ok) {
-    await explain(deleted);
-    return;
-  }
-  await refresh();
-  const message = translate("DELETED", { title });
-  if (restorable) {
-    toast(message, { label: translate("UNDO"), run: () => restore(id, title, answer.text) }).focus();
-  } else {
-    toast(message);
-    document.getElementById("main").focus();
-  }
-}
-
-/** Stores the text of a deleted stream as it was read: parsing it here could change its numbers. */
-async function restore(id, title, text) {
-  const answer = await send("PUT", pathOf(id), text);
+/** Shows what others have changed. Fields that were not edited here get the new value; for the others, one decides. */
+async function merge(typed) {
+  const answer = await readRecord(read.id);
   if (!answer.ok) {
-    toast(translate("REFUSED", { reason: answer.description }), { label: translate("UNDO"), run: () => restore(id, title, text) });
+    showError(form, null, answer.status === 404 ? translate("GONE") : translate("REFUSED", { reason: inWords(answer.description) }));
     return;
   }
-  await refresh();
-  focusStream(id);
-  toast(translate("RESTORED", { title }));
+  const before = read.record;
+  read = storedOf(read.id, answer);
+  const changed = FIELDS.filter((name) => shown(read.record, name) !== shown(before, name));
+  for (const name of changed) {
+    const [field, value] = [fieldOf(name), shown(read.record, name)];
+    const take = () => {
+      field.value = value;
+      showNote(form, name, translate("NEW_VALUE"));
+      field.focus();
+    };
+    if (typed[name] === shown(before, name) || typed[name] === value) {
+      field.value = value;
+      showNote(form, name, translate("NEW_VALUE"));
+    } else {
+      showNote(form, name, translate("OTHER_VALUE", { value }), { label: translate("TAKE_VALUE"), run: take });
+    }
+  }
+  const labels = changed.map((name) => fieldOf(name).labels[0].textContent).join(", ");
+  showError(form, null, changed.length > 0 ? translate("CHANGED_MEANWHILE", { fields: labels }) : translate("CHANGED_ELSEWHERE"));
 }
 
-function focusStream(id) {
+/** The address of the day of a stored time. */
+function dayOf(datetime) {
+  const language = new URLSearchParams(location.search).get("lang");
+  const day = datetime.replace(/^(\d{4})(\d\d)(\d\d).*$/, "$1-$2-$3");
+  return `/?day=${encodeURIComponent(day)}${language ? `&lang=${encodeURIComponent(language)}` : ""}`;
+}
+
+/** Moves the focus to a stream, or to the content. Returns whether the view has the stream. */
+export function focusStream(id) {
   const button = document.querySelector(`[data-edit="${CSS.escape(id)}"]`);
   (button ?? document.getElementById("main")).focus();
+  return Boolean(button);
 }
 
 /** Reports a failed request; the view may be outdated. */
-async function explain(answer) {
-  toast(answer.status === 404 ? translate("GONE") : translate("REFUSED", { reason: answer.description }));
-  if (answer.status === 404) {
+export async function explain(answer) {
+  const { status, description } = answer;
+  const text = { 404: translate("GONE"), 412: translate("NOT_DELETED") }[status];
+  toast(text ?? translate("REFUSED", { reason: inWords(description) }));
+  if (text) {
     await refresh();
     document.getElementById("main").focus();
   }

@@ -1,8 +1,10 @@
 // Imports a file in parts, and shows the rejected rows, which can be corrected and sent again.
 
 import { send } from "./api.js";
+import { confirm } from "./dialogs.js";
 import { csvCells, csvRecord, csvRecords, decode, formOf, jsonElements, jsonLines } from "./files.js";
 import { inWords, translate } from "./texts.js";
+import { setUnsaved } from "./unsaved.js";
 
 const PART_ROWS = 500;
 const PART_LENGTH = 512 * 1024;
@@ -17,6 +19,7 @@ const element = (id) => document.getElementById(id);
 
 // The file in progress: its form, its header if it is CSV, the counts, and the rejected rows.
 let file = null;
+let cancelled = false;
 
 /** Handles what is dropped or chosen. */
 export function connect() {
@@ -34,10 +37,10 @@ export function connect() {
   drop.addEventListener("drop", (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    begin(event.dataTransfer.files[0]);
+    begin(event.dataTransfer.files);
   });
   element("file").addEventListener("change", (event) => {
-    begin(event.target.files[0]);
+    begin([...event.target.files]);
     // So that the same file can be chosen again.
     event.target.value = "";
   });
@@ -45,17 +48,32 @@ export function connect() {
     event.preventDefault();
     sendAgain();
   });
+  element("rejects-form").addEventListener("input", () => setUnsaved("rejects", isEdited()));
+  element("cancel").addEventListener("click", () => {
+    cancelled = true;
+  });
+}
+
+/** Whether a rejected row has been edited and not been sent. */
+function isEdited() {
+  const areas = [...element("rejects-form").querySelectorAll("textarea")];
+  const isAhead = ({ original, text }) => original !== undefined && original !== text;
+  return !element("rejects").hidden && (areas.some((area) => area.value !== area.defaultValue) || file.rejected.some(isAhead));
 }
 
 function report(text) {
   element("import-result").textContent = text;
 }
 
-async function begin(chosen) {
+async function begin(files) {
+  const [chosen, another] = files;
   if (!chosen || element("progress").hidden === false) {
     return;
   }
-  element("rejects").hidden = true;
+  if (another) {
+    report(translate("ONE_FILE"));
+    return;
+  }
   const form = formOf(chosen.name);
   if (!form) {
     report(translate("UNKNOWN_FILE"));
@@ -78,6 +96,11 @@ async function begin(chosen) {
     report(translate("NO_ROWS"));
     return;
   }
+  if (isEdited() && !(await confirm("discard", translate("DISCARD_REJECTS")))) {
+    report(translate("NOT_SENT"));
+    return;
+  }
+  element("rejects").hidden = true;
   file = { form, header, counts: { read: 0, inserted: 0, updated: 0, unchanged: 0 }, rejected: [] };
   await upload(texts.map((row, index) => ({ number: index + 1, text: row })));
 }
@@ -87,6 +110,9 @@ async function upload(rows, again = false) {
   const waiting = file.rejected;
   file.rejected = [];
   element("progress").hidden = false;
+  setUnsaved("rejects", false);
+  setUnsaved("import", true);
+  cancelled = false;
   let problem = null;
   let done = 0;
   show(0, rows.length);
@@ -97,10 +123,14 @@ async function upload(rows, again = false) {
       done += part.length;
       show(done, rows.length);
     }
+    if (cancelled && done < rows.length) {
+      problem = translate("CANCELLED");
+    }
   }
   element("progress").hidden = true;
+  setUnsaved("import", false);
   if (problem) {
-    report(translate("STOPPED", { done: file.counts.read, reason: inWords(problem) }));
+    report(translate("STOPPED", { ...file.counts, reason: inWords(problem) }));
     if (again) {
       // Edited rows are not lost.
       file.rejected.push(...rows.slice(done).map((row) => ({ ...row, reason: inWords(problem) })));
@@ -136,7 +166,7 @@ async function sendPart(rows) {
     json: () => `[${lines.join(",\n")}]`,
   };
   let answer = await send("POST", "/holodules", bodies[form](), TYPES[form]);
-  for (let tries = 0; answer.status === 503 && tries < RETRIES; tries += 1) {
+  for (let tries = 0; answer.status === 503 && tries < RETRIES && !cancelled; tries += 1) {
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     answer = await send("POST", "/holodules", bodies[form](), TYPES[form]);
   }
@@ -173,7 +203,8 @@ function fieldsOf(row) {
   }
   try {
     const object = JSON.parse(row.text);
-    const plain = object && !Array.isArray(object) && FIELDS.every((name) => ["string", "undefined"].includes(typeof object[name]));
+    const isObject = object !== null && typeof object === "object" && !Array.isArray(object);
+    const plain = isObject && FIELDS.every((name) => ["string", "undefined"].includes(typeof object[name]));
     return plain ? FIELDS.map((name) => [name, object[name] ?? ""]) : null;
   } catch {
     return null;
@@ -207,6 +238,7 @@ function showRejects() {
   more.hidden = file.rejected.length <= shown.length;
   more.textContent = translate("MORE_REJECTS", { count: file.rejected.length - shown.length });
   element("rejects").hidden = shown.length === 0;
+  setUnsaved("rejects", isEdited());
   element(shown.length === 0 ? "import-result" : "rejects-heading").focus();
 }
 
@@ -258,7 +290,7 @@ async function sendAgain() {
   // One that a later row has replaced is sent only if it was edited.
   const rows = shown
     .filter((row) => !row.superseded || row.values?.some(([, made]) => made.value !== made.defaultValue))
-    .map((row) => ({ number: row.number, text: textOf(row, row.values) }));
+    .map((row) => ({ number: row.number, text: textOf(row, row.values), original: row.original ?? row.text }));
   file.rejected = file.rejected.slice(shown.length);
   file.counts.read -= rows.length;
   await upload(rows, true);

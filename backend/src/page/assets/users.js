@@ -1,13 +1,15 @@
 // Adds users and changes them.
 
 import { refresh, send } from "./api.js";
-import { clearErrors, confirm, onSubmit, showError } from "./dialogs.js";
+import { clearErrors, confirm, onSubmit, show, showError } from "./dialogs.js";
 import { inWords, translate } from "./texts.js";
 import { toast } from "./toasts.js";
 
 const pathOf = (name, more = "") => `/users/${encodeURIComponent(name)}${more}`;
 // The user whom an open dialog is about.
 let subject = "";
+// The roles of that user when the dialog was opened; null if the stored ones cannot be read.
+let rolesBefore = null;
 
 /** Opens the dialog `id`; `values` are those of its fields. */
 function open(id, name, values) {
@@ -20,15 +22,16 @@ function open(id, name, values) {
   for (const [field, value] of Object.entries({ ...values, subject: name })) {
     form.elements.namedItem(field).value = value;
   }
-  dialog.showModal();
+  show(dialog);
   form.querySelector("input:not([hidden]), textarea").focus();
 }
 
 /** Handles a click on a button with the data of a user; returns whether there is any. */
-export function handle({ userAdd, userRoles, roles, userPassword, userSwitch, disable, userDelete }) {
+export function handle({ userAdd, userRoles, roles, unreadable, userPassword, userSwitch, disable, userDelete }) {
   if (userAdd !== undefined) {
     open("user-add", "", {});
   } else if (userRoles !== undefined) {
+    rolesBefore = unreadable === undefined ? parse(roles) : null;
     open("user-roles", userRoles, { roles });
   } else if (userPassword !== undefined) {
     open("user-password", userPassword, {});
@@ -42,7 +45,10 @@ export function handle({ userAdd, userRoles, roles, userPassword, userSwitch, di
   return true;
 }
 
-/** Sends what a form has, and closes its dialog if it is accepted. `request` makes it of the form's fields. */
+/**
+ * Sends what a form has, and closes its dialog if it is accepted. `request` makes it of the form's fields; false if
+ * nothing was edited.
+ */
 function connect(id, done, request) {
   const dialog = document.getElementById(id);
   if (!dialog) {
@@ -51,7 +57,13 @@ function connect(id, done, request) {
   const form = dialog.querySelector("form");
   onSubmit(form, async () => {
     const fields = form.elements;
-    const { method, path, body, name } = request((field) => fields.namedItem(field).value);
+    const made = request((field) => fields.namedItem(field).value);
+    if (!made) {
+      dialog.close();
+      toast(translate("NOTHING_EDITED"));
+      return;
+    }
+    const { method, path, body, name } = made;
     const answer = await send(method, path, JSON.stringify(body));
     if (!answer.ok) {
       // The service names no field: each of these forms has one for each kind of error.
@@ -73,19 +85,31 @@ connect("user-password", "PASSWORD_SET", (value) => {
   return { method: "PUT", path: pathOf(subject, "/password"), body: { password: value("password") }, name: subject };
 });
 connect("user-roles", "ROLES_SET", (value) => {
-  return { method: "PUT", path: pathOf(subject, "/roles"), body: value("roles").split(/\s+/).filter(Boolean), name: subject };
+  const [path, roles] = [pathOf(subject, "/roles"), parse(value("roles"))];
+  if (!rolesBefore) {
+    return { method: "PUT", path, body: roles, name: subject };
+  }
+  // Only what was edited, because others may have changed the roles since the page was loaded.
+  const without = (list, other) => list.filter((role) => !other.includes(role));
+  const [add, remove] = [without(roles, rolesBefore), without(rolesBefore, roles)];
+  return add.length + remove.length > 0 && { method: "PATCH", path, body: { add, remove }, name: subject };
 });
 
+const parse = (roles) => [...new Set(roles.split(/\s+/).filter(Boolean))];
+
 async function turn(name, disabled) {
+  if (disabled && !(await confirm("disable", translate("DISABLE_USER", { name })))) {
+    return;
+  }
   const answer = await send("PATCH", pathOf(name), JSON.stringify({ disabled }));
   const done = disabled ? translate("USER_DISABLED", { name }) : translate("USER_ENABLED", { name });
-  await finish(answer.ok ? done : translate("REFUSED", { reason: answer.description }), name, "userSwitch");
+  await finish(answer.ok ? done : translate("REFUSED", { reason: inWords(answer.description) }), name, "userSwitch");
 }
 
 async function remove(name) {
-  if (await confirm(translate("DELETE_USER", { name }))) {
+  if (await confirm("delete", translate("DELETE_USER", { name }))) {
     const answer = await send("DELETE", pathOf(name));
-    await finish(answer.ok ? translate("USER_DELETED", { name }) : translate("REFUSED", { reason: answer.description }), name);
+    await finish(answer.ok ? translate("USER_DELETED", { name }) : translate("REFUSED", { reason: inWords(answer.description) }), name);
   }
 }
 
