@@ -38,29 +38,28 @@ pub(super) struct Lease {
 }
 
 impl Flow {
-    /// Waits until the authority of the principal of `admitted` over its response or connection has ended, and returns
-    /// why. On a public route, which has no principal, only the end of the route ends it. The lease begins now, and not
-    /// when this is first polled.
-    pub(super) fn authority_ended(
-        &self,
-        admitted: &Admitted,
-        method: &Method,
-    ) -> impl Future<Output = Reason> + Send + use<> {
+    /// Waits until the gateway has to end an endless response or connection, and returns why: the authority of the
+    /// principal of `admitted` over it has ended, or its route, or there is a drain. A public route has no principal. The
+    /// lease begins now, and not when this is first polled.
+    pub(super) fn over(&self, admitted: &Admitted, method: &Method) -> impl Future<Output = Reason> + Send + use<> {
         let new = |principal| Lease::new(self, principal, &admitted.matched.route, method);
-        let lease = admitted.principal.as_ref().map(new);
-        let (live, reloads) = (Arc::clone(&self.live), self.live.key_removed());
+        let mut lease = admitted.principal.as_ref().map(new);
+        let (live, mut reloads) = (Arc::clone(&self.live), self.live.key_removed());
         let route = Arc::clone(&admitted.matched.route);
+        let mut draining = self.draining.clone();
+        // A block that borrows what it captures: the memory of what an async function receives is reserved twice.
         async move {
             let authority = async {
-                match lease {
-                    Some(mut lease) => lease.ended().await,
+                match &mut lease {
+                    Some(lease) => lease.ended().await,
                     None => pending().await,
                 }
             };
             tokio::select! {
                 biased;
                 reason = authority => reason,
-                () = route_ended(&route, &live, reloads) => Reason::RouteChanged,
+                () = route_ended(&route, &live, &mut reloads) => Reason::RouteChanged,
+                () = draining.turn() => Reason::Drain,
             }
         }
     }
@@ -166,7 +165,7 @@ async fn withdrawn(
 }
 
 /// Waits until a reload has removed `route`, or has changed what a request must be to be admitted to it.
-async fn route_ended(route: &Route, live: &Live, mut reloads: watch::Receiver<Option<Instant>>) {
+async fn route_ended(route: &Route, live: &Live, reloads: &mut watch::Receiver<Option<Instant>>) {
     while live.still_has(route) {
         if reloads.changed().await.is_err() {
             // The gateway reloads nothing while it ends.

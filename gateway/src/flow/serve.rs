@@ -7,10 +7,11 @@ use futures_util::FutureExt as _;
 use holodule_telemetry::TraceId;
 use http::header::USER_AGENT;
 use http::request::Parts;
-use http::{HeaderValue, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::Context;
+use super::fan_out::{Listening, send_events};
 use super::forward::TOO_LARGE;
 use super::reason::Reason;
 use super::trace::record_span;
@@ -34,12 +35,18 @@ impl Flow {
         let ctx = Context::new(downstream.peer().address.ip(), self.metrics.in_flight());
         let mut request = Recorded { flow: self, downstream, ctx, has_ended: false };
         // A panic can leave only the request's own state incomplete; shared tables are changed in single,
-        // complete steps.
-        let answering = AssertUnwindSafe(self.answer(request.downstream, &mut request.ctx)).catch_unwind();
-        match answering.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.fail(request.downstream, &error, &mut request.ctx).await,
-            Err(_) => self.report_panic(request.downstream, &mut request.ctx).await,
+        // complete steps. Boxed, so that a request that listens for hours does not reserve the memory of all stages.
+        let answering = AssertUnwindSafe(Box::pin(self.answer(request.downstream, &mut request.ctx))).catch_unwind();
+        let mut answered = answering.await;
+        if let Ok(Ok(Some(listening))) = &mut answered {
+            let sending = Box::pin(send_events(request.downstream, &mut request.ctx, listening));
+            answered = AssertUnwindSafe(sending).catch_unwind().await.map(|sent| sent.map(|()| None));
+        }
+        match answered {
+            Ok(Ok(_)) => {}
+            // Boxed, since few requests fail.
+            Ok(Err(error)) => Box::pin(self.fail(request.downstream, &error, &mut request.ctx)).await,
+            Err(_) => Box::pin(self.report_panic(request.downstream, &mut request.ctx)).await,
         }
         request.has_ended = true;
     }
@@ -52,12 +59,12 @@ impl Flow {
         ctx.reason = Some(Reason::Panic);
     }
 
-    /// Answers a request.
+    /// Answers a request, or begins an answer that [`send_events`] continues.
     ///
     /// # Errors
     /// On the side of the upstream or of the client. An answer that has begun is then never ended as if
     /// it were complete.
-    async fn answer(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<()> {
+    async fn answer(&self, downstream: &mut impl Downstream, ctx: &mut Context) -> Result<Option<Box<Listening>>> {
         ctx.client = self.client_address(downstream);
         if let Some(tracer) = &self.tracer {
             ctx.span = Some(self.begin_span(tracer, downstream));
@@ -70,21 +77,23 @@ impl Flow {
         let admitted = match self.admit(downstream, ctx).await {
             Ok(admitted) => admitted,
             Err(Ended::Answered(answer)) => {
-                return self.respond(downstream, answer, ctx).await;
+                self.respond(downstream, answer, ctx).await?;
+                return Ok(None);
             }
             Err(Ended::Failed(error)) => return Err(error),
         };
         if let Some(handshake) = &admitted.handshake {
-            return Box::pin(self.switch(downstream, ctx, &admitted, handshake)).await;
+            Box::pin(self.switch(downstream, ctx, &admitted, handshake)).await?;
+            return Ok(None);
         }
-        if admitted.matched.route.fan_out && Box::pin(self.answer_from_fan_out(downstream, ctx, &admitted)).await? {
-            return Ok(());
+        if admitted.matched.route.fan_out && downstream.request().method == Method::GET {
+            return Box::pin(self.answer_from_fan_out(downstream, ctx, &admitted)).await;
         }
         if !self.answer_from_cache(downstream, ctx, &admitted).await? {
             // Boxed, for the many requests and idle connections that never get here.
             Box::pin(self.forward(downstream, ctx, &admitted)).await?;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Logs a failure, and responds with an error if no response has begun.

@@ -4,7 +4,7 @@
 //! A response has no end of its own if it has no `Content-Length` and either is an event stream or belongs to a route
 //! with `stream = true`. Other responses never get here.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +22,9 @@ use crate::upstream::{Deadlines, ResponseBody};
 /// How long a client may take to accept the end of a response that the gateway ends. What a client that does not read
 /// has not received by then is discarded.
 const END_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Completes when the gateway has to end an endless response, with the reason.
+pub(super) type Over = Pin<Box<dyn Future<Output = Reason> + Send>>;
 
 /// The content of an endless response.
 pub(super) trait Content: Send {
@@ -61,8 +64,11 @@ impl Flow {
     ) -> Result<()> {
         let route = &admitted.matched.route;
         let deadlines = deadlines.of_stream(self.stream_idle(route));
+        let mut over = self.begin_stream(downstream, ctx, admitted, &header).await?;
+        // The response may last for days.
+        drop(header);
         let mut content = Body { client: &mut sender, body: &mut *body, deadlines };
-        let ended = self.send_content(downstream, ctx, admitted, header, &mut content).await?;
+        let ended = send_content(downstream, ctx, &mut over, &mut content).await?;
         sender.discard_unread(downstream);
         if let Some(reason) = ended {
             return end_early(downstream, reason).await;
@@ -75,55 +81,55 @@ impl Flow {
         Ok(())
     }
 
-    /// Sends `header` and the pieces of `content`, without the end of the response. Returns why the gateway has to end it;
-    /// `None` at the end of the content.
+    /// Writes the head of an endless response, and returns what ends it.
     ///
     /// # Errors
-    /// On the side of the upstream or of the client. The response is then incomplete.
-    pub(super) async fn send_content(
+    /// On the side of the client.
+    pub(super) async fn begin_stream(
         &self,
         downstream: &mut impl Downstream,
-        ctx: &mut Context,
+        ctx: &Context,
         admitted: &Admitted,
-        header: ResponseHeader,
-        content: &mut impl Content,
-    ) -> Result<Option<Reason>> {
-        let mut over = pin!(self.over(self.authority_ended(admitted, &downstream.request().method)));
+        header: &ResponseHeader,
+    ) -> Result<Over> {
+        let over = Box::pin(self.over(admitted, &downstream.request().method));
         downstream.expect_stream();
         downstream
-            .write_head(ResponseHead::Plain(&header), &ctx.common_headers(self.settings.hsts.as_ref()).fields())
+            .write_head(ResponseHead::Plain(header), &ctx.common_headers(self.settings.hsts.as_ref()).fields())
             .await?;
-        // The response may last for days.
-        drop(header);
-        loop {
-            let piece = tokio::select! {
-                biased;
-                reason = &mut over => return Ok(Some(*ctx.reason.insert(reason))),
-                piece = content.next_piece(downstream) => piece?,
-            };
-            let Some(piece) = piece else { return Ok(None) };
-            let mut writing = pin!(downstream.write_body(piece));
-            tokio::select! {
-                biased;
-                written = &mut writing => written?,
-                reason = &mut over => {
-                    ctx.reason = Some(reason);
-                    // The end may only follow a complete piece.
-                    let written = if reason == Reason::Drain { timeout(END_TIMEOUT, writing).await.ok() } else { None };
-                    written.ok_or_else(not_read)??;
-                    return Ok(Some(reason));
-                }
-            }
-        }
+        Ok(over)
     }
+}
 
-    /// Waits until the gateway has to end an endless response or connection, and returns why.
-    pub(super) async fn over(&self, authority_ended: impl Future<Output = Reason>) -> Reason {
-        let mut draining = self.draining.clone();
+/// Sends the pieces of `content`, without the end of the response. Returns why the gateway has to end it; `None` at the
+/// end of the content.
+///
+/// # Errors
+/// On the side of the upstream or of the client. The response is then incomplete.
+pub(super) async fn send_content(
+    downstream: &mut impl Downstream,
+    ctx: &mut Context,
+    over: &mut Over,
+    content: &mut impl Content,
+) -> Result<Option<Reason>> {
+    loop {
+        let piece = tokio::select! {
+            biased;
+            reason = &mut *over => return Ok(Some(*ctx.reason.insert(reason))),
+            piece = content.next_piece(downstream) => piece?,
+        };
+        let Some(piece) = piece else { return Ok(None) };
+        let mut writing = pin!(downstream.write_body(piece));
         tokio::select! {
             biased;
-            reason = authority_ended => reason,
-            () = draining.turn() => Reason::Drain,
+            written = &mut writing => written?,
+            reason = &mut *over => {
+                ctx.reason = Some(reason);
+                // The end may only follow a complete piece.
+                let written = if reason == Reason::Drain { timeout(END_TIMEOUT, writing).await.ok() } else { None };
+                written.ok_or_else(not_read)??;
+                return Ok(Some(reason));
+            }
         }
     }
 }

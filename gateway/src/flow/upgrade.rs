@@ -133,7 +133,7 @@ impl Flow {
                 figures.to_client += count;
             }
         };
-        let over = self.over(self.authority_ended(admitted, &Method::GET));
+        let over = self.over(admitted, &Method::GET);
         let (outcome, reason) = outcome(carry(client, &mut service, limits, over, passed).await);
         metrics.end(outcome);
         ctx.reason = reason;

@@ -79,7 +79,8 @@ impl AccountWatch {
             None => self.reason_to_check().await,
         };
         self.check_by = Some(deadline);
-        let result = self.check(deadline).await;
+        // Boxed, since a check is rare and short.
+        let result = Box::pin(self.check(deadline)).await;
         self.check_by = None;
         result
     }
@@ -89,6 +90,7 @@ impl AccountWatch {
         loop {
             let stale_at = self.revocation.stale_at();
             let poll_at = (!self.is_reported).then(|| Instant::now() + POLL_INTERVAL);
+            let next = stale_at.into_iter().chain(poll_at).min();
             tokio::select! {
                 biased;
                 version = next_version(self.changes.as_mut()) => {
@@ -96,10 +98,13 @@ impl AccountWatch {
                     self.seen = version;
                     return Instant::now() + if is_reset { PRECAUTION_TIMEOUT } else { CHECK_TIMEOUT };
                 }
-                () = until(poll_at) => return Instant::now() + PRECAUTION_TIMEOUT,
-                () = until(stale_at) => {
+                () = until(next) => {
+                    let now = Instant::now();
+                    if poll_at.is_some_and(|poll_at| poll_at <= now) {
+                        return now + PRECAUTION_TIMEOUT;
+                    }
                     if !self.revocation.is_fresh() {
-                        return Instant::now() + CHECK_TIMEOUT;
+                        return now + CHECK_TIMEOUT;
                     }
                 }
             }
