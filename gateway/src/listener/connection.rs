@@ -61,17 +61,13 @@ enum HeadRead {
 impl<H: Handler> Connection<H> {
     /// Serves `stream` until it is closed.
     pub(super) async fn run(mut self, stream: TcpStream, peer: SocketAddr, observer: &Arc<dyn Observe>) {
-        let Some((mut stream, _counted)) = self.establish(stream, peer, &**observer).await else { return };
+        // Each is boxed, so that a connection reserves memory only for what it does now.
+        let established = Box::pin(self.establish(stream, peer, &**observer)).await;
+        let Some((stream, _counted)) = established else { return };
         if stream.is_http2() {
-            let header_timeout = self.serving.load().settings.header_timeout;
-            match timeout(header_timeout, read_preface(&mut stream)).await {
-                // Boxed, so that HTTP/1.1 connections do not reserve memory for HTTP/2.
-                Ok(Ok(())) => Box::pin(self.serve_http2(stream, &**observer)).await,
-                Err(_) => observer.reaped(ConnectionReaped::Header),
-                Ok(Err(_)) => {}
-            }
+            Box::pin(self.serve_http2(stream, &**observer)).await;
         } else {
-            self.serve_http1(Box::new(stream), &**observer).await;
+            Box::pin(self.serve_http1(stream, &**observer)).await;
         }
     }
 
@@ -82,7 +78,7 @@ impl<H: Handler> Connection<H> {
         mut stream: TcpStream,
         peer: SocketAddr,
         observer: &dyn Observe,
-    ) -> Option<(TlsStream, Option<Counted>)> {
+    ) -> Option<(Box<TlsStream>, Option<Counted>)> {
         // Responses are written in one piece, so Nagle's algorithm would only delay them.
         if stream.set_nodelay(true).is_err() {
             observer.handshake_failed(HandshakeFailure::Disconnected);
@@ -98,7 +94,8 @@ impl<H: Handler> Connection<H> {
             let (stream, identity) = handshake::accept(stream, identities).await?;
             let (client, counted) = proxied.map_or((peer, None), |(client, counted)| (client, Some(counted)));
             let stream = TlsStream::new(stream, client, identity, settings.write_timeout);
-            Ok((stream, counted))
+            // Boxed, since each future that it is passed to would reserve memory for it.
+            Ok((Box::new(stream), counted))
         };
         match timeout(settings.handshake_timeout, handshake).await {
             Ok(Ok((stream, counted))) => {
@@ -114,7 +111,13 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Serves concurrent requests until the connection ends.
-    async fn serve_http2(&mut self, mut stream: TlsStream, observer: &dyn Observe) {
+    async fn serve_http2(&mut self, mut stream: Box<TlsStream>, observer: &dyn Observe) {
+        let header_timeout = self.serving.load().settings.header_timeout;
+        match timeout(header_timeout, read_preface(&mut stream)).await {
+            Ok(Ok(())) => {}
+            Err(_) => return observer.reaped(ConnectionReaped::Header),
+            Ok(Err(_)) => return,
+        }
         let activity = Activity::new();
         stream.watch(Arc::clone(&activity));
         let handler = CurrentHandler(Arc::clone(&self.current));

@@ -100,81 +100,110 @@ pub struct Http2<'a, H> {
 impl<H: Handler> Http2<'_, H> {
     /// Serves the connection and its requests until all have ended. Returns whether it was closed because it
     /// was idle.
-    pub async fn serve(self, stream: TlsStream) -> bool {
+    pub fn serve(self, stream: Box<TlsStream>) -> impl Future<Output = bool> {
         let peer = stream.peer().clone();
-        self.serve_on(stream, peer).await
+        self.serve_on(stream, peer)
     }
 
     /// Like [`Http2::serve`], on any stream, such as one in memory.
-    pub async fn serve_on(self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) -> bool {
+    pub fn serve_on(self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) -> impl Future<Output = bool> {
         let Self { handler, options, activity, on_refused, write_timeout, keepalive_timeout, mut draining } = self;
-        let Ok(mut connection) = options.handshake::<_, Bytes>(stream).await else { return false };
-        let mut requests = FuturesUnordered::new();
-        let mut drain_began = pin!(draining.begun());
-        let mut is_draining = false;
-        let mut idle = pin!(activity.wait_until_idle(keepalive_timeout));
-        let mut is_idle = false;
-        let mut is_flooded = false;
-        let mut most_uploads = 0;
-        let connection_waker = Arc::new(ConnectionWaker::default());
-        poll_fn(|cx| {
-            let waker = connection_waker.register(cx.waker());
-            if !is_draining && drain_began.as_mut().poll(cx).is_ready() {
-                is_draining = true;
-                // Two GOAWAY frames, the second after a round trip, so that requests on their way are served (RFC 9113,
-                // section 6.8).
-                connection.graceful_shutdown();
-            }
-            loop {
-                // Accepts all requests that have arrived before any is polled. This call also writes the
-                // responses.
-                while let Poll::Ready(accepted) = connection.poll_accept(&mut Context::from_waker(&waker)) {
-                    let Some(Ok((request, mut respond))) = accepted else { return Poll::Ready(()) };
-                    let Some(guard) = activity.begin() else {
-                        on_refused();
-                        respond.send_reset(Reason::REFUSED_STREAM);
+        // The memory of what an async function receives would be reserved twice.
+        async move {
+            // Boxed, since it is as large as the connection that it results in.
+            let Ok(mut connection) = Box::pin(options.handshake::<_, Bytes>(stream)).await else { return false };
+            let mut requests = FuturesUnordered::new();
+            let mut drain_began = pin!(draining.begun());
+            let mut is_draining = false;
+            let mut idle = pin!(activity.wait_until_idle(keepalive_timeout));
+            let mut is_idle = false;
+            let mut is_flooded = false;
+            let mut most_uploads = 0;
+            let connection_waker = Arc::new(ConnectionWaker::default());
+            poll_fn(|cx| {
+                let waker = connection_waker.register(cx.waker());
+                if !is_draining && drain_began.as_mut().poll(cx).is_ready() {
+                    is_draining = true;
+                    // Two GOAWAY frames, the second after a round trip, so that requests on their way are served (RFC 9113,
+                    // section 6.8).
+                    connection.graceful_shutdown();
+                }
+                loop {
+                    // Accepts all requests that have arrived before any is polled. This call also writes the
+                    // responses.
+                    while let Poll::Ready(accepted) = connection.poll_accept(&mut Context::from_waker(&waker)) {
+                        let Some(Ok((request, mut respond))) = accepted else { return Poll::Ready(()) };
+                        let Some(guard) = activity.begin() else {
+                            on_refused();
+                            respond.send_reset(Reason::REFUSED_STREAM);
+                            continue;
+                        };
+                        let mut exchange =
+                            Http2Exchange::new(request, respond, peer.clone(), Arc::clone(activity), write_timeout);
+                        // Boxed, since the set reserves the memory of one more than it has.
+                        requests.push(Box::pin(async move {
+                            handler.handle(&mut exchange).await;
+                            drop(guard);
+                        }));
+                    }
+                    if !is_flooded && activity.is_flooded() {
+                        is_flooded = true;
+                        // RFC 9113, section 10.5: this closes all streams, since the input is no longer read.
+                        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                         continue;
-                    };
-                    let mut exchange =
-                        Http2Exchange::new(request, respond, peer.clone(), Arc::clone(activity), write_timeout);
-                    requests.push(async move {
-                        handler.handle(&mut exchange).await;
-                        drop(guard);
-                    });
+                    }
+                    connection_waker.hold();
+                    while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {}
+                    let was_woken = connection_waker.release();
+                    let uploads = activity.uploads();
+                    if uploads > most_uploads {
+                        most_uploads = uploads;
+                        connection.set_target_window_size(WINDOW_BYTES.saturating_mul(uploads.saturating_add(1)));
+                        continue;
+                    }
+                    if was_woken {
+                        continue;
+                    }
+                    // Only after everything that has arrived was accepted.
+                    if is_idle || idle.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    is_idle = true;
+                    // The GOAWAY names the last accepted request, so that a client can retry one that crosses it
+                    // (RFC 9113, section 6.8). A client that does not read it runs into the write timeout of the
+                    // stream.
+                    connection.abrupt_shutdown(Reason::NO_ERROR);
                 }
-                if !is_flooded && activity.is_flooded() {
-                    is_flooded = true;
-                    // RFC 9113, section 10.5: this closes all streams, since the input is no longer read.
-                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                    continue;
-                }
-                connection_waker.hold();
-                while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {}
-                let was_woken = connection_waker.release();
-                let uploads = activity.uploads();
-                if uploads > most_uploads {
-                    most_uploads = uploads;
-                    connection.set_target_window_size(WINDOW_BYTES.saturating_mul(uploads.saturating_add(1)));
-                    continue;
-                }
-                if was_woken {
-                    continue;
-                }
-                // Only after everything that has arrived was accepted.
-                if is_idle || idle.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                is_idle = true;
-                // The GOAWAY names the last accepted request, so that a client can retry one that crosses it
-                // (RFC 9113, section 6.8). A client that does not read it runs into the write timeout of the
-                // stream.
-                connection.abrupt_shutdown(Reason::NO_ERROR);
-            }
-        })
-        .await;
-        // The remaining requests get an error for the closed connection, and are logged.
-        drop(connection);
-        while requests.next().await.is_some() {}
-        is_idle
+            })
+            .await;
+            // The remaining requests get an error for the closed connection, and are logged.
+            drop(connection);
+            while requests.next().await.is_some() {}
+            is_idle
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::downstream::Downstream;
+
+    struct NoHandler;
+
+    impl Handler for NoHandler {
+        async fn handle(&self, _: &mut impl Downstream) {}
+    }
+
+    fn size_of_future<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// 1.3 KB of it are the connection of h2. With the stream in place of a pointer to it, it would be twice as large or
+    /// more, since each future that it is passed to reserves memory for it.
+    #[test]
+    fn a_connection_reserves_little_memory() {
+        let size = size_of_future(|(http2, stream): (Http2<'static, NoHandler>, Box<TlsStream>)| http2.serve(stream));
+        assert!(size <= 2560, "{size}");
     }
 }
