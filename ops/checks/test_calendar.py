@@ -252,7 +252,7 @@ class Feeds(unittest.TestCase):
         key = feed["key"]
         encoded = "".join(f"%{byte:02X}" for byte in key.encode())
         paths = [feed["path"], f"/calendar/{key}", f"/Calendar/{key}.ics", f"/calendar/{encoded}.ics", f"/calendar/{key}.ics/"]
-        paths += [f"/calendar/{key}.ics?{key}", f"/calendar/x;{key}.ics"]
+        paths += [f"/calendar/{key}.ics?{key}", f"/calendar/x;{key}.ics", f"/users/{key}", f"/{encoded.replace('%', '%25')}"]
         for path in paths:
             self.client.send("GET", path)
             self.client.send("POST", path, b"{}", [("Content-Type", "application/json")])
@@ -269,10 +269,11 @@ class Feeds(unittest.TestCase):
                 texts[listener] = connection.getresponse().read().decode()
         self.assertIn('route="/calendar/{key}.ics"', texts["admin"])
         for place, text in texts.items():
-            for secret in (key, encoded, urllib.parse.quote(key), CREDENTIALS["password"]):
+            for secret in (key, encoded, encoded.replace("%", "%25"), urllib.parse.quote(key), CREDENTIALS["password"]):
                 self.assertNotIn(secret, text, place)
                 self.assertNotIn(secret[:40], text, place)  # nor the beginning of one
 
+            self.assertIn(self.admin("GET", path), (404, 405), "the admin listener has no feeds")
 
 if __name__ == "__main__":
     unittest.main()

@@ -77,7 +77,7 @@ impl Access {
             request_id: request_id(headers),
             identity: identity(headers),
             route: "unknown",
-            path: logged(listener, uri.path()),
+            path: logged(uri.path()),
             protocol: if *version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
             user_agent: headers
                 .get(USER_AGENT)

@@ -42,7 +42,7 @@ impl SecretPaths {
             return Cow::Borrowed(path);
         }
         let Some(end) = self.0.iter().filter_map(|secret| end_of(path, &secret.before)).min() else {
-            return redact_digits(path);
+            return if hides_digits(path) { Cow::Borrowed(REDACTED) } else { redact_digits(path) };
         };
         let Ok(canonical) = CanonicalPath::parse_preserving(path) else { return Cow::Borrowed(REDACTED) };
         let stripped = strip(canonical);
@@ -59,10 +59,51 @@ fn end_of(path: &str, part: &str) -> Option<usize> {
     Some(starts + part.len()).filter(|end| *end < path.len())
 }
 
+/// Whether a canonical path has digits of a secret that were percent-encoded more than once.
+fn hides_digits(path: &str) -> bool {
+    if !path.contains("%25") {
+        return false;
+    }
+    let mut decoded = decoded(path);
+    // Each layer is shorter than the one around it.
+    while decoded.contains('%') {
+        let inner = self::decoded(&decoded);
+        if inner == decoded {
+            break;
+        }
+        decoded = inner;
+    }
+    has_digits(&decoded)
+}
+
+/// Removes one layer of percent-encoding, of ASCII characters only: digits are.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut decoded = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(u8::is_ascii);
+        match byte.zip(part.get(2..)) {
+            Some((byte, rest)) => {
+                decoded.push(char::from(byte));
+                decoded.push_str(rest);
+            }
+            None => {
+                decoded.push('%');
+                decoded.push_str(part);
+            }
+        }
+    }
+    decoded
+}
+
+fn has_digits(text: &str) -> bool {
+    text.split(|character: char| !character.is_ascii_hexdigit()).any(|digits| digits.len() >= SECRET_DIGITS)
+}
+
 /// Redacts each run of [`SECRET_DIGITS`] or more hexadecimal digits.
 fn redact_digits(path: &str) -> Cow<'_, str> {
     let is_digit = |character: char| character.is_ascii_hexdigit();
-    if !path.split(|character| !is_digit(character)).any(|digits| digits.len() >= SECRET_DIGITS) {
+    if !has_digits(path) {
         return Cow::Borrowed(path);
     }
     let mut redacted = String::with_capacity(path.len());
@@ -133,6 +174,11 @@ mod tests {
             assert_eq!(table.redacted_path(&path), shown, "{path}");
             assert_eq!(RouteTable::default().redacted_path(&path), path, "no path has a secret");
         }
+        for layers in 1..4 {
+            let encoded: String = key.bytes().map(|byte| format!("%{}{byte:02X}", "25".repeat(layers))).collect();
+            assert_eq!(table.redacted_path(&format!("/calender/{encoded}")), "...");
+        }
+        assert_eq!(table.redacted_path("/a/100%25"), "/a/100%25");
         let shorter = format!("/a/{}", &key[33..]);
         assert_eq!(table.redacted_path(&shorter), shorter);
     }
