@@ -54,7 +54,8 @@ pub struct Schedule {
     pub channel_title: Option<String>,
     /// The video's tags.
     pub tags: Vec<String>,
-    /// `<code>_<yyyymmdd>_<hhmmss>`, or empty; of a holodule, its stored key.
+    /// `<code>_<yyyymmdd>_<hhmmss>` of `streaming_at`, or empty without a code. Not the stored key of a holodule, which
+    /// may have an earlier time.
     pub key: String,
 }
 
@@ -64,10 +65,9 @@ impl Schedule {
         let text = |value: &Option<Value>| value.as_ref().and_then(Value::as_str).map(str::to_owned);
         let code = holodule.effective_code().map(str::to_owned);
         let starts_at = holodule.starts_at();
-        let stored_key = holodule.key.clone().filter(|key| !key.is_empty());
         Self {
             id,
-            key: stored_key.unwrap_or_else(|| Self::built_key(code.as_deref(), starts_at)),
+            key: Self::built_key(code.as_deref(), starts_at),
             code,
             video_id: holodule.video_id.clone(),
             streaming_at: starts_at.map(WallClock::iso),
@@ -170,14 +170,18 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_key_is_built_if_possible() {
-        let key = |code: Option<&str>, datetime: Option<&str>| {
-            let (code, datetime) = (code.map(Into::into), datetime.map(Into::into));
-            Schedule::of(String::new(), &Holodule { code, datetime, ..Holodule::default() }).key
+    fn a_key_is_of_code_and_start_whatever_is_stored() {
+        let key = |code: Option<&str>, key: Option<&str>, datetime: Option<&str>| {
+            let [code, key, datetime] = [code, key, datetime].map(|text| text.map(Into::into));
+            Schedule::of(String::new(), &Holodule { code, key, datetime, ..Holodule::default() }).key
         };
-        assert_eq!(key(Some("HL0503"), Some("20201209 230000")), "HL0503_20201209_230000");
-        assert_eq!(key(Some("HL0503"), Some("20201209 250000")), "");
-        assert_eq!(key(None, Some("20201209 230000")), "");
+        let moved = Some("HL0002_20230101_120000");
+        assert_eq!(key(None, moved, Some("20230102 130000")), "HL0002_20230102_130000");
+        assert_eq!(key(Some("HL0503"), moved, Some("20230102 130000")), "HL0503_20230102_130000");
+        assert_eq!(key(Some("HL0503"), None, Some("20201209 230000")), "HL0503_20201209_230000");
+        assert_eq!(key(None, Some("xxx"), Some("20201209 230000")), "");
+        assert_eq!(key(Some("HL0503"), moved, Some("20201209 250000")), "");
+        assert_eq!(key(None, None, Some("20201209 230000")), "");
     }
 
     #[test]

@@ -9,6 +9,7 @@ on_both_engines! {
     holodules_are_listed_by_descending_start,
     days_codes_and_keyword_restrict,
     a_schedule_is_found_by_its_id,
+    the_key_is_of_the_code_and_the_start,
     at_most_a_thousand_are_listed,
 }
 
@@ -88,6 +89,16 @@ async fn a_schedule_is_found_by_its_id(store: &Store) {
     for unknown in ["", "x", "0123456789abcdef01234567", "7", "1.zz.00", "1.00.00", "9.é"] {
         assert_eq!(store.schedule(unknown).await.unwrap(), None, "{unknown}");
     }
+}
+
+async fn the_key_is_of_the_code_and_the_start(store: &Store) {
+    let moved = entry("HL0002_20230101_120000", "U0000000001", "20230102 130000");
+    let other = Holodule { code: Some("HL0003".into()), ..holodule("HL0002_20230101_130000", "", "20230101 120000") };
+    store.upsert(vec![moved, ValidHolodule::new(other).unwrap()]).await.unwrap();
+    let schedules = store.schedules(&ScheduleQuery::default()).await.unwrap();
+    let keys: Vec<_> = schedules.iter().map(|schedule| schedule.key.as_str()).collect();
+    assert_eq!(keys, ["HL0002_20230102_130000", "HL0003_20230101_120000"]);
+    assert_eq!(store.schedule(&schedules[0].id).await.unwrap().unwrap().key, "HL0002_20230102_130000");
 }
 
 async fn at_most_a_thousand_are_listed(store: &Store) {
