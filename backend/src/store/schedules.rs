@@ -8,8 +8,9 @@ impl Store {
     /// [`SCHEDULES_LIMIT`](crate::model::SCHEDULES_LIMIT). Those with the same start have an order of the store's own
     /// that does not change.
     ///
-    /// They are the holodules, and on MongoDB the documents of the collection `schedules` too. A holodule whose video is
-    /// in `schedules` is left out, whatever `query` selects. Documents that cannot be read are left out.
+    /// They are the holodules, and on MongoDB the documents of the collection `schedules` too. If a document of
+    /// `schedules` with a readable start has the video of a holodule, it replaces the holodule, whatever `query`
+    /// selects. Documents that cannot be read or have no readable start are left out, and replace nothing.
     ///
     /// With a keyword, every document of the days and codes is read until the limit is reached; the operation timeout
     /// ends that.

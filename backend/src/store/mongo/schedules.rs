@@ -8,7 +8,7 @@ use mongodb::bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, RawDocume
 
 use super::users::text;
 use super::{Mongo, any_member, document};
-use crate::model::{Holodule, SCHEDULES_LIMIT, Schedule, ScheduleQuery, Selection, WallClock};
+use crate::model::{Day, Holodule, SCHEDULES_LIMIT, Schedule, ScheduleQuery, Selection, WallClock};
 use crate::store::StoreError;
 
 /// Holodules that are looked up in `schedules` together.
@@ -66,7 +66,9 @@ impl Mongo {
         Ok(found)
     }
 
-    /// The selected holodules whose video is not in `schedules`, at most [`SCHEDULES_LIMIT`].
+    /// The selected holodules whose video no document of `schedules` with a readable start has, at most
+    /// [`SCHEDULES_LIMIT`]. Whether `query` selects that document does not matter: it is the stream of the video, and is
+    /// in the lists to which it belongs.
     async fn of_holodules(&self, query: &ScheduleQuery) -> mongodb::error::Result<Vec<Schedule>> {
         let codes = Some(&query.codes).filter(|codes| !codes.is_empty()).cloned();
         let selection = Selection { codes, ..Selection::default() };
@@ -94,23 +96,25 @@ impl Mongo {
         if ids.is_empty() {
             return Ok(HashSet::new());
         }
-        let find =
-            self.schedules.find(doc! { "video_id": { "$in": ids } }).projection(doc! { "video_id": 1, "_id": 0 });
+        // The range of all days selects dates only, and of these the ones that `schedule` can read.
+        let readable = doc! { "video_id": { "$in": ids }, "streaming_at": dates(&ScheduleQuery::default()) };
+        let find = self.schedules.find(readable).projection(doc! { "video_id": 1, "_id": 0 });
         let cursor = find.selection_criteria(any_member()).max_time(self.timeout).await?;
         let found: Vec<RawDocumentBuf> = cursor.try_collect().await?;
         Ok(found.iter().filter_map(|found| text(found, "video_id").map(str::to_owned)).collect())
     }
 }
 
-/// The range of `streaming_at`.
+/// The range of `streaming_at`. Without days, it is that of all years that have a text form.
 fn dates(query: &ScheduleQuery) -> Document {
-    let midnight = |day: crate::model::Day| DateTime::from_millis(day.utc_millis());
-    let mut range = doc! { "$gte": query.from.map_or(DateTime::MIN, midnight) };
-    match query.to.map(|day| day.checked_add(1)) {
-        Some(Some(end)) => range.insert("$lt", midnight(end)),
-        Some(None) | None => range.insert("$lte", DateTime::MAX),
-    };
-    range
+    const FIRST: &str = "00000101";
+    const LAST: &str = "99991231";
+    const DAY_MILLIS: i64 = 24 * 3600 * 1000;
+    let midnight =
+        |day: Option<Day>, otherwise: &str| day.or_else(|| Day::parse(otherwise).ok()).map_or(0, Day::utc_millis);
+    let (start, last) = (midnight(query.from, FIRST), midnight(query.to, LAST));
+    let end = last.saturating_add(DAY_MILLIS);
+    doc! { "$gte": DateTime::from_millis(start), "$lt": DateTime::from_millis(end) }
 }
 
 /// `None` if it cannot be read or has no time.

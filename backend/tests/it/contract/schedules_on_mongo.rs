@@ -55,6 +55,46 @@ async fn both_shapes_are_listed_once_and_the_later_one_wins() {
 }
 
 #[tokio::test]
+async fn only_a_readable_schedule_replaces_a_holodule() {
+    let (database, url) = database().await;
+    let schedules = [
+        doc! { "code": "HL0002", "video_id": "text", "streaming_at": "20230115 120000" },
+        doc! { "code": "HL0002", "video_id": "none" },
+        doc! { "code": "HL0002", "video_id": "null", "streaming_at": Bson::Null },
+        doc! { "code": "HL0002", "video_id": "far", "streaming_at": DateTime::MAX },
+        doc! { "code": "HL0002", "video_id": "twice", "streaming_at": "20230115 120000" },
+        doc! { "code": "HL0002", "video_id": "twice", "streaming_at": wall("2023-01-15T12:00:00") },
+        doc! { "code": "HL0003", "video_id": "moved", "streaming_at": wall("2023-01-16T12:00:00"), "title": "new" },
+    ];
+    insert(&database, "schedules", schedules).await;
+    let videos = ["text", "none", "null", "far", "twice", "moved"];
+    let holodule = |video_id: &&str| {
+        doc! { "video_id": *video_id, "key": format!("HL0002_20230115_12000{}", video_id.len()),
+        "datetime": "20230115 120000", "title": "old" }
+    };
+    insert(&database, "holodules", videos.iter().map(holodule)).await;
+    let store = open(&url).await;
+    let found = async |query: ScheduleQuery| {
+        let found = store.schedules(&query).await.unwrap().into_iter();
+        let mut found: Vec<_> = found.map(|schedule| schedule.video_id.unwrap()).collect();
+        found.sort();
+        found
+    };
+    let every = ["far", "moved", "none", "null", "text", "twice"];
+    assert_eq!(found(ScheduleQuery::default()).await, every, "each once");
+    let days = |day| ScheduleQuery { from: Some(day), to: Some(day), ..ScheduleQuery::default() };
+    assert_eq!(found(days(day("20230115"))).await, ["far", "none", "null", "text", "twice"]);
+    // A readable schedule replaces the holodule in each list: by its day, code and texts.
+    assert_eq!(found(days(day("20230116"))).await, ["moved"]);
+    let code = |code| ScheduleQuery::default().with_codes(Some(code), None, &Streamers::default());
+    assert_eq!(found(code("HL0002")).await, ["far", "none", "null", "text", "twice"]);
+    assert_eq!(found(code("HL0003")).await, ["moved"]);
+    let keyword = |text| ScheduleQuery { keyword: Some(Needle::parse(text).unwrap()), ..ScheduleQuery::default() };
+    assert_eq!(found(keyword("old")).await, ["far", "none", "null", "text"]);
+    assert_eq!(found(keyword("new")).await, ["moved"]);
+}
+
+#[tokio::test]
 async fn days_are_of_the_stored_wall_clock() {
     let (database, url) = database().await;
     let times = ["2023-11-30T23:59:59.999", "2023-12-01T00:00:00", "2023-12-01T23:59:59.999", "2023-12-02T00:00:00"];
