@@ -14,7 +14,7 @@ const TEXT_LIMIT: usize = 512;
 const AFFILIATIONS_LIMIT: usize = 100;
 
 /// A streamer. On MongoDB it is a document of the collection `streamers`; in documents of other programs, any field may
-/// be missing.
+/// be missing. A missing code is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Streamer {
     /// The id in the store, as text.
@@ -64,15 +64,25 @@ pub fn check_streamer(streamer: &Streamer) -> Result<(), Invalid> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Streamers {
     by_code: BTreeMap<String, Streamer>,
+    /// Those without a code, and those with the code of another one.
+    others: Vec<Streamer>,
 }
 
 impl Streamers {
-    /// The streamers in ascending order of their codes.
+    /// All stored streamers in ascending order of their codes, also those without a code, which come first, and those
+    /// whose code another one has.
+    pub fn stored(&self) -> Vec<&Streamer> {
+        let mut all: Vec<&Streamer> = self.iter().chain(&self.others).collect();
+        all.sort_by(|a, b| a.code.cmp(&b.code));
+        all
+    }
+
+    /// The streamers with a code, each code once, in ascending order of their codes.
     pub fn iter(&self) -> impl Iterator<Item = &Streamer> {
         self.by_code.values()
     }
 
-    /// Whether there are none.
+    /// Whether there are none with a code.
     pub fn is_empty(&self) -> bool {
         self.by_code.is_empty()
     }
@@ -99,11 +109,15 @@ impl Streamers {
 }
 
 impl FromIterator<Streamer> for Streamers {
-    /// The first of several streamers with the same code remains.
+    /// The first of several streamers with the same code is the one that [`Streamers::get`] returns.
     fn from_iter<I: IntoIterator<Item = Streamer>>(streamers: I) -> Self {
         let mut all = Self::default();
         for streamer in streamers {
-            all.by_code.entry(streamer.code.clone()).or_insert(streamer);
+            if streamer.code.is_empty() || all.by_code.contains_key(&streamer.code) {
+                all.others.push(streamer);
+            } else {
+                all.by_code.insert(streamer.code.clone(), streamer);
+            }
         }
         all
     }
@@ -128,6 +142,20 @@ mod tests {
         let holodule = Holodule { key: Some("HL0502_20201209_230000".into()), ..Holodule::default() };
         assert_eq!(all.of(&holodule).map(|s| s.code.as_str()), Some("HL0502"));
         assert_eq!(all.of(&Holodule::default()), None);
+    }
+
+    #[test]
+    fn streamers_without_a_code_of_their_own_are_only_listed() {
+        let named = |code: &str, name: &str| Streamer { name: Some(name.into()), ..streamer(code, Some("a")) };
+        let all: Streamers =
+            [named("HL0502", "x"), named("", "y"), named("HL0502", "z"), named("HL0501", "w")].into_iter().collect();
+        let names = |streamers: &[&Streamer]| -> Vec<String> {
+            streamers.iter().filter_map(|streamer| streamer.name.clone()).collect()
+        };
+        assert_eq!(names(&all.stored()), ["y", "w", "x", "z"]);
+        assert_eq!(names(&all.iter().collect::<Vec<_>>()), ["w", "x"]);
+        assert_eq!(all.get(""), None);
+        assert_eq!(all.codes_of("a").collect::<Vec<_>>(), ["HL0501", "HL0502"]);
     }
 
     #[test]

@@ -66,16 +66,60 @@ impl App {
 #[derive(Serialize, ToSchema)]
 pub(in crate::handler) struct StreamerList<'a> {
     /// By code.
-    streamers: Vec<&'a Streamer>,
+    streamers: Vec<ShownStreamer<'a>>,
 }
 
-/// A `404` in the form of the author's later service.
+/// A streamer as in the author's later service.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Streamer)]
+pub(in crate::handler) struct ShownStreamer<'a> {
+    /// The id in the store, as text.
+    id: &'a str,
+    /// The code, such as `HL0503`.
+    #[schema(required)]
+    code: Option<&'a str>,
+    /// The name.
+    #[schema(required)]
+    name: Option<&'a str>,
+    /// The group, such as `hololive`.
+    #[schema(required)]
+    group: Option<&'a str>,
+    /// Further affiliations; null if there are none.
+    #[schema(required)]
+    affiliations: Option<&'a [String]>,
+    /// The name of an image.
+    #[schema(required)]
+    image_name: Option<&'a str>,
+    /// The id of the channel at YouTube.
+    #[schema(required)]
+    channel_id: Option<&'a str>,
+    /// Whether the streamer is retired; false if that is not stored.
+    is_retired: bool,
+}
+
+impl<'a> From<&'a Streamer> for ShownStreamer<'a> {
+    fn from(streamer: &'a Streamer) -> Self {
+        let Streamer { id, code, name, group, affiliations, image_name, channel_id, is_retired } = streamer;
+        Self {
+            id,
+            code: Some(code.as_str()).filter(|code| !code.is_empty()),
+            name: name.as_deref(),
+            group: group.as_deref(),
+            affiliations: Some(affiliations.as_slice()).filter(|affiliations| !affiliations.is_empty()),
+            image_name: image_name.as_deref(),
+            channel_id: channel_id.as_deref(),
+            is_retired: is_retired.unwrap_or(false),
+        }
+    }
+}
+
+/// An error in the form of the author's later service.
 #[derive(Serialize)]
-pub(super) struct Missing<'a> {
+pub(super) struct IdentifiedError<'a> {
     /// The message.
-    pub(super) message: &'static str,
-    /// The id in the path.
-    pub(super) identifier: &'a str,
+    message: &'a str,
+    /// The id in the path, or the name of the parameter.
+    identifier: &'a str,
 }
 
 /// List streamers
@@ -94,7 +138,7 @@ pub(crate) async fn streamers(app: &App, parts: &Parts) -> HandlerResult {
     let group = parameters.first("group");
     let all = app.streamers().await?;
     let is_listed = |streamer: &&Streamer| group.is_none_or(|group| streamer.group.as_deref() == Some(group));
-    let list = StreamerList { streamers: all.iter().filter(is_listed).collect() };
+    let list = StreamerList { streamers: all.stored().into_iter().filter(is_listed).map(Into::into).collect() };
     Ok(Tagged::json(&list)?.into_response(&parts.headers, CACHED))
 }
 
@@ -106,17 +150,22 @@ pub(crate) async fn streamers(app: &App, parts: &Parts) -> HandlerResult {
     path = "/streamers/{id}",
     tag = "streamers",
     params(("id" = String, Path, description = "The id or the code of a streamer.")),
-    responses((status = 200, description = "The streamer.", body = Streamer), StreamerErrors),
+    responses((status = 200, description = "The streamer.", body = ShownStreamer<'_>), StreamerErrors),
 )]
 pub(crate) async fn streamer(app: &App, parts: &Parts, id: &str) -> HandlerResult {
     let all = app.streamers().await?;
-    match all.iter().find(|streamer| streamer.id == id).or_else(|| all.get(id)) {
-        Some(streamer) => Ok(Tagged::json(streamer)?.into_response(&parts.headers, CACHED)),
+    match all.stored().into_iter().find(|streamer| streamer.id == id).or_else(|| all.get(id)) {
+        Some(streamer) => Ok(Tagged::json(&ShownStreamer::from(streamer))?.into_response(&parts.headers, CACHED)),
         None => Ok(missing("Streamer not found", id)),
     }
 }
 
-/// The `404` of the author's later service, which caches must not store.
-pub(super) fn missing(message: &'static str, identifier: &str) -> http::Response<respond::Body> {
-    respond::no_store(respond::json(StatusCode::NOT_FOUND, &Missing { message, identifier }))
+/// A `404` in the form of the author's later service.
+pub(super) fn missing(message: &str, identifier: &str) -> http::Response<respond::Body> {
+    identified(StatusCode::NOT_FOUND, message, identifier)
+}
+
+/// An error in the form of the author's later service, which caches must not store.
+pub(super) fn identified(status: StatusCode, message: &str, identifier: &str) -> http::Response<respond::Body> {
+    respond::no_store(respond::json(status, &IdentifiedError { message, identifier }))
 }

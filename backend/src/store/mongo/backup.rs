@@ -79,7 +79,7 @@ impl Mongo {
         // Of several documents with the same code, the first is the streamer.
         let mut code = String::new();
         let streamer = |document: &RawDocumentBuf| {
-            let streamer = streamers::streamer(document).filter(|streamer| streamer.code != code)?;
+            let streamer = Some(streamers::streamer(document)).filter(|streamer| streamer.code != code)?;
             code.clone_from(&streamer.code);
             Some(Saved::Streamer(Box::new(streamer)))
         };

@@ -18,7 +18,7 @@ impl Mongo {
         let find = self.streamers.find(doc! {}).sort(doc! { "code": 1, "_id": 1 }).selection_criteria(any_member());
         let documents: Vec<RawDocumentBuf> =
             self.within(async { find.max_time(self.timeout).await?.try_collect().await }).await?;
-        Ok(documents.iter().filter_map(|document| streamer(document)).collect())
+        Ok(documents.iter().map(|document| streamer(document)).collect())
     }
 
     pub(in crate::store) async fn store_streamers(
@@ -74,7 +74,7 @@ impl Mongo {
         let by_code = doc! { "code": &streamer.code };
         let find = self.streamers.find_one(by_code.clone()).sort(doc! { "_id": 1 }).max_time(self.timeout);
         let found = self.within(async { find.await }).await?;
-        let old = found.as_deref().and_then(self::streamer).unwrap_or_default();
+        let old = found.as_deref().map(self::streamer).unwrap_or_default();
         let changes = changes(&old, streamer);
         let (write, count) = match found.as_deref().and_then(document::id) {
             Some(_) if changes.is_empty() => {
@@ -97,12 +97,12 @@ impl Mongo {
     }
 }
 
-/// Reads a streamer; `None` without a code. A value of another type is missing.
-pub(super) fn streamer(document: &RawDocument) -> Option<Streamer> {
+/// Reads a streamer. A value of another type is missing.
+pub(super) fn streamer(document: &RawDocument) -> Streamer {
     let owned = |name| text(document, name).map(str::to_owned);
     let affiliations = document.get_array("affiliations").into_iter().flatten();
-    Some(Streamer {
-        code: owned("code").filter(|code| !code.is_empty())?,
+    Streamer {
+        code: owned("code").unwrap_or_default(),
         id: id(document).unwrap_or_else(|| document::shown_id(document)),
         name: owned("name"),
         group: owned("group"),
@@ -115,7 +115,7 @@ pub(super) fn streamer(document: &RawDocument) -> Option<Streamer> {
         image_name: owned("image_name"),
         channel_id: owned("channel_id"),
         is_retired: document.get_bool("is_retired").ok(),
-    })
+    }
 }
 
 /// The fields that `new` has and in which it differs from `old`.

@@ -176,6 +176,9 @@ async fn streamers_of_other_programs_are_read_as_they_are() {
         is_retired: Some(false),
     };
     assert_eq!(read.iter().collect::<Vec<_>>(), [&first, &second]);
+    let codes: Vec<_> = read.stored().iter().map(|s| (s.code.as_str(), s.name.as_deref())).collect();
+    let expected = [("", Some("without code")), ("", None), ("HL0502", None), ("HL0503", Some("n"))];
+    assert_eq!(codes, expected, "as the author's service lists them");
 
     let changed = Streamer { group: Some("b".into()), ..Streamer { code: "HL0503".into(), ..Streamer::default() } };
     let new = Streamer { code: "HL0504".into(), is_retired: Some(true), ..Streamer::default() };
