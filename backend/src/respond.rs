@@ -97,6 +97,11 @@ impl HttpError {
         Self { parameter: Some(Box::new(parameter)), ..Self::bad_request(description) }
     }
 
+    /// The name of the wrong parameter, if it is because of one.
+    pub fn parameter(&self) -> Option<&str> {
+        self.parameter.as_ref().map(|parameter| parameter.name.as_ref())
+    }
+
     /// `404`.
     pub fn not_found(description: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, description)

@@ -36,7 +36,15 @@ impl Day {
     /// # Errors
     /// [`NotADay`] for anything else.
     pub fn parse_any(text: &str) -> Result<Self, NotADay> {
-        let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = text.as_bytes() else { return Self::parse(text) };
+        Self::parse_iso(text).or_else(|_| Self::parse(text))
+    }
+
+    /// Parses the ISO form `yyyy-mm-dd` of an existing day.
+    ///
+    /// # Errors
+    /// [`NotADay`] for anything else.
+    pub fn parse_iso(text: &str) -> Result<Self, NotADay> {
+        let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = text.as_bytes() else { return Err(NotADay) };
         let digits = [*y1, *y2, *y3, *y4, *m1, *m2, *d1, *d2];
         std::str::from_utf8(&digits).map_err(|_| NotADay).and_then(Self::parse)
     }

@@ -9,5 +9,5 @@ pub(super) use parameters::{
 };
 pub(super) use responses::{
     CalendarErrors, DayErrors, FeedErrors, ListErrors, NewCalendarErrors, PlainErrors, RemovedCalendarErrors,
-    StreamErrors, StreamerErrors, StreamerListErrors, shared,
+    ScheduleErrors, StreamErrors, StreamerErrors, StreamerListErrors, shared,
 };

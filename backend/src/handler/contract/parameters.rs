@@ -69,7 +69,7 @@ impl IntoParams for StreamParameters {
 
 impl IntoParams for ScheduleParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let day = || text().pattern(Some("^([0-9]{4}(-[0-9]{2}-[0-9]{2}|[0-9]{4}))?$"));
+        let day = || text().pattern(Some("^([0-9]{4}-[0-9]{2}-[0-9]{2})?$"));
         vec![
             one(
                 "sdate",

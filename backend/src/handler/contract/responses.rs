@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use utoipa::openapi::schema::{SchemaType, Type};
+use utoipa::openapi::schema::{Object, OneOfBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
@@ -40,6 +40,9 @@ pub(in crate::handler) struct StreamErrors;
 
 /// The errors of the routes of the author's later service.
 pub(in crate::handler) struct StreamerErrors;
+
+/// The errors of the list of schedules.
+pub(in crate::handler) struct ScheduleErrors;
 
 /// The responses of the gateway on every route that needs a token: status, name and response.
 pub(in crate::handler) fn shared() -> [(&'static str, &'static str, Response); 13] {
@@ -175,17 +178,34 @@ impl IntoResponses for StreamErrors {
 impl IntoResponses for StreamerErrors {
     fn responses() -> Responses {
         let mut responses = of_gateway();
-        let text = || ObjectBuilder::new().schema_type(SchemaType::new(Type::String));
-        let missing = ObjectBuilder::new()
-            .property("message", text())
-            .property("identifier", text())
-            .required("message")
-            .required("identifier");
-        let content = ContentBuilder::new().schema(Some(missing.build())).build();
-        let response = ResponseBuilder::new().description("Nothing has this id.");
-        responses.insert("404".to_owned(), response.content("application/json", content).build().into());
+        responses.insert("404".to_owned(), identified("Nothing has this id.").into());
         responses
     }
+}
+
+impl IntoResponses for ScheduleErrors {
+    fn responses() -> Responses {
+        let mut responses = of_gateway();
+        // Other errors of the request have the form of the gateway.
+        let forms = OneOfBuilder::new().item(identified_schema()).item(Ref::from_schema_name(Refused::name()));
+        let content = ContentBuilder::new().schema(Some(Schema::OneOf(forms.build()))).build();
+        let description = "A date or the keyword is malformed. `identifier` is the name of the parameter.";
+        let response = ResponseBuilder::new().description(description);
+        responses.insert("400".to_owned(), response.content("application/json", content).build().into());
+        responses
+    }
+}
+
+/// An error in the form of the author's later service.
+fn identified(description: &str) -> Response {
+    let content = ContentBuilder::new().schema(Some(identified_schema())).build();
+    ResponseBuilder::new().description(description).content("application/json", content).build()
+}
+
+fn identified_schema() -> Object {
+    let text = || ObjectBuilder::new().schema_type(SchemaType::new(Type::String));
+    let error = ObjectBuilder::new().property("message", text()).property("identifier", text());
+    error.required("message").required("identifier").build()
 }
 
 /// The responses with problems, in place of those with the same status.

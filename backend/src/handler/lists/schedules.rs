@@ -7,12 +7,12 @@ use http::request::Parts;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::contract::{PlainErrors, ScheduleParameters, StreamerErrors};
+use super::super::contract::{ScheduleErrors, ScheduleParameters, StreamerErrors};
 use super::super::parameters::Parameters;
 use super::super::tagged::Tagged;
 use super::super::{App, HandlerResult, store_failed};
 use super::CACHED;
-use super::streamers::missing;
+use super::streamers::{identified, missing};
 use crate::model::{Day, Needle, Schedule, ScheduleQuery, Streamers};
 use crate::respond::HttpError;
 
@@ -41,16 +41,18 @@ struct SchedulesParameters {
 
 impl SchedulesParameters {
     /// # Errors
-    /// `400` for a date or a keyword that is malformed, or a query that is not UTF-8; `414` if it is too long.
+    /// `400` for a date or a keyword that is malformed, with the name of the parameter, or a query that is not UTF-8;
+    /// `414` if it is too long.
     fn parse(query: Option<&str>) -> Result<Self, HttpError> {
         let parameters = Parameters::decode(query)?;
         let day = |name: &'static str| {
-            let parse = |text| {
-                Day::parse_any(text).map_err(|_| HttpError::bad_request(format!("{name} must be a day as yyyy-mm-dd")))
-            };
+            let wrong = || HttpError::bad_parameter(name, format!("{name} must be a day as yyyy-mm-dd"), None);
+            let parse = |text| Day::parse_iso(text).map_err(|_| wrong());
             parameters.first(name).map(parse).transpose()
         };
-        let keyword = |text| Needle::parse(text).map_err(|error| HttpError::bad_request(format!("keyword {error}")));
+        let keyword = |text| {
+            Needle::parse(text).map_err(|error| HttpError::bad_parameter("keyword", format!("keyword {error}"), None))
+        };
         Ok(Self {
             from: day("sdate")?,
             to: day("edate")?,
@@ -69,17 +71,25 @@ impl SchedulesParameters {
 
 /// List schedules
 ///
-/// `200` with the schedules, `304`; `400` if a date or the keyword is malformed. A keyword has the limits of searches:
+/// `200` with the schedules, `304`; `400` with the name of the parameter if a date or the keyword is malformed. A keyword has the limits of searches:
 /// `429`, `503`.
 #[utoipa::path(
     get,
     path = "/schedules",
     tag = "schedules",
     params(ScheduleParameters),
-    responses((status = 200, description = "The schedules.", body = ScheduleList), PlainErrors),
+    responses((status = 200, description = "The schedules.", body = ScheduleList), ScheduleErrors),
 )]
 pub(crate) async fn schedules(app: &App, parts: &Parts) -> HandlerResult {
-    let query = SchedulesParameters::parse(parts.uri.query())?;
+    let query = match SchedulesParameters::parse(parts.uri.query()) {
+        Ok(query) => query,
+        Err(error) => {
+            return match error.parameter() {
+                Some(name) => Ok(identified(error.status, &error.description, name)),
+                None => Err(error),
+            };
+        }
+    };
     let query = if query.group.is_some() {
         query.resolve(&*app.streamers().await?)
     } else {
@@ -142,8 +152,16 @@ mod tests {
         let query = "sdate=2023-12-01&edate=2023-12-02&code=HL0001&code=x&group=a+b&keyword=.%2A&page=2";
         assert_eq!(parse(query), Ok(full));
         assert_eq!(parse("sdate=&edate=&code=&group=&keyword="), Ok(SchedulesParameters::default()));
-        for bad in ["sdate=2023-12-32", "edate=x", "keyword=%00", "keyword=+", "code=%FF"] {
-            assert_eq!(parse(bad).unwrap_err().status, http::StatusCode::BAD_REQUEST, "{bad}");
+        for (bad, parameter) in [
+            ("sdate=2023-12-32", Some("sdate")),
+            ("sdate=20231201", Some("sdate")),
+            ("edate=x", Some("edate")),
+            ("keyword=%00", Some("keyword")),
+            ("keyword=+", Some("keyword")),
+            ("code=%FF", Some("code")),
+        ] {
+            let error = parse(bad).unwrap_err();
+            assert_eq!((error.status, error.parameter()), (http::StatusCode::BAD_REQUEST, parameter), "{bad}");
         }
     }
 }

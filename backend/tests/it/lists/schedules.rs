@@ -69,9 +69,18 @@ async fn parameters_select_as_in_the_later_service(service: &Service) {
     ] {
         assert_eq!(found(service, query).await, expected, "{query}");
     }
-    for bad in ["sdate=2020-12-32", "edate=x", "keyword=%FF", "keyword=%00"] {
+    for (bad, parameter) in [
+        ("sdate=2020-12-32", "sdate"),
+        ("sdate=20201209", "sdate"),
+        ("sdate=2020-12-09&edate=x", "edate"),
+        ("keyword=%00", "keyword"),
+        ("keyword=%FF", "keyword"),
+    ] {
         let reply = service.get(&format!("/schedules?{bad}")).await;
-        assert_eq!((reply.status, reply.body.as_str()), (400, "{\"error\":\"Bad Request\"}\n"), "{bad}");
+        let error = reply.json();
+        assert_eq!((reply.status, &error["identifier"]), (400, &json!(parameter)), "{bad}");
+        assert!(error["message"].as_str().unwrap().starts_with(parameter), "{error}");
+        assert_eq!(reply.header("cache-control"), "no-store");
     }
 }
 
