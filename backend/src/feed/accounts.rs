@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use tokio::sync::mpsc;
 
 use super::Shared;
+use super::calendars::{self, Disabled};
 use super::detection::{detect, every};
 use super::event::Event;
 use crate::clock::now;
@@ -19,8 +21,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Runs until it is aborted. `id` is unique to this process.
 pub(super) async fn watch(store: &Store, shared: &Shared, id: String) {
-    let mut watcher = AccountWatcher { store, shared, id, beat: 0, failing: false };
-    tokio::join!(sweep(store, shared), watcher.watch());
+    let (disabled, received) = calendars::queue();
+    let mut watcher = AccountWatcher { store, shared, id, disabled, beat: 0, failing: false };
+    tokio::join!(sweep(store, shared), calendars::end_feeds(store, received), watcher.watch());
 }
 
 /// Removes expired identities and logouts, forever.
@@ -40,6 +43,8 @@ struct AccountWatcher<'a> {
     store: &'a Store,
     shared: &'a Shared,
     id: String,
+    /// Receives users who were disabled.
+    disabled: mpsc::Sender<Disabled>,
     /// Beats sent so far.
     beat: u64,
     /// Whether the last attempt failed.
@@ -95,10 +100,11 @@ impl AccountWatcher<'_> {
                 }
             };
             match change {
-                Some(Ok(AccountChange::Identity(identity))) => {
-                    let watched = self.shared.watched().invalidate(&identity);
-                    if watched {
-                        self.shared.subscribers.publish(&Event::Identity { identity: &identity });
+                Some(Ok(AccountChange::Identity(identity))) => self.publish_if_watched(&identity),
+                Some(Ok(AccountChange::Disabled { username, at })) => {
+                    self.publish_if_watched(&username);
+                    if self.disabled.try_send((username, at)).is_err() {
+                        tracing::warn!("many users were disabled at once; their calendar feeds are deleted later");
                     }
                 }
                 Some(Ok(AccountChange::Unknown)) => unknown = true,
@@ -115,6 +121,12 @@ impl AccountWatcher<'_> {
                 Some(Err(error)) => self.log_failure(&error),
                 None => return,
             }
+        }
+    }
+
+    fn publish_if_watched(&self, identity: &str) {
+        if self.shared.watched().invalidate(identity) {
+            self.shared.subscribers.publish(&Event::Identity { identity });
         }
     }
 

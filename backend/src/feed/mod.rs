@@ -23,6 +23,7 @@
 //! streamers counts as a change of all days.
 
 mod accounts;
+mod calendars;
 mod changes;
 mod days;
 mod detection;

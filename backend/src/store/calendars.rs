@@ -36,6 +36,31 @@ impl Store {
         engine!(self.calendar(key))
     }
 
+    /// Deletes the feeds of all users who are disabled, and returns their number. Disabling a user through the backend
+    /// does so at once: this is for users who were disabled directly in MongoDB. Nothing but this process changes the
+    /// embedded store.
+    ///
+    /// # Errors
+    /// If it is unknown whether all were deleted.
+    pub async fn end_calendars_of_disabled(&self) -> Result<u64, StoreError> {
+        match &self.engine {
+            Engine::Mongo(engine) => engine.end_calendars_of_disabled().await,
+            Engine::Embedded(_) => Ok(0),
+        }
+    }
+
+    /// Deletes the feeds of a user that were created at `until` (seconds since the Unix epoch) or before, for
+    /// [`AccountChange::Disabled`](super::AccountChange::Disabled). Returns their number.
+    ///
+    /// # Errors
+    /// If it is unknown whether they were deleted.
+    pub async fn end_calendars(&self, owner: &str, until: i64) -> Result<u64, StoreError> {
+        match &self.engine {
+            Engine::Mongo(engine) => engine.end_calendars(owner, until).await,
+            Engine::Embedded(_) => Ok(0),
+        }
+    }
+
     /// Stores the delivered events of a calendar feed, if `revision` is still the number of the last write. `false` if
     /// it is not, or if there is no such feed.
     ///

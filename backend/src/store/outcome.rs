@@ -159,6 +159,13 @@ pub enum ChangeDetection {
 pub enum AccountChange {
     /// This identity has changed.
     Identity(String),
+    /// This user was disabled, and may be enabled again already.
+    Disabled {
+        /// The name.
+        username: String,
+        /// The server's time of the change, in seconds since the Unix epoch.
+        at: i64,
+    },
     /// An unidentified account has changed; a poll finds it.
     Unknown,
     /// Any account may have changed, because earlier changes were not received.

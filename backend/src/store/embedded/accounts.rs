@@ -27,16 +27,20 @@ impl Embedded {
     ) -> Result<UserChange, StoreError> {
         let (username, mark) = (username.to_owned(), random_id()?);
         self.write(move |transaction| {
-            if disabled {
-                calendars::delete_of(transaction, &username)?;
-            }
-            users::change(transaction, &username, |user| {
+            let mut was_disabled = false;
+            let changed = users::change(transaction, &username, |user| {
+                was_disabled = user.disabled;
                 user.disabled = disabled;
                 if disabled {
                     user.password_changed_at = Some(now);
                     user.password_mark = Some(mark);
                 }
-            })
+            })?;
+            // A restored backup may have feeds of a disabled user.
+            if disabled || was_disabled {
+                calendars::delete_of(transaction, &username)?;
+            }
+            Ok(changed)
         })
         .await
     }

@@ -1,5 +1,7 @@
 //! The collection of calendar feeds: one document for each, with its delivered events.
 
+use std::collections::BTreeSet;
+
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, deserialize_from_slice, doc, serialize_to_document};
 
@@ -12,6 +14,8 @@ use crate::store::{CalendarCreated, StoreError, can_log_in};
 const DELIVERED: &str = "delivered";
 /// The field of the number of the last write of [`DELIVERED`].
 const REVISION: &str = "revision";
+/// Names in one query, of at most about 1 KB each; a command has at most 16 MB.
+const NAMES_AT_ONCE: usize = 10_000;
 
 impl Mongo {
     /// Feeds are counted before another is stored, so concurrent creations may exceed [`CALENDARS_LIMIT`] by their
@@ -65,6 +69,9 @@ impl Mongo {
         let Some(document) = self.within(async { find.max_time(self.timeout).await }).await? else { return Ok(None) };
         let Some(calendar) = calendar(&document) else { return Ok(None) };
         if self.active_user(&calendar.owner).await?.is_none_or(|id| !calendar.is_of(id.as_deref())) {
+            // A user who was disabled directly in the database. The feeds of one who was deleted there remain until the
+            // name is used again: a restore of the database may be in progress.
+            self.end_calendars_of_disabled_user(&calendar.owner).await?;
             return Ok(None);
         }
         let revision = document.get_i64(REVISION).unwrap_or_default();
@@ -82,6 +89,44 @@ impl Mongo {
         let text = serde_json::to_string(&delivered).map_err(|error| StoreError::Failed(error.to_string()))?;
         let set = doc! { "$set": { REVISION: revision.saturating_add(1), DELIVERED: text } };
         let update = self.calendars.update_one(doc! { "_id": id, REVISION: revision }, set);
+    pub(in crate::store) async fn end_calendars_of_disabled(&self) -> Result<u64, StoreError> {
+        // Each value for which `disabled` is true. Whether the document is the user is checked below.
+        let is_disabled = doc! { "disabled": { "$nin": [Bson::Null, Bson::from(false)] } };
+        let find = self.users.find(is_disabled).projection(doc! { "username": 1, "_id": 0 });
+        let find = async { find.max_time(self.timeout).await?.try_collect::<Vec<RawDocumentBuf>>().await };
+        let users = self.within(find).await?;
+        let names: BTreeSet<&str> = users.iter().filter_map(|user| text(user, "username")).collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        let mut ended = 0_u64;
+        for names in names.chunks(NAMES_AT_ONCE) {
+            let owners = self.calendars.distinct("owner", doc! { "owner": { "$in": names } });
+            let owners = self.within(async { owners.max_time(self.timeout).await }).await?;
+            for owner in owners.iter().filter_map(Bson::as_str) {
+                ended = ended.saturating_add(self.end_calendars_of_disabled_user(owner).await?);
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Deletes the feeds of a user, if the user is disabled. Returns their number.
+    pub(super) async fn end_calendars_of_disabled_user(&self, owner: &str) -> Result<u64, StoreError> {
+        // Feeds are created only while the user is enabled. So those that exist before the user is found to be disabled
+        // end, and those that are created if the user is enabled meanwhile do not.
+        let find = self.calendars.find(doc! { "owner": owner }).projection(doc! { "_id": 1 });
+        let find = async { find.max_time(self.timeout).await?.try_collect::<Vec<RawDocumentBuf>>().await };
+        let ids: Vec<Bson> = self.within(find).await?.iter().filter_map(|found| document::id(found)).collect();
+        if ids.is_empty() || !self.user_document(owner).await?.is_some_and(|user| disabled(&user)) {
+            return Ok(0);
+        }
+        let delete = self.calendars.delete_many(doc! { "_id": { "$in": ids } });
+        Ok(self.within(async { delete.await }).await?.deleted_count)
+    }
+
+    pub(in crate::store) async fn end_calendars(&self, owner: &str, until: i64) -> Result<u64, StoreError> {
+        let delete = self.calendars.delete_many(doc! { "owner": owner, "created_at": { "$lte": until } });
+        Ok(self.within(async { delete.await }).await?.deleted_count)
+    }
+
         Ok(self.within(async { update.await }).await?.matched_count > 0)
     }
 

@@ -9,7 +9,7 @@ use mongodb::options::{Acknowledgment, WriteConcern};
 
 use super::event::{changes_field, collection};
 use super::follow::StreamConfig;
-use super::users::text;
+use super::users::{disabled, text};
 use super::{ECHOES, LOGOUTS, Mongo, USERS, is_distributed};
 use crate::store::{AccountChange, ChangeDetection, StoreError};
 
@@ -46,9 +46,9 @@ fn pipeline(echoes: &str) -> [Document; 2] {
             { "ns.coll": ECHOES, "documentKey._id": echoes },
         ] } },
         doc! { "$project": {
-            "operationType": 1, "ns": 1, "to": 1, "fullDocument.username": 1, "fullDocument.identity": 1,
-            "fullDocument.number": 1, "updateDescription.updatedFields.username": 1,
-            "updateDescription.removedFields": 1,
+            "operationType": 1, "ns": 1, "to": 1, "clusterTime": 1, "fullDocument.username": 1,
+            "fullDocument.identity": 1, "fullDocument.number": 1, "updateDescription.updatedFields.username": 1,
+            "updateDescription.updatedFields.disabled": 1, "updateDescription.removedFields": 1,
         } },
     ]
 }
@@ -66,7 +66,11 @@ fn change(event: &RawDocument) -> Option<AccountChange> {
             // A document that was deleted or renamed meanwhile is found by a poll.
             let is_renamed = changes_field(event, "username").unwrap_or(false);
             let name = document.and_then(|document| text(document, "username")).filter(|_| !is_renamed);
-            Some(name.map_or(AccountChange::Unknown, |name| AccountChange::Identity(name.to_owned())))
+            let Some(username) = name.map(str::to_owned) else { return Some(AccountChange::Unknown) };
+            Some(match disabled_at(event) {
+                Some(at) => AccountChange::Disabled { username, at },
+                None => AccountChange::Identity(username),
+            })
         }
         ("replace" | "delete", Some(USERS)) => Some(AccountChange::Unknown),
         ("insert" | "update" | "replace", Some(LOGOUTS)) => {
@@ -84,9 +88,17 @@ fn change(event: &RawDocument) -> Option<AccountChange> {
     }
 }
 
+/// The server's time of an update that disabled a user, in seconds since the Unix epoch. The document of the event may
+/// be of a later time, when the user was enabled again.
+fn disabled_at(event: &RawDocument) -> Option<i64> {
+    let update = event.get_document("updateDescription").ok()?;
+    let set = update.get_document("updatedFields").ok()?;
+    disabled(set).then(|| event.get_timestamp("clusterTime").map_or(0, |at| i64::from(at.time)))
+}
+
 #[cfg(test)]
 mod tests {
-    use mongodb::bson::rawdoc;
+    use mongodb::bson::{Timestamp, rawdoc};
 
     use super::*;
 
@@ -129,6 +141,23 @@ mod tests {
         }
         let other = update(rawdoc! { "updatedFields": {}, "removedFields": ["disabled"] });
         assert_eq!(change(&other), Some(AccountChange::Identity("user02".to_owned())));
+    }
+
+    #[test]
+    fn a_user_who_was_disabled_is_reported_whatever_the_document_is_now() {
+        let of = |set: RawDocumentBuf| {
+            change(&rawdoc! {
+                "operationType": "update", "ns": { "coll": USERS }, "clusterTime": Timestamp { time: 7, increment: 1 },
+                "fullDocument": { "username": "user01", "disabled": false },
+                "updateDescription": { "updatedFields": set, "removedFields": [] },
+            })
+        };
+        let disabled = Some(AccountChange::Disabled { username: "user01".to_owned(), at: 7 });
+        assert_eq!(of(rawdoc! { "disabled": true }), disabled);
+        assert_eq!(of(rawdoc! { "disabled": 1 }), disabled, "each value but false and null disables");
+        for enabled in [rawdoc! { "disabled": false }, rawdoc! { "disabled": null }, rawdoc! { "password": "x" }] {
+            assert_eq!(of(enabled), Some(AccountChange::Identity("user01".to_owned())));
+        }
     }
 
     #[test]

@@ -97,6 +97,10 @@ impl Mongo {
     ) -> Result<UserChange, StoreError> {
         let Some(id) = self.user_id(username).await? else { return Ok(UserChange::NoSuchUser) };
         let mut set = doc! { "disabled": disabled };
+        if !disabled {
+            // The user may have been disabled directly in the database.
+            self.end_calendars_of_disabled_user(username).await?;
+        }
         if disabled {
             set.extend(doc! { "password_changed_at": now, "password_mark": random_id()? });
         }

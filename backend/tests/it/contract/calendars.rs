@@ -1,11 +1,13 @@
 //! Calendar feeds.
 
 use holodule_backend::model::{
-    CALENDARS_LIMIT, Calendar, CalendarKey, Delivered, DeliveredEvent, DeliveredRevision, Filter, NewUser,
-    StoredPassword, Username,
+    CALENDARS_LIMIT, Calendar, CalendarKey, Delivered, DeliveredEvent, DeliveredRevision, Filter, NewUser, Roles,
+    Saved, SavedUser, StoredPassword, Username,
 };
 use holodule_backend::store::{CalendarCreated, Store};
+use mongodb::bson::doc;
 
+use super::mongo::{database, open};
 use super::{NOW, on_both_engines};
 
 on_both_engines!(
@@ -15,6 +17,7 @@ on_both_engines!(
     feeds_end_with_the_user,
     concurrent_states_do_not_replace_each_other,
     a_new_user_of_the_same_name_has_no_feeds,
+    the_feed_of_a_disabled_user_in_a_backup_is_not_restored_by_enabling_the_user,
 );
 
 async fn add(store: &Store, username: &str) {
@@ -151,4 +154,75 @@ async fn a_new_user_of_the_same_name_has_no_feeds(store: &Store) {
     assert!(ids(store, "user01").await.is_empty() && !is_served(store, &key).await);
     let other = create(store, "0b", "user01").await;
     assert!(is_served(store, &other).await);
+}
+
+async fn the_feed_of_a_disabled_user_in_a_backup_is_not_restored_by_enabling_the_user(store: &Store) {
+    let (key, calendar) = feed("0a", "user01");
+    let user = SavedUser {
+        username: "user01".into(),
+        id: Some("1".into()),
+        password: StoredPassword::new("password"),
+        disabled: true,
+        roles: Roles::default(),
+        created_at: None,
+        password_changed_at: None,
+    };
+    let (sender, receiver) = tokio::sync::mpsc::channel(2);
+    for record in [Saved::Calendar(Box::new(calendar)), Saved::User(user)] {
+        sender.send(Ok(record)).await.unwrap();
+    }
+    drop(sender);
+    store.restore(receiver, false, NOW).await.unwrap();
+    store.set_disabled("user01", false, NOW).await.unwrap();
+    assert!(!is_served(store, &key).await && ids(store, "user01").await.is_empty());
+}
+
+/// A user with a feed on MongoDB, and what disables or enables the user directly in the database.
+async fn on_mongo() -> (Store, CalendarKey, impl AsyncFn(bool)) {
+    let (database, url) = database().await;
+    let store = open(&url).await;
+    add(&store, "user01").await;
+    let key = create(&store, "0a", "user01").await;
+    let users = database.collection::<mongodb::bson::Document>("users");
+    let set = async move |disabled: bool| {
+        let set = doc! { "$set": { "disabled": disabled } };
+        users.update_one(doc! { "username": "user01" }, set).await.unwrap();
+    };
+    (store, key, set)
+}
+
+#[tokio::test]
+async fn a_read_ends_the_feeds_of_a_user_who_was_disabled_in_the_database() {
+    let (store, key, set_disabled) = on_mongo().await;
+    let other = create(&store, "0b", "user01").await;
+    assert!(is_served(&store, &key).await);
+    set_disabled(true).await;
+    assert!(!is_served(&store, &key).await);
+    set_disabled(false).await;
+    assert!(!is_served(&store, &key).await && !is_served(&store, &other).await);
+    assert!(ids(&store, "user01").await.is_empty());
+    let new = create(&store, "0c", "user01").await;
+    assert!(is_served(&store, &new).await);
+}
+
+#[tokio::test]
+async fn the_feeds_of_users_who_were_disabled_in_the_database_are_found_without_a_read() {
+    let (store, key, set_disabled) = on_mongo().await;
+    add(&store, "user02").await;
+    let other = create(&store, "0b", "user02").await;
+    assert_eq!(store.end_calendars_of_disabled().await.unwrap(), 0);
+    set_disabled(true).await;
+    assert_eq!(store.end_calendars_of_disabled().await.unwrap(), 1);
+    set_disabled(false).await;
+    assert!(!is_served(&store, &key).await && is_served(&store, &other).await);
+    assert_eq!(store.end_calendars("user02", NOW - 1).await.unwrap(), 0, "created later");
+    assert_eq!(store.end_calendars("user02", NOW).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn enabling_a_user_who_was_disabled_in_the_database_does_not_restore_feeds() {
+    let (store, key, set_disabled) = on_mongo().await;
+    set_disabled(true).await;
+    store.set_disabled("user01", false, NOW).await.unwrap();
+    assert!(!is_served(&store, &key).await && ids(&store, "user01").await.is_empty());
 }
