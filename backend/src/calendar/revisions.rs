@@ -5,7 +5,7 @@
 //! cancellation in the feeds that it affects, and in no other.
 //!
 //! `SEQUENCE` is the number of seconds from the creation of the feed to the change, or one more than before, if that is
-//! greater. So it also increases if the stored state was lost or could not be written.
+//! greater. So it also increases if the stored state was lost.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

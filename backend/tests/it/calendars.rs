@@ -1,7 +1,8 @@
 //! Calendar feeds of a service, on both engines.
 
+mod state;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -12,7 +13,6 @@ use holodule_backend::store::{Restored, Settings, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::contract::disk::{FOLDER, fill, on_a_small_disk};
 use crate::http::{self, Reply};
 use crate::mongod::Server;
 use crate::service::{Service, Setup, holodule};
@@ -130,6 +130,7 @@ macro_rules! on_both_engines {
         }
     };
 }
+use on_both_engines;
 
 on_both_engines!(
     changes_and_cancellations_are_revisions,
@@ -137,9 +138,9 @@ on_both_engines!(
     the_next_thousand_events_come_first,
     an_event_without_a_time_is_left_out,
     concurrent_reads_agree,
+    feeds_are_listed_in_the_order_of_their_creation,
     a_feed_belongs_to_the_user_of_the_gateway,
     the_owner_revokes_a_feed,
-    a_restored_feed_continues,
 );
 
 async fn changes_and_cancellations_are_revisions(stage: &Stage) {
@@ -246,6 +247,20 @@ async fn concurrent_reads_agree(stage: &Stage) {
     }
 }
 
+async fn feeds_are_listed_in_the_order_of_their_creation(stage: &Stage) {
+    let mut labels = Vec::new();
+    for number in 0..12 {
+        let label = format!("{number}");
+        let reply = stage.send("POST", "/calendar", Some("user01"), &json!({ "label": label }).to_string()).await;
+        let location = format!("/calendar/{}", reply.json()["id"].as_str().unwrap());
+        assert_eq!((reply.status, reply.header("location")), (201, location.as_str()));
+        labels.push(label);
+    }
+    let list = stage.send("GET", "/calendar", Some("user01"), "").await.json();
+    let listed: Vec<_> = list["calendars"].as_array().unwrap().iter().map(|feed| feed["label"].clone()).collect();
+    assert_eq!(listed, labels, "all within the same second of the clock");
+}
+
 async fn a_feed_belongs_to_the_user_of_the_gateway(stage: &Stage) {
     for user in [None, Some(""), Some("static%3Amonitor"), Some("unknown")] {
         let reply = stage.send("POST", "/calendar", user, "{}").await;
@@ -294,77 +309,4 @@ async fn the_owner_revokes_a_feed(stage: &Stage) {
     let unknown = stage.service.get("/calendar/x.ics").await;
     assert_eq!((gone.status, &gone.body), (404, &unknown.body));
     assert_eq!(gone.body, others.body);
-}
-
-/// The records of a backup.
-async fn saved(store: &Store) -> Vec<Saved> {
-    let (sender, mut receiver) = tokio::sync::mpsc::channel(16);
-    let received = async {
-        let mut records = Vec::new();
-        while let Some(record) = receiver.recv().await {
-            records.push(record);
-        }
-        records
-    };
-    let (read, records) = tokio::join!(store.backup(sender), received);
-    assert_eq!(read.unwrap().unreadable, 0);
-    records
-}
-
-async fn a_restored_feed_continues(stage: &Stage) {
-    stage.store([at(1, DAY, "a")]).await;
-    let feed = stage.create(&json!({ "label": "a", "name": ["a"] })).await;
-    stage.clock.store(NOW + 60, Ordering::SeqCst);
-    stage.events(&feed).await;
-    stage.store([at(1, 2 * DAY, "a")]).await;
-    let before = stage.events(&feed).await;
-    let records = saved(&stage.service.store).await;
-    assert!(matches!(records.first(), Some(Saved::Calendar(_))), "before the records of version 1");
-    let listed = stage.send("GET", "/calendar", Some("user01"), "").await.json();
-    let later = stage.create(&json!({})).await;
-    for to in [Stage::embedded().await, Stage::mongo().await] {
-        let (sender, receiver) = tokio::sync::mpsc::channel(16);
-        let send = async move {
-            for record in saved(&stage.service.store).await {
-                let newer = matches!(&record, Saved::Calendar(of) if of.label.is_none());
-                if !newer {
-                    sender.send(Ok(record)).await.unwrap();
-                }
-            }
-        };
-        let old = to.create(&json!({})).await;
-        let (_, restored) = tokio::join!(send, to.service.store.restore(receiver, true, NOW));
-        restored.unwrap();
-        to.clock.store(NOW + 100, Ordering::SeqCst);
-        let after = to.events(&feed).await;
-        assert_eq!(after["video000001"].3, before["video000001"].3);
-        assert!(after["video000001"].1 > before["video000001"].1, "the sequence does not decrease");
-        assert_eq!(to.send("GET", "/calendar", Some("user01"), "").await.json(), listed);
-        assert_eq!(to.fetch(&old).await.status, 404, "it was replaced");
-        assert_eq!(to.fetch(&later).await.status, 404, "it is not in the backup");
-    }
-}
-
-#[tokio::test]
-async fn a_feed_is_served_while_nothing_can_be_written() {
-    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else {
-        return on_a_small_disk("calendars::a_feed_is_served_while_nothing_can_be_written", "8m");
-    };
-    let stage = Stage::over(&format!("embedded:{}", folder.join("store.redb").display())).await;
-    stage.service.user("user01", "password01").await;
-    stage.store((0..300).map(|number| at(number, DAY, "a"))).await;
-    let feed = stage.create(&json!({})).await;
-    let filler = fill(&folder);
-    let before = stage.events(&feed).await;
-    assert_eq!(before.len(), 300);
-    stage.clock.store(NOW + 60, Ordering::SeqCst);
-    let after = stage.events(&feed).await;
-    assert!(after.iter().all(|(uid, event)| event.1 > before[uid].1), "the state was not stored");
-    assert!(stage.service.metric("backend_store_errors_total{kind=\"unavailable\"}").await >= 2.0);
-    std::fs::remove_file(filler).unwrap();
-    stage.clock.store(NOW + 120, Ordering::SeqCst);
-    let stored = stage.events(&feed).await;
-    stage.clock.store(NOW + 180, Ordering::SeqCst);
-    assert_eq!(stage.events(&feed).await, stored);
-    stage.service.stop().await.unwrap();
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::contract::FeedErrors;
 use super::super::tagged::Tagged;
@@ -27,8 +27,9 @@ const FUTURE_DAYS: i64 = 366;
 const EVENTS: usize = PAGE_LIMIT;
 /// How long a read waits for a permit.
 const WAIT: Duration = Duration::from_secs(5);
-/// How often a comparison is repeated after another process has stored its own.
-const ATTEMPTS: u32 = 3;
+/// The maximum number of comparisons: one, another after the wait for a write, and others after another process has
+/// stored its own.
+const ATTEMPTS: u32 = 5;
 
 /// Never cached by the gateway, which checks each request; clients may store it and revalidate.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -85,24 +86,52 @@ struct Reader {
 }
 
 impl Reader {
+    /// Each response is stored before it is delivered, so that the next one continues from it.
     async fn read(self, key: KeyHash, mut calendar: Calendar, mut delivered: DeliveredRevision) -> Read {
-        let permit = tokio::time::timeout(WAIT, self.permits.acquire()).await;
-        let Ok(Ok(_permit)) = permit else {
-            return Err(HttpError::unavailable("too many calendar feeds are being read", BUSY_RETRY));
-        };
-        let mut attempt = 1;
-        loop {
+        let mut permit = self.permit().await?;
+        let mut may_write = false;
+        for _ in 0..ATTEMPTS {
             let revisions = self.compare(&calendar, &delivered).await?;
-            let stored =
-                if revisions.changed { self.store_delivered(&calendar, &delivered, &revisions).await } else { true };
-            if stored || attempt == ATTEMPTS {
-                let text = render(calendar.label.as_deref(), &revisions.events, self.duration);
-                return Ok(Tagged::new(text, CALENDAR_TYPE));
+            if !revisions.changed {
+                return Ok(self.rendered(&calendar, &revisions));
             }
-            attempt += 1;
+            let wait = if may_write { Duration::ZERO } else { self.reserve_write()? };
+            may_write = true;
+            if wait.is_zero() {
+                if self.store_delivered(&calendar, &delivered, &revisions).await? {
+                    return Ok(self.rendered(&calendar, &revisions));
+                }
+            } else {
+                // Without the events in memory, and without a permit, which other reads need.
+                drop((revisions, permit));
+                tokio::time::sleep(wait).await;
+                permit = self.permit().await?;
+            }
             let found = self.store.calendar(&key).await.map_err(|error| store_failed(&self.metrics, &error))?;
             (calendar, delivered) = found.ok_or_else(no_such_feed)?;
         }
+        drop(permit);
+        Err(HttpError::unavailable("the calendar feed is being read by others", BUSY_RETRY))
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, HttpError> {
+        let permit = tokio::time::timeout(WAIT, Arc::clone(&self.permits).acquire_owned()).await;
+        permit
+            .ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| HttpError::unavailable("too many calendar feeds are being read", BUSY_RETRY))
+    }
+
+    fn rendered(&self, calendar: &Calendar, revisions: &Revisions) -> Tagged {
+        Tagged::new(render(calendar.label.as_deref(), &revisions.events, self.duration), CALENDAR_TYPE)
+    }
+
+    /// How long to wait before the write.
+    fn reserve_write(&self) -> Result<Duration, HttpError> {
+        self.writes.reserve(Instant::now()).map_err(|wait| {
+            let seconds = u32::try_from(wait.as_secs().saturating_add(1)).unwrap_or(u32::MAX);
+            HttpError::unavailable("too many calendar feeds have changed", seconds)
+        })
     }
 
     async fn compare(&self, calendar: &Calendar, delivered: &DeliveredRevision) -> Result<Revisions, HttpError> {
@@ -130,22 +159,15 @@ impl Reader {
         Ok(Revisions::of(events, known, &coverage, calendar.created_at, self.duration, now))
     }
 
-    /// Stores the delivered events. `false` if another process did so meanwhile. A failure does not fail the read: a
-    /// later one stores them.
-    async fn store_delivered(&self, calendar: &Calendar, before: &DeliveredRevision, revisions: &Revisions) -> bool {
-        if !self.writes.take(Instant::now()) {
-            tracing::debug!(calendar = calendar.id, "too many writes: the state of a calendar feed was not stored");
-            return true;
-        }
-        let delivered = revisions.delivered.clone();
-        match self.store.store_delivered(&calendar.id, before.revision, delivered).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                // Only to log and count it.
-                let _response = store_failed(&self.metrics, &error);
-                true
-            }
-        }
+    /// Stores the delivered events. `false` if another process did so meanwhile.
+    async fn store_delivered(
+        &self,
+        calendar: &Calendar,
+        before: &DeliveredRevision,
+        revisions: &Revisions,
+    ) -> Result<bool, HttpError> {
+        let stored = self.store.store_delivered(&calendar.id, before.revision, revisions.delivered.clone()).await;
+        stored.map_err(|error| store_failed(&self.metrics, &error))
     }
 }
 

@@ -154,7 +154,7 @@ impl IntoResponses for FeedErrors {
             &[
                 ("404", "There is no such feed, or it was revoked."),
                 ("500", "An internal error."),
-                ("503", "The store does not respond."),
+                ("503", "The store does not respond, or too many feeds have changed at once."),
             ],
         )
     }
